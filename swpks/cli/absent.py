@@ -11,7 +11,7 @@ from hcall_abi.rules.console import CONSOLE_SERVED
 
 
 def no_server(path: Path) -> OperatorError:
-    """Return the error of a command that nothing answers at `path`, a socket of a server.
+    """Return the error of a command for `path`, a socket of a server without a listener.
 
     A socket in a folder `run` belongs to a state, whose server can be started.
     """

@@ -56,7 +56,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.set_defaults(run=run)
     add = parser.add_argument
-    # SWPKS_STATE does not count here: the person who erases a system names it.
+    # No SWPKS_STATE here: an erase cannot be undone, so the operator has to name the system.
     add("--state", type=state_path, required=True, metavar="DIR", help="the state folder of the system")
     add("--json", action="store_true", help="print JSON")
     add("action", choices=ACTIONS, help="; ".join(f"{name} is {what}" for name, what in ACTIONS.items()))
@@ -69,8 +69,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def carry_out(args: argparse.Namespace, eraser: Eraser, now: Callable[[], float], entropy: _Random) -> int:
-    """Do the same with the given eraser, clock and random bytes."""
+    """Carry out the command with this eraser, clock and source of random bytes."""
     try:
+        # The lock is that of the server: a system that runs is refused, and none can start meanwhile.
         with LockedState(args.state) as locked:
             presence = Presence(locked.folder, now, entropy)
             if presence.proven(args.action):
@@ -99,7 +100,7 @@ def _erased(args: argparse.Namespace, folder: Path, eraser: Eraser, entropy: _Ra
 
 
 def _asked(args: argparse.Namespace, folder: Path, eraser: Eraser, presence: Presence) -> str:
-    """Return the losses and a new word; the word gets to standard output and nowhere else."""
+    """Return the losses and a new word; the word is printed on standard output only."""
     losses = eraser.losses(folder, args.action)
     asked = {
         "action": args.action,

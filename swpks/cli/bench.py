@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     """Measure, print and write the figures; returns the exit status, errors go to standard error."""
     from swpks.bench.tenant import BenchRefused
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the objects are removed then too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so the objects are removed at SIGTERM too
     try:
         return _run(options)
     except (BenchRefused, HcallError) as error:
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
         return _fail(refused_open(_sought(options), error, numbered=False), UNREACHABLE)
     except SwpksError as error:
         if error.rule is STREAM_OUTPUT:
-            raise  # the server is not to blame
+            raise  # the server has answered; the command's own output failed
         return _fail(error, UNREACHABLE)
     except OSError as error:
         return _fail(unreached(_sought(options), error), UNREACHABLE)
@@ -97,7 +97,7 @@ def _run(options: argparse.Namespace) -> int:
 
     password = _password(options.password_file)
     with ExitStack() as stack:
-        # Opened first: nothing is measured that could not be kept.
+        # Opened first: a run takes a while, and its results must not be lost for a wrong path.
         to_json, to_plot = (_opened(stack, path) for path in (options.json, options.plot))
         path = options.socket or stack.enter_context(own_server())
         disposable = options.socket is None
@@ -120,7 +120,7 @@ def _password(path: Path | None) -> bytes:
 
 
 def _opened(stack: ExitStack, path: Path | None) -> Callable[[bytes], None]:
-    """Open a file for results; return what writes to it, which does nothing without a file."""
+    """Open a file for results; return the function that writes to it, without effect if no file is named."""
     if path is None:
         return lambda content: None
     try:
@@ -138,7 +138,7 @@ def _opened(stack: ExitStack, path: Path | None) -> Callable[[bytes], None]:
 
 
 def _tell(title: str) -> None:
-    """Say what is being measured, to a person only."""
+    """Print the present case, on a terminal only."""
     if sys.stderr.isatty():
         print(f"\r\033[K{title}", end="", file=sys.stderr, flush=True)
 

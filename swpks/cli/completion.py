@@ -2,7 +2,7 @@
 
     . <(swpks completion bash)
 
-An installed swpks has these files where the shells look for them: the wheel brings them, made at its build.
+The wheel has these files at the places where the shells look; its build makes them (tools/build_hook.py).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SHELLS: Mapping[str, tuple[str, Callable[[Command], str]]] = MappingProxyType(
         "fish": ("share/fish/vendor_completions.d/swpks.fish", fish.script),
     }
 )
-"""Each shell with the file in which it looks, below the prefix of an installation, and its maker."""
+"""Each shell with the path of its file below the prefix of an installation, and the maker of the script."""
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""The signals that end a command in order: it leaves its blocks, with 128 plus the signal as exit status."""
+"""Signals that end a command in order: all blocks are left, and the exit status is 128 plus the signal."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ T = TypeVar("T")
 
 SIGNALED = 128
 _ENDS = (signal.SIGTERM, signal.SIGHUP)
-"""Python makes an exception of SIGINT itself."""
+"""Without SIGINT, for which Python raises KeyboardInterrupt by itself."""
 
 
 @contextmanager
 def ended_in_order() -> Iterator[None]:
-    """Raise SystemExit in the block for SIGTERM and SIGHUP; the end of the block is not interrupted again.
+    """Raise SystemExit in the block for SIGTERM and SIGHUP; further signals do not interrupt its end.
 
     A signal that is ignored when the command starts, as by nohup, stays ignored.
     """
     ended = False
 
     def end(signum: int, _frame: FrameType | None) -> None:
+        # A second signal would interrupt the clean-up, and leave QEMU or a server behind.
         nonlocal ended
         if not ended:
             ended = True

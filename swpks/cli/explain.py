@@ -31,7 +31,7 @@ from swpks.cli.plain import plain
 from swpks.cli.subjects import Subject
 
 WIDEST = 110
-"""Columns of the text on a wide terminal: longer lines are hard to read."""
+"""Columns of the text on a wide terminal; longer lines are hard to read."""
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -73,6 +73,7 @@ def _about(found: Sequence[Subject], width: int) -> str:
 
     A number may be in several tables.  Then there are no sections; the name of each shows its own.
     """
+    # A number such as 3 is in many tables, and all their sections would be several pages.
     alike = len({each.kind for each in found}) == 1
     places = dict.fromkeys(each.page for each in found if each.page and alike)
     facts = (_facts(each, width) for each in found)

@@ -3,6 +3,28 @@
 A pipe is permitted, so a secret can come from another program (`--password-file <(pass show swpks)`).
 """
 
+# Output files of a command
+#
+# Some calls cannot be repeated: GEN_PASSWORD sets the password that it returns, GEN_KEY makes a key that a
+# policy may lock away.  If their result is lost, the consumer is locked out.  So an output file guarantees
+# three things:
+#
+#   1. A call is not made if its result could not be stored.
+#   2. A file that exists keeps its contents until the result is there.
+#   3. Only the owner can read a result, and it is durable when the command reports success.
+#
+# For guarantee 1 the file is opened before the call, and `size` bytes are allocated in it (posix_fallocate).
+# A test of the free space would not be enough: another program may take the space meanwhile.  The folder is
+# synced before the call as well, so its entry cannot be lost later.
+#
+# The common way is a new file that takes the place of the old one (os.replace).  It was not used: it cuts
+# hard links and symbolic links of the user, and it needs a folder that may be written.  It also turns a
+# device or a pipe, such as /dev/stdout or >(program), into a plain file.  So the file itself is written, and
+# cut to its length afterwards.
+#
+# Every open has O_NONBLOCK.  A pipe without a reader or writer would block the open for ever, and the command
+# could not say why.  The flag is cleared at once, because reads and writes may wait.
+
 from __future__ import annotations
 
 import errno
@@ -34,7 +56,6 @@ def read_input(path: Path | None) -> bytes:
         if sys.stdin is None:
             raise OSError(errno.EBADF, "standard input is closed")
         return _bounded(sys.stdin.buffer.read(LARGEST_INPUT + 1))
-    # Without O_NONBLOCK, the open of a pipe without a writer would wait for ever.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         first = _first_of_pipe(descriptor) if stat.S_ISFIFO(os.fstat(descriptor).st_mode) else b""
@@ -49,11 +70,10 @@ def read_input(path: Path | None) -> bytes:
 def output(path: Path | None, size: int = 0) -> Iterator[Callable[[bytes], None]]:
     """Yield a function that writes bytes to a file only for its owner, or to standard output.
 
-    The file is opened at once, and `size` is the number of bytes that it must have room for: so nothing is
-    asked for that could not be kept.  The contents of a file that was there before are replaced when the
-    bytes come, and stay if none come.  A new file without bytes is removed: it would look like a result.  The
-    bytes are durable when the function returns.  Raises OSError if the file cannot be opened, has no room or
-    cannot be written.
+    The file is opened at once, and gets room for `size` bytes.  Old contents are replaced by the first write,
+    and stay if there is none.  A new file without a write is removed: it would look like a result.  The bytes
+    are durable when the function returns.  Raises OSError if the file cannot be opened, has no room or cannot
+    be written.
     """
     if path is None or path in STANDARD:
         if size:
@@ -61,7 +81,6 @@ def output(path: Path | None, size: int = 0) -> Iterator[Callable[[bytes], None]
         yield _to_stdout
         return
     new = not os.path.lexists(path)
-    # Without O_NONBLOCK, the open of a pipe without a reader would wait for ever.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     os.set_blocking(descriptor, True)
     try:
@@ -84,11 +103,10 @@ def _plain_output(descriptor: int, path: Path, size: int, *, new: bool) -> Itera
         nonlocal written
         written = True
         _write_all(descriptor, data)
-        os.truncate(descriptor, len(data))  # not before: the space that was found would be free again
+        os.truncate(descriptor, len(data))  # after the write: it would free the allocated space
         os.fsync(descriptor)
 
-    # The file may have been there with a wider mode.  A program that has it open can still read it.  A new
-    # file in its place would prevent that, but would also cut the links of the user.
+    # A file that was there may have a wider mode.  A program that has it open already can still read it.
     os.fchmod(descriptor, 0o600)
     try:
         if size:
@@ -104,7 +122,7 @@ def _plain_output(descriptor: int, path: Path, size: int, *, new: bool) -> Itera
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the entry of a new file durable, unless the folder may be written and not read."""
+    """Make the entry of a new file durable; skip a folder that may be written but not read."""
     with suppress(PermissionError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

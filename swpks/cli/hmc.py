@@ -5,8 +5,9 @@
     swpks hmc --state state power lpar1 on
     swpks hmc --store hmc lssyscfg -r lpar -m sys1 -F name,state
 
-Which end a command talks to: --store, --state or --socket; else SWPKS_HMC, else SWPKS_STATE.  A line of the
-real console (lssyscfg, chsyscfg, ...) goes to the console as it stands, and exits with 0 or 1.
+A command goes to the console of --store, or to the system of --state or --socket; without them to SWPKS_HMC,
+else to SWPKS_STATE.  A line of the real console (lssyscfg, chsyscfg, ...) is sent to the console unchanged,
+and exits with 0 or 1.
 
 Exit status: 0 done, or healthy; 1 refused by a rule, or not healthy; 2 a usage error; 3 the other end cannot
 be reached, or breaks its protocol; 4 a person has to be present.
@@ -56,9 +57,9 @@ SERVE, LINKS = "serve", "links"
 REPLACE = "replace"
 """The verb that works on a powered-off system, without its control channel."""
 SAVED_ROOM = 1
-"""Bytes for which a file must have room before the system is asked."""
+"""Bytes for which a file must have room before the request is sent."""
 _NO_TARGET = (
-    "say where the console is: --store DIR (or SWPKS_HMC); or the server: --state DIR (or SWPKS_STATE)"
+    "name the console: --store DIR (or SWPKS_HMC); or the server: --state DIR (or SWPKS_STATE)"
 )
 _LINE = "at a console, {0} is a line: swpks hmc --store DIR {0} ...; {1} with --state or --socket"
 
@@ -86,6 +87,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.set_defaults(run=run)
     add_arguments(parser)
     if isinstance(parser, CommandParser):
+        # argparse never gets the lines of the console (hmc_line.py), so its list of choices lacks them.
         parser.elsewhere = lines_elsewhere(LINES)
         parser.also = f"; and the lines of the management console: {', '.join(LINES)}"
     return parser
@@ -113,6 +115,7 @@ def run(args: argparse.Namespace) -> int:
     if args.verb == REPLACE:
         from swpks.cli.replace import replace
 
+        # The state folder may come from SWPKS_STATE, which argparse does not see.
         args.state = target.state if target else None
         return replace(args)
     if args.verb in (SERVE, LINKS):
@@ -123,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _answered(args: argparse.Namespace, target: Target) -> int:
-    """Ask the other end and print its answer; return the exit status."""
+    """Send the request and print the answer; return the exit status."""
     end = _end(args, target)
     try:
         return _carried_out(args, end)
@@ -134,6 +137,8 @@ def _answered(args: argparse.Namespace, target: Target) -> int:
     except ConsoleMisspoken as error:
         return _fail(args, error, UNREACHABLE)
     except OperatorError as error:
+        # `lstskey --sealed` finds this one in the answer of the system, so it is a refusal (1) and no usage
+        # error (2).
         if error.rule is not backup.TRUSTED_KEY_SET:
             raise
         return _fail(args, error, REFUSED)
@@ -160,7 +165,7 @@ def _with_store(args: argparse.Namespace) -> int:
 
 
 def _misplaced(args: argparse.Namespace, target: Target | None) -> str:
-    """Return why a verb does not belong to its end, "" if it does."""
+    """Return why a console, or a system, cannot carry out this verb; "" if it can."""
     if target is None:
         return _NO_TARGET
     if target.store is None and args.verb in ORDER_VERBS:
@@ -190,13 +195,14 @@ def _carried_out(args: argparse.Namespace, end: End) -> int:
         return found.status
     ask = ask_of(args)
     answer = _asked(end, ask)
+    # Standard output has the bytes of the file now; text after them would damage them.
     if ask.saving and str(ask.saving.path) == "-":
         return 0
     return _show(args, answer if args.json else _named(answer, end), ask.shown)
 
 
 def _named(answer: Answered | str, end: End) -> Answered | str:
-    """Return the answer for people: a console knows the names of the systems that a view has by their ids."""
+    """Return the answer with names instead of system ids, which only a console knows."""
     if not (isinstance(answer, SystemView) and answer.custody and isinstance(end, StoreConsole)):
         return answer
     systems = end.order(list[KnownSystemView], "systems")
@@ -204,7 +210,7 @@ def _named(answer: Answered | str, end: End) -> Answered | str:
 
 
 def _ordered(args: argparse.Namespace, end: StoreConsole) -> OrderAnswer | None:
-    """Carry out a verb of the console itself; None for one that it forwards to a system."""
+    """Carry out a verb of the console itself; None for a verb that it forwards to a system."""
     if args.verb in ORDER_VERBS:
         return ORDER_VERBS[args.verb].carry_out(args, end)
     if args.verb == "recover" and not args.begin:
@@ -227,7 +233,7 @@ def _asked(end: End, ask: Ask) -> Answered | str:
 
 
 def _show(args: argparse.Namespace, answer: Answered | str, shown: Callable[[Any], str]) -> int:
-    """Print an answer: as JSON where that was asked for; text as it came."""
+    """Print an answer: with --json as JSON; an answer that is text already, without changes."""
     if isinstance(answer, str):
         streams.say(escaped(answer.removesuffix("\n"), LAYOUT))
         return 0
@@ -254,7 +260,7 @@ def _fail(args: argparse.Namespace, error: SwpksError, status: int) -> int:
 
 def _add_target_options(parser: argparse.ArgumentParser, default: Any) -> None:
     _add_store(parser, default)
-    add = for_every_verb(parser, "of a system, and the form of the answer", default)
+    add = for_every_verb(parser, "Connection and output options", default)
     add("--state", None, type=state_path, metavar="DIR", help="the system's state folder")
     add("--socket", None, type=Path, metavar="PATH", help="the control channel's Unix socket")
     add("--timeout", console.DEFAULT_TIMEOUT, type=float, metavar="S", help="seconds to wait for the answer")
@@ -263,5 +269,5 @@ def _add_target_options(parser: argparse.ArgumentParser, default: Any) -> None:
 
 
 def _add_store(parser: argparse.ArgumentParser, default: Any) -> None:
-    add = for_every_verb(parser, "which end", default)
+    add = for_every_verb(parser, "Console options", default)
     add("--store", None, type=state_path, metavar="DIR", help="the console's store (or SWPKS_HMC)")

@@ -12,7 +12,7 @@ from swpks.cli import hmc_output as output
 
 
 class Saving(NamedTuple):
-    """The file that a verb writes: its path, and the bytes of an answer that belong into it."""
+    """The file of a verb: its path, and the function that returns its bytes from an answer."""
 
     path: Path
     content: Callable[[Any], bytes]

@@ -1,4 +1,4 @@
-"""Verbs of `swpks hmc` that only a console has: its systems, its copies and its jobs."""
+"""Verbs of `swpks hmc` for a console only: its systems, its copies and its jobs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class OrderVerb(NamedTuple):
 
 
 def status(args: argparse.Namespace, console: StoreConsole) -> OrderAnswer | None:
-    """Return the state of all systems, or of the only one; None where a request to one system shows it."""
+    """Return the state of all systems, or of the only one; None if a request to one system shows it."""
     if args.name is not None:
         return None
     systems = console.order(list[KnownSystemView], "systems")
@@ -68,7 +68,7 @@ def names_of(systems: Sequence[KnownSystemView]) -> dict[str, str]:
 
 
 def recover(args: argparse.Namespace, console: StoreConsole) -> OrderAnswer:
-    """Have the console recover a system."""
+    """Start the recovery of a system by the console, and follow it."""
     return _followed(args, console, "recover", system=args.system, give_up=args.give_up)
 
 
@@ -102,7 +102,7 @@ def _copies(args: argparse.Namespace, console: StoreConsole) -> OrderAnswer:
 def _followed(args: argparse.Namespace, console: StoreConsole, verb: str, **operands: Any) -> OrderAnswer:
     """Begin or follow a job until its end; its progress is the output.
 
-    As JSON, a line has the job as it was found, and the last line the job at its end.
+    With --json the first line is the job at the beginning, and the last line the job at its end.
     """
     job = console.follow(JobView, verb, JsonJob(_write) if args.json else _write, **operands)
     return OrderAnswer(job, lambda _: "", FAILED if job.state == "failed" else 0, is_job=True)

@@ -23,7 +23,7 @@ def systems(answer: Sequence[KnownSystemView]) -> str:
 
 
 def link(answer: KnownSystemView) -> str:
-    """Return since when a system is connected or away, and how old its copies are, in a line."""
+    """Return the connection of a system and the age of its copies, in a line."""
     state = f"connected since {moment(answer.since)}"
     if not answer.connected:
         state = f"away since {moment(answer.since)}: {_reason(answer)}"
@@ -40,7 +40,7 @@ def added(answer: KnownSystemView) -> str:
 
 
 def removed(answer: RemovedSystemView) -> str:
-    """Return the system that was removed, and why it still has the id of the console, if it has."""
+    """Return the removed system, and why it still has the id of the console, if so."""
     text = f"{answer.name} is removed; its copies stay in the store"
     return f"{text}\n{answer.trouble}" if answer.trouble else text
 

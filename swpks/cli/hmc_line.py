@@ -1,7 +1,20 @@
-"""Lines of the management console on our command line: they go to the console as they stand.
+"""Lines of the management console on our command line: they are sent to the console unchanged."""
 
-argparse never sees them: their options are those of the real console, and none of ours.
-"""
+# Lines of the real console
+#
+# A line such as `lssyscfg -r lpar -F name` has the syntax of the real console, and the console's own parser
+# reads it.  argparse must not see such words: it would look for options of ours among them, and accept
+# abbreviations.
+#
+# So `line_of` cuts the words in two: first options of ours that name the store, then the line.  The first
+# word that is no option of ours decides.  Three cases need care:
+#
+#   - `chtskey` and `lstskey` (ALSO_VERBS) are lines at a console, and verbs at a system.  The
+#     options that name the target decide; without any, the environment does (SWPKS_HMC before SWPKS_STATE, as
+#     in hmc_target.py).
+#   - `-m` before a line is an option of ours, behind it one of the line.  Before a line it is refused with
+#     the right place, because verbs have it there.
+#   - `--json` and `--timeout` have no meaning for a line: it prints exactly what the real console prints.
 
 from __future__ import annotations
 
@@ -14,7 +27,7 @@ from swpks.cli.hmc_target import OPTIONS, refuse_twice, refuse_two, store_folder
 from swpks.hmc.names import ALSO_VERBS, LINES
 
 _NO_LINE = ("-m", "--json", "--timeout")
-"""Options of ours that do not stand before a line."""
+"""Options of ours that are refused before a line."""
 _MEANS_CONSOLE = frozenset({"--store", "-m"})
 
 
@@ -42,14 +55,14 @@ def _usage(words: Sequence[str]) -> str:
     if not line or line[0] not in LINES or "--help" not in line[1:]:
         return ""
     if line[0] in ALSO_VERBS and "--store" not in where:
-        return ""  # argparse tells it
+        return ""  # it is a verb, and argparse prints its usage
     from swpks.hmc.usage import usage_of
 
     return usage_of(line[0])
 
 
 def line_of(words: Sequence[str]) -> tuple[str, list[str]] | None:
-    """Return store and words of a line; None for anything else, which argparse takes."""
+    """Return store and words of a line; None for words that argparse parses."""
     where, line = _split(list(words))
     _refuse_ours(line)
     if not line or line[0] not in LINES:
@@ -69,7 +82,7 @@ def line_of(words: Sequence[str]) -> tuple[str, list[str]] | None:
 
 
 def _refuse_ours(words: Sequence[str]) -> None:
-    """Raise OperatorError if a line stands behind options of ours that lines do not have."""
+    """Raise OperatorError for a line with options of ours in front that lines do not have."""
     given = list[str]()
     rest = list(words)
     while rest and (name := rest[0].partition("=")[0]) in (*OPTIONS, *_NO_LINE):
@@ -89,7 +102,7 @@ def _refuse_ours(words: Sequence[str]) -> None:
 
 
 def _split(words: list[str]) -> tuple[dict[str, str], list[str]]:
-    """Return the options before the first word that is none of ours, and the rest."""
+    """Return the target options at the beginning, and the other words."""
     where: dict[str, str] = {}
     while words and words[0].partition("=")[0] in OPTIONS:
         name, given, value = words.pop(0).partition("=")

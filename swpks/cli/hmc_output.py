@@ -36,7 +36,7 @@ _HEAD = ("PARTITION", "ID", "POWER", "IPLS", "KEYSTORE", "USED", "OBJECTS", "SEC
 def plain(answer: Any) -> Any:
     """Return an answer with escapes for control characters in its texts, newlines as well.
 
-    A terminal would obey them, and a newline in a name would look like another row.
+    A terminal would execute them, and a newline in a name would look like another row.
     """
     if isinstance(answer, str):
         return escaped(answer)
@@ -67,7 +67,7 @@ def system(answer: SystemView) -> str:
 
 
 def with_names(answer: SystemView, names: Mapping[str, str]) -> SystemView:
-    """Return a system whose partitions name the system at the other end of a move, as a console knows it."""
+    """Return a system with names for the ids of other systems, which a console has."""
     custody = [
         msgspec.structs.replace(each, peer_id=names.get(each.peer_id, each.peer_id))
         for each in answer.custody
@@ -76,7 +76,7 @@ def with_names(answer: SystemView, names: Mapping[str, str]) -> SystemView:
 
 
 def custody(answer: CustodyView) -> str:
-    """Return the reason why a partition is not served here as always, "" for none."""
+    """Return why a partition is not served as usual, "" for none."""
     told = _moves(answer)
     if not told:
         return ""
@@ -85,13 +85,13 @@ def custody(answer: CustodyView) -> str:
 
 
 def attempt(answer: CustodyView) -> str:
-    """Return the attempt that has brought a partition into its state."""
+    """Return the migration attempt that is the reason of a partition's state."""
     peer = f", other system {answer.peer_id}" if answer.peer_id else ""
     return f" (attempt {answer.epoch}{peer})"
 
 
 def _moves(answer: CustodyView | PartitionView) -> str:
-    """Return an unusual state of a partition in words; that of a partition which never was here is none."""
+    """Return an unusual custody state in words, "" for any other and for a partition that was never here."""
     return "" if answer.custody == "none" else standstills.words(answer.custody, answer.mode)
 
 
@@ -105,12 +105,13 @@ def moment(seconds: float) -> str:
     """Return a time in seconds since 1970 as UTC."""
     try:
         return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+    # The time may come from a damaged or a foreign copy, so it may be any number.
     except (OverflowError, OSError, ValueError):
         return f"{seconds:.0f} s since 1970"
 
 
 def age(seconds: float) -> str:
-    """Return an age in the largest unit of which it has two: 59 s, 3 min, 47 h, 12 d."""
+    """Return an age in the largest unit that gives at least 2: 59 s, 3 min, 47 h, 12 d."""
     for unit, size in _UNITS.items():
         if seconds >= 2 * size:
             return f"{seconds // size:.0f} {unit}"
@@ -164,7 +165,7 @@ def trusted_key(answer: TrustedKeyView) -> str:
 
 
 def copy(name: str, answer: CopyView) -> str:
-    """Return the clear facts of a copy of the partition with a name."""
+    """Return the unencrypted facts of a copy of a partition."""
     restores = f" after {answer.restores} restores" if answer.restores else ""
     return (
         f"copy of {name}: generation {answer.generation}{restores}, {answer.keystore_kbytes} KiB, "
@@ -173,7 +174,7 @@ def copy(name: str, answer: CopyView) -> str:
 
 
 def recovered(answer: RecoveredView) -> str:
-    """Return the end of a recovery: what came back, and what is lost."""
+    """Return the result of a recovery: restored stores, and those given up."""
     lines = [f"the state is Operating; restored: {', '.join(answer.restored) or 'none'}"]
     if answer.given_up:
         lines.append(f"given up: {', '.join(answer.given_up)}")
@@ -199,7 +200,7 @@ def partition(answer: PartitionView) -> str:
 
 
 def health(answer: HealthView) -> str:
-    """Return whether all is well, or each thing that is not."""
+    """Return the health, with the reasons if it is not good."""
     lines = ["healthy"] if answer.ok else ["NOT healthy", *(f"  {reason}" for reason in answer.reasons)]
     lines.append(f"swpks {answer.version}, {answer.running} of {answer.partitions} partitions running")
     if answer.console:
@@ -209,7 +210,7 @@ def health(answer: HealthView) -> str:
 
 
 def writeback(answer: WritebackView) -> str:
-    """Return how writing to NVRAM goes, and the trouble that was asked for."""
+    """Return the state of the writes to NVRAM, and the fault that was set."""
     fault = f"; fault: {answer.fault}" if answer.fault else ""
     return (
         f"NVRAM {answer.state}: {answer.commits} commits, {answer.failures} failures, "
@@ -238,7 +239,7 @@ def _secure_boot(answer: PartitionView) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return lines whose columns are as wide as they need to be."""
+    """Return the rows as lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

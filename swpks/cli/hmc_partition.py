@@ -78,11 +78,12 @@ def _keystore(args: argparse.Namespace) -> Ask:
 
 
 def _after_the_name(args: argparse.Namespace, attribute: str, value: str) -> int:
-    """Return the number of a value that stands behind the partition's name; OperatorError for a wrong one."""
+    """Return the number of a value behind the partition's name; OperatorError for a wrong one."""
     try:
         return attribute_number(attribute, value)
     except OperatorError as error:
         try:
+            # If the name would be a good value, the user has probably swapped the two.
             attribute_number(attribute, args.name)
         except OperatorError:
             raise error from None
@@ -173,7 +174,7 @@ PARTITION_VERBS = {
         _set,
     ),
     "faults": ConsoleVerb(
-        "set the busy answers of a partition's h-calls; without a fault there are none any more",
+        "set the busy answers of a partition's h-calls; without FAULT, remove all of them",
         {"name": _NAME, "faults": _FAULTS},
         _faults,
     ),

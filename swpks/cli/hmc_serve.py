@@ -16,7 +16,7 @@ from hcall_abi.rules import service as service_rules
 from swpks.cli import streams
 from swpks.hmc.line_client import escaped
 
-SUMMARY = "be a management console: hold copies, recover systems, answer lines"
+SUMMARY = "run a management console: it stores copies, recovers systems, carries out lines"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--name", default="console", metavar="NAME", help="the console's name for people (default: console)")
     add("--ready-fd", type=int, metavar="N", help="write one line of JSON to this descriptor when ready")
-    add("--manual-recovery", action="store_true", help="let a system in Recovery wait for `hmc recover`")
+    add("--manual-recovery", action="store_true", help="recover a system only by `hmc recover`")
     add("--keep-copies", type=_copies, default=3, metavar="N", help="copies kept of each store (default: 3)")
     add("--tls-cert", type=Path, metavar="F", help="for https: this console's certificate")
     add("--tls-key", type=Path, metavar="F", help="its private key")
@@ -43,8 +43,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def place_of(text: str) -> tuple[str | None, str]:
-    """Return name and place of ``[NAME=]WHERE``; a path is made absolute, for a process that is elsewhere."""
+    """Return name and place of ``[NAME=]WHERE``; a path is made absolute for a console in another folder."""
     name, found, where = text.partition("=")
+    # A path may have `=` in it.  A name of a system has no `/`, so such a text is a path as a whole.
     if not found or "/" in name:
         name, where = "", text
     if not where or (found and not name and where != text):
@@ -53,7 +54,7 @@ def place_of(text: str) -> tuple[str | None, str]:
 
 
 def run(args: argparse.Namespace, folder: Path) -> int:
-    """Be the console until a stop signal; return the exit status."""
+    """Run the console until a stop signal; return the exit status."""
     if args.ready_fd is not None and streams.was_closed(args.ready_fd):
         message = f"descriptor {args.ready_fd}: it was closed at start"
         raise OperatorError(service_rules.READY_DESCRIPTOR, message)

@@ -1,4 +1,4 @@
-"""Verbs of `swpks hmc` about the machine around the keystores: parts, keys, copies, recovery."""
+"""Verbs of `swpks hmc` about a system as a whole: parts, keys, copies, recovery."""
 
 from __future__ import annotations
 

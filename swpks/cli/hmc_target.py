@@ -1,4 +1,4 @@
-"""Which end a command of `swpks hmc` talks to: a console, or the control channel of one system."""
+"""The target of a command of `swpks hmc`: a console, or the control channel of one system."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OPTIONS = ("--store", "--state", "--socket")
 
 
 class Target(NamedTuple):
-    """A console by its store, or a system by its control socket; `state` where the folder was named."""
+    """A console by its store, or a system by its control socket; `state` is its folder if that was named."""
 
     store: Path | None = None
     socket: Path | None = None
@@ -24,13 +24,13 @@ class Target(NamedTuple):
 
 
 def store_folder() -> Path | None:
-    """Return the store that SWPKS_HMC names, None where it is not set."""
+    """Return the store of SWPKS_HMC, None if it is not set or empty."""
     found = os.environ.get("SWPKS_HMC")
     return Path(found) if found else None
 
 
 def target_of(args: argparse.Namespace) -> Target | None:
-    """Return the end that the options name, else the environment; None where neither does.
+    """Return the target of the options, else of the environment; None without both.
 
     OperatorError for two options: a command that changes the wrong system is worse than one that fails.
     """
@@ -47,13 +47,13 @@ def target_of(args: argparse.Namespace) -> Target | None:
 
 
 def refuse_two(given: list[str]) -> None:
-    """Raise OperatorError if more than one option names the other end."""
+    """Raise OperatorError if more than one option names the target."""
     if len(given) > 1:
         raise OperatorError(rules.HMC_TARGET, f"{' and '.join(given)} exclude each other: name one")
 
 
 def refuse_twice(words: Sequence[str]) -> None:
-    """Raise OperatorError if the words name one end twice: only one of the two would count."""
+    """Raise OperatorError if the words have one option twice: argparse would use only the last one."""
     given = [word.partition("=")[0] for word in words]
     for name in OPTIONS:
         if given.count(name) > 1:

@@ -39,7 +39,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add `lpar` to the command's subparsers; the result has `run` as its default `run`."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "lpar",
-        help="be a partition's firmware, boot loader or operating system by hand",
+        help="make h-calls as a partition's firmware, boot loader or operating system",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         return _fail(args, _of_kernel(error), REFUSED)
     except SwpksError as error:
         if error.rule is STREAM_OUTPUT:
-            raise  # the partition is not to blame
+            raise  # the partition has answered; the command's own output failed
         return _fail(args, error, UNREACHABLE)
 
 
@@ -83,7 +83,7 @@ def _run(args: argparse.Namespace) -> int:
 
         sought = Sought(target.address, args.name, args.timeout, args.state)
         raise refused_open(sought, error, numbered=bool(target.partition)) from None
-    except LinuxError:
+    except LinuxError:  # an OSError too, but an answer of the guest, not a connection that failed
         raise
     except OSError as error:
         from swpks.cli.lpar_reach import Sought, unreached
@@ -108,7 +108,7 @@ def _carried_out(target: LparTarget, args: argparse.Namespace) -> int:
 
 
 def _of_kernel(error: LinuxError) -> SwpksError:
-    """Return an error of the emulated kernel with the rule of the status behind it."""
+    """Return an error of the emulated kernel with the rule of the h-call's status."""
     rule = STATUS_KNOWN if error.status is None else STATUS_RULES.get(error.status, STATUS_KNOWN)
     return OperatorError(rule, f"the emulated kernel gave up: {error.strerror or error}")
 
@@ -137,7 +137,7 @@ def _add_label(parser: argparse.ArgumentParser) -> None:
         type=values.os_flag,
         default="linux",
         metavar="OS",
-        help="whose label: linux (default), common or a number",
+        help="operating system in the header of the label: linux (default), common or a number",
     )
 
 
@@ -152,7 +152,7 @@ def _add_output(parser: argparse.ArgumentParser, text: str, *, required: bool = 
 
 def _add_read(parser: argparse.ArgumentParser) -> None:
     _add_label(parser)
-    _add_output(parser, "where the object's bytes go (default: standard output)")
+    _add_output(parser, "file for the object's bytes (default: standard output)")
     parser.add_argument("--size", type=values.length, metavar="N", help="length of the buffer in bytes")
 
 
@@ -172,21 +172,21 @@ def _add_update(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--flags",
         choices=UPDATE_FLAGS,
-        help="for a payload without flags, as sign-efi-sig-list writes it; append if it was made with -a",
+        help="for a payload without flags, as sign-efi-sig-list writes it: append if made with -a, else none",
     )
-    parser.add_argument("--policy", type=values.policy, metavar="P", help="another policy word than Linux's")
+    parser.add_argument("--policy", type=values.policy, metavar="P", help="policy word (default: Linux's)")
     parser.add_argument("--wait", action="store_true", help="until it is durable, 5 s at most")
 
 
 def _add_gen_key(parser: argparse.ArgumentParser) -> None:
     _add_wait(parser)
     parser.add_argument(
-        "--length", type=values.length, metavar="N", help="a plain key of N bytes, which is given out"
+        "--length", type=values.length, metavar="N", help="make a plain key of N bytes, and return it"
     )
     parser.add_argument(
         "--policy", type=values.policy, default=0, metavar="P", help="without --length, beside wrappingkey"
     )
-    _add_output(parser, "where a plain key goes (default: standard output)")
+    _add_output(parser, "file for a plain key (default: standard output)")
 
 
 def _add_wrap(parser: argparse.ArgumentParser) -> None:
@@ -203,11 +203,11 @@ def _add_wrap(parser: argparse.ArgumentParser) -> None:
 
 def _add_through(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--in", dest="input", type=Path, metavar="F", help="the bytes (default: stdin)")
-    _add_output(parser, "where the result goes (default: standard output)")
+    _add_output(parser, "file for the result (default: standard output)")
 
 
 def _add_gen_password(parser: argparse.ArgumentParser) -> None:
-    _add_output(parser, "where the password goes; - is standard output", required=True)
+    _add_output(parser, "file for the password; - is standard output", required=True)
     parser.add_argument("--length", type=values.length, metavar="N", help="bytes (default: the maximum)")
 
 
@@ -249,7 +249,7 @@ _VERB_OPTIONS = {
     "unrevoke": _add_wait,
     "gen-password": _add_gen_password,
     "set-password": _add_set_password,
-    "boot": lambda parser: _add_output(parser, "keep the kernel's password in a file, to go on by hand"),
+    "boot": lambda parser: _add_output(parser, "file for the kernel's password, for later commands"),
     "raw": _add_raw,
 }
 _HELP = {
@@ -257,16 +257,16 @@ _HELP = {
     "ls": "list a consumer's labels",
     "read": "read an object",
     "write": "make a new object",
-    "update": "change a secure-boot variable by an auth file, signed by its owner",
+    "update": "change a secure-boot variable by a signed auth file",
     "rm": "remove an object",
-    "confirm": "tell whether the newest change to a label is durable",
+    "confirm": "show whether the newest change to a label is durable",
     "gen-key": "make a key: for wrapping, or (--length) a plain one",
     "wrap": "encrypt bytes under a wrapping key",
-    "unwrap": "decrypt a wrapped object, which names its key itself",
+    "unwrap": "decrypt a wrapped object; it contains the label of its key",
     "revoke": "take a wrapping key out of use",
     "unrevoke": "put a revoked wrapping key into use again",
     "gen-password": "make and set a random password for this IPL",
     "set-password": "set a password for this IPL",
     "boot": "run firmware, boot loader and kernel, each locking its objects",
-    "raw": "send any h-call at all",
+    "raw": "send any h-call, also a wrong one",
 }

@@ -26,7 +26,8 @@ def boot(target: LparTarget, args: argparse.Namespace) -> int:
     The passwords are lost at the end of this command.  The kernel's can be saved in a file for later use.
     """
     if args.output:
-        # Opened before the passwords are set: one that cannot be kept would lock the kernel out.
+        # Opened before the passwords are set: a password that is lost would lock the kernel out until the
+        # next IPL.
         with opened_output(args.output, LONGEST_PASSWORD) as put:
             chain, told = _run(target, args.timeout)
             put(chain.kernel.password)
@@ -43,7 +44,7 @@ def boot(target: LparTarget, args: argparse.Namespace) -> int:
 
 
 def _after(args: argparse.Namespace) -> str:
-    """Return the end of the passwords: without it, a locked partition looks like a broken one."""
+    """Return the line on the passwords: without it, a locked partition looks like a broken one."""
     kept = f"the kernel's is in {args.output}, and the others are lost" if args.output else "they are lost"
     return f"passwords    set until the next IPL, and {kept}; to unset them: {ipl_command(args)}"
 

@@ -1,7 +1,7 @@
 """The verbs of `swpks lpar` about keys: gen-key, wrap, unwrap, revoke and unrevoke.
 
-As those in `swpks.cli.lpar_verbs`, a verb returns the exit status, and a refused call raises
-HcallError.  A busy answer is no refusal: the verb goes on, up to the patience of `hcall_client.busy`.
+As in `swpks.cli.lpar_verbs`, a verb returns the exit status, and a refused call raises HcallError.  A busy
+answer is no refusal: the verb repeats the call, as long as `hcall_client.busy` allows.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ from swpks.cli import streams
 
 
 def warn_of_case(name: str, variable: str) -> None:
-    """Say on standard error that a name differs from a variable's by its case alone; the update is sent.
+    """Warn on standard error if a name differs from that of a variable only by its case; the update is sent.
 
-    Any name may be used, and it is signed under another GUID.  So this is no error of the command line.
+    Any name is permitted; it is signed under another GUID.  So this is no error of the command line.
     """
     known = {each.lower(): each for each in POLICIES}.get(variable.lower(), variable)
     if known != variable:
@@ -24,7 +24,8 @@ def warn_of_case(name: str, variable: str) -> None:
 def label_of_variable(label: bytes | None) -> str:
     """Return the label of the secure-boot variable with this plain name, in words; "" for any other name.
 
-    `update db` makes an object whose label is a header and `db` in UTF-16; `read db` looks for another one.
+    The label of the object that `update db` makes is a header and `db` in UTF-16; `read db` asks for the
+    label `db`.
     """
     name = (label or b"").decode("ascii", "replace")
     return describe_label(variable_label(name)) if name in POLICIES else ""

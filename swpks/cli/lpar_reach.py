@@ -1,6 +1,6 @@
 """Why a partition is not reached: a name that does not exist, a partition that is not served, or no server.
 
-The socket of a partition is missing in all of these cases.  The control channel beside it tells them apart.
+The socket of a partition is missing in all of these cases.  The control channel beside it has the reason.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from hcall_abi.control_views import PartitionView, SystemView
 
 PATIENCE = 5.0
-"""Most seconds that the control channel is asked for the reason of an error."""
+"""Longest wait for the control channel in seconds: it only adds a reason to an error."""
 _GONE = (FileNotFoundError, ConnectionRefusedError)
-"""Errors of a socket that nothing listens at."""
+"""Errors of a socket without a listener."""
 _UNSERVED = (OpenStatus.NOT_ACTIVATED, OpenStatus.NO_SUCH_PARTITION)
 """Refusals of OPEN whose reason may be the state of the partition."""
 
@@ -33,7 +33,7 @@ Target = Path | tuple[str, int]
 
 
 class Sought(NamedTuple):
-    """The partition of a command: its place, its name, the seconds to wait; the state, where it is known."""
+    """The partition of a command: address, name, seconds to wait; the state folder, if it is known."""
 
     target: Target
     name: str
@@ -42,13 +42,14 @@ class Sought(NamedTuple):
 
     @property
     def control(self) -> Path | None:
-        """The control socket of its system, None where that is not known."""
+        """The control socket of its system, None if it is not known."""
         run = self.target.parent if isinstance(self.target, Path) else self.state and self.state / "run"
         return run and run / "control.sock"
 
 
 def unreached(sought: Sought, error: OSError) -> SwpksError:
     """Return the error of a command that reached no partition: the place, the reason and what to do."""
+    # A shortage of this process, such as no free descriptor, says nothing about the server.
     if scarce := scarcity_of(error):
         return scarce
     target = sought.target
@@ -59,7 +60,7 @@ def unreached(sought: Sought, error: OSError) -> SwpksError:
         told = f"the server at {place} did not answer within {sought.timeout:g} s"
         told += ": see its log, or set --timeout"
         return _standstill(sought) or PeerError(rules.COMMAND_ANSWERED, told)
-    advice = "" if isinstance(target, Path) else "; its ready line tells where a server listens (tcp)"
+    advice = "" if isinstance(target, Path) else "; the ready line of the server has its address (tcp)"
     return NotReached(f"no server answers at {place}: {reason_of(error)}{advice}")
 
 
@@ -92,7 +93,7 @@ def _system(sought: Sought) -> SystemView | None:
 
 
 def _standstill(sought: Sought) -> SwpksError | None:
-    """Return the reason that the system itself has for not serving a partition, None if it has none."""
+    """Return why the system does not serve a partition, None if it serves it or does not answer."""
     system = _system(sought)
     if system is None:
         return None
@@ -109,7 +110,7 @@ def _without_listener(path: Path, sought: Sought) -> SwpksError:
 
 
 def _known(system: SystemView, path: Path, name: str) -> SwpksError:
-    """Return the reason that a running system has for a partition without a socket."""
+    """Return why a partition of a running system has no socket."""
     from swpks.cli.lpar_standstill import unserved
 
     if standing := unserved(system, name):

@@ -1,4 +1,4 @@
-"""The partition of a `swpks lpar` command that its system does not serve: the state, and the remedy."""
+"""The error for a partition that its system does not serve: its state, and the remedy."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from swpks.cli.hmc_output import attempt
 
 
 def unserved(system: SystemView, name: str) -> OperatorError | None:
-    """Return the error of a partition that its system does not serve, whatever its power.
+    """Return the error for a partition that its system does not serve for another reason than its power.
 
-    None for a partition that is served or off, for one that was refused, and for one that never was here.
+    None for a partition that is served or off, for one that was refused, and for one that was never here.
     """
     if system.state != "Operating":
         lost = f" ({', '.join(system.lost)}: known and not restored)" if system.lost else ""
@@ -39,8 +39,9 @@ def _standing(system: SystemView, partition: PartitionView | None, name: str) ->
 
 
 def _custody(system: SystemView, partition: PartitionView | None, name: str) -> CustodyView | None:
-    """Return the custody of a partition; without one of this name, that of the last one that had it."""
+    """Return the custody of a partition; if it has left, the newest custody record with its name."""
     if partition is not None:
         return next((each for each in system.custody if each.uuid == partition.uuid), None)
+    # A name may be reused after a partition has left.  The highest epoch is the newest attempt.
     left = [each for each in system.custody if each.name == name]
     return max(left, key=lambda each: each.epoch, default=None)

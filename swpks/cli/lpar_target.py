@@ -1,4 +1,4 @@
-"""Where the partition of a `swpks lpar` command is reached, and as whom it asks."""
+"""The target of a `swpks lpar` command: address, partition id and access key; and its options."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ LARGEST_PORT = 0xFFFF
 
 
 class LparTarget(NamedTuple):
-    """Where a partition is reached, and how."""
+    """The address of a partition, its id (0: the only one of the listener), and its access key for TCP."""
 
     address: Path | tuple[str, int]
     partition: int = 0
     access_key: bytes | None = None
 
-    def __repr__(self) -> str:
+    def __repr__(self) -> str:  # without the access key, which is a secret
         return f"LparTarget({self.address})"
 
 
 def target_of(args: argparse.Namespace) -> LparTarget:
-    """Return the address in the options; UsageError if they name none."""
+    """Return the target of the options; UsageError if they name none."""
     if args.socket and args.tcp:
         raise UsageError("--socket and --tcp exclude each other")
     if args.tcp:
@@ -45,21 +45,23 @@ def target_of(args: argparse.Namespace) -> LparTarget:
         key = _read_key(args.access_key_file) if args.access_key_file else None
         return LparTarget(args.socket, number, key)
     if args.state is None:
-        raise UsageError("say where the server is: --state DIR (or SWPKS_STATE), --socket or --tcp")
+        raise UsageError("name the server: --state DIR (or SWPKS_STATE), --socket or --tcp")
     if not is_partition_name(args.name):
         raise OperatorError(NAME_FORM, f"{args.name[:80]!r} is no name for a partition")
     return LparTarget(args.state / "run" / f"{args.name}.sock", number)
 
 
 def _number(args: argparse.Namespace) -> int:
-    """Return the partition id of NAME at a listener of all partitions; 0, for its only one, if not known.
+    """Return the partition id of NAME, for a TCP listener that serves several; 0 if it is not known.
 
-    The key is that of NAME.  The id of another partition would open nothing, and the key would be blamed.
+    0 means the only partition of the listener.
     """
     if args.partition is not None:
         return int(args.partition)
     if args.state is None:
         return 0
+    # The access key is that of NAME.  With the id of another partition, the server would reject the key, and
+    # the message would point to the wrong option.
     from swpks.cli.lpar_reach import PATIENCE, system_at
 
     system = system_at(args.state / "run" / "control.sock", min(args.timeout, PATIENCE))
@@ -85,12 +87,12 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _key(args: argparse.Namespace) -> bytes:
-    """Return the access key that TCP demands: from the file named, or from the server's state."""
+    """Return the access key for TCP: from its file, or from the state folder of the server."""
     if args.access_key_file:
         return _read_key(args.access_key_file)
     if args.state:
         return _read_key(args.state / "access-keys" / f"{args.name}.key")
-    raise UsageError("--tcp needs --access-key-file, or --state to find the key in")
+    raise UsageError("--tcp needs the access key: --access-key-file FILE, or --state DIR")
 
 
 def _read_key(path: Path) -> bytes:
@@ -99,14 +101,14 @@ def _read_key(path: Path) -> bytes:
     except ValueError:
         key = b""
     if len(key) != ACCESS_KEY_SIZE:
-        told = f"{path} does not hold a key: {ACCESS_KEY_SIZE} bytes in hexadecimal"
+        told = f"{path} is no access key: {ACCESS_KEY_SIZE} bytes in hexadecimal"
         raise UsageError(told, ACCESS_KEY_CONTENT)
     return key
 
 
 def add_target_options(parser: argparse.ArgumentParser, default: Any) -> None:
     """Add the options that every verb of `swpks lpar` takes."""
-    add = for_every_verb(parser, "where the partition is, and who asks", default)
+    add = for_every_verb(parser, "Connection, consumer and output options", default)
     add("--state", state_folder(), type=state_path, metavar="DIR", help="the server's state folder")
     add("--socket", None, type=Path, metavar="PATH", help="the partition's Unix socket")
     add("--tcp", None, metavar="HOST:PORT", help="a TCP listener; needs the partition's access key")
@@ -125,6 +127,6 @@ def add_target_options(parser: argparse.ArgumentParser, default: Any) -> None:
         Consumer.OPERATING_SYSTEM,
         type=values.consumer,
         metavar="C",
-        help="firmware, boot-loader or os (default); also whose objects are meant",
+        help="the caller and owner of objects: firmware, boot-loader or os (default)",
     )
     add("--password-file", None, type=Path, metavar="F", help="the consumer's password: all bytes of F")

@@ -1,4 +1,4 @@
-"""`swpks lpar NAME update`: a signed update of a secure-boot variable, out of a file of a public tool."""
+"""`swpks lpar NAME update`: a signed update of a secure-boot variable, from a file of a public tool."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def update(channel: BlockingChannel, args: argparse.Namespace) -> int:
 
 
 def _taken_apart(data: bytes, flags: str | None, path: Path | None) -> authvar.AuthFile:
-    """Return flags and payload of a file; UsageError if the file surely has another form than was said."""
+    """Return flags and payload of a file; UsageError if its content contradicts --flags."""
     name = str(path) if path else "standard input"
     form = authvar.form_of(data)
     if form is authvar.FileForm.LISTS:
-        told = "holds signature lists, which nobody has signed: sign them with sign-efi-sig-list first"
+        told = "holds unsigned signature lists: sign them with sign-efi-sig-list first"
         raise _wrong(f"{name} {told}")
     if flags is not None:
         if form is authvar.FileForm.AUTH_FILE:
@@ -60,5 +60,5 @@ def _taken_apart(data: bytes, flags: str | None, path: Path | None) -> authvar.A
 
 
 def _wrong(message: str) -> UsageError:
-    """Return the error of a file that is no auth file: the words of the command line are right."""
+    """Return the error for a file that is no auth file; the command line itself is correct."""
     return UsageError(message, COMMAND_AUTH_FILE)

@@ -31,14 +31,14 @@ OS_FLAGS = {"linux": OS_LINUX, "common": OS_COMMON}
 
 
 class UsageError(OperatorError):
-    """The command line can't be carried out; nothing was sent."""
+    """The command line cannot be carried out; no call was sent."""
 
     def __init__(self, message: str, rule: Rule = rules.COMMAND_USAGE) -> None:
         super().__init__(rule, message)
 
 
 def number(text: str, bits: int = 64) -> int:
-    """Return a number in decimal, or in hexadecimal with 0x, that so many bits can hold."""
+    """Return an unsigned number of `bits` bits: decimal, or hexadecimal with 0x."""
     try:
         found = int(text, 0)
     except ValueError:
@@ -49,7 +49,7 @@ def number(text: str, bits: int = 64) -> int:
 
 
 def length(text: str) -> int:
-    """Return a number of bytes, as a frame can tell it: 32 bits."""
+    """Return a number of bytes: 32 bits, the size of a length in a frame."""
     return number(text, 32)
 
 
@@ -76,7 +76,7 @@ def consumer(text: str) -> int:
 
 
 def plain_label(text: str) -> bytes:
-    """Return a label: text, `utf16:` and a name as secure-boot variables have it, or `hex:` and its bytes."""
+    """Return a label: text, `utf16:` and a name for secure-boot variables, or `hex:` and its bytes."""
     return _label(plain_bytes, text)
 
 
@@ -93,7 +93,7 @@ def _label(read: Callable[[str], bytes], text: str) -> bytes:
 
 
 def headed_label(text: str) -> tuple[str, bytes]:
-    """Return component and name out of COMPONENT:NAME; the name may be `hex:` or `utf16:` and more."""
+    """Return component and name of COMPONENT:NAME; the name has a form of `plain_label`."""
     component, colon, name = text.partition(":")
     if not colon:
         raise argparse.ArgumentTypeError(f"{text!r} is not COMPONENT:NAME")
@@ -120,9 +120,10 @@ def policy(text: str) -> int:
 
 
 def wrap_flags(text: str) -> int:
-    """Return wrap flags: a number as it is, or names joined by commas with the bits that WRAP demands."""
+    """Return wrap flags: a number unchanged; or names, to which the bits that WRAP demands are added."""
     if text[:1].isdigit():
         return number(text)
+    # A number is sent as given, so that a test can send a wrong word; names are for people.
     flags = DEFAULT_WRAP_FLAGS
     for name in filter(None, text.upper().split(",")):
         if name not in WrapFlag.__members__:
@@ -157,7 +158,7 @@ def segment(text: str) -> Segment:
 
 
 def chosen_label(args: argparse.Namespace) -> bytes:
-    """Return the label that a verb is about: the plain one, or the one with a header."""
+    """Return the label of a verb: LABEL, or --os-label with its header."""
     if (args.label is None) == (args.os_label is None):
         raise UsageError("give either LABEL or --os-label COMPONENT:NAME")
     if args.os_label is None:
@@ -170,7 +171,7 @@ def chosen_label(args: argparse.Namespace) -> bytes:
 
 
 def read_file(path: Path | None) -> bytes:
-    """Return a file's bytes, those of standard input where there is no path or it is `-`."""
+    """Return the bytes of a file; of standard input without a path, or for `-`."""
     try:
         return read_input(path)
     except OSError as error:
@@ -180,9 +181,9 @@ def read_file(path: Path | None) -> bytes:
 
 @contextmanager
 def opened_output(path: Path | None, size: int = 0) -> Iterator[Callable[[bytes], None]]:
-    """Yield a function that writes what a call returns; UsageError before the call if that would be lost.
+    """Yield a function that writes the result of a call; UsageError before the call if it cannot be written.
 
-    `size` is the number of bytes that the call returns at most, where they cannot be asked for again.
+    `size` is the largest result in bytes, if the call cannot be repeated; 0 if it can.
     """
     with ExitStack() as stack:
         with _writing(path):

@@ -28,7 +28,7 @@ from swpks.cli.lpar_values import chosen_label, opened_output, read_file
 OK = 0
 REFUSED = 1
 RESULTS = (Status.H_SUCCESS, Status.H_CONTINUE)
-"""Statuses that are no refusals: H_CONTINUE answers a list that goes on."""
+"""Statuses that are no refusals: H_CONTINUE means that the list has another part."""
 
 
 def who(args: argparse.Namespace) -> Authorization:
@@ -38,7 +38,7 @@ def who(args: argparse.Namespace) -> Authorization:
 
 
 def show(args: argparse.Namespace, told: Mapping[str, Any], lines: list[str]) -> None:
-    """Print a result: as JSON where that was asked for, else as lines."""
+    """Print a result: with --json as JSON, else as lines."""
     streams.say(json.dumps(dict(told), indent=2) if args.json else "\n".join(lines))
 
 
@@ -53,8 +53,8 @@ def give(args: argparse.Namespace, about: Mapping[str, Any], data: bytes) -> Non
 
 @contextmanager
 def giving(args: argparse.Namespace, size: int = 0) -> Iterator[Callable[[Mapping[str, Any], bytes], None]]:
-    """Yield `give` for an output that is opened already, with room for `size` bytes."""
-    # With --json and without a file, standard output gets JSON; it has to take that as well.
+    """Yield a function like `give`, for an output that is open and has room for `size` bytes."""
+    # Without a file, --json writes JSON to standard output.  So that is tried before the call, too.
     with opened_output(args.output, size) as put:
 
         def told(about: Mapping[str, Any], data: bytes) -> None:
@@ -93,6 +93,7 @@ def ls(channel: BlockingChannel, args: argparse.Namespace) -> int:
         labels += part.labels
     told = {"labels": [_described(label) for label in labels]}
     lines = [describe_label(label) for label in labels]
+    # Without labels there is no output: `show` would print an empty line.
     if args.json or lines:
         show(args, told, lines)
     return OK
@@ -110,9 +111,10 @@ def _described(label: bytes) -> dict[str, Any]:
 
 
 def read(channel: BlockingChannel, args: argparse.Namespace) -> int:
-    """Read an object: its bytes to a file or standard output, or all about it as JSON."""
+    """Read an object: write its bytes to a file or standard output, or print it as JSON."""
     label, size = chosen_label(args), args.size
     if size is None:
+        # The buffer is offered to the hypervisor, and READ refuses a smaller one than the object.
         limits = channel.limits()
         size = max(limits.max_object_size, limits.max_large_object_size)
     found = channel.call(calls.read_object(who(args), label, size))
@@ -157,7 +159,7 @@ def wait_flushed(channel: BlockingChannel, authorization: Authorization, label: 
 
 
 class NotFlushed(StorageError):
-    """A change was made, and was not durable in time."""
+    """A change was made, but was not durable in time."""
 
     def __init__(self) -> None:
         seconds = LINUX_7_0.poll_limit
@@ -168,8 +170,8 @@ class NotFlushed(StorageError):
 def gen_password(channel: BlockingChannel, args: argparse.Namespace) -> int:
     """Make and set a random password; it is written to a file that only its owner can read.
 
-    The call sets the password and returns it, so the file cannot be written before.  It is opened before,
-    and its space is taken: a password that is set and cannot be kept would lock the consumer out.
+    The call sets the password and returns it, so the file cannot be written earlier.  It is opened before the
+    call, and its space is allocated: a password that is lost would lock the consumer out until the next IPL.
     """
     length = channel.limits().max_password_size if args.length is None else args.length
     with opened_output(args.output, length) as put:
@@ -178,13 +180,13 @@ def gen_password(channel: BlockingChannel, args: argparse.Namespace) -> int:
 
 
 def set_password(channel: BlockingChannel, args: argparse.Namespace) -> int:
-    """Set a password that a file holds."""
+    """Set the password in a file."""
     channel.call(calls.set_password(args.consumer, read_file(args.new_password_file)))
     return OK
 
 
 def raw(channel: BlockingChannel, args: argparse.Namespace) -> int:
-    """Send any call, right or wrong, and print the answer; the exit status tells whether it was refused."""
+    """Send any call, right or wrong, and print the answer; return 1 if it was refused."""
     registers = [0] * 9
     for place, value in args.register:
         registers[place - 4] = value

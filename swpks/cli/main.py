@@ -1,5 +1,25 @@
 """`swpks`: the command line.  A subcommand's module is loaded only when it is chosen."""
 
+# From words to an exit status
+#
+# The command line guarantees that each error has one shape (refusals.py), that a short command starts
+# quickly, and that an exit status of 0 means that the output was written.
+#
+# Loading.  Only the module of the named command is imported: `swpks serve` needs the whole server, and other
+# commands must not load it.  So `_parser` gives a full subparser to the chosen command only; the others have
+# their names and summaries.  Completion and capabilities need all of them (`whole_parser`).
+#
+# Lines of the console.  `swpks hmc lssyscfg ...` has options that argparse would reject.  So `_line` looks at
+# the words before argparse does (hmc_line.py).
+#
+# argparse.  It prints its usage and ends the process for a wrong command line, and it ignores a standard
+# output that is full.  CommandParser raises instead; `_parsed_aloud` collects the help text and prints it
+# under our own checks.
+#
+# The end.  Output is flushed in `_run`, because a failure after `main` has returned could not change the exit
+# status any more.  Unwritten bytes of standard error are dropped at last: Python would try them again at
+# exit.
+
 from __future__ import annotations
 
 import argparse
@@ -36,10 +56,10 @@ COMMANDS = {
 """Each command is a module or package beside this one whose `add_parser(subparsers)` sets a default `run`."""
 
 COLLECT_WHEN_READY = {"serve"}
-"""Commands that turn the garbage collector on themselves (swpks/__main__.py tells why it is off)."""
+"""Commands that turn the garbage collector on themselves; swpks/__main__.py has the reason why it is off."""
 
 EXIT_STATUS = {Fault.GUEST: 1, Fault.PEER: 1, Fault.OPERATOR: 2, Fault.STORAGE: 3, Fault.INTERNAL: 1}
-"""Exit statuses by whose fault it is; 0 is success, 130 an interrupt."""
+"""Exit status by the fault of an error; 0 is success, 130 an interrupt."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
+        # Memory, threads or descriptors may run out anywhere, in library code too.  It is no mistake of ours,
+        # so no traceback.
         scarce = scarcity_of(error)
         if scarce is None:
             raise
@@ -62,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: list[str]) -> int:
-    """Run the command, then flush its output: after the return, a failed flush could not be reported."""
+    """Run the command, then flush its output; return the exit status."""
     try:
         if given[:1] == ["hmc"] and (status := _line(given[1:])) is not None:
             return status
@@ -88,10 +110,7 @@ def _line(words: list[str]) -> int | None:
 
 
 def _parsed_aloud(given: list[str]) -> argparse.Namespace:
-    """Parse the arguments and print what was asked for: a help or the version.
-
-    argparse drops what standard output does not take, and reports a success.
-    """
+    """Parse the arguments; print a help text or the version if the arguments ask for it."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said):
@@ -121,7 +140,7 @@ def _chosen(given: list[str]) -> str:
 
 
 def _words(options: argparse.Namespace) -> str:
-    """Return the command with its partition and its verb, as an error names it."""
+    """Return the command with its partition and its verb, for an error message."""
     partition = options.name if options.command == "lpar" else None
     verb = getattr(options, "verb", None) or getattr(options, "action", None)
     return " ".join(filter(None, (options.command, partition, verb)))
@@ -129,6 +148,7 @@ def _words(options: argparse.Namespace) -> str:
 
 def _demand_folder(options: argparse.Namespace) -> None:
     """Raise OperatorError for a relative path if the working directory was deleted."""
+    # Checked here once: each command would report a missing file otherwise, and the file is not the reason.
     relative = [value for value in vars(options).values() if _is_relative(value)]
     if not relative:
         return
@@ -143,7 +163,7 @@ def _demand_folder(options: argparse.Namespace) -> None:
 
 
 def _is_relative(value: object) -> bool:
-    """Whether an option is a path that starts at the working directory; "-" is standard input or output."""
+    """Return whether an option is a relative path; "-" is standard input or output."""
     return isinstance(value, Path) and not value.is_absolute() and str(value) != "-"
 
 
@@ -165,7 +185,7 @@ def whole_parser() -> argparse.ArgumentParser:
 
 
 def _parser(chosen: Sequence[str | None]) -> argparse.ArgumentParser:
-    """Return the parser; the commands that are not chosen have their names alone."""
+    """Return the parser; commands that are not chosen have a name and a summary only."""
     parser = CommandParser(prog="swpks", description="A software PowerVM Platform KeyStore.")
     parser.elsewhere = lines_elsewhere(LINES)
     parser.add_argument("--version", action="version", version=f"swpks {__version__}")

@@ -1,4 +1,4 @@
-"""The pages of the contract, as they travel with swpks: inside the package, or in spec/ of a checkout."""
+"""The pages of the contract: inside the installed package, or in spec/ of a checkout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PREFIX = "spec/"
 
 
 _PARAGRAPH = 9
-"""The rank of a paragraph with an anchor: below all headings."""
+"""Rank of a paragraph with an anchor: lower than any heading, so the next anchor or heading ends it."""
 
 
 class Section(NamedTuple):
@@ -43,6 +43,7 @@ def _below(where: Traversable, before: str) -> Iterator[str]:
     for entry in where.iterdir():
         if entry.is_file() and entry.name.endswith(".md"):
             yield f"{before}{entry.name}"
+        # In a checkout, spec/ also has packages and vectors.  `hcalls` is its only folder with pages.
         elif entry.is_dir() and not before and entry.name == "hcalls":
             yield from _below(entry, f"{entry.name}/")
 
@@ -63,6 +64,7 @@ def sections(name: str) -> tuple[Section, ...]:
     found = []
     for n, (at, rank, heading, anchor) in enumerate(heads):
         end = next((later for later, other, _, _ in heads[n + 1 :] if other <= rank), len(lines))
+        # A paragraph is its own text; a heading is shown apart from its text.
         begin = at if rank == _PARAGRAPH else at + 1
         found.append(Section(heading, anchor, "\n".join(lines[begin:end]).strip("\n")))
     return tuple(found)

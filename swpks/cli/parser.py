@@ -1,4 +1,4 @@
-"""The parser of all commands: a wrong command line is an error as every other, with a rule and a page."""
+"""The parser of all commands: a wrong command line is an error like any other, with a rule and a page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hcall_abi.rules import service as rules
 
 
 class WrongWords(OperatorError):
-    """The words of a command line are not those of its usage; `words` are the command that refused them."""
+    """The command line does not match the usage; `words` are the command that refused it."""
 
     def __init__(self, words: str, message: str) -> None:
         super().__init__(rules.COMMAND_USAGE, message)
@@ -19,13 +19,13 @@ class WrongWords(OperatorError):
 
 
 NEAREST = 3
-"""Most names that are offered for an unknown one."""
+"""Most near names in the error for an unknown one."""
 
 
 class CommandParser(argparse.ArgumentParser):
     """Raises WrongWords where argparse would print its usage and end the process; so do its subparsers.
 
-    `elsewhere` are words that are no commands here, each with the command that a user of it means.
+    `elsewhere` maps words that are no commands here to the commands that a user probably means.
     """
 
     elsewhere: Mapping[str, str] = {}
@@ -33,10 +33,11 @@ class CommandParser(argparse.ArgumentParser):
     """Further commands that argparse does not know, as words behind its list."""
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Refuse a value that is no choice, with the choices that are near it."""
+        """Refuse a value that is no choice; the error has the near choices."""
         try:
             super()._check_value(action, value)
         except argparse.ArgumentError as error:
+            # A near name of a command is shown as a whole command, so that it can be copied.
             own = isinstance(action, argparse._SubParsersAction)
             known = {str(each): f"{self.prog} {each}" if own else str(each) for each in action.choices or ()}
             near = nearest(value, {**known, **self.elsewhere} if own else known)
@@ -50,7 +51,7 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def nearest(word: str, known: Mapping[str, str]) -> str:
-    """Return an offer of the commands whose names are near a word, "" for none."""
+    """Return a question with the commands whose names are near a word, "" for none."""
     import difflib  # a wrong word alone needs it
 
     names = [word] if word in known else difflib.get_close_matches(word, known, NEAREST)

@@ -20,6 +20,7 @@ def plain(markdown: str, width: int) -> str:
 
 def _blocks(markdown: str) -> Iterator[tuple[str, list[str]]]:
     """Yield the blocks between blank lines, each with its kind; a code block is one."""
+    # A split by a group alternates: text, code, text, ...  So odd parts are code.
     parts = re.split(r"^```\w*\n(.*?)^```$", markdown, flags=re.MULTILINE | re.DOTALL)
     for n, part in enumerate(parts):
         if n % 2:

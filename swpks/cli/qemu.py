@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from swpks.qemu.run import MachineEnd
 
 PANIC, POWER_OFF = 4, 5
-"""Exit statuses of machines that have ended in order, but not by the guest's wish."""
+"""Exit statuses of machines that have ended in order, but not by a power-off of the guest."""
 
 
 _NO_ROOT = (
@@ -46,14 +46,14 @@ _NO_ROOT = (
 
 
 class QemuParser(CommandParser):
-    """The parser of `swpks qemu`, which takes what is behind `--` as it stands.
+    """The parser of `swpks qemu`: the words behind `--` are options of QEMU, and are not parsed.
 
-    argparse alone would take a word without an option, such as the initramfs behind a forgotten --initrd, for
-    an option of QEMU; and it does not say what `--` is for.
+    argparse alone would accept a word without an option, such as the initramfs behind a forgotten --initrd,
+    as an option of QEMU.  And its errors do not mention `--`.
     """
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse the words before `--`; an error with a hint for one that is not ours."""
+        """Parse the words before `--`; raise WrongWords with a hint for an unknown one."""
         words = list(sys.argv[1:] if args is None else args)
         cut = words.index("--") if "--" in words else len(words)
         single = [word for word in words[:cut] if _is_for_qemu(word)]
@@ -71,7 +71,7 @@ class QemuParser(CommandParser):
 
 
 def _is_for_qemu(word: str) -> bool:
-    """Whether a word is an option with one dash, as QEMU has them; of ours only -h is one."""
+    """Return whether a word is an option with one dash, as those of QEMU; of our own only -h is one."""
     return word[:1] == "-" and word[1:2].isalpha() and word != "-h" and " " not in word
 
 
@@ -93,7 +93,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--partition",
         required=True,
         metavar="NAME[:KBYTES]",
-        help="whose keystore, and its size where a server is started for it; 64 KiB in a new state folder",
+        help="the partition; KBYTES is the size of its keystore if a server is started (64 in a new state)",
     )
     add("--kernel", type=Path, required=True, metavar="FILE", help="vmlinux for ppc64le, with its symbols")
     add("--initrd", type=Path, metavar="FILE", help="the initramfs")
@@ -111,7 +111,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="the server's state folder (default: SWPKS_STATE, else one that is removed at the end)",
     )
     add("--where", type=Path, metavar="SOCK", help="STORE/run/where.sock: follow a partition that moves")
-    add("--trace", action="store_true", help="tell every h-call of the keystore on standard error")
+    add("--trace", action="store_true", help="print every h-call of the keystore on standard error")
     add(
         "--patience",
         type=float,
@@ -133,7 +133,7 @@ def run(options: argparse.Namespace) -> int:
     from swpks.qemu.machine import QemuMachine, check
 
     wanted = wanted_of(options.partition)
-    # What cannot work is said before a server is started for it.
+    # All that can be checked without a server comes first: a start changes the state folder.
     machine = QemuMachine(options.kernel, options.initrd, options.append, options.options)
     image = load(options.kernel)
     find_callsites(image)
@@ -175,13 +175,13 @@ def _run(
 
 
 def _rootless(options: argparse.Namespace) -> bool:
-    """Whether the guest has no root file system, as far as the command line tells."""
+    """Return whether the command line names no root file system."""
     others = any(word.lstrip("-") == "initrd" for word in options.options)
     return options.initrd is None and not others and "root=" not in options.append
 
 
 def status_of(end: MachineEnd, options: argparse.Namespace) -> int:
-    """Return the exit status for an end, and tell of one that the guest has not wished."""
+    """Return the exit status for an end, and report a panic or a power-off by the console."""
     from swpks.qemu.run import MachineEnd
 
     if end is MachineEnd.PANIC:
@@ -199,7 +199,9 @@ def _say(sentence: str) -> None:
 
 
 def _tell(opcode: int, answer: HReturn) -> None:
-    """Tell of an h-call: its name and status, never what it carried."""
+    """Print an h-call: its name and status, never its data."""
     name = Opcode(opcode).name
-    with suppress(OSError):  # the guest goes on without a reader of its trace
+    with suppress(OSError):  # a trace without a reader must not stop the guest
+        # The guest's console has the terminal in raw mode: without \r the next line would begin in the
+        # middle.
         print(f"swpks qemu: H_PKS_{name} -> {status_name(answer.status)}\r", file=sys.stderr, flush=True)

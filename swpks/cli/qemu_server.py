@@ -1,4 +1,4 @@
-"""The server behind `swpks qemu`: one that runs already, or one of its own while the command runs."""
+"""The server of `swpks qemu`: one that runs already, or one that the command starts and stops."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Wanted(NamedTuple):
 
 
 def wanted_of(text: str) -> Wanted:
-    """Return what NAME[:KBYTES] says; OperatorError by the rules of names and sizes."""
+    """Return name and size of NAME[:KBYTES]; OperatorError by the rules of names and sizes."""
     name, colon, size = text.partition(":")
     if not is_partition_name(name):
         raise OperatorError(NAME_FORM, f"{name!r} is no name for a partition")
@@ -40,11 +40,12 @@ def wanted_of(text: str) -> Wanted:
 
 @contextmanager
 def state_of(wanted: Path | None, cleanup: Cleanup) -> Iterator[Path]:
-    """Yield the state folder: the wanted one, or one that lasts no longer than the block."""
+    """Yield the state folder: the named one, or a temporary one that is removed at the end of the block."""
     if wanted is not None:
         yield wanted.absolute()
         return
     with tempfile.TemporaryDirectory(prefix="swpks-") as folder:
+        # Python removes the folder at the end of the block, but not after SIGKILL.
         cleanup.remove_folder(Path(folder).absolute())
         streams.complain("swpks qemu: no --state: the keystore lasts as long as this command")
         yield Path(folder).absolute() / "state"
@@ -52,7 +53,7 @@ def state_of(wanted: Path | None, cleanup: Cleanup) -> Iterator[Path]:
 
 @contextmanager
 def server_on(state: Path, wanted: Wanted, cleanup: Cleanup) -> Iterator[None]:
-    """Have a server for the length of a block: the one that runs on the state, or one of our own."""
+    """Provide a server for the length of a block: the one that runs on the state, or a new one."""
     if _is_served(state / "run" / "control.sock"):
         yield
         return
@@ -68,6 +69,7 @@ def server_on(state: Path, wanted: Wanted, cleanup: Cleanup) -> Iterator[None]:
     try:
         yield
     finally:
+        # The server may have been killed while the guest ran.
         if server.pid is not None:
             server.stop()
 
@@ -89,6 +91,7 @@ def _partition(state: Path, wanted: Wanted) -> str:
     """Return the partition for a server's command line; in a new state its keystore has a size."""
     name, kbytes = wanted
     if kbytes is None and not (state.is_dir() and any(state.iterdir())):
+        # Only in a new state: at an existing one, a size would change the keystore of the partition.
         kbytes = DEFAULT_KBYTES
         advice = f"--partition {name}:KBYTES chooses another size"
         streams.complain(f"swpks qemu: the keystore of {name} gets {kbytes} KiB; {advice}")

@@ -1,4 +1,4 @@
-"""The one shape in which every command reports an error: a line of text, or with --json a line of JSON.
+"""The shape of all errors of commands: a line of text, or with --json a line of JSON.
 
     swpks lpar lpar1 read: H_PKS_READ_OBJECT was refused with H_AUTHORITY [guest fault; rule authority: ...]
 
@@ -24,7 +24,7 @@ def command(words: str) -> str:
 
 
 def fields(error: SwpksError) -> dict[str, object]:
-    """Return an error as JSON has it: the fields of a problem, and the facts of this case."""
+    """Return the fields of an error for JSON: those of a problem, and the facts of this case."""
     rule = error.rule
     told = {
         "detail": error.message,

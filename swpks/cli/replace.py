@@ -19,7 +19,7 @@ REFUSED, STORAGE = 1, 3
 
 
 def replace(args: argparse.Namespace) -> int:
-    """Put a new part in and keep the old one; return the exit status.
+    """Replace a part by a new one, and keep the old one; return the exit status.
 
     0 done, 1 refused, such as for a running system; 2 without --state; 3 the storage fails.
     """

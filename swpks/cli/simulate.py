@@ -28,7 +28,7 @@ SHOWN = 3
 """Most failures that are shown of a range."""
 MOST = 10_000_000
 _SHARE = 25
-"""Seeds that a process takes at once."""
+"""Seeds of a chunk: a process gets so many at once."""
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -87,6 +87,8 @@ def _outcomes(seeds: range) -> Iterator[Simulated]:
     """Yield the outcomes of seeds, in their order, from all processors."""
     from swpks.testing.simulation import simulate
 
+    # A trace costs time, and only a failed seed shows one.  A seed is one history, so the second run is the
+    # same.
     quick = partial(simulate, traced=False)
     processors = os.cpu_count() or 1
     if processors == 1 or len(seeds) <= _SHARE:

@@ -4,6 +4,31 @@ A command may start while any of them is closed, full or without a reader.  The 
 characters of the output.
 """
 
+# The standard streams of a command
+#
+# A command guarantees four things, whatever its standard streams are:
+#
+#   1. No output goes into a file that the command opens for something else.
+#   2. A result that could not be written is never reported as a success.
+#   3. A message to standard error costs `PATIENCE` seconds at most.
+#   4. The user never sees a traceback because of a stream.
+#
+# A descriptor that is closed at the start is the reason for 1.  The kernel gives the lowest free number to
+# the next file, and that may be a keystore's database.  Then an error message would be written into the
+# database.  So `prepare` puts /dev/null there, before the command opens anything.
+#
+# Guarantee 2 needs a flush while the command still runs (`main._run`).  Python flushes standard output at
+# exit, but a failure there is too late: Python prints "Exception ignored" and exits with 120.
+#
+# Guarantee 3: a full pipe that is not read blocks a write for ever.  A
+# non-blocking descriptor is no way out: the flag belongs to the open file, and the terminal or the shell
+# shares it. So a thread writes the line, and the command waits for it only so long.  The thread writes to the
+# descriptor, and not through `sys.stderr`: the interpreter aborts at its end if a thread holds the lock of
+# that buffer.
+#
+# The text of an error may come from another program, such as a server or a file name.  Control characters in
+# it would be obeyed by the terminal, so `complain` escapes them.
+
 from __future__ import annotations
 
 import fcntl
@@ -19,7 +44,7 @@ from hcall_abi.errors import OperatorError
 from hcall_abi.rules import service as rules
 
 PATIENCE = 1.0
-"""Seconds that a command waits until its last line is written."""
+"""Seconds that a command waits for the write of a line to standard error."""
 
 UNREAD = 1
 """Exit status of a command whose reader has left."""
@@ -30,8 +55,7 @@ _replaced: set[int] = set()
 def prepare() -> None:
     """Open the closed standard streams, and make every character printable.
 
-    It is called before anything else is opened.  The next file would otherwise get the free number, and
-    everything that is printed would go into that file.  OperatorError if /dev/null can't be opened.
+    Call it before the command opens a file; see above.  OperatorError if /dev/null cannot be opened.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if _is_closed(number):
@@ -49,10 +73,9 @@ def was_closed(number: int) -> bool:
 
 
 def complain(text: str) -> None:
-    """Write a line to standard error, in `PATIENCE` seconds at most; without a reader there is no line.
+    """Write a line to standard error, in `PATIENCE` seconds at most; drop it if standard error takes nothing.
 
-    A thread writes it, to the descriptor.  A thread that hangs in the buffer of Python's own stream would
-    abort the interpreter at its end.  The server has `give` for this; no other command may load the server.
+    The server has a function of its own for this.  No other command may load the server.
     """
     if not text.isprintable():
         text = _escaped(text)
@@ -88,8 +111,8 @@ def _escaped(text: str) -> str:
 def output() -> Iterator[None]:
     """Write to standard output in the block.
 
-    If standard output does not take the bytes, they are dropped and the command ends.  If the reader has
-    left, it ends silently with status 1, otherwise with an OperatorError.
+    If a write fails, the bytes are dropped and the command ends: silently with status 1 if the reader has
+    left, otherwise with an OperatorError.
     """
     try:
         yield
@@ -105,6 +128,8 @@ def drop_unwritten(stream: TextIO) -> None:
     try:
         stream.flush()
     except OSError:
+        # The buffer still has the bytes, and there is no public way to empty it.  With /dev/null behind the
+        # descriptor, the flush at exit succeeds.
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
         os.close(null)
@@ -127,6 +152,7 @@ def _replace(number: int) -> None:
     if null != number:
         os.dup2(null, number)
         os.close(null)
+    # A program that the command starts would have a closed stream again otherwise.
     os.set_inheritable(number, True)
     _replaced.add(number)
 

@@ -24,7 +24,7 @@ from swpks.cli import pages
 from swpks.cli.plain import inline
 
 NEAREST = 5
-"""How many names an unknown one is answered with."""
+"""Most near names in the error for an unknown one."""
 _CLOSE = 0.4
 _SPELLINGS = 4
 """The spellings that one subject has, at most."""
@@ -33,10 +33,10 @@ _BIT = "bit "
 
 
 class Subject(NamedTuple):
-    """A row of a table: its kind, its name, some facts, its place in `spec/`, and what else it is found by.
+    """A row of a table: its kind, its name, some facts, its place in `spec/`, and further keys of the search.
 
-    `page` is "" for a subject without a section of its own.  `numbers` are texts as people meet them, such as
-    ``-10``, ``0x434`` or ``bit 4``.  `also` are further names.
+    `page` is "" for a subject without a section of its own.  `numbers` are texts as in logs and headers, such
+    as ``-10``, ``0x434`` or ``bit 4``.  `also` are further names.
     """
 
     kind: str
@@ -55,7 +55,7 @@ class Subject(NamedTuple):
 
 @cache
 def subjects() -> tuple[Subject, ...]:
-    """Return all of them, kind by kind, in the order of their tables."""
+    """Return all subjects, kind by kind, in the order of their tables."""
     return (
         *map(_status, Status),
         *map(_call, CALLS.values()),
@@ -108,6 +108,7 @@ def nearest(name: str) -> list[str]:
         return _nearest_numbers(number)
     known = {spelling.lower(): (shown, what) for spelling, shown, what in _spellings()}
     close = difflib.get_close_matches(name.lower(), known, _SPELLINGS * NEAREST, _CLOSE)
+    # A subject has up to `_SPELLINGS` names.  Without this, one subject could fill the whole list.
     by_subject: dict[str, str] = {}
     for each in close:
         shown, what = known[each]
@@ -116,8 +117,9 @@ def nearest(name: str) -> list[str]:
 
 
 def _nearest_numbers(number: int) -> list[str]:
-    """Return the numbers that are nearest, with their names; a missing minus is the likeliest mistake."""
+    """Return the nearest numbers with their names."""
     known = [(text, each) for each in subjects() for text in each.numbers if number_of(text) is not None]
+    # By absolute values: a missing minus is the likeliest mistake.
     known.sort(key=lambda row: abs(abs(number) - abs(int(row[0], 0))))
     shown = {each: f"{text} ({each.name})" for text, each in reversed(known[: _SPELLINGS * NEAREST])}
     return list(reversed(shown.values()))[:NEAREST]
@@ -135,7 +137,7 @@ def _spellings() -> Iterator[tuple[str, str, str]]:
 
 
 def asked(text: str) -> str:
-    """Return the operand of `swpks explain`; completion knows by this type that it offers `offered()`."""
+    """Return the operand of `swpks explain`; completion recognises the operand by this function."""
     return text
 
 
@@ -149,7 +151,7 @@ def _short(page: str) -> str:
 
 
 def _status(status: Status) -> Subject:
-    """A status with the h-calls that may answer it, and the rules whose refusal it is."""
+    """Return a status with the h-calls that may return it, and the rules that are answered by it."""
     calls = ", ".join(spec.opcode.name for spec in CALLS.values() if status in spec.statuses)
     facts = [f"h-calls: {calls or 'none'}"]
     if register := blamed_register(status):

@@ -1,4 +1,4 @@
-"""Options of all verbs of a command: where the server is, and how the answer is shown."""
+"""Options of all verbs of a command: connection and output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hcall_abi.rules import storage as rules
 
 
 def state_path(text: str) -> Path:
-    """Return the path of a state folder that an option names; OperatorError for an empty one.
+    """Return the path of a state folder in an option; OperatorError for an empty text.
 
     An empty path would mean the working directory.  It usually comes from a variable that is not set.
     """
@@ -24,7 +24,7 @@ def state_path(text: str) -> Path:
 
 
 def state_folder() -> Path | None:
-    """Return the state folder that SWPKS_STATE names, None where it is not set."""
+    """Return the state folder of SWPKS_STATE, None if it is not set or empty."""
     found = os.environ.get("SWPKS_STATE")
     return Path(found) if found else None
 
@@ -38,6 +38,7 @@ def for_every_verb(parser: argparse.ArgumentParser, title: str, default: Any) ->
     group = parser.add_argument_group(title)
 
     def add(name: str, fallback: Any, **options: Any) -> None:
+        # A verb's own default would overwrite a value that stands before the verb: SUPPRESS leaves it alone.
         group.add_argument(name, default=fallback if default is None else default, **options)
 
     return add

@@ -1,4 +1,4 @@
-"""The words of the command line as a tree, read from the parser itself: for completion and capabilities."""
+"""The command line as a tree, made from the parser: for completion and capabilities."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FOLDERS, _FILES = ("DIR",), ("F", "FILE", "PATH", "SOCK")
 
 
 class Argument(NamedTuple):
-    """An option or an operand: its names (none for an operand), its value, and the values that it can have.
+    """An option or an operand: its names (none for an operand), its value, and the possible values.
 
     `value` is "" for an option without one; `kind` is "folder", "file" or "".  `of_line` marks options of the
     console's lines, whose values are words of their own.

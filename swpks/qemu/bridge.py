@@ -141,8 +141,6 @@ class Bridge:
             await self._step_from(stop, address)
         elif address in self._places:
             await self._places[address](stop, address)
-        # A trap without an entry is a breakpoint that another processor has cleared meanwhile: the guest goes
-        # on.
         elif stop.signal != _TRAP:
             raise GuestStopped(f"the guest has stopped at 0x{address:X} for good (signal {stop.signal})")
 

@@ -51,7 +51,7 @@ complete -F _swpks swpks
 
 
 def script(root: Command) -> str:
-    """Return the whole file."""
+    """Return the script of bash."""
     commands = "\n".join(map(_row, root.all()))
     values = "\n".join(row for command in root.all() for row in _values(command))
     return (
@@ -62,16 +62,17 @@ def script(root: Command) -> str:
 
 
 def _row(command: Command) -> str:
-    """Return what one command has."""
+    """Return the row of a command: its subcommands, its options, and the options with a value."""
     subs = " ".join(each.path[-1] for each in command.commands)
     opts = " ".join(name for each in command.options for name in each.names)
     valued = " ".join(name for each in command.options if each.value for name in each.names)
+    # Operands come before the subcommand: the NAME of `swpks lpar NAME VERB` is no verb.
     skip = len(command.operands) if command.commands else 0
     return f"    '{' '.join(command.path)}') subs='{subs}' opts='{opts}' valued='{valued}' skip={skip} ;;"
 
 
 def _values(command: Command) -> Iterator[str]:
-    """Yield the values of options by their names, and of operands by their places."""
+    """Yield the rows of values: of options by their names, of operands by their positions."""
     path = " ".join(command.path)
     named = [(name, each) for each in command.options for name in each.names if each.value]
     for name, each in [*named, *((str(n), each) for n, each in enumerate(command.operands))]:

@@ -1,4 +1,4 @@
-"""The completion for fish: a line for each word, shown where the words before it lead to its command."""
+"""The completion for fish: a line for each word, with the command in which it is offered as its condition."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ complete -c swpks -f
 
 
 def script(root: Command) -> str:
-    """Return the whole file."""
+    """Return the script of fish."""
     commands = " \\\n    ".join(f"'{' '.join(each.path)}'" for each in root.all())
     valued = " \\\n    ".join(
         f"'{' '.join(each.path)} {name}'"
@@ -91,7 +91,7 @@ def _flag(name: str) -> str:
 
 
 def _value(argument: Argument, *, force: bool = True) -> str:
-    """Return what follows a word: nothing, one of some values, a folder, a file, or any text."""
+    """Return the options of `complete` for a value: none, a choice, a folder, a file, or any text."""
     if not argument.value:
         return ""
     required = " -r" if force else ""

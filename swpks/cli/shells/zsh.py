@@ -6,10 +6,11 @@ from swpks.cli.words import Argument, Command
 
 
 def script(root: Command) -> str:
-    """Return the whole file, which zsh loads as the function `_swpks`."""
+    """Return the script of zsh, which zsh loads as the function `_swpks`."""
     functions = "\n\n".join(map(_function, root.all()))
     start = "#compdef swpks\n# zsh completion for swpks, made of its parser: `swpks completion zsh`.\n\n"
-    # The file is run as the function when it is loaded first, and sourced by a person who tries it.
+    # zsh runs the file as the body of the function at the first completion.  A user may source it instead:
+    # then it has to register the function itself.
     end = 'if [ "$funcstack[1]" = "_swpks" ]; then\n    _swpks "$@"\nelse\n    compdef _swpks swpks\nfi\n'
     return f"{start}{functions}\n\n{end}"
 
@@ -19,7 +20,7 @@ def _name(command: Command) -> str:
 
 
 def _function(command: Command) -> str:
-    """Return the function of a command; the words that it sees begin with the command itself."""
+    """Return the function of a command; its first word is the command itself."""
     specs = [spec for each in command.options for spec in _option(each)]
     operands = [f"':{_plain(each.value)}:{_action(each)}'" for each in command.operands]
     if not command.commands:
@@ -29,7 +30,7 @@ def _function(command: Command) -> str:
 
 
 def _parent(command: Command, specs: list[str]) -> str:
-    """Return the function of a command that has further ones."""
+    """Return the function of a command with subcommands."""
     place = len(command.operands) + 1
     told = " \\\n            ".join(f"'{each.path[-1]}:{_plain(each.about)}'" for each in command.commands)
     cases = "\n".join(f"        {each.path[-1]}) {_name(each)} ;;" for each in command.commands)
@@ -60,9 +61,9 @@ def _parent(command: Command, specs: list[str]) -> str:
 
 
 def _option(argument: Argument) -> list[str]:
-    """Return a spec for each name of an option; `*` lets it stand more than once.
+    """Return a spec for each name of an option; `*` permits it more than once.
 
-    With `=` the value may be in the same word: argparse takes --option=value, the console's lines do not.
+    With `=` the value may be in the same word: argparse accepts --option=value, the console's lines do not.
     """
     about = _plain(argument.about)
     value = f":{_plain(argument.value)}:{_action(argument)}" if argument.value else ""
@@ -77,7 +78,7 @@ def _action(argument: Argument) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a description without the characters that have a meaning in a spec."""
+    """Return a description without the characters that are syntax in a spec."""
     for character, other in (
         ("'", "\N{RIGHT SINGLE QUOTATION MARK}"),
         ("\\", "/"),
