@@ -1,6 +1,6 @@
-"""Names of a package that load their modules at first use (PEP 562).
+"""Names of a package whose modules are loaded at their first use (PEP 562).
 
-`import swpks` must be quick.  So the blocking client does not load Trio, and no client loads the server.
+`import swpks` must be quick: the blocking client does not load Trio, and no client loads the server.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any]
     """Return `__getattr__` and `__dir__` of a package whose names live in other modules.
 
     `homes` maps a module to its names, with spaces between them; names of the package itself are modules in
-    it.  A loaded name is stored in the package, so that the next use is an ordinary attribute.
+    it.  A loaded name is stored in the package; the next use does not call `__getattr__`.
     """
     home_of = {name: module for module, names in homes.items() for name in names.split()}
     loaded = sys.modules[package].__dict__

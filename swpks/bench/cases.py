@@ -7,7 +7,7 @@ from enum import Enum
 from typing import NamedTuple
 
 LARGE = 4000
-"""Bytes of the large object: Linux keeps at most a page in an object."""
+"""Bytes of the large object: Linux stores at most a page in an object."""
 SMALL = 64
 MOST_SESSIONS = 16
 """Sessions of the largest case."""

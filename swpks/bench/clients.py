@@ -1,4 +1,22 @@
-"""Clients of a case: each repeats its calls on a session of its own; one thread drives all of them."""
+"""Clients of a case: each repeats its calls on its own session; one thread runs all of them."""
+
+# How a user's own server is measured
+#
+# The clients are plain Python, because this command must run where there is no compiler.  So their own work
+# is part of every figure, and two choices keep it small and visible:
+#
+#   - Frames are encoded once, before the measurement.  Answers are decoded, because only successes may count.
+#   - One thread serves all sessions with `poll`.  Threads would also wait for the interpreter's lock.
+#
+# The share of the client is reported beside each figure (`process_time`).  A user can see from it how much
+# faster a client in C would be.
+#
+# A confirmed write ends when CONFIRM reports it durable.  The client repeats only the CONFIRM.  It pauses
+# before, each time twice as long, as far as `LONGEST_PAUSE`: polls without a pause would take the CPU from
+# the flush.
+#
+# Each operation that has begun is finished, also after the end of the time.  So the server has no call left
+# when the next case begins.
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def _time(micro: float) -> str:
 
 
 def as_json(figures: Sequence[Figure], about: dict[str, str | float]) -> bytes:
-    """Return a JSON document: how the run was made, and a row for each figure; times are in microseconds."""
+    """Return a JSON document: parameters of the run, and a row for each figure; times are in microseconds."""
     rows = [
         {
             "key": each.case.key,

@@ -1,4 +1,4 @@
-"""Sessions that send encoded frames, many in one send, and return whole answers."""
+"""Sessions that send encoded frames, many in one send, and return complete answers."""
 
 from __future__ import annotations
 

@@ -48,6 +48,7 @@ class Tenant:
         self._path = path
         self._timeout = timeout
         self._who = Authorization(Consumer.OPERATING_SYSTEM, password)
+        # A mark of its own for each run: two runs, or the rest of one that was killed, do not meet.
         self._mark = b"swpks-bench-" + secrets.token_hex(4).encode()
         self._written: list[bytes] = []
 
@@ -68,7 +69,7 @@ class Tenant:
         self._leave(error)
 
     def _leave(self, error: BaseException | None) -> None:
-        """Remove all objects; BenchRefused names those that stay, and `error`, which ended the run."""
+        """Remove all objects; BenchRefused has the labels of those that stay, and the message of `error`."""
         if self._disposable or not self._written:
             return
         try:
@@ -89,6 +90,7 @@ class Tenant:
         label = self._own(number)
         confirm = confirm_object_flushed(self._who, label)
         write = write_object(self._who, label, bytes(SMALL))
+        # WRITE does not replace an object, so each operation removes the last one first.
         return [remove_object(self._who, label), write, confirm], confirm
 
     @property

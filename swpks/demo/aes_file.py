@@ -14,10 +14,9 @@ from swpks.demo.disk import WrongKeyError
 
 
 class AesFile:
-    """A file sealed with AES-256-GCM; the disk that needs nothing installed.
+    """A file sealed with AES-256-GCM: a disk for hosts without cryptsetup.
 
-    The file is 32 bytes of salt, then ciphertext and tag; key and nonce come from the disk key and
-    the salt, which is new for every write.
+    The file is 32 bytes of salt, then ciphertext and tag.
     """
 
     kind = "an AES-256-GCM file"
@@ -34,8 +33,8 @@ class AesFile:
         return disk
 
     def write(self, key: bytes, data: bytes) -> None:
-        """Write what the whole disk is to hold."""
-        self._open(key)
+        """Replace the whole content of the disk."""
+        self._open(key)  # a wrong key must fail, as on a real disk, and not make a new disk
         self._seal(key, data)
 
     def read(self, key: bytes, size: int) -> bytes:
@@ -57,5 +56,7 @@ class AesFile:
             raise WrongKeyError("the key does not open the file") from None
 
     def _aead(self, key: bytes, salt: bytes) -> tuple[AESGCM, bytes]:
+        # Key and nonce both depend on the salt, which is new for each write.  So no nonce is used twice with
+        # one key.
         material = HKDF(hashes.SHA256(), 44, salt, b"swpks demo disk 1").derive(key)
         return AESGCM(material[:32]), material[32:]

@@ -15,7 +15,7 @@ _BACKUP, _RECOVERY = 1, 2
 
 
 async def attach_console(play: Play) -> None:
-    """Start a console beside the running system; it takes a copy that it can't open."""
+    """Start a console for the running system; it stores a copy that it cannot open."""
     shows = "Another process with another folder. It keeps sealed copies of all stores, and opens none."
     with play.stage.step("A management console is attached to the running system", shows):
         play.stage.say(f"swpks hmc serve --store {play.hmc.store} --system {play.hmc.systems[0]}")
@@ -36,7 +36,7 @@ async def attach_console(play: Play) -> None:
 
 
 async def replace_service_processor(play: Play) -> None:
-    """Take all records away; the console has to restore the store by itself."""
+    """Remove all records; the console has to restore the store without an order."""
     shows = "All records of the system are gone with it. The console notices that, and restores the stores."
     with play.stage.step("The service processor is replaced under the console's eyes", shows):
         await play.power_off()
@@ -60,7 +60,7 @@ async def replace_service_processor(play: Play) -> None:
 
 
 async def _kept_sealed(play: Play) -> None:
-    """Look for the guest's secrets in the folder of the console."""
+    """Check that no file of the console shows a secret of the guest."""
     read = await play.chain.kernel.read(LATE_SECRET)
     files = [path for path in play.hmc.store.rglob("*") if path.is_file()]
     written = b"".join(path.read_bytes() for path in files)

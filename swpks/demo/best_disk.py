@@ -17,7 +17,7 @@ from swpks.demo.disk import Disk, DiskError
 
 
 class MadeDisk(NamedTuple):
-    """A disk, and why it is of this kind and not of a better one."""
+    """A disk, and the reason why the demo uses this kind."""
 
     disk: Disk
     why: str

@@ -1,4 +1,4 @@
-"""Steps 8 and 9: a change is encrypted and stored behind the guest's back, and the console gets a copy."""
+"""Steps 8 and 9: a change is encrypted and stored later, and the console gets a copy."""
 
 from __future__ import annotations
 
@@ -47,11 +47,12 @@ async def write_behind(play: Play) -> None:
 
 
 async def copy_for_console(play: Play) -> None:
-    """Set a trusted system key that the operator keeps, and save a copy of the store (step 9)."""
+    """Set a trusted system key of which the operator has a file, and save a copy of the store (step 9)."""
     shows = "Step 9: the trusted system key seals a copy. The operator keeps a file of this key."
     with play.stage.step("The console gets a copy of the store", shows):
         play.trusted_key = secrets.token_bytes(32)
         file = play.folder / KEY
+        # The mode is set before the content, so no other user can read the key in between.
         file.touch(0o600)
         file.write_bytes(play.trusted_key)
         play.console("chtskey", "-o", "change", "--newkey", str(file))

@@ -18,7 +18,7 @@ class Disk(Protocol):
     """An encrypted disk in a file."""
 
     kind: str
-    """What it is, in words."""
+    """The kind of disk, in words for the output."""
 
     def write(self, key: bytes, data: bytes) -> None:
         """Unlock the disk and write to its beginning; WrongKeyError when the key is not the disk's."""

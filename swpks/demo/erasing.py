@@ -18,7 +18,7 @@ _STORAGE, _PRESENCE_NEEDED = 3, 4
 
 
 async def lose_both(play: Play) -> None:
-    """Replace card and TPM at once; the start has to stop with a reason, and to change nothing."""
+    """Replace card and TPM at once; the next start has to fail with a reason, and to change no file."""
     shows = "No readable copy of the root key is left. A new key would make the stores unreadable for good."
     with play.stage.step("Card and TPM are lost at once", shows):
         play.system_id = play.server.console.call(show_system()).system_id
@@ -39,7 +39,7 @@ async def lose_both(play: Play) -> None:
 
 
 async def erase(play: Play) -> None:
-    """Clear All and reset-settings, each with the word of a person who is present."""
+    """Run Clear All and reset-settings, each confirmed by the printed word."""
     shows = "The way on destroys data. It needs a person: the command prints a word, the person writes it."
     with play.stage.step("Secure erase: Clear All, then reset-settings", shows):
         nvram = _files(play, _NVRAM)
@@ -61,6 +61,8 @@ async def start_new(play: Play) -> None:
     """Start without the partitions of the settings: the copies need their names."""
     shows = "A system with a new root key, a new identity and no partition."
     with play.stage.step("A new, empty system starts", shows):
+        # The configuration names both partitions.  A start with it would make them, and the copies need their
+        # names.
         play.server.options.clear()
         play.server.start()
         system = play.server.console.call(show_system())
@@ -75,7 +77,7 @@ async def start_new(play: Play) -> None:
 
 
 def _serve(play: Play) -> subprocess.CompletedProcess[bytes]:
-    """Run a server that has to end by itself; its messages go to the log as well."""
+    """Run a server whose start has to fail; add its messages to the log."""
     done = play.server.run("serve", "--state", str(play.server.state), *play.server.options)
     with play.server.log_path.open("ab") as log:
         log.write(done.stderr)
@@ -83,7 +85,7 @@ def _serve(play: Play) -> subprocess.CompletedProcess[bytes]:
 
 
 def _erase(play: Play, action: str) -> None:
-    """Run both calls of an erase; the word goes from the first one's output to the file, and nowhere else."""
+    """Run both calls of an erase; the word goes from the output of the first one into the file only."""
     play.stage.say(f"swpks asmi --state ... {action}")
     before = _files(play, *_PARTS)
     first = _asmi(play, action)

@@ -28,7 +28,7 @@ from swpks.demo.play import NEIGHBOUR, PARTITION, Play
 
 DISK_KEY = Name("demo", "disk-key")
 DISK_KEY_POLICY = Policy.OSSECBOOTENFORCE | Policy.PWSET
-"""Within reach only while secure boot is enforced, and only once the kernel has set its password."""
+"""Readable only while secure boot is enforced, and only after the kernel has set its password."""
 NEIGHBOURS_OBJECT = Name("demo", "neighbour")
 NEIGHBOURS_DATA = b"the neighbour's own"
 ROLLBACK_FLOOR = b"ROLLBACK_FLOOR"
@@ -37,14 +37,14 @@ FLOOR = b"\x00\x07"
 PUBLIC_KEYS = b"grubdb"
 """The boot loader's public keys, which every stage may read."""
 PRIVATE = {Consumer.FIRMWARE: b"FIRMWARE_STATE", Consumer.BOOT_LOADER: b"BOOT_STATE"}
-"""What firmware and boot loader keep to themselves."""
+"""Private objects of firmware and boot loader."""
 _PRIVATE_DATA = {
     Consumer.FIRMWARE: b"for firmware's eyes",
     Consumer.BOOT_LOADER: b"for the boot loader's eyes",
 }
 
 SOON = 5.0
-"""Seconds that something immediate may take."""
+"""Seconds to wait for an event that should follow at once."""
 
 
 async def power_on(play: Play) -> None:
@@ -71,7 +71,7 @@ async def power_on(play: Play) -> None:
 
 
 async def lock_all_stages(play: Play) -> None:
-    """Boot: firmware, boot loader and kernel store what is theirs and lock it."""
+    """Boot: firmware, boot loader and kernel store their objects and lock them."""
     shows = "Firmware, boot loader and kernel store their objects; each sets a password before it hands over."
     with play.stage.step("First IPL: every stage locks its objects away", shows):
         play.public_key = make_public_key()
@@ -140,7 +140,7 @@ async def isolate_neighbour(play: Play) -> None:
 
 
 async def cut_power(play: Play) -> None:
-    """Kill the server without a warning and look at what it left."""
+    """Kill the server by SIGKILL, and check that its files show no object."""
     shows = "SIGKILL: nothing is flushed, nothing is said. What NVRAM holds now is all there is."
     with play.stage.step("The power fails (kill -9)", shows):
         pid = play.server.pid or 0
@@ -157,17 +157,17 @@ async def cut_power(play: Play) -> None:
 
 
 def words(consumer: Consumer) -> str:
-    """Return what a consumer is called."""
+    """Return the name of a consumer in words."""
     return consumer.name.lower().replace("_", " ")
 
 
 async def boot_chain(play: Play) -> None:
-    """Boot the partition in the open session, as every IPL does; what is stored already stays."""
+    """Boot the partition in the open session, as each IPL does; stored objects stay."""
     play.chain = await boot(play.channel, firmware=_firmware, boot_loader=_boot_loader(play.public_key))
 
 
 def make_public_key() -> bytes:
-    """Return a new public key in DER; nobody needs its private half here."""
+    """Return a new public key in DER; its private key is not used."""
     public = ec.generate_private_key(ec.SECP256R1()).public_key()
     return public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
@@ -187,7 +187,8 @@ def _boot_loader(public_key: bytes) -> Callable[[BootLoader], Awaitable[None]]:
 
 
 def _contents(play: Play) -> tuple[bytes, ...]:
-    """Return what is characteristic of the objects that are stored."""
+    """Return bytes that occur in the stored objects and nowhere else."""
+    # The end of the public key: all keys of this kind in DER begin alike.
     return (play.disk_key[:8], play.public_key[-8:], *_PRIVATE_DATA.values(), NEIGHBOURS_DATA)
 
 

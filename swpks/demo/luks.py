@@ -1,8 +1,20 @@
-"""LUKS2 containers by cryptsetup, with device-mapper or without.
+"""LUKS2 containers by cryptsetup, with device-mapper or without."""
 
-A key is never on a command line, where every user of the machine could read it, and never in a file.
-cryptsetup gets it on its standard input, and returns the volume key through a pipe.
-"""
+# Three ways to a disk, and why one is written by hand
+#
+# The demo shows that a disk key opens a disk.  It must do that on any host, and as really as the host permits
+# (best_disk.py).  A real machine maps a LUKS2 container by device-mapper.  That needs root and
+# /dev/mapper/control, which many containers lack.  But cryptsetup itself works there: it makes the container,
+# and unlocks its volume key. Only the mapping is missing.  So `UnmappedDisk` does the part of the kernel: it
+# encrypts the sectors.
+#
+# This is no imitation of a format.  `payload` reads cipher, sector size and tweak from the metadata of the
+# container, and refuses any other ones.  A test maps the same file where device-mapper works, and reads the
+# same bytes.
+#
+# A key must never be visible to other users of the host.  The words of a command line are (ps), and so is a
+# file with a wrong mode.  So each key goes through a pipe: to cryptsetup's standard input, and back from its
+# output.
 
 from __future__ import annotations
 
@@ -38,7 +50,8 @@ _CONTROL = Path("/dev/mapper/control")
 
 
 def find_cryptsetup() -> str | None:
-    """Return the path of cryptsetup; it is found beside a `bin` of the search path, too."""
+    """Return the path of cryptsetup, None if it is not installed."""
+    # cryptsetup is in /usr/sbin, which is not in the search path of most users.
     folders = os.environ.get("PATH", "").split(os.pathsep)
     beside = [str(Path(folder).with_name("sbin")) for folder in folders if Path(folder).name == "bin"]
     return shutil.which("cryptsetup", path=os.pathsep.join([*folders, *beside]))
@@ -72,18 +85,21 @@ class Container:
 
     @contextlib.contextmanager
     def mapped(self, key: bytes) -> Iterator[Path]:
-        """Map the container for a block and give the block device with its plain content."""
+        """Map the container for a block; yield the path of the block device with its plain content."""
+        # Names of device-mapper are those of the whole host: two demos may run at once.
         name = f"swpks-demo-{secrets.token_hex(4)}"
         try:
             self.run("open", "--type", "luks2", str(self._path), name, key=key)
             yield _CONTROL.with_name(name)
         finally:
+            # An open that was interrupted may have made the mapping already.
             if _CONTROL.with_name(name).exists():
                 self.run("close", name)
 
     def volume_key(self, key: bytes) -> bytes:
         """Return the key that the sectors are encrypted with, which only `key` unlocks."""
         text = self.run("luksDump", "--dump-volume-key", str(self._path), key=key).decode()
+        # Versions of cryptsetup call the key MK or Volume key.
         found = re.search(r"(?:MK|Volume key) dump:((?:\s+[0-9a-f]{2})+)", text)
         if found is None:
             raise DiskError("cryptsetup luksDump: the volume key is not where it used to be")
@@ -113,7 +129,7 @@ class Container:
 
 
 def mapping_obstacle(container: Container, key: bytes) -> str | None:
-    """Say why a container can't be mapped here, by trying; None where it can."""
+    """Return why a container cannot be mapped here, None if it can; the mapping is tried."""
     if os.geteuid() != 0:
         return "only root may map"
     try:
@@ -161,7 +177,7 @@ class UnmappedDisk:
         self._container = container
 
     def write(self, key: bytes, data: bytes) -> None:
-        """Write to the first sectors; the last one is filled up with zeros."""
+        """Write to the first sectors; the rest of the last one becomes zero."""
         volume_key = self._container.volume_key(key)
         path, offset = self._container.payload()
         padded = data.ljust(-(-len(data) // SECTOR) * SECTOR, b"\0")
@@ -190,7 +206,7 @@ def _sector_cipher(volume_key: bytes, number: int) -> Cipher[modes.XTS]:
 
 
 def _environment() -> dict[str, str]:
-    """Return cryptsetup's environment: plain messages, and no waiting for a udev that does not run."""
+    """Return the environment of cryptsetup: English messages, and no wait for a udev that does not run."""
     environment = os.environ | {"LC_ALL": "C"}
     if not Path("/run/udev/control").exists():
         environment["DM_DISABLE_UDEV"] = "1"

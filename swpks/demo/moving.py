@@ -1,4 +1,4 @@
-"""The last act: a partition moves to another system while a client writes, and comes back from a dead one."""
+"""A partition moves to another system while a client writes, and is restarted after the end of that system."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _BEFORE, _BEHIND = 20, 20
 
 
 class Writer:
-    """A client that stores the next number, waits until it is durable, and notes it."""
+    """A client that stores the next number, waits until it is durable, and counts it."""
 
     def __init__(self, owner: Authorization, channel: FollowingChannel) -> None:
         self.confirmed = 0
         self.last: int | None = None
-        """The number after which it ends."""
+        """The last number to write; None while the move runs."""
         self._owner = owner
         self._channel = channel
         self._beat = trio.Event()
@@ -42,6 +42,7 @@ class Writer:
         call, label = self._channel.call, COUNTER.label
         while self.confirmed != self.last:
             number = self.confirmed + 1
+            # WRITE does not replace an object.
             if number > 1:
                 await call(remove_object(self._owner, label))
             await call(write_object(self._owner, label, b"%d" % number, Policy.PWSET))
@@ -67,6 +68,7 @@ async def migrate(play: Play) -> None:
         play.line("migrlpar", "-o", "v", "-m", SYSTEM, "-t", SPARE, "-p", PARTITION)
         before = play.partition(PARTITION)
         owner = Authorization(Consumer.OPERATING_SYSTEM, play.chain.kernel.password)
+        # The session of the earlier steps has a fixed address.  It would end with the move.
         await play.disconnect()
         locate = locate_at_async(play.hmc.store / _WHERE, PARTITION)
         async with open_following(locate, patience=SOON) as channel, trio.open_nursery() as nursery:
@@ -74,6 +76,7 @@ async def migrate(play: Play) -> None:
             nursery.start_soon(writer.run)
             await writer.until(_BEFORE)
             move = ("migrlpar", "-o", "m", "-m", SYSTEM, "-t", SPARE, "-p", PARTITION)
+            # In a thread: the command blocks, and the client has to write all the while.
             await trio.to_thread.run_sync(play.line, *move)
             writer.last = writer.confirmed + _BEHIND
             await writer.until(writer.last)

@@ -53,7 +53,7 @@ async def open_disk_again(play: Play) -> None:
 
 
 async def read_public_keys(play: Play) -> None:
-    """The boot loader's public keys can be read by all and changed by nobody else."""
+    """All consumers can read the boot loader's public keys; only the boot loader can change them."""
     shows = "WORLDREADABLE: any consumer reads without authentication; only the owner writes or removes."
     with play.stage.step("The boot loader's public keys: for all to read, for nobody to change", shows):
         read = await play.chain.kernel.read_boot_loader(PUBLIC_KEYS)

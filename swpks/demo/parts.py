@@ -15,7 +15,7 @@ _START_STEPS = [1, 2, 3, 4, 5, 6, 7]
 
 
 async def replace_card(play: Play) -> None:
-    """Put a new anchor card in; the start writes the root key to it from the wrapped copy."""
+    """Replace the anchor card; the next start writes the root key to it from the wrapped copy."""
     shows = "The card holds the root key in clear. The service processor has a copy, wrapped by the TPM."
     with play.stage.step("The anchor card is pulled, and a new one is put in", shows):
         card = play.server.state / CARD / CARD
@@ -29,7 +29,7 @@ async def replace_card(play: Play) -> None:
 
 
 async def replace_tpm(play: Play) -> None:
-    """Put a new TPM in; the start wraps the root key of the card again."""
+    """Replace the TPM; the next start wraps the root key of the card again."""
     shows = "A new TPM can't unwrap the copy in NVRAM. The card still holds the root key."
     with play.stage.step("The TPM is pulled, and a new one is put in", shows):
         seed = play.server.state / TPM / "seed"
@@ -53,7 +53,7 @@ async def secret_is_there(play: Play) -> None:
 
 
 def _start(play: Play, part: str, decision: str) -> None:
-    """Start the system with a new part; it has to take all steps, and to restore the copy of this part."""
+    """Start the system with a new part; the start has to restore the copy of the root key for this part."""
     play.server.start()
     told = play.server.console.call(show_components())
     for each in told.steps:
@@ -65,5 +65,5 @@ def _start(play: Play, part: str, decision: str) -> None:
 
 
 def _copy_of(told: ComponentsView, part: str) -> str:
-    """Return what became of a part's copy of the root key."""
+    """Return the state of a part's copy of the root key."""
     return next((each.copy for each in told.components if each.name == part), "unknown part")

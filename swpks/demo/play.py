@@ -21,11 +21,11 @@ from swpks.demo.stage import DemoStage
 from swpks.testing import ConsoleProcess, ServerProcess
 
 PARTITION = "lpar1"
-"""The partition whose story is told."""
+"""The partition that the demo is about."""
 NEIGHBOUR = "lpar2"
 """Another partition of the same system."""
 SECURE_BOOT = "enforce"
-"""How the partition boots at first."""
+"""Secure-boot mode of the partition's first IPL."""
 
 _CONFIG = f"""\
 firmware = "FW1110"
@@ -62,6 +62,7 @@ class Play:
         self.spare = ServerProcess(folder / "spare", (), ("--name", "spare"))
         self.hmc = ConsoleProcess(folder / "console", (str(self.server.control_socket),))
         self.disk_path = folder / "disk.img"
+        # Secrets of the guest.  Later steps look for their bytes in files of the server and of the console.
         self.disk_key = b""
         self.public_key = b""
         self.late_secret = b""
@@ -109,7 +110,7 @@ class Play:
             raise ConsoleFailed(f"swpks hmc {' '.join(command)}: {text}")
 
     def console_refused(self, claim: str, rule: str, *command: str) -> None:
-        """Give a verdict on a `swpks hmc ...` that has to be refused, with exit status 1 and by this rule."""
+        """Check that a `swpks hmc ...` is refused, with exit status 1 and by this rule."""
         self.stage.say(f"swpks hmc {' '.join(command)}")
         done = self.server.run("hmc", *command)
         reason = done.stderr.decode("utf-8", "replace").strip()
@@ -117,9 +118,9 @@ class Play:
         self.stage.check(f"{claim}: {first}", done.returncode == 1 and f"rule {rule}: " in reason)
 
     def line(self, *words: str, status: int = 0) -> str:
-        """Run `swpks hmc ...` at the management console, and tell its output, which is returned.
+        """Run `swpks hmc ...` at the management console; print and return its output.
 
-        ConsoleFailed when it ends with another status.
+        ConsoleFailed if it ends with another status.
         """
         self.stage.say(f"swpks hmc {' '.join(words)}")
         done = self.hmc.run(*words)
@@ -136,9 +137,9 @@ class Play:
         return self.server.console.call(show_partition(name))
 
     async def refused(self, claim: str, attempt: Awaitable[Any], *statuses: int, policy: int = 0) -> None:
-        """Give a verdict on an attempt that has to end with one of `statuses`.
+        """Check that an attempt is refused with one of `statuses`.
 
-        With `policy` the answer has to tell these bits of the object's policy in r5 as well.
+        With `policy`, r5 of the answer must have these bits of the object's policy as well.
         """
         error = await refusal(attempt)
         found = "NOT refused" if error is None else f"refused with {status_name(error.status)}"
@@ -158,12 +159,13 @@ Step = Callable[[Play], Awaitable[None]]
 
 
 async def refusal(attempt: Awaitable[Any]) -> HcallError | None:
-    """Return how the keystore refused an attempt, None when it did not."""
+    """Return the refusal of an attempt by the keystore, None if it succeeded."""
     try:
         await attempt
     except HcallError as error:
         return error
     except LinuxError as error:
+        # The emulated kernel turns a status into an errno, as Linux does.  The h-call's error is its cause.
         if isinstance(error.__cause__, HcallError):
             return error.__cause__
         raise

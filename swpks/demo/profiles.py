@@ -40,7 +40,7 @@ async def save_profile(play: Play) -> None:
 
 
 async def restore_profile(play: Play) -> None:
-    """Restore it: refused with what would be lost, then forced."""
+    """Restore the backup: at first it is refused with the list of losses, then it is forced."""
     shows = "rstprofdata would go behind the present store. Only --forcekeystore accepts the loss."
     with play.stage.step("The profile goes back: the update is lost, as announced", shows):
         await play.disconnect()

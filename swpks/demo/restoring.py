@@ -1,4 +1,4 @@
-"""The stores come back to the new system: the copy does not open, until the operator sets its key again."""
+"""The new system gets its stores back: the copy opens only after the operator has set its key again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from swpks.demo.play import NEIGHBOUR, PARTITION, Play
 
 
 async def refuse_copies(play: Play) -> None:
-    """Try to restore without the operator's key: the trusted system key died with the root key."""
+    """Try to restore without the operator's key: the trusted system key was lost with the root key."""
     shows = "The trusted system key was sealed under the root key that Clear All has destroyed."
     with play.stage.step("The copy of before does not open", shows):
         key_id = play.server.console.call(show_trusted_key()).id

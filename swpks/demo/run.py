@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from swpks.demo.play import Step
 
 UNWATCHED = 1
-"""Exit status when the output takes no more lines."""
+"""Exit status if the output can no longer be written."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C, SIGTERM or a terminal that is gone."""
 
 
 def play(state: Path | None = None, *, keep: bool = False, steps: Sequence[Step] | None = None) -> int:
-    """Play the demo; 0 if all its claims held, 1 if not or unwatched, 130 if it was interrupted.
+    """Play the demo; return 0 if all checks held, 1 if not or if the output is gone, 130 for an interrupt.
 
-    `state` is a new or empty folder to play in, which is kept; None takes a temporary one, kept if `keep`
-    says so.  `steps` are other ones than those of the story.
+    `state` is a new or empty folder for all files, which is kept.  None means a temporary folder, which is
+    kept if `keep` is true.  `steps` replace those of the story, for tests.
     """
     import trio
 
@@ -43,6 +43,7 @@ def play(state: Path | None = None, *, keep: bool = False, steps: Sequence[Step]
     try:
         with _signals_interrupt(), _folder(state, keep=keep) as folder:
             return 0 if trio.run(perform, stage, folder, steps or STEPS) else 1
+    # A nursery of Trio wraps an interrupt into a group.
     except (KeyboardInterrupt, BaseExceptionGroup) as error:
         if _has(error, Unwatched):
             return UNWATCHED
@@ -62,7 +63,7 @@ def _has(error: BaseException, kind: type[BaseException]) -> bool:
 
 @contextlib.contextmanager
 def _folder(wanted: Path | None, *, keep: bool) -> Iterator[Path]:
-    """Give the folder of the demo for a block; one that the user has named is not ours to remove."""
+    """Yield the folder of the demo for a block; a folder that the user has named is never removed."""
     folder = Path(tempfile.mkdtemp(prefix="swpks-demo-")) if wanted is None else _named(wanted)
     try:
         yield folder
@@ -88,12 +89,13 @@ def _named(wanted: Path) -> Path:
 
 @contextlib.contextmanager
 def _signals_interrupt() -> Iterator[None]:
-    """Let SIGTERM and a lost terminal end a block as Ctrl-C does: with everything cleaned up."""
+    """Let SIGTERM and SIGHUP end a block like Ctrl-C, so that all processes are ended."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         signal.raise_signal(signal.SIGINT)
 
     wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: interrupt}
+    # Under nohup, SIGHUP is ignored, and has to stay ignored.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         wanted[signal.SIGHUP] = interrupt
     before = {number: signal.signal(number, handler) for number, handler in wanted.items()}

@@ -1,9 +1,9 @@
-"""The stage on which the demo plays: it tells each step and collects the verdicts.
+"""The output of the demo: it prints each step, and counts the checks.
 
     with stage.step("The machine is powered on", "Each partition has a socket of its own."):
         stage.check("both sockets answer", answered)
 
-A reader can tell verdicts from other text: only a verdict begins with a mark.
+Only the line of a check begins with a mark, so a reader can distinguish it from other text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 WIDTH = 100
-"""Most columns of a line; a longer text goes on in the next one."""
+"""Most columns of a line; a longer text is wrapped."""
 
 _BOLD, _DIM, _GREEN, _RED = "1", "2", "32", "1;31"
 
@@ -29,14 +29,15 @@ class StepBroken(Exception):
     """A step ended early, and later steps depend on it; the cause has been printed."""
 
 
+# A KeyboardInterrupt: no `except Exception` of a step can take it for a failed check.
 class Unwatched(KeyboardInterrupt):
     """The output takes no more lines: the demo ends as by an interrupt, with everything cleaned up."""
 
 
 class DemoStage:
-    """Prints the steps of the demo to `out`; with `colour` None it finds out whether to use colour.
+    """Prints the steps of the demo to `out`; `colour` None means: on a terminal with colours.
 
-    `checks` counts the verdicts so far, and `failed` those that did not hold.
+    `checks` counts the checks so far, and `failed` those that did not hold.
     """
 
     def __init__(self, out: TextIO, *, colour: bool | None = None) -> None:
@@ -49,7 +50,7 @@ class DemoStage:
 
     @property
     def held(self) -> bool:
-        """Whether there were verdicts and all of them held."""
+        """Whether there was at least one check and all of them held."""
         return self.checks > 0 and not self.failed
 
     def title(self, text: str) -> None:
@@ -58,9 +59,9 @@ class DemoStage:
 
     @contextlib.contextmanager
     def step(self, title: str, shows: str) -> Iterator[None]:
-        """Tell one step: what it is and what it shows; its verdicts follow in the block.
+        """Print the title and the purpose of a step; its checks follow in the block.
 
-        An error in the block is a verdict too: it is told, and StepBroken comes out.
+        An error in the block counts as a failed check; then StepBroken is raised.
         """
         self.steps += 1
         self._line("")
@@ -73,15 +74,15 @@ class DemoStage:
             raise StepBroken from error
 
     def say(self, text: str) -> None:
-        """Tell something that is no verdict."""
+        """Print a fact that is no check."""
         self._paragraph(text, "    - ", "      ")
 
     def quote(self, text: str) -> None:
-        """Tell a line that a command has printed."""
+        """Print a line of a command's output."""
         self._paragraph(text, "    | ", "      ")
 
     def check(self, claim: str, held: bool) -> bool:
-        """Give a verdict on a claim and return it."""
+        """Print a claim with a mark, count it, and return whether it held."""
         self.checks += 1
         self.failed += not held
         mark = self._marks[0 if held else 1]
@@ -90,7 +91,7 @@ class DemoStage:
         return held
 
     def end(self, seconds: float) -> None:
-        """Tell how it went in all."""
+        """Print the result of the whole demo."""
         verdict = f"all {self.checks} checks held" if self.held else f"{self.failed} of {self.checks} failed"
         colour = _GREEN if self.held else _RED
         self._line("")
@@ -104,8 +105,9 @@ class DemoStage:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._colour and colour else text
 
     def _line(self, text: str) -> None:
-        """Write and flush a line, because a reader behind a pipe wants to see each step at once."""
+        """Write a line."""
         try:
+            # Flushed, because a reader behind a pipe has to see each step when it happens.
             print(text, file=self._out, flush=True)
         except OSError as error:
             raise Unwatched from error

@@ -1,4 +1,19 @@
-"""The story that the demo plays, step by step, and the playing of it."""
+"""The steps of the demo in their order, and the function that runs them."""
+
+# The order of the steps
+#
+# There is one system, one partition and one disk key.  Each step relies on the state that the earlier ones
+# have left. So a step cannot be moved without a look at the ones before it:
+#
+#   - The first IPL stores the objects.  Each later step checks that one of them survives, or that it is
+#     refused.
+#   - The power cut comes right after the confirmed writes: the next IPL shows that they were durable.
+#   - A bit of NVRAM is flipped while the neighbour exists, because only one of the two may be refused.
+#   - Card and TPM are lost after the copy for the console was made.  From there on the stores come from the
+#     copy.
+#   - The console is attached to the restored system, and the last steps are orders to this console.
+#
+# A step that breaks ends the demo: later checks would fail for its reason, and hide it.
 
 from __future__ import annotations
 
@@ -58,9 +73,9 @@ STEPS: Sequence[Step] = (
 
 
 async def perform(stage: DemoStage, folder: Path, steps: Sequence[Step]) -> bool:
-    """Play the steps in an empty folder; return whether all their claims held.
+    """Run the steps in an empty folder; return whether all checks held.
 
-    A step that breaks off ends the demo.  When this returns or raises, server and console have ended.
+    An error in a step ends the demo.  When this returns or raises, server and console have ended.
     """
     play = Play(stage, folder)
     began = time.monotonic()
@@ -70,6 +85,8 @@ async def perform(stage: DemoStage, folder: Path, steps: Sequence[Step]) -> bool
             for step in steps:
                 await step(play)
     finally:
+        # Killed, not stopped: after an error or an interrupt a server may not answer, and the folder goes
+        # anyway.
         play.hmc.kill()
         play.spare.kill()
         play.server.kill()

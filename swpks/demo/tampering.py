@@ -44,11 +44,13 @@ async def tamper(play: Play) -> None:
 
 
 def flip_bit(nvram: Path, record: str) -> str:
-    """Flip the lowest bit of the byte in the middle of a record in an NVRAM file; say where that was."""
+    """Flip the lowest bit of the byte in the middle of a record in an NVRAM file; return its place."""
+    # The record is changed through SQLite: a changed page of the file could hit SQLite's own structures.
     with contextlib.closing(sqlite3.connect(nvram)) as connection, connection:
         row, size = connection.execute(
             "SELECT rowid, length(blob) FROM record WHERE name = ?", (record,)
         ).fetchone()
+        # In the middle: a bit of the header could be refused for another reason, such as an unknown format.
         middle = size // 2
         with connection.blobopen("record", "blob", row) as blob:
             blob[middle] ^= 1
@@ -56,7 +58,7 @@ def flip_bit(nvram: Path, record: str) -> str:
 
 
 async def _answers(play: Play, name: str) -> bool:
-    """Say whether a session with a partition can be opened."""
+    """Return whether a session with a partition can be opened."""
     try:
         async with open_channel(play.server.socket(name), name="demo"):
             return True
