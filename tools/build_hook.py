@@ -1,4 +1,4 @@
-"""What a build of the wheel adds: the pages of spec/ inside the package, and completion for the shells.
+"""Files that a build adds to the wheel: the pages of spec/, and the completion of the shells.
 
 An editable install has the pages already: they lie beside its package.
 """
@@ -18,8 +18,9 @@ class PagesAndCompletion(BuildHookInterface[Any]):
     """Adds files to a wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Name the pages, and make the completion of the parser in this very tree."""
+        """Add the pages, and the completion made from the parser of this tree."""
         root = Path(self.root)
+        # An editable install reads the pages in spec/; a copy would become old.
         if version == "standard":
             build_data["force_include"] |= {
                 str(page): f"{PAGES}/{page.relative_to(root / 'spec').as_posix()}"

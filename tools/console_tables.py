@@ -1,4 +1,4 @@
-"""The console's attributes and the power of partitions as tables, drawn from their rows."""
+"""Tables of the console's attributes, power, messages and lines, generated from their rows."""
 
 from collections.abc import Iterable, Iterator
 
@@ -38,7 +38,7 @@ def _since(name: str, row: AttributeRow) -> str:
 
 
 def _call_of(row: AttributeRow) -> Opcode | None:
-    """The h-call that an attribute needs, also by another attribute."""
+    """Return the h-call that an attribute needs, directly or by another attribute."""
     return _call_of(ATTRIBUTES[row.needs]) if isinstance(row.needs, str) else row.needs
 
 

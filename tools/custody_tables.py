@@ -1,4 +1,4 @@
-"""The tables of spec/migration.md, drawn from `hcall_server.platform.custody`."""
+"""The tables of spec/migration.md, generated from `hcall_server.platform.custody`."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from enum import Enum
@@ -63,7 +63,7 @@ def system() -> Lines:
 
 
 def says() -> Lines:
-    """The words of a system, again and again."""
+    """The words that a system repeats in each state."""
     for saying in SAYS:
         mode = saying.mode.value if saying.mode else "any"
         yield saying.at.name, mode, saying.word.name, ", ".join(party.value for party in saying.to)

@@ -14,8 +14,26 @@ package, version and `LAYOUT`. Files of an older layout are kept, because an old
 whole cache can be deleted at any time. A file has the permission bits of its package, with these exceptions:
 the owner can always read and write it, and no other user can write it. The bits setuid, setgid and sticky are
 never set. The index is fetched again after some hours; without a network the last one is used.
-A suite that can't be had is asked for once in a process, however many archives there are of it.
+If a suite cannot be fetched, a process tries it once, for all its archives.
 """
+
+# Why apt does the work here
+#
+# The tests need single files of Debian: a kernel, a driver's source, busybox.  Four ways were possible:
+#
+#   - Installing the packages changes the machine and needs root; packages of ppc64el need a foreign
+#     architecture.
+#   - Files in the repository: the driver and the kernel are GPL-2.0-only, and a kernel has 80 MB.
+#   - Addresses with checksums in the code: Debian's kernels get a new name with each update, and old ones
+#     vanish.
+#   - apt with a private state: it knows the mirrors, checks signatures, and finds the newest version.
+#
+# The last one is used.  All options of apt that name a folder point into the cache, so apt's own lists and
+# lock are not touched.  One lock (`_locked`) serialises the processes of a test run that fetch at the same
+# time.
+#
+# A file is put into its place by the rename of a whole folder.  So a folder that exists is complete, also
+# after a process was killed in the middle of an unpacking.
 
 import fcntl
 import os
@@ -38,7 +56,7 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 NEAREST = 5
 """How many files are named in the advice for a pattern that matches none."""
 INDEX_AGE = 6 * 3600
-"""Seconds that an index is good for."""
+"""Seconds before the index is fetched again."""
 PATIENCE = 300
 """Seconds that one command of apt may take."""
 LAYOUT = 2
@@ -72,7 +90,7 @@ class Package:
 
 
 def cache_folder() -> Path:
-    """The folder that everything lies in; made when first used."""
+    """Return the folder of the cache; it is made at its first use."""
     own = os.environ.get("SWPKS_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(own) if own else Path(base) / "swpks"
@@ -90,10 +108,10 @@ class Member(NamedTuple):
 
 
 class Archive:
-    """One suite of Debian's archive for one architecture; nothing happens before the first question.
+    """One suite of Debian's archive for one architecture; the index is fetched at the first call of a method.
 
     `suite` is a name such as bookworm-backports, `architecture` such as ppc64el; `cache` is for tests. Every
-    method raises Unavailable for what can't be had.
+    method raises Unavailable if a package, a file or the index cannot be fetched.
     """
 
     def __init__(self, suite: str, architecture: str = "amd64", cache: Path | None = None) -> None:
@@ -107,7 +125,7 @@ class Archive:
         self._fresh = False
 
     def package(self, name: str) -> Package:
-        """The newest version of a package in the suite."""
+        """Return the newest version of a package in the suite."""
         _demand_name(name, "package", "busybox-static")
         stanza = self._stanzas(name).split("\n\n")[0]
         fields = dict(re.findall(r"^([\w-]+): (.*)$", stanza, re.MULTILINE))
@@ -117,7 +135,7 @@ class Archive:
         return Package(name, fields["Version"], fields["Architecture"], tuple(depends))
 
     def _stanzas(self, name: str) -> str:
-        """What apt has about a package."""
+        """Return apt's record of a package."""
         try:
             return self._apt("apt-cache", "show", "--no-all-versions", "--", name)
         except Unavailable as error:
@@ -135,7 +153,7 @@ class Archive:
         return Unavailable(f"{self.suite} has no package {name} for {self.architecture}", advice, "PACKAGE")
 
     def dependency(self, package: Package, prefix: str) -> Package:
-        """The package that `package` depends on whose name starts so; Debian's kernels are named by it."""
+        """Return the dependency of `package` with this prefix; Debian's kernels are found by it."""
         for name in package.depends:
             if prefix and name.startswith(prefix) and name != package.name:
                 return self.package(name)
@@ -144,7 +162,7 @@ class Archive:
         raise Unavailable(finding, f"its dependencies: {names}", "PACKAGE")
 
     def files(self, package: Package, wanted: Sequence[str], inside: str | None = None) -> list[Path]:
-        """The first file of the package that each pattern of `wanted` matches, in that order, unpacked.
+        """Unpack and return the first file that each pattern of `wanted` matches, in their order.
 
         Patterns are those of the shell, for a whole path without leading slash. With `inside` they are paths
         within the one tar archive of the package whose path `inside` matches. Links are passed over, and
@@ -170,7 +188,10 @@ class Archive:
             out.rename(folder)
 
     def _download(self, asked: str, folder: str) -> None:
-        """Let apt download a package; when it can't, the index may be too old: next time a new one is got."""
+        """Let apt download a package.
+
+        If that fails, the index may be too old: the next call fetches a new one.
+        """
         try:
             self._apt("apt-get", "download", "--", asked, cwd=folder)
         except Unavailable:
@@ -184,7 +205,7 @@ class Archive:
             return self._run(*command, cwd=cwd)
 
     def _refresh(self) -> None:
-        """Ask for the index if there is none that is young enough; an old one is better than none."""
+        """Fetch the index if it is missing or too old; if that fails, an old one is used."""
         stamp = self._state / "asked"
         if not stamp.exists() or time.time() - stamp.stat().st_mtime > INDEX_AGE:
             if self._state not in _FAILED:
@@ -195,7 +216,7 @@ class Archive:
         self._fresh = True
 
     def _try_update(self, stamp: Path) -> None:
-        """Update the index; a failure is kept, so that this process doesn't wait for it once more."""
+        """Update the index; store a failure, so that this process does not wait for it again."""
         try:
             self._update()
         except Unavailable as error:
@@ -225,7 +246,7 @@ class Archive:
         raise Unavailable("\n".join(failures) or "this machine's apt has no mirror of Debian", advice)
 
     def _mirrors(self) -> list[str]:
-        """The addresses that the machine's own apt takes packages from, the likeliest ones first."""
+        """Return the mirrors of the machine's own apt, those of Debian first."""
         template = "$(LABEL) $(COMPONENT) $(REPO_URI)"
         command = ["apt-get", "indextargets", "--format", template, "Created-By: Packages"]
         lines = _output(command, "the mirrors of this machine's apt").splitlines()
@@ -253,7 +274,7 @@ class Archive:
 
 
 def _output(command: Sequence[str], asked: str, cwd: str | None = None) -> str:
-    """What a command prints; Unavailable with `asked`, what it was run for, where it fails."""
+    """Return the output of a command; Unavailable with its purpose `asked` if it fails."""
     try:
         done = subprocess.run(
             command, cwd=cwd, check=True, capture_output=True, text=True, timeout=PATIENCE,
@@ -270,7 +291,7 @@ def _output(command: Sequence[str], asked: str, cwd: str | None = None) -> str:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One user of the cache at a time, also among processes; the one that holds it may take it again."""
+    """Lock the cache against other processes; a process may take its lock again."""
     if folder in _HELD:
         yield
         return
@@ -286,7 +307,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 _HELD: set[Path] = set()
 _FAILED: dict[Path, Unavailable] = {}
-"""Why the index of a suite, by its folder, can't be had; asked for once in the life of a process."""
+"""The failures of index downloads by folder: a process does not repeat one that has failed."""
 
 
 def _extract(deb: Path, wanted: Sequence[str], inside: str | None, out: Path) -> list[str]:
@@ -298,11 +319,11 @@ def _extract(deb: Path, wanted: Sequence[str], inside: str | None, out: Path) ->
             with tarfile.open(fileobj=unpacker.stdout, mode="r|") as tar:
                 return _take(_inner(tar, inside) if inside else _members(tar), wanted, out, unquote(deb.name))
         finally:
-            unpacker.kill()  # it may wait for a reader of the rest, which nobody needs
+            unpacker.kill()  # it may wait for a reader of the rest of the archive
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[Member]:
-    """Each plain file and each link of an archive, in its order."""
+    """Yield each plain file and each link of an archive, in its order."""
     for member in tar:
         if member.isfile() or member.issym() or member.islnk():
             content = tar.extractfile(member) if member.isfile() else None
@@ -364,7 +385,7 @@ def _missing(pattern: str, link: Member | None) -> str:
 
 
 def _within(out: Path, path: str, source: str) -> Path:
-    """Where a file goes; a path of an archive that may lead out of the folder is refused."""
+    """Return the path of an unpacked file; Unavailable for a path that may lead out of the folder."""
     if ".." in Path(path).parts or not (out / path).is_relative_to(out):
         raise Unavailable(f"{source} holds {path!r}, which leads out of its folder")
     return out / path

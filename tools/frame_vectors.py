@@ -1,10 +1,17 @@
-"""Make the golden frames in spec/vectors/frames with plain `struct`; the contract's own code is not used.
+"""Make the golden frames in spec/vectors/frames with plain `struct`, without the contract's own code.
 
-    python tools/frame_vectors.py --write     write the files anew (only when vectors are added)
-    python tools/frame_vectors.py --check     say whether they are what this program makes
+    python tools/frame_vectors.py --write     write the files (only after new vectors were added)
+    python tools/frame_vectors.py --check     fail if a file differs from the output of this program
 
 A vector that has been published is never changed: other programs test against it.
 """
+
+# Why these frames are not made by the contract's own code
+#
+# Golden frames test the codec, so the codec must not make them: a mistake in it would be in both, and no test
+# would fail.  This program builds each frame field by field with `struct` (frame_builder.py).  It imports
+# nothing of the project.  The numbers here are written a second time on purpose.
+#
 
 import json
 import sys

@@ -3,7 +3,7 @@
     python -m tools.newer_python
 
 It is in `FOLDER`: each Python that runs this has one of its own.  It holds what swpks needs at run time and
-pytest, from requirements-dev.lock with its hashes.  A second run costs nothing, until the lock or the newest
+pytest, from requirements-dev.lock with its hashes.  A second run does nothing, until the lock or the newest
 Python changes.  If there is no newer Python, or its wheels can't be installed, nothing fails: `why-not` in
 the folder has the reason, and the test shows it.
 """
@@ -46,6 +46,7 @@ def main(folder: Path) -> None:
     if stamp.is_file() and stamp.read_text("utf-8") == made_of:
         return
     shutil.rmtree(folder, ignore_errors=True)
+    # Debian has Pythons without ensurepip.  The pip of the running one installs into the new environment.
     subprocess.run([python, "-m", "venv", "--without-pip", folder], check=True, capture_output=True)
     requirements_file = folder / "requirements.lock"
     requirements_file.write_text(lock, "utf-8")
@@ -61,9 +62,10 @@ def main(folder: Path) -> None:
 
 
 def note(folder: Path, reason: str) -> None:
-    """Leave the reason in place of an environment."""
+    """Write the reason into the folder, in place of an environment."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
+    # A test reads it, and shows it as the reason of its skip.
     (folder / "why-not").write_text(reason + "\n", "utf-8")
 
 

@@ -39,7 +39,7 @@ def root_key() -> Lines:
 
 
 def words_of(kind: type[Enum], members: Collection[Enum]) -> str:
-    """The findings of a row in words; all but one by the one that is missing."""
+    """Return the findings of a row in words; if only one is missing, name that one."""
     others = [each.value for each in kind if each not in members]
     if len(others) > 1:
         return " or ".join(each.value for each in kind if each in members)
@@ -47,7 +47,7 @@ def words_of(kind: type[Enum], members: Collection[Enum]) -> str:
 
 
 def findings(kind: str) -> Lines:
-    """The findings about one sort of copy, and their meanings."""
+    """Yield the findings about one kind of copy, and their meanings."""
     (found_kind,) = (each for each in FINDINGS if each.__name__ == kind)
     for each in found_kind:
         yield each.value, FINDINGS[found_kind][each]

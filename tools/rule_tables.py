@@ -1,4 +1,4 @@
-"""The rules of spec/rules.md and of signed updates as tables, drawn from `hcall_abi.rules`."""
+"""The rules of spec/rules.md and of signed updates as tables, generated from `hcall_abi.rules`."""
 
 from collections.abc import Iterator
 

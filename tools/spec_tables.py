@@ -1,10 +1,17 @@
-"""Fill the tables of spec/ from the contract's code, between markers in the pages.
+"""Generate the tables of spec/ from the contract's code, between markers in the pages.
 
     python tools/spec_tables.py --check     name the pages whose tables differ from the code
     python tools/spec_tables.py --write     put the tables of the code into the pages
 
 A page says where a table goes:  <!-- table: NAME ARGUMENT -->  ...  <!-- end of table -->
 """
+
+# Why tables of the pages are generated
+#
+# The pages of spec/ are the contract, and the code has the same facts as tables: h-calls, statuses, policies,
+# rules. Two copies of a fact differ after a while.  So the code is the source, and the pages get a copy of it
+# between two marks.  A test runs --check, so a page that differs from the code fails.  The text around the
+# tables is by hand.
 
 import errno
 import json
@@ -42,7 +49,7 @@ KEY_USERS = (Opcode.WRAP_OBJECT, Opcode.UNWRAP_OBJECT, Opcode.REVOKE_OBJECT, Opc
 
 
 def rows(head: str, lines: Iterable[Iterable[object]]) -> str:
-    """A Markdown table; the head is its cells divided by bars."""
+    """Return a Markdown table; `head` has the cells of the first row, divided by bars."""
     cells = head.split("|")
     text = [f"| {' | '.join(cell.strip() for cell in cells)} |", f"|{' --- |' * len(cells)}"]
     text += [f"| {' | '.join(str(cell) for cell in line)} |" for line in lines]
@@ -54,7 +61,7 @@ def page(opcode: Opcode) -> str:
 
 
 def hcalls() -> str:
-    """All h-calls: number, arguments, results and levels."""
+    """Return the table of all h-calls: number, arguments, results and levels."""
     names = {
         opcode: [name for name, level in KEYSTORE_LEVELS.items() if opcode in level.calls] for opcode in CALLS
     }
@@ -75,7 +82,7 @@ def hcalls() -> str:
 
 
 def registers() -> str:
-    """The argument of every h-call in every register."""
+    """Return the table of arguments: every h-call by every register."""
     lines = []
     for opcode, spec in CALLS.items():
         names = [arg.name.replace("_", " ") for arg in spec.args]
@@ -118,13 +125,13 @@ def parameters(name: str) -> str:
 
 
 def results(name: str) -> str:
-    """The registers that come back with a meaning."""
+    """Return the table of the output registers of an h-call."""
     others = ((f"r{out.register}", out.name) for out in _spec(name).outputs)
     return rows("register | result", [("r3", "status"), *others])
 
 
 def statuses(name: str) -> str:
-    """Every status that a call may return by its definition."""
+    """Return the statuses that a call may return by its definition."""
     listed = sorted(_spec(name).statuses, key=lambda status: (status < 0, abs(status)))
     return "`" + "`, `".join(status.name for status in listed) + "`\n"
 
@@ -141,7 +148,7 @@ def numbers() -> str:
 
 
 def policies() -> str:
-    """The policy bits by IBM number, and which words the calls that make objects take."""
+    """Return the policy bits by IBM number, with the calls that accept each."""
     lines = []
     for bit in Policy:
         number = 31 - bit.bit_length() + 1
@@ -159,18 +166,18 @@ def policies() -> str:
 
 
 def _asked(call: Opcode, policy: int) -> int:
-    """The word with which a call asks for a bit: a signed update has its own bit in any case."""
+    """Return the policy word of a call for one bit; a signed update always has its own bit too."""
     return policy | int(Policy.SIGNEDUPDATE) if call is Opcode.SIGNED_UPDATE else policy
 
 
 def _refused(call: Opcode, policy: int) -> bool:
-    """Whether a call that makes objects refuses this word on every level."""
+    """Return whether a call that makes objects refuses this word on every level."""
     words = CALLS[call].arg("policy").words
     return bool(words and refused_word(words, _asked(call, policy), ~STATUS_BITS))
 
 
 def verdicts(group: str) -> str:
-    """The effect of each policy bit on each call of a group, by the authorisation decision itself."""
+    """Return the effect of each policy bit on each call of a group, by the authorisation decision itself."""
     calls = {"make": MAKERS, "use": USERS, "keys": KEY_USERS}[group]
     base = int(Policy.WRAPPINGKEY) if group == "keys" else 0
     lines = [["none", *(_effect(call, 0) for call in calls)]]
@@ -180,6 +187,7 @@ def verdicts(group: str) -> str:
 
 
 def _effect(call: Opcode, policy: int) -> str:
+    # The decision itself is called, so this table cannot differ from the engine.
     def asked(password: PasswordState, mode: SecureBoot) -> Verdict:
         return authorise(call, policy, password, mode)
 
@@ -205,7 +213,7 @@ def _effect(call: Opcode, policy: int) -> str:
 
 
 def passwords() -> str:
-    """The password rule for a call that demands one."""
+    """Return the password rule, by a call that demands a password."""
     call = Opcode.REMOVE_OBJECT
     lines = []
     for state in PasswordState:
@@ -261,7 +269,7 @@ def limits() -> str:
 
 
 def session() -> str:
-    """The worked session as a hexdump, out of the golden frames."""
+    """Return the example session as a hexdump, from the golden frames."""
     steps = json.loads((SPEC / "vectors" / "frames" / "session.json").read_text("utf-8"))
     parts = []
     for step in steps:
@@ -288,12 +296,12 @@ def root_key() -> str:
 
 
 def findings(kind: str) -> str:
-    """The findings about one sort of copy, and their meanings."""
+    """Return the findings about one kind of copy, and their meanings."""
     return rows("finding | meaning", root_key_tables.findings(kind))
 
 
 def numbered(numbers: Iterable[int]) -> Iterator[tuple[int, str]]:
-    """Number and name of an enumeration's members."""
+    """Yield number and name of each member of an enumeration."""
     for number in numbers:
         yield int(number), getattr(number, "name", "")
 
@@ -335,7 +343,7 @@ TABLES: dict[str, Callable[..., str]] = {
 
 
 def filled(text: str) -> str:
-    """The page with every table as the code has it."""
+    """Return the text of a page with all tables generated anew."""
 
     def table(match: re.Match[str]) -> str:
         start, name, argument, _, end = match.groups()

@@ -1,4 +1,4 @@
-"""The session of spec/protocol.md as tables and as a diagram, drawn from `hcall_abi.exchange`."""
+"""The session of spec/protocol.md as tables and as a diagram, generated from `hcall_abi.exchange`."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ def tags() -> Lines:
 
 
 def diagram() -> str:
-    """The states from top to bottom; what leads back or aside stands right of its state."""
+    """Return the states from top to bottom; other transitions are at the right of their state."""
     rows = [row for row in TABLE if row.frame is not FrameType.GOODBYE]
     lines = ["```"]
     state: SessionState | None = next(iter(SessionState))

@@ -25,6 +25,7 @@ def in_child(work: Callable[[], object]) -> tuple[int, str]:
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
+        # Any status but 0 means that this tool has failed, not a test (EX_SOFTWARE of sysexits.h).
         status = 70
         try:
             os.close(reading)
@@ -34,9 +35,11 @@ def in_child(work: Callable[[], object]) -> tuple[int, str]:
                 pipe.write(answer)
             status = 0
         finally:
+            # Not sys.exit: handlers at exit and buffers belong to the parent.
             os._exit(status)
     os.close(writing)
     with os.fdopen(reading) as pipe:
+        # Read to the end before the wait: a child whose answer fills the pipe would never end.
         told = pipe.read()
     return os.waitpid(child, 0)[1], told
 

@@ -13,6 +13,8 @@ def load_unchanged(module: str) -> None:
     """Load those of our modules that do not import `module`, not even over others."""
     imported = _imports()
     changed = {module}
+    # A module that imports a changed one has copied names of it (`from ... import`), so it is changed as
+    # well.
     while more := {name for name, names in imported.items() if names & changed} - changed:
         changed |= more
     for name in sorted(imported.keys() - changed):

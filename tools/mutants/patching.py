@@ -1,4 +1,4 @@
-"""Change functions that are loaded already: the quick way to try a mutant, without loading anything again.
+"""Change loaded functions: the quick way to try a mutant, without loading a module again.
 
 A change inside a function is a change of its code object.  All functions that were made from that code get
 the new one: methods, closures, and those behind a decorator.  A change outside of functions cannot be made
@@ -22,6 +22,7 @@ Name = tuple[str, str, int]
 def loaded_functions() -> dict[Name, list[FunctionType]]:
     """Return all functions of this process."""
     found = defaultdict(list)
+    # By the collector: a decorator or a closure hides functions that no module names.
     for each in gc.get_objects():
         if type(each) is FunctionType:
             found[_name(each.__code__)].append(each)
@@ -35,6 +36,7 @@ def patched(mutant: Mutant, functions: Mapping[Name, Sequence[FunctionType]]) ->
     before = compile(ast.parse(source), str(path), "exec")
     after = compile(changed(source, mutant.number), str(path), "exec")
     pairs = list(_pairs(before, after, functions, reached=False))
+    # A function with other free variables needs other cells, which the loaded function does not have.
     if not all(reached and len(old.co_freevars) == len(new.co_freevars) for old, new, reached in pairs):
         return False
     for old, new, _ in pairs:

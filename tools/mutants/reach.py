@@ -1,5 +1,17 @@
 """The tests that can kill a mutant: measured once on the unchanged code, with coverage."""
 
+# Which tests can kill a mutant
+#
+# Most tests never run the changed line.  So coverage measures once, on the unchanged code, which test runs
+# which line. The measurement takes longer than the tests themselves, so it is stored, under a digest of all
+# files that it depends on.  The tests of a line are the bits of one number.
+#
+# Code outside of functions runs when a module is loaded, before any test.  Coverage assigns it to no test.  A
+# change there can break any test of the rooms that load the module, so `every` has more tests than `usual`.
+#
+# A few tests run for seconds and reach many lines.  `BUDGET` bounds the tests for one mutant, the quickest
+# ones first.
+
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -15,9 +27,9 @@ from tools.mutants.sample import Mutant
 from tools.mutants.trial import Watch, run_tests
 
 KEPT = ROOT / ".mutants"
-"""The folder of measurements that are kept between two runs."""
+"""The folder of measurements, for the next run."""
 BUDGET = 20.0
-"""Seconds, under measurement, of the tests that are run for one mutant; as many of other rooms."""
+"""Seconds of the tests for one mutant, as measured with coverage; as many for tests of other rooms."""
 
 
 class Task(NamedTuple):
@@ -59,6 +71,7 @@ def _state_of(folder: str) -> str:
     for top in (*PACKAGES, "tests"):
         for path in sorted((ROOT / top).rglob("*.py")):
             if top != "tests" or folder == path.parent.name or not path.name.startswith("test_"):
+                # The path belongs to it: a file that was renamed has the same content.
                 digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:24]
 
@@ -74,6 +87,7 @@ def _measured(folder: str) -> str:
         return status, watch.seconds, _tests_by_line(measured.get_data(), list(watch.seconds))
 
     status, told = in_child(work)
+    # On code whose tests fail, every mutant would count as killed.
     if status or json.loads(told)[0]:
         raise RuntimeError(f"tests/{folder} fails on the unchanged code: status {status} {told[:300]}")
     return told

@@ -65,7 +65,7 @@ def report(outcome: Mapping[Mutant, Result], rooms: Iterable[str]) -> int:
 
 
 def _unexplained(outcome: Mapping[Mutant, Result], known: Mapping[tuple[str, ...], Survivor]) -> list[str]:
-    """Return survivors without a reason, and rows of the file that are not true any more."""
+    """Return survivors without a reason, and rows of the file that no longer apply."""
     findings = []
     for mutant, result in outcome.items():
         row = known.get(mutant.key)
@@ -73,5 +73,6 @@ def _unexplained(outcome: Mapping[Mutant, Result], known: Mapping[tuple[str, ...
             findings.append(f"a survivor without a reason: {mutant}\n{survivors.row_of(mutant)}")
         if result.killer is not None and row is not None:
             findings.append(f"killed by {result.killer}, so its row can go: {mutant}")
+    # All rooms, also those that were not tried: a row must not outlive its code.
     places = {mutant.key for room in ROOMS for mutant in population(room)}
     return findings + [f"no such place any more: {' | '.join(key)}" for key in known if key not in places]

@@ -19,7 +19,7 @@ class Room(NamedTuple):
 
     @property
     def modules(self) -> list[Path]:
-        """The modules of the room; one that defines nothing has nothing to change."""
+        """The modules of the room."""
         return sorted((ROOT / self.folder).rglob("*.py"))
 
 

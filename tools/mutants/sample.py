@@ -48,9 +48,10 @@ def population(room: str) -> list[Mutant]:
 
 
 def drawn(room: str, seed: int, *, everything: bool = False) -> list[Mutant]:
-    """Return the sample of a room; the same for the same seed and code."""
+    """Return the sample of a room: the same one for the same seed and code."""
     every = population(room)
     if everything or len(every) <= ROOMS[room].drawn:
         return every
+    # The room is part of the seed, so a run of one room draws the same mutants as a run of all.
     chosen = random.Random(f"{seed} {room}").sample(every, ROOMS[room].drawn)
     return sorted(chosen, key=lambda mutant: (mutant.file, mutant.number))

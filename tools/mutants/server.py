@@ -1,4 +1,27 @@
-"""Forks one process for each trial, from one that has loaded all that a mutant does not change."""
+"""Forks a process for each trial, from one that has loaded all modules that a mutant does not change."""
+
+# Two ways to try a mutant, and why both
+#
+# A run tries hundreds of mutants, so a trial has to be cheap.  Most of its time would go into loading:
+# Python, the packages, pytest, the tests.  So one process loads all of that, and forks a child for each
+# mutant.  The change never leaves the child, and the end of the child is the clean-up.
+#
+#   1. Patched (`try_patched`).  The parent has the room's tests and all modules loaded.  The child
+#      replaces the code of the functions that the mutant changes (patching.py), and runs the tests that reach
+#      the line.
+#   2. Loaded (`try_loaded`).  The parent has loaded only modules that do not import the changed one, not
+#      even over others (loading.py).  The child loads the changed module and its tests anew.
+#
+# The first way is quick, and cannot do everything: a change outside of functions, such as a row of a table,
+# has run already when the tests are loaded.  The second way is exact and slow.  So the first one may only
+# kill.  A mutant that it cannot patch, or that no test has killed, is tried again by the second way.  A
+# survivor is always a survivor of the second way.
+#
+# A fork could also fail for a reason of its own, such as state that an earlier load has left.  Then each
+# mutant would count as killed.  So at the end the tests that have killed something run once without any
+# mutant (`_check`, `control`). If one fails, the run breaks off: its scores would mean nothing.
+#
+# Tests that killed a mutant of a module run first for its next mutants.  They are likely to kill again.
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,6 +59,7 @@ class Forks:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Try each mutant, and in the end run the tests that killed one on the unchanged code."""
+        # The limits of `run_tests` are for loading.  This process lives as long as all its forks.
         set_limits(0, 0)
         functions = loaded_functions()
         for mutant, usual, _ in self.tasks:
@@ -49,7 +73,7 @@ class Forks:
         return True
 
     def _check(self, session: pytest.Session) -> None:
-        """Make sure that a test failed in a fork because of its mutant."""
+        """Raise RuntimeError if a test that killed a mutant fails without one, too."""
         usual = {
             test: task.usual[test]
             for task in self.tasks
@@ -67,7 +91,7 @@ def _changed(mutant: Mutant, usual: Mapping[str, float], functions: Functions) -
 
 
 def _run_items(session: pytest.Session, change: Callable[[], bool], watch: Watch) -> str | None:
-    """Change the code of this process and run loaded tests until one fails; return that."""
+    """Change the code of this process and run loaded tests; return the first one that fails, if any."""
     if not change():
         return UNPATCHED
     items = list(session.items)

@@ -55,6 +55,7 @@ def changed(source: str, number: int) -> ast.Module:
     """Return the tree of a module with its change `number` made."""
     tree = ast.parse(source)
     for found, site in enumerate(sites(tree)):
+        # The tree is parsed anew for each mutant: a change is made in place, and not undone.
         if found == number:
             site.apply()
             return ast.fix_missing_locations(tree)

@@ -26,6 +26,7 @@ def read() -> dict[tuple[str, ...], Survivor]:
     rows = tomllib.loads(FILE.read_text("utf-8")).get("survivor", [])
     survivors = [Survivor(_key(row), row["equivalent"], row["reason"]) for row in rows]
     found = {each.key: each for each in survivors}
+    # The second row would hide the reason of the first.
     if len(found) != len(rows):
         raise SystemExit(f"{FILE.name} names a mutant twice")
     return found
@@ -37,7 +38,7 @@ def _key(row: dict[str, object]) -> tuple[str, ...]:
 
 
 def row_of(mutant: Mutant) -> str:
-    """Return the row to be completed for a new survivor."""
+    """Return the text of a row for a new survivor; its reason is to be filled in."""
     pairs = {
         "file": mutant.file,
         "scope": mutant.scope,

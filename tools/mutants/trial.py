@@ -1,7 +1,7 @@
 """One trial, in a process of its own: put the changed module in place, run tests, stop at the first failure.
 
 Hypothesis draws the same examples every time and does not shrink, so a score does not depend on chance.
-Tests that start processes are left out: a started process would load the module as it is on the disk.
+Tests that start processes are left out: such a process would load the unchanged module from the disk.
 
 A test that needs ten times its usual time is ended by a signal, and the mutant counts as killed by time.  CPU
 time decides first, since it does not depend on how busy the machine is.  Time on the clock decides about a
@@ -29,7 +29,7 @@ from tools.mutants.sites import changed
 MEMORY = 6 << 30
 """Bytes of address space of a trial: a mutant that allocates without end fails."""
 LOADING = 30.0
-"""Seconds that it may take to load the tests."""
+"""Most CPU seconds to load the tests."""
 
 hypothesis.settings.register_profile(
     "mutants",
@@ -78,8 +78,8 @@ def module_name(file: str) -> str:
 class Watch:
     """A pytest plugin: order, time-outs, and the tests that failed.
 
-    `usual` has the tests to run, with their seconds; empty: all there are.  `first` are tests to begin with:
-    those that killed a mutant of this module.  `measured`, if given, is told which test runs.
+    `usual` has the tests to run, with their seconds; empty means all tests.  `first` are the tests to begin
+    with: those that killed a mutant of this module.  `measured` gets the name of each test as its context.
     """
 
     def __init__(
@@ -105,6 +105,7 @@ class Watch:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """End the process when a test takes ten times as long as it should."""
         usual = self.usual.get(item.nodeid, 5.0)
+        # The constants are for short tests: ten times some milliseconds would be noise of the machine.
         set_limits(10 * usual + 3, 20 * usual + 20)
         try:
             if self.measured:
