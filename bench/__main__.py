@@ -53,13 +53,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def known() -> list[str]:
-    """Return the names that --only takes."""
+    """Return the names that --only accepts."""
     return [*(case.key for case in (*CALLS, *CONFIRMS)), "memory", "peers", *PARTS]
 
 
 def _starts(bench: Bench) -> list[Row]:
     state = bench.folder / "start"
-    with Server(state) as server:  # the first start makes the state
+    with Server(state) as server:  # the first start makes keys and files, and is not a usual one
         server.prepare()
     return start_rows(bench.starts(state))
 
@@ -75,7 +75,7 @@ PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "freeze": freeze_rows,
     "demo": demo_rows,
 }
-"""The parts that are measured on servers of their own."""
+"""The parts that need servers of their own."""
 
 
 def measure(bench: Bench, only: set[str]) -> list[Row]:
@@ -101,6 +101,7 @@ def _on_two_servers(bench: Bench, only: set[str]) -> list[Row]:
             servers[True] = stack.enter_context(Server(bench.folder / "waiting", options=WAITING))
         for server in servers.values():
             server.prepare()
+        # Before the load: the goal is about a filled partition, and buffers grow under load.
         ready = {waits: server.resident() for waits, server in servers.items()}
         if calls:
             found = bench.calls(calls, servers[False])

@@ -11,12 +11,12 @@ from bench.measure import Bench
 from bench.results import Row, judged
 
 LIMIT = 600
-"""Seconds until a demo that hangs is given up."""
+"""Seconds until a demo that hangs is ended."""
 _LAST = re.compile(r"^all \d+ checks held, \d+ steps, (\d+\.\d) s$", re.MULTILINE)
 
 
 def seconds_of(output: str) -> float:
-    """Return the seconds that the last line of a demo names; RuntimeError if a check has failed."""
+    """Return the seconds in the last line of a demo; RuntimeError if a check has failed."""
     found = _LAST.search(output)
     if found is None:
         raise RuntimeError(f"the demo has failed: {output[-2000:]}")

@@ -1,4 +1,4 @@
-"""The other ceiling: durable commits of the same NVRAM back end, one after the other, and nothing else."""
+"""The ceiling of confirmed writes: durable commits of the same NVRAM back end, one after the other."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class BareCommits:
 
     def __init__(self, folder: Path) -> None:
         self._nvram = SqliteNvram(folder / "bare.sqlite")
+        # Random bytes, as sealed records are: no file system or disk can compress them.
         self._blobs = [os.urandom(image_size()) for _ in range(BLOBS)]
 
     def run(self, seconds: float) -> Measured:

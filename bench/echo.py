@@ -1,8 +1,8 @@
-"""The ceiling: a server that only finds the frames and answers each with one of the right size.
+"""The ceiling of calls: a server that only finds the frames and answers each with one of the right size.
 
     python -m bench.echo --socket PATH --answers FILE --ready-fd N [--stream trio|plain]
 
-It does the least work of a Trio program: one buffered receive, and one send for all whole frames of it.
+It does the least work of a Trio program: one buffered receive, and one send for all complete frames in it.
 `trio` is Trio's own SocketStream, the ceiling of the goals.  `plain` is the non-blocking socket that swpks
 itself uses; the difference to swpks is the cost of codec, checks and engine.
 """

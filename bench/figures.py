@@ -1,4 +1,4 @@
-"""From the rounds to a figure: medians, and ratios of measurements of the same round."""
+"""Figures from rounds: medians, and ratios of measurements of the same round."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ def median(rounds: list[Measured]) -> Measured:
 
 def paired_ratio(ours: list[Measured], ceiling: list[Measured]) -> float:
     """Return the median of the ratios of the rates, round by round."""
+    # A ratio of two medians could pair a slow round of ours with a fast one of the ceiling.
     return statistics.median(one.rate / other.rate for one, other in zip(ours, ceiling, strict=True))
 
 
 def p50_ratio(ours: list[Measured], other: list[Measured]) -> float:
     """Return the median of the ratios of p50, the other's to ours, round by round.
 
-    It is for the same call at another size: pauses in which the kernel runs other processes don't change it.
+    For the same call at another size.  Pauses in which the kernel runs other processes do not change a
+    median.
     """
     return statistics.median(b.p50 / a.p50 for a, b in zip(ours, other, strict=True))
 
 
 def work_ratio(ours: list[Measured], ceiling: list[Measured]) -> float:
-    """Return the median of the ratios of the CPU that an operation takes, server and client together.
+    """Return the median of the ratios of the CPU time of an operation, server and client together.
 
     On a core without other processes this is the ratio of the rates.  Other processes don't change it.
     """

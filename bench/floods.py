@@ -5,6 +5,19 @@ of many keys without private keys. So an update with many signatures makes the s
 them.
 """
 
+# Which calls make a flood
+#
+# A flood is dangerous if a call costs the server much and the client little.  There are four kinds of such
+# calls:
+#
+#   - config: small calls, as many as the socket takes.
+#   - labels: a small request with a page of 32 KiB as its answer.
+#   - frames: bodies of nearly 256 KiB, the largest ones.  The server has to receive them whole.
+#   - pairs: one update makes the server verify many signatures of RSA-4096, up to its limit of pairs.
+#
+# All of them are permitted calls of a partition with its own password.  So it is no matter of authorisation:
+# only the turns of the server protect the neighbour.
+
 from __future__ import annotations
 
 import datetime
@@ -74,6 +87,8 @@ def wrong_pairs() -> Workload:
 
 def wrong_update() -> Request[None]:
     """Return an update of db whose signatures none of the offender's keys has made."""
+    # The first byte is 0, so the number is smaller than each modulus.  A larger one would be refused without
+    # any work.
     values = [b"\0" + random.Random(n).randbytes(BITS // 8 - 1) for n in range(SIGNERS)]
     contents = authvar.certificate_lists([b"no certificate"])
     return _update("db", authvar.payload(LATER, many_signatures(values), contents))
@@ -99,6 +114,7 @@ def prepare_offender(channel: BlockingChannel) -> None:
     holder = rsa.generate_private_key(65537, 2048)
     own = _certificate(holder.public_key(), holder)
     keys = [_certificate(_nobodys_key(n), holder) for n in range(KEYS)]
+    # The one-shot latch of SETTINGS accepts this PK, although nothing has signed it.
     first = authvar.payload(FIRST, b"no PKCS#7", authvar.certificate_lists([_der(own)]))
     channel.call(_update("PK", first))
     contents = authvar.certificate_lists(map(_der, keys))
@@ -141,6 +157,8 @@ def many_signatures(values: list[bytes]) -> bytes:
 
 def _nobodys_key(number: int) -> rsa.RSAPublicKey:
     """Return a public key without a private one: a key pair of this size takes a second to make."""
+    # A number of the right size is enough: a wrong signature costs the server the same work under any
+    # modulus.
     modulus = random.Random(number).getrandbits(BITS) | 1 << BITS - 1 | 1
     return rsa.RSAPublicNumbers(65537, modulus).public_key()
 

@@ -1,4 +1,4 @@
-"""The freeze of a live migration: how long a client that calls without pause has no answer.
+"""The freeze of a live migration: the time in which a client that calls without pause has no answer.
 
 Two systems and a console, each a process; a partition of 64 KiB, nearly full, moves there and back.  A
 client follows it by the console's where socket.  A freeze runs from the last answer of the source to the
@@ -29,7 +29,7 @@ GROUP = "a live migration"
 NAME = "bench"
 PATIENCE = 60.0
 COMMIT_SECONDS = 0.5
-"""How long bare commits are measured, each time."""
+"""Seconds of each measurement of bare commits."""
 SYSTEMS = ("east", "west")
 
 
@@ -55,7 +55,7 @@ class Caller:
         self._thread.join()
 
     def wait(self, moves: int) -> None:
-        """Wait until it has followed so many moves."""
+        """Wait until the client has followed `moves` moves."""
         with self._moved:
             if not self._moved.wait_for(lambda: self.failure or len(self.freezes) >= moves, PATIENCE):
                 raise TimeoutError(f"{len(self.freezes)} moves were seen, not {moves}")
@@ -88,12 +88,13 @@ class Caller:
 
 
 def freezes(folder: Path, moves: int, real_time: RealTime) -> list[float]:
-    """Move a partition so often, and return the seconds of each freeze."""
+    """Move a partition `moves` times; return the seconds of each freeze."""
     systems = [ServerProcess(folder / name, [f"{NAME}:64"] if name == SYSTEMS[0] else []) for name in SYSTEMS]
     console = ConsoleProcess(folder / "hmc")
     links = folder / "links"
     with ExitStack() as stack:
         for each in systems:
+            # Before the start: a start that fails half-way is cleaned up, too.
             stack.callback(each.kill)
             each.start()
         with systems[0].connect_blocking(NAME) as channel:
@@ -111,12 +112,13 @@ def freezes(folder: Path, moves: int, real_time: RealTime) -> list[float]:
             source, target = SYSTEMS if number % 2 == 0 else SYSTEMS[::-1]
             line: list[str | Path] = [links / "migrlpar", "-o", "m", "-m", source, "-t", target, "-p", NAME]
             subprocess.run(line, check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE)
+            # The command ends when the console knows the end; the client may still wait for its first answer.
             caller.wait(number + 1)
         return caller.freezes
 
 
 def percentile(values: list[float], share: float) -> float:
-    """Return the value that so great a share of the values does not exceed."""
+    """Return a percentile of the values; `share` is 0 to 1."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
@@ -128,6 +130,7 @@ def freeze_rows(bench: Bench) -> list[Row]:
     bench.progress(f"{bench.effort.moves} live migrations")
     commits = [_commit(folder)]
     found = freezes(folder, bench.effort.moves, bench.real_time)
+    # Before and after, because the speed of a shared disk drifts.
     commits.append(_commit(folder))
     commit = sum(commits) / len(commits)
     rounds = {

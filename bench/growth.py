@@ -1,7 +1,7 @@
-"""Growth: the same call while partitions, connections and objects become many, and the memory of each.
+"""Growth: the same call with more and more partitions, connections and objects, and the memory of each.
 
-The servers of all sizes run side by side, and every round asks each of them: their ratios are those of
-one run.
+The servers of all sizes run side by side, and each round measures all of them, so a ratio has both sides in
+one round.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ READ = Case("growth-read64", "READ 64 B", lambda: reads(SMALL, 64))
 
 
 def partition_rows(bench: Bench) -> list[Row]:
-    """Return rate, memory and start of servers with more and more partitions; one of each is asked."""
+    """Return rate, memory and start of servers with more and more partitions, of which one is read."""
     with ExitStack() as stack:
         servers = {}
         for count in bench.effort.partitions:
@@ -56,7 +56,7 @@ def partition_rows(bench: Bench) -> list[Row]:
 
 
 def connection_rows(bench: Bench) -> list[Row]:
-    """Return rate and memory of servers with more and more open sessions, of which one asks."""
+    """Return rate and memory of servers with more and more open sessions; one session makes calls."""
     limit = _raise_descriptors()
     wanted = bench.effort.connections
     counts = [n for n in wanted if n + SPARE_DESCRIPTORS <= limit]
@@ -82,7 +82,7 @@ def connection_rows(bench: Bench) -> list[Row]:
 
 
 def _flat(bench: Bench, what: str, servers: dict[int, Server], name: str) -> list[Row]:
-    """Return the rate of each server beside that of the smallest one."""
+    """Return the rate of each server, compared with that of the smallest one."""
     program = bench.program(READ)
     found: dict[int, list[Measured]] = defaultdict(list)
     for server in servers.values():
@@ -110,6 +110,8 @@ def flat_rows(what: str, call: str, found: dict[int, list[Measured]], goal: Goal
             continue
         both = {"swpks": rounds, "least": found[least]}
         row = compared(key, GROUP, title, "same", both, f"with {least}", "least")
+        # Not the ratio of the rates: under SCHED_FIFO the kernel takes a twentieth of each second in the
+        # middle of a run.
         row.ratio = p50_ratio(rounds, found[least])
         rows.append(judged(row, goal))
     return rows
@@ -125,13 +127,14 @@ def _memory(what: str, found: dict[int, float]) -> list[Row]:
     least, most = min(found), max(found)
     rows = [figure(f"memory-{what}s-{n}", GROUP, f"memory, {many(n, what)}", found[n], "MB") for n in found]
     if most > least:
+        # The difference of two sizes: the memory of the interpreter is in both.
         each = 1000 * (found[most] - found[least]) / (most - least)
         rows.append(figure(f"memory-per-{what}", GROUP, f"memory of each further {what}", each, "KB"))
     return rows
 
 
 def _raise_descriptors() -> int:
-    """Raise the soft limit of open files, for servers to be started too, and return it."""
+    """Raise the soft limit of open files and return it; servers that are started later inherit it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
@@ -139,7 +142,7 @@ def _raise_descriptors() -> int:
 
 @contextmanager
 def idle_sessions(path: Path, count: int) -> Iterator[None]:
-    """Keep sessions with a partition open for the length of a block; they send no calls."""
+    """Open sessions with a partition for the length of a block; they make no calls."""
     with ExitStack() as stack:
         for _ in range(count):
             sock = stack.enter_context(socket.socket(socket.AF_UNIX))
@@ -150,7 +153,7 @@ def idle_sessions(path: Path, count: int) -> Iterator[None]:
 
 
 def _await_opened(sock: socket.socket) -> None:
-    """Take HELLO and OPENED; RuntimeError if the session is refused."""
+    """Receive HELLO and OPENED; RuntimeError if the session is refused."""
     for kind in (1, 3):
         header = sock.recv(16, socket.MSG_WAITALL)
         body = sock.recv(int.from_bytes(header[12:16], "big"), socket.MSG_WAITALL)

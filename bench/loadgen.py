@@ -1,4 +1,4 @@
-"""The load generator and the flood: compiled if their sources have changed, run once a measurement."""
+"""The load generator and the flood: compiled if their sources have changed, run once for a measurement."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 WARM_UP = 0.15
 """Seconds of load before anything is counted."""
 LONGEST_FLOOD = 120.0
-"""Seconds after which a flood ends by itself."""
+"""Seconds after which a flood ends by itself, if the benchmark has died."""
 
 
 class Load(NamedTuple):
@@ -53,7 +53,7 @@ class Flooded(NamedTuple):
 
 
 def compiled(out: Path, name: str) -> Path:
-    """Return the program of a C source here, compiled anew where the source has changed."""
+    """Return the program of a C source in this folder; compile it if the source is newer."""
     program, source = out / name, HERE / f"{name}.c"
     newest = max(path.stat().st_mtime for path in (source, HERE / "load.h"))
     if program.exists() and program.stat().st_mtime >= newest:
@@ -91,12 +91,13 @@ def start_load(
 
 
 def finish_load(child: subprocess.Popen[str]) -> Measured:
-    """Let a load generator start, and return its result."""
+    """Start the load of a waiting generator, and return its result."""
     told, complaint = child.communicate("\n")
     return _measured(child.returncode, told, complaint)
 
 
 def _measured(status: int, told: str, complaint: str) -> Measured:
+    # A server that answers nothing is a result of a flood; any other failure is one of the benchmark.
     if "the last answers did not come" in complaint:
         raise NoAnswer(complaint.strip())
     if status:
@@ -148,6 +149,7 @@ def flooding(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Ctrl-C ends the benchmark, which then ends the flood and reads its figures.
         start_new_session=True,
     ) as child:
         try:

@@ -1,9 +1,28 @@
-"""The measurements: interleaved rounds, so that other work of the machine delays all targets alike.
+"""The measurements: interleaved rounds of all cases on all targets."""
 
-A round runs every case once, and each case on each target in turn: echo, swpks, echo, swpks, ...
-A figure is the median of its rounds.  A ratio is the median of the ratios within one round: a machine
-that is slow in one round is slow for both sides of that ratio.
-"""
+# How a figure is measured, and why only ratios count
+#
+# Absolute figures vary with the machine by a factor of two and more; so do those of commits on a shared
+# disk.  So nearly all goals are ratios, and the benchmark guarantees that both sides of a ratio had the same
+# conditions:
+#
+#   1. Interleaved rounds.  A round measures each case on each target in turn.  The ratio is taken inside
+#      of a round, and the figure is the median of these ratios.  A machine that slows down later slows both
+#      sides.  The usual way, all rounds of one target and then all of the other, would compare two different
+#      times.
+#   2. The same load.  One generator in C sends the same frames to swpks and to its ceiling.  Its own work
+#      is small. The frames are computed before (programs.py), so no encoding is measured.
+#   3. The same place.  Server and ceiling run on the same core, the generator on that core or on another one.
+#   4. The same priority.  If the user may use it, all of them run under SCHED_FIFO.  Without it another
+#      process takes the core in the middle of a call and leaves cold caches, and a ratio falls by a quarter
+#      and more.
+#   5. Only successes.  The generator checks each answer.  Any refusal ends the run.
+#
+# A ceiling is the least work that a server of this kind can do: an echo that only finds frames, or bare
+# commits of the same record on the same disk.  The distance to it is the part that swpks itself can change.
+#
+# Figures of the CPU stand beside those of the clock.  They change less on a busy machine, but they miss every
+# wait, so no goal of a rate is about them alone.
 
 from __future__ import annotations
 
@@ -146,7 +165,7 @@ class Bench:
             return {"filled": filled, "restarted": server.resident(), "seconds": server.seconds_to_ready}
 
     def settle(self, process: Child) -> None:
-        """Prepare a server for a measurement: on its core, before all other processes."""
+        """Pin a server to its core, and give it SCHED_FIFO if that is permitted."""
         process.pin([self.place.server])
         self.real_time.give(process.pid)
 

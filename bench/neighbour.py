@@ -1,12 +1,18 @@
-"""A neighbour under a flood: the READ of one partition while sessions of another one flood the server.
+"""A neighbour under a flood: the READ of one partition while sessions of another one flood the server."""
 
-The control is the same flood on a second server, which shares the same core. There the neighbour waits
-only because the operating system shares the core between two servers. If it waits more than twice as long
-behind a flood on its own server, the turns of swpks are the cause.
-
-Neither server has SCHED_FIFO here: a flooded server never waits, so a control of the same priority would
-never run. The neighbour's client has it: its READ shall not wait for the flood's own program.
-"""
+# The control of a flood
+#
+# A flood on the neighbour's own server must not delay the neighbour much.  "Much" needs a comparison.  A
+# quiet server is no fair one: any program that works without pause on the same core delays a READ.  So the
+# control is the same flood on a second server, which shares the core.  There the neighbour waits only because
+# the operating system divides the core between two servers.  If it waits more than twice as long behind a
+# flood on its own server, the turns of swpks are the cause.
+#
+# Neither server has SCHED_FIFO here.  A flooded server never waits, so a control of the same priority would
+# never run.  The neighbour's client has it: its READ must not wait for the program of the flood.
+#
+# A flood leaves calls in the sockets when it ends.  The next measurement begins when both servers are at rest
+# (`_await_calm`), because these calls would count for it.
 
 from __future__ import annotations
 
@@ -38,13 +44,13 @@ from hcall_client.console import (
 
 GROUP = "a neighbour under a flood"
 PAUSE = 2000.0
-"""Microseconds between two READs of the neighbour: it calls so seldom that it is no load itself."""
+"""Microseconds between two READs of the neighbour: so few calls are no load of their own."""
 ROUNDS = 3
 HEALTHS = 5
 FAR_TOO_LONG = 5.0
 """Seconds of a health check after which no other one is made."""
 CALM = 0.05
-"""Seconds of a look at the servers: if they work less than a fifth of it, they are at rest."""
+"""Seconds of an observation of the servers: if they work less than a fifth of it, they are at rest."""
 NEVER = 10e6
 """Microseconds that stand for a READ without an answer: the generator's patience."""
 
@@ -113,13 +119,14 @@ class Neighbourhood:
         return found
 
     def console(self, key: Key) -> Console:
-        """Return the console's waits under a flood; the power-off of the offender ends the flood."""
+        """Return the console's waits under a flood.  The power-off of the offender ends the flood."""
         place = self._bench.place
         self._await_calm()
         with self._flooding(self.server, key), self._bench.real_time.here(place.split):
             health = 0.0
             for _ in range(HEALTHS):
                 health = max(health, self._waited(show_health()))
+                # One such wait misses the goal already, and further ones would take minutes.
                 if health > FAR_TOO_LONG:
                     break
             found = Console(health, self._waited(power_off(OFFENDER)))
@@ -163,7 +170,7 @@ class Neighbourhood:
 
 
 def _result(probe: subprocess.Popen[str]) -> Measured:
-    """Let the neighbour start and wait for its figures; NEVER stands for no answer."""
+    """Start the neighbour's load and return its figures; NEVER stands for no answer."""
     try:
         return finish_load(probe)
     except NoAnswer:

@@ -1,7 +1,7 @@
 """Redis and swtpm beside swpks, in the same rounds and by the same load generator.
 
-They do other things, so a ratio is no goal. Both are Debian's: `tools/debian-
-packages bench` installs them. Where one is missing, its rows say so.
+They do other things, so a ratio is no goal. `tools/debian-packages bench` installs both from Debian. If one
+is missing, its rows have a note.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CASES = {case.key: case for case in (*CALLS, *CONFIRMS)}
 
 
 class Peer(Child):
-    """A server of another project; ready when its socket takes a connection."""
+    """A server of another project; it is ready when its socket accepts a connection."""
 
     def __init__(self, arguments: Iterable[Word], path: Path, log: Path, program: str | None = None) -> None:
         super().__init__(arguments, log, program=program)
@@ -46,7 +46,7 @@ class Peer(Child):
             return sock.connect_ex(str(self.socket)) == 0
 
     def ask(self, command: bytes) -> bytes:
-        """Send something and return the first piece of its answer."""
+        """Send a command and return the first piece of its answer."""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(PATIENCE)
             sock.connect(str(self.socket))
@@ -61,7 +61,7 @@ def redis(folder: Path) -> Peer | None:
     if program is None:
         return None
     path = folder / "redis.sock"
-    # It goes to its folder before it makes the socket.
+    # A relative path: Redis changes to --dir before it makes the socket.
     words: list[Word] = [
         "redis-server",
         "--port",

@@ -1,4 +1,4 @@
-"""The results as pictures: ratios as bars, growth as lines, the neighbour's p99 beside the control's."""
+"""The results as pictures: ratios as bars, growth as lines, the neighbour's p99 with that of the control."""
 
 from __future__ import annotations
 

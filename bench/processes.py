@@ -16,7 +16,7 @@ from bench.realtime import each_thread
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-"""Compiled modules must be kept: an installed program has them, and a start that compiles is slower."""
+"""The environment of servers.  They may write compiled modules: an installed program has them, too."""
 PATIENCE = 60.0
 """Seconds that a process may take to start or to end."""
 Word = str | Path
@@ -40,7 +40,7 @@ class Placement:
 class Child:
     """A process that the benchmark starts and ends.
 
-    `program` is the file to run where it has another name than the first of `arguments`.
+    `program` is the file to run, if its name differs from the first of `arguments`.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Child:
 class Process(Child):
     """A process that reports when it is ready; `seconds_to_ready` is the time until then.
 
-    `cpu_to_ready` is its CPU time of that, in seconds.  "--ready-fd N" is added to `arguments`.
+    `cpu_to_ready` is its CPU time until then, in seconds.  "--ready-fd N" is added to `arguments`.
     """
 
     def __init__(self, arguments: Iterable[Word], log: Path) -> None:

@@ -1,8 +1,17 @@
-"""The programs of the load generator: frames computed beforehand, with their answers.
+"""The programs of the load generator: frames that are computed before a run, with their answers.
 
-The calls are those of the client library.  The answers come from the engine itself, asked here in
-this process, so that the echo server sends frames of exactly the sizes that swpks sends.
+The client library makes the calls.  The engine answers them in this process, so the echo server sends frames
+of exactly the sizes that swpks sends.
 """
+
+# Why the frames are computed before
+#
+# The generator must be cheap beside the server, so it neither encodes nor decodes.  It sends bytes, and
+# checks the size and the status of each answer.  So an operation must have the same frames each time.  READ
+# has; a WRITE does not replace an object, so a unit of writes removes its object first.
+#
+# The answers serve two purposes.  Their sizes are checked, and the echo server sends them.  So the echo moves
+# exactly the bytes that swpks moves, and the difference is the work on them.
 
 from __future__ import annotations
 
@@ -43,7 +52,7 @@ _NUMBER = struct.Struct("=I")
 
 
 class Step(NamedTuple):
-    """Frames that go out together; `answers` are the whole frames that come back, None where unknown.
+    """Frames of one send; `answers` are the complete frames of the answers, None if unknown.
 
     `awaited` is the number of answers; `units` is the number of operations that end with an END step.
     """
@@ -64,7 +73,7 @@ class Program(NamedTuple):
 
 
 Workload = list[Program]
-"""Programs, which the connections share out."""
+"""Programs of connections: connection n runs program n modulo their number."""
 
 OPEN = encode(Open(1, 0, 0, bytes(32), NO_PROOF, "bench"))
 SESSION = (Step(b"", 1), Step(OPEN, 1))
@@ -88,7 +97,7 @@ def engine() -> HypervisorCalls:
 
 
 def preparation(objects: Iterable[tuple[bytes, bytes]] = OBJECTS) -> list[Request[Any]]:
-    """Return the calls that bring a fresh partition into the state before every measurement."""
+    """Return the calls that bring a new partition into the state at the start of a measurement."""
     first: list[Request[Any]] = [set_password(OWNER.consumer, OWNER.password)]
     return first + [write_object(OWNER, label, data) for label, data in objects]
 
@@ -132,7 +141,7 @@ def confirmed_writes(connections: int) -> Workload:
 
 
 def polled_writes(connections: int) -> Workload:
-    """The same by a client that always polls, as for a server whose CONFIRM waits for nothing.
+    """Return the same for a client that polls, for a server whose CONFIRM answers at once.
 
     The first CONFIRM makes the server flush soon.  The client asks again after its nap, whatever the answer.
     """
@@ -169,6 +178,8 @@ def answers_by_size(workload: Workload) -> dict[int, bytes]:
         for step in program.steps:
             size = len(step.frames) // step.awaited
             expected = (step.answers or (b"",))[0]
+            # The echo finds an answer by the size of the request alone: two answers for one size would be
+            # ambiguous.
             if len(found.setdefault(size, expected)) != len(expected):
                 raise ValueError(f"frames of {size} bytes have answers of two sizes")
     return found

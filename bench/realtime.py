@@ -1,4 +1,4 @@
-"""SCHED_FIFO: measured processes run before all others on their core, where the user may use it.
+"""SCHED_FIFO: measured processes run before all others on their core, if the user may use it.
 
 Without it, another process on the machine takes the core in the middle of a call and leaves the caches
 cold; a ratio falls by a quarter and more. With it, two processes of the same priority on one core
@@ -23,7 +23,7 @@ _RUNTIME = Path("/proc/sys/kernel/sched_rt_runtime_us")
 
 
 def each_thread(pid: int, act: Callable[[int], None]) -> None:
-    """Do something to each thread of a process, also to those that start meanwhile; one may end meanwhile."""
+    """Call `act` for each thread of a process, also for those that start meanwhile; skip ended ones."""
     done: set[int] = set()
     while new := {int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()} - done:
         for thread in new:

@@ -1,4 +1,4 @@
-"""The results as tables: one for each group, for the terminal and in Markdown."""
+"""The results as tables, one for each group: for a terminal, and in Markdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From measurements to results: one row a figure, beside its ceiling and its goal."""
+"""Results from measurements: a row for each figure, with its ceiling and its goal."""
 
 from __future__ import annotations
 
@@ -158,5 +158,5 @@ def about(effort: Effort, real_time: str) -> dict[str, Any]:
 
 
 def as_json(rows: list[Row], about: dict[str, Any]) -> dict[str, Any]:
-    """Return a run as one document: its method and its rows."""
+    """Return a run as one document: `about` it, and its rows."""
     return {"about": about, "rows": [asdict(one) for one in rows]}

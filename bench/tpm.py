@@ -10,7 +10,7 @@ _PASSWORD = struct.pack(">IHBH", 0x4000_0009, 0, 0, 0)
 _AREA = 0x0150_0000
 _SHA256 = 0x000B
 _ATTRIBUTES = 1 << 1 | 1 << 17 | 1 << 25
-"""The owner may write and read; a wrong password locks nothing."""
+"""OWNERWRITE, OWNERREAD and NO_DA: a wrong password of the area causes no lockout."""
 _DEFINE, _WRITE, _READ = 0x12A, 0x137, 0x14E
 
 
