@@ -5,6 +5,23 @@
 The wheel has these files at the places where the shells look; its build makes them (tools/build_hook.py).
 """
 
+# How the completion is made, and how it is tested
+#
+# The words of the command line are in one place, the parser.  `swpks.cli.words` reads them from it, and each
+# shell has a function that writes them as a script.  So no word is listed by hand, and a new option is
+# completed at once.
+#
+# The scripts have the words in them.  They do not call swpks: a start of Python at each Tab would be felt.
+#
+# Each shell needs another form.  bash has no descriptions of words: its script has tables, and a function
+# that walks along the line.  zsh has `_arguments`, so its script has a function for each command.  fish has
+# one rule for each word, with a condition.  fish evaluates every condition at every key, so the walk along
+# the line is done once and stored: 88 walks took 60 ms a key.
+#
+# The tests run the scripts in the real shells.  The first such run showed three mistakes: zsh accepted no
+# --option=value and lost the command behind it, bash split file names with blanks, and fish was slow (see
+# above).
+
 from __future__ import annotations
 
 import argparse

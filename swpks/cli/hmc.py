@@ -58,9 +58,7 @@ REPLACE = "replace"
 """The verb that works on a powered-off system, without its control channel."""
 SAVED_ROOM = 1
 """Bytes for which a file must have room before the request is sent."""
-_NO_TARGET = (
-    "name the console: --store DIR (or SWPKS_HMC); or the server: --state DIR (or SWPKS_STATE)"
-)
+_NO_TARGET = "name the console: --store DIR (or SWPKS_HMC); or the server: --state DIR (or SWPKS_STATE)"
 _LINE = "at a console, {0} is a line: swpks hmc --store DIR {0} ...; {1} with --state or --socket"
 
 End = BlockingConsole | StoreConsole

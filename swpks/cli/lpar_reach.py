@@ -3,6 +3,23 @@
 The socket of a partition is missing in all of these cases.  The control channel beside it has the reason.
 """
 
+# Why a partition is not reached
+#
+# The error of a socket (no such file, connection refused) is the same for four causes: a misspelt name, a
+# partition that is powered off, a partition that the system may not serve, and a server that does not run.
+# The remedies differ. So the command asks the control channel of the same system, which knows the state of
+# each partition.
+#
+# It asks only after an error.  A command that succeeds never opens a second connection, and needs no access
+# to the control socket.  The question has a time limit of its own (`PATIENCE`): it only improves a message.
+#
+# A time-out has several causes.  A frozen partition holds its calls until the end of its migration, and the
+# state Recovery holds connections.  A server that is really stuck does not answer the control channel either;
+# then the message is about the log and --timeout.
+#
+# A TCP address says nothing about the control channel.  It is known only if --state names the system's
+# folder.
+
 from __future__ import annotations
 
 import shlex

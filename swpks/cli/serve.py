@@ -1,5 +1,20 @@
 """`swpks serve`: run a managed system."""
 
+# The order of a start
+#
+#   1. Descriptors first.  LISTEN_FDS and --ready-fd are numbers from outside.  A file that is opened
+#      earlier could get the number of a descriptor that was never passed, such as that of NVRAM.  Then the
+#      ready line would go into it.
+#   2. Fail-points: an unknown name in the environment is an error, because a test of a crash would test
+#      nothing.
+#   3. Settings: the file, and over it the command line.  Options that were not given are None, so they cannot
+#      overwrite a field of the file with a default.
+#   4. Memory protection (no core dumps, no debugger) before the server is imported: it reads keys later.
+#   5. The server itself.  Its modules are loaded here and not at the top, so `swpks serve --help` does not
+#      load them.
+#   6. The ready line, after every socket listens.  At that moment garbage collection is switched on
+#      (swpks/__main__.py).
+
 from __future__ import annotations
 
 import argparse
@@ -75,7 +90,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def _add_channels(parser: argparse.ArgumentParser) -> None:
-    """Add the options about the console over TCP, and about other systems."""
+    """Add the options of the control channel over TCP, and of the mobility channel."""
     add = parser.add_argument
     add("--control", metavar="tcp:HOST:PORT", help="serve the console on TCP too, by mutual TLS")
     add("--tls-cert", metavar="FILE", help="with --control: this server's certificate, in PEM")
@@ -89,7 +104,7 @@ def _add_channels(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_ways(parser: argparse.ArgumentParser) -> None:
-    """Add the options about the server itself, not about partitions."""
+    """Add the options of the server itself."""
     add = parser.add_argument
     add("--ready-fd", type=int, metavar="N", help="write one line of JSON to this descriptor when ready")
     add("--flush-delay", type=float, metavar="MS", help="how long a change waits for others (default: 50 ms)")
@@ -136,7 +151,6 @@ def run(options: argparse.Namespace) -> int:
     """Serve until a stop signal."""
     if options.state is None:
         raise OperatorError(rules.COMMAND_USAGE, "name the state folder: --state DIR (or SWPKS_STATE)")
-    # Check descriptors first: a file that is opened earlier could get the number of a missing one.
     passed = passed_sockets(os.environ, os.getpid())
     ready_to = None if options.ready_fd is None else _ready_descriptor(options.ready_fd, passed)
     if trouble := failpoints.unknown():
@@ -179,6 +193,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     changes["first_name"] = _first_name(options.state)
     changes |= {field: value for field, value in _given(options).items() if value is not None}
     if options.listen:
+        # Added and not replaced: a further listener is no contradiction to those of the file.
         changes["listen"] = (*settings.listen, *options.listen)
     if options.debuggable:
         changes["debuggable"] = True
@@ -213,7 +228,7 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _first_name(folder: Path) -> str:
-    """Return the name of a new system: that of its folder, if a system can have it."""
+    """Return the name of a new system: that of its folder, if it is permitted as a name."""
     name = folder.absolute().name
     return name if is_system_name(name) else FIRST_NAME
 
@@ -235,7 +250,7 @@ def _unsized(settings: Settings) -> list[str]:
 
 def _begin(ready: dict[str, Any], descriptor: int | None, unsized: list[str]) -> None:
     """End the start: freeze the present objects, turn the garbage collector on, announce the server."""
-    if not gc.isenabled():  # else this is no process of its own
+    if not gc.isenabled():  # it is on if another program, such as a test, runs the server
         gc.freeze()
         gc.enable()
     _announce(ready, descriptor, unsized)
@@ -266,14 +281,14 @@ def sentence(ready: dict[str, Any], unsized: list[str]) -> str:
 
 
 def _power(ready: dict[str, Any], name: str) -> str:
-    """Return why a partition does not answer at its socket, which a service manager has passed; or ""."""
+    """Return why a partition does not answer at a socket of a service manager, "" if it answers."""
     if name in ready["running"]:
         return ""
     return " (not served)" if name in ready["unserved"] else " (powered off)"
 
 
 def _standing(unserved: dict[str, dict[str, Any]]) -> str:
-    """Return why partitions are not served, and the remedies; partitions with one reason stand together."""
+    """Return why partitions are not served, and the remedies; one clause for all with the same reason."""
     from hcall_abi.standstills import KnownConsole, standstill  # most starts serve every partition
 
     reasons: dict[tuple[str, str], list[str]] = {}

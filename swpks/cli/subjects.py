@@ -4,6 +4,17 @@ A subject is found by each of its names, in any case, and by its numbers.  All o
 `hcall_abi`: a new row there is a subject here.
 """
 
+# How a name is found
+#
+# A user copies a name from an error, a log, a header file or a debugger.  So a subject has several keys:
+# H_PKS_READ_OBJECT and READ_OBJECT, 0x434 and 1076, `bit 4` and its mask.  The index maps each key in small
+# letters to its subjects.  A number may belong to subjects of several tables; then all of them are shown,
+# without their sections.
+#
+# A number is compared as a number, in any notation of Python.  r3 holds a status as 64
+# unsigned bits, so numbers of the upper half are negative ones.  A policy word is no row of a table: it is
+# split into its bits.
+
 from __future__ import annotations
 
 import difflib

@@ -1,5 +1,17 @@
 """The command line as a tree, made from the parser: for completion and capabilities."""
 
+# Why the parser's private attributes are used
+#
+# argparse has no public way to list its options.  A second list beside the parser would become wrong with the
+# next option.  So this module reads `_actions` and `_choices_actions`; no other module does.
+#
+# The kind of a value (folder, file) is not in a parser either.  It follows from the type of the option
+# (`Path`, `state_path`) or from its metavar, such as DIR or FILE.  So a new option with a usual metavar is
+# completed as well.
+#
+# Lines of the console are not in the parser at all (hmc_line.py).  Their options come from the syntax tables
+# of the console.  A line that is also a verb of ours gets the options of both.
+
 from __future__ import annotations
 
 import argparse

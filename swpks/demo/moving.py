@@ -1,4 +1,4 @@
-"""A partition moves to another system while a client writes, and is restarted after the end of that system."""
+"""A partition moves to another system while a client writes, and is restarted when that system has died."""
 
 from __future__ import annotations
 

@@ -85,8 +85,7 @@ async def perform(stage: DemoStage, folder: Path, steps: Sequence[Step]) -> bool
             for step in steps:
                 await step(play)
     finally:
-        # Killed, not stopped: after an error or an interrupt a server may not answer, and the folder goes
-        # anyway.
+        # Killed, not stopped: after an error or an interrupt a server may not answer any more.
         play.hmc.kill()
         play.spare.kill()
         play.server.kill()

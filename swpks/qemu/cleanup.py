@@ -3,11 +3,20 @@
 This process sends it processes and folders.  When the socket closes, it ends the processes, waits for them,
 and removes the folders.  After an orderly end it finds nothing to do.
 
-PR_SET_PDEATHSIG is not used.  It signals a child when the *thread* that started it ends, and Trio starts
-processes from threads that end early; and it removes no folder.
-
 The program of that process is this file, without the packages around it: it starts in some 20 ms.
 """
+
+# Why a second process
+#
+# After SIGKILL this process cannot clean up, but QEMU, a server and the temporary state are still there.  A
+# process that holds the other end of a socket notices the end of this one in any case: the kernel closes the
+# socket.
+#
+# PR_SET_PDEATHSIG looks simpler, and was not used.  It signals a child when the *thread* that started it
+# ends, and Trio starts processes from threads that end early.  It also removes no folder.
+#
+# Processes are passed as descriptors (pidfd).  The number of a process may belong to another one when it is
+# used.
 
 from __future__ import annotations
 

@@ -6,6 +6,20 @@ its strings grow into the padding behind them, and no block moves.  Layout: the 
 Specification, chapter 5; big-endian.
 """
 
+# Why the tree is changed in place
+#
+# The tree has been placed in memory by the firmware, and the kernel has its address and its size.  The bridge
+# cannot allocate guest memory, so a larger tree would have no place.  But the firmware leaves padding behind
+# the structure block and behind the strings.  Additions go there: the blocks keep their offsets, and the tree
+# keeps its size.
+#
+# A property that becomes longer moves the rest of the structure block.  That is safe, because tokens have no
+# addresses in them.  Only the name of a property is an offset, and it is one into the strings, which do not
+# move.
+#
+# If the padding is too small, the command ends.  A kernel without the property would have no keystore, and
+# its user would look for the reason in the driver.
+
 from __future__ import annotations
 
 import struct
@@ -78,6 +92,7 @@ def with_root_property(tree: bytes, name: str, value: bytes) -> bytes:
     there, _ = _walked(tree)
     own = next((each for each in there if (each.path, each.name) == ("/", name)), None)
     if own is not None:
+        # Another size would need a move of the block; the mode has four bytes in every tree.
         if len(own.value) != len(value):
             raise TreeUnsuitable(f"/{name} has {len(own.value)} bytes, not {len(value)}")
         return tree[: own.at + 8] + value + tree[own.at + 8 + len(value) :]

@@ -11,6 +11,29 @@ longer then.
 the session reports a power-off, and a server that is away.
 """
 
+# The session of a guest that does not know of sessions
+#
+# A guest's h-call has no connection that could break.  So this module keeps the session open, and decides
+# what a break means.  It guarantees three things:
+#
+#   1. A call is sent once.  If the session breaks during it, the guest gets H_ABORTED.
+#   2. A guest waits for a server that is away, `patience` seconds at most, and its user is informed once.
+#   3. An end of the session is noticed also while the guest makes no call.
+#
+# A session ends for five reasons, and each needs another reaction:
+#
+#   - An IPL from here: the guest's reboot.  The end is expected, so nothing is reported.  `_left` marks the
+#     session.
+#   - An IPL by the console: the guest goes on with a password that is refused.  A message asks the user to
+#     reboot it.
+#   - A power-off by the console: the machine has to end.  GOODBYE has the same reason as for an IPL.  So
+#     the console is asked for the power.
+#   - A time without calls: the server closes idle sessions.  It is opened again, and nothing is reported.
+#   - Anything else: the server is away.  The user is informed, and informed again when a session is open.
+#
+# The session is opened in a task of its own (`_hold`), because a context manager must be left in the task
+# that entered it, and both the guest's call and `wait_powered_off` may open one.
+
 from __future__ import annotations
 
 import os
