@@ -1,10 +1,11 @@
-"""The freeze of a live migration: the time in which a client that calls without pause has no answer.
+"""The freeze of a live migration: the time in which a client that calls without pause has no answer."""
 
-Two systems and a console, each a process; a partition of 64 KiB, nearly full, moves there and back.  A
-client follows it by the console's where socket.  A freeze runs from the last answer of the source to the
-first answer of the target, as the client sees them.  It has four durable commits one after the other, so the
-cost of a bare one stands beside it: before the first move, and after the last.
-"""
+# What a freeze is
+#
+# Two systems and a console, each a process; a partition of 64 KiB, nearly full, moves there and back.  A
+# client follows it by the console's where socket.  A freeze runs from the last answer of the source to the
+# first answer of the target, as the client sees them.  It has four durable commits one after the other, so
+# the cost of a bare one stands beside it: before the first move, and after the last.
 
 from __future__ import annotations
 

@@ -59,8 +59,10 @@ def connection_rows(bench: Bench) -> list[Row]:
     """Return rate and memory of servers with more and more open sessions; one session makes calls."""
     limit = _raise_descriptors()
     wanted = bench.effort.connections
+    # A size above the limit is reported as not measured, and not as a failure.
     counts = [n for n in wanted if n + SPARE_DESCRIPTORS <= limit]
     most = max(counts) + SPARE_DESCRIPTORS
+    # The default bounds are lower than the sizes here, and idle sessions would be closed.
     toml = f"[limits]\nmax_sessions = {most}\nmax_connections = {most}\nidle_seconds = 0\n"
     with ExitStack() as stack:
         servers = {}

@@ -55,6 +55,7 @@ class Flooded(NamedTuple):
 def compiled(out: Path, name: str) -> Path:
     """Return the program of a C source in this folder; compile it if the source is newer."""
     program, source = out / name, HERE / f"{name}.c"
+    # The header is shared, so a change of it compiles both programs.
     newest = max(path.stat().st_mtime for path in (source, HERE / "load.h"))
     if program.exists() and program.stat().st_mtime >= newest:
         return program

@@ -89,6 +89,7 @@ def swtpm(folder: Path) -> Peer | None:
     peer = Peer([*words, "--flags", "startup-clear,not-need-init"], path, folder / "tpm.log")
     for command in (nv_define(64), nv_write(bytes(64))):  # an area that was never written is not read
         answer = peer.ask(command)
+        # Bytes 6 to 9 of a TPM's answer are its response code.
         if answer[6:10] != bytes(4):
             peer.stop()
             raise RuntimeError(f"the TPM refuses a command: {answer.hex()}")
@@ -165,12 +166,15 @@ def peer_rows(bench: Bench, servers: dict[bool, Server]) -> list[Row]:
                 bench.settle(peer)
         for server in servers.values():
             bench.settle(server)
+        # Rounds of a case with its peer, so ours is measured again beside it: figures of other rounds do not
+        # compare.
         pairs = [each for each in AGAINST if each.peer in there]
         ours = {each: bench.program(CASES[each.key]) for each in pairs}
         theirs = {each: _program(folder, n, each) for n, each in enumerate(pairs)}
         for _ in bench.rounds("peers"):
             for each in pairs:
                 case, peer = CASES[each.key], there[each.peer]
+                # A peer answers a write when it is durable, so its client has nothing to poll for.
                 server, bare = servers[case.waits], replace(case, nap=0.0)
                 protocol = PROTOCOLS[each.peer]
                 run = bench.run(bare, peer.socket, theirs[each], peer.pid, protocol)

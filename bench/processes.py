@@ -128,7 +128,7 @@ class Process(Child):
         ours, theirs = os.pipe()
         began = time.perf_counter()
         super().__init__([*arguments, "--ready-fd", str(theirs)], log, descriptors=[theirs])
-        os.close(theirs)
+        os.close(theirs)  # else the read would not end if the process dies before its ready line
         try:
             self._await_ready(ours)
         except BaseException:

@@ -1,15 +1,16 @@
-"""SCHED_FIFO: measured processes run before all others on their core, if the user may use it.
+"""SCHED_FIFO: measured processes run before all others on their core, if the user may use it."""
 
-Without it, another process on the machine takes the core in the middle of a call and leaves the caches
-cold; a ratio falls by a quarter and more. With it, two processes of the same priority on one core
-alternate only when one of them waits. That fits every case that runs so: the client waits for its
-answers, the server for its next call.
-
-The machine stays usable. The load ends by itself (load.c has an alarm), the parent has no such priority
-while it waits, and the kernel keeps a twentieth of each second for all others. If an administrator has
-switched that off, an interrupt would wait for the end of each run; the benchmark then runs without
-priority.
-"""
+# Why SCHED_FIFO, and why the machine stays usable
+#
+# Without it, another process on the machine takes the core in the middle of a call and leaves the caches
+# cold; a ratio falls by a quarter and more. With it, two processes of the same priority on one core
+# alternate only when one of them waits. That fits every case that runs so: the client waits for its
+# answers, the server for its next call.
+#
+# The machine stays usable. The load ends by itself (load.c has an alarm), the parent has no such priority
+# while it waits, and the kernel keeps a twentieth of each second for all others. If an administrator has
+# switched that off, an interrupt would wait for the end of each run; the benchmark then runs without
+# priority.
 
 from __future__ import annotations
 

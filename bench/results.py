@@ -57,6 +57,7 @@ def judged(row: Row, goal: Goal | None) -> Row:
     """Return the row with its goal and whether it is met."""
     if goal is not None:
         row.goal, row.mark = str(goal), goal.mark
+        # A figure that could not be measured has missed its goal: a silent gap would look like a success.
         row.met = row.value is not None and goal.met(row.value, row.ratio, row.cpu_ratio)
     return row
 
@@ -79,6 +80,7 @@ def compared(
         ceiling=other.rate,
         ceiling_name=ceiling_name,
         ratio=paired_ratio(rounds["swpks"], rounds[ceiling]),
+        # All rounds are in the JSON, so that a reader can compute another statistic.
         rounds={target: [one._asdict() for one in each] for target, each in rounds.items()},
     )
 
@@ -106,6 +108,7 @@ def start_rows(starts: list[Start]) -> list[Row]:
     ready = Row(
         "start", PROCESS, "start to ready", seconds, "s", ceiling=importer, ceiling_name="import trio"
     )
+    # Each start with the import beside it: both have the same caches and the same neighbours.
     ready.ratio = statistics.median(each.seconds / each.importer for each in starts)
     ready.rounds = {"starts": [each._asdict() for each in starts]}
     return [
@@ -151,6 +154,7 @@ def about(effort: Effort, real_time: str) -> dict[str, Any]:
         "kernel": platform.release().partition("-")[0],
         "processor": model.partition(":")[2].strip(),
         "cores": len(os.sched_getaffinity(0)),
+        # The load before the run belongs to the result: a busy machine explains odd figures.
         "load_average": round(os.getloadavg()[0], 2),
         "fifo": real_time,
         **effort._asdict(),

@@ -102,6 +102,7 @@ def object_rows(bench: Bench) -> list[Row]:
     }
     programs = {key: bench.program(case) for key, case in cases.items()}
     state = bench.folder / "objects"
+    # One server for all sizes: its partitions differ only in the number of objects.
     with Server(state, [f"{name}:{KBYTES}" for name in names.values()], WAITING) as server:
         for count, name in names.items():
             bench.progress(f"{count} objects")
@@ -138,8 +139,11 @@ def holds(count: int) -> list[float]:
     sealer = Sealer(SystemIdentity(bytes(16), bytes(32)), os.urandom)
     took = []
     for _ in range(HOLDS):
+        # A change before each seal, as before each flush of a server.
         step_of(engine, [write_object(OWNER, LABEL, b"x"), remove_object(OWNER, LABEL)])
         began = time.perf_counter()
+        # In this process and not in a server: from outside, the time would include the wait for the event
+        # loop.
         seal_partition(sealer, PartitionRecord(partition.profile, keystore.contents.snapshot()))
         took.append(time.perf_counter() - began)
     return took

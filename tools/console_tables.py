@@ -34,6 +34,7 @@ def attributes() -> Lines:
 def _since(name: str, row: AttributeRow) -> str:
     """The first level that has an attribute."""
     levels = KEYSTORE_LEVELS if name.startswith("keystore") else LEVELS
+    # An attribute is as old as the h-call that it needs.
     return next(n for n, level in levels.items() if _call_of(row) in {None, *level.calls})
 
 

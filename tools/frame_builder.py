@@ -5,6 +5,7 @@ import hmac
 import struct
 
 FORMATS = {"u8": ">B", "u16": ">H", "u32": ">I", "u64": ">Q", "s32": ">i", "s64": ">q"}
+# Digests of fixed texts, so that each run makes the same vectors.
 SERVER_NONCE = hashlib.sha256(b"server nonce of the vectors").digest()
 CLIENT_NONCE = hashlib.sha256(b"client nonce of the vectors").digest()
 ACCESS_KEY = hashlib.sha256(b"access key of the vectors").digest()
@@ -42,6 +43,7 @@ class Body:
 def frame(kind, body, tag=0, **header):
     """The whole frame: (bytes, fields with their offsets)."""
     values = {"magic": b"HCAL", "version": 1, "type": kind, "flags": 0, "tag": tag, "length": len(body.bytes)}
+    # A caller may overwrite any field, because damaged vectors are made here too.
     values |= header
     whole = Body().add("bytes", "magic", values["magic"], "HCAL").add("u8", "version", values["version"])
     whole.add("u8", "type", values["type"], NAMES.get(values["type"], "unknown"))

@@ -311,6 +311,7 @@ def files():
         vector = {"name": name, "valid": False, "to": receiver, "state": state, **broken, "hex": data.hex()}
         kinds.setdefault(kind, []).append(vector | {"fields": fields})
     steps = [{"from": s, "what": what, "hex": data.hex(), "fields": f} for s, what, (data, f) in session()]
+    # Other programs need these values to check the proofs in the frames.
     secrets = {"server_nonce": SERVER_NONCE, "client_nonce": CLIENT_NONCE, "access_key": ACCESS_KEY}
     kinds["session"] = steps
     kinds["keys"] = {name: value.hex() for name, value in secrets.items()}

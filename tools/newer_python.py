@@ -89,6 +89,7 @@ def candidates() -> Iterator[Path]:
     for folder in folders:
         for path in sorted(folder.glob("python3.*")) if folder.is_dir() else ():
             name = _NAME.fullmatch(path.name)
+            # By the resolved path: several names may be links to one interpreter.
             if name and int(name[1]) > sys.version_info[1] and path.resolve() not in seen:
                 seen.add(path.resolve())
                 yield path
@@ -121,6 +122,7 @@ def closure(wanted: list[str]) -> set[str]:
     while todo:
         each = todo.pop()
         name, extras = name_of(each.name), {"", *each.extras}
+        # Only extras that are new: two distributions may require each other.
         new = extras - found.setdefault(name, set())
         found[name] |= new
         try:

@@ -29,6 +29,7 @@ def diagram() -> str:
     while state:
         seen.add(state)
         here = [row for row in rows if row.state is state]
+        # The main way is the first row that leads to a new state; all others are drawn aside.
         below = next((row.follows for row in here if row.follows not in seen), None)
         lines.append(state.value)
         lines += [f"  |--- {_told(row)} --> {row.follows.value}" for row in here if row.follows is not below]

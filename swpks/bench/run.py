@@ -49,6 +49,7 @@ def _measured(
     with ExitStack() as stack:
         clients = []
         for number in range(case.sessions):
+            # A label of its own for each session: two writers of one label would refuse each other.
             requests, again = tenant.requests(case.call, number)
             session = stack.enter_context(BenchSession(path, timeout))
             clients.append(BenchClient(session, requests * case.depth, again))

@@ -73,6 +73,7 @@ def carry_out(args: argparse.Namespace, eraser: Eraser, now: Callable[[], float]
     try:
         # The lock is that of the server: a system that runs is refused, and none can start meanwhile.
         with LockedState(args.state) as locked:
+            # Clock and random bytes are arguments, so a test can let a word expire.
             presence = Presence(locked.folder, now, entropy)
             if presence.proven(args.action):
                 status, text = 0, _erased(args, locked.folder, eraser, entropy)

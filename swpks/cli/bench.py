@@ -92,6 +92,7 @@ class _FileFailed(OperatorError):
 
 
 def _run(options: argparse.Namespace) -> int:
+    # Loaded late: `swpks bench --help` needs neither the clients nor a server.
     from swpks.bench.report import as_json, as_svg, table
     from swpks.bench.run import own_server, run_bench
 

@@ -101,6 +101,7 @@ def _settings() -> list[str]:
     from hcall_server.service.config import PARTITION_FIELDS, SETTINGS_FIELDS
 
     limits = [f"limits.{each.name}" for each in dataclasses.fields(Limits)]
+    # Tables of the TOML file, not values: their fields are listed with the name of the table.
     nested = {"limits", "partition"}
     partition = [f"partition.{name}" for name in sorted(PARTITION_FIELDS)]
     return [*sorted(SETTINGS_FIELDS - nested), *limits, *partition]
@@ -110,6 +111,7 @@ def _back_ends() -> dict[str, dict[str, bool]]:
     """Return what each seam can be connected with, and whether this installation has all that it needs."""
     from hcall_server.components.tpm.kinds import KINDS
 
+    # Looked up without an import: the module needs a C library, and its import may fail.
     extra = {"tcti": find_spec("tpm2_pytss") is not None}
     return {
         "tpm": {kind: extra.get(kind, True) for kind in KINDS},

@@ -15,6 +15,13 @@
 Exit status: 0 shown; 2 there is nothing of this name: then the nearest names are listed.
 """
 
+# Where the text comes from
+#
+# The rules and tables are those of the installed version, and the pages are in the same package.  So the
+# explanation fits the message, also without a network, and also for an old version.
+#
+# A name is searched in the tables first, and then among the pages.
+
 from __future__ import annotations
 
 import argparse

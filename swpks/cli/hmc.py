@@ -13,6 +13,21 @@ Exit status: 0 done, or healthy; 1 refused by a rule, or not healthy; 2 a usage 
 be reached, or breaks its protocol; 4 a person has to be present.
 """
 
+# One command for two ends
+#
+# `swpks hmc` talks to a console, or to one system without a console.  A console forwards requests to its
+# systems, so most verbs work at both ends with the same request and the same output.  Three kinds of verbs do
+# not:
+#
+#   - Verbs of the console itself (ORDER_VERBS), such as `backup`.  With a system as the target they are
+#     refused, with a hint.
+#   - `status` and `recover`, which mean more at a console: all systems, and a job.
+#   - `replace`, which changes a system that is powered off.  It works on the state folder, without any
+#     server.
+#
+# A command that changes the wrong system is worse than one that fails.  So two options that name an end
+# exclude each other, and the environment counts only without any option.
+
 from __future__ import annotations
 
 import argparse

@@ -44,6 +44,8 @@ def status(args: argparse.Namespace, console: StoreConsole) -> OrderAnswer | Non
     if args.name is not None:
         return None
     systems = console.order(list[KnownSystemView], "systems")
+    # With one system, `status` shows it in full, as at the system itself.  A system that was never reached
+    # has no id, and no status.
     if args.system is None and (len(systems) != 1 or not systems[0].system_id):
         return OrderAnswer(systems, output.systems)
     chosen = [
@@ -105,6 +107,7 @@ def _followed(args: argparse.Namespace, console: StoreConsole, verb: str, **oper
     With --json the first line is the job at the beginning, and the last line the job at its end.
     """
     job = console.follow(JobView, verb, JsonJob(_write) if args.json else _write, **operands)
+    # The progress was printed while the job ran, so there is no text at the end.
     return OrderAnswer(job, lambda _: "", FAILED if job.state == "failed" else 0, is_job=True)
 
 
@@ -117,6 +120,7 @@ class JsonJob(Shown):
 
     def progress(self, job: Message) -> None:
         """Show the job if it is the first time, and if it runs."""
+        # A job that has ended already is printed once, by the caller.
         if not self._told and job.get("state") == "running":
             self.say(json.dumps(job))
         self._told = True

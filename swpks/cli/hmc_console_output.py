@@ -101,6 +101,7 @@ def _bare(each: KnownSystemView) -> str:
 
 
 def _job(each: JobView) -> tuple[str, ...]:
+    # A job that waits shows the reason, because the operator may have to act.
     last = each.waiting and f"waits: {each.waiting}"
     last = last or (each.lines[-1] if each.lines else "")
     return (str(each.number), each.kind, each.system, each.state, f"{each.done}/{each.total}", last)

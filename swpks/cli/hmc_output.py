@@ -61,6 +61,7 @@ def system(answer: SystemView) -> str:
     notes = [f"{each.name} is REFUSED: {each.refused.detail}" for each in partitions if each.refused]
     notes += moves
     rows = [_HEAD, *map(_row, partitions)]
+    # Only a system with a console has copies; without one the column would be a row of `none`.
     if answer.console:
         rows = [(*row, cell) for row, cell in zip(rows, ("COPY", *map(_copy_age, partitions)), strict=True)]
     return "\n".join([head, "", *table(rows), *notes])
@@ -183,6 +184,7 @@ def recovered(answer: RecoveredView) -> str:
 
 def partition(answer: PartitionView) -> str:
     """Return one partition as a table of one row, its further attributes, and why it was refused."""
+    # All attributes of the contract's table: a new one is shown without a change here.
     others = [name for name in ATTRIBUTES if name not in _IN_TABLE]
     lines = table([_HEAD, _row(answer)]) + [f"{name}={getattr(answer, name)}" for name in others]
     lines += map(_fault, answer.faults)

@@ -41,6 +41,7 @@ def _status(args: argparse.Namespace) -> Ask:
 
 
 def _create(args: argparse.Namespace) -> Ask:
+    # The size may be left out: then the first operand is an attribute, which has an `=`.
     sized = bool(args.operands) and "=" not in args.operands[0]
     request = console.create_partition(
         args.name,

@@ -60,8 +60,11 @@ def run(args: argparse.Namespace, folder: Path) -> int:
         raise OperatorError(service_rules.READY_DESCRIPTOR, message)
     systems = tuple(place_of(each) for each in args.system)
     files = (args.tls_cert, args.tls_key, args.tls_ca)
+    # Mutual TLS needs all three: with two of them, a system could not be checked, or would refuse this
+    # console.
     if any(files) and not all(files):
         raise OperatorError(console_rules.CONSOLE_PLACE, "--tls-cert, --tls-key and --tls-ca go together")
+    # Loaded late: the other verbs of `hmc` must not load the server.
     from hcall_server import failpoints
     from hcall_server.process.logged import run_logged
     from hcall_server.process.ready import announce, take_descriptor

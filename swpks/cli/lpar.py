@@ -47,6 +47,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("name", metavar="NAME", help="the partition's name")
     add_target_options(parser, default=None)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    # The options of the target are added to the command and to each verb, so they may stand before or behind
+    # the verb.
     for name, add in _VERB_OPTIONS.items():
         verb = verbs.add_parser(name, help=_HELP[name], description=_HELP[name])
         add_target_options(verb, default=argparse.SUPPRESS)
@@ -60,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         return _run(args)
     except UsageError as error:
         return _fail(args, error, USAGE)
+    # The special errors come before SwpksError, which is their base.
     except HcallError as error:
         from swpks.cli.lpar_advice import advised
 
@@ -93,6 +96,8 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _carried_out(target: LparTarget, args: argparse.Namespace) -> int:
+    # `boot` runs in Trio, because the emulated guests are asynchronous; all other verbs use one blocking
+    # session.
     if args.verb == "boot":
         from swpks.cli.lpar_boot import boot
 

@@ -1,8 +1,9 @@
-"""The warning of `swpks lpar NAME update` about an auth file that real firmware may refuse.
+"""The warning of `swpks lpar NAME update` about an auth file that real firmware may refuse."""
 
-The command looks at the file itself.  The answer of SIGNED_UPDATE has no room for a warning: its status and
-its registers are those of the real call.
-"""
+# Why the command looks at the file
+#
+# The command looks at the file itself.  The answer of SIGNED_UPDATE has no room for a warning: its status and
+# its registers are those of the real call.
 
 from __future__ import annotations
 

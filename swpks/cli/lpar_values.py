@@ -40,6 +40,7 @@ class UsageError(OperatorError):
 def number(text: str, bits: int = 64) -> int:
     """Return an unsigned number of `bits` bits: decimal, or hexadecimal with 0x."""
     try:
+        # Base 0 accepts 0x, as the contract's pages write opcodes and policy words.
         found = int(text, 0)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no number (decimal or 0x...)") from None
@@ -152,6 +153,7 @@ def segment(text: str) -> Segment:
     if not rest.startswith("@"):
         return Segment.read(number(address), plain_label(rest))
     try:
+        # @FILE keeps a password out of the command line, which other users of the machine can read.
         return Segment.read(number(address), read_file(Path(rest[1:])))
     except UsageError as error:
         raise argparse.ArgumentTypeError(error.message) from None
@@ -187,6 +189,8 @@ def opened_output(path: Path | None, size: int = 0) -> Iterator[Callable[[bytes]
     """
     with ExitStack() as stack:
         with _writing(path):
+            # `_writing` stands around the opening and around each write, not around the block: an OSError of
+            # the block is one of the connection.
             put = stack.enter_context(output(path, size))
 
         def told(data: bytes) -> None:

@@ -150,6 +150,7 @@ def confirm(channel: BlockingChannel, args: argparse.Namespace) -> int:
 
 def wait_flushed(channel: BlockingChannel, authorization: Authorization, label: bytes) -> int:
     """Poll until a change is durable, as often and as long as Linux does."""
+    # The bounds of Linux, so that a script sees the same time-outs as a guest.
     end = time.monotonic() + LINUX_7_0.poll_limit
     while not channel.call(calls.confirm_object_flushed(authorization, label)).flushed:
         if time.monotonic() > end:

@@ -75,6 +75,7 @@ def _many(seeds: range) -> int:
         figures.update(outcome.figures)
         if outcome.failure:
             failed += 1
+            # A range may fail in thousands of seeds for one reason; a few traces show it.
             if failed <= SHOWN:
                 _one(outcome.seed, trace=True)
     minutes = (time.monotonic() - began) / 60

@@ -21,6 +21,7 @@ async def attach_console(play: Play) -> None:
         play.stage.say(f"swpks hmc serve --store {play.hmc.store} --system {play.hmc.systems[0]}")
         play.hmc.start()
         before = play.hmc.ready["systems"]
+        # Only a connected system can be given an order.
         play.hmc.log_lines("system.connected")
         play.line("chsyscfg", "-r", "sys", "-m", before[0], "-i", f"new_name={SYSTEM}")
         told = play.line("lssyscfg", "-r", "lpar", "-m", SYSTEM, "-F", "name,state")

@@ -1,10 +1,11 @@
-"""The most realistic disk that works where the demo runs.
+"""The most realistic disk that works where the demo runs."""
 
-1. A LUKS2 container, mapped by cryptsetup and device-mapper, as on a real machine.
-2. A LUKS2 container that cryptsetup makes and unlocks; the demo encrypts its sectors.  It is for hosts
-   without device-mapper, such as many containers.  A machine with device-mapper can map the same file.
-3. An AES-256-GCM file, if there is no cryptsetup.
-"""
+# The three kinds, the most realistic one first
+#
+# 1. A LUKS2 container, mapped by cryptsetup and device-mapper, as on a real machine.
+# 2. A LUKS2 container that cryptsetup makes and unlocks; the demo encrypts its sectors.  It is for hosts
+#    without device-mapper, such as many containers.  A machine with device-mapper can map the same file.
+# 3. An AES-256-GCM file, if there is no cryptsetup.
 
 from __future__ import annotations
 

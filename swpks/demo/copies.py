@@ -28,6 +28,7 @@ async def write_behind(play: Play) -> None:
         play.late_secret = secrets.token_bytes(64)
         kernel, label = play.chain.kernel, LATE_SECRET.label
         owner = Authorization(Consumer.OPERATING_SYSTEM, kernel.password)
+        # NVRAM hangs first: otherwise the flush could be over before CONFIRM asks.
         play.console("nvram", "stall")
         await play.channel.call(write_object(owner, label, play.late_secret, Policy.PWSET))
         play.stage.say(f"64 random bytes, SHA-256 {digest(play.late_secret)}...")
@@ -66,6 +67,7 @@ async def copy_for_console(play: Play) -> None:
         keystore = play.server.console.call(show_partition(PARTITION)).keystore
         size = keystore.used_bytes if keystore else 0
         play.stage.check(f"step 9: the copy has {len(copy)} bytes, for {size} in use", len(copy) > size > 0)
+        # Eight bytes are enough: 64 random bits do not occur by chance.
         clear = (play.late_secret[:8], play.disk_key[:8], play.trusted_key[:8])
         sealed = copy + (play.folder / SEALED).read_bytes()
         play.stage.check("neither file shows an object or the key", not any(each in sealed for each in clear))

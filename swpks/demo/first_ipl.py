@@ -82,6 +82,7 @@ async def lock_all_stages(play: Play) -> None:
             await play.refused(f"setting another password for the {words(consumer)}", again, Status.H_IN_USE)
         for owner, label in PRIVATE.items():
             for password, whose in ((b"", "no password"), (secrets.token_bytes(32), "a wrong password")):
+                # No password and a wrong one are two paths of the check, and both have to refuse.
                 attempt = play.channel.call(read_object(Authorization(owner, password), label))
                 await play.refused(
                     f"reading an object of the {words(owner)} with {whose}", attempt, Status.H_AUTHORITY
@@ -149,8 +150,10 @@ async def cut_power(play: Play) -> None:
             await play.channel.wait_ended()
         play.stage.check(f"process {pid} is dead, its sessions broke off",
                          not _alive(pid) and isinstance(play.channel.ended, ConnectionLost))  # fmt: skip
+        # All files of the folder: SQLite has a journal beside the database.
         files = sorted(play.nvram.parent.iterdir())
         written = b"".join(path.read_bytes() for path in [*files, play.server.log_path])
+        # In hexadecimal too: a log would show bytes in this form.
         found = [each for each in _contents(play) if each in written or each.hex().encode() in written]
         names = ", ".join(path.name for path in files)
         play.stage.check(f"no object stands in the clear in {names} or the log", bool(files) and not found)
@@ -202,6 +205,7 @@ def _opens(play: Play, key: bytes) -> bool:
 
 def _alive(pid: int) -> bool:
     try:
+        # Signal 0 is not sent; it only checks whether the process exists.
         os.kill(pid, 0)
     except ProcessLookupError:
         return False

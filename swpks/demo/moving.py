@@ -1,5 +1,15 @@
 """A partition moves to another system while a client writes, and is restarted when that system has died."""
 
+# What a live migration has to prove
+#
+# The partition may not lose a confirmed write, may not serve at two systems, and its client may not see an
+# error.  So a client writes numbers all the while: each one is removed, written and confirmed before the
+# next.  After the move, the stored number has to be the last confirmed one.  The session follows the
+# partition (`open_following`).
+#
+# The IPL count and the password have to be those of before.  A restart that looks like a move would change
+# both.
+
 from __future__ import annotations
 
 import trio

@@ -32,6 +32,7 @@ async def lose_passwords(play: Play) -> None:
         play.server.start()
         channel = await play.connect()
         play.stage.check(f"{PARTITION} is in IPL {channel.ipl_count}", channel.ipl_count == 2)
+        # A kexec hands the password over, so this kernel has the one of the last IPL.
         stale = await LinuxKernel.from_kexec(channel, play.chain.kernel.kexec())
         wanted = "reading the disk key with the password of the last IPL"
         await play.refused(wanted, stale.read(DISK_KEY), Status.H_AUTHORITY)
@@ -75,6 +76,7 @@ async def keep_immutable(play: Play) -> None:
     with play.stage.step("An immutable object stays", shows):
         firmware = play.chain.firmware
         await play.refused("removing it, by its owner", firmware.remove(ROLLBACK_FLOOR), Status.H_AUTHORITY)
+        # H_RESOURCE and not H_AUTHORITY: WRITE does not replace any object.
         attempt = firmware.write(ROLLBACK_FLOOR, b"\x00\x06")
         await play.refused("writing a lower one, by its owner", attempt, Status.H_RESOURCE)
         read = await firmware.read(ROLLBACK_FLOOR)

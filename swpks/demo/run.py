@@ -37,6 +37,7 @@ def play(state: Path | None = None, *, keep: bool = False, steps: Sequence[Step]
     """
     import trio
 
+    # Loaded here: `swpks demo --help` needs neither Trio nor cryptography.
     from swpks.demo.story import STEPS, perform
 
     stage = DemoStage(sys.stdout)

@@ -43,6 +43,7 @@ class DemoStage:
     def __init__(self, out: TextIO, *, colour: bool | None = None) -> None:
         self._out = out
         self._colour = wants_colour(out) if colour is None else colour
+        # Some terminals and log files are in ASCII or Latin-1.
         self._marks = ("✓", "✗") if _can_write("✓✗", out) else ("ok:", "FAILED:")
         self.steps = 0
         self.checks = 0

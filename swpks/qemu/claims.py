@@ -1,11 +1,12 @@
-"""The claim on a partition: one process at a time serves a machine with it.
+"""The claim on a partition: one process at a time serves a machine with it."""
 
-A second machine on a partition would restart it: the first one's session would end, and its password would be
-forgotten.  The server cannot refuse that, because a restart is what a reboot of the guest asks for.
-
-A claim is a locked file beside the partition's socket, with the process id of its holder.  The lock ends with
-the process, also if that is killed.  The file is removed at the end; one without a lock is taken over.
-"""
+# Why a claim, and why a locked file
+#
+# A second machine on a partition would restart it: the first one's session would end, and its password would
+# be forgotten.  The server cannot refuse that, because a restart is what a reboot of the guest asks for.
+#
+# A claim is a locked file beside the partition's socket, with the process id of its holder.  The lock ends
+# with the process, also if that is killed.  The file is removed at the end; one without a lock is taken over.
 
 from __future__ import annotations
 

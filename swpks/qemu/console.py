@@ -72,6 +72,7 @@ class PatientConsole:
 
     async def ipl(self) -> None:
         """Restart the partition, or start it where it is off."""
+        # `ipl` is refused for a partition that is off, and `power_on` for one that runs.
         running = (await self._view()).power == "running"
         await self._call((console.ipl if running else console.power_on)(self.name), self.patience)
 

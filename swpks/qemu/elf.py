@@ -106,10 +106,12 @@ def _at_once(path: str, flags: int) -> int:
 
 
 def _load(stream: Any) -> KernelImage:
+    # Loaded late: only this command needs pyelftools.
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
 
     try:
+        # Distributions install kernels so, and `not an ELF file` would not help.
         if stream.read(len(_GZIP)) == _GZIP:
             raise KernelUnsuitable("a gzip file: unpack it first, such as zcat FILE > vmlinux")
         # A pipe raises OSError here: it has no positions.

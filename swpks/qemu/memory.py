@@ -1,9 +1,10 @@
-"""Guest memory for synchronous code: the pieces that have been read.
+"""Guest memory for synchronous code: the pieces that have been read."""
 
-`hcall_client.marshal` is synchronous, but a read through the stub is not.  So the call is marshalled again
-and again.  If it needs memory that was not read yet, it raises `NotRead`, and the bridge reads that piece.  A
-call has five buffers at most, so this ends soon.
-"""
+# Why a call is marshalled again and again
+#
+# `hcall_client.marshal` is synchronous, but a read through the stub is not.  So the call is marshalled again
+# and again.  If it needs memory that was not read yet, it raises `NotRead`, and the bridge reads that piece.
+# A call has five buffers at most, so this ends soon.
 
 from __future__ import annotations
 

@@ -35,6 +35,7 @@ class Qmp:
         self._buffer = bytearray()
         self._resets = 0
         self.panicked = False
+        # `drain` and a command may run at once; each must get its own messages.
         self._turn = trio.Lock()
 
     async def start(self) -> None:
@@ -91,7 +92,7 @@ class Qmp:
         """Count a reset; set or clear `panicked`."""
         if message.get("event") == "RESET":
             self._resets += 1
-            self.panicked = False
+            self.panicked = False  # the machine runs again
         elif message.get("event") == "GUEST_PANICKED":
             # With `-action panic=none` the guest runs on, and its later end is no panic.
             self.panicked = message["data"]["action"] != RUNS_ON

@@ -106,4 +106,5 @@ class Decoder:
             return None
         raw, digits = bytes(self._buffer[1:end]), bytes(self._buffer[end + 1 : end + 3])
         del self._buffer[: end + 3]
+        # The checksum is over the bytes as sent, before escapes and repeats are undone.
         return expand(raw) if digits.lower() == checksum(raw) else Sign.DAMAGED

@@ -1,5 +1,21 @@
 """All of it together: a kernel in QEMU, served by a partition until the machine ends."""
 
+# Three tasks, of which the first to end decides
+#
+# A machine ends for several reasons, and each is noticed at another place:
+#
+#   - `serve`: the guest powers itself off or panics; the stub's stream ends, or the guest stops for good.
+#   - `power`: the console powers the partition off; the session ends.
+#   - `process`: QEMU ends while the bridge waits for a server.  The bridge reads nothing from the stub
+#     then, so it would notice only after its patience.
+#
+# The reason decides the exit status.  QEMU reports a panic as an event of its monitor, and may close the stub
+# before that event is read.  So the monitor is drained before the reason is determined (`_reason`, `_guest`).
+#
+# In the end the partition is powered off, as a partition without a machine is.  That is shielded from
+# cancellation, with a bound: a server that does not answer must not keep the command.  A partition that had
+# no IPL from here stays as it was.
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
@@ -59,7 +75,10 @@ async def run_kernel(
     ends the machine.  Raises MachineFailed with QEMU's exit status if that is not 0, and the errors of
     `swpks.qemu.errors` for what makes serving impossible.
     """
+    # Asked before QEMU starts: a partition that does not exist is an error of the command line, not of the
+    # guest.
     await console.check()
+    # The order of the blocks: QEMU ends first, then the partition is stopped, then its session and claim end.
     async with (
         partition_of(target, console, patience) as partition,
         _stopped_at_the_end(partition),

@@ -14,6 +14,7 @@ from tools.mutants.rooms import ROOMS, ROOT
 from tools.mutants.sample import Mutant, drawn
 from tools.mutants.server import try_loaded, try_patched
 
+# Fixed, so that two runs of the same code try the same mutants.
 SEED = 20261125
 Show = Callable[[Mutant, Result], None]
 CHUNK = 4

@@ -97,6 +97,7 @@ def _name(node: ast.Name) -> Iterator[Change]:
 
 def _other_constants(value: object) -> Iterator[Any]:
     match value:
+        # bool before int: True is an int, and True + 1 is no other truth value.
         case bool():
             yield not value
         case int():
@@ -123,6 +124,7 @@ def _can_be_swapped(node: ast.Call) -> bool:
     """Whether the order of the first two arguments means something, and to more than a type checker."""
     if len(node.args) < 2 or any(isinstance(arg, ast.Starred) for arg in node.args[:2]):
         return False
+    # Equal arguments cannot be distinguished after a swap, so such a mutant would be equivalent.
     in_any_order = isinstance(node.func, ast.Name) and node.func.id in IN_ANY_ORDER
     return not in_any_order and ast.dump(node.args[0]) != ast.dump(node.args[1])
 

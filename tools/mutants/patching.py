@@ -1,9 +1,10 @@
-"""Change loaded functions: the quick way to try a mutant, without loading a module again.
+"""Change loaded functions: the quick way to try a mutant, without loading a module again."""
 
-A change inside a function is a change of its code object.  All functions that were made from that code get
-the new one: methods, closures, and those behind a decorator.  A change outside of functions cannot be made
-so, nor one of the defaults of a function.
-"""
+# Which changes can be patched
+#
+# A change inside a function is a change of its code object.  All functions that were made from that code get
+# the new one: methods, closures, and those behind a decorator.  A change outside of functions cannot be made
+# so, nor one of the defaults of a function.
 
 import ast
 import gc

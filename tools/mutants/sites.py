@@ -1,9 +1,10 @@
-"""The places of a module that a mutant can change: code alone.
+"""The places of a module that a mutant can change: code alone."""
 
-Some code is not changed, because no test should pin its exact text: docstrings, annotations, type aliases,
-imports, decorators, `__repr__`, `__all__`, `__slots__`, log calls, and messages.  A message is an f-string, a
-string with a space in it, or a string in a `raise`.
-"""
+# What is not changed
+#
+# Some code is not changed, because no test should pin its exact text: docstrings, annotations, type aliases,
+# imports, decorators, `__repr__`, `__all__`, `__slots__`, log calls, and messages.  A message is an f-string,
+# a string with a space in it, or a string in a `raise`.
 
 import ast
 from collections.abc import Callable, Iterator
@@ -122,6 +123,7 @@ def _shown(place: _Place, node: ast.AST, after: ast.AST, path: tuple[ast.AST, ..
     if isinstance(node, ast.ExceptHandler):
         return _line(node), "raise"
     around = _around(path)
+    # The change is made, shown and undone: the text around it depends on the whole expression.
     before = _line(around)
     place.put(after)
     try:

@@ -1,12 +1,13 @@
-"""One trial, in a process of its own: put the changed module in place, run tests, stop at the first failure.
+"""One trial in a process of its own: load the changed module, run tests, stop at the first failure."""
 
-Hypothesis draws the same examples every time and does not shrink, so a score does not depend on chance.
-Tests that start processes are left out: such a process would load the unchanged module from the disk.
-
-A test that needs ten times its usual time is ended by a signal, and the mutant counts as killed by time.  CPU
-time decides first, since it does not depend on how busy the machine is.  Time on the clock decides about a
-test that waits.
-"""
+# What makes a score repeatable
+#
+# Hypothesis draws the same examples every time and does not shrink, so a score does not depend on chance.
+# Tests that start processes are left out: such a process would load the unchanged module from the disk.
+#
+# A test that needs ten times its usual time is ended by a signal, and the mutant counts as killed by time.
+# CPU time decides first, since it does not depend on how busy the machine is.  Time on the clock decides
+# about a test that waits.
 
 import importlib.abc
 import importlib.machinery
@@ -149,4 +150,5 @@ def put_in_place(mutant: Mutant) -> None:
     finder = ChangedModule(mutant)
     if finder.name in sys.modules:
         raise RuntimeError(f"{finder.name} is loaded already")
+    # First in the path: Python's own finders would find the unchanged file.
     sys.meta_path.insert(0, finder)

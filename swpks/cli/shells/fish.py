@@ -56,6 +56,7 @@ def script(root: Command) -> str:
         if option.value
         for name in option.names
     )
+    # As in bash, the operands of a command stand before its subcommands.
     skips = "\n".join(
         f"        case '{' '.join(each.path)}'\n            echo {len(each.operands)}"
         for each in root.all()

@@ -31,6 +31,7 @@ def _function(command: Command) -> str:
 
 def _parent(command: Command, specs: list[str]) -> str:
     """Return the function of a command with subcommands."""
+    # `_arguments` counts words from 1, and the operands stand before the subcommand.
     place = len(command.operands) + 1
     told = " \\\n            ".join(f"'{each.path[-1]}:{_plain(each.about)}'" for each in command.commands)
     cases = "\n".join(f"        {each.path[-1]}) {_name(each)} ;;" for each in command.commands)
