@@ -71,7 +71,7 @@ static void send_more(struct session *s) {
   if (++s->at == s->program->loop_end) s->at = s->program->openings;
 }
 
-/* The opening of a session, step by step: send, then wait for as many whole frames as foretold. */
+/* The opening of a session, step by step: send, then wait for the number of whole frames in the program. */
 static void open_session(struct session *s, const char *path, const struct program *program) {
   s->fd = connected(path);
   s->program = program;

@@ -1,8 +1,8 @@
 /* A cheap load generator: sends frames that were computed beforehand and checks the answers by their headers.
  *
- * It knows nothing of h-calls beyond what it has to check: every answer is a whole HRETURN frame with r3 = 0 (or
- * H_CONTINUE, with which a page of labels comes), and the frames of a step add up to the size that was foretold. Anything else ends it with a message and exit status 1, so
- * that nothing but success is ever counted. With --protocol it checks answers of Redis or of a TPM in the same way.
+ * It checks that every answer is a whole HRETURN frame with r3 = 0 (or H_CONTINUE, the status of a page of labels), and
+ * that the frames of a step have the expected size together. Anything else ends it with a message and exit status 1, so
+ * only successes are counted. With --protocol it checks answers of Redis or of a TPM in the same way.
  */
 #include "load.h"
 #include <sys/prctl.h>
@@ -65,7 +65,7 @@ static void finish_step(struct connection *c) {
   else send_step(c);
 }
 
-/* Take what has arrived; returns 0 when a non-blocking socket has nothing. */
+/* Receive once and check whole frames; returns 0 if a non-blocking socket has nothing. */
 static int receive(struct connection *c, int flags) {
   ssize_t got = recv(c->fd, c->buffer + c->have, BUFFER - c->have, flags);
   if (got < 0 && errno == EAGAIN) return 0;
@@ -109,7 +109,7 @@ static void wait_out_nap(struct connection *c) {
   send_step(c);
 }
 
-/* Time is up, but not before a first operation is done: a measurement shorter than one of them is still one. */
+/* The time is over, and at least one operation is done: a very short measurement has a result, too. */
 static int is_over(uint64_t end) {
   uint64_t time = now();
   return time >= end && !(measuring && !units && time < end + PATIENCE_NS);
@@ -204,7 +204,7 @@ int main(int argc, char **argv) {
   samples = malloc(sizeof *samples * MOST_SAMPLES);
   struct program *programs = read_programs(file, &programs_count);
   for (uint32_t n = 0; n < count; n++) open_connection(&connections[n], path, &programs[n % programs_count]);
-  if (on_demand) { /* every session is open: wait for the word to go */
+  if (on_demand) { /* every session is open: wait for a line on standard input */
     printf("open\n");
     fflush(stdout);
     if (getchar() == EOF) return 1;

@@ -1,4 +1,4 @@
-/* What the load generator and the flood share: clock, program file, sockets, and how a frame of each protocol ends.
+/* Shared by the load generator and the flood: clock, program file, sockets, and the end of a frame of each protocol.
  *
  * The program file (bench/programs.py writes it; all numbers u32 in the machine's own byte order):
  *   "SPKL", number of programs; then for each program: number of opening, repeated and closing steps, then all of them.
@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 enum { HEADER = 16, H_CONTINUE = 18, HELLO = 1, OPENED = 3, HRETURN = 5, GOODBYE = 6, R3 = 16, R4_LAST = 31 };
-enum { SPARE_SECONDS = 60 }; /* a program of ours that hangs ends itself after its time and these */
+enum { SPARE_SECONDS = 60 }; /* after its time and these seconds, an alarm ends a program that hangs */
 
 struct step { uint32_t flags, answers, units, answer_bytes, size; const uint8_t *bytes; };
 struct program { uint32_t openings, loop_end, steps; struct step *step; }; /* opening, loop, closing in a row */
@@ -43,7 +43,7 @@ static uint32_t big32(const uint8_t *p) {
   return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-/* Where this process runs, and before whom */
+/* Core and priority of this process */
 
 static void keep_to_core(int core) {
   cpu_set_t cpus;
@@ -116,8 +116,8 @@ static void send_all(int fd, const struct step *step) {
   }
 }
 
-/* Frames: each function returns the size of the frame at `p`, 0 while too little has come to tell, and fails for an
- * answer that is no success. */
+/* Frames: each function returns the size of the frame at `p`, 0 if too few bytes have come, and fails for an answer
+ * that is no success. */
 
 typedef uint32_t (*framing)(const uint8_t *p, uint32_t have);
 

@@ -55,7 +55,7 @@ class Peer(Child):
 
 
 def redis(folder: Path) -> Peer | None:
-    """Start a Redis that syncs its log before it answers a write; None where it is not installed."""
+    """Start a Redis that syncs its log before it answers a write; None if it is not installed."""
     # Debian's redis-server is a link to redis-check-rdb, and depends on the name by which it is called.
     program = shutil.which("redis-server") or shutil.which("redis-check-rdb")
     if program is None:
@@ -78,7 +78,7 @@ def redis(folder: Path) -> Peer | None:
 
 
 def swtpm(folder: Path) -> Peer | None:
-    """Start a swtpm that has an area of 64 bytes; None where it is not installed."""
+    """Start a swtpm that has an area of 64 bytes; None if it is not installed."""
     program = shutil.which("swtpm")
     if program is None:
         return None

@@ -34,7 +34,7 @@ def each_thread(pid: int, act: Callable[[int], None]) -> None:
 
 
 class RealTime:
-    """Whether measured processes run under SCHED_FIFO; `told` is the text for the results."""
+    """The use of SCHED_FIFO: `active`, and `told`, its text for the results."""
 
     def __init__(self, *, wanted: bool = True) -> None:
         self.told = _obstacle() if wanted else "no: not wanted"

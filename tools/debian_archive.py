@@ -104,7 +104,7 @@ class Member(NamedTuple):
     content: IO[bytes] | None
     """None for a link, symbolic or hard: links are not unpacked."""
     target: str
-    """The path that a link leads to, as it stands in the archive."""
+    """The target of a link, as the archive has it."""
 
 
 class Archive:

@@ -27,7 +27,7 @@ def run_bench(
     *,
     disposable: bool = False,
 ) -> list[Figure]:
-    """Measure a partition at its Unix socket, `seconds` a case; `tell` is given the title of each.
+    """Measure a partition at its Unix socket, `seconds` a case; `tell` is called with the title of each.
 
     A `disposable` partition is not cleaned up.
 

@@ -117,7 +117,7 @@ def _asked(args: argparse.Namespace, folder: Path, eraser: Eraser, presence: Pre
 
 
 def _request(asked: dict[str, Any]) -> str:
-    """Return the request for people: the losses, the word, and what to do with it."""
+    """Return the request as text: the losses, the word, and the next step."""
     place = asked["presence"]
     older = [f"{place} was removed: it was there before this word was asked for."]
     return "\n".join(

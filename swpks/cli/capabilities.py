@@ -108,7 +108,7 @@ def _settings() -> list[str]:
 
 
 def _back_ends() -> dict[str, dict[str, bool]]:
-    """Return what each seam can be connected with, and whether this installation has all that it needs."""
+    """Return the back ends of each interface, and whether this installation can use them."""
     from hcall_server.components.tpm.kinds import KINDS
 
     # Looked up without an import: the module needs a C library, and its import may fail.

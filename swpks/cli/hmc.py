@@ -278,7 +278,7 @@ def _add_target_options(parser: argparse.ArgumentParser, default: Any) -> None:
     add("--socket", None, type=Path, metavar="PATH", help="the control channel's Unix socket")
     add("--timeout", console.DEFAULT_TIMEOUT, type=float, metavar="S", help="seconds to wait for the answer")
     add("--json", False, action="store_true", help="print JSON")
-    add("-m", None, dest="system", metavar="SYS", help="the system, at a console that has several")
+    add("-m", None, dest="system", metavar="SYS", help="the system, if the console has several")
 
 
 def _add_store(parser: argparse.ArgumentParser, default: Any) -> None:

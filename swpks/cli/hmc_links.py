@@ -13,7 +13,9 @@ SUMMARY = "make a folder of commands with the console's names: lssyscfg, chsyscf
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the operand and the option of `links`."""
-    parser.add_argument("folder", metavar="DIR", type=Path, help="a new or empty folder, or one of links")
+    parser.add_argument(
+        "folder", metavar="DIR", type=Path, help="a new folder, an empty one, or one of links"
+    )
     parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
 
 

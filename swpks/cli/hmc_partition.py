@@ -132,7 +132,7 @@ _FAULTS: dict[str, Any] = {
 _COMMITS: dict[str, Any] = {
     "nargs": "?",
     "metavar": "COMMITS",
-    "help": "with full and io: so many are refused; 1 without it",
+    "help": "with full and io: number of commits that are refused (default: 1)",
 }
 
 PARTITION_VERBS = {

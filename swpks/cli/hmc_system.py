@@ -28,7 +28,7 @@ def _content(path: Path) -> bytes:
 
 
 def _key(path: Path | None) -> bytes | None:
-    """Return the trusted system key in a file, None where no file is named."""
+    """Return the trusted system key in a file, None if no file is named."""
     if path is None:
         return None
     content = _content(path)
@@ -98,8 +98,8 @@ _CHANGE_KEY: dict[str, dict[str, Any]] = {
         "return: set back the sealed key that lstskey --sealed has saved",
     },
     "--newkey": {**_FILE, "help": "with change and restore: a file of exactly 32 bytes"},
-    "--oldkey": {**_FILE, "help": "the present key, to be checked"},
-    "--sealed": {**_FILE, "help": "with return: the blob"},
+    "--oldkey": {**_FILE, "help": "a file with the present key, which is checked"},
+    "--sealed": {**_FILE, "help": "with return: a file that lstskey --sealed has saved"},
 }
 
 SYSTEM_VERBS = {

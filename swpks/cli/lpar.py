@@ -129,13 +129,13 @@ def _add_label(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         type=values.shown_label,
         metavar="LABEL",
-        help="as ls shows it, in quotes: text, hex:..., or 'COMPONENT:NAME (Linux)'",
+        help="label as ls shows it, in quotes: text, hex:..., or 'COMPONENT:NAME (Linux)'",
     )
     parser.add_argument(
         "--os-label",
         type=values.headed_label,
         metavar="COMPONENT:NAME",
-        help="with header",
+        help="a label with a header, as Linux makes it",
     )
     parser.add_argument(
         "--os-flag",
@@ -148,7 +148,7 @@ def _add_label(parser: argparse.ArgumentParser) -> None:
 
 def _add_wait(parser: argparse.ArgumentParser) -> None:
     _add_label(parser)
-    parser.add_argument("--wait", action="store_true", help="until it is durable, 5 s at most")
+    parser.add_argument("--wait", action="store_true", help="wait until the change is durable, 5 s at most")
 
 
 def _add_output(parser: argparse.ArgumentParser, text: str, *, required: bool = False) -> None:
@@ -180,7 +180,7 @@ def _add_update(parser: argparse.ArgumentParser) -> None:
         help="for a payload without flags, as sign-efi-sig-list writes it: append if made with -a, else none",
     )
     parser.add_argument("--policy", type=values.policy, metavar="P", help="policy word (default: Linux's)")
-    parser.add_argument("--wait", action="store_true", help="until it is durable, 5 s at most")
+    parser.add_argument("--wait", action="store_true", help="wait until the change is durable, 5 s at most")
 
 
 def _add_gen_key(parser: argparse.ArgumentParser) -> None:
@@ -189,7 +189,11 @@ def _add_gen_key(parser: argparse.ArgumentParser) -> None:
         "--length", type=values.length, metavar="N", help="make a plain key of N bytes, and return it"
     )
     parser.add_argument(
-        "--policy", type=values.policy, default=0, metavar="P", help="without --length, beside wrappingkey"
+        "--policy",
+        type=values.policy,
+        default=0,
+        metavar="P",
+        help="policy; without --length also wrappingkey",
     )
     _add_output(parser, "file for a plain key (default: standard output)")
 
@@ -201,7 +205,7 @@ def _add_wrap(parser: argparse.ArgumentParser) -> None:
         type=values.wrap_flags,
         default=DEFAULT_WRAP_FLAGS,
         metavar="W",
-        help="when it may be unwrapped: ossecbootaudit or ossecbootenforce (default: any mode), or 0x...",
+        help="modes that permit UNWRAP: ossecbootaudit or ossecbootenforce (default: any), or 0x...",
     )
     _add_through(parser)
 
@@ -223,9 +227,14 @@ def _add_set_password(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_raw(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("opcode", type=values.number, metavar="OPCODE", help="r3, such as 0x434")
+    parser.add_argument("opcode", type=values.number, metavar="OPCODE", help="value of r3, such as 0x434")
     parser.add_argument(
-        "--register", action="append", default=[], type=values.register, metavar="rN=V", help="r4 to r12"
+        "--register",
+        action="append",
+        default=[],
+        type=values.register,
+        metavar="rN=V",
+        help="value of r4 to r12",
     )
     parser.add_argument(
         "--segment",

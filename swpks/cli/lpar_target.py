@@ -107,7 +107,7 @@ def _read_key(path: Path) -> bytes:
 
 
 def add_target_options(parser: argparse.ArgumentParser, default: Any) -> None:
-    """Add the options that every verb of `swpks lpar` takes."""
+    """Add the options of all verbs of `swpks lpar`."""
     add = for_every_verb(parser, "Connection, consumer and output options", default)
     add("--state", state_folder(), type=state_path, metavar="DIR", help="the server's state folder")
     add("--socket", None, type=Path, metavar="PATH", help="the partition's Unix socket")
@@ -118,7 +118,7 @@ def add_target_options(parser: argparse.ArgumentParser, default: Any) -> None:
         None,
         type=values.partition_id,
         metavar="N",
-        help="partition id at a listener of several (default: that of NAME, if --state knows it)",
+        help="partition id, for a listener of several (default: that of NAME, if --state has it)",
     )
     add("--timeout", DEFAULT_TIMEOUT, type=values.seconds, metavar="S", help="seconds to wait for the server")
     add("--json", False, action="store_true", help="print JSON")

@@ -103,7 +103,7 @@ def _run(given: list[str]) -> int:
 
 
 def _line(words: list[str]) -> int | None:
-    """Carry out a line of the management console; None for words that argparse takes."""
+    """Carry out a line of the management console; None for words that argparse parses."""
     from swpks.cli.hmc_line import carried_out
 
     return carried_out(words)

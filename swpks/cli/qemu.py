@@ -119,7 +119,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         metavar="S",
         help="seconds that a server may be away while the guest runs (default: %(default)g)",
     )
-    add("options", nargs="*", metavar="-- OPTION", help="options of qemu-system-ppc64; they win over ours")
+    add("options", nargs="*", metavar="-- OPTION", help="options of qemu-system-ppc64; they have priority")
     return parser
 
 

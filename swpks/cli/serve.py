@@ -58,7 +58,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--config",
         type=Path,
         metavar="FILE",
-        help="a TOML file that says the same as these options, and more",
+        help="a TOML file with the fields of these options, and more",
     )
     add("--name", metavar="SYS", help="name of the system (default: as remembered, at first the folder's)")
     add(
@@ -99,7 +99,7 @@ def _add_channels(parser: argparse.ArgumentParser) -> None:
     add(
         "--mobility",
         metavar="unix|tcp:HOST:PORT",
-        help="expect partitions here (default: DIR/run/mobility.sock)",
+        help="listen for partitions of other systems here (default: DIR/run/mobility.sock)",
     )
 
 

@@ -1,4 +1,4 @@
-"""A file sealed with AES-256-GCM: the demo's disk where there is no cryptsetup."""
+"""A file sealed with AES-256-GCM: the demo's disk on a host without cryptsetup."""
 
 from __future__ import annotations
 

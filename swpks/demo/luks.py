@@ -34,7 +34,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from swpks.demo.disk import DiskError, WrongKeyError
 
 SIZE = 20 << 20
-"""Bytes of the container; cryptsetup takes 16 MiB of them for its header."""
+"""Bytes of the container; the header of cryptsetup has 16 MiB of them."""
 SECTOR = 512
 PATIENCE = 10
 """Seconds that cryptsetup may take; it needs less than half of one."""

@@ -11,7 +11,7 @@ from swpks.demo.play import PARTITION, Play
 CARD, TPM = "anchor-card", "tpm"
 """The parts that hold, or unwrap, the root key."""
 _START_STEPS = [1, 2, 3, 4, 5, 6, 7]
-"""The steps of the access procedure that a start takes."""
+"""The steps of the access procedure that belong to a start."""
 
 
 async def replace_card(play: Play) -> None:

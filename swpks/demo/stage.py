@@ -31,7 +31,7 @@ class StepBroken(Exception):
 
 # A KeyboardInterrupt: no `except Exception` of a step can take it for a failed check.
 class Unwatched(KeyboardInterrupt):
-    """The output takes no more lines: the demo ends as by an interrupt, with everything cleaned up."""
+    """The output can no longer be written: the demo ends like after an interrupt, with a clean-up."""
 
 
 class DemoStage:

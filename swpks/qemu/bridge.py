@@ -120,7 +120,7 @@ class Bridge:
         self._hooks[self.image.find(function).local_entry] = hook
 
     async def run(self) -> Ended:
-        """Serve the guest until its machine ends; GuestStopped where it stops and cannot go on."""
+        """Serve the guest until its machine ends; GuestStopped if it stops and cannot continue."""
         self._memory_size = await self.monitor.memory_size()
         for address in (*self._places, *self._hooks):
             # Those of the gates are armed only during a call of the driver; see the essay.

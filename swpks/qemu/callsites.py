@@ -1,4 +1,4 @@
-"""Where a kernel's keystore driver makes its h-calls.
+"""The places where a kernel's keystore driver makes its h-calls.
 
 The driver calls `plpar_hcall` and `plpar_hcall9`, as the rest of the kernel does; those make the
 h-call with ``sc 1``.  Both are found in the code itself: the driver's functions are those with
@@ -28,7 +28,7 @@ _OFFSET, _SIGN = 0x03FFFFFC, 0x02000000
 
 
 class Gate(NamedTuple):
-    """A function that makes h-calls: where a ``bl`` arrives, and its ``sc 1`` instructions."""
+    """A function that makes h-calls: the target of a ``bl``, and the addresses of its ``sc 1``."""
 
     name: str
     entry: int
@@ -36,7 +36,7 @@ class Gate(NamedTuple):
 
 
 class CallSites(NamedTuple):
-    """`calls` is where the driver calls a gate, and which; `gates` are all of them."""
+    """`calls` maps the address of each call in the driver to its gate; `gates` are all gates."""
 
     calls: Mapping[int, Gate]
     gates: tuple[Gate, ...]

@@ -71,7 +71,7 @@ class PatientConsole:
             raise PartitionUnusable(message, rules.PARTITION_SIZE)
 
     async def ipl(self) -> None:
-        """Restart the partition, or start it where it is off."""
+        """Restart the partition, or start it if it is off."""
         # `ipl` is refused for a partition that is off, and `power_on` for one that runs.
         running = (await self._view()).power == "running"
         await self._call((console.ipl if running else console.power_on)(self.name), self.patience)

@@ -150,7 +150,7 @@ def _room(header: _Header, block: int) -> int:
 
 
 def _find(tree: bytes, path: str, name: str) -> _Property:
-    """Return the last property of that name; TreeUnsuitable where there is none."""
+    """Return the last property of that name; TreeUnsuitable if there is none."""
     found = [each for each in _walked(tree)[0] if (each.path, each.name) == (path, name)]
     if not found:
         raise TreeUnsuitable(f"the device tree has no {path}/{name}")
@@ -158,7 +158,7 @@ def _find(tree: bytes, path: str, name: str) -> _Property:
 
 
 def _walked(tree: bytes) -> tuple[list[_Property], int]:
-    """Return every property, and where the structure block ends."""
+    """Return every property, and the end of the structure block."""
     found: list[_Property] = []
     end = -1
     try:

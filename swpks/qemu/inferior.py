@@ -21,10 +21,10 @@ _WORD = (1 << 64) - 1
 
 
 async def call_function(bridge: Bridge, stop: Stop, name: str, *arguments: int) -> int:
-    """Call a function of the kernel where a hook has stopped it; returns r3, unsigned.
+    """Call a function of the kernel at the stop of a hook; return r3, unsigned.
 
-    The guest goes on in between, and its h-calls are served.  KernelUnsuitable where the kernel has no
-    such function, GuestStopped where the machine ends in it.
+    The guest runs meanwhile, and its h-calls are served.  KernelUnsuitable if the kernel has no such
+    function, GuestStopped if the machine ends during the call.
     """
     function = bridge.image.find(name)
     if len(arguments) > MOST_ARGUMENTS:

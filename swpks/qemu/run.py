@@ -73,7 +73,7 @@ async def run_kernel(
     `streams` are those of `machine.start`.  The console is asked for the partition before QEMU starts; a
     partition that was started is stopped also when this fails or is cancelled.  A power-off by the console
     ends the machine.  Raises MachineFailed with QEMU's exit status if that is not 0, and the errors of
-    `swpks.qemu.errors` for what makes serving impossible.
+    `swpks.qemu.errors` if the guest cannot be served.
     """
     # Asked before QEMU starts: a partition that does not exist is an error of the command line, not of the
     # guest.

@@ -24,7 +24,7 @@ RESENDS = 3
 INSTRUCTION = 4
 """The kind of a breakpoint in Z packets: the size of the instruction in bytes."""
 DEFAULT_PACKET = 1024
-"""Bytes of a packet that every stub takes."""
+"""Bytes of a packet that every stub accepts."""
 
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 
@@ -76,7 +76,7 @@ class Stub:
             raise StubError("the stub's machine is no PowerPC: pc, lr, msr and r3 are not all there")
 
     async def stopped(self) -> Stop:
-        """Return where the guest stands now."""
+        """Return the present stop of the guest."""
         reply = _stop_reply(await self.ask(b"?"))
         if isinstance(reply, Ended):
             raise StubError("the machine has ended")
@@ -263,5 +263,5 @@ def _unhex(answer: bytes) -> bytes:
 
 
 def _shown(packet: bytes) -> str:
-    """Return the start of a packet for a message: its verb, never what a buffer holds."""
+    """Return the start of a packet for a message: its verb, never bytes of a buffer."""
     return repr(packet.split(b":")[0].split(b"=")[0][:40].decode("ascii", "replace"))

@@ -1,4 +1,4 @@
-"""Load the modules of ours that a mutant does not change."""
+"""Load the modules of this project that a mutant does not change."""
 
 import ast
 import importlib

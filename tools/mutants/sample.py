@@ -11,7 +11,7 @@ from tools.mutants.sites import sites
 
 
 class Mutant(NamedTuple):
-    """One change of one module; `nth` tells changes apart that look alike in one scope."""
+    """One change of one module; `nth` distinguishes changes that look alike in one scope."""
 
     room: str
     file: str

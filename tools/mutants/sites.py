@@ -64,7 +64,7 @@ def changed(source: str, number: int) -> ast.Module:
 
 
 class _Place(NamedTuple):
-    """Where a node hangs in the tree: a field of its owner, and the index if the field is a list."""
+    """The place of a node in the tree: a field of its owner, and the index if the field is a list."""
 
     owner: ast.AST
     field: str

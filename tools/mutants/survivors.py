@@ -12,7 +12,7 @@ FILE = Path(__file__).with_name("survivors.toml")
 class Survivor(NamedTuple):
     """A row of the file.
 
-    `equivalent` says that no test can tell the mutant from the code; it does not count.  Any other survivor
+    `equivalent`: no test can distinguish the mutant from the code, so it does not count.  Any other survivor
     counts as not killed.
     """
 
