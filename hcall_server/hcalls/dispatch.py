@@ -181,6 +181,6 @@ def _no_function(partition: Partition, opcode: int) -> Refusal:
     if partition.keystore is None:
         return Refusal(rules.CALL_KEYSTORE, "the keystore is off")
     if opcode in partition.switched_off:
-        advice = "power the partition off, and set keystore_signed_updates=1 (swpks hmc set)"
+        advice = f"power it off, then: swpks hmc set {partition.name} keystore_signed_updates=1"
         return Refusal(rules.CALL_SWITCHED, f"signed updates are off for this partition: {advice}")
     return Refusal(rules.CALL_SERVED, "no such h-call")

@@ -68,8 +68,8 @@ STATES: Mapping[tuple[str, str], Standstill] = MappingProxyType(
         ("released", "settled"): Standstill(
             rules.CUSTODY_OWNED,
             "is released to its target, and its store is still here",
-            f"{_OWNER}; the other system has to run; "
-            "after a remote restart remove this store: swpks hmc rrstartlpar -o cleanup -m SYSTEM -p {name}",
+            f"{_OWNER}; the other system has to run; after a remote restart remove this store: "
+            "swpks hmc --store DIR rrstartlpar -o cleanup -m SYSTEM -p {name}",
         ),
         ("gone", "settled"): Standstill(
             rules.CUSTODY_OWNED,
@@ -85,7 +85,7 @@ STATES: Mapping[tuple[str, str], Standstill] = MappingProxyType(
             rules.CUSTODY_OWNED,
             "is prepared here, and not served yet",
             "the other system and the console end its migration: both have to run; "
-            "if the other system is dead: swpks hmc migrlpar -o r --force -m SOURCE -p {name}",
+            "if the other system is dead: swpks hmc --store DIR migrlpar -o r --force -m SOURCE -p {name}",
         ),
     }
 )

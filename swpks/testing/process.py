@@ -73,8 +73,9 @@ class ServerProcess(OwnProcess):
     @at_caller
     def access_key(self, name: str = "lpar1") -> bytes:
         """Return the access key of a partition, which its clients need over TCP."""
-        self._check_name(name)
-        return bytes.fromhex((self.state / "access-keys" / f"{name}.key").read_text("ascii"))
+        keys = self.state / "access-keys"
+        self._check_name(name, sorted(path.stem for path in keys.glob("*.key")))
+        return bytes.fromhex((keys / f"{name}.key").read_text("ascii"))
 
     @at_caller
     def start(self) -> ServerProcess:
@@ -94,7 +95,7 @@ class ServerProcess(OwnProcess):
         """Open an asynchronous session with a partition, for the length of a block."""
         from hcall_client.channel import open_channel
 
-        self._check_name(name)
+        self._check_name(name, self._names())
         return open_channel(self.socket(name), name="test")
 
     @at_caller
@@ -102,7 +103,7 @@ class ServerProcess(OwnProcess):
         """Open a blocking session with a partition."""
         from hcall_client.blocking import BlockingChannel
 
-        self._check_name(name)
+        self._check_name(name, self._names())
         return BlockingChannel.connect(self.socket(name), name="test", timeout=timeout)
 
     @at_caller
@@ -164,12 +165,15 @@ class ServerProcess(OwnProcess):
         names = {path.stem for path in self.socket().parent.glob("*.sock")} - {"control"}
         return sorted(names - ({"mobility"} - self.ready.get("sockets", {}).keys()))
 
-    def _check_name(self, name: str) -> None:
-        """Raise NoSuchPartition if the server has no such partition now, NotRunning if it never ran."""
+    def _check_name(self, name: str, known: Sequence[str]) -> None:
+        """Raise NoSuchPartition if a name is not a known one, NotRunning if no server runs.
+
+        A server that was started by other means has its files in the same place.
+        """
         check_text("the name of a partition", name)
-        if self._process is None:
+        if self._process is None and not known:
             raise NotRunning("the server was never started: write start() first")
-        if self.pid is not None and name not in (known := self._names()):
+        if self.pid is not None and name not in known:
             mark = f"@pytest.mark.swpks_server(partitions={[*self.partitions, f'{name}:64']})"
             told = f"the server has no partition {name!r}; it has {listed(known)}"
             raise NoSuchPartition(f"{told}: name one of them, or write {mark}")

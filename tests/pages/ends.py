@@ -27,9 +27,13 @@ An orphan is in it as well.  Bash reads the files itself: a program of its own w
 
 
 def begins(told: Session) -> bool:
-    """Whether a page begins in an empty folder; kernel.md keeps the place of the repository first."""
-    first = [command for command in told.commands[:3] if command != "repository=$PWD"]
-    return tuple(first[: len(HEAD)]) == HEAD
+    """Whether a page begins in an empty folder.
+
+    kernel.md keeps the place of the repository first; compatibility.md has an environment of its own.
+    """
+    before = {*HEAD, "repository=$PWD"} - {HEAD[-1]}
+    first = next((command for command in told.commands if command not in before), "")
+    return first == HEAD[-1]
 
 
 def ends(told: Session) -> bool:

@@ -115,13 +115,14 @@ def test_the_recipe_packs_an_initramfs_that_starts(
 def test_the_recipe_boots_and_prints_what_the_page_shows(page_blocks: PageBlocks, folder: Path) -> None:
     """R-73: the page as a whole, with Debian's packages: all that it shows is printed, in its order."""
     recipe = page_blocks.session()
+    head = session(ROOT / "docs" / "kernel.md", "What you need").commands
     with reported():
         busybox()
         need_qemu(backports_kernel())
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {name: value for name, value in os.environ.items() if name != "SWPKS_STATE"}
     typed = "".join(f"{command}\n" for command in recipe.guest)
-    printed = shell(recipe.commands, folder, {**environment, "PATH": path}, typed)
+    printed = shell([*head, *recipe.commands], folder, {**environment, "PATH": path}, typed)
     assert len(recipe.output) > 4
     missing = absent("\n".join(recipe.output), printed)
     assert not missing, f"{missing!r} is not printed, or not in this place:\n{printed[-4000:]}"

@@ -25,14 +25,16 @@ ROOT = Path(__file__).parents[2]
 ROOMS = ("hcall_server", "hcall_client", "swpks", "spec/hcall_abi")
 SHOWN_ALONE = ("swpks/demo/", "swpks/testing/")
 """Rooms whose texts show commands that they run themselves: a wrong one fails there."""
-FILLED = ("NAME", "64", "--state DIR", "tpm", "lstskey")
+FILLED = ("NAME", "64", " --state DIR ", "tpm", "lstskey")
 """Texts that stand in a command where the message has a value of the case."""
 HOLE = "\0"
 QUOTED = re.compile(r"`([^`]+)`")
 BARE = re.compile(r"(?<!`)\bswpks (?:hmc|lpar|serve|asmi)\b(?! server)[^`;:,()\n]*")
 ADVICE = re.compile(f"swpks (?:hmc|lpar|serve|asmi) |`(?:swpks|{'|'.join(LINES)}) ")
 """A file without such words has no advice: parsing every file takes a second."""
-PROSE = re.compile(r" (?:shows|refuses|lists|and|or|first|then)\b.*|\.*$")
+_FIELD = re.compile(r"\{\w+\}")
+"""A field that `str.format` fills."""
+PROSE = re.compile(r" (?:shows|refuses|lists|and|or|first|then|for each)\b.*|\.*$")
 """The sentence around a command, and its full stop."""
 
 
@@ -44,11 +46,11 @@ def texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.JoinedStr):
             pieces.update(map(id, node.values))
             parts = [str(each.value) if isinstance(each, ast.Constant) else HOLE for each in node.values]
-            yield node.lineno, "".join(parts)
+            yield node.lineno, _FIELD.sub(HOLE, "".join(parts))
     for node in ast.walk(tree):
         free = isinstance(node, ast.Constant) and id(node) not in expressions | pieces
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and free:
-            yield node.lineno, re.sub(r"\{[0-9]\}", HOLE, node.value)
+            yield node.lineno, _FIELD.sub(HOLE, node.value)
 
 
 def advised(text: str) -> list[str]:
@@ -109,7 +111,8 @@ def test_each_advised_command_is_taken(capsys: pytest.CaptureFixture[str]) -> No
     assert len(found) > 60
     assert any(text.startswith("chtskey ") for _, text in found)
     assert any(text.startswith("swpks serve --state") for _, text in found)
-    assert {where.partition("/")[0] for where, _ in found} == {"hcall_server", "spec", "swpks"}
+    places = {where.partition("/")[0] for where, _ in found}
+    assert places == {"hcall_client", "hcall_server", "spec", "swpks"}
 
 
 def test_a_wrong_advice_is_found() -> None:
