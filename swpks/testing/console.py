@@ -29,10 +29,10 @@ from hcall_client.where import NotLocated
 from swpks.testing.at_caller import Explained, async_block, at_caller
 from swpks.testing.block import tasks_around
 from swpks.testing.console_caller import ConsoleLog, LineAnswer, LineFiles, LoggedEvent
-from swpks.testing.console_mistakes import ConsoleOff, Systems, told_of_the_mark, words_of
+from swpks.testing.console_mistakes import ConsoleOff, Systems, check_whose, told_of_the_mark, words_of
 from swpks.testing.options import check_console, numbers_of
 from swpks.testing.peers import MemoryNetwork
-from swpks.testing.system import EmulatedSystem, settings_of
+from swpks.testing.system import EmulatedSystem, SystemPower, settings_of
 
 if TYPE_CHECKING:
     from hcall_server.console.console import ManagementConsole
@@ -99,6 +99,7 @@ class EmulatedConsole:
         A relative path in the line names one of `files`.  An absolute path names a file on disk.
         """
         words = words_of(line)
+        self._demand_on()
         from hcall_server.console.lines.run import run_line
 
         caller = LineFiles(self.files, words)
@@ -109,14 +110,12 @@ class EmulatedConsole:
     async def backup(self, system: str) -> Job:
         """Take copies of all stores of a system now; return the job, or raise JobFailed."""
         known = self.known(system)
-        self._demand_on()
         return await self.finish(self.management.back_up(known))
 
     @at_caller
     async def recover(self, system: str, *, give_up: bool = False) -> Job:
         """Restore all stores of a system; return the job, or raise JobFailed."""
         known = self.known(system)
-        self._demand_on()
         return await self.finish(self.management.recover(known, give_up=give_up))
 
     @at_caller
@@ -125,6 +124,8 @@ class EmulatedConsole:
         from hcall_server.console.jobs import Job
 
         check_kind(Job, "the argument of finish", job, 'await finish(await backup("a"))')
+        if job.state == "running":  # a console that is off never ends it
+            self._demand_on()
         await self.management.jobs.follow(job, _unwatched)
         if job.state == "failed":
             raise JobFailed(job)
@@ -149,7 +150,6 @@ class EmulatedConsole:
     async def _moved(self, move: Move, name: str, source: str, target: str) -> Job:
         check_text("the name of a partition", name)
         systems = self.known(source), self.known(target)
-        self._demand_on()
         try:
             return await self.finish(await move(*systems, name))
         except OperatorError as error:
@@ -161,14 +161,16 @@ class EmulatedConsole:
 
         The returned function connects to the system that serves the partition, as the console knows it.  If
         several partitions have the name, `system` names a system that has this one or has had it.  The
-        function raises NotLocated while no system serves it.
+        function raises NotLocated while no system serves it, and while the console is off.
         """
         from hcall_server.console.whereabouts import place_of
 
         check_text("the name of a partition", name)
-        self._check_whose(name, system)
+        check_whose(name, system, self.systems)
 
         def connect() -> trio.abc.Stream:
+            if self._scope is None:
+                raise NotLocated(f"no console says where {name} is: {ConsoleOff()}")
             try:
                 place = place_of(self.management.systems, f"{system}/{name}" if system else name)
             except SwpksError as error:
@@ -198,8 +200,9 @@ class EmulatedConsole:
 
     @at_caller
     def known(self, system: str) -> KnownSystem:
-        """Return the console's object of a system, with its `copies` for example."""
+        """Return the console's object of a system, with its `copies` for example; ConsoleOff if it is off."""
         owner = self.systems[system]
+        self._demand_on()
         for each in self.management.systems:
             if each.where == owner.name:
                 return each
@@ -266,8 +269,11 @@ class EmulatedConsole:
             await self._ended.wait()
             self._scope = None
 
+    @at_caller
     async def start(self) -> None:
         """Start the console on its store, and wait until it has streams to all systems that run."""
+        if self._scope:
+            raise SystemPower("the console runs already: write await restart()")
         from hcall_server.console.console import ConsoleSettings, ManagementConsole
 
         self.management = ManagementConsole(
@@ -294,19 +300,7 @@ class EmulatedConsole:
 
     def _demand_on(self) -> None:
         if self._scope is None:
-            raise ConsoleOff("the console is off: write await start() first")
-
-    def _check_whose(self, name: str, system: str | None) -> None:
-        """Raise UnknownName for an unknown system, and for a name alone that several systems have."""
-        if system is not None:
-            self.systems[system]  # an unknown name is an error
-            return
-        owners = [each for each, found in self.systems.items() if found.has(name)]
-        uuids = {self.systems[each].machine.system.find(name).profile.uuid for each in owners}
-        if len(uuids) > 1:  # during a move, two systems have the same partition
-            raise UnknownName(
-                f"{listed(owners)} each have a partition {name!r}: write locate({name!r}, {owners[0]!r})"
-            )
+            raise ConsoleOff
 
     def _partitions(self) -> str:
         return listed(f"{each}/{name}" for each, system in self.systems.items() for name in system.names)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 class ConsoleOff(Mistake, RuntimeError):
     """The console is off, so it can't carry out the order."""
 
+    def __init__(self) -> None:
+        super().__init__("the console is off: write await start() first")
+
 
 class Systems(dict[str, "EmulatedSystem"]):
     """The systems of a console by their names; UnknownName, with the known names, for any other name."""
@@ -32,6 +35,19 @@ class Systems(dict[str, "EmulatedSystem"]):
         raise UnknownName(
             f"there is no system {name!r}; the systems are {listed(self)}: name one of them, "
             f"or write @pytest.mark.pks_console(partitions={partitions})"
+        )
+
+
+def check_whose(name: str, system: str | None, systems: Mapping[str, EmulatedSystem]) -> None:
+    """Raise UnknownName for an unknown system, and for a name alone that several systems have."""
+    if system is not None:
+        systems[system]  # an unknown name is an error
+        return
+    owners = [each for each, found in systems.items() if found.has(name)]
+    uuids = {systems[each].machine.system.find(name).profile.uuid for each in owners}
+    if len(uuids) > 1:  # during a move, two systems have the same partition
+        raise UnknownName(
+            f"{listed(owners)} each have a partition {name!r}: write locate({name!r}, {owners[0]!r})"
         )
 
 

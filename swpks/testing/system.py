@@ -104,8 +104,13 @@ class EmulatedSystem:
             mark = f"@pytest.mark.pks_console(partitions={ {self.name: [*self.wished, name]} })"
             raise UnknownName(f"{told}: name one of them, or write {mark}")
 
+    @at_caller
     async def start(self) -> None:
-        """Assemble a machine over the present parts, and power it on, with its partitions."""
+        """Assemble a machine over the present parts, and power it on; SystemPower if it runs already."""
+        if self.running:
+            raise SystemPower(
+                f"the system {self.name} runs already: cut its power first, by await power_cut()"
+            )
         from hcall_server.data_channel.memory import MemoryTransport
         from hcall_server.service.assembly import assemble
 

@@ -149,8 +149,8 @@ async def test_a_mark_says_what_the_systems_are_like(pks_console):
 async def test_a_store_without_a_copy_keeps_its_system_in_recovery(pks_console):
     """R-45: until the loss is accepted; a partition of the settings is made anew then."""
     await pks_console.backup("a")
-    await pks_console.power_cut()
     assert (await pks_console.line("mksyscfg -r lpar -m a -i name=late,keystore_kbytes=8"))[0] == 0
+    await pks_console.power_cut()  # before a copy of the new store
     await pks_console.replace_service_processor("a")
     await pks_console.start()
     with pytest.raises(JobFailed, match="a stays in Recovery") as caught:

@@ -1,5 +1,6 @@
 """Wrong uses of the fixtures: one line at the caller's line, with the mistake, the names and the remedy."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -102,13 +103,29 @@ async def test_a_console_and_a_system_that_are_off(pks_console):
     for order in ("backup", "recover", "add"):
         await refused(lambda order=order: getattr(pks_console, order)("b"), r"write await start\(\) first")  # type: ignore[misc]
     await refused(lambda: pks_console.migrate("lpar1", "a", "b"), "the console is off")
+    await refused(lambda: pks_console.restart_remotely("lpar1", "a", "b"), "the console is off")
+    await refused(lambda: pks_console.line("lssyscfg -r sys -F name"), r"write await start\(\) first")
+    await refused(lambda: pks_console.known("b"), r"write await start\(\) first")
+    with pytest.raises(NotLocated, match="the console is off: write await start"):
+        pks_console.locate("lpar1", "b")()
     await pks_console.start()
+    await refused(pks_console.start, r"the console runs already: write await restart\(\)")
+    await refused(lambda: pks_console.start_system("b"), "the system b runs already: cut its power first")
     await pks_console.management.remove_system("b")
     await refused(
         lambda: pks_console.backup("b"), r"does not manage the system b: write await add\('b'\) first"
     )
     await pks_console.add("b")
     assert (await pks_console.backup("b")).state == "done"
+
+
+async def test_a_job_of_a_console_that_is_off(pks_console):
+    """It never ends there, so a test may not wait for it; a job that has ended is returned."""
+    job, ended = pks_console.management.back_up(pks_console.known("a")), await pks_console.backup("b")
+    running = dataclasses.replace(job, state="running")
+    await pks_console.power_cut()
+    await refused(lambda: pks_console.finish(running), r"write await start\(\) first")
+    assert await pks_console.finish(ended) is ended
 
 
 PARTITION = [
