@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hcall_abi.errors import OperatorError
-from swpks.testing.console import PARTITIONS, emulated_console
+from swpks.testing.console import COPY_INTERVAL, PARTITIONS, emulated_console
 from swpks.testing.options import WrongOption, check_console, fresh_partition
 from swpks.testing.process import ServerProcess
 
@@ -34,14 +34,19 @@ def reason_against(mark: str, given: Sequence[object], options: Mapping[str, Any
 
 def _try_console(partitions: Mapping[str, Sequence[str]] = PARTITIONS, **options: Any) -> None:
     """Make the settings of each system and each partition of a console, as the fixture does."""
-    from hcall_server.service.settings import Settings
+    from hcall_server.service.assembly import assemble
+    from swpks.testing.seams import simulated_seams
+    from swpks.testing.system import settings_of
 
     check_console(partitions, **options)
-    for system in partitions:
-        Settings(name=system, copy_interval_s=options.get("copy_interval", 60.0))
     shared = {name: options[name] for name in ("level", "kbytes", "attributes") if name in options}
     for partition in {each for names in partitions.values() for each in names}:
         fresh_partition(partition, **shared)
+    interval = {"copy_interval_s": options.get("copy_interval", COPY_INTERVAL)}
+    numbers = {"keystore_kbytes": options.get("kbytes", 64)}
+    for system, names in partitions.items():
+        settings = settings_of(system, names, numbers, firmware=options.get("level", "FW1110"), **interval)
+        assemble(simulated_seams(), settings)
 
 
 def _try_server(**options: Any) -> None:

@@ -34,6 +34,13 @@ class NoSuchPartition(UnknownName, FileNotFoundError):
     """
 
 
+class ServerDown(NotRunning, ConnectionRefusedError):
+    """The server ran, and does not run now.
+
+    It is a ConnectionRefusedError too, because programs wait for a server by catching that.
+    """
+
+
 class ServerProcess(OwnProcess):
     """A `swpks serve` process over one state folder.
 
@@ -95,7 +102,7 @@ class ServerProcess(OwnProcess):
         """Open an asynchronous session with a partition, for the length of a block."""
         from hcall_client.channel import open_channel
 
-        self._check_name(name, self._names())
+        self._check_served(name)
         return open_channel(self.socket(name), name="test")
 
     @at_caller
@@ -103,7 +110,7 @@ class ServerProcess(OwnProcess):
         """Open a blocking session with a partition."""
         from hcall_client.blocking import BlockingChannel
 
-        self._check_name(name, self._names())
+        self._check_served(name)
         return BlockingChannel.connect(self.socket(name), name="test", timeout=timeout)
 
     @at_caller
@@ -164,6 +171,12 @@ class ServerProcess(OwnProcess):
         # of a partition with that name.
         names = {path.stem for path in self.socket().parent.glob("*.sock")} - {"control"}
         return sorted(names - ({"mobility"} - self.ready.get("sockets", {}).keys()))
+
+    def _check_served(self, name: str) -> None:
+        """As `_check_name` of the sockets; ServerDown if the server has ended."""
+        self._check_name(name, self._names())
+        if self._process is not None and self.pid is None:
+            raise ServerDown("the server does not run: write start() first")
 
     def _check_name(self, name: str, known: Sequence[str]) -> None:
         """Raise NoSuchPartition if a name is not a known one, NotRunning if no server runs.

@@ -91,9 +91,21 @@ def swpks_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ser
         server = ServerProcess(folder / "state", **_given(request, "swpks_server"))
         request.node.stash[_server] = server
         try:
-            yield server.start()
+            yield _started(server, request.node.nodeid)
         finally:
             server.kill()
+
+
+def _started(server: ServerProcess, test: str) -> ServerProcess:
+    """Start a server; fail the test with the end of the log if it does not become ready."""
+    from swpks.testing import ServerFailed
+
+    try:
+        return server.start()
+    except ServerFailed as error:
+        # The log has the reason, such as a wrong option. The frames of this module add nothing to it.
+        told = str(error).strip().replace("\n", ": ", 1)
+        raise pytest.fail.Exception(f"swpks_server of {test}: {told}", pytrace=False) from None
 
 
 # Options.  They are checked before the fixture begins.  pytest-trio runs an asynchronous fixture within the

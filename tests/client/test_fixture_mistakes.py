@@ -218,3 +218,8 @@ async def test_a_partition_that_the_server_does_not_have(swpks_server):
         swpks_server.connect_blocking("two")
     await refused(lambda: swpks_server.ipl("two"), "ipl two: .*the partitions are lpar1")
     await refused(swpks_server.start, "the server runs already")
+    swpks_server.kill()
+    for use in (swpks_server.connect, swpks_server.connect_blocking):
+        await refused(use, r"the server does not run: write start\(\) first")
+    with pytest.raises(ConnectionRefusedError):  # as a program that waits expects
+        swpks_server.connect_blocking()

@@ -61,6 +61,15 @@ def test_server_text(swpks_server): ...
 @pytest.mark.swpks_server(["a:4"])
 def test_server_positional(swpks_server): ...
 
+@pytest.mark.swpks_server(options=["--firmwre", "FW950"])
+def test_server_option(swpks_server): ...
+
+@pytest.mark.pks_console(partitions={"a": ["l", "l"]})
+async def test_twice(pks_console): ...
+
+@pytest.mark.pks_console(partitions={"a": [f"l{number}" for number in range(300)]})
+async def test_too_many(pks_console): ...
+
 @pytest.mark.pks_console(attributes={"secure_boot": "audit"})
 async def test_console_word(pks_console):
     lpar1 = await pks_console.partition("lpar1", "a")
@@ -80,6 +89,9 @@ TOLD = {
     "test_keep": "keep=0: a console keeps 1 copy",
     "test_size": "64 KiB is no size for a keystore: 0 alone on FW940",
     "test_interval": "copy_interval_s = 0",
+    "test_server_option": "ended before it was ready: swpks serve: unrecognized arguments: --firmwre",
+    "test_twice": "the partitions are l, l",
+    "test_too_many": "64 KiB do not fit: 16384 of 16384 KiB are taken",
     "test_server_text": "partitions='a:4': it is a list, such as partitions=[\"lpar1:64\"]",
     "test_server_positional": "['a:4'] has no name: write NAME=['a:4']; the names are partitions, options",
 }
