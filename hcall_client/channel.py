@@ -39,7 +39,7 @@ from hcall_abi.structures import Config
 from hcall_client.calls import get_config
 from hcall_client.conversation import HIGH_WATER, RECEIVE_SIZE, Conversation, OpenRequest, Pending, ticket_of
 from hcall_client.errors import ConnectionLost, HcallError, OpenRefused
-from hcall_client.mistakes import check_place, several
+from hcall_client.mistakes import check_loop, check_place, several
 from hcall_client.patience import TOO_LATE, Attempts, Patience
 from hcall_client.request import Request
 from hcall_client.results import result_of, results_of
@@ -342,6 +342,7 @@ async def open_channel(
     """
     check_place(target, trio.abc.Stream, _EXAMPLE)
     check_seconds("patience", patience)
+    check_loop("open_channel", "swpks.BlockingChannel.connect(path)")
     opening = ticket_of(partition, access_key, name)
     patient = Patience(patience, trio.current_time)
     # A connected stream can be used once, so there is no second attempt.

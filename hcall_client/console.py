@@ -284,6 +284,10 @@ class Console:
     async def call(self, request: ConsoleRequest[T]) -> T:
         """Make one request and return its answer."""
         _check(request)
+        # Trio is loaded by the first call, so this module is as well.
+        from hcall_client.mistakes import check_loop
+
+        check_loop("a call of Console", "swpks.BlockingConsole(path)")
         if isinstance(self.target, str | os.PathLike):
             return await self._call_in_thread(self.target, request)
         return await self._call_by(self.target, request)

@@ -44,6 +44,7 @@ from hcall_client.console import (
 from hcall_client.control_transport import transport_to
 from hcall_client.event_lines import EventParser
 from hcall_client.in_thread import in_time
+from hcall_client.mistakes import check_loop
 from hcall_client.over_httpx import body_of, bounded, client_of, reason_of
 
 SILENCE_SECONDS = 30.0
@@ -69,6 +70,7 @@ async def watch_events(
     stream ends, breaks, or is silent for `SILENCE_SECONDS` (without even a comment), `receive` first returns
     the events that have come, then raises ConsoleUnreachable.  Bytes that are no event are ConsoleMisspoken.
     """
+    check_loop("watch_events")
     transport = target if isinstance(target, httpx.AsyncBaseTransport) else transport_to(target)
     failure: Exception | None = None
     async with AsyncExitStack() as stack:

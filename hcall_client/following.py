@@ -77,7 +77,7 @@ from hcall_client.errors import (
     has_moved,
     not_reached,
 )
-from hcall_client.mistakes import no_request, several
+from hcall_client.mistakes import check_loop, no_request, several
 from hcall_client.moving import Moving, not_found_again
 from hcall_client.patience import (
     MOVE_PATIENCE,
@@ -300,6 +300,7 @@ async def open_following(
     check_function("locate", locate, 'open_following(locate_at_async("store/run/where.sock", "lpar1"))')
     check_seconds("patience", patience)
     check_seconds("move_patience", move_patience)
+    check_loop("open_following", "swpks.FollowingBlockingChannel(locate)")
     following = FollowingChannel(locate, ticket_of(partition, access_key, name), patience, move_patience)
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:

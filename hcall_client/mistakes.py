@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from hcall_abi.mistakes import WrongType, of_caller
+from hcall_abi.mistakes import WrongLoop, WrongType, of_caller
 from hcall_abi.mistakes import kind_of as _kind
 
 __tracebackhide__ = of_caller
@@ -43,6 +43,16 @@ def check_place(given: object, connected: type, example: str) -> None:
         f"the place of a data channel is a path, or a tuple of host and port number, not {_kind(given)}: "
         f"write {example}"
     )
+
+
+def check_loop(asked: str, without: str = "") -> None:
+    """Raise WrongLoop unless Trio runs; `without` does the same without an event loop, if anything does."""
+    import trio  # not at the top: a blocking client does not load it
+
+    # Without this check, the first error would come from somewhere in Trio.
+    if not trio.lowlevel.in_trio_run():
+        also = f"; without Trio: {without}" if without else ""
+        raise WrongLoop(f"{asked} needs Trio: begin the program by trio.run(main){also}")
 
 
 def several(requests: Iterable[T]) -> Iterator[T]:

@@ -29,6 +29,10 @@ class UnknownName(Mistake, LookupError):
     """An argument names a thing that is not there."""
 
 
+class WrongLoop(Mistake, RuntimeError):
+    """A function of Trio is called in another event loop, or in none."""
+
+
 def of_caller(found: Any) -> bool:
     """Return whether pytest leaves out the frames of a module whose `__tracebackhide__` is this function.
 

@@ -25,6 +25,7 @@ import trio
 
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.mistakes import UnknownName, check_kind, check_text, listed
+from hcall_client.mistakes import check_loop
 from hcall_client.where import NotLocated
 from swpks.testing.at_caller import Explained, async_block, at_caller
 from swpks.testing.block import tasks_around
@@ -355,6 +356,7 @@ async def emulated_console(
         partitions, level=level, kbytes=kbytes, attributes=attributes, copy_interval=copy_interval, keep=keep,
         manual_recovery=manual_recovery,
     )  # fmt: skip
+    check_loop("emulated_console")
     from hcall_server.console.store import ConsoleStore
 
     began, loop_began = time.time(), trio.current_time()
@@ -377,9 +379,8 @@ async def emulated_console(
                 )
                 for name, names in partitions.items()
             }
-            settings = {"keep": keep, "manual_recovery": manual_recovery}
-            console = EmulatedConsole(store, systems, nursery, date, **settings)
-            await _begin(console)
+            own = {"keep": keep, "manual_recovery": manual_recovery}
+            await _begin(console := EmulatedConsole(store, systems, nursery, date, **own))
             yield console
             if console.log.bugs:
                 raise console.log.bugs[0]

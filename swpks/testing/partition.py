@@ -15,6 +15,7 @@ import trio
 from hcall_abi.attributes import attribute_number
 from hcall_abi.consumers import SecureBoot
 from hcall_client.channel import Channel, open_channel
+from hcall_client.mistakes import check_loop
 from swpks.testing.at_caller import async_block, at_caller
 from swpks.testing.block import tasks_around
 from swpks.testing.options import PartitionOptions, check_known, faults_of, fresh_partition
@@ -136,6 +137,7 @@ async def emulated_partition(
     The options are those of `swpks.testing.fresh_partition`, with the same errors.
     """
     check_known(fresh_partition, options)
+    check_loop("emulated_partition", "swpks.blocking_partition()")
     emulated = EmulatedPartition(*fresh_partition(name, **options))
     async with emulated._served():
         yield emulated

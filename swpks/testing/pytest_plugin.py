@@ -35,6 +35,12 @@ _MARKS = (
 )
 _ASYNCHRONOUS = ("pks_partition", "pks_console")
 _FIXTURES = (*_ASYNCHRONOUS, "pks_partition_sync", "swpks_server")
+_READERS = {
+    "pks_partition": ("pks_partition", "pks_partition_sync"),
+    "pks_console": ("pks_console",),
+    "swpks_server": ("swpks_server",),
+}
+"""The fixtures that read each mark."""
 _SHOWN = 16_000
 """Most characters of a server's log in the report of a failed test; the end of the log is shown."""
 
@@ -128,6 +134,31 @@ def _check_options(request: pytest.FixtureRequest, fixture: str) -> None:
 
     if reason := option_trials.reason_against(mark, found.args, found.kwargs):
         pytest.fail(f"@pytest.mark.{mark} of {request.node.nodeid}: {reason}", pytrace=False)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fail a test with a mark that no fixture of the test reads: its options would change nothing."""
+    # Only the marks of the test itself. A mark of a class or a module is for those of its tests that use it.
+    for mark in {each.name for each in item.own_markers} & _READERS.keys():
+        readers = _READERS[mark]
+        if isinstance(item, pytest.Function) and not _may_use(item, readers):
+            told = f"no fixture of the test reads it: take {' or '.join(readers)}, or remove the mark"
+            used = [name for name in item.fixturenames if name in _FIXTURES]
+            told += "".join(f"; {name} reads {name.removesuffix('_sync')}" for name in used)
+            pytest.fail(f"@pytest.mark.{mark} of {item.nodeid}: {told}", pytrace=False)
+
+
+def _may_use(item: pytest.Function, fixtures: tuple[str, ...]) -> bool:
+    """Whether a test uses one of some fixtures, or asks for one of them while it runs."""
+    # Whoever takes `request` can ask for any fixture, and can read any mark. Only the fixtures of pytest and
+    # of this module do neither.
+    if not set(fixtures).isdisjoint(item.fixturenames):
+        return True
+    known = item._fixtureinfo
+    found = (each for defined in known.name2fixturedefs.values() for each in defined)
+    takers = {each.func.__module__ for each in found if "request" in each.argnames} - {__name__}
+    return "request" in known.argnames or not all(name.startswith("_pytest.") for name in takers)
 
 
 # The asynchronous fixtures need Trio, and a plugin of pytest has to run them.  Without a plugin, pytest gives

@@ -1,5 +1,6 @@
 """Values of the wrong type: the error says what to write, and shows no secret."""
 
+import asyncio
 import socket
 from datetime import datetime
 from typing import Any
@@ -14,11 +15,14 @@ from hcall_abi.calls import Opcode
 from hcall_abi.errors import OperatorError
 from hcall_abi.faults import parse_fault
 from hcall_abi.frames import GoodbyeReason
+from hcall_abi.mistakes import WrongLoop
 from hcall_abi.statuses import Status
 from hcall_client.console import ipl
 from hcall_client.errors import NotReached
+from hcall_client.events import watch_events
 from hcall_client.request import build, nothing
 from hcall_client.where import NotLocated
+from swpks.testing import emulated_console
 from tests.client import star_import
 from tests.client.peer import answer, scripted
 
@@ -296,3 +300,31 @@ def test_a_program_with_a_star_import_runs():
     """`mypy tests` checks the same program: its names are known to a type checker."""
     write, remove = star_import.requests_of(b"password")
     assert (write.opcode, remove.opcode) == (Opcode.WRITE_OBJECT, Opcode.REMOVE_OBJECT)
+
+
+def locate() -> str:
+    """A place that nobody asks for."""
+    raise AssertionError("it was asked")
+
+
+LOOPS: list[tuple[Any, str]] = [
+    (lambda: swpks.open_channel("x"), r"open_channel .*: swpks.BlockingChannel.connect\(path\)$"),
+    (lambda: swpks.open_following(locate), r"open_following .*: swpks.FollowingBlockingChannel\(locate\)$"),
+    (lambda: swpks.Console("x").call(ipl("x")), r"a call of Console .*: swpks.BlockingConsole\(path\)$"),
+    (lambda: watch_events("x"), r"watch_events .* by trio.run\(main\)$"),
+    (swpks.emulated_partition, r"emulated_partition .*: swpks.blocking_partition\(\)$"),
+    (emulated_console, r"emulated_console .* by trio.run\(main\)$"),
+]
+
+
+@pytest.mark.parametrize("use,told", LOOPS)
+def test_another_event_loop(use, told):
+    """The error names Trio, and the function that needs no loop; nothing has been opened."""
+
+    async def main() -> None:
+        found: Any = use()
+        await (found.__aenter__() if hasattr(found, "__aenter__") else found)
+
+    with pytest.raises(WrongLoop, match=f"^{told}") as caught:
+        asyncio.run(main())
+    assert "needs Trio: begin the program by trio.run(main)" in str(caught.value)

@@ -61,6 +61,27 @@ def test_server_text(swpks_server): ...
 @pytest.mark.swpks_server(["a:4"])
 def test_server_positional(swpks_server): ...
 
+@pytest.mark.pks_console(level="FW950")
+def test_mark_of_another(pks_partition_sync, tmp_path): ...
+
+@pytest.mark.swpks_server(partitions=["a:4"])
+def test_mark_of_none(): ...
+
+@pytest.mark.pks_console(level="FW950")
+def test_mark_that_may_be_read(request): ...
+
+@pytest.fixture
+def reader(request):
+    return request.node.get_closest_marker("pks_console")
+
+@pytest.mark.pks_console(level="FW950")
+def test_mark_of_a_fixture_of_the_project(reader):
+    assert reader.kwargs == {"level": "FW950"}
+
+@pytest.mark.pks_console(level="FW950")
+class TestGroup:
+    def test_mark_of_a_class(self): ...
+
 @pytest.mark.swpks_server(options=["--firmwre", "FW950"])
 def test_server_option(swpks_server): ...
 
@@ -89,6 +110,9 @@ TOLD = {
     "test_keep": "keep=0: a console keeps 1 copy",
     "test_size": "64 KiB is no size for a keystore: 0 alone on FW940",
     "test_interval": "copy_interval_s = 0",
+    "test_mark_of_another": "no fixture of the test reads it: take pks_console, or remove the mark"
+    "; pks_partition_sync reads pks_partition",
+    "test_mark_of_none": "no fixture of the test reads it: take swpks_server, or remove the mark",
     "test_server_option": "ended before it was ready: swpks serve: unrecognized arguments: --firmwre",
     "test_twice": "the partitions are l, l",
     "test_too_many": "64 KiB do not fit: 16384 of 16384 KiB are taken",
@@ -164,7 +188,7 @@ def test_wrong_marks_are_named(tmp_path):
         (line,) = found[test].strip().splitlines()
         assert text in line
         assert f"test_project.py::{test}" in line
-    assert f"2 passed, {len(TOLD)} errors" in output
+    assert f"5 passed, {len(TOLD)} errors" in output
 
 
 def test_without_trio_mode(tmp_path):
