@@ -1,4 +1,4 @@
-"""Files that a build adds to the wheel: the pages of spec/, and the completion of the shells.
+"""Files that a build adds to the wheel: the pages that travel with swpks, and the completion of the shells.
 
 An editable install has the pages already: they lie beside its package.
 """
@@ -12,6 +12,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PAGES = "swpks/spec"
+GUIDES = ("docs/testing.md",)
+"""The same as in swpks/cli/pages.py, which is not importable here before the path is set."""
 
 
 class PagesAndCompletion(BuildHookInterface[Any]):
@@ -26,6 +28,7 @@ class PagesAndCompletion(BuildHookInterface[Any]):
                 str(page): f"{PAGES}/{page.relative_to(root / 'spec').as_posix()}"
                 for page in sorted((root / "spec").rglob("*.md"))
             }
+            build_data["force_include"] |= {str(root / guide): f"swpks/{guide}" for guide in GUIDES}
         build_data["shared_data"] |= self._completion(root)
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:

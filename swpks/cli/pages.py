@@ -1,4 +1,7 @@
-"""The pages of the contract: inside the installed package, or in spec/ of a checkout."""
+"""The pages that travel with swpks: inside the package, or in a checkout.
+
+They are the pages of the contract, in spec/, and those of docs/ that errors name.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 PREFIX = "spec/"
-"""The names of pages begin with it, in errors and in the log."""
+"""The names of the contract's pages begin with it, in errors and in the log."""
+GUIDES = ("docs/testing.md",)
+"""Further pages: the errors of the pytest fixtures name this one.  tools/build_hook.py packs it."""
 
 
 _PARAGRAPH = 9
@@ -27,7 +32,7 @@ class Section(NamedTuple):
 
 
 def folder() -> Traversable:
-    """Return the folder of the pages."""
+    """Return the folder of the contract's pages."""
     installed = resources.files("swpks") / "spec"
     # In a checkout, hcall_abi lies between the pages.
     return installed if installed.is_dir() else Path(str(resources.files("hcall_abi"))).parent
@@ -36,7 +41,7 @@ def folder() -> Traversable:
 @cache
 def names() -> tuple[str, ...]:
     """Return the names of all pages, such as ``spec/hcalls/index.md``."""
-    return tuple(sorted(f"{PREFIX}{name}" for name in _below(folder(), "")))
+    return (*GUIDES, *sorted(f"{PREFIX}{name}" for name in _below(folder(), "")))
 
 
 def _below(where: Traversable, before: str) -> Iterator[str]:
@@ -50,7 +55,11 @@ def _below(where: Traversable, before: str) -> Iterator[str]:
 
 def page(name: str) -> str:
     """Return the text of a page by its whole name."""
-    return (folder() / name.removeprefix(PREFIX)).read_text("utf-8")
+    if name not in GUIDES:
+        return (folder() / name.removeprefix(PREFIX)).read_text("utf-8")
+    installed = resources.files("swpks") / name
+    found = installed if installed.is_file() else Path(str(folder())).parent / name
+    return found.read_text("utf-8")
 
 
 @cache

@@ -223,7 +223,7 @@ def _reason(request: pytest.FixtureRequest, trouble: str) -> str:
         return f"{fixture} is asynchronous, and {test} is a plain test: write `async def`{other}"
     other = "; or take pks_partition_sync, which needs no event loop" if plain else ""
     todo = " and ".join(_missing(request.config))
-    return f"{fixture} needs Trio, and {trouble} {test}: {todo}{other} (docs/testing.md)"
+    return f"{fixture} needs Trio, and {trouble} {test}: {todo}{other} (swpks explain docs/testing.md)"
 
 
 def _missing(config: pytest.Config) -> Iterator[str]:

@@ -198,7 +198,10 @@ def test_without_trio_mode(tmp_path):
     todo = "no plugin runs test_project.py::test_{}: set trio_mode = true in the configuration of pytest"
     other = "; or take pks_partition_sync, which needs no event loop"
     assert f"pks_partition needs Trio, and {todo.format('partition')}{other}" in found["test_partition"]
-    assert f"pks_console needs Trio, and {todo.format('console')} (docs/testing.md)" in found["test_console"]
+    assert (
+        f"pks_console needs Trio, and {todo.format('console')} (swpks explain docs/testing.md)"
+        in found["test_console"]
+    )
     assert "is a plain test" in found["test_plain"]
     assert "1 passed, 3 errors" in output
 

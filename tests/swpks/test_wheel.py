@@ -20,6 +20,7 @@ from swpks.cli.completion import SHELLS, script_of
 from tests.spec.markdown import ROOT, SPEC
 
 pytestmark = pytest.mark.usefixtures("not_measured")
+OTHERS = ("tools/build_hook.py", "README.md", *pages.GUIDES)
 DATA = f"swpks-{__version__}.data/data"
 
 
@@ -38,7 +39,7 @@ def built(folder: Path, version: str) -> zipfile.Path:
 def test_what_a_build_needs_is_in_the_sdist() -> None:
     """Pages, vectors, and the hook."""
     held = {file.distribution_path for file in SdistBuilder(str(ROOT)).recurse_included_files()}
-    needed = [*SPEC.rglob("*.md"), *SPEC.rglob("*.json"), ROOT / "tools/build_hook.py", ROOT / "README.md"]
+    needed = [*SPEC.rglob("*.md"), *SPEC.rglob("*.json"), *map(ROOT.joinpath, OTHERS)]
     assert [each for each in needed if str(each.relative_to(ROOT)) not in held] == []
 
 
@@ -50,7 +51,7 @@ def test_an_editable_install_has_completion_and_no_second_pages(tmp_path: Path) 
 
 
 def test_every_page_is_in_the_wheel(wheel: zipfile.Path) -> None:
-    """Below swpks/spec, byte for byte."""
+    """Below swpks/spec and swpks/docs, byte for byte."""
     for name in pages.names():
         assert (wheel / "swpks" / name).read_bytes() == (ROOT / name).read_bytes()
 
@@ -77,7 +78,8 @@ def test_an_installed_swpks_shows_its_pages(wheel: zipfile.Path, tmp_path: Path)
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); import swpks; print(swpks.__file__); "
     )
-    code += "from swpks.cli.main import main; sys.exit(main(['explain', 'object.exists']))"
+    code += "from swpks.cli.main import main; "
+    code += "sys.exit(main(['explain', 'object.exists']) or main(['explain', 'docs/testing.md#options']))"
     told = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path, env=told
@@ -85,3 +87,4 @@ def test_an_installed_swpks_shows_its_pages(wheel: zipfile.Path, tmp_path: Path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(tmp_path))
     assert "Order of checks (spec/hcalls/index.md#order-of-checks)" in done.stdout
+    assert "Options (docs/testing.md#options)" in done.stdout
