@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+from collections.abc import Callable
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -10,7 +11,9 @@ import pytest
 
 import swpks
 from swpks.testing import (
+    EmulatedConsole,
     ServerProcess,
+    blocking_partition,
     emulated_console,
     fresh_partition,
 )
@@ -106,17 +109,62 @@ async def test_the_members_of_both_partitions(pks_partition, pks_partition_sync)
     assert pks_partition_sync.partition.running
 
 
-@pytest.mark.pks_console(partitions={"a": ["lpar1"], "b": []})
-async def test_the_members_of_a_console(pks_console) -> None:
-    """The same; the examples run in the order of the table.  Two orders need a loss that is not in it."""
+def before(member: str) -> list[str]:
+    """The steps that the page demands before the example of a member of the console."""
+    (item,) = re.findall(rf"^- `{member}` .*\n(?:  .*\n)*", TEXT, re.MULTILINE) or [""]
+    return re.findall(r"`((?:job = |await |pks_console\.files).*?)`", item)
+
+
+def options_of(member: str) -> dict[str, Any]:
+    """The options of the mark under which the example of a member of the console runs."""
+    (mark,) = re.findall(
+        r"^Each example runs alone .*`@pytest\.mark\.pks_console\((.*)\)`", TEXT, re.MULTILINE
+    )
+    more = re.findall(rf"^- `{member}` is for a mark with `(.*?)`", TEXT, re.MULTILINE)
+    options: dict[str, Any] = eval(f"dict({', '.join([mark, *more])})")
+    return options
+
+
+def test_the_members_of_a_console() -> None:
+    """Each public member, and no other; the steps before examples are for members of the table."""
     documented = members(5)
-    assert documented.names == public(pks_console)
-    names: dict[str, Any] = {}
-    for member, example in documented.examples.items():
-        assert f"pks_console.{member}" in example
-        if member not in ("recover", "restart_remotely"):
-            names = await run_example(example, **{**names, "pks_console": pks_console})
-    assert pks_console.known("b").connected
+    assert documented.names == public(EmulatedConsole) | {"systems", "files", "log", "management"}
+    assert {member for member in documented.examples if before(member)} == {
+        "finish", "restart_remotely", "recover", "start_system", "start", "add",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("member", members(5).examples)
+async def test_an_example_of_a_console(member: str) -> None:
+    """It runs alone, after the steps that the page demands, and its job is done."""
+    example = members(5).examples[member]
+    assert f"pks_console.{member}" in example
+    async with emulated_console(**options_of(member)) as console:
+        names: dict[str, Any] = {"pks_console": console}
+        for step in before(member):
+            names = await run_example(step, **names)
+        if before(member):
+            assert NEEDED[member](console)
+        await run_example(example, **names)
+        assert all(job.state == "done" for job in console.management.jobs.all)
+
+
+NEEDED: dict[str, Callable[[EmulatedConsole], bool]] = {
+    "finish": lambda it: bool(it.known("a").copies),
+    "restart_remotely": lambda it: not it.known("a").connected,
+    "recover": lambda it: it.systems["b"].state == "Recovery",
+    "start_system": lambda it: not it.systems["b"].running,
+    "start": lambda it: it._scope is None,
+    "add": lambda it: [each.name for each in it.management.systems] == ["a"],
+}
+"""The state that the steps before an example bring about."""
+
+
+@pytest.mark.parametrize("member", members(1).examples)
+async def test_an_example_of_a_partition(member: str) -> None:
+    """It runs alone."""
+    with blocking_partition() as partition:
+        await run_example(members(1).examples[member], pks_partition_sync=partition)
 
 
 def test_the_members_of_a_server(tmp_path) -> None:
