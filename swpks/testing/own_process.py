@@ -49,6 +49,8 @@ class OwnProcess:
         self.environment: dict[str, str] = {}
         self.log_path = folder.with_name(folder.name + ".log")
         self._process: subprocess.Popen[bytes] | None = None
+        self._starter = 0
+        """The process that started this one: only it learns of the end.  A fork has a copy of this object."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.folder}, pid {self.pid})"
@@ -122,7 +124,7 @@ class OwnProcess:
         # Close our copy of the writing end. Otherwise the pipe has no end of file if the process ends early,
         # and the wait below would take its whole time.
         try:
-            self._process = self._started(writer)
+            self._process, self._starter = self._started(writer), os.getpid()
         finally:
             os.close(writer)
         try:

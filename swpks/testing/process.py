@@ -6,6 +6,7 @@ waits for the line that the server writes when every socket listens.
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -175,7 +176,8 @@ class ServerProcess(OwnProcess):
     def _check_served(self, name: str) -> None:
         """As `_check_name` of the sockets; ServerDown if the server has ended."""
         self._check_name(name, self._names())
-        if self._process is not None and self.pid is None:
+        ended = self._process is not None and self.pid is None
+        if ended and self._starter == os.getpid():  # a fork can't see whether it runs
             raise ServerDown("the server does not run: write start() first")
 
     def _check_name(self, name: str, known: Sequence[str]) -> None:
