@@ -12,6 +12,9 @@ from hcall_abi.errors import OperatorError, StorageError, SwpksError
 from hcall_abi.rules import storage as rules
 from hcall_server.files import make_folder, make_private, refuse_link, sync_folder
 
+STORE_DATABASE = "console.sqlite"
+"""The file by which a folder is the store of a management console."""
+
 
 class LockedFolder:
     """A folder that one process uses at a time.  `make` comes first, then `try_lock`.

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import storage as rules
+from hcall_abi.rules.rule import Rule
 from hcall_server.files import refuse_link
-from hcall_server.process.folder import LockedFolder, check_private, trouble
+from hcall_server.process.folder import STORE_DATABASE, LockedFolder, check_private, trouble
 
 __all__ = ["LAYOUT", "StateFolder", "check_private", "trouble"]
 
@@ -22,9 +23,16 @@ LAYOUT = (
 class StateFolder(LockedFolder):
     """The folder of one managed system.  `make` or `find` comes first, then `try_lock`."""
 
+    def make(self) -> None:
+        """Make the folder as `LockedFolder` does; OperatorError if it is the store of a console."""
+        refuse_link(self.path)
+        self._refuse_store(rules.STATE_EMPTY)
+        super().make()
+
     def find(self) -> None:
         """Check that the folder is a state, with the links and modes that a start accepts; make nothing."""
         refuse_link(self.path)
+        self._refuse_store(rules.STATE_EXISTS)
         refuse_link(self.lock_path)
         if not self.lock_path.is_file():
             message = f"{self.path} is no state folder: name the folder of --state of the server"
@@ -34,3 +42,9 @@ class StateFolder(LockedFolder):
             refuse_link(inner)
             if inner.is_dir():
                 check_private(inner)
+
+    def _refuse_store(self, rule: Rule) -> None:
+        # A store has a lock as well, and its console would refuse a folder with the parts of a system.
+        if (self.path / STORE_DATABASE).is_file():
+            message = f"{self.path} is the store of a management console: choose another --state"
+            raise OperatorError(rule, message)

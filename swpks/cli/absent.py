@@ -13,13 +13,19 @@ from hcall_abi.rules.console import CONSOLE_SERVED
 def no_server(path: Path) -> OperatorError:
     """Return the error of a command for `path`, a socket of a server without a listener.
 
-    A socket in a folder `run` belongs to a state, whose server can be started.
+    A socket in a folder `run` belongs to a state, whose server can be started, or to a console's store.
     """
+    from swpks.hmc.store_folder import DATABASE  # most commands find their server
+
     run = path.parent
     in_state, state = run.name == "run", run.parent
     advice = f"start one: swpks serve --state {shlex.quote(str(state))}"
     if not in_state:
         advice = "see the ready line of the server"
+    elif (state / DATABASE).is_file():
+        of_system = path.name == "control.sock"  # the other commands have no --store
+        right = f"use --store {shlex.quote(str(state))}" if of_system else "name the state of a system"
+        advice = f"{state} is a console's store: {right}"
     others = _sockets(run)
     found = f"; the sockets there are {', '.join(others)}" if others else ""
     missing = f" (there is no folder {state})" if in_state and not state.is_dir() else ""

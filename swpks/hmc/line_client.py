@@ -24,6 +24,7 @@ STORE = ""
 """The console's store, for a copy of this file that `swpks hmc links` has made."""
 
 SOCKET = "run/console.sock"
+OF_A_SYSTEM = ("service-processor", "anchor-card", "nvram.sqlite")  # a state has one of them
 LONGEST_LINE = 24 << 20
 LARGEST_FILE = 16 << 20
 """Bytes of a file that travels, at most."""
@@ -122,6 +123,8 @@ class Wire:
             return NoConsole(f"the console of {self._store} did not answer in time")
         reason = error.strerror or str(error)
         advice = f"start it: swpks hmc serve --store {self._store}"
+        if any(os.path.exists(os.path.join(self._store, part)) for part in OF_A_SYSTEM):
+            advice = f"{self._store} is a system's state: use --state {self._store}"
         return NoConsole(f"no console serves {self._store} ({reason}); {advice}")
 
 

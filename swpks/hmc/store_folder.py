@@ -8,13 +8,11 @@ from typing import Self
 
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.rules import hmc as rules
-from hcall_server.process.folder import LockedFolder, trouble
+from hcall_server.process.folder import STORE_DATABASE, LockedFolder, trouble
+from swpks.hmc.line_client import OF_A_SYSTEM
 from swpks.hmc.names import SOCKET, WHERE
 
-DATABASE = "console.sqlite"
-"""The file by which a folder is a store: a backup of the store may leave the lock out."""
-
-_OF_A_SYSTEM = ("service-processor", "anchor-card", "nvram.sqlite")
+DATABASE = STORE_DATABASE
 
 
 class StoreFolder:
@@ -25,7 +23,7 @@ class StoreFolder:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._held = LockedFolder(folder, DATABASE)
+        self._held = LockedFolder(folder, DATABASE)  # a backup of the store may leave the lock out
         self.path = self._held.path
         self.database = self.path / DATABASE
         self.socket = self.path / SOCKET
@@ -53,7 +51,7 @@ class StoreFolder:
 
     def _open(self) -> None:
         # Before anything is made there: the folder of a system stays as it is.
-        if any((self.path / name).exists() for name in _OF_A_SYSTEM):
+        if any((self.path / name).exists() for name in OF_A_SYSTEM):
             message = f"{self.path} is the state folder of a system; choose another --store"
             raise OperatorError(rules.HMC_STORE_FOLDER, message)
         self._held.make()
