@@ -18,7 +18,8 @@ import threading
 import time
 from contextlib import closing
 from functools import partial
-from http.client import HTTPException
+from http.client import BadStatusLine, HTTPException, RemoteDisconnected
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import msgspec
@@ -130,6 +131,10 @@ DEFAULT_TIMEOUT = 30.0
 """Seconds that a whole call may take.
 
 Half a minute, because the first request to a busy server loads its HTTP stack."""
+_CONTROL = "run/control.sock"
+"""The control socket, below the state folder of a system."""
+_DATA_MAGIC = "HCAL"
+"""First bytes of each frame of a data channel.  `hcall_abi.frames` has them too, and loads construct."""
 _PLACE = 'BlockingConsole("state/run/control.sock")'
 PLACES = 32
 """Requests of one `Console` that are carried at once: as many as a server serves."""
@@ -244,18 +249,32 @@ class BlockingConsole:
                     status, kind = answer.status, answer.headers.get("content-type", "")
                     content = content_of(answer)
             except (HTTPException, OSError) as error:
-                absent = isinstance(error, _ABSENT)
-                raise ConsoleUnreachable(self.socket, _reason(error), absent=absent) from None
+                absent = isinstance(error, _ABSENT) and not Path(self.socket).is_dir()
+                raise ConsoleUnreachable(self.socket, _reason(error, self.socket), absent=absent) from None
             except (WrongAnswer, ValueError, MemoryError) as error:
                 raise ConsoleMisspoken(request.verb.operation, str(error) or type(error).__name__) from None
         return answer_of(request, status, kind, content)
 
 
-def _reason(error: HTTPException | OSError) -> str:
+def _reason(error: HTTPException | OSError, path: str) -> str:
     """Return the reason of an error, without its number and the path."""
+    if isinstance(error, BadStatusLine) and not isinstance(error, RemoteDisconnected):
+        return _other_end(str(error.args[0]), path)
     if isinstance(error, _ABSENT):
+        if Path(path).is_dir():
+            return f"it is a folder; the socket of a system is {Path(path, _CONTROL)}"
         return f"no server listens there ({error.strerror or error})"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _other_end(line: str, path: str) -> str:
+    """Return the kind of a socket whose answer is no HTTP; the answer itself may be binary."""
+    if line.startswith(_DATA_MAGIC):
+        control = Path(path).with_name("control.sock")
+        return f"this is the data channel of a partition; the control channel is {control}"
+    if line.startswith("{"):
+        return f"this is a socket of a management console; the control channel of a system is its {_CONTROL}"
+    return f"what listens there is no control channel, which is {_CONTROL} of a state"
 
 
 class Console:

@@ -18,13 +18,19 @@ from __future__ import annotations
 import gc
 import sys
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
+
 
 def main() -> int:
     """Run the command line of this process; return its exit status."""
     gc.disable()
-    from swpks.cli.main import main as command
+    try:
+        from swpks.cli.main import main as command
 
-    return command()
+        return command()
+    except KeyboardInterrupt:  # Ctrl-C while the command's modules are loaded
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

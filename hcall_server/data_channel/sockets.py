@@ -42,7 +42,8 @@ def listen_unix(path: Path) -> socket.socket:
     if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
         raise OperatorError(
             rules.SOCKET_PATH,
-            f"socket path {path} has {len(os.fsencode(path))} bytes: choose a shorter --state or name",
+            f"socket path {path} has {len(os.fsencode(path))} bytes: "
+            "choose a shorter --state or --store, or a shorter name",
         )
     with ExitStack() as undo:
         try:

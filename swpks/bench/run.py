@@ -13,6 +13,7 @@ from swpks.bench.clients import BenchClient, measure
 from swpks.bench.sessions import BenchSession
 from swpks.bench.tenant import Tenant
 from swpks.testing.process import ServerProcess
+from swpks.testing.short_path import short_path
 
 PARTITION = "bench"
 KBYTES = 64
@@ -59,8 +60,9 @@ def _measured(
 @contextmanager
 def own_server() -> Iterator[Path]:
     """Start a server with one partition for the length of a block; yield the partition's socket."""
-    with tempfile.TemporaryDirectory(prefix="swpks-bench-") as folder:
-        server = ServerProcess(Path(folder) / "state", [f"{PARTITION}:{KBYTES}"])
+    # A long TMPDIR would leave no room for the socket.
+    with tempfile.TemporaryDirectory(prefix="swpks-bench-") as made, short_path(Path(made)) as folder:
+        server = ServerProcess(folder / "state", [f"{PARTITION}:{KBYTES}"])
         server.start()
         try:
             yield server.socket(PARTITION)

@@ -128,10 +128,14 @@ class Tenant:
         except HcallError as error:
             self._written.remove(label)
             if error.status == Status.H_AUTHORITY:
-                advice = "give the password of this IPL with --password-file"
-                told = f"the operating system's consumer has a password: {advice}"
-                raise BenchRefused(rules.PASSWORD_FITS, told) from None
+                raise BenchRefused(rules.PASSWORD_FITS, self._about_password()) from None
             raise
+
+    def _about_password(self) -> str:
+        if self._who.password:
+            return "the given password is not that of the operating system's consumer, which may have none"
+        advice = "give the password of this IPL with --password-file"
+        return f"the operating system's consumer has a password: {advice}"
 
     def _remove(self, channel: BlockingChannel) -> None:
         """Remove all objects and wait until that is durable; objects that are gone already do no harm."""

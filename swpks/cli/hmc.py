@@ -32,6 +32,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -42,6 +44,7 @@ from hcall_abi.control_views import Answered, HealthView, SystemView
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.rules import backup
 from hcall_abi.rules import hmc as hmc_rules
+from hcall_abi.rules.console import PARTITION_EMPTY
 from hcall_client import console
 from hcall_client.console import (
     BlockingConsole,
@@ -49,6 +52,7 @@ from hcall_client.console import (
     ConsoleRefused,
     ConsoleUnreachable,
 )
+from hcall_client.errors import with_message
 from swpks.cli import hmc_console, hmc_links, hmc_serve, refusals, streams
 from swpks.cli import hmc_output as output
 from swpks.cli.files import output as file_output
@@ -56,7 +60,7 @@ from swpks.cli.hmc_ask import Ask
 from swpks.cli.hmc_console import ORDER_VERBS, OrderAnswer
 from swpks.cli.hmc_partition import PARTITION_VERBS
 from swpks.cli.hmc_system import SYSTEM_VERBS
-from swpks.cli.hmc_target import Target, store_folder, target_of
+from swpks.cli.hmc_target import Target, only_at_system, store_folder, target_of
 from swpks.cli.parser import CommandParser, lines_elsewhere
 from swpks.cli.refusals import reason_of
 from swpks.cli.where import for_every_verb, state_path
@@ -74,7 +78,6 @@ REPLACE = "replace"
 SAVED_ROOM = 1
 """Bytes for which a file must have room before the request is sent."""
 _NO_TARGET = "name the console: --store DIR (or SWPKS_HMC); or the server: --state DIR (or SWPKS_STATE)"
-_LINE = "at a console, {0} is a line: swpks hmc --store DIR {0} ...; {1} with --state or --socket"
 
 End = BlockingConsole | StoreConsole
 
@@ -95,6 +98,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "hmc",
         help="act as the management console: power, keystores, copies, parts, recovery",
         description=__doc__,
+        epilog=_lines_epilog(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
@@ -104,6 +108,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         parser.elsewhere = lines_elsewhere(LINES)
         parser.also = f"; and the lines of the management console: {', '.join(LINES)}"
     return parser
+
+
+def _lines_epilog() -> str:
+    """Return the paragraph of the help about lines, which argparse does not know."""
+    told = f"lines of the console (--store DIR; swpks hmc LINE --help): {', '.join(LINES)}"
+    return textwrap.fill(told, 80, subsequent_indent="  ")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -184,9 +194,7 @@ def _misplaced(args: argparse.Namespace, target: Target | None) -> str:
     if target.store is None and args.verb in ORDER_VERBS:
         return "only a console does this: --store DIR (or SWPKS_HMC)"
     if target.store is not None and args.verb in ALSO_VERBS:
-        return _LINE.format(
-            args.verb, "-o return and --sealed work" if args.verb == "chtskey" else "--sealed works"
-        )
+        return only_at_system(args.verb)
     if target.store is None and args.system is not None:
         return "-m goes with a console: --store DIR (or SWPKS_HMC)"
     return ""
@@ -263,6 +271,9 @@ def _refused(args: argparse.Namespace, error: ConsoleRefused) -> int:
     if args.json:  # as it came: it may have fields of a newer server
         streams.complain(_json(error.problem, indent=None))
         return status
+    if error.rule is PARTITION_EMPTY and args.verb == "delete":
+        way = f"swpks hmc delete {shlex.quote(args.name)} --destroy"
+        error = with_message(error, f"{error.message}; if they may be destroyed: {way}")
     return _fail(args, error, status)
 
 

@@ -19,11 +19,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import hmc as rules
 from swpks.cli import streams
-from swpks.cli.hmc_target import OPTIONS, refuse_twice, refuse_two, store_folder
+from swpks.cli.hmc_target import OPTIONS, only_at_system, refuse_twice, refuse_two, store_folder
 from swpks.hmc.names import ALSO_VERBS, LINES
 
 _NO_LINE = ("-m", "--json", "--timeout")
@@ -74,11 +75,20 @@ def line_of(words: Sequence[str]) -> tuple[str, list[str]] | None:
         return None
     store = where.get("--store") or (None if where else str(store_folder() or ""))
     if store:
+        _refuse_systems_own(line)
         return store, line
     if own:
         return None
     message = f"{line[0]} is a line of the management console: name its store, --store DIR (or SWPKS_HMC)"
     raise OperatorError(rules.HMC_TARGET, message)
+
+
+def _refuse_systems_own(line: Sequence[str]) -> None:
+    """Raise OperatorError for a form of a line that only a system has: its usage would not name it."""
+    names = [word.partition("=")[0] for word in line[1:]]
+    returns = ("-o", "return") in pairwise(line)
+    if line[0] in ALSO_VERBS and ("--sealed" in names or returns):
+        raise OperatorError(rules.HMC_TARGET, only_at_system(line[0]))
 
 
 def _refuse_ours(words: Sequence[str]) -> None:

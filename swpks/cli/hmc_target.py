@@ -60,5 +60,11 @@ def refuse_twice(words: Sequence[str]) -> None:
             raise OperatorError(rules.HMC_TARGET, f"{name} is given twice: name one")
 
 
+def only_at_system(verb: str) -> str:
+    """Return why a form of a verb does not belong to a console, where its name is a line."""
+    own = "-o return and --sealed work" if verb == "chtskey" else "--sealed works"
+    return f"at a console, {verb} is a line: swpks hmc --store DIR {verb} ...; {own} with --state or --socket"
+
+
 def _system(state: Path) -> Target:
     return Target(socket=state / "run" / "control.sock", state=state)

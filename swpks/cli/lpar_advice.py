@@ -6,9 +6,13 @@ import argparse
 import shlex
 
 from hcall_abi.calls import Opcode
+from hcall_abi.levels import LEVELS
 from hcall_abi.statuses import Status
 from hcall_client.errors import HcallError, with_message
 from swpks.cli.lpar_names import label_of_variable
+
+_OF_AN_OBJECT = ("read", "rm", "confirm", "wrap", "unwrap", "revoke", "unrevoke")
+"""Verbs of `swpks lpar` about an existing object, which has a policy."""
 
 
 def ipl_command(args: argparse.Namespace) -> str:
@@ -23,9 +27,22 @@ def advised(error: HcallError, args: argparse.Namespace) -> HcallError:
         return with_message(error, f"{error.message}; to unset the password: {ipl_command(args)}")
     if error.status == Status.H_NOT_FOUND and (shown := label_of_variable(getattr(args, "label", None))):
         return with_message(error, f"{error.message}; the label of the secure-boot variable is '{shown}'")
+    if error.status == Status.H_FUNCTION and (level := _level_of(error.opcode)):
+        return with_message(
+            error,
+            f"{error.message}; the call is of the firmware level {level}: swpks serve --firmware {level}",
+        )
     if error.status != Status.H_AUTHORITY or error.policy or error.opcode == Opcode.SIGNED_UPDATE:
         return error
     # The answer of some calls does not say whether the password or the policy is the reason.
     given = "" if args.password_file else "if its password is set: --password-file F; "
     lost = f"if the password is lost, {ipl_command(args)} unsets it"
-    return with_message(error, f"{error.message}; {given}{lost}")
+    policy = "; or the policy of the object forbids it" if args.verb in _OF_AN_OBJECT else ""
+    return with_message(error, f"{error.message}; {given}{lost}{policy}")
+
+
+def _level_of(opcode: int) -> str:
+    """Return the first firmware level with a call, "" for a call of every level with calls, or of none."""
+    without = [name for name, level in LEVELS.items() if level.calls and opcode not in level.calls]
+    having = [name for name, level in LEVELS.items() if opcode in level.calls]
+    return having[0] if having and without else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from hcall_abi.control_views import CustodyView, PartitionView, SystemView
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules.console import SYSTEM_OPERATING
@@ -35,7 +37,9 @@ def _standing(system: SystemView, partition: PartitionView | None, name: str) ->
     if found is None or found.rule is None:
         return None
     history = attempt(facts) if facts and facts.epoch else ""
-    return OperatorError(found.rule, f"{name} {found.words}{history}: {found.remedy}")
+    # The lines of the remedy list and clear up at this system, whose name the table does not have.
+    remedy = found.remedy.replace("-m SYSTEM", f"-m {shlex.quote(system.name)}")
+    return OperatorError(found.rule, f"{name} {found.words}{history}: {remedy}")
 
 
 def _custody(system: SystemView, partition: PartitionView | None, name: str) -> CustodyView | None:

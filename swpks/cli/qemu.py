@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hcall_abi.calls import Opcode
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules.service import COMMAND_FILE
 from hcall_abi.statuses import status_name
 from swpks.cli import streams
 from swpks.cli.parser import CommandParser
@@ -95,8 +97,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         metavar="NAME[:KBYTES]",
         help="the partition; KBYTES is the size of its keystore if a server is started (64 in a new state)",
     )
-    add("--kernel", type=Path, required=True, metavar="FILE", help="vmlinux for ppc64le, with its symbols")
-    add("--initrd", type=Path, metavar="FILE", help="the initramfs")
+    add("--kernel", type=_file, required=True, metavar="FILE", help="vmlinux for ppc64le, with its symbols")
+    add("--initrd", type=_file, metavar="FILE", help="the initramfs")
     add(
         "--append",
         default=machine.COMMAND_LINE,
@@ -121,6 +123,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     add("options", nargs="*", metavar="-- OPTION", help="options of qemu-system-ppc64; they have priority")
     return parser
+
+
+def _file(text: str) -> Path:
+    """Return the path of a file; OperatorError for an empty one, which would be the working directory."""
+    if not text:
+        raise OperatorError(COMMAND_FILE, "the path of a file is empty: name the kernel, or the initrd")
+    return Path(text)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -18,6 +18,8 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules.service import COMMAND_USAGE
 from swpks.cli import streams
 
 if TYPE_CHECKING:
@@ -43,7 +45,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     add = parser.add_argument
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--seed", type=_seed, metavar="N", help="one seed, with its figures")
-    which.add_argument("--seeds", type=_range, metavar="A-B", help="the seeds from A to B, on all processors")
+    which.add_argument(
+        "--seeds",
+        type=_range,
+        metavar="A-B",
+        help="the seeds from A to B, on all processors; N alone is the one seed N",
+    )
     add("--trace", action="store_true", help="print the history of the seed")
     return parser
 
@@ -52,6 +59,8 @@ def run(options: argparse.Namespace) -> int:
     """Simulate; return the exit status."""
     if options.seeds is None:
         return _one(options.seed, trace=options.trace)
+    if options.trace:
+        raise OperatorError(COMMAND_USAGE, "--trace prints the history of one seed: give --seed N")
     return _many(options.seeds)
 
 

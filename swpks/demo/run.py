@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import storage as rules
 from swpks.demo.stage import DemoStage, Unwatched
+from swpks.testing.short_path import short_path
 
 if TYPE_CHECKING:
     from swpks.demo.play import Step
@@ -67,7 +68,8 @@ def _folder(wanted: Path | None, *, keep: bool) -> Iterator[Path]:
     """Yield the folder of the demo for a block; a folder that the user has named is never removed."""
     folder = Path(tempfile.mkdtemp(prefix="swpks-demo-")) if wanted is None else _named(wanted)
     try:
-        yield folder
+        with short_path(folder) as short:  # a long TMPDIR would leave no room for the sockets
+            yield short
     finally:
         if wanted is None and not keep:
             shutil.rmtree(folder, ignore_errors=True)

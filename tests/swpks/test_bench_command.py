@@ -93,6 +93,10 @@ def test_a_consumer_with_a_password(server, tmp_path, capsys) -> None:
     """Without the password nothing is written; with it, everything is as without one."""
     file = tmp_path / "password"
     file.write_bytes(b"the password of this IPL")
+    assert bench("--socket", server.socket(), "--password-file", file) == 1
+    told = capsys.readouterr().err
+    assert "is not that of the operating system's consumer, which may have none" in told
+    assert "has a password" not in told
     with server.connect_blocking() as channel:
         who = channel.call(set_password(Consumer.OPERATING_SYSTEM, file.read_bytes()))
     before = picture(server, who)

@@ -86,6 +86,8 @@ def test_a_name_whose_partition_has_left(shown: list[SystemView | None]) -> None
         OperatorError, match=r"a has left \(attempt 7, other system ab\): use it at its owner"
     ):
         lpar_target.target_of(args)
+    with pytest.raises(OperatorError, match=r"lslparmigr -r lpar -m [a-z0-9]+ -F name,owner_sys_name"):
+        lpar_target.target_of(args)
     args.name = "b"
     with pytest.raises(OperatorError, match="there is no partition 'b': s has no partition"):
         lpar_target.target_of(args)

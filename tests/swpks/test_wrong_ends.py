@@ -1,16 +1,34 @@
-"""Commands that are given the wrong folder or the wrong socket: the error names the right one."""
+"""Commands that are given a wrong folder, socket or option: the error names the right one."""
 
 from __future__ import annotations
 
+import argparse
+import gc
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from hcall_abi.bounds import LONGEST_SOCKET_PATH
+from hcall_abi.calls import Opcode
 from hcall_abi.errors import OperatorError
+from hcall_abi.frames import MAGIC, HReturn
+from hcall_abi.statuses import Status
+from hcall_client.request import refused
 from hcall_server.console.store import ConsoleStore
 from hcall_server.service.locked import LockedState
 from hcall_server.service.state import State
+from swpks.__main__ import main as first_module
+from swpks.bench.run import own_server
+from swpks.cli.lpar_advice import advised
 from swpks.cli.main import main
+from swpks.hmc.names import LINES
 from swpks.hmc.store_folder import StoreFolder
 
 
@@ -56,3 +74,156 @@ def test_a_state_that_is_given_as_a_store(tmp_path: Path, capfd: pytest.CaptureF
         err = told(capfd, "hmc", "--store", tmp_path / "state1", *words)
         assert f"{tmp_path}/state1 is a system's state: use --state {tmp_path}/state1" in err
         assert "hmc serve" not in err
+
+
+@contextmanager
+def answering(path: Path, answer: bytes) -> Iterator[None]:
+    """A server of another kind at a socket: it sends these bytes to one client, and closes."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            served, _ = listener.accept()
+            with served, suppress(ConnectionError):
+                served.recv(4096)
+                served.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield
+        thread.join(20)
+
+
+ENDS = {
+    "this is the data channel of a partition; the control channel is {run}/control.sock": MAGIC + b"\0\1\n",
+    "this is a socket of a management console; ": b'{"exit": 1, "say": "secret"}\n',
+    "what listens there is no control channel": b"SSH-2.0\n",
+}
+
+
+@pytest.mark.parametrize("expected", ENDS)
+def test_no_answer_of_another_socket_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], expected: str
+) -> None:
+    """It is named in place of its bytes, which may be binary."""
+    path, answer = tmp_path / "lpar2.sock", ENDS[expected]
+    with answering(path, answer):
+        err = told(capsys, "hmc", "--socket", path, "status")
+    assert expected.format(run=tmp_path) in err
+    assert answer[:5].decode() not in err
+    assert "\\x00" not in err
+
+
+def test_a_folder_in_place_of_its_control_socket(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its socket is named, not a server that is missing."""
+    err = told(capsys, "hmc", "--socket", tmp_path, "status")
+    assert f"it is a folder; the socket of a system is {tmp_path}/run/control.sock" in err
+
+
+def test_a_control_channel_in_place_of_a_data_channel(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The end of the session alone would not show the mistake."""
+    with answering(tmp_path / "control.sock", b""):
+        err = told(capsys, "lpar", "--socket", tmp_path / "control.sock", "lpar1", "ls")
+    assert "is the control channel of a system; the data channel of lpar1 is run/lpar1.sock" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["lstskey", "--sealed", "f"], ["chtskey", "-o", "return", "--sealed", "f"], ["chtskey", "-o", "return"]],
+    ids=" ".join,
+)
+def test_a_form_that_only_a_system_has(
+    store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """The console's usage has no such form, and names no way to it."""
+    monkeypatch.setenv("SWPKS_HMC", str(store))
+    for place in ([], ["--store", store]):
+        assert "with --state or --socket" in told(capsys, "hmc", *place, *words)
+
+
+def test_a_trace_of_many_seeds(capsys: pytest.CaptureFixture[str]) -> None:
+    """It was accepted, and printed nothing."""
+    assert "--trace prints the history of one seed" in told(capsys, "simulate", "--seeds", "0-1", "--trace")
+
+
+def test_an_empty_path_of_a_kernel(capsys: pytest.CaptureFixture[str]) -> None:
+    """It comes from a variable that is not set, and is no working directory."""
+    err = told(capsys, "qemu", "--partition", "a", "--kernel", "")
+    assert "the path of a file is empty" in err
+    assert "directory" not in err
+
+
+def test_the_help_names_the_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """Argparse knows the verbs alone."""
+    with pytest.raises(SystemExit):
+        main(["hmc", "--help"])
+    assert set(LINES) <= set(capsys.readouterr().out.replace(",", " ").split())
+
+
+class InterruptedModule(ModuleType):
+    """A module whose import is interrupted by Ctrl-C."""
+
+    def __getattr__(self, name: str) -> object:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_of_the_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit status 130, and no traceback."""
+    monkeypatch.setitem(sys.modules, "swpks.cli.main", InterruptedModule("swpks.cli.main"))
+    try:
+        assert first_module() == 130
+    finally:
+        gc.enable()
+
+
+ADVICE = {
+    "revoke": (Opcode.REVOKE_OBJECT, Status.H_FUNCTION, "level NEXT: swpks serve --firmware NEXT"),
+    "rm": (Opcode.REMOVE_OBJECT, Status.H_AUTHORITY, "; or the policy of the object forbids it"),
+}
+
+
+@pytest.mark.parametrize("verb", ADVICE)
+def test_a_refusal_has_its_way_out(verb: str) -> None:
+    """The password is not the only reason, and the level is named."""
+    opcode, status, expected = ADVICE[verb]
+    args = argparse.Namespace(verb=verb, name="a", state=None, socket=None, password_file=None)
+    error = advised(refused(opcode, HReturn(1, status, (0,) * 9, ())), args)
+    assert error.message.endswith(expected)
+
+
+def test_a_call_of_every_level_has_no_level() -> None:
+    """It is refused for another reason, such as a keystore that is off."""
+    args = argparse.Namespace(verb="rm", name="a", state=None, socket=None, password_file=None)
+    answer = HReturn(1, Status.H_FUNCTION, (0,) * 9, ())
+    assert "level" not in advised(refused(Opcode.REMOVE_OBJECT, answer), args).message
+
+
+class NoServer:
+    """Stands for `ServerProcess`: records the state, and starts nothing."""
+
+    def __init__(self, state: Path, _partitions: list[str]) -> None:
+        self.state = state
+
+    def start(self) -> None:
+        """Start nothing."""
+
+    def stop(self) -> None:
+        """Stop nothing."""
+
+    def socket(self, name: str) -> Path:
+        """Return the socket that a server would have."""
+        return self.state / "run" / f"{name}.sock"
+
+
+def test_a_long_folder_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server of `swpks bench` has a socket that the kernel takes."""
+    long = tmp_path / ("d" * 120)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    monkeypatch.setattr("swpks.bench.run.ServerProcess", NoServer)
+    with own_server() as path:
+        assert len(str(path)) <= LONGEST_SOCKET_PATH
+        assert path.parents[2].resolve().is_relative_to(long)
