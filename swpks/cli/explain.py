@@ -8,6 +8,7 @@
     swpks explain WORLDREADABLE               a policy; also its bit 0x08000000, or a word of several bits
     swpks explain GOODBYE                     a frame, a status of OPEN (NOT_AUTHORISED), a reason of GOODBYE
     swpks explain secure_boot                 an attribute of a partition
+    swpks explain migrlpar                    a line of the management console: its options
     swpks explain spec/protocol.md#framing    a section of a page; spec/ and .md may be left out
     swpks explain protocol                    a whole page
     swpks explain                             the names of all pages

@@ -18,6 +18,7 @@ A subject is found by each of its names, in any case, and by its numbers.  All o
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
@@ -33,6 +34,7 @@ from hcall_abi.rules.rule import Positional, Rule
 from hcall_abi.statuses import Status, blamed_register
 from swpks.cli import pages
 from swpks.cli.plain import inline
+from swpks.hmc.names import LINES
 
 NEAREST = 5
 """Most near names in the error for an unknown one."""
@@ -41,6 +43,9 @@ _SPELLINGS = 4
 """The spellings that one subject has, at most."""
 _WORD = 1 << 64
 _BIT = "bit "
+_LINES_PAGE = "spec/console.md"
+_CELLS = re.compile(r"(?<!\\)\|")
+"""A border of a row; one behind a backslash is a character of the cell."""
 
 
 class Subject(NamedTuple):
@@ -76,6 +81,7 @@ def subjects() -> tuple[Subject, ...]:
         *map(_reason, GoodbyeReason),
         *(_attribute(name, row) for name, row in ATTRIBUTES.items()),
         *map(_rule, RULES.values()),
+        *_lines(),
     )
 
 
@@ -215,6 +221,22 @@ def _rule(rule: Rule) -> Subject:
     facts = [inline(rule.sentence), f"broken: {_answer(rule)}"]
     facts += [f"message number: {number}"] if number != NO_NUMBER else []
     return Subject("rule", rule.id, tuple(facts), rule.page, also=(number,) if number != NO_NUMBER else ())
+
+
+def _lines() -> Iterator[Subject]:
+    """Yield the lines of the console with their rows of the table, which is on the page alone."""
+    rows: dict[str, list[str]] = {}
+    for row in pages.page(_LINES_PAGE).splitlines():
+        cells = [cell.replace("\\|", "|").strip(" `") for cell in _CELLS.split(row.strip())[1:-1]]
+        if len(cells) == 3 and cells[0] in LINES:
+            rows.setdefault(cells[0], cells[1:])
+    for name, (options, ignored) in rows.items():
+        facts = (
+            f"options: {options}",
+            f"accepted, and without effect: {ignored}",
+            f"page: {_LINES_PAGE}#lines",
+        )
+        yield Subject("line", name, facts, "")  # its section would be the table of all lines
 
 
 def _answer(rule: Rule) -> str:

@@ -61,6 +61,7 @@ def test_a_deletion_outlives_a_kill(system: System) -> None:
         system.ask(power_off("alpha"))
         told = server.run("hmc", "delete", "alpha")
         assert (told.returncode, b"partition.empty" in told.stderr) == (1, True)
+        assert b"if they may be destroyed: swpks hmc delete alpha --destroy" in told.stderr
         assert server.hmc("delete", "alpha", "--destroy").startswith("alpha is deleted\n")
         killed_and_started(system)
         assert system.view().partitions == []

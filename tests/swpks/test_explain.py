@@ -18,6 +18,7 @@ from swpks.cli import pages, subjects
 from swpks.cli.explain import explained
 from swpks.cli.main import main
 from swpks.cli.plain import inline, plain
+from swpks.hmc.names import LINES
 from tests.spec.markdown import ROOT, SPEC, anchors
 
 WIDTH = 90
@@ -276,3 +277,12 @@ def test_the_page_and_the_help_have_the_same_examples(capsys: pytest.CaptureFixt
         name, _, about = line.removeprefix("    swpks explain ").partition("  ")
         for each in [name, *re.findall(r"0x\w+|\b[A-Z_]{6,}\b|\b\d{4}\b", about)]:
             assert not each or explained(each, WIDTH)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_line_of_the_console_is_found(line: str) -> None:
+    """Its row of the table of lines."""
+    text = explained(line, WIDTH)
+    assert text.startswith(f"line {line}\n  options: ")
+    assert text.endswith("page: spec/console.md#lines")
+    assert "\\" not in text
