@@ -110,10 +110,7 @@ class Migrations:
         demand_owned(self._tools, source, uuid, name)
         partition = partition_of(source, uuid)
         if partition is None:
-            raise OperatorError(
-                console.NAME_EXISTS,
-                f"{source.name} has no partition {name!r} any more{self._registry.found_at(name)}",
-            )
+            raise self._lacks(console.NAME_EXISTS, f"{source.name} has no partition {name!r} any more", name)
         entry = self._registry.of(partition.uuid)
         forced_now = entry is not None and entry.decision is Decision.FORCED
         if partition.mode != "serving" or forced_now or self._job_of(partition.uuid):
@@ -160,9 +157,7 @@ class Migrations:
     async def recover_restart(self, source: KnownSystem, name: str) -> Job | str:
         """Bring a remote restart to its end: `rrstartlpar -o recover`; return as `recover` does."""
         if self._running(source, name).kind != "restart":
-            raise OperatorError(
-                rules.MIGRATION_RUNNING, f"no remote restart of {name} runs{self._registry.found_at(name)}"
-            )
+            raise self._lacks(rules.MIGRATION_RUNNING, f"no remote restart of {name} runs", name)
         return await self.recover(source, name)
 
     async def _refreshed(self, entry: Entry) -> None:
@@ -297,10 +292,7 @@ class Migrations:
         named = [each for each in self._registry.entries if each.name == name]
         kept = [each for each in named if self._has_store_of(source, each)]
         if not kept:
-            raise OperatorError(
-                rules.RESTART_CLEANUP,
-                f"{source.name} has nothing of {name} to clean up{self._registry.found_at(name)}",
-            )
+            raise self._lacks(rules.RESTART_CLEANUP, f"{source.name} has nothing of {name} to clean up", name)
         facts = {each.uuid: fact_of(self._tools, source, each.uuid) for each in kept}
         released = (each for each in kept if (at := facts[each.uuid]) and record(at) is Custody.RELEASED)
         return next(released, kept[0])  # an earlier partition may have had this name
@@ -327,9 +319,7 @@ class Migrations:
         if entry and entry.kind == "restart" and entry.decision is Decision.DONE and run:
             raise decided(entry)
         if run is None:
-            raise OperatorError(
-                rules.MIGRATION_RUNNING, f"no remote restart of {name} runs{self._registry.found_at(name)}"
-            )
+            raise self._lacks(rules.MIGRATION_RUNNING, f"no remote restart of {name} runs", name)
         await self._end_restart(run)
         return f"the remote restart of {name} is cancelled"
 

@@ -127,7 +127,7 @@ class Registry:
         return system.system_id if system else system_id
 
     def found_at(self, name: str) -> str:
-        """Return a sentence about the systems that have a partition with this name, "" for none."""
+        """Return a phrase with the systems that have a partition with this name, "" for none."""
         return found_at(self._systems(), name)
 
     # Custody as the systems show it

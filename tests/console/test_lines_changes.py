@@ -41,6 +41,20 @@ async def test_a_new_partition_has_no_keystore(stand: Stand) -> None:
     assert await shown(stand, "keystore_kbytes,lpar_id,auto_start", "lpar2") == "4,7,1"
 
 
+@pytest.mark.parametrize("kind, name", [("lpar", "name"), ("prof", "lpar_name")])
+async def test_a_name_and_the_id_of_another_partition_are_refused(lpar1: Stand, kind: str, name: str) -> None:
+    """The record contradicts itself, so neither partition is changed; a name with its own id is one."""
+    await lpar1.done("mksyscfg -r lpar -m S -i name=lpar2,lpar_id=2")
+    for number in (1, 7):
+        told = await lpar1.refused(f"chsyscfg -r {kind} -m S -i {name}=lpar2,lpar_id={number},auto_start=1")
+        assert told == (
+            f"SWPK0107 chsyscfg: lpar2 has the ID 2, and not lpar_id={number}; leave one of them out"
+        )
+    assert await lpar1.done("lssyscfg -r lpar -m S -F lpar_id,auto_start") == "1,0\n2,0"
+    await lpar1.done(f"chsyscfg -r {kind} -m S -i {name}=lpar2,lpar_id=2,auto_start=1")
+    assert await shown(lpar1, "auto_start", "lpar2") == "1"
+
+
 @pytest.mark.parametrize("kbytes", ["3", "129", "70000", "-4", "4.5", "x", ""])
 async def test_a_size_out_of_range_is_refused(lpar1: Stand, kbytes: str) -> None:
     """R-31: with a reason, and at creation as well."""

@@ -50,9 +50,15 @@ async def refused(world: Moving, text: str) -> str:
         ("migrlpar -o r -m a -p x --force", "SWPK0723 no migration of x from a runs"),
         ("migrlpar -o r -m a -p nosuch", "SWPK0723 no migration of nosuch from a runs"),
         ("rrstartlpar -o recover -m a -p x", "SWPK0723 no migration of x from a runs"),
-        ("rrstartlpar -o cancel -m a -p x", "SWPK0723 no remote restart of x runs"),
+        (
+            "rrstartlpar -o cancel -m a -p x",
+            "SWPK0723 no remote restart of x runs; partition x is on system a",
+        ),
         ("rrstartlpar -o cancel -m a -p nosuch", "SWPK0729 a has shown no partition 'nosuch'"),
-        ("rrstartlpar -o cleanup -m a -p x", "SWPK0732 a has nothing of x to clean up"),
+        (
+            "rrstartlpar -o cleanup -m a -p x",
+            "SWPK0732 a has nothing of x to clean up; partition x is on system a; ",
+        ),
         ("rrstartlpar -o validate -m a -t b -p x", "SWPK0728 a is connected"),
         ("rrstartlpar -o restart -m a -t a -p x", "SWPK0721 "),
         ("rrstartlpar -o restart -m nosuch -t b -p x", "SWPK0201 "),
@@ -95,7 +101,7 @@ async def test_recover_of_a_restart_is_not_that_of_a_migration(autojump_clock, f
         job = await world.migrate()
         await world.rig.until(lambda: world.rig.console.registry.of(world.uuid))
         told = await refused(world, f"rrstartlpar -o recover -m a -p x{force}")
-        assert told.startswith("SWPK0723 no remote restart of x runs")
+        assert told.startswith("SWPK0723 no remote restart of x runs; partition x is on system a; ")
         assert (world.entry.decision.value, job.state) == ("open", "running")
         world.network.silent = False
         await world.ended(job)

@@ -137,12 +137,19 @@ VOCABULARIES: Mapping[str, Vocabulary] = {
 
 
 async def _wanted(line: Line, change: RecordChange, name: str) -> PartitionView:
-    """Return the partition that a record is about, by its name or its id."""
+    """Return the partition that a record is about, by its name, its id, or both if they agree."""
     number = change.partition_id()
     view = await line.system()
-    if number is None or name in change.texts:
+    if number is None:
         return named_at(line, view, change.text(name))
-    return numbered(view, str(number))
+    if name not in change.texts:
+        return numbered(view, str(number))
+    found = named_at(line, view, change.text(name))
+    if found.number != number:
+        # Which of the two the operator means is not known, and the other one must not be changed.
+        message = f"{line.options.command}: {found.name} has the ID {found.number}, and not lpar_id={number}"
+        raise OperatorError(rules.LINE_VALUE, f"{message}; leave one of them out", advised=True)
+    return found
 
 
 async def _make(line: Line, change: RecordChange) -> str:
