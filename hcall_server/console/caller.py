@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING, Protocol
+
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules import hmc as rules
 
 if TYPE_CHECKING:
     from hcall_server.console.jobs import Job
+
+
+def file_refused(finding: str) -> OperatorError:
+    """Return the refusal of a file; `finding` is the text of a command about it, ``PATH: REASON``."""
+    # By its text: the wire has no number of the error, and older commands could not send one.
+    if finding.endswith(f": {os.strerror(errno.EEXIST)}"):
+        return OperatorError(rules.HMC_FILE, f"{finding}; use --force to replace it", advised=True)
+    return OperatorError(rules.HMC_FILE, finding)
 
 
 class LineCaller(Protocol):

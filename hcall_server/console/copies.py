@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from hcall_abi.control_views import CopyView
+from hcall_abi.counts import counted
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import backup as rules
 from hcall_server.sealing.copies import read_copy
@@ -106,7 +107,7 @@ def age_text(seconds: float) -> str:
     for unit, size in _UNITS.items():
         if seconds >= 2 * size:
             return f"{int(seconds // size)} {unit}"
-    return f"{max(0, int(seconds))} seconds"
+    return counted(max(0, int(seconds)), "second")
 
 
 def time_text(time: float) -> str:

@@ -185,23 +185,34 @@ def parse_columns(words: Sequence[str], known: Sequence[str]) -> Columns:
     _demand_number("-F", len(names), MOST_ATTRIBUTES, "names")
     for name in names:
         if name not in known:
-            raise OperatorError(
-                rules.LINE_ATTRIBUTE,
-                f"-F: there is no attribute {name[:40]!r}; the attributes are {', '.join(known)}",
-                advised=True,
-            )
+            finding = f"-F: there is no attribute {name[:40]!r}{nearest(name, known)}"
+            message = f"{finding}; the attributes are {', '.join(known)}"
+            raise OperatorError(rules.LINE_ATTRIBUTE, message, advised=True)
     return Columns(names, "".join(found[1] or " " for found in _DELIMITER.finditer(text)))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the question whether the known name that is nearest to an unknown one was meant, "" for none."""
+    import difflib  # here, because only a refusal needs it, and no start does
+
+    found = difflib.get_close_matches(name[:40].lower(), known, 1)
+    return f" (did you mean {found[0]}?)" if found else ""
 
 
 def parse_filter(text: str, known: Sequence[str]) -> dict[str, list[str]]:
     """Return the values of each name in a filter; OperatorError for a name that is not known."""
     filters: dict[str, list[str]] = {}
-    for pair in parse_record(text):
+    try:
+        pairs = parse_record(text)
+    except OperatorError as error:
+        # A shell removes the outer quotes, which are the only ones of a beginner.
+        form = r'--filter "\"NAME=A,B\""'
+        message = f"--filter: {error.message}; a pair with commas has quotes of its own: {form}"
+        raise OperatorError(error.rule, message, advised=True) from None
+    for pair in pairs:
         if pair.name not in known or pair.operator != "=":
-            raise OperatorError(
-                rules.LINE_ATTRIBUTE,
-                f"--filter: no {pair.name[:40]!r} to filter by; there is {', '.join(known) or 'none'}",
-                advised=True,
-            )
+            finding = f"--filter: no {pair.name[:40]!r} to filter by{nearest(pair.name, known)}"
+            message = f"{finding}; there is {', '.join(known) or 'none'}"
+            raise OperatorError(rules.LINE_ATTRIBUTE, message, advised=True)
         filters[pair.name] = pair.value.split(",")
     return filters

@@ -87,19 +87,19 @@ def demand_owned(tools: MigrationTools, source: KnownSystem, uuid: str, name: st
         raise OperatorError(rules.CUSTODY_OWNED, f"{name} is {custody} at {source.name}")
 
 
-async def demand_key(target: KnownSystem, key_id: str, name: str) -> None:
+async def demand_key(target: KnownSystem, key_id: str, name: str, *, lost: bool = False) -> None:
     """OperatorError unless a system has the trusted system key of a copy.
 
     Called before anything else is sent: a system without this key must not get the copy.
+    `lost`: the system of the partition is dead, so its key can't be changed any more.
     """
     present = (await target.call(show_trusted_key())).id
     if present == key_id and key_id:
         return
     needed = f"the copy of {name} needs the trusted system key {key_id or '(none)'}"
     command = f"`chtskey -m {shlex.quote(target.name)} -o restore --newkey FILE`"
-    advice = (
-        f"set that key from its file: {command}; without its file, change the key of {name}'s system first"
-    )
+    without = f"{name} waits for its system" if lost else f"change the key of {name}'s system first"
+    advice = f"set that key from its file: {command}; without the file, {without}"
     finding = f"{needed}, and {target.name} has {present or 'none'}"
     raise OperatorError(rules.RESTART_KEY, f"{finding}; {advice}", advised=True)
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from hcall_abi.console import is_partition_name
-from hcall_abi.errors import OperatorError, StorageError
+from hcall_abi.errors import OperatorError, StorageError, SwpksError
 from hcall_abi.rules import hmc as rules
 from hcall_server.console.profile_format import MAX_PROFILE
 from hcall_server.files import make_folder, refuse_link, replace_private, sync_folder
+
+_XML = b"<?xml"
+"""The begin of a file of `mkprofdata`."""
 
 
 class ProfileFiles:
@@ -36,6 +39,20 @@ class ProfileFiles:
         refuse_link(self._folder)
         refuse_link(folder)
         return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+    def backups(self, serial: str) -> list[str]:
+        """Return the names of the profile backups of a system, without files of XML, sorted."""
+        return [name for name in self.names(serial) if not self._is_xml(serial, name)]
+
+    def place(self, serial: str, name: str) -> str:
+        """Return the path of a file; its name alone if the files are in memory."""
+        return name if self._folder is None else str(self._folder / serial / name)
+
+    def _is_xml(self, serial: str, name: str) -> bool:
+        try:
+            return self.read(serial, name).startswith(_XML)
+        except SwpksError:
+            return False  # listed, so that the operator can remove it
 
     def read(self, serial: str, name: str) -> bytes:
         """Return the content of a backup."""
@@ -92,7 +109,7 @@ class ProfileFiles:
     def _demand(self, serial: str, name: str) -> None:
         _demand_bare(serial, name)
         if name not in self.names(serial):
-            known = ", ".join(self.names(serial)) or "none"
+            known = ", ".join(self.backups(serial)) or "none"
             message = f"there is no profile backup {name!r} of {serial}; there are: {known}"
             raise OperatorError(rules.HMC_PROFILE_NAME, message, advised=True)
 

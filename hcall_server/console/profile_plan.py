@@ -37,6 +37,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from hcall_abi.control_views import PartitionView, SystemView
+from hcall_abi.counts import counted
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import console
 from hcall_abi.rules import hmc as rules
@@ -100,7 +101,9 @@ class RestorePlan(msgspec.Struct):
             message = f"running: {', '.join(self.running)}; power off each of them first"
             raise OperatorError(rules.HMC_PROFILE_IDLE, message, advised=True)
         if self.forced and not force:
-            raise OperatorError(rules.HMC_PROFILE_FORCED, f"this would be lost: {'; '.join(self.forced)}")
+            raise OperatorError(
+                rules.HMC_PROFILE_FORCED, f"this would be lost: {'; '.join(self.forced)}; nothing was changed"
+            )
 
 
 class StorePlaces(NamedTuple):
@@ -202,13 +205,13 @@ def _delete(plan: RestorePlan, partition: PartitionView) -> None:
     _touch(plan, partition)
     lost = len(plan.forced)
     if partition.keystore and partition.keystore.objects:
-        loss = f"{name} is deleted, with {partition.keystore.objects} objects"
+        loss = f"{name} would be deleted, with {counted(partition.keystore.objects, 'object')}"
         plan.forced.append(loss)
     elif partition.refused or (partition.keystore is None and partition.keystore_kbytes):
-        loss = f"{name} is deleted, with a store that could not be opened"
+        loss = f"{name} would be deleted, with a store that could not be opened"
         plan.forced.append(loss)
     else:
-        loss = f"{name} is deleted; it has no objects"
+        loss = f"{name} would be deleted; it has no objects"
     plan.lines.append(loss)
     forced = len(plan.forced) > lost
     plan.steps.append(RestoreStep("delete", partition.uuid, name, None, forced, rank_of(partition)))

@@ -49,6 +49,7 @@ from typing import NamedTuple
 import msgspec
 
 from hcall_abi.control_views import SystemView
+from hcall_abi.counts import counted
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.requests import begin_recovery, end_recovery, restore_copy, set_system, show_system
 from hcall_abi.rules import backup as copy_rules
@@ -152,7 +153,9 @@ class SystemRecovery:
             return
         # Refused here, and not by begin_recovery alone: the key of the system would be changed for nothing.
         if view.state != "Operating" or view.partitions:
-            message = f"{view.name} is in the state {view.state}, with {len(view.partitions)} partitions"
+            message = (
+                f"{view.name} is in the state {view.state}, with {counted(len(view.partitions), 'partition')}"
+            )
             raise OperatorError(rules.HMC_RECOVERY_EMPTY, message)
         await self._demand_key()
         try:
@@ -301,7 +304,7 @@ class SystemRecovery:
         if view.name != name:
             lines.append(await self._rename())
         restored = sum(result == _THERE or result.startswith(_RESTORED) for result in run.steps.values())
-        run.finish(_NAMED, *lines, f"{name} is Operating, with {restored} restored stores")
+        run.finish(_NAMED, *lines, f"{name} is Operating, with {counted(restored, 'restored store')}")
 
     def _accept_loss(self) -> str:
         return to_accept_loss(self._run.system, self._store.folder)

@@ -117,7 +117,7 @@ class Restarter(NamedTuple):
             raise OperatorError(rules.RESTART_COPY, f"the console has no copy of {name}")
         facts = copies[0][1]
         copy = LastCopy(facts, self.tools.store.blob(facts.number))  # a newer one may drop it in any wait
-        await demand_key(target, facts.trusted_key_id, name)
+        await demand_key(target, facts.trusted_key_id, name, lost=True)
         return copy
 
     async def check(self, source: KnownSystem, target: KnownSystem, uuid: str, copy: LastCopy) -> None:

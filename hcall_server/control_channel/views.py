@@ -24,6 +24,7 @@ from hcall_abi.control_views import (
     TrustedKeyView,
     WritebackView,
 )
+from hcall_abi.counts import counted
 from hcall_abi.errors import SwpksError
 from hcall_abi.faults import BusyFault
 from hcall_server import __version__
@@ -246,4 +247,4 @@ def _nvram_fault(nvram: FaultyNvram) -> str | None:
     fault = planned.fault
     if fault.times is None:
         return f"{fault.trouble} until it is ended"
-    return f"{fault.trouble}, {fault.times - planned.answered} commits to go"
+    return f"{fault.trouble}, {counted(fault.times - planned.answered, 'commit')} to go"

@@ -46,6 +46,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from hcall_abi.counts import counted
 from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.rules import console
 from hcall_server.machine import logs
@@ -122,7 +123,9 @@ class Recovery:
         """
         system = self._system
         if system.state is not SystemState.OPERATING or system.partitions:
-            message = f"the state is {system.state.value}, with {len(system.partitions)} partitions"
+            message = (
+                f"the state is {system.state.value}, with {counted(len(system.partitions), 'partition')}"
+            )
             raise OperatorError(console.RECOVERY_STATE, message)
         system.begin_recovery()
         self._encryptor.record_changed(SYSTEM, lambda _: None)
@@ -157,7 +160,9 @@ class Recovery:
         """Leave the state in memory, and apply the settings that were postponed."""
         system, lost = self._system, self.lost
         if system.state is not SystemState.RECOVERY:
-            raise OperatorError(console.RECOVERY_STATE, f"the state is {system.state.value}")
+            operating = system.state is SystemState.OPERATING
+            nothing = "there is nothing to recover: " if operating else ""
+            raise OperatorError(console.RECOVERY_STATE, f"{nothing}the state is {system.state.value}")
         if not give_up:
             self._demand_complete(lost)
         system.end_recovery()

@@ -26,6 +26,7 @@ from uuid import UUID
 
 from hcall_abi.calls import Opcode
 from hcall_abi.console import AT_FIRST
+from hcall_abi.counts import counted
 from hcall_abi.levels import KIB, FirmwareLevel
 from hcall_abi.policies import Policy
 from hcall_abi.rules import migration as rules
@@ -148,6 +149,11 @@ class Candidate(NamedTuple):
         return size > 0 and not self.level.min_kbytes <= size <= self.level.max_kbytes
 
     @property
+    def counted_objects(self) -> str:
+        """The number of its objects with the noun."""
+        return counted(self.needs.objects, "object")
+
+    @property
     def needed_bytes(self) -> int:
         """The space of the objects in bytes, with the overhead of this level."""
         return self.needs.used_bytes + self.needs.objects * self.level.object_overhead
@@ -212,7 +218,7 @@ ARRIVALS: tuple[Demand[Candidate], ...] = (
     Demand(
         lambda it: it.needed_bytes > it.needs.kbytes * KIB,
         rules.ARRIVAL_SIZE,
-        "the {it.needs.objects} objects of {it.needs.name} take {it.needed_bytes} bytes on {it.level.name}, "
+        "{it.needs.name} needs {it.needed_bytes} bytes for its {it.counted_objects} on {it.level.name}, "
         "and its keystore has {it.needs.kbytes} KiB",
     ),
     Demand(

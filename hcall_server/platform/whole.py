@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from hcall_abi.console import LARGEST_PARTITION_ID
+from hcall_abi.counts import counted
 from hcall_abi.rules import console as rules
 from hcall_server.platform.demands import Demand
 
@@ -55,6 +56,11 @@ class PartitionState(NamedTuple):
     objects: int
     destroy: bool = False
 
+    @property
+    def counted_objects(self) -> str:
+        """The number of its objects with the noun."""
+        return counted(self.objects, "object")
+
 
 _OFF: Demand[PartitionState] = Demand(
     lambda it: it.running, rules.PARTITION_OFF, "{it.name} is running: power it off first"
@@ -74,7 +80,7 @@ DELETIONS: tuple[Demand[PartitionState], ...] = (
     Demand(
         lambda it: it.objects > 0 and not it.destroy,
         rules.PARTITION_EMPTY,
-        "the keystore of {it.name} holds {it.objects} objects",
+        "the keystore of {it.name} holds {it.counted_objects}",
     ),
 )
 """The rules about a partition that is deleted."""

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from hcall_abi.counts import counted
 from hcall_abi.later import FILE, of_later_release
 from hcall_abi.layout import FixedLayout
 from hcall_server.platform.trusted_key import TrustedSystemKey
@@ -161,7 +162,7 @@ def _parsed(blob: bytes) -> Any:
     # Both sides are cut to the shorter length. So a file of fewer than 4 right bytes is reported as
     # truncated, and not as a file of another kind.
     if blob[: len(COPY_MAGIC)] != COPY_MAGIC[: len(blob)]:
-        raise NotCopyError("is not one: the magic is missing")
+        raise NotCopyError("is no console copy: it begins with other bytes", subject="the file")
     if len(blob) < LEAST_SIZE:
         raise CopyLengthError(f"is truncated: {len(blob)} bytes, fewer than the least possible")
     level = blob[len(COPY_MAGIC)]
@@ -215,6 +216,8 @@ def _record(plaintext: bytes, header: CopyHeader) -> PartitionRecord:
         reason = f"has a keystore of {kbytes} KiB, and its header says {header.kbytes} KiB"
         raise CopyUnreadableError(reason, header.uuid)
     if profile.restores != header.restores:
-        reason = f"has a store of {profile.restores} restores, and its header says {header.restores}"
+        reason = (
+            f"has a store of {counted(profile.restores, 'restore')}, and its header says {header.restores}"
+        )
         raise CopyUnreadableError(reason, header.uuid)
     return PartitionRecord(profile.at_home, image)

@@ -21,9 +21,9 @@ class CopyError(OperatorError):
 
     broken: ClassVar[Rule]
 
-    def __init__(self, reason: str, uuid: UUID | None = None) -> None:
+    def __init__(self, reason: str, uuid: UUID | None = None, *, subject: str = "the console copy") -> None:
         of = f" of partition {uuid}" if uuid else ""
-        super().__init__(self.broken, f"the console copy{of} {reason}")
+        super().__init__(self.broken, f"{subject}{of} {reason}")
         self.reason = reason
         self.uuid = uuid
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from hcall_abi.counts import counted
 from hcall_server.platform.root_key import AccessAccount, AccessStep, PartReport, RootKeyRow, StartOutcome
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.service.key_copies import KeyCopies, WrappedCopy
@@ -30,7 +31,7 @@ def steps_of(
         *(AccessStep(3, text) for text in _unwrapped(copies)),
         AccessStep(4, f"copies compared: {row.id}; {row.outcome.value}"),
         *(AccessStep(4, f"{part.name}: {part.copy}: {part.detail}") for part in parts if _is_news(part)),
-        AccessStep(5, f"NVRAM: {records} records were read"),
+        AccessStep(5, f"NVRAM: {counted(records, 'record')} {'was' if records == 1 else 'were'} read"),
     )
 
 
@@ -39,7 +40,7 @@ def accounted(access: AccessAccount, system: ManagedSystem, commit: int) -> Acce
     partitions = system.partitions.values()
     refused = [each.name for each in partitions if each.refused]
     count = len(partitions) - len(refused)
-    opened = f"{count} partition{'' if count == 1 else 's'} decrypted"
+    opened = f"{counted(count, 'partition')} decrypted"
     opened += f", of commit {commit}" if commit else ""
     told = f"{opened}; refused: {', '.join(refused)}" if refused else opened
     return access._replace(steps=(*access.steps, AccessStep(6, told), AccessStep(7, _READY[access.outcome])))

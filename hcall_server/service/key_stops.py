@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from hcall_abi.counts import counted
 from hcall_abi.errors import StorageError
 from hcall_abi.rules import storage as rules
 from hcall_abi.rules.rule import Rule
@@ -37,14 +38,14 @@ def _about_records(rule: Rule, copies: KeyCopies, records: Records) -> str:
     if rule is rules.ROOT_KEY_AGREE:
         return f"the copies of the root key differ: {_opening(copies, records)}"
     if rule is rules.ROOT_KEY_READABLE:
-        return f"no copy of the root key is readable, and NVRAM holds {len(records)} records"
+        return f"no copy of the root key is readable, and NVRAM holds {counted(len(records), 'record')}"
     return _commit_trouble(copies, records)
 
 
 def _commit_trouble(copies: KeyCopies, records: Records) -> str:
     """Return why the commit record does not open with the candidate key."""
     if COMMIT not in records:
-        return f"the commit record is missing, and NVRAM holds {len(records)} other records"
+        return f"the commit record is missing, and NVRAM holds {counted(len(records), 'other record')}"
     candidate = copies.candidate
     try:
         CommitAuthority(candidate.root_key if candidate else bytes(32)).decode(records[COMMIT])

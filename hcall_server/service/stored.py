@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from hcall_abi.counts import counted
 from hcall_server.components.seam import Card, Components
 from hcall_server.keystore.store import Entropy
 from hcall_server.machine.machine import Transport
@@ -252,7 +253,7 @@ class Opening:
         told = "present" if held else "none"
         parts = (
             card,
-            PartReport(SERVICE_PROCESSOR, "nvram", told, f"{wrapped}{len(stored)} records"),
+            PartReport(SERVICE_PROCESSOR, "nvram", told, f"{wrapped}{counted(len(stored), 'record')}"),
             *tpms,
         )
         steps: tuple[AccessStep, ...] = steps_of(copies, row, parts, len(records))

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from uuid import UUID
 
 from hcall_abi.console import LARGEST_PARTITION_ID
+from hcall_abi.counts import counted
 from hcall_abi.errors import OperatorError, StorageError, SwpksError
 from hcall_abi.rules import storage as rules
 from hcall_server.nvram.names import SYSTEM, parse_partition, partition_name
@@ -48,7 +49,9 @@ def recover_system(records: Records, commit: CommitRecord, sealer: Sealer) -> Sy
 
 def loss_of(what: str, records: Records) -> StorageError:
     """Return the error for NVRAM that has records, but not the one that `what` names."""
-    return StorageError(rules.SYSTEM_KEYS, f"{what} is missing, and NVRAM holds {len(records)} records")
+    return StorageError(
+        rules.SYSTEM_KEYS, f"{what} is missing, and NVRAM holds {counted(len(records), 'record')}"
+    )
 
 
 def recover_partitions(

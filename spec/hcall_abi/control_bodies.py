@@ -194,7 +194,9 @@ class TrustedKeySetting(Body):
     def __post_init__(self) -> None:
         needed, other = ("sealed", "key") if self.operation == "return" else ("key", "sealed")
         if getattr(self, needed) is None or getattr(self, other) is not None:
-            raise ValueError(f"{self.operation} takes {needed}, and not {other}")
+            flags = {"key": "--newkey FILE", "sealed": "--sealed FILE"}
+            message = f"{self.operation} needs {needed} ({flags[needed]}), and takes no {other}"
+            raise ValueError(message)
 
     def __repr__(self) -> str:
         return f"TrustedKeySetting({self.operation}, keys hidden)"

@@ -33,8 +33,8 @@ _LINES = {
     "line.needed": _HELP,
     "line.choice": _HELP,
     "line.record": 'write NAME=VALUE,NAME=VALUE, and a pair with commas in quotes: "NAME=A,B"',
-    "line.attribute": "spec/console.md#lists has the attributes of each command",
-    "line.value": "spec/console.md#lists has the values of each attribute",
+    "line.attribute": "spec/console.md#changes has the attributes that a record can set",
+    "line.value": "spec/console.md#changes has the values of each attribute",
     "line.later": "use the terminal of the machine that runs the guest, such as that of swpks qemu",
     "line.system-on": "start its server: `swpks serve --state DIR`",
     "line.job": "remove the cause, and repeat the line; `swpks hmc jobs` shows the job",
@@ -43,7 +43,7 @@ _LINES = {
 _SYSTEMS = {
     "hmc.system-known": "`swpks hmc systems` lists the systems; add one: `swpks hmc add-system WHERE`",
     "hmc.system-named": "name the system with -m; `swpks hmc systems` lists them",
-    "hmc.file": "name a file of your own in the line, at a path that you can open",
+    "hmc.file": "name a file that you can read, or a path where you can write",
     "console.served": (
         "start that system (`swpks serve --state DIR`), or correct its place (`swpks hmc add-system WHERE`)"
     ),
@@ -94,7 +94,10 @@ _SYSTEMS = {
     "hmc.where": "`lssyscfg -r lpar -m SYSTEM -F name,state` shows whether it runs there",
 }
 _PARTITIONS = {
-    "name.form": "choose another name",
+    "name.form": (
+        "choose a name of 1 to 31 letters, digits, dots, dashes or underscores, "
+        "with a letter or digit at its begin"
+    ),
     "name.new": f"choose another name; {_LIST}",
     "name.unreadable": "restore or delete the unreadable partition: `swpks hmc status -m SYSTEM` names it",
     "name.path": "choose a shorter name that is no path",
@@ -205,7 +208,8 @@ _MOVES = {
     "restart.copy": "check the name; a partition without a copy waits for its own system: `swpks hmc copies`",
     "restart.key": (
         "set this key on that system, from its file: `chtskey -o restore -m SYSTEM --newkey FILE`; "
-        "without its file, change the key of the source first: `chtskey -o change -m SYSTEM --newkey FILE`"
+        "without the file, change the key of the source first (`chtskey -o change -m SYSTEM --newkey FILE`); "
+        "the partition of a dead source waits for it"
     ),
     "restart.target": "bring that system back, and order again",
     "restart.cleanup": "see who owns it: `lslparmigr -r lpar -m SYSTEM -F name,owner_sys_name,custody`",

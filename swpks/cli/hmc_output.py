@@ -24,6 +24,7 @@ from hcall_abi.control_views import (
     TrustedKeyView,
     WritebackView,
 )
+from hcall_abi.counts import counted
 from swpks.hmc.line_client import escaped
 
 _IN_TABLE = ("keystore_kbytes", "secure_boot")
@@ -167,7 +168,7 @@ def trusted_key(answer: TrustedKeyView) -> str:
 
 def copy(name: str, answer: CopyView) -> str:
     """Return the unencrypted facts of a copy of a partition."""
-    restores = f" after {answer.restores} restores" if answer.restores else ""
+    restores = f" after {counted(answer.restores, 'restore')}" if answer.restores else ""
     return (
         f"copy of {name}: generation {answer.generation}{restores}, {answer.keystore_kbytes} KiB, "
         f"trusted system key {answer.trusted_key_id}"
@@ -204,7 +205,9 @@ def partition(answer: PartitionView) -> str:
 def health(answer: HealthView) -> str:
     """Return the health, with the reasons if it is not good."""
     lines = ["healthy"] if answer.ok else ["NOT healthy", *(f"  {reason}" for reason in answer.reasons)]
-    lines.append(f"swpks {answer.version}, {answer.running} of {answer.partitions} partitions running")
+    lines.append(
+        f"swpks {answer.version}, {answer.running} of {counted(answer.partitions, 'partition')} running"
+    )
     if answer.console:
         lines.append(console(answer.console))
     lines.append(writeback(answer.writeback))
@@ -215,8 +218,8 @@ def writeback(answer: WritebackView) -> str:
     """Return the state of the writes to NVRAM, and the fault that was set."""
     fault = f"; fault: {answer.fault}" if answer.fault else ""
     return (
-        f"NVRAM {answer.state}: {answer.commits} commits, {answer.failures} failures, "
-        f"{answer.pending} partitions to be written{fault}"
+        f"NVRAM {answer.state}: {counted(answer.commits, 'commit')}, {counted(answer.failures, 'failure')}, "
+        f"{counted(answer.pending, 'partition')} to be written{fault}"
     )
 
 

@@ -31,6 +31,7 @@ from trio.lowlevel import wait_readable
 
 from hcall_abi.errors import OperatorError, PeerError
 from hcall_abi.rules import hmc as rules
+from hcall_server.console.caller import file_refused
 from hcall_server.console.jobs import Job
 from hcall_server.machine.logs import Log, explained
 from swpks.hmc import wire
@@ -165,7 +166,7 @@ class WireCaller:
             raise OperatorError(rules.HMC_FILE, f"{path}: the command is gone, or does not answer")
         reply = self._replies.pop()
         if reply.error is not None:
-            raise OperatorError(rules.HMC_FILE, reply.error)
+            raise file_refused(reply.error)
         return reply
 
 

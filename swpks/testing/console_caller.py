@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import trio
-
-from hcall_abi.errors import OperatorError
-from hcall_abi.rules import hmc as rules
 
 if TYPE_CHECKING:
     from hcall_server.console.jobs import Job
@@ -69,7 +67,7 @@ class LineFiles:
             if Path(path).is_absolute():
                 self._disk.write(path, content, replace=replace)
             elif path in self._files and not replace:
-                raise OSError(errno.EEXIST, "the file exists")
+                raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
             else:
                 self._files[path] = content
 
@@ -80,7 +78,7 @@ class LineFiles:
             if Path(path).is_absolute():
                 self._disk.test(path, replace=replace)
             elif path in self._files and not replace:
-                raise OSError(errno.EEXIST, "the file exists")
+                raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
 
     async def say(self, text: str) -> None:
         """Add lines of standard output to `text`."""
@@ -99,7 +97,9 @@ def _translated(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OperatorError(rules.HMC_FILE, f"{path}: {error.strerror or error}") from None
+        from hcall_server.console.caller import file_refused  # a console is loaded by now
+
+        raise file_refused(f"{path}: {error.strerror or error}") from None
 
 
 class LoggedEvent(NamedTuple):

@@ -45,7 +45,7 @@ async def test_a_lost_service_processor(pks_console):
     lpar1 = await pks_console.partition("lpar1", "a")
     job = await pks_console.replace_service_processor("a")
     assert job.kind == "recover"
-    assert job.lines[-1] == "a is Operating, with 1 restored stores"
+    assert job.lines[-1] == "a is Operating, with 1 restored store"
     with pytest.raises(ConnectionLost):
         await lpar1.channel.call(read_object(OS, b"x"))
     assert await read(pks_console, b"x") == b"data"
@@ -102,7 +102,7 @@ async def test_the_console_loses_its_power(pks_console):
     assert (system.running, system.state) == (True, "Recovery")
     await pks_console.start()
     job = await pks_console.recovered("a")
-    assert job.lines[-1] == "a is Operating, with 1 restored stores"
+    assert job.lines[-1] == "a is Operating, with 1 restored store"
     assert await read(pks_console, b"x") == b"data"
     assert pks_console.management.id == before
     await pks_console.restart()

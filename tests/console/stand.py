@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -14,6 +16,7 @@ import trio.testing
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import hmc as rules
 from hcall_server.components.memory import MemoryCard
+from hcall_server.console.caller import file_refused
 from hcall_server.console.console import ConsoleSettings, ManagementConsole
 from hcall_server.console.jobs import Job
 from hcall_server.console.lines.run import run_line
@@ -46,14 +49,14 @@ class StandCaller:
         """Write a file."""
         await trio.lowlevel.checkpoint()
         if path in self.files and not replace:
-            raise OperatorError(rules.HMC_FILE, f"{path} exists; --force replaces it")
+            raise file_refused(f"{path}: {os.strerror(errno.EEXIST)}")
         self.files[path] = content
 
     async def test(self, path: str, *, replace: bool) -> None:
         """Refuse a file that exists."""
         await trio.lowlevel.checkpoint()
         if path in self.files and not replace:
-            raise OperatorError(rules.HMC_FILE, f"{path} exists; --force replaces it")
+            raise file_refused(f"{path}: {os.strerror(errno.EEXIST)}")
 
     async def say(self, text: str) -> None:
         """Add lines of output."""

@@ -41,6 +41,30 @@ async def test_a_new_partition_has_no_keystore(stand: Stand) -> None:
     assert await shown(stand, "keystore_kbytes,lpar_id,auto_start", "lpar2") == "4,7,1"
 
 
+async def test_a_size_that_no_level_has_is_refused_with_those_of_this_one(lpar1: Stand) -> None:
+    """R-31: "0 to 65535" would be refused again at 1000."""
+    told = await lpar1.refused("chsyscfg -r lpar -m S -i name=lpar1,keystore_kbytes=70000")
+    assert told.startswith("SWPK0312 keystore_kbytes is 0, or 4 to 128 KiB on FW1110, not '70000'; ")
+    told = await lpar1.refused("chsyscfg -r lpar -m S -i name=lpar1,secure_boot=7,keystore_kbytes=4")
+    assert told.startswith("SWPK0312 secure_boot is 0 to 2")
+
+
+@pytest.mark.parametrize(
+    "pair, told",
+    [
+        ("keystore_kb=4", "SWPK0106 chsyscfg: 'keystore_kb' is no attribute that it can set "
+         "(did you mean keystore_kbytes?); spec/console.md#changes has "),
+        ("x=4", "SWPK0106 chsyscfg: 'x' is no attribute that it can set; spec/console.md#changes has "),
+        ("auto_start=5", "SWPK0107 auto_start is 0 or 1, not '5'; spec/console.md#changes has the values"),
+    ],
+)  # fmt: skip
+async def test_a_wrong_pair_is_refused_with_the_page_about_changes(
+    lpar1: Stand, pair: str, told: str
+) -> None:
+    """That of lists has other attributes."""
+    assert (await lpar1.refused(f"chsyscfg -r lpar -m S -i name=lpar1,{pair}")).startswith(told)
+
+
 @pytest.mark.parametrize("kind, name", [("lpar", "name"), ("prof", "lpar_name")])
 async def test_a_name_and_the_id_of_another_partition_are_refused(lpar1: Stand, kind: str, name: str) -> None:
     """The record contradicts itself, so neither partition is changed; a name with its own id is one."""

@@ -38,6 +38,14 @@ async def test_a_key_is_changed_and_restored(lpar1: Stand) -> None:
     assert (await lpar1.refused("chtskey -m S -o restore --newkey other")).startswith("SWPK0407 ")
 
 
+@pytest.mark.parametrize("file", ["short", "long", "nofile"])
+async def test_a_refused_file_has_the_size_of_a_key(lpar1: Stand, file: str) -> None:
+    """Another path alone would not help."""
+    told = await lpar1.refused(f"chtskey -m S -o change --newkey {file}")
+    assert "; name a file of exactly 32 bytes" in told
+    assert "where you can write" not in told
+
+
 @pytest.mark.parametrize(
     "line,number",
     [

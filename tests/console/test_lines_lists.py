@@ -85,9 +85,19 @@ async def test_all_columns(full: Stand) -> None:
     [
         ("--filter lpar_names=nope", "HSCL8012 The partition named nope was not found."),
         ("--filter lpar_ids=9 -F state", "HSCL8012 The partition with ID 9 was not found."),
-        ("-F UUID", "SWPK0106 -F: there is no attribute 'UUID'; the attributes are name, lpar_id,"),
-        ("--filter names=x", "SWPK0106 --filter: no 'names' to filter by"),
-        ("--header", "SWPK0103 lssyscfg: --header goes with -F"),
+        (
+            "-F UUID",
+            "SWPK0106 -F: there is no attribute 'UUID' (did you mean uuid?); the attributes are name, ",
+        ),
+        (
+            "--filter names=x",
+            "SWPK0106 --filter: no 'names' to filter by (did you mean lpar_names?); there is ",
+        ),
+        (
+            "--filter lpar_names=a,b",
+            "SWPK0105 --filter: the record 'lpar_names=a,b' cannot be read: 'b' is no",
+        ),
+        ("--header", "SWPK0103 lssyscfg: --header goes with -F.\nUsage: lssyscfg -r {lpar | prof | sys"),
         ("-x", "SWPK0102 lssyscfg: '-x' is not one of its options.\nUsage: lssyscfg -r {lpar | prof | sys"),
     ],
 )

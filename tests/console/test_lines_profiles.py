@@ -118,6 +118,24 @@ async def test_a_backup_as_xml(lpar1: Stand) -> None:
         assert "SPKB" not in xml
 
 
+async def test_xml_in_the_folder_of_the_console(lpar1: Stand) -> None:
+    """The line has its place, and a list of profile backups does not have it."""
+    await lpar1.done("bkprofdata -m S -f monday")
+    told = await lpar1.done("mkprofdata -r sys -o createxml -m S -x out.xml")
+    assert told == "out.xml is written"  # the store of this console is in memory
+    told = await lpar1.refused("rmprofdata -m S -f nothing")
+    assert told.endswith("; there are: monday")
+    await lpar1.done("rmprofdata -m S -f out.xml")
+
+
+@pytest.mark.parametrize("line", ["bkprofdata -m S -f ./b", "mkprofdata -r sys -o createxml -m S -x ./b"])
+async def test_an_existing_file_needs_force(lpar1: Stand, line: str) -> None:
+    """Another path is not the only way."""
+    await lpar1.done(line)
+    assert await lpar1.refused(line) == "SWPK0203 ./b: File exists; use --force to replace it"
+    await lpar1.done(f"{line} --force")
+
+
 @pytest.mark.parametrize(
     "line,number",
     [

@@ -72,7 +72,7 @@ def test_level_3_brings_back_what_is_missing_alone() -> None:
 def test_level_4_deletes_all_partitions() -> None:
     plan = planned(4, None, partition("a"), partition("b", objects=2))
     assert steps(plan) == ["delete a", "delete b"]
-    assert plan.forced == ["b is deleted, with 2 objects"]
+    assert plan.forced == ["b would be deleted, with 2 objects"]
 
 
 @pytest.mark.parametrize("level", [1, 2])

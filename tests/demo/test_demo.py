@@ -86,7 +86,7 @@ TOLD = [
     "✓ none of its files shows an object or the key of the copies",
     "✓ the start finds no records: state Recovery",
     "| lpar1: from ",
-    "| lab is Operating, with 1 restored stores",
+    "| lab is Operating, with 1 restored store",
     "✓ nobody has told the console: it has restored the store",
     "✓ the state is Operating, the system is called lab, it has lpar1",
     "✓ one object is changed, another one is new",

@@ -57,14 +57,17 @@ def test_each_level(plant: Plant, tmp_path: Path) -> None:
     plant.fill("tuesday")
     plant.power_off()
     told = plant.refused_line("rstprofdata", "-l", "4")
-    assert "this would be lost: alpha is deleted, with 1 objects; beta is deleted, with 1 objects" in told
+    assert (
+        "this would be lost: alpha would be deleted, with 1 object; beta would be deleted, with 1 object"
+        in told
+    )
     plant.line("rstprofdata", "-l", "4", "--forcekeystore")
     assert names() == []
     plant.line("rstprofdata", "-l", "3", "-f", backup)
     plant.demand("monday")
     plant.power_off()
     plant.line("mksyscfg", "-r", "lpar", "-i", "name=gamma,keystore_kbytes=64")
-    assert "gamma is deleted" in plant.line("rstprofdata", "-l", "1", *force)
+    assert "gamma would be deleted" in plant.line("rstprofdata", "-l", "1", *force)
     assert names() == ["alpha", "beta"]
     plant.demand("monday")
 

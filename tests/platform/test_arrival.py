@@ -227,7 +227,7 @@ REFUSED: dict[str, tuple[Callable[[], ManagedSystem], Needs, Rule, str]] = {
         wide,
         NEEDS._replace(objects=10, used_bytes=2193),
         migration.ARRIVAL_SIZE,
-        "the 10 objects of lpar1 take 8193 bytes on FW1110, and its keystore has 8 KiB",
+        "lpar1 needs 8193 bytes for its 10 objects on FW1110, and its keystore has 8 KiB",
     ),
     "label": (
         make_system,

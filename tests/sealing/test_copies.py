@@ -120,7 +120,7 @@ def test_every_flipped_bit_is_refused_for_its_reason() -> None:
     """No bit of a copy can change unseen; the class of the error depends on the field."""
     blob = copied()
     for bit in range(8 * len(blob)):
-        with pytest.raises(CopyError, match="the console copy") as caught:
+        with pytest.raises(CopyError, match=r"^the console copy|^the file is no console copy") as caught:
             open_copy(KEY, flipped(blob, bit))
         assert type(caught.value) in expected(bit // 8), bit
 
@@ -138,7 +138,7 @@ def test_truncation_and_extension_are_named() -> None:
 @pytest.mark.parametrize(
     "offset,value,error,reason",
     [
-        (0, b"SPKS", NotCopyError, "is not one: the magic is missing"),
+        (0, b"SPKS", NotCopyError, "is no console copy: it begins with other bytes"),
         (
             4,
             b"\3",

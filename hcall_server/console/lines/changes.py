@@ -15,9 +15,11 @@ from hcall_abi.attributes import attribute_number
 from hcall_abi.console import ATTRIBUTES, LARGEST_PARTITION_ID
 from hcall_abi.control_views import PartitionView
 from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.levels import LEVELS
 from hcall_abi.requests import change_partition, create_partition, delete_partition, set_system
+from hcall_abi.rules import console as control
 from hcall_abi.rules import hmc as rules
-from hcall_server.console.grammar import Pair
+from hcall_server.console.grammar import Pair, nearest
 from hcall_server.console.lines import ignored
 from hcall_server.console.lines.line import SYSTEM, Line, LineCommand, named_at, numbered
 from hcall_server.console.options import Option, Syntax, switch
@@ -90,7 +92,8 @@ class Vocabulary:
             if pair.name in self.ignored:
                 continue
             if pair.name not in self.texts and pair.name not in self.numbers:
-                message = f"{command}: {pair.name[:40]!r} is no attribute that it can set"
+                near = nearest(pair.name, [*self.texts, *self.numbers])
+                message = f"{command}: {pair.name[:40]!r} is no attribute that it can set{near}"
                 raise OperatorError(rules.LINE_ATTRIBUTE, message)
             # `+=` is part of the grammar, and refused here: no attribute of an emulated system is a list.
             if pair.operator != "=":
@@ -191,6 +194,18 @@ async def _change_system(line: Line, change: RecordChange) -> str:
     return view.name
 
 
+async def _with_sizes(line: Line, record: Sequence[Pair], error: OperatorError) -> SwpksError:
+    """Return the refusal of a size that no level has, with the sizes of this system if it answers."""
+    size = next((each.value for each in record if each.name == "keystore_kbytes"), "")
+    if error.rule is not control.ATTRIBUTE_RANGE or not error.message.startswith("keystore_kbytes "):
+        return error
+    try:
+        level = LEVELS[(await line.system()).firmware_level]
+    except SwpksError:
+        return error
+    return OperatorError(error.rule, f"keystore_kbytes is {level.sizes}, not {size[:40]!r}")
+
+
 Perform = Callable[[Line, RecordChange], Awaitable[str]]
 """Carries out a record, and returns the name of the partition or system."""
 
@@ -199,7 +214,10 @@ async def _each(line: Line, vocabulary: Vocabulary, perform: Perform) -> int:
     """Carry out each record of a line; after a refusal, print which records are done."""
     changes: list[RecordChange] = []
     for record in await line.records():
-        changes.append(vocabulary.change_of(line.options.command, record))
+        try:
+            changes.append(vocabulary.change_of(line.options.command, record))
+        except OperatorError as error:
+            raise await _with_sizes(line, record, error) from None
         await checkpoint()  # other commands go on meanwhile
     if not changes:
         raise OperatorError(rules.LINE_RECORD, f"{line.options.command}: there is no record")

@@ -27,7 +27,12 @@ async def _read_key(line: Line, flag: str) -> bytes | None:
     """Return the key in the file of an option, None without the option; OperatorError for another size."""
     if (path := line.options.value(flag)) is None:
         return None
-    key = await line.caller.read(path, TRUSTED_KEY_SIZE)
+    try:
+        key = await line.caller.read(path, TRUSTED_KEY_SIZE)
+    except OperatorError as error:
+        # The command sends no more than a key, so the size of a longer file is known to it alone.
+        remedy = f"name a file of exactly {TRUSTED_KEY_SIZE} bytes that you can read"
+        raise OperatorError(error.rule, f"{error.message}; {remedy}", advised=True) from None
     if len(key) != TRUSTED_KEY_SIZE:
         message = f"{path} has {len(key)} bytes; a trusted system key has {TRUSTED_KEY_SIZE}"
         raise OperatorError(backup.TRUSTED_KEY_FILE, message)

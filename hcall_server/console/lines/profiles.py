@@ -81,10 +81,13 @@ def _rmprofdata(line: Line) -> int:
 
 async def _mkprofdata(line: Line) -> int:
     """Write a backup, or without -b the present data, as XML without copies and keys."""
-    name = line.options.value("-b")
-    await _test(line, line.options.needed("-x"))
+    name, written = line.options.value("-b"), line.options.needed("-x")
+    await _test(line, written)
     saved = await (line.console.save_profiles(line.known) if name is None else _read(line, name))
-    await _write(line, line.options.needed("-x"), profiles_as_xml(saved))
+    await _write(line, written, profiles_as_xml(saved))
+    if "/" not in written:
+        # A reader of XML is another program, which does not know the console's own folder.
+        await line.say(f"{line.console.profile_files.place(line.known.serial, written)} is written")
     return 0
 
 

@@ -26,6 +26,9 @@ COMMANDS: Mapping[str, LineCommand] = MappingProxyType(
 """Every command by its name."""
 
 
+_OF_OPTIONS = (rules.LINE_OPTION, rules.LINE_NEEDED, rules.LINE_CHOICE)
+"""Rules about the options of a line: a command checks those that depend on the value of another one."""
+
 HELP = "--help"
 """The option of every command that prints its usage, and does nothing else."""
 
@@ -54,8 +57,15 @@ async def run_line(console: ManagementConsole, argv: Sequence[str], caller: Line
     except SwpksError as error:
         # The link knows a place only.  The operator needs the name of the system, and since when it is away.
         away = error.rule is control.CONSOLE_SERVED
-        await line.refuse(line.known.explained(error) if away else error)
+        await line.refuse(line.known.explained(error) if away else _with_usage(command, error))
         return 1
+
+
+def _with_usage(command: LineCommand, error: SwpksError) -> SwpksError:
+    """Return a refusal with the usage, as the parser has it, if the options of a line do not go together."""
+    if error.rule not in _OF_OPTIONS or error.advised:
+        return error
+    return OperatorError(error.rule, f"{error.message}.\n{command.syntax.usage}", advised=True)
 
 
 def _command(name: str) -> LineCommand:
