@@ -29,6 +29,7 @@ from hcall_abi.frames import FrameType, GoodbyeReason, OpenStatus
 from hcall_abi.levels import LEVELS
 from hcall_abi.messages import NO_NUMBER, message_number
 from hcall_abi.policies import KNOWN_BITS, Policy
+from hcall_abi.remedies import REMEDIES
 from hcall_abi.rules.catalogue import RULES
 from hcall_abi.rules.rule import Positional, Rule
 from hcall_abi.statuses import Status, blamed_register
@@ -220,6 +221,7 @@ def _rule(rule: Rule) -> Subject:
     number = message_number(rule)
     facts = [inline(rule.sentence), f"broken: {_answer(rule)}"]
     facts += [f"message number: {number}"] if number != NO_NUMBER else []
+    facts += [f"remedy: {inline(REMEDIES[rule.id])}"] if rule.id in REMEDIES else []
     return Subject("rule", rule.id, tuple(facts), rule.page, also=(number,) if number != NO_NUMBER else ())
 
 

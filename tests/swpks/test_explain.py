@@ -12,6 +12,7 @@ from hcall_abi.errors import OperatorError
 from hcall_abi.frames import FrameType, GoodbyeReason, OpenStatus
 from hcall_abi.messages import NO_NUMBER, OWN, message_number
 from hcall_abi.policies import KNOWN_BITS, Policy
+from hcall_abi.remedies import REMEDIES
 from hcall_abi.rules.catalogue import RULES
 from hcall_abi.statuses import Status, positional
 from swpks.cli import pages, subjects
@@ -69,6 +70,9 @@ def test_message_numbers(number: str) -> None:
     text = explained(number, WIDTH)
     assert set(re.findall("^rule (.+)$", text, re.MULTILINE)) == found
     assert text.count(f"message number: {number.upper()}") == len(found)
+    remedies = [inline(REMEDIES[each]) for each in found if each in REMEDIES]
+    assert text.count("  remedy: ") == len(remedies)
+    assert all(f"  remedy: {each}\n" in text for each in remedies)
 
 
 def test_a_section_has_the_sections_below_it() -> None:
