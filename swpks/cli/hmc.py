@@ -112,7 +112,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def _lines_epilog() -> str:
     """Return the paragraph of the help about lines, which argparse does not know."""
-    told = f"lines of the console (--store DIR; swpks hmc LINE --help): {', '.join(LINES)}"
+    told = f"lines of the console (--store DIR; each has --help): {', '.join(LINES)}"
     return textwrap.fill(told, 80, subsequent_indent="  ")
 
 

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 ROOMS = ("hcall_server", "hcall_client", "swpks", "spec/hcall_abi")
 SHOWN_ALONE = ("swpks/demo/", "swpks/testing/")
 """Rooms whose texts show commands that they run themselves: a wrong one fails there."""
-FILLED = ("NAME", "64", " --state DIR ", "tpm", "lstskey")
+FILLED = ("NAME", "64", "NEXT", " --state DIR ", "tpm", "lstskey")
 """Texts that stand in a command where the message has a value of the case."""
 HOLE = "\0"
 QUOTED = re.compile(r"`([^`]+)`")
