@@ -124,7 +124,7 @@ SIZES: tuple[Demand[Change], ...] = (
     Demand(
         lambda it: 0 < it.kbytes < it.before.keystore_kbytes,
         rules.SIZE_SHRINKS,
-        "{it.kbytes} KiB is less than it has{it.also_no_size}",
+        "{it.name}: {it.kbytes} KiB is less than its {it.before.keystore_kbytes} KiB{it.also_no_size}",
     ),
     Demand(lambda it: it.sized and it.running, rules.SIZE_RUNNING, "{it.name} is running"),
     Demand(

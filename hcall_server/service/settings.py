@@ -20,10 +20,11 @@ from hcall_abi.bounds import (
     MAX_TOTAL_KBYTES,
     MIN_COPY_INTERVAL_S,
 )
-from hcall_abi.console import is_system_name
+from hcall_abi.console import is_partition_name, is_system_name
 from hcall_abi.errors import OperatorError
 from hcall_abi.faults import BusyFault, checked_plan, parse_fault
 from hcall_abi.levels import LEVELS
+from hcall_abi.rules import console as console_rules
 from hcall_abi.rules import service as rules
 from hcall_server.machine.limits import Limits
 
@@ -154,9 +155,7 @@ class Settings:
         if total is not None and not 1 <= total <= MAX_TOTAL_KBYTES:
             raise OperatorError(rules.TOTAL_RANGE, f"system_total_kbytes = {total}")
         _check_addresses(self)
-        names = [each.name for each in self.partition]
-        if len(set(names)) != len(names):
-            raise OperatorError(rules.PARTITION_TWICE, f"the partitions are {', '.join(names)}")
+        _check_names([each.name for each in self.partition])
 
     def control_over_tcp(self) -> tuple[str, int, str, str, str] | None:
         """Return host, port, certificate, key and CA file of the control channel over TCP; None without it.
@@ -170,6 +169,15 @@ class Settings:
             missing = [name for name, value in zip(_OVER_TCP, fields, strict=True) if value is None]
             raise OperatorError(rules.TLS_COMPLETE, f"there is no {', '.join(missing)}")
         return None
+
+
+def _check_names(names: list[str]) -> None:
+    # The system checks the form again.  Here it is refused before the folder of a new system is made.
+    for name in names:
+        if not is_partition_name(name):
+            raise OperatorError(console_rules.NAME_FORM, f"{name!r} is no name for a partition")
+    if len(set(names)) != len(names):
+        raise OperatorError(rules.PARTITION_TWICE, f"the partitions are {', '.join(names)}")
 
 
 def _check_addresses(settings: Settings) -> None:
@@ -191,7 +199,7 @@ def parse_listen(text: str, setting: str = "listen") -> tuple[str, int]:
     """
     match = re.fullmatch(r"tcp:(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+)):([0-9]{1,5})", text)
     if match is None or int(match[3]) > 0xFFFF:
-        raise OperatorError(rules.LISTEN_FORM, f"{setting} {text!r}")
+        raise OperatorError(rules.LISTEN_FORM, f"{setting}: {text!r} is no tcp:HOST:PORT")
     host = match[1] or match[2]
     if not is_host(host):
         raise OperatorError(rules.LISTEN_FORM, f"{setting} {text!r}: {host!r} is no name of a host")

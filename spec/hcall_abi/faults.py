@@ -120,7 +120,11 @@ def busy_fault(
         names = ", ".join(Opcode.__members__)
         raise OperatorError(rules.FAULT_CALL, f"no h-call {hcall!r}; the h-calls are {names}")
     if status not in Status.__members__:
-        raise OperatorError(rules.FAULT_STATUS, f"no status {status!r}")
+        from difflib import get_close_matches  # here: a server needs it for no valid plan
+
+        near = get_close_matches(status, Status.__members__, 3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise OperatorError(rules.FAULT_STATUS, f"no status {status!r}{hint}")
     if times is None and seconds is None:
         times = 1
     return BusyFault(Opcode[hcall], Status[status], nth, times, seconds)

@@ -143,7 +143,9 @@ def confirm(channel: BlockingChannel, args: argparse.Namespace) -> int:
     if args.wait and wait_flushed(channel, authorization, label) != OK:
         return REFUSED
     answer = channel.call(calls.confirm_object_flushed(authorization, label))
-    words = ("flushed" if answer.flushed else "pending") + ("" if answer.present else ", removed")
+    words = ("flushed" if answer.flushed else "pending") + (
+        "" if answer.present else ": no object has this label"
+    )
     show(args, answer._asdict(), [words])
     return OK
 

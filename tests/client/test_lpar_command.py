@@ -109,7 +109,7 @@ async def test_write_confirm_remove(command):
     assert "H_PKS_WRITE_OBJECT was refused with H_RESOURCE" in command.err
     assert "rule object.new: a write never overwrites" in command.err
     await command("rm", "x", "--wait")
-    assert await command("confirm", "x") == b"flushed, removed\n"
+    assert await command("confirm", "x") == b"flushed: no object has this label\n"
     assert await command.json("confirm", "x", "--wait") == {"flushed": True, "present": False}
     await command("read", "x", status=1)
     assert "H_NOT_FOUND" in command.err

@@ -164,7 +164,7 @@ def test_sizes_keep_their_rules() -> None:
     """R-31, R-32: whichever verb they come by."""
     system = make_system(ON)
     assert refused(system, keystore_kbytes=8).rule.sentence == "a keystore never shrinks, except to 0"
-    assert refused(system, keystore_kbytes=8).message == "8 KiB is less than it has"
+    assert refused(system, keystore_kbytes=8).message == "lpar1: 8 KiB is less than its 16 KiB"
     assert ", and no size for a keystore: 0, or 4 to " in refused(system, keystore_kbytes=3).message
     assert refused(system, keystore_kbytes=3, keystore_signed_updates=1).rule.sentence
     system.power_on("lpar1")
@@ -238,7 +238,7 @@ def test_without_signed_updates_the_call_does_not_exist() -> None:
     assert guest.config().algorithms == 0
     assert guest.do(Opcode.SIGNED_UPDATE) == Answer(-2)
     assert guest.refusals[0].rule.id == "call.switched"
-    assert "set keystore_signed_updates=1" in guest.refusals[0].message
+    assert "swpks hmc set lpar1 keystore_signed_updates=1" in guest.refusals[0].message
     assert guest.do(Opcode.REVOKE_OBJECT) == Answer(-2)
     assert guest.refusals[1].rule.id == "call.served"
 

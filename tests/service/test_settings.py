@@ -185,9 +185,9 @@ def test_limits_have_ranges() -> None:
         ("copy_interval_s = 86400.5", rules.COPY_INTERVAL_RANGE, "copy_interval_s = 86400.5"),
         ("system_total_kbytes = 0", rules.TOTAL_RANGE, "system_total_kbytes = 0"),
         ("system_total_kbytes = 1048577", rules.TOTAL_RANGE, "system_total_kbytes = 1048577"),
-        ('listen = ["tcp:x"]', rules.LISTEN_FORM, "listen 'tcp:x'"),
-        ('mobility = "tcp:x"', rules.LISTEN_FORM, "mobility 'tcp:x'"),
-        ('mobility = "none"', rules.LISTEN_FORM, "mobility 'none'"),
+        ('listen = ["tcp:x"]', rules.LISTEN_FORM, "listen: 'tcp:x' is no tcp:HOST:PORT"),
+        ('mobility = "tcp:x"', rules.LISTEN_FORM, "mobility: 'tcp:x' is no tcp:HOST:PORT"),
+        ('mobility = "none"', rules.LISTEN_FORM, "mobility: 'none' is no tcp:HOST:PORT"),
         ("[limits]\nmax_sessions = 0", rules.LIMIT_RANGE, "limits.max_sessions = 0"),
     ],
 )

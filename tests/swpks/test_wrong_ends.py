@@ -58,6 +58,17 @@ def test_no_system_is_made_in_a_store(store: Path, use, rule: str) -> None:
     StoreFolder(store).__exit__(None, None, None)
 
 
+@pytest.mark.parametrize("name", ["control", "a/b", "x" * 40])
+def test_a_refused_name_leaves_no_new_system(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second start would find a system that nobody has asked for."""
+    state = tmp_path / "state"
+    assert main(["serve", "--state", str(state), "--partition", f"{name}:64"]) == 2
+    assert "name.form" in capsys.readouterr().err
+    assert not state.exists()
+
+
 def test_a_store_that_is_given_as_a_state(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No advice starts a system in the store."""
     err = told(capsys, "hmc", "--state", store, "status")
