@@ -9,6 +9,7 @@
     swpks explain GOODBYE                     a frame, a status of OPEN (NOT_AUTHORISED), a reason of GOODBYE
     swpks explain secure_boot                 an attribute of a partition
     swpks explain migrlpar                    a line of the management console: its options
+    swpks explain C-17                        a choice of spec/choices.md, or a requirement: R-20
     swpks explain spec/protocol.md#framing    a section of a page; spec/ and .md may be left out
     swpks explain protocol                    a whole page
     swpks explain                             the names of all pages
@@ -53,7 +54,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.set_defaults(run=run)
     parser.add_argument(
         "name", nargs="?", type=subjects.asked, metavar="NAME",
-        help="a name or number of a rule, status, h-call, policy, frame or attribute, or PAGE[#HEADING]",
+        help="name, number or id of a rule, status, h-call, policy, frame or attribute; or PAGE[#HEADING]",
     )  # fmt: skip
     return parser
 

@@ -45,6 +45,11 @@ _SPELLINGS = 4
 _WORD = 1 << 64
 _BIT = "bit "
 _LINES_PAGE = "spec/console.md"
+_CITED = (
+    ("choice", "spec/choices.md", r"C-(?:\d+|[A-Z])"),
+    ("requirement", "spec/requirements.md", r"R-\d+"),
+)
+"""Tables of ids: the kind, the page, and the form of an id."""
 _CELLS = re.compile(r"(?<!\\)\|")
 """A border of a row; one behind a backslash is a character of the cell."""
 
@@ -83,6 +88,7 @@ def subjects() -> tuple[Subject, ...]:
         *(_attribute(name, row) for name, row in ATTRIBUTES.items()),
         *map(_rule, RULES.values()),
         *_lines(),
+        *_cited(),
     )
 
 
@@ -228,9 +234,8 @@ def _rule(rule: Rule) -> Subject:
 def _lines() -> Iterator[Subject]:
     """Yield the lines of the console with their rows of the table, which is on the page alone."""
     rows: dict[str, list[str]] = {}
-    for row in pages.page(_LINES_PAGE).splitlines():
-        cells = [cell.replace("\\|", "|").strip(" `") for cell in _CELLS.split(row.strip())[1:-1]]
-        if len(cells) == 3 and cells[0] in LINES:
+    for cells in _rows(_LINES_PAGE):
+        if cells[0] in LINES:
             rows.setdefault(cells[0], cells[1:])
     for name, (options, ignored) in rows.items():
         facts = (
@@ -239,6 +244,22 @@ def _lines() -> Iterator[Subject]:
             f"page: {_LINES_PAGE}#lines",
         )
         yield Subject("line", name, facts, "")  # its section would be the table of all lines
+
+
+def _cited() -> Iterator[Subject]:
+    """Yield the choices and the requirements, which pages and errors cite by id."""
+    for kind, page, form in _CITED:
+        for cells in _rows(page):
+            if re.fullmatch(form, cells[0]):
+                yield Subject(kind, cells[0], (*map(inline, cells[1:]), f"page: {page}"), "")
+
+
+def _rows(page: str) -> Iterator[list[str]]:
+    """Yield the cells of each table row of a page that has three of them."""
+    for row in pages.page(page).splitlines():
+        cells = [cell.replace("\\|", "|").strip(" `") for cell in _CELLS.split(row.strip())[1:-1]]
+        if len(cells) == 3:
+            yield cells
 
 
 def _answer(rule: Rule) -> str:

@@ -290,3 +290,11 @@ def test_a_line_of_the_console_is_found(line: str) -> None:
     assert text.startswith(f"line {line}\n  options: ")
     assert text.endswith("page: spec/console.md#lines")
     assert "\\" not in text
+
+
+def test_an_id_that_pages_cite() -> None:
+    """A choice and a requirement, each with its row."""
+    text = explained("C-17", WIDTH)
+    assert text.startswith("choice C-17\n  r5 of READ with H_AUTHORITY")
+    assert text.endswith("page: spec/choices.md")
+    assert explained("r-08", WIDTH).startswith("requirement R-08\n  built\n  A write never overwrites")
