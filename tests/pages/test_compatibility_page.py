@@ -49,11 +49,12 @@ PYTHON3 = """#!/bin/sh
 @pytest.mark.process
 @pytest.mark.usefixtures("not_measured")
 def test_an_upgrade_and_a_step_back(
-    tmp_path: Path, page_blocks: PageBlocks, monkeypatch: pytest.MonkeyPatch
+    tmp_path_factory: pytest.TempPathFactory, page_blocks: PageBlocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """R-22: each command of the page in its order; at the end the earlier release serves the saved state."""
     earlier = Path(sys.executable).parent / "swpks"
-    given = tmp_path / "given"
+    work = tmp_path_factory.mktemp("u")  # the path of a socket has to be short
+    given = work / "given"
     for name, text in (
         ("swpks-0.1.0/swpks", f'#!/bin/sh\nexec "{earlier}" "$@"\n'),
         ("swpks-0.2.0/swpks", LATER),
@@ -64,9 +65,9 @@ def test_an_upgrade_and_a_step_back(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         path.chmod(0o755)
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(work))
     both = page_blocks.session()
     assert len(both.commands) > 18
     both.commands[0] += f"; cp -r {given}/. .; export PATH=$PWD/bin:$PATH EARLIER={earlier}"
-    follow(tmp_path, both)
-    assert len(list(tmp_path.glob("*/state.later"))) == 1
+    follow(work, both)
+    assert len(list(work.glob("*/state.later"))) == 1
