@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from hcall_abi import mistakes
 from hcall_abi.mistakes import WrongLoop, WrongType, of_caller
 from hcall_abi.mistakes import kind_of as _kind
 
@@ -64,8 +65,7 @@ def several(requests: Iterable[T]) -> Iterator[T]:
 
 def no_bytes(place: Place, given: object) -> WrongType:
     """Return the error of an argument that has to be bytes."""
-    hint = ': write b"..." or encode the text' if isinstance(given, str) else ""
-    return WrongType(f"{_named(place)} is bytes, not {_kind(given)}{hint}")
+    return mistakes.no_bytes(_named(place), given)
 
 
 def no_number(place: Place, given: object) -> WrongType:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hcall_abi.errors import OperatorError
+from hcall_abi.near import did_you_mean, near_names
 from hcall_abi.rules import hmc as rules
 
 NO_RESULTS = "No results were found."
@@ -193,10 +194,8 @@ def parse_columns(words: Sequence[str], known: Sequence[str]) -> Columns:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return the question whether the known name that is nearest to an unknown one was meant, "" for none."""
-    import difflib  # here, because only a refusal needs it, and no start does
-
-    found = difflib.get_close_matches(name[:40].lower(), known, 1)
-    return f" (did you mean {found[0]}?)" if found else ""
+    question = did_you_mean(near_names(name[:40].lower(), known, 1))
+    return question and f" ({question})"
 
 
 def parse_filter(text: str, known: Sequence[str]) -> dict[str, list[str]]:

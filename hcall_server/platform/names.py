@@ -22,12 +22,13 @@ class NewName(NamedTuple):
     reserved: bool = False
 
 
+FORM: Demand[NewName] = Demand(
+    lambda it: not is_partition_name(it.name),
+    rules.NAME_FORM,
+    "{it.name!r} is no name for a partition",
+)
 RULES: tuple[Demand[NewName], ...] = (
-    Demand(
-        lambda it: not is_partition_name(it.name),
-        rules.NAME_FORM,
-        "{it.name!r} is no name for a partition",
-    ),
+    FORM,
     Demand(lambda it: it.taken, rules.NAME_NEW, "there is a partition {it.name!r}"),
     Demand(
         lambda it: it.reserved,

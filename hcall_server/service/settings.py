@@ -20,13 +20,14 @@ from hcall_abi.bounds import (
     MAX_TOTAL_KBYTES,
     MIN_COPY_INTERVAL_S,
 )
-from hcall_abi.console import is_partition_name, is_system_name
+from hcall_abi.console import is_system_name
 from hcall_abi.errors import OperatorError
 from hcall_abi.faults import BusyFault, checked_plan, parse_fault
 from hcall_abi.levels import LEVELS
-from hcall_abi.rules import console as console_rules
 from hcall_abi.rules import service as rules
 from hcall_server.machine.limits import Limits
+from hcall_server.platform.demands import check
+from hcall_server.platform.names import FORM, NewName
 
 FIRST_NAME = "system"
 """The name of a new system that has no folder, or one without a usable name."""
@@ -174,8 +175,7 @@ class Settings:
 def _check_names(names: list[str]) -> None:
     # The system checks the form again.  Here it is refused before the folder of a new system is made.
     for name in names:
-        if not is_partition_name(name):
-            raise OperatorError(console_rules.NAME_FORM, f"{name!r} is no name for a partition")
+        check([FORM], NewName(name, taken=False, unreadable=False))
     if len(set(names)) != len(names):
         raise OperatorError(rules.PARTITION_TWICE, f"the partitions are {', '.join(names)}")
 

@@ -15,6 +15,7 @@ from hcall_abi.bounds import MAX_COUNT, MAX_FAULTS, MAX_SECONDS
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.errors import OperatorError
 from hcall_abi.mistakes import check_text, of_caller
+from hcall_abi.near import did_you_mean, near_names
 from hcall_abi.rules import console as rules
 from hcall_abi.statuses import Status
 
@@ -120,11 +121,8 @@ def busy_fault(
         names = ", ".join(Opcode.__members__)
         raise OperatorError(rules.FAULT_CALL, f"no h-call {hcall!r}; the h-calls are {names}")
     if status not in Status.__members__:
-        from difflib import get_close_matches  # here: a server needs it for no valid plan
-
-        near = get_close_matches(status, Status.__members__, 3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise OperatorError(rules.FAULT_STATUS, f"no status {status!r}{hint}")
+        question = did_you_mean(near_names(status, Status.__members__, 3))
+        raise OperatorError(rules.FAULT_STATUS, f"no status {status!r}{question and f'; {question}'}")
     if times is None and seconds is None:
         times = 1
     return BusyFault(Opcode[hcall], Status[status], nth, times, seconds)

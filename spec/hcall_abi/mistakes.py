@@ -73,10 +73,15 @@ def check_number(place: str, given: object) -> None:
 
 
 def check_bytes(place: str, given: object) -> None:
-    """Raise WrongType for a value that is no bytes, without the value: it may be a secret."""
+    """Raise WrongType for a value that is no bytes."""
     if not isinstance(given, bytes | bytearray | memoryview):
-        hint = ': write b"..." or encode the text' if isinstance(given, str) else ""
-        raise WrongType(f"{place} is bytes, not {kind_of(given)}{hint}")
+        raise no_bytes(place, given)
+
+
+def no_bytes(place: str, given: object) -> WrongType:
+    """Return the error of a value that is no bytes, without the value: it may be a secret."""
+    hint = ': write b"..." or encode the text' if isinstance(given, str) else ""
+    return WrongType(f"{place} is bytes, not {kind_of(given)}{hint}")
 
 
 def check_seconds(place: str, given: object) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from hcall_abi.errors import OperatorError
+from hcall_abi.near import did_you_mean, near_names
 from hcall_abi.rules import service as rules
 
 
@@ -52,10 +53,9 @@ class CommandParser(argparse.ArgumentParser):
 
 def nearest(word: str, known: Mapping[str, str]) -> str:
     """Return a question with the commands whose names are near a word, "" for none."""
-    import difflib  # a wrong word alone needs it
-
-    names = [word] if word in known else difflib.get_close_matches(word, known, NEAREST)
-    return f"; did you mean {' or '.join(known[each] for each in names)}?" if names else ""
+    names = [word] if word in known else near_names(word, known, NEAREST)
+    question = did_you_mean(known[each] for each in names)
+    return question and f"; {question}"
 
 
 def lines_elsewhere(lines: Sequence[str]) -> dict[str, str]:
