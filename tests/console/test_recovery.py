@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -284,45 +285,41 @@ async def test_a_recovery_survives_a_kill_of_the_system(at: int, autojump_clock)
 
 async def test_a_second_loss_in_the_middle_is_noticed(autojump_clock) -> None:
     """What was restored before is restored again."""
-    async with running(Site(), manual_recovery=True) as rig:
-        await filled(rig)
-        await lost(rig)
-        await rig.until(lambda: rig.system.connected)
-        await trio.sleep(10)
-        done = trio.Event()
 
-        def replace() -> None:
-            rig.site.kill()
-            rig.site.lose_service_processor()
-            done.set()
-
+    def arm(rig: Rig, replace: Callable[[], None]) -> None:
         interrupt(rig, nth("restoreCopy", 2, rig), replace)
-        job = rig.console.recover(rig.system)
-        await done.wait()
-        await rig.site.start(rig.nursery, BARE)
-        await rig.ended(job)
-        await demand_recovered(rig)
+
+    await demand_recovered_from_a_second_loss(arm)
 
 
 async def test_a_second_loss_behind_a_lost_answer_is_noticed(autojump_clock) -> None:
     """A store whose restore was repeated, because its answer was lost, is restored again as well."""
-    async with running(Site(), manual_recovery=True) as rig:
-        await filled(rig)
-        await lost(rig)
-        await rig.until(lambda: rig.system.connected)
-        await trio.sleep(10)
-        done = trio.Event()
 
-        def replace() -> None:
-            rig.site.kill()
-            rig.site.lose_service_processor()
-            done.set()
-
+    def arm(rig: Rig, replace: Callable[[], None]) -> None:
         def lose_answer() -> None:
             rig.site.link.lost_answers = 1
             interrupt(rig, nth("restoreCopy", 1, rig), replace)  # at the next store
 
         interrupt(rig, nth("restoreCopy", 1, rig), lose_answer)
+
+    await demand_recovered_from_a_second_loss(arm)
+
+
+async def demand_recovered_from_a_second_loss(arm: Callable[[Rig, Callable[[], None]], None]) -> None:
+    """Recover a system whose service processor is replaced once more, at the request that `arm` chooses."""
+    async with running(Site(), manual_recovery=True) as rig:
+        await filled(rig)
+        await lost(rig)
+        await rig.until(lambda: rig.system.connected)
+        await trio.sleep(10)
+        done = trio.Event()
+
+        def replace() -> None:
+            rig.site.kill()
+            rig.site.lose_service_processor()
+            done.set()
+
+        arm(rig, replace)
         job = rig.console.recover(rig.system)
         await done.wait()
         await rig.site.start(rig.nursery, BARE)

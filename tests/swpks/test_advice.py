@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import re
 import shlex
 from collections.abc import Iterator
-from functools import cache
 from itertools import product
 from pathlib import Path
 
 import pytest
 
-from hcall_abi.errors import OperatorError
 from hcall_abi.remedies import REMEDIES
 from hcall_server.console.advice import at_store
 from hcall_server.console.lines.run import COMMANDS, usage_of
-from swpks.cli import main as command
-from swpks.cli.hmc_line import line_of
 from swpks.hmc.names import LINES
+from tests.swpks.commands import takes
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("hcall_server", "hcall_client", "swpks", "spec/hcall_abi")
@@ -68,30 +64,6 @@ def in_the_code() -> Iterator[tuple[str, str]]:
             if ADVICE.search(source) and not where.startswith(SHOWN_ALONE):
                 for number, text in texts(ast.parse(source)):
                     yield from ((f"{where}:{number}", each) for each in advised(text))
-
-
-@cache
-def parser() -> argparse.ArgumentParser:
-    """The real parser of all commands."""
-    return command.whole_parser()
-
-
-def takes(words: list[str]) -> bool:
-    """Whether swpks takes a command: argparse, or the syntax of a line."""
-    if words[0] in LINES:
-        words = ["swpks", "hmc", "--store", "DIR", *words]
-    assert words[0] == "swpks"
-    try:
-        line = line_of(words[2:]) if words[1:2] == ["hmc"] else None
-        if line is None:
-            return not parser().parse_known_args(words[1:])[1]
-        if line[1][1:] != ["--help"]:
-            COMMANDS[line[1][0]].syntax.parse(line[1][1:])
-    except OperatorError:
-        return False
-    except SystemExit as ended:  # --help
-        return ended.code == 0
-    return True
 
 
 def is_taken(text: str) -> bool:

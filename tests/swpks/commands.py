@@ -1,0 +1,36 @@
+"""Whether swpks takes a command that a message advises: by the real parsers."""
+
+from __future__ import annotations
+
+import argparse
+from functools import cache
+
+from hcall_abi.errors import OperatorError
+from hcall_server.console.lines.run import COMMANDS
+from swpks.cli.hmc_line import line_of
+from swpks.cli.main import whole_parser
+from swpks.hmc.names import LINES
+
+
+@cache
+def parser() -> argparse.ArgumentParser:
+    """The real parser of all commands."""
+    return whole_parser()
+
+
+def takes(words: list[str]) -> bool:
+    """Whether swpks takes a command: argparse, or the syntax of a line."""
+    if words[0] in LINES:
+        words = ["swpks", "hmc", "--store", "DIR", *words]
+    assert words[0] == "swpks"
+    try:
+        line = line_of(words[2:]) if words[1:2] == ["hmc"] else None
+        if line is None:
+            return not parser().parse_known_args(words[1:])[1]
+        if line[1][1:] != ["--help"]:
+            COMMANDS[line[1][0]].syntax.parse(line[1][1:])
+    except OperatorError:
+        return False
+    except SystemExit as ended:  # --help
+        return ended.code == 0
+    return True
