@@ -132,7 +132,7 @@ class Follower:
 
     async def _talk(self, channel: FollowingChannel, label: bytes, pace: float) -> None:
         """Make calls about a new label, and check each answer; return at an IPL, which may lose changes."""
-        # A new label for each channel: what a channel that has ended did with its last calls is unknown.
+        # A new label for each channel: it is unknown whether the last calls of an ended channel have run.
         held: bytes | None = None
         ipl = channel.ipl_count
         while not self.over:
