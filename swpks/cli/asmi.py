@@ -1,11 +1,11 @@
 """`swpks asmi`: secure erase of a managed system that is powered off.
 
-    swpks asmi --state DIR clear-all          # prints what will be lost, and a word
+    swpks asmi --state DIR clear-all          # prints the data that will be lost, and a word
     ... write the word to DIR/presence, within ten minutes
     swpks asmi --state DIR clear-all          # erases
 
 Exit status: 0 erased; 1 refused by a rule, such as a running system or a wrong word; 2 a usage error; 3 the
-storage fails; 4 a word was printed, and has to be written to DIR/presence.  The contract: spec/erase.md.
+storage fails; 4 a word was printed: write it to DIR/presence.  The contract: spec/erase.md.
 """
 
 from __future__ import annotations

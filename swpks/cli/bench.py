@@ -4,7 +4,7 @@
     swpks bench --socket state/run/lpar1.sock       of a partition that runs
     swpks bench --json figures.json --plot figures.svg
 
-Exit status: 0 done; 1 the partition refuses; 2 the command line makes no sense; 3 the server cannot be
+Exit status: 0 done; 1 the partition refuses; 2 a usage error; 3 the server cannot be
 reached, or ended the session; 130 an interrupt.
 """
 

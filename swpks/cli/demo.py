@@ -10,7 +10,7 @@ from swpks.cli.where import state_path
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add `demo` to the command's subparsers; the result has `run` as its default `run`."""
-    summary = "watch a partition lock its objects, lose power and parts, and get its store back"
+    summary = "run the demo: a partition locks its objects, loses power, and gets its store back"
     parser: argparse.ArgumentParser = subparsers.add_parser("demo", help=summary, description=summary)
     parser.set_defaults(run=run)
     add = parser.add_argument

@@ -14,7 +14,7 @@
     swpks explain protocol                    a whole page
     swpks explain                             the names of all pages
 
-Exit status: 0 shown; 2 there is nothing of this name: then the nearest names are listed.
+Exit status: 0 shown; 2 nothing has this name, and the nearest names are listed.
 """
 
 # Where the text comes from

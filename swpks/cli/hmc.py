@@ -5,9 +5,9 @@
     swpks hmc --state state power lpar1 on
     swpks hmc --store hmc lssyscfg -r lpar -m sys1 -F name,state
 
-A command goes to the console of --store, or to the system of --state or --socket; without them to SWPKS_HMC,
-else to SWPKS_STATE.  A line of the real console (lssyscfg, chsyscfg, ...) is sent to the console unchanged,
-and exits with 0 or 1.
+A command goes to the console of --store, or to the system of --state or --socket.  Without these options it
+goes to SWPKS_HMC, or else to SWPKS_STATE.  A line of the real console (lssyscfg, chsyscfg, ...) is sent to
+the console unchanged, and exits with 0 or 1.
 
 Exit status: 0 done, or healthy; 1 refused by a rule, or not healthy; 2 a usage error; 3 the other end cannot
 be reached, or breaks its protocol; 4 a person has to be present.
@@ -96,7 +96,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add `hmc` to the command's subparsers; the result has `run` as its default `run`."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "hmc",
-        help="act as the management console: power, keystores, copies, parts, recovery",
+        help="run a management console, or send commands to one: power, copies, recovery",
         description=__doc__,
         epilog=_lines_epilog(),
         formatter_class=argparse.RawDescriptionHelpFormatter,

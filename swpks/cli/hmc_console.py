@@ -140,11 +140,11 @@ ORDER_VERBS = {
     "systems": OrderVerb("list the systems of the console", {}, _systems),
     "add-system": OrderVerb("add a system to the console", {"where": _WHERE}, _add_system),
     "remove-system": OrderVerb(
-        "take a system out of the console; its copies stay",
+        "remove a system from the console; its copies stay",
         {"name": {"metavar": "SYS", "help": "its name or tttt-mmm*sssssss"}},
         _remove_system,
     ),
-    "backup": OrderVerb("have the console take a copy of each store of a system", {}, _backup),
+    "backup": OrderVerb("order the console to take a copy of each store of a system", {}, _backup),
     "jobs": OrderVerb(
         "list the jobs of the console, or follow one",
         {"number": {"metavar": "N", "nargs": "?", "type": int, "help": "the number of the job to follow"}},

@@ -14,7 +14,7 @@ SUMMARY = "make a folder of commands with the console's names: lssyscfg, chsyscf
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the operand and the option of `links`."""
     parser.add_argument(
-        "folder", metavar="DIR", type=Path, help="a new folder, an empty one, or one of links"
+        "folder", metavar="DIR", type=Path, help="a new folder, an empty one, or a folder of links"
     )
     parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
 

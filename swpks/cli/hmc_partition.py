@@ -107,7 +107,11 @@ def _nvram(args: argparse.Namespace) -> Ask:
 
 _NAME: dict[str, Any] = {"metavar": "NAME", "help": "the partition's name"}
 _SIZE: dict[str, Any] = {"metavar": "KBYTES", "help": "KiB, 0 for off"}
-_STAY_OFF = {"dest": "auto_start", "action": "store_false", "help": "leave it off when the server starts"}
+_STAY_OFF = {
+    "dest": "auto_start",
+    "action": "store_false",
+    "help": "do not power it on when the server starts",
+}
 _MODE = {"metavar": "MODE", "help": ATTRIBUTES["secure_boot"].values}
 _ATTRIBUTES: dict[str, Any] = {
     "metavar": "ATTRIBUTE=VALUE",
@@ -119,10 +123,10 @@ _FIRST: dict[str, Any] = {
     "nargs": "*",
     "help": f"the size in KiB, 0 for off, if it comes first; {_ATTRIBUTES['help']}",
 }
-_ID = {"dest": "number", "metavar": "N", "help": "the partition id; the lowest free one without it"}
+_ID = {"dest": "number", "metavar": "N", "help": "the partition id (default: the lowest free one)"}
 _DESTROY = {
     "action": "store_true",
-    "help": "also if its keystore holds objects, or was refused: they are lost",
+    "help": "delete it even if its keystore has objects, or was refused; they are lost",
 }
 _FAULTS: dict[str, Any] = {
     "metavar": "FAULT",
@@ -162,7 +166,7 @@ PARTITION_VERBS = {
         lambda args: Ask(console.rotate_key(args.name)),
     ),
     "secure-boot": ConsoleVerb(
-        "set the secure-boot mode that the next IPL takes",
+        "set the secure-boot mode of the next IPL",
         {"name": _NAME, "mode": _MODE},
         _secure_boot,
     ),
@@ -188,7 +192,9 @@ PARTITION_VERBS = {
         _nvram,
     ),
     "health": ConsoleVerb(
-        "show the health, and reasons", {}, lambda _: Ask(console.show_health(), output.health)
+        "show the health, and the reason of each problem",
+        {},
+        lambda _: Ask(console.show_health(), output.health),
     ),
     "metrics": ConsoleVerb("show the figures for Prometheus", {}, lambda _: Ask(console.show_metrics())),
 }

@@ -16,7 +16,7 @@ from hcall_abi.rules import service as service_rules
 from swpks.cli import streams
 from swpks.hmc.line_client import escaped
 
-SUMMARY = "run a management console: it stores copies, recovers systems, carries out lines"
+SUMMARY = "run a management console: it stores copies, recovers systems, and runs lines"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

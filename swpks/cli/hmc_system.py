@@ -94,8 +94,8 @@ _CHANGE_KEY: dict[str, dict[str, Any]] = {
         "dest": "operation",
         "choices": ("change", "restore", "return"),
         "required": True,
-        "help": "change: set another key; restore: set a key back, no keystore running; "
-        "return: set back the sealed key that lstskey --sealed has saved",
+        "help": "change: set another key; restore: set an earlier key, while no partition with a keystore "
+        "runs; return: set the sealed key that lstskey --sealed has saved",
     },
     "--newkey": {**_FILE, "help": "with change and restore: a file of exactly 32 bytes"},
     "--oldkey": {**_FILE, "help": "a file with the present key, which is checked"},
@@ -110,7 +110,7 @@ SYSTEM_VERBS = {
     ),
     "lstskey": ConsoleVerb(
         "show the id of the trusted system key",
-        {"--sealed": {**_FILE, "help": "save the key, sealed: only this system opens it"}},
+        {"--sealed": {**_FILE, "help": "save the sealed key; only this system can open it"}},
         _list_key,
     ),
     "chtskey": ConsoleVerb("change or restore the trusted system key", _CHANGE_KEY, _change_key),
@@ -123,7 +123,7 @@ SYSTEM_VERBS = {
         _copy,
     ),
     "restore": ConsoleVerb(
-        "put a store back to a copy; later updates are lost",
+        "replace a store by a copy; later updates are lost",
         {
             "file": {**_FILE, "help": "a file that copy has saved"},
             "--not-older": {

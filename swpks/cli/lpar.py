@@ -259,7 +259,7 @@ def _add_raw(parser: argparse.ArgumentParser) -> None:
         type=values.segment,
         metavar="SEG",
         help="guest memory: ADDRESS:in:TEXT, ADDRESS:in:hex:..., ADDRESS:in:@FILE or ADDRESS:out:LENGTH; "
-        "a block with a password goes by @FILE, because others can read this command line",
+        "give a block with a password by @FILE, because other users can read this command line",
     )
 
 
@@ -290,13 +290,13 @@ _HELP = {
     "update": "change a secure-boot variable by a signed auth file",
     "rm": "remove an object",
     "confirm": "show whether the newest change to a label is durable",
-    "gen-key": "make a key: for wrapping, or (--length) a plain one",
+    "gen-key": "make a wrapping key; with --length a plain key",
     "wrap": "encrypt bytes under a wrapping key",
     "unwrap": "decrypt a wrapped object; it contains the label of its key",
-    "revoke": "take a wrapping key out of use",
-    "unrevoke": "put a revoked wrapping key into use again",
+    "revoke": "revoke a wrapping key, until unrevoke or rm",
+    "unrevoke": "permit a revoked wrapping key again",
     "gen-password": "make and set a random password for this IPL",
     "set-password": "set a password for this IPL",
-    "boot": "run firmware, boot loader and kernel, each locking its objects",
-    "raw": "send any h-call, also a wrong one",
+    "boot": "run firmware, boot loader and kernel; each locks its objects",
+    "raw": "send any h-call, valid or not",
 }

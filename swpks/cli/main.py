@@ -41,17 +41,17 @@ from swpks.cli.parser import CommandParser, WrongWords, lines_elsewhere
 from swpks.hmc.names import LINES
 
 COMMANDS = {
-    "serve": "serve a managed system: one socket a partition, one for the console",
-    "lpar": "make h-calls as a partition, by hand",
+    "serve": "serve a managed system: a socket for each partition, and one for the console",
+    "lpar": "make h-calls as a partition's firmware, boot loader or operating system",
     "asmi": "erase the secrets of a powered-off system",
-    "hmc": "be a management console, or act as one: power, copies, lines, recovery",
+    "hmc": "run a management console, or send commands to one: power, copies, recovery",
     "qemu": "run a Linux kernel in QEMU with a partition's keystore",
     "explain": "show the rule and the page that an error cites",
     "capabilities": "print the versions, levels, calls, formats and options of this swpks",
     "completion": "print the completion for a shell",
-    "simulate": "test migrations in a simulated world: one seed is one history",
+    "simulate": "test migrations in a simulated world",
     "bench": "measure the main figures of a server",
-    "demo": "watch a partition boot, lock its objects, lose power and start again",
+    "demo": "run the demo: a partition locks its objects, loses power, and gets its store back",
 }
 """Each command is a module or package beside this one whose `add_parser(subparsers)` sets a default `run`."""
 

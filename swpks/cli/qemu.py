@@ -4,7 +4,7 @@
     swpks qemu --partition lpar1 --kernel vmlinux --append "console=hvc0 debug" -- -smp 2 -m 2G
 
 A server that runs on the state folder is used; otherwise one is started, and stopped at the end.  Its
-log is DIR.log, beside the state folder.  Without a state folder the keystore is gone with the command.
+log is DIR.log, beside the state folder.  Without a state folder the keystore is removed at the end.
 The console is this terminal: Ctrl-A x ends the machine.  A reboot of the guest is an IPL of the
 partition.  A power-off by the console ends the machine.
 

@@ -43,7 +43,7 @@ from swpks.cli.where import state_folder, state_path
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add `serve` to the command's subparsers; the result has `run` as its default `run`."""
-    summary = "serve a managed system: a socket for each partition, one for the console"
+    summary = "serve a managed system: a socket for each partition, and one for the console"
     parser: argparse.ArgumentParser = subparsers.add_parser("serve", help=summary, description=summary)
     parser.set_defaults(run=run)
     add = parser.add_argument
@@ -52,7 +52,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         type=state_path,
         default=state_folder(),
         metavar="DIR",
-        help="the state folder, made if it is not there (default: SWPKS_STATE)",
+        help="the state folder; it is made if it is missing (default: SWPKS_STATE)",
     )
     add(
         "--config",
@@ -60,21 +60,21 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         metavar="FILE",
         help="a TOML file with the fields of these options, and more",
     )
-    add("--name", metavar="SYS", help="name of the system (default: as remembered, at first the folder's)")
+    add("--name", metavar="SYS", help="name of the system (default: the stored one, at first the folder's)")
     add(
         "--tpm",
         action="append",
         default=[],
         metavar="KIND",
-        help="embedded, swtpm:PATH or tcti:STRING (default: as remembered, embedded at first; at most twice)",
+        help="embedded, swtpm:PATH or tcti:STRING (default: the stored one, at first embedded); at most two",
     )
-    add("--firmware", choices=list(LEVELS), help="firmware level (default: as remembered, FW1110 at first)")
+    add("--firmware", choices=list(LEVELS), help="firmware level (default: the stored one, at first FW1110)")
     add(
         "--partition",
         action="append",
         default=[],
         metavar="NAME:KBYTES[,ATTRIBUTE=VALUE...]",
-        help="a partition that shall exist, with the size of its keystore; remembered (repeat for more); "
+        help="a partition that has to exist, and the size of its keystore; it is stored (repeat for more); "
         "a new one without a size has its keystore off",
     )
     add(
@@ -107,13 +107,15 @@ def _add_ways(parser: argparse.ArgumentParser) -> None:
     """Add the options of the server itself."""
     add = parser.add_argument
     add("--ready-fd", type=int, metavar="N", help="write one line of JSON to this descriptor when ready")
-    add("--flush-delay", type=float, metavar="MS", help="how long a change waits for others (default: 50 ms)")
-    add("--confirm-wait", type=float, metavar="MS", help="how long CONFIRM waits for a flush (default: 0 ms)")
+    add("--flush-delay", type=float, metavar="MS", help="wait of a change for others (default: 50 ms)")
+    add(
+        "--confirm-wait", type=float, metavar="MS", help="longest wait of CONFIRM for a flush (default: 0 ms)"
+    )
     add(
         "--copy-interval",
         type=float,
         metavar="SECONDS",
-        help="how often a connected console is asked for copies of changed stores (default: 60 s)",
+        help="time between two requests to the console for copies of changed stores (default: 60 s)",
     )
     add("--relaxed-wrapping", action="store_true", help="do not enforce that wrap buffers start at a page")
     add("--relaxed-memory", action="store_true", help="do not enforce alignment and page crossing of buffers")
@@ -138,12 +140,12 @@ def _add_ways(parser: argparse.ArgumentParser) -> None:
     add(
         "--without-console",
         action="store_true",
-        help="start partitions that may have been restarted remotely, without asking the console",
+        help="start partitions without asking the console, also those that may run on another system",
     )
     add(
         "--accept-older",
         action="store_true",
-        help="start also if NVRAM is older than what was confirmed, or its high-water mark is lost",
+        help="start even if NVRAM is older than the last confirmed change, or its high-water mark is lost",
     )
 
 

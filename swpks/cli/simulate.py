@@ -1,9 +1,9 @@
 """`swpks simulate`: two systems, a console and guests in a simulated world; one seed is one history.
 
     swpks simulate --seed 7 --trace          the history of a seed, line by line
-    swpks simulate --seeds 0-999             many seeds; the first ones that fail are shown
+    swpks simulate --seeds 0-999             many seeds; the first failures are shown
 
-Exit status: 0 all promises were kept; 1 a seed has failed; 2 the command line makes no sense; 130 an
+Exit status: 0 all promises were kept; 1 a seed has failed; 2 a usage error; 130 an
 interrupt.
 """
 

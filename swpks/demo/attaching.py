@@ -16,7 +16,9 @@ _BACKUP, _RECOVERY = 1, 2
 
 async def attach_console(play: Play) -> None:
     """Start a console for the running system; it stores a copy that it cannot open."""
-    shows = "Another process with another folder. It keeps sealed copies of all stores, and opens none."
+    shows = (
+        "It is another process with another folder. It stores sealed copies of all stores, and can open none."
+    )
     with play.stage.step("A management console is attached to the running system", shows):
         play.stage.say(f"swpks hmc serve --store {play.hmc.store} --system {play.hmc.systems[0]}")
         play.hmc.start()
@@ -29,17 +31,19 @@ async def attach_console(play: Play) -> None:
                          told == f"{PARTITION},Running\n")  # fmt: skip
         play.line("backup")
         link = play.server.console.call(show_system()).console
-        play.stage.check("the system knows its console", link is not None and link.connected)
+        play.stage.check("the system is connected to its console", link is not None and link.connected)
         view = play.partition(PARTITION)
         newest = view.copy is not None and view.copy.generation == view.generation
-        play.stage.check(f"the console holds the store of generation {view.generation}", newest)
+        play.stage.check(f"the console has a copy of the store of generation {view.generation}", newest)
         await _kept_sealed(play)
 
 
 async def replace_service_processor(play: Play) -> None:
     """Remove all records; the console has to restore the store without an order."""
-    shows = "All records of the system are gone with it. The console notices that, and restores the stores."
-    with play.stage.step("The service processor is replaced under the console's eyes", shows):
+    shows = (
+        "All records of the system are lost with it. The console notices the loss, and restores the stores."
+    )
+    with play.stage.step("The service processor is replaced while its console watches", shows):
         await play.power_off()
         play.console("replace", SERVICE_PROCESSOR)
         play.stage.check("the new service processor is empty", not play.nvram.exists())
@@ -49,15 +53,15 @@ async def replace_service_processor(play: Play) -> None:
                          state == "Recovery" and not play.server.ready["sockets"])  # fmt: skip
         play.hmc.log_lines("job.started", _RECOVERY)
         told = play.line("jobs", str(_RECOVERY))
-        play.stage.check("nobody has told the console: it has restored the store, and says from when it is",
+        play.stage.check("the console has restored the store without an order, and reports its date",
                          f"{PARTITION}: from " in told)  # fmt: skip
         system = play.server.console.call(show_system())
         names = " ".join(each.name for each in system.partitions)
-        play.stage.check(f"the state is {system.state}, the system is called {system.name}, it has {names}",
+        play.stage.check(f"the state is {system.state}, the system is {system.name}, with {names}",
                          (system.state, system.name, names) == ("Operating", SYSTEM, PARTITION))  # fmt: skip
         await secret_is_there(play)
         late = await play.chain.kernel.read(LATE_SECRET)
-        play.stage.check("the secret that was written last is there", late.data == play.late_secret)
+        play.stage.check("the last secret of the guest is there", late.data == play.late_secret)
 
 
 async def _kept_sealed(play: Play) -> None:

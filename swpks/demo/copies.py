@@ -24,7 +24,7 @@ COPY, KEY, SEALED = f"{PARTITION}.copy", "trusted-system.key", "trusted-system.s
 async def write_behind(play: Play) -> None:
     """Write while NVRAM hangs: CONFIRM says pending; then NVRAM goes on: CONFIRM says flushed (step 8)."""
     shows = "Step 8 of the procedure: WRITE changes memory. The system encrypts and stores it later."
-    with play.stage.step("A change is encrypted and stored; CONFIRM tells", shows):
+    with play.stage.step("A change is encrypted and stored; CONFIRM reports it", shows):
         play.late_secret = secrets.token_bytes(64)
         kernel, label = play.chain.kernel, LATE_SECRET.label
         owner = Authorization(Consumer.OPERATING_SYSTEM, kernel.password)
@@ -44,7 +44,7 @@ async def write_behind(play: Play) -> None:
         play.stage.check(f"step 8: NVRAM goes on: CONFIRM says {_words(flushed)}", flushed)
         stored = [path.read_bytes() for path in sorted(play.nvram.parent.iterdir())]
         found = any(play.late_secret[:8] in each for each in stored)
-        play.stage.check("it does not stand in the clear in NVRAM", bool(stored) and not found)
+        play.stage.check("NVRAM does not contain it in clear", bool(stored) and not found)
 
 
 async def copy_for_console(play: Play) -> None:

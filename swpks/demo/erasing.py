@@ -19,7 +19,9 @@ _STORAGE, _PRESENCE_NEEDED = 3, 4
 
 async def lose_both(play: Play) -> None:
     """Replace card and TPM at once; the next start has to fail with a reason, and to change no file."""
-    shows = "No readable copy of the root key is left. A new key would make the stores unreadable for good."
+    shows = (
+        "No readable copy of the root key is left. With a new key the stores would be unreadable for ever."
+    )
     with play.stage.step("Card and TPM are lost at once", shows):
         play.system_id = play.server.console.call(show_system()).system_id
         await play.power_off()
@@ -40,11 +42,11 @@ async def lose_both(play: Play) -> None:
 
 async def erase(play: Play) -> None:
     """Run Clear All and reset-settings, each confirmed by the printed word."""
-    shows = "The way on destroys data. It needs a person: the command prints a word, the person writes it."
+    shows = "The erase destroys data. A person has to confirm it: by the word that the command prints."
     with play.stage.step("Secure erase: Clear All, then reset-settings", shows):
         nvram = _files(play, _NVRAM)
         _erase(play, "clear-all")
-        play.stage.check("the parts that were taken out are destroyed, the old card with its key among them",
+        play.stage.check("the removed parts are destroyed, and so is the old card with its key",
                          not (play.server.state / "removed").exists())  # fmt: skip
         play.server.start()
         state = play.server.ready["state"]
@@ -73,7 +75,7 @@ async def start_new(play: Play) -> None:
         play.stage.check(f"its partitions: {' '.join(names) or 'none'}", not names)
         told = play.server.console.call(show_components())
         agree = [each.name for each in told.components if each.copy == "agrees"]
-        play.stage.check(f"the new root key is held by {' and '.join(agree)}", agree == [CARD, TPM])
+        play.stage.check(f"the new root key is stored in {' and '.join(agree)}", agree == [CARD, TPM])
 
 
 def _serve(play: Play) -> subprocess.CompletedProcess[bytes]:
@@ -101,7 +103,7 @@ def _erase(play: Play, action: str) -> None:
     second = _asmi(play, action)
     erased = second.returncode == 0 and json.loads(second.stdout)["erased"]
     play.stage.check(f"{action} with the word in the presence file: exit status {second.returncode}", erased)
-    play.stage.check("the word counts once: the file is gone", not presence.exists())
+    play.stage.check("the word is valid once: the file is deleted", not presence.exists())
 
 
 def _asmi(play: Play, action: str) -> subprocess.CompletedProcess[bytes]:

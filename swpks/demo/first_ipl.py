@@ -60,7 +60,7 @@ async def power_on(play: Play) -> None:
         sockets = [play.server.socket(name) for name in (PARTITION, NEIGHBOUR)]
         modes = {stat.S_IMODE(path.stat().st_mode) for path in sockets}
         private = modes == {0o600} and stat.S_IMODE(sockets[0].parent.stat().st_mode) == 0o700
-        play.stage.check("nobody else may open the sockets (mode 0600 in a folder of mode 0700)", private)
+        play.stage.check("no other user may open the sockets (mode 0600 in a folder of mode 0700)", private)
         channel = await play.connect()
         play.stage.check(
             f"{PARTITION} answers: {channel.level}, IPL {channel.ipl_count}", channel.ipl_count == 1
@@ -72,8 +72,10 @@ async def power_on(play: Play) -> None:
 
 async def lock_all_stages(play: Play) -> None:
     """Boot: firmware, boot loader and kernel store their objects and lock them."""
-    shows = "Firmware, boot loader and kernel store their objects; each sets a password before it hands over."
-    with play.stage.step("First IPL: every stage locks its objects away", shows):
+    shows = (
+        "Firmware, boot loader and kernel store objects. Each sets a password before the next stage starts."
+    )
+    with play.stage.step("First IPL: every stage locks its objects", shows):
         play.public_key = make_public_key()
         await boot_chain(play)
         play.stage.check("firmware, boot loader and kernel each set a password", play.locked)
@@ -91,7 +93,9 @@ async def lock_all_stages(play: Play) -> None:
 
 async def make_disk_key(play: Play) -> None:
     """The kernel makes a key, stores it under a secure-boot policy and waits until it is durable."""
-    shows = "The kernel's driver writes the key, then polls until the hypervisor confirms that NVRAM has it."
+    shows = (
+        "The kernel's driver writes the key. Then it polls until the hypervisor confirms that NVRAM has it."
+    )
     with play.stage.step("The kernel makes a disk key and stores it", shows):
         play.disk_key = secrets.token_bytes(64)
         before = await play.chain.kernel.used_space()
@@ -106,29 +110,31 @@ async def make_disk_key(play: Play) -> None:
         keystore = play.partition(PARTITION).keystore
         flushed = keystore is not None and keystore.flushed == keystore.generation
         play.stage.check("the console agrees: all changes are in NVRAM", flushed)
-        play.stage.check(f"GET_CONFIG tells of {used} more bytes in use", used > len(play.disk_key))
+        play.stage.check(f"GET_CONFIG reports {used} more bytes in use", used > len(play.disk_key))
         read = await play.chain.kernel.read(DISK_KEY)
         play.stage.check("it reads back as it was written", read == (play.disk_key, DISK_KEY_POLICY))
 
 
 async def encrypt_disk(play: Play) -> None:
     """Encrypt a disk with the key and write to it."""
-    shows = "The key never touches a command line or a file; it goes to the disk through a pipe."
+    shows = "The key is in no command line and in no file. The disk gets it through a pipe."
     with play.stage.step("The kernel encrypts a disk with it", shows):
         play.disk, why = make_disk(play.disk_path, play.disk_key)
         play.stage.say(f"the disk is {play.disk.kind}, because {why}")
         play.disk.write(play.disk_key, play.note)
         play.stage.check(
-            "what was written reads back", play.disk.read(play.disk_key, len(play.note)) == play.note
+            "the written data reads back", play.disk.read(play.disk_key, len(play.note)) == play.note
         )
-        play.stage.check("the file shows nothing of it", play.note[:16] not in play.disk_path.read_bytes())
+        play.stage.check(
+            "the file does not contain it in clear", play.note[:16] not in play.disk_path.read_bytes()
+        )
         play.stage.check("another key does not open it", not _opens(play, secrets.token_bytes(64)))
 
 
 async def isolate_neighbour(play: Play) -> None:
     """Another partition has a store of its own."""
-    shows = "Each partition has its own store under its own key; the other one's objects do not exist for it."
-    with play.stage.step("The neighbour sees nothing of it", shows):
+    shows = "Each partition has its own store under its own key. It cannot find objects of other partitions."
+    with play.stage.step("The neighbour cannot read it", shows):
         async with open_channel(play.server.socket(NEIGHBOUR), name="demo") as channel:
             kernel = LinuxKernel(channel)
             await kernel.init()
@@ -142,13 +148,13 @@ async def isolate_neighbour(play: Play) -> None:
 
 async def cut_power(play: Play) -> None:
     """Kill the server by SIGKILL, and check that its files show no object."""
-    shows = "SIGKILL: nothing is flushed, nothing is said. What NVRAM holds now is all there is."
+    shows = "SIGKILL ends the server without a flush. Only the data in NVRAM is left."
     with play.stage.step("The power fails (kill -9)", shows):
         pid = play.server.pid or 0
         play.server.kill()
         with trio.move_on_after(SOON):
             await play.channel.wait_ended()
-        play.stage.check(f"process {pid} is dead, its sessions broke off",
+        play.stage.check(f"process {pid} is dead, its sessions have ended",
                          not _alive(pid) and isinstance(play.channel.ended, ConnectionLost))  # fmt: skip
         # All files of the folder: SQLite has a journal beside the database.
         files = sorted(play.nvram.parent.iterdir())
@@ -156,7 +162,7 @@ async def cut_power(play: Play) -> None:
         # In hexadecimal too: a log would show bytes in this form.
         found = [each for each in _contents(play) if each in written or each.hex().encode() in written]
         names = ", ".join(path.name for path in files)
-        play.stage.check(f"no object stands in the clear in {names} or the log", bool(files) and not found)
+        play.stage.check(f"no object is in clear in {names} or the log", bool(files) and not found)
 
 
 def words(consumer: Consumer) -> str:

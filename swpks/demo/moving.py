@@ -70,7 +70,7 @@ class Writer:
 
 async def migrate(play: Play) -> None:
     """Start another system, and move the partition there; its client and its passwords go with it."""
-    shows = "The partition runs, and a client writes all the while. At each moment one system owns the store."
+    shows = "The partition runs, and a client writes meanwhile. At each moment one system owns the store."
     with play.stage.step("The partition moves to another system while a client writes", shows):
         play.spare.start()
         play.line("add-system", f"{SPARE}={play.spare.control_socket}")
@@ -110,8 +110,8 @@ def _check_moved(play: Play, ipls: int) -> None:
 
 async def restart_remotely(play: Play) -> None:
     """Kill the system that serves the partition, and restart it from the console's copy."""
-    shows = "The system dies, with its records. Both systems have one trusted key: so the copy opens."
-    with play.stage.step("The other system dies, and the partition is restarted remotely", shows):
+    shows = "The system is killed. Both systems have the same trusted system key, so the copy opens."
+    with play.stage.step("The other system is killed, and the partition is restarted remotely", shows):
         play.line("backup", "-m", SPARE)
         noted = play.hmc.log.count(_AWAY)
         play.spare.kill()
@@ -122,13 +122,13 @@ async def restart_remotely(play: Play) -> None:
         play.stage.check(f"{SYSTEM} serves it again", told == f"{PARTITION},Running\n")
         await secret_is_there(play)
         plain = play.disk.read(play.disk_key, len(play.note))
-        play.stage.check("the disk opens and holds what was written", plain == play.note)
+        play.stage.check("the disk opens and has the written data", plain == play.note)
 
 
 async def clean_up(play: Play) -> None:
     """Start the dead system again: it asks the console, and serves nothing."""
-    shows = "It asks before it serves. Two systems with one store would be the end of both stores."
-    with play.stage.step("The dead system comes back: it asks the console, and does not serve", shows):
+    shows = "It asks the console first. Two systems that serve one partition would have different stores."
+    with play.stage.step("The killed system starts again: it asks the console, and does not serve", shows):
         noted = play.hmc.log.count(_CONNECTED)
         play.spare.start()
         play.hmc.log_lines(_CONNECTED, noted + 1)
@@ -137,4 +137,4 @@ async def clean_up(play: Play) -> None:
         told = play.line("lssyscfg", "-r", "lpar", "-m", SPARE)
         play.stage.check("after the cleanup it has no partition", told == "No results were found.\n")
         read = await play.chain.kernel.read(DISK_KEY)
-        play.stage.check(f"{SYSTEM} has served the guest all the while", read.data == play.disk_key)
+        play.stage.check(f"{SYSTEM} still serves the guest", read.data == play.disk_key)

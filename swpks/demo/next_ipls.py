@@ -27,8 +27,8 @@ from swpks.demo.play import PARTITION, Play
 
 async def lose_passwords(play: Play) -> None:
     """Start again; old passwords are refused, and each consumer can set a new one."""
-    shows = "Passwords live in hypervisor memory for one IPL; only what is in NVRAM comes back."
-    with play.stage.step("Power is back, the next IPL: passwords are gone", shows):
+    shows = "Passwords are in hypervisor memory, for one IPL. A start loads the data in NVRAM only."
+    with play.stage.step("The next IPL after the power failure: no password is set", shows):
         play.server.start()
         channel = await play.connect()
         play.stage.check(f"{PARTITION} is in IPL {channel.ipl_count}", channel.ipl_count == 2)
@@ -40,12 +40,12 @@ async def lose_passwords(play: Play) -> None:
         wanted = "reading it before its owner has set a password"
         await play.refused(wanted, attempt, Status.H_AUTHORITY, policy=Policy.PWSET)
         await boot_chain(play)
-        play.stage.check("all three stages could set new ones", play.locked)
+        play.stage.check("all three stages have set new ones", play.locked)
 
 
 async def open_disk_again(play: Play) -> None:
     """The kernel reads its key and opens the disk that it wrote before the power cut."""
-    shows = "What was confirmed as flushed has survived; the disk opens and holds what was written."
+    shows = "Confirmed writes have survived. The disk opens and has the written data."
     with play.stage.step("The kernel gets its key back and opens the disk", shows):
         read = await play.chain.kernel.read(DISK_KEY)
         play.stage.check(f"the key is the same, SHA-256 {digest(read.data)}...", read.data == play.disk_key)
@@ -55,8 +55,10 @@ async def open_disk_again(play: Play) -> None:
 
 async def read_public_keys(play: Play) -> None:
     """All consumers can read the boot loader's public keys; only the boot loader can change them."""
-    shows = "WORLDREADABLE: any consumer reads without authentication; only the owner writes or removes."
-    with play.stage.step("The boot loader's public keys: for all to read, for nobody to change", shows):
+    shows = "WORLDREADABLE: any consumer reads without a password. Only the owner writes or removes."
+    with play.stage.step(
+        "The boot loader's public keys: all consumers read them, only the owner changes them", shows
+    ):
         read = await play.chain.kernel.read_boot_loader(PUBLIC_KEYS)
         play.stage.check(
             "the kernel reads them without a password", read == (play.public_key, Policy.WORLDREADABLE)
@@ -67,38 +69,40 @@ async def read_public_keys(play: Play) -> None:
         removal = remove_object(outsider, PUBLIC_KEYS)
         await play.refused("removing the keys", play.channel.call(removal), Status.H_AUTHORITY)
         after = await play.chain.kernel.read_boot_loader(PUBLIC_KEYS)
-        play.stage.check("they are as they were", after == read)
+        play.stage.check("the keys are unchanged", after == read)
 
 
 async def keep_immutable(play: Play) -> None:
     """An immutable object can't be removed, not even by its owner with the password."""
-    shows = "IMMUTABLE: firmware keeps its rollback floor there; even with its password it can't go back."
-    with play.stage.step("An immutable object stays", shows):
+    shows = (
+        "IMMUTABLE: firmware stores its lowest permitted version. Even with a password it cannot lower it."
+    )
+    with play.stage.step("An immutable object cannot be removed", shows):
         firmware = play.chain.firmware
         await play.refused("removing it, by its owner", firmware.remove(ROLLBACK_FLOOR), Status.H_AUTHORITY)
         # H_RESOURCE and not H_AUTHORITY: WRITE does not replace any object.
         attempt = firmware.write(ROLLBACK_FLOOR, b"\x00\x06")
         await play.refused("writing a lower one, by its owner", attempt, Status.H_RESOURCE)
         read = await firmware.read(ROLLBACK_FLOOR)
-        play.stage.check("it is as it was", read == (FLOOR, Policy.IMMUTABLE))
+        play.stage.check("it is unchanged", read == (FLOOR, Policy.IMMUTABLE))
 
 
 async def switch_secure_boot_off(play: Play) -> None:
-    """Without secure boot the disk key is withheld, and the answer says why."""
-    shows = (
-        "The console changes the mode for the next IPL. A system that nobody vouches for gets no disk key."
-    )
+    """Without secure boot the disk key is refused, and the answer has its policy."""
+    shows = "The console changes the mode for the next IPL. Without secure boot a kernel gets no disk key."
     with play.stage.step("Secure boot is switched off", shows):
         await _next_ipl(play, "off")
         await play.refused("reading the disk key", play.chain.kernel.read(DISK_KEY),
                            Status.H_AUTHORITY, policy=Policy.OSSECBOOTENFORCE)  # fmt: skip
         read = await play.chain.kernel.read_boot_loader(PUBLIC_KEYS)
-        play.stage.check("what has no such policy is given as before", read.data == play.public_key)
+        play.stage.check(
+            "an object without such a policy can be read as before", read.data == play.public_key
+        )
 
 
 async def switch_secure_boot_on(play: Play) -> None:
     """With secure boot enforced again, the key can be read again."""
-    shows = "Withheld is not lost."
+    shows = "The key was refused in the last IPL, but it is still stored."
     with play.stage.step("Secure boot is enforced again", shows):
         await _next_ipl(play, "enforce")
         read = await play.chain.kernel.read(DISK_KEY)

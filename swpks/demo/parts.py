@@ -59,7 +59,7 @@ def _start(play: Play, part: str, decision: str) -> None:
     for each in told.steps:
         play.stage.say(f"step {each.step}: {each.finding}")
     numbers = sorted({each.step for each in told.steps})
-    play.stage.check("steps 1 to 7 of the access procedure are told", numbers == _START_STEPS)
+    play.stage.check("steps 1 to 7 of the access procedure are listed", numbers == _START_STEPS)
     play.stage.check(f"the decision: {told.decision}", told.decision == decision)
     play.stage.check(f"{part}: {_copy_of(told, part)}", _copy_of(told, part) == "restored")
 

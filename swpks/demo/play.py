@@ -144,7 +144,7 @@ class Play:
         error = await refusal(attempt)
         found = "NOT refused" if error is None else f"refused with {status_name(error.status)}"
         if policy and error is not None:
-            found += f", r5 tells why: {describe(error.policy or 0)}"
+            found += f", r5 has the policy: {describe(error.policy or 0)}"
         held = error is not None and error.status in statuses and (error.policy or 0) & policy == policy
         self.stage.check(f"{claim}: {found}", held)
 

@@ -22,7 +22,7 @@ _LOST = "later updates are lost"
 
 async def save_profile(play: Play) -> None:
     """Make a profile backup; then the guest changes an object and writes a new one."""
-    shows = "bkprofdata saves attributes and sealed copies. Afterwards the guest goes on."
+    shows = "bkprofdata saves attributes and sealed copies. Then the guest makes an update."
     with play.stage.step("A profile backup, and a later update of the guest", shows):
         play.line("bkprofdata", "-m", SYSTEM, "-f", BACKUP)
         saved = list((play.hmc.store / "profiles").glob(f"*/{BACKUP}"))
@@ -41,25 +41,27 @@ async def save_profile(play: Play) -> None:
 
 async def restore_profile(play: Play) -> None:
     """Restore the backup: at first it is refused with the list of losses, then it is forced."""
-    shows = "rstprofdata would go behind the present store. Only --forcekeystore accepts the loss."
-    with play.stage.step("The profile goes back: the update is lost, as announced", shows):
+    shows = (
+        "rstprofdata would replace the present store by an older one. Only --forcekeystore accepts the loss."
+    )
+    with play.stage.step("The profile backup is restored: the update is lost, as announced", shows):
         await play.disconnect()
         play.line("chsysstate", "-r", "lpar", "-m", SYSTEM, "-n", PARTITION, "-o", "shutdown", "--immed")
         before = play.partition(PARTITION)
         restore = ("rstprofdata", "-m", SYSTEM, "-l", "1", "-f", BACKUP)
         told = play.line(*restore, status=1)
-        play.stage.check("refused, with what would be lost", told.count(_LOST) > 1 and PARTITION in told)
+        play.stage.check("refused, with a list of the losses", told.count(_LOST) > 1 and PARTITION in told)
         play.stage.check("nothing was changed", play.partition(PARTITION) == before)
         told = play.line(*restore, "--forcekeystore")
-        play.stage.check("forced: the same loss is announced, and then it is done", _LOST in told)
+        play.stage.check("forced: the same loss is announced, and the restore runs", _LOST in told)
         after = play.partition(PARTITION)
         counted = after.restores > before.restores and after.ipl_count >= before.ipl_count
         told = f"restores {after.restores}, IPL {after.ipl_count}"
-        play.stage.check(f"contents go back, counters never: {told}", counted)
+        play.stage.check(f"contents go back, counters do not: {told}", counted)
         play.line("chsysstate", "-r", "lpar", "-m", SYSTEM, "-n", PARTITION, "-o", "on")
         await secret_is_there(play)
         late = await play.chain.kernel.read(LATE_SECRET)
         play.stage.check("the changed object is as in the snapshot", late.data == play.late_secret)
         await play.refused("reading the new object", play.chain.kernel.read(UPDATE), Status.H_NOT_FOUND)
         plain = play.disk.read(play.disk_key, len(play.note))
-        play.stage.check("the disk opens and holds what was written", plain == play.note)
+        play.stage.check("the disk opens and has the written data", plain == play.note)

@@ -11,7 +11,7 @@ from swpks.demo.play import NEIGHBOUR, PARTITION, Play
 async def refuse_copies(play: Play) -> None:
     """Try to restore without the operator's key: the trusted system key was lost with the root key."""
     shows = "The trusted system key was sealed under the root key that Clear All has destroyed."
-    with play.stage.step("The copy of before does not open", shows):
+    with play.stage.step("The old copy does not open", shows):
         key_id = play.server.console.call(show_trusted_key()).id
         play.stage.check(f"the new system has {key_id or 'no trusted system key'}", key_id is None)
         play.console("recover", "--begin")
@@ -32,7 +32,7 @@ async def refuse_copies(play: Play) -> None:
 
 async def restore_copies(play: Play) -> None:
     """Set the key from the operator's file, and restore; the guest has to read its secrets again."""
-    shows = "The operator has kept the file of the trusted system key, and sets it again."
+    shows = "The operator has a file of the trusted system key, and sets this key again."
     with play.stage.step("The operator's key brings the store back", shows):
         play.console("chtskey", "-o", "restore", "--newkey", str(play.folder / KEY))
         key_id = play.server.console.call(show_trusted_key()).id
@@ -51,4 +51,4 @@ async def restore_copies(play: Play) -> None:
             "the secret that was written before the copy is there", late.data == play.late_secret
         )
         plain = play.disk.read(play.disk_key, len(play.note))
-        play.stage.check("the disk opens and holds what was written", plain == play.note)
+        play.stage.check("the disk opens and has the written data", plain == play.note)

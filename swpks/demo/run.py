@@ -75,7 +75,7 @@ def _folder(wanted: Path | None, *, keep: bool) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
         else:
             with contextlib.suppress(OSError):
-                print(f"kept: {folder}; to look at it: swpks serve --state {folder / 'state'}")
+                print(f"kept: {folder}; to use it again: swpks serve --state {folder / 'state'}")
 
 
 def _named(wanted: Path) -> Path:

@@ -20,7 +20,7 @@ async def tamper(play: Play) -> None:
 
     Then flip the bit back: the partition has to be served again.
     """
-    shows = "The server is stopped; somebody flips one bit of one partition's record in the NVRAM file."
+    shows = "The server is stopped. The demo flips one bit of one partition's record in the NVRAM file."
     with play.stage.step("One bit of NVRAM is flipped", shows):
         record = partition_name(UUID(play.partition(PARTITION).uuid))
         await play.power_off()

@@ -51,8 +51,8 @@ def bash(tmp_path_factory: pytest.TempPathFactory) -> Bash:
 
 
 def test_the_tree_is_that_of_the_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """What people read in --help of each command is in the tree, and nothing is made up."""
-    assert [each.path[-1] for each in ROOT.commands] == list(COMMANDS)
+    """The options and summaries of each --help are in the tree, and the tree has no others."""
+    assert {each.path[-1]: each.about for each in ROOT.commands} == COMMANDS
     for command in [each for each in ALL if each.path[-1] not in LINES]:
         with pytest.raises(SystemExit):
             main([*words_before(command)[1:], "--help"])
