@@ -10,8 +10,8 @@ from swpks.bench.cases import Figure
 
 HEADINGS = ("", "rate", "p50", "p99", "client")
 NOTE = (
-    "The clients are Python, in this process. Their own work is in every figure; `client` is its share of\n"
-    "the time. Times are from a send to its last answer; with 16 in flight, those of the 16 together."
+    "The clients are Python code in this process. Each figure includes their own work; `client` is its\n"
+    "share of the time. A time runs from a send to its last answer. With 16 in flight it is that of all 16."
 )
 BAR, LINE, LEFT, WIDTH = 300, 26, 230, 720
 """Pixels of the picture: longest bar, height of a line, start of the bars, whole width."""
