@@ -43,12 +43,14 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     epilog = f"Cases: {', '.join(known())}."
     made = argparse.ArgumentParser(prog="python -m bench", description=__doc__, epilog=epilog)
-    made.add_argument("--quick", action="store_true", help="a smoke run of seconds; its figures mean nothing")
-    made.add_argument("--only", nargs="+", metavar="CASE", default=[], help="measure only these")
+    made.add_argument(
+        "--quick", action="store_true", help="a short test of the benchmark; its figures are not valid"
+    )
+    made.add_argument("--only", nargs="+", metavar="CASE", default=[], help="measure only these cases")
     made.add_argument("--rounds", type=int, help=f"rounds of each case (default: {FULL.rounds})")
     made.add_argument("--seconds", type=float, help=f"seconds of load a run (default: {FULL.seconds})")
     made.add_argument("--out", type=Path, default=Path("bench/out"), help="folder for the results")
-    made.add_argument("--no-fifo", action="store_true", help="do not run what is measured under SCHED_FIFO")
+    made.add_argument("--no-fifo", action="store_true", help="measure without SCHED_FIFO")
     return made
 
 

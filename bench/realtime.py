@@ -37,7 +37,7 @@ class RealTime:
     """The use of SCHED_FIFO: `active`, and `told`, its text for the results."""
 
     def __init__(self, *, wanted: bool = True) -> None:
-        self.told = _obstacle() if wanted else "no: not wanted"
+        self.told = _obstacle() if wanted else "no: switched off by --no-fifo"
         self.active = self.told == "yes"
 
     def give(self, pid: int) -> None:
@@ -68,11 +68,11 @@ class RealTime:
 def _obstacle() -> str:
     """Return "yes", or "no" and the reason."""
     if _RUNTIME.exists() and int(_RUNTIME.read_text()) < 0:
-        return "no: sched_rt_runtime_us is -1, so nothing else could run"
+        return "no: sched_rt_runtime_us is -1, so no other process could run"
     before = os.sched_getscheduler(0)
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, _FIRST)
     except PermissionError:
-        return "no: not permitted (root may, and whoever has CAP_SYS_NICE or a limit `rtprio`)"
+        return "no: not permitted (it needs root, CAP_SYS_NICE or a limit `rtprio`)"
     os.sched_setscheduler(0, before, os.sched_param(0))
     return "yes"
