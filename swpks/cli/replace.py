@@ -34,7 +34,7 @@ def replace(args: argparse.Namespace) -> int:
     except SwpksError as error:
         refuse("hmc replace", error, as_json=args.json)
         return STORAGE if error.fault is Fault.STORAGE else REFUSED
-    kept = f"the old one lies in {old}" if old else "it was new already"
+    kept = f"the old part is in {old}" if old else "it was new already"
     answer = {"part": args.part, "old": str(old) if old else None}
     streams.say(json.dumps(answer) if args.json else f"{args.part} is new; {kept}")
     return 0

@@ -52,7 +52,7 @@ LEVELS: dict[str, Levels] = {
     "console copy": (COPY_LEVEL, COPY_LEVELS),
     "store of a console (SQLite)": (STORE_LEVEL, range(1, STORE_LEVEL + 1)),
     "profile backup": (PROFILE_LEVEL, [PROFILE_LEVEL]),
-    "partition on its way in a migration": (TRAVELLER_LEVEL, [TRAVELLER_LEVEL]),
+    "partition during a migration": (TRAVELLER_LEVEL, [TRAVELLER_LEVEL]),
     "mobility channel": (MOBILITY, [MOBILITY]),
     "wrapped object of a guest": (WRAPPED_OBJECT, [WRAPPED_OBJECT]),
 }
@@ -67,7 +67,7 @@ def table(head: str) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in found}
 
 
-FORMATS = table("format | written | read | kept examples")
+FORMATS = table("format | written | read | stored examples")
 
 
 def test_the_page_has_the_levels_of_the_code() -> None:
