@@ -15,7 +15,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.set_defaults(run=run)
     add = parser.add_argument
     add("--keep", action="store_true", help="keep the folder with the state, the disk and the log")
-    add("--state", type=state_path, metavar="DIR", help="a new or empty folder for all files; it is kept")
+    add(
+        "--state",
+        type=state_path,
+        metavar="DIR",
+        help="a new or empty folder for all files; it is not removed",
+    )
     return parser
 
 

@@ -84,7 +84,7 @@ End = BlockingConsole | StoreConsole
 _VERBS = {**PARTITION_VERBS, **SYSTEM_VERBS}
 _PARTS = ("anchor-card", "service-processor", "tpm", "tpm-2")
 _REPLACED = {"part": {"choices": _PARTS, "metavar": "PART", "help": ", ".join(_PARTS)}}
-_SUMMARY = "replace a part of a powered-off system by a new one; the old part is kept in DIR/removed"
+_SUMMARY = "replace a part of a powered-off system by a new one; the old part is moved to DIR/removed"
 
 
 def ask_of(args: argparse.Namespace) -> Ask:

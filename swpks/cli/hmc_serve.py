@@ -27,7 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="[NAME=]WHERE",
-        help="a managed system: the path of its control socket, or https://HOST:PORT; remembered (repeat)",
+        help="a managed system: its control socket, or https://HOST:PORT; it is stored (repeat for more)",
     )
     add("--name", default="console", metavar="NAME", help="the console's name for people (default: console)")
     add("--ready-fd", type=int, metavar="N", help="write one line of JSON to this descriptor when ready")
