@@ -79,7 +79,7 @@ def _no_way_back(folder: Path) -> tuple[str, str]:
 
 def losses(folder: Path, action: str) -> list[str]:
     """Return the losses by an action, a sentence each; SwpksError if the action is refused now."""
-    removed = f"parts that were taken out and lie in {folder / REMOVED}"
+    removed = f"parts that were taken out, in {folder / REMOVED}"
     if action == "reset-settings":
         lost = [
             "all encrypted PKS data in NVRAM: every partition and its objects, and the trusted system key",

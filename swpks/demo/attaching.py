@@ -16,9 +16,7 @@ _BACKUP, _RECOVERY = 1, 2
 
 async def attach_console(play: Play) -> None:
     """Start a console for the running system; it stores a copy that it cannot open."""
-    shows = (
-        "It is another process with another folder. It stores sealed copies of all stores, and can open none."
-    )
+    shows = "The console is another process. It stores sealed copies of all stores, and can open none."
     with play.stage.step("A management console is attached to the running system", shows):
         play.stage.say(f"swpks hmc serve --store {play.hmc.store} --system {play.hmc.systems[0]}")
         play.hmc.start()

@@ -36,5 +36,5 @@ def make_disk(path: Path, key: bytes) -> MadeDisk:
     obstacle = luks.mapping_obstacle(container, key)
     if obstacle is None:
         return MadeDisk(luks.MappedDisk(container), "cryptsetup and device-mapper both work here")
-    why = f"cryptsetup works here, device-mapper does not: {obstacle}"
+    why = f"cryptsetup works here, but device-mapper does not: {obstacle}"
     return MadeDisk(luks.UnmappedDisk(container), why)

@@ -41,15 +41,15 @@ async def write_behind(play: Play) -> None:
         with trio.move_on_after(SOON):
             while not flushed:
                 flushed = (await play.channel.call(confirm_object_flushed(owner, label))).flushed
-        play.stage.check(f"step 8: NVRAM goes on: CONFIRM says {_words(flushed)}", flushed)
+        play.stage.check(f"step 8: NVRAM works again: CONFIRM says {_words(flushed)}", flushed)
         stored = [path.read_bytes() for path in sorted(play.nvram.parent.iterdir())]
         found = any(play.late_secret[:8] in each for each in stored)
-        play.stage.check("NVRAM does not contain it in clear", bool(stored) and not found)
+        play.stage.check("NVRAM does not contain the bytes in clear", bool(stored) and not found)
 
 
 async def copy_for_console(play: Play) -> None:
     """Set a trusted system key of which the operator has a file, and save a copy of the store (step 9)."""
-    shows = "Step 9: the trusted system key seals a copy. The operator keeps a file of this key."
+    shows = "Step 9: the trusted system key seals a copy. The operator has a file of this key."
     with play.stage.step("The console gets a copy of the store", shows):
         play.trusted_key = secrets.token_bytes(32)
         file = play.folder / KEY
@@ -72,7 +72,7 @@ async def copy_for_console(play: Play) -> None:
         sealed = copy + (play.folder / SEALED).read_bytes()
         play.stage.check("neither file shows an object or the key", not any(each in sealed for each in clear))
         read = await play.chain.kernel.read(LATE_SECRET)
-        play.stage.check("the guest goes on meanwhile", read.data == play.late_secret)
+        play.stage.check("meanwhile the guest reads its object", read.data == play.late_secret)
 
 
 def _words(flushed: bool) -> str:

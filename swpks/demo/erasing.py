@@ -34,7 +34,7 @@ async def lose_both(play: Play) -> None:
         play.stage.say(sentence)
         play.stage.check(f"the start stops with exit status {done.returncode}", done.returncode == _STORAGE)
         named = "anchor card: new" in sentence and "copy of tpm: does not unwrap" in sentence
-        play.stage.check("it names both parts, and the rule root-key.readable",
+        play.stage.check("its message names both parts, and the rule root-key.readable",
                          named and "root-key.readable" in sentence)  # fmt: skip
         play.stage.check("nothing was changed: all files of the parts are as before",
                          _files(play, *_PARTS) == before)  # fmt: skip

@@ -49,9 +49,7 @@ SOON = 5.0
 
 async def power_on(play: Play) -> None:
     """Start the server; its partitions boot by themselves."""
-    shows = (
-        "One process is a managed system; each partition has a private Unix socket, which is its identity."
-    )
+    shows = "One process is a managed system. Each partition has a private Unix socket, which identifies it."
     with play.stage.step("The machine is switched on", shows):
         began = time.monotonic()
         play.server.start()
@@ -66,7 +64,7 @@ async def power_on(play: Play) -> None:
             f"{PARTITION} answers: {channel.level}, IPL {channel.ipl_count}", channel.ipl_count == 1
         )
         play.stage.check(
-            "its secure boot is enforced", play.partition(PARTITION).curr_secure_boot == "enforce"
+            f"{PARTITION} has enforced secure boot", play.partition(PARTITION).curr_secure_boot == "enforce"
         )
 
 
@@ -109,16 +107,16 @@ async def make_disk_key(play: Play) -> None:
         play.stage.say(f"the hypervisor confirmed it after {milliseconds:.0f} ms")
         keystore = play.partition(PARTITION).keystore
         flushed = keystore is not None and keystore.flushed == keystore.generation
-        play.stage.check("the console agrees: all changes are in NVRAM", flushed)
+        play.stage.check("the console reports: all changes are in NVRAM", flushed)
         play.stage.check(f"GET_CONFIG reports {used} more bytes in use", used > len(play.disk_key))
         read = await play.chain.kernel.read(DISK_KEY)
-        play.stage.check("it reads back as it was written", read == (play.disk_key, DISK_KEY_POLICY))
+        play.stage.check("READ returns the key as it was written", read == (play.disk_key, DISK_KEY_POLICY))
 
 
 async def encrypt_disk(play: Play) -> None:
     """Encrypt a disk with the key and write to it."""
     shows = "The key is in no command line and in no file. The disk gets it through a pipe."
-    with play.stage.step("The kernel encrypts a disk with it", shows):
+    with play.stage.step("The kernel encrypts a disk with the key", shows):
         play.disk, why = make_disk(play.disk_path, play.disk_key)
         play.stage.say(f"the disk is {play.disk.kind}, because {why}")
         play.disk.write(play.disk_key, play.note)
@@ -126,15 +124,15 @@ async def encrypt_disk(play: Play) -> None:
             "the written data reads back", play.disk.read(play.disk_key, len(play.note)) == play.note
         )
         play.stage.check(
-            "the file does not contain it in clear", play.note[:16] not in play.disk_path.read_bytes()
+            "the file does not contain the data in clear", play.note[:16] not in play.disk_path.read_bytes()
         )
-        play.stage.check("another key does not open it", not _opens(play, secrets.token_bytes(64)))
+        play.stage.check("another key does not open the disk", not _opens(play, secrets.token_bytes(64)))
 
 
 async def isolate_neighbour(play: Play) -> None:
     """Another partition has a store of its own."""
     shows = "Each partition has its own store under its own key. It cannot find objects of other partitions."
-    with play.stage.step("The neighbour cannot read it", shows):
+    with play.stage.step("The neighbour cannot read the key", shows):
         async with open_channel(play.server.socket(NEIGHBOUR), name="demo") as channel:
             kernel = LinuxKernel(channel)
             await kernel.init()

@@ -90,7 +90,7 @@ async def migrate(play: Play) -> None:
             await trio.to_thread.run_sync(play.line, *move)
             writer.last = writer.confirmed + _BEHIND
             await writer.until(writer.last)
-            play.stage.check(f"the client has followed {channel.moves} time, and has seen no error",
+            play.stage.check(f"the client has followed {channel.moves} move, without an error",
                              channel.moves == 1 and channel.ended is None)  # fmt: skip
         _check_moved(play, before.ipl_count)
         async with play.spare.connect(PARTITION) as session:
@@ -101,11 +101,13 @@ async def migrate(play: Play) -> None:
 
 def _check_moved(play: Play, ipls: int) -> None:
     view = play.spare.console.call(show_partition(PARTITION))
-    play.stage.check(f"it was no IPL: the count is {view.ipl_count}, and the password is as before",
+    play.stage.check(f"the move was no IPL: the count is {view.ipl_count}, and the password is as before",
                      view.ipl_count == ipls)  # fmt: skip
-    play.stage.check("the source has no socket of it any more", not play.server.socket(PARTITION).exists())
+    play.stage.check(
+        f"the source has no socket of {PARTITION} any more", not play.server.socket(PARTITION).exists()
+    )
     told = play.line("lssyscfg", "-r", "lpar", "-m", SPARE, "-F", "name,state")
-    play.stage.check(f"{SPARE} serves it", told == f"{PARTITION},Running\n")
+    play.stage.check(f"{SPARE} serves {PARTITION}", told == f"{PARTITION},Running\n")
 
 
 async def restart_remotely(play: Play) -> None:
@@ -119,7 +121,7 @@ async def restart_remotely(play: Play) -> None:
         play.hmc.log_lines(_AWAY, noted + 1)
         play.line("rrstartlpar", "-o", "restart", "-m", SPARE, "-t", SYSTEM, "-p", PARTITION)
         told = play.line("lssyscfg", "-r", "lpar", "-m", SYSTEM, "-F", "name,state")
-        play.stage.check(f"{SYSTEM} serves it again", told == f"{PARTITION},Running\n")
+        play.stage.check(f"{SYSTEM} serves {PARTITION} again", told == f"{PARTITION},Running\n")
         await secret_is_there(play)
         plain = play.disk.read(play.disk_key, len(play.note))
         play.stage.check("the disk opens and has the written data", plain == play.note)
@@ -127,7 +129,9 @@ async def restart_remotely(play: Play) -> None:
 
 async def clean_up(play: Play) -> None:
     """Start the dead system again: it asks the console, and serves nothing."""
-    shows = "It asks the console first. Two systems that serve one partition would have different stores."
+    shows = (
+        "A system asks the console first. Two systems that serve one partition would have different stores."
+    )
     with play.stage.step("The killed system starts again: it asks the console, and does not serve", shows):
         noted = play.hmc.log.count(_CONNECTED)
         play.spare.start()
@@ -135,6 +139,6 @@ async def clean_up(play: Play) -> None:
         play.stage.check(f"{SPARE} has no socket of {PARTITION}", not play.spare.socket(PARTITION).exists())
         play.line("rrstartlpar", "-o", "cleanup", "-m", SPARE, "-p", PARTITION)
         told = play.line("lssyscfg", "-r", "lpar", "-m", SPARE)
-        play.stage.check("after the cleanup it has no partition", told == "No results were found.\n")
+        play.stage.check(f"after the cleanup {SPARE} has no partition", told == "No results were found.\n")
         read = await play.chain.kernel.read(DISK_KEY)
         play.stage.check(f"{SYSTEM} still serves the guest", read.data == play.disk_key)

@@ -37,7 +37,7 @@ async def lose_passwords(play: Play) -> None:
         wanted = "reading the disk key with the password of the last IPL"
         await play.refused(wanted, stale.read(DISK_KEY), Status.H_AUTHORITY)
         attempt = channel.call(read_object(Authorization(Consumer.OPERATING_SYSTEM), DISK_KEY.label))
-        wanted = "reading it before its owner has set a password"
+        wanted = "reading the key before its owner has set a password"
         await play.refused(wanted, attempt, Status.H_AUTHORITY, policy=Policy.PWSET)
         await boot_chain(play)
         play.stage.check("all three stages have set new ones", play.locked)
@@ -75,16 +75,18 @@ async def read_public_keys(play: Play) -> None:
 async def keep_immutable(play: Play) -> None:
     """An immutable object can't be removed, not even by its owner with the password."""
     shows = (
-        "IMMUTABLE: firmware stores its lowest permitted version. Even with a password it cannot lower it."
+        "IMMUTABLE: firmware stores its lowest permitted version, and cannot lower it even with a password."
     )
     with play.stage.step("An immutable object cannot be removed", shows):
         firmware = play.chain.firmware
-        await play.refused("removing it, by its owner", firmware.remove(ROLLBACK_FLOOR), Status.H_AUTHORITY)
+        await play.refused(
+            "removing the object, by its owner", firmware.remove(ROLLBACK_FLOOR), Status.H_AUTHORITY
+        )
         # H_RESOURCE and not H_AUTHORITY: WRITE does not replace any object.
         attempt = firmware.write(ROLLBACK_FLOOR, b"\x00\x06")
-        await play.refused("writing a lower one, by its owner", attempt, Status.H_RESOURCE)
+        await play.refused("writing a lower version, by its owner", attempt, Status.H_RESOURCE)
         read = await firmware.read(ROLLBACK_FLOOR)
-        play.stage.check("it is unchanged", read == (FLOOR, Policy.IMMUTABLE))
+        play.stage.check("the object is unchanged", read == (FLOOR, Policy.IMMUTABLE))
 
 
 async def switch_secure_boot_off(play: Play) -> None:

@@ -33,7 +33,7 @@ async def refuse_copies(play: Play) -> None:
 async def restore_copies(play: Play) -> None:
     """Set the key from the operator's file, and restore; the guest has to read its secrets again."""
     shows = "The operator has a file of the trusted system key, and sets this key again."
-    with play.stage.step("The operator's key brings the store back", shows):
+    with play.stage.step("The store is restored with the operator's key", shows):
         play.console("chtskey", "-o", "restore", "--newkey", str(play.folder / KEY))
         key_id = play.server.console.call(show_trusted_key()).id
         play.stage.check(f"the trusted system key is {key_id} again", key_id == play.trusted_key_id)
