@@ -122,7 +122,7 @@ def _wanted(cases: Sequence[Case], only: set[str]) -> list[Case]:
     return [case for case in cases if not only or case.key in only]
 
 
-def _tell(text: str) -> None:
+def _show(text: str) -> None:
     """Show the progress on a terminal; elsewhere do nothing."""
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
@@ -144,14 +144,14 @@ def main() -> int:
     real_time = RealTime(wanted=not options.no_fifo)
     # On the disk of the checkout: durable commits to a file system in memory would mean nothing.
     with tempfile.TemporaryDirectory(prefix="run-", dir=out) as folder:
-        rows = measure(Bench(Path(folder), out, effort, _tell, real_time), only)
-    _tell("")
-    made = about(effort, real_time.told)
+        rows = measure(Bench(Path(folder), out, effort, _show, real_time), only)
+    _show("")
+    made = about(effort, real_time.text)
     (out / "results.json").write_text(json.dumps(as_json(rows, made), indent=1) + "\n")
     (out / "results.md").write_text(markdown(rows, made))
     pictures = draw(rows, out)
     print(table(rows))
-    print(f"\nSCHED_FIFO: {real_time.told}")
+    print(f"\nSCHED_FIFO: {real_time.text}")
     print(f"Written to {out}: {', '.join(['results.json', 'results.md', *pictures])}")
     return 0
 

@@ -19,16 +19,16 @@ class Goal:
     cpu: float | None = None
 
     def __str__(self) -> str:
-        told = []
+        bounds = []
         if self.least is not None:
-            told.append(f"at least {self.least:g}")
+            bounds.append(f"at least {self.least:g}")
         if self.most is not None:
-            told.append(f"at most {self.most:g}")
+            bounds.append(f"at most {self.most:g}")
         if self.below is not None:
-            told.append(f"below {self.below:g}")
+            bounds.append(f"below {self.below:g}")
         if self.cpu is not None:
-            told.append(f"CPU at most {self.cpu:g}")
-        return ", ".join(told)
+            bounds.append(f"CPU at most {self.cpu:g}")
+        return ", ".join(bounds)
 
     def met(self, value: float, ratio: float | None = None, cpu: float | None = None) -> bool:
         """Return whether a figure, its ratio and its ratio of CPU reach the goal; a missing one does not."""

@@ -93,17 +93,17 @@ def start_load(
 
 def finish_load(child: subprocess.Popen[str]) -> Measured:
     """Start the load of a waiting generator, and return its result."""
-    told, complaint = child.communicate("\n")
-    return _measured(child.returncode, told, complaint)
+    output, complaint = child.communicate("\n")
+    return _measured(child.returncode, output, complaint)
 
 
-def _measured(status: int, told: str, complaint: str) -> Measured:
+def _measured(status: int, output: str, complaint: str) -> Measured:
     # A server that answers nothing is a result of a flood; any other failure is one of the benchmark.
     if "the last answers did not come" in complaint:
         raise NoAnswer(complaint.strip())
     if status:
         raise RuntimeError(f"the load generator failed ({status}): {complaint.strip()}")
-    found = json.loads(told)
+    found = json.loads(output)
     units = found["units"]
     if not units:
         raise NoAnswer("the server answered nothing in time")
@@ -159,9 +159,9 @@ def flooding(
             yield done
         finally:
             child.terminate()
-            told, complaint = child.communicate()
+            output, complaint = child.communicate()
         if child.returncode:
             raise RuntimeError(f"the flood failed ({child.returncode}): {complaint.strip()}")
-    found = json.loads(told)
+    found = json.loads(output)
     took = found["seconds"] or 1.0
     done.append(Flooded(found["answers"] / took, found["bytes"] / took, found["ended"]))

@@ -34,11 +34,11 @@ def each_thread(pid: int, act: Callable[[int], None]) -> None:
 
 
 class RealTime:
-    """The use of SCHED_FIFO: `active`, and `told`, its text for the results."""
+    """The use of SCHED_FIFO: `active`, and `text` for the results."""
 
     def __init__(self, *, wanted: bool = True) -> None:
-        self.told = _obstacle() if wanted else "no: switched off by --no-fifo"
-        self.active = self.told == "yes"
+        self.text = _obstacle() if wanted else "no: switched off by --no-fifo"
+        self.active = self.text == "yes"
 
     def give(self, pid: int) -> None:
         """Put all threads of a process under SCHED_FIFO; threads that it starts later inherit it."""

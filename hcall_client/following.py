@@ -31,7 +31,7 @@ raises, and nothing is repeated.
 # calls that have not run.
 #
 # All other ends promise nothing. A broken connection may have lost an HCALL on its way out or an HRETURN on
-# its way back, and the client cannot tell which. The channel then ends, and nothing is repeated.
+# its way back, and the client cannot know which. The channel then ends, and nothing is repeated.
 # `hcall_client.errors.in_flight` marks the errors of the calls that may have changed something.
 #
 # Guarantee 3 follows from one queue and one rule. `Conversation.end` finishes the unanswered calls in their

@@ -168,8 +168,8 @@ NEVER_LOADED = [
     ("hcall_server.service.server", {"hcall_server.console", "swpks.hmc", "hcall_client"}),
     ("hcall_server.service.server", {"hcall_server.mobility", "*.custodian", "*.arrival", "*.x25519"}),
     ("swpks.cli.serve", {"hcall_server.console", "swpks.hmc"}),
-    ("swpks.cli.serve", {"*.call_log", "hcall_server.hcalls.told"}),
-    ("hcall_server.service.server", {"*.call_log", "hcall_server.hcalls.told"}),
+    ("swpks.cli.serve", {"*.call_log", "hcall_server.hcalls.call_fields"}),
+    ("hcall_server.service.server", {"*.call_log", "hcall_server.hcalls.call_fields"}),
     (
         "hcall_server.service.assembly",
         {

@@ -105,8 +105,8 @@ def line_records() -> Lines:
             for name, of in _IGNORED.items()
             if of - set(words.texts) - {"new_name"} <= set(words.ignored)
         ]
-        told = f"those of {' and of '.join(groups)}" if groups else "-"
-        yield f"`{title}`", _names([*words.texts, *words.numbers]), told
+        needed = f"those of {' and of '.join(groups)}" if groups else "-"
+        yield f"`{title}`", _names([*words.texts, *words.numbers]), needed
 
 
 LINE_IGNORED_HEAD = "attributes of | names"

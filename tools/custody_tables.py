@@ -26,8 +26,8 @@ MODES = {
 DECISIONS = {
     Decision.NEW: "no attempt was made",
     Decision.OPEN: "the attempt runs: either end may still be the owner",
-    Decision.ABORTED: "the source was told to resume; this attempt is never forced",
-    Decision.FORCED: "the console has made the target the owner; the source is never told to resume",
+    Decision.ABORTED: "the source was word to resume; this attempt is never forced",
+    Decision.FORCED: "the console has made the target the owner; the source is never word to resume",
     Decision.DONE: "the target serves",
 }
 
@@ -78,8 +78,8 @@ def decisions() -> Lines:
 def console() -> Lines:
     """Every step of the console."""
     for row in sorted(CONSOLE, key=lambda row: row.number):
-        follows, told = row.to.name if row.to else "-", row.says.name if row.says else "-"
-        yield row.number, _names(row.at, Decision), row.on.name, _if(row.guard), follows, told
+        follows, word = row.to.name if row.to else "-", row.says.name if row.says else "-"
+        yield row.number, _names(row.at, Decision), row.on.name, _if(row.guard), follows, word
 
 
 def fail_points() -> Lines:

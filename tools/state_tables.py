@@ -32,8 +32,8 @@ def diagram() -> str:
         # The main way is the first row that leads to a new state; all others are drawn aside.
         below = next((row.follows for row in here if row.follows not in seen), None)
         lines.append(state.value)
-        lines += [f"  |--- {_told(row)} --> {row.follows.value}" for row in here if row.follows is not below]
-        lines += [f"  |    {_told(row)}" for row in here if row.follows is below]
+        lines += [f"  |--- {_turn(row)} --> {row.follows.value}" for row in here if row.follows is not below]
+        lines += [f"  |    {_turn(row)}" for row in here if row.follows is below]
         lines += ["  v"] if below else []
         state = below
     return "\n".join([*lines, "", _ending(), "```", ""])
@@ -50,7 +50,7 @@ def _ending() -> str:
     return f"GOODBYE from either end, in any state but {', '.join(lacking)} --> {arrow}"
 
 
-def _told(row: Turn) -> str:
+def _turn(row: Turn) -> str:
     """A frame with its sender and its condition."""
-    told = f"{row.frame.name} from the {row.sender.value}"
-    return told if row.condition is Condition.NONE else f"{told}, {row.condition.value}"
+    text = f"{row.frame.name} from the {row.sender.value}"
+    return text if row.condition is Condition.NONE else f"{text}, {row.condition.value}"

@@ -170,7 +170,7 @@ def auth_file(data: bytes, *, append: bool = False) -> bytes:
 def form_of(data: bytes) -> FileForm:
     """Return the form of a file; no h-call is made for it."""
     check_bytes("a file", data)
-    # Lists have no magic, so their first GUID tells them apart. The other two forms have the fixed
+    # Lists have no magic, so their first GUID identifies them. The other two forms have the fixed
     # fields of the certificate part at different offsets.
     if data[: len(GUID_X509)] in (GUID_X509, GUID_SHA256):
         return FileForm.LISTS

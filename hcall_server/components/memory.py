@@ -63,7 +63,7 @@ class MemoryTpm:
 
     def _check_silent(self) -> None:
         if self.silent:
-            raise TpmSilentError(f"{self.name} is silent: a test told it to be")
+            raise TpmSilentError(f"{self.name} is silent, as a test has set")
 
     def _seed_bytes(self) -> bytes:
         return self.seed.to_bytes(SEED_SIZE, "big")

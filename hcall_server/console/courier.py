@@ -116,13 +116,13 @@ class Courier:
 
         SwpksError if the system does not answer, or the console's store can't be written.
         """
-        told = set[Carried]()
+        sent = set[Carried]()
         self._hear(system)
         # Anew after each word, because its answer is a new view.  A word that has no effect is sent once a
-        # look: without `told` this loop would not end.
-        while word := next((each for each in self._due(system) if each not in told), None):
-            told.add(word)
-            await self._tell(system, word)
+        # look: without `sent` this loop would not end.
+        while word := next((each for each in self._due(system) if each not in sent), None):
+            sent.add(word)
+            await self._send(system, word)
         for fact in self.registry.facts_of(system):
             if asks(fact):
                 await self.answer(system, fact)
@@ -158,7 +158,7 @@ class Courier:
         if now is not None and now != entry:
             self.registry.enter(now, "aborted" if now.decision is Decision.ABORTED else None)
             self.notify()
-        await self._tell(system, word)
+        await self._send(system, word)
 
     def poke(self, uuid: str) -> None:
         """Wake the tasks that wait for a change, and look again at the systems of a partition."""
@@ -175,12 +175,12 @@ class Courier:
                 # would hold up the rest.
                 system.ask(_LOOK)
 
-    async def _tell(self, system: KnownSystem, word: Carried) -> None:
+    async def _send(self, system: KnownSystem, word: Carried) -> None:
         entry = self.registry.of(word.uuid)
         facts = [*self.registry.facts(word.uuid).values()]
         name = entry.name if entry else facts[0].name if facts else ""
         fields = {"partition": name, "uuid": word.uuid, "epoch": word.epoch, "word": word.word}
-        self._log.info("custody.told", system=system.name, **fields)
+        self._log.info("custody.sent", system=system.name, **fields)
         await system.call(_request(word))
         failpoints.reached("told")
         self._hear(system)

@@ -38,10 +38,10 @@ class Names:
     def put(self, error: SwpksError) -> None:
         """Put names in place of the ids in the text of an error; an unknown id stays."""
         if error.rule.id not in _ABOUT_IDS:
-            error.message = self.told(error.message)
+            error.message = self.named(error.message)
             error.args = (error.message,)
 
-    def told(self, text: str) -> str:
+    def named(self, text: str) -> str:
         """Return a text with names in place of the ids that the console knows."""
         return _ID.sub(lambda found: self.of(found[0]) or found[0], text)
 

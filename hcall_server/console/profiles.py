@@ -172,8 +172,8 @@ class ProfileRestore:
         if error.rule is rules.HMC_STORE_WRITTEN:
             return error  # the job goes on at this step
         kept = await self._key_back()
-        done = [_told(step) for step in self._plan.steps if _name(step) in self._run.steps]
-        rest = [_told(step) for step in self._plan.steps if _name(step) not in self._run.steps]
+        done = [_described(step) for step in self._plan.steps if _name(step) in self._run.steps]
+        rest = [_described(step) for step in self._plan.steps if _name(step) not in self._run.steps]
         message = f"{error.message}{kept}; done: {', '.join(done) or 'nothing'}; not done: {', '.join(rest)}"
         return OperatorError(error.rule, message)
 
@@ -286,7 +286,7 @@ def _name(step: RestoreStep) -> str:
     return f"{step.kind} {step.uuid}"
 
 
-def _told(step: RestoreStep) -> str:
+def _described(step: RestoreStep) -> str:
     return f"{step.kind} {step.name}"
 
 

@@ -299,7 +299,7 @@ def _reported(machine: Machine) -> Iterator[None]:
         yield
     finally:
         # In a finally: a request whose wait has ended has changed memory all the same, and views show it.
-        machine.tell_watchers()
+        machine.notify_watchers()
 
 
 def _shown(machine: Machine, name: str) -> PartitionView:

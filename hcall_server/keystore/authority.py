@@ -118,19 +118,19 @@ _MATCHED, _UNSET, _ALLOWED = PasswordState.MATCHED, PasswordState.UNSET, Verdict
 class _Demand(NamedTuple):
     """The demands of a call on an object's policy word.
 
-    A set bit of `heeded` can refuse the call.  A set bit of `free` makes the password unnecessary.
-    Every bit of `needed` must be set.
+    `denying`: bits that can deny access.  `waiving`: bits that waive the password.  `required`: the bit that
+    must be set; 0 if none must.
     """
 
-    heeded: int
-    free: int = 0
-    needed: int = 0
+    denying: int
+    waiving: int = 0
+    required: int = 0
 
 
 # GET_CONFIG, SET_PASSWORD and GEN_PASSWORD have no row: they need no authority.
 _DEMANDS: Mapping[Opcode, _Demand] = {
     Opcode.WRITE_OBJECT: _Demand(_ACCESS),
-    Opcode.READ_OBJECT: _Demand(_ACCESS | _WRAPPING | _REVOKED, free=_WORLD),
+    Opcode.READ_OBJECT: _Demand(_ACCESS | _WRAPPING | _REVOKED, waiving=_WORLD),
     # No WRAPPINGKEY here: Linux itself demands that a key is revoked before it is removed (choice C-19).
     Opcode.REMOVE_OBJECT: _Demand(_IMMUTABLE | _PROVIDED),
     Opcode.CONFIRM_OBJECT_FLUSHED: _Demand(0),
@@ -139,8 +139,8 @@ _DEMANDS: Mapping[Opcode, _Demand] = {
     Opcode.SIGNED_UPDATE: _Demand(_ACCESS | _IMMUTABLE),
     Opcode.WRAP_OBJECT: _Demand(_ACCESS | _REVOKED),
     Opcode.UNWRAP_OBJECT: _Demand(_ACCESS | _REVOKED),
-    Opcode.REVOKE_OBJECT: _Demand(0, needed=_WRAPPING),
-    Opcode.UNREVOKE_OBJECT: _Demand(0, needed=_WRAPPING),
+    Opcode.REVOKE_OBJECT: _Demand(0, required=_WRAPPING),
+    Opcode.UNREVOKE_OBJECT: _Demand(0, required=_WRAPPING),
 }
 
 
@@ -151,16 +151,16 @@ def authorise(call: Opcode, policy: int | None, password: PasswordState, secure_
     where there is no object (then only the password counts).  All three consumers have the same rights,
     each over its own objects.
     """
-    heeded, free, needed = _DEMANDS[call]
+    denying, waiving, required = _DEMANDS[call]
     word = policy or 0
     authentic = password is _MATCHED or password is _UNSET
     # Before any policy bit: a caller without the password must not learn that the object exists.
-    if not authentic and not word & free:
+    if not authentic and not word & waiving:
         return Verdict.PASSWORD
-    if needed and policy is not None and not word & needed:
+    if required and policy is not None and not word & required:
         return Verdict.NOT_A_KEY
-    refusing = word & heeded
-    return _policy_verdict(refusing, password, secure_boot) if refusing else _ALLOWED
+    bits = word & denying
+    return _policy_verdict(bits, password, secure_boot) if bits else _ALLOWED
 
 
 _REFUSING = (
@@ -172,11 +172,11 @@ _REFUSING = (
 """Bits with their verdicts, for each call that checks them.  The partition's state does not change these."""
 
 
-def _policy_verdict(heeded: int, password: PasswordState, secure_boot: SecureBoot) -> Verdict:
+def _policy_verdict(bits: int, password: PasswordState, secure_boot: SecureBoot) -> Verdict:
     # The first bit that refuses decides, and the log shows its rule (order: spec/policies.md#the-order).
-    if heeded & _PWSET and not password.is_set:
+    if bits & _PWSET and not password.is_set:
         return Verdict.PASSWORD_UNSET
-    wanted = SecureBoot.ENFORCE if heeded & _ENFORCE else SecureBoot.AUDIT
-    if heeded & (_AUDIT | _ENFORCE) and secure_boot < wanted:
+    wanted = SecureBoot.ENFORCE if bits & _ENFORCE else SecureBoot.AUDIT
+    if bits & (_AUDIT | _ENFORCE) and secure_boot < wanted:
         return Verdict.SECURE_BOOT
-    return next((verdict for bit, verdict in _REFUSING if heeded & bit), _ALLOWED)
+    return next((verdict for bit, verdict in _REFUSING if bits & bit), _ALLOWED)

@@ -99,8 +99,8 @@ class SignedObjects:
         if held is not None and held.policy != policy:
             raise WrongKind("the object has another policy")
         # IMMUTABLE forbids changes, and the first update is none: without this, no such object could be made.
-        heeded = policy & ~_IMMUTABLE if held is None else policy
-        self._access.demand(Opcode.SIGNED_UPDATE, state, heeded)
+        checked = policy & ~_IMMUTABLE if held is None else policy
+        self._access.demand(Opcode.SIGNED_UPDATE, state, checked)
         return held.data if held else None
 
     def data(self, consumer: Consumer, label: bytes) -> bytes | None:

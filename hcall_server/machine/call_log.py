@@ -11,8 +11,8 @@ from collections.abc import Callable
 from hcall_abi.codec import answered, decode_hcall
 from hcall_abi.frames import HCall, HReturn
 from hcall_server.hcalls.answers import Calls, Parts
+from hcall_server.hcalls.call_fields import call_fields
 from hcall_server.hcalls.refusals import OnRefusal, Refusal
-from hcall_server.hcalls.told import told
 from hcall_server.machine import logs
 from hcall_server.machine.noise import LinePace, Noise, PeerLog, left_out
 from hcall_server.platform.partition import Partition
@@ -62,14 +62,14 @@ class LoggedCalls:
         self._rule = None
         parts = self._inner.answer(tag, data, start, end, hold)
         if parts is not None:
-            self._tell(lambda: (decode_hcall(tag, data, start, end), answered(parts)))
+            self._log_call(lambda: (decode_hcall(tag, data, start, end), answered(parts)))
         return parts
 
     def execute(self, call: HCall) -> HReturn:
         """Run one call, log it, and return its answer."""
         self._rule = None
         answer = self._inner.execute(call)
-        self._tell(lambda: (call, answer))
+        self._log_call(lambda: (call, answer))
         return answer
 
     def _passwords(self) -> list[bytes]:
@@ -82,14 +82,14 @@ class LoggedCalls:
         self._rule = refusal.rule.id
         self._on_refusal(refusal, opcode)
 
-    def _tell(self, read: Callable[[], tuple[HCall, HReturn]]) -> None:
+    def _log_call(self, read: Callable[[], tuple[HCall, HReturn]]) -> None:
         """Write the line of a call, if its level and the pace allow one.  The call has run: never raise."""
         # The allowance is paid first: in a flood, a line that is left out must not cost a decoded frame.
         missing = self._log.missing("info", EVENT)
         if missing is None:
             return
         try:
-            fields = told(*read(), self._passwords())
+            fields = call_fields(*read(), self._passwords())
         except MemoryError:
             logs.drop()
             return

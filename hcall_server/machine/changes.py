@@ -64,7 +64,7 @@ class Places(Protocol):
         """Close the sockets that were passed for a partition which does not exist any more."""
 
 
-class Tell(Protocol):
+class ReportChange(Protocol):
     """Reports a change of a partition to the encryptor and the log."""
 
     def __call__(self, event: str, partition: Partition, /, **fields: Any) -> None:
@@ -87,7 +87,7 @@ class Changes:
         entropy: Entropy,
         forget: Callable[[Partition], None],
         gone: Callable[[Partition], None],
-        tell: Tell,
+        report: ReportChange,
     ) -> None:
         self._system = system
         self._encryptor = encryptor
@@ -95,7 +95,7 @@ class Changes:
         self._entropy = entropy
         self._forget = forget
         self._gone = gone
-        self._tell = tell
+        self._report = report
         self._log = logs.Log()
         self._key_turn = trio.Lock()
 
@@ -128,7 +128,7 @@ class Changes:
             self._encryptor.departed_changed(self._system)
             self._log.info("partition.name_freed", name=name, uuid=str(kept.uuid), epoch=kept.epoch)
         self._encryptor.system_changed(self._system)
-        self._tell("partition.created", partition, kbytes=partition.kbytes)
+        self._report("partition.created", partition, kbytes=partition.kbytes)
         return partition
 
     async def delete(self, name: str, *, destroy: bool = False) -> None:
@@ -144,7 +144,7 @@ class Changes:
         self._encryptor.removed(partition)
         self._encryptor.system_changed(self._system)
         self._forget(partition)
-        self._tell("partition.deleted", partition, uuid=str(partition.profile.uuid), destroy=destroy)
+        self._report("partition.deleted", partition, uuid=str(partition.profile.uuid), destroy=destroy)
         await self._stored(f"the end of {name}")
         self._gone(partition)
 
@@ -172,7 +172,7 @@ class Changes:
             self._encryptor.system_changed(self._system)
         if partition.profile != before:
             fields = {"before": name} if renamed else {}
-            self._tell(
+            self._report(
                 "partition.changed", partition, auto_start=partition.auto_start, **fields, **wish.further
             )
         try:
@@ -205,7 +205,7 @@ class Changes:
             undo.callback(partition.set_access_key, before)
             self._places.publish_key(partition)
             undo.pop_all()
-        self._tell("partition.access_key", partition)
+        self._report("partition.access_key", partition)
         return partition
 
     async def durable_rotate_key(self, name: str) -> Partition:
@@ -225,7 +225,7 @@ class Changes:
             if not partition.gone:
                 with suppress(SwpksError):  # the next start writes the file again
                     self._places.publish_key(partition)
-                self._tell("partition.access_key_kept", partition)
+                self._report("partition.access_key_kept", partition)
         message = f"NVRAM has not stored a new access key of {name}: the old one is in force"
         raise StorageError(storage.ACCESS_KEY_STORED, message)
 

@@ -58,7 +58,7 @@ POINTS: dict[int, failpoints.SystemPoint] = {
 """The fail-point of each row of `custody.SYSTEM` that has one: it lies behind the commit."""
 LATER_SECONDS = 0.02
 """Seconds by which work without a waiting client is put off: a freeze of a live migration takes less."""
-TOLD_LATER = (4, 7)
+REPORTED_LATER = (4, 7)
 """The rows that are reported to the readers of events later.
 
 The console answers each event by a request for a view.  That would hold up the commit of FROZEN, and behind
@@ -134,7 +134,7 @@ class Custodian:
         stored = {each.profile.uuid: each for each in self._system.places.values() if not each.refused}
         known = dict.fromkeys([*stored, *self._system.departed, *self._under_way])
         facts = [self._shown(uuid, stored.get(uuid)) for uuid in known]
-        return [each for each in facts if each and _is_told(each)]
+        return [each for each in facts if each and _is_shown(each)]
 
     def facts_of(self, uuid: UUID) -> CustodyFacts | None:
         """Return the durable custody of a partition, None if it has none here."""
@@ -232,7 +232,7 @@ class Custodian:
     def failed(self, uuid: UUID, trouble: str) -> None:
         """Note the reason why the last attempt of a partition ended here; views show it."""
         self._tried[uuid] = self._tried.get(uuid, (0, ""))[0], trouble
-        self._tell(self._system.by_uuid(uuid))
+        self._report_change(self._system.by_uuid(uuid))
 
     async def _completed(self, step: _Step, row: Row, partition: Partition | None, order: StepOrder) -> None:
         """Complete a step whose records are marked."""
@@ -267,9 +267,9 @@ class Custodian:
             custody=step.standing.custody.name.lower(),
             mode=step.standing.mode.value,
         )
-        if row.number not in TOLD_LATER:
-            self._tell(partition)
-        if row.number in TOLD_LATER or row.to is Custody.RELEASED:
+        if row.number not in REPORTED_LATER:
+            self._report_change(partition)
+        if row.number in REPORTED_LATER or row.to is Custody.RELEASED:
             self._machine.run_beside(partial(self._do_later, row, partition))
         self._changes.pop(order.uuid, trio.Event()).set()
 
@@ -278,14 +278,14 @@ class Custodian:
         await trio.sleep(LATER_SECONDS)
         if partition is not None:
             self._steps.tidy(row, partition)
-        if row.number in TOLD_LATER:
-            self._tell(partition)
+        if row.number in REPORTED_LATER:
+            self._report_change(partition)
 
-    def _tell(self, partition: Partition | None) -> None:
-        self._machine.tell_watchers(partition if partition and not partition.gone else None)
+    def _report_change(self, partition: Partition | None) -> None:
+        self._machine.notify_watchers(partition if partition and not partition.gone else None)
         self._machine.attachment.look()
 
 
-def _is_told(facts: CustodyFacts) -> bool:
+def _is_shown(facts: CustodyFacts) -> bool:
     """Whether views show a custody: not that of a partition that never took part in an attempt."""
     return facts.epoch > 0 or facts.custody in LEFT or facts.mode in ASKS or facts.tried > 0

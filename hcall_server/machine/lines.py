@@ -33,8 +33,8 @@ def as_columns(level: str, event: str, fields: Mapping[str, Any], *, coloured: b
     start = f"{_now()} [{level:7}] "
     if coloured:
         start = f"{_COLOURS[level]}{start}{_PLAIN}"
-    told = " ".join(f"{name}={_told(value)}" for name, value in line.items())
-    text = f"{start}{event:{_EVENT_WIDTH}} {told}".rstrip()
+    columns = " ".join(f"{name}={_column(value)}" for name, value in line.items())
+    text = f"{start}{event:{_EVENT_WIDTH}} {columns}".rstrip()
     return "\n".join([text, *map(_printable, trace.splitlines()), ""])
 
 
@@ -74,7 +74,7 @@ def _printable_character(character: str) -> str:
     return character if character.isprintable() else f"\\x{ord(character):02x}"
 
 
-def _told(value: Any) -> str:
+def _column(value: Any) -> str:
     """Return a value as text for people.  Text with blanks, quotes or "=" is quoted: it forges no field."""
     if not isinstance(value, str):
         return str(value)

@@ -153,7 +153,7 @@ class Machine:
             entropy=self.entropy,
             forget=self._deleted,
             gone=lambda partition: self.attachment.deletion_stored(partition.profile.uuid),
-            tell=self._tell,
+            report=self._report,
         )
 
     @cached_property
@@ -170,7 +170,7 @@ class Machine:
             self._events = events.Events()
         return self._events
 
-    def tell_watchers(self, partition: Partition | None = None) -> None:
+    def notify_watchers(self, partition: Partition | None = None) -> None:
         """Send `changed`, about a partition or the system itself, to each open stream."""
         if self._events is not None:
             self._events.changed(partition)
@@ -185,8 +185,8 @@ class Machine:
     def custody_facts(self) -> list[CustodyFacts]:
         """Return the durable custody of partitions that moved, or ask their console; few systems have any."""
         stored = any(each.profile.epoch or each.mode is Mode.ASKING for each in self.system.places.values())
-        told = stored or self.system.departed or "custodian" in vars(self)
-        return self.custodian.facts() if told else []
+        known = stored or self.system.departed or "custodian" in vars(self)
+        return self.custodian.facts() if known else []
 
     def shown_custody(self, partition: Partition) -> tuple[Custody, Mode]:
         """Return the durable custody of a partition, and its mode."""
@@ -277,7 +277,7 @@ class Machine:
         if keystore is not None and keystore.contents.dirty:
             self.encryptor.changed(partition)
             if log_latch_use(partition, log):
-                self.tell_watchers(partition)
+                self.notify_watchers(partition)
         if keystore is not None and keystore.signed.doubts:
             log_doubts(keystore.signed, PeerLog(self.noise.of(partition.name), log))
 
@@ -294,7 +294,7 @@ class Machine:
             self.system.power_on(name)
             undo.pop_all()
         self.starts.ipls.waiting.pop(partition.number, None)
-        self._tell("partition.activated", partition, before, ipl_count=partition.ipl_count)
+        self._report("partition.activated", partition, before, ipl_count=partition.ipl_count)
         return partition
 
     def arrive(self, partition: Partition, traveller: Traveller) -> None:
@@ -306,7 +306,7 @@ class Machine:
             self.transport.publish_key(partition)  # two syncs: clients that follow it connect meanwhile
             partition.arrive(traveller.used, traveller.secure_boot)
             undo.pop_all()
-        self._tell("partition.arrived", partition, before, ipl_count=partition.ipl_count)
+        self._report("partition.arrived", partition, before, ipl_count=partition.ipl_count)
 
     async def counted_power_on(self, name: str) -> Partition:
         """Activate a partition once its IPL count is durable; StorageError if NVRAM does not take it."""
@@ -321,7 +321,7 @@ class Machine:
             self.system.power_off(name)
         self._end_sessions(partition, "the partition was powered off")
         self.transport.close(partition)
-        self._tell("partition.stopped", partition)
+        self._report("partition.stopped", partition)
         return partition
 
     def ipl(self, name: str) -> Partition:
@@ -330,7 +330,7 @@ class Machine:
         before = partition.profile
         self.system.ipl(name)
         self._end_sessions(partition, "the partition was restarted")
-        self._tell("partition.restarted", partition, before, ipl_count=partition.ipl_count)
+        self._report("partition.restarted", partition, before, ipl_count=partition.ipl_count)
         return partition
 
     async def counted_ipl(self, name: str) -> Partition:
@@ -345,7 +345,7 @@ class Machine:
     def set_attributes(self, name: str, changes: Mapping[str, int]) -> Partition:
         """Set console attributes by their names, all of them or none (spec/control.md#attributes)."""
         partition = self.system.set_attributes(name, changes)
-        self._tell("partition.attributes", partition, **changes)
+        self._report("partition.attributes", partition, **changes)
         return partition
 
     def set_faults(self, name: str, faults: Iterable[BusyFault]) -> Partition:
@@ -385,11 +385,11 @@ class Machine:
     def _end_sessions(self, partition: Partition, text: str) -> None:
         self.sessions.end_partition(partition.number, GoodbyeReason.IPL_OR_POWER_OFF, text)
 
-    def _tell(
+    def _report(
         self, event: str, partition: Partition, before: PartitionProfile | None = None, /, **fields: Any
     ) -> None:
         """Report a change to the encryptor and the log; a profile that equals `before` has not changed."""
         if partition.profile != before:
             self.encryptor.changed(partition)
         self._log.info(event, partition=partition.name, **fields)
-        self.tell_watchers(partition)
+        self.notify_watchers(partition)

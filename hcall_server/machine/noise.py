@@ -37,7 +37,7 @@ BURST = 256
 PER_SECOND = 1.0
 """Further lines a second in the long run, from each source."""
 
-TOLD_EVERY = 60.0
+SUMMARY_SECONDS = 60.0
 """Seconds between two lines that sum up how many were left out."""
 
 CONTROL = "control"
@@ -81,8 +81,8 @@ class Allowance:
         """How many lines were left out since the start, by event."""
         self._clock = clock
         self._tallies: dict[tuple[str, Hashable], _Tally] = {}
-        self._told: Counter[str] = Counter()
-        self._told_at = self._filled_at = clock()
+        self._summed: Counter[str] = Counter()
+        self._summed_at = self._filled_at = clock()
         self._tokens = float(pace.burst)
 
     def take(self, event: str, kind: Hashable = "") -> int | None:
@@ -104,11 +104,11 @@ class Allowance:
     def summary(self, *, at_once: bool = False) -> dict[str, int]:
         """Return the counts of left-out lines since the last summary, by event; {} if none is due."""
         now = self._clock()
-        untold = self.left_out - self._told
-        if not untold or (now - self._told_at < TOLD_EVERY and not at_once):
+        unreported = self.left_out - self._summed
+        if not unreported or (now - self._summed_at < SUMMARY_SECONDS and not at_once):
             return {}
-        self._told_at, self._told = now, self.left_out.copy()
-        return dict(untold)
+        self._summed_at, self._summed = now, self.left_out.copy()
+        return dict(unreported)
 
     def _pay(self) -> bool:
         """Take a token, if there is one."""
@@ -144,8 +144,8 @@ class Noise:
     def sum_up(self, *, at_once: bool = False) -> None:
         """Log how many lines were left out, for each source whose summary is due."""
         for source, allowance in self._sources.items():
-            if told := allowance.summary(at_once=at_once):
-                self._log.info("log.shortened", source=source, left_out=told)
+            if counts := allowance.summary(at_once=at_once):
+                self._log.info("log.shortened", source=source, left_out=counts)
 
 
 class PeerLog:

@@ -105,12 +105,12 @@ class Outlet:
     def _work(self) -> None:
         while True:
             gap, lines = self._next()
-            told = self._told(gap)
-            written = self._written([*told, *lines])
-            lost = len(lines) - max(0, written - len(told))
-            self._count_lost(0 if told and written else gap, lost)
+            notices = self._notices(gap)
+            written = self._written([*notices, *lines])
+            lost = len(lines) - max(0, written - len(notices))
+            self._count_lost(0 if notices and written else gap, lost)
 
-    def _told(self, gap: int) -> list[bytes]:
+    def _notices(self, gap: int) -> list[bytes]:
         """Return the line that reports a gap; none if there is no gap, or if the line cannot be made.
 
         If a notice fails, the thread and the log go on.  A later notice then has the number of this gap too.
@@ -154,13 +154,13 @@ class Outlet:
         self._size -= size
         return lines
 
-    def _count_lost(self, untold: int, lost: int) -> None:
+    def _count_lost(self, unreported: int, lost: int) -> None:
         """Count `lost` lines as dropped; put them and an unreported gap at the start of the queue."""
         with self._changed:
-            self._failing = untold + lost > 0
+            self._failing = unreported + lost > 0
             self.dropped += lost
             if self._failing:
-                self._queue.appendleft(untold + lost + self._gap_at_start())
+                self._queue.appendleft(unreported + lost + self._gap_at_start())
 
     def _written(self, items: list[bytes]) -> int:
         """Write items; return how many the descriptor has taken whole before it refused one."""

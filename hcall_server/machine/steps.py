@@ -93,7 +93,7 @@ class Host(Protocol):
     def run_beside(self, work: Callable[[], Awaitable[object]]) -> None:
         """Run a task beside the connections."""
 
-    def tell_watchers(self, partition: Partition | None = None) -> None:
+    def notify_watchers(self, partition: Partition | None = None) -> None:
         """Report a change to the readers of events."""
 
 

@@ -1,6 +1,6 @@
 """The messages of the mobility channel: their layouts and their fields (spec/migration.md).
 
-    decode(encode(Told(Word.PREPARED, 7, 19))) == Told(Word.PREPARED, 7, 19)
+    decode(encode(WordMessage(Word.PREPARED, 7, 19))) == WordMessage(Word.PREPARED, 7, 19)
 
 A message is the plaintext of one transport message.  Its first byte is its kind.
 """
@@ -75,7 +75,7 @@ _REFUSED = Struct(
     Terminated,
 )
 _FINAL = Struct("generation" / Int64ub, "total" / Int32ub, Terminated)
-_TOLD = Struct("epoch" / Int64ub, "generation" / Int64ub, Terminated)
+_WORD = Struct("epoch" / Int64ub, "generation" / Int64ub, Terminated)
 
 LAYOUTS: dict[MessageKind, Struct] = {
     MessageKind.NEEDS: _NEEDS,
@@ -83,7 +83,7 @@ LAYOUTS: dict[MessageKind, Struct] = {
     MessageKind.REFUSED: _REFUSED,
     MessageKind.FINAL: _FINAL,
     **dict.fromkeys(
-        (MessageKind.PREPARED, MessageKind.ACTIVATE, MessageKind.ACTIVE, MessageKind.ABORTED), _TOLD
+        (MessageKind.PREPARED, MessageKind.ACTIVATE, MessageKind.ACTIVE, MessageKind.ABORTED), _WORD
     ),
 }
 """The fields that follow the kind."""
@@ -152,7 +152,7 @@ class Final(NamedTuple):
     total: int
 
 
-class Told(NamedTuple):
+class WordMessage(NamedTuple):
     """A word about the attempt `epoch`; `generation` belongs to PREPARED and is 0 in all other words."""
 
     word: Word
@@ -160,7 +160,7 @@ class Told(NamedTuple):
     generation: int = 0
 
 
-Message = NeedsMessage | Fits | RefusedMessage | Final | Told
+Message = NeedsMessage | Fits | RefusedMessage | Final | WordMessage
 
 
 def encode(message: Message) -> bytes:
@@ -176,7 +176,7 @@ def encode(message: Message) -> bytes:
             return _built(MessageKind.REFUSED, {"rule": rule, "detail": text})
         case Final():
             return _built(MessageKind.FINAL, message._asdict())
-        case Told(word, epoch, generation):
+        case WordMessage(word, epoch, generation):
             return _built(_WORDS[word], {"epoch": epoch, "generation": generation})
 
 
@@ -205,7 +205,7 @@ def _message(kind: MessageKind, found: Any) -> Message:
         case MessageKind.FINAL:
             return Final(found.generation, found.total)
         case _:
-            return Told(_OF_KIND[kind], found.epoch, found.generation)
+            return WordMessage(_OF_KIND[kind], found.epoch, found.generation)
 
 
 def kind_of(message: Message) -> str:

@@ -38,7 +38,15 @@ from hcall_server import failpoints
 from hcall_server.machine.logs import Log
 from hcall_server.mobility.channel import LineLost, MobilityChannel, in_time, open_channel
 from hcall_server.mobility.either import either
-from hcall_server.mobility.messages import Attempt, Fits, Message, NeedsMessage, RefusedMessage, Told, kind_of
+from hcall_server.mobility.messages import (
+    Attempt,
+    Fits,
+    Message,
+    NeedsMessage,
+    RefusedMessage,
+    WordMessage,
+    kind_of,
+)
 from hcall_server.mobility.ports import OwnSystem
 from hcall_server.platform.custody import OWNING, Custody, Mode, Party, Standing, Word, says
 
@@ -301,12 +309,12 @@ class MigrationSource:
                 failpoints.reached("final-sent")
                 sent = True
             elif phase is Phase.RELEASED:
-                await channel.send(Told(Word.ACTIVATE, self.attempt.epoch))
+                await channel.send(WordMessage(Word.ACTIVATE, self.attempt.epoch))
                 with trio.move_on_after(pause):
                     await self._while(Phase.RELEASED)
                 pause = min(2 * pause, LONGEST_WAIT)
             elif phase is Phase.ABORTED:
-                await channel.send(Told(Word.ABORTED, self.attempt.epoch))
+                await channel.send(WordMessage(Word.ABORTED, self.attempt.epoch))
                 self._said_aborted = True
                 await trio.sleep(ABORTED_SECONDS)  # the target closes first, after it has read ABORTED
                 return
@@ -321,7 +329,7 @@ class MigrationSource:
             message = await channel.receive()
             self._heard = True
             match message:
-                case Told(Word.PREPARED | Word.ACTIVE as word, said, generation) if said == epoch:
+                case WordMessage(Word.PREPARED | Word.ACTIVE as word, said, generation) if said == epoch:
                     await keeper.take(uuid, word, epoch, generation=generation, peer=self.attempt.target)
                 case RefusedMessage(rule, detail):
                     await self.give_up(f"{rule}: {detail}")

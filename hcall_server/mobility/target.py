@@ -31,7 +31,15 @@ from hcall_server.machine.logs import Log, explained
 from hcall_server.machine.noise import PeerLog
 from hcall_server.mobility.channel import LineLost, MobilityChannel, answer_channel
 from hcall_server.mobility.either import either
-from hcall_server.mobility.messages import Attempt, Final, Fits, NeedsMessage, RefusedMessage, Told, kind_of
+from hcall_server.mobility.messages import (
+    Attempt,
+    Final,
+    Fits,
+    NeedsMessage,
+    RefusedMessage,
+    WordMessage,
+    kind_of,
+)
 from hcall_server.mobility.ports import OwnSystem, Packed
 from hcall_server.platform.custody import LEFT, Custody, Party, Standing, Word, says
 
@@ -187,14 +195,14 @@ class TargetConversation:
 
     async def _say(self) -> None:
         """Send the word of the custody: when it has changed, and after each message of the source."""
-        said: Told | None = None
+        said: WordMessage | None = None
         while True:
             # A new event before the state is read: a change after the read sets this event, so no change is
             # missed.
             bell = self._bell = trio.Event()
             asked, self._asked = self._asked, False
             at = self._own.durable(self.attempt.uuid)
-            now = self._told(at)
+            now = self._word_to_send(at)
             # A repeated ACTIVATE means that the source has not received ACTIVE, so the same word is sent
             # again then.
             if now and (asked or now != said):
@@ -206,11 +214,11 @@ class TargetConversation:
             if scope.cancelled_caught:
                 return
 
-    def _told(self, at: Standing) -> Told | None:
+    def _word_to_send(self, at: Standing) -> WordMessage | None:
         word = word_for_source(at, self.attempt.epoch)
         if word is None:
             return None
-        return Told(word, at.epoch, at.generation if word is Word.PREPARED else 0)
+        return WordMessage(word, at.epoch, at.generation if word is Word.PREPARED else 0)
 
     async def _hear(self) -> None:
         """Process the messages of the source until it sends ABORTED, or is refused."""
@@ -223,9 +231,9 @@ class TargetConversation:
                         return
                 case Final():
                     await self._take(message)
-                case Told(Word.ACTIVATE, said) if said == epoch:
+                case WordMessage(Word.ACTIVATE, said) if said == epoch:
                     await keeper.take(uuid, Word.ACTIVATE, epoch, peer=self.attempt.source)
-                case Told(Word.ABORTED, said) if said == epoch:
+                case WordMessage(Word.ABORTED, said) if said == epoch:
                     await keeper.take(uuid, Word.ABORTED, epoch, peer=self.attempt.source)
                     self._forget(self.attempt)
                     return

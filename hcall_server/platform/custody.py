@@ -57,15 +57,15 @@ each state.  The drivers (`hcall_server.mobility`, `hcall_server.machine.custodi
 #
 # Old stores and copies are removed.  ACTIVE or ABORTED of a later attempt prove that a system owned the
 # partition after a release or a copy.  So they end both (rows 8 and 13), also if the word of the attempt
-# itself was lost.  The console tells them to each system that it knows.  ACTIVE of an older attempt is no
+# itself was lost.  The console sends them to each system that it knows.  ACTIVE of an older attempt is no
 # decision about the last one.  But the register takes the owner from it (row 7): there an attempt begins.
 #
 # A word that is not sent is only late.  So the drivers may send less than `SAYS` allows.  A source sends
 # ABORTED once.  The console keeps words back while a source is stopped or a target barred (`courier`).
 #
 # We dropped a lease.  It would save the question at each start, and cost synchronous clocks and a console
-# that is always up.  We also dropped a console that tells the target to drop its copy: the console can't know
-# whether the source has released meanwhile.
+# that is always up.  We also dropped a console that orders the target to drop its copy: the console can't
+# know whether the source has released meanwhile.
 #
 # A state is a record (`Custody`, durable) and a mode (`Mode`, in memory).  A word without a row in a state is
 # ignored: it is old or repeated.

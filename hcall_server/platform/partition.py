@@ -221,8 +221,8 @@ class Partition:
         from hcall_abi.standstills import standstill  # an error alone needs it, and no start
 
         state = standstill(custody.name.lower(), self.mode.value, self.name)
-        told = f": it {state.words}; {state.remedy}" if state else ""
-        return f"{self.name} is {custody.name} ({self.mode.value}){attempt}{other}{told}"
+        remedy = f": it {state.words}; {state.remedy}" if state else ""
+        return f"{self.name} is {custody.name} ({self.mode.value}){attempt}{other}{remedy}"
 
     def set_custody(self, custody: Custody, epoch: int, peer: bytes) -> None:
         """Enter the custody of an attempt.  The caller commits it before any word or view shows it."""

@@ -30,8 +30,8 @@
 # check found it.  Now a partition is made with its state: OFF, or the return value of `refused`.
 #
 # REFUSED has no row that leads out of it.  The operator repairs or removes the records and starts the server
-# again.  We dropped an event "repaired".  Recovery needs all records at once to tell a swapped blob from a
-# damaged one, so it runs only at the start.
+# again.  We dropped an event "repaired".  Recovery needs all records at once to distinguish a swapped
+# blob from a damaged one, so it runs only at the start.
 #
 # TABLE has a row for every pair.  A pair without a next state has the rule that it breaks.  So every request
 # has a defined answer.  The table of the page is made from it.

@@ -23,7 +23,7 @@ _KINDS = {stat.S_IFREG, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFSOCK}
 
 
 def take_descriptor(number: int) -> int:
-    """Return a copy of a descriptor that was passed to this process, for `tell`; close the original.
+    """Return a copy of a descriptor that was passed to this process, for `send_line`; close the original.
 
     The original is left open if it is a standard stream.  OperatorError if it was not passed, or can't be
     written to; nothing is written then.
@@ -42,7 +42,7 @@ def take_descriptor(number: int) -> int:
     return copy
 
 
-def tell(descriptor: int, line: str) -> str | None:
+def send_line(descriptor: int, line: str) -> str | None:
     """Write a line and close the descriptor; return None, or the reason why no reader took it in time."""
     return give(descriptor, f"{line}\n".encode(), PATIENCE, close=True)
 
@@ -55,7 +55,7 @@ def announce(sentence: str, fields: str, descriptor: int | None, encoding: str) 
     line = f"{sentence}\n".encode(encoding, "backslashreplace")
     failures = {"standard output": give(_STANDARD_OUTPUT, line, PATIENCE)}
     if descriptor is not None:
-        failures["--ready-fd"] = tell(descriptor, fields)
+        failures["--ready-fd"] = send_line(descriptor, fields)
     for stream, reason in failures.items():
         if reason:
             logs.Log().warning("ready.not_told", stream=stream, reason=reason)

@@ -111,12 +111,12 @@ class Signature(NamedTuple):
     """A signature by one signer.
 
     Without signed attributes it is over the update's SHA-256 digest.  With them it is over the digest
-    `attributes`, and `told` is the digest of the update that these attributes state.
+    `attributes`, and `stated` is the digest of the update that these attributes state.
     """
 
     value: bytes
     attributes: bytes | None = None
-    told: bytes | None = None
+    stated: bytes | None = None
 
 
 def read_signatures(der: bytes, message: bytes, *, strict: bool = False) -> tuple[Signature, ...]:
@@ -185,7 +185,7 @@ class Trials:
     def __init__(self, signatures: Iterable[Signature], update: bytes, verify: Verify = verifies) -> None:
         # Equal signatures need one trial, and one that states the digest of another update needs none.
         distinct = dict.fromkeys(signatures)
-        self._signatures = [each for each in distinct if each.told is None or each.told == update]
+        self._signatures = [each for each in distinct if each.stated is None or each.stated == update]
         self._update = update
         self._verify = verify
         self._tried: set[RSAPublicNumbers] = set()
@@ -250,7 +250,7 @@ def _signature(signer: SignerInfo, content_type: ObjectIdentifier) -> Signature:
     attributes = signer.signed_attributes.as_list()
     try:
         kind = _single(attributes, CONTENT_TYPE).parse(ObjectIdentifier)
-        told = _single(attributes, MESSAGE_DIGEST).parse(bytes)
+        stated = _single(attributes, MESSAGE_DIGEST).parse(bytes)
     except ValueError:
         raise RuleBroken(rules.UPDATE_PKCS7_ATTRIBUTES, "a signed attribute is missing or bad") from None
     if kind != content_type:
@@ -258,7 +258,7 @@ def _signature(signer: SignerInfo, content_type: ObjectIdentifier) -> Signature:
     # The message has the attributes under the tag [0], and the signature is over them as a SET: RFC 5652,
     # section 5.4.  So they are encoded again.
     as_set = asn1.encode_der(signer.signed_attributes)
-    return Signature(signer.signature, hashlib.sha256(as_set).digest(), told)
+    return Signature(signer.signature, hashlib.sha256(as_set).digest(), stated)
 
 
 def _single(attributes: list[Attribute], kind: ObjectIdentifier) -> asn1.TLV:

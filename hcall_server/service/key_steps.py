@@ -42,8 +42,8 @@ def accounted(access: AccessAccount, system: ManagedSystem, commit: int) -> Acce
     count = len(partitions) - len(refused)
     opened = f"{counted(count, 'partition')} decrypted"
     opened += f", of commit {commit}" if commit else ""
-    told = f"{opened}; refused: {', '.join(refused)}" if refused else opened
-    return access._replace(steps=(*access.steps, AccessStep(6, told), AccessStep(7, _READY[access.outcome])))
+    step_6 = AccessStep(6, f"{opened}; refused: {', '.join(refused)}" if refused else opened)
+    return access._replace(steps=(*access.steps, step_6, AccessStep(7, _READY[access.outcome])))
 
 
 def _read(copy: WrappedCopy) -> str:

@@ -29,7 +29,7 @@ _RULES: Mapping[str, Rule] = {
 def stop_of(row: RootKeyRow, copies: KeyCopies, records: Records) -> StorageError:
     """Return the error of a row that stops the start."""
     rule = _RULES[row.id]
-    parts = "; ".join(_told(copies))
+    parts = "; ".join(_copy_texts(copies))
     about = _about_records(rule, copies, records)
     return StorageError(rule, f"{about} ({parts}); {row.consequence}. No copy was changed")
 
@@ -54,7 +54,7 @@ def _commit_trouble(copies: KeyCopies, records: Records) -> str:
     return "the records do not belong together"
 
 
-def _told(copies: KeyCopies) -> Iterator[str]:
+def _copy_texts(copies: KeyCopies) -> Iterator[str]:
     """Yield a phrase for each part: its name and its finding."""
     damage = f": {copies.damage.message}" if copies.damage else ""
     yield f"the anchor card: {copies.card_finding.value}{damage}"

@@ -250,10 +250,10 @@ class Opening:
         records = {} if state is SystemState.RESET_PENDING else stored  # there, none is of the card's key
         held = sorted(WRAPPED & stored.keys())
         wrapped = f"{', '.join(held)}; " if held else ""
-        told = "present" if held else "none"
+        presence = "present" if held else "none"
         parts = (
             card,
-            PartReport(SERVICE_PROCESSOR, "nvram", told, f"{wrapped}{counted(len(stored), 'record')}"),
+            PartReport(SERVICE_PROCESSOR, "nvram", presence, f"{wrapped}{counted(len(stored), 'record')}"),
             *tpms,
         )
         steps: tuple[AccessStep, ...] = steps_of(copies, row, parts, len(records))

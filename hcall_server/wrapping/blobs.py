@@ -65,7 +65,7 @@ def read_header(wrapped: bytes) -> Header:
     if header.flags & ALGORITHM_MASK != AES_256_GCM:
         raise UnknownFormat
     if len(wrapped) != WRAP_OVERHEAD + header.length:
-        raise DamagedObject(f"{len(wrapped)} bytes where it tells of {WRAP_OVERHEAD + header.length}")
+        raise DamagedObject(f"{len(wrapped)} bytes instead of {WRAP_OVERHEAD + header.length}")
     return header
 
 

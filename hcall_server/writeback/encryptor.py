@@ -2,8 +2,8 @@
 
 # Write-behind: when a change counts as durable, and who waits for it
 #
-# A guest's WRITE changes memory only.  The encryptor makes it durable later.  CONFIRM_OBJECT_FLUSHED tells
-# the guest whether that has happened; with `--confirm-wait` it waits for that.  This must hold:
+# A guest's WRITE changes memory only.  The encryptor makes it durable later.  CONFIRM_OBJECT_FLUSHED
+# reports whether that has happened; with `--confirm-wait` it waits for that.  This must hold:
 #
 #   1. Nothing counts as flushed before the commit that contains it has returned.
 #   2. After a crash, NVRAM holds a state that each partition really had, none older than the last confirmed
@@ -39,7 +39,7 @@
 #              company of the next flight, which starts when all have been called.
 #     RESTING  The last flight failed.  Waiters start no flight; they wait for the retry.  `flush` does not.
 #
-# Who calls whom: the data channel calls `changed` after a batch, and `wait_landing` for a CONFIRM that
+# The callers: the data channel calls `changed` after a batch, and `wait_landing` for a CONFIRM that
 # would answer "not yet".  The start of a flight is synchronous: take, seal, hand to the worker.  So it
 # happens in the CONFIRM's own turn of the loop.  The worker calls the landing back on the loop.  At its end,
 # `after_waiters` lets the data channel run the held CONFIRMs again.  `Flights` does all this without a loop.
@@ -135,7 +135,13 @@ class Encryptor:
         self._clock = clock
         self._schedule = Schedule(delay)
         self._flights = Flights(
-            commits, sealer, worker, self._schedule, clock, on_trouble=self._tell, on_landing=self._landed
+            commits,
+            sealer,
+            worker,
+            self._schedule,
+            clock,
+            on_trouble=self._report,
+            on_landing=self._landed,
         )
         self._landing: _Landing | None = None
         self._end: BaseException | None = None
@@ -286,7 +292,7 @@ class Encryptor:
         if end is not None:
             raise end
 
-    def _tell(self, error: SwpksError | None) -> None:
+    def _report(self, error: SwpksError | None) -> None:
         with suppress(Exception):  # health has the same error, and a log that fails must not end the server
             self.on_trouble(error)
 

@@ -2,9 +2,9 @@
 
 # The session: who may send which frame, and when
 #
-# Two programs share a byte stream. Each of them must know at any moment which frame may come next, and from
-# whom. If their views differ by one frame, an answer reaches the wrong h-call, and a guest gets the data of
-# another object. So the session guarantees four things:
+# Two programs share a byte stream. Each of them must know at any moment which frame may come next, and which
+# end sends it. If their views differ by one frame, an answer reaches the wrong h-call, and a guest gets the
+# data of another object. So the session guarantees four things:
 #
 #   1. After the same frames both ends are in the same state. A frame outside of the table changes nothing.
 #   2. No h-call runs before the server has accepted OPEN, and none after GOODBYE.

@@ -24,18 +24,18 @@ def run_bench(
     password: bytes,
     seconds: float,
     timeout: float,
-    tell: Callable[[str], None],
+    announce: Callable[[str], None],
     *,
     disposable: bool = False,
 ) -> list[Figure]:
-    """Measure a partition at its Unix socket, `seconds` a case; `tell` is called with the title of each.
+    """Measure a partition at its Unix socket, `seconds` a case; `announce` is called with the title of each.
 
     A `disposable` partition is not cleaned up.
 
     Raises BenchRefused, HcallError and other SwpksErrors, and OSError if there is no server.
     """
     with Tenant(path, password, timeout, disposable=disposable) as tenant:
-        return [_measured(path, tenant, case, seconds, timeout, tell) for case in CASES]
+        return [_measured(path, tenant, case, seconds, timeout, announce) for case in CASES]
 
 
 def _measured(
@@ -44,9 +44,9 @@ def _measured(
     case: Case,
     seconds: float,
     timeout: float,
-    tell: Callable[[str], None],
+    announce: Callable[[str], None],
 ) -> Figure:
-    tell(case.title)
+    announce(case.title)
     with ExitStack() as stack:
         clients = []
         for number in range(case.sessions):

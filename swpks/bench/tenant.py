@@ -118,8 +118,8 @@ class Tenant:
         free = config.total_size - config.used_space
         if needed > free:
             advice = "take a partition with more room, or remove objects"
-            told = f"the store has {free} bytes free, and the benchmark needs {needed}: {advice}"
-            raise BenchRefused(rules.SPACE, told)
+            message = f"the store has {free} bytes free, and the benchmark needs {needed}: {advice}"
+            raise BenchRefused(rules.SPACE, message)
 
     def _write(self, channel: BlockingChannel, label: bytes, size: int) -> None:
         self._written.append(label)  # first: an interrupt may come before the answer

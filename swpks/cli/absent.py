@@ -29,8 +29,8 @@ def no_server(path: Path) -> OperatorError:
     others = _sockets(run)
     found = f"; the sockets there are {', '.join(others)}" if others else ""
     missing = f" (there is no folder {state})" if in_state and not state.is_dir() else ""
-    told = f"no server runs here: nothing listens at {path}{missing}{found}; {advice}"
-    return OperatorError(CONSOLE_SERVED, told)
+    message = f"no server runs here: nothing listens at {path}{missing}{found}; {advice}"
+    return OperatorError(CONSOLE_SERVED, message)
 
 
 def _sockets(folder: Path) -> Sequence[str]:

@@ -80,10 +80,10 @@ def carry_out(args: argparse.Namespace, eraser: Eraser, now: Callable[[], float]
             else:
                 status, text = PRESENCE_NEEDED, _asked(args, locked.folder, eraser, presence)
     except (SwpksError, OSError, MemoryError) as error:
-        told = error if isinstance(error, SwpksError) else scarcity_of(error)
-        if told is None:
+        refusal = error if isinstance(error, SwpksError) else scarcity_of(error)
+        if refusal is None:
             raise
-        return _refused(args, told)
+        return _refused(args, refusal)
     streams.say(text)
     return status
 

@@ -102,8 +102,8 @@ def _run(options: argparse.Namespace) -> int:
         to_json, to_plot = (_opened(stack, path) for path in (options.json, options.plot))
         path = options.socket or stack.enter_context(own_server())
         disposable = options.socket is None
-        figures = run_bench(path, password, options.seconds, TIMEOUT, _tell, disposable=disposable)
-        _tell("")
+        figures = run_bench(path, password, options.seconds, TIMEOUT, _show_case, disposable=disposable)
+        _show_case("")
         what = str(options.socket) if options.socket else "a server of its own"
         about: dict[str, str | float] = {"swpks": __version__, "socket": what, "seconds": options.seconds}
         to_json(as_json(figures, about))
@@ -138,7 +138,7 @@ def _opened(stack: ExitStack, path: Path | None) -> Callable[[bytes], None]:
     return put
 
 
-def _tell(title: str) -> None:
+def _show_case(title: str) -> None:
     """Print the present case, on a terminal only."""
     if sys.stderr.isatty():
         print(f"\r\033[K{title}", end="", file=sys.stderr, flush=True)
@@ -149,6 +149,6 @@ def _seconds(text: str) -> float:
 
 
 def _fail(error: SwpksError, status: int) -> int:
-    _tell("")
+    _show_case("")
     refuse("bench", error)
     return status

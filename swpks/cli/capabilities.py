@@ -128,10 +128,10 @@ def _lines(found: Mapping[str, Any], before: str) -> Iterator[str]:
         if isinstance(value, Mapping):
             yield from _lines(value, f"{before}{name}.")
         else:
-            yield f"{before}{name}: {_told(value)}".rstrip()
+            yield f"{before}{name}: {_text(value)}".rstrip()
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -128,8 +128,8 @@ def _section(page: str, anchor: str, width: int) -> str:
 
 def _unknown(name: str, nearest: Sequence[str]) -> OperatorError:
     """Return the error for an unknown name, with the nearest ones."""
-    told = f"the nearest are {', '.join(nearest)}" if nearest else "swpks explain lists the pages"
+    advice = f"the nearest are {', '.join(nearest)}" if nearest else "swpks explain lists the pages"
     return OperatorError(
         rules.EXPLAIN_KNOWN,
-        f"{name!r} is neither a name or number of the contract's tables nor a page: {told}",
+        f"{name!r} is neither a name or number of the contract's tables nor a page: {advice}",
     )

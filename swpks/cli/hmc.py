@@ -112,8 +112,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def _lines_epilog() -> str:
     """Return the paragraph of the help about lines, which argparse does not know."""
-    told = f"lines of the console (--store DIR; each has --help): {', '.join(LINES)}"
-    return textwrap.fill(told, 80, subsequent_indent="  ")
+    text = f"lines of the console (--store DIR; each has --help): {', '.join(LINES)}"
+    return textwrap.fill(text, 80, subsequent_indent="  ")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

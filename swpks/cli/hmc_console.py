@@ -116,14 +116,14 @@ class JsonJob(Shown):
 
     def __init__(self, write: Callable[[str], None]) -> None:
         super().__init__(write, terminal=False)
-        self._told = False
+        self._printed = False
 
     def progress(self, job: Message) -> None:
         """Show the job if it is the first time, and if it runs."""
         # A job that has ended already is printed once, by the caller.
-        if not self._told and job.get("state") == "running":
+        if not self._printed and job.get("state") == "running":
             self.say(json.dumps(job))
-        self._told = True
+        self._printed = True
 
 
 def _write(text: str) -> None:

@@ -30,8 +30,8 @@ def link(answer: KnownSystemView) -> str:
     copied = "no copies"
     if answer.copied is not None and answer.age is not None:
         copied = f"oldest copy {age(answer.age)} old, from {moment(answer.copied)}"
-    told = f"console: {state}; " + "; ".join([copied, *([_bare(answer)] if answer.without_copy else [])])
-    return "\n".join([told, *answer.waiting])
+    first = f"console: {state}; " + "; ".join([copied, *([_bare(answer)] if answer.without_copy else [])])
+    return "\n".join([first, *answer.waiting])
 
 
 def added(answer: KnownSystemView) -> str:

@@ -37,8 +37,8 @@ def carried_out(words: Sequence[str]) -> int | None:
 
     OperatorError if no console is named.
     """
-    if told := _usage(words):
-        streams.say(told)
+    if text := _usage(words):
+        streams.say(text)
         return 0
     found = line_of(words)
     if found is None:
@@ -105,10 +105,10 @@ def _refuse_ours(words: Sequence[str]) -> None:
     line = rest[0]
     if line in ALSO_VERBS and not _MEANS_CONSOLE.intersection(word.partition("=")[0] for word in words):
         return  # a verb at a system
-    told = f"a line has no {ours[0]}: it prints what the real console prints"
+    text = f"a line has no {ours[0]}: it prints what the real console prints"
     if ours[0] == "-m":
-        told = f"-m stands behind {line}: swpks hmc {line} -m SYS ..."
-    raise OperatorError(rules.LINE_OPTION, told)
+        text = f"-m stands behind {line}: swpks hmc {line} -m SYS ..."
+    raise OperatorError(rules.LINE_OPTION, text)
 
 
 def _split(words: list[str]) -> tuple[dict[str, str], list[str]]:

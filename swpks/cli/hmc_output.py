@@ -79,11 +79,11 @@ def with_names(answer: SystemView, names: Mapping[str, str]) -> SystemView:
 
 def custody(answer: CustodyView) -> str:
     """Return why a partition is not served as usual, "" for none."""
-    told = _moves(answer)
-    if not told:
+    moves = _moves(answer)
+    if not moves:
         return ""
     trouble = f": {answer.trouble}" if answer.trouble else ""
-    return f"{answer.name} {told}{attempt(answer)}{trouble}"
+    return f"{answer.name} {moves}{attempt(answer)}{trouble}"
 
 
 def attempt(answer: CustodyView) -> str:
@@ -191,8 +191,8 @@ def partition(answer: PartitionView) -> str:
     lines += map(_fault, answer.faults)
     if kept := answer.copy:
         lines.append(f"copy on the console: generation {kept.generation}, {_copy_age(answer)} old")
-    if told := _moves(answer):
-        lines.append(f"{answer.name} {told}")
+    if moves := _moves(answer):
+        lines.append(f"{answer.name} {moves}")
     if refused := answer.refused:
         lines += [
             f"REFUSED: {refused.detail}",

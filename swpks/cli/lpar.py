@@ -124,8 +124,8 @@ def _of_socket(args: argparse.Namespace, error: SwpksError) -> SwpksError:
     if not isinstance(error, PeerError) or args.socket is None or args.socket.name not in _OTHER_SOCKETS:
         return error
     kind, data = _OTHER_SOCKETS[args.socket.name], f"run/{args.name}.sock"
-    told = f"{args.socket} is {kind}; the data channel of {args.name} is {data} of its system's state"
-    return with_message(error, f"{error.message}: {told}")
+    mismatch = f"{args.socket} is {kind}; the data channel of {args.name} is {data} of its system's state"
+    return with_message(error, f"{error.message}: {mismatch}")
 
 
 def _of_kernel(error: LinuxError) -> SwpksError:

@@ -29,17 +29,17 @@ def boot(target: LparTarget, args: argparse.Namespace) -> int:
         # Opened before the passwords are set: a password that is lost would lock the kernel out until the
         # next IPL.
         with opened_output(args.output, LONGEST_PASSWORD) as put:
-            chain, told = _run(target, args.timeout)
+            chain, fields = _run(target, args.timeout)
             put(chain.kernel.password)
     else:
-        chain, told = _run(target, args.timeout)
+        chain, fields = _run(target, args.timeout)
     lines = [
-        f"partition {told['partition']} ({told['firmware']}), IPL {told['ipl_count']}",
+        f"partition {fields['partition']} ({fields['firmware']}), IPL {fields['ipl_count']}",
         "firmware     SB_VERSION is published; its objects are locked",
-        f"boot loader  {'dynamic' if told['dynamic_keys'] else 'static'} keys; its objects are locked",
+        f"boot loader  {'dynamic' if fields['dynamic_keys'] else 'static'} keys; its objects are locked",
         *(f"kernel       plpks: {message}" for message in chain.kernel.messages),
     ]
-    show(args, told, [*lines, _after(args)])
+    show(args, fields, [*lines, _after(args)])
     return OK
 
 
@@ -66,7 +66,7 @@ async def _boot(target: LparTarget, seconds: float) -> tuple[BootedChain, dict[s
             patience=seconds,
         ) as channel:
             chain = await run_boot(channel)
-            told = {
+            fields = {
                 "partition": channel.partition,
                 "ipl_count": channel.ipl_count,
                 "firmware": channel.level,
@@ -74,4 +74,4 @@ async def _boot(target: LparTarget, seconds: float) -> tuple[BootedChain, dict[s
                 "kernel_has_password": chain.kernel.has_password,
                 "messages": chain.kernel.messages,
             }
-            return chain, told
+            return chain, fields

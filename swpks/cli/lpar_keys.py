@@ -71,8 +71,8 @@ def _change_use(
 ) -> int:
     label, authorization = chosen_label(args), who(args)
     policy = _done(channel, lambda _: make(authorization, label))
-    told = {"policy": describe(policy), "policy_word": int(policy)}
-    show(args, told, [describe(policy)])
+    fields = {"policy": describe(policy), "policy_word": int(policy)}
+    show(args, fields, [describe(policy)])
     return wait_flushed(channel, authorization, label) if args.wait else OK
 
 

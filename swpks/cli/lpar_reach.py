@@ -74,9 +74,9 @@ def unreached(sought: Sought, error: OSError) -> SwpksError:
     if isinstance(target, Path) and isinstance(error, _GONE):
         return _without_listener(target, sought)
     if isinstance(error, TimeoutError):  # calls of a frozen partition are held, connections in Recovery too
-        told = f"the server at {place} did not answer within {sought.timeout:g} s"
-        told += ": see its log, or set --timeout"
-        return _standstill(sought) or PeerError(rules.COMMAND_ANSWERED, told)
+        message = f"the server at {place} did not answer within {sought.timeout:g} s"
+        message += ": see its log, or set --timeout"
+        return _standstill(sought) or PeerError(rules.COMMAND_ANSWERED, message)
     advice = "" if isinstance(target, Path) else "; the ready line of the server has its address (tcp)"
     return NotReached(f"no server answers at {place}: {reason_of(error)}{advice}")
 
@@ -136,8 +136,8 @@ def _known(system: SystemView, path: Path, name: str) -> SwpksError:
     state = _state_option(path.parent.parent)
     if found is None:
         names = ", ".join(each.name for each in system.partitions) or "no partition"
-        told = f"there is no partition {name!r} at {path}: the system {system.name} has {names}"
-        return OperatorError(NAME_EXISTS, told)
+        message = f"there is no partition {name!r} at {path}: the system {system.name} has {names}"
+        return OperatorError(NAME_EXISTS, message)
     return OperatorError(
         protocol.OPEN_POWER, f"{_reason(found)} (nothing listens at {path}): {_advice(found, state)}"
     )

@@ -18,8 +18,8 @@ def unserved(system: SystemView, name: str) -> OperatorError | None:
     """
     if system.state != "Operating":
         lost = f" ({', '.join(system.lost)}: known and not restored)" if system.lost else ""
-        told = f"{name!r} is not served{lost}: {not_operating(system.state)}"
-        return OperatorError(SYSTEM_OPERATING, told)
+        message = f"{name!r} is not served{lost}: {not_operating(system.state)}"
+        return OperatorError(SYSTEM_OPERATING, message)
     partition = next((each for each in system.partitions if each.name == name), None)
     if partition is not None and partition.refused:
         return None

@@ -101,8 +101,8 @@ def _read_key(path: Path) -> bytes:
     except ValueError:
         key = b""
     if len(key) != ACCESS_KEY_SIZE:
-        told = f"{path} is no access key: {ACCESS_KEY_SIZE} bytes in hexadecimal"
-        raise UsageError(told, ACCESS_KEY_CONTENT)
+        message = f"{path} is no access key: {ACCESS_KEY_SIZE} bytes in hexadecimal"
+        raise UsageError(message, ACCESS_KEY_CONTENT)
     return key
 
 

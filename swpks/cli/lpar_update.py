@@ -43,18 +43,18 @@ def _taken_apart(data: bytes, flags: str | None, path: Path | None) -> authvar.A
     # The three public tools write three forms.  A wrong form would be refused by the h-call with a status
     # that does not name the reason.
     if form is authvar.FileForm.LISTS:
-        told = "holds unsigned signature lists: sign them with sign-efi-sig-list first"
-        raise _wrong(f"{name} {told}")
+        reason = "holds unsigned signature lists: sign them with sign-efi-sig-list first"
+        raise _wrong(f"{name} {reason}")
     if flags is not None:
         if form is authvar.FileForm.AUTH_FILE:
             raise _wrong(f"{name} has 8 bytes of flags before its payload: leave --flags out")
         return authvar.AuthFile(UPDATE_FLAGS[flags], data)
     if form is authvar.FileForm.PAYLOAD:
-        told = (
+        reason = (
             "begins with EFI_VARIABLE_AUTHENTICATION_2, as sign-efi-sig-list and sbvarsign write it; an auth "
             "file has 8 bytes of flags before it: add --flags none, or --flags append if it was made with -a"
         )
-        raise _wrong(f"{name} {told}")
+        raise _wrong(f"{name} {reason}")
     try:
         return authvar.parse_auth_file(data)
     except ValueError as error:

@@ -177,8 +177,8 @@ def read_file(path: Path | None) -> bytes:
     try:
         return read_input(path)
     except OSError as error:
-        told = f"cannot read {path or 'standard input'}: {reason_of(error)}"
-        raise UsageError(told, rules.COMMAND_FILE) from None
+        message = f"cannot read {path or 'standard input'}: {reason_of(error)}"
+        raise UsageError(message, rules.COMMAND_FILE) from None
 
 
 @contextmanager
@@ -193,11 +193,11 @@ def opened_output(path: Path | None, size: int = 0) -> Iterator[Callable[[bytes]
             # the block is one of the connection.
             put = stack.enter_context(output(path, size))
 
-        def told(data: bytes) -> None:
+        def write(data: bytes) -> None:
             with _writing(path):
                 put(data)
 
-        yield told
+        yield write
 
 
 @contextmanager
@@ -206,5 +206,5 @@ def _writing(path: Path | None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        told = f"cannot write {path or 'standard output'}: {reason_of(error)}"
-        raise UsageError(told, rules.COMMAND_FILE) from None
+        message = f"cannot write {path or 'standard output'}: {reason_of(error)}"
+        raise UsageError(message, rules.COMMAND_FILE) from None

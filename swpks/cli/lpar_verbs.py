@@ -37,9 +37,9 @@ def who(args: argparse.Namespace) -> Authorization:
     return Authorization(args.consumer, password)
 
 
-def show(args: argparse.Namespace, told: Mapping[str, Any], lines: list[str]) -> None:
+def show(args: argparse.Namespace, fields: Mapping[str, Any], lines: list[str]) -> None:
     """Print a result: with --json as JSON, else as lines."""
-    streams.say(json.dumps(dict(told), indent=2) if args.json else "\n".join(lines))
+    streams.say(json.dumps(dict(fields), indent=2) if args.json else "\n".join(lines))
 
 
 def give(args: argparse.Namespace, about: Mapping[str, Any], data: bytes) -> None:
@@ -57,29 +57,29 @@ def giving(args: argparse.Namespace, size: int = 0) -> Iterator[Callable[[Mappin
     # Without a file, --json writes JSON to standard output.  So that is tried before the call, too.
     with opened_output(args.output, size) as put:
 
-        def told(about: Mapping[str, Any], data: bytes) -> None:
+        def give_open(about: Mapping[str, Any], data: bytes) -> None:
             if args.json:
                 shown = {} if args.output else {"data_hex": data.hex()}
                 streams.say(json.dumps({**about, **shown}, indent=2))
             if args.output or not args.json:
                 put(data)
 
-        yield told
+        yield give_open
 
 
 def config(channel: BlockingChannel, args: argparse.Namespace) -> int:
     """Show features, limits and space of the keystore."""
     block = channel.limits()
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "partition": channel.partition,
         "ipl_count": channel.ipl_count,
         "firmware": channel.level,
         **block._asdict(),
     }
-    words = {**told, "supported_policies": describe(block.supported_policies)}
+    words = {**fields, "supported_policies": describe(block.supported_policies)}
     for name in ("flags", "signed_update_algorithms", "wrapping_features"):
-        words[name] = f"0x{told[name]:X}"
-    show(args, told, [f"{name.replace('_', ' '):26} {value}" for name, value in words.items()])
+        words[name] = f"0x{fields[name]:X}"
+    show(args, fields, [f"{name.replace('_', ' '):26} {value}" for name, value in words.items()])
     return OK
 
 
@@ -91,23 +91,23 @@ def ls(channel: BlockingChannel, args: argparse.Namespace) -> int:
     while part.more:
         part = channel.call(calls.get_object_labels(authorization, part.token))
         labels += part.labels
-    told = {"labels": [_described(label) for label in labels]}
+    fields = {"labels": [_described(label) for label in labels]}
     lines = [describe_label(label) for label in labels]
     # Without labels there is no output: `show` would print an empty line.
     if args.json or lines:
-        show(args, told, lines)
+        show(args, fields, lines)
     return OK
 
 
 def _described(label: bytes) -> dict[str, Any]:
     parts = parse_label(label)
-    told: dict[str, Any] = {"label": describe_label(label), "hex": label.hex()}
+    fields: dict[str, Any] = {"label": describe_label(label), "hex": label.hex()}
     if parts:
         if parts.text is not None:
-            told["name"] = parts.text
-        told |= {"component": parts.component.decode("ascii", "replace"), "os": parts.os}
-        told["name_hex"] = parts.name.hex()
-    return told
+            fields["name"] = parts.text
+        fields |= {"component": parts.component.decode("ascii", "replace"), "os": parts.os}
+        fields["name_hex"] = parts.name.hex()
+    return fields
 
 
 def read(channel: BlockingChannel, args: argparse.Namespace) -> int:
@@ -166,8 +166,8 @@ class NotFlushed(StorageError):
 
     def __init__(self) -> None:
         seconds = LINUX_7_0.poll_limit
-        told = f"the change acts but was not durable within {seconds:g} s: NVRAM may be in trouble"
-        super().__init__(COMMAND_DURABLE, f"{told}, see `swpks hmc status`")
+        message = f"the change acts but was not durable within {seconds:g} s: NVRAM may be in trouble"
+        super().__init__(COMMAND_DURABLE, f"{message}, see `swpks hmc status`")
 
 
 def gen_password(channel: BlockingChannel, args: argparse.Namespace) -> int:
@@ -194,7 +194,7 @@ def raw(channel: BlockingChannel, args: argparse.Namespace) -> int:
     for place, value in args.register:
         registers[place - 4] = value
     answer = channel.call(calls.raw_call(args.opcode, registers, args.segment))
-    told = {
+    fields = {
         "status": status_name(answer.status),
         "r3": answer.status,
         **{f"r{4 + n}": value for n, value in enumerate(answer.registers)},
@@ -204,7 +204,7 @@ def raw(channel: BlockingChannel, args: argparse.Namespace) -> int:
     lines = [f"{name}: {status_name(answer.status)} ({answer.status})"]
     lines += [f"r{4 + n:<2} 0x{value:016X}" for n, value in enumerate(answer.registers) if value]
     lines += [f"written at 0x{address:X}: {data.hex()}" for address, data in answer.writes]
-    show(args, told, lines)
+    show(args, fields, lines)
     return OK if answer.status in RESULTS else REFUSED
 
 

@@ -174,8 +174,8 @@ def _parsed(given: list[str]) -> argparse.Namespace:
     options, unknown = parser.parse_known_args(given)
     if unknown:  # argparse would name no command
         words = _words(options)
-        told = f"unrecognized arguments: {' '.join(unknown)}; for the usage: swpks {words} --help"
-        raise WrongWords(words, told)
+        message = f"unrecognized arguments: {' '.join(unknown)}; for the usage: swpks {words} --help"
+        raise WrongWords(words, message)
     return options
 
 

@@ -83,10 +83,10 @@ def _table(rows: list[list[str]], width: int) -> str:
 
 def _entry(head: list[str], row: list[str], width: int) -> str:
     first, *others = row
-    told = [f"{name}: {cell}" if name else cell for name, cell in zip(head[1:], others, strict=False)]
+    cells = [f"{name}: {cell}" if name else cell for name, cell in zip(head[1:], others, strict=False)]
     filled = (
         textwrap.fill(each, width, initial_indent="    ", subsequent_indent="      ", break_long_words=False,
-                      break_on_hyphens=False) for each in told if each
+                      break_on_hyphens=False) for each in cells if each
     )  # fmt: skip
     start = textwrap.fill(
         first, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False

@@ -171,13 +171,13 @@ def _run(
     name, kbytes = wanted
     run_folder = state / "run"
     console = PatientConsole(run_folder / "control.sock", name, options.patience, _say)
-    told = _tell if options.trace else None
+    trace = _trace if options.trace else None
     target = locate_at_async(where, name) if (where := options.where) else run_folder / f"{name}.sock"
 
     async def main() -> MachineEnd:
         await console.check(kbytes)
         return await run_kernel(
-            machine, image, target, console, on_call=told, patience=options.patience, cleanup=cleanup
+            machine, image, target, console, on_call=trace, patience=options.patience, cleanup=cleanup
         )
 
     return trio.run(unless_ended, main)
@@ -207,7 +207,7 @@ def _say(sentence: str) -> None:
     streams.complain(f"swpks qemu: {sentence}")
 
 
-def _tell(opcode: int, answer: HReturn) -> None:
+def _trace(opcode: int, answer: HReturn) -> None:
     """Print an h-call: its name and status, never its data."""
     name = Opcode(opcode).name
     with suppress(OSError):  # a trace without a reader must not stop the guest

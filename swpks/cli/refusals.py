@@ -32,14 +32,14 @@ def command(words: str) -> str:
 def fields(error: SwpksError) -> dict[str, object]:
     """Return the fields of an error for JSON: those of a problem, and the facts of this case."""
     rule = error.rule
-    told = {
+    problem = {
         "detail": error.message,
         "fault": rule.fault.value,
         "rule_id": rule.id,
         "rule": rule.sentence,
         "section": rule.page,
     }
-    return {**told, **({"code": rule.code} if rule.code else {}), **error.facts}
+    return {**problem, **({"code": rule.code} if rule.code else {}), **error.facts}
 
 
 def reason_of(error: OSError) -> str:

@@ -239,9 +239,9 @@ def _merged(
     filed: tuple[PartitionSettings, ...], given: list[PartitionSettings]
 ) -> tuple[PartitionSettings, ...]:
     """Return the partitions of the file, overridden by those of the command line."""
-    told = {each.name: each for each in given}
+    overrides = {each.name: each for each in given}
     known = {each.name for each in filed}
-    kept = [each.overridden(told[each.name]) if each.name in told else each for each in filed]
+    kept = [each.overridden(overrides[each.name]) if each.name in overrides else each for each in filed]
     return (*kept, *(each for each in given if each.name not in known))
 
 
@@ -269,8 +269,8 @@ def sentence(ready: dict[str, Any], unsized: list[str]) -> str:
     A partition that was named without a size, and has no keystore, is probably an oversight.
     """
     sockets, running = ready["sockets"], ready["running"]
-    told = [f"{name} at {path}{_power(ready, name)}" for name, path in sockets.items()]
-    told += [f"{name} on tcp" for name in running if name not in sockets]
+    places = [f"{name} at {path}{_power(ready, name)}" for name, path in sockets.items()]
+    places += [f"{name} on tcp" for name in running if name not in sockets]
     tcp = "".join(f"; tcp {address}" for address in ready["tcp"])
     tcp += f"; console at https://{ready['control_tcp']}" if ready["control_tcp"] else ""
     refused = "".join(f"; {name} is REFUSED" for name in ready["refused"])
@@ -279,7 +279,7 @@ def sentence(ready: dict[str, Any], unsized: list[str]) -> str:
     start = f"swpks {ready['version']} ({ready['firmware']}) is ready"
     state = "" if ready["state"] == "Operating" else f"; the system is in the state {ready['state']}"
     state += f"; {_standing(ready['unserved'])}" if ready["unserved"] else ""
-    return f"{start}: {', '.join(told) or 'no partition runs'}{tcp}{refused}{state}"
+    return f"{start}: {', '.join(places) or 'no partition runs'}{tcp}{refused}{state}"
 
 
 def _power(ready: dict[str, Any], name: str) -> str:

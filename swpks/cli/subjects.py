@@ -265,11 +265,11 @@ def _rows(page: str) -> Iterator[list[str]]:
 def _answer(rule: Rule) -> str:
     match rule.answer:
         case Status():
-            told = f"; the h-call is answered with {rule.answer.name}"
+            answer = f"; the h-call is answered with {rule.answer.name}"
         case Positional():
-            told = "; the h-call is answered with the status of the argument's register"
+            answer = "; the h-call is answered with the status of the argument's register"
         case OpenStatus():
-            told = f"; OPEN is answered with status {rule.answer.value}"
+            answer = f"; OPEN is answered with status {rule.answer.value}"
         case _:
-            told = ""
-    return f"{rule.fault.value} fault{told}"
+            answer = ""
+    return f"{rule.fault.value} fault{answer}"

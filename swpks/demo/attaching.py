@@ -24,9 +24,9 @@ async def attach_console(play: Play) -> None:
         # Only a connected system can be given an order.
         play.hmc.log_lines("system.connected")
         play.line("chsyscfg", "-r", "sys", "-m", before[0], "-i", f"new_name={SYSTEM}")
-        told = play.line("lssyscfg", "-r", "lpar", "-m", SYSTEM, "-F", "name,state")
+        text = play.line("lssyscfg", "-r", "lpar", "-m", SYSTEM, "-F", "name,state")
         play.stage.check(f"its first lines: the system is called {SYSTEM} and serves {PARTITION}",
-                         told == f"{PARTITION},Running\n")  # fmt: skip
+                         text == f"{PARTITION},Running\n")  # fmt: skip
         play.line("backup")
         link = play.server.console.call(show_system()).console
         play.stage.check("the system is connected to its console", link is not None and link.connected)
@@ -50,9 +50,9 @@ async def replace_service_processor(play: Play) -> None:
         play.stage.check(f"the start finds no records: state {state}, no partition is served",
                          state == "Recovery" and not play.server.ready["sockets"])  # fmt: skip
         play.hmc.log_lines("job.started", _RECOVERY)
-        told = play.line("jobs", str(_RECOVERY))
+        text = play.line("jobs", str(_RECOVERY))
         play.stage.check("the console has restored the store without an order, and reports its date",
-                         f"{PARTITION}: from " in told)  # fmt: skip
+                         f"{PARTITION}: from " in text)  # fmt: skip
         system = play.server.console.call(show_system())
         names = " ".join(each.name for each in system.partitions)
         play.stage.check(f"the state is {system.state}, the system is {system.name}, with {names}",

@@ -73,8 +73,8 @@ async def start_new(play: Play) -> None:
         play.stage.check(f"the state is {system.state}, and the system id is a new one", new)
         names = [each.name for each in system.partitions]
         play.stage.check(f"its partitions: {' '.join(names) or 'none'}", not names)
-        told = play.server.console.call(show_components())
-        agree = [each.name for each in told.components if each.copy == "agrees"]
+        text = play.server.console.call(show_components())
+        agree = [each.name for each in text.components if each.copy == "agrees"]
         play.stage.check(f"the new root key is stored in {' and '.join(agree)}", agree == [CARD, TPM])
 
 

@@ -106,8 +106,8 @@ def _check_moved(play: Play, ipls: int) -> None:
     play.stage.check(
         f"the source has no socket of {PARTITION} any more", not play.server.socket(PARTITION).exists()
     )
-    told = play.line("lssyscfg", "-r", "lpar", "-m", SPARE, "-F", "name,state")
-    play.stage.check(f"{SPARE} serves {PARTITION}", told == f"{PARTITION},Running\n")
+    text = play.line("lssyscfg", "-r", "lpar", "-m", SPARE, "-F", "name,state")
+    play.stage.check(f"{SPARE} serves {PARTITION}", text == f"{PARTITION},Running\n")
 
 
 async def restart_remotely(play: Play) -> None:
@@ -120,8 +120,8 @@ async def restart_remotely(play: Play) -> None:
         play.stage.say(f"{SPARE}: kill -9")
         play.hmc.log_lines(_AWAY, noted + 1)
         play.line("rrstartlpar", "-o", "restart", "-m", SPARE, "-t", SYSTEM, "-p", PARTITION)
-        told = play.line("lssyscfg", "-r", "lpar", "-m", SYSTEM, "-F", "name,state")
-        play.stage.check(f"{SYSTEM} serves {PARTITION} again", told == f"{PARTITION},Running\n")
+        text = play.line("lssyscfg", "-r", "lpar", "-m", SYSTEM, "-F", "name,state")
+        play.stage.check(f"{SYSTEM} serves {PARTITION} again", text == f"{PARTITION},Running\n")
         await secret_is_there(play)
         plain = play.disk.read(play.disk_key, len(play.note))
         play.stage.check("the disk opens and has the written data", plain == play.note)
@@ -138,7 +138,7 @@ async def clean_up(play: Play) -> None:
         play.hmc.log_lines(_CONNECTED, noted + 1)
         play.stage.check(f"{SPARE} has no socket of {PARTITION}", not play.spare.socket(PARTITION).exists())
         play.line("rrstartlpar", "-o", "cleanup", "-m", SPARE, "-p", PARTITION)
-        told = play.line("lssyscfg", "-r", "lpar", "-m", SPARE)
-        play.stage.check(f"after the cleanup {SPARE} has no partition", told == "No results were found.\n")
+        text = play.line("lssyscfg", "-r", "lpar", "-m", SPARE)
+        play.stage.check(f"after the cleanup {SPARE} has no partition", text == "No results were found.\n")
         read = await play.chain.kernel.read(DISK_KEY)
         play.stage.check(f"{SYSTEM} still serves the guest", read.data == play.disk_key)

@@ -121,8 +121,8 @@ async def _next_ipl(play: Play, secure_boot: str) -> None:
     with trio.move_on_after(SOON):
         await play.channel.wait_ended()
     ended = play.channel.ended
-    told = isinstance(ended, SessionEnded) and ended.reason == GoodbyeReason.IPL_OR_POWER_OFF
-    play.stage.check("the IPL ended the old session with GOODBYE 2", told)
+    by_ipl = isinstance(ended, SessionEnded) and ended.reason == GoodbyeReason.IPL_OR_POWER_OFF
+    play.stage.check("the IPL ended the old session with GOODBYE 2", by_ipl)
     await play.connect()
     mode = play.partition(PARTITION).curr_secure_boot
     held = mode == secure_boot and play.channel.ipl_count == before + 1

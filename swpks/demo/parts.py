@@ -55,15 +55,15 @@ async def secret_is_there(play: Play) -> None:
 def _start(play: Play, part: str, decision: str) -> None:
     """Start the system with a new part; the start has to restore the copy of the root key for this part."""
     play.server.start()
-    told = play.server.console.call(show_components())
-    for each in told.steps:
+    view = play.server.console.call(show_components())
+    for each in view.steps:
         play.stage.say(f"step {each.step}: {each.finding}")
-    numbers = sorted({each.step for each in told.steps})
+    numbers = sorted({each.step for each in view.steps})
     play.stage.check("steps 1 to 7 of the access procedure are listed", numbers == _START_STEPS)
-    play.stage.check(f"the decision: {told.decision}", told.decision == decision)
-    play.stage.check(f"{part}: {_copy_of(told, part)}", _copy_of(told, part) == "restored")
+    play.stage.check(f"the decision: {view.decision}", view.decision == decision)
+    play.stage.check(f"{part}: {_copy_of(view, part)}", _copy_of(view, part) == "restored")
 
 
-def _copy_of(told: ComponentsView, part: str) -> str:
+def _copy_of(view: ComponentsView, part: str) -> str:
     """Return the state of a part's copy of the root key."""
-    return next((each.copy for each in told.components if each.name == part), "unknown part")
+    return next((each.copy for each in view.components if each.name == part), "unknown part")

@@ -124,13 +124,13 @@ class Play:
         """
         self.stage.say(f"swpks hmc {' '.join(words)}")
         done = self.hmc.run(*words)
-        told = done.stdout.decode("utf-8", "replace")
-        for line in told.splitlines():
+        output = done.stdout.decode("utf-8", "replace")
+        for line in output.splitlines():
             self.stage.quote(line)
         if done.returncode != status:
             text = done.stderr.decode("utf-8", "replace").strip()
             raise ConsoleFailed(f"swpks hmc {' '.join(words)}: status {done.returncode} {text}")
-        return told
+        return output
 
     def partition(self, name: str) -> PartitionView:
         """Return the console's view of a partition (spec/control.md)."""

@@ -49,15 +49,15 @@ async def restore_profile(play: Play) -> None:
         play.line("chsysstate", "-r", "lpar", "-m", SYSTEM, "-n", PARTITION, "-o", "shutdown", "--immed")
         before = play.partition(PARTITION)
         restore = ("rstprofdata", "-m", SYSTEM, "-l", "1", "-f", BACKUP)
-        told = play.line(*restore, status=1)
-        play.stage.check("refused, with a list of the losses", told.count(_LOST) > 1 and PARTITION in told)
+        text = play.line(*restore, status=1)
+        play.stage.check("refused, with a list of the losses", text.count(_LOST) > 1 and PARTITION in text)
         play.stage.check("nothing was changed", play.partition(PARTITION) == before)
-        told = play.line(*restore, "--forcekeystore")
-        play.stage.check("forced: the same loss is announced, and the restore runs", _LOST in told)
+        text = play.line(*restore, "--forcekeystore")
+        play.stage.check("forced: the same loss is announced, and the restore runs", _LOST in text)
         after = play.partition(PARTITION)
         counted = after.restores > before.restores and after.ipl_count >= before.ipl_count
-        told = f"restores {after.restores}, IPL {after.ipl_count}"
-        play.stage.check(f"contents go back, counters do not: {told}", counted)
+        text = f"restores {after.restores}, IPL {after.ipl_count}"
+        play.stage.check(f"contents go back, counters do not: {text}", counted)
         play.line("chsysstate", "-r", "lpar", "-m", SYSTEM, "-n", PARTITION, "-o", "on")
         await secret_is_there(play)
         late = await play.chain.kernel.read(LATE_SECRET)

@@ -52,7 +52,7 @@ class WireRequest(msgspec.Struct, forbid_unknown_fields=True):
     order: Order | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
-        # Three optional fields and this check, because msgspec tells a union of structs apart by a tag only.
+        # Three optional fields and this check, because msgspec needs a tag in each struct of a union.
         given = [each for each in (self.line, self.ask, self.order) if each is not msgspec.UNSET]
         if len(given) != 1:
             raise ValueError("a request is one of line, ask and order")

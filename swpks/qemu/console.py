@@ -32,24 +32,26 @@ PAUSE = 0.1
 CONTROL_SOCKET = "control.sock"
 """The socket of the control channel, beside the sockets of the partitions."""
 
-Tell = Callable[[str], None]
+Notify = Callable[[str], None]
 """Called with a sentence for the user: the server that is awaited, and the seconds."""
 
 
-def tell_no_one(_sentence: str) -> None:
+def drop_notice(_sentence: str) -> None:
     """Say nothing."""
 
 
 class PatientConsole:
     """The console of one partition; raises PartitionUnusable with the message of its system.
 
-    `tell` is called before it waits.
+    `notify` is called before it waits.
     """
 
-    def __init__(self, socket: Path, name: str, patience: float = PATIENCE, tell: Tell = tell_no_one) -> None:
+    def __init__(
+        self, socket: Path, name: str, patience: float = PATIENCE, notify: Notify = drop_notice
+    ) -> None:
         self.name = name
         self.patience = patience
-        self.tell = tell
+        self.notify = notify
         self._console = Console(socket)
 
     def __repr__(self) -> str:
@@ -100,7 +102,7 @@ class PatientConsole:
     async def _call(self, request: ConsoleRequest[PartitionView], patience: float) -> PartitionView:
         """Make a request, again and again for some seconds while the control channel is not served."""
         deadline = trio.current_time() + patience
-        told = False
+        announced = False
         while True:
             try:
                 return await self._console.call(request)
@@ -111,7 +113,7 @@ class PatientConsole:
                 message = f"no server at {self._console.target}: {error.reason}"
                 if trio.current_time() >= deadline:
                     raise PartitionUnusable(message) from None
-            if not told:
-                self.tell(f"{message}; the machine waits up to {patience:g} s for one")
-                told = True
+            if not announced:
+                self.notify(f"{message}; the machine waits up to {patience:g} s for one")
+                announced = True
             await trio.sleep(PAUSE)

@@ -26,7 +26,7 @@ CPU = "power9"
 MEMORY = "1G"
 COMMAND_LINE = "console=hvc0"
 TERMINAL = "mon:stdio"
-"""The console on this terminal, with QEMU's escape character Ctrl-A (x ends QEMU, h tells more)."""
+"""The console on this terminal, with QEMU's escape character Ctrl-A (x ends QEMU, h lists the keys)."""
 
 END_SECONDS = 5.0
 """Seconds from SIGTERM to SIGKILL."""

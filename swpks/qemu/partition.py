@@ -135,16 +135,16 @@ class ServedPartition:
             if stopped and channel is not self._left and await self._console.is_off():
                 return
             if channel is not self._left:
-                self._tell_end(reason, by_console=stopped)
+                self._report_end(reason, by_console=stopped)
 
-    def _tell_end(self, reason: SwpksError | None, *, by_console: bool) -> None:
+    def _report_end(self, reason: SwpksError | None, *, by_console: bool) -> None:
         if by_console:
             advice = "the password of the guest is refused until it reboots"
-            self._console.tell(f"the console has restarted {self._console.name}; {advice}")
+            self._console.notify(f"the console has restarted {self._console.name}; {advice}")
         elif not _is(reason, GoodbyeReason.IDLE_TOO_LONG):
             self._lost = True
             advice = f"an h-call of the guest will wait up to {self._patience:g} s for a server"
-            self._console.tell(f"the session with {self._console.name} is lost: {_brief(reason)}; {advice}")
+            self._console.notify(f"the session with {self._console.name} is lost: {_brief(reason)}; {advice}")
 
     async def _kept_open(self) -> Channel | FollowingChannel:
         """Return an open session; retry without a bound, because no call waits for it."""
@@ -157,7 +157,7 @@ class ServedPartition:
     async def _session(self) -> Channel | FollowingChannel:
         """Return an open session for a call, waiting for a server if need be."""
         deadline = trio.current_time() + self._patience
-        told = False
+        announced = False
         while True:
             try:
                 return await self._opened()
@@ -167,15 +167,15 @@ class ServedPartition:
                 refused = isinstance(error, OpenRefused) and error.status not in _MAY_PASS
                 if refused or trio.current_time() >= deadline:
                     raise PartitionUnusable(f"no session with the partition: {error}") from None
-                if not told:
-                    self._tell_wait(error)
-                    told = True
+                if not announced:
+                    self._report_wait(error)
+                    announced = True
                 await trio.sleep(PAUSE)
 
-    def _tell_wait(self, error: Exception) -> None:
+    def _report_wait(self, error: Exception) -> None:
         self._lost = True
         name, patience = self._console.name, f"{self._patience:g} s"
-        self._console.tell(f"the guest waits up to {patience} for the keystore of {name}: {_brief(error)}")
+        self._console.notify(f"the guest waits up to {patience} for the keystore of {name}: {_brief(error)}")
 
     async def _opened(self) -> Channel | FollowingChannel:
         """Return the open session, or open one; one of `_NOT_OPENED` if that fails."""
@@ -186,7 +186,7 @@ class ServedPartition:
                 self._channel = await self._nursery.start(self._hold)
                 if self._lost:
                     self._lost = False
-                    self._console.tell(f"the session with {self._console.name} is open again")
+                    self._console.notify(f"the session with {self._console.name} is open again")
             return self._channel
 
     async def _hold(self, *, task_status: trio.TaskStatus[Channel | FollowingChannel]) -> None:

@@ -46,8 +46,8 @@ class Qmp:
 
     async def memory_size(self) -> int:
         """Return the guest's memory in bytes."""
-        told = await self.command("query-memory-size-summary")
-        return int(told["base-memory"]) + int(told.get("plugged-memory", 0))
+        sizes = await self.command("query-memory-size-summary")
+        return int(sizes["base-memory"]) + int(sizes.get("plugged-memory", 0))
 
     async def resets(self) -> int:
         """Return how often the machine has been reset so far, by the guest or from outside."""

@@ -58,8 +58,8 @@ def words_of(line: str | Sequence[str]) -> Sequence[str]:
     try:
         return shlex.split(line)
     except ValueError as error:
-        told = f"the line {line!r} can't be taken apart as by a shell: {error}"
-        raise WrongValue(f"{told}; write the quotes as in a shell, or a list of words") from None
+        message = f"the line {line!r} can't be taken apart as by a shell: {error}"
+        raise WrongValue(f"{message}; write the quotes as in a shell, or a list of words") from None
 
 
 def told_of_the_mark(
@@ -70,14 +70,14 @@ def told_of_the_mark(
     The default systems `a` and `b` both have a partition `lpar1`.  So the first move of a new test is
     refused.
     """
-    told = error.message
+    message = error.message
     if error.rule is migration.ARRIVAL_NAME and systems[target].has(name):
         partitions = {each: list(system.wished) for each, system in systems.items()}
         partitions[target] = [each for each in partitions[target] if each != name]
         mark = f"@pytest.mark.pks_console(partitions={partitions})"
-        told = f"{target} has a partition {name} of its own: leave it out by {mark}"
+        message = f"{target} has a partition {name} of its own: leave it out by {mark}"
     elif not systems[source].has(name) and systems[source].running:
-        told = f"{source} has no partition {name!r}; it has {listed(systems[source].names)}"
+        message = f"{source} has no partition {name!r}; it has {listed(systems[source].names)}"
     else:
         return error
-    return OperatorError(error.rule, told)
+    return OperatorError(error.rule, message)

@@ -80,8 +80,8 @@ def check_options(**options: object) -> None:
         raise WrongOption(f"keep={keep}: a console keeps 1 copy of each store or more")
     attributes = options.get("attributes")
     if isinstance(attributes, Mapping) and "keystore_kbytes" in attributes:
-        told = f"the size is an option of its own: write kbytes={attributes['keystore_kbytes']!r}"
-        raise WrongOption(f"attributes={attributes!r}: {told}")
+        message = f"the size is an option of its own: write kbytes={attributes['keystore_kbytes']!r}"
+        raise WrongOption(f"attributes={attributes!r}: {message}")
     level = options.get("level", "FW1110")
     if level not in LEVELS:
         raise WrongOption(f"level={level!r}: the levels are {', '.join(LEVELS)}")
@@ -126,8 +126,10 @@ def faults_of(faults: Sequence[object]) -> list[BusyFault]:
     """Return the faults from the arguments of `set_faults`; WrongType for one that is not a text."""
     for each in faults:
         if not isinstance(each, str):
-            told = f"set_faults takes texts, one for each fault, not {kind_of(each)}"
-            raise WrongType(f'{told}: write set_faults("READ_OBJECT=H_BUSY", "WRITE_OBJECT=H_BUSY,times=2")')
+            message = f"set_faults takes texts, one for each fault, not {kind_of(each)}"
+            raise WrongType(
+                f'{message}: write set_faults("READ_OBJECT=H_BUSY", "WRITE_OBJECT=H_BUSY,times=2")'
+            )
     return [parse_fault(str(each)) for each in faults]
 
 

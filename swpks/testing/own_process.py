@@ -160,8 +160,8 @@ class OwnProcess:
             if not piece:
                 raise ServerFailed(f"the server ended before it was ready\n{self._tail()}")
             line += piece
-        told = json.loads(line)
-        return told if isinstance(told, dict) else {}
+        fields = json.loads(line)
+        return fields if isinstance(fields, dict) else {}
 
     def _tail(self) -> str:
         return self.log[-4000:]

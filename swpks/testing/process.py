@@ -162,9 +162,9 @@ class ServerProcess(OwnProcess):
         try:
             self.console.call(request)
         except SwpksError as error:
-            told = f"{request.verb.operation} {request.name}: {error}"
+            message = f"{request.verb.operation} {request.name}: {error}"
             known = "" if request.name in self._names() else f"; the partitions are {listed(self._names())}"
-            raise ServerFailed(told + known) from None
+            raise ServerFailed(message + known) from None
 
     def _names(self) -> list[str]:
         """Return the names of the partitions that have a socket."""
@@ -190,5 +190,5 @@ class ServerProcess(OwnProcess):
             raise NotRunning("the server was never started: write start() first")
         if self.pid is not None and name not in known:
             mark = f"@pytest.mark.swpks_server(partitions={[*self.partitions, f'{name}:64']})"
-            told = f"the server has no partition {name!r}; it has {listed(known)}"
-            raise NoSuchPartition(f"{told}: name one of them, or write {mark}")
+            message = f"the server has no partition {name!r}; it has {listed(known)}"
+            raise NoSuchPartition(f"{message}: name one of them, or write {mark}")

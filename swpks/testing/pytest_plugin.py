@@ -71,8 +71,8 @@ def pks_partition_sync(request: pytest.FixtureRequest) -> Iterator[BlockingParti
     from swpks.testing import blocking_partition
 
     if request.node.get_closest_marker("pks_partition_sync"):
-        told = "pks_partition_sync takes the mark of the other fixture: @pytest.mark.pks_partition(...)"
-        pytest.fail(f"{request.node.nodeid}: {told}", pytrace=False)
+        message = "pks_partition_sync takes the mark of the other fixture: @pytest.mark.pks_partition(...)"
+        pytest.fail(f"{request.node.nodeid}: {message}", pytrace=False)
     with blocking_partition(**_given(request, "pks_partition")) as partition:
         yield partition
 
@@ -110,8 +110,8 @@ def _started(server: ServerProcess, test: str) -> ServerProcess:
         return server.start()
     except ServerFailed as error:
         # The log has the reason, such as a wrong option. The frames of this module add nothing to it.
-        told = str(error).strip().replace("\n", ": ", 1)
-        raise pytest.fail.Exception(f"swpks_server of {test}: {told}", pytrace=False) from None
+        message = str(error).strip().replace("\n", ": ", 1)
+        raise pytest.fail.Exception(f"swpks_server of {test}: {message}", pytrace=False) from None
 
 
 # Options.  They are checked before the fixture begins.  pytest-trio runs an asynchronous fixture within the
@@ -143,10 +143,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in {each.name for each in item.own_markers} & _READERS.keys():
         readers = _READERS[mark]
         if isinstance(item, pytest.Function) and not _may_use(item, readers):
-            told = f"no fixture of the test reads it: take {' or '.join(readers)}, or remove the mark"
+            message = f"no fixture of the test reads it: take {' or '.join(readers)}, or remove the mark"
             used = [name for name in item.fixturenames if name in _FIXTURES]
-            told += "".join(f"; {name} reads {name.removesuffix('_sync')}" for name in used)
-            pytest.fail(f"@pytest.mark.{mark} of {item.nodeid}: {told}", pytrace=False)
+            message += "".join(f"; {name} reads {name.removesuffix('_sync')}" for name in used)
+            pytest.fail(f"@pytest.mark.{mark} of {item.nodeid}: {message}", pytrace=False)
 
 
 def _may_use(item: pytest.Function, fixtures: tuple[str, ...]) -> bool:

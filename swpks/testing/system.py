@@ -100,9 +100,9 @@ class EmulatedSystem:
         check_text("the name of a partition", name)
         self._demand_on()
         if not self.has(name):
-            told = f"the system {self.name} has no partition {name!r}; it has {listed(self.names)}"
+            message = f"the system {self.name} has no partition {name!r}; it has {listed(self.names)}"
             mark = f"@pytest.mark.pks_console(partitions={ {self.name: [*self.wished, name]} })"
-            raise UnknownName(f"{told}: name one of them, or write {mark}")
+            raise UnknownName(f"{message}: name one of them, or write {mark}")
 
     @at_caller
     async def start(self) -> None:

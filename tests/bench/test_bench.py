@@ -176,7 +176,7 @@ def test_what_runs_in_real_time_stays_there_for_the_block_alone() -> None:
         assert (os.sched_getscheduler(0) == os.SCHED_FIFO) is real_time.active
         assert os.sched_getaffinity(0) == {min(before[1])}
     assert (os.sched_getscheduler(0), os.sched_getaffinity(0)) == before
-    assert RealTime(wanted=False).told.startswith("no")
+    assert RealTime(wanted=False).text.startswith("no")
 
 
 def test_an_unknown_case_is_refused() -> None:

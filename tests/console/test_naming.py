@@ -43,12 +43,12 @@ async def test_texts(autojump_clock) -> None:
     async with moving() as world:
         names, b = world.rig.console.registry.names, world.known("b").system_id
         other = world.uuid.translate(str.maketrans("0123456789abcdef", "123456789abcdef0"))
-        assert names.told(f"{world.uuid} moves to {b}.") == "x moves to b."
-        assert names.told(f"{other} moves to {FOREIGN}") == f"{other} moves to {FOREIGN}"
+        assert names.named(f"{world.uuid} moves to {b}.") == "x moves to b."
+        assert names.named(f"{other} moves to {FOREIGN}") == f"{other} moves to {FOREIGN}"
         assert (
-            names.told(f"this one is b ({b}), x ({world.uuid})") == f"this one is b ({b}), x ({world.uuid})"
+            names.named(f"this one is b ({b}), x ({world.uuid})") == f"this one is b ({b}), x ({world.uuid})"
         )
-        assert names.told(f"{b}0") == f"{b}0"
+        assert names.named(f"{b}0") == f"{b}0"
         assert (names.partition(world.uuid), names.partition(other)) == ("x", f"the partition {other}")
         for rule in (rules.CUSTODY_UUID, control.CONSOLE_COPY):
             error = OperatorError(rule, f"x is {world.uuid}, not {other}")

@@ -325,7 +325,7 @@ async def test_numbers_grow_and_a_newer_event_takes_the_place_of_an_older(machin
     with machine.events.opened(is_console=False) as watcher:
         for _ in range(100):
             machine.set_attributes("a", {"secure_boot": 1})
-            machine.tell_watchers()
+            machine.notify_watchers()
         events = watcher.take()
     assert [(each.kind, each.partition) for each in events] == [
         ("hello", ""),

@@ -57,7 +57,7 @@ async def test_the_first_event_is_hello_and_changes_follow(machine, path) -> Non
         event = await reader.until("changed")
         assert (event["partition"], event["uuid"]) == ("a", str(machine.system.find("a").profile.uuid))
         assert event["number"] > hello["number"]
-        machine.tell_watchers()
+        machine.notify_watchers()
         assert msgspec.convert(await reader.until("changed"), EventView).partition == ""
     assert machine.attachment.link is None
 
@@ -121,7 +121,7 @@ async def test_a_newer_stream_of_the_console_ends_the_older(machine, path) -> No
         await older.rest()
         assert await everything(older.stream) == b""
         assert machine.attachment.connected
-        machine.tell_watchers()
+        machine.notify_watchers()
         await newer.until("changed")
 
 
@@ -176,7 +176,7 @@ async def test_a_stream_takes_no_place_and_has_no_end(machine, tmp_path, monkeyp
         assert await exchange(path, b"GET ") == b""  # this one lives until its lifetime is over
         async with over_socket(path) as client:
             assert (await client.get("/health")).status_code == 200
-        machine.tell_watchers()
+        machine.notify_watchers()
         await reader.until("changed")
         await reader.stream.aclose()
         await until(lambda: not machine.events._watchers)
@@ -203,7 +203,7 @@ async def test_a_reader_that_stops_reading_is_cut(machine, tmp_path, monkeypatch
     async with served(machine, tmp_path / "control.sock") as path, streamed(path, ID):
         with trio.fail_after(20):
             while machine.attachment.connected:
-                machine.tell_watchers()
+                machine.notify_watchers()
                 await wait_all_tasks_blocked()
                 await trio.lowlevel.checkpoint()
 
@@ -230,7 +230,7 @@ async def test_the_stop_does_not_wait_for_a_reader_that_does_not_read(machine, t
             await stack.enter_async_context(streamed(path))
             watcher = machine.events._watchers[0]
             while not watcher._unsent:  # the pipe is full
-                machine.tell_watchers()
+                machine.notify_watchers()
                 await wait_all_tasks_blocked()
             began = trio.current_time()
         assert trio.current_time() - began < 1

@@ -30,7 +30,7 @@ from hcall_server.mobility.messages import (
     Message,
     NeedsMessage,
     RefusedMessage,
-    Told,
+    WordMessage,
     decode,
     encode,
 )
@@ -44,7 +44,7 @@ SAMPLES: list[Message] = [
     Fits(),
     RefusedMessage("arrival.size", "64 KiB, and 12 are free"),
     Final(19, 70_000),
-    *(Told(word, 7, 19) for word in (Word.PREPARED, Word.ACTIVATE, Word.ACTIVE, Word.ABORTED)),
+    *(WordMessage(word, 7, 19) for word in (Word.PREPARED, Word.ACTIVATE, Word.ACTIVE, Word.ABORTED)),
 ]
 
 

@@ -12,7 +12,7 @@ from hcall_abi.errors import OperatorError, PeerError, SwpksError
 from hcall_abi.rules import migration as rules
 from hcall_server.mobility import source, target
 from hcall_server.mobility.channel import LineLost, answer_channel, open_channel
-from hcall_server.mobility.messages import Fits, Message, NeedsMessage, RefusedMessage, Told
+from hcall_server.mobility.messages import Fits, Message, NeedsMessage, RefusedMessage, WordMessage
 from hcall_server.platform.custody import Custody, Mode, Standing, Word
 from tests.mobility.rig import GENERATION, NAME, NEEDS, PARTITION, STORE, Cut, Pair, entropy, pair
 
@@ -279,7 +279,13 @@ async def test_a_later_connection_takes_the_place_of_an_earlier_one(autojump_clo
 
 @pytest.mark.parametrize(
     "message",
-    [Fits(), RefusedMessage("a", "b"), Told(Word.PREPARED, 1), Told(Word.ACTIVE, 1), Told(Word.ABORTED, 2)],
+    [
+        Fits(),
+        RefusedMessage("a", "b"),
+        WordMessage(Word.PREPARED, 1),
+        WordMessage(Word.ACTIVE, 1),
+        WordMessage(Word.ABORTED, 2),
+    ],
     ids=repr,
 )
 async def test_a_target_takes_no_word_of_a_target(autojump_clock: MockClock, message: Message) -> None:
@@ -296,7 +302,7 @@ async def test_a_target_takes_no_word_of_a_target(autojump_clock: MockClock, mes
 async def test_a_target_that_answers_out_of_place_ends_the_copy_phase(autojump_clock: MockClock) -> None:
     """R-51: in time, because another connection may be better."""
     async with pair() as both:
-        answering = Answering(both, Told(Word.ACTIVE, 1))
+        answering = Answering(both, WordMessage(Word.ACTIVE, 1))
         both.wires.listeners[both.target.address] = answering  # type: ignore[assignment]
         await both.begin()
         assert "ACTIVE has no place here" in await both.returned()

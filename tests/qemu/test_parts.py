@@ -137,7 +137,7 @@ async def test_a_missing_initrd(tmp_path: Path) -> None:
 async def test_no_server_in_time(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
     """R-73: a server that stays away is a clear error, after as long as was asked for."""
     told: list[str] = []
-    console = PatientConsole(tmp_path / "control.sock", "lpar1", patience=30, tell=told.append)
+    console = PatientConsole(tmp_path / "control.sock", "lpar1", patience=30, notify=told.append)
     with pytest.raises(PartitionUnusable, match="no server"):
         await console.ipl()
     assert 30 <= trio.current_time() < 31

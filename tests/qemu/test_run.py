@@ -79,7 +79,7 @@ class Played:
                 event.set()
 
     async def run(self, server: ServerProcess, name: str = "lpar1", **options: Any) -> MachineEnd:
-        console = PatientConsole(server.control_socket, name, tell=self.tell)
+        console = PatientConsole(server.control_socket, name, notify=self.tell)
         with trio.fail_after(60):
             return await run.run_kernel(
                 QemuMachine(self.path), load(self.path), server.socket(), console, patience=20, **options

@@ -15,7 +15,7 @@ from hcall_abi.rules import service as rules
 from hcall_client.calls import confirm_object_flushed, gen_password, write_object
 from hcall_server.data_channel.sockets import passed_sockets
 from hcall_server.machine.outlet import give
-from hcall_server.process.ready import take_descriptor, tell
+from hcall_server.process.ready import send_line, take_descriptor
 from swpks.testing import ServerProcess
 from tests.data_channel.support import read
 from tests.service.processes import serve, served
@@ -211,7 +211,7 @@ def test_the_line_arrives_and_the_descriptor_is_closed(*, socketed: bool) -> Non
     assert not os.get_inheritable(copy)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(writer)
-    assert tell(copy, "{}") is None
+    assert send_line(copy, "{}") is None
     with os.fdopen(reader, "rb") as end:
         assert end.read() == b"{}\n"
 

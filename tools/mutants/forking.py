@@ -40,8 +40,8 @@ def in_child(work: Callable[[], object]) -> tuple[int, str]:
     os.close(writing)
     with os.fdopen(reading) as pipe:
         # Read to the end before the wait: a child whose answer fills the pipe would never end.
-        told = pipe.read()
-    return os.waitpid(child, 0)[1], told
+        output = pipe.read()
+    return os.waitpid(child, 0)[1], output
 
 
 def _be_silent() -> None:
@@ -53,8 +53,8 @@ def _be_silent() -> None:
 def outcome_of(work: Callable[[], str | None]) -> Result:
     """Try a mutant in a fork; `work` returns the test that fails, None if there is none."""
     started = time.monotonic()
-    status, told = in_child(work)
+    status, output = in_child(work)
     seconds = time.monotonic() - started
     if os.WIFSIGNALED(status):
         return Result(f"signal {os.WTERMSIG(status)}", seconds, os.WTERMSIG(status) in TIMED_OUT)
-    return Result(BROKEN if status else json.loads(told), seconds)
+    return Result(BROKEN if status else json.loads(output), seconds)

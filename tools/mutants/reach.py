@@ -86,11 +86,11 @@ def _measured(folder: str) -> str:
         measured.stop()
         return status, watch.seconds, _tests_by_line(measured.get_data(), list(watch.seconds))
 
-    status, told = in_child(work)
+    status, output = in_child(work)
     # On code whose tests fail, every mutant would count as killed.
-    if status or json.loads(told)[0]:
-        raise RuntimeError(f"tests/{folder} fails on the unchanged code: status {status} {told[:300]}")
-    return told
+    if status or json.loads(output)[0]:
+        raise RuntimeError(f"tests/{folder} fails on the unchanged code: status {status} {output[:300]}")
+    return output
 
 
 def _tests_by_line(data: coverage.CoverageData, tests: list[str]) -> dict[str, dict[int, str]]:

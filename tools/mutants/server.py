@@ -114,18 +114,18 @@ def try_patched(tasks: Sequence[Task]) -> list[Result | None]:
             raise RuntimeError("the forks of a room broke")
         return forks.results
 
-    status, told = in_child(work)
+    status, output = in_child(work)
     if status:
         raise RuntimeError(f"the forks of {tasks[0].mutant.room} broke")
-    return [Result(*each) if each else None for each in json.loads(told)]
+    return [Result(*each) if each else None for each in json.loads(output)]
 
 
 def try_loaded(tasks: Sequence[Task]) -> list[Result]:
     """Try mutants of one module, one after the other, each with the module and its tests loaded anew."""
-    status, told = in_child(partial(_try_loaded, tasks))
+    status, output = in_child(partial(_try_loaded, tasks))
     if status:
         raise RuntimeError(f"the trials of {tasks[0].mutant.file} broke")
-    return [Result(*each) for each in json.loads(told)]
+    return [Result(*each) for each in json.loads(output)]
 
 
 def _try_loaded(tasks: Sequence[Task]) -> list[Result]:

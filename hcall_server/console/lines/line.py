@@ -63,12 +63,12 @@ class Line:
 
     async def refuse(self, error: SwpksError) -> None:
         """Print a refusal.  Its remedy has the system and the partition of this line, if they are known."""
-        told = refusal(self.console, error)
+        text = refusal(self.console, error)
         # Only remedies of the catalogue have words in capitals.  An error with advice of its own names its
         # case already.
         if error.rule.id in OF_ONE_SYSTEM and not error.advised:
-            told = put_words(told, {"SYSTEM": self._system_name(), "NAME": self.options.value("-n")})
-        await self.caller.say(told)
+            text = put_words(text, {"SYSTEM": self._system_name(), "NAME": self.options.value("-n")})
+        await self.caller.say(text)
 
     def _system_name(self) -> str:
         """Return the name of the system of the line, "" if it was removed meanwhile."""

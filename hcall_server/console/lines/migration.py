@@ -42,12 +42,12 @@ def _target(line: Line) -> KnownSystem:
     return line.console.find(line.options.value("-t"))
 
 
-async def _told_late(line: Line, name: str, order: Callable[[], Awaitable[T]]) -> T:
+async def _with_notice(line: Line, name: str, order: Callable[[], Awaitable[T]]) -> T:
     """Carry out an order that prints nothing itself; if it takes long, print that the line waits."""
     result: list[T] = []
     refusal: SwpksError | None = None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_tell_late, line, name)
+        nursery.start_soon(_notice_late, line, name)
         try:
             result.append(await order())
         # Raised behind the nursery, which would wrap it into an exception group.
@@ -59,7 +59,7 @@ async def _told_late(line: Line, name: str, order: Callable[[], Awaitable[T]]) -
     return result[0]
 
 
-async def _tell_late(line: Line, name: str) -> None:
+async def _notice_late(line: Line, name: str) -> None:
     await trio.sleep(LATE)
     await line.say(f"{name}: no answer of {line.known.name} and {_target(line).name} for {LATE:g} s; waiting")
 
@@ -74,7 +74,7 @@ async def _follow(line: Line, job: Job) -> None:
         raise OperatorError(rule, f"job {job.number} ({job.kind}) failed: {reason}")
 
 
-async def _told(line: Line, result: Job | str) -> None:
+async def _finish(line: Line, result: Job | str) -> None:
     """Print the line of a finished order, or follow its job."""
     await (line.say(result) if isinstance(result, str) else _follow(line, result))
 
@@ -84,13 +84,13 @@ async def _told(line: Line, result: Job | str) -> None:
 
 async def _validate(line: Line, name: str) -> None:
     named_at(line, await line.system(), name)
-    await _told_late(line, name, partial(line.console.migrations.validate, line.known, _target(line), name))
+    await _with_notice(line, name, partial(line.console.migrations.validate, line.known, _target(line), name))
 
 
 async def _migrate(line: Line, name: str) -> None:
     named_at(line, await line.system(), name)
     migrate = partial(line.console.migrations.migrate, line.known, _target(line), name)
-    await _follow(line, await _told_late(line, name, migrate))
+    await _follow(line, await _with_notice(line, name, migrate))
 
 
 async def _stop(line: Line, name: str) -> None:
@@ -102,7 +102,7 @@ async def _recover(line: Line, name: str) -> None:
     force = "--force" in line.options
     recovered = await line.console.migrations.recover(line.known, name, force=force)
     try:
-        await _told(line, recovered)
+        await _finish(line, recovered)
     except OperatorError as failed:
         if failed.rule is not moving.MIGRATION_FAILED or not (owner := owner_of(line, name)):
             raise
@@ -117,12 +117,12 @@ _MIGRATE: Mapping[str, Work] = {"v": _validate, "m": _migrate, "s": _stop, "r": 
 
 async def _validate_restart(line: Line, name: str) -> None:
     validate = partial(line.console.migrations.validate_restart, line.known, _target(line), name)
-    await _told_late(line, name, validate)
+    await _with_notice(line, name, validate)
 
 
 async def _restart(line: Line, name: str) -> None:
     restart = partial(line.console.migrations.restart, line.known, _target(line), name)
-    await _follow(line, await _told_late(line, name, restart))
+    await _follow(line, await _with_notice(line, name, restart))
 
 
 async def _cleanup(line: Line, name: str) -> None:
@@ -130,11 +130,11 @@ async def _cleanup(line: Line, name: str) -> None:
 
 
 async def _cancel(line: Line, name: str) -> None:
-    await _told(line, await line.console.migrations.cancel(line.known, name))
+    await _finish(line, await line.console.migrations.cancel(line.known, name))
 
 
 async def _recover_restart(line: Line, name: str) -> None:
-    await _told(line, await line.console.migrations.recover_restart(line.known, name))
+    await _finish(line, await line.console.migrations.recover_restart(line.known, name))
 
 
 _RESTART: Mapping[str, Work] = {

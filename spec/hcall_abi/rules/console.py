@@ -65,8 +65,8 @@ NAME_FORM = Rule(
 )
 NAME_EXISTS = Rule("name.exists", "the partition exists", _NAMES, _OPERATOR)
 NAME_NEW = Rule("name.new", "no two partitions of a system have the same name", _NAMES, _OPERATOR)
-# The unreadable record may have the wanted name; two partitions of one name could not be told apart
-# later.
+# The unreadable record may have the wanted name; then two partitions would have
+# one name.
 NAME_UNREADABLE = Rule(
     "name.unreadable",
     "no partition is made or renamed while the name of a stored one cannot be read",

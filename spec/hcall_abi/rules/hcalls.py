@@ -29,8 +29,8 @@ _UNWRAP = "spec/hcalls/unwrap_object.md#checks"
 
 # Before the arguments
 
-# Three rules with one status. The guest can't tell them apart, but the log can, and their remedies
-# differ.
+# Three rules with one status. The guest sees no difference. The log names the rule, and their
+# remedies differ.
 CALL_KEYSTORE = Rule("call.keystore", "the keystore has a size above 0", _ORDER, Status.H_FUNCTION)
 CALL_SERVED = Rule("call.served", "the partition's firmware level has the h-call", _ORDER, Status.H_FUNCTION)
 CALL_SWITCHED = Rule(

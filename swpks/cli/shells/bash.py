@@ -76,8 +76,8 @@ def _values(command: Command) -> Iterator[str]:
     path = " ".join(command.path)
     named = [(name, each) for each in command.options for name in each.names if each.value]
     for name, each in [*named, *((str(n), each) for n, each in enumerate(command.operands))]:
-        if told := _value(each):
-            yield f"    '{path} {name}') {told} ;;"
+        if value := _value(each):
+            yield f"    '{path} {name}') {value} ;;"
 
 
 def _value(argument: Argument) -> str:

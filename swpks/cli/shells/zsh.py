@@ -33,7 +33,7 @@ def _parent(command: Command, specs: list[str]) -> str:
     """Return the function of a command with subcommands."""
     # `_arguments` counts words from 1, and the operands stand before the subcommand.
     place = len(command.operands) + 1
-    told = " \\\n            ".join(f"'{each.path[-1]}:{_plain(each.about)}'" for each in command.commands)
+    entries = " \\\n            ".join(f"'{each.path[-1]}:{_plain(each.about)}'" for each in command.commands)
     cases = "\n".join(f"        {each.path[-1]}) {_name(each)} ;;" for each in command.commands)
     lines = " \\\n        ".join([*specs, "': :->command'", "'*::: :->rest'"])
     return f"""{_name(command)}() {{
@@ -45,7 +45,7 @@ def _parent(command: Command, specs: list[str]) -> str:
     case $state in
     command)
         commands=(
-            {told}
+            {entries}
         )
         _describe -t commands command commands
         ;;

@@ -17,13 +17,13 @@ _BUGS = ("exception", '"fault": "internal"')
 class _LogReader:
     """A stream that searches the lines of the log."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report = report
 
     def write(self, text: str) -> int:
         """Search a line, and return its length."""
         if any(each in text for each in _BUGS):
-            self._tell(f"the log of a system reports a bug: {text}")
+            self._report(f"the log of a system reports a bug: {text}")
         return len(text)
 
     def flush(self) -> None:
@@ -35,9 +35,9 @@ class _LogReader:
 
 
 @contextlib.contextmanager
-def journal(tell: Callable[[str], None]) -> Iterator[None]:
-    """Search the errors of the log during a block; `tell` is called with the text of each bug."""
-    logs.configure(level="error", style="json", stream=_LogReader(tell))
+def journal(report: Callable[[str], None]) -> Iterator[None]:
+    """Search the errors of the log during a block; `report` is called with the text of each bug."""
+    logs.configure(level="error", style="json", stream=_LogReader(report))
     try:
         yield
     finally:

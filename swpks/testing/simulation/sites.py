@@ -93,7 +93,7 @@ class Site:
         """Known from its first life on."""
         self.crashed: Callable[[Site], None] = lambda site: None
         self.committed: Callable[[Site, Mapping[str, bytes | None]], None] = lambda site, changes: None
-        self.told: Callable[[Site], None] = lambda site: None
+        self.on_change: Callable[[Site], None] = lambda site: None
         """Called at each change that the machine reports to its watchers."""
         self.served: Callable[[Site, Partition], None] = lambda site, partition: None
         self.started: Callable[[Machine], None] = lambda machine: None
@@ -175,12 +175,12 @@ class Site:
             if life.alive and ran > before:
                 self.served(self, partition)
 
-        tell_watchers = machine.tell_watchers
+        notify_watchers = machine.notify_watchers
 
-        def told(partition: Partition | None = None) -> None:
-            tell_watchers(partition)
+        def notify(partition: Partition | None = None) -> None:
+            notify_watchers(partition)
             if life.alive:
-                self.told(self)
+                self.on_change(self)
 
         take = machine.custodian.take
 
@@ -192,7 +192,7 @@ class Site:
             return await take(uuid, on, epoch, generation=generation, **rest)
 
         machine.after_calls = after  # type: ignore[method-assign]
-        machine.tell_watchers = told  # type: ignore[method-assign]
+        machine.notify_watchers = notify  # type: ignore[method-assign]
         machine.custodian.take = taken  # type: ignore[method-assign]
 
     def _listen(self, machine: Machine, life: Life, nursery: trio.Nursery) -> None:

@@ -60,7 +60,7 @@ class Watch:
         self.records = DurableRecords(trace)
         self.decisions = DecisionWatch({site.name: site for site in sites}, self.records, trace)
         for site in sites:
-            site.crashed, site.served, site.told = self._crashed, self._served, self.look
+            site.crashed, site.served, site.on_change = self._crashed, self._served, self.look
             site.started = partial(self.records.started, site.name)
             site.sealed = partial(self.records.sealed, site.name)
             site.committed, site.heard = self._committed, self._heard

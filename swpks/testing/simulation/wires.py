@@ -88,7 +88,7 @@ class Network:
         await trio.sleep(self._chance.uniform(0, self.slowest))
         listener = self.listeners.get(address)
         if listener is None or not life.alive:
-            raise OSError(f"nobody listens at {address}")
+            raise OSError(f"no server listens at {address}")
         ours, theirs = self.pair(f"{name} to {address}")
         life.at_end.append(ours.cut)
         listener(theirs)

@@ -30,7 +30,7 @@ from hcall_abi.statuses import status_name
 from hcall_abi.structures import AUTH_LAYOUT, LABEL_HEADER_SIZE
 from hcall_server.hcalls.memory import readable_at
 
-Told = Mapping[str, str | int | Mapping[str, str | int]]
+CallFields = Mapping[str, str | int | Mapping[str, str | int]]
 
 SHOWN = 64
 """Bytes of a label that a line shows at most: a line stays below 1 KiB."""
@@ -49,7 +49,7 @@ class _Block(NamedTuple):
     password: bytes
 
 
-def told(call: HCall, answer: HReturn, passwords: Iterable[bytes] = ()) -> Told:
+def call_fields(call: HCall, answer: HReturn, passwords: Iterable[bytes] = ()) -> CallFields:
     """Return the fields of a call; for an unknown opcode, only the opcode and the status.
 
     `passwords` are those that are set: a label with a part of one is hidden.

@@ -10,8 +10,8 @@ from hcall_abi.arguments import Kind
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.frames import HCall, HReturn, Segment
 from hcall_abi.statuses import status_name
+from hcall_server.hcalls.call_fields import call_fields, label_text
 from hcall_server.hcalls.dispatch import HypervisorCalls
-from hcall_server.hcalls.told import label_text, told
 from tests.guest import SYSTEM, Guest, auth_block, lay_out, make_partition
 from tests.hcalls.damage import GOOD, PK_LABEL, damages, good
 from tests.hcalls.test_secrecy import CANARY, with_canaries
@@ -31,7 +31,7 @@ def run(call: HCall) -> HReturn:
 def leaks(*calls: HCall) -> list[str]:
     """The lines of calls in which a window of the canary shows."""
     search = Search({"canary": CANARY})
-    lines = [json.dumps(told(call, run(call))) for call in calls]
+    lines = [json.dumps(call_fields(call, run(call))) for call in calls]
     return [line for line in lines if search.within(line.encode())]
 
 
@@ -39,7 +39,7 @@ def test_a_line_has_each_register_by_its_name() -> None:
     """Addresses in hex, lengths in decimal, the results of the answer, and the bytes that it wrote."""
     layout = lay_out(Opcode.READ_OBJECT, authorization=auth_block(SYSTEM, CANARY), label=b"disk-key", data=64)
     answer = HReturn(1, 0, (32, 0x8000_0000, 0, 0, 0, 0, 0, 0, 0), ())
-    assert told(layout.frame(), answer) == {
+    assert call_fields(layout.frame(), answer) == {
         "hcall": "READ_OBJECT",
         "consumer": "operating_system",
         "password_length": len(CANARY),
@@ -61,7 +61,7 @@ def test_every_call_has_its_line(opcode: Opcode) -> None:
     """Names and order are those of the table; the label shows where the call has one."""
     call = good(opcode).frame()
     answer = HypervisorCalls(make_partition("NEXT", 128)).execute(call)
-    fields = told(call, answer)
+    fields = call_fields(call, answer)
     spec = CALLS[opcode]
     arguments, results = fields["arguments"], fields.get("results", {})
     assert isinstance(arguments, dict)
@@ -100,20 +100,20 @@ def test_a_line_is_short(label: bytes) -> None:
     label_length = (call.registers[1], call.registers[2])
     most = ((1 << 64) - 1,) * 9
     call = call._replace(registers=(call.registers[0], *label_length, *most[3:]))
-    assert len(json.dumps(told(call, HReturn(1, -4, most, ())))) < LINE
+    assert len(json.dumps(call_fields(call, HReturn(1, -4, most, ())))) < LINE
 
 
 def test_a_foreign_call_shows_its_number_alone() -> None:
     """Its registers may hold anything, such as characters of a terminal."""
     call = HCall(1, 0x58, (int.from_bytes(CANARY[:8], "big"),) * 9, ())
-    assert told(call, HReturn(1, -2, (0,) * 9, ())) == {"hcall": "0x58", "status": "H_FUNCTION"}
+    assert call_fields(call, HReturn(1, -2, (0,) * 9, ())) == {"hcall": "0x58", "status": "H_FUNCTION"}
 
 
 def test_no_secret_of_a_call_shows() -> None:
     """R-04: passwords, data, wrapped objects, right and wrong."""
     calls = [with_canaries(opcode, password) for opcode in GOOD for password in (CANARY, CANARY + b"!")]
     assert leaks(*calls) == []
-    assert all(told(call, run(call))["arguments"] for call in calls)
+    assert all(call_fields(call, run(call))["arguments"] for call in calls)
 
 
 def test_no_secret_of_a_damaged_call_shows() -> None:
@@ -174,7 +174,7 @@ def calls(draw: st.DrawFn) -> HCall:
 @given(call=calls())
 def test_any_call_has_a_line_without_a_secret(call: HCall) -> None:
     """R-04, R-17: registers that point anywhere raise nothing, and show no block."""
-    line = json.dumps(told(call, HReturn(call.tag, 0, (0,) * 9, ())))
+    line = json.dumps(call_fields(call, HReturn(call.tag, 0, (0,) * 9, ())))
     assert not Search({"canary": CANARY}).within(line.encode()), line
     assert len(line) < LINE
 
