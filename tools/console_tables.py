@@ -14,7 +14,7 @@ from hcall_server.platform.power import TABLE, Objection, Power, PowerEvent
 
 Lines = Iterator[tuple[object, ...]]
 
-ATTRIBUTE_HEAD = "attribute | values | at first | needs | since | in the partition record | what it does"
+ATTRIBUTE_HEAD = "attribute | values | at first | needs | since | in the partition record | effect"
 
 
 def attributes() -> Lines:

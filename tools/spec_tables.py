@@ -144,7 +144,7 @@ def numbers() -> str:
         used = sum(status in spec.statuses for spec in CALLS.values())
         meaning = f"argument in r{register}" if register else ""
         lines.append((status.name, int(status), meaning or "-", f"{used} of {len(CALLS)}"))
-    return rows("name | value | blames | listed for", lines)
+    return rows("name | value | argument | listed for", lines)
 
 
 def policies() -> str:

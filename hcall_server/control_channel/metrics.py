@@ -81,7 +81,7 @@ class MachineCollector(Collector):
         ):
             yield CounterMetricFamily(name, text, value=value)
         yield _by_number("swpks_opens", "answers to OPEN", "status", OpenStatus, counters.opens)
-        yield _by_number("swpks_goodbyes", "GOODBYEs said", "reason", GoodbyeReason, counters.goodbyes)
+        yield _by_number("swpks_goodbyes", "GOODBYEs sent", "reason", GoodbyeReason, counters.goodbyes)
 
     def _left_out(self) -> Metric:
         labels = ["source", "event"]

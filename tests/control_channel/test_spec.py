@@ -66,7 +66,7 @@ def test_the_page_has_every_verb() -> None:
         ]
         for verb in VERBS
     ]
-    assert table("method | path | operation | body | answer | what it does") == rows
+    assert table("method | path | operation | body | answer | effect") == rows
 
 
 def test_the_page_has_every_problem() -> None:
@@ -112,7 +112,7 @@ def test_every_event_of_power_is_a_verb() -> None:
 
 def test_the_page_has_every_kind_of_event() -> None:
     """In the order in which the contract lists them."""
-    assert [row[0] for row in table("kind | what it says")] == list(get_args(EventKind))
+    assert [row[0] for row in table("kind | meaning")] == list(get_args(EventKind))
 
 
 def test_the_page_has_the_bounds() -> None:
