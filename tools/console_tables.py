@@ -51,7 +51,7 @@ def powers() -> Lines:
         yield power.value, event.value, becomes + (way if found is Power.RUNNING else "")
 
 
-MESSAGE_HEAD = "number | rule | sentence | what to do"
+MESSAGE_HEAD = "number | rule | sentence | remedy"
 
 
 def messages() -> Lines:

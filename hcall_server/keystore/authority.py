@@ -65,11 +65,11 @@ class PasswordState(Enum):
     """The consumer's password in this IPL, against the one that the call presents."""
 
     # spec/policies.md shows these texts as the rows of a table (tools/spec_tables.py).
-    UNSET = "none is set and none is presented"
-    UNSET_PRESENTED = "none is set but one is presented"
-    MATCHED = "the one that is set is presented"
-    MISSING = "one is set but none is presented"
-    WRONG = "another than the one that is set is presented"
+    UNSET = "no password is set, and none is presented"
+    UNSET_PRESENTED = "no password is set, but one is presented"
+    MATCHED = "the password that is set is presented"
+    MISSING = "a password is set, but none is presented"
+    WRONG = "a wrong password is presented"
 
     @property
     def is_set(self) -> bool:

@@ -58,7 +58,7 @@ def announce(sentence: str, fields: str, descriptor: int | None, encoding: str) 
         failures["--ready-fd"] = send_line(descriptor, fields)
     for stream, reason in failures.items():
         if reason:
-            logs.Log().warning("ready.not_told", stream=stream, reason=reason)
+            logs.Log().warning("ready.undelivered", stream=stream, reason=reason)
 
 
 def _check(number: int) -> None:

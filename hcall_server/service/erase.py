@@ -72,7 +72,7 @@ def _no_way_back(folder: Path) -> tuple[str, str]:
     """Return two sentences: the effect of losing the trusted system key, and the way back."""
     command = f"swpks hmc chtskey -o restore --newkey FILE --state {shlex.quote(str(folder))}"
     return (
-        "The trusted system key died with the old root key: copies on the console do not open any more.",
+        "The trusted system key is lost with the old root key: copies on the console do not open any more.",
         f"An operator who kept its file can bring it back: `{command}`.",
     )
 

@@ -48,7 +48,7 @@ def test_output_that_is_full_in_an_encoding_that_is_too_small(tmp_path: Path) ->
     ):
         assert serves(server)
     printed = (tmp_path / "log").read_text("ascii")
-    assert "ready.not_told" in printed
+    assert "ready.undelivered" in printed
     assert r"\xe9tat/run/alpha.sock" in printed
     assert "Traceback" not in printed
 

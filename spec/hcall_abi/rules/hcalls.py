@@ -56,7 +56,7 @@ ARGUMENT_ZERO = Rule("argument.zero", "a reserved argument is 0", _ORDER, _ARGUM
 CONSUMER_KNOWN = Rule("consumer.known", "the consumer is 1, 2 or 3", _PASSWORDS, _ARGUMENT)
 # Everything that is wrong with the block is refused at r4 (C-F): it has no other argument.
 AUTHORIZATION_READABLE = Rule(
-    "authorization.readable", "the authorization block lies in one readable segment", _BLOCK, _ARGUMENT
+    "authorization.readable", "the authorization block is in one readable segment", _BLOCK, _ARGUMENT
 )
 AUTHORIZATION_LAYOUT = Rule(
     "authorization.layout", "an authorization block has version 1 and reserved bytes 0", _BLOCK, _ARGUMENT
@@ -67,8 +67,8 @@ AUTHORIZATION_PASSWORD = Rule(
     _BLOCK,
     _ARGUMENT,
 )
-BUFFER_READABLE = Rule("buffer.readable", "an input buffer lies in one readable segment", _ORDER, _ARGUMENT)
-BUFFER_WRITABLE = Rule("buffer.writable", "an output buffer lies in one writable segment", _ORDER, _ARGUMENT)
+BUFFER_READABLE = Rule("buffer.readable", "an input buffer is in one readable segment", _ORDER, _ARGUMENT)
+BUFFER_WRITABLE = Rule("buffer.writable", "an output buffer is in one writable segment", _ORDER, _ARGUMENT)
 # The only rule of arguments that an operator can relax (spec/hcalls/index.md#strict-memory).
 BUFFER_PLACE = Rule(
     "buffer.place",
