@@ -26,8 +26,8 @@ MODES = {
 DECISIONS = {
     Decision.NEW: "no attempt was made",
     Decision.OPEN: "the attempt runs: either end may still be the owner",
-    Decision.ABORTED: "the source was word to resume; this attempt is never forced",
-    Decision.FORCED: "the console has made the target the owner; the source is never word to resume",
+    Decision.ABORTED: "the source was ordered to resume; this attempt is never forced",
+    Decision.FORCED: "the console has made the target the owner; the source is never ordered to resume",
     Decision.DONE: "the target serves",
 }
 
