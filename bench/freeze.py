@@ -1,6 +1,6 @@
 """The freeze of a live migration: the time in which a client that calls without pause has no answer."""
 
-# What a freeze is
+# The meaning of a freeze
 #
 # Two systems and a console, each a process; a partition of 64 KiB, nearly full, moves there and back.  A
 # client follows it by the console's where socket.  A freeze runs from the last answer of the source to the

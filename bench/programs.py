@@ -143,7 +143,7 @@ def confirmed_writes(connections: int) -> Workload:
 def polled_writes(connections: int) -> Workload:
     """Return the same for a client that polls, for a server whose CONFIRM answers at once.
 
-    The first CONFIRM makes the server flush soon.  The client asks again after its nap, whatever the answer.
+    The first CONFIRM makes the server flush soon.  The client asks again after its pause, for every answer.
     """
     return _confirmed(connections, START)
 

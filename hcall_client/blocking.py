@@ -10,8 +10,8 @@ opens one of its own.
 
 # One thread, both directions
 #
-# The socket does not block. One loop (`_step`) waits until the socket can send or has bytes, and does what
-# is possible. A blocking `sendall` would be shorter, but it deadlocks: a server stops reading a connection
+# The socket does not block. One loop (`_step`) waits until the socket can send or has bytes, and sends or
+# receives them. A blocking `sendall` would be shorter, but it deadlocks: a server stops reading a connection
 # while its answers are not taken (spec/protocol.md#deadlines). If a pipeline is larger than the buffers of
 # both ends, the client waits in `sendall` and the server in its own send.
 #
@@ -259,7 +259,7 @@ class BlockingChannel:
         ready = self._wait(patience)
         try:
             # POLLIN, POLLHUP and POLLERR alike: only `recv` says which bytes or which error there are.
-            # Received first, because a GOODBYE ends what would be sent.
+            # Received first, because after a GOODBYE nothing may be sent.
             if ready & ~select.POLLOUT:
                 self._receive()
             if ready & select.POLLOUT:
@@ -299,7 +299,7 @@ class BlockingChannel:
         """Read a GOODBYE that may precede the break, then end the conversation."""
         self._conversation.outgoing.clear()
         # A server that says GOODBYE and closes resets the connection if unread bytes of ours remain.
-        # The send then fails before the GOODBYE is read, but it lies in the socket.
+        # The send then fails before the GOODBYE is read, but it is in the socket.
         try:
             while not self._conversation.ended and (data := self._socket.recv(RECEIVE_SIZE)):
                 self._conversation.receive(data)

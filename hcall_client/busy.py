@@ -68,7 +68,7 @@ async def until_done_async(
     sleep: Callable[[float], Awaitable[object]],
     patience: float = PATIENCE,
 ) -> T:
-    """Do what `until_done` does over an async channel: `channel.call` and `trio.sleep`."""
+    """The same as `until_done`, over an async channel: `channel.call` and `trio.sleep`."""
     waits = _Waits(patience)
     while True:
         try:

@@ -274,7 +274,7 @@ def _other_end(line: str, path: str) -> str:
         return f"this is the data channel of a partition; the control channel is {control}"
     if line.startswith("{"):
         return f"this is a socket of a management console; the control channel of a system is its {_CONTROL}"
-    return f"what listens there is no control channel, which is {_CONTROL} of a state"
+    return f"the program that listens there is no control channel, which is {_CONTROL} of a state"
 
 
 class Console:

@@ -72,7 +72,7 @@ def parse_https(text: str) -> tuple[str, int]:
 
 
 class ControlTransport(httpx.AsyncBaseTransport):
-    """Sends every request to one place, whatever its URL says."""
+    """Sends every request to one place, with any URL."""
 
     def __init__(self, inner: httpx.AsyncHTTPTransport, base: httpx.URL, place: str) -> None:
         self._inner = inner
@@ -100,7 +100,7 @@ class ControlTransport(httpx.AsyncBaseTransport):
                 pause = min(2 * pause, LAST_PAUSE)
 
     async def _attempt(self, request: httpx.Request) -> httpx.Response:
-        """Make one request; close the connection whatever ends the attempt.
+        """Make one request; close the connection after every end of the attempt.
 
         httpx leaves a connection open when it is cancelled in a TLS handshake.
         """

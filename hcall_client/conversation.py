@@ -16,7 +16,7 @@ of the process that opened it, or take an answer from it.  So the copy sends not
 #
 #   1. Each submitted call is finished exactly once: with its answer, or with the error that ended the
 #      session.
-#   2. The session has one end, the first one. What comes later changes nothing.
+#   2. The session has one end, the first one. A later one changes nothing.
 #   3. `receive` never raises. In the Trio channel it runs in a task of its own, which has no caller. Errors
 #      reach the callers through their calls.
 #
@@ -229,7 +229,7 @@ class Conversation:
                 pending.finish(None, in_flight(error, pending.opcode))
 
     def _say(self, goodbye: Goodbye) -> None:
-        # A forked copy must not end the session of its parent. It also drops what waits: the parent has
+        # A forked copy must not end the session of its parent. It also drops waiting bytes: the parent has
         # the same bytes, and sends them.
         if os.getpid() != self.process:
             self.outgoing.clear()

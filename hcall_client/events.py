@@ -13,9 +13,9 @@ The loop never ends by itself: it raises ConsoleUnreachable when the stream has 
 # from there.
 #
 #   - An end of the stream is always an error, never a normal end of the loop. A system sends events for as
-#     long as it runs. A loop that ended quietly would leave a console that believes that nothing happens.
-#   - The reason waits behind the events that came before it. So the reader first gets all that the system
-#     has said.
+#     long as it runs. A loop that ended quietly would leave a console that sees no event and no error.
+#   - The reason waits behind the events that came before it. So the reader first gets all events
+#     of the system.
 #   - A silence of 30 seconds is an end too. TCP does not notice a host that is gone, and the server sends a
 #     comment every 10 seconds for this.
 #   - A slow reader is no silence. While the channel is full, the task does not read, and the deadline is

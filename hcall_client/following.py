@@ -40,7 +40,7 @@ raises, and nothing is repeated.
 # which `_channel` is the new session and the moment at which the queue is empty.
 #
 # The search for the partition cannot break guarantee 1 or 2. No HCALL is sent before OPENED with status 0,
-# so a failed attempt has run nothing, whatever its error is. A session that opens and gets GOODBYE 3 at
+# so a failed attempt has run nothing, for every error. A session that opens and gets GOODBYE 3 at
 # once is one more turn of the same loop.
 #
 # A caller that was cancelled has `wanted` false. Its call may have been sent and may run, as with a plain

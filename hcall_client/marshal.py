@@ -22,7 +22,7 @@ refuses the argument (spec/protocol.md#memory).
 #     that argument. So a wrong call is refused in one place, and the answer is the same over every front end.
 #   - Segments of one frame may not share a byte (`hcall.overlap`), but buffers of a guest may. So buffers
 #     that overlap become one segment, with the access of all.
-#   - Neighbours that only touch stay apart: a buffer lies in one segment in any case.
+#   - Neighbours that only touch stay apart: a buffer is in one segment in any case.
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors for values of the wrong type, which say what to write instead; none shows the value.
+"""Errors for values of the wrong type: the message has the right form and never the value.
 
 A value may be a password or a key.
 """
@@ -57,7 +57,7 @@ def check_loop(asked: str, without: str = "") -> None:
 
 
 def several(requests: Iterable[T]) -> Iterator[T]:
-    """Return an iterator of the requests of a pipeline; WrongType that says what to write for one request."""
+    """Return an iterator of the requests of a pipeline; WrongType with the right form for one request."""
     if not isinstance(requests, Iterable):
         raise WrongType(f"pipeline takes several requests, not {_kind(requests)}: write pipeline([...])")
     return iter(requests)

@@ -8,11 +8,11 @@ the next attempt may succeed (spec/protocol.md#waiting).  A client repeats its a
 after these, within its own timeout.
 """
 
-# Time of a client: what counts, and when to try again
+# Time of a client: which time counts, and when to try again
 #
 # A timeout shall end a wait for a server that is dead or slow. It shall not end one only because this
 # process stood still. A plain deadline (`now + seconds`) does that: after a pause of a minute every
-# deadline is over, also if the answer lies in the socket. So `Patience` counts time in small steps. Each
+# deadline is over, also if the answer is in the socket. So `Patience` counts time in small steps. Each
 # wait says beforehand how long it may take (`_expected`). A gap between two looks at the clock that is
 # longer than that was a pause, and counts `COUNTED` seconds.
 #

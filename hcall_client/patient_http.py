@@ -94,7 +94,7 @@ class _PatientSocket:
                 continue
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        """Return a file that reads what is received; the socket is closed after the last of both."""
+        """Return a file that reads the received bytes; the socket is closed after the last of both."""
         self._open += 1
         return io.BufferedReader(_Received(self))
 

@@ -77,7 +77,7 @@ class InPlace:
         except OSError as error:
             return f"{self._path}: {error.strerror or error}"
         if _identity(found) != self._file:
-            return f"{self._path} is another file than the one that was opened"
+            return f"{self._path} is another file than the opened one"
         return found
 
 
@@ -159,7 +159,7 @@ def destroy(path: Path) -> None:
     """Overwrite a file, or every file below a folder, and remove it; OSError when that fails.
 
     The overwriting reaches the old blocks only where the file system writes in place.  Links are removed and
-    not followed; what is missing already is no error.
+    not followed; a file that is missing already is no error.
     """
     # A link first: `is_dir` follows it, and its target may belong to another program.
     if path.is_symlink() or not path.is_dir():

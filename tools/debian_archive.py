@@ -68,7 +68,7 @@ PERMISSIONS = 0o755
 class Unavailable(Exception):
     """The package is not available here; the text has the attempt and the error of apt.
 
-    `advice` says what to do.  `about` is the argument of tools/debian-file that has to be another one: SUITE,
+    `advice` is the remedy.  `about` is the argument of tools/debian-file that has to be another one: SUITE,
     ARCHITECTURE, PACKAGE or PATTERN; "" where the arguments may be right.
     """
 

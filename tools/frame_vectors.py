@@ -282,7 +282,7 @@ def out_of_turn():
 
 
 def session():
-    """The session that spec/protocol.md shows: (sender, what it is, frame)."""
+    """The session that spec/protocol.md shows: (sender, description, frame)."""
     refused = hcall(0x438, ARGS, [AUTH_IN, LABEL_IN])
     config = hcall(0x41C, (0x4000, 24), [(0x4000, 24, 2, b"")])
     block = bytes.fromhex("03000000002000400 0ffffff00010000000000497f800000".replace(" ", ""))

@@ -2,7 +2,7 @@
 
     python -m tools.newer_python
 
-It is in `FOLDER`: each Python that runs this has one of its own.  It holds what swpks needs at run time and
+It is in `FOLDER`: each Python that runs this has one of its own.  It holds the packages of swpks and
 pytest, from requirements-dev.lock with its hashes.  A second run does nothing, until the lock or the newest
 Python changes.  If there is no newer Python, or its wheels can't be installed, nothing fails: `why-not` in
 the folder has the reason, and the test shows it.

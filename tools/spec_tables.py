@@ -250,7 +250,7 @@ def errnos() -> str:
 LIMITS = {
     "open_seconds": "from the connection to an OPEN that was accepted, in seconds: GOODBYE 5",
     "idle_seconds": "without any byte from the client, in seconds (0: no limit): GOODBYE 5",
-    "send_seconds": "for the peer to take what is being sent, in seconds: GOODBYE 6",
+    "send_seconds": "for the peer to take the bytes of a send, in seconds: GOODBYE 6",
     "goodbye_seconds": "for the GOODBYE itself to leave, in seconds",
     "drain_seconds": "for the last flush when the server stops, in seconds",
     "max_unopened": "connections of one listener without a session; further ones wait in its queue",

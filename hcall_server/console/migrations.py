@@ -247,7 +247,7 @@ class Migrations:
         """Validate, and begin to restart a partition of a lost system; the job belongs to the target."""
         uuid = find_uuid(self._tools, source, name)
         entry = self._registry.of(uuid)
-        # A decided restart is only continued: the target is the owner already, whatever the checks would find
+        # A decided restart is only continued: the target is the owner already, so no check can change that
         # now.
         if not is_decided(entry, target):
             self._demand_alone(uuid, name)

@@ -148,7 +148,7 @@ def demand_own_copies(backup: ProfileBackup) -> None:
     """OperatorError unless the facts of each partition are those in the clear header of its copy.
 
     A restore announces the facts, and puts the copy back.  A system opens a copy only with the header that it
-    has sealed.  So a restore does what was announced, or is refused.
+    has sealed.  So a restore is as announced, or is refused.
     """
     # A second row of a partition could announce one loss and carry out another.
     if len({each.uuid for each in backup.partitions}) < len(backup.partitions):

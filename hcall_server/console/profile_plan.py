@@ -21,7 +21,7 @@
 #   4. A running partition that the plan touches refuses the restore as a whole, by name.
 #   5. All of it is done, or nothing, as far as that can be known: the stores fit into the system, and the
 #      system has checked every copy before the first step.  A step that fails all the same ends the restore,
-#      and its last line says what was done.
+#      and its last line lists the steps that were done.
 #   6. The plan is durable before the first step, and holds the copies.  So a restore that was killed goes on
 #      as it was announced, also if the system looks different now.
 #

@@ -279,7 +279,9 @@ class SystemRecovery:
             message = f"{run.system.name} stays in Recovery: not restored: {names}; {self._accept_loss()}"
             raise OperatorError(rules.HMC_RECOVERY_COPIES, message)
         run.note(_ENDING)
-        await self._settle(run.system)  # so that the end starts what the console has agreed to
+        await self._settle(
+            run.system
+        )  # so that the end starts only partitions that the console has agreed to
         try:
             done = await run.call(end_recovery(give_up=self._plan.give_up))
         except SwpksError as error:

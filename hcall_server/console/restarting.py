@@ -15,7 +15,7 @@ Page: spec/migration.md#remote-restart.
 #
 # A source that comes back as RELEASED counts as dead: it never serves this store again.
 #
-# Bars take time, and the source may come back meanwhile, serve, leave a newer copy, and die again.  So the
+# Bars take time, and the source may come back meanwhile, serve, leave a newer copy, and fail again.  So the
 # newest copy is looked up again under the lock, and all checks are repeated if there is a newer one.
 #
 # If the operator is wrong, and the source serves while it is cut off, two systems serve.  A lease would

@@ -13,9 +13,9 @@ in the partition's turns, and sends the returned answers.  Nothing here waits.
 #      before an IPL must not act on the next one. So each turn checks this again, after every wait.
 #   2. Answers leave in the order of the calls, and those of one turn together.
 #   3. Before an answer leaves, its change has been reported to the encryptor (`end_batch`).
-#   4. The memory of a connection is bounded, whatever its peer sends or does not read.
+#   4. The memory of a connection is bounded, also if its peer floods or does not read.
 #
-# It is a state machine without I/O: `ready`, `held` and `over` say what the connection does next. So the
+# It is a state machine without I/O: `ready`, `held` and `over` are the next step of the connection. So the
 # task of a connection and its seat in the lane can share it, and tests need no sockets.
 #
 # Most calls are taken as spans: offsets in the received bytes, without a frame object and without a step of

@@ -71,7 +71,7 @@ class SocketStream(CountedStream):
             raise _broken(error) from error
 
     def send_now(self, data: bytes) -> int:
-        """Send what the socket takes at once; return how many bytes that is."""
+        """Send the bytes that the socket takes at once; return their number."""
         try:
             return self._send(data)
         except BlockingIOError:

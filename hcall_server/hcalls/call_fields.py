@@ -122,7 +122,7 @@ def _head(data: bytes, offset: int) -> tuple[int, int] | None:
 
 
 def _bytes_at(call: HCall, address_register: int, length_register: int) -> bytes | None:
-    """Return the readable bytes of a buffer; None if it is empty, or does not lie in one segment."""
+    """Return the readable bytes of a buffer; None if it is empty, or is not in one segment."""
     address, length = (call.registers[each - 4] for each in (address_register, length_register))
     data, offset = readable_at(call.segments, address)
     found = data[offset : offset + length]

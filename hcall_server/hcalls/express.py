@@ -21,7 +21,7 @@
 #
 # A frame has the plain shape under these conditions:
 #
-#   - Each buffer lies in a segment of its own.
+#   - Each buffer is in a segment of its own.
 #   - The segments are in the order of the arguments, at ascending addresses.
 #   - Every buffer is placed as strict memory demands.
 #   - Every argument passes its check.  A token of a list is 0.

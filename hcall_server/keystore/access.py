@@ -2,7 +2,7 @@
 
 # Every operation on objects runs the same steps, in this order (`authority.py` has the reasons):
 #
-#   1. `AccessControl.state` compares the presented password with the one that is set.  That happens once and
+#   1. `AccessControl.state` compares the presented password with the consumer's.  That happens once and
 #      first, so the time that it takes depends on no label and no object.
 #   2. `AccessControl.demand`, with None for the policy, raises Forbidden if the password does not fit.
 #      `enter` is steps 1 and 2 together.
@@ -56,7 +56,7 @@ class Passwords:
         return f"Passwords(set for {sorted(self._passwords)})"
 
     def state(self, who: Credentials) -> PasswordState:
-        """Compare the password that a call presents with the one that is set; empty means none.
+        """Compare the password of a call with the consumer's; empty means none.
 
         The time depends on the length of the presented password, but not on its bytes.
         """

@@ -36,7 +36,7 @@
 #   - READ has an order of steps of its own (`Objects.read`).
 #   - A guest that presents a wrong password to a world-readable object does not notice its mistake.
 #
-# What was dropped:
+# Alternatives that were dropped:
 #
 #   - A check of the password that a world-readable READ presents (choice C-C).  It would protect nothing: the
 #     same caller may read the object without a password.
@@ -62,7 +62,7 @@ from hcall_abi.policies import Policy
 
 
 class PasswordState(Enum):
-    """The consumer's password in this IPL, against the one that the call presents."""
+    """The consumer's password in this IPL, compared with the password of the call."""
 
     # spec/policies.md shows these texts as the rows of a table (tools/spec_tables.py).
     UNSET = "no password is set, and none is presented"

@@ -164,7 +164,7 @@ class Contents:
         """
         order = list(self._objects)
         for place, (consumer, label, policy, data) in objects:
-            # An insertion moves only what follows it, so in ascending order no later place becomes wrong.
+            # An insertion moves only the later objects, so in ascending order no later place becomes wrong.
             self._hold((consumer, label), KeystoreObject(policy, data, self.generation))
             self.used += 0 if policy & PROVIDED else self._cost(label, data)
             order.insert(place, (consumer, label))

@@ -22,11 +22,11 @@ Page: spec/control.md#the-console-of-a-system.  A start does not load this modul
 # and then every `copy interval`, by the task that writes its stream.  `asked` only keeps a question from
 # being asked again at once; a new stream of the console forgets it.
 #
-# A store is what the console holds if three things are equal: how often it was restored, its generation, and
-# a fingerprint of its profile and of the trusted system key.  The generation counts changes of the contents
-# alone, and an attribute or a name belongs into a copy as well.  Counters do not: they never go back, so an
-# IPL makes no copy old.  Another key does: an operator who sets one relies on its file from then on, and
-# that file opens no copy of before.
+# The console's copy is current if three facts are those of the store: its count of restores, its
+# generation, and a fingerprint of its profile and of the trusted system key.  The generation counts changes
+# of the contents alone, and an attribute or a name belongs into a copy as well.  Counters do not: they
+# never go back, so an IPL makes no copy old.  Another key does: an operator who sets one relies on its file
+# from then on, and that file opens no earlier copy.
 #
 # keepCopy names a copy by its clear facts, which have no fingerprint.  `made` remembers it for the last copy
 # of each store.  A copy that is not remembered (the server was restarted between) is held with an unknown
@@ -123,7 +123,7 @@ class Attachment:
             self._log.error("console.refused", **logs.explained(error))
             return None
 
-    # What is shown
+    # Facts for views
 
     @property
     def link(self) -> ConsoleLink | None:

@@ -5,7 +5,7 @@ Pages: spec/control.md#partitions.  A start does not load this module.
 
 # Files and records of a partition that goes or gets another name
 #
-# A partition lies in three places: its record and the system record in NVRAM, the file of its access key,
+# A partition has data in three places: its record and the system record in NVRAM, the file of its access key,
 # and its sockets.  The records are changed by one commit.  A file cannot be part of it, so a kill may come
 # between the two.  This must hold:
 #

@@ -55,7 +55,7 @@ POINTS: dict[int, failpoints.SystemPoint] = {
     2: "begun", 4: "frozen", 5: "prepared", 6: "released", 7: "activated", 8: "gone", 11: "resumed",
     12: "fenced", 13: "dropped", 15: "released-off", 16: "taken", 18: "fenced", 19: "dropped",
 }  # fmt: skip
-"""The fail-point of each row of `custody.SYSTEM` that has one: it lies behind the commit."""
+"""The fail-point of each row of `custody.SYSTEM` that has one: it comes after the commit."""
 LATER_SECONDS = 0.02
 """Seconds by which work without a waiting client is put off: a freeze of a live migration takes less."""
 REPORTED_LATER = (4, 7)

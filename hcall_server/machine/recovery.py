@@ -1,4 +1,4 @@
-"""The state Recovery: a system whose records were cleared while its root key lives (R-48).
+"""The state Recovery: a system whose records were cleared while it has its root key (R-48).
 
 Page: spec/recovery.md.
 """

@@ -5,7 +5,7 @@ connection breaks or ends between two frames, and PeerError with a rule for ever
 the channel is of no use: the caller closes it.
 """
 
-# The mobility channel: what passes between source and target
+# The mobility channel: the bytes between source and target
 #
 # A live migration has one connection, from the source to the target. It carries the store, the passwords of
 # the consumers, and the words that decide who serves the partition. It must guarantee four things:

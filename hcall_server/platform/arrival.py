@@ -16,7 +16,7 @@ load this module.
 # held for nothing.
 #
 # The order is from the whole to the part: custody, name, format, level, sizes, and then the contents.  So the
-# first refusal is the one that the operator can do the most about.
+# first refusal is the refusal that the operator can mend best.
 
 from __future__ import annotations
 

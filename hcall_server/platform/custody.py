@@ -124,7 +124,7 @@ class Mode(Enum):
 SERVES = frozenset({Mode.SERVING, Mode.COPYING})
 """The modes in which a system serves a partition that it owns."""
 UNSURE = frozenset({Mode.WAITING, Mode.IN_DOUBT, Mode.SETTLED})
-"""The modes in which a system may not change a partition, whatever its record says."""
+"""The modes in which a system may not change a partition, with any record."""
 
 
 class Word(Enum):

@@ -110,7 +110,7 @@ class Partition:
         """Return the state that an event leads to; OperatorError if custody or the table refuses it."""
         self.demand_owned()
         # Custody comes before the power table. A partition that another system may serve must not start
-        # here, whatever its power is.
+        # here, with any power.
         if self.mode not in SERVES:
             raise OperatorError(migration.CUSTODY_CONFIRMED, self._standing)
         found = TABLE[self.power, event]

@@ -65,7 +65,7 @@ class LockedFolder:
         return None
 
     def make_inner(self, name: str) -> Path:
-        """Make a private folder in this one, or check the one that is there; return its path."""
+        """Make a private folder in this one, or check the existing one; return its path."""
         inner = self.path / name
         refuse_link(inner)
         make_folder(inner)

@@ -15,7 +15,7 @@ def forbid_dumps() -> bool:
     need the same right.
     """
     # The limit alone is not enough: if kernel.core_pattern is a pipe, the kernel gives the dump to a program
-    # whatever the limit is (core(5)).
+    # with any limit (core(5)).
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     libc = ctypes.CDLL(None, use_errno=True)
     return bool(libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0)

@@ -23,8 +23,8 @@ def merge(stored: list[SignatureList], added: list[SignatureList]) -> list[Signa
     signature goes to the first list that has its type, its length and its header, or starts that list.
     """
     lists = [_Open(each.type, each.header, list(each.signatures)) for each in stored]
-    # Sets and dicts of what is there: a search of the lists for each new signature would take quadratic time,
-    # and a guest chooses how many signatures there are.
+    # Sets and dicts: a search of the stored lists for each new signature would take quadratic time, and a
+    # guest chooses how many signatures there are.
     present = {(each.type, signature) for each in stored for signature in each.signatures}
     shared: dict[tuple[bytes, bytes, int], _Open] = {}
     for each in lists:

@@ -185,7 +185,7 @@ def _authority(request: UpdateRequest, update: UpdatePayload, verify: Verify | N
 
 def _trusted(request: UpdateRequest) -> Iterator[tuple[Authority, RSAPublicKey]]:
     """Yield the keys that may sign an update, PK's first; one that cannot be read ends the search."""
-    # A generator: certificates after the one that fits are never parsed.
+    # A generator: certificates after the fitting one are never parsed.
     for key in _keys(request.platform_key):
         yield Authority.PLATFORM_KEY, key
     # A holder of KEK must not be able to make itself PK, or to put further keys into KEK.
@@ -218,7 +218,7 @@ def _appended(request: UpdateRequest, update: UpdatePayload, stored: StoredVaria
     if not update.contents:
         raise RuleBroken(rules.UPDATE_APPEND_LISTS, "an append without contents")
     if request.stored is not None and stored is None:
-        raise RuleBroken(rules.UPDATE_STORED_LISTS, "what is stored is not a variable")
+        raise RuleBroken(rules.UPDATE_STORED_LISTS, "the stored object is not a variable")
     # A first append is a replacement, so any contents pass; merging needs whole lists on both sides.
     before = stored or StoredVariable(EfiTime(0, 0, 0), b"")
     contents = before.contents + update.contents

@@ -3,7 +3,7 @@
     assemble(State(folder).seams(), settings)                    # a server
     assemble(Seams(chance, clock, MemoryNvram(), ...), settings)    # a simulation
 
-A power cut, in a test, is `assemble` again over what NVRAM and the components hold.
+A power cut, in a test, is `assemble` again over the same NVRAM and components.
 """
 
 # The order of a start

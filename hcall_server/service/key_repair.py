@@ -70,7 +70,7 @@ def wrap(tpm: Tpm, identity: SystemIdentity) -> bytes:
         unwrapped = unpack_identity(tpm.unseal(decode_wrapped(record).blob))
     except TpmRefusedError as error:
         raise TpmSilentError(
-            f"{tpm.name}: it does not unwrap what it has just wrapped: {error.message}"
+            f"{tpm.name}: it does not unwrap the key that it has just wrapped: {error.message}"
         ) from None
     if not same_key(unwrapped, identity):
         raise TpmSilentError(f"{tpm.name}: it unwraps another content than it has just wrapped")
@@ -101,7 +101,7 @@ def write_card(part: AnchorCardPart, card: Card) -> None:
     """Write a card and read it back; StorageError if the content differs."""
     part.write(card)
     if part.read() != card:
-        raise StorageError(rules.CARD_WHOLE, f"{part.name}: what was written can't be read back")
+        raise StorageError(rules.CARD_WHOLE, f"{part.name}: the written card can't be read back")
 
 
 def _wrap_where_missing(

@@ -60,7 +60,7 @@
 # flight waits for as many waiters as the last one served, but at most GATHERING.  Then 64 clients share one
 # commit, and a client that is alone waits for no other one.
 #
-# What we dropped:
+# Alternatives that we dropped:
 #
 #   - A lock around an asynchronous flush.  From CONFIRM to commit it cost three passes of the loop.  A
 #     caller that was cancelled took the outcome of its commit with it.  Now no caller owns a flight, and

@@ -104,7 +104,7 @@ class Schedule:
     def start_at(self, since: float, company: int) -> float:
         """Return the time at which the flight starts without another call.
 
-        -inf: at once; inf: not before the one that is under way has landed.
+        -inf: at once; inf: not before the present flight has landed.
         `since` is the time of the oldest dirty change, `company` the number that the last landing served.
         """
         if self.state is FlightState.RESTING:

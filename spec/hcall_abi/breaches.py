@@ -30,7 +30,7 @@ class _Breach(NamedTuple):
 _TEXT = (StringError, UnicodeDecodeError)  # which of them depends on the version of Construct
 _RESERVED, _LEFT_OVER = "a reserved field", "bytes left over"
 
-# The first row that fits counts.  The last one of a frame takes what is left: the body ends too early.
+# The first row that fits counts.  The last one of a frame takes all other cases: the body ends too early.
 _BREACHES: dict[FrameType, tuple[_Breach, ...]] = {
     FrameType.HELLO: (
         _Breach(ConstError, "", rules.HELLO_RESERVED, _RESERVED),

@@ -9,14 +9,14 @@ HRETURN need `struct` codecs, which are derived from the same Construct definiti
 #
 # The Construct definitions in `hcall_abi.frames` are the contract. Interpreted Construct takes 41 to 47 us
 # for a frame with nine registers, a `struct` codec 1 to 2 us. A whole call takes some tens of microseconds,
-# so the two frames of a call can't afford the definition. Three ways were looked at:
+# so the two frames of a call can't afford the definition. Three ways were tried:
 #
 #   - Interpreted Construct for all frames: a fifth of the calls per second, or less.
 #   - Compiled Construct: it accepts truncated input, so it must never see the bytes of a peer.
 #   - Hand-written `struct` formats: as fast as possible, but a second definition that can drift from the
 #     first.
 #
-# What is built: the formats are derived from the definitions when the module is loaded
+# The present solution: the formats are derived from the definitions when the module is loaded
 # (`hcall_abi.layout`), and only the order of the checks is written by hand. A property test feeds right,
 # damaged, truncated and over-long bytes to both and compares frames and refusals. The other four frames are
 # sent once a session, and use the definitions.

@@ -81,7 +81,7 @@ AttributeChanges = cast(
         bases=(Body,),
         module=__name__,
         kw_only=True,
-        namespace={"__doc__": "Attributes to set, all of them or none; what is not named stays as it is."},
+        namespace={"__doc__": "Attributes to set, all of them or none; others stay as they are."},
     ),
 )
 """A field for each row of `hcall_abi.console.ATTRIBUTES`; bodies have numbers, never words."""

@@ -17,7 +17,7 @@ from hcall_abi.rules import updates as rules
 from hcall_abi.rules.rule import Rule
 
 GUID_PKCS7 = bytes.fromhex("9dd2af4adf68ee498aa9347d375665a7")
-"""4aafd29d-68df-49ee-8aa9-347d375665a7 as it lies in memory: the certificate part is PKCS#7."""
+"""4aafd29d-68df-49ee-8aa9-347d375665a7 in the order of memory: the certificate part is PKCS#7."""
 GUID_X509 = bytes.fromhex("a159c0a5e494a74a87b5ab155c2bf072")
 """a5c059a1-94e4-4aa7-87b5-ab155c2bf072: a signature list of X.509 certificates."""
 GUID_SHA256 = bytes.fromhex("2616c4c14c509240aca941f936934328")

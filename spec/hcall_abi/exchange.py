@@ -218,7 +218,7 @@ class Exchange:
         return any(turn.sender is sender and turn.condition is Condition.VERSION_OTHER for turn in turns)
 
     def end(self) -> None:
-        """Close the session because the stream has ended, in whatever state it is."""
+        """Close the session because the stream has ended; allowed in every state."""
         self._enter(_CLOSED)
 
     def _enter(self, state: SessionState) -> None:

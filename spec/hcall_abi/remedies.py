@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-# Apart from the rules: a sentence says what holds, for every reader; a remedy is for the operator of a
+# Apart from the rules: a sentence is a condition, for every reader; a remedy is for the operator of a
 # console alone. A test parses each command in backquotes with the real parsers.
 _PROGRAM = "this is a fault of the program that sent it: correct that program"
 _BUG = "this is a fault of swpks: report it, with the lines of the log"

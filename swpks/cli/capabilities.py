@@ -65,7 +65,7 @@ def _names(calls: frozenset[Any]) -> list[str]:
 
 
 def _formats() -> dict[str, dict[str, Any]]:
-    """Return the versions of each format that this release reads, and the one that it writes."""
+    """Return the versions of each format that this release reads, and the written one."""
     from hcall_abi.frames import VERSION
     from hcall_server.console.database import READ_LEVELS, STORE_LEVEL
     from hcall_server.console.profile_format import PROFILE_LEVEL

@@ -14,7 +14,7 @@
 #     in hmc_target.py).
 #   - `-m` before a line is an option of ours, behind it one of the line.  Before a line it is refused with
 #     the right place, because verbs have it there.
-#   - `--json` and `--timeout` have no meaning for a line: it prints exactly what the real console prints.
+#   - `--json` and `--timeout` have no meaning for a line: it prints the exact output of the real console.
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _refuse_ours(words: Sequence[str]) -> None:
     line = rest[0]
     if line in ALSO_VERBS and not _MEANS_CONSOLE.intersection(word.partition("=")[0] for word in words):
         return  # a verb at a system
-    text = f"a line has no {ours[0]}: it prints what the real console prints"
+    text = f"a line has no {ours[0]}: it prints the output of the real console"
     if ours[0] == "-m":
         text = f"-m stands behind {line}: swpks hmc {line} -m SYS ..."
     raise OperatorError(rules.LINE_OPTION, text)

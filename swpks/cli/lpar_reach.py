@@ -65,7 +65,7 @@ class Sought(NamedTuple):
 
 
 def unreached(sought: Sought, error: OSError) -> SwpksError:
-    """Return the error of a command that reached no partition: the place, the reason and what to do."""
+    """Return the error of a command that reached no partition: the place, the reason and the remedy."""
     # A shortage of this process, such as no free descriptor, says nothing about the server.
     if scarce := scarcity_of(error):
         return scarce

@@ -34,7 +34,7 @@ class Section(NamedTuple):
 def folder() -> Traversable:
     """Return the folder of the contract's pages."""
     installed = resources.files("swpks") / "spec"
-    # In a checkout, hcall_abi lies between the pages.
+    # In a checkout, hcall_abi is between the pages.
     return installed if installed.is_dir() else Path(str(resources.files("hcall_abi"))).parent
 
 

@@ -53,7 +53,7 @@ def state_of(wanted: Path | None, cleanup: Cleanup) -> Iterator[Path]:
 
 @contextmanager
 def server_on(state: Path, wanted: Wanted, cleanup: Cleanup) -> Iterator[None]:
-    """Provide a server for the length of a block: the one that runs on the state, or a new one."""
+    """Provide a server for the length of a block: the running server of the state, or a new one."""
     if _is_served(state / "run" / "control.sock"):
         yield
         return

@@ -1,6 +1,6 @@
 """A partition moves to another system while a client writes, and is restarted when that system has died."""
 
-# What a live migration has to prove
+# The proof of a live migration
 #
 # The partition may not lose a confirmed write, may not serve at two systems, and its client may not see an
 # error.  So a client writes numbers all the while: each one is removed, written and confirmed before the

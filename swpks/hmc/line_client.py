@@ -115,7 +115,7 @@ class Wire:
         except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
-            raise NoConsole(f"what serves {self._store} does not speak as a console does")
+            raise NoConsole(f"the program that serves {self._store} does not speak as a console")
         return message
 
     def _away(self, error: OSError) -> NoConsole:

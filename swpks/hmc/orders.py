@@ -25,7 +25,7 @@ from swpks.hmc.forward import Call, forwarded, refusal, request_of
 from swpks.hmc.serving import WireCaller
 from swpks.hmc.views import JobView, KnownSystemView, RemovedSystemView, StoredCopyView
 
-_STOPPED = "the console stops before it has answered; what it has begun as a job goes on at its next start"
+_STOPPED = "the console stops before it has answered; a job that it has begun goes on at its next start"
 
 
 class ConsoleHandler:

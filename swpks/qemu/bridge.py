@@ -36,7 +36,7 @@ A hypervisor call          an H_PKS call goes to the partition; QEMU carries out
 # breakpoint is virtual, and the kernel may run with or without translation there.  So there is a breakpoint
 # at the virtual address and one at the real address.
 #
-# What was tried and dropped:
+# Alternatives that were tried and dropped:
 #
 #   - Breakpoints at `sc 1` all the time: simpler, no emulated branch and no count, but too slow (see above).
 #   - A change of the device tree in SLOF, QEMU's usual firmware: it does not survive into Linux.

@@ -3,7 +3,7 @@
 # Why a claim, and why a locked file
 #
 # A second machine on a partition would restart it: the first one's session would end, and its password would
-# be forgotten.  The server cannot refuse that, because a restart is what a reboot of the guest asks for.
+# be forgotten.  The server cannot refuse that, because a reboot of the guest asks for a restart.
 #
 # A claim is a locked file beside the partition's socket, with the process id of its holder.  The lock ends
 # with the process, also if that is killed.  The file is removed at the end; one without a lock is taken over.

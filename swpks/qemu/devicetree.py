@@ -47,7 +47,7 @@ class _Header(NamedTuple):
 
 
 class _Property(NamedTuple):
-    """A property: the path of its node, its name, and where in the tree its length field lies."""
+    """A property: the path of its node, its name, and the place of its length field in the tree."""
 
     path: str
     name: str

@@ -16,7 +16,7 @@ MOST_ARGUMENTS = 8
 """Arguments in registers, r3 to r10; further ones would need the stack."""
 
 _SAVED = (*(f"r{number}" for number in range(13)), "lr", "pc")
-"""What a callee may change.  Not r13: it is the processor's own, and the task may return on another one."""
+"""Registers that a callee may change.  Not r13: it belongs to the processor, and the task may change that."""
 _WORD = (1 << 64) - 1
 
 

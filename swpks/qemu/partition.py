@@ -14,7 +14,7 @@ the session reports a power-off, and a server that is away.
 # The session of a guest that does not know of sessions
 #
 # A guest's h-call has no connection that could break.  So this module keeps the session open, and decides
-# what a break means.  It guarantees three things:
+# the effect of a break.  It guarantees three things:
 #
 #   1. A call is sent once.  If the session breaks during it, the guest gets H_ABORTED.
 #   2. A guest waits for a server that is away, `patience` seconds at most, and its user is informed once.

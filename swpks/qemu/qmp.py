@@ -113,5 +113,5 @@ class Qmp:
         except ValueError:
             raise StubError("QEMU's monitor does not speak JSON") from None
         if not isinstance(message, dict):
-            raise StubError("QEMU's monitor sends what is no message")
+            raise StubError("QEMU's monitor sends bytes that are no message")
         return message

@@ -81,7 +81,7 @@ class Decoder:
         self._buffer += data
 
     def events(self) -> Iterator[Event]:
-        """Yield what is complete; bytes that belong to no packet are skipped, as the protocol says."""
+        """Yield complete events; bytes that belong to no packet are skipped, as the protocol says."""
         while self._buffer:
             # Signs stand outside of packets: inside, + and - are ordinary bytes.
             first = bytes(self._buffer[:1])

@@ -87,7 +87,7 @@ async def run_kernel(
         bridge = Bridge(Stub(wires.stub), Qmp(wires.monitor), image, partition, on_call)
         end = await _served(wires, bridge, partition, prepare)
         if end is MachineEnd.GUEST and await wires.process.wait():
-            raise MachineFailed(f"QEMU ended with status {wires.process.returncode}; what it said is above")
+            raise MachineFailed(f"QEMU ended with status {wires.process.returncode}; its output is above")
         return end
 
 

@@ -109,7 +109,7 @@ def answering(path: Path, answer: bytes) -> Iterator[None]:
 ENDS = {
     "this is the data channel of a partition; the control channel is {run}/control.sock": MAGIC + b"\0\1\n",
     "this is a socket of a management console; ": b'{"exit": 1, "say": "secret"}\n',
-    "what listens there is no control channel": b"SSH-2.0\n",
+    "the program that listens there is no control channel": b"SSH-2.0\n",
 }
 
 

@@ -1,6 +1,6 @@
 """The places of a module that a mutant can change: code alone."""
 
-# What is not changed
+# Code that is not changed
 #
 # Some code is not changed, because no test should pin its exact text: docstrings, annotations, type aliases,
 # imports, decorators, `__repr__`, `__all__`, `__slots__`, log calls, and messages.  A message is an f-string,

@@ -1,6 +1,6 @@
 """One trial in a process of its own: load the changed module, run tests, stop at the first failure."""
 
-# What makes a score repeatable
+# Why a score is repeatable
 #
 # Hypothesis draws the same examples every time and does not shrink, so a score does not depend on chance.
 # Tests that start processes are left out: such a process would load the unchanged module from the disk.

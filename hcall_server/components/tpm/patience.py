@@ -2,8 +2,8 @@
 
 # A socket has a time-out of its own.  A library may have none, and a thread that hangs in C can't be ended.
 # So the operation gets a thread of its own, which is left behind after the time.  The worker thread of
-# NVRAM looks better, because it is there already.  But then every later flush would wait for as long as the
-# process lives.
+# NVRAM looks better, because it is there already.  But then every later flush would wait until the end of
+# the process.
 #
 # It is a daemon thread: otherwise the interpreter would wait for it at the end, and the server would never
 # stop.

@@ -107,7 +107,7 @@ async def _moves(line: Line) -> list[ListedMove]:
         view, _ = await line.last_view()
         partitions = view.partitions
     except SwpksError as error:
-        # The register alone is enough: it is what an operator needs when a system is lost in a migration.
+        # The register alone is enough: an operator needs it when a system is lost in a migration.
         if error.rule is not control.CONSOLE_SERVED or not records:
             raise
         partitions = []

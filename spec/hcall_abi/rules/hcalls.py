@@ -196,7 +196,7 @@ POLICY_WORLD_KEY = Rule("policy.world-key", "a wrapping key is not world-readabl
 PASSWORD_ONCE = Rule(
     "password.once", "a consumer's password is set once in an IPL", _PASSWORDS, Status.H_IN_USE
 )
-# Also against a password before one is set (C-5): that caller believes in another state than the
+# Also against a password before one is set (C-5): that caller assumes another state than the
 # keystore has.
 PASSWORD_FITS = Rule(
     "password.fits",

@@ -55,8 +55,8 @@ class Rule(NamedTuple):
     positional rule of one h-call is about.
     """
 
-    # The id is for programs and never changes. The sentence is for people; it states what holds, and
-    # not what went wrong, so one text fits the log, the page and the answer.
+    # The id is for programs and never changes. The sentence is for people; it states a condition, and
+    # not a failure, so one text fits the log, the page and the answer.
     id: str
     sentence: str
     page: str

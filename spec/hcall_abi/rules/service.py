@@ -214,7 +214,7 @@ STOP_FLUSHED = Rule(
     "stop.flushed", "changes in memory are flushed before the server ends", _STOPPING, Fault.STORAGE
 )
 
-# Scarcity: what the host gives to the process
+# Scarcity: resources that the host gives to the process
 
 SCARCE_DESCRIPTORS = Rule(
     "scarce.descriptors", "the process has a free descriptor for each file and socket", _SCARCITY, _OPERATOR

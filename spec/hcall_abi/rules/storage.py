@@ -118,7 +118,7 @@ SYSTEM_KEYS = Rule(
     _STORAGE,
 )
 
-# What belongs together
+# Records that belong together
 
 # Each record alone can be right and old. The commit record lists all of them, so an older or a missing
 # one is found.

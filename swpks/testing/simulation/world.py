@@ -22,17 +22,17 @@ All parts are those of the product; the seams and the clock are simulated.  One 
 #   order of tasks    Trio shuffles the tasks that are ready. Its generator is replaced by one of the seed.
 #   disks             NVRAM in memory. `SlowWorker` runs each commit as a task, at a drawn time: no thread.
 #   console's store   SQLite in memory, in the loop.
-#   connections       `pipes` in memory. `wires`, `links` and `sites` delay, cut and lose what they carry.
+#   connections       `pipes` in memory. `wires`, `links` and `sites` delay, cut and lose their bytes.
 #   random bytes      `Entropy`, for keys, ids and nonces.
 #   crashes           `Life`: an end of all ways to the outside, at a drawn time or at a durable step.
 #
 # Each purpose has a generator of its own (`choices`). So a further draw in one part does not change the draws
-# of the others. Whatever is iterated must have an order: a set of objects has none that a seed decides.
+# of the others. An iterated collection must have an order: a set of objects has none that a seed decides.
 #
-# Who checks what, and when:
+# The checks, and their moments:
 #
 #   watch       after each commit, change of custody and batch of calls: at most one system serves
-#   records     at each view and each word: the system had stored before what it says
+#   records     at each view and each word: the system had stored its state before it sent it
 #   decisions   at each entry that the console stores: it follows from the records of that moment
 #   followers   at each answer to a guest that is alone with its label
 #   trace, tap  at each byte on a wire: no secret
@@ -56,8 +56,8 @@ All parts are those of the product; the seams and the clock are simulated.  One 
 #     restart was reported (seed 502095). `lineage` begins anew there.
 #
 # Not here: sockets, real disks and processes. tests/migration_processes kills real processes, and the soak's
-# model of a disk loses what was not synced. A seed keeps its history only while code and stories stay the
-# same. So each fault that a seed has found gets a test of its own.
+# model of a disk loses bytes that were not synced. A seed keeps its history only while code and stories do
+# not change. So each fault that a seed has found gets a test of its own.
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class World:
     async def play(self) -> None:
         """Play the story of the seed to its end, or to its first failure."""
         # A failure is an event, because an exception would be raised within the product, which may catch it.
-        # The first failure cancels the story: what follows a broken promise proves nothing more.
+        # The first failure cancels the story: after a broken promise, later events prove nothing.
         trace = self.around.trace
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._play, nursery.cancel_scope)
