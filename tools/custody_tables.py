@@ -8,9 +8,9 @@ from hcall_server.platform.custody import CONSOLE, SAYS, SYSTEM, Custody, Decisi
 
 RECORDS = {
     Custody.OWN: "it owns the partition: it made it, or an attempt to move it away has ended here",
-    Custody.FROZEN: "it has stopped to serve, and waits for the PREPARED of the target",
-    Custody.RELEASED: "another system owns the partition; the store is still here, until that one serves",
-    Custody.GONE: "the partition has left; UUID, epoch, name and target are kept",
+    Custody.FROZEN: "it has stopped serving, and waits for the PREPARED of the target",
+    Custody.RELEASED: "another system owns the partition; the store is still here, until the new owner serves",
+    Custody.GONE: "the partition has left; UUID, epoch, name and target are stored",
     Custody.NONE: "the partition was never here, or its copy was dropped",
     Custody.PREPARED: "it holds a sealed copy that it may not serve yet",
     Custody.ARRIVED: "it owns the partition since its last epoch, by a migration to this system",
@@ -18,8 +18,8 @@ RECORDS = {
 MODES = {
     Mode.SERVING: "it may serve: h-calls and power are free",
     Mode.COPYING: "it serves, and prepares an attempt with the target",
-    Mode.WAITING: "it is frozen: calls are held, the store is sent, PREPARED is awaited",
-    Mode.IN_DOUBT: "it is frozen and does not know the end: the console is asked",
+    Mode.WAITING: "it is frozen: calls are held, it sends the store and waits for PREPARED",
+    Mode.IN_DOUBT: "it is frozen and does not know the end: it asks the console",
     Mode.ASKING: "it has started, and serves only after the console has agreed",
     Mode.SETTLED: "it does not serve",
 }

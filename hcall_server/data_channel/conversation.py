@@ -48,7 +48,7 @@ from hcall_abi.rules import protocol as rules
 from hcall_abi.rules.rule import Rule
 from hcall_abi.session import Session, Span, complaint
 from hcall_server import __version__
-from hcall_server.data_channel.opening import ListenerFacts, accepted, judge, refusal
+from hcall_server.data_channel.opening import ListenerFacts, accepted, admit, refusal
 from hcall_server.data_channel.refusals import log_refusal
 from hcall_server.machine import logs
 from hcall_server.machine.noise import PeerLog
@@ -294,11 +294,11 @@ class ServerConversation:
 
     def _open(self, frame: Open) -> bytes:
         machine = self._machine
-        judged = judge(frame, self._facts, machine.system, self._nonce, machine.has_room, machine.holds.held)
-        if isinstance(judged, Rule):
-            return self._refuse(judged, frame.tag, frame.partition, frame.name)
-        self._opened(judged.partition, frame.name)
-        return self._session.send(accepted(frame, judged, self._nonce))
+        found = admit(frame, self._facts, machine.system, self._nonce, machine.has_room, machine.holds.held)
+        if isinstance(found, Rule):
+            return self._refuse(found, frame.tag, frame.partition, frame.name)
+        self._opened(found.partition, frame.name)
+        return self._session.send(accepted(frame, found, self._nonce))
 
     def _opened(self, partition: Partition, client: str) -> None:
         counters = self._machine.counters

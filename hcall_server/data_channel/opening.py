@@ -49,7 +49,7 @@ class Admitted(NamedTuple):
         return f"Admitted({self.partition})"
 
 
-def judge(
+def admit(
     frame: Open,
     facts: ListenerFacts,
     system: ManagedSystem,

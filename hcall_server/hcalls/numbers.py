@@ -29,14 +29,14 @@ _ANY_WORD = Words(rules.POLICY_SUPPORTED)
 _WRAP_BITS = sum(WrapFlag) | ALGORITHM_MASK
 _BOTH_MODES = int(WrapFlag.OSSECBOOTAUDIT | WrapFlag.OSSECBOOTENFORCE)
 
-Judge = Callable[[int, Registers, Pieces, Context], Rule | None]
+FindBroken = Callable[[int, Registers, Pieces, Context], Rule | None]
 """Returns the rule that a number breaks, or None."""
 
 
 def number_check(spec: HCallSpec, arg: Arg) -> Check:
     """Return the check of an argument that is a number; it returns the number, or the consumer."""
     index, top = arg.place, 1 << arg.bits
-    judge = _JUDGES[arg.kind](spec, arg)
+    find_broken = _FINDERS[arg.kind](spec, arg)
     is_consumer = arg.kind is Kind.CONSUMER
 
     def check(registers: Registers, segments: Pieces, context: Context) -> object:
@@ -44,7 +44,7 @@ def number_check(spec: HCallSpec, arg: Arg) -> Check:
         # A register has 64 bits.  A value that is too wide for its argument is refused, not cut (choice C-M).
         if value >= top:
             raise bad_argument(arg, rules.ARGUMENT_BITS, f"{value:#x} has more than {arg.bits} bits")
-        if broken := judge(value, registers, segments, context):
+        if broken := find_broken(value, registers, segments, context):
             raise bad_argument(arg, broken, f"{value:#x}")
         return CONSUMERS[value] if is_consumer else value
 
@@ -67,35 +67,35 @@ def refused_word(words: Words, policy: int, supported: int) -> Rule | None:
     return rules.POLICY_WORLD_KEY if policy & _KEY_OF_ALL == _KEY_OF_ALL else None
 
 
-def _consumer(spec: HCallSpec, arg: Arg) -> Judge:
+def _consumer(spec: HCallSpec, arg: Arg) -> FindBroken:
     return lambda value, *_: None if value in CONSUMERS else rules.CONSUMER_KNOWN
 
 
-def _reserved(spec: HCallSpec, arg: Arg) -> Judge:
+def _reserved(spec: HCallSpec, arg: Arg) -> FindBroken:
     return lambda value, *_: rules.ARGUMENT_ZERO if value else None
 
 
-def _policy(spec: HCallSpec, arg: Arg) -> Judge:
+def _policy(spec: HCallSpec, arg: Arg) -> FindBroken:
     words = arg.words or _ANY_WORD
 
-    def judge(value: int, registers: Registers, segments: Pieces, context: Context) -> Rule | None:
+    def find_broken(value: int, registers: Registers, segments: Pieces, context: Context) -> Rule | None:
         return refused_word(words, value, context.limits.supported_policies)
 
-    return judge
+    return find_broken
 
 
-def _update_flags(spec: HCallSpec, arg: Arg) -> Judge:
+def _update_flags(spec: HCallSpec, arg: Arg) -> FindBroken:
     label = spec.kind(Kind.VARIABLE_LABEL)
     address, length = label.place, spec.length_of(label).place
 
-    def judge(value: int, registers: Registers, segments: Pieces, context: Context) -> Rule | None:
+    def find_broken(value: int, registers: Registers, segments: Pieces, context: Context) -> Rule | None:
         data, start = readable_at(segments, registers[address])
         return broken_by_flags(value, data[start : start + registers[length]])
 
-    return judge
+    return find_broken
 
 
-def _wrap_flags(spec: HCallSpec, arg: Arg) -> Judge:
+def _wrap_flags(spec: HCallSpec, arg: Arg) -> FindBroken:
     return lambda value, *_: _broken_by_wrap_flags(value)
 
 
@@ -110,28 +110,28 @@ def _broken_by_wrap_flags(value: int) -> Rule | None:
     return rules.WRAP_MODES if value & _BOTH_MODES == _BOTH_MODES else None
 
 
-def _list_token(spec: HCallSpec, arg: Arg) -> Judge:
+def _list_token(spec: HCallSpec, arg: Arg) -> FindBroken:
     block = spec.kind(Kind.AUTHORIZATION).place
 
-    def judge(value: int, registers: Registers, segments: Pieces, context: Context) -> Rule | None:
+    def find_broken(value: int, registers: Registers, segments: Pieces, context: Context) -> Rule | None:
         if not value:
             return None
         consumer, _ = AUTH_LAYOUT.unpack(*readable_at(segments, registers[block]))
         return None if (CONSUMERS[consumer], value) in context.listings else rules.LIST_TOKEN
 
-    return judge
+    return find_broken
 
 
-def _continue_token(spec: HCallSpec, arg: Arg) -> Judge:
+def _continue_token(spec: HCallSpec, arg: Arg) -> FindBroken:
     call = spec.opcode
 
-    def judge(value: int, registers: Registers, segments: Pieces, context: Context) -> Rule | None:
+    def find_broken(value: int, registers: Registers, segments: Pieces, context: Context) -> Rule | None:
         return None if not value or (call, value) in context.continuations else rules.CONTINUE_TOKEN
 
-    return judge
+    return find_broken
 
 
-_JUDGES: Mapping[Kind, Callable[[HCallSpec, Arg], Judge]] = {
+_FINDERS: Mapping[Kind, Callable[[HCallSpec, Arg], FindBroken]] = {
     Kind.CONSUMER: _consumer,
     Kind.RESERVED: _reserved,
     Kind.POLICY: _policy,

@@ -13,7 +13,7 @@ from hcall_abi.frames import Open, ProofKind
 from hcall_abi.proof import client_proof
 from hcall_abi.rules import protocol
 from hcall_server import files
-from hcall_server.data_channel.opening import ListenerFacts, judge
+from hcall_server.data_channel.opening import ListenerFacts, admit
 from hcall_server.machine.machine import Machine
 from hcall_server.service.access_keys import AccessKeys
 from hcall_server.service.settings import PartitionSettings, Settings
@@ -157,7 +157,7 @@ def tried(machine: Machine, key: bytes) -> object:
     """What OPEN over TCP answers to a proof of partition 1 with this key."""
     nonce = bytes(32)
     frame = Open(7, 1, ProofKind.HMAC_SHA256, nonce, client_proof(key, nonce, nonce, 1), "guest")
-    return judge(
+    return admit(
         frame,
         ListenerFacts(None, demand_proof=True),
         machine.system,
