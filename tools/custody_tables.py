@@ -9,7 +9,7 @@ from hcall_server.platform.custody import CONSOLE, SAYS, SYSTEM, Custody, Decisi
 RECORDS = {
     Custody.OWN: "it owns the partition: it made it, or an attempt to move it away has ended here",
     Custody.FROZEN: "it has stopped serving, and waits for the PREPARED of the target",
-    Custody.RELEASED: "another system owns the partition; the store is still here, until the new owner serves",
+    Custody.RELEASED: "another system owns the partition; the store stays here until the new owner serves",
     Custody.GONE: "the partition has left; UUID, epoch, name and target are stored",
     Custody.NONE: "the partition was never here, or its copy was dropped",
     Custody.PREPARED: "it holds a sealed copy that it may not serve yet",

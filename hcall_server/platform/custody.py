@@ -83,7 +83,7 @@ class Custody(IntEnum):
     OWN = 1
     """It owns the partition: it made it, or an attempt to move it away has ended here."""
     FROZEN = 2
-    """It has stopped to serve, and waits for the target's PREPARED."""
+    """It has stopped serving, and waits for the target's PREPARED."""
     RELEASED = 3
     """The target owns the partition; its store is still here, until the target serves."""
     GONE = 4
