@@ -36,7 +36,7 @@ def _elements(document: bytes) -> list[tuple[str, dict[str, str]]]:
     try:
         parser.Parse(document, True)
     except expat.ExpatError as error:
-        raise StubError(f"the stub's description of its registers is no XML: {error}") from None
+        raise StubError(f"the stub describes its registers by a text that is no XML: {error}") from None
     return found
 
 
