@@ -19,7 +19,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hcall_client.control_transport import TlsFiles
 
-# RFC 5280, 4.2.1.3: a CA has it.  From Python 3.13 on, `ssl.create_default_context` refuses one without it.
+# RFC 5280, 4.2.1.3: a CA has this extension.  From Python 3.13 on, `ssl.create_default_context` refuses a CA
+# without it.
 _SIGNS_CERTIFICATES = x509.KeyUsage(
     digital_signature=False,
     content_commitment=False,
@@ -37,7 +38,7 @@ HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 class Authority:
-    """A CA whose files are in a folder."""
+    """A CA with its files in a folder."""
 
     def __init__(self, folder: Path, name: str = "ca") -> None:
         self._folder = folder
@@ -52,7 +53,7 @@ class Authority:
     def files(
         self, name: str, *hosts: str, passphrase: bytes = b"", purpose: x509.ObjectIdentifier | None = None
     ) -> TlsFiles:
-        """Return the files of one end, whose certificate is for these hosts, and for one purpose if given."""
+        """Return the files of one end: its certificate is for these hosts, and for one purpose if given."""
         key = ec.generate_private_key(ec.SECP256R1())
         extensions: list[x509.ExtensionType] = [x509.BasicConstraints(ca=False, path_length=None)]
         if hosts:

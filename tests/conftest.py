@@ -15,21 +15,21 @@ from hypothesis import HealthCheck, settings
 from tests.memory import in_memory
 from tests.pages.page_blocks import note_outcome, page_blocks
 
-__all__ = ["page_blocks"]  # a fixture of all folders
+__all__ = ["page_blocks"]  # this fixture serves all folders of tests
 
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", parent=settings.get_profile("ci"), max_examples=5000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
-# A run under `nohup`, or in the background of a script, ignores these; so would the servers that tests start.
+# A run under `nohup` or in the background ignores these signals, and so would the servers that tests start.
 for ignored in (signal.SIGHUP, signal.SIGQUIT):
     signal.signal(ignored, signal.SIG_DFL)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if memory := in_memory():
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))  # where tmp_path is made
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))  # the folder of each tmp_path
 
 
 @pytest.hookimpl(wrapper=True)
@@ -42,10 +42,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture
 def not_measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leave a test and the processes that it starts out of coverage.
+    """Leave a test, and the processes that it starts, out of coverage.
 
-    For tests that repeat the same branches a hundred thousand times, which other tests reach: measuring
-    makes them four times slower.  And for processes in which measuring would load modules or write files.
+    Two kinds of tests use it. Some repeat branches that other tests reach a hundred thousand times; coverage
+    would make them four times slower. Others start processes in which coverage would load modules or write
+    files.
     """
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
     measured = coverage.Coverage.current()

@@ -61,9 +61,9 @@ def make_partition(
     attributes: Mapping[str, int] = ALL_CALLS,
     entropy: Entropy | None = None,
 ) -> Partition:
-    """Return a partition in its first IPL, in secure-boot `mode`, with `objects` as NVRAM would hold them.
+    """Return a partition in its first IPL, in secure-boot `mode`, with these `objects` in its NVRAM.
 
-    By the default of `attributes` it has every call of its level, and takes a PK that nobody signed.
+    By the default of `attributes` it has every call of its level, and takes an unsigned PK.
     """
     numbers = {"keystore_kbytes": kbytes, "secure_boot": mode, **attributes}
     profile = PartitionProfile(
@@ -78,23 +78,23 @@ def make_partition(
     partition = Partition(profile, LEVELS[level], chance, strict_memory=strict, strict_updates=strict_updates)
     if running:
         partition.power_on()
-    if objects is not None:  # after the IPL, which would end TRANSIENT ones
+    if objects is not None:  # set after the IPL, because an IPL ends TRANSIENT ones
         partition.keystore = partition._new_keystore(StoreImage.of(1, objects))
     return partition
 
 
 def console_sets(partition: Partition, changes: Mapping[str, int]) -> None:
-    """Set attributes of the console without asking its rules."""
+    """Set attributes of the console; the console's rules are not applied."""
     partition.change(wished(partition.attributes, changes))
 
 
 def auth_block(consumer: int, password: bytes = b"", *, version: int = 1, length: int | None = None) -> bytes:
-    """Return an authorization block; `length` lies about the password's."""
+    """Return an authorization block; `length` replaces the length of the password."""
     return struct.pack(">BB12xH", version, consumer, len(password) if length is None else length) + password
 
 
 class Place(NamedTuple):
-    """The place of an argument: the address of its memory, the name of its length, its kind."""
+    """The place of an argument: the address of its memory, the name of its length argument, its kind."""
 
     address: int
     length: str | None
@@ -141,7 +141,7 @@ class Layout:
 
 
 def lay_out(opcode: Opcode, **values: int | bytes) -> Layout:
-    """Lay out a call: bytes for a buffer that is read, a length for one that is written, else a number."""
+    """Lay out a call: bytes for an input buffer, a length for an output buffer, else a number."""
     layout = Layout(opcode)
     for name, value in values.items():
         if isinstance(value, bytes):
@@ -154,7 +154,7 @@ def lay_out(opcode: Opcode, **values: int | bytes) -> Layout:
 
 
 class Answer(NamedTuple):
-    """The answer of a call: r3, the registers that a call of the keystore uses, and the written bytes."""
+    """The answer of a call: r3, the other registers of the call, and the bytes of the output buffer."""
 
     status: int
     r4: int = 0
@@ -180,7 +180,7 @@ class Config(NamedTuple):
 
 
 def parse_config(block: bytes) -> Config:
-    """Parse a config block of 24 to 520 bytes; a field behind its end is 0."""
+    """Parse a config block of 24 to 520 bytes; a field beyond its end is 0."""
     version, flags, *rest = struct.unpack(">BBxxHHHHIIIIQQ476x", block.ljust(520, b"\0"))
     return Config(version, flags, *rest)
 
@@ -197,7 +197,7 @@ def parse_labels(listed: bytes) -> list[bytes]:
 
 
 class Guest:
-    """The calls of a partition's guest; `refusals` are those that the log would report."""
+    """The calls of a partition's guest; `refusals` are the refusals that the log would report."""
 
     def __init__(self, partition: Partition) -> None:
         self.partition = partition
@@ -205,7 +205,7 @@ class Guest:
         self._calls: Calls = HypervisorCalls(partition, lambda refusal, opcode: self.refusals.append(refusal))
 
     def send(self, call: HCall) -> Answer:
-        """Run a frame as it is."""
+        """Run a frame without changes."""
         answer: HReturn = self._calls.execute(call)
         assert answer.tag == call.tag
         assert len(answer.registers) == 9
@@ -219,48 +219,48 @@ class Guest:
         return self.send(lay_out(opcode, **values).frame())
 
     def config(self, length: int = 520) -> Config:
-        """GET_CONFIG; the test fails if it is refused."""
+        """Call GET_CONFIG; the test fails if the call is refused."""
         status, _, _, block = self.do(Opcode.GET_CONFIG, config=length)
         assert (status, len(block)) == (0, min(length, 520))
         return parse_config(block)
 
     def set_password(self, consumer: int, password: bytes) -> Answer:
-        """SET_PASSWORD."""
+        """Call SET_PASSWORD."""
         return self.do(Opcode.SET_PASSWORD, consumer=consumer, password=password)
 
     def gen_password(self, consumer: int, length: int = 32) -> Answer:
-        """GEN_PASSWORD; the password is in `written`."""
+        """Call GEN_PASSWORD; the password is in `written`."""
         return self.do(Opcode.GEN_PASSWORD, consumer=consumer, password=length)
 
     def write(
         self, consumer: int, label: bytes, data: bytes, *, policy: int = 0, password: bytes = b""
     ) -> Answer:
-        """WRITE_OBJECT."""
+        """Call WRITE_OBJECT."""
         auth = auth_block(consumer, password)
         return self.do(Opcode.WRITE_OBJECT, authorization=auth, label=label, policy=policy, data=data)
 
     def read(self, consumer: int, label: bytes, *, room: int = 0xFFFF, password: bytes = b"") -> Answer:
-        """READ_OBJECT."""
+        """Call READ_OBJECT."""
         return self.do(
             Opcode.READ_OBJECT, authorization=auth_block(consumer, password), label=label, data=room
         )
 
     def remove(self, consumer: int, label: bytes, *, password: bytes = b"") -> Answer:
-        """REMOVE_OBJECT."""
+        """Call REMOVE_OBJECT."""
         return self.do(Opcode.REMOVE_OBJECT, authorization=auth_block(consumer, password), label=label)
 
     def confirm(self, consumer: int, label: bytes, *, password: bytes = b"") -> Answer:
-        """CONFIRM_OBJECT_FLUSHED."""
+        """Call CONFIRM_OBJECT_FLUSHED."""
         auth = auth_block(consumer, password)
         return self.do(Opcode.CONFIRM_OBJECT_FLUSHED, authorization=auth, label=label)
 
     def labels(self, consumer: int, *, token: int = 0, room: int = 4096, password: bytes = b"") -> Answer:
-        """GET_OBJECTLABELS, one call of it."""
+        """Call GET_OBJECTLABELS once."""
         auth = auth_block(consumer, password)
         return self.do(Opcode.GET_OBJECTLABELS, authorization=auth, token=token, labels=room)
 
     def all_labels(self, consumer: int, *, room: int = 4096, password: bytes = b"") -> list[bytes]:
-        """All labels, by as many calls of GET_OBJECTLABELS as needed."""
+        """Return all labels, by as many calls of GET_OBJECTLABELS as needed."""
         found: list[bytes] = []
         status, token = 18, 0
         while status == 18:
@@ -275,7 +275,7 @@ class Guest:
     def gen_key(
         self, consumer: int, label: bytes, *, policy: int = WRAPPING, length: int = 32, password: bytes = b""
     ) -> Answer:
-        """GEN_KEY; a wrapping key has no buffer, any other is in `written`."""
+        """Call GEN_KEY; a wrapping key has no buffer, any other key is in `written`."""
         values = {"authorization": auth_block(consumer, password), "label": label, "policy": policy}
         layout = lay_out(Opcode.GEN_KEY, **values)  # type: ignore[arg-type]
         if policy & WRAPPING:
@@ -294,7 +294,7 @@ class Guest:
         token: int = 0,
         password: bytes = b"",
     ) -> Answer:
-        """WRAP_OBJECT into a buffer of the exact size."""
+        """Call WRAP_OBJECT with a buffer of the exact size."""
         return self.do(
             Opcode.WRAP_OBJECT,
             authorization=auth_block(consumer, password),
@@ -306,17 +306,17 @@ class Guest:
         )
 
     def unwrap(self, consumer: int, wrapped: bytes, *, token: int = 0, password: bytes = b"") -> Answer:
-        """UNWRAP_OBJECT into a buffer of the exact size."""
+        """Call UNWRAP_OBJECT with a buffer of the exact size."""
         auth, room = auth_block(consumer, password), max(0, len(wrapped) - 1024)
         return self.do(Opcode.UNWRAP_OBJECT, authorization=auth, input=wrapped, output=room, token=token)
 
     def revoke(self, consumer: int, label: bytes, *, flags: int = 0, password: bytes = b"") -> Answer:
-        """REVOKE_OBJECT."""
+        """Call REVOKE_OBJECT."""
         auth = auth_block(consumer, password)
         return self.do(Opcode.REVOKE_OBJECT, authorization=auth, label=label, flags=flags)
 
     def unrevoke(self, consumer: int, label: bytes, *, flags: int = 0, password: bytes = b"") -> Answer:
-        """UNREVOKE_OBJECT."""
+        """Call UNREVOKE_OBJECT."""
         auth = auth_block(consumer, password)
         return self.do(Opcode.UNREVOKE_OBJECT, authorization=auth, label=label, flags=flags)
 

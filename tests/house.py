@@ -1,7 +1,7 @@
-"""The machinery behind test_house.py: read modules with `ast`, report which rule each one breaks.
+"""The machinery behind test_house.py: read modules with `ast`, report the rule that each one breaks.
 
-Nothing here knows the project's rules; they are tables in test_house.py, and rows of spec/requirements.md.
-Every finding is one line "file:line: what is wrong", so that a failed test reads like a linter's output.
+The rules of the project are tables in test_house.py, and rows of spec/requirements.md. Every finding is one
+line "file:line: finding", so a failed test reads like a linter's output.
 """
 
 import ast
@@ -28,7 +28,10 @@ class Module:
 
 @dataclass(frozen=True)
 class Import:
-    """One imported name, absolute: `from a.b import c` gives `a.b.c`; not `at_run` under TYPE_CHECKING."""
+    """One imported name, absolute: `from a.b import c` gives `a.b.c`.
+
+    `at_run` is False under TYPE_CHECKING.
+    """
 
     name: str
     line: int
@@ -37,7 +40,7 @@ class Import:
 
 
 def parse(name: str, source: str, where: str | None = None) -> Module:
-    """Return a module from source text; a test passes broken ones."""
+    """Return a module from source text.  Tests of the machinery pass broken modules here."""
     return Module(name, where or name.replace(".", "/") + ".py", source, ast.parse(source))
 
 
@@ -62,7 +65,7 @@ def longest(name: str, prefixes: Collection[str]) -> str | None:
 
 
 def imports(module: Module) -> Iterator[Import]:
-    """Every import of a module: of functions, of TYPE_CHECKING blocks, relative ones too."""
+    """Every import of a module: also in functions, in TYPE_CHECKING blocks, and relative ones."""
     yield from _imports(module, module.tree, top_level=True, at_run=True)
 
 
@@ -107,14 +110,17 @@ def wrong_arrows(module: Module, rooms: Rooms, ours: Collection[str]) -> Iterato
 
 
 def unused_arrows(modules: Collection[Module], room: str, rooms: Rooms) -> set[str]:
-    """The imports that a room's row allows, and that none of its modules has."""
+    """The imports that a room's row allows although none of its modules has them."""
     own = [module for module in modules if longest(module.name, rooms) == room]
     taken = {longest(found.name, rooms[room]) for module in own for found in imports(module)}
     return {arrow for arrow in rooms[room] if arrow not in taken}
 
 
 def graph(modules: Collection[Module], *, at_run: bool) -> dict[str, set[str]]:
-    """The modules that each module imports among those given, also in functions; `at_run`: not for types."""
+    """The modules that each module imports among those given, also in functions.
+
+    `at_run` leaves out the imports for types.
+    """
     names = {module.name for module in modules}
     return {
         module.name: {
@@ -146,7 +152,10 @@ def circles(modules: Collection[Module]) -> list[str]:
 
 
 def longest_chain(modules: Collection[Module]) -> tuple[str, ...]:
-    """The longest chain of imports at run time, each module importing the next; there is no circle."""
+    """The longest chain of run-time imports, in which each module imports the next.
+
+    There must be no circle.
+    """
     arrows = graph(modules, at_run=True)
 
     @cache
@@ -159,35 +168,35 @@ def longest_chain(modules: Collection[Module]) -> tuple[str, ...]:
 def forbidden_imports(
     module: Module, forbidden: Collection[str], why: str, *, but: Collection[str] = ()
 ) -> Iterator[str]:
-    """Imports of or from any of the forbidden modules, except of these names."""
+    """Imports of a forbidden module or from it; names in the list of exceptions are allowed."""
     for found in imports(module):
         if found.name not in but and any(within(found.name, name) for name in forbidden):
             yield f"{module.where}:{found.line}: {module.name} may not import {found.name}: {why}"
 
 
 def eager_imports(module: Module, package: str) -> Iterator[str]:
-    """Run-time imports of a package outside of functions, where only lazy ones are allowed."""
+    """Run-time imports of a package at module level, where only imports in functions are allowed."""
     for found in imports(module):
         if within(found.name, package) and found.top_level and found.at_run:
             yield f"{module.where}:{found.line}: {found.name} has to be imported lazily, inside a function"
 
 
 def undeclared_imports(module: Module, known: Collection[str]) -> Iterator[str]:
-    """Imports of modules that are not ours, not Python's and of no declared dependency."""
+    """Imports of a module that is neither ours, nor Python's, nor of a declared dependency."""
     for found in imports(module):
         if found.name.split(".")[0] not in known:
             yield f"{module.where}:{found.line}: {found.name} comes from no declared dependency"
 
 
 def long_file(module: Module, limit: int) -> Iterator[str]:
-    """A file that has reached the limit of lines."""
+    """A file with at least `limit` lines."""
     lines = len(module.source.splitlines())
     if lines >= limit:
         yield f"{module.where}:1: the file has {lines} lines; it has to be under {limit}"
 
 
 def long_functions(module: Module, limit: int) -> Iterator[str]:
-    """Functions that have reached the limit of lines, docstring and all."""
+    """Functions with at least `limit` lines, the docstring included."""
     for node in ast.walk(module.tree):
         if isinstance(node, FunctionNode) and node.end_lineno is not None:
             lines = node.end_lineno - node.lineno + 1
@@ -216,7 +225,7 @@ def _undescribed(module: Module, body: list[ast.stmt], outer: str) -> Iterator[s
 
 
 def _described_elsewhere(node: FunctionNode | ast.ClassDef) -> bool:
-    """Whether the docstring is elsewhere: at the original of an override, at the property of a setter."""
+    """Whether the docstring stands elsewhere: at the overridden method, or at the property of a setter."""
     names = {ast.unparse(each).rpartition(".")[2] for each in node.decorator_list}
     return bool(names & {"overload", "override", "setter", "deleter"})
 
@@ -260,7 +269,7 @@ def asserts(module: Module) -> Iterator[str]:
 
 
 def opened_files(module: Module) -> Iterator[str]:
-    """Calls of the builtins that reach outside: a pure room has no files and no terminal."""
+    """Calls of the builtins for files and the terminal, which a pure room must not use."""
     for call in _calls(module):
         if isinstance(call.func, ast.Name) and call.func.id in {"open", "input"}:
             yield f"{module.where}:{call.lineno}: {call.func.id}() in a pure room; go through a seam"
@@ -318,7 +327,7 @@ class Requirement:
 
 
 def requirements(page: str, where: str) -> list[Requirement]:
-    """The rows of all tables of a page: id, state, behaviour; heads and rulers are left out."""
+    """The rows of all tables of a page: id, state, behaviour; without head rows and rulers."""
     rows = []
     for line, content in enumerate(page.splitlines(), 1):
         if content.startswith("|") and not re.match(r"\| *(id|-+) *\|", content):

@@ -1,4 +1,4 @@
-"""Distributions are reproducible: the same sources give the same bytes, in each folder and at each time."""
+"""Distributions are reproducible: the same sources give the same bytes, in any folder and at any time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from hatchling.build import build_sdist, build_wheel
 build_sdist(sys.argv[1])
 build_wheel(sys.argv[1])
 """
-"""Calls the build backend as pip does: in a process of its own, without a network."""
+"""Calls the build backend like pip: in a process of its own, without a network."""
 
 
 def build(source: Path, out: Path, order: str, umask: str, **more: str) -> dict[str, bytes]:
@@ -44,7 +44,7 @@ def build(source: Path, out: Path, order: str, umask: str, **more: str) -> dict[
 
 
 def unpacked(distribution: Path, to: Path) -> Path:
-    """Unpack a source distribution with other times and modes, and add files that work leaves behind."""
+    """Unpack a source distribution with other times and modes, and add files of earlier work."""
     with tarfile.open(distribution) as archive:
         archive.extractall(to, filter="data")
     (source,) = to.iterdir()
@@ -90,7 +90,7 @@ def members(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def test_two_builds_give_the_same_bytes(builds: Built) -> None:
-    """Neither folder, time, time zone, modes, order of the files nor remains of other work is in them."""
+    """The bytes do not depend on folder, time, time zone, modes, order or remains of other work."""
     _, first, second = builds
     assert [name.rpartition("-")[2] for name in first] == ["any.whl", "0.1.0.tar.gz"]
     assert first.keys() == second.keys()
@@ -98,7 +98,7 @@ def test_two_builds_give_the_same_bytes(builds: Built) -> None:
 
 
 def test_no_distribution_names_the_folder_of_its_build(builds: Built) -> None:
-    """No path of the machine is in any file, and none of what git does not track."""
+    """No file contains a path of the machine, and no file is included that git does not track."""
     folder, _, _ = builds
     for path in folder.iterdir():
         names = []

@@ -1,4 +1,4 @@
-"""Dependencies: each one is declared, locked, explained and used; an extra is loaded when it is used."""
+"""Dependencies: each one is declared, locked, explained and used; an extra is loaded only for its use."""
 
 import re
 import sys
@@ -14,7 +14,7 @@ FIXTURES = "swpks.testing"
 """The room that may use pytest."""
 
 EXTRAS = {"tpm": "hcall_server.components.tpm.tss"}
-"""The one module that may import the distributions of an extra, and inside functions only."""
+"""The only modules that may import the distributions of an extra, and only inside functions."""
 
 _IMPORTED_AS = {"pyelftools": "elftools"}
 
@@ -55,7 +55,7 @@ def test_every_dependency_has_its_reason() -> None:
 
 
 def test_imports_come_from_declared_dependencies() -> None:
-    """What the packages import at run time is Python's, ours, or declared; fixtures may use pytest."""
+    """At run time the packages import only modules of Python, ours and declared ones."""
     modules = modules_of(declared(everything=False))
     known = modules | set(sys.stdlib_module_names) | set(OURS)
     more = {module.name: {"pytest"} for module in PACKAGES if house.within(module.name, FIXTURES)}
@@ -65,7 +65,7 @@ def test_imports_come_from_declared_dependencies() -> None:
 
 
 def test_an_extra_is_loaded_only_when_it_is_used() -> None:
-    """Its module can be imported without it, so an error can name the missing package."""
+    """The module for an extra can be imported without the extra, so an error can name the missing package."""
     assert EXTRAS.keys() == PYPROJECT["project"]["optional-dependencies"].keys()
     for name, room in EXTRAS.items():
         (module,) = (each for each in PACKAGES if each.name == room)
@@ -76,13 +76,13 @@ def test_an_extra_is_loaded_only_when_it_is_used() -> None:
 
 
 def test_every_declared_dependency_is_used() -> None:
-    """A dependency that nothing imports any more is only a risk."""
+    """Each declared dependency is imported: an unused one is only a risk."""
     used = {found.name.split(".")[0] for module in PACKAGES for found in house.imports(module)}
     assert modules_of(declared(everything=False)) - used == set()
 
 
 def test_the_lock_is_whole_and_says_nothing_of_a_machine() -> None:
-    """Every declared distribution is locked with hashes; no index, host or path is in the files."""
+    """Every declared distribution is locked with hashes; the files name no index, host or path."""
     lock = "".join(path.read_text("utf-8") for path in sorted(ROOT.glob("requirements-*.lock")))
     pins = dict(re.findall(r"^([a-z0-9-]+)==[^\n]*\\\n    --hash=(\w+):", lock, re.MULTILINE))
     assert declared(everything=True) - pins.keys() == set()
@@ -91,7 +91,7 @@ def test_the_lock_is_whole_and_says_nothing_of_a_machine() -> None:
 
 
 def test_the_locks_of_extras_fit_the_one_for_development() -> None:
-    """One environment has all of them: a package has the same version in each lock."""
+    """A package has the same version in each lock, so one environment can hold all of them."""
     text = {path.name: path.read_text("utf-8") for path in ROOT.glob("requirements-*.lock")}
     pins = {
         name: dict(re.findall(r"^([a-z0-9-]+)==(\S+)", lock, re.MULTILINE)) for name, lock in text.items()

@@ -1,7 +1,7 @@
 """The house rules: imports between rooms, pure rooms, sizes, and docstrings.
 
-The rules are the tables at the top. A new room needs a row; to change a row is to decide about the design,
-and ARCHITECTURE.md tells it too.
+The rules are the tables at the top. A new room needs a row. To change a row is to decide about the design;
+change ARCHITECTURE.md with it.
 """
 
 import re
@@ -29,7 +29,8 @@ def _server(*rooms: str) -> set[str]:
     return {f"hcall_server.{room}" for room in rooms} | _ABI
 
 
-# room -> what it may import beside itself. A finer row (hcall_client.guests) beats the room around it.
+# room -> the rooms that it may import beside itself. A finer row (hcall_client.guests) comes before the room
+# around it.
 ROOMS: dict[str, set[str]] = {
     "hcall_abi": set(),
     "hcall_server": set(),  # the package itself: its version, nothing else
@@ -42,12 +43,12 @@ ROOMS: dict[str, set[str]] = {
     "hcall_server.platform": _server("keystore"),
     "hcall_server.hcalls": _server("keystore", "secvar", "wrapping", "platform"),
     "hcall_server.sealing": _server("keystore", "platform"),
-    # the seams and what stands before them
+    # the seams, and the rooms that implement them
     "hcall_server.components": _server("files", "platform"),
     "hcall_server.nvram": {"hcall_abi", "hcall_server.files"},
     "hcall_server.faults": _server("keystore", "platform", "hcalls", "nvram"),
     "hcall_server.writeback": _server("keystore", "platform", "sealing", "nvram"),
-    # what runs
+    # rooms with tasks and threads
     "hcall_server.machine": _server(
         "failpoints", "keystore", "platform", "hcalls", "sealing", "nvram", "faults", "writeback"
     ),
@@ -74,7 +75,7 @@ ROOMS: dict[str, set[str]] = {
     | _VERSION,
     "hcall_client": _ABI,
     "hcall_client.guests": {"hcall_client"} | _ABI,
-    # old import paths, for one release (CHANGELOG.md)
+    # old import paths, kept for one release (CHANGELOG.md)
     "hcall_client.boot": {"hcall_client.guests"},
     "hcall_client.consumers": {"hcall_client.guests"},
     "hcall_client.testing": {"swpks.testing"},
@@ -108,12 +109,13 @@ LAZY_SERVER = ("swpks.testing",)
 SIMULATION = "swpks.testing.simulation"
 """Names of this package load their module at first use; a module of it is a whole world."""
 
-# What reads the clock, chance, files, threads or the network, or writes a log: all of it is behind the seams.
+# Modules that read the clock, chance, files, threads or the network, or that log: all of them are behind the
+# seams.
 WORLD = {
     "asyncio", "datetime", "logging", "os", "pathlib", "random", "secrets", "select", "selectors", "signal",
     "socket", "sqlite3", "subprocess", "tempfile", "threading", "time", "trio", "uuid",
 }  # fmt: skip
-# A plain value in a module that can also read the world.
+# Plain values in modules that can also read the world.
 VALUES = {"uuid.UUID"}
 PURE = (
     "hcall_abi",
@@ -125,17 +127,18 @@ BYTES_ONLY = (
     *(f"hcall_server.components.tpm.{name}" for name in ("blobs", "bounds", "codes", "commands")),
     *(f"hcall_server.console.{name}" for name in ("grammar", "options")),
 )
-# the server's end of the data channel, and flights to NVRAM: they wait for nothing
+# the server's end of the data channel, and flights to NVRAM: they never wait
 SANS_IO = (
     *(f"hcall_server.data_channel.{name}" for name in ("conversation", "opening")),
     *(f"hcall_server.writeback.{name}" for name in ("book", "flights", "schedule", "waiters")),
     "hcall_client.event_lines",
 )
-# what every h-call passes: each value has its type
+# modules on the path of every h-call: each value has its type
 FULLY_TYPED = ("hcall_server.hcalls", "hcall_server.keystore", "hcall_server.data_channel")
 WITHOUT_TRIO = tuple(f"hcall_client.{name}" for name in ("blocking", "busy", "calls", "console", "keys"))
 
-# importing the module (first) must not load any of these (second, patterns): really tried, in a new process
+# Importing the module (first) must not load any module of the patterns (second). The test tries it in a new
+# process.
 NEVER_LOADED = [
     ("hcall_client.blocking", {"trio", "hcall_server"}),
     ("hcall_client.calls", {"trio", "hcall_server"}),
@@ -182,7 +185,7 @@ NEVER_LOADED = [
 
 CALLED_AS_ASYNC = {
     "_not_routed",  # a handler of Starlette
-    *("encrypt_disk", "start_new", "refuse_copies"),  # steps of the demo
+    *("encrypt_disk", "start_new", "refuse_copies"),  # a step of the demo
 }
 
 SERVER_CHAIN = 14
@@ -218,18 +221,18 @@ def in_rooms(*rooms: str) -> list[house.Module]:
 
 
 def test_arrows_point_one_way() -> None:
-    """Imports between rooms follow the table, in functions and under TYPE_CHECKING as well."""
+    """Imports between rooms follow the table; imports in functions and under TYPE_CHECKING count as well."""
     expect_none(over(PACKAGES, lambda m: house.wrong_arrows(m, ROOMS, OURS)), "Arrows are fixed.")
 
 
 def test_no_arrow_is_allowed_that_nobody_takes() -> None:
-    """The table has only imports that exist."""
+    """The table allows only imports that exist."""
     unused = {room: house.unused_arrows(in_rooms(room), room, ROOMS) for room in ROOMS}
     assert {room: arrows for room, arrows in unused.items() if arrows} == {}
 
 
 def test_the_page_has_the_table_of_rooms() -> None:
-    """ARCHITECTURE.md has the same arrows; the server's rooms stand there by their short names."""
+    """ARCHITECTURE.md has the same arrows; it names the server's rooms by their short names."""
     rows = re.findall(
         r"^\| (`.*`) \| .* \| (.*) \|$", (ROOT / "ARCHITECTURE.md").read_text("utf-8"), re.MULTILINE
     )
@@ -242,12 +245,12 @@ def test_the_page_has_the_table_of_rooms() -> None:
 
 
 def _whole(name: str) -> str:
-    """The import name of a room that the page names."""
+    """Return the import name of a room that the page names."""
     return f"hcall_server.{name}" if f"hcall_server.{name}" in ROOMS else name
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    """A module in an import circle can't be read without the others."""
+    """A module in an import circle can't be read without the others, so there is none."""
     assert house.circles(PACKAGES) == []
 
 
@@ -259,13 +262,13 @@ def test_no_import_chain_of_the_server_is_long() -> None:
 
 
 def test_the_server_is_imported_lazily_by_test_helpers() -> None:
-    """A program under test that uses our fixtures pays for the server only when it starts one."""
+    """A user's program that imports our fixtures loads the server only when it starts one."""
     modules = [m for m in in_rooms(*LAZY_SERVER) if not house.within(m.name, SIMULATION)]
     expect_none(over(modules, lambda m: house.eager_imports(m, "hcall_server")), "Load the server lazily.")
 
 
 def test_pure_rooms_touch_nothing_outside() -> None:
-    """The engine has no clock, no chance, no files, no threads: those come in through the seams."""
+    """The engine imports no clock, chance, files or threads: they come in through the seams."""
     modules = in_rooms(*PURE)
     why = "this room is pure; take it through a seam"
     found = over(modules, lambda m: house.forbidden_imports(m, WORLD, why, but=VALUES))
@@ -274,21 +277,21 @@ def test_pure_rooms_touch_nothing_outside() -> None:
 
 
 def test_formats_touch_nothing_outside() -> None:
-    """Packets, register maps, device trees, commands of a TPM: bytes in and values out."""
+    """Packets, register maps, device trees and TPM commands are plain functions of bytes and values."""
     why = "this module is sans-I/O; the transport is another one"
     findings = over(in_rooms(*BYTES_ONLY), lambda m: house.forbidden_imports(m, WORLD, why))
     expect_none(findings, "Formats are sans-I/O.")
 
 
 def test_conversations_and_flights_touch_nothing_outside() -> None:
-    """They wait for nothing, so a test of them needs no loop, no stream and no clock."""
+    """Conversations and flights never wait, so their tests need no loop, no stream and no clock."""
     why = "this part is sans-I/O; streams and deadlines belong to the connection, and to the encryptor's task"
     findings = over(in_rooms(*SANS_IO), lambda m: house.forbidden_imports(m, WORLD, why))
     expect_none(findings, "Conversations and flights are sans-I/O.")
 
 
 def test_no_any_on_the_way_of_a_call() -> None:
-    """The type checker skips a value of type Any, so the first one to find a mistake would be a guest."""
+    """No value on the path of a call has the type Any: the type checker would skip it."""
     findings = over(
         in_rooms(*FULLY_TYPED), lambda m: house.forbidden_imports(m, {"typing.Any"}, "name the type")
     )
@@ -304,7 +307,7 @@ def test_the_blocking_client_needs_no_trio() -> None:
 @pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize("module,unwanted", NEVER_LOADED, ids=[row[0] for row in NEVER_LOADED])
 def test_importing_loads_nothing_unwanted(module: str, unwanted: set[str]) -> None:
-    """Import each module in a new process: the modules that it must not need are not loaded."""
+    """Importing a module in a new process loads no module that it must not need."""
     loaded = f"[name for name in sorted(sys.modules) for each in {unwanted!r} if fnmatch(name, each)]"
     code = f"import sys, {module}; from fnmatch import fnmatch; print(*{loaded})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
@@ -313,17 +316,17 @@ def test_importing_loads_nothing_unwanted(module: str, unwanted: set[str]) -> No
 
 
 def test_files_are_small() -> None:
-    """A file that is too long to read at once is split."""
+    """Files are short enough to be read at once."""
     expect_none(over(EVERYTHING, lambda m: house.long_file(m, FILE_LINES)), "Files stay small.")
 
 
 def test_a_class_name_stands_once() -> None:
-    """A reader who meets a name in a traceback knows which class it is."""
+    """A class name stands once in the project, so a name in a traceback identifies its class."""
     assert house.classes_of_one_name(PACKAGES) == {}
 
 
 def test_functions_are_small() -> None:
-    """A function that does not fit a screen is two functions."""
+    """Functions fit a screen."""
     expect_none(over(EVERYTHING, lambda m: house.long_functions(m, FUNCTION_LINES)), "Functions stay small.")
 
 
@@ -333,7 +336,7 @@ def test_public_names_are_described() -> None:
 
 
 def test_no_function_is_async_for_nothing() -> None:
-    """A function that awaits nothing runs to its end at once; its callers may rely on that."""
+    """A function that awaits nothing is not async: it ends at once, and callers may rely on it."""
     modules = in_rooms("hcall_server", "hcall_client", "swpks")
     expect_none(over(modules, lambda m: house.idle_coroutines(m, CALLED_AS_ASYNC)), "Nothing is awaited.")
 
@@ -346,17 +349,17 @@ def test_no_prints_in_the_libraries() -> None:
 
 
 def test_no_asserts_in_the_packages() -> None:
-    """A run-time check must work under python -O, and name its rule."""
+    """The packages have no asserts: a run-time check must work under python -O, and name its rule."""
     expect_none(over(PACKAGES, house.asserts), "No assert here.")
 
 
 def test_no_secret_is_handed_to_a_log() -> None:
-    """The habit that leaks: a log call with a password, a key or object content."""
+    """No log call has a password, a key or object content as an argument."""
     expect_none(over(PACKAGES, lambda m: house.logged_secrets(m, SECRETS)), "Secrets never reach the log.")
 
 
 def test_requirement_rows_and_tests_agree() -> None:
-    """A test names each row that is built, and no test names one that is not built yet or does not exist."""
+    """Tests name each row that is built, and no row that is unknown or not built yet."""
     page = "spec/requirements.md"
     rows = house.requirements((ROOT / page).read_text("utf-8"), page)
     expect_none(house.wrong_requirements(rows, house.named_rows(TESTS)), "The states of rows are true.")
@@ -373,7 +376,7 @@ def test_one_version_everywhere() -> None:
 
 @pytest.mark.parametrize("package", ["spec/hcall_abi", *OURS[1:]])
 def test_packages_say_that_they_are_typed(package: str) -> None:
-    """Type checkers of other projects read our annotations."""
+    """The packages have py.typed, so type checkers of other projects read our annotations."""
     assert (ROOT / package / "py.typed").is_file()
 
 
@@ -383,7 +386,7 @@ FOREIGN_TO_THE_KEYSTORE = {
 
 
 def test_the_keystore_speaks_of_its_own_matters() -> None:
-    """It refuses by errors of its own; statuses, registers and arguments belong to `hcalls`."""
+    """The keystore raises errors of its own; statuses, registers and arguments belong to `hcalls`."""
     keystore = [module for module in PACKAGES if house.within(module.name, "hcall_server.keystore")]
     assert len(keystore) > 8
     for module in keystore:

@@ -1,4 +1,4 @@
-"""The house rules' own test: each bad fake module is caught, each good one passes."""
+"""Tests of the house rules: each bad fake module is caught, each good one passes."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Sessions brought into each state, and the state table written down a second time."""
+"""Sessions brought into each state, and a second copy of the state table."""
 
 from collections.abc import Iterable
 
@@ -38,7 +38,8 @@ FRAMES: dict[FrameType, Frame] = {
 
 S, C = Role.SERVER, Role.CLIENT
 
-# state -> what may be sent in it, by whom, and the state that follows (the rows of spec/protocol.md#states)
+# state -> the frame types that may be sent in it, the sender, and the next state (the rows of
+# spec/protocol.md#states)
 TABLE: dict[SessionState, dict[tuple[Role, FrameType], SessionState]] = {
     SessionState.START: {(S, FrameType.HELLO): SessionState.GREETED},
     SessionState.GREETED: {(C, FrameType.OPEN): SessionState.OPENING},
@@ -51,7 +52,7 @@ for _state, _row in TABLE.items():
     if _state is not SessionState.CLOSED:
         _row[S, FrameType.GOODBYE] = _row[C, FrameType.GOODBYE] = SessionState.CLOSED
 
-# The frames that lead from START to each state, with who sends them.
+# The frames that lead from START to each state, with their senders.
 PATHS: dict[SessionState, list[tuple[Role, Frame]]] = {
     SessionState.START: [],
     SessionState.GREETED: [(S, HELLO)],
@@ -63,7 +64,7 @@ PATHS: dict[SessionState, list[tuple[Role, Frame]]] = {
 
 
 def fed(session: Session, pieces: Iterable[bytes]) -> list[Event]:
-    """All events of a session that gets these pieces one by one."""
+    """Return all events of a session that gets these pieces one by one."""
     events: list[Event] = []
     for piece in pieces:
         session.receive_data(piece)
@@ -72,7 +73,7 @@ def fed(session: Session, pieces: Iterable[bytes]) -> list[Event]:
 
 
 def pair(state: SessionState = SessionState.OPEN) -> tuple[Session, Session]:
-    """A server's and a client's session that have talked each other into a state."""
+    """Return a server's and a client's session in a state, reached by their exchange of frames."""
     both = {S: Session(S), C: Session(C)}
     for sender, frame in PATHS[state]:
         receiver = both[C if sender is S else S]
@@ -82,7 +83,7 @@ def pair(state: SessionState = SessionState.OPEN) -> tuple[Session, Session]:
 
 
 def at(role: Role, state: SessionState, *, pending: bool = False) -> Session:
-    """One end in a state; with `pending`, one call (tag 8) waits for its answer."""
+    """Return one end in a state; with `pending`, one call (tag 8) waits for its answer."""
     server, client = pair(state)
     if pending and state is SessionState.OPEN:
         fed(server, [client.send(CALL)])

@@ -1,6 +1,6 @@
-"""Frames and their bytes for property tests: values that hypothesis draws, bytes that plain `struct` makes.
+"""Frames and their bytes for property tests: values drawn by hypothesis, bytes made by plain `struct`.
 
-Nothing here uses the codecs under test, so that a test can compare the two.
+Nothing here uses the codecs under test, so a test can compare the two.
 """
 
 import struct
@@ -25,36 +25,36 @@ registers = st.tuples(*[u64] * 9)
 def header(
     kind: int, tag: int, length: int, *, magic: bytes = b"HCAL", version: int = 1, flags: int = 0
 ) -> bytes:
-    """The 16 bytes of a frame header."""
+    """Return the 16 bytes of a frame header."""
     return struct.pack(">4sBBHII", magic, version, kind, flags, tag, length)
 
 
 def framed(kind: int, body: bytes, tag: int = 0) -> bytes:
-    """A whole frame of version 1."""
+    """Return a whole frame of version 1."""
     return header(kind, tag, len(body)) + body
 
 
 def text(value: str) -> bytes:
-    """A length byte and UTF-8."""
+    """Return a length byte and UTF-8."""
     data = value.encode()
     return bytes([len(data)]) + data
 
 
 def raw_hcall(opcode: int, regs: Sequence[int], table: Sequence[tuple[int, int, int]], data: bytes) -> bytes:
-    """The body of an HCALL, whether or not it makes sense."""
+    """Return the body of an HCALL, valid or not."""
     head = struct.pack(">10QHHI", opcode, *regs, len(table), 0, 0)
     return head + b"".join(struct.pack(">QII", *row) for row in table) + data
 
 
 def raw_hreturn(status: int, regs: Sequence[int], table: Sequence[tuple[int, int]], data: bytes) -> bytes:
-    """The body of an HRETURN, whether or not it makes sense."""
+    """Return the body of an HRETURN, valid or not."""
     head = struct.pack(">q9QHHI", status, *regs, len(table), 0, 0)
     return head + b"".join(struct.pack(">QII", address, length, 0) for address, length in table) + data
 
 
 @st.composite
 def segment_lists(draw: st.DrawFn) -> list[Segment]:
-    """Segments that lie apart, in any order."""
+    """Segments that do not overlap, in any order."""
     base = draw(st.sampled_from([0, 0x1000, 2**32 - 8, 2**63, 2**64 - 4096]))
     segments = []
     for _ in range(draw(st.integers(0, 6))):
@@ -81,39 +81,39 @@ goodbyes = st.builds(Goodbye, u32, names)
 
 
 def hcall_bytes(frame: HCall) -> bytes:
-    """An HCALL frame by plain struct."""
+    """Return an HCALL frame by plain struct."""
     table = [piece[:3] for piece in frame.segments]
     data = b"".join(data for *_, data in frame.segments)
     return framed(HCALL, raw_hcall(frame.opcode, frame.registers, table, data), frame.tag)
 
 
 def hreturn_bytes(frame: HReturn) -> bytes:
-    """An HRETURN frame by plain struct."""
+    """Return an HRETURN frame by plain struct."""
     table = [(w.address, len(w.data)) for w in frame.writes]
     data = b"".join(w.data for w in frame.writes)
     return framed(HRETURN, raw_hreturn(frame.status, frame.registers, table, data), frame.tag)
 
 
 def hello_bytes(frame: Hello) -> bytes:
-    """A HELLO frame by plain struct."""
+    """Return a HELLO frame by plain struct."""
     head = struct.pack(">BBHIQ", frame.lowest, frame.highest, 0, frame.max_body, frame.features)
     return framed(HELLO, head + frame.nonce + text(frame.name))
 
 
 def open_bytes(frame: Open) -> bytes:
-    """An OPEN frame by plain struct."""
+    """Return an OPEN frame by plain struct."""
     head = struct.pack(">HBB", frame.partition, frame.proof_kind, 0)
     return framed(OPEN, head + frame.nonce + frame.proof + text(frame.name), frame.tag)
 
 
 def opened_bytes(frame: Opened) -> bytes:
-    """An OPENED frame by plain struct."""
+    """Return an OPENED frame by plain struct."""
     head = struct.pack(">iHHI", frame.status, frame.partition, 0, frame.ipl_count)
     return framed(OPENED, head + frame.proof + text(frame.level), frame.tag)
 
 
 def goodbye_bytes(frame: Goodbye) -> bytes:
-    """A GOODBYE frame by plain struct."""
+    """Return a GOODBYE frame by plain struct."""
     return framed(GOODBYE, struct.pack(">I", frame.reason) + text(frame.text))
 
 

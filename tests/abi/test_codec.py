@@ -1,4 +1,4 @@
-"""The derived `struct` codecs and the interpreted Construct definitions are one and the same."""
+"""The derived `struct` codecs and the interpreted Construct definitions agree."""
 
 import struct
 from collections.abc import Callable
@@ -16,7 +16,7 @@ ZEROS = (0,) * 9
 
 
 def outcome(read: Callable[[], Frame]) -> Frame | str:
-    """The frame, or that it was refused: refusals may word their rule differently, answers may not differ."""
+    """Return the frame, or that the body was refused; the words of refusals may differ."""
     try:
         return read()
     except ProtocolError:
@@ -24,7 +24,7 @@ def outcome(read: Callable[[], Frame]) -> Frame | str:
 
 
 def both_agree(kind: int, body: bytes) -> Frame | str:
-    """Decode by both roads, also from inside other bytes, and return the common answer."""
+    """Decode by both decoders, also from inside other bytes, and return the common answer."""
     slow = outcome(lambda: decode_by_definition(kind, 7, body))
     assert outcome(lambda: decode(kind, 7, body, 0, len(body))) == slow
     around = b"\xaa" * 16 + body + b"\xbb" * 64
@@ -34,7 +34,7 @@ def both_agree(kind: int, body: bytes) -> Frame | str:
 
 @given(wire.hcalls)
 def test_valid_calls(frame: HCall) -> None:
-    """A valid HCALL reads the same by both roads and writes to the bytes that plain struct makes."""
+    """Both decoders read a valid HCALL alike, and it encodes to the bytes of plain struct."""
     data = wire.hcall_bytes(frame)
     assert encode(frame) == data
     assert both_agree(FrameType.HCALL, data[HEADER:]) == frame._replace(tag=7)
@@ -42,7 +42,7 @@ def test_valid_calls(frame: HCall) -> None:
 
 @given(wire.hreturns)
 def test_valid_returns(frame: HReturn) -> None:
-    """A valid HRETURN likewise."""
+    """Both decoders read a valid HRETURN alike, and it encodes to the bytes of plain struct."""
     data = wire.hreturn_bytes(frame)
     assert encode(frame) == data
     assert both_agree(FrameType.HRETURN, data[HEADER:]) == frame._replace(tag=7)
@@ -50,19 +50,19 @@ def test_valid_returns(frame: HReturn) -> None:
 
 @given(wire.damaged(wire.hcalls.map(lambda frame: wire.hcall_bytes(frame)[HEADER:])))
 def test_damaged_calls(body: bytes) -> None:
-    """Flipped bits, cuts, insertions, tails: both roads give the same frame or both refuse."""
+    """For flipped bits, cuts, insertions and tails, both decoders give the same frame or both refuse."""
     both_agree(FrameType.HCALL, body)
 
 
 @given(wire.damaged(wire.hreturns.map(lambda frame: wire.hreturn_bytes(frame)[HEADER:])))
 def test_damaged_returns(body: bytes) -> None:
-    """Likewise for HRETURN."""
+    """For a damaged HRETURN, both decoders give the same frame or both refuse."""
     both_agree(FrameType.HRETURN, body)
 
 
 @given(st.sampled_from([4, 5]), st.binary(max_size=200))
 def test_arbitrary_bodies(kind: int, body: bytes) -> None:
-    """Any bytes at all."""
+    """For any bytes, both decoders give the same frame or both refuse."""
     both_agree(kind, body)
 
 
@@ -74,7 +74,7 @@ rows = st.lists(st.tuples(small, st.integers(0, 12), st.integers(0, 4)), max_siz
 @example([(10, 5, 1), (12, 0, 2)], b"12345")
 @example([(10, 0, 1), (10, 0, 1)], b"")
 def test_crowded_segments(table: list[tuple[int, int, int]], data: bytes) -> None:
-    """Segments that overlap, touch, are empty, have unknown accesses or the wrong number of bytes."""
+    """Both decoders agree on segments that overlap, touch, are empty, or have a wrong access or length."""
     carried = sum(length for _, length, access in table if access & 1)
     for content in (data, data[:carried].ljust(carried, b"x")):
         both_agree(FrameType.HCALL, wire.raw_hcall(0x434, ZEROS, table, content))
@@ -82,14 +82,14 @@ def test_crowded_segments(table: list[tuple[int, int, int]], data: bytes) -> Non
 
 @given(st.lists(st.tuples(small, st.integers(0, 12)), max_size=5))
 def test_overlap_by_counting_bytes(pieces: list[tuple[int, int]]) -> None:
-    """`overlapping` agrees with a set of all bytes."""
+    """`overlapping` agrees with a count over the set of all bytes."""
     taken = [byte for start, length in pieces for byte in range(start, start + length)]
     assert overlapping(pieces) == (len(taken) != len(set(taken)))
 
 
 @pytest.mark.parametrize("length,refused", [(4096, False), (4097, True)])
 def test_the_end_of_the_address_space(length: int, refused: bool) -> None:
-    """A segment may reach the last byte and not pass it."""
+    """A segment may reach the last byte of the address space, but not pass it."""
     table = [(2**64 - 4096, length, 2)]
     assert (both_agree(FrameType.HCALL, wire.raw_hcall(1, ZEROS, table, b"")) == "refused") is refused
     assert overlapping([(2**64 - 4096, length)]) is refused
@@ -97,7 +97,7 @@ def test_the_end_of_the_address_space(length: int, refused: bool) -> None:
 
 @pytest.mark.parametrize("kind,size,count_at", [(4, 88, 80), (5, 88, 80)])
 def test_every_cut_and_every_reserved_bit(kind: int, size: int, count_at: int) -> None:
-    """Both heads cut at every byte, and every bit of the reserved fields set."""
+    """Both decoders agree for heads cut at every byte, and for every reserved bit."""
     frames = {
         4: wire.hcall_bytes(HCall(1, 0x434, ZEROS, (Segment.read(0, b"ab"), Segment.written(16, 4))))[
             HEADER:
@@ -117,14 +117,14 @@ def test_every_cut_and_every_reserved_bit(kind: int, size: int, count_at: int) -
 
 
 def test_a_count_beyond_the_body_is_refused_without_a_table() -> None:
-    """65535 segments promised and none there."""
+    """A body with a count of 65535 segments and no table is refused."""
     for kind in (4, 5):
         assert both_agree(kind, bytes(80) + struct.pack(">HHI", 0xFFFF, 0, 0)) == "refused"
 
 
 @given(st.one_of(wire.hellos, wire.opens, wire.openeds, wire.goodbyes))
 def test_the_other_frames_match_plain_struct(frame: Frame) -> None:
-    """HELLO, OPEN, OPENED and GOODBYE as plain struct makes them, and back."""
+    """HELLO, OPEN, OPENED and GOODBYE encode to the bytes of plain struct, and decode back."""
     kind = FrameType[type(frame).__name__.upper()]
     data = getattr(wire, f"{kind.name.lower()}_bytes")(frame)
     assert encode(frame) == data
@@ -142,7 +142,7 @@ greetings = st.one_of(
 
 @given(greetings, st.data())
 def test_the_other_frames_damaged(frame: bytes, data: st.DataObject) -> None:
-    """A damaged body is refused or reads as something that writes back to exactly the same bytes."""
+    """A damaged body is refused, or decodes to a frame that encodes to exactly the same bytes."""
     kind, body = frame[5], data.draw(wire.damaged(st.just(frame[HEADER:])))
     try:
         read = decode(kind, 0, body, 0, len(body))
@@ -152,5 +152,5 @@ def test_the_other_frames_damaged(frame: bytes, data: st.DataObject) -> None:
 
 
 def test_every_frame_type_has_a_definition() -> None:
-    """The table of bodies is whole."""
+    """The table of bodies has every frame type."""
     assert set(BODIES) == set(FrameType)

@@ -1,4 +1,4 @@
-"""The console's contract: what stands in paths, and the bounds of the numbers and names in bodies."""
+"""The console's contract: the parts of paths, and the bounds of numbers and names in bodies."""
 
 import re
 from typing import Any
@@ -11,7 +11,7 @@ from hcall_abi.control import PARAMETERS, VERBS
 from hcall_abi.control_bodies import LARGEST_NUMBER, Count, Counter, Kbytes, Name
 
 BOUNDS = [
-    # a type, the least and the largest value that it takes, and values that it refuses
+    # a type, its least and its largest value, and values that it refuses
     (Kbytes, 0, 65535, [-1, 65536, "4"]),
     (Count, 1, MAX_COUNT, [0, -1, None, MAX_COUNT + 1, 1.5]),
     (Counter, 0, LARGEST_NUMBER, [-1, None, LARGEST_NUMBER + 1]),
@@ -21,7 +21,7 @@ BOUNDS = [
 
 @pytest.mark.parametrize("kind,least,most,wrong", BOUNDS, ids=["Kbytes", "Count", "Counter", "Name"])
 def test_a_value_beyond_its_bounds_is_malformed(kind: Any, least: Any, most: Any, wrong: list[Any]) -> None:
-    """R-36: both ends count, and nothing is converted."""
+    """R-36: values beyond either bound are malformed, and no value is converted."""
     assert [msgspec.convert(value, kind) for value in (least, most)] == [least, most]
     for value in wrong:
         with pytest.raises(msgspec.ValidationError):
@@ -29,7 +29,7 @@ def test_a_value_beyond_its_bounds_is_malformed(kind: Any, least: Any, most: Any
 
 
 def test_every_part_of_a_path_is_described() -> None:
-    """What stands in braces is a text that is not empty; nothing else is described."""
+    """Each part in braces is described by a text that is not empty; nothing else is described."""
     assert {name for verb in VERBS for name in re.findall(r"\{(\w+)\}", verb.path)} == PARAMETERS.keys()
     for parameter in PARAMETERS.values():
         assert parameter.description

@@ -1,4 +1,4 @@
-"""The state table followed by hand, and the short cuts of `Exchange` held equal to its steps."""
+"""The state table followed by hand; the short cuts of `Exchange` equal its steps."""
 
 import itertools
 from collections.abc import Callable
@@ -21,7 +21,7 @@ EVERY = list(itertools.product(SessionState, Role, range(len(EVENTS))))
 
 
 def at(state: SessionState) -> Exchange:
-    """An exchange in a state; in OPEN a call with the tag of `ANSWER` waits."""
+    """Return an exchange in a state; in OPEN a call with the tag of `ANSWER` waits."""
     exchange = Exchange()
     for sender, frame in PATHS[state]:
         exchange.step(sender, frame)
@@ -31,13 +31,13 @@ def at(state: SessionState) -> Exchange:
 
 
 def seen(exchange: Exchange) -> tuple[SessionState, list[int]]:
-    """All that an exchange knows."""
+    """Return the whole state of an exchange."""
     return exchange.state, list(exchange._unanswered)
 
 
 @pytest.mark.parametrize("state,sender,number", EVERY)
 def test_every_state_sender_and_frame(state: SessionState, sender: Role, number: int) -> None:
-    """A step leads where the second copy of the table says; elsewhere it changes nothing."""
+    """A step leads to the state of the second copy of the table; a step outside the table changes nothing."""
     event, exchange = EVENTS[number], at(state)
     kind = FrameType.OPEN if event is FOREIGN else FrameType[type(event).__name__.upper()]
     follows = sessions.TABLE[state].get((sender, kind))
@@ -53,7 +53,7 @@ def test_every_state_sender_and_frame(state: SessionState, sender: Role, number:
 
 
 def test_each_row_is_there_once_and_leads_somewhere() -> None:
-    """No row contradicts another, every state is reached, and two are left by nothing but GOODBYE."""
+    """No two rows contradict each other, and every state is reached.  Two states end only by GOODBYE."""
     assert len({row[:4] for row in TABLE}) == len(TABLE) == 17
     assert {SessionState.START, *(row.follows for row in TABLE)} == set(SessionState)
     ends = set(SessionState) - {row.state for row in TABLE if row.frame is not FrameType.GOODBYE}
@@ -62,7 +62,7 @@ def test_each_row_is_there_once_and_leads_somewhere() -> None:
 
 
 def test_spans_rest_on_rows_that_stay_in_open() -> None:
-    """Why a server may answer calls without a step for each: both rows stay in `open`, unconditionally."""
+    """The rows of HCALL and HRETURN always stay in `open`, so a server may answer without a step."""
     rows = [row for row in TABLE if row.frame in (FrameType.HCALL, FrameType.HRETURN)]
     assert {(row.state, row.condition, row.follows) for row in rows} == {
         (SessionState.OPEN, Condition.NONE, SessionState.OPEN)
@@ -72,7 +72,7 @@ def test_spans_rest_on_rows_that_stay_in_open() -> None:
 
 
 def refusal(judge: Callable[..., None], *arguments: object) -> str:
-    """How something is refused by the table; "" where it is not, or only its tag is refused."""
+    """Return the table's refusal; "" if nothing is refused, or only the tag."""
     try:
         judge(*arguments)
     except OutOfTurn as broken:
@@ -82,7 +82,7 @@ def refusal(judge: Callable[..., None], *arguments: object) -> str:
 
 @given(st.lists(st.tuples(st.sampled_from(list(Role)), st.sampled_from(EVENTS)), max_size=12))
 def test_a_header_is_refused_where_the_frame_is(sequence: list[tuple[Role, Event]]) -> None:
-    """`admit` refuses by the header what `step` would refuse by the table, with the same words."""
+    """`admit` refuses a header with the same words as `step` refuses the frame."""
     exchange = Exchange()
     for sender, event in sequence:
         if event is FOREIGN:
@@ -97,7 +97,7 @@ def test_a_header_is_refused_where_the_frame_is(sequence: list[tuple[Role, Event
 
 @pytest.mark.parametrize("kind", FrameType)
 def test_tags_of_headers(kind: FrameType) -> None:
-    """HELLO and GOODBYE have tag 0; the other types may have any."""
+    """HELLO and GOODBYE have tag 0; the other types may have any tag."""
     state, sender = next((row.state, row.sender) for row in TABLE if row.frame is kind)
     exchange = at(state)
     exchange.admit(sender, kind, 0)
@@ -110,7 +110,10 @@ def test_tags_of_headers(kind: FrameType) -> None:
 
 
 def test_a_wrong_tag_changes_nothing() -> None:
-    """Another tag than the oldest, and an answer to nothing; the message has both tags."""
+    """A tag other than the oldest, and an answer without a call, change nothing.
+
+    The message has both tags.
+    """
     exchange = at(SessionState.OPEN)
     before = seen(exchange)
     with pytest.raises(OutOfTurn, match="unexpected tag 9: the oldest unanswered tag is 8") as caught:
@@ -123,7 +126,7 @@ def test_a_wrong_tag_changes_nothing() -> None:
 
 
 def test_an_open_of_another_version_is_answered_as_any_other() -> None:
-    """Its tag waits as that of an OPEN does."""
+    """The tag of an OPEN of another version waits for its answer like that of any OPEN."""
     exchange = Exchange()
     exchange.step(S, HELLO)
     exchange.step(C, FOREIGN)
@@ -134,7 +137,7 @@ def test_an_open_of_another_version_is_answered_as_any_other() -> None:
 
 @pytest.mark.parametrize("state", SessionState)
 def test_the_end_of_the_stream(state: SessionState) -> None:
-    """It closes a session in every state."""
+    """The end of the stream closes a session in every state."""
     exchange = at(state)
     exchange.end()
     assert exchange.state is SessionState.CLOSED
@@ -143,7 +146,7 @@ def test_the_end_of_the_stream(state: SessionState) -> None:
 
 
 def test_a_session_from_its_first_frame_to_its_last() -> None:
-    """The frames of a short session, as both ends step through them."""
+    """Both ends step through the frames of a short session."""
     exchange = Exchange()
     frames: list[tuple[Role, Event]] = [(S, HELLO), (C, OPEN), (S, OPENED), (C, CALL), (S, ANSWER), (C, BYE)]
     for sender, frame in frames:

@@ -1,4 +1,4 @@
-"""Layouts are derived from Construct definitions or refused, never guessed."""
+"""Layouts are derived from Construct definitions, or the definition is refused."""
 
 from collections.abc import Callable
 from typing import Any
@@ -55,7 +55,8 @@ NESTED = cs.Struct(
     cs.Const(7, cs.Int32ub),
 )
 
-# name -> definition, the values that it holds beside constants, and how to read them out of a container
+# definition name -> the definition, its values beside constants, and a function that reads them from a
+# container
 LAYOUTS: dict[str, tuple[Any, st.SearchStrategy[tuple[Any, ...]], Callable[[Any], tuple[Any, ...]]]] = {
     "header": (HEADER, st.tuples(u8, u8, u32, u32), lambda c: (c.version, c.type, c.tag, c.length)),
     "HCALL head": (HCALL_HEAD, st.tuples(*[u64] * 10, u16), lambda c: (c.opcode, *c.registers, c.count)),
@@ -80,7 +81,10 @@ LAYOUTS: dict[str, tuple[Any, st.SearchStrategy[tuple[Any, ...]], Callable[[Any]
 @pytest.mark.parametrize("name", LAYOUTS)
 @given(data=st.data())
 def test_a_layout_equals_its_definition(name: str, data: st.DataObject) -> None:
-    """Same values or both refuse, on valid, damaged, truncated and over-long bytes; built bytes are equal."""
+    """Layout and definition give the same values or both refuse, on valid, damaged, short and long bytes.
+
+    Built bytes are equal.
+    """
     definition, valid, picked = LAYOUTS[name]
     layout = FixedLayout(definition)
     assert layout.size == definition.sizeof()
@@ -93,7 +97,7 @@ def test_a_layout_equals_its_definition(name: str, data: st.DataObject) -> None:
 
 
 def fast(layout: FixedLayout, data: bytes) -> tuple[Any, ...] | None:
-    """What the layout reads, None where it refuses."""
+    """Return the values by the layout, None if it refuses."""
     try:
         return layout.unpack(data)
     except LayoutMismatch:
@@ -101,7 +105,7 @@ def fast(layout: FixedLayout, data: bytes) -> tuple[Any, ...] | None:
 
 
 def slow(definition: Any, picked: Callable[[Any], tuple[Any, ...]], data: bytes) -> tuple[Any, ...] | None:
-    """What interpreted Construct reads, None where it refuses."""
+    """Return the values by interpreted Construct, None if it refuses."""
     try:
         return picked(definition.parse(data))
     except cs.ConstructError:
@@ -109,7 +113,7 @@ def slow(definition: Any, picked: Callable[[Any], tuple[Any, ...]], data: bytes)
 
 
 def test_offsets_and_repetition() -> None:
-    """A layout reads at an offset, and many records at once."""
+    """A layout reads at an offset, and reads many records at once."""
     data = b"..." + b"".join(HEADER_LAYOUT.pack(1, kind, 9, 0) for kind in (4, 5))
     assert HEADER_LAYOUT.unpack(data, 3) == (1, 4, 9, 0)
     assert HEADER_LAYOUT.unpack(data, 19) == (1, 5, 9, 0)
@@ -121,6 +125,6 @@ def test_offsets_and_repetition() -> None:
 
 
 def test_names_are_the_fields_without_the_constants() -> None:
-    """The order of `pack` and `unpack` is that of `names`."""
+    """`names` has the fields without constants, in the order of `pack` and `unpack`."""
     assert HEADER_LAYOUT.names == ("version", "type", "tag", "length")
     assert FixedLayout(AUTH_HEAD).names == ("consumer", "password_length")

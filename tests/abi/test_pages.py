@@ -1,4 +1,4 @@
-"""The pages have the numbers of the contract: what spec/ has from the code is as the code has it."""
+"""The generated parts of the pages in spec/ agree with the code."""
 
 import importlib
 from pathlib import Path
@@ -12,7 +12,7 @@ PAGES = sorted(path for path in SPEC.rglob("*.md") if "<!-- table: " in path.rea
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_has_the_tables_of_the_code(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In this process, so that the code counts that is loaded here; tests/spec tries the command."""
+    """A page has the tables of the code.  It runs in this process, to use the code that is loaded here."""
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     tables = importlib.import_module("spec_tables")
     text = page.read_text("utf-8")

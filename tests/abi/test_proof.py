@@ -1,4 +1,4 @@
-"""The proof of possession, against HMAC-SHA256 done by hand."""
+"""The proof of possession, against HMAC-SHA256 computed by hand."""
 
 import hashlib
 
@@ -12,7 +12,7 @@ keys = st.binary(min_size=1, max_size=80)
 
 
 def by_hand(key: bytes, message: bytes) -> bytes:
-    """HMAC as RFC 2104 writes it."""
+    """Return HMAC by the formula of RFC 2104."""
     padded = (hashlib.sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
     inner = hashlib.sha256(bytes(b ^ 0x36 for b in padded) + message).digest()
     return hashlib.sha256(bytes(b ^ 0x5C for b in padded) + inner).digest()
@@ -20,7 +20,10 @@ def by_hand(key: bytes, message: bytes) -> bytes:
 
 @given(keys, nonces, nonces, u16)
 def test_both_proofs(key: bytes, server: bytes, client: bytes, partition: int) -> None:
-    """Text, server nonce, client nonce, partition id; the two texts keep the two proofs apart."""
+    """A proof covers text, server nonce, client nonce and partition id.
+
+    The texts of the two proofs differ.
+    """
     rest = server + client + partition.to_bytes(2, "big")
     assert client_proof(key, server, client, partition) == by_hand(key, b"swpks open 1" + rest)
     assert server_proof(key, server, client, partition) == by_hand(key, b"swpks opened 1" + rest)

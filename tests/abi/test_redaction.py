@@ -1,4 +1,4 @@
-"""No password, proof or object data ever shows in the text of a frame or an error."""
+"""No password, proof or object data appears in the text of a frame or an error."""
 
 import pytest
 
@@ -21,14 +21,14 @@ SECRET_FRAMES: list[Frame] = [
 
 
 def hides(text: str) -> bool:
-    """Whether a text shows no part of the canary, as text, escapes, hex or decimal."""
+    """Whether a text has no part of the canary as text, escapes, hex or decimal."""
     shapes = (CANARY[:8].decode(), CANARY[:8].hex(), str(int.from_bytes(CANARY[:8], "big")), "43616e61")
     return not any(shape.lower() in text.lower() for shape in shapes)
 
 
 @pytest.mark.parametrize("frame", SECRET_FRAMES, ids=[type(frame).__name__ for frame in SECRET_FRAMES])
 def test_frames(frame: Frame) -> None:
-    """In repr, str and format, alone and inside a list."""
+    """Frames hide secrets in repr, str and format, alone and inside a list."""
     for text in (repr(frame), str(frame), f"{frame}", repr([frame])):
         assert hides(text)
     parts = [*getattr(frame, "segments", ()), *getattr(frame, "writes", ())]
@@ -38,7 +38,7 @@ def test_frames(frame: Frame) -> None:
 
 @pytest.mark.parametrize("frame", SECRET_FRAMES, ids=[type(frame).__name__ for frame in SECRET_FRAMES])
 def test_errors_of_damaged_frames(frame: Frame) -> None:
-    """A refused body is told by its rule, never by its bytes; nor is the cause shown."""
+    """The error of a refused body names its rule and has none of its bytes; its cause is hidden."""
     kind, body = FrameType[type(frame).__name__.upper()], encode(frame)[16:]
     for damaged in (body[:-1], body + CANARY, body[:40] + CANARY + body[40:]):
         with pytest.raises(ProtocolError) as caught:
@@ -53,7 +53,7 @@ def test_errors_of_damaged_frames(frame: Frame) -> None:
     "kind,rule", [(2, protocol.OPEN_NAME), (3, protocol.OPENED_LEVEL), (6, protocol.GOODBYE_TEXT)]
 )
 def test_errors_of_texts_that_are_no_utf8(kind: int, rule: Rule) -> None:
-    """Construct's own message has the bytes of the text; ours has the name of its field."""
+    """Construct's own message contains the bytes of the text; our message names the field instead."""
     fixed = {2: bytes(68), 3: bytes(44), 6: bytes(4)}[kind]
     body = fixed + bytes([len(CANARY) + 1]) + CANARY + b"\xff"
     with pytest.raises(ProtocolError) as caught:
@@ -74,7 +74,7 @@ def test_sessions() -> None:
 
 
 def test_structures() -> None:
-    """Unreadable config blocks and label lists."""
+    """Errors of unreadable config blocks and label lists show no bytes."""
     for read in (lambda: parse_config(CANARY), lambda: parse_label_list(CANARY, 3)):
         with pytest.raises(PeerError) as caught:
             read()
@@ -82,7 +82,7 @@ def test_structures() -> None:
 
 
 def test_the_shape_of_errors() -> None:
-    """Whose fault, which rule, which page: as attributes and in the text."""
+    """An error has side, rule and page as attributes and in its text."""
     for kind, rule in (
         (PeerError, protocol.FRAME_WHOLE),
         (OperatorError, console.SIZE_SHRINKS),
@@ -98,6 +98,6 @@ def test_the_shape_of_errors() -> None:
 
 
 def test_what_is_public_is_shown() -> None:
-    """Names and reasons are there for the reader."""
+    """Names and reasons, which are public, are shown."""
     assert "server" in repr(HELLO)
     assert "stopping" in repr(Goodbye(4, "stopping"))

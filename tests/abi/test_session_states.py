@@ -19,7 +19,7 @@ NAMES = [f"{state.value}-{role.value}-{kind.name}" for state, role, kind in EVER
 
 @pytest.mark.parametrize("state,role,kind", EVERY, ids=NAMES)
 def test_sending(state: SessionState, role: Role, kind: FrameType) -> None:
-    """A frame is sent where the table has it; elsewhere it is a bug of this end, and nothing changes."""
+    """A frame is sent where the table allows it; elsewhere sending raises, and nothing changes."""
     session = at(role, state, pending=True)
     follows = TABLE[state].get((role, kind))
     if follows is None:
@@ -33,7 +33,10 @@ def test_sending(state: SessionState, role: Role, kind: FrameType) -> None:
 
 @pytest.mark.parametrize("state,role,kind", EVERY, ids=NAMES)
 def test_receiving(state: SessionState, role: Role, kind: FrameType) -> None:
-    """A frame is taken where the table has it; elsewhere its header is an error; a closed end is deaf."""
+    """A frame is taken where the table allows it; elsewhere its header is an error.
+
+    A closed end ignores bytes.
+    """
     peer = Role.CLIENT if role is Role.SERVER else Role.SERVER
     session = at(role, state, pending=True)
     follows = TABLE[state].get((peer, kind))
@@ -42,7 +45,7 @@ def test_receiving(state: SessionState, role: Role, kind: FrameType) -> None:
         assert list(session.events()) == []
         assert session.buffered == 0
     elif follows is None:
-        for _ in range(2):  # the error is final: asking again gives it again
+        for _ in range(2):  # the error is final: another call raises it again
             with pytest.raises(ProtocolError) as caught:
                 list(session.events())
             assert caught.value.rule.page == "spec/protocol.md#states"
@@ -54,7 +57,7 @@ def test_receiving(state: SessionState, role: Role, kind: FrameType) -> None:
 
 
 FIXED_BITS = {
-    # the bits of a header before tag and length, and the rule that a frame with another one breaks
+    # the bits of a header before tag and length, and the rule that a flip of each breaks
     **dict.fromkeys(range(32), rules.FRAME_MAGIC),
     **dict.fromkeys(range(32, 40), rules.FRAME_VERSION),
     **dict.fromkeys(range(48, 64), rules.FRAME_FLAGS),
@@ -63,7 +66,7 @@ FIXED_BITS = {
 
 @pytest.mark.parametrize("bit", FIXED_BITS)
 def test_the_short_cut_for_calls_reads_the_whole_header(bit: int) -> None:
-    """An HCALL with a flag, another magic or another version is no call, though many were taken before it."""
+    """An HCALL with a flag, another magic or another version is no call, also after many good calls."""
     server, good = at(Role.SERVER, SessionState.OPEN), encode(CALL)
     spoilt = bytearray(good)
     spoilt[bit // 8] ^= 0x80 >> bit % 8
@@ -97,7 +100,7 @@ def test_any_other_status_refuses(status: int) -> None:
 
 
 def test_each_event_sees_the_state_of_its_moment() -> None:
-    """An HCALL that came right behind the OPEN is taken when the OPEN has been answered by then."""
+    """An HCALL that arrives together with the OPEN is taken if the OPEN was answered first."""
     server = at(Role.SERVER, SessionState.GREETED)
     server.receive_data(encode(OPEN) + encode(CALL))
     events = server.events()
@@ -121,7 +124,7 @@ def calls(*tags: int) -> list[HCall]:
 
 
 def test_answers_in_order_with_their_tags() -> None:
-    """Calls in flight are answered in the order sent; tags may repeat, they belong to the client."""
+    """Calls in flight are answered in the order sent.  The client chooses the tags, and may repeat them."""
     server, client = pair()
     sent = calls(5, 0, 5, 2**32 - 1)
     assert fed(server, [b"".join(client.send(call) for call in sent)]) == sent
@@ -132,7 +135,10 @@ def test_answers_in_order_with_their_tags() -> None:
 
 
 def test_the_server_may_not_answer_out_of_order() -> None:
-    """Nor twice, nor unasked; the refused attempt changes nothing."""
+    """The server may answer neither out of order, nor twice, nor without a call.
+
+    The attempt changes nothing.
+    """
     server, client = pair()
     fed(server, [client.send(call) for call in calls(1, 2)])
     with pytest.raises(LocalProtocolError):
@@ -145,7 +151,7 @@ def test_the_server_may_not_answer_out_of_order() -> None:
 
 @pytest.mark.parametrize("sent,answered", [((1, 2), 2), ((1,), 0), ((), 1)])
 def test_a_client_refuses_a_wrong_tag(sent: tuple[int, ...], answered: int) -> None:
-    """An answer that nobody asked for, or out of turn."""
+    """An answer without a call, or out of turn, is an error for the client."""
     _, client = pair()
     for call in calls(*sent):
         client.send(call)
@@ -158,7 +164,7 @@ def test_a_client_refuses_a_wrong_tag(sent: tuple[int, ...], answered: int) -> N
 
 
 def test_opened_echoes_the_tag_of_open() -> None:
-    """On both sides."""
+    """OPENED has the tag of OPEN, on both sides."""
     server, client = pair(SessionState.OPENING)
     with pytest.raises(LocalProtocolError):
         server.send(OPENED._replace(tag=9))
@@ -169,7 +175,7 @@ def test_opened_echoes_the_tag_of_open() -> None:
 
 @pytest.mark.parametrize("role,kind", [(Role.CLIENT, FrameType.HELLO), (Role.SERVER, FrameType.GOODBYE)])
 def test_no_tag_where_none_belongs(role: Role, kind: FrameType) -> None:
-    """HELLO and GOODBYE have tag 0."""
+    """HELLO and GOODBYE must have tag 0."""
     session = Session(role)
     session.receive_data(header(kind, 1, 0))
     with pytest.raises(ProtocolError, match="with tag 1"):
@@ -181,7 +187,7 @@ def test_no_tag_where_none_belongs(role: Role, kind: FrameType) -> None:
 
 @pytest.mark.parametrize("version", [0, 2, 255])
 def test_an_open_of_another_version_is_an_event(version: int) -> None:
-    """Its body is skipped unread, its flags are not judged, and it can be answered with status 4."""
+    """The body and flags of such an OPEN are skipped, and it can be answered with status 4."""
     server = at(Role.SERVER, SessionState.GREETED)
     body = b"a body of some later version"
     frame = header(FrameType.OPEN, 99, len(body), version=version, flags=0x8000) + body
@@ -207,18 +213,18 @@ def test_an_open_of_another_version_is_an_event(version: int) -> None:
 def test_any_other_frame_of_another_version_is_an_error(
     role: Role, state: SessionState, kind: FrameType
 ) -> None:
-    """Only OPEN, and only where an OPEN is due."""
+    """Only OPEN may have another version, and only in a state that expects an OPEN."""
     session = at(role, state)
     session.receive_data(header(kind, 0, 0, version=2))
     with pytest.raises(ProtocolError, match="version 2"):
         list(session.events())
 
 
-# What a client may send
+# Frames of a client
 
 
 def test_a_client_heeds_the_servers_largest_body() -> None:
-    """A call larger than HELLO allows is refused before it is sent; one of just that size goes out."""
+    """A call larger than HELLO allows is refused before it is sent; one of exactly that size is sent."""
     client = Session(Role.CLIENT)
     hello = Hello(1, 1, 200, 0, bytes(32), "")
     fed(client, [encode(hello)])
@@ -241,7 +247,7 @@ def test_a_client_heeds_the_servers_largest_body() -> None:
     ],
 )
 def test_a_frame_that_cannot_be_encoded_changes_nothing(frame: Frame) -> None:
-    """A bug of the caller raises and leaves no pending call behind."""
+    """A frame of the caller that cannot be encoded raises, and leaves no pending call."""
     _, client = pair()
     with pytest.raises(Exception, match=r"."):
         client.send(frame)
@@ -249,7 +255,7 @@ def test_a_frame_that_cannot_be_encoded_changes_nothing(frame: Frame) -> None:
 
 
 def test_garbage_is_named_by_its_magic() -> None:
-    """An HTTP request on the data channel is told apart from a frame that is too long."""
+    """The error of an HTTP request on the data channel names the magic, not the length."""
     server = at(Role.SERVER, SessionState.OPEN)
     server.receive_data(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
     with pytest.raises(ProtocolError, match="bad magic"):
@@ -275,7 +281,7 @@ def test_unknown_flags(flag: int) -> None:
 
 
 def test_a_hello_that_contradicts_itself() -> None:
-    """The lowest version is not above the highest."""
+    """A HELLO with its lowest version above its highest is refused."""
     client = Session(Role.CLIENT)
     client.receive_data(framed(FrameType.HELLO, bytes([2, 1]) + bytes(47)))
     with pytest.raises(ProtocolError) as caught:
@@ -284,7 +290,7 @@ def test_a_hello_that_contradicts_itself() -> None:
 
 
 def test_isinstance_of_events() -> None:
-    """Events are the frames themselves, so a caller can match on their types."""
+    """Events are frames, so a caller can match on their types."""
     server = at(Role.SERVER, SessionState.GREETED)
     (event,) = fed(server, [encode(OPEN)])
     assert isinstance(event, Open)

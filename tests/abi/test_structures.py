@@ -1,4 +1,4 @@
-"""What h-calls read from and write to guest memory: each structure against plain `struct`, and damaged."""
+"""The structures of h-calls in guest memory: each one against plain `struct`, and damaged."""
 
 import struct
 
@@ -36,19 +36,19 @@ SINCE = {
 
 
 def told(config: Config) -> Config:
-    """What the block of a config version can tell: later fields read as 0."""
+    """Return the config as its block version can express it: later fields read as 0."""
     missing = {name: 0 for name, since in SINCE.items() if config.version < since}
     return config._replace(**missing)
 
 
 def plain(config: Config) -> bytes:
-    """The block by plain struct: fields at 0, 1, 4, 6, 8, 10, 12, 16, 20, 24, 28, 36; zeros to 520."""
+    """Return the block by plain struct: fields at 0, 1, 4, 6, 8, 10, 12, 16, 20, 24, 28, 36; zeros to 520."""
     return struct.pack(">BBHHHHHIIIIQQ476x", *config[:2], 0, *config[2:])
 
 
 @given(configs)
 def test_config_block(config: Config) -> None:
-    """Versions 1, 2 and 3 as plain struct makes them, and back."""
+    """Versions 1, 2 and 3 encode to the bytes of plain struct, and decode back."""
     block = build_config(config)
     assert block == plain(told(config))
     assert len(block) == 520
@@ -58,7 +58,7 @@ def test_config_block(config: Config) -> None:
 @pytest.mark.parametrize("length", [24, 32, 44, 512, 520])
 @given(config=configs)
 def test_config_buffers_that_callers_use(length: int, config: Config) -> None:
-    """A block cut to 32, 512 or 520 bytes reads the same but for the fields beyond its end."""
+    """A block cut to 32, 512 or 520 bytes reads the same except for fields beyond its end."""
     read = parse_config(build_config(config)[:length])
     assert read == (
         told(config) if length >= 44 else parse_config(plain(told(config))[:length].ljust(520, b"\0"))
@@ -67,7 +67,7 @@ def test_config_buffers_that_callers_use(length: int, config: Config) -> None:
 
 
 def test_golden_config_blocks() -> None:
-    """Byte by byte, one of each version."""
+    """Fixed bytes: one block of each version."""
     config = Config(3, 0x10, 32, 64, 255, 0xFFFF, 65536, 1234, 0x7F800000, 131072, 0xC << 60, 8 << 60)
     head = (
         "0310 0000 0020 0040 00ff ffff 00010000 000004d2 7f800000 00020000 c000000000000000 8000000000000000"
@@ -83,14 +83,14 @@ def test_golden_config_blocks() -> None:
 
 @pytest.mark.parametrize("length", [0, 1, 23, 521])
 def test_config_lengths_out_of_range(length: int) -> None:
-    """Below the fields of version 1, or more than there is."""
+    """A length below the fields of version 1, or above the block, is refused."""
     with pytest.raises(PeerError):
         parse_config(bytes([3]).ljust(length, b"\0")[:length])
 
 
 @pytest.mark.parametrize("version", [0, 4, 255])
 def test_unknown_config_versions(version: int) -> None:
-    """A version that nobody has described is not guessed at."""
+    """A block of an undescribed version is refused."""
     with pytest.raises(PeerError, match="config block"):
         parse_config(bytes([version]).ljust(520, b"\0"))
 
@@ -100,7 +100,7 @@ RESERVED = {1: [2, 3, 4, 5, *range(24, 520)], 2: [2, 3, *range(24, 520)], 3: [2,
 
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_every_reserved_byte_of_the_config_block(version: int) -> None:
-    """Reserved bytes are 0, each of them checked, and every other byte means something."""
+    """A reserved byte other than 0 is refused; every other byte belongs to a field."""
     block = build_config(Config(version, *[0] * 11))
     for at in range(1, 520):
         injured = block[:at] + b"\1" + block[at + 1 :]
@@ -113,7 +113,7 @@ def test_every_reserved_byte_of_the_config_block(version: int) -> None:
 
 @given(damaged(configs.map(build_config)))
 def test_damaged_config_blocks(data: bytes) -> None:
-    """A damaged block is refused or is exactly what its fields say."""
+    """A damaged block is refused, or encodes to the same bytes again."""
     try:
         config = parse_config(data)
     except PeerError:
@@ -126,7 +126,7 @@ def test_damaged_config_blocks(data: bytes) -> None:
 
 @given(u8, st.binary(max_size=80))
 def test_authorization_block(consumer: int, password: bytes) -> None:
-    """Version 1, consumer, 12 reserved bytes, password length, password."""
+    """An authorization block has version 1, consumer, 12 reserved bytes, password length, password."""
     block = build_auth(consumer, password)
     assert block == struct.pack(">BB12xH", 1, consumer, len(password)) + password
     read = AUTH_BLOCK.parse(block)
@@ -136,7 +136,7 @@ def test_authorization_block(consumer: int, password: bytes) -> None:
 
 @pytest.mark.parametrize("at", [0, *range(2, 14)])
 def test_reserved_bytes_of_the_authorization_block(at: int) -> None:
-    """Another version, or a reserved byte that is not 0, is refused by both roads."""
+    """Both decoders refuse another version, and a reserved byte other than 0."""
     block = bytearray(build_auth(3, b"secret"))
     block[at] ^= 0x40
     with pytest.raises(ConstructError):
@@ -147,7 +147,7 @@ def test_reserved_bytes_of_the_authorization_block(at: int) -> None:
 
 @pytest.mark.parametrize("block", [build_auth(3, b"secret")[:-1], build_auth(3, b"secret") + b"x", b""])
 def test_lengths_of_the_authorization_block(block: bytes) -> None:
-    """The block ends where its password ends."""
+    """The block must end with its password."""
     with pytest.raises(ConstructError):
         AUTH_BLOCK.parse(block)
 
@@ -156,7 +156,7 @@ def test_lengths_of_the_authorization_block(block: bytes) -> None:
 
 
 def test_label_header() -> None:
-    """Prefix, version 0, OS, length 16, five zeros, as Linux writes it."""
+    """A label header has prefix, version 0, OS, length 16 and five zeros, as Linux writes it."""
     golden = b"PLPKSWR\0" + bytes([0, 0x02, 16]) + bytes(5)
     assert LABEL_HEADER.build({"prefix": b"PLPKSWR\0", "os": 2}) == golden
     read = LABEL_HEADER.parse(golden)
@@ -173,7 +173,7 @@ labels = st.lists(st.binary(max_size=255), max_size=12)
 
 @given(labels)
 def test_label_list(items: list[bytes]) -> None:
-    """Entries back to back, each a 16-bit length and a label, without padding."""
+    """A label list has entries without padding, each a 16-bit length and a label."""
     data = b"".join(struct.pack(">H", len(item)) + item for item in items)
     assert b"".join(map(build_label_entry, items)) == data
     assert parse_label_list(data, len(items)) == items
@@ -181,7 +181,7 @@ def test_label_list(items: list[bytes]) -> None:
 
 @given(st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=5), st.integers(1, 30))
 def test_broken_label_lists(items: list[bytes], cut: int) -> None:
-    """Too few bytes, too many, a wrong count: all refused."""
+    """A list with too few bytes, too many, or a wrong count is refused."""
     data = b"".join(map(build_label_entry, items))
     for broken, count in ((data[:-cut], len(items)), (data + b"x", len(items)), (data, len(items) + 1)):
         with pytest.raises(PeerError, match="label list"):
@@ -194,7 +194,7 @@ def test_broken_label_lists(items: list[bytes], cut: int) -> None:
     "size,rule", [(39, update_rules.UPDATE_HEADER), (40, update_rules.UPDATE_PART_LENGTH)]
 )
 def test_a_payload_is_judged_from_its_whole_header_on(size: int, rule: Rule) -> None:
-    """R-36: one byte less is no header; a header of zeros alone has a certificate part without its own."""
+    """R-36: a payload shorter than its header breaks one rule, a header of zeros another."""
     with pytest.raises(RuleBroken) as caught:
         parse_update(bytes(size))
     assert caught.value.rule is rule
@@ -204,7 +204,7 @@ def test_a_payload_is_judged_from_its_whole_header_on(size: int, rule: Rule) -> 
     "append,attributes", [(False, "27000000"), (True, "67000000")], ids=["set", "append"]
 )
 def test_a_signature_covers_the_documented_bytes(append: bool, attributes: str) -> None:
-    """R-70: name, vendor, attributes, time and contents, as a tool of UEFI signs them."""
+    """R-70: a signature covers name, vendor, attributes, time and contents, as tools of UEFI sign them."""
     vendor = "cbb219d73a3d9645a3bcdad00e67656f"
     time = "ea07 0b 1a 06 35 24 00 00000000 0000 00 00"
     signed = signed_bytes(wide("db"), EfiTime(2026, 11, 26, 6, 53, 36), b"contents", append=append)

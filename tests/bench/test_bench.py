@@ -1,4 +1,4 @@
-"""The benchmark runs and reports in full.  Its figures are not judged here: a test machine may be busy."""
+"""The benchmark runs and reports in full.  Its figures are not checked here: a test machine may be busy."""
 
 import json
 import os
@@ -46,13 +46,13 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 @pytest.fixture
 def out() -> Iterator[Path]:
-    """A folder for results with a short path: servers make their sockets below it."""
+    """A folder for results with a short path, because servers make their sockets below it."""
     with tempfile.TemporaryDirectory(prefix="swpks-") as folder:
         yield Path(folder)
 
 
 def quick(out: Path, *cases: str) -> tuple[dict[str, dict], str]:
-    """A quick run of some cases with real servers and a real load: the rows by key, and what it prints."""
+    """Run some cases quickly with real servers and a real load; return the rows by key, and the output."""
     needed("gcc", shutil.which("cc") or shutil.which("gcc"))
     command = [sys.executable, "-m", "bench", "--quick", "--seconds", "0.05", "--out", str(out)]
     done = subprocess.run(
@@ -66,7 +66,7 @@ def quick(out: Path, *cases: str) -> tuple[dict[str, dict], str]:
 
 @pytest.mark.process
 def test_a_quick_run_reports_everything(out: Path) -> None:
-    """One case against the echo, one against bare commits, and the server as a process."""
+    """A quick run reports a case against the echo, one against bare commits, and the server as a process."""
     rows, told = quick(out, "read64", "poll-1", "start", "fixture", "memory")
     assert set(rows) == {"read64", "poll-1", "start", "start-cpu", "fixture", "memory", "memory-loaded"}
     for key in ("read64", "poll-1"):
@@ -85,7 +85,7 @@ def test_a_quick_run_reports_everything(out: Path) -> None:
 
 @pytest.mark.process
 def test_a_quick_run_grows(out: Path) -> None:
-    """Partitions and connections: rates beside those of the smallest server, and the memory of each."""
+    """A quick run reports rates relative to the smallest server, and the memory of each size."""
     rows, _ = quick(out, "partitions", "connections")
     for what, most in (("partition", 3), ("connection", 20)):
         assert rows[f"{what}s-1"]["value"] > 0
@@ -101,7 +101,7 @@ def test_a_quick_run_grows(out: Path) -> None:
 @pytest.mark.process
 @pytest.mark.slow
 def test_a_quick_run_floods_a_neighbour(out: Path) -> None:
-    """Each flood reaches the server and the control; the console is asked meanwhile."""
+    """Each flood reaches the server and the control, while the console gets requests."""
     rows, told = quick(out, "neighbour")
     for name in FLOODS:
         row = rows[f"neighbour-{name}-1"]
@@ -114,7 +114,7 @@ def test_a_quick_run_floods_a_neighbour(out: Path) -> None:
 
 @pytest.mark.process
 def test_a_quick_run_waits_for_flushes(out: Path) -> None:
-    """A server whose CONFIRM waits, stores of many objects, and the peers that are installed."""
+    """A quick run covers a server whose CONFIRM waits, stores of many objects, and the installed peers."""
     rows, _ = quick(out, "confirm-1", "confirm-64", "objects", "peers")
     assert min(rows["confirm-1"]["ratio"], rows["confirm-64"]["ratio"]) > 0
     for key in ("objects-20", "objects-labels-20", "objects-write-20", "objects-confirmed-20"):
@@ -128,7 +128,7 @@ def test_a_quick_run_waits_for_flushes(out: Path) -> None:
 
 @pytest.mark.process
 def test_wrong_signatures_cost_all_trials(tmp_path: Path) -> None:
-    """The server tries as many pairs of key and signature as it ever does, and says so."""
+    """The server tries its maximum of pairs of key and signature, and reports that number."""
     server = ServerProcess(tmp_path / "s", [f"{OFFENDER}:{SETTINGS}"]).start()
     try:
         with server.connect_blocking(OFFENDER) as channel:
@@ -141,7 +141,7 @@ def test_wrong_signatures_cost_all_trials(tmp_path: Path) -> None:
 
 
 def test_a_case_without_its_peer_says_so() -> None:
-    """A missing program is no failure and no empty cell."""
+    """A missing program is a reason in the report: no failure and no empty cell."""
     row = peer_row(AGAINST[0], {})
     assert (row.value, row.ratio) == (None, None)
     assert row.note == "Redis is not installed: tools/debian-packages bench"
@@ -150,7 +150,7 @@ def test_a_case_without_its_peer_says_so() -> None:
 
 
 def test_a_thread_may_end_while_threads_are_pinned() -> None:
-    """The others have their turn all the same, and one that starts meanwhile too."""
+    """If a thread ends while threads are pinned, the others are pinned nevertheless, also a new one."""
     seen: list[int] = []
     over = threading.Event()
     later = threading.Thread(target=over.wait)
@@ -169,7 +169,7 @@ def test_a_thread_may_end_while_threads_are_pinned() -> None:
 
 
 def test_what_runs_in_real_time_stays_there_for_the_block_alone() -> None:
-    """The benchmark's own thread gets its scheduler and its cores back."""
+    """Behind the block, the benchmark's own thread has its old scheduler and cores."""
     before = os.sched_getscheduler(0), os.sched_getaffinity(0)
     real_time = RealTime()
     with real_time.here(min(before[1])):
@@ -180,7 +180,7 @@ def test_what_runs_in_real_time_stays_there_for_the_block_alone() -> None:
 
 
 def test_an_unknown_case_is_refused() -> None:
-    """A mistyped case must not look like a run without results."""
+    """A mistyped case is an error, not a run without results."""
     command = [sys.executable, "-m", "bench", "--only", "nothing"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -188,7 +188,7 @@ def test_an_unknown_case_is_refused() -> None:
 
 
 def test_the_echo_answers_frames_of_the_same_sizes() -> None:
-    """What the echo server sends for a request has the size of what swpks sends, for every case."""
+    """For every case the echo server answers with the sizes of swpks."""
     answers = answers_by_size([program for case in CALLS for program in case.workload()])
     for case in CALLS:
         for step in [step for program in case.workload() for step in program.steps]:
@@ -210,9 +210,9 @@ def test_programs_hold_the_protocol(case: object) -> None:
 
 @pytest.mark.parametrize("waits", [True, False])
 def test_a_confirmed_write_counts_once(waits: bool) -> None:
-    """One send removes the last object, writes the next and asks.
+    """One request removes the last object, writes the next and confirms it: one operation.
 
-    If CONFIRM waits, its "flushed" ends the operation and leaves the polling out; else a poll ends it.
+    If CONFIRM waits, its "flushed" ends the operation without polling; else a poll ends it.
     """
     workload = (confirmed_writes if waits else polled_writes)(3)
     assert len({program.steps for program in workload}) == 3
@@ -239,7 +239,7 @@ def test_goals_are_judged_by_ratio_or_by_value() -> None:
 
 
 def test_ratios_are_those_of_one_round() -> None:
-    """A machine that is three times as slow in one round changes no ratio."""
+    """Both rates of a ratio are of one round, so a slow round changes no ratio."""
     ours, ceiling = (
         [Measured(rate, 1, 1, 1, 1, 0) for rate in rates] for rates in ([8, 24, 8], [10, 30, 10])
     )
@@ -247,13 +247,13 @@ def test_ratios_are_those_of_one_round() -> None:
 
 
 def test_work_counts_both_ends() -> None:
-    """Twice the server's CPU beside the same client is no ratio of a half."""
+    """Work includes the CPU time of both ends, so twice the server's time does not halve the ratio."""
     ours, ceiling = [Measured(1, 1, 1, 20, 10, 0)], [Measured(1, 1, 1, 10, 10, 0)]
     assert work_ratio(ours, ceiling) == pytest.approx(20 / 30)
 
 
 def frames(data: bytes, role: Role) -> list[object]:
-    """The frames in `data`, as the session engine reads them in an open session."""
+    """Return the frames in `data`, as the session engine reads them in an open session."""
     session = at(role, SessionState.OPEN)
     if role is Role.CLIENT:
         session.send(CALL._replace(tag=int.from_bytes(data[8:12], "big")))
@@ -262,7 +262,7 @@ def frames(data: bytes, role: Role) -> list[object]:
 
 
 def test_the_seconds_of_a_demo() -> None:
-    """They are read from its last line; a demo with a failed check has none."""
+    """The seconds of a demo come from its last line; a demo with a failed check has none."""
     assert seconds_of("a line\nall 121 checks held, 29 steps, 12.5 s\n") == 12.5
     with pytest.raises(RuntimeError, match="1 of 121 failed"):
         seconds_of("1 of 121 failed, 29 steps, 12.5 s\n")

@@ -1,4 +1,4 @@
-"""A socket that is no TPM, or a TPM in trouble: a thread plays the other end of each connection."""
+"""A fake TPM socket in trouble: a thread plays the other end of each connection."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Play = Callable[[socket.socket, threading.Event], None]
 
 @contextlib.contextmanager
 def false_tpm(folder: Path, play: Play) -> Iterator[str]:
-    """A listening socket for the length of a block; gives its path."""
+    """A listening socket during a block; it yields the path."""
     path, over = str(folder / "false"), threading.Event()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
@@ -43,7 +43,7 @@ def _serve(listener: socket.socket, play: Play, over: threading.Event) -> None:
 
 
 def answering(*answers: bytes) -> Play:
-    """Answer the first command well and the next ones with these bytes, then close the connection."""
+    """Answer the first command correctly and the next ones with these bytes, then close the connection."""
 
     def play(connection: socket.socket, _over: threading.Event) -> None:
         for each in (answer(0, tag=0x8001), *answers):
@@ -63,12 +63,12 @@ def command_of(connection: socket.socket) -> bytes:
 
 
 def silence(connection: socket.socket, over: threading.Event) -> None:
-    """Keep the connection open until the test is over, and answer nothing."""
+    """Keep the connection open until the test is over, without an answer."""
     over.wait(PATIENCE)
 
 
 def trickle(connection: socket.socket, over: threading.Event) -> None:
-    """Send a byte of an answer now and then, faster than any time-out for one of them."""
+    """Send single bytes of an answer, each within the time-out of one read."""
     command_of(connection)
     for byte in answer(0, bytes(3000)):
         connection.sendall(bytes([byte]))
@@ -77,10 +77,10 @@ def trickle(connection: socket.socket, over: threading.Event) -> None:
 
 
 def answer(code: int, body: bytes = b"", *, tag: int = 0x8002) -> bytes:
-    """The bytes of an answer."""
+    """Return the bytes of an answer."""
     return struct.pack(">HII", tag, 10 + len(body), code) + body
 
 
 def made(handle: int) -> bytes:
-    """The answer to a command that has made an object."""
+    """Return the answer to a command that makes an object."""
     return answer(0, struct.pack(">II", handle, 0) + bytes(5))

@@ -1,7 +1,7 @@
-"""Writes golden files of the embedded TPM: `python -m tests.components.make_tpm_vectors spec/vectors/tpm`.
+"""Write golden files of the embedded TPM: `python -m tests.components.make_tpm_vectors spec/vectors/tpm`.
 
-It uses the second implementation alone.  A golden file is never made anew: it is what an old release left
-behind.
+Only the second implementation is used. An existing golden file is never made again, because it stands for the
+output of an old release.
 """
 
 import hashlib
@@ -12,16 +12,16 @@ from pathlib import Path
 from tests.components import second_tpm
 
 CASES = {"root-key": 32, "longest-secret": 128, "empty-secret": 0}
-"""The length of what is sealed, by name."""
+"""The length of the sealed secret, by name."""
 
 
 def fixed(what: str, length: int) -> bytes:
-    """Bytes that look random and are the same every time."""
+    """Return bytes that look random and are the same every time."""
     return hashlib.shake_256(f"swpks embedded tpm {what}".encode()).digest(length)
 
 
 def vector(name: str) -> dict[str, object]:
-    """One golden blob with everything that went into it, byte strings in hex."""
+    """Return one golden blob with all its inputs, byte strings in hex."""
     seed, salt, secret = fixed("seed", 32), fixed(name, 32), fixed(f"{name} secret", CASES[name])
     key, nonce = second_tpm.derive(seed, salt)
     values = {
@@ -37,7 +37,7 @@ def vector(name: str) -> dict[str, object]:
 
 
 def main(folder: Path) -> None:
-    """Write every case; a file that is there already is never overwritten."""
+    """Write every case; an existing file is never overwritten."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in CASES:
         with (folder / f"{name}.json").open("x", encoding="utf-8") as out:

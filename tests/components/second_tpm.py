@@ -1,6 +1,8 @@
-"""A second implementation of the embedded TPM, written from spec/components.md alone: no code of the package.
+"""A second implementation of the embedded TPM, written from spec/components.md alone, without code of the
+package.
 
-HKDF and AES-256-GCM are those of `tests.sealing.second`; `embedded_vector` is what a golden file holds.
+HKDF and AES-256-GCM come from `tests.sealing.second`; `embedded_vector` returns the contents of a golden
+file.
 """
 
 import hashlib
@@ -12,7 +14,7 @@ INFO = b"swpks embedded tpm 1"
 
 
 def derive(seed: bytes, salt: bytes) -> tuple[bytes, bytes]:
-    """The key and the nonce of one sealing."""
+    """Return the key and the nonce of one sealing."""
     material = hkdf_sha256(seed, salt, INFO, 44)
     return material[:32], material[32:]
 
@@ -23,7 +25,7 @@ def seal(seed: bytes, salt: bytes, secret: bytes) -> bytes:
 
 
 def unseal(seed: bytes, blob: bytes) -> bytes:
-    """The secret; AssertionError if anything is not as it should be."""
+    """Return the secret; AssertionError if anything in the blob is wrong."""
     level, salt = struct.unpack_from(">B32s", blob)
     assert level == 1
     return Gcm(*derive(seed, salt)).decrypt(blob[33:], blob[:33])

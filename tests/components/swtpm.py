@@ -27,7 +27,7 @@ PATIENCE = 10
 
 
 class Swtpm:
-    """One TPM: the folder of its state, and the process that serves it now, if any."""
+    """One TPM: the folder of its state, and its process while it runs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -46,7 +46,7 @@ class Swtpm:
     def start(self, *, started_up: bool = True) -> Self:
         """Start it on its state; on return its sockets accept.
 
-        Without `started_up`, nobody has sent TPM2_Startup.
+        Without `started_up`, TPM2_Startup has not been sent.
         """
         self.folder.mkdir(mode=0o700, exist_ok=True)
         program = needed("swtpm", shutil.which("swtpm"))
@@ -66,7 +66,7 @@ class Swtpm:
         return self
 
     def stop(self) -> None:
-        """End it in order."""
+        """End it with a regular shutdown."""
         self._end(subprocess.Popen.terminate)
 
     def kill(self) -> None:
@@ -79,7 +79,7 @@ class Swtpm:
         return self.start()
 
     def clear(self) -> None:
-        """Give it a new owner seed, as `tpm2_clear` does: nothing that it sealed before unseals."""
+        """Give it a new owner seed, as `tpm2_clear` does: nothing that it sealed before unseals any more."""
         self.ask(0x8002, CLEAR, struct.pack(">II", LOCKOUT, len(PASSWORD)) + PASSWORD)
 
     def own(self, password: bytes) -> None:
@@ -88,14 +88,14 @@ class Swtpm:
         self.ask(0x8002, CHANGE_AUTH, struct.pack(">II", OWNER, len(PASSWORD)) + PASSWORD + sized)
 
     def loaded(self) -> int:
-        """How many transient objects are in its memory."""
+        """Return the number of transient objects in its memory."""
         answer = self.ask(0x8001, GET_CAPABILITY, struct.pack(">III", HANDLES, TRANSIENT, 16))
         more, kind, count = struct.unpack_from(">BII", answer)
         assert (more, kind) == (0, HANDLES)
         return int(count)
 
     def ask(self, tag: int, command: int, rest: bytes) -> bytes:
-        """Send a command, and return what follows the header of its answer."""
+        """Send a command, and return the bytes behind the header of its answer."""
         with socket.socket(socket.AF_UNIX) as stream:
             stream.settimeout(PATIENCE)
             stream.connect(self.path)
@@ -107,7 +107,7 @@ class Swtpm:
         return body
 
     def _wait(self, process: subprocess.Popen[bytes], listening: int) -> None:
-        """Wait until it writes its process number, which it does once it listens; RuntimeError if it ends."""
+        """Wait for the file with its process number, written once it listens; RuntimeError if it ends."""
         ended = os.pidfd_open(process.pid)
         try:
             if listening in select.select([listening, ended], [], [], PATIENCE)[0]:

@@ -1,4 +1,4 @@
-"""The anchor card: whole and private, or refused with the reason; never a guess, never a leak."""
+"""The anchor card: whole and private, or refused with the reason; its key never leaks."""
 
 import hashlib
 import os
@@ -34,21 +34,21 @@ def file(card: AnchorCard, tmp_path: Path) -> Path:
 
 
 def test_a_new_system_has_no_card(card: AnchorCard) -> None:
-    """Reading makes nothing: neither folder nor key appears by looking."""
+    """Reading makes neither folder nor key."""
     assert card.read() is None
     card.write(CONTENT)
     assert card.read() == CONTENT
 
 
 def test_a_card_is_a_part_behind_its_seam(card: AnchorCard) -> None:
-    """The file stands behind the interface that the card in memory has as well."""
+    """The card in a file has the same interface as the card in memory."""
     part: AnchorCardPart = card
     part.write(CONTENT)
     assert (part.name, part.read()) == ("anchor card", CONTENT)
 
 
 def test_another_process_reads_the_same_card(card: AnchorCard, file: Path) -> None:
-    """R-21: what was written is there after a restart; writing again replaces it whole."""
+    """R-21: a written card is there after a restart; a second write replaces the whole card."""
     assert AnchorCard(file.parent).read() == CONTENT
     card.write(OTHER)
     assert AnchorCard(file.parent).read() == OTHER
@@ -59,7 +59,7 @@ def test_another_process_reads_the_same_card(card: AnchorCard, file: Path) -> No
     "content,flags", [(CONTENT, 0), (OF_LEVEL_1, 0), (OTHER, 1)], ids=["level 2", "level 1", "reset pending"]
 )
 def test_the_file_has_the_documented_layout(card: AnchorCard, file: Path, content: Card, flags: int) -> None:
-    """spec/sealed.md#anchor-card, taken apart by hand: the level is that of the records in NVRAM."""
+    """The file has the layout of spec/sealed.md#anchor-card; its level is that of the records in NVRAM."""
     card.write(content)
     system_id, root_key, level = content.identity
     body = struct.pack(">4sBBH16s32s", b"SPKA", level, flags, 0, system_id, root_key)
@@ -68,13 +68,13 @@ def test_the_file_has_the_documented_layout(card: AnchorCard, file: Path, conten
 
 
 def test_a_new_card_has_the_level_that_promises_a_commit_record() -> None:
-    """R-22: level 2, so that the loss of the commit record is never taken for a new system."""
+    """R-22: a new card has level 2, so the loss of the commit record never looks like a new system."""
     assert SystemIdentity.make(bytes).sealed_level == SEALED_LEVEL == 2
     assert SystemIdentity(bytes(16), bytes(32)).sealed_level == 2
 
 
 def test_a_card_of_level_1_is_read_and_becomes_one_of_level_2(card: AnchorCard, file: Path) -> None:
-    """R-21: an older release's card has the same key; the conversion writes its new level, and only that."""
+    """R-21: a card of level 1 keeps its key; the conversion changes only the level."""
     card.write(OF_LEVEL_1)
     before = file.read_bytes()
     found = AnchorCard(file.parent).read()
@@ -94,7 +94,7 @@ def test_nobody_else_can_read_it(file: Path) -> None:
     "which,mode", [("file", 0o640), ("file", 0o604), ("folder", 0o750), ("folder", 0o701)]
 )
 def test_a_card_open_to_others_is_refused(card: AnchorCard, file: Path, which: str, mode: int) -> None:
-    """The operator learns which path has the wrong mode and which mode it should have."""
+    """The error names the path with the wrong mode, and the right mode."""
     path = file if which == "file" else file.parent
     path.chmod(mode)
     with pytest.raises(OperatorError, match=f"{path} has mode {mode:04o}") as caught:
@@ -103,7 +103,7 @@ def test_a_card_open_to_others_is_refused(card: AnchorCard, file: Path, which: s
 
 
 def test_every_flipped_bit_is_found(card: AnchorCard, file: Path) -> None:
-    """R-02, R-22: a damaged root key is never used, and no flipped bit makes level 2 out to be level 1."""
+    """R-02, R-22: a damaged root key is never used, and no flipped bit changes the level from 2 to 1."""
     good = file.read_bytes()
     for bit in range(8 * len(good)):
         changed = bytearray(good)
@@ -114,7 +114,7 @@ def test_every_flipped_bit_is_found(card: AnchorCard, file: Path) -> None:
 
 
 def test_every_other_length_is_refused(card: AnchorCard, file: Path) -> None:
-    """Truncated, empty or extended: named as damage of this file."""
+    """A truncated, empty or extended file is reported as damaged."""
     good = file.read_bytes()
     for length in range(len(good)):
         file.write_bytes(good[:length])
@@ -127,7 +127,7 @@ def test_every_other_length_is_refused(card: AnchorCard, file: Path) -> None:
 
 @pytest.mark.parametrize("level", [0, 3, 255])
 def test_a_card_of_a_later_level_is_refused(card: AnchorCard, file: Path, level: int) -> None:
-    """A card that checks out but has a level that this release does not know is not read as another one."""
+    """A card with a valid check value and an unknown level is refused."""
     body = file.read_bytes()[:4] + bytes([level]) + file.read_bytes()[5:56]
     file.write_bytes(body + hashlib.sha256(body).digest())
     later = f"level {level} of a later release, and this release reads levels 1 and 2"
@@ -139,7 +139,7 @@ def test_a_card_of_a_later_level_is_refused(card: AnchorCard, file: Path, level:
 
 @pytest.mark.parametrize("at,bits", [(0, 1), (5, 2), (5, 0x80), (5, 3), (6, 1), (7, 1)])
 def test_reserved_bytes_and_magic_are_checked(card: AnchorCard, file: Path, at: int, bits: int) -> None:
-    """R-02: a card that checks out but has another magic or an unknown bit is not guessed at."""
+    """R-02: a card with a valid check value but another magic or an unknown bit is refused."""
     body = bytearray(file.read_bytes()[:56])
     body[at] ^= bits
     file.write_bytes(bytes(body) + hashlib.sha256(body).digest())
@@ -149,7 +149,7 @@ def test_reserved_bytes_and_magic_are_checked(card: AnchorCard, file: Path, at: 
 
 @pytest.mark.parametrize("what", ["folder", "pipe"])
 def test_a_card_that_is_no_plain_file_is_refused(card: AnchorCard, file: Path, what: str) -> None:
-    """Nothing but a plain file in its own place is read, and reading never hangs."""
+    """Anything but a plain file in that place is refused, and reading never blocks."""
     file.rename(file.with_name("elsewhere"))
     match what:
         case "folder":
@@ -162,7 +162,7 @@ def test_a_card_that_is_no_plain_file_is_refused(card: AnchorCard, file: Path, w
 
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_a_link_is_neither_read_nor_written(card: AnchorCard, file: Path, what: str) -> None:
-    """R-02: a card or its folder that is a link is refused; content and mode of the target stay."""
+    """R-02: a link in place of a card or its folder is refused; content and mode of its target stay."""
     path = file if what == "file" else file.parent
     target = path.rename(path.with_name("elsewhere"))
     path.symlink_to(target)
@@ -180,7 +180,7 @@ def test_a_link_is_neither_read_nor_written(card: AnchorCard, file: Path, what: 
     "loss", ["file deleted", "folder deleted", "other card", "overwritten", "open to others"]
 )
 def test_the_loss_of_a_card_is_told(card: AnchorCard, file: Path, loss: str) -> None:
-    """R-21: the next start could open nothing without it; a card that is back is no loss any more."""
+    """R-21: the loss of a card is reported, until the card is back; without it no start works."""
     assert card.moved() is None
     content, mode = file.read_bytes(), file.stat().st_mode
     match loss:
@@ -206,14 +206,14 @@ def test_the_loss_of_a_card_is_told(card: AnchorCard, file: Path, loss: str) -> 
 
 
 def test_a_card_that_was_never_read_cannot_be_lost(tmp_path: Path) -> None:
-    """A new system has none yet."""
+    """A system without a card yet reports no loss."""
     card = AnchorCard(tmp_path / "none")
     assert card.read() is None
     assert card.moved() is None
 
 
 def test_a_power_cut_while_writing_leaves_the_old_card(card: AnchorCard, file: Path) -> None:
-    """R-21: an unfinished replacement is ignored by reading and cleared away by the next write."""
+    """R-21: reading ignores an unfinished replacement, and the next write removes it."""
     unfinished = file.with_name("anchor-card.new")
     unfinished.write_bytes(file.read_bytes()[:40])
     assert card.read() == CONTENT
@@ -223,7 +223,7 @@ def test_a_power_cut_while_writing_leaves_the_old_card(card: AnchorCard, file: P
 
 
 def test_a_card_that_cannot_be_written_stays_what_it_was(card: AnchorCard, file: Path) -> None:
-    """The old card is kept and the file is named when its replacement can't be made."""
+    """The old card stays, and the error names the file, when its replacement can't be made."""
     file.with_name("anchor-card.new").mkdir()
     with pytest.raises(StorageError, match=f"{file} can't be written"):
         card.write(OTHER)
@@ -233,7 +233,7 @@ def test_a_card_that_cannot_be_written_stays_what_it_was(card: AnchorCard, file:
 def test_a_card_that_cannot_be_renamed_leaves_no_second_copy(
     card: AnchorCard, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a failed write no file with the new root key is left over."""
+    """After a failed write no second file has the root key."""
 
     def refuse(self: Path, target: Path) -> Path:
         raise OSError(28, "No space left on device")
@@ -255,7 +255,7 @@ def test_the_root_key_never_shows(card: AnchorCard, file: Path) -> None:
 
 
 def test_a_new_identity_is_made_of_entropy_alone() -> None:
-    """Sixteen bytes of id and thirty-two of key, in that order, from the seam."""
+    """A new identity takes sixteen bytes of id, then thirty-two of key, from the entropy source."""
     asked: list[int] = []
 
     def entropy(count: int) -> bytes:

@@ -19,7 +19,7 @@ SEED = b"CANARY-seed-of-embedded-tpm-3210"
 
 
 def entropy_of(*pieces: bytes):
-    """An entropy source with these pieces, in their order."""
+    """Return an entropy source that gives these pieces in order."""
     left = list(pieces)
 
     def entropy(count: int) -> bytes:
@@ -41,7 +41,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_secret_comes_back(tpm: EmbeddedTpm, file: Path) -> None:
-    """After a restart as well; the seed is made with the first secret, private, and is never made again."""
+    """A secret unseals after a restart too; the private seed is made with the first secret, once."""
     part: Tpm = tpm
     assert not file.parent.exists()
     blob, other = part.seal(SECRET), part.seal(SECRET)
@@ -55,7 +55,7 @@ def test_a_secret_comes_back(tpm: EmbeddedTpm, file: Path) -> None:
 
 
 def test_the_seed_is_durable_before_the_blob_exists(tmp_path: Path) -> None:
-    """The seed is asked for and written first; its salt comes after that."""
+    """The seed is drawn and written before the salt of the first blob is drawn."""
     asked: list[tuple[int, bool]] = []
     file = tmp_path / "tpm" / "seed"
 
@@ -68,7 +68,7 @@ def test_the_seed_is_durable_before_the_blob_exists(tmp_path: Path) -> None:
 
 
 def test_a_secret_that_no_tpm_seals(tpm: EmbeddedTpm) -> None:
-    """The same bound as that of the real ones, so that a change of kind never meets another."""
+    """Secrets have the size limit of a real TPM, so that they fit after a change of kind."""
     assert tpm.unseal(tpm.seal(bytes(128))) == bytes(128)
     with pytest.raises(ValueError, match="at most 128 bytes"):
         tpm.seal(bytes(129))
@@ -92,7 +92,7 @@ def test_every_other_length_of_a_blob_is_refused(tpm: EmbeddedTpm) -> None:
 
 
 def test_a_tpm_without_its_seed_is_a_new_one(tpm: EmbeddedTpm, file: Path) -> None:
-    """It refuses, and makes no seed by looking; with a new seed it refuses the old blob."""
+    """Without its seed it refuses, and makes none for reading; with a new seed it refuses the old blob."""
     blob = tpm.seal(SECRET)
     file.unlink()
     with pytest.raises(TpmRefusedError, match=f"{file} does not exist: this is a new TPM"):
@@ -111,7 +111,7 @@ def test_a_seed_of_another_length_is_not_replaced(tpm: EmbeddedTpm, file: Path, 
 
 
 def test_a_damaged_seed_is_not_replaced(tmp_path: Path, file: Path) -> None:
-    """Each byte: sealing and unsealing stop with the advice, and the file stays as it is."""
+    """With any byte of the seed damaged, seal and unseal fail with advice, and the file stays."""
     tpm = EmbeddedTpm(tmp_path / "tpm", "tpm", entropy_of(SEED, bytes(32)))
     tpm.seal(SECRET)
     good = file.read_bytes()
@@ -124,7 +124,7 @@ def test_a_damaged_seed_is_not_replaced(tmp_path: Path, file: Path) -> None:
 
 @pytest.mark.parametrize("at", [0, 4, 5, 6, 7])
 def test_a_seed_of_another_level_is_refused(tpm: EmbeddedTpm, file: Path, at: int) -> None:
-    """Magic, level and reserved bytes are checked also where the check value is right."""
+    """Magic, level and reserved bytes are checked although the check value is right."""
     body = bytearray(encoded_seed(SEED)[:40])
     body[at] ^= 2
     file.parent.mkdir(mode=0o700)
@@ -186,7 +186,7 @@ def test_too_little_entropy_is_no_key(tmp_path: Path, sizes: tuple[int, ...]) ->
 
 
 def test_the_tpm_in_memory() -> None:
-    """Each one is another TPM, and one of the same seed the same; it is silent while a test wants it."""
+    """Each TPM in memory differs unless the seed is the same; a test can make it silent."""
     one, other = MemoryTpm(), MemoryTpm("tpm-2")
     blob = one.seal(SECRET)
     assert SECRET not in blob

@@ -1,4 +1,4 @@
-"""A TPM in trouble says nothing about a blob: no answer, half an answer, nonsense, every code of its own."""
+"""A TPM in trouble: no answer, half an answer, nonsense, or a code of its own; the blob is not blamed."""
 
 import struct
 import time
@@ -25,7 +25,7 @@ HEADER = answer(0, bytes(100))[:10]
 
 
 def test_a_tpm_that_never_answers(tmp_path: Path) -> None:
-    """The whole operation ends within its patience."""
+    """The whole operation ends within the patience of the caller."""
     with false_tpm(tmp_path, silence) as path:
         started = time.monotonic()
         with pytest.raises(TpmSilentError, match=r"no whole answer came within 0\.1 seconds") as caught:
@@ -36,7 +36,7 @@ def test_a_tpm_that_never_answers(tmp_path: Path) -> None:
 
 
 def test_a_tpm_that_trickles(tmp_path: Path) -> None:
-    """The deadline is that of the operation: each byte comes in time, and thirty seconds of them do not."""
+    """The deadline is for the operation: single bytes in time do not extend it."""
     with false_tpm(tmp_path, trickle) as path:
         started = time.monotonic()
         with pytest.raises(TpmSilentError, match=r"within 0\.2 seconds"):
@@ -66,7 +66,7 @@ def test_a_tpm_that_trickles(tmp_path: Path) -> None:
     ],
 )
 def test_a_tpm_that_dies_in_the_middle(tmp_path: Path, play: Play) -> None:
-    """Between any two commands, and within an answer."""
+    """A TPM that ends between two commands or within an answer is silent."""
     ended = r"closed the connection|reset by peer|Broken pipe"
     with false_tpm(tmp_path, play) as path, pytest.raises(TpmSilentError, match=ended):
         SwtpmTpm(path, "tpm").unseal(BLOB)
@@ -86,7 +86,7 @@ def test_a_tpm_that_dies_in_the_middle(tmp_path: Path, play: Play) -> None:
     ids=["http", "4 GiB", "over the limit", "under the header", "empty", "short", "long"],
 )
 def test_answers_that_are_none(tmp_path: Path, wrong: bytes, reason: str) -> None:
-    """Too long, too short or nonsense: the reader never waits for it, and never takes memory for it."""
+    """An answer that is too long, too short or nonsense causes no wait and no large allocation."""
     for play in (answering(wrong), answering(KEY, wrong)):
         with false_tpm(tmp_path, play) as path, pytest.raises(TpmSilentError, match=reason):
             SwtpmTpm(path, "tpm").unseal(BLOB)
@@ -94,7 +94,7 @@ def test_answers_that_are_none(tmp_path: Path, wrong: bytes, reason: str) -> Non
 
 
 def test_a_secret_of_another_layout_is_not_shown(tmp_path: Path) -> None:
-    """An answer to UNSEAL that holds the key and is malformed."""
+    """The error of a malformed answer to UNSEAL does not show the key in it."""
     for body in (SECRET, struct.pack(">IH", 34, 33) + SECRET + bytes(5)):
         flushed = answer(0, tag=0x8001)
         play = answering(KEY, LOADED, answer(0, body), flushed, flushed)
@@ -106,7 +106,7 @@ def test_a_secret_of_another_layout_is_not_shown(tmp_path: Path) -> None:
 
 
 def test_objects_are_removed_also_after_an_error(tmp_path: Path) -> None:
-    """The last loaded first; a TPM that can't remove them keeps its answer all the same."""
+    """Objects are removed, the last loaded first; an answer is kept although the TPM can't remove them."""
     asked: list[bytes] = []
 
     def play(connection, over) -> None:
@@ -121,7 +121,7 @@ def test_objects_are_removed_also_after_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", TpmCommand)
 def test_only_what_blames_the_blob_is_a_refusal(command: TpmCommand) -> None:
-    """Every code of 12 bits: format one, as the answer to LOAD or UNSEAL, and no other."""
+    """Of all codes of 12 bits, only format one in answers to LOAD or UNSEAL refuses the blob."""
     for code in range(1, 0x1000):
         error = error_of("tpm", command, code)
         refused = bool(code & 0x80) and command in (TpmCommand.LOAD, TpmCommand.UNSEAL)
@@ -162,7 +162,7 @@ def test_patience_passes_results_and_errors_on() -> None:
 
 
 def test_patience_needs_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A system without one more thread is short of threads: that is no fault of the TPM."""
+    """Without a free thread the error names threads, and not the TPM."""
 
     def refuse(self: Thread) -> None:
         raise RuntimeError("can't start new thread")

@@ -1,4 +1,4 @@
-"""The root key under a real TPM 2.0, by plain commands: what unseals, what is refused, what stays."""
+"""The root key under a real TPM 2.0, by plain commands: unsealing, refusals, restarts."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +26,7 @@ def tpm(swtpm: Swtpm) -> SwtpmTpm:
 
 
 def test_a_secret_comes_back(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
-    """Through the seam, by another connection and another object, and never in clear."""
+    """A secret sealed by one connection unseals by another; the blob does not contain it in clear."""
     part: Tpm = tpm
     blob = part.seal(SECRET)
     assert SECRET not in blob
@@ -36,7 +36,7 @@ def test_a_secret_comes_back(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
 
 
 def test_sizes_up_to_the_limit(tpm: SwtpmTpm) -> None:
-    """A longer secret is refused before it is sent: its refusal by the TPM would look like trouble."""
+    """A longer secret is refused before it is sent, because the TPM's refusal would look like trouble."""
     for size in (1, 128):
         assert tpm.unseal(tpm.seal(bytes(size))) == bytes(size)
     with pytest.raises(ValueError, match="at most 128 bytes, and these are 129"):
@@ -44,7 +44,7 @@ def test_sizes_up_to_the_limit(tpm: SwtpmTpm) -> None:
 
 
 def test_restarts_keep_what_was_sealed(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
-    """After an end in order, and after kill -9 with its stale sockets."""
+    """Sealed secrets survive a regular shutdown, and kill -9 with its stale sockets."""
     blob = tpm.seal(SECRET)
     swtpm.stop()
     swtpm.start()
@@ -64,7 +64,7 @@ def test_another_tpm_refuses(tmp_path: Path, tpm: SwtpmTpm) -> None:
 
 
 def test_a_cleared_tpm_refuses(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
-    """TPM2_Clear gives it a new seed; what is sealed then comes back again."""
+    """After TPM2_Clear old blobs are refused; new ones unseal."""
     blob = tpm.seal(SECRET)
     swtpm.clear()
     with pytest.raises(TpmRefusedError, match="0x1df"):
@@ -74,7 +74,7 @@ def test_a_cleared_tpm_refuses(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
 
 @pytest.mark.usefixtures("not_measured")
 def test_every_flipped_bit_is_refused(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
-    """Refused as a foreign blob, never unsealed, never told as a silent TPM."""
+    """A blob with a flipped bit is refused as foreign, never unsealed, and never reported as a silent TPM."""
     blob = tpm.seal(SECRET)
     for bit in range(8 * len(blob)):
         damaged = bytearray(blob)
@@ -102,14 +102,14 @@ def test_a_blob_of_another_shape_is_not_sent(tpm: SwtpmTpm, change, reason: str)
 
 
 def test_parts_of_two_blobs_do_not_fit(tpm: SwtpmTpm) -> None:
-    """The private part of one secret with the public part of another."""
+    """The private part of one secret with the public part of another is refused."""
     one, other = (SealedBlob.split(tpm.seal(each)) for each in (SECRET, bytes(32)))
     with pytest.raises(TpmRefusedError, match="0x1df"):
         tpm.unseal(one._replace(public=other.public).joined())
 
 
 def test_refusals_leave_nothing_in_the_tpm(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
-    """Three objects are all that its memory holds; twenty refusals leave none."""
+    """Twenty refusals leave no object in the memory of the TPM, which holds only three."""
     foreign = SealedBlob.split(tpm.seal(SECRET))
     foreign = foreign._replace(private=foreign.private[:-1] + bytes([foreign.private[-1] ^ 1]))
     for _ in range(20):
@@ -119,7 +119,7 @@ def test_refusals_leave_nothing_in_the_tpm(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
 
 
 def test_a_tpm_that_was_not_started_up(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
-    """It says nothing about the blob, so the copy is not given up; the advice is the option."""
+    """A TPM without startup does not condemn the blob, so the copy is kept; the advice names the option."""
     blob = tpm.seal(SECRET)
     swtpm.stop()
     swtpm.start(started_up=False)
@@ -131,7 +131,7 @@ def test_a_tpm_that_was_not_started_up(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
 
 @pytest.mark.parametrize("how,reason", [("stop", "No such file"), ("kill", "Connection refused")])
 def test_a_tpm_that_does_not_run(swtpm: Swtpm, tpm: SwtpmTpm, how: str, reason: str) -> None:
-    """Its socket is gone after an end in order, and stale after a kill."""
+    """The socket of a TPM is missing after a shutdown, and stale after a kill."""
     blob = tpm.seal(SECRET)
     getattr(swtpm, how)()
     for attempt in (lambda: tpm.unseal(blob), lambda: tpm.seal(SECRET)):
@@ -140,7 +140,7 @@ def test_a_tpm_that_does_not_run(swtpm: Swtpm, tpm: SwtpmTpm, how: str, reason: 
 
 
 def test_an_owner_with_a_password_is_named(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
-    """The code is of format one, but it answers CREATE_PRIMARY: nothing is known of the blob."""
+    """A password of the owner fails CREATE_PRIMARY with a format-one code; this does not condemn the blob."""
     blob = tpm.seal(SECRET)
     swtpm.own(b"owner")
     with pytest.raises(TpmSilentError, match="0x9a2: its owner hierarchy has a password; remove"):
@@ -148,9 +148,9 @@ def test_an_owner_with_a_password_is_named(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
 
 
 def test_a_busy_tpm_is_silent(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
-    """Another client is connected, and swtpm serves one at a time; it works when that one has gone.
+    """swtpm serves one client at a time: while another is connected it is silent, afterwards it works.
 
-    The commands that were given up are read then, and leave nothing in the memory of the TPM.
+    It then reads the commands that were given up; they leave nothing in its memory.
     """
     blob = tpm.seal(SECRET)
     with tpm._connected():
@@ -162,12 +162,12 @@ def test_a_busy_tpm_is_silent(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
 
 
 def made_in(link) -> int:
-    """Make a primary key, and leave it there."""
+    """Make a primary key, and leave it in the TPM."""
     return commands.handle_of(link.run(commands.TpmCommand.CREATE_PRIMARY, commands.create_primary()))
 
 
 def test_a_full_tpm_is_silent(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
-    """Objects that other programs have left in it: no memory for ours, and nothing is known of the blob."""
+    """A TPM filled with objects of other programs is silent; this does not condemn the blob."""
     blob = tpm.seal(SECRET)
     with tpm._connected() as connection:
         for _ in range(3):

@@ -20,7 +20,7 @@ PUBLISHED = {
     "longest-secret": "4278245542ed297b8e92e1bcabbfa77f",
     "root-key": "d7e33f3645af746bb624313576a92cc4",
 }
-"""The digest of each file as it was first published; a new file adds its row."""
+"""The digest of each file at its first publication; a new file adds its row."""
 
 
 @pytest.fixture(params=VECTORS)
@@ -30,18 +30,18 @@ def golden(request: pytest.FixtureRequest) -> dict[str, bytes]:
 
 
 def test_the_files_are_what_they_say() -> None:
-    """Each is still as the second implementation makes it."""
+    """Each file equals the output of the second implementation."""
     assert {name: make_tpm_vectors.vector(name) for name in make_tpm_vectors.CASES} == VECTORS
 
 
 def test_published_files_never_change() -> None:
-    """To change the format is to make a new level."""
+    """Published files never change: another format needs a new level."""
     digests = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest()[:32] for path in FOLDER.iterdir()}
     assert digests == PUBLISHED
 
 
 def test_the_package_makes_and_opens_them(golden: dict[str, bytes]) -> None:
-    """The same bytes out of the same seed and salt, and back."""
+    """The package makes the same bytes from the same seed and salt, and opens them."""
     assert unwrapped(golden["seed"], golden["blob"]) == golden["secret"]
     assert wrapped(golden["seed"], golden["salt"], golden["secret"]) == golden["blob"]
     assert encoded_seed(golden["seed"]) == golden["seed_file"]
@@ -49,7 +49,7 @@ def test_the_package_makes_and_opens_them(golden: dict[str, bytes]) -> None:
 
 
 def test_a_folder_of_an_old_release_opens(golden: dict[str, bytes], tmp_path: Path) -> None:
-    """The seed file and the blob as they lie in a state."""
+    """The package opens the seed file and the blob of an old release's state."""
     tmp_path.chmod(0o700)
     (tmp_path / "seed").touch(0o600)
     (tmp_path / "seed").write_bytes(golden["seed_file"])
@@ -60,7 +60,7 @@ def test_a_folder_of_an_old_release_opens(golden: dict[str, bytes], tmp_path: Pa
 
 
 def test_the_second_implementation_opens_new_blobs(tmp_path: Path) -> None:
-    """And the package those of the second one: neither only reads itself."""
+    """Each implementation opens blobs of the other."""
     tmp_path.chmod(0o700)
     tpm = EmbeddedTpm(tmp_path, "tpm", lambda count: bytes(range(count)))
     blob = tpm.seal(b"secret")
@@ -71,7 +71,7 @@ def test_the_second_implementation_opens_new_blobs(tmp_path: Path) -> None:
 
 
 def test_openssl_derives_and_decrypts_the_same(golden: dict[str, bytes]) -> None:
-    """HKDF by an implementation of others, and GCM's counter mode."""
+    """openssl derives the same key, and decrypts with GCM's counter mode."""
     derived = _openssl(
         "kdf", "-binary", "-keylen", "44", "-kdfopt", "digest:SHA2-256",
         "-kdfopt", f"hexkey:{golden['seed'].hex()}", "-kdfopt", f"hexsalt:{golden['salt'].hex()}",

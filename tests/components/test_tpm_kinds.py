@@ -1,4 +1,4 @@
-"""The kind of a TPM: what the option may say, what a folder remembers, what a forgotten option can't do."""
+"""The kind of a TPM: the words of the option, the file that remembers the kind, a forgotten option."""
 
 import os
 import stat
@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library is there: what it would do is no question here."""
+    """The TPM library seems installed; it is not called."""
     monkeypatch.setattr(tss, "_library", lambda name: None)
 
 
@@ -56,7 +56,7 @@ def test_words_of_the_option(word: str, kind: TpmKind) -> None:
 
 
 def test_relative_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A later start may have another working folder."""
+    """A relative path is stored as an absolute one, because a later start may have another working folder."""
     monkeypatch.chdir(tmp_path)
     assert TpmKind.parse("swtpm:d/sock") == TpmKind("swtpm", f"{tmp_path}/d/sock")
     assert TpmKind.parse("tcti:swtpm:path=d/sock") == TpmKind("tcti", f"swtpm:path={tmp_path}/d/sock")
@@ -88,7 +88,7 @@ def test_words_that_name_no_tpm(word: str, reason: str) -> None:
 
 @pytest.mark.usefixtures("library")
 def test_each_kind_is_opened_and_remembered(folder: Path) -> None:
-    """Nothing is made for the embedded one before its first secret: an empty folder means the same."""
+    """The embedded kind writes nothing before its first secret: an empty folder means the embedded kind."""
     tpm = opened(folder)
     assert isinstance(tpm, EmbeddedTpm)
     assert not folder.exists()
@@ -102,7 +102,7 @@ def test_each_kind_is_opened_and_remembered(folder: Path) -> None:
 @pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("kind,part", [(SWTPM, SwtpmTpm), (TCTI, TssTpm)])
 def test_an_external_tpm_is_remembered_before_its_use(folder: Path, kind: TpmKind, part: type) -> None:
-    """A forgotten option finds it again; the file is one private line."""
+    """An external TPM is remembered in one private line, so a forgotten option finds it again."""
     for wanted in (kind, None):
         tpm = opened(folder, wanted, "tpm-2")
         assert type(tpm) is part
@@ -125,7 +125,7 @@ def test_another_place_of_one_kind_is_remembered(folder: Path) -> None:
 @pytest.mark.parametrize("first", [EMBEDDED, SWTPM, TCTI], ids=str)
 @pytest.mark.parametrize("then", [EMBEDDED, SWTPM, TCTI], ids=str)
 def test_another_kind_is_refused(folder: Path, first: TpmKind, then: TpmKind) -> None:
-    """So no option, and no forgotten one, wraps the key again for a weaker TPM; nothing changes."""
+    """Another kind, or a forgotten option, never wraps the key again for a weaker TPM; nothing changes."""
     tpm = opened(folder, first)
     if first == EMBEDDED:
         tpm.seal(SECRET)
@@ -159,7 +159,7 @@ def test_two_kinds_in_one_folder_are_no_guess(folder: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_file_that_names_no_tpm_is_damage(folder: Path, content: bytes) -> None:
-    """Only the line that was written is one; the operator learns which file and what to do."""
+    """Any other content than the written line is damage; the error names the file and the remedy."""
     opened(folder, SWTPM)
     file = folder / "external"
     file.write_bytes(content)
@@ -172,7 +172,7 @@ def test_a_file_that_names_no_tpm_is_damage(folder: Path, content: bytes) -> Non
 
 @pytest.mark.parametrize("path,mode", [("external", 0o644), (".", 0o750)])
 def test_a_file_open_to_others_is_refused(folder: Path, path: str, mode: int) -> None:
-    """Whoever could write it could have the key wrapped for a TPM of their own."""
+    """A file with an open mode is refused, because another user could name a TPM of their own in it."""
     opened(folder, SWTPM)
     (folder / path).chmod(mode)
     with pytest.raises(OperatorError, match=f"has mode {mode:04o}") as caught:
@@ -193,7 +193,7 @@ def test_a_link_is_refused(folder: Path, which: str) -> None:
 def test_a_missing_library_is_named_and_nothing_is_remembered(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise the next start without the option would be refused as well."""
+    """A missing library is named and not remembered, else the next start without the option would fail."""
     monkeypatch.setitem(sys.modules, "tpm2_pytss", None)
     with pytest.raises(OperatorError, match=r"libtss2-dev.*pip install 'swpks\[tpm\]'") as caught:
         opened(folder, TCTI)
@@ -202,7 +202,7 @@ def test_a_missing_library_is_named_and_nothing_is_remembered(
 
 
 def test_a_forgotten_option_reaches_the_real_tpm(folder: Path, tmp_path: Path) -> None:
-    """Sealed with the option, unsealed without it."""
+    """A secret that was sealed with the option unseals without it."""
     with Swtpm(tmp_path / "a") as swtpm:
         blob = opened(folder, TpmKind.parse(f"swtpm:{swtpm.path}")).seal(SECRET)
         assert opened(folder).unseal(blob) == SECRET
@@ -210,7 +210,7 @@ def test_a_forgotten_option_reaches_the_real_tpm(folder: Path, tmp_path: Path) -
 
 @pytest.mark.usefixtures("not_measured")
 def test_a_start_with_the_embedded_tpm_loads_no_other() -> None:
-    """Neither sockets nor threads nor the software stack: really tried in a new process."""
+    """A start with the embedded TPM loads no sockets, no threads and no software stack."""
     code = (
         "import os, sys, tempfile; from pathlib import Path\n"
         "from hcall_server.components.tpm.kinds import TpmKind, open_tpm\n"

@@ -1,4 +1,4 @@
-"""A TPM through its software stack: the same blobs as by plain commands, and the same classes of errors."""
+"""A TPM through its software stack: the same blobs as by plain commands, and the same kinds of errors."""
 
 import importlib.util
 import os
@@ -37,7 +37,7 @@ def tpm(swtpm: Swtpm) -> TssTpm:
 
 
 def test_both_ways_lead_to_one_tpm(swtpm: Swtpm, tpm: TssTpm) -> None:
-    """Each of both adapters unseals what the other has sealed."""
+    """Each adapter unseals the secrets that the other has sealed."""
     plain: Tpm = SwtpmTpm(swtpm.path, "tpm")
     stack: Tpm = tpm
     for maker in (plain, stack):
@@ -62,7 +62,7 @@ def test_restarts_keep_what_was_sealed(swtpm: Swtpm, tpm: TssTpm) -> None:
 
 
 def test_other_and_cleared_tpms_refuse(tmp_path: Path, swtpm: Swtpm, tpm: TssTpm) -> None:
-    """Twenty times, and no object and no session is left in the TPM."""
+    """Twenty refusals leave no object and no session in the TPM."""
     blob = tpm.seal(SECRET)
     with Swtpm(tmp_path / "b") as other:
         for _ in range(20):
@@ -77,7 +77,7 @@ def test_other_and_cleared_tpms_refuse(tmp_path: Path, swtpm: Swtpm, tpm: TssTpm
 
 @pytest.mark.usefixtures("not_measured")
 def test_damaged_bytes_are_refused(swtpm: Swtpm, tpm: TssTpm) -> None:
-    """Also those that the library itself reads: a damaged blob is never told as a silent TPM."""
+    """Damaged bytes are refused, never reported as a silent TPM, also if the library itself reads them."""
     blob = tpm.seal(SECRET)
     public = len(blob) - 50
     for bit in (*range(0, 8 * public, 61), *range(8 * public, 8 * len(blob), 3)):
@@ -110,7 +110,7 @@ def test_a_tcti_that_does_not_exist() -> None:
 
 
 def test_a_tpm_that_never_answers(tmp_path: Path) -> None:
-    """The library has no time-out; the caller goes on, and the thread is left behind."""
+    """The library has no time-out; the caller goes on, and leaves the thread behind."""
     with false_tpm(tmp_path, silence) as path:
         os.link(path, f"{path}.ctrl")
         with pytest.raises(TpmSilentError, match=r"did not answer within 0\.1 seconds") as caught:
@@ -121,7 +121,7 @@ def test_a_tpm_that_never_answers(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize("level,lines", [(None, False), ("all+ERROR", True)])
 def test_the_library_writes_to_no_terminal(level: str | None, lines: bool) -> None:
-    """Its C code logs to stderr by itself; an operator who asks for that still gets it."""
+    """The library's own log stays off stderr, unless the operator asks for it."""
     code = (
         "from hcall_server.components.tpm.tss import TssTpm\n"
         "try: TssTpm('swtpm:path=/nowhere', 'tpm').seal(b'secret')\n"
