@@ -1,4 +1,4 @@
-"""The stand of the console's tests: a console with one system S."""
+"""The fixture of the console's tests: a console with one system S."""
 
 from __future__ import annotations
 

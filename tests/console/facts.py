@@ -1,4 +1,4 @@
-"""Copies and views that tests of the console make up."""
+"""Copies and views that are made up for tests of the console."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ KEY_ID = TrustedSystemKey(SECRET).id.hex()
 
 
 def blob(uuid: str, generation: int, restores: int = 0, *, kbytes: int = 64, time: int = 1000) -> bytes:
-    """A sealed copy whose header parses; there is no store in it."""
+    """Return a sealed copy with a valid header and without a store."""
     facts = {"system_id": SYSTEM_ID, "uuid": uuid.replace("-", ""), "generation": generation, "time": time}
     further = {"kbytes": kbytes, "firmware": "FW1110", "restores": restores}
     return second_copies.copy(SECRET, facts | further, bytes(32), b"copy of a store")
 
 
 def copy_of(uuid: str, generation: int, restores: int = 0, *, key: str = "k1", number: int = 0) -> CopyFacts:
-    """A copy of the store with this UUID."""
+    """Return a copy of the store with this UUID."""
     return CopyFacts(
         number, uuid, uuid[0], restores, generation, 1000 + generation, 64, "FW1110", key, 2000.0
     )
@@ -34,7 +34,7 @@ def copy_of(uuid: str, generation: int, restores: int = 0, *, key: str = "k1", n
 def partition(
     name: str, /, *, generation: int = 1, restores: int = 0, objects: int = 0, **facts: Any
 ) -> PartitionView:
-    """A partition that is off."""
+    """Return a partition that is off."""
     keystore = KeystoreView(
         total_bytes=65536, used_bytes=0, objects=objects, generation=generation, flushed=generation
     )
@@ -63,7 +63,7 @@ def partition(
 
 
 def system(*partitions: PartitionView, **facts: Any) -> SystemView:
-    """A system in the state Operating."""
+    """Return a system in the state Operating."""
     whole: dict[str, Any] = {
         "name": "lab",
         "type_model_serial": "9105-22A*0123ABC",

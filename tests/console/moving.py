@@ -28,7 +28,7 @@ KEY = bytes(range(32))
 
 
 class Network:
-    """Connections between sites; `cut` refuses new ones, and a `silent` one gets no answer."""
+    """Connections between sites; `cut` refuses new ones, and a `silent` site gets no answer."""
 
     def __init__(self) -> None:
         self.listeners: dict[str, Callable[[trio.abc.Stream], None]] = {}
@@ -52,20 +52,20 @@ class Network:
 
 
 class Wire(trio.abc.Stream):
-    """One end of a connection; while the other end is deaf, a send waits for ever."""
+    """One end of a connection; while the other end is deaf, a send waits forever."""
 
     def __init__(self, stream: trio.abc.Stream, deaf: Callable[[], bool]) -> None:
         self._stream = stream
         self._deaf = deaf
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send, or wait for ever."""
+        """Send all data; wait forever if the other end is deaf."""
         if self._deaf():
             await trio.sleep_forever()
         await self._stream.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Return at once: a send never blocks."""
+        """Return at once, because a send only blocks at a deaf end."""
         await trio.lowlevel.checkpoint()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
@@ -125,7 +125,7 @@ class MovingSite(Site):
 
 
 class Moving:
-    """The rig with two or three sites a, b, c; partition x is at a."""
+    """The rig with two or three sites a, b, c; partition x starts at a."""
 
     def __init__(self, rig: Rig, sites: list[MovingSite]) -> None:
         self.rig = rig
@@ -135,30 +135,30 @@ class Moving:
 
     @property
     def migrations(self) -> Any:
-        """The orders of the console."""
+        """Return the console's object for migration orders."""
         return self.rig.console.migrations
 
     @property
     def entry(self) -> Entry:
-        """The console's entry of x."""
+        """Return the console's entry of x."""
         entry = self.rig.console.registry.of(self.uuid)
         assert entry
         return entry
 
     def known(self, name: str) -> KnownSystem:
-        """The console's entry of a site."""
+        """Return the console's entry of a site."""
         return self.rig.console.find(name)
 
     def site(self, name: str) -> MovingSite:
-        """A site."""
+        """Return a site."""
         return self.sites[name]
 
     async def view(self, name: str) -> SystemView:
-        """The present view of a site, asked without the console."""
+        """Return the present view of a site, read without the console."""
         return await self.rig.ask(show_system(), self.sites[name])
 
     async def custody(self, name: str) -> tuple[str, int]:
-        """Custody and epoch of x at a site."""
+        """Return custody and epoch of x at a site."""
         view = await self.view(name)
         found = next((each for each in view.custody if each.uuid == self.uuid), None)
         if found is None:
@@ -167,11 +167,11 @@ class Moving:
         return found.custody, found.epoch
 
     async def fact(self, name: str) -> CustodyView:
-        """The custody of x at a site."""
+        """Return the custody of x at a site."""
         return next(each for each in (await self.view(name)).custody if each.uuid == self.uuid)
 
     def serving(self) -> list[str]:
-        """The sites that serve x now."""
+        """Return the sites that serve x now."""
         found = []
         for site in self.sites.values():
             if site.link.machine is None:
@@ -186,7 +186,7 @@ class Moving:
         return found
 
     def data(self, name: str) -> bytes | None:
-        """The guest's object in x at a site."""
+        """Return the guest's object in x at a site."""
         return self.rig.data("x", self.sites[name])
 
     def power(self, name: str, *, on: bool) -> None:
@@ -200,7 +200,7 @@ class Moving:
         return job
 
     def refuse(self, name: str, operation: str, error: SwpksError | None = None) -> set[str]:
-        """Let a site refuse a request, until the returned set is empty."""
+        """Let a site refuse a request until the returned set is empty."""
         reason = error or OperatorError(moves.ARRIVAL_SIZE, "there is no room")
         site, refused = self.sites[name], {operation}
         perform = site.link.call
@@ -214,7 +214,7 @@ class Moving:
         return refused
 
     def deafen(self, name: str, word: str) -> set[str]:
-        """Drop a word of the console to a site, until the returned set is empty."""
+        """Drop a word of the console to a site until the returned set is empty."""
         site, missed = self.sites[name], {word}
         perform = site.link.call
 
@@ -227,7 +227,7 @@ class Moving:
         return missed
 
     async def ended(self, job: Job | None = None, seconds: float = 600) -> Job:
-        """Follow a job, or the last one, to its end; after a restart of the console by its number."""
+        """Follow a job to its end, by default the last one; find it by number after a restart."""
         number = (job or self.rig.console.jobs.all[-1]).number
         with trio.fail_after(seconds):
             while True:
@@ -237,7 +237,7 @@ class Moving:
                 await trio.sleep(0.2)
 
     async def kill(self, name: str) -> None:
-        """End a site at once, and wait until the console has noticed."""
+        """End a site at once, and wait until the console has noticed it."""
         self.sites[name].kill()
         await self.rig.until(lambda: not self.known(name).connected)
 
@@ -247,18 +247,18 @@ class Moving:
         await self.rig.until(lambda: self.known(name).connected)
 
     async def demand_here(self, name: str, data: bytes) -> None:
-        """Demand that x is served at one site only, with its data."""
+        """Assert that x is served at this site only, with its data."""
         await self.rig.until(lambda: self.serving() == [name])
         assert self.data(name) == data
 
     async def demand_at(self, name: str, data: bytes) -> None:
-        """Demand that x is served at one site only, with its data, and is gone from all others."""
+        """Assert that x is served at this site only, with its data, and that no other site has it."""
         await self.demand_here(name, data)
         assert self.rig.console.registry.name_of(self.entry.owner) == name
 
 
 class Trouble:
-    """A fault at one request of the console: `lost`, or a kill of the console `before` or `after` it."""
+    """A fault at one request of the console: a `lost` answer, or a kill `before` or `after` it."""
 
     def __init__(self, world: Moving, number: int, act: str, *names: str) -> None:
         self._world = world
@@ -287,7 +287,7 @@ class Trouble:
         return answer
 
     async def over(self) -> None:
-        """Wait for the trouble, or for some seconds, and start a killed console again."""
+        """Wait until the fault is over, at most some seconds; start a killed console again."""
         with trio.move_on_after(20):
             while not self.hit:  # noqa: ASYNC110 - any request may be the one
                 await trio.sleep(0.05)
@@ -302,7 +302,7 @@ class Trouble:
 async def moving(
     *names: str, path: Path | None = None, one_key: bool = True, **settings: Any
 ) -> AsyncIterator[Moving]:
-    """Sites a, b and more, with a partition x at a, whose stores were copied."""
+    """Sites a, b and more, with a partition x at a; the console has a copy of each store."""
     network = Network()
     sites = [MovingSite(name, "x" if name == "a" else "", network=network) for name in names or ("a", "b")]
     async with running(*sites, path=path, **settings) as rig:

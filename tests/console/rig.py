@@ -39,12 +39,12 @@ CANARY = b"CANARY-object-of-the-guest-0123456789"
 
 
 def date() -> float:
-    """The time of the virtual clock, in seconds since 1970."""
+    """Return the time of the virtual clock, in seconds since 1970."""
     return EPOCH + trio.current_time()
 
 
 class KeyFolder(MemoryTransport):
-    """A transport whose access keys outlive the machine, as the folder of the keys does."""
+    """A transport with access keys that outlive the machine, like the folder of the keys."""
 
     def __init__(self, keys: dict[str, bytes]) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class Site:
 
     @property
     def machine(self) -> Machine:
-        """The machine; AssertionError while the system is off."""
+        """Return the machine; AssertionError while the system is off."""
         assert self.link.machine is not None
         return self.link.machine
 
@@ -102,17 +102,17 @@ class Site:
             await machine.run(task_status=task_status)
 
     def lose_service_processor(self) -> None:
-        """Replace NVRAM by an empty one."""
+        """Replace NVRAM by empty NVRAM."""
         self.nvram = MemoryNvram()
 
     def lose_card_and_service_processor(self) -> None:
-        """Replace each part that has the root key: the next start is a new system."""
+        """Replace both parts with the root key: the next start is a new system."""
         self.nvram, self.card, self.tpm = MemoryNvram(), MemoryCard(), MemoryTpm()
         self.keys.clear()
 
 
 class Rig:
-    """Sites, and a console; both are started, killed and started again."""
+    """Sites and a console; all can be started, killed and started again."""
 
     def __init__(
         self, nursery: trio.Nursery, sites: tuple[Site, ...], path: Path | None, **settings: Any
@@ -127,7 +127,7 @@ class Rig:
 
     @property
     def system(self) -> KnownSystem:
-        """The console's entry of the first site."""
+        """Return the console's entry of the first site."""
         return self.console.systems[0]
 
     async def start_console(self) -> None:
@@ -154,22 +154,22 @@ class Rig:
         self._scope.cancel()
 
     def close(self) -> None:
-        """Release the present store."""
+        """Release the open store."""
         self.store.close()
 
     async def restart_console(self) -> None:
-        """Kill it and start it again."""
+        """Kill the console and start it again."""
         self.kill_console()
         await self.start_console()
 
-    # What a guest and an operator do
+    # Actions of a guest and an operator
 
     async def ask(self, request: ConsoleRequest[T], site: Site | None = None) -> T:
-        """Make a request at the machine, without the console."""
+        """Send a request to the machine, without the console."""
         return await MachineLink((site or self.site).machine).call(request)
 
     async def write(self, name: str, data: bytes, site: Site | None = None) -> None:
-        """Have the guest of a partition write its object; the partition is off afterwards."""
+        """Power a partition on, write its object as the guest, and power it off."""
         machine = (site or self.site).machine
         machine.power_on(name)
         found = machine.system.find(name)
@@ -181,14 +181,14 @@ class Rig:
         await machine.encryptor.flush()
 
     def data(self, name: str, site: Site | None = None) -> bytes | None:
-        """The guest's object, None for none."""
+        """Return the guest's object, None if it does not exist."""
         found = (site or self.site).machine.system.find(name)
         image = found.keystore.contents.snapshot() if found.keystore else None
         objects = image.objects if image else ()
         return next((each.data for each in objects if each.label == LABEL), None)
 
     async def ended(self, job: Job | None = None) -> Job:
-        """Follow a job, or the running one, to its end."""
+        """Follow a job to its end, by default the running one."""
         job = job or self.console.jobs.all[-1]
         return await self.console.jobs.follow(job, _ignored)
 
@@ -200,7 +200,7 @@ class Rig:
         assert true()
 
     async def copied(self) -> None:
-        """Wait until the console holds the present state of every store."""
+        """Wait until the console has the present state of every store."""
         await self.until(lambda: all(map(self._held, self.site.machine.system.partitions.values())))
 
     def _held(self, partition: Partition) -> bool:
@@ -210,13 +210,13 @@ class Rig:
         return there and kept is not None and kept[:2] == wanted[1]
 
     def uuid(self, name: str, site: Site | None = None) -> str:
-        """The UUID of a partition."""
+        """Return the UUID of a partition."""
         return str((site or self.site).machine.system.find(name).profile.uuid)
 
 
 @asynccontextmanager
 async def running(*sites: Site, path: Path | None = None, **settings: Any) -> AsyncIterator[Rig]:
-    """Sites that run, and a console that knows them."""
+    """Running sites, and a console that knows them."""
     with ExitStack() as at_end:
         async with trio.open_nursery() as nursery:
             rig = Rig(nursery, sites, path, **settings)

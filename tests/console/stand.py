@@ -1,4 +1,4 @@
-"""A console over machines in the same process, and a caller whose output and files tests can read."""
+"""A console over machines in the same process, and a caller with output and files for the test."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class StandCaller:
-    """A caller: the lines that it got, and its files."""
+    """A caller: the lines that it received, and its files."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -59,12 +59,12 @@ class StandCaller:
             raise file_refused(f"{path}: {os.strerror(errno.EEXIST)}")
 
     async def say(self, text: str) -> None:
-        """Add lines of output."""
+        """Store lines of output."""
         await trio.lowlevel.checkpoint()
         self.told.append(text)
 
     async def progress(self, job: Job) -> None:
-        """Add the lines of a job at its end."""
+        """Store the lines of a job at its end."""
         await trio.lowlevel.checkpoint()
         if job.state != "running":
             self.told += job.lines
@@ -82,31 +82,34 @@ class Stand:
         self.caller = StandCaller()
 
     async def replace_processor(self, name: str = "S") -> None:
-        """Replace the service processor of a system: its NVRAM is empty.  The test has a clock that jumps."""
+        """Replace the service processor of a system: its NVRAM is empty.
+
+        The test needs a clock that jumps.
+        """
         self.links[name].restart(make_machine(name, self.cards[name]))
         await trio.sleep(1)
         assert self.console.find(name).connected
 
     async def run(self, line: str) -> tuple[int, str]:
-        """Run a line, split as by a shell; return its exit status and its output."""
+        """Run a line, split as a shell splits it; return its exit status and its output."""
         self.caller.told.clear()
         status = await run_line(self.console, shlex.split(line), self.caller)
         return status, "\n".join(self.caller.told)
 
     async def done(self, line: str) -> str:
-        """Run a line that succeeds; return its output."""
+        """Run a line that must succeed; return its output."""
         status, told = await self.run(line)
         assert status == 0, told
         return told
 
     async def refused(self, line: str) -> str:
-        """Run a line that is refused; return its output."""
+        """Run a line that must be refused; return its output."""
         status, told = await self.run(line)
         assert status == 1, told
         return told
 
     def machine(self, name: str = "S") -> Machine:
-        """The machine of a system."""
+        """Return the machine of a system."""
         machine = self.links[name].machine
         assert machine is not None
         return machine
@@ -120,18 +123,19 @@ class Stand:
 
 
 def make_machine(name: str, card: MemoryCard | None = None) -> Machine:
-    """A machine without records; with a card that has a root key it is in the state Recovery.
+    """Return a machine without records; with a card that has a root key it is in the state Recovery.
 
-    A new one has the same system id, and so the same serial number, in every run.
+    A new machine has the same system id, and so the same serial number, in every run.
     """
     seams = simulated_seams(entropy=Chance(name.encode()), card=card)
-    # It has no tasks, so no answer of the console would take effect: what is restored does not ask.
+    # The machine runs no tasks, so an answer of the console would have no effect: a restored partition asks
+    # nothing.
     return assemble(seams, Settings(name=name, firmware="FW1110", without_console=True))
 
 
 @asynccontextmanager
 async def standing(*names: str, manual: bool = False) -> AsyncIterator[Stand]:
-    """A console that knows systems with these names, and that runs; `manual`: recoveries wait for a line."""
+    """A running console that knows systems with these names; with `manual`, recoveries wait for a line."""
     cards = {name: MemoryCard() for name in names}
     links = {name: MachineLink(make_machine(name, cards[name])) for name in names}
     with closing(ConsoleStore()) as store:

@@ -1,4 +1,4 @@
-"""The table "Abort and recover at each step" of spec/migration.md: each cell is walked (R-51)."""
+"""The table "Abort and recover at each step" of spec/migration.md: each cell is tested (R-51)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.console.test_restored_elsewhere import deleted_at
 from tests.console.test_safety import frozen_released
 
 Deaf = list[set[str]]
-"""What systems miss until the order is made."""
+"""Words that systems do not receive until the order is made."""
 PAGE = Path(hcall_abi.__file__).parents[1] / "migration.md"
 
 
@@ -48,7 +48,7 @@ async def waiting_prepared(world: Moving) -> Deaf:
 
 
 async def in_doubt(world: Moving) -> Deaf:
-    """The console has not heard the question: its stream to the source is broken."""
+    """The console has not received the question: its stream to the source is broken."""
     deaf = world.deafen("a", "prepared")
     await frozen_without_end(world)
     link = world.site("a").link
@@ -60,7 +60,7 @@ async def in_doubt(world: Moving) -> Deaf:
 
 
 async def in_doubt_again(world: Moving) -> Deaf:
-    """The same, and the source is back at the moment of the order."""
+    """Like `in_doubt`, but the source is back before the order comes."""
     deaf = [*await in_doubt(world), world.deafen("a", "resume")]
     world.site("a").link.away = False
     return deaf
@@ -83,7 +83,7 @@ async def released_dead(world: Moving) -> Deaf:
 
 
 async def released_unseen(world: Moving) -> Deaf:
-    """The source has died before the console could see that it had released the partition."""
+    """The source is down, before the console could see the release of the partition."""
     deaf = world.deafen("b", "activate")
     world.power("a", on=True)
     link, partition = world.site("a").link, world.site("a").machine.system.find("x")
@@ -123,7 +123,7 @@ async def resumed(world: Moving) -> Deaf:
 
 
 class Cell(NamedTuple):
-    """An order in a state: the rule of its refusal, or None; then where the partition is in the end."""
+    """An order in a state: the rule of its refusal or None, then the place of the partition at the end."""
 
     source: str
     target: str
@@ -134,7 +134,7 @@ class Cell(NamedTuple):
     end: tuple[str, str]
     """The custody of both systems."""
     job: bool = True
-    """Whether a job follows the attempt when the order comes; another error may have ended it."""
+    """Whether a job follows the attempt when the order comes; another error may have ended the job."""
 
 
 EITHER = "NONE or PREPARED"
@@ -170,7 +170,7 @@ def _name(cell: Cell) -> str:
 
 
 def test_every_row_of_the_page_is_walked() -> None:
-    """The page has these states, and each has cells for both orders."""
+    """The tests have the states of the page, with cells for both orders."""
     text = PAGE.read_text()
     table = text.partition("**Abort and recover at each step:**")[2].partition("\n\n")[2].partition("\n\n")[0]
     rows = [re.split(r" *\| *", line)[1:3] for line in table.splitlines()[2:]]
@@ -182,7 +182,7 @@ def test_every_row_of_the_page_is_walked() -> None:
 
 @pytest.mark.parametrize("cell", [*CELLS, *WITHOUT_JOB], ids=_name)
 async def test_a_cell(autojump_clock, cell: Cell) -> None:
-    """R-51: the order is taken or refused, and one system owns the partition in the end."""
+    """R-51: the order is accepted or refused as the cell says, and one system owns the partition."""
     async with moving() as world:
         deaf = await cell.state(world)
         a, found = world.known("a"), None
@@ -212,7 +212,7 @@ async def test_a_cell(autojump_clock, cell: Cell) -> None:
 
 
 async def test_a_source_keeps_no_store_of_a_deleted_partition(autojump_clock) -> None:
-    """R-51, R-54: the source has not heard that the target serves. Then it was deleted there."""
+    """R-51, R-54: a source learns of the move and of the deletion at the target, and drops its store."""
     async with moving() as world:
         (deaf,) = await arrived(world)
         await deleted_at(world, "b")
@@ -223,7 +223,7 @@ async def test_a_source_keeps_no_store_of_a_deleted_partition(autojump_clock) ->
 
 
 async def on_its_way(world: Moving, operation: str) -> trio.Event:
-    """An order of the job was sent; it comes to the source after the returned event."""
+    """Send an order of the job, and delay it until the returned event is set."""
     if operation == "beginMigration":
         world.power("a", on=True)
     link, sent, go = world.site("a").link, trio.Event(), trio.Event()
@@ -243,7 +243,7 @@ async def on_its_way(world: Moving, operation: str) -> trio.Event:
 
 @pytest.mark.parametrize("operation", ["beginMigration", "releasePartition"])
 async def test_a_stop_overtakes_an_order(autojump_clock, operation: str) -> None:
-    """R-51: the order comes behind the ABORT of the stop. The partition moves, so the stop is refused."""
+    """R-51: the ABORT of a stop overtakes an order.  The partition moves, so the stop is refused."""
     async with moving() as world:
         go = await on_its_way(world, operation)
 
@@ -261,7 +261,7 @@ async def test_a_stop_overtakes_an_order(autojump_clock, operation: str) -> None
 
 @pytest.mark.parametrize("operation", ["beginMigration", "releasePartition"])
 async def test_a_stop_tells_of_a_job_that_has_not_ended(autojump_clock, operation: str) -> None:
-    """R-51: its order takes longer than the stop waits. Nobody knows yet whether the partition moves."""
+    """R-51: if an order takes longer than the stop waits, the stop reports that the end is open."""
     async with moving() as world:
         go = await on_its_way(world, operation)
         told = await world.migrations.stop(world.known("a"), "x")

@@ -1,4 +1,4 @@
-"""A system that sends names which are none: nothing of it reaches the lists of the console."""
+"""A system that sends invalid names: none of them reaches the lists of the console."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class LyingLink(MachineLink):
     ],
 )
 def test_a_name_that_is_none_breaks_the_protocol(facts) -> None:
-    """The refusal is printed, so it is escaped itself."""
+    """An invalid name breaks the protocol; the refusal shows it escaped."""
     with pytest.raises(PeerError) as caught:
         demand_form(system(**facts))
     assert caught.value.rule is rules.CONSOLE_ANSWER
@@ -59,7 +59,7 @@ def test_a_name_that_is_none_breaks_the_protocol(facts) -> None:
 
 
 def test_the_answer_about_one_partition_is_checked_as_well() -> None:
-    """It becomes a part of the present view."""
+    """The answer about one partition is checked too, because it becomes a part of the present view."""
     with pytest.raises(PeerError):
         demand_form(partition("a", name=FORGED))
     demand_form(partition("a"))
@@ -67,13 +67,13 @@ def test_the_answer_about_one_partition_is_checked_as_well() -> None:
 
 @pytest.mark.parametrize("name", ["lpar1", "a.b-c_d", "unreadable:partition-x", "0"])
 def test_an_honest_system_is_believed(name) -> None:
-    """Also one with a partition whose own name is lost."""
+    """A system with valid names is accepted, also with a placeholder for a lost name."""
     demand_form(system(partition("a", name=name), name="my system", lost=[name]))
     demand_form("text")
 
 
 async def test_a_system_that_lies_forges_no_row(autojump_clock) -> None:
-    """It is not added; one that is known keeps its last honest view."""
+    """A system that sends invalid names is not added; a known one keeps its last valid view."""
     async with standing("S") as stand:
         known = stand.console.find("S")
         before = await stand.done("lssyscfg -r sys -F name,serial_num")

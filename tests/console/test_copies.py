@@ -1,4 +1,4 @@
-"""Which copies stay, and how their ages are told."""
+"""The choice of the copies that stay, and the words for their ages."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from tests.console.facts import A, B, copy_of
 
 
 def numbered(*copies: CopyFacts) -> list[CopyFacts]:
-    """The copies in the order of their arrival."""
+    """Return the copies in the order of their arrival."""
     return [each._replace(number=number) for number, each in enumerate(copies, 1)]
 
 
 def test_the_newest_of_each_store_stay() -> None:
-    """Restores count first, then generation; the order of arrival does not matter."""
+    """The newest copies stay: by restores first, then by generation; the order of arrival does not matter."""
     copies = numbered(copy_of(A, 9), copy_of(A, 2, 1), copy_of(A, 5), copy_of(A, 7), copy_of(B, 1))
     assert superfluous(copies, [A, B], "k1", 2) == {3, 4}
     assert [each.rank for each in by_store(copies)[A]] == [(1, 2), (0, 9), (0, 7), (0, 5)]
 
 
 def test_an_older_copy_takes_no_place_of_a_newer_one() -> None:
-    """It goes itself."""
+    """A late copy that is older than the others is dropped."""
     assert superfluous(numbered(copy_of(A, 5), copy_of(A, 6), copy_of(A, 2)), [A], "k1", 2) == {3}
 
 
 def test_of_equal_contents_the_last_copy_stays() -> None:
-    """A copy with another profile and the same generation replaces the one before."""
+    """A later copy with another profile and the same generation replaces the earlier copy."""
     assert superfluous(numbered(copy_of(A, 5), copy_of(A, 5)), [A], "k1", 3) == {1}
 
 
 def test_copies_under_an_old_key_stay_until_each_store_has_a_new_one() -> None:
-    """Until then an operator may go back to the old key."""
+    """Copies under the old key stay until each store has a new one, so an operator may return to that key."""
     old = [copy_of(A, 1), copy_of(B, 1)]
     half = numbered(*old, copy_of(A, 2, key="k2"))
     assert superfluous(half, [A, B], "k2", 3) == set()
@@ -42,7 +42,7 @@ def test_copies_under_an_old_key_stay_until_each_store_has_a_new_one() -> None:
 
 
 def test_a_store_that_is_gone_keeps_its_copies_under_the_old_key() -> None:
-    """Nothing else has its contents."""
+    """A deleted store keeps its copies under the old key, because no other copies of it exist."""
     copies = numbered(copy_of(A, 1), copy_of(B, 1), copy_of(A, 2, key="k2"))
     assert superfluous(copies, [A], "k2", 3) == {1}
 
@@ -58,7 +58,7 @@ COPIES = st.builds(
 
 @given(st.lists(COPIES, max_size=12), st.integers(1, 3))
 def test_the_newest_copy_of_a_store_never_goes(made: list[CopyFacts], keep: int) -> None:
-    """Whatever comes, in whatever order: each store keeps a newest copy under the present key."""
+    """Each store keeps a newest copy under the present key, whatever copies arrive in whatever order."""
     copies = numbered(*made)
     gone = superfluous(copies, [A, B], "k1", keep)
     for found in by_store(copies).values():

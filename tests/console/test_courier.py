@@ -16,7 +16,7 @@ from tests.console.test_migrate import frozen_without_end, released
 
 
 async def moved(world: Moving, *, live: bool = True) -> None:
-    """X moves from a to b."""
+    """Move x from a to b."""
     if live:
         world.power("a", on=True)
     assert (await world.ended(await world.migrate())).state == "done"
@@ -25,7 +25,7 @@ async def moved(world: Moving, *, live: bool = True) -> None:
 
 
 async def test_a_system_that_starts_asks_and_is_told_to_serve(autojump_clock) -> None:
-    """R-54: no partition serves while the console is away; then its owner does."""
+    """R-54: no partition serves while the console is away; afterwards its owner serves."""
     async with moving() as world:
         world.rig.kill_console()
         world.site("a").kill()
@@ -39,7 +39,7 @@ async def test_a_system_that_starts_asks_and_is_told_to_serve(autojump_clock) ->
 
 
 async def test_an_answer_that_is_lost_is_given_again(autojump_clock) -> None:
-    """R-54: the system asks again."""
+    """R-54: the system asks again if an answer is lost, and gets it again."""
     async with moving() as world:
         deaf = world.deafen("a", "serve")
         world.site("a").kill()
@@ -52,7 +52,7 @@ async def test_an_answer_that_is_lost_is_given_again(autojump_clock) -> None:
 
 
 async def test_a_source_that_was_away_for_a_whole_migration(autojump_clock) -> None:
-    """R-51, R-54: it slept through the next move as well, and is fenced by the epoch of that."""
+    """R-51, R-54: a source that was off during two moves is fenced by the epoch of the second."""
     async with moving("a", "b", "c") as world:
         world.deafen("a", "prepared")
         await frozen_without_end(world)
@@ -69,7 +69,7 @@ async def test_a_source_that_was_away_for_a_whole_migration(autojump_clock) -> N
 
 
 async def test_a_word_is_told_when_its_system_is_back(autojump_clock) -> None:
-    """The target hears ACTIVATE at its next connect, also from a console that was killed meanwhile."""
+    """The target receives ACTIVATE at its next connect, also if the console was killed meanwhile."""
     async with moving() as world:
         deaf = world.deafen("b", "activate")
         job = await frozen_without_end(world)
@@ -91,7 +91,7 @@ async def test_a_word_is_told_when_its_system_is_back(autojump_clock) -> None:
 
 
 async def test_nothing_is_said_before_it_is_durable(autojump_clock) -> None:
-    """R-51: while the console's disk is full, a source in doubt waits."""
+    """R-51: a source in doubt waits while the console's disk is full."""
     async with moving() as world:
         store = world.rig.store
         enter, room = store.enter, trio.Event()
@@ -111,7 +111,7 @@ async def test_nothing_is_said_before_it_is_durable(autojump_clock) -> None:
 
 
 async def test_nvram_that_stores_nothing_delays_a_word(autojump_clock) -> None:
-    """The courier tells it again, because the target asks nothing."""
+    """The courier sends the word again, because the target does not ask."""
     async with moving() as world:
         deaf = world.deafen("b", "activate")
         job = await frozen_without_end(world)
@@ -123,7 +123,7 @@ async def test_nvram_that_stores_nothing_delays_a_word(autojump_clock) -> None:
 
 
 async def test_a_console_with_a_new_store_takes_the_highest_epoch(autojump_clock, tmp_path: Path) -> None:
-    """R-51: its entry comes from the systems; the next attempt has a larger number."""
+    """R-51: a new store takes its entries from the systems, so the next attempt has a larger number."""
     async with moving(path=tmp_path / "console.sqlite") as world:
         await moved(world)
         world.rig.kill_console()
@@ -141,7 +141,7 @@ async def test_a_console_with_a_new_store_takes_the_highest_epoch(autojump_clock
 
 
 async def test_a_source_in_doubt_and_a_console_with_a_new_store(autojump_clock, tmp_path: Path) -> None:
-    """R-51: it is answered when its target was heard, and not before."""
+    """R-51: the source is answered once the target was reached, not before."""
     async with moving(path=tmp_path / "console.sqlite") as world:
         await frozen_without_end(world, arrives=False)
         world.rig.kill_console()
@@ -159,7 +159,7 @@ async def test_a_source_in_doubt_and_a_console_with_a_new_store(autojump_clock, 
 
 
 async def replaced(world: Moving, name: str) -> None:
-    """The service processor of a site is replaced; its settings name no partitions."""
+    """Replace the service processor of a site; its settings name no partitions."""
     site = world.site(name)
     site.kill()
     site.lose_service_processor()
@@ -168,7 +168,7 @@ async def replaced(world: Moving, name: str) -> None:
 
 
 async def test_a_recovery_leaves_a_moved_store_where_it_is(autojump_clock) -> None:
-    """R-45, R-51: the old system is replaced, and has a copy from before the move."""
+    """R-45, R-51: the old system has a copy from before the move; its recovery ignores that copy."""
     async with moving() as world:
         await moved(world, live=False)
         await replaced(world, "a")
@@ -181,7 +181,7 @@ async def test_a_recovery_leaves_a_moved_store_where_it_is(autojump_clock) -> No
 
 
 async def test_a_recovery_ends_an_attempt_that_the_loss_has_left_open(autojump_clock) -> None:
-    """R-45, R-51: the source had frozen; its target is barred, then the last copy comes back."""
+    """R-45, R-51: the source had frozen; first its target is barred, then the last copy comes back."""
     async with moving() as world:
         world.deafen("a", "prepared")
         await frozen_without_end(world)
@@ -200,7 +200,7 @@ async def test_a_recovery_ends_an_attempt_that_the_loss_has_left_open(autojump_c
 
 
 async def test_a_recovery_waits_for_the_target_of_an_open_attempt(autojump_clock) -> None:
-    """R-45, R-51: while the target is away, nobody knows who the owner is."""
+    """R-45, R-51: while the target is away, the owner is unknown, so the recovery waits."""
     async with moving() as world:
         world.deafen("a", "prepared")
         await frozen_without_end(world)
@@ -217,7 +217,7 @@ async def test_a_recovery_waits_for_the_target_of_an_open_attempt(autojump_clock
 
 
 async def test_a_target_that_lost_its_records_gets_the_store_back(autojump_clock) -> None:
-    """R-45, R-51: the present owner is replaced: its own copy comes back, and the next attempt is larger."""
+    """R-45, R-51: the recovered owner gets its own copy back, and the next attempt has a larger number."""
     async with moving() as world:
         await moved(world, live=False)
         world.rig.site = world.site("b")
@@ -245,7 +245,7 @@ async def test_a_target_that_lost_its_records_gets_the_store_back(autojump_clock
 
 
 async def test_a_profile_restore_leaves_a_moved_partition_where_it_is(autojump_clock) -> None:
-    """R-46, R-51: also while the present owner is away."""
+    """R-46, R-51: a profile restore leaves a moved partition alone, also while the present owner is away."""
     async with moving() as world:
         backup = await world.rig.console.save_profiles(world.known("a"))
         await moved(world, live=False)
@@ -258,7 +258,7 @@ async def test_a_profile_restore_leaves_a_moved_partition_where_it_is(autojump_c
 
 
 async def test_the_owner_of_a_deleted_partition_is_forgotten(autojump_clock) -> None:
-    """A profile restore may bring it back elsewhere then."""
+    """After a deletion the register has no owner, so a profile restore may choose another system."""
     async with moving() as world:
         await moved(world, live=False)
         site = world.site("b")
@@ -268,7 +268,7 @@ async def test_the_owner_of_a_deleted_partition_is_forgotten(autojump_clock) -> 
 
 
 async def test_a_copy_of_the_old_system_stays_until_the_new_one_has_its_own(autojump_clock) -> None:
-    """R-52: a second loss, right after the move, finds a copy in any case."""
+    """R-52: the copy of the old system stays until the new one has its own, in case of a loss."""
     async with moving("a", "b", "c") as world:
         job = await released(world)
         world.site("b").link.away = False
@@ -286,7 +286,7 @@ async def test_a_copy_of_the_old_system_stays_until_the_new_one_has_its_own(auto
 
 
 async def test_orders_need_an_attempt(autojump_clock) -> None:
-    """Stop, recover, cleanup and cancel without one are refusals."""
+    """Stop, recover, cleanup and cancel are refused without an attempt."""
     async with moving() as world:
         a = world.known("a")
         for order, rule in (

@@ -36,7 +36,7 @@ NEW = Entry(UUID, "x")
 def fact(
     custody: CustodyName, epoch: int, peer: str = "", mode: ModeName = "settled", **further: Any
 ) -> CustodyView:
-    """The fact of a system about x."""
+    """Return a fact of a system about x."""
     facts: dict[str, Any] = {"generation": 9, **further}
     return CustodyView(uuid=UUID, name="x", custody=custody, mode=mode, epoch=epoch, peer_id=peer, **facts)
 
@@ -76,7 +76,7 @@ _E = NEW._replace(kind="live", epoch=5)
     ],
 )
 def test_rows_that_no_view_has_shown_follow_from_later_ones(source, target, forced, rows) -> None:
-    """R-51: views are samples of custody, and the progress of a move has each of its rows."""
+    """R-51: rows that no view has shown are derived from later views, so the progress has every row."""
     ends = [
         End(name, fact(shown[0], 5, row=shown[1]) if shown else None)
         for name, shown in (("a", source), ("b", target))
@@ -86,7 +86,10 @@ def test_rows_that_no_view_has_shown_follow_from_later_ones(source, target, forc
 
 
 def test_a_row_is_the_one_that_the_system_took() -> None:
-    """R-51: one record may follow from several rows; without the number it is the usual one."""
+    """R-51: a record may follow from several rows.
+
+    Its number selects the row, else the usual row is taken.
+    """
     for custody, row in (("released", 12), ("released", 18), ("none", 19), ("none", 13), ("gone", 8)):
         text = row_text(_E, fact(custody, 5, row=row), "a")  # type: ignore[arg-type]
         assert text == f"row {row}: {custody.upper()}(5) at a"
@@ -99,14 +102,14 @@ ASKS = fact("frozen", 5, B, "in-doubt")
 
 
 def decided(entry: Entry | None, asked: CustodyView, system: str = A, known=(A, B, C)) -> tuple:
-    """Decision and word of the answer to a question."""
+    """Return decision and word of the answer to a question."""
     answer = answered(entry, system, asked, known)
     assert answer
     return answer[0] and answer[0].decision, answer[1]
 
 
 def test_an_attempt_is_open_until_its_target_serves() -> None:
-    """Rows 1 and 7; the owner is the source until then."""
+    """Rows 1 and 7: an attempt is open, and the source owns the partition, until the target serves."""
     assert (OPEN.decision, OPEN.owner, OPEN.over) == (Decision.OPEN, A, False)
     assert (DONE.decision, DONE.owner, DONE.over, DONE.moved) == (Decision.DONE, B, True, 5)
     assert heard(DONE, B, fact("arrived", 5, A)) == DONE
@@ -118,7 +121,7 @@ def test_an_attempt_is_open_until_its_target_serves() -> None:
 
 
 def test_a_source_in_doubt_is_answered_by_the_table() -> None:
-    """R-51, row 10: OPEN becomes ABORTED; an attempt that was forced or is done is fenced with its owner."""
+    """R-51, row 10: OPEN becomes ABORTED; after a forced or complete attempt the source is fenced."""
     assert decided(OPEN, ASKS) == (Decision.ABORTED, Carried(UUID, 5, "resume"))
     assert decided(aborted(OPEN), ASKS) == (Decision.ABORTED, Carried(UUID, 5, "resume"))
     assert decided(DONE, ASKS) == (Decision.DONE, Carried(UUID, 5, "fenced", peer=B))
@@ -127,7 +130,7 @@ def test_a_source_in_doubt_is_answered_by_the_table() -> None:
 
 
 def test_a_question_about_an_older_attempt() -> None:
-    """Up to the last move the source is fenced, behind it the source resumes."""
+    """A question about an attempt up to the last move fences the source; a later one resumes it."""
     later = begun(DONE, "live", 8, B, C)
     assert decided(later, ASKS)[1] == Carried(UUID, 5, "fenced", peer=B)
     assert decided(later, fact("frozen", 7, C, "in-doubt"), B)[1] == Carried(UUID, 7, "resume")
@@ -135,7 +138,7 @@ def test_a_question_about_an_older_attempt() -> None:
 
 
 def test_a_forced_attempt_needs_the_copy_and_is_never_resumed() -> None:
-    """Row 14, and the other order: an attempt that was resumed is never forced."""
+    """Row 14: a forced attempt needs the copy and is never resumed; a resumed attempt is never forced."""
     for shown in None, fact("none", 5), fact("prepared", 4, A), fact("arrived", 4, A):
         with pytest.raises(OperatorError) as caught:
             forced(OPEN, shown)
@@ -147,7 +150,7 @@ def test_a_forced_attempt_needs_the_copy_and_is_never_resumed() -> None:
 
 
 def test_only_the_owner_serves_after_a_start() -> None:
-    """R-54: rows 17 and 18."""
+    """R-54, rows 17 and 18: only the owner serves after a start."""
     asks = fact("own", 0, mode="asking")
     assert decided(None, asks)[1] == Carried(UUID, 0, "serve")
     assert decided(OPEN, asks)[1] == Carried(UUID, 0, "serve")
@@ -159,7 +162,7 @@ def test_only_the_owner_serves_after_a_start() -> None:
 
 
 def test_a_new_store_answers_only_what_it_can_know() -> None:
-    """A console without an entry: the earlier one may have forced a target that was not heard."""
+    """A console without an entry does not decide alone: the lost store may have forced a target."""
     assert answered(None, A, ASKS, [A]) is None
     assert decided(None, ASKS) == (Decision.ABORTED, Carried(UUID, 5, "resume"))
     entry = heard(None, B, fact("arrived", 5, A))
@@ -178,7 +181,7 @@ def test_a_new_store_answers_only_what_it_can_know() -> None:
 
 
 def test_an_attempt_is_over_by_a_record_that_proves_it() -> None:
-    """The source owns the partition behind it, or its target was barred."""
+    """An attempt is over by a record that proves it: the source owns again, or the target was barred."""
     for system, shown in (A, fact("own", 5, B)), (B, fact("none", 5)), (B, fact("none", 6)):
         entry = heard(OPEN, system, shown)
         assert entry
@@ -204,7 +207,7 @@ def test_an_attempt_is_over_by_a_record_that_proves_it() -> None:
 
 
 def test_a_restart_waits_for_the_end_of_the_last_attempt() -> None:
-    """Row 20: its target is barred before."""
+    """Row 20: a restart waits until the target of the last attempt is barred."""
     with pytest.raises(OperatorError) as caught:
         restarted(OPEN, "restart", 6, A, C, b"copy")
     assert caught.value.rule is rules.CUSTODY_IDLE
@@ -236,7 +239,7 @@ CARRIED = {
 
 @pytest.mark.parametrize("case", CARRIED.values(), ids=CARRIED)
 def test_a_word_follows_from_the_records(case) -> None:
-    """R-51: each word is one of a record that its system has shown."""
+    """R-51: each word follows from a record that its system has shown."""
     entry, system, custody, mode, other, shown, words = case
     facts = {system: fact(custody, 5, other, mode), other: fact(shown, 5, system)}
     found = words_for(entry, system, facts)
@@ -246,7 +249,7 @@ def test_a_word_follows_from_the_records(case) -> None:
 
 
 def test_entries_are_durable(tmp_path: Path) -> None:
-    """Each fact of an entry is there again after a restart of the console."""
+    """Each fact of an entry is there after a restart of the console."""
     path = tmp_path / "console.sqlite"
     store = ConsoleStore(path)
     entry = restarted(NEW, "restart", 5, A, B, b"copy")
@@ -258,7 +261,7 @@ def test_entries_are_durable(tmp_path: Path) -> None:
 
 
 def test_a_store_of_the_release_before_gets_the_register(tmp_path: Path) -> None:
-    """It keeps its contents, and the older release refuses it from then on."""
+    """A store of the previous release keeps its contents, and the older release refuses it from then on."""
     path = tmp_path / "console.sqlite"
     store = ConsoleStore(path)
     store.set_identity("1" * 32, "hmc")

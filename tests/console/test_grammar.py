@@ -1,4 +1,4 @@
-"""The grammar of the console's lines: literal examples that people's scripts contain, and the way back."""
+"""The grammar of the console's lines: literal examples from scripts of users, and the way back."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ ATTRIBUTE = st.from_regex(r"[a-z][a-z0-9_]{0,12}", fullmatch=True)
     ],
 )
 def test_records_are_read(text: str, pairs: list[tuple[str, str]]) -> None:
-    """The forms of chsyscfg -i, of op-test's with its blank after a comma, and of lssyscfg's own output."""
+    """The reader takes records of chsyscfg -i, of op-test, and of lssyscfg's own output."""
     assert [(each.name, each.value) for each in parse_record(text)] == pairs
     assert {each.operator for each in parse_record(text)} == {"="}
 
 
 def test_operators_are_read() -> None:
-    """`+=` adds to a list, `-=` takes from it."""
+    """`+=` adds to a list, `-=` removes from it."""
     assert parse_record("lpar_name=l,io_slots+=1/2,x-=3") == [
         Pair("lpar_name", "l"),
         Pair("io_slots", "1/2", "+="),
@@ -53,7 +53,7 @@ def test_operators_are_read() -> None:
 
 
 def test_a_text_has_a_record_a_line() -> None:
-    """As in a file of -f, with the line ends of either system."""
+    """A text has one record in each line, with the line ends of Unix or Windows, as in a file of -f."""
     records = parse_records("name=a,x=1\r\n\n  \nname=b\n")
     assert records == [[Pair("name", "a"), Pair("x", "1")], [Pair("name", "b")]]
 
@@ -62,7 +62,7 @@ def test_a_text_has_a_record_a_line() -> None:
     "text", ["", "name", "=x", "name=a,", 'x="a,b"', '"a=b', '"a=b"c', "a=1,a=2", "a=1,,b=2", "secure-boot=1"]
 )
 def test_a_bad_record_is_refused(text: str) -> None:
-    """Nothing is guessed."""
+    """A bad record is refused; the reader guesses nothing."""
     with pytest.raises(OperatorError) as caught:
         parse_record(text)
     assert caught.value.rule is rules.LINE_RECORD
@@ -78,7 +78,7 @@ def test_a_bad_record_is_refused(text: str) -> None:
     ],
 )
 def test_records_are_printed(pairs: list[tuple[str, str | None]], text: str) -> None:
-    """A pair whose value holds a comma is quoted whole."""
+    """A pair is quoted as a whole if its value contains a comma."""
     assert print_record(pairs) == text
 
 
@@ -96,7 +96,7 @@ def test_records_are_printed(pairs: list[tuple[str, str | None]], text: str) -> 
     ],
 )
 def test_columns_are_read(words: list[str], names: tuple[str, ...], delimiters: str) -> None:
-    """The delimiter that stands between two names stands between their values."""
+    """The delimiter between two names also stands between their values."""
     columns = parse_columns(words, NAMES)
     assert columns == Columns(names, delimiters)
     divided = zip(names, (*delimiters, ""), strict=True)
@@ -105,14 +105,14 @@ def test_columns_are_read(words: list[str], names: tuple[str, ...], delimiters: 
 
 @pytest.mark.parametrize("words", [["nothing"], ["name,,state"], ["name;state"], ["UUID"], ["--header"]])
 def test_an_unknown_column_is_refused(words: list[str]) -> None:
-    """Also one in capital letters: attribute names are lower case."""
+    """An unknown column is refused, also a known name in capital letters."""
     with pytest.raises(OperatorError) as caught:
         parse_columns(words, NAMES)
     assert caught.value.rule is rules.LINE_ATTRIBUTE
 
 
 def test_values_with_the_delimiter_are_quoted() -> None:
-    """As in the session that a campus page shows, and as op-test looks for partitions that do not run."""
+    """Values with the delimiter are quoted, as on a public page of a campus and for op-test's searches."""
     blanks = parse_columns(["name", "lpar_env", "state", "os_version"], NAMES)
     assert blanks.line(["aix01", "aixlinux", "Running", "AIX 7.1 7100-04-00-0000"]) == (
         'aix01 aixlinux Running "AIX 7.1 7100-04-00-0000"'
@@ -125,7 +125,7 @@ def test_values_with_the_delimiter_are_quoted() -> None:
 
 @pytest.mark.parametrize("line", ["a", "a,b,c", '"a,b"'])
 def test_a_line_with_other_columns_is_refused(line: str) -> None:
-    """Two names, two values."""
+    """A line that names several columns but has another number of values is refused."""
     with pytest.raises(OperatorError) as caught:
         Columns(("x", "y"), ",").parse(line)
     assert caught.value.rule is rules.LINE_RECORD
@@ -141,13 +141,13 @@ def test_a_line_with_other_columns_is_refused(line: str) -> None:
     ],
 )
 def test_filters_are_read(text: str, filters: dict[str, list[str]]) -> None:
-    """Several filters, and several values of one: the quotes that a shell leaves."""
+    """A line may have several filters, each with several values, and quotes that a shell leaves."""
     assert parse_filter(text, ("lpar_names", "lpar_ids", "work_groups")) == filters
 
 
 @pytest.mark.parametrize("text", ["names=a", "lpar_names+=a"])
 def test_an_unknown_filter_is_refused(text: str) -> None:
-    """A filter of another command would list too much."""
+    """A filter of another command is refused, because it would list too much."""
     with pytest.raises(OperatorError) as caught:
         parse_filter(text, ("lpar_names",))
     assert caught.value.rule is rules.LINE_ATTRIBUTE
@@ -155,7 +155,7 @@ def test_an_unknown_filter_is_refused(text: str) -> None:
 
 @given(st.dictionaries(ATTRIBUTE, PRINTABLE, min_size=1, max_size=6))
 def test_a_printed_record_parses_back(values: dict[str, str]) -> None:
-    """Every value of a line comes back as it was."""
+    """Every value of a printed record parses back."""
     line = print_record(values.items())
     assert [(each.name, each.value) for each in parse_record(line)] == list(values.items())
     assert "\n" not in line
@@ -163,7 +163,7 @@ def test_a_printed_record_parses_back(values: dict[str, str]) -> None:
 
 @given(st.data())
 def test_a_printed_line_parses_back(data: st.DataObject) -> None:
-    """For every delimiter, also several in one line, and every value."""
+    """A printed line parses back for every delimiter, also a repeated one, and for every value."""
     values = data.draw(st.lists(PRINTABLE, min_size=1, max_size=6))
     between = st.lists(st.sampled_from(",: "), min_size=len(values) - 1, max_size=len(values) - 1)
     columns = Columns(tuple(f"a{number}" for number in range(len(values))), "".join(data.draw(between)))
@@ -190,7 +190,7 @@ MANY = ",".join(f"a{number}=1" for number in range(256))
     ],
 )
 def test_what_is_read_at_once_has_a_bound(parse, text, right) -> None:
-    """One long line would stop all other commands."""
+    """The length of a text is bounded, because one long line would stop all other commands."""
     if right:
         parse(text)
         return
@@ -200,6 +200,6 @@ def test_what_is_read_at_once_has_a_bound(parse, text, right) -> None:
 
 
 def test_one_attribute_given_twice_is_found_in_the_largest_record() -> None:
-    """Each name is looked at once: it takes no longer than the rest."""
+    """The check for repeated attributes looks at each name once, so the largest record stays fast."""
     with pytest.raises(OperatorError, match="a0 is given twice"):
         parse_record(f"{MANY},a0=2")

@@ -60,7 +60,7 @@ class Rig:
             run.finish(step, f"step {step}")
 
     def jobs(self) -> Jobs:
-        """The jobs of a console that has just started on the store."""
+        """Return the jobs of a console that has just started on the store."""
         self.known = KnownSystem(self.row, self, self.store, lambda: 0.0)  # type: ignore[arg-type]
         kinds = {"work": JobKind(Plan, self.perform)}
         return Jobs(self.store, kinds, {self.row.key: self.known}.get, NoLog())
@@ -71,7 +71,7 @@ class Rig:
 
 @pytest.fixture
 def rig() -> Iterator[Rig]:
-    """Such a rig; its store is closed afterwards."""
+    """A rig; its store is closed after the test."""
     made = Rig()
     with closing(made.store):
         yield made
@@ -82,7 +82,7 @@ async def ignored(_: Job) -> None:
 
 
 async def test_a_job_is_answered_at_once_and_followed_by_any_number(rig: Rig, autojump_clock) -> None:
-    """Each follower sees the end, also one that comes late."""
+    """A job is answered at once; each follower sees its end, also a late one."""
     seen = list[tuple[int, int, str]]()
     jobs = rig.jobs()
 
@@ -105,7 +105,7 @@ async def test_a_job_is_answered_at_once_and_followed_by_any_number(rig: Rig, au
 
 
 async def test_a_job_that_ends_before_its_first_turn_takes_no_step(rig: Rig, autojump_clock) -> None:
-    """Its system is removed at once; the task of the job exists already, and has not run."""
+    """If its system is removed before its task first runs, a job takes no step."""
     jobs = rig.jobs()
     async with trio.open_nursery() as nursery:
         await nursery.start(jobs.run)
@@ -118,7 +118,7 @@ async def test_a_job_that_ends_before_its_first_turn_takes_no_step(rig: Rig, aut
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
 async def test_a_killed_job_goes_on_with_its_plan(step: int, rig: Rig, autojump_clock) -> None:
-    """It was killed after a step was performed and before that was noted: that step alone is repeated."""
+    """If the console is killed before it notes a performed step, it repeats that step alone."""
     rig.kill_after = step
     jobs = rig.jobs()
     with trio.move_on_after(10):
@@ -140,7 +140,7 @@ async def test_a_killed_job_goes_on_with_its_plan(step: int, rig: Rig, autojump_
 
 
 async def test_a_job_waits_for_a_system_that_is_away(rig: Rig, autojump_clock) -> None:
-    """It tells what it waits for, and goes on when the system is back."""
+    """A job reports that it waits for its system, and goes on when the system is back."""
     waits = set[str]()
     rig.away = 12
 
@@ -168,7 +168,7 @@ async def run_to_end(rig: Rig) -> Job:
 
 
 async def test_a_refusal_and_a_bug_end_their_own_job(rig: Rig, autojump_clock) -> None:
-    """With the reason as its last line; the next job of the system may begin."""
+    """A refusal or a bug is the last line of its job; the next job of the system may begin."""
     rig.error = OperatorError(system_rules.NAME_EXISTS, "there is no partition x")
     job = await run_to_end(rig)
     assert (job.state, job.lines) == ("failed", ["there is no partition x"])
@@ -183,7 +183,7 @@ async def test_a_refusal_and_a_bug_end_their_own_job(rig: Rig, autojump_clock) -
 
 
 async def test_a_full_disk_of_the_console_delays_a_job(rig: Rig, autojump_clock) -> None:
-    """No step is lost, and none is noted that is not durable."""
+    """While the console's disk is full, no step is lost, and each noted step is durable."""
     jobs, save, left = rig.jobs(), rig.store.save_job, [5]
 
     def full(*arguments: object) -> None:
@@ -227,7 +227,7 @@ async def test_the_job_of_a_removed_system_ends(rig: Rig, autojump_clock) -> Non
 
 
 async def test_a_slow_follower_does_not_miss_the_end(autojump_clock) -> None:
-    """The job ends while the follower is told that it runs."""
+    """A follower sees the end of a job that ends while it is being notified of the start."""
     async with running(Site()) as rig:
         told: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Another trusted system key: all copies are made anew, and the new file alone brings the stores back."""
+"""Another trusted system key: all copies are made again, and the new key file alone restores the stores."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tests.console.test_recovery import KEY, demand_recovered, filled, lost_whol
 
 @pytest.mark.parametrize("operation", ["change", "restore"])
 async def test_another_key_makes_all_copies_anew(operation, autojump_clock) -> None:
-    """R-44, R-53: of stores that nobody writes to, too; the file of the new key alone brings them back."""
+    """R-44, R-53: unchanged stores get new copies too; the file of the new key alone restores them."""
     async with running(Site()) as rig:
         await filled(rig)
         old = (await rig.ask(show_trusted_key())).id
         began = trio.current_time()
         new = (await rig.ask(set_trusted_key(operation, key=KEY))).id
         await rig.until(lambda: {each.trusted_key_id for each in rig.system.copies} == {new})
-        assert trio.current_time() - began < 1  # the system asks at once, and not at its next look
+        assert trio.current_time() - began < 1  # the system asks at once, before its regular interval
         assert {each.name for each in rig.system.copies} == {"a", "b"}
         assert new is not None
         assert old != new
@@ -31,7 +31,7 @@ async def test_another_key_makes_all_copies_anew(operation, autojump_clock) -> N
 
 
 async def test_the_old_copies_stay_until_the_last_new_one_has_come(autojump_clock) -> None:
-    """R-44: the console has a full set of copies under one of the keys at every moment."""
+    """R-44: at every moment the console has a full set of copies under one of the keys."""
     async with running(Site()) as rig:
         await filled(rig)
         old = (await rig.ask(show_trusted_key())).id

@@ -1,4 +1,4 @@
-"""mksyscfg, chsyscfg, rmsyscfg: the rules of keystores, met by literal lines."""
+"""mksyscfg, chsyscfg, rmsyscfg: the rules of keystores, tested with literal lines."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ async def lpar1(stand: Stand) -> Stand:
 
 
 async def shown(stand: Stand, columns: str = "keystore_kbytes", name: str = "lpar1") -> str:
-    """Values of a partition."""
+    """Return values of a partition."""
     return await stand.done(f"lssyscfg -r lpar -m S --filter lpar_names={name} -F {columns}")
 
 
 async def test_a_new_partition_has_no_keystore(stand: Stand) -> None:
-    """R-30: off at creation unless a size is given, and enabled later."""
+    """R-30: a keystore is off at creation unless a size is given, and can be enabled later."""
     await stand.done(
         'mksyscfg -r lpar -m S -i "name=lpar1,profile_name=normal,lpar_env=aixlinux,min_mem=1024,'
         "desired_mem=4096,max_mem=8192,proc_mode=shared,min_proc_units=0.1,desired_proc_units=0.5,"
@@ -42,7 +42,7 @@ async def test_a_new_partition_has_no_keystore(stand: Stand) -> None:
 
 
 async def test_a_size_that_no_level_has_is_refused_with_those_of_this_one(lpar1: Stand) -> None:
-    """R-31: "0 to 65535" would be refused again at 1000."""
+    """R-31: the refusal names the sizes of the partition's level, not "0 to 65535"."""
     told = await lpar1.refused("chsyscfg -r lpar -m S -i name=lpar1,keystore_kbytes=70000")
     assert told.startswith("SWPK0312 keystore_kbytes is 0, or 4 to 128 KiB on FW1110, not '70000'; ")
     told = await lpar1.refused("chsyscfg -r lpar -m S -i name=lpar1,secure_boot=7,keystore_kbytes=4")
@@ -61,13 +61,16 @@ async def test_a_size_that_no_level_has_is_refused_with_those_of_this_one(lpar1:
 async def test_a_wrong_pair_is_refused_with_the_page_about_changes(
     lpar1: Stand, pair: str, told: str
 ) -> None:
-    """That of lists has other attributes."""
+    """The refusal names the page about changes, because the page about lists has other attributes."""
     assert (await lpar1.refused(f"chsyscfg -r lpar -m S -i name=lpar1,{pair}")).startswith(told)
 
 
 @pytest.mark.parametrize("kind, name", [("lpar", "name"), ("prof", "lpar_name")])
 async def test_a_name_and_the_id_of_another_partition_are_refused(lpar1: Stand, kind: str, name: str) -> None:
-    """The record contradicts itself, so neither partition is changed; a name with its own id is one."""
+    """A record with the name of one partition and the id of another is refused.
+
+    Matching ones are accepted.
+    """
     await lpar1.done("mksyscfg -r lpar -m S -i name=lpar2,lpar_id=2")
     for number in (1, 7):
         told = await lpar1.refused(f"chsyscfg -r {kind} -m S -i {name}=lpar2,lpar_id={number},auto_start=1")
@@ -81,7 +84,7 @@ async def test_a_name_and_the_id_of_another_partition_are_refused(lpar1: Stand, 
 
 @pytest.mark.parametrize("kbytes", ["3", "129", "70000", "-4", "4.5", "x", ""])
 async def test_a_size_out_of_range_is_refused(lpar1: Stand, kbytes: str) -> None:
-    """R-31: with a reason, and at creation as well."""
+    """R-31: a size out of range is refused with a reason, also at creation."""
     for line in (
         f"chsyscfg -r lpar -m S -i name=lpar1,keystore_kbytes={kbytes}",
         f"mksyscfg -r lpar -m S -i name=lpar2,keystore_kbytes={kbytes}",
@@ -92,7 +95,7 @@ async def test_a_size_out_of_range_is_refused(lpar1: Stand, kbytes: str) -> None
 
 
 async def test_it_grows_while_off_and_never_shrinks(lpar1: Stand) -> None:
-    """R-32: and a refusal changes nothing."""
+    """R-32: a keystore grows while its partition is off and never shrinks; a refusal changes nothing."""
     assert await lpar1.done('chsyscfg -r lpar -m S -i "name=lpar1, keystore_kbytes=100"') == ""
     assert (await lpar1.refused("chsyscfg -r lpar -m S -i name=lpar1,keystore_kbytes=99")).startswith(
         "SWPK0308 "
@@ -105,7 +108,10 @@ async def test_it_grows_while_off_and_never_shrinks(lpar1: Stand) -> None:
 
 
 async def test_it_is_disabled_only_while_empty(lpar1: Stand) -> None:
-    """R-33: HSCL0DC8 while anything is stored; an empty one also while its partition runs."""
+    """R-33: HSCL0DC8 while anything is stored.
+
+    An empty keystore is disabled even while its partition runs.
+    """
     await lpar1.done("chsysstate -r lpar -m S -n lpar1 -o on")
     lpar1.write("lpar1")
     off = "chsyscfg -r lpar -m S -i name=lpar1,keystore_kbytes=0"
@@ -119,7 +125,7 @@ async def test_it_is_disabled_only_while_empty(lpar1: Stand) -> None:
 
 
 async def test_all_keystores_stay_within_the_total(lpar1: Stand) -> None:
-    """R-34: what is free is seen in the system's record."""
+    """R-34: the record of the system shows the free memory."""
     lpar1.machine().system.total_kbytes = 100
     free = await lpar1.done("lssyscfg -r sys -m S -F keystore_total_kbytes,keystore_assigned_kbytes")
     assert free == "100,64"
@@ -129,14 +135,14 @@ async def test_all_keystores_stay_within_the_total(lpar1: Stand) -> None:
 
 
 async def test_a_disabled_keystore_has_no_calls(lpar1: Stand) -> None:
-    """R-35: the guest sees H_FUNCTION."""
+    """R-35: every call gives the guest H_FUNCTION."""
     await lpar1.done("chsyscfg -r lpar -m S -i name=lpar1,keystore_kbytes=0")
     await lpar1.done("chsysstate -r lpar -m S --id 1 -o on")
     assert Guest(lpar1.machine().system.find("lpar1")).write(3, b"label", b"data").status == -2
 
 
 async def test_attributes_of_a_record_are_set_together_or_not(lpar1: Stand) -> None:
-    """R-36: all of a record or nothing."""
+    """R-36: all attributes of a record are set, or none."""
     told = await lpar1.refused(
         'chsyscfg -r lpar -m S -i "name=lpar1,secure_boot=2,keystore_signed_updates=1,keystore_kbytes=9"'
     )
@@ -173,20 +179,20 @@ async def test_attributes_of_a_record_are_set_together_or_not(lpar1: Stand) -> N
     ],
 )
 async def test_wrong_records_are_refused(lpar1: Stand, record: str, number: str) -> None:
-    """R-36: with a number, and without effect."""
+    """R-36: a wrong record is refused with a number, and has no effect."""
     assert (await lpar1.refused(f"chsyscfg -r lpar -m S -i '{record}'")).startswith(f"{number} ")
     assert await shown(lpar1, COLUMNS) == "64,0,0,0,0"
 
 
 @pytest.mark.parametrize("record", ["lpar_id=3", "name=", "name=lpar1", "name=lpar2,lpar_id=1", "name=a/b"])
 async def test_wrong_new_partitions_are_refused(lpar1: Stand, record: str) -> None:
-    """R-30: a name is needed and new, and so is a number."""
+    """R-30: a new partition needs a name, and name and id must be new."""
     await lpar1.refused(f"mksyscfg -r lpar -m S -i {record}")
     assert await lpar1.done("lssyscfg -r lpar -m S -F name") == "lpar1"
 
 
 async def test_ignored_attributes_change_nothing(lpar1: Stand) -> None:
-    """What an emulated system does not have is accepted, as lists too."""
+    """Attributes that an emulated system does not have are accepted and ignored, also lists."""
     await lpar1.done('chsyscfg -r lpar -m S -i "name=lpar1,work_group_id=none,power_ctrl_lpar_ids+=2"')
     every = ",".join(f"{name}=1" for name in sorted(ignored.OF_PROFILES))
     await lpar1.done(f'chsyscfg -r prof -m S -i "name=normal,lpar_name=lpar1,{every}" --force')
@@ -194,7 +200,7 @@ async def test_ignored_attributes_change_nothing(lpar1: Stand) -> None:
 
 
 async def test_a_profile_has_the_attributes_of_its_partition(lpar1: Stand) -> None:
-    """R-36: op-test sets secure boot in the profile."""
+    """R-36: the profile accepts the attributes of its partition; op-test sets secure boot there."""
     await lpar1.done("chsyscfg -r prof -m S -i 'lpar_name=lpar1,name=default_profile,secure_boot=2' --force")
     assert await shown(lpar1, "secure_boot,curr_secure_boot") == "2,0"
     await lpar1.done("chsyscfg -r prof -m S -i 'lpar_id=1,name=default_profile,auto_start=1'")
@@ -206,7 +212,7 @@ async def test_a_profile_has_the_attributes_of_its_partition(lpar1: Stand) -> No
 
 
 async def test_several_records_say_how_far_they_came(lpar1: Stand) -> None:
-    """R-36: a record after a refused one is not carried out."""
+    """R-36: records behind a refused one are not applied, and the refusal says so."""
     lpar1.caller.files["records"] = b"name=lpar2,keystore_kbytes=4\n\nname=lpar1\nname=lpar3\n"
     told = await lpar1.refused("mksyscfg -r lpar -m S -f records")
     first, second = told.split("\n")
@@ -230,7 +236,7 @@ async def test_several_records_say_how_far_they_came(lpar1: Stand) -> None:
 
 
 async def test_a_system_gets_another_name(stand: Stand) -> None:
-    """The next line may use it."""
+    """The next line may use the new name of a system."""
     await stand.done('chsyscfg -r sys -m S -i "new_name=Server-9105-22A"')
     assert await stand.done("lssyscfg -r sys -m Server-9105-22A -F name") == "Server-9105-22A"
     assert (await stand.refused("chsyscfg -r sys -i new_name=a*b")).startswith("SWPK0210 ")
@@ -238,13 +244,13 @@ async def test_a_system_gets_another_name(stand: Stand) -> None:
 
 
 async def test_a_partition_is_removed(lpar1: Stand) -> None:
-    """Only while it is off and holds nothing."""
+    """A partition is removed only while it is off and its keystore is empty."""
     await lpar1.done("chsysstate -r lpar -m S -n lpar1 -o on")
     lpar1.write("lpar1")
     remove = "rmsyscfg -r lpar -m S -n lpar1 --vioscfg --vdisks"
     told = await lpar1.refused(remove)
     assert told.startswith("SWPK0320 ")
-    advised = "chsysstate -r lpar -m S -n lpar1 -o shutdown --immed"  # the next line of this test
+    advised = "chsysstate -r lpar -m S -n lpar1 -o shutdown --immed"  # the test runs it below
     assert f"; `{advised}` " in told
     await lpar1.done("chsysstate -r lpar -m S -n lpar1 -o shutdown --immed")
     assert (await lpar1.refused(remove)).startswith("SWPK0321 ")
@@ -259,7 +265,7 @@ async def test_a_partition_is_removed(lpar1: Stand) -> None:
 
 
 async def test_other_tasks_run_between_the_records_of_a_line(lpar1: Stand) -> None:
-    """A line of many records, here all wrong but for the last, does not stop the console."""
+    """A line of many records, here almost all wrong, lets other tasks of the console run."""
     beats = 0
 
     async def beat() -> None:
@@ -279,7 +285,7 @@ async def test_other_tasks_run_between_the_records_of_a_line(lpar1: Stand) -> No
 
 
 async def test_a_filter_of_many_names_takes_no_longer_than_its_text(lpar1: Stand) -> None:
-    """Each name is looked up, not searched for in all partitions."""
+    """A filter of many names costs one look-up for each name, not a search in all partitions."""
     names = ",".join(["lpar1"] * 9000)
     told = await lpar1.done(f"lssyscfg -r lpar -m S --filter '\"lpar_names={names}\"' -F name")
     assert told == "lpar1"

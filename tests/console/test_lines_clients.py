@@ -1,4 +1,4 @@
-"""The walks of people's clients: op-test's DKGSB, and ansible's one-line form."""
+"""Sessions of existing clients: op-test's DKGSB, and ansible's one-line form."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PIPE = 'sed s/,/\\\\\\n/g | grep "secure_boot\\|keystore"'
 
 
 async def piped(stand: Stand, line: str) -> str:
-    """Run a line whose output goes through a pipe of the console's shell."""
+    """Run a line with its output through a pipe of the console's shell."""
     command, _, pipe = line.partition(" | ")
     out = await stand.done(command)
     done = subprocess.run(
@@ -28,7 +28,7 @@ async def piped(stand: Stand, line: str) -> str:
 
 
 async def test_the_walk_of_op_test(stand: Stand) -> None:
-    """R-36: attributes set, restart, latch armed again, all zeroed: HSCL0DC8 while anything is stored."""
+    """R-36: op-test sets attributes, restarts, arms the latch, and zeroes all; HSCL0DC8 unless empty."""
     await stand.done('mksyscfg -r lpar -m S -i "name=lpar1,profile_name=default_profile,lpar_env=aixlinux"')
     await stand.done(f'chsyscfg -r lpar -m S -i "{RECORD.format(64, 1, 1, 1, 2)}"')
     look = 'lssyscfg -r lpar -m S --filter "lpar_names=lpar1" | ' + PIPE
@@ -56,7 +56,7 @@ async def test_the_walk_of_op_test(stand: Stand) -> None:
 
 
 async def test_the_form_of_ansible(stand: Stand) -> None:
-    """R-36: the whole command in single quotes behind ssh, so quotes of its own are double ones."""
+    """R-36: behind ssh the whole command is in single quotes, so its own quotes are double ones."""
     sent = "mksyscfg -r lpar -m S -i 'name=a,lpar_env=aixlinux,keystore_kbytes=64,min_mem=1024'".replace(
         "'", '"'
     )

@@ -1,4 +1,4 @@
-"""chtskey, lstskey: the key is in a file of the caller."""
+"""chtskey, lstskey: the key comes from a file of the caller."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ KEY, OTHER = bytes(range(32)), bytes(32)
 
 @pytest.fixture
 async def lpar1(stand: Stand) -> Stand:
-    """A partition lpar1 with a keystore, and two files of keys."""
+    """A partition lpar1 with a keystore, and two key files."""
     await stand.done('mksyscfg -r lpar -m S -i "name=lpar1,keystore_kbytes=64"')
     stand.caller.files |= {"key": KEY, "other": OTHER, "short": KEY[:31], "long": KEY + b"\n"}
     return stand
 
 
 async def test_a_key_is_changed_and_restored(lpar1: Stand) -> None:
-    """R-53: change takes the present key to check, restore none."""
+    """R-53: `change` needs the present key as a check, `restore` needs none."""
     await lpar1.done("chtskey -m S -o change --newkey key --force")
     line = await lpar1.done("lstskey -m S")
     key = lpar1.machine().backups.key
@@ -40,7 +40,7 @@ async def test_a_key_is_changed_and_restored(lpar1: Stand) -> None:
 
 @pytest.mark.parametrize("file", ["short", "long", "nofile"])
 async def test_a_refused_file_has_the_size_of_a_key(lpar1: Stand, file: str) -> None:
-    """Another path alone would not help."""
+    """The refusal names the size of a key, because another path alone would not help."""
     told = await lpar1.refused(f"chtskey -m S -o change --newkey {file}")
     assert "; name a file of exactly 32 bytes" in told
     assert "where you can write" not in told
@@ -57,13 +57,13 @@ async def test_a_refused_file_has_the_size_of_a_key(lpar1: Stand, file: str) -> 
     ],
 )
 async def test_refused_keys(lpar1: Stand, line: str, number: str) -> None:
-    """R-53: a file of another size is refused, and the key stays."""
+    """R-53: a key file of another size is refused, and the key stays."""
     before = await lpar1.done("lstskey -m S -F key_id")
     assert (await lpar1.refused(f"chtskey -m S {line}")).startswith(f"{number} ")
     assert await lpar1.done("lstskey -m S -F key_id") == before
 
 
 async def test_there_is_no_key_before_the_first_keystore(stand: Stand) -> None:
-    """R-53: lstskey says so."""
+    """R-53: lstskey reports that there is no key before the first keystore."""
     assert await stand.done("lstskey -m S") == "key_length=0,key_status=2,key_id=none"
     assert (await stand.refused("lstskey -m S -F key")).startswith("SWPK0106 ")

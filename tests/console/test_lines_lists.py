@@ -1,4 +1,4 @@
-"""lssyscfg: the records, columns and filters that people's scripts take apart."""
+"""lssyscfg: records, columns and filters, as scripts parse them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def full(stand: Stand) -> Stand:
 
 
 async def test_a_record_has_the_order_of_the_real_console(full: Stand) -> None:
-    """R-36: the attributes of PKS stand behind the real console's, in one line."""
+    """R-36: the attributes of PKS follow those of the real console, in one line."""
     line = await full.done('lssyscfg -r lpar -m S --filter "lpar_names=lpar1"')
     found = {each.name: each.value for each in parse_record(line)}
     assert ",".join(found) == ORDER
@@ -67,13 +67,13 @@ async def test_a_record_has_the_order_of_the_real_console(full: Stand) -> None:
     ],
 )
 async def test_partitions_are_listed(full: Stand, line: str, told: str) -> None:
-    """R-36: columns, headers and filters as op-test, openQA and ansible write them."""
+    """R-36: columns, headers and filters work as op-test, openQA and ansible use them."""
     assert await full.done(f"lssyscfg -r lpar -m S {line}") == told
     assert await full.done(f"lssyscfg {line} -m S -r lpar") == told
 
 
 async def test_all_columns(full: Stand) -> None:
-    """R-36: -F alone has the values of all attributes."""
+    """R-36: -F alone prints the values of all attributes."""
     told = await full.done("lssyscfg -r lpar -F --header --filter lpar_ids=3")
     header, values = told.split("\n")
     assert header == ORDER
@@ -102,12 +102,12 @@ async def test_all_columns(full: Stand) -> None:
     ],
 )
 async def test_refused_lists(full: Stand, line: str, told: str) -> None:
-    """R-36: a refusal has a number, stands on standard output, and has exit status 1."""
+    """R-36: a refusal has a number, is printed on standard output, and has exit status 1."""
     assert (await full.refused(f"lssyscfg -r lpar -m S {line}")).startswith(told)
 
 
 async def test_an_empty_system(stand: Stand) -> None:
-    """Nothing to list is no error."""
+    """An empty list is no error."""
     assert await stand.done("lssyscfg -r lpar -m S -F name --header") == "No results were found."
     assert await stand.done("lssyscfg -r sysprof -m S") == "No results were found."
 
@@ -122,7 +122,7 @@ async def test_profiles(full: Stand) -> None:
 
 
 async def test_systems(full: Stand) -> None:
-    """R-34: the memory of all keystores, and what is assigned."""
+    """R-34: the record of a system has the memory of all keystores, and the assigned part."""
     serial = full.console.find("S").type_model_serial
     line = await full.done("lssyscfg -r sys -m S")
     assert line == (
@@ -136,7 +136,7 @@ async def test_systems(full: Stand) -> None:
 
 
 async def test_two_systems_and_one_that_is_away() -> None:
-    """A line about partitions must say which system it means; one that is away still has its record."""
+    """With two systems, a line about partitions needs -m; a system that is away is still listed."""
     async with standing("A", "B") as stand:
         stand.links["B"].away = True
         assert await stand.done("lssyscfg -r sys -F name,state") == "A,Operating\nB,No Connection"
@@ -150,14 +150,14 @@ async def test_two_systems_and_one_that_is_away() -> None:
 
 
 async def test_a_refused_store_is_an_error(full: Stand) -> None:
-    """The record of such a partition is there, and says so."""
+    """A partition with a refused store is listed in a state of error."""
     view = await full.console.find("S").call(show_partition("lpar1"))
     trouble = Trouble(detail="", rule_id="", rule="", section="")
     assert (state_of(view), state_of(replace(view, refused=trouble))) == ("Not Activated", "Error")
 
 
 async def test_a_system_in_recovery(stand: Stand) -> None:
-    """R-48: its state has the console's word, and no partition is there yet."""
+    """R-48: a system in Recovery has the console's word for that state, and no partitions yet."""
     stand.machine().system.begin_recovery()
     assert await stand.done("lssyscfg -r sys -m S -F state") == "Recovery"
     told = await stand.refused("lssyscfg -r lpar -m S --filter lpar_names=lpar1")

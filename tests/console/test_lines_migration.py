@@ -1,7 +1,7 @@
 """migrlpar, lslparmigr, rrstartlpar: their options, their exit statuses, and the words of states.
 
-The migrations are those of a stand-in; test_lines_moves.py has lines over the real ones, which are tested in
-test_migrate.py and test_restart.py.
+The migrations here are those of a stand-in. test_lines_moves.py has lines over the real ones; test_migrate.py
+and test_restart.py test those.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ROW = MigrationStatus(
 
 
 class StandInMigrations:
-    """Migrations that note their orders, and refuse those that a test names."""
+    """Migrations that note their orders, and refuse the orders that a test names."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -106,7 +106,7 @@ class StandInMigrations:
             raise self.refusals[told[-1]]
 
     def _job(self, kind: str, system: KnownSystem, name: str) -> Job:
-        """A job that has ended."""
+        """Return a job that has ended."""
         lines = ["row 2", f"{name}: the end"]
         job = Job(1, kind, system.name, "failed" if self.failed else "done", 2, 2, lines)
         job.rule_id = self.failed.id if self.failed else ""
@@ -158,7 +158,7 @@ async def pair() -> AsyncIterator[MovingStand]:
 async def test_an_order_reaches_the_console(
     pair: MovingStand, line: str, asked: list[str], told: str
 ) -> None:
-    """R-51, R-52: operations, names, ids, and the line of each end."""
+    """R-51, R-52: operation, names, ids and result lines of an order reach the console and the caller."""
     assert await pair.run(line) == (0, told)
     assert pair.moves.asked == asked
 
@@ -172,7 +172,7 @@ async def test_an_order_reaches_the_console(
     ],
 )
 async def test_options_of_storage_and_networks_change_nothing(pair: MovingStand, line: str) -> None:
-    """An emulated partition has neither."""
+    """Options of storage and networks are accepted and ignored: an emulated partition has neither."""
     await pair.done(line)
 
 
@@ -233,7 +233,7 @@ async def test_a_wrong_line_is_refused_before_anything_is_asked(
 async def test_a_silent_system_is_told_of_soon(
     pair: MovingStand, order: str, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """R-51: the line says that it waits; the refusal at the end is the same."""
+    """R-51: a line soon reports that it waits for a silent system; its final refusal is the same."""
     pair.moves.seconds = 30
     pair.moves.refuse("lpar1", rules.ARRIVAL_SIZE, "lpar1 needs 64 KiB, and T has 16")
     told = (await pair.refused(f"{order} -m S -t T -p lpar1")).split("\n")
@@ -243,14 +243,14 @@ async def test_a_silent_system_is_told_of_soon(
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 async def test_help_is_the_usage_and_nothing_else(pair: MovingStand, command: str) -> None:
-    """With any other words, right or wrong."""
+    """--help prints the usage and nothing else, also beside other words."""
     for line in (f"{command} --help", f"{command} -x --help -m S"):
         assert await pair.run(line) == (0, COMMANDS[command].syntax.usage)
     assert pair.moves.asked == []
 
 
 async def test_one_refused_partition_keeps_no_other_one(pair: MovingStand) -> None:
-    """The exit status is 1, each refusal is a line, and the others are moved."""
+    """One refused partition stops no other: the exit status is 1, and each refusal is a line."""
     pair.moves.refuse("lpar1", rules.ARRIVAL_SIZE, "lpar1 needs 64 KiB, and T has 16")
     assert await pair.run("migrlpar -o m -m S -t T -p lpar1,lpar2") == (
         1,
@@ -260,7 +260,7 @@ async def test_one_refused_partition_keeps_no_other_one(pair: MovingStand) -> No
 
 
 async def test_a_job_that_fails_has_the_number_of_its_rule(pair: MovingStand) -> None:
-    """So that a script can tell an attempt that ended at its source from another failure."""
+    """A failed job has the number of its rule, so a script can tell kinds of failure apart."""
     pair.moves.failed = rules.MIGRATION_FAILED
     told = await pair.refused("migrlpar -o m -m S -t T -p lpar1")
     refusal = f"SWPK0726 job 1 (migrate) failed: lpar1: the end; {REMEDIES['migration.failed']}"
@@ -268,7 +268,7 @@ async def test_a_job_that_fails_has_the_number_of_its_rule(pair: MovingStand) ->
 
 
 async def test_a_system_that_is_away_is_named(pair: MovingStand) -> None:
-    """Source or target: whichever can't be reached, with the time since then."""
+    """The refusal names the source or target that can't be reached, and the time since then."""
     away = OperatorError(control.CONSOLE_SERVED, "nothing serves this system")
     pair.moves.refusals["lpar1"] = away
     pair.console.find("T").note_away("gone")
@@ -285,7 +285,7 @@ async def test_all_of_a_system_without_partitions(pair: MovingStand) -> None:
 
 
 async def test_a_dead_source_is_known_by_its_last_view(pair: MovingStand) -> None:
-    """R-52: its partitions have their ids, and are not available."""
+    """R-52: the partitions of a dead source keep their ids and are shown as not available."""
     pair.links["S"].away = True
     await pair.done("rrstartlpar -o restart -m S -t T --id 2")
     assert pair.moves.asked == ["restart S T lpar2"]
@@ -297,7 +297,7 @@ async def test_a_dead_source_is_known_by_its_last_view(pair: MovingStand) -> Non
 
 
 async def test_states_have_the_words_of_the_real_console(pair: MovingStand) -> None:
-    """R-51: while a partition moves, running or not."""
+    """R-51: the states of a moving partition have the words of the real console, running or not."""
     await pair.done("chsysstate -r lpar -m S -n lpar1 -o on")
     pair.moves.moves = {"lpar1", "lpar2"}
     pair.moves.words["lpar1"] = "Remote Restartable"
@@ -306,7 +306,7 @@ async def test_states_have_the_words_of_the_real_console(pair: MovingStand) -> N
 
 
 async def test_the_row_of_the_state_table_is_listed(pair: MovingStand) -> None:
-    """R-51: at both systems, and for a partition that has left."""
+    """R-51: both systems list the row of the state table, also for a partition that has left."""
     uuid = str(pair.machine().system.find("lpar1").profile.uuid)
     left = ROW._replace(uuid="f" * 8, name="lpar9", state="Moved", row="row 8: GONE(5) at S", job=0)
     pair.moves.rows = [ROW._replace(uuid=uuid), left]
@@ -327,7 +327,7 @@ async def test_the_row_of_the_state_table_is_listed(pair: MovingStand) -> None:
 
 
 async def test_a_system_that_was_never_seen_is_known_by_the_records(pair: MovingStand) -> None:
-    """A console that has started again has no view of a dead source."""
+    """A restarted console without a view of a dead source uses the records of the register."""
     known = pair.console.find("S")
     pair.links["S"].away, known.view = True, None
     assert (await pair.refused("lslparmigr -r lpar -m S")).startswith("SWPK0204 ")
@@ -339,7 +339,7 @@ async def test_a_system_that_was_never_seen_is_known_by_the_records(pair: Moving
 
 
 async def test_systems_and_the_console(pair: MovingStand) -> None:
-    """Figures of mobility; no system of the test listens."""
+    """The list of systems has the figures of mobility; no system of the test listens."""
     assert await pair.done("lslparmigr -r sys -m S") == (
         "active_lpar_mobility_capable=0,num_active_migrations_supported=1,num_active_migrations_in_progress=0,"
         "inactive_lpar_mobility_capable=1,num_inactive_migrations_supported=1,"
@@ -353,7 +353,7 @@ async def test_systems_and_the_console(pair: MovingStand) -> None:
 
 
 async def test_a_recovery_that_ends_with_one_owner_has_succeeded(pair: MovingStand) -> None:
-    """R-51: the migration has failed, and the line to recover it has done its work: it says who has it."""
+    """R-51: recovering a failed migration to one owner is a success; the line names the owner."""
     pair.moves.failed = rules.MIGRATION_FAILED
     told = await pair.done("migrlpar -o r -m S -p lpar1")
     assert told == "row 2\nlpar1: the end\nthe attempt has ended: lpar1 is at S"

@@ -21,14 +21,14 @@ from tests.console.test_safety import frozen_released
 
 
 async def line(world: Moving, text: str) -> tuple[int, str]:
-    """Run a line as a shell takes it apart; return its exit status and its output."""
+    """Run a line, split as a shell splits it; return its exit status and its output."""
     caller = StandCaller()
     status = await run_line(world.rig.console, shlex.split(text), caller)
     return status, "\n".join(caller.told)
 
 
 async def refused(world: Moving, text: str) -> str:
-    """Run a line that is refused; return its output."""
+    """Run a line that must be refused; return its output."""
     status, told = await line(world, text)
     assert status == 1, told
     return told
@@ -65,7 +65,7 @@ async def refused(world: Moving, text: str) -> str:
     ],
 )
 async def test_a_wrong_line_changes_nothing(autojump_clock, text: str, told: str) -> None:
-    """R-51, R-52: one line with its number, and no attempt and no job begins."""
+    """R-51, R-52: a wrong line gives one numbered refusal, and begins no attempt and no job."""
     async with moving() as world:
         before = len(world.rig.console.jobs.all)
         assert (await refused(world, text)).startswith(told)
@@ -76,7 +76,10 @@ async def test_a_wrong_line_changes_nothing(autojump_clock, text: str, told: str
 
 @pytest.mark.parametrize("live", [True, False], ids=["live", "inactive"])
 async def test_a_partition_that_has_left_is_listed(autojump_clock, live: bool) -> None:
-    """R-51: at its former system without id, custody and mode; where it is now, it does not move."""
+    """R-51: the former system lists it without id, custody and mode.
+
+    Its new system lists it as not moving.
+    """
     async with moving() as world:
         if live:
             world.power("a", on=True)
@@ -94,7 +97,7 @@ async def test_a_partition_that_has_left_is_listed(autojump_clock, live: bool) -
 
 @pytest.mark.parametrize("force", ["", " --force"])
 async def test_recover_of_a_restart_is_not_that_of_a_migration(autojump_clock, force: str) -> None:
-    """R-51: `rrstartlpar -o recover --force` gives no target a partition that moves live."""
+    """R-51: `rrstartlpar -o recover --force` does not force the target of a live migration."""
     async with moving() as world:
         world.power("a", on=True)
         world.network.silent = True
@@ -108,7 +111,7 @@ async def test_recover_of_a_restart_is_not_that_of_a_migration(autojump_clock, f
 
 
 async def test_recover_of_an_attempt_that_ends_in_it(autojump_clock) -> None:
-    """R-51: no job follows the attempt. The order carries its last word, and names the owner: exit 0."""
+    """R-51: if the attempt ends within the order, its line names the owner, and exits with 0."""
     async with moving() as world:
         deaf = await frozen_released(world)
         world.rig.console.jobs.end_of(world.known("a"), "ended")
@@ -121,12 +124,15 @@ async def test_recover_of_an_attempt_that_ends_in_it(autojump_clock) -> None:
 
 
 async def test_force_is_about_the_attempt_that_was_found(autojump_clock) -> None:
-    """R-51: it ends in the order. Another partition of its name has an attempt, which is left alone."""
+    """R-51: --force applies to the found attempt, which ends in the order.
+
+    Another partition's attempt stays.
+    """
     async with moving() as world:
         deaf = await frozen_released(world)
         world.rig.console.jobs.end_of(world.known("a"), "ended")
         ids = world.known("a").system_id, world.known("b").system_id
-        other = begun(Entry("f" * 36, "x"), "live", 1, *ids)  # behind that of the partition that moves
+        other = begun(Entry("f" * 36, "x"), "live", 1, *ids)  # sorts behind the moving partition
         world.rig.console.registry.enter(other)
         deaf.clear()
         told = await world.migrations.recover(world.known("a"), "x", force=True)
@@ -135,7 +141,7 @@ async def test_force_is_about_the_attempt_that_was_found(autojump_clock) -> None
 
 
 async def test_recover_goes_on_with_a_restart(autojump_clock) -> None:
-    """R-52: its target had no room when it was decided."""
+    """R-52: recover continues a decided restart whose target had no room."""
     async with moving() as world:
         await world.kill("a")
         link, requests = world.site("b").link, []
@@ -143,7 +149,7 @@ async def test_recover_goes_on_with_a_restart(autojump_clock) -> None:
 
         async def call(request: ConsoleRequest[Any]) -> Any:
             requests.append(request.verb.operation)
-            if requests.count("takePartition") == 3:  # the first two check
+            if requests.count("takePartition") == 3:  # the first two requests are checks
                 raise OperatorError(rules.ARRIVAL_SIZE, "there is no room")
             return await perform(request)
 
@@ -167,7 +173,7 @@ async def test_a_decided_restart_is_cancelled_by_its_line(autojump_clock) -> Non
 
 
 async def test_a_partition_that_was_deleted_is_cleaned_up(autojump_clock) -> None:
-    """R-52, R-54: it was restarted at b, and deleted there.  Its dead source comes back, and has a store.
+    """R-52, R-54: cleanup removes the store of a source that returns after its partition was deleted at b.
 
     An earlier partition had the same name.
     """
@@ -186,7 +192,7 @@ async def test_a_partition_that_was_deleted_is_cleaned_up(autojump_clock) -> Non
 
 
 async def test_a_partition_goes_back_only_to_a_source_with_its_key(autojump_clock) -> None:
-    """R-52: an inactive migration has left its source, whose trusted key was changed since."""
+    """R-52: an inactive migration does not return to a source with another trusted key."""
     async with moving() as world:
         world.refuse("b", "takePartition")
         await released(world)

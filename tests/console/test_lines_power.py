@@ -1,4 +1,4 @@
-"""chsysstate: partitions and systems on and off."""
+"""chsysstate: power of partitions and systems."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ async def lpar1(stand: Stand) -> Stand:
 
 
 def ipls(stand: Stand) -> int:
-    """IPLs of the partition."""
+    """Return the number of IPLs of the partition."""
     return stand.machine().system.find("lpar1").ipl_count
 
 
 async def state(stand: Stand) -> str:
-    """Its state."""
+    """Return the state of the partition."""
     return await stand.done("lssyscfg -r lpar -m S --filter lpar_names=lpar1 -F state")
 
 
 async def test_a_partition_goes_on_and_off(lpar1: Stand) -> None:
-    """R-36: options in any order, and the numbers that clients know."""
+    """R-36: chsysstate takes options in any order, and states have the numbers that clients know."""
     assert await lpar1.done("chsysstate -o on -r lpar -n lpar1 -m S -f default_profile -b sms") == ""
     assert (await state(lpar1), ipls(lpar1)) == ("Running", 1)
     assert (await lpar1.refused("chsysstate -m S -r lpar -n lpar1 -o on")).startswith("HSCL3681 ")
@@ -41,7 +41,7 @@ async def test_a_partition_goes_on_and_off(lpar1: Stand) -> None:
 
 
 async def test_any_profile_activates_a_partition(lpar1) -> None:
-    """A partition has one profile; scripts activate it with the name of another that they have saved."""
+    """Any profile name activates a partition, because scripts use names of profiles that they have saved."""
     await lpar1.done("chsysstate -o on -r lpar -n lpar1 -m S -f a_profile_of_before")
     assert await state(lpar1) == "Running"
 
@@ -62,13 +62,13 @@ async def test_any_profile_activates_a_partition(lpar1) -> None:
     ],
 )
 async def test_refused_lines(lpar1: Stand, line: str, number: str) -> None:
-    """Each with its number."""
+    """Each refused line has its number."""
     assert (await lpar1.refused(f"chsysstate {line}")).startswith(f"{number} ")
     assert ipls(lpar1) == 0
 
 
 async def test_a_system_goes_off(stand: Stand) -> None:
-    """Its server stops in good order; only swpks serve starts it again."""
+    """The server of a system stops regularly; only swpks serve starts it again."""
     asked = stand.machine().stop_asked
     assert await stand.done("chsysstate -r sys -m S -o rebuild") == ""
     assert not asked.is_set()

@@ -1,4 +1,4 @@
-"""Short answers to what clients ask before their work."""
+"""Short answers to the first questions of clients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def lpar1(stand: Stand) -> Stand:
 
 
 async def test_reference_codes(lpar1: Stand) -> None:
-    """op-test takes the last line: an empty one, or one with Linux."""
+    """lsrefcode ends with an empty line or one with Linux, because op-test reads the last line."""
     lsrefcode = "lsrefcode -m S -r lpar --filter lpar_names={} -F refcode"
     assert (await lpar1.run(lsrefcode.format("lpar1"))) == (0, "")
     assert lpar1.caller.told == [""]
@@ -28,7 +28,7 @@ async def test_reference_codes(lpar1: Stand) -> None:
 
 
 async def test_the_console_tells_what_it_is(lpar1: Stand) -> None:
-    """Forms as of the real one, and its own build level."""
+    """lshmc has the forms of the real console, and its own build level."""
     version = await lpar1.done("lshmc -V")
     assert version.startswith('"version= Version: 10\n Release: 3\n')
     assert "HMC Build level swpks " in version
@@ -39,7 +39,7 @@ async def test_the_console_tells_what_it_is(lpar1: Stand) -> None:
 
 
 async def test_firmware_and_connections(lpar1: Stand) -> None:
-    """openQA's lslic, and the list of RMC connections, of which there are none."""
+    """lslic answers openQA, and the list of RMC connections is empty."""
     serial = lpar1.console.find("S").type_model_serial
     assert await lpar1.done("lslic -m S -t sys -F activated_level:mtms") == f"FW1110:{serial}"
     assert (await lpar1.done("lspartition -dlpar")).split("\n")[0] == f"<#0> Partition:<1*{serial}, , >"
@@ -48,7 +48,7 @@ async def test_firmware_and_connections(lpar1: Stand) -> None:
 
 
 async def test_terminals(lpar1: Stand) -> None:
-    """None is open, and none can be."""
+    """No terminal is open, and none can be opened."""
     assert await lpar1.run("rmvterm -m S -p lpar1") == (0, "")
     assert await lpar1.run("rmvterm -m S --id 2") == (0, "")
     assert (await lpar1.refused("rmvterm -m S -p x")).startswith("HSCL8012 ")
@@ -67,12 +67,12 @@ async def test_terminals(lpar1: Stand) -> None:
     ],
 )
 async def test_resources(lpar1: Stand, line: str, told: str) -> None:
-    """Constants."""
+    """Resources of the system are constants."""
     assert await lpar1.done(f"lshwres -m S {line}") == told
 
 
 async def test_what_does_not_exist_says_so(stand: Stand) -> None:
-    """The commands that there are follow."""
+    """An unknown command is refused with the list of the known ones."""
     assert (await stand.refused("lsfoo")).startswith("SWPK0101 there is no command 'lsfoo'; there are ")
     assert (await stand.refused("''")).startswith("SWPK0101 ")
     assert set(COMMANDS) >= {
@@ -87,7 +87,7 @@ async def test_what_does_not_exist_says_so(stand: Stand) -> None:
 
 
 async def test_without_a_system() -> None:
-    """A console that knows none has nothing to list, and no -m to take."""
+    """A console without systems lists nothing, and refuses -m."""
     async with standing() as stand:
         assert await stand.done("lssyscfg -r sys") == "No results were found."
         assert await stand.done("lspartition -dlpar") == "No results were found."

@@ -17,21 +17,21 @@ async def lpar1(stand: Stand) -> Stand:
 
 
 async def write(stand: Stand, label: bytes) -> None:
-    """Write an object in a run of the partition."""
+    """Write an object during a run of the partition."""
     await stand.done("chsysstate -r lpar -m S -n lpar1 -o on")
     stand.write("lpar1", label)
     await stand.done("chsysstate -r lpar -m S -n lpar1 -o shutdown --immed")
 
 
 def labels(stand: Stand) -> set[bytes]:
-    """The labels in the keystore."""
+    """Return the labels in the keystore."""
     keystore = stand.machine().system.find("lpar1").keystore
     assert keystore is not None
     return {each.label for each in keystore.contents.snapshot().objects}
 
 
 async def test_a_restore_goes_back_and_says_what_is_lost(lpar1: Stand) -> None:
-    """R-46: later updates are lost, as announced, and only with --forcekeystore."""
+    """R-46: a restore announces the loss of later updates, and needs --forcekeystore for it."""
     assert await lpar1.done("bkprofdata -m S -f monday") == ""
     await write(lpar1, b"second")
     told = await lpar1.refused("rstprofdata -m S -l 1 -f monday")
@@ -44,7 +44,7 @@ async def test_a_restore_goes_back_and_says_what_is_lost(lpar1: Stand) -> None:
 
 
 async def test_levels_of_a_restore(lpar1: Stand) -> None:
-    """R-46: 3 brings back what is missing, 4 deletes all."""
+    """R-46: level 3 brings back missing partitions; level 4 deletes all."""
     await lpar1.done("bkprofdata -m S -f monday")
     assert (await lpar1.refused("rstprofdata -m S -l 4")).split("\n")[-1].startswith("SWPK0226 ")
     await lpar1.done("rstprofdata -m S -l 4 --forcekeystore")
@@ -58,7 +58,10 @@ async def test_levels_of_a_restore(lpar1: Stand) -> None:
 
 
 async def test_a_bare_name_is_a_file_of_the_console(lpar1: Stand) -> None:
-    """An existing file is refused without --force; a path is one of the caller."""
+    """A bare name is a file of the console, and an existing one needs --force.
+
+    A path is the caller's file.
+    """
     await lpar1.done("bkprofdata -m S -f monday")
     assert lpar1.caller.files == {}
     assert (await lpar1.refused("bkprofdata -m S -f monday")).startswith("SWPK0223 ")
@@ -75,7 +78,7 @@ async def test_a_bare_name_is_a_file_of_the_console(lpar1: Stand) -> None:
 
 
 async def test_a_backup_that_can_not_be_written_makes_no_copies(lpar1: Stand) -> None:
-    """R-46: the name and the file are tested before."""
+    """R-46: name and file are tested before any copies are made."""
     lpar1.caller.files["./monday"] = b"older"
     await lpar1.done("bkprofdata -m S -f monday")
     before = list(lpar1.links["S"].asked)
@@ -85,14 +88,14 @@ async def test_a_backup_that_can_not_be_written_makes_no_copies(lpar1: Stand) ->
 
 
 async def test_a_restore_without_steps_is_no_job(lpar1: Stand) -> None:
-    """R-46: it says so."""
+    """R-46: a restore without steps starts no job, and says so."""
     await lpar1.done("bkprofdata -m S -f monday")
     assert await lpar1.done("rstprofdata -m S -l 3 -f monday") == "nothing is to do"
     assert lpar1.console.jobs.all == []
 
 
 async def test_the_last_line_is_true_for_each_level(lpar1: Stand) -> None:
-    """R-46: what the system has now, and not what another level would have left."""
+    """R-46: the last line describes the present state of the system at each level."""
     await lpar1.done("bkprofdata -m S -f monday")
     for level, end in (
         ("1 -f monday", "S has the partitions of the backup, and no others"),
@@ -108,7 +111,7 @@ async def test_the_last_line_is_true_for_each_level(lpar1: Stand) -> None:
 
 
 async def test_a_backup_as_xml(lpar1: Stand) -> None:
-    """Facts without copies and keys: of a backup, or of the system as it is."""
+    """A backup as XML has facts without copies and keys, of a file or of the present system."""
     await lpar1.done("bkprofdata -m S -f monday")
     for source in ("-b monday", "-m S"):
         await lpar1.done(f"mkprofdata -r sys -o createxml {source} -x ./data.xml --force")
@@ -119,10 +122,10 @@ async def test_a_backup_as_xml(lpar1: Stand) -> None:
 
 
 async def test_xml_in_the_folder_of_the_console(lpar1: Stand) -> None:
-    """The line has its place, and a list of profile backups does not have it."""
+    """The line names the folder of an XML file; the list of profile backups leaves it out."""
     await lpar1.done("bkprofdata -m S -f monday")
     told = await lpar1.done("mkprofdata -r sys -o createxml -m S -x out.xml")
-    assert told == "out.xml is written"  # the store of this console is in memory
+    assert told == "out.xml is written"  # the store of this console is in memory, so it has no folder
     told = await lpar1.refused("rmprofdata -m S -f nothing")
     assert told.endswith("; there are: monday")
     await lpar1.done("rmprofdata -m S -f out.xml")
@@ -130,7 +133,7 @@ async def test_xml_in_the_folder_of_the_console(lpar1: Stand) -> None:
 
 @pytest.mark.parametrize("line", ["bkprofdata -m S -f ./b", "mkprofdata -r sys -o createxml -m S -x ./b"])
 async def test_an_existing_file_needs_force(lpar1: Stand, line: str) -> None:
-    """Another path is not the only way."""
+    """The refusal names --force, so that another path is not the only way."""
     await lpar1.done(line)
     assert await lpar1.refused(line) == "SWPK0203 ./b: File exists; use --force to replace it"
     await lpar1.done(f"{line} --force")
@@ -149,13 +152,13 @@ async def test_an_existing_file_needs_force(lpar1: Stand, line: str) -> None:
     ],
 )
 async def test_refused_lines(stand: Stand, line: str, number: str) -> None:
-    """Each with its number."""
+    """Each refused line has its number."""
     stand.caller.files["./bad"] = b"no backup"
     assert (await stand.refused(line)).startswith(f"{number} ")
 
 
 async def test_a_running_partition_is_not_restored(lpar1: Stand) -> None:
-    """R-46: it has to be powered off first."""
+    """R-46: a running partition is not restored; it has to be powered off first."""
     await lpar1.done("bkprofdata -m S -f monday")
     await lpar1.done("chsysstate -r lpar -m S -n lpar1 -o on")
     told = await lpar1.refused("rstprofdata -m S -l 2 -f monday")

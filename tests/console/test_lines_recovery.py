@@ -12,7 +12,7 @@ from tests.console.stand import Stand, standing
 
 @pytest.fixture
 async def manual() -> AsyncIterator[Stand]:
-    """A partition lpar1 with an object, powered off; a recovery waits for its line."""
+    """A powered-off partition lpar1 with an object; a recovery waits for its line."""
     async with standing("S", manual=True) as stand:
         await stand.done('mksyscfg -r lpar -m S -i "name=lpar1,keystore_kbytes=64"')
         await stand.done("chsysstate -r lpar -m S -n lpar1 -o on")
@@ -23,7 +23,7 @@ async def manual() -> AsyncIterator[Stand]:
 
 
 async def test_a_replaced_service_processor(manual: Stand, autojump_clock: trio.testing.MockClock) -> None:
-    """R-45: the line follows the job to its end, and says from when each store is."""
+    """R-45: the line follows the job to its end, and prints the time of each restored store."""
     await manual.replace_processor()
     assert await manual.done("lssyscfg -r sys -m S -F state") == "Recovery"
     assert await manual.done("lssyscfg -r lpar -m S") == "No results were found."
@@ -36,7 +36,7 @@ async def test_a_replaced_service_processor(manual: Stand, autojump_clock: trio.
 
 
 async def test_a_system_that_has_its_stores_is_not_recovered(manual: Stand) -> None:
-    """R-45: the job fails, and so does its line."""
+    """R-45: on a system that has its stores, the job fails, and so does its line."""
     told = await manual.refused("chsysstate -r sys -m S -o recover")
     assert told.split("\n")[-1].startswith("SWPK0110 job ")
     assert await manual.done("lssyscfg -r lpar -m S -F name,keystore_kbytes") == "lpar1,64"
@@ -45,7 +45,7 @@ async def test_a_system_that_has_its_stores_is_not_recovered(manual: Stand) -> N
 async def test_a_recovery_that_runs_is_followed(
     manual: Stand, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """R-45: by itself or by another line, it is the same job."""
+    """R-45: the line follows the running job, whether it started by itself or by another line."""
     await manual.replace_processor()
     job = manual.console.recover(manual.console.find("S"))
     told = await manual.done("chsysstate -r sys -m S -o recover")
@@ -57,7 +57,7 @@ async def test_a_recovery_that_runs_is_followed(
 async def test_a_recovery_without_a_copy_names_the_command_that_ends_it(
     empty: bool, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """R-45: also of a system that had no partition when its service processor was replaced."""
+    """R-45: the refusal names the command that ends the state, also without any partition."""
     async with standing("S", manual=empty) as stand:
         if not empty:
             await stand.done('mksyscfg -r lpar -m S -i "name=lpar1,keystore_kbytes=64"')

@@ -1,4 +1,4 @@
-"""Message numbers: one for each rule that a line can meet, none twice, and none that looks like IBM's."""
+"""Message numbers: one for each rule that a line can meet, none twice, none in IBM's form."""
 
 from __future__ import annotations
 
@@ -22,18 +22,21 @@ MET = [
 
 
 def test_every_rule_that_a_line_can_meet_has_a_number() -> None:
-    """A new rule of these chapters needs a row in `hcall_abi.messages`."""
+    """Each rule of these chapters has a number; a new rule needs a row in `hcall_abi.messages`."""
     assert [row.id for row in MET if message_number(row) == NO_NUMBER] == []
 
 
 def test_no_number_stands_for_two_rules() -> None:
-    """A number can be searched for; HSCL0DC8 alone has two rules, as at the real console."""
+    """A number stands for one rule, so it can be searched for.
+
+    Only HSCL0DC8 has two, as at the real console.
+    """
     numbers = Counter(number for row in RULES.values() if (number := message_number(row)) != NO_NUMBER)
     assert {number for number, times in numbers.items() if times > 1} == {"HSCL0DC8"}
 
 
 def test_numbers_belong_to_rules_that_exist() -> None:
-    """No number of ours begins as IBM's do."""
+    """Numbers belong to existing rules, and none of ours begins as IBM's do."""
     assert {*OWN, *PUBLIC} <= RULES.keys()
     assert all(re.fullmatch("SWPK[0-9]{4}", number) for number in OWN.values())
     assert not OWN.keys() & PUBLIC.keys()
@@ -41,7 +44,7 @@ def test_numbers_belong_to_rules_that_exist() -> None:
 
 
 def test_a_refusal_begins_with_its_number() -> None:
-    """The public number where there is one."""
+    """A refusal begins with its number, the public one if it exists."""
     assert message(OperatorError(console.SIZE_IN_USE, "x")) == "HSCL0DC8 x"
     assert message(OperatorError(console.NAME_EXISTS, "x")) == "HSCL8012 x"
     assert message(OperatorError(hmc.LINE_COMMAND, "x")) == f"SWPK0101 x; {REMEDIES['line.command']}"
@@ -50,7 +53,7 @@ def test_a_refusal_begins_with_its_number() -> None:
 
 
 def test_every_number_of_ours_has_a_remedy() -> None:
-    """A line prints it behind the finding; no remedy belongs to a rule without a number of ours."""
+    """A line prints the remedy behind the finding, so each number of ours has one, and no other rule has."""
     assert REMEDIES.keys() == OWN.keys()
     for rule, remedy in REMEDIES.items():
         told = message(OperatorError(RULES[rule], "the finding"))

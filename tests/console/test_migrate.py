@@ -39,7 +39,7 @@ async def test_a_running_partition_moves(autojump_clock) -> None:
 
 
 async def test_a_partition_that_is_off_moves(autojump_clock) -> None:
-    """R-52: by its copy, which goes when the target has it."""
+    """R-52: an inactive partition moves by its copy; the console drops the copy once the target has it."""
     async with moving() as world:
         job = await world.ended(await world.migrate())
         assert job.state == "done", job.lines
@@ -55,7 +55,7 @@ async def test_a_partition_that_is_off_moves(autojump_clock) -> None:
 @pytest.mark.parametrize("act", ["lost", "before", "after"])
 @pytest.mark.parametrize("live", [True, False], ids=["live", "inactive"])
 async def test_a_trouble_at_each_request_delays_a_migration(autojump_clock, act, number, live) -> None:
-    """R-51, R-52: a killed console goes on; it ends with one owner that has the store."""
+    """R-51, R-52: a killed console goes on; the migration ends with one owner that has the store."""
     async with moving() as world:
         if live:
             world.power("a", on=True)
@@ -73,7 +73,7 @@ async def test_a_trouble_at_each_request_delays_a_migration(autojump_clock, act,
 @pytest.mark.parametrize("victim", ["a", "b"])
 @pytest.mark.parametrize("live", [True, False], ids=["live", "inactive"])
 async def test_a_crash_of_a_system_ends_with_one_owner(autojump_clock, number, victim, live) -> None:
-    """R-51: whichever end crashes, at whichever request."""
+    """R-51: a crash of either end at any request leaves one owner."""
     async with moving() as world:
         if live:
             world.power("a", on=True)
@@ -88,7 +88,7 @@ async def test_a_crash_of_a_system_ends_with_one_owner(autojump_clock, number, v
 
 
 async def test_what_does_not_fit_is_refused_before_anything(autojump_clock) -> None:
-    """R-50: validation changes nothing."""
+    """R-50: validation refuses it, and changes nothing."""
     async with moving() as world:
         source, target = world.known("a"), world.known("b")
         await world.migrations.validate(source, target, "x")
@@ -113,7 +113,7 @@ async def test_what_does_not_fit_is_refused_before_anything(autojump_clock) -> N
 
 
 async def test_an_inactive_migration_needs_one_trusted_key(autojump_clock) -> None:
-    """R-52: a missing or different key is a refusal, before the partition is released."""
+    """R-52: a missing or different trusted key is refused before the partition is released."""
     async with moving(one_key=False) as world:
         for key in (None, bytes(32)):
             if key:
@@ -125,7 +125,7 @@ async def test_an_inactive_migration_needs_one_trusted_key(autojump_clock) -> No
 
 
 async def test_a_target_that_is_not_reached_ends_the_attempt(autojump_clock) -> None:
-    """R-51: the source serves on; its reason is the line of the job; the next attempt succeeds."""
+    """R-51: the source serves on; the job's line has the reason; the next attempt succeeds."""
     async with moving() as world:
         world.power("a", on=True)
         world.network.cut = True
@@ -145,7 +145,7 @@ async def test_a_target_that_is_not_reached_ends_the_attempt(autojump_clock) -> 
 
 
 async def test_a_migration_is_stopped(autojump_clock) -> None:
-    """R-51: before its point of no return; then never."""
+    """R-51: a migration can be stopped before its point of no return, never behind it."""
     async with moving() as world:
         world.power("a", on=True)
         with pytest.raises(OperatorError) as caught:
@@ -169,7 +169,7 @@ async def test_a_migration_is_stopped(autojump_clock) -> None:
 
 
 async def test_a_target_is_forced_when_its_source_is_dead(autojump_clock) -> None:
-    """R-51, row 14: the source is fenced at its return, and its store goes."""
+    """R-51, row 14: the source is fenced at its return, and its store is removed."""
     async with moving() as world:
         world.deafen("a", "prepared")
         await frozen_without_end(world)
@@ -183,7 +183,10 @@ async def test_a_target_is_forced_when_its_source_is_dead(autojump_clock) -> Non
 
 
 async def frozen_without_end(world: Moving, *, arrives: bool = True) -> Job:
-    """The source is frozen, and hears nothing of its target, which has the final message if it `arrives`."""
+    """Freeze the source, which receives nothing from its target.
+
+    If the final message `arrives`, the target has it.
+    """
     world.power("a", on=True)
     partition = world.site("a").machine.system.find("x")
 
@@ -200,7 +203,7 @@ async def frozen_without_end(world: Moving, *, arrives: bool = True) -> Job:
 
 
 async def test_an_inactive_one_goes_back_to_its_source(autojump_clock) -> None:
-    """R-52: by a new attempt, when its target was barred; an unreachable target is a refusal."""
+    """R-52: it returns by a new attempt once its target was barred; an unreachable target is a refusal."""
     async with moving() as world:
         job = await released(world)
         with pytest.raises(OperatorError) as caught:
@@ -223,7 +226,7 @@ async def test_an_inactive_one_goes_back_to_its_source(autojump_clock) -> None:
 
 
 async def released(world: Moving):
-    """An inactive migration whose target has gone behind the release."""
+    """An inactive migration whose target went down after the release."""
     job = await world.migrate()
     site = world.site("b")
     perform = world.site("a").link.call
@@ -241,7 +244,7 @@ async def released(world: Moving):
 
 
 async def test_an_inactive_one_waits_for_its_target(autojump_clock) -> None:
-    """R-52: the copy is durable in the store of the console; a killed console goes on."""
+    """R-52: the copy is durable in the store of the console, so a killed console goes on."""
     async with moving() as world:
         job = await released(world)
         await world.rig.restart_console()
@@ -260,7 +263,7 @@ async def test_an_inactive_one_waits_for_its_target(autojump_clock) -> None:
     "site, operation", [("a", "releasePartition"), ("b", "takePartition")], ids=["source", "target"]
 )
 async def test_a_disk_that_fails_delays_an_inactive_one(autojump_clock, site, operation) -> None:
-    """R-52: the target could not write the access key, and nobody owned the released partition."""
+    """R-52: a failed write of the access key at the target must not leave the partition without an owner."""
     async with moving() as world:
         fails = world.refuse(site, operation, StorageError(service.SCARCE_SPACE, "the disk is full"))
         job = await world.migrate()
@@ -271,7 +274,7 @@ async def test_a_disk_that_fails_delays_an_inactive_one(autojump_clock, site, op
 
 
 async def test_a_job_of_an_inactive_one_that_is_done(autojump_clock) -> None:
-    """R-52: its source still has the store, and the job does not release it again (seed 1840)."""
+    """R-52: the source still has the store, and the job does not release it again (seed 1840)."""
     async with moving() as world:
         missed = world.deafen("a", "active")
         assert (await world.ended(await world.migrate())).state == "done"
@@ -286,7 +289,7 @@ async def test_a_job_of_an_inactive_one_that_is_done(autojump_clock) -> None:
 
 
 async def test_the_console_carries_what_the_channel_has_lost(autojump_clock) -> None:
-    """R-51: PREPARED to the source, ACTIVATE to the target, and ACTIVE back."""
+    """R-51: the console carries PREPARED to the source, ACTIVATE to the target, and ACTIVE back."""
     async with moving() as world:
         job = await frozen_without_end(world)
         assert (await world.ended(job)).state == "done", job.lines
@@ -295,7 +298,7 @@ async def test_the_console_carries_what_the_channel_has_lost(autojump_clock) -> 
 
 
 async def test_a_source_in_doubt_is_told_to_resume(autojump_clock) -> None:
-    """R-51, row 10: the target has nothing; it is never forced then."""
+    """R-51, row 10: without a copy at the target, the source resumes and the target is never forced."""
     async with moving() as world:
         job = await frozen_without_end(world, arrives=False)
         ended = await world.ended(job)
@@ -308,7 +311,7 @@ async def test_a_source_in_doubt_is_told_to_resume(autojump_clock) -> None:
 
 
 async def test_a_target_without_the_copy_is_not_forced(autojump_clock) -> None:
-    """R-51, row 14: the source is dead before its final message; a remote restart takes the last copy."""
+    """R-51, row 14: the source died before its final message, so a remote restart uses the last copy."""
     async with moving() as world:
         job = await frozen_without_end(world, arrives=False)
         await world.kill("a")
@@ -329,7 +332,7 @@ async def test_a_target_without_the_copy_is_not_forced(autojump_clock) -> None:
 
 
 async def test_a_frozen_one_is_stopped(autojump_clock) -> None:
-    """R-51: also when its target has the copy, which is dropped."""
+    """R-51: a frozen migration can be stopped, also when its target has the copy, which is dropped."""
     async with moving() as world:
         deaf = world.deafen("a", "prepared")
         job = await frozen_without_end(world)
@@ -342,7 +345,7 @@ async def test_a_frozen_one_is_stopped(autojump_clock) -> None:
 
 
 async def test_a_job_is_begun_anew_for_an_attempt_that_has_none(autojump_clock) -> None:
-    """Recover follows an attempt whose job has ended."""
+    """Recover starts a new job for an attempt whose job has ended."""
     async with moving() as world:
         job = await released(world)
         world.rig.console.jobs.end_of(world.known("a"), "ended")
@@ -356,7 +359,7 @@ async def test_a_job_is_begun_anew_for_an_attempt_that_has_none(autojump_clock) 
 
 @pytest.mark.parametrize("named", ["a", "b"])
 async def test_a_live_migration_is_followed_at_its_source(autojump_clock, named) -> None:
-    """The order to recover may name either end."""
+    """An order to recover may name either end; the job is followed at the source."""
     async with moving() as world:
         deaf = world.deafen("a", "prepared")
         await frozen_without_end(world)
@@ -370,7 +373,7 @@ async def test_a_live_migration_is_followed_at_its_source(autojump_clock, named)
 
 
 async def test_a_token_is_kept_nowhere(autojump_clock, tmp_path: Path) -> None:
-    """R-51: each attempt has its own; it is neither in the store of the console nor in a line of the job."""
+    """R-51: each attempt has its own token, which is in neither the store nor a line of the job."""
     path = tmp_path / "console.sqlite"
     async with moving(path=path) as world:
         tokens = list[bytes]()

@@ -1,4 +1,4 @@
-"""Names stand in place of the ids of systems and the UUIDs of partitions, where the console knows them."""
+"""Names replace ids of systems and UUIDs of partitions, where the console knows them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FOREIGN = "0123456789abcdef" * 2
 
 
 async def refusal(world: Moving, system: str) -> str:
-    """The refusal of a power-on of x by a system."""
+    """Return the refusal of a power-on of x by a system."""
     with pytest.raises(OperatorError) as caught:
         await world.known(system).call(power_on("x"))
     assert caught.value.message == str(caught.value.args[0])
@@ -22,7 +22,7 @@ async def refusal(world: Moving, system: str) -> str:
 
 
 async def test_a_refusal_of_a_system_names_the_other_one(autojump_clock) -> None:
-    """A system knows its peer by its id alone."""
+    """The console names the peer, which its system knows by id alone."""
     async with moving() as world:
         world.refuse("b", "takePartition")
         await world.ended(await world.migrate())
@@ -39,7 +39,7 @@ async def test_a_refusal_of_a_system_names_the_other_one(autojump_clock) -> None
 
 
 async def test_texts(autojump_clock) -> None:
-    """A known id becomes a name; an unknown one, one behind its name, and a comparison of UUIDs stay."""
+    """A known id becomes a name; unknown ids, ids behind their names, and comparisons of UUIDs stay."""
     async with moving() as world:
         names, b = world.rig.console.registry.names, world.known("b").system_id
         other = world.uuid.translate(str.maketrans("0123456789abcdef", "123456789abcdef0"))
@@ -57,7 +57,7 @@ async def test_texts(autojump_clock) -> None:
 
 
 async def test_a_system_that_is_away_leaves_its_names(autojump_clock) -> None:
-    """Its last view, and the copies of its stores, have them."""
+    """Names of a system that is away come from its last view and from copies of its stores."""
     async with moving() as world:
         await world.rig.ask(show_system(), world.site("a"))
         await world.kill("a")

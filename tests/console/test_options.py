@@ -1,4 +1,4 @@
-"""The options of the console's commands: any order, each once, with the values that they take."""
+"""The options of the console's commands: any order, each once, with their values."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SYNTAX = Syntax(
     ],
 )
 def test_options_stand_in_any_order(line: str) -> None:
-    """The words of -F end at the next option."""
+    """Options stand in any order; the words of -F end at the next option."""
     options = SYNTAX.parse(line.split())
     assert (options.needed("-r"), options.value("-m"), options.value("-n")) == ("lpar", "S", "L")
     assert options.words("-F") == ("name", "state")
@@ -65,7 +65,7 @@ def test_an_option_of_words_may_have_none() -> None:
     ],
 )
 def test_a_wrong_line_is_refused(line: str, rule: Rule, told: str) -> None:
-    """The refusal says what is wrong, and shows the usage."""
+    """The refusal names the mistake, and shows the usage."""
     with pytest.raises(OperatorError) as caught:
         SYNTAX.parse(line.split())
     assert caught.value.rule is rule

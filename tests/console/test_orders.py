@@ -1,4 +1,4 @@
-"""Orders that meet each other, or come at the wrong system: one owner, and clear refusals (R-51)."""
+"""Orders that meet each other, or reach the wrong system: one owner, and clear refusals (R-51)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ from tests.console.test_safety import Held, frozen_released
 
 @pytest.mark.parametrize("live", [True, False], ids=["live", "inactive"])
 async def test_an_order_that_another_one_has_overtaken_is_refused(autojump_clock, live: bool) -> None:
-    """R-51: it was validated before the partition left; the register keeps its owner, who is told SERVE."""
+    """R-51: an order validated before the partition left is refused; the register keeps the owner.
+
+    The owner then gets SERVE.
+    """
     async with moving("a", "b", "c") as world:
         if live:
             world.power("a", on=True)
@@ -63,7 +66,7 @@ async def test_an_order_that_another_one_has_overtaken_is_refused(autojump_clock
 
 @pytest.mark.parametrize("live", [True, False], ids=["live", "inactive"])
 async def test_power_that_changes_during_the_checks_is_a_refusal(autojump_clock, live: bool) -> None:
-    """R-51, R-52: the checks were those of the other kind, which needs no trusted key, or no listener."""
+    """R-51, R-52: if power changes during the checks, the order is refused: the other kind has others."""
     async with moving(one_key=not live) as world:
         if live:
             world.power("a", on=True)
@@ -88,7 +91,7 @@ async def test_power_that_changes_during_the_checks_is_a_refusal(autojump_clock,
 
 @pytest.mark.parametrize("live", [True, False], ids=["live", "inactive"])
 async def test_a_job_whose_source_does_not_own_ends(autojump_clock, live: bool) -> None:
-    """R-51: the register knows no owner, and the view of the source is old."""
+    """R-51: a job without a known owner in the register, and with an old view of its source, ends."""
     async with moving("a", "b", "c") as world:
         if live:
             world.power("a", on=True)
@@ -115,7 +118,7 @@ async def test_a_job_whose_source_does_not_own_ends(autojump_clock, live: bool) 
 
 
 def test_a_register_that_names_another_owner_is_corrected() -> None:
-    """R-51: ARRIVED(e) is durable, and an attempt has one target."""
+    """R-51: a durable ARRIVED(e) corrects the register, because an attempt has only one target."""
     from hcall_abi.control_views import CustodyView
 
     shown = {"custody": "arrived", "mode": "asking", "epoch": 1, "generation": 3, "peer_id": "a"}
@@ -127,7 +130,7 @@ def test_a_register_that_names_another_owner_is_corrected() -> None:
 
 
 async def test_a_store_that_is_elsewhere_is_not_restored_by_hand(autojump_clock) -> None:
-    """R-45, R-52: the console refuses it, and the system itself asks before it serves."""
+    """R-45, R-52: the console refuses the restore, and the system itself asks before it serves."""
     async with moving(manual_recovery=True) as world:
         copy = world.rig.store.blob(world.known("a").copies[0].number)
         assert (await world.ended(await world.migrate())).state == "done"
@@ -144,7 +147,7 @@ async def test_a_store_that_is_elsewhere_is_not_restored_by_hand(autojump_clock)
         assert b"it belongs to b" in answer
         assert (await world.view("a")).restored == []
         await world.rig.ask(set_trusted_key("restore", key=KEY), world.site("a"))
-        await world.rig.ask(restore_copy(copy), world.site("a"))  # past the console
+        await world.rig.ask(restore_copy(copy), world.site("a"))  # directly at the system
         await world.rig.ask(end_recovery(give_up=True), world.site("a"))
         await trio.sleep(30)
         assert world.serving() == ["b"]
@@ -152,7 +155,7 @@ async def test_a_store_that_is_elsewhere_is_not_restored_by_hand(autojump_clock)
 
 
 async def test_a_migration_is_stopped_at_its_source_alone(autojump_clock) -> None:
-    """R-51: the target knows nothing of the word; each order tells it to the source again."""
+    """R-51: only the source gets the word to stop, again with each order; the target gets none."""
     async with moving() as world:
         world.power("a", on=True)
         world.network.silent = True
@@ -171,7 +174,7 @@ async def test_a_migration_is_stopped_at_its_source_alone(autojump_clock) -> Non
 
 
 async def test_a_refused_restart_changes_nothing(autojump_clock) -> None:
-    """R-52: its target may hold a copy, and is away: validation refuses it, and the migration goes on."""
+    """R-52: a restart is refused while its target, which may have a copy, is away; the migration goes on."""
     async with moving("a", "b", "c") as world:
         world.deafen("a", "prepared")
         job = await frozen_without_end(world)
@@ -196,7 +199,7 @@ async def test_a_refused_restart_changes_nothing(autojump_clock) -> None:
 
 
 async def test_a_recovery_ends_at_the_target_that_owns(autojump_clock) -> None:
-    """R-51: a bar has renumbered the attempt, and the earlier number has moved the partition."""
+    """R-51: an earlier number has moved the partition after a bar gave the attempt a new one."""
     async with moving() as world:
         deaf = await frozen_released(world)
         registry = world.rig.console.registry
@@ -212,7 +215,7 @@ async def test_a_recovery_ends_at_the_target_that_owns(autojump_clock) -> None:
 
 
 async def test_an_attempt_is_later_than_all_that_its_source_has_tried(autojump_clock) -> None:
-    """R-51: the store of the console is lost; the last attempt ended before it froze."""
+    """R-51: with a lost console store, a new attempt gets a number above the source's last one."""
     async with moving() as world:
         world.power("a", on=True)
         world.network.cut = True
@@ -226,7 +229,7 @@ async def test_an_attempt_is_later_than_all_that_its_source_has_tried(autojump_c
 
 
 async def test_a_number_that_no_console_gives_is_refused(autojump_clock) -> None:
-    """R-51: it would poison the partition for ever."""
+    """R-51: a number beyond the console's range is refused, because it would block the partition forever."""
     async with moving() as world:
         await world.rig.ask(tell_custody(world.uuid, MAX_EPOCH, "bar"), world.site("b"))
         await world.rig.until(lambda: world.rig.console.registry.facts(world.uuid))
@@ -236,7 +239,7 @@ async def test_a_number_that_no_console_gives_is_refused(autojump_clock) -> None
 
 
 def test_numbers_are_bounded_in_bodies() -> None:
-    """R-51: so that the console can store each of them."""
+    """R-51: numbers in bodies are bounded, so the console can store each of them."""
     body = {"uuid": str(UUID(int=1)), "word": "bar"}
     for kind, epoch in (CustodyMessage, MAX_EPOCH + 1), (CustodyMessage, -1):
         with pytest.raises(msgspec.ValidationError):
@@ -245,7 +248,7 @@ def test_numbers_are_bounded_in_bodies() -> None:
 
 
 async def test_an_attempt_that_fails_at_its_target_names_it(autojump_clock) -> None:
-    """R-51: its NVRAM is full, so PREPARED never comes; the job asks for its health."""
+    """R-51: the NVRAM of the target is full, so PREPARED never comes; the job asks for its health."""
     async with moving() as world:
         world.power("a", on=True)
         world.deafen("b", "activate")
@@ -257,7 +260,7 @@ async def test_an_attempt_that_fails_at_its_target_names_it(autojump_clock) -> N
 
 
 async def test_a_partition_that_has_left_is_found_elsewhere(autojump_clock) -> None:
-    """R-51: the line says where it is, and lslparmigr shows `Moved` only where it has left."""
+    """R-51: the line names the present system; lslparmigr shows `Moved` only at the former system."""
     async with moving() as world:
         assert (await world.ended(await world.migrate())).state == "done"
         await world.rig.until(lambda: not world.site("a").machine.system.partitions)
@@ -292,7 +295,7 @@ async def test_a_partition_that_has_left_is_found_elsewhere(autojump_clock) -> N
     ],
 )
 async def test_an_order_to_the_wrong_system_says_where_the_partition_is(order: str, autojump_clock) -> None:
-    """Source and target are swapped, or -m is another system: one that never had the partition."""
+    """With source and target swapped, or with a foreign system as -m, the refusal names the right one."""
     async with moving() as world:
         caller = StandCaller()
         assert await run_line(world.rig.console, line(order), caller) == 1
@@ -304,7 +307,7 @@ async def test_an_order_to_the_wrong_system_says_where_the_partition_is(order: s
 
 
 async def test_a_verb_for_the_wrong_system_says_where_the_partition_is(autojump_clock) -> None:
-    """Also one that the console forwards."""
+    """A verb that the console forwards to the wrong system is refused with the name of the right one."""
     async with moving() as world:
         handler = ConsoleHandler(world.rig.console)
         asked = wire.Forwarded(operation="powerOn", system="b", name="x")

@@ -1,4 +1,4 @@
-"""Profile restores lose what was announced and nothing more, and begin only if they can end (R-46)."""
+"""Profile restores lose only announced data, and begin only if they can end (R-46)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.console.test_recovery import interrupt, nth
 
 
 async def test_a_loss_that_was_not_announced_is_refused_by_the_system(autojump_clock) -> None:
-    """R-46: it was written between the plan and its steps; --forcekeystore accepts what was printed."""
+    """R-46: data written after the plan is not lost: --forcekeystore covers only the printed losses."""
     async with running(Site()) as rig:
         backup = await saved(rig)
         for level, force in ((2, False), (2, True), (4, True)):
@@ -22,7 +22,7 @@ async def test_a_loss_that_was_not_announced_is_refused_by_the_system(autojump_c
 
 
 async def test_an_empty_partition_that_was_filled_meanwhile_is_not_deleted(autojump_clock) -> None:
-    """R-46: the deletion was announced without a loss."""
+    """R-46: a partition whose deletion was announced without a loss stays if it was filled meanwhile."""
     async with running(Site()) as rig:
         plan = await rig.console.plan_profiles(rig.system, 4, None)
         await rig.write("a", CANARY)
@@ -33,7 +33,7 @@ async def test_an_empty_partition_that_was_filled_meanwhile_is_not_deleted(autoj
 
 
 async def test_a_damaged_copy_is_noticed_before_the_first_step(autojump_clock) -> None:
-    """R-46: nothing is deleted and nothing goes back; the key of before is set again."""
+    """R-46: nothing is deleted and nothing goes back; the previous key is set again."""
     async with running(Site()) as rig:
         backup = await saved(rig)
         copy = bytearray(backup.partitions[1].copy or b"")
@@ -53,7 +53,7 @@ async def test_a_damaged_copy_is_noticed_before_the_first_step(autojump_clock) -
 
 
 async def test_a_copy_with_another_name_than_the_backup_says_is_noticed_before(autojump_clock) -> None:
-    """R-46: the name in the file has no seal, and the one in the copy has."""
+    """R-46: the name in the file has no seal; it must equal the sealed one in the copy."""
     async with running(Site()) as rig:
         backup = await saved(rig)
         backup.partitions[0].name = "other"
@@ -66,7 +66,7 @@ async def test_a_copy_with_another_name_than_the_backup_says_is_noticed_before(a
 
 
 async def test_a_step_that_fails_all_the_same_says_what_was_done(autojump_clock) -> None:
-    """R-46: here the store of a partition changes after the checks."""
+    """R-46: if the store of a partition changes after the checks, the failed job lists the steps done."""
     async with running(Site()) as rig:
         backup = await saved(rig)
         await rig.ask(create_partition("c", 16))

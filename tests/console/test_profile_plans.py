@@ -1,4 +1,4 @@
-"""The file of a profile backup, and what a restore plans at each level: pure (R-46)."""
+"""The file of a profile backup, and the plan of a restore at each level; pure functions (R-46)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.console.facts import KEY_ID, SYSTEM_ID, UUIDS, B, blob, partition, sy
 def saved(
     name: str, generation: int = 1, restores: int = 0, *, copy: bool = True, kbytes: int = 64
 ) -> SavedPartition:
-    """A partition of a backup."""
+    """Return a partition of a backup."""
     facts = saved_partition(partition(name, generation=generation, restores=restores))
     if copy:
         facts.copy = blob(UUIDS[name], generation, restores, kbytes=kbytes)
@@ -77,7 +77,7 @@ def test_level_4_deletes_all_partitions() -> None:
 
 @pytest.mark.parametrize("level", [1, 2])
 def test_going_behind_the_present_is_said_and_needs_force(level: RestoreLevel) -> None:
-    """R-46: what is lost is said before anything is done."""
+    """R-46: the plan lists the losses before any step, and needs force."""
     plan = planned(level, BOTH, partition("a", generation=6), partition("b", generation=2, restores=1))
     back = "back to 1970-01-01 00:16:40 UTC, generation 5"
     assert plan.forced == [
@@ -106,7 +106,7 @@ def test_a_deleted_partition_with_objects_needs_force(level: RestoreLevel) -> No
 
 @pytest.mark.parametrize("level", [1, 2, 4])
 def test_a_running_partition_refuses_the_whole_restore_by_name(level: RestoreLevel) -> None:
-    """Also with force."""
+    """A running partition refuses the whole restore, and is named, also with force."""
     plan = planned(level, BOTH, partition("a", power="running", generation=5), partition("b", generation=5))
     assert plan.running == ["a"]
     assert refusal(plan, force=True) is rules.HMC_PROFILE_IDLE
@@ -120,7 +120,7 @@ def test_a_partition_of_another_system_is_skipped_by_name(level: RestoreLevel) -
 
 
 def test_a_partition_that_is_skipped_is_not_deleted() -> None:
-    """It is here and elsewhere; the backup has it, so level 1 is no reason to destroy it."""
+    """A skipped partition, which is here and elsewhere and in the backup, is not deleted at level 1."""
     plan = planned(1, BOTH, partition("b", objects=3), elsewhere={B: "other"})
     assert steps(plan) == ["restore a"]
     assert plan.result == "has the partitions of the backup, and no others; skipped: b"
@@ -128,7 +128,7 @@ def test_a_partition_that_is_skipped_is_not_deleted() -> None:
 
 @pytest.mark.parametrize("level", [1, 2, 3])
 def test_a_backup_of_another_system_brings_no_partition_to_this_one(level: RestoreLevel) -> None:
-    """R-46: its system may serve it; what is here already goes back, and so does what a predecessor had."""
+    """R-46: only partitions that are here, or that a predecessor had, go back; others may serve elsewhere."""
     here = [partition("a", generation=5)]
     plan = plan_restore(level, BOTH, system(*here, system_id="6" * 32), StorePlaces(["6" * 32], {}))
     assert steps(plan) == ([] if level == 3 else ["restore a"])
@@ -140,7 +140,7 @@ def test_a_backup_of_another_system_brings_no_partition_to_this_one(level: Resto
 
 
 def test_stores_that_do_not_fit_are_refused_before() -> None:
-    """R-46: in the end; on the way the stores that shrink go back first, and then those that grow."""
+    """R-46: the end state must fit; shrinking stores go back first, so that no step exceeds the space."""
     of = backup(saved("a", 5, kbytes=512), saved("b", 5, kbytes=64))
     grown = [partition("a", generation=5), partition("b", generation=5, keystore_kbytes=512)]
     plan = plan_restore(1, of, system(*grown, total_kbytes=576), StorePlaces([SYSTEM_ID], {}))
@@ -153,7 +153,10 @@ def test_stores_that_do_not_fit_are_refused_before() -> None:
 
 
 def test_a_keystore_that_was_off_and_has_objects_now_stays() -> None:
-    """R-46: the system would refuse to switch it off, in the middle of the restore."""
+    """R-46: a keystore that was off at the backup stays if it has objects now.
+
+    The system would refuse to switch it off, during the restore.
+    """
     plain = backup(saved("a", copy=False))
     plain.partitions[0].attributes["keystore_kbytes"] = 0
     plan = planned(2, plain, partition("a", objects=1))
@@ -162,7 +165,7 @@ def test_a_keystore_that_was_off_and_has_objects_now_stays() -> None:
 
 
 def test_names_go_back_where_they_are_free() -> None:
-    """Two partitions that have exchanged their names keep them."""
+    """Two partitions that have exchanged their names keep them; other names go back."""
     renamed = partition("a", generation=5, name="x")
     assert steps(planned(2, BOTH, renamed)) == ["rename x", "restore x", "restore b"]
     exchanged = [partition("a", generation=5, name="b"), partition("b", generation=5, name="a")]
@@ -172,14 +175,14 @@ def test_names_go_back_where_they_are_free() -> None:
 
 
 def test_a_missing_partition_whose_name_is_taken_is_skipped() -> None:
-    """Level 1 deletes the other one before."""
+    """A missing partition is skipped if its name is taken; level 1 deletes the other partition first."""
     other = partition("c", name="a")
     assert steps(planned(2, backup(saved("a")), other)) == []
     assert steps(planned(1, backup(saved("a")), other)) == ["delete a", "restore a"]
 
 
 def test_a_partition_without_a_copy_is_made_anew_or_changed() -> None:
-    """Its keystore was off, and the system had no key."""
+    """A partition without a copy, whose keystore was off, is created again or changed."""
     plain = backup(saved("a", copy=False), saved("b", copy=False))
     assert steps(planned(2, plain, partition("a"))) == ["create b", "change a"]
 
@@ -204,7 +207,7 @@ def read_refused(content: bytes) -> Rule:
 
 
 def test_foreign_damaged_and_newer_files_are_refused() -> None:
-    """In so many words; no byte can be changed or cut off without notice."""
+    """Each changed or cut byte is noticed, and foreign, damaged and newer files are refused by name."""
     content = encode_profiles(backup(saved("a")))
     for foreign in (b"", b"PK\x03\x04", b"swpks profile backup\n", b"swpks profile backup x y\n{}"):
         assert read_refused(foreign) is rules.HMC_PROFILE_FILE
@@ -222,7 +225,7 @@ def test_foreign_damaged_and_newer_files_are_refused() -> None:
     ids=str,
 )
 def test_facts_that_are_not_those_of_the_copy_are_refused(facts: dict[str, object]) -> None:
-    """R-46: the file has no seal; a loss that an edited file hides would need no --forcekeystore."""
+    """R-46: facts in the file must equal those in the copy; else an edited file could hide a loss."""
     of = backup(saved("a", 5))
     for name, value in facts.items():
         setattr(of.partitions[0], name, value)
@@ -248,7 +251,7 @@ def test_a_step_knows_the_loss_that_was_announced() -> None:
 
 
 def test_the_xml_has_facts_and_no_copies() -> None:
-    """Attributes in the console's numbers."""
+    """The XML has attributes with the console's numbers, and no copies."""
     content = profiles_as_xml(BOTH)
     root = ElementTree.fromstring(content)
     names = [each.get("name") for each in root.iter("partition")]
@@ -286,7 +289,7 @@ def file_refused(files: ProfileFiles, function: str, *arguments, **options) -> R
 
 @pytest.mark.parametrize("linked", ["profiles", "serial", "file"])
 def test_a_link_is_not_followed(linked, tmp_path) -> None:
-    """Its target may be a file or a folder of somebody else."""
+    """A link is not followed, because its target may belong to another user."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "old").write_bytes(b"other")
@@ -312,7 +315,7 @@ def test_a_link_is_not_followed(linked, tmp_path) -> None:
 
 
 def test_a_pipe_in_the_folder_does_not_stop_the_console(tmp_path) -> None:
-    """An open would wait for its writer."""
+    """A named pipe is refused, because an open of it would wait for its writer."""
     (tmp_path / "S").mkdir()
     os.mkfifo(tmp_path / "S" / "pipe")
     with pytest.raises(OperatorError, match="is no file"):

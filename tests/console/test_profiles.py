@@ -1,4 +1,4 @@
-"""Profile backups with machines: what goes back, what is lost, and kills at every request (R-46)."""
+"""Profile backups with machines: restored contents, losses, and kills at every request (R-46)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ KEY = bytes(range(32))
 
 
 async def saved(rig: Rig) -> ProfileBackup:
-    """A profile backup of a system with objects in its two stores, through its file."""
+    """Return a backup of a system with objects in its two stores, after a round trip through its file."""
     await rig.write("a", CANARY)
     await rig.write("b", b"of b")
     return decode_profiles(encode_profiles(await rig.console.save_profiles(rig.system)))
@@ -40,7 +40,7 @@ async def saved(rig: Rig) -> ProfileBackup:
 async def restored(
     rig: Rig, level: RestoreLevel, backup: ProfileBackup | None, *, force: bool = False
 ) -> Job:
-    """A restore that is carried out to its end."""
+    """Carry out a restore to its end."""
     plan = await rig.console.plan_profiles(rig.system, level, backup)
     job = await rig.ended(rig.console.restore_profiles(rig.system, plan, force=force))
     assert job.state == "done", job.lines
@@ -52,7 +52,7 @@ async def names(rig: Rig) -> list[str]:
 
 
 async def test_contents_go_back_and_counters_never(autojump_clock) -> None:
-    """R-46: later updates are lost, which is said before; without --forcekeystore nothing is done."""
+    """R-46: the loss of later updates is announced first; without --forcekeystore nothing is changed."""
     async with running(Site()) as rig:
         backup = await saved(rig)
         await rig.write("a", b"a later update")
@@ -75,7 +75,7 @@ async def test_contents_go_back_and_counters_never(autojump_clock) -> None:
 
 
 async def test_a_deleted_store_that_comes_back_outranks_all_copies_of_before(autojump_clock) -> None:
-    """R-45, R-46: the next recovery takes the copy of after the restore, not one of the deleted store."""
+    """R-45, R-46: the next recovery takes a copy from after the restore, not one of the deleted store."""
     async with running(Site()) as rig:
         backup = await saved(rig)
         uuid = rig.uuid("a")
@@ -101,7 +101,7 @@ async def test_a_deleted_store_that_comes_back_outranks_all_copies_of_before(aut
 
 
 async def test_counters_are_those_of_all_systems_also_of_a_forwarded_restore(autojump_clock) -> None:
-    """R-45: the verb of an operator goes through the console, which adds what it has seen."""
+    """R-45: the console adds the counters that it has seen to a verb that an operator sends through it."""
     async with running(Site("lab"), Site("other", "")) as rig:
         other = rig.sites["/other"]
         for site in rig.sites.values():
@@ -121,7 +121,7 @@ async def test_counters_are_those_of_all_systems_also_of_a_forwarded_restore(aut
 
 
 async def test_a_full_restore_makes_the_system_as_it_was(autojump_clock) -> None:
-    """Deleted partitions come back with their UUIDs, new ones go, and names are set back."""
+    """Deleted partitions come back with their UUIDs, new ones are deleted, and names are set back."""
     async with running(Site()) as rig:
         backup = await saved(rig)
         uuids = {name: rig.uuid(name) for name in "ab"}
@@ -156,7 +156,7 @@ async def test_a_running_partition_refuses_the_whole_restore(autojump_clock) -> 
 
 
 async def test_a_partition_that_another_system_has_is_skipped(autojump_clock) -> None:
-    """It was restored there, by the operator's key."""
+    """A partition that was restored at another system with the operator's key is skipped."""
     lab, other = Site("lab"), Site("other", "")
     async with running(lab, other) as rig:
         for site in (lab, other):
@@ -177,7 +177,7 @@ async def test_a_partition_that_another_system_has_is_skipped(autojump_clock) ->
 
 
 async def test_partitions_of_a_system_that_is_away_are_its_own(autojump_clock) -> None:
-    """R-46: its last view may be old; copies tell about it as well, also after a restart of the console."""
+    """R-46: a system that is away counts by its last view and its copies, after a restart too."""
     lab, other = Site("lab"), Site("other", "")
     async with running(lab, other) as rig:
         backup = await saved(rig)
@@ -194,7 +194,7 @@ async def test_partitions_of_a_system_that_is_away_are_its_own(autojump_clock) -
 
 
 async def test_a_backup_of_the_predecessor_comes_back(autojump_clock) -> None:
-    """R-46: card and service processor are new, and the operator has brought the key."""
+    """R-46: a backup comes back with the operator's key, though card and service processor are new."""
     async with running(Site()) as rig:
         await rig.ask(set_trusted_key("change", key=KEY))
         backup = await saved(rig)
@@ -221,7 +221,7 @@ async def test_copies_of_an_old_key_go_back_and_the_present_key_stays(autojump_c
 
 
 async def test_copies_that_this_system_can_not_open_change_nothing(autojump_clock) -> None:
-    """The backup of another system: its key is sealed under another root key."""
+    """A backup of another system has its key under another root key, so the restore changes nothing."""
     async with running(Site()) as rig:
         backup = await saved(rig)
         await rig.copied()
@@ -246,7 +246,7 @@ async def test_profiles_of_a_system_in_recovery_are_refused(autojump_clock) -> N
 
 
 async def test_a_system_that_loses_its_data_meanwhile_is_recovered(autojump_clock) -> None:
-    """R-45, R-46: the restore ends, refused by the state, and then the recovery begins by itself."""
+    """R-45, R-46: the system's state refuses the rest of the restore, then the recovery begins by itself."""
     async with running(Site()) as rig:
         backup = await saved(rig)
         await rig.copied()
@@ -263,7 +263,7 @@ async def test_a_system_that_loses_its_data_meanwhile_is_recovered(autojump_cloc
 
 
 async def test_a_system_without_a_keystore_has_facts_alone(autojump_clock) -> None:
-    """There is no trusted system key yet, so there are no copies."""
+    """A system without a trusted key gives a backup of facts alone, without copies."""
     async with running(Site("lab", "")) as rig:
         await rig.ask(create_partition("a", 0, number=7, attributes={"secure_boot": 2}))
         backup = await rig.console.save_profiles(rig.system)
@@ -279,7 +279,7 @@ REQUESTS = 22
 
 
 async def changed(rig: Rig) -> ProfileBackup:
-    """A backup, and a system that differs from it in each way."""
+    """Return a backup, and a system that differs from it in each way."""
     backup = await saved(rig)
     await rig.ask(delete_partition("a", destroy=True))
     await rig.ask(change_partition("b", new_name="renamed"))
@@ -297,7 +297,7 @@ async def demand_restored(rig: Rig) -> None:
 @pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize("at", range(REQUESTS))
 async def test_a_restore_survives_a_kill_of_the_console(at: int, autojump_clock, tmp_path: Path) -> None:
-    """At every request: the job goes on with the plan that was announced."""
+    """After a kill at any request the job continues with the announced plan."""
     async with running(Site(), path=tmp_path / "console.sqlite") as rig:
         backup = await changed(rig)
         plan = await rig.console.plan_profiles(rig.system, 1, backup)
@@ -319,7 +319,7 @@ async def test_a_restore_survives_a_kill_of_the_console(at: int, autojump_clock,
 
 @pytest.mark.parametrize("at", range(REQUESTS))
 async def test_a_restore_survives_a_kill_of_the_system(at: int, autojump_clock) -> None:
-    """At every request; the job waits for the system."""
+    """After a kill of the system at any request, the job waits for it and continues."""
     async with running(Site()) as rig:
         backup = await changed(rig)
         plan = await rig.console.plan_profiles(rig.system, 1, backup)
@@ -346,7 +346,7 @@ async def test_a_restore_survives_a_lost_answer(at: int, autojump_clock) -> None
 
 
 async def test_a_step_waits_for_a_partition_that_runs_again(autojump_clock) -> None:
-    """The system was killed after the first step, and its partitions were started with it."""
+    """A restart of the system also starts its partitions; the step waits until they are off."""
     async with running(Site()) as rig:
         backup = await changed(rig)
         plan = await rig.console.plan_profiles(rig.system, 1, backup)
@@ -369,7 +369,7 @@ async def test_a_step_waits_for_a_partition_that_runs_again(autojump_clock) -> N
 
 @pytest.mark.parametrize("at", range(0, REQUESTS, 2))
 async def test_a_restore_survives_a_restart_with_partitions_that_run(at: int, autojump_clock) -> None:
-    """At any request; the operator powers off what the job names.  A refusal has changed nothing."""
+    """The job goes on when its named partitions are off; a refused job has changed nothing."""
     async with running(Site()) as rig:
         backup = await changed(rig)
         await rig.ask(set_trusted_key("change", key=KEY))

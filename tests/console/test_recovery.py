@@ -1,4 +1,4 @@
-"""The job `recover`: a system that has lost its stores gets them back, whatever happens (R-45, R-48)."""
+"""The job `recover` restores lost stores, with kills and losses at each request (R-45, R-48)."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ BARE = Settings()
 
 
 async def filled(rig: Rig) -> None:
-    """Two stores with objects, and copies of both."""
+    """Fill two stores with objects, and wait for copies of both."""
     await rig.write("a", CANARY)
     await rig.write("b", b"of b")
     await rig.copied()
 
 
 async def lost(rig: Rig, settings: Settings | None = None) -> None:
-    """The service processor is replaced; its settings have no name and no partitions."""
+    """Replace the service processor; the new settings have no name and no partitions."""
     rig.site.kill()
     rig.site.lose_service_processor()
     await rig.site.start(rig.nursery, settings or BARE)
 
 
 async def started_alone(rig: Rig) -> ManagedSystem:
-    """The system starts, and its partitions do not wait for the console (R-54)."""
+    """Start the system with partitions that do not wait for the console (R-54)."""
     await rig.site.start(rig.nursery, replace(rig.site.settings, without_console=True))
     return rig.site.machine.system
 
 
 async def state(rig: Rig) -> SystemView:
-    """The view of the system."""
+    """Return the state in the view of the system."""
     return await rig.ask(show_system())
 
 
 async def demand_recovered(rig: Rig) -> None:
-    """All is as before the loss."""
+    """Assert that the state is the one before the loss."""
     await rig.until(lambda: not rig.console.jobs.running(rig.system) and rig.console.jobs.all)
     job = rig.console.jobs.all[-1]
     assert job.state == "done", job.lines
@@ -62,7 +62,7 @@ async def demand_recovered(rig: Rig) -> None:
 
 
 async def test_a_replaced_service_processor_is_recovered_by_itself(autojump_clock) -> None:
-    """R-45, R-48: with the name, and a sentence from when each store is."""
+    """R-45, R-48: the name comes back too, and a line gives the time of each store."""
     async with running(Site()) as rig:
         await filled(rig)
         before = {name: rig.site.machine.system.find(name).profile for name in "ab"}
@@ -86,7 +86,7 @@ async def test_a_replaced_service_processor_is_recovered_by_itself(autojump_cloc
 
 
 async def test_a_damaged_copy_is_skipped_and_said(autojump_clock) -> None:
-    """The next older one is taken."""
+    """A damaged copy is skipped with a line, and the next older one is taken."""
     async with running(Site(), manual_recovery=True) as rig:
         await filled(rig)
         await rig.write("b", b"newer, and damaged")
@@ -110,7 +110,7 @@ def damage(rig: Rig, number: int) -> None:
 
 
 async def test_a_store_without_a_good_copy_keeps_the_system_in_recovery(autojump_clock) -> None:
-    """Until an operator accepts the loss; then its copies are put aside."""
+    """The system stays in Recovery until an operator accepts the loss; then the bad copies are put aside."""
     async with running(Site(), manual_recovery=True) as rig:
         await filled(rig)
         uuid = rig.uuid("b")
@@ -133,7 +133,7 @@ async def test_a_store_without_a_good_copy_keeps_the_system_in_recovery(autojump
 
 
 async def test_a_known_store_without_any_copy_is_named(autojump_clock) -> None:
-    """Its partition was made while the console was away."""
+    """A partition that was created while the console was away has no copy, and is named."""
     async with running(Site()) as rig:
         await filled(rig)
         rig.kill_console()
@@ -148,7 +148,7 @@ async def test_a_known_store_without_any_copy_is_named(autojump_clock) -> None:
 
 
 async def test_copies_of_another_key_are_opened_with_that_key(autojump_clock) -> None:
-    """One store has no copy under the new key yet; afterwards the new key is in force again."""
+    """The store without a copy under the new key comes back by its old key; then the new key applies."""
     async with running(Site(), manual_recovery=True) as rig:
         await filled(rig)
         old = (await rig.ask(show_trusted_key())).id
@@ -171,12 +171,12 @@ async def test_copies_of_another_key_are_opened_with_that_key(autojump_clock) ->
 
 
 async def test_a_new_system_takes_the_stores_with_the_operators_key(autojump_clock) -> None:
-    """Card and service processor are new: the console's sealed key opens under the lost root key alone."""
+    """The console's sealed key opens only under the lost root key, so the operator's key is needed."""
     async with running(Site()) as rig:
         await rig.ask(set_trusted_key("change", key=KEY))
         await filled(rig)
         await lost_whole(rig)
-        assert rig.console.jobs.all == []  # it is no loss that the system tells: only an operator knows
+        assert rig.console.jobs.all == []  # a new system reports no loss: only the operator knows it
         job = await rig.ended(rig.console.recover(rig.system))
         assert job.state == "failed"
         needed = rig.system.row.trusted_key_id
@@ -193,7 +193,7 @@ async def test_a_new_system_takes_the_stores_with_the_operators_key(autojump_clo
 
 
 async def lost_whole(rig: Rig) -> None:
-    """Card and service processor are new: the place has another system, without partitions."""
+    """Replace card and service processor: the place has another system, without partitions."""
     rig.site.kill()
     rig.site.lose_card_and_service_processor()
     await rig.site.start(rig.nursery, BARE)
@@ -226,7 +226,7 @@ REQUESTS = 14
 @pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize("at", range(REQUESTS))
 async def test_a_recovery_survives_a_lost_answer(at: int, autojump_clock) -> None:
-    """Whichever request is performed and not answered: it is made again, and no store is restored twice."""
+    """A request that was performed without an answer is repeated, and no store is restored twice."""
     async with running(Site(), manual_recovery=True) as rig:
         await filled(rig)
         await lost(rig)
@@ -241,7 +241,7 @@ async def test_a_recovery_survives_a_lost_answer(at: int, autojump_clock) -> Non
 @pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize("at", range(REQUESTS))
 async def test_a_recovery_survives_a_kill_of_the_console(at: int, autojump_clock, tmp_path: Path) -> None:
-    """At every request, after it was performed and before its answer: the job goes on after the restart."""
+    """After a kill at any request, before its answer, the job goes on."""
     async with running(Site(), path=tmp_path / "console.sqlite", manual_recovery=True) as rig:
         await filled(rig)
         await lost(rig)
@@ -266,7 +266,7 @@ async def test_a_recovery_survives_a_kill_of_the_console(at: int, autojump_clock
 @pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize("at", range(REQUESTS))
 async def test_a_recovery_survives_a_kill_of_the_system(at: int, autojump_clock) -> None:
-    """At every request: the system starts in Recovery again, with what was restored, or Operating."""
+    """After a kill of the system it is in Recovery with the restored stores, or Operating."""
     async with running(Site(), manual_recovery=True) as rig:
         await filled(rig)
         await lost(rig)
@@ -284,7 +284,7 @@ async def test_a_recovery_survives_a_kill_of_the_system(at: int, autojump_clock)
 
 
 async def test_a_second_loss_in_the_middle_is_noticed(autojump_clock) -> None:
-    """What was restored before is restored again."""
+    """After a second loss, stores that were restored before are restored again."""
 
     def arm(rig: Rig, replace: Callable[[], None]) -> None:
         interrupt(rig, nth("restoreCopy", 2, rig), replace)
@@ -293,7 +293,7 @@ async def test_a_second_loss_in_the_middle_is_noticed(autojump_clock) -> None:
 
 
 async def test_a_second_loss_behind_a_lost_answer_is_noticed(autojump_clock) -> None:
-    """A store whose restore was repeated, because its answer was lost, is restored again as well."""
+    """After a second loss, a store whose answer was lost is restored again too."""
 
     def arm(rig: Rig, replace: Callable[[], None]) -> None:
         def lose_answer() -> None:
@@ -306,7 +306,7 @@ async def test_a_second_loss_behind_a_lost_answer_is_noticed(autojump_clock) -> 
 
 
 async def demand_recovered_from_a_second_loss(arm: Callable[[Rig, Callable[[], None]], None]) -> None:
-    """Recover a system whose service processor is replaced once more, at the request that `arm` chooses."""
+    """Recover a system whose service processor is replaced again, at the request that `arm` selects."""
     async with running(Site(), manual_recovery=True) as rig:
         await filled(rig)
         await lost(rig)
@@ -328,13 +328,13 @@ async def demand_recovered_from_a_second_loss(arm: Callable[[Rig, Callable[[], N
 
 
 def nth(operation: str, number: int, rig: Rig):
-    """A condition: the request with this operation, for the n-th time from now on."""
+    """Return a condition: the n-th request with this operation from now on."""
     before = rig.site.link.asked.count(operation)
     return lambda: rig.site.link.asked.count(operation) - before >= number
 
 
 def interrupt(rig: Rig, at, action) -> None:
-    """Do something once, in the moment when the n-th request from now on was performed."""
+    """Perform an action once, right after the n-th request from now on."""
     link, begun = rig.site.link, len(rig.site.link.asked)
     due = at if callable(at) else lambda: len(link.asked) - begun > at
     armed = [True]
@@ -350,7 +350,7 @@ def interrupt(rig: Rig, at, action) -> None:
 
 
 def disarm(rig: Rig) -> None:
-    """The moment has not come, or is over."""
+    """Clear the planned action; it is past or not due."""
     rig.site.link.asked = list(rig.site.link.asked)
 
 
@@ -368,7 +368,7 @@ async def test_one_job_at_a_time(autojump_clock) -> None:
 
 
 async def test_the_job_backup_takes_all_copies_now(autojump_clock) -> None:
-    """R-44: on demand, without waiting for the interval."""
+    """R-44: the job takes copies on demand, without waiting for the interval."""
     async with running(Site()) as rig:
         await rig.copied()
         began = trio.current_time()

@@ -18,12 +18,12 @@ from tests.console.moving import KEY, Moving, Trouble, moving
 
 
 async def restarted(world: Moving, target: str = "b"):
-    """Order a restart of x, whose system a is dead."""
+    """Order a restart of x, while its system a is down."""
     return await world.migrations.restart(world.known("a"), world.known(target), "x")
 
 
 async def test_a_partition_of_a_dead_system_starts_elsewhere(autojump_clock) -> None:
-    """R-52, R-54: its source learns at its return that it is fenced, and is cleaned up on demand."""
+    """R-52, R-54: its source is fenced when it returns, and is cleaned up on demand."""
     async with moving() as world:
         await world.kill("a")
         job = await world.ended(await restarted(world))
@@ -51,9 +51,9 @@ async def test_a_partition_of_a_dead_system_starts_elsewhere(autojump_clock) -> 
     "operation, at", [("showTrustedKey", 1), ("showTrustedKey", 2), ("takePartition", 2)]
 )
 async def test_a_newer_copy_drops_the_chosen_one(autojump_clock, operation: str, at: int) -> None:
-    """R-52: the order has read its copy already; the job restarts the newer one.
+    """R-52: the order has already read its copy, but the job restarts from the newer one.
 
-    Seed 95 of the simulation; later the source came back during the bars, served, and died again.
+    Seed 95 of the simulation found this: the source came back during the bars, served, and died again.
     """
     async with moving() as world:
         await world.kill("a")
@@ -77,7 +77,7 @@ async def test_a_newer_copy_drops_the_chosen_one(autojump_clock, operation: str,
 
 
 async def test_a_source_that_lives_is_not_left(autojump_clock) -> None:
-    """A restart is for a system that is not connected."""
+    """A partition whose system is connected is not restarted elsewhere."""
     async with moving() as world:
         with pytest.raises(OperatorError) as caught:
             await restarted(world)
@@ -89,7 +89,7 @@ async def test_a_source_that_lives_is_not_left(autojump_clock) -> None:
 
 @pytest.mark.parametrize("key", [None, bytes(32)], ids=["missing", "different"])
 async def test_another_trusted_key_is_a_refusal(autojump_clock, key) -> None:
-    """R-52: before the copy is sent."""
+    """R-52: another trusted key is refused before the copy is sent."""
     async with moving(one_key=False) as world:
         await world.rig.ask(set_trusted_key("change", key=bytes(range(32))), world.site("a"))
         if key:
@@ -107,7 +107,7 @@ async def test_another_trusted_key_is_a_refusal(autojump_clock, key) -> None:
 
 
 async def test_without_a_copy_nothing_is_restarted(autojump_clock) -> None:
-    """The refusal comes before anything is asked."""
+    """A restart without a copy is refused before any request."""
     async with moving() as world:
         await world.kill("a")
         with world.rig.store._database.changes() as change:
@@ -123,7 +123,7 @@ async def test_without_a_copy_nothing_is_restarted(autojump_clock) -> None:
 @pytest.mark.parametrize("number", range(1, 11))
 @pytest.mark.parametrize("act", ["lost", "before", "after"])
 async def test_a_trouble_at_each_request_delays_a_restart(autojump_clock, act, number) -> None:
-    """R-52: a killed console goes on, and the source is fenced in any case."""
+    """R-52: a killed console goes on, and the source is always fenced."""
     async with moving() as world:
         await world.kill("a")
         job = await restarted(world)
@@ -139,7 +139,7 @@ async def test_a_trouble_at_each_request_delays_a_restart(autojump_clock, act, n
 
 
 async def test_the_target_of_an_unfinished_attempt_is_barred(autojump_clock) -> None:
-    """A source that has released before its death does not activate it there; unreachable is a refusal."""
+    """The bar stops a source that released before its crash; an unreachable target is a refusal."""
     async with moving("a", "b", "c") as world:
         world.power("a", on=True)
         world.network.cut = True
@@ -159,7 +159,7 @@ async def test_the_target_of_an_unfinished_attempt_is_barred(autojump_clock) -> 
 
 
 async def test_a_target_without_a_stream_is_barred_by_its_answer(autojump_clock) -> None:
-    """It answers already, and its stream is not open yet: a bar that it has taken may not be forgotten."""
+    """The target answers but has no stream yet: a bar that it has accepted must stay."""
     async with moving("a", "b", "c") as world:
         world.power("a", on=True)
         await opened(world)
@@ -178,7 +178,7 @@ async def test_a_target_without_a_stream_is_barred_by_its_answer(autojump_clock)
 
 
 async def test_an_attempt_that_ends_while_its_target_is_asked_is_not_opened_again(autojump_clock) -> None:
-    """The target serves by it: the bar leaves the owner in the register, and the restart is refused."""
+    """If the target already serves, the bar leaves the owner in the register, and the restart is refused."""
     async with moving("a", "b", "c") as world:
         world.power("a", on=True)
         world.network.cut = True
@@ -193,7 +193,7 @@ async def test_an_attempt_that_ends_while_its_target_is_asked_is_not_opened_agai
             asked += request.verb.operation == "showSystem"
             answer = await perform(request)
             now = heard(registry.of(world.uuid), target, shown)
-            if asked == 2 and now:  # the first one belongs to the checks of the order
+            if asked == 2 and now:  # the first request belongs to the checks of the order
                 registry.enter(now)
             return answer
 
@@ -205,7 +205,7 @@ async def test_an_attempt_that_ends_while_its_target_is_asked_is_not_opened_agai
 
 
 async def opened(world: Moving):
-    """An attempt a to b whose end the console does not know: its source never froze."""
+    """Open an attempt from a to b; the console never learns its end, and the source never froze."""
     from hcall_server.console.entries import Entry, begun
 
     registry = world.rig.console.registry
@@ -216,7 +216,7 @@ async def opened(world: Moving):
 
 
 async def test_a_restart_that_is_decided_goes_on_at_its_target(autojump_clock) -> None:
-    """It can't be cancelled, and the same order follows it."""
+    """A decided restart can't be cancelled; the same order follows it."""
     async with moving("a", "b", "c") as world:
         await world.kill("a")
         site = world.site("b")
@@ -234,7 +234,7 @@ async def test_a_restart_that_is_decided_goes_on_at_its_target(autojump_clock) -
 
 
 async def test_a_decided_restart_is_not_cancelled(autojump_clock) -> None:
-    """The source is fenced from then on; the target takes the partition when it is back."""
+    """The source is fenced from the decision on; the target takes the partition when it is back."""
     async with moving() as world:
         await world.kill("a")
         job = await restarted(world)
@@ -254,7 +254,7 @@ async def test_a_decided_restart_is_not_cancelled(autojump_clock) -> None:
 
 
 async def decided(world: Moving):
-    """A restart of x at b, which takes no copy since it was decided; a is back, and has released x."""
+    """A decided restart of x at b, which refuses the copy; a is back, and has released x."""
     await world.kill("a")
     perform, checks = world.site("b").link.call, []
 
@@ -272,13 +272,13 @@ async def decided(world: Moving):
 
 
 def fact_at(world: Moving, name: str):
-    """The custody of x in the last view of a system."""
+    """Return the custody of x in the last view of a system."""
     custody = world.known(name).view.custody  # type: ignore[union-attr]
     return next((each for each in custody if each.uuid == world.uuid), None)
 
 
 async def test_a_decided_restart_goes_back_to_its_source(autojump_clock) -> None:
-    """R-52, R-54: its target is barred with one epoch, and the copy goes to the source with the next one."""
+    """R-52, R-54: its target is barred with one epoch, and the source gets the copy with the next."""
     async with moving() as world:
         await decided(world)
         job = await world.ended(await world.migrations.cancel(world.known("a"), "x"))
@@ -295,7 +295,7 @@ async def test_a_decided_restart_goes_back_to_its_source(autojump_clock) -> None
 
 
 async def test_a_restart_goes_back_only_with_its_target_barred(autojump_clock) -> None:
-    """R-52: its target is away. It may have the copy, so nothing is changed."""
+    """R-52: a target that is away may have the copy, so nothing is changed."""
     async with moving() as world:
         await decided(world)
         before = world.entry
@@ -308,7 +308,7 @@ async def test_a_restart_goes_back_only_with_its_target_barred(autojump_clock) -
 
 
 async def test_a_restart_goes_back_only_to_a_source_that_takes_it(autojump_clock) -> None:
-    """R-52: its trusted key was changed, or it has no room.  Behind the decision it would be too late."""
+    """R-52: a source without room, or with another trusted key, is refused before the decision."""
     async with moving() as world:
         await decided(world)
         before, told = world.entry, len(world.site("b").link.asked)
@@ -340,7 +340,7 @@ async def test_a_trouble_at_each_request_of_a_cancel(autojump_clock, act, number
 
         def killed() -> None:
             kill()
-            order.cancel()  # it runs in the process of the console
+            order.cancel()  # the order runs in the process of the console
 
         world.rig.kill_console = killed  # type: ignore[method-assign]
 
@@ -360,7 +360,7 @@ async def test_a_trouble_at_each_request_of_a_cancel(autojump_clock, act, number
 
 
 async def test_a_restart_that_waits_is_cancelled(autojump_clock) -> None:
-    """Nothing was decided yet: the source serves again when it is back."""
+    """A waiting restart is undecided, so a cancel lets the source serve again when it is back."""
     async with moving() as world:
         await world.kill("a")
         site = world.site("b")
@@ -378,7 +378,7 @@ async def test_a_restart_that_waits_is_cancelled(autojump_clock) -> None:
 
 
 async def test_a_partition_that_is_not_capable_is_refused(autojump_clock) -> None:
-    """simplified_remote_restart_capable=0: known by the last view, or by the copy alone."""
+    """simplified_remote_restart_capable=0 is known from the last view, or from the copy alone."""
     async with moving() as world:
         from hcall_abi.requests import set_attributes
 

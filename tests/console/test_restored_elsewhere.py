@@ -1,4 +1,4 @@
-"""A partition that was deleted, or is restored at another system, still has one owner (R-54)."""
+"""A partition that was deleted, or restored at another system, still has one owner (R-54)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.console.stand import StandCaller
 
 
 async def copy_at(world: Moving, name: str) -> bytes:
-    """A copy of x as it is at a site."""
+    """Return a copy of x as it is at a site."""
     return (await world.known(name).call(show_copy("x"))).copy
 
 
 async def deleted_at(world: Moving, name: str) -> None:
-    """An operator deletes x, and the console has noted it."""
+    """Delete x as an operator, and wait until the console has noted it."""
     if world.site(name).machine.system.find("x").running:
         await world.known(name).call(power_off("x"))
     await world.known(name).call(delete_partition("x", destroy=True))
@@ -33,12 +33,12 @@ async def deleted_at(world: Moving, name: str) -> None:
 
 
 async def restored_at(world: Moving, name: str, copy: bytes) -> None:
-    """An operator restores a copy by the console."""
+    """Restore a copy through the console, as an operator."""
     await world.rig.console.restore(world.known(name), restore_copy(copy))
 
 
 async def dead_source(world: Moving) -> bytes:
-    """System a is dead, x was restarted at b, and deleted there; returns a copy of it."""
+    """Kill system a, restart x at b, delete it there; return a copy of it."""
     world.power("a", on=True)
     await world.kill("a")
     job = await world.migrations.restart(world.known("a"), world.known("b"), "x")
@@ -50,13 +50,13 @@ async def dead_source(world: Moving) -> bytes:
 
 
 async def back_and_asked(world: Moving) -> None:
-    """System a comes back, and has time to ask again and again."""
+    """Start system a again, with time to repeat its question."""
     await world.start("a")
     await trio.sleep(30)
 
 
 async def test_a_copy_is_not_restored_beside_its_partition(autojump_clock) -> None:
-    """R-54: also if the partition never moved, and while its system is away."""
+    """R-54: a copy is refused beside its partition, even if that never moved or its system is away."""
     async with moving("a", "b", "c") as world:
         copy = await copy_at(world, "a")
         for away in (False, True):
@@ -71,7 +71,7 @@ async def test_a_copy_is_not_restored_beside_its_partition(autojump_clock) -> No
 
 
 async def test_a_partition_that_was_restored_past_the_console_waits(autojump_clock) -> None:
-    """R-54: while another system shows its store, nobody is told to serve; then it serves."""
+    """R-54: while another system shows the store, no system gets SERVE; afterwards the partition serves."""
     async with moving() as world:
         copy = await copy_at(world, "a")
         restored = await world.rig.ask(restore_copy(copy), world.site("b"))
@@ -87,7 +87,7 @@ async def test_a_partition_that_was_restored_past_the_console_waits(autojump_clo
 
 
 async def waits(world: Moving, system: str) -> str:
-    """The attribute of lslparmigr for the partition on a system."""
+    """Return the attribute of lslparmigr for the partition on a system."""
     caller = StandCaller()
     line = shlex.split(f"lslparmigr -r lpar -m {system} -F waits")
     assert await run_line(world.rig.console, line, caller) == 0
@@ -95,7 +95,7 @@ async def waits(world: Moving, system: str) -> str:
 
 
 async def test_a_dead_source_is_fenced_after_a_deletion(autojump_clock) -> None:
-    """R-54: what an operator has deleted at its last owner does not come back at an earlier one."""
+    """R-54: a partition deleted at its last owner does not return at an earlier one."""
     async with moving() as world:
         await dead_source(world)
         await back_and_asked(world)
@@ -105,7 +105,7 @@ async def test_a_dead_source_is_fenced_after_a_deletion(autojump_clock) -> None:
 
 @pytest.mark.parametrize("place", ["b", "c"])
 async def test_a_restored_partition_serves_where_it_was_restored(autojump_clock, place: str) -> None:
-    """R-54: at its last owner or elsewhere, by order of an operator; the dead source is fenced."""
+    """R-54: it serves at its last owner or elsewhere, by order of an operator; the dead source is fenced."""
     async with moving("a", "b", "c") as world:
         copy = await dead_source(world)
         await restored_at(world, place, copy)
@@ -117,7 +117,7 @@ async def test_a_restored_partition_serves_where_it_was_restored(autojump_clock,
 
 
 async def test_a_restored_partition_that_does_not_ask_has_an_owner(autojump_clock) -> None:
-    """R-54: past the console, the register takes the owner from the view of the system."""
+    """R-54: for a restore without the console, the register takes the owner from the system's view."""
     async with moving("a", "b", "c") as world:
         copy = await dead_source(world)
         await world.rig.ask(restore_copy(copy), world.site("b"))
@@ -128,7 +128,7 @@ async def test_a_restored_partition_that_does_not_ask_has_an_owner(autojump_cloc
 
 
 async def test_a_refused_restore_gives_nothing(autojump_clock) -> None:
-    """R-54: another system may get the store then; a lost answer leaves the question open."""
+    """R-54: after a refusal another system may get the store; a lost answer leaves the owner open."""
     async with moving("a", "b", "c") as world:
         copy = await dead_source(world)
         refused = world.refuse("c", "restoreCopy")
@@ -151,7 +151,7 @@ async def test_a_refused_restore_gives_nothing(autojump_clock) -> None:
 
 
 async def test_a_recovery_brings_nothing_back_that_was_deleted(autojump_clock) -> None:
-    """R-45, R-54: an older copy of the source is still there, and its system has lost its stores."""
+    """R-45, R-54: an old copy and a lost system do not bring a deleted partition back."""
     async with moving() as world:
         store, key = world.rig.store, world.known("a").key
         *_, facts = store.copies(key)

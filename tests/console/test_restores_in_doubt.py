@@ -1,4 +1,4 @@
-"""Restores that fail, come twice or come late leave one owner, and a way on (R-45, R-54)."""
+"""Failed, repeated and late restores leave one owner, and a way on (R-45, R-54)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def lost(perform: Perform, request: ConsoleRequest[Any]) -> Any:
 
 
 async def never_asks(world: Moving) -> bytes:
-    """X is never restarted remotely, so it never asks; it was deleted at a.  Returns a copy of it."""
+    """Make an x without remote restart, which never asks, and delete it at a; return a copy of it."""
     without = change_partition("x", attributes={"simplified_remote_restart_capable": 0})
     await world.known("a").call(without)
     copy = await copy_at(world, "a")
@@ -47,14 +47,14 @@ async def never_asks(world: Moving) -> bytes:
 
 
 async def owned_elsewhere(world: Moving, name: str, copy: bytes, owner: str) -> None:
-    """A restore is refused, because another system owns the partition."""
+    """Assert that a restore is refused, because another system owns the partition."""
     with pytest.raises(OperatorError, match=f"it belongs to {owner}") as caught:
         await restored_at(world, name, copy)
     assert caught.value.rule is rules.CUSTODY_OWNED
 
 
 async def test_two_restores_at_once(autojump_clock) -> None:
-    """R-54: the second one is refused, also if the partition never asks."""
+    """R-54: the second of two restores is refused, also if the partition never asks."""
     async with moving("a", "b", "c") as world:
         copy = await never_asks(world)
         refused: list[str] = []
@@ -72,7 +72,7 @@ async def test_two_restores_at_once(autojump_clock) -> None:
 
 
 async def test_a_lost_answer_keeps_the_owner(autojump_clock) -> None:
-    """R-54: the store may be there; the same order may be repeated."""
+    """R-54: the store may be there, so the owner stays; the same order may be repeated."""
     async with moving("a", "b", "c") as world:
         copy = await never_asks(world)
         between(world, "b", lost)
@@ -83,7 +83,7 @@ async def test_a_lost_answer_keeps_the_owner(autojump_clock) -> None:
 
 
 async def test_a_system_that_is_away_gets_nothing(autojump_clock) -> None:
-    """R-54: the order is refused before the partition is given to it."""
+    """R-54: the order is refused before the register names the system as owner."""
     async with moving("a", "b", "c") as world:
         copy = await dead_source(world)
         await world.kill("c")
@@ -94,7 +94,7 @@ async def test_a_system_that_is_away_gets_nothing(autojump_clock) -> None:
 
 
 async def test_a_store_that_the_last_view_shows(autojump_clock) -> None:
-    """R-54: its system serves on, the console has started anew, and there is no copy of it."""
+    """R-54: a store in the last view counts, though the console restarted and has no copy of it."""
     async with moving("a", "b", "c") as world:
         copy = await never_asks(world)
         await world.rig.ask(restore_copy(copy), world.site("b"))
@@ -109,7 +109,7 @@ async def test_a_store_that_the_last_view_shows(autojump_clock) -> None:
 
 
 async def test_a_restart_beside_a_store_elsewhere(autojump_clock) -> None:
-    """R-54: a system was removed for lost, its partition restored, and the system came back."""
+    """R-54: a system was removed as lost, its partition restored elsewhere, and the system came back."""
     async with moving("a", "b", "c") as world:
         copy = await copy_at(world, "a")
         await world.kill("a")
@@ -129,7 +129,7 @@ async def test_a_restart_beside_a_store_elsewhere(autojump_clock) -> None:
 
 
 async def test_an_owner_that_was_removed_does_not_count(autojump_clock) -> None:
-    """R-45: the operator says by `remove-system` that it never serves again."""
+    """R-45: `remove-system` is the operator's word that the system never serves again."""
     async with moving("a", "b", "c") as world:
         assert (await world.ended(await world.migrate())).state == "done"
         copy = await copy_at(world, "b")
@@ -140,7 +140,7 @@ async def test_an_owner_that_was_removed_does_not_count(autojump_clock) -> None:
 
 
 async def test_a_profile_restore_that_fails_gives_nothing(autojump_clock) -> None:
-    """R-46, R-54: what was not restored has no owner."""
+    """R-46, R-54: a partition that was not restored gets no owner."""
     async with moving("a", "b", "c") as world:
         console = world.rig.console
         assert (await world.ended(await world.migrate())).state == "done"
@@ -156,7 +156,7 @@ async def test_a_profile_restore_that_fails_gives_nothing(autojump_clock) -> Non
 
 
 async def test_a_view_of_before_a_deletion_comes_late(autojump_clock) -> None:
-    """R-54: the console looks again, so the deleted store blocks no restore."""
+    """R-54: the console asks for a new view, so a deleted store blocks no restore."""
     async with moving("a", "b", "c") as world:
         copy = await copy_at(world, "a")
         held, free = trio.Event(), trio.Event()

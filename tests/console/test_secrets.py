@@ -1,4 +1,4 @@
-"""An attacker has all that the console has: it opens nothing (R-44)."""
+"""An attacker with all data of the console can open nothing (R-44)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEY = bytes(range(100, 132))
 
 
 async def test_nothing_of_the_console_opens_a_copy(autojump_clock, tmp_path: Path) -> None:
-    """No object, no key and no access key in its bytes, and none of its bytes is the key of a copy."""
+    """The console's bytes contain no object, no key and no access key, and open no copy."""
     async with running(Site(), path=tmp_path / "console.sqlite") as rig:
         await rig.ask(set_trusted_key("change", key=KEY))
         await rig.write("a", CANARY)
@@ -41,7 +41,7 @@ async def test_nothing_of_the_console_opens_a_copy(autojump_clock, tmp_path: Pat
 
 
 def opens(blob: bytes, key: bytes) -> bool:
-    """Whether a key opens a copy; its id tells, before anything is decrypted."""
+    """Whether a key opens a copy; key ids are compared before anything is decrypted."""
     found = TrustedSystemKey(key)
     if found.id != read_copy(blob).tsk_id:
         return False

@@ -1,4 +1,4 @@
-"""The console's store: durable, whole after a power cut at any statement, and plain about its troubles."""
+"""The console's store: durable, whole after a power cut at any statement, with clear errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BLOB = bytes(2000)
 
 
 def filled(path: Path | None = None) -> ConsoleStore:
-    """A store with one of everything."""
+    """Return a store with one row of each kind."""
     store = ConsoleStore(path)
     store.set_identity("c" * 32, "console")
     store.add_system("lab", "5" * 32, "9105-22A*0123ABC", "/lab")
@@ -35,13 +35,13 @@ def filled(path: Path | None = None) -> ConsoleStore:
 
 @pytest.fixture
 def store() -> Iterator[ConsoleStore]:
-    """Such a store in memory."""
+    """A filled store in memory."""
     with closing(filled()) as made:
         yield made
 
 
 def contents(store: ConsoleStore) -> list[Any]:
-    """All that a store tells."""
+    """Return all contents of a store."""
     keys = [store.trusted_key(1, key) for key in ("k1", "k2")]
     jobs = [each._replace(progress=repr(each.progress)) for each in store.jobs()]  # type: ignore[arg-type]
     seen = [sorted(store.former_ids(1)), *map(store.seen, (A, B))]
@@ -49,7 +49,7 @@ def contents(store: ConsoleStore) -> list[Any]:
 
 
 def test_a_store_is_there_again_after_a_restart(store: ConsoleStore, tmp_path: Path) -> None:
-    """All of it, and its file is private."""
+    """After a restart everything is there, and the file is private."""
     path = tmp_path / "console.sqlite"
     with closing(filled(path)) as first:
         before = contents(first)
@@ -82,7 +82,7 @@ CHANGES: dict[str, Callable[[ConsoleStore], object]] = {
 def test_a_power_cut_at_any_statement_leaves_all_or_nothing(
     change: Callable[[ConsoleStore], object], tmp_path: Path
 ) -> None:
-    """The files as they are before each statement, and after the last one, are opened again."""
+    """The files before each statement, and after the last, open as the old or the new state."""
     folder = tmp_path / "store"
     folder.mkdir()
     cuts = list[Path]()
@@ -110,7 +110,7 @@ def test_a_power_cut_at_any_statement_leaves_all_or_nothing(
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_full_disk_changes_nothing(change: Callable[[ConsoleStore], object], store: ConsoleStore) -> None:
-    """The console goes on, and the same change succeeds when there is room."""
+    """The console goes on, and the same change succeeds once there is room."""
     connection = store._database._connection
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages}")
@@ -150,7 +150,7 @@ TROUBLES = {
 
 @pytest.mark.parametrize("spoil,rule", TROUBLES.values(), ids=TROUBLES)
 def test_a_store_that_can_not_be_used_is_refused(spoil, rule, tmp_path: Path) -> None:
-    """By its rule, and without a change of the file."""
+    """An unusable store is refused by its rule, and its file stays the same."""
     path = tmp_path / "console.sqlite"
     filled(path).close()
     spoil(path)
@@ -176,7 +176,7 @@ def test_one_console_at_a_time_uses_a_store(tmp_path: Path) -> None:
 
 
 def test_a_store_whose_file_is_gone_answers_nothing(tmp_path: Path) -> None:
-    """SQLite would write on in a file without a name, and the answer would not be durable."""
+    """A store without its file answers nothing, because SQLite would write on into a deleted file."""
     with closing(filled(tmp_path / "console.sqlite")) as store:
         (tmp_path / "console.sqlite").unlink()
         with pytest.raises(SwpksError) as caught:
@@ -185,7 +185,7 @@ def test_a_store_whose_file_is_gone_answers_nothing(tmp_path: Path) -> None:
 
 
 def test_a_removed_system_comes_back_with_its_copies(store: ConsoleStore) -> None:
-    """Under its own identity alone."""
+    """A removed system gets its copies back only under its own identity."""
     store.remove_system(1)
     assert store.systems() == []
     assert store.jobs()[0].state == "failed"
@@ -196,7 +196,7 @@ def test_a_removed_system_comes_back_with_its_copies(store: ConsoleStore) -> Non
 
 
 def test_old_finished_jobs_go(store: ConsoleStore) -> None:
-    """Running ones stay."""
+    """Old finished jobs are removed; running jobs stay."""
     for _ in range(FINISHED_JOBS + 5):
         store.save_job(store.start_job("backup", 1, b""), "done", JobProgress())
     assert len(store.jobs()) == FINISHED_JOBS + 2
@@ -204,7 +204,7 @@ def test_old_finished_jobs_go(store: ConsoleStore) -> None:
 
 
 def test_a_row_whose_types_are_damaged(store: ConsoleStore) -> None:
-    """A copy comes as the bytes that are left, for the system to refuse; a text that is none is a damage."""
+    """A damaged copy is returned as it is, for the system to refuse; a damaged text is an error."""
     damage = "UPDATE copy SET blob = CAST(x'ff00fe' AS TEXT), name = CAST(x'ff00fe' AS TEXT)"
     number = store.copies(1)[0].number
     store._database._connection.execute(damage)
@@ -215,7 +215,7 @@ def test_a_row_whose_types_are_damaged(store: ConsoleStore) -> None:
 
 
 def test_the_largest_counters_of_a_store_stay(store: ConsoleStore) -> None:
-    """R-45: each counter for itself; those of copies too, also after the copies are gone."""
+    """R-45: each of the largest counters stays, those of copies too after the copies are removed."""
     assert store.seen(A) == (0, 1, 0)
     store.note_seen({A: (2, 6, 9), B: (0, 1 << 64, 1)})
     store.note_seen({A: (3, 2, 1)})
@@ -226,7 +226,7 @@ def test_the_largest_counters_of_a_store_stay(store: ConsoleStore) -> None:
 
 
 def test_answered_changes_are_in_one_file(tmp_path: Path) -> None:
-    """Whoever removes the other files while the console runs takes nothing that was answered."""
+    """Removing the other files while the console runs loses no change that was answered."""
     folder = tmp_path / "store"
     folder.mkdir()
     with closing(filled(folder / "console.sqlite")) as store:
@@ -242,7 +242,7 @@ def test_answered_changes_are_in_one_file(tmp_path: Path) -> None:
 
 
 def test_a_commit_has_its_journal_although_one_was_removed(tmp_path: Path) -> None:
-    """A kill in the middle of the next change finds the old pages."""
+    """A kill during the next change finds the old pages, although a journal was removed."""
     folder = tmp_path / "store"
     folder.mkdir()
     journal = folder / "console.sqlite-journal"
@@ -254,7 +254,7 @@ def test_a_commit_has_its_journal_although_one_was_removed(tmp_path: Path) -> No
 
 
 def test_a_file_that_is_moved_during_a_change_is_noticed(tmp_path: Path) -> None:
-    """Before the change is answered."""
+    """A moved file is noticed before the change is answered."""
     path = tmp_path / "console.sqlite"
     with closing(filled(path)) as store:
         before = contents(store)
@@ -271,12 +271,12 @@ def test_a_file_that_is_moved_during_a_change_is_noticed(tmp_path: Path) -> None
 def test_a_file_that_is_moved_during_the_start_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The start is refused, and holds the file no longer: a console that has it back can use it."""
+    """The start is refused and releases the file, so a console can use it at its old place."""
     path, opened, connect = tmp_path / "console.sqlite", list[sqlite3.Connection](), sqlite3.connect
     filled(path).close()
 
     class Moved(sqlite3.Connection):
-        """A connection to a file that is moved when its tables are looked for."""
+        """A connection whose file is moved while its tables are looked up."""
 
         def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
             found = super().execute(statement, *values)
@@ -334,7 +334,7 @@ ODD = {
 
 @pytest.mark.parametrize("spoil,reason", ODD.values(), ids=ODD)
 def test_an_odd_store_is_told_of(spoil, reason, tmp_path: Path) -> None:
-    """Never a traceback, never a sentence about a full disk, and never a new store in its place."""
+    """An odd store gives its reason, no traceback, no sentence about a full disk, and no new store."""
     path = tmp_path / "console.sqlite"
     filled(path).close()
     spoil(path)
@@ -344,7 +344,7 @@ def test_an_odd_store_is_told_of(spoil, reason, tmp_path: Path) -> None:
 
 
 def test_an_odd_plan_is_told_of(store: ConsoleStore) -> None:
-    """The plan of a running job is read by the jobs."""
+    """The plan of a running job is parsed by the jobs, which report an odd plan."""
     for odd in (b"", b"\xc1", b"\x91" * 9999):
         with pytest.raises(StorageError) as caught:
             store.decoded(JobProgress, odd)
@@ -352,7 +352,7 @@ def test_an_odd_plan_is_told_of(store: ConsoleStore) -> None:
 
 
 def test_half_a_new_store_is_begun_again(tmp_path: Path) -> None:
-    """A kill at the first start leaves a file of another name; a journal of a lost store is no part of it."""
+    """A kill at the first start leaves a file of another name; a journal of a lost store is not used."""
     path = tmp_path / "console.sqlite"
     for name in ("console.sqlite.new", "console.sqlite.new-journal", "console.sqlite-journal"):
         (tmp_path / name).write_bytes(b"half")

@@ -16,7 +16,7 @@ from tests.console.rig import EPOCH, INTERVAL, Rig, Site, date, running
 
 
 async def test_each_changed_store_leaves_a_copy(autojump_clock) -> None:
-    """R-44: at once at the first contact, later within the interval; only the newest ones are kept."""
+    """R-44: a copy is taken at once at the first contact, later within the interval; only the newest stay."""
     async with running(Site(), keep=2) as rig:
         await rig.copied()
         began = trio.current_time()
@@ -34,7 +34,7 @@ async def test_each_changed_store_leaves_a_copy(autojump_clock) -> None:
 
 
 async def test_a_copy_is_answered_when_it_is_durable(autojump_clock) -> None:
-    """A full disk of the console leaves the question open; when there is room it is answered."""
+    """A copy is acknowledged once it is durable; while the console's disk is full, the system waits."""
     async with running(Site()) as rig:
         await rig.copied()
         keep, room = rig.store.keep_copy, trio.Event()
@@ -55,7 +55,7 @@ async def test_a_copy_is_answered_when_it_is_durable(autojump_clock) -> None:
 
 
 async def test_lost_answers_lose_no_copy(autojump_clock) -> None:
-    """Whichever answer is lost, the copy is asked for again."""
+    """After a lost answer the copy is requested again."""
     async with running(Site()) as rig:
         for lost in range(1, 8):
             rig.site.link.lost_answers = lost
@@ -64,7 +64,7 @@ async def test_lost_answers_lose_no_copy(autojump_clock) -> None:
 
 
 async def test_a_system_that_is_away_is_dialled_again(autojump_clock) -> None:
-    """Since when is known, and why; another system goes on meanwhile."""
+    """The console shows the time and the reason; another system goes on meanwhile."""
     lab, other = Site("lab"), Site("other", "c")
     async with running(lab, other) as rig:
         await rig.copied()
@@ -89,7 +89,7 @@ async def test_a_system_that_is_away_is_dialled_again(autojump_clock) -> None:
 async def test_a_restart_of_the_console_keeps_since_when_and_the_last_view(
     autojump_clock, tmp_path: Path
 ) -> None:
-    """Its own start is no change of a system; the last view stays until there is a new one."""
+    """A restart of the console keeps the time and the last view of each system until there is a new view."""
     async with running(Site(), path=tmp_path / "console.sqlite") as rig:
         await rig.copied()
         await trio.sleep(100)
@@ -111,7 +111,7 @@ async def test_a_restart_of_the_console_keeps_since_when_and_the_last_view(
 
 @pytest.mark.parametrize("killed", [False, True])
 async def test_a_system_that_went_while_the_console_was_off(killed, autojump_clock, tmp_path: Path) -> None:
-    """It is away since the console heard of it last: at its stop, or before a kill with its last copy."""
+    """The time is the last contact: the console's stop, or the last copy before a kill."""
     async with running(Site(), path=tmp_path / "console.sqlite") as rig:
         await rig.copied()
         await trio.sleep(100)
@@ -132,7 +132,7 @@ async def test_a_system_that_went_while_the_console_was_off(killed, autojump_clo
 
 
 async def test_a_full_disk_costs_no_stream(autojump_clock) -> None:
-    """Since when a system is away is stored later."""
+    """A full disk delays the stored time of a lost stream, and ends no stream."""
     async with running(Site()) as rig:
         note = rig.store.note_link
         rig.store.note_link = full  # type: ignore[assignment,method-assign]
@@ -149,7 +149,7 @@ async def test_a_full_disk_costs_no_stream(autojump_clock) -> None:
 
 
 async def test_a_console_that_was_away_gets_what_it_missed(autojump_clock) -> None:
-    """Also the questions that were open when it was killed."""
+    """A console that was away gets missed copies, and open questions from before its kill."""
     async with running(Site()) as rig:
         await rig.copied()
         rig.kill_console()
@@ -160,7 +160,7 @@ async def test_a_console_that_was_away_gets_what_it_missed(autojump_clock) -> No
 
 
 async def test_the_copies_of_a_deleted_partition_are_put_aside(autojump_clock) -> None:
-    """They stay in the store, and no recovery takes them."""
+    """Copies of a deleted partition stay in the store, and no recovery uses them."""
     async with running(Site()) as rig:
         await rig.copied()
         uuid = rig.uuid("b")
@@ -172,7 +172,7 @@ async def test_the_copies_of_a_deleted_partition_are_put_aside(autojump_clock) -
 
 
 async def test_the_view_follows_the_system(autojump_clock) -> None:
-    """A new name, a new partition: within a moment, without a question of ours."""
+    """A new name or partition appears within a moment, without a request of the console."""
     async with running(Site()) as rig:
         await rig.ask(set_system("lab two"))
         await rig.ask(create_partition("c", 16))
@@ -182,7 +182,7 @@ async def test_the_view_follows_the_system(autojump_clock) -> None:
 
 
 async def test_another_system_at_a_place_is_noted_and_goes_on(autojump_clock) -> None:
-    """It keeps the entry, the name and the copies of its predecessor; it may be its replacement."""
+    """Another system at a place keeps entry, name and copies: it may be a replacement."""
     async with running(Site()) as rig:
         await rig.copied()
         before = rig.system.system_id
@@ -200,7 +200,7 @@ async def test_another_system_at_a_place_is_noted_and_goes_on(autojump_clock) ->
 
 
 async def test_a_place_that_leads_to_another_known_system_is_refused(autojump_clock) -> None:
-    """It would be attached twice."""
+    """A place that leads to a known system is refused, because that system would be attached twice."""
     lab, other = Site("lab"), Site("other", "c")
     async with running(lab, other) as rig:
         known, machine = rig.console.find("lab"), other.machine
@@ -213,7 +213,7 @@ async def test_a_place_that_leads_to_another_known_system_is_refused(autojump_cl
 
 
 async def test_a_bug_that_one_system_brings_out_does_not_reach_another(autojump_clock) -> None:
-    """Neither in a question nor at the connect."""
+    """A bug that one system triggers, in a question or at the connect, does not reach another."""
     lab, other = Site("lab"), Site("other", "c")
     async with running(lab, other) as rig:
         known = rig.console.find("lab")
@@ -231,7 +231,7 @@ async def test_a_bug_that_one_system_brings_out_does_not_reach_another(autojump_
 
 
 async def test_a_copy_without_a_header_is_refused_on_arrival(autojump_clock) -> None:
-    """It is not stored, and the system is not told that it is."""
+    """A copy without a header is not stored, and the system gets no acknowledgement."""
     async with running(Site()) as rig:
         await rig.copied()
         call = rig.site.link.call
@@ -255,7 +255,7 @@ async def test_a_copy_without_a_header_is_refused_on_arrival(autojump_clock) -> 
 
 
 async def test_systems_are_added_found_and_removed(autojump_clock) -> None:
-    """By name, by type and serial number, or as the only one."""
+    """Systems are found by name, by type and serial number, or as the only one."""
     lab, other = Site("lab"), Site("other", "c")
     async with running(lab, other) as rig:
         console = rig.console
@@ -289,7 +289,7 @@ async def test_systems_are_added_found_and_removed(autojump_clock) -> None:
 
 
 async def test_a_known_system_comes_to_another_place(autojump_clock) -> None:
-    """The same entry, with its copies."""
+    """At another place, a known system keeps its entry and its copies."""
     async with running(Site()) as rig:
         await rig.copied()
         rig.sites["/new"] = rig.site
@@ -309,7 +309,7 @@ async def test_two_systems_of_one_name_need_their_serial_numbers(autojump_clock)
 
 
 def shown(rig: Rig) -> list[str]:
-    """The partitions that the console shows."""
+    """Return the partitions that the console shows."""
     return [each.name for each in rig.system.view.partitions] if rig.system.view else []
 
 
@@ -324,7 +324,7 @@ def refused(function):
 
 
 async def test_no_request_reaches_the_wrong_system(autojump_clock) -> None:
-    """Two systems have changed their places: verbs and jobs are refused, until the places are right again."""
+    """If two systems exchange their places, verbs and jobs are refused until the places are right again."""
     lab, other = Site("lab"), Site("other", "c")
     async with running(lab, other) as rig:
         one, two = lab.link.machine, other.link.machine
@@ -345,7 +345,7 @@ async def test_no_request_reaches_the_wrong_system(autojump_clock) -> None:
 
 
 async def test_a_store_that_was_deleted_behind_the_back_of_the_console_stays_deleted(autojump_clock) -> None:
-    """R-45: the console was away, and another one was attached: the contact shows which stores there are."""
+    """R-45: a contact lists the stores, so a store deleted under another console stays deleted."""
     async with running(Site()) as rig:
         await rig.write("a", b"deleted")
         await rig.copied()
@@ -364,7 +364,7 @@ async def test_a_store_that_was_deleted_behind_the_back_of_the_console_stays_del
 
 
 async def test_a_console_with_an_older_store_takes_what_it_lacks(autojump_clock, tmp_path) -> None:
-    """R-44: the system was told that the copy is held; the console finds at the contact that it is not."""
+    """R-44: at the contact the console finds that it lacks an acknowledged copy."""
     async with running(Site(), path=tmp_path / "store") as rig:
         await rig.write("a", b"first")
         await rig.copied()
