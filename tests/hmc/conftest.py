@@ -19,7 +19,7 @@ _NUMBERS = itertools.count(1)
 
 @pytest.fixture
 def console(tmp_path: Path) -> Iterator[ConsoleProcess]:
-    """A console process that is not started yet; killed at the end."""
+    """A console process that is not started yet; it is killed at the end."""
     made = ConsoleProcess(tmp_path / "hmc")
     yield made
     made.kill()
@@ -27,7 +27,7 @@ def console(tmp_path: Path) -> Iterator[ConsoleProcess]:
 
 @pytest.fixture
 def systems(tmp_path: Path) -> Iterator[list[ServerProcess]]:
-    """Two systems that are not started yet, with a partition each; killed at the end."""
+    """Two systems, not started yet, with a partition each; they are killed at the end."""
     made = [ServerProcess(tmp_path / name, ["lpar1:64"]) for name in ("sys1", "sys2")]
     yield made
     for system in made:
@@ -36,13 +36,13 @@ def systems(tmp_path: Path) -> Iterator[list[ServerProcess]]:
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Who vouches for the certificates of systems and consoles."""
+    """The CA for the certificates of systems and consoles."""
     return Authority(tmp_path_factory.mktemp("ca"))
 
 
 @pytest.fixture(scope="session")
 def keeper(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Keeper]:
-    """A console that looks after the systems of many tests; a test may kill it, and starts it again."""
+    """A console for the systems of many tests; a test may kill it, and starts it again."""
     tls = authority.client()
     options = ["--tls-cert", tls.cert, "--tls-key", tls.key, "--tls-ca", tls.ca]
     made = Keeper(tmp_path_factory.mktemp("k") / "hmc", list(map(str, options)))
@@ -52,7 +52,7 @@ def keeper(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> It
 
 @pytest.fixture
 def plant(tmp_path: Path, keeper: Keeper) -> Iterator[Plant]:
-    """A system at the console, which is not started yet; killed and removed at the end."""
+    """A system at the console, not started yet; it is killed and removed at the end."""
     made = Plant(tmp_path / f"sys{next(_NUMBERS)}", keeper)
     yield made
     made.end()
@@ -70,12 +70,12 @@ def _estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
 
 @pytest.fixture(scope="module")
 def estate(_estate: Estate) -> Iterator[Estate]:
-    """Two systems without partitions and a console, which run; for the lines of a module."""
+    """Two running systems without partitions and a console, for the lines of a module."""
     yield _estate
     _estate.clear()
 
 
 @pytest.fixture
 def fake(tmp_path: Path) -> FakeConsole:
-    """A console that nothing has called yet."""
+    """A console that has no connections yet."""
     return FakeConsole(tmp_path / "store")

@@ -37,7 +37,7 @@ class Estate:
         self.work.mkdir()
 
     def start(self) -> None:
-        """Start everything, and make the links."""
+        """Start all processes, and make the links."""
         for system in self.systems.values():
             system.start()
         self.console.systems = [f"{name}={each.control_socket}" for name, each in self.systems.items()]
@@ -46,7 +46,7 @@ class Estate:
         self.console.hmc("links", str(self.links))
 
     def end(self) -> None:
-        """Kill everything."""
+        """Kill all processes."""
         self.console.kill()
         for system in self.systems.values():
             system.kill()
@@ -62,7 +62,7 @@ class Estate:
     # Lines
 
     def run(self, line: str) -> tuple[int, str]:
-        """Run a line in bash; return its exit status and its output.  Standard error stays empty."""
+        """Run a line in bash; return its exit status and its output.  Standard error must stay empty."""
         done = subprocess.run(
             ["/bin/bash", "-c", line],
             cwd=self.work,
@@ -76,19 +76,19 @@ class Estate:
         return done.returncode, done.stdout
 
     def line(self, line: str) -> str:
-        """Run a line that is done; return its output without the last newline."""
+        """Run a line that must succeed; return its output without the last newline."""
         status, told = self.run(line)
         assert status == 0, f"{line}\n{told}"
         return told.removesuffix("\n")
 
     def refused(self, number: str, line: str) -> str:
-        """Run a line that is refused with a message number: exit status 1, the reason on standard output."""
+        """Run a line that must be refused with this number: exit status 1, the reason on standard output."""
         status, told = self.run(line)
         assert (status, told[: len(number) + 1]) == (1, f"{number} "), f"{line}\n{told}"
         return told.removesuffix("\n")
 
     def hmc(self, *words: str) -> tuple[int, str]:
-        """Run a line as words of `swpks hmc`; return its exit status and its output."""
+        """Run `swpks hmc` with these words; return its exit status and its output."""
         done = self.console.run(*words)
         assert done.stderr == b"", words
         return done.returncode, done.stdout.decode()
@@ -108,21 +108,21 @@ class Estate:
         self.line(f"chsysstate -r lpar -m {system} -o shutdown -n {name} --immed")
 
     def shown(self, system: str, name: str, columns: str = "keystore_kbytes") -> str:
-        """Values of a partition."""
+        """Return values of a partition."""
         return self.line(f'lssyscfg -r lpar -m {system} --filter "lpar_names={name}" -F {columns}')
 
     # Guests
 
     def guest(self, system: str, name: str) -> BlockingChannel:
-        """A session of a running partition's guest."""
+        """Return a session of a running partition's guest."""
         return self.systems[system].connect_blocking(name)
 
     def size(self, system: str, name: str) -> int:
-        """KiB of its keystore, as a guest is told by GET_CONFIG."""
+        """Return the size of its keystore in KiB, as GET_CONFIG reports it."""
         with self.guest(system, name) as channel:
             return channel.call(get_config()).total_size // 1024
 
 
 def answers(channel: BlockingChannel) -> set[Status | int]:
-    """What a guest is answered to every call of PKS, with arguments that are all wrong."""
+    """Return a guest's answers to every call of PKS, with wrong arguments only."""
     return {channel.call(raw_call(opcode)).status for opcode in CALLS}

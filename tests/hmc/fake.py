@@ -1,4 +1,4 @@
-"""A console of tests for the small client: it sends what it is told to."""
+"""A console for tests of the small client: it sends the messages of the test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Message = dict[str, Any]
 
 
 class FakeConsole:
-    """A console that sends what it is told, and keeps what it hears."""
+    """A console that sends the messages of the test, and stores the received ones."""
 
     def __init__(self, store: Path) -> None:
         self.store = store
@@ -28,9 +28,9 @@ class FakeConsole:
 
     @contextmanager
     def saying(self, *messages: Message | bytes, after: threading.Event | None = None) -> Iterator[None]:
-        """Serve one connection for the length of the block: each message, and a reply to each question.
+        """Serve one connection during the block: send each message, and receive a reply to each question.
 
-        Nothing is said before `after` is set.
+        It sends nothing before `after` is set.
         """
         thread = threading.Thread(target=self._serve, args=(messages, after))
         thread.start()
@@ -43,7 +43,7 @@ class FakeConsole:
         if after:
             after.wait(20)
         with connection, suppress(BrokenPipeError, ConnectionResetError):
-            self._converse(connection, messages)  # a client that cannot print leaves before the last message
+            self._converse(connection, messages)  # a client that cannot print closes before the last message
 
     def _converse(self, connection: socket.socket, messages: tuple[Message | bytes, ...]) -> None:
         with connection.makefile("rwb") as stream:
@@ -57,6 +57,6 @@ class FakeConsole:
 
 
 def run(fake: FakeConsole, words: list[str], *messages: Message | bytes) -> int:
-    """The exit status of a line."""
+    """Return the exit status of a line."""
     with fake.saying(*messages):
         return line_client.line(words, str(fake.store))

@@ -43,7 +43,7 @@ class Keeper:
         self.links = store.with_name(f"{store.name}-links")
 
     def start(self) -> Keeper:
-        """Start the console; the links are made once."""
+        """Start the console; the links are made only once."""
         self.console.start()
         if not self.links.exists():
             make_links(self.links, self.console.store)
@@ -58,11 +58,11 @@ class Keeper:
         return done.returncode, done.stdout.rstrip("\n")
 
     def systems(self) -> dict[str, KnownSystemView]:
-        """The systems that the console knows, by name."""
+        """Return the systems that the console knows, by name."""
         return {each.name: each for each in self.console.console().order(list[KnownSystemView], "systems")}
 
     def jobs(self, system: str) -> list[JobView]:
-        """The jobs of a system, the oldest first."""
+        """Return the jobs of a system, the oldest first."""
         return [
             each
             for each in self.console.console().order(list[JobView], "jobs", number=None)
@@ -85,13 +85,13 @@ class Plant:
         self.name = state.name
         self.stores = tuple(stores)
         self.tap: Path | None = None
-        """The address that the console dials; the control socket if it is not set."""
+        """The address that the console dials; if it is None, the control socket."""
 
     # The system
 
     @property
     def where(self) -> str:
-        """The place at which the console reaches the system."""
+        """Return the place at which the console reaches the system."""
         if found := self.server.ready.get("control_tcp"):
             return f"https://{found}"
         return str(self.tap or self.server.control_socket)
@@ -111,25 +111,25 @@ class Plant:
         return self
 
     def noticed(self) -> None:
-        """Wait until the console has noticed which system is at the place: it refuses verbs until then."""
+        """Wait until the console knows which system is at the place: it refuses verbs until then."""
         system_id = self.view().system_id
         order = self.keeper.console.console().order
         until(lambda: system_id in {each.system_id for each in order(list[KnownSystemView], "systems")})
         until(self._started)
 
     def _started(self) -> bool:
-        """Whether the partitions run that start by themselves: each asks the console before (R-54)."""
+        """Whether the partitions with automatic start run; each asks the console before (R-54)."""
         view = self.view()
         ran = (each.power == "running" or each.refused or not each.auto_start for each in view.partitions)
         return view.state != "Operating" or all(ran)
 
     def wake(self) -> None:
-        """Add the system, which is a reason to dial it now."""
+        """Add the system again, which makes the console dial it at once."""
         order = self.keeper.console.console().order
         order(KnownSystemView, "add-system", where=self.where, name=self.name)
 
     def lose(self, *parts: str, start: bool = True) -> None:
-        """A power cut; parts are replaced by new ones, in this order."""
+        """Cut the power, and replace these parts by new ones, in this order."""
         self.server.kill()
         for part in parts:
             replace_part(self.server.state, part)
@@ -137,44 +137,44 @@ class Plant:
             self.start()
 
     def erase(self) -> None:
-        """Clear All and reset-settings of the powered-off system."""
+        """Perform Clear All and reset-settings on the powered-off system."""
         clear_all(self.server.state, os.urandom)
         reset_settings(self.server.state, os.urandom)
 
     def view(self) -> SystemView:
-        """The view of the system."""
+        """Return the view of the system."""
         return self.server.console.call(show_system())
 
     def partition(self, name: str) -> PartitionView:
-        """The view of a partition."""
+        """Return the view of a partition."""
         return self.server.console.call(show_partition(name))
 
     def settle(self, held: Callable[[PartitionView], bool] | None = None) -> None:
-        """Wait until the console holds a copy of each store as it is now."""
+        """Wait until the console has a copy of each store in its present state."""
         wanted = held or (lambda each: each.copy is not None and each.copy.generation == each.generation)
         until(lambda: all(map(wanted, self.view().partitions)))
 
     # The guests
 
     def guest(self, name: str) -> BlockingChannel:
-        """A session of a guest, whose partition is powered on for it."""
+        """Return a session of a guest, whose partition is powered on for it."""
         if self.partition(name).power == "off":
             try:
                 self.server.console.call(power_on(name))
             except ConsoleRefused as error:
-                if error.rule is not POWER_STOPPED:  # else it has started by itself meanwhile
+                if error.rule is not POWER_STOPPED:  # else the partition has started by itself
                     raise
         return self.server.connect_blocking(name)
 
     def write(self, name: str, data: bytes) -> None:
-        """Write the guest's object in the place of an older one, durably."""
+        """Write the guest's object durably; it replaces an older one."""
         with self.guest(name) as channel:
-            with suppress(HcallError):  # there is none
+            with suppress(HcallError):  # there is no older object
                 channel.call(remove_object(OS, LABEL))
             write_confirmed(channel, data)
 
     def fill(self, text: str) -> None:
-        """Write an object into each store that names the store."""
+        """Write an object into each store with the name of the store."""
         for each in self.stores:
             self.write(each, f"{text} of {each}".encode())
 
@@ -184,7 +184,7 @@ class Plant:
             return channel.call(read_object(OS, LABEL)).data
 
     def demand(self, text: str, stores: Collection[str] | None = None) -> None:
-        """Demand that each store has the object of `fill`."""
+        """Assert that each store has the object of `fill`."""
         for each in self.stores if stores is None else stores:
             assert self.read(each) == f"{text} of {each}".encode()
 
@@ -204,16 +204,16 @@ class Plant:
         return done
 
     def copies(self, store: str | None = None) -> list[StoredCopyView]:
-        """The copies of a store, or of all, that the console holds, the newest first."""
+        """Return the console's copies of a store, or of all, the newest first."""
         found = self.keeper.console.console().order(list[StoredCopyView], "copies", system=self.name)
         return [each for each in found if store in (None, each.partition)]
 
     def recoveries(self) -> list[JobView]:
-        """The recoveries of the system so far."""
+        """Return the recoveries of the system so far."""
         return [each for each in self.keeper.jobs(self.name) if each.kind == "recover"]
 
     def recovered(self, count: int = 1, state: str = "done") -> JobView:
-        """Wait for the end of the recovery with this number, which the console began by itself; return it."""
+        """Wait for the end of this recovery, which the console began by itself; return the job."""
         begun = f'"kind": "recover", "system": "{self.name}", "event": "job.started"'
         self.keeper.console.log_lines(begun, count)
         job = self.recoveries()[count - 1]
@@ -227,7 +227,7 @@ class Plant:
         return self.keeper.console.hmc(words[0], "-m", self.name, *words[1:])
 
     def refused(self, *words: str) -> str:
-        """Run `swpks hmc` with a verb that is refused; return its output."""
+        """Run `swpks hmc` with a verb that must be refused; return its output."""
         done = self.keeper.console.run(words[0], "-m", self.name, *words[1:])
         assert (done.returncode, b"Traceback" in done.stderr) == (1, False)
         return (done.stdout + done.stderr).decode()
@@ -239,17 +239,17 @@ class Plant:
         return told
 
     def refused_line(self, *words: str) -> str:
-        """Run a line that is refused; return its output."""
+        """Run a line that must be refused; return its output."""
         status, told = self.keeper.line(words[0], "-m", self.name, *words[1:])
         assert status == 1, told
         return told
 
     def log(self, event: str, least: int = 1) -> None:
-        """Wait until the console's log has a number of these events of the system, without further fields."""
+        """Wait until the console's log has this number of events of the system, without further fields."""
         self.keeper.console.log_lines(f'"system": "{self.name}", "event": "{event}"', least)
 
     def end(self) -> None:
-        """Take the system from the console, and kill it."""
+        """Remove the system from the console, and kill it."""
         self.server.kill()
         if self.keeper.console.pid and self.name in self.keeper.systems():
             self.keeper.console.console().order(object, "remove-system", name=self.name)

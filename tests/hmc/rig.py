@@ -1,4 +1,4 @@
-"""A server of commands on a real socket, with a handler that tests make."""
+"""A server of commands on a real socket, with a handler that tests supply."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ LINE = b'{"line": ["lshmc"]}\n'
 
 
 class StandIn:
-    """A handler that does what a test says."""
+    """A handler that runs the function of a test."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
 
     async def handle(self, request: wire.WireRequest, caller: WireCaller) -> bytes:
-        """Do it."""
+        """Run the function."""
         return await self._work(caller)
 
     def stopped(self, request: wire.WireRequest) -> bytes:
-        """Say so."""
+        """Write the message of a stop."""
         return wire.say("stopped") + wire.exit_status(1)
 
     def failed(self, request: wire.WireRequest) -> bytes:
-        """Say so."""
+        """Write the message of a failure."""
         return wire.say("failed") + wire.exit_status(1)
 
 
@@ -48,7 +48,7 @@ class Rig:
         self.streams: list[trio.SocketStream] = []
 
     async def connect(self, data: bytes = b"") -> Raw:
-        """A connection that has sent these bytes."""
+        """Return a connection that has sent these bytes."""
         stream = await trio.open_unix_socket(self.path)
         self.streams.append(stream)
         await stream.send_all(data)
@@ -64,7 +64,7 @@ class Raw:
         self._lines: list[bytes] = []
 
     async def next(self) -> dict[str, Any] | None:
-        """The next message, None at the end."""
+        """Return the next message, None at the end."""
         while not self._lines:
             data = await self.stream.receive_some()
             if not data:
@@ -74,7 +74,7 @@ class Raw:
         return found
 
     async def rest(self) -> list[dict[str, Any]]:
-        """All messages up to the end."""
+        """Return all messages up to the end."""
         found = []
         while (message := await self.next()) is not None:
             found.append(message)
@@ -83,7 +83,7 @@ class Raw:
 
 @asynccontextmanager
 async def served(folder: Path, work: Work) -> AsyncIterator[Rig]:
-    """A server for the length of the block, with a handler that does `work`."""
+    """A server during the block, whose handler runs `work`."""
     listener = listen_unix(folder / "s")
     server = CommandServer(listener, StandIn(work))
     async with trio.open_nursery() as nursery:
@@ -103,11 +103,11 @@ async def served(folder: Path, work: Work) -> AsyncIterator[Rig]:
 
 
 async def done(caller: WireCaller) -> bytes:
-    """Say a word, and end."""
+    """Write a word, and end."""
     await caller.say("done")
     return wire.exit_status(0)
 
 
 def run(function: Callable[[], Awaitable[None]]) -> None:
-    """Run a test whose time passes as fast as nobody needs it."""
+    """Run a test with a clock that jumps to the next deadline."""
     trio.run(function, clock=trio.testing.MockClock(autojump_threshold=0.05))

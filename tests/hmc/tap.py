@@ -1,10 +1,7 @@
-"""A tap on the way from a console to a system: it notes every byte, and can stop the traffic at a request.
+"""A tap between a console and a system: it records every byte, and can stop the traffic at a request.
 
-tap = Tap(tmp_path / "tap.sock", server.control_socket)
-tap.hold(b"POST /v1/copies ", 2)           # the second request of this kind goes no further
-tap.held.wait(20)
-console.kill()
-tap.release()
+tap = Tap(tmp_path / "tap.sock", server.control_socket) tap.hold(b"POST /v1/copies ", 2) # the second request
+of this kind is held tap.held.wait(20) console.kill() tap.release()
 """
 
 from __future__ import annotations
@@ -16,12 +13,12 @@ from pathlib import Path
 
 
 class Tap:
-    """Listens at `path`, and passes each connection on to `target`.  `noted` is all that went over."""
+    """Listens at `path`, and passes each connection on to `target`.  `noted` has all bytes that passed."""
 
     def __init__(self, path: Path, target: Path) -> None:
         self.path = path
         self.held = threading.Event()
-        """Set when the request has come at which the traffic stops."""
+        """Set when the request at which the traffic stops has come."""
         self._noted = bytearray()
         self._target = target
         self._free = threading.Event()
@@ -33,22 +30,22 @@ class Tap:
 
     @property
     def noted(self) -> bytes:
-        """All bytes so far, of both directions."""
+        """Return all bytes so far, of both directions."""
         return bytes(self._noted)
 
     def hold(self, request: bytes, nth: int = 1, *, answered: bool = False) -> None:
-        """Stop at the nth request from now on that begins so, or (`answered`) at its answer."""
+        """Stop at the nth request from now on with this beginning, or (`answered`) at its answer."""
         self.held.clear()
         self._free.clear()
         self._hold = request, nth, answered
 
     def release(self) -> None:
-        """End the connection of the request that is held, and hold no other."""
+        """End the connection of the held request, and hold no other."""
         self._hold = None
         self._free.set()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Close the listener."""
         self.release()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -67,11 +64,11 @@ class Tap:
                 _Connection(self, near, far)
 
     def pass_on(self, data: bytes) -> None:
-        """Note bytes."""
+        """Record bytes."""
         self._noted += data
 
     def demand_answer(self, request: bytes) -> bool | None:
-        """Count a request; whether it (False) or its answer (True) is held, None for neither."""
+        """Count a request; return whether it (False) or its answer (True) is held, None for neither."""
         if self._hold is None or not request.startswith(self._hold[0]):
             return None
         wanted, nth, answered = self._hold
@@ -79,7 +76,7 @@ class Tap:
         return answered if nth == 1 else None
 
     def wait(self) -> None:
-        """Tell that something is held, and wait for the release."""
+        """Report that a request is held, and wait for the release."""
         self.held.set()
         self._free.wait(60)
 

@@ -1,4 +1,4 @@
-"""An attacker has everything of a real console: its folder, all that it sends and hears, its log (R-44)."""
+"""An attacker has all data of a real console: its folder, its traffic in both directions, its log (R-44)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.hmc.plant import Keeper, Plant
 from tests.hmc.tap import Tap
 from tests.parts.search import Search
 
-pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests reach this code
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests measure this code
 
 ENCODED = re.compile(rb"[A-Za-z0-9+/]{24,}={0,2}")
 
 
 class Attacked:
-    """A system at a console of its own.  Both sockets of the console are tapped; `front` is for commands."""
+    """A system with its own console.  Both sockets of the console are tapped; `front` is for commands."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -42,11 +42,11 @@ class Attacked:
         self.said = ""
 
     def run(self, *words: str) -> None:
-        """Run a command through the tap, and keep what it says."""
+        """Run a command through the tap, and record its output."""
         self.said += self.front.hmc(*words)
 
     def haul(self) -> dict[str, bytes]:
-        """All that the attacker has."""
+        """Return all bytes that the attacker has."""
         piles = {name: tap.noted for name, tap in self.taps.items()}
         piles |= {"log": self.keeper.console.log.encode(), "said": self.said.encode()}
         for path in [*self.keeper.console.store.rglob("*"), *self.folder.glob("*.profile*")]:
@@ -55,7 +55,7 @@ class Attacked:
         return piles
 
     def end(self) -> None:
-        """Kill all."""
+        """Kill all processes."""
         for tap in self.taps.values():
             tap.close()
         self.plant.server.kill()
@@ -70,7 +70,7 @@ def attacked(tmp_path: Path) -> Iterator[Attacked]:
 
 
 def layers(content: bytes) -> Iterator[bytes]:
-    """Yield some bytes, and what is base64 in them, decoded, down to the bottom."""
+    """Yield some bytes, then the base64 texts in them, decoded, down to the last layer."""
     yield content
     for found in set(ENCODED.findall(content)):
         with suppress(ValueError):
@@ -78,17 +78,18 @@ def layers(content: bytes) -> Iterator[bytes]:
 
 
 def found_in(content: bytes, search: Search) -> set[str]:
-    """The names of the secrets in some bytes, in any of their layers."""
+    """Return the names of the secrets in some bytes, in any of their layers."""
     return search.within(b"\n".join(layers(content)))
 
 
 def used(attacked: Attacked) -> dict[str, bytes]:
-    """Use the system and every kind of command; return its secrets."""
+    """Use the system and every kind of command; return the secrets of the system."""
     plant, system = attacked.plant, attacked.plant.server
     plant.begin()
     key, password, canary = attacked.folder / "tsk", os.urandom(32), os.urandom(64)
     key.write_bytes(os.urandom(32))
-    system.hmc("chtskey", "-o", "change", "--newkey", str(key))  # at the system: no key goes over the console
+    # Directly at the system, so that no key passes through the console.
+    system.hmc("chtskey", "-o", "change", "--newkey", str(key))
     plant.write("alpha", canary)
     with plant.guest("beta") as guest:
         guest.call(set_password(1, password))
@@ -112,14 +113,14 @@ def used(attacked: Attacked) -> dict[str, bytes]:
 
 
 def test_no_secret_is_in_anything_that_the_console_has(attacked: Attacked) -> None:
-    """R-44: no object, password or key is in what a console keeps, sends, hears or logs."""
+    """R-44: no object, password or key is in the files, the traffic or the log of a console."""
     secrets = used(attacked)
     piles, search = attacked.haul(), Search(secrets)
     assert {name: found for name in piles if (found := found_in(piles[name], search))} == {}
     sealed = decode_profiles(piles["own.profiles"]).keys[0].sealed
     opened = Search({"sealed key": sealed[-40:]})
     has_it = {name for name in piles if found_in(piles[name], opened)}
-    assert has_it >= {"system", "commands", "monday", "own.profiles"}  # so the search looks deep enough
+    assert has_it >= {"system", "commands", "monday", "own.profiles"}  # so the search decodes deep enough
     assert b"SPKB" in piles["console.sqlite"]  # the copies themselves
     assert has_it.isdisjoint({"log", "said", "own.profiles.xml"})
     for name, secret in secrets.items():

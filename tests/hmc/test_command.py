@@ -1,4 +1,4 @@
-"""`swpks hmc` at a console and at a system: which end it talks to, and its exit status."""
+"""`swpks hmc` at a console and at a system: the chosen end, and the exit status."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Runs `swpks hmc` in this process; returns status, output and errors.  Nothing names an end."""
+    """Run `swpks hmc` in this process; return status, output and errors.  The environment names no end."""
     for name in ("SWPKS_HMC", "SWPKS_STATE"):
         monkeypatch.delenv(name, raising=False)
 
@@ -43,11 +43,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> R
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch, run: Run) -> pytest.MonkeyPatch:
-    """For tests that name an end by the environment."""
+    """Settings for tests that name an end by the environment."""
     return monkeypatch
 
 
-# Which end
+# Choice of the end
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, run: Run) -> pytest.MonkeyPatch
     ],
 )
 def test_usage_errors(run, words) -> None:
-    """Status 2, one complaint, and nothing was asked."""
+    """A usage error gives status 2 and one message; no request is sent."""
     status, out, err = run(*words)
     assert (status, out) == (2, "")
     assert err
@@ -94,7 +94,7 @@ def test_usage_errors(run, words) -> None:
     ],
 )
 def test_usage_errors_that_name_the_way_out(run, tmp_path, words, told) -> None:
-    """Status 2, and a sentence that says where the option belongs."""
+    """A usage error gives status 2, and names the place where the option belongs."""
     (tmp_path / "blob").write_bytes(b"x")
     status, out, err = run(
         *[str(tmp_path / "blob") if each == "/b" and "--sealed" in words else each for each in words]
@@ -104,7 +104,7 @@ def test_usage_errors_that_name_the_way_out(run, tmp_path, words, told) -> None:
 
 
 def test_no_console_and_no_system(run, environment, tmp_path) -> None:
-    """3 for our own verbs, 1 for a line; SWPKS_HMC comes before SWPKS_STATE."""
+    """Status 3 for our own verbs, 1 for a line; SWPKS_HMC has priority over SWPKS_STATE."""
     store, state = tmp_path / "store", tmp_path / "state"
     environment.setenv("SWPKS_STATE", str(state))
     assert f"{state}/run/control.sock" in run("status")[2]
@@ -119,7 +119,7 @@ def test_no_console_and_no_system(run, environment, tmp_path) -> None:
 
 
 def test_words_that_are_lines(environment, tmp_path) -> None:
-    """A line goes as it stands; chtskey and lstskey are ours at a system."""
+    """A line is sent unchanged; chtskey and lstskey at a system are verbs of ours."""
     store = str(tmp_path)
     line = ["lssyscfg", "-r", "lpar", "--store", "x", "--json"]
     assert hmc_line.line_of(["--store", store, *line]) == (store, line)
@@ -142,12 +142,12 @@ def test_words_that_are_lines(environment, tmp_path) -> None:
 
 
 def test_the_command_knows_every_line_of_the_console() -> None:
-    """It must not load them to know their names."""
+    """The command has its own list of the lines' names, because it must not load their modules."""
     assert set(names.LINES) == {*COMMANDS}
 
 
 def test_places(monkeypatch, tmp_path) -> None:
-    """A path is made absolute, because the console is elsewhere; a name ends before a slash."""
+    """A path is made absolute, because the console has another folder; a name ends before a slash."""
     monkeypatch.chdir(tmp_path)
     assert place_of("a/b") == (None, f"{tmp_path}/a/b")
     assert place_of("sys1=/a=b") == ("sys1", "/a=b")
@@ -163,7 +163,7 @@ def test_places(monkeypatch, tmp_path) -> None:
 
 
 def test_a_folder_of_links(tmp_path) -> None:
-    """One file and a link for each name; a second call renews it; other things are not touched."""
+    """The folder has one file and a link for each name; a second call renews it; other files stay."""
     folder = tmp_path / "links"
     assert make_links(folder, tmp_path / "store") == names.LINES
     (folder / "lssyscfg").unlink()
@@ -185,7 +185,7 @@ def test_a_folder_of_links(tmp_path) -> None:
 
 
 def test_a_folder_that_cannot_be_made(tmp_path) -> None:
-    """The reason, with the rule."""
+    """The refusal has the reason and the rule."""
     (tmp_path / "file").touch()
     with pytest.raises(OperatorError) as caught:
         make_links(tmp_path / "file" / "links", tmp_path)
@@ -197,20 +197,21 @@ def test_a_folder_that_cannot_be_made(tmp_path) -> None:
 
 @pytest.fixture
 def two(console: ConsoleProcess, systems: list[ServerProcess]) -> ConsoleProcess:
-    """A console that runs with two systems."""
+    """A running console with two systems."""
     console.systems = [f"{each.state.name}={each.start().control_socket}" for each in systems]
-    console.start().log_lines("system.added", least=2)  # a busy machine may need more than the start waits
+    # On a busy machine the systems may be added after the start has stopped waiting for them.
+    console.start().log_lines("system.added", least=2)
     return console
 
 
 @pytest.mark.process
 def test_a_console_of_two_systems(two, systems, run, environment, tmp_path) -> None:
-    """Verbs of a system by -m; the console's own; every exit status but 4."""
+    """-m selects the system of a verb; the console has verbs of its own; every exit status but 4 occurs."""
     environment.setenv("SWPKS_HMC", str(two.store))
     status, out, _ = run("status")
     assert status == 0
     assert [line.split()[0] for line in out.splitlines()[1:3]] == ["sys1", "sys2"]
-    assert "20" in out.splitlines()[1]  # since when
+    assert "20" in out.splitlines()[1]  # the time of the last contact
     listed = json.loads(run("systems", "--json")[1])
     assert [each["where"] for each in listed] == [str(each.control_socket) for each in systems]
     serial = listed[1]["type_model_serial"]
@@ -238,7 +239,7 @@ def test_a_console_of_two_systems(two, systems, run, environment, tmp_path) -> N
     assert run("delete", "bare", "-m", "sys2")[0] == 0
     _jobs_and_copies(run)
     assert "connected since 20" in run("status", "-m", "sys2")[1]
-    assert run("recover", "-m", "sys1")[0] == 1  # it has a partition
+    assert run("recover", "-m", "sys1")[0] == 1  # the system has a partition
     status, out, _ = run("recover", "-m", "sys1", "--json")
     assert (status, [json.loads(line)["state"] for line in out.splitlines()]) == (1, ["running", "failed"])
     systems[1].kill()
@@ -291,7 +292,7 @@ def _away_and_removed(run) -> None:
 
 @pytest.mark.process
 def test_lines_through_the_links(two, run, tmp_path) -> None:
-    """As scripts of the real console form them, with PATH and nothing else."""
+    """Scripts of the real console work, with a changed PATH and nothing else."""
     folder = tmp_path / "links"
     assert run("links", folder, "--store", two.store)[0] == 0
     for words in (["links", folder, "--json"], ["--json", "links", folder]):
@@ -322,7 +323,7 @@ def test_lines_through_the_links(two, run, tmp_path) -> None:
 
 @pytest.mark.process
 def test_a_job_outlives_its_console(console, systems, run, environment) -> None:
-    """A command that follows it is told at a stop; the job goes on at the next start, and ends."""
+    """A stop of the console ends the command that follows the job; the job continues at the next start."""
     environment.setenv("SWPKS_HMC", str(console.store))
     console.systems = [str(systems[0].start().control_socket)]
     console.start().log_lines("system.added")
@@ -348,7 +349,7 @@ def test_a_job_outlives_its_console(console, systems, run, environment) -> None:
 
 @pytest.mark.process
 def test_verbs_of_the_system_stay_as_they_were(systems, run) -> None:
-    """Keys are verbs at a control socket, with no console anywhere."""
+    """Verbs about keys go to a control socket, without any console."""
     state = systems[0].start().state
     assert run("--state", state, "lstskey")[0] == 0
     assert run("status", "--socket", systems[0].control_socket)[0] == 0

@@ -1,4 +1,4 @@
-"""The console itself is lost: what a new one gets, and what becomes of the old one."""
+"""The loss of the console: the data of its successor, and the return of the old one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.hmc.plant import Keeper, Plant, until
 
-pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests reach this code
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests measure this code
 
 PROCESSOR = "service-processor"
 
@@ -32,7 +32,7 @@ def pair(tmp_path: Path) -> Iterator[tuple[Plant, Keeper]]:
 
 
 def demand_new_console(plant: Plant, new: Keeper) -> None:
-    """The new console has a copy of every store, one of each, and no profile backups."""
+    """Assert that the new console has one copy of every store, and no profile backups."""
     new.start()
     plant.keeper = new
     plant.wake()
@@ -46,7 +46,7 @@ def demand_new_console(plant: Plant, new: Keeper) -> None:
 
 
 def test_the_console_is_lost_and_the_old_one_comes_back(pair: tuple[Plant, Keeper]) -> None:
-    """R-45: a new one has every copy and recovers; the old one is refused until that is gone."""
+    """R-45: the new console has every copy and recovers; until it is gone, the old one is refused."""
     plant, new = pair
     old = plant.keeper
     old.console.kill()
@@ -55,7 +55,7 @@ def test_the_console_is_lost_and_the_old_one_comes_back(pair: tuple[Plant, Keepe
     plant.recovered()
     plant.demand("second")
     old.console.start()
-    (away,) = old.console.ready["away"]  # the ready line tells it: a stream of the other one is open
+    (away,) = old.console.ready["away"]  # the ready line reports the open stream of the other console
     assert away["trouble"].startswith("the console new (")
     assert away["trouble"].endswith(" is connected")
     assert away["advice"].startswith("stop the other console, or take the system out of it there: ")
@@ -75,7 +75,7 @@ def test_the_console_is_lost_and_the_old_one_comes_back(pair: tuple[Plant, Keepe
 
 
 def test_processor_first_then_console(pair: tuple[Plant, Keeper], tmp_path: Path) -> None:
-    """R-45, R-46: the new console has nothing; what a profile backup elsewhere has comes back."""
+    """R-45, R-46: the new console has no copies; a profile backup from elsewhere comes back."""
     plant, new = pair
     plant.keeper.console.kill()
     plant.lose(PROCESSOR, start=False)
@@ -85,6 +85,6 @@ def test_processor_first_then_console(pair: tuple[Plant, Keeper], tmp_path: Path
     new.console.log_lines("recovery.no_copies")
     assert "sys1 stays in Recovery: not restored: alpha, beta" in plant.refused("recover")
     assert "given up: alpha, beta" in plant.hmc("recover", "--give-up")
-    plant.power_off()  # those of the settings, which are new and empty
+    plant.power_off()  # the partitions of the settings, which are new and empty
     plant.line("rstprofdata", "-l", "1", "-f", str(tmp_path / "profiles"))
     plant.demand("first")

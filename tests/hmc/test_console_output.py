@@ -1,4 +1,4 @@
-"""What `swpks hmc` tells about the systems of a console."""
+"""The output of `swpks hmc` about the systems of a console."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SINCE = 1_800_000_000.0
 
 
 def known(**facts: Any) -> KnownSystemView:
-    """A connected system with copies."""
+    """Return a connected system with copies."""
     whole: dict[str, Any] = {
         "name": "sys1",
         "type_model_serial": "9105-22A*0123ABC",
@@ -33,12 +33,12 @@ def known(**facts: Any) -> KnownSystemView:
 
 
 def cells(view: KnownSystemView) -> list[str]:
-    """The row of a system in the table."""
+    """Return the row of a system in the table."""
     return [each.strip() for each in output.systems([view]).splitlines()[1].split("  ") if each.strip()]
 
 
 def test_the_age_of_copies_is_shown() -> None:
-    """In the table and in the line about the link; a store without a copy counts."""
+    """The age is in the table and in the line about the link; a store without a copy counts."""
     assert cells(known())[-2:] == ["5 min", "/sys1"]
     link = output.link(known())
     assert link.startswith("console: connected since 2027-01-15 08:00:00 UTC; ")
@@ -52,7 +52,7 @@ def test_the_age_of_copies_is_shown() -> None:
 
 
 def test_a_system_that_is_away_has_its_last_state() -> None:
-    """With `No Connection` before it, as lssyscfg says; without a first contact there is none."""
+    """The last state follows `No Connection`, as in lssyscfg; before a first contact there is none."""
     away = known(connected=False, trouble="no server")
     assert cells(away)[2:5] == ["No Connection (Operating)", "2", "away"]
     assert output.systems([away]).splitlines()[-1] == "sys1 is away: no server"
@@ -65,7 +65,7 @@ def test_a_system_that_is_away_has_its_last_state() -> None:
 
 
 def test_a_partition_that_waits_says_why() -> None:
-    """In the status of its system, and in the list of all."""
+    """The reason is in the status of its system, and in the list of all."""
     waits = "lpar1 waits: sys2 shows its store; delete one of the two"
     view = known(waiting=[waits])
     assert output.systems([view]).splitlines()[-1] == f"sys1: {waits}"
@@ -73,7 +73,7 @@ def test_a_partition_that_waits_says_why() -> None:
 
 
 def test_the_other_system_of_a_move_has_its_name() -> None:
-    """A view has its id; the id stays where the console knows no name."""
+    """A view has only the id of the other system; the output has its name if the console knows it."""
     peers = {"lpar1": "5" * 32, "lpar2": "6" * 32}
     moves = [CustodyView("u", name, "gone", "settled", 3, 0, peer) for name, peer in peers.items()]
     view = SystemView("s", "t", "Operating", None, [], [], "7" * 32, "FW1110", 1, 0, [], moves)

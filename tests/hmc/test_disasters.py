@@ -10,16 +10,16 @@ from tests.hmc.plant import Plant, until
 from tests.parts.life import erase
 from tests.service.processes import serve
 
-pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests reach this code
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests measure this code
 
 CARD, TPM, PROCESSOR = "anchor-card", "tpm", "service-processor"
 ALL_PAIRS = (CARD, TPM, CARD, PROCESSOR, TPM, PROCESSOR, CARD)
-"""Each part directly after each other one."""
+"""A sequence in which each part directly follows each other part."""
 
 
 @pytest.mark.slow
 def test_one_part_after_another(plant: Plant) -> None:
-    """R-45, R-48: each part is lost after each other one; only a service processor costs what came later."""
+    """R-45, R-48: each part is lost after each other; only a service processor costs changes."""
     plant.begin()
     recoveries = 0
     for number, part in enumerate(ALL_PAIRS):
@@ -42,7 +42,7 @@ def test_one_part_after_another(plant: Plant) -> None:
 
 @pytest.mark.parametrize("parts", [(PROCESSOR, TPM), (TPM, PROCESSOR)], ids=" then ".join)
 def test_processor_and_tpm(plant: Plant, parts: tuple[str, str]) -> None:
-    """R-45, R-48: both root-key copies heal from the card, and the console restores every store."""
+    """R-45, R-48: the card repairs both copies of the root key; the console restores every store."""
     plant.begin()
     plant.fill("old")
     plant.back_up()
@@ -60,7 +60,7 @@ def test_processor_and_tpm(plant: Plant, parts: tuple[str, str]) -> None:
 
 
 def test_settings_are_reset(plant: Plant) -> None:
-    """R-45, R-61: the console restores every store after reset-settings, as after a lost processor."""
+    """R-45, R-61: the console restores every store after reset-settings, like after a lost processor."""
     plant.begin()
     plant.fill("old")
     plant.back_up()
@@ -91,7 +91,7 @@ def kept(plant: Plant, folder: Path) -> Path:
 
 
 def demand_key(plant: Plant, key: Path) -> None:
-    """Without the file of the key nothing comes back, and it is said why; another file is no help."""
+    """Assert that only the file of the right key restores the stores."""
     wrong = key.with_name("wrong")
     wrong.write_bytes(bytes(32))
     needed = {each.trusted_key_id for each in plant.copies()}
@@ -106,7 +106,7 @@ def demand_key(plant: Plant, key: Path) -> None:
 
 
 def assert_key_named(told: str, needed: set[str], *further: str) -> None:
-    """The refusal names the key that helps, the one that is there, and the command."""
+    """Assert that the refusal names the key that helps, the present key, and the command."""
     assert any(f"need the trusted system key {each}" in told for each in needed)
     for each in further:
         assert each in told
@@ -114,7 +114,7 @@ def assert_key_named(told: str, needed: set[str], *further: str) -> None:
 
 @pytest.mark.parametrize("parts", [(CARD, TPM), (TPM, CARD)], ids=" then ".join)
 def test_card_and_tpm(plant: Plant, parts: tuple[str, str], tmp_path: Path) -> None:
-    """R-45, R-53, R-60: the start stops; after Clear All the operator's key brings the stores back."""
+    """R-45, R-53, R-60: the start stops; after Clear All the operator's key restores the stores."""
     key = kept(plant, tmp_path)
     plant.lose(*parts, start=False)
     assert "root-key.readable" in serve("--state", str(plant.server.state)).stderr
@@ -124,14 +124,14 @@ def test_card_and_tpm(plant: Plant, parts: tuple[str, str], tmp_path: Path) -> N
 
 @pytest.mark.parametrize("parts", [(CARD, PROCESSOR), (PROCESSOR, CARD)], ids=" then ".join)
 def test_card_and_processor(plant: Plant, parts: tuple[str, str], tmp_path: Path) -> None:
-    """R-45, R-53: a new system comes up, and the operator's key gives it the stores of the old one."""
+    """R-45, R-53: a new system starts, and the operator's key restores the stores of the old one."""
     key = kept(plant, tmp_path)
     plant.lose(*parts, start=False)
     back_by_key(plant, key)
 
 
 def test_the_key_of_an_idle_system_is_changed(plant: Plant, tmp_path: Path) -> None:
-    """R-44, R-45, R-53: nobody writes after the change; all copies are made anew, and the new file helps."""
+    """R-44, R-45, R-53: without any write, all copies are made again under the new key."""
     plant.begin()
     plant.fill("old")
     plant.back_up()
@@ -146,7 +146,7 @@ def test_the_key_of_an_idle_system_is_changed(plant: Plant, tmp_path: Path) -> N
 
 
 def back_by_key(plant: Plant, key: Path) -> None:
-    """The empty system takes the stores back when the operator has brought the key."""
+    """Restore the stores into the empty system with the operator's key."""
     plant.server.partitions = []
     plant.start()
     assert (plant.server.ready["state"], plant.server.ready["partitions"]) == ("Operating", [])
@@ -158,7 +158,7 @@ def back_by_key(plant: Plant, key: Path) -> None:
 
 
 def test_a_whole_system_is_erased(plant: Plant, tmp_path: Path) -> None:
-    """R-45, R-60, R-62: Clear All kills the console's sealed key; only the operator's file helps."""
+    """R-45, R-60, R-62: Clear All makes the console's sealed key useless; only the operator's file helps."""
     key = kept(plant, tmp_path)
     plant.server.stop()
     erase(plant.server, "clear-all")

@@ -1,4 +1,4 @@
-"""The small client against consoles of every kind, honest and not."""
+"""The small client against honest and hostile consoles."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.hmc.fake import Message, run
 
 
 def test_what_the_console_says_is_printed(fake, capfdbinary) -> None:
-    """Text goes to standard output, and the status is the console's."""
+    """Text goes to standard output, and the exit status is the console's."""
     assert run(fake, ["lshmc", "-V"], {"say": "one\ntwo"}, {"exit": 1}) == 1
     assert capfdbinary.readouterr() == (b"one\ntwo\n", b"")
     assert fake.heard == [{"line": ["lshmc", "-V"]}]
@@ -27,7 +27,7 @@ def test_what_the_console_says_is_printed(fake, capfdbinary) -> None:
     [b"garbage\n", b"[]\n", b'{"half": ', b"", b'{"other": 1}\n', b'{"progress": 1}\n', b"[" * 9999 + b"\n"],
 )
 def test_a_console_that_does_not_speak_is_told_of(fake, capfdbinary, message) -> None:
-    """One line on standard error, and status 1."""
+    """An invalid message gives one line on standard error, and status 1."""
     assert run(fake, ["lshmc"], message) == 1
     told = capfdbinary.readouterr()
     assert told.out == b""
@@ -37,19 +37,19 @@ def test_a_console_that_does_not_speak_is_told_of(fake, capfdbinary, message) ->
 
 @pytest.mark.parametrize("status", [-1, 256, None, "0"])
 def test_a_status_that_is_none_is_a_failure(fake, status) -> None:
-    """Zero is only what the console calls a success."""
+    """An invalid status is a failure; 0 needs a success of the console."""
     assert run(fake, ["lshmc"], {"exit": status}) == 1
 
 
 def test_a_message_without_end_is_not_kept(fake, capfdbinary, monkeypatch) -> None:
-    """The command's memory is bounded as well."""
+    """The client's memory is bounded, so an endless message is refused."""
     monkeypatch.setattr(line_client, "LONGEST_LINE", 1000)
     assert run(fake, ["lshmc"], b"x" * 2000) == 1
     assert b"without end" in capfdbinary.readouterr().err
 
 
 def test_without_a_console_a_line_says_so(tmp_path, capfdbinary) -> None:
-    """It names the store, and the command that helps."""
+    """The error names the store, and the command that helps."""
     store = str(tmp_path / "store")
     assert line_client.line(["lshmc"], store) == 1
     told = capfdbinary.readouterr().err.decode()
@@ -58,19 +58,19 @@ def test_without_a_console_a_line_says_so(tmp_path, capfdbinary) -> None:
 
 
 def test_words_that_are_not_utf8_are_refused(tmp_path, capfdbinary) -> None:
-    """The wire is JSON."""
+    """Words that are not UTF-8 are refused, because the messages are JSON."""
     assert line_client.line(["lshmc", "\udcff"], str(tmp_path)) == 1
     assert b"is not UTF-8" in capfdbinary.readouterr().err
 
 
 def jobs(*steps: tuple[int, str, list[str]], total: int = 4) -> list[Message]:
-    """The progress of a job."""
+    """Return the progress of a job."""
     fields = {"number": 7, "kind": "recover", "system": "sys1", "total": total, "waiting": ""}
     return [{**fields, "done": done, "state": state, "lines": lines} for done, state, lines in steps]
 
 
 def shown(*, terminal: bool) -> tuple[line_client.Shown, list[str]]:
-    """An output, and what it has written."""
+    """Return an output, and the text that it has written."""
     written: list[str] = []
     return line_client.Shown(written.append, terminal=terminal), written
 
@@ -79,7 +79,7 @@ STEPS = jobs((0, "running", []), (1, "running", ["a"]), (1, "running", ["a"]), (
 
 
 def test_in_a_pipe_progress_is_lines() -> None:
-    """Each line of the job once, and each step once."""
+    """In a pipe, each line of the job and each step is printed once."""
     output, written = shown(terminal=False)
     for step in STEPS:
         output.progress(step)
@@ -94,7 +94,7 @@ def test_in_a_pipe_progress_is_lines() -> None:
 
 
 def test_on_a_terminal_progress_is_a_bar() -> None:
-    """The bar is taken away before anything else is printed."""
+    """On a terminal, the bar is removed before anything else is printed."""
     output, written = shown(terminal=True)
     for step in STEPS[:-1]:
         output.progress(step)
@@ -104,7 +104,7 @@ def test_on_a_terminal_progress_is_a_bar() -> None:
 
 
 def test_a_waiting_job_tells_for_what() -> None:
-    """On a terminal as well: a bar that does not move says nothing."""
+    """A waiting job prints the reason, on a terminal too, because the bar does not move."""
     output, written = shown(terminal=True)
     output.progress({**STEPS[0], "waiting": "sys1 is away"})
     assert written == ["job 7 (recover sys1): running, 0 of 4, waits: sys1 is away\n"]
@@ -114,7 +114,7 @@ def test_a_waiting_job_tells_for_what() -> None:
 @pytest.mark.parametrize("redirection", [">&-", ">/dev/full", ">&${gone}"])
 @pytest.mark.process
 def test_output_that_is_not_taken(fake, number, redirection) -> None:
-    """A closed, full or abandoned stream is no traceback; lost output is no success."""
+    """A closed, full or abandoned output gives no traceback, and no success."""
     reader, writer = os.pipe()
     os.close(reader)
     script = f'gone={writer}; exec "$@" {number}{redirection}'
@@ -138,7 +138,7 @@ def test_output_that_is_not_taken(fake, number, redirection) -> None:
 
 @pytest.mark.process
 def test_only_the_library_of_python_is_loaded() -> None:
-    """What the links promise: no package of ours, none of others, and nothing that is slow to load."""
+    """The links load only modules of Python, and no slow ones."""
     unwanted = {"msgspec", "httpx", "trio", "argparse", "hcall_abi", "swpks", "pathlib", "asyncio"}
     source = line_client.__file__
     code = f"import sys, runpy; runpy.run_path({source!r}, run_name='client'); print(*sys.modules)"
@@ -151,7 +151,7 @@ HARMLESS = r"\x1b]0;PWN\x07\x1b[2J\x9b31m\r\u202e"
 
 
 def test_a_console_does_not_steer_the_terminal(fake, capfdbinary) -> None:
-    """What it says keeps its newlines and tabs; a value of a job keeps none."""
+    """Control characters are escaped: text keeps newlines and tabs, a value of a job keeps none."""
     job = {**STEPS[0], "kind": EVIL, "lines": [f"a\n{EVIL}"], "waiting": f"b\n{EVIL}"}
     assert run(fake, ["lshmc"], {"say": f"c\n\t{EVIL}"}, {"progress": job}, {"exit": 0}) == 0
     assert capfdbinary.readouterr().out.decode().splitlines() == [
@@ -163,14 +163,17 @@ def test_a_console_does_not_steer_the_terminal(fake, capfdbinary) -> None:
 
 
 def test_a_bar_is_escaped_as_well() -> None:
-    """Only the sequence that takes the bar away is ours."""
+    """The bar is escaped too; only the sequence that removes the bar is ours."""
     output, written = shown(terminal=True)
     output.progress({**STEPS[0], "system": EVIL})
     assert written[0].startswith(f"\r\x1b[Kjob 7 (recover {HARMLESS}) [")
 
 
 def test_a_silent_console_is_told_once(fake, capfdbinary, monkeypatch) -> None:
-    """The command waits on: a job may take long.  After a first byte nothing more is said."""
+    """After some silence one message is printed, and the command waits on.
+
+    After a first byte there is none.
+    """
     monkeypatch.setattr(line_client, "SILENCE", 0.05)
     said = threading.Event()
     waits = selecting.select

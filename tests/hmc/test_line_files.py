@@ -1,4 +1,4 @@
-"""Files of the small client: only those that the user has named, and only as they were named."""
+"""Files of the small client: it opens only those that the user has named, in the named way."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.hmc.fake import Message, run
 
 
 def test_a_file_that_is_named_travels(fake, tmp_path) -> None:
-    """The command reads it with its own rights."""
+    """The command reads a named file with the user's rights, and sends it."""
     file = tmp_path / "key"
     file.write_bytes(b"\0secret")
     words = ["chtskey", "--newkey", str(file)]
@@ -25,7 +25,7 @@ def test_a_file_that_is_named_travels(fake, tmp_path) -> None:
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "other", "", "chtskey", "--newkey", "./key", "k", None, 7])
 def test_no_other_file_is_opened(fake, tmp_path, monkeypatch, path) -> None:
-    """A malicious console would read the files of whoever types a line."""
+    """A file that the line does not name is not opened, so a hostile console cannot read it."""
     monkeypatch.chdir(tmp_path)
     for name in ("other", "chtskey", "--newkey", "key", "k"):
         (tmp_path / name).write_bytes(b"secret")
@@ -40,7 +40,7 @@ def test_no_other_file_is_opened(fake, tmp_path, monkeypatch, path) -> None:
 
 
 def test_a_file_that_is_too_large_does_not_travel(fake, tmp_path) -> None:
-    """The console's limit counts, and never more than 16 MiB."""
+    """The console's limit applies, and never more than 16 MiB."""
     file = tmp_path / "file"
     file.write_bytes(bytes(line_client.LARGEST_FILE + 1))
     words = ["chtskey", "--newkey", str(file)]
@@ -50,12 +50,12 @@ def test_a_file_that_is_too_large_does_not_travel(fake, tmp_path) -> None:
 
 
 def wanted(path: Path, *, replace: bool = True, content: str = "YmFja3Vw") -> Message:
-    """The message that has a command write a file."""
+    """Return the message that lets a command write a file."""
     return {"write": str(path), "content": content, "replace": replace}
 
 
 def test_a_written_file_is_private_and_whole(fake, tmp_path) -> None:
-    """Mode 0600; an older file stays where the console does not say `replace`."""
+    """The file has mode 0600; an older file stays unless the console says `replace`."""
     new = tmp_path / "new"
     messages = [wanted(new, content="="), wanted(new, replace=False), wanted(new, replace=False)]
     assert run(fake, ["bkprofdata", "--force", "-f", str(new)], *messages, {"exit": 0}) == 0
@@ -65,7 +65,7 @@ def test_a_written_file_is_private_and_whole(fake, tmp_path) -> None:
 
 
 def test_a_file_is_replaced_where_the_user_has_forced_it(fake, tmp_path) -> None:
-    """Its mode is 0600 then, also where it was wider; a folder is not replaced."""
+    """A replaced file gets mode 0600, also if its old mode was wider; a folder is not replaced."""
     old = tmp_path / "old"
     old.write_bytes(b"older and longer")
     old.chmod(0o644)
@@ -93,7 +93,7 @@ def test_a_file_is_replaced_where_the_user_has_forced_it(fake, tmp_path) -> None
     ],
 )
 def test_a_malicious_console_replaces_no_file(fake, tmp_path, line) -> None:
-    """A file that is read, or that no option names, or an existing one without --force, stays as it is."""
+    """A read file, a file without an option, and an existing file without --force stay unchanged."""
     file = tmp_path / "file"
     file.write_bytes(b"precious")
     words = [str(file) if word == "FILE" else word for word in line.split()]
@@ -104,7 +104,7 @@ def test_a_malicious_console_replaces_no_file(fake, tmp_path, line) -> None:
 
 @pytest.mark.parametrize("path", ["change", "-o", "chtskey", "newkey"])
 def test_a_malicious_console_makes_no_file(fake, tmp_path, monkeypatch, path) -> None:
-    """A word of the line that names no file to be written is no name for one."""
+    """A word of the line that is no output file is no name for one."""
     monkeypatch.chdir(tmp_path)
     words = ["chtskey", "-o", "change", "--newkey", "newkey"]
     assert run(fake, words, wanted(Path(path), replace=False), {"exit": 0}) == 0
@@ -113,7 +113,7 @@ def test_a_malicious_console_makes_no_file(fake, tmp_path, monkeypatch, path) ->
 
 
 def test_a_file_that_is_written_is_not_read(fake, tmp_path) -> None:
-    """The console may not have what bkprofdata is to replace."""
+    """The console may not read the file that bkprofdata will replace."""
     file = tmp_path / "file"
     file.write_bytes(b"secret")
     words = ["bkprofdata", "-f", str(file), "--force"]
@@ -122,7 +122,7 @@ def test_a_file_that_is_written_is_not_read(fake, tmp_path) -> None:
 
 
 def test_the_tables_are_those_of_the_commands() -> None:
-    """Every option of the console's commands whose value is a file stands in one of the tables."""
+    """Every option of the console's commands with a file as its value is in one of the tables."""
     files = {
         (name, option.flag)
         for name, command in COMMANDS.items()
@@ -134,7 +134,7 @@ def test_the_tables_are_those_of_the_commands() -> None:
 
 
 def test_half_a_file_does_not_stay(fake, tmp_path, monkeypatch) -> None:
-    """A backup that was cut off would look like a backup."""
+    """A file whose write fails is removed, because it would look like a whole backup."""
 
     def full(_descriptor: int, _data: bytes) -> None:
         raise OSError(28, "No space left on device")
@@ -148,7 +148,7 @@ def test_half_a_file_does_not_stay(fake, tmp_path, monkeypatch) -> None:
 
 
 def test_a_replaced_file_is_the_old_one_or_the_new_one(fake, tmp_path, monkeypatch) -> None:
-    """R-46: a backup that fails leaves the last one whole, and nothing beside it; a link stays a link."""
+    """R-46: a failed backup leaves the last one whole, and no other file; a link stays a link."""
     file, link = tmp_path / "backup", tmp_path / "link"
     file.write_bytes(b"the last backup, which is longer")
     link.symlink_to(file)
@@ -169,7 +169,7 @@ def _full(_descriptor: int, _data: bytes) -> None:
 
 
 def test_a_file_is_tested_before(fake, tmp_path) -> None:
-    """R-46: so no copies are made for nothing; nothing is changed."""
+    """R-46: a file is tested first, without a change, so that no copies are made in vain."""
     old, new, lost = tmp_path / "old", tmp_path / "new", tmp_path / "no" / "new"
     old.write_bytes(b"old")
     paths = [str(each) for each in (old, new, lost, tmp_path)]

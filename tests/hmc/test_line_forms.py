@@ -1,4 +1,4 @@
-"""How lines are written, through the links folder and through `swpks hmc`, with real processes.
+"""The forms of lines, through the links folder and through `swpks hmc`, with real processes.
 
 The system `old` has the partitions aix01 (1), which runs, and aix02 (7), which does not; `new` has aix02 (1).
 """
@@ -13,7 +13,7 @@ from swpks.cli.hmc_line import carried_out
 from swpks.hmc import names
 from tests.hmc.estate import LEVELS, Estate
 
-pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests reach this code
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests measure this code
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def pair(estate: Estate) -> Estate:
 
 
 def view(estate: Estate, system: str) -> SystemView:
-    """The system as it shows itself."""
+    """Return the view of the system."""
     return estate.systems[system].console.call(show_system())
 
 
@@ -47,13 +47,13 @@ def view(estate: Estate, system: str) -> SystemView:
     ],
 )
 def test_lists(pair: Estate, options: str, told: str) -> None:
-    """R-36: -F with each delimiter and with several words, --header, --filter with quotes in quotes."""
+    """R-36: -F with each delimiter and with several words, --header, --filter with nested quotes."""
     where = "" if "-m " in options else "-m old "
     assert pair.line(f"lssyscfg -r lpar {where}{options}") == told
 
 
 def test_a_system_is_named_in_both_forms(pair: Estate) -> None:
-    """R-36: by its name or by type-model*serial; without -m a line about two systems is refused."""
+    """R-36: -m takes a name or type-model*serial; without -m a line about two systems is refused."""
     for system, found in (("old", "aix01,16\naix02,0"), ("new", "aix02,128")):
         serial = view(pair, system).type_model_serial
         for name in (system, f"'{serial}'", f'"{serial}"'):
@@ -68,7 +68,7 @@ def test_a_system_is_named_in_both_forms(pair: Estate) -> None:
 
 
 def test_numbers_and_exit_status_for_scripts(pair: Estate) -> None:
-    """R-36: `set -e`, `||` and a pipe see 0 or 1, and a refusal where the output is."""
+    """R-36: `set -e`, `||` and a pipe get 0 or 1, and a refusal is in the output."""
     gone = "HSCL8012 The partition named gone was not found."
     for line in (
         "lssyscfg -r lpar -m old --filter lpar_names=gone -F state",
@@ -87,7 +87,10 @@ def test_numbers_and_exit_status_for_scripts(pair: Estate) -> None:
 
 
 def test_records_of_a_file(pair: Estate) -> None:
-    """R-36: one a line, all read before the first is done; a refused one ends the line, which says where."""
+    """R-36: all records are read before the first is applied.
+
+    A refused record ends the line, which names it.
+    """
     before = pair.line("lssyscfg -r lpar -m new")
     (pair.work / "bad").write_text("name=aix03\nname=aix04,UUID=x\n")
     pair.refused("SWPK0106", "mksyscfg -r lpar -m new -f bad")
@@ -103,7 +106,7 @@ def test_records_of_a_file(pair: Estate) -> None:
 
 
 def test_the_command_and_the_links_say_the_same(pair: Estate) -> None:
-    """R-36: `swpks hmc LINE` for a list, an empty list and a refusal."""
+    """R-36: `swpks hmc LINE` and the links print the same for a list, an empty list and a refusal."""
     for line in (
         "lssyscfg -r lpar -m old -F name lpar_env state",
         "lssyscfg -r lpar -m old --filter work_groups=7",
@@ -139,14 +142,14 @@ ANSWERS = {
 
 
 def test_every_command_has_a_link_and_a_row(pair: Estate) -> None:
-    """The table below, the folder, and the words of `swpks hmc`."""
+    """Every command is in the table below, in the folder, and in the words of `swpks hmc`."""
     links = {path.name for path in pair.links.iterdir() if path.is_symlink()}
     assert set(ANSWERS) == links == set(names.LINES)
 
 
 @pytest.mark.parametrize("command", ANSWERS)
 def test_every_command_answers(pair: Estate, command: str) -> None:
-    """R-36: what spec/console.md says of a system that runs."""
+    """R-36: every command gives the answer of spec/console.md for a running system."""
     options, status, told = ANSWERS[command]
     found = pair.run(f"{command} {options}")
     assert found[0] == status, found
@@ -155,6 +158,6 @@ def test_every_command_answers(pair: Estate, command: str) -> None:
 
 @pytest.mark.parametrize("name", [each for each in names.LINES if each not in names.ALSO_VERBS])
 def test_the_usage_of_a_line_needs_no_console(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """`swpks hmc LINE --help` prints it and ends with 0, also without a store."""
+    """`swpks hmc LINE --help` prints the usage and ends with 0, also without a store."""
     assert carried_out([name, "--help"]) == 0
     assert capsys.readouterr().out.startswith(f"Usage: {name}")

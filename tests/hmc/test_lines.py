@@ -1,6 +1,6 @@
-"""R-30 to R-36 by literal lines of the real console, with real processes, and what the guest sees of each.
+"""R-30 to R-36 by literal lines of the real console, with real processes, and their effects for a guest.
 
-The systems are at FW950 and at FW1110.  Each test makes the partitions that it needs, with names of its own.
+The systems are at FW950 and at FW1110. Each test makes the partitions that it needs, with names of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hcall_client.guests import authvar
 from tests.hmc.estate import LEVELS, Estate, answers
 from tests.secvar.keys import BEFORE, pk
 
-pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests reach this code
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests measure this code
 
 OS, FIRMWARE = Authorization(3), Authorization(1)
 LABEL = b"disk-key"
@@ -34,7 +34,7 @@ SIGNED = "keystore_signed_updates,keystore_signed_updates_without_verification,l
 
 
 def test_a_new_partition_has_no_keystore(estate: Estate) -> None:
-    """R-30: off for a new partition, so the guest meets H_FUNCTION; switched on later, or at creation."""
+    """R-30: a new partition answers H_FUNCTION until its keystore is switched on, later or at creation."""
     estate.line(
         'mksyscfg -r lpar -m old -i "name=plain,profile_name=normal,lpar_env=aixlinux,min_mem=1024,'
         "desired_mem=4096,max_mem=8192,proc_mode=shared,min_proc_units=0.1,desired_proc_units=0.5,"
@@ -55,7 +55,10 @@ def test_a_new_partition_has_no_keystore(estate: Estate) -> None:
 
 @pytest.mark.parametrize("system,largest", [("old", 64), ("new", 128)])
 def test_sizes_of_each_level(estate: Estate, system: str, largest: int) -> None:
-    """R-31: 4 to 64 KiB on FW950 and to 128 on Power11 in steps of 1, which GET_CONFIG tells; no others."""
+    """R-31: 4 to 64 KiB on FW950 and to 128 on Power11 in steps of 1, reported by GET_CONFIG.
+
+    No other sizes.
+    """
     sizes = {"smallest": 4, "odd": 37, "largest": largest}
     records = estate.work / f"{system}.records"
     records.write_text("".join(f"name={name}, keystore_kbytes={sizes[name]}\n" for name in sizes))
@@ -72,7 +75,7 @@ def test_sizes_of_each_level(estate: Estate, system: str, largest: int) -> None:
 
 
 def test_it_grows_while_off_and_never_shrinks(estate: Estate) -> None:
-    """R-32: the guest has the new size after its next start, and its objects; a refusal changes nothing."""
+    """R-32: after its next start the guest has the new size and its objects; a refusal changes nothing."""
     estate.make("old", "grown", 16)
     estate.on("old", "grown")
     with estate.guest("old", "grown") as channel:
@@ -92,7 +95,7 @@ def test_it_grows_while_off_and_never_shrinks(estate: Estate) -> None:
 
 @pytest.mark.parametrize("system", LEVELS)
 def test_it_is_switched_off_only_while_empty(estate: Estate, system: str) -> None:
-    """R-33: HSCL0DC8 while an object exists; then also while running, and on again only while powered off."""
+    """R-33: HSCL0DC8 unless empty; it is switched off even while running, but on only while off."""
     estate.make(system, "used", 8)
     estate.on(system, "used")
     zeroed = f'chsyscfg -r lpar -m {system} -i "name=used, keystore_kbytes=0"'
@@ -113,12 +116,12 @@ def test_it_is_switched_off_only_while_empty(estate: Estate, system: str) -> Non
 
 
 def test_all_keystores_stay_within_the_total(estate: Estate) -> None:
-    """R-34: 1 MiB on FW950; what is left is seen by a line, and a guest gets the last of it."""
+    """R-34: 1 MiB on FW950; a line shows the free part, and a guest gets the last of it."""
     columns = "lssyscfg -r sys -m old -F keystore_total_kbytes keystore_assigned_kbytes"
     total, assigned = map(int, estate.line(columns).split())
     assert total == 1024
     whole = (total - assigned) // 64 - 1
-    left = total - assigned - whole * 64  # 64 to 127: each half is a size
+    left = total - assigned - whole * 64  # 64 to 127: each half is a valid size
     sizes = {f"full{number}": 64 for number in range(whole)} | {"rest": left // 2, "last": left - left // 2}
     records = estate.work / "full"
     records.write_text("".join(f"name={name},keystore_kbytes={sizes[name]}\n" for name in sizes))
@@ -139,7 +142,7 @@ def test_all_keystores_stay_within_the_total(estate: Estate) -> None:
 
 @pytest.mark.parametrize("system", LEVELS)
 def test_every_call_is_refused_while_it_is_off(estate: Estate, system: str) -> None:
-    """R-35: H_FUNCTION to GET_CONFIG and every other call, in one session, until it is on."""
+    """R-35: GET_CONFIG and every other call give H_FUNCTION in one session, until the keystore is on."""
     estate.make(system, "dark")
     estate.on(system, "dark")
     with estate.guest(system, "dark") as channel:
@@ -151,13 +154,16 @@ def test_every_call_is_refused_while_it_is_off(estate: Estate, system: str) -> N
     estate.on(system, "dark")
     with estate.guest(system, "dark") as channel:
         refused = {opcode for opcode in CALLS if channel.call(raw_call(opcode)).status in OFF}
-        # What the level lacks, and the call that waits for its attribute.
+        # The call that the level lacks, and the call that needs its attribute.
         assert refused == set(CALLS) - levels.LEVELS[LEVELS[system]].calls | {Opcode.SIGNED_UPDATE}
         channel.call(write_object(OS, LABEL, b"data"))
 
 
 def test_attributes_have_their_effects(estate: Estate) -> None:
-    """R-36: by one record; the guest finds SB_VERSION and the call of signed updates, and neither without."""
+    """R-36: one record gives the guest SB_VERSION and the call of signed updates.
+
+    Without it, neither exists.
+    """
     estate.make("new", "secure", 64)
     estate.line(
         'chsyscfg -r lpar -m new -i "name=secure, keystore_signed_updates=1,'
@@ -188,7 +194,10 @@ def test_attributes_have_their_effects(estate: Estate) -> None:
 
 
 def test_the_latch_lets_one_update_through(estate: Estate) -> None:
-    """R-36: one unsigned PK, which uses it up; armed again while off; HSCL0DC8 while the PK is stored."""
+    """R-36: one unsigned PK uses the latch up.
+
+    It is armed again while off; HSCL0DC8 while the PK is stored.
+    """
     armed = 'chsyscfg -r lpar -m new -i "name=latch, keystore_signed_updates_without_verification=1"'
     estate.make("new", "latch", 64)
     estate.line("chsyscfg -r lpar -m new -i name=latch,keystore_signed_updates=1")
@@ -200,7 +209,7 @@ def test_the_latch_lets_one_update_through(estate: Estate) -> None:
         channel.call(unsigned)
         assert channel.call(read_object(OS, label)).data[8:] == pk().lists
         while not channel.call(confirm_object_flushed(OS, label)).flushed:
-            pass  # asking hurries the flush
+            pass  # a poll makes the flush come sooner
         assert estate.shown("new", "latch", SIGNED) == "1,0,0"
         with pytest.raises(HcallError, match="H_P6"):
             channel.call(unsigned)

@@ -28,19 +28,19 @@ pytestmark = pytest.mark.process
 
 
 def mode(path: Path) -> int:
-    """The permission bits of a file."""
+    """Return the permission bits of a file."""
     return stat.S_IMODE(path.lstat().st_mode)
 
 
 def failed(console: ConsoleProcess) -> str:
-    """The log of a console that does not start."""
+    """Return the log of a console that does not start."""
     with pytest.raises(ServerFailed):
         console.start()
     return console.log
 
 
 def test_a_start_makes_a_private_store(console) -> None:
-    """The ready line has what a script needs, and nobody else may enter."""
+    """The ready line has all that a script needs, and no other user may enter the folder."""
     ready = console.start().ready
     assert set(ready) == {"version", "pid", "store", "socket", "console", "systems", "away"}
     assert (ready["version"], ready["pid"]) == (__version__, console.pid)
@@ -54,7 +54,7 @@ def test_a_start_makes_a_private_store(console) -> None:
 
 
 def test_the_identity_survives_a_kill(console, systems) -> None:
-    """So does every system that was added, and a socket that a killed console has left is replaced."""
+    """Identity and systems survive a kill, and the socket of a killed console is replaced."""
     first = console.start().ready["console"]
     systems[0].start()
     order = console.console().order
@@ -69,7 +69,7 @@ def test_the_identity_survives_a_kill(console, systems) -> None:
 
 
 def test_one_console_uses_a_store(console) -> None:
-    """The second one names the process of the first, and leaves its socket alone."""
+    """The second console's error names the process of the first, and leaves its socket alone."""
     console.start()
     other = ConsoleProcess(console.store)
     other.log_path = console.store.with_name("other.log")
@@ -90,7 +90,7 @@ def test_a_folder_of_other_things_is_no_store(console) -> None:
 
 
 def refused_folder(folder: Path) -> str:
-    """Why a folder is no store."""
+    """Return the reason why a folder is no store."""
     with pytest.raises(OperatorError) as caught:
         StoreFolder(folder)
     assert caught.value.rule is rules.HMC_STORE_FOLDER
@@ -98,7 +98,7 @@ def refused_folder(folder: Path) -> str:
 
 
 def test_folders_that_are_no_store(tmp_path) -> None:
-    """A state, a link, and a folder that others may enter: what a start of the process checks first."""
+    """A state, a link, and a folder that others may enter are refused before the process starts."""
     store, state, link = tmp_path / "hmc", tmp_path / "state", tmp_path / "link"
     with StoreFolder(store):
         pass
@@ -112,7 +112,7 @@ def test_folders_that_are_no_store(tmp_path) -> None:
 
 
 def test_another_file_in_the_socket_s_place_is_left_alone(console) -> None:
-    """Only a socket is a leftover."""
+    """A file that is no socket is no leftover, so the start leaves it alone."""
     console.start()
     console.stop()
     console.socket.write_text("letter")
@@ -121,7 +121,7 @@ def test_another_file_in_the_socket_s_place_is_left_alone(console) -> None:
 
 
 def test_a_damaged_store_says_so(console) -> None:
-    """Exit status 3, and what to do."""
+    """The exit status is 3, and the message has the remedy."""
     console.start()
     console.stop()
     (console.store / "console.sqlite").write_bytes(b"x" * 8192)
@@ -131,7 +131,7 @@ def test_a_damaged_store_says_so(console) -> None:
 
 
 def waiting(console: ConsoleProcess, folder: Path) -> Wire:
-    """A command whose line waits for a file."""
+    """Return a command whose line waits for a file."""
     key = str(folder / "key")
     wire = Wire(str(console.store), 20)
     wire.send({"line": ["chtskey", "-m", "sys1", "-o", "change", "--newkey", key]})
@@ -140,7 +140,7 @@ def waiting(console: ConsoleProcess, folder: Path) -> Wire:
 
 
 def accepts(console: ConsoleProcess) -> bool:
-    """Whether the console's socket takes one more command."""
+    """Whether the console's socket accepts one more command."""
     try:
         Wire(str(console.store)).close()
     except NoConsole:
@@ -150,7 +150,7 @@ def accepts(console: ConsoleProcess) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_tells_a_command_that_waits(console, systems, tmp_path, number) -> None:
-    """It has a grace; a second signal ends it at once.  Both are told, and the status is 0."""
+    """A stop waits a grace time; a second signal ends at once.  The command prints it; the status is 0."""
     console.systems = [f"sys1={systems[0].start().control_socket}"]
     console.start().log_lines("system.added")
     wire = waiting(console, tmp_path)
@@ -167,7 +167,7 @@ def test_a_stop_tells_a_command_that_waits(console, systems, tmp_path, number) -
 
 
 def test_a_kill_leaves_a_command_with_a_clear_line(console, systems, tmp_path) -> None:
-    """It does not wait for ever."""
+    """A killed console ends the command with one clear line, not with an endless wait."""
     console.systems = [f"sys1={systems[0].start().control_socket}"]
     console.start().log_lines("system.added")
     os.mkfifo(tmp_path / "key")
@@ -178,7 +178,7 @@ def test_a_kill_leaves_a_command_with_a_clear_line(console, systems, tmp_path) -
             env=os.environ | {"SWPKS_HMC": str(console.store)},
             stderr=subprocess.PIPE,
         )
-        wire = waiting(console, tmp_path)  # behind the command, so that one has been taken
+        wire = waiting(console, tmp_path)  # connects second, so the console has taken the command
         console.kill()
         pipe.write(b"\n" * 32)
         wire.close()
@@ -188,7 +188,7 @@ def test_a_kill_leaves_a_command_with_a_clear_line(console, systems, tmp_path) -
 
 
 def test_a_system_that_is_away_does_not_hinder_the_start(console, systems) -> None:
-    """It is dialled until it answers, and known from then on."""
+    """The system is dialled until it answers, and is known from then on."""
     place = systems[0].control_socket
     console.systems = [f"sys1={place}"]
     assert console.start().ready["systems"] == []
@@ -213,12 +213,12 @@ def test_a_system_that_is_away_does_not_hinder_the_start(console, systems) -> No
 
 
 def known(console: ConsoleProcess) -> list[KnownSystemView]:
-    """The systems that a console shows."""
+    """Return the systems that a console shows."""
     return console.console().order(list[KnownSystemView], "systems")
 
 
 def test_a_wrong_name_of_a_system_ends_the_start(console, systems) -> None:
-    """A given name must be the system's own."""
+    """A start with a name for a system requires that the system has this name."""
     console.systems = [f"other={systems[0].start().control_socket}"]
     told = failed(console)
     assert "is called 'sys1', not 'other'" in told
@@ -235,7 +235,10 @@ def test_a_wrong_name_of_a_system_ends_the_start(console, systems) -> None:
     ],
 )
 def test_options_that_make_no_sense(tmp_path, capfd, options, text) -> None:
-    """Exit status 2, and the reason, before anything is made; in this process, because nothing is started."""
+    """Exit status 2 and the reason, before anything is made.
+
+    The command runs in this process, without a start.
+    """
     try:
         status = main(["hmc", "serve", "--store", str(tmp_path / "s"), *options])
     except SystemExit as ended:
@@ -254,14 +257,14 @@ def test_options_that_make_no_sense(tmp_path, capfd, options, text) -> None:
     ],
 )
 def test_places_that_make_no_sense(console, where, text) -> None:
-    """The same for what a start finds out."""
+    """Places that only a start can check give exit status 2 too."""
     console.systems = [where]
     assert text in failed(console)
     assert console.wait() == 2
 
 
 def test_its_memory_is_not_for_others(console) -> None:
-    """No core dump and no debugger of the same user."""
+    """The process allows no core dump and no debugger of the same user."""
     console.start()
     limits = Path(f"/proc/{console.pid}/limits").read_text()
     (core,) = [line.split() for line in limits.splitlines() if line.startswith("Max core file size")]
@@ -270,13 +273,13 @@ def test_its_memory_is_not_for_others(console) -> None:
 
 
 def test_a_path_that_is_too_long_for_a_socket(tmp_path) -> None:
-    """The reason, and what to choose."""
+    """The error has the reason, and an advice for another path."""
     console = ConsoleProcess(tmp_path / ("d" * 100))
     assert "rule socket.path" in failed(console)
 
 
 def test_garbage_on_the_socket(console) -> None:
-    """Each is answered or dropped, and the console serves on."""
+    """Each piece of garbage is answered or dropped, and the console serves on."""
     console.start()
     for data in (b"\0" * 1000 + b"\n", b"GET / HTTP/1.1\r\n\r\n", b'{"line": ["lshmc"', b""):
         with socket.socket(socket.AF_UNIX) as raw:
@@ -290,7 +293,7 @@ def test_garbage_on_the_socket(console) -> None:
 
 
 def test_a_store_that_is_removed_takes_no_more(console, systems) -> None:
-    """The console says so, and does not pretend."""
+    """A console whose store was removed accepts no change, and says so."""
     console.systems = []
     console.start()
     systems[0].start()

@@ -1,4 +1,4 @@
-"""bkprofdata and rstprofdata with real processes: what is announced is what is lost (R-46)."""
+"""bkprofdata and rstprofdata with real processes: only announced data is lost (R-46)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.process
 
 
 def test_later_updates_are_lost_as_announced(plant: Plant) -> None:
-    """R-46: refused with what would be lost; with --forcekeystore contents go back, and counters never."""
+    """R-46: the refusal lists the losses; with --forcekeystore contents go back, and counters never."""
     plant.begin()
     plant.fill("monday")
     plant.line("bkprofdata", "-f", "monday")
@@ -39,7 +39,7 @@ def test_later_updates_are_lost_as_announced(plant: Plant) -> None:
 
 
 def test_each_level(plant: Plant, tmp_path: Path) -> None:
-    """R-46: 1 deletes what is not in the backup, 2 keeps it, 3 brings back what is missing, 4 deletes all."""
+    """R-46: 1 deletes partitions outside the backup, 2 keeps them, 3 restores missing ones, 4 deletes all."""
     plant.begin()
     plant.fill("monday")
     backup = str(tmp_path / "monday")
@@ -73,7 +73,7 @@ def test_each_level(plant: Plant, tmp_path: Path) -> None:
 
 
 def test_after_a_disaster(plant: Plant) -> None:
-    """R-45, R-46: the console recovers a lost system; the profile backup of before still goes back."""
+    """R-45, R-46: after the recovery of a lost system, an earlier profile backup still goes back."""
     plant.begin()
     plant.fill("monday")
     plant.line("bkprofdata", "-f", "monday")

@@ -1,4 +1,4 @@
-"""Which copies a real console gives back: after it was away, after damage, by order, of several systems."""
+"""The copies that a real console restores: after its absence, after damage, by order, for several systems."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.certificates import Authority
 from tests.hmc.plant import OS, Keeper, Plant, until
 from tests.parts.systems import LABEL
 
-pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests reach this code
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests measure this code
 
 PROCESSOR = "service-processor"
 
 
 def test_a_console_that_was_away(plant: Plant) -> None:
-    """R-44, R-45: it takes at once what has changed; what changed and was lost while it was away is lost."""
+    """R-44, R-45: it copies changed stores at once; a change is lost if the loss came in its absence."""
     plant.begin()
     console = plant.keeper.console
     plant.fill("first")
@@ -43,7 +43,7 @@ def test_a_console_that_was_away(plant: Plant) -> None:
 
 
 class Disk:
-    """The database of a console that does not run."""
+    """The database of a stopped console."""
 
     def __init__(self, keeper: Keeper) -> None:
         self._path = keeper.console.store / "console.sqlite"
@@ -61,7 +61,7 @@ SWAP = """UPDATE copy SET blob = (SELECT blob FROM copy WHERE uuid = ? LIMIT 1)
 
 
 def test_the_newest_copy_is_damaged(plant: Plant) -> None:
-    """R-44, R-45: the older copy comes back, and the console says that it is older and why."""
+    """R-44, R-45: the older copy comes back, and the console reports its age and the reason."""
     plant.begin()
     plant.fill("old")
     plant.back_up()
@@ -81,7 +81,7 @@ def test_the_newest_copy_is_damaged(plant: Plant) -> None:
 
 
 def test_every_copy_of_a_store_is_damaged(plant: Plant) -> None:
-    """R-45: the system stays in Recovery with the other store, until the loss is accepted by an order."""
+    """R-45: the system stays in Recovery with the other store, until an order accepts the loss."""
     plant.begin()
     plant.fill("old")
     plant.back_up()
@@ -97,13 +97,13 @@ def test_every_copy_of_a_store_is_damaged(plant: Plant) -> None:
     assert "given up: beta" in plant.hmc("recover", "--give-up")
     plant.demand("old", ["alpha"])
     assert plant.copies("beta") == []
-    keystore = plant.partition("beta").keystore  # of the settings, made anew
+    keystore = plant.partition("beta").keystore  # the partition of the settings, made anew
     assert keystore is not None
     assert keystore.objects == 0
 
 
 def test_a_copy_of_another_key(plant: Plant, keeper: Keeper, tmp_path: Path) -> None:
-    """R-45, R-53: a copy under another trusted system key is refused, and an older one is taken."""
+    """R-45, R-53: a copy under another trusted system key is refused, and an older one is used."""
     other = Plant(tmp_path / "other", keeper)
     other.begin()
     plant.begin()
@@ -126,7 +126,7 @@ def test_a_copy_of_another_key(plant: Plant, keeper: Keeper, tmp_path: Path) -> 
 
 
 def test_a_change_of_the_key_renews_every_copy(plant: Plant, tmp_path: Path) -> None:
-    """R-44, R-53: after chtskey -o change no store has to change before the new key's file opens its copy."""
+    """R-44, R-53: after a change the new key's file opens a copy of each store, also unchanged ones."""
     plant.begin()
     plant.fill("old")
     plant.back_up()
@@ -180,7 +180,7 @@ def test_a_recovery_by_order(manual: Keeper, tmp_path: Path) -> None:
 
 
 def test_two_systems(plant: Plant, keeper: Keeper, tmp_path: Path) -> None:
-    """R-45: one system is lost and recovered; the guest and the stream of the other notice nothing."""
+    """R-45: a lost system is recovered without an effect on the guest and the stream of the other system."""
     other = Plant(tmp_path / "other", keeper)
     other.begin()
     plant.begin()
@@ -202,7 +202,7 @@ def test_two_systems(plant: Plant, keeper: Keeper, tmp_path: Path) -> None:
 
 
 def test_a_system_on_tls(plant: Plant, authority: Authority) -> None:
-    """R-45: a system that the console reaches by mutual TLS is recovered too, also at another port."""
+    """R-45: a system at a TLS address is recovered too, also at another port."""
     tls = authority.server()
     words = ["--control", "tcp:127.0.0.1:0", "--tls-cert", tls.cert, "--tls-key", tls.key, "--tls-ca", tls.ca]
     plant.server.options = list(map(str, words))

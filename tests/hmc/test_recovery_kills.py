@@ -1,4 +1,4 @@
-"""A recovery that is cut off half-way: by kill -9 of the console, of the system, of both, in any order."""
+"""A recovery that is interrupted by kill -9 of the console, of the system, or of both, in either order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from swpks.hmc.views import JobView
 from tests.hmc.plant import Keeper, Plant
 from tests.hmc.tap import Tap
 
-pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests reach this code
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests measure this code
 
 THREE = ("alpha", "beta", "gamma")
 RESTORE, END = b"POST /v1/copies ", b"POST /v1/recovery/end "
@@ -27,7 +27,7 @@ class Halted:
         self.recoveries = 0
 
     def halt(self, request: bytes, nth: int, *, answered: bool) -> SystemView:
-        """Lose the service processor, and hold its recovery; return the system as it is then."""
+        """Lose the service processor, and hold the recovery at a request; return the system's view."""
         self.plant.fill("old")
         self.plant.back_up()
         self.plant.fill("new")
@@ -38,7 +38,7 @@ class Halted:
         return self.plant.view()
 
     def demand(self) -> JobView:
-        """The recovery ends as if nothing had been: one job, every store, and no line twice."""
+        """Assert that the recovery ends as without a kill: one job, every store, and no line twice."""
         job = self.plant.recovered(self.recoveries)
         assert len(self.plant.recoveries()) == self.recoveries
         view = self.plant.view()
@@ -51,7 +51,7 @@ class Halted:
 
 @pytest.fixture(scope="module")
 def halted(keeper: Keeper, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Halted]:
-    """A system whose recoveries the tests cut off, one after the other."""
+    """A system whose recoveries are interrupted by the tests in turn."""
     folder = tmp_path_factory.mktemp("h")
     plant = Plant(folder / "halted", keeper, THREE)
     plant.tap = folder / "tap"
@@ -66,7 +66,7 @@ Kill = Callable[[Halted], None]
 
 
 def console_dies(halted: Halted) -> None:
-    """It starts again at its store."""
+    """Kill the console, and start it on its store."""
     console = halted.plant.keeper.console
     console.kill()
     halted.tap.release()
@@ -74,14 +74,14 @@ def console_dies(halted: Halted) -> None:
 
 
 def system_dies(halted: Halted) -> None:
-    """It starts again at its state."""
+    """Kill the system, and start it on its state."""
     halted.plant.server.kill()
     halted.tap.release()
     halted.plant.start()
 
 
 def both_die_console_first(halted: Halted) -> None:
-    """Both start again, the console first."""
+    """Kill both, and start the console first."""
     halted.plant.keeper.console.kill()
     halted.plant.server.kill()
     halted.tap.release()
@@ -90,7 +90,7 @@ def both_die_console_first(halted: Halted) -> None:
 
 
 def both_die_system_first(halted: Halted) -> None:
-    """Both start again, the system first."""
+    """Kill both, and start the system first."""
     halted.plant.server.kill()
     halted.plant.keeper.console.kill()
     halted.tap.release()
@@ -100,7 +100,7 @@ def both_die_system_first(halted: Halted) -> None:
 
 @pytest.mark.parametrize("kill", [console_dies, system_dies], ids=lambda kill: kill.__name__)
 def test_before_the_second_of_three(halted: Halted, kill: Kill) -> None:
-    """R-45, R-48: a kill before the second of three restores; the same job restores the rest."""
+    """R-45, R-48: after a kill before the second of three restores, the same job restores the rest."""
     view = halted.halt(RESTORE, 2, answered=False)
     assert (view.state, view.restored) == ("Recovery", ["alpha"])
     kill(halted)
@@ -113,7 +113,7 @@ def test_before_the_second_of_three(halted: Halted, kill: Kill) -> None:
     ids=lambda kill: kill.__name__,
 )
 def test_after_the_second_of_three(halted: Halted, kill: Kill) -> None:
-    """R-45, R-48: a kill after the second restore, which the console does not know; the same job goes on."""
+    """R-45, R-48: after a kill behind the second restore, unknown to the console, the same job goes on."""
     view = halted.halt(RESTORE, 2, answered=True)
     assert (view.state, view.restored) == ("Recovery", ["alpha", "beta"])
     kill(halted)
@@ -122,14 +122,14 @@ def test_after_the_second_of_three(halted: Halted, kill: Kill) -> None:
 
 @pytest.mark.parametrize("kill", [console_dies, system_dies], ids=lambda kill: kill.__name__)
 def test_at_the_end(halted: Halted, kill: Kill) -> None:
-    """R-45, R-48: a kill after the end of the state Recovery; the same job says how it ended."""
+    """R-45, R-48: after a kill behind the end of Recovery, the same job reports its result."""
     assert halted.halt(END, 1, answered=True).state == "Operating"
     kill(halted)
     halted.demand()
 
 
 def test_the_processor_is_lost_again_half_way(halted: Halted) -> None:
-    """R-45, R-48: what was restored is lost again, and the same job restores it again."""
+    """R-45, R-48: a second loss removes the restored stores, and the same job restores them again."""
     halted.halt(RESTORE, 3, answered=False)
     halted.plant.lose("service-processor", start=False)
     halted.tap.release()
@@ -140,7 +140,7 @@ def test_the_processor_is_lost_again_half_way(halted: Halted) -> None:
 
 
 def test_the_tpm_is_lost_too_half_way(halted: Halted, tmp_path: Path) -> None:
-    """R-45, R-48: processor first, TPM second; the job goes on with the stores that were restored before."""
+    """R-45, R-48: after the loss of processor and TPM, the job keeps the stores that it had restored."""
     halted.halt(RESTORE, 2, answered=True)
     halted.plant.lose("tpm", start=False)
     halted.tap.release()

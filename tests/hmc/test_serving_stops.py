@@ -1,4 +1,4 @@
-"""The server of commands at a stop, and in trouble."""
+"""The server of commands during a stop, and in trouble."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.hmc.rig import LINE, done, run, served
 
 @pytest.mark.parametrize("following", [True, False])
 def test_a_stop_tells_those_who_wait(tmp_path, following) -> None:
-    """One that follows a job at once, others after the grace; a second signal ends them at once as well."""
+    """Followers of a job end at once, other commands after the grace or at a second signal."""
 
     async def work(caller: WireCaller) -> bytes:
         await (caller.progress(Job(1, "recover", "sys1")) if following else caller.say("begun"))
@@ -34,7 +34,7 @@ def test_a_stop_tells_those_who_wait(tmp_path, following) -> None:
 
 
 def test_a_hurried_stop_waits_for_nothing(tmp_path) -> None:
-    """The second signal."""
+    """A second signal ends all waits."""
 
     async def work(caller: WireCaller) -> bytes:
         await caller.say("begun")
@@ -54,7 +54,7 @@ def test_a_hurried_stop_waits_for_nothing(tmp_path) -> None:
 
 
 def test_a_bug_in_one_command_harms_no_other(tmp_path) -> None:
-    """It is logged, and the command is told so."""
+    """A bug in one command is logged and answered, and has no effect on others."""
     bugs = [True, False]
 
     async def work(caller: WireCaller) -> bytes:
@@ -71,7 +71,7 @@ def test_a_bug_in_one_command_harms_no_other(tmp_path) -> None:
 
 
 def test_when_the_host_gives_no_connection_the_server_tries_again(tmp_path, monkeypatch) -> None:
-    """Most likely too many open files: some are given back."""
+    """When the host gives no connection, the server gives some back: most likely too many files are open."""
     failures = [OSError(24, "Too many open files"), ConnectionAbortedError(), BlockingIOError()]
 
     class Scarce:
@@ -84,7 +84,7 @@ def test_when_the_host_gives_no_connection_the_server_tries_again(tmp_path, monk
             return getattr(self._inner, name)
 
         def accept(self) -> Any:
-            """Fail, or accept."""
+            """Raise a failure, or accept."""
             if failures:
                 raise failures.pop(0)
             return self._inner.accept()

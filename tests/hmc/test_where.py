@@ -1,4 +1,4 @@
-"""The socket that tells where a partition is served: its answers, its bounds, and nothing else (R-51)."""
+"""The socket that returns the place of a partition: its answers and its bounds (R-51)."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_two_of_one_name_need_their_system() -> None:
 
 
 def test_a_partition_that_moves_is_followed() -> None:
-    """Before, during and after the move; by the place that it came from as well."""
+    """The answer is right before, during and after the move, also for a question with the former place."""
     frozen = seen("s1", partition("a", custody="frozen", address=HERE), custody=(facts(A, "frozen", 4),))
     prepared = seen(
         "s2", partition("a", custody="prepared", address=THERE), custody=(facts(A, "prepared", 4),)
@@ -105,7 +105,7 @@ def test_a_new_partition_takes_the_name_of_one_that_left() -> None:
 
 
 def found(asked: str) -> str:
-    """The knowledge of a test's console."""
+    """Return the knowledge of a test's console."""
     if asked != "lpar1":
         raise OperatorError(rules.HMC_WHERE, f"{asked}: no\nsuch \x1b thing")
     return HERE
@@ -135,7 +135,7 @@ def served(folder: Path, then: Callable[[], Awaitable[None]]) -> None:
 
 
 async def said(stream: trio.SocketStream) -> bytes:
-    """All that comes until the end of a stream."""
+    """Return all bytes up to the end of a stream."""
     received = b""
     async with stream:
         async for data in stream:
@@ -152,7 +152,7 @@ async def said(stream: trio.SocketStream) -> bytes:
     ],
 )
 def test_a_connection_has_one_question(tmp_path, sent, told) -> None:
-    """A line of the console is nothing here; a question without an end is cut off."""
+    """Each connection has one question: a line of the console is refused, and an endless one is cut off."""
 
     async def main() -> None:
         stream = await trio.open_unix_socket(tmp_path / "w")
@@ -174,7 +174,7 @@ def test_a_slow_client_is_dropped(tmp_path) -> None:
 
 
 def test_clients_wait_for_a_place(tmp_path, monkeypatch) -> None:
-    """One that is silent keeps its place for five seconds at most."""
+    """A silent client holds its place for five seconds at most."""
     monkeypatch.setattr(where, "MAX_QUESTIONS", 1)
 
     async def main() -> None:
@@ -223,7 +223,10 @@ def ask(path: Path, question: bytes) -> bytes:
 
 @pytest.mark.process
 def test_a_real_console_answers(console: ConsoleProcess, systems: list[ServerProcess]) -> None:
-    """R-51: the address is that of the data channel; the socket is private, and goes with the console."""
+    """R-51: the address is that of the data channel.
+
+    The socket is private, and is removed with the console.
+    """
     system_process = systems[0].start()
     console.systems = [f"sys1={system_process.control_socket}"]
     console.start()

@@ -1,4 +1,4 @@
-"""The console's end of the wire: what it takes, and what it refuses."""
+"""The console's end of the protocol of commands: accepted and refused messages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from swpks.hmc.names import SOCKET
 
 @given(st.lists(st.binary(max_size=40)), st.lists(st.integers(0, 60)))
 def test_lines_are_cut_the_same_wherever_the_pieces_end(lines: list[bytes], cuts: list[int]) -> None:
-    """How the bytes arrive makes no difference."""
+    """Lines are cut the same for any split of the bytes."""
     whole = b"".join(line.replace(b"\n", b"") + b"\n" for line in lines)
     buffer, found, at = wire.LineBuffer(), list[bytes](), 0
     for cut in [*cuts, len(whole)]:
@@ -57,7 +57,7 @@ def test_a_line_without_end_is_refused() -> None:
     ],
 )
 def test_only_requests_are_taken(line: bytes) -> None:
-    """One request of three kinds, and nothing else."""
+    """Only requests of the three kinds are accepted."""
     with pytest.raises(PeerError) as caught:
         wire.request_of(line)
     assert caught.value.rule is rules.HMC_WIRE
@@ -65,18 +65,18 @@ def test_only_requests_are_taken(line: bytes) -> None:
 
 @given(st.binary(max_size=200))
 def test_garbage_is_a_peer_error(line: bytes) -> None:
-    """Never another exception."""
+    """Garbage raises PeerError, and never another exception."""
     for parse in (wire.request_of, wire.reply_of):
         with contextlib.suppress(PeerError):
             parse(line)
 
 
 def test_a_reply_hides_its_content() -> None:
-    """A trusted system key travels in it."""
+    """The repr of a reply hides its content, because a trusted system key may be in it."""
     assert "c2Vj" not in repr(wire.reply_of(b'{"content": "c2VjcmV0"}'))
 
 
 def test_both_ends_agree() -> None:
-    """The small client can import nothing of the package, so it has these for itself."""
+    """The small client has a copy of these values, because it can't import the package; both copies agree."""
     assert (line_client.SOCKET, line_client.LONGEST_LINE) == (SOCKET, wire.LONGEST_LINE)
     assert line_client.LARGEST_FILE * 4 / 3 < wire.LONGEST_LINE
