@@ -1,4 +1,4 @@
-"""The two systems of these tests."""
+"""The two systems of the tests of custody."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def s(nursery: trio.Nursery) -> Home:
 
 @pytest.fixture
 async def t(nursery: trio.Nursery) -> Home:
-    """The target, without partitions."""
+    """The target system, without partitions."""
     home = Home(nursery, EMPTY, b"t")
     await home.run(home.machine)
     return home
@@ -37,21 +37,21 @@ class Stage:
         self.s, self.t, self.uuid = s, t, s.uuid
 
     async def copying(self, epoch: int = E) -> None:
-        """S prepares an attempt."""
+        """Let S prepare an attempt."""
         assert await self.s.take(self.uuid, Word.BEGIN, epoch)
 
     async def frozen(self, epoch: int = E) -> None:
-        """S has frozen, and awaits PREPARED."""
+        """Let S freeze; it waits for PREPARED."""
         await self.copying(epoch)
         assert await self.s.take(self.uuid, Word.AGREED, epoch, peer=self.t.id)
 
     async def in_doubt(self, epoch: int = E) -> None:
-        """S has frozen and knows no end."""
+        """Let S freeze, and lose the end of the attempt."""
         await self.frozen(epoch)
         assert await self.s.take(self.uuid, Word.ABORT, epoch)
 
     async def prepared(self, epoch: int = E) -> None:
-        """T has the copy."""
+        """Let T store the copy."""
         await self.frozen(epoch)
         custodian = self.s.machine.custodian
         traveller, generation = custodian.traveller_of(self.s.a), custodian.standing(self.uuid).generation
@@ -59,23 +59,23 @@ class Stage:
         assert await self.t.take(self.uuid, Word.FINAL, epoch, **further)
 
     async def released(self, epoch: int = E) -> None:
-        """T owns it, and S has the store."""
+        """Let T own the partition, while S still has the store."""
         await self.prepared(epoch)
         generation = self.t.machine.custodian.standing(self.uuid).generation
         assert await self.s.take(self.uuid, Word.PREPARED, epoch, generation=generation)
 
     async def arrived(self, epoch: int = E) -> None:
-        """T serves it."""
+        """Let T serve the partition."""
         await self.released(epoch)
         assert await self.t.take(self.uuid, Word.ACTIVATE, epoch)
 
     async def gone(self, epoch: int = E) -> None:
-        """S has nothing more of it."""
+        """Let S remove all that it has of the partition."""
         await self.arrived(epoch)
         assert await self.s.take(self.uuid, Word.ACTIVE, epoch)
 
 
 @pytest.fixture
 async def stage(s: Home, t: Home) -> Stage:
-    """Both systems, at the beginning."""
+    """Both systems, before any migration."""
     return Stage(s, t)

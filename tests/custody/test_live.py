@@ -1,4 +1,4 @@
-"""A live migration: its state travels, its effects come late, and nobody's patience decides (R-51, R-55)."""
+"""A live migration: the state moves, effects follow durable records, and no time-out decides (R-51, R-55)."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def session(stage: Stage) -> Link:
 
 
 def reason(link: Link) -> int:
-    """The reason of the GOODBYE that ends a session, 0 while it lives."""
+    """Return the reason of the GOODBYE that ends a session, 0 while the session is open."""
     return link.ending.reason if link.ending else 0
 
 
 async def test_a_live_migration_keeps_all_that_an_ipl_would_end(stage: Stage) -> None:
-    """R-51: objects, password, IPL count, generation and access key are at the target; S has nothing left."""
+    """R-51: objects, password, IPL count, generation and access key move; S has nothing any more."""
     before = stage.s.a
     profile, ipl_count = before.profile, before.ipl_count
     await stage.gone()
@@ -53,7 +53,7 @@ async def test_a_live_migration_keeps_all_that_an_ipl_would_end(stage: Stage) ->
 
 
 async def test_a_target_that_restarts_before_it_serves_begins_an_ipl(stage: Stage) -> None:
-    """R-04, R-51: passwords are in memory only; the object is there, and the IPL has a number of its own."""
+    """R-04, R-51: passwords in memory are lost; the object stays, and the IPL gets a new number."""
     await stage.released()
     await stage.t.start()
     assert await stage.t.take(stage.uuid, Word.ACTIVATE)
@@ -64,7 +64,7 @@ async def test_a_target_that_restarts_before_it_serves_begins_an_ipl(stage: Stag
 
 
 def refuse_keys(stage: Stage, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
-    """The disk of T refuses so many key files."""
+    """Let the disk of T refuse this number of key files."""
     transport, failures = stage.t.machine.transport, [1] * times
     publish = transport.publish_key
 
@@ -81,7 +81,7 @@ def refuse_keys(stage: Stage, monkeypatch: pytest.MonkeyPatch, times: int) -> No
 async def test_an_activation_that_fails_is_tried_again(
     stage: Stage, autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch, lost: bool
 ) -> None:
-    """R-51: a disk refuses the key file; nobody else serves the partition, and nobody orders it."""
+    """R-51: after the disk refuses the key file, T repeats the activation, without an order."""
     await stage.released()
     if lost:
         await stage.t.start()
@@ -97,7 +97,10 @@ async def test_an_activation_that_fails_is_tried_again(
 async def test_an_operator_activates_a_partition_first(
     stage: Stage, autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R-04: this is an IPL, so what arrived in memory is lost, and a power-off is not undone."""
+    """R-04: an operator's activation is an IPL, so state in memory is lost.
+
+    A later power-off is not undone.
+    """
     await stage.released()
     refuse_keys(stage, monkeypatch, 4)
     assert await stage.t.take(stage.uuid, Word.ACTIVATE)
@@ -111,7 +114,7 @@ async def test_an_operator_activates_a_partition_first(
 
 
 async def test_a_number_of_a_taken_place_is_another_one(stage: Stage) -> None:
-    """R-47: the number may be in use at the target; the UUID is the identity."""
+    """R-47: if the target uses the partition's number, it gets another; the UUID is the identity."""
     stage.t.machine.changes.create("other")
     await stage.arrived()
     assert (stage.t.a.number, stage.t.a.profile.uuid, stage.s.machine.system.by_uuid(stage.uuid)) == (
@@ -122,7 +125,7 @@ async def test_a_number_of_a_taken_place_is_another_one(stage: Stage) -> None:
 
 
 async def test_a_taken_name_refuses_the_copy_and_changes_nothing(stage: Stage) -> None:
-    """R-50: the target tells why; it has seen no attempt."""
+    """R-50: the target names the reason, and its record shows no attempt."""
     stage.t.machine.changes.create(A)
     await stage.frozen()
     commits = stage.t.nvram.commits
@@ -135,7 +138,7 @@ async def test_a_taken_name_refuses_the_copy_and_changes_nothing(stage: Stage) -
 
 
 async def test_sessions_end_when_the_release_is_durable(stage: Stage, nursery: trio.Nursery) -> None:
-    """R-51: GOODBYE 3 is a promise about the target, so it comes behind the point of no return."""
+    """R-51: GOODBYE 3 says that the target has the partition, so it follows the point of no return."""
     link = session(stage)
     await stage.prepared()
     generation = stage.s.machine.custodian.standing(stage.uuid).generation
@@ -149,7 +152,7 @@ async def test_sessions_end_when_the_release_is_durable(stage: Stage, nursery: t
 
 
 async def test_another_generation_is_no_release(stage: Stage) -> None:
-    """R-51: the second belt: PREPARED of another state of the store."""
+    """R-51: PREPARED for another generation of the store is no release; this is a second safeguard."""
     await stage.prepared()
     generation = stage.s.machine.custodian.standing(stage.uuid).generation
     assert await stage.s.take(stage.uuid, Word.PREPARED, generation=generation + 1) is None
@@ -157,7 +160,7 @@ async def test_another_generation_is_no_release(stage: Stage) -> None:
 
 
 async def test_a_resumed_source_serves_the_same_ipl(stage: Stage) -> None:
-    """R-51: the sessions live on, with password and IPL."""
+    """R-51: sessions stay open, with password and IPL."""
     link = session(stage)
     await stage.in_doubt()
     for refused in (stage.s.machine.counted_ipl, stage.s.machine.counted_power_on):
@@ -173,7 +176,7 @@ async def test_a_resumed_source_serves_the_same_ipl(stage: Stage) -> None:
 async def test_a_source_that_restarted_in_doubt_starts_after_resume(
     stage: Stage, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """R-51: after a crash it serves nothing before the answer, and then starts as at a start."""
+    """R-51: after a crash in doubt, the source waits for the answer, then makes a normal start."""
     await stage.frozen()
     await stage.s.start()
     assert not stage.s.a.running
@@ -186,7 +189,7 @@ async def test_a_source_that_restarted_in_doubt_starts_after_resume(
 
 
 async def test_the_power_of_a_moving_partition(stage: Stage) -> None:
-    """R-51: a live migration needs one that runs, a release one that is off; then nothing has begun."""
+    """R-51: a live migration needs a running partition, a release a stopped one; a refusal begins nothing."""
     with pytest.raises(OperatorError) as caught:
         await stage.s.take(stage.uuid, Word.RELEASE)
     assert caught.value.rule is rules.MIGRATION_POWER
@@ -202,7 +205,7 @@ async def test_the_power_of_a_moving_partition(stage: Stage) -> None:
 
 
 async def test_a_cancelled_caller_does_not_stop_a_step(stage: Stage, nursery: trio.Nursery) -> None:
-    """R-51: the word was heard, so the step is completed; the next one waits for it, and finds it done."""
+    """R-51: a step that began is completed; a repeated step waits for it, and finds it done."""
     await stage.prepared()
     generation = stage.s.machine.custodian.standing(stage.uuid).generation
     stage.s.worker.gate = trio.Event()
@@ -233,7 +236,10 @@ async def _cancel_later(scope: trio.CancelScope) -> None:
 async def test_a_verb_has_patience_and_the_step_has_more(
     stage: Stage, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """R-23: the console hears that NVRAM does not answer; the step goes on, and the order may be repeated."""
+    """R-23: the verb times out and reports silent NVRAM.
+
+    The step continues, and the order may be repeated.
+    """
     await stage.prepared()
     generation = stage.s.machine.custodian.standing(stage.uuid).generation
     stage.s.worker.gate = trio.Event()
@@ -253,7 +259,7 @@ async def test_a_verb_has_patience_and_the_step_has_more(
 async def test_nvram_that_fails_delays_every_step(
     stage: Stage, autojump_clock: trio.testing.MockClock, after: bool
 ) -> None:
-    """R-23, R-51: each commit fails some times, before it takes effect or behind; the end is the same."""
+    """R-23, R-51: each commit fails several times, before or after its effect; the end is the same."""
     for home in (stage.s, stage.t):
         faults = [NvramFault("io", nth=nth, times=2, after=after) for nth in (1, 4, 7, 10)]
         home.machine.nvram.set_faults(*faults)
@@ -264,7 +270,7 @@ async def test_nvram_that_fails_delays_every_step(
 
 
 async def test_words_of_one_partition_wait_for_each_other(stage: Stage, nursery: trio.Nursery) -> None:
-    """R-51: ABORT comes while FROZEN is not durable: it waits, so nobody doubts an unknown record."""
+    """R-51: an ABORT waits until FROZEN is durable, so no record is in doubt."""
     await stage.copying()
     stage.s.worker.gate = trio.Event()
     nursery.start_soon(lambda: stage.s.take(stage.uuid, Word.AGREED, peer=stage.t.id))
@@ -303,7 +309,7 @@ async def test_a_change_of_standing_is_told(stage: Stage, nursery: trio.Nursery)
 
 
 async def test_an_attempt_that_has_left_no_record_is_shown(stage: Stage) -> None:
-    """R-55: the console hears why the first attempt of a partition has ended; nothing of it is durable."""
+    """R-55: the console learns why the first attempt ended, though no record of it is durable."""
     await stage.copying()
     await stage.s.take(stage.uuid, Word.ABORT)
     stage.s.machine.custodian.failed(stage.uuid, "the target is away")
@@ -314,7 +320,7 @@ async def test_an_attempt_that_has_left_no_record_is_shown(stage: Stage) -> None
 
 
 async def test_a_stop_in_the_middle_of_a_step(stage: Stage, nursery: trio.Nursery) -> None:
-    """R-51: the caller hears that nothing is known; the next start knows."""
+    """R-51: the caller gets an open result; the next start reads the true one."""
     await stage.prepared()
     generation = stage.s.machine.custodian.standing(stage.uuid).generation
     stage.s.worker.gate = trio.Event()

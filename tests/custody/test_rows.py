@@ -1,6 +1,6 @@
-"""Every row of `custody.SYSTEM` on a machine, with a power cut before its commit, and behind it.
+"""Every row of `custody.SYSTEM` on a machine, with a power cut before its commit, and after it.
 
-Words that come from a console come by its verbs; those of the channel and of a driver come to the custodian.
+Words of a console come by its verbs; words of the channel and of a driver come to the custodian.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LATER = E + 1
 
 
 class Case(NamedTuple):
-    """A row from one of its records: the system, the way there, the word, and the record behind it."""
+    """A row from one of its records: the system, the steps there, the word, and the next record."""
 
     number: int
     on: Word
@@ -50,12 +50,12 @@ class Case(NamedTuple):
 
     @property
     def id(self) -> str:
-        """For pytest."""
+        """Return the id for pytest."""
         return f"{self.number}-{self.on.value}-{self.at.name}"
 
 
 def told(word: str, epoch: int = E, peer: str = "") -> Callable[[Stage, Home], Awaitable[object]]:
-    """The word comes by the console's verb."""
+    """Deliver a word by the console's verb."""
 
     def say(stage: Stage, home: Home) -> Awaitable[object]:
         generation = stage.s.machine.custodian.standing(stage.uuid).generation
@@ -68,7 +68,7 @@ def told(word: str, epoch: int = E, peer: str = "") -> Callable[[Stage, Home], A
 
 
 def heard(word: Word, epoch: int = E) -> Callable[[Stage, Home], Awaitable[object]]:
-    """The word comes from a driver."""
+    """Deliver a word by a driver."""
 
     def say(stage: Stage, home: Home) -> Awaitable[object]:
         return home.take(stage.uuid, word, epoch, peer=stage.t.id)
@@ -77,7 +77,7 @@ def heard(word: Word, epoch: int = E) -> Callable[[Stage, Home], Awaitable[objec
 
 
 async def final(stage: Stage, home: Home) -> object:
-    """FINAL comes from the source that is frozen now."""
+    """Deliver FINAL from the source that is frozen now."""
     custodian = stage.s.machine.custodian
     standing = custodian.standing(stage.uuid)
     further = {"generation": standing.generation, "peer": stage.s.id}
@@ -87,28 +87,28 @@ async def final(stage: Stage, home: Home) -> object:
 
 
 async def begun(stage: Stage) -> None:
-    """Nothing has happened."""
+    """Change nothing: both systems are at the beginning."""
 
 
 async def off(stage: Stage) -> None:
-    """The partition is powered off."""
+    """Power the partition off."""
     stage.s.machine.power_off(A)
 
 
 async def asking(stage: Stage) -> None:
-    """S has a console and has started again: a asks (R-54)."""
+    """Restart S with a console: a asks (R-54)."""
     await stage.s.machine.attachment.attach(HMC, "hmc")
     await stage.s.start()
 
 
 async def barred(stage: Stage) -> None:
-    """T has heard of an earlier attempt, which was barred."""
+    """Bar an earlier attempt at T."""
     await stage.t.take(stage.uuid, Word.BAR, E - 1)
     await stage.frozen()
 
 
 async def gone_from_t(stage: Stage) -> None:
-    """a came to T by an earlier attempt, and went back: T has GONE, and S is frozen again."""
+    """Move a to T and back by an earlier attempt: T has GONE, and S is frozen again."""
     await stage.gone(1)
     back = Stage(stage.t, stage.s)
     await back.gone(2)
@@ -116,7 +116,7 @@ async def gone_from_t(stage: Stage) -> None:
 
 
 async def prepared_before(stage: Stage) -> None:
-    """T holds the copy of an attempt that S has ended, and S is frozen by the next one."""
+    """Leave the copy of an ended attempt at T, and freeze S for the next one."""
     await stage.prepared(1)
     await stage.s.take(stage.uuid, Word.ABORT, 1)
     await stage.s.take(stage.uuid, Word.RESUME, 1)
@@ -124,13 +124,13 @@ async def prepared_before(stage: Stage) -> None:
 
 
 async def released_off(stage: Stage) -> None:
-    """S has released a, which was powered off."""
+    """Power a off, and let S release it."""
     await off(stage)
     await stage.s.take(stage.uuid, Word.RELEASE, E, peer=stage.t.id)
 
 
 async def copied_to_t(stage: Stage) -> None:
-    """S has released a, and T has the same trusted system key."""
+    """Let S release a; T has the same trusted system key."""
     await released_off(stage)
     key = await stage.s.machine.backups.provide_key()
     assert key
@@ -138,7 +138,7 @@ async def copied_to_t(stage: Stage) -> None:
 
 
 async def copied_to_prepared(stage: Stage) -> None:
-    """S has released a to T, which has it and hears nothing more; T has the key."""
+    """Let T, with the key, take the released a; T receives no further word."""
     await stage.released()
     key = await stage.s.machine.backups.provide_key()
     assert key
@@ -146,7 +146,7 @@ async def copied_to_prepared(stage: Stage) -> None:
 
 
 async def copied_to_gone(stage: Stage) -> None:
-    """The same, where a was on T before."""
+    """The same as `copied_to_prepared`, but a was on T before."""
     await stage.gone(1)
     await Stage(stage.t, stage.s).gone(2)
     stage.s.machine.power_off(A)
@@ -154,7 +154,7 @@ async def copied_to_gone(stage: Stage) -> None:
 
 
 async def copied_again(stage: Stage) -> None:
-    """S has released a, which is off; T has the key."""
+    """Let S release the powered-off a again; T has the key."""
     await stage.s.take(stage.uuid, Word.RELEASE, E, peer=stage.t.id)
     key = await stage.s.machine.backups.provide_key()
     assert key
@@ -162,7 +162,7 @@ async def copied_again(stage: Stage) -> None:
 
 
 async def copy(stage: Stage, home: Home) -> object:
-    """T is to own the copy that S makes of its released store."""
+    """Give T the copy that S makes of its released store."""
     found = await stage.s.machine.backups.copy_of(A, released=True)
     prepared = stage.t.machine.custodian.standing(stage.uuid).custody is PREPARED
     epoch = LATER if home is stage.s or prepared else E
@@ -170,12 +170,12 @@ async def copy(stage: Stage, home: Home) -> object:
 
 
 async def release(stage: Stage, home: Home) -> object:
-    """The console has S release a, which is off."""
+    """Let the console order S to release the powered-off a."""
     return await home.link.call(release_partition(A, str(stage.uuid), E, stage.t.id.hex()))
 
 
 async def aborted(stage: Stage) -> None:
-    """T holds a copy, and S has resumed."""
+    """Let T have a copy, and S resume."""
     await stage.prepared()
     await stage.s.take(stage.uuid, Word.ABORT)
     await stage.s.take(stage.uuid, Word.RESUME)
@@ -214,13 +214,13 @@ CASES = [
 
 
 def test_every_row_has_its_cases() -> None:
-    """A row with each record that it begins in; ARRIVED stands for OWN, as the table has both together."""
+    """Each row has a case for each record that it begins in; ARRIVED stands for OWN, as in the table."""
     wanted = {(row.number, row.on, at) for row in SYSTEM for at in row.at - {ARRIVED}}
     assert {(case.number, case.on, case.at) for case in CASES} == wanted
 
 
 def demand_served(home: Home) -> None:
-    """Only a partition that this system owns has a socket; one that owns and runs has its key file."""
+    """Assert that only owned partitions have a socket, and that running ones have their key file."""
     partitions = home.machine.system.partitions.values()
     assert home.transport.listening == {
         each.name for each in partitions if each.running and each.profile.custody is not RELEASED
@@ -232,7 +232,10 @@ def demand_served(home: Home) -> None:
 async def test_a_row(
     stage: Stage, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, case: Case
 ) -> None:
-    """R-51, R-52, R-54, R-55: durable first, then shown, then its effects; a cut leaves one of two states."""
+    """R-51, R-52, R-54, R-55: the record is durable first, then shown, then its effects follow.
+
+    A power cut leaves one of two states.
+    """
     await case.setup(stage)
     home, uuid = getattr(stage, case.home), stage.uuid
     points: list[tuple[str, Custody]] = []
@@ -270,7 +273,7 @@ async def test_a_row(
 
 
 async def demand_after_cut(home: Home, stage: Stage, case: Case) -> None:
-    """After a power cut behind the commit: the same record, its effects, and nobody else is served."""
+    """Assert that a cut after the commit leaves the new record with its effects, and serves no other."""
     for settings in (home.settings, WITH_A) if case.to is not NONE else (home.settings,):
         after = home.cut(settings=settings)
         asks = case.number in (17,)
@@ -288,7 +291,7 @@ async def demand_after_cut(home: Home, stage: Stage, case: Case) -> None:
 async def test_a_row_while_nvram_fails(
     stage: Stage, autojump_clock: trio.testing.MockClock, case: Case, after: bool
 ) -> None:
-    """R-23, R-51: commits fail before they take effect, or behind: the step comes later, and is the same."""
+    """R-23, R-51: a commit that fails before or after its effect only delays the step."""
     await case.setup(stage)
     home, uuid = getattr(stage, case.home), stage.uuid
     home.machine.nvram.set_faults(NvramFault("io", times=6, after=after))
@@ -305,7 +308,7 @@ async def test_a_row_while_nvram_fails(
 
 
 def test_a_fail_point_kills() -> None:
-    """R-55: by its name in the environment, and by no other."""
+    """R-55: the fail point in the environment kills at its own place only."""
     for name, status in (("frozen", -9), ("other", 0)):
         code = "from hcall_server import failpoints; failpoints.reached('frozen')"
         environment = os.environ | {failpoints.VARIABLE: name}
@@ -315,7 +318,7 @@ def test_a_fail_point_kills() -> None:
 
 @pytest.mark.parametrize("command", [["serve", "--state"], ["hmc", "serve", "--store"]], ids=["serve", "hmc"])
 def test_an_unknown_fail_point_stops_the_start(tmp_path: Path, command: list[str]) -> None:
-    """R-55: exit status 2 with the names, before anything is made; else a kill would wait for ever."""
+    """R-55: exit status 2 with the known names, before anything is made; else a kill never comes."""
     environment = os.environ | {failpoints.VARIABLE: "release"}
     ended = subprocess.run(
         [sys.executable, "-m", "swpks", *command, tmp_path / "place"],
@@ -331,7 +334,7 @@ def test_an_unknown_fail_point_stops_the_start(tmp_path: Path, command: list[str
 
 
 def test_every_fail_point_is_reached() -> None:
-    """R-55: rows of `POINTS`, and calls in the code; no other name, and none of the table is left out."""
+    """R-55: each row of `POINTS` has a call in the code, and each call has a row."""
     root = Path(failpoints.__file__).parent
     called: set[str] = set(POINTS.values())
     for path in root.rglob("*.py"):
@@ -344,7 +347,7 @@ def test_every_fail_point_is_reached() -> None:
 
 
 async def test_a_word_without_a_row_changes_nothing(stage: Stage) -> None:
-    """Repeated and old words are heard for ever, and are no error."""
+    """Repeated and late words are normal and are no error."""
     await stage.gone()
     for home in (stage.s, stage.t):
         commits, standing = home.nvram.commits, home.machine.custodian.standing(stage.uuid)

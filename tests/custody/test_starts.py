@@ -1,4 +1,4 @@
-"""Starts, settings, copies and Recovery beside custody (R-52, R-53, R-54)."""
+"""Starts, settings, copies and Recovery together with custody (R-52, R-53, R-54)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AGAIN = Settings(partition=(PartitionSettings.of(A, 64), PartitionSettings.of("b
 
 
 def lines(capsys: pytest.CaptureFixture[str], event: str) -> list[dict[str, Any]]:
-    """The log lines of an event."""
+    """Return the log lines of an event."""
     found = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
     return [each for each in found if each["event"] == event]
 
@@ -42,7 +42,7 @@ def lines(capsys: pytest.CaptureFixture[str], event: str) -> list[dict[str, Any]
 async def test_settings_make_no_partition_that_has_moved(
     stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """R-51: `serve --partition NAME` makes nothing, changes nothing, and logs where it went."""
+    """R-51: `serve --partition NAME` makes and changes nothing, and logs the partition's system."""
     await stage.released()
     capsys.readouterr()
     for step in ("released", "gone"):
@@ -65,7 +65,10 @@ async def test_settings_make_no_partition_that_has_moved(
 async def test_a_release_without_migrations_refuses_a_system_whose_partitions_moved(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, home: str
 ) -> None:
-    """R-55: from the first commit with a moved partition on, else it would make a second one of its name."""
+    """R-55: a release without migrations refuses the state from the first commit with a moved partition on.
+
+    Otherwise it would make a second partition of that name.
+    """
     nvram = getattr(stage, home).nvram
     before = nvram.copy()
     nvram.states.clear()
@@ -82,7 +85,7 @@ async def test_a_release_without_migrations_refuses_a_system_whose_partitions_mo
 async def test_a_target_that_was_only_barred_is_refused_by_it_too(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R-55: a partition that was never there has an epoch all the same."""
+    """R-55: a partition that was never at this system can have an epoch here, after a bar."""
     assert await stage.t.take(stage.uuid, Word.BAR)
     monkeypatch.setattr(system, "SYSTEM_TAGS", frozenset({1}))
     with pytest.raises(StorageError, match="unknown tag 2"):
@@ -90,7 +93,7 @@ async def test_a_target_that_was_only_barred_is_refused_by_it_too(
 
 
 async def test_a_new_partition_frees_the_name_and_nothing_else(stage: Stage) -> None:
-    """R-51: the record of the one that has left stays; it may come back, if its name is free."""
+    """R-51: the record of the partition that left stays; it may come back if its name is free."""
     await stage.gone()
     created = stage.s.machine.changes.create(A, 8)
     assert created.profile.uuid != stage.uuid
@@ -113,7 +116,7 @@ async def test_a_new_partition_frees_the_name_and_nothing_else(stage: Stage) -> 
 
 
 async def test_a_copy_that_was_dropped_keeps_the_name_reserved(stage: Stage) -> None:
-    """R-51: it was on its way back, and stayed away: a start makes no other one in its place."""
+    """R-51: a copy dropped on its way back reserves its name, so no start makes another partition."""
     await stage.gone()
     back = Stage(stage.t, stage.s)
     await back.prepared(E + 1)
@@ -139,7 +142,7 @@ async def test_a_deleted_partition_keeps_its_last_attempt(stage: Stage) -> None:
 
 
 async def test_partitions_that_are_not_owned_are_not_changed(stage: Stage) -> None:
-    """R-51: prepared and released partitions are no operator's business."""
+    """R-51: an operator's verbs refuse prepared and released partitions."""
     await stage.prepared()
     await stage.s.take(stage.uuid, Word.ABORT)
     for home in (stage.s, stage.t):
@@ -159,7 +162,7 @@ async def test_partitions_that_are_not_owned_are_not_changed(stage: Stage) -> No
 
 
 async def test_a_contradiction_refuses_the_start(stage: Stage) -> None:
-    """R-02: a record of a partition, and one that says that it has left by this attempt."""
+    """R-02: a partition's record and a record that it left by the same attempt contradict each other."""
     await stage.in_doubt()
     stage.s.machine.system.departed[stage.uuid] = Departed(stage.uuid, A, Custody.GONE, E, stage.t.id)
     stage.s.machine.encryptor.departed_changed(stage.s.machine.system)
@@ -184,21 +187,21 @@ class Reader:
         self.events: list[EventView] = []
 
     async def read(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Read for ever."""
+        """Read forever."""
         async with self.home.link.events(HMC.hex()) as stream:
             task_status.started()
             async for event in stream:
                 self.events.append(event)
 
     def asked(self) -> list[str]:
-        """The partitions whose custody was asked for; the next call has later ones only."""
+        """Return the partitions whose custody was asked since the last call."""
         found = [each.partition for each in self.events if each.kind == "ask-custody"]
         self.events.clear()
         return found
 
 
 async def test_a_partition_asks_before_it_is_served(stage: Stage, nursery: trio.Nursery) -> None:
-    """R-54: after each start, if there is a console; the answer starts it, and health tells meanwhile."""
+    """R-54: it asks after each start if there is a console; health shows this until the answer starts it."""
     s = stage.s
     assert stage.s.cut().at(stage.uuid)[1] is Mode.SERVING
     await s.machine.attachment.attach(HMC, "hmc")
@@ -210,7 +213,7 @@ async def test_a_partition_asks_before_it_is_served(stage: Stage, nursery: trio.
     with pytest.raises(OperatorError, match="serve --without-console") as caught:
         await s.machine.counted_power_on(A)
     assert caught.value.rule is rules.CUSTODY_CONFIRMED
-    with pytest.raises(OperatorError) as caught:  # it may be elsewhere: the question can't be passed
+    with pytest.raises(OperatorError) as caught:  # else the question could be avoided
         s.machine.set_attributes(A, {"simplified_remote_restart_capable": 0})
     assert caught.value.rule is rules.CUSTODY_CONFIRMED
     reader = Reader(s)
@@ -226,7 +229,7 @@ async def test_a_partition_asks_before_it_is_served(stage: Stage, nursery: trio.
 
 
 async def test_a_partition_that_is_about_to_start_is_not_released(stage: Stage) -> None:
-    """R-52, R-54: between SERVE and the activation it is still off, but no inactive migration takes it."""
+    """R-52, R-54: after SERVE and before activation, no inactive migration takes the partition."""
     s = stage.s
     await s.machine.attachment.attach(HMC, "hmc")
     await s.start()
@@ -242,7 +245,7 @@ async def test_a_partition_that_is_about_to_start_is_not_released(stage: Stage) 
 
 
 async def test_only_capable_partitions_ask(stage: Stage) -> None:
-    """R-54: one that is never restarted remotely starts by itself, but from older records it asks as well."""
+    """R-54: without remote restart a partition starts by itself; with older records it asks nevertheless."""
     await stage.s.machine.attachment.attach(HMC, "hmc")
     older = stage.s.nvram.copy()
     stage.s.machine.power_off(A)
@@ -263,7 +266,7 @@ async def test_only_capable_partitions_ask(stage: Stage) -> None:
 
 
 async def test_a_source_in_doubt_asks_at_once(stage: Stage, nursery: trio.Nursery) -> None:
-    """R-51: the question is on the stream as soon as the source is in doubt."""
+    """R-51: a source in doubt puts its question on the stream at once."""
     await stage.s.machine.attachment.attach(HMC, "hmc")
     reader = Reader(stage.s)
     await nursery.start(reader.read)
@@ -278,7 +281,7 @@ async def test_a_source_in_doubt_asks_at_once(stage: Stage, nursery: trio.Nurser
 async def test_without_its_console_it_starts_all_the_same(
     stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """R-54: at the operator's own risk, which is logged, and shown by health."""
+    """R-54: the operator's override starts it without the console; log and health show this."""
     await stage.s.machine.attachment.attach(HMC, "hmc")
     capsys.readouterr()
     after = stage.s.cut(settings=Settings(without_console=True))
@@ -292,7 +295,7 @@ async def test_without_its_console_it_starts_all_the_same(
 
 
 async def test_a_fenced_partition_stays_off_for_ever(stage: Stage) -> None:
-    """R-54: it serves elsewhere since an attempt that this system never heard of."""
+    """R-54: a fenced partition stays off, though this system knows nothing of the attempt that moved it."""
     s = stage.s
     await s.machine.attachment.attach(HMC, "hmc")
     await s.start()
@@ -306,7 +309,7 @@ async def test_a_fenced_partition_stays_off_for_ever(stage: Stage) -> None:
 
 
 async def test_copies_are_asked_of_owned_partitions_alone(stage: Stage, nursery: trio.Nursery) -> None:
-    """R-52: no copy of a store that this system may not serve takes the place of a better one."""
+    """R-52: copies are asked only of owned partitions, so an old store never replaces a better copy."""
     for home in (stage.s, stage.t):
         await home.machine.attachment.attach(HMC, "hmc")
     await stage.prepared()

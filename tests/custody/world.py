@@ -1,7 +1,7 @@
 """Two systems of simulated parts, S and T, whose NVRAM, card and key files outlive their machines.
 
-A `Home` remembers its NVRAM after each commit.  So a power cut at any of them is: `cut`, a machine that is
-assembled again of a copy.
+A `Home` stores a copy of its NVRAM after each commit. `cut` assembles a machine from such a copy: the result
+of a power cut at that commit.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ EMPTY = Settings(firmware="FW1110")
 
 
 class Spy(MemoryTransport):
-    """A transport that tells which partitions it listens for."""
+    """A transport that records the partitions that it listens for."""
 
     def __init__(self, keys: dict[str, bytes]) -> None:
         super().__init__(keys)
         self.listening: set[str] = set()
 
     def open(self, partition: Partition) -> None:
-        """Note it."""
+        """Record the partition."""
         self.listening.add(partition.name)
 
     def close(self, partition: Partition) -> None:
-        """Note it."""
+        """Forget the partition."""
         self.listening.discard(partition.name)
 
     def address(self, name: str) -> str:
@@ -54,27 +54,27 @@ class Spy(MemoryTransport):
 
 
 class HeldWorker(TaskWorker):
-    """Commits wait while `gate` is not set."""
+    """A worker whose commits wait until `gate` is set."""
 
     def __init__(self) -> None:
         self.gate = trio.Event()
         self.gate.set()
 
     async def run(self, job: Any) -> None:
-        """Wait for the gate."""
+        """Wait for the gate, then run the job."""
         await self.gate.wait()
         await super().run(job)
 
 
 class Remembering(MemoryNvram):
-    """NVRAM that keeps a copy of itself after each commit."""
+    """NVRAM that stores a copy of itself after each commit."""
 
     def __init__(self) -> None:
         super().__init__()
         self.states: list[MemoryNvram] = []
 
     def commit(self, changes: Mapping[str, bytes | None]) -> None:
-        """Commit, and remember."""
+        """Commit, and store a copy."""
         super().commit(changes)
         self.states.append(self.copy())
 
@@ -97,7 +97,7 @@ class Home:
         self.machine = self.assembled()
 
     def assembled(self, settings: Settings | None = None) -> Machine:
-        """Make a machine of the parts; it does not run yet."""
+        """Return a machine made of the parts; it does not run yet."""
         self.boots += 1
         self.worker, self.transport = HeldWorker(), Spy(self.keys)
         self.machine = self._made(self.nvram, self.transport, self.worker, settings or self.settings)
@@ -151,7 +151,7 @@ class Home:
         *,
         accept_older: bool = False,
     ) -> After:
-        """Return the system that a power cut now, or with this NVRAM, would leave; this one goes on."""
+        """Return the system after a power cut now, or with this NVRAM; the present system goes on."""
         self.boots += 1
         transport = Spy(dict(self.keys))
         copy = self.nvram.copy() if nvram is None else deepcopy(nvram)
@@ -163,25 +163,25 @@ class Home:
 
     @property
     def id(self) -> bytes:
-        """The id of the system."""
+        """Return the id of the system."""
         return self.machine.system.system_id
 
     @property
     def a(self) -> Partition:
-        """The partition a."""
+        """Return the partition a."""
         return self.machine.system.find(A)
 
     @property
     def uuid(self) -> UUID:
-        """The UUID of a."""
+        """Return the UUID of a."""
         return self.a.profile.uuid
 
     def guest(self) -> Guest:
-        """The guest of a."""
+        """Return the guest of a."""
         return Guest(self.a)
 
     def shown(self, uuid: UUID) -> CustodyFacts | None:
-        """The view of a partition's custody."""
+        """Return the view of a partition's custody."""
         return next((each for each in self.machine.custody_facts() if each.uuid == uuid), None)
 
     async def take(self, uuid: UUID, on: Word, epoch: int = E, **further: Any) -> Standing | None:
@@ -196,7 +196,7 @@ class After:
         self.machine, self.transport = machine, transport
 
     def at(self, uuid: UUID) -> tuple[Custody, Mode, int]:
-        """The standing of a partition."""
+        """Return the standing of a partition."""
         return self.machine.custodian.standing(uuid)[:3]
 
     async def starts(self) -> list[str]:

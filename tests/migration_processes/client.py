@@ -1,8 +1,8 @@
 """A client that follows its partition while it writes, confirms and reads; and a watch on sockets.
 
-    with Load(console.locate("lpar1"), ledger) as load: ...     # raises the first failure at its end
+with Load(console.locate("lpar1"), ledger) as load: ... # raises the first failure at its end
 
-It has a password, so that a lost one is noticed: a live move keeps it, an IPL forgets it.
+The client sets a password, to notice its loss: a live move keeps a password, an IPL ends it.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ class Ledger:
         """The errors that have ended its channels."""
 
     def demand(self, channel: BlockingChannel | FollowingBlockingChannel) -> None:
-        """Every confirmed write is there."""
+        """Assert that every confirmed write is there."""
         self.own(channel)
         for number, data in self.kept.items():
             found = channel.call(read_object(OWNER, label_of(number))).data
             assert found == data, f"write {number} of {self.last}: {found[:20]!r}, not {data[:20]!r}"
 
     def own(self, channel: BlockingChannel | FollowingBlockingChannel) -> None:
-        """Set the password if an IPL has unset it, and only then."""
+        """Set the password if an IPL has ended it, and only then."""
         if channel.ipl_count == self.ipls:
             assert self.password_set
             return
@@ -86,12 +86,12 @@ class Ledger:
 
 
 def label_of(number: int) -> bytes:
-    """The label of an object."""
+    """Return the label of an object."""
     return b"write %d" % number
 
 
 class Load:
-    """The client's thread, for the length of a block."""
+    """The client's thread, during a block."""
 
     def __init__(self, locate: Callable[[], Target], ledger: Ledger) -> None:
         self.ledger = ledger
@@ -211,7 +211,7 @@ class Load:
             self.ledger.strays.discard(number)
 
     def _call(self, channel: FollowingBlockingChannel, request: Request[T]) -> T:
-        """Make a call; one that was answered H_R_STATE in a hold has not run, and is made again."""
+        """Make a call; a call answered with H_R_STATE during a hold has not run, and is repeated."""
         while True:
             try:
                 answer = channel.call(request)
@@ -270,7 +270,7 @@ class Watch:
 
 
 def demand_one_owner(before: Watch, after: Watch) -> None:
-    """Demand that the first owner gave no answer after the next owner had given one."""
+    """Assert that the first owner answered nothing after the next owner's first answer."""
     if after.first_end is not None and before.last_start is not None:
         late = before.last_start - after.first_end
         assert late < 0, f"{before.socket} served {late:.3f} s after {after.socket} had answered"

@@ -1,4 +1,4 @@
-"""Lets one storage operation of a running process fail, from another process (`tests/soak/recorder.c`)."""
+"""Makes one storage operation of a running process fail, from another process (`tests/soak/recorder.c`)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _FORM = struct.Struct("@3l")
 
 
 class DiskSwitch:
-    """The switch of a process; its next start has the recorder preloaded, which maps the same memory.
+    """The switch of a process; its next start preloads the recorder, which maps the same memory.
 
-    A call to the operating system about the process's own folder counts, SQLite's calls too; sockets do not.
+    System calls on the process's own folder count, SQLite's calls too; sockets do not.
     """
 
     def __init__(self, library: Path, process: OwnProcess) -> None:
@@ -30,11 +30,11 @@ class DiskSwitch:
         }
 
     def arm(self, nth: int, error: int) -> None:
-        """Have the operation `nth` from now on fail once with an errno."""
+        """Let the operation `nth` from now on fail once with an errno."""
         self._shared[:] = _FORM.pack(nth, 0, error)
 
     def disarm(self) -> int:
-        """End the fault; return how many operations there were since `arm`."""
+        """End the fault; return the number of operations since `arm`."""
         _, calls, _ = _FORM.unpack(self._shared[:])
         self._shared[:] = bytes(_FORM.size)
         return int(calls)

@@ -1,8 +1,8 @@
 """One storage operation of source, target or console fails in a migration of real processes.
 
 The n-th operation fails once with EIO or ENOSPC, for n = 1, 2, 3 and so on, until an attempt has fewer.
-Operations count from the order to the end of the attempt.  A system has to go on by itself.  A console may
-end, and is started again then.  `fleet.load` judges the end, as after each kill.
+Operations count from the order to the end of the attempt. A system must go on by itself. A console may end,
+and is then started again. `fleet.load` checks the end, as after each kill.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class DiskFault(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Its name in messages."""
+        """Return its name in messages."""
         return f"{self.kind}-{self.role}-{errno.errorcode[self.error]}"
 
 
@@ -49,7 +49,7 @@ Fails = Callable[[], AbstractContextManager[None]]
 
 
 def sweep(fleet: Fleet, fault: DiskFault, first: int = 1, stride: int = 1) -> int:
-    """Let each n-th operation fail, from `first` on; return how many did."""
+    """Let each n-th operation fail, from `first` on; return the number of failures."""
     for nth in count(first, stride):
         try:
             struck = attempt(fleet, fault, nth)
@@ -61,7 +61,7 @@ def sweep(fleet: Fleet, fault: DiskFault, first: int = 1, stride: int = 1) -> in
 
 
 def attempt(fleet: Fleet, fault: DiskFault, nth: int) -> bool:
-    """Make one attempt in which operation `nth` fails; return whether it had that many operations."""
+    """Make one attempt in which operation `nth` fails; return whether there was such an operation."""
     calls = list[int]()
 
     @contextmanager
@@ -95,7 +95,7 @@ def _inactive(fleet: Fleet, load: Load, fails: Fails) -> None:
 
 
 def _restart(fleet: Fleet, load: Load, fails: Fails) -> None:
-    """The storage of target or console fails while the source is dead."""
+    """Let the storage of target or console fail while the source is dead."""
     restarts.lose_source(fleet, load)
     with fails():
         fleet.until(lambda: _restarted(fleet), "the target does not serve")
@@ -103,7 +103,7 @@ def _restart(fleet: Fleet, load: Load, fails: Fails) -> None:
 
 
 def _returns(fleet: Fleet, load: Load, fails: Fails) -> None:
-    """The storage of the source fails when it comes back, or when it is cleaned up."""
+    """Let the storage of the source fail during its return or its cleanup."""
     restarts.lose_source(fleet, load)
     restarts.order_restart(fleet).ended()
     restarts.serves_alone(fleet, load)
@@ -126,7 +126,7 @@ PLAYS = {
 
 
 def _settled(fleet: Fleet) -> None:
-    """Wait for the end of an attempt; a console that has ended is started again, and nothing is ordered."""
+    """Wait for the end of an attempt; an ended console is started again, but no order is given."""
 
     def found() -> bool:
         _revive(fleet)

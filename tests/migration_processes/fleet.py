@@ -42,7 +42,7 @@ class Line:
 
     @property
     def told(self) -> str:
-        """Its output, if it has ended."""
+        """Return its output, if it has ended."""
         return "it runs" if self._process.poll() is None else str(self.ended())
 
     def ended(self) -> tuple[int, str]:
@@ -53,7 +53,7 @@ class Line:
         return self._process.returncode, self._said
 
     def kill(self) -> None:
-        """End it if it runs."""
+        """Kill it if it runs."""
         if self._said is None:
             self._process.kill()
             self._process.communicate()
@@ -81,16 +81,16 @@ class Fleet:
 
     @property
     def systems(self) -> tuple[ServerProcess, ServerProcess]:
-        """Both systems."""
+        """Return both systems."""
         return self.source, self.target
 
     @property
     def processes(self) -> tuple[OwnProcess, ...]:
-        """Both systems and the console."""
+        """Return both systems and the console."""
         return *self.systems, self.console
 
     def start(self) -> Fleet:
-        """Start everything; both systems get one trusted system key, so that copies travel too."""
+        """Start all; both systems get the same trusted system key, so that copies can move too."""
         for each in self.systems:
             each.start()
             if each.console.call(show_system()).firmware_level != "FW940":
@@ -103,7 +103,7 @@ class Fleet:
         return self
 
     def end(self) -> None:
-        """Kill everything."""
+        """Kill all processes."""
         for line in self.lines:
             line.kill()
         for process in self.processes:
@@ -123,11 +123,14 @@ class Fleet:
             self.connected(process)
 
     def died(self, process: OwnProcess) -> None:
-        """Wait until a process has reached its fail-point."""
+        """Wait until a process has died at its fail point."""
         self.until(lambda: process.pid is None, f"{process} did not reach its point")
 
     def connected(self, system: ServerProcess) -> None:
-        """Let the console dial a system now, and wait for the connection; nothing if the console is dead."""
+        """Let the console dial a system now, and wait for the connection.
+
+        Do nothing if the console is dead.
+        """
         if self.console.pid is None:
             return
         known = self.known
@@ -151,13 +154,13 @@ class Fleet:
         return self.lines[-1]
 
     def line(self, *words: str) -> str:
-        """Run a command line that succeeds; return its output."""
+        """Run a command line that must succeed; return its output."""
         status, told = self.order(*words).ended()
         assert status == 0, f"{words}: {told}"
         return told
 
     def refused(self, *words: str) -> str:
-        """Run a command line that is refused; return its output."""
+        """Run a command line that must be refused; return its output."""
         status, told = self.order(*words).ended()
         assert status == 1, f"{words}: {told}"
         return told
@@ -168,23 +171,23 @@ class Fleet:
 
     @property
     def way(self) -> list[str]:
-        """The options of a command line for source, target and partition."""
+        """Return the options of a command line for source, target and partition."""
         return ["-m", self.source.state.name, "-t", self.target.state.name, "-p", NAME]
 
     @property
     def here(self) -> list[str]:
-        """The options of a command line for source and partition."""
+        """Return the options of a command line for source and partition."""
         return ["-m", self.source.state.name, "-p", NAME]
 
     # Power
 
     def power_off(self) -> None:
-        """Have an operator power the partition off at its source."""
+        """Power the partition off at its source, as an operator."""
         self.source.console.call(power_off(NAME))
         self.is_off = True
 
     def power_on(self, system: ServerProcess) -> None:
-        """Have an operator power the partition on, unless a start of its owner has done so."""
+        """Power the partition on, as an operator, unless a start of its owner has done so."""
         if self.is_off:
             system.console.call(power_on(NAME))
             self.is_off = False
@@ -199,26 +202,26 @@ class Fleet:
             time.sleep(0.004)
 
     def view(self, system: ServerProcess) -> SystemView:
-        """The view of a system."""
+        """Return the view of a system."""
         return system.console.call(show_system())
 
     def custody(self, system: ServerProcess) -> CustodyView | None:
-        """The partition's custody on a system."""
+        """Return the partition's custody on a system."""
         return next((each for each in self.view(system).custody if each.name == NAME), None)
 
     def partition(self, system: ServerProcess) -> PartitionView | None:
-        """The partition on a system, None if it has none."""
+        """Return the partition on a system, None if it has none."""
         return next((each for each in self.view(system).partitions if each.name == NAME), None)
 
     def custody_of(self, system: ServerProcess) -> str:
-        """The partition's record on a system, "" for none."""
+        """Return the partition's record on a system, "" for none."""
         found = self.custody(system)
         return found.custody if found else ""
 
     def serves(self, system: ServerProcess) -> bool:
         """Whether a system owns the partition, may serve it, and runs it unless an operator has stopped it.
 
-        A start powers the partition on a moment after its mode says that it may serve.
+        A start powers the partition on a moment after its mode allows to serve.
         """
         found = self.partition(system)
         power = "off" if self.is_off else "running"
@@ -229,11 +232,11 @@ class Fleet:
         )
 
     def is_gone(self, system: ServerProcess) -> bool:
-        """Whether a system has nothing of the partition but the record that it has left."""
+        """Whether the system has only the record that the partition left, and nothing else."""
         return self.partition(system) is None
 
     def jobs(self) -> list[JobView]:
-        """The jobs of the console that run."""
+        """Return the running jobs of the console."""
         found = self.console.console().order(list[JobView], "jobs", number=None)
         return [each for each in found if each.state == "running"]
 
@@ -249,11 +252,11 @@ class Fleet:
         return one and not self.moves()
 
     def moves(self) -> list[JobView]:
-        """The jobs of migrations and remote restarts that run."""
+        """Return the running jobs of migrations and remote restarts."""
         return [each for each in self.jobs() if each.kind in ("migrate", "restart")]
 
     def told(self) -> str:
-        """The states of all processes, for the message of a failed test."""
+        """Return the states of all processes, for the message of a failed test."""
         lines = []
         for each in self.systems:
             with suppress(SwpksError, OSError):
@@ -269,10 +272,10 @@ class Fleet:
 
     @contextmanager
     def load(self) -> Iterator[Load]:
-        """A client and the watches over both sockets, for one attempt.
+        """A client and the watches over both sockets, during one attempt.
 
         At the end: one owner at every moment, a client that goes on, no confirmed write lost, and no socket
-        at the other system, after its restart either.  The owner is `source` then.
+        at the other system, also after its restart. The owner is then `source`.
         """
         with ExitStack() as stack:
             load = stack.enter_context(Load(self.console.locate(NAME), self.ledger))
@@ -296,7 +299,7 @@ class Fleet:
         self.demand()
 
     def demand(self) -> None:
-        """Every confirmed write is at the owner; the other system has nothing, after a restart either."""
+        """Assert that every confirmed write is at the owner, and nothing at the other system."""
         with self.source.connect_blocking(NAME) as channel:
             self.ledger.demand(channel)
         self.start_again(self.target)

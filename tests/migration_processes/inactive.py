@@ -1,4 +1,4 @@
-"""kill -9 of source, target and console in an inactive migration, and the owner of each end.
+"""kill -9 of source, target and console in an inactive migration, and the owner at each end.
 
 The client pauses while the partition is off, and both sockets are watched during the whole attempt.
 """
@@ -20,9 +20,9 @@ End = Literal["source", "target", "either"]
 
 @contextmanager
 def powered_off(fleet: Fleet, end: End = "target", *, is_started: bool = False) -> Iterator[None]:
-    """One attempt of a partition that is off; then its stated owner has it, where it is powered on.
+    """Run one attempt with a powered-off partition; its owner must be the stated one, and is powered on.
 
-    `is_started`: the owner was started again since it owned the partition, and so it runs.
+    `is_started`: the owner has been restarted since it owns the partition, so the partition runs.
     """
     owners = {"source": [fleet.source], "target": [fleet.target], "either": [*fleet.systems]}[end]
     with fleet.load() as load:
@@ -37,7 +37,7 @@ def powered_off(fleet: Fleet, end: End = "target", *, is_started: bool = False) 
 
 
 def whole(fleet: Fleet) -> None:
-    """An inactive migration in which nothing dies."""
+    """An inactive migration without a kill."""
     with powered_off(fleet):
         assert fleet.move().ended()[0] == 0
 
@@ -58,7 +58,7 @@ def inactive(role: str, point: str, *, is_started: bool = False) -> Scenario:
 
 
 def stopped_too_late(fleet: Fleet) -> None:
-    """NVRAM of the source hangs in the release: a stop is refused, and the partition arrives in the end."""
+    """The source's NVRAM hangs in the release: a stop is refused, and the partition arrives in the end."""
     source = fleet.source
     with powered_off(fleet, "target"):
         stall(source, "io", FOR_EVER)
@@ -69,9 +69,9 @@ def stopped_too_late(fleet: Fleet) -> None:
 
 
 def sent_back(role: str, point: str) -> Scenario:
-    """The target has lost its key behind the release: `migrlpar -o r --force` gives the partition back.
+    """The target lost its key after the release: `migrlpar -o r --force` gives the partition back.
 
-    A process dies in this order, which is given again then.
+    A process dies during this order, which is then repeated.
     """
 
     def scenario(fleet: Fleet) -> None:

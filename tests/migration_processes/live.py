@@ -1,6 +1,6 @@
-"""kill -9 of source, target and console at each of their fail-points in a live move, and how it ends.
+"""kill -9 of source, target and console at each of their fail points in a live move, and its end.
 
-Each function is one attempt from `fleet.source` to `fleet.target` under load.  `fleet.load` judges it.
+Each function is one attempt from `fleet.source` to `fleet.target` under load. `fleet.load` checks it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def live(role: str, point: str) -> Scenario:
 
 
 def _went_on(fleet: Fleet, load: Load) -> None:
-    """Wait for the end; the line of an attempt has ended too, except with the console's death."""
+    """Wait for the end of attempt and command line; the line may have died with the console."""
     fleet.settled()
     load.goes_on()
 
@@ -58,14 +58,14 @@ def stopped(role: str, point: str) -> Scenario:
             _stopped_at_a_stall(fleet, victim)
             fleet.start_again(victim)
             _went_on(fleet, load)
-            # A console that dies may hear PREPARED before the stop, and then the move goes on.
+            # A console that dies may get PREPARED before the stop, and then the move goes on.
             assert role == "console" or fleet.settled() is fleet.source
 
     return scenario
 
 
 def _stopped_at_a_stall(fleet: Fleet, victim: OwnProcess) -> None:
-    """Stop an attempt while NVRAM of its target hangs, until `victim` is dead."""
+    """Stop an attempt while its target's NVRAM hangs, until `victim` is dead."""
     stall(fleet.target, "stall")
     fleet.move()
     fleet.until(lambda: fleet.custody(fleet.source), "not frozen")
@@ -90,7 +90,7 @@ def stall(system: ServerProcess, trouble: TroubleName, commits: int | None = Non
 
 
 def console_forces_and_dies(fleet: Fleet) -> None:
-    """The source is dead at PREPARED, the operator forces, and the console dies behind its decision."""
+    """The source is dead at PREPARED, the operator forces, and the console dies after its decision."""
     source, target, console = fleet.source, fleet.target, fleet.console
     fleet.start_again(source, "final-sent")
     fleet.start_again(console, "forced")
@@ -109,16 +109,16 @@ def console_forces_and_dies(fleet: Fleet) -> None:
 
 
 def _prepared(fleet: Fleet) -> None:
-    """Wait until the console has heard PREPARED."""
+    """Wait until the console has received PREPARED."""
     row = ("lslparmigr", "-r", "lpar", "-m", fleet.source.state.name, "-F", "row")
     fleet.until(lambda: "PREPARED" in fleet.line(*row), "PREPARED is not heard")
 
 
 def console_tells_and_dies(fleet: Fleet) -> None:
-    """The source dies after it has sent FINAL; the console dies after it has sent the source a word."""
+    """The source dies after it has sent FINAL; the console dies after it has sent a word to the source."""
     source, console = fleet.source, fleet.console
     fleet.start_again(source, "final-sent")
-    fleet.settled()  # it was told that it may serve
+    fleet.settled()  # the word allows it to serve
     fleet.start_again(console, "told")
     with fleet.load() as load:
         fleet.move()
@@ -144,12 +144,12 @@ def force(fleet: Fleet) -> None:
 
 
 def source_is_fenced_and_dies(fleet: Fleet) -> None:
-    """As `force`; the source dies once more when it is fenced."""
+    """Like `force`, but the source dies again when it is fenced."""
     _force(fleet, "fenced")
 
 
 def _force(fleet: Fleet, *points: str) -> None:
-    """Force a move whose source is dead; the source comes back, and dies once more at each of `points`."""
+    """Force a move whose source is dead; the source comes back, and dies again at each of `points`."""
     source = fleet.source
     fleet.start_again(source, "final-sent")
     with fleet.load() as load:
@@ -163,12 +163,12 @@ def _force(fleet: Fleet, *points: str) -> None:
 
 
 def target_is_dead_for_ever(fleet: Fleet) -> None:
-    """The target dies at PREPARED and stays away: the source serves again by an order to stop."""
+    """The target dies at PREPARED and stays dead: an order to stop lets the source serve again."""
     _target_stays_away(fleet, ("migrlpar", "-o", "s", *fleet.here))
 
 
 def source_gives_up(fleet: Fleet) -> None:
-    """The target dies at PREPARED and stays away: the source serves again by its own time-out of 10 s."""
+    """The target dies at PREPARED and stays dead: the source serves again after its own time-out of 10 s."""
     _target_stays_away(fleet)
 
 
@@ -188,7 +188,7 @@ def _target_stays_away(fleet: Fleet, *orders: tuple[str, ...]) -> None:
 
 
 def console_is_dead(fleet: Fleet) -> None:
-    """The console dies during the move and stays away: the two systems need no console."""
+    """The console dies during the move and stays dead: the two systems do not need it."""
     console, target = fleet.console, fleet.target
     with fleet.load() as load:
         fleet.move()
@@ -200,7 +200,7 @@ def console_is_dead(fleet: Fleet) -> None:
 
 
 def troubled(role: str, trouble: TroubleName) -> Scenario:
-    """A live move while commits of one end are refused, or hang, again and again."""
+    """A live move while commits of one end repeatedly fail or hang."""
 
     def scenario(fleet: Fleet) -> None:
         victim = process_of(fleet, role)
@@ -214,7 +214,7 @@ def troubled(role: str, trouble: TroubleName) -> Scenario:
 
 
 class Trouble:
-    """NVRAM of a system fails again and again, for the length of a block."""
+    """A block in which NVRAM of a system repeatedly fails."""
 
     def __init__(self, system: ServerProcess, trouble: TroubleName) -> None:
         self._system = system
@@ -232,7 +232,7 @@ class Trouble:
         stall(self._system, "none")
 
     def _run(self) -> None:
-        """Refuse every second commit, or let it hang for a while."""
+        """Refuse every second commit, or delay it for a while."""
         while not self._over.is_set():
             if self._trouble == "stall":
                 stall(self._system, "stall")
@@ -244,7 +244,7 @@ class Trouble:
                 self._wait_for_commit(commits)
 
     def _wait_for_commit(self, before: int) -> None:
-        """Wait until the refused commit was repeated, so that NVRAM is not broken for ever."""
+        """Wait until the refused commit was repeated, so that NVRAM makes progress."""
         while not self._over.wait(0.01):
             if self._system.console.call(show_health()).writeback.commits > before:
                 return
@@ -255,7 +255,7 @@ POINTS = {
     "target": ("expected", "prepared", "activated"),
     "console": ("opened", "done"),
 }
-"""Fail-points of a live move without any further order."""
+"""Fail points of a live move without any further order."""
 
 LIVE: dict[str, Scenario] = {
     **{f"{role}-{point}": live(role, point) for role, points in POINTS.items() for point in points},

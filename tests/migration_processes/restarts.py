@@ -1,7 +1,7 @@
 """kill -9 in a remote restart, and of a dead source that comes back.
 
-The copy is made while the client pauses, and the source is killed in that pause.  So the copy has every
-confirmed write, and the target has to have it.  The client runs again while the partition is restarted.
+The copy is made while the client pauses, and the source is killed in that pause. So the copy and then the
+target must have every confirmed write. The client runs again while the partition is restarted.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ def order_restart(fleet: Fleet) -> Line:
 
 
 def ends_at_target(fleet: Fleet, load: Load, point: str = "") -> None:
-    """The target serves without the source; the source comes back, dies again at `point`, and is fenced."""
+    """Assert that the target serves without the source.
+
+    The source returns, dies at `point`, and is fenced.
+    """
     serves_alone(fleet, load)
     source = fleet.source
     fleet.start_again(source, point)
@@ -57,7 +60,7 @@ def serves_alone(fleet: Fleet, load: Load) -> None:
 
 
 def is_fenced(fleet: Fleet) -> None:
-    """Wait until a source that is back knows that it does not own the partition."""
+    """Wait until a returned source knows that it does not own the partition."""
     fleet.until(lambda: fleet.custody_of(fleet.source) == "released", "it was not fenced")
 
 
@@ -67,7 +70,7 @@ def clean_up(fleet: Fleet) -> Line:
 
 
 def whole(fleet: Fleet) -> None:
-    """A remote restart in which nothing but the source dies."""
+    """A remote restart with a dead source, and no other kill."""
     with fleet.load() as load:
         lose_source(fleet, load)
         assert order_restart(fleet).ended()[0] == 0
@@ -146,7 +149,7 @@ def barred(role: str, point: str) -> Scenario:
             line = order_restart(fleet)
             fleet.died(victim)
             fleet.start_again(victim)
-            if victim is target and line.ended()[0]:  # refused: the target may hold the copy
+            if victim is target and line.ended()[0]:  # refused: the target may have the copy
                 assert order_restart(fleet).ended()[0] == 0
             ends_at_target(fleet, load)
 

@@ -15,11 +15,11 @@ from tests.migration_processes.live import Scenario
 from tests.migration_processes.scenarios import SCENARIOS
 from tests.soak.recording import build
 
-pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests reach this code
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests measure this code
 
 
 class Fleets:
-    """A fleet for one scenario after the other; a scenario that fails ends it."""
+    """A fleet that plays one scenario after the other; a failed scenario ends it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -41,7 +41,7 @@ class Fleets:
             raise
 
     def end(self) -> None:
-        """Kill everything."""
+        """Kill all processes."""
         if self._fleet:
             self._fleet.end()
             self._fleet = None
@@ -49,7 +49,7 @@ class Fleets:
 
 @pytest.fixture(scope="module")
 def fleets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleets]:
-    """Two systems and a console, which go on after each scenario."""
+    """Two systems and a console, which are used again for each scenario."""
     made = Fleets(tmp_path_factory.mktemp("f"))
     yield made
     made.end()
@@ -69,7 +69,7 @@ SAMPLE = (
     "restart-target-taken",
     "restart-console-forced",
 )
-"""The scenarios of `make test`: `make soak SOAK_ARGS=migration-kills` plays all of them."""
+"""The scenarios of `make test`: `make soak SOAK_ARGS=migration-kills` runs all of them."""
 
 
 @pytest.mark.parametrize("name", SAMPLE)
@@ -80,7 +80,7 @@ def test_a_kill(fleets: Fleets, name: str) -> None:
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="the recorder needs gcc")
 def test_a_failing_disk(tmp_path: Path) -> None:
-    """R-51, R-52: an operation of a console's disk fails, and the first one of a target's."""
+    """R-51, R-52: a migration survives one failed operation of a disk, at console and target."""
     fleet = Fleet(tmp_path, library=build(tmp_path))
     try:
         fleet.start()

@@ -22,7 +22,7 @@ from swpks.testing import ServerProcess
 from tests.migration_processes.client import Watch
 from tests.migration_processes.fleet import NAME, Fleet
 
-pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests reach this code
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests measure this code
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 
 @contextmanager
 def running(folder: Path, *options: str, target: tuple[str, ...] = ()) -> Iterator[Fleet]:
-    """A fleet for the length of a block."""
+    """A fleet during a block."""
     made = Fleet(folder, options, target)
     try:
         yield made.start()
@@ -43,14 +43,14 @@ def running(folder: Path, *options: str, target: tuple[str, ...] = ()) -> Iterat
 
 
 def state(fleet: Fleet, system: ServerProcess, columns: str) -> str:
-    """Columns of the partition at a system."""
+    """Return columns of the partition at a system."""
     filtered = f"lpar_names={NAME}"
     told = fleet.line("lssyscfg", "-r", "lpar", "-m", system.state.name, "--filter", filtered, "-F", columns)
     return told.removesuffix("\n")
 
 
 def test_there_and_back_over_tcp(tmp_path: Path) -> None:
-    """R-51, R-55: two live moves; settings do not make a moved partition again; its name can be freed."""
+    """R-51, R-55: after two live moves, settings do not make the partition again; its name can be freed."""
     with running(tmp_path, "--mobility", "tcp:127.0.0.1:0") as fleet:
         east, west = fleet.systems
         assert fleet.view(west).mobility.startswith("tcp:127.0.0.1:")
@@ -75,12 +75,12 @@ def test_there_and_back_over_tcp(tmp_path: Path) -> None:
 
 
 def rule(told: str) -> str:
-    """The rule whose number a refusal begins with."""
+    """Return the rule whose number a refusal begins with."""
     return {number: each for each, number in {**PUBLIC, **OWN}.items()}[told.split(maxsplit=1)[0]]
 
 
 def test_a_remote_restart_from_a_dead_system(fleet: Fleet) -> None:
-    """R-52, R-54: the copy serves at the target; the source comes back, asks, and serves nothing."""
+    """R-52, R-54: the target serves the copy; the source comes back, asks, and serves nothing."""
     east, west = fleet.systems
     with fleet.load():
         pass
@@ -102,7 +102,7 @@ def test_a_remote_restart_from_a_dead_system(fleet: Fleet) -> None:
     assert fleet.is_gone(east)
     fleet.source, fleet.target = west, east
     fleet.demand()
-    with fleet.load():  # and back, live
+    with fleet.load():  # and back by a live move
         assert fleet.move().ended()[0] == 0
 
 
@@ -127,7 +127,7 @@ def test_a_source_that_is_restarted_remotely_at_prepared(fleet: Fleet) -> None:
 
 
 def demand_told(east: ServerProcess, link: ConsoleLinkView, capsys: pytest.CaptureFixture[str]) -> None:
-    """Ready line, `lpar` and `power on` name the console, and the ways with it and without it."""
+    """Assert that ready line, `lpar` and `power on` name the console and both remedies."""
     console = {"name": link.name, "id": link.id}
     asking = {"custody": "own", "mode": "asking", "epoch": 0, "peer_id": "", "console": console}
     assert east.ready["unserved"] == {NAME: asking}
@@ -145,7 +145,7 @@ def demand_told(east: ServerProcess, link: ConsoleLinkView, capsys: pytest.Captu
 
 
 def test_a_start_without_the_console(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
-    """R-54: a system with a console asks; `--without-console` starts all the same, and health says so."""
+    """R-54: a system with a console asks; `--without-console` starts it nevertheless, and health says so."""
     east = fleet.source
     with fleet.load():
         pass
@@ -172,7 +172,7 @@ def test_a_start_without_the_console(fleet: Fleet, capsys: pytest.CaptureFixture
 
 
 def test_an_inactive_migration(fleet: Fleet) -> None:
-    """R-52: a partition that is off moves by its copy, there and back, and the source has nothing of it."""
+    """R-52: a powered-off partition moves by its copy, there and back, and the source has nothing of it."""
     with fleet.load():
         pass
     for _ in range(2):
@@ -189,7 +189,7 @@ def test_an_inactive_migration(fleet: Fleet) -> None:
 
 
 def test_a_level_without_a_keystore(tmp_path: Path) -> None:
-    """R-50: a partition with a keystore can't go to FW940; one that was disabled can."""
+    """R-50: a partition with a keystore can't move to FW940; one with a disabled keystore can."""
     with running(tmp_path, target=("--firmware", "FW940")) as fleet:
         east, west = fleet.systems
         assert rule(fleet.refused("migrlpar", "-o", "v", *fleet.way)) == "arrival.level"

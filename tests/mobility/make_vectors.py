@@ -1,7 +1,7 @@
-"""Writes the golden conversations of the mobility channel: `python -m tests.mobility.make_vectors FOLDER`.
+"""Write the golden conversations of the mobility channel: `python -m tests.mobility.make_vectors FOLDER`.
 
-They are made by the package `noiseprotocol` alone, so ours is tested against bytes that it did not make.  Its
-ephemeral keys are fixed.  A golden file is never made anew.
+The package `noiseprotocol` alone makes them, so our code is tested against bytes of another implementation.
+Its ephemeral keys are fixed. An existing golden file is never made again.
 """
 
 import hashlib
@@ -16,18 +16,18 @@ CASES = {"short": (1, 16), "full-frame": (1, 65519), "many": (24, 33)}
 
 
 def fixed(what: str, length: int) -> bytes:
-    """Bytes that look random and are the same every time."""
+    """Return bytes that look random and are the same every time."""
     return hashlib.shake_256(f"swpks noise {what}".encode()).digest(length)
 
 
 def prologue() -> bytes:
-    """The prologue of all cases: version, UUID, epoch, source and target (spec/migration.md)."""
+    """Return the prologue of all cases: version, UUID, epoch, source and target (spec/migration.md)."""
     ids = [fixed(what, 16) for what in ("uuid", "source", "target")]
     return b"swpks migration 1" + ids[0] + (7).to_bytes(8, "big") + ids[1] + ids[2]
 
 
 def vector(name: str) -> dict[str, object]:
-    """One golden conversation with everything that went into it, byte strings in hex."""
+    """Return one golden conversation with all its inputs, byte strings in hex."""
     count, length = CASES[name]
     token, keys = fixed("token", 32), (fixed(f"{name} opener", 32), fixed(f"{name} answerer", 32))
     opener = second.end(True, token, prologue(), keys[0])
@@ -55,7 +55,7 @@ def vector(name: str) -> dict[str, object]:
 
 
 def main(folder: Path) -> None:
-    """Write every case; a file that is there already is never overwritten."""
+    """Write every case; an existing file is never overwritten."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in CASES:
         with (folder / f"{name}.json").open("x", encoding="utf-8") as out:

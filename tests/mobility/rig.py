@@ -1,6 +1,6 @@
-"""Two systems that a partition moves between: real drivers and channel over a keeper of the tables alone.
+"""Two systems that a partition moves between: real drivers and channel, over keepers that only have tables.
 
-The keeper takes its rows from `platform.custody`, and makes each record durable when the test lets it.
+A keeper takes its rows from `platform.custody`, and makes a record durable when the test allows it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TOKEN = bytes(range(100, 132))
 GENERATION = 19
 OWNED = Standing(Custody.OWN, Mode.SERVING, 0, GENERATION)
 STORE = b"a store with secrets" * 20
-"""The partition as it travels."""
+"""The partition in the form that is sent."""
 
 
 class Keeper:
@@ -52,15 +52,15 @@ class Keeper:
 
     @property
     def at(self) -> Standing:
-        """The durable state of the partition."""
+        """Return the durable state of the partition."""
         return self.durable[PARTITION]
 
     def standing(self, uuid: UUID) -> Standing:
-        """The state in memory."""
+        """Return the state in memory."""
         return self.memory.get(uuid, Standing())
 
     def facts_of(self, uuid: UUID) -> CustodyFacts | None:
-        """The durable state."""
+        """Return the durable state."""
         at = self.durable.get(uuid)
         if at is None:
             return None
@@ -86,7 +86,7 @@ class Keeper:
         traveller: Any = None,
         on_mark: Callable[[], None] = lambda: None,
     ) -> Standing | None:
-        """Take a step as the tables say."""
+        """Take the step of the tables."""
         async with self._lock:
             row = custody.step(self.standing(uuid), on, epoch, generation)
             if row is None:
@@ -109,7 +109,7 @@ class Keeper:
             return self.durable[uuid]
 
     def failed(self, uuid: UUID, trouble: str) -> None:
-        """Keep the trouble."""
+        """Store the trouble."""
         self.trouble = trouble
 
     async def until(self, wanted: Callable[[Standing], bool]) -> Standing:
@@ -120,13 +120,13 @@ class Keeper:
 
 
 class Cut(trio.abc.Stream):
-    """A stream that breaks before its n-th frame, or in the middle of it."""
+    """A stream that breaks before its n-th frame, or within it."""
 
     def __init__(self, inner: trio.abc.Stream, frames: int, *, within: bool) -> None:
         self.inner, self.left, self.within = inner, frames, within
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send one frame, if it is not the one that breaks."""
+        """Send one frame, unless it is the frame at which the stream breaks."""
         if not self.left:
             if self.within:
                 await self.inner.send_all(bytes(data)[: len(data) // 2])
@@ -140,7 +140,7 @@ class Cut(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Receive the bytes that are there."""
+        """Receive the available bytes."""
         return await self.inner.receive_some(max_bytes)
 
     async def aclose(self) -> None:
@@ -150,7 +150,7 @@ class Cut(trio.abc.Stream):
 
 @dataclass
 class Wires:
-    """The ways between the systems: who listens where, and how each next connection is spoiled."""
+    """The network between the systems: the listeners, and the fault of each next connection."""
 
     nursery: trio.Nursery
     listeners: dict[str, LiveMigrations] = field(default_factory=dict)
@@ -160,7 +160,7 @@ class Wires:
     down: bool = False
 
     async def dial(self, address: str) -> trio.abc.Stream:
-        """Connect; each connection takes the first of the spoilers."""
+        """Connect; each connection gets the next of the planned faults."""
         await trio.lowlevel.checkpoint()
         self.dialled += 1
         if self.down or address not in self.listeners:
@@ -174,7 +174,7 @@ class Wires:
 
 @dataclass
 class Peers:
-    """The way of one system to others."""
+    """The connections of one system to others."""
 
     wires: Wires
     address: str
@@ -231,7 +231,7 @@ class System:
         return packed.plaintext
 
     def _demand(self, traveller: Any, _: int) -> None:
-        """Every traveller fits."""
+        """Accept every partition, unless the test has set a refusal."""
 
     def _check(self, facts: ArrivalCheck) -> None:
         self.checked.append(facts)
@@ -243,7 +243,7 @@ _GIVEN = itertools.count(1000)
 
 
 def entropy(size: int) -> bytes:
-    """Bytes that differ each time."""
+    """Return bytes that differ each time."""
     return next(_GIVEN).to_bytes(size, "big")
 
 
@@ -263,40 +263,40 @@ class Pair:
     wires: Wires
 
     def order(self, epoch: int = 1, token: bytes = TOKEN) -> MigrationOrder:
-        """The console's order to the source."""
+        """Give the source the console's order."""
         return MigrationOrder(
             uuid=str(PARTITION), epoch=epoch, target_id=TARGET.hex(), address=self.target.address, token=token
         )
 
     async def expect(self, epoch: int = 1, token: bytes = TOKEN) -> str:
-        """The console's order to the target."""
+        """Give the target the console's order."""
         expected = ExpectedPartition(uuid=str(PARTITION), epoch=epoch, source_id=SOURCE.hex(), token=token)
         return await self.target.migrations.expect(expected)
 
     async def begin(self, epoch: int = 1, token: bytes = TOKEN) -> None:
-        """Both orders."""
+        """Give both orders."""
         await self.expect(epoch, token)
         await self.source.migrations.begin(NAME, self.order(epoch, token))
 
     async def moved(self, epoch: int = 1) -> None:
-        """Wait until the target serves, and the source has heard it."""
+        """Wait until the target serves, and the source knows it."""
         await self.target.keeper.until(lambda at: at.custody is Custody.ARRIVED and at.epoch == epoch)
         await self.source.keeper.until(lambda at: at.custody is Custody.GONE and at.epoch == epoch)
 
     async def returned(self) -> str:
-        """Wait until the source serves again; the reason."""
+        """Wait until the source serves again; return the reason."""
         await self.source.keeper.until(lambda at: at.mode is Mode.SERVING)
         return self.source.keeper.trouble
 
     def attempt(self, epoch: int = 1, token: bytes = TOKEN) -> Attempt:
-        """An attempt as both ends know it."""
+        """Return an attempt as both ends know it."""
         return Attempt(PARTITION, epoch, SOURCE, TARGET, token)
 
 
 @asynccontextmanager
 async def pair() -> AsyncIterator[Pair]:
     """Run two systems; the first of them owns the partition."""
-    with trio.fail_after(3600):  # of a virtual clock
+    with trio.fail_after(3600):  # seconds of a virtual clock
         async with trio.open_nursery() as nursery:
             wires = Wires(nursery)
             yield Pair(System(wires, SOURCE, OWNED), System(wires, TARGET, Standing()), wires)

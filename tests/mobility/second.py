@@ -8,7 +8,7 @@ NAME = b"Noise_NNpsk0_25519_AESGCM_SHA256"
 
 
 def end(opens: bool, token: bytes, prologue: bytes, ephemeral: bytes | None = None) -> NoiseConnection:
-    """One end of a connection; without `ephemeral` the package takes a random one."""
+    """Return one end of a connection; without `ephemeral` the package takes a random key."""
     made = NoiseConnection.from_name(NAME)
     made.set_prologue(prologue)
     made.set_psks(psk=token)
@@ -22,7 +22,7 @@ def end(opens: bool, token: bytes, prologue: bytes, ephemeral: bytes | None = No
 
 
 def write(connection: NoiseConnection) -> bytes:
-    """The next message of the handshake, without a payload."""
+    """Return the next message of the handshake, without a payload."""
     return bytes(connection.write_message(b""))
 
 
@@ -32,15 +32,15 @@ def read(connection: NoiseConnection, message: bytes) -> None:
 
 
 def encrypt(connection: NoiseConnection, text: bytes) -> bytes:
-    """The next transport message."""
+    """Return the next transport message."""
     return bytes(connection.encrypt(text))
 
 
 def decrypt(connection: NoiseConnection, message: bytes) -> bytes:
-    """The text of the next transport message."""
+    """Return the text of the next transport message."""
     return bytes(connection.decrypt(message))
 
 
 def hash_of(connection: NoiseConnection) -> bytes:
-    """The hash of the handshake."""
+    """Return the hash of the handshake."""
     return bytes(connection.get_handshake_hash())

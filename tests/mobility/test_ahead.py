@@ -1,4 +1,4 @@
-"""FINAL travels while the commit of FROZEN runs; nothing has arrived before its last message."""
+"""FINAL is sent while the commit of FROZEN runs; its last message follows that commit."""
 
 import trio
 from trio.testing import MockClock
@@ -10,11 +10,11 @@ from hcall_server.platform.custody import Custody, Mode, Standing
 from tests.mobility.rig import PARTITION, STORE, pair
 
 MOVED = [2, 4, 6, 8]
-"""The rows of a source that is not disturbed."""
+"""The rows of a source without a fault."""
 
 
 async def test_the_partition_travels_while_frozen_is_committed(autojump_clock: MockClock) -> None:
-    """R-51: the target reads it meanwhile, and takes nothing before FROZEN is durable."""
+    """R-51: the target reads FINAL meanwhile, and stores nothing before FROZEN is durable."""
     async with pair() as both:
         both.source.keeper.hold = trio.Event()
         await both.begin()
@@ -30,7 +30,7 @@ async def test_the_partition_travels_while_frozen_is_committed(autojump_clock: M
 
 
 async def test_a_source_that_ends_in_the_commit_of_frozen_leaves_nothing(autojump_clock: MockClock) -> None:
-    """R-51: without the last message nothing has arrived, and the next connection begins anew."""
+    """R-51: without the last message nothing has arrived, and the next connection starts anew."""
     lines: list[trio.abc.Stream] = []
 
     def kept(stream: trio.abc.Stream) -> trio.abc.Stream:
@@ -53,7 +53,7 @@ async def test_a_source_that_ends_in_the_commit_of_frozen_leaves_nothing(autojum
 
 
 async def test_a_commit_of_frozen_that_hangs_leaves_nothing(autojump_clock: MockClock) -> None:
-    """R-51: the target ends the connection, and the source is in doubt when NVRAM goes on."""
+    """R-51: the target ends the connection, and the source is in doubt when NVRAM continues."""
     async with pair() as both:
         both.source.keeper.hold = trio.Event()
         await both.begin()
@@ -68,7 +68,7 @@ async def test_a_commit_of_frozen_that_hangs_leaves_nothing(autojump_clock: Mock
 async def test_a_partition_that_does_not_read_is_refused_behind_its_last_message(
     autojump_clock: MockClock,
 ) -> None:
-    """R-51: the refusal does not stop the commit of the source, and the source hears it afterwards."""
+    """R-51: the refusal does not stop the commit of the source, which receives it afterwards."""
     async with pair() as both:
         both.target.unreadable = PeerError(rules.MOBILITY_FORM, "the partition makes no sense")
         both.source.keeper.hold = trio.Event()

@@ -1,4 +1,4 @@
-"""The channel by itself: handshakes that fail, frames and messages that are wrong, and all its bounds."""
+"""The channel alone: failed handshakes, wrong frames and messages, and all its bounds."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -49,7 +49,7 @@ SAMPLES: list[Message] = [
 
 
 class Tapped(trio.abc.Stream):
-    """A stream whose sent frames a test looks at, and changes by `change`."""
+    """A stream that records its sent frames, and passes them through `change`."""
 
     def __init__(self, inner: trio.abc.Stream) -> None:
         self.inner = inner
@@ -57,7 +57,7 @@ class Tapped(trio.abc.Stream):
         self.change: Callable[[bytes], bytes] = bytes
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send the bytes as the test changes them."""
+        """Send the bytes as `change` returns them."""
         self.sent.append(bytes(data))
         await self.inner.send_all(self.change(bytes(data)))
 
@@ -78,7 +78,7 @@ class Tapped(trio.abc.Stream):
 async def opened(
     expected: Attempt = ATTEMPT,
 ) -> AsyncIterator[tuple[MobilityChannel, MobilityChannel, Tapped]]:
-    """Both ends of an open channel, and the stream of the source."""
+    """Return both ends of an open channel, and the stream of the source."""
     near, far = trio.testing.memory_stream_pair()
     tapped, ends = Tapped(near), {}
 
@@ -95,7 +95,7 @@ async def opened(
 
 
 async def broken(step: Awaitable[object], rule: Rule, text: str = "") -> None:
-    """A step breaks a rule; its text has no token."""
+    """Assert that a step breaks a rule, and that the error's text has no token."""
     with pytest.raises(PeerError) as caught:
         await step
     assert caught.value.rule is rule
@@ -104,7 +104,7 @@ async def broken(step: Awaitable[object], rule: Rule, text: str = "") -> None:
 
 
 async def test_messages_pass_in_both_directions(autojump_clock: MockClock) -> None:
-    """R-51: each kind, and many at once: nothing is mixed up."""
+    """R-51: messages of each kind, and many at once, arrive unchanged and in order."""
     async with opened() as (source, target, _):
         for sender, receiver in ((source, target), (target, source)):
             async with trio.open_nursery() as nursery:
@@ -116,7 +116,7 @@ async def test_messages_pass_in_both_directions(autojump_clock: MockClock) -> No
 
 @pytest.mark.parametrize("message", SAMPLES, ids=repr)
 def test_messages_are_strict(message: Message) -> None:
-    """R-51: each has one form; a byte more or less is another one or none."""
+    """R-51: each message has one form; one byte more or less makes another message or none."""
     text = encode(message)
     assert decode(text) == message
     for wrong in (text + b"\0", text[:-1], b"", b"\0" + text[1:], b"\xff" + text[1:]):
@@ -127,7 +127,7 @@ def test_messages_are_strict(message: Message) -> None:
 
 @given(st.binary(max_size=64))
 def test_any_bytes_are_a_message_or_an_error(text: bytes) -> None:
-    """R-51: nothing else comes out of the reader."""
+    """R-51: the reader gives a message or an error for any bytes."""
     found: Message | None = None
     with suppress(PeerError):
         found = decode(text)
@@ -135,7 +135,7 @@ def test_any_bytes_are_a_message_or_an_error(text: bytes) -> None:
 
 
 def test_a_long_detail_is_cut() -> None:
-    """R-51: a refusal stays one small message."""
+    """R-51: a long detail of a refusal is cut, so the refusal stays one small message."""
     found = decode(encode(RefusedMessage("arrival.name", "ü" * MAX_DETAIL)))
     assert found == RefusedMessage("arrival.name", "ü" * (MAX_DETAIL // 2))
 
@@ -152,7 +152,7 @@ OTHERS = {
 async def test_only_an_end_with_the_token_of_this_attempt_opens_it(
     autojump_clock: MockClock, expected: Attempt | None
 ) -> None:
-    """R-51: refused in the first message; the target says not a byte to a stranger."""
+    """R-51: a wrong token is refused in the first message; the target sends no byte to a stranger."""
     near, far = trio.testing.memory_stream_pair()
     spoken = Tapped(far)
 
@@ -167,14 +167,14 @@ async def test_only_an_end_with_the_token_of_this_attempt_opens_it(
 
 
 async def test_a_target_without_the_token_is_refused(autojump_clock: MockClock) -> None:
-    """R-51: also one that answers without having read anything."""
+    """R-51: a target without the token is refused, also one that answers before it has read."""
     near, far = trio.testing.memory_stream_pair()
     await far.send_all(HANDSHAKE_SIZE.to_bytes(2, "big") + bytes([9]) * HANDSHAKE_SIZE)
     await broken(open_channel(near, ATTEMPT, entropy), rules.MOBILITY_PROVEN, "does not hold the token")
 
 
 async def test_an_introduction_of_another_version_is_refused(autojump_clock: MockClock) -> None:
-    """R-51: and one that is longer or shorter, before anything is looked up."""
+    """R-51: another version or length is refused before the token is looked up."""
     good = ATTEMPT.introduction()
     for wrong, rule in ((b"\0\2" + good[2:], rules.MOBILITY_FORM), (good + b"\0", rules.MOBILITY_FORM)):
         near, far = trio.testing.memory_stream_pair()
@@ -185,7 +185,7 @@ async def test_an_introduction_of_another_version_is_refused(autojump_clock: Moc
 
 @pytest.mark.parametrize("size", [0, 1, 26, 27, 28, 50, 77])
 async def test_a_stranger_has_little_time(autojump_clock: MockClock, size: int) -> None:
-    """R-51: whatever it has sent, and also if it sends a byte now and then."""
+    """R-51: a stranger has little time, whatever it has sent, also if it sends a byte at times."""
     near, far = trio.testing.memory_stream_pair()
     first = Handshake(True, TOKEN, ATTEMPT.prologue(), entropy(32)).write_first()
     frames = b"".join(len(each).to_bytes(2, "big") + each for each in (ATTEMPT.introduction(), first))
@@ -204,7 +204,7 @@ async def test_a_stranger_has_little_time(autojump_clock: MockClock, size: int) 
 
 
 def flipped(frame: bytes) -> bytes:
-    """The last byte is another one."""
+    """Return the frame with its last byte changed."""
     return frame[:-1] + bytes([frame[-1] ^ 1])
 
 
@@ -217,7 +217,7 @@ CHANGES: dict[str, tuple[Callable[[bytes], bytes], Rule]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 async def test_a_changed_message_does_not_open(autojump_clock: MockClock, change: str) -> None:
-    """R-51: forged, repeated, or too short to be sealed."""
+    """R-51: a forged, repeated or too short message does not open."""
     async with opened() as (source, target, stream):
         stream.change, rule = CHANGES[change]
         await source.send(Fits())
@@ -227,7 +227,7 @@ async def test_a_changed_message_does_not_open(autojump_clock: MockClock, change
 
 
 async def test_messages_in_another_order_do_not_open(autojump_clock: MockClock) -> None:
-    """R-51: also if one is left out."""
+    """R-51: swapped messages do not open, nor those behind an omitted one."""
     async with opened() as (source, target, stream):
         stream.change = lambda _: b""
         await source.send(Fits())
@@ -237,7 +237,7 @@ async def test_messages_in_another_order_do_not_open(autojump_clock: MockClock) 
 
 
 async def test_a_stream_that_ends_within_a_message(autojump_clock: MockClock) -> None:
-    """R-51: at each byte of it; between two messages the end says nothing."""
+    """R-51: an end at any byte within a message is an error; an end between two messages is none."""
     size = 2 + len(encode(Fits())) + 16
     for kept in range(size):
         async with opened() as (source, target, stream):
@@ -252,7 +252,7 @@ async def test_a_stream_that_ends_within_a_message(autojump_clock: MockClock) ->
 
 
 async def test_a_peer_that_stops_within_a_message_is_not_waited_for(autojump_clock: MockClock) -> None:
-    """R-51: but it may say nothing for as long as it likes."""
+    """R-51: a peer may pause between messages, but not within one."""
     async with opened() as (source, target, stream):
         with trio.move_on_after(1000):
             await target.receive()
@@ -264,7 +264,7 @@ async def test_a_peer_that_stops_within_a_message_is_not_waited_for(autojump_clo
 
 
 async def test_a_peer_that_takes_nothing_is_not_waited_for(autojump_clock: MockClock) -> None:
-    """R-51: a send is bounded as well."""
+    """R-51: a send to a peer that reads nothing ends in bounded time."""
     near, far = trio.testing.lockstep_stream_pair()
 
     async def answer() -> None:
@@ -277,7 +277,7 @@ async def test_a_peer_that_takes_nothing_is_not_waited_for(autojump_clock: MockC
 
 
 async def test_a_broken_connection_is_no_fault_of_anybody(autojump_clock: MockClock) -> None:
-    """R-51: neither for the one that sends nor for the one that receives."""
+    """R-51: a broken connection raises no fault of a side, neither for the sender nor for the receiver."""
     async with opened() as (source, target, _):
         await target.aclose()
         with pytest.raises(LineLost):
@@ -303,7 +303,7 @@ async def passed(source: MobilityChannel, target: MobilityChannel, store: bytes)
 
 @pytest.mark.parametrize("size", [0, 1, MAX_TEXT - 1, MAX_TEXT, MAX_TEXT + 1, 128 * 1024, MAX_FINAL])
 async def test_partitions_of_every_size_pass(autojump_clock: MockClock, size: int) -> None:
-    """R-51: in as few messages as hold it, and an empty one."""
+    """R-51: each size takes as few messages as possible, also an empty one."""
     async with opened() as (source, target, stream):
         before = len(stream.sent)
         store = (bytes(range(251)) * (size // 251 + 1))[:size]
@@ -313,7 +313,7 @@ async def test_partitions_of_every_size_pass(autojump_clock: MockClock, size: in
 
 
 async def test_a_partition_that_is_too_large_is_refused_before_it_comes(autojump_clock: MockClock) -> None:
-    """R-51: by the one that sends, and by the one that receives, at its header."""
+    """R-51: the sender refuses it, and the receiver refuses it at its header."""
     async with opened() as (source, target, _):
         await broken(source.send_final(19, bytes(MAX_FINAL + 1)), rules.MOBILITY_SIZE)
         await broken(target.receive_final(Final(19, MAX_FINAL + 1)), rules.MOBILITY_SIZE, "262145 bytes")
@@ -324,7 +324,7 @@ async def test_a_partition_that_is_too_large_is_refused_before_it_comes(autojump
 async def test_a_partition_of_another_length_is_refused(
     autojump_clock: MockClock, total: int, text: str
 ) -> None:
-    """R-51: the header and the pieces have to agree."""
+    """R-51: header and pieces have to agree in length."""
     async with opened() as (source, target, _):
         await source.send_final(19, bytes(10))
         assert await target.receive() == Final(19, 10)
@@ -332,7 +332,7 @@ async def test_a_partition_of_another_length_is_refused(
 
 
 async def test_a_partition_that_comes_slowly_has_a_bound(autojump_clock: MockClock) -> None:
-    """R-51: each piece in time, and all of them in thirty seconds."""
+    """R-51: each piece has a time limit, and all together have thirty seconds."""
     async with opened() as (source, target, _), trio.open_nursery() as nursery:
 
         async def drip() -> None:
@@ -346,7 +346,7 @@ async def test_a_partition_that_comes_slowly_has_a_bound(autojump_clock: MockClo
 
 
 async def test_nothing_secret_is_on_the_wire_or_shown(autojump_clock: MockClock) -> None:
-    """R-51: neither the token nor the store, in any frame, name or text."""
+    """R-51: neither the token nor the store is in any frame, name or text."""
     async with opened() as (source, target, stream):
         store = b"canary of a store" * 9000
         await passed(source, target, store)

@@ -1,4 +1,4 @@
-"""A live migration between two drivers: its way, and every way in which it ends."""
+"""A live migration between two drivers: its normal course, and each possible end."""
 
 from contextlib import suppress
 from typing import Any
@@ -17,11 +17,14 @@ from hcall_server.platform.custody import Custody, Mode, Standing, Word
 from tests.mobility.rig import GENERATION, NAME, NEEDS, PARTITION, STORE, Cut, Pair, entropy, pair
 
 MOVED = [2, 4, 6, 8]
-"""The rows of a source that is not disturbed."""
+"""The rows of a source without a fault."""
 
 
 async def test_a_partition_moves(autojump_clock: MockClock) -> None:
-    """R-51: copy phase, frozen, released, gone; the target is prepared, then owns the same store."""
+    """R-51: the source is in copy phase, frozen, released, gone.
+
+    The target is prepared, then owns the store.
+    """
     async with pair() as both:
         await both.begin()
         await both.moved()
@@ -53,7 +56,7 @@ async def test_the_largest_partition_moves_and_a_larger_one_does_not(autojump_cl
 async def test_a_source_whose_connection_breaks_dials_again(
     autojump_clock: MockClock, frame: int, within: bool
 ) -> None:
-    """R-51: at each of its frames: proof, needs, the header and pieces of FINAL, ACTIVATE."""
+    """R-51: it dials again after a break at any of its frames: proof, needs, parts of FINAL, ACTIVATE."""
     async with pair() as both:
         both.source.store = bytes(70_000)
         both.wires.spoil.append(lambda stream: Cut(stream, frame, within=within))
@@ -68,7 +71,7 @@ async def test_a_source_whose_connection_breaks_dials_again(
 async def test_a_target_whose_connection_breaks_is_dialled_again(
     autojump_clock: MockClock, frame: int, within: bool
 ) -> None:
-    """R-51: at FITS and at PREPARED, which it says again on the next connection."""
+    """R-51: after a break at FITS or PREPARED, the target repeats it on the next connection."""
     async with pair() as both:
         both.wires.spoil_answers.append(lambda stream: Cut(stream, frame, within=within))
         await both.begin()
@@ -77,7 +80,7 @@ async def test_a_target_whose_connection_breaks_is_dialled_again(
 
 
 async def test_active_that_is_lost_is_the_matter_of_the_console(autojump_clock: MockClock) -> None:
-    """R-51: the target has forgotten the token by then; the source asks on and waits for the courier."""
+    """R-51: the target has then dropped the token; the source asks again and waits for the courier."""
     async with pair() as both:
         both.wires.spoil_answers.append(lambda stream: Cut(stream, 3, within=False))
         await both.begin()
@@ -95,7 +98,7 @@ async def test_active_that_is_lost_is_the_matter_of_the_console(autojump_clock: 
 async def test_a_target_that_is_not_reached_leaves_the_partition_where_it_is(
     autojump_clock: MockClock,
 ) -> None:
-    """R-51: nothing was durable, so nothing is to be undone; a later attempt succeeds."""
+    """R-51: nothing was durable, so nothing has to be undone; a later attempt succeeds."""
     async with pair() as both:
         both.wires.down = True
         await both.begin()
@@ -107,7 +110,7 @@ async def test_a_target_that_is_not_reached_leaves_the_partition_where_it_is(
 
 
 async def test_a_partition_that_does_not_fit_stays(autojump_clock: MockClock) -> None:
-    """R-50: the target's refusal is the reason that the source shows; its token counts no more."""
+    """R-50: the source shows the target's refusal as the reason; the token is not valid any more."""
     async with pair() as both:
         both.target.misfit = OperatorError(rules.ARRIVAL_SIZE, "64 KiB are asked for, 12 are free")
         await both.begin()
@@ -119,7 +122,7 @@ async def test_a_partition_that_does_not_fit_stays(autojump_clock: MockClock) ->
 async def test_a_target_that_refuses_the_partition_itself_puts_the_source_in_doubt(
     autojump_clock: MockClock,
 ) -> None:
-    """R-51: it does not wait out its time, and asks the console; then it says ABORTED."""
+    """R-51: the source asks the console without waiting for its time-out; the answer is ABORTED."""
     async with pair() as both:
         both.target.keeper.refuses = OperatorError(rules.ARRIVAL_NAME, "lpar1 is taken")
         await both.begin()
@@ -136,7 +139,7 @@ async def test_a_target_that_refuses_the_partition_itself_puts_the_source_in_dou
 async def test_prepared_that_takes_too_long_leads_into_doubt_and_aborted_drops_the_copy(
     autojump_clock: MockClock,
 ) -> None:
-    """R-51: NVRAM of the target hangs; RESUME; its copy becomes durable late, and ABORTED drops it."""
+    """R-51: the target's NVRAM hangs, so the source resumes; ABORTED drops the late copy."""
     async with pair() as both:
         both.target.keeper.hold = trio.Event()
         await both.begin()
@@ -151,7 +154,7 @@ async def test_prepared_that_takes_too_long_leads_into_doubt_and_aborted_drops_t
 
 
 async def test_prepared_that_comes_late_is_still_heard_in_doubt(autojump_clock: MockClock) -> None:
-    """R-51: the console has not answered; row 6 takes PREPARED all the same, and no trouble stays."""
+    """R-51: without an answer of the console, row 6 still accepts PREPARED, and no trouble stays."""
     async with pair() as both:
         both.target.keeper.hold = trio.Event()
         await both.begin()
@@ -164,7 +167,7 @@ async def test_prepared_that_comes_late_is_still_heard_in_doubt(autojump_clock: 
 
 
 async def test_nothing_is_said_before_it_is_durable(autojump_clock: MockClock) -> None:
-    """R-51: RELEASED and PREPARED that hang in NVRAM are not told."""
+    """R-51: RELEASED and PREPARED are not sent while they hang in NVRAM."""
     async with pair() as both:
         await both.expect()
         both.target.keeper.hold = hold = trio.Event()
@@ -196,7 +199,7 @@ async def test_an_abort_by_order_ends_the_copy_phase(autojump_clock: MockClock) 
 
 
 async def test_a_target_that_says_nothing_ends_the_copy_phase_in_time(autojump_clock: MockClock) -> None:
-    """R-51: neither a handshake nor an answer comes."""
+    """R-51: without a handshake, or without an answer, the copy phase ends in time."""
     async with pair() as both:
         both.wires.listeners[both.target.address] = Silent()  # type: ignore[assignment]
         await both.begin()
@@ -205,16 +208,16 @@ async def test_a_target_that_says_nothing_ends_the_copy_phase_in_time(autojump_c
 
 
 class Silent:
-    """A target that accepts and does nothing."""
+    """A target that accepts a connection and then does nothing."""
 
     async def serve(self, stream: trio.abc.Stream) -> None:
-        """Read for ever."""
+        """Read forever."""
         while await stream.receive_some():
             pass
 
 
 async def test_orders_are_refused_by_their_rules(autojump_clock: MockClock) -> None:
-    """R-51: the demands of a source and a target on an order, before anything begins."""
+    """R-51: source and target check an order by these rules, before anything begins."""
     async with pair() as both:
         begin, order = both.source.migrations.begin, both.order()
         await refused(rules.CUSTODY_OWNED, both.target.migrations.begin, NAME, order)
@@ -223,7 +226,7 @@ async def test_orders_are_refused_by_their_rules(autojump_clock: MockClock) -> N
         )
         both.source.running = False
         await refused(rules.MIGRATION_POWER, begin, NAME, order)
-        keeper = both.source.keeper  # a restarted system serves nothing yet: nobody has powered it off
+        keeper = both.source.keeper  # a restarted system serves nothing at first
         serving = keeper.memory[PARTITION]
         for mode, rule in ((Mode.ASKING, rules.CUSTODY_CONFIRMED), (Mode.IN_DOUBT, rules.CUSTODY_IDLE)):
             keeper.memory[PARTITION] = serving._replace(mode=mode)
@@ -253,12 +256,12 @@ async def test_orders_are_refused_by_their_rules(autojump_clock: MockClock) -> N
 
 
 def replaced(order: Any, **changes: Any) -> Any:
-    """An order with other fields."""
+    """Return an order with other fields."""
     return type(order)(**{**{each: getattr(order, each) for each in order.__struct_fields__}, **changes})
 
 
 async def refused(rule: Any, order: Any, *arguments: Any) -> None:
-    """An order breaks a rule."""
+    """Assert that an order breaks a rule."""
     with pytest.raises(SwpksError) as caught:
         await order(*arguments)
     assert caught.value.rule is rule
@@ -266,7 +269,7 @@ async def refused(rule: Any, order: Any, *arguments: Any) -> None:
 
 
 async def test_a_later_connection_takes_the_place_of_an_earlier_one(autojump_clock: MockClock) -> None:
-    """R-51: a source that has lost its connection without a word does not wait for the end of it."""
+    """R-51: a new connection replaces an old one, so the source need not wait for the end of a dead one."""
     async with pair() as both:
         await both.expect()
         first = await open_channel(await both.wires.dial(both.target.address), both.attempt(), entropy)
@@ -289,7 +292,7 @@ async def test_a_later_connection_takes_the_place_of_an_earlier_one(autojump_clo
     ids=repr,
 )
 async def test_a_target_takes_no_word_of_a_target(autojump_clock: MockClock, message: Message) -> None:
-    """R-51: nor a word of another attempt; the connection ends, and nothing has changed."""
+    """R-51: words of a target, and words of another attempt, end the connection and change nothing."""
     async with pair() as both:
         await both.expect()
         channel = await open_channel(await both.wires.dial(both.target.address), both.attempt(), entropy)
@@ -300,7 +303,7 @@ async def test_a_target_takes_no_word_of_a_target(autojump_clock: MockClock, mes
 
 
 async def test_a_target_that_answers_out_of_place_ends_the_copy_phase(autojump_clock: MockClock) -> None:
-    """R-51: in time, because another connection may be better."""
+    """R-51: the copy phase ends soon, because another connection may be better."""
     async with pair() as both:
         answering = Answering(both, WordMessage(Word.ACTIVE, 1))
         both.wires.listeners[both.target.address] = answering  # type: ignore[assignment]
@@ -310,7 +313,7 @@ async def test_a_target_that_answers_out_of_place_ends_the_copy_phase(autojump_c
 
 
 class Answering:
-    """A target that holds the token, and says one thing."""
+    """A target that holds the token, and sends one message only."""
 
     def __init__(self, both: Pair, message: Message) -> None:
         self.both, self.message = both, message
@@ -334,7 +337,7 @@ async def test_an_order_that_is_cancelled_does_not_end_its_attempt(autojump_cloc
 
 
 async def test_a_partition_that_is_powered_off_meanwhile_stays(autojump_clock: MockClock) -> None:
-    """R-51: else it would run at the target."""
+    """R-51: the partition stays powered off at its source; else it would run at the target."""
     async with pair() as both:
         await both.expect()
         both.source.on_pack = lambda: setattr(both.source, "running", False)

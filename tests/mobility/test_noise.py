@@ -25,12 +25,12 @@ KEYS = bytes([1] * 32), bytes([2] * 32)
 
 
 def pair(token: bytes = TOKEN, prologue: bytes = PROLOGUE) -> tuple[Handshake, Handshake]:
-    """Both ends; token and prologue are those of the answerer."""
+    """Return both ends; token and prologue are those of the answerer."""
     return Handshake(True, TOKEN, PROLOGUE, KEYS[0]), Handshake(False, token, prologue, KEYS[1])
 
 
 def opened() -> tuple[Ciphers, Ciphers]:
-    """The ciphers of both ends after a good handshake."""
+    """Return the ciphers of both ends after a good handshake."""
     opener, answerer = pair()
     answerer.read_first(opener.write_first())
     opener.read_second(answerer.write_second())
@@ -39,7 +39,7 @@ def opened() -> tuple[Ciphers, Ciphers]:
 
 
 def test_the_files_are_what_they_say() -> None:
-    """R-51: each golden conversation is still as the second implementation makes it."""
+    """R-51: each golden conversation equals the output of the second implementation."""
     assert set(VECTORS) == set(make_vectors.CASES)
     for name, vector in VECTORS.items():
         assert vector == make_vectors.vector(name)
@@ -47,7 +47,7 @@ def test_the_files_are_what_they_say() -> None:
 
 @pytest.mark.parametrize("name", VECTORS)
 def test_the_package_makes_the_golden_conversations(name: str) -> None:
-    """R-51: the same messages out of the same token, prologue and ephemeral keys."""
+    """R-51: the package makes the same messages from the same token, prologue and ephemeral keys."""
     golden: dict[str, Any] = VECTORS[name]
     told = {each: bytes.fromhex(golden[each]) for each in ("token", "prologue", "first", "second", "hash")}
     ends = [
@@ -71,7 +71,7 @@ def test_the_package_makes_the_golden_conversations(name: str) -> None:
 
 @pytest.mark.parametrize("opens", [True, False])
 def test_it_understands_another_implementation(opens: bool) -> None:
-    """R-51: `noiseprotocol` at the other end, in both roles."""
+    """R-51: the handshake works with `noiseprotocol` at the other end, in both roles."""
     ours, theirs = Handshake(opens, TOKEN, PROLOGUE, KEYS[0]), second.end(not opens, TOKEN, PROLOGUE)
     if opens:
         second.read(theirs, ours.write_first())
@@ -114,7 +114,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_handshake_opens_nothing(damage: Callable[[bytes], bytes]) -> None:
-    """R-51: either message, at any place."""
+    """R-51: damage in either message, at any place, opens nothing."""
     opener, answerer = pair()
     first = opener.write_first()
     with pytest.raises(NotProven):
@@ -125,7 +125,7 @@ def test_a_damaged_handshake_opens_nothing(damage: Callable[[bytes], bytes]) -> 
 
 
 def test_the_keys_of_one_side_do_not_open_its_own_messages() -> None:
-    """R-51: a message that is sent back proves nothing."""
+    """R-51: a message that is sent back to its sender does not open."""
     opener, _ = pair()
     with pytest.raises(NotProven):
         opener.read_second(opener.write_first())
@@ -148,7 +148,7 @@ def test_messages_come_once_and_in_their_order() -> None:
 
 
 def test_each_connection_has_its_own_keys() -> None:
-    """R-51: the same token and other ephemeral keys make other ciphers."""
+    """R-51: with other ephemeral keys, the same token gives other ciphers."""
     ours, _ = opened()
     opener, answerer = Handshake(True, TOKEN, PROLOGUE, KEYS[1]), Handshake(False, TOKEN, PROLOGUE, KEYS[0])
     answerer.read_first(opener.write_first())
@@ -158,7 +158,7 @@ def test_each_connection_has_its_own_keys() -> None:
 
 
 def test_no_nonce_is_used_twice() -> None:
-    """R-51: a direction whose nonces are used up sends and opens nothing."""
+    """R-51: a direction whose nonces are used up neither sends nor opens."""
     cipher = Cipher(bytes(32))
     vars(cipher)["_next"] = LAST_NONCE
     for use in (cipher.encrypt, cipher.decrypt):

@@ -1,4 +1,4 @@
-"""The page tells the channel as it is: times, bounds and layouts."""
+"""The page about migrations has the channel's times, bounds and layouts."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ TEXT = " ".join((Path(__file__).resolve().parents[2] / "spec" / "migration.md").
 
 
 def test_the_bounds_of_the_page_are_those_of_the_code() -> None:
-    """R-51: each number stands in one place of the code."""
+    """R-51: each number of the page is the constant of the code."""
     for words in (
         f"| copy phase, rows 2 to 4 | {source.COPY_SECONDS:.0f} s, then row 3 |",
         f"| PREPARED, after FROZEN: calls wait for it | {source.PREPARED_SECONDS:.0f} s, then row 9 |",
@@ -32,6 +32,6 @@ def test_the_bounds_of_the_page_are_those_of_the_code() -> None:
 
 
 def test_the_kinds_of_the_page_are_those_of_the_code() -> None:
-    """R-51: by their numbers."""
+    """R-51: the page has the kinds of messages with their numbers."""
     told = dict(re.findall(r"\| (\d) \| ([A-Z]+) \| (?:source|target) \|", TEXT))
     assert told == {str(int(kind)): kind.name for kind in MessageKind}

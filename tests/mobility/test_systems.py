@@ -1,4 +1,4 @@
-"""Two whole systems in one process: a partition moves between machines that the assembly has made."""
+"""Two whole systems in one process: a partition moves between machines made by the assembly."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -27,7 +27,7 @@ Two = tuple[EmulatedSystem, EmulatedSystem]
 async def two_systems(
     *others: PartitionSettings, kbytes: int = 64
 ) -> AsyncIterator[tuple[EmulatedSystem, EmulatedSystem]]:
-    """Systems "a", with the partition lpar1, and "b" with others."""
+    """Return systems "a", with the partition lpar1, and "b" with others."""
     network = MemoryNetwork()
     async with trio.open_nursery() as nursery:
         systems = [
@@ -42,7 +42,7 @@ async def two_systems(
 
 
 async def ordered(a: EmulatedSystem, b: EmulatedSystem, epoch: int = 1) -> UUID:
-    """Order a migration as a console does; the UUID of the partition."""
+    """Order a migration like a console; return the UUID of the partition."""
     uuid = a.machine.system.find("lpar1").profile.uuid
     ids = [each.machine.system.system_id.hex() for each in (a, b)]
     expected = await b.link.call(requests.expect_partition(str(uuid), epoch, ids[0], TOKEN))
@@ -81,13 +81,13 @@ async def test_a_running_partition_moves(autojump_clock: MockClock) -> None:
 
 
 async def test_a_full_store_moves(autojump_clock: MockClock) -> None:
-    """R-51: 128 KiB of objects, and the longest password, are one FINAL of less than 256 KiB."""
+    """R-51: 128 KiB of objects and the longest password make one FINAL of less than 256 KiB."""
     async with two_systems(kbytes=128) as (a, b):
         lpar1 = await a.partition("lpar1")
         password = b"p" * 32
         await lpar1.channel.call(set_password(Consumer.OPERATING_SYSTEM, password))
         who, written = Authorization(Consumer.OPERATING_SYSTEM, password), {}
-        with suppress(HcallError):  # no space is left
+        with suppress(HcallError):  # ends the loop when the store is full
             for number in range(1000):
                 label, data = b"object %d" % number, bytes([number % 251]) * 4000
                 await lpar1.channel.call(write_object(who, label, data))
@@ -102,7 +102,7 @@ async def test_a_full_store_moves(autojump_clock: MockClock) -> None:
 
 
 async def test_a_name_that_is_taken_is_refused_by_the_target(autojump_clock: MockClock) -> None:
-    """R-51: in the copy phase; the reason is in the view of the source, which serves on."""
+    """R-51: the refusal comes in the copy phase; the source shows its reason and serves on."""
     async with two_systems(PartitionSettings.of("lpar1", 4)) as (a, b):
         uuid = await ordered(a, b)
         keeper = a.machine.custodian
@@ -116,7 +116,7 @@ async def test_a_name_that_is_taken_is_refused_by_the_target(autojump_clock: Moc
 
 
 async def test_a_target_that_restarts_before_it_serves_needs_the_courier(autojump_clock: MockClock) -> None:
-    """R-51: its token is lost; the console carries the words, and the partition comes up by an IPL."""
+    """R-51: its token is lost; the console carries the words, and the partition starts with an IPL."""
     async with two_systems() as (a, b):
         count = a.machine.system.find("lpar1").ipl_count
         uuid = await ordered(a, b)

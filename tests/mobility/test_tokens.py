@@ -1,4 +1,4 @@
-"""Tokens of the mobility channel: each for one attempt, until its end, and in no log; and strangers."""
+"""Tokens of the mobility channel: valid for one attempt until its end, in no log; and strangers."""
 
 import base64
 import io
@@ -19,7 +19,7 @@ from tests.mobility.test_channel import Tapped
 
 
 async def test_a_token_counts_for_one_attempt_and_until_its_end(autojump_clock: MockClock) -> None:
-    """R-51: after the end it opens nothing at the target, under the same epoch or another one."""
+    """R-51: after the end of the attempt the token opens nothing, under the same or another epoch."""
     async with pair() as both:
         await both.begin()
         await both.moved()
@@ -30,7 +30,7 @@ async def test_a_token_counts_for_one_attempt_and_until_its_end(autojump_clock: 
 
 @pytest.mark.parametrize("end", ["expired", "replaced", "refused", "aborted"])
 async def test_every_end_of_an_attempt_ends_its_token(autojump_clock: MockClock, end: str) -> None:
-    """R-51: nobody came in time, a later attempt came, the target refused, or the source has resumed."""
+    """R-51: a token ends with a time-out, a later attempt, a refusal, or a resumed source."""
     async with pair() as both:
         if end == "refused":
             both.target.misfit = OperatorError(rules.ARRIVAL_SIZE, "it is too large")
@@ -57,7 +57,7 @@ async def test_every_end_of_an_attempt_ends_its_token(autojump_clock: MockClock,
 
 
 async def test_an_expected_attempt_may_be_ordered_again(autojump_clock: MockClock) -> None:
-    """R-51: with the same token, while it is expected; with another token it is another attempt."""
+    """R-51: an expected attempt may be repeated with the same token; another token is another attempt."""
     async with pair() as both:
         await both.expect()
         await both.expect()
@@ -68,14 +68,14 @@ async def test_an_expected_attempt_may_be_ordered_again(autojump_clock: MockCloc
 
 
 async def refused_channel(both: Pair, attempt: Attempt) -> None:
-    """A connection with this attempt is refused in the first message."""
+    """Assert that a connection with this attempt is refused in the first message."""
     with pytest.raises(PeerError) as caught:
         await open_channel(await both.wires.dial(both.target.address), attempt, entropy)
     assert caught.value.rule is rules.MOBILITY_PROVEN
 
 
 async def test_no_token_and_no_store_is_in_a_log(autojump_clock: MockClock) -> None:
-    """R-51: neither of a good migration nor of one that fails, nor in the reasons that are shown."""
+    """R-51: logs and shown reasons have neither, after a good migration and after a failed one."""
     stream = io.StringIO()
     logs.configure(level="debug", style="json", stream=stream)
     try:
@@ -102,7 +102,7 @@ async def test_no_token_and_no_store_is_in_a_log(autojump_clock: MockClock) -> N
 
 
 async def test_strangers_do_not_keep_a_source_out(autojump_clock: MockClock) -> None:
-    """R-51: of many connections that prove nothing, the oldest end; each has little time in any case."""
+    """R-51: of many unproven connections the oldest are closed; each has little time in any case."""
     async with pair() as both:
         streams = [await both.wires.dial(both.target.address) for _ in range(3 * target.MAX_UNOPENED)]
         await trio.sleep(0.1)
@@ -115,7 +115,7 @@ async def test_strangers_do_not_keep_a_source_out(autojump_clock: MockClock) -> 
 
 
 async def test_a_recorded_handshake_opens_nothing(autojump_clock: MockClock) -> None:
-    """R-51: its first message opens at the target, but it neither speaks nor ends the real connection."""
+    """R-51: a replayed first message opens, but it neither sends a word nor ends the real connection."""
     async with pair() as both:
         taps: list[Tapped] = []
 
