@@ -1,7 +1,7 @@
-"""Linux's keystore driver as a shared library of user space, for each kernel that Debian has the source of.
+"""Linux's keystore driver as a shared library of user space, for each kernel whose source Debian has.
 
-The driver is GPL-2.0-only. It and what is built from it stay in the user's cache; nothing of it comes into
-the repository, and nothing of it is changed: what the driver expects of a kernel is in `shim/`.
+The driver is GPL-2.0-only. It and the library built from it stay in the user's cache; neither enters the
+repository. The driver is not changed: `shim/` has the parts of a kernel that it needs.
 """
 
 import re
@@ -19,7 +19,7 @@ SHIM = Path(__file__).with_name("shim")
 FOLDER = "arch/powerpc/platforms/pseries"
 DRIVER = f"{FOLDER}/plpks.c"
 DRIVES = f"{FOLDER}/plpks_sed_ops.c"
-"""The keys of self-encrypting drives, kept by functions of the driver; since 6.7."""
+"""The driver's functions for the keys of self-encrypting drives; since 6.7."""
 HEADERS = "arch/powerpc/include"
 FLAGS = (
     "-std=gnu11", "-O1", "-g", "-fPIC", "-shared", "-D__KERNEL__", "-DCONFIG_PSERIES_PLPKS",
@@ -31,7 +31,7 @@ FLAGS = (
 
 @dataclass(frozen=True)
 class Build:
-    """A driver that can be loaded: the kernel that it is from and the library."""
+    """A driver that can be loaded: its kernel, and the library."""
 
     kernel: tuple[int, int]
     package: str
@@ -39,7 +39,7 @@ class Build:
 
     @property
     def of_2022(self) -> bool:
-        """Whether it is the first merged driver: without signed updates and kexec, with warts of its own."""
+        """Whether it is the first merged driver: no signed updates, no kexec, and quirks of its own."""
         return self.kernel < (6, 3)
 
 
@@ -50,7 +50,7 @@ def has_drives(kernel: tuple[int, int]) -> bool:
 
 @cache
 def driver_of(suite: str) -> Build:
-    """The driver of the newest kernel in a suite of Debian; Unavailable where it can't be had."""
+    """Return the driver of the newest kernel in a suite of Debian; Unavailable if it can't be fetched."""
     archive = Archive(suite)
     source = archive.dependency(archive.package("linux-source"), "linux-source-")
     major, minor = source.name.removeprefix("linux-source-").split(".")
@@ -63,7 +63,7 @@ def driver_of(suite: str) -> Build:
 
 
 def _compiled(sources: list[Path]) -> Path:
-    """The library made from the driver and its users; made once for each of them and the shim."""
+    """Return the library of the driver and its users; it is made once for these sources and this shim."""
     tree = Path(str(sources[0]).removesuffix(DRIVER))
     key = sha256(repr(FLAGS).encode())
     for part in (*sources, *sorted(path for path in SHIM.rglob("*") if path.is_file())):
@@ -79,7 +79,7 @@ def _compiled(sources: list[Path]) -> Path:
 
 
 def _empty_headers(sources: list[Path], tree: Path, folder: Path) -> None:
-    """Make an empty file for each header that the sources name and nobody has."""
+    """Make an empty file for each header that the sources name and that exists nowhere."""
     for source in sources:
         for name in re.findall(r"^#include <(.+)>", source.read_text("utf-8"), re.MULTILINE):
             if not (SHIM / name).exists() and not (tree / HEADERS / name).exists():

@@ -1,4 +1,4 @@
-"""Kernels by the suite of Debian that they come from, and drivers that are switched off after the test."""
+"""Kernels by their suite of Debian, and drivers that are switched off after the test."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -30,7 +30,7 @@ def newer(request: pytest.FixtureRequest) -> Build:
 
 @pytest.fixture(scope="session")
 def newest() -> Build:
-    """The driver that wraps."""
+    """The newest driver, which is the one that wraps."""
     with reported():
         return driver_of("sid")
 
@@ -43,7 +43,7 @@ def machine() -> Machine:
 
 @pytest.fixture
 def hypervisor(machine: Machine) -> Scripted:
-    """That partition, with answers to be scripted."""
+    """The partition of `machine`, with answers to be scripted."""
     return Scripted(machine)
 
 
@@ -63,7 +63,7 @@ def load(machine: Machine, hypervisor: Scripted) -> Iterator[Boot]:
 
 @pytest.fixture
 def boot(load: Boot) -> Boot:
-    """Load a driver and run its initcall, which succeeds."""
+    """Load a driver and run its initcall, which must succeed."""
 
     def booted(build: Build, other: Hypervisor | None = None, **wishes: Any) -> Driver:
         driver = load(build, other, **wishes)

@@ -1,7 +1,7 @@
-"""Linux's keystore driver from Python: its functions, the h-calls that it makes, its sleep and its log.
+"""Linux's keystore driver from Python: its functions, its h-calls, its sleep and its log.
 
 Every `Driver` is a kernel of its own, as after a boot: the library is loaded from a copy, so its static
-variables are its own. What its functions return is returned as it is, 0 or a negative errno.
+variables are its own. Results of its functions are returned unchanged, 0 or a negative errno.
 """
 
 import _ctypes
@@ -52,7 +52,7 @@ _VERIFY = CFUNCTYPE(None)
 
 
 class Hypervisor(Protocol):
-    """Who answers the driver's h-calls: a blocking channel, an engine, a script."""
+    """Answers the driver's h-calls: a blocking channel, an engine or a script."""
 
     def call(self, request: Request[HReturn], /) -> HReturn: ...
 
@@ -80,7 +80,7 @@ class _Name(ctypes.Structure):
 
 
 class Object(NamedTuple):
-    """What a read gave: the driver's answer, the size that it told, the bytes that it copied, the policy."""
+    """Result of a read: the driver's answer, the reported size, the copied bytes, the policy."""
 
     error: int
     size: int = 0
@@ -89,7 +89,7 @@ class Object(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """One h-call of the driver: r3 and the arguments that it gave; r3, r4 to r12 and how much was written."""
+    """One h-call of the driver: r3 and its arguments; then r3, r4 to r12 and the number of written bytes."""
 
     opcode: int
     arguments: tuple[int, ...]
@@ -99,11 +99,11 @@ class Answered(NamedTuple):
 
 
 def no_sleep(microseconds: int) -> None:
-    """A clock whose value no test reads."""
+    """A sleep of no time, for tests that read no clock."""
 
 
 class Driver:
-    """A booted kernel's driver; `init` is its initcall. `calls` and `log` tell what it did."""
+    """The driver of a booted kernel; `init` is its initcall.  `calls` and `log` record its actions."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class Driver:
             allocator.argtypes = (c_void_p, c_int)[: 2 if allocator is self._lib.kzalloc else 1]
 
     def close(self) -> None:
-        """Unload it, as a machine that is switched off."""
+        """Unload it, as if the machine is switched off."""
         self._memory.close()
         _ctypes.dlclose(self._lib._handle)
 
@@ -151,22 +151,22 @@ class Driver:
         return self._run("shim_initcall")
 
     def number(self, function: str, restype: type = c_ulong) -> int:
-        """Call one of the functions that return a number and take nothing."""
+        """Call one of the functions without arguments that return a number."""
         return self._run(function, restype=restype)
 
     def config(self, field: str) -> int:
-        """What the driver took from the config block, by the end of its function's name."""
+        """Return a field that the driver took from the config block, by the end of its function's name."""
         return self.number(f"plpks_get_{field}", _WIDTHS.get(field, c_uint16))
 
     def opcodes(self) -> list[int]:
-        """The h-calls since this was last asked."""
+        """Return the h-calls since the last call of this method."""
         opcodes = [call.opcode for call in self.calls]
         self.calls.clear()
         return opcodes
 
     @property
     def allocated(self) -> int:
-        """How many blocks of memory the driver holds."""
+        """Return the number of memory blocks that the driver holds."""
         return int(self.shim.allocated)
 
     def is_available(self) -> bool:
@@ -200,7 +200,7 @@ class Driver:
         self, name: bytes | None, room: int | None = None, *, owner: int = SYSTEM,
         component: bytes | None = b"sed-opal", os: int = COMMON, policy: int = 0,
     ) -> Object:  # fmt: skip
-        """Read into a buffer of `room` bytes; None asks for the size alone (that of 2022: for all)."""
+        """Read into `room` bytes; None asks for the size alone (with the driver of 2022: for all)."""
         function = {FIRMWARE: "fw", BOOT_LOADER: "bootloader", SYSTEM: "os"}[owner]
         space = None if room is None or self.build.of_2022 else bytes(room)
         with self._variable(name, space, policy=policy, component=component, os=os) as variable:
@@ -239,13 +239,13 @@ class Driver:
             return self._with_output("plpks_unwrap_object", byref(block), c_uint32(len(wrapped)))
 
     def early_init(self, tree: ctypes.Array) -> None:
-        """What early boot does with a flattened device tree."""
+        """Call the driver's part of early boot on a flattened device tree."""
         self.shim.fdt = ctypes.addressof(tree)
         self._run("plpks_early_init_devtree", restype=None)
         self.shim.fdt = None
 
     def populate(self, tree: ctypes.Array) -> int:
-        """What kexec does with the next kernel's flattened device tree."""
+        """Call the driver's part of kexec on the next kernel's flattened device tree."""
         return self._run("plpks_populate_fdt", tree)
 
     def _with_output(self, function: str, *arguments: object) -> tuple[int, bytes]:
@@ -275,13 +275,13 @@ class Driver:
 
     @contextmanager
     def _page_buffer(self, data: bytes) -> Iterator[c_void_p]:
-        """A buffer that begins a page, as the callers of the wrapping functions have to give it."""
+        """Return a buffer at the begin of a page, as the wrapping functions require."""
         with self._block(data.ljust(-(-len(data) // PAGE) * PAGE or PAGE, b"\0")) as block:
             yield c_void_p(block)
 
     @contextmanager
     def _block(self, data: bytes | None) -> Iterator[int | None]:
-        """Kernel memory with `data` and a zero behind it, for log lines; NULL for None."""
+        """Return kernel memory with `data` and a zero behind it, for log lines; NULL for None."""
         if data is None:
             yield None
             return
@@ -300,9 +300,7 @@ class Driver:
     def _on_hcall(self, opcode: int, arguments: object, count: int, returned: object) -> int:
         try:
             return self._hcall(opcode, arguments, count, returned)
-        except (
-            BaseException
-        ) as failure:  # C can't pass it on: it is raised when the driver's function is back
+        except BaseException as failure:  # C can't pass it on: it is raised when the function has returned
             self._failure = self._failure or failure
             return int(Status.H_HARDWARE)
 
@@ -332,6 +330,6 @@ class Driver:
 
 
 def _load(library: Path) -> ctypes.CDLL:
-    """Load a copy: the loader would give the same variables for the same file."""
+    """Load a copy, because the loader would give the same variables for the same file."""
     with tempfile.TemporaryDirectory() as folder:
         return ctypes.CDLL(str(shutil.copy(library, folder)))

@@ -1,4 +1,4 @@
-"""Who answers the driver besides a server: the real engine under a virtual clock, and scripts over it."""
+"""Hypervisors for the driver besides a server: the real engine under a virtual clock, and scripts over it."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from tests.client.engine import Engine
 
 
 class Machine(Engine):
-    """A partition of the real engine whose changes are durable after `flush_after` microseconds of sleep.
+    """A partition of the real engine; changes are durable after `flush_after` microseconds of sleep.
 
     0 is at once, None never.
     """
@@ -32,7 +32,7 @@ class Machine(Engine):
         return answer
 
     def ipl(self) -> None:
-        """Restart the partition: a session ends, so what answers is made anew, without a fault plan."""
+        """Restart the partition: its session ends, so a new dispatcher is made, without a fault plan."""
         super().ipl()
         self.calls = HypervisorCalls(self.partition)
 
@@ -51,14 +51,14 @@ class Machine(Engine):
 
 
 class Script(NamedTuple):
-    """What to answer instead: the status and r4 and on."""
+    """A scripted answer: the status, and r4 and the following registers."""
 
     status: int
     registers: tuple[int, ...] = ()
 
 
 class Scripted:
-    """A machine whose answers to some calls are scripted; everything else it answers itself."""
+    """A machine with scripted answers to some calls; it executes all other calls."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine

@@ -1,15 +1,18 @@
-"""The memory of the process as the guest's: what the driver's addresses point to."""
+"""Guest memory that is the memory of the process, so the driver's addresses are valid."""
 
 import os
 
 ADDRESSES = 1 << 47
-"""Addresses of user space end here."""
+"""The end of the addresses of user space."""
 LARGEST_BUFFER = 1 << 28
-"""No buffer of a kernel is larger; who names one like that has no memory behind it."""
+"""No buffer of a kernel is larger; an address range above this size is not mapped."""
 
 
 class ProcessMemory:
-    """Guest memory that is the memory of this process; where there is none is an answer, not a crash."""
+    """Guest memory that is the memory of this process.
+
+    An unmapped address is an error status, not a crash.
+    """
 
     def __init__(self) -> None:
         self._memory = os.open("/proc/self/mem", os.O_RDWR)

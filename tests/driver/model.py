@@ -1,6 +1,6 @@
-"""What Linux's driver should answer, written down without the keystore: a dictionary and a few rules.
+"""The expected answers of Linux's driver, written without the keystore: a dictionary and a few rules.
 
-Facts: the driver's errnos, spec/policies.md for policies and their order, spec/hcalls for the rest.
+Sources: the driver's errnos, spec/policies.md for policies and their order, spec/hcalls for the rest.
 """
 
 import errno
@@ -29,7 +29,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Wrapped:
-    """What a blob was made of: which key, which flags of the driver, what data."""
+    """The origin of a blob: the key, the driver's flags, the data."""
 
     key: int
     flags: int
@@ -54,7 +54,7 @@ class Model:
 
     @property
     def used(self) -> int:
-        """Bytes used of the keystore."""
+        """Return the bytes used of the keystore."""
         used = self.base + sum(self._cost(name, thing.data) for name, thing in self.things.items())
         return used + (self._cost(KEY_NAME, bytes(KEY_SIZE)) if self.key else 0)
 
@@ -122,7 +122,7 @@ class Model:
         return (OK, wrapped.data) if self.mode >= (0, 1, 2)[wrapped.flags] else (NOT_PERMITTED, b"")
 
     def ipl(self, mode: int) -> None:
-        """Restart: what is transient is gone, the driver makes a new password."""
+        """Restart: transient objects are removed, and the driver makes a new password."""
         self.mode, self.locked = mode, False
         self.things = {name: thing for name, thing in self.things.items() if not thing.policy & TRANSIENT}
 

@@ -1,7 +1,7 @@
-"""R-73: what Linux relies on, line by line, shown by the driver itself in every version that has the code.
+"""R-73: the needs of Linux, line by line, shown by the driver itself in every version with the code.
 
-The numbers are those of the list that the project keeps; the same facts are in spec/linux.md. Two have no
-caller in a released kernel (12, listing labels, and 13, revocation); 15, `hcall-pks`, needs a whole machine.
+The numbers are those of the project's list; the same facts are in spec/linux.md. Two lines have no caller in
+a released kernel (12, listing labels, and 13, revocation); 15, `hcall-pks`, needs a whole machine.
 """
 
 import errno
@@ -22,7 +22,7 @@ AUTHORITY = -errno.EPERM
 
 
 def last(driver: Driver, opcode: int) -> Answered:
-    """The newest call of that kind."""
+    """Return the newest call with that opcode."""
     return next(call for call in reversed(driver.calls) if call.opcode == opcode)
 
 
@@ -76,7 +76,7 @@ def test_3_the_password_lives_as_long_as_the_ipl(newer, boot, load, machine):
 
 @pytest.mark.parametrize("consumer", [1, 2])
 def test_4_other_consumers_objects_need_no_password(build, boot, machine, consumer):
-    """Line 4: consumer 1 or 2, password length 0, a raw label; what is world readable is read."""
+    """Line 4: consumer 1 or 2, password length 0, a raw label: world-readable objects can be read."""
     machine.do(write_object(Authorization(consumer), b"SB_VERSION", b"\1", WORLD))
     machine.do(write_object(Authorization(consumer), b"hidden", b"\1"))
     machine.do(set_password(consumer, b"of that consumer"))
@@ -96,7 +96,7 @@ def test_5_nothing_is_overwritten(build, boot):
 
 
 def test_6_a_read_tells_size_and_policy(build, boot, load):
-    """Line 6: r4 and r5 with H_SUCCESS; r5 with H_AUTHORITY when it was the policy that refused."""
+    """Line 6: r4 and r5 with H_SUCCESS; r5 with H_AUTHORITY if the policy denied the read."""
     machine = Machine(secure_boot=1)
     driver = boot(build, Scripted(machine))
     assert driver.write(b"name", b"x" * 4000, policy=AUDIT) == 0
@@ -116,7 +116,7 @@ def test_6_a_read_tells_size_and_policy(build, boot, load):
 
 
 def test_7_what_is_missing_is_not_found(build, boot):
-    """Line 7: H_NOT_FOUND, for the boot's own questions as well."""
+    """Line 7: a missing object gives H_NOT_FOUND, also to requests of the boot."""
     driver = boot(build)
     assert driver.read(b"SB_VERSION", 1, owner=FIRMWARE).error == -errno.ENOENT
     assert driver.read(b"name", 1).error == -errno.ENOENT
@@ -126,7 +126,7 @@ def test_7_what_is_missing_is_not_found(build, boot):
 
 @pytest.mark.parametrize("flush_after", [0, 10_000, 4_000_000])
 def test_8_a_confirmation_is_truthful_and_never_busy(build, boot, machine, flush_after):
-    """Line 8: pending is H_SUCCESS with 0, done is 1; after a removal H_NOT_FOUND with 1, never with 0."""
+    """Line 8: pending is H_SUCCESS with 0, done with 1; after a removal H_NOT_FOUND with 1."""
     machine.flush_after = flush_after
     driver = boot(build)
     for act, end in ((lambda: driver.write(b"name", b"x"), 0), (lambda: driver.remove(b"name"), -7)):
@@ -141,7 +141,7 @@ def test_8_a_confirmation_is_truthful_and_never_busy(build, boot, machine, flush
 @pytest.mark.parametrize("mode", [0, 1, 2])
 @pytest.mark.parametrize("policy, wanted", [(AUDIT, 1), (ENFORCE, 2), (AUDIT | ENFORCE, 2)])
 def test_policies_of_secure_boot_as_the_driver_meets_them(build, boot, mode, policy, wanted):
-    """R-17: what the partition's mode does not allow can neither be made nor read."""
+    """R-17: an object that needs another mode of secure boot can neither be made nor read."""
     driver = boot(build, Scripted(Machine(secure_boot=mode)))
     expected = 0 if mode >= wanted else AUTHORITY
     assert driver.write(b"name", b"x", policy=policy) == expected
@@ -149,7 +149,7 @@ def test_policies_of_secure_boot_as_the_driver_meets_them(build, boot, mode, pol
 
 
 def test_14_used_space_moves(build, boot, load):
-    """Line 14: up with an object, down without it; what does not fit is -ENOMEM and costs nothing."""
+    """Line 14: used space follows the objects; an object that does not fit is -ENOMEM."""
     driver = load(build, Scripted(Machine(kbytes=4)))
     assert driver.init() == 0
     empty = driver.config("usedspace")

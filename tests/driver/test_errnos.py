@@ -1,7 +1,7 @@
-"""R-73: every errno that Linux's driver makes of a status, from the driver itself.
+"""R-73: every errno that Linux's driver derives from a status, from the driver itself.
 
-`hcall_client.guests.linux` states the same as data; here both are held to the real code. Each test goes
-through all statuses that there are, and through numbers that nobody has defined.
+`hcall_client.guests.linux` has the same mapping as data; both are compared with the real code here. Each test
+goes through all statuses, and through undefined numbers.
 """
 
 import errno
@@ -18,14 +18,14 @@ from tests.driver.hypervisor import Script
 UNKNOWN = (-8, -76, -79, -256, -511, -1000, 2, 9906, 0x7FFF_FFFF)
 FAILURES = [*(int(status) for status in Status if status), *UNKNOWN]
 NO_MEMORY = 16
-"""What the kernel's allocator gives to who asks for nothing."""
+"""The result of the kernel's allocator for a size of 0."""
 LONG_BUSY = range(9900, 9906)
 BUSY = (Status.H_BUSY, *LONG_BUSY)
 NOT_BUSY = [status for status in FAILURES if status not in BUSY]
 
 
 def errno_of(build: Build, status: int) -> int:
-    """What a version makes of a status; the driver of 2022 does not know the long busy ones."""
+    """Return the errno of a version for a status; the driver of 2022 does not know the long busy ones."""
     if build.of_2022 and status in LONG_BUSY:
         return -errno.EINVAL
     return (LINUX_7_0 if build.kernel >= (7, 0) else LINUX_6_19).to_errno(status)
@@ -36,7 +36,7 @@ def all_of(build: Build, statuses: list[int]) -> dict[int, int]:
 
 
 def test_the_start(build, load, hypervisor):
-    """GET_CONFIG's status ends the start; so does GEN_PASSWORD's, H_IN_USE aside."""
+    """A failed GET_CONFIG ends the start; so does a failed GEN_PASSWORD, except with H_IN_USE."""
     for opcode in (Opcode.GET_CONFIG, Opcode.GEN_PASSWORD):
         results = {}
         for status in FAILURES:
@@ -51,7 +51,7 @@ def test_the_start(build, load, hypervisor):
 
 
 def test_write_and_remove(build, boot, hypervisor):
-    """Both report what the hypervisor said, busy too: nothing is tried again."""
+    """Both return the errno of the hypervisor's status, busy too: the driver repeats nothing."""
     driver = boot(build)
     for opcode, act in (
         (Opcode.WRITE_OBJECT, lambda: driver.write(b"name", b"data")),
@@ -68,7 +68,7 @@ def test_write_and_remove(build, boot, hypervisor):
 
 @pytest.mark.parametrize("owner", [FIRMWARE, BOOT_LOADER, SYSTEM])
 def test_read(build, boot, hypervisor, owner):
-    """A failed read leaves the caller's size and policy alone, whatever r4 and r5 say."""
+    """A failed read leaves the caller's size and policy unchanged, whatever r4 and r5 are."""
     driver = boot(build)
     results = {}
     for status in FAILURES:
@@ -90,7 +90,7 @@ def test_signed_update(newer, boot, hypervisor):
 
 
 def test_generating_the_wrapping_key(newest, boot, hypervisor):
-    """A key that exists already is fine; H_IN_USE, which nobody returns there, would be as well."""
+    """An existing key is a success; H_IN_USE, which no hypervisor returns there, would be one too."""
     driver = boot(newest)
     results = {}
     for status in FAILURES:
@@ -101,7 +101,7 @@ def test_generating_the_wrapping_key(newest, boot, hypervisor):
 
 
 def test_wrapping_and_unwrapping(newest, boot, hypervisor):
-    """H_BAD_DATA, H_UNSUPPORTED and an invalid key are all -EINVAL to Linux; no buffer is left behind."""
+    """H_BAD_DATA, H_UNSUPPORTED and an invalid key are all -EINVAL in Linux; no buffer leaks."""
     driver = boot(newest)
     for opcode, act in (
         (Opcode.WRAP_OBJECT, lambda: driver.wrap(b"secret")),
@@ -117,9 +117,9 @@ def test_wrapping_and_unwrapping(newest, boot, hypervisor):
 
 
 def test_a_blob_shorter_than_its_header(newest, boot):
-    """A wart: the driver subtracts 1024 without looking, gets no memory and calls that 4 GiB of it.
+    """A quirk: the driver subtracts 1024 unchecked, gets no memory, and passes a length of 4 GiB.
 
-    A keystore that trusted the length would write over the guest's low memory.
+    A keystore that trusted this length would write over the guest's low memory.
     """
     driver = boot(newest)
     assert driver.unwrap(bytes(1023)) == (-errno.EINVAL, b"")

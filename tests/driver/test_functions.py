@@ -50,7 +50,7 @@ def test_the_functions_of_each_version(build, load):
 
 @pytest.mark.parametrize("level, password", [("FW950", 32), ("FW1110", 64)])
 def test_start_and_every_figure_of_the_config_block(build, load, level, password):
-    """R-74: the driver accepts each level, and tells what the level's config block says."""
+    """R-74: the driver accepts each level, and returns the figures of its config block."""
     machine = Machine(level, kbytes=8)
     driver = load(build, Scripted(machine))
     assert driver.init() == 0
@@ -72,7 +72,7 @@ def test_start_and_every_figure_of_the_config_block(build, load, level, password
 
 
 def test_no_keystore_no_driver(build, load):
-    """R-32: with size 0 every version says the line of real boot logs, and nothing else is asked."""
+    """R-32: with size 0 every version logs the line of real boots, and makes no further call."""
     driver = load(build, Scripted(Machine(kbytes=0)))
     assert driver.init() == -errno.ENXIO
     assert errors(driver) == [ABSENT]
@@ -82,7 +82,7 @@ def test_no_keystore_no_driver(build, load):
 
 
 def test_without_the_firmware_feature_no_call_is_made(build, load):
-    """Newer kernels ask only where `hcall-pks` is advertised; the first one just tries."""
+    """Newer kernels call only if the firmware has `hcall-pks`; the first one always calls."""
     driver = load(build, features=FEATURE_LPAR)
     assert driver.init() == (0 if build.of_2022 else -errno.ENODEV)
     assert driver.is_available() == build.of_2022
@@ -92,7 +92,7 @@ def test_without_the_firmware_feature_no_call_is_made(build, load):
 
 
 def test_a_second_start_in_one_ipl_goes_on_without_a_password(build, boot, load):
-    """R-04: GEN_PASSWORD answers H_IN_USE; the driver warns, and has only what is world readable."""
+    """R-04: GEN_PASSWORD answers H_IN_USE; the driver warns, and reads only world-readable objects."""
     boot(build).write(b"seen", b"data", policy=0x08000000)
     second = load(build)
     assert second.init() == 0
@@ -104,7 +104,7 @@ def test_a_second_start_in_one_ipl_goes_on_without_a_password(build, boot, load)
 
 
 def test_write_read_remove(build, boot):
-    """R-10, R-11, R-12 as Linux uses them; what a SED key is written as."""
+    """R-10, R-11, R-12 as Linux uses them, and the form of a stored SED key."""
     driver = boot(build)
     assert driver.write(b"/default/pri\0", b"key" * 21, policy=0x08000000) == 0
     assert driver.opcodes() == [Opcode.WRITE_OBJECT, Opcode.CONFIRM_OBJECT_FLUSHED]
@@ -131,7 +131,7 @@ def test_the_shortest_and_the_longest(build, boot, length, size):
 
 
 def test_objects_of_firmware_and_boot_loader(build, boot, machine):
-    """Raw labels and no password: only what is world readable is seen."""
+    """With raw labels and no password, only world-readable objects are visible."""
     for consumer, label, policy in (
         (1, b"SB_VERSION", 0x08000000),
         (2, b"grub", 0x08000000),
@@ -143,9 +143,8 @@ def test_objects_of_firmware_and_boot_loader(build, boot, machine):
     assert driver.read(b"SB_VERSION", 1, owner=FIRMWARE) == Object(0, 1, b"\1", 0x08000000)
     assert driver.read(b"grub", 1, owner=BOOT_LOADER).data == b"\1"
     assert driver.read(b"missing", 1, owner=BOOT_LOADER).error == -errno.ENOENT
-    assert (
-        driver.read(b"missing", 1, owner=FIRMWARE).error == -errno.EPERM
-    )  # the password comes before existence
+    # The password is checked before existence.
+    assert driver.read(b"missing", 1, owner=FIRMWARE).error == -errno.EPERM
     assert driver.read(b"hidden", 1, owner=FIRMWARE).error == -errno.EPERM
     assert driver.read(b"SB_VERSION", 1, owner=SYSTEM).error == -errno.ENOENT
 
@@ -194,7 +193,7 @@ def test_removes_and_reads_that_the_driver_refuses_itself(build, boot):
 
 
 def test_an_object_without_component(newer, boot):
-    """Signed-update variables have none: the header's first eight bytes are zero."""
+    """Signed-update variables have no component: the first eight bytes of the header are zero."""
     driver = boot(newer)
     assert driver.read(b"P\0K\0", component=None, os=LINUX).error == -errno.ENOENT
     assert driver.remove(b"P\0K\0", component=None, os=LINUX) == -errno.ENOENT
@@ -218,7 +217,7 @@ def test_signed_updates_that_the_driver_refuses_itself(newer, boot, wishes):
 
 
 def test_wrapping_keys_are_nobodys_to_touch(newest, boot):
-    """Since Linux 7.0 the driver itself refuses the wrapping-key policy in all but GEN_KEY."""
+    """Since Linux 7.0 the driver itself refuses the wrapping-key policy in all calls but GEN_KEY."""
     driver = boot(newest)
     assert driver.write(b"n", b"data", policy=0x00800000) == INVALID
     assert driver.signed_update(b"n", b"data", policy=0x01800000) == INVALID
@@ -228,7 +227,7 @@ def test_wrapping_keys_are_nobodys_to_touch(newest, boot):
 
 
 def attempts(driver: Driver):
-    """Each function that allocates, for as many allocations as it may be given."""
+    """Yield each function that allocates, for each number of allocations that may succeed."""
     yield "write", lambda: driver.write(b"new", b"data")
     yield "read", lambda: driver.read(b"seen", 4).error
     yield "firmware's", lambda: driver.read(b"seen", 4, owner=FIRMWARE).error
@@ -242,9 +241,9 @@ def attempts(driver: Driver):
 
 
 def test_out_of_memory_anywhere(build, boot, load, machine):
-    """-ENOMEM for each allocation that fails, and no block is ever lost.
+    """Each failed allocation gives -ENOMEM, and no block leaks.
 
-    A wart: the last of the start's three comes after GEN_PASSWORD has acted: that password is lost until IPL.
+    A quirk: the last of three allocations at start follows GEN_PASSWORD, so that password is lost until IPL.
     """
     driver = boot(build)
     driver.write(b"seen", b"data", policy=0x08000000)
@@ -268,7 +267,7 @@ def test_out_of_memory_anywhere(build, boot, load, machine):
 
 
 def test_the_log_never_shows_a_secret(build, boot):
-    """What the driver logs at any level has neither password nor data in it."""
+    """The driver's log has neither password nor data at any level."""
     driver = boot(build)
     driver.write(b"name", b"canary-canary")
     driver.read(b"name", 13)

@@ -1,4 +1,4 @@
-"""R-04: the password's way through kexec, in real device trees: kexec is no IPL, so it has to stay."""
+"""R-04: the password survives kexec in real device trees, because kexec is no IPL."""
 
 import errno
 
@@ -12,7 +12,7 @@ NO_SPACE = -3
 
 
 def hand_over(old: Driver, new: Driver) -> None:
-    """What kexec_file does: the old kernel fills the new one's tree, the new one takes the password out."""
+    """Perform kexec_file: the old kernel fills the new one's tree, the new one takes the password out."""
     tree = fdt.make()
     assert old.populate(tree) == 0
     new.early_init(tree)
@@ -21,7 +21,7 @@ def hand_over(old: Driver, new: Driver) -> None:
 
 
 def test_the_next_kernel_has_the_password(newer, boot, load):
-    """Three kernels in one IPL: each reads and writes; GEN_PASSWORD is called by the first alone."""
+    """Three kernels in one IPL all read and write; only the first calls GEN_PASSWORD."""
     old = boot(newer)
     assert old.write(b"key", b"secret") == 0
     for _ in range(2):
@@ -37,7 +37,7 @@ def test_the_next_kernel_has_the_password(newer, boot, load):
 
 
 def test_the_tree_holds_the_password_and_nothing_of_it_stays(newer, boot, load):
-    """The property is the password's bytes; early boot leaves none of them in the tree."""
+    """The property has the bytes of the password; early boot removes all of them from the tree."""
     tree = fdt.make()
     assert boot(newer).populate(tree) == 0
     password = fdt.password(tree)
@@ -49,7 +49,7 @@ def test_the_tree_holds_the_password_and_nothing_of_it_stays(newer, boot, load):
 
 
 def test_without_the_password_the_next_kernel_is_locked_out(newer, boot, load):
-    """A plain kexec hands nothing over: H_IN_USE, and what is not world readable is closed."""
+    """A plain kexec passes no password: GEN_PASSWORD gives H_IN_USE, and only world-readable objects open."""
     assert boot(newer).write(b"key", b"secret") == 0
     for tree in (fdt.make(), fdt.make(chosen=False)):
         new = load(newer)
@@ -61,7 +61,7 @@ def test_without_the_password_the_next_kernel_is_locked_out(newer, boot, load):
 
 
 def test_an_ipl_between_the_two_makes_the_password_wrong(newer, boot, load, machine):
-    """A password of an older IPL opens nothing, and the driver does not ask for a new one."""
+    """A password from an earlier IPL opens nothing, and the driver does not request a new one."""
     old = boot(newer)
     assert old.write(b"key", b"secret") == 0
     new = load(newer)
@@ -75,7 +75,7 @@ def test_an_ipl_between_the_two_makes_the_password_wrong(newer, boot, load, mach
 
 
 def test_trees_that_cannot_take_it(newer, boot):
-    """No /chosen node, and no room left: libfdt's own errors."""
+    """Without a /chosen node, or without room, the errors are those of libfdt."""
     driver = boot(newer)
     assert driver.populate(fdt.make(chosen=False)) == NO_NODE
     assert driver.log[-1][1].startswith("plpks: Can't find chosen node: FDT_ERR_NOTFOUND")
@@ -86,7 +86,7 @@ def test_trees_that_cannot_take_it(newer, boot):
 
 
 def test_no_memory_for_the_password_in_early_boot(newer, boot, load):
-    """It is out of the tree all the same, and the start goes on without it."""
+    """The password is removed from the tree nevertheless, and the start continues without it."""
     tree = fdt.make()
     assert boot(newer).populate(tree) == 0
     new = load(newer)

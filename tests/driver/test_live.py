@@ -1,6 +1,6 @@
 """R-73: Linux's driver on a real server process, over its Unix socket and the blocking client.
 
-Here the driver really sleeps between two questions, as it does in a kernel: the flush is that of a real disk.
+The driver really sleeps between two polls, like in a kernel; flushes go to a real disk.
 """
 
 import errno
@@ -26,13 +26,13 @@ DISK = b"/default/pri\0"
 
 
 def really_sleep(microseconds: int) -> None:
-    """The kernel's own wait between two questions whether a change is durable."""
+    """Sleep like a kernel between two polls for durability."""
     time.sleep(microseconds / 1_000_000)
 
 
 @contextmanager
 def booted(build: Build, server: ServerProcess, name: str = "lpar1") -> Iterator[Driver]:
-    """A kernel on a partition of the server: a session, a driver, a start that succeeds."""
+    """Return a kernel on a partition of the server: a session, and a driver with a successful start."""
     with server.connect_blocking(name) as channel:
         driver = Driver(build, channel, sleep=really_sleep)
         try:
@@ -43,7 +43,7 @@ def booted(build: Build, server: ServerProcess, name: str = "lpar1") -> Iterator
 
 
 def test_a_key_survives_ipl_and_sigkill(newest, swpks_server):
-    """R-21: what the driver's write has returned for is there after IPL and SIGKILL; R-04: a new password."""
+    """R-21: an acknowledged write survives IPL and SIGKILL; R-04: the password is new."""
     with booted(newest, swpks_server) as driver:
         assert driver.write(DISK, b"the disk's key", policy=0x08000000) == 0
         assert driver.write(b"short-lived", b"data", policy=0x02000000) == 0
@@ -68,7 +68,7 @@ def test_a_key_survives_ipl_and_sigkill(newest, swpks_server):
 
 @pytest.mark.swpks_server(partitions=["a:64", "b:64"], options=["--firmware", "FW950"])
 def test_an_old_level_and_two_partitions(newest, swpks_server):
-    """R-01, R-74: FW950 has no signed updates, config version 1, and each partition its own store."""
+    """R-01, R-74: FW950 has no signed updates and config version 1; each partition has its own store."""
     with booted(newest, swpks_server, "a") as a, booted(newest, swpks_server, "b") as b:
         assert a.write(DISK, b"a's") == 0
         assert b.write(DISK, b"b's") == 0
@@ -80,7 +80,7 @@ def test_an_old_level_and_two_partitions(newest, swpks_server):
 
 
 def test_busy_answers_of_a_fault_plan(newest, swpks_server):
-    """R-75: a plan of the running server; the driver tries nothing again, its poll takes busy for an end."""
+    """R-75: under a fault plan of the running server, the driver repeats nothing, and busy ends its poll."""
     plan = [f"{call}=H_BUSY" for call in ("WRITE_OBJECT", "READ_OBJECT", "REMOVE_OBJECT")]
     with booted(newest, swpks_server) as driver:
         swpks_server.set_faults(*plan, "CONFIRM_OBJECT_FLUSHED=H_BUSY")
@@ -94,7 +94,7 @@ def test_busy_answers_of_a_fault_plan(newest, swpks_server):
 
 @pytest.mark.swpks_server(options=["--confirm-wait", "40"])
 def test_a_guest_that_polls_works_with_a_server_that_waits(newest, swpks_server):
-    """R-21: with `--confirm-wait` the driver's first question is answered when the change is durable."""
+    """R-21: with `--confirm-wait` the driver's first poll is answered when the change is durable."""
     with booted(newest, swpks_server) as driver:
         for n in range(5):
             assert driver.write(b"%d" % n, b"data") == 0
@@ -111,8 +111,8 @@ def test_a_guest_that_polls_works_with_a_server_that_waits(newest, swpks_server)
 
 @pytest.mark.swpks_server(partitions=["lpar1:8"])
 def test_random_writes_reads_and_removes(build, swpks_server):
-    """R-73: over the socket as in the engine, the model is right; what the driver returns for is durable."""
-    chance = random.Random(build.package)  # a history that is the same each time
+    """R-73: over the socket the model holds as in the engine; acknowledged changes are durable."""
+    chance = random.Random(build.package)  # the same history in every run
     with booted(build, swpks_server) as driver:
         model = Model(driver.config("totalsize"), driver.config("usedspace"), driver.config("objoverhead"))
         for _ in range(150):

@@ -27,13 +27,13 @@ WRITTEN = [
 
 
 def stored(machine, label: bytes = LABEL) -> tuple[bytes, int]:
-    """The object and its policy, as firmware reads it: without a password."""
+    """Return the object and its policy, as firmware reads it: without a password."""
     read = machine.do(read_object(OS, label, 4000))
     return read.data, read.policy
 
 
 def test_the_boot_pin_is_kept(newer, boot, machine):
-    """Written and read by the kernel's functions; the object has the form that firmware expects."""
+    """The boot PIN is written and read by the kernel's functions, in the form that firmware expects."""
     driver = boot(newer)
     assert driver.sed_read(PIN) == (-errno.ENOENT, b"")
     assert driver.sed_write(PIN, KEY) == 0
@@ -54,7 +54,7 @@ def test_a_new_pin_takes_the_place_of_the_old_one(newer, boot):
 
 
 def test_other_keys_have_their_own_names(newer, boot, machine):
-    """Only the boot PIN has another label than its name."""
+    """Only the boot PIN has a label that differs from its name."""
     driver = boot(newer)
     assert driver.sed_write(PIN, KEY) == driver.sed_write(b"other-drive", b"secret") == 0
     assert driver.sed_read(b"other-drive") == (0, b"secret")
@@ -64,21 +64,21 @@ def test_other_keys_have_their_own_names(newer, boot, machine):
 
 @pytest.mark.parametrize("size", [0, 1, 31, 32, 36])
 def test_keys_of_each_length(newer, boot, size):
-    """A quirk: a key of 33 to 36 bytes lies in the padding of the object, and comes back."""
+    """A quirk: a key of 33 to 36 bytes extends into the padding of the object, and reads back."""
     driver = boot(newer)
     assert driver.sed_write(PIN, bytes(range(1, size + 1))) == 0
     assert driver.sed_read(PIN) == (0, bytes(range(1, size + 1)))
 
 
 def test_an_ipl_keeps_the_pin(newer, boot, machine):
-    """R-04, R-21: the password is a new one, and the key is there."""
+    """R-04, R-21: the password is new after an IPL, and the key is still there."""
     assert boot(newer).sed_write(PIN, KEY) == 0
     machine.ipl()
     assert boot(newer).sed_read(PIN) == (0, KEY)
 
 
 def test_nobody_else_changes_it(newer, boot, machine):
-    """World-readable is no more than that: others neither remove it nor put another one in its place."""
+    """Other consumers can read the world-readable PIN, but neither remove nor replace it."""
     assert boot(newer).sed_write(PIN, KEY) == 0
     calls = {
         remove_object(OS, LABEL): Status.H_AUTHORITY,
@@ -97,7 +97,7 @@ def test_nobody_else_changes_it(newer, boot, machine):
     (Status.H_NO_MEM, errno.ENOMEM), (Status.H_AUTHORITY, errno.EPERM), (Status.H_BUSY, errno.EBUSY),
 ])  # fmt: skip
 def test_a_refusal_reaches_the_caller(newer, boot, hypervisor, status, error):
-    """The error of the write is that of the h-call; that of the removal before it is ignored."""
+    """The write returns its own h-call's error; an error of the removal before it is ignored."""
     driver = boot(newer)
     hypervisor.next(Opcode.REMOVE_OBJECT, Script(Status.H_AUTHORITY))
     hypervisor.next(Opcode.WRITE_OBJECT, Script(status))
@@ -106,7 +106,7 @@ def test_a_refusal_reaches_the_caller(newer, boot, hypervisor, status, error):
 
 
 def test_a_machine_without_a_keystore(newer, load):
-    """Neither function makes a call."""
+    """Without a keystore neither function makes a call."""
     driver = load(newer, features=1)
     driver.init()
     driver.opcodes()
@@ -116,7 +116,7 @@ def test_a_machine_without_a_keystore(newer, load):
 
 
 def test_the_object_of_the_recipe(newer, boot, machine, tmp_path: Path):
-    """docs/recipes.md makes the object with a shell: Linux finds its PIN there."""
+    """Linux finds its PIN in the object that docs/recipes.md makes with a shell."""
     told = session(ROOT / "docs" / "recipes.md", "A self-encrypting drive").commands
     made = told[: next(n for n, command in enumerate(told) if command.startswith("swpks"))]
     subprocess.run(["bash", "-euc", "\n".join(made)], cwd=tmp_path, check=True)

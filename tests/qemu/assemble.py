@@ -1,4 +1,4 @@
-"""A kernel small enough to read: words of code at places, made into an ELF file by hand."""
+"""Very small kernels for tests: words of code at addresses, written as an ELF file by hand."""
 
 import struct
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ LOCAL_ENTRY_8 = 3 << 5
 
 
 def li(register: int, value: int) -> int:
-    """Load a small number."""
+    """Return code that loads a small number."""
     return 14 << 26 | register << 21 | (value & 0xFFFF)
 
 
 def branch(here: int, there: int, *, link: bool) -> int:
-    """Go from one place to another."""
+    """Return code that branches from one place to another."""
     return 18 << 26 | ((there - here) & 0x03FFFFFC) | link
 
 
@@ -54,7 +54,7 @@ class Kernel:
         return address + (8 if other else 0)
 
     def code(self) -> bytes:
-        """All of the code, little-endian."""
+        """Return all of the code, little-endian."""
         out = b""
         for place, word in enumerate(self.words):
             here = self.base + 4 * place
@@ -77,7 +77,7 @@ def elf(
     stripped: int = 0,
     base: int = BASE,
 ) -> bytes:
-    """A 64-bit ELF file with one section of code, its symbols and their names; data 1 is little-endian."""
+    """Return a little-endian ELF file of 64 bits with one section of code and its symbols."""
     names, table = b"\0", bytes(24)
     for name, (address, size, kind, other) in symbols.items():
         table += struct.pack("<IBBHQQ", len(names), 1 << 4 | kind, other, 1, address, size)
@@ -111,7 +111,7 @@ def _section(
 
 
 def with_gates(kernel: Kernel) -> Kernel:
-    """Add the two functions that make h-calls, as the kernel has them: no size, traced twins as labels."""
+    """Add the kernel's two functions that make h-calls: without a size, and with labels of traced twins."""
     for gate in ("plpar_hcall", "plpar_hcall9"):
         kernel.function(gate, NOP, NOP, NOP, SC1, BLR, local=True, sized=False)
         kernel.function(f"{gate}_trace", NOP, SC1, BLR, sized=False, kind=LABEL)

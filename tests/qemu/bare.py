@@ -1,8 +1,8 @@
 """A guest for the real QEMU without a download: some instructions with the driver's names, and an RTAS call.
 
-QEMU's firmware (VOF) starts it at 0x400000, in big-endian mode.  It goes to 64 bits and little-endian, calls
-`early_setup` with a device tree of its own, makes one h-call as the keystore driver does, and ends as it is
-asked to.  Linux ends by the same RTAS calls: `panic` makes ibm,os-term, `poweroff` makes power-off.
+QEMU's firmware (VOF) starts it at 0x400000, in big-endian mode. It switches to 64 bits and little-endian, and
+calls `early_setup` with a device tree of its own. Then it makes one h-call like the keystore driver, and ends
+as requested. Linux ends by the same RTAS calls: `panic` makes ibm,os-term, `poweroff` makes power-off.
 """
 
 import struct
@@ -14,7 +14,7 @@ from tests.qemu.assemble import BASE, BLR, NOP, Kernel, elf, li, with_gates
 from tests.qemu.tree import MACHINE, flatten
 
 LOAD = 0x400000
-"""Where QEMU puts the first byte of a kernel."""
+"""The address of the first byte of a kernel in QEMU."""
 TREE, ARGUMENTS, BUFFER = 0x2000, 0x3000, 0x4000
 """Places behind LOAD: the device tree, the arguments of RTAS, the buffer of GET_CONFIG."""
 H_RTAS = 0xF000
@@ -25,7 +25,10 @@ SWITCH = 64
 
 
 class Token(IntEnum):
-    """RTAS functions, as QEMU's device tree numbers them; SPIN is none: the guest runs for ever."""
+    """RTAS functions, as QEMU's device tree numbers them.
+
+    With SPIN, which is none, the guest runs forever.
+    """
 
     SPIN = 0
     POWER_OFF = 0x2003
@@ -33,7 +36,7 @@ class Token(IntEnum):
 
 
 _GIVEN = {Token.SPIN: 0, Token.POWER_OFF: 2, Token.OS_TERM: 1}
-"""How many arguments a function takes; all of them are 0 here."""
+"""Number of arguments of a function; all arguments are 0 here."""
 
 
 def write(path: Path, token: Token) -> Path:
@@ -70,15 +73,16 @@ class _Bare(Kernel):
 
 
 def _load(register: int, value: int) -> list[int]:
-    """Load a number of 32 bits, the highest of them 0: lis and ori."""
+    """Return code that loads a number of 32 bits, the highest of them 0: lis and ori."""
     upper = 15 << 26 | register << 21 | value >> 16
     return [upper, 24 << 26 | register << 21 | register << 16 | value & 0xFFFF]
 
 
 def _switch(start: int) -> bytes:
-    """Big-endian code: on at `start` with 64 bits and little-endian, by an rfid whose MSR has SF and LE.
+    """Return big-endian code that continues at `start` with 64 bits and little-endian.
 
-    Translation stays off; the processor then ignores the highest four bits of `start`.
+    It uses an rfid whose MSR has SF and LE. Translation stays off, so the processor ignores the highest four
+    bits of `start`.
     """
     words = [
         li(9, 1), _shifted(9, 63), 0x61290001,  # ori r9, r9, 1
@@ -92,14 +96,14 @@ def _switch(start: int) -> bytes:
 
 
 def _shifted(register: int, by: int) -> int:
-    """Shift a register left (rldicr)."""
+    """Return code that shifts a register left (rldicr)."""
     end = 63 - by
     masked = (end & 31) << 6 | (end >> 5) << 5
     return 30 << 26 | register << 21 | register << 16 | (by & 31) << 11 | masked | 4 | (by >> 5) << 1
 
 
 def _with_segment(file: bytes, length: int) -> bytes:
-    """Add the program header that QEMU loads by, in the place behind the file."""
+    """Append the program header that QEMU loads by."""
     segment = struct.pack("<IIQQQQQQ", 1, 7, 64, BASE + LOAD, 0, length, length, 1 << 16)
     changed = bytearray(file + segment)
     struct.pack_into("<Q", changed, 32, len(file))

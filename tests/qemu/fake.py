@@ -1,7 +1,7 @@
-"""A machine that is small enough to trust: processors of eight instructions behind a real gdb stub.
+"""A simple fake machine: processors of eight instructions behind a real gdb stub.
 
-It runs the code that `assemble` makes, over memory streams, and stops as QEMU does: before an
-instruction with a breakpoint, never while it steps, after each step.
+It runs the code that `assemble` makes, over memory streams. It stops as QEMU does: before an instruction with
+a breakpoint, never while it steps, after each step.
 """
 
 import json
@@ -38,7 +38,7 @@ CORE = "<feature>" + "".join(f'<reg name="{name}" bitsize="64"/>' for name in RE
 
 
 class Processor:
-    """Registers, and whether it takes part."""
+    """Registers, and whether the processor runs."""
 
     def __init__(self, pc: int) -> None:
         self.values = dict.fromkeys(REGISTERS, 0) | {"pc": pc, "msr": LITTLE}
@@ -48,10 +48,10 @@ class Processor:
 class FakeMachine:
     """The machine.
 
-    `main` is where the first processor starts, in real mode; `others` are where more of them run.
-    `foreign` notes the h-calls that nobody took from it, `acks` says whether it insists on acks, `odd`
-    has answers by the start of a request; after `resets` resets the next one is the end.  So many
-    `idle_steps` are answered before their instruction has run.
+    `main` is the start of the first processor, in real mode; `others` are those of further ones. `foreign`
+    lists the h-calls that were left to it, `acks` is whether it insists on acks, `odd` has answers by the
+    beginning of a request. After `resets` resets the next one is the end. The first `idle_steps` steps are
+    answered before their instruction has run.
     """
 
     def __init__(self, kernel: Kernel, tree: bytes, main: int, others: tuple[int, ...] = ()) -> None:
@@ -72,15 +72,15 @@ class FakeMachine:
         self.boot()
 
     def boot(self) -> None:
-        """What a reset does."""
+        """Reset the machine."""
         self.processors = [Processor(self.start), *(Processor(pc) for pc in self.others)]
         self.memory[TREE : TREE + len(self.tree)] = self.tree
         self.processors[0].values["r3"] = TREE
 
     def run(self) -> bytes | None:
-        """Let every processor run, an instruction each in turn, until one stops; the stop reply.
+        """Run an instruction of every processor in turn, until one stops; return the stop reply.
 
-        None for a guest that runs for ever.
+        None for a guest that runs forever.
         """
         while True:
             busy = [(n, each) for n, each in enumerate(self.processors, 1) if not each.idle]
@@ -97,12 +97,12 @@ class FakeMachine:
                     break
 
     def word(self, processor: Processor) -> int:
-        """The next instruction of a processor."""
+        """Return the next instruction of a processor."""
         pc = processor.values["pc"]
         return int.from_bytes(self.memory[pc & REAL : (pc & REAL) + 4], "little")
 
     def execute(self, processor: Processor) -> bool:
-        """Run one instruction; False when the machine is off."""
+        """Run one instruction; return False when the machine is off."""
         values = processor.values
         pc, word = values["pc"], self.word(processor)
         values["pc"] = pc + 4
@@ -263,7 +263,7 @@ class FakeStub:
 
 
 async def monitor(machine: FakeMachine, stream: trio.abc.Stream) -> None:
-    """QEMU's monitor: events first, then the answer; and the last events before the end."""
+    """Serve QEMU's monitor: events first, then the answer; and the last events before the end."""
     told = 0
 
     async def say(message: dict[str, object]) -> None:

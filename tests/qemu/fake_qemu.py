@@ -1,6 +1,6 @@
 """The fake machine as a process, in the place of qemu-system-ppc64.
 
-As the real one, it goes on when its stub and its monitor lose their other end.
+Like the real one, it goes on when its stub and its monitor lose their other end.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.qemu.fake import FakeMachine, FakeStub, monitor
 from tests.qemu.tree import MACHINE, flatten
 
 CODE = 64
-"""Where `assemble.elf` puts the code of a kernel."""
+"""The offset of a kernel's code in a file of `assemble.elf`."""
 
 
 class _Loaded(Kernel):
@@ -39,7 +39,7 @@ def _stream(name: str, words: list[str]) -> trio.SocketStream:
 
 
 async def _unbroken(serve: Callable[..., Awaitable[None]], *arguments: object) -> None:
-    """Serve a wire until its other end is gone, however that went."""
+    """Serve a wire until its other end is gone, whether closed or broken."""
     try:
         await serve(*arguments)
     except* trio.BrokenResourceError:

@@ -1,4 +1,4 @@
-"""Debian's kernels as guests: what is fetched, what they run, and what they have said and called."""
+"""Debian's kernels as guests: the fetched files, the programs in them, their output and their h-calls."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ META = "linux-image-powerpc64le"
 PAGE_MAKERS = ("get_zeroed_page_noprof", "get_zeroed_page")
 GFP_KERNEL = 0xCC0
 PATIENCE = 300
-"""Seconds that a boot may take on a machine that is busy with other things."""
+"""Most seconds of a boot, on a busy machine."""
 INIT = """
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sysfs /sys
@@ -36,14 +36,14 @@ for f in /sys/firmware/plpks/config/*; do /bin/busybox echo "config ${f##*/} $(/
 
 
 def busybox() -> Path:
-    """A statically linked busybox for ppc64le."""
+    """Return a statically linked busybox for ppc64le."""
     archive = Archive("bookworm", "ppc64el")
     (path,) = archive.files(archive.package("busybox-static"), ["bin/busybox"])
     return path
 
 
 def backports_kernel() -> Path:
-    """The kernel of bookworm-backports, whatever it is called today."""
+    """Return the kernel of bookworm-backports, under its present name."""
     archive = Archive("bookworm-backports", "ppc64el")
     image = archive.dependency(archive.package(META), "linux-image-")
     (path,) = archive.files(image, ["boot/vmlinux-*"])
@@ -51,7 +51,7 @@ def backports_kernel() -> Path:
 
 
 def newest_kernel() -> Path:
-    """The kernel of sid; there the image is in a package of its own."""
+    """Return the kernel of sid, where the image is in a package of its own."""
     archive = Archive("sid", "ppc64el")
     image = archive.dependency(archive.package(META), "linux-image-")
     (path,) = archive.files(archive.dependency(image, "linux-binary-"), ["usr/lib/modules/*/vmlinuz"])
@@ -59,7 +59,7 @@ def newest_kernel() -> Path:
 
 
 def need_qemu(kernel: Path) -> None:
-    """QEMU is one of the packages that the test command installs; without it there is nothing to test."""
+    """Report the test as not run if QEMU, which the test command installs, is missing."""
     try:
         check(QemuMachine(kernel))
     except MachineFailed as error:
@@ -67,7 +67,7 @@ def need_qemu(kernel: Path) -> None:
 
 
 class Called(NamedTuple):
-    """An h-call that the guest has made."""
+    """An h-call of the guest."""
 
     name: str
     status: int
@@ -75,7 +75,7 @@ class Called(NamedTuple):
 
 
 class Guest:
-    """A kernel with one partition of a real server: it says what it has to say, and reboots, for ever."""
+    """A kernel with one partition of a real server: it prints its report and reboots, forever."""
 
     def __init__(self, folder: Path, kernel: Path, server: ServerProcess) -> None:
         self.server = server
@@ -88,14 +88,14 @@ class Guest:
 
     @property
     def console(self) -> str:
-        """All that the guest has written to its console."""
+        """Return the output of the guest's console."""
         return self.log.read_text("utf-8", "replace")
 
     def note(self, opcode: int, answer: HReturn) -> None:
         self.calls.append(Called(Opcode(opcode).name, answer.status, answer))
 
     async def run(self, prepare: Callable[[Bridge], None]) -> None:
-        """Run the machine until it ends; `prepare` puts hooks."""
+        """Run the machine until it ends; `prepare` sets hooks."""
         machine = QemuMachine(self.kernel, self.initrd, "console=hvc0 panic=-1", serial=f"file:{self.log}")
 
         def prepared(bridge: Bridge) -> None:
@@ -112,17 +112,17 @@ class Guest:
             self._tell()
 
     def _tell(self) -> None:
-        """Print what a failed test shows: the console and the names of the h-calls, with their statuses."""
+        """Print the console and the h-calls with their statuses, for a failed test."""
         print(self.console)
         print(*(f"{call.name}={call.status}" for call in self.calls))
 
     async def page(self, stop: Stop) -> int:
-        """A page of the kernel's memory, zeroed; its virtual address."""
+        """Return the virtual address of a page of the kernel's memory, zeroed."""
         maker = next(name for name in PAGE_MAKERS if name in self.image.symbols)
         return await call_function(self.bridge, stop, maker, GFP_KERNEL)
 
     async def put(self, address: int, data: bytes) -> int:
-        """Write into the kernel's linear mapping; returns the address."""
+        """Write into the kernel's linear mapping; return the address."""
         await self.bridge.stub.write_memory(real(address), data)
         return address
 

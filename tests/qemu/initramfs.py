@@ -17,7 +17,7 @@ def write(path: Path, busybox: Path, init: str) -> Path:
 
 
 def archive(files: Mapping[str, bytes]) -> bytes:
-    """The archive: folders and devices, executable files, and the trailer that ends it."""
+    """Return the archive: folders and devices, executable files, and the trailer that ends it."""
     out = b"".join(_entry(name, stat.S_IFDIR | 0o755) for name in FOLDERS)
     for name, device in DEVICES.items():
         out += _entry(name, stat.S_IFCHR | 0o600, device=device)
@@ -27,7 +27,7 @@ def archive(files: Mapping[str, bytes]) -> bytes:
 
 
 def _entry(name: str, mode: int, content: bytes = b"", device: tuple[int, int] = (0, 0)) -> bytes:
-    """One entry: a header of 13 numbers in 8 hexadecimal digits each; name and content on multiples of 4."""
+    """Return one entry: 13 numbers of 8 hexadecimal digits; name and content are padded to multiples of 4."""
     raw = name.encode() + b"\0"
     fields = (0, mode, 0, 0, 1, 0, len(content), 0, 0, *device, len(raw), 0)
     return _padded(b"070701" + b"".join(b"%08X" % field for field in fields) + raw) + _padded(content)

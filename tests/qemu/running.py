@@ -1,4 +1,4 @@
-"""`swpks qemu` as a process, with a fake QEMU or the real one, and what it leaves behind."""
+"""`swpks qemu` as a process, with a fake QEMU or the real one, and its remains."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tests.qemu.test_bridge import GET_CONFIG, with_driver
 from tests.spec.markdown import ROOT
 
 SECONDS = 60
-"""How long anything may take on a machine that is busy with other things."""
+"""Most seconds of each wait, on a busy machine."""
 CALLED = "H_PKS_GET_CONFIG -> H_SUCCESS"
-"""What --trace prints when the guest runs and has made its call."""
+"""The line of --trace when the guest runs and has made its call."""
 
 
 def fake_qemu(folder: Path) -> str:
@@ -30,7 +30,7 @@ def fake_qemu(folder: Path) -> str:
 
 
 def fake_kernel(folder: Path, end: int = SPIN) -> Path:
-    """A kernel for the fake QEMU: it makes one call, and ends as it is asked to."""
+    """Return a kernel for the fake QEMU: it makes one call, and ends as requested."""
     return with_driver(*GET_CONFIG, end=end).write(folder / "vmlinux")
 
 
@@ -50,7 +50,7 @@ class Running:
         self.said = ""
 
     def until(self, text: str) -> None:
-        """Wait until it has said something."""
+        """Wait until its output has a text."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.said += line
@@ -64,13 +64,13 @@ class Running:
         return self.process.returncode
 
     def descendants(self) -> list[int]:
-        """Return the ids of all processes that it has started, and that these have started."""
+        """Return the ids of its child processes, and of their children."""
         return list(_below(self.process.pid))
 
 
 @contextmanager
 def running(*words: object, **environment: str) -> Iterator[Running]:
-    """Run the command for the length of a block, with a guest that has made its call."""
+    """The command during a block, with a guest that has made its call."""
     command = Running(*words, **environment)
     try:
         command.until(CALLED)
@@ -89,13 +89,13 @@ def _below(pid: int) -> Iterator[int]:
 
 
 class Watched:
-    """Processes whose end can be waited for, though they are no children of the test."""
+    """Processes that are no children of the test, with a way to wait for their end."""
 
     def __init__(self, pids: list[int]) -> None:
         self._descriptors = {os.pidfd_open(pid): pid for pid in pids}
 
     def still_running(self, seconds: float = SECONDS) -> list[int]:
-        """Wait until all have ended; return those that have not, after some seconds."""
+        """Wait until all have ended, at most some seconds; return those that still run."""
         left = dict(self._descriptors)
         while left and (ended := select.select(list(left), [], [], seconds)[0]):
             for descriptor in ended:

@@ -1,4 +1,4 @@
-"""R-73: Debian's kernels, as they are in their packages, with swpks as their keystore."""
+"""R-73: unchanged kernels of Debian, with swpks as their keystore."""
 
 import itertools
 import struct
@@ -47,8 +47,8 @@ def newest(tmp_path: Path, swpks_server: ServerProcess) -> Guest:
 async def test_a_stock_kernel_keeps_a_key(stock: Guest) -> None:
     """R-73, R-04, R-21: a key written through the driver is there after an IPL, and after a kill of swpks.
 
-    The first boot writes it with the driver's own function; each later one finds it.  The second reboot
-    is one with a server that was killed and started again in between.
+    The first boot writes it with the driver's own function; each later boot finds it. Before the second
+    reboot the server is killed and started again.
     """
     key = b"twenty-three bytes key."
     reboots: list[int] = []
@@ -86,13 +86,16 @@ async def test_a_stock_kernel_keeps_a_key(stock: Guest) -> None:
 
 
 async def wrap_round_trip(guest: Guest, stop: Stop, secret: bytes) -> dict[str, object]:
-    """Have the driver wrap a secret and unwrap it again; what its functions returned, and the bytes."""
+    """Let the driver wrap a secret and unwrap it again.
+
+    Return the results of its functions, and the bytes.
+    """
 
     async def call(name: str, *arguments: int) -> int:
         return await call_function(guest.bridge, stop, name, *arguments) & 0xFFFFFFFF
 
     async def result(cells: int) -> bytes:
-        """What a pointer and a length behind it say."""
+        """Return the bytes that a pointer and a length behind it describe."""
         address, length = struct.unpack("<QI", await guest.get(cells, 12))
         return await guest.get(address, length)
 
@@ -112,8 +115,10 @@ async def wrap_round_trip(guest: Guest, stop: Stop, secret: bytes) -> dict[str, 
 
 
 async def test_the_newest_kernel_wraps(newest: Guest) -> None:
-    """R-73, R-71, R-35: sysfs shows what GET_CONFIG says, the device tree the secure-boot mode, and a secret
-    comes back out of its wrapping."""
+    """R-73, R-71, R-35: sysfs has the config block, the device tree the secure-boot mode.
+
+    A wrapped secret unwraps.
+    """
     secret = bytes(range(7, 71))
     results: dict[str, object] = {}
 

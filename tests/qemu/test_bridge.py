@@ -1,4 +1,4 @@
-"""The bridge against a fake machine and the real engine: what happens at each stop."""
+"""The bridge against a fake machine and the real engine: its work at each stop."""
 
 import struct
 from collections.abc import AsyncIterator
@@ -102,7 +102,7 @@ class Rig:
 
 
 def with_driver(*body: int | tuple[str, bool], end: int = POWER_OFF, gate: str = "plpar_hcall") -> Kernel:
-    """A kernel whose driver does something and makes one call, after early_setup in real mode."""
+    """Return a kernel whose driver makes one call, after early_setup in real mode."""
     kernel = with_gates(Kernel())
     kernel.function("early_setup", NOP, BLR)
     kernel.function("start", ("early_setup", True), TO_VIRTUAL, ("plpks_driver", False))
@@ -112,7 +112,7 @@ def with_driver(*body: int | tuple[str, bool], end: int = POWER_OFF, gate: str =
 
 @pytest.mark.parametrize("gate", ["plpar_hcall", "plpar_hcall9"])
 async def test_a_call_of_the_driver(tmp_path: Path, gate: str) -> None:
-    """R-73: registers and memory go to the partition, and come back as the hypervisor would set them."""
+    """R-73: registers and memory go to the partition, and come back as a hypervisor sets them."""
     rig = Rig(tmp_path, with_driver(*GET_CONFIG, gate=gate))
     assert await rig.run() == Ended(0)
     assert rig.calls == [("GET_CONFIG", Status.H_SUCCESS)]
@@ -138,7 +138,7 @@ async def test_a_status_is_signed_and_results_are_in_registers(tmp_path: Path) -
 
 
 async def test_a_buffer_outside_of_the_machine(tmp_path: Path) -> None:
-    """The guest's registers are not trusted: what is not memory is the status of its position."""
+    """The guest's registers are not trusted: a wrong address gives the status of its argument."""
     rig = Rig(tmp_path, with_driver(*GET_CONFIG))
     with trio.fail_after(20):
         async with rig.bridge() as bridge:
@@ -152,7 +152,7 @@ async def test_a_buffer_outside_of_the_machine(tmp_path: Path) -> None:
 
 
 async def test_a_step_that_did_nothing_calls_no_hook_again(tmp_path: Path) -> None:
-    """A busy QEMU may answer a step before it has run the instruction."""
+    """A busy QEMU may answer a step before it has run the instruction, so hooks are called once."""
     rig = Rig(tmp_path, with_driver(*GET_CONFIG))
     called = 0
     with trio.fail_after(20):
@@ -169,7 +169,7 @@ async def test_a_step_that_did_nothing_calls_no_hook_again(tmp_path: Path) -> No
 
 
 async def test_an_instruction_that_never_runs(tmp_path: Path) -> None:
-    """The guest cannot go on, and the error says where."""
+    """The guest cannot go on, and the error names the address."""
     rig = Rig(tmp_path, with_driver(*GET_CONFIG))
     rig.machine.idle_steps = 1000
     with trio.fail_after(20):
@@ -187,7 +187,7 @@ async def test_the_device_tree_is_completed_and_the_start_is_an_ipl(tmp_path: Pa
 
 @pytest.mark.parametrize("mode", [SecureBoot.AUDIT, SecureBoot.ENFORCE])
 async def test_the_secure_boot_mode_is_told(tmp_path: Path, mode: SecureBoot) -> None:
-    """R-35: where Linux looks for it; off is a tree without it."""
+    """R-35: the mode is in the device tree where Linux looks for it; for "off" the tree has none."""
     rig = Rig(tmp_path, with_driver(*GET_CONFIG))
     rig.machine.tree = flatten(MACHINE, gap=32)
     rig.machine.boot()
@@ -206,7 +206,7 @@ async def test_a_mode_that_is_off_changes_nothing(tmp_path: Path) -> None:
 
 
 async def test_a_reset_is_an_ipl_and_a_kexec_is_none(tmp_path: Path) -> None:
-    """R-73, R-04, R-06: the bridge tells one from the other by what QEMU's monitor says."""
+    """R-73, R-04, R-06: the bridge tells them apart by events of QEMU's monitor."""
     kernel = with_gates(Kernel())
     kernel.function("early_setup", NOP, BLR)
     twice = ("early_setup", True), ("early_setup", True)
@@ -219,7 +219,7 @@ async def test_a_reset_is_an_ipl_and_a_kexec_is_none(tmp_path: Path) -> None:
 
 
 async def test_other_calls_through_the_gates_are_left_to_qemu(tmp_path: Path) -> None:
-    """R-73: another processor's h-calls, while one of ours is under way, reach QEMU and nobody else."""
+    """R-73: during one of our calls, h-calls of another processor go to QEMU only."""
     kernel = with_driver(NOP, NOP, *GET_CONFIG)
     loop = kernel.function(
         "idle_loop", *[w for _ in range(4) for w in (li(3, 0x58), ("plpar_hcall", True))], IDLE
@@ -232,7 +232,7 @@ async def test_other_calls_through_the_gates_are_left_to_qemu(tmp_path: Path) ->
 
 
 async def test_two_processors_in_the_driver(tmp_path: Path) -> None:
-    """The breakpoints of a gate stay until the last of the calls under way is over."""
+    """The breakpoints of a gate stay until the last of the pending calls is over."""
     kernel = with_driver(*GET_CONFIG, li(9, 1), end=IDLE)
     kernel.function("plpks_second", *GET_CONFIG, ("plpar_hcall", True), *[NOP] * 40, POWER_OFF)
     rig = Rig(tmp_path, kernel, others=(kernel.symbols["plpks_second"][0],))

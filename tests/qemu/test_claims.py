@@ -1,4 +1,4 @@
-"""One machine on a partition: claims, who holds them, and those that are left behind."""
+"""One machine on a partition: claims, their holders, and claims that are left behind."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def test_a_claim_without_a_lock_is_taken_over(tmp_path: Path) -> None:
     mine = Claims()
     mine.take(tmp_path / "lpar1.sock")
     assert left.read_text() == f"{os.getpid()}\n"
-    assert left.stat().st_mode & 0o077 == 0o044  # of its first owner
+    assert left.stat().st_mode & 0o077 == 0o044  # of the first owner
     mine.release()
 
 
 def test_a_claim_that_was_removed_in_between_is_no_claim(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lock on a file that its holder has just removed would hold nobody back."""
+    """A lock on a claim file that was just removed protects nothing, so the claim is made again."""
     real, path = claims._is_at, tmp_path / "lpar1.sock.qemu"
     seen: list[bool] = []
 

@@ -1,4 +1,4 @@
-"""The cleanup after a process: nothing while that runs, and then all of it."""
+"""The cleanup after a process: nothing while the process runs, then everything."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _kept(folder: Path, *processes: subprocess.Popen[bytes]) -> None:
 
 
 def test_processes_and_folders_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also a process that ignores SIGTERM, and one that has ended by itself."""
+    """A process that ignores SIGTERM is ended too, and one that ended by itself is no error."""
     monkeypatch.setattr(cleanup, "END_SECONDS", 0.3)
     folder = tmp_path / "folder"
     (folder / "inner").mkdir(parents=True)
@@ -65,7 +65,7 @@ def test_nothing_is_left_to_do_after_an_orderly_end(tmp_path: Path) -> None:
 
 
 async def test_the_first_task_decides() -> None:
-    """Its result, or its error as it is; the others are cancelled."""
+    """The first task's result or error is returned; the others are cancelled."""
 
     async def fail() -> str:
         raise LookupError("first")

@@ -1,4 +1,4 @@
-"""The words of `swpks qemu`: options of QEMU without their `--`, and a state that cannot be made."""
+"""The words of `swpks qemu`: QEMU's options without their `--`, and a state that cannot be made."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OURS = ("qemu", "--partition", "lpar1", "--kernel", "vmlinux")
     "words", ["-smp 2", "-hda disk", "initrd.img", "--smp 2", "--trace initrd.img -- -m 2G"]
 )
 def test_a_forgotten_separator(capsys: pytest.CaptureFixture[str], words: str) -> None:
-    """Each word that is no option of ours is refused with the place for options of QEMU."""
+    """Each unknown word is refused, with the place for options of QEMU."""
     assert main([*OURS, *words.split()]) == 2
     said = capsys.readouterr().err
     word = words.removeprefix("--trace ").split()[0]
@@ -29,7 +29,7 @@ def test_a_forgotten_separator(capsys: pytest.CaptureFixture[str], words: str) -
 
 
 def test_what_is_behind_the_separator_is_for_qemu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Also words that look like options of ours."""
+    """Words behind the separator go to QEMU, also if they look like options of ours."""
     assert main(["qemu", "--kernel", "vmlinux", "--", "--partition", "lpar1"]) == 2
     assert "required: --partition" in capsys.readouterr().err
     missing = str(tmp_path / "missing")
@@ -50,7 +50,7 @@ def test_the_help_has_every_exit_status(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_state_that_cannot_be_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The place and the way out are said, and no traceback is shown."""
+    """The error has the place and the remedy, without a traceback."""
     monkeypatch.setenv("PATH", fake_qemu(tmp_path))
     tmp_path.joinpath("file").touch()
     state = tmp_path / "file" / "state"
@@ -64,7 +64,7 @@ def test_a_state_that_cannot_be_made(
 
 @pytest.mark.parametrize("words", ["", "--initrd i", "--append root=/dev/sda -- -drive d", "-- -initrd i"])
 def test_a_panic_without_a_root(capsys: pytest.CaptureFixture[str], words: str) -> None:
-    """The message of the panic has the missing --initrd, and does not guess where there is a root."""
+    """The message about a panic names the missing --initrd, but guesses no root device."""
     parser = argparse.ArgumentParser()
     command = qemu.add_parser(parser.add_subparsers())
     found = command.parse_args([*OURS[1:], *words.split()])
@@ -85,7 +85,7 @@ class _Version(OwnProcess):
 @pytest.mark.process
 @pytest.mark.usefixtures("not_measured")
 def test_the_log_is_private(tmp_path: Path) -> None:
-    """Also one that others could read; what it has is kept."""
+    """An existing log that others could read becomes private too, and keeps its content."""
     log = tmp_path / "state.log"
     log.write_text("before\n")
     log.chmod(0o644)

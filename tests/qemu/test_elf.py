@@ -1,4 +1,4 @@
-"""Symbols, code and call sites of kernels: one made by hand, and files that are none."""
+"""Symbols, code and call sites of kernels: one made by hand, and invalid files."""
 
 import gzip
 import random
@@ -14,7 +14,7 @@ from tests.qemu.assemble import BLR, LABEL, NOP, SC1, Kernel, branch, with_gates
 
 
 def a_kernel() -> Kernel:
-    """Gates before and behind the driver, calls to both entries, and calls that are not the driver's."""
+    """Return a kernel with gates before and after the driver, calls to both entries, and foreign calls."""
     kernel = with_gates(Kernel())
     kernel.function("plpks_one", NOP, ("plpar_hcall", True), ("plpar_hcall9", False), BLR)
     kernel.function("_plpks_two", ("plpar_hcall9", True), ("helper", True), BLR, local=False)
@@ -36,7 +36,7 @@ def test_symbols_and_code(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("other,offset", [(0, 0), (1 << 5, 0), (2 << 5, 4), (3 << 5, 8), (6 << 5, 64)])
 def test_local_entries(other: int, offset: int) -> None:
-    """What the three highest bits of st_other say, by the ELFv2 ABI."""
+    """The offset follows from the three highest bits of st_other, by the ELFv2 ABI."""
     assert Symbol("f", 0x1000, 0, other, True).local_entry == 0x1000 + offset
 
 
@@ -46,7 +46,7 @@ def test_assembly_ends_at_the_next_function_past_its_labels(tmp_path: Path) -> N
 
 
 def test_call_sites(tmp_path: Path) -> None:
-    """R-73: the driver's calls of both gates, at either entry, and nobody else's."""
+    """R-73: only the driver's calls are found, of both gates, at either entry."""
     kernel = a_kernel()
     image = load(kernel.write(tmp_path / "vmlinux"))
     sites = find_callsites(image)
@@ -63,7 +63,7 @@ def test_call_sites(tmp_path: Path) -> None:
 
 
 def image_name(image, address: int) -> str:
-    """Whose instruction this is."""
+    """Return the name of the function that has this instruction."""
     return next(f.name for f in image.functions("") if f.address <= address < f.address + f.size)
 
 
@@ -89,7 +89,7 @@ def test_what_is_no_elf_file(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_compressed_kernel(tmp_path: Path) -> None:
-    """A vmlinuz: the way out is said."""
+    """The refusal of a vmlinuz names the remedy."""
     path = tmp_path / "vmlinuz"
     path.write_bytes(gzip.compress(b"kernel"))
     with pytest.raises(KernelUnsuitable, match="a gzip file: unpack it first, such as zcat FILE > vmlinux"):
@@ -115,7 +115,7 @@ HEADERS = 5 * 64
 def test_a_section_that_claims_more_than_the_file_has(
     tmp_path: Path, section: int, field: int, size: int
 ) -> None:
-    """What a header claims is held against the file before anything is read, or made room for."""
+    """The sizes in a header are compared with the file before anything is read or allocated."""
     path = a_kernel().write(tmp_path / "vmlinux")
     damaged = bytearray(path.read_bytes())
     struct.pack_into("<Q", damaged, len(damaged) - HEADERS + 64 * section + field, size)
@@ -125,7 +125,7 @@ def test_a_section_that_claims_more_than_the_file_has(
 
 
 def test_endless_section_headers(tmp_path: Path) -> None:
-    """A count of 0 in the file's header says that the first section's header has the count."""
+    """A count of 0 in the file's header means that the first section's header has the count."""
     path = a_kernel().write(tmp_path / "vmlinux")
     for entry_size in (0, 64):
         damaged = bytearray(path.read_bytes())
@@ -137,7 +137,7 @@ def test_endless_section_headers(tmp_path: Path) -> None:
 
 
 def test_damage_is_told_or_harmless(tmp_path: Path) -> None:
-    """R-73: whatever is damaged in a kernel's file, there is no other exception than ours."""
+    """R-73: a damaged kernel file raises our exception, or none."""
     chance = random.Random(73)
     whole = a_kernel().write(tmp_path / "vmlinux").read_bytes()
     damaged, told = tmp_path / "damaged", 0

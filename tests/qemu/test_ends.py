@@ -25,7 +25,7 @@ def path(tmp_path: Path) -> str:
 def test_nothing_is_left_behind(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, path: str, signum: signal.Signals
 ) -> None:
-    """QEMU, the server and the temporary state go with the command, also if no code of it runs any more."""
+    """QEMU, the server and the temporary state end with the command, even if its code can no longer run."""
     temporary = tmp_path_factory.mktemp("t")  # the path of a socket has to be short
     with running("--kernel", fake_kernel(tmp_path), PATH=path, TMPDIR=str(temporary)) as command:
         started = command.descendants()
@@ -43,7 +43,7 @@ def test_nothing_is_left_behind(
 
 
 def test_the_second_machine_on_a_partition(tmp_path: Path, path: str, swpks_server: ServerProcess) -> None:
-    """It is refused with the process that holds the partition, before it restarts that."""
+    """The refusal names the process that holds the partition, and comes before any restart."""
     kernel, state = fake_kernel(tmp_path), swpks_server.state
     with running("--kernel", kernel, "--state", state, PATH=path) as first:
         before = swpks_server.console.call(show_partition("lpar1")).ipl_count
@@ -55,7 +55,7 @@ def test_the_second_machine_on_a_partition(tmp_path: Path, path: str, swpks_serv
         assert (view.power, view.ipl_count) == ("running", before)
         first.process.kill()
         first.end()
-    # The claim of a process that was killed is taken over.  SIGTERM powers the partition off.
+    # The claim of a killed process is taken over.  SIGTERM powers the partition off.
     with running("--kernel", kernel, "--state", state, PATH=path) as third:
         third.process.terminate()
         assert third.end() == 128 + signal.SIGTERM
@@ -64,7 +64,7 @@ def test_the_second_machine_on_a_partition(tmp_path: Path, path: str, swpks_serv
 
 
 def test_a_server_that_is_away_is_told_of(tmp_path: Path, path: str, swpks_server: ServerProcess) -> None:
-    """Both its end and its return are said, while the guest makes no call."""
+    """The loss and the return of the server are both reported, even if the guest makes no call."""
     words = ("--kernel", fake_kernel(tmp_path), "--state", swpks_server.state, "--patience", 7)
     with running(*words, PATH=path) as command:
         swpks_server.stop()
@@ -77,7 +77,10 @@ def test_a_server_that_is_away_is_told_of(tmp_path: Path, path: str, swpks_serve
 
 
 def test_a_state_below_a_missing_folder(tmp_path: Path, path: str) -> None:
-    """It is made, as `swpks serve` makes it, and the log beside it is private; the guest panics at last."""
+    """The state is made, as by `swpks serve`, and the log beside it is private.
+
+    The guest panics at the end.
+    """
     state = tmp_path / "n" / "d" / "s"  # short: the path of a socket has a bound
     command = Running("--kernel", fake_kernel(tmp_path, PANIC), "--state", state, PATH=path)
     assert command.end() == 4, command.said

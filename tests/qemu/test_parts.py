@@ -1,4 +1,4 @@
-"""The rest: memory on demand, QEMU's monitor and process, a partition that comes back, what goes wrong."""
+"""Memory on demand, QEMU's monitor and process, a partition that comes back, and errors."""
 
 import os
 import socket
@@ -55,7 +55,10 @@ async def _monitor(*lines: bytes) -> Qmp:
 
 
 async def test_resets_are_counted_up_to_the_answer() -> None:
-    """The event of a reset precedes the answer to whatever was asked later; other events are skipped."""
+    """Resets are counted when any answer is read, because their events precede it.
+
+    Other events are skipped.
+    """
     monitor = await _monitor(
         b'{"QMP": {}}',
         b'{"event": "NIC_RX_FILTER_CHANGED"}',
@@ -72,7 +75,7 @@ async def test_resets_are_counted_up_to_the_answer() -> None:
 
 
 async def test_a_panic_is_noted_until_a_reset() -> None:
-    """One after which the guest runs on, by the wish of its user, is none."""
+    """A panic after which the guest runs on, by the user's option, does not count."""
     panic = b'{"event": "GUEST_PANICKED", "data": {"action": "%s"}}'
     for lines, found in (
         ([panic % b"poweroff"], True),
@@ -93,7 +96,7 @@ async def test_a_monitor_that_makes_no_sense(line: bytes) -> None:
 
 
 def test_the_command_line_of_qemu() -> None:
-    """The user's options come last; stub and monitor are inherited descriptors, no port and no path."""
+    """The user's options come last; stub and monitor are inherited descriptors, without a port or path."""
     machine = QemuMachine(Path("vmlinux"), Path("initrd"), "quiet", ["-smp", "2"])
     line = command_line(machine, 7, 9)
     assert line[0] == "qemu-system-ppc64"
@@ -135,7 +138,7 @@ async def test_a_missing_initrd(tmp_path: Path) -> None:
 
 
 async def test_no_server_in_time(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
-    """R-73: a server that stays away is a clear error, after as long as was asked for."""
+    """R-73: if the server stays away, a clear error follows after the given time."""
     told: list[str] = []
     console = PatientConsole(tmp_path / "control.sock", "lpar1", patience=30, notify=told.append)
     with pytest.raises(PartitionUnusable, match="no server"):
@@ -192,7 +195,7 @@ def _run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
 
 
 def test_kernels_that_the_command_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """R-73: stripped, without the driver, or no kernel at all: exit status 2 and a sentence that says so."""
+    """R-73: a stripped kernel, one without the driver, and no kernel: exit status 2 and a clear sentence."""
     without = with_gates(Kernel())
     without.function("helper", BLR)
     for kernel, says in (
@@ -205,7 +208,7 @@ def test_kernels_that_the_command_refuses(tmp_path: Path, capsys: pytest.Capture
 
 
 def _bootable(folder: Path) -> str:
-    """A kernel that has all that the command looks for."""
+    """Return a kernel with all that the command needs."""
     kernel = with_gates(Kernel())
     kernel.function("plpks_one", ("plpar_hcall", True), BLR)
     kernel.function("early_setup", BLR)
@@ -215,7 +218,7 @@ def _bootable(folder: Path) -> str:
 def test_a_command_without_qemu(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R-73: what cannot work is said before a server is started for it."""
+    """R-73: the missing QEMU is reported before a server is started."""
     monkeypatch.setenv("PATH", str(tmp_path))
     status, text = _run(capsys, "--kernel", _bootable(tmp_path), "--state", str(tmp_path / "state"))
     assert status == 2
@@ -229,7 +232,7 @@ def test_a_command_without_qemu(
 def test_partitions_that_the_command_refuses(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    """R-73: by the server's own rules for names and sizes, before anything is started."""
+    """R-73: the server's own rules for names and sizes refuse it, before anything is started."""
     state = tmp_path / "state"
     command = ["qemu", f"--partition={name}", "--kernel", _bootable(tmp_path), "--state", str(state)]
     assert main(command) == 2
@@ -241,7 +244,7 @@ def test_partitions_that_the_command_refuses(
 
 @pytest.fixture
 def broken_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A QEMU that ends at once, as the real one does with options that it does not know."""
+    """A QEMU that ends at once, like the real one with unknown options."""
     program = tmp_path / "bin" / "qemu-system-ppc64"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\nexit 3\n")
@@ -254,7 +257,7 @@ def broken_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_server_of_its_own_is_stopped_at_the_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """R-73: QEMU's exit status is told, and the server that was started for it does not stay behind."""
+    """R-73: QEMU's exit status is reported, and the server that was started for it ends too."""
     state = tmp_path / "state"
     status, text = _run(capsys, "--kernel", _bootable(tmp_path), "--state", str(state))
     assert (status, "QEMU ended with status 3" in text) == (2, True), text
@@ -268,7 +271,7 @@ def test_a_server_of_its_own_is_stopped_at_the_end(
 def test_a_running_server_is_used_and_stays(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], swpks_server: ServerProcess
 ) -> None:
-    """R-73: two servers never share a state folder; who started one ends it."""
+    """R-73: two servers never share a state folder; a command stops only its own server."""
     status, text = _run(capsys, "--kernel", _bootable(tmp_path), "--state", str(swpks_server.state))
     assert (status, "QEMU ended with status 3" in text) == (2, True), text
     assert swpks_server.pid is not None
@@ -284,7 +287,7 @@ def test_a_running_server_is_used_and_stays(
 def test_a_running_server_is_asked_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], swpks_server: ServerProcess, partition: str, says: str
 ) -> None:
-    """R-73: QEMU is not started for a partition that is not there, or not of the size that was named."""
+    """R-73: QEMU is not started for a partition that does not exist, or has another size."""
     words = ["--kernel", _bootable(tmp_path), "--state", str(swpks_server.state)]
     assert main(["qemu", "--partition", partition, *words]) == 2
     text = capsys.readouterr().err

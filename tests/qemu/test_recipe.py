@@ -1,4 +1,4 @@
-"""The five-minute recipe of docs/kernel.md: its commands are taken out of the page and run as they stand."""
+"""The five-minute recipe of docs/kernel.md: its commands are read from the page and run unchanged."""
 
 import gzip
 import os
@@ -25,12 +25,12 @@ case " $* " in
   *" download "*) cp "$DEBS/$name.deb" . ;;
 esac
 """
-"""An apt that finds its packages in a folder; it takes the place of apt-get and of apt-cache."""
+"""An apt that finds its packages in a folder; it replaces apt-get and apt-cache."""
 
 
 @pytest.fixture
 def recipe() -> Session:
-    """What the page tells the reader to type, and what it shows."""
+    """The commands that the page shows, and their output."""
     found = session(ROOT / "docs" / "kernel.md", "Five minutes: a stock kernel")
     head = session(ROOT / "docs" / "kernel.md", "What you need").commands
     return found._replace(commands=[*head, *found.commands])
@@ -76,7 +76,7 @@ def offline(tmp_path: Path) -> dict[str, str]:
 
 
 def shell(commands: list[str], folder: Path, environment: dict[str, str], typed: str = "") -> str:
-    """Run commands as one script in a folder; the first one that fails ends it. Returns what they print.
+    """Run commands as one script in a folder; the first failed one ends it. Return their output.
 
     The page's own folder is made below it.
 
@@ -94,7 +94,7 @@ def shell(commands: list[str], folder: Path, environment: dict[str, str], typed:
 def test_the_recipe_packs_an_initramfs_that_starts(
     recipe: Session, folder: Path, offline: dict[str, str], tmp_path: Path
 ) -> None:
-    """All commands before the boot: the kernel finds an init that it can run, and a shell for it."""
+    """All commands before the boot run: the initramfs has an init that can run, and a shell for it."""
     *prepare, boot = recipe.commands
     assert boot.startswith("swpks qemu ")
     kernel, place = shell([*prepare, 'echo "$kernel"; pwd'], folder, offline).splitlines()
@@ -113,7 +113,7 @@ def test_the_recipe_packs_an_initramfs_that_starts(
 @pytest.mark.slow
 @pytest.mark.process
 def test_the_recipe_boots_and_prints_what_the_page_shows(page_blocks: PageBlocks, folder: Path) -> None:
-    """R-73: the page as a whole, with Debian's packages: all that it shows is printed, in its order."""
+    """R-73: the whole page with Debian's packages: all that it shows is printed, in its order."""
     recipe = page_blocks.session()
     head = session(ROOT / "docs" / "kernel.md", "What you need").commands
     with reported():

@@ -1,4 +1,4 @@
-"""GuestRegister maps out of target.xml, with the peculiarities of QEMU's."""
+"""Register maps parsed from target.xml, with the peculiarities of QEMU's."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Packets of the remote serial protocol: golden bytes, however the stream is cut."""
+"""Packets of the remote serial protocol: golden bytes, with any cut of the stream."""
 
 import itertools
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from swpks.qemu.errors import StubError
 from swpks.qemu.rsp import MAX_PACKET, Decoder, Sign, checksum, encode, expand
 
-# The first five are as QEMU 7.2 sent them.
+# QEMU 7.2 sent the first five of these.
 GOLDEN = [
     (b"OK", b"$OK#9a"),
     (b"", b"$#00"),
@@ -75,7 +75,7 @@ def test_any_payload_comes_back_whatever_the_cuts(payloads: list[bytes], cuts: l
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_packets_or_an_error(data: bytes) -> None:
-    """A broken stub makes no other exception than ours."""
+    """A broken stub raises our exception, or none."""
     try:
         decoded(data)
     except StubError:

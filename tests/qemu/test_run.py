@@ -1,4 +1,4 @@
-"""A whole run with a machine that is played and a real server: the partition is stopped however it ends."""
+"""A whole run with a fake machine and a real server: the partition is stopped at each kind of end."""
 
 import json
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.process
 
 
 class PlayedProcess:
-    """QEMU's process as far as a run looks at it; it does not end by itself when its stub is at fault."""
+    """The part of QEMU's process that a run uses; it does not end by itself when its stub fails."""
 
     def __init__(self, machine: FakeMachine, returncode: int | None) -> None:
         self.returncode = returncode
@@ -41,7 +41,7 @@ class PlayedProcess:
 
 
 class Played:
-    """A machine and what `start` makes of it."""
+    """A fake machine, and the arguments and results of `start`."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, end: int = POWER_OFF) -> None:
         self.kernel = with_driver(*GET_CONFIG, end=end)
@@ -52,7 +52,7 @@ class Played:
         self.heard: dict[str, trio.Event] = {}
         self.returncode: int | None = 0
         monkeypatch.setattr(run, "start", self.start)
-        monkeypatch.setattr(run, "END_SECONDS", 0.2)  # of the played process, which does not end
+        monkeypatch.setattr(run, "END_SECONDS", 0.2)  # of the fake process, which does not end
 
     @asynccontextmanager
     async def start(self, _machine: QemuMachine, **_streams: Any) -> AsyncIterator[Wires]:
@@ -66,7 +66,7 @@ class Played:
             try:
                 yield Wires(ours, our_monitor, PlayedProcess(self.machine, self.returncode))  # type: ignore[arg-type]
             except BaseException as error:
-                failure = error  # as it is, not in the nursery's group
+                failure = error  # the failure itself, not in the nursery's group
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
@@ -87,7 +87,7 @@ class Played:
 
 
 async def shown(server: ServerProcess) -> tuple[str, int]:
-    """Power of the partition, and its IPLs."""
+    """Return the power of the partition, and its IPLs."""
     text = await trio.to_thread.run_sync(server.hmc, "status", "lpar1", "--json")
     view = json.loads(text)
     return view["power"], view["ipl_count"]
@@ -103,7 +103,7 @@ async def test_a_clean_end(tmp_path: Path, monkeypatch, swpks_server: ServerProc
 
 
 async def test_a_panic(tmp_path: Path, monkeypatch, swpks_server: ServerProcess) -> None:
-    """QEMU ends with status 0; its event, which comes last, has the reason."""
+    """QEMU ends with status 0; its last event has the reason."""
     end = await Played(tmp_path, monkeypatch, end=PANIC).run(swpks_server)
     assert (await shown(swpks_server), end) == (("off", 2), MachineEnd.PANIC)
 
@@ -119,7 +119,7 @@ async def test_a_guest_that_a_panic_has_paused(
 async def test_the_console_stops_the_machine(
     tmp_path: Path, monkeypatch, swpks_server: ServerProcess
 ) -> None:
-    """A power-off ends a guest that runs.  A restart by the console does not, and is told."""
+    """A power-off ends a running guest.  A restart by the console does not, and is reported."""
     played = Played(tmp_path, monkeypatch, end=SPIN)
     called, restarted = trio.Event(), trio.Event()
     ends: list[MachineEnd] = []
@@ -143,7 +143,7 @@ async def test_the_console_stops_the_machine(
 async def test_a_machine_that_ends_while_its_call_waits(
     tmp_path: Path, monkeypatch, swpks_server: ServerProcess
 ) -> None:
-    """Ctrl-A x ends a machine also while a call waits for a server, and the wait is told."""
+    """Ctrl-A x ends a machine also while a call waits for a server, and the wait is reported."""
     played = Played(tmp_path, monkeypatch)
     played.heard["the guest waits up to 20 s for the keystore of lpar1: "] = played.machine.ended
 
@@ -167,7 +167,7 @@ async def test_a_guest_that_stops(tmp_path: Path, monkeypatch, swpks_server: Ser
 
 
 async def test_a_stub_at_fault(tmp_path: Path, monkeypatch, swpks_server: ServerProcess) -> None:
-    """R-73: also where it is QEMU that fails."""
+    """R-73: the partition is stopped also if QEMU fails."""
     played = Played(tmp_path, monkeypatch)
     played.machine.odd[b"M"] = b"E14"
     played.returncode = None
@@ -177,7 +177,10 @@ async def test_a_stub_at_fault(tmp_path: Path, monkeypatch, swpks_server: Server
 
 
 async def test_a_cancelled_run(tmp_path: Path, monkeypatch, swpks_server: ServerProcess) -> None:
-    """R-73: also where its user has had enough; the power-off is not cancelled with the rest."""
+    """R-73: the partition is stopped also if the user cancels.
+
+    The power-off is not cancelled with the rest.
+    """
     with trio.CancelScope() as scope:
         await Played(tmp_path, monkeypatch).run(swpks_server, on_call=lambda *_: scope.cancel())
     assert scope.cancelled_caught
@@ -185,7 +188,7 @@ async def test_a_cancelled_run(tmp_path: Path, monkeypatch, swpks_server: Server
 
 
 async def test_a_machine_that_never_started(tmp_path: Path, monkeypatch, swpks_server: ServerProcess) -> None:
-    """R-73: a partition that was left alone so far is left alone."""
+    """R-73: a partition that was not touched yet stays as it is."""
     played = Played(tmp_path, monkeypatch)
     played.machine.odd[b"?"] = b"E01"
     played.machine.odd[b"qSupported"] = b"E01"
@@ -198,7 +201,7 @@ async def test_a_machine_that_never_started(tmp_path: Path, monkeypatch, swpks_s
 async def test_a_partition_that_is_not_there_starts_nothing(
     tmp_path: Path, monkeypatch, swpks_server: ServerProcess
 ) -> None:
-    """R-73: the console is asked before QEMU is started."""
+    """R-73: the run asks the console before it starts QEMU."""
     played = Played(tmp_path, monkeypatch)
     with pytest.raises(PartitionUnusable, match="there is no partition 'nosuch'"):
         await played.run(swpks_server, name="nosuch")
@@ -206,7 +209,7 @@ async def test_a_partition_that_is_not_there_starts_nothing(
 
 
 async def test_the_first_trouble_is_told(tmp_path: Path) -> None:
-    """A server that is gone too does not hide why a run has ended."""
+    """The first reason of an end is reported, also if the server is gone later."""
     console = PatientConsole(tmp_path / "control.sock", "lpar1", patience=0.1)
     async with partition_of(tmp_path / "lpar1.sock", console) as partition:
         partition.started = True
@@ -221,7 +224,7 @@ async def test_the_first_trouble_is_told(tmp_path: Path) -> None:
 async def test_a_power_off_that_nobody_answers(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """The end is bounded, whatever the server does."""
+    """The wait for the power-off is bounded, whatever the server does."""
     listener = trio.socket.socket(trio.socket.AF_UNIX)
     await listener.bind(str(tmp_path / "control.sock"))
     listener.listen()

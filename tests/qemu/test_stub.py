@@ -1,4 +1,4 @@
-"""The stub as an object: what is sent, what is made of the answers, and how it fails."""
+"""The stub object: its requests, its use of the answers, and its errors."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +22,7 @@ def a_machine() -> FakeMachine:
 
 @asynccontextmanager
 async def attached(machine: FakeMachine) -> AsyncIterator[Stub]:
-    """A stub that has been started, with the machine behind it."""
+    """Return a started stub, with the machine behind it."""
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(FakeStub(machine, theirs).serve)
@@ -142,7 +142,7 @@ async def test_console_output_is_no_stop() -> None:
 
 
 async def test_a_stub_that_is_gone() -> None:
-    """R-73: QEMU's end is noticed; while the guest runs it is an end, otherwise an error."""
+    """R-73: while the guest runs, a lost QEMU is an end; otherwise it is an error."""
     stub, theirs = await _against()
     await theirs.aclose()
     assert await stub.resume() == Ended(None)

@@ -1,4 +1,4 @@
-"""Flattened device trees, as prom_init makes them: version 16 or 17, blocks in an order of choice."""
+"""Flattened device trees like those of prom_init: version 16 or 17, blocks in any order."""
 
 import struct
 from collections.abc import Mapping
@@ -9,7 +9,10 @@ Node = Mapping[str, "Node | bytes"]
 def flatten(
     root: Node, *, version: int = 17, padding: int = 64, strings_last: bool = False, gap: int = 0
 ) -> bytes:
-    """The tree's bytes; `padding` bytes are free behind the structure block, `gap` behind the strings."""
+    """Return the tree's bytes.
+
+    `padding` bytes are free behind the structure block, `gap` behind the strings.
+    """
     names: dict[str, int] = {}
     structure = _node("", root, names) + struct.pack(">I", 9)
     strings = b"".join(name.encode() + b"\0" for name in names)
