@@ -1,4 +1,4 @@
-"""Server processes for the tests of this folder: started at will, gone at the end of the test."""
+"""Server processes for the tests of faults: started by the test, killed at its end."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ Serve = Callable[..., ServerProcess]
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Start a server on a state folder, with these partitions and options; what is left running is killed."""
+    """Start a server with these partitions and options; running ones are killed at the end."""
     servers = []
 
     def start(state: Path, partitions: Sequence[str] = (), options: Sequence[str] = ()) -> ServerProcess:

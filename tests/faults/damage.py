@@ -1,4 +1,4 @@
-"""Damage to a stopped server's state, done behind its back, and what a start then says of it."""
+"""Damage to a stopped server's state, and the reports of the next start about it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ LABEL = b"canary"
 
 
 def secret(name: str) -> bytes:
-    """What the one object of a partition holds."""
+    """Return the data of a partition's only object."""
     return b"secret of " + name.encode()
 
 
 def make_state(folder: Path, names: Iterable[str]) -> Path:
-    """A state with these partitions, an object in each, whose server has stopped in good order."""
+    """Make a state with these partitions, an object in each; its server has stopped regularly."""
     names = list(names)
     server = ServerProcess(folder / "state", [f"{name}:4" for name in names]).start()
     for name in names:
@@ -41,26 +41,26 @@ def make_state(folder: Path, names: Iterable[str]) -> Path:
 
 
 def copy_of(state: Path, to: Path) -> Path:
-    """A copy that may be damaged."""
+    """Return a copy that may be damaged."""
     shutil.copytree(state, to, ignore=shutil.ignore_patterns("*.sock"))
     return to
 
 
 def records(state: Path) -> dict[str, bytes]:
-    """Every record, read without the server."""
+    """Return every record, read without the server."""
     with closing(sqlite3.connect(state / "service-processor" / "nvram.sqlite")) as nvram:
         return dict(nvram.execute("SELECT name, blob FROM record"))
 
 
 def names(state: Path) -> dict[str, str]:
-    """The name of each partition's record, by the name of the partition."""
+    """Return the name of each partition's record, by the name of the partition."""
     with assembled(state) as machine:
         partitions = machine.system.partitions.values()
         return {each.name: partition_name(each.profile.uuid) for each in partitions}
 
 
 def put(state: Path, changed: dict[str, bytes | None]) -> None:
-    """Put other bytes in place of records, or remove them."""
+    """Replace or remove records."""
     with closing(sqlite3.connect(state / "service-processor" / "nvram.sqlite")) as nvram, nvram:
         for name, blob in changed.items():
             if blob is None:
@@ -70,24 +70,24 @@ def put(state: Path, changed: dict[str, bytes | None]) -> None:
 
 
 def flipped(blob: bytes, byte: int, bit: int = 0) -> bytes:
-    """The same bytes but for one bit."""
+    """Return the bytes with one bit flipped."""
     return blob[:byte] + bytes([blob[byte] ^ 1 << bit]) + blob[byte + 1 :]
 
 
 def contents(state: Path) -> dict[str, bytes]:
-    """Every file that has to outlive a start that is refused, byte for byte."""
+    """Return every file that a refused start must not change, byte for byte."""
     kept = [path for path in state.rglob("*") if path.is_file() and path.name != "lock"]
     return {str(path.relative_to(state)): path.read_bytes() for path in kept}
 
 
 def serves(server: ServerProcess, name: str) -> bool:
-    """Whether a partition serves what it always held."""
+    """Whether a partition serves its original object."""
     with server.connect_blocking(name) as channel:
         return channel.call(read_object(OS, LABEL)).data == secret(name)
 
 
 def refused(server: ServerProcess, request: ConsoleRequest[Any]) -> Problem:
-    """What the console answers to a request that a rule forbids."""
+    """Return the console's answer to a request that a rule forbids."""
     with pytest.raises(ConsoleRefused) as caught:
         server.console.call(request)
     assert caught.value.problem.status == 409
@@ -95,19 +95,19 @@ def refused(server: ServerProcess, request: ConsoleRequest[Any]) -> Problem:
 
 
 def logged(server: ServerProcess, event: str, least: int = 1) -> list[dict[str, Any]]:
-    """The lines of the server's log with this event, once there are so many.
+    """Return the log lines with this event, once there are at least `least`.
 
-    That there is none is certain only of a server that has stopped.
+    An empty result is certain only after the server has stopped.
     """
     return [json.loads(line) for line in server.log_lines(f'"event": "{event}"', least)]
 
 
 Damage = Callable[[Path], None]
-"""Does something to a state folder."""
+"""Damages a state folder."""
 
 
 def ended_by(server: ServerProcess) -> list[dict[str, Any]]:
-    """Stop a server; return the sessions that it had ended before that, for another reason than the stop."""
+    """Stop a server; return the sessions that it ended earlier, for another reason than the stop."""
     assert server.stop() == 0
     ends = logged(server, "session.ended", 0)
     return [line for line in ends if line["reason"] != GoodbyeReason.SERVER_STOPPING.name.lower()]

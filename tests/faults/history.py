@@ -1,9 +1,9 @@
-"""What one partition's keystore must be, from the calls of its only writer: the judge of every crash.
+"""The allowed states of one partition's keystore, from the calls of its only writer; it checks every crash.
 
-The writer makes each call through a `History`, which foretells its answer by rules of its own (no
-code of the engine is used), and notes every state that the durable part of the store passes
-through.  Calls run in order, so after a crash the store found has to be one of these states, and
-none before the last that a CONFIRM has called flushed (R-21, R-22).
+The writer makes each call through a `History`. It predicts the answer by rules of its own, without code of
+the engine, and notes every state of the durable part of the store. Calls run in order. So after a crash the
+found store must be one of these states, and none older than the last one that a CONFIRM has called flushed
+(R-21, R-22).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ State = dict[Key, tuple[int, bytes]]
 
 
 class Foretold(NamedTuple):
-    """What a call has to answer: a status, the object that a READ brings; `at` is for a CONFIRM.
+    """The predicted answer to a call: a status, and the object of a READ; `at` is for a CONFIRM.
 
     `at` is the number of the state in which the label last changed.
     """
@@ -44,19 +44,19 @@ class Foretold(NamedTuple):
 
 
 def used(objects: State) -> int:
-    """Bytes that objects take, as GET_CONFIG has to tell them."""
+    """Return the bytes that objects use, as GET_CONFIG must report them."""
     return sum(len(label) + len(data) + OVERHEAD for (_, label), (_, data) in objects.items())
 
 
 class History:
-    """One partition of `kbytes` KiB and its writer, who does what `chance` says."""
+    """One partition of `kbytes` KiB and its writer, driven by `chance`."""
 
     def __init__(self, chance: Random, kbytes: int) -> None:
         self.memory: State = {}
         self.states: list[State] = [{}]
         self.confirmed = 0
         self.facts = 0
-        """How many CONFIRMs were answered "flushed" in all."""
+        """Number of CONFIRMs that were answered "flushed"."""
         self.passwords: dict[int, bytes] = {}
         self.lost_passwords: dict[int, bytes] = {}
         self._changed: dict[Key, int] = {}
@@ -64,12 +64,12 @@ class History:
         self._room = kbytes * 1024
 
     def anything(self) -> Foretold:
-        """Any call that the writer may make next; it counts as made."""
+        """Return any call that the writer may make next; it counts as made."""
         kind = self._chance.choices(_KINDS, _WEIGHTS)[0]
         return kind(self, self._chance.choice(CONSUMERS), self._chance.choice(LABELS))
 
     def batch(self, longest: int) -> list[Foretold]:
-        """Up to `longest` calls, to be sent at once."""
+        """Return up to `longest` calls, to be sent at once."""
         return [self.anything() for _ in range(self._chance.randint(1, longest))]
 
     def write(self, consumer: int, label: bytes, *, policy: int | None = None, size: int = 0) -> Foretold:
@@ -113,11 +113,11 @@ class History:
 
     @property
     def all_confirmed(self) -> bool:
-        """Whether everything that was written is known to be flushed."""
+        """Whether all written changes are known to be flushed."""
         return self.confirmed == len(self.states) - 1
 
     def newest_confirm(self) -> Foretold:
-        """A CONFIRM of the newest change."""
+        """Return a CONFIRM of the newest change."""
         return self.confirm(*max(self._changed, key=lambda key: self._changed[key]))
 
     def set_password(self, consumer: int, label: bytes) -> Foretold:
@@ -129,13 +129,13 @@ class History:
         return Foretold(request, Status.H_SUCCESS)
 
     def intrude(self, consumer: int, label: bytes) -> Foretold:
-        """A change that the password forbids: it must leave no trace."""
+        """Return a change without the password: it must leave no trace."""
         who = Authorization(consumer, WRONG)
         request = self._chance.choice((calls.write_object(who, label, b"x"), calls.remove_object(who, label)))
         return Foretold(request, Status.H_AUTHORITY)
 
     def check(self, foretold: Foretold, result: Any) -> None:
-        """Hold the result of a call, or the HcallError that it raised, against what was foretold."""
+        """Compare the result of a call, or its HcallError, with the prediction."""
         if isinstance(result, HcallError):
             assert result.status == foretold.status, (foretold, result)
             return
@@ -147,9 +147,9 @@ class History:
             self._learn(foretold.at, foretold.present, result)
 
     def found(self, state: State) -> int:
-        """Take what is there after a crash; returns how many of the newest states were lost.
+        """Accept the state found after a crash; return how many of the newest states were lost.
 
-        Fails unless it is a state that was there, and none older than the last one confirmed.
+        Fails unless it is a noted state, and none older than the last confirmed one.
         """
         numbers = [n for n, each in enumerate(self.states) if each == state]
         assert numbers, f"a state that never was: {self._difference(state)}"
@@ -163,16 +163,16 @@ class History:
         return lost
 
     def opened_with(self, password: bytes) -> None:
-        """Every consumer has this password now."""
+        """Note that every consumer has this password now."""
         self.passwords = dict.fromkeys(CONSUMERS, password)
 
     def ipl(self) -> None:
-        """The partition was restarted: passwords and TRANSIENT objects are gone, nothing else is."""
+        """Note a restart: only passwords and TRANSIENT objects are lost."""
         self.memory = {key: held for key, held in self.memory.items() if not held[0] & TRANSIENT}
         self._forget_passwords()
 
     def all_flushed(self) -> None:
-        """The server has ended in good order: the newest state is durable (R-20)."""
+        """Note a regular stop: the newest state is durable (R-20)."""
         self.confirmed = len(self.states) - 1
 
     def _forget_passwords(self) -> None:

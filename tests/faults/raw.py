@@ -1,4 +1,4 @@
-"""A client of the data channel that sends any bytes and judges what comes back by plain struct."""
+"""A client of the data channel that sends any bytes, and parses the answers by plain struct."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROTOCOL_ERROR = 1
 
 
 class Raw(NamedTuple):
-    """A frame as it came."""
+    """A received frame."""
 
     kind: int
     tag: int
@@ -29,7 +29,7 @@ class Raw(NamedTuple):
 
     @property
     def reason(self) -> int:
-        """A GOODBYE's reason."""
+        """Return the reason of a GOODBYE."""
         return int.from_bytes(self.body[:4], "big")
 
 
@@ -42,7 +42,7 @@ def open_frame() -> bytes:
 
 
 def call_frame(request: Request[Any], tag: int) -> bytes:
-    """The HCALL frame of a request."""
+    """Return the HCALL frame of a request."""
     segments = [Segment(*each) for each in request.segments]
     table = b"".join(struct.pack(">QII", s.address, s.length, s.access) for s in segments)
     data = b"".join(s.data for s in segments)
@@ -52,7 +52,7 @@ def call_frame(request: Request[Any], tag: int) -> bytes:
 
 
 def parse(data: bytes) -> tuple[list[Raw], bytes]:
-    """Whole frames, each with a sound header, and what is left over."""
+    """Return whole frames, each with a valid header, and the remaining bytes."""
     frames = []
     while len(data) >= HEADER.size:
         magic, version, kind, flags, tag, length = HEADER.unpack_from(data)
@@ -72,7 +72,7 @@ def connect(path: Path, timeout: float = 20.0) -> socket.socket:
 
 
 def read_all(sock: socket.socket) -> bytes:
-    """Everything up to the end of the stream."""
+    """Return everything up to the end of the stream."""
     pieces = []
     try:
         while piece := sock.recv(1 << 18):
@@ -83,7 +83,7 @@ def read_all(sock: socket.socket) -> bytes:
 
 
 def read_frames(sock: socket.socket, count: int) -> list[Raw]:
-    """So many frames, and no byte more."""
+    """Return this number of frames, and read no further byte."""
     data = b""
     while len(parse(data)[0]) < count:
         piece = sock.recv(1 << 16)
@@ -95,21 +95,21 @@ def read_frames(sock: socket.socket, count: int) -> list[Raw]:
 
 
 def converse(path: Path, sent: Iterable[bytes]) -> list[Raw]:
-    """Send pieces, say no more, and return every frame that came until the server closed."""
+    """Send pieces, then the end of the stream; return every frame until the server closes."""
     with connect(path) as sock:
         try:
             for piece in sent:
                 sock.sendall(piece)
             sock.shutdown(socket.SHUT_WR)
         except (BrokenPipeError, ConnectionResetError):
-            pass  # the server has had enough of it already
+            pass  # the server has closed already
         frames, rest = parse(read_all(sock))
     assert not rest, "a frame that was begun is finished"
     return frames
 
 
 def valid_stream(chance: Random) -> list[bytes]:
-    """Frames as an honest client sends them."""
+    """Return frames like those of an honest client."""
     who = Authorization(chance.randint(1, 3))
     label = chance.choice((b"x", b"a longer label"))
     requests: list[Request[Any]] = [
@@ -127,7 +127,7 @@ def valid_stream(chance: Random) -> list[bytes]:
 
 
 def damaged(chance: Random) -> bytes:
-    """A stream that is random, truncated, flipped, spliced, out of order or lies about its lengths."""
+    """Return a stream that is random, truncated, flipped, spliced, out of order or has wrong lengths."""
     frames = valid_stream(chance)
     data = b"".join(frames)
     match chance.randrange(8):

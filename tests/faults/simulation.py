@@ -1,8 +1,8 @@
 """A whole managed system on a virtual clock, whose power can be cut at any operation of its NVRAM.
 
-Everything but the six seams is real: sessions over memory streams, dispatch, keystore, encryptor,
-sealing, recovery.  A life runs from power-on to power cut; what lies in the `MemoryNvram` then is all
-that the next life gets, besides the anchor card.
+Everything but the six seams is real: sessions over memory streams, dispatch, keystore, encryptor, sealing,
+recovery. A life runs from power-on to power cut. The next life gets only the contents of the `MemoryNvram`
+and the anchor card.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ LEVEL = "FW1110"
 
 
 class PowerCut(BaseException):
-    """The power is gone: nothing after this runs."""
+    """The power is cut: no code runs after this."""
 
 
 class CutNvram:
-    """NVRAM whose power fails at the operation number `at` (from 1, 0: never), before its effect or after it.
+    """NVRAM whose power fails at operation `at` (from 1; 0: never), before or after its effect.
 
-    `watch` is shown the records before and after each commit: what a cut there would leave.
+    `watch` gets the records before and after each commit: the results of a cut at these moments.
     """
 
     def __init__(self, inner: FaultyNvram, memory: MemoryNvram) -> None:
@@ -54,7 +54,7 @@ class CutNvram:
         self.operations = 0
         self.watch: Callable[[Mapping[str, bytes]], None] = lambda records: None
         self.switch_off: Callable[[], None] = lambda: None
-        """Ends every task at once, so that none sees another one end."""
+        """Ends every task at once, so that no task sees the end of another."""
 
     def load(self) -> dict[str, bytes]:
         self._begin()
@@ -97,9 +97,9 @@ class CutNvram:
 
 
 class SlowWorker:
-    """A worker whose jobs wait a while before and after, so that calls run in between.
+    """A worker that delays its jobs before and after, so that calls run in between.
 
-    They run in the nursery of a life: a power cut ends them too.
+    The jobs run in the nursery of a life, so a power cut ends them too.
     """
 
     def __init__(self, chance: Random, waits: tuple[float, ...], nursery: trio.Nursery | None) -> None:
@@ -112,7 +112,7 @@ class SlowWorker:
         self._nursery.start_soon(self._run, job, landed)
 
     async def _run(self, job: Job, landed: Landed) -> None:
-        """Run a job.  A power cut in it ends the life; all else is its outcome."""
+        """Run a job.  A power cut in it ends the life; any other end is the job's outcome."""
         await trio.sleep(self._chance.choice(self._waits))
         result: outcome.Outcome[None] = outcome.Value(None)
         try:
@@ -127,7 +127,7 @@ class SlowWorker:
 
 
 class Direct:
-    """Stands for a session where frames are not the point: straight into dispatch, several times faster."""
+    """Replaces a session where frames do not matter: straight into dispatch, several times faster."""
 
     def __init__(self, machine: Machine, name: str) -> None:
         self._machine = machine
@@ -136,7 +136,7 @@ class Direct:
         self.ipl_count = self._partition.ipl_count
 
     async def pipeline(self, requests: Iterable[Request[Any]]) -> list[Any]:
-        """Run calls, then do what a connection does after each batch."""
+        """Run calls, then do the work of a connection after a batch."""
         results = [self._call(request) for request in requests]
         self._machine.after_calls(self._partition, Log())
         await trio.lowlevel.checkpoint()
@@ -166,7 +166,7 @@ class Simulation:
         self._entropy = Chance(chance.randbytes(8))
 
     def recovered(self, records: Mapping[str, bytes]) -> ManagedSystem:
-        """The system that a start on these records finds; fails where any of it is refused."""
+        """Return the system that a start on these records finds; fail if any record is refused."""
         found = MemoryNvram(records)
         found.mark.held = list(self.memory.mark.held)
         machine = assemble(self._seams(found, MemoryCard(self.card.held)), Settings(firmware=LEVEL))
@@ -174,7 +174,7 @@ class Simulation:
         return machine.system
 
     async def live(self, delay: float, body: Callable[[Life], Awaitable[None]]) -> None:
-        """Switch the machine on and run `body` in it, to its end or to a power cut, wherever that is."""
+        """Start the machine and run `body` in it, to its end or to a power cut at any place."""
         try:
             async with trio.open_nursery() as nursery:
                 settings = Settings(firmware=LEVEL, flush_delay_ms=delay * 1000, partition=self._wishes)
@@ -182,7 +182,7 @@ class Simulation:
                 try:
                     machine = assemble(self._seams(self.nvram, self.card, nursery), settings)
                 except NvramError:
-                    return  # NVRAM refuses a first start: the server ends, and nothing was there
+                    return  # NVRAM refuses a first start: the server ends, and there was no state
                 await nursery.start(machine.run)
                 machine.start()
                 await body(Life(machine, nursery, through_channel=self.through_channel))
@@ -207,12 +207,12 @@ class Life:
 
     @asynccontextmanager
     async def session(self, name: str) -> AsyncIterator[Channel | Direct]:
-        """A session with a partition, through the data channel or straight to its h-calls."""
+        """Return a session with a partition, through the data channel or straight to its h-calls."""
         transport = self.machine.transport
         assert isinstance(transport, MemoryTransport)
         if not self._through_channel:
             yield Direct(self.machine, name)
             return
-        await trio.lowlevel.checkpoint()  # where the power is gone, nothing is connected any more
+        await trio.lowlevel.checkpoint()  # after a power cut no session is connected
         async with open_channel(transport.connect(name)) as channel:
             yield channel

@@ -1,4 +1,4 @@
-"""A burst of clients at a real server: each of them is served within its own timeout, and none is ended."""
+"""A burst of clients at a real server: each is served within its own timeout, and no session is ended."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ PATIENCE = 60.0
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server with the bounds that it has by default, which ends no session and lets no connection crash."""
+    """A server with its default bounds.
+
+    At the end it must have ended no session and crashed no connection.
+    """
     made = ServerProcess(tmp_path_factory.mktemp("burst") / "state", [f"{name}:64" for name in NAMES])
     try:
         yield made.start()
@@ -37,12 +40,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 def sockets(server: ServerProcess, count: int, names: tuple[str, ...]) -> list[Path]:
-    """The sockets of so many clients, in turn."""
+    """Return the sockets of this number of clients, in turn."""
     return [server.socket(names[n % len(names)]) for n in range(count)]
 
 
 def with_trio(paths: list[Path], hold: bool) -> int:
-    """Open all sessions at once with the client of Trio; `hold`: none closes before the last is open."""
+    """Open all sessions at once with Trio's client; with `hold`, none closes before the last is open."""
     opened = 0
 
     async def talk(path: Path, all_open: trio.Event) -> None:
@@ -65,7 +68,7 @@ def with_trio(paths: list[Path], hold: bool) -> int:
 
 
 def with_threads(paths: list[Path], hold: bool) -> int:
-    """The same with the blocking client, a thread for each."""
+    """Do the same with the blocking client, a thread for each."""
     together = threading.Barrier(len(paths) if hold else 1)
     opened: list[int] = []
 
@@ -80,7 +83,7 @@ def with_threads(paths: list[Path], hold: bool) -> int:
 
 
 def run_at_once(jobs: list[Callable[[], object]]) -> None:
-    """Run jobs in threads that begin at the same time."""
+    """Run jobs in threads that start at the same time."""
     begin = threading.Barrier(len(jobs))
     stack = threading.stack_size(256 * 1024)
     threads = [threading.Thread(target=_begin, args=(begin, job)) for job in jobs]
@@ -103,7 +106,7 @@ def _begin(together: threading.Barrier, job: Callable[[], object]) -> None:
         (with_threads, 200, NAMES[:1], True),
         (with_trio, 1000, NAMES, True),
         (with_threads, 1000, NAMES, True),
-        (with_threads, 1000, NAMES[:1], False),  # which has 256 places for them
+        (with_threads, 1000, NAMES[:1], False),  # one partition has 256 places
     ],
 )
 def test_a_burst_is_served(
@@ -113,12 +116,12 @@ def test_a_burst_is_served(
     names: tuple[str, ...],
     hold: bool,
 ) -> None:
-    """Nobody gets an error; who is refused for lack of a place tries again."""
+    """No client gets an error; a client refused for lack of a place tries again."""
     assert clients(sockets(server, count, names), hold) == count
 
 
 def test_a_burst_of_the_console_is_answered(server: ServerProcess) -> None:
-    """Two hundred requests at once, each with a connection of its own."""
+    """The console gets answers to two hundred requests at once, each with its own connection."""
     answers: list[bool] = []
     console = BlockingConsole(server.control_socket, PATIENCE)
     run_at_once([lambda: answers.append(console.call(show_health()).ok)] * 200)

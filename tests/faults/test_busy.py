@@ -1,4 +1,4 @@
-"""Fault plans without a server: which call is busy, for how long, and what a guest sees of it."""
+"""Fault plans without a server: the busy call, the duration, and the answers of a guest."""
 
 import pytest
 
@@ -21,7 +21,7 @@ LONG = [status.name for status in Status if status.name.startswith("H_LONG_BUSY"
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -43,7 +43,7 @@ class FaultyGuest(Guest):
         self.refusals.append(told)
 
     def pattern(self, calls: int) -> str:
-        """READ an absent object so often: B for each busy answer, a dot for each real one."""
+        """READ an absent object this many times: B for each busy answer, a dot for each real one."""
         return "".join("B" if self.read(3, b"x") == Answer(1) else "." for _ in range(calls))
 
 
@@ -60,12 +60,12 @@ class FaultyGuest(Guest):
     ],
 )
 def test_this_call_the_nth_time_so_often(faults: list[str], pattern: str) -> None:
-    """R-75: counted by the sort of call, from when the plan was set."""
+    """R-75: faults count calls by opcode, from the moment when the plan was set."""
     assert FaultyGuest(*faults).pattern(6) == pattern
 
 
 def test_for_so_long() -> None:
-    """R-75: seconds begin with the first busy answer, and their end is not busy any more."""
+    """R-75: the seconds of a fault begin with the first busy answer; at their end the call is not busy."""
     guest = FaultyGuest("READ_OBJECT=H_BUSY,nth=2,seconds=2.5")
     guest.clock.now = 100.0
     assert guest.pattern(3) == ".BB"
@@ -81,7 +81,7 @@ def test_for_so_long() -> None:
 
 @pytest.mark.parametrize("name", [opcode.name for opcode in HANDLERS])
 def test_every_call_can_be_busy_and_goes_on_as_if_nothing_had_been(name: str) -> None:
-    """R-75: the arguments are not looked at, nothing changes, the log has the rule; CONFIRM by its name."""
+    """R-75: a busy call checks no arguments, changes nothing, and logs the rule; CONFIRM must be named."""
     opcode = Opcode[name]
     guest, plain = FaultyGuest(f"{name}=H_BUSY"), Guest(make_partition("NEXT"))
     answer = guest.do(opcode)
@@ -97,7 +97,7 @@ def test_every_call_can_be_busy_and_goes_on_as_if_nothing_had_been(name: str) ->
 @pytest.mark.parametrize("name", SERVED_WITH_TOKEN)
 @pytest.mark.parametrize("status", ["H_BUSY", *LONG])
 def test_a_busy_call_keeps_its_token(name: str, status: str) -> None:
-    """R-75: the same one while it lasts; then the call is judged as any other."""
+    """R-75: the token stays the same during the fault; then the call is checked as usual."""
     opcode = Opcode[name]
     guest, plain = FaultyGuest(f"{name}={status},times=3"), Guest(make_partition("NEXT"))
     first = guest.do(opcode)
@@ -107,7 +107,7 @@ def test_a_busy_call_keeps_its_token(name: str, status: str) -> None:
 
 
 def test_wrap_and_unwrap_go_on_with_their_tokens() -> None:
-    """R-71, R-75: the token is good once the fault is over, for its own call, and only once."""
+    """R-71, R-75: after the fault the token is valid once, for its own call."""
     guest = FaultyGuest("WRAP_OBJECT=H_BUSY,times=2", "UNWRAP_OBJECT=H_LONG_BUSY_ORDER_10_MSEC")
     assert guest.set_password(3, WORD) == guest.gen_key(3, b"key", password=WORD) == Answer(0)
     status, token, _, _ = guest.wrap(3, b"key", b"secret", password=WORD)
@@ -123,7 +123,7 @@ def test_wrap_and_unwrap_go_on_with_their_tokens() -> None:
 
 @pytest.mark.parametrize("name", SERVED_WITH_TOKEN)
 def test_a_token_that_was_never_given_out_is_not_busy(name: str) -> None:
-    """R-75: it is judged by the argument checks, and counts for no fault; so does another call's token."""
+    """R-75: an unknown token, or another call's, goes to the argument checks and counts for no fault."""
     opcode = Opcode[name]
     guest, plain = FaultyGuest(f"{name}=H_BUSY,times=5"), Guest(make_partition("NEXT"))
     assert guest.do(opcode, token=77) == plain.do(opcode, token=77)
@@ -131,7 +131,7 @@ def test_a_token_that_was_never_given_out_is_not_busy(name: str) -> None:
 
 
 def test_function_and_state_come_first() -> None:
-    """R-35, R-75: what the partition does not have is not busy, nor is what is powered off."""
+    """R-35, R-75: a missing call, or a partition that is off, is never busy."""
     assert FaultyGuest("READ_OBJECT=H_BUSY", kbytes=0).do(Opcode.READ_OBJECT).status == Status.H_FUNCTION
     assert FaultyGuest("READ_OBJECT=H_BUSY", running=False).do(Opcode.READ_OBJECT).status == Status.H_STATE
     guest = FaultyGuest("WRAP_OBJECT=H_BUSY", level="FW950")
@@ -140,7 +140,7 @@ def test_function_and_state_come_first() -> None:
 
 
 async def test_without_a_plan_nothing_stands_in_the_way() -> None:
-    """R-75: the engine itself answers, so no plan costs nothing."""
+    """R-75: without a plan the engine itself is called, so no plan costs nothing."""
     machine = make_machine("a")
     partition = machine.system.find("a")
     assert type(machine.calls_of(partition, lambda *_: None)) is HypervisorCalls
@@ -153,7 +153,7 @@ async def test_without_a_plan_nothing_stands_in_the_way() -> None:
 @pytest.mark.parametrize("opcode", list(Opcode))
 @pytest.mark.parametrize("status", list(Status))
 def test_only_busy_statuses_of_the_call_can_be_planned(opcode: Opcode, status: Status) -> None:
-    """R-75: H_BUSY of any call, CONFIRM's only because it is named; long ones where the call lists them."""
+    """R-75: H_BUSY for any call, for CONFIRM only by name; long ones where the call lists them."""
     listed = status in CALLS[opcode].statuses and status.name in LONG
     if status is Status.H_BUSY or listed:
         assert BusyFault(opcode, status).status is status
@@ -172,7 +172,7 @@ def test_only_busy_statuses_of_the_call_can_be_planned(opcode: Opcode, status: S
     ],
 )
 def test_faults_are_written_as_they_are_read(text: str, shown: str) -> None:
-    """R-75: one form, on the command line, in files and in fixtures."""
+    """R-75: faults have one form on the command line, in files and in fixtures."""
     assert str(parse_fault(text)) == shown
     assert parse_fault(shown) == parse_fault(text)
 
@@ -186,14 +186,14 @@ def test_faults_are_written_as_they_are_read(text: str, shown: str) -> None:
      "READ_OBJECT=H_BUSY ", "*=H_BUSY", "READ_OBJECT=H_LONG_BUSY_ORDER_1_MSEC"],
 )  # fmt: skip
 def test_what_is_no_fault_is_refused_with_a_rule(text: str) -> None:
-    """R-75: an operator's error, with the page that has the form."""
+    """R-75: a wrong fault is an operator's error that names the page with the form."""
     with pytest.raises(OperatorError) as caught:
         parse_fault(text)
     assert caught.value.rule.page == "spec/faults.md#busy-answers"
 
 
 def test_a_fault_lasts_so_often_or_so_long() -> None:
-    """R-75: one of the two, and no plan without an end."""
+    """R-75: a fault has a count or a duration, and every plan ends."""
     for times, seconds in ((None, None), (1, 1.0)):
         with pytest.raises(OperatorError, match="both times and seconds, or neither"):
             BusyFault(Opcode.READ_OBJECT, Status.H_BUSY, 1, times, seconds)

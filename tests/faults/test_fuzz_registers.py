@@ -1,4 +1,4 @@
-"""Any registers and guest memory as a valid frame: a documented status, nothing changed by a refusal."""
+"""Any registers and guest memory in a valid frame give a documented status; a refusal changes nothing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ DONE = (Status.H_SUCCESS, Status.H_CONTINUE)
 
 
 class Picture(NamedTuple):
-    """Everything of a partition that a call could change."""
+    """All state of a partition that a call could change."""
 
     objects: Any
     used: int
@@ -57,7 +57,7 @@ def picture(partition: Any) -> Picture:
 
 
 def good_call(chance: Random) -> HCall:
-    """A call that may well succeed."""
+    """Return a call that may succeed."""
     who = Authorization(chance.randint(1, 3), chance.choice((b"", PASSWORD)))
     label = chance.choice((b"plain", b"world", b"fixed", b"key", b"new"))
     data, policy = chance.randbytes(chance.choice((1, 100, 2000))), chance.choice(POLICIES)
@@ -85,7 +85,7 @@ def good_call(chance: Random) -> HCall:
 
 
 def sure_calls() -> list[HCall]:
-    """One of each call, in an order in which all succeed: the ground that chance starts from."""
+    """Return one of each call, in an order in which all succeed: the state from which chance starts."""
     who = Authorization(3)
     requests = (
         calls.get_config(520),
@@ -108,7 +108,7 @@ def sure_calls() -> list[HCall]:
 
 
 def spoiled(chance: Random, call: HCall) -> HCall:
-    """The same call with something wrong in a register or in its memory, or with two such things."""
+    """Return the call with one or two faults in a register or in its memory."""
     opcode, registers, segments = (
         call.opcode,
         list(call.registers),
@@ -129,7 +129,7 @@ def spoiled(chance: Random, call: HCall) -> HCall:
 
 
 def altered(chance: Random, segment: Segment, how: int) -> Segment:
-    """A piece of guest memory that is shorter, or damaged, or elsewhere, or not to be read or written."""
+    """Return a piece of guest memory that is shorter, damaged, moved, unreadable or not writable."""
     address, length, access, data = segment
     if how == 3:
         return Segment(address, length // 2, access, data[: length // 2])
@@ -144,7 +144,7 @@ def altered(chance: Random, segment: Segment, how: int) -> Segment:
 
 
 def number(chance: Random, segments: list[Segment]) -> int:
-    """What a confused guest might put into a register."""
+    """Return a number that a confused guest might put into a register."""
     near = [n for s in segments for n in (s.address, s.address + 1, s.length, s.length + 1)]
     bits = chance.randint(1, 64)
     return chance.choice((0, 1, 3, 4, 64, 255, 256, (1 << 64) - 1, 1 << 63, chance.getrandbits(bits), *near))
@@ -153,7 +153,7 @@ def number(chance: Random, segments: list[Segment]) -> int:
 @pytest.mark.parametrize("strict", [True, False], ids=["strict", "relaxed"])
 @pytest.mark.parametrize("level", KEYSTORE_LEVELS)
 def test_any_registers(level: str, strict: bool) -> None:
-    """R-17, R-74, R-76: a status of that call's row, an answer that can be sent, writes where they may go."""
+    """R-17, R-74, R-76: the status is listed for the call, and writes stay in their segments."""
     print(f"SWPKS_FAULT_SEED={SEED}")
     chance = Random(f"{SEED} {level} {strict}")
     served = {int(opcode) for opcode in KEYSTORE_LEVELS[level].calls}
@@ -182,7 +182,7 @@ def test_any_registers(level: str, strict: bool) -> None:
 
 
 def judge(call: HCall, answer: HReturn) -> None:
-    """The answer is for this call, fits a frame, and writes only into its writable segments."""
+    """Assert that the answer belongs to the call, fits a frame, and writes only where it may."""
     assert answer.tag == call.tag
     encode_hreturn(answer)
     for address, data in answer.writes:
@@ -195,7 +195,7 @@ def judge(call: HCall, answer: HReturn) -> None:
 
 
 def test_damaged_blocks_of_otherwise_good_calls() -> None:
-    """R-17: bits flipped in an authorization block: refused, or another consumer; a READ changes nothing."""
+    """R-17: a damaged authorization block is refused or another consumer's; READ changes nothing."""
     chance = Random(17)
     partition = make_partition(objects=OBJECTS)
     engine = HypervisorCalls(partition)

@@ -1,4 +1,4 @@
-"""Thousands of damaged conversations against a real server, beside a neighbour who behaves."""
+"""Thousands of damaged conversations against a real server, beside an honest neighbour."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ pytestmark = pytest.mark.process
 SEED = os.environ.get("SWPKS_FAULT_SEED") or str(int.from_bytes(os.urandom(4), "big"))
 CONNECTIONS = 2500
 WARM = 500
-"""Connections after which the server has loaded and allocated what it needs."""
+"""Connections after which the server has loaded all modules and allocated all buffers."""
 GROWTH = 6 << 20
-"""Bytes by which it may grow with five times as many connections."""
+"""Bytes by which its memory may grow with five times as many connections."""
 
 
 def memory_of(server: ServerProcess) -> int:
-    """Resident memory in bytes."""
+    """Return the resident memory in bytes."""
     pages = Path(f"/proc/{server.pid}/statm").read_text("ascii").split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def judge(frames: list[raw.Raw]) -> str:
-    """How a conversation ended; fails where the server broke the protocol itself."""
+    """Return the end of a conversation; fail if the server itself broke the protocol."""
     kinds = [each.kind for each in frames]
     assert kinds[0] == raw.HELLO
     goodbyes = [each for each in frames if each.kind == raw.GOODBYE]
@@ -44,7 +44,7 @@ def judge(frames: list[raw.Raw]) -> str:
 
 
 def test_damaged_conversations_hurt_nobody_else(serve: Serve, tmp_path: Path) -> None:
-    """R-01: each ends in answers, GOODBYE 1 or a close; memory is bounded; the neighbour notices nothing."""
+    """R-01: each ends in answers, GOODBYE 1 or a close; memory is bounded; the neighbour is not disturbed."""
     print(f"SWPKS_FAULT_SEED={SEED}")
     chance = Random(SEED)
     server = serve(tmp_path / "state", ["bad:16", "good:16"], ["--log-level", "error"])

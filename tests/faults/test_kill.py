@@ -32,14 +32,14 @@ pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.usefixtures("no
 SEED = os.environ.get("SWPKS_FAULT_SEED") or str(int.from_bytes(os.urandom(4), "big"))
 KILLS = int(os.environ.get("SWPKS_KILLS") or 60)
 MACHINES = 2
-"""Machines that are tormented at once, to use two processors."""
+"""Machines that are tested at once, to use two processors."""
 KBYTES = 16
 ENDS = {"work": 6, "start": 4, "drain": 3, "stop": 0.6}
-"""How a round ends, and how often."""
+"""The ends of a round, and their weights."""
 
 
 class Torment:
-    """A managed system of two partitions in a process that is not meant to live long."""
+    """A managed system of two partitions in a process that the test kills often."""
 
     def __init__(self, folder: Path, chance: Random) -> None:
         self.server = ServerProcess(folder / "state", [f"{name}:{KBYTES}" for name in ("a", "b")])
@@ -77,7 +77,7 @@ class Torment:
         self.kills += 1
 
     def live(self, end: str) -> None:
-        """One life: judge what the last one has left, work, and end."""
+        """Run one life: check the remains of the last one, work, and end."""
         self.server.start()
         with ExitStack() as stack:
             channels = self.open(stack)
@@ -100,7 +100,7 @@ class Torment:
                     self.ipls[name] = channels[name].ipl_count
 
     def open(self, stack: ExitStack) -> dict[str, BlockingChannel]:
-        """Open a session with each partition and judge what it holds."""
+        """Open a session with each partition and check its store."""
         assert not self.server.ready["refused"]
         channels = {}
         for name, history in self.histories.items():
@@ -111,7 +111,7 @@ class Torment:
         return channels
 
     def work(self, channels: dict[str, BlockingChannel], batches: int = 1 << 30) -> None:
-        """Make calls on both partitions in turn, until they are enough or the server is gone."""
+        """Make calls on both partitions in turn, until there are enough or the server is gone."""
         try:
             for _ in range(batches):
                 for name, channel in channels.items():
@@ -120,7 +120,7 @@ class Torment:
             assert batches == 1 << 30, "it died too soon"
 
     def terminate(self) -> None:
-        """SIGTERM, and wait for the end: all is flushed then, unless a kill came in between."""
+        """Send SIGTERM and wait for the end: all is flushed then, unless a kill came in between."""
         status = self.server.stop()
         assert status in (0, -signal.SIGKILL), self.server.log
         self.kills += status != 0
@@ -146,7 +146,7 @@ class _Killing:
 
 
 def test_what_was_confirmed_survives_every_kill(tmp_path: Path) -> None:
-    """R-01, R-04, R-14, R-20, R-21, R-22: the state found is one that was, none older than confirmed."""
+    """R-01, R-04, R-14, R-20, R-21, R-22: the found state is a noted one, none older than confirmed."""
     print(f"SWPKS_FAULT_SEED={SEED}")
     machines = [Torment(tmp_path / str(n), Random(f"{SEED} {n}")) for n in range(MACHINES)]
     for n in range(MACHINES):

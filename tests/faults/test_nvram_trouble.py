@@ -1,7 +1,7 @@
-"""A real server whose NVRAM can't be written: it serves on, tells the truth about it, and recovers by itself.
+"""A real server whose NVRAM can't be written: it serves on, reports the trouble, and recovers by itself.
 
-The disk refuses in two ways: a limit on the size of files, set on the running process from outside,
-which works everywhere; and a file system that is really full, where one may be mounted.
+The disk refuses in two ways: a limit on the size of files, set on the running process from outside, which
+works everywhere; and a really full file system, where one may be mounted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.faults.damage import OS, logged
 pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
 
 PATIENCE = 20.0
-"""Seconds for what takes milliseconds on an idle machine."""
+"""Seconds for an event that takes milliseconds on an idle machine."""
 UNLIMITED = resource.RLIM_INFINITY
 STORAGE = 3
 
@@ -46,7 +46,7 @@ def flushed(channel: BlockingChannel, label: bytes) -> bool:
 
 
 def forbid_growth(server: ServerProcess) -> None:
-    """Let no file of the server grow beyond what its log of commits has now."""
+    """Limit files of the server to the present size of its log of commits."""
     size = (server.state / "service-processor" / "nvram.sqlite-wal").stat().st_size
     assert server.pid is not None
     assert len(server.log) < size, "its own log can still be written"
@@ -59,7 +59,7 @@ def allow_growth(server: ServerProcess) -> None:
 
 
 def fill_log(channel: BlockingChannel) -> None:
-    """Make the log of commits larger than anything else that the server writes."""
+    """Make the log of commits larger than any other file that the server writes."""
     for n in range(6):
         channel.call(write_object(OS, b"%d" % n, bytes(20_000)))
         until(lambda n=n: flushed(channel, b"%d" % n))  # type: ignore[misc]
@@ -69,19 +69,19 @@ def fill_log(channel: BlockingChannel) -> None:
 
 
 def in_trouble(server: ServerProcess) -> HealthView | None:
-    """The health page, once it tells of trouble more than once."""
+    """Return the health page once it has counted more than one trouble."""
     health = server.console.call(show_health())
     return health if not health.ok and health.writeback.failures > 1 else None
 
 
 def health_status(server: ServerProcess) -> int:
-    """The HTTP status of the health page, for those who look at nothing else."""
+    """Return the HTTP status of the health page, for clients that read only this."""
     with httpx.Client(transport=httpx.HTTPTransport(uds=str(server.control_socket))) as client:
         return client.get("http://swpks/health").status_code
 
 
 def stays_honest(server: ServerProcess, channel: BlockingChannel) -> None:
-    """While NVRAM refuses: calls work, memory keeps everything, and nothing new counts as flushed."""
+    """Assert that calls work during trouble, memory has everything, and no new change counts as flushed."""
     channel.call(write_object(OS, b"new", b"new data"))
     channel.call(remove_object(OS, b"old"))
     health = until(lambda: in_trouble(server))
@@ -97,7 +97,7 @@ def stays_honest(server: ServerProcess, channel: BlockingChannel) -> None:
 
 
 def recovers(server: ServerProcess, channel: BlockingChannel) -> None:
-    """Once NVRAM works again, everything is flushed without anybody's help."""
+    """Assert that everything is flushed once NVRAM works again, without an order."""
     until(lambda: flushed(channel, b"new"))
     assert channel.call(confirm_object_flushed(OS, b"old")) == (True, False)
     health = server.console.call(show_health())
@@ -108,7 +108,7 @@ def recovers(server: ServerProcess, channel: BlockingChannel) -> None:
 
 
 def test_files_that_may_not_grow(serve: Serve, tmp_path: Path) -> None:
-    """R-20, R-21, R-23: visible in log, health and exit status of `swpks hmc health`; nothing is lost."""
+    """R-20, R-21, R-23: log, health and the exit status of `swpks hmc health` show it; nothing is lost."""
     server = serve(tmp_path / "state", ["lpar1:64"], ["--flush-delay", "1"])
     with server.connect_blocking() as channel:
         fill_log(channel)
@@ -128,7 +128,7 @@ def test_files_that_may_not_grow(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_sigterm_while_nvram_refuses(serve: Serve, tmp_path: Path) -> None:
-    """R-21, R-22, R-23: it tries for a while, then says plainly what is lost: not what was confirmed."""
+    """R-21, R-22, R-23: the server retries for a while, then reports the loss of pending changes."""
     config = tmp_path / "swpks.toml"
     config.write_text("[limits]\ndrain_seconds = 0.3\n")
     server = serve(tmp_path / "state", ["lpar1:64"], ["--flush-delay", "1", "--config", str(config)])
@@ -148,7 +148,7 @@ def test_sigterm_while_nvram_refuses(serve: Serve, tmp_path: Path) -> None:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, of 600 KiB."""
+    """A file system of 600 KiB for the test."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=600k,mode=0700", "swpks-test", str(folder)]
@@ -161,7 +161,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path) -> Path:
-    """Take all the space that is left."""
+    """Fill the free space."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
@@ -170,9 +170,9 @@ def fill(disk: Path) -> Path:
 
 
 def test_a_full_disk(disk: Path, tmp_path: Path) -> None:
-    """R-20 to R-23: while running, at SIGTERM, and at a start on it; once there is space, all is flushed.
+    """R-20 to R-23: a full disk at run time, at SIGTERM and at a start; with space again, all is flushed.
 
-    A partition that starts on it waits: its IPL count is not durable yet.
+    A partition that starts on a full disk waits: its IPL count is not durable yet.
     """
     server = ServerProcess(disk / "state", ["lpar1:64"], ["--flush-delay", "1"])
     server.log_path = tmp_path / "log"

@@ -1,4 +1,4 @@
-"""A server process that is stopped and continued, as by a debugger or the freezer of a container."""
+"""A server process that is stopped and continued, like by a debugger or a container's freezer."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ pytestmark = pytest.mark.process
 
 OPEN_SECONDS = 1.0
 LOOKS = 0.25
-"""Seconds in which the reaper looks around twice."""
+"""Seconds in which the reaper checks the sessions twice."""
 
 
 @pytest.fixture
 def server(serve: Serve, tmp_path: Path) -> ServerProcess:
-    """A server that waits for OPEN for a second."""
+    """A server that waits one second for OPEN."""
     config = tmp_path / "swpks.toml"
     config.write_text(f"[limits]\nopen_seconds = {OPEN_SECONDS}\nidle_seconds = 1.0\n")
     return serve(tmp_path / "state", ["lpar1:64"], ["--config", str(config)])
 
 
 def stop_for(server: ServerProcess, seconds: float) -> None:
-    """Stop the process for so long."""
+    """Stop the process for this number of seconds."""
     assert server.pid
     os.kill(server.pid, signal.SIGSTOP)
     select.select([], [], [], seconds)
@@ -41,7 +41,7 @@ def stop_for(server: ServerProcess, seconds: float) -> None:
 
 
 def test_a_stopped_server_blames_nobody(server: ServerProcess) -> None:
-    """Clients that wait for it, and silent sessions, have their whole time when it goes on."""
+    """After the stop, waiting clients and silent sessions still have their whole time."""
     with contextlib.ExitStack() as stack:
         waiting, queued = (stack.enter_context(raw.connect(server.socket())) for _ in range(2))
         raw.read_frames(waiting, 1)

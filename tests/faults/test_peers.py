@@ -41,7 +41,7 @@ def server(serve: Serve, tmp_path: Path) -> ServerProcess:
 
 @pytest.fixture
 def neighbour(server: ServerProcess) -> Iterator[BlockingChannel]:
-    """A session that is to notice nothing."""
+    """A session that must not be disturbed."""
     with server.connect_blocking("good") as channel:
         channel.call(write_object(OS, b"x", b"data"))
         yield channel
@@ -51,13 +51,13 @@ def neighbour(server: ServerProcess) -> Iterator[BlockingChannel]:
 
 
 def memory_of(server: ServerProcess) -> int:
-    """Resident memory in bytes."""
+    """Return the resident memory in bytes."""
     pages = Path(f"/proc/{server.pid}/statm").read_text("ascii").split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def reason(sock: socket.socket) -> int:
-    """Why the server ended a connection that never had a session."""
+    """Return the reason why the server ended a connection without a session."""
     frames, rest = raw.parse(raw.read_all(sock))
     assert [each.kind for each in frames] == [raw.HELLO, raw.GOODBYE]
     assert not rest
@@ -65,9 +65,9 @@ def reason(sock: socket.socket) -> int:
 
 
 def test_three_hundred_that_never_open(server: ServerProcess, neighbour: BlockingChannel) -> None:
-    """R-01: those that hold a place and say nothing make room for those that wait, and all end in time.
+    """R-01: connections that never open make room for those that wait, and all end in time.
 
-    Half of an OPEN helps nobody to stay, and an honest client behind them is served.
+    Half an OPEN gains no time, and an honest client behind them is served.
     """
     before = memory_of(server)
     with contextlib.ExitStack() as stack:
@@ -85,7 +85,7 @@ def test_three_hundred_that_never_open(server: ServerProcess, neighbour: Blockin
 
 
 def test_readers_that_never_read(server: ServerProcess, neighbour: BlockingChannel) -> None:
-    """R-01: 60 KB an answer and nobody takes it: under 1 MiB a connection, then GOODBYE 6."""
+    """R-01: a client that reads none of its 60 KB answers costs under 1 MiB, then gets GOODBYE 6."""
     with server.connect_blocking("bad") as channel:
         channel.call(write_object(OS, b"x", os.urandom(60_000)))
     question = raw.call_frame(read_object(OS, b"x"), 1)

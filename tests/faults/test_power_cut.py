@@ -1,8 +1,8 @@
-"""The power is cut at every operation of NVRAM, before its effect and after it, in thousands of places.
+"""The power is cut at every operation of NVRAM, before and after its effect, in thousands of places.
 
-A machine works on a virtual clock; at each commit its records are judged twice, as a cut there would
-leave them, and every so often the power is really cut and the next life goes on from there.
-`SWPKS_FAULT_SEED` repeats the choices of a run.
+A machine works on a virtual clock. At each commit its records are checked twice, like after a cut there. At
+intervals the power is really cut, and the next life starts from there. `SWPKS_FAULT_SEED` repeats the choices
+of a run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ KBYTES = 8
 
 
 class Trial:
-    """A simulation, the histories of its partitions, and the judgement of every place for a cut."""
+    """A simulation, the histories of its partitions, and the check of every place for a cut."""
 
     def __init__(self, seed: str, *, trouble: bool = False) -> None:
         self.chance = Random(seed)
@@ -43,7 +43,7 @@ class Trial:
         self.simulation.nvram.watch = self.judge
 
     def judge(self, records: Mapping[str, bytes]) -> None:
-        """Hold what a cut at this moment would leave against what was."""
+        """Compare the result of a cut at this moment with the histories."""
         self.judged += 1
         for name, (generation, state) in self.left(records).items():
             history, number = self.histories[name], generation - self.bases[name]
@@ -52,8 +52,8 @@ class Trial:
             self.lost += number < len(history.states) - 1
 
     def left(self, records: Mapping[str, bytes]) -> dict[str, tuple[int, State]]:
-        """Generation and store of each partition that a start on these records would find."""
-        if records is not self._left_by:  # the same records are judged after a commit and before the next
+        """Return generation and store of each partition that a start on these records would find."""
+        if records is not self._left_by:  # the same records are checked after a commit and before the next
             self._left_by, self._left = records, dict.fromkeys(NAMES, (0, {}))
             for name, partition in self.simulation.recovered(records).partitions.items():
                 assert partition.keystore is not None
@@ -66,7 +66,7 @@ class Trial:
         return self._left
 
     async def live(self, batches: int, delay: float) -> None:
-        """One life, until each guest has done so many batches or the power is cut."""
+        """Run one life, until each guest has done its batches or the power is cut."""
 
         async def body(life: Life) -> None:
             async with trio.open_nursery() as guests:
@@ -76,7 +76,7 @@ class Trial:
         await self.simulation.live(delay, body)
 
     async def guest(self, life: Life, name: str, batches: int) -> None:
-        """A partition's writer: looks, works, lets time pass; restarts now and then."""
+        """Act as a partition's writer: read, work, let time pass; restart at random."""
         chance, history = self.chance, self.histories[name]
         await self.look(life, name, first=True)
         while batches:
@@ -92,7 +92,7 @@ class Trial:
                 await self.look(life, name, first=False)
 
     async def look(self, life: Life, name: str, *, first: bool) -> None:
-        """Read the whole store and judge it; after a cut it is what the cut has left."""
+        """Read the whole store and check it; after a cut it is the remaining one."""
         history, partition = self.histories[name], life.system.find(name)
         async with life.session(name) as channel:
             assert channel.ipl_count > self.ipls[name] or first
@@ -107,7 +107,7 @@ class Trial:
             history.opened_with(writer.LOOK)
 
     async def torment(self, lives: int) -> int:
-        """Some lives, each of which a power cut ends if it is long enough; returns how many did."""
+        """Run some lives, which power cuts end if they are long enough; return the number of cuts."""
         chance, nvram, cuts = self.chance, self.simulation.nvram, 0
         for _ in range(lives):
             nvram.operations, nvram.at = 0, chance.randint(1, 60)
@@ -118,7 +118,7 @@ class Trial:
 
 
 def troubles(chance: Random) -> list[NvramFault]:
-    """Commits that NVRAM refuses, one in five; of some the effect was there and the answer got lost."""
+    """Plan commits that NVRAM refuses, one in five; some of them took effect and lost their answer."""
     numbers = [n for n in range(1, 2000) if chance.random() < 0.2]
     return [NvramFault(chance.choice(("full", "io")), nth=n, after=chance.random() < 0.3) for n in numbers]
 
@@ -143,7 +143,7 @@ async def test_a_cut_at_any_commit_of_a_long_history(
 
 
 async def test_a_cut_at_every_operation_of_a_short_history(autojump_clock: trio.testing.MockClock) -> None:
-    """R-21, R-22: the n-th operation for every n, the loading at start among them, and a life after it."""
+    """R-21, R-22: a cut at each n-th operation, loads at start included, with a life after it."""
     nth, after, ended = 1, False, False
     while not ended:
         trial = Trial(f"{SEED} short")

@@ -1,4 +1,4 @@
-"""Damage to what the whole system hangs on: the start is refused, says why, and writes nothing."""
+"""Damage to parts that the whole system needs: the start is refused with the reason, and writes nothing."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ CARD = Path("anchor-card/anchor-card")
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state in good order."""
+    """A state without damage."""
     return make_state(tmp_path_factory.mktemp("sound"), ["lpar1", "lpar2"])
 
 
 def put_file(path: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    """Damage to one file of a state."""
+    """Return a function that damages one file of a state."""
 
     def damage(state: Path) -> None:
         file = state / path
@@ -37,20 +37,20 @@ def put_file(path: str, change: Callable[[bytes], bytes]) -> Callable[[Path], No
 
 
 def without(*parts: Path) -> None:
-    """Pull some parts."""
+    """Return a function that removes some parts."""
     for part in parts:
         shutil.rmtree(part)
 
 
 def damaged_card(state: Path) -> Path:
-    """Damage the card; returns the folder of a part that nobody has put in."""
+    """Damage the card; return the folder of a part that is not installed."""
     put_file(str(CARD), lambda card: flipped(card, 30))(state)
     (state / "removed").mkdir(mode=0o700)
     return state / "removed"
 
 
 def put_system(blob: bytes | None) -> Callable[[Path], None]:
-    """Damage to the system record."""
+    """Return a function that damages the system record."""
     return lambda state: put(state, {SYSTEM: blob})
 
 
@@ -100,7 +100,7 @@ CASES = {
 
 @pytest.fixture
 def quiet() -> Iterator[None]:
-    """Put the log's settings back, which a command in this process changes."""
+    """The log's settings, which a command in this process changes, are put back after the test."""
     yield
     logs.configure(level="warning")
 
@@ -110,9 +110,9 @@ def quiet() -> Iterator[None]:
 def test_a_start_on_a_wrecked_system(
     sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    """R-02, R-22: exit status and message say whose affair it is; not one byte of the state has changed.
+    """R-02, R-22: exit status and message name the responsible side; no byte of the state has changed.
 
-    The command runs in this process, twice: a start that was refused holds on to nothing.
+    The command runs twice in this process, so a refused start must release everything.
     """
     damage, status, message = CASES[name]
     state = copy_of(sound, tmp_path / "state")
@@ -129,7 +129,7 @@ def test_a_start_on_a_wrecked_system(
 
 @pytest.mark.process
 def test_the_card_of_another_system(serve: Serve, sound: Path, tmp_path: Path) -> None:
-    """R-02: nothing opens under a foreign root key, and nothing is touched; with its own card all is well."""
+    """R-02: under a foreign root key nothing opens or changes; with its own card the state starts."""
     state = copy_of(sound, tmp_path / "state")
     (tmp_path / "other").mkdir()
     other = make_state(tmp_path / "other", ["lpar1"])

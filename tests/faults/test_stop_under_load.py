@@ -1,4 +1,4 @@
-"""SIGTERM while every partition is being written to as fast as it goes."""
+"""SIGTERM while every partition is being written as fast as possible."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.process
 
 NAMES = ("a", "b", "c")
 SOON = 8.0
-"""Seconds in which it has stopped: less than the 10 that it would give to NVRAM in trouble."""
+"""Seconds for a stop: less than the 10 that NVRAM in trouble would get."""
 
 
 class Load:
@@ -35,7 +35,7 @@ class Load:
         self.at_work = threading.Barrier(2 * len(NAMES) + 1, timeout=20)
 
     def write(self, name: str) -> int:
-        """Work; returns the reason of the GOODBYE.  What was answered by then counts as confirmed."""
+        """Write; return the reason of the GOODBYE.  A change answered before it counts as confirmed."""
         history = self.histories[name]
         with self.server.connect_blocking(name) as channel:
             writer.work(channel, history, longest=10)
@@ -49,7 +49,7 @@ class Load:
                     return ended.reason
 
     def read(self, name: str) -> int:
-        """Ask all the time; returns the reason of the GOODBYE."""
+        """Read all the time; return the reason of the GOODBYE."""
         with self.server.connect_blocking(name) as channel:
             self.at_work.wait()
             while True:
@@ -61,7 +61,7 @@ class Load:
 
 @pytest.mark.parametrize("delay", [0, 1000])
 def test_everything_that_was_answered_is_flushed(serve: Serve, tmp_path: Path, delay: int) -> None:
-    """R-20, R-21, R-22: GOODBYE 4 to everybody, exit status 0, soon; every answered change is there."""
+    """R-20, R-21, R-22: all sessions get GOODBYE 4, exit status 0, soon; every answered change is there."""
     server = serve(tmp_path / "state", [f"{name}:64" for name in NAMES], ["--flush-delay", str(delay)])
     load = Load(server)
     with ThreadPoolExecutor(2 * len(NAMES)) as pool:

@@ -1,4 +1,4 @@
-"""A real server whose state is deleted, moved or replaced while it runs, and one that is killed at an IPL."""
+"""A real server whose state is deleted, moved or replaced while it runs, or that is killed at an IPL."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ STORAGE = 3
 
 
 def start(serve: Serve, tmp_path: Path) -> ServerProcess:
-    """A server that gives up its last flush early."""
+    """Start a server that gives up its last flush early."""
     config = tmp_path / "swpks.toml"
     config.write_text("[limits]\ndrain_seconds = 0.2\n")
     server = serve(tmp_path / "state", ["lpar1:64"], ["--flush-delay", "1", "--config", str(config)])
-    server.log_path = server.log_path.rename(tmp_path / "log")  # it lies beside the state, and stays there
+    server.log_path = server.log_path.rename(tmp_path / "log")  # outside of the state, so it stays
     return server
 
 
 @contextmanager
 def confirmed(server: ServerProcess) -> Iterator[BlockingChannel]:
-    """A session with an object that is confirmed."""
+    """Return a session with a confirmed object."""
     with server.connect_blocking() as channel:
         channel.call(write_object(OS, b"old", b"old data"))
         until(lambda: flushed(channel, b"old"))
@@ -41,7 +41,7 @@ def confirmed(server: ServerProcess) -> Iterator[BlockingChannel]:
 
 
 def never_flushed(channel: BlockingChannel) -> None:
-    """A new object stays pending, however often the guest asks."""
+    """Assert that a new object stays pending, however often the guest polls."""
     channel.call(write_object(OS, b"new", b"new data"))
     for _ in range(50):
         assert channel.call(confirm_object_flushed(OS, b"new")) == (False, True)
@@ -49,7 +49,7 @@ def never_flushed(channel: BlockingChannel) -> None:
 
 
 def tells(server: ServerProcess) -> None:
-    """The log and the end of the server name the rule; the exit status is that of storage trouble."""
+    """Assert that log and exit message name the rule, with the exit status of storage trouble."""
     trouble = logged(server, "nvram.trouble")[0]
     assert (trouble["rule_id"], trouble["fault"]) == ("nvram.place", "storage")
     assert trouble["section"] == "spec/service.md#files-in-place"
@@ -58,7 +58,7 @@ def tells(server: ServerProcess) -> None:
 
 
 def unhealthy(console: BlockingConsole) -> None:
-    """Health and metrics show it."""
+    """Assert that health and metrics show the trouble."""
     health = until(lambda: next((h for h in [console.call(show_health())] if not h.ok), None))
     assert health.writeback.state == "retrying"
     assert str(health.writeback.last_error) in health.reasons[0]
@@ -92,7 +92,7 @@ def test_a_state_that_is_taken_away(serve: Serve, tmp_path: Path, accident: Call
 
 
 def test_a_state_that_is_taken_away_after_its_last_commit(serve: Serve, tmp_path: Path) -> None:
-    """R-20, R-23: nothing is dirty any more, and still the server does not end with status 0."""
+    """R-20, R-23: though nothing is dirty, the server does not end with status 0."""
     server = start(serve, tmp_path)
     with confirmed(server):
         shutil.rmtree(server.state)
@@ -101,7 +101,7 @@ def test_a_state_that_is_taken_away_after_its_last_commit(serve: Serve, tmp_path
 
 
 def test_a_state_that_is_put_back(serve: Serve, tmp_path: Path) -> None:
-    """R-23: moved away and back again, it takes all that was written meanwhile; nothing is lost."""
+    """R-23: a state that is moved away and back gets all later changes; nothing is lost."""
     server = start(serve, tmp_path)
     with confirmed(server) as channel:
         away = server.state.rename(tmp_path / "elsewhere")
@@ -119,7 +119,7 @@ def test_a_state_that_is_put_back(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_a_kill_after_the_answer_never_repeats_an_ipl_count(serve: Serve, tmp_path: Path) -> None:
-    """R-04, R-21: kill -9 as soon as the verb is answered or the session open; no number names two IPLs."""
+    """R-04, R-21: after kill -9 right behind the answer or the OPEN, no number names two IPLs."""
     server = serve(tmp_path / "state", ["lpar1:64"], ["--flush-delay", "60000"])
     seen: list[int] = []
 

@@ -1,7 +1,7 @@
-"""What the writer of a partition does besides working: it looks at the whole store, it waits for its flush.
+"""The writer of a partition besides its calls: it reads the whole store, and waits for its flush.
 
-Both are conversations without I/O: they yield requests and are sent their results, so that the same code
-judges a real process over a blocking channel and a simulated machine over an asynchronous one.
+Both are conversations without I/O: they yield requests and are sent the results. So the same code checks a
+real process over a blocking channel and a simulated machine over an asynchronous one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.faults.history import CONSUMERS, History, State, used
 T = TypeVar("T")
 
 Talk = Generator[list[Request[Any]], list[Any], T]
-"""Yields requests, is sent the result or the HcallError of each, and returns something in the end."""
+"""Yields requests, gets the result or the HcallError of each, and returns a value at the end."""
 
 PATIENCE = 20.0
 """Seconds within which a healthy server has flushed; generous, because test machines are busy."""
@@ -29,9 +29,9 @@ LOOK = b"look"
 
 
 def look(history: History) -> Talk[State]:
-    """Read the whole store of a fresh IPL: its passwords are gone (R-04), it is as full as it tells (R-07).
+    """Read the whole store after an IPL: passwords are gone (R-04), and the used space is right (R-07).
 
-    Every consumer gets a new password, so that what PWSET guards can be read too.
+    Every consumer gets a new password, so objects under PWSET can be read too.
     """
     state: State = {}
     for consumer in CONSUMERS:
@@ -49,7 +49,10 @@ def look(history: History) -> Talk[State]:
 
 
 def confirm_all(history: History, now: Callable[[], float] = time.monotonic) -> Talk[None]:
-    """Ask until everything that was written is flushed; what is not by then never will be."""
+    """Poll until all written changes are flushed.
+
+    With `now`, a change that is still pending fails the test.
+    """
     deadline = now() + PATIENCE
     while not history.all_confirmed:
         assert now() < deadline, "not flushed"
@@ -59,7 +62,7 @@ def confirm_all(history: History, now: Callable[[], float] = time.monotonic) -> 
 
 
 def _objects(who: Authorization) -> Talk[State]:
-    """Every object of one consumer."""
+    """Return every object of one consumer."""
     labels: list[bytes] = []
     token, more = 0, True
     while more:
@@ -78,7 +81,7 @@ def _good(results: list[Any]) -> list[Any]:
 
 
 def have(channel: BlockingChannel, talk: Talk[T]) -> T:
-    """Have a conversation over a blocking channel."""
+    """Run a conversation over a blocking channel."""
     try:
         requests = next(talk)
         while True:
@@ -92,11 +95,11 @@ class Asynchronous(Protocol):
     """A session that carries calls, as `hcall_client.channel.Channel` does."""
 
     async def pipeline(self, requests: Iterable[Request[Any]]) -> list[Any]:
-        """Make calls, one after the other, and return the result or the refusal of each."""
+        """Make calls in order, and return the result or the refusal of each."""
 
 
 async def have_async(channel: Asynchronous, talk: Talk[T]) -> T:
-    """Have a conversation over an asynchronous channel."""
+    """Run a conversation over an asynchronous channel."""
     try:
         requests = next(talk)
         while True:
@@ -107,7 +110,7 @@ async def have_async(channel: Asynchronous, talk: Talk[T]) -> T:
 
 
 def work(channel: BlockingChannel, history: History, longest: int) -> None:
-    """Send a batch of calls and check every answer; raises what ends the session."""
+    """Send a batch of calls and check every answer; an end of the session raises."""
     batch = history.batch(longest)
     for foretold, result in zip(batch, channel.pipeline(each.request for each in batch), strict=True):
         history.check(foretold, result)

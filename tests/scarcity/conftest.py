@@ -1,4 +1,4 @@
-"""Fixtures for the tests of what runs out."""
+"""Fixtures for the tests of scarce resources."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from swpks.testing import ServerProcess
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    """A server process with two partitions that is not started yet; killed at the end."""
+    """A server process with two partitions, not started yet; it is killed at the end."""
     made = ServerProcess(tmp_path / "state", ["alpha:64", "beta:4"])
     yield made
     made.kill()

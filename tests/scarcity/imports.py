@@ -14,20 +14,20 @@ import pytest
 
 
 class _NoDescriptor(importlib.abc.MetaPathFinder):
-    """Finds no module below some names, because it cannot open its folder."""
+    """A finder that finds no module below some names, because it cannot open its folder."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self._names = names
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
-        """Fail as the finder of Python does."""
+        """Raise the error of Python's own finder."""
         if fullname.startswith(self._names):
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 @contextmanager
 def unloadable(*names: str) -> Iterator[None]:
-    """Let imports below these names fail for lack of a descriptor, as if none had been made before."""
+    """Let imports below these names fail for lack of a descriptor; forget earlier imports."""
     with pytest.MonkeyPatch.context() as patched:
         for name in [each for each in sys.modules if each.startswith(names)]:
             patched.delitem(sys.modules, name)

@@ -20,11 +20,11 @@ SYSTEM_CALLS: tuple[tuple[Any, str], ...] = (
     (socket.socket, "bind"),
     (socket.socket, "listen"),
 )
-"""Everything through which a verb of the console can meet the operating system."""
+"""All functions through which a verb of the console uses the operating system."""
 
 
 class Nth:
-    """The calls of a block; `failed` says whether the one that was to fail has come."""
+    """The calls of a block; `failed` is whether the n-th call has come."""
 
     def __init__(self, nth: int, number: int, only: str | None) -> None:
         self.failed = False
@@ -48,7 +48,7 @@ class Nth:
 
 @contextmanager
 def failing(nth: int, number: int, only: str | None = None) -> Iterator[Nth]:
-    """Let the n-th call of the operating system in the block fail; `only` counts those of one name."""
+    """Let the n-th system call in the block fail; `only` counts those of one name."""
     made = Nth(nth, number, only)
     with pytest.MonkeyPatch.context() as patched:
         for place, name in SYSTEM_CALLS:

@@ -1,4 +1,4 @@
-"""Everything that a path may lead to instead of the file that a command expects."""
+"""All kinds of objects at a path in place of the expected file."""
 
 from __future__ import annotations
 
@@ -21,81 +21,81 @@ PATIENCE = 10.0
 
 
 def missing(place: Path) -> Path:
-    """Nothing."""
+    """Make nothing."""
     return place
 
 
 def below_a_file(place: Path) -> Path:
-    """A path that goes on below a file."""
+    """Make a path that goes on below a file."""
     place.touch()
     return place / "file"
 
 
 def fifo(place: Path) -> Path:
-    """A pipe that has no other end."""
+    """Make a pipe that has no other end."""
     os.mkfifo(place)
     return place
 
 
 def lost_link(place: Path) -> Path:
-    """A link to nothing."""
+    """Make a link to nothing."""
     place.symlink_to(place.with_name("nowhere"))
     return place
 
 
 def loop(place: Path) -> Path:
-    """A link to itself."""
+    """Make a link to itself."""
     place.symlink_to(place)
     return place
 
 
 def folder(place: Path) -> Path:
-    """A folder with a file in it."""
+    """Make a folder with a file in it."""
     place.mkdir()
     (place / "file").touch()
     return place
 
 
 def endless(place: Path) -> Path:
-    """A link to a device that never ends."""
+    """Make a link to a device that never ends."""
     place.symlink_to("/dev/zero")
     return place
 
 
 def full(place: Path) -> Path:
-    """A link to a device that is always full."""
+    """Make a link to a device that is always full."""
     place.symlink_to("/dev/full")
     return place
 
 
 def empty(place: Path) -> Path:
-    """An empty file."""
+    """Make an empty file."""
     place.touch()
     return place
 
 
 def huge(place: Path) -> Path:
-    """A file of 1 GiB, which takes no space."""
+    """Make a file of 1 GiB, which takes no space."""
     place.touch()
     os.truncate(place, HUGE)
     return place
 
 
 def binary(place: Path) -> Path:
-    """A file of bytes that are no text."""
+    """Make a file of bytes that are no text."""
     place.write_bytes(bytes(range(256)))
     return place
 
 
 def forbidden(place: Path) -> Path:
-    """A file that may not be opened; the tests may run as root, who may open everything."""
+    """Make a file that may not be opened; root, who may open everything, needs `made` for this."""
     place.touch()
     place.chmod(0)
     return place
 
 
 def too_long(place: Path) -> Path:
-    """A name that is longer than a file system has."""
+    """Make a name that is longer than the file system allows."""
     return place / ("x" * 300)
 
 
@@ -107,7 +107,7 @@ KINDS: tuple[Callable[[Path], Path], ...] = (
 
 @contextmanager
 def made(kind: Callable[[Path], Path], place: Path) -> Iterator[Path]:
-    """The path of a kind, for the length of a block; `forbidden` means it for root as well."""
+    """The path of a kind during a block; `forbidden` holds for root as well."""
     path, real = kind(place), os.open
 
     def guarded(opened: Any, *arguments: Any, **options: Any) -> int:
@@ -123,7 +123,7 @@ def made(kind: Callable[[Path], Path], place: Path) -> Iterator[Path]:
 
 @contextmanager
 def gone(place: Path) -> Iterator[None]:
-    """A working directory that was removed, for the length of a block."""
+    """A working directory that was removed, during a block."""
     place.mkdir()
     with contextlib.chdir(place):
         place.rmdir()
@@ -132,9 +132,9 @@ def gone(place: Path) -> Iterator[None]:
 
 @contextmanager
 def no_hang() -> Iterator[None]:
-    """Fail if the block takes longer than `PATIENCE`; it may hang in a call of the system.
+    """Fail if the block takes longer than `PATIENCE`; it may hang in a system call.
 
-    A library that repeats an interrupted call never lets the test fail: then the process ends with a trace.
+    If a library repeats an interrupted call, the test cannot fail: then the process ends with a trace.
     """
 
     def late(_number: int, _frame: FrameType | None) -> None:

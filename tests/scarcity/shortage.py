@@ -1,4 +1,4 @@
-"""What runs out in these tests: entropy that fails on demand, and a machine that uses it."""
+"""Shortages for tests: entropy that fails on demand, and a machine that uses it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FAILURES: tuple[Failure, ...] = ("error", "short", "none")
 
 
 class FailingEntropy:
-    """Entropy of which the calls in `failing` fail, counted from 1; `calls` says how many there were."""
+    """Entropy whose calls in `failing` fail, counted from 1; `calls` is their number so far."""
 
     def __init__(self, failure: Failure, failing: frozenset[int] = frozenset()) -> None:
         self.calls = 0
@@ -32,7 +32,7 @@ class FailingEntropy:
         self._chance: Callable[[int], bytes] = Chance(b"scarcity")
 
     def fail_next(self) -> None:
-        """Let the next call fail, and no other."""
+        """Let only the next call fail."""
         self.failing = frozenset({self.calls + 1})
 
     def __call__(self, size: int) -> bytes:
@@ -55,7 +55,7 @@ class Scene:
         self.machine.start()
 
     def assembled(self) -> Machine:
-        """A machine on what NVRAM and the card hold now."""
+        """Return a machine on the present contents of NVRAM and the card."""
         seams = simulated_seams(
             nvram=self.nvram,
             card=self.card,

@@ -24,7 +24,7 @@ SECRET = "never in a log line"
 
 
 class Failing(InlineWorker):
-    """Fails so many jobs with an exception, before or after the commit took effect."""
+    """A worker that fails some jobs with an exception, before or after the commit took effect."""
 
     def __init__(self, error: Exception, times: int, *, after: bool) -> None:
         self._error, self._times, self._after = error, times, after
@@ -61,7 +61,7 @@ ERRORS: list[tuple[Exception, Rule]] = [
 async def test_any_error_is_one_failed_flush(
     error: Exception, rule: Rule, after: bool, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-21, R-23: nothing is called flushed, health tells the rule's row, and the next flush takes it all."""
+    """R-21, R-23: nothing counts as flushed, health has the rule, and the next flush stores all."""
     rig = Rig(worker=Failing(error, 2, after=after))
     rig.write(b"label")
     assert not await rig.encryptor.flush()
@@ -79,7 +79,7 @@ async def test_any_error_is_one_failed_flush(
 
 @pytest.mark.parametrize("error", [trio.Cancelled, KeyboardInterrupt, SystemExit])
 async def test_an_end_is_no_failure(error: type[BaseException]) -> None:
-    """R-23: what ends the process is passed on; the change stays dirty for the flush at the stop."""
+    """R-23: an exception that ends the process is passed on; the change stays dirty for the last flush."""
 
     class Ended(InlineWorker):
         def start(self, job: Job, landed: Landed) -> None:
@@ -96,7 +96,7 @@ async def test_an_end_is_no_failure(error: type[BaseException]) -> None:
 
 
 async def test_a_bug_is_logged_with_its_trace() -> None:
-    """R-23: an error without a rule has a line with the trace; what ran out has one with its rule."""
+    """R-23: an error without a rule is logged with its trace; a shortage is logged with its rule."""
     stream = io.StringIO()
     logs.configure(style="json", stream=stream)
     try:
@@ -120,7 +120,7 @@ def _no_thread(self: threading.Thread) -> Never:
 
 
 async def test_a_thread_that_is_refused_is_one_failed_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R-23: no job is left behind for a thread that never started; the next flush tries to start one."""
+    """R-23: the job of a thread that never started is dropped; the next flush tries again."""
     worker = ThreadWorker()
     rig = Rig(worker=worker)
     rig.write(b"label")

@@ -1,4 +1,4 @@
-"""Modules that the server loads late: a shortage while one is loaded costs one call or one line."""
+"""Modules that the server loads late: a shortage during the import costs one call or one line."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_an_update_without_its_libraries_is_aborted() -> None:
 
 
 async def test_guests_wait_while_the_reserve_is_lent(nursery: trio.Nursery) -> None:
-    """`wait_whole` returns when the last of two loans has ended; the reserve is whole again by then."""
+    """`wait_whole` returns when the last of two loans has ended, with the reserve whole again."""
     reserve, events = Reserve(), list[str]()
 
     async def guest() -> None:
@@ -54,7 +54,7 @@ async def test_guests_wait_while_the_reserve_is_lent(nursery: trio.Nursery) -> N
 
 
 async def test_loads_at_once_leave_the_switch_interval_alone() -> None:
-    """One would take the interval of another for the usual one."""
+    """Simultaneous loads restore the original switch interval, not that of another load."""
     usual, reserve, found = sys.getswitchinterval(), Reserve(), list[float]()
 
     def work() -> float:
@@ -73,7 +73,7 @@ async def test_loads_at_once_leave_the_switch_interval_alone() -> None:
 
 
 async def test_a_load_that_fails_gives_the_reserve_back() -> None:
-    """Its error is the caller's."""
+    """A failed load returns the reserve; the caller gets its error."""
     reserve = Reserve()
 
     def fail() -> Never:

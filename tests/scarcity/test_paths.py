@@ -1,4 +1,4 @@
-"""Each path that a command takes, with everything that it may lead to: a clear error, no trace, no hang."""
+"""Each path of a command with every kind of object there: a clear error, no trace, no hang."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ COMMANDS = {**READ, **WRITTEN, **PLACES}
 
 
 class Done(NamedTuple):
-    """How a command ended, and its last words."""
+    """The end of a command: its exit status and its last words."""
 
     status: int
     told: str
@@ -72,7 +72,7 @@ class Done(NamedTuple):
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What stands for the server in the command lines."""
+    """Values for the server's options in the command lines."""
     folder = tmp_path_factory.mktemp("places")
     server = ServerProcess(folder / "state", ["alpha:64"], ["--listen", "tcp:127.0.0.1:0"]).start()
     assert server.run("lpar", "alpha", "write", "given", data=b"data").returncode == 0
@@ -93,7 +93,7 @@ def run(command: tuple[str, ...], words: dict[str, str], path: Path, monkeypatch
         patched.setattr("sys.stdout", output)
         try:
             status = main(given)
-        except SystemExit as end:  # argparse has told of the usage
+        except SystemExit as end:  # argparse has printed the usage
             status = int(end.code or 0)
         finally:
             logs.configure(level="warning")
@@ -106,13 +106,13 @@ FINE = {
     "lpar raw": {"empty", "binary"},
     "lpar read --out": {"missing", "lost_link", "endless", "empty", "huge", "binary"},
 }
-"""Where a command may succeed: the kinds of paths that are as good as any."""
+"""The kinds of paths with which a command may succeed."""
 REFUSED_CALLS = {"lpar raw"}
-"""Commands whose h-call is refused with any file; the answer is their output."""
+"""Commands whose h-call is refused with any file; the refusal is their output."""
 
 
 def cases() -> Iterator[Any]:
-    """Each command with each kind; a folder that is not there is what a demo wants."""
+    """Return each command with each kind; a missing folder is left out for the demo, which wants it."""
     for command in COMMANDS:
         for kind in KINDS:
             if (command, kind) != ("demo --state", missing):
@@ -128,7 +128,7 @@ def test_a_path_that_leads_elsewhere(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The command ends soon, with words and an exit status for what it cannot use."""
+    """The command ends soon, with a message and an exit status, for each object that it cannot use."""
     with made(kind, tmp_path / "place") as path:
         status, told = run(COMMANDS[command], words, path, monkeypatch)
     fine = kind.__name__ in FINE.get(command, ())
@@ -141,7 +141,7 @@ def test_a_path_that_leads_elsewhere(
 def test_no_password_is_made_that_cannot_be_kept(
     words: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R-05: a path that cannot be written is refused before GEN_PASSWORD, so that the next try succeeds."""
+    """R-05: an unwritable path is refused before GEN_PASSWORD, so the next try succeeds."""
     command = (*LPAR, "gen-password", "--consumer", "boot-loader", "--out", AT)
     for n, kind in enumerate((below_a_file, fifo, loop, folder, forbidden, too_long)):
         with made(kind, tmp_path / str(n)) as path:
@@ -158,7 +158,7 @@ def test_no_password_is_made_that_cannot_be_kept(
 def test_a_secret_may_come_through_a_pipe(
     words: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pipe with a writer is read to its end, whether the writer has written before or writes late."""
+    """A pipe with a writer is read to its end, whether the writer writes early or late."""
     key = (Path(words["STATE"]) / "access-keys" / "alpha.key").read_bytes()
     for seconds in (0.0, 0.05):
         reader, writer = os.pipe()
@@ -182,7 +182,7 @@ def _send(writer: int, content: bytes) -> None:
 def test_a_relative_path_without_a_working_directory(
     command: str, words: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message names the path that is relative."""
+    """The message names the relative path."""
     with gone(tmp_path / "gone"):
         done = run(COMMANDS[command], words, Path("place"), monkeypatch)
     assert done.status == 2

@@ -1,4 +1,4 @@
-"""A server process without descriptors or threads: it refuses what it cannot do, and serves all else."""
+"""A server process without descriptors or threads refuses only the work that needs them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CRASHES = "Traceback (most recent call last)"
 
 @contextmanager
 def no_descriptors(server: ServerProcess) -> Iterator[None]:
-    """Take every free descriptor from a running server for the length of a block."""
+    """Take every free descriptor from a running server during a block."""
     assert server.pid is not None
     before = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
     taken = {int(each.name) for each in Path(f"/proc/{server.pid}/fd").iterdir()}
@@ -73,7 +73,7 @@ def _files(server: ServerProcess) -> list[str]:
 
 
 def test_the_first_request_without_a_descriptor(server: ServerProcess) -> None:
-    """The console has descriptors in reserve: for loading its HTTP stack, and for its connection.
+    """The console has reserved descriptors: for loading its HTTP stack, and for its connection.
 
     A second console waits, and is served when the first has gone; guests go on meanwhile.
     """
@@ -109,9 +109,9 @@ def starved(server: ServerProcess) -> Iterator[None]:
 
 
 def test_guests_that_wait_take_nothing_from_the_console(server: ServerProcess) -> None:
-    """The first request loads the HTTP stack, and the first of the metrics loads more.
+    """The first request loads the HTTP stack, and the first request of metrics loads more.
 
-    A guest that waits for a descriptor gets none that is given up for these imports.
+    A descriptor that the server frees for these imports is not given to a waiting guest.
     """
     server.start()
     with server.connect_blocking("beta") as session, starved(server), _client(server) as client:
@@ -124,7 +124,7 @@ def test_guests_that_wait_take_nothing_from_the_console(server: ServerProcess) -
 
 
 def _client(server: ServerProcess) -> httpx.Client:
-    """A console that keeps its connection."""
+    """Return a console that keeps its connection."""
     transport = httpx.HTTPTransport(uds=str(server.control_socket))
     return httpx.Client(transport=transport, base_url="http://swpks")
 
@@ -143,11 +143,11 @@ threading.Thread.start = starting
 from swpks.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
-"""The `swpks` command in a process that may start so many threads and no more."""
+"""The `swpks` command in a process that may start a given number of threads and no more."""
 
 
 def huge_stacks() -> None:
-    """Leave no room for the stack of a thread: what the kernel says then is what it says to RLIMIT_NPROC."""
+    """Leave no space for the stack of a thread: the kernel's error is then that of RLIMIT_NPROC."""
     resource.setrlimit(resource.RLIMIT_STACK, (1 << 32, resource.getrlimit(resource.RLIMIT_STACK)[1]))
     resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))
 
@@ -174,7 +174,7 @@ def test_a_start_without_it_is_explained(before: Callable[[], None], rule: str, 
 
 
 def test_a_console_without_a_thread_answers_503(tmp_path: Path) -> None:
-    """NVRAM has its thread, and nothing else gets one: guests are served, the console is answered 503."""
+    """Only NVRAM has a thread: guests are served, and the console gets 503."""
     state = tmp_path / "state"
     reader, writer = os.pipe()
     command = ["-c", NO_THREAD, "1", "serve", "--state", str(state), "--partition", "a:8"]

@@ -34,28 +34,28 @@ FILES = (
 )
 KINDS = (fifo, lost_link, loop, folder, endless, empty, huge, binary)
 DANGEROUS = (fifo, lost_link, loop, folder, endless)
-"""What is never used as a file of the state; an open of the first waits for ever."""
+"""Kinds that a start never uses as a file of the state; an open of the first waits forever."""
 LEFT = {
     "service-processor/nvram.sqlite-journal",
     "service-processor/nvram.sqlite-wal",
     "anchor-card/anchor-card.new",
     "access-keys/a.key.new",
 }
-"""Files that a start may do without."""
+"""Files that a start does not need."""
 FOLDERS = {"anchor-card", "service-processor", "tpm", "access-keys", "run"}
 HEALED = {(fifo, "anchor-card/anchor-card")}
-"""A damaged card is written anew from the wrapped copy."""
+"""Damaged files that a start repairs: the card is written again from the wrapped copy."""
 
 
 def started(state: Path) -> Machine:
-    """Assemble a machine of a state folder, and let go of the folder."""
+    """Assemble a machine of a state folder, and release the folder."""
     with no_hang(), assembled(state, SETTINGS) as machine:
         return machine
 
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state in good order."""
+    """A state without damage."""
     made = tmp_path_factory.mktemp("state") / "state"
     started(made)
     return made
@@ -66,7 +66,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_file_of_the_state_is_something_else(
     name: str, kind: Callable[[Path], Path], state: Path, tmp_path: Path
 ) -> None:
-    """R-22: the start ends with an error that names a rule, or with a machine that has its partition."""
+    """R-22: the start ends with an error that names a rule, or gives a machine that has its partition."""
     here = tmp_path / "state"
     shutil.copytree(state, here)
     place = here / name

@@ -1,4 +1,4 @@
-"""The verbs of the console while the host gives too little: all of a verb happens, or nothing of it."""
+"""The verbs of the console during a shortage of the host: each verb happens as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ VERBS: dict[str, tuple[str, str, Any]] = {
 
 
 class Console:
-    """A machine with real private sockets, its console, and a look at everything that a verb may change."""
+    """A machine with real private sockets, its console, and a view of everything that a verb may change."""
 
     def __init__(self, machine: Machine, folder: Path, client: httpx.AsyncClient) -> None:
         self.machine = machine
@@ -61,7 +61,7 @@ class Console:
         return await self._client.request(method, path, json=body)
 
     def look(self) -> dict[str, Any]:
-        """Everything that is there."""
+        """Return everything that a verb may change."""
         machine = self.machine
         assert isinstance(machine.transport, Listeners)
         mask = os.umask(0o077)
@@ -78,14 +78,14 @@ class Console:
         }
 
     def plan(self, partition: Partition) -> list[str]:
-        """The faults of a partition."""
+        """Return the faults of a partition."""
         plan = self.machine.faults.get(partition.number)
         return [str(each.fault) for each in plan.planned] if plan else []
 
 
 @asynccontextmanager
 async def console(folder: Path, keys: KeyFiles | None = None) -> AsyncIterator[Console]:
-    """A console of a machine with the partitions `on` and `off`."""
+    """Return the console of a machine with the partitions `on` and `off`."""
     (folder / "keys").mkdir(exist_ok=True)
     listeners = Listeners(folder, keys or AccessKeys(folder / "keys"))
     seams = simulated_seams(transport=listeners, entropy=Chance())
@@ -95,7 +95,7 @@ async def console(folder: Path, keys: KeyFiles | None = None) -> AsyncIterator[C
         await nursery.start(listeners.run, machine)
         machine.power_on("on")
         there = Console(machine, folder, client)
-        # The first request of some verbs imports modules, with a reserve: here the verb itself shall fail.
+        # The first request of some verbs imports modules, with a reserve; this test is about the verb itself.
         assert (await client.post("/v1/partitions", json={"name": "on"})).status_code == 409
         assert (await client.post("/v1/partitions/on/rotate-key")).status_code == 200
         yield there
@@ -104,7 +104,7 @@ async def console(folder: Path, keys: KeyFiles | None = None) -> AsyncIterator[C
 
 
 def demand_problem(answer: httpx.Response, rule: str) -> None:
-    """The answer is a problem of scarcity that tells what to do."""
+    """Assert that the answer is a problem of scarcity with a remedy."""
     problem = answer.json()
     row = RULES[rule]
     assert (answer.status_code, problem["type"]) == (503, "urn:swpks:problem:scarcity")
@@ -115,7 +115,7 @@ def demand_problem(answer: httpx.Response, rule: str) -> None:
 @pytest.mark.parametrize("number", NUMBERS, ids=[errno.errorcode[each] for each in NUMBERS])
 @pytest.mark.parametrize("verb", VERBS)
 async def test_all_of_a_verb_or_nothing(verb: str, number: int, tmp_path: Path) -> None:
-    """For each n, the n-th call of the system fails: then the verb has changed nothing, and succeeds next.
+    """If the n-th system call fails, the verb has changed nothing, and its repetition succeeds.
 
     A power-off is never refused: a socket that cannot be removed stays, and the next power-on removes it.
     """
@@ -141,7 +141,7 @@ async def test_all_of_a_verb_or_nothing(verb: str, number: int, tmp_path: Path) 
 
 
 async def test_a_socket_that_could_not_be_removed_is_no_obstacle(tmp_path: Path) -> None:
-    """A power-off on a file system that has become read-only happens, and so does the next power-on."""
+    """On a file system that became read-only, a power-off succeeds, and so does the next power-on."""
     async with console(tmp_path) as there:
         with failing(1, errno.EROFS, "unlink"):
             assert (await there.ask("power off")).status_code == 200
@@ -151,12 +151,12 @@ async def test_a_socket_that_could_not_be_removed_is_no_obstacle(tmp_path: Path)
 
 
 def uncounted(partition: Partition) -> PartitionProfile:
-    """The profile but for its count: a number may be left out, and no IPL has it."""
+    """Return the profile without its count: an IPL number may be skipped."""
     return partition.profile._replace(ipl_count=0)
 
 
 class BrokenKeys(AccessKeys):
-    """Key files whose folder takes no file of a new partition."""
+    """Key files in a folder that accepts no new file."""
 
     def __init__(self, folder: Path, number: int) -> None:
         super().__init__(folder)
@@ -171,7 +171,7 @@ class BrokenKeys(AccessKeys):
 
 @pytest.mark.parametrize("number", NUMBERS, ids=[errno.errorcode[each] for each in NUMBERS])
 async def test_a_partition_without_its_key_is_not_made(number: int, tmp_path: Path) -> None:
-    """R-30: whatever the access key raises, there is no partition afterwards; its number is free again."""
+    """R-30: after any error of the access key there is no partition, and its number is free again."""
     (tmp_path / "keys").mkdir()
     keys = BrokenKeys(tmp_path / "keys", number)
     async with console(tmp_path, keys) as there:
@@ -183,7 +183,7 @@ async def test_a_partition_without_its_key_is_not_made(number: int, tmp_path: Pa
 
 
 async def test_an_ipl_that_fails_leaves_no_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A partition that cannot be activated after its socket was made is off, and has none."""
+    """If the activation fails after its socket was made, the partition is off and has no socket."""
     async with console(tmp_path) as there:
         before = there.look()
         with monkeypatch.context() as patched:
@@ -198,5 +198,5 @@ def _no_memory(*_: object) -> None:
 
 
 def demand_problem_of_memory(answer: httpx.Response) -> None:
-    """A MemoryError has no place of its own to name."""
+    """Assert a problem of scarcity without a place, because a MemoryError names none."""
     assert (answer.status_code, answer.json()["rule_id"]) == (503, "scarce.memory")

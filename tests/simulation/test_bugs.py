@@ -1,7 +1,7 @@
-"""The simulation finds mistakes that are put into the product, each within a stated number of seeds.
+"""The simulation finds mistakes planted into the product, each within a stated number of seeds.
 
-The search of custody (`tests/platform`) finds mistakes of the tables by every interleaving.  These here are
-mistakes of the code around the tables, or of tables that the code follows.
+The search of custody (`tests/platform`) finds mistakes of the tables by every interleaving. The mistakes here
+are in the code around the tables, or in tables that the code follows.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Bug = Callable[[], AbstractContextManager[Any]]
 
 
 def with_rows(change: Callable[[Row], Row | None]) -> AbstractContextManager[Any]:
-    """Have the custodian follow changed tables."""
+    """Let the custodian follow changed tables."""
     rows = tuple(row for row in map(change, custody.SYSTEM) if row)
     step = custody.step
 
@@ -283,9 +283,9 @@ def a_channel_repeats_calls_in_any_order() -> AbstractContextManager[Any]:
 
 
 LATE_FORCE, BUSY = range(9, 200, DIRECTED), range(19, 200, DIRECTED)
-"""The seeds below 200 whose story is that of a late force, or of busy guests."""
+"""The seeds below 200 whose story has a late force, or busy guests."""
 RESUMED, IN_DOUBT = range(4, 200, DIRECTED), range(14, 200, DIRECTED)
-"""Those of a force that comes after RESUME, and of a restart in the middle of a migration."""
+"""The seeds with a force after RESUME, and with a restart during a migration."""
 FORMER = (7, 21, 25, 35, 45, 53, 58)
 """Seeds in which a former owner asks whether it may serve."""
 FOLLOWED = sorted([*BUSY, *range(2, 200, DIRECTED)])
@@ -331,7 +331,7 @@ SHARP: dict[str, tuple[Bug, Sequence[int], str]] = {
     "everybody who asks is told to serve": (everybody_is_told_to_serve, FORMER, "hears serve(1)"),
     "the console speaks before it stores": (the_console_speaks_first, range(10), "has stored nothing"),
 }
-"""The same for mistakes that show in a view, a word or a decision: a promise may never break by them."""
+"""The same for mistakes that show in a view, a word or a decision; they may never break a promise."""
 
 
 def test_the_stated_seeds_have_the_stories_of_their_mistakes() -> None:
@@ -345,7 +345,7 @@ def test_the_stated_seeds_have_the_stories_of_their_mistakes() -> None:
 
 @pytest.mark.parametrize("name", BUGS)
 def test_a_mistake_breaks_a_promise(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The watch of views, words and decisions is off: it finds most of these mistakes earlier."""
+    """The watch of views, words and decisions is off, because it finds most of these mistakes earlier."""
     for sharp, judge in ((DurableRecords, "shown"), (DurableRecords, "heard")):
         monkeypatch.setattr(sharp, judge, lambda *_: None)
     for judge in ("entered", "heard"):

@@ -1,4 +1,4 @@
-"""The watch of decisions judges the words of a console by the last entry of its register."""
+"""The watch of decisions checks a console's words against the last entry of its register."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ class Judged:
         self.watch = DecisionWatch(sites, self.records, trace)
 
     def stored(self, site: Any, custody: Custody, epoch: int = 0) -> None:
-        """Have a system store a record."""
+        """Let a system store a record."""
         self.records._keep(site.name, UUID_OF_X, StoredState(custody, epoch))
 
     def entered(self, decision: Decision = Decision.OPEN, **changes: Any) -> None:
-        """Have the console store an entry of the attempt 1, a to b."""
+        """Let the console store an entry of the attempt 1, a to b."""
         a, b = self.a.system_id, self.b.system_id
         entry = Entry(str(UUID_OF_X), "x", "live", 1, Decision.OPEN, source=a, target=b, owner=a, over=False)
         self.watch.entered(entry._replace(decision=decision, **changes))
 
     def moved(self) -> None:
-        """Have x move to b, by entries alone."""
+        """Move x to b, by entries alone."""
         self.entered()
         self.entered(Decision.DONE, moved=1, owner=self.b.system_id, over=True)
 
     def hears(self, site: Any, word: Word, epoch: int = 0) -> None:
-        """Have a system hear a word."""
+        """Deliver a word to a system."""
         self.watch.heard(site, HeardWord(UUID_OF_X, word, epoch))
 
 
 def test_only_the_last_owner_is_told_to_serve() -> None:
-    """R-54: a former owner never is, and its own entry was stored once."""
+    """R-54: SERVE goes only to the last owner; an entry with a former owner does not count."""
     judged = Judged()
     judged.moved()
     judged.hears(judged.b, Word.SERVE, 1)
@@ -70,7 +70,7 @@ def test_only_the_last_owner_is_told_to_serve() -> None:
 
 
 def test_without_an_entry_only_the_one_with_the_store_is_told_to_serve() -> None:
-    """R-54: another system may have it too, and then nobody serves."""
+    """R-54: without an entry, a second system may have the store too, and then no system serves."""
     judged = Judged()
     judged.stored(judged.a, Custody.OWN)
     judged.hears(judged.a, Word.SERVE)
@@ -85,7 +85,7 @@ def test_without_an_entry_only_the_one_with_the_store_is_told_to_serve() -> None
 
 @pytest.mark.parametrize("custody, right", [(Custody.PREPARED, True), (Custody.NONE, False)])
 def test_a_target_is_forced_only_while_it_has_the_copy(custody: Custody, right: bool) -> None:
-    """R-51: a target that has dropped its copy had it once."""
+    """R-51: a target that has dropped its copy is not forced."""
     judged = Judged()
     judged.entered()
     judged.stored(judged.b, Custody.PREPARED, 1)

@@ -1,4 +1,4 @@
-"""One seed is one history; and the simulated seams keep their contract."""
+"""A seed determines a history; and the simulated seams keep their contract."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from swpks.testing.simulation.wires import Network
 from tests.spec.markdown import ROOT
 
 SAMPLE = (0, 2, 4, 6, 14, 19)
-"""Seeds by chance, with a third system and a follower, with a second partition, and of directed stories."""
+"""Random seeds with a third system and a follower, or a second partition, and seeds of directed stories."""
 _PRINT = """import sys
 from swpks.testing.simulation import simulate
 for seed in (0, 2, 4, 6, 14, 19):
@@ -72,7 +72,7 @@ def test_a_run_takes_nothing_from_outside_and_leaves_nothing() -> None:
 
 @pytest.mark.parametrize("kind, rule", [(12, "arrival.level"), (17, "restart.key")])
 def test_a_system_that_differs_from_the_others(kind: int, rule: str) -> None:
-    """R-50, R-52, R-53: nothing comes to a level without a keystore, and no copy to another trusted key."""
+    """R-50, R-52, R-53: a level without a keystore, or another trusted key, refuses the partition."""
     outcomes = [simulate(seed) for seed in range(kind, 140, 20)]
     lines = [line for each in outcomes for line in each.trace]
     assert not any(each.failure for each in outcomes)
@@ -88,7 +88,7 @@ def test_a_system_that_asks_has_no_memory_to_lose() -> None:
 
 
 def test_a_source_that_is_fenced_before_its_target_serves() -> None:
-    """Seed 232930: the target of a restart crashes behind its commit, and the dead source comes first."""
+    """Seed 232930: the restart's target crashes after its commit, and the dead source returns before it."""
     outcome = simulate(232930)
     assert not outcome.failure, outcome.failure
     assert outcome.figures["restarts"] == 1

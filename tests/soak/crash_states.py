@@ -23,7 +23,7 @@ from tests.soak.stored import stored
 ABSENT = Whole({}, "off")
 """The state of a missing partition, which is right if it was never confirmed."""
 TRIES = 1.25
-"""States that are made for each new one: between two syncs, only a few states differ."""
+"""Number of states made for each new one: between two syncs, only a few states differ."""
 
 
 class Crash(NamedTuple):
@@ -59,7 +59,7 @@ def crashes(scenario: Scenario, count: int, chance: Random) -> Iterator[Crash]:
 
 
 def tree_of(root: Path) -> Tree:
-    """The files below a folder that a recording covers."""
+    """Return the files below a folder that a recording covers."""
     found: Tree = {}
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
@@ -69,7 +69,7 @@ def tree_of(root: Path) -> Tree:
 
 
 def judge(crash: Crash, scenario: Scenario, folder: Path) -> str:
-    """Start on a crash state; return "lost news" or "whole". AssertionError where a promise is broken."""
+    """Start on a crash state; return "lost news" or "whole".  AssertionError if a promise is broken."""
     lay_out(crash.tree, folder)
     found = stored(folder / "state")
     for name, (whole, ipls) in scenario.kept.items():

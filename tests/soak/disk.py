@@ -41,7 +41,7 @@ class File:
     """The number of pending changes that the running sync covers; None if no sync runs."""
 
     def change(self, change: Change) -> None:
-        """Add a change."""
+        """Record a change."""
         self.pending.append(change)
         enact(self.content, change)
 
@@ -119,7 +119,7 @@ class Disk:
         return dict(self._tree(self.root, "", _Plan("seen", self._chance, self.time)))
 
     def crash(self) -> Tree:
-        """One of the states that a power cut may leave now."""
+        """Return one of the states that a power cut may leave now."""
         plan = self._chance.choice(PLANS)
         settled = _Plan(plan, self._chance, self.time)
         settled.settle(self._moves)
@@ -225,7 +225,7 @@ class _Plan:
         return self._chance.randint(0, len(folder.pending))
 
     def content(self, file: File) -> bytes:
-        """The content of a file."""
+        """Return the content of a file."""
         if self._plan == "seen":
             return bytes(file.content)
         if not file.pending:

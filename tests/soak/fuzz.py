@@ -1,10 +1,10 @@
 """Run atheris on one target, in a process of its own that stops at the first broken promise.
 
-    python -m tests.soak.fuzz TARGET RUNS SEED FOLDER
+python -m tests.soak.fuzz TARGET RUNS SEED FOLDER
 
-FOLDER gets the inputs that reached something new, and the input that broke a promise. atheris is Google's
-fuzzer for Python: it measures the coverage of the code under test and keeps what finds more of it. It comes
-with `requirements-soak.lock`, which `make soak` installs.
+FOLDER gets the inputs that reached new code, and the input that broke a promise. atheris is Google's fuzzer
+for Python: it measures the coverage of the code under test and keeps inputs that increase it. It comes with
+`requirements-soak.lock`, which `make soak` installs.
 """
 
 from __future__ import annotations

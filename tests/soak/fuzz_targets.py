@@ -93,7 +93,7 @@ def _events(stream: bytes, piece: int) -> list[object]:
         for at in range(0, len(stream), piece):
             session.receive_data(stream[at : at + piece])
             for event in session.events():
-                found.append(event)  # one by one: those before a broken rule count
+                found.append(event)  # one by one: the events before a broken rule count
     except PeerError as error:
         found.append(error.rule.id)
     return found
@@ -154,10 +154,10 @@ def _image_seeds() -> list[bytes]:
 
 
 def recovery(data: bytes) -> None:
-    """A start on damaged records: each partition is unchanged or refused, or the start is refused.
+    """Start on damaged records: each partition is unchanged or refused, or the start is refused.
 
-    Nothing that is damaged is taken, and nothing but the server's own errors comes out. The first byte
-    chooses how the rest damages the records.
+    No damaged record is accepted, and only the server's own errors are raised. The first byte chooses how the
+    rest damages the records.
     """
     damaged = records.damage(records.sound(), data)
     try:
@@ -175,7 +175,7 @@ def recovery(data: bytes) -> None:
 
 
 def updates(data: bytes) -> None:
-    """A signed update of any bytes: it is refused, or it writes exactly what its holder has signed."""
+    """A signed update of any bytes is refused, or writes exactly the contents that its holder has signed."""
     for name in ("db", "PK"):
         decision = _decided(name, data)
         assert not isinstance(decision, Delete | DeleteEverything), "nobody has signed a deletion"
@@ -204,7 +204,7 @@ def _modulus() -> bytes:
 
 @functools.cache
 def _good(name: str) -> bytes:
-    """The only update of a variable that was ever signed."""
+    """Return the only update of a variable that was ever signed."""
     signer = holder("PK" if name == "PK" else "KEK")
     return update(name, signer.lists if name == "PK" else CONTENTS, signer)
 

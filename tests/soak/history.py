@@ -50,13 +50,13 @@ class Chronicle(History):
             self.floor = max(self.floor, self._first + self.confirmed)
 
     def allowed(self) -> list[Whole]:
-        """All states that a start may find now."""
+        """Return all states that a start may find now."""
         return self.everything[self.floor :]
 
     def found_whole(self, found: Whole) -> int:
         """Continue from the state that a start has found; return the number of newest states that were lost.
 
-        Fails unless it is a state that was there, and not older than the last one confirmed.
+        Fails unless it is a known state, and not older than the last confirmed one.
         """
         self.note()
         assert found in self.everything, f"a state that never was: {difference(found, self.everything)}"

@@ -39,5 +39,5 @@ def checked(command: str) -> str:
 
 
 def boots(told: Session) -> int:
-    """The number of guests that a session starts."""
+    """Return the number of guests that a session starts."""
     return sum(command.startswith("swpks qemu ") for command in told.commands)

@@ -1,7 +1,7 @@
 """kill -9 of a real server under writers, with a console that changes attributes and restarts partitions.
 
-It extends the torment of `tests/faults/test_kill.py`: four partitions at once, of which each has a writer of
-its own thread, and a console. A kill may come at any moment, also in the middle of a request of the console.
+It extends the test of `tests/faults/test_kill.py`: four partitions at once, each with a writer in its own
+thread, and a console. A kill may come at any moment, also during a request of the console.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Attack:
                 done.result()
 
     def _write(self, name: str, batches: int) -> None:
-        """The writer of one partition, which also makes its console requests: so it knows their order."""
+        """Run the writer of one partition, which also makes its console requests: so it knows their order."""
         chronicle, chance = self.chronicles[name], Random(self.chance.random())
         with ExitStack() as stack, suppress(*LOST if batches == ENDLESS else ()):
             channel = stack.enter_context(self.server.connect_blocking(name))
@@ -112,7 +112,7 @@ class Attack:
     def _manage(
         self, name: str, channel: BlockingChannel, chance: Random, stack: ExitStack
     ) -> BlockingChannel:
-        """Set the secure-boot mode, or restart the partition and look at its whole store."""
+        """Set the secure-boot mode, or restart the partition and check its whole store."""
         chronicle, console = self.chronicles[name], self.server.console
         if chance.random() < 0.6:
             mode = chance.randrange(len(SECURE_BOOT_MODES))

@@ -1,6 +1,6 @@
 """The calls of one partition in a round of races, for the checker of `swpks.testing.simulation.linear`.
 
-A round is a few calls on several connections; the model has to give every answer that was seen.
+A round is a few calls on several connections; the model must explain every observed answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ State = tuple[frozenset[Any], tuple[Any, ...], tuple[Any, ...]]
 
 
 class Call(NamedTuple):
-    """A call as it was seen; `legal` applies it to a model, and returns whether its answer is allowed.
+    """An observed call; `legal` applies it to a model, and returns whether its answer is allowed.
 
     `called` and `answered` are moments of one clock.
     """
@@ -63,9 +63,9 @@ def freeze(model: Model) -> State:
 
 
 def confirmed(model: Model, owner: int, label: bytes, password: bytes, answer: tuple[int, int]) -> bool:
-    """Return whether the answer of a CONFIRM is right. Flushes have an order, and may end at any time.
+    """Return whether the answer of a CONFIRM is right. Flushes are ordered, and may end at any time.
 
-    "Flushed" takes all older changes with it, and nothing flushed is pending again.
+    "Flushed" includes all older changes, and a flushed change is never pending again.
     """
     expected = model.confirm(owner, label, password)
     pending = (owner, label) in model.unflushed

@@ -1,8 +1,8 @@
 """kill -9, NVRAM faults and failing disks in many migrations of real processes under load.
 
-The scenarios are those of `tests/migration_processes`: live, inactive and remote restarts, in an order of
-chance, over both kinds of mobility channel.  One fleet goes on from one scenario to the next, so epochs and
-copies of older attempts pile up.
+The scenarios are those of `tests/migration_processes`: live, inactive and remote restarts, in random order,
+over both kinds of mobility channel. One fleet goes on from one scenario to the next, so it collects epochs
+and copies of older attempts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MOBILITY = ("unix", "tcp:127.0.0.1:0")
 
 
 def attack(folder: Path, chance: Random, scenarios: int) -> Counter[str]:
-    """Play a number of scenarios; AssertionError with the name of the failed one."""
+    """Run a number of scenarios; AssertionError with the name of the failed one."""
     folder.mkdir()
     counts = Counter[str]()
     names: list[str] = []
@@ -47,7 +47,7 @@ def attack(folder: Path, chance: Random, scenarios: int) -> Counter[str]:
 
 
 def demand_no_traceback(fleet: Fleet) -> None:
-    """Demand that no process has logged an unexpected error."""
+    """Assert that no process has logged an unexpected error."""
     for process in (*fleet.systems, fleet.console):
         assert "Traceback" not in process.log, process
 

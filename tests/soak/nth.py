@@ -1,9 +1,9 @@
 """Every n-th fault and every n-th cancellation in a start and in a flush.
 
-    python -m tests.soak.nth FOLDER SCALE        (with the recorder preloaded; see `run`)
+python -m tests.soak.nth FOLDER SCALE (with the recorder preloaded; see `run`)
 
-After each fault the operation has happened or has not, its error is one of the server's own, the next start
-works, and nothing that was confirmed is lost. Prints one JSON object with the occasions of each kind.
+After each fault the operation has happened or has not. Its error is one of the server's own, the next start
+works, and no confirmed change is lost. Prints one JSON object with the occasions of each kind.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _WELL, _STRUCK, _ESCAPED = range(10, 13)
 
 
 def faults(scale: float) -> Iterator[Fault]:
-    """The kinds of faults; a small scale has one of each."""
+    """Return the kinds of faults; a small scale has one of each."""
     yield OsFault(errno.EIO)
     yield SqliteFault("SQLITE_IOERR")
     yield Cancellation()
@@ -75,7 +75,7 @@ def serve(folder: Path, settings: Settings, fault: Fault | None = None, nth: int
 
 
 def _child(folder: Path, settings: Settings, fault: Fault | None, nth: int) -> int:
-    signal.signal(signal.SIGTERM, lambda *_: None)  # one that a cancelled server has not taken
+    signal.signal(signal.SIGTERM, lambda *_: None)  # a commit that a cancelled server has not taken
     try:
         if fault is None:
             _run(folder, settings, None)
@@ -208,7 +208,7 @@ def _after_kill(folder: Path) -> Objects:
 
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[Machine]:
-    """A machine on a state folder, with its partitions activated and durable; nothing flushes by itself."""
+    """A machine on a state folder, with its partitions activated and durable; it flushes only on request."""
     state = State(folder)
     seams = state.seams()
     try:
@@ -236,7 +236,7 @@ def place(fault: Fault, operation: str, nth: int) -> Iterator[None]:
 
 
 def base_state(folder: Path) -> Path:
-    """A state with a partition that has an object."""
+    """Make a state with a partition that has an object."""
 
     async def fill() -> None:
         async with running(folder) as machine:

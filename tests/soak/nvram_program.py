@@ -1,10 +1,10 @@
-"""A small program for one kind of power cut: it opens NVRAM, commits, and notes what it has confirmed.
+"""A small program for one kind of power cut: it opens NVRAM, commits, and notes its confirmed commits.
 
-    python -m tests.soak.nvram_program NVRAM RECORDING FIRST COMMITS [close | die | spoil | mark]
+python -m tests.soak.nvram_program NVRAM RECORDING FIRST COMMITS [close | die | spoil | mark]
 
-Its records are numbers, from FIRST on. It ends without closing anything, as a killed server does, unless it
-has to close. With "die" it is killed in place of the sync of its last commit; with "spoil" that sync fails.
-With "mark" it uses NVRAM's high-water mark alone.
+Its records are numbers, from FIRST on. It ends without closing anything, like a killed server, unless "close"
+is given. With "die" it is killed in place of the sync of its last commit; with "spoil" that sync fails. With
+"mark" it uses NVRAM's high-water mark alone.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def use_mark(path: Path, log: Path, first: int, commits: int) -> None:
 
 
 def slot(number: int) -> bytes:
-    """The content of a slot."""
+    """Return the content of a slot."""
     return b"%0*d" % (SLOT_SIZE, number)
 
 

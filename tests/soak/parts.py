@@ -48,7 +48,7 @@ class Place(NamedTuple):
 
 
 def kills(place: Place) -> Figures:
-    """kill -9 of real servers under writers; several systems at once."""
+    """Kill real servers under writers with -9; several systems at once."""
     shares = _shares(place.amount(KILLS), min(AT_ONCE, math.ceil(place.amount(KILLS) / 50)))
     attacks = [Attack(place.folder / f"system {n}", Random(f"{place.seed} {n}")) for n in range(len(shares))]
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -61,7 +61,7 @@ def kills(place: Place) -> Figures:
 
 
 def power_cuts(place: Place) -> Figures:
-    """Crash states of recorded disks."""
+    """Check crash states of recorded disks."""
     shares = _shares(place.amount(STATES), math.ceil(place.amount(STATES) / STATES_OF_A_RECORDING))
     lives = LIVES if place.scale >= 0.1 else 4
     library = build(place.folder)
@@ -76,7 +76,7 @@ def power_cuts(place: Place) -> Figures:
 
 
 def _record(place: Place, library: Path, lives: int, numbered: tuple[int, int]) -> Figures:
-    """Make one recording and judge its crash states. A state that breaks a promise stays in its folder."""
+    """Make one recording and check its crash states.  A state that breaks a promise stays in its folder."""
     number, states = numbered
     folder = place.folder / f"recording {number}"
     folder.mkdir()
@@ -96,17 +96,17 @@ def _record(place: Place, library: Path, lives: int, numbered: tuple[int, int]) 
 
 
 def linearizability(place: Place) -> Figures:
-    """Racing h-calls on several connections to one partition."""
+    """Let h-calls race on several connections to one partition."""
     return race(place.folder, Random(place.seed), place.amount(ROUNDS))
 
 
 def nth_faults(place: Place) -> Figures:
-    """Every n-th fault and cancellation in starts and flushes."""
+    """Try every n-th fault and cancellation in starts and flushes."""
     return dict(nth.run(place.folder, place.scale))
 
 
 def fuzzing(place: Place) -> Figures:
-    """atheris on each target."""
+    """Run atheris on each target."""
     seed = int.from_bytes(place.seed.encode(), "big") % (1 << 31) or 1
     figures: Figures = {}
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -120,12 +120,12 @@ def fuzzing(place: Place) -> Figures:
 
 
 def custody(place: Place) -> Figures:
-    """Every interleaving of migrations."""
+    """Search every interleaving of migrations."""
     return figures(place.scale)
 
 
 def simulation(place: Place) -> Figures:
-    """Two systems, a console and guests in virtual time, with faults by a seed."""
+    """Run two systems, a console and guests in virtual time, with faults by a seed."""
     first = int.from_bytes(place.seed.encode(), "big") % 1_000_000
     seeds = range(first, first + place.amount(SEEDS))
     figures = Counter[str]()
@@ -138,7 +138,7 @@ def simulation(place: Place) -> Figures:
 
 
 def migration_kills(place: Place) -> Figures:
-    """Kills and NVRAM trouble in migrations of real processes; several fleets at once."""
+    """Run kills and NVRAM trouble in migrations of real processes; several fleets at once."""
     shares = _shares(place.amount(MIGRATIONS), min(AT_ONCE, math.ceil(place.amount(MIGRATIONS) / 20)))
     counts = Counter[str]()
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -152,7 +152,7 @@ def migration_kills(place: Place) -> Figures:
 
 
 def migration_disks(place: Place) -> Figures:
-    """Every n-th fault of a disk in migrations of real processes; several fleets at once."""
+    """Try every n-th fault of a disk in migrations of real processes; several fleets at once."""
     stride = max(1, round(1 / place.scale))
     counts = Counter[str]()
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -168,7 +168,7 @@ def migration_disks(place: Place) -> Figures:
 
 
 def kernel_page(place: Place) -> Figures:
-    """docs/kernel.md as a whole: a kernel is built and booted. It has one size, whatever the scale."""
+    """Run docs/kernel.md as a whole: a kernel is built and booted.  It has one size, whatever the scale."""
     return page_about_kernels.walk()
 
 

@@ -1,7 +1,7 @@
-"""Calls that race: several sockets to one partition of a real server; a model judges every answer.
+"""Calls that race: several sockets to one partition of a real server; a model checks every answer.
 
 All sockets belong to one thread, which notes the moment before it sends a call and the moment after it has
-received an answer. `chance` decides on which socket it sends next, and when it looks for answers.
+received an answer. `chance` chooses the socket of the next call, and the moments when it reads answers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LANES, LONGEST = 4, 5
 KBYTES = 4
 LABELS = ((3, b"x"), (3, b"y"), (1, b"x"), (2, b"z"))
 GUARDED = 2
-"""The consumer whose password is set by the socket that comes first."""
+"""The consumer whose password is set by the first socket."""
 POLICIES = (0, 0, 0, 0x0800_0000, 0x0200_0000)
 PATIENCE_MS = 20_000
 ROUNDS_OF_AN_IPL = 40
@@ -44,7 +44,7 @@ class Wish:
         self.words, self.request, self.legal = words, request, legal
 
     def answer(self, pending: Pending) -> Any:
-        """Return the answer as the model has it."""
+        """Return the answer in the form of the model."""
         try:
             result = self.request.parse(pending.result())
         except HcallError as error:

@@ -43,7 +43,7 @@ class Event(NamedTuple):
 
     @property
     def note(self) -> dict[str, Any]:
-        """The content of a note record."""
+        """Return the content of a note record."""
         told: dict[str, Any] = json.loads(self.data)
         return told
 
@@ -61,7 +61,8 @@ def build(folder: Path) -> Path:
 class Accident(NamedTuple):
     """An accident of a recorded process; each number counts its operations from 1, and 0 means never.
 
-    It kills itself in place of a change, or of a sync of a file. A sync of a file fails, or of a folder.
+    The process kills itself in place of a change, or of a sync of a file. A sync of a file fails, or of a
+    folder.
     """
 
     kill: int = 0

@@ -67,7 +67,7 @@ def contents() -> dict[str, Held | None]:
 def recovered(records: Records) -> dict[str, Held | None]:
     """Return the contents that a start finds, by name; None for a refused partition. Errors are passed on.
 
-    A partition whose name could not be read stands under another one.
+    A partition with an unreadable name has a placeholder name.
     """
     nvram = MemoryNvram(records)
     nvram.mark.held = list(_system().mark)

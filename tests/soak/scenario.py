@@ -1,7 +1,7 @@
 """A system at work on a recorded disk: several lives of a real server, its guests, and its console.
 
-Each life begins with a check of the state that the last one has left, as guests and console see it. It
-ends in good order, or the server kills itself in the place of one of its changes to the disk.
+Each life begins with a check of the state that the last one has left, as guests and console see it. It ends
+with a regular stop, or the server kills itself in place of one of its changes to the disk.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ class First(NamedTuple):
 class Scenario:
     """A system whose every change to the disk goes into `folder`/recording.
 
-    In every other scenario no new partition starts by itself: its start commits nothing of its own.  Every
-    other scenario begins with an old state, so its first start is a conversion.  `kept` has the partitions of
-    that state with their IPL counts.  No guest uses them: every start has to find them as they were.
+    In every other scenario no new partition starts by itself, so its start commits nothing of its own. Every
+    other scenario begins with an old state, so its first start is a conversion. `kept` has the partitions of
+    that state with their IPL counts. No guest uses them, so every start must find them unchanged.
     """
 
     def __init__(self, folder: Path, library: Path, chance: Random, *, old: bool | None = None) -> None:
-        """`old`: whether the state is old; None draws it."""
+        """With `old`, the state is an old one; None draws it."""
         self.chance = chance
         self.root = folder / "disk"
         self.log = folder / "recording"
@@ -87,9 +87,9 @@ class Scenario:
             self.first.append(First(str(path.relative_to(self.root)), path.stat().st_ino, content))
 
     def play(self, lives: int) -> None:
-        """Play some lives, of which the first ends in good order and changes something.
+        """Run some lives, of which the first ends regularly and changes something.
 
-        Before it comes another one if the state is old: an accident may strike its conversion.
+        If the state is old, another life comes before it, because an accident may strike its conversion.
         """
         try:
             if self.kept:
@@ -152,11 +152,11 @@ class Scenario:
         self._note()
 
     def _states(self) -> int:
-        """The number of states that all partitions have had in this life, beside their first ones."""
+        """Return the number of states that all partitions have had in this life, beyond their first ones."""
         return sum(len(chronicle.states) - 1 for chronicle in self.chronicles.values())
 
     def _provide(self) -> None:
-        """Make each missing partition; one that was confirmed may not be missing."""
+        """Make each missing partition; a confirmed one may not be missing."""
         call = self.server.console.call
         views = {view.name: view for view in call(show_system()).partitions}
         assert not self.server.ready["refused"]
@@ -169,14 +169,14 @@ class Scenario:
                 self._insist(power_on(name))
 
     def _insist(self, request: ConsoleRequest[PartitionView]) -> None:
-        """Ask the console again if NVRAM or an access key's file refuses: a sync may fail, but only once."""
+        """Repeat a request if NVRAM or an access key's file refuses: a sync may fail, but only once."""
         with contextlib.suppress(ConsoleRefused):
             self.server.console.call(request)
             return
         self.server.console.call(request)
 
     def _open(self, stack: ExitStack, name: str, *, restarted: bool = False) -> BlockingChannel:
-        """Open a session of a fresh IPL; hold the whole store against the chronicle."""
+        """Open a session after an IPL; compare the whole store with the chronicle."""
         channel = stack.enter_context(self.server.connect_blocking(name))
         chronicle = self.chronicles[name]
         assert channel.ipl_count > chronicle.ipls, "no number names two IPLs"
@@ -195,7 +195,7 @@ class Scenario:
         return views[name].secure_boot
 
     def _manage(self, name: str, channels: dict[str, BlockingChannel], stack: ExitStack) -> None:
-        """The console changes an attribute, or restarts the partition."""
+        """Let the console change an attribute, or restart the partition."""
         chronicle = self.chronicles[name]
         if self.chance.random() < 0.5:
             mode = self.chance.choice(SECURE_BOOT_MODES)

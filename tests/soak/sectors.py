@@ -29,7 +29,7 @@ def replay(content: bytes, changes: Iterable[Change]) -> bytes:
 def torn(content: bytes, changes: Sequence[Change], chance: Random, *, junk: bool = False) -> bytes:
     """Return a content of which each sector is as it was after some of the changes that touch it.
 
-    A truncation has happened as a whole or has not: file systems change the size of a file in one step.
+    A truncation has happened as a whole or not at all: file systems change the size of a file in one step.
     With `junk`, a few of the sectors hold noise in the bytes that were being written.
     """
     ends = [n for n, change in enumerate(changes) if change.data is None]
@@ -83,7 +83,7 @@ def enact(content: bytearray, change: Change) -> None:
 
 
 def _touched(write: Change, size: int) -> range:
-    """The sectors that a write touches."""
+    """Return the sectors that a write touches."""
     end = write.offset + len(write.data or b"")
     return range(write.offset // size, (end + size - 1) // size)
 

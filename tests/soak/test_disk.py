@@ -25,7 +25,7 @@ FILE = [event("C", "f"), event("W", "f", data=OLD), *synced("f", 1), *synced("",
 
 
 def left(events: list[Event], times: int = 400) -> list[Tree]:
-    """Crash states after some events."""
+    """Return crash states after some events."""
     disk = Disk(Random(1))
     for each in events:
         disk.apply(each)
@@ -33,7 +33,7 @@ def left(events: list[Event], times: int = 400) -> list[Tree]:
 
 
 def contents(events: list[Event]) -> set[bytes | None]:
-    """Every content of the file `f` in crash states after some events."""
+    """Return every content of the file `f` in crash states after some events."""
     return {tree.get("f") for tree in left(events)}
 
 
@@ -42,7 +42,7 @@ def test_what_was_synced_stays() -> None:
 
 
 def test_a_file_is_lost_without_its_entry() -> None:
-    """A sync of the file alone does not put its name into the folder."""
+    """A sync of the file alone does not make its name in the folder durable."""
     assert contents(FILE[:4]) == {OLD, None}
 
 
@@ -62,7 +62,7 @@ def test_sizes_and_holes() -> None:
 
 
 def test_a_truncation_is_there_as_a_whole_or_not() -> None:
-    """A file system changes the size in one step; what is written afterwards comes after it."""
+    """A file system changes the size in one step; later writes follow it."""
     assert contents([*FILE, event("T", "f")]) == {OLD, b""}
     found = contents([*FILE, event("T", "f"), event("W", "f", data=NEW[:512])])
     assert {OLD, b"", NEW[:512], bytes(512)} <= found
@@ -75,7 +75,7 @@ def test_a_rename_is_there_or_not() -> None:
 
 
 def test_a_rename_between_folders_is_there_or_not() -> None:
-    """Never in both folders, and never in neither; a sync of one folder settles the other as well."""
+    """The file is in exactly one of both folders; a sync of one folder settles the other as well."""
     moved = [*FILE, event("D", "d"), *synced("", 0), event("R", "f\nd/g")]
     assert {tuple(tree) for tree in left(moved)} == {("f", "d"), ("d", "d/g")}
     for folder in ("d", ""):
@@ -88,7 +88,7 @@ def test_entries_appear_in_order() -> None:
 
 
 def test_a_failed_sync_promises_nothing() -> None:
-    """And a later sync that succeeds does not repeat its writes."""
+    """A later sync that succeeds does not repeat the writes of a failed one."""
     failed = [*FILE, event("W", "f", data=NEW), *synced("f", 1, good=False)]
     disk = Disk(Random(3))
     for each in [*failed, *synced("f", 1)]:

@@ -49,7 +49,7 @@ def test_every_part_has_its_figures() -> None:
 
 
 def test_the_figures_are_those_of_their_scale() -> None:
-    """None of them is smaller than its share of the full figure in the code, or of a changed tree."""
+    """Each figure has its share of the full figure in the code; no line is from a changed tree."""
     assert not any(told.get("commit", "").endswith("-dirty") for told in TOLD.values())
     scale = {name: told["scale"] for name, told in TOLD.items()}
     states = sum(number for name, number in TOLD["power-cuts"].items() if name.startswith("states"))
@@ -63,7 +63,7 @@ def test_the_figures_are_those_of_their_scale() -> None:
 @pytest.mark.process
 @pytest.mark.usefixtures("not_measured")
 def test_a_run_of_the_command(soak_folder: Path) -> None:
-    """A part prints its line and leaves nothing."""
+    """A part prints its line and leaves no files."""
     command = [sys.executable, "-m", "tests.soak", "linearizability", "--scale", "0.001", "--seed", "9"]
     done = subprocess.run(
         [*command, "--keep", str(soak_folder)], cwd=ROOT, capture_output=True, text=True, check=True
@@ -75,7 +75,7 @@ def test_a_run_of_the_command(soak_folder: Path) -> None:
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Run git as a user of its own, without the settings of the machine."""
+    """Run git with a user of the test, without the settings of the machine."""
     settings = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
     command = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@localhost", *arguments]
     environment = os.environ | settings
@@ -84,7 +84,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def test_a_line_names_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its short name, marked if a file differs from it; "unknown" without git or outside of a work tree."""
+    """The line has the short commit id, with a mark if a file differs; "unknown" without a work tree."""
     assert commit_of(tmp_path) == "unknown"
     git(tmp_path, "init", "-q")
     (tmp_path / "file").write_text("first")
@@ -103,7 +103,7 @@ def test_a_line_names_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_part_that_fails_says_how_to_repeat_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The seed, the command, and the folder with its files."""
+    """The message has the seed, the command, and the folder with its files."""
     from tests.soak import __main__ as soak
 
     def broken(place: object) -> dict[str, int]:

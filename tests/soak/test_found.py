@@ -26,12 +26,12 @@ pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The recorder."""
+    """The library of the recorder."""
     return build(tmp_path_factory.mktemp("recorder"))
 
 
 class Story:
-    """Processes that use one NVRAM, one after the other, on a recorded disk."""
+    """Processes that use one NVRAM in turn, on a recorded disk."""
 
     def __init__(self, folder: Path, library: Path) -> None:
         self.folder, self.library = folder, library
@@ -73,10 +73,10 @@ class Story:
 
 
 def test_a_start_makes_durable_what_it_has_read(soak_folder: Path, library: Path) -> None:
-    """R-21, R-22: a kill in place of the sync of the log, a start that reads it all the same, a power cut.
+    """R-21, R-22: a kill in place of the log's sync, a start that reads the log, a power cut.
 
-    The start confirmed what it had read, and noted it in the high-water mark. The power cut took it away,
-    and the next start refused the file as an older copy.
+    The start confirmed the commit that it read, and noted it in the high-water mark. The power cut removed
+    the commit, and the next start refused the file as an older copy.
     """
     story = Story(soak_folder, library)
     story.process(1, 3, "die")
@@ -85,9 +85,9 @@ def test_a_start_makes_durable_what_it_has_read(soak_folder: Path, library: Path
 
 
 def test_a_start_does_not_trust_a_log_whose_sync_has_failed(soak_folder: Path, library: Path) -> None:
-    """R-21, R-22: the start reads the commit that failed, and folds it into the file.
+    """R-21, R-22: the start read the failed commit, and merged it into the file.
 
-    What the disk has of the log ends before it, and hid the newer file after a power cut.
+    The log on the disk ends before that commit, and hid the newer file after a power cut.
     """
     story = Story(soak_folder, library)
     story.process(1, 1)
@@ -98,7 +98,7 @@ def test_a_start_does_not_trust_a_log_whose_sync_has_failed(soak_folder: Path, l
 
 @pytest.mark.parametrize("nth", range(1, 3))
 def test_a_folder_that_can_not_be_synced(soak_folder: Path, library: Path, nth: int) -> None:
-    """R-21, R-23: SQLite ignores it, and a power cut took the whole log away with all that was confirmed."""
+    """R-21, R-23: SQLite ignores the error, so a power cut removed the whole log with confirmed changes."""
     story = Story(soak_folder, library)
     story.process(1, 1, "close")
     story.process(2, 2, accident=Accident(fail_folder_sync=nth))
@@ -106,7 +106,7 @@ def test_a_folder_that_can_not_be_synced(soak_folder: Path, library: Path, nth: 
 
 
 def test_a_start_keeps_a_slot_of_the_mark(soak_folder: Path, library: Path) -> None:
-    """R-21: the newest slot was read, but a killed server had never synced it; a start wrote the other one.
+    """R-21: a killed server never synced the newest slot; a start read it and wrote the other one.
 
     A power cut then left neither, and the next start was refused.
     """

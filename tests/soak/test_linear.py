@@ -39,7 +39,7 @@ def confirm(label: bytes = b"x") -> Judge:
 
 
 def linear(*lanes: list[tuple[Judge, int, int, Any]]) -> bool:
-    """Whether calls on several connections have an order: (what, called, answered, answer) each."""
+    """Whether calls on several connections have an order; each call is (name, called, answered, answer)."""
     history = [[Call(f"{n}", *call) for n, call in enumerate(lane)] for lane in lanes]
     try:
         return bool(outcomes(history, {EMPTY}, TOTAL))
@@ -67,13 +67,13 @@ def test_two_successes_of_which_only_one_can_be_are_found() -> None:
 
 
 def test_the_order_within_a_connection_counts() -> None:
-    """R-20: a pipeline runs in the order sent, although all of it overlaps."""
+    """R-20: a pipeline runs in the order sent, although all its calls overlap."""
     assert not linear([(read(), 1, 9, b"1"), (write(b"1"), 2, 9, WRITTEN)])
     assert linear([(write(b"1"), 1, 9, WRITTEN), (remove, 2, 9, 0), (write(b"2"), 3, 9, WRITTEN)])
 
 
 def test_flushed_is_never_pending_again() -> None:
-    """R-20: and a flush takes all older changes of the partition with it."""
+    """R-20: a flush includes all older changes of the partition, and they are never pending again."""
     one, two = (write(b"1"), 1, 2, WRITTEN), (write(b"2", b"y"), 3, 4, WRITTEN)
     assert linear([one, (confirm(), 5, 6, PENDING), (confirm(), 7, 8, FLUSHED)])
     assert not linear([one, (confirm(), 5, 6, FLUSHED), (confirm(), 7, 8, PENDING)])

@@ -1,4 +1,4 @@
-"""The system on a recorded disk: how it begins, and that its first life ends."""
+"""The system on a recorded disk: its beginning, and the end of its first life."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ LIBRARY = Path("/nothing is started")
 
 
 def test_an_old_state_is_on_the_disk_before_the_first_life(tmp_path: Path) -> None:
-    """Each of its files is durable, so no power cut takes it; the contents of its partitions are known."""
+    """Each file of an old state is durable, so no power cut removes it.
+
+    Its partitions' contents are known.
+    """
     scenario = Scenario(tmp_path, LIBRARY, Random(1), old=True)
     disk = Disk(Random(1))
     for first in scenario.first:
@@ -40,7 +43,7 @@ def test_a_new_state_begins_with_nothing(tmp_path: Path) -> None:
 
 
 def test_a_life_in_which_nothing_changes_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that refuses every change fails the soak; the writers do not try for ever."""
+    """A server that refuses every change fails the soak; the writers do not try forever."""
     rounds: list[str] = []
 
     def idle(scenario: Scenario, channels: dict[str, BlockingChannel], stack: ExitStack) -> None:
@@ -57,7 +60,7 @@ def test_a_life_in_which_nothing_changes_ends(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_batch_that_the_last_kill_cut_off_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A commit may have taken a part of it, so each of its states may be found."""
+    """A commit may have taken a part of the batch, so each of its states may be found."""
 
     def cut_off(scenario: Scenario, changes: int) -> None:
         scenario.chronicles["a"].write(3, b"label", policy=0)
