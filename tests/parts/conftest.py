@@ -14,7 +14,7 @@ from tests.parts.systems import System, contents
 
 
 class Originals(dict[str, System]):
-    """Systems that were filled and stopped, by name, made when they are asked for; no test starts one."""
+    """Filled and stopped systems, by name; each is made on first use, and no test starts one."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Originals(dict[str, System]):
         return self[name]
 
     def _cleared(self, name: str) -> System:
-        """A system in Recovery, after a start on a new service processor."""
+        """Make a system in Recovery, by a start on a new service processor."""
         whole = self["swtpm" if name.startswith("swtpm") else "ours"]
         made = whole.copied(self._folder / name)
         made.remove("service-processor")
@@ -56,7 +56,7 @@ def stage(tmp_path: Path, originals: Originals) -> Iterator[Stage]:
 
 @pytest.fixture
 def ours(tmp_path: Path, originals: Originals) -> Iterator[System]:
-    """A filled system of the test's own."""
+    """A filled system that the test may change."""
     made = originals["ours"].copied(tmp_path / "state")
     yield made
     made.server.kill()
@@ -64,7 +64,7 @@ def ours(tmp_path: Path, originals: Originals) -> Iterator[System]:
 
 @pytest.fixture
 def other(originals: Originals) -> Iterator[System]:
-    """Another filled system, of which a test takes parts and changes nothing."""
+    """Another filled system for its parts; a test changes nothing in it."""
     found = originals["other"]
     before = contents(found.state)
     yield found

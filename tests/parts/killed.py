@@ -1,9 +1,9 @@
 """Kills a start or an erase at each of its steps in turn, and starts the system again.
 
-    python -m tests.parts.killed SCENARIO STATE FOLDER
+python -m tests.parts.killed SCENARIO STATE FOLDER
 
-STATE is a filled system that is off.  Prints one line of JSON a kill: the step, and what the next starts
-found.  What a step is: `tests.service.killed_conversion`.
+STATE is a filled system that is off. It prints one line of JSON for each kill: the step, and the findings of
+the next start. `tests.service.killed_conversion` defines a step.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Work = Callable[[Path], None]
 
 
 def stepped(work: Work, state: Path, last: int) -> None:
-    """Do a piece of work, and kill this process at one of its steps."""
+    """Run a function, and kill this process at one of its steps."""
     steps = Steps(last)
     for name in CALLS:
         setattr(os, name, steps.wrapped(getattr(os, name)))
@@ -75,7 +75,7 @@ def replace(state: Path) -> None:
 
 
 def kept(original: Path) -> tuple[bytes, bytes]:
-    """What an operator keeps of a system: the sealed trusted system key, and the copy of alpha."""
+    """Return the operator's files of a system: the sealed trusted system key, and the copy of alpha."""
     with assembled(original) as machine:
         copy = trio.run(machine.backups.copy_of, "alpha")
         sealed = machine.backups.sealed_key()
@@ -84,7 +84,7 @@ def kept(original: Path) -> tuple[bytes, bytes]:
 
 
 def emptied(original: Path, to: Path) -> None:
-    """In Recovery; what was kept of it lies beside it."""
+    """Make a system in Recovery, with those files beside it."""
     copied(original, to)
     sealed, copy = kept(to)
     KEPT.update(sealed=sealed, copy=copy)
@@ -117,7 +117,7 @@ def recover(state: Path) -> None:
 
 
 def delete(state: Path) -> None:
-    """Delete a partition that holds an object; durable when it is answered."""
+    """Delete a partition that holds an object; the deletion is durable when it is answered."""
     with assembled(state) as machine:
         trio.run(partial(machine.changes.delete, "alpha", destroy=True))
 
@@ -128,7 +128,7 @@ def rename(state: Path) -> None:
 
 
 def restore_present(state: Path) -> None:
-    """Restore the copy of a store that is there."""
+    """Restore the copy of a present store."""
     with assembled(state) as machine:
         trio.run(machine.backups.restore, KEPT["copy"])
 
@@ -139,7 +139,7 @@ def with_copy(original: Path, to: Path) -> None:
 
 
 def told(state: Path) -> dict[str, Any]:
-    """What a start finds."""
+    """Return the findings of a start."""
     with assembled(state) as machine:
         partitions = machine.system.partitions.values()
         return {
@@ -162,7 +162,7 @@ def told(state: Path) -> dict[str, Any]:
 
 
 def new(original: Path, to: Path) -> None:
-    """No system at all."""
+    """Make no system at all."""
 
 
 def copied(original: Path, to: Path) -> None:
@@ -183,14 +183,14 @@ def old(_: Path, to: Path) -> None:
 
 
 def with_removed(original: Path, to: Path) -> None:
-    """With a card of before that a technician took out."""
+    """Copy the system, with an old card that a technician took out."""
     copied(original, to)
     shutil.copytree(to / "anchor-card", to / "removed" / "anchor-card.1")
     (to / "removed").chmod(0o700)
 
 
 def cleared(original: Path, to: Path) -> None:
-    """After Clear All."""
+    """Copy the system, after Clear All."""
     copied(original, to)
     clear(to)
 
@@ -214,7 +214,7 @@ SCENARIOS: dict[str, tuple[Callable[[Path, Path], None], Work]] = {
 }
 
 STRIDES = {"old-layout": 3, "reset-after-clear-all": 2, "delete": 2, "rename": 2}
-"""Scenarios of which every second or third step is taken; `test_conversion` takes all of the older layout."""
+"""Scenarios with a test of every second or third step; `test_conversion` has all of the older layout."""
 
 
 def erase(state: Path) -> None:
@@ -233,11 +233,11 @@ FINISH: dict[str, Work] = {
     "clear-all": erase,
     "reset-after-clear-all": reset,
 }
-"""What an operator does after a kill, if the state is not Operating then: the same commands again."""
+"""Commands of an operator after a kill, if the state is not Operating then: the same commands again."""
 
 
 def show(state: Path, last: int, scenario: str, search: Search) -> None:
-    """Print what two starts find, and what one finds when the operator has finished the work."""
+    """Print the findings of two starts, and those after the operator has finished the work."""
     first, second = told(state), told(state)
     line = {"step": last, **first, "then": second}
     if first["state"] != "Operating" and scenario in FINISH:
@@ -247,7 +247,7 @@ def show(state: Path, last: int, scenario: str, search: Search) -> None:
 
 
 def main(scenario: str, original: Path, folder: Path) -> None:
-    """Play a scenario; the last line is of a piece of work that was not killed."""
+    """Run a scenario; the last line is of a run without a kill."""
     prepare, work = SCENARIOS[scenario]
     ready = folder / f"{scenario}-0"
     prepare(original, ready)
@@ -267,7 +267,7 @@ def main(scenario: str, original: Path, folder: Path) -> None:
 
 
 def loud(work: Callable[..., None], *arguments: Any) -> None:
-    """Do a piece of work in a child, which ends without a word; an error is told here."""
+    """Run a function in a child, which ends without output; an error is printed here."""
     try:
         work(*arguments)
     except BaseException:

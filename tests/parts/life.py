@@ -1,4 +1,4 @@
-"""A system with all its secrets and what an operator keeps of it, and the commands of a secure erase."""
+"""A system with all its secrets, the operator's files, and the commands of a secure erase."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PRESENCE = 4
 
 
 class Life:
-    """A filled system whose trusted system key, copies and sealed key lie in an operator's folder."""
+    """A filled system; its trusted system key, copies and sealed key are in an operator's folder."""
 
     def __init__(self, folder: Path, wishes: tuple[str, ...] = ("alpha:64",)) -> None:
         self.operator = folder / "operator"
@@ -75,7 +75,7 @@ class Life:
     # Commands of the powered-off system
 
     def asmi(self, action: str) -> str:
-        """Erase with presence; returns the text."""
+        """Erase with presence; return the text."""
         return erase(self.system.server, action)
 
     def replace(self, part: str) -> None:
@@ -83,7 +83,7 @@ class Life:
         assert done.returncode == 0, done.stderr
 
     def hmc_refused(self, rule: str, *words: str) -> str:
-        """A verb that the system refuses by this rule; returns what is said."""
+        """Run a verb that the system must refuse by this rule; return the output."""
         done = self.system.server.run("hmc", *words)
         told = done.stderr.decode()
         assert (done.returncode, done.stdout) == (1, b""), (done.stdout, told)
@@ -91,7 +91,7 @@ class Life:
         return told
 
     def refused(self, rule: str, request: ConsoleRequest[Any]) -> str:
-        """The same by the control channel itself, which costs no process."""
+        """Assert the same by the control channel itself, which starts no process."""
         with pytest.raises(ConsoleRefused) as caught:
             self.system.ask(request)
         assert caught.value.rule.id == rule

@@ -1,6 +1,6 @@
-"""What happens to a system while it is off, and what its next start does: a scene for each row of the table.
+"""Events while a system is off, and its next start: a scene for each row of the table.
 
-A scene changes the parts of a `Stage`; `tests.parts.test_rows` plays them with a real server.
+A scene changes the parts of a `Stage`; `tests.parts.test_rows` runs them with a real server.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OLD_DATA = b"the data of alpha" * 20
 
 
 class Stage:
-    """The systems of one scene: `system` is the one that is changed, and `other` stays whole."""
+    """The systems of one scene: `system` is changed, and `other` stays whole."""
 
     def __init__(self, folder: Path, originals: Mapping[str, System]) -> None:
         self.folder = folder
@@ -62,7 +62,7 @@ class Stage:
             self.system.take(part, self.other)
 
     def exchange_card(self) -> None:
-        """Put the card of another system in, and a new TPM."""
+        """Insert the card of another system, and a new TPM."""
         self.exchange("anchor-card")
         self.remove("tpm")
 
@@ -77,7 +77,7 @@ class Stage:
         self.damage_record("commit")
 
     def keep_the_copy_alone(self) -> None:
-        """Leave nothing but the wrapped copy."""
+        """Remove everything but the wrapped copy."""
         self.remove("anchor-card", "tpm")
         self.system.sql("DELETE FROM record WHERE name != 'root-key/1'")
 
@@ -93,7 +93,7 @@ class Stage:
         self.system.sql("DELETE FROM record WHERE name = ?", name)
 
     def old_layout(self) -> None:
-        """A state of an earlier release, which has no wrapped copy."""
+        """Turn the state into that of an earlier release, which has no wrapped copy."""
         self.system = System(old_state(self.folder / "old", "89ecc72", "stopped"), wishes=(), data=OLD_DATA)
 
     def put_back(self) -> None:
@@ -105,13 +105,13 @@ class Stage:
 
 
 def remember(system: System, part: str, swtpm: Swtpm) -> None:
-    """Have a system remember the place of its TPM, and start it without options."""
+    """Let a system store the place of its TPM, and start it without options."""
     (system.part(part) / "external").write_text(f"swtpm:{swtpm.path}\n")
     system.server.options = []
 
 
 def copied_tpm(state: Path, to: Path) -> Swtpm:
-    """A running swtpm on a copy of the state of another one, which does not run."""
+    """Return a running swtpm on a copy of the state of another one, which does not run."""
     shutil.copytree(state, to, ignore=shutil.ignore_patterns("sock*", "pid", "log"))
     return Swtpm(to).start()
 
@@ -119,8 +119,8 @@ def copied_tpm(state: Path, to: Path) -> Swtpm:
 class Scene(NamedTuple):
     """A start that goes on.
 
-    `copies` are findings about parts other than "agrees".  `then` is the decision of the start after it;
-    `revive` comes before that.  `kept` says whether the guest's object is there.
+    `copies` are findings about parts other than "agrees". `then` is the decision of the start after it;
+    `revive` is called before that start. `kept` is whether the guest's object is there.
     """
 
     row: str
@@ -135,7 +135,7 @@ class Scene(NamedTuple):
 
 
 class StopScene(NamedTuple):
-    """A start that stops: `rule` is its rule, and `told` are words of its one sentence."""
+    """A start that stops: `rule` is its rule, and its one sentence has the words `told`."""
 
     row: str
     what: str
@@ -158,12 +158,12 @@ def cleared(
     copies: Mapping[str, str] = MappingProxyType({}),
     revive: Callable[[Stage], None] = lambda _: None,
 ) -> Scene:
-    """A start into the state Recovery, and so is the one after it."""
+    """Return a scene whose start, and the one after it, enter the state Recovery."""
     return Scene(row, what, begin, before, copies, "Recovery", "cleared", False, revive)
 
 
 def revived(stage: Stage) -> None:
-    """The TPM answers again."""
+    """Let the TPM answer again."""
     assert stage.swtpm is not None
     stage.swtpm.start()
 

@@ -13,7 +13,7 @@ _DIGITS = 11
 
 
 def windows(secret: bytes) -> set[bytes]:
-    """All forms of all windows of a secret."""
+    """Return all forms of all windows of a secret."""
     found = set()
     for at in range(len(secret) - WINDOW + 1):
         window = secret[at : at + WINDOW]
@@ -38,11 +38,11 @@ class Search:
         self._windows = {name: windows(secret) for name, secret in secrets.items()}
 
     def within(self, content: bytes) -> set[str]:
-        """The names of the secrets of which any window is in some bytes."""
+        """Return the names of the secrets that have any window in some bytes."""
         return {name for name, found in self._windows.items() if any(each in content for each in found)}
 
     def below(self, folder: Path) -> dict[str, set[str]]:
-        """The files below a folder that have a secret, or have one in their names; each with what it has."""
+        """Return the files below a folder with a secret in them or in their names, each with its secrets."""
         found: dict[str, set[str]] = {}
         for path in folder.rglob("*"):
             name = str(path.relative_to(folder))

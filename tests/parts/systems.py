@@ -1,9 +1,7 @@
-"""Systems whose parts are taken out, swapped or damaged between starts of a real server process.
+"""Systems whose parts are removed, swapped or damaged between starts of a real server process.
 
-    system = System(tmp_path / "state").filled()
-    shutil.rmtree(system.part("tpm"))
-    with system.on():
-        assert system.decision() == "tpm-replaced"
+system = System(tmp_path / "state").filled() shutil.rmtree(system.part("tpm")) with system.on(): assert
+system.decision() == "tpm-replaced"
 
 A filled system has the partition alpha with one confirmed object; `demand_object` reads it as the guest.
 """
@@ -60,7 +58,7 @@ class System:
 
     @contextmanager
     def on(self, options: Sequence[str] | None = None) -> Iterator[ServerProcess]:
-        """A server for the length of a block, stopped in order; the options are kept for the next one."""
+        """A server during a block, stopped regularly; the options are stored for the next one."""
         if options is not None:
             self.server.options = list(options)
         self.server.start()
@@ -77,7 +75,7 @@ class System:
         return self
 
     def copied(self, state: Path) -> System:
-        """A copy of the whole folder, which has never run."""
+        """Return a copy of the whole folder, which has never run."""
         shutil.copytree(self.state, state, ignore=shutil.ignore_patterns("*.sock"))
         return System(state, self.server.options, self.server.partitions)
 
@@ -88,12 +86,12 @@ class System:
         shutil.rmtree(self.part(name))
 
     def take(self, name: str, other: System) -> None:
-        """Put the part of another system into the place of this one's."""
+        """Put a part of another system into the place of this system's part."""
         self.remove(name)
         shutil.copytree(other.part(name), self.part(name))
 
     def card(self) -> Card:
-        """The card; AssertionError if there is none."""
+        """Return the card; AssertionError if there is none."""
         found = AnchorCard(self.part("anchor-card")).read()
         assert found is not None
         return found
@@ -128,7 +126,7 @@ class System:
         return self.ask(show_system())
 
     def copies(self) -> dict[str, str]:
-        """What the start found about each part's copy."""
+        """Return the findings of the start about each part's copy."""
         return {each.name: each.copy for each in self.components().components}
 
     def write_object(self) -> None:
@@ -140,7 +138,7 @@ class System:
             return channel.call(read_object(OS, LABEL)).data
 
     def demand_object(self) -> None:
-        """The guest's object is there; power the partition on if it is off."""
+        """Assert that the guest's object is there; power the partition on if it is off."""
         if "alpha" not in self.server.ready["running"]:
             self.ask(power_on("alpha"))
         assert self.read_object() == self.data
@@ -148,7 +146,10 @@ class System:
     # The stopped system
 
     def found_again(self) -> Found:
-        """What the next start finds.  It happens in this process, and changes what a start changes."""
+        """Return the findings of the next start.
+
+        It runs in this process, and makes the changes of a start.
+        """
         with assembled(self.state) as machine:
             alpha = machine.system.partitions.get("alpha")
             objects = alpha.keystore.contents.snapshot().objects if alpha and alpha.keystore else ()
@@ -157,9 +158,10 @@ class System:
             return Found(machine.access.row, machine.system.state.value, copies, data)
 
     def refused(self, *options: str) -> CompletedProcess[str]:
-        """A start that ends by itself; on return nothing of the folder has changed.
+        """Run a start that must end by itself; on return nothing of the folder has changed.
 
-        If there was no service processor, there is one with an empty NVRAM: it is opened before the decision.
+        If there was no service processor, an empty NVRAM exists then, because it is opened before the
+        decision.
         """
         before, new = contents(self.state), not self.part("service-processor").exists()
         wishes = [word for each in self.server.partitions for word in ("--partition", each)]
@@ -180,6 +182,6 @@ def write_confirmed(channel: BlockingChannel, data: bytes) -> None:
 
 
 def contents(state: Path) -> dict[str, bytes]:
-    """All files below a folder with their bytes, except the process number in the lock, and sockets."""
+    """Return all files with their bytes, except the process number in the lock, and sockets."""
     files = (path for path in state.rglob("*") if path.is_file() and path != state / "lock")
     return {str(path.relative_to(state)): path.read_bytes() for path in files}

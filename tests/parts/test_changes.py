@@ -41,12 +41,12 @@ def system(tmp_path: Path) -> System:
 
 
 def files(system: System) -> list[str]:
-    """The names that have an access-key file."""
+    """Return the names that have an access-key file."""
     return AccessKeys(system.state / "access-keys").names()
 
 
 def killed_and_started(system: System) -> None:
-    """kill -9, and a start without partitions in its settings."""
+    """Kill with -9, and start without partitions in the settings."""
     system.server.kill()
     system.server.partitions = []
     system.server.start()
@@ -54,7 +54,10 @@ def killed_and_started(system: System) -> None:
 
 @pytest.mark.process
 def test_a_deletion_outlives_a_kill(system: System) -> None:
-    """R-23: what was answered is durable: record, roster, file and sockets; the copy brings it back."""
+    """R-23: record, roster, file and sockets of an answered deletion stay removed.
+
+    The copy brings them back.
+    """
     with system.on(TCP) as server:
         key, uuid = server.access_key("alpha"), system.ask(show_partition("alpha")).uuid
         copy = system.ask(show_copy("alpha")).copy
@@ -80,7 +83,7 @@ def test_a_deletion_outlives_a_kill(system: System) -> None:
 
 @pytest.mark.process
 def test_a_rename_outlives_a_kill(system: System) -> None:
-    """R-47: the new name has the key of before, over TCP too; the old one has nothing left."""
+    """R-47: the new name has the previous key, over TCP too; nothing of the old name is left."""
     with system.on(TCP) as server:
         key, before = server.access_key("alpha"), system.ask(show_partition("alpha"))
         system.ask(power_off("alpha"))
@@ -119,7 +122,7 @@ def test_a_rename_and_a_stop_in_one_server(system: System) -> None:
 
 @pytest.mark.process
 def test_in_recovery_nothing_is_changed(tmp_path: Path) -> None:
-    """R-48: no partition exists there; the name waits for the end of the state; the stop works."""
+    """R-48: no partition exists there; a new name waits for the end of Recovery; the stop works."""
     life = Life(tmp_path, wishes=())
     life.system.server.start()
     try:
@@ -137,7 +140,10 @@ def test_in_recovery_nothing_is_changed(tmp_path: Path) -> None:
 
 
 async def test_a_passed_socket_follows_its_partition(tmp_path: Path) -> None:
-    """A rename keeps it, and makes no second one; a deletion closes it, and a new partition has its own."""
+    """A rename keeps the passed socket, without a second one; a deletion closes it.
+
+    A new partition gets its own socket.
+    """
     with assembled(tmp_path / "state") as machine, socket.socket(socket.AF_UNIX) as passed:
         listeners = machine.transport
         assert isinstance(listeners, Listeners)
@@ -159,7 +165,7 @@ async def test_a_passed_socket_follows_its_partition(tmp_path: Path) -> None:
 
 
 async def test_a_reserved_socket_follows_its_partition_too(tmp_path: Path) -> None:
-    """R-48: a store that was restored in Recovery gets its socket at its first power-on, under any name."""
+    """R-48: a store restored in Recovery gets its socket at its first power-on, under any name."""
     with assembled(tmp_path / "state") as machine, socket.socket(socket.AF_UNIX) as passed:
         listeners = machine.transport
         assert isinstance(listeners, Listeners)
@@ -173,7 +179,7 @@ async def test_a_reserved_socket_follows_its_partition_too(tmp_path: Path) -> No
 
 
 async def test_a_key_file_that_cannot_be_removed_changes_nothing(tmp_path: Path) -> None:
-    """A folder of keys that refuses the removal: the partition is as it was."""
+    """If the folder of keys refuses the removal, the partition stays as it was."""
     with assembled(tmp_path / "state") as machine:
         machine.changes.create("a", 8)
         listeners = machine.transport

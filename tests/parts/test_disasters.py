@@ -1,4 +1,4 @@
-"""Two parts are lost at once: how an operator with the key's file gets the stores back from the console."""
+"""Loss of two parts: an operator with the key's file gets the stores back from the console."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
 
 
 def erased(life: Life) -> None:
-    """No copy of the root key is left, so only Clear All makes a new one here."""
+    """Erase a system without a copy of the root key: only Clear All makes a new one."""
     done = life.system.refused()
     assert (done.returncode, "rule root-key.readable:" in done.stderr) == (3, True)
     life.asmi("clear-all")
@@ -54,7 +54,7 @@ def test_both_are_lost(tmp_path: Path, lost: tuple[str, ...], then: Callable[[Li
 
 
 def test_damaged_nvram_can_be_erased(ours: System) -> None:
-    """R-60, R-61, R-62: also if an erase was killed before; the result is a new system of the old id."""
+    """R-60, R-61, R-62: damaged NVRAM can be erased, also after a killed erase; the id stays."""
     nvram = ours.part("service-processor") / "nvram.sqlite"
     system_id = ours.card().identity.system_id
     take_away(ours.part("service-processor"), ours.state)

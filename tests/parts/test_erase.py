@@ -1,4 +1,4 @@
-"""Secure erase through real processes: a whole life, and every byte of what is left of it."""
+"""Secure erase through real processes: a whole life, then a search of every remaining byte."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_whole_life(tmp_path: Path) -> None:
     with system.on():
         life.fill()
         demand_no_erase_of_a_running_system(life)
-    life.replace("anchor-card")  # the old card with its key lies in `removed` then
+    life.replace("anchor-card")  # the old card with its key is in `removed` then
     with system.on():
         assert system.components().decision == "card-replaced"
 
@@ -68,7 +68,7 @@ def test_a_whole_life(tmp_path: Path) -> None:
 
 
 def demand_no_erase_of_a_running_system(life: Life) -> None:
-    """ASMI and a technician need the system powered off; exit status 1, and nothing is changed."""
+    """Assert that ASMI and a technician refuse a powered-on system: exit status 1, and nothing is changed."""
     before = contents(life.state)
     commands = [["asmi", "--state", str(life.state), action] for action in ("clear-all", "reset-settings")]
     for words in [*commands, ["hmc", "replace", "tpm"]]:
@@ -79,7 +79,7 @@ def demand_no_erase_of_a_running_system(life: Life) -> None:
 
 
 def demand_the_way_back(life: Life) -> None:
-    """The old copies are dead, until the operator brings the trusted system key back."""
+    """Assert that the old copies are useless until the operator brings the trusted system key back."""
     system, server = life.system, life.system.server
     life.refused("trusted-key.set", restore_copy(life.copy().read_bytes()))
     life.refused("trusted-key.sealed", set_trusted_key("return", sealed=life.sealed.read_bytes()))
@@ -93,7 +93,7 @@ def demand_the_way_back(life: Life) -> None:
 
 
 def demand_counters(life: Life) -> None:
-    """What came back has counted on, and its latch is off."""
+    """Assert that counters of the restored store are larger, and that its latch is off."""
     after = life.system.ask(show_partition("alpha"))
     assert after.uuid == life.before.uuid
     assert after.ipl_count > life.before.ipl_count
@@ -105,7 +105,7 @@ def demand_counters(life: Life) -> None:
 
 
 def test_a_reset_alone_is_recovered(tmp_path: Path) -> None:
-    """R-45, R-47, R-48, R-53, R-61: key and copies come back from the operator; then all is served."""
+    """R-45, R-47, R-48, R-53, R-61: after key and copies come back from the operator, all is served."""
     life = Life(tmp_path)
     system = life.system
     with system.on():
@@ -137,7 +137,7 @@ def test_a_reset_alone_is_recovered(tmp_path: Path) -> None:
 
 
 def demand_recovery(life: Life) -> None:
-    """Nothing is served or made; settings wait; the known store is named, and not given up by mistake."""
+    """Assert that nothing is served or made; settings wait; the known store is named and not given up."""
     system, server = life.system, life.system.server
     assert server.ready["state"] == "Recovery"
     assert (server.ready["sockets"], server.ready["partitions"]) == ({}, [])
@@ -153,7 +153,7 @@ def demand_recovery(life: Life) -> None:
 
 
 def test_a_store_is_given_up_by_name(tmp_path: Path) -> None:
-    """R-45, R-48: what is lost is named before, and once more when the operator accepts it."""
+    """R-45, R-48: the losses are named before, and again when the operator accepts them."""
     life = Life(tmp_path, ("alpha:64", "beta:4"))
     system = life.system
     with system.on():
@@ -178,7 +178,7 @@ def test_a_store_is_given_up_by_name(tmp_path: Path) -> None:
 
 
 def test_everything_is_given_up(tmp_path: Path) -> None:
-    """R-48: without any restored store the operator has to say so; then the system is empty and operates."""
+    """R-48: giving up all stores needs an explicit word of the operator; then the empty system operates."""
     life = Life(tmp_path)
     system = life.system
     with system.on():

@@ -28,7 +28,7 @@ OLD = {
 
 @pytest.fixture
 def killed(tmp_path: Path, originals: dict[str, System]) -> Killed:
-    """Plays a scenario of `tests.parts.killed`; each line is one kill, and the last one is none."""
+    """Runs a scenario of `tests.parts.killed`; each line is one kill, the last line a whole run."""
 
     def play(scenario: str) -> Kills:
         command = [sys.executable, "-m", "tests.parts.killed", str(originals["ours"].state), str(tmp_path)]
@@ -40,7 +40,7 @@ def killed(tmp_path: Path, originals: dict[str, System]) -> Killed:
 
 
 def stays(found: dict[str, Any], *, but: tuple[str, ...] = ("row",)) -> bool:
-    """Whether the second start after a kill finds what the first one has found."""
+    """Whether the second start after a kill has the findings of the first one."""
     return all(found["then"][name] == found[name] for name in found["then"] if name not in but)
 
 
@@ -71,7 +71,7 @@ def test_the_move_of_an_older_layout(killed: Killed) -> None:
 
 @pytest.mark.parametrize("part,row", [("card", "card-replaced"), ("tpm", "tpm-replaced")])
 def test_a_repair(killed: Killed, part: str, row: str) -> None:
-    """R-41: a new card or TPM: everything is there after each kill, and the repair is made once."""
+    """R-41: with a new card or TPM, everything is there after each kill, and the repair is made once."""
     kills = killed(part)
     assert len(kills) > 15
     for found in kills:
@@ -99,7 +99,7 @@ def test_a_new_service_processor(killed: Killed, parts: str) -> None:
 
 
 def demand_erased(found: dict[str, Any], system_id: str) -> None:
-    """A new, empty system of the old id, without a trace of the old root key."""
+    """Assert a new, empty system of the old id, without a trace of the old root key."""
     assert (found["state"], found["objects"], found["uuids"]) == ("Operating", {}, {})
     assert found["system_id"] == system_id
     assert found.get("traces", []) == []
@@ -138,7 +138,7 @@ def test_reset_settings_after_clear_all(killed: Killed) -> None:
 
 
 def test_reset_settings_alone(killed: Killed) -> None:
-    """R-48, R-61: everything is there, or all of it is gone and the state is Recovery; nothing between."""
+    """R-48, R-61: after each kill everything is there, or everything is gone and the state is Recovery."""
     kills = killed("reset-alone")
     assert len(kills) > 10
     for found in kills:
@@ -167,13 +167,13 @@ def test_a_restore_in_recovery(killed: Killed) -> None:
 
 
 def demand_recovered(found: dict[str, Any]) -> None:
-    """The guest's object is there, in one partition that nothing refuses."""
+    """Assert that the guest's object is there, in one partition without a refusal."""
     assert (found["row"], found["state"], found["refused"]) == ("whole", "Operating", [])
     assert found["objects"] == OBJECTS
 
 
 def test_the_end_of_recovery(killed: Killed) -> None:
-    """R-48: the one state or the other: Recovery with the restored store, or Operating with it."""
+    """R-48: after each kill the state is Recovery with the restored store, or Operating with it."""
     kills = killed("recover")
     assert len(kills) > 15
     states = [found["state"] for found in kills]
@@ -199,7 +199,7 @@ def test_a_technician_is_killed(killed: Killed) -> None:
 
 
 def once(kills: Kills, before: Any, after: Any, name: str) -> None:
-    """Each kill finds one of two states whole, and never the first one again after the second."""
+    """Assert that each kill leaves one of two whole states, in order."""
     found = [kill[name] for kill in kills]
     assert found[0] == before
     assert found[-1] == after
@@ -208,7 +208,7 @@ def once(kills: Kills, before: Any, after: Any, name: str) -> None:
 
 
 def demand_whole(found: dict[str, Any]) -> None:
-    """Nothing is refused, each partition has its key file and no other one has, and it stays so."""
+    """Assert that nothing is refused, exactly the partitions have key files, and the state stays."""
     assert (found["state"], found["refused"]) == ("Operating", []), found
     assert found["keys"] == sorted(found["uuids"]), found
     assert stays(found), found
@@ -237,7 +237,7 @@ def test_a_rename(killed: Killed) -> None:
 
 
 def test_a_restore_of_a_store_that_is_there(killed: Killed) -> None:
-    """R-45: contents, generation and count of restores go together."""
+    """R-45: contents, generation and count of restores change together."""
     kills = killed("restore-present")
     assert len(kills) > 5
     first = kills[0]["generations"]["alpha"]

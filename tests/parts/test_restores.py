@@ -1,4 +1,4 @@
-"""Restores and keys beside other work: what is dirty, what runs, what NVRAM and the disk refuse."""
+"""Restores and keys beside other work: dirty stores, running partitions, refusals of NVRAM and disk."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ SETTINGS = Settings(partition=(PartitionSettings.of("a", 8),))
 
 
 class Full(MemoryTransport):
-    """A transport whose disk has no room for an access key."""
+    """A transport whose disk has no space for an access key."""
 
     full = False
 
     def publish_key(self, partition: Partition) -> None:
-        """Refuse it, once the disk is full."""
+        """Raise an error, once the disk is full."""
         if self.full:
             raise StorageError(storage.ACCESS_KEY_STORED, "the disk is full")
 
@@ -51,21 +51,21 @@ class World:
         self.nvram, self.card, self.transport = MemoryNvram(), MemoryCard(), Full()
 
     def start(self, settings: Settings = SETTINGS, worker: Worker | None = None) -> Machine:
-        """Make a machine of the parts."""
+        """Return a machine made of the parts."""
         parts = {"nvram": self.nvram, "card": self.card, "transport": self.transport}
         seams = simulated_seams(**parts, worker=worker)  # type: ignore[arg-type]
         return assemble(seams, settings)
 
 
 def labels(machine: Machine) -> set[bytes]:
-    """The labels in the keystore of a."""
+    """Return the labels in the keystore of a."""
     keystore = machine.system.find("a").keystore
     assert keystore is not None
     return {each.label for each in keystore.contents.snapshot().objects}
 
 
 def write(machine: Machine, label: bytes) -> None:
-    """A guest of a writes an object; the encryptor is told."""
+    """Write an object as a guest of a; mark the partition dirty."""
     partition = machine.system.find("a")
     assert Guest(partition).write(3, label, b"data").status == 0
     machine.encryptor.changed(partition)
@@ -90,7 +90,7 @@ async def test_a_restore_takes_the_place_of_what_was_dirty() -> None:
 
 
 async def test_a_restored_store_is_newer_than_all_that_was_seen_of_it() -> None:
-    """R-45: of a deleted partition only others know the counters; each counter counts for itself."""
+    """R-45: for a deleted partition the caller gives the counters; each counter is raised for itself."""
     machine = World().start()
     copy = await machine.backups.copy_of("a")
     partition = await machine.backups.restore(copy.blob, seen=(40, 0, 7))
@@ -105,7 +105,7 @@ async def test_a_restored_store_is_newer_than_all_that_was_seen_of_it() -> None:
 
 
 async def test_a_check_shows_what_a_restore_would_leave_and_changes_nothing() -> None:
-    """R-45: refused as the restore would be, but for name and room."""
+    """R-45: a check is refused like the restore itself, except for name and space, and changes nothing."""
     machine = World().start()
     copy = await machine.backups.copy_of("a")
     before = machine.system.find("a")
@@ -129,7 +129,7 @@ async def test_a_check_shows_what_a_restore_would_leave_and_changes_nothing() ->
 
 
 async def test_a_restore_that_is_refused_changes_nothing() -> None:
-    """R-45: all or nothing: also if the access key can't be written."""
+    """R-45: all or nothing, also if the access key can't be written."""
     world = World()
     machine = world.start()
     copy = await machine.backups.copy_of("a")
@@ -144,7 +144,10 @@ async def test_a_restore_that_is_refused_changes_nothing() -> None:
 async def test_no_copy_leaves_before_its_key_is_durable(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R-53: after a power cut no key would open it; the second request waits as the first one does."""
+    """R-53: a copy waits for its durable key, else no key would open it after a power cut.
+
+    So does a second.
+    """
     world = World()
     machine = world.start()
     machine.set_nvram_fault(NvramFault("full", times=1000))
@@ -183,7 +186,7 @@ async def test_an_ipl_that_waits_for_its_count_does_not_start_a_restored_store()
 
 
 async def test_the_end_of_a_recovery_may_be_repeated(autojump_clock: trio.testing.MockClock) -> None:
-    """R-48: if NVRAM does not store it in time, the same request waits again, and is granted."""
+    """R-48: if NVRAM is too slow, the same request waits again, and then succeeds."""
     world = World()
     machine = world.start(Settings())
     await machine.recovery.begin()
@@ -198,7 +201,7 @@ async def test_the_end_of_a_recovery_may_be_repeated(autojump_clock: trio.testin
 
 @pytest.mark.parametrize("damage", ["new", "damaged"])
 def test_a_reset_never_wipes_the_last_copy_of_the_root_key(tmp_path: Path, damage: str) -> None:
-    """R-61: a new or damaged card leaves the wrapped copy as the last one; a start restores the card."""
+    """R-61: with a new or damaged card the wrapped copy is the last one; a start restores the card."""
     state, card = tmp_path / "state", tmp_path / "state" / "anchor-card" / "anchor-card"
     with assembled(state) as machine:
         system_id = machine.system.system_id
@@ -215,7 +218,7 @@ def test_a_reset_never_wipes_the_last_copy_of_the_root_key(tmp_path: Path, damag
 
 
 async def test_numbers_of_restored_stores_do_not_collide() -> None:
-    """R-47: two stores of one number come back in Recovery; the second one gets a free number."""
+    """R-47: if two stores with one number come back in Recovery, the second gets a free number."""
     made = World().start(Settings(partition=(PartitionSettings.of("a", 8), PartitionSettings.of("b", 8))))
     copies = [await made.backups.copy_of(name) for name in ("a", "b")]
     other = World().start(Settings(partition=(PartitionSettings.of("c", 8),)))
@@ -227,7 +230,7 @@ async def test_numbers_of_restored_stores_do_not_collide() -> None:
 
 
 async def test_partitions_of_the_settings_get_their_keys_after_a_recovery() -> None:
-    """R-48: their clients can prove themselves at once, not only after the next start."""
+    """R-48: their clients have a key at once, not only after the next start."""
     world = World()
     await world.start(Settings()).recovery.begin()
     machine = world.start()
@@ -239,7 +242,7 @@ async def test_partitions_of_the_settings_get_their_keys_after_a_recovery() -> N
 
 
 def test_a_reset_destroys_the_seed_that_a_killed_clear_all_has_left(tmp_path: Path) -> None:
-    """R-62: with it, an older NVRAM would bring the old root key back."""
+    """R-62: with that seed, an older NVRAM would bring the old root key back."""
     state = tmp_path / "state"
     with assembled(state):
         pass
@@ -247,7 +250,8 @@ def test_a_reset_destroys_the_seed_that_a_killed_clear_all_has_left(tmp_path: Pa
     card = AnchorCard(state / "anchor-card")
     held = card.read()
     assert held is not None
-    card.write(Card(held.identity._replace(root_key=bytes(32)), reset_pending=True))  # its first step alone
+    # Only the first step of Clear All: the card is written, the seed is still there.
+    card.write(Card(held.identity._replace(root_key=bytes(32)), reset_pending=True))
     reset_settings(state, os.urandom)
     assert (state / "tpm" / "seed").read_bytes() != seed
     with assembled(state) as machine:
@@ -256,7 +260,7 @@ def test_a_reset_destroys_the_seed_that_a_killed_clear_all_has_left(tmp_path: Pa
 
 
 async def test_a_passed_socket_waits_for_its_partition(tmp_path: Path) -> None:
-    """R-48: in Recovery no partition has a socket; a restored one gets the passed one, a lost one none."""
+    """R-48: no partition has a socket in Recovery; a restored one gets the passed socket, a lost one none."""
     with assembled(tmp_path / "state", SETTINGS) as machine:
         listeners = machine.transport
         assert isinstance(listeners, Listeners)

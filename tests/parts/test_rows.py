@@ -1,4 +1,4 @@
-"""Every row of the decision table with a real server: the scenes of `tests.parts.scenes` are played."""
+"""Every row of the decision table with a real server: it runs the scenes of `tests.parts.scenes`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def name_of(scene: Scene | StopScene) -> str:
 
 
 def test_every_row_has_a_scene() -> None:
-    """R-41: those that stop a start, and those that do not."""
+    """R-41: every row has a scene, whether it stops a start or not."""
     stopping = {row.id for row in ROOT_KEY_TABLE if row.outcome is StartOutcome.STOP}
     assert {scene.row for scene in STOPS} == stopping
     assert {scene.row for scene in SCENES} == {row.id for row in ROOT_KEY_TABLE} - stopping
@@ -60,7 +60,7 @@ def test_a_start_goes_on(scene: Scene, stage: Stage) -> None:
 
 @pytest.mark.parametrize("scene", STOPS, ids=name_of)
 def test_a_start_stops(scene: StopScene, stage: Stage) -> None:
-    """R-41: one sentence says which part holds what, and nothing is changed; put back, all is there."""
+    """R-41: one sentence names the content of each part, and nothing is changed."""
     stage.begin(scene.begin)
     scene.before(stage)
     done = stage.system.refused()

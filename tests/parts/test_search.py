@@ -1,4 +1,4 @@
-"""The search for secrets finds what is planted, and nothing else."""
+"""The search for secrets finds planted ones, and nothing else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SECRET = random.Random(1).randbytes(32)
 
 
 def test_a_planted_window_is_found_in_each_form() -> None:
-    """R-42, R-62: every window, raw and in hex, and in base64 after any number of other bytes."""
+    """R-42, R-62: every window is found, raw and in hex, and in base64 after any number of other bytes."""
     search = Search({"secret": SECRET})
     for at in range(len(SECRET) - WINDOW + 1):
         window = SECRET[at : at + WINDOW]
@@ -34,7 +34,7 @@ def test_less_than_a_window_is_not_found() -> None:
 
 
 def test_files_are_found_by_content_and_by_name(tmp_path: Path) -> None:
-    """R-42, R-62: below a folder, at any depth."""
+    """R-42, R-62: files are found below a folder at any depth."""
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "file").write_bytes(bytes(5000) + SECRET[5:20])
     (tmp_path / "a" / SECRET.hex()).touch()

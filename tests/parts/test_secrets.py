@@ -1,6 +1,6 @@
-"""No output holds a secret of the system: the root key, trusted system keys, access keys, objects.
+"""No output has a secret of the system: the root key, trusted system keys, access keys, objects.
 
-One scenario uses everything, and keeps every output.  The secrets are read from the files where they belong.
+One scenario uses everything, and stores every output. The secrets are read from the files where they belong.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DEBUG = ("--log-level", "debug", "--log-calls", "--flush-delay", "1", "--log-for
 
 TOKENS = {"token of an expectation": os.urandom(32), "token of a migration": os.urandom(32)}
 OTHER = "2" * 32
-"""Another system, which is not there."""
+"""Another system, which does not exist."""
 OTHER_UUID = "01234567-89ab-4def-8123-456789abcdef"
 MOVES = (
     "showNeeds", "checkArrival", "expectPartition", "releasePartition", "takePartition", "tellCustody",
@@ -37,11 +37,14 @@ MOVES = (
 """Verbs of a migration."""
 
 ELSEWHERE = ("watchEvents", "stopSystem", "beginRecovery", "endRecovery")
-"""Verbs that a system with partitions is not asked: a stream without an end, and the others."""
+"""Verbs without a call here: a stream without an end, and those that need another state of the system."""
 
 
 class Scenario:
-    """Two systems in use; `outputs` has all that came out of them, and `secrets` what may not be in it."""
+    """Two systems in use.
+
+    `outputs` has all their outputs, and `secrets` the bytes that may not be in them.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.outputs: dict[str, bytes] = {}
@@ -78,7 +81,7 @@ class Scenario:
         self.secrets["object"] = CANARY
 
     def _verbs(self) -> None:
-        """Ask every verb that a system with partitions has."""
+        """Use every verb that a system with partitions has."""
         copy = base64.b64encode(self.life.copy().read_bytes()).decode()
         uuid = next(
             each.uuid for each in self.life.system.ask(show_system()).partitions if each.name == "alpha"
@@ -108,7 +111,7 @@ class Scenario:
         self._get(self.life.system, "/openapi.json")
 
     def _moves(self) -> None:
-        """Let gamma go and come back; alpha begins to move to a target that is not there."""
+        """Move gamma away and back; alpha begins to move to a target that does not exist."""
         system = self.life.system
         uuids = {each.name: each.uuid for each in system.ask(show_system()).partitions}
         expected, moving = (base64.b64encode(token).decode() for token in TOKENS.values())
@@ -163,7 +166,7 @@ class Scenario:
             self.outputs[path] = raw(answer)
 
     def _commands(self) -> None:
-        """Use commands for people and programs, and some that are refused."""
+        """Run commands for users and programs, and some that are refused."""
         life = self.life
         assert life.system.read_object() == CANARY
         life.system.ask(power_off("alpha"))
@@ -187,7 +190,7 @@ class Scenario:
             self._run("hmc", *words)
 
     def _starts_that_stop(self) -> None:
-        """Two keys that differ, and a card that is damaged."""
+        """Run starts that stop: two keys that differ, and a damaged card."""
         broken = self.life.system.copied(self.life.state.with_name("broken"))
         broken.take("anchor-card", self.empty)
         self.outputs["start: disagreement"] = broken.refused(*DEBUG, "json").stderr.encode()
@@ -208,7 +211,10 @@ class Scenario:
         self.outputs[f"swpks {' '.join(words)}"] = done.stdout + done.stderr
 
     def _keep_files(self) -> None:
-        """Files that an operator or the console keeps; those of the keys themselves hold them."""
+        """Collect the files of an operator or the console.
+
+        Only the files of the keys themselves have them.
+        """
         for path in self.life.operator.iterdir():
             if path.name not in {"tsk", "wrong"}:
                 self.outputs[f"file {path.name}"] = path.read_bytes()
@@ -237,7 +243,7 @@ def test_no_output_holds_a_secret(played: Scenario) -> None:
 
 
 def test_everything_was_asked(played: Scenario) -> None:
-    """R-42: every verb of the control channel, and each output is there and not empty."""
+    """R-42: every verb of the control channel was used, and no output is missing or empty."""
     assert played.asked == {verb.operation for verb in VERBS} - {"watchEvents"}
     assert [name for name, each in played.outputs.items() if not each] == []
     assert len(played.secrets) >= 9
@@ -259,7 +265,7 @@ def test_the_search_would_have_found_each_of_them(played: Scenario) -> None:
 
 
 def test_the_copies_are_real(played: Scenario) -> None:
-    """R-42, R-53: the files that hold no secret are those with which a store comes back."""
+    """R-42, R-53: the files without secrets are those from which a store comes back."""
     assert played.outputs["file alpha.copy"][:4] == b"SPKB"
     assert played.outputs["file tsk.sealed"]
     answer = json.loads(played.outputs["verb showTrustedKey"].partition(b"\n\n")[2])

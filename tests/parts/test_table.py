@@ -1,7 +1,7 @@
-"""The decision table of the root key beside an oracle that was written from its public description alone.
+"""The decision table of the root key beside an oracle, written from its public description alone.
 
-The oracle is data: what the card holds, what each wrapped copy gives, whether the other records open, and
-the state of the system then.  It knows no id of a row.
+The oracle is data: the content of the card, the result of each wrapped copy, whether the other records open,
+and the state of the system then. It knows no id of a row.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ANY_CARD, ANY_COPY, ANY_RECORDS = tuple(CardFinding), tuple(CopyFinding), tuple(
 
 # Card, wrapped copy, other records, decision.  The first line that fits counts.
 ORACLE = [
-    # Two different keys: never guessed away, also beside a card that Clear All has marked.
+    # Two different keys: the start never chooses one, also beside a card with the mark of Clear All.
     (ANY_CARD, (OTHER,), ANY_RECORDS, STOP),
     # Clear All was done; its card comes before every other line.
     ((MARKED,), ANY_COPY, ANY_RECORDS, PENDING),
@@ -56,7 +56,7 @@ ORACLE = [
 def can_occur(card: CardFinding, copy: CopyFinding, records: RecordsFinding) -> bool:
     """Whether a start can find these three.
 
-    A copy of the key before Clear All is known as such by the card's mark only.  Without any key no record
+    Only the card's mark shows that a copy of the key is from before Clear All. Without any key no record
     opens.
     """
     if copy is BEFORE and card is not MARKED:
@@ -84,19 +84,19 @@ def rows_of(card: CardFinding, copy: CopyFinding, records: RecordsFinding) -> li
 
 
 def test_each_combination_has_exactly_one_row() -> None:
-    """R-41: so the order of the rows decides nothing, and no combination ends in a traceback."""
+    """R-41: each combination has exactly one row, so the order of rows does not matter."""
     assert (len(ALL), len(OCCURRING)) == (72, 57)
     assert {each: len(rows_of(*each)) for each in OCCURRING} == dict.fromkeys(OCCURRING, 1)
 
 
 def test_each_decision_is_that_of_the_oracle() -> None:
-    """R-40, R-41: all combinations that can occur, beside the description of the table."""
+    """R-40, R-41: each possible combination has the decision of the table's description."""
     for each in OCCURRING:
         assert decide(each[0], [each[1]], each[2]).outcome is oracle(*each), each
 
 
 def test_each_line_of_the_oracle_is_needed() -> None:
-    """R-41: none is hidden by an earlier one."""
+    """R-41: no line of the oracle is hidden by an earlier one."""
     for line in ORACLE:
         first = [each for each in OCCURRING if next(o for o in ORACLE if fits(o, each)) is line]
         assert first, line
@@ -107,27 +107,27 @@ def fits(line: tuple, each: tuple) -> bool:
 
 
 def test_each_row_is_reached() -> None:
-    """R-41: no row is dead, and none has an id twice."""
+    """R-41: each row is reached, and has a unique id."""
     ids = [row.id for row in ROOT_KEY_TABLE]
     assert {name for each in OCCURRING for name in rows_of(*each)} == set(ids)
     assert len(ids) == len(set(ids))
 
 
 def test_a_key_is_made_in_one_case_only() -> None:
-    """R-40, R-41: never beside a copy or a record, since those would be lost."""
+    """R-40, R-41: no key is made beside a copy or a record, because those would be lost."""
     assert [each for each in OCCURRING if decide(each[0], [each[1]], each[2]).outcome is MAKE] == [
         (NEW, NONE, CLEAR)
     ]
 
 
 def test_a_stop_names_a_way_out() -> None:
-    """R-41: every row that stops says what to put back, or that Clear All is the way."""
+    """R-41: each row that stops names the part to put back, or Clear All."""
     for row in ROOT_KEY_TABLE:
         assert (row.outcome is STOP) == ("back" in row.consequence), row.id
 
 
 def test_each_row_of_one_outcome() -> None:
-    """R-41, R-48: whether the records were cleared decides between Operating and Recovery, nothing else."""
+    """R-41, R-48: only cleared records decide between Operating and Recovery."""
     for card, copy in product((K, NEW, DAMAGED), (SAME, *LOST)):
         found = {records: decide(card, [copy], records).outcome for records in (OPEN, CLEAR)
                  if can_occur(card, copy, records)}  # fmt: skip
@@ -135,7 +135,7 @@ def test_each_row_of_one_outcome() -> None:
             assert found[CLEAR] is RECOVERY
 
 
-# Two TPMs.  The first that is found in either copy, in this order, is the finding about both.
+# Two TPMs. The first of these findings that occurs in either copy is the finding about both.
 PAIRS = [
     ("one copy of another key stops, whatever the other says", OTHER, ANY_COPY),
     ("one readable copy heals the other", SAME, (SAME, BEFORE, UNREADABLE, SILENT, NONE)),
@@ -147,7 +147,7 @@ PAIRS = [
 
 
 def test_a_summary_of_two_copies() -> None:
-    """R-41: all 36 pairs, in both orders."""
+    """R-41: the summary of all 36 pairs, in both orders."""
     told: dict[tuple[CopyFinding, CopyFinding], CopyFinding] = {}
     for _, strong, others in PAIRS:
         for other in others:
@@ -157,7 +157,7 @@ def test_a_summary_of_two_copies() -> None:
 
 
 def test_a_summary_of_one_copy_and_of_none() -> None:
-    """R-41: a system with one TPM, and one without any copy."""
+    """R-41: the summary of a system with one TPM, and of one without any copy."""
     assert [summary([each]) for each in CopyFinding] == list(CopyFinding)
     assert summary([]) is NONE
 
@@ -186,7 +186,7 @@ class Case(NamedTuple):
     ids=str,
 )
 def test_another_key_is_of_before_clear_all_beside_the_mark_only(case: Case) -> None:
-    """R-41, R-60: and only if it is of the same system."""
+    """R-41, R-60: another key of the same system is from before Clear All only if the card has the mark."""
     card = SystemIdentity(bytes([1]) * 16, bytes([1]) * 32)
     held = SystemIdentity(bytes([case.system]) * 16, bytes([case.key]) * 32)
     copy = WrappedCopy("root-key/1", MemoryTpm(), True, held, None)

@@ -20,14 +20,14 @@ BOTH = {**WHOLE, "tpm-2": "agrees"}
 
 
 def begun(system: System, decision: str, **copies: str) -> None:
-    """The same in this process."""
+    """Make one start in this process, like `started`."""
     whole = BOTH if system.part("tpm-2").exists() else WHOLE
     expected = {**whole, **{name.replace("_", "-"): copy for name, copy in copies.items()}}
     assert system.found_again() == (decision, "Operating", expected, system.data)
 
 
 def started(system: System, decision: str, **copies: str) -> None:
-    """One start with the guest's object; `copies` are findings other than "agrees"."""
+    """Make one start with the guest's object; `copies` are findings other than "agrees"."""
     whole = BOTH if system.part("tpm-2").exists() else WHOLE
     with system.on():
         assert system.components().decision == decision
@@ -37,13 +37,13 @@ def started(system: System, decision: str, **copies: str) -> None:
 
 @pytest.fixture
 def real(stage: Stage) -> Stage:
-    """A filled system on a swtpm that runs."""
+    """A filled system on a running swtpm."""
     stage.begin("swtpm")
     return stage
 
 
 def test_a_real_tpm_is_restarted_and_killed(real: Stage) -> None:
-    """R-43: it unwraps after both, and the anchor card can be written from its copy."""
+    """R-43: the TPM unwraps after both, and the anchor card can be written from its copy."""
     assert real.swtpm is not None
     real.swtpm.stop()
     real.swtpm.start()
@@ -55,7 +55,7 @@ def test_a_real_tpm_is_restarted_and_killed(real: Stage) -> None:
 
 
 def test_a_real_tpm_is_killed_beside_a_server(real: Stage) -> None:
-    """R-43: the server needs it at its start only."""
+    """R-43: the server needs the TPM only at its start."""
     assert real.swtpm is not None
     with real.system.on():
         real.swtpm.kill()
@@ -77,7 +77,7 @@ def test_a_real_tpm_is_cleared_and_another_one_put_in(real: Stage) -> None:
 
 
 def test_flipped_bits_of_a_wrapped_record(real: Stage) -> None:
-    """R-41, R-43: in the header, in the private and in the public part of the blob."""
+    """R-41, R-43: a flip in the header, in the private or in the public part of the blob is noticed."""
     name, system = "root-key/1", real.system
     for place in (1, 40, -1):
         record = bytearray(system.record(name))
@@ -87,7 +87,7 @@ def test_flipped_bits_of_a_wrapped_record(real: Stage) -> None:
 
 
 def test_a_silent_tpm_beside_lost_nvram(real: Stage) -> None:
-    """R-41, R-43, R-48: Recovery on the card alone; the TPM wraps when it answers again."""
+    """R-41, R-43, R-48: Recovery with the card alone; the TPM wraps when it answers again."""
     assert real.swtpm is not None
     real.silence()
     real.remove("service-processor")
@@ -104,7 +104,7 @@ def test_a_silent_tpm_beside_lost_nvram(real: Stage) -> None:
 
 
 def test_a_silent_tpm_beside_a_lost_card(real: Stage) -> None:
-    """R-41, R-43: no copy is readable now, so it stops; nothing is lost, and the TPM gives the key back."""
+    """R-41, R-43: the start stops; nothing is lost, and later the TPM unwraps the key."""
     assert real.swtpm is not None
     real.silence()
     real.remove("anchor-card")
@@ -154,7 +154,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> System:
 
 
 class Pair:
-    """A copy of that system, and its swtpm, which runs."""
+    """A copy of that system, and its running swtpm."""
 
     def __init__(self, folder: Path, pair: System) -> None:
         self.system = pair.copied(folder / "state")
@@ -171,7 +171,7 @@ def both(tmp_path: Path, pair: System) -> Iterator[Pair]:
 
 
 def test_either_of_two_tpms_heals_the_other_and_the_card(both: Pair) -> None:
-    """R-41, R-43: each is lost in turn, together with the card; the other one gives the key back."""
+    """R-41, R-43: each TPM is lost in turn, together with the card; the other one unwraps the key."""
     system, key = both.system, both.system.root_key()
     for lost in ("tpm", "tpm-2"):
         if lost == "tpm":
@@ -185,7 +185,7 @@ def test_either_of_two_tpms_heals_the_other_and_the_card(both: Pair) -> None:
 
 
 def test_one_of_two_tpms_is_silent(both: Pair) -> None:
-    """R-41, R-43: the other one heals the card, health is not ok; later all is whole."""
+    """R-41, R-43: the other TPM repairs the card, health is not ok; later all is whole."""
     both.swtpm.stop()
     both.system.remove("anchor-card")
     started(both.system, "card-replaced", anchor_card="restored", tpm_2="silent")
@@ -194,7 +194,7 @@ def test_one_of_two_tpms_is_silent(both: Pair) -> None:
 
 
 def test_two_tpms_with_two_keys_stop(both: Pair, originals: dict[str, System]) -> None:
-    """R-41: also without a card, and though one of both opens the records; nothing is chosen."""
+    """R-41: two keys stop a start, also without a card, and though one of them opens the records."""
     system, other = both.system, originals["other"]
     blob = other.record("root-key/1")
     system.take("tpm", other)

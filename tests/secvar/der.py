@@ -1,4 +1,4 @@
-"""DER written by hand, so that the reader of PKCS#7 meets what no library would write."""
+"""DER written by hand, so that the reader of PKCS#7 gets forms that no library writes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OIDS = {
 
 
 def tlv(tag: int, *parts: bytes) -> bytes:
-    """A tag, the shortest length, and the parts."""
+    """Return a tag, the shortest length, and the parts."""
     body = b"".join(parts)
     if len(body) < 0x80:
         return bytes([tag, len(body)]) + body
@@ -34,32 +34,32 @@ def tlv(tag: int, *parts: bytes) -> bytes:
 
 
 def sequence(*parts: bytes) -> bytes:
-    """A SEQUENCE."""
+    """Return a SEQUENCE."""
     return tlv(0x30, *parts)
 
 
 def set_of(*parts: bytes) -> bytes:
-    """A SET OF, in order."""
+    """Return a SET OF, in order."""
     return tlv(0x31, *sorted(parts))
 
 
 def oid(name: str) -> bytes:
-    """An OBJECT IDENTIFIER."""
+    """Return an OBJECT IDENTIFIER."""
     return tlv(6, bytes.fromhex(OIDS[name]))
 
 
 def algorithm(name: str, parameters: bytes = b"\5\0") -> bytes:
-    """An AlgorithmIdentifier."""
+    """Return an AlgorithmIdentifier."""
     return sequence(oid(name), parameters)
 
 
 def version(number: int) -> bytes:
-    """The version of a certificate, in its context tag."""
+    """Return the version of a certificate, in its context tag."""
     return tlv(0xA0, bytes([2, 1, number]))
 
 
 def parts(element: bytes) -> list[bytes]:
-    """The elements in a SEQUENCE."""
+    """Return the elements in a SEQUENCE."""
     found, rest = [], _content(element)[0]
     while rest:
         size = len(rest) - len(_content(rest)[1])
@@ -69,7 +69,7 @@ def parts(element: bytes) -> list[bytes]:
 
 
 def _content(data: bytes) -> tuple[bytes, bytes]:
-    """The content of the first element of `data`, and what follows the element."""
+    """Return the content of the first element of `data`, and the bytes behind the element."""
     length, start = data[1], 2
     if length >= 0x80:
         start += length & 0x7F
@@ -89,7 +89,7 @@ def signer_info(
     how: bytes = algorithm("RSA"),
     after: bytes = b"",
 ) -> bytes:
-    """A SignerInfo; `attributes` is the content of the SET."""
+    """Return a SignerInfo; `attributes` is the content of the SET."""
     signed = tlv(0xA0, attributes) if attributes else b""
     return sequence(b"\2\1\1", who, digest, signed, how, tlv(4, value), after)
 
@@ -100,26 +100,26 @@ def signed_data(
     content: bytes = sequence(oid("data")),
     extra: bytes = b"",
 ) -> bytes:
-    """A bare SignedData."""
+    """Return a bare SignedData."""
     return sequence(b"\2\1\1", digests, content, extra, set_of(*signers))
 
 
 def content_info(data: bytes, kind: str = "signed data") -> bytes:
-    """A ContentInfo around it."""
+    """Return a ContentInfo around it."""
     return sequence(oid(kind), tlv(0xA0, data))
 
 
 def signature(data: bytes, signer: Holder) -> bytes:
-    """What an RSA key makes of SHA-256 over `data`."""
+    """Return the RSA signature of SHA-256 over `data`."""
     return signer.key.sign(data, PKCS1v15(), SHA256())
 
 
 def told(data: bytes) -> bytes:
-    """The signed attributes that a signature over `data` needs, in the order of a SET."""
+    """Return the signed attributes for a signature over `data`, in the order of a SET."""
     digest = attribute("message digest", tlv(4, hashlib.sha256(data).digest()))
     return b"".join(sorted([attribute("content type", oid("data")), digest]))
 
 
 def attribute(name: str, *values: bytes) -> bytes:
-    """An Attribute."""
+    """Return an Attribute."""
     return sequence(oid(name), set_of(*values))

@@ -1,4 +1,4 @@
-"""`decide` with the store that most tests want: PK and KEK are there, nothing else is."""
+"""`decide` with the usual store of these tests: PK and KEK exist, and nothing else."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ LARGEST = 0xFFFF
 
 @functools.cache
 def trusted() -> dict[str, bytes]:
-    """PK and KEK as they are stored."""
+    """Return the stored PK and KEK."""
     return {"platform_key": pk().variable, "exchange_keys": kek().variable}
 
 
 def judge(name: str, payload: bytes, *, verify: Verify | None = None, **changes: Any) -> Decision:
-    """The decision about a payload; `changes` are fields of the request, `verify` stands in for RSA."""
+    """Return the decision about a payload; `changes` are fields of the request, `verify` replaces RSA."""
     fields = {
         "append": False,
         "stored": None,
@@ -33,7 +33,7 @@ def judge(name: str, payload: bytes, *, verify: Verify | None = None, **changes:
 
 
 def stored(name: str, payload: bytes, **changes: Any) -> bytes:
-    """What is stored after an update that has to be taken."""
+    """Return the stored bytes after an update that must be accepted."""
     decision = judge(name, payload, **changes)
     assert isinstance(decision, Replace), decision
     return decision.data

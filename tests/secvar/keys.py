@@ -1,4 +1,4 @@
-"""Keys and certificates for signed updates, made once a run; RSA takes its time."""
+"""Keys and certificates for signed updates, made once in a run, because RSA keys take time."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ class Holder(NamedTuple):
 
     @property
     def der(self) -> bytes:
-        """The certificate in DER."""
+        """Return the certificate in DER."""
         return self.certificate.public_bytes(serialization.Encoding.DER)
 
     @property
     def lists(self) -> bytes:
-        """A signature list of the certificate."""
+        """Return a signature list of the certificate."""
         return authvar.certificate_lists([self.der])
 
     @property
     def variable(self) -> bytes:
-        """A stored variable with that list, of an early time."""
+        """Return a stored variable with that list, of an early time."""
         return build_stored(StoredVariable(BEFORE, self.lists))
 
     def files(self, folder) -> tuple[str, str]:
-        """The key and the certificate as files in PEM."""
+        """Write the key and the certificate as files in PEM; return their paths."""
         key = self.key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
@@ -57,15 +57,15 @@ class Holder(NamedTuple):
 
 @functools.cache
 def holder(name: str, bits: int = 2048) -> Holder:
-    """A holder of an RSA key; always the same one for a name."""
+    """Return a holder of an RSA key; the same one for each name."""
     key = rsa.generate_private_key(65537, bits)
     return Holder(key, certificate(name, key))
 
 
 @functools.cache
 def authority(bits: int = 2048, *, ca: bool = True) -> bytes:
-    """A certificate of an authority (with `ca` not), in DER; always the same one for a length."""
-    key = holder({2048: "KEK", 3072: "long", 4096: "big"}[bits], bits).key  # making one takes its time
+    """Return a CA's certificate in DER, always the same one for a length; with `ca` false, one without CA."""
+    key = holder({2048: "KEK", 3072: "long", 4096: "big"}[bits], bits).key  # making one takes time
     constraints = x509.BasicConstraints(ca=ca, path_length=None)
     return certificate("authority", key, extension=constraints).public_bytes(serialization.Encoding.DER)
 
@@ -78,7 +78,7 @@ def certificate(
     *,
     issuer: str | None = None,
 ) -> x509.Certificate:
-    """A certificate of version 3 for any kind of key, signed by itself or by another."""
+    """Return a certificate of version 3 for any kind of key, signed by itself or by another key."""
     subject, other = (
         x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in (name, issuer or name)
     )
@@ -90,7 +90,7 @@ def certificate(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
-        .not_valid_after(start + datetime.timedelta(days=1))  # validity is not looked at
+        .not_valid_after(start + datetime.timedelta(days=1))  # validity is not checked
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
     if extension is not None:
@@ -99,7 +99,10 @@ def certificate(
 
 
 def public_key(bits: int, exponent: int, number: int = 0) -> bytes:
-    """A certificate for an RSA key that nobody holds, in DER; another one for every `number`."""
+    """Return a certificate in DER for an RSA key without a known private key.
+
+    Another one for each `number`.
+    """
     modulus = random.Random(number).getrandbits(bits) | 1 << bits - 1 | 1
     key = SimpleNamespace(public_key=rsa.RSAPublicNumbers(exponent, modulus).public_key)
     made = certificate("nobody", key, pk().key)
@@ -108,13 +111,16 @@ def public_key(bits: int, exponent: int, number: int = 0) -> bytes:
 
 @functools.cache
 def elliptic() -> bytes:
-    """A certificate for a key that is no RSA key, in DER."""
+    """Return a certificate in DER for a key that is no RSA key."""
     made = certificate("elliptic", ec.generate_private_key(ec.SECP256R1()))
     return made.public_bytes(serialization.Encoding.DER)
 
 
 def for_pss(good: bytes) -> bytes:
-    """The same certificate (in DER) with its key kept for RSASSA-PSS; its own signature fits no more."""
+    """Return the certificate in DER with its key restricted to RSASSA-PSS.
+
+    Its own signature is invalid then.
+    """
     whole = der.parts(good)
     fields = der.parts(whole[0])
     at = next(n for n, each in enumerate(fields) if der.oid("RSA") in each)
@@ -123,22 +129,22 @@ def for_pss(good: bytes) -> bytes:
 
 
 def contents_of(name: str) -> bytes:
-    """Contents that a variable takes, of certificates."""
+    """Return contents of certificates that a variable accepts."""
     return authvar.certificate_lists([authority()]) if name == "trustedcadb" else kek().lists
 
 
 def pk() -> Holder:
-    """The holder of PK."""
+    """Return the holder of PK."""
     return holder("PK")
 
 
 def kek() -> Holder:
-    """The holder of a key in KEK."""
+    """Return the holder of a key in KEK."""
     return holder("KEK")
 
 
 def stranger() -> Holder:
-    """A signer whose key is in no variable."""
+    """Return a signer whose key is in no variable."""
     return holder("stranger")
 
 
@@ -152,7 +158,7 @@ def of_form(
     attributes: bool = False,
     by_key: bool = False,
 ) -> bytes:
-    """A payload whose signature has signed attributes, or whose signer is named by its key."""
+    """Return a payload whose signature has signed attributes, or whose signer is named by its key."""
     message = authvar.to_sign(name, contents, time, append=append)
     told = der.told(message) if attributes else b""
     value = der.signature(der.tlv(0x31, told) if attributes else message, signer)
@@ -164,7 +170,7 @@ def of_form(
 def update(
     name: str, contents: bytes, signer: Holder | None = None, *, time: EfiTime = NOW, append: bool = False
 ) -> bytes:
-    """A payload with a signature of `signer`, by default of PK's holder."""
+    """Return a payload with a signature of `signer`, by default of PK's holder."""
     who = signer or pk()
     pkcs7 = authvar.sign(authvar.to_sign(name, contents, time, append=append), who.key, who.certificate)
     return authvar.payload(time, pkcs7, contents)

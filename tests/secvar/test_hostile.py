@@ -1,4 +1,4 @@
-"""Hostile payloads: never taken, always refused by a rule, in bounded time and memory."""
+"""Hostile payloads: never accepted, always refused by a rule, in bounded time and memory."""
 
 import functools
 import hashlib
@@ -28,7 +28,7 @@ LARGEST_PAYLOAD = 0xFFFF
 
 @functools.cache
 def good() -> bytes:
-    """An update with signed attributes in a ContentInfo, which has the most to damage."""
+    """Return an update with signed attributes in a ContentInfo, which has the most to damage."""
     message = authvar.to_sign("db", CONTENTS, NOW)
     digest = der.attribute("message digest", der.tlv(4, hashlib.sha256(message).digest()))
     joined = b"".join(sorted([der.attribute("content type", der.oid("data")), digest]))
@@ -37,14 +37,14 @@ def good() -> bytes:
 
 
 def refused(payload: bytes, **changes) -> Rule:
-    """The rule by which a payload is refused; anything else is a failure."""
+    """Return the rule by which a payload is refused; fail for anything else."""
     decision = judge("db", payload, **changes)
     assert isinstance(decision, Refused), decision
     return decision.rule
 
 
 def test_the_good_one_is_good() -> None:
-    """Or the rest of this page would prove nothing."""
+    """The undamaged payload is accepted; otherwise the tests of this module would prove nothing."""
     assert isinstance(judge("db", good()), Replace)
 
 
@@ -73,7 +73,7 @@ def test_every_bit_counts() -> None:
 @settings(max_examples=300)
 @given(st.data())
 def test_random_damage(data: st.DataObject) -> None:
-    """R-70: bytes overwritten, removed, put in: refused, and nothing but a decision comes out."""
+    """R-70: overwritten, removed and inserted bytes give a refusal, and no exception."""
     payload = bytearray(good())
     at = data.draw(st.integers(16, 100))
     cut = data.draw(st.integers(0, 8))
@@ -86,7 +86,7 @@ def test_random_damage(data: st.DataObject) -> None:
 @settings(max_examples=300)
 @given(st.binary(max_size=200))
 def test_random_bytes(noise: bytes) -> None:
-    """R-70: as a whole payload, as its PKCS#7, and as a certificate of PK."""
+    """R-70: random bytes as a whole payload, as its PKCS#7, and as a certificate of PK are refused."""
     refused(noise)
     refused(authvar.payload(NOW, noise or b"\0", CONTENTS))
     if noise:
@@ -94,7 +94,7 @@ def test_random_bytes(noise: bytes) -> None:
 
 
 def nested(tag: int, depth: int) -> bytes:
-    """DER as deep as it goes, with lengths that are right."""
+    """Return deeply nested DER with correct lengths."""
     inner = b""
     while len(inner) < depth:
         inner = der.tlv(tag, inner)
@@ -128,7 +128,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs(name: str) -> None:
-    """R-70: nesting, lengths and numbers of things: refused, within a few megabytes and no recursion."""
+    """R-70: deep nesting, large lengths and counts are refused in a few megabytes."""
     bomb = authvar.payload(NOW, BOMBS[name](), b"")
     assert len(bomb) <= LARGEST_PAYLOAD
     tracemalloc.start()
@@ -139,7 +139,7 @@ def test_bombs(name: str) -> None:
 
 
 class Counted:
-    """RSA as the engine does it, with a count of how often and for which keys."""
+    """RSA like in the engine, with the number of calls for each key."""
 
     def __init__(self) -> None:
         self.trials: list[tuple[int, int, bytes]] = []
@@ -153,13 +153,13 @@ class Counted:
 
 
 def many(count: int, size: int = 256) -> list[bytes]:
-    """Signers whose signatures nobody made; in a SET they stand before those that somebody made."""
+    """Return signers with random signatures; in a SET they precede real ones."""
     return [der.signer_info(bytes(8) + random.Random(n).randbytes(size - 8)) for n in range(count)]
 
 
 @functools.cache
 def as_many_as_fit(bits: int, exponent: int) -> list[bytes]:
-    """Certificates of different keys, that fill a KEK."""
+    """Return certificates of different keys that fill a KEK."""
     size = len(authvar.certificate_lists([public_key(bits, exponent)]))
     return [public_key(bits, exponent, number) for number in range(LARGEST_PAYLOAD // size)]
 
@@ -224,7 +224,7 @@ WORK: list[tuple[str, Callable[[], list[bytes]], Callable[[], list[bytes]], Rule
         0,
     ),
 ]
-"""What KEK holds, the signers, the rule that ends it, and the verifications (None: one a key, PK's too)."""
+"""Contents of KEK, signers, rule of the refusal, number of verifications (None: one a key, PK's too)."""
 
 
 @pytest.mark.parametrize("_name,keys,signers,rule,cost", WORK, ids=[row[0] for row in WORK])
@@ -235,7 +235,7 @@ def test_the_most_work_there_is(
     rule: Rule,
     cost: int | None,
 ) -> None:
-    """R-70: with no right signature, each key is tried once on signatures of its length, up to a bound."""
+    """R-70: without a right signature, each key is tried once on signatures of its length, up to a bound."""
     counted = Counted()
     payload = authvar.payload(NOW, der.signed_data(*signers()), b"")
     exchange_keys = bytes(8) + authvar.certificate_lists(keys())
@@ -260,7 +260,7 @@ def test_the_last_trial_counts() -> None:
 
 
 def test_exponents() -> None:
-    """R-70: odd, at least 3, at most 32 bits; else the certificate does not count, in KEK as in a new one."""
+    """R-70: a key counts only with an odd exponent of 3 to 32 bits, in KEK and as a new one."""
     for exponent, counts in (
         (3, True),
         (17, True),
@@ -279,7 +279,7 @@ def test_exponents() -> None:
 @settings(max_examples=200)
 @given(st.integers(0, 10_000), st.integers(0, 255))
 def test_damaged_certificates(at: int, value: int) -> None:
-    """R-70: a PK with a damaged certificate lets nobody in who holds another key."""
+    """R-70: a PK with a damaged certificate accepts no other key."""
     certificate = bytearray(pk().der)
     certificate[at % len(certificate)] = value
     decision = judge(
@@ -291,14 +291,14 @@ def test_damaged_certificates(at: int, value: int) -> None:
 
 @functools.cache
 def update_by_kek() -> bytes:
-    """An update by a holder of KEK."""
+    """Return an update by a holder of KEK."""
     return update("db", CONTENTS, kek())
 
 
 @settings(max_examples=200)
 @given(st.binary(max_size=64), st.integers(0, 0xFFFF_FFFF), st.integers(0, 0xFFFF_FFFF), st.integers(0, 64))
 def test_hostile_lists(noise: bytes, size: int, signature: int, header: int) -> None:
-    """R-70: in PK, in KEK, in what is appended and in what is stored."""
+    """R-70: hostile lists in PK, in KEK, in appended and in stored contents raise no other error."""
     hostile = b"t" * 16 + struct.pack("<III", size, header, signature) + noise
     armed = authvar.payload(NOW, b"-", hostile)
     assert isinstance(judge("PK", armed, unverified=True), Refused)
@@ -306,7 +306,7 @@ def test_hostile_lists(noise: bytes, size: int, signature: int, header: int) -> 
 
 
 def test_a_certificate_of_a_key_that_does_not_count_signs_nothing() -> None:
-    """R-70: KEK stops at it, even if a good one follows."""
+    """R-70: KEK stops at a bad certificate, even if a good one follows."""
     lists = build_lists([SignatureList(b"x" * 16, b"", (bytes(17),))])
     for bad in (authvar.certificate_lists([elliptic()]), lists):
         keys = {"exchange_keys": bytes(8) + bad + kek().lists}

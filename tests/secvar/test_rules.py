@@ -1,4 +1,4 @@
-"""Every rule of a signed update broken alone: its status, its words, and nothing else is wrong."""
+"""Every rule of a signed update is broken alone: the refusal has its status and its words."""
 
 import hashlib
 import struct
@@ -37,28 +37,28 @@ CONTENTS = b"what db is to hold"
 
 
 def payload(pkcs7: bytes | None = None, contents: bytes = CONTENTS) -> bytes:
-    """An update of db, by PK's holder if no PKCS#7 is given."""
+    """Return an update of db, by PK's holder if no PKCS#7 is given."""
     return update("db", contents) if pkcs7 is None else authvar.payload(NOW, pkcs7, contents)
 
 
 def patched(at: int, data: bytes) -> bytes:
-    """A good payload with other bytes at an offset."""
+    """Return a good payload with other bytes at an offset."""
     good = payload()
     return good[:at] + data + good[at + len(data) :]
 
 
 def message(contents: bytes = CONTENTS) -> bytes:
-    """What the updates of this table are signed over."""
+    """Return the bytes that the updates of this table sign."""
     return authvar.to_sign("db", contents, NOW)
 
 
 def by_pk(**changes: bytes) -> bytes:
-    """A SignerInfo with the signature of PK's holder."""
+    """Return a SignerInfo with the signature of PK's holder."""
     return der.signer_info(der.signature(message(), pk()), **changes)
 
 
 def with_attributes(*attributes: bytes, signer=pk) -> bytes:
-    """A SignedData whose signature is over these attributes."""
+    """Return a SignedData whose signature is over these attributes."""
     joined = b"".join(sorted(attributes))
     value = der.signature(der.tlv(0x31, joined), signer())
     return der.signed_data(der.signer_info(value, attributes=joined))
@@ -68,34 +68,34 @@ TYPE = der.attribute("content type", der.oid("data"))
 
 
 def digest(data: bytes | None = None) -> bytes:
-    """A message digest attribute, of the update if of nothing else."""
+    """Return a message digest attribute, by default of the update."""
     return der.attribute("message digest", der.tlv(4, hashlib.sha256(data or message()).digest()))
 
 
 def old(contents: bytes) -> bytes:
-    """A stored variable of an early time."""
+    """Return a stored variable of an early time."""
     return build_stored(StoredVariable(BEFORE, contents))
 
 
 def length(value: int) -> bytes:
-    """The length field of the certificate part."""
+    """Return the length field of the certificate part."""
     return struct.pack("<I", value)
 
 
 def holding(*content: bytes) -> bytes:
-    """The content of a SignedData that is not detached."""
+    """Return the content of a SignedData that is not detached."""
     return der.sequence(der.oid("data"), der.tlv(0xA0, *content))
 
 
 def with_content(content: bytes, tag: int = 4) -> bytes:
-    """A SignedData with content, by default in an OCTET STRING, and the signature of the update."""
+    """Return a SignedData with content, by default in an OCTET STRING, and the signature of the update."""
     return der.signed_data(by_pk(), content=holding(der.tlv(tag, content)))
 
 
 listed = authvar.certificate_lists
 
 Case = tuple[Rule, str, Callable[[], bytes], dict[str, Any]]
-"""The rule, the variable, its payload, and fields of the request (or what makes them: keys take time)."""
+"""The rule, the variable, a function that makes the payload, and fields of the request (or a function)."""
 
 CASES: list[Case] = [
     (rules.UPDATE_HEADER, "db", lambda: b"", {}),
@@ -235,7 +235,7 @@ EXACT = {
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{n}-{case[0].id}" for n, case in enumerate(CASES)])
 def test_a_broken_rule(case: Case) -> None:
-    """R-70: the refusal names this very rule, and says in words what was found."""
+    """R-70: the refusal names exactly this rule, and describes the finding."""
     rule, name, make, changes = case
     made = {field: value() if callable(value) else value for field, value in changes.items()}
     decision = judge(name, make(), **made)
@@ -262,12 +262,12 @@ LABELS = [
 
 @pytest.mark.parametrize("rule,label", LABELS)
 def test_a_bad_label(rule: Rule, label: bytes) -> None:
-    """R-70: the header is that of the operating systems, the name is UTF-16 without NUL."""
+    """R-70: the header must be that of the operating systems, the name UTF-16 without NUL."""
     assert broken_by_label(label) is rule
 
 
 def test_good_labels() -> None:
-    """R-70: the nine, and any other name in UTF-16, a byte of 0 in two characters included."""
+    """R-70: the nine names, and any other name in UTF-16, also with a 0 byte across two characters."""
     for name in (*POLICIES, "x", "\u0100\u0041", "é" * 100):
         assert broken_by_label(authvar.variable_label(name)) is None
     assert authvar.variable_label("PK") == HEADER + PK
@@ -285,7 +285,7 @@ def test_bad_flags() -> None:
 
 
 def test_every_rule_is_broken_here() -> None:
-    """R-70: no row of the table of rules is without its test, and each has its status."""
+    """R-70: each row of the table of rules has its test here, and its status."""
     tested = (
         {case[0] for case in CASES}
         | {rule for rule, _ in LABELS}
@@ -318,7 +318,7 @@ GOOD: list[tuple[str, Callable[[], bytes]]] = [
 
 @pytest.mark.parametrize("make", [make for _, make in GOOD], ids=[name for name, _ in GOOD])
 def test_what_breaks_no_rule(make: Callable[[], bytes]) -> None:
-    """R-70: forms of PKCS#7 that say the same are taken alike; who is named as signer decides nothing."""
+    """R-70: equal forms of PKCS#7 are accepted alike; the named signer does not matter."""
     assert judge("db", payload(make())) == Replace(build_stored(StoredVariable(NOW, CONTENTS)))
 
 
@@ -331,7 +331,7 @@ DOUBTED = {
 
 @pytest.mark.parametrize("name,make", GOOD, ids=[name for name, _ in GOOD])
 def test_forms_that_hardware_may_refuse(name: str, make: Callable[[], bytes]) -> None:
-    """R-70: they are told with their reason; strict updates refuse them, and nothing else."""
+    """R-70: such forms are logged with their reason; strict updates refuse them, and nothing else."""
     reasons = DOUBTED.get(name, ())
     assert doubts_of(payload(make())) == reasons
     decision = judge("db", payload(make()), strict=True)

@@ -1,7 +1,7 @@
-"""Signed updates made by public tools, taken or refused as the rules say.
+"""Signed updates made by public tools, accepted or refused by the rules.
 
-openssl (cms and smime), efitools' sign-efi-sig-list and cert-to-efi-sig-list, sbsigntools' sbvarsign.
-A tool that is not there fails its test: `tools/debian-packages test` installs them.
+openssl (cms and smime), efitools' sign-efi-sig-list and cert-to-efi-sig-list, sbsigntools' sbvarsign. A
+missing tool fails its test: `tools/debian-packages test` installs them.
 """
 
 import shutil
@@ -25,7 +25,7 @@ CONTENTS = b"new contents"
 
 
 def run(folder: Path, *words: str) -> None:
-    """A tool that has to be there and to succeed."""
+    """Run a tool that must exist and succeed."""
     assert shutil.which(words[0]), f"{words[0]} is missing: tools/debian-packages test"
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -34,7 +34,7 @@ def run(folder: Path, *words: str) -> None:
 def openssl(
     folder: Path, signer: Holder, *words: str, name: str = "db", append: bool = False, digest: str = "sha256"
 ) -> bytes:
-    """A payload that openssl signed."""
+    """Return a payload that openssl signed."""
     key, certificate = signer.files(folder)
     (folder / "data").write_bytes(authvar.to_sign(name, CONTENTS, NOW, append=append))
     how = ["-sign", "-binary", "-md", digest, "-inkey", key, "-signer", certificate]
@@ -74,13 +74,13 @@ def test_openssl(tmp_path: Path, way: str, append: bool) -> None:
 
 
 def test_openssl_with_a_long_key(tmp_path: Path) -> None:
-    """R-70: RSA-4096, as PK."""
+    """R-70: an RSA-4096 key works as PK."""
     big = holder("big", 4096)
     assert stored("db", openssl(tmp_path, big, "cms", "-noattr"), platform_key=big.variable)
 
 
 def test_openssl_with_other_certificates(tmp_path: Path) -> None:
-    """R-70: a chain comes along unsorted and is not looked at; a stranger's certificate helps nobody."""
+    """R-70: additional certificates of a chain are ignored; a stranger's certificate does not help."""
     (tmp_path / "other").mkdir()
     _, other = kek().files(tmp_path / "other")
     for way in ("cms", "smime"):
@@ -97,7 +97,7 @@ def test_openssl_with_other_certificates(tmp_path: Path) -> None:
     ],
 )
 def test_openssl_otherwise(tmp_path: Path, words: tuple[str, ...], digest: str, rule: Rule) -> None:
-    """R-70: another digest."""
+    """R-70: another digest is refused."""
     decision = judge("db", openssl(tmp_path, pk(), *words, digest=digest))
     assert isinstance(decision, Refused)
     assert decision.rule is rule
@@ -125,7 +125,7 @@ def test_openssl_with_a_key_for_pss(tmp_path: Path) -> None:
 
 
 def test_openssl_with_another_padding(tmp_path: Path) -> None:
-    """R-70: RSASSA-PSS is no signature here."""
+    """R-70: an RSASSA-PSS signature is refused."""
     key, certificate = pk().files(tmp_path)
     (tmp_path / "data").write_bytes(authvar.to_sign("db", CONTENTS, NOW))
     words = ["openssl", "cms", "-sign", "-binary", "-md", "sha256", "-signer", certificate, "-inkey", key]
@@ -137,7 +137,7 @@ def test_openssl_with_another_padding(tmp_path: Path) -> None:
 
 
 def test_openssl_with_two_signers(tmp_path: Path) -> None:
-    """R-70: one of them is enough."""
+    """R-70: one of two signers is enough."""
     (tmp_path / "other").mkdir()
     key, certificate = stranger().files(tmp_path / "other")
     payload = openssl(tmp_path, pk(), "cms", "-noattr", "-signer", certificate, "-inkey", key)
@@ -146,7 +146,7 @@ def test_openssl_with_two_signers(tmp_path: Path) -> None:
 
 
 def efitools(folder: Path, signer: Holder, name: str, lists: bytes, *words: str) -> bytes:
-    """A payload that sign-efi-sig-list made."""
+    """Return a payload that sign-efi-sig-list made."""
     key, certificate = signer.files(folder)
     (folder / "lists").write_bytes(lists)
     vendor = ["-g", DATABASES] if name in OTHERS else []
@@ -158,7 +158,7 @@ def efitools(folder: Path, signer: Holder, name: str, lists: bytes, *words: str)
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_efitools(tmp_path: Path, name: str) -> None:
-    """R-70: bare SignedData without attributes; all nine variables."""
+    """R-70: bare SignedData without attributes works for all nine variables."""
     lists = contents_of(name)
     payload = efitools(tmp_path, pk(), name, lists)
     assert parse_update(payload).time == NOW
@@ -184,12 +184,12 @@ def test_efitools_appends(tmp_path: Path) -> None:
 
 
 def test_efitools_deletes(tmp_path: Path) -> None:
-    """R-70: no lists, signed by PK's holder."""
+    """R-70: an update without lists, signed by PK's holder, deletes."""
     assert judge("db", efitools(tmp_path, pk(), "db", b"")) == Delete()
 
 
 def test_efitools_makes_lists(tmp_path: Path) -> None:
-    """R-70: cert-to-efi-sig-list and ours are the same bytes, and make a PK."""
+    """R-70: cert-to-efi-sig-list makes the same bytes as our code, and they are a valid PK."""
     _, certificate = pk().files(tmp_path)
     owner = "11111111-2222-3333-4444-123456789abc"
     run(tmp_path, "cert-to-efi-sig-list", "-g", owner, certificate, "made")
@@ -201,7 +201,7 @@ def test_efitools_makes_lists(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["PK", "KEK", "db", "grubdb"])
 def test_sbsigntools(tmp_path: Path, name: str) -> None:
-    """R-70: bare SignedData with signed attributes, of the moment at which it is made."""
+    """R-70: bare SignedData with signed attributes is accepted, with the time of its making."""
     key, certificate = pk().files(tmp_path)
     (tmp_path / "lists").write_bytes(kek().lists)
     attributes = "NON_VOLATILE,BOOTSERVICE_ACCESS,RUNTIME_ACCESS"
@@ -218,7 +218,7 @@ def test_sbsigntools(tmp_path: Path, name: str) -> None:
 
 
 def test_our_own_signer_agrees_with_openssl(tmp_path: Path) -> None:
-    """R-70: `openssl cms -verify` takes what `authvar.sign` makes."""
+    """R-70: `openssl cms -verify` accepts the output of `authvar.sign`."""
     _, certificate = pk().files(tmp_path)
     data = authvar.to_sign("db", CONTENTS, NOW)
     (tmp_path / "data").write_bytes(data)

@@ -1,4 +1,4 @@
-"""What becomes of a variable: authority, time, append, deletion, and the update without verification."""
+"""The new value of a variable: authority, time, append, deletion, and the update without verification."""
 
 import struct
 
@@ -21,19 +21,19 @@ DIGESTS = build_lists([SignatureList(GUID_SHA256, b"", (b"o" * 16 + b"1" * 32, b
 
 
 def broken(decision) -> Rule:
-    """The rule that refused."""
+    """Return the rule that refused the update."""
     assert isinstance(decision, Refused), decision
     return decision.rule
 
 
 def old(contents: bytes, time: EfiTime = BEFORE) -> bytes:
-    """A stored variable."""
+    """Return a stored variable."""
     return build_stored(StoredVariable(time, contents))
 
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_pk_signs_every_variable(name: str) -> None:
-    """R-70: all nine; stored are 8 bytes of version and time, then the contents as they came."""
+    """R-70: PK signs all nine; stored are 8 bytes of version and time, then the contents unchanged."""
     lists = contents_of(name)
     got = stored(name, update(name, lists))
     assert got == struct.pack("<BHBBBBB", 0, *NOW) + lists
@@ -41,7 +41,7 @@ def test_pk_signs_every_variable(name: str) -> None:
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_kek_signs_all_but_pk_and_kek(name: str) -> None:
-    """R-70: the seven databases, and any other name."""
+    """R-70: KEK signs the seven databases, and any other name."""
     contents = contents_of(name) if name == "trustedcadb" else DIGESTS
     assert stored(name, update(name, contents, kek()))[8:] == contents
     assert stored("mine", update("mine", DIGESTS, kek()))[8:] == DIGESTS
@@ -51,7 +51,7 @@ def test_kek_signs_all_but_pk_and_kek(name: str) -> None:
 
 
 def test_every_key_of_kek_signs() -> None:
-    """R-70: the second list of KEK counts as the first; RSA-4096 as RSA-2048."""
+    """R-70: the second list of KEK counts like the first; RSA-4096 like RSA-2048."""
     big = holder("big", 4096)
     keys = old(kek().lists + big.lists)
     for who in (kek(), big):
@@ -61,7 +61,7 @@ def test_every_key_of_kek_signs() -> None:
 
 
 def test_without_pk_nobody_signs() -> None:
-    """R-70: an empty store takes no signature at all."""
+    """R-70: an empty store accepts no signature at all."""
     nothing = {"platform_key": None, "exchange_keys": None}
     for name in POLICIES:
         assert broken(judge(name, update(name, pk().lists), **nothing)).status == -10
@@ -82,7 +82,7 @@ def test_a_signature_is_for_one_name_time_and_kind() -> None:
 
 @pytest.mark.parametrize("field", range(6))
 def test_time_goes_forward(field: int) -> None:
-    """R-70: every field counts, the year most; the same moment is not later."""
+    """R-70: every field counts, the year most; an equal time is refused."""
     earlier = EfiTime(*[value - (n == field) for n, value in enumerate(NOW)])
     payload = update("db", DIGESTS)
     assert isinstance(judge("db", payload, stored=old(b"", earlier)), Replace)
@@ -92,7 +92,7 @@ def test_time_goes_forward(field: int) -> None:
 
 
 def test_an_append_keeps_the_later_time() -> None:
-    """R-70: its own time is not compared, but never sets the variable's back."""
+    """R-70: the time of an append is not compared, but never sets the variable's time back."""
     payload = update("dbx", DIGESTS, append=True)
     for before in (BEFORE, NOW, LATER):
         got = stored("dbx", payload, append=True, stored=old(kek().lists, before))
@@ -104,7 +104,7 @@ def test_an_append_keeps_the_later_time() -> None:
 
 @pytest.mark.parametrize("name", UNCHECKED)
 def test_databases_hold_nothing_twice(name: str) -> None:
-    """R-70: appending what is there changes nothing; what is new joins the list of its type."""
+    """R-70: an appended copy changes nothing; a new signature joins the list of its type."""
     third = b"o" * 16 + b"3" * 32
     both = build_lists([SignatureList(GUID_SHA256, b"", (third, b"o" * 16 + b"1" * 32))])
     payload = update(name, DIGESTS, append=True)
@@ -117,13 +117,13 @@ def test_databases_hold_nothing_twice(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["KEK", "mine"])
 def test_other_variables_are_appended_to_as_they_are(name: str) -> None:
-    """R-70: KEK and unknown names get the new bytes at the end, doubles too."""
+    """R-70: KEK and unknown names get the new bytes at the end, duplicates too."""
     payload = update(name, kek().lists, append=True)
     assert stored(name, payload, append=True, stored=old(kek().lists))[8:] == kek().lists * 2
 
 
 def test_no_contents() -> None:
-    """R-70: PK's holder deletes the variable, a holder of KEK leaves it empty."""
+    """R-70: empty contents delete the variable for PK's holder, and empty it for a holder of KEK."""
     for name in POLICIES:
         assert judge(name, update(name, b""), stored=old(kek().lists)) == Delete()
         assert judge(name, update(name, b"")) == Delete()
@@ -131,14 +131,14 @@ def test_no_contents() -> None:
 
 
 def test_pk_is_replaced_by_its_holder() -> None:
-    """R-70: then the new one signs and the old one does not."""
+    """R-70: after the change the new PK signs and the old one does not."""
     new = stored("PK", update("PK", stranger().lists), stored=pk().variable)
     assert isinstance(judge("db", update("db", DIGESTS, stranger()), platform_key=new), Replace)
     assert broken(judge("db", update("db", DIGESTS), platform_key=new)) is rules.UPDATE_BY_PK_OR_KEK
 
 
 def test_pk_without_verification() -> None:
-    """R-36, R-70: neither signature nor time are looked at, not even whether there is a PKCS#7."""
+    """R-36, R-70: neither signature nor time are checked, nor whether there is a PKCS#7."""
     nobody = {"platform_key": None, "exchange_keys": None, "unverified": True}
     payload = authvar.payload(BEFORE, b"no PKCS#7", stranger().lists)
     for before in (None, pk().variable, old(pk().lists, NOW)):
@@ -151,7 +151,7 @@ def test_pk_without_verification() -> None:
 
 
 def test_everything_is_deleted_by_a_sentence() -> None:
-    """R-36, R-70: while armed, whatever stands before the sentence; else not even with PK's signature."""
+    """R-36, R-70: while armed, the sentence deletes all; else not even PK's signature helps."""
     for head in (bytes(44), b"x" * 44):
         contents = head + WIPE_SENTENCE
         armed = authvar.payload(BEFORE, b"-", contents)
@@ -164,7 +164,7 @@ def test_everything_is_deleted_by_a_sentence() -> None:
 
 
 def test_trustedcadb_holds_nothing_twice() -> None:
-    """R-70: as the other databases, with the contents that it takes."""
+    """R-70: trustedcadb merges like the other databases, with the contents that it accepts."""
     held, more = contents_of("trustedcadb"), authvar.certificate_lists([authority(4096)])
     payload = update("trustedcadb", held + more + more, append=True)
     assert stored("trustedcadb", payload, append=True, stored=old(held))[8:] == held + more
@@ -172,7 +172,7 @@ def test_trustedcadb_holds_nothing_twice() -> None:
 
 @pytest.mark.parametrize("name", [*UNCHECKED, "mine"])
 def test_contents_of_other_variables_are_their_own_affair(name: str) -> None:
-    """R-70: what no rule speaks of is stored byte for byte."""
+    """R-70: contents without a rule are stored byte for byte."""
     for contents in (b"x", bytes(27), b"\xff" * 1000, DIGESTS + b"trailing"):
         assert stored(name, update(name, contents))[8:] == contents
 
@@ -192,7 +192,7 @@ def test_what_is_stored_and_no_variable_gives_way() -> None:
 
 
 def test_nothing_of_the_contents_shows() -> None:
-    """A request, a payload and a decision can go into a log."""
+    """A request, a payload and a decision show no contents, so they can be logged."""
     from hcall_abi.efi import parse_update
     from hcall_server.secvar.update import UpdateRequest
 
