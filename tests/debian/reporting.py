@@ -1,4 +1,4 @@
-"""What becomes of a test whose Debian package, or a command out of one, can't be had."""
+"""The result of a test whose Debian package, or a command from one, is not available."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from tools.debian_archive import Unavailable
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """A package that can't be had fails the test in CI; elsewhere it is reported as not run, and why."""
+    """An unavailable package fails the test in CI; elsewhere the test is not run, with the reason."""
     try:
         yield
     except Unavailable as error:
@@ -21,7 +21,7 @@ def reported() -> Iterator[None]:
 
 
 def needed(name: str, found: str | None) -> str:
-    """Return `found`, the path of a command that tools/debian-packages installs, or None without it."""
+    """Return `found`, the path of a command of tools/debian-packages; if it is None, end the test."""
     with reported():
         if found is None:
             raise Unavailable(f"{name} is not installed")

@@ -1,4 +1,4 @@
-"""Files out of Debian packages with an apt that is played: what it is asked, what is kept or refused."""
+"""Files from Debian packages with a fake apt: its commands, and the files that are kept or refused."""
 
 import os
 import stat
@@ -26,7 +26,7 @@ SOURCE = Package("linux-source-9", "9.1", "all")
 
 
 class PlayedApt(Archive):
-    """An archive whose apt answers from here; `asked` has the commands, `down` says that the network is."""
+    """A fake archive and its apt; `asked` has the commands, `down` makes the network fail."""
 
     def __init__(self, cache: Path, *, shown: str = SHOWN, deb: Path | None = None) -> None:
         super().__init__("sid", "ppc64el", cache)
@@ -114,7 +114,7 @@ def mode_of(path: Path) -> int:
 
 
 def test_files_keep_the_permission_bits_that_are_safe_to_keep(tmp_path: Path, deb: Path) -> None:
-    """A program of the package is one in the cache, whatever the umask; setuid and setgid are dropped."""
+    """A program stays executable in the cache, whatever the umask; setuid and setgid are dropped."""
     archive = PlayedApt(tmp_path / "cache", deb=deb)
     before = os.umask(0o077)
     try:
@@ -127,7 +127,7 @@ def test_files_keep_the_permission_bits_that_are_safe_to_keep(tmp_path: Path, de
 
 
 def test_a_cache_of_an_older_layout_is_not_used(tmp_path: Path, deb: Path) -> None:
-    """Files that were unpacked without their permission bits are fetched anew, and left alone."""
+    """Files that an older layout unpacked without permission bits are fetched again, and left alone."""
     key = sha256(repr(("bin/busybox", None)).encode()).hexdigest()[:12]
     old = tmp_path / "cache/debian/files" / f"linux-source-9_9.1_all_{key}" / "bin/busybox"
     old.parent.mkdir(parents=True)
@@ -139,7 +139,7 @@ def test_a_cache_of_an_older_layout_is_not_used(tmp_path: Path, deb: Path) -> No
 
 
 def test_a_link_is_no_file_and_is_named(tmp_path: Path, deb: Path) -> None:
-    """What a link leads to may have another name or lie in another package; the caller asks for that."""
+    """A link is refused by name: its target may lie in another package, so the caller has to name it."""
     archive = PlayedApt(tmp_path / "cache", deb=deb)
     with pytest.raises(Unavailable, match=r"no boot/vmlinux that is a file: .* is a link to vmlinux-9$"):
         archive.files(SOURCE, ["boot/vmlinux"])
@@ -175,7 +175,7 @@ def test_index_is_asked_for_once_and_an_old_one_serves(tmp_path: Path) -> None:
 
 
 def test_a_package_that_is_gone_makes_the_index_stale(tmp_path: Path) -> None:
-    """A mirror keeps no old versions, so after a failed download the next run asks for the index again."""
+    """A mirror keeps no old versions, so the run after a failed download fetches the index again."""
     archive = PlayedApt(tmp_path)
     archive.package("linux-image-powerpc64le")
     archive.down = True
@@ -194,7 +194,7 @@ def test_no_network_and_no_index_is_a_reason(tmp_path: Path) -> None:
 
 
 def test_a_suite_that_cant_be_had_is_asked_for_once_in_a_process(tmp_path: Path) -> None:
-    """A mirror that doesn't answer takes its time: many tests of one suite wait for it once."""
+    """A mirror without an answer is tried once a process, because each attempt takes long."""
     asked = []
     for _ in range(3):
         archive = PlayedApt(tmp_path)
@@ -220,7 +220,7 @@ def test_an_old_index_serves_without_asking_twice(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["../../x", "a/../../x", "/proc/x", "b/../x"])
 def test_a_path_that_leads_out_of_the_folder_is_refused(tmp_path: Path, path: str) -> None:
-    """Patterns match slashes and dots alike, so what an archive names is no place to write to as it is."""
+    """A path in an archive that leads out of the folder is refused: patterns match slashes and dots."""
     out = tmp_path / "in" / "out"
     with pytest.raises(Unavailable, match="leads out of its folder"):
         _take([Member(path, 0o644, BytesIO(b"content"), "")], ["*"], out, "p.deb")

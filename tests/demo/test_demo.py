@@ -1,4 +1,4 @@
-"""The demo as people run it: a process of its own, its output in a pipe."""
+"""The demo as users run it: a process of its own, with its output in a pipe."""
 
 import ast
 import json
@@ -18,7 +18,7 @@ from swpks.demo import story
 
 COMMAND = [sys.executable, "-m", "swpks", "demo"]
 LIMIT = 120
-"""Seconds until a demo that hangs is given up; it takes about ten, on a busy machine more."""
+"""Seconds until a hanging demo is ended; it takes about ten, on a busy machine more."""
 
 STEPS = [
     "The machine is switched on",
@@ -62,7 +62,7 @@ START_STEPS = [
     "step 6: 2 partitions decrypted, of commit",
     "step 7: the keystores are ready",
 ]
-"""What a start with a new card says, in this order, as beginnings of lines."""
+"""Beginnings of the output lines of a start with a new card, in order."""
 
 TOLD = [
     "✓ NVRAM hangs: CONFIRM says pending",
@@ -110,10 +110,10 @@ TOLD = [
     "✓ after the cleanup spare has no partition",
     "✓ lab still serves the guest",
 ]
-"""Lines of the later acts, in this order, as their beginnings."""
+"""Beginnings of the output lines of the later acts, in order."""
 
-# The whole story, with steps that note what must never be told, so that the test can look for it: root key
-# and access keys before the erase and after it, and at the end all else, and both logs.
+# The whole story, with steps that record secrets, so that the test can search for them: root key
+# and access keys before and after the erase; at the end all others, and both logs.
 SPY = """
 import json, sys
 from base64 import b64encode
@@ -163,11 +163,11 @@ SECRETS = {
     "note",
     "words",
 }
-"""What the spies note."""
+"""Names of the secrets that the spies note."""
 PIECE = 12
-"""Characters in a row that give a secret away: a whole word of the erase, or 6 bytes in hexadecimal."""
+"""A leak is this number of characters in a row: a whole word of the erase, or 6 bytes in hexadecimal."""
 
-# The first two steps with one of the test's own between them.
+# The first two steps, with a step of the test between them.
 SHORT = """
 import sys, trio
 from swpks.demo import story
@@ -180,7 +180,7 @@ first, second, *_ = story.STEPS
 sys.exit(play(steps=(first, ours, second)))
 """
 
-# The command itself, whose reader leaves after the first step.
+# The command itself, with a reader that leaves after the first step.
 UNWATCHED = """
 import os, sys
 from swpks.cli.main import main
@@ -212,19 +212,19 @@ def steps_of(output: str) -> list[str]:
 
 
 def said(output: str) -> list[str]:
-    """What the output says, a line each; lines that go on in the next one are joined."""
+    """Return the lines of the output; continued lines are joined."""
     joined = re.sub(r"\n {6}(?=\S)", " ", output)
     return [line.strip() for line in joined.splitlines()]
 
 
 def in_order(beginnings: list[str], lines: list[str]) -> list[str]:
-    """The beginnings that no line has, or only one before its turn."""
+    """Return the beginnings that no line has in the right order."""
     rest = iter(lines)
     return [each for each in beginnings if not any(line.startswith(each) for line in rest)]
 
 
 def servers_in(folder: Path) -> list[str]:
-    """Command lines of the processes that work in a folder."""
+    """Return the command lines of the processes that work in a folder."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -243,7 +243,7 @@ def nothing_left(folder: Path) -> None:
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
-    """A folder with a short name, unlike pytest's own: a socket's path in it has at most 107 bytes."""
+    """A folder with a short name: a socket's path has at most 107 bytes, and pytest's are longer."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
 
@@ -251,7 +251,7 @@ def tmp_path() -> Iterator[Path]:
 @pytest.mark.process
 @pytest.mark.slow
 def test_all_of_it_holds_and_nothing_secret_is_told(tmp_path: Path) -> None:
-    """Every step is there and every claim holds; the output is plain; it and the log have no secret.
+    """Every step is there and every claim holds; plain output and log contain no secret.
 
     R-01 to R-04, R-08, R-10 to R-13, R-21, R-45, R-46, R-51, R-52 and R-54, on real processes.
     """
@@ -286,7 +286,7 @@ def test_all_of_it_holds_and_nothing_secret_is_told(tmp_path: Path) -> None:
 @pytest.mark.process
 @pytest.mark.slow
 def test_without_cryptsetup_it_plays_with_an_aes_file_in_a_folder_that_it_keeps(tmp_path: Path) -> None:
-    """A named folder is there to be looked at afterwards: state, disk and log."""
+    """A named folder stays after the demo, for a look at state, disk and log."""
     temporary, folder = tmp_path / "t", tmp_path / "new" / "folder"
     temporary.mkdir()
     done = play(temporary, "--state", str(folder), PATH="")
@@ -316,7 +316,7 @@ def test_one_claim_that_does_not_hold_makes_the_exit_status_1(tmp_path: Path) ->
 
 @pytest.mark.process
 def test_a_step_that_breaks_ends_the_story_with_1(tmp_path: Path) -> None:
-    """The second step finds its server gone."""
+    """The second step finds its server dead; the demo ends with status 1."""
     breaking = SHORT.format(step="play.server.kill()")
     done = play(tmp_path, command=[sys.executable, "-c", breaking])
     assert done.returncode == 1, done.stdout + done.stderr
@@ -335,9 +335,9 @@ DEFAULT = {
 @pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
-    """The signal comes while the server runs and a step waits; the demo ends it and removes its folder."""
+    """The signal comes while the server runs and a step waits; the demo stops it and removes its folder."""
     waiting = SHORT.format(step="print('waiting', flush=True); await trio.sleep_forever()")
-    # The test itself may run where a hang-up is ignored, as under nohup.
+    # The test itself may run with hang-ups ignored, as under nohup.
     waiting = f"import signal; signal.signal(signal.{number.name}, signal.{DEFAULT[number]})\n{waiting}"
     running = subprocess.Popen(
         [sys.executable, "-c", waiting], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -358,7 +358,7 @@ def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signa
 
 @pytest.mark.process
 def test_a_demo_that_nobody_watches_ends_and_leaves_nothing(tmp_path: Path) -> None:
-    """As by Ctrl-C, but without a word: `swpks demo | head` is no error of anybody."""
+    """`swpks demo | head` ends the demo without an error message, and with the cleanup of Ctrl-C."""
     done = play(tmp_path, command=[sys.executable, "-c", UNWATCHED])
     assert (done.returncode, done.stderr) == (1, "")
     assert steps_of(done.stdout) == STEPS[:1]
@@ -379,7 +379,7 @@ WAITS = {"sleep", "sleep_until", "sleep_forever"}
 
 
 def test_no_act_waits_for_a_fixed_time() -> None:
-    """Each act waits for an event, with a bound; so all of it is as fast as the machine."""
+    """Each act waits for an event, with a bound; so the demo is as fast as the machine."""
     calls = {
         (path.name, getattr(call.func, "attr", getattr(call.func, "id", "")))
         for path in Path(story.__file__).parent.glob("*.py")

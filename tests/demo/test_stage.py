@@ -1,4 +1,4 @@
-"""How the demo tells its story: marks, colour where it is wanted, and the verdict over all."""
+"""The output of the demo: marks, optional colour, and the final verdict."""
 
 import io
 
@@ -8,7 +8,7 @@ from swpks.demo.stage import WIDTH, DemoStage, StepBroken, wants_colour
 
 
 class Terminal(io.StringIO):
-    """An output that says it is a terminal."""
+    """An output that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""The tool behind `make mutants`: the changes that it makes, and the code that it leaves alone."""
+"""The tool behind `make mutants`: the changes that it makes, and the code that it leaves unchanged."""
 
 import ast
 
@@ -54,24 +54,24 @@ LEFT_ALONE = [
 
 
 def changes(source: str) -> list[str]:
-    """The operator of each change, and the code after it."""
+    """Return the operator of each change, and the code after it."""
     return sorted(f"{site.operator}: {site.after}" for site in sites(ast.parse(source)))
 
 
 @pytest.mark.parametrize("source,expected", CHANGES, ids=[source for source, _ in CHANGES])
 def test_changes(source: str, expected: list[str]) -> None:
-    """Each operator makes just these changes."""
+    """Each operator makes exactly these changes."""
     assert changes(source) == sorted(expected)
 
 
 @pytest.mark.parametrize("source", LEFT_ALONE)
 def test_what_is_left_alone(source: str) -> None:
-    """Docstrings, types, messages, logs and `__repr__` are no code that a test should hold to the letter."""
+    """Docstrings, types, messages, logs and `__repr__` are not changed: no test has to fix them."""
     assert changes(source) == []
 
 
 def test_a_raise_can_be_removed_and_its_message_stays() -> None:
-    """The words of an error are not changed, the error is."""
+    """A raise is removed, but the text of an error is not changed."""
     assert changes("raise E(rule, 'word')") == [
         "arguments swapped: raise E('word', rule)",
         "statement removed: pass",
@@ -79,7 +79,7 @@ def test_a_raise_can_be_removed_and_its_message_stays() -> None:
 
 
 def test_every_change_is_made_alone_and_compiles() -> None:
-    """The tree of a mutant differs from the code in one place, which is the place that it names."""
+    """A mutant differs from the code in one place, which it names, and it compiles."""
     (path,) = (each for each in ROOMS["keystore"].modules if each.name == "tokens.py")
     source = path.read_text("utf-8")
     whole = ast.unparse(ast.parse(source))
@@ -93,7 +93,7 @@ def test_every_change_is_made_alone_and_compiles() -> None:
 
 
 def test_a_seed_draws_the_same_mutants_again() -> None:
-    """Two runs with one seed try the same; each mutant of a room has a name of its own."""
+    """Two runs with one seed make the same mutants; each mutant of a room has its own name."""
     every = population("writeback")
     sample = drawn("writeback", 7)
     assert sample == drawn("writeback", 7) != drawn("writeback", 8)
@@ -102,7 +102,7 @@ def test_a_seed_draws_the_same_mutants_again() -> None:
 
 
 def test_the_score_leaves_out_equivalent_mutants_alone() -> None:
-    """Killed of not equivalent; a survivor with another reason counts as one."""
+    """The score is killed / not equivalent; a survivor with another reason counts as not equivalent."""
     mutants = [Mutant("keystore", "f.py", "f", "constant", "1", str(n), 1, 1, n) for n in range(5)]
     outcome = dict(zip(mutants, [Result("a test", 1.0)] * 2 + [Result(None, 1.0)] * 3, strict=True))
     known = {
@@ -115,5 +115,5 @@ def test_the_score_leaves_out_equivalent_mutants_alone() -> None:
 
 
 def test_every_survivor_has_its_reason() -> None:
-    """The committed file can be read, and no row of it is without words."""
+    """The committed file of survivors can be read, and each row has a reason."""
     assert all(len(row.reason.split()) > 3 for row in survivors.read().values())

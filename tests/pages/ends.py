@@ -1,4 +1,4 @@
-"""The head of a page makes the reader's folder; its end leaves no process."""
+"""The beginning of a page makes the reader's folder; its end leaves no process."""
 
 import sys
 from pathlib import Path
@@ -29,7 +29,7 @@ An orphan is in it as well.  Bash reads the files itself: a program of its own w
 def begins(told: Session) -> bool:
     """Whether a page begins in an empty folder.
 
-    kernel.md keeps the place of the repository first; compatibility.md has an environment of its own.
+    kernel.md first stores the place of the repository; compatibility.md has its own environment.
     """
     before = {*HEAD, "repository=$PWD"} - {HEAD[-1]}
     first = next((command for command in told.commands if command not in before), "")
@@ -37,15 +37,15 @@ def begins(told: Session) -> bool:
 
 
 def ends(told: Session) -> bool:
-    """Whether a page ends its servers; one that starts none has nothing to end."""
+    """Whether a page ends its servers; a page without servers has nothing to end."""
     started = any(command.endswith("&") for command in told.commands)
     return told.commands[-1] == END or not started
 
 
 def with_end(told: Session, then: str, last: str) -> Session:
-    """A page with a command before its servers are ended, and with the list of processes after that.
+    """Return a page with one more command before its end, and a list of processes after the end.
 
-    No process is in that list.
+    That list must be empty.
     """
     at = len(told.commands) - (told.commands[-1] == END)
     commands, shown, typed = list(told.commands), list(told.shown), list(told.typed)

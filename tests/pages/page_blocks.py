@@ -1,6 +1,6 @@
-"""The fixture `page_blocks`: it gives a test the blocks of its page, and fails it for one that it leaves out.
+"""The fixture `page_blocks`: it gives a test the blocks of its page, and fails it for a block left out.
 
-So a row of `ELSEWHERE` (table.py) proves more than a name: its test has taken every block of the row.
+So a row of `ELSEWHERE` (table.py) proves that its test has taken every block of the row.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class PageBlocks:
 
     @property
     def left(self) -> list[Block]:
-        """The blocks that the test has not taken."""
+        """Return the blocks that the test has not taken."""
         return [each for each in self._blocks if each.kind not in self._taken]
 
     def session(self) -> Session:
-        """Take the terminal sessions, as one in the order of the page."""
+        """Take the terminal sessions as one session, in the order of the page."""
         headings = dict.fromkeys(each.heading for each in self._take(""))
         parts = [session(self._path, heading) for heading in headings]
         return Session(
@@ -52,7 +52,7 @@ class PageBlocks:
 
 @pytest.fixture
 def page_blocks(request: pytest.FixtureRequest) -> Iterator[PageBlocks]:
-    """The blocks that the table gives to this test, which has to take all of them."""
+    """The blocks that the table gives to this test, which must take all of them."""
     name = f"{request.path.relative_to(ROOT)}::{request.node.originalname}"
     yield from given_to(name, lambda: request.node.stash.get(PASSED, False))
 
@@ -63,11 +63,11 @@ def given_to(name: str, passed: Callable[[], bool]) -> Iterator[PageBlocks]:
     assert rows, f"tests/pages/table.py has no row for {name}"
     given = PageBlocks(rows)
     yield given
-    if passed():  # a test that was skipped or has failed says so itself
+    if passed():  # a skipped or failed test is reported anyway
         assert given.left == [], f"{name} leaves out blocks of its page"
 
 
 def note_outcome(item: pytest.Item, report: pytest.TestReport) -> None:
-    """Keep whether a test has passed, for the fixture."""
+    """Store whether a test has passed, for the fixture."""
     if report.when == "call":
         item.stash[PASSED] = report.passed

@@ -1,4 +1,4 @@
-"""Reading docs/system.svg: where its boxes and arrows are, and how much room its labels need."""
+"""Reading docs/system.svg: the places of its boxes and arrows, and the space of its labels."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -12,7 +12,7 @@ from matplotlib.ft2font import FT2Font
 
 FONTS = Path(matplotlib.get_data_path(), "fonts", "ttf")
 WIDER = 1.05
-"""Room for a reader without the first font of the picture: Verdana is up to 4 % wider."""
+"""Reserve for a reader without the first font of the picture: Verdana is up to 4 % wider."""
 ABOVE, BELOW = 0.76, 0.24
 """Height of a label over and under its base line, as shares of the font size."""
 
@@ -26,7 +26,7 @@ class Box(NamedTuple):
     bottom: float
 
     def grown(self, by: float) -> "Box":
-        """The rectangle with its edges so much further out."""
+        """Return the rectangle with its edges moved outwards by this distance."""
         return Box(self.left - by, self.top - by, self.right + by, self.bottom + by)
 
     def holds(self, other: "Box") -> bool:
@@ -37,7 +37,7 @@ class Box(NamedTuple):
         )  # fmt: skip
 
     def meets(self, other: "Box") -> bool:
-        """Whether the two have a point in common."""
+        """Whether the two rectangles have a common point."""
         return (
             self.left <= other.right and other.left <= self.right
             and self.top <= other.bottom and other.top <= self.bottom
@@ -45,19 +45,19 @@ class Box(NamedTuple):
 
 
 class Label(NamedTuple):
-    """A text and the room that it needs."""
+    """A text and the space that it needs."""
 
     text: str
     box: Box
 
 
 class Picture(NamedTuple):
-    """All that the checks look at."""
+    """The parts of a picture that the checks use."""
 
     labels: list[Label]
     boxes: list[Box]
     arrows: list[Box]
-    """Points of each arrow, every pixel or so, as rectangles without an area."""
+    """Points of each arrow, about one per pixel, as rectangles without an area."""
 
 
 def read(svg: str) -> Picture:
@@ -69,7 +69,7 @@ def read(svg: str) -> Picture:
 
 @cache
 def width(text: str, size: float, bold: bool) -> float:
-    """The width of a text in pixels of the picture, in a font that is somewhat wider than DejaVu Sans."""
+    """Return the width of a text in pixels, in a font that is a little wider than DejaVu Sans."""
     font = FT2Font(str(FONTS / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")))
     font.set_size(100, 72)
     font.set_text(text)

@@ -1,4 +1,4 @@
-"""Doing what a page tells its reader to type."""
+"""Runs the sessions that a page shows."""
 
 import os
 import re
@@ -21,10 +21,10 @@ _TIME = re.compile(r"\[ *\d+\.\d+\] ")
 
 
 def run(folder: Path, commands: list[str], then: str = "", seconds: float = SECONDS) -> list[str]:
-    """Do the commands in one shell, as a reader would; return the output of each, and that of `then`.
+    """Run the commands in one shell, like a reader; return the output of each, and the output of `then`.
 
-    `then` is done at the end, while the servers of the session still run; they are ended afterwards.
-    AssertionError if the shell has ended before: else the rest of a page would not be compared.
+    `then` runs at the end, while the servers of the session still run; they are ended afterwards.
+    AssertionError if the shell has ended earlier: else the rest of a page would not be compared.
     """
     lines = ["trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT"]
     for number, command in enumerate(commands):
@@ -33,7 +33,7 @@ def run(folder: Path, commands: list[str], then: str = "", seconds: float = SECO
         lines.append(f"echo '{_MARK}'")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SWPKS_")}
     if "SWPKS_CACHE" in os.environ:
-        environment["SWPKS_CACHE"] = os.environ["SWPKS_CACHE"]  # Debian's files: not fetched once more
+        environment["SWPKS_CACHE"] = os.environ["SWPKS_CACHE"]  # Debian's files are fetched only once
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     done = subprocess.run(
         ["bash", "-c", "\n".join([*lines, then])], cwd=folder, env=environment, stdin=subprocess.DEVNULL,
@@ -49,9 +49,9 @@ def run(folder: Path, commands: list[str], then: str = "", seconds: float = SECO
 
 
 def follow(folder: Path, told: Session, then: str = "", seconds: float = SECONDS) -> str:
-    """Do all that a session tells, and compare the output of each command; return the output of `then`.
+    """Run a session, and compare the output of each command with the page; return the output of `then`.
 
-    The commands of a guest are typed into the command that starts it.
+    The commands of a guest are the input of the command that starts it.
     """
     commands = [
         f"{command} <<'#typed#'\n{typed}#typed#" if typed else command
@@ -65,7 +65,7 @@ def follow(folder: Path, told: Session, then: str = "", seconds: float = SECONDS
 
 
 def difference(command: str, typed: str, expected: str, found: str) -> str:
-    """A text about an output that is not as shown, or nothing.  A guest prints each line shown, and more."""
+    """Return a text about a difference in output, or "".  A guest prints each line shown, and more."""
     if not typed:
         return "" if shows(expected, found) else f"$ {command}\n{found}"
     missing = absent(expected, found)
@@ -73,9 +73,9 @@ def difference(command: str, typed: str, expected: str, found: str) -> str:
 
 
 def _awaited(command: str, pipe: str) -> list[str]:
-    """The lines for a server or a console in the background, for which the reader waits.
+    """Return shell lines for a background server or console; the session waits until it is ready.
 
-    It writes to --ready-fd when it is ready.  If it ends before, the pipe is closed, and the session goes on.
+    It writes to --ready-fd when it is ready. If it ends before, the pipe is closed, and the session goes on.
     """
     told = command.replace(" serve ", " serve --ready-fd 9 ", 1).removesuffix("&")
     lines = [f"mkfifo {pipe}", f"{told} 9>{pipe} &", f"read -r _ <{pipe}"]
@@ -86,12 +86,12 @@ def _awaited(command: str, pipe: str) -> list[str]:
 
 
 def shows(shown: str, written: str) -> bool:
-    """Whether output is as a page shows it; `...` there stands for anything."""
+    """Whether output is as a page shows it; `...` there stands for any text."""
     return re.fullmatch(_pattern(shown), written.strip(), re.DOTALL) is not None
 
 
 def absent(shown: str, written: str) -> str | None:
-    """The first line of a page that a guest has not printed in its place, or None.  A guest prints more."""
+    """Return the first line that a guest has not printed in its place, or None.  A guest prints more."""
     rest = _TIME.sub("", written)
     for line in shown.splitlines():
         found = re.search(_pattern(_TIME.sub("", line)), rest)

@@ -1,7 +1,7 @@
-"""Which test runs which blocks of the pages.
+"""The table of the tests that run the blocks of the pages.
 
-A new page needs a row here; `test_every_block.py` fails until each of its blocks is run, or has a reason.
-A page of terminal sessions is a row of WHOLE, and needs no test of its own: `test_whole_pages.py` runs it.
+A new page needs a row here: `test_every_block.py` fails until each of its blocks is run, or has a reason. A
+page of terminal sessions is a row of WHOLE, and needs no test of its own: `test_whole_pages.py` runs it.
 """
 
 from typing import NamedTuple
@@ -12,13 +12,13 @@ from tests.spec.markdown import Block
 class Whole(NamedTuple):
     """A page whose sessions are run in one shell, in its order.
 
-    Python blocks whose paragraph before them names a file, such as `program.py`, lie in the folder
-    from the start.
+    A Python block is a file in the folder from the start if its previous paragraph names a file, such as
+    `program.py`.
     """
 
     page: str
     least: int
-    """Commands at least: a page that is read wrongly has none."""
+    """Minimum number of commands: a page that is read wrongly has none."""
     then: str = ""
     """A command of the shell after the page, while its servers still run."""
     last: str = ""
@@ -28,16 +28,16 @@ class Whole(NamedTuple):
 
 
 class Elsewhere(NamedTuple):
-    """Blocks under a heading that a test of their own runs; `*` is any heading."""
+    """Blocks under a heading that a separate test runs; `*` is any heading."""
 
     page: str
     heading: str
     kind: str
     """`python`, `indented`, or nothing for a session."""
     test: str
-    """FILE::FUNCTION. The function takes the blocks by the fixture `page_blocks` (told.py)."""
+    """FILE::FUNCTION. The function takes the blocks by the fixture `page_blocks`."""
     has: str = ""
-    """Text of the blocks that are meant; others under the heading have rows of their own."""
+    """Text of the blocks of this row; others under the heading have rows of their own."""
 
     def names(self, block: Block) -> bool:
         """Whether a block of the page belongs to this row."""
@@ -45,7 +45,7 @@ class Elsewhere(NamedTuple):
 
 
 class InSoak(NamedTuple):
-    """Sessions under a heading that are too long for `make test`: a part of `make soak` runs them."""
+    """Sessions under a heading that are too long for `make test`; a part of `make soak` runs them."""
 
     page: str
     heading: str

@@ -1,4 +1,4 @@
-"""The programs of docs/clients.md where a page can't bring them: several moves, and a session that breaks.
+"""The programs of docs/clients.md in cases that a page can't show: several moves, and a broken session.
 
 `test_whole_pages.py` runs all of them as the page says.
 """
@@ -19,14 +19,14 @@ PAGE = ROOT / "docs" / "clients.md"
 
 
 def names_of(program: str) -> dict:
-    """The names that a program of the page defines."""
+    """Return the names that a program of the page defines."""
     names: dict = {"__name__": "program"}
     exec(compile(programs(PAGE)[program], program, "exec"), names)
     return names
 
 
 async def test_the_program_follows_its_partition(tmp_path: Path) -> None:
-    """R-55: each object is written once, is durable, and is removed once, wherever the moves fall."""
+    """R-55: each object is written once, is durable, and is removed once, whenever the moves happen."""
     main = names_of("follow.py")["main"]
     system, written = System("sockets", tmp_path), []
     (tmp_path / "store" / "run").mkdir(parents=True)
@@ -46,7 +46,7 @@ async def test_the_program_follows_its_partition(tmp_path: Path) -> None:
 
 
 async def test_an_end_that_is_unknown(pks_partition, capsys) -> None:
-    """The program goes on after a session that has broken, and lets any other error pass."""
+    """The program goes on after a session that broke, and raises any other error."""
     write = names_of("ends.py")["write"]
     await write(pks_partition.channel)
     assert (await pks_partition.channel.call(read_object(Authorization(3), b"label"))).data == b"data"
@@ -60,7 +60,7 @@ async def test_an_end_that_is_unknown(pks_partition, capsys) -> None:
 
 
 class BrokenChannel:
-    """A channel whose session breaks while a call is on its way."""
+    """A channel whose session breaks during a call."""
 
     calls = 0
 

@@ -1,6 +1,6 @@
 """docs/compatibility.md is true: an upgrade and a step back, with this release as the earlier one.
 
-There is no later release yet: it is this one, and leaves the anchor card with a level that no release has.
+No later release exists yet. This one plays it, and writes an anchor card with a level that no release has.
 `pip` is replaced by a choice of one of the two, and `venv` by an empty environment: both would take seconds.
 """
 

@@ -1,4 +1,4 @@
-"""No code block of README.md and docs/ is outside of a test: each is run, or has a reason (`table.py`)."""
+"""Each code block of README.md and docs/ is run by a test, or has a reason (`table.py`)."""
 
 import ast
 import re
@@ -20,7 +20,7 @@ OTHERS = (*ELSEWHERE, *IN_SOAK, *NOT_RUN)
 
 
 def named(page: str, block: Block) -> bool:
-    """Whether a row of its own has this block."""
+    """Whether this block has a row of its own."""
     own = any(row.page == page and row.names(block) for row in ELSEWHERE)
     return own or any(
         (row.page, getattr(row, "kind", "")) == (page, block.kind) and row.heading in (block.heading, "*")
@@ -29,23 +29,23 @@ def named(page: str, block: Block) -> bool:
 
 
 def whole(page: str, block: Block) -> bool:
-    """Whether the block is of a page that is run as a whole: a session, or a program that a session runs."""
+    """Whether the block is run with its whole page: a session, or a program that a session runs."""
     return page in RUN_AS_A_WHOLE and (not block.kind or block.code in programs(ROOT / page).values())
 
 
 def left_out(page: str) -> list[Block]:
-    """The blocks of a page that nothing runs."""
+    """Return the blocks of a page that no test runs."""
     return [block for block in all_blocks(ROOT / page) if not (named(page, block) or whole(page, block))]
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_no_block_is_left_out(page: str) -> None:
-    """A new block makes a row necessary, unless the whole page is run."""
+    """A new block needs a row, unless the whole page is run."""
     assert left_out(page) == []
 
 
 def test_a_block_that_is_left_out_is_found(tmp_path, monkeypatch) -> None:
-    """A new page with a session, a program and an indented command: all three are found."""
+    """In a new page, a session, a program and an indented command without a row are found."""
     page = tmp_path / "new.md"
     page.write_text(
         "# New\n\n```\n$ true\n```\n\n```python\nprint()\n```\n\n## Below\n\nSo:\n\n    make it\n"
@@ -57,7 +57,7 @@ def test_a_block_that_is_left_out_is_found(tmp_path, monkeypatch) -> None:
 
 @pytest.mark.parametrize("row", OTHERS, ids=lambda row: f"{row.page}: {row.heading}, {row[2][:40]}")
 def test_no_row_is_left_over(row) -> None:
-    """Each row has a block; an old one would excuse a new block of the same heading."""
+    """Each row has a block: an old row would excuse a new block under the same heading."""
     kind = getattr(row, "kind", "")
     blocks = all_blocks(ROOT / row.page)
     mine = [block for block in blocks if block.kind == kind and row.heading in (block.heading, "*")]
@@ -66,7 +66,7 @@ def test_no_row_is_left_over(row) -> None:
 
 @pytest.mark.parametrize("test", sorted({row.test for row in ELSEWHERE}))
 def test_a_named_test_takes_its_blocks(test: str) -> None:
-    """The function is in its file, and has the fixture, which fails it if it leaves a block out."""
+    """The function exists in its file, and has the fixture, which fails it if it leaves a block out."""
     file, _, function = test.partition("::")
     defined = ast.walk(ast.parse((ROOT / file).read_text("utf-8")))
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -75,7 +75,10 @@ def test_a_named_test_takes_its_blocks(test: str) -> None:
 
 
 def test_a_block_that_a_test_does_not_take_is_found() -> None:
-    """Of sessions, programs and lines; those of another row are not meant."""
+    """The fixture finds sessions, programs and lines that were not taken.
+
+    Blocks of other rows do not count.
+    """
     given = PageBlocks(
         [Elsewhere("docs/testing.md", "*", "", ""), Elsewhere("docs/testing.md", "*", "python", "")]
     )
@@ -90,7 +93,7 @@ def test_a_block_that_a_test_does_not_take_is_found() -> None:
 
 
 def test_a_test_that_leaves_a_block_out_fails() -> None:
-    """If it has passed: one that was skipped is not judged. A test without a row gets nothing."""
+    """Only a passed test is failed for it, not a skipped one.  A test without a row is an error."""
     name = ELSEWHERE[0].test
     for passed, taken, fails in ((True, False, True), (True, True, False), (False, False, False)):
         fixture = given_to(name, partial(bool, passed))
@@ -106,20 +109,20 @@ def test_a_test_that_leaves_a_block_out_fails() -> None:
 
 @pytest.mark.parametrize("row", IN_SOAK)
 def test_a_named_part_of_the_soak_exists(row) -> None:
-    """`make soak` has it, and its module names the page."""
+    """`make soak` has the part, and its module names the page."""
     assert row.part in PARTS
     module = ROOT / "tests" / "soak" / f"{row.part.replace('-', '_')}.py"
     assert row.page.rpartition("/")[2] in module.read_text("utf-8")
 
 
 def test_a_row_that_is_not_run_has_a_reason() -> None:
-    """There are few of them, and each says why."""
+    """Few rows are not run, and each has a reason."""
     assert len(NOT_RUN) <= 8
     assert all(len(row.reason.split()) > 5 for row in NOT_RUN)
 
 
 def test_every_make_target_of_the_pages_exists() -> None:
-    """In a block or in a sentence; `make` itself judges."""
+    """`make` accepts every target that a page names in a block or in a sentence."""
     lines = (
         re.findall(r"(?:^ *|`)(make [a-z][^`\n#]*)", (ROOT / page).read_text("utf-8"), re.M) for page in PAGES
     )

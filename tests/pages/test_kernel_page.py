@@ -31,7 +31,7 @@ swpks lpar lpar1 update KEK --auth root/KEK-wrong.update 2>refused || grep -o H_
 
 @pytest.mark.process
 def test_the_keys_of_the_page(tmp_path: Path, page_blocks: PageBlocks) -> None:
-    """Each file is made by the page's commands, and each update has the end that the page says."""
+    """The page's commands make each file, and each update ends as the page says."""
     for command in ("openssl", "cert-to-efi-sig-list", "sign-efi-sig-list", "cpio"):
         needed(command, shutil.which(command))
     (tmp_path / "root").mkdir()
@@ -40,7 +40,7 @@ def test_the_keys_of_the_page(tmp_path: Path, page_blocks: PageBlocks) -> None:
 
 
 def test_the_session_of_the_build_returns_to_its_folder() -> None:
-    """The boots name `build/vmlinux`: they are typed where the build was begun."""
+    """The session returns to its first folder, because the boots name `build/vmlinux` relative to it."""
     page = whole(PAGE)
     folder, built = ".", ""
     for command in page.commands:
@@ -54,7 +54,7 @@ def test_the_session_of_the_build_returns_to_its_folder() -> None:
 
 
 def test_the_packages_of_the_page_are_those_that_the_soak_asks_for() -> None:
-    """A package that the build needs is named on the page and in tools/debian-packages."""
+    """Each package that the build needs is named on the page and in tools/debian-packages."""
     (install,) = (command for command in whole(PAGE).commands if command.startswith(INSTALL))
     wanted = (ROOT / "tools" / "debian-packages").read_text("utf-8")
     for package in install.removeprefix(INSTALL).split():
@@ -65,7 +65,7 @@ def test_the_packages_of_the_page_are_those_that_the_soak_asks_for() -> None:
 
 @pytest.mark.process
 def test_a_package_that_is_not_installed_is_found(tmp_path: Path) -> None:
-    """In place of an installation the soak checks that the packages are there."""
+    """The soak checks the packages in place of an installation, and finds a missing one."""
     written, there, _ = run(tmp_path, [checked(f"{INSTALL}no-such-package"), checked(f"{INSTALL}dpkg")])
     assert "no-such-package" in written
     assert not there

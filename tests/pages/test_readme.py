@@ -16,7 +16,7 @@ RECIPE = session(ROOT / "docs" / "kernel.md", "Five minutes: a stock kernel")
 
 
 def test_the_boot_is_that_of_the_recipe(page_blocks: PageBlocks) -> None:
-    """tests/qemu/test_recipe.py boots it: the same command, and a part of what is typed and shown there."""
+    """The README has the boot command of tests/qemu/test_recipe.py, and a part of its session."""
     boot = page_blocks.session()
     assert boot.commands == RECIPE.commands[-1:]
     assert set(boot.guest) <= set(RECIPE.guest)
@@ -25,7 +25,7 @@ def test_the_boot_is_that_of_the_recipe(page_blocks: PageBlocks) -> None:
 
 
 def the_test_of(page_blocks: PageBlocks) -> Callable[[Any], Awaitable[None]]:
-    """The test in the page's example."""
+    """Return the test in the page's example."""
     (example,) = page_blocks.programs()
     names: dict[str, Any] = {}
     exec(example, names)
@@ -39,7 +39,7 @@ async def test_the_test_of_a_partition(pks_partition, page_blocks: PageBlocks) -
 
 
 async def test_the_test_of_a_console(pks_console, page_blocks: PageBlocks) -> None:
-    """R-45, R-46: the same for a console and its systems."""
+    """R-45, R-46: the example of a console and its systems passes."""
     await the_test_of(page_blocks)(pks_console)
 
 

@@ -1,4 +1,4 @@
-"""The session of a page: its check does not shorten itself."""
+"""The check of a page's session leaves nothing out."""
 
 import pytest
 
@@ -8,27 +8,27 @@ from tests.spec.markdown import Session
 
 @pytest.mark.process
 def test_each_command_has_its_output(tmp_path) -> None:
-    """Also one that fails; the last output is that of the end."""
+    """Each command has its output, also a failed one; the last output is that of the end."""
     assert run(tmp_path, ["echo one", "false", "echo two"], "echo end") == ["one\n", "", "two\n", "end\n"]
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("end", ["exit 0", "exit 3", "kill -9 $$"])
 def test_a_shell_that_ends_early_is_an_error(tmp_path, end: str) -> None:
-    """Its last commands were not run, so there is nothing to compare with the page."""
+    """The last commands were not run, so the session is an error."""
     with pytest.raises(AssertionError, match="the shell ended in"):
         run(tmp_path, ["echo one", end, "echo two"])
 
 
 @pytest.mark.process
 def test_an_end_that_fails_is_an_error(tmp_path) -> None:
-    """The program behind the session has failed, whatever it has written."""
+    """If the program after the session fails, the session is an error, whatever it has printed."""
     with pytest.raises(AssertionError):
         run(tmp_path, ["echo one"], "echo fine; false")
 
 
 def test_each_difference_is_told(tmp_path) -> None:
-    """All commands whose output is not as shown, and the line of a guest that is missing or too late."""
+    """The error lists all commands with another output, and a guest's line that is missing or too late."""
     told = Session(["echo one", "echo two", "cat"], [], [], ["one\n", "2\n", "b\na\n"], ["", "", "a\nb\n"])
     with pytest.raises(AssertionError) as found:
         follow(tmp_path, told)
@@ -40,7 +40,7 @@ def test_each_difference_is_told(tmp_path) -> None:
 
 @pytest.mark.process
 def test_commands_are_typed_into_a_guest(tmp_path) -> None:
-    """As the input of the command that starts it; it may print more than the page shows."""
+    """Commands are the input of the guest's command, which may print more than the page shows."""
     told = Session(["cat"], [], [], ["[    0.5] two ...\n"], ["one\n[    7.25] two and more\nthree\n"])
     assert follow(tmp_path, told, "echo end").strip() == "end"
 
@@ -51,5 +51,5 @@ def test_commands_are_typed_into_a_guest(tmp_path) -> None:
     ("a\n...\nc", "a\nc", None), ("a\nc", "a", "c"), ("1...", "2", "1..."),
 ])  # fmt: skip
 def test_lines_of_a_guest(shown: str, written: str, missing: str | None) -> None:
-    """Each line in its place."""
+    """Each line of a guest must be in its place."""
     assert absent(shown, written) == missing

@@ -31,7 +31,7 @@ exec(compile("\n".join(PROGRAMS), str(PAGE), "exec"))
 
 
 def test_every_program_is_collected(page_blocks: PageBlocks) -> None:
-    """A block whose test nobody collects would not be tried."""
+    """Each block with a test is collected, because an uncollected one would not be run."""
     assert page_blocks.programs() == PROGRAMS
     assert len(PROGRAMS) == 6
     for program in PROGRAMS:
@@ -56,7 +56,7 @@ def test_the_project_of_the_page(tmp_path, monkeypatch, page_blocks: PageBlocks)
 
 
 def test_the_options_are_those_of_the_fixtures() -> None:
-    """The tables have every option, with its default."""
+    """The tables have every option of the fixtures, with its default."""
     makers: tuple[Any, ...] = (fresh_partition, emulated_console, ServerProcess)
     for table, maker in zip(tables(TEXT)[2:5], makers, strict=True):
         documented = {name: row[1] for row in table[1:] for name in re.findall(r"`(\w+)`", row[0])[:3]}
@@ -86,7 +86,7 @@ def members(number: int) -> Members:
 
 
 def public(given: object) -> set[str]:
-    """The public members of an object."""
+    """Return the public members of an object."""
     return {name for name in dir(given) if not name.startswith("_")}
 
 
@@ -100,7 +100,7 @@ async def run_example(text: str, **names: Any) -> dict[str, Any]:
 
 
 async def test_the_members_of_both_partitions(pks_partition, pks_partition_sync) -> None:
-    """Each public member is in the table, and no other; the asynchronous one has `open`, and no `run`."""
+    """The table has exactly the public members of both partitions; `open` and `run` are in one each."""
     documented = members(1)
     assert documented.names == public(pks_partition_sync)
     assert documented.names - {"run"} | {"open"} == public(pks_partition)
@@ -110,13 +110,13 @@ async def test_the_members_of_both_partitions(pks_partition, pks_partition_sync)
 
 
 def before(member: str) -> list[str]:
-    """The steps that the page demands before the example of a member of the console."""
+    """Return the steps that the page requires before the example of a member of the console."""
     (item,) = re.findall(rf"^- `{member}` .*\n(?:  .*\n)*", TEXT, re.MULTILINE) or [""]
     return re.findall(r"`((?:job = |await |pks_console\.files).*?)`", item)
 
 
 def options_of(member: str) -> dict[str, Any]:
-    """The options of the mark under which the example of a member of the console runs."""
+    """Return the options of the mark under which the example of a member of the console runs."""
     (mark,) = re.findall(
         r"^Each example runs alone .*`@pytest\.mark\.pks_console\((.*)\)`", TEXT, re.MULTILINE
     )
@@ -126,7 +126,7 @@ def options_of(member: str) -> dict[str, Any]:
 
 
 def test_the_members_of_a_console() -> None:
-    """Each public member, and no other; the steps before examples are for members of the table."""
+    """The table has exactly the public members; steps before examples belong to members of the table."""
     documented = members(5)
     assert documented.names == public(EmulatedConsole) | {"systems", "files", "log", "management"}
     assert {member for member in documented.examples if before(member)} == {
@@ -136,7 +136,7 @@ def test_the_members_of_a_console() -> None:
 
 @pytest.mark.parametrize("member", members(5).examples)
 async def test_an_example_of_a_console(member: str) -> None:
-    """It runs alone, after the steps that the page demands, and its job is done."""
+    """The example runs alone, after the steps that the page requires, and its job succeeds."""
     example = members(5).examples[member]
     assert f"pks_console.{member}" in example
     async with emulated_console(**options_of(member)) as console:
@@ -162,13 +162,16 @@ NEEDED: dict[str, Callable[[EmulatedConsole], bool]] = {
 
 @pytest.mark.parametrize("member", members(1).examples)
 async def test_an_example_of_a_partition(member: str) -> None:
-    """It runs alone."""
+    """Each example of a partition runs alone."""
     with blocking_partition() as partition:
         await run_example(members(1).examples[member], pks_partition_sync=partition)
 
 
 def test_the_members_of_a_server(tmp_path) -> None:
-    """The same; each example is Python about its member.  `test_server_fixture.py` runs such calls."""
+    """The table has exactly the public members; each example is Python.
+
+    `test_server_fixture.py` runs such calls.
+    """
     documented = members(6)
     assert documented.names == public(ServerProcess(tmp_path))
     for member, example in documented.examples.items():
@@ -177,7 +180,7 @@ def test_the_members_of_a_server(tmp_path) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """A default in the types of the page."""
+    """Return a default in the types of the page."""
     if hasattr(value, "items"):
         return {key: list(each) for key, each in value.items()}
     return list(value) if isinstance(value, tuple | list) else value

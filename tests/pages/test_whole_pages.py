@@ -12,7 +12,7 @@ from tests.spec.markdown import ROOT, Session, programs, whole
 
 
 def told_by(row: Whole) -> Session:
-    """The sessions of the page that this module runs: those under headings that no other row has."""
+    """Return the sessions of the page that this module runs: those under headings without another row."""
     others = (*ELSEWHERE, *IN_SOAK, *NOT_RUN)
     sessions = (each for each in others if each.page == row.page and not getattr(each, "kind", ""))
     return whole(ROOT / row.page, {each.heading for each in sessions})
@@ -27,9 +27,9 @@ def test_every_command_of_the_page(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """R-04, R-06, R-10, R-13, R-36, R-44 to R-46, R-50 to R-52, R-54, R-75: all in one shell.
+    """R-04, R-06, R-10, R-13, R-36, R-44 to R-46, R-50 to R-52, R-54, R-75: all commands run in one shell.
 
-    From the head of the page to its end, after which no process is left.
+    From the beginning of the page to its end, after which no process is left.
     """
     if not row.measured:
         request.getfixturevalue("not_measured")
@@ -50,7 +50,7 @@ def test_every_command_of_the_page(
 
 
 def told_in(page: str) -> Session:
-    """All sessions of a page but those that are no commands of a user."""
+    """Return all sessions of a page but those that are no commands of a user."""
     return whole(ROOT / page, {row.heading for row in NOT_RUN if row.page == page})
 
 
@@ -60,7 +60,7 @@ PAGES = [page for page in ALL_PAGES if re.search(r"^\$ ", (ROOT / page).read_tex
 
 @pytest.mark.parametrize("page", PAGES)
 def test_each_page_has_a_head_and_an_end(page: str) -> None:
-    """A reader of the next page in the same shell would meet the folders and the servers of this one."""
+    """A page makes its folder and ends its servers: the next page may run in the same shell."""
     text = (ROOT / page).read_text("utf-8")
     assert begins(told_in(page))
     assert ends(told_in(page))
@@ -73,7 +73,7 @@ def test_pages_with_commands_are_found() -> None:
 
 
 def test_a_page_without_a_head_or_an_end_is_found() -> None:
-    """A page whose server goes on, and one that begins in the folder of the last one."""
+    """A page that leaves its server running, and one that starts in the folder of the last one, are found."""
     page = Session(["swpks serve &", "swpks hmc status"], [], [], ["", ""], ["", ""])
     assert not begins(page)
     assert not ends(page)
@@ -81,7 +81,7 @@ def test_a_page_without_a_head_or_an_end_is_found() -> None:
 
 @pytest.mark.process
 def test_a_process_that_is_left_is_found(tmp_path: Path) -> None:
-    """Also an orphan, which is no job of the shell; the processes of the shell itself are not in the list."""
+    """An orphan is found too, which is no job of the shell; processes of the shell itself are not listed."""
     orphan = "(sleep 60 >/dev/null 2>&1 & echo $! >pid)"
     gone = "kill $(cat pid); while [ -e /proc/$(cat pid) ]; do :; done"
     first, _, found, _, none, _ = run(tmp_path, [LEFT, orphan, LEFT, gone, LEFT])

@@ -14,33 +14,33 @@ _LONG = re.MULTILINE | re.DOTALL
 
 @lru_cache
 def text_of(path: Path) -> str:
-    """A page without its code blocks."""
+    """Return a page without its code blocks."""
     return re.sub(r"^```.*?^```$", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
 
 
 def slug(heading: str) -> str:
-    """The anchor that GitHub makes of a heading."""
+    """Return the anchor that GitHub makes of a heading."""
     plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading.strip().lower())
     return re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
 
 
 @lru_cache
 def anchors(path: Path) -> frozenset[str]:
-    """Every anchor of a page."""
+    """Return every anchor of a page."""
     text = text_of(path)
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return frozenset(map(slug, headings)) | frozenset(re.findall(r'<a id="([^"]+)">', text))
 
 
 def section(path: Path, heading: str) -> str:
-    """The text under a heading, down to the next one of any depth."""
+    """Return the text under a heading, down to the next one of any depth."""
     match = re.search(rf"^#+ {re.escape(heading)}$\n(.*?)(?=^#|\Z)", text_of(path), re.MULTILINE | re.DOTALL)
     assert match, f"{path.name} has no heading {heading!r}"
     return match[1]
 
 
 def tables(text: str) -> list[list[list[str]]]:
-    """The tables of a text, as rows of cells, heads included and rulers left out."""
+    """Return the tables of a text, as rows of cells, heads included and rulers left out."""
     found = []
     for block in re.findall(r"(?:^\|.*\|$\n?)+", text, re.MULTILINE):
         lines = [line for line in block.splitlines() if not re.fullmatch(r"[| -]+", line)]
@@ -49,14 +49,14 @@ def tables(text: str) -> list[list[list[str]]]:
 
 
 def links(path: Path) -> Iterator[str]:
-    """The targets of a page's links, without those to other places of the world."""
+    """Return the targets of a page's links, without those to other sites."""
     for target in re.findall(r"\]\(([^)\s]+)\)", text_of(path)):
         if "://" not in target and not target.startswith("mailto:"):
             yield target
 
 
 def broken(target: str, base: Path) -> str | None:
-    """Why a link from a page does not lead anywhere, or None."""
+    """Return the reason why a link from a page is broken, or None."""
     file, _, anchor = target.partition("#")
     path = (base.parent / file).resolve() if file else base
     if not path.exists():
@@ -67,7 +67,7 @@ def broken(target: str, base: Path) -> str | None:
 
 
 class Session(NamedTuple):
-    """The terminal sessions under a heading: shell commands, commands in the guest, and what is printed.
+    """The terminal sessions under a heading: shell commands, commands in the guest, and their output.
 
     `shown` is the output between each shell command and the next one, `output` all lines of it. `typed` has
     the commands of the guest that each shell command starts, one on a line.
@@ -83,7 +83,7 @@ class Session(NamedTuple):
 def session(path: Path, heading: str) -> Session:
     """Read the code blocks between a heading and the next one.
 
-    A command stands behind the prompt "$ ", one of the guest behind "/ # ". A command goes on after a
+    A shell command stands behind the prompt "$ ", a guest's behind "/ # ". A command continues after a
     backslash at the end of its line, and to the end of its here document. All other lines are output.
     """
     found = Session([], [], [], [], [])
@@ -103,18 +103,18 @@ def session(path: Path, heading: str) -> Session:
 
 
 def headings(path: Path) -> list[str]:
-    """The headings of a page, in its order."""
+    """Return the headings of a page, in order."""
     return re.findall(r"^#+ (.+)$", text_of(path), re.MULTILINE)
 
 
 def whole(path: Path, leave: Iterable[str] = ()) -> Session:
-    """All sessions of a page as one, in its order, without those under the headings in `leave`."""
+    """Return all sessions of a page as one, in order, without those under the headings in `leave`."""
     parts = [session(path, heading) for heading in headings(path) if heading not in leave]
     return Session(*([each for part in parts for each in getattr(part, field)] for field in Session._fields))
 
 
 def blocks(path: Path, heading: str, language: str = "") -> list[str]:
-    """The code blocks of a language between a heading and the next one; comments in them are no headings."""
+    """Return the code blocks of a language under a heading; comments in them are no headings."""
     text = path.read_text("utf-8")
     begin = re.search(rf"^#+ {re.escape(heading)}$", text, re.MULTILINE)
     assert begin, f"{path.name} has no heading {heading!r}"
@@ -129,7 +129,7 @@ def blocks(path: Path, heading: str, language: str = "") -> list[str]:
 
 
 def programs(path: Path) -> dict[str, str]:
-    """The Python blocks of a page that the paragraph before them gives a file name, such as `program.py`."""
+    """Return the Python blocks to which the previous paragraph gives a file name, such as `program.py`."""
     found = re.findall(r"`(\w+\.py)`[^`\n]*\n\n```python\n(.*?)^```$", path.read_text("utf-8"), _LONG)
     return dict(found)
 
@@ -143,7 +143,7 @@ class Block(NamedTuple):
 
 
 def all_blocks(path: Path) -> list[Block]:
-    """Every code block of a page, in its order: fenced ones, and lines after four blanks outside of lists."""
+    """Return every code block in order: fenced ones, and lines after four blanks outside of lists."""
     found, heading, fence = [], "", ""
     for part in re.split(r"(^```\w*\n.*?^```$\n?|^#+ [^\n]+$)", path.read_text("utf-8"), flags=_LONG):
         if part.startswith("#"):
@@ -158,7 +158,7 @@ def all_blocks(path: Path) -> list[Block]:
 
 
 def _whole(first: str, lines: Iterator[str]) -> str:
-    """A command that may go on in the next lines, which are taken."""
+    """Return a command; following lines that continue it are consumed."""
     command = first
     while command.endswith("\\"):
         command += "\n" + next(lines)

@@ -1,4 +1,4 @@
-"""The page about compatibility tells the levels of the code, and each promise of an example is kept."""
+"""The page about compatibility has the levels of the code, and each example of a promise holds."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ LEVELS: dict[str, Levels] = {
 
 
 def table(head: str) -> dict[str, list[str]]:
-    """The rows of a table of the page by their first cell, without links."""
+    """Return the rows of a table of the page by their first cell, without links."""
     rows = re.search(rf"^\| {re.escape(head)} \|\n\|[- |]+\|\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
     assert rows
     plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", rows[1])
@@ -71,7 +71,7 @@ FORMATS = table("format | written | read | stored examples")
 
 
 def test_the_page_has_the_levels_of_the_code() -> None:
-    """The level that is written, and every level that is read."""
+    """The page has the level that is written, and every level that is read."""
     told = {name: (row[0], row[1]) for name, row in FORMATS.items()}
     assert told == {
         name: (str(written) if written else "-", ", ".join(map(str, sorted(read))))
@@ -81,7 +81,7 @@ def test_the_page_has_the_levels_of_the_code() -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_has_kept_examples(name: str) -> None:
-    """Each folder that a row names is there and not empty."""
+    """Each folder that a row names exists and is not empty."""
     folders = re.findall("`([^`]+)`", FORMATS[name][2])
     assert folders
     assert all(any((ROOT / folder).iterdir()) for folder in folders)
@@ -93,7 +93,7 @@ def test_the_page_shows_the_words_of_a_refusal() -> None:
 
 
 def test_the_oldest_python_is_that_of_the_package() -> None:
-    """The page, pyproject.toml and its classifiers name the same one."""
+    """The page, pyproject.toml and its classifiers name the same oldest Python."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     oldest = project["requires-python"].removeprefix(">=")
     assert table("interface | stable | how long")["Python's own version"][0] == f"{oldest} and later"

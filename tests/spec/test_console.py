@@ -22,13 +22,13 @@ TEXT = " ".join(PAGE.read_text("utf-8").split())
 
 
 def cells(heading: str, head: str) -> dict[str, str]:
-    """The rows of a table under a heading, without code marks: the first cell and the second."""
+    """Return the rows of a table under a heading, without code marks: the first cell and the second."""
     (found,) = (table for table in tables(section(PAGE, heading)) if table[0][0] == head)
     return {row[0].replace("`", ""): row[1].replace("`", "") for row in found[1:]}
 
 
 def fields(struct: type[msgspec.Struct]) -> str:
-    """The names of a struct's fields, in order."""
+    """Return the names of a struct's fields, in order."""
     return ", ".join(struct.__struct_fields__)
 
 
@@ -36,13 +36,13 @@ def fields(struct: type[msgspec.Struct]) -> str:
     "struct", [views.KnownSystemView, views.RemovedSystemView, views.StoredCopyView, views.JobView]
 )
 def test_answers_of_own_verbs(struct: type) -> None:
-    """Every struct of an answer, with its fields."""
+    """The page has every struct of an answer, with its fields."""
     told = cells("Own verbs", "struct")[struct.__name__]
     assert told == ", ".join(struct.__annotations__)
 
 
 def test_orders_of_the_wire() -> None:
-    """Every own verb, and no field that an order does not have."""
+    """The page has every verb of ours, and only fields that an order has."""
     told = cells("The wire", "verb of an order")
     assert set(told) == set(get_args(get_type_hints(wire.Order)["verb"]))
     operands = {each for row in told.values() for each in row.split(", ")} - {"-"}
@@ -50,7 +50,7 @@ def test_orders_of_the_wire() -> None:
 
 
 def test_requests_and_messages_of_the_wire() -> None:
-    """What a command may send, and what it may get."""
+    """The page has all requests of a command, and all messages to it."""
     text = PAGE.read_text("utf-8")
     requests = set(re.findall(r"^\| `\{\"(\w+)\": [\[{]", text, re.MULTILINE))
     assert requests == set(wire.WireRequest.__struct_fields__)
@@ -59,7 +59,7 @@ def test_requests_and_messages_of_the_wire() -> None:
 
 
 def test_bounds_are_those_of_the_code() -> None:
-    """Sizes, seconds and numbers, as sentences of the page have them."""
+    """Sentences of the page have the sizes, seconds and numbers of the code."""
     for words in (
         f"at most {wire.LONGEST_LINE >> 20} MiB. A connection",
         f"1 to {wire.MOST_WORDS} words",
@@ -86,13 +86,13 @@ def test_bounds_are_those_of_the_code() -> None:
 
 
 def test_kinds_of_jobs() -> None:
-    """`Job.state` and the kinds of jobs that the page names."""
+    """The page has the values of `Job.state` and the kinds of jobs."""
     assert get_args(jobs.JobState) == ("running", "done", "failed")
     assert "Long work is a job: `backup`, `recover`, `restore-profiles`, `migrate`, `restart`." in TEXT
 
 
 def test_the_file_of_a_profile_backup() -> None:
-    """Its objects and their fields."""
+    """The page has the objects of the file and their fields."""
     structs: dict[str, type[msgspec.Struct]] = {
         "system": profile_format.SavedSystem,
         "partition": profile_format.SavedPartition,
@@ -102,7 +102,7 @@ def test_the_file_of_a_profile_backup() -> None:
 
 
 def test_the_tables_of_the_store(tmp_path: Path) -> None:
-    """Every table with its columns, in order."""
+    """The page has every table with its columns, in order."""
     Database(tmp_path / "store").close()
     with closing(sqlite3.connect(tmp_path / "store")) as made:
         found = [row[0] for row in made.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
@@ -114,7 +114,7 @@ def test_the_tables_of_the_store(tmp_path: Path) -> None:
 
 
 def test_own_verbs_and_lines_are_on_the_page() -> None:
-    """Each verb that only a console has, and each name of a link."""
+    """The page has each verb that only a console has, and each name of a link."""
     commands = " ".join(cells("Own verbs", "command"))
     for verb in (*hmc_console.ORDER_VERBS, hmc.SERVE, hmc.LINKS):
         assert f"swpks hmc {verb}" in commands, verb

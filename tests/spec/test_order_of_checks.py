@@ -1,7 +1,7 @@
-"""The list of checks on each h-call's page, walked through: one fault is mended after the other.
+"""The list of checks on each h-call's page, tested in order: one fault is repaired after the other.
 
-Every call starts with everything wrong that can be wrong at once.  Each step mends the fault that was
-answered last; the statuses that come back are the page's list, in its order, and then H_SUCCESS.
+Every call starts with all possible faults at once. Each step repairs the fault that was answered last. The
+returned statuses are the page's list, in its order, and then H_SUCCESS.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ Walk = Callable[[], Iterator[Answer]]
 
 
 class Broken:
-    """A call whose arguments are mended one by one; memory that is not given yet lies nowhere."""
+    """A call whose arguments are repaired one by one; memory not given yet is an invalid address."""
 
     def __init__(self, opcode: Opcode, guest: Guest, **values: int) -> None:
         self.guest = guest
@@ -37,11 +37,11 @@ class Broken:
             self.layout.registers[arg.name] = values.get(arg.name, NOWHERE)
 
     def now(self) -> Answer:
-        """Run it as it stands."""
+        """Run the call in its present form."""
         return self.guest.send(self.layout.frame())
 
     def mend(self, name: str, value: int | bytes) -> Answer:
-        """Give an argument what it needs, keep what its length register holds, and run the call."""
+        """Give an argument a valid value, keep the content of its length register, and run the call."""
         length = self.layout.places[name].length
         kept = self.layout.registers[length] if length else 0
         if isinstance(value, bytes):
@@ -56,7 +56,7 @@ class Broken:
 
 
 def guest(*objects: StoredObject, mode: int = 0, kbytes: int = 4) -> Guest:
-    """A guest of the newest level, whose operating system has set its password."""
+    """Return a guest of the newest level, whose operating system has set its password."""
     made = Guest(make_partition("NEXT", kbytes, objects=objects, mode=mode))
     assert made.set_password(SYSTEM, PASSWORD).status == 0
     return made
@@ -101,7 +101,7 @@ def get_objectlabels() -> Iterator[Answer]:
 
 
 def _labelled(opcode: Opcode, user: Guest, **values: int) -> tuple[Broken, list[Answer]]:
-    """A call on a label of 256 bytes, up to where the label is good."""
+    """Run a call on a label of 256 bytes, until the label is good."""
     call = Broken(opcode, user, label_length=256, **values)
     answers = [
         call.now(),
@@ -179,7 +179,7 @@ def gen_key() -> Iterator[Answer]:
 
 
 def _enforce(user: Guest) -> None:
-    """Another IPL, in which policies of secure boot are met."""
+    """Start another IPL, in which policies of secure boot are fulfilled."""
     user.ipl(2)
     assert user.set_password(SYSTEM, PASSWORD).status == 0
 
@@ -227,7 +227,7 @@ def unwrap_object() -> Iterator[Answer]:
 
 
 def _from_key_to_object(call: Broken, wrapped: bytes) -> Iterator[Answer]:
-    """The last steps of UNWRAP: the key's policy is met, the object sound, and then its own policy is met."""
+    """Run the last steps of UNWRAP: the key's policy, a sound object, then the object's policy."""
     keystore = call.guest.partition.keystore
     assert keystore is not None
     keystore.signed.update(Consumer.OPERATING_SYSTEM, b"key", WRAPPING, KEY)  # the same key, without a policy
@@ -296,13 +296,13 @@ WALKS: dict[Opcode, Walk] = {
 
 @pytest.mark.parametrize("opcode", HANDLERS, ids=[opcode.name for opcode in HANDLERS])
 def test_the_page_tells_the_order(opcode: Opcode) -> None:
-    """The statuses on the way from all wrong to right are those of the page's list."""
+    """From all faults to none, the statuses are those of the page's list."""
     got = [Status(answer.status) for answer in WALKS[opcode]()]
     assert got == [*checks(opcode), Status.H_SUCCESS]
 
 
 def test_before_all_of_them() -> None:
-    """No keystore: H_FUNCTION; not activated: H_STATE; both before any argument is looked at."""
+    """Without a keystore H_FUNCTION, not activated H_STATE; both before any argument is checked."""
     for opcode in Opcode:
         off = Broken(opcode, Guest(make_partition(kbytes=0)))
         assert off.now().status == Status.H_FUNCTION

@@ -1,4 +1,4 @@
-"""Every page and heading that the code or a page refers to is there."""
+"""Every page and heading that the code or a page refers to exists."""
 
 import re
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ NAMED = re.compile(r"spec/([\w/-]+\.md)(?:#([\w-]*)(\{)?)?")
 
 
 def missing(page: str, anchor: str | None, where: str) -> Iterator[str]:
-    """What is wrong with a reference from code."""
+    """Return the error in a reference from code."""
     path = SPEC / page
     if not path.is_file():
         yield f"{where}: spec/{page}: no such page"
@@ -26,7 +26,7 @@ def missing(page: str, anchor: str | None, where: str) -> Iterator[str]:
 
 
 def references() -> Iterator[str]:
-    """Every broken reference in the sources."""
+    """Return every broken reference in the sources."""
     for source in SOURCES:
         text = source.read_text("utf-8")
         where = source.relative_to(ROOT).as_posix()
@@ -35,13 +35,13 @@ def references() -> Iterator[str]:
 
 
 def test_pages_and_headings_that_code_names() -> None:
-    """Docstrings, error sections, logs: `spec/page.md#heading` exists."""
+    """Each `spec/page.md#heading` in docstrings, error sections and logs exists."""
     assert sorted(set(references())) == []
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
 def test_pages_of_rules(rule: Rule) -> None:
-    """Each rule has a page and a heading there: both are in every refusal that names the rule."""
+    """Each rule has an existing page and heading: both are in every refusal that names the rule."""
     match = NAMED.fullmatch(rule.page)
     assert match, rule.page
     assert match[2], f"{rule.page} has no heading"
@@ -49,7 +49,7 @@ def test_pages_of_rules(rule: Rule) -> None:
 
 
 def test_every_frame_has_its_heading() -> None:
-    """Rules, vectors and readers look for a frame under its name."""
+    """Each frame has a heading of its name, because rules, vectors and readers look for it."""
     assert {kind.name.lower() for kind in FrameType} <= anchors(SPEC / "protocol.md")
 
 
@@ -60,7 +60,7 @@ def test_links_between_pages(page) -> None:
 
 
 def test_nothing_private_in_the_pages() -> None:
-    """Pages name public sources and no path of anybody's machine."""
+    """Pages name public sources, and no path of a developer's machine."""
     for page in PAGES:
         text = page.read_text("utf-8")
         assert not re.search(r"(?<![\w.])/(?:work|tmp|home|root)/", text), page

@@ -1,4 +1,4 @@
-"""The server's page: its example is a configuration that is accepted, with every field there is."""
+"""The server's page: its example is an accepted configuration with every field."""
 
 import dataclasses
 import re
@@ -13,7 +13,7 @@ PAGE = (SPEC / "service.md").read_text("utf-8")
 
 
 def test_the_example_configuration(tmp_path: Path) -> None:
-    """It is read without complaint and names every field of the server's and a partition's settings."""
+    """It is read without an error and names every field of the server's and a partition's settings."""
     match = re.search(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     assert match
     file = tmp_path / "swpks.toml"

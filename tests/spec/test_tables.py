@@ -1,4 +1,4 @@
-"""Tables in the pages against the code: generated ones are fresh, bytes are as Construct has them."""
+"""Tables in the pages against the code: generated ones are fresh, bytes are those of Construct."""
 
 import re
 import subprocess
@@ -58,7 +58,7 @@ Row = tuple[int | None, int | None, str]
 
 
 def described(con: Any, offset: int | None = 0, name: str = "") -> Iterator[Row]:
-    """Offset, size and name of every field of a Construct definition; None where the bytes decide."""
+    """Return offset, size and name of every field; None if they depend on the bytes."""
     match con:
         case cs.Renamed():
             yield from described(con.subcon, offset, con.name)
@@ -76,7 +76,7 @@ def described(con: Any, offset: int | None = 0, name: str = "") -> Iterator[Row]
 
 
 def size_of(con: Any) -> int | None:
-    """The fixed size of a construct, None where there is none."""
+    """Return the fixed size of a construct, None if it has none."""
     try:
         return int(con.sizeof())
     except cs.SizeofError:
@@ -84,14 +84,14 @@ def size_of(con: Any) -> int | None:
 
 
 def printed(page: str, heading: str, number: int = 0) -> list[Row]:
-    """The rows of a table of bytes in a page."""
+    """Return the rows of a table of bytes in a page."""
     table = tables(section(SPEC / page, heading))[number]
     assert table[0][:3] == ["offset", "size", "field"]
     return [(number_or_none(row[0]), number_or_none(row[1]), row[2]) for row in table[1:]]
 
 
 def number_or_none(cell: str) -> int | None:
-    """A number, None for what depends on the bytes."""
+    """Return a number, None for a value that depends on the bytes."""
     return int(cell) if cell.isdigit() else None
 
 
@@ -121,7 +121,7 @@ def test_tables_of_bytes(page: str, heading: str, number: int, definition: Any) 
     """Offset, size and name of every field, in order, are those of the definition."""
     table, rows = printed(page, heading, number), list(described(definition))
     if heading == "Label":
-        assert table.pop() == (16, None, "name")  # what follows the header
+        assert table.pop() == (16, None, "name")  # the bytes behind the header
     assert [name for _, _, name in table] == [name for _, _, name in rows]
     assert table == [
         row if row[0] is not None else (at[0], *row[1:]) for row, at in zip(rows, table, strict=True)
@@ -138,7 +138,7 @@ def test_since_version_of_the_config_block(version: int) -> None:
 
 
 def test_the_state_table() -> None:
-    """The rows of protocol.md are the table that the session tests are driven by, with conditions."""
+    """The rows of protocol.md are the table of the session tests, with conditions."""
     text = section(SPEC / "protocol.md", "States")
     rows = [tuple(row) for row in tables(text)[0][1:]]
     conditional = {
@@ -176,7 +176,7 @@ def test_the_diagram_of_states() -> None:
 
 
 def test_the_tags_of_frames() -> None:
-    """A question chooses its tag, an answer echoes it, and the two other frames have none."""
+    """A request chooses its tag, an answer repeats it, and the two other frames have none."""
     rows = dict(tables(section(SPEC / "protocol.md", "Tags"))[0][1:])
     asks, answers = "chosen by the sender", "that of the oldest unanswered frame"
     assert rows == {
@@ -195,20 +195,23 @@ HEADINGS = ["parameters", "results", "checks", "policies", "public-and-chosen"]
 
 
 def checks(opcode: Opcode) -> list[Status]:
-    """The statuses in a page's list of checks, in order."""
+    """Return the statuses in a page's list of checks, in order."""
     text = section(SPEC / "hcalls" / f"{opcode.name.lower()}.md", "Checks")
     return [Status[name] for name in re.findall(r"^\d+\. (H_\w+):", text, re.MULTILINE)]
 
 
 @pytest.mark.parametrize("opcode", Opcode, ids=[opcode.name for opcode in Opcode])
 def test_pages_of_the_hcalls(opcode: Opcode) -> None:
-    """A page a call, with its sections; checks in register order first, each with a status of the call."""
+    """Each call has a page with its sections.
+
+    Checks in register order first, each with a status of the call.
+    """
     path = SPEC / "hcalls" / f"{opcode.name.lower()}.md"
     assert set(HEADINGS) <= anchors(path)
     listed = checks(opcode)
     assert set(listed) <= CALLS[opcode].statuses
     positions = [register for status in listed if (register := blamed_register(status))]
-    if opcode is Opcode.GET_OBJECTLABELS:  # its room is judged once there is something to tell
+    if opcode is Opcode.GET_OBJECTLABELS:  # its buffer length is checked last, with the result
         assert listed[-1] is Status.H_P4
     else:
         assert positions == sorted(positions)
@@ -223,7 +226,7 @@ def test_numbers_of_choices() -> None:
     keys = {row[0] for row in rows}
     letters, numbers = [*"ABCDEFGHIJKLMNOPQRSTUVWXYZ"], range(1, len(rows) - 25)
     assert keys == {f"C-{each}" for each in (*numbers, *letters)}
-    assert len(rows) == len(keys) >= 171  # a row is never removed: documents elsewhere cite it
+    assert len(rows) == len(keys) >= 171  # a row is never removed, because documents elsewhere cite it
     assert all(len(row) == 3 and all(row) for row in rows)
     pages = [
         page for page in (*SPEC.rglob("*.md"), *(ROOT / "docs").glob("*.md")) if page.name != "choices.md"

@@ -29,7 +29,7 @@ Vector = dict[str, Any]
 
 
 def load(name: str) -> Any:
-    """One file of vectors."""
+    """Return one file of vectors."""
     return json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
 
 
@@ -47,7 +47,7 @@ def named(vectors: list[Vector]) -> Any:
 
 
 def values(vector: Vector) -> dict[str, Any]:
-    """The fields of a vector by name; of several with one name, the first."""
+    """Return the fields of a vector by name; of several with one name, the first."""
     found: dict[str, Any] = {}
     for field in vector["fields"]:
         found.setdefault(field["name"], field["value"])
@@ -67,7 +67,7 @@ def test_the_vectors_are_many_and_well_named() -> None:
 
 @named([*VECTORS, *({"name": f"session-{n}", **step} for n, step in enumerate(SESSION))])
 def test_fields_are_the_bytes(vector: Vector) -> None:
-    """The described fields follow one another without a gap, and each value is what its bytes say."""
+    """The described fields follow one another without a gap, and each value equals its bytes."""
     data, offset = bytes.fromhex(vector["hex"]), 0
     for field in vector["fields"]:
         assert field["offset"] == offset, field
@@ -79,7 +79,7 @@ def test_fields_are_the_bytes(vector: Vector) -> None:
 
 
 def read(kind: str, piece: bytes) -> int | str:
-    """One value by its type."""
+    """Return one value by its type."""
     match kind:
         case "bytes":
             return piece.hex()
@@ -92,7 +92,7 @@ def read(kind: str, piece: bytes) -> int | str:
 
 @named(VALID)
 def test_valid_frames_by_plain_struct(vector: Vector) -> None:
-    """Header and body as design and prose have them, with every length adding up."""
+    """Header and body have the design of the page, and all lengths add up."""
     data = bytes.fromhex(vector["hex"])
     magic, version, kind, flags, tag, length = struct.unpack_from(">4sBBHII", data)
     assert (magic, version, flags, length) == (b"HCAL", 1, 0, len(data) - 16)
@@ -104,7 +104,7 @@ def test_valid_frames_by_plain_struct(vector: Vector) -> None:
 
 
 def check_body(kind: int, body: bytes) -> None:
-    """The shape of a valid body, by plain struct."""
+    """Check the shape of a valid body, by plain struct."""
     if kind in (4, 5):
         *_, count, short, word = struct.unpack_from(">10QHHI", body)
         rows = [struct.unpack_from(">QII", body, 88 + 16 * n) for n in range(count)]
@@ -130,7 +130,7 @@ def test_registers_of_a_call() -> None:
 
 @pytest.mark.parametrize("name,text", [("open-proof", b"swpks open 1"), ("opened-proof", b"swpks opened 1")])
 def test_proofs_by_hmac(name: str, text: bytes) -> None:
-    """The proofs in the vectors, by Python's hmac over bytes put together here, and by the code."""
+    """The proofs in the vectors equal Python's hmac over bytes put together here, and those of the code."""
     (vector,) = [v for v in VALID if v["name"] == name]
     fields = values(vector)
     partition = fields["partition id"]
@@ -160,7 +160,7 @@ def test_valid_frames_by_the_session(vector: Vector) -> None:
 
 
 def prepared(role: Role, state: SessionState, tag: int) -> Session:
-    """One end in a state, with an OPEN or a call of that tag waiting where the end is a client."""
+    """Return one end in a state; a client's end has an OPEN or a call of that tag waiting."""
     if role is Role.SERVER or state in (SessionState.START, SessionState.GREETED):
         return sessions.at(role, state)
     if state is SessionState.OPENING:
@@ -185,7 +185,7 @@ def test_damaged_frames_by_the_session(vector: Vector) -> None:
 
 
 def test_every_rule_of_a_frame_is_broken_by_a_vector() -> None:
-    """Rules of headers, bodies and turns: a peer's author finds bytes that break each."""
+    """For each rule of headers, bodies and turns there is a vector that breaks it."""
     page = re.compile(
         r"spec/protocol\.md#(frame-header|framing|hello|open|opened|hcall|hreturn|goodbye|states|tags)"
     )
@@ -210,7 +210,7 @@ def test_the_session_of_the_prose() -> None:
 
 
 def test_the_files_are_what_the_tool_makes() -> None:
-    """A published vector never changes by accident: the tool still makes every byte of the files."""
+    """The tool still makes every byte of the published files."""
     command = [sys.executable, str(ROOT / "tools" / "frame_vectors.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Whether swpks takes a command that a message advises: by the real parsers."""
+"""Checks with the real parsers whether swpks accepts a command that a message advises."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from swpks.hmc.names import LINES
 
 @cache
 def parser() -> argparse.ArgumentParser:
-    """The real parser of all commands."""
+    """Return the real parser of all commands."""
     return whole_parser()
 
 
 def takes(words: list[str]) -> bool:
-    """Whether swpks takes a command: argparse, or the syntax of a line."""
+    """Whether swpks accepts a command: by argparse, or by the syntax of a line."""
     if words[0] in LINES:
         words = ["swpks", "hmc", "--store", "DIR", *words]
     assert words[0] == "swpks"

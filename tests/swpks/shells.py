@@ -44,7 +44,7 @@ zle-line-init() {
 }
 zle -N zle-line-init
 """
-"""What a zsh on a terminal does before its first prompt: completion works in its line editor alone."""
+"""The commands of a zsh before its first prompt, because completion works only in its line editor."""
 FISH = """
 source swpks.fish
 while read -l line
@@ -55,7 +55,7 @@ end <lines
 
 
 def offers(shell: str, folder: Path, lines: list[list[str]]) -> list[list[str]]:
-    """Return what a shell offers for the last word of each command line, in a folder below `folder`."""
+    """Return the offers of a shell for the last word of each command line, in a folder below `folder`."""
     folder = folder / shell
     if not folder.exists():
         (folder / "boot").mkdir(parents=True)
@@ -68,7 +68,7 @@ def offers(shell: str, folder: Path, lines: list[list[str]]) -> list[list[str]]:
 def _bash(folder: Path, lines: list[list[str]]) -> list[str]:
     program = [script_of("bash")]
     for words in lines:
-        taken_apart = [part for word in words for part in re.findall("=|[^=]+|^$", word)]  # as bash does it
+        taken_apart = [part for word in words for part in re.findall("=|[^=]+|^$", word)]  # like bash does it
         program.append(f"COMP_WORDS=({shlex.join(taken_apart)}); COMP_CWORD={len(taken_apart) - 1}; _swpks")
         program.append(f'(IFS={APART}; echo "${{COMPREPLY[*]}}")')
     return _run(["bash", "--norc", "-u"], folder, "\n".join(program))
@@ -103,7 +103,7 @@ def _run(command: list[str], folder: Path, program: str) -> list[str]:
 
 
 def _on_a_terminal(command: list[str], folder: Path) -> str:
-    """Run a command on a terminal of its own; return what it shows there."""
+    """Run a command on a terminal of its own; return the text that it shows."""
     ours, its = pty.openpty()
     with subprocess.Popen(
         command,
@@ -131,7 +131,7 @@ def _read(terminal: int) -> bytes:
 
 
 def _environment(folder: Path) -> Mapping[str, str]:
-    """Only what a shell needs: no settings of the person who runs the tests."""
+    """Return the least environment of a shell, without settings of the person who runs the tests."""
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),

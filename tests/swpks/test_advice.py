@@ -1,4 +1,4 @@
-"""Every command that a message advises is one that swpks takes, as it is printed."""
+"""Every command that a message advises is accepted by swpks exactly as printed."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from tests.swpks.commands import takes
 ROOT = Path(__file__).parents[2]
 ROOMS = ("hcall_server", "hcall_client", "swpks", "spec/hcall_abi")
 SHOWN_ALONE = ("swpks/demo/", "swpks/testing/")
-"""Rooms whose texts show commands that they run themselves: a wrong one fails there."""
+"""Rooms whose texts show commands that they run themselves, so a wrong command fails there."""
 FILLED = ("NAME", "64", "NEXT", " --state DIR ", "tpm", "lstskey")
-"""Texts that stand in a command where the message has a value of the case."""
+"""Values for the holes of a message in a command."""
 HOLE = "\0"
 QUOTED = re.compile(r"`([^`]+)`")
 BARE = re.compile(r"(?<!`)\bswpks (?:hmc|lpar|serve|asmi)\b(?! server)[^`;:,()\n]*")
@@ -35,7 +35,7 @@ PROSE = re.compile(r" (?:shows|refuses|lists|and|or|first|then|for each)\b.*|\.*
 
 
 def texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Each text of a module that is no docstring, with its line; a value of an f-string is a hole."""
+    """Yield each text of a module that is no docstring, with its line; a value of an f-string is a hole."""
     expressions = {id(each.value) for each in ast.walk(tree) if isinstance(each, ast.Expr)}
     pieces = set[int]()
     for node in ast.walk(tree):
@@ -50,14 +50,14 @@ def texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def advised(text: str) -> list[str]:
-    """The commands in a text: those in backquotes, and bare ones up to the end of their clause."""
+    """Return the commands in a text: those in backquotes, and bare ones up to the end of their clause."""
     quoted = [each for each in QUOTED.findall(text) if each.split()[0] in ("swpks", *LINES)]
     bare = [each[0] for each in BARE.finditer(QUOTED.sub("", text)) if each.start()]
     return [*quoted, *(PROSE.sub("", each) for each in bare)]
 
 
 def in_the_code() -> Iterator[tuple[str, str]]:
-    """Each advised command in the code, with its place."""
+    """Return each advised command in the code, with its place."""
     for room in ROOMS:
         for path in sorted((ROOT / room).rglob("*.py")):
             where, source = str(path.relative_to(ROOT)), path.read_text()
@@ -67,7 +67,7 @@ def in_the_code() -> Iterator[tuple[str, str]]:
 
 
 def is_taken(text: str) -> bool:
-    """Whether swpks takes a command with some value in each of its holes."""
+    """Whether swpks accepts a command with some value in each of its holes."""
     parts = text.replace("[NAME=]", "NAME=").removesuffix("...").split(HOLE)
     for values in product(FILLED, repeat=len(parts) - 1):
         whole = parts[0] + "".join(value + part for value, part in zip(values, parts[1:], strict=True))
@@ -77,7 +77,7 @@ def is_taken(text: str) -> bool:
 
 
 def test_each_advised_command_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
-    """A reader copies it: its verbs, options and the order of its words are those of the real parsers."""
+    """A reader copies the advice, so the real parsers accept its verbs, options and order of words."""
     found = sorted(set(in_the_code()))
     assert [(where, text) for where, text in found if not is_taken(text)] == []
     assert len(found) > 60
@@ -88,7 +88,7 @@ def test_each_advised_command_is_taken(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_wrong_advice_is_found() -> None:
-    """The search and the parsers of the test above see one."""
+    """The search and the parsers of the test above find a wrong advice."""
     assert advised("is off: swpks hmc power on lpar1.") == ["swpks hmc power on lpar1"]
     assert advised("see `swpks hmc jobs -x`, which") == ["swpks hmc jobs -x"]
     for wrong in ("swpks hmc power on lpar1", "swpks hmc jobs -x", "chtskey -o restore -x FILE"):
@@ -96,13 +96,16 @@ def test_a_wrong_advice_is_found() -> None:
 
 
 def test_a_line_has_its_help() -> None:
-    """`COMMAND --help` holds for every line."""
+    """`COMMAND --help` works for every line."""
     assert any("`COMMAND --help`" in each for each in REMEDIES.values())
     assert all(usage_of(name).startswith("Usage: ") for name in COMMANDS)
 
 
 def test_a_command_names_the_store_of_its_console() -> None:
-    """So it works without SWPKS_HMC as well; one that names an end, and a line, stay as they are."""
+    """An advised command names the store, so it works without SWPKS_HMC.
+
+    A command that names an end, and a line, stay unchanged.
+    """
     told = at_store("`swpks hmc jobs`, `swpks hmc serve --store DIR`, `lstskey -m SYS`; swpks hmc", "/a b")
     assert told == (
         "`swpks hmc --store '/a b' jobs`, `swpks hmc serve --store DIR`, `lstskey -m SYS`; swpks hmc"

@@ -1,4 +1,4 @@
-"""`swpks asmi`: what it prints, its exit statuses, and that no erase precedes the proof of presence."""
+"""`swpks asmi`: its output, its exit statuses, and that no erase precedes the proof of presence."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ACTIONS = ("clear-all", "reset-settings")
 
 
 class Erased:
-    """An eraser that only notes what it is asked for."""
+    """An eraser that only records its calls."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Path]] = []
@@ -42,7 +42,7 @@ class Erased:
         )
 
     def erase(self, action: str, folder: Path, entropy: Any) -> str:
-        """Note the call, or fail."""
+        """Record the call, or fail."""
         if self.error:
             raise self.error
         self.calls.append((action, folder))
@@ -69,14 +69,14 @@ def state(tmp_path: Path) -> Path:
 
 
 def word_in(output: str) -> str:
-    """The word that a first call has printed."""
+    """Return the word that a first call has printed."""
     found = re.search(r"^The word is (\w{12})$", output, re.MULTILINE)
     assert found, output
     return found[1]
 
 
 def rule_in(error: str) -> str:
-    """The rule that a refusal names."""
+    """Return the rule that a refusal names."""
     found = re.search(r"^swpks asmi [a-z-]+: .* fault; rule ([a-z.-]+): ", error)
     assert found, error
     return found[1]
@@ -86,7 +86,7 @@ def rule_in(error: str) -> str:
 def test_two_calls_and_a_word_between_them(
     action: str, erased: Erased, state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first one erases nothing and says what would be lost; the second one erases once."""
+    """The first call erases nothing and lists the losses; the second one erases once."""
     assert main(["asmi", "--state", str(state), action]) == 4
     shown = capsys.readouterr()
     assert shown.err == ""
@@ -104,7 +104,7 @@ def test_two_calls_and_a_word_between_them(
 
 
 def test_json(erased: Erased, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same as objects: standard output for answers, standard error for a refusal."""
+    """Answers are objects on standard output, refusals on standard error."""
     command = ["asmi", "--state", str(state), "clear-all", "--json"]
     (state / "presence").touch()
     assert main(command) == 4
@@ -134,7 +134,7 @@ def test_json(erased: Erased, state: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_file_from_before_is_told(erased: Erased, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The person may wonder where it is."""
+    """The output names a removed older file, because the operator may look for it."""
     (state / "presence").write_text("early")
     assert main(["asmi", "--state", str(state), "clear-all"]) == 4
     assert f"{state / 'presence'} was removed" in capsys.readouterr().out
@@ -143,7 +143,7 @@ def test_a_file_from_before_is_told(erased: Erased, state: Path, capsys: pytest.
 
 
 def test_a_wrong_word_erases_nothing(erased: Erased, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Three times; then the command asks for a new word."""
+    """After three wrong words the command asks for a new word."""
     assert main(["asmi", "--state", str(state), "clear-all"]) == 4
     for _ in range(3):
         (state / "presence").write_text("WRONG")
@@ -156,7 +156,7 @@ def test_a_wrong_word_erases_nothing(erased: Erased, state: Path, capsys: pytest
 def test_the_word_of_the_other_action_erases_nothing(
     erased: Erased, state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is removed, and a word for this action is asked for."""
+    """The word is removed, and a word for this action is asked for."""
     assert main(["asmi", "--state", str(state), "reset-settings"]) == 4
     (state / "presence").write_text(word_in(capsys.readouterr().out))
     assert main(["asmi", "--state", str(state), "clear-all"]) == 4
@@ -175,7 +175,7 @@ def test_the_word_is_late(erased: Erased, state: Path, capsys: pytest.CaptureFix
 
 
 def test_a_running_system_is_refused(erased: Erased, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Before anything is asked for or written."""
+    """A running system is refused before anything is asked or written."""
     server = StateFolder(state)
     server.make()
     server.try_lock()
@@ -191,7 +191,7 @@ def test_a_running_system_is_refused(erased: Erased, state: Path, capsys: pytest
 def test_the_lock_is_held_while_it_erases(
     erased: Erased, state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second command and a start are refused; after an error the folder is free."""
+    """A second command and a start are refused meanwhile; after an error the folder is free."""
     command = ["asmi", "--state", str(state), "clear-all"]
     assert main(command) == 4
     (state / "presence").write_text(word_in(capsys.readouterr().out))
@@ -222,7 +222,7 @@ def test_the_lock_is_held_while_it_erases(
 def test_an_erase_that_fails(
     error: Exception, status: int, erased: Erased, state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The rule about the scarce resource; an error without one is a bug, and is shown whole."""
+    """A shortage is reported with its rule; an error without a rule is a bug, and is shown whole."""
     for erased.error, expected in ((error, status), (OSError(22, "Invalid argument"), None)):
         assert main(["asmi", "--state", str(state), "clear-all"]) == 4
         (state / "presence").write_text(word_in(capsys.readouterr().out))
@@ -246,7 +246,7 @@ def test_an_erase_that_fails(
     ids=" ".join,
 )
 def test_usage(words: list[str], erased: Erased, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Status 2.  The folder is never guessed, not even from SWPKS_STATE."""
+    """A usage error has status 2.  The folder is never guessed, not even from SWPKS_STATE."""
     monkeypatch.setenv("SWPKS_STATE", str(state))
     try:
         status: object = main(["asmi", *[word.replace("DIR", str(state)) for word in words]])
@@ -259,7 +259,7 @@ def test_usage(words: list[str], erased: Erased, state: Path, monkeypatch: pytes
 def test_a_folder_that_is_no_state(
     erased: Erased, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is not made."""
+    """A missing or wrong folder is not made."""
     assert main(["asmi", "--state", str(tmp_path / "state"), "clear-all"]) == 1
     assert rule_in(capsys.readouterr().err) == storage.STATE_EXISTS.id
     assert list(tmp_path.iterdir()) == []
@@ -268,7 +268,7 @@ def test_a_folder_that_is_no_state(
 def test_the_word_is_on_standard_output_alone(
     erased: Erased, state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A canary: no file, no log line and no refusal has it."""
+    """No file, no log line and no refusal has the word."""
     log = io.StringIO()
     logs.configure(level="debug", style="json", stream=log)
     try:
@@ -287,7 +287,7 @@ def test_the_word_is_on_standard_output_alone(
 
 @pytest.mark.usefixtures("not_measured")
 def test_only_this_command_loads_it() -> None:
-    """The start of every other command stays quick."""
+    """Other commands do not load it, so their start stays quick."""
     code = (
         "import contextlib, sys; from swpks.cli.main import main\n"
         "with contextlib.suppress(SystemExit): main(['hmc', '--help'])\n"

@@ -1,4 +1,4 @@
-"""`swpks bench`: real servers, tiny durations. Its figures are not judged: a test machine may be busy."""
+"""`swpks bench`: real servers, short runs.  Its figures are not checked: a test machine may be busy."""
 
 import json
 import re
@@ -37,7 +37,7 @@ TINY = ("--seconds", "0.01")
 
 @pytest.fixture
 def server(tmp_path):
-    """A server with a partition of 64 KiB, in which something is stored already."""
+    """A server with a partition of 64 KiB that is not empty."""
     process = ServerProcess(tmp_path / "s").start()
     with process.connect_blocking() as channel:
         channel.call(write_object(SYSTEM, b"theirs", b"content"))
@@ -46,19 +46,19 @@ def server(tmp_path):
 
 
 def picture(process: ServerProcess, who: Authorization = SYSTEM) -> tuple:
-    """What the benchmark must leave as it was."""
+    """Return the state that the benchmark must leave unchanged."""
     with process.connect_blocking() as channel:
         used = channel.call(get_config()).used_space
         return used, channel.call(get_object_labels(who)).labels, channel.call(read_object(who, b"theirs"))
 
 
 def bench(*arguments: str | Path) -> int:
-    """The exit status of the command in this process."""
+    """Return the exit status of the command in this process."""
     return main(["bench", *TINY, *map(str, arguments)])
 
 
 def test_a_server_of_its_own(tmp_path, capsys) -> None:
-    """R-13: without a socket; the table, the JSON and the picture have every case."""
+    """R-13: without a socket it starts a server; the table, the JSON and the picture have every case."""
     told, drawn = tmp_path / "figures.json", tmp_path / "figures.svg"
     assert bench("--json", told, "--plot", drawn) == 0
     written = capsys.readouterr()
@@ -90,7 +90,7 @@ def test_json_on_standard_output_is_json_alone(server, capsysbinary) -> None:
 
 
 def test_a_consumer_with_a_password(server, tmp_path, capsys) -> None:
-    """Without the password nothing is written; with it, everything is as without one."""
+    """Without the password nothing is written; with it, the run is as without one."""
     file = tmp_path / "password"
     file.write_bytes(b"the password of this IPL")
     assert bench("--socket", server.socket(), "--password-file", file) == 1
@@ -107,7 +107,7 @@ def test_a_consumer_with_a_password(server, tmp_path, capsys) -> None:
 
 
 def test_too_little_room(tmp_path, capsys) -> None:
-    """The figures that the store lacks are told, and nothing is written."""
+    """The error has the sizes that the store lacks, and nothing is written."""
     process = ServerProcess(tmp_path / "s", ["lpar1:4"]).start()
     try:
         assert bench("--socket", process.socket()) == 1
@@ -120,12 +120,12 @@ def test_too_little_room(tmp_path, capsys) -> None:
 
 @contextmanager
 def running(process: ServerProcess) -> Iterator[subprocess.Popen]:
-    """The command in a process of its own, in the middle of its first case."""
+    """Start the command in a process of its own; return it during its first case."""
     opened = len(process.log_lines("session.opened"))
     command = [sys.executable, "-m", "swpks", "bench", "--seconds", "60", "--socket", str(process.socket())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         try:
-            process.log_lines("session.opened", least=opened + 2)  # one that writes, one that is measured
+            process.log_lines("session.opened", least=opened + 2)  # one client writes, one is measured
             yield child
         finally:
             child.kill()
@@ -142,7 +142,7 @@ def test_an_interrupt_removes_the_objects(server, number) -> None:
 
 
 def test_calls_under_way_do_not_come_after_the_removal(server) -> None:
-    """The end comes after REMOVE, WRITE and CONFIRM were sent, and before any of them was answered."""
+    """A run that ends with REMOVE, WRITE and CONFIRM sent but not answered leaves no object."""
     before = picture(server)
     with Tenant(server.socket(), b"", 20.0) as tenant, ExitStack() as stack:
         for number in range(MOST_SESSIONS):
@@ -152,7 +152,7 @@ def test_calls_under_way_do_not_come_after_the_removal(server) -> None:
 
 
 def test_a_power_off_in_the_middle(server) -> None:
-    """What ended the run is told, and that the objects are still there."""
+    """The message has the reason of the end, and says that the objects are still there."""
     with running(server) as child:
         server.console.call(power_off("lpar1"))
         _, err = child.communicate(timeout=60)
@@ -193,7 +193,7 @@ def test_a_full_disk_is_told_after_the_run(server, capsys) -> None:
 
 
 def test_the_figure_of_some_operations() -> None:
-    """Rates count calls, latencies are those of whole operations."""
+    """Rates count calls; latencies are those of whole operations."""
     case = next(case for case in CASES if case.depth == 16)
     figure = summary(case, [0.003, 0.001, 0.002], 0.01, 0.004)
     assert figure == (case, 4800, 2000, 2000, 0.4)

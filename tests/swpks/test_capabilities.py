@@ -24,7 +24,7 @@ PAGE = SPEC / "capabilities.md"
 ROWS = {row[0]: row[1:] for row in tables(text_of(PAGE))[0][1:]}
 KEYS = {key.strip("` ") for cell in ROWS for key in cell.split(",")}
 NAMED = {key.removesuffix(".*") for key in KEYS if key.endswith(".*")}
-"""Keys whose value is an object by names."""
+"""Keys whose value is an object with variable names."""
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def found(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 
 def keys(told: Mapping[str, Any], before: str = "") -> Iterator[str]:
-    """The paths of all values; an object by names is one."""
+    """Return the paths of all values; an object with variable names counts as one value."""
     for name, value in told.items():
         path = f"{before}{name}"
         if path in NAMED:
@@ -49,17 +49,17 @@ def keys(told: Mapping[str, Any], before: str = "") -> Iterator[str]:
 
 
 def test_the_page_has_every_key(found: dict[str, Any]) -> None:
-    """No key without its line, and no line without its key."""
+    """Each key has a line on the page, and each line has a key."""
     assert set(keys(found)) == KEYS
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """The three numbers of a version."""
+    """Return the three numbers of a version."""
     return tuple(int(each) for each in version.split("."))
 
 
 def test_each_key_has_its_first_release() -> None:
-    """A version that is not later than this one."""
+    """The first release of each key is not later than this one."""
     this = numbers(hcall_server.__version__)
     for key, (since, content) in ROWS.items():
         assert re.fullmatch(r"\d+\.\d+\.\d+", since), key
@@ -68,7 +68,7 @@ def test_each_key_has_its_first_release() -> None:
 
 
 def test_values_are_those_of_the_code(found: dict[str, Any]) -> None:
-    """Levels, calls, commands, formats."""
+    """Levels, calls, commands and formats are those of the code."""
     assert found["version"] == hcall_server.__version__
     assert found["calls"] == {opcode.name: f"0x{int(opcode):X}" for opcode in CALLS}
     levels = {name: {opcode.name for opcode in level.calls} for name, level in LEVELS.items()}
@@ -82,13 +82,13 @@ def test_values_are_those_of_the_code(found: dict[str, Any]) -> None:
 
 
 def test_every_kept_sealed_level_is_read(found: dict[str, Any]) -> None:
-    """The vectors have one folder for each level."""
+    """The vectors have one folder for each level that is read."""
     kept = {int(path.name.removeprefix("level-")) for path in (SPEC / "vectors/sealed").iterdir()}
     assert set(found["formats"]["sealed"]["read"]) == kept
 
 
 def test_options_of_settings_are_in_the_page_of_the_server(found: dict[str, Any]) -> None:
-    """Each option of `swpks serve` stands in its page."""
+    """Each option of `swpks serve` is in its page."""
     page = (SPEC / "service.md").read_text("utf-8")
     assert [
         name for name in found["options"]["swpks serve"] if name not in ("-h", "--help") and name not in page
@@ -96,7 +96,7 @@ def test_options_of_settings_are_in_the_page_of_the_server(found: dict[str, Any]
 
 
 def test_text_has_a_line_for_each_value(found: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    """For people: the same keys, without braces."""
+    """The text for users has the same keys, without braces."""
     assert main(["capabilities"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert f"version: {hcall_server.__version__}" in lines
@@ -107,7 +107,7 @@ def test_text_has_a_line_for_each_value(found: dict[str, Any], capsys: pytest.Ca
 
 @pytest.mark.usefixtures("not_measured")
 def test_the_program_of_the_page_runs(tmp_path: Path) -> None:
-    """It finds the option and the level."""
+    """The program of the page finds the option and the level."""
     (program,) = blocks(PAGE, "Capabilities", "python")
     command = tmp_path / "swpks"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m swpks "$@"\n')

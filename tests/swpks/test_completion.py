@@ -1,4 +1,4 @@
-"""Completion: bash, zsh and fish are really run with it, bash for every option; no script misses a word."""
+"""Completion: bash, zsh and fish really run with it, bash for every option; no script misses a word."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ALL = list(ROOT.all())
 
 
 def words_before(command: Command) -> list[str]:
-    """A command line that leads to a command; each operand before a further command has a value."""
+    """Return a command line that leads to a command; each operand before a further command has a value."""
     words, at = [command.path[0]], ROOT
     for name in command.path[1:]:
         words += ["value"] * len(at.operands) + [name]
@@ -40,7 +40,7 @@ class Bash:
         self._folder = folder
 
     def complete(self, *lines: list[str]) -> list[list[str]]:
-        """What is offered for the last word of each line."""
+        """Return the offers for the last word of each line."""
         return offers("bash", self._folder, list(lines))
 
 
@@ -65,7 +65,7 @@ def test_the_tree_is_that_of_the_help(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_bash_completes_every_command(bash: Bash) -> None:
-    """At each place where a command may stand."""
+    """bash completes commands at each place where a command may stand."""
     parents = [each for each in ALL if each.commands]
     assert len(parents) >= 3
     lines = [[*words_before(each), *["value"] * len(each.operands), ""] for each in parents]
@@ -74,7 +74,7 @@ def test_bash_completes_every_command(bash: Bash) -> None:
 
 
 def test_bash_completes_every_option(bash: Bash) -> None:
-    """Behind each command, and behind another option with its value."""
+    """bash completes options behind each command, and behind another option with its value."""
     options = [[name for option in each.options for name in option.names] for each in ALL]
     for command, names, offered in zip(
         ALL, options, bash.complete(*([*words_before(each), "-"] for each in ALL)), strict=True
@@ -86,7 +86,7 @@ def test_bash_completes_every_option(bash: Bash) -> None:
 
 
 def test_bash_completes_every_choice(bash: Bash) -> None:
-    """The values of options that have a list of them."""
+    """bash completes the values of options that have a list of them."""
     wanted = [
         ([*words_before(command), name, ""], option.choices)
         for command in ALL
@@ -119,11 +119,11 @@ def test_bash_completes_paths(bash: Bash) -> None:
 
 
 SOME = ("serve", "write", "power", "lssyscfg", "migrlpar", "lstskey", "explain")
-"""Commands whose options are asked for in zsh and fish: all of them would take seconds."""
+"""Commands whose options are tested in zsh and fish: all of them would take seconds."""
 
 
 def asked() -> Iterator[tuple[list[str], set[str]]]:
-    """Command lines with all that is offered for their last words, in any shell."""
+    """Return command lines with all expected offers for their last words, in any shell."""
     for command in ALL:
         before = words_before(command)
         if command.commands:
@@ -156,13 +156,13 @@ PLACES: list[tuple[str, set[str]]] = [
     ("swpks hmc power lpar1 o", {"on", "off"}),
     ("swpks explain H_PKS_WR", {"H_PKS_WRITE_OBJECT", "H_PKS_WRAP_OBJECT"}),
 ]
-"""Lines that need the words before them to be understood."""
+"""Lines whose last word depends on the words before it."""
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_shell_offers_the_words_of_the_parser(shell: str, tmp_path: Path) -> None:
-    """Each shell is really run: commands, options, choices, operands and paths; a value is no command."""
+    """Each shell really runs: commands, options, choices, operands and paths; a value is no command."""
     wanted = [*asked(), *((line.split(" "), words) for line, words in PLACES)]
     assert len(wanted) > 40
     found = offers(shell, tmp_path, [words for words, _ in wanted])
@@ -176,7 +176,7 @@ def test_the_shell_offers_the_words_of_the_parser(shell: str, tmp_path: Path) ->
 def test_a_shell_that_is_missing_is_named(
     shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In CI the test fails, and says which package it lacks."""
+    """In CI the test fails, and names the missing package."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match=f"{shell} is not installed"):
@@ -187,7 +187,7 @@ def test_a_shell_that_is_missing_is_named(
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_script_has_every_word(shell: str) -> None:
-    """No command, option or choice of the parser is missing in any of the scripts."""
+    """Each script has every command, option and choice of the parser."""
     script = script_of(shell)
     for command in ALL:
         assert command.path[-1] in script
@@ -208,6 +208,6 @@ def test_quotes_are_closed(shell: str) -> None:
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_command_prints_it(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """As the wheel brings it."""
+    """The command prints the script of the wheel."""
     assert main(["completion", shell]) == 0
     assert capsys.readouterr().out == script_of(shell)

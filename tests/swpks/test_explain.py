@@ -1,4 +1,4 @@
-"""`swpks explain`: whatever an error cites is shown as text, and an unknown name has its nearest ones."""
+"""`swpks explain` shows everything that an error cites; for an unknown name it shows the nearest ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOISE = re.compile(r"\]\(|\*\*|^#|^\||^```|`|^<!--|<a id", re.MULTILINE)
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
 def test_every_rule_is_explained(rule) -> None:
-    """Id, sentence, page, and the text of its section, without marks."""
+    """Each rule has its id, sentence, page, and the text of its section, without marks."""
     text = explained(rule.id, WIDTH)
     head, _, section = text.partition("\n\n")
     assert head.startswith(f"rule {rule.id}\n  {inline(rule.sentence)}\n  broken: {rule.fault.value} fault")
@@ -41,7 +41,7 @@ def test_every_rule_is_explained(rule) -> None:
 
 @pytest.mark.parametrize("page", pages.names())
 def test_every_page_is_shown(page: str) -> None:
-    """Whole, by its name, without marks, in lines of the width; code may be longer."""
+    """Each page is shown whole by its name, without marks, wrapped at the width; code may be longer."""
     text = explained(page, WIDTH)
     prose = [line for line in text.splitlines() if not line.startswith("    ")]
     assert NOISE.search("\n".join(prose)) is None, NOISE.search("\n".join(prose))
@@ -57,14 +57,14 @@ def test_every_heading_is_shown() -> None:
 
 
 def test_pages_are_those_of_the_contract() -> None:
-    """All of them, in a checkout as in an installation, and the page that errors of fixtures name."""
+    """A checkout and an installation both have all pages, and the page that errors of fixtures name."""
     found = {f"spec/{page.relative_to(SPEC)}" for page in SPEC.rglob("*.md")}
     assert set(pages.names()) == found | {"docs/testing.md"}
 
 
 @pytest.mark.parametrize("number", ["SWPK0701", "swpk0701", "HSCL8012", *OWN.values()])
 def test_message_numbers(number: str) -> None:
-    """Ours and those of the real console, in any case."""
+    """Numbers of ours and of the real console are explained, in upper or lower case."""
     found = {rule.id for rule in RULES.values() if message_number(rule) == number.upper()}
     assert found
     text = explained(number, WIDTH)
@@ -76,7 +76,7 @@ def test_message_numbers(number: str) -> None:
 
 
 def test_a_section_has_the_sections_below_it() -> None:
-    """And ends at the next one of its rank."""
+    """A section includes those below it, and ends at the next one of its rank."""
     text = explained("spec/service.md#ready", WIDTH)
     assert text.startswith("Ready (spec/service.md#ready)\n-----")
     assert "SIGTERM" not in text
@@ -85,7 +85,7 @@ def test_a_section_has_the_sections_below_it() -> None:
 
 @pytest.mark.parametrize("opcode", Opcode)
 def test_a_call_is_found_by_its_names_and_numbers(opcode: Opcode) -> None:
-    """The platform's name, the log's, and the opcode in both notations: the whole page."""
+    """The platform's name, the log's name, and the opcode in both notations show the whole page."""
     spec = CALLS[opcode]
     text = explained(spec.name, WIDTH)
     assert text.startswith(f"h-call {spec.name} (0x{opcode:X}, {opcode})\n  levels: ")
@@ -103,7 +103,7 @@ def test_a_call_is_found_by_its_names_and_numbers(opcode: Opcode) -> None:
 
 @pytest.mark.parametrize("policy", Policy)
 def test_a_policy_is_found_by_its_name_and_bit(policy: Policy) -> None:
-    """The bit as a mask and by its number; its row is in the section."""
+    """A policy is found by the bit as a mask and by its number; its row is in the section."""
     number = 31 - (policy.value.bit_length() - 1)
     text = explained(str(policy.name), WIDTH)
     assert text.startswith(
@@ -117,7 +117,10 @@ def test_a_policy_is_found_by_its_name_and_bit(policy: Policy) -> None:
 
 
 def test_a_policy_word_has_its_bits() -> None:
-    """All of them and one section.  A word with an unknown bit is none, nor is a decimal number."""
+    """A policy word shows all its bits and one section.
+
+    An unknown bit or a decimal number makes no policy word.
+    """
     word = Policy.IMMUTABLE | Policy.WORLDREADABLE
     text = explained(f"0x{word:08X}", WIDTH)
     assert re.findall("^policy (\\w+) ", text, re.MULTILINE) == ["WORLDREADABLE", "IMMUTABLE"]
@@ -130,7 +133,7 @@ def test_a_policy_word_has_its_bits() -> None:
 
 @pytest.mark.parametrize("each", [*FrameType, *OpenStatus, *GoodbyeReason], ids=lambda each: each.name)
 def test_names_of_the_data_channel(each: FrameType | OpenStatus | GoodbyeReason) -> None:
-    """A frame, the answer to OPEN and the reason of GOODBYE, with their sections."""
+    """A frame, the answer to OPEN and the reason of GOODBYE are found, with their sections."""
     kind = {FrameType: "frame", OpenStatus: "status of OPEN", GoodbyeReason: "reason of GOODBYE"}[type(each)]
     head = f"{kind} {each.name} ({each.value})"
     text = explained(each.name, WIDTH)
@@ -142,7 +145,7 @@ def test_names_of_the_data_channel(each: FrameType | OpenStatus | GoodbyeReason)
 
 @pytest.mark.parametrize("name", ATTRIBUTES)
 def test_attributes_of_a_partition(name: str) -> None:
-    """With their values."""
+    """An attribute is shown with its values."""
     text = " ".join(explained(name, WIDTH).split())
     assert text.startswith(
         f"attribute {name} {ATTRIBUTES[name].description} values: {ATTRIBUTES[name].values} "
@@ -151,7 +154,7 @@ def test_attributes_of_a_partition(name: str) -> None:
 
 
 def test_a_number_of_several_tables() -> None:
-    """Each meaning once, with the name by which its section is shown."""
+    """Each meaning of a number is shown once, with the name that shows its section."""
     heads = [part.splitlines()[0] for part in explained("3", WIDTH).split("\n\n")]
     assert heads == [
         "status H_NOT_AVAILABLE (3)", "policy PWSET (0x10000000, bit 3)", "frame OPENED (3)",
@@ -172,7 +175,7 @@ def test_every_subject_is_found_by_every_spelling() -> None:
 
 
 def test_offered_names_are_explained() -> None:
-    """What completion offers is never refused, and each word stands once."""
+    """Words that completion offers are explained, and each stands once."""
     words = subjects.offered()
     assert len(set(words)) == len(words)
     for word in words:
@@ -198,7 +201,7 @@ def test_offered_names_are_explained() -> None:
     ],
 )
 def test_an_unknown_name(name: str, nearest: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line, a usage error, and the nearest names."""
+    """An unknown name is a usage error in one line, with the nearest names."""
     assert main(["explain", name]) == 2
     told = capsys.readouterr()
     assert told.out == ""
@@ -209,7 +212,7 @@ def test_an_unknown_name(name: str, nearest: str, capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("name", ["", "#", "../README.md", "/etc/passwd", NO_NUMBER, "\x1b[31m"])
 def test_other_names_show_no_file(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """No path leads out of the pages; without a name there is the list of them."""
+    """A path leads to no file outside of the pages; without a name there is the list of them."""
     status = main(["explain", name])
     told = capsys.readouterr()
     assert (status == 0) == (name == "")
@@ -219,7 +222,7 @@ def test_other_names_show_no_file(name: str, capsys: pytest.CaptureFixture[str])
 
 
 def test_text_without_marks() -> None:
-    """Links, code, emphasis, lists, tables and code blocks."""
+    """Links, code, emphasis, lists, tables and code blocks are shown without marks."""
     markdown = (
         "# Head\n\nA [link with `code`](x.md#y) and **bold** *words*, `a_b*c` [x].\n\n"
         "- one\n  more\n- `--flag`\n\n| a | b |\n| --- | --- |\n| 1 | `2` |\n\n```sh\n$ run *\n```\n"
@@ -232,7 +235,7 @@ def test_text_without_marks() -> None:
 
 
 def test_a_wide_table_becomes_a_list() -> None:
-    """With the heads of its columns, in lines of the width."""
+    """A wide table becomes a list with the heads of its columns, wrapped at the width."""
     markdown = f"| name | meaning |\n| --- | --- |\n| x | {'long words ' * 10}|\n"
     lines = plain(markdown, 50).splitlines()
     assert lines[0] == "x"
@@ -242,7 +245,7 @@ def test_a_wide_table_becomes_a_list() -> None:
 
 @pytest.mark.parametrize("status", Status)
 def test_every_status_is_explained(status: Status) -> None:
-    """With its number, and each rule that it answers."""
+    """Each status is shown with its number, and each rule that it answers."""
     text = explained(status.name.lower(), 100)
     assert text.startswith(f"status {status.name} ({status.value})\n  h-calls: ")
     answered = {rule.id for rule in RULES.values() if rule.answer is status}
@@ -255,7 +258,7 @@ def test_every_status_is_explained(status: Status) -> None:
 
 @pytest.mark.parametrize("register", range(4, 13))
 def test_a_positional_status_names_its_register(register: int) -> None:
-    """It is the one whose argument was wrong."""
+    """The register is the one with the wrong argument."""
     assert (
         f"  as the answer to a wrong argument: that of r{register}"
         in explained(positional(register).name, 100).splitlines()
@@ -264,13 +267,13 @@ def test_a_positional_status_names_its_register(register: int) -> None:
 
 @pytest.mark.parametrize("words", [["-10"], ["--", "-10"], ["H_AUTHORITY"]])
 def test_a_negative_number_is_no_option(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """With -- before it and without."""
+    """A negative number works with -- before it and without."""
     assert main(["explain", *words]) == 0
     assert capsys.readouterr().out.startswith("status H_AUTHORITY (-10)\n")
 
 
 def test_the_page_and_the_help_have_the_same_examples(capsys: pytest.CaptureFixture[str]) -> None:
-    """Every name in them is explained."""
+    """The page and the help have the same examples, and every name in them is explained."""
     with pytest.raises(SystemExit):
         main(["explain", "--help"])
     shown = re.findall(r"^    swpks explain .*$", capsys.readouterr().out, re.MULTILINE)
@@ -285,7 +288,7 @@ def test_the_page_and_the_help_have_the_same_examples(capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize("line", LINES)
 def test_a_line_of_the_console_is_found(line: str) -> None:
-    """Its row of the table of lines."""
+    """A line of the console shows its row of the table of lines."""
     text = explained(line, WIDTH)
     assert text.startswith(f"line {line}\n  options: ")
     assert text.endswith("page: spec/console.md#lines")
@@ -293,7 +296,7 @@ def test_a_line_of_the_console_is_found(line: str) -> None:
 
 
 def test_an_id_that_pages_cite() -> None:
-    """A choice and a requirement, each with its row."""
+    """A choice and a requirement are found by id, each with its row."""
     text = explained("C-17", WIDTH)
     assert text.startswith("choice C-17\n  r5 of READ with H_AUTHORITY")
     assert text.endswith("page: spec/choices.md")

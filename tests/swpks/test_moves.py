@@ -24,17 +24,17 @@ async def share_key(console: EmulatedConsole) -> None:
 
 
 def refuse(line: PeerLine) -> PeerLine:
-    """A network that carries nothing."""
+    """Refuse each connection of the network."""
     raise ConnectionRefusedError(f"no way from {line.source} to {line.target}")
 
 
 async def states(console: EmulatedConsole, system: str) -> str:
-    """The partitions of a system, with state and remote restart status."""
+    """Return the partitions of a system, with state and remote restart status."""
     return (await console.line(f"lssyscfg -r lpar -m {system} -F name,state,remote_restart_status")).text
 
 
 async def test_my_guest_moves(pks_console: EmulatedConsole) -> None:
-    """R-51: five lines; the channel follows, and the guest sees no error."""
+    """R-51: a move takes five lines; the channel follows, and the guest sees no error."""
     async with swpks.open_following(pks_console.locate("lpar1")) as channel:
         await channel.call(swpks.write_object(OS, b"label", b"data"))
         await pks_console.migrate("lpar1", "a", "b")
@@ -43,7 +43,7 @@ async def test_my_guest_moves(pks_console: EmulatedConsole) -> None:
 
 
 async def test_each_opening_finds_a_partition_that_moves(pks_console: EmulatedConsole) -> None:
-    """R-55: it has an owner all the time, so a client that comes in the middle of a move sees no error."""
+    """R-55: the partition always has an owner, so a client that opens during a move sees no error."""
     opened = 0
     async with trio.open_nursery() as nursery:
 
@@ -63,7 +63,7 @@ async def test_each_opening_finds_a_partition_that_moves(pks_console: EmulatedCo
 
 
 async def test_it_moves_back_and_keeps_its_password(pks_console: EmulatedConsole) -> None:
-    """R-51: no IPL; the second attempt has a larger number."""
+    """R-51: a move back is no IPL; the second attempt has a larger number."""
     lpar1 = await pks_console.partition("lpar1", "a")
     owner = await lpar1.channel.call(swpks.set_password(3, b"word"))
     await lpar1.channel.call(swpks.write_object(owner, b"label", b"data"))
@@ -93,7 +93,7 @@ async def test_a_system_that_is_not_reached(pks_console: EmulatedConsole) -> Non
 
 
 async def test_a_stopped_partition_moves(pks_console: EmulatedConsole) -> None:
-    """R-52: by a copy under the key that both systems have."""
+    """R-52: a stopped partition moves by a copy under the key that both systems have."""
     lpar1 = await pks_console.partition("lpar1", "a")
     await lpar1.channel.call(swpks.write_object(OS, b"label", b"data"))
     await lpar1.power_off()
@@ -104,7 +104,7 @@ async def test_a_stopped_partition_moves(pks_console: EmulatedConsole) -> None:
 
 
 async def test_a_dead_system(pks_console: EmulatedConsole) -> None:
-    """R-52, R-54: restart elsewhere; the dead one comes back, does not serve, and is cleaned up."""
+    """R-52, R-54: it restarts elsewhere; the dead system comes back, does not serve, and is cleaned up."""
     await share_key(pks_console)
     lpar1 = await pks_console.partition("lpar1", "a")
     await lpar1.channel.call(swpks.write_object(OS, b"label", b"data"))

@@ -1,4 +1,4 @@
-"""`import swpks`: the names are there, typed, loaded when they are used, and old import paths still work."""
+"""`import swpks`: its names exist, are typed and load on first use; old import paths still work."""
 
 import ast
 import importlib
@@ -22,7 +22,7 @@ MOVED = [
 
 
 def typed_names(package) -> dict[str, str]:
-    """The names that type checkers see, from the block under TYPE_CHECKING, with their modules."""
+    """Return the names that type checkers see, from the block under TYPE_CHECKING, with their modules."""
     tree = ast.parse(Path(package.__file__).read_text("utf-8"))
     (block,) = (n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
     imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
@@ -31,7 +31,7 @@ def typed_names(package) -> dict[str, str]:
 
 @pytest.mark.parametrize("package", [swpks, swpks.testing], ids=lambda package: package.__name__)
 def test_every_name_is_what_its_module_has(package):
-    """What a type checker is told and what a program gets are the same objects."""
+    """A type checker and a program get the same objects."""
     typed = typed_names(package)
     assert set(package.__all__) - {"__version__"} == set(typed)
     for name, module in typed.items():
@@ -40,7 +40,7 @@ def test_every_name_is_what_its_module_has(package):
 
 
 def test_old_import_paths_are_typed(tmp_path):
-    """A type checker sees the same classes, and no name that is not there."""
+    """A type checker sees the same classes by the old path, and no name that does not exist."""
     (tmp_path / "old.py").write_text(
         "from hcall_client.consumers.kernel import Name\n"
         "from hcall_client.testing import ServerProcess, emulated_partition\n"
@@ -78,7 +78,7 @@ def test_the_module_is_the_command():
 
 @pytest.mark.parametrize("old,new,name", MOVED, ids=[row[0] for row in MOVED])
 def test_an_old_import_path_works_and_names_the_new_place(old, new, name):
-    """One release long: the same object by its old path, and a warning at the line that imports it."""
+    """For one release the old path gives the same object, and a warning at the line that imports it."""
     code = (
         f"import warnings\nwith warnings.catch_warnings(record=True) as told:\n"
         f"    warnings.simplefilter('always')\n    from {old} import {name}\n"

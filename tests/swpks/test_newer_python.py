@@ -40,9 +40,9 @@ print(*sys.version_info[:2])
 
 @pytest.fixture(scope="module")
 def newer() -> Path:
-    """The interpreter; without one the reason of the skip says why.
+    """The interpreter; without one the test is skipped with the reason.
 
-    In the CI only one reason counts: there is no newer interpreter on the machine.
+    In CI only one reason is accepted: the machine has no newer interpreter.
     """
     python, file = FOLDER / "bin" / "python", FOLDER / "why-not"
     if python.exists():
@@ -56,7 +56,7 @@ def newer() -> Path:
 
 
 def run(python: Path, *words: str | Path) -> str:
-    """Run the interpreter with our packages as they lie here, with warnings as errors; return its output."""
+    """Run the interpreter with our packages from this folder, with warnings as errors; return its output."""
     environment = {
         **os.environ,
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'spec'}",
@@ -72,7 +72,7 @@ def run(python: Path, *words: str | Path) -> str:
 @pytest.mark.process
 @pytest.mark.usefixtures("not_measured")
 def test_a_start_and_h_calls(newer: Path, tmp_path: Path) -> None:
-    """A server process starts, stores an object, returns it and stops in good order; no warning is raised."""
+    """A server process starts, stores an object, returns it and stops regularly; no warning is raised."""
     printed = run(newer, "-c", PROGRAM, tmp_path / "state")
     assert tuple(map(int, printed.split()[-2:])) > sys.version_info[:2]
 
@@ -80,7 +80,7 @@ def test_a_start_and_h_calls(newer: Path, tmp_path: Path) -> None:
 @pytest.mark.process
 @pytest.mark.usefixtures("not_measured")
 def test_some_rooms(newer: Path) -> None:
-    """The tests of a keystore's rules, of wrapped objects, and of consoles: they close what they open.
+    """The tests of a keystore's rules, of wrapped objects, and of consoles: they close all that they open.
 
     Python 3.13 is the first that warns of a database which is not closed.
     """
@@ -99,7 +99,10 @@ def test_some_rooms(newer: Path) -> None:
 
 
 def test_the_newest_release_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A preview, an older release, and one that does not run are passed over; numbers are compared."""
+    """A preview, an older release, and one that does not run are skipped.
+
+    Versions are compared as numbers.
+    """
     minor = sys.version_info[1]
     said = {f"python3.{minor + 1}": f"3.{minor + 1}.10final", f"python3.{minor + 2}": f"3.{minor + 2}.0beta"}
     said |= {f"python3.{minor - 1}": f"3.{minor - 1}.9final", f"python3.{minor + 3}": ""}
@@ -149,7 +152,7 @@ def test_the_interpreter_that_make_takes(tmp_path: Path) -> None:
 
 
 def test_the_lock_of_the_smoke_test() -> None:
-    """It has what swpks needs at run time, each with hashes, and none of the linters."""
+    """The lock has the needs of swpks at run time, each with hashes, and none of the linters."""
     lock = newer_python.requirements()
     names = set(re.findall(r"^([a-z0-9-]+)==", lock, re.MULTILINE))
     assert {"trio", "msgspec", "cryptography", "cffi", "pytest", "wsproto"} <= names

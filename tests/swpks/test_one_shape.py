@@ -1,4 +1,4 @@
-"""Errors of all commands have one shape: the command, the message, the fault, the rule and its page."""
+"""Errors of all commands have one form: the command, the message, the fault, the rule and its page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHAPE = re.compile(
 
 
 def told(words: list[str], capsys: pytest.CaptureFixture[str], *, statuses: tuple[int, ...] = (2,)) -> str:
-    """Run a command that is refused; return the id of the rule that it names, and demand the one shape."""
+    """Run a command that must be refused in the one form; return the id of its rule."""
     try:
         assert main(words) in statuses
     finally:
@@ -42,7 +42,7 @@ def told(words: list[str], capsys: pytest.CaptureFixture[str], *, statuses: tupl
 
 
 def subcommands() -> Iterator[list[str]]:
-    """Every command with each of its verbs; lpar with a name."""
+    """Return every command with each of its verbs; lpar with a name."""
     for command in COMMANDS:
         parser = CommandParser(prog="swpks")
         made = importlib.import_module(f"swpks.cli.{command}").add_parser(parser.add_subparsers())
@@ -58,21 +58,21 @@ EVERY = list(subcommands())
 
 @pytest.fixture(autouse=True)
 def _nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No server by the environment, and no file but the test's own."""
+    """No server is named by the environment, and no file exists but the test's own."""
     monkeypatch.delenv("SWPKS_STATE", raising=False)
     monkeypatch.delenv("SWPKS_HMC", raising=False)
     monkeypatch.chdir(tmp_path)
 
 
 def test_every_verb_is_walked() -> None:
-    """The walk below would be empty if argparse had other names."""
+    """The list of verbs is not empty, so argparse still has the names used here."""
     assert {"read", "gen-password", "raw"} < {words[-1] for words in EVERY if words[0] == "lpar"}
     assert {"power", "replace", "serve"} < {words[-1] for words in EVERY if words[0] == "hmc"}
 
 
 @pytest.mark.parametrize("words", EVERY, ids=" ".join)
 def test_an_option_that_does_not_exist(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """argparse's own errors: an unknown option, or the operands that are missing before it."""
+    """argparse's own errors have the form: an unknown option, or missing operands before it."""
     assert told([*words, "--no-such-option"], capsys) in {"command.usage", "partition.form"}
 
 
@@ -120,7 +120,7 @@ def test_an_option_that_does_not_exist(words: list[str], capsys: pytest.CaptureF
     ],
 )
 def test_wrong_words_and_places(line: str, rule: str | None, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each with its rule, and never with a traceback."""
+    """Each wrong word or place has its rule, and no traceback."""
     Path("key").write_text("00" * 32)
     Path("empty").write_text("")
     found = told(shlex.split(line), capsys, statuses=(1, 2, 3))
@@ -141,7 +141,7 @@ def test_wrong_words_and_places(line: str, rule: str | None, capsys: pytest.Capt
     ],
 )
 def test_a_refusal_as_json(line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line with the fields of a problem, also for a wrong command line."""
+    """A refusal is one line with the fields of a problem, also for a wrong command line."""
     assert main(shlex.split(line)) in {1, 2, 3}
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
@@ -171,20 +171,20 @@ def test_a_refusal_as_json(line: str, capsys: pytest.CaptureFixture[str]) -> Non
     ],
 )
 def test_a_word_that_is_near_another(line: str, near: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The names that the user may have meant, each as a whole command."""
+    """The error has the near names, each as a whole command."""
     assert main(shlex.split(line)) == 2
     assert near in capsys.readouterr().err
 
 
 def test_a_word_that_is_near_no_other(capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is guessed."""
+    """Without a near name nothing is proposed."""
     assert main(["hmc", "zzzz"]) == 2
     assert "did you mean" not in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A system with a partition that runs, one that is off, and a listener for all."""
+    """A system with a running partition, one that is off, and a listener for all."""
     folder = tmp_path_factory.mktemp("shape")
     server = ServerProcess(
         folder / "state", ["lpar1:64", "lpar2:64"], ["--listen", "tcp:127.0.0.1:0"]
@@ -198,7 +198,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 def test_a_word_that_is_no_name_of_a_partition(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    """No other socket of the state is asked, and none outside of it."""
+    """No other socket is tried, neither in the state nor outside of it."""
     assert main(["lpar", "--state", str(tmp_path), name, "config"]) == 3
     err = capsys.readouterr().err
     assert SHAPE.fullmatch(err)
@@ -208,7 +208,7 @@ def test_a_word_that_is_no_name_of_a_partition(
 @pytest.mark.process
 @pytest.mark.usefixtures("not_measured")
 def test_why_a_partition_is_not_there(server: ServerProcess, capsys: pytest.CaptureFixture[str]) -> None:
-    """A name that does not exist, a partition that is off, and no server: a message each."""
+    """An unknown name, a partition that is off, and a missing server give different messages."""
     state = str(server.state)
 
     def message(name: str, *where: str) -> str:
@@ -237,7 +237,7 @@ def test_why_a_partition_is_not_there(server: ServerProcess, capsys: pytest.Capt
 @pytest.mark.process
 @pytest.mark.usefixtures("not_measured")
 def test_tcp_takes_the_id_of_the_name(server: ServerProcess, capsys: pytest.CaptureFixture[str]) -> None:
-    """At a listener of several partitions the state tells the id; without it, the refusal asks for the id."""
+    """For a listener of several partitions the state has the id; without it, the refusal asks for the id."""
     tcp, state = f"127.0.0.1:{server.ready['tcp_port']}", str(server.state)
     assert main(["lpar", "lpar1", "config", "--tcp", tcp, "--state", state, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["partition"] == 1
@@ -278,7 +278,7 @@ def test_output_that_nobody_reads(
 def test_a_reader_that_has_left(
     server: ServerProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither the server nor the partition is blamed, and nothing is asked for that would be lost."""
+    """The error blames neither server nor partition, and no request is sent in vain."""
     monkeypatch.setenv("SWPKS_STATE", str(server.state))
     Path("data").write_bytes(b"data")
     assert main(["lpar", "lpar1", "write", "x", "--in", "data"]) == 0
@@ -302,13 +302,13 @@ def test_a_reader_that_has_left(
 
 
 def test_no_message_shows_none_for_an_error_without_words() -> None:
-    """An OSError that Python raises itself has no `strerror`; each text has something in its place."""
+    """An OSError that Python raises itself has no `strerror`; each message has another text then."""
     root = Path(main.__code__.co_filename).resolve().parents[2]
     files = [
         path for room in ("swpks", "hcall_client", "hcall_server") for path in (root / room).rglob("*.py")
     ]
     bare = re.compile(r"\{\w+\.strerror\}|reason=\w+\.strerror[,)]|str\(\w+\.strerror\)")
-    # swpks/qemu is read by tests of its own.
+    # swpks/qemu has tests of its own.
     found = [
         path.name for path in files if path.parent.name != "qemu" and bare.search(path.read_text("utf-8"))
     ]

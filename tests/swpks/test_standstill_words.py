@@ -1,4 +1,4 @@
-"""Each way by which `swpks lpar` meets a partition that is not served ends in the reason of its system."""
+"""Each way of `swpks lpar` to a partition that is not served ends with the reason of its system."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OFF = system(partition("a", power="off"))
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[SystemView | None]:
-    """The views that the control socket of the state answers; the last one again and again."""
+    """The views that the control socket of the state answers; the last one is repeated."""
     views: list[SystemView | None] = [ASKS]
 
     def answer(control: Path, _seconds: float) -> SystemView | None:
@@ -57,7 +57,7 @@ OTHERWISE = {
 
 @pytest.mark.parametrize("way", MET)
 def test_each_way_to_a_partition_that_is_not_served(shown: list[SystemView | None], way: str) -> None:
-    """The state of the partition comes first; without one, the error is that of its place."""
+    """The reason in the partition's state has priority; without one, the error of the place is shown."""
     told = MET[way]()
     assert told.rule.id == "custody.confirmed"
     assert told.message.startswith("a waits until the console agrees to its start: no console is attached")
@@ -70,14 +70,14 @@ def test_each_way_to_a_partition_that_is_not_served(shown: list[SystemView | Non
 
 
 def test_without_a_state_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A listener over TCP alone has no control socket beside it."""
+    """Without a state there is no control socket to ask, only a listener over TCP."""
     monkeypatch.delattr(lpar_reach, "system_at")
     told: SwpksError = unreached(Sought(TCP, "a", 1.0), TimeoutError())
     assert told.rule.id == "command.answered"
 
 
 def test_a_name_whose_partition_has_left(shown: list[SystemView | None]) -> None:
-    """Over TCP its id is looked for; of several partitions that had the name, the last one counts."""
+    """Over TCP the id is looked up by name; of several partitions that had the name, the last one counts."""
     old = CustodyView(uuid="1", name="a", custody="none", mode="settled", epoch=3, generation=0, peer_id="")
     new = CustodyView(uuid="2", name="a", custody="gone", mode="settled", epoch=7, generation=0, peer_id="ab")
     shown.append(system(custody=[old, new]))
@@ -94,14 +94,14 @@ def test_a_name_whose_partition_has_left(shown: list[SystemView | None]) -> None
 
 
 def test_a_partition_that_was_refused_keeps_its_own_reason(shown: list[SystemView | None]) -> None:
-    """Its custody is not known: its records did not open."""
+    """The records of a refused partition did not open, so its own reason is shown and no custody."""
     trouble = Trouble(detail="damaged", rule_id="r", rule="r", section="s")
     shown.append(system(partition("a", power="off", mode="asking", refused=trouble)))
     assert "a is refused by its server" in MET["no socket"]().message
 
 
 def test_the_ready_line_tells_partitions_with_one_reason_together() -> None:
-    """The remedy stands once; a partition that is served is none of them."""
+    """The ready line has one remedy for partitions with the same reason, without those that are served."""
     console = {"name": "hmc1", "id": "ab"}
     asks = {"custody": "own", "mode": "asking", "epoch": 0, "peer_id": "", "console": console}
     frozen = {**asks, "custody": "frozen", "mode": "in-doubt", "console": None}

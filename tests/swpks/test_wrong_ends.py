@@ -1,4 +1,4 @@
-"""Commands that are given a wrong folder, socket or option: the error names the right one."""
+"""Commands with a wrong folder, socket or option: the error names the right one."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def store(tmp_path: Path) -> Path:
 
 
 def told(capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    """The error of a command that fails, one line before its rule."""
+    """Return the error of a failed command, one line before its rule."""
     assert main(list(map(str, words))) in (1, 2, 3)
     return capsys.readouterr().err
 
 
 @pytest.mark.parametrize("use, rule", [(State, "state.empty"), (LockedState, "state.exists")])
 def test_no_system_is_made_in_a_store(store: Path, use, rule: str) -> None:
-    """Else the console would refuse its own store from then on; nothing is changed in it."""
+    """A new system in a console's store is refused: the console would refuse its store then."""
     before = sorted(store.iterdir())
     with pytest.raises(OperatorError, match="is the store of a management console") as caught:
         use(store)
@@ -62,7 +62,7 @@ def test_no_system_is_made_in_a_store(store: Path, use, rule: str) -> None:
 def test_a_refused_name_leaves_no_new_system(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A second start would find a system that nobody has asked for."""
+    """A refused name makes no system, else a second start would find one that was never ordered."""
     state = tmp_path / "state"
     assert main(["serve", "--state", str(state), "--partition", f"{name}:64"]) == 2
     assert "name.form" in capsys.readouterr().err
@@ -70,7 +70,7 @@ def test_a_refused_name_leaves_no_new_system(
 
 
 def test_a_store_that_is_given_as_a_state(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """No advice starts a system in the store."""
+    """The advice does not start a system in the store."""
     err = told(capsys, "hmc", "--state", store, "status")
     assert f"{store} is a console's store: use --store {store}" in err
     assert "swpks serve" not in err
@@ -79,7 +79,7 @@ def test_a_store_that_is_given_as_a_state(store: Path, capsys: pytest.CaptureFix
 
 
 def test_a_state_that_is_given_as_a_store(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """No advice starts a console in the state."""
+    """The advice does not start a console in the state."""
     (tmp_path / "state1" / "service-processor").mkdir(parents=True)
     for words in (["status"], ["lshmc", "-V"]):
         err = told(capfd, "hmc", "--store", tmp_path / "state1", *words)
@@ -117,7 +117,7 @@ ENDS = {
 def test_no_answer_of_another_socket_is_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], expected: str
 ) -> None:
-    """It is named in place of its bytes, which may be binary."""
+    """The answer is described, not printed, because its bytes may be binary."""
     path, answer = tmp_path / "lpar2.sock", ENDS[expected]
     with answering(path, answer):
         err = told(capsys, "hmc", "--socket", path, "status")
@@ -127,7 +127,7 @@ def test_no_answer_of_another_socket_is_printed(
 
 
 def test_a_folder_in_place_of_its_control_socket(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its socket is named, not a server that is missing."""
+    """The error names the folder's socket, not a missing server."""
     err = told(capsys, "hmc", "--socket", tmp_path, "status")
     assert f"it is a folder; the socket of a system is {tmp_path}/run/control.sock" in err
 
@@ -135,7 +135,7 @@ def test_a_folder_in_place_of_its_control_socket(tmp_path: Path, capsys: pytest.
 def test_a_control_channel_in_place_of_a_data_channel(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The end of the session alone would not show the mistake."""
+    """The error names the mistake, because the end of the session alone would not show it."""
     with answering(tmp_path / "control.sock", b""):
         err = told(capsys, "lpar", "--socket", tmp_path / "control.sock", "lpar1", "ls")
     assert "is the control channel of a system; the data channel of lpar1 is run/lpar1.sock" in err
@@ -156,19 +156,19 @@ def test_a_form_that_only_a_system_has(
 
 
 def test_a_trace_of_many_seeds(capsys: pytest.CaptureFixture[str]) -> None:
-    """It was accepted, and printed nothing."""
+    """A trace of many seeds is refused; earlier it was accepted, and printed nothing."""
     assert "--trace prints the history of one seed" in told(capsys, "simulate", "--seeds", "0-1", "--trace")
 
 
 def test_an_empty_path_of_a_kernel(capsys: pytest.CaptureFixture[str]) -> None:
-    """It comes from a variable that is not set, and is no working directory."""
+    """An empty path is refused: it comes from an unset variable, and is no working directory."""
     err = told(capsys, "qemu", "--partition", "a", "--kernel", "")
     assert "the path of a file is empty" in err
     assert "directory" not in err
 
 
 def test_the_help_names_the_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    """Argparse knows the verbs alone."""
+    """The help names the lines too, although argparse knows only the verbs."""
     with pytest.raises(SystemExit):
         main(["hmc", "--help"])
     assert set(LINES) <= set(capsys.readouterr().out.replace(",", " ").split())
@@ -182,7 +182,7 @@ class InterruptedModule(ModuleType):
 
 
 def test_an_interrupt_of_the_imports(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit status 130, and no traceback."""
+    """An interrupt gives exit status 130, and no traceback."""
     monkeypatch.setitem(sys.modules, "swpks.cli.main", InterruptedModule("swpks.cli.main"))
     try:
         assert first_module() == 130
@@ -198,7 +198,7 @@ ADVICE = {
 
 @pytest.mark.parametrize("verb", ADVICE)
 def test_a_refusal_has_its_way_out(verb: str) -> None:
-    """The password is not the only reason, and the level is named."""
+    """The refusal names the level, and more reasons than the password."""
     opcode, status, expected = ADVICE[verb]
     args = argparse.Namespace(verb=verb, name="a", state=None, socket=None, password_file=None)
     error = advised(refused(opcode, HReturn(1, status, (0,) * 9, ())), args)
@@ -206,14 +206,14 @@ def test_a_refusal_has_its_way_out(verb: str) -> None:
 
 
 def test_a_call_of_every_level_has_no_level() -> None:
-    """It is refused for another reason, such as a keystore that is off."""
+    """A call of every level is refused for another reason, such as a keystore that is off."""
     args = argparse.Namespace(verb="rm", name="a", state=None, socket=None, password_file=None)
     answer = HReturn(1, Status.H_FUNCTION, (0,) * 9, ())
     assert "level" not in advised(refused(Opcode.REMOVE_OBJECT, answer), args).message
 
 
 class NoServer:
-    """Stands for `ServerProcess`: records the state, and starts nothing."""
+    """Replaces `ServerProcess`: records the state, and starts nothing."""
 
     def __init__(self, state: Path, _partitions: list[str]) -> None:
         self.state = state
@@ -225,12 +225,12 @@ class NoServer:
         """Stop nothing."""
 
     def socket(self, name: str) -> Path:
-        """Return the socket that a server would have."""
+        """Return the socket path of a server."""
         return self.state / "run" / f"{name}.sock"
 
 
 def test_a_long_folder_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server of `swpks bench` has a socket that the kernel takes."""
+    """The server of `swpks bench` has a socket path that the kernel accepts."""
     long = tmp_path / ("d" * 120)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
