@@ -236,12 +236,12 @@ def test_the_page_has_the_table_of_rooms() -> None:
     rows = re.findall(
         r"^\| (`.*`) \| .* \| (.*) \|$", (ROOT / "ARCHITECTURE.md").read_text("utf-8"), re.MULTILINE
     )
-    told = {
+    on_page = {
         _whole(room): {_whole(name) for name in re.findall(r"`([^`]+)`", arrows)}
         for rooms, arrows in rows
         for room in re.findall(r"`([^`]+)`", rooms)
     }
-    assert told == ROOMS
+    assert on_page == ROOMS
 
 
 def _whole(name: str) -> str:

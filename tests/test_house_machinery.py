@@ -53,7 +53,7 @@ def test_right_arrows_pass() -> None:
 def test_a_finer_row_beats_its_room() -> None:
     assert arrows("client.testing", "import server.net\n") == []
     assert arrows("client.channel", "import server.net\n")
-    assert arrows("client.channel", "import client.testing\n"), "nobody may depend on the helpers"
+    assert arrows("client.channel", "import client.testing\n"), "no room may depend on the helpers"
 
 
 def test_a_module_without_a_room_is_caught() -> None:

@@ -35,7 +35,7 @@ SINCE = {
 }
 
 
-def told(config: Config) -> Config:
+def expressed(config: Config) -> Config:
     """Return the config as its block version can express it: later fields read as 0."""
     missing = {name: 0 for name, since in SINCE.items() if config.version < since}
     return config._replace(**missing)
@@ -50,9 +50,9 @@ def plain(config: Config) -> bytes:
 def test_config_block(config: Config) -> None:
     """Versions 1, 2 and 3 encode to the bytes of plain struct, and decode back."""
     block = build_config(config)
-    assert block == plain(told(config))
+    assert block == plain(expressed(config))
     assert len(block) == 520
-    assert parse_config(block) == told(config)
+    assert parse_config(block) == expressed(config)
 
 
 @pytest.mark.parametrize("length", [24, 32, 44, 512, 520])
@@ -61,9 +61,11 @@ def test_config_buffers_that_callers_use(length: int, config: Config) -> None:
     """A block cut to 32, 512 or 520 bytes reads the same except for fields beyond its end."""
     read = parse_config(build_config(config)[:length])
     assert read == (
-        told(config) if length >= 44 else parse_config(plain(told(config))[:length].ljust(520, b"\0"))
+        expressed(config)
+        if length >= 44
+        else parse_config(plain(expressed(config))[:length].ljust(520, b"\0"))
     )
-    assert read[:9] == told(config)[:9]
+    assert read[:9] == expressed(config)[:9]
 
 
 def test_golden_config_blocks() -> None:

@@ -67,7 +67,7 @@ def quick(out: Path, *cases: str) -> tuple[dict[str, dict], str]:
 @pytest.mark.process
 def test_a_quick_run_reports_everything(out: Path) -> None:
     """A quick run reports a case against the echo, one against bare commits, and the server as a process."""
-    rows, told = quick(out, "read64", "poll-1", "start", "fixture", "memory")
+    rows, printed = quick(out, "read64", "poll-1", "start", "fixture", "memory")
     assert set(rows) == {"read64", "poll-1", "start", "start-cpu", "fixture", "memory", "memory-loaded"}
     for key in ("read64", "poll-1"):
         assert min(rows[key][name] for name in ("value", "p50", "p99", "cpu", "ceiling", "ratio")) > 0
@@ -76,7 +76,7 @@ def test_a_quick_run_reports_everything(out: Path) -> None:
     assert rows["poll-1"]["cpu_ratio"] > 0
     assert rows["start"]["ratio"] == pytest.approx(rows["start"]["value"] / rows["start"]["ceiling"])
     assert rows["memory"]["met"] in (True, False)
-    assert "READ 64 B, ping-pong" in told
+    assert "READ 64 B, ping-pong" in printed
     page = (out / "results.md").read_text()
     assert "| READ 64 B, ping-pong |" in page
     assert re.search(r"fifo (yes|no: [^,]+),", page)
@@ -102,13 +102,13 @@ def test_a_quick_run_grows(out: Path) -> None:
 @pytest.mark.slow
 def test_a_quick_run_floods_a_neighbour(out: Path) -> None:
     """Each flood reaches the server and the control, while the console gets requests."""
-    rows, told = quick(out, "neighbour")
+    rows, printed = quick(out, "neighbour")
     for name in FLOODS:
         row = rows[f"neighbour-{name}-1"]
         assert min(row[each] for each in ("p50", "p99", "ceiling", "ratio")) > 0
         assert set(row["rounds"]) == {"swpks", "control"}
         assert set(rows[f"console-{name}-1"]["rounds"]["console"][0]) == {"health", "power_off"}
-    assert "a neighbour under a flood:" in told
+    assert "a neighbour under a flood:" in printed
     assert (out / "neighbour.png").read_bytes().startswith(PNG)
 
 

@@ -41,7 +41,7 @@ class Network:
         """Return a connection; OSError without a listener."""
         accept = self.listeners.get(address)
         if accept is None or self.cut:
-            raise OSError("nobody listens")
+            raise OSError("no listener")
         ours, theirs = trio.testing.memory_stream_pair()
         if not self.silent:
             accept(Wire(theirs, partial(self._is_deaf, "source")))

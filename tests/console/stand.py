@@ -35,7 +35,7 @@ class StandCaller:
     """A caller: the lines that it received, and its files."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.lines: list[str] = []
         self.files: dict[str, bytes] = {}
 
     async def read(self, path: str, limit: int) -> bytes:
@@ -61,13 +61,13 @@ class StandCaller:
     async def say(self, text: str) -> None:
         """Store lines of output."""
         await trio.lowlevel.checkpoint()
-        self.told.append(text)
+        self.lines.append(text)
 
     async def progress(self, job: Job) -> None:
         """Store the lines of a job at its end."""
         await trio.lowlevel.checkpoint()
         if job.state != "running":
-            self.told += job.lines
+            self.lines += job.lines
 
 
 class Stand:
@@ -92,21 +92,21 @@ class Stand:
 
     async def run(self, line: str) -> tuple[int, str]:
         """Run a line, split as a shell splits it; return its exit status and its output."""
-        self.caller.told.clear()
+        self.caller.lines.clear()
         status = await run_line(self.console, shlex.split(line), self.caller)
-        return status, "\n".join(self.caller.told)
+        return status, "\n".join(self.caller.lines)
 
     async def done(self, line: str) -> str:
         """Run a line that must succeed; return its output."""
-        status, told = await self.run(line)
-        assert status == 0, told
-        return told
+        status, reported = await self.run(line)
+        assert status == 0, reported
+        return reported
 
     async def refused(self, line: str) -> str:
         """Run a line that must be refused; return its output."""
-        status, told = await self.run(line)
-        assert status == 1, told
-        return told
+        status, reported = await self.run(line)
+        assert status == 1, reported
+        return reported
 
     def machine(self, name: str = "S") -> Machine:
         """Return the machine of a system."""

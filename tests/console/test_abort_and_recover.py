@@ -264,9 +264,9 @@ async def test_a_stop_tells_of_a_job_that_has_not_ended(autojump_clock, operatio
     """R-51: if an order takes longer than the stop waits, the stop reports that the end is open."""
     async with moving() as world:
         go = await on_its_way(world, operation)
-        told = await world.migrations.stop(world.known("a"), "x")
+        output = await world.migrations.stop(world.known("a"), "x")
         late = "job 1 has not ended, and an order of it may still arrive there"
-        assert told == f"the attempt 1 of x is stopped: a serves it; {late}"
+        assert output == f"the attempt 1 of x is stopped: a serves it; {late}"
         go.set()
         assert (await world.ended()).state == "done"
         await world.demand_at("b", b"first")

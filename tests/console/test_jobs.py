@@ -43,7 +43,7 @@ class Rig:
         await trio.lowlevel.checkpoint()
         if self.away:
             self.away -= 1
-            raise OperatorError(system_rules.CONSOLE_SERVED, "nobody is there")
+            raise OperatorError(system_rules.CONSOLE_SERVED, "no server answers")
         return system()
 
     async def perform(self, run: JobRun) -> None:
@@ -86,7 +86,7 @@ async def test_a_job_is_answered_at_once_and_followed_by_any_number(rig: Rig, au
     seen = list[tuple[int, int, str]]()
     jobs = rig.jobs()
 
-    async def told(job: Job) -> None:
+    async def note(job: Job) -> None:
         await trio.lowlevel.checkpoint()
         seen.append((job.done, job.total, job.state))
 
@@ -95,9 +95,9 @@ async def test_a_job_is_answered_at_once_and_followed_by_any_number(rig: Rig, au
         assert (job.number, job.kind, job.system, job.state, job.done) == (1, "work", "lab", "running", 0)
         nursery.start_soon(jobs.follow, job, ignored)
         await nursery.start(jobs.run)
-        ended = await jobs.follow(job, told)
+        ended = await jobs.follow(job, note)
         assert ended is job
-        await jobs.follow(job, told)
+        await jobs.follow(job, note)
         nursery.cancel_scope.cancel()
     assert seen[-2:] == [(STEPS, STEPS, "done")] * 2
     assert job.lines == ["step 0", "step 1", "step 2"]
@@ -144,17 +144,17 @@ async def test_a_job_waits_for_a_system_that_is_away(rig: Rig, autojump_clock) -
     waits = set[str]()
     rig.away = 12
 
-    async def told(job: Job) -> None:
+    async def note(job: Job) -> None:
         await trio.lowlevel.checkpoint()
         waits.add(job.waiting)
 
     jobs = rig.jobs()
     async with trio.open_nursery() as nursery:
         await nursery.start(jobs.run)
-        job = await jobs.follow(rig.start(jobs), told)
+        job = await jobs.follow(rig.start(jobs), note)
         nursery.cancel_scope.cancel()
     assert job.state == "done"
-    assert waits == {"", "lab: nobody is there"}
+    assert waits == {"", "lab: no server answers"}
     assert 20 < trio.current_time() < 60
 
 
@@ -229,11 +229,11 @@ async def test_the_job_of_a_removed_system_ends(rig: Rig, autojump_clock) -> Non
 async def test_a_slow_follower_does_not_miss_the_end(autojump_clock) -> None:
     """A follower sees the end of a job that ends while it is being notified of the start."""
     async with running(Site()) as rig:
-        told: list[str] = []
+        states: list[str] = []
 
         async def slow(job: Job) -> None:
-            told.append(job.state)
+            states.append(job.state)
             await rig.until(lambda: job.state != "running")
 
         await rig.console.jobs.follow(rig.console.back_up(rig.system), slow)
-        assert told == ["running", "done"]
+        assert states == ["running", "done"]

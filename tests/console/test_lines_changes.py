@@ -43,14 +43,14 @@ async def test_a_new_partition_has_no_keystore(stand: Stand) -> None:
 
 async def test_a_size_that_no_level_has_is_refused_with_those_of_this_one(lpar1: Stand) -> None:
     """R-31: the refusal names the sizes of the partition's level, not "0 to 65535"."""
-    told = await lpar1.refused("chsyscfg -r lpar -m S -i name=lpar1,keystore_kbytes=70000")
-    assert told.startswith("SWPK0312 keystore_kbytes is 0, or 4 to 128 KiB on FW1110, not '70000'; ")
-    told = await lpar1.refused("chsyscfg -r lpar -m S -i name=lpar1,secure_boot=7,keystore_kbytes=4")
-    assert told.startswith("SWPK0312 secure_boot is 0 to 2")
+    output = await lpar1.refused("chsyscfg -r lpar -m S -i name=lpar1,keystore_kbytes=70000")
+    assert output.startswith("SWPK0312 keystore_kbytes is 0, or 4 to 128 KiB on FW1110, not '70000'; ")
+    output = await lpar1.refused("chsyscfg -r lpar -m S -i name=lpar1,secure_boot=7,keystore_kbytes=4")
+    assert output.startswith("SWPK0312 secure_boot is 0 to 2")
 
 
 @pytest.mark.parametrize(
-    "pair, told",
+    "pair, output",
     [
         ("keystore_kb=4", "SWPK0106 chsyscfg: 'keystore_kb' is no attribute that it can set "
          "(did you mean keystore_kbytes?); spec/console.md#changes has "),
@@ -59,10 +59,10 @@ async def test_a_size_that_no_level_has_is_refused_with_those_of_this_one(lpar1:
     ],
 )  # fmt: skip
 async def test_a_wrong_pair_is_refused_with_the_page_about_changes(
-    lpar1: Stand, pair: str, told: str
+    lpar1: Stand, pair: str, output: str
 ) -> None:
     """The refusal names the page about changes, because the page about lists has other attributes."""
-    assert (await lpar1.refused(f"chsyscfg -r lpar -m S -i name=lpar1,{pair}")).startswith(told)
+    assert (await lpar1.refused(f"chsyscfg -r lpar -m S -i name=lpar1,{pair}")).startswith(output)
 
 
 @pytest.mark.parametrize("kind, name", [("lpar", "name"), ("prof", "lpar_name")])
@@ -73,8 +73,8 @@ async def test_a_name_and_the_id_of_another_partition_are_refused(lpar1: Stand, 
     """
     await lpar1.done("mksyscfg -r lpar -m S -i name=lpar2,lpar_id=2")
     for number in (1, 7):
-        told = await lpar1.refused(f"chsyscfg -r {kind} -m S -i {name}=lpar2,lpar_id={number},auto_start=1")
-        assert told == (
+        output = await lpar1.refused(f"chsyscfg -r {kind} -m S -i {name}=lpar2,lpar_id={number},auto_start=1")
+        assert output == (
             f"SWPK0107 chsyscfg: lpar2 has the ID 2, and not lpar_id={number}; leave one of them out"
         )
     assert await lpar1.done("lssyscfg -r lpar -m S -F lpar_id,auto_start") == "1,0\n2,0"
@@ -101,9 +101,9 @@ async def test_it_grows_while_off_and_never_shrinks(lpar1: Stand) -> None:
         "SWPK0308 "
     )
     await lpar1.done("chsysstate -r lpar -m S -n lpar1 -o on -f normal -b norm")
-    told = await lpar1.refused("chsyscfg -r lpar -m S -i name=lpar1,keystore_kbytes=128")
-    assert told.startswith("SWPK0309 ")
-    assert told.endswith("; `chsysstate -r lpar -m S -n NAME -o shutdown --immed` powers it off")
+    output = await lpar1.refused("chsyscfg -r lpar -m S -i name=lpar1,keystore_kbytes=128")
+    assert output.startswith("SWPK0309 ")
+    assert output.endswith("; `chsysstate -r lpar -m S -n NAME -o shutdown --immed` powers it off")
     assert await shown(lpar1) == "100"
 
 
@@ -129,8 +129,8 @@ async def test_all_keystores_stay_within_the_total(lpar1: Stand) -> None:
     lpar1.machine().system.total_kbytes = 100
     free = await lpar1.done("lssyscfg -r sys -m S -F keystore_total_kbytes,keystore_assigned_kbytes")
     assert free == "100,64"
-    told = await lpar1.refused("mksyscfg -r lpar -m S -i name=lpar2,keystore_kbytes=37")
-    assert told.startswith("SWPK0307 ")
+    output = await lpar1.refused("mksyscfg -r lpar -m S -i name=lpar2,keystore_kbytes=37")
+    assert output.startswith("SWPK0307 ")
     await lpar1.done("mksyscfg -r lpar -m S -i name=lpar2,keystore_kbytes=36")
 
 
@@ -143,10 +143,10 @@ async def test_a_disabled_keystore_has_no_calls(lpar1: Stand) -> None:
 
 async def test_attributes_of_a_record_are_set_together_or_not(lpar1: Stand) -> None:
     """R-36: all attributes of a record are set, or none."""
-    told = await lpar1.refused(
+    output = await lpar1.refused(
         'chsyscfg -r lpar -m S -i "name=lpar1,secure_boot=2,keystore_signed_updates=1,keystore_kbytes=9"'
     )
-    assert told.startswith("SWPK0308 ")
+    assert output.startswith("SWPK0308 ")
     assert await shown(lpar1, COLUMNS) == "64,0,0,0,0"
     await lpar1.done(
         'chsyscfg -m S -i "name=lpar1,new_name=other,auto_start=1,secure_boot=2,keystore_signed_updates=1,'
@@ -214,8 +214,8 @@ async def test_a_profile_has_the_attributes_of_its_partition(lpar1: Stand) -> No
 async def test_several_records_say_how_far_they_came(lpar1: Stand) -> None:
     """R-36: records behind a refused one are not applied, and the refusal says so."""
     lpar1.caller.files["records"] = b"name=lpar2,keystore_kbytes=4\n\nname=lpar1\nname=lpar3\n"
-    told = await lpar1.refused("mksyscfg -r lpar -m S -f records")
-    first, second = told.split("\n")
+    output = await lpar1.refused("mksyscfg -r lpar -m S -f records")
+    first, second = output.split("\n")
     assert first == "1 of 3 records are done: lpar2."
     assert second.startswith("SWPK0302 ")
     assert await lpar1.done("lssyscfg -r lpar -m S -F name") == "lpar1\nlpar2"
@@ -248,10 +248,10 @@ async def test_a_partition_is_removed(lpar1: Stand) -> None:
     await lpar1.done("chsysstate -r lpar -m S -n lpar1 -o on")
     lpar1.write("lpar1")
     remove = "rmsyscfg -r lpar -m S -n lpar1 --vioscfg --vdisks"
-    told = await lpar1.refused(remove)
-    assert told.startswith("SWPK0320 ")
+    output = await lpar1.refused(remove)
+    assert output.startswith("SWPK0320 ")
     advised = "chsysstate -r lpar -m S -n lpar1 -o shutdown --immed"  # the test runs it below
-    assert f"; `{advised}` " in told
+    assert f"; `{advised}` " in output
     await lpar1.done("chsysstate -r lpar -m S -n lpar1 -o shutdown --immed")
     assert (await lpar1.refused(remove)).startswith("SWPK0321 ")
     await lpar1.done("chsysstate -r lpar -m S -n lpar1 -o on")
@@ -287,6 +287,6 @@ async def test_other_tasks_run_between_the_records_of_a_line(lpar1: Stand) -> No
 async def test_a_filter_of_many_names_takes_no_longer_than_its_text(lpar1: Stand) -> None:
     """A filter of many names costs one look-up for each name, not a search in all partitions."""
     names = ",".join(["lpar1"] * 9000)
-    told = await lpar1.done(f"lssyscfg -r lpar -m S --filter '\"lpar_names={names}\"' -F name")
-    assert told == "lpar1"
+    output = await lpar1.done(f"lssyscfg -r lpar -m S --filter '\"lpar_names={names}\"' -F name")
+    assert output == "lpar1"
     assert "HSCL8012" in await lpar1.refused(f"lssyscfg -r lpar --filter '\"lpar_names={names},x\"'")

@@ -32,8 +32,13 @@ async def test_the_walk_of_op_test(stand: Stand) -> None:
     await stand.done('mksyscfg -r lpar -m S -i "name=lpar1,profile_name=default_profile,lpar_env=aixlinux"')
     await stand.done(f'chsyscfg -r lpar -m S -i "{RECORD.format(64, 1, 1, 1, 2)}"')
     look = 'lssyscfg -r lpar -m S --filter "lpar_names=lpar1" | ' + PIPE
-    told = set((await piped(stand, look)).split())
-    assert {"secure_boot=2", "curr_secure_boot=0", "keystore_kbytes=64", "keystore_signed_updates=1"} <= told
+    reported = set((await piped(stand, look)).split())
+    assert {
+        "secure_boot=2",
+        "curr_secure_boot=0",
+        "keystore_kbytes=64",
+        "keystore_signed_updates=1",
+    } <= reported
     await stand.done("chsysstate -m S -r lpar -n lpar1 -o on -f default_profile")
     assert "curr_secure_boot=2" in await piped(stand, look)
     stand.write("lpar1")
@@ -49,8 +54,8 @@ async def test_the_walk_of_op_test(stand: Stand) -> None:
     assert Guest(stand.machine().system.find("lpar1")).remove(3, b"label").status == 0
     await stand.done("chsysstate -m S -r lpar -n lpar1 -o shutdown --immed")
     assert await stand.done(zeroed) == ""
-    told = set((await piped(stand, look)).split())
-    assert {"secure_boot=0", "keystore_kbytes=0", "linux_dynamic_key_secure_boot=0"} <= told
+    reported = set((await piped(stand, look)).split())
+    assert {"secure_boot=0", "keystore_kbytes=0", "linux_dynamic_key_secure_boot=0"} <= reported
     await stand.done("chsysstate -m S -r lpar -n lpar1 -o on")
     assert Guest(stand.machine().system.find("lpar1")).write(3, b"label", b"data").status == -2
 
@@ -69,5 +74,5 @@ async def test_the_form_of_ansible(stand: Stand) -> None:
     found = [{pair.name: pair.value for pair in parse_record(line)} for line in lines]
     assert [each["name"] for each in found] == ["a", "b"]
     assert [each["keystore_kbytes"] for each in found] == ["64", "4"]
-    told = await stand.refused('lssyscfg -r lpar -m S --filter "lpar_names=c"')
-    assert told == "HSCL8012 The partition named c was not found."
+    reported = await stand.refused('lssyscfg -r lpar -m S --filter "lpar_names=c"')
+    assert reported == "HSCL8012 The partition named c was not found."

@@ -51,7 +51,7 @@ async def test_a_record_has_the_order_of_the_real_console(full: Stand) -> None:
 
 
 @pytest.mark.parametrize(
-    "line,told",
+    "line,reported",
     [
         ("-F name,lpar_env,state", "lpar2,aixlinux,Running\nlpar1,aixlinux,Not Activated"),
         ("-F name lpar_env state", 'lpar2 aixlinux Running\nlpar1 aixlinux "Not Activated"'),
@@ -66,22 +66,22 @@ async def test_a_record_has_the_order_of_the_real_console(full: Stand) -> None:
         ('--filter "work_groups=7"', "No results were found."),
     ],
 )
-async def test_partitions_are_listed(full: Stand, line: str, told: str) -> None:
+async def test_partitions_are_listed(full: Stand, line: str, reported: str) -> None:
     """R-36: columns, headers and filters work as op-test, openQA and ansible use them."""
-    assert await full.done(f"lssyscfg -r lpar -m S {line}") == told
-    assert await full.done(f"lssyscfg {line} -m S -r lpar") == told
+    assert await full.done(f"lssyscfg -r lpar -m S {line}") == reported
+    assert await full.done(f"lssyscfg {line} -m S -r lpar") == reported
 
 
 async def test_all_columns(full: Stand) -> None:
     """R-36: -F alone prints the values of all attributes."""
-    told = await full.done("lssyscfg -r lpar -F --header --filter lpar_ids=3")
-    header, values = told.split("\n")
+    reported = await full.done("lssyscfg -r lpar -F --header --filter lpar_ids=3")
+    header, values = reported.split("\n")
     assert header == ORDER
     assert values.startswith("lpar1,3,aixlinux,Not Activated,0,")
 
 
 @pytest.mark.parametrize(
-    "line,told",
+    "line,reported",
     [
         ("--filter lpar_names=nope", "HSCL8012 The partition named nope was not found."),
         ("--filter lpar_ids=9 -F state", "HSCL8012 The partition with ID 9 was not found."),
@@ -101,9 +101,9 @@ async def test_all_columns(full: Stand) -> None:
         ("-x", "SWPK0102 lssyscfg: '-x' is not one of its options.\nUsage: lssyscfg -r {lpar | prof | sys"),
     ],
 )
-async def test_refused_lists(full: Stand, line: str, told: str) -> None:
+async def test_refused_lists(full: Stand, line: str, reported: str) -> None:
     """R-36: a refusal has a number, is printed on standard output, and has exit status 1."""
-    assert (await full.refused(f"lssyscfg -r lpar -m S {line}")).startswith(told)
+    assert (await full.refused(f"lssyscfg -r lpar -m S {line}")).startswith(reported)
 
 
 async def test_an_empty_system(stand: Stand) -> None:
@@ -114,8 +114,8 @@ async def test_an_empty_system(stand: Stand) -> None:
 
 async def test_profiles(full: Stand) -> None:
     """Each partition has one profile."""
-    told = await full.done("lssyscfg -r prof -m S -F lpar_name,name,secure_boot")
-    assert told == "lpar2,default_profile,0\nlpar1,default_profile,2"
+    reported = await full.done("lssyscfg -r prof -m S -F lpar_name,name,secure_boot")
+    assert reported == "lpar2,default_profile,0\nlpar1,default_profile,2"
     assert await full.done('lssyscfg -r prof -m S --filter "profile_names=x"') == "No results were found."
     line = await full.done("lssyscfg -r prof -m S --filter lpar_names=lpar1,profile_names=default_profile")
     assert line.startswith("name=default_profile,lpar_name=lpar1,lpar_id=3,lpar_env=aixlinux,")
@@ -140,8 +140,8 @@ async def test_two_systems_and_one_that_is_away() -> None:
     async with standing("A", "B") as stand:
         stand.links["B"].away = True
         assert await stand.done("lssyscfg -r sys -F name,state") == "A,Operating\nB,No Connection"
-        told = await stand.done("lssyscfg -r sys -m B -F name,state,keystore_total_kbytes")
-        assert told == "B,No Connection,16384"
+        reported = await stand.done("lssyscfg -r sys -m B -F name,state,keystore_total_kbytes")
+        assert reported == "B,No Connection,16384"
         stand.console.find("B").note_away("gone")
         assert await stand.done("lssyscfg -r sys -F name,state") == "A,Operating\nB,No Connection"
         assert (await stand.refused("lssyscfg -r lpar -m B")).startswith("SWPK0204 ")
@@ -160,5 +160,5 @@ async def test_a_system_in_recovery(stand: Stand) -> None:
     """R-48: a system in Recovery has the console's word for that state, and no partitions yet."""
     stand.machine().system.begin_recovery()
     assert await stand.done("lssyscfg -r sys -m S -F state") == "Recovery"
-    told = await stand.refused("lssyscfg -r lpar -m S --filter lpar_names=lpar1")
-    assert told.endswith("was not found. The managed system S is in the state Recovery.")
+    reported = await stand.refused("lssyscfg -r lpar -m S --filter lpar_names=lpar1")
+    assert reported.endswith("was not found. The managed system S is in the state Recovery.")

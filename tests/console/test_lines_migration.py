@@ -100,10 +100,10 @@ class StandInMigrations:
 
     async def _note(self, order: str, *about: KnownSystem | str) -> None:
         await trio.sleep(self.seconds)
-        told = [each if isinstance(each, str) else each.name for each in about]
-        self.asked.append(" ".join([order, *told]))
-        if told[-1] in self.refusals:
-            raise self.refusals[told[-1]]
+        names = [each if isinstance(each, str) else each.name for each in about]
+        self.asked.append(" ".join([order, *names]))
+        if names[-1] in self.refusals:
+            raise self.refusals[names[-1]]
 
     def _job(self, kind: str, system: KnownSystem, name: str) -> Job:
         """Return a job that has ended."""
@@ -132,7 +132,7 @@ async def pair() -> AsyncIterator[MovingStand]:
 
 
 @pytest.mark.parametrize(
-    "line,asked,told",
+    "line,asked,output",
     [
         ("migrlpar -o v -m S -t T -p lpar1", ["validate S T lpar1"], ""),
         ("migrlpar -o v -m S -t T -p lpar1,lpar2", ["validate S T lpar1", "validate S T lpar2"], ""),
@@ -156,10 +156,10 @@ async def pair() -> AsyncIterator[MovingStand]:
     ],
 )
 async def test_an_order_reaches_the_console(
-    pair: MovingStand, line: str, asked: list[str], told: str
+    pair: MovingStand, line: str, asked: list[str], output: str
 ) -> None:
     """R-51, R-52: operation, names, ids and result lines of an order reach the console and the caller."""
-    assert await pair.run(line) == (0, told)
+    assert await pair.run(line) == (0, output)
     assert pair.moves.asked == asked
 
 
@@ -177,7 +177,7 @@ async def test_options_of_storage_and_networks_change_nothing(pair: MovingStand,
 
 
 @pytest.mark.parametrize(
-    "line,number,told",
+    "line,number,output",
     [
         ("migrlpar -m S -t T -p lpar1", "SWPK0103", "the option -o is missing"),
         ("migrlpar -o x -m S -t T -p lpar1", "SWPK0104", "-o takes v, m, s, r, not 'x'"),
@@ -219,11 +219,11 @@ async def test_options_of_storage_and_networks_change_nothing(pair: MovingStand,
     ],
 )
 async def test_a_wrong_line_is_refused_before_anything_is_asked(
-    pair: MovingStand, line: str, number: str, told: str
+    pair: MovingStand, line: str, number: str, output: str
 ) -> None:
     found = await pair.refused(line)
     assert found.startswith(f"{number} ")
-    assert told in found
+    assert output in found
     assert pair.moves.asked == []
 
 
@@ -236,9 +236,9 @@ async def test_a_silent_system_is_told_of_soon(
     """R-51: a line soon reports that it waits for a silent system; its final refusal is the same."""
     pair.moves.seconds = 30
     pair.moves.refuse("lpar1", rules.ARRIVAL_SIZE, "lpar1 needs 64 KiB, and T has 16")
-    told = (await pair.refused(f"{order} -m S -t T -p lpar1")).split("\n")
-    assert told[0] == "lpar1: no answer of S and T for 2 s; waiting"
-    assert "lpar1 needs 64 KiB" in told[1]
+    output = (await pair.refused(f"{order} -m S -t T -p lpar1")).split("\n")
+    assert output[0] == "lpar1: no answer of S and T for 2 s; waiting"
+    assert "lpar1 needs 64 KiB" in output[1]
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
@@ -262,9 +262,9 @@ async def test_one_refused_partition_keeps_no_other_one(pair: MovingStand) -> No
 async def test_a_job_that_fails_has_the_number_of_its_rule(pair: MovingStand) -> None:
     """A failed job has the number of its rule, so a script can tell kinds of failure apart."""
     pair.moves.failed = rules.MIGRATION_FAILED
-    told = await pair.refused("migrlpar -o m -m S -t T -p lpar1")
+    output = await pair.refused("migrlpar -o m -m S -t T -p lpar1")
     refusal = f"SWPK0726 job 1 (migrate) failed: lpar1: the end; {REMEDIES['migration.failed']}"
-    assert told == f"row 2\nlpar1: the end\n{refusal}"
+    assert output == f"row 2\nlpar1: the end\n{refusal}"
 
 
 async def test_a_system_that_is_away_is_named(pair: MovingStand) -> None:
@@ -272,12 +272,12 @@ async def test_a_system_that_is_away_is_named(pair: MovingStand) -> None:
     away = OperatorError(control.CONSOLE_SERVED, "nothing serves this system")
     pair.moves.refusals["lpar1"] = away
     pair.console.find("T").note_away("gone")
-    told = await pair.refused("rrstartlpar -o validate -m S -t T -p lpar1")
+    output = await pair.refused("rrstartlpar -o validate -m S -t T -p lpar1")
     remedy = REMEDIES["console.served"]
-    assert told == f"SWPK0204 T is away since 2027-01-15 08:00:00 UTC: nothing serves this system; {remedy}"
+    assert output == f"SWPK0204 T is away since 2027-01-15 08:00:00 UTC: nothing serves this system; {remedy}"
     pair.console.find("S").note_away("gone")
-    told = await pair.refused("rrstartlpar -o validate -m S -t T -p lpar1")
-    assert told == f"SWPK0204 nothing serves this system; {remedy}"
+    output = await pair.refused("rrstartlpar -o validate -m S -t T -p lpar1")
+    assert output == f"SWPK0204 nothing serves this system; {remedy}"
 
 
 async def test_all_of_a_system_without_partitions(pair: MovingStand) -> None:
@@ -290,10 +290,10 @@ async def test_a_dead_source_is_known_by_its_last_view(pair: MovingStand) -> Non
     await pair.done("rrstartlpar -o restart -m S -t T --id 2")
     assert pair.moves.asked == ["restart S T lpar2"]
     pair.moves.words["lpar1"] = "Remote Restarted"
-    told = await pair.done("lssyscfg -r lpar -m S -F name,state,remote_restart_status")
-    assert told == "lpar1,Not Available,Remote Restarted\nlpar2,Not Available,Invalid"
-    told = await pair.done("lslparmigr -r lpar -m S -F name,migration_state")
-    assert told == "lpar1,Not Moving\nlpar2,Not Moving"
+    output = await pair.done("lssyscfg -r lpar -m S -F name,state,remote_restart_status")
+    assert output == "lpar1,Not Available,Remote Restarted\nlpar2,Not Available,Invalid"
+    output = await pair.done("lslparmigr -r lpar -m S -F name,migration_state")
+    assert output == "lpar1,Not Moving\nlpar2,Not Moving"
 
 
 async def test_states_have_the_words_of_the_real_console(pair: MovingStand) -> None:
@@ -301,8 +301,8 @@ async def test_states_have_the_words_of_the_real_console(pair: MovingStand) -> N
     await pair.done("chsysstate -r lpar -m S -n lpar1 -o on")
     pair.moves.moves = {"lpar1", "lpar2"}
     pair.moves.words["lpar1"] = "Remote Restartable"
-    told = await pair.done("lssyscfg -r lpar -m S -F name,state,remote_restart_status")
-    assert told == "lpar1,Migrating - Running,Remote Restartable\nlpar2,Migrating - Not Activated,Invalid"
+    output = await pair.done("lssyscfg -r lpar -m S -F name,state,remote_restart_status")
+    assert output == "lpar1,Migrating - Running,Remote Restartable\nlpar2,Migrating - Not Activated,Invalid"
 
 
 async def test_the_row_of_the_state_table_is_listed(pair: MovingStand) -> None:
@@ -322,8 +322,8 @@ async def test_the_row_of_the_state_table_is_listed(pair: MovingStand) -> None:
         "lpar9,null,Moved,row 8: GONE(5) at S,null"
     )
     assert await pair.done("lslparmigr -r lpar -m T -F name,lpar_id") == "lpar1,null\nlpar9,null"
-    told = await pair.done("lslparmigr -r lpar -m S --filter lpar_ids=2 -F name,epoch,decision")
-    assert told == "lpar2,0,new"
+    output = await pair.done("lslparmigr -r lpar -m S --filter lpar_ids=2 -F name,epoch,decision")
+    assert output == "lpar2,0,new"
 
 
 async def test_a_system_that_was_never_seen_is_known_by_the_records(pair: MovingStand) -> None:
@@ -355,8 +355,8 @@ async def test_systems_and_the_console(pair: MovingStand) -> None:
 async def test_a_recovery_that_ends_with_one_owner_has_succeeded(pair: MovingStand) -> None:
     """R-51: recovering a failed migration to one owner is a success; the line names the owner."""
     pair.moves.failed = rules.MIGRATION_FAILED
-    told = await pair.done("migrlpar -o r -m S -p lpar1")
-    assert told == "row 2\nlpar1: the end\nthe attempt has ended: lpar1 is at S"
+    output = await pair.done("migrlpar -o r -m S -p lpar1")
+    assert output == "row 2\nlpar1: the end\nthe attempt has ended: lpar1 is at S"
     assert (await pair.refused("migrlpar -o r -m S -p gone")).endswith(
         f"SWPK0726 job 1 (migrate) failed: gone: the end; {REMEDIES['migration.failed']}"
     )

@@ -24,18 +24,18 @@ async def line(world: Moving, text: str) -> tuple[int, str]:
     """Run a line, split as a shell splits it; return its exit status and its output."""
     caller = StandCaller()
     status = await run_line(world.rig.console, shlex.split(text), caller)
-    return status, "\n".join(caller.told)
+    return status, "\n".join(caller.lines)
 
 
 async def refused(world: Moving, text: str) -> str:
     """Run a line that must be refused; return its output."""
-    status, told = await line(world, text)
-    assert status == 1, told
-    return told
+    status, reported = await line(world, text)
+    assert status == 1, reported
+    return reported
 
 
 @pytest.mark.parametrize(
-    "text, told",
+    "text, reported",
     [
         ('migrlpar -o v -m a -t b -p ""', "HSCL8012 The partition with an empty name was not found."),
         ("migrlpar -o m -m a -t b -p ,", "HSCL8012 The partition named , was not found."),
@@ -64,11 +64,11 @@ async def refused(world: Moving, text: str) -> str:
         ("rrstartlpar -o restart -m nosuch -t b -p x", "SWPK0201 "),
     ],
 )
-async def test_a_wrong_line_changes_nothing(autojump_clock, text: str, told: str) -> None:
+async def test_a_wrong_line_changes_nothing(autojump_clock, text: str, reported: str) -> None:
     """R-51, R-52: a wrong line gives one numbered refusal, and begins no attempt and no job."""
     async with moving() as world:
         before = len(world.rig.console.jobs.all)
-        assert (await refused(world, text)).startswith(told)
+        assert (await refused(world, text)).startswith(reported)
         assert world.rig.console.registry.entries == []
         assert len(world.rig.console.jobs.all) == before
         assert world.serving() == ["a"]
@@ -87,12 +87,12 @@ async def test_a_partition_that_has_left_is_listed(autojump_clock, live: bool) -
         await world.rig.until(lambda: not world.site("a").machine.system.partitions)
         await world.rig.until(lambda: world.known("a").view.custody[0].custody == "gone")  # type: ignore[union-attr]
         names = "name,lpar_id,migration_state,owner_sys_name,row,custody,mode"
-        told = (await line(world, f"lslparmigr -r lpar -m a -F {names}"))[1]
-        assert told == "x,null,Moved,b,row 8: GONE(1) at a,null,null"
-        told = (await line(world, "lslparmigr -r lpar -m a"))[1]
-        assert told.startswith("name=x,lpar_id=,migration_state=Moved,")
-        told = (await line(world, f"lslparmigr -r lpar -m b -F {names}"))[1]
-        assert told == "x,1,Not Moving,b,row 8: GONE(1) at a,arrived,serving"
+        reported = (await line(world, f"lslparmigr -r lpar -m a -F {names}"))[1]
+        assert reported == "x,null,Moved,b,row 8: GONE(1) at a,null,null"
+        reported = (await line(world, "lslparmigr -r lpar -m a"))[1]
+        assert reported.startswith("name=x,lpar_id=,migration_state=Moved,")
+        reported = (await line(world, f"lslparmigr -r lpar -m b -F {names}"))[1]
+        assert reported == "x,1,Not Moving,b,row 8: GONE(1) at a,arrived,serving"
 
 
 @pytest.mark.parametrize("force", ["", " --force"])
@@ -103,8 +103,8 @@ async def test_recover_of_a_restart_is_not_that_of_a_migration(autojump_clock, f
         world.network.silent = True
         job = await world.migrate()
         await world.rig.until(lambda: world.rig.console.registry.of(world.uuid))
-        told = await refused(world, f"rrstartlpar -o recover -m a -p x{force}")
-        assert told.startswith("SWPK0723 no remote restart of x runs; partition x is on system a; ")
+        reported = await refused(world, f"rrstartlpar -o recover -m a -p x{force}")
+        assert reported.startswith("SWPK0723 no remote restart of x runs; partition x is on system a; ")
         assert (world.entry.decision.value, job.state) == ("open", "running")
         world.network.silent = False
         await world.ended(job)
@@ -117,8 +117,8 @@ async def test_recover_of_an_attempt_that_ends_in_it(autojump_clock) -> None:
         world.rig.console.jobs.end_of(world.known("a"), "ended")
         before = len(world.rig.console.jobs.all)
         deaf.clear()
-        told = await line(world, "migrlpar -o r -m a -p x")
-        assert told == (0, "the attempt 1 has ended: x is at b")
+        reported = await line(world, "migrlpar -o r -m a -p x")
+        assert reported == (0, "the attempt 1 has ended: x is at b")
         assert len(world.rig.console.jobs.all) == before
         await world.demand_at("b", b"first")
 
@@ -135,8 +135,8 @@ async def test_force_is_about_the_attempt_that_was_found(autojump_clock) -> None
         other = begun(Entry("f" * 36, "x"), "live", 1, *ids)  # sorts behind the moving partition
         world.rig.console.registry.enter(other)
         deaf.clear()
-        told = await world.migrations.recover(world.known("a"), "x", force=True)
-        assert told == "the attempt 1 has ended: x is at b"
+        reported = await world.migrations.recover(world.known("a"), "x", force=True)
+        assert reported == "the attempt 1 has ended: x is at b"
         assert world.rig.console.registry.of(other.uuid) == other
 
 
@@ -166,9 +166,9 @@ async def test_a_decided_restart_is_cancelled_by_its_line(autojump_clock) -> Non
     """R-52: the line follows the job that brings the partition back."""
     async with moving() as world:
         await decided(world)
-        status, told = await line(world, "rrstartlpar -o cancel -m a -p x")
-        assert status == 0, told
-        assert told.splitlines()[:2] == ["row 16: ARRIVED(3) at a", "x runs at a"]
+        status, reported = await line(world, "rrstartlpar -o cancel -m a -p x")
+        assert status == 0, reported
+        assert reported.splitlines()[:2] == ["row 16: ARRIVED(3) at a", "x runs at a"]
         await world.demand_here("a", b"first")
 
 
@@ -184,8 +184,8 @@ async def test_a_partition_that_was_deleted_is_cleaned_up(autojump_clock) -> Non
         ids = world.known("a").system_id, world.known("b").system_id
         earlier = begun(Entry("0" * 36, "x"), "live", 1, *ids)._replace(owner=ids[1])
         world.rig.console.registry.enter(earlier)
-        told = await line(world, "rrstartlpar -o cleanup -m a -p x")
-        assert told == (0, "x is removed from a: it has moved, and was deleted where it was")
+        reported = await line(world, "rrstartlpar -o cleanup -m a -p x")
+        assert reported == (0, "x is removed from a: it has moved, and was deleted where it was")
         assert await world.custody("a") == ("gone", 1)
         assert (await refused(world, "rrstartlpar -o cleanup -m a -p x")).startswith("SWPK0732 ")
         assert world.serving() == []
@@ -200,10 +200,10 @@ async def test_a_partition_goes_back_only_to_a_source_with_its_key(autojump_cloc
         await world.rig.until(lambda: world.known("b").connected)
         before = world.entry
         await world.rig.ask(set_trusted_key("change", key=bytes(32)), world.site("a"))
-        told = await refused(world, "migrlpar -o r --force -m a -p x")
-        assert told.startswith("SWPK0730 the copy of x needs the trusted system key ")
+        reported = await refused(world, "migrlpar -o r --force -m a -p x")
+        assert reported.startswith("SWPK0730 the copy of x needs the trusted system key ")
         assert world.entry == before
         await world.rig.ask(set_trusted_key("change", key=KEY), world.site("a"))
-        status, told = await line(world, "migrlpar -o r --force -m a -p x")
-        assert status == 0, told
+        status, reported = await line(world, "migrlpar -o r --force -m a -p x")
+        assert status == 0, reported
         await world.demand_at("a", b"first")

@@ -32,8 +32,8 @@ async def test_a_partition_goes_on_and_off(lpar1: Stand) -> None:
     await lpar1.done("chsysstate -m S -r lpar -n lpar1 -o shutdown --immed --restart")
     await lpar1.done("chsysstate -m S -r lpar --id 1 -o dumprestart")
     assert (await state(lpar1), ipls(lpar1)) == ("Running", 3)
-    told = await lpar1.refused("chsysstate -m S -r lpar -n lpar1 -o osshutdown --immed")
-    assert told.startswith("HSCL0DB4 ")
+    output = await lpar1.refused("chsysstate -m S -r lpar -n lpar1 -o osshutdown --immed")
+    assert output.startswith("HSCL0DB4 ")
     await lpar1.done("chsysstate -m S -r lpar -n lpar1 -o shutdown")
     assert await state(lpar1) == "Not Activated"
     for line in ("-o shutdown --immed", "-o shutdown --restart", "-o dumprestart"):
@@ -74,5 +74,7 @@ async def test_a_system_goes_off(stand: Stand) -> None:
     assert not asked.is_set()
     assert await stand.done("chsysstate -r sys -m S -o off --immed") == ""
     assert asked.is_set()
-    told = await stand.refused("chsysstate -r sys -m S -o on")
-    assert told.startswith("SWPK0109 no line powers S on; start that system (`swpks serve --state DIR`), or ")
+    output = await stand.refused("chsysstate -r sys -m S -o on")
+    assert output.startswith(
+        "SWPK0109 no line powers S on; start that system (`swpks serve --state DIR`), or "
+    )

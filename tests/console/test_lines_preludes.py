@@ -20,7 +20,7 @@ async def test_reference_codes(lpar1: Stand) -> None:
     """lsrefcode ends with an empty line or one with Linux, because op-test reads the last line."""
     lsrefcode = "lsrefcode -m S -r lpar --filter lpar_names={} -F refcode"
     assert (await lpar1.run(lsrefcode.format("lpar1"))) == (0, "")
-    assert lpar1.caller.told == [""]
+    assert lpar1.caller.lines == [""]
     assert "Linux" in await lpar1.done(lsrefcode.format("lpar2"))
     record = await lpar1.done("lsrefcode -m S -r lpar -n 1 --filter lpar_ids=2")
     assert record == "lpar_name=lpar2,lpar_id=2,time_stamp=,refcode=Linux ppc64le,word2=00000000"
@@ -56,7 +56,7 @@ async def test_terminals(lpar1: Stand) -> None:
 
 
 @pytest.mark.parametrize(
-    "line,told",
+    "line,output",
     [
         ("-r mem --level lpar --filter lpar_names=lpar2 -F curr_mem,run_mem", "4096,4096"),
         ("-r proc --level lpar -F lpar_name,run_procs", "lpar1,0\nlpar2,1"),
@@ -66,9 +66,9 @@ async def test_terminals(lpar1: Stand) -> None:
         ("-r virtualio --rsubtype scsi --level lpar", "No results were found."),
     ],
 )
-async def test_resources(lpar1: Stand, line: str, told: str) -> None:
+async def test_resources(lpar1: Stand, line: str, output: str) -> None:
     """Resources of the system are constants."""
-    assert await lpar1.done(f"lshwres -m S {line}") == told
+    assert await lpar1.done(f"lshwres -m S {line}") == output
 
 
 async def test_what_does_not_exist_says_so(stand: Stand) -> None:

@@ -34,12 +34,12 @@ async def test_a_restore_goes_back_and_says_what_is_lost(lpar1: Stand) -> None:
     """R-46: a restore announces the loss of later updates, and needs --forcekeystore for it."""
     assert await lpar1.done("bkprofdata -m S -f monday") == ""
     await write(lpar1, b"second")
-    told = await lpar1.refused("rstprofdata -m S -l 1 -f monday")
-    assert "later updates are lost" in told.split("\n")[0]
-    assert told.split("\n")[-1].startswith("SWPK0226 ")
+    output = await lpar1.refused("rstprofdata -m S -l 1 -f monday")
+    assert "later updates are lost" in output.split("\n")[0]
+    assert output.split("\n")[-1].startswith("SWPK0226 ")
     assert labels(lpar1) == {b"first", b"second"}
-    told = await lpar1.done("rstprofdata -m S -l 1 -f monday --forcekeystore")
-    assert "later updates are lost" in told.split("\n")[0]
+    output = await lpar1.done("rstprofdata -m S -l 1 -f monday --forcekeystore")
+    assert "later updates are lost" in output.split("\n")[0]
     assert labels(lpar1) == {b"first"}
 
 
@@ -106,8 +106,8 @@ async def test_the_last_line_is_true_for_each_level(lpar1: Stand) -> None:
             "S has the missing partitions of the backup again; its others stayed",
         ),
     ):
-        told = await lpar1.done(f"rstprofdata -m S -l {level} --forcekeystore")
-        assert told.split("\n")[-1] == end
+        output = await lpar1.done(f"rstprofdata -m S -l {level} --forcekeystore")
+        assert output.split("\n")[-1] == end
 
 
 async def test_a_backup_as_xml(lpar1: Stand) -> None:
@@ -124,10 +124,10 @@ async def test_a_backup_as_xml(lpar1: Stand) -> None:
 async def test_xml_in_the_folder_of_the_console(lpar1: Stand) -> None:
     """The line names the folder of an XML file; the list of profile backups leaves it out."""
     await lpar1.done("bkprofdata -m S -f monday")
-    told = await lpar1.done("mkprofdata -r sys -o createxml -m S -x out.xml")
-    assert told == "out.xml is written"  # the store of this console is in memory, so it has no folder
-    told = await lpar1.refused("rmprofdata -m S -f nothing")
-    assert told.endswith("; there are: monday")
+    output = await lpar1.done("mkprofdata -r sys -o createxml -m S -x out.xml")
+    assert output == "out.xml is written"  # the store of this console is in memory, so it has no folder
+    output = await lpar1.refused("rmprofdata -m S -f nothing")
+    assert output.endswith("; there are: monday")
     await lpar1.done("rmprofdata -m S -f out.xml")
 
 
@@ -161,5 +161,5 @@ async def test_a_running_partition_is_not_restored(lpar1: Stand) -> None:
     """R-46: a running partition is not restored; it has to be powered off first."""
     await lpar1.done("bkprofdata -m S -f monday")
     await lpar1.done("chsysstate -r lpar -m S -n lpar1 -o on")
-    told = await lpar1.refused("rstprofdata -m S -l 2 -f monday")
-    assert told.split("\n")[-1].startswith("SWPK0225 ")
+    output = await lpar1.refused("rstprofdata -m S -l 2 -f monday")
+    assert output.split("\n")[-1].startswith("SWPK0225 ")

@@ -27,8 +27,8 @@ async def test_a_replaced_service_processor(manual: Stand, autojump_clock: trio.
     await manual.replace_processor()
     assert await manual.done("lssyscfg -r sys -m S -F state") == "Recovery"
     assert await manual.done("lssyscfg -r lpar -m S") == "No results were found."
-    told = await manual.done("chsysstate -r sys -m S -o recover")
-    assert "lpar1" in told
+    output = await manual.done("chsysstate -r sys -m S -o recover")
+    assert "lpar1" in output
     assert await manual.done("lssyscfg -r sys -m S -F state") == "Operating"
     assert (
         await manual.done("lssyscfg -r lpar -m S -F name,keystore_kbytes,state") == "lpar1,64,Not Activated"
@@ -37,8 +37,8 @@ async def test_a_replaced_service_processor(manual: Stand, autojump_clock: trio.
 
 async def test_a_system_that_has_its_stores_is_not_recovered(manual: Stand) -> None:
     """R-45: on a system that has its stores, the job fails, and so does its line."""
-    told = await manual.refused("chsysstate -r sys -m S -o recover")
-    assert told.split("\n")[-1].startswith("SWPK0110 job ")
+    output = await manual.refused("chsysstate -r sys -m S -o recover")
+    assert output.split("\n")[-1].startswith("SWPK0110 job ")
     assert await manual.done("lssyscfg -r lpar -m S -F name,keystore_kbytes") == "lpar1,64"
 
 
@@ -48,8 +48,8 @@ async def test_a_recovery_that_runs_is_followed(
     """R-45: the line follows the running job, whether it started by itself or by another line."""
     await manual.replace_processor()
     job = manual.console.recover(manual.console.find("S"))
-    told = await manual.done("chsysstate -r sys -m S -o recover")
-    assert told.split("\n") == job.lines
+    output = await manual.done("chsysstate -r sys -m S -o recover")
+    assert output.split("\n") == job.lines
     assert [each.kind for each in manual.console.jobs.all] == ["recover"]
 
 
@@ -64,6 +64,6 @@ async def test_a_recovery_without_a_copy_names_the_command_that_ends_it(
         for each in stand.console.find("S").copies:
             stand.console.store.forget(stand.console.find("S").key, [each.uuid])
         await stand.replace_processor()
-        told = await stand.refused("chsysstate -r sys -m S -o recover")
-        assert "S stays in Recovery" in told
-        assert "swpks hmc recover -m S --give-up" in told
+        output = await stand.refused("chsysstate -r sys -m S -o recover")
+        assert "S stays in Recovery" in output
+        assert "swpks hmc recover -m S --give-up" in output

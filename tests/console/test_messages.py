@@ -56,8 +56,8 @@ def test_every_number_of_ours_has_a_remedy() -> None:
     """A line prints the remedy behind the finding, so each number of ours has one, and no other rule has."""
     assert REMEDIES.keys() == OWN.keys()
     for rule, remedy in REMEDIES.items():
-        told = message(OperatorError(RULES[rule], "the finding"))
-        assert told == f"{OWN[rule]} the finding; {remedy}"
+        output = message(OperatorError(RULES[rule], "the finding"))
+        assert output == f"{OWN[rule]} the finding; {remedy}"
         assert len(remedy.split()) > 1
         assert "\n" not in remedy
         assert not remedy.endswith((".", " ", ";"))

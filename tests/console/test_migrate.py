@@ -156,8 +156,8 @@ async def test_a_migration_is_stopped(autojump_clock) -> None:
         await trio.sleep(1)
         assert job.state == "running", job.lines
         assert world.migrations.status()[0].state == "Migration In Progress"
-        told = await world.migrations.stop(world.known("a"), "x")
-        assert told == "the attempt 1 of x is stopped: a serves it"
+        output = await world.migrations.stop(world.known("a"), "x")
+        assert output == "the attempt 1 of x is stopped: a serves it"
         assert (await world.ended(job)).state == "failed"
         await world.demand_at("a", b"first")
         assert world.migrations.status()[0].state == "Aborted"

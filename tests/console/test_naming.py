@@ -26,8 +26,8 @@ async def test_a_refusal_of_a_system_names_the_other_one(autojump_clock) -> None
     async with moving() as world:
         world.refuse("b", "takePartition")
         await world.ended(await world.migrate())
-        told = await refusal(world, "a")
-        assert told == (
+        message = await refusal(world, "a")
+        assert message == (
             "x is RELEASED (settled) since attempt 1, with the system b: "
             "it is released to its target, and its store is still here; use it at its owner; "
             "at the console: swpks hmc lslparmigr -r lpar -m SYSTEM -F name,owner_sys_name; "
@@ -35,7 +35,7 @@ async def test_a_refusal_of_a_system_names_the_other_one(autojump_clock) -> None
             "after a remote restart remove this store: "
             "swpks hmc --store DIR rrstartlpar -o cleanup -m SYSTEM -p x"
         )
-        assert world.known("b").system_id not in told
+        assert world.known("b").system_id not in message
 
 
 async def test_texts(autojump_clock) -> None:

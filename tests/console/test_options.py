@@ -50,7 +50,7 @@ def test_an_option_of_words_may_have_none() -> None:
 
 
 @pytest.mark.parametrize(
-    "line,rule,told",
+    "line,rule,output",
     [
         ("-n L", rules.LINE_NEEDED, "the option -r is missing"),
         ("-r lpar", rules.LINE_NEEDED, "one of them is missing"),
@@ -64,12 +64,12 @@ def test_an_option_of_words_may_have_none() -> None:
         ("-r prof -n L", rules.LINE_CHOICE, "-r takes lpar, sys, not 'prof'"),
     ],
 )
-def test_a_wrong_line_is_refused(line: str, rule: Rule, told: str) -> None:
+def test_a_wrong_line_is_refused(line: str, rule: Rule, output: str) -> None:
     """The refusal names the mistake, and shows the usage."""
     with pytest.raises(OperatorError) as caught:
         SYNTAX.parse(line.split())
     assert caught.value.rule is rule
     assert caught.value.message.startswith("try: ")
-    assert told in caught.value.message
+    assert output in caught.value.message
     usage = "\nUsage: try -r {lpar | sys} [-m SYSTEM] [-F NAMES] [-n NAME] [--id ID] [--immed]"
     assert caught.value.message.endswith(usage)

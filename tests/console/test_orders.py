@@ -167,8 +167,8 @@ async def test_a_migration_is_stopped_at_its_source_alone(autojump_clock) -> Non
         assert "its source, a" in caught.value.message
         assert (world.entry.decision, job.state) == (Decision.OPEN, "running")
         world.rig.console.registry.enter(world.entry._replace(decision=Decision.ABORTED))
-        told = await world.migrations.stop(world.known("a"), "x")
-        assert told == "the attempt 1 of x is stopped: a serves it"
+        output = await world.migrations.stop(world.known("a"), "x")
+        assert output == "the attempt 1 of x is stopped: a serves it"
         assert (await world.fact("a")).trouble == "stopped by order"
         assert (await world.ended(job)).state == "failed"
 
@@ -270,7 +270,7 @@ async def test_a_partition_that_has_left_is_found_elsewhere(autojump_clock) -> N
         assert await run_line(world.rig.console, line("chsysstate -r lpar -m a -n x -o on"), caller) == 1
         assert await run_line(world.rig.console, line("migrlpar -o v -m a -t b -p x"), caller) == 1
         missing = "HSCL8012 The partition named x was not found. The partition x is on system b"
-        assert caller.told == ["x", f"{missing}.", f"{missing}: -m is the source, and -t the target."]
+        assert caller.lines == ["x", f"{missing}.", f"{missing}: -m is the source, and -t the target."]
         states = {name: world.migrations.status(world.known(name))[0].state for name in "ab"}
         assert states == {"a": "Moved", "b": "Not Moving"}
 
@@ -299,9 +299,9 @@ async def test_an_order_to_the_wrong_system_says_where_the_partition_is(order: s
     async with moving() as world:
         caller = StandCaller()
         assert await run_line(world.rig.console, line(order), caller) == 1
-        (told,) = caller.told
-        assert "partition x is on system a" in told
-        assert ("-m is the source, and -t the target" in told) == order.startswith("migrlpar -o") & (
+        (output,) = caller.lines
+        assert "partition x is on system a" in output
+        assert ("-m is the source, and -t the target" in output) == order.startswith("migrlpar -o") & (
             "-t" in order
         )
 

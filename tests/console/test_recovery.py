@@ -96,9 +96,9 @@ async def test_a_damaged_copy_is_skipped_and_said(autojump_clock) -> None:
         await lost(rig)
         job = await rig.ended(rig.console.recover(rig.system))
         await demand_recovered(rig)
-        told = "\n".join(job.lines)
-        assert "b: this is older than the last known copy; skipped:" in told
-        assert "does not authenticate" in told
+        output = "\n".join(job.lines)
+        assert "b: this is older than the last known copy; skipped:" in output
+        assert "does not authenticate" in output
 
 
 def damage(rig: Rig, number: int) -> None:

@@ -39,8 +39,8 @@ async def test_a_partition_of_a_dead_system_starts_elsewhere(autojump_clock) -> 
         partition = (await world.view("a")).partitions[0]
         status = world.migrations.remote_restart_status(world.known("a"), partition)
         assert status == "Remote Restarted"
-        told = await world.migrations.cleanup(world.known("a"), "x")
-        assert told == "x is removed from a: b has it"
+        output = await world.migrations.cleanup(world.known("a"), "x")
+        assert output == "x is removed from a: b has it"
         assert await world.custody("a") == ("gone", 1)
         with pytest.raises(OperatorError) as caught:
             await world.migrations.cleanup(world.known("a"), "x")
@@ -311,7 +311,7 @@ async def test_a_restart_goes_back_only_to_a_source_that_takes_it(autojump_clock
     """R-52: a source without room, or with another trusted key, is refused before the decision."""
     async with moving() as world:
         await decided(world)
-        before, told = world.entry, len(world.site("b").link.asked)
+        before, count = world.entry, len(world.site("b").link.asked)
         await world.rig.ask(set_trusted_key("change", key=bytes(32)), world.site("a"))
         with pytest.raises(OperatorError) as caught:
             await world.migrations.cancel(world.known("a"), "x")
@@ -322,7 +322,7 @@ async def test_a_restart_goes_back_only_to_a_source_that_takes_it(autojump_clock
             await world.migrations.cancel(world.known("a"), "x")
         assert caught.value.rule is rules.ARRIVAL_SIZE
         assert world.entry == before
-        assert "tellCustody" not in world.site("b").link.asked[told:]
+        assert "tellCustody" not in world.site("b").link.asked[count:]
         refused.clear()
         job = await world.ended(await world.migrations.cancel(world.known("a"), "x"))
         assert job.state == "done", job.lines
@@ -368,8 +368,8 @@ async def test_a_restart_that_waits_is_cancelled(autojump_clock) -> None:
         site.link.away = True
         await trio.sleep(1)
         assert job.state == "running", job.lines
-        told = await world.migrations.cancel(world.known("a"), "x")
-        assert told == "the remote restart of x is cancelled"
+        output = await world.migrations.cancel(world.known("a"), "x")
+        assert output == "the remote restart of x is cancelled"
         assert job.state == "failed"
         site.link.away = False
         await world.start("a")

@@ -91,7 +91,7 @@ async def waits(world: Moving, system: str) -> str:
     caller = StandCaller()
     line = shlex.split(f"lslparmigr -r lpar -m {system} -F waits")
     assert await run_line(world.rig.console, line, caller) == 0
-    return "" if caller.told == ["null"] else caller.told[0].strip('"')
+    return "" if caller.lines == ["null"] else caller.lines[0].strip('"')
 
 
 async def test_a_dead_source_is_fenced_after_a_deletion(autojump_clock) -> None:

@@ -54,7 +54,7 @@ class Case(NamedTuple):
         return f"{self.number}-{self.on.value}-{self.at.name}"
 
 
-def told(word: str, epoch: int = E, peer: str = "") -> Callable[[Stage, Home], Awaitable[object]]:
+def by_console(word: str, epoch: int = E, peer: str = "") -> Callable[[Stage, Home], Awaitable[object]]:
     """Deliver a word by the console's verb."""
 
     def say(stage: Stage, home: Home) -> Awaitable[object]:
@@ -189,27 +189,27 @@ CASES = [
     Case(5, Word.FINAL, NONE, "t", barred, final, PREPARED, SETTLED),
     Case(5, Word.FINAL, GONE, "t", gone_from_t, final, PREPARED, SETTLED),
     Case(5, Word.FINAL, PREPARED, "t", prepared_before, final, PREPARED, SETTLED),
-    Case(6, Word.PREPARED, FROZEN, "s", Stage.prepared, told("prepared"), RELEASED, SETTLED),
-    Case(7, Word.ACTIVATE, PREPARED, "t", Stage.released, told("activate"), ARRIVED, SERVING),
-    Case(7, Word.FORCE, PREPARED, "t", Stage.prepared, told("force"), ARRIVED, SERVING),
-    Case(8, Word.ACTIVE, RELEASED, "s", Stage.arrived, told("active"), GONE, SETTLED),
-    Case(8, Word.ABORTED, RELEASED, "s", Stage.released, told("aborted", LATER), GONE, SETTLED, LATER),
+    Case(6, Word.PREPARED, FROZEN, "s", Stage.prepared, by_console("prepared"), RELEASED, SETTLED),
+    Case(7, Word.ACTIVATE, PREPARED, "t", Stage.released, by_console("activate"), ARRIVED, SERVING),
+    Case(7, Word.FORCE, PREPARED, "t", Stage.prepared, by_console("force"), ARRIVED, SERVING),
+    Case(8, Word.ACTIVE, RELEASED, "s", Stage.arrived, by_console("active"), GONE, SETTLED),
+    Case(8, Word.ABORTED, RELEASED, "s", Stage.released, by_console("aborted", LATER), GONE, SETTLED, LATER),
     Case(9, Word.ABORT, FROZEN, "s", Stage.frozen, heard(Word.ABORT), FROZEN, Mode.IN_DOUBT),
-    Case(11, Word.RESUME, FROZEN, "s", Stage.in_doubt, told("resume"), OWN, SERVING),
-    Case(12, Word.FENCED, FROZEN, "s", Stage.in_doubt, told("fenced"), RELEASED, SETTLED),
-    Case(12, Word.ACTIVE, FROZEN, "s", Stage.in_doubt, told("active"), RELEASED, SETTLED),
-    Case(13, Word.ABORTED, PREPARED, "t", aborted, told("aborted"), NONE, SETTLED),
-    Case(13, Word.ACTIVE, PREPARED, "t", Stage.prepared, told("active", LATER), NONE, SETTLED, LATER),
+    Case(11, Word.RESUME, FROZEN, "s", Stage.in_doubt, by_console("resume"), OWN, SERVING),
+    Case(12, Word.FENCED, FROZEN, "s", Stage.in_doubt, by_console("fenced"), RELEASED, SETTLED),
+    Case(12, Word.ACTIVE, FROZEN, "s", Stage.in_doubt, by_console("active"), RELEASED, SETTLED),
+    Case(13, Word.ABORTED, PREPARED, "t", aborted, by_console("aborted"), NONE, SETTLED),
+    Case(13, Word.ACTIVE, PREPARED, "t", Stage.prepared, by_console("active", LATER), NONE, SETTLED, LATER),
     Case(15, Word.RELEASE, OWN, "s", off, release, RELEASED, SETTLED),
     Case(16, Word.COPY, NONE, "t", copied_to_t, copy, ARRIVED, SERVING),
     Case(16, Word.COPY, GONE, "t", copied_to_gone, copy, ARRIVED, SERVING),
     Case(16, Word.COPY, PREPARED, "t", copied_to_prepared, copy, ARRIVED, SERVING, LATER),
     Case(16, Word.COPY, RELEASED, "s", copied_to_t, copy, ARRIVED, SERVING, LATER),
-    Case(17, Word.SERVE, OWN, "s", asking, told("serve", 0), OWN, SERVING, 0),
-    Case(18, Word.FENCED, OWN, "s", asking, told("fenced", E, "ee" * 16), RELEASED, SETTLED),
-    Case(19, Word.BAR, NONE, "t", begun, told("bar"), NONE, SETTLED),
-    Case(19, Word.BAR, GONE, "s", Stage.gone, told("bar", LATER), NONE, SETTLED, LATER),
-    Case(19, Word.BAR, PREPARED, "t", Stage.prepared, told("bar", LATER), NONE, SETTLED, LATER),
+    Case(17, Word.SERVE, OWN, "s", asking, by_console("serve", 0), OWN, SERVING, 0),
+    Case(18, Word.FENCED, OWN, "s", asking, by_console("fenced", E, "ee" * 16), RELEASED, SETTLED),
+    Case(19, Word.BAR, NONE, "t", begun, by_console("bar"), NONE, SETTLED),
+    Case(19, Word.BAR, GONE, "s", Stage.gone, by_console("bar", LATER), NONE, SETTLED, LATER),
+    Case(19, Word.BAR, PREPARED, "t", Stage.prepared, by_console("bar", LATER), NONE, SETTLED, LATER),
 ]
 
 
@@ -362,7 +362,7 @@ async def test_a_word_without_a_row_changes_nothing(stage: Stage) -> None:
             "resume",
             "serve",
         ):
-            view = await told(word)(stage, home)
+            view = await by_console(word)(stage, home)
             assert view.custody[0].epoch == E  # type: ignore[attr-defined]
         assert home.machine.custodian.standing(stage.uuid) == standing
         assert home.nvram.commits == commits

@@ -72,7 +72,7 @@ def test_each_state_is_told_with_commands_that_exist(
     assert not re.search("[{}]", found.words + found.remedy)
     demand_commands(found.remedy)
     assert "power" not in found.remedy, "power on is refused in every one of these states"
-    assert ("--without-console" in found.remedy) is (state[1] == "asking"), "the others do not end by it"
+    assert ("--without-console" in found.remedy) is (state[1] == "asking"), "it ends no other state"
 
 
 @pytest.mark.parametrize("state", standstills.SYSTEM_REMEDIES)
@@ -124,12 +124,12 @@ async def test_a_migration_step_by_step(stage: Stage, step: str) -> None:
     await getattr(stage, step)()
     ids = {stage.s.id.hex(): "S", stage.t.id.hex(): "T"}
     for home, expected in zip((stage.s, stage.t), WALK[step], strict=True):
-        told = shown(system_view(home.machine))
+        sentence = shown(system_view(home.machine))
         for number, letter in ids.items():
-            told = told.replace(number, letter)
-        assert told.startswith(f"custody.owned: {expected}" if expected else "")
-        assert bool(told) is bool(expected)
-        if told and A in home.machine.system.partitions:
+            sentence = sentence.replace(number, letter)
+        assert sentence.startswith(f"custody.owned: {expected}" if expected else "")
+        assert bool(sentence) is bool(expected)
+        if sentence and A in home.machine.system.partitions:
             with pytest.raises(OperatorError) as refused:
                 home.a.demand_owned()
             found = standstill(home.a.profile.custody.name.lower(), home.a.mode.value, A)
@@ -150,13 +150,15 @@ async def test_a_partition_that_asks(stage: Stage) -> None:
     """R-54: the sentence names the console, and the remedy depends on the connection to it."""
     await stage.s.machine.attachment.attach(HMC, "hmc1")
     await stage.s.start()
-    told = shown(system_view(stage.s.machine))
-    assert told.startswith(f"custody.confirmed: a waits until the console 'hmc1' ({HMC.hex()}) agrees to its")
-    assert "that console is away; start it: swpks hmc serve --store DIR" in told
-    assert "--without-console: if another one has it, two systems serve it" in told
+    sentence = shown(system_view(stage.s.machine))
+    assert sentence.startswith(
+        f"custody.confirmed: a waits until the console 'hmc1' ({HMC.hex()}) agrees to its"
+    )
+    assert "that console is away; start it: swpks hmc serve --store DIR" in sentence
+    assert "--without-console: if another one has it, two systems serve it" in sentence
     with stage.s.machine.attachment.stream(HMC.hex()):
-        told = shown(system_view(stage.s.machine))
-    assert "the console is connected, and custody.unanswered in its log has the reason" in told
+        sentence = shown(system_view(stage.s.machine))
+    assert "the console is connected, and custody.unanswered in its log has the reason" in sentence
     with pytest.raises(OperatorError, match="--without-console") as refused:
         stage.s.machine.power_on(A)
     assert refused.value.rule is rules.CUSTODY_CONFIRMED
@@ -172,8 +174,8 @@ async def test_recovery_names_the_steps_in_their_order(stage: Stage) -> None:
     expected = (
         f"system.operating: 'a' is not served: the system is in the state Recovery: {{}}{steps} hmc recover"
     )
-    told = shown(system_view(machine))
-    assert told == expected.format("its console restores the stores; by hand, in this order: ")
+    sentence = shown(system_view(machine))
+    assert sentence == expected.format("its console restores the stores; by hand, in this order: ")
     lost = shown(msgspec.structs.replace(system_view(machine), lost=["a", "b"]))
     assert lost.startswith("system.operating: 'a' is not served (a, b: known and not restored): the system")
     with pytest.raises(OperatorError) as refused:

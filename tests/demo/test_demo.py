@@ -270,7 +270,7 @@ def test_all_of_it_holds_and_nothing_secret_is_told(tmp_path: Path) -> None:
     lines = said(done.stdout)
     assert in_order([f"- {step}" for step in START_STEPS], lines) == []
     assert in_order(TOLD, lines) == []
-    told = "\n".join([done.stdout, *lines])
+    reported = "\n".join([done.stdout, *lines])
     found, log = json.loads(secrets_file.read_text())
     assert found.keys() == SECRETS
     assert len(found["words"]) == 2
@@ -278,7 +278,7 @@ def test_all_of_it_holds_and_nothing_secret_is_told(tmp_path: Path) -> None:
         for hidden in forms:
             assert len(hidden) >= PIECE
             pieces = {hidden[at : at + PIECE] for at in range(len(hidden) - PIECE + 1)}
-            assert not any(piece in told for piece in pieces), f"{name} was told"
+            assert not any(piece in reported for piece in pieces), f"{name} was printed"
             assert not any(piece in log for piece in pieces), f"{name} was logged"
     nothing_left(temporary)
 

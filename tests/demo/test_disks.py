@@ -71,11 +71,11 @@ def test_the_volume_key_is_the_one_that_the_header_vouches_for(
         [cryptsetup, "luksDump", "--dump-json-metadata", str(tmp_path / "disk")],
         capture_output=True, check=True,
     )  # fmt: skip
-    told = json.loads(dumped.stdout)["digests"]["0"]
+    digest = json.loads(dumped.stdout)["digests"]["0"]
     volume_key = container.volume_key(KEY)
-    found = hashlib.pbkdf2_hmac(told["hash"], volume_key, b64decode(told["salt"]), told["iterations"])
+    found = hashlib.pbkdf2_hmac(digest["hash"], volume_key, b64decode(digest["salt"]), digest["iterations"])
     assert len(volume_key) == 64
-    assert found == b64decode(told["digest"])
+    assert found == b64decode(digest["digest"])
 
 
 def test_cryptsetup_itself_decrypts_what_was_written_unmapped(

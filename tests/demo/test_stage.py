@@ -18,7 +18,7 @@ def utf8_pipe() -> io.TextIOWrapper:
     return io.TextIOWrapper(io.BytesIO(), "utf-8")
 
 
-def told(out: io.TextIOWrapper) -> str:
+def text_of(out: io.TextIOWrapper) -> str:
     out.flush()
     buffer = out.buffer
     assert isinstance(buffer, io.BytesIO)
@@ -30,13 +30,13 @@ def test_a_pipe_gets_plain_text_with_marks() -> None:
     stage = DemoStage(out)
     stage.title("the whole")
     with stage.step("first", "what it shows"):
-        stage.say("told")
+        stage.say("said")
         stage.quote("printed")
         stage.check("holds", held=True)
         stage.check("does not", held=False)
     stage.end(1.23)
-    assert told(out) == (
-        "the whole\n\n 1. first\n    what it shows\n    - told\n    | printed\n    ✓ holds\n    ✗ does not\n"
+    assert text_of(out) == (
+        "the whole\n\n 1. first\n    what it shows\n    - said\n    | printed\n    ✓ holds\n    ✗ does not\n"
         "\n1 of 2 failed, 1 steps, 1.2 s\n"
     )
     assert not stage.held
@@ -47,7 +47,7 @@ def test_a_pipe_that_knows_no_marks_gets_words() -> None:
     stage = DemoStage(out)
     stage.check("holds", held=True)
     stage.check("does not", held=False)
-    assert told(out) == "    ok: holds\n    FAILED: does not\n"
+    assert text_of(out) == "    ok: holds\n    FAILED: does not\n"
 
 
 def test_a_terminal_gets_colour_unless_it_is_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,11 +68,11 @@ def test_colour_does_not_change_the_words() -> None:
     for stage in (DemoStage(plain, colour=False), DemoStage(painted, colour=True)):
         with stage.step("first", "what it shows"):
             stage.check("holds", held=True)
-    text = told(painted)
+    text = text_of(painted)
     assert "\x1b[32m✓\x1b[0m" in text
     for code in ("1", "2", "32", "0"):
         text = text.replace(f"\x1b[{code}m", "")
-    assert text == told(plain)
+    assert text == text_of(plain)
 
 
 def test_no_line_is_too_wide() -> None:
@@ -81,7 +81,7 @@ def test_no_line_is_too_wide() -> None:
     with stage.step("first", "word " * 100):
         stage.check("claim " * 100, held=True)
         stage.say("tale " * 100)
-    lines = told(out).splitlines()
+    lines = text_of(out).splitlines()
     assert max(map(len, lines)) <= WIDTH
     assert sum("✓" in line for line in lines) == 1
 
@@ -96,7 +96,7 @@ def test_an_error_in_a_step_is_a_verdict_and_ends_the_story() -> None:
     with pytest.raises(StepBroken), stage.step("first", "what it shows"):
         raise OSError("gone")
     assert not stage.held
-    assert "✗ the step could be played to its end (OSError: gone)" in told(out)
+    assert "✗ the step could be played to its end (OSError: gone)" in text_of(out)
 
 
 def test_an_interruption_is_no_verdict() -> None:

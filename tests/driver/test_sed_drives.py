@@ -117,8 +117,8 @@ def test_a_machine_without_a_keystore(newer, load):
 
 def test_the_object_of_the_recipe(newer, boot, machine, tmp_path: Path):
     """Linux finds its PIN in the object that docs/recipes.md makes with a shell."""
-    told = session(ROOT / "docs" / "recipes.md", "A self-encrypting drive").commands
-    made = told[: next(n for n, command in enumerate(told) if command.startswith("swpks"))]
+    commands = session(ROOT / "docs" / "recipes.md", "A self-encrypting drive").commands
+    made = commands[: next(n for n, command in enumerate(commands) if command.startswith("swpks"))]
     subprocess.run(["bash", "-euc", "\n".join(made)], cwd=tmp_path, check=True)
     (name,) = re.findall(r"--os-label sed-opal:hex:(\w+) --os-flag common", "\n".join(made))
     label = os_label("sed-opal", bytes.fromhex(name), 4)

@@ -178,11 +178,11 @@ class History:
     def _forget_passwords(self) -> None:
         self.lost_passwords, self.passwords = self.passwords, {}
 
-    def _learn(self, at: int, present: bool, told: Confirmation) -> None:
-        if not told.flushed:
+    def _learn(self, at: int, present: bool, confirmation: Confirmation) -> None:
+        if not confirmation.flushed:
             assert at > self.confirmed, "flushed once, it is not pending again"
             return
-        assert told.present == present
+        assert confirmation.present == present
         self.facts += 1
         self.confirmed = max(self.confirmed, at)
 

@@ -39,8 +39,8 @@ class FaultyGuest(Guest):
         self.plan = Plan(map(parse_fault, faults))
         self._calls = BusyCalls(self._calls, self.partition, self.plan, self.clock, self._note)
 
-    def _note(self, told: Refusal, opcode: int) -> None:
-        self.refusals.append(told)
+    def _note(self, refusal: Refusal, opcode: int) -> None:
+        self.refusals.append(refusal)
 
     def pattern(self, calls: int) -> str:
         """READ an absent object this many times: B for each busy answer, a dot for each real one."""
@@ -88,8 +88,8 @@ def test_every_call_can_be_busy_and_goes_on_as_if_nothing_had_been(name: str) ->
     assert answer.status == Status.H_BUSY
     assert bool(answer.r4) == (name in WITH_TOKEN)
     assert (answer.r5, answer.written) == (0, b"")
-    told: Refusal = guest.refusals[0]
-    assert (told.status, told.rule.page) == (Status.H_BUSY, "spec/faults.md#busy-answers")
+    refusal: Refusal = guest.refusals[0]
+    assert (refusal.status, refusal.rule.page) == (Status.H_BUSY, "spec/faults.md#busy-answers")
     assert guest.do(opcode) == plain.do(opcode)
     assert guest.partition.profile == plain.partition.profile
 

@@ -94,14 +94,14 @@ def test_a_flipped_bit_before_a_real_start(serve: Serve, state: Path, start: int
     assert serves(server, GOOD)
     for name in NAMES[:-1]:
         assert f"the record of {named[name].replace('/', ' ')}: " in server.ready["refused"][name]
-    told = {line["partition"]: line for line in logged(server, "partition.refused", len(NAMES) - 1)}
-    assert {name: line["error"] for name, line in told.items()} == server.ready["refused"]
-    assert {line["fault"] for line in told.values()} == {"storage"}
+    refusals = {line["partition"]: line for line in logged(server, "partition.refused", len(NAMES) - 1)}
+    assert {name: line["error"] for name, line in refusals.items()} == server.ready["refused"]
+    assert {line["fault"] for line in refusals.values()} == {"storage"}
     for name in NAMES[:-1]:
         assert server.ready["refused"][name] in refused(server, power_on(name)).detail
     assert server.stop() == 0
     after = records(state)
-    assert {name: after[name] for name in damaged} == damaged, "what was refused is left as it is"
+    assert {name: after[name] for name in damaged} == damaged, "refused records are unchanged"
 
 
 def wreckage(

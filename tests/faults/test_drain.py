@@ -75,8 +75,8 @@ async def test_trouble_is_tried_again_until_it_is_over(autojump_clock: trio.test
 async def soon_flushed(session: writer.Asynchronous, label: bytes) -> bool:
     """Poll every 10 ms for a second, like a kernel, whether a label is flushed."""
     for _ in range(100):
-        (told,) = await session.pipeline([confirm_object_flushed(OS, label)])
-        if told.flushed:
+        (confirmation,) = await session.pipeline([confirm_object_flushed(OS, label)])
+        if confirmation.flushed:
             return True
         await trio.sleep(0.01)
     return False

@@ -105,7 +105,7 @@ class Torment:
         channels = {}
         for name, history in self.histories.items():
             channel = channels[name] = stack.enter_context(self.server.connect_blocking(name))
-            assert channel.ipl_count > self.ipls[name], "an IPL of which something was confirmed is counted"
+            assert channel.ipl_count > self.ipls[name], "an IPL with a confirmed change is counted"
             self.lost[history.found(writer.have(channel, writer.look(history))) > 0] += 1
             history.opened_with(writer.LOOK)
         return channels
@@ -117,7 +117,7 @@ class Torment:
                 for name, channel in channels.items():
                     writer.work(channel, self.histories[name], longest=self.chance.choice((1, 4, 40)))
         except (ConnectionLost, SessionEnded, OSError):
-            assert batches == 1 << 30, "it died too soon"
+            assert batches == 1 << 30, "the server died too soon"
 
     def terminate(self) -> None:
         """Send SIGTERM and wait for the end: all is flushed then, unless a kill came in between."""
@@ -159,4 +159,4 @@ def test_what_was_confirmed_survives_every_kill(tmp_path: Path) -> None:
     facts = sum(history.facts for machine in machines for history in machine.histories.values())
     print(f"{dict(rounds)}, {facts} facts confirmed, {lost[True]} of {lost.total()} stores lost news")
     assert facts > KILLS
-    assert lost[True], "no kill ever came between a change and its flush: the experiment is blind"
+    assert lost[True], "no kill ever came between a change and its flush: the test proves nothing"

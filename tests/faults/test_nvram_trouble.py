@@ -37,7 +37,7 @@ def until(what: Callable[[], Any]) -> Any:
     """Ask until the answer is true."""
     deadline = time.monotonic() + PATIENCE
     while not (answer := what()):
-        assert time.monotonic() < deadline, "it never came true"
+        assert time.monotonic() < deadline, "the condition never became true"
     return answer
 
 

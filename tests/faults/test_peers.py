@@ -109,10 +109,10 @@ def test_readers_that_never_read(server: ServerProcess, neighbour: BlockingChann
             assert left
         for sock in peers:
             sock.setblocking(True)
-            told = raw.read_all(sock)
-            frames, _ = raw.parse(told)
+            output = raw.read_all(sock)
+            frames, _ = raw.parse(output)
             assert {each.kind for each in frames} <= {raw.HRETURN, raw.GOODBYE}
-            assert len(told) < 2 * MIB
+            assert len(output) < 2 * MIB
         assert most - before < len(peers) * MIB
     ends = [line["reason"] for line in logged(server, "session.ended", len(peers))]
     assert ends == ["too_slow_to_read"] * len(peers)

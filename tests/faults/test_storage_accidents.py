@@ -48,7 +48,7 @@ def never_flushed(channel: BlockingChannel) -> None:
     assert channel.call(read_object(OS, b"new")).data == b"new data"
 
 
-def tells(server: ServerProcess) -> None:
+def demand_rule(server: ServerProcess) -> None:
     """Assert that log and exit message name the rule, with the exit status of storage trouble."""
     trouble = logged(server, "nvram.trouble")[0]
     assert (trouble["rule_id"], trouble["fault"]) == ("nvram.place", "storage")
@@ -88,7 +88,7 @@ def test_a_state_that_is_taken_away(serve: Serve, tmp_path: Path, accident: Call
         folder = next((each for each in (server.state, tmp_path / "elsewhere") if each.exists()), None)
         if folder:
             unhealthy(BlockingConsole(folder / "run" / "control.sock"))
-        tells(server)
+        demand_rule(server)
 
 
 def test_a_state_that_is_taken_away_after_its_last_commit(serve: Serve, tmp_path: Path) -> None:

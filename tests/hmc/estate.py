@@ -1,6 +1,6 @@
 """Two systems of different levels and their console, each a real process, for the tests of literal lines.
 
-    told = estate.line('lssyscfg -r lpar -m old --filter "lpar_names=a" -F name,state')
+    reported = estate.line('lssyscfg -r lpar -m old --filter "lpar_names=a" -F name,state')
     estate.refused("HSCL3681 ", "chsysstate -r lpar -m old -n a -o on")
     with estate.guest("old", "a") as channel: ...
 
@@ -77,15 +77,15 @@ class Estate:
 
     def line(self, line: str) -> str:
         """Run a line that must succeed; return its output without the last newline."""
-        status, told = self.run(line)
-        assert status == 0, f"{line}\n{told}"
-        return told.removesuffix("\n")
+        status, reported = self.run(line)
+        assert status == 0, f"{line}\n{reported}"
+        return reported.removesuffix("\n")
 
     def refused(self, number: str, line: str) -> str:
         """Run a line that must be refused with this number: exit status 1, the reason on standard output."""
-        status, told = self.run(line)
-        assert (status, told[: len(number) + 1]) == (1, f"{number} "), f"{line}\n{told}"
-        return told.removesuffix("\n")
+        status, reported = self.run(line)
+        assert (status, reported[: len(number) + 1]) == (1, f"{number} "), f"{line}\n{reported}"
+        return reported.removesuffix("\n")
 
     def hmc(self, *words: str) -> tuple[int, str]:
         """Run `swpks hmc` with these words; return its exit status and its output."""

@@ -234,15 +234,15 @@ class Plant:
 
     def line(self, *words: str) -> str:
         """Run a line at the console, with -m behind the command; return its output."""
-        status, told = self.keeper.line(words[0], "-m", self.name, *words[1:])
-        assert status == 0, told
-        return told
+        status, reported = self.keeper.line(words[0], "-m", self.name, *words[1:])
+        assert status == 0, reported
+        return reported
 
     def refused_line(self, *words: str) -> str:
         """Run a line that must be refused; return its output."""
-        status, told = self.keeper.line(words[0], "-m", self.name, *words[1:])
-        assert status == 1, told
-        return told
+        status, reported = self.keeper.line(words[0], "-m", self.name, *words[1:])
+        assert status == 1, reported
+        return reported
 
     def log(self, event: str, least: int = 1) -> None:
         """Wait until the console's log has this number of events of the system, without further fields."""
@@ -259,4 +259,4 @@ def until(true: Callable[[], object]) -> None:
     """Call a condition until it is true; each call makes a request, so no further pause is needed."""
     deadline = time.monotonic() + 20
     while not true():
-        assert time.monotonic() < deadline, "it never came true"
+        assert time.monotonic() < deadline, "the condition never became true"

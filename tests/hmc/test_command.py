@@ -80,7 +80,7 @@ def test_usage_errors(run, words) -> None:
 
 
 @pytest.mark.parametrize(
-    "words,told",
+    "words,reported",
     [
         (["--json", "lssyscfg", "-r", "sys"], "a line has no --json"),
         (["--store", "/a", "--json", "lssyscfg", "-r", "sys"], "a line has no --json"),
@@ -93,14 +93,14 @@ def test_usage_errors(run, words) -> None:
         (["--store", "/a", "--store", "/b", "status"], "--store is given twice"),
     ],
 )
-def test_usage_errors_that_name_the_way_out(run, tmp_path, words, told) -> None:
+def test_usage_errors_that_name_the_way_out(run, tmp_path, words, reported) -> None:
     """A usage error gives status 2, and names the place where the option belongs."""
     (tmp_path / "blob").write_bytes(b"x")
     status, out, err = run(
         *[str(tmp_path / "blob") if each == "/b" and "--sealed" in words else each for each in words]
     )
     assert (status, out) == (2, "")
-    assert told in err
+    assert reported in err
 
 
 def test_no_console_and_no_system(run, environment, tmp_path) -> None:
@@ -296,8 +296,8 @@ def test_lines_through_the_links(two, run, tmp_path) -> None:
     folder = tmp_path / "links"
     assert run("links", folder, "--store", two.store)[0] == 0
     for words in (["links", folder, "--json"], ["--json", "links", folder]):
-        told = json.loads(run("--store", two.store, *words)[1])
-        assert (told["folder"], sorted(told["commands"])) == (str(folder), sorted(names.LINES))
+        reported = json.loads(run("--store", two.store, *words)[1])
+        assert (reported["folder"], sorted(reported["commands"])) == (str(folder), sorted(names.LINES))
 
     def shell(line: str) -> tuple[int, str]:
         done = subprocess.run(

@@ -99,17 +99,17 @@ def demand_key(plant: Plant, key: Path) -> None:
     assert_key_named(plant.refused("recover"), needed, command, f"{plant.name} has none")
     plant.line("chtskey", "-o", "restore", "--newkey", str(wrong))
     wrong_id = plant.line("lstskey", "-F", "key_id")
-    told = plant.refused_line("chsysstate", "-r", "sys", "-o", "recover")
-    assert_key_named(told, needed, command, f"{plant.name} has {wrong_id}")
+    output = plant.refused_line("chsysstate", "-r", "sys", "-o", "recover")
+    assert_key_named(output, needed, command, f"{plant.name} has {wrong_id}")
     view = plant.view()
     assert (view.state, view.partitions) == ("Operating", [])
 
 
-def assert_key_named(told: str, needed: set[str], *further: str) -> None:
+def assert_key_named(output: str, needed: set[str], *further: str) -> None:
     """Assert that the refusal names the key that helps, the present key, and the command."""
-    assert any(f"need the trusted system key {each}" in told for each in needed)
+    assert any(f"need the trusted system key {each}" in output for each in needed)
     for each in further:
-        assert each in told
+        assert each in output
 
 
 @pytest.mark.parametrize("parts", [(CARD, TPM), (TPM, CARD)], ids=" then ".join)
@@ -152,8 +152,8 @@ def back_by_key(plant: Plant, key: Path) -> None:
     assert (plant.server.ready["state"], plant.server.ready["partitions"]) == ("Operating", [])
     demand_key(plant, key)
     plant.line("chtskey", "-o", "restore", "--newkey", str(key))
-    told = plant.line("chsysstate", "-r", "sys", "-o", "recover")
-    assert "alpha: from 20" in told
+    output = plant.line("chsysstate", "-r", "sys", "-o", "recover")
+    assert "alpha: from 20" in output
     plant.demand("old")
 
 

@@ -29,10 +29,10 @@ def test_what_the_console_says_is_printed(fake, capfdbinary) -> None:
 def test_a_console_that_does_not_speak_is_told_of(fake, capfdbinary, message) -> None:
     """An invalid message gives one line on standard error, and status 1."""
     assert run(fake, ["lshmc"], message) == 1
-    told = capfdbinary.readouterr()
-    assert told.out == b""
-    assert told.err.startswith(b"lshmc: ")
-    assert told.err.count(b"\n") == 1
+    reported = capfdbinary.readouterr()
+    assert reported.out == b""
+    assert reported.err.startswith(b"lshmc: ")
+    assert reported.err.count(b"\n") == 1
 
 
 @pytest.mark.parametrize("status", [-1, 256, None, "0"])
@@ -52,9 +52,9 @@ def test_without_a_console_a_line_says_so(tmp_path, capfdbinary) -> None:
     """The error names the store, and the command that helps."""
     store = str(tmp_path / "store")
     assert line_client.line(["lshmc"], store) == 1
-    told = capfdbinary.readouterr().err.decode()
-    assert f"no console serves {store}" in told
-    assert f"swpks hmc serve --store {store}" in told
+    reported = capfdbinary.readouterr().err.decode()
+    assert f"no console serves {store}" in reported
+    assert f"swpks hmc serve --store {store}" in reported
 
 
 def test_words_that_are_not_utf8_are_refused(tmp_path, capfdbinary) -> None:
@@ -186,9 +186,9 @@ def test_a_silent_console_is_told_once(fake, capfdbinary, monkeypatch) -> None:
     monkeypatch.setattr(selecting, "select", select)
     with fake.saying({"say": "late"}, {"exit": 0}, after=said):
         assert line_client.line(["lshmc", "-V"], str(fake.store)) == 0
-    told = capfdbinary.readouterr()
-    assert told.out == b"late\n"
-    assert told.err.decode() == (
+    reported = capfdbinary.readouterr()
+    assert reported.out == b"late\n"
+    assert reported.err.decode() == (
         f"the console of {fake.store} is silent since 0.05 s; "
         "this command waits on: Ctrl-C ends it, and no job\n"
     )

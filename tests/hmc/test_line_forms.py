@@ -32,7 +32,7 @@ def view(estate: Estate, system: str) -> SystemView:
 
 
 @pytest.mark.parametrize(
-    "options,told",
+    "options,reported",
     [
         ("-F name,lpar_id,state", "aix01,1,Running\naix02,7,Not Activated"),
         ("-F name:lpar_env:state", "aix01:aixlinux:Running\naix02:aixlinux:Not Activated"),
@@ -46,10 +46,10 @@ def view(estate: Estate, system: str) -> SystemView:
         ("--filter work_groups=7 -F name --header", "No results were found."),
     ],
 )
-def test_lists(pair: Estate, options: str, told: str) -> None:
+def test_lists(pair: Estate, options: str, reported: str) -> None:
     """R-36: -F with each delimiter and with several words, --header, --filter with nested quotes."""
     where = "" if "-m " in options else "-m old "
-    assert pair.line(f"lssyscfg -r lpar {where}{options}") == told
+    assert pair.line(f"lssyscfg -r lpar {where}{options}") == reported
 
 
 def test_a_system_is_named_in_both_forms(pair: Estate) -> None:
@@ -96,8 +96,8 @@ def test_records_of_a_file(pair: Estate) -> None:
     pair.refused("SWPK0106", "mksyscfg -r lpar -m new -f bad")
     assert pair.line("lssyscfg -r lpar -m new") == before
     (pair.work / "half").write_text("name=aix03\r\nname=aix02\nname=aix04\n")
-    status, told = pair.run("mksyscfg -r lpar -m new -f half")
-    first, second = told.splitlines()
+    status, reported = pair.run("mksyscfg -r lpar -m new -f half")
+    first, second = reported.splitlines()
     assert status == 1
     assert first == "1 of 3 records are done: aix03."
     assert second.startswith("SWPK0302 ")
@@ -150,10 +150,10 @@ def test_every_command_has_a_link_and_a_row(pair: Estate) -> None:
 @pytest.mark.parametrize("command", ANSWERS)
 def test_every_command_answers(pair: Estate, command: str) -> None:
     """R-36: every command gives the answer of spec/console.md for a running system."""
-    options, status, told = ANSWERS[command]
+    options, status, reported = ANSWERS[command]
     found = pair.run(f"{command} {options}")
     assert found[0] == status, found
-    assert found[1].startswith(told) if told else found[1] == "", found
+    assert found[1].startswith(reported) if reported else found[1] == "", found
 
 
 @pytest.mark.parametrize("name", [each for each in names.LINES if each not in names.ALSO_VERBS])

@@ -66,9 +66,11 @@ def test_sizes_of_each_level(estate: Estate, system: str, largest: int) -> None:
     for name, kbytes in sizes.items():
         estate.on(system, name)
         assert estate.size(system, name) == kbytes
-    told = estate.refused("SWPK0306", f"mksyscfg -r lpar -m {system} -i name=x,keystore_kbytes={largest + 1}")
-    assert f"{largest} KiB" in told
-    assert LEVELS[system] in told
+    output = estate.refused(
+        "SWPK0306", f"mksyscfg -r lpar -m {system} -i name=x,keystore_kbytes={largest + 1}"
+    )
+    assert f"{largest} KiB" in output
+    assert LEVELS[system] in output
     for number, wrong in (("SWPK0306", "3"), ("SWPK0312", "4.5"), ("SWPK0312", "-4"), ("SWPK0312", "")):
         estate.refused(number, f'mksyscfg -r lpar -m {system} -i "name=x,keystore_kbytes={wrong}"')
     estate.refused("HSCL8012", f"lssyscfg -r lpar -m {system} --filter lpar_names=x")
@@ -127,8 +129,8 @@ def test_all_keystores_stay_within_the_total(estate: Estate) -> None:
     records.write_text("".join(f"name={name},keystore_kbytes={sizes[name]}\n" for name in sizes))
     estate.line("mksyscfg -r lpar -m old -f full")
     assert estate.line(columns) == "1024 1024"
-    told = estate.refused("SWPK0307", "mksyscfg -r lpar -m old -i name=more,keystore_kbytes=4")
-    assert "1024 of 1024 KiB are taken" in told
+    output = estate.refused("SWPK0307", "mksyscfg -r lpar -m old -i name=more,keystore_kbytes=4")
+    assert "1024 of 1024 KiB are taken" in output
     estate.line("mksyscfg -r lpar -m old -i name=more")
     estate.refused("SWPK0307", "chsyscfg -r lpar -m old -i name=more,keystore_kbytes=4")
     estate.on("old", "last")

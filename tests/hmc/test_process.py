@@ -73,9 +73,9 @@ def test_one_console_uses_a_store(console) -> None:
     console.start()
     other = ConsoleProcess(console.store)
     other.log_path = console.store.with_name("other.log")
-    told = failed(other)
-    assert f"process {console.pid} uses {console.store}" in told
-    assert "rule hmc.store-owner" in told
+    reported = failed(other)
+    assert f"process {console.pid} uses {console.store}" in reported
+    assert "rule hmc.store-owner" in reported
     assert console.hmc("systems").startswith("no systems")
 
 
@@ -83,9 +83,9 @@ def test_a_folder_of_other_things_is_no_store(console) -> None:
     """The process ends with status 2, and names the rule."""
     console.store.mkdir(0o755)
     (console.store / "letter").touch()
-    told = failed(console)
-    assert "holds other things" in told
-    assert "rule hmc.store-folder" in told
+    reported = failed(console)
+    assert "holds other things" in reported
+    assert "rule hmc.store-folder" in reported
     assert console.wait() == 2
 
 
@@ -125,8 +125,8 @@ def test_a_damaged_store_says_so(console) -> None:
     console.start()
     console.stop()
     (console.store / "console.sqlite").write_bytes(b"x" * 8192)
-    told = failed(console)
-    assert "rule hmc.store-file" in told
+    reported = failed(console)
+    assert "rule hmc.store-file" in reported
     assert console.wait() == 3
 
 
@@ -182,9 +182,9 @@ def test_a_kill_leaves_a_command_with_a_clear_line(console, systems, tmp_path) -
         console.kill()
         pipe.write(b"\n" * 32)
         wire.close()
-        _, told = command.communicate(timeout=20)
+        _, reported = command.communicate(timeout=20)
     assert command.returncode == 1
-    assert b"Traceback" not in told
+    assert b"Traceback" not in reported
 
 
 def test_a_system_that_is_away_does_not_hinder_the_start(console, systems) -> None:
@@ -195,8 +195,10 @@ def test_a_system_that_is_away_does_not_hinder_the_start(console, systems) -> No
     advice = f"start it: `swpks serve --state {systems[0].state}`"
     (away,) = console.ready["away"]
     assert (away["name"], away["place"], away["advice"]) == ("sys1", str(place), advice)
-    told = f"sys1 at {place} is not connected: {away['trouble']}; {advice}; the console goes on dialling\n"
-    assert f"console.sock: no system yet\n{told}" in console.log  # both lines are on standard output
+    reported = (
+        f"sys1 at {place} is not connected: {away['trouble']}; {advice}; the console goes on dialling\n"
+    )
+    assert f"console.sock: no system yet\n{reported}" in console.log  # both lines are on standard output
     shown = console.hmc("status").splitlines()
     assert shown[-1] == f"sys1 was not reached yet: {away['trouble']}; {advice}"
     console.log_lines("system.not_reached")
@@ -220,8 +222,8 @@ def known(console: ConsoleProcess) -> list[KnownSystemView]:
 def test_a_wrong_name_of_a_system_ends_the_start(console, systems) -> None:
     """A start with a name for a system requires that the system has this name."""
     console.systems = [f"other={systems[0].start().control_socket}"]
-    told = failed(console)
-    assert "is called 'sys1', not 'other'" in told
+    reported = failed(console)
+    assert "is called 'sys1', not 'other'" in reported
     assert console.wait() == 2
 
 
@@ -243,9 +245,9 @@ def test_options_that_make_no_sense(tmp_path, capfd, options, text) -> None:
         status = main(["hmc", "serve", "--store", str(tmp_path / "s"), *options])
     except SystemExit as ended:
         status = int(ended.code or 0)
-    told = capfd.readouterr()
-    assert (status, told.out) == (2, "")
-    assert text in told.err
+    reported = capfd.readouterr()
+    assert (status, reported.out) == (2, "")
+    assert text in reported.err
     assert not (tmp_path / "s").exists()
 
 

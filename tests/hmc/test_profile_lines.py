@@ -23,11 +23,11 @@ def test_later_updates_are_lost_as_announced(plant: Plant) -> None:
     assert "running: alpha, beta; power off each of them first" in plant.refused_line(*restore)
     plant.power_off()
     plant.server.console.call(set_attributes("alpha", {"secure_boot": 2}))
-    told = plant.refused_line(*restore)
+    output = plant.refused_line(*restore)
     before = plant.partition("alpha")
     lost = f"now restores {before.restores}, generation {before.generation}: later updates are lost"
-    assert f"generation {saved.generation}; {lost}" in told
-    assert "SWPK0226" in told
+    assert f"generation {saved.generation}; {lost}" in output
+    assert "SWPK0226" in output
     plant.demand("tuesday")
     plant.power_off()
     assert lost in plant.line(*restore, "--forcekeystore")
@@ -56,10 +56,10 @@ def test_each_level(plant: Plant, tmp_path: Path) -> None:
     plant.line("rmsyscfg", "-r", "lpar", "-n", "gamma")
     plant.fill("tuesday")
     plant.power_off()
-    told = plant.refused_line("rstprofdata", "-l", "4")
+    output = plant.refused_line("rstprofdata", "-l", "4")
     assert (
         "this would be lost: alpha would be deleted, with 1 object; beta would be deleted, with 1 object"
-        in told
+        in output
     )
     plant.line("rstprofdata", "-l", "4", "--forcekeystore")
     assert names() == []

@@ -37,8 +37,8 @@ def test_a_console_that_was_away(plant: Plant) -> None:
     view = plant.view()
     assert (view.state, view.lost, view.console) == ("Recovery", ["alpha", "beta"], None)
     console.start()
-    told = plant.recovered().lines
-    assert f"generation {generation}" not in told[0]
+    output = plant.recovered().lines
+    assert f"generation {generation}" not in output[0]
     plant.demand("second")
 
 
@@ -72,10 +72,10 @@ def test_the_newest_copy_is_damaged(plant: Plant) -> None:
     Disk(plant.keeper).change(DAMAGE.format("BLOB"), "alpha", newest.uuid, newest.generation)
     plant.keeper.console.start()
     plant.lose(PROCESSOR)
-    told = plant.recovered().lines
-    assert told[1] == "alpha: this is older than the last known copy; skipped:"
-    assert f"generation {newest.generation}: " in told[2]
-    assert told[3].startswith("beta: from ")
+    output = plant.recovered().lines
+    assert output[1] == "alpha: this is older than the last known copy; skipped:"
+    assert f"generation {newest.generation}: " in output[2]
+    assert output[3].startswith("beta: from ")
     plant.demand("old", ["alpha"])
     plant.demand("new", ["beta"])
 
@@ -89,8 +89,8 @@ def test_every_copy_of_a_store_is_damaged(plant: Plant) -> None:
     Disk(plant.keeper).change(DAMAGE.format("TEXT"), "beta", plant.partition("beta").uuid, 0)
     plant.keeper.console.start()
     plant.lose(PROCESSOR)
-    told = plant.recovered(state="failed").lines
-    assert "beta: not restored" in told
+    output = plant.recovered(state="failed").lines
+    assert "beta: not restored" in output
     view = plant.view()
     assert (view.state, view.restored, view.lost) == ("Recovery", ["alpha"], ["beta"])
     assert "stays in Recovery" in plant.refused("recover")
@@ -117,9 +117,9 @@ def test_a_copy_of_another_key(plant: Plant, keeper: Keeper, tmp_path: Path) -> 
     Disk(keeper).change(SWAP, foreign.uuid, newest.uuid, newest.generation)
     keeper.console.start()
     plant.lose(PROCESSOR)
-    told = plant.recovered().lines
-    assert f"generation {newest.generation}: " in told[2]
-    assert foreign.trusted_key_id in told[2]
+    output = plant.recovered().lines
+    assert f"generation {newest.generation}: " in output[2]
+    assert foreign.trusted_key_id in output[2]
     plant.demand("old", ["alpha"])
     plant.demand("new", ["beta"])
     other.end()
@@ -161,9 +161,9 @@ def test_a_recovery_by_order(manual: Keeper, tmp_path: Path) -> None:
     plant.log("system.connected", 2)
     assert plant.line("lssyscfg", "-r", "sys", "-F", "state") == "Recovery"
     assert plant.recoveries() == []
-    told = plant.line("chsysstate", "-r", "sys", "-o", "recover")
-    assert "\nalpha: from 20" in told
-    assert f"\n{plant.name} is Operating, with 2 restored stores" in told
+    output = plant.line("chsysstate", "-r", "sys", "-o", "recover")
+    assert "\nalpha: from 20" in output
+    assert f"\n{plant.name} is Operating, with 2 restored stores" in output
     plant.demand("old")
     manual.console.kill()
     plant.server.console.call(create_partition("gamma", 4))
@@ -171,8 +171,8 @@ def test_a_recovery_by_order(manual: Keeper, tmp_path: Path) -> None:
     plant.server.start()
     manual.console.start()
     plant.log("system.connected", 3)
-    told = plant.refused("recover")
-    assert "sys1 stays in Recovery: not restored: gamma" in told
+    output = plant.refused("recover")
+    assert "sys1 stays in Recovery: not restored: gamma" in output
     assert "given up: gamma" in plant.hmc("recover", "--give-up")
     plant.demand("old")
     assert "with 2 partitions" in plant.refused("recover")

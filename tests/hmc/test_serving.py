@@ -260,9 +260,9 @@ def test_what_a_command_hears_of_a_bug(line) -> None:
 
     async def main() -> None:
         async with standing("S") as stand:
-            told = ConsoleHandler(stand.console).failed(wire.request_of(line))
-            assert b"its log has the reason" in told
-            assert b"SWPK0507" in told or b"request.answered" in told
+            reported = ConsoleHandler(stand.console).failed(wire.request_of(line))
+            assert b"its log has the reason" in reported
+            assert b"SWPK0507" in reported or b"request.answered" in reported
 
     run(main)
 

@@ -87,7 +87,7 @@ def test_a_partition_that_moves_is_followed() -> None:
     for asked in "a", A, "s1/a":
         assert whereabouts([frozen, prepared], asked) == HERE
         assert whereabouts([frozen, arrived], asked) == THERE, "the view of the source is older"
-        assert whereabouts([released, prepared], asked) == THERE, "it will serve, and nobody else will"
+        assert whereabouts([released, prepared], asked) == THERE, "it will serve, and no other system will"
         for other in older, gone:
             assert "no system owns it" in refused([released, other], asked)
         assert "no system owns it" in refused([prepared], "a")
@@ -144,20 +144,20 @@ async def said(stream: trio.SocketStream) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "sent,told",
+    "sent,reply",
     [
         (b"lpar1\nlpar1\n", b"unix:/s1/a.sock\n"),
         (b'{"line": ["lshmc", "-V"]}\n', b"error: "),
         (b"x" * 256, b"error: a question is one line"),
     ],
 )
-def test_a_connection_has_one_question(tmp_path, sent, told) -> None:
+def test_a_connection_has_one_question(tmp_path, sent, reply) -> None:
     """Each connection has one question: a line of the console is refused, and an endless one is cut off."""
 
     async def main() -> None:
         stream = await trio.open_unix_socket(tmp_path / "w")
         await stream.send_all(sent)
-        assert (await said(stream)).startswith(told)
+        assert (await said(stream)).startswith(reply)
 
     served(tmp_path, main)
 

@@ -79,7 +79,7 @@ class Ledger:
                 channel.call(read_object(OWNER, label_of(number)))
             except HcallError as error:
                 refused = error
-            assert refused is not None, "a password has outlived an IPL"
+            assert refused is not None, "a password survived an IPL"
             break
         channel.call(set_password(CONSUMER, PASSWORD))
         self.ipls, self.password_set = channel.ipl_count, True
@@ -125,7 +125,7 @@ class Load:
         goal = self.ledger.confirmed + writes
         with self._beat:
             came = self._beat.wait_for(lambda: self._failure or self.ledger.confirmed >= goal, PATIENCE)
-        assert came, f"the client is stuck; it was told {self.ledger.ends[-3:]}"
+        assert came, f"the client is stuck; it got {self.ledger.ends[-3:]}"
         if self._failure:
             raise self._failure
 
@@ -134,7 +134,7 @@ class Load:
         """A block in which the client makes no call, and has an answer to each earlier one."""
         self._may_call.clear()
         try:
-            assert self._holds.wait(PATIENCE), f"the client is stuck; it was told {self.ledger.ends[-3:]}"
+            assert self._holds.wait(PATIENCE), f"the client is stuck; it got {self.ledger.ends[-3:]}"
             if self._failure:
                 raise self._failure
             yield

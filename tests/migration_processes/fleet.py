@@ -41,7 +41,7 @@ class Line:
         self._process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     @property
-    def told(self) -> str:
+    def report(self) -> str:
         """Return its output, if it has ended."""
         return "it runs" if self._process.poll() is None else str(self.ended())
 
@@ -155,15 +155,15 @@ class Fleet:
 
     def line(self, *words: str) -> str:
         """Run a command line that must succeed; return its output."""
-        status, told = self.order(*words).ended()
-        assert status == 0, f"{words}: {told}"
-        return told
+        status, report = self.order(*words).ended()
+        assert status == 0, f"{words}: {report}"
+        return report
 
     def refused(self, *words: str) -> str:
         """Run a command line that must be refused; return its output."""
-        status, told = self.order(*words).ended()
-        assert status == 1, f"{words}: {told}"
-        return told
+        status, report = self.order(*words).ended()
+        assert status == 1, f"{words}: {report}"
+        return report
 
     def move(self) -> Line:
         """Start the command line of the move."""
@@ -198,7 +198,7 @@ class Fleet:
         """Call a condition until it is true; each call makes a request or a pause."""
         deadline = time.monotonic() + SECONDS
         while not true():
-            assert time.monotonic() < deadline, f"{trouble}\n{self.told()}"
+            assert time.monotonic() < deadline, f"{trouble}\n{self.report()}"
             time.sleep(0.004)
 
     def view(self, system: ServerProcess) -> SystemView:
@@ -255,7 +255,7 @@ class Fleet:
         """Return the running jobs of migrations and remote restarts."""
         return [each for each in self.jobs() if each.kind in ("migrate", "restart")]
 
-    def told(self) -> str:
+    def report(self) -> str:
         """Return the states of all processes, for the message of a failed test."""
         lines = []
         for each in self.systems:
@@ -265,7 +265,7 @@ class Fleet:
                 lines.append(f"{each.state.name}: {self.custody(each)} {power}")
         with suppress(SwpksError, OSError):
             lines += [str(each) for each in self.jobs()]
-        lines += [each.told for each in self.lines[-2:]]
+        lines += [each.report for each in self.lines[-2:]]
         return "\n".join(lines)
 
     # Load

@@ -31,7 +31,7 @@ def powered_off(fleet: Fleet, end: End = "target", *, is_started: bool = False) 
             yield
             fleet.is_off = fleet.is_off and not is_started
             found = fleet.settled()
-            assert found in owners, f"{found} owns the partition\n{fleet.told()}"
+            assert found in owners, f"{found} owns the partition\n{fleet.report()}"
             fleet.power_on(found)
         load.goes_on()
 

@@ -194,7 +194,7 @@ def console_is_dead(fleet: Fleet) -> None:
         fleet.move()
         fleet.until(lambda: _mode(fleet) != "serving", "not begun")
         console.kill()
-        fleet.until(lambda: fleet.serves(target) or fleet.serves(fleet.source), "nobody serves")
+        fleet.until(lambda: fleet.serves(target) or fleet.serves(fleet.source), "no system serves")
         fleet.start_again(console)
         _went_on(fleet, load)
 

@@ -45,8 +45,10 @@ def running(folder: Path, *options: str, target: tuple[str, ...] = ()) -> Iterat
 def state(fleet: Fleet, system: ServerProcess, columns: str) -> str:
     """Return columns of the partition at a system."""
     filtered = f"lpar_names={NAME}"
-    told = fleet.line("lssyscfg", "-r", "lpar", "-m", system.state.name, "--filter", filtered, "-F", columns)
-    return told.removesuffix("\n")
+    output = fleet.line(
+        "lssyscfg", "-r", "lpar", "-m", system.state.name, "--filter", filtered, "-F", columns
+    )
+    return output.removesuffix("\n")
 
 
 def test_there_and_back_over_tcp(tmp_path: Path) -> None:
@@ -57,8 +59,8 @@ def test_there_and_back_over_tcp(tmp_path: Path) -> None:
         fleet.line("migrlpar", "-o", "v", *fleet.way)
         for _ in range(2):
             with fleet.load() as load:
-                status, told = fleet.move().ended()
-                assert (status, "row 7: ARRIVED" in told) == (0, True), told
+                status, output = fleet.move().ended()
+                assert (status, "row 7: ARRIVED" in output) == (0, True), output
                 load.goes_on()
             assert load.moves == 1
         assert fleet.ledger.ends == []
@@ -74,9 +76,9 @@ def test_there_and_back_over_tcp(tmp_path: Path) -> None:
         assert rule(fleet.refused("migrlpar", "-o", "m", *fleet.way)) == "arrival.name"
 
 
-def rule(told: str) -> str:
+def rule(output: str) -> str:
     """Return the rule whose number a refusal begins with."""
-    return {number: each for each, number in {**PUBLIC, **OWN}.items()}[told.split(maxsplit=1)[0]]
+    return {number: each for each, number in {**PUBLIC, **OWN}.items()}[output.split(maxsplit=1)[0]]
 
 
 def test_a_remote_restart_from_a_dead_system(fleet: Fleet) -> None:
@@ -137,11 +139,11 @@ def demand_told(east: ServerProcess, link: ConsoleLinkView, capsys: pytest.Captu
     assert "swpks serve --without-console: if another one has it, two systems serve it" in ready
     for words, status in ((["lpar", NAME, "config"], 3), (["hmc", "power", NAME, "on"], 1)):
         assert main([*words, "--state", str(east.state)]) == status
-        told = capsys.readouterr().err
-        assert "rule custody.confirmed: " in told
-        assert "powered off" not in told
-        assert "swpks hmc serve --store DIR" in told
-        assert "swpks serve --without-console" in told
+        output = capsys.readouterr().err
+        assert "rule custody.confirmed: " in output
+        assert "powered off" not in output
+        assert "swpks hmc serve --store DIR" in output
+        assert "swpks serve --without-console" in output
 
 
 def test_a_start_without_the_console(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,7 +170,7 @@ def test_a_start_without_the_console(fleet: Fleet, capsys: pytest.CaptureFixture
         fleet.start_again(east)
         fleet.console.start()
         fleet.connected(east)
-        fleet.until(lambda: fleet.serves(east), "it was not told to serve")
+        fleet.until(lambda: fleet.serves(east), "it got no SERVE")
 
 
 def test_an_inactive_migration(fleet: Fleet) -> None:
@@ -177,8 +179,8 @@ def test_an_inactive_migration(fleet: Fleet) -> None:
         pass
     for _ in range(2):
         fleet.power_off()
-        status, told = fleet.move().ended()
-        assert (status, "row 16: ARRIVED" in told) == (0, True), told
+        status, output = fleet.move().ended()
+        assert (status, "row 16: ARRIVED" in output) == (0, True), output
         fleet.until(lambda: fleet.is_gone(fleet.source), "the source keeps it")
         fleet.source, fleet.target = fleet.target, fleet.source
         assert not fleet.target.socket(NAME).exists()

@@ -49,16 +49,18 @@ def test_the_files_are_what_they_say() -> None:
 def test_the_package_makes_the_golden_conversations(name: str) -> None:
     """R-51: the package makes the same messages from the same token, prologue and ephemeral keys."""
     golden: dict[str, Any] = VECTORS[name]
-    told = {each: bytes.fromhex(golden[each]) for each in ("token", "prologue", "first", "second", "hash")}
+    expected = {
+        each: bytes.fromhex(golden[each]) for each in ("token", "prologue", "first", "second", "hash")
+    }
     ends = [
-        Handshake(opens, told["token"], told["prologue"], bytes.fromhex(golden[f"{role}_ephemeral"]))
+        Handshake(opens, expected["token"], expected["prologue"], bytes.fromhex(golden[f"{role}_ephemeral"]))
         for opens, role in ((True, "opener"), (False, "answerer"))
     ]
-    assert ends[0].write_first() == told["first"]
-    ends[1].read_first(told["first"])
-    assert ends[1].write_second() == told["second"]
-    ends[0].read_second(told["second"])
-    assert ends[0].hash == ends[1].hash == told["hash"]
+    assert ends[0].write_first() == expected["first"]
+    ends[1].read_first(expected["first"])
+    assert ends[1].write_second() == expected["second"]
+    ends[0].read_second(expected["second"])
+    assert ends[0].hash == ends[1].hash == expected["hash"]
     count, length = make_vectors.CASES[name]
     texts = [make_vectors.fixed(f"{name} text {number}", length) for number in range(count)]
     assert hashlib.sha256(b"".join(texts)).hexdigest() == golden["texts_sha256"]

@@ -33,5 +33,5 @@ def test_the_bounds_of_the_page_are_those_of_the_code() -> None:
 
 def test_the_kinds_of_the_page_are_those_of_the_code() -> None:
     """R-51: the page has the kinds of messages with their numbers."""
-    told = dict(re.findall(r"\| (\d) \| ([A-Z]+) \| (?:source|target) \|", TEXT))
-    assert told == {str(int(kind)): kind.name for kind in MessageKind}
+    listed = dict(re.findall(r"\| (\d) \| ([A-Z]+) \| (?:source|target) \|", TEXT))
+    assert listed == {str(int(kind)): kind.name for kind in MessageKind}

@@ -26,34 +26,34 @@ An orphan is in it as well.  Bash reads the files itself: a program of its own w
 """
 
 
-def begins(told: Session) -> bool:
+def begins(steps: Session) -> bool:
     """Whether a page begins in an empty folder.
 
     kernel.md first stores the place of the repository; compatibility.md has its own environment.
     """
     before = {*HEAD, "repository=$PWD"} - {HEAD[-1]}
-    first = next((command for command in told.commands if command not in before), "")
+    first = next((command for command in steps.commands if command not in before), "")
     return first == HEAD[-1]
 
 
-def ends(told: Session) -> bool:
+def ends(steps: Session) -> bool:
     """Whether a page ends its servers; a page without servers has nothing to end."""
-    started = any(command.endswith("&") for command in told.commands)
-    return told.commands[-1] == END or not started
+    started = any(command.endswith("&") for command in steps.commands)
+    return steps.commands[-1] == END or not started
 
 
-def with_end(told: Session, then: str, last: str) -> Session:
+def with_end(steps: Session, then: str, last: str) -> Session:
     """Return a page with one more command before its end, and a list of processes after the end.
 
     That list must be empty.
     """
-    at = len(told.commands) - (told.commands[-1] == END)
-    commands, shown, typed = list(told.commands), list(told.shown), list(told.typed)
+    at = len(steps.commands) - (steps.commands[-1] == END)
+    commands, shown, typed = list(steps.commands), list(steps.shown), list(steps.typed)
     for place, command, output in ((at, then or ":", last), (len(commands) + 1, LEFT, "")):
         commands.insert(place, command)
         shown.insert(place, output)
         typed.insert(place, "")
-    return told._replace(commands=commands, shown=shown, typed=typed)
+    return steps._replace(commands=commands, shown=shown, typed=typed)
 
 
 def repository(folder: Path) -> Path:

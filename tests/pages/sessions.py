@@ -48,18 +48,18 @@ def run(folder: Path, commands: list[str], then: str = "", seconds: float = SECO
     return written
 
 
-def follow(folder: Path, told: Session, then: str = "", seconds: float = SECONDS) -> str:
+def follow(folder: Path, steps: Session, then: str = "", seconds: float = SECONDS) -> str:
     """Run a session, and compare the output of each command with the page; return the output of `then`.
 
     The commands of a guest are the input of the command that starts it.
     """
     commands = [
         f"{command} <<'#typed#'\n{typed}#typed#" if typed else command
-        for command, typed in zip(told.commands, told.typed, strict=True)
+        for command, typed in zip(steps.commands, steps.typed, strict=True)
     ]
     *written, last = run(folder, commands, then, seconds)
-    told_and_found = zip(told.commands, told.typed, told.shown, written, strict=True)
-    wrong = [difference(*each) for each in told_and_found]
+    expected_and_found = zip(steps.commands, steps.typed, steps.shown, written, strict=True)
+    wrong = [difference(*each) for each in expected_and_found]
     assert not any(wrong), "\n".join(filter(None, wrong))
     return last
 
@@ -77,8 +77,8 @@ def _awaited(command: str, pipe: str) -> list[str]:
 
     It writes to --ready-fd when it is ready. If it ends before, the pipe is closed, and the session goes on.
     """
-    told = command.replace(" serve ", " serve --ready-fd 9 ", 1).removesuffix("&")
-    lines = [f"mkfifo {pipe}", f"{told} 9>{pipe} &", f"read -r _ <{pipe}"]
+    started = command.replace(" serve ", " serve --ready-fd 9 ", 1).removesuffix("&")
+    lines = [f"mkfifo {pipe}", f"{started} 9>{pipe} &", f"read -r _ <{pipe}"]
     if " hmc serve " in command:
         found = re.search(r"--store \S+", command)
         lines.append(_LINKED.format(found[0] if found else ""))

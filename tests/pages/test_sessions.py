@@ -29,9 +29,9 @@ def test_an_end_that_fails_is_an_error(tmp_path) -> None:
 
 def test_each_difference_is_told(tmp_path) -> None:
     """The error lists all commands with another output, and a guest's line that is missing or too late."""
-    told = Session(["echo one", "echo two", "cat"], [], [], ["one\n", "2\n", "b\na\n"], ["", "", "a\nb\n"])
+    steps = Session(["echo one", "echo two", "cat"], [], [], ["one\n", "2\n", "b\na\n"], ["", "", "a\nb\n"])
     with pytest.raises(AssertionError) as found:
-        follow(tmp_path, told)
+        follow(tmp_path, steps)
     text = str(found.value)
     assert "echo one" not in text
     assert "$ echo two\ntwo" in text
@@ -41,8 +41,8 @@ def test_each_difference_is_told(tmp_path) -> None:
 @pytest.mark.process
 def test_commands_are_typed_into_a_guest(tmp_path) -> None:
     """Commands are the input of the guest's command, which may print more than the page shows."""
-    told = Session(["cat"], [], [], ["[    0.5] two ...\n"], ["one\n[    7.25] two and more\nthree\n"])
-    assert follow(tmp_path, told, "echo end").strip() == "end"
+    steps = Session(["cat"], [], [], ["[    0.5] two ...\n"], ["one\n[    7.25] two and more\nthree\n"])
+    assert follow(tmp_path, steps, "echo end").strip() == "end"
 
 
 @pytest.mark.parametrize("shown,written,missing", [

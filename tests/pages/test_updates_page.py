@@ -20,5 +20,5 @@ def test_the_commands_of_openssl_are_those_of_the_guide() -> None:
 
 def test_the_extensions_of_a_leaf_are_those_of_the_guide() -> None:
     """Both lines of `leaf.ext` are in the sentence below the commands."""
-    (told,) = re.findall(r"^`leaf\.ext` has the lines `(.*?)` and `(.*?)`\.", SPEC, re.MULTILINE)
-    assert "\n".join(["<<'EOF'", *told, "EOF"]) in "".join(blocks(GUIDE, "Certificates"))
+    (lines,) = re.findall(r"^`leaf\.ext` has the lines `(.*?)` and `(.*?)`\.", SPEC, re.MULTILINE)
+    assert "\n".join(["<<'EOF'", *lines, "EOF"]) in "".join(blocks(GUIDE, "Certificates"))

@@ -11,7 +11,7 @@ from tests.pages.table import ELSEWHERE, IN_SOAK, NOT_RUN, WHOLE, Whole
 from tests.spec.markdown import ROOT, Session, programs, whole
 
 
-def told_by(row: Whole) -> Session:
+def steps_of(row: Whole) -> Session:
     """Return the sessions of the page that this module runs: those under headings without another row."""
     others = (*ELSEWHERE, *IN_SOAK, *NOT_RUN)
     sessions = (each for each in others if each.page == row.page and not getattr(each, "kind", ""))
@@ -35,21 +35,21 @@ def test_every_command_of_the_page(
         request.getfixturevalue("not_measured")
     for name, value in ONLY_OURS.items():
         monkeypatch.setenv(name, value)
-    told = told_by(row)
-    assert len(told.commands) >= row.least
+    steps = steps_of(row)
+    assert len(steps.commands) >= row.least
     work = tmp_path_factory.mktemp("p")  # the path of a socket has to be short
     monkeypatch.setenv("TMPDIR", str(work))
     place = repository(work / "r")
     for name, program in programs(ROOT / row.page).items():
         begun = re.compile(rf"(python|pytest\b.*) {re.escape(name)}\b")
-        assert any(map(begun.match, told.commands)), name
+        assert any(map(begun.match, steps.commands)), name
         (place / name).write_text(program)
-        told.commands[1] += f"; cp {place / name} ."  # as the reader saves it, in the folder of the page
+        steps.commands[1] += f"; cp {place / name} ."  # as the reader saves it, in the folder of the page
     then = f"PYTHONPATH={ROOT}:{ROOT}/spec\nexport PYTHONPATH\n{row.then}"
-    follow(place, with_end(told, then, row.last))
+    follow(place, with_end(steps, then, row.last))
 
 
-def told_in(page: str) -> Session:
+def steps_in(page: str) -> Session:
     """Return all sessions of a page but those that are no commands of a user."""
     return whole(ROOT / page, {row.heading for row in NOT_RUN if row.page == page})
 
@@ -62,8 +62,8 @@ PAGES = [page for page in ALL_PAGES if re.search(r"^\$ ", (ROOT / page).read_tex
 def test_each_page_has_a_head_and_an_end(page: str) -> None:
     """A page makes its folder and ends its servers: the next page may run in the same shell."""
     text = (ROOT / page).read_text("utf-8")
-    assert begins(told_in(page))
-    assert ends(told_in(page))
+    assert begins(steps_in(page))
+    assert ends(steps_in(page))
     assert "Use a new shell (bash) and an empty folder." in text
 
 

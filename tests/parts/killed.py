@@ -138,7 +138,7 @@ def with_copy(original: Path, to: Path) -> None:
     KEPT["copy"] = kept(to)[1]
 
 
-def told(state: Path) -> dict[str, Any]:
+def found_by_start(state: Path) -> dict[str, Any]:
     """Return the findings of a start."""
     with assembled(state) as machine:
         partitions = machine.system.partitions.values()
@@ -238,11 +238,11 @@ FINISH: dict[str, Work] = {
 
 def show(state: Path, last: int, scenario: str, search: Search) -> None:
     """Print the findings of two starts, and those after the operator has finished the work."""
-    first, second = told(state), told(state)
+    first, second = found_by_start(state), found_by_start(state)
     line = {"step": last, **first, "then": second}
     if first["state"] != "Operating" and scenario in FINISH:
         FINISH[scenario](state)
-        line["finished"] = {**told(state), "traces": sorted(search.below(state))}
+        line["finished"] = {**found_by_start(state), "traces": sorted(search.below(state))}
     print(json.dumps(line), flush=True)
 
 

@@ -85,10 +85,10 @@ class Life:
     def hmc_refused(self, rule: str, *words: str) -> str:
         """Run a verb that the system must refuse by this rule; return the output."""
         done = self.system.server.run("hmc", *words)
-        told = done.stderr.decode()
-        assert (done.returncode, done.stdout) == (1, b""), (done.stdout, told)
-        assert f"; rule {rule}: " in told
-        return told
+        reported = done.stderr.decode()
+        assert (done.returncode, done.stdout) == (1, b""), (done.stdout, reported)
+        assert f"; rule {rule}: " in reported
+        return reported
 
     def refused(self, rule: str, request: ConsoleRequest[Any]) -> str:
         """Assert the same by the control channel itself, which starts no process."""
@@ -111,6 +111,6 @@ def erase(server: ServerProcess, action: str) -> str:
     Path(request["presence"]).write_text(request["word"])
     done = server.run(*words)
     assert (done.returncode, done.stderr) == (0, b"")
-    told = json.loads(done.stdout)
-    assert (told["action"], told["erased"]) == (action, True)
-    return str(told["text"])
+    reported = json.loads(done.stdout)
+    assert (reported["action"], reported["erased"]) == (action, True)
+    return str(reported["text"])

@@ -135,14 +135,14 @@ class Scene(NamedTuple):
 
 
 class StopScene(NamedTuple):
-    """A start that stops: `rule` is its rule, and its one sentence has the words `told`."""
+    """A start that stops: `rule` is its rule, and its one sentence has the words `phrases`."""
 
     row: str
     what: str
     begin: str
     before: Callable[[Stage], None]
     rule: str
-    told: tuple[str, ...]
+    phrases: tuple[str, ...]
 
 
 CARD = {"anchor-card": "restored"}

@@ -62,9 +62,9 @@ def test_a_deletion_outlives_a_kill(system: System) -> None:
         key, uuid = server.access_key("alpha"), system.ask(show_partition("alpha")).uuid
         copy = system.ask(show_copy("alpha")).copy
         system.ask(power_off("alpha"))
-        told = server.run("hmc", "delete", "alpha")
-        assert (told.returncode, b"partition.empty" in told.stderr) == (1, True)
-        assert b"if they may be destroyed: swpks hmc delete alpha --destroy" in told.stderr
+        output = server.run("hmc", "delete", "alpha")
+        assert (output.returncode, b"partition.empty" in output.stderr) == (1, True)
+        assert b"if they may be destroyed: swpks hmc delete alpha --destroy" in output.stderr
         assert server.hmc("delete", "alpha", "--destroy").startswith("alpha is deleted\n")
         killed_and_started(system)
         assert system.view().partitions == []

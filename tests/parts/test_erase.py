@@ -41,8 +41,8 @@ def test_a_whole_life(tmp_path: Path) -> None:
 
     life.secrets["encrypted store"] = system.record(f"partition/{life.before.uuid}")[-64:]
     assert set(life.search.below(system.state)) - before.keys() == {"service-processor/nvram.sqlite"}
-    told = life.asmi("clear-all")
-    assert "swpks hmc chtskey -o restore --newkey FILE" in told
+    output = life.asmi("clear-all")
+    assert "swpks hmc chtskey -o restore --newkey FILE" in output
     assert not system.part("removed").exists()
     assert system.sql("SELECT * FROM record WHERE name = 'trusted-key'") == []
     assert "root key" not in {name for found in life.search.below(system.state).values() for name in found}
@@ -124,8 +124,8 @@ def test_a_reset_alone_is_recovered(tmp_path: Path) -> None:
         life.refused("name.exists", power_on("alpha"))
         end()
     server.start()
-    told = server.hmc("recover")
-    assert told.splitlines() == ["the state is Operating; restored: alpha"]
+    output = server.hmc("recover")
+    assert output.splitlines() == ["the state is Operating; restored: alpha"]
     assert {each.name: each.keystore_kbytes for each in system.view().partitions} == {"alpha": 64, "beta": 4}
     assert system.read_object() == system.data
     demand_counters(life)
@@ -163,9 +163,9 @@ def test_a_store_is_given_up_by_name(tmp_path: Path) -> None:
     with system.on() as server:
         server.hmc("chtskey", "-o", "return", "--sealed", str(life.sealed))
         server.hmc("restore", str(life.copy("alpha")))
-        told = life.hmc_refused("recovery.complete", "recover")
-        assert "beta" in told
-        assert "alpha" not in told
+        output = life.hmc_refused("recovery.complete", "recover")
+        assert "beta" in output
+        assert "alpha" not in output
         assert server.hmc("recover", "--give-up").splitlines() == [
             "the state is Operating; restored: alpha",
             "given up: beta",

@@ -40,13 +40,15 @@ def test_a_start_goes_on(scene: Scene, stage: Stage) -> None:
     with system.on() as server:
         found = system.components()
         assert found.decision == scene.row
-        told = {each.name: each.copy for each in found.components}
-        assert told == {**WHOLE, **scene.copies}
+        copies = {each.name: each.copy for each in found.components}
+        assert copies == {**WHOLE, **scene.copies}
         assert {each.name for each in found.components if not each.ok} == {
             name for name, copy in scene.copies.items() if copy == "silent"
         }
         assert server.ready["state"] == scene.state
-        assert system.ask(show_health()).ok == (scene.state == "Operating" and "silent" not in told.values())
+        assert system.ask(show_health()).ok == (
+            scene.state == "Operating" and "silent" not in copies.values()
+        )
         assert bool(server.ready["sockets"]) == (scene.state == "Operating")
         if scene.kept:
             system.demand_object()
@@ -66,7 +68,7 @@ def test_a_start_stops(scene: StopScene, stage: Stage) -> None:
     done = stage.system.refused()
     assert (done.returncode, done.stdout) == (STORAGE, "")
     (line,) = done.stderr.splitlines()
-    for words in (*scene.told, f"rule {scene.rule}:", "No copy was changed"):
+    for words in (*scene.phrases, f"rule {scene.rule}:", "No copy was changed"):
         assert words in line
     stage.put_back()
     whole = ("whole", "Operating", WHOLE, stage.system.data)

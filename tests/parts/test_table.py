@@ -148,12 +148,12 @@ PAIRS = [
 
 def test_a_summary_of_two_copies() -> None:
     """R-41: the summary of all 36 pairs, in both orders."""
-    told: dict[tuple[CopyFinding, CopyFinding], CopyFinding] = {}
+    summaries: dict[tuple[CopyFinding, CopyFinding], CopyFinding] = {}
     for _, strong, others in PAIRS:
         for other in others:
-            told[strong, other] = told[other, strong] = strong
-    assert told.keys() == set(product(CopyFinding, repeat=2))
-    assert {pair: summary(pair) for pair in told} == told
+            summaries[strong, other] = summaries[other, strong] = strong
+    assert summaries.keys() == set(product(CopyFinding, repeat=2))
+    assert {pair: summary(pair) for pair in summaries} == summaries
 
 
 def test_a_summary_of_one_copy_and_of_none() -> None:

@@ -264,14 +264,14 @@ class FakeStub:
 
 async def monitor(machine: FakeMachine, stream: trio.abc.Stream) -> None:
     """Serve QEMU's monitor: events first, then the answer; and the last events before the end."""
-    told = 0
+    sent = 0
 
     async def say(message: dict[str, object]) -> None:
         await stream.send_all(json.dumps(message).encode() + b"\r\n")
 
     async def say_events() -> None:
-        nonlocal told
-        new, told = machine.events[told:], len(machine.events)
+        nonlocal sent
+        new, sent = machine.events[sent:], len(machine.events)
         for name in new:
             await say({"event": name, "data": {"action": "poweroff"}})
 

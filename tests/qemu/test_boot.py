@@ -143,10 +143,10 @@ async def test_the_newest_kernel_wraps(newest: Guest) -> None:
     config = parse_config(
         [call for call in newest.calls if call.name == "GET_CONFIG"][-1].answer.writes[0][1]
     )
-    told = dict(
+    output = dict(
         line.split(maxsplit=2)[1:] for line in newest.console.splitlines() if line.startswith("config ")
     )
-    assert told == {
+    assert output == {
         "version": str(config.version),
         "max_object_size": str(config.max_object_size),
         "total_size": str(config.total_size),

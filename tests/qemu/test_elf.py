@@ -140,14 +140,14 @@ def test_damage_is_told_or_harmless(tmp_path: Path) -> None:
     """R-73: a damaged kernel file raises our exception, or none."""
     chance = random.Random(73)
     whole = a_kernel().write(tmp_path / "vmlinux").read_bytes()
-    damaged, told = tmp_path / "damaged", 0
+    damaged, refusals = tmp_path / "damaged", 0
     for _ in range(500):
         damaged.write_bytes(_damaged(whole, chance))
         try:
             find_callsites(load(damaged))
         except KernelUnsuitable:
-            told += 1
-    assert 100 < told < 500
+            refusals += 1
+    assert 100 < refusals < 500
 
 
 def _damaged(whole: bytes, chance: random.Random) -> bytes:

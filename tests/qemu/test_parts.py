@@ -139,22 +139,22 @@ async def test_a_missing_initrd(tmp_path: Path) -> None:
 
 async def test_no_server_in_time(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
     """R-73: if the server stays away, a clear error follows after the given time."""
-    told: list[str] = []
-    console = PatientConsole(tmp_path / "control.sock", "lpar1", patience=30, notify=told.append)
+    text: list[str] = []
+    console = PatientConsole(tmp_path / "control.sock", "lpar1", patience=30, notify=text.append)
     with pytest.raises(PartitionUnusable, match="no server"):
         await console.ipl()
     assert 30 <= trio.current_time() < 31
-    (before,) = told
+    (before,) = sentences
     assert before.startswith(f"no server at {tmp_path / 'control.sock'}: ")
     assert before.endswith("; the machine waits up to 30 s for one")
     async with partition_of(tmp_path / "lpar1.sock", console, 30) as partition:
         with pytest.raises(PartitionUnusable, match="no session"):
             await partition.call(raw_call(Opcode.GET_CONFIG))
-    assert told[1].startswith("the guest waits up to 30 s for the keystore of lpar1: ")
+    assert sentences[1].startswith("the guest waits up to 30 s for the keystore of lpar1: ")
     with pytest.raises(PartitionUnusable):
         await console.power_off()
     assert trio.current_time() < 62
-    assert len(told) == 2
+    assert len(sentences) == 2
 
 
 @pytest.mark.process

@@ -48,7 +48,7 @@ class Played:
         self.path = self.kernel.write(folder / "vmlinux")
         self.machine = FakeMachine(self.kernel, flatten(MACHINE), self.kernel.symbols["start"][0])
         self.starts = 0
-        self.told: list[str] = []
+        self.sentences: list[str] = []
         self.heard: dict[str, trio.Event] = {}
         self.returncode: int | None = 0
         monkeypatch.setattr(run, "start", self.start)
@@ -73,7 +73,7 @@ class Played:
 
     def tell(self, sentence: str) -> None:
         """Note a sentence for the user, and set the event that waits for it."""
-        self.told.append(sentence)
+        self.sentences.append(sentence)
         for part, event in self.heard.items():
             if part in sentence:
                 event.set()
@@ -99,7 +99,7 @@ async def test_a_clean_end(tmp_path: Path, monkeypatch, swpks_server: ServerProc
     calls = []
     end = await played.run(swpks_server, on_call=lambda opcode, answer: calls.append(answer.status))
     assert (await shown(swpks_server), calls, end) == (("off", 2), [0], MachineEnd.GUEST)
-    assert played.told == []
+    assert played.sentences == []
 
 
 async def test_a_panic(tmp_path: Path, monkeypatch, swpks_server: ServerProcess) -> None:
@@ -137,7 +137,7 @@ async def test_the_console_stops_the_machine(
         assert ends == []
         await trio.to_thread.run_sync(swpks_server.hmc, "power", "lpar1", "off")
     assert ends == [MachineEnd.POWER_OFF]
-    assert len(played.told) == 1
+    assert len(played.sentences) == 1
 
 
 async def test_a_machine_that_ends_while_its_call_waits(
@@ -156,7 +156,7 @@ async def test_a_machine_that_ends_while_its_call_waits(
     monkeypatch.setattr(run, "NOTICE_SECONDS", 0.01)
     with pytest.raises(PartitionUnusable, match="no server"):  # for the power-off at the end
         await played.run(swpks_server, prepare=prepare)
-    assert not any("open again" in each for each in played.told)
+    assert not any("open again" in each for each in played.sentences)
 
 
 async def test_a_guest_that_stops(tmp_path: Path, monkeypatch, swpks_server: ServerProcess) -> None:

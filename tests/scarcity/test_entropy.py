@@ -93,7 +93,7 @@ def test_a_busy_answer_without_a_token_is_aborted(failure: Failure) -> None:
     guest, entropy = make_guest(failure)
     plan = Plan([parse_fault("WRAP_OBJECT=H_LONG_BUSY_ORDER_1_MSEC")])
     inner, note = guest._calls, guest.refusals.append
-    guest._calls = BusyCalls(inner, guest.partition, plan, lambda: 0.0, lambda told, call: note(told))
+    guest._calls = BusyCalls(inner, guest.partition, plan, lambda: 0.0, lambda refusal, call: note(refusal))
     entropy.fail_next()
     assert CALLS["WRAP_OBJECT"](guest) == Answer(ABORTED)
     assert CALLS["WRAP_OBJECT"](guest).status == 0

@@ -128,9 +128,9 @@ def test_a_key_that_is_no_key(content: str, tmp_path: Path, capsys: pytest.Captu
     key = tmp_path / "key"
     key.write_text(content)
     assert main(["lpar", "a", "config", "--tcp", "localhost:1", "--access-key-file", str(key)]) == 2
-    told = capsys.readouterr().err
-    assert "is no access key" in told
-    assert len(content) < 60 or content not in told
+    output = capsys.readouterr().err
+    assert "is no access key" in output
+    assert len(content) < 60 or content not in output
 
 
 @pytest.mark.parametrize(

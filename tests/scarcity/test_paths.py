@@ -67,7 +67,7 @@ class Done(NamedTuple):
     """The end of a command: its exit status and its last words."""
 
     status: int
-    told: str
+    last_words: str
 
 
 @pytest.fixture(scope="module")
@@ -130,11 +130,13 @@ def test_a_path_that_leads_elsewhere(
 ) -> None:
     """The command ends soon, with a message and an exit status, for each object that it cannot use."""
     with made(kind, tmp_path / "place") as path:
-        status, told = run(COMMANDS[command], words, path, monkeypatch)
+        status, reported = run(COMMANDS[command], words, path, monkeypatch)
     fine = kind.__name__ in FINE.get(command, ())
-    assert (status, told) == (int(command in REFUSED_CALLS), "") if fine else status in {1, 2, 3}, told
-    assert fine or re.search(r"^swpks.*: ", told, re.MULTILINE)
-    assert "Traceback" not in told
+    assert (status, reported) == (int(command in REFUSED_CALLS), "") if fine else status in {1, 2, 3}, (
+        reported
+    )
+    assert fine or re.search(r"^swpks.*: ", reported, re.MULTILINE)
+    assert "Traceback" not in reported
 
 
 @pytest.mark.process
@@ -186,5 +188,5 @@ def test_a_relative_path_without_a_working_directory(
     with gone(tmp_path / "gone"):
         done = run(COMMANDS[command], words, Path("place"), monkeypatch)
     assert done.status == 2
-    assert "place" in done.told
-    assert "command.folder" in done.told or command == "lpar raw"
+    assert "place" in done.last_words
+    assert "command.folder" in done.last_words or command == "lpar raw"

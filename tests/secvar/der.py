@@ -114,7 +114,7 @@ def signature(data: bytes, signer: Holder) -> bytes:
     return signer.key.sign(data, PKCS1v15(), SHA256())
 
 
-def told(data: bytes) -> bytes:
+def signed_attributes(data: bytes) -> bytes:
     """Return the signed attributes for a signature over `data`, in the order of a SET."""
     digest = attribute("message digest", tlv(4, hashlib.sha256(data).digest()))
     return b"".join(sorted([attribute("content type", oid("data")), digest]))

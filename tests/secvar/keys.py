@@ -160,10 +160,10 @@ def of_form(
 ) -> bytes:
     """Return a payload whose signature has signed attributes, or whose signer is named by its key."""
     message = authvar.to_sign(name, contents, time, append=append)
-    told = der.told(message) if attributes else b""
-    value = der.signature(der.tlv(0x31, told) if attributes else message, signer)
+    attributes_der = der.signed_attributes(message) if attributes else b""
+    value = der.signature(der.tlv(0x31, attributes_der) if attributes else message, signer)
     who = {"who": der.tlv(0x80, b"key identifier")} if by_key else {}
-    signed = der.signed_data(der.signer_info(value, attributes=told, **who))
+    signed = der.signed_data(der.signer_info(value, attributes=attributes_der, **who))
     return authvar.payload(time, signed, contents)
 
 

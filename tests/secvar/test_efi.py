@@ -29,7 +29,7 @@ def lists(draw, types=GUID):
 
 def test_guids_are_those_of_the_specifications() -> None:
     """R-70: in memory the first three fields of a GUID are little-endian."""
-    told = {
+    expected = {
         efi.GUID_PKCS7: "4aafd29d-68df-49ee-8aa9-347d375665a7",
         efi.GUID_X509: "a5c059a1-94e4-4aa7-87b5-ab155c2bf072",
         efi.GUID_SHA256: "c1c41626-504c-4092-aca9-41f936934328",
@@ -37,7 +37,7 @@ def test_guids_are_those_of_the_specifications() -> None:
         variables.VENDOR_SECURITY: "d719b2cb-3d3a-4596-a3bc-dad00e67656f",
         variables.VENDOR_OTHER: "36fd7583-986a-4b15-8228-041664342d51",
     }
-    assert {raw: str(uuid.UUID(bytes_le=raw)) for raw in told} == told
+    assert {raw: str(uuid.UUID(bytes_le=raw)) for raw in expected} == expected
 
 
 def test_names_and_their_vendors() -> None:

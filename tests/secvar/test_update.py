@@ -139,10 +139,10 @@ def test_pk_is_replaced_by_its_holder() -> None:
 
 def test_pk_without_verification() -> None:
     """R-36, R-70: neither signature nor time are checked, nor whether there is a PKCS#7."""
-    nobody = {"platform_key": None, "exchange_keys": None, "unverified": True}
+    no_keys = {"platform_key": None, "exchange_keys": None, "unverified": True}
     payload = authvar.payload(BEFORE, b"no PKCS#7", stranger().lists)
     for before in (None, pk().variable, old(pk().lists, NOW)):
-        assert stored("PK", payload, **nobody, stored=before)[8:] == stranger().lists
+        assert stored("PK", payload, **no_keys, stored=before)[8:] == stranger().lists
         assert stored("PK", payload, unverified=True, stored=before)[8:] == stranger().lists
     assert judge("PK", authvar.payload(BEFORE, b"-", b""), unverified=True, stored=pk().variable) == Delete()
     assert broken(judge("PK", payload)) is rules.UPDATE_PKCS7_DER

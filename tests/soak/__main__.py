@@ -82,8 +82,8 @@ def run(name: str, place: Place) -> bool:
         return False
     seconds = round(time.monotonic() - begun)
     head = {"part": name, "commit": commit, "seed": place.seed, "scale": place.scale, "seconds": seconds}
-    told = {**head, **figures}
-    print(json.dumps(told), flush=True)
+    output = {**head, **figures}
+    print(json.dumps(output), flush=True)
     shutil.rmtree(place.folder)
     return True
 

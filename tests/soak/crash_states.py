@@ -37,13 +37,13 @@ class Crash(NamedTuple):
 
 def crashes(scenario: Scenario, count: int, chance: Random) -> Iterator[Crash]:
     """Yield at least `count` different crash states, spread over a recording."""
-    told = list(events(scenario.log))
-    places = Counter(chance.choices(range(len(told)), k=round(count * TRIES)))
+    recorded = list(events(scenario.log))
+    places = Counter(chance.choices(range(len(recorded)), k=round(count * TRIES)))
     disk, floors, ipls = Disk(chance), dict.fromkeys(NAMES, 0), dict.fromkeys(NAMES, 0)
     seen = set[bytes]()
     for first in scenario.first:
         disk.hold(*first)
-    for number, event in enumerate(told):
+    for number, event in enumerate(recorded):
         if event.kind != "N":
             disk.apply(event)
         elif "life" in event.note:
@@ -80,7 +80,7 @@ def judge(crash: Crash, scenario: Scenario, folder: Path) -> str:
     for name, chronicle in scenario.chronicles.items():
         known, floor = chronicle.everything, crash.floors[name]
         whole, count = found.get(name, (ABSENT, 0))
-        assert count >= crash.ipls[name], f"{name}: IPL {count}, and the guest was told {crash.ipls[name]}"
+        assert count >= crash.ipls[name], f"{name}: IPL {count}, and the guest has seen {crash.ipls[name]}"
         assert name in found or not floor, f"partition {name} is gone"
         assert whole in known, f"{name}: a state that never was: {difference(whole, known)}"
         assert whole in known[floor:], f"{name}: older than state {floor}, which was confirmed"

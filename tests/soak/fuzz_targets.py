@@ -169,7 +169,7 @@ def recovery(data: bytes) -> None:
         assert found == whole
     if found is None:
         return
-    assert len(found) >= len(whole), "a partition is gone without a word"
+    assert len(found) >= len(whole), "a partition is gone without a report"
     for name, held in found.items():
         assert held is None or held == whole.get(name), f"{name} holds something else"
 
@@ -178,13 +178,13 @@ def updates(data: bytes) -> None:
     """A signed update of any bytes is refused, or writes exactly the contents that its holder has signed."""
     for name in ("db", "PK"):
         decision = _decided(name, data)
-        assert not isinstance(decision, Delete | DeleteEverything), "nobody has signed a deletion"
+        assert not isinstance(decision, Delete | DeleteEverything), "no holder has signed a deletion"
         if isinstance(decision, Replace):
-            assert decision == _decided(name, _good(name)), "other contents than those that were signed"
+            assert decision == _decided(name, _good(name)), "the contents differ from the signed ones"
         else:
             assert isinstance(decision, Refused)
     hostile = judge("db", _good("db"), platform_key=bytes(STORED_SIZE) + data, exchange_keys=None)
-    assert isinstance(hostile, Refused) or _modulus() in data, "a signer whose key stands nowhere"
+    assert isinstance(hostile, Refused) or _modulus() in data, "the key of the signer is in no variable"
 
 
 def _decided(name: str, payload: bytes) -> Decision:

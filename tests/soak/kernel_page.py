@@ -20,12 +20,12 @@ def walk() -> dict[str, int]:
 
     The folder is on disk: a kernel's source and build take two gigabytes.
     """
-    told = whole(PAGE)
+    steps = whole(PAGE)
     with tempfile.TemporaryDirectory(prefix="swpks-kernel-") as folder:
-        commands = [f"export TMPDIR={folder}", *(checked(command) for command in told.commands)]
-        told_all = told._replace(commands=commands, shown=["", *told.shown], typed=["", *told.typed])
-        follow(repository(Path(folder, "repository")), with_end(told_all, "", ""), seconds=SECONDS)
-    return {"commands": len(told.commands), "typed into guests": len(told.guest), "boots": boots(told)}
+        commands = [f"export TMPDIR={folder}", *(checked(command) for command in steps.commands)]
+        all_steps = steps._replace(commands=commands, shown=["", *steps.shown], typed=["", *steps.typed])
+        follow(repository(Path(folder, "repository")), with_end(all_steps, "", ""), seconds=SECONDS)
+    return {"commands": len(steps.commands), "typed into guests": len(steps.guest), "boots": boots(steps)}
 
 
 def checked(command: str) -> str:
@@ -38,6 +38,6 @@ def checked(command: str) -> str:
     return f"dpkg --status {command.removeprefix(INSTALL)} | grep '^Status' | grep -v 'install ok installed'"
 
 
-def boots(told: Session) -> int:
+def boots(steps: Session) -> int:
     """Return the number of guests that a session starts."""
-    return sum(command.startswith("swpks qemu ") for command in told.commands)
+    return sum(command.startswith("swpks qemu ") for command in steps.commands)

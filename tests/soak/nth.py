@@ -132,10 +132,10 @@ def try_starts(folder: Path, fault: Fault, base: Path | None, stride: int) -> in
             struck = serve(state, Settings(partition=WISHES), fault, nth)
         with place(fault, "next start", nth):
             found = held(state)
-            assert {name: found[name] for name in before} == before, "something confirmed is lost"
+            assert {name: found[name] for name in before} == before, "a confirmed change is lost"
             serve(state, Settings(partition=WISHES))
             assert held(state) == {"a": EMPTY, "b": EMPTY} | before
-            assert keys.items() <= _keys(state).items(), "the clients' keys are other ones"
+            assert keys.items() <= _keys(state).items(), "the clients' keys have changed"
         nth += stride
     return nth // stride - 1
 
@@ -167,9 +167,9 @@ async def try_flushes(folder: Path, fault: Fault, prefill: int = 0) -> int:
                 done = await _flush(machine, fault, nth)
                 flushed = all(guest.confirm(3, label)[:2] == FLUSHED for _, label in objects)
                 if isinstance(fault, Cancellation):
-                    assert flushed or not done, "what a flush has written that returned True is flushed"
+                    assert flushed or not done, "a flush that returned True makes its data durable"
                 else:
-                    assert flushed == done, "flushed is what a flush that returned True has written"
+                    assert flushed == done, "only data of a flush that returned True is durable"
                 found = _after_kill(folder)
                 assert found in ((objects,) if flushed else (before, objects)), "a mixture, or an older state"
                 assert await machine.encryptor.flush(), "the next flush works"
@@ -252,19 +252,19 @@ def main(folder: Path, scale: float) -> None:
     """Try all operations and faults, and print the number of faults that struck in each."""
     logs.configure(level="error", stream=(folder / "log").open("w"))
     stride = max(1, round(1 / scale))
-    told: dict[str, int] = {}
+    counts: dict[str, int] = {}
     base, old = base_state(folder / "base"), old_state(folder / "old", *OLD)
     for number, fault in enumerate(faults(scale)):
-        told[f"start, {fault.name}"] = try_starts(folder, fault, base, stride)
-        told[f"conversion, {fault.name}"] = try_starts(folder, fault, old, stride)
-        told[f"first start, {fault.name}"] = try_starts(folder, fault, None, stride)
+        counts[f"start, {fault.name}"] = try_starts(folder, fault, base, stride)
+        counts[f"conversion, {fault.name}"] = try_starts(folder, fault, old, stride)
+        counts[f"first start, {fault.name}"] = try_starts(folder, fault, None, stride)
         for prefill in (0, 30) if scale >= 1 else (0,):
             inner = folder / f"{number}-{prefill}"
             inner.mkdir()
             with fault.connections() if isinstance(fault, SqliteFault) else nullcontext():
                 found = trio.run(try_flushes, inner, fault, prefill)
-            told[f"flush{' with a checkpoint' if prefill else ''}, {fault.name}"] = found
-    print(json.dumps(told))
+            counts[f"flush{' with a checkpoint' if prefill else ''}, {fault.name}"] = found
+    print(json.dumps(counts))
     if _found:
         sys.exit("\n".join(_found))
 

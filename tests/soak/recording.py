@@ -44,8 +44,8 @@ class Event(NamedTuple):
     @property
     def note(self) -> dict[str, Any]:
         """Return the content of a note record."""
-        told: dict[str, Any] = json.loads(self.data)
-        return told
+        fields: dict[str, Any] = json.loads(self.data)
+        return fields
 
 
 def build(folder: Path) -> Path:
@@ -89,9 +89,9 @@ class Notes:
     def __init__(self, log: Path) -> None:
         self._file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
-    def add(self, **told: Any) -> None:
+    def add(self, **fields: Any) -> None:
         """Append one note."""
-        data = json.dumps(told).encode()
+        data = json.dumps(fields).encode()
         os.write(self._file, _HEAD.pack(_MAGIC, _NOTE, 0, 0, 0, 0, len(data), 0) + data)
 
     def close(self) -> None:

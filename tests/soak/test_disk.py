@@ -93,7 +93,7 @@ def test_a_failed_sync_promises_nothing() -> None:
     disk = Disk(Random(3))
     for each in [*failed, *synced("f", 1)]:
         disk.apply(each)
-    assert disk.seen() == {"f": NEW}, "processes see what they wrote"
+    assert disk.seen() == {"f": NEW}, "processes see their own writes"
     assert disk.crash() != {"f": NEW}
 
 

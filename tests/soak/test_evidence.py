@@ -19,7 +19,7 @@ from tests.spec.markdown import ROOT
 
 PAGE = (ROOT / "docs" / "evidence.md").read_text("utf-8")
 COMMANDS = re.findall(r"^    (make soak[^\n]*?)(?:  .*)?$", PAGE, re.MULTILINE)
-TOLD = {part["part"]: part for part in map(json.loads, re.findall(r'^\{"part".*\}$', PAGE, re.MULTILINE))}
+LINES = {part["part"]: part for part in map(json.loads, re.findall(r'^\{"part".*\}$', PAGE, re.MULTILINE))}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -39,25 +39,25 @@ def test_commands_of_the_page(command: str, page_blocks: PageBlocks) -> None:
 
 def test_every_part_has_its_figures() -> None:
     """The page has the line of a run of each part, and the command with the seed of that run."""
-    assert TOLD.keys() == PARTS.keys()
+    assert LINES.keys() == PARTS.keys()
     given = [
         parsed(shlex.split(shlex.split(command)[2].removeprefix("SOAK_ARGS="))) for command in COMMANDS[3:]
     ]
     assert {(*each.parts,) for each in given} == {(name,) for name in PARTS}
     for each in given:
-        assert each.parts == ["nth-faults"] or TOLD[each.parts[0]]["seed"] == each.seed
+        assert each.parts == ["nth-faults"] or LINES[each.parts[0]]["seed"] == each.seed
 
 
 def test_the_figures_are_those_of_their_scale() -> None:
     """Each figure has its share of the full figure in the code; no line is from a changed tree."""
-    assert not any(told.get("commit", "").endswith("-dirty") for told in TOLD.values())
-    scale = {name: told["scale"] for name, told in TOLD.items()}
-    states = sum(number for name, number in TOLD["power-cuts"].items() if name.startswith("states"))
-    assert TOLD["kills"]["kills"] >= KILLS * scale["kills"]
+    assert not any(line.get("commit", "").endswith("-dirty") for line in LINES.values())
+    scale = {name: line["scale"] for name, line in LINES.items()}
+    states = sum(number for name, number in LINES["power-cuts"].items() if name.startswith("states"))
+    assert LINES["kills"]["kills"] >= KILLS * scale["kills"]
     assert states >= STATES * scale["power-cuts"]
-    assert TOLD["linearizability"]["rounds"] == ROUNDS * scale["linearizability"]
+    assert LINES["linearizability"]["rounds"] == ROUNDS * scale["linearizability"]
     for name, runs in RUNS.items():
-        assert TOLD["fuzzing"][f"{name}: runs"] >= runs * scale["fuzzing"]
+        assert LINES["fuzzing"][f"{name}: runs"] >= runs * scale["fuzzing"]
 
 
 @pytest.mark.process
@@ -68,9 +68,9 @@ def test_a_run_of_the_command(soak_folder: Path) -> None:
     done = subprocess.run(
         [*command, "--keep", str(soak_folder)], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    told = json.loads(done.stdout)
-    assert (told["part"], told["rounds"], told["seed"]) == ("linearizability", ROUNDS // 1000, "9")
-    assert told["commit"].removesuffix("-dirty") == commit_of(ROOT).removesuffix("-dirty")
+    line = json.loads(done.stdout)
+    assert (line["part"], line["rounds"], line["seed"]) == ("linearizability", ROUNDS // 1000, "9")
+    assert line["commit"].removesuffix("-dirty") == commit_of(ROOT).removesuffix("-dirty")
     assert list(soak_folder.iterdir()) == []
 
 
@@ -111,10 +111,10 @@ def test_a_part_that_fails_says_how_to_repeat_it(
 
     monkeypatch.setitem(PARTS, "kills", broken)
     assert soak.main(["kills", "linearizability", "--seed", "5", "--keep", str(tmp_path)]) == 1
-    told = capsys.readouterr().err
-    assert "a promise is broken" in told
-    assert "make soak SOAK_ARGS='kills --seed 5' SOAK_SCALE=1" in told
-    assert str(tmp_path / "kills") in told
+    line = capsys.readouterr().err
+    assert "a promise is broken" in line
+    assert "make soak SOAK_ARGS='kills --seed 5' SOAK_SCALE=1" in line
+    assert str(tmp_path / "kills") in line
 
 
 def test_a_part_that_is_not_there() -> None:

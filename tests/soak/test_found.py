@@ -81,7 +81,7 @@ def test_a_start_makes_durable_what_it_has_read(soak_folder: Path, library: Path
     story = Story(soak_folder, library)
     story.process(1, 3, "die")
     story.process(4, 0)
-    assert story.judge(1) == 3, "the start has read what was not durable"
+    assert story.judge(1) == 3, "the start has read a commit that was not durable"
 
 
 def test_a_start_does_not_trust_a_log_whose_sync_has_failed(soak_folder: Path, library: Path) -> None:

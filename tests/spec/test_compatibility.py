@@ -72,8 +72,8 @@ FORMATS = table("format | written | read | stored examples")
 
 def test_the_page_has_the_levels_of_the_code() -> None:
     """The page has the level that is written, and every level that is read."""
-    told = {name: (row[0], row[1]) for name, row in FORMATS.items()}
-    assert told == {
+    listed = {name: (row[0], row[1]) for name, row in FORMATS.items()}
+    assert listed == {
         name: (str(written) if written else "-", ", ".join(map(str, sorted(read))))
         for name, (written, read) in LEVELS.items()
     }

@@ -37,15 +37,15 @@ def fields(struct: type[msgspec.Struct]) -> str:
 )
 def test_answers_of_own_verbs(struct: type) -> None:
     """The page has every struct of an answer, with its fields."""
-    told = cells("Own verbs", "struct")[struct.__name__]
-    assert told == ", ".join(struct.__annotations__)
+    on_page = cells("Own verbs", "struct")[struct.__name__]
+    assert on_page == ", ".join(struct.__annotations__)
 
 
 def test_orders_of_the_wire() -> None:
     """The page has every verb of ours, and only fields that an order has."""
-    told = cells("The wire", "verb of an order")
-    assert set(told) == set(get_args(get_type_hints(wire.Order)["verb"]))
-    operands = {each for row in told.values() for each in row.split(", ")} - {"-"}
+    on_page = cells("The wire", "verb of an order")
+    assert set(on_page) == set(get_args(get_type_hints(wire.Order)["verb"]))
+    operands = {each for row in on_page.values() for each in row.split(", ")} - {"-"}
     assert operands | {"verb"} == set(wire.Order.__struct_fields__)
 
 

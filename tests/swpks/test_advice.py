@@ -106,8 +106,8 @@ def test_a_command_names_the_store_of_its_console() -> None:
 
     A command that names an end, and a line, stay unchanged.
     """
-    told = at_store("`swpks hmc jobs`, `swpks hmc serve --store DIR`, `lstskey -m SYS`; swpks hmc", "/a b")
-    assert told == (
+    advice = at_store("`swpks hmc jobs`, `swpks hmc serve --store DIR`, `lstskey -m SYS`; swpks hmc", "/a b")
+    assert advice == (
         "`swpks hmc --store '/a b' jobs`, `swpks hmc serve --store DIR`, `lstskey -m SYS`; swpks hmc"
     )
     assert at_store("`swpks hmc jobs`", "") == "`swpks hmc jobs`"

@@ -59,10 +59,10 @@ def bench(*arguments: str | Path) -> int:
 
 def test_a_server_of_its_own(tmp_path, capsys) -> None:
     """R-13: without a socket it starts a server; the table, the JSON and the picture have every case."""
-    told, drawn = tmp_path / "figures.json", tmp_path / "figures.svg"
-    assert bench("--json", told, "--plot", drawn) == 0
+    output, drawn = tmp_path / "figures.json", tmp_path / "figures.svg"
+    assert bench("--json", output, "--plot", drawn) == 0
     written = capsys.readouterr()
-    document = json.loads(told.read_text())
+    document = json.loads(output.read_text())
     assert [each["key"] for each in document["figures"]] == [case.key for case in CASES]
     assert document["about"]["socket"] == "a server of its own"
     for case, figure in zip(CASES, document["figures"], strict=True):
@@ -94,9 +94,9 @@ def test_a_consumer_with_a_password(server, tmp_path, capsys) -> None:
     file = tmp_path / "password"
     file.write_bytes(b"the password of this IPL")
     assert bench("--socket", server.socket(), "--password-file", file) == 1
-    told = capsys.readouterr().err
-    assert "is not that of the operating system's consumer, which may have none" in told
-    assert "has a password" not in told
+    output = capsys.readouterr().err
+    assert "is not that of the operating system's consumer, which may have none" in output
+    assert "has a password" not in output
     with server.connect_blocking() as channel:
         who = channel.call(set_password(Consumer.OPERATING_SYSTEM, file.read_bytes()))
     before = picture(server, who)
@@ -162,7 +162,7 @@ def test_a_power_off_in_the_middle(server) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments,status,told",
+    "arguments,status,output",
     [
         (["--socket", "nowhere.sock"], 3, "nothing listens at nowhere.sock"),
         (["--socket", "."], 3, "no server runs here: "),
@@ -176,7 +176,7 @@ def test_a_power_off_in_the_middle(server) -> None:
         (["what"], 2, "unrecognized arguments: what"),
     ],
 )
-def test_wrong_inputs(tmp_path, monkeypatch, capsys, arguments, status, told) -> None:
+def test_wrong_inputs(tmp_path, monkeypatch, capsys, arguments, status, output) -> None:
     monkeypatch.chdir(tmp_path)
     found: list[object] = []
     try:
@@ -184,7 +184,7 @@ def test_wrong_inputs(tmp_path, monkeypatch, capsys, arguments, status, told) ->
     except SystemExit as end:
         found.append(end.code)
     assert found == [status]
-    assert told in capsys.readouterr().err
+    assert output in capsys.readouterr().err
 
 
 def test_a_full_disk_is_told_after_the_run(server, capsys) -> None:

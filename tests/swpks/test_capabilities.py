@@ -31,13 +31,13 @@ NAMED = {key.removesuffix(".*") for key in KEYS if key.endswith(".*")}
 def found(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     """The object that the command prints."""
     assert main(["capabilities", "--json"]) == 0
-    told: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return told
+    values: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return values
 
 
-def keys(told: Mapping[str, Any], before: str = "") -> Iterator[str]:
+def keys(values: Mapping[str, Any], before: str = "") -> Iterator[str]:
     """Return the paths of all values; an object with variable names counts as one value."""
-    for name, value in told.items():
+    for name, value in values.items():
         path = f"{before}{name}"
         if path in NAMED:
             assert isinstance(value, dict), path

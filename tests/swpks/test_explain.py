@@ -203,22 +203,22 @@ def test_offered_names_are_explained() -> None:
 def test_an_unknown_name(name: str, nearest: str, capsys: pytest.CaptureFixture[str]) -> None:
     """An unknown name is a usage error in one line, with the nearest names."""
     assert main(["explain", name]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert "the nearest are " in told.err
-    assert nearest in told.err.partition("the nearest are ")[2].partition(" [")[0]
-    assert "rule explain.known" in told.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "the nearest are " in output.err
+    assert nearest in output.err.partition("the nearest are ")[2].partition(" [")[0]
+    assert "rule explain.known" in output.err
 
 
 @pytest.mark.parametrize("name", ["", "#", "../README.md", "/etc/passwd", NO_NUMBER, "\x1b[31m"])
 def test_other_names_show_no_file(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A path leads to no file outside of the pages; without a name there is the list of them."""
     status = main(["explain", name])
-    told = capsys.readouterr()
+    output = capsys.readouterr()
     assert (status == 0) == (name == "")
-    assert "\x1b" not in told.err
+    assert "\x1b" not in output.err
     if name == "":
-        assert told.out.split() == list(pages.names())
+        assert output.out.split() == list(pages.names())
 
 
 def test_text_without_marks() -> None:

@@ -80,10 +80,10 @@ def test_the_module_is_the_command():
 def test_an_old_import_path_works_and_names_the_new_place(old, new, name):
     """For one release the old path gives the same object, and a warning at the line that imports it."""
     code = (
-        f"import warnings\nwith warnings.catch_warnings(record=True) as told:\n"
+        f"import warnings\nwith warnings.catch_warnings(record=True) as warned:\n"
         f"    warnings.simplefilter('always')\n    from {old} import {name}\n"
         f"import importlib\nassert getattr(importlib.import_module({new!r}), {name!r}) is {name}\n"
-        f"(warning,) = told\nprint(warning.category.__name__, warning.filename, warning.message)"
+        f"(warning,) = warned\nprint(warning.category.__name__, warning.filename, warning.message)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -24,7 +24,9 @@ SHAPE = re.compile(
 )
 
 
-def told(words: list[str], capsys: pytest.CaptureFixture[str], *, statuses: tuple[int, ...] = (2,)) -> str:
+def rule_named(
+    words: list[str], capsys: pytest.CaptureFixture[str], *, statuses: tuple[int, ...] = (2,)
+) -> str:
     """Run a command that must be refused in the one form; return the id of its rule."""
     try:
         assert main(words) in statuses
@@ -73,7 +75,7 @@ def test_every_verb_is_walked() -> None:
 @pytest.mark.parametrize("words", EVERY, ids=" ".join)
 def test_an_option_that_does_not_exist(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """argparse's own errors have the form: an unknown option, or missing operands before it."""
-    assert told([*words, "--no-such-option"], capsys) in {"command.usage", "partition.form"}
+    assert rule_named([*words, "--no-such-option"], capsys) in {"command.usage", "partition.form"}
 
 
 @pytest.mark.parametrize(
@@ -123,7 +125,7 @@ def test_wrong_words_and_places(line: str, rule: str | None, capsys: pytest.Capt
     """Each wrong word or place has its rule, and no traceback."""
     Path("key").write_text("00" * 32)
     Path("empty").write_text("")
-    found = told(shlex.split(line), capsys, statuses=(1, 2, 3))
+    found = rule_named(shlex.split(line), capsys, statuses=(1, 2, 3))
     assert rule in (None, found)
 
 

@@ -58,9 +58,9 @@ OTHERWISE = {
 @pytest.mark.parametrize("way", MET)
 def test_each_way_to_a_partition_that_is_not_served(shown: list[SystemView | None], way: str) -> None:
     """The reason in the partition's state has priority; without one, the error of the place is shown."""
-    told = MET[way]()
-    assert told.rule.id == "custody.confirmed"
-    assert told.message.startswith("a waits until the console agrees to its start: no console is attached")
+    error = MET[way]()
+    assert error.rule.id == "custody.confirmed"
+    assert error.message.startswith("a waits until the console agrees to its start: no console is attached")
     shown.append(OFF)
     rule, words = OTHERWISE[way]
     assert MET[way]().rule.id == rule
@@ -72,8 +72,8 @@ def test_each_way_to_a_partition_that_is_not_served(shown: list[SystemView | Non
 def test_without_a_state_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a state there is no control socket to ask, only a listener over TCP."""
     monkeypatch.delattr(lpar_reach, "system_at")
-    told: SwpksError = unreached(Sought(TCP, "a", 1.0), TimeoutError())
-    assert told.rule.id == "command.answered"
+    error: SwpksError = unreached(Sought(TCP, "a", 1.0), TimeoutError())
+    assert error.rule.id == "command.answered"
 
 
 def test_a_name_whose_partition_has_left(shown: list[SystemView | None]) -> None:

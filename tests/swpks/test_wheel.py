@@ -80,9 +80,14 @@ def test_an_installed_swpks_shows_its_pages(wheel: zipfile.Path, tmp_path: Path)
     )
     code += "from swpks.cli.main import main; "
     code += "sys.exit(main(['explain', 'object.exists']) or main(['explain', 'docs/testing.md#options']))"
-    told = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path, env=told
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=environment,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(tmp_path))

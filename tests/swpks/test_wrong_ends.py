@@ -41,7 +41,7 @@ def store(tmp_path: Path) -> Path:
     return folder
 
 
-def told(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+def error_of(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     """Return the error of a failed command, one line before its rule."""
     assert main(list(map(str, words))) in (1, 2, 3)
     return capsys.readouterr().err
@@ -71,10 +71,10 @@ def test_a_refused_name_leaves_no_new_system(
 
 def test_a_store_that_is_given_as_a_state(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The advice does not start a system in the store."""
-    err = told(capsys, "hmc", "--state", store, "status")
+    err = error_of(capsys, "hmc", "--state", store, "status")
     assert f"{store} is a console's store: use --store {store}" in err
     assert "swpks serve" not in err
-    err = told(capsys, "lpar", "--state", store, "lpar1", "ls")
+    err = error_of(capsys, "lpar", "--state", store, "lpar1", "ls")
     assert f"{store} is a console's store: name the state of a system" in err
 
 
@@ -82,7 +82,7 @@ def test_a_state_that_is_given_as_a_store(tmp_path: Path, capfd: pytest.CaptureF
     """The advice does not start a console in the state."""
     (tmp_path / "state1" / "service-processor").mkdir(parents=True)
     for words in (["status"], ["lshmc", "-V"]):
-        err = told(capfd, "hmc", "--store", tmp_path / "state1", *words)
+        err = error_of(capfd, "hmc", "--store", tmp_path / "state1", *words)
         assert f"{tmp_path}/state1 is a system's state: use --state {tmp_path}/state1" in err
         assert "hmc serve" not in err
 
@@ -120,7 +120,7 @@ def test_no_answer_of_another_socket_is_printed(
     """The answer is described, not printed, because its bytes may be binary."""
     path, answer = tmp_path / "lpar2.sock", ENDS[expected]
     with answering(path, answer):
-        err = told(capsys, "hmc", "--socket", path, "status")
+        err = error_of(capsys, "hmc", "--socket", path, "status")
     assert expected.format(run=tmp_path) in err
     assert answer[:5].decode() not in err
     assert "\\x00" not in err
@@ -128,7 +128,7 @@ def test_no_answer_of_another_socket_is_printed(
 
 def test_a_folder_in_place_of_its_control_socket(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The error names the folder's socket, not a missing server."""
-    err = told(capsys, "hmc", "--socket", tmp_path, "status")
+    err = error_of(capsys, "hmc", "--socket", tmp_path, "status")
     assert f"it is a folder; the socket of a system is {tmp_path}/run/control.sock" in err
 
 
@@ -137,7 +137,7 @@ def test_a_control_channel_in_place_of_a_data_channel(
 ) -> None:
     """The error names the mistake, because the end of the session alone would not show it."""
     with answering(tmp_path / "control.sock", b""):
-        err = told(capsys, "lpar", "--socket", tmp_path / "control.sock", "lpar1", "ls")
+        err = error_of(capsys, "lpar", "--socket", tmp_path / "control.sock", "lpar1", "ls")
     assert "is the control channel of a system; the data channel of lpar1 is run/lpar1.sock" in err
 
 
@@ -152,17 +152,19 @@ def test_a_form_that_only_a_system_has(
     """The console's usage has no such form, and names no way to it."""
     monkeypatch.setenv("SWPKS_HMC", str(store))
     for place in ([], ["--store", store]):
-        assert "with --state or --socket" in told(capsys, "hmc", *place, *words)
+        assert "with --state or --socket" in error_of(capsys, "hmc", *place, *words)
 
 
 def test_a_trace_of_many_seeds(capsys: pytest.CaptureFixture[str]) -> None:
     """A trace of many seeds is refused; earlier it was accepted, and printed nothing."""
-    assert "--trace prints the history of one seed" in told(capsys, "simulate", "--seeds", "0-1", "--trace")
+    assert "--trace prints the history of one seed" in error_of(
+        capsys, "simulate", "--seeds", "0-1", "--trace"
+    )
 
 
 def test_an_empty_path_of_a_kernel(capsys: pytest.CaptureFixture[str]) -> None:
     """An empty path is refused: it comes from an unset variable, and is no working directory."""
-    err = told(capsys, "qemu", "--partition", "a", "--kernel", "")
+    err = error_of(capsys, "qemu", "--partition", "a", "--kernel", "")
     assert "the path of a file is empty" in err
     assert "directory" not in err
 
