@@ -258,11 +258,12 @@ class Moving:
 
 
 class Trouble:
-    """A fault at one request of the console: a `lost` answer, or a kill `before` or `after` it."""
+    """A fault at one request of the console: a `lost` answer, a kill or a crash."""
 
     def __init__(self, world: Moving, number: int, act: str, *names: str) -> None:
         self._world = world
         self._left = number
+        # "lost"; "before" or "after": kill the console there; "crash a": kill site a.
         self._act = act
         self.hit = ""
         for name in names or world.sites:
@@ -281,7 +282,7 @@ class Trouble:
         answer = await perform(request)
         if self._act == "after":
             self._world.rig.kill_console()
-            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()  # the killed console's task ends here, without the answer
         if self._act == "lost":
             raise OperatorError(rules.CONSOLE_SERVED, "the answer was lost")
         return answer

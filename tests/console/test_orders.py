@@ -66,7 +66,7 @@ async def test_an_order_that_another_one_has_overtaken_is_refused(autojump_clock
 
 @pytest.mark.parametrize("live", [True, False], ids=["live", "inactive"])
 async def test_power_that_changes_during_the_checks_is_a_refusal(autojump_clock, live: bool) -> None:
-    """R-51, R-52: if power changes during the checks, the order is refused: the other kind has others."""
+    """R-51, R-52: power changes during the checks: refused, as live and inactive moves differ."""
     async with moving(one_key=not live) as world:
         if live:
             world.power("a", on=True)

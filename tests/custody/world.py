@@ -81,7 +81,7 @@ class Remembering(MemoryNvram):
     def copy(self) -> MemoryNvram:
         """Return NVRAM with the same records and the same mark."""
         made = MemoryNvram(self.records)
-        made.mark = deepcopy(self.mark)
+        made.mark = deepcopy(self.mark)  # a machine on the copy changes its mark
         return made
 
 
@@ -113,6 +113,7 @@ class Home:
         *,
         accept_older: bool = False,
     ) -> Machine:
+        # Each boot has random bytes of its own, which are the same in every run.
         entropy = Chance(self.seed + bytes([self.boots]))
         parts: dict[str, Any] = {"nvram": nvram, "card": self.card, "entropy": entropy}
         seams = simulated_seams(**parts, transport=transport, worker=worker)
@@ -153,6 +154,7 @@ class Home:
     ) -> After:
         """Return the system after a power cut now, or with this NVRAM; the present system goes on."""
         self.boots += 1
+        # Copies of keys and NVRAM: the machine after the cut must not change the present system.
         transport = Spy(dict(self.keys))
         copy = self.nvram.copy() if nvram is None else deepcopy(nvram)
         wanted = settings or self.settings

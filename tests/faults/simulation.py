@@ -188,7 +188,7 @@ class Simulation:
                 await body(Life(machine, nursery, through_channel=self.through_channel))
                 nursery.cancel_scope.cancel()
         except* PowerCut:
-            pass
+            pass  # the end of this life; the next one starts on the records
 
     def _seams(self, nvram: Nvram, card: MemoryCard, nursery: trio.Nursery | None = None) -> Seams:
         worker = SlowWorker(self.chance, self.waits, nursery)

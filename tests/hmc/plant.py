@@ -169,7 +169,7 @@ class Plant:
     def write(self, name: str, data: bytes) -> None:
         """Write the guest's object durably; it replaces an older one."""
         with self.guest(name) as channel:
-            with suppress(HcallError):  # there is no older object
+            with suppress(HcallError):  # there may be no older object
                 channel.call(remove_object(OS, LABEL))
             write_confirmed(channel, data)
 

@@ -98,6 +98,7 @@ class _Connection:
                 if held is False:
                     self._tap.wait()
                     break
+                # Before the request is sent, because its answer may come at once.
                 self._hold_answer = self._hold_answer or held is True
                 self._far.sendall(data)
             self._end()

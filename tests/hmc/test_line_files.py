@@ -104,7 +104,7 @@ def test_a_malicious_console_replaces_no_file(fake, tmp_path, line) -> None:
 
 @pytest.mark.parametrize("path", ["change", "-o", "chtskey", "newkey"])
 def test_a_malicious_console_makes_no_file(fake, tmp_path, monkeypatch, path) -> None:
-    """A word of the line that is no output file is no name for one."""
+    """The console can't have a file written whose name no option of the line gives."""
     monkeypatch.chdir(tmp_path)
     words = ["chtskey", "-o", "change", "--newkey", "newkey"]
     assert run(fake, words, wanted(Path(path), replace=False), {"exit": 0}) == 0

@@ -73,6 +73,7 @@ class Ledger:
             assert self.password_set
             return
         assert channel.ipl_count > self.ipls, "an IPL count goes up"
+        # After an IPL a read with the old password must be refused; one object is enough to show it.
         for number in self.kept if self.ipls else ():
             refused = None
             try:
@@ -157,6 +158,7 @@ class Load:
                     self._note(error)
         except BaseException as error:
             self._failure = error
+        # A thread that has failed must not leave `paused` or `goes_on` waiting.
         self._holds.set()
         with self._beat:
             self._beat.notify_all()
@@ -182,6 +184,7 @@ class Load:
         ledger = self.ledger
         self._remove_strays(channel)
         ledger.last += 1
+        # Before the call: if the session ends within it, the object may be in the store.
         ledger.strays.add(ledger.last)
         number, data = ledger.last, (b"%d " % ledger.last).ljust(SIZE, b".")
         self._call(channel, write_object(OWNER, label_of(number), data))
@@ -263,6 +266,8 @@ class Watch:
             channel.call(get_config())
         except TimeoutError:
             return
+        # The server answered between `begun` and now.  The late bound of the first answer and the early
+        # bound of the last one are kept, so a slow client never looks like two owners.
         if self.first_end is None:
             self.first_end = time.monotonic()
         self.last_start = begun

@@ -75,7 +75,7 @@ async def refused_channel(both: Pair, attempt: Attempt) -> None:
 
 
 async def test_no_token_and_no_store_is_in_a_log(autojump_clock: MockClock) -> None:
-    """R-51: logs and shown reasons have neither, after a good migration and after a failed one."""
+    """R-51: no log and no shown reason has them, after a good migration or a failed one."""
     stream = io.StringIO()
     logs.configure(level="debug", style="json", stream=stream)
     try:

@@ -45,7 +45,7 @@ def stepped(work: Work, state: Path, last: int) -> None:
     connect = steps.traced(sqlite3.connect)
     sqlite3.connect = connect  # type: ignore[assignment]
     work(state)
-    steps.step()
+    steps.step()  # the last step is the end of the work
 
 
 def start(state: Path) -> None:

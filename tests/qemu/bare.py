@@ -57,7 +57,7 @@ def write(path: Path, token: Token) -> Path:
 
 
 class _Bare(Kernel):
-    """A kernel whose first words switch the processor over."""
+    """A kernel whose first words switch the processor to 64 bits and little-endian."""
 
     def __init__(self) -> None:
         super().__init__(BASE + LOAD)

@@ -94,7 +94,7 @@ class FakeMachine:
                 if not self.execute(processor):
                     return b"W00"
                 if self.events[-1:] == ["RESET"] and processor.values["pc"] == self.start:
-                    break
+                    break  # the reset has made new processors
 
     def word(self, processor: Processor) -> int:
         """Return the next instruction of a processor."""
@@ -123,9 +123,9 @@ class FakeMachine:
         elif word == SC1:
             self.foreign.append(values["r3"])
             values["r3"] = 0
-        elif word >> 26 == 14:
+        elif word >> 26 == 14:  # addi, which assemblers write as li
             values[f"r{word >> 21 & 31}"] = word & 0xFFFF
-        elif word >> 26 == 18:
+        elif word >> 26 == 18:  # b; with the lowest bit it is bl
             offset = word & 0x03FFFFFC
             values["lr"] = pc + 4 if word & 1 else values["lr"]
             values["pc"] = pc + offset - ((offset & 0x02000000) << 1)

@@ -166,6 +166,7 @@ class Races:
         return (numbers[descriptor] for descriptor, _ in found)
 
     def _now(self) -> int:
+        # A counter in place of a clock: one thread notes all moments, so their order is exact.
         self._moment += 1
         return self._moment
 
