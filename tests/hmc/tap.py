@@ -1,7 +1,10 @@
 """A tap between a console and a system: it records every byte, and can stop the traffic at a request.
 
-tap = Tap(tmp_path / "tap.sock", server.control_socket) tap.hold(b"POST /v1/copies ", 2) # the second request
-of this kind is held tap.held.wait(20) console.kill() tap.release()
+tap = Tap(tmp_path / "tap.sock", server.control_socket)
+tap.hold(b"POST /v1/copies ", 2)           # the second request of this kind is held
+tap.held.wait(20)
+console.kill()
+tap.release()
 """
 
 from __future__ import annotations

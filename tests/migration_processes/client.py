@@ -1,6 +1,6 @@
 """A client that follows its partition while it writes, confirms and reads; and a watch on sockets.
 
-with Load(console.locate("lpar1"), ledger) as load: ... # raises the first failure at its end
+    with Load(console.locate("lpar1"), ledger) as load: ...     # raises the first failure at its end
 
 The client sets a password, to notice its loss: a live move keeps a password, an IPL ends it.
 """

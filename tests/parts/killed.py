@@ -1,6 +1,6 @@
 """Kills a start or an erase at each of its steps in turn, and starts the system again.
 
-python -m tests.parts.killed SCENARIO STATE FOLDER
+    python -m tests.parts.killed SCENARIO STATE FOLDER
 
 STATE is a filled system that is off. It prints one line of JSON for each kill: the step, and the findings of
 the next start. `tests.service.killed_conversion` defines a step.

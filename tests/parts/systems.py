@@ -1,7 +1,9 @@
 """Systems whose parts are removed, swapped or damaged between starts of a real server process.
 
-system = System(tmp_path / "state").filled() shutil.rmtree(system.part("tpm")) with system.on(): assert
-system.decision() == "tpm-replaced"
+    system = System(tmp_path / "state").filled()
+    shutil.rmtree(system.part("tpm"))
+    with system.on():
+        assert system.decision() == "tpm-replaced"
 
 A filled system has the partition alpha with one confirmed object; `demand_object` reads it as the guest.
 """

@@ -1,6 +1,6 @@
 """Run atheris on one target, in a process of its own that stops at the first broken promise.
 
-python -m tests.soak.fuzz TARGET RUNS SEED FOLDER
+    python -m tests.soak.fuzz TARGET RUNS SEED FOLDER
 
 FOLDER gets the inputs that reached new code, and the input that broke a promise. atheris is Google's fuzzer
 for Python: it measures the coverage of the code under test and keeps inputs that increase it. It comes with

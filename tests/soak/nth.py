@@ -1,6 +1,6 @@
 """Every n-th fault and every n-th cancellation in a start and in a flush.
 
-python -m tests.soak.nth FOLDER SCALE (with the recorder preloaded; see `run`)
+    python -m tests.soak.nth FOLDER SCALE        (with the recorder preloaded; see `run`)
 
 After each fault the operation has happened or has not. Its error is one of the server's own, the next start
 works, and no confirmed change is lost. Prints one JSON object with the occasions of each kind.

@@ -1,6 +1,6 @@
 """A small program for one kind of power cut: it opens NVRAM, commits, and notes its confirmed commits.
 
-python -m tests.soak.nvram_program NVRAM RECORDING FIRST COMMITS [close | die | spoil | mark]
+    python -m tests.soak.nvram_program NVRAM RECORDING FIRST COMMITS [close | die | spoil | mark]
 
 Its records are numbers, from FIRST on. It ends without closing anything, like a killed server, unless "close"
 is given. With "die" it is killed in place of the sync of its last commit; with "spoil" that sync fails. With
