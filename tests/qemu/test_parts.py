@@ -139,8 +139,8 @@ async def test_a_missing_initrd(tmp_path: Path) -> None:
 
 async def test_no_server_in_time(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
     """R-73: if the server stays away, a clear error follows after the given time."""
-    text: list[str] = []
-    console = PatientConsole(tmp_path / "control.sock", "lpar1", patience=30, notify=text.append)
+    sentences: list[str] = []
+    console = PatientConsole(tmp_path / "control.sock", "lpar1", patience=30, notify=sentences.append)
     with pytest.raises(PartitionUnusable, match="no server"):
         await console.ipl()
     assert 30 <= trio.current_time() < 31
