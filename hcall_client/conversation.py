@@ -267,7 +267,9 @@ class Conversation:
     def _admit(self, opened: Opened) -> None:
         """Open the session by OPENED; ServerNotProven if a key was given and the proof is wrong."""
         if opened.status != OpenStatus.OPENED:
-            self.end(OpenRefused(opened.status))
+            from hcall_client.open_advice import refused_open  # here, because only a refusal needs it
+
+            self.end(refused_open(opened.status, self.opening.partition, self.opening.access_key))
             return
         partition, key, _ = self.opening
         # A proof that is wrong raises, and does not end quietly: `receive` then sends GOODBYE 1 with

@@ -257,15 +257,16 @@ class CallTooLarge(SwpksError):
 
 
 class OpenRefused(SwpksError):
-    """The server did not open a session; `status` is the reason."""
+    """The server did not open a session; `status` is the reason, `advice` the end of the message."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, advice: str = "") -> None:
         # A later server may refuse with a status that this release does not know.
         known = status in OPEN_RULES
         self.status: int = OpenStatus(status) if known else status
         name = OpenStatus(status).name if known else f"status {status}"
         rule = OPEN_RULES.get(status, protocol.OPENED_STATUS)
-        super().__init__(rule, f"the server refused OPEN: {name}")
+        told = f"the server refused OPEN: {name}"
+        super().__init__(rule, f"{told}; {advice}" if advice else told)
 
 
 class NotReached(SwpksError):

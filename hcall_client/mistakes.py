@@ -70,7 +70,7 @@ def no_bytes(place: Place, given: object) -> WrongType:
 
 def no_number(place: Place, given: object) -> WrongType:
     """Return the error of an argument that has to be a whole number."""
-    return WrongType(f"{_named(place)} is a whole number, not {_kind(given)}")
+    return mistakes.no_number(_named(place), given)
 
 
 def no_authorization(place: Place, given: object) -> WrongType:

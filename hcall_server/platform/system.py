@@ -120,10 +120,15 @@ class ManagedSystem:
     def find(self, name: str) -> Partition:
         """Return the partition called `name`; OperatorError when there is none."""
         if name not in self.partitions:
-            operating = self.state is SystemState.OPERATING
-            state = "" if operating else f": {self._idle}"
-            raise OperatorError(rules.NAME_EXISTS, f"there is no partition {name!r}{state}")
+            raise OperatorError(rules.NAME_EXISTS, self._absent(name))
         return self.partitions[name]
+
+    def _absent(self, name: str) -> str:
+        if self.state is not SystemState.OPERATING:
+            return f"there is no partition {name!r}: {self._idle}"
+        from hcall_server.platform.absent import no_partition  # an error alone needs it, and no start
+
+        return no_partition(name, self.partitions)
 
     def owned(self, name: str) -> Partition:
         """Return a partition that this system owns now, and so may change; OperatorError for any other."""

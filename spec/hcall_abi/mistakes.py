@@ -68,8 +68,13 @@ def check_number(place: str, given: object) -> None:
     """Raise WrongType for a value that is no whole number; a text with digits is none."""
     # A bool is an int in Python, but True as a number of bytes is a mistake.
     if not isinstance(given, int) or isinstance(given, bool):
-        hint = ": write it without quotes" if isinstance(given, str) else ""
-        raise WrongType(f"{place} is a whole number, not {kind_of(given)}{hint}")
+        raise no_number(place, given)
+
+
+def no_number(place: str, given: object) -> WrongType:
+    """Return the error of a value that is no whole number, without the value: it may be a secret."""
+    hint = ": write it without quotes" if isinstance(given, str) else ""
+    return WrongType(f"{place} is a whole number, not {kind_of(given)}{hint}")
 
 
 def check_bytes(place: str, given: object) -> None:

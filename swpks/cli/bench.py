@@ -25,7 +25,8 @@ from hcall_server import __version__
 from swpks.cli import streams
 from swpks.cli.durations import bounded_seconds
 from swpks.cli.files import STANDARD, output, read_input
-from swpks.cli.lpar_reach import Sought, refused_open, unreached
+from swpks.cli.lpar_reach import refused_open, unreached
+from swpks.cli.lpar_sought import Sought
 from swpks.cli.refusals import reason_of, refuse
 
 REFUSED, USAGE, UNREACHABLE = 1, 2, 3

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hcall_abi.errors import OperatorError, PeerError, SwpksError
 from hcall_abi.rules.hcalls import STATUS_KNOWN
@@ -30,6 +30,9 @@ from swpks.cli.lpar_target import LparTarget, add_target_options, target_of
 from swpks.cli.lpar_update import UPDATE_FLAGS, update
 from swpks.cli.lpar_values import UsageError
 from swpks.cli.lpar_verbs import REFUSED, VERBS, NotFlushed
+
+if TYPE_CHECKING:
+    from swpks.cli.lpar_sought import Sought
 
 USAGE = 2
 UNREACHABLE = 3
@@ -89,17 +92,22 @@ def _run(args: argparse.Namespace) -> int:
     try:
         return _carried_out(target, args)
     except OpenRefused as error:
-        from swpks.cli.lpar_reach import Sought, refused_open
+        from swpks.cli.lpar_reach import refused_open
 
-        sought = Sought(target.address, args.name, args.timeout, args.state)
-        raise refused_open(sought, error, numbered=bool(target.partition)) from None
+        raise refused_open(_sought(target, args), error, numbered=bool(target.partition)) from None
     except LinuxError:  # an OSError too, but an answer of the guest, not a connection that failed
         raise
     except OSError as error:
-        from swpks.cli.lpar_reach import Sought, unreached
+        from swpks.cli.lpar_reach import unreached
 
-        sought = Sought(target.address, args.name, args.timeout, args.state)
-        raise unreached(sought, error) from None
+        raise unreached(_sought(target, args), error) from None
+
+
+def _sought(target: LparTarget, args: argparse.Namespace) -> Sought:
+    from swpks.cli.lpar_sought import Sought
+
+    file = args.access_key_file
+    return Sought(target.address, args.name, args.timeout, args.state, target.partition, file)
 
 
 def _carried_out(target: LparTarget, args: argparse.Namespace) -> int:

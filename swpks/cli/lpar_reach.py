@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from hcall_abi.errors import OperatorError, PeerError, SwpksError
 from hcall_abi.frames import OpenStatus
@@ -34,6 +34,7 @@ from hcall_abi.rules.console import NAME_EXISTS
 from hcall_abi.scarcity import scarcity_of
 from hcall_client.errors import NotReached, OpenRefused
 from swpks.cli.absent import no_server
+from swpks.cli.lpar_sought import Sought
 from swpks.cli.refusals import reason_of
 
 if TYPE_CHECKING:
@@ -45,23 +46,6 @@ _GONE = (FileNotFoundError, ConnectionRefusedError)
 """Errors of a socket without a listener."""
 _UNSERVED = (OpenStatus.NOT_ACTIVATED, OpenStatus.NO_SUCH_PARTITION)
 """Refusals of OPEN whose reason may be the state of the partition."""
-
-Target = Path | tuple[str, int]
-
-
-class Sought(NamedTuple):
-    """The partition of a command: address, name, seconds to wait; the state folder, if it is known."""
-
-    target: Target
-    name: str
-    timeout: float
-    state: Path | None = None
-
-    @property
-    def control(self) -> Path | None:
-        """The control socket of its system, None if it is not known."""
-        run = self.target.parent if isinstance(self.target, Path) else self.state and self.state / "run"
-        return run and run / "control.sock"
 
 
 def unreached(sought: Sought, error: OSError) -> SwpksError:
@@ -82,17 +66,20 @@ def unreached(sought: Sought, error: OSError) -> SwpksError:
 
 
 def refused_open(sought: Sought, error: OpenRefused, *, numbered: bool) -> SwpksError:
-    """Return the refusal of a session with advice; `numbered` says whether --partition was given."""
+    """Return the refusal of a session with advice; `numbered` says whether an id was sent."""
     if error.status in _UNSERVED and (found := _standstill(sought)):
         return found
     if error.status == OpenStatus.NOT_ACTIVATED:
         name, state = shlex.quote(sought.name), _state_option(sought.state)
-        advice = f"{sought.name} is powered off, or about to move: swpks hmc{state} power {name} on"
-    elif error.status == OpenStatus.NO_SUCH_PARTITION and not numbered:
-        advice = "the listener serves several partitions: add --partition N; swpks hmc status shows the ids"
+        told = f"{sought.name} is powered off, or about to move: swpks hmc{state} power {name} on"
     else:
+        from swpks.cli.lpar_refused import advice  # a refusal alone needs it
+
+        told = advice(error.status, sought, _system(sought), numbered=numbered)
+    if not told:
         return error
-    return OperatorError(error.rule, f"{error.message}: {advice}")
+    # The client's own advice is about arguments of a program, not about options.
+    return OperatorError(error.rule, f"{OpenRefused(error.status).message}: {told}")
 
 
 def system_at(control: Path, timeout: float) -> SystemView | None:

@@ -1,5 +1,6 @@
 """Partitions as wholes: created with a number, changed, renamed, deleted; and the name of the system."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -189,3 +190,28 @@ def test_the_name_of_the_system(system: ManagedSystem) -> None:
     assert system.name == "Server of RECOVERY"
     system.state = SystemState.RESET_PENDING
     assert broken(system, lambda: system.set_name("a")) is rules.SYSTEM_OPERATING
+
+
+@pytest.mark.parametrize(
+    "name, told",
+    [
+        ("2", "; 2 is the id of b: give its name"),
+        ("lpar", "; did you mean lpar7?"),
+        ("z", "; the system has a, b, lpar7, more0, more1, more2, more3, more4, more5, more6 and 3 more"),
+        ("z" * 100_000, "and 3 more"),
+    ],
+)
+def test_a_name_that_does_not_exist(system: ManagedSystem, name: str, told: str) -> None:
+    """The id of a partition, a near name, or all names; a long text is not compared."""
+    for other in ("lpar7", *(f"more{number}" for number in range(10))):
+        system.create(other)
+    with pytest.raises(OperatorError, match=re.escape(told)) as caught:
+        system.find(name)
+    assert caught.value.message.startswith(f"there is no partition {name!r}; ")
+
+
+def test_a_name_in_a_system_without_partitions() -> None:
+    """It says so."""
+    empty = ManagedSystem(LEVELS["FW1110"], bytes(16), Chance(), total_kbytes=100)
+    with pytest.raises(OperatorError, match="no partition 'a'; the system has no partition"):
+        empty.find("a")

@@ -13,7 +13,8 @@ from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.frames import OpenStatus
 from hcall_client.errors import OpenRefused
 from swpks.cli import lpar_reach, lpar_target, serve
-from swpks.cli.lpar_reach import Sought, refused_open, unreached
+from swpks.cli.lpar_reach import refused_open, unreached
+from swpks.cli.lpar_sought import Sought
 from tests.console.facts import partition, system
 
 STATE, TCP = Path("s"), ("host", 1)

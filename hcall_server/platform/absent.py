@@ -1,0 +1,32 @@
+"""The refusal of a partition's name that does not exist: the near names, or those that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from hcall_abi.near import did_you_mean, near_names
+
+if TYPE_CHECKING:
+    from hcall_server.platform.partition import Partition
+
+_MOST = 10
+"""Most names in a refusal: a system may have a thousand partitions."""
+
+_LONGEST = 64
+"""Characters of a name that is compared with the others; a name has 31 at most."""
+
+
+def no_partition(name: str, partitions: Mapping[str, Partition]) -> str:
+    """Return the words of the refusal; an operator may also have given the id of a partition."""
+    told = f"there is no partition {name!r}"
+    owner = next((each.name for each in partitions.values() if str(each.number) == name), "")
+    if owner:
+        return f"{told}; {name} is the id of {owner}: give its name"
+    # The search takes time by the product of the lengths, and a request may carry a text of any length.
+    near = near_names(name, partitions, 3) if len(name) <= _LONGEST else []
+    if question := did_you_mean(near):
+        return f"{told}; {question}"
+    more = len(partitions) - _MOST
+    known = ", ".join(list(partitions)[:_MOST]) + (f" and {more} more" if more > 0 else "")
+    return f"{told}; the system has {known or 'no partition'}"
