@@ -23,6 +23,7 @@ import trio
 from hcall_abi.control_bodies import CopyToRestore
 from hcall_abi.control_views import PartitionView
 from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.near import near_question
 from hcall_abi.requests import ConsoleRequest, detach_console, show_system
 from hcall_abi.rules import hmc as rules
 from hcall_abi.rules import migration
@@ -151,9 +152,10 @@ class ManagementConsole:
             return systems[0]
         found = [each for each in systems if name in (each.name, each.type_model_serial)]
         if not found:
+            near = near_question(name, (each.name for each in systems))
             raise OperatorError(
                 rules.HMC_SYSTEM_KNOWN,
-                f"the console knows no system {name[:80]!r}; known: {known}",
+                f"the console knows no system {name[:80]!r}{near}; known: {known}",
                 advised=True,
             )
         if len(found) > 1:

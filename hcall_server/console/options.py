@@ -13,6 +13,7 @@ from typing import Literal
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import hmc as rules
 from hcall_abi.rules.rule import Rule
+from hcall_server.console.grammar import nearest
 
 Takes = Literal["nothing", "value", "words"]
 Ignored = Literal["nothing", "value", "number"]
@@ -93,7 +94,9 @@ class Syntax:
         while position < len(words):
             option = known.get(words[position])
             if option is None:
-                raise self._refused(rules.LINE_OPTION, f"{words[position][:40]!r} is not one of its options")
+                word = words[position][:40]
+                finding = f"{word!r} is not one of its options{nearest(word, known)}"
+                raise self._refused(rules.LINE_OPTION, finding)
             if option.flag in given:
                 raise self._refused(rules.LINE_OPTION, f"the option {option.flag} is given twice")
             # Words end at the next word that begins with a dash.  A single value is any word: it may begin
@@ -118,7 +121,8 @@ class Syntax:
         if option.number and not (words[0].isascii() and words[0].isdigit()):
             raise self._refused(rules.LINE_CHOICE, f"{option.flag} takes a number, not {words[0][:40]!r}")
         if option.choices and words[0] not in option.choices:
-            finding = f"{option.flag} takes {', '.join(option.choices)}, not {words[0][:40]!r}"
+            near = nearest(words[0], option.choices)
+            finding = f"{option.flag} takes {', '.join(option.choices)}, not {words[0][:40]!r}{near}"
             raise self._refused(rules.LINE_CHOICE, finding)
         return words
 

@@ -18,6 +18,7 @@ import msgspec
 
 from hcall_abi.console import ATTRIBUTES
 from hcall_abi.errors import OperatorError
+from hcall_abi.near import did_you_mean, near_names
 from hcall_abi.rules import service as rules
 from hcall_server.machine.limits import Limits
 from hcall_server.service.settings import PartitionSettings, Settings, located
@@ -105,7 +106,8 @@ def _unknown(table: dict[str, Any], cls: type, where: str) -> Iterator[str]:
     for name, value in table.items():
         path = f"{where}{name}"
         if name not in _FIELDS[cls]:
-            yield path
+            question = did_you_mean(near_names(name, _FIELDS[cls], 1))
+            yield f"{path} ({question})" if question else path
         elif name in _NESTED:
             for each in value if isinstance(value, list) else [value]:
                 if isinstance(each, dict):

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from hcall_abi.console import ATTRIBUTES
 from hcall_abi.errors import OperatorError
+from hcall_abi.near import near_question
 from hcall_abi.rules import console as rules
 
 
@@ -17,13 +18,15 @@ def attribute_number(name: str, given: int | str) -> int:
     row = ATTRIBUTES.get(name)
     if row is None:
         names = ", ".join(ATTRIBUTES)
-        raise OperatorError(rules.ATTRIBUTE_KNOWN, f"no attribute {name!r}; the attributes are {names}")
+        near = near_question(name, ATTRIBUTES)
+        raise OperatorError(rules.ATTRIBUTE_KNOWN, f"no attribute {name!r}{near}; the attributes are {names}")
     try:
         return row.parse(given)
     # `parse` raises no rule: `hcall_abi.console` is read by the rules themselves, so it can't import
     # them.
     except ValueError as error:
-        raise OperatorError(rules.ATTRIBUTE_RANGE, f"{name} {error}") from None
+        near = near_question(str(given), row.words)
+        raise OperatorError(rules.ATTRIBUTE_RANGE, f"{name} {error}{near}") from None
 
 
 def parse_attributes(texts: Iterable[str]) -> dict[str, int]:

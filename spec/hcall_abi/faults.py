@@ -15,7 +15,7 @@ from hcall_abi.bounds import MAX_COUNT, MAX_FAULTS, MAX_SECONDS
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.errors import OperatorError
 from hcall_abi.mistakes import check_text, of_caller
-from hcall_abi.near import did_you_mean, near_names
+from hcall_abi.near import near_question
 from hcall_abi.rules import console as rules
 from hcall_abi.statuses import Status
 
@@ -36,6 +36,8 @@ _TEXT = re.compile(
     r"(,times=(?P<times>\d{1,7})|,seconds=(?P<seconds>\d{1,4}(\.\d{1,6})?))?",
     re.ASCII,
 )
+
+_FIELDS = ("nth", "times", "seconds")
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,11 @@ def busy_fault(
     """Return the fault with these names; without `times` and `seconds` it answers one call."""
     if hcall not in Opcode.__members__:
         names = ", ".join(Opcode.__members__)
-        raise OperatorError(rules.FAULT_CALL, f"no h-call {hcall!r}; the h-calls are {names}")
+        near = near_question(hcall.removeprefix("H_PKS_"), Opcode.__members__)
+        raise OperatorError(rules.FAULT_CALL, f"no h-call {hcall!r}{near}; the h-calls are {names}")
     if status not in Status.__members__:
-        question = did_you_mean(near_names(status, Status.__members__, 3))
-        raise OperatorError(rules.FAULT_STATUS, f"no status {status!r}{question and f'; {question}'}")
+        near = near_question(status, Status.__members__)
+        raise OperatorError(rules.FAULT_STATUS, f"no status {status!r}{near}")
     if times is None and seconds is None:
         times = 1
     return BusyFault(Opcode[hcall], Status[status], nth, times, seconds)
@@ -133,7 +136,7 @@ def parse_fault(text: str) -> BusyFault:
     check_text("a fault", text)
     match = _TEXT.fullmatch(text)
     if match is None:
-        raise OperatorError(rules.FAULT_FORM, f"{text!r} is no fault")
+        raise OperatorError(rules.FAULT_FORM, f"{text!r} is no fault{_near_field(text)}")
     times, seconds = match["times"], match["seconds"]
     return busy_fault(
         match["hcall"],
@@ -142,6 +145,12 @@ def parse_fault(text: str) -> BusyFault:
         int(times) if times else None,
         float(seconds) if seconds else None,
     )
+
+
+def _near_field(text: str) -> str:
+    """Return the question whether a field of a fault was meant, "" if each name of a field is right."""
+    names = (each.partition("=")[0] for each in text.split(",")[1:5])
+    return next((near_question(name, _FIELDS) for name in names if name not in _FIELDS), "")
 
 
 def checked_plan(faults: Iterable[BusyFault]) -> tuple[BusyFault, ...]:

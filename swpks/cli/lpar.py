@@ -251,7 +251,12 @@ def _add_set_password(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_raw(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("opcode", type=values.number, metavar="OPCODE", help="value of r3, such as 0x434")
+    parser.add_argument(
+        "opcode",
+        type=values.opcode,
+        metavar="OPCODE",
+        help="value of r3: an h-call by name, such as READ_OBJECT, or any number, such as 0x434",
+    )
     parser.add_argument(
         "--register",
         action="append",

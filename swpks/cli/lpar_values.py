@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from enum import IntFlag
 from pathlib import Path
 
 from hcall_abi.bounds import LONGEST_TIMEOUT
+from hcall_abi.calls import Opcode
 from hcall_abi.console import LARGEST_PARTITION_ID
 from hcall_abi.consumers import Consumer
 from hcall_abi.errors import OperatorError
 from hcall_abi.frames import Segment
+from hcall_abi.near import near_question
 from hcall_abi.policies import Policy
 from hcall_abi.rules import service as rules
 from hcall_abi.rules.rule import Rule
@@ -72,7 +76,21 @@ def consumer(text: str) -> int:
     if text in CONSUMERS:
         return CONSUMERS[text]
     if not text[:1].isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(CONSUMERS)}, and no number")
+        near = near_question(text, CONSUMERS)
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(CONSUMERS)}, and no number{near}")
+    return number(text)
+
+
+def opcode(text: str) -> int:
+    """Return an opcode by the name of its h-call, with or without H_PKS_, or any number."""
+    name = text.upper().removeprefix("H_PKS_")
+    if name in Opcode.__members__:
+        return Opcode[name]
+    if not text[:1].isdigit():
+        near = near_question(name, Opcode.__members__)
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither an h-call, such as GET_CONFIG, nor a number (decimal or 0x...){near}"
+        )
     return number(text)
 
 
@@ -103,20 +121,29 @@ def headed_label(text: str) -> tuple[str, bytes]:
 
 def os_flag(text: str) -> int:
     """Return the operating system's flag in a label's header: linux, common, or a number."""
-    return OS_FLAGS[text] if text in OS_FLAGS else number(text)
+    if text in OS_FLAGS:
+        return OS_FLAGS[text]
+    if not text[:1].isdigit():
+        near = near_question(text, OS_FLAGS)
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(OS_FLAGS)}, and no number{near}")
+    return number(text)
 
 
 def policy(text: str) -> int:
-    """Return a policy word: names joined by commas, or a number."""
+    """Return a policy word: names joined by commas, or by | as answers show them; or a number."""
     if text[:1].isdigit():
         return number(text)
-    word = 0
-    for name in filter(None, text.lower().split(",")):
-        found = {bit.name.lower(): bit for bit in Policy if bit.name}.get(name)
-        if found is None:
-            known = ", ".join(bit.name.lower() for bit in Policy if bit.name)
-            raise argparse.ArgumentTypeError(f"unknown policy {name!r}; known are {known}")
-        word |= found
+    return _flags(text, Policy, "policy")
+
+
+def _flags(text: str, known: type[IntFlag], what: str) -> int:
+    """Return the word of some names; ArgumentTypeError with the near names for one that is not known."""
+    word, names = 0, [each.name or "" for each in known]
+    for name in filter(None, re.split(r"\s*[,|]\s*", text.strip().upper())):
+        if name not in names:
+            listed, near = ", ".join(names).lower(), near_question(name, map(str.lower, names))
+            raise argparse.ArgumentTypeError(f"unknown {what} {name.lower()!r}{near}; known are {listed}")
+        word |= known[name]
     return word
 
 
@@ -125,13 +152,7 @@ def wrap_flags(text: str) -> int:
     if text[:1].isdigit():
         return number(text)
     # A number is sent as given, so that a test can send a wrong word; names are for people.
-    flags = DEFAULT_WRAP_FLAGS
-    for name in filter(None, text.upper().split(",")):
-        if name not in WrapFlag.__members__:
-            known = ", ".join(WrapFlag.__members__).lower()
-            raise argparse.ArgumentTypeError(f"unknown wrap flag {name.lower()!r}; known are {known}")
-        flags |= WrapFlag[name]
-    return flags
+    return DEFAULT_WRAP_FLAGS | _flags(text, WrapFlag, "wrap flag")
 
 
 def register(text: str) -> tuple[int, int]:
@@ -146,7 +167,8 @@ def segment(text: str) -> Segment:
     """Return guest memory out of ADDRESS:in:BYTES (hex:.. or @FILE) or ADDRESS:out:LENGTH."""
     parts = text.split(":", 2)
     if len(parts) != 3 or parts[1] not in ("in", "out"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither ADDRESS:in:BYTES nor ADDRESS:out:LENGTH")
+        near = near_question(parts[1], ("in", "out")) if len(parts) == 3 else ""
+        raise argparse.ArgumentTypeError(f"{text!r} is neither ADDRESS:in:BYTES nor ADDRESS:out:LENGTH{near}")
     address, access, rest = parts
     if access == "out":
         return Segment.written(number(address), length(rest))

@@ -32,6 +32,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.near import near_question
 from hcall_abi.rules import service as rules
 from hcall_abi.rules.rule import Fault
 from hcall_abi.scarcity import scarcity_of
@@ -172,11 +173,21 @@ def _parsed(given: list[str]) -> argparse.Namespace:
     chosen = _chosen(given)
     parser = _parser([chosen])
     options, unknown = parser.parse_known_args(given)
-    if unknown:  # argparse would name no command
-        words = _words(options)
-        message = f"unrecognized arguments: {' '.join(unknown)}; for the usage: swpks {words} --help"
-        raise WrongWords(words, message)
+    if unknown:
+        raise _unrecognized(parser, options, unknown)
     return options
+
+
+def _unrecognized(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, unknown: list[str]
+) -> WrongWords:
+    """Return the error for words that no option takes; argparse would name no command and no near option."""
+    from swpks.cli.words import option_names  # an error alone needs it
+
+    words, known = _words(options), option_names(parser, options)
+    near = (near_question(each.partition("=")[0], known) for each in unknown if each.startswith("--"))
+    told = f"unrecognized arguments: {' '.join(unknown)}{next(filter(None, near), '')}"
+    return WrongWords(words, f"{told}; for the usage: swpks {words} --help")
 
 
 def whole_parser() -> argparse.ArgumentParser:

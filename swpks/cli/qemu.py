@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from hcall_abi.calls import Opcode
 from hcall_abi.errors import OperatorError
+from hcall_abi.near import near_question
 from hcall_abi.rules.service import COMMAND_FILE
 from hcall_abi.statuses import status_name
 from swpks.cli import streams
@@ -68,8 +69,9 @@ class QemuParser(CommandParser):
         return found, []
 
     def _refuse(self, words: list[str]) -> None:
+        near = near_question(words[0].partition("=")[0], self._option_string_actions)
         hint = f"options of qemu-system-ppc64 go behind --, such as: -- {' '.join(words)}"
-        self.error(f"{words[0]} is no option of swpks qemu; {hint}")
+        self.error(f"{words[0]} is no option of swpks qemu{near}; {hint}")
 
 
 def _is_for_qemu(word: str) -> bool:

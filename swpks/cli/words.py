@@ -68,6 +68,16 @@ def tree(parser: argparse.ArgumentParser) -> Command:
     )
 
 
+def option_names(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> list[str]:
+    """Return the names of the options that a command line may have, whose commands are in `chosen`."""
+    names = list[str]()
+    for action in parser._actions:
+        names += action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            names += option_names(action.choices[getattr(chosen, action.dest)], chosen)
+    return list(dict.fromkeys(names))
+
+
 def _command(path: tuple[str, ...], about: str, parser: argparse.ArgumentParser) -> Command:
     options, operands, commands = list[Argument](), list[Argument](), list[Command]()
     for action in parser._actions:

@@ -208,6 +208,9 @@ async def test_raw_calls(command, tmp_path):
     arguments = ["raw", "0x41C", "--register", "r4=0x1000", "--register", "r5=32"]
     text = (await command(*arguments, "--segment", "0x1000:out:32")).decode()
     assert text.startswith("H_PKS_GET_CONFIG: H_SUCCESS (0)\nwritten at 0x1000: 03")
+    for name in ("GET_CONFIG", "h_pks_get_config", "1052"):
+        named = await command("raw", name, *arguments[2:], "--segment", "0x1000:out:32")
+        assert named.decode() == text
     told = json.loads(await command(*arguments, "--json", status=1))
     assert (told["status"], told["r3"], told["writes"]) == ("H_PARAMETER", -4, [])
     assert "h-call 0x999: H_FUNCTION (-2)" in (await command("raw", "0x999", status=1)).decode()

@@ -61,6 +61,12 @@ def test_an_option_of_words_may_have_none() -> None:
         ("-r lpar -n L -n L", rules.LINE_OPTION, "given twice"),
         ("-r lpar -n", rules.LINE_OPTION, "-n needs a value"),
         ("-r lpar -n --immed", rules.LINE_OPTION, "-n needs a value"),
+        (
+            "-r lpar -n L --imed",
+            rules.LINE_OPTION,
+            "'--imed' is not one of its options (did you mean --immed?)",
+        ),
+        ("-r lpr -n L", rules.LINE_CHOICE, "-r takes lpar, sys, not 'lpr' (did you mean lpar?)"),
         ("-r prof -n L", rules.LINE_CHOICE, "-r takes lpar, sys, not 'prof'"),
     ],
 )

@@ -170,18 +170,45 @@ def test_a_refusal_as_json(line: str, capsys: pytest.CaptureFixture[str]) -> Non
         ("serv --state s", "did you mean swpks serve?"),
         ("serve --state s --firmware FW111", "did you mean FW1110"),
         ("hmc power lpar1 onn --state s", "did you mean on?"),
+        ("lpar a write x --policy pwst", "did you mean pwset?"),
+        ("lpar a write x --policy worldreadable,immutabel", "did you mean immutable?"),
+        ("lpar a wrap x --flags ossecbotaudit", "did you mean ossecbootaudit"),
+        ("lpar a ls --consumer boot_loader", "did you mean boot-loader?"),
+        ("lpar a read --os-label a:b --os-flag lnux", "did you mean linux?"),
+        ("lpar a raw H_PKS_GET_CONFG", "did you mean GET_CONFIG?"),
+        ("lpar a raw 1 --segment 0x1000:inn:hex:00", "did you mean in?"),
+        ("lpar a write x --polcy=pwset --state s", "did you mean --policy?"),
+        ("serve --state s --bogus --firmware-level FW1110", "did you mean --firmware?"),
+        ("qemu --partition a --kernel k --initrdd i", "did you mean --initrd?"),
+        ("serve --state s --tpm embeded", "did you mean embedded?"),
+        ("serve --state s --config wrong.toml", "unknown field firmwre (did you mean firmware?)"),
+        (
+            "serve --state s --partition a:64,secure_bot=1",
+            "no attribute 'secure_bot'; did you mean secure_boot?",
+        ),
+        ("hmc set a secure_boot=enforec --state s", "not 'enforec'; did you mean enforce?"),
+        ("hmc secure-boot a Audit --state s", "did you mean audit?"),
+        ("hmc faults a read_object=H_BUSY --state s", "no h-call 'read_object'; did you mean READ_OBJECT?"),
+        ("hmc faults a H_PKS_READ_OBJECT=H_BUSY --state s", "did you mean READ_OBJECT?"),
+        ("hmc faults a READ_OBJECT=H_BUSY,nht=2 --state s", "is no fault; did you mean nth?"),
+        ("hmc faults a READ_OBJECT=H_BUSSY --state s", "did you mean H_BUSY"),
     ],
 )
 def test_a_word_that_is_near_another(line: str, near: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The error has the near names, each as a whole command."""
-    assert main(shlex.split(line)) == 2
+    """The error has the near names: each a whole command, or a word, that can be copied."""
+    Path("wrong.toml").write_text('firmwre = "FW1110"\n')
+    try:
+        assert main(shlex.split(line)) == 2
+    finally:
+        logs.configure(level="warning")
     assert near in capsys.readouterr().err
 
 
 def test_a_word_that_is_near_no_other(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a near name nothing is proposed."""
-    assert main(["hmc", "zzzz"]) == 2
-    assert "did you mean" not in capsys.readouterr().err
+    for line in ("hmc zzzz", "lpar a raw zzzz", "hmc faults a x --state s", "serve --zzzz --state s"):
+        assert main(line.split()) == 2
+        assert "did you mean" not in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hcall_abi.errors import OperatorError
+from hcall_abi.near import near_question
 from hcall_abi.rules import storage as rules
 from hcall_server.components.private_file import PrivateFile
 from hcall_server.components.seam import Tpm
@@ -44,6 +45,7 @@ class TpmKind(NamedTuple):
             return EMBEDDED
         if kind not in _OWN_KINDS or not place or not word.isprintable():
             shown = f"{word!r} names no TPM" if colon or not word else f"there is no kind of TPM {word!r}"
+            shown += near_question(kind, KINDS) if kind not in KINDS else ""
             raise OperatorError(rules.TPM_FORM, shown)
         found = cls(kind, _absolute_socket(place) if kind == "swtpm" else _absolute_tcti(place))
         if len(os.fsencode(str(found))) >= LINE_MOST:
