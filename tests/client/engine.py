@@ -1,4 +1,4 @@
-"""The real engine behind the sans-I/O calls: no socket, no task, one function call an h-call."""
+"""The real engine behind the sans-I/O calls: no socket, no task, one function call per h-call."""
 
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Engine:
-    """A running partition; `call` as a channel has it, and at once."""
+    """A running partition. `call` has the signature of a channel's `call` and returns at once."""
 
     def __init__(self, level: str = "FW1110", kbytes: int = 64, secure_boot: int = 0) -> None:
         self.system = ManagedSystem(LEVELS[level], bytes(16), Chance())
@@ -29,7 +29,7 @@ class Engine:
         self.system.ipl("lpar1")
 
     def flush(self) -> None:
-        """What write-behind does in the end."""
+        """Do the work of the encryptor: make all changes durable."""
         keystore = self.partition.keystore
         assert keystore
         keystore.contents.mark_flushed(keystore.contents.generation)

@@ -1,4 +1,4 @@
-"""A system whose partition leaves, and is served again at the same place, over memory streams or sockets."""
+"""A system whose partition leaves and is served again at the same place, over memory streams or sockets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SETTINGS = Settings(partition=(PartitionSettings.of("lpar1", 64),))
 
 
 class System:
-    """A managed system with the partition lpar1, which a test moves away, and back to the same place."""
+    """A managed system with the partition lpar1. A test moves lpar1 away and back to the same place."""
 
     def __init__(self, kind: str, folder: Path) -> None:
         keys = folder / "keys"
@@ -42,7 +42,7 @@ class System:
         return self.machine.system.find("lpar1")
 
     def locate(self) -> Target:
-        """The way to the partition; it counts how often it was asked for."""
+        """Return the partition's target; `asked` counts the calls of this method."""
         self.asked += 1
         if isinstance(self.transport, MemoryTransport):
             return self.transport.connect("lpar1")
@@ -55,7 +55,7 @@ class System:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Serve the partition around a block."""
+        """Serve the partition for the length of a block."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self.machine.run)
             self.machine.start()
@@ -67,14 +67,14 @@ class System:
                 nursery.cancel_scope.cancel()
 
     def ran(self, opcode: Opcode = Opcode.WRITE_OBJECT) -> dict[int, int]:
-        """How many calls of a kind have run, by status."""
+        """Return the number of calls of one kind that have run, by status."""
         counts = self.machine.counters.calls[1]
         return {status: count for (each, status), count in counts.items() if each == opcode}
 
 
 @contextmanager
 def where_socket(path: Path, tell: Callable[[str], str]) -> Iterator[None]:
-    """A console that answers on its where socket."""
+    """A console that answers on its where socket with the results of `tell`."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()

@@ -1,4 +1,4 @@
-"""A scripted server: answers exactly what a test tells it, right or wrong, over a real sans-I/O session."""
+"""A scripted server: its answers, right or wrong, come from the test, over a real sans-I/O session."""
 
 import socket
 import threading
@@ -35,12 +35,12 @@ class Closed(Exception):
 
 
 def answer(call: HCall, status: int = 0, *registers: int, writes: tuple[Write, ...] = ()) -> HReturn:
-    """An answer to a call, with r4 and on as given."""
+    """Return an answer to a call, with r4 and the later registers as given."""
     return HReturn(call.tag, status, registers + (0,) * (9 - len(registers)), writes)
 
 
 def out(call: HCall) -> Segment:
-    """The segment that the call may write."""
+    """Return the segment that the call may write."""
     return next(Segment(*piece) for piece in call.segments if piece[2] & 2)
 
 
@@ -53,7 +53,7 @@ class Peer:
         self._events: list[Event] = []
 
     async def greet(self, *, hello: Hello = HELLO, key: bytes | None = None, **opened: object) -> Open:
-        """Say HELLO, take OPEN, say OPENED; returns the OPEN."""
+        """Send HELLO, receive OPEN, send OPENED; return the OPEN."""
         await self.send(hello)
         asked = await self.next()
         assert isinstance(asked, Open)
@@ -92,7 +92,7 @@ class Peer:
 
 
 class Threaded:
-    """The same for a plain socket, in a thread of its own."""
+    """The server's end of a plain socket, in its own thread."""
 
     def __init__(self, sock: socket.socket, script: Callable[[Peer], object]) -> None:
         self.sock = sock
@@ -114,7 +114,10 @@ class Threaded:
 
 @contextmanager
 def scripted(script: Callable[[Peer], object], size: int | None = None) -> Iterator[socket.socket]:
-    """The client's end of a socket pair whose other end follows a script; its failure is the test's."""
+    """Return the client's end of a socket pair whose other end follows a script.
+
+    An error of the script fails the test.
+    """
     ours, theirs = socket.socketpair()
     for end in (ours, theirs):
         if size:
@@ -131,7 +134,7 @@ def scripted(script: Callable[[Peer], object], size: int | None = None) -> Itera
             raise peer.error
 
 
-# The client beside it, in trio
+# The client beside it, on Trio
 
 KEY = bytes(32)
 READ = read_object(Authorization(3), b"label")
@@ -139,7 +142,7 @@ READ = read_object(Authorization(3), b"label")
 
 @asynccontextmanager
 async def against(script, **options):
-    """A channel whose server follows a script; the script's failure is the test's."""
+    """A channel whose server follows a script. An error of the script fails the test."""
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(script, Peer(theirs))
@@ -148,7 +151,7 @@ async def against(script, **options):
 
 
 async def refusing(script, **options):
-    """The error with which opening a channel fails."""
+    """Return the error of a channel that can't be opened."""
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(script, Peer(theirs))
@@ -163,7 +166,7 @@ def read_answer(call, data=b"data"):
 
 
 def write_and_read(data):
-    """A call that is as large as its answer."""
+    """Return a call that is as large as its answer."""
     request = write_object(Authorization(3), b"x", data)
     return raw_call(
         1, (), [*request.segments, get_config().segments[0]._replace(address=1 << 40, length=4096)]

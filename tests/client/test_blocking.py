@@ -1,4 +1,4 @@
-"""The blocking channel against a scripted server in another thread, and against the clock."""
+"""The blocking channel against a scripted server in another thread, and its deadlines."""
 
 import contextlib
 import socket
@@ -77,7 +77,7 @@ def test_a_pipeline_keeps_order_and_refusals():
 
 
 def test_a_pipeline_larger_than_every_buffer_does_not_deadlock():
-    """While this end sends, it receives: 8 MiB of calls and answers through buffers of a few KiB."""
+    """The client receives while it sends: 8 MiB of calls and answers pass through buffers of a few KiB."""
     data = bytes(4000)
 
     async def script(peer):
@@ -90,7 +90,7 @@ def test_a_pipeline_larger_than_every_buffer_does_not_deadlock():
 
 
 def test_a_timeout_leaves_the_channel_usable():
-    """Late answers belong to the call that gave up and are dropped."""
+    """A late answer of a call that timed out is dropped; the next call gets its own answer."""
 
     async def script(peer):
         await peer.greet()
@@ -108,7 +108,7 @@ def test_a_timeout_leaves_the_channel_usable():
 
 
 class Clock:
-    """Stands in for the module `time`: each look at it takes `step` seconds."""
+    """A stand-in for the module `time`: each call of `monotonic` takes `step` seconds."""
 
     def __init__(self, step: float = 0) -> None:
         self.now = 0.0
@@ -121,7 +121,7 @@ class Clock:
 
 @pytest.mark.parametrize("calls,piece", [(1, 1), (30, 104)])
 def test_the_timeout_is_a_deadline(monkeypatch, calls, piece):
-    """An answer that trickles in, or many answers that each come in time, do not put it off."""
+    """Neither an answer in small pieces nor many answers in time extend the deadline."""
 
     async def script(peer):
         await peer.greet()
@@ -139,7 +139,7 @@ def test_the_timeout_is_a_deadline(monkeypatch, calls, piece):
 
 
 def test_an_answer_that_is_there_counts(monkeypatch):
-    """The deadline passes while the last bytes are taken: the call is done, so it is not too late."""
+    """If the deadline passes while the last bytes are received, the call still succeeds."""
 
     async def script(peer):
         await peer.greet()
@@ -158,7 +158,7 @@ def test_an_answer_that_is_there_counts(monkeypatch):
 
 
 def test_nobody_says_hello():
-    """The opening has its limit in time as well."""
+    """The timeout also limits the opening of a session."""
     ours, theirs = socket.socketpair()
     with ours, theirs, pytest.raises(TimeoutError):
         BlockingChannel.connect(ours, timeout=0.001)
@@ -177,7 +177,7 @@ def test_goodbye_in_the_middle():
 
 
 def test_the_last_words_are_heard_after_a_broken_send():
-    """The server has said GOODBYE and closed before we send: its reason counts, not the broken pipe."""
+    """If the server sent GOODBYE before the connection broke, the error has its reason, not EPIPE."""
     opened, closed = threading.Event(), threading.Event()
 
     async def script(peer):

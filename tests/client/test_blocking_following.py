@@ -1,4 +1,4 @@
-"""The same as test_following.py for the channel over plain sockets, in a thread of its own (R-55)."""
+"""The tests of test_following.py for the channel over plain sockets, in its own thread (R-55)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OS = Authorization(3)
 
 
 def write(n: int):
-    """A WRITE with a label of its own."""
+    """Return a WRITE with its own label."""
     return write_object(OS, b"%d" % n, bytes(50))
 
 
@@ -34,11 +34,11 @@ class Client:
         self.system = System("sockets", folder)
 
     def channel(self, move_patience: float = 10.0, timeout: float = 10.0) -> FollowingBlockingChannel:
-        """The channel; used by one thread."""
+        """Return the channel. Only one thread uses it."""
         return FollowingBlockingChannel(self.system.locate, timeout=timeout, move_patience=move_patience)  # type: ignore[arg-type]
 
     async def runs(self, client: Callable[[], T], meanwhile: Callable[[], object] = lambda: None) -> T:
-        """Run a client to its end; once its first call has come, do something else."""
+        """Run a client to its end. Once its first call has arrived, run `meanwhile`."""
         found: list[T] = []
 
         async def run() -> None:
@@ -60,7 +60,7 @@ def client(tmp_path: Path) -> Client:
 
 
 async def test_each_call_runs_exactly_once(client: Client) -> None:
-    """R-55: a pipeline and single calls, with a move in between and one in the middle."""
+    """R-55: a pipeline and single calls, with a move between them and another during the pipeline."""
     system = client.system
 
     def work() -> tuple[int, str]:
@@ -83,7 +83,7 @@ async def test_each_call_runs_exactly_once(client: Client) -> None:
 
 
 async def test_every_other_end_is_raised(client: Client) -> None:
-    """Nothing is repeated, and the error says that the outcome is unknown."""
+    """The channel repeats nothing, and the error says that the outcome is unknown."""
     system = client.system
 
     def work() -> SessionEnded:
@@ -105,7 +105,7 @@ async def test_every_other_end_is_raised(client: Client) -> None:
 
 
 async def test_a_way_without_an_end_is_told(client: Client) -> None:
-    """The calls have not run; the channel is over."""
+    """If the partition is not found again, the error says that the calls have not run. The channel ends."""
     system = client.system
 
     def leave() -> None:
@@ -127,7 +127,7 @@ async def test_a_way_without_an_end_is_told(client: Client) -> None:
 
 
 async def test_the_first_opening_and_a_lying_answer(client: Client) -> None:
-    """A refusal is raised at the end of the patience; an answer that cannot be ends the channel."""
+    """When the patience is over, the refusal is raised. An unknown h-call returns an error status."""
     system = client.system
 
     def work() -> None:

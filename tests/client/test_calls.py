@@ -1,4 +1,4 @@
-"""The typed calls: their registers and memory, what they make of answers, and that they trust none."""
+"""The typed calls: their registers and memory, how they parse answers, and that they trust no answer."""
 
 import itertools
 
@@ -68,7 +68,7 @@ def test_every_argument_is_where_the_table_says(opcode):
     st.integers(0, 0xFFFFFFFF),
 )
 def test_memory_keeps_the_rules_by_construction(password, label, data, policy):
-    """R-76: buffers never overlap; authorization blocks and labels are aligned and inside one page."""
+    """R-76: buffers never overlap; authorization blocks and labels are aligned and each lie in one page."""
     request = calls.write_object(Authorization(1, password), label, data, policy)
     end = FIRST_ADDRESS
     for segment in request.segments:
@@ -85,7 +85,7 @@ def test_every_call_has_its_function():
 
 
 def test_secrets_never_show():
-    """Neither requests nor results nor errors show a password or object data."""
+    """No request, result or error shows a password or object data."""
     shown = [repr(request) for request in SAMPLES.values()]
     shown += [repr(WHO), repr(calls.ObjectRead(SECRET, Policy(0)))]
     shown.append(str(HcallError(-10, Opcode.READ_OBJECT, (0, 0x18000000))))
@@ -117,7 +117,7 @@ def test_authorization_fits_its_block(who):
 
 
 def test_refusal_names_call_status_argument_and_register():
-    """R-03: one exception tells what was refused and which argument is to blame."""
+    """R-03: one exception names the call, the status, the refused argument and its register."""
     request = SAMPLES[Opcode.READ_OBJECT]
     with pytest.raises(HcallError) as caught:
         request.parse(HReturn(1, Status.H_P3, (0,) * 9, ()))
@@ -184,7 +184,7 @@ def _lies() -> list:
 
 @pytest.mark.parametrize("request_,status,registers,writes,message", _lies())
 def test_answers_that_cannot_be_are_the_peers_fault(request_, status, registers, writes, message):
-    """A server is never trusted: what it writes or tells outside the rules is a PeerError."""
+    """A client never trusts a server: a write or a value outside the rules is a PeerError."""
     padded = tuple(registers) + (0,) * (9 - len(registers))
     with pytest.raises(PeerError, match=message):
         request_.parse(HReturn(1, int(status), padded, tuple(writes)))
@@ -208,7 +208,7 @@ def test_a_buffer_may_come_in_pieces():
     ],
 )
 def test_confirmation_reads_the_low_byte_of_r4(status, r4, expected):
-    """R-20: flushed, pending, and a durable removal, which is told by H_NOT_FOUND."""
+    """R-20: flushed, pending, and H_NOT_FOUND, which confirms a durable removal."""
     request = SAMPLES[Opcode.CONFIRM_OBJECT_FLUSHED]
     reply = answer(request.frame(1), status, r4)
     if expected is None:
@@ -231,7 +231,7 @@ def test_raw_calls_return_any_answer():
 
 
 def test_the_calls_and_the_engine_agree():
-    """R-07, R-08: write, read, confirm, list, remove, through the engine and back."""
+    """R-07, R-08: write, read, confirm, list and remove, through the real engine and back."""
     engine = Engine()
     engine.do(calls.write_object(OS, b"a", b"first", Policy.WORLDREADABLE))
     with pytest.raises(HcallError, match="H_RESOURCE"):
@@ -256,7 +256,7 @@ def test_config_is_read_at_every_length(size):
 
 
 def test_passwords_come_back_as_an_authorization():
-    """R-05: chosen or generated, the result is what later calls need."""
+    """R-05: a chosen or a generated password is returned as the authorization for later calls."""
     engine = Engine()
     chosen = engine.do(calls.set_password(1, b"chosen"))
     made = engine.do(calls.gen_password(3, 64))
@@ -306,7 +306,7 @@ def test_too_big_tells_the_size():
     ids=itertools.count(),
 )
 def test_the_engine_blames_the_argument_that_we_name(request_, argument):
-    """The position in the status is the argument's place in the table, seen from both ends."""
+    """The position in a status is the argument's place in the table, for the engine and for the client."""
     with pytest.raises(HcallError) as caught:
         Engine().do(request_)
     assert caught.value.argument == argument

@@ -1,4 +1,4 @@
-"""The asynchronous channel against a scripted server: every way for a session to go wrong, and right."""
+"""The asynchronous channel against a scripted server: sessions that succeed, and each way to fail."""
 
 import socket
 
@@ -68,7 +68,7 @@ async def test_both_ends_prove_that_they_hold_the_key():
 
 
 async def test_a_server_without_the_key_is_refused():
-    """A server that cannot prove itself gets no call, and is told."""
+    """The client sends no call to a server that can't prove itself, but a GOODBYE with the reason."""
 
     async def script(peer):
         await peer.greet(key=b"another key")
@@ -130,7 +130,7 @@ async def test_no_open_request_without_key_or_name():
 
 
 async def test_answers_find_their_callers():
-    """Calls of several tasks at once are answered in order, each to the one who asked."""
+    """Calls of several tasks at once are answered in order; each caller gets its own answer."""
 
     async def script(peer):
         await peer.greet()
@@ -175,7 +175,7 @@ async def test_limits_are_asked_for_once():
 
 
 async def test_a_pipeline_larger_than_every_buffer_does_not_deadlock():
-    """Neither end waits for ever: 8 MiB of calls and answers through socket buffers of a few KiB."""
+    """Neither end waits for ever: 8 MiB of calls and answers pass through socket buffers of a few KiB."""
     data = bytes(4000)
     ours, theirs = socket.socketpair()
     for end in (ours, theirs):
@@ -198,7 +198,7 @@ async def test_a_pipeline_larger_than_every_buffer_does_not_deadlock():
 
 
 async def test_a_pipeline_waits_for_room():
-    """What waits to be sent stays bounded however long the pipeline is."""
+    """The bytes that wait to be sent stay bounded, however long the pipeline is."""
     backlog = []
 
     def requests():
@@ -217,7 +217,7 @@ async def test_a_pipeline_waits_for_room():
 
 
 async def test_a_cancelled_call_harms_no_other():
-    """R-20: cancelled while it waits, a call's late answer is dropped and the next caller gets its own."""
+    """R-20: the late answer of a cancelled call is dropped. The next caller gets its own answer."""
     release = trio.Event()
 
     async def script(peer):
@@ -237,7 +237,7 @@ async def test_a_cancelled_call_harms_no_other():
 
 
 async def test_a_cancelled_large_call_is_still_sent_whole():
-    """A caller who goes away in the middle of sending leaves no torn frame behind."""
+    """If a caller is cancelled while its call is being sent, the channel still sends the frame whole."""
     got = []
 
     async def script(peer):

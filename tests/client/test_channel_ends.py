@@ -1,4 +1,4 @@
-"""How a session of the asynchronous channel ends: in good order, cut short, by a lie, or by the caller."""
+"""How a session of the asynchronous channel ends: by GOODBYE, a cut, a wrong answer, or the caller."""
 
 import socket
 
@@ -15,7 +15,7 @@ from tests.client.peer import READ, Peer, against, answer
 
 
 async def test_goodbye_in_the_middle_ends_every_call():
-    """R-04: an IPL ends the session; the calls in flight and all later ones say so."""
+    """R-04: an IPL ends the session; pending calls and all later ones raise that reason."""
 
     async def script(peer):
         await peer.greet()
@@ -49,7 +49,7 @@ async def test_goodbye_in_the_middle_ends_every_call():
 
 @pytest.mark.parametrize("sent", [0, 8, 16, 40])
 async def test_a_stream_cut_short_is_no_answer(sent):
-    """Cut between frames or inside one: the caller is told, and nothing is made up."""
+    """If the stream ends between frames or inside one, the caller gets an error and no answer."""
 
     async def script(peer):
         await peer.greet()
@@ -91,7 +91,10 @@ async def test_answers_to_nothing_end_the_session():
 
 
 async def test_a_lying_server_is_left():
-    """A write outside the call's buffers: the call fails, the server is told, nothing more is asked of it."""
+    """If an answer writes outside the call's buffers, the call fails.
+
+    The client reports it and sends nothing more.
+    """
 
     async def script(peer):
         await peer.greet()
@@ -107,7 +110,10 @@ async def test_a_lying_server_is_left():
 
 
 async def test_a_server_that_stops_reading_is_noticed(autojump_clock):
-    """Its half of the stream gone, calls cannot be sent: that ends the session, not the program."""
+    """If the server has closed its receiving half, calls can't be sent.
+
+    That ends the session, not the program.
+    """
 
     async def script(peer):
         await peer.greet()
@@ -121,7 +127,7 @@ async def test_a_server_that_stops_reading_is_noticed(autojump_clock):
 
 
 async def test_a_stuck_server_does_not_hold_the_client(autojump_clock):
-    """Closing says GOODBYE only for as long as the server takes it."""
+    """Closing tries to send GOODBYE, but does not wait for a server that reads nothing."""
     client, server = trio.testing.lockstep_stream_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(Peer(server).greet)
@@ -131,7 +137,7 @@ async def test_a_stuck_server_does_not_hold_the_client(autojump_clock):
 
 
 async def test_what_the_block_raises_comes_out_as_it_is():
-    """No exception group for the caller: the channel's tasks are its own affair."""
+    """The caller gets the block's own exception, without an exception group of the channel's tasks."""
 
     async def script(peer):
         await peer.greet()
@@ -146,7 +152,7 @@ async def test_what_the_block_raises_comes_out_as_it_is():
 
 
 async def test_a_cancellation_does_not_replace_what_the_block_raises():
-    """The scope around the channel is cancelled: the block's own error comes out all the same."""
+    """If the scope around the channel is cancelled, an error of the block still comes out."""
 
     async def script(peer):
         await peer.greet()
@@ -167,7 +173,7 @@ async def test_a_cancellation_does_not_replace_what_the_block_raises():
 
 
 async def test_closing_swallows_no_cancellation():
-    """What the cancelled block raises is Cancelled itself, in no group, and its own scope catches it."""
+    """A cancelled block raises a plain Cancelled, in no group, and its own scope catches it."""
 
     async def script(peer):
         await peer.greet()
@@ -203,7 +209,7 @@ async def test_cancelling_the_block_closes_the_channel():
 
 
 async def test_unix_and_tcp_targets(tmp_path):
-    """A path is a Unix socket, a pair is host and port; where nobody listens it is an OSError."""
+    """A path is a Unix socket, a pair is host and port. If no server listens there, OSError is raised."""
 
     async def serve(stream):
         peer = Peer(stream)

@@ -94,15 +94,15 @@ def system() -> Console:
 
 
 def answering(status: int, content: bytes, kind: str = "application/json") -> Console:
-    """A console of something that answers always the same."""
+    """A console whose server always gives the same answer."""
     answer = httpx.Response(status, content=content, headers={"content-type": kind})
     return Console(httpx.MockTransport(lambda _: answer))
 
 
 def test_every_verb_has_a_request() -> None:
-    """No verb of the contract lacks its function, and no function sends another body than its verb takes.
+    """Each verb of the contract has a function, and each function sends the body of its verb.
 
-    A stream is no request with one answer.
+    A stream has no such function: it is no request with one answer.
     """
     verbs = {verb.operation for verb in VERBS} - {"watchEvents"}
     assert {request.verb.operation for request in (*REQUESTS, *MOVES)} == verbs
@@ -124,7 +124,7 @@ async def test_every_answer_is_typed(system: Console) -> None:
 
 
 async def test_a_refusal_has_the_rule_and_the_number(system: Console) -> None:
-    """R-31, R-36: what the system answers comes out as an error, whole."""
+    """R-31, R-36: the refusal of the system is raised as an error, with all its fields."""
     await system.call(console.create_partition("lpar1", 8))
     with pytest.raises(ConsoleRefused) as caught:
         await system.call(console.set_attributes("lpar1", {"keystore_kbytes": 4}))
@@ -142,7 +142,7 @@ async def test_a_refusal_has_the_rule_and_the_number(system: Console) -> None:
     "changes", [{"foo": 1}, {"secure_boot": 3}, {"keystore_kbytes": 65536}, {"keystore_signed_updates": -1}]
 )
 def test_attributes_that_no_partition_has_are_not_sent(changes: dict[str, int]) -> None:
-    """R-36: names and ranges are those of the contract."""
+    """R-36: names and ranges of attributes are those of the contract."""
     with pytest.raises(OperatorError) as caught:
         console.set_attributes("lpar1", changes)
     assert caught.value.rule.page == "spec/control.md#attributes"
@@ -150,7 +150,7 @@ def test_attributes_that_no_partition_has_are_not_sent(changes: dict[str, int]) 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "\udcff", "x" * 256])
 def test_names_that_cannot_stand_in_a_path_are_not_sent(name: str) -> None:
-    """Neither console asks for another path than it was told, or fails to encode one."""
+    """Neither console requests another path than the given one, or fails to encode one."""
     for make in (console.show_partition, console.power_on, console.create_partition):
         with pytest.raises(OperatorError) as caught:
             make(name)
@@ -158,7 +158,7 @@ def test_names_that_cannot_stand_in_a_path_are_not_sent(name: str) -> None:
 
 
 def test_a_stall_has_no_number_of_commits() -> None:
-    """R-75: it lasts until it is ended."""
+    """R-75: a stall lasts until the operator ends it."""
     with pytest.raises(OperatorError, match="stall takes no number of commits"):
         console.set_nvram_fault("stall", 2)
 
@@ -190,7 +190,7 @@ async def test_an_answer_that_is_none(
     content: bytes,
     kind: str,
 ) -> None:
-    """Something else listens there: an error that names the page, never a traceback from inside."""
+    """If another program listens there, the error names the page. It is no traceback of a library."""
     with pytest.raises(ConsoleMisspoken) as caught:
         await answering(status, content, kind).call(request_)
     assert caught.value.rule.page == "spec/control.md#verbs"
@@ -199,14 +199,14 @@ async def test_an_answer_that_is_none(
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 1e30])
 def test_timeouts_that_no_socket_has(seconds: float) -> None:
-    """Both consoles say so before they are used."""
+    """Both consoles reject such a timeout before they are used."""
     for make in (BlockingConsole, Console):
         with pytest.raises(OperatorError, match="a timeout of"):
             make("control.sock", seconds)
 
 
 def test_what_is_no_http_is_told_in_one_harmless_line(tmp_path) -> None:
-    """Something else listens there, and speaks first: its bytes do not reach a terminal."""
+    """Another program listens there and sends bytes first: the message escapes them and is one line."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))
         listener.listen()
@@ -230,7 +230,7 @@ def test_what_is_no_http_is_told_in_one_harmless_line(tmp_path) -> None:
 
 
 async def test_nobody_there(tmp_path) -> None:
-    """Both consoles say where they looked."""
+    """If no server listens, both consoles name the place."""
     for path in (tmp_path / "control.sock", tmp_path):
         with pytest.raises(ConsoleUnreachable, match=str(path)) as blocking:
             BlockingConsole(path).call(console.show_system())
@@ -242,7 +242,7 @@ async def test_nobody_there(tmp_path) -> None:
 
 @pytest.mark.process
 async def test_both_consoles_reach_a_server(swpks_server) -> None:
-    """The same requests over a real socket, blocking and with Trio."""
+    """The same requests over a real socket, with the blocking console and with Trio."""
     blocking, other = swpks_server.console, Console(swpks_server.control_socket)
     assert blocking.call(console.ipl("lpar1")).ipl_count == 2
     assert (await other.call(console.ipl("lpar1"))).ipl_count == 3
@@ -251,7 +251,7 @@ async def test_both_consoles_reach_a_server(swpks_server) -> None:
 
 
 def test_a_refusal_does_not_steer_the_terminal() -> None:
-    """Whatever a system sends as a problem, its text is printable, and in one line."""
+    """The text of any problem that a system sends is printable and one line."""
     evil = "a\nb\x1b[2J"
     told = Problem(
         type="about:blank",

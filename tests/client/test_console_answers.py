@@ -21,7 +21,7 @@ SMALL = 1000
 
 @contextmanager
 def answering(folder: Path, answer: bytes) -> Iterator[str]:
-    """The socket of a server that answers one request so, and closes its connection."""
+    """The socket of a server that sends `answer` to one request and closes its connection."""
     path = str(folder / "s")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
@@ -44,7 +44,7 @@ def answering(folder: Path, answer: bytes) -> Iterator[str]:
 
 @pytest.fixture
 def small(monkeypatch) -> None:
-    """Answers have a small bound."""
+    """Set a small bound for the size of answers."""
     monkeypatch.setattr(console, "LARGEST_ANSWER", SMALL)
     monkeypatch.setattr(patient_http, "LARGEST_ANSWER", SMALL)
     monkeypatch.setattr(patient_http, "LARGEST_HEAD", SMALL)
@@ -66,21 +66,21 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_length_breaks_the_protocol(tmp_path, small, name) -> None:
-    """A server that was replaced can't fill the memory of a command."""
+    """A replaced server can't fill the memory of a command."""
     with answering(tmp_path, WRONG[name]) as path, pytest.raises(ConsoleMisspoken):
         BlockingConsole(path, 10).call(console.show_metrics())
 
 
 @pytest.mark.parametrize("answer", [HEAD + b"content-length: 9\r\n\r\ntext", HEAD])
 def test_half_an_answer_is_none(tmp_path, answer) -> None:
-    """Its end may have been lost."""
+    """An answer that ends before its announced length is refused: its end may have been lost."""
     with answering(tmp_path, answer) as path, pytest.raises((ConsoleUnreachable, ConsoleMisspoken)):
         BlockingConsole(path, 10).call(console.show_metrics())
 
 
 @pytest.mark.parametrize("close", [b"", b"connection: close\r\n"])
 def test_an_honest_answer_is_read(tmp_path, small, close) -> None:
-    """With the largest body, and also if the connection ends behind it."""
+    """An answer of the largest allowed size is read, also if the server closes after it."""
     answer = HEAD + close + b"content-length: 1000\r\n\r\n" + b"x" * SMALL
     with answering(tmp_path, answer) as path:
         assert BlockingConsole(path, 10).call(console.show_metrics()) == "x" * SMALL
@@ -88,13 +88,13 @@ def test_an_honest_answer_is_read(tmp_path, small, close) -> None:
 
 @pytest.mark.parametrize("name", ["one byte more", "large pieces"])
 async def test_the_way_of_httpx_has_the_same_bound(tmp_path, small, name) -> None:
-    """Whatever carries the answer."""
+    """A console over httpx applies the same bound."""
     with answering(tmp_path, WRONG[name]) as path, pytest.raises(ConsoleMisspoken):
         await Console(transport_to(path), 10).call(console.show_metrics())
 
 
 async def test_an_answer_without_a_network_has_it_too(small) -> None:
-    """A transport of httpx that has read the whole answer."""
+    """The bound also holds for a transport of httpx that has already read the whole answer."""
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=bytes(SMALL + 1)))
     with pytest.raises(ConsoleMisspoken):
         await Console(transport, 10).call(console.show_metrics())

@@ -25,7 +25,7 @@ async def read(console, label: bytes, system: str = "a") -> bytes:
 
 
 async def test_two_systems_and_their_console(pks_console):
-    """R-30: a line lists both systems, and what their partitions are doing."""
+    """R-30: a line lists both systems and the states of their partitions."""
     assert await pks_console.line("lssyscfg -r sys -F name,state") == (0, "a,Operating\nb,Operating")
     told = await pks_console.line("lssyscfg -r lpar -m a -F name,state")
     assert told == LineAnswer(0, "lpar1,Running")
@@ -38,7 +38,7 @@ async def test_two_systems_and_their_console(pks_console):
 
 
 async def test_a_lost_service_processor(pks_console):
-    """R-45, R-48: the console restores the store by itself, and says from when it is."""
+    """R-45, R-48: the console restores the store by itself and reports the age of the copy."""
     await write(pks_console, b"x")
     job = await pks_console.backup("a")
     assert (job.state, job.kind) == ("done", "backup")
@@ -52,7 +52,7 @@ async def test_a_lost_service_processor(pks_console):
 
 
 async def test_a_profile_goes_back(pks_console):
-    """R-46: later updates are lost, as announced, and only with --forcekeystore."""
+    """R-46: a restore loses later updates, says so, and needs --forcekeystore."""
     await write(pks_console, b"first")
     assert await pks_console.line("bkprofdata -m a -f monday") == (0, "")
     await write(pks_console, b"second")
@@ -69,7 +69,7 @@ async def test_a_profile_goes_back(pks_console):
 
 
 async def test_files_of_lines_are_in_memory_or_on_disk(pks_console, tmp_path):
-    """R-46: a relative path is one of `files`, an absolute one is on disk; an existing one needs --force."""
+    """R-46: a relative path is in `files`, an absolute one is on disk; to replace a file needs --force."""
     await write(pks_console, b"x")
     assert await pks_console.line("bkprofdata -m a -f ./monday") == (0, "")
     assert set(pks_console.files) == {"./monday"}
@@ -91,7 +91,10 @@ async def test_files_of_lines_are_in_memory_or_on_disk(pks_console, tmp_path):
 
 
 async def test_the_console_loses_its_power(pks_console):
-    """Its store, its profile backups and its copies stay; a system that starts meanwhile waits for it."""
+    """A console that lost power still has its store, profile backups and copies.
+
+    A system that starts meanwhile waits for it.
+    """
     await write(pks_console, b"x")
     await pks_console.backup("a")
     assert await pks_console.line("bkprofdata -m a -f monday") == (0, "")
@@ -110,7 +113,10 @@ async def test_the_console_loses_its_power(pks_console):
 
 
 async def test_a_system_loses_its_power(pks_console):
-    """Its parts stay, so nothing is to be restored; the console says that it is away."""
+    """A system that lost power still has its parts, so nothing is restored.
+
+    The console reports that it is away.
+    """
     await write(pks_console, b"x")
     await pks_console.power_cut_system("a")
     system, known = pks_console.systems["a"], pks_console.known("a")
@@ -130,7 +136,7 @@ async def test_a_system_loses_its_power(pks_console):
     partitions={"lab": ["one", "two"]}, level="FW1030", kbytes=8, manual_recovery=True, keep=1
 )
 async def test_a_mark_says_what_the_systems_are_like(pks_console):
-    """R-45: a recovery that waits for an order."""
+    """R-45: the mark sets a recovery that waits for an order of the operator."""
     told = await pks_console.line("lssyscfg -r lpar -F name,keystore_kbytes")
     assert told == (0, "one,8\ntwo,8")
     lpar = await pks_console.partition("two", "lab")
@@ -147,7 +153,10 @@ async def test_a_mark_says_what_the_systems_are_like(pks_console):
 
 @pytest.mark.pks_console(partitions={"a": ["lpar1"]})
 async def test_a_store_without_a_copy_keeps_its_system_in_recovery(pks_console):
-    """R-45: until the loss is accepted; a partition of the settings is made anew then."""
+    """R-45: a store without a copy stays in recovery until the operator accepts the loss.
+
+    Then a partition of the settings is created again.
+    """
     await pks_console.backup("a")
     assert (await pks_console.line("mksyscfg -r lpar -m a -i name=late,keystore_kbytes=8"))[0] == 0
     await pks_console.power_cut()  # before a copy of the new store
@@ -169,7 +178,7 @@ async def test_a_system_without_copies_is_not_recovered(pks_console):
 
 
 async def test_a_lost_root_key_needs_the_file_of_the_operator(pks_console):
-    """R-48: card, TPM and service processor are new: this is a new system, which the console goes on with."""
+    """R-48: card, TPM and service processor are new, so this is a new system. The console goes on with it."""
     pks_console.files["./key"] = bytes(range(32))
     assert (await pks_console.line("chtskey -m a -o change --newkey ./key"))[0] == 0
     await write(pks_console, b"x")
@@ -183,7 +192,7 @@ async def test_a_lost_root_key_needs_the_file_of_the_operator(pks_console):
 
 
 async def test_time_is_that_of_the_trio_clock(autojump_clock):
-    """R-44: copies come by themselves, and grow old, in virtual time."""
+    """R-44: in virtual time the console makes copies by itself, and copies age."""
     async with emulated_console(copy_interval=600) as console:
         await write(console, b"x")
         await trio.sleep(601)
@@ -196,7 +205,7 @@ async def test_time_is_that_of_the_trio_clock(autojump_clock):
 
 
 async def test_a_system_that_is_added_again_is_tried_at_once(autojump_clock):
-    """Its next try would come up to five seconds later."""
+    """The console connects at once; its periodic try would come up to five seconds later."""
     async with emulated_console() as console:
         await console.power_cut_system("a")
         await trio.sleep(100)
@@ -208,7 +217,7 @@ async def test_a_system_that_is_added_again_is_tried_at_once(autojump_clock):
 
 
 async def test_a_job_goes_on_as_soon_as_its_system_is_back(autojump_clock):
-    """R-45: what waits for the system does not wait for its next try."""
+    """R-45: a job that waits for the system goes on at once, without the next periodic try."""
     async with emulated_console(manual_recovery=True) as console:
         await write(console, b"x")
         await console.backup("a")
@@ -225,7 +234,7 @@ async def test_a_job_goes_on_as_soon_as_its_system_is_back(autojump_clock):
 
 
 async def test_a_failing_test_leaves_nothing_behind():
-    """What a test raises comes out of the fixture's block as it is; so does a bug of the console."""
+    """An exception of the test leaves the fixture's block unchanged. So does an error of the console."""
     with pytest.raises(KeyError):
         async with emulated_console() as console:
             raise KeyError(console)
@@ -235,7 +244,10 @@ async def test_a_failing_test_leaves_nothing_behind():
 
 
 async def test_a_channel_may_follow_a_partition(pks_console):
-    """`locate` finds the partition on any system, by its UUID; NotLocated while none serves it."""
+    """`locate` finds the partition on any system by its UUID.
+
+    While no system serves it, `locate` raises NotLocated.
+    """
     locate = pks_console.locate("lpar1", "a")
     async with open_following(locate) as channel:
         await channel.call(write_object(OS, b"x", b"data"))

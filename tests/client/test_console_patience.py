@@ -1,4 +1,4 @@
-"""A call of a console has one timeout, whatever the peer does: nothing, or a little now and then."""
+"""One timeout bounds a console's call, if the peer sends nothing, or a few bytes now and then."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 30
 
 
 class Ticks:
-    """A clock that goes on by a fifth of a second at each look."""
+    """A clock that advances by a fifth of a second at each reading."""
 
     seconds = 50.0
 
@@ -46,7 +46,7 @@ class Clock:
 
 @contextlib.contextmanager
 def peer(path: Path, serve: Callable[[socket.socket], object]) -> Iterator[None]:
-    """A listener whose first connection a thread serves."""
+    """A listener; a thread serves its first connection with `serve`."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
@@ -64,7 +64,7 @@ def peer(path: Path, serve: Callable[[socket.socket], object]) -> Iterator[None]
 
 
 def trickle(connection: socket.socket) -> None:
-    """Answer for ever, byte by byte."""
+    """Send an answer without an end, byte by byte."""
     connection.recv(65536)
     connection.sendall(HEAD)
     while True:
@@ -80,18 +80,18 @@ def answer(connection: socket.socket) -> None:
 
 
 def listen(connection: socket.socket) -> None:
-    """Say nothing."""
+    """Receive, and send nothing."""
     while connection.recv(65536):
         pass
 
 
 def blocking_call(path: Path) -> None:
-    """A call with little time."""
+    """Call with a timeout of 0.1 seconds."""
     BlockingConsole(path, 0.1).call(show_system())
 
 
 def call_with_trio(path: Path) -> None:
-    """The same with Trio."""
+    """Call with the same timeout on Trio."""
     trio.run(Console(path, 0.1).call, show_system())
 
 
@@ -100,7 +100,7 @@ def call_with_trio(path: Path) -> None:
 def test_a_call_ends_in_time(
     tmp_path: Path, serve: Callable[[socket.socket], object], call: Callable[[Path], object]
 ) -> None:
-    """Each byte comes in time, and all of them together do not."""
+    """A call ends at its timeout, although each byte comes in time."""
     path = tmp_path / "control.sock"
     with peer(path, serve), pytest.raises(ConsoleUnreachable, match=TOO_LATE):
         call(path)
@@ -109,7 +109,7 @@ def test_a_call_ends_in_time(
 def test_a_connection_leaves_less_time_for_the_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One timeout for all steps: what the first one takes is missing in the others."""
+    """One timeout covers all steps: the time of an earlier step is missing in the later ones."""
     path, clock, waits = tmp_path / "control.sock", Clock(), list[float]()
     look = Patience.look
 
@@ -127,7 +127,7 @@ def test_a_connection_leaves_less_time_for_the_answer(
 
 
 def test_a_request_that_is_not_taken_ends_in_time(tmp_path: Path) -> None:
-    """The socket's buffer is full, and the server reads nothing."""
+    """If the socket's buffer is full and the server reads nothing, the request ends at its timeout."""
     from hcall_client.patient_http import UnixConnection
 
     path = tmp_path / "control.sock"
@@ -140,7 +140,7 @@ def test_a_request_that_is_not_taken_ends_in_time(tmp_path: Path) -> None:
 
 
 async def test_a_transport_ends_in_time(autojump_clock: MockClock) -> None:
-    """Also one that has no timeouts of its own."""
+    """The timeout also holds for a transport that has no timeouts of its own."""
 
     class Silent(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -153,7 +153,7 @@ async def test_a_transport_ends_in_time(autojump_clock: MockClock) -> None:
 
 
 async def test_a_place_is_waited_for_in_time(autojump_clock: MockClock) -> None:
-    """Of two hundred calls at once, those that get no place end with their own timeouts."""
+    """Of two hundred calls at once, those that wait for a thread end at their own timeouts."""
     threads, ended = Threads(1), 0
 
     async def call() -> None:
@@ -171,7 +171,7 @@ async def test_a_place_is_waited_for_in_time(autojump_clock: MockClock) -> None:
 
 
 async def test_a_console_takes_no_places_of_others(tmp_path: Path) -> None:
-    """The default limiter of Trio is used up, and the console is answered all the same."""
+    """If Trio's default limiter is used up, calls of a console still run."""
     default = trio.to_thread.current_default_thread_limiter()
     borrowers = [object() for _ in range(int(default.total_tokens))]
     for each in borrowers:
@@ -187,7 +187,7 @@ async def test_a_console_takes_no_places_of_others(tmp_path: Path) -> None:
 
 
 class Address:
-    """A socket of a simulated network; an address is the function that its connect calls."""
+    """A socket of a simulated network. An "address" is a function that `connect` calls."""
 
     made: list[Address]
 
@@ -203,7 +203,7 @@ class Address:
         address(self)
 
     def setsockopt(self, *_: object) -> None:
-        """Every option is fine."""
+        """Accept every option."""
 
     def close(self) -> None:
         self.closed = True
@@ -211,7 +211,10 @@ class Address:
 
 @pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Address]]:
-    """Connects to a host with these addresses in ten seconds (None: for ever); returns what was made."""
+    """Return a function that connects to a host with the given kinds of addresses and returns its sockets.
+
+    The timeout is ten seconds; None means no timeout.
+    """
     clock = Clock()
 
     def silent(sock: Address) -> None:
@@ -245,7 +248,7 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Address]]:
 
 
 def test_an_address_that_never_answers_leaves_time_for_the_next(connect: Any) -> None:
-    """Each one gets an equal share of what is left, and what a refusal saves goes to the others."""
+    """Each address gets an equal share of the time left. A quick refusal leaves its share to the others."""
     assert [each.timeout for each in connect("silent", "silent", "open")] == pytest.approx([10 / 3] * 3)
     assert [each.timeout for each in connect("refusing", "silent", "open")] == pytest.approx([10 / 3, 5, 5])
     assert [each.timeout for each in connect("silent", "open", resolving=9)] == pytest.approx([0.5, 0.5])
@@ -256,7 +259,7 @@ def test_an_address_that_never_answers_leaves_time_for_the_next(connect: Any) ->
 
 
 def test_the_second_address_of_a_name_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Real sockets: the first address refuses."""
+    """On real sockets: the first address refuses, and the second is reached."""
     with socket.create_server(("127.0.0.1", 0)) as dead:
         nobody = dead.getsockname()
     with socket.create_server(("127.0.0.1", 0)) as listener:

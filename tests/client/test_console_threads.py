@@ -46,7 +46,7 @@ def test_the_first_answers_may_come_in_several_threads() -> None:
 
 
 def test_a_decoder_is_made_once(monkeypatch) -> None:
-    """And kept: the lock is for the first answer only."""
+    """The decoder is cached, so only the first answer takes the lock."""
     monkeypatch.setattr(console, "_decoders", {})
     first = console._decoded(b'{"id": null, "sealed": null}', TrustedKeyView)
     assert list(console._decoders) == [type(first)]

@@ -24,7 +24,10 @@ def engine():
 
 @pytest.mark.parametrize("stage_type", STAGES)
 async def test_a_stage_locks_its_own_objects_only(engine, stage_type):
-    """R-03, R-04: until it locks all can act for it, then only it can; others are untouched."""
+    """R-03, R-04: before a stage locks, every guest can act for it. Afterwards only the stage can.
+
+    The objects of other stages are untouched.
+    """
     stage = stage_type(engine)
     other = STAGES[1 - STAGES.index(stage_type)](engine)
     await stage.write(b"secret", b"content")
@@ -42,7 +45,7 @@ async def test_a_stage_locks_its_own_objects_only(engine, stage_type):
 
 @pytest.mark.parametrize("stage_type", STAGES)
 async def test_the_lock_is_gone_at_the_next_ipl(engine, stage_type):
-    """R-04: passwords never outlive an IPL, objects do."""
+    """R-04: passwords never outlive an IPL; objects do."""
     stage = stage_type(engine)
     await stage.lock()
     await stage.write(b"secret", b"content")
@@ -53,7 +56,7 @@ async def test_the_lock_is_gone_at_the_next_ipl(engine, stage_type):
 
 
 async def test_passwords_are_random_and_as_long_as_can_be(engine):
-    """R-05: a stage chooses its own password; nobody else ever sees it."""
+    """R-05: each stage chooses a random password of the maximum length and passes it to no other stage."""
     stage = PartitionFirmware(engine, lambda size: b"\x5a" * size)
     await stage.lock()
     assert "ZZ" not in repr(stage)
@@ -62,7 +65,7 @@ async def test_passwords_are_random_and_as_long_as_can_be(engine):
 
 
 async def test_sb_version_is_there_for_all(engine):
-    """R-11: world readable without a password; only firmware writes or removes it."""
+    """R-11: SB_VERSION is readable by all without a password; only firmware writes or removes it."""
     firmware, loader = PartitionFirmware(engine), BootLoader(engine)
     assert not await loader.dynamic_keys()
     assert await firmware.store_sb_version()
@@ -76,7 +79,7 @@ async def test_sb_version_is_there_for_all(engine):
 
 
 async def test_published_keys_are_replaced_not_overwritten(engine):
-    """R-08, R-11: a changed key is removed and written; one that is right is left alone."""
+    """R-08, R-11: a changed key is removed and written again; an equal one is left alone."""
     loader = BootLoader(engine)
     assert await loader.publish_key(b"db", b"one")
     assert not await loader.publish_key(b"db", b"one")
@@ -86,7 +89,7 @@ async def test_published_keys_are_replaced_not_overwritten(engine):
 
 
 async def test_an_immutable_key_stays_as_it_is(engine):
-    """R-12: neither overwritten nor removed, also not by its owner."""
+    """R-12: an immutable key is neither overwritten nor removed, also not by its owner."""
     loader = BootLoader(engine)
     await loader.publish_key(b"db", b"one", Policy.IMMUTABLE)
     with pytest.raises(HcallError, match="H_AUTHORITY"):
@@ -118,7 +121,7 @@ async def test_errors_of_the_boot_loader_are_not_swallowed(engine):
 
 
 async def test_the_boot_locks_one_after_the_other(engine):
-    """R-03, R-05: each stage has locked before the next one runs; none can reach the others' objects."""
+    """R-03, R-05: each stage has locked before the next one runs. No stage reaches the objects of another."""
     order = []
 
     async def firmware(stage):
@@ -143,7 +146,7 @@ async def test_the_boot_locks_one_after_the_other(engine):
 
 
 async def test_the_calls_of_a_boot(engine):
-    """What the hypervisor sees, in order (spec/linux.md)."""
+    """The h-calls of a boot, in order (spec/linux.md)."""
     await boot(engine)
     names = [Opcode(opcode).name for opcode in engine.opcodes]
     assert names == [
@@ -154,7 +157,7 @@ async def test_the_calls_of_a_boot(engine):
 
 
 async def test_a_second_boot_needs_an_ipl(engine):
-    """R-04: without an IPL the locks hold; with one the whole chain runs again on the same objects."""
+    """R-04: without an IPL the locks hold. With an IPL the whole chain runs again on the same objects."""
     await boot(engine)
     with pytest.raises(HcallError, match="H_IN_USE"):
         await boot(engine)
@@ -164,7 +167,7 @@ async def test_a_second_boot_needs_an_ipl(engine):
 
 
 async def test_objects_of_the_last_ipl_are_found_again(engine, autojump_clock):
-    """R-04: a new IPL's kernel has another password and the same objects."""
+    """R-04: after an IPL the kernel has another password and the same objects."""
     first = await boot(engine)
     name = Name("sed-opal", "key")
     engine.do(write_for(first.kernel, name))
@@ -176,5 +179,5 @@ async def test_objects_of_the_last_ipl_are_found_again(engine, autojump_clock):
 
 
 def write_for(kernel, name):
-    """The kernel's write without its flush poll: nothing flushes here."""
+    """The kernel's write without its flush poll: no encryptor runs here."""
     return write_object(kernel._authorization, name.label, b"disk key")

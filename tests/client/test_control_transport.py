@@ -1,4 +1,4 @@
-"""The ways to a control channel for httpx: a Unix socket that may be full, and TCP with mutual TLS."""
+"""Transports of httpx to a control channel: a Unix socket that may be full, and TCP with mutual TLS."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def client(authority: Authority) -> TlsFiles:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
 async def test_calls_and_events_by_tls(server: TlsFiles, client: TlsFiles, host: str) -> None:
-    """One transport serves many calls, also at once, and a stream beside them."""
+    """One transport serves many calls, also at the same time, and an event stream beside them."""
     script = answering(METRICS)
     address = f"[{host}]" if ":" in host else host
     bound = "127.0.0.1" if host == "localhost" else host
@@ -61,7 +61,7 @@ async def test_calls_and_events_by_tls(server: TlsFiles, client: TlsFiles, host:
 
 
 async def test_the_request_names_the_host(server: TlsFiles, client: TlsFiles) -> None:
-    """The place is that of the transport, also in the header."""
+    """The Host header has the transport's address."""
     asked = list[bytes]()
 
     async def script(head: bytes, stream: trio.abc.Stream) -> None:
@@ -75,7 +75,7 @@ async def test_the_request_names_the_host(server: TlsFiles, client: TlsFiles) ->
 
 
 async def test_a_server_with_another_name(authority: Authority, client: TlsFiles) -> None:
-    """Its certificate is of our CA, and not for this host."""
+    """A certificate of our CA for another host is refused."""
     files = authority.files("elsewhere", "power.example")
     async with tls_server(files, answering(METRICS)) as port:
         with pytest.raises(ConsoleUnreachable, match=r"not valid for '127\.0\.0\.1'"):
@@ -83,7 +83,7 @@ async def test_a_server_with_another_name(authority: Authority, client: TlsFiles
 
 
 async def test_a_foreign_server(tmp_path: Path, server: TlsFiles, client: TlsFiles) -> None:
-    """Its certificate is of a CA that the client does not trust."""
+    """A certificate of a CA that the client does not trust is refused."""
     ours = client._replace(ca=Authority(tmp_path, "other").file)
     async with tls_server(server, answering(METRICS)) as port:
         place = f"https://127.0.0.1:{port}"
@@ -91,11 +91,11 @@ async def test_a_foreign_server(tmp_path: Path, server: TlsFiles, client: TlsFil
             await Console(transport_to(place, ours)).call(show_metrics())
         with pytest.raises(ConsoleUnreachable, match="CERTIFICATE_VERIFY_FAILED"):
             async with watch_events(transport_to(place, ours)):
-                pytest.fail("it is a stranger")
+                pytest.fail("a foreign server was accepted")
 
 
 async def test_a_server_that_does_not_speak(client: TlsFiles, autojump_clock: MockClock) -> None:
-    """The call ends in time, and its connection is closed."""
+    """If the server sends nothing, the call ends at its timeout, and its connection is closed."""
     del autojump_clock
     with socket.create_server(("127.0.0.1", 0)) as listener:
         place = f"https://127.0.0.1:{listener.getsockname()[1]}"
@@ -125,7 +125,7 @@ async def test_a_path(tmp_path: Path) -> None:
 
 
 async def test_a_full_queue_is_waited_for(tmp_path: Path, autojump_clock: MockClock) -> None:
-    """As the other clients do: until the timeout, or until there is room."""
+    """As the other clients do, the transport waits for a place until its timeout."""
     del autojump_clock
     path = tmp_path / "control.sock"
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
@@ -142,7 +142,7 @@ async def test_a_full_queue_is_waited_for(tmp_path: Path, autojump_clock: MockCl
 
 
 async def _serve_later(listener: socket.socket) -> None:
-    """Empty the queue after a while, and answer the request that comes then."""
+    """Empty the queue after a while, then answer the next request."""
     await trio.sleep(2)
     listener.accept()[0].close()
     listener.setblocking(False)
@@ -155,7 +155,7 @@ async def _serve_later(listener: socket.socket) -> None:
 
 
 async def test_a_transport_of_another_is_not_closed() -> None:
-    """Closing it would end the requests of other tasks."""
+    """The console leaves a caller's transport open: to close it would end requests of other tasks."""
 
     class Kept(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -199,7 +199,7 @@ def test_https_needs_files() -> None:
 
 
 def test_files_that_make_no_sense(authority: Authority, client: TlsFiles, tmp_path: Path) -> None:
-    """Each is refused before anything is sent, and the message names the file."""
+    """Each such file is refused before anything is sent, and the message names it."""
     other = authority.client("other")
     empty = tmp_path / "empty.pem"
     empty.touch()

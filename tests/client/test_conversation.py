@@ -1,4 +1,4 @@
-"""The client's end without I/O: bytes in any pieces, and any bytes at all."""
+"""The client's end without I/O: valid bytes in any pieces, and arbitrary bytes."""
 
 import itertools
 
@@ -19,7 +19,7 @@ OPENED = Opened(1, 0, 7, 3, bytes(32), "FW1110")
 
 
 def opened_pair():
-    """A conversation that is open, and the server's session at the other end."""
+    """Return an open conversation, and the server's session at the other end."""
     client, server = Conversation(OpenRequest()), Session(Role.SERVER)
     client.receive(server.send(HELLO))
     server.receive_data(client.take_outgoing())
@@ -36,7 +36,7 @@ def calls_at(server, client):
 
 @given(st.lists(st.integers(0, 300), max_size=30))
 def test_answers_may_come_in_any_pieces(cuts):
-    """However the stream is cut, the same answers reach the same calls."""
+    """Wherever the stream is cut, the same answers reach the same calls."""
     client, server = opened_pair()
     waiting = [client.submit(READ) for _ in range(3)]
     replies = [read_answer(call, bytes([65 + n])) for n, call in enumerate(calls_at(server, client))]
@@ -49,7 +49,7 @@ def test_answers_may_come_in_any_pieces(cuts):
 
 @given(st.binary(min_size=1, max_size=400), st.booleans())
 def test_any_bytes_are_an_answer_or_a_clean_end(data, opened):
-    """`receive` never raises: what is not the protocol ends the session with an error that says so."""
+    """`receive` never raises: bytes outside the protocol end the session with an error that says so."""
     client = opened_pair()[0] if opened else Conversation(OpenRequest())
     client.receive(data)
     client.receive(b"")
@@ -112,7 +112,7 @@ def test_a_change_in_flight_is_unknown(end):
         assert lost.value.rule is client.ended.rule
     with pytest.raises(type(client.ended)) as late:
         client.submit(WRITE)
-    assert not late.value.unknown, "it was not sent"
+    assert not late.value.unknown, "the call was not sent"
 
 
 def test_a_read_in_flight_has_changed_nothing():
@@ -138,7 +138,7 @@ def test_keys_and_nonces_are_not_shown():
 
 
 def test_each_session_has_its_own_nonce():
-    """A proof that was recorded opens nothing later."""
+    """A recorded proof opens no later session."""
     nonces = set()
     for _ in range(5):
         client, server = Conversation(OpenRequest(access_key=KEY)), Session(Role.SERVER)

@@ -1,4 +1,4 @@
-"""The bytes of an event stream: events come out whole, whatever the pieces, and nothing else does."""
+"""The parser of an event stream: it returns whole events from any pieces, and nothing else."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LINES = (b"id: 1", b"event: hello", b'data: {"number":1,"kind":"hello"}', b"", b
 
 
 def encoded(event: EventView) -> bytes:
-    """An event as a server writes it."""
+    """Return an event as a server writes it."""
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (
         event.number,
         event.kind.encode(),
@@ -35,7 +35,7 @@ def encoded(event: EventView) -> bytes:
 
 
 def parsed(pieces: list[bytes]) -> Items:
-    """The items of a stream; the last one is the reason if it is refused."""
+    """Return the items of a stream. If the parser refuses it, the last item is the reason."""
     parser, found = EventParser(), Items()
     try:
         for piece in pieces:
@@ -46,14 +46,14 @@ def parsed(pieces: list[bytes]) -> Items:
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
-    """The bytes in pieces, cut at these places."""
+    """Cut the bytes at these places."""
     ends = sorted({0, len(data), *(each % (len(data) + 1) for each in places)})
     return [data[start:end] for start, end in pairwise(ends)]
 
 
 @given(st.lists(EVENTS | st.text("ab: ", max_size=9)), st.lists(st.integers(0), max_size=30))
 def test_any_pieces_give_the_same_events(items: list[EventView | str], places: list[int]) -> None:
-    """Events in their order; a comment, with or without words, is None."""
+    """Events come out in order; a comment, with or without text, is None."""
     data = b"".join(
         encoded(each) if isinstance(each, EventView) else f":{each}\n\n".encode() for each in items
     )
@@ -68,14 +68,14 @@ def test_any_pieces_give_the_same_events(items: list[EventView | str], places: l
     st.lists(st.integers(0), max_size=20),
 )
 def test_any_pieces_give_the_same_refusal(lines: list[bytes], places: list[int]) -> None:
-    """What comes before a wrong line is received all the same."""
+    """The items before a wrong line are still received."""
     data = b"".join(line + b"\n" for line in lines)
     assert parsed(cut(data, places)) == parsed([data])
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_crash_it(data: bytes) -> None:
-    """Anything is an event, a comment, or a refusal."""
+    """Any bytes give an event, a comment, or a refusal."""
     assert all(each is None or isinstance(each, EventView | str) for each in parsed([data]))
 
 
@@ -102,7 +102,7 @@ def test_no_bytes_crash_it(data: bytes) -> None:
     ],
 )
 def test_anything_else_is_refused(data: bytes, reason: str) -> None:
-    """spec/control.md: the form is exact, and a line has a bound, finished or not."""
+    """spec/control.md: the form is exact. The length of a line is bounded, also of an unfinished one."""
     (told,) = parsed([data])
     assert isinstance(told, str)
     assert told.startswith("watchEvents was answered with ")
@@ -110,7 +110,7 @@ def test_anything_else_is_refused(data: bytes, reason: str) -> None:
 
 
 def test_a_later_server_may_say_more() -> None:
-    """A field and a kind of a later version are no error; the longest line is read."""
+    """A field or a kind of a later version is no error; the longest allowed line is read."""
     more = b'id: 1\nevent: hello\ndata: {"number":1,"kind":"hello","more":[1]}\n\n'
     unknown = b"id: 2\nevent: may-serve\ndata: [2]\n\n"
     assert parsed([more + unknown]) == [EventView(number=1, kind="hello"), None]

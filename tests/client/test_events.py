@@ -1,4 +1,4 @@
-"""The stream of events on real sockets: what comes, how it ends, and that nothing is left of it."""
+"""The stream of events on real sockets: its events, its ends, and that nothing of it is left behind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PROBLEM = (
 
 
 def told(status: bytes, kind: bytes, body: bytes) -> Script:
-    """A script that answers so, at once."""
+    """A script that sends this answer at once."""
     head = b"HTTP/1.1 %s\r\ncontent-type: %s\r\ncontent-length: %d\r\n\r\n" % (status, kind, len(body))
     return answering(head + body)
 
@@ -36,7 +36,7 @@ def path(tmp_path: Path) -> Path:
 
 
 async def test_events_come_as_they_are_sent(path: Path) -> None:
-    """The request is that of the contract, with the console's id; a comment is no event."""
+    """The request is that of the contract, with the console's id. A comment is no event."""
     asked = list[bytes]()
 
     async def script(head: bytes, stream: trio.abc.Stream) -> None:
@@ -59,7 +59,7 @@ async def test_events_come_as_they_are_sent(path: Path) -> None:
 
 
 async def test_chunked_answers(path: Path) -> None:
-    """Hypercorn sends a stream in chunks."""
+    """The reader accepts a stream in chunks, as Hypercorn sends it."""
     head = STREAM.replace(b"\r\n\r\n", b"\r\ntransfer-encoding: chunked\r\n\r\n")
     data = encoded(HELLO)
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in data)
@@ -71,7 +71,7 @@ async def test_chunked_answers(path: Path) -> None:
 
 @pytest.mark.parametrize("ending", [b"", b"id: 3\n"], ids=["between", "within"])
 async def test_the_end_is_an_error(path: Path, ending: bytes) -> None:
-    """After the events that came before, and each time that the reader asks."""
+    """Each read after the last event raises the error."""
     script = answering(STREAM, encoded(HELLO), encoded(CHANGED), ending)
     async with unix_server(path, script), watch_events(path) as stream:
         for expected in (HELLO, CHANGED):
@@ -82,7 +82,7 @@ async def test_the_end_is_an_error(path: Path, ending: bytes) -> None:
 
 
 async def test_an_error_leaves_the_block_unwrapped(path: Path) -> None:
-    """No group of exceptions comes out of the block: neither of ours nor of its own."""
+    """The block raises plain exceptions, never a group: those of the stream and its own."""
     async with unix_server(path, answering(STREAM)):
         with pytest.raises(ConsoleUnreachable):
             async with watch_events(path) as stream:
@@ -93,7 +93,7 @@ async def test_an_error_leaves_the_block_unwrapped(path: Path) -> None:
 
 
 async def test_a_stream_that_is_cut(path: Path) -> None:
-    """A body that is shorter than announced."""
+    """A body that is shorter than announced is an error."""
     head = STREAM.replace(b"\r\n\r\n", b"\r\ncontent-length: 1000\r\n\r\n")
     async with unix_server(path, answering(head + encoded(HELLO))), watch_events(path) as stream:
         assert await stream.receive() == HELLO
@@ -102,7 +102,7 @@ async def test_a_stream_that_is_cut(path: Path) -> None:
 
 
 async def test_a_stream_that_misspeaks(path: Path) -> None:
-    """The event before is received."""
+    """The event before a wrong line is still received."""
     async with (
         unix_server(path, staying(STREAM + encoded(HELLO) + b"garbage\n")),
         watch_events(path) as stream,
@@ -113,7 +113,7 @@ async def test_a_stream_that_misspeaks(path: Path) -> None:
 
 
 async def test_silence_ends_a_stream(path: Path, autojump_clock: MockClock) -> None:
-    """Comments keep it alive, parts of a line do not."""
+    """A comment restarts the limit of silence; an unfinished line does not."""
     del autojump_clock
     started = trio.current_time()
 
@@ -133,7 +133,7 @@ async def test_silence_ends_a_stream(path: Path, autojump_clock: MockClock) -> N
 
 
 async def test_a_slow_reader_is_no_silence(path: Path, autojump_clock: MockClock) -> None:
-    """Events wait for it, however many and however long; none is lost."""
+    """Events wait for a slow reader, however many and for however long. None is lost."""
     del autojump_clock
     many = [EventView(number=each, kind="changed") for each in range(3 * WAITING)]
     async with unix_server(path, staying(STREAM, *map(encoded, many))), watch_events(path) as stream:
@@ -142,14 +142,14 @@ async def test_a_slow_reader_is_no_silence(path: Path, autojump_clock: MockClock
 
 
 async def test_a_block_may_be_left_with_events_in_it(path: Path) -> None:
-    """Also while more of them come than there is room for."""
+    """The block can be left although more events arrive than the buffer holds."""
     many = [encoded(EventView(number=each, kind="changed")) for each in range(2 * WAITING)]
     async with unix_server(path, staying(STREAM, *many)), watch_events(path):
         await trio.testing.wait_all_tasks_blocked(0.01)
 
 
 async def test_a_receive_may_be_cancelled(path: Path, autojump_clock: MockClock) -> None:
-    """The stream goes on, and loses nothing."""
+    """After a cancelled `receive` the stream goes on and loses no event."""
     del autojump_clock
     more = trio.Event()
 
@@ -168,7 +168,7 @@ async def test_a_receive_may_be_cancelled(path: Path, autojump_clock: MockClock)
 
 
 async def test_it_is_cancelled_at_once(path: Path, autojump_clock: MockClock) -> None:
-    """Opening and reading: no time passes, the connection is closed, no thread was made."""
+    """A cancel during opening or reading takes no time, closes the connection, and leaves no thread."""
     del autojump_clock
     ended = trio.Event()
     threads = threading.active_count()
@@ -193,7 +193,7 @@ async def test_it_is_cancelled_at_once(path: Path, autojump_clock: MockClock) ->
 
 
 async def test_a_reader_that_closes_its_end(path: Path) -> None:
-    """What comes afterwards is dropped, and the block ends."""
+    """After `aclose` later events are dropped, and the block ends."""
     async with unix_server(path, staying(STREAM, encoded(HELLO))), watch_events(path) as stream:
         await stream.aclose()
         with pytest.raises(trio.ClosedResourceError):
@@ -202,11 +202,11 @@ async def test_a_reader_that_closes_its_end(path: Path) -> None:
 
 
 async def test_a_problem_refuses_the_stream(path: Path) -> None:
-    """The system's own rule comes out."""
+    """The error has the rule that the system sent."""
     async with unix_server(path, told(b"409 Conflict", b"application/problem+json", PROBLEM)):
         with pytest.raises(ConsoleRefused, match="no") as caught:
             async with watch_events(path):
-                pytest.fail("it was refused")
+                pytest.fail("the stream was opened")
     assert caught.value.rule.id == "events.streams"
 
 
@@ -220,19 +220,19 @@ async def test_a_problem_refuses_the_stream(path: Path) -> None:
     ],
 )
 async def test_answers_that_are_no_stream(path: Path, script: Script, reason: str) -> None:
-    """Something else serves there."""
+    """If another program answers there, the error says so."""
     async with unix_server(path, script):
         with pytest.raises(ConsoleMisspoken, match=reason):
             async with watch_events(path):
-                pytest.fail("it is no stream")
+                pytest.fail("the stream was opened")
 
 
 async def test_nobody_is_there(path: Path, autojump_clock: MockClock) -> None:
-    """No socket, and a server that never answers."""
+    """No socket exists, or the server never answers."""
     del autojump_clock
     with pytest.raises(ConsoleUnreachable, match=f"server at {path}: .*No such file"):
         async with watch_events(path):
-            pytest.fail("nobody is there")
+            pytest.fail("the stream was opened")
 
     async def silent(_: bytes, stream: trio.abc.Stream) -> None:
         await stream.receive_some()
@@ -240,4 +240,4 @@ async def test_nobody_is_there(path: Path, autojump_clock: MockClock) -> None:
     async with unix_server(path, silent):
         with pytest.raises(ConsoleUnreachable, match="did not answer in time"):
             async with watch_events(path):
-                pytest.fail("nobody answered")
+                pytest.fail("the stream was opened")

@@ -1,4 +1,4 @@
-"""Wrong uses of the fixtures: one line at the caller's line, with the mistake, the names and the remedy."""
+"""Wrong uses of the fixtures: one line of error at the caller's line, with the mistake, names and remedy."""
 
 import dataclasses
 import math
@@ -33,7 +33,7 @@ ABOUT_A_SYSTEM = (
 
 
 async def refused(use: Callable[[], Any], told: str) -> None:
-    """The use, plain or awaited, raises one line, and the last frame that pytest shows is the caller's."""
+    """Expect a use, plain or awaited, to raise one line. The last frame that pytest shows is the caller's."""
     with pytest.raises((Mistake, OperatorError, ServerFailed), match=told) as caught:  # noqa: PT012
         found = use()
         await (found.__aenter__() if hasattr(found, "__aenter__") else found)
@@ -45,7 +45,7 @@ async def refused(use: Callable[[], Any], told: str) -> None:
 
 
 async def test_a_system_that_the_console_does_not_have(pks_console):
-    """Before anything happens: the console goes on."""
+    """The error comes before any change, and the console goes on."""
     for function in map(pks_console.__getattribute__, ABOUT_A_SYSTEM):
         await refused(lambda use=function: use("c"), SYSTEMS)  # type: ignore[misc]
         await refused(lambda use=function: use(5), TEXT)  # type: ignore[misc]
@@ -94,7 +94,7 @@ async def test_wrong_uses_of_a_console(pks_console):
 
 
 async def test_a_console_and_a_system_that_are_off(pks_console):
-    """The error names the function that starts them; one that the console does not manage is to be added."""
+    """The error names the function that starts them. For a foreign system it advises to add it."""
     await pks_console.power_cut_system("a")
     told = r"the system a is off: write await start_system\('a'\)"
     await refused(lambda: pks_console.partition("lpar1", "a"), told)
@@ -120,7 +120,7 @@ async def test_a_console_and_a_system_that_are_off(pks_console):
 
 
 async def test_a_job_of_a_console_that_is_off(pks_console):
-    """It never ends there, so a test may not wait for it; a job that has ended is returned."""
+    """Such a job never ends, so a test can't wait for it. A job that has ended is returned."""
     job, ended = pks_console.management.back_up(pks_console.known("a")), await pks_console.backup("b")
     running = dataclasses.replace(job, state="running")
     await pks_console.power_cut()
@@ -144,7 +144,7 @@ OWN_THREAD = [
 
 
 async def test_wrong_uses_of_a_partition(pks_partition, pks_partition_sync):
-    """The same error for both kinds; the partition goes on."""
+    """Both kinds of partition raise the same error, and the partition goes on."""
     for use, told in PARTITION:
         for partition in (pks_partition, pks_partition_sync):
             await refused(lambda use=use, partition=partition: use(partition), told)  # type: ignore[misc]
@@ -173,7 +173,7 @@ CONSOLE_OPTIONS: list[tuple[dict, str]] = [
 
 @pytest.mark.parametrize("options,told", OPTIONS)
 async def test_a_wrong_option_of_a_partition(options, told):
-    """At the line of the `with`, without the frames of contextlib and of the server's thread."""
+    """The error is at the line of the `with`, without frames of contextlib and of the server's thread."""
     await refused(lambda: emulated_partition(**options), told)
     with pytest.raises((WrongOption, OperatorError), match=told) as caught, blocking_partition(**options):
         pass
@@ -187,7 +187,7 @@ async def test_a_wrong_option_of_a_console(options, told):
 
 
 async def test_processes_that_do_not_run(tmp_path):
-    """Wrong types before anything is started; a server that was never started says so."""
+    """Wrong types are refused before a start; the error of a server that was never started says so."""
     wrong: Any = (ServerProcess, ConsoleProcess)
     for kind in wrong:
         await refused(lambda kind=kind: kind("state"), r'is a PathLike, not str: write Path\("state"\)')  # type: ignore[misc]
@@ -210,7 +210,7 @@ async def test_processes_that_do_not_run(tmp_path):
 
 @pytest.mark.process
 async def test_a_partition_that_the_server_does_not_have(swpks_server):
-    """The error names those that it has, and the mark."""
+    """The error names the existing partitions and the mark."""
     told = r"no partition 'two'; it has lpar1: .*swpks_server\(partitions=\['lpar1:64', 'two:64'\]\)"
     for use in (swpks_server.connect, swpks_server.connect_blocking, swpks_server.access_key):
         await refused(lambda use=use: use("two"), told)  # type: ignore[misc]

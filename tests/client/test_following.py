@@ -44,13 +44,13 @@ async def system(
 
 
 def write(n: int, size: int = 50):
-    """A WRITE with a label of its own."""
+    """Return a WRITE with its own label."""
     return write_object(OS, b"%d" % n, bytes(size))
 
 
 @pytest.mark.parametrize("moment", [0, 1, 2, 3, 5, 8, 30])
 async def test_a_pipeline_over_moves_runs_exactly_once(system: System, moment: int) -> None:
-    """R-55: each call runs once, in its order, wherever the moves fall."""
+    """R-55: each call runs once and in order, at whatever point the moves come."""
     async with open_following(system.locate) as channel, trio.open_nursery() as nursery:
 
         async def move() -> None:
@@ -67,7 +67,7 @@ async def test_a_pipeline_over_moves_runs_exactly_once(system: System, moment: i
 
 
 async def test_calls_of_many_tasks_over_moves(system: System) -> None:
-    """R-55: each caller sees its own answers, in the order of its calls."""
+    """R-55: each caller gets its own answers, in the order of its calls."""
     async with open_following(system.locate) as channel, trio.open_nursery() as nursery:
 
         async def caller(first: int) -> None:
@@ -91,7 +91,7 @@ async def wait_a_little() -> None:
 
 
 async def test_held_calls_run_at_the_new_place(system: System) -> None:
-    """Calls that waited in the hold have not run; a password that is set stays valid (R-51)."""
+    """Calls that waited during a hold have not run; a password that is set stays valid (R-51)."""
     async with open_following(system.locate) as channel, trio.open_nursery() as nursery:
         await channel.call(set_password(3, b"secret"))
         system.machine.holds.begin(system.lpar1)
@@ -105,13 +105,13 @@ async def test_held_calls_run_at_the_new_place(system: System) -> None:
 
 
 async def test_the_way_may_take_a_while(system: System, autojump_clock: MockClock) -> None:
-    """No server, status 3 and status 1 are tried again; each time `locate` is asked anew."""
+    """A missing server, status 3 and status 1 are tried again. Each attempt calls `locate`."""
     async with open_following(system.locate) as channel, trio.open_nursery() as nursery:
         assert channel.partition == 1
         before = await channel.limits()
         nursery.start_soon(channel.wait_ended)
         system.move()
-        system.machine.power_off("lpar1")  # a socket is gone; over memory streams it is status 3
+        system.machine.power_off("lpar1")  # a closed socket; over memory streams it is status 3
         nursery.start_soon(channel.call, write(1))
         await trio.sleep(5)
         custody = system.lpar1.profile.custody
@@ -132,7 +132,7 @@ async def test_the_way_may_take_a_while(system: System, autojump_clock: MockCloc
 
 
 async def test_a_way_without_an_end_is_told(system: System, autojump_clock: MockClock) -> None:
-    """The patience is over: the calls have not run, and the error says both."""
+    """When the patience is over, the error says that the partition is lost and the calls have not run."""
     async with open_following(system.locate, move_patience=3) as channel:
         system.move()
         system.machine.power_off("lpar1")
@@ -146,7 +146,7 @@ async def test_a_way_without_an_end_is_told(system: System, autojump_clock: Mock
 
 
 async def test_every_other_end_is_raised(system: System) -> None:
-    """After an IPL nothing is repeated: the caller is told, and the channel is over."""
+    """After an IPL the channel repeats nothing: the caller gets the error, and the channel ends."""
     async with open_following(system.locate) as channel, trio.open_nursery() as nursery:
         await channel.call(write(1))
         system.machine.holds.begin(system.lpar1)
@@ -171,12 +171,12 @@ async def test_every_other_end_is_raised(system: System) -> None:
 async def test_the_first_opening_looks_for_its_partition_for_a_while(
     system: System, autojump_clock: MockClock, patience: float | None, seconds: float
 ) -> None:
-    """A partition that is not served is told after a few seconds, with the place and the rule."""
+    """If no system serves the partition, opening fails after a few seconds. The error has place and rule."""
     system.lpar1.set_custody(Custody.FROZEN, 1, b"")
     begin = trio.current_time()
     with pytest.raises(OpenRefused, match=r"NOT_ACTIVATED \(at .*(lpar1.sock|Stream)\)") as refused:
         async with open_following(system.locate, patience=patience):
-            pytest.fail("it opened")
+            pytest.fail("the channel opened")
     assert refused.value.status == OpenStatus.NOT_ACTIVATED
     assert seconds - 1 < trio.current_time() - begin <= seconds
 
@@ -185,16 +185,16 @@ async def test_the_first_opening_looks_for_its_partition_for_a_while(
 
     with pytest.raises(NotReached, match=r"lpar1 is nowhere.*operator fault; rule open\.place"):
         async with open_following(nowhere, patience=patience):
-            pytest.fail("it opened")
+            pytest.fail("the channel opened")
     with pytest.raises(NotReached, match=r"No such file or directory \(at /none/lpar1.sock\)"):
         async with open_following(lambda: "/none/lpar1.sock", patience=patience):
-            pytest.fail("it opened")
+            pytest.fail("the channel opened")
 
 
 async def test_the_first_opening_finds_a_partition_on_its_way(
     system: System, autojump_clock: MockClock, tmp_path: Path
 ) -> None:
-    """Each answer of a place that is not the right one yet is followed by another attempt (R-55)."""
+    """Each answer of a wrong or early place is followed by another attempt (R-55)."""
     troubles: list[Target | Exception] = [
         FileNotFoundError(2, "none"),
         NotLocated("between"),
@@ -226,15 +226,15 @@ async def test_the_first_opening_finds_a_partition_on_its_way(
 
 
 async def test_a_wrong_key_is_told_at_once(system: System) -> None:
-    """It does not become right on the way."""
+    """A wrong key is not tried again: no move makes it right."""
     with pytest.raises((OpenRefused, ServerNotProven)):
         async with open_following(system.locate, access_key=bytes(32)):
-            pytest.fail("it opened")
+            pytest.fail("the channel opened")
     assert system.asked == 1
 
 
 async def test_a_cancelled_call_is_not_repeated(system: System) -> None:
-    """Its caller has gone: it may have run before, and it does not run at the new place."""
+    """A cancelled call may have run before the move. It does not run at the new place."""
     async with open_following(system.locate) as channel:
         system.machine.holds.begin(system.lpar1)
         async with trio.open_nursery() as callers:
@@ -248,7 +248,7 @@ async def test_a_cancelled_call_is_not_repeated(system: System) -> None:
 
 
 async def test_what_the_block_raises_comes_out_as_it_is(system: System) -> None:
-    """Not in a group, also while the channel looks for its partition."""
+    """An error of the block comes out in no group, also while the channel looks for its partition."""
 
     async def block() -> None:
         async with open_following(system.locate):
@@ -284,7 +284,7 @@ async def test_the_console_tells_where(tmp_path: Path) -> None:
 
 
 def test_an_address_or_a_reason(tmp_path: Path) -> None:
-    """Every answer without an address is an error with the console's own words."""
+    """Every answer without an address raises an error with the console's own text."""
     assert parse_address("unix:/srv/a:1/lpar1.sock") == "/srv/a:1/lpar1.sock"
     assert parse_address("tcp:host.example:9040") == ("host.example", 9040)
     assert parse_address("tcp:[::1]:9040") == ("::1", 9040)
@@ -316,7 +316,7 @@ def test_an_address_or_a_reason(tmp_path: Path) -> None:
 
 
 def test_an_error_of_a_socket_names_its_path(tmp_path: Path) -> None:
-    """Python's own leaves the path out."""
+    """Python's own error leaves the path out, so the client adds it."""
     for name in ("none.sock", "long" * 40):
         with pytest.raises(OSError, match=name):
             connect_unix(tmp_path / name)

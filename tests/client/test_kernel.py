@@ -1,4 +1,4 @@
-"""The emulated kernel does what Linux's driver does: initialisation, errno, flush poll, kexec."""
+"""The emulated kernel acts as Linux's driver does: initialisation, errno, flush poll, kexec."""
 
 import errno
 
@@ -26,7 +26,7 @@ KEY = Name("sed-opal", "disk")
 
 
 class Flushing(Engine):
-    """An engine whose write-behind is done after some polls; other answers to polls on demand."""
+    """An engine that flushes after some polls, or gives other answers to polls."""
 
     def __init__(self, polls: int = 0, status: int | None = None, **options) -> None:
         super().__init__(**options)
@@ -74,7 +74,7 @@ async def test_the_config_block_has_the_versions_length(driver, size):
 
 
 async def test_no_keystore():
-    """R-35: with the keystore off, GET_CONFIG fails and the driver says so."""
+    """R-35: with the keystore off, GET_CONFIG fails and the driver reports it."""
     engine = Engine(kbytes=0)
     kernel = LinuxKernel(engine)
     with pytest.raises(LinuxError) as caught:
@@ -114,7 +114,7 @@ async def test_write_polls_until_flushed(autojump_clock):
 
 
 async def test_remove_ends_with_not_found_and_one(autojump_clock):
-    """R-20: pending removals are waited for; H_NOT_FOUND with 1 is their normal end."""
+    """R-20: the driver waits for pending removals; H_NOT_FOUND with 1 is their normal end."""
     engine = Flushing()
     kernel = await started(engine)
     await kernel.write(KEY, b"key")
@@ -130,7 +130,7 @@ async def test_remove_ends_with_not_found_and_one(autojump_clock):
     "driver,expected", [(linux.LINUX_7_0, errno.EINVAL), (linux.WITHOUT_WARTS, errno.ETIMEDOUT)]
 )
 async def test_the_poll_gives_up_after_five_seconds(autojump_clock, driver, expected):
-    """R-23: a flush that never comes is a timeout, which the driver reports as -EINVAL by its wart."""
+    """R-23: a flush that never ends is a timeout. Linux's second conversion makes it -EINVAL."""
     engine = Flushing(polls=10_000)
     kernel = await started(engine, driver)
     with pytest.raises(LinuxError) as caught:
@@ -169,7 +169,7 @@ async def test_errors_end_the_poll_at_once(autojump_clock, status, wart, meant):
     ],
 )
 async def test_what_the_driver_refuses_itself(name, data, policy):
-    """The hypervisor never sees these calls."""
+    """The hypervisor never receives these calls."""
     engine = Engine()
     kernel = await started(engine)
     with pytest.raises(LinuxError) as caught:
@@ -179,7 +179,7 @@ async def test_what_the_driver_refuses_itself(name, data, policy):
 
 
 async def test_errno_of_refusals(autojump_clock):
-    """R-08 and the rest as Linux sees it: EEXIST, ENOMEM, ENOENT."""
+    """R-08: refusals as Linux returns them: EEXIST, ENOMEM, ENOENT and others."""
     kernel = await started(Flushing(kbytes=4))
     await kernel.write(KEY, b"one")
     for name, data, expected in ((KEY, b"two", errno.EEXIST), (Name("", "big"), bytes(4000), errno.ENOMEM)):
@@ -214,7 +214,7 @@ async def test_other_errors_of_sb_version_are_told():
 
 
 async def test_used_space_is_asked_for_anew(autojump_clock):
-    """R-07: sysfs shows what is used now."""
+    """R-07: sysfs shows the current used space."""
     kernel = await started(Flushing())
     before = await kernel.used_space()
     await kernel.write(KEY, bytes(100))
@@ -225,7 +225,7 @@ async def test_used_space_is_asked_for_anew(autojump_clock):
 
 
 async def test_kexec_hands_the_password_on(autojump_clock):
-    """R-06: kexec is no IPL; the next kernel has the password from the device tree and asks for none."""
+    """R-06: kexec is no IPL. The next kernel takes the password from the device tree and requests none."""
     engine = Flushing()
     old = await started(engine)
     await old.write(KEY, b"key")
@@ -242,7 +242,7 @@ async def test_kexec_hands_the_password_on(autojump_clock):
 
 
 async def test_an_old_kexec_meets_in_use(autojump_clock):
-    """R-06: without the property the next kernel goes on without a password, and can do little."""
+    """R-06: without the property the next kernel runs without a password; most calls are refused."""
     engine = Flushing()
     old = await started(engine)
     await old.write(KEY, b"key")
@@ -255,7 +255,7 @@ async def test_an_old_kexec_meets_in_use(autojump_clock):
 
 
 async def test_the_password_does_not_outlive_an_ipl(autojump_clock):
-    """R-04: what kexec handed on is worth nothing after an IPL."""
+    """R-04: after an IPL a password that kexec passed on is invalid."""
     engine = Flushing()
     old = await started(engine)
     await old.write(KEY, b"key")

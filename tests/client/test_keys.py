@@ -1,4 +1,4 @@
-"""The typed calls about keys, and the helper that goes on after "busy"."""
+"""The typed calls about keys, and the helper that repeats a call after "busy"."""
 
 import math
 
@@ -28,12 +28,12 @@ BUSY = {Status.H_BUSY: 0.001} | {
 
 
 def registers(request, *names):
-    """The registers of some arguments, by name."""
+    """Return the registers of some arguments, by name."""
     return [request.registers[CALLS[Opcode(request.opcode)].arg(name).register - 4] for name in names]
 
 
 def test_a_wrapping_key_has_no_buffer():
-    """R-71: address 0, length 32, policy WRAPPINGKEY, and no memory that could take a key."""
+    """R-71: address 0, length 32, policy WRAPPINGKEY, and no memory that could receive a key."""
     request = calls.gen_wrapping_key(WHO, LABEL)
     assert registers(request, "key", "key_length", "policy") == [0, 32, 0x0080_0000]
     assert [segment.data for segment in request.segments[1:]] == [LABEL]
@@ -41,7 +41,7 @@ def test_a_wrapping_key_has_no_buffer():
 
 
 def test_a_plain_key_comes_back():
-    """R-71: as many bytes as asked for, neither more nor fewer."""
+    """R-71: the key has exactly as many bytes as requested."""
     request = calls.gen_key(WHO, LABEL, 48)
     key = bytes(48)
     reply = answer(request.frame(1), writes=(Write(out(request.frame(1)).address, key),))
@@ -51,7 +51,7 @@ def test_a_plain_key_comes_back():
 
 
 def test_wrapping_asks_for_1024_bytes_more():
-    """R-71: the lengths that Linux computes, and the least of flags."""
+    """R-71: the lengths that Linux computes, and the smallest set of flags."""
     request = calls.wrap_object(WHO, LABEL, DATA)
     wanted = registers(request, "flags", "input_length", "output_length", "token")
     assert wanted == [0x1000_0000_0000_0001, 100, 1124, 0]
@@ -73,7 +73,7 @@ def test_r5_tells_how_much_is_in_the_buffer(request_):
 
 @pytest.mark.parametrize("make", [calls.revoke_object, calls.unrevoke_object])
 def test_the_policy_afterwards_is_the_result(make):
-    """R-72: r4, with success, and with H_AUTHORITY where it tells."""
+    """R-72: r4 is the policy after the call, with success, and with H_AUTHORITY if it is set."""
     call = make(WHO, LABEL)
     assert call.parse(answer(call.frame(1), 0, 0x0080_0002)) == Policy.WRAPPINGKEY | Policy.REVOKED
     with pytest.raises(PeerError, match="32 bits"):
@@ -97,7 +97,7 @@ def test_other_refusals_are_not_busy():
 
 
 class Server:
-    """Answers the statuses it was given, one a call, with a token of its own for each."""
+    """A server that returns the given statuses, one per call, each with a new token."""
 
     def __init__(self, *statuses):
         self.statuses = list(statuses)
@@ -128,7 +128,7 @@ WAYS = pytest.mark.parametrize("way", ["blocking", "async"])
 
 @WAYS
 async def test_a_busy_call_is_repeated_with_its_token(way):
-    """R-75: each wait is the hinted one, each call has the last token, and the end is the result."""
+    """R-75: each wait is the hinted one, each call has the last token, and the final answer is the result."""
     server = Server(Status.H_BUSY, Status.H_LONG_BUSY_ORDER_100_MSEC, Status.H_LONG_BUSY_ORDER_1_SEC, 0)
     assert await server.finish(way) is None
     assert server.tokens == [0, 101, 102, 103]
@@ -137,7 +137,7 @@ async def test_a_busy_call_is_repeated_with_its_token(way):
 
 @WAYS
 async def test_patience_ends_as_linux_ends_it(way):
-    """R-75: after the sleep with which the sum has reached five seconds."""
+    """R-75: patience ends after the sleep with which the sum reaches five seconds."""
     server = Server(*[Status.H_LONG_BUSY_ORDER_1_SEC] * 9)
     with pytest.raises(HcallError, match="1_SEC"):
         await server.finish(way)
@@ -167,7 +167,7 @@ async def test_what_is_not_busy_is_raised_at_once(way):
 
 
 def test_the_calls_and_the_engine_agree():
-    """R-71, R-72: the life of a wrapping key, through the engine and back."""
+    """R-71, R-72: the life of a wrapping key, through the real engine and back."""
     engine = Engine("NEXT")
     who = engine.do(calls.set_password(3, b"its password"))
     engine.do(calls.gen_wrapping_key(who, LABEL))

@@ -90,7 +90,7 @@ COMPONENTS = TEXTS.map(lambda text: text[:8].rstrip(b"\0"))
 
 @given(TEXTS | st.builds(os_label, COMPONENTS, TEXTS, st.sampled_from([OS_LINUX, OS_COMMON, 0, 255])))
 def test_the_text_of_a_label_leads_back_to_it(label):
-    """No two labels have the same text, and a command takes each text of `ls`."""
+    """No two labels have the same text, and a command accepts each text of `ls`."""
     assert label_of(describe_label(label)) == label
 
 
@@ -120,7 +120,7 @@ NAMED = {
 
 @pytest.mark.parametrize("status", list(Status), ids=lambda status: status.name)
 def test_errno_of_every_status(status):
-    """The driver's table, written down a second time in numbers."""
+    """The driver's table of errno, written a second time in numbers."""
     busy = -16 if status.name.startswith("H_LONG_BUSY") else -22
     assert linux.LINUX_7_0.to_errno(status) == NAMED.get(status.name, busy)
 
@@ -148,7 +148,7 @@ def test_continue_came_with_the_listing():
     ],
 )
 def test_the_wart_of_the_second_conversion(error, seen):
-    """Errors of the flush poll reach callers converted twice, unless the wart is switched off."""
+    """The driver converts errors of the flush poll twice, unless that wart is switched off."""
     assert linux.LINUX_7_0.poll_result(error) == seen
     assert linux.WITHOUT_WARTS.poll_result(error) == error
 
@@ -167,7 +167,7 @@ def test_the_wart_of_the_second_conversion(error, seen):
     ],
 )
 def test_one_step_of_the_flush_poll(status, r4, end):
-    """R-20: what each answer to CONFIRM_OBJECT_FLUSHED means to Linux."""
+    """R-20: the meaning of each answer to CONFIRM_OBJECT_FLUSHED for Linux."""
     assert linux.poll_step(status, r4) == end
 
 
@@ -192,6 +192,6 @@ def test_sanity_tests_of_the_driver(change, words):
 
 @pytest.mark.parametrize("level,kbytes", [(FW950, 4), (FW950, 64), (FW1110, 4), (FW1110, 128)])
 async def test_every_level_passes_the_sanity_tests(level, kbytes):
-    """R-74: Linux starts on every emulated level at its smallest and largest size."""
+    """R-74: Linux starts on every emulated level at its smallest and its largest size."""
     config = await Engine(level.name, kbytes).limits()
     assert linux.broken_limit(config) is None

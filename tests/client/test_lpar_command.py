@@ -17,7 +17,7 @@ from swpks.testing import emulated_partition
 
 
 class Command:
-    """Runs `swpks lpar lpar1 ...` in a thread, while the server runs in trio."""
+    """Runs `swpks lpar lpar1 ...` in a thread while the server runs on Trio."""
 
     def __init__(self, state, capture, monkeypatch, emulated) -> None:
         self.state = state
@@ -27,7 +27,7 @@ class Command:
         self.err = ""
 
     async def __call__(self, *arguments, status=0, data=b"", name="lpar1"):
-        """Return standard output; the exit status is checked, standard error kept."""
+        """Return standard output; check the exit status; store standard error in `err`."""
         self._monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
         words = ["lpar", "--state", str(self.state), name, *map(str, arguments)]
         got = await trio.to_thread.run_sync(execute, words)
@@ -41,7 +41,7 @@ class Command:
 
 
 def execute(words):
-    """What main() does, for this one command."""
+    """Run one command as main() does."""
     parser = argparse.ArgumentParser("swpks")
     lpar.add_parser(parser.add_subparsers(required=True))
     try:
@@ -53,7 +53,7 @@ def execute(words):
 
 @asynccontextmanager
 async def serving(tmp_path, capture, monkeypatch, **how):
-    """A command against a partition that is served on the socket where a state folder has it."""
+    """A command against a partition that is served on the socket of a state folder."""
     monkeypatch.delenv("SWPKS_STATE", raising=False)
     state = tmp_path / "state"
     (state / "run").mkdir(parents=True)
@@ -72,7 +72,7 @@ async def serving(tmp_path, capture, monkeypatch, **how):
 
 @pytest.fixture
 async def command(tmp_path, capsysbinary, monkeypatch):
-    """A command against a partition as it usually is."""
+    """A command against a partition with default options."""
     async with serving(tmp_path, capsysbinary, monkeypatch) as found:
         yield found
 
@@ -87,7 +87,7 @@ async def test_config_for_people_and_programs(command):
 
 
 async def test_objects_go_through_files_byte_for_byte(command, tmp_path):
-    """Binary-safe both ways: every byte value through files, standard input and standard output."""
+    """Files, standard input and standard output carry every byte value unchanged."""
     data = bytes(range(256)) * 3
     (tmp_path / "in").write_bytes(data)
     await command("write", "a", "--in", tmp_path / "in")
@@ -116,7 +116,7 @@ async def test_write_confirm_remove(command):
 
 
 async def test_a_flush_that_does_not_come(command, monkeypatch):
-    """R-23: the change acts, and the command says that it is not durable."""
+    """R-23: the change takes effect, and the command reports that it is not durable."""
     command.emulated.encryptor.changed = lambda partition: None
     monkeypatch.setattr(lpar_verbs, "LINUX_7_0", replace(LINUX_7_0, poll_limit=0))
     await command("write", "x", "--wait", data=b"1", status=1)
@@ -125,7 +125,7 @@ async def test_a_flush_that_does_not_come(command, monkeypatch):
 
 
 async def test_labels_of_every_kind(command):
-    """Text, bytes in hexadecimal, and the header of operating systems."""
+    """Labels as text, as bytes in hexadecimal, and with the header of operating systems."""
     await command("write", "plain", data=b"1")
     await command("write", "hex:00ff", data=b"2")
     await command("write", "--os-label", "sed-opal:disk", "--os-flag", "common", data=b"3")
@@ -147,7 +147,7 @@ async def test_labels_of_every_kind(command):
 
 
 async def test_passwords_travel_in_files_only(command, tmp_path):
-    """R-04, R-05: generated and chosen passwords; without the file objects are out of reach."""
+    """R-04, R-05: passwords, generated or chosen, are in files. Without the file objects are out of reach."""
     made, chosen = tmp_path / "made", tmp_path / "chosen"
     assert await command("gen-password", "--out", made) == b""
     assert len(made.read_bytes()) == 64
@@ -164,7 +164,7 @@ async def test_passwords_travel_in_files_only(command, tmp_path):
 
 
 async def test_boot_locks_everything(command, tmp_path):
-    """R-03: the emulated chain by hand; the kernel's password can be kept to go on with."""
+    """R-03: the emulated chain by hand. The kernel's password can be saved for later commands."""
     text = (await command("boot", "--out", tmp_path / "pw")).decode()
     assert "boot loader  dynamic keys" in text
     assert "plpks: POWER LPAR Platform KeyStore initialized successfully" in text
@@ -191,7 +191,7 @@ async def test_boot_locks_everything(command, tmp_path):
 
 
 async def test_policies_are_told_with_refusals(command):
-    """R-13: the policy that forbids the read is in the error."""
+    """R-13: the error names the policy that forbids the read."""
     await command("gen-password", "--out", "-")
     await command("write", "x", "--consumer", "firmware", "--policy", "0x08000000", data=b"1")
     assert await command("read", "x", "--consumer", "firmware") == b"1"
@@ -204,7 +204,7 @@ async def test_policies_are_told_with_refusals(command):
 
 
 async def test_raw_calls(command, tmp_path):
-    """Anything can be sent, also what is wrong; the answer is shown as it came."""
+    """A raw call sends any values, also wrong ones, and shows the answer unchanged."""
     arguments = ["raw", "0x41C", "--register", "r4=0x1000", "--register", "r5=32"]
     text = (await command(*arguments, "--segment", "0x1000:out:32")).decode()
     assert text.startswith("H_PKS_GET_CONFIG: H_SUCCESS (0)\nwritten at 0x1000: 03")
@@ -261,7 +261,7 @@ async def test_a_partition_that_is_off_is_3(command):
 
 
 async def test_tcp_proves_both_ends(command, tmp_path):
-    """Over TCP the key is named, or found in the state; a wrong one opens nothing."""
+    """Over TCP the key is an option or comes from the state. A wrong key opens nothing."""
     key = bytes(range(32))
     command.emulated.machine.system.find("lpar1").set_access_key(key)
     (command.state / "access-keys").mkdir()
@@ -285,7 +285,7 @@ async def test_tcp_proves_both_ends(command, tmp_path):
 
 
 async def test_without_any_place(capsysbinary, monkeypatch):
-    """The state comes from SWPKS_STATE where no option names it; without either it is asked for."""
+    """Without an option the state comes from SWPKS_STATE. Without both, the command asks for it."""
     monkeypatch.delenv("SWPKS_STATE", raising=False)
     assert execute(["lpar", "lpar1", "config"]) == 2
     assert b"--state DIR (or SWPKS_STATE)" in capsysbinary.readouterr().err
@@ -296,14 +296,14 @@ async def test_without_any_place(capsysbinary, monkeypatch):
 
 @pytest.mark.parametrize("verb", ["gen-password", "boot"])
 async def test_a_password_that_cannot_be_kept_is_not_set(command, verb):
-    """R-05: the output is tried before the call, so the consumer is not locked out."""
+    """R-05: the command opens the output before the call, so an unwritable file locks no consumer out."""
     await command(verb, "--out", "/dev/full", status=2)
     assert "cannot write /dev/full: No space left on device" in command.err
     await command("gen-password", "--out", "-")
 
 
 async def test_a_refused_password_leaves_the_file(command, tmp_path):
-    """The space that was taken for it is given back."""
+    """After a refused password the space that was reserved in the file is free again."""
     await command("gen-password", "--out", tmp_path / "first")
     old = tmp_path / "old"
     old.write_bytes(b"old")
@@ -315,7 +315,7 @@ async def test_a_refused_password_leaves_the_file(command, tmp_path):
 
 @pytest.mark.parametrize("verb", ["gen-password", "boot"])
 async def test_no_space_for_a_password_is_noticed_before_the_call(command, tmp_path, monkeypatch, verb):
-    """A full disk refuses the space that the file will need."""
+    """On a full disk the command fails before the call, when it reserves the space of the file."""
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -327,7 +327,7 @@ async def test_no_space_for_a_password_is_noticed_before_the_call(command, tmp_p
 
 
 async def test_a_secret_is_never_in_a_file_of_others(command, tmp_path):
-    """An existing file gets mode 0600 before the bytes come, and its old contents go."""
+    """An existing file gets mode 0600 before the new bytes, and its old contents are removed."""
     out = tmp_path / "out"
     await command("write", "x", data=b"data")
     for words, size in ((["read", "x"], 4), (["gen-password"], 64)):
@@ -339,13 +339,13 @@ async def test_a_secret_is_never_in_a_file_of_others(command, tmp_path):
 
 
 async def test_an_output_that_takes_nothing_is_not_the_partitions_fault(command):
-    """It is a usage error that names the file, whatever the verb."""
+    """For each verb it is a usage error that names the file."""
     await command("gen-password", "--out", "/dev/full", status=2)
     assert "cannot write /dev/full: No space left on device" in command.err
 
 
 async def test_a_refusal_as_json_has_the_facts(command):
-    """The h-call, the status and what it blames, beside the rule; on standard error, in one line."""
+    """The JSON has h-call, status, refused argument and rule. It is one line on standard error."""
     assert await command("read", "x", "--json", status=1) == b""
     told = json.loads(command.err)
     assert (told["hcall"], told["status"], told["r3"]) == ("H_PKS_READ_OBJECT", "H_NOT_FOUND", -7)
@@ -356,7 +356,7 @@ async def test_a_refusal_as_json_has_the_facts(command):
 
 @pytest.mark.parametrize("verb", ["gen-password", "gen-key"])
 async def test_an_error_without_words_is_told(command, tmp_path, monkeypatch, verb):
-    """Errors that Python raises itself have no `strerror`: the message was "None"."""
+    """An error that Python raises itself has no `strerror`: the message was "None"."""
 
     def broken(*_):
         raise OSError("the device went away")

@@ -9,7 +9,7 @@ DATA = bytes(range(256)) * 3
 
 @pytest.fixture
 async def command(tmp_path, capsysbinary, monkeypatch):
-    """A command against a partition that has every call, whose operating system has its password."""
+    """A command against a partition with every h-call and a password of its operating system."""
     async with serving(tmp_path, capsysbinary, monkeypatch, level="NEXT") as found:
         await found("gen-password", "--out", tmp_path / "pw")
         yield found
@@ -17,12 +17,12 @@ async def command(tmp_path, capsysbinary, monkeypatch):
 
 @pytest.fixture
 def password(tmp_path):
-    """The option that names the password's file."""
+    """Return the option that names the password's file."""
     return "--password-file", tmp_path / "pw"
 
 
 async def test_wrapping_through_files_and_pipes(command, password, tmp_path):
-    """R-71: binary-safe both ways; a wrapping key is made without a byte of output."""
+    """R-71: binary-safe in both directions; gen-key of a wrapping key writes no byte of output."""
     assert await command("gen-key", "k", "--wait", *password) == b""
     assert await command("confirm", "k", *password) == b"flushed\n"
     (tmp_path / "in").write_bytes(DATA)
@@ -37,7 +37,7 @@ async def test_wrapping_through_files_and_pipes(command, password, tmp_path):
 
 
 async def test_json(command, password, tmp_path):
-    """R-71: bytes in hexadecimal, unless they go to a file."""
+    """R-71: bytes are in hexadecimal, unless they go to a file."""
     await command("gen-key", "k", *password)
     (tmp_path / "in").write_bytes(DATA)
     wrapped = await command.json("wrap", "k", "--in", tmp_path / "in", *password)
@@ -50,7 +50,10 @@ async def test_json(command, password, tmp_path):
 
 
 async def test_a_plain_key_is_given_out(command, password, tmp_path):
-    """R-71: to a file or standard output, and it is what READ delivers; its policy is the caller's."""
+    """R-71: a plain key goes to a file or standard output and equals the data of READ.
+
+    The caller chooses its policy.
+    """
     await command("gen-key", "plain", "--length", 48, "--out", tmp_path / "key", *password)
     assert await command("read", "plain", *password) == (tmp_path / "key").read_bytes()
     assert len((tmp_path / "key").read_bytes()) == 48
@@ -64,7 +67,7 @@ async def test_a_plain_key_is_given_out(command, password, tmp_path):
 
 
 async def test_revocation(command, password):
-    """R-72: a revoked key wraps and unwraps nothing until it is unrevoked; the policy word is shown."""
+    """R-72: a revoked key wraps and unwraps nothing until it is unrevoked; the output has the policy word."""
     await command("gen-key", "--os-label", "trusted:k", *password)
     wrapped = await command("wrap", "--os-label", "trusted:k", *password, data=DATA)
     assert await command("revoke", "--os-label", "trusted:k", "--wait", *password) == b"WRAPPINGKEY|REVOKED\n"
@@ -79,7 +82,10 @@ async def test_revocation(command, password):
 
 
 async def test_wrap_flags(command, password):
-    """R-71, R-11: secure-boot modes by name beside what WRAP demands; a number goes as it is."""
+    """R-71, R-11: secure-boot modes have names, beside the flags that WRAP demands.
+
+    A number is sent unchanged.
+    """
     await command("gen-key", "k", *password)
     wrapped = await command("wrap", "k", "--flags", "ossecbootenforce", *password, data=DATA)
     await command("unwrap", *password, data=wrapped, status=1)
@@ -91,7 +97,7 @@ async def test_wrap_flags(command, password):
 
 
 async def test_busy_answers_are_gone_on_after(command, password):
-    """R-75: with the token that came, or again from the start where a call has none."""
+    """R-75: the command repeats the call with the returned token, or from the start if the call has none."""
     calls = ("GEN_KEY", "WRAP_OBJECT", "UNWRAP_OBJECT", "REVOKE_OBJECT", "UNREVOKE_OBJECT")
     await command.emulated.set_faults(*(f"{call}=H_BUSY,times=3" for call in calls))
     await command("gen-key", "k", *password)

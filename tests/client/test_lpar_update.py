@@ -1,4 +1,4 @@
-"""`swpks lpar NAME update`: auth files by the command line; signed updates of a real server process."""
+"""`swpks lpar NAME update`: auth files by the command line, and signed updates of a real server process."""
 
 import pytest
 
@@ -14,24 +14,24 @@ ARMED = {"keystore_signed_updates": 1, "keystore_signed_updates_without_verifica
 
 
 def first_pk():
-    """The payload of a PK that nobody signed."""
+    """The payload of an unsigned PK."""
     return authvar.payload(BEFORE, b"-", pk().lists)
 
 
 @pytest.fixture
 async def command(tmp_path, capsysbinary, monkeypatch):
-    """A command against a partition that takes signed updates, and one PK unverified."""
+    """A command against a partition that accepts signed updates, and one PK without verification."""
     async with serving(tmp_path, capsysbinary, monkeypatch, attributes=ARMED) as found:
         yield found
 
 
 async def contents(command, name):
-    """What a variable holds, without the 8 bytes before it."""
+    """Return the contents of a variable, without its first 8 bytes."""
     return (await command("read", f"hex:{authvar.variable_label(name).hex()}"))[8:]
 
 
 async def test_auth_files(command, tmp_path):
-    """R-70: from a file and from standard input; the file has the flags; --wait also for a deletion."""
+    """R-70: from a file and from standard input; the file has the flags; --wait also works for a deletion."""
     (tmp_path / "PK.auth").write_bytes(authvar.auth_file(first_pk()))
     await command("update", "PK", "--auth", tmp_path / "PK.auth", "--wait")
     assert await contents(command, "PK") == pk().lists
@@ -62,7 +62,7 @@ DOUBTED = {
 
 @pytest.mark.parametrize("case", DOUBTED)
 async def test_files_that_hardware_may_refuse(command, case):
-    """R-70: the command says so on standard error with each reason, and the update is accepted."""
+    """R-70: the command warns on standard error with each reason, and the server accepts the update."""
     reasons, form = DOUBTED[case]
     await command("update", "PK", data=authvar.auth_file(first_pk()))
     assert command.err == ""
@@ -80,7 +80,7 @@ async def test_files_that_hardware_may_refuse(command, case):
 
 
 async def test_a_refused_file_is_doubted_too(command):
-    """R-70: the warning stands before the refusal, which keeps its status."""
+    """R-70: the warning precedes the refusal, and the refusal keeps its status."""
     payload = of_form("db", kek().lists, stranger(), attributes=True)
     await command("update", "db", data=authvar.auth_file(payload), status=1)
     warning, refusal = command.err.splitlines()[:2]
@@ -89,7 +89,7 @@ async def test_a_refused_file_is_doubted_too(command):
 
 
 async def test_what_the_command_refuses_itself(command):
-    """A file without a payload is nothing to send; another policy word is the caller's affair."""
+    """The command refuses a file without a payload. It sends another policy word as the caller gave it."""
     await command("update", "PK", data=bytes(8), status=2)
     assert "8 bytes of flags" in command.err
     assert "rule command.auth-file: " in command.err
@@ -100,7 +100,7 @@ async def test_what_the_command_refuses_itself(command):
 
 
 async def test_a_name_of_another_case(command):
-    """The hint comes before the answer, whatever that is: any name may be used, under another GUID."""
+    """The hint precedes the answer, whatever it is: under another GUID any name is allowed."""
     await command("update", "PK", data=authvar.auth_file(first_pk()))
     assert command.err == ""
     await command("update", "DB", data=authvar.auth_file(update("db", kek().lists)), status=1)
@@ -114,7 +114,7 @@ async def test_a_name_of_another_case(command):
 
 
 async def test_updates_that_are_off(tmp_path, capsysbinary, monkeypatch):
-    """R-36: the refusal says how to switch them on, and the server's log has the reason."""
+    """R-36: the refusal says how to enable updates, and the server's log has the reason."""
     async with serving(tmp_path, capsysbinary, monkeypatch) as command:
         await command("update", "PK", data=authvar.auth_file(first_pk()), status=1)
         assert "was refused with H_FUNCTION; the server's log has the reason" in command.err
@@ -123,7 +123,7 @@ async def test_updates_that_are_off(tmp_path, capsysbinary, monkeypatch):
 
 
 async def test_files_of_public_tools(command, tmp_path):
-    """sign-efi-sig-list writes no flags: the refusal says which bytes are missing; --flags takes the file."""
+    """sign-efi-sig-list writes no flags: the refusal names the missing bytes; --flags supplies them."""
     (tmp_path / "PK.auth").write_bytes(first_pk())
     await command("update", "PK", "--auth", tmp_path / "PK.auth", status=2)
     assert (
@@ -155,11 +155,11 @@ async def test_files_of_public_tools(command, tmp_path):
 
 
 def send(channel, name, payload):
-    """SIGNED_UPDATE as Linux sends it, and then until it is durable."""
+    """Send SIGNED_UPDATE as Linux does, and wait until it is durable."""
     label, policy = authvar.variable_label(name), authvar.variable_policy(name)
     channel.call(signed_update(OS, label, payload, policy))
     while not channel.call(confirm_object_flushed(OS, label)).flushed:
-        pass  # asking hurries the flush
+        pass  # a CONFIRM hurries the flush
 
 
 @pytest.mark.process
@@ -194,7 +194,7 @@ def test_strict_updates_and_the_log_without_them(swpks_server):
 
 @pytest.mark.process
 def test_keys_survive_a_kill(swpks_server):
-    """R-21, R-36, R-70: what was confirmed is there after SIGKILL, and the latch is used up there too."""
+    """R-21, R-36, R-70: after SIGKILL confirmed keys are there, and the latch is still used up."""
     for request in (power_off("lpar1"), set_attributes("lpar1", ARMED), power_on("lpar1")):
         swpks_server.console.call(request)
     with swpks_server.connect_blocking() as channel:

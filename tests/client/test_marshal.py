@@ -1,4 +1,4 @@
-"""R-73: a guest's registers and memory to a call of the data channel, and what guests get wrong."""
+"""R-73: from a guest's registers and memory to a call of the data channel, and mistakes of guests."""
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ TOP = (1 << 64) - 1
 
 
 class Memory:
-    """Guest memory of one piece; it must not be asked for what it does not hold."""
+    """Guest memory of one piece. A read outside it is an error of the code under test."""
 
     def __init__(self, start: int = 0x1000, size: int = 0x40000) -> None:
         self.start = start
@@ -37,7 +37,7 @@ class Memory:
 
 
 def filled(request: Request) -> Memory:
-    """Guest memory in which a request's buffers lie."""
+    """Guest memory that contains a request's buffers."""
     memory = Memory(0x0010_0000)
     for segment in request.segments:
         if segment.access & Access.IN:
@@ -47,7 +47,7 @@ def filled(request: Request) -> Memory:
 
 @pytest.mark.parametrize("opcode", SAMPLES, ids=lambda opcode: opcode.name)
 def test_every_call_takes_exactly_its_buffers_along(opcode):
-    """What the typed calls lay out is found again from registers and memory alone."""
+    """The buffers that the typed calls lay out are found again from registers and memory alone."""
     request = SAMPLES[opcode]
     found = marshal(opcode, request.registers, filled(request))
     assert found.registers == request.registers
@@ -62,7 +62,7 @@ def test_an_answer_is_delivered():
 
 
 def test_a_whole_call_against_the_real_engine():
-    """GET_CONFIG by registers and memory: the block is in guest memory afterwards."""
+    """GET_CONFIG by registers and memory: afterwards the block is in guest memory."""
     memory = Memory()
     answer = Engine().do(marshal(Opcode.GET_CONFIG, (0x2000, 520), memory))
     deliver(answer, memory)
@@ -77,7 +77,7 @@ def test_an_unknown_call_has_no_memory():
 
 
 def test_buffers_that_share_bytes_become_one_segment():
-    """Unwrapping in place, and a label inside its own authorization block."""
+    """Two such cases: unwrapping in place, and a label inside its own authorization block."""
     memory = Memory()
     memory.write(0x1000, build_auth(3, b"p" * 8))
     memory.write(0x3000, b"wrapped" * 300)
@@ -127,7 +127,7 @@ def test_an_output_buffer_that_is_not_there():
     st.binary(min_size=1, max_size=64),
 )
 def test_any_registers_make_a_call_that_keeps_the_protocol(opcode, registers, noise):
-    """Segments never share a byte, never leave memory, and any guest gets a documented status."""
+    """Segments never share a byte and never leave memory, and any guest gets a documented status."""
     memory = Memory()
     memory.write(0x1000, noise)
     request = marshal(opcode, registers, memory)

@@ -1,4 +1,4 @@
-"""Values of the wrong type: the error says what to write, and shows no secret."""
+"""Values of the wrong type: the error names the right type and shows no secret."""
 
 import asyncio
 import socket
@@ -28,7 +28,7 @@ from tests.client.peer import answer, scripted
 
 OS = swpks.Authorization(3)
 WRONG: Any = swpks
-"""The same names, without the types that would find each mistake earlier."""
+"""The functions without their types; with them the type checker would reject each mistake."""
 WHO: Any = swpks.Authorization
 CONNECT: Any = swpks.BlockingChannel.connect
 FOLLOW: Any = swpks.FollowingBlockingChannel
@@ -118,7 +118,7 @@ NO_REQUESTS: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize("make,told", MISTAKES, ids=[row[1][:40] for row in MISTAKES])
 def test_an_argument_of_another_type_is_named(make, told):
-    """The error names the argument and the call; the value, which may be a password, is in no text."""
+    """The error names the argument and the call. The value, which may be a password, is in no text."""
     with pytest.raises((TypeError, ValueError), match=told) as caught:
         make()
     assert "secret" not in str(caught.value)
@@ -128,7 +128,7 @@ def test_an_argument_of_another_type_is_named(make, told):
 
 @pytest.mark.parametrize("make", [row[0] for row in MISTAKES if "WRONG.locate_at" not in str(row)][:10])
 def test_pytest_shows_the_line_of_the_caller_alone(make):
-    """The frames that build a request say nothing more, so their modules hide them."""
+    """The frames that build a request add no information, so their modules hide them from pytest."""
     with pytest.raises((TypeError, ValueError)) as caught:
         make()
     assert str(caught.traceback.filter(caught)[-1].path) == __file__
@@ -136,7 +136,7 @@ def test_pytest_shows_the_line_of_the_caller_alone(make):
 
 
 def test_every_buffer_is_bytes():
-    """Other buffers are taken as they are; so is a block of wrong bytes for tests of a server."""
+    """Other buffer types are accepted. So is a block with wrong bytes, for tests of a server."""
     for data in (b"xy", bytearray(b"xy"), memoryview(b"xy")):
         assert WRONG.write_object(OS, b"x", data).segments[2].data == b"xy"
     block = build(Opcode.REMOVE_OBJECT, nothing, authorization=b"wrong", label=b"x")
@@ -145,7 +145,7 @@ def test_every_buffer_is_bytes():
 
 @pytest.mark.parametrize("given,told", NO_REQUESTS, ids=range(len(NO_REQUESTS)))
 def test_a_call_of_no_request_says_what_to_write(given, told):
-    """The session goes on: nothing of the mistake was sent."""
+    """The session goes on, because nothing was sent."""
 
     async def script(peer):
         await peer.greet()
@@ -215,7 +215,7 @@ OPENINGS: list[tuple[Any, dict, str]] = [
 
 
 async def test_the_openings_say_it_too(pks_partition):
-    """Before a connection is made."""
+    """The error comes before a connection is made."""
     wrong: Any = swpks
     for target, options, told in OPENINGS:
         with pytest.raises(TypeError, match=told):
@@ -238,7 +238,7 @@ def test_a_trouble_that_nvram_does_not_have():
 
 
 def test_a_where_socket_without_a_console(tmp_path):
-    """The remedy is in both errors: that of the question, and that of the channel that asks it."""
+    """Both errors have the remedy: that of the where socket, and that of the channel."""
     path = tmp_path / "run" / "where.sock"
     remedy = rf"no console serves this socket; to start one: swpks hmc serve --store {tmp_path}"
     for dead in (False, True):
@@ -254,7 +254,7 @@ def test_a_where_socket_without_a_console(tmp_path):
 
 
 def test_a_partition_that_is_nowhere(tmp_path):
-    """The console does not know it, or no server listens at its place: each has its own remedy."""
+    """The console does not know the partition, or no server listens at its place. Each has its own remedy."""
 
     def nowhere():
         raise NotLocated("lpar1: no system has it")
@@ -274,7 +274,7 @@ async def test_a_console_says_it_too(tmp_path):
 
 @pytest.mark.parametrize("number", [-10, 1, -55, -4711])
 def test_the_status_of_a_refusal_is_a_status(number):
-    """A number that no table has stays an int."""
+    """An unknown status number stays an int."""
     error = swpks.HcallError(number, Opcode.READ_OBJECT)
     assert error.status == number
     assert isinstance(error.status, Status) is (number != -4711)
@@ -287,7 +287,7 @@ async def test_a_refusal_in_a_pipeline_has_a_status(pks_partition):
 
 
 def test_all_typed_calls_can_be_imported():
-    """`from swpks.calls import *` brings the calls, and nothing of the machinery."""
+    """`from swpks.calls import *` imports the calls and no internal name."""
     names: dict = {}
     exec("from swpks.calls import *", names)
     del names["__builtins__"]
@@ -297,14 +297,14 @@ def test_all_typed_calls_can_be_imported():
 
 
 def test_a_program_with_a_star_import_runs():
-    """`mypy tests` checks the same program: its names are known to a type checker."""
+    """`mypy tests` checks the same program, so a type checker knows its names."""
     write, remove = star_import.requests_of(b"password")
     assert (write.opcode, remove.opcode) == (Opcode.WRITE_OBJECT, Opcode.REMOVE_OBJECT)
 
 
 def locate() -> str:
-    """A place that nobody asks for."""
-    raise AssertionError("it was asked")
+    """Return no target: the test must not reach this function."""
+    raise AssertionError("locate was called")
 
 
 LOOPS: list[tuple[Any, str]] = [
@@ -319,7 +319,7 @@ LOOPS: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize("use,told", LOOPS)
 def test_another_event_loop(use, told):
-    """The error names Trio, and the function that needs no loop; nothing has been opened."""
+    """The error names Trio and the function that needs no loop. Nothing has been opened."""
 
     async def main() -> None:
         found: Any = use()

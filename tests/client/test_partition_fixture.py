@@ -1,4 +1,4 @@
-"""The in-process fixture: the whole server over memory streams, used as other projects would use it."""
+"""The in-process fixture: the whole server over memory streams, used as in other projects."""
 
 import pytest
 
@@ -24,7 +24,7 @@ KEY = Name("sed-opal", "disk")
 
 
 async def test_a_partition_is_ready_to_use(pks_partition):
-    """R-07: an object written by one call is read by the next, over the whole stack."""
+    """R-07: over the whole stack, the next call reads an object that a call wrote."""
     await pks_partition.channel.call(write_object(OS, b"x", b"data"))
     assert (await pks_partition.channel.call(read_object(OS, b"x"))).data == b"data"
     assert pks_partition.channel.level == "FW1110"
@@ -33,7 +33,7 @@ async def test_a_partition_is_ready_to_use(pks_partition):
 
 @pytest.mark.pks_partition(level="FW950", kbytes=8, name="small")
 async def test_a_mark_says_what_it_is_like(pks_partition):
-    """R-74: firmware levels as data, chosen by a test."""
+    """R-74: the test chooses a firmware level by a mark."""
     config = await pks_partition.channel.limits()
     assert (config.version, config.total_size, config.max_password_size) == (1, 8192, 32)
     assert (pks_partition.channel.level, pks_partition.partition.name) == ("FW950", "small")
@@ -46,7 +46,10 @@ async def test_sessions_of_one_partition_see_the_same_store(pks_partition):
 
 
 async def test_an_ipl_ends_every_session_and_forgets_passwords(pks_partition):
-    """R-04, R-14: GOODBYE 2 for all, no password any more, transient objects gone, the others there."""
+    """R-04, R-14: all sessions get GOODBYE 2.
+
+    Passwords and transient objects are gone; other objects stay.
+    """
     first = pks_partition.channel
     who = await first.call(gen_password(3, 64))
     await first.call(write_object(who, b"stays", b"x"))
@@ -65,7 +68,7 @@ async def test_an_ipl_ends_every_session_and_forgets_passwords(pks_partition):
 
 
 async def test_secure_boot_counts_from_the_next_ipl(pks_partition):
-    """R-10: an object for secure boot is out of reach until the partition boots so."""
+    """R-10: an object for secure boot is out of reach until the partition boots in that mode."""
     channel = await pks_partition.ipl(SecureBoot.ENFORCE)
     await channel.call(write_object(OS, b"x", b"y", Policy.OSSECBOOTENFORCE))
     channel = await pks_partition.ipl(SecureBoot.AUDIT)
@@ -85,7 +88,7 @@ async def test_nothing_is_opened_while_it_is_off(pks_partition):
 
 
 async def test_the_kernel_writes_through_to_nvram(pks_partition):
-    """R-20: what the emulated kernel's write returns for is durable by then."""
+    """R-20: when the emulated kernel's write returns, the object is durable."""
     chain = await boot(pks_partition.channel)
     await chain.kernel.write(KEY, b"disk key", Policy.PWSET)
     commits = pks_partition.nvram.commits
@@ -98,7 +101,7 @@ async def test_the_kernel_writes_through_to_nvram(pks_partition):
 
 
 async def test_kexec_is_no_ipl(pks_partition):
-    """R-06: over the whole stack, the password survives kexec and not an IPL."""
+    """R-06: over the whole stack, the password survives kexec but no IPL."""
     kernel = (await boot(pks_partition.channel)).kernel
     await kernel.write(KEY, b"disk key")
     async with pks_partition.connect() as channel:
@@ -111,7 +114,7 @@ async def test_kexec_is_no_ipl(pks_partition):
 
 
 async def test_a_pipeline_is_one_batch(pks_partition):
-    """Many calls in flight, answered in order, refusals among them."""
+    """Many pending calls, refusals among them, are answered in order."""
     names = [bytes([65 + n % 26]) for n in range(40)]
     results = await pks_partition.channel.pipeline(write_object(OS, name, b"x") for name in names)
     assert [getattr(result, "status", 0) for result in results] == [0] * 26 + [-16] * 14
@@ -135,21 +138,21 @@ async def test_a_flush_by_hand():
 
 @pytest.mark.pks_partition(confirm_wait=0.04)
 async def test_a_confirm_may_wait(pks_partition):
-    """The machine has the patience that the mark asks for, in seconds; without one, none."""
+    """The mark sets how many seconds a CONFIRM may wait; without it, none."""
     assert pks_partition.machine.confirm_wait == pytest.approx(0.04)
     async with emulated_partition() as other:
         assert other.machine.confirm_wait == 0.0
 
 
 async def test_a_failing_test_leaves_nothing_behind():
-    """What a test raises comes out of the fixture's block, with the server gone."""
+    """An exception of the test leaves the fixture's block unchanged, after the server has ended."""
     with pytest.raises(KeyError):
         async with emulated_partition() as partition:
             raise KeyError(partition)
 
 
 async def test_a_channel_may_follow_it(pks_partition):
-    """`locate` is a new way to the partition each time."""
+    """Each call of `locate` returns a new connection to the partition."""
     async with open_following(pks_partition.locate) as channel:
         await channel.call(write_object(OS, b"x", b"data"))
         pks_partition.machine.holds.leave(pks_partition.partition)

@@ -1,4 +1,4 @@
-"""The pytest plugin in projects of others: wrong marks, wrong loops, long folders, the log of a server."""
+"""The pytest plugin in other projects: wrong marks, wrong loops, long folders, the server's log."""
 
 import os
 import re
@@ -159,7 +159,7 @@ def test_log(swpks_server):
 
 
 def pytest_in(folder: Path, program: str, *options: str) -> str:
-    """Run pytest over a program in a folder; return its output."""
+    """Run pytest on a program in a folder; return its output."""
     (folder / "test_project.py").write_text(program)
     words = ["-q", "--tb=short", "-c", "/dev/null", f"--rootdir={folder}"]
     done = subprocess.run(
@@ -172,7 +172,7 @@ def pytest_in(folder: Path, program: str, *options: str) -> str:
 
 
 def reasons(output: str) -> dict[str, str]:
-    """The text of each error of a setup by the name of its test."""
+    """Return the text of each setup error by the name of its test."""
     setups, *_ = re.split(r"^=+ short test summary", output, flags=re.MULTILINE)
     pieces = re.split(r"^_+ ERROR at setup of (\w+) _+$", setups, flags=re.MULTILINE)
     return dict(zip(pieces[1::2], pieces[2::2], strict=True))
@@ -192,7 +192,7 @@ def test_wrong_marks_are_named(tmp_path):
 
 
 def test_without_trio_mode(tmp_path):
-    """The error says which line of the configuration is missing; a test with the mark needs none."""
+    """The error names the missing line of the configuration. A test with the mark needs none."""
     output = pytest_in(tmp_path, ASYNCHRONOUS)
     found = reasons(output)
     todo = "no plugin runs test_project.py::test_{}: set trio_mode = true in the configuration of pytest"
@@ -216,7 +216,7 @@ def test_without_pytest_trio(tmp_path):
 
 
 def test_on_another_loop(tmp_path):
-    """pytest-asyncio with asyncio_mode=auto takes the fixtures of everyone: the error names the setting."""
+    """pytest-asyncio with asyncio_mode=auto claims all async fixtures: the error names the setting."""
     (tmp_path / "conftest.py").write_text(ANOTHER_LOOP)
     found = reasons(pytest_in(tmp_path, ASYNCHRONOUS, "-o", "trio_mode=true"))
     told = (
@@ -229,7 +229,7 @@ def test_on_another_loop(tmp_path):
 
 
 def test_a_failed_test_shows_the_log_of_its_server(tmp_path):
-    """The folder of the test is deep, as below a long TMPDIR: the server runs, and leaves no link behind."""
+    """With a folder as deep as below a long TMPDIR, the server runs and leaves no link behind."""
     deep = tmp_path / ("d" * 100)
     output = pytest_in(tmp_path, SERVER, f"--basetemp={deep}")
     _, _, log = output.partition("- Log of swpks_server (")

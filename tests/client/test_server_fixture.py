@@ -1,4 +1,4 @@
-"""The process fixture: a real server on a real socket, through both channels, killed and started again."""
+"""The process fixture: a real server on a real socket, through both channels, killed and restarted."""
 
 import signal
 
@@ -28,7 +28,7 @@ def test_a_real_server_and_the_blocking_channel(swpks_server):
 
 
 async def test_what_was_confirmed_survives_kill(swpks_server):
-    """R-21: what the kernel's write has returned for, SIGKILL does not take away; R-04: passwords it does."""
+    """R-21: after SIGKILL an object is there if the kernel's write had returned. R-04: passwords are gone."""
     async with swpks_server.connect() as channel:
         chain = await boot(channel)
         await chain.kernel.write(KEY, b"disk key")
@@ -43,7 +43,7 @@ async def test_what_was_confirmed_survives_kill(swpks_server):
 
 
 def test_stop_flushes_and_says_goodbye(swpks_server):
-    """R-20: what was never confirmed is flushed by an orderly stop, too."""
+    """R-20: an orderly stop also flushes unconfirmed changes."""
     channel = swpks_server.connect_blocking()
     channel.call(write_object(OS, b"x", b"data"))
     assert swpks_server.stop() == 0
@@ -57,7 +57,7 @@ def test_stop_flushes_and_says_goodbye(swpks_server):
 
 
 def test_an_ipl_by_the_console(swpks_server):
-    """R-04: the console restarts the partition; its session ends with GOODBYE 2, its password is gone."""
+    """R-04: the console restarts the partition: its session gets GOODBYE 2, and its password is gone."""
     channel = swpks_server.connect_blocking()
     made = channel.call(gen_password(3, 64))
     channel.call(write_object(made, b"x", b"data"))
@@ -84,7 +84,7 @@ def test_a_mark_says_how_it_is_started(swpks_server):
 
 @pytest.mark.swpks_server(options=["--listen", "tcp:127.0.0.1:0"])
 def test_the_command_line_against_the_same_state(swpks_server):
-    """The other commands find the state by SWPKS_STATE; the key of a TCP listener lies in it."""
+    """Other commands find the state by SWPKS_STATE, with the access key of a TCP listener."""
     done = swpks_server.run("lpar", "lpar1", "write", "x", "--wait", data=b"\0binary\xff")
     assert (done.returncode, done.stderr) == (0, b"")
     assert swpks_server.run("lpar", "lpar1", "read", "x").stdout == b"\0binary\xff"

@@ -1,4 +1,4 @@
-"""The fixture for plain tests: the whole server in a thread, and a blocking channel; forked processes too."""
+"""The fixture for plain tests: the whole server in a thread, a blocking channel, and forked processes."""
 
 import os
 import threading
@@ -29,7 +29,7 @@ def in_child(function) -> int:
 
 
 def test_a_partition_is_ready_to_use(pks_partition_sync):
-    """R-07: an object written by one session is read by another, and is made durable by a flush."""
+    """R-07: one session reads an object that another wrote; a flush makes it durable."""
     pks_partition_sync.channel.call(swpks.write_object(OS, b"x", b"data"))
     with pks_partition_sync.connect() as second:
         assert second.call(swpks.read_object(OS, b"x")).data == b"data"
@@ -42,7 +42,7 @@ def test_a_partition_is_ready_to_use(pks_partition_sync):
 
 @pytest.mark.pks_partition(level="FW950", kbytes=8, name="small", secure_boot="audit")
 def test_it_reads_the_mark_of_the_other(pks_partition_sync):
-    """R-74: one mark for both fixtures."""
+    """R-74: one mark serves both fixtures."""
     channel = pks_partition_sync.channel
     assert (channel.level, channel.limits().total_size, pks_partition_sync.partition.name) == (
         "FW950",
@@ -52,7 +52,7 @@ def test_it_reads_the_mark_of_the_other(pks_partition_sync):
 
 
 def test_an_ipl_ends_every_session(pks_partition_sync):
-    """R-04, R-10: GOODBYE 2 for all; the mode may be a word."""
+    """R-04, R-10: all sessions get GOODBYE 2; the mode may be a word."""
     first = pks_partition_sync.channel
     channel = pks_partition_sync.ipl("enforce")
     assert channel is pks_partition_sync.channel
@@ -74,7 +74,7 @@ async def test_the_asynchronous_one_takes_words_too(pks_partition):
 
 
 def test_faults_on_demand(pks_partition_sync):
-    """R-75: the plan counts from the next call, and none ends it."""
+    """R-75: a fault plan counts from the next call, and None ends it."""
     pks_partition_sync.set_faults("GET_CONFIG=H_BUSY")
     with pytest.raises(swpks.HcallError) as caught:
         pks_partition_sync.channel.call(swpks.get_config())
@@ -93,14 +93,14 @@ def test_a_channel_may_follow_it(pks_partition_sync):
 
 
 async def test_it_works_beside_a_loop(pks_partition_sync):
-    """A test on some event loop may use it; each call blocks that loop."""
+    """A test on any event loop may use the fixture; each call blocks that loop."""
     pks_partition_sync.channel.call(swpks.write_object(OS, b"x", b"data"))
     await trio.lowlevel.checkpoint()
     assert pks_partition_sync.ipl().call(swpks.read_object(OS, b"x")).data == b"data"
 
 
 def test_nothing_is_left_behind():
-    """What a block raises comes out of it; the thread has ended, and so have its sessions."""
+    """An exception of a block comes out; the thread and its sessions have ended."""
     before = threading.active_count()
     with pytest.raises(KeyError), blocking_partition() as partition:
         raise KeyError(partition)
@@ -120,7 +120,7 @@ def test_a_function_of_the_server_may_raise(pks_partition_sync):
 
 
 def test_a_failure_of_the_server_leaves_the_block():
-    """A test whose server has failed fails, and does not hang: the failure is the last error."""
+    """If the server fails, the test fails and does not hang. The failure is the last error."""
 
     async def fail() -> None:
         await trio.lowlevel.checkpoint()
@@ -160,7 +160,7 @@ def test_a_failure_of_the_server_leaves_the_block():
     ids=lambda value: str(value)[:40],
 )
 async def test_a_wrong_option_is_refused_at_once(options, told):
-    """The same error for both kinds of partition, before anything runs."""
+    """Both kinds of partition raise the same error before anything runs."""
     wrong = (WrongOption, OperatorError)
     with pytest.raises(wrong, match=told), blocking_partition(**options):
         pass
@@ -171,7 +171,7 @@ async def test_a_wrong_option_is_refused_at_once(options, told):
 
 @forks
 def test_a_forked_process_does_not_end_the_session(pks_partition_sync):
-    """It leaves the blocks of its parent, by an exception or not; the parent goes on with its session."""
+    """The child leaves its parent's blocks, by an exception or not. The parent's session goes on."""
     channel = pks_partition_sync.channel
 
     def leave() -> int:
@@ -186,7 +186,7 @@ def test_a_forked_process_does_not_end_the_session(pks_partition_sync):
 
 @forks
 def test_a_forked_process_does_not_stop_the_server():
-    """The same for the block of the partition: the thread is the parent's."""
+    """The child leaves the block of the partition; the server's thread belongs to the parent and goes on."""
     statuses = []
     with blocking_partition() as partition:
         child = os.fork()
@@ -200,7 +200,7 @@ def test_a_forked_process_does_not_stop_the_server():
 
 @forks
 def test_a_forked_process_is_told_to_open_its_own(pks_partition_sync):
-    """A call of the child would take an answer from the parent: nothing is sent."""
+    """A call of the child would take the parent's answer, so it is refused and nothing is sent."""
 
     def use() -> int:
         with pytest.raises(RuntimeError, match="opened this channel; a forked process opens one of its own"):
@@ -216,7 +216,7 @@ def test_a_forked_process_is_told_to_open_its_own(pks_partition_sync):
 @forks
 @pytest.mark.process
 def test_a_forked_process_leaves_a_real_server_alone(swpks_server):
-    """It may open a channel of its own; the channel and the process of its parent stay."""
+    """The child may open its own channel. The parent's channel and server process stay."""
     with swpks_server.connect_blocking() as channel:
 
         def leave() -> int:

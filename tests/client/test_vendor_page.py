@@ -1,4 +1,4 @@
-"""spec/secure-boot-variables.md, "A vendor's dbx": its program and its commands do as the page says."""
+"""spec/secure-boot-variables.md, "A vendor's dbx": its program and commands work as the page says."""
 
 import io
 import re
@@ -25,7 +25,7 @@ COMMANDS = re.findall(r"^    swpks lpar lpar1 (.*)$", SECTION, re.MULTILINE)
 
 @pytest.fixture
 def made(tmp_path, monkeypatch):
-    """The files of the page's program, which has run in the folder of the test."""
+    """Return the files that the page's program made in the folder of the test."""
     pk().files(tmp_path)
     (tmp_path / "key.pem").rename(tmp_path / "PK.key")
     (tmp_path / "certificate.pem").rename(tmp_path / "PK.crt")
@@ -40,7 +40,10 @@ def made(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("way", [COMMANDS[:2], COMMANDS[2:]], ids=["leaf into KEK", "signed again"])
 async def test_the_ways_of_the_page(made, tmp_path, capsysbinary, monkeypatch, way):
-    """R-70: before them KEK has the authority alone, and the file is refused; after them dbx holds it."""
+    """R-70: while KEK has only the CA's certificate, the file is refused.
+
+    After the commands dbx has the digests.
+    """
     assert [words.split()[1] for words in COMMANDS] == ["KEK", "dbx", "dbx"]
     async with serving(tmp_path, capsysbinary, monkeypatch, attributes=ARMED) as command:
         await command("update", "PK", data=authvar.auth_file(first_pk()))
@@ -54,7 +57,7 @@ async def test_the_ways_of_the_page(made, tmp_path, capsysbinary, monkeypatch, w
 
 
 def test_the_certificates_of_a_payload():
-    """R-70: out of a ContentInfo and of bare SignedData; without certificates ValueError, as for noise."""
+    """R-70: ContentInfo and bare SignedData have certificates; without any, and for noise, ValueError."""
     time, pkcs7, _ = parse_update(vendors())
     bare = der.parts(der.parts(pkcs7)[1])[0]
     for form in (pkcs7, bare):

@@ -1,6 +1,6 @@
-"""Clients of a server that has no place yet wait within their own timeouts (spec/protocol.md#waiting).
+"""Clients wait within their timeouts for a server without a free place (spec/protocol.md#waiting).
 
-And clients that are stopped and continued: what came in time counts, and the pause uses up no timeout.
+Clients that are stopped and continued take an answer that came in time. The pause uses up no timeout.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from swpks.cli.main import main
 from tests.client.peer import HELLO, Closed, Peer, answer, scripted
 
 Open = Callable[[Any, float | None], int]
-"""Opens a session at a target within a time, and returns the partition."""
+"""Opens a session at a target within a timeout and returns the partition's number."""
 
 
 def blocking(target: Any, seconds: float | None) -> int:
@@ -41,7 +41,7 @@ def blocking(target: Any, seconds: float | None) -> int:
 
 
 def with_trio(target: Any, seconds: float | None) -> int:
-    """The client of Trio."""
+    """The client on Trio."""
 
     async def talk() -> int:
         async with open_channel(target, patience=seconds) as channel:
@@ -54,7 +54,7 @@ both = pytest.mark.parametrize("opened", [blocking, with_trio])
 
 
 class Listener:
-    """A server whose every connection follows the next script of a list; the last one is repeated."""
+    """A server whose each connection follows the next script of a list; the last one is repeated."""
 
     def __init__(self, path: Path, *scripts: Callable[[Peer], Any], backlog: int = 64) -> None:
         self.path = path
@@ -104,7 +104,7 @@ async def full(peer: Peer) -> None:
 
 
 async def crowded(peer: Peer) -> None:
-    """A listener that gives the place to the next one."""
+    """A listener that gives the place of this connection to a newer one."""
     await peer.send(HELLO, Goodbye(GoodbyeReason.IDLE_TOO_LONG, "too many connections wait for OPEN"))
 
 
@@ -117,7 +117,7 @@ async def serves(peer: Peer) -> None:
 @both
 @pytest.mark.parametrize("refuse", [full, crowded])
 def test_a_refusal_for_lack_of_a_place_is_repeated(tmp_path: Path, opened: Open, refuse: Any) -> None:
-    """Nothing has run before OPENED, so another attempt is safe."""
+    """Before OPENED no call has run, so another attempt is safe."""
     listener = Listener(tmp_path / "s", refuse, refuse, serves)
     with listener.serving() as path:
         assert opened(path, 30) == 7
@@ -131,7 +131,10 @@ def test_a_refusal_for_lack_of_a_place_is_repeated(tmp_path: Path, opened: Open,
 def test_the_last_refusal_is_raised_when_the_time_is_over(
     tmp_path: Path, opened: Open, refuse: Any, error: type[SwpksError], match: str
 ) -> None:
-    """It says more than a timeout; without a timeout it is raised at once."""
+    """At the timeout the client raises the last refusal: it says more.
+
+    Without a timeout it raises it at once.
+    """
     listener = Listener(tmp_path / "s", refuse)
     with listener.serving() as path:
         with pytest.raises(error, match=match):
@@ -175,7 +178,7 @@ def test_no_other_refusal_is_repeated(
 
 @both
 def test_nobody_there_is_no_reason_to_wait(tmp_path: Path, opened: Open) -> None:
-    """ECONNREFUSED and ENOENT: a full queue answers otherwise."""
+    """ECONNREFUSED and ENOENT mean that no server listens; a full queue gives another error."""
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(tmp_path / "dead"))
     for path, number in ((tmp_path / "dead", errno.ECONNREFUSED), (tmp_path / "none", errno.ENOENT)):
@@ -224,7 +227,7 @@ def full_queue(path: Path) -> Iterator[None]:
 def test_both_consoles_and_the_command_wait_for_a_full_queue(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Until their timeouts are over, and they say what it was."""
+    """They wait until their timeouts, and the error says that the queue was full."""
     path = tmp_path / "control.sock"
     with full_queue(path):
         with pytest.raises(ConsoleUnreachable, match="full all the time"):
@@ -236,7 +239,7 @@ def test_both_consoles_and_the_command_wait_for_a_full_queue(
 
 
 def test_a_connected_socket_has_one_attempt() -> None:
-    """There is nothing to connect to again."""
+    """A connected socket has no address for a second attempt."""
     for opened in (blocking, with_trio):
         with scripted(full) as sock, pytest.raises(OpenRefused):
             opened(sock if opened is blocking else _stream(sock), 30)
@@ -248,7 +251,7 @@ def _stream(sock: socket.socket) -> Any:
 
 
 async def test_a_server_that_says_nothing(autojump_clock: MockClock) -> None:
-    """TimeoutError once the time is over; without one it waits until it is cancelled."""
+    """TimeoutError after the timeout; without one the client waits until it is cancelled."""
     for patience, seconds in ((20.0, 20), (None, 1000)):
         ours, _theirs = trio.testing.memory_stream_pair()
         begin = trio.current_time()
@@ -273,7 +276,7 @@ class Time:
 
 
 def spend(patience: Patience, time: Time, seconds: float) -> None:
-    """Wait as a client does, in looks."""
+    """Wait as a client does, by repeated looks."""
     while seconds > 1e-9:
         wait = patience.look()
         assert wait is not None
@@ -282,7 +285,7 @@ def spend(patience: Patience, time: Time, seconds: float) -> None:
 
 
 def test_a_timeout_ends_in_time() -> None:
-    """To within the time of one look."""
+    """The error of a timeout is at most the time of one look."""
     time = Time()
     patience = Patience(10, time)
     spend(patience, time, 9.5)
@@ -294,7 +297,7 @@ def test_a_timeout_ends_in_time() -> None:
 
 
 def test_a_pause_uses_up_next_to_nothing() -> None:
-    """In a wait and between two looks."""
+    """This holds during a wait and between two looks."""
     time = Time()
     patience = Patience(10, time)
     spend(patience, time, 4)
@@ -307,7 +310,7 @@ def test_a_pause_uses_up_next_to_nothing() -> None:
 
 
 def test_one_long_wait_is_no_pause() -> None:
-    """A connection over TCP that takes long uses up the time."""
+    """A long connect over TCP uses up the timeout."""
     time = Time()
     patience = Patience(10, time)
     assert patience.rest() == 10
@@ -316,14 +319,17 @@ def test_one_long_wait_is_no_pause() -> None:
 
 
 def test_no_timeout_is_for_ever() -> None:
-    """And the clock is not even asked for it."""
+    """Without a timeout the clock is not read."""
     patience = Patience(None, Time())
     assert patience.left() is None
     assert patience.look() is patience.rest() is None
 
 
 def test_attempts_come_ever_more_seldom() -> None:
-    """From milliseconds to a quarter of a second, no two clients in step."""
+    """Pauses grow from milliseconds to a quarter of a second.
+
+    They are random, so clients keep out of step.
+    """
     attempts = Attempts(Patience(None, Time()))
     error = BlockingIOError(errno.EAGAIN, "full")
     pauses = [attempts.pause_after(error) for _ in range(20)]
@@ -333,7 +339,7 @@ def test_attempts_come_ever_more_seldom() -> None:
 
 
 def test_a_client_that_was_stopped_takes_the_answer_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pause is longer than the timeout, and what the server has answered meanwhile is taken."""
+    """The pause is longer than the timeout, but the client takes an answer that has arrived meanwhile."""
     time = Time()
 
     async def script(peer: Peer) -> None:

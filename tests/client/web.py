@@ -1,4 +1,4 @@
-"""A small server of HTTP for tests of clients: each connection follows a script."""
+"""A small HTTP server for tests of clients: each connection follows a script."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import trio
 from hcall_client.control_transport import TlsFiles
 
 Script = Callable[[bytes, trio.abc.Stream], Awaitable[None]]
-"""Gets the head of a request and the stream to answer on, which is closed afterwards."""
+"""Gets the head of a request and the stream for the answer; the stream is closed afterwards."""
 
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n\r\n"
 
 
 def answering(*pieces: bytes) -> Script:
-    """A script that sends these bytes, whatever it is asked."""
+    """A script that sends these bytes, whatever the request is."""
 
     async def script(_: bytes, stream: trio.abc.Stream) -> None:
         for piece in pieces:
@@ -65,7 +65,7 @@ async def unix_server(path: Path, script: Script) -> AsyncIterator[Path]:
 
 @asynccontextmanager
 async def tls_server(files: TlsFiles, script: Script, host: str = "127.0.0.1") -> AsyncIterator[int]:
-    """Serve by TLS at a free port for the length of a block; a client has to show a certificate."""
+    """Serve by TLS at a free port for the length of a block. A client must show a certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.cert, files.key)
     context.load_verify_locations(files.ca)
