@@ -1,7 +1,7 @@
-"""A server in a fresh process, looked at as it tells that it is ready: one line of JSON.
+"""A server in a fresh process; at its ready line it prints figures as one line of JSON and stops.
 
-`collects`: whether the garbage collector is on; `frozen`: objects that it leaves alone; `young`: objects that
-it visits; `modules`: what is loaded.
+`collects`: whether the garbage collector is on; `frozen`: objects that the collector skips; `young`: objects
+that it visits; `modules`: the loaded modules.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 
 
 def look(descriptor: int, line: str) -> str | None:
-    """Stand for `tell`, print the figures, and stop the server."""
+    """Replace `tell`: print the figures and stop the server."""
     figures = {
         "collects": gc.isenabled(),
         "frozen": gc.get_freeze_count(),
@@ -28,7 +28,7 @@ def look(descriptor: int, line: str) -> str | None:
 
 
 BEFORE = set(sys.modules)
-"""What the interpreter has loaded by itself, such as a measurement of coverage."""
+"""The modules that the interpreter itself has loaded, such as those of a coverage measurement."""
 
 from hcall_server.process import ready  # noqa: E402
 from swpks import __main__  # noqa: E402

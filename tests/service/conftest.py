@@ -10,7 +10,7 @@ from swpks.testing import ServerProcess
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    """A server process with two partitions that is not started yet; killed at the end."""
+    """A server process with two partitions. It is not started yet, and is killed at the end."""
     made = ServerProcess(tmp_path / "state", ["alpha:64", "beta:4"])
     yield made
     made.kill()

@@ -1,4 +1,4 @@
-"""A machine assembled of a state folder, in the test's own process and not running."""
+"""A machine assembled from a state folder, in the test's own process and not running."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ def assembled(
     *,
     accept_older: bool = False,
 ) -> Iterator[Machine]:
-    """The machine; its folder is free for the next one after the block, and nothing is flushed by itself."""
+    """A machine. After the block the folder is free for the next one. No encryptor runs."""
     state = State(folder, entropy)
     try:
         seams = state.seams()
@@ -34,17 +34,17 @@ def assembled(
 
 
 def database_of(state: Path) -> Path:
-    """The database of NVRAM: a start moves that of an older layout into the folder of its part."""
+    """The path of NVRAM's database: a start moves an older layout's database into the folder of its part."""
     moved = state / "service-processor" / "nvram.sqlite"
     return moved if moved.exists() else state / "nvram.sqlite"
 
 
 STATES = Path(__file__).resolve().parents[1] / "states"
-"""State folders of earlier commits, by the commit."""
+"""Copies of state folders that earlier commits wrote, by commit."""
 
 
 def old_state(to: Path, commit: str, what: str) -> Path:
-    """Copy a state folder of an earlier commit, with the modes that git does not keep."""
+    """Copy a state folder of an earlier commit, with the file modes that git does not store."""
     shutil.copytree(STATES / commit / what, to)
     for path in [to, *to.rglob("*")]:
         path.chmod(0o700 if path.is_dir() else 0o600)

@@ -1,11 +1,11 @@
-"""Converts copies of a state folder, and is killed at each step in turn.
+"""Converts copies of a state folder and is killed at each step in turn.
 
-    python -m tests.service.killed_conversion FOLDER
+python -m tests.service.killed_conversion FOLDER
 
-A step comes before each statement of SQL that may change the file, before each call of `CALLS`, before each
-file that `os.open` may make, before the first write into a new file, and after the last.  SQLite's own calls
-within a statement are no steps: power cuts and the n-th fault strike those (tests/soak).
-Prints one line of JSON a kill: how far it came, and what the next start found.
+A step precedes each statement of SQL that may change the file, each call of `CALLS`, each file that `os.open`
+may make, and the first write into a new file. The last step follows the end. Calls of SQLite within a
+statement are no steps: tests/soak covers them by power cuts and by the n-th fault. Prints one line of JSON
+per kill: the step, and the state that the next start found.
 """
 
 import json
@@ -24,7 +24,10 @@ CALLS = (
     *("pwrite", "write", "fsync", "ftruncate", "fdopen"),
     *("replace", "rename", "unlink", "mkdir", "rmdir", "chmod", "fchmod"),
 )
-"""The calls of `os` that may change a file; what `fdopen` returns is written next, by no call of `os`."""
+"""The calls of `os` that may change a file.
+
+The object that `fdopen` returns writes without a call of `os`.
+"""
 READS = re.compile(r"SELECT|PRAGMA (?!user_version =|wal_checkpoint)")
 
 
@@ -70,7 +73,7 @@ class Steps:
 
 
 def child(work: Callable[[], None]) -> int:
-    """Run something in a process of its own; returns its wait status."""
+    """Run a function in a new process; return its wait status."""
     process = os.fork()
     if not process:
         status = 1
@@ -95,7 +98,7 @@ def convert(state: Path, last: int) -> None:
 
 
 def told(state: Path) -> dict[str, Any]:
-    """What a start finds."""
+    """Return the state that a start finds."""
     with assembled(state) as machine:
         partitions = machine.system.partitions.values()
         return {

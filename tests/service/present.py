@@ -1,4 +1,4 @@
-"""What the tests of physical presence share: a clock, and a look into the request."""
+"""Common parts of the tests of physical presence: a clock, and readers of the request."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Clock:
 
 
 def request(presence: Presence) -> Path:
-    """The file of the request."""
+    """Return the path of the request."""
     return presence.path.parent / "asmi" / "request"
 
 
 def tries(presence: Presence) -> int:
-    """The number of tries in the request; all of them if it is gone."""
+    """Return the number of tries in the request, or TRIES if the request is gone."""
     try:
         content = request(presence).read_bytes()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What the whole-process tests share."""
+"""Common parts of the tests with whole processes."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from hcall_client.console import BlockingConsole, show_metrics
 
 
 def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a server that is expected to end by itself."""
+    """Run a server that ends by itself."""
     command = [sys.executable, "-m", "swpks", "serve", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
@@ -27,12 +27,12 @@ def mode(path: Path) -> int:
 
 
 REDIRECTED = 'exec "$@" {}'
-"""A shell's line: run the command with other standard streams."""
+"""A line for the shell: run the command with other standard streams."""
 
 
 @contextmanager
 def served(state: Path, *options: str, streams: str = "", trap: str = "", **popen: Any) -> Iterator["Served"]:
-    """A server for the length of a block, started by a shell with other streams, ready or ended.
+    """A server for the length of a block, which a shell starts with other streams; it is ready or has ended.
 
     `streams` are redirections, such as ``2>&-``; `trap` is a line of the shell before them.
     """
@@ -51,18 +51,18 @@ def served(state: Path, *options: str, streams: str = "", trap: str = "", **pope
 
 
 class Served(NamedTuple):
-    """A server that was started by `served`; `ready` is empty where it has ended instead."""
+    """A server that `served` started. `ready` is empty if the server has ended instead."""
 
     state: Path
     process: subprocess.Popen[bytes]
     ready: dict[str, Any]
 
     def connect(self, name: str = "test", partition: str = "alpha") -> BlockingChannel:
-        """A session with a partition."""
+        """Open a session with a partition."""
         return BlockingChannel.connect(self.state / "run" / f"{partition}.sock", name=name, timeout=20)
 
     def metric(self, name: str) -> float:
-        """A figure of its metrics that has no labels."""
+        """Return one metric that has no labels."""
         console = BlockingConsole(self.state / "run" / "control.sock")
         lines = [line.split(" ") for line in console.call(show_metrics()).splitlines()]
         return next(
@@ -70,6 +70,6 @@ class Served(NamedTuple):
         )
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Its exit status after a signal."""
+        """Send a signal; return the exit status."""
         self.process.send_signal(number)
         return self.process.wait(20)

@@ -1,4 +1,4 @@
-"""Access keys: in the partition's record, with a copy in a file for clients of TCP."""
+"""Access keys: in the partition's record, and a copy in a file for clients of TCP."""
 
 import errno
 import json
@@ -24,7 +24,7 @@ WISHES = Settings(partition=(PartitionSettings.of("a", 8),))
 
 
 def test_a_key_file_is_a_copy_for_clients(tmp_path: Path) -> None:
-    """It is written where it is missing or holds something else; anything but a private file is refused."""
+    """A start writes the copy if it is missing or different. It refuses anything but a private file."""
     keys, path = AccessKeys(tmp_path), tmp_path / "a.key"
     key, other = bytes(range(32)), bytes(32)
     assert keys.known("a") is None
@@ -42,7 +42,7 @@ def test_a_key_file_is_a_copy_for_clients(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("behind", [b"", b"\n", b"\r\n"], ids=["none", "Unix", "Windows"])
 def test_a_key_may_have_any_end_of_line(tmp_path: Path, behind: bytes) -> None:
-    """R-21: an editor may have changed it, or the case of the digits; the key is the same."""
+    """R-21: an editor may have changed line ends or the case of digits; the key is the same."""
     path = tmp_path / "a.key"
     path.touch(mode=0o600)
     path.write_bytes(bytes(range(32)).hex().upper().encode() + behind)
@@ -65,7 +65,7 @@ NO_KEYS = {
 
 @pytest.mark.parametrize("content", NO_KEYS.values(), ids=NO_KEYS)
 def test_a_file_with_anything_but_a_key_holds_none(tmp_path: Path, content: bytes) -> None:
-    """R-02: the whole file counts, so no part of something else is taken for a key."""
+    """R-02: the whole file counts, so no part of another file is accepted as a key."""
     path = tmp_path / "a.key"
     path.touch(mode=0o600)
     path.write_bytes(content)
@@ -76,7 +76,7 @@ def test_a_file_with_anything_but_a_key_holds_none(tmp_path: Path, content: byte
 
 @pytest.mark.parametrize("what", ["folder", "link", "fifo", "open to others"])
 def test_what_is_no_private_file_is_never_taken_for_a_key(tmp_path: Path, what: str) -> None:
-    """It is refused by name and left alone, and nobody waits for the other end of a fifo."""
+    """The start names and refuses it, leaves it unchanged, and does not wait for the writer of a fifo."""
     keys, path = AccessKeys(tmp_path), tmp_path / "a.key"
     if what == "folder":
         path.mkdir(mode=0o700)
@@ -102,7 +102,10 @@ def test_a_key_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_an_open_touches_no_key_file(tmp_path: Path) -> None:
-    """R-01: the key is in the record: a file spoiled later costs no connection, and a start mends it."""
+    """R-01: the key is in the record.
+
+    A file that is damaged later stops no connection; a start repairs it.
+    """
     path = tmp_path / "state" / "access-keys" / "a.key"
     with assembled(tmp_path / "state", WISHES) as machine:
         key = machine.system.find("a").access_key
@@ -117,7 +120,7 @@ def test_an_open_touches_no_key_file(tmp_path: Path) -> None:
 def test_a_key_file_whose_folder_cannot_be_synced_is_put_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The rename has happened by then: the old key comes back, and a new partition leaves no key."""
+    """The rename has already happened: the old key is written back. A new partition leaves no key file."""
     keys = AccessKeys(tmp_path)
     keys.publish("a", bytes(32))
     calls: list[Path] = []
@@ -136,7 +139,10 @@ def test_a_key_file_whose_folder_cannot_be_synced_is_put_back(
 
 
 async def test_a_rotated_key_replaces_the_old_one(tmp_path: Path) -> None:
-    """Record and file have the new key, also after a restart; without the file nothing is rotated."""
+    """The record and the file have the new key, also after a restart.
+
+    If the file can't be written, no key is rotated.
+    """
     folder = tmp_path / "state" / "access-keys"
     with assembled(tmp_path / "state", WISHES) as machine:
         first = machine.system.find("a").access_key
@@ -154,7 +160,7 @@ async def test_a_rotated_key_replaces_the_old_one(tmp_path: Path) -> None:
 
 
 def tried(machine: Machine, key: bytes) -> object:
-    """What OPEN over TCP answers to a proof of partition 1 with this key."""
+    """Return the answer to OPEN over TCP with a proof of partition 1 by this key."""
     nonce = bytes(32)
     frame = Open(7, 1, ProofKind.HMAC_SHA256, nonce, client_proof(key, nonce, nonce, 1), "guest")
     return admit(
@@ -168,7 +174,7 @@ def tried(machine: Machine, key: bytes) -> object:
 
 
 async def test_an_old_record_does_not_bring_back_a_replaced_key(tmp_path: Path) -> None:
-    """R-22: a record from before a rotation is refused; its key opens nothing and is not published."""
+    """R-22: a record from before a rotation is refused. Its key opens no session and is not published."""
     state = tmp_path / "state"
     with assembled(state, WISHES) as machine:
         first = machine.system.find("a").access_key
@@ -187,7 +193,10 @@ async def test_an_old_record_does_not_bring_back_a_replaced_key(tmp_path: Path) 
 
 
 def test_a_key_file_is_taken_over_once_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """R-21: at level 2 the record alone has the key: a start restores a replaced file, and logs it."""
+    """R-21: at level 2 only the record has the key.
+
+    If the file was replaced, a start restores it and logs it.
+    """
     state = tmp_path / "state"
     with assembled(state, WISHES) as machine:
         key = machine.system.find("a").access_key

@@ -1,4 +1,4 @@
-"""Whether NVRAM is older than its high-water mark: one check for both sealed levels."""
+"""The check whether NVRAM is older than its high-water mark; one check serves both sealed levels."""
 
 import struct
 import zlib
@@ -19,7 +19,7 @@ def old_mark(number: int) -> bytes:
 
 
 def at_level_1(first: bytes, second: bytes = b"", *, accept: bool = False) -> int:
-    """What is missing of NVRAM whose last commit of level 1 was the fifth."""
+    """Return the number of missing commits of NVRAM whose last commit of level 1 was the fifth."""
     nvram = MemoryNvram()
     nvram.old_number, nvram.mark.held = 5, [first, second]
     return AgeCheck(nvram, accept_older=accept).of_level_1()
@@ -27,7 +27,7 @@ def at_level_1(first: bytes, second: bytes = b"", *, accept: bool = False) -> in
 
 @pytest.mark.parametrize("first", [b"", old_mark(0), old_mark(5)])
 def test_level_1_needs_no_mark_and_may_be_newer_than_one(first: bytes) -> None:
-    """R-22: level 1 promised no mark; after a power cut the mark may lag behind."""
+    """R-22: level 1 promised no mark; after a power cut the mark may be older than the records."""
     assert at_level_1(first) == at_level_1(first, accept=True) == 0
 
 
@@ -45,7 +45,10 @@ def test_level_1_needs_no_mark_and_may_be_newer_than_one(first: bytes) -> None:
 def test_older_records_of_level_1_are_accepted_on_demand_only(
     first: bytes, second: bytes, rule: str, missing: int
 ) -> None:
-    """R-22: refused; accepted, the start learns how many IPL counts it has to leave out."""
+    """R-22: refused by default.
+
+    If the operator accepts them, the start learns how many IPL counts to skip.
+    """
     with pytest.raises(NvramError) as caught:
         at_level_1(first, second)
     assert (caught.value.kind, caught.value.rule.id) == ("corrupt", rule)
@@ -65,7 +68,7 @@ def test_older_records_of_level_1_are_accepted_on_demand_only(
 def test_level_2_is_held_against_the_newest_genuine_slot(
     slots: list[bytes], rule: str | None, age: tuple[int, int | None]
 ) -> None:
-    """R-22: the seventh commit, under marks of many sorts."""
+    """R-22: the seventh commit under marks of many kinds."""
     nvram, last = MemoryNvram(), NO_COMMIT._replace(number=7)
     nvram.mark.held = slots
     if rule:
@@ -76,7 +79,7 @@ def test_level_2_is_held_against_the_newest_genuine_slot(
 
 
 def test_a_conversion_that_was_cut_short_has_no_mark_yet() -> None:
-    """R-21: between its commit and its mark there is that of level 1, and the card promises none."""
+    """R-21: between its commit and its mark only the mark of level 1 exists, and the card promises none."""
     nvram, last = MemoryNvram(), NO_COMMIT._replace(number=1)
     nvram.mark.held = [old_mark(40), b""]
     assert AgeCheck(nvram, accept_older=False).of_level_2(AUTHORITY, last, promised=False) == (0, None)
@@ -87,7 +90,7 @@ def test_a_conversion_that_was_cut_short_has_no_mark_yet() -> None:
     "slots", [[old_mark(1), b""], [AUTHORITY.mark(1), b""], [b"", b"torn"], [b"torn", b""]]
 )
 def test_empty_nvram_with_a_mark_is_no_new_system(slots: list[bytes], accept: bool) -> None:
-    """R-22: its records were lost, and no option makes them come back."""
+    """R-22: the records were lost, and no option restores them."""
     nvram = MemoryNvram()
     nvram.mark.held = slots
     with pytest.raises(NvramError, match="it is empty, but its high-water mark says") as caught:
@@ -97,7 +100,7 @@ def test_empty_nvram_with_a_mark_is_no_new_system(slots: list[bytes], accept: bo
 
 @pytest.mark.parametrize("slots", [[b"", b""], [old_mark(0), b""]])
 def test_a_first_start_that_was_cut_short_is_a_new_system(slots: list[bytes]) -> None:
-    """R-20: level 1 wrote a mark before its first commit, with the number 0."""
+    """R-20: level 1 wrote a mark with the number 0 before its first commit."""
     nvram = MemoryNvram()
     nvram.mark.held = slots
     AgeCheck(nvram, accept_older=False).demand_new()

@@ -1,4 +1,4 @@
-"""Assembly: what settings make of what is remembered; the state folder, access keys, passed sockets."""
+"""Assembly: settings and stored records make a machine; the state folder, access keys, passed sockets."""
 
 import io
 import json
@@ -31,14 +31,14 @@ from swpks.testing.seams import simulated_seams
 
 
 class Stored:
-    """A system whose NVRAM and anchor card outlive its machines, which are assembled again and again."""
+    """A system whose NVRAM and anchor card outlive its machines; each start assembles a new machine."""
 
     def __init__(self) -> None:
         self.nvram = MemoryNvram()
         self.card = MemoryCard()
 
     async def start(self, *wishes: PartitionSettings, **fields: Any) -> Machine:
-        """Assemble a machine; `written` are then the records that the start has changed."""
+        """Assemble a machine. Afterwards `written` has the records that the start changed."""
         seams = simulated_seams(nvram=self.nvram, card=self.card)
         machine = assemble(seams, Settings(partition=wishes, **fields))
         before = self.nvram.records
@@ -59,7 +59,7 @@ def record_of(machine: Machine, name: str) -> str:
 
 
 async def test_a_new_system_is_made_once(stored: Stored) -> None:
-    """R-30: a partition asked for is made and remembered; the identity of the system stays."""
+    """R-30: a partition of the settings is made and stored; the system keeps its identity."""
     first = await stored.start(PartitionSettings.of("a", 8), PartitionSettings.of("plain"))
     of_partitions = {record_of(first, name) for name in ("a", "plain")}
     assert stored.written == {SYSTEM, COMMIT, *of_partitions}
@@ -71,7 +71,7 @@ async def test_a_new_system_is_made_once(stored: Stored) -> None:
 
 
 async def test_wishes_change_what_is_remembered(stored: Stored) -> None:
-    """R-32: growing, the mode of the next IPL, whether it starts by itself."""
+    """R-32: growth, the mode of the next IPL, and whether the partition starts by itself."""
     await stored.start(PartitionSettings.of("a", 8), PartitionSettings.of("b", 8))
     again = await stored.start(PartitionSettings.of("a", 16, auto_start=False, secure_boot="enforce"))
     found = again.system.find("a")
@@ -92,7 +92,7 @@ async def test_wishes_change_what_is_remembered(stored: Stored) -> None:
     ],
 )
 async def test_an_impossible_wish_stops_the_start(stored: Stored, wish: PartitionSettings, rule: str) -> None:
-    """R-31, R-32: the console's own refusals, and nothing is changed."""
+    """R-31, R-32: the start fails with the console's own refusals and changes nothing."""
     await stored.start(PartitionSettings.of("a", 8))
     with pytest.raises(OperatorError, match=rule):
         await stored.start(wish)
@@ -102,12 +102,12 @@ async def test_an_impossible_wish_stops_the_start(stored: Stored, wish: Partitio
 
 
 def set_to(*numbers: int) -> ConsoleAttributes:
-    """The first attributes of the page with these numbers."""
+    """Return the first attributes of the page with these numbers."""
     return AT_FIRST.with_numbers(dict(zip(ATTRIBUTES, numbers, strict=False)))
 
 
 async def test_attributes_are_remembered(stored: Stored) -> None:
-    """R-36: what the settings do not name stays; a restart never arms the used-up latch again."""
+    """R-36: attributes that the settings do not name stay. A restart never arms the used-up latch again."""
     armed = PartitionSettings.of(
         "a", 8, keystore_signed_updates=1, keystore_signed_updates_without_verification=1
     )
@@ -124,7 +124,7 @@ async def test_attributes_are_remembered(stored: Stored) -> None:
 
 
 async def test_the_level_and_the_total_are_remembered(stored: Stored) -> None:
-    """R-34, R-74: a system keeps its level; another level brings its own total."""
+    """R-34, R-74: a system keeps its level; another level has its own default total."""
 
     async def found(**fields: Any) -> tuple[str, int]:
         system = (await stored.start(**fields)).system
@@ -137,7 +137,7 @@ async def test_the_level_and_the_total_are_remembered(stored: Stored) -> None:
 
 
 async def test_a_lost_system_record_stops_the_start(stored: Stored) -> None:
-    """A missing record is not made anew while other records are there."""
+    """A start makes no new system record while other records exist."""
     await stored.start(PartitionSettings.of("a", 8))
     stored.nvram.commit({SYSTEM: None})
     with pytest.raises(StorageError, match="the system record is missing"):
@@ -145,7 +145,7 @@ async def test_a_lost_system_record_stops_the_start(stored: Stored) -> None:
 
 
 async def test_a_root_key_is_made_only_for_an_empty_nvram(stored: Stored) -> None:
-    """R-02: what another key sealed is not buried under a new one."""
+    """R-02: a new root key would make records of the old key unreadable, so none is made."""
     await stored.start(PartitionSettings.of("a", 8))
     stored.card.held = None
     del stored.nvram.records[wrapped_name(1)]
@@ -162,7 +162,7 @@ async def test_a_root_key_is_made_only_for_an_empty_nvram(stored: Stored) -> Non
 
 
 async def test_a_first_start_that_is_cut_short_is_done_again(stored: Stored) -> None:
-    """R-41: the card is written last; without it, the next start writes it from the wrapped copy."""
+    """R-41: the card is written last. If it is missing, the next start writes it from the wrapped copy."""
     await stored.start()
     first, stored.card = stored.card.held, MemoryCard()
     again = await stored.start(PartitionSettings.of("a", 8))
@@ -174,7 +174,7 @@ async def test_a_first_start_that_is_cut_short_is_done_again(stored: Stored) -> 
 
 
 async def test_a_lost_card_with_few_records_left_is_no_new_system(stored: Stored) -> None:
-    """R-22: the commit record still lists a partition, whose record somebody took away."""
+    """R-22: the commit record still lists a partition whose record is missing."""
     await stored.start(PartitionSettings.of("a", 8))
     stored.card.held = None
     kept = {name: stored.nvram.records[name] for name in (SYSTEM, COMMIT)}
@@ -185,7 +185,7 @@ async def test_a_lost_card_with_few_records_left_is_no_new_system(stored: Stored
 
 
 async def test_a_cleared_nvram_is_never_a_new_system(stored: Stored) -> None:
-    """R-22: the card promises a commit record, and the mark says that there were commits."""
+    """R-22: the card promises a commit record, and the mark shows that commits existed."""
     await stored.start(PartitionSettings.of("a", 8))
     whole = stored.nvram.records
     without = {name: blob for name, blob in whole.items() if name != COMMIT}
@@ -201,7 +201,7 @@ async def test_a_cleared_nvram_is_never_a_new_system(stored: Stored) -> None:
 
 
 async def test_accepted_older_records_put_back_contents_and_no_counter(stored: Stored) -> None:
-    """R-22: IPL counts go on, the used-up latch stays off, and a start that is cut short is refused again."""
+    """R-22: IPL counts go on, the used-up latch stays off, and an unfinished start is refused again."""
     latch = "keystore_signed_updates_without_verification"
     armed = PartitionSettings("a", {"keystore_kbytes": 8, "keystore_signed_updates": 1, latch: 1})
     machine = await stored.start(armed)
@@ -217,7 +217,7 @@ async def test_accepted_older_records_put_back_contents_and_no_counter(stored: S
         stored.nvram.records = dict(older)
         stored.nvram.mark.held = [b"", b""] if lost else list(slots)
         seams = simulated_seams(nvram=stored.nvram, card=stored.card)
-        assemble(seams, Settings(), accept_older=True)  # the power fails before anything is flushed
+        assemble(seams, Settings(), accept_older=True)  # the power fails before the first flush
         with pytest.raises(StorageError) as caught:
             await stored.start()
         assert caught.value.rule.id == "nvram.age"
@@ -231,7 +231,7 @@ async def test_accepted_older_records_put_back_contents_and_no_counter(stored: S
 
 
 async def test_a_total_below_what_is_stored_stops_the_start(stored: Stored) -> None:
-    """R-34: neither a smaller total nor a smaller level lets the keystores outgrow the system."""
+    """R-34: the stored keystores never exceed the total, whether the total or the level gets smaller."""
     await stored.start(PartitionSettings.of("a", 64), PartitionSettings.of("b", 64))
     with pytest.raises(OperatorError, match="take 128 KiB, and the system's total is 100"):
         await stored.start(system_total_kbytes=100)
@@ -239,20 +239,20 @@ async def test_a_total_below_what_is_stored_stops_the_start(stored: Stored) -> N
 
 
 async def test_a_fault_plan_of_the_settings_is_there_from_the_first_call(stored: Stored) -> None:
-    """R-75: as the console would set it, for partitions that there are."""
+    """R-75: the plan is as the console would set it, for existing partitions."""
     machine = await stored.start(PartitionSettings.of("a", 8, faults=("READ_OBJECT=H_BUSY",)))
     assert [str(each.fault) for each in machine.faults[1].planned] == ["READ_OBJECT=H_BUSY,nth=1,times=1"]
 
 
 def test_a_machine_is_assembled_outside_of_any_loop() -> None:
-    """Its changes wait in memory until it runs."""
+    """Its changes wait in memory until the machine runs."""
     machine = assemble(simulated_seams(), Settings(partition=(PartitionSettings.of("a", 8),)))
     assert machine.encryptor.pending
     assert not machine.system.find("a").running
 
 
 def test_one_state_has_one_server(tmp_path: Path) -> None:
-    """The second one is told the process of the first; after its end the state is free."""
+    """The refusal of the second server names the first one's process. Afterwards the state is free."""
     first = State(tmp_path / "state")
     with pytest.raises(OperatorError, match=f"process {os.getpid()}"):
         State(tmp_path / "state")
@@ -261,7 +261,7 @@ def test_one_state_has_one_server(tmp_path: Path) -> None:
 
 
 def test_a_state_that_can_not_be_written(tmp_path: Path) -> None:
-    """A file where the folder should be."""
+    """A file lies in the place of the folder."""
     (tmp_path / "file").write_text("")
     with pytest.raises(SwpksError):
         State(tmp_path / "file")
@@ -270,7 +270,7 @@ def test_a_state_that_can_not_be_written(tmp_path: Path) -> None:
 
 
 def test_only_sockets_are_cleared_away(tmp_path: Path) -> None:
-    """A file in a socket's place is somebody's mistake, and stays."""
+    """A file in a socket's place is a mistake of the operator, so it stays."""
     path = tmp_path / "a.sock"
     listen_unix(path).close()
     listen_unix(path).close()
@@ -283,7 +283,7 @@ def test_only_sockets_are_cleared_away(tmp_path: Path) -> None:
 
 
 def test_sockets_passed_to_another_process_are_not_ours() -> None:
-    """LISTEN_PID tells for whom they are."""
+    """LISTEN_PID names the process that the sockets are for."""
     assert passed_sockets({"LISTEN_PID": "1", "LISTEN_FDS": "1"}, 2) == []
     assert passed_sockets({}, 2) == []
     assert passed_sockets({"LISTEN_PID": "2", "LISTEN_FDS": "0"}, 2) == []
@@ -299,13 +299,16 @@ def test_sockets_passed_to_another_process_are_not_ours() -> None:
     ],
 )
 def test_a_confused_service_manager_is_refused(environment: dict[str, str]) -> None:
-    """An error of whoever starts the server; no descriptor is guessed at."""
+    """The fault is that of the program that starts the server; the server guesses no descriptor."""
     with pytest.raises(OperatorError):
         passed_sockets(environment | {"LISTEN_PID": "2"}, 2)
 
 
 def test_passed_sockets_are_sorted_by_name() -> None:
-    """That of a partition, `tcp` for all of them, `control`; one alone needs no name."""
+    """A name is that of a partition, `tcp` for all partitions, or `control`.
+
+    A single socket needs no name.
+    """
     made = [socket.socket(), socket.socket(), socket.socket(socket.AF_UNIX), socket.socket()]
     names = ["beta", "tcp", "control", "tcp"]
     private, common, control = assign(list(zip(names, made, strict=True)), ["alpha", "beta"])
@@ -336,7 +339,7 @@ def test_passed_sockets_are_sorted_by_name() -> None:
     ],
 )
 def test_names_of_units_are_understood(name: str, owner: str) -> None:
-    """The name itself comes first: a partition may be called as a unit is."""
+    """The exact name has priority, because a partition may have the name of a unit."""
     there = ["alpha", "beta", "swpks-beta", "b.socket", "b"]
     with socket.socket(socket.AF_UNIX) as made:
         private, common, control = assign([(name, made)], there)
@@ -348,7 +351,7 @@ def test_names_of_units_are_understood(name: str, owner: str) -> None:
 
 
 def test_the_unit_of_the_service_is_the_only_socket_of_the_only_partition() -> None:
-    """`swpks.socket` says nothing where there is a choice."""
+    """The name `swpks.socket` is refused if more than one partition or socket exists."""
     with socket.socket(socket.AF_UNIX) as made:
         assert assign([("swpks.socket", made)], ["alpha"])[0] == {"alpha": made}
         for passed, names in ((1, ("alpha", "beta")), (2, ("alpha",))):
@@ -358,7 +361,7 @@ def test_the_unit_of_the_service_is_the_only_socket_of_the_only_partition() -> N
 
 @pytest.fixture
 def log_lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """Returns the warnings that were logged since it was asked last."""
+    """Returns a function for the warnings that were logged since its last call."""
     stream = io.StringIO()
 
     def taken() -> list[dict[str, Any]]:
@@ -375,7 +378,7 @@ def log_lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
 async def test_partitions_that_an_unreadable_record_leaves_out_are_logged(
     stored: Stored, log_lines: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    """R-22: the record may be that of one of them, so none is made, and a warning names them."""
+    """R-22: the record may belong to one of them, so none is made. A warning names them."""
     wishes = [PartitionSettings.of(name, 8) for name in ("a", "b", "c")]
     await stored.start(wishes[0])
     lost = UUID(int=7, version=4)

@@ -1,4 +1,4 @@
-"""Attributes on a real server: set by option and console, seen by the guest, kept over SIGKILL."""
+"""Attributes on a real server: settings and console set them, the guest reads them, SIGKILL loses none."""
 
 from pathlib import Path
 
@@ -22,13 +22,13 @@ NAMES = (
 
 
 def attributes(server: ServerProcess) -> list[int]:
-    """What the console shows."""
+    """Return the attributes that the console shows."""
     view = server.console.call(show_partition("lpar1"))
     return [getattr(view, name) for name in NAMES]
 
 
 def refused(server: ServerProcess, **changes: int) -> str:
-    """The rule that a change of attributes breaks."""
+    """Return the rule that a change of attributes breaks."""
     with pytest.raises(ConsoleRefused) as caught:
         server.console.call(set_attributes("lpar1", changes))
     return caught.value.rule.sentence
@@ -36,7 +36,7 @@ def refused(server: ServerProcess, **changes: int) -> str:
 
 @pytest.mark.process
 def test_attributes_outlive_the_server(tmp_path: Path) -> None:
-    """R-36, R-21: a guest finds SB_VERSION by dynamic keys, after SIGKILL too, and not without them."""
+    """R-36, R-21: a guest finds SB_VERSION only with dynamic keys, also after SIGKILL."""
     wish = "lpar1:64,keystore_signed_updates=1,linux_dynamic_key_secure_boot=1,secure_boot=enforce"
     server = ServerProcess(tmp_path / "state", [wish])
     try:

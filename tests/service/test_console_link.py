@@ -1,4 +1,4 @@
-"""The console of a real server: a reader that is killed, a server that is killed or stopped."""
+"""The console of a real server: a reader is killed, a server is killed or stopped."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ print("hello", flush=True)
 reader.recv(1 << 20)
 sys.stdin.read()
 """
-"""A console in a process of its own, which opens its stream and then waits to be killed."""
+"""A console in its own process, which opens its stream and then waits to be killed."""
 
 
 def reading(server: ServerProcess) -> subprocess.Popen[str]:
-    """A process that holds the console's stream."""
+    """Start a process that holds the console's stream."""
     command = [sys.executable, "-c", READER, str(server.control_socket), request(ID).hex()]
     reader = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert reader.stdout is not None
@@ -49,21 +49,21 @@ def reading(server: ServerProcess) -> subprocess.Popen[str]:
 
 
 def link(server: ServerProcess) -> ConsoleLinkView:
-    """The console as the server shows it."""
+    """Return the console as the server shows it."""
     found = server.console.call(show_system()).console
     assert found is not None
     return found
 
 
 def until(condition: Callable[[], Any]) -> None:
-    """Ask again and again until a condition holds."""
+    """Wait until a condition holds."""
     deadline = time.monotonic() + 20
     while not condition():
         assert time.monotonic() < deadline
 
 
 def test_a_killed_console_is_away_and_a_killed_server_remembers_it(server: ServerProcess) -> None:
-    """kill -9 of either: the attachment and what the console holds are in NVRAM."""
+    """After kill -9 of either, the attachment and the console's copies are in NVRAM."""
     server.start()
     console = server.console
     console.call(attach_console(ID, "hmc1"))
@@ -89,7 +89,7 @@ def test_a_killed_console_is_away_and_a_killed_server_remembers_it(server: Serve
 
 
 def test_the_command_shows_the_console(server: ServerProcess) -> None:
-    """Name, id, since when, and the age of each copy; health has it and is healthy."""
+    """Status shows name, id, the time, and the age of each copy. Health shows the console and is good."""
     server.start()
     assert "console" not in server.hmc("status")
     server.console.call(attach_console(ID, "hmc1"))
@@ -103,7 +103,7 @@ def test_the_command_shows_the_console(server: ServerProcess) -> None:
 
 
 async def test_a_server_stops_at_once_while_streams_are_open(server: ServerProcess) -> None:
-    """Its readers are told first; it does not use up the grace of requests."""
+    """The server sends its event to the readers first, and does not wait for the grace of requests."""
     server.start()
     server.console.call(attach_console(ID, "hmc1"))
     path = str(server.control_socket)

@@ -42,7 +42,7 @@ def client(authority: Authority) -> TlsFiles:
 
 
 def options(files: TlsFiles, control: str = "tcp:127.0.0.1:0") -> list[str]:
-    """The options of a server that is reached by TLS."""
+    """Return the options of a server that is reached by TLS."""
     words = ["--control", control, "--tls-cert", files.cert, "--tls-key", files.key, "--tls-ca", files.ca]
     return list(map(str, words))
 
@@ -55,7 +55,7 @@ def reached(server: ServerProcess, files: TlsFiles) -> ServerProcess:
 
 
 def client_context(client: TlsFiles) -> ssl.SSLContext:
-    """The TLS of a console, made as any program would; strict as from Python 3.13 on."""
+    """Return the TLS context of a console, made as any program would; strict as from Python 3.13 on."""
     context = ssl.create_default_context(cafile=client.ca)
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     context.load_cert_chain(client.cert, client.key)
@@ -64,7 +64,7 @@ def client_context(client: TlsFiles) -> ssl.SSLContext:
 
 @contextmanager
 def connected(server: ServerProcess, client: TlsFiles) -> Iterator[ssl.SSLSocket]:
-    """A connection after its handshake and one request."""
+    """Return a connection after its handshake and one request."""
     host, _, port = server.ready["control_tcp"].rpartition(":")
     plain = socket.create_connection((host, int(port)), timeout=20)
     with client_context(client).wrap_socket(plain, server_hostname=host) as stream:
@@ -75,7 +75,7 @@ def connected(server: ServerProcess, client: TlsFiles) -> Iterator[ssl.SSLSocket
 
 @pytest.mark.parametrize("by_tls", [True, False], ids=["tls", "unix"])
 async def test_events_of_a_real_server(reached: ServerProcess, client: TlsFiles, by_tls: bool) -> None:
-    """They come as things change, and say that the server stops; a kill ends the stream at once."""
+    """Events arrive at each change, and one reports the stop; a kill ends the stream at once."""
     path = str(reached.control_socket)
     transport = transport_to(f"https://{reached.ready['control_tcp']}" if by_tls else path, client)
     with trio.fail_after(20):
@@ -104,7 +104,7 @@ async def _about_beta(events: trio.abc.ReceiveChannel[EventView]) -> EventView:
 
 
 def ended(stream: ssl.SSLSocket) -> None:
-    """Read up to the end of the connection."""
+    """Read to the end of the connection."""
     try:
         while stream.recv(4096):
             pass
@@ -113,7 +113,7 @@ def ended(stream: ssl.SSLSocket) -> None:
 
 
 async def test_a_console_over_tcp(reached: ServerProcess, client: TlsFiles) -> None:
-    """R-30: every verb works as over the Unix socket, which is served as well."""
+    """R-30: every verb works as over the Unix socket, which the server also serves."""
     console = Console(transport_to(f"https://{reached.ready['control_tcp']}", client))
     assert [each.name for each in (await console.call(show_system())).partitions] == ["alpha", "beta"]
     assert (await console.call(power_off("beta"))).power == "off"
@@ -121,7 +121,7 @@ async def test_a_console_over_tcp(reached: ServerProcess, client: TlsFiles) -> N
 
 
 def test_httpx_of_any_program(reached: ServerProcess, client: TlsFiles) -> None:
-    """It is answered as by the Unix socket; no verb stands for physical presence."""
+    """Any httpx client gets the answers of the Unix socket. No verb proves physical presence."""
     base = f"https://{reached.ready['control_tcp']}"
     with httpx.Client(base_url=base, verify=client_context(client), timeout=20) as program:
         answer = program.get("/health")
@@ -132,7 +132,7 @@ def test_httpx_of_any_program(reached: ServerProcess, client: TlsFiles) -> None:
 
 
 def test_the_end_of_a_server(reached: ServerProcess, client: TlsFiles, files: TlsFiles) -> None:
-    """An open connection delays no stop; the log has addresses and nothing of the key."""
+    """An open connection delays no stop. The log has addresses and no part of the key."""
     with connected(reached, client) as stream:
         assert reached.stop() == 0
         ended(stream)
@@ -142,7 +142,7 @@ def test_the_end_of_a_server(reached: ServerProcess, client: TlsFiles, files: Tl
 
 
 def test_a_killed_server(reached: ServerProcess, client: TlsFiles) -> None:
-    """Its clients notice at once, and the next server on the same state is reached again."""
+    """Its clients notice it at once. The next server on the same state is reached again."""
     with connected(reached, client) as stream:
         reached.kill()
         ended(stream)
@@ -152,7 +152,7 @@ def test_a_killed_server(reached: ServerProcess, client: TlsFiles) -> None:
 
 
 def test_strangers_and_garbage(reached: ServerProcess, client: TlsFiles) -> None:
-    """Each is refused and logged with its address; the server lives on."""
+    """Each such client is refused, and its address is logged. The server goes on."""
     host, _, port = reached.ready["control_tcp"].rpartition(":")
     for data in (
         b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n",
@@ -183,7 +183,7 @@ def test_strangers_and_garbage(reached: ServerProcess, client: TlsFiles) -> None
 
 
 def test_the_openssl_command(reached: ServerProcess, client: TlsFiles) -> None:
-    """A client of another make: the handshake, a request, and the refusal without a certificate."""
+    """A client of another implementation: the handshake, a request, and the refusal without a certificate."""
     words = ["openssl", "s_client", "-connect", reached.ready["control_tcp"], "-CAfile", str(client.ca)]
     words += ["-verify_return_error", "-quiet"]
     request = b"GET /health HTTP/1.0\r\n\r\n"
@@ -196,7 +196,7 @@ def test_the_openssl_command(reached: ServerProcess, client: TlsFiles) -> None:
 
 
 def test_the_commands_of_the_page(tmp_path: Path, server: ServerProcess) -> None:
-    """The certificates that spec/control.md makes are good for both ends."""
+    """The certificates that the commands of spec/control.md make serve both ends."""
     page = (Path(__file__).resolve().parents[2] / "spec" / "control.md").read_text("utf-8")
     commands = page.split("```sh\n")[1].split("```")[0]
     subprocess.run(["sh", "-ec", commands], cwd=tmp_path, check=True, capture_output=True, timeout=20)
@@ -208,7 +208,7 @@ def test_the_commands_of_the_page(tmp_path: Path, server: ServerProcess) -> None
 
 
 def test_ipv6(server: ServerProcess, files: TlsFiles, client: TlsFiles) -> None:
-    """The address stands in brackets, as in a URL; the line for people has it too."""
+    """The address is in brackets, as in a URL, also in the line for people."""
     server.options = options(files, "tcp:[::1]:0")
     address = server.start().ready["control_tcp"]
     assert address.startswith("[::1]:")
@@ -221,7 +221,7 @@ def test_without_it_there_is_no_listener(server: ServerProcess) -> None:
 
 
 def test_a_file_and_the_command_line(tmp_path: Path, server: ServerProcess, files: TlsFiles) -> None:
-    """Each may have a part of the four; the command line counts."""
+    """Some of the four options may be in the file. The command line has priority."""
     config = tmp_path / "swpks.toml"
     names = ("tls_cert", "tls_key", "tls_ca")
     lines = [f'{name} = "{path}"' for name, path in zip(names, files, strict=True)]
@@ -231,7 +231,10 @@ def test_a_file_and_the_command_line(tmp_path: Path, server: ServerProcess, file
 
 
 def test_a_start_is_refused(tmp_path: Path, files: TlsFiles) -> None:
-    """With the rule, before the state is made; and nothing is left behind where the address is taken."""
+    """The refusal has its rule and comes before the state is made.
+
+    If the address is taken, nothing is left behind.
+    """
     state = tmp_path / "state"
     for words, rule in [
         (options(files)[:6], "tls.complete"),

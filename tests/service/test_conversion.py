@@ -1,4 +1,4 @@
-"""State folders of earlier commits: they open, converted, with all that they had."""
+"""State folders of earlier commits open after a conversion, with all their contents."""
 
 import json
 import sqlite3
@@ -30,7 +30,7 @@ BETA = {"other": "the data of beta"}
 
 
 def keys_of(what: str) -> dict[str, str]:
-    """The access keys that the clients of an old state have."""
+    """Return the access keys that clients of an old state have."""
     folder = STATES / "89ecc72" / what / "access-keys"
     return {path.stem: path.read_text().strip() for path in folder.iterdir()}
 
@@ -52,7 +52,7 @@ def test_a_state_of_89ecc72_opens(tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_a_server_serves_a_state_of_89ecc72(tmp_path: Path) -> None:
-    """R-21: a confirmed object that only the log had is there; clients open with the key that they have."""
+    """R-21: a confirmed object that was only in the log is there. Clients use their old keys."""
     state = old_state(tmp_path / "state", "89ecc72", "killed")
     key = bytes.fromhex(keys_of("killed")["alpha"])
     server = ServerProcess(state, [], ["--listen", "tcp:127.0.0.1:0"]).start()
@@ -75,14 +75,14 @@ def test_a_server_serves_a_state_of_89ecc72(tmp_path: Path) -> None:
 
 
 def shape(state: Path) -> tuple[Any, ...]:
-    """Level and tables of a state's database."""
+    """Return the level and the tables of a state's database."""
     with closing(sqlite3.connect(database_of(state))) as nvram:
         (level,) = nvram.execute("PRAGMA user_version").fetchone()
         return level, nvram.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall()
 
 
 def test_a_converted_database_is_like_a_new_one(tmp_path: Path) -> None:
-    """R-21: the conversion leaves nothing of level 1, and writes nothing more at the next start."""
+    """R-21: the conversion leaves nothing of level 1, and the next start writes nothing more."""
     state, new = old_state(tmp_path / "state", "89ecc72", "stopped"), tmp_path / "new"
     for each in (state, new, state):
         with assembled(each):
@@ -91,7 +91,10 @@ def test_a_converted_database_is_like_a_new_one(tmp_path: Path) -> None:
 
 
 def test_a_database_that_kept_its_old_tables_is_tidied_by_its_next_commit(tmp_path: Path) -> None:
-    """R-21: an earlier release converted the records alone; such a state opens, and loses the rest."""
+    """R-21: an earlier release converted only the records.
+
+    Such a state opens, and its next commit drops the rest.
+    """
     state = old_state(tmp_path / "state", "89ecc72", "stopped")
     with assembled(state) as machine:
         before = {each.name: each.profile for each in machine.system.partitions.values()}
@@ -109,7 +112,7 @@ def test_a_database_that_kept_its_old_tables_is_tidied_by_its_next_commit(tmp_pa
 
 
 def shape_of_open(machine: Machine) -> int:
-    """The level of a database that is in use."""
+    """Return the level of a database that is in use."""
     assert isinstance(machine.nvram.inner, SqliteNvram)
     return int(machine.nvram.inner._pragma("user_version"))
 
@@ -120,13 +123,13 @@ async def change_and_flush(machine: Machine) -> None:
 
 
 def older(state: Path) -> None:
-    """Put back an older database of level 1: the mark tells of three more commits."""
+    """Make the database three commits older than its mark (level 1)."""
     with closing(sqlite3.connect(database_of(state))) as nvram, nvram:
         nvram.execute("UPDATE commits SET number = number - 3")
 
 
 def test_an_older_database_of_level_1_is_converted_on_demand_only(tmp_path: Path) -> None:
-    """R-22: refused unchanged; accepted, its contents go back, and neither counts nor the latch do."""
+    """R-22: it is refused unchanged. If accepted, its contents return; counts and latch do not go back."""
     state = old_state(tmp_path / "state", "89ecc72", "stopped")
     older(state)
     database = database_of(state).read_bytes()
@@ -138,13 +141,13 @@ def test_an_older_database_of_level_1_is_converted_on_demand_only(tmp_path: Path
     with assembled(state, accept_older=True) as machine:
         alpha = machine.system.find("alpha")
         assert (alpha.ipl_count, alpha.refused) == (3 + UNKNOWN_COMMITS, None)
-    with assembled(state) as machine:  # the conversion was one commit, and its counts were in it
+    with assembled(state) as machine:  # the conversion was one commit, and it included the counts
         counts = [each.ipl_count for each in machine.system.partitions.values()]
         assert counts[:2] == [3 + UNKNOWN_COMMITS] * 2
 
 
 def test_a_state_of_level_1_beside_the_mark_of_its_conversion(tmp_path: Path) -> None:
-    """R-22: database and card of an old backup are refused; once accepted, they are never refused again."""
+    """R-22: database and card of an old backup are refused. Once accepted, they are never refused again."""
     state = old_state(tmp_path / "state", "89ecc72", "stopped")
     card = state / "anchor-card" / "anchor-card"
     backup = database_of(state).read_bytes(), card.read_bytes()
@@ -162,7 +165,10 @@ def test_a_state_of_level_1_beside_the_mark_of_its_conversion(tmp_path: Path) ->
 
 
 def test_a_damaged_mark_of_level_1_stops_the_conversion(tmp_path: Path) -> None:
-    """R-22: it may hide that the records are older; without any mark, level 1 promised nothing."""
+    """R-22: a damaged mark may hide that the records are older.
+
+    Without any mark, level 1 promised nothing.
+    """
     state = old_state(tmp_path / "state", "89ecc72", "stopped")
     mark = state / "nvram.sqlite-mark"
     mark.write_bytes(mark.read_bytes()[:-1])
@@ -175,7 +181,7 @@ def test_a_damaged_mark_of_level_1_stops_the_conversion(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def kills(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What a start finds after the conversion was killed at each of its steps."""
+    """Return the states that starts find after a kill at each step of the conversion."""
     command = [sys.executable, "-m", "tests.service.killed_conversion", str(tmp_path_factory.mktemp("kills"))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -183,7 +189,7 @@ def kills(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 @pytest.mark.process
 def test_a_conversion_that_is_killed_at_any_step_loses_nothing(kills: list[dict[str, Any]]) -> None:
-    """R-21, R-22: kill -9 before and after each change of a file; the next start has everything."""
+    """R-21, R-22: after kill -9 before or after each change of a file, the next start has everything."""
     assert len(kills) > 40
     for found in kills:
         assert found["refused"] == [], found["step"]
@@ -211,7 +217,7 @@ def test_a_key_file_that_holds_no_key_stops_the_conversion(tmp_path: Path, conte
 @pytest.mark.parametrize("with_card", [True, False], ids=["card", "no card"])
 @pytest.mark.parametrize("kind", ["level 1", "level 2"])
 def test_a_lost_database_is_no_new_system(tmp_path: Path, kind: str, with_card: bool) -> None:
-    """R-22: the mark says that there were commits; with the database put back, everything is there."""
+    """R-22: the mark shows that commits existed. With the database put back, everything is there."""
     state = old_state(tmp_path / "state", "89ecc72", "stopped")
     if kind == "level 2":
         with assembled(state):

@@ -1,4 +1,4 @@
-"""Descriptors that a server is given, and those that it is not: nothing is ever written into a wrong one."""
+"""Descriptors that a server was passed or was not: it never writes into a wrong one."""
 
 import os
 import socket
@@ -24,19 +24,19 @@ SERVE = [sys.executable, "-m", "swpks", "serve"]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a state, by its name."""
+    """Return the contents of each file of a state, by path."""
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def wait_all(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
-    """Exit status and standard error of each."""
+    """Return the exit status and the standard error of each process."""
     errors = [process.communicate(timeout=30)[1] for process in processes]
     return [(process.returncode, error) for process, error in zip(processes, errors, strict=True)]
 
 
 @pytest.mark.process
 def test_a_number_that_was_not_passed_touches_nothing(server: ServerProcess) -> None:
-    """R-21: lock, NVRAM, its mark, log and Trio's own would get these numbers; the state is as it was."""
+    """R-21: lock, NVRAM, mark, log and Trio would use these numbers; the state stays unchanged."""
     server.start()
     with server.connect_blocking("alpha") as channel:
         who = channel.call(gen_password(3, 32))
@@ -60,7 +60,7 @@ def test_a_number_that_was_not_passed_touches_nothing(server: ServerProcess) -> 
 
 @pytest.mark.process
 def test_a_wrong_descriptor_is_noticed_first(tmp_path: Path) -> None:
-    """A usage error comes before the state is made, and before a configuration file is read."""
+    """The usage error comes before the state is made and before a configuration file is read."""
     done = serve("--state", str(tmp_path / "state"), "--config", "/nowhere", "--ready-fd", "5")
     assert done.returncode == 2
     assert "rule ready.descriptor: " in done.stderr
@@ -69,7 +69,7 @@ def test_a_wrong_descriptor_is_noticed_first(tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_a_count_above_what_was_passed_is_refused(tmp_path: Path) -> None:
-    """LISTEN_FDS says three, one socket is there: the next numbers would be files of the server."""
+    """LISTEN_FDS says three, but one socket exists: the next numbers would be files of the server."""
     code = (
         "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid());"
         "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
@@ -90,7 +90,7 @@ def test_a_count_above_what_was_passed_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_closed_standard_streams_never_become_files_of_the_state(tmp_path: Path) -> None:
-    """R-21: the lock or NVRAM would get number 0, 1 or 2, and the log would be written into it."""
+    """R-21: lock or NVRAM would get number 0, 1 or 2, and the log would be written into it."""
     options = ("--log-level", "debug", "--debuggable")  # the last one lets this test look into /proc/PID/fd
     with served(tmp_path / "state", *options, streams="0<&- 1>&- 2>&-") as server:
         folder = Path(f"/proc/{server.ready['pid']}/fd")
@@ -108,7 +108,7 @@ def test_closed_standard_streams_never_become_files_of_the_state(tmp_path: Path)
 
 @pytest.mark.process
 def test_a_fixture_works_without_standard_streams(tmp_path: Path) -> None:
-    """The pipe that the server gets would have number 0, which standard input of the server replaces."""
+    """The server's pipe would get number 0, and the server's standard input would replace it."""
     code = f"from swpks.testing import ServerProcess; from pathlib import Path; import sys; \
         sys.exit(ServerProcess(Path({str(tmp_path / 'state')!r})).start().stop())"
     done = subprocess.run(["sh", "-c", 'exec "$@" 0<&- 1>&-', "sh", sys.executable, "-c", code], check=False)
@@ -118,7 +118,7 @@ def test_a_fixture_works_without_standard_streams(tmp_path: Path) -> None:
 @pytest.mark.process
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_standard_stream_that_is_closed_is_no_ready_descriptor(tmp_path: Path, number: int) -> None:
-    """What stands in its place was not passed by anybody."""
+    """The descriptor that takes its place was not passed by the caller."""
     script = f'exec "$@" --ready-fd {number} {number}>&-'
     done = subprocess.run(["sh", "-c", script, "sh", *SERVE, "--state", str(tmp_path / "state")], check=False)
     assert done.returncode == 2
@@ -126,13 +126,13 @@ def test_a_standard_stream_that_is_closed_is_no_ready_descriptor(tmp_path: Path,
 
 
 def read_only(folder: Path) -> int:
-    """A file that was opened for reading."""
+    """A file that is open for reading."""
     (folder / "file").touch()
     return os.open(folder / "file", os.O_RDONLY)
 
 
 def unconnected(_: Path) -> int:
-    """A socket that listens."""
+    """A listening socket."""
     return socket.create_server(("127.0.0.1", 0)).detach()
 
 
@@ -147,7 +147,7 @@ KINDS: dict[str, tuple[Callable[[Path], int], str]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_descriptor_that_takes_no_line_is_refused(tmp_path: Path, kind: str) -> None:
-    """The reason is told; the descriptor stays open, as it was."""
+    """The message has the reason. The descriptor stays open."""
     make, reason = KINDS[kind]
     number = make(tmp_path)
     try:
@@ -171,7 +171,7 @@ def test_a_descriptor_that_takes_no_line_is_refused(tmp_path: Path, kind: str) -
 def test_passed_sockets_are_refused_for_the_true_reason(
     tmp_path: Path, count: str, option: list[str], said: str
 ) -> None:
-    """A socket that was passed is no descriptor of this process; a large number is a number."""
+    """The message for a passed socket and that for a large number each name the real cause."""
     code = (
         "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid());"
         "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
@@ -194,7 +194,7 @@ def test_passed_sockets_are_refused_for_the_true_reason(
 
 
 def test_a_descriptor_of_this_process_was_not_passed() -> None:
-    """The kernel closes such ones when a program is started, so nobody can have passed it."""
+    """The kernel closes such descriptors when a program starts, so the caller can't have passed it."""
     reader, writer = os.pipe()
     with pytest.raises(OperatorError, match="was not passed"):
         take_descriptor(writer)
@@ -204,7 +204,7 @@ def test_a_descriptor_of_this_process_was_not_passed() -> None:
 
 @pytest.mark.parametrize("socketed", [False, True])
 def test_the_line_arrives_and_the_descriptor_is_closed(*, socketed: bool) -> None:
-    """The reader sees the end: no copy stays open, the original neither."""
+    """The reader sees the end: neither the original nor a copy stays open."""
     reader, writer = (each.detach() for each in socket.socketpair()) if socketed else os.pipe()
     os.set_inheritable(writer, True)
     copy = take_descriptor(writer)
@@ -217,7 +217,7 @@ def test_the_line_arrives_and_the_descriptor_is_closed(*, socketed: bool) -> Non
 
 
 def test_a_line_that_nobody_takes_is_told() -> None:
-    """Without a reader, and with one that does not read: a start waits for neither of them."""
+    """The start does not wait: neither without a reader nor with one that does not read."""
     reader, writer = os.pipe()
     copy = os.dup(writer)
     assert give(writer, bytes(1 << 20), 0.01, close=True) == "nothing was read within 0.01 s"
@@ -226,7 +226,10 @@ def test_a_line_that_nobody_takes_is_told() -> None:
 
 
 def test_a_socket_of_another_family_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R-01: vsock has neither a mode nor the options of TCP.  Some kernels lack it; TCP stands in here."""
+    """R-01: vsock has neither file modes nor the options of TCP.
+
+    Some kernels lack vsock, so the test uses TCP instead.
+    """
     monkeypatch.setattr("hcall_server.data_channel.sockets.FIRST_PASSED", 200)
     made = partial(socket.socket, socket.AF_VSOCK, socket.SOCK_STREAM)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -240,7 +243,7 @@ def test_a_socket_of_another_family_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_refused_socket_leaves_those_before_it_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever passed them may want them back."""
+    """The program that passed them may want them back."""
     with socket.create_server(("127.0.0.1", 0)) as one, socket.socket() as other:
         first = os.dup(one.fileno())
         os.dup2(first, 200)

@@ -1,4 +1,4 @@
-"""What a later release wrote is refused by its level, and stays as it is (docs/compatibility.md)."""
+"""A state of a later release is refused by its level and stays unchanged (docs/compatibility.md)."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ async def _fill(machine: Machine) -> None:
 
 
 def contents(state: Path) -> dict[str, bytes]:
-    """Every file that holds something, by its name."""
+    """Return the contents of all files but the lock, by path."""
     files = (path for path in state.rglob("*") if path.is_file() and path.name != "lock")
     return {str(path.relative_to(state)): path.read_bytes() for path in files}
 
 
 def card(body: Callable[[bytes], bytes]) -> Change:
-    """Another body of the anchor card, with its right check value."""
+    """Replace the body of the anchor card and compute its check value again."""
 
     def change(state: Path) -> None:
         path = state / "anchor-card" / "anchor-card"
@@ -69,12 +69,12 @@ def card(body: Callable[[bytes], bytes]) -> Change:
 
 
 def level(at: int, number: int) -> Callable[[bytes], bytes]:
-    """Bytes with another level."""
+    """Return a function that replaces the level in bytes."""
     return lambda old: old[:at] + bytes([number]) + old[at + 1 :]
 
 
 def record(name: str, change: Callable[[bytes], bytes]) -> Change:
-    """Another content of a record in NVRAM."""
+    """Replace the content of a record in NVRAM."""
 
     def changed(state: Path) -> None:
         with closing(sqlite3.connect(database_of(state))) as database, database:
@@ -85,14 +85,14 @@ def record(name: str, change: Callable[[bytes], bytes]) -> Change:
 
 
 def schema(state: Path) -> None:
-    """Another level of the database, and a table that this release does not know."""
+    """Set another level of the database and add a table that this release does not know."""
     with closing(sqlite3.connect(database_of(state))) as database, database:
         database.execute("CREATE TABLE more (name TEXT)")
         database.execute("PRAGMA user_version = 3")
 
 
 def mark(state: Path) -> None:
-    """Another level in both slots of the mark."""
+    """Set another level in both slots of the mark."""
     path = database_of(state).with_name("nvram.sqlite-mark")
     content = bytearray(path.read_bytes())
     for slot in SLOTS:
@@ -118,7 +118,10 @@ LATER: dict[str, tuple[Change, int, str, Rule]] = {
 @pytest.mark.parametrize("accept_older", [False, True])
 @pytest.mark.parametrize("part", LATER)
 def test_a_later_state_is_refused_by_its_level(state: Path, part: str, accept_older: bool) -> None:
-    """R-22: the start names the level found, the levels that it reads and the remedy; no byte changes."""
+    """R-22: the error names the level found, the levels that this release reads, and the remedy.
+
+    No byte changes.
+    """
     change, found, read, rule = LATER[part]
     good = contents(state)
     change(state)
@@ -134,7 +137,10 @@ def test_a_later_state_is_refused_by_its_level(state: Path, part: str, accept_ol
 
 
 def test_a_damaged_level_of_the_card_is_damage(state: Path) -> None:
-    """R-40: without the right check value it is no later release, and the card is written again."""
+    """R-40: with a wrong check value the level means damage, not a later release.
+
+    The card is written again.
+    """
     path = state / "anchor-card" / "anchor-card"
     good = path.read_bytes()
     path.write_bytes(level(4, 3)(good))
@@ -169,7 +175,7 @@ PLAINTEXTS: dict[str, Callable[[bytes], Any]] = {
 @pytest.mark.parametrize("rest", [b"", b"a layout that nobody knows yet"], ids=["nothing", "bytes"])
 @pytest.mark.parametrize("kind", PLAINTEXTS)
 def test_a_later_plaintext_is_named(kind: str, rest: bytes) -> None:
-    """The level is read first, whatever follows it; a level that is no later one is another error."""
+    """The level is read first, whatever follows it. A level that is not later gives another error."""
     with pytest.raises(
         PlaintextError, match=r"has level 9 of a later release, .*; start the later"
     ) as caught:
@@ -181,7 +187,7 @@ def test_a_later_plaintext_is_named(kind: str, rest: bytes) -> None:
 
 
 def test_a_later_store_of_a_console(tmp_path: Path) -> None:
-    """The console refuses it by its level, and changes nothing."""
+    """The console refuses the store by its level and changes nothing."""
     path = tmp_path / "console.sqlite"
     ConsoleStore(path).close()
     with closing(sqlite3.connect(path)) as database, database:
@@ -195,14 +201,14 @@ def test_a_later_store_of_a_console(tmp_path: Path) -> None:
 
 
 def test_a_later_profile_backup() -> None:
-    """It is refused before anything in it is looked at."""
+    """It is refused before its contents are read."""
     error = refusal(lambda: decode_profiles(b"swpks profile backup 2 0\n{}"))
     assert error.rule is hmc.HMC_PROFILE_LEVEL
     assert re.search(f"level 2 of a later release, and this release reads level 1; {FILE}", error.message)
 
 
 def refusal(act: Callable[[], object]) -> SwpksError:
-    """The error of an act."""
+    """Return the error of an act."""
     with pytest.raises(SwpksError) as caught:
         act()
     return caught.value

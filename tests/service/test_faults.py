@@ -1,4 +1,4 @@
-"""Fault plans of a running server: set while sessions are open, on the virtual clock, shown and logged."""
+"""Fault plans of a running server: set while sessions are open, in virtual time, shown and logged."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ OS = Authorization(3)
 
 
 async def status_of(channel: Any, request: Any) -> int:
-    """The status that a call answers."""
+    """Return the status of a call."""
     try:
         await channel.call(request)
     except HcallError as error:
@@ -30,13 +30,13 @@ async def status_of(channel: Any, request: Any) -> int:
 
 @pytest.mark.pks_partition(faults=["WRITE_OBJECT=H_BUSY,times=2"])
 async def test_a_plan_from_the_start_and_its_end(pks_partition) -> None:
-    """R-75: Linux's plain calls hand EBUSY on; whoever asks again gets through."""
+    """R-75: Linux's plain calls return EBUSY; a caller that repeats the call gets through."""
     channel, write = pks_partition.channel, write_object(OS, b"x", b"data")
     assert [await status_of(channel, write) for _ in range(4)] == [1, 1, 0, Status.H_RESOURCE]
 
 
 async def test_open_sessions_take_a_new_plan_at_once(pks_partition) -> None:
-    """R-75: all sessions of the partition, from their next call on; and the end of it as well."""
+    """R-75: a new plan, or its end, applies to all sessions of the partition from their next call on."""
     read = read_object(OS, b"x")
     async with pks_partition.connect() as second:
         assert await status_of(second, read) == Status.H_NOT_FOUND
@@ -50,7 +50,7 @@ async def test_open_sessions_take_a_new_plan_at_once(pks_partition) -> None:
 
 
 async def test_confirm_is_busy_only_when_it_is_named(pks_partition) -> None:
-    """R-20, R-75: by the public record it never is."""
+    """R-20, R-75: according to the public record, CONFIRM never returns busy."""
     channel, confirm = pks_partition.channel, confirm_object_flushed(OS, b"x")
     await pks_partition.set_faults("WRITE_OBJECT=H_BUSY,times=9", "READ_OBJECT=H_BUSY,times=9")
     assert await status_of(channel, confirm) != Status.H_BUSY
@@ -59,7 +59,7 @@ async def test_confirm_is_busy_only_when_it_is_named(pks_partition) -> None:
 
 
 async def test_seconds_are_those_of_the_trio_clock(autojump_clock: MockClock) -> None:
-    """R-75: a virtual clock makes an hour of business short."""
+    """R-75: a virtual clock makes an hour of busy answers short."""
     async with emulated_partition(faults=["GET_CONFIG=H_BUSY,seconds=3600"]) as partition:
         assert await status_of(partition.channel, get_config()) == Status.H_BUSY
         await trio.sleep(3599)
@@ -78,7 +78,7 @@ async def test_a_plan_that_is_refused_changes_nothing(pks_partition) -> None:
 
 @pytest.mark.process
 def test_the_console_sets_and_shows_a_plan(swpks_server: ServerProcess) -> None:
-    """R-75: over the control channel, shown with how far it has come, and never kept over a restart."""
+    """R-75: over the control channel, with its progress. A restart drops the plan."""
     swpks_server.set_faults("GET_CONFIG=H_BUSY,nth=2", "READ_OBJECT=H_BUSY,seconds=30")
     with swpks_server.connect_blocking() as channel:
         channel.call(get_config())
@@ -102,7 +102,7 @@ def test_the_console_sets_and_shows_a_plan(swpks_server: ServerProcess) -> None:
 
 @pytest.mark.process
 def test_a_file_sets_a_plan(tmp_path: Path) -> None:
-    """R-75: before the partition's first call."""
+    """R-75: the plan is there before the partition's first call."""
     config = tmp_path / "swpks.toml"
     config.write_text('[[partition]]\nname = "lpar1"\nkeystore_kbytes = 8\nfaults = ["GET_CONFIG=H_BUSY"]\n')
     server = ServerProcess(tmp_path / "state", [], ["--config", str(config)])
@@ -117,7 +117,10 @@ def test_a_file_sets_a_plan(tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_nvram_refuses_or_hangs_on_demand(swpks_server: ServerProcess) -> None:
-    """R-23, R-75: pending for the guest while it lasts, shown and logged, durable when it is over."""
+    """R-23, R-75: during the fault the change is pending for the guest. Afterwards it is durable.
+
+    The fault is shown and logged.
+    """
     confirm = confirm_object_flushed(OS, b"x")
     console = swpks_server.console
     console.call(set_nvram_fault("stall"))
@@ -127,7 +130,7 @@ def test_nvram_refuses_or_hangs_on_demand(swpks_server: ServerProcess) -> None:
         assert "fault: stall until it is ended" in swpks_server.hmc("nvram", "stall")
         assert console.call(set_nvram_fault("full", 2)).fault == "full, 2 commits to go"
         while not channel.call(confirm).flushed:
-            pass  # the commit that hung has gone on, and meets no second trouble
+            pass  # the commit that hung has continued, and meets no second fault
         channel.call(write_object(OS, b"y", b"data"))
         while not channel.call(confirm_object_flushed(OS, b"y")).flushed:
             pass

@@ -1,4 +1,4 @@
-"""No core dump and no debugger of a server, unless the operator permits them (spec/service.md)."""
+"""A server forbids core dumps and debuggers, unless the operator permits them (spec/service.md)."""
 
 import subprocess
 import sys
@@ -14,14 +14,14 @@ from swpks.cli.main import main
 assert main(["serve", *sys.argv[1:]]) == 2
 print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), *resource.getrlimit(resource.RLIMIT_CORE))
 """
-"""A start that the folder stops; then the dumpable flag (PR_GET_DUMPABLE) and the limit that it leaves."""
+"""A start that the folder's error ends. It prints the dumpable flag (PR_GET_DUMPABLE) and the core limits."""
 
 
 def left(folder: Path, *options: str) -> list[int]:
-    """Flag and limits after a start that was refused before any key was read."""
+    """Return the flag and the limits after a start that failed before it read any key."""
     (folder / "thesis.tex").touch()
     command = [sys.executable, "-c", AFTER, "--state", str(folder), *options]
-    # The limit that is inherited must not be 0 already.
+    # The inherited limit must not be 0 already.
     raised = ["sh", "-c", 'ulimit -S -c "$(ulimit -H -c)"; exec "$@"', "sh", *command]
     done = subprocess.run(raised, capture_output=True, text=True, check=True)
     return [int(word) for word in done.stdout.split()]
@@ -29,13 +29,13 @@ def left(folder: Path, *options: str) -> list[int]:
 
 @pytest.mark.process
 def test_dumps_and_debuggers_are_forbidden_before_a_key_is_read(tmp_path: Path) -> None:
-    """R-42: the state folder is refused here, so no key was read; both are forbidden already."""
+    """R-42: the start fails at the state folder, before a key is read. Both are already forbidden."""
     assert left(tmp_path) == [0, 0, 0]
 
 
 @pytest.mark.process
 def test_the_operator_can_permit_them(tmp_path: Path) -> None:
-    """By the option or the file: flag and limit are as they were inherited."""
+    """With the option or the file, flag and limit are as inherited."""
     (tmp_path / "swpks.toml").write_text("debuggable = true")
     for options in (["--debuggable"], ["--config", str(tmp_path / "swpks.toml")]):
         dumpable, soft, hard = left(tmp_path, *options)
@@ -45,7 +45,7 @@ def test_the_operator_can_permit_them(tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_a_server_that_runs_has_no_core_dump(tmp_path: Path) -> None:
-    """The figures that anybody can read stay readable: benchmarks and monitors need them."""
+    """The public figures stay readable, because benchmarks and monitors need them."""
     with served(tmp_path / "state") as server:
         process = Path(f"/proc/{server.ready['pid']}")
         limits = process.joinpath("limits").read_text("ascii")

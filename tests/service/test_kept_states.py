@@ -1,4 +1,4 @@
-"""Folders of every earlier level are kept, and this release opens each of them (docs/compatibility.md)."""
+"""The project keeps a folder of every earlier level, and this release opens each (docs/compatibility.md)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hcall_server.sealing.level_1 import OldSealer
 from tests.service.folder import STATES, assembled, database_of, old_state
 
 LATE = {"stopped": set[bytes](), "killed": {b"late"}}
-"""The label that was confirmed before a kill, and is in the write-ahead log alone."""
+"""The label that was confirmed before a kill and is only in the write-ahead log."""
 
 
 class Levels(NamedTuple):
@@ -31,7 +31,7 @@ class Levels(NamedTuple):
     card: int
     schema: int
     profile: int | None
-    """Profiles are records of their own at sealed level 1 alone."""
+    """Only sealed level 1 has profiles as separate records."""
 
 
 KEPT = {
@@ -43,14 +43,17 @@ KEPT = {
 
 
 def pragma(path: Path, name: str) -> int:
-    """A number in the header of a database."""
+    """Return a number from the header of a database."""
     with closing(sqlite3.connect(path)) as database:
         (found,) = database.execute(f"PRAGMA {name}").fetchone()
     return int(found)
 
 
 def level_of_profile(state: Path) -> int | None:
-    """The level of alpha's profile of sealed level 1: it is in the plaintext, so the card's key opens it."""
+    """Return the level of alpha's profile of sealed level 1.
+
+    It is in the plaintext, so this needs the card's key.
+    """
     card = AnchorCard(state / "anchor-card").read()
     assert card is not None
     with closing(sqlite3.connect(database_of(state))) as database:
@@ -63,7 +66,7 @@ def level_of_profile(state: Path) -> int | None:
 
 
 def test_every_earlier_level_is_kept() -> None:
-    """R-21: each level of the card, of NVRAM and of profiles that was ever written has its folder."""
+    """R-21: a folder is kept for each level of the card, of NVRAM and of profiles that was ever written."""
     folders = {path.name for path in STATES.iterdir() if path.is_dir()}
     assert folders == KEPT.keys()
     assert {each.card for each in KEPT.values()} == set(CARD_LEVELS)
@@ -74,7 +77,7 @@ def test_every_earlier_level_is_kept() -> None:
 @pytest.mark.parametrize("what", LATE)
 @pytest.mark.parametrize("commit", KEPT)
 def test_a_kept_state_opens(tmp_path: Path, commit: str, what: str) -> None:
-    """R-21, R-22: every partition serves with its objects, sizes, mode and access key, at each start."""
+    """R-21, R-22: at each start every partition has its objects, sizes, mode and access key."""
     state = old_state(tmp_path / "state", commit, what)
     card = (state / "anchor-card" / "anchor-card").read_bytes()
     assert (card[4], pragma(database_of(state), "user_version"), level_of_profile(state)) == KEPT[commit]
@@ -99,7 +102,7 @@ def test_a_kept_state_opens(tmp_path: Path, commit: str, what: str) -> None:
 
 
 def test_a_kept_store_of_a_console_opens(tmp_path: Path) -> None:
-    """The store of level 1 gets the tables of level 2, and keeps systems, copies and profile backups."""
+    """A store of level 1 gets the tables of level 2 and keeps systems, copies and profile backups."""
     folder = tmp_path / "console"
     shutil.copytree(STATES / "c1662f8" / "console", folder)
     path = folder / "console.sqlite"

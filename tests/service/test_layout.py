@@ -1,4 +1,4 @@
-"""States whose NVRAM lies at the top: they move into the folders of the parts, and lose nothing."""
+"""States with NVRAM at the top: a start moves it into the folders of the parts and loses nothing."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ OBJECTS = {
     "stopped": {b"disk-key"},
     "killed": {b"disk-key", b"late"},
 }
-"""The labels in alpha: the last one was confirmed before a kill, and is in the log alone."""
+"""The labels in alpha. The last one was confirmed before a kill and is only in the log."""
 
 
 def labels(machine: Machine, name: str) -> set[bytes]:
-    """The labels of a partition's objects."""
+    """Return the labels of a partition's objects."""
     keystore = machine.system.find(name).keystore
     assert keystore is not None
     return {each.label for each in keystore.contents.snapshot().objects}
@@ -28,7 +28,7 @@ def labels(machine: Machine, name: str) -> set[bytes]:
 
 @pytest.mark.parametrize("what", OBJECTS)
 def test_a_state_of_9ad1d50_opens(tmp_path: Path, what: str) -> None:
-    """R-21, R-40: its records stay, its root key is wrapped, and the second start finds all copies."""
+    """R-21, R-40: its records stay, its root key gets wrapped, and the second start finds all copies."""
     state = old_state(tmp_path / "state", "9ad1d50", what)
     for row in ("wrapped-copy-lost", "whole"):
         with assembled(state) as machine:
@@ -41,7 +41,7 @@ def test_a_state_of_9ad1d50_opens(tmp_path: Path, what: str) -> None:
 
 
 def refusal(state: Path) -> SwpksError:
-    """The error of a start; the files at the top are left where they are."""
+    """Return the error of a start. The files at the top stay in place."""
     before = sorted(state.glob("nvram*"))
     with pytest.raises((OperatorError, StorageError)) as caught, assembled(state):
         pass
@@ -50,7 +50,7 @@ def refusal(state: Path) -> SwpksError:
 
 
 def test_two_layouts_are_refused(tmp_path: Path) -> None:
-    """R-22: an old database that was put back beside the new one; nothing is guessed."""
+    """R-22: an old database was put back beside the new one; the start does not guess."""
     state = old_state(tmp_path / "state", "9ad1d50", "stopped")
     with assembled(state):
         pass
@@ -65,7 +65,7 @@ def test_two_layouts_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_mark_without_its_database_is_refused(tmp_path: Path) -> None:
-    """R-22: records were lost, and a start makes no new ones; with the database it goes on."""
+    """R-22: records were lost, so a start makes no new ones. With the database the start succeeds."""
     state = old_state(tmp_path / "state", "9ad1d50", "stopped")
     database = (state / "nvram.sqlite").rename(tmp_path / "database")
     error = refusal(state)
@@ -78,7 +78,7 @@ def test_a_mark_without_its_database_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nvram.sqlite", "nvram.sqlite-mark"])
 def test_only_plain_files_are_moved(tmp_path: Path, name: str) -> None:
-    """R-02: neither a link nor a folder gets into the part."""
+    """R-02: neither a link nor a folder is moved into the part."""
     state = old_state(tmp_path / "state", "9ad1d50", "stopped")
     away = (state / name).rename(tmp_path / "away")
     (state / name).symlink_to(away)
@@ -89,7 +89,10 @@ def test_only_plain_files_are_moved(tmp_path: Path, name: str) -> None:
 
 
 def test_a_card_of_level_1_beside_cleared_records_is_recovery(tmp_path: Path) -> None:
-    """R-48: access keys tell of partitions; without any, an earlier release's first start was cut short."""
+    """R-48: access keys show that partitions existed.
+
+    Without any, the first start of an earlier release was cut short.
+    """
     state = old_state(tmp_path / "state", "89ecc72", "stopped")
     for path in state.glob("nvram*"):
         path.unlink()

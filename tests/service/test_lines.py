@@ -1,4 +1,4 @@
-"""The text of log lines: no bytes, no control characters, and a trace for a bug."""
+"""The text of log lines: no bytes, no control characters, and a traceback for a bug."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 
 
 def raised() -> ValueError:
-    """A bug with a cause."""
+    """Return a bug with a cause."""
     try:
         try:
             raise KeyError("cause")
@@ -40,7 +40,7 @@ def test_json() -> None:
 
 
 def test_columns() -> None:
-    """Text with spaces is quoted, so that each field can be told from the next one."""
+    """Text with spaces is quoted, so a reader can separate the fields."""
     line = as_columns(
         "warning", "event.happened", {"name": "lpar1", "text": "a b", "n": 1, "e": ""}, coloured=False
     )
@@ -55,7 +55,7 @@ def test_text_of_a_peer_forges_no_field() -> None:
 
 
 def test_colours_are_for_a_terminal() -> None:
-    """They end before the event."""
+    """The colour ends before the event."""
     line = as_columns("error", "event.happened", {"a": 1}, coloured=True)
     assert re.fullmatch(r"\x1b\[31m" + TIME + r" \[error  \] \x1b\[0mevent\.happened +a=1\n", line)
 
@@ -64,7 +64,7 @@ def test_colours_are_for_a_terminal() -> None:
     "data", [b"secret", bytearray(b"secret"), memoryview(b"secret")], ids=["bytes", "bytearray", "view"]
 )
 def test_bytes_are_told_by_their_number(data: bytes) -> None:
-    """Object data never reaches a log."""
+    """Bytes are shown by their count: object data never reaches a log."""
     for line in (
         as_json("info", "e", {"data": data}),
         as_columns("info", "e", {"data": data}, coloured=False),
@@ -74,7 +74,7 @@ def test_bytes_are_told_by_their_number(data: bytes) -> None:
 
 
 def test_text_of_a_peer_is_escaped() -> None:
-    """Neither a line break nor an escape sequence comes through."""
+    """Neither a line break nor an escape sequence reaches the log."""
     text = "a\x1b[2J\nb"
     assert json.loads(as_json("info", "e", {"text": text}))["text"] == "a\\x1b[2J\\x0ab"
     assert as_columns("info", "e", {"text": text}, coloured=False).endswith("text=a\\x1b[2J\\x0ab\n")
@@ -88,12 +88,12 @@ class Opaque:
 
 
 def test_values_that_json_does_not_know() -> None:
-    """They are shown as Python shows them."""
+    """They are shown by Python's repr."""
     assert json.loads(as_json("info", "e", {"value": Opaque()}))["value"] == "Opaque()"
 
 
 def test_values_within_values() -> None:
-    """Bytes and control characters are hidden there too."""
+    """Bytes and control characters inside other values are hidden too."""
     fields = {"names": ("a\x1b", b"secret"), "sockets": {"lpar1": "a\nb"}, "numbers": {1}}
     told = json.loads(as_json("info", "e", fields))
     assert told["names"] == ["a\\x1b", "<6 bytes>"]
@@ -104,7 +104,7 @@ def test_values_within_values() -> None:
 
 
 def test_a_trace() -> None:
-    """With its causes: in JSON a field, in columns below the line."""
+    """The traceback has its causes: in JSON as a field, in columns below the line."""
     told = json.loads(as_json("error", "e", {"exc_info": raised(), "n": 1}))
     assert "exc_info" not in told
     assert told["exception"].startswith("Traceback (most recent call last):\n")
@@ -116,7 +116,7 @@ def test_a_trace() -> None:
 
 
 def test_the_trace_of_the_error_at_hand() -> None:
-    """`exc_info=True` within an `except`; elsewhere there is none."""
+    """`exc_info=True` within an `except` has a traceback; elsewhere it has none."""
     try:
         raise ValueError("a bug")
     except ValueError:
@@ -128,13 +128,13 @@ def test_the_trace_of_the_error_at_hand() -> None:
 
 
 def test_a_trace_draws_nothing_on_a_terminal() -> None:
-    """An exception may hold text of a peer."""
+    """The text of a peer in an exception is escaped."""
     line = as_columns("error", "e", {"exc_info": ValueError("\x1b[2J")}, coloured=False)
     assert line.endswith("ValueError: \\x1b[2J\n")
 
 
 class Terminal(io.StringIO):
-    """A stream with a person before it."""
+    """A stream that is a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -151,7 +151,7 @@ class Terminal(io.StringIO):
     ids=["terminal", "terminal, json", "file", "file, console"],
 )
 def test_the_style_follows_the_stream(style: str | None, stream: io.StringIO, start: str) -> None:
-    """Columns on a terminal, JSON elsewhere, unless the user says otherwise."""
+    """Columns on a terminal, JSON elsewhere, unless the operator chooses."""
     logs.configure(style=style, stream=stream)
     try:
         logs.Log().info("event.happened")

@@ -1,4 +1,4 @@
-"""A state folder that a command locks: the same demands as a start has, and nothing is made."""
+"""A command locks a state folder: it has the same requirements as a start and makes no files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.scarcity.nth import failing
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    """A state folder of a powered-off system."""
+    """The state folder of a powered-off system."""
     folder = tmp_path / "state"
     held = StateFolder(folder)
     held.make()
@@ -32,7 +32,7 @@ def state(tmp_path: Path) -> Path:
 
 
 def refusal(folder: Path) -> OperatorError:
-    """The error for a folder that is refused; nothing in it and beside it has changed."""
+    """Return the error for a refused folder. Nothing in it or beside it has changed."""
     before = sorted(folder.parent.rglob("*")) if folder.parent.is_dir() else None
     with pytest.raises(OperatorError) as caught:
         LockedState(folder)
@@ -41,7 +41,7 @@ def refusal(folder: Path) -> OperatorError:
 
 
 def test_one_user_at_a_time(state: Path) -> None:
-    """R-02: the lock is held to the end of the block, and a start is told the process."""
+    """R-02: the lock is held to the end of the block. The refusal of a start names the process."""
     with LockedState(state) as locked:
         assert locked.folder == state
         error = refusal(state)
@@ -58,14 +58,14 @@ def test_one_user_at_a_time(state: Path) -> None:
 
 
 def test_the_owner_may_be_unknown(state: Path) -> None:
-    """A server that has the lock, and has not written its id yet."""
+    """The server has the lock, and has not written its process id yet."""
     with LockedState(state):
         os.truncate(state / "lock", 0)
         assert "process unknown uses" in refusal(state).message
 
 
 def test_an_error_in_the_block_releases_the_lock(state: Path) -> None:
-    """The next command may try again."""
+    """The next command can lock the folder."""
     with pytest.raises(ZeroDivisionError), LockedState(state):
         raise ZeroDivisionError
     LockedState(state).close()
@@ -80,7 +80,7 @@ def test_a_relative_path(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def letter(folder: Path) -> None:
-    """Make a folder of other things."""
+    """Make a folder with foreign files."""
     folder.mkdir(mode=0o700)
     (folder / "letter").touch()
 
@@ -101,7 +101,7 @@ FOREIGN: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("make", FOREIGN.values(), ids=FOREIGN)
 def test_a_folder_that_is_no_state(tmp_path: Path, make: Callable[[Path], object]) -> None:
-    """It is named, and nothing is made, not even a lock."""
+    """The error names it. Nothing is made, not even a lock."""
     make(tmp_path / "state")
     error = refusal(tmp_path / "state")
     assert error.rule is rules.STATE_EXISTS
@@ -126,13 +126,13 @@ def test_folders_are_private(state: Path, name: str) -> None:
 
 
 def test_the_state_belongs_to_the_user(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R-02: root, too, runs the command as the server's user."""
+    """R-02: root, too, has to run the command as the server's user."""
     monkeypatch.setattr(os, "geteuid", lambda: state.stat().st_uid + 1)
     assert refusal(state).rule is rules.STATE_PRIVATE
 
 
 def test_parts_of_the_layout_may_lack(state: Path) -> None:
-    """A state after an erase, or from before its first whole start."""
+    """A state after an erase, or before the end of its first start."""
     for path in (state / name for name in LAYOUT if name != "lock"):
         path.rmdir() if path.is_dir() else path.unlink()
     LockedState(state).close()
@@ -147,7 +147,7 @@ def test_parts_of_the_layout_may_lack(state: Path) -> None:
     ],
 )
 def test_a_lock_that_cannot_be_opened(state: Path, number: int, kind: type[SwpksError], rule: Rule) -> None:
-    """The device fails, or the operator has to act."""
+    """Either the device fails, or the operator must act."""
     with failing(1, number, "open"), pytest.raises(kind) as caught:
         LockedState(state)
     assert caught.value.rule is rule

@@ -27,7 +27,7 @@ LINUX = Authorization(Consumer.OPERATING_SYSTEM, b"a password")
 
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[tuple[ServerProcess, ServerProcess]]:
-    """A source with the partition lpar1, and an empty target; neither is started yet."""
+    """A source with the partition lpar1, and an empty target. Neither is started yet."""
     made = ServerProcess(tmp_path / "a", ["lpar1:64"]), ServerProcess(tmp_path / "b", [])
     yield made
     for each in made:
@@ -35,7 +35,10 @@ def servers(tmp_path: Path) -> Iterator[tuple[ServerProcess, ServerProcess]]:
 
 
 def test_the_default_is_a_private_socket(server: ServerProcess) -> None:
-    """R-51: in the ready line, of mode 0600, and gone after the stop; a passing stranger changes nothing."""
+    """R-51: the ready line names it, its mode is 0600, and a stop removes it.
+
+    A peer without a valid greeting changes nothing.
+    """
     path = server.folder / "run" / "mobility.sock"
     assert server.start().ready["mobility"] == f"unix:{path}"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -52,7 +55,7 @@ def test_the_default_is_a_private_socket(server: ServerProcess) -> None:
 
 
 def test_a_port_is_told(server: ServerProcess) -> None:
-    """R-51: port 0 takes a free one; by a file as well."""
+    """R-51: with port 0 the server chooses a free port and reports it."""
     server.options = ["--mobility", "tcp:127.0.0.1:0"]
     address = server.start().ready["mobility"]
     host, _, port = address.removeprefix("tcp:").rpartition(":")
@@ -63,7 +66,7 @@ def test_a_port_is_told(server: ServerProcess) -> None:
 
 
 def test_a_wrong_address_is_refused(tmp_path: Path) -> None:
-    """R-51: with its rule, and no server starts."""
+    """R-51: the refusal has its rule, and no server starts."""
     for wrong in ("127.0.0.1:0", "unix:/tmp/x", "tcp:host"):
         done = serve("--state", str(tmp_path / "s"), "--mobility", wrong)
         assert done.returncode == 2
@@ -71,7 +74,7 @@ def test_a_wrong_address_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_long_path_has_no_socket(tmp_path: Path) -> None:
-    """R-51: such a system expects nobody, and starts all the same; nor where a partition has that name."""
+    """R-51: such a system starts, but accepts no partition. So does one with a partition of that name."""
     long = tmp_path / ("x" * 100)
     assert SocketPeers(long, "unix").address == ""
     assert SocketPeers(tmp_path, "unix", taken=True).address == ""
@@ -79,7 +82,7 @@ def test_a_long_path_has_no_socket(tmp_path: Path) -> None:
 
 
 def ordered(servers: tuple[ServerProcess, ServerProcess], epoch: int = 1) -> str:
-    """Order a migration at both ends as a console does; the UUID of the partition."""
+    """Order a migration at both ends as a console does; return the UUID of the partition."""
     source, target = (each.console for each in servers)
     ids = [each.call(requests.show_system()).system_id for each in (source, target)]
     uuid = source.call(requests.show_partition("lpar1")).uuid
@@ -90,13 +93,13 @@ def ordered(servers: tuple[ServerProcess, ServerProcess], epoch: int = 1) -> str
 
 
 def custody(server: ServerProcess) -> list[str]:
-    """The custody of all partitions that a system shows."""
+    """Return the custody of all partitions that a system shows."""
     return [each.custody for each in server.console.call(requests.show_system()).custody]
 
 
 @pytest.mark.parametrize("way", ["unix", "tcp:localhost:0"])
 def test_a_partition_moves_between_processes(servers: tuple[ServerProcess, ServerProcess], way: str) -> None:
-    """R-51: with password and object, without an IPL; the source keeps no socket, nor after a restart."""
+    """R-51: with password and object, without an IPL. The source has no socket, also after a restart."""
     source, target = servers
     target.options = ["--mobility", way]
     for each in servers:

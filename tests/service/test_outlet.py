@@ -1,4 +1,4 @@
-"""The way out of the log: it never makes its caller wait, and tells what it has dropped, and where."""
+"""The output of the log: a caller never waits for it, and each gap has a line with its length."""
 
 import fcntl
 import io
@@ -18,16 +18,16 @@ LINE = b"x" * 99 + b"\n"
 SMALL = 4096
 """Bytes in the smallest pipe."""
 PATIENCE = 20.0
-"""Seconds for what takes milliseconds on an idle machine."""
+"""Seconds to wait for an event that takes milliseconds on an idle machine."""
 
 
 def notice(lines: int) -> bytes:
-    """A line that stands for dropped ones."""
+    """Return the line that stands for dropped lines."""
     return f"dropped {lines}\n".encode()
 
 
 class Pipe(NamedTuple):
-    """A small pipe."""
+    """The two descriptors of a small pipe."""
 
     reader: int
     writer: int
@@ -35,7 +35,10 @@ class Pipe(NamedTuple):
 
 @pytest.fixture
 def pipe() -> Iterator[Pipe]:
-    """A pipe with room for one page; its ends are closed at the end, in the order that frees a writer."""
+    """A pipe with room for one page.
+
+    Its ends are closed at the end, the reader first, which frees a writer.
+    """
     made = Pipe(*os.pipe())
     fcntl.fcntl(made.writer, fcntl.F_SETPIPE_SZ, SMALL)
     yield made
@@ -47,13 +50,13 @@ def pipe() -> Iterator[Pipe]:
 
 
 def read_some(reader: int) -> bytes:
-    """What comes next; nothing for a long time fails the test instead of holding it up."""
-    assert select.select([reader], [], [], PATIENCE)[0], "nothing comes"
+    """Return the next bytes. After a long silence the test fails, so it can't hang."""
+    assert select.select([reader], [], [], PATIENCE)[0], "no bytes arrived"
     return os.read(reader, 65536)
 
 
 def read_until(reader: int, end: bytes) -> bytes:
-    """What comes until these bytes."""
+    """Return the bytes up to `end`."""
     found = b""
     while not found.endswith(end):
         found += read_some(reader)
@@ -61,7 +64,7 @@ def read_until(reader: int, end: bytes) -> bytes:
 
 
 def told_of(found: bytes, lines: list[bytes]) -> int:
-    """How many of these lines, from the first on, were either found or counted in the gap at their place."""
+    """Return how many lines, from the first on, were found or counted in a gap at their place."""
     place = 0
     for line in found.splitlines(keepends=True):
         if line.startswith(b"dropped ") and line.endswith(b"\n"):
@@ -73,7 +76,7 @@ def told_of(found: bytes, lines: list[bytes]) -> int:
 
 
 def test_lines_arrive_in_order_and_whole(pipe: Pipe) -> None:
-    """Also a line that is longer than the pipe, among short ones."""
+    """This includes a line that is longer than the pipe, between short ones."""
     lines = [b"%d " % n + (b"y" * 9000 if n == 20 else b"") + b"\n" for n in range(40)]
     made = Outlet(pipe.writer, notice)
     for line in lines:
@@ -84,7 +87,7 @@ def test_lines_arrive_in_order_and_whole(pipe: Pipe) -> None:
 
 
 def test_a_reader_that_stops_costs_lines_and_no_time(pipe: Pipe) -> None:
-    """Each gap stands where the lines are missing, and has their number; the other lines are whole."""
+    """Each gap has its own line with the number of missing lines; the other lines are whole."""
     lines = [b"%099d\n" % number for number in range(500)]
     made = Outlet(pipe.writer, notice, room=20 * len(LINE))
     for line in lines:
@@ -100,7 +103,7 @@ def test_a_reader_that_stops_costs_lines_and_no_time(pipe: Pipe) -> None:
 
 
 def test_a_descriptor_that_refuses_is_tried_with_the_next_line(pipe: Pipe) -> None:
-    """Without a reader, then with one: the gap comes first."""
+    """First the pipe has no reader, then one: the line about the gap comes first."""
     made = Outlet(pipe.writer, notice)
     os.close(pipe.reader)
     for _ in range(3):
@@ -118,7 +121,7 @@ def test_a_descriptor_that_refuses_is_tried_with_the_next_line(pipe: Pipe) -> No
 
 
 def test_a_torn_line_is_ended_before_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that fills up in the middle of a line: the line counts as dropped."""
+    """If a disk fills up in the middle of a line, the line counts as dropped."""
     taken: list[bytes] = []
     room = [150]
     real = os.write
@@ -147,7 +150,10 @@ def test_a_torn_line_is_ended_before_the_next_one(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_descriptor_that_does_not_block_is_waited_for(pipe: Pipe) -> None:
-    """Another owner of a terminal or a pipe may have made it so; no line is lost because of that."""
+    """Another owner of the terminal or pipe may have made it non-blocking.
+
+    No line is lost because of that.
+    """
     os.set_blocking(pipe.writer, False)
     made = Outlet(pipe.writer, notice)
     for _ in range(200):
@@ -158,7 +164,7 @@ def test_a_descriptor_that_does_not_block_is_waited_for(pipe: Pipe) -> None:
 
 
 def test_without_a_thread_lines_are_dropped(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system may have none left; the next line tries again."""
+    """The system may have no threads left. The next line tries again."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -173,7 +179,7 @@ def test_without_a_thread_lines_are_dropped(pipe: Pipe, monkeypatch: pytest.Monk
 
 
 def test_the_log_tells_the_number_of_dropped_lines(pipe: Pipe) -> None:
-    """`log.dropped` is a line like all others, and the figure is that of the metrics."""
+    """`log.dropped` is a line as any other, and its number is that of the metrics."""
     logs.configure(style="json")
     logs.write_behind(pipe.writer)
     try:
@@ -193,7 +199,7 @@ def test_the_log_tells_the_number_of_dropped_lines(pipe: Pipe) -> None:
 
 
 def test_a_log_on_a_stream_is_written_at_once() -> None:
-    """Programs that use the server as a library give a stream of theirs; nothing is dropped then."""
+    """A program that uses the server as a library passes its own stream. No line is dropped then."""
     stream = io.StringIO()
     logs.configure(style="console", stream=stream)
     try:
@@ -209,7 +215,7 @@ def test_a_log_on_a_stream_is_written_at_once() -> None:
 
 @pytest.mark.parametrize("error", [MemoryError(), ImportError("no renderer"), OSError(24, "full")], ids=repr)
 def test_a_notice_that_cannot_be_made_is_told_later(pipe: Pipe, error: Exception) -> None:
-    """The thread goes on, the lines behind the gap are written, and the gap keeps its number."""
+    """The thread goes on and writes the lines after the gap. The gap keeps its number."""
     failing = [True]
 
     def trouble(lines: int) -> bytes:
@@ -233,7 +239,7 @@ def test_a_notice_that_cannot_be_made_is_told_later(pipe: Pipe, error: Exception
 
 
 def test_no_memory_for_a_piece_costs_its_lines(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are counted, and the log goes on."""
+    """The lines are counted, and the log goes on."""
 
     def no_memory(descriptor: int, data: bytes) -> int:
         raise MemoryError
@@ -252,7 +258,7 @@ def test_no_memory_for_a_piece_costs_its_lines(pipe: Pipe, monkeypatch: pytest.M
 def test_a_line_that_cannot_be_made_is_counted(
     pipe: Pipe, write_behind: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The caller goes on, and the log too."""
+    """The caller and the log go on."""
     stream = io.StringIO()
     logs.configure(style="json", stream=None if write_behind else stream)
     if write_behind:
@@ -273,7 +279,7 @@ def test_a_line_that_cannot_be_made_is_counted(
         if write_behind:
             found = b""
             while b"event.happened" not in found:
-                found += read_until(pipe.reader, b"\n")  # the notice and the line may be written apart
+                found += read_until(pipe.reader, b"\n")  # the notice and the line may be written separately
             lines = [json.loads(line) for line in found.splitlines()]
             assert [line["event"] for line in lines] == ["log.dropped", "event.happened"]
             assert lines[0]["lines"] == 3

@@ -1,4 +1,4 @@
-"""Physical presence: one word, one action, ten minutes, three tries, and no file that leads elsewhere."""
+"""Physical presence: one word, one action, ten minutes, three tries, and only plain files."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def clock() -> Clock:
 
 @pytest.fixture
 def presence(tmp_path: Path, clock: Clock) -> Presence:
-    """The presence of an empty folder."""
+    """Physical presence in an empty folder."""
     return Presence(tmp_path, clock, os.urandom)
 
 
 def wrong(presence: Presence, content: bytes = b"WRONG") -> OperatorError:
-    """Prove presence with a file that holds something else; return the refusal."""
+    """Prove presence with a file of other content; return the refusal."""
     presence.path.write_bytes(content)
     with pytest.raises(OperatorError) as caught:
         presence.proven(ACTION)
@@ -38,7 +38,7 @@ def wrong(presence: Presence, content: bytes = b"WRONG") -> OperatorError:
 
 
 def test_the_written_word_counts_once(presence: Presence) -> None:
-    """Both files are gone, and so the same word proves nothing at the next call."""
+    """Both files are removed, so the same word proves nothing at the next call."""
     word = presence.ask(ACTION)
     presence.path.write_text(word)
     assert presence.proven(ACTION)
@@ -49,7 +49,7 @@ def test_the_written_word_counts_once(presence: Presence) -> None:
 
 
 def test_a_word_is_random_and_easy_to_copy(tmp_path: Path, clock: Clock) -> None:
-    """Each byte chooses one of 32 characters, evenly, and none of them looks like another."""
+    """Each byte chooses one of 32 characters, evenly. No two of them look alike."""
     assert len(set(ALPHABET)) == 32
     assert not set("IO01") & set(ALPHABET)
     assert Presence(tmp_path, clock, lambda size: bytes(range(size))).ask(ACTION) == ALPHABET[:WORD_SIZE]
@@ -58,14 +58,14 @@ def test_a_word_is_random_and_easy_to_copy(tmp_path: Path, clock: Clock) -> None
 
 
 def test_without_random_bytes_there_is_no_word(tmp_path: Path, clock: Clock) -> None:
-    """A short answer would make a short word."""
+    """Too few random bytes would make a short word."""
     with pytest.raises(ScarcityError):
         Presence(tmp_path, clock, lambda _: b"short").ask(ACTION)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_request_is_private_and_holds_no_word(presence: Presence, clock: Clock) -> None:
-    """As spec/erase.md has it, byte by byte."""
+    """The file is byte by byte as in spec/erase.md."""
     word = presence.ask(ACTION)
     digest = hashlib.sha256(word.encode()).hexdigest()
     content = f'{{"action":"{ACTION}","word_sha256":"{digest}","time":{clock.now},"tries":0}}'
@@ -77,7 +77,7 @@ def test_the_request_is_private_and_holds_no_word(presence: Presence, clock: Clo
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n", " ", "\t \n", "  \r\n"])
 def test_blanks_and_a_line_end_do_not_count(presence: Presence, end: str) -> None:
-    """Editors and shells write them."""
+    """Editors and shells write blanks and line ends."""
     presence.path.parent.mkdir(exist_ok=True)
     word = presence.ask(ACTION)
     presence.path.write_bytes(f"{word}{end}".encode())
@@ -86,7 +86,7 @@ def test_blanks_and_a_line_end_do_not_count(presence: Presence, end: str) -> Non
 
 @pytest.mark.parametrize("form", ["\n{}", " {}", "{}\n\n", "{}\n ", "{}\r", "{} {}", "{}\0", "{}" + 53 * " "])
 def test_nothing_else_may_be_there(presence: Presence, form: str) -> None:
-    """One line, at most 64 bytes."""
+    """The file may have one line of at most 64 bytes."""
     word = presence.ask(ACTION)
     error = wrong(presence, form.format(word, word).encode())
     assert error.rule is rules.PRESENCE_WORD
@@ -94,19 +94,19 @@ def test_nothing_else_may_be_there(presence: Presence, form: str) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\xff\x00", bytes(1 << 16)])
 def test_bytes_that_are_no_word(presence: Presence, content: bytes) -> None:
-    """They are a wrong word."""
+    """They count as a wrong word."""
     presence.ask(ACTION)
     assert wrong(presence, content).rule is rules.PRESENCE_WORD
 
 
 def test_the_longest_file(presence: Presence) -> None:
-    """64 bytes are read."""
+    """A file of 64 bytes is read."""
     presence.path.write_bytes(presence.ask(ACTION).encode().ljust(64))
     assert presence.proven(ACTION)
 
 
 def test_three_tries(presence: Presence) -> None:
-    """Each wrong file is removed and counted; the third one ends the word."""
+    """Each wrong file is removed and counted. After the third one the word is invalid."""
     word = presence.ask(ACTION)
     for left in ("2 tries are left", "1 try is left", "no try is left"):
         error = wrong(presence)
@@ -120,7 +120,7 @@ def test_three_tries(presence: Presence) -> None:
 
 
 def test_the_third_try_may_be_right(presence: Presence) -> None:
-    """Two mistakes are forgiven, also by another process."""
+    """After two mistakes the right word counts, also in another process."""
     word = presence.ask(ACTION)
     wrong(presence)
     wrong(presence)
@@ -129,7 +129,7 @@ def test_the_third_try_may_be_right(presence: Presence) -> None:
 
 
 def test_a_word_is_for_one_action(presence: Presence) -> None:
-    """The other action asks anew, and costs no try."""
+    """For the other action a new word is needed. It costs no try."""
     presence.path.write_text(presence.ask("reset-settings"))
     assert not presence.proven(ACTION)
     assert tries(presence) == 0
@@ -138,21 +138,21 @@ def test_a_word_is_for_one_action(presence: Presence) -> None:
 
 @pytest.mark.parametrize("seconds", [LIFETIME, 1e9, -0.001, -1e9, float("nan")])
 def test_a_word_that_is_too_old_or_not_made_yet(presence: Presence, clock: Clock, seconds: float) -> None:
-    """Ten minutes; a clock that was set back ends the word too."""
+    """A word is invalid after ten minutes, or if the clock was set back."""
     presence.path.write_text(presence.ask(ACTION))
     clock.now += seconds
     assert not presence.proven(ACTION)
 
 
 def test_a_word_lasts_ten_minutes(presence: Presence, clock: Clock) -> None:
-    """Up to the last moment."""
+    """The word is valid up to the last moment."""
     presence.path.write_text(presence.ask(ACTION))
     clock.now += LIFETIME - 0.001
     assert presence.proven(ACTION)
 
 
 def test_nothing_was_asked_or_written(presence: Presence) -> None:
-    """Without a word, or without the file, nothing is proven, and no try is used."""
+    """Without a word, or without the file, nothing is proven and no try is used."""
     assert not presence.proven(ACTION)
     assert list(presence.path.parent.iterdir()) == []
     presence.ask(ACTION)
@@ -161,14 +161,14 @@ def test_nothing_was_asked_or_written(presence: Presence) -> None:
 
 
 def test_asking_again_replaces_the_word(presence: Presence) -> None:
-    """The older word is wrong from then on."""
+    """The older word is then wrong."""
     older = presence.ask(ACTION)
     assert presence.ask(ACTION) != older
     assert wrong(presence, older.encode()).rule is rules.PRESENCE_WORD
 
 
 def test_a_file_from_before_the_word_is_removed(presence: Presence) -> None:
-    """It can't hold the word; the caller is told, once."""
+    """Such a file can't have the word. The caller gets one notice."""
     presence.path.write_text("early")
     presence.ask(ACTION)
     assert presence.older_removed
@@ -196,7 +196,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_request_is_none(presence: Presence, damage: Callable[[bytes], bytes]) -> None:
-    """The caller asks anew; the file of the word is not read."""
+    """The caller has to request a new word. The presence file is not read."""
     presence.path.write_text(presence.ask(ACTION))
     request(presence).write_bytes(damage(request(presence).read_bytes()))
     assert not presence.proven(ACTION)
@@ -207,7 +207,7 @@ def test_a_damaged_request_is_none(presence: Presence, damage: Callable[[bytes],
 
 @pytest.mark.parametrize("kind", ["link", "fifo"])
 def test_a_request_that_is_no_file_is_replaced(presence: Presence, tmp_path: Path, kind: str) -> None:
-    """The target of a link stays as it is."""
+    """The target of a link stays unchanged."""
     presence.path.write_text(presence.ask(ACTION))
     elsewhere = request(presence).rename(tmp_path / "elsewhere")
     before = elsewhere.read_bytes()
@@ -223,7 +223,7 @@ def test_a_request_that_is_no_file_is_replaced(presence: Presence, tmp_path: Pat
 
 
 def make_link(path: Path) -> None:
-    """Make a link to a file with the right word in it."""
+    """Make a link to a file with the right word."""
     elsewhere = path.with_name("elsewhere")
     path.rename(elsewhere)
     path.symlink_to(elsewhere)
@@ -243,7 +243,7 @@ def make_folder(path: Path) -> None:
 
 @pytest.mark.parametrize("make", [make_link, make_fifo, make_folder])
 def test_a_presence_file_is_plain(presence: Presence, make: Callable[[Path], None]) -> None:
-    """Anything else is refused at once, stays, and costs no try."""
+    """Anything else is refused at once, stays in place, and costs no try."""
     presence.path.write_text(presence.ask(ACTION))
     make(presence.path)
     with pytest.raises(OperatorError, match="remove it") as caught:
@@ -254,7 +254,7 @@ def test_a_presence_file_is_plain(presence: Presence, make: Callable[[Path], Non
 
 
 def test_a_presence_file_belongs_to_the_user(presence: Presence, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another user may have left it there before the folder became private."""
+    """Another user may have put it there before the folder became private."""
     presence.path.write_text(presence.ask(ACTION))
     inode, fstat = presence.path.stat().st_ino, os.fstat
 
@@ -272,7 +272,7 @@ def test_a_presence_file_belongs_to_the_user(presence: Presence, monkeypatch: py
 
 
 def test_asking_removes_a_link_and_not_its_target(presence: Presence) -> None:
-    """A folder is not removed: it may hold anything."""
+    """A folder is not removed, because it may contain other files."""
     presence.path.write_text("content")
     make_link(presence.path)
     presence.ask(ACTION)
@@ -284,7 +284,7 @@ def test_asking_removes_a_link_and_not_its_target(presence: Presence) -> None:
 
 
 def test_the_folder_of_the_request_is_no_link_and_private(presence: Presence, tmp_path: Path) -> None:
-    """Nothing is written elsewhere."""
+    """Nothing is written outside the folder."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "asmi").symlink_to(tmp_path / "elsewhere")
     for call in (presence.ask, presence.proven):

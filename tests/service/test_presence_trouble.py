@@ -1,4 +1,4 @@
-"""Physical presence when the process is killed, or a call of the system fails: no try is free."""
+"""Physical presence if the process is killed or a system call fails: no try is free."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from tests.service.present import ACTION, Clock, tries
 
 @pytest.fixture
 def presence(tmp_path: Path) -> Presence:
-    """The presence of an empty folder."""
+    """Physical presence in an empty folder."""
     return Presence(tmp_path, Clock(), os.urandom)
 
 
 class Killed(BaseException):
-    """The end of the process at this point."""
+    """Ends the process at this point."""
 
 
 @pytest.mark.parametrize("guess", ["right", "wrong"])
 def test_a_kill_gives_no_free_try(presence: Presence, monkeypatch: pytest.MonkeyPatch, guess: str) -> None:
-    """The try is in the file before anything is compared, and the folder's sync came after the rename."""
+    """The try is counted in the file before the comparison, and the folder is synced after the rename."""
     word = presence.ask(ACTION)
     events: list[str] = []
     fsync = os.fsync
@@ -58,7 +58,7 @@ def test_a_kill_gives_no_free_try(presence: Presence, monkeypatch: pytest.Monkey
 
 
 def outcome(function: Callable[[str], object]) -> object:
-    """What a call returns, or the rule that it names."""
+    """Return the result of a call, or the id of the rule in its error."""
     try:
         return function(ACTION)
     except SwpksError as error:
@@ -73,7 +73,7 @@ FAILURES = {rules.SCARCE_SPACE, storage.STATE_WRITABLE, rules.PRESENCE_FILE}
 def test_each_failing_call(
     presence: Presence, monkeypatch: pytest.MonkeyPatch, guess: str, number: int
 ) -> None:
-    """The error has a rule, and no comparison is made whose try is not counted."""
+    """The error has a rule. No comparison happens before its try is counted."""
     counted: list[int] = []
     compare = hmac.compare_digest
 
@@ -99,7 +99,7 @@ def test_each_failing_call(
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EACCES])
 def test_asking_fails_with_a_rule(presence: Presence, number: int) -> None:
-    """At each call of the system: no traceback, and the next one succeeds."""
+    """The error at each system call has a rule and is no traceback. The next request succeeds."""
     for nth in itertools.count(1):
         with failing(nth, number) as system:
             done = outcome(presence.ask)

@@ -29,12 +29,12 @@ pytestmark = pytest.mark.process
 
 
 def write_with(who: Authorization, label: bytes) -> Request[None]:
-    """A WRITE_OBJECT of a consumer that has a password."""
+    """Return a WRITE_OBJECT of a consumer that has a password."""
     return write_object(who, label, b"x")
 
 
 def test_everything_is_private(server: ServerProcess) -> None:
-    """R-01: the socket is the identity, so nobody else may reach it; nor anything else of the state."""
+    """R-01: the socket is the identity, so no other user may open it, or any other file of the state."""
     before = os.umask(0)
     try:
         server.start()
@@ -49,7 +49,7 @@ def test_everything_is_private(server: ServerProcess) -> None:
 
 
 def test_a_second_server_is_refused(server: ServerProcess) -> None:
-    """One state belongs to one server; the first one is not disturbed."""
+    """One state belongs to one server. The first server is not disturbed."""
     server.start()
     done = serve("--state", str(server.state), "--partition", "gamma:4")
     assert done.returncode == 2
@@ -62,7 +62,10 @@ def test_a_second_server_is_refused(server: ServerProcess) -> None:
 
 
 def test_a_killed_server_is_replaced(server: ServerProcess) -> None:
-    """R-21, R-04: stale sockets and lock do not hinder; what was confirmed is there, passwords are not."""
+    """R-21, R-04: old sockets and the lock do not stop a start.
+
+    Confirmed changes are there, passwords are not.
+    """
     server.start()
     with server.connect_blocking("alpha") as channel:
         os_with_password = channel.call(gen_password(3, 32))
@@ -79,7 +82,7 @@ def test_a_killed_server_is_replaced(server: ServerProcess) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
 def test_a_signal_flushes_and_says_goodbye(server: ServerProcess, number: int) -> None:
-    """R-20: what is dirty is flushed, sessions hear GOODBYE 4, the sockets are gone, the status is 0."""
+    """R-20: changes are flushed, sessions get GOODBYE 4, the sockets are removed, the status is 0."""
     server.options = ["--flush-delay", "60000"]
     server.start()
     channel = server.connect_blocking("alpha")
@@ -98,7 +101,7 @@ def test_a_signal_flushes_and_says_goodbye(server: ServerProcess, number: int) -
 
 
 def test_nohup_is_respected(tmp_path: Path) -> None:
-    """SIGHUP was ignored at start, and stays so; all others that stop a server in order are caught."""
+    """SIGHUP was ignored at the start and stays ignored. All other signals of an orderly stop are caught."""
     with served(tmp_path / "state", trap="trap '' HUP") as server:
         server.process.send_signal(signal.SIGHUP)
         with server.connect() as channel:
@@ -106,7 +109,7 @@ def test_nohup_is_respected(tmp_path: Path) -> None:
         assert "SIGHUP" in signals(server.ready["pid"], "SigIgn")
         others = {"SIGTERM", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGPWR", "SIGXCPU"}
         caught = signals(server.ready["pid"], "SigCgt")
-        # construct loads pdb, which from 3.13 on loads readline.  That catches this one, which stops nothing.
+        # construct loads pdb, which from 3.13 on loads readline. readline catches SIGWINCH, which stops no server.
         if sys.version_info >= (3, 13):
             caught -= {"SIGWINCH"}
         assert caught == others
@@ -121,7 +124,7 @@ def signals(pid: int, kind: str) -> set[str]:
 
 
 def test_partitions_are_remembered_and_grow(server: ServerProcess) -> None:
-    """R-32: what is asked for on the command line is made, remembered, grown, and never shrunk."""
+    """R-32: a partition of the command line is made, stored and grown, and never shrinks."""
     server.start().stop()
     server.partitions = ["beta:8"]
     server.restart()
@@ -135,7 +138,7 @@ def test_partitions_are_remembered_and_grow(server: ServerProcess) -> None:
 
 
 def test_a_partition_without_a_keystore_answers_h_function(server: ServerProcess) -> None:
-    """R-30, R-35: PKS is off unless a size is asked for."""
+    """R-30, R-35: the keystore is off unless the operator gives a size."""
     server.partitions = ["plain"]
     server.start()
     with server.connect_blocking("plain") as channel, pytest.raises(HcallError) as caught:
@@ -144,7 +147,7 @@ def test_a_partition_without_a_keystore_answers_h_function(server: ServerProcess
 
 
 def test_a_configuration_file_says_the_same_and_more(server: ServerProcess, tmp_path: Path) -> None:
-    """R-74: level, sizes, limits; the command line adds to it and wins."""
+    """R-74: level, sizes, limits. The command line adds partitions and has priority."""
     config = tmp_path / "swpks.toml"
     config.write_text(
         'firmware = "FW950"\nflush_delay_ms = 0\nlisten = ["tcp:127.0.0.1:0"]\n[limits]\nmax_sessions = 1\n'
@@ -159,14 +162,17 @@ def test_a_configuration_file_says_the_same_and_more(server: ServerProcess, tmp_
         assert channel.level == "FW950"
         assert channel.call(get_config()).total_size == 16 * 1024
         with pytest.raises(OpenRefused) as refused:
-            server.connect_blocking("filed", timeout=0.2)  # a client library tries again that long
+            server.connect_blocking("filed", timeout=0.2)  # a client library tries again for that long
         assert refused.value.status == OpenStatus.TOO_MANY_SESSIONS
     server.partitions, server.options = [], []
     assert server.restart().ready["firmware"] == "FW950"
 
 
 def test_a_damaged_image_leaves_the_others_serving(server: ServerProcess) -> None:
-    """R-02: one flipped bit is detected, named with partition and reason, and hurts nobody else."""
+    """R-02: one flipped bit is detected and logged with partition and reason.
+
+    Other partitions are unaffected.
+    """
     server.start()
     uuid = UUID(server.console.call(show_partition("alpha")).uuid)
     server.stop()
@@ -186,7 +192,7 @@ def test_a_damaged_image_leaves_the_others_serving(server: ServerProcess) -> Non
 
 
 def test_a_lost_root_key_stops_the_server(server: ServerProcess) -> None:
-    """R-02, R-41: a new root key would bury what NVRAM holds, so none is made."""
+    """R-02, R-41: with a new root key the records in NVRAM would be unreadable, so none is made."""
     server.start().stop()
     (server.state / "anchor-card" / "anchor-card").unlink()
     (server.state / "tpm" / "seed").unlink()
@@ -197,7 +203,7 @@ def test_a_lost_root_key_stops_the_server(server: ServerProcess) -> None:
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
-    """Nobody's files are mixed with a state, and no modes of theirs are changed."""
+    """The server adds no file to it and changes no mode."""
     (tmp_path / "thesis.tex").write_text("")
     tmp_path.chmod(0o755)
     done = serve("--state", str(tmp_path))
@@ -207,7 +213,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_state_that_others_may_enter_is_refused(server: ServerProcess) -> None:
-    """R-02: what was private once stays private or is not served."""
+    """R-02: a state must stay private, or it is not served."""
     server.start().stop()
     server.state.chmod(0o750)
     done = serve("--state", str(server.state))

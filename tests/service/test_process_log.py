@@ -1,4 +1,4 @@
-"""What a server process says: the ready line, refusals with their rules, and never a secret."""
+"""The output of a server process: the ready line, refusals with their rules, and never a secret."""
 
 import json
 import os
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.process
 
 
 def write_with(who: Authorization, label: bytes) -> Request[None]:
-    """A WRITE_OBJECT of a consumer that has a password."""
+    """Return a WRITE_OBJECT of a consumer that has a password."""
     return write_object(who, label, b"x")
 
 
@@ -55,7 +55,7 @@ def test_the_ready_line_says_where_everything_is(server: ServerProcess) -> None:
     ],
 )
 def test_nonsense_is_refused(tmp_path: Path, options: tuple[str, str], rule: str) -> None:
-    """An operator's error is told as such, with the rule."""
+    """Each error is an operator's error with its rule."""
     done = serve("--state", str(tmp_path / "state"), *options)
     assert done.returncode == 2
     assert f"operator fault; rule {rule}: " in done.stderr
@@ -100,7 +100,7 @@ def test_no_secret_is_ever_written_down(server: ServerProcess) -> None:
 
 
 def test_every_refusal_names_its_rule(server: ServerProcess) -> None:
-    """A kernel engineer reads in the log which rule was broken and where it is written."""
+    """The log names each broken rule and the section that contains it."""
     server.start()
     with server.connect_blocking("alpha") as channel:
         for request in (read(b"nothing"), set_password(9, b"password")):
@@ -122,7 +122,7 @@ def test_every_refusal_names_its_rule(server: ServerProcess) -> None:
 
 
 def test_a_log_that_is_closed_does_not_stop_the_server(server: ServerProcess) -> None:
-    """The reader of the log may end."""
+    """The server goes on after the reader of the log has ended."""
     reader, writer = os.pipe()
     ready_reader, ready_writer = os.pipe()
     command = [sys.executable, "-m", "swpks", "serve", "--state", str(server.state), "--partition", "alpha:4"]

@@ -1,4 +1,4 @@
-"""The sockets of a server process: TCP, those of a service manager, those that can't be had."""
+"""The sockets of a server process: TCP, those of a service manager, and unavailable addresses."""
 
 import os
 import re
@@ -31,13 +31,13 @@ for n, fd in enumerate(sys.argv[1].split(",")):
 os.environ["LISTEN_PID"] = str(os.getpid())
 os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
-"""What a service manager does: descriptors from 3 on, and the process's own number in LISTEN_PID."""
+"""The part of a service manager: descriptors from 3 on, and the process's own number in LISTEN_PID."""
 
 pytestmark = pytest.mark.process
 
 
 def test_tcp_demands_the_proof(server: ServerProcess) -> None:
-    """R-01: with the partition's key it opens, and the server proves itself too; else it does not."""
+    """R-01: OPEN succeeds only with the partition's key. The server proves itself too."""
     server.options = ["--listen", "tcp:127.0.0.1:0"]
     address = ("127.0.0.1", server.start().ready["tcp_port"])
     for partition, key, status in [
@@ -59,7 +59,7 @@ def test_tcp_demands_the_proof(server: ServerProcess) -> None:
 
 
 def test_a_path_that_is_too_long_is_explained(tmp_path: Path) -> None:
-    """The kernel's limit is 107 bytes, and its own error says nothing of the kind."""
+    """The kernel's limit is 107 bytes, and its own error does not say so."""
     deep = tmp_path / ("d" * 60) / ("e" * 60)
     done = serve("--state", str(deep), "--partition", "a:4")
     assert done.returncode == 2
@@ -67,7 +67,7 @@ def test_a_path_that_is_too_long_is_explained(tmp_path: Path) -> None:
 
 
 class Managed:
-    """A server started as a service manager does it: with sockets, and a place to be notified."""
+    """A server started as by a service manager: with passed sockets, and a socket for notifications."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ def listening(path: Path) -> socket.socket:
 
 @pytest.mark.parametrize("names", [[], ["alpha"], ["unknown"]])
 def test_a_service_manager_may_own_the_socket(tmp_path: Path, names: list[str]) -> None:
-    """LISTEN_FDS is honoured, READY=1 and STOPPING=1 are sent; a socket alone needs no name."""
+    """LISTEN_FDS is used, READY=1 and STOPPING=1 are sent. A single socket needs no name."""
     path = tmp_path / "alpha"
     with listening(path) as passed, Managed(tmp_path, names, [passed]) as managed:
         assert managed.notices.recv(100) == b"READY=1"
@@ -126,7 +126,10 @@ def test_a_service_manager_may_own_the_socket(tmp_path: Path, names: list[str]) 
 
 
 def test_passed_sockets_are_told_apart_by_name(tmp_path: Path) -> None:
-    """A common one demands the proof even over a Unix socket; the control channel may be passed too."""
+    """A common socket demands the proof, also if it is a Unix socket.
+
+    The control channel may be passed too.
+    """
     paths = [tmp_path / name for name in ("one", "two", "three")]
     with ExitStack() as stack:
         sockets = [stack.enter_context(listening(path)) for path in paths]
@@ -153,7 +156,7 @@ def test_a_passed_socket_for_nobody_is_refused(tmp_path: Path) -> None:
 
 
 def refused(folder: Path, names: list[str], sockets: list[socket.socket]) -> str:
-    """What a server says that does not take the sockets."""
+    """Return the error of a server that refuses the sockets."""
     with Managed(folder, names, sockets) as managed:
         _, error = managed.process.communicate(timeout=20)
         assert managed.process.returncode == 2
@@ -161,7 +164,7 @@ def refused(folder: Path, names: list[str], sockets: list[socket.socket]) -> str
 
 
 def test_the_control_channel_is_never_open_to_strangers(tmp_path: Path) -> None:
-    """R-01: it has no proof, so TCP and abstract names are refused."""
+    """R-01: the control channel has no proof, so TCP is refused."""
     with socket.create_server(("127.0.0.1", 0)) as tcp:
         assert "rule socket.control: " in refused(tmp_path, ["control"], [tcp])
 
@@ -177,7 +180,7 @@ def test_an_abstract_name_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_passed_socket_at_the_place_of_another_is_left_alone(tmp_path: Path) -> None:
-    """The server would have to remove it to make that socket; it is refused instead."""
+    """To make its own socket the server would remove this one, so it refuses to start."""
     run = tmp_path / "state" / "run"
     for folder in (run.parent, run):
         folder.mkdir(mode=0o700)
@@ -187,7 +190,7 @@ def test_a_passed_socket_at_the_place_of_another_is_left_alone(tmp_path: Path) -
 
 
 def units() -> dict[str, ConfigParser]:
-    """The units of spec/service.md by their names."""
+    """Return the units of spec/service.md by name."""
     page = (ROOT / "spec" / "service.md").read_text("utf-8")
     found = {}
     for name, text in re.findall(r"```ini\n# /etc/systemd/system/(\S+)\n(.*?)```", page, re.DOTALL):
@@ -198,7 +201,10 @@ def units() -> dict[str, ConfigParser]:
 
 
 def test_the_units_of_the_page(tmp_path: Path) -> None:
-    """As systemd uses them: folders, sockets, names.  The sockets outlive the server, for the next one."""
+    """Folders, sockets and names as systemd uses them.
+
+    The sockets outlive the server and serve the next one.
+    """
     found = units()
     service = found.pop("swpks.service")["Service"]
     state = tmp_path / service["StateDirectory"]
@@ -231,7 +237,7 @@ def test_the_units_of_the_page(tmp_path: Path) -> None:
 
 
 def test_a_server_that_can_not_listen_says_so(server: ServerProcess) -> None:
-    """An address that is taken, a descriptor that is no file."""
+    """The address is in use, or the descriptor is no open file."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = serve("--state", str(server.state), "--listen", f"tcp:127.0.0.1:{port}")

@@ -1,4 +1,4 @@
-"""What an operator may ask for: the forms of the command line, the TOML file, and both together."""
+"""The settings of an operator: the forms of the command line, the TOML file, and both together."""
 
 import argparse
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from swpks.cli import serve
 
 
 def parsed(*arguments: str) -> Settings:
-    """The settings of a command line."""
+    """Return the settings of a command line."""
     parser = argparse.ArgumentParser()
     serve.add_parser(parser.add_subparsers())
     return serve._settings(parser.parse_args(["serve", "--state", "x", *arguments]))
@@ -26,21 +26,21 @@ def parsed(*arguments: str) -> Settings:
 
 @contextmanager
 def refusal(rule: Rule, says: str | None = None) -> Iterator[pytest.ExceptionInfo[OperatorError]]:
-    """The block is refused by this rule, and says this."""
+    """Expect the block to be refused by this rule with this text."""
     with pytest.raises(OperatorError, match=says) as error:
         yield error
     assert error.value.rule is rule
 
 
 def filed(tmp_path: Path, text: str) -> Path:
-    """A configuration file."""
+    """Write a configuration file."""
     path = tmp_path / "swpks.toml"
     path.write_text(text, "utf-8")
     return path
 
 
 def entry(fields: str) -> str:
-    """A partition with these fields, as a file has it."""
+    """Return a partition with these fields, as a file has it."""
     return f'[[partition]]\nname = "a"\n{fields}\n'
 
 
@@ -61,21 +61,21 @@ def test_listeners_are_host_and_port(text: str, expected: tuple[str, int]) -> No
     "text", ["tcp:host", "tcp::1", "tcp:::1:80", "tcp:a:65536", "udp:a:1", "tcp:a:-1", ""]
 )
 def test_other_listeners_are_refused(text: str) -> None:
-    """A typing error is told, not guessed at."""
+    """A typing error is reported, and no value is guessed."""
     with refusal(rules.LISTEN_FORM) as error:
         parse_listen(text)
     assert repr(text) in error.value.message
 
 
 def test_calls_are_logged_on_request(tmp_path: Path) -> None:
-    """By the option, or by the file."""
+    """The option or the file requests it."""
     assert not parsed().log_calls
     assert parsed("--log-calls").log_calls
     assert parsed("--config", str(filed(tmp_path, "log_calls = true"))).log_calls
 
 
 def test_partitions_have_a_name_and_perhaps_a_size() -> None:
-    """R-30: without a size the keystore stays as it is, which is off at first."""
+    """R-30: without a size the keystore stays as it is. For a new partition that is off."""
     assert parse_partition("a:64") == PartitionSettings.of("a", 64)
     assert parse_partition("a:0") == PartitionSettings.of("a", 0)
     assert parse_partition("a") == parse_partition("a:") == PartitionSettings.of("a", None)
@@ -113,7 +113,7 @@ def test_partitions_have_attributes_of_the_console() -> None:
     ],
 )
 def test_other_attributes_are_refused(text: str, rule: Rule) -> None:
-    """R-36: unknown names, and values that the attribute does not have."""
+    """R-36: unknown names, and values outside the attribute's range."""
     with refusal(rule) as error:
         parse_partition(text)
     assert error.value.message.startswith(f"partition {text!r}: ")
@@ -121,7 +121,7 @@ def test_other_attributes_are_refused(text: str, rule: Rule) -> None:
 
 @pytest.mark.parametrize("value", ["enforce", "2"])
 def test_a_word_or_its_number(tmp_path: Path, value: str) -> None:
-    """R-36: settings take what `swpks hmc set` takes; a file may have the number as a number."""
+    """R-36: settings accept the words of `swpks hmc set`; a file may have the number as a number."""
     wish = PartitionSettings("a", {"secure_boot": 2})
     assert parse_partition(f"a,secure_boot={value}") == wish
     assert PartitionSettings.of("a", secure_boot=value) == PartitionSettings.of("a", secure_boot=2) == wish
@@ -132,14 +132,14 @@ def test_a_word_or_its_number(tmp_path: Path, value: str) -> None:
 
 @pytest.mark.parametrize("text", ["a:b", "a:-1", "a:1:2", "a:99999", "a:4k"])
 def test_other_sizes_are_refused(text: str) -> None:
-    """KiB as a number."""
+    """A size is a number of KiB."""
     with refusal(console.ATTRIBUTE_RANGE) as error:
         parse_partition(text)
     assert "keystore_kbytes is 0 to 65535" in error.value.message
 
 
 def test_limits_have_ranges() -> None:
-    """Only an idle session may be without a limit."""
+    """Only the limit of an idle session may be none."""
     assert Limits(idle_seconds=0).idle_seconds == 0
     for wrong in ({"open_seconds": 0}, {"max_sessions": -1}, {"send_seconds": 1e9}, {"max_unopened": 0}):
         with refusal(rules.LIMIT_RANGE) as error:
@@ -192,7 +192,7 @@ def test_limits_have_ranges() -> None:
     ],
 )
 def test_a_wrong_file_is_refused_with_its_place(tmp_path: Path, text: str, rule: Rule, where: str) -> None:
-    """An operator's error: file, place, rule."""
+    """It is an operator's error with file, place and rule."""
     path = filed(tmp_path, text)
     with refusal(rule) as error:
         read_config(path)
@@ -201,7 +201,7 @@ def test_a_wrong_file_is_refused_with_its_place(tmp_path: Path, text: str, rule:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    """And one that is not text."""
+    """The file is missing or is no text."""
     with refusal(rules.CONFIG_FILE, "No such file"):
         read_config(tmp_path / "none.toml")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
@@ -210,7 +210,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_the_command_line_adds_and_wins(tmp_path: Path) -> None:
-    """Sizes by partition; everything else as a whole."""
+    """Partitions and listeners are merged. Any other option of the command line replaces that of the file."""
     path = filed(
         tmp_path,
         'firmware = "FW950"\nflush_delay_ms = 1\nconfirm_wait_ms = 30\nlisten = ["tcp:a:1"]\n'
@@ -243,13 +243,13 @@ def test_the_command_line_adds_and_wins(tmp_path: Path) -> None:
 
 
 def test_a_name_alone_does_not_take_the_size_of_the_file_away(tmp_path: Path) -> None:
-    """`--partition one` says that it shall exist, and nothing of its size."""
+    """`--partition one` requires the partition and leaves its size as it is."""
     path = filed(tmp_path, '[[partition]]\nname = "one"\nkeystore_kbytes = 4\n')
     assert parsed("--config", str(path), "--partition", "one").partition == (PartitionSettings.of("one", 4),)
 
 
 def test_nonsense_on_the_command_line_is_an_operators_error() -> None:
-    """The same shape of error as from the file."""
+    """The error has the same form as an error in the file."""
     for wrong, rule in (
         (["--partition=a:b"], console.ATTRIBUTE_RANGE),
         (["--listen=x"], rules.LISTEN_FORM),

@@ -1,4 +1,4 @@
-"""The start of a server: what is loaded when it is ready, and the garbage collector from then on."""
+"""The start of a server: the modules loaded at the ready line, and the garbage collector from then on."""
 
 import gc
 import json
@@ -39,12 +39,12 @@ LATER = {
     "hcall_client*": "no server",
     "swpks.testing*": "no server",
 }
-"""Modules that no start needs, and what loads them."""
+"""Modules that no start needs, and their later user."""
 
 
 @pytest.fixture(scope="module")
 def at_ready(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a fresh server looks like when it tells that it is ready."""
+    """Return the figures of a fresh server at its ready line (at_ready.py)."""
     state = tmp_path_factory.mktemp("start") / "state"
     script = Path(__file__).with_name("at_ready.py")
     command = [sys.executable, str(script), "serve", "--state", str(state), "--partition", "alpha:64"]
@@ -57,14 +57,14 @@ def at_ready(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_a_start_loads_nothing_that_it_does_not_need(at_ready: dict[str, Any]) -> None:
-    """Each module of a start costs every test that starts a server; each row names what loads it later."""
+    """A loaded module costs time in every test that starts a server. Each row names its later user."""
     loaded = {name for name in at_ready["modules"] for each in LATER if fnmatch(name, each)}
     assert loaded == set()
     assert {"trio", "hcall_server.service.server"} <= set(at_ready["modules"])
 
 
 def test_the_collector_is_on_once_the_server_is_ready(at_ready: dict[str, Any]) -> None:
-    """It was off during the start, and leaves what the start has made alone."""
+    """The collector is off during the start. Afterwards it skips the objects of the start."""
     assert at_ready["ready"]["running"] == ["alpha"]
     assert at_ready["collects"] is True
     assert at_ready["frozen"] > 10_000
@@ -72,7 +72,7 @@ def test_the_collector_is_on_once_the_server_is_ready(at_ready: dict[str, Any]) 
 
 
 def test_other_commands_collect_when_they_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only `swpks serve` has a moment of being ready: any other command begins with the collector on."""
+    """Only `swpks serve` has a ready line, so other commands begin with the collector on."""
     seen: list[bool] = []
 
     def add_parser(subparsers: Any) -> None:
@@ -93,7 +93,7 @@ def test_other_commands_collect_when_they_run(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_start_that_is_refused_releases_the_state(tmp_path: Path) -> None:
-    """Its address is taken: NVRAM and the lock of the state are free again in the same process."""
+    """The address is in use: NVRAM and the lock of the state are free again in the same process."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = Settings(listen=(f"tcp:127.0.0.1:{taken.getsockname()[1]}",))
         with pytest.raises(OperatorError, match="in use"):

@@ -1,4 +1,4 @@
-"""The state folder: durable before anything in it is confirmed, never a link, and missed when it is gone."""
+"""The state folder: durable before any confirmation, never a link, and its loss is reported."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SETTINGS = Settings(partition=(PartitionSettings.of("a", 8),))
 
 
 class Disk:
-    """The entries that a power cut would leave: those whose folder was synced since they were made."""
+    """The entries that survive a power cut: those whose folder was synced after they were made."""
 
     def __init__(self) -> None:
         self.durable: set[Path] = set()
         self.fsync = os.fsync
 
     def synced(self, descriptor: int) -> None:
-        """Take part in each fsync."""
+        """Record each fsync."""
         self.fsync(descriptor)
         path = Path(f"/proc/self/fd/{descriptor}").readlink()
         if path.is_dir():
@@ -38,14 +38,14 @@ class Disk:
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
-    """The entries that are durable, from now on."""
+    """The entries that are durable from now on."""
     made = Disk()
     monkeypatch.setattr(os, "fsync", made.synced)
     return made
 
 
 def test_every_new_entry_is_durable_once_nvram_is_open(tmp_path: Path, disk: Disk) -> None:
-    """R-21: the folders above the state, the state's own entry, and all that is made in it."""
+    """R-21: the folders above the state, the state's own entry, and all entries in it."""
     folder = tmp_path / "above" / "further" / "state"
     with assembled(folder, SETTINGS):
         nvram = folder / "service-processor"
@@ -59,12 +59,12 @@ def test_every_new_entry_is_durable_once_nvram_is_open(tmp_path: Path, disk: Dis
 
 
 def test_an_entry_is_durable_before_the_next_one_below_it(tmp_path: Path, disk: Disk, monkeypatch) -> None:
-    """R-21: so only the entry of an empty folder can lack, and the next start makes that one durable."""
+    """R-21: so only the entry of an empty folder can be missing, and the next start makes it durable."""
     made: list[Path] = []
     mkdir = Path.mkdir
 
     def watched(path: Path, *arguments, **options) -> None:
-        assert set(made) <= disk.durable, "the folder above is not durable yet"
+        assert set(made) <= disk.durable, "the folder above must be durable first"
         mkdir(path, *arguments, **options)
         made.append(path)
 
@@ -76,7 +76,7 @@ def test_an_entry_is_durable_before_the_next_one_below_it(tmp_path: Path, disk: 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_a_start_that_was_killed_is_made_up_for(tmp_path: Path, disk: Disk, depth: int) -> None:
-    """R-21: an earlier start made some of the folders, and was killed before the last one was durable."""
+    """R-21: an earlier start made some folders and was killed before the last one was durable."""
     folder = tmp_path / "above" / "further" / "state"
     killed = [folder.parent.parent, folder.parent, folder][:depth]
     for each in killed:
@@ -86,7 +86,7 @@ def test_a_start_that_was_killed_is_made_up_for(tmp_path: Path, disk: Disk, dept
 
 
 def test_a_folder_that_may_not_be_read_is_synced_with_the_system(tmp_path: Path, monkeypatch) -> None:
-    """R-21: below a folder of mode 0300 an entry can be made, and nothing less makes it durable."""
+    """R-21: a folder of mode 0300 can't be opened for fsync, so the whole file system is synced."""
     synced: list[bool] = []
     opened = os.open
 
@@ -111,7 +111,7 @@ LINKS = (
 
 
 def look(target: Path) -> dict[str, tuple[int, int, bytes]]:
-    """Mode, time and content of a file or folder and of all that is in it."""
+    """Return mode, time and content of a file, or of a folder and all files in it."""
     found = {}
     for path in [target, *target.rglob("*")]:
         kept = path.lstat()
@@ -121,7 +121,7 @@ def look(target: Path) -> dict[str, tuple[int, int, bytes]]:
 
 
 def moved_away(path: Path, elsewhere: Path) -> Path:
-    """Move a file or folder, open it to others, and leave a link to it."""
+    """Move a file or folder, make it accessible to others, and leave a link to it."""
     path.rename(elsewhere)
     elsewhere.chmod(0o755 if elsewhere.is_dir() else 0o644)
     path.symlink_to(elsewhere)
@@ -129,7 +129,7 @@ def moved_away(path: Path, elsewhere: Path) -> Path:
 
 
 def refused(folder: Path) -> str:
-    """The message of a start that is refused because of a link."""
+    """Return the message of a start that is refused because of a link."""
     with pytest.raises(OperatorError) as caught, assembled(folder, SETTINGS):
         pass
     assert caught.value.rule is rules.STATE_LINK
@@ -138,7 +138,7 @@ def refused(folder: Path) -> str:
 
 @pytest.mark.parametrize("name", LINKS)
 def test_a_link_in_the_state_is_refused(tmp_path: Path, name: str) -> None:
-    """R-02: named with its target, which keeps its mode and content."""
+    """R-02: the error names the link and its target. The target keeps its mode and content."""
     folder = tmp_path / "state"
     with assembled(folder, SETTINGS):
         (folder / "service-processor" / "nvram.sqlite-wal").rename(tmp_path / "log")
@@ -151,7 +151,7 @@ def test_a_link_in_the_state_is_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("content", ["nothing", "state", "other things", "no folder"])
 def test_a_state_that_is_a_link_is_refused(tmp_path: Path, content: str) -> None:
-    """R-02: whatever the target is: nothing is made in it, and its mode stays."""
+    """R-02: whatever the target is, nothing is made in it, and its mode stays."""
     target = tmp_path / "elsewhere"
     if content == "state":
         State(target).close()
@@ -168,14 +168,14 @@ def test_a_state_that_is_a_link_is_refused(tmp_path: Path, content: str) -> None
 
 
 def test_a_link_above_the_state_is_permitted(tmp_path: Path) -> None:
-    """The operator's own layout, as /tmp on a Mac: the state is the folder that its path leads to."""
+    """This is the operator's own layout, as /tmp on a Mac. The state is the folder at the end of its path."""
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "disk")
     State(tmp_path / "link" / "state").close()
     assert (tmp_path / "disk" / "state" / "lock").is_file()
 
 
-# Gone while the server runs
+# Removed while the server runs
 
 
 LOSSES: dict[str, Callable[[Path], object]] = {
@@ -209,7 +209,7 @@ async def test_no_flush_succeeds_without_what_a_start_needs(tmp_path: Path, loss
 
 
 async def test_what_nobody_needs_at_the_next_start_may_go(tmp_path: Path) -> None:
-    """The sockets' folder is made anew by each start."""
+    """Each start makes the folder of the sockets again."""
     folder = tmp_path / "state"
     with assembled(folder, SETTINGS) as machine:
         (folder / "run").rmdir()

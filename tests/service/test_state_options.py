@@ -1,4 +1,4 @@
-"""The path of a state, and a device that fails below it."""
+"""The path of a state, and a storage device that fails."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.service.folder import assembled
 def test_an_empty_path_is_no_state(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It would mean the working directory, which the server would take for its state."""
+    """An empty path would mean the working directory, and the server would use it as its state."""
     with contextlib.chdir(tmp_path):
         assert main(words) == 2
     said = capsys.readouterr().err
@@ -47,7 +47,7 @@ def test_an_empty_path_is_no_state(
 def test_serve_takes_the_state_of_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As the other commands do; an option has priority, and without either the message names both."""
+    """It is used as in other commands; an option has priority. Without either, the message names both."""
     served: list[Path] = []
 
     def run(folder: Path, *_: object, **__: object) -> None:
@@ -69,7 +69,7 @@ def test_serve_takes_the_state_of_the_environment(
 @pytest.mark.process
 @pytest.mark.usefixtures("not_measured")
 def test_a_partition_without_a_size_is_announced(tmp_path: Path) -> None:
-    """Its keystore stays off, and the start says so, with the form that has a size; not for a stored size."""
+    """Its keystore stays off. The start reports it with the right form, unless a size is stored."""
     server = ServerProcess(tmp_path / "state", ["alpha", "beta:8"]).start()
     assert server.ready["keystore_off"] == ["alpha"]
     assert "; alpha has no keystore: --partition alpha:KBYTES gives it one\n" in server.log
@@ -81,7 +81,7 @@ def test_a_partition_without_a_size_is_announced(tmp_path: Path) -> None:
 
 
 def _first_start(folder: Path, nth: int) -> tuple[bool, SwpksError | None]:
-    """Start on a new state while the n-th sync fails; return whether it came, and what was raised."""
+    """Start on a new state while the n-th sync fails; return whether that sync was reached, and the error."""
     settings = Settings(partition=(PartitionSettings.of("a", 8),))
     with failing(nth, errno.EIO, "fsync") as sync:
         try:
@@ -92,7 +92,7 @@ def _first_start(folder: Path, nth: int) -> tuple[bool, SwpksError | None]:
 
 
 def test_a_device_that_fails_at_a_sync_is_named(tmp_path: Path) -> None:
-    """Each sync of a first start, one after the other: the storage is at fault, and the file is named."""
+    """For each sync of a first start, the fault is that of the storage, and the error names the file."""
     refused: list[SwpksError] = []
     for nth in itertools.count(1):
         came, error = _first_start(tmp_path / str(nth), nth)

@@ -1,4 +1,4 @@
-"""The server as a whole inside the test's process: how it starts and stops when NVRAM gives trouble."""
+"""The whole server inside the test's process: its starts and stops with a failing NVRAM."""
 
 import dataclasses
 import io
@@ -34,7 +34,7 @@ SETTINGS = Settings(partition=(PartitionSettings.of("alpha", 64),), limits=Limit
 
 
 class Whole:
-    """A server on a state folder, over NVRAM that can be made to fail."""
+    """A server on a state folder, over NVRAM with injected faults."""
 
     def __init__(self, folder: Path, nursery: trio.Nursery) -> None:
         self.state = State(folder)
@@ -49,7 +49,7 @@ class Whole:
         self.failure: Exception | None = None
 
     async def start(self) -> dict[str, Any]:
-        """Run it; returns what it announced."""
+        """Run the server; return its ready announcement."""
         self.server = made = Server(self.machine, self.state, self.settings)
         sender, receiver = trio.open_memory_channel[dict[str, Any]](1)
 
@@ -71,7 +71,7 @@ class Whole:
         worker = self.seams.worker
         worker.close()
         assert isinstance(worker, ThreadWorker)
-        if worker._thread is not None:  # a job that was left to itself still uses NVRAM
+        if worker._thread is not None:  # an abandoned job still uses NVRAM
             worker._thread.join()
         self.seams.nvram.close()
         self.state.close()
@@ -87,7 +87,7 @@ def whole(tmp_path: Path, nursery: trio.Nursery) -> Iterator[Whole]:
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """The lines that are logged."""
+    """The log output."""
     stream = io.StringIO()
     logs.configure(level="debug", style="json", stream=stream)
     yield stream
@@ -95,18 +95,18 @@ def log() -> Iterator[io.StringIO]:
 
 
 def events(log: io.StringIO) -> list[str]:
-    """The names of the logged events, in order."""
+    """Return the names of the logged events, in order."""
     return [json.loads(line)["event"] for line in log.getvalue().splitlines()]
 
 
 def stop(number: int = signal.SIGTERM) -> None:
-    """The signal that an operator sends."""
+    """Send the signal of an operator."""
     os.kill(os.getpid(), number)
 
 
 @pytest.mark.parametrize("number", [*HURRIES, *STOPS_ONLY], ids=lambda each: each.name)
 async def test_a_stop_flushes_what_is_dirty(whole: Whole, log: io.StringIO, number: int) -> None:
-    """R-20: at the end everything is durable, sessions have heard GOODBYE 4, and the log tells the story."""
+    """R-20: at the end everything is durable, sessions have GOODBYE 4, and the log has all steps."""
     ready = await whole.start()
     async with open_channel(ready["sockets"]["alpha"]) as channel:
         await channel.call(write(b"a"))
@@ -125,7 +125,7 @@ async def test_a_stop_flushes_what_is_dirty(whole: Whole, log: io.StringIO, numb
 
 @pytest.mark.parametrize("taken", [False, True])
 async def test_a_stop_removes_the_console_socket_that_is_ours(whole: Whole, *, taken: bool) -> None:
-    """As it does those of partitions; a socket that another server has put there stays."""
+    """It also removes the sockets of partitions. A socket that another server has put there stays."""
     ready = await whole.start()
     path = Path(ready["control"])
     assert path.is_socket()
@@ -138,7 +138,7 @@ async def test_a_stop_removes_the_console_socket_that_is_ours(whole: Whole, *, t
 
 
 async def test_a_stop_says_when_nvram_refuses(whole: Whole, log: io.StringIO) -> None:
-    """R-23: it is tried for a bounded time; that it failed is told, never hidden."""
+    """R-23: the flush is tried for a bounded time. The log reports the failure."""
     ready = await whole.start()
     await whole.encryptor.flush()
     whole.nvram.set_faults(NvramFault("full", times=None))
@@ -152,7 +152,7 @@ async def test_a_stop_says_when_nvram_refuses(whole: Whole, log: io.StringIO) ->
 
 
 async def test_a_stop_waits_for_a_stalled_nvram_no_longer_than_it_should(whole: Whole) -> None:
-    """R-23: a commit that never returns can't keep the server from ending."""
+    """R-23: a commit that never returns can't prevent the end of the server."""
     ready = await whole.start()
     await whole.encryptor.flush()
     whole.nvram.set_faults(NvramFault("stall", times=None))
@@ -170,7 +170,10 @@ async def test_a_stop_waits_for_a_stalled_nvram_no_longer_than_it_should(whole: 
 async def test_a_second_signal_stops_the_waiting(
     whole: Whole, log: io.StringIO, first: int, second: int
 ) -> None:
-    """An operator who asks twice does not want to wait for NVRAM; a closed terminal only says it twice."""
+    """After a second signal the server does not wait for NVRAM.
+
+    A closed terminal sends the same signal twice.
+    """
     whole.settings = dataclasses.replace(SETTINGS, limits=Limits(drain_seconds=600))
     ready = await whole.start()
     await whole.encryptor.flush()
@@ -192,7 +195,7 @@ async def test_a_second_signal_stops_the_waiting(
 async def test_a_start_does_not_wait_for_a_stalled_nvram(
     whole: Whole, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R-23: the server is ready without the partition, which starts once its IPL count is durable (R-21)."""
+    """R-23: the server is ready without the partition, which starts when its IPL count is durable (R-21)."""
     monkeypatch.setattr(server, "ANNOUNCE_PATIENCE", 0.05)
     whole.nvram.set_faults(NvramFault("stall", times=None))
     ready = await whole.start()
@@ -211,7 +214,7 @@ async def test_a_start_does_not_wait_for_a_stalled_nvram(
 
 
 async def test_the_machine_opens_and_closes_sockets(whole: Whole) -> None:
-    """A partition's socket is there while it is powered on."""
+    """A partition's socket exists while the partition is powered on."""
     ready = await whole.start()
     path = Path(ready["sockets"]["alpha"])
     assert whole.server is not None

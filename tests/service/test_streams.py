@@ -1,4 +1,4 @@
-"""A server whose standard output or log is full, closed, unread or too narrow serves all the same."""
+"""A server goes on if standard output or the log is full, closed, unread or of a narrow encoding."""
 
 import fcntl
 import json
@@ -24,7 +24,7 @@ SMALL = 4096
 
 
 def serves(server: Served) -> bool:
-    """Whether its partition answers, and it stops in order."""
+    """Return whether the partition answers and the server stops in order."""
     with server.connect() as channel:
         channel.call(write(b"label"))
     return server.stop() == 0
@@ -39,7 +39,7 @@ def small_pipe() -> tuple[int, int]:
 
 @pytest.mark.process
 def test_output_that_is_full_in_an_encoding_that_is_too_small(tmp_path: Path) -> None:
-    """The ready line is for people; that nobody gets it is a warning.  The path is written with escapes."""
+    """The ready line is for people, so its loss is only a warning. The path is written with escapes."""
     options = ("--log-format", "console")
     ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
     with (
@@ -55,7 +55,7 @@ def test_output_that_is_full_in_an_encoding_that_is_too_small(tmp_path: Path) ->
 
 @pytest.mark.process
 def test_streams_without_a_reader(tmp_path: Path) -> None:
-    """EPIPE, from the first line on."""
+    """Each line fails with EPIPE, from the first one on."""
     reader, writer = os.pipe()
     os.close(reader)
     with served(tmp_path / "state", stdout=writer, stderr=writer) as server:
@@ -65,9 +65,9 @@ def test_streams_without_a_reader(tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_a_log_that_nobody_reads_does_not_stop_the_server(tmp_path: Path) -> None:
-    """R-03: hundreds of sessions later everything goes on, lines are counted, and the log tells the gap."""
+    """R-03: after hundreds of sessions the server goes on, counts lost lines, and logs the gap."""
     reader, writer = small_pipe()
-    others = [f"lpar{n}" for n in range(5)]  # one partition alone may not write that many lines
+    others = [f"lpar{n}" for n in range(5)]  # one partition is not allowed to write that many lines
     options = [word for name in others for word in ("--partition", f"{name}:4")]
     with served(tmp_path / "state", *options, stderr=writer) as server:
         os.close(writer)
@@ -85,7 +85,7 @@ def test_a_log_that_nobody_reads_does_not_stop_the_server(tmp_path: Path) -> Non
 
 @pytest.mark.process
 def test_a_stop_does_not_wait_for_the_reader_of_the_log(tmp_path: Path) -> None:
-    """R-20: everything is flushed, the status is 0, and the lines are gone."""
+    """R-20: everything is flushed, the status is 0, and the lines are lost."""
     reader, writer = small_pipe()
     os.write(writer, bytes(SMALL))
     with served(tmp_path / "state", "--flush-delay", "60000", stderr=writer) as server:
@@ -117,7 +117,7 @@ def test_a_crash_is_a_line_of_the_log(
 
 
 def test_the_last_words_do_not_wait_for_their_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A usage error ends the process, whether anybody reads it or not."""
+    """A usage error ends the process, whether or not its text is read."""
     monkeypatch.setattr(streams, "PATIENCE", 0.01)
     reader, writer = small_pipe()
     os.write(writer, bytes(SMALL))
@@ -138,7 +138,7 @@ def test_the_last_words_do_not_wait_for_their_reader(monkeypatch: pytest.MonkeyP
     ],
 )
 def test_a_command_whose_output_is_refused(streams: str, status: int, said: bytes) -> None:
-    """The help of argparse, which Python itself would lose without a word or with status 120."""
+    """The output is the help of argparse. Python itself would lose it silently or exit with status 120."""
     done = run(streams, "hmc", "--help")
     assert done.returncode == status
     assert said in done.stderr
@@ -148,7 +148,7 @@ def test_a_command_whose_output_is_refused(streams: str, status: int, said: byte
 @pytest.mark.process
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["hmc", "status", "--help"]], ids=" ".join)
 def test_help_on_a_full_output_is_no_success(words: list[str]) -> None:
-    """Also without a buffer: argparse itself drops what is not taken."""
+    """This also holds without a buffer: argparse itself ignores write errors."""
     for buffered in (True, False):
         done = run("1>/dev/full", *words, buffered=buffered)
         assert done.returncode == 2
@@ -159,13 +159,13 @@ def test_help_on_a_full_output_is_no_success(words: list[str]) -> None:
 
 @pytest.mark.process
 def test_a_usage_that_nobody_reads() -> None:
-    """The status is that of a usage error, whatever becomes of the usage."""
+    """The exit status is that of a usage error, although the usage text is lost."""
     assert run("2>/dev/full", "hmc", "--nonsense").returncode == 2
 
 
 @pytest.mark.process
 def test_commands_do_not_blame_the_server_for_their_output(tmp_path: Path) -> None:
-    """A full disk is told as such; a reader that has left ends the command without a word."""
+    """A full disk is reported as such. If the reader has gone, the command ends without a message."""
     reader, unread = os.pipe()
     os.close(reader)
     with served(tmp_path / "state") as server:
@@ -181,14 +181,14 @@ def test_commands_do_not_blame_the_server_for_their_output(tmp_path: Path) -> No
 
 
 def lpar(server: Served, *words: str) -> tuple[str, ...]:
-    """A command of its partition."""
+    """Return a command of the server's partition."""
     return ("lpar", "--state", str(server.state), "alpha", *words)
 
 
 def run(
     streams: str, *words: str, stdout: int = subprocess.PIPE, buffered: bool = True
 ) -> subprocess.CompletedProcess[bytes]:
-    """A command with other streams; its output is buffered, as it is for most users."""
+    """Run a command with other streams. Its output is buffered, as for most users."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     unbuffered = [] if buffered else ["-u"]
     command = [
