@@ -1,9 +1,8 @@
 """Writes golden records: `python -m tests.sealing.make_vectors spec/vectors/sealed`.
 
-It uses the second implementation alone, so the package is tested against bytes that it did not make.
-A golden file is never made anew: it is what an old release left behind.  Files that are there already are
-left alone.  For a new level of the envelope, add its cases and a folder of theirs; for a new level of a
-plaintext, add a case below.
+It uses only the second implementation, so the package is tested against bytes that it did not make. A golden
+file is never made again: it is the record of an old release, so existing files stay unchanged. For a new
+level of the envelope, add its cases and a folder for them. For a new level of a plaintext, add a case below.
 """
 
 import hashlib
@@ -18,7 +17,7 @@ Values = dict[str, Any]
 
 
 def fixed(what: str, length: int) -> bytes:
-    """Bytes that look random and are the same every time."""
+    """Return bytes that look random and are the same in every run."""
     return hashlib.shake_256(f"swpks golden {what}".encode()).digest(length)
 
 
@@ -59,7 +58,7 @@ LEVEL_1: dict[str, Values] = {
 
 
 def uuid_of(number: int) -> bytes:
-    """The UUID (version 4) of a golden partition."""
+    """Return the UUID (version 4) of a golden partition."""
     found = bytearray(fixed(f"uuid {number}", 16))
     found[6], found[8] = found[6] & 0x0F | 0x40, found[8] & 0x3F | 0x80
     return bytes(found)
@@ -176,13 +175,13 @@ COPIES = {
     "copy-level-2-restored": (2, "partition-restored", 1_796_000_000, "FW1110"),
     "copy-level-2-largest-numbers": (2, "partition-restored-without-keystore", 2**64 - 1, "ü" * 127),
 }
-"""Console copies of golden partitions: the level, which partition, the time, the firmware level."""
+"""Console copies of golden partitions: the level, the partition, the time, the firmware level."""
 
 WRAPPED = {
     "wrapped-root-key-embedded": (1, fixed("wrapped by the embedded TPM", 76)),
     "wrapped-root-key-tpm-2": (2, fixed("wrapped by a TPM 2.0", 300)),
 }
-"""The kind of a TPM, and a blob that it might have made."""
+"""The kind of a TPM, and a blob in its form."""
 
 MARKS = {"mark": 1234, "mark-largest-number": 2**64 - 1}
 
@@ -215,7 +214,7 @@ def in_hex(**values: bytes) -> Values:
 
 
 def sealed(level: int, name: str, case: Values) -> Values:
-    """One golden record with everything that went into it, byte strings in hex."""
+    """Return one golden record with all its inputs, byte strings in hex."""
     system_id, root_key = identity()
     salt = fixed(name if level == 1 else f"{name} level {level}", 32)
     owner = case["partition"] if level == 1 else bytes.fromhex(case["owner"])
@@ -269,7 +268,7 @@ def wrapped(kind: int, blob: bytes) -> Values:
 
 
 def every_vector() -> dict[str, Values]:
-    """Every golden record, by folder and name."""
+    """Return every golden record, by folder and name."""
     return (
         {f"level-1/{name}": sealed(1, name, case) for name, case in LEVEL_1.items()}
         | {f"level-2/{name}": sealed(2, name, case) for name, case in LEVEL_2.items()}

@@ -1,4 +1,4 @@
-"""Values that several tests of sealing use: one system, one partition with one object, and strategies."""
+"""Common values of the tests of sealing: one system, one partition with one object, and strategies."""
 
 import os
 from uuid import UUID
@@ -77,7 +77,7 @@ stays = st.builds(
 
 
 def at(profile: PartitionProfile, standing: tuple[Custody, int, bytes]) -> PartitionProfile:
-    """The profile of a partition in a custody."""
+    """Return the profile of a partition in a custody."""
     custody, epoch, peer = standing
     return profile._replace(custody=custody, epoch=epoch, peer=peer)
 
@@ -86,7 +86,7 @@ profiles = st.builds(at, stays, standings)
 
 
 def whole(profile: PartitionProfile, image: StoreImage) -> PartitionRecord:
-    """A record with this profile, and with this image if its keystore is on."""
+    """Return a record with this profile, and with this image if its keystore is on."""
     if not profile.attributes.keystore_kbytes:
         return PartitionRecord(profile, None)
     return PartitionRecord(profile._replace(image_generation=image.generation), image)
@@ -96,12 +96,12 @@ records = st.builds(whole, profiles, images)
 
 
 def flipped(data: bytes, bit: int) -> bytes:
-    """`data` with one bit changed, counted from the lowest bit of the first byte."""
+    """Return `data` with one bit changed. Bit 0 is the lowest bit of the first byte."""
     changed = bytearray(data)
     changed[bit // 8] ^= 1 << bit % 8
     return bytes(changed)
 
 
 def put(data: bytes, at: int, value: bytes) -> bytes:
-    """`data` with other bytes from an offset on."""
+    """Return `data` with other bytes from an offset on."""
     return data[:at] + value + data[at + len(value) :]

@@ -1,9 +1,9 @@
-"""A second implementation of sealing, written from spec/sealed.md alone: it shares no code with the package.
+"""A second implementation of sealing, written only from spec/sealed.md; it shares no code with the package.
 
-HKDF is the standard library's HMAC (the tests hold it equal to `openssl kdf` where that command is there);
-AES-256-GCM is plain Python, slow and short.  It seals and opens both sealed levels: the package only
-reads level 1, so the records of level 1 that tests need come from here.  What is inside the records, and
-the commit record, is in `second_records`.
+HKDF is the standard library's HMAC; the tests compare it with `openssl kdf` where that command exists.
+AES-256-GCM is plain Python, slow and short.  It seals and opens both sealed levels: the package only reads
+level 1, so the records of level 1 that tests need come from here.  The contents of the records, and the
+commit record, are in `second_records`.
 """
 
 import functools
@@ -19,7 +19,7 @@ def hkdf_sha256(key: bytes, salt: bytes, info: bytes, length: int) -> bytes:
 
 
 def hkdf_expand(key: bytes, info: bytes, length: int) -> bytes:
-    """RFC 5869, section 2.3: the second step alone, for a key that is uniform already."""
+    """RFC 5869, section 2.3: only the second step, for a key that is already uniform."""
     output = block = b""
     for counter in range(1, -(-length // 32) + 1):
         block = hmac.digest(key, block + info + bytes([counter]), hashlib.sha256)
@@ -32,7 +32,7 @@ def _xtime(a: int) -> int:
 
 
 def _multiply(a: int, b: int) -> int:
-    """In AES's field of 256 elements."""
+    """Multiply in AES's field of 256 elements."""
     product = 0
     while b:
         product ^= a if b & 1 else 0
@@ -94,7 +94,7 @@ def _xor(a: bytes, b: bytes) -> bytes:
 
 
 def subkey_at(subkey: int, turns: int) -> int:
-    """The hash subkey times x to the power of `turns`, NIST SP 800-38D's bit order."""
+    """Return the hash subkey times x to the power of `turns`, in the bit order of NIST SP 800-38D."""
     for _ in range(turns):
         subkey = (subkey >> 1) ^ (0xE1 << 120 if subkey & 1 else 0)
     return subkey
@@ -136,7 +136,7 @@ class Gcm:
 
     def decrypt(self, sealed: bytes, associated: bytes) -> bytes:
         ciphertext, tag = sealed[:-16], sealed[-16:]
-        assert self.tag(ciphertext, associated) == tag, "the tag is wrong"
+        assert self.tag(ciphertext, associated) == tag, "the tag differs"
         return self.keystream(ciphertext)
 
 
@@ -151,7 +151,7 @@ class Derived(NamedTuple):
 
 
 def owner_of(level: int, owner: int | bytes) -> bytes:
-    """The bytes that stand for an owner: u16 number at level 1, UUID at level 2; 0 is the system itself."""
+    """Return the bytes of an owner: u16 number at level 1, UUID at level 2; 0 is the system itself."""
     size = {1: 2, 2: 16}[level]
     found = owner if isinstance(owner, bytes) else owner.to_bytes(size, "big")
     assert len(found) == size
@@ -191,7 +191,7 @@ def seal(
 def open_blob(
     level: int, identity: Identity, kind: int, owner: int | bytes, blob: bytes
 ) -> tuple[int, bytes]:
-    """The generation and the plaintext; AssertionError when anything is not as it should be."""
+    """Return the generation and the plaintext. Any deviation raises AssertionError."""
     system_id, root_key = identity
     magic, found_level, found, reserved, salt, generation, length = struct.unpack_from(">4sBBH32sQI", blob)
     assert (magic, found_level, found, reserved, length) == (b"SPKS", level, kind, 0, len(blob) - 52)

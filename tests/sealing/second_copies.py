@@ -1,6 +1,6 @@
 """Trusted system key, console copies and wrapped root keys, for the second implementation.
 
-Written from spec/sealed.md alone, as `second_records` is.
+Written only from spec/sealed.md, as `second_records` is.
 """
 
 import hmac
@@ -11,23 +11,23 @@ from tests.sealing.second import Gcm, hkdf_sha256
 from tests.sealing.second_records import Values
 
 STARTS = {1: ">4sBBH8s16s16sQQI32sB", 2: ">4sBBH8s16s16sQQII32sB"}
-"""A copy's header up to the length of the firmware name; level 2 has the count of restores too."""
+"""A copy's header up to the length of the firmware name; level 2 also has the count of restores."""
 
 
 def trusted_key(key: bytes) -> bytes:
-    """The plaintext of the trusted system key's record: no later fields."""
+    """Return the plaintext of the trusted system key's record: no later fields."""
     return struct.pack(">HH", 1, 0) + key + b"\0"
 
 
 def trusted_key_of(plaintext: bytes) -> bytes:
-    """The trusted system key in its record."""
+    """Return the trusted system key of its record."""
     assert len(plaintext) == 37
     assert (plaintext[:4], plaintext[36:]) == (b"\0\1\0\0", b"\0")
     return plaintext[4:36]
 
 
 def console(values: Values) -> bytes:
-    """The plaintext of a console record: no later fields."""
+    """Return the plaintext of a console record: no later fields."""
     name = values["name"].encode()
     kept = b"".join(
         struct.pack(">16sIQQ8s", *map(_raw, (each[field] for field in KEPT))) for each in values["kept"]
@@ -47,7 +47,7 @@ def _raw(value: str | int) -> bytes | int:
 
 
 def console_of(plaintext: bytes) -> Values:
-    """The console in its record."""
+    """Return the console of its record."""
     level, reserved, identity, size = struct.unpack_from(">HH16sH", plaintext)
     assert (level, reserved, plaintext[-1]) == (1, 0, 0)
     at = 22 + size
@@ -65,7 +65,7 @@ def console_of(plaintext: bytes) -> Values:
 
 
 def custody(departed: list[Values]) -> bytes:
-    """The plaintext of a custody record: no later fields."""
+    """Return the plaintext of a custody record: no later fields."""
     body = b""
     for each in departed:
         name, ids = each["name"].encode(), (bytes.fromhex(each["uuid"]), bytes.fromhex(each["peer"]))
@@ -75,7 +75,7 @@ def custody(departed: list[Values]) -> bytes:
 
 
 def custody_of(plaintext: bytes) -> list[Values]:
-    """The partitions in a custody record."""
+    """Return the partitions of a custody record."""
     level, reserved, count = struct.unpack_from(">HHI", plaintext)
     assert (level, reserved, plaintext[-1]) == (1, 0, 0)
     departed, at = [], 8
@@ -89,7 +89,7 @@ def custody_of(plaintext: bytes) -> list[Values]:
 
 
 def id_of(key: bytes) -> bytes:
-    """The id of a trusted system key."""
+    """Return the id of a trusted system key."""
     return hmac.digest(key, b"swpks tsk id 1", "sha256")[:8]
 
 
@@ -106,7 +106,10 @@ def copy_keys(tsk: bytes, salt: bytes, uuid: bytes) -> CopyKeys:
 
 
 def copy_header(tsk: bytes, facts: Values, salt: bytes, sealed_length: int) -> bytes:
-    """The clear header of a copy: of level 2 if the facts have a count of restores, else of level 1."""
+    """Return the clear header of a copy.
+
+    It is of level 2 if the facts have a count of restores, else of level 1.
+    """
     firmware = facts["firmware"].encode()
     ids = id_of(tsk), bytes.fromhex(facts["system_id"]), bytes.fromhex(facts["uuid"])
     numbers = [facts["generation"], facts["time"], facts["kbytes"]]
@@ -117,14 +120,14 @@ def copy_header(tsk: bytes, facts: Values, salt: bytes, sealed_length: int) -> b
 
 
 def copy(tsk: bytes, facts: Values, salt: bytes, plaintext: bytes) -> bytes:
-    """A console copy of a partition record."""
+    """Return a console copy of a partition record."""
     header = copy_header(tsk, facts, salt, len(plaintext) + 16)
     keys = copy_keys(tsk, salt, bytes.fromhex(facts["uuid"]))
     return header + Gcm(keys.key, keys.nonce).encrypt(plaintext, header)
 
 
 def copy_of(tsk: bytes, blob: bytes) -> tuple[Values, bytes]:
-    """The clear facts and the plaintext of a copy; AssertionError when anything is not as it should be."""
+    """Return the clear facts and the plaintext of a copy. Any deviation raises AssertionError."""
     level, begin = blob[4], struct.calcsize(STARTS[blob[4]])
     magic, _, kind, reserved, tsk_id, system_id, uuid, *rest = struct.unpack_from(STARTS[level], blob)
     generation, time, kbytes, *restores, salt, length = rest
@@ -140,12 +143,12 @@ def copy_of(tsk: bytes, blob: bytes) -> tuple[Values, bytes]:
 
 
 def wrapped(kind: int, blob: bytes) -> bytes:
-    """The record of a wrapped root key."""
+    """Return the record of a wrapped root key."""
     return struct.pack(">4sBBHI", b"SPKW", 1, kind, 0, len(blob)) + blob
 
 
 def wrapped_of(record: bytes) -> tuple[int, bytes]:
-    """Kind and blob of a wrapped root key."""
+    """Return kind and blob of a wrapped root key."""
     magic, level, kind, reserved, length = struct.unpack_from(">4sBBHI", record)
     assert (magic, level, reserved, length) == (b"SPKW", 1, 0, len(record) - 12)
     return kind, record[12:]

@@ -1,6 +1,6 @@
-"""What is inside the records, for the second implementation: plain values to bytes and back, with `struct`.
+"""The contents of the records, for the second implementation: values to bytes and back, with `struct`.
 
-Written from spec/sealed.md alone.  Values are those of the golden files: byte strings in hex, names as text.
+Written only from spec/sealed.md.  Values are those of the golden files: byte strings in hex, names as text.
 """
 
 import hmac
@@ -14,16 +14,16 @@ Values = dict[str, Any]
 SWITCHES = ("signed_updates", "without_verification", "dynamic_keys")
 """The switches of a profile, the lowest bit first."""
 LATER_SWITCHES = {"not_restartable": 8}
-"""Bits of later releases by their meaning; a profile without them does not name them."""
+"""Bits of later releases by meaning. A profile without such a bit does not name it."""
 
 
 def image(objects: list[Values]) -> bytes:
-    """A partition image, the same in both sealed levels."""
+    """Return a partition image, the same in both sealed levels."""
     return struct.pack(">HHI", 1, 0, len(objects)) + b"".join(map(_object, objects))
 
 
 def objects_of(plaintext: bytes) -> list[Values]:
-    """The objects of a partition image."""
+    """Return the objects of a partition image."""
     level, reserved, count = struct.unpack_from(">HHI", plaintext)
     assert (level, reserved) == (1, 0)
     objects, rest = [], plaintext[8:]
@@ -43,7 +43,7 @@ def _object(found: Values) -> bytes:
 
 
 def old_profile(p: Values) -> bytes:
-    """A profile of sealed level 1: of profile level 2 if it has switches, else of profile level 1."""
+    """Return a profile of sealed level 1: of profile level 2 if it has switches, else of profile level 1."""
     start = (2, _bits(p)) if SWITCHES[0] in p else (1, 0)
     numbers = (p["number"], p["secure_boot"], p["auto_start"], p["kbytes"], p["ipl_count"])
     name = p["name"].encode()
@@ -51,15 +51,15 @@ def old_profile(p: Values) -> bytes:
 
 
 def old_system(system: Values) -> bytes:
-    """A system record of sealed level 1."""
+    """Return a system record of sealed level 1."""
     firmware = system["firmware"].encode()
     return struct.pack(">HHIB", 1, 0, system["total_kbytes"], len(firmware)) + firmware
 
 
 def partition(p: Values, objects: list[Values] | None) -> bytes:
-    """A partition record: profile, restores, epoch and peer as later fields if there are any, then the image.
+    """Return a partition record: profile, later fields, image.
 
-    Without objects (None) the keystore is off.
+    Restores, epoch and peer are later fields, if there are any. Without objects (None) the keystore is off.
     """
     name = p["name"].encode()
     header = struct.pack(
@@ -77,12 +77,12 @@ def partition(p: Values, objects: list[Values] | None) -> bytes:
 
 
 def _later_of(rest: bytes) -> tuple[Values, bytes]:
-    """The later fields of a partition record, and the bytes behind them."""
+    """Return the later fields of a partition record, and the bytes after them."""
     count, rest, later, tags = rest[0], rest[1:], Values(), []
     for _ in range(count):
         tag, size = struct.unpack_from(">HH", rest)
         value, rest = rest[4 : 4 + size], rest[4 + size :]
-        assert size == {1: 4, 2: 8, 3: 16}[tag], "there are other later fields"
+        assert size == {1: 4, 2: 8, 3: 16}[tag], "a later field is unknown"
         tags.append(tag)
         if tag == 3:
             later["peer"] = value.hex()
@@ -94,7 +94,7 @@ def _later_of(rest: bytes) -> tuple[Values, bytes]:
 
 
 def partition_of(plaintext: bytes) -> tuple[Values, list[Values] | None]:
-    """The profile and the objects of a partition record."""
+    """Return the profile and the objects of a partition record."""
     header = struct.unpack_from(">HHHBBII32sBB", plaintext)
     level, bits, number, secure_boot, auto_start, kbytes, ipl_count, access_key, custody, length = header
     name, rest = plaintext[50 : 50 + length], plaintext[50 + length :]
@@ -111,7 +111,10 @@ def partition_of(plaintext: bytes) -> tuple[Values, list[Values] | None]:
 
 
 def system(found: Values) -> bytes:
-    """A system record: firmware level, total, roster; name and moves are later fields if there are any."""
+    """Return a system record: firmware level, total, roster.
+
+    Name and moves are later fields, if there are any.
+    """
     firmware = found["firmware"].encode()
     start = struct.pack(">HHIB", 2, 0, found["total_kbytes"], len(firmware)) + firmware
     roster = struct.pack(">H", len(found["roster"])) + b"".join(map(_listed, found["roster"]))
@@ -121,7 +124,7 @@ def system(found: Values) -> bytes:
 
 
 def system_of(plaintext: bytes) -> Values:
-    """What a system record holds."""
+    """Return the contents of a system record."""
     level, reserved, total, length = struct.unpack_from(">HHIB", plaintext)
     assert (level, reserved) == (2, 0)
     firmware, at = plaintext[9 : 9 + length], 11 + length
@@ -137,7 +140,7 @@ def system_of(plaintext: bytes) -> Values:
     for _ in range(fields):
         tag, length = struct.unpack_from(">HH", plaintext, at)
         value, at = plaintext[at + 4 : at + 4 + length], at + 4 + length
-        assert last < tag < 3, "there are other later fields"
+        assert last < tag < 3, "a later field is unknown"
         assert value == b"\1" or tag == 1
         found |= {"name": value.decode()} if tag == 1 else {"moved": True}
         last = tag
@@ -156,7 +159,7 @@ def _bits(profile: Values) -> int:
 
 
 def entries_of(blobs: Mapping[bytes, bytes]) -> bytes:
-    """The list of a commit record: id, generation and tag of each record, in the order of the ids."""
+    """Return the list of a commit record: id, generation and tag of each record, in the order of the ids."""
     return b"".join(record + blob[40:48] + blob[-16:] for record, blob in sorted(blobs.items()))
 
 
@@ -169,13 +172,13 @@ def mark_key(root_key: bytes) -> bytes:
 
 
 def commit_record(root_key: bytes, number: int, entries: bytes) -> bytes:
-    """A commit record: header, MAC, list."""
+    """Return a commit record: header, MAC, list."""
     counted = struct.pack(">Q", number)
     mac = hmac.digest(commit_key(root_key), counted + entries, "sha256")
     return struct.pack(">4sB3x", b"SPKC", 1) + counted + mac + entries
 
 
 def mark_slot(root_key: bytes, number: int) -> bytes:
-    """One slot of the high-water mark."""
+    """Return one slot of the high-water mark."""
     counted = struct.pack(">Q", number)
     return struct.pack(">4sB3x", b"SPKM", 2) + counted + hmac.digest(mark_key(root_key), counted, "sha256")

@@ -1,7 +1,7 @@
-"""A partition that travels, for the second implementation; and the writer of its golden files.
+"""A migrating partition, for the second implementation; and the writer of its golden files.
 
-Written from spec/sealed.md alone, as `second_records` is.  `python -m tests.sealing.second_travellers
-spec/vectors/travelling` writes the files that are not there yet: a golden file is never made anew.
+Written only from spec/sealed.md, as `second_records` is.  `python -m tests.sealing.second_travellers
+spec/vectors/travelling` writes the missing files: a golden file is never made again.
 """
 
 import json
@@ -17,7 +17,7 @@ SHARED = ["passwords", "objects", "listings"]
 
 
 def traveller(values: Values) -> bytes:
-    """The bytes of a partition that travels."""
+    """Return the bytes of a migrating partition."""
     used = values["used"] or {name: [] for name in SHARED}
     record = second_records.partition(values["profile"], values["stored"])
     passwords = [(each["consumer"], bytes.fromhex(each["secret"])) for each in used["passwords"]]
@@ -46,7 +46,7 @@ def _listing(each: Values) -> bytes:
 
 
 def traveller_of(plaintext: bytes) -> Values:
-    """A traveller in the words of the golden files."""
+    """Return a migrating partition in the words of the golden files."""
     level, secure_boot, has_used = struct.unpack_from(">HBB", plaintext)
     assert level == 1
     uuid, (generation,), rest = plaintext[4:20].hex(), struct.unpack_from(">Q", plaintext, 20), plaintext[28:]
@@ -86,7 +86,7 @@ def _taken(rest: bytes) -> tuple[bytes, bytes]:
 
 
 def case(of: str, secure_boot: int, used: Values | None) -> Values:
-    """A golden partition on its way."""
+    """Return a golden partition in migration."""
     found = make_vectors.LEVEL_2[of]
     return {"uuid": found["owner"], "generation": found["generation"], "secure_boot": secure_boot,
             "profile": found["profile"], "stored": found["objects"], "used": used}  # fmt: skip
@@ -123,7 +123,7 @@ CASES: dict[str, Values] = {
 
 
 def every_vector() -> dict[str, Values]:
-    """Every golden file by its name: the values, and their bytes."""
+    """Return every golden file by name: the values, and their bytes."""
     return {name: {**values, "bytes": traveller(values).hex()} for name, values in CASES.items()}
 
 

@@ -56,7 +56,7 @@ PLAINTEXT = encode_console(RECORD)
 
 @given(RECORDS)
 def test_the_record_comes_back(record: ConsoleRecord) -> None:
-    """Sealed as every record of the system; the bytes are those of the second implementation."""
+    """It is sealed as every record of the system. Its bytes are those of the second implementation."""
     blob = seal_console(SEALER, record)
     assert open_console(SEALER, blob) == record
     generation, plaintext = SEALER.open(SealedKind.CONSOLE, SYSTEM_OWNER, blob)
@@ -67,7 +67,7 @@ def test_the_record_comes_back(record: ConsoleRecord) -> None:
 
 @given(st.binary(max_size=90))
 def test_any_bytes_give_a_record_or_an_error(junk: bytes) -> None:
-    """Decoding is total, and only what encoding writes is accepted."""
+    """Any bytes are decoded or refused, and only the bytes that encoding writes are accepted."""
     for plaintext in junk, b"\0\1\0\0" + junk, PLAINTEXT[:26] + junk:
         with contextlib.suppress(PlaintextError):
             assert encode_console(decode_console(plaintext)) == plaintext
@@ -81,7 +81,7 @@ def test_every_flipped_bit_gives_another_record_or_an_error() -> None:
 
 
 def test_a_truncated_record_is_refused() -> None:
-    """At every length, and with a byte too many."""
+    """A record of any other length is refused, also one with an extra byte."""
     for wrong in *(PLAINTEXT[:length] for length in range(len(PLAINTEXT))), PLAINTEXT + b"\0":
         with pytest.raises(PlaintextError) as caught:
             decode_console(wrong)
@@ -89,7 +89,7 @@ def test_a_truncated_record_is_refused() -> None:
 
 
 def test_one_order_of_copies() -> None:
-    """Two copies of one store, or copies in another order: no reader would know which one counts."""
+    """Two copies of one store, or copies in another order: it would be ambiguous which copy counts."""
     first, second = PLAINTEXT[30:74], PLAINTEXT[74:118]
     for wrong in first + first, second + first:
         with pytest.raises(PlaintextError, match="order of their UUIDs"):
@@ -97,14 +97,14 @@ def test_one_order_of_copies() -> None:
 
 
 def test_a_later_field_is_refused_by_its_tag() -> None:
-    """This release knows no later field of it."""
+    """This release knows no later field of the record."""
     with pytest.raises(PlaintextError, match=r"unknown tag 1\b") as caught:
         decode_console(PLAINTEXT[:-1] + b"\1" + struct.pack(">HH", 1, 6) + b"CANARY")
     assert caught.value.rule is storage.SEALED_FIELD
 
 
 def test_the_record_is_named() -> None:
-    """Each refusal calls it the console record."""
+    """Each refusal names the console record."""
     with pytest.raises(UndecodableError, match="the console record: authentic but unreadable"):
         open_console(SEALER, SEALER.seal(SealedKind.CONSOLE, SYSTEM_OWNER, 0, b"junk"))
     with pytest.raises(WrongKindError, match="the console record: says that it is the trusted system key"):

@@ -41,7 +41,7 @@ PLAINTEXT = encode_custody(RECORD)
 
 @given(RECORDS)
 def test_the_record_comes_back(record: tuple[Departed, ...]) -> None:
-    """R-51: sealed as every record of the system; the bytes are those of the second implementation."""
+    """R-51: it is sealed as every record of the system. Its bytes are those of the second implementation."""
     blob = seal_custody(SEALER, record)
     assert open_custody(SEALER, blob) == record
     generation, plaintext = SEALER.open(SealedKind.CUSTODY, SYSTEM_OWNER, blob)
@@ -52,7 +52,7 @@ def test_the_record_comes_back(record: tuple[Departed, ...]) -> None:
 
 @given(st.binary(max_size=90))
 def test_any_bytes_give_a_record_or_an_error(junk: bytes) -> None:
-    """Decoding is total, and accepts only the bytes that encoding writes."""
+    """Any bytes are decoded or refused, and only the bytes that encoding writes are accepted."""
     for plaintext in junk, b"\0\1\0\0" + junk, PLAINTEXT[:50] + junk:
         with contextlib.suppress(PlaintextError):
             assert encode_custody(decode_custody(plaintext)) == plaintext
@@ -66,7 +66,7 @@ def test_every_flipped_bit_gives_another_record_or_an_error() -> None:
 
 
 def test_a_truncated_record_is_refused() -> None:
-    """At every length, and with a byte too many."""
+    """A record of any other length is refused, also one with an extra byte."""
     for wrong in *(PLAINTEXT[:length] for length in range(len(PLAINTEXT))), PLAINTEXT + b"\0":
         with pytest.raises(PlaintextError) as caught:
             decode_custody(wrong)
@@ -79,21 +79,21 @@ def test_a_truncated_record_is_refused() -> None:
     ids=["own", "arrived", "reserves", "epoch", "name"],
 )
 def test_values_outside_their_range_are_refused(at: int, value: bytes) -> None:
-    """R-51: a partition with a store is not in this record, nor is one without an attempt."""
+    """R-51: this record has neither a partition with a store nor a partition without an attempt."""
     with pytest.raises(PlaintextError) as caught:
         decode_custody(put(PLAINTEXT, at, value))
     assert caught.value.rule is migration.CUSTODY_RECORD
 
 
 def test_one_order_of_partitions() -> None:
-    """Two entries of one partition, or another order: no reader would know which one counts."""
+    """Two entries of one partition, or another order: it would be ambiguous which entry counts."""
     for wrong in (TWO, ONE), (ONE, ONE):
         with pytest.raises(PlaintextError, match="order of their UUIDs"):
             decode_custody(encode_custody(wrong))
 
 
 def test_a_name_that_is_kept_is_one() -> None:
-    """R-51: a target that was barred has never known the name; nothing keeps an empty one."""
+    """R-51: a barred target never learned the name. Every stored name has at least one byte."""
     barred = (TWO._replace(name=""),)
     assert decode_custody(encode_custody(barred)) == barred
     with pytest.raises(PlaintextError, match="outside its range"):
@@ -101,14 +101,14 @@ def test_a_name_that_is_kept_is_one() -> None:
 
 
 def test_a_later_field_is_refused_by_its_tag() -> None:
-    """This release knows no later field of it."""
+    """This release knows no later field of the record."""
     with pytest.raises(PlaintextError, match=r"unknown tag 1\b") as caught:
         decode_custody(PLAINTEXT[:-1] + b"\1" + struct.pack(">HH", 1, 6) + b"CANARY")
     assert caught.value.rule is storage.SEALED_FIELD
 
 
 def test_the_record_is_named() -> None:
-    """Each refusal calls it the custody record."""
+    """Each refusal names the custody record."""
     with pytest.raises(UndecodableError, match="the custody record: authentic but unreadable"):
         open_custody(SEALER, SEALER.seal(SealedKind.CUSTODY, SYSTEM_OWNER, 0, b"junk"))
     blob = seal_custody(SEALER, RECORD)

@@ -1,4 +1,4 @@
-"""The golden records at rest: what an old release left behind opens for ever, and means what it meant."""
+"""The golden records: each record of an old release opens for ever, with the same meaning."""
 
 import hashlib
 import json
@@ -40,9 +40,9 @@ SWITCHES = {
     "without_verification": "keystore_signed_updates_without_verification",
     "dynamic_keys": "linux_dynamic_key_secure_boot",
 }
-"""What the golden records call the switches; a profile of level 1 did not know them: all are off."""
+"""The names of the switches in the golden records. A profile of level 1 has none of them: all are off."""
 PUBLISHED_1 = "2a9575b7e61cfa212d6e5f60b2e2817d"
-"""The digest of all golden files of level 1, as they were first published.  No file is added to them."""
+"""The digest of all golden files of level 1 as first published.  No file is added to them."""
 PUBLISHED_2 = {
     "commit-first": "62410cf89c7915d809d541b6d2dbf7a3",
     "commit": "9d58c9ce7c7d7113bec6e007355d5fde",
@@ -80,11 +80,11 @@ PUBLISHED_2 = {
     "partition-arrived-without-keystore": "a6aa1353cddf450a4751e295e5f6e966",
     "partition-resumed": "edac109ac32040cc6b54c58256ff7339",
 }
-"""The digest of each golden file of level 2, as it was first published; a new file adds its row."""
+"""The digest of each golden file of level 2 as first published; a new file adds its row."""
 
 
 def in_bytes(vector: dict[str, Any]) -> dict[str, Any]:
-    """A golden record with its byte strings as bytes."""
+    """Return a golden record with its byte strings as bytes."""
     return {name: bytes.fromhex(value) if isinstance(value, str) else value for name, value in vector.items()}
 
 
@@ -94,7 +94,7 @@ def golden(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 def no_entropy(count: int) -> bytes:
-    raise AssertionError("opening needs no entropy")
+    raise AssertionError("opening a record used entropy")
 
 
 def identity_of(golden: dict[str, Any]) -> SystemIdentity:
@@ -102,13 +102,13 @@ def identity_of(golden: dict[str, Any]) -> SystemIdentity:
 
 
 def owner_of(golden: dict[str, Any]) -> bytes:
-    """The owner as bytes: a number at level 1, a UUID from level 2 on."""
+    """Return the owner as bytes: a number at level 1, a UUID from level 2 on."""
     found: bytes = golden["owner"] if "owner" in golden else golden["partition"].to_bytes(2, "big")
     return found
 
 
 def test_every_level_that_was_ever_written_has_golden_records() -> None:
-    """R-02: each sealed level up to today's is among the golden records, with each kind that it has."""
+    """R-02: the golden records have each sealed level up to today's, with each of its kinds."""
     kinds = {(vector["envelope_level"], vector["kind"]) for vector in map(GOLDEN.get, SEALED) if vector}
     assert kinds == {(1, 1), (1, 2), (1, 3), (2, 3), (2, 4), (2, 5), (2, 6), (2, 7)}
     assert {kind for _, kind in kinds} == set(sealing.SealedKind)
@@ -117,12 +117,12 @@ def test_every_level_that_was_ever_written_has_golden_records() -> None:
 
 
 def test_golden_files_are_what_the_second_implementation_makes() -> None:
-    """R-02: the maker of the golden files still makes every one of them; none was changed by hand."""
+    """R-02: the maker of the golden files still makes every one of them; none was edited by hand."""
     assert make_vectors.every_vector() == GOLDEN
 
 
 def test_published_golden_files_never_change() -> None:
-    """R-02: each file is byte for byte what it was at first; to change a level is to make a new one."""
+    """R-02: each file has its first bytes; a changed format needs a new level."""
     first = sorted((FOLDER / "level-1").iterdir())
     digest = hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in first))
     assert digest.hexdigest()[:32] == PUBLISHED_1
@@ -131,7 +131,7 @@ def test_published_golden_files_never_change() -> None:
 
 
 def test_older_format_levels_load_for_ever(golden: dict[str, Any]) -> None:
-    """R-02, R-21: the package opens a golden record and reads in it what was put there."""
+    """R-02, R-21: the package opens a golden record and reads its original contents."""
     if golden["envelope_level"] == 1:
         assert read_level_1(golden) == told_of(golden)
     else:
@@ -139,7 +139,7 @@ def test_older_format_levels_load_for_ever(golden: dict[str, Any]) -> None:
 
 
 def told_of(golden: dict[str, Any]) -> dict[str, Any]:
-    """What a golden record says that it holds, but for the keys and bytes of the sealing."""
+    """Return the contents of a golden record without the keys and bytes of the sealing."""
     holds = ("profile", "objects", "system", "trusted_key", "console", "departed")
     told: dict[str, Any] = {name: golden[name] for name in holds if name in golden}
     if "profile" in told and "signed_updates" not in told["profile"]:
@@ -148,7 +148,7 @@ def told_of(golden: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_level_1(golden: dict[str, Any]) -> dict[str, Any]:
-    """What the package's reader of level 1 finds in a golden record."""
+    """Return the contents that the package's reader of level 1 finds in a golden record."""
     old, number, blob = level_1.OldSealer(identity_of(golden)), golden["partition"], golden["blob"]
     if "objects" in golden:
         return {"objects": objects_in(level_1.open_image(old, number, blob), golden)}
@@ -160,7 +160,7 @@ def read_level_1(golden: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_level_2(golden: dict[str, Any]) -> dict[str, Any]:
-    """What the package finds in a golden record of level 2."""
+    """Return the contents that the package finds in a golden record of level 2."""
     sealer, blob = Sealer(identity_of(golden), no_entropy), golden["blob"]
     if "system" in golden:
         found = sealing.open_system(sealer, blob)
@@ -184,7 +184,7 @@ def read_level_2(golden: dict[str, Any]) -> dict[str, Any]:
 
 
 def told_by_console(record: console_record.ConsoleRecord) -> dict[str, Any]:
-    """A console record in the words of the golden records."""
+    """Return a console record in the words of the golden records."""
     kept = [
         {"uuid": uuid.hex, **each._asdict(), "profile": each.profile.hex()}
         for uuid, each in record.kept.items()
@@ -194,14 +194,14 @@ def told_by_console(record: console_record.ConsoleRecord) -> dict[str, Any]:
 
 
 def told_by_custody(record: CustodyRecord) -> list[dict[str, Any]]:
-    """A custody record in the words of the golden records."""
+    """Return a custody record in the words of the golden records."""
     peers = [(each.peer or bytes(16)).hex() for each in record]
     plain = [each._asdict() | {"uuid": each.uuid.hex, "custody": int(each.custody)} for each in record]
     return [each | {"peer": peer} for each, peer in zip(plain, peers, strict=True)]
 
 
 def told_by(profile: Any) -> dict[str, Any]:
-    """A profile in the words of the golden records."""
+    """Return a profile in the words of the golden records."""
     numbers = profile.attributes.numbers
     fields = profile._asdict() | {"kbytes": numbers["keystore_kbytes"], "secure_boot": numbers["secure_boot"]}
     del fields["attributes"]
@@ -215,7 +215,10 @@ def told_by(profile: Any) -> dict[str, Any]:
 
 
 def objects_in(image: StoreImage, golden: dict[str, Any]) -> list[dict[str, Any]]:
-    """The objects of an image in the words of the golden records; its generation is that of the record."""
+    """Return the objects of an image in the words of the golden records.
+
+    Its generation is that of the record.
+    """
     assert image.generation == golden["generation"]
     return [told_by_object(each) for each in image.objects]
 
@@ -226,7 +229,7 @@ def told_by_object(each: StoredObject) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", [name for name in SEALED if GOLDEN[name]["envelope_level"] == 2])
 def test_sealing_with_the_same_salt_gives_the_golden_bytes(name: str) -> None:
-    """R-02: today's writer writes, byte for byte, what the second implementation wrote."""
+    """R-02: today's writer writes the same bytes as the second implementation."""
     golden = in_bytes(GOLDEN[name])
     sealer = Sealer(identity_of(golden), lambda count: golden["salt"][:count])
     if "system" in golden:
@@ -249,7 +252,7 @@ def test_sealing_with_the_same_salt_gives_the_golden_bytes(name: str) -> None:
 
 
 def test_the_second_implementation_opens_golden_records(golden: dict[str, Any]) -> None:
-    """R-02: code that shares nothing with the package opens the record from the documented bytes alone."""
+    """R-02: code without any part of the package opens the record, by the documentation alone."""
     identity = golden["system_id"], golden["root_key"]
     level, kind = golden["envelope_level"], golden["kind"]
     opened = second.open_blob(level, identity, kind, owner_of(golden), golden["blob"])
@@ -272,7 +275,7 @@ def test_the_second_implementation_opens_golden_records(golden: dict[str, Any]) 
 
 @pytest.mark.parametrize("name", COMMITS)
 def test_a_golden_commit_record_is_read_and_made_again(name: str) -> None:
-    """R-02: number and list come back; the package lists the golden records and makes the same bytes."""
+    """R-02: number and list are right; the package lists the golden records and makes the same bytes."""
     golden = in_bytes({**GOLDEN[name], "lists": None})
     authority = CommitAuthority(golden["root_key"])
     blobs = {}
@@ -289,7 +292,7 @@ def test_a_golden_commit_record_is_read_and_made_again(name: str) -> None:
 
 @pytest.mark.parametrize("name", MARKS)
 def test_a_golden_mark_is_read_and_made_again(name: str) -> None:
-    """R-22: the number in a slot of the high-water mark, and the same bytes for it."""
+    """R-22: the number in a slot of the high-water mark is read, and the same bytes are made for it."""
     golden = in_bytes(GOLDEN[name])
     authority = CommitAuthority(golden["root_key"])
     assert authority.marked(golden["blob"]) == golden["number"]
@@ -297,7 +300,7 @@ def test_a_golden_mark_is_read_and_made_again(name: str) -> None:
 
 
 def test_openssl_derives_the_same_keys(golden: dict[str, Any]) -> None:
-    """R-02: `openssl kdf HKDF` makes the partition key from the root key, and key and nonce from that."""
+    """R-02: `openssl kdf HKDF` derives the partition key from the root key, and from it key and nonce."""
     level, owner = golden["envelope_level"], owner_of(golden)
     info = b"swpks partition key %d" % level + owner
     partition_key = openssl_hkdf(golden["root_key"], info, 32, salt=golden["system_id"])
@@ -311,7 +314,7 @@ def test_openssl_derives_the_same_keys(golden: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", [*COMMITS, *MARKS])
 def test_openssl_makes_the_same_macs(name: str) -> None:
-    """R-02: `openssl kdf` makes the key of commit records and of marks, `openssl mac` their MACs."""
+    """R-02: `openssl kdf` derives the keys of commit records and marks; `openssl mac` makes their MACs."""
     vector = GOLDEN[name]
     golden = in_bytes({**vector, "lists": None})
     info = b"swpks commit 1" if "commit_level" in vector else b"swpks mark 1"
@@ -323,14 +326,14 @@ def test_openssl_makes_the_same_macs(name: str) -> None:
 
 
 def test_openssl_deciphers_the_golden_ciphertext(golden: dict[str, Any]) -> None:
-    """R-02: GCM's cipher is AES-256-CTR from block 2, which the command has (it has no GCM)."""
+    """R-02: GCM's cipher is AES-256-CTR from block 2 on. The command has CTR, but no GCM."""
     counter = golden["nonce"] + (2).to_bytes(4, "big")
     arguments = ["enc", "-d", "-aes-256-ctr", "-K", golden["key"].hex(), "-iv", counter.hex()]
     assert openssl(arguments, golden["blob"][52:-16]) == golden["plaintext"]
 
 
 def openssl_hkdf(key: bytes, info: bytes, length: int, *, salt: bytes | None = None) -> bytes:
-    """HKDF by the command: both steps with a salt, the second step alone without one."""
+    """HKDF by the command: both steps with a salt, only the second step without one."""
     step = [f"hexsalt:{salt.hex()}"] if salt is not None else ["mode:EXPAND_ONLY"]
     options = ["digest:SHA256", f"hexkey:{key.hex()}", f"hexinfo:{info.hex()}", *step]
     chosen = [word for option in options for word in ("-kdfopt", option)]
@@ -343,7 +346,7 @@ def openssl(arguments: list[str], given: bytes) -> bytes:
 
 
 def test_the_second_implementation_is_aes_gcm() -> None:
-    """Test case 16 of the GCM submission to NIST: the tests' own AES-GCM is the real one."""
+    """Test case 16 of the GCM submission to NIST shows that the tests' AES-GCM is right."""
     key = bytes.fromhex("feffe9928665731c6d6a8f9467308308" * 2)
     plaintext = bytes.fromhex(
         "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a72"

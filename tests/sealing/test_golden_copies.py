@@ -28,20 +28,23 @@ WRAPPED = sorted(name for name, vector in GOLDEN.items() if "wrapped_level" in v
 
 @pytest.fixture(params=COPIES)
 def golden(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """A golden copy with its byte strings as bytes; `of` is the golden partition that it is made of."""
+    """Return a golden copy with its byte strings as bytes.
+
+    `of` is the golden partition that the copy is of.
+    """
     vector = GOLDEN[request.param]
     of: dict[str, Any] = GOLDEN[f"level-2/{vector['of']}"]
     return {**in_bytes({**vector, "of": None, "facts": None}), "of": of, "facts": vector["facts"]}
 
 
 def test_there_are_golden_copies_and_wrapped_keys() -> None:
-    """Of each layout, and of each kind of TPM."""
+    """There is a copy of each layout, and a wrapped key for each kind of TPM."""
     assert {GOLDEN[name]["copy_level"] for name in COPIES} == {1, 2}
     assert {GOLDEN[name]["kind"] for name in WRAPPED} == set(WrapperKind)
 
 
 def test_a_golden_copy_opens(golden: dict[str, Any]) -> None:
-    """Its clear facts without a key, and with the key the partition that was put there."""
+    """Its clear facts are read without a key, and with the key the partition is as sealed."""
     header, (profile, image) = copies.open_copy(TrustedSystemKey(golden["trusted_key"]), golden["blob"])
     facts = header._asdict() | {"uuid": header.uuid.hex, "system_id": header.system_id.hex()}
     assert facts.pop("tsk_id") == golden["tsk_id"]
@@ -60,7 +63,7 @@ def objects_in(image: StoreImage | None) -> list[dict[str, Any]] | None:
 
 
 def test_a_copy_with_the_same_salt_has_the_golden_bytes(golden: dict[str, Any]) -> None:
-    """Today's writer makes, byte for byte, what the second implementation made; it writes level 2 alone."""
+    """Today's writer makes the same bytes as the second implementation. It writes only level 2."""
     of = in_bytes({name: golden["of"][name] for name in ("system_id", "root_key", "owner", "blob")})
     record = sealing.open_partition(Sealer(identity_of(of), no_entropy), UUID(bytes=of["owner"]), of["blob"])
     made = copies.seal_copy(
@@ -75,7 +78,7 @@ def test_a_copy_with_the_same_salt_has_the_golden_bytes(golden: dict[str, Any]) 
 
 
 def test_the_second_implementation_opens_golden_copies(golden: dict[str, Any]) -> None:
-    """Code that shares nothing with the package opens the copy from the documented bytes alone."""
+    """Code without any part of the package opens the copy, by the documentation alone."""
     assert second_copies.id_of(golden["trusted_key"]) == golden["tsk_id"]
     facts, plaintext = second_copies.copy_of(golden["trusted_key"], golden["blob"])
     assert (facts, plaintext) == (golden["facts"], golden["plaintext"])
@@ -97,7 +100,7 @@ def test_openssl_derives_id_and_keys_and_deciphers(golden: dict[str, Any]) -> No
 
 @pytest.mark.parametrize("name", WRAPPED)
 def test_a_golden_wrapped_key_is_read_and_made_again(name: str) -> None:
-    """Kind and blob come back, and system id and root key out of the 48 bytes."""
+    """Kind and blob are right, and the 48 bytes have system id and root key."""
     golden = in_bytes(GOLDEN[name])
     kind, blob = WrapperKind(golden["kind"]), golden["wrapped"]
     assert wrapped_key.decode_wrapped(golden["record"]) == WrappedKey(kind, blob)

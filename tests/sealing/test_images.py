@@ -1,4 +1,4 @@
-"""Partition images: the codec equals the Construct definition; any bytes give an image or an error."""
+"""Partition images: the codec equals the Construct definition. Any bytes give an image or an error."""
 
 import struct
 from uuid import UUID
@@ -27,7 +27,7 @@ SIX = PROFILE._replace(number=6, name="lpar6", uuid=UUID(int=6 << 96))
 
 
 def by_construct(image: StoreImage) -> bytes:
-    """The oracle's encoder."""
+    """Encode by Construct, the oracle."""
     fields = [
         {
             "header": {"consumer": o.consumer, "policy": o.policy, "label_length": len(o.label),
@@ -41,7 +41,7 @@ def by_construct(image: StoreImage) -> bytes:
 
 
 def read_by_construct(plaintext: bytes) -> tuple[StoredObject, ...] | None:
-    """The oracle's decoder: Construct, then the two rules that Construct can't say."""
+    """Decode by Construct, the oracle, then apply the two rules that Construct can't express."""
     try:
         found = IMAGE.parse(plaintext).objects
     except ConstructError:
@@ -61,7 +61,7 @@ def read(plaintext: bytes) -> tuple[StoredObject, ...] | None:
 
 @given(images)
 def test_an_image_comes_back_and_has_the_documented_layout(image: StoreImage) -> None:
-    """R-02, R-22: decoding gives the very image, and the bytes are those of the Construct definition."""
+    """R-02, R-22: decoding returns an equal image, and the bytes are those of the Construct definition."""
     plaintext = encode_image(image)
     assert plaintext == by_construct(image)
     assert decode_image(plaintext, image.generation) == image
@@ -69,7 +69,7 @@ def test_an_image_comes_back_and_has_the_documented_layout(image: StoreImage) ->
 
 @given(images, st.data())
 def test_damaged_plaintext_is_judged_as_construct_judges_it(image: StoreImage, data: st.DataObject) -> None:
-    """R-02: flipped, truncated, extended or spliced: both decoders accept and refuse the same."""
+    """R-02: of flipped, truncated, extended or spliced bytes both decoders accept and refuse the same."""
     plaintext = bytearray(encode_image(image))
     at = data.draw(st.integers(0, len(plaintext)))
     junk = data.draw(st.binary(max_size=6))
@@ -89,7 +89,7 @@ def test_damaged_plaintext_is_judged_as_construct_judges_it(image: StoreImage, d
 @example(b"")
 @example(struct.pack(">HHI", 1, 0, 0xFFFFFFFF))
 def test_any_bytes_give_an_image_or_an_error(junk: bytes) -> None:
-    """R-02: decoding is total; a count of four thousand million objects costs nothing."""
+    """R-02: any bytes are decoded or refused. A count of four thousand million objects costs no memory."""
     for plaintext in junk, struct.pack(">HHI", 1, 0, junk.count(0)) + junk:
         assert read(plaintext) == read_by_construct(plaintext)
 
@@ -119,7 +119,7 @@ HEADER = struct.pack(">HHI", 1, 0, 1)
     ],
 )
 def test_each_rule_of_the_image_has_its_words(plaintext: bytes, reason: str) -> None:
-    """R-02: a refused plaintext names its rule, and once sealed also its partition."""
+    """R-02: the error of a plaintext names its rule. After sealing it also names the partition."""
     with pytest.raises(PlaintextError, match=reason):
         decode_image(plaintext, 1)
     whole = encode_partition(PartitionRecord(SIX, None)) + plaintext
@@ -131,14 +131,14 @@ def test_each_rule_of_the_image_has_its_words(plaintext: bytes, reason: str) -> 
 
 @given(images)
 def test_a_sealed_image_keeps_its_generation(image: StoreImage) -> None:
-    """R-02, R-22: the generation travels in the envelope and comes back with the objects."""
+    """R-02, R-22: the envelope stores the generation, and opening returns it with the objects."""
     record = PartitionRecord(SIX._replace(image_generation=image.generation), image)
     assert open_partition(SEALER, SIX.uuid, seal_partition(SEALER, record)) == record
 
 
 @given(images)
 def test_no_error_shows_object_data(image: StoreImage) -> None:
-    """R-02: an unreadable image says where it is wrong, never what it holds."""
+    """R-02: the error for an unreadable image has the place and no contents."""
     canary = StoredObject(1, b"", 0, b"CANARY" * 3)
     assume(all(o.label for o in image.objects))
     plaintext = encode_image(StoreImage.of(1, (*image.objects, canary)))

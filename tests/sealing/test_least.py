@@ -1,4 +1,4 @@
-"""The least that is sealed: a blob without plaintext, and a record that has no generation of its own."""
+"""The smallest sealed values: a blob without plaintext, and a record without its own generation."""
 
 from uuid import UUID
 
@@ -24,7 +24,7 @@ def sealer() -> Sealer:
 
 
 def test_the_smallest_blob_has_68_bytes() -> None:
-    """R-02: header and tag alone are a blob, without any plaintext; a byte less is none."""
+    """R-02: header and tag form a blob, without any plaintext. One byte less is refused."""
     blob = sealer().seal(SealedKind.PARTITION, OWNER, 5, b"")
     assert len(blob) == 68
     assert sealer().open(SealedKind.PARTITION, OWNER, blob) == Unsealed(5, b"")

@@ -1,4 +1,4 @@
-"""spec/sealed.md and the code say the same: layouts, kinds, errors, names, labels of the key derivation."""
+"""spec/sealed.md and the code agree: layouts, kinds, errors, names, labels of the key derivation."""
 
 import re
 from pathlib import Path
@@ -46,13 +46,13 @@ LAYOUTS = re.findall(r"^<!-- layout: (\S+) -->$", PAGE, re.MULTILINE)
 
 
 def table(marker: str) -> list[list[str]]:
-    """The rows of the table behind a marker, without its head."""
+    """Return the rows of the table after a marker, without its head."""
     lines = PAGE.split(f"<!-- {marker} -->\n", 1)[1].split("\n\n", 1)[0].splitlines()
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
 def fields(definition: Any) -> list[tuple[str, Any]]:
-    """Every named field, those of a nested header in its place."""
+    """Return every named field; the fields of a nested header stand in its place."""
     found: list[tuple[str, Any]] = []
     for field in definition.subcons:
         if field.name == "header" and hasattr(field.subcon, "subcons"):
@@ -64,7 +64,10 @@ def fields(definition: Any) -> list[tuple[str, Any]]:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_page_shows_the_layouts_of_the_code(layout: str) -> None:
-    """R-02: every field at its offset, with its width, in its order; where widths vary, the length's name."""
+    """R-02: every field has its offset and width, in order.
+
+    A variable width is the name of the length field.
+    """
     room, name = layout.split(".")
     offset: int | None = 0
     expected = []
@@ -82,7 +85,10 @@ def test_the_page_shows_the_layouts_of_the_code(layout: str) -> None:
 
 
 def test_every_layout_has_its_table() -> None:
-    """A new definition needs its place on the page; an object's and a record's header stand in the whole."""
+    """A new definition needs its place on the page.
+
+    Headers of objects and records are shown within the whole.
+    """
     within = {
         "console_formats.CONSOLE_HEADER",
         "copy_formats.COPY",
@@ -109,7 +115,7 @@ def test_every_layout_has_its_table() -> None:
 
 
 def test_both_levels_have_one_envelope() -> None:
-    """The page shows the envelope once: the headers of the levels differ in the level alone."""
+    """The page shows the envelope once: the headers of the two levels differ only in the level."""
     old, new = (fields(room.ENVELOPE_HEADER) for room in (level_1_formats, formats))
     assert [(name, field.sizeof()) for name, field in old] == [(name, field.sizeof()) for name, field in new]
 
@@ -122,7 +128,7 @@ def test_the_page_lists_every_kind() -> None:
 
 
 def test_the_page_names_every_error() -> None:
-    """Each refusal of a sealed blob is on the page, and each that is there exists."""
+    """The page has each refusal of a sealed blob, and no other."""
     in_table = {row[2] for row in table("errors")}
     defined = {
         name for name in sealing.__all__
@@ -146,7 +152,7 @@ def test_the_page_lists_every_later_field() -> None:
 
 
 def test_the_page_names_every_error_of_a_copy() -> None:
-    """Each refusal of a console copy is in the table with its rule, and each that is there exists."""
+    """The table has each refusal of a console copy with its rule, and no other."""
     in_table = {
         (error, rule.strip("`"))
         for row in table("copy errors")
@@ -192,7 +198,7 @@ def test_the_page_gives_names_and_numbers_of_the_code() -> None:
 
 
 def test_the_page_gives_the_figures_of_the_mark() -> None:
-    """R-22: slots, their size and places, and the rhythm in which they alternate."""
+    """R-22: the page has number, size and places of the slots, and how they alternate."""
     first, second = mark.SLOTS
     page = re.sub(r"\s+", " ", PAGE)
     assert f"slots of {commits.MARK.sizeof()} bytes, at the offsets {first} and {second}" in page
@@ -201,7 +207,7 @@ def test_the_page_gives_the_figures_of_the_mark() -> None:
 
 
 def test_every_heading_that_an_error_names_is_there() -> None:
-    """The section of an error leads somewhere."""
+    """Each section that an error cites exists on the page."""
     headings = {
         re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.*)", PAGE, re.M)
     }

@@ -1,4 +1,4 @@
-"""Partition records: profile and image together, whole and in their ranges, or refused with the reason."""
+"""Partition records with profile and image: accepted if whole and in range, else refused with the reason."""
 
 import contextlib
 import struct
@@ -43,13 +43,13 @@ def decoded(plaintext: bytes) -> PartitionRecord:
 
 @given(records)
 def test_a_partition_record_comes_back(record: PartitionRecord) -> None:
-    """R-21, R-22, R-47: profile, image, UUID and generation survive sealing, in one blob."""
+    """R-21, R-22, R-47: one blob has profile, image, UUID and generation, and sealing loses none of them."""
     assert open_partition(SEALER, record.profile.uuid, seal_partition(SEALER, record)) == record
 
 
 @given(records)
 def test_the_plaintext_has_the_documented_layout(record: PartitionRecord) -> None:
-    """R-02: the derived codec writes what the Construct definition and the second implementation read."""
+    """R-02: the Construct definition and the second implementation read the bytes of the derived codec."""
     plaintext = encode_partition(record)
     found = PARTITION.parse(plaintext)
     assert (found.header.number, found.name.decode()) == (record.profile.number, record.profile.name)
@@ -61,7 +61,7 @@ def test_the_plaintext_has_the_documented_layout(record: PartitionRecord) -> Non
 
 
 def found_by(parse: Callable[[bytes], Any], plaintext: bytes) -> object:
-    """What a parser makes of a plaintext: its parts, or the kind of its error."""
+    """Return the parts that a parser finds in a plaintext, or the kind of its error."""
     try:
         found = parse(plaintext)
     except ConstructError as error:
@@ -76,7 +76,7 @@ def found_by(parse: Callable[[bytes], Any], plaintext: bytes) -> object:
 def test_the_derived_codec_takes_apart_as_construct_does(
     record: PartitionRecord, junk: bytes, data: st.DataObject | None
 ) -> None:
-    """R-02: whole, cut, changed in any place, or with later fields: the same parts, or the same error."""
+    """R-02: both return equal parts or errors, for whole, cut or changed bytes and for later fields."""
     plaintext = encode_partition(record)
     at = data.draw(st.integers(0, len(plaintext))) if data else LATER
     for each in plaintext, plaintext[:at], put(plaintext, at, junk), plaintext[:at] + junk + plaintext[at:]:
@@ -86,7 +86,7 @@ def test_the_derived_codec_takes_apart_as_construct_does(
 @given(st.binary(max_size=90))
 @example(b"")
 def test_any_bytes_give_a_record_or_an_error(junk: bytes) -> None:
-    """R-02: decoding is total, and only what encoding writes is accepted."""
+    """R-02: any bytes are decoded or refused, and only the bytes that encoding writes are accepted."""
     for plaintext in junk, b"\0\1\0\0\0\4" + junk, PLAINTEXT[:48] + b"\1" + junk, PLAINTEXT[:LATER] + junk:
         with contextlib.suppress(PlaintextError):
             assert encode_partition(decoded(plaintext)) == plaintext
@@ -102,7 +102,7 @@ def test_every_flipped_bit_gives_another_record_or_an_error(record: PartitionRec
 
 
 def test_every_flipped_bit_of_the_blob_is_refused() -> None:
-    """R-02: no bit of profile or image can change unseen; the error names the partition."""
+    """R-02: no bit of profile or image can change undetected; the error names the partition."""
     blob = seal_partition(SEALER, RECORD)
     for bit in range(8 * len(blob)):
         with pytest.raises(SealingError, match=f"the record of partition {FOUR}: "):
@@ -111,7 +111,7 @@ def test_every_flipped_bit_of_the_blob_is_refused() -> None:
 
 @pytest.mark.parametrize("record", [RECORD, OFF], ids=["on", "off"])
 def test_a_truncated_record_is_refused(record: PartitionRecord) -> None:
-    """R-02: at every length, and also with a byte too many."""
+    """R-02: a record of any other length is refused, also one with an extra byte."""
     plaintext = encode_partition(record)
     for wrong in *(plaintext[:length] for length in range(len(plaintext))), plaintext + b"\0":
         with pytest.raises(PlaintextError):
@@ -120,7 +120,7 @@ def test_a_truncated_record_is_refused(record: PartitionRecord) -> None:
 
 @pytest.mark.parametrize("bit", range(16))
 def test_unknown_attributes_are_refused(bit: int) -> None:
-    """R-02, R-36: a release that knows more attributes is not guessed at."""
+    """R-02, R-36: the bits of a release with more attributes are refused."""
     plaintext = put(PLAINTEXT, 2, (1 << bit).to_bytes(2, "big"))
     if bit < len(SWITCHES):
         known = decoded(plaintext).profile.attributes.numbers
@@ -138,7 +138,7 @@ def test_unknown_attributes_are_refused(bit: int) -> None:
     ids=["number", "secure_boot", "auto_start", "kbytes", *(f"custody {n}" for n in (0, 4, 5, 8, 255))],
 )
 def test_values_outside_their_range_are_refused(at: int, value: bytes) -> None:
-    """R-02, R-47: numbers that no release writes; GONE and NONE (4, 5) have no store, so no such record."""
+    """R-02, R-47: numbers that no release writes. GONE and NONE (4, 5) have no store, so no such record."""
     with pytest.raises(PlaintextError, match="outside its range") as caught:
         decoded(put(PLAINTEXT, at, value))
     assert caught.value.rule is rules.PROFILE_RANGES
@@ -160,7 +160,7 @@ def test_every_number_inside_a_range_is_accepted() -> None:
 
 
 def test_a_partition_has_a_name() -> None:
-    """R-02: an empty one is out of range; one that is not UTF-8 has a rule of its own."""
+    """R-02: an empty name is out of range; a name that is not UTF-8 breaks its own rule."""
     nameless = RECORD._replace(profile=PROFILE._replace(name=""))
     with pytest.raises(PlaintextError, match="outside its range"):
         decoded(encode_partition(nameless))
@@ -170,7 +170,7 @@ def test_a_partition_has_a_name() -> None:
 
 
 def test_another_level_of_the_record_is_refused() -> None:
-    """R-02: nothing is guessed of a newer release's records."""
+    """R-02: a record of a newer release is refused."""
     for level, found, rule in (
         (0, "layout of its level", rules.PROFILE_LAYOUT),
         (2, "level 2 of a later release", rules.STATE_LEVEL),
@@ -182,14 +182,14 @@ def test_another_level_of_the_record_is_refused() -> None:
 
 
 def with_later(*fields: tuple[int, bytes]) -> bytes:
-    """PLAINTEXT with fields in its tagged list."""
+    """Return PLAINTEXT with fields in its tagged list."""
     told = b"".join(struct.pack(">HH", tag, len(value)) + value for tag, value in fields)
     return PLAINTEXT[:LATER] + bytes([len(fields)]) + told + PLAINTEXT[LATER + 1 :]
 
 
 @pytest.mark.parametrize("tag", [0, 4, 300, 0xFFFF])
 def test_a_later_field_is_refused_by_its_tag(tag: int) -> None:
-    """R-02: a field that this release does not know may forbid something: the record is refused."""
+    """R-02: an unknown field may forbid an action, so the record is refused."""
     for value in b"", b"CANARY", bytes(300):
         with pytest.raises(PlaintextError, match=rf"unknown tag {tag}\b") as caught:
             decoded(with_later((tag, value), (7, b"")))
@@ -200,7 +200,7 @@ def test_a_later_field_is_refused_by_its_tag(tag: int) -> None:
 
 
 def test_a_store_that_was_never_restored_has_no_field_for_it() -> None:
-    """R-02: records of before are written as they were, byte for byte; a zero has one form alone."""
+    """R-02: records without restores have the same bytes as in earlier releases. Zero has only one form."""
     assert PLAINTEXT[LATER] == 0
     restored = PartitionRecord(RECORD.profile._replace(restores=7), RECORD.image)
     plaintext = encode_partition(restored)
@@ -214,7 +214,7 @@ def test_a_store_that_was_never_restored_has_no_field_for_it() -> None:
 
 @pytest.mark.parametrize("custody", sorted(STORED))
 def test_every_custody_with_a_store_has_a_record(custody: Custody) -> None:
-    """R-51: custody, attempt and peer come back; any but OWN has the number of its attempt."""
+    """R-51: custody, attempt and peer are read back; any custody but OWN has the number of its attempt."""
     moved = RECORD._replace(profile=PROFILE._replace(custody=custody, epoch=7, peer=b"p" * 16))
     assert decoded(encode_partition(moved)) == moved
     never = put(PLAINTEXT, 48, bytes([custody]))
@@ -226,7 +226,10 @@ def test_every_custody_with_a_store_has_a_record(custody: Custody) -> None:
 
 
 def test_a_store_that_never_moved_has_no_fields_of_attempts() -> None:
-    """R-02: records of before are written as they were; zero and nobody have one form alone."""
+    """R-02: records without a move have the same bytes as in earlier releases.
+
+    Attempt zero and no peer each have only one form.
+    """
     assert PLAINTEXT[LATER] == 0
     epoch, peer = (2, b"\0\0\0\0\0\0\0\7"), (3, bytes(16))
     moved = RECORD._replace(profile=PROFILE._replace(epoch=7, peer=bytes(16)))
@@ -243,7 +246,7 @@ def test_a_store_that_never_moved_has_no_fields_of_attempts() -> None:
 
 
 def test_a_tagged_list_beyond_the_record_is_refused() -> None:
-    """R-02: lengths that lie about the list are damage of the layout."""
+    """R-02: wrong lengths of the list are damage of the layout."""
     for lie in b"\1", b"\1\0\1", b"\1\0\1\0\5abcd", b"\xff" + bytes(3):
         with pytest.raises(PlaintextError, match="layout of its level"):
             decoded(PLAINTEXT[:LATER] + lie)
@@ -261,14 +264,14 @@ def test_keystore_and_image_go_together() -> None:
 
 
 def test_a_record_opens_for_its_own_partition_alone() -> None:
-    """R-01, R-47: the UUID that a record is sealed for is no field of it, so it cannot say another one."""
+    """R-01, R-47: the UUID is not a field of the record, so the record can't name another partition."""
     blob = SEALER.seal(SealedKind.PARTITION, FOUR, 5, PLAINTEXT)
     profile, image = open_partition(SEALER, FOUR, blob)
     assert (profile.uuid, profile.image_generation, image and image.generation) == (FOUR, 5, 5)
 
 
 def test_the_switches_have_the_bits_of_the_page() -> None:
-    """spec/sealed.md: each switch has a bit of its own, each other attribute a field of its own."""
+    """spec/sealed.md: each switch has its own bit, each other attribute its own field."""
     assert [ATTRIBUTES[name].sealed for name in SWITCHES] == [1 << n for n in range(len(SWITCHES))]
     assert all(ATTRIBUTES[name].numbers == SWITCH for name in SWITCHES)
     fields = [row.sealed for name, row in ATTRIBUTES.items() if name not in SWITCHES]
@@ -276,7 +279,7 @@ def test_the_switches_have_the_bits_of_the_page() -> None:
 
 
 def test_a_record_of_before_may_be_restarted_remotely() -> None:
-    """R-54: its bit is set for 0, so a record of an earlier release says 1, as a new partition does."""
+    """R-54: the bit means "not restartable", so a record of an earlier release has 1, as a new partition."""
     assert PLAINTEXT[2:4] == b"\0\5"
     assert decoded(PLAINTEXT).profile.attributes.simplified_remote_restart_capable == 1
     never = PROFILE._replace(
@@ -288,7 +291,7 @@ def test_a_record_of_before_may_be_restarted_remotely() -> None:
 
 
 def test_access_key_and_data_never_show() -> None:
-    """R-02: no text form of a record, and no error about one, holds the access key or object data."""
+    """R-02: no text form of a record, and no error about one, has the access key or object data."""
     text = f"{RECORD} {RECORD!r} {PROFILE} {PROFILE!r} {[RECORD]}"
     blob = seal_partition(SEALER, RECORD)
     wrongs = [

@@ -32,7 +32,10 @@ def counters(record: PartitionRecord) -> tuple[int, int]:
 def test_counters_are_larger_than_any_before_or_refused(
     record: PartitionRecord, generation: int, ipl_count: int
 ) -> None:
-    """Each is one more than the largest known one; at its largest value it is refused and does not wrap."""
+    """Each counter is one more than the largest known one.
+
+    At its maximum the restore is refused: no counter wraps.
+    """
     largest = max(record.profile.image_generation, generation), max(record.profile.ipl_count, ipl_count)
     last = record.profile.restores == LARGEST_RESTORES
     if largest[0] == LARGEST_GENERATION or largest[1] == LARGEST_COUNT or last:
@@ -45,7 +48,7 @@ def test_counters_are_larger_than_any_before_or_refused(
 
 @given(records, st.integers(0, LARGEST_GENERATION - 1), st.integers(0, LARGEST_COUNT - 1))
 def test_everything_else_is_as_in_the_copy(record: PartitionRecord, generation: int, ipl_count: int) -> None:
-    """Objects and their order, attributes but the latch, names, numbers, access key; it can be stored."""
+    """Objects and their order, attributes except the latch, names, numbers, access key. It can be stored."""
     profile = record.profile._replace(
         image_generation=min(record.profile.image_generation, LARGEST_GENERATION - 1),
         ipl_count=min(record.profile.ipl_count, LARGEST_COUNT - 1),
@@ -67,7 +70,7 @@ def test_everything_else_is_as_in_the_copy(record: PartitionRecord, generation: 
 
 @given(st.integers(0, LARGEST_RESTORES), st.integers(0, LARGEST_RESTORES))
 def test_restores_are_counted_like_the_others(stored: int, seen: int) -> None:
-    """One more than the larger one of copy and present store; refused at its largest value."""
+    """The count is one more than the larger one of copy and present store; at its maximum it is refused."""
     record = PartitionRecord(RECORD.profile._replace(restores=stored), RECORD.image)
     if max(stored, seen) == LARGEST_RESTORES:
         with pytest.raises(StorageError, match="count of restores of a partition is 4294967295") as caught:
@@ -78,7 +81,7 @@ def test_restores_are_counted_like_the_others(stored: int, seen: int) -> None:
 
 
 def test_a_restore_of_a_restore_counts_on() -> None:
-    """Two restores of one copy are two generations and two IPL counts."""
+    """Two restores of one copy have two generations and two IPL counts."""
     one = restored(RECORD, 0, 0)
     two = restored(RECORD, *counters(one))
     assert (counters(one), counters(two)) == ((100, 4), (101, 5))
@@ -89,7 +92,7 @@ def test_a_restore_of_a_restore_counts_on() -> None:
     "seen", [(LARGEST_GENERATION, 0), (0, LARGEST_COUNT)], ids=["generation", "IPL count"]
 )
 def test_a_counter_at_its_end_is_an_error(record: PartitionRecord, seen: tuple[int, int]) -> None:
-    """The message has the value; one below the end is the last that a restore accepts."""
+    """The message has the value. A restore accepts a counter that is one below its maximum."""
     largest = max(seen)
     with pytest.raises(StorageError, match=f"of a partition is {largest}, and no larger one is left"):
         restored(record, *seen)
@@ -97,7 +100,7 @@ def test_a_counter_at_its_end_is_an_error(record: PartitionRecord, seen: tuple[i
 
 
 def test_custody_is_the_callers() -> None:
-    """R-51: a copy says nothing of custody, epoch and peer; without a word of the caller it is OWN."""
+    """R-51: a copy has no custody, epoch and peer. The caller passes them; the default is OWN."""
     moved = RECORD._replace(profile=PROFILE._replace(custody=Custody.RELEASED, epoch=3, peer=bytes(16)))
     assert restored(moved, 0, 0).profile[-2:] == (0, b"")
     assert restored(moved, 0, 0).profile.custody is Custody.OWN
@@ -106,13 +109,13 @@ def test_custody_is_the_callers() -> None:
 
 
 def test_the_latch_is_off() -> None:
-    """The permission for one update without verification never comes back."""
+    """A restore never brings back the permission for one update without verification."""
     armed = RECORD.profile._replace(attributes=RECORD.profile.attributes.with_numbers({LATCH: 1}))
     assert restored(PartitionRecord(armed, RECORD.image), 0, 0).profile.attributes.numbers[LATCH] == 0
 
 
 def test_confirm_is_right_after_a_restore() -> None:
-    """R-20: what a commit restored is durable; the next change is pending, in a new generation."""
+    """R-20: a committed restore is durable. The next change is pending, in a new generation."""
     back = restored(RECORD, 500, 0)
     store = ManagedSystem(FW1110, bytes(16), os.urandom).adopt(back.profile, back.image).keystore
     assert store is not None

@@ -1,4 +1,4 @@
-"""Sealed blobs: they open whole, unchanged and in their own place, or not at all, and they say why."""
+"""Sealed blobs: each opens whole and in its own place, or is refused with the reason."""
 
 import itertools
 import os
@@ -42,13 +42,13 @@ def sealer(identity: SystemIdentity = IDENTITY) -> Sealer:
     plaintext=st.binary(max_size=300),
 )  # fmt: skip
 def test_a_sealed_blob_opens_in_its_place(kind: int, owner: UUID, generation: int, plaintext: bytes) -> None:
-    """R-02: what was sealed comes back with its generation; a restarted system opens it as well."""
+    """R-02: plaintext and generation are as sealed, also on a restarted system."""
     blob = sealer().seal(kind, owner, generation, plaintext)
     assert sealer().open(kind, owner, blob) == Unsealed(generation, plaintext)
 
 
 def test_the_smallest_blob_holds_nothing() -> None:
-    """R-02: header and tag of an empty plaintext, 68 bytes, open; one byte less is refused."""
+    """R-02: the header and tag of an empty plaintext, 68 bytes, open; one byte less is refused."""
     blob = sealer().seal(KIND, FOUR, 0, b"")
     assert len(blob) == 68
     assert sealer().open(KIND, FOUR, blob) == Unsealed(0, b"")
@@ -71,7 +71,7 @@ def test_nothing_of_the_plaintext_shows() -> None:
 
 
 def test_every_sealing_has_a_key_of_its_own() -> None:
-    """R-02: the same plaintext sealed twice differs in salt, ciphertext and tag."""
+    """R-02: two sealings of one plaintext differ in salt, ciphertext and tag."""
     one, two = (ENVELOPE.parse(sealer().seal(KIND, FOUR, 1, PLAINTEXT)) for _ in range(2))
     assert one.header.salt != two.header.salt
     assert not any(a == b for a, b in zip(blocks(one.sealed), blocks(two.sealed), strict=True))
@@ -82,7 +82,7 @@ def blocks(data: bytes) -> list[bytes]:
 
 
 def test_every_flipped_bit_is_detected() -> None:
-    """R-02: no single bit of a sealed blob, header included, can change unseen."""
+    """R-02: no single bit of a sealed blob, header included, can change undetected."""
     mine = sealer()
     blob = mine.seal(KIND, FOUR, 3, PLAINTEXT)
     for bit in range(8 * len(blob)):
@@ -100,7 +100,7 @@ def test_every_changed_byte_of_a_large_image_is_detected() -> None:
 
 
 def test_truncation_and_extension_are_named() -> None:
-    """R-02: at every length but its own a blob is refused for its length, before any key is used."""
+    """R-02: a blob of any other length is refused for its length, before a key is used."""
     mine = sealer()
     blob = mine.seal(KIND, FOUR, 3, PLAINTEXT)
     for length in range(len(blob)):
@@ -112,7 +112,7 @@ def test_truncation_and_extension_are_named() -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused_with_a_reason(junk: bytes) -> None:
-    """R-02: bytes that nobody sealed give a SealingError and nothing else."""
+    """R-02: arbitrary bytes give a SealingError and no other error."""
     for blob in junk, b"SPKS" + junk, b"SPKS\x02\x04\x00\x00" + junk:
         with pytest.raises(SealingError):
             sealer().open(KIND, FOUR, blob)
@@ -141,7 +141,7 @@ def test_any_bytes_are_refused_with_a_reason(junk: bytes) -> None:
 def test_the_error_names_the_reason(
     offset: int, value: bytes, error: type[SealingError], reason: str
 ) -> None:
-    """R-02: each field of the header has its own check and its own words; the error carries where."""
+    """R-02: each field of the header has its own check and message; the error has the place."""
     blob = sealer().seal(KIND, FOUR, 3, PLAINTEXT)
     with pytest.raises(error, match=reason) as caught:
         sealer().open(KIND, FOUR, blob[:offset] + value + blob[offset + len(value) :])
@@ -161,7 +161,7 @@ def test_a_foreign_blob_never_opens(identity: SystemIdentity) -> None:
 
 
 def test_a_blob_opens_for_its_own_kind_partition_and_generation_alone() -> None:
-    """R-02, R-47: with the header rewritten to lie about kind or generation the tag still knows."""
+    """R-02, R-47: if the header is edited to another kind or generation, the tag detects it."""
     places = list(itertools.product(SealedKind, (SYSTEM_OWNER, TWO, FOUR, UUID(int=4)), (0, 3)))
     mine = sealer()
     for made, asked in itertools.product(places, places):
@@ -179,7 +179,7 @@ def rewritten(blob: bytes, asked: tuple[int, UUID, int]) -> bytes:
 
 
 def test_a_swapped_blob_is_named_as_such() -> None:
-    """R-02: the record of one partition found in the place of another one is called just that."""
+    """R-02: for the record of one partition in the place of another the error says so."""
     mine = sealer()
     blob = mine.seal(KIND, FOUR, 3, PLAINTEXT)
     with pytest.raises(NotAuthenticError) as caught:
@@ -191,7 +191,7 @@ def test_a_swapped_blob_is_named_as_such() -> None:
 
 
 def test_what_is_merely_damaged_is_not_called_swapped() -> None:
-    """The diagnosis keeps the first error when no other partition opens the blob."""
+    """If no other partition opens the blob, the first error stays."""
     mine = sealer()
     blob = flipped(mine.seal(KIND, FOUR, 3, PLAINTEXT), 700)
     for wrong in blob, blob[:-1]:
@@ -201,7 +201,7 @@ def test_what_is_merely_damaged_is_not_called_swapped() -> None:
 
 
 def test_the_associated_data_is_the_documented_layout() -> None:
-    """The hot path joins what `formats.ASSOCIATED_DATA` describes."""
+    """The sealer joins the data of `formats.ASSOCIATED_DATA` by hand, for speed."""
     mine = sealer()
     header = mine.seal(KIND, FOUR, 3, PLAINTEXT)[: ENVELOPE_HEADER.sizeof()]
     fields = {"header": header, "system_id": IDENTITY.system_id, "uuid": FOUR.bytes}
@@ -210,7 +210,7 @@ def test_the_associated_data_is_the_documented_layout() -> None:
 
 @pytest.mark.parametrize("identity", [SystemIdentity(b"", bytes(32)), SystemIdentity(bytes(16), bytes(31))])
 def test_an_identity_of_the_wrong_size_is_refused(identity: SystemIdentity) -> None:
-    """A short root key is a mistake of the caller, not a weaker key."""
+    """A short root key is a mistake of the caller, so no weaker key is derived."""
     with pytest.raises(ValueError, match="32 bytes of root key"):
         sealer(identity)
 
@@ -223,7 +223,7 @@ def shown(thing: Any) -> str:
 
 
 def test_keys_and_plaintext_never_show() -> None:
-    """R-02: no repr, str, exception or traceback holds the root key, a derived key or plaintext."""
+    """R-02: no repr, str, exception or traceback has the root key, a derived key or plaintext."""
     identity = SystemIdentity(bytes(16), CANARY)
     mine = sealer(identity)
     blob = mine.seal(KIND, FOUR, 3, b"CANARY-plaintext")

@@ -1,4 +1,4 @@
-"""A partition that travels: whole or refused with the reason, bounded, and silent about secrets."""
+"""A migrating partition: read whole or refused with the reason, bounded, and with no secrets in errors."""
 
 import contextlib
 import hashlib
@@ -39,7 +39,7 @@ PUBLISHED = {
     "running": "08c2255b5b0fb178a39bdacc3853750f",
     "without-keystore": "ab8a812d6dfcfa5e80a621e38b8d9a70",
 }
-"""The digest of each golden file, as it was first published; a new file adds its row."""
+"""The digest of each golden file as first published; a new file adds its row."""
 TRANSIENT = 0x0200_0000
 PASSWORD = Password(3, b"CANARY-password")
 PLACED = Placed(1, StoredObject(3, b"passing", TRANSIENT, b"CANARY-data"))
@@ -65,7 +65,7 @@ listings = st.lists(
 
 @st.composite
 def travellers(draw: st.DrawFn) -> Traveller:
-    """A partition on its way, with objects in any order."""
+    """A partition in migration, with objects in any order."""
     image = draw(images)
     stored = (each._replace(policy=each.policy & ~VOLATILE) for each in image.objects)
     record = whole(draw(profiles), StoreImage.of(image.generation, stored))
@@ -92,7 +92,7 @@ def at_home(traveller: Traveller) -> Traveller:
 
 @given(travellers())
 def test_it_arrives_as_it_left(traveller: Traveller) -> None:
-    """R-51: record, secure-boot mode, passwords, TRANSIENT objects, open lists; custody stays behind."""
+    """R-51: record, secure-boot mode, passwords, TRANSIENT objects, open lists. Custody stays behind."""
     plaintext = encode_traveller(traveller)
     assert decode_traveller(plaintext) == at_home(traveller)
     values = second_travellers.traveller_of(plaintext)
@@ -104,7 +104,7 @@ def test_it_arrives_as_it_left(traveller: Traveller) -> None:
 
 
 def test_golden_files_are_what_the_second_implementation_makes() -> None:
-    """R-02: none was changed by hand, and none after it was published."""
+    """R-02: no file was edited by hand or changed after it was published."""
     assert second_travellers.every_vector() == GOLDEN
     assert {
         path.stem: hashlib.sha256(path.read_bytes()).hexdigest()[:32] for path in FOLDER.iterdir()
@@ -131,7 +131,7 @@ def test_a_golden_partition_arrives(name: str) -> None:
 @given(st.binary(max_size=200))
 @example(b"")
 def test_any_bytes_give_a_partition_or_an_error(junk: bytes) -> None:
-    """Decoding is total, and accepts only the bytes that encoding writes."""
+    """Any bytes are decoded or refused, and only the bytes that encoding writes are accepted."""
     for plaintext in junk, PLAINTEXT[:28] + junk, PLAINTEXT[: -len(junk) or None] + junk:
         with contextlib.suppress(PeerError):
             assert encode_traveller(decode_traveller(plaintext)) == plaintext
@@ -145,7 +145,7 @@ def test_every_flipped_bit_gives_another_partition_or_an_error() -> None:
 
 
 def test_a_truncated_partition_is_refused() -> None:
-    """At every length, and with a byte too many."""
+    """A record of any other length is refused, also one with an extra byte."""
     for wrong in *(PLAINTEXT[:length] for length in range(len(PLAINTEXT))), PLAINTEXT + b"\0":
         with pytest.raises(PeerError) as caught:
             decode_traveller(wrong)
@@ -177,7 +177,7 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_state_that_no_keystore_has_is_refused(wrong: str) -> None:
-    """A faulty source: each is an error by one rule, and nothing of it is shown."""
+    """A faulty source sends it. Each error has the same rule and shows no contents."""
     with pytest.raises(PeerError) as caught:
         decode_traveller(encode_traveller(TRAVELLER._replace(used=WRONG[wrong])))
     assert caught.value.rule is rules.MOBILITY_FORM
@@ -185,7 +185,7 @@ def test_a_state_that_no_keystore_has_is_refused(wrong: str) -> None:
 
 
 def test_state_and_keystore_go_together() -> None:
-    """No keystore has no state, and a flag that denies the state is refused."""
+    """A partition without a keystore has no state, and a flag that contradicts the state is refused."""
     for wrong in (
         encode_traveller(Traveller(OFF, UsedState())),
         put(PLAINTEXT, 3, b"\0"),
@@ -199,7 +199,7 @@ def test_state_and_keystore_go_together() -> None:
 
 @given(records.filter(lambda record: record.profile != record.profile.at_home))
 def test_custody_does_not_travel(record: PartitionRecord) -> None:
-    """R-51: the tables decide who may serve, never the bytes of the other end."""
+    """R-51: the tables at each end decide which system may serve, not the bytes of the other end."""
     assert decode_traveller(encode_traveller(Traveller(record))).record.profile.custody is Custody.OWN
     plain = encode_traveller(Traveller(record))
     encoded = encode_partition(record)
@@ -211,7 +211,7 @@ def test_custody_does_not_travel(record: PartitionRecord) -> None:
 @pytest.mark.parametrize("size", [1, 255])
 @pytest.mark.parametrize("policy", [0, TRANSIENT])
 def test_a_full_store_of_128_kib_fits(policy: int, size: int) -> None:
-    """R-51: of the smallest and of the longest labels, persistent or TRANSIENT, with every list that fits."""
+    """R-51: with the shortest and the longest labels, persistent or TRANSIENT, and every list that fits."""
     keystore = Keystore(limits_of(FW1110, 128), Chance(), StoreImage(7, ()))
     number = 0
     while keystore.contents.used + size + 3 + 32 <= 128 * 1024:
@@ -240,7 +240,7 @@ def test_a_full_store_of_128_kib_fits(policy: int, size: int) -> None:
 
 
 def test_the_oldest_lists_stay_behind() -> None:
-    """R-51: as many of the newest as fit; a list that stays behind is answered as a stale token."""
+    """R-51: as many of the newest lists as fit. A list that did not travel is answered as a stale token."""
     labels = tuple(bytes(255) for _ in range(300))
     many = USED._replace(listings=tuple(Listing(n + 1, 3, labels) for n in range(5)))
     found = decode_traveller(encode_traveller(TRAVELLER._replace(used=many))).used
@@ -249,7 +249,7 @@ def test_the_oldest_lists_stay_behind() -> None:
 
 
 def test_more_than_256_kib_is_refused_at_both_ends() -> None:
-    """The writer finds it before it sends, the reader before it reads anything of it."""
+    """The writer checks it before it sends, the reader before it reads any content."""
     image = StoreImage.of(99, (StoredObject(3, b"large", 0, bytes(MAX_FINAL)),))
     with pytest.raises(PeerError, match=r"lpar4 has 262\d\d\d bytes") as caught:
         encode_traveller(Traveller(PartitionRecord(PROFILE, image)))
@@ -260,7 +260,7 @@ def test_more_than_256_kib_is_refused_at_both_ends() -> None:
 
 
 def test_no_text_form_shows_a_secret() -> None:
-    """R-02: neither the partition nor an error about it."""
+    """R-02: neither the text form of the partition nor an error about it shows one."""
     text = f"{TRAVELLER} {TRAVELLER!r} {[TRAVELLER]}"
     for wrong in PLAINTEXT[:-1], put(PLAINTEXT, 40, bytes(8)):
         with pytest.raises(PeerError) as caught:

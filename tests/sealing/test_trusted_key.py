@@ -1,4 +1,4 @@
-"""The record of the trusted system key: whole or refused for a reason, useless without the root key."""
+"""The record of the trusted system key: read whole or refused with the reason, only under its root key."""
 
 import contextlib
 import os
@@ -38,7 +38,7 @@ PLAINTEXT = encode_trusted_key(KEY)
 
 @given(st.binary(min_size=32, max_size=32))
 def test_the_key_comes_back(secret: bytes) -> None:
-    """R-02: sealed as every record of the system; generation 0, the documented plaintext."""
+    """R-02: it is sealed as every record of the system, with generation 0 and the documented plaintext."""
     blob = seal_trusted_key(SEALER, TrustedSystemKey(secret))
     assert open_trusted_key(SEALER, blob) == TrustedSystemKey(secret)
     generation, plaintext = SEALER.open(SealedKind.TRUSTED_KEY, SYSTEM_OWNER, blob)
@@ -49,7 +49,7 @@ def test_the_key_comes_back(secret: bytes) -> None:
 
 @given(st.binary(max_size=60))
 def test_any_bytes_give_a_key_or_an_error(junk: bytes) -> None:
-    """R-02: decoding is total, and only what encoding writes is accepted."""
+    """R-02: any bytes are decoded or refused, and only the bytes that encoding writes are accepted."""
     for plaintext in junk, b"\0\1\0\0" + junk, PLAINTEXT[:36] + junk:
         with contextlib.suppress(PlaintextError):
             assert encode_trusted_key(decode_trusted_key(plaintext)) == plaintext
@@ -63,7 +63,7 @@ def test_every_flipped_bit_gives_another_key_or_an_error() -> None:
 
 
 def test_a_truncated_record_is_refused() -> None:
-    """R-02: at every length, and with a byte too many."""
+    """R-02: a record of any other length is refused, also one with an extra byte."""
     for wrong in *(PLAINTEXT[:length] for length in range(len(PLAINTEXT))), PLAINTEXT + b"\0":
         with pytest.raises(PlaintextError) as caught:
             decode_trusted_key(wrong)
@@ -72,14 +72,14 @@ def test_a_truncated_record_is_refused() -> None:
 
 @pytest.mark.parametrize("tag", [0, 1, 0xFFFF])
 def test_a_later_field_is_refused_by_its_tag(tag: int) -> None:
-    """R-02: this release knows no later field of it; the tags of the system record are not its own."""
+    """R-02: this release knows no later field of it. Tags of the system record are not valid here."""
     with pytest.raises(PlaintextError, match=rf"unknown tag {tag}\b") as caught:
         decode_trusted_key(PLAINTEXT[:-1] + b"\1" + struct.pack(">HH", tag, 6) + b"CANARY")
     assert caught.value.rule is storage.SEALED_FIELD
 
 
 def test_the_record_is_named() -> None:
-    """R-02: each refusal calls it the trusted system key, and none shows the key."""
+    """R-02: each refusal names the trusted system key, and none shows the key."""
     with pytest.raises(UndecodableError, match="the trusted system key: authentic but unreadable") as caught:
         open_trusted_key(SEALER, SEALER.seal(SealedKind.TRUSTED_KEY, SYSTEM_OWNER, 0, SECRET))
     assert "CANARY" not in str(caught.value)
@@ -90,7 +90,7 @@ def test_the_record_is_named() -> None:
 
 
 def test_every_flipped_bit_of_the_blob_is_refused() -> None:
-    """R-02: no bit of the record can change unseen."""
+    """R-02: no bit of the record can change undetected."""
     blob = seal_trusted_key(SEALER, KEY)
     for bit in range(8 * len(blob)):
         with pytest.raises(SealingError, match="the trusted system key: ") as caught:
@@ -99,7 +99,7 @@ def test_every_flipped_bit_of_the_blob_is_refused() -> None:
 
 
 def test_the_record_is_useless_under_another_root_key() -> None:
-    """R-02: the copy on the console dies with the root key that sealed it."""
+    """R-02: without the root key that sealed it, a copy of the record is useless."""
     other = Sealer(SystemIdentity(IDENTITY.system_id, bytes(32)), os.urandom)
     with pytest.raises(NotAuthenticError, match="the trusted system key: does not authenticate"):
         open_trusted_key(other, seal_trusted_key(SEALER, KEY))

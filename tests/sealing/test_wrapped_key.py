@@ -56,7 +56,7 @@ def test_a_damaged_record_is_refused(wrong: bytes) -> None:
 
 
 def test_a_record_of_a_later_level_is_named() -> None:
-    """The level that was found, and the one that is read."""
+    """The error has the level that was found and the level that this release reads."""
     words = "has level 2 of a later release, and this release reads level 1;"
     with pytest.raises(StorageError, match=words) as caught:
         decode_wrapped(put(RECORD, 4, b"\2"))
@@ -66,7 +66,7 @@ def test_a_record_of_a_later_level_is_named() -> None:
 
 @given(st.binary(max_size=40))
 def test_any_bytes_give_a_copy_or_an_error(junk: bytes) -> None:
-    """R-02: decoding is total, and only what encoding writes is accepted."""
+    """R-02: any bytes are decoded or refused, and only the bytes that encoding writes are accepted."""
     for record in junk, b"SPKW\1\1\0\0" + junk, RECORD[:12] + junk:
         with contextlib.suppress(StorageError):
             assert encode_wrapped(*decode_wrapped(record)) == record
@@ -90,7 +90,7 @@ def test_an_identity_comes_back(system_id: bytes, root_key: bytes) -> None:
 
 @pytest.mark.parametrize("length", [0, 47, 49])
 def test_other_contents_are_refused(length: int) -> None:
-    """R-02: 48 bytes, no fewer and no more; no error shows them."""
+    """R-02: the contents have exactly 48 bytes; no error shows them."""
     with pytest.raises(StorageError, match=f"has {length} bytes inside, not 48") as caught:
         unpack_identity((b"CANARY" * 9)[:length])
     assert caught.value.rule is rules.ROOT_KEY_IDENTITY

@@ -109,7 +109,7 @@ def test_nohup_is_respected(tmp_path: Path) -> None:
         assert "SIGHUP" in signals(server.ready["pid"], "SigIgn")
         others = {"SIGTERM", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGPWR", "SIGXCPU"}
         caught = signals(server.ready["pid"], "SigCgt")
-        # construct loads pdb, which from 3.13 on loads readline. readline catches SIGWINCH, which stops no server.
+        # From 3.13 on, construct loads pdb and so readline, whose handler of SIGWINCH stops no server.
         if sys.version_info >= (3, 13):
             caught -= {"SIGWINCH"}
         assert caught == others
