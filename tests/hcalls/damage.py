@@ -1,6 +1,6 @@
 """Every way in which one argument of an h-call can be wrong, by the argument's kind, from the table of calls.
 
-`STRICT` damages are those that relaxed memory forgives (R-76).
+Relaxed memory accepts the `STRICT` damages (R-76).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KEY_OBJECT = StoredObject(SYSTEM, KEY_LABEL, WRAPPING, KEY)
 GUID = "9dd2af4adf68ee498aa9347d375665a7"
 PK_LABEL = bytes(9) + b"\2\x10" + bytes(5) + b"P\0K\0"
 NO_PK = bytes(16) + struct.pack("<IHH", 25, 0x0200, 0x0EF1) + bytes.fromhex(GUID) + b"?"
-"""An update that deletes PK, unsigned as the armed latch takes it."""
+"""An update that deletes PK, unsigned, as the armed latch allows it."""
 GOOD: dict[Opcode, dict[str, int | bytes]] = {
     Opcode.GET_CONFIG: {"config": 520},
     Opcode.SET_PASSWORD: {"consumer": 1, "password": PASSWORD},
@@ -41,14 +41,16 @@ GOOD: dict[Opcode, dict[str, int | bytes]] = {
     Opcode.UNREVOKE_OBJECT: {"label": KEY_LABEL},
     Opcode.SIGNED_UPDATE: {"label": PK_LABEL, "policy": 0x0100_0000, "data": NO_PK},
 }
-"""Arguments that each call takes, in a partition that has set `PASSWORD` for the system and holds `LABEL`
-and `KEY_OBJECT`."""
+"""Arguments of a successful call, by h-call.
+
+The system has set `PASSWORD`, and the partition holds `LABEL` and `KEY_OBJECT`.
+"""
 
 Hurt = Callable[[Layout], None]
 
 
 class Damage(NamedTuple):
-    """One argument made wrong in one way."""
+    """One argument that is wrong in one way."""
 
     opcode: Opcode
     arg: Arg
@@ -135,7 +137,7 @@ def _memory_ways(arg: Arg, access: int) -> Iterator[Way]:
 
 
 def _move(layout: Layout, name: str, offset: int) -> None:
-    """Move a buffer to this offset in its page; a short one grows, so that it does cross."""
+    """Move a buffer to this offset in its page. A short buffer grows, so that it crosses the page."""
     start, length, access, data = layout.memory[name]
     if offset + length <= 4096 and offset > 4000:
         length, data = 32, data.ljust(32, b"x") if data else data
@@ -179,7 +181,7 @@ BAD_LENGTHS = {
     (Opcode.UNWRAP_OBJECT, "input_length"): (0, 1024, 0x10000 + 1024),
     (Opcode.UNWRAP_OBJECT, "output_length"): (0, 5),
     (Opcode.SIGNED_UPDATE, "data_length"): (0, 0x1_0000),
-    (Opcode.READ_OBJECT, "data_length"): (),  # too short is H_TOO_BIG, which blames the object
+    (Opcode.READ_OBJECT, "data_length"): (),  # a length that is too small is H_TOO_BIG, a status of the object
 }
 
 

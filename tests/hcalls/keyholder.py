@@ -14,7 +14,7 @@ REVOKED = WRAPPING | 2
 
 
 def guest(mode: int = 0, *, level: str = "NEXT", kbytes: int = 64) -> Guest:
-    """A guest whose system has its password and a wrapping key."""
+    """Return a guest whose system has its password and a wrapping key."""
     made = Guest(make_partition(level, kbytes, mode=mode))
     assert made.set_password(SYSTEM, PASSWORD) == Answer(0)
     assert made.gen_key(SYSTEM, LABEL, password=PASSWORD) == Answer(0)
@@ -22,14 +22,14 @@ def guest(mode: int = 0, *, level: str = "NEXT", kbytes: int = 64) -> Guest:
 
 
 def store(user: Guest) -> Keystore:
-    """Its keystore."""
+    """Return the guest's keystore."""
     keystore = user.partition.keystore
     assert keystore is not None
     return keystore
 
 
 def wrapped(user: Guest, flags: int = LEAST_FLAGS, data: bytes = SECRET) -> bytes:
-    """WRAP, which has to succeed."""
+    """Return the object of a successful WRAP."""
     status, r4, size, blob = user.wrap(SYSTEM, LABEL, data, flags=flags, password=PASSWORD)
     assert (status, r4, size) == (0, 0, len(data) + 1024)
     return blob
@@ -41,6 +41,6 @@ def unwrap(user: Guest, blob: bytes) -> Answer:
 
 
 def again(user: Guest, mode: int = 0) -> None:
-    """The next IPL, with the password of the last."""
+    """Begin the next IPL and set the same password again."""
     user.ipl(mode)
     assert user.set_password(SYSTEM, PASSWORD) == Answer(0)

@@ -1,6 +1,6 @@
-"""A partition's keystore as a plain model: dictionaries, the oracle's answers, and what is not flushed.
+"""A partition's keystore as a plain model: dictionaries, the oracle's answers, and the unflushed changes.
 
-It knows neither generations nor registers; the state machine compares every answer of the real one with it.
+It has neither generations nor registers. The state machine compares every answer of the engine with it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Model:
     objects: dict[Key, tuple[int, bytes]] = field(default_factory=dict)
     passwords: dict[int, bytes] = field(default_factory=dict)
     unflushed: list[Key] = field(default_factory=list)
-    """What each change since the last flush was about, oldest first."""
+    """The object of each change since the last flush, oldest first."""
     made: int = 0
-    """How many wrapping keys were made; its 32 bytes stand for the key, which nobody sees."""
+    """The number of wrapping keys that were made. Its 32 bytes stand for the key, which no call returns."""
 
     @property
     def used(self) -> int:
@@ -52,7 +52,7 @@ class Model:
         return status
 
     def gen_key(self, owner: int, label: bytes, policy: int, password: bytes) -> int:
-        """A wrapping key, or a key of 32 bytes whose bytes `returned` tells afterwards."""
+        """Make a wrapping key, or a key of 32 bytes. `returned` sets the bytes of the latter."""
         status = self._judge(Call.KEY, owner, label, password, asked=policy)[0]
         if status == GRANTED and self.used + len(label) + 32 + OVERHEAD > self.total:
             status = NO_MEM
@@ -63,7 +63,7 @@ class Model:
         return status
 
     def returned(self, owner: int, label: bytes, key: bytes) -> None:
-        """Note what a key is that is not for wrapping."""
+        """Set the bytes of a key that is not for wrapping."""
         policy, _ = self.objects[owner, label]
         self.objects[owner, label] = policy, key
 
@@ -77,12 +77,12 @@ class Model:
         return status, shown
 
     def wrap(self, owner: int, label: bytes, password: bytes) -> tuple[int, bytes]:
-        """The status, and what stands for the key."""
+        """Return the status, and the bytes that stand for the key."""
         status = self._judge(Call.WRAP, owner, label, password)[0]
         return status, self.objects[owner, label][1] if status == GRANTED else b""
 
     def unwrap(self, owner: int, key: bytes, wrapped: int, password: bytes) -> int:
-        """The status for what was wrapped with a key under a policy."""
+        """Return the status of UNWRAP for an object that was wrapped with a key under a policy."""
         found = [
             label
             for (consumer, label), (policy, data) in self.objects.items()

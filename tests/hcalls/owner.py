@@ -15,7 +15,7 @@ ARMED = ALL_CALLS
 
 
 def first_pk() -> bytes:
-    """An update of PK that nobody signed."""
+    """Return an unsigned update of PK."""
     return authvar.payload(BEFORE, b"no PKCS#7", pk().lists)
 
 
@@ -29,7 +29,7 @@ class Owner(Guest):
     def update(
         self, name: str, payload: bytes, *, flags: int = 0, policy: int | None = None, **other
     ) -> Answer:
-        """SIGNED_UPDATE as Linux sends it; `other` are arguments in the place of Linux's."""
+        """Send SIGNED_UPDATE as Linux does; `other` are arguments that replace Linux's."""
         usual = {
             "authorization": auth_block(SYSTEM, PASSWORD),
             "label": authvar.variable_label(name),
@@ -41,7 +41,7 @@ class Owner(Guest):
         return self.do(Opcode.SIGNED_UPDATE, **{**usual, **other})
 
     def stored(self, name: str) -> bytes | None:
-        """What READ delivers, None where there is nothing."""
+        """Return the data of READ, or None if the variable does not exist."""
         answer = self.read(SYSTEM, authvar.variable_label(name), password=PASSWORD)
         assert answer.status in {0, H_NOT_FOUND}
         return None if answer.status else answer.written
@@ -51,13 +51,13 @@ class Owner(Guest):
         return self.confirm(SYSTEM, authvar.variable_label(name), password=PASSWORD)
 
     def flush(self) -> None:
-        """Everything is durable."""
+        """Make everything durable."""
         keystore = self.partition.keystore
         assert keystore is not None
         keystore.contents.mark_flushed(keystore.contents.generation)
 
     def picture(self) -> object:
-        """Everything that a refusal must leave alone."""
+        """Return all state that a refusal must not change."""
         keystore = self.partition.keystore
         assert keystore is not None
         return (
@@ -69,7 +69,7 @@ class Owner(Guest):
 
 
 def set_up() -> Owner:
-    """A guest with PK and KEK; the latch is used up."""
+    """Return a guest with PK and KEK; the latch is used up."""
     guest = Owner()
     assert guest.update("PK", first_pk()) == Answer(0)
     assert guest.update("KEK", update("KEK", kek().lists)) == Answer(0)

@@ -38,13 +38,13 @@ def picture(found: Guest) -> object:
 
 @pytest.mark.parametrize("name", CALL_NAMES)
 def test_the_undamaged_call_succeeds(name: str) -> None:
-    """The damages below are the only reason for the refusals below."""
+    """Each damage below is the only reason for its refusal."""
     for strict in (True, False):
         assert guest(strict=strict).send(good(Opcode[name]).frame()).status == 0
 
 
 def test_every_argument_of_every_call_is_damaged() -> None:
-    """R-76: the table of calls is the list; only READ's length has no wrong value of its own."""
+    """R-76: the table of calls is the list. Only READ's length has no invalid value."""
     arguments = {(opcode, arg.name) for opcode in GOOD for arg in CALLS[opcode].args}
     damaged = {(damage.opcode, damage.arg.name) for damage in DAMAGES}
     assert arguments - damaged == {(Opcode.READ_OBJECT, "data_length")}
@@ -53,7 +53,7 @@ def test_every_argument_of_every_call_is_damaged() -> None:
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=str)
 def test_a_wrong_argument_is_named_by_its_position(damage: Damage) -> None:
-    """R-76: r4 is H_PARAMETER, r5 H_P2 and so on; nothing changes; the log is told the rule and the page."""
+    """R-76: r4 is H_PARAMETER, r5 H_P2 and so on; nothing changes; the log gets the rule and the page."""
     found = guest()
     before = picture(found)
     layout = good(damage.opcode)
@@ -89,7 +89,7 @@ FIGURES = [
 def test_the_log_is_told_the_figures_of_a_wrong_argument(
     opcode: Opcode, name: str, value: int, message: str
 ) -> None:
-    """R-76: the argument and its register, the number that was found, and the numbers that would do."""
+    """R-76: the message has the argument, its register, the value, and the allowed values."""
     found, layout = guest(), good(opcode)
     layout.registers[name] = value
     found.send(layout.frame())
@@ -98,12 +98,12 @@ def test_the_log_is_told_the_figures_of_a_wrong_argument(
 
 @pytest.mark.parametrize("damage", [each for each in DAMAGES if each.strict], ids=str)
 def test_relaxed_memory_forgives_places(damage: Damage) -> None:
-    """R-76: alignment and page crossing count in strict memory alone."""
+    """R-76: alignment and page crossing are checked only in strict memory."""
     layout = good(damage.opcode)
     damage.hurt(layout)
     status = guest(strict=False).send(layout.frame()).status
     allowed = {0, -59} if damage.opcode is Opcode.SIGNED_UPDATE else {0, -7}
-    assert status in allowed  # a label that had to grow to cross a page is another label
+    assert status in allowed  # a label that grew to cross a page is another label
 
 
 @pytest.mark.parametrize("damage", [each for each in DAMAGES if not each.strict], ids=str)
@@ -115,7 +115,10 @@ def test_relaxed_memory_forgives_nothing_else(damage: Damage) -> None:
 
 
 def one_each(opcode: Opcode) -> list[Damage]:
-    """One damage of every argument; for a length the greatest, as it does not excuse the buffer."""
+    """Return one damage of each argument.
+
+    For a length it is the largest, so that the buffer is still checked.
+    """
     own = [damage for damage in DAMAGES if damage.opcode is opcode]
     return [list(each)[-1] for _, each in groupby(own, key=lambda damage: damage.arg)]
 
@@ -131,7 +134,7 @@ PAIRS = [
 
 @pytest.mark.parametrize("first,second", PAIRS, ids=[f"{a}+{b.arg.name}" for a, b in PAIRS])
 def test_of_two_wrong_arguments_the_first_is_named(first: Damage, second: Damage) -> None:
-    """The order of checks is that of the registers, whichever was spoilt first."""
+    """Arguments are checked in the order of their registers, not in the order of the damages."""
     for order in ((first, second), (second, first)):
         layout = good(first.opcode)
         for damage in order:
@@ -141,7 +144,7 @@ def test_of_two_wrong_arguments_the_first_is_named(first: Damage, second: Damage
 
 @pytest.mark.parametrize("damage", [d for d in DAMAGES if d.arg.register > 4], ids=str)
 def test_shapes_are_judged_before_the_password(damage: Damage) -> None:
-    """A wrong password is found only when every argument is in shape."""
+    """The password is checked only when every argument has a valid shape."""
     if "authorization" in good(damage.opcode).registers and damage.arg.name != "labels_length":
         layout = good(damage.opcode, password=b"wrong")
         damage.hurt(layout)
@@ -155,7 +158,7 @@ def test_the_room_for_one_label_is_judged_after_the_password() -> None:
 
 
 def test_a_bad_address_of_nothing_is_no_bad_address() -> None:
-    """A buffer of length 0 needs no memory: the length is what is wrong."""
+    """A buffer of length 0 needs no memory, so the refused argument is the length."""
     for opcode, name in ((Opcode.WRITE_OBJECT, "label"), (Opcode.WRITE_OBJECT, "data")):
         layout = good(opcode)
         layout.readable(name, b"", address=0xDEAD_0000)
@@ -164,7 +167,7 @@ def test_a_bad_address_of_nothing_is_no_bad_address() -> None:
 
 
 def test_addresses_and_lengths_of_64_bits_wrap_nowhere() -> None:
-    """An address and a length that sum to more than 64 bits lie in no segment."""
+    """If address and length sum to more than 64 bits, no segment contains the buffer."""
     top = (1 << 64) - 1
     for opcode in GOOD:
         for name, place in good(opcode).places.items():
@@ -181,7 +184,7 @@ def test_addresses_and_lengths_of_64_bits_wrap_nowhere() -> None:
 
 @pytest.mark.parametrize("name", CALL_NAMES)
 def test_one_segment_may_serve_every_argument(name: str) -> None:
-    """A guest may hand over one large readable and writable piece of its memory."""
+    """A guest may pass one large readable and writable segment of its memory."""
     layout = good(Opcode[name])
     if not layout.memory:
         return
@@ -199,7 +202,7 @@ def _whole(memory: bytes) -> Segment:
 
 
 def test_data_may_cross_pages() -> None:
-    """R-76: only auth block, label, password and config lie in one page; data needs no alignment either."""
+    """R-76: only auth block, label, password and config must lie in one page. Data needs no alignment."""
     data = bytes(range(256)) * 40
     for offset in (0, 1, 4095):
         found = guest()
@@ -213,7 +216,7 @@ def test_data_may_cross_pages() -> None:
 
 
 def test_memory_rules_can_be_switched_while_the_guest_runs() -> None:
-    """R-76: the switch of the partition counts at the next call."""
+    """R-76: the partition's switch takes effect at the next call."""
     found = guest()
     crossing = next(d for d in DAMAGES if d.strict and d.opcode is Opcode.CONFIRM_OBJECT_FLUSHED)
     layout = good(crossing.opcode)

@@ -19,7 +19,7 @@ from tests.parts.search import Search
 
 DAMAGES = list(damages())
 LINE = 1024
-"""Bytes of the longest line, without the names that the log adds (spec/service.md)."""
+"""Bytes of the longest line, without the fields that the log adds (spec/service.md)."""
 
 
 def run(call: HCall) -> HReturn:
@@ -29,14 +29,14 @@ def run(call: HCall) -> HReturn:
 
 
 def leaks(*calls: HCall) -> list[str]:
-    """The lines of calls in which a window of the canary shows."""
+    """Return the lines in which a part of the canary is visible."""
     search = Search({"canary": CANARY})
     lines = [json.dumps(call_fields(call, run(call))) for call in calls]
     return [line for line in lines if search.within(line.encode())]
 
 
 def test_a_line_has_each_register_by_its_name() -> None:
-    """Addresses in hex, lengths in decimal, the results of the answer, and the bytes that it wrote."""
+    """Addresses in hex, lengths in decimal, the result registers, and the number of written bytes."""
     layout = lay_out(Opcode.READ_OBJECT, authorization=auth_block(SYSTEM, CANARY), label=b"disk-key", data=64)
     answer = HReturn(1, 0, (32, 0x8000_0000, 0, 0, 0, 0, 0, 0, 0), ())
     assert call_fields(layout.frame(), answer) == {
@@ -58,7 +58,7 @@ def test_a_line_has_each_register_by_its_name() -> None:
 
 @pytest.mark.parametrize("opcode", GOOD)
 def test_every_call_has_its_line(opcode: Opcode) -> None:
-    """Names and order are those of the table; the label shows where the call has one."""
+    """Names and order are those of the table. The label is shown if the call has one."""
     call = good(opcode).frame()
     answer = HypervisorCalls(make_partition("NEXT", 128)).execute(call)
     fields = call_fields(call, answer)
@@ -86,7 +86,7 @@ def test_every_call_has_its_line(opcode: Opcode) -> None:
     ],
 )
 def test_labels_as_text(label: bytes, text: str) -> None:
-    """Text as text, other bytes as hex, and never more than 64 of them."""
+    """Text as text, other bytes as hex, at most 64 bytes."""
     assert label_text(label) == text
 
 
@@ -94,7 +94,7 @@ def test_labels_as_text(label: bytes, text: str) -> None:
     "label", [b"\xff" * 255, bytes(255), b"n" * 255, bytes(8) + b"\0\2\x10" + b"\xff" * 200]
 )
 def test_a_line_is_short(label: bytes) -> None:
-    """Whatever the label and the registers are."""
+    """For any label and any registers."""
     layout = lay_out(Opcode.SIGNED_UPDATE, authorization=auth_block(SYSTEM), label=label)
     call = layout.frame()
     label_length = (call.registers[1], call.registers[2])
@@ -104,20 +104,20 @@ def test_a_line_is_short(label: bytes) -> None:
 
 
 def test_a_foreign_call_shows_its_number_alone() -> None:
-    """Its registers may hold anything, such as characters of a terminal."""
+    """Its registers may have any bytes, such as control characters of a terminal."""
     call = HCall(1, 0x58, (int.from_bytes(CANARY[:8], "big"),) * 9, ())
     assert call_fields(call, HReturn(1, -2, (0,) * 9, ())) == {"hcall": "0x58", "status": "H_FUNCTION"}
 
 
 def test_no_secret_of_a_call_shows() -> None:
-    """R-04: passwords, data, wrapped objects, right and wrong."""
+    """R-04: passwords, data and wrapped objects, right and wrong."""
     calls = [with_canaries(opcode, password) for opcode in GOOD for password in (CANARY, CANARY + b"!")]
     assert leaks(*calls) == []
     assert all(call_fields(call, run(call))["arguments"] for call in calls)
 
 
 def test_no_secret_of_a_damaged_call_shows() -> None:
-    """R-04: each argument made wrong in each way, beside a password that is the canary."""
+    """R-04: each argument wrong in each way, beside a password that is the canary."""
     for damage in DAMAGES:
         layout = good(damage.opcode, CANARY)
         damage.hurt(layout)
@@ -128,7 +128,7 @@ def test_no_secret_of_a_damaged_call_shows() -> None:
     "opcode", [opcode for opcode in GOOD if "label" in {arg.name for arg in CALLS[opcode].args}]
 )
 def test_swapped_registers_show_no_secret(opcode: Opcode) -> None:
-    """R-04: a guest that gives the block, the password in it, or its data for the label."""
+    """R-04: a guest passes the block, its password, or its data in the place of the label."""
     values = {**GOOD[opcode], "authorization": auth_block(SYSTEM, CANARY)}
     layout = lay_out(opcode, **values)
     block, label = layout.memory["authorization"], layout.memory["label"]
@@ -161,7 +161,7 @@ SEGMENTS = st.builds(
 
 @st.composite
 def calls(draw: st.DrawFn) -> HCall:
-    """Any call whose registers point into authorization blocks, more often than not."""
+    """Any call; in most of them registers point into authorization blocks."""
     segments = tuple(draw(st.lists(SEGMENTS, max_size=4)))
     places = [
         number + n for each in segments for number in (each.address, each.length) for n in (0, 1, 16, 20)
@@ -180,7 +180,7 @@ def test_any_call_has_a_line_without_a_secret(call: HCall) -> None:
 
 
 def test_the_search_finds_a_label_that_is_the_canary() -> None:
-    """The other tests of this file could not fail otherwise."""
+    """Without this, the other tests of this file could not fail."""
     call = lay_out(Opcode.READ_OBJECT, authorization=auth_block(SYSTEM), label=CANARY, data=64).frame()
     assert any(arg.kind is Kind.LABEL for arg in CALLS[Opcode.READ_OBJECT].args)
     assert leaks(call) != []

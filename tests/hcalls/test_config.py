@@ -1,4 +1,4 @@
-"""GET_CONFIG: what it tells, in buffers of every length, on every level."""
+"""GET_CONFIG: its block, in buffers of every length, on every level."""
 
 import pytest
 
@@ -11,7 +11,7 @@ FULL = Guest(make_partition("FW1110")).do(Opcode.GET_CONFIG, config=520).written
 
 @pytest.mark.parametrize("length", [24, 25, 32, 44, 512, 519, 520, 521, 4096])
 def test_a_buffer_gets_what_fits_and_no_more(length: int) -> None:
-    """R-07: the real callers' 32, 512 and 520 among them; nothing beyond byte 520 is touched."""
+    """R-07: also with the real callers' 32, 512 and 520 bytes; bytes after 520 stay untouched."""
     status, _, _, block = Guest(make_partition()).do(Opcode.GET_CONFIG, config=length)
     assert (status, block) == (0, FULL[:length])
     assert len(FULL) == 520
@@ -26,7 +26,7 @@ def test_a_buffer_below_version_1_is_refused(length: int) -> None:
 
 @pytest.mark.parametrize("offset,status", [(0, 0), (4096 - 520, 0), (4096 - 519, -4), (4095, -4)])
 def test_the_buffer_lies_in_one_page(offset: int, status: int) -> None:
-    """R-76: strict memory refuses a crossing; relaxed memory takes it; no alignment is asked for."""
+    """R-76: strict memory refuses a crossing, relaxed memory accepts it. No alignment is required."""
     layout = lay_out(Opcode.GET_CONFIG)
     layout.writable("config", 520, 0x7000 + offset)
     assert Guest(make_partition()).send(layout.frame()).status == status
@@ -34,19 +34,19 @@ def test_the_buffer_lies_in_one_page(offset: int, status: int) -> None:
 
 
 def test_a_buffer_longer_than_a_page_crosses_one() -> None:
-    """R-76: more than 4096 bytes cannot lie in one page."""
+    """R-76: a buffer of more than 4096 bytes can't lie in one page."""
     assert Guest(make_partition()).do(Opcode.GET_CONFIG, config=4097) == Answer(-4)
     assert Guest(make_partition(strict=False)).do(Opcode.GET_CONFIG, config=4097).status == 0
 
 
 def test_version_1_tells_the_first_fields_alone() -> None:
-    """R-74: FW950 has neither overhead nor large objects nor signed updates to tell of."""
+    """R-74: FW950 has no fields for overhead, large objects and signed updates."""
     told = Guest(make_partition("FW950", 64)).config()
     assert told == Config(1, 0, 0, 32, 255, 0xFFFF, 65536, 0, 0x7F00_0000)
 
 
 def test_version_3_tells_large_objects_and_overhead() -> None:
-    """R-74: on FW1110 objects may have 64 KiB and more, so the 16-bit size is 0xFFFF exactly."""
+    """R-74: on FW1110 objects may have 64 KiB and more, so the 16-bit size is exactly 0xFFFF."""
     told = Guest(make_partition("FW1110", 4)).config()
     assert told[:10] == (3, 0x10, OVERHEAD, 64, 255, 0xFFFF, 4096, 0, 0x7F80_0000, 128 * 1024)
     assert told.wrapping == 1 << 63
@@ -67,7 +67,7 @@ def test_version_3_tells_large_objects_and_overhead() -> None:
 def test_each_level_tells_what_it_has(
     level: str, version: int, flags: int, overhead: int, large: int, wrapping: int
 ) -> None:
-    """R-74: 0x10 with WRAP and UNWRAP, 0x08 with REVOKE and UNREVOKE; a field is 0 before its time."""
+    """R-74: 0x10 with WRAP and UNWRAP, 0x08 with REVOKE and UNREVOKE. On older levels a field is 0."""
     told = Guest(make_partition(level)).config()
     assert (told.version, told.flags, told.overhead) == (version, flags, overhead)
     assert (told.large, told.wrapping) == (large, wrapping)
@@ -76,7 +76,7 @@ def test_each_level_tells_what_it_has(
 
 @pytest.mark.parametrize("level", KEYSTORE_LEVELS)
 def test_features_are_told_with_their_calls_only(level: str) -> None:
-    """R-74: no flag, algorithm or wrapping feature for calls that answer H_FUNCTION, and all for others."""
+    """R-74: flags, algorithms and wrapping features are there exactly for the calls that the level has."""
     guest = Guest(make_partition(level))
     told = guest.config()
     for opcode, feature in (
@@ -92,7 +92,7 @@ def test_features_are_told_with_their_calls_only(level: str) -> None:
 @pytest.mark.parametrize("level", KEYSTORE_LEVELS)
 @pytest.mark.parametrize("kbytes", [4, 5, 63, 64])
 def test_linux_finds_the_config_sane(level: str, kbytes: int) -> None:
-    """R-07, R-74: the four tests that the driver makes at boot, and the size that the console gave."""
+    """R-07, R-74: the driver's four tests at boot pass, and the size is the one that the console set."""
     told = Guest(make_partition(level, kbytes)).config()
     assert told.password >= 32
     assert 255 <= told.label <= 0x7FFF
@@ -104,7 +104,7 @@ def test_linux_finds_the_config_sane(level: str, kbytes: int) -> None:
 
 
 def test_a_short_block_is_the_start_of_the_long_one() -> None:
-    """R-07: used space stands in the first 24 bytes, which every caller sees."""
+    """R-07: used space is in the first 24 bytes, which every caller gets."""
     guest = Guest(make_partition())
     guest.write(3, b"label", b"12345678")
     for length in (24, 32, 512, 520):

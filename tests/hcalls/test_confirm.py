@@ -1,4 +1,4 @@
-"""CONFIRM_OBJECT_FLUSHED, as far as the store decides it: what is pending, durable, gone, or never goes."""
+"""CONFIRM_OBJECT_FLUSHED in the keystore: objects that are pending, durable, gone, or never stored."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def flush(guest: Guest) -> None:
 
 
 def test_a_write_is_pending_until_it_is_flushed() -> None:
-    """R-20: the object is read at once, and confirmed only when it is durable."""
+    """R-20: the object can be read at once, and CONFIRM returns 1 only when it is durable."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"label", b"data")
     assert guest.read(SYSTEM, b"label").status == 0
@@ -33,7 +33,7 @@ def test_a_write_is_pending_until_it_is_flushed() -> None:
 
 
 def test_a_removal_is_pending_until_it_is_flushed() -> None:
-    """R-20: 0 while it is pending, then H_NOT_FOUND with 1; never H_NOT_FOUND with 0."""
+    """R-20: 0 while the removal is pending, then H_NOT_FOUND with 1; never H_NOT_FOUND with 0."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"label", b"data")
     flush(guest)
@@ -52,7 +52,7 @@ def test_what_never_was_is_durably_absent() -> None:
 
 
 def test_an_object_that_was_removed_before_any_flush_is_pending_too() -> None:
-    """R-20: whether the write reached NVRAM is not known, so the removal has to."""
+    """R-20: the write may have reached NVRAM, so the removal must reach it too."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"label", b"data")
     guest.remove(SYSTEM, b"label")
@@ -62,7 +62,7 @@ def test_an_object_that_was_removed_before_any_flush_is_pending_too() -> None:
 
 
 def test_a_new_object_in_the_place_of_a_removed_one_is_pending() -> None:
-    """R-20: the flush of the removal does not stand for the flush of what came after it."""
+    """R-20: a flush of the removal does not cover the later object."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"label", b"old")
     guest.remove(SYSTEM, b"label")
@@ -75,7 +75,7 @@ def test_a_new_object_in_the_place_of_a_removed_one_is_pending() -> None:
 
 
 def test_a_flush_covers_what_was_there_when_it_began() -> None:
-    """R-20: what is written while the commit runs waits for the next one."""
+    """R-20: a change during the commit waits for the next commit."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"before", b"data")
     snapshot = store_of(guest).contents.snapshot()
@@ -99,7 +99,7 @@ def test_a_flush_covers_no_removal_that_came_after_it_began() -> None:
 
 
 def test_an_older_flush_takes_nothing_back() -> None:
-    """R-21: a late word of an earlier commit does not make flushed objects pending."""
+    """R-21: a late report of an earlier commit does not make flushed objects pending."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"label", b"data")
     flush(guest)
@@ -108,7 +108,7 @@ def test_an_older_flush_takes_nothing_back() -> None:
 
 
 def test_transient_objects_are_confirmed_at_once() -> None:
-    """R-14: there is nothing to wait for; gone, they are gone at once."""
+    """R-14: a transient object is never pending. After a removal its absence is durable at once."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"label", b"data", policy=TRANSIENT)
     assert not store_of(guest).contents.dirty
@@ -133,7 +133,7 @@ def test_a_transient_object_does_not_hide_a_pending_removal() -> None:
 
 
 def test_an_ipl_ends_transient_objects_and_no_others() -> None:
-    """R-14: their space is free again, and what is persisted does not change."""
+    """R-14: their space is free again, and the stored objects do not change."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"stays", b"data")
     flush(guest)
@@ -148,7 +148,7 @@ def test_an_ipl_ends_transient_objects_and_no_others() -> None:
 
 
 def test_a_transient_immutable_object_goes_as_well() -> None:
-    """R-12, R-14: immutable for this IPL, transient beyond it."""
+    """R-12, R-14: the object is immutable only until the next IPL, which removes it."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"label", b"data", policy=TRANSIENT | 0x0400_0000)
     assert guest.remove(SYSTEM, b"label") == Answer(-10)
@@ -157,7 +157,7 @@ def test_a_transient_immutable_object_goes_as_well() -> None:
 
 
 def test_confirm_asks_for_the_password_first() -> None:
-    """R-04: what is pending and what exists is told to the owner alone, also of world-readable objects."""
+    """R-04: only the owner learns which objects exist or are pending, also for world-readable objects."""
     guest = Guest(make_partition())
     guest.set_password(SYSTEM, b"right")
     guest.write(SYSTEM, b"label", b"data", policy=0x0800_0000, password=b"right")
@@ -169,7 +169,7 @@ def test_confirm_asks_for_the_password_first() -> None:
 
 @pytest.mark.parametrize("power_off", [True, False])
 def test_a_restart_keeps_what_is_pending(power_off: bool) -> None:
-    """R-20: an IPL loses no change that has not been flushed yet, nor does it call it flushed."""
+    """R-20: an IPL neither loses an unflushed change nor reports it as flushed."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"label", b"data")
     if power_off:
@@ -180,7 +180,7 @@ def test_a_restart_keeps_what_is_pending(power_off: bool) -> None:
 
 
 def test_many_pending_removals_are_all_pending_and_bounded() -> None:
-    """R-20, R-23: while NVRAM is away, removals cost no memory without end, and none is called flushed."""
+    """R-20, R-23: while NVRAM fails, pending removals use bounded memory, and none is reported as flushed."""
     guest = Guest(make_partition("FW1110", 4))
     labels = [b"label %d" % n for n in range(6000)]
     for label in labels:

@@ -1,4 +1,4 @@
-"""The express way: the same arguments as the ordinary way, or none; and the client's own frames take it."""
+"""The express way returns the arguments of the ordinary way, or none. The client's own frames take it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ NUMBERS = st.one_of(
 
 @st.composite
 def bent(draw: st.DrawFn, call: HCall) -> HCall:
-    """The call with some numbers changed: registers, addresses, lengths, accesses, the order of segments."""
+    """The call with some changed numbers: registers, addresses, lengths, accesses, the order of segments."""
     registers, segments = list(call.registers), list(call.segments)
     for _ in range(draw(st.integers(0, 2))):
         registers[draw(st.integers(0, 8))] = draw(NUMBERS)
@@ -82,7 +82,7 @@ def bent(draw: st.DrawFn, call: HCall) -> HCall:
         elif len(data) != length:
             data = bytes(length)
         segments[place] = Segment(address, length, access, data)
-        if draw(st.booleans()):  # the register goes with it
+        if draw(st.booleans()):  # the register gets the same change
             registers = [address if each == address - move else each for each in registers]
     if draw(st.booleans()):
         segments = draw(st.permutations(segments))
@@ -91,7 +91,7 @@ def bent(draw: st.DrawFn, call: HCall) -> HCall:
 
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
-    """The body of a frame: good, bent, with bytes of its own changed, too short or too long."""
+    """The body of a frame: good, bent, with changed bytes, too short or too long."""
     call = draw(bent(draw(requests()).frame(7)))
     body = bytearray(encode(call)[HEADER:])
     for _ in range(draw(st.integers(0, 3))):
@@ -103,7 +103,7 @@ def bodies(draw: st.DrawFn) -> bytes:
 
 
 def context(partition: Partition, strict: bool) -> Context:
-    """The context of the ordinary way."""
+    """Return the context of the ordinary way."""
     keystore = partition.keystore
     assert keystore is not None
     return Context(
@@ -112,7 +112,7 @@ def context(partition: Partition, strict: bool) -> Context:
 
 
 def ordinary(data: bytes, start: int, end: int, known: Context) -> tuple[object, ...] | None:
-    """The arguments that decoding and checking give; None for a frame that is refused."""
+    """Return the arguments of decoding and checking, or None for a refused frame."""
     try:
         call = decode_hcall(7, data, start, end)
         handler = HANDLERS[Opcode(call.opcode)]
@@ -131,7 +131,7 @@ def ordinary(data: bytes, start: int, end: int, known: Context) -> tuple[object,
 def test_none_or_what_the_ordinary_way_gives(
     body: bytes, before: bytes, behind: bytes, strict: bool, partition: Partition
 ) -> None:
-    """Good, bent and truncated frames, strict and relaxed memory, other frames around it, both limits."""
+    """Good, bent and truncated frames, strict and relaxed memory, other frames around them, both limits."""
     if len(body) < 8 or int.from_bytes(body[:8], "big") not in SERVED:
         return
     opcode = Opcode(int.from_bytes(body[:8], "big"))
@@ -157,7 +157,7 @@ OF_THE_CLIENT: dict[Opcode, Callable[[Authorization], Request[Any]]] = {
 @pytest.mark.parametrize("opcode", SERVED)
 @pytest.mark.parametrize("size", [0, 12, 64])
 def test_the_frames_of_the_client_take_it(opcode: Opcode, size: int) -> None:
-    """Else it would be dead code: with and without a password, up to the longest of the level."""
+    """If no frame took it, the express way would be dead code. Passwords go up to the level's longest."""
     known = context(PARTITION, strict=True)
     data = encode(OF_THE_CLIENT[opcode](Authorization(3, bytes(size))).frame(1))
     found = EXPRESS[opcode](data, HEADER, len(data), known.limits)
@@ -167,7 +167,7 @@ def test_the_frames_of_the_client_take_it(opcode: Opcode, size: int) -> None:
 
 @pytest.mark.parametrize("opcode", SERVED)
 def test_a_frame_of_another_shape_does_not(opcode: Opcode) -> None:
-    """A second of two equal segments is legal, and left to the ordinary way."""
+    """A second of two equal segments is legal; the ordinary way handles it."""
     known = context(PARTITION, strict=True)
     call = OF_THE_CLIENT[opcode](Authorization(3)).frame(1)
     data = encode(call._replace(segments=(*call.segments, Segment.read(1 << 40, b"more"))))
@@ -177,7 +177,7 @@ def test_a_frame_of_another_shape_does_not(opcode: Opcode) -> None:
 
 @pytest.mark.parametrize("opcode", SERVED)
 def test_its_source_can_be_read(opcode: Opcode) -> None:
-    """One function, whose demands name registers, segments and limits."""
+    """The source is one function, whose checks name registers, segments and limits."""
     source = source_of(CALLS[opcode])
     (function,) = ast.parse(source).body
     assert isinstance(function, ast.FunctionDef)
@@ -188,14 +188,14 @@ def test_its_source_can_be_read(opcode: Opcode) -> None:
 
 @pytest.mark.parametrize("opcode", set(Opcode) - set(SERVED))
 def test_a_call_of_another_shape_has_none(opcode: Opcode) -> None:
-    """A layout is never guessed."""
+    """The express way guesses no layout."""
     with pytest.raises(TypeError, match="no express way"):
         source_of(CALLS[opcode])
 
 
 @given(bodies())
 def test_an_answer_by_either_way_is_the_same_frame(body: bytes) -> None:
-    """`answer` gives the frame, the refusal and the count that `execute` and the codec give."""
+    """`answer` makes the frame, the refusal and the count of `execute` with the codec."""
     told: list[tuple[str, int]] = []
     counts: Counter[tuple[int, int]] = Counter()
     calls = HypervisorCalls(PARTITION, lambda refusal, opcode: told.append((str(refusal), opcode)), counts)
@@ -220,7 +220,7 @@ def test_an_answer_by_either_way_is_the_same_frame(body: bytes) -> None:
 
 
 def answered(calls: HypervisorCalls, call: HCall, *, hold: bool = False) -> HReturn | None:
-    """The answer to a call as a frame, decoded; None where a CONFIRM is held."""
+    """Return the decoded answer to a call, or None if a CONFIRM is held."""
     data = encode(call)
     parts = calls.answer(call.tag, data, HEADER, len(data), hold)
     if parts is None:
@@ -231,7 +231,7 @@ def answered(calls: HypervisorCalls, call: HCall, *, hold: bool = False) -> HRet
 
 @pytest.mark.parametrize("opcode", SERVED)
 def test_an_answer_takes_it(opcode: Opcode, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once the turn has begun: the frames of the client are not decoded.  Before it, they are."""
+    """After `begin` the client's frames are not decoded. Before it, they are."""
     calls = HypervisorCalls(make_partition("NEXT", 64))
     call = OF_THE_CLIENT[opcode](Authorization(3)).frame(1)
     before = answered(calls, call)
@@ -252,7 +252,7 @@ def test_an_answer_takes_it(opcode: Opcode, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("shape", ["plain", "other"])
 def test_a_confirm_is_held_if_it_may_be(shape: str) -> None:
-    """By either way: None and no count with `hold`, "not yet" without it."""
+    """Both ways return None and count nothing with `hold`; without it they answer "not yet"."""
     counts: Counter[tuple[int, int]] = Counter()
     calls = HypervisorCalls(make_partition("NEXT", 64), counts=counts)
     calls.begin()

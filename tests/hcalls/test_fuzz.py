@@ -1,7 +1,7 @@
-"""Every call's registers and buffers: random ones, truncated ones, good ones with bits flipped (hypothesis).
+"""Registers and buffers of every call: random, truncated, or good with flipped bits (hypothesis).
 
-For any input, the answer is one of the call's documented statuses, a refusal has changed nothing and
-written nothing, and what is written lies in memory that the call may write.
+For any input, the answer is one of the call's documented statuses. A refusal has changed nothing and written
+nothing. Writes lie in memory that the call may write.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def partition() -> Partition:
 
 
 def picture(made: Partition) -> object:
-    """Everything that a call could change and that outlives it."""
+    """Return all state that a call could change and that outlives it."""
     store = made.keystore
     assert store is not None
     words = dict(store.access.passwords._passwords)
@@ -58,7 +58,7 @@ def register(name: str, value: int) -> Change:
 
 
 def flipped(name: str, bits: list[int]) -> Change:
-    """Flip bits of what stands in a buffer."""
+    """Flip bits in a buffer."""
 
     def change(layout: Layout) -> None:
         start, length, access, data = layout.memory[name]
@@ -71,7 +71,7 @@ def flipped(name: str, bits: list[int]) -> Change:
 
 
 def replaced(name: str, data: bytes, *, told: bool) -> Change:
-    """Put other bytes into a buffer; its length register is told of it or is not."""
+    """Replace the bytes of a buffer; its length register changes with it or not."""
 
     def change(layout: Layout) -> None:
         start = layout.memory[name].address
@@ -84,7 +84,7 @@ def replaced(name: str, data: bytes, *, told: bool) -> Change:
 
 
 def cut(name: str, size: int, *, told: bool) -> Change:
-    """Leave only the beginning of a buffer."""
+    """Keep only the beginning of a buffer."""
 
     def change(layout: Layout) -> None:
         start, length, access, data = layout.memory[name]
@@ -125,7 +125,7 @@ def changes(draw: st.DrawFn, opcode: Opcode) -> list[Change]:
 
 
 def judge(made: Partition, call: HCall, answer: HReturn, before: object) -> None:
-    """Hold an answer against the row of its call and the store against what it was."""
+    """Check an answer against the row of its call, and the store against its earlier state."""
     row = CALLS[Opcode(call.opcode)]
     assert answer.status in row.statuses if call.opcode in made.level.calls else answer.status == -2
     if answer.status not in DONE or not row.modifies:
@@ -142,9 +142,9 @@ def judge(made: Partition, call: HCall, answer: HReturn, before: object) -> None
 @pytest.mark.parametrize("strict", [True, False], ids=["strict", "relaxed"])
 @pytest.mark.parametrize("opcode", Opcode, ids=[opcode.name for opcode in Opcode])
 def test_spoilt_calls(opcode: Opcode, strict: bool) -> None:
-    """R-17, R-71, R-72, R-76: near misses of a good call, a hundred of them on one store.
+    """R-17, R-71, R-72, R-76: nearly good calls, a hundred of them on one store.
 
-    PK may always be updated without verification, as the good signed update needs it.
+    PK may always be updated without verification, because the good signed update needs it.
     """
     made = partition()
     made.strict_memory = strict
@@ -176,7 +176,7 @@ SEGMENTS = st.lists(
 
 @pytest.mark.parametrize("opcode", Opcode, ids=[opcode.name for opcode in Opcode])
 def test_random_calls(opcode: Opcode) -> None:
-    """R-17: registers that point at pages with anything in them, or nowhere."""
+    """R-17: registers that point at pages with any contents, or nowhere."""
     made = partition()
     engine = HypervisorCalls(made)
     pages = st.integers(0, 9).map(lambda page: page << 12)

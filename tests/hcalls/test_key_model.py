@@ -1,4 +1,4 @@
-"""Random lives of wrapping keys and of what was wrapped with them, through frames, against the model."""
+"""Random histories of wrapping keys and wrapped objects, through frames, against the model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECRET = b"what is wrapped"
 
 
 class Wrapped(NamedTuple):
-    """What was wrapped: by whom, with what stands for the key, under which policy, and the object."""
+    """A wrapped object: its consumer, the bytes that stand for its key, its policy, and its bytes."""
 
     owner: int
     key: bytes
@@ -54,13 +54,13 @@ class Keys(RuleBasedStateMachine):
         return self.model.passwords.get(owner, b"") if right else b"wrong"
 
     def aimed(self, name: Key, which: int) -> Key:
-        """One of the objects that there are, or that name."""
+        """Return one of the existing names, or the given name."""
         names = list(self.model.objects)
         return names[which % len(names)] if names and which else name
 
     @initialize(name=NAMES)
     def begin(self, name: Key) -> None:
-        """Most lives begin with a password and a key."""
+        """Begin with a password and a key, which most histories need."""
         self.set_password(3)
         self.gen_key(name, WRAPPING, True)
 
@@ -141,7 +141,7 @@ class Keys(RuleBasedStateMachine):
 
 
 def seen(policy: int, data: bytes) -> tuple[int, bytes | int]:
-    """Of a wrapping key the model knows the length alone."""
+    """Return policy and data; for a wrapping key its length, because the model has no other data of it."""
     return policy, len(data) if policy & WRAPPING else data
 
 

@@ -1,4 +1,4 @@
-"""GET_OBJECTLABELS: whole lists, lists in parts, tokens, and lists that change meanwhile."""
+"""GET_OBJECTLABELS: whole lists, lists in parts, tokens, and lists whose objects change meanwhile."""
 
 from itertools import pairwise
 
@@ -21,13 +21,13 @@ def filled(labels: list[bytes] = TEN, consumer: int = SYSTEM) -> Guest:
 
 
 def test_an_empty_list_needs_no_buffer() -> None:
-    """R-03: nothing is written, the count and the token are 0."""
+    """R-03: no bytes are written, count and token are 0."""
     for room in (0, 1, 4096):
         assert Guest(make_partition()).labels(SYSTEM, room=room) == Answer(0, 0, 0)
 
 
 def test_a_list_that_fits_comes_whole() -> None:
-    """Entries are a 16-bit length and the label, back to back, and the buffer may be exactly full."""
+    """Entries are a 16-bit length and the label, without gaps. The buffer may be exactly full."""
     status, count, token, listed = filled().labels(SYSTEM, room=10 * ENTRY)
     assert (status, count, token) == (0, 10, 0)
     assert listed == b"".join(b"\0\7" + label for label in TEN)
@@ -35,7 +35,7 @@ def test_a_list_that_fits_comes_whole() -> None:
 
 @pytest.mark.parametrize("room", [ENTRY, ENTRY + 1, 2 * ENTRY - 1, 3 * ENTRY, 10 * ENTRY - 1])
 def test_a_list_in_parts_is_whole(room: int) -> None:
-    """H_CONTINUE with at least one entry and a token; no entry is split, none is missed or told twice."""
+    """H_CONTINUE returns at least one entry and a token. No entry is split, missed or repeated."""
     guest = filled()
     token, found = 0, []
     for _ in range(-(-10 // (room // ENTRY)) - 1):
@@ -49,7 +49,7 @@ def test_a_list_in_parts_is_whole(room: int) -> None:
 
 
 def test_labels_of_every_length_in_every_room() -> None:
-    """The list is the same through buffers of any size that holds its longest label."""
+    """The list is the same through any buffer that can hold its longest label."""
     labels = [bytes([n]) * n for n in (1, 2, 100, 254, 255)]
     guest = filled(labels)
     for room in range(257, 630):
@@ -58,7 +58,7 @@ def test_labels_of_every_length_in_every_room() -> None:
 
 @pytest.mark.parametrize("room", [0, 1, 2, ENTRY - 1])
 def test_a_buffer_too_small_for_one_label(room: int) -> None:
-    """H_P4, at the start and in the middle; a token is not used up by it."""
+    """H_P4, at the start and in the middle; the token stays valid."""
     guest = filled()
     assert guest.labels(SYSTEM, room=room) == Answer(H_P4)
     assert guest.refusals[-1].argument == "labels_length"
@@ -68,7 +68,7 @@ def test_a_buffer_too_small_for_one_label(room: int) -> None:
 
 
 def test_a_consumer_is_told_its_own_labels_alone() -> None:
-    """R-03: the labels of other consumers are invisible, world-readable or not."""
+    """R-03: a consumer never sees labels of other consumers, world-readable or not."""
     guest = Guest(make_partition())
     for consumer in CONSUMERS:
         guest.write(consumer, b"of %d" % consumer, b"x", policy=0x0800_0000)
@@ -77,7 +77,7 @@ def test_a_consumer_is_told_its_own_labels_alone() -> None:
 
 
 def test_every_policy_is_listed() -> None:
-    """A list heeds no policy: transient, immutable and unreadable objects are told of."""
+    """A list ignores policies: it has transient, immutable and unreadable objects."""
     guest = Guest(make_partition(mode=2))
     for policy in (0, 0x4000_0000, 0x2000_0000, 0x0400_0000, 0x0200_0000):
         guest.write(SYSTEM, b"%x" % policy, b"x", policy=policy)
@@ -86,7 +86,7 @@ def test_every_policy_is_listed() -> None:
 
 
 def test_a_list_needs_the_password() -> None:
-    """R-04: labels are the owner's own business, and so is what is left of a list."""
+    """R-04: only the owner gets labels, also with the token of an unfinished list."""
     guest = filled()
     token = guest.labels(SYSTEM, room=ENTRY).r5
     guest.set_password(SYSTEM, b"right")
@@ -97,7 +97,7 @@ def test_a_list_needs_the_password() -> None:
 
 
 def test_a_token_is_used_once() -> None:
-    """A stale token is H_P2, whether its list has ended or gone on."""
+    """A stale token is H_P2, whether its list has ended or was continued."""
     guest = filled()
     first = guest.labels(SYSTEM, room=ENTRY).r5
     second = guest.labels(SYSTEM, token=first, room=ENTRY).r5
@@ -108,7 +108,7 @@ def test_a_token_is_used_once() -> None:
 
 
 def test_tokens_are_not_counted_up() -> None:
-    """R-03: they are judged before the password, so that one tells nothing of the next."""
+    """R-03: tokens are checked before the password, so one token must not reveal the next."""
     guest = filled()
     tokens = [guest.labels(SYSTEM, room=ENTRY).r5 for _ in range(10)]
     assert min(tokens) > 1 << 40
@@ -118,7 +118,7 @@ def test_tokens_are_not_counted_up() -> None:
 
 
 def test_a_token_belongs_to_its_consumer_and_partition() -> None:
-    """R-01, R-03: another consumer, or another partition, can't go on with it."""
+    """R-01, R-03: another consumer or partition can't continue the list."""
     guest = filled()
     for label in TEN:
         guest.write(FIRMWARE, label, b"x")
@@ -129,7 +129,7 @@ def test_a_token_belongs_to_its_consumer_and_partition() -> None:
 
 
 def test_a_token_ends_with_the_ipl() -> None:
-    """R-04: a list that an earlier IPL began is not told on, nor is its token given out again."""
+    """R-04: after an IPL the list can't be continued, and its token is not issued again."""
     guest = filled()
     token = guest.labels(SYSTEM, room=ENTRY).r5
     guest.ipl()
@@ -138,7 +138,7 @@ def test_a_token_ends_with_the_ipl() -> None:
 
 
 def test_a_list_is_a_snapshot() -> None:
-    """What is removed or written between two calls changes the next list, not this one."""
+    """Removals and writes between two calls change the next list, not this one."""
     guest = filled()
     token = guest.labels(SYSTEM, room=3 * ENTRY).r5
     for label in TEN[::2]:
@@ -160,7 +160,7 @@ def test_lists_run_side_by_side() -> None:
 
 
 def test_forgotten_lists_are_dropped_oldest_first() -> None:
-    """R-23: lists that nobody finishes hold bounded memory; a dropped one's token is stale."""
+    """R-23: unfinished lists use bounded memory. The token of a dropped list is stale."""
     guest = filled()
     tokens = [guest.labels(SYSTEM, room=ENTRY).r5 for _ in range(MAX_OPEN + 1)]
     assert len(set(tokens)) == len(tokens)
@@ -170,7 +170,7 @@ def test_forgotten_lists_are_dropped_oldest_first() -> None:
 
 
 def test_linux_finds_ten_long_labels_in_its_page() -> None:
-    """The driver's buffer of 4096 bytes holds labels of 255 bytes, sixteen header bytes included."""
+    """The driver's buffer of 4096 bytes holds labels of 255 bytes, including headers of sixteen bytes."""
     labels = [b"PLPKSWR\0" + bytes(8) + b"%0239d" % n for n in range(20)]
     guest = filled(labels)
     status, count, _, _ = guest.labels(SYSTEM, room=4096)

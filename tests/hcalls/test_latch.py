@@ -1,4 +1,4 @@
-"""The one-shot latch that lets a PK in without verification, and what a signed update can be replayed for."""
+"""The one-shot latch for a PK without verification, and the effects of replayed updates."""
 
 import struct
 from typing import Any
@@ -20,7 +20,7 @@ LATER = NOW._replace(minute=59)
 
 
 def test_the_latch_is_for_one_pk() -> None:
-    """R-36: the second update of PK has to be signed; the console arms the latch again."""
+    """R-36: the second update of PK must be signed. The console can arm the latch again."""
     guest = Owner()
     assert guest.update("PK", first_pk()) == Answer(0)
     assert not guest.partition.attributes.keystore_signed_updates_without_verification
@@ -44,7 +44,7 @@ def test_the_latch_stays_armed_until_a_pk_gets_in() -> None:
 
 
 def test_pk_and_latch_are_one_change() -> None:
-    """R-22, R-36: what the profile and the image of one commit hold is before both or after both."""
+    """R-22, R-36: profile and image of a commit are both from before the update or both from after it."""
     guest = Owner()
     guest.flush()
     assert guest.update("PK", first_pk()) == Answer(0)
@@ -59,7 +59,7 @@ def test_pk_and_latch_are_one_change() -> None:
 
 
 def test_a_refused_space_keeps_the_latch() -> None:
-    """R-36: a PK that does not fit was not let in."""
+    """R-36: a PK that does not fit is refused."""
     guest = Owner(kbytes=4)
     guest.write(SYSTEM, b"big", bytes(3700), password=PASSWORD)
     assert guest.update("PK", first_pk()) == Answer(H_NO_MEM)
@@ -74,12 +74,12 @@ NOT_LINUX: list[dict[str, Any]] = [
     {"label": COMMON_PK},
     {"label": COMMON_PK, "authorization": auth_block(BOOT_LOADER)},
 ]
-"""Whose PK another one is: arguments in the place of Linux's."""
+"""Arguments that replace Linux's, so that the PK is not Linux's."""
 
 
 @pytest.mark.parametrize("other", NOT_LINUX)
 def test_the_latch_is_for_linux_alone(other: dict[str, Any]) -> None:
-    """R-03, R-36: any other PK is verified, as if nothing were armed; the system's own still gets in."""
+    """R-03, R-36: any other PK is verified as without a latch. The system's own PK is still accepted."""
     guest = Owner()
     before = guest.picture()
     signed, unsigned = update("PK", pk().lists), authvar.payload(NOW, b"-", b"")
@@ -93,7 +93,7 @@ def test_the_latch_is_for_linux_alone(other: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("other", NOT_LINUX)
 def test_a_verified_update_of_another_pk_leaves_the_latch(other: dict[str, Any]) -> None:
-    """R-36, R-70: one whose PK has keys may change it, signed; the sentence is refused even so."""
+    """R-36, R-70: a signed update of another existing PK is accepted. The wipe sentence is still refused."""
     guest = Owner()
     consumer = other.get("authorization", auth_block(SYSTEM))[1]
     label = other.get("label", authvar.variable_label("PK"))
@@ -110,7 +110,7 @@ def test_a_verified_update_of_another_pk_leaves_the_latch(other: dict[str, Any])
 
 
 def test_what_the_latch_was_used_for() -> None:
-    """R-36: a PK, none, or everything gone; the log is told once."""
+    """R-36: a PK, no PK, or the deletion of all keys. The use is reported once."""
     guest = Owner()
     nothing = authvar.payload(NOW, b"-", b"")
     for payload, use in (
@@ -123,7 +123,7 @@ def test_what_the_latch_was_used_for() -> None:
 
 
 def test_a_replayed_append_to_kek() -> None:
-    """R-70: it adds the same keys again each time, until they do not fit; nothing is lost by that."""
+    """R-70: each replay adds the same keys again until they do not fit. No key is lost."""
     guest = Owner(kbytes=4)
     assert guest.update("PK", first_pk()) == Answer(0)
     payload = update("KEK", kek().lists, append=True)
@@ -137,7 +137,7 @@ def test_a_replayed_append_to_kek() -> None:
 
 
 def test_a_rollback_by_removal() -> None:
-    """R-70: an old update is refused by its time, and taken again once the variable has been removed."""
+    """R-70: an old update is refused by its time, and accepted again after the variable is removed."""
     guest = set_up()
     old, new = update("db", b"old"), update("db", b"new", time=LATER)
     assert [guest.update("db", payload) for payload in (old, new)] == [Answer(0)] * 2

@@ -1,4 +1,4 @@
-"""Which calls are answered: by firmware level, keystore size and power."""
+"""Which calls are answered, by firmware level, keystore size and power."""
 
 from itertools import pairwise
 
@@ -30,13 +30,13 @@ SINCE = {
 
 
 def bare(opcode: int) -> HCall:
-    """A call with nothing in its registers."""
+    """Return a call whose registers are 0."""
     return HCall(1, opcode, (0,) * 9, ())
 
 
 @pytest.mark.parametrize("level", KEYSTORE_LEVELS)
 def test_a_level_serves_the_calls_that_it_has(level: str) -> None:
-    """R-74: each call of the level succeeds, and every later one is H_FUNCTION whatever its arguments."""
+    """R-74: each call of the level succeeds. A later call is H_FUNCTION, whatever its arguments."""
     for opcode in GOOD:
         guest = Guest(make_partition(level, objects=[KEY_OBJECT, StoredObject(3, LABEL, 0, b"data")]))
         assert guest.set_password(3, PASSWORD) == Answer(0)
@@ -48,7 +48,7 @@ def test_a_level_serves_the_calls_that_it_has(level: str) -> None:
 
 
 def test_a_level_without_keystore_serves_no_call() -> None:
-    """R-50, R-74: each is H_FUNCTION there, whatever its arguments, as where the keystore is off."""
+    """R-50, R-74: each call is H_FUNCTION, whatever its arguments, as with the keystore off."""
     guest = Guest(make_partition("FW940", 0, attributes={}))
     for opcode in GOOD:
         assert guest.send(good(opcode).frame()) == guest.send(bare(opcode)) == H_FUNCTION
@@ -56,7 +56,7 @@ def test_a_level_without_keystore_serves_no_call() -> None:
 
 
 def test_each_level_has_what_the_one_before_had() -> None:
-    """R-74: calls only come, sizes only grow, and the table is that of the levels themselves."""
+    """R-74: no level drops a call or shrinks a size, and the table agrees with the levels."""
     for level, calls in SINCE.items():
         assert LEVELS[level].calls == calls
     for older, newer in pairwise(LEVELS.values()):
@@ -67,7 +67,7 @@ def test_each_level_has_what_the_one_before_had() -> None:
 
 
 def test_every_call_of_the_table_is_answered() -> None:
-    """R-74: there is none that a level has and the emulator lacks."""
+    """R-74: the emulator has each call of each level."""
     assert set(HANDLERS) == set(CALLS) == set(Opcode)
     assert set().union(*(level.calls for level in LEVELS.values())) == set(HANDLERS)
 
@@ -76,14 +76,14 @@ def test_every_call_of_the_table_is_answered() -> None:
     "opcode", [0, 0x418, 0x41D, 0x440, 0x444, 0x498, 0x4B4, 1 << 63, (1 << 64) - 1, 0x1_0000_041C]
 )
 def test_unknown_opcodes(opcode: int) -> None:
-    """R-74: H_FUNCTION, also for a known number with more bits above it."""
+    """R-74: H_FUNCTION, also for a known number with higher bits set."""
     assert Guest(make_partition()).send(bare(opcode)) == H_FUNCTION
 
 
 @pytest.mark.parametrize("opcode", [*ALL_OPCODES, 0x444])
 @pytest.mark.parametrize("running", [True, False])
 def test_nothing_is_answered_while_the_keystore_is_off(opcode: int, running: bool) -> None:
-    """R-30, R-35: GET_CONFIG and every other call answer H_FUNCTION where the size is 0."""
+    """R-30, R-35: with size 0 GET_CONFIG and every other call return H_FUNCTION."""
     guest = Guest(make_partition(kbytes=0, running=running))
     assert guest.send(bare(opcode)) == H_FUNCTION
     assert guest.refusals[-1].rule.page.startswith("spec/")
@@ -102,7 +102,7 @@ def test_a_stopped_partition_is_answered_nothing(opcode: Opcode) -> None:
 
 
 def test_switching_the_keystore_on_and_off_shows_at_the_next_call() -> None:
-    """R-33, R-35: a guest that is connected meets H_FUNCTION, and a new and empty store after that."""
+    """R-33, R-35: a connected guest gets H_FUNCTION, and later a new and empty store."""
     guest = Guest(make_partition())
     guest.set_password(3, b"old")
     console_sets(guest.partition, {"keystore_kbytes": 0})
@@ -116,14 +116,14 @@ def test_switching_the_keystore_on_and_off_shows_at_the_next_call() -> None:
 
 
 def test_refusals_are_optional_listening() -> None:
-    """A partition that nobody logs answers as well."""
+    """A partition without a log also answers."""
     from hcall_server.hcalls.dispatch import HypervisorCalls
 
     assert HypervisorCalls(make_partition()).execute(bare(0)).status == -2
 
 
 def test_the_log_hears_of_refusals_only() -> None:
-    """H_CONTINUE and a pending CONFIRM are answers, not refusals."""
+    """H_CONTINUE and a pending CONFIRM are answers, so they are not logged as refusals."""
     guest = Guest(make_partition())
     for label in (b"one", b"two"):
         guest.write(3, label, b"data")

@@ -1,4 +1,4 @@
-"""The authorisation matrix end to end: real frames, guest memory, a real partition; every row a call."""
+"""The authorisation matrix end to end: real frames, guest memory, a real partition. Each row is a call."""
 
 import functools
 import hashlib
@@ -58,23 +58,23 @@ def label_of(word: int) -> bytes:
 
 
 def data_of(word: int) -> bytes:
-    """What an object of this policy holds: a wrapping key of its own, or the same bytes as all others."""
+    """Return the data of the object with this policy: its own wrapping key, or the common bytes."""
     return hashlib.sha256(label_of(word)).digest() if word & WRAPPING_KEY else DATA
 
 
 def variable(word: int, *, exists: bool) -> str:
-    """The name of the secure-boot variable with this policy."""
+    """Return the name of the secure-boot variable with this policy."""
     return f"policy {word:08x}" if exists else f"new {word:08x}"
 
 
 @functools.cache
 def signed(name: str) -> bytes:
-    """An update of a variable, signed by the holder of PK; once, because RSA takes its time."""
+    """Return an update of a variable, signed by the holder of PK; cached, because RSA is slow."""
     return update(name, DATA)
 
 
 def variables(owner: int) -> list[StoredObject]:
-    """A PK, and a variable of every policy that one can have."""
+    """Return a PK, and a variable of every possible policy."""
     old = build_stored(StoredVariable(BEFORE, DATA))
     made = [(variable(word, exists=True), word, old) for word in SIGNED_WORDS]
     made.append(("PK", SIGNED_ONLY, pk().variable))
@@ -83,7 +83,7 @@ def variables(owner: int) -> list[StoredObject]:
 
 @dataclass
 class World:
-    """A partition whose owner has an object of every word, and what has to be left of it."""
+    """A partition whose owner has an object of every word, and the expected contents of its store."""
 
     guest: Guest
     objects: dict[bytes, StoredObject]
@@ -101,17 +101,20 @@ class World:
         return store.contents.snapshot()
 
     def data(self, label: bytes) -> bytes:
-        """What an object holds that the hypervisor made; nothing where it is not for NVRAM."""
+        """Return the data that the hypervisor made for an object, or nothing if NVRAM does not store it."""
         return next((held.data for held in self.image().objects if held.label == label), b"")
 
     def expected(self) -> set[StoredObject]:
-        """What has to be in NVRAM after the calls so far."""
+        """Return the objects that NVRAM must have after the calls so far."""
         left = {label: held for label, held in self.objects.items() if label not in self.gone}
         return {held for held in (left | self.written).values() if not held.policy & NOT_STORED}
 
 
 def frames(kind: Call, level: str, owner: int, mode: int) -> Iterator[Row]:
-    """The rows that are sent: of words that are refused only enough to show that nothing else counts."""
+    """Yield the rows that are sent.
+
+    Of refused words a sample is enough: their other conditions do not count.
+    """
     for row in rows(kind, level, owner, mode):
         refused = kind in MAKERS and answer(row).status == BAD_POLICY
         if not refused or (row.presented in PLAIN and not row.exists):
@@ -119,7 +122,7 @@ def frames(kind: Call, level: str, owner: int, mode: int) -> Iterator[Row]:
 
 
 def build(kind: Call, level: str, owner: int, mode: int, *, password_set: bool) -> World:
-    """Make a world; the other two consumers have their passwords in any case."""
+    """Make a world. The other two consumers always have their passwords."""
     plain = [StoredObject(owner, label_of(word), word, data_of(word)) for word in HELD_WORDS]
     objects = {held.label: held for held in (variables(owner) if kind is Call.SIGNED else plain)}
     stored = [held for held in objects.values() if not held.policy & MADE_BY_HYPERVISOR]
@@ -136,7 +139,7 @@ def build(kind: Call, level: str, owner: int, mode: int, *, password_set: bool) 
 
 
 def presented(row: Row) -> bytes:
-    """The bytes that stand in the authorization block."""
+    """Return the password in the authorization block."""
     own = PASSWORD[row.owner]
     match row.presented:
         case Presented.NOTHING:
@@ -154,7 +157,7 @@ def presented(row: Row) -> bytes:
 
 
 def call(guest: Guest, row: Row) -> Answer:
-    """Send the row as a frame; where nothing is to exist, the label is a new one."""
+    """Send the row as a frame. If no object may exist, the label is a new one."""
     label = label_of(row.word) if row.exists else b"new %08x" % row.word
     password = presented(row)
     match row.call:
@@ -180,7 +183,7 @@ def call(guest: Guest, row: Row) -> Answer:
 
 
 def call_signed(guest: Guest, row: Row, password: bytes) -> Answer:
-    """Send an update of a variable that nothing but its row's conditions can stop."""
+    """Send an update of a variable that only the conditions of its row can refuse."""
     name = variable(row.word, exists=row.exists)
     auth, label = auth_block(row.owner, password), variable_label(name)
     values: dict[str, int | bytes] = {
@@ -193,7 +196,7 @@ def call_signed(guest: Guest, row: Row, password: bytes) -> Answer:
 
 
 def call_about_keys(guest: Guest, row: Row, label: bytes, password: bytes) -> Answer:
-    """Send the row of a call that uses or changes a wrapping key, or a signed update."""
+    """Send a row whose call uses or changes a wrapping key, or is a signed update."""
     match row.call:
         case Call.WRAP:
             return guest.wrap(row.owner, label, DATA, password=password)
@@ -209,7 +212,7 @@ def call_about_keys(guest: Guest, row: Row, label: bytes, password: bytes) -> An
 
 
 def expected(row: Row, got: Answer) -> Answer:
-    """What the frame's answer has to be; only a granted call may write to guest memory."""
+    """Return the expected answer of a row. Only a granted call may write to guest memory."""
     status, shown = answer(row)
     match row.call:
         case Call.READ if status == 0:
@@ -234,7 +237,7 @@ def expected(row: Row, got: Answer) -> Answer:
 
 
 def note(world: World, row: Row, status: int, before: tuple[int, int, int]) -> bool:
-    """Keep the book of what a granted call changed; say whether the counts are right after the call."""
+    """Record the changes of a granted call; return whether the counts are right afterwards."""
     used, generation, count = before
     persistent = int(not row.word & NOT_STORED)
     if status == 0 and row.call in (Call.WRITE, Call.KEY):
@@ -266,7 +269,7 @@ def note(world: World, row: Row, status: int, before: tuple[int, int, int]) -> b
     "kind,level,owner,mode", CASES, ids=[f"{c[0].name}-{c[1]}-{c[2]}-{c[3]}" for c in CASES]
 )
 def test_every_row_is_answered_as_the_oracle_says(kind: Call, level: str, owner: int, mode: int) -> None:
-    """R-17, R-03, R-08, R-10 to R-13, R-15, R-16, R-74: the right answer, and a refusal changes nothing."""
+    """R-17, R-03, R-08, R-10 to R-13, R-15, R-16, R-74: right answers, and no change by a refusal."""
     wrong: list[object] = []
     worlds: dict[object, World] = {}
     for row in frames(kind, level, owner, mode):
@@ -284,7 +287,7 @@ def test_every_row_is_answered_as_the_oracle_says(kind: Call, level: str, owner:
 
 
 def test_every_row_of_the_matrix_is_a_frame() -> None:
-    """R-17: thousands of frames, and the store that they meet has an object of every policy word."""
+    """R-17: these are thousands of frames, and the store has an object of every policy word."""
     assert sum(1 for case in CASES for _ in frames(*case)) > 40_000
     world = build(Call.READ, NEWEST, 3, 0, password_set=True)
     assert len(world.image().objects) == sum(not word & NOT_STORED for word in HELD_WORDS)
@@ -292,7 +295,7 @@ def test_every_row_of_the_matrix_is_a_frame() -> None:
 
 @pytest.mark.parametrize("word", [0, 0x0400_0000, 0x0200_0000, 0x0100_0000, 0x0080_0000])
 def test_no_write_overwrites_whatever_the_policies(word: int) -> None:
-    """R-08, R-12: a taken label is taken, whatever the object there allows and the new one asks for."""
+    """R-08, R-12: a taken label is refused, whatever the policies of the old object and the new one."""
     held = StoredObject(3, b"taken", word, DATA)
     guest = Guest(make_partition(objects=[held], mode=2))
     for asked in (0, 0x0800_0000, 0x0200_0000, 0x0400_0000):
@@ -301,7 +304,7 @@ def test_no_write_overwrites_whatever_the_policies(word: int) -> None:
 
 
 def test_a_refused_policy_word_is_told_before_the_password() -> None:
-    """R-17: argument shapes come first, so a wrong password and a bad word answer H_P4."""
+    """R-17: argument shapes are checked first, so a wrong password with a bad word gives H_P4."""
     guest = Guest(make_partition())
     guest.set_password(3, PASSWORD[3])
     for word in (0x0100_0000, 0x0080_0000, 0x8000_0000, 0x1, 0x8, 0x2):

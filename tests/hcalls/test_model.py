@@ -26,7 +26,7 @@ RIGHT = st.sampled_from([True, True, True, False])
 
 
 class Side(NamedTuple):
-    """A partition and the model of it."""
+    """A partition and its model."""
 
     guest: Guest
     model: Model
@@ -47,8 +47,8 @@ def side(number: int) -> Side:
 class TwoPartitions(RuleBasedStateMachine):
     """R-01, R-03, R-04, R-07, R-08, R-14, R-17, R-20: every answer is the model's, in any order of calls.
 
-    Calls go to one of two partitions; used space and what would be persisted are compared for both
-    after each, so anything of one that showed in the other would be seen.
+    Each call goes to one of two partitions. Afterwards used space and the stored objects of both are
+    compared, so an effect of one partition on the other is found.
     """
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ class TwoPartitions(RuleBasedStateMachine):
 
     @rule(where=WHERE)
     def begin_flush(self, where: int) -> None:
-        """A snapshot is taken; the calls that follow are not in it."""
+        """Take a snapshot. Later calls are not in it."""
         commit = (
             where,
             self.sides[where].store.contents.snapshot().generation,

@@ -1,4 +1,4 @@
-"""WRITE, READ and REMOVE: sizes at their limits, space, names, and what a refusal tells."""
+"""WRITE, READ and REMOVE: sizes at their limits, space, names, and the registers of a refusal."""
 
 import pytest
 
@@ -11,7 +11,7 @@ KIB = 1024
 
 
 def test_an_object_is_written_read_and_removed() -> None:
-    """R-07, R-08: the life of an object, each step of it told by its status."""
+    """R-07, R-08: the life of an object, with the status of each step."""
     guest = Guest(make_partition())
     assert guest.read(SYSTEM, b"label") == Answer(H_NOT_FOUND)
     assert guest.write(SYSTEM, b"label", b"data") == Answer(0)
@@ -25,7 +25,7 @@ def test_an_object_is_written_read_and_removed() -> None:
 
 
 def test_each_consumer_has_its_own_names() -> None:
-    """R-03: one label, three objects; each is removed alone."""
+    """R-03: one label names three objects; each is removed alone."""
     guest = Guest(make_partition())
     for consumer in CONSUMERS:
         assert guest.write(consumer, b"label", b"of %d" % consumer) == Answer(0)
@@ -46,7 +46,7 @@ def test_labels_have_1_to_255_bytes(length: int, status: int) -> None:
 
 
 def test_labels_are_bytes() -> None:
-    """R-07: zeros, a common beginning and what is no text make different labels."""
+    """R-07: zeros, common prefixes and bytes that are no text make different labels."""
     guest = Guest(make_partition())
     labels = [b"\0", b"\0\0", b"a", b"a\0", b"A", b"P\0K\0", b"\xff\xfe", "é".encode()]
     for n, label in enumerate(labels):
@@ -55,7 +55,7 @@ def test_labels_are_bytes() -> None:
 
 
 def test_data_comes_back_byte_for_byte() -> None:
-    """R-07: every byte value, and lengths that are no round number."""
+    """R-07: every byte value, and odd lengths."""
     guest = Guest(make_partition("FW1110", 128))
     for length in (1, 63, 4000, 4096, 65535):
         data = (bytes(range(256)) * 256)[-length:]
@@ -69,7 +69,7 @@ def test_data_comes_back_byte_for_byte() -> None:
     [("FW950", 4, 4 * KIB), ("FW950", 64, 0xFFFF), ("FW1110", 4, 128 * KIB), ("FW1110", 128, 128 * KIB)],
 )
 def test_the_largest_object(level: str, kbytes: int, longest: int) -> None:
-    """R-07, R-74: up to the level's limit the space decides, beyond it the length is wrong."""
+    """R-07, R-74: up to the level's limit the space decides; beyond it the length is refused."""
     guest = Guest(make_partition(level, kbytes))
     fits = min(longest, kbytes * KIB - OVERHEAD - 1)
     assert guest.write(SYSTEM, b"l", bytes(longest + 1)) == Answer(H_P6)
@@ -82,7 +82,7 @@ def test_the_largest_object(level: str, kbytes: int, longest: int) -> None:
 @pytest.mark.parametrize("level", KEYSTORE_LEVELS)
 @pytest.mark.parametrize("label", [b"l", b"l" * 255])
 def test_no_memory_exactly_at_the_boundary(level: str, label: bytes) -> None:
-    """R-07: the last byte of the store can be used, and not one more; a refusal uses none."""
+    """R-07: the last byte of the store can be used, and no more. A refusal uses no space."""
     room = 4 * KIB - len(label) - OVERHEAD
     guest = Guest(make_partition(level, 4))
     assert guest.write(SYSTEM, label, bytes(room + 1)) == Answer(H_NO_MEM)
@@ -95,7 +95,7 @@ def test_no_memory_exactly_at_the_boundary(level: str, label: bytes) -> None:
 
 
 def test_space_is_shared_by_the_consumers_and_counts_transient_objects() -> None:
-    """R-07: used space is label, data and overhead of every object, whoever owns it and for how long."""
+    """R-07: used space counts label, data and overhead of every object of any owner and lifetime."""
     guest, used = Guest(make_partition("FW1110", 4)), 0
     for consumer in CONSUMERS:
         for policy in (0, 0x0200_0000, 0x0400_0000):
@@ -108,7 +108,7 @@ def test_space_is_shared_by_the_consumers_and_counts_transient_objects() -> None
 @pytest.mark.parametrize("policy", [0, 0x0800_0000, 0x4800_0000])
 @pytest.mark.parametrize("room,status", [(0, H_TOO_BIG), (9, H_TOO_BIG), (10, 0), (11, 0), (0xFFFF, 0)])
 def test_a_buffer_too_small_is_told_the_size(policy: int, room: int, status: int) -> None:
-    """R-07: H_TOO_BIG with the size in r4 and the policy in r5, and nothing is copied."""
+    """R-07: H_TOO_BIG with the size in r4 and the policy in r5. No data is copied."""
     guest = Guest(make_partition(mode=1))
     guest.write(SYSTEM, b"label", b"ten bytes.", policy=policy)
     written = b"" if status else b"ten bytes."
@@ -116,7 +116,7 @@ def test_a_buffer_too_small_is_told_the_size(policy: int, room: int, status: int
 
 
 def test_a_refused_read_tells_no_size() -> None:
-    """R-10: of an object that may not be read, the policy is told and nothing else, in any buffer."""
+    """R-10: for an unreadable object the answer has the policy and no size, with any buffer."""
     guest = Guest(make_partition(mode=2))
     guest.write(SYSTEM, b"label", b"ten bytes.", policy=0x2000_0000)
     guest.ipl(mode=1)
@@ -125,7 +125,7 @@ def test_a_refused_read_tells_no_size() -> None:
 
 
 def test_reading_writes_the_object_and_nothing_beyond_it() -> None:
-    """R-07: the rest of a larger buffer stays as the guest left it."""
+    """R-07: the rest of a larger buffer stays unchanged."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"label", b"data")
     assert guest.read(SYSTEM, b"label", room=4096).written == b"data"
@@ -141,7 +141,7 @@ def test_space_beyond_the_policy() -> None:
 
 
 def test_a_grown_store_has_more_room() -> None:
-    """R-32: what was written stays, and the space that was added can be used."""
+    """R-32: old objects stay, and the added space can be used."""
     guest = Guest(make_partition("FW1110", 4))
     guest.write(SYSTEM, b"label", bytes(4000))
     guest.partition.power_off()

@@ -12,7 +12,7 @@ LONGEST = {name: level.max_password_size for name, level in KEYSTORE_LEVELS.item
 
 @pytest.mark.parametrize("level", KEYSTORE_LEVELS)
 def test_a_chosen_password_has_1_to_the_maximum_bytes(level: str) -> None:
-    """R-05: the shortest and the longest are taken and demanded."""
+    """R-05: the shortest and the longest are accepted and then required."""
     for password in (b"x", b"y" * LONGEST[level]):
         guest = Guest(make_partition(level))
         assert guest.set_password(3, password) == Answer(0)
@@ -26,7 +26,7 @@ def test_a_chosen_password_has_1_to_the_maximum_bytes(level: str) -> None:
 
 @pytest.mark.parametrize("level", KEYSTORE_LEVELS)
 def test_a_generated_password_fills_the_whole_length(level: str) -> None:
-    """R-05: 32 bytes to the maximum; Linux takes exactly as many as it asked for."""
+    """R-05: from 32 bytes to the maximum. Linux uses exactly as many bytes as it requested."""
     for length in {32, LONGEST[level] - 1, LONGEST[level]} - {31}:
         guest = Guest(make_partition(level))
         status, r4, r5, password = guest.gen_password(3, length)
@@ -40,14 +40,14 @@ def test_a_generated_password_fills_the_whole_length(level: str) -> None:
 @pytest.mark.parametrize("opcode", [Opcode.SET_PASSWORD, Opcode.GEN_PASSWORD])
 @pytest.mark.parametrize("consumer", [0, 4, 255, 256 + 3, 2**32 + 3, 2**64 - 1])
 def test_there_are_three_consumers(opcode: Opcode, consumer: int) -> None:
-    """R-03: any other number in r4 is H_PARAMETER, also one whose low byte would do."""
+    """R-03: any other number in r4 is H_PARAMETER, also if its low byte is valid."""
     value: int | bytes = b"p" * 32 if opcode is Opcode.SET_PASSWORD else 32
     assert Guest(make_partition()).do(opcode, consumer=consumer, password=value) == Answer(-4)
 
 
 @pytest.mark.parametrize("reserved", [1, 1 << 63])
 def test_r5_is_zero(reserved: int) -> None:
-    """What r5 means is not public; anything but 0 is H_P2."""
+    """The meaning of r5 is not public; any value but 0 is H_P2."""
     guest = Guest(make_partition())
     assert guest.do(Opcode.SET_PASSWORD, consumer=3, reserved=reserved, password=b"p") == Answer(-55)
     assert guest.do(Opcode.GEN_PASSWORD, consumer=3, reserved=reserved, password=32) == Answer(-55)
@@ -56,7 +56,7 @@ def test_r5_is_zero(reserved: int) -> None:
 
 @pytest.mark.parametrize("first", ["set", "generate"])
 def test_a_password_is_made_once_in_an_ipl(first: str) -> None:
-    """R-04, R-05: the second call answers H_IN_USE and the first password stays the right one."""
+    """R-04, R-05: the second call returns H_IN_USE, and the first password stays valid."""
     guest = Guest(make_partition())
     password = b"chosen" if first == "set" else guest.gen_password(3).written
     if first == "set":
@@ -68,7 +68,7 @@ def test_a_password_is_made_once_in_an_ipl(first: str) -> None:
 
 
 def test_each_consumer_has_its_own_password() -> None:
-    """R-03: one consumer's password neither opens nor locks the others' objects."""
+    """R-03: one consumer's password neither opens nor locks the objects of another."""
     guest = Guest(make_partition())
     for consumer in CONSUMERS:
         assert guest.set_password(consumer, b"word of %d" % consumer) == Answer(0)
@@ -80,7 +80,7 @@ def test_each_consumer_has_its_own_password() -> None:
 
 
 def test_an_ipl_resets_all_three_passwords() -> None:
-    """R-04: the NULL password is right again, the old ones are wrong, and new ones may be made."""
+    """R-04: the NULL password is valid again, the old ones are wrong, and new ones may be set."""
     guest = Guest(make_partition())
     for consumer in CONSUMERS:
         guest.set_password(consumer, b"old")
@@ -94,7 +94,7 @@ def test_an_ipl_resets_all_three_passwords() -> None:
 
 
 def test_a_power_cycle_is_an_ipl() -> None:
-    """R-04: off and on again has no password either."""
+    """R-04: after power-off and power-on no password is set."""
     guest = Guest(make_partition())
     guest.set_password(3, b"old")
     guest.partition.power_off()
@@ -103,7 +103,7 @@ def test_a_power_cycle_is_an_ipl() -> None:
 
 
 def test_kexec_is_no_ipl() -> None:
-    """R-06: a new kernel that was handed the password goes on with it; one that was not is locked out."""
+    """R-06: a new kernel with the passed password goes on with it; without it the kernel is locked out."""
     guest = Guest(make_partition())
     handed_on = guest.gen_password(3).written
     guest.write(3, b"label", b"data", password=handed_on)
@@ -114,7 +114,7 @@ def test_kexec_is_no_ipl() -> None:
 
 
 def test_generated_passwords_differ() -> None:
-    """R-05: no two are alike, of three consumers in two IPLs."""
+    """R-05: three consumers in two IPLs get different passwords."""
     guest = Guest(make_partition())
     made = {guest.gen_password(consumer).written for consumer in CONSUMERS}
     guest.ipl()
@@ -123,7 +123,7 @@ def test_generated_passwords_differ() -> None:
 
 
 def test_a_password_reaches_no_image() -> None:
-    """R-04: nothing about passwords belongs to what is persisted, and setting one is no change to it."""
+    """R-04: no password is in the image, and to set one does not change the image."""
     guest = Guest(make_partition())
     store = guest.partition.keystore
     assert store is not None

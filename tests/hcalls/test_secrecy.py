@@ -1,4 +1,4 @@
-"""No secret in any text: passwords and object data never show in a repr, an error or a log line's values."""
+"""No secret in any text: no repr, error or log value shows passwords or object data."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,14 +18,14 @@ TEXTS = (repr, str, lambda thing: repr(vars(thing)) if isinstance(thing, Excepti
 
 
 def leaks(*things: object) -> list[str]:
-    """The texts of things in which the canary shows, in any spelling that a log would use."""
+    """Return the texts that show the canary, in any spelling that a log would use."""
     spellings = (CANARY.decode(), CANARY.hex(), CANARY.hex().upper(), repr(list(CANARY)))
     texts = [text(thing) for thing in things for text in TEXTS]
     return [text for text in texts if any(spelling in text for spelling in spellings)]
 
 
 class Overheard:
-    """A partition's calls with everything that a log could be given of them."""
+    """The calls of a partition, with every value that could reach a log."""
 
     def __init__(self) -> None:
         self.partition = make_partition(
@@ -43,7 +43,7 @@ class Overheard:
 
 
 def with_canaries(opcode: Opcode, password: bytes = CANARY) -> HCall:
-    """A call whose password and data are canaries."""
+    """Return a call whose password and data are canaries."""
     values = dict(GOOD[opcode])
     if opcode is Opcode.SET_PASSWORD:
         values["password"] = password
@@ -77,7 +77,7 @@ def test_answers_and_refusals_show_no_secret() -> None:
 
 
 def test_refusals_of_damaged_arguments_show_no_secret() -> None:
-    """R-04: a bad argument next to a good password; each names its rule and a page of the spec."""
+    """R-04: a bad argument beside a good password. Each refusal names its rule and a page of the spec."""
     for damage in DAMAGES:
         overheard = Overheard()
         layout = good(damage.opcode)
@@ -92,7 +92,7 @@ def test_refusals_of_damaged_arguments_show_no_secret() -> None:
 
 
 def test_a_generated_password_shows_in_no_text() -> None:
-    """R-05: it is in the guest's memory and nowhere else."""
+    """R-05: it is only in the guest's memory."""
     partition = make_partition(entropy=lambda length: CANARY[:length])
     calls = HypervisorCalls(partition)
     answer = calls.execute(lay_out(Opcode.GEN_PASSWORD, consumer=3, password=32).frame())
@@ -112,7 +112,7 @@ SEGMENTS = st.builds(
 
 @st.composite
 def calls(draw: st.DrawFn) -> HCall:
-    """Any call, more often than not with registers that point into its segments."""
+    """Any call; most of its registers point into its segments."""
     segments = tuple(draw(st.lists(SEGMENTS, max_size=4)))
     places = [number for segment in segments for number in (segment.address, segment.length, len(CANARY))]
     register = st.sampled_from([*places, 0, 1, 3, 32, 64]) | st.integers(0, (1 << 64) - 1)
@@ -122,7 +122,7 @@ def calls(draw: st.DrawFn) -> HCall:
 
 @given(sent=st.lists(calls(), max_size=8))
 def test_no_call_raises_or_leaks(sent: list[HCall]) -> None:
-    """R-17, R-04: whatever a guest sends is answered; only writable memory is written."""
+    """R-17, R-04: every call is answered, and only writable memory is written."""
     overheard = Overheard()
     for call in sent:
         answer = overheard.send(call)

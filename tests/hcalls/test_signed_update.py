@@ -1,4 +1,4 @@
-"""SIGNED_UPDATE through the whole engine: its life, its statuses, the latch, and what a refusal leaves."""
+"""SIGNED_UPDATE through the whole engine: its life, its statuses, the latch, and the effects of a refusal."""
 
 import functools
 import struct
@@ -33,7 +33,10 @@ LATER = NOW._replace(minute=59)
 
 
 def test_from_the_first_pk_to_the_databases() -> None:
-    """R-15, R-70: the first PK unverified, KEK by PK, all others by KEK; READ tells what was stored."""
+    """R-15, R-70: the first PK is unverified, PK signs KEK, KEK signs all others.
+
+    READ returns the contents.
+    """
     guest = set_up()
     head = struct.pack("<BHBBBBB", 0, *NOW)
     for name in list(POLICIES)[2:]:
@@ -45,7 +48,10 @@ def test_from_the_first_pk_to_the_databases() -> None:
 
 
 def test_who_may_read_variables() -> None:
-    """R-11, R-70: databases that others boot by are world-readable, PK, KEK and the rest are the system's."""
+    """R-11, R-70: databases that other stages use are world-readable.
+
+    PK, KEK and the rest are the system's.
+    """
     guest = set_up()
     for name in list(POLICIES)[2:]:
         assert guest.update(name, update(name, contents_of(name))) == Answer(0)
@@ -56,7 +62,7 @@ def test_who_may_read_variables() -> None:
 
 
 def test_confirm_after_updates() -> None:
-    """R-20: pending until flushed, like a write; a deletion like a removal."""
+    """R-20: an update is pending until flushed, as a write; a deletion as a removal."""
     guest = set_up()
     assert guest.confirmed("PK") == Answer(0, 0)
     guest.flush()
@@ -72,7 +78,7 @@ def test_confirm_after_updates() -> None:
 
 
 def test_space_follows_the_contents() -> None:
-    """R-07: a replacement frees what it replaces; label, header and contents count."""
+    """R-07: a replacement frees the space of the old contents. Label, header and contents count."""
     guest = set_up()
     used = guest.config().used
     cost = len(authvar.variable_label("db")) + 8 + OVERHEAD
@@ -87,7 +93,7 @@ def test_space_follows_the_contents() -> None:
 
 
 def test_a_replacement_that_does_not_fit_leaves_the_old_one() -> None:
-    """R-07: H_NO_MEM, and what was there is there."""
+    """R-07: H_NO_MEM, and the old contents stay."""
     guest = Owner(kbytes=4)
     assert guest.update("PK", first_pk()) == Answer(0)
     assert guest.update("db", update("db", b"old", time=BEFORE)) == Answer(0)
@@ -97,7 +103,7 @@ def test_a_replacement_that_does_not_fit_leaves_the_old_one() -> None:
 
 
 def test_append() -> None:
-    """R-70: flag 1; what is there is not added again."""
+    """R-70: flag 1; existing entries are not added again."""
     guest, payload = set_up(), update("dbx", kek().lists, kek(), append=True)
     for _ in range(2):
         assert guest.update("dbx", payload, flags=1) == Answer(0)
@@ -106,7 +112,7 @@ def test_append() -> None:
 
 
 def test_everything_is_deleted() -> None:
-    """R-36, R-70: all signed-update objects of the system; others of it, and of others, stay."""
+    """R-36, R-70: all signed-update objects of the system are deleted. All other objects stay."""
     guest = set_up()
     guest.write(SYSTEM, b"plain", b"data", password=PASSWORD)
     guest.write(FIRMWARE, authvar.variable_label("db"), b"data")
@@ -124,7 +130,7 @@ def test_everything_is_deleted() -> None:
 
 
 def test_only_signed_objects_are_keys() -> None:
-    """R-15, R-70: an object that WRITE made under PK's label is nobody's key, and stands in PK's way."""
+    """R-15, R-70: an object that WRITE made under PK's label is no key, and blocks PK."""
     guest = Owner()
     label = authvar.variable_label("PK")
     assert guest.write(SYSTEM, label, stranger().variable, password=PASSWORD) == Answer(0)
@@ -147,7 +153,7 @@ def test_keys_belong_to_a_consumer_and_an_operating_system() -> None:
 
 
 def test_policies_of_variables() -> None:
-    """R-10 to R-15: what the word asks for holds for the update too, and the word stays."""
+    """R-10 to R-15: the word's conditions apply to the update too, and the word stays."""
     guest = set_up()
     for policy, status in (
         (0, H_P4),
@@ -167,7 +173,7 @@ def test_policies_of_variables() -> None:
 
 
 def test_the_order_after_the_password() -> None:
-    """R-70: the word of the object, its policy, the payload, the signature, the contents, the space."""
+    """R-70: the order is: word of the object, its policy, payload, signature, contents, space."""
     guest, enforce = Owner(kbytes=4), 0x2100_0000
     assert guest.update("PK", first_pk()) == Answer(0)
     assert guest.update("KEK", b"payload", policy=0x2100_0000) == Answer(H_AUTHORITY)
@@ -210,7 +216,7 @@ BROKEN = [
 
 @pytest.mark.parametrize("argument,value,status,rule", BROKEN)
 def test_a_bad_argument(argument: str, value: bytes | int, status: int, rule: Rule | None) -> None:
-    """R-70, R-76: its status, its rule in the log, and nothing is changed."""
+    """R-70, R-76: it has its status and its rule in the log, and nothing changes."""
     guest = set_up()
     before = guest.picture()
     broken: dict[str, Any] = {argument: value}
@@ -224,7 +230,7 @@ def test_a_bad_argument(argument: str, value: bytes | int, status: int, rule: Ru
 
 
 def test_pk_is_not_appended_to() -> None:
-    """R-70: H_P5, armed or not."""
+    """R-70: H_P5, with the latch armed or not."""
     for attributes in (ARMED, {"keystore_signed_updates": 1}):
         guest = Owner(attributes)
         assert guest.update("PK", first_pk(), flags=1) == Answer(H_P5)
@@ -232,7 +238,7 @@ def test_pk_is_not_appended_to() -> None:
 
 
 def test_a_refusal_tells_its_rule_and_changes_nothing() -> None:
-    """R-70: bad signatures, old times, bad contents; the log has the rule, not the payload."""
+    """R-70: bad signatures, old times, bad contents. The log has the rule but not the payload."""
     guest = set_up()
     assert guest.update("db", update("db", b"old")) == Answer(0)
     before = guest.picture()
@@ -253,7 +259,7 @@ def test_a_refusal_tells_its_rule_and_changes_nothing() -> None:
 
 
 def test_what_get_config_tells() -> None:
-    """R-36, R-74: the algorithms, where the partition may use the call."""
+    """R-36, R-74: it has the algorithms if the partition may use the call."""
     assert Owner().config().algorithms == 0xC000_0000_0000_0000
     guest = Owner({})
     assert guest.config().algorithms == 0
@@ -262,14 +268,14 @@ def test_what_get_config_tells() -> None:
 
 @pytest.fixture(scope="module")
 def fuzzed() -> Owner:
-    """A guest that refuses all day."""
+    """A guest for many refused updates."""
     return set_up()
 
 
 @settings(max_examples=300)
 @given(st.data())
 def test_fuzz(fuzzed: Owner, data: st.DataObject) -> None:
-    """R-70: damaged buffers and registers: a status of the call, and the store as it was."""
+    """R-70: damaged buffers and registers get a status of the call, and the store is unchanged."""
     good = lay_out(
         Opcode.SIGNED_UPDATE,
         authorization=auth_block(SYSTEM, PASSWORD),
@@ -292,13 +298,13 @@ def test_fuzz(fuzzed: Owner, data: st.DataObject) -> None:
     assert answer.status in CALLS[Opcode.SIGNED_UPDATE].statuses
     if answer.status:
         assert fuzzed.picture() == before
-    else:  # what was damaged is nothing that is signed, or was the same
+    else:  # the damaged bytes are unsigned or unchanged
         fuzzed.remove(SYSTEM, authvar.variable_label("db"), password=PASSWORD)
 
 
 @functools.cache
 def update_of_db() -> bytes:
-    """A good update, signed once."""
+    """Return a good update, signed once."""
     return update("db", b"contents")
 
 
@@ -307,7 +313,7 @@ REASONS = ("a signature is over signed attributes", "a signer is named by a key 
 
 
 def test_doubts_are_kept_for_the_log() -> None:
-    """R-70: of accepted updates alone: not of refused ones, nor of a PK without verification."""
+    """R-70: only for accepted updates: not for refused ones, nor for a PK without verification."""
     guest = set_up()
     keystore = guest.partition.keystore
     assert keystore is not None
@@ -323,7 +329,7 @@ def test_doubts_are_kept_for_the_log() -> None:
 
 
 def test_strict_updates() -> None:
-    """R-70: refused with H_P6 before any key is tried; a PK without verification is not looked at."""
+    """R-70: refused with H_P6 before a key is tried. A PK without verification is not checked."""
     guest = Owner(strict_updates=True)
     assert guest.update("PK", of_form("PK", pk().lists, stranger(), **DOUBTFUL)) == Answer(0)
     forms: list[dict[str, Any]] = [{"attributes": True}, {"by_key": True}, DOUBTFUL]

@@ -1,4 +1,4 @@
-"""A vendor's dbx: its signer is below the CA that is in KEK, and it needs a large store."""
+"""A vendor's dbx: the CA of its signer is in KEK, and it needs a large store."""
 
 import pytest
 
@@ -12,7 +12,7 @@ H_NO_MEM, H_AUTHORITY, H_P7 = -9, -10, -60
 
 
 def owner(level: str, kbytes: int) -> Owner:
-    """A guest whose KEK holds the vendor's CA."""
+    """A guest whose KEK has the vendor's CA."""
     guest = Owner(level=level, kbytes=kbytes)
     assert guest.update("PK", first_pk()) == Answer(0)
     assert guest.update("KEK", update("KEK", ca().lists)) == Answer(0)
@@ -20,7 +20,7 @@ def owner(level: str, kbytes: int) -> Owner:
 
 
 def test_the_shape_is_that_of_a_vendors_file() -> None:
-    """The sizes of the files that the page speaks of."""
+    """The sizes of the files are those on the page."""
     assert [1300 < len(each.der) < 1500 for each in (ca(), leaf())] == [True, True]
     assert ca().der in vendors()
     assert leaf().der in vendors()
@@ -29,7 +29,7 @@ def test_the_shape_is_that_of_a_vendors_file() -> None:
 
 
 def test_no_chain_is_looked_at() -> None:
-    """R-70: the CA in KEK lets no file of its signers in; the signer's own certificate in KEK does."""
+    """R-70: with the CA in KEK no file of its signers is accepted. With the signer's certificate it is."""
     guest = owner("FW1110", 64)
     assert guest.update("dbx", vendors(), flags=1) == Answer(H_AUTHORITY)
     assert guest.refusals[-1].rule is updates.UPDATE_BY_PK_OR_KEK
@@ -40,7 +40,7 @@ def test_no_chain_is_looked_at() -> None:
 
 
 def test_the_same_contents_signed_again() -> None:
-    """R-70: the owner signs the vendor's list, and no certificate of the vendor has to be in KEK."""
+    """R-70: the owner signs the vendor's list, so KEK needs no certificate of the vendor."""
     guest = Owner(level="FW1110", kbytes=64)
     assert guest.update("PK", first_pk()) == Answer(0)
     assert guest.update("dbx", update("dbx", contents(), pk(), append=True), flags=1) == Answer(0)
@@ -52,7 +52,7 @@ def test_the_same_contents_signed_again() -> None:
     [("FW1030", 24, H_P7), ("FW1030", 25, 0), ("FW1050", 23, H_NO_MEM), ("FW1050", 24, 0), ("FW1110", 24, 0)],
 )
 def test_the_size_of_the_store(level: str, kbytes: int, status: int) -> None:
-    """R-34, R-70: 24 KiB from FW1050; on FW1030 the payload has to be no longer than the store: 25 KiB."""
+    """R-34, R-70: 24 KiB from FW1050 on. On FW1030 the payload must fit in the store: 25 KiB."""
     guest = Owner(level=level, kbytes=kbytes)
     assert guest.update("PK", first_pk()) == Answer(0)
     assert guest.update("KEK", update("KEK", leaf().lists)) == Answer(0)
@@ -64,7 +64,7 @@ def test_the_size_of_the_store(level: str, kbytes: int, status: int) -> None:
 
 @pytest.mark.parametrize("level", ["FW1030", "FW1050"])
 def test_the_authority_in_kek_costs_a_kibibyte(level: str) -> None:
-    """R-34: both certificates in KEK: 24 KiB are too small for the signer's file, 25 KiB are not."""
+    """R-34: with both certificates in KEK 24 KiB are too small for the signer's file; 25 KiB are enough."""
     for kbytes, taken in ((24, False), (25, True)):
         guest = owner(level, kbytes)
         assert guest.update("KEK", update("KEK", leaf().lists, append=True), flags=1) == Answer(0)
@@ -73,7 +73,7 @@ def test_the_authority_in_kek_costs_a_kibibyte(level: str) -> None:
 
 @pytest.mark.parametrize("level", ["FW1030", "FW1050"])
 def test_signed_again_it_needs_less(level: str) -> None:
-    """R-70: without the vendor's certificates the payload fits into 24 KiB on FW1030 too."""
+    """R-70: without the vendor's certificates the payload fits in 24 KiB on FW1030 too."""
     guest = Owner(level=level, kbytes=24)
     assert guest.update("PK", first_pk()) == Answer(0)
     assert guest.update("KEK", update("KEK", leaf().lists)) == Answer(0)  # as in the table of the page

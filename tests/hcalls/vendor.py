@@ -26,7 +26,7 @@ def ca() -> Holder:
 
 @functools.cache
 def leaf() -> Holder:
-    """The signer of the vendor's files: its certificate is signed by the authority."""
+    """The signer of the vendor's files. The authority signed its certificate."""
     return _large(SIGNER, ca())
 
 
@@ -45,7 +45,7 @@ def contents() -> bytes:
 
 @functools.cache
 def vendors() -> bytes:
-    """The payload as the vendor gives it out: an append, with both certificates."""
+    """Return the payload as the vendor publishes it: an append, with both certificates."""
     data = authvar.to_sign("dbx", contents(), NOW, append=True)
     builder = pkcs7.PKCS7SignatureBuilder().set_data(data)
     builder = builder.add_signer(leaf().certificate, leaf().key, SHA256()).add_certificate(ca().certificate)
