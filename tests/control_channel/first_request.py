@@ -1,8 +1,8 @@
-"""What the first request costs, measured in a fresh process: one line of JSON.
+"""The cost of the first request, measured in a fresh process: one line of JSON.
 
-Data calls run in the same event loop all the while, as fast as they can; `longest_gap_ms` is the
-longest that one of them took.  With the argument `quiet` there are none.  Run it by hand for the
-figures; test_serve.py holds what has to be so on any machine.
+Meanwhile data calls run in the same event loop, as fast as they can; `longest_gap_ms` is the longest of them.
+With the argument `quiet` there are none.  Run it by hand for the figures; test_serve.py checks the results
+that hold on any machine.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ REQUEST = b"GET %s HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
 
 
 def memory() -> float:
-    """Resident memory in MB."""
+    """Return resident memory in MB."""
     with Path("/proc/self/status").open() as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) / 1024
 
 
 async def timed(path: str, target: bytes) -> float:
-    """Milliseconds that one request takes, from connecting to the end of its answer."""
+    """Return the milliseconds that one request takes, from connecting to the end of its answer."""
     began = time.perf_counter()
     async with await trio.open_unix_socket(path) as stream:
         await stream.send_all(REQUEST % target)
@@ -48,14 +48,14 @@ async def timed(path: str, target: bytes) -> float:
 
 
 class Caller:
-    """Makes data calls for as long as it runs."""
+    """Makes data calls while it runs."""
 
     def __init__(self) -> None:
         self.calls = 0
         self.longest = 0.0
 
     async def run(self, stream: trio.abc.Stream) -> None:
-        """Call and call."""
+        """Make one call after the other."""
         async with open_channel(stream) as channel:
             while True:
                 began = time.perf_counter()
@@ -65,7 +65,7 @@ class Caller:
 
 
 async def measure(listener: socket.socket, path: str) -> dict[str, object]:
-    """The figures."""
+    """Return the figures."""
     transport = MemoryTransport()
     settings = Settings(partition=(PartitionSettings.of("a", 64),))
     machine = assemble(simulated_seams(transport=transport), settings)
@@ -97,7 +97,7 @@ async def measure(listener: socket.socket, path: str) -> dict[str, object]:
 
 
 def main() -> None:
-    """Measure once."""
+    """Measure once and print."""
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
         path = str(Path(folder) / "control.sock")
         listener.bind(path)

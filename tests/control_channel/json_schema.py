@@ -1,7 +1,7 @@
-"""A small judge of JSON Schema: the keywords that the control channel's description uses, and no others.
+"""A small checker for JSON Schema, with exactly the keywords of the control channel's description.
 
-`integer` is the one of OpenAPI 3.1.0: a JSON number without a fraction or exponent part.  The judge reads
-JSON as Python does, which makes an `int` of exactly these numbers.
+`integer` is that of OpenAPI 3.1.0: a JSON number without a fraction or exponent part.  Python's JSON reader
+makes an `int` of exactly these numbers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TYPES: Mapping[str, Callable[[Any], bool]] = {
 
 
 def accepts(schemas: Mapping[str, Any], name: str, text: str) -> bool:
-    """Whether a schema of the description accepts a text of JSON."""
+    """Return whether a schema of the description accepts a text of JSON."""
     return _accepts(schemas, schemas[name], json.loads(text))
 
 
@@ -66,7 +66,10 @@ def _accepts(schemas: Mapping[str, Any], schema: Mapping[str, Any], value: Any) 
 
 
 def _compiled(form: str) -> re.Pattern[str]:
-    """Return an expression of the schema; there `$` is the very end, and in Python it is not."""
+    """Return an expression of the schema.
+
+    Its `$` means the very end; Python's `$` also matches before a newline.
+    """
     assert form.endswith("$")
     assert not form.endswith("\\$")
     return re.compile(form.removesuffix("$") + r"\Z")

@@ -1,7 +1,7 @@
-"""Where an attribute shows that has been added to `hcall_abi/console.py` and nowhere else: one line of JSON.
+"""Adds an attribute only to `hcall_abi/console.py` and reports where it appears: one line of JSON.
 
-The script runs in a process of its own.  It adds one field to the source of the module before anything
-imports it, and then looks at every place that is made from the rows.
+The script runs in its own process.  It adds one field to the source of the module before it is imported, then
+checks every place that is derived from the rows.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ ON = PartitionSettings.of("a", 8, keystore_signed_updates=1, one_more_switch=1)
 
 
 def from_file() -> tuple[PartitionSettings, ...]:
-    """The settings of a file with the attribute."""
+    """Return the settings of a file with the attribute."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "swpks.toml")
         path.write_text(FILE, "utf-8")
@@ -77,25 +77,25 @@ def from_file() -> tuple[PartitionSettings, ...]:
 
 
 def machine(nvram: Nvram, card: MemoryCard, *wishes: PartitionSettings) -> Machine:
-    """A machine over what NVRAM and the card hold."""
+    """A machine over this NVRAM and this card."""
     seams = simulated_seams(entropy=Chance(), nvram=nvram, card=card)
     return assemble(seams, Settings(partition=wishes))
 
 
 def number(found: Machine) -> int:
-    """The attribute of the partition."""
+    """Return the attribute of the partition."""
     return found.system.find("a").attributes.numbers[NAME]
 
 
 def typed(*words: str) -> Ask:
-    """What a command line of the console asks."""
+    """Return the request of a console's command line."""
     parser = argparse.ArgumentParser()
     hmc.add_parser(parser.add_subparsers())
     return hmc.ask_of(parser.parse_args(["hmc", *words]))
 
 
 async def places() -> Mapping[str, bool]:
-    """Each place by its name, and whether the attribute is there and does what it says."""
+    """Return each place by name, and whether the attribute is there and works."""
     nvram, card = MemoryNvram(), MemoryCard(None)
     first = machine(nvram, card, ON)
     found = {
@@ -124,7 +124,7 @@ async def places() -> Mapping[str, bool]:
 
 
 def refused_alone(found: Machine) -> bool:
-    """Whether the attribute is refused without the one that it needs."""
+    """Return whether the attribute is refused without the attribute that it needs."""
     try:
         found.system.set_attributes("a", {NAME: 1})
     except OperatorError as error:
@@ -133,7 +133,7 @@ def refused_alone(found: Machine) -> bool:
 
 
 async def out_of_range(system: Console) -> bool:
-    """Whether a number that a switch never has is a malformed request."""
+    """Return whether a number outside a switch's range is a malformed request."""
     async with httpx.AsyncClient(transport=system.target, base_url="http://swpks") as client:  # type: ignore[arg-type]
         answer = await client.patch("/v1/partitions/a/attributes", json={NAME: 2})
     return answer.status_code == httpx.codes.BAD_REQUEST and NAME in answer.text

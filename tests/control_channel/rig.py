@@ -1,4 +1,4 @@
-"""A machine to control: assembled of simulated parts, and not running."""
+"""A machine to control: assembled from simulated parts, and not running."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def make_machine(level: FirmwareLevel = FW950, *, total_kbytes: int | None = Non
 
 
 async def flushed(machine: Machine) -> set[int]:
-    """Make everything durable; returns the numbers of the partitions that had been changed."""
+    """Make everything durable; return the numbers of the changed partitions."""
     memory = machine.nvram.inner
     assert isinstance(memory, MemoryNvram)
     before = memory.records

@@ -18,14 +18,17 @@ OTHER = {"id": OTHER_ID, "name": "hmc2"}
 def request(
     console: str | None = None, method: str = "GET", target: str = "/v1/events", *, last: bool = False
 ) -> bytes:
-    """A request for a stream, as the console with this id or as a spectator; `last`: of its connection."""
+    """Return a request for a stream, as the console with this id or as a spectator.
+
+    With `last` it is the last request of its connection.
+    """
     header = f"swpks-console: {console}\r\n" if console is not None else ""
     header += "connection: close\r\n" if last else ""
     return f"{method} {target} HTTP/1.1\r\nhost: swpks\r\n{header}\r\n".encode()
 
 
 class Streamed:
-    """A stream of events that is open: its head was read already."""
+    """An open stream of events; the head of its answer is already read."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
@@ -39,7 +42,7 @@ class Streamed:
         self.head = await self._until(b"\r\n\r\n")
 
     async def lines(self) -> bytes:
-        """The next lines of the stream, up to a blank one; b"" at its end."""
+        """Return the next lines of the stream, up to a blank one; b"" at its end."""
         size = int(await self._until(b"\r\n") or b"0", 16)
         if not size:
             return b""
@@ -49,7 +52,7 @@ class Streamed:
         return chunk
 
     async def events(self) -> list[dict[str, Any]]:
-        """The next events; heartbeats are left out, and [] is the end."""
+        """Return the next events without heartbeats; [] at the end."""
         if early := self._early:
             self._early = []
             return early
@@ -60,7 +63,7 @@ class Streamed:
         return []
 
     async def until(self, kind: str) -> dict[str, Any]:
-        """The next event of a kind; those before it are left out."""
+        """Return the next event of a kind; skip the events before it."""
         while found := await self.events():
             for place, event in enumerate(found):
                 if event["kind"] == kind:
@@ -69,7 +72,7 @@ class Streamed:
         raise AssertionError(f"the stream ended without {kind}")
 
     async def rest(self) -> list[str]:
-        """The kinds of all events up to the end of the stream."""
+        """Return the kinds of all events up to the end of the stream."""
         kinds = []
         while found := await self.events():
             kinds += [each["kind"] for each in found]
@@ -94,7 +97,7 @@ class Streamed:
 
 
 def told(block: bytes) -> dict[str, Any]:
-    """An event of the stream; its lines and its JSON say the same."""
+    """Return an event of the stream; check that its lines and its JSON agree."""
     number, kind, data = block.decode().split("\n")
     event: dict[str, Any] = json.loads(data.removeprefix("data: "))
     assert (number, kind) == (f"id: {event['number']}", f"event: {event['kind']}")
@@ -103,7 +106,7 @@ def told(block: bytes) -> dict[str, Any]:
 
 @asynccontextmanager
 async def streamed(path: str, console: str | None = None) -> AsyncIterator[Streamed]:
-    """A stream that is open, as the console with this id or as a spectator."""
+    """An open stream, as the console with this id or as a spectator."""
     async with await trio.open_unix_socket(path) as stream:
         reader = Streamed(stream)
         await stream.send_all(request(console))

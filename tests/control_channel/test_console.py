@@ -1,4 +1,4 @@
-"""The console of a system: attach, detach, kept copies, forgotten UUIDs, and what a look asks for."""
+"""The console of a system: attach, detach, kept copies, forgotten UUIDs, and the questions of a look."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DATE = 1_795_000_000.5
 
 @pytest.fixture
 def machine() -> Machine:
-    """A machine with a partition; each look at its calendar is a second later."""
+    """A machine with a partition. Each reading of its calendar is a second later."""
     seconds = itertools.count(int(time.time()))
     seams = simulated_seams()._replace(date=lambda: float(next(seconds)))
     machine = assemble(seams, Settings())
@@ -55,7 +55,7 @@ async def attach(client: httpx.AsyncClient, console: dict[str, str] = CONSOLE) -
 
 
 async def keep(client: httpx.AsyncClient, name: str = "a", **changes: Any) -> httpx.Response:
-    """Make a copy, and tell that the console holds it."""
+    """Make a copy and report that the console has it."""
     copy = (await client.get(f"/v1/partitions/{name}/copy")).json()
     facts = {field: copy[field] for field in ("uuid", "restores", "generation", "time")}
     return await client.put(f"/v1/partitions/{name}/copy", json=facts | changes)
@@ -86,13 +86,13 @@ async def asked(machine: Machine) -> Any:
 
 
 def durable_machine() -> tuple[Machine, Callable[[], Machine]]:
-    """A machine, and a function that returns the one after a power cut."""
+    """Return a machine, and a function that makes the machine after a power cut."""
     seams = simulated_seams()._replace(date=lambda: DATE)
     return assemble(seams, Settings()), lambda: assemble(seams, Settings())
 
 
 async def test_attach_is_durable_and_may_be_repeated() -> None:
-    """The id is in NVRAM before the answer; a system without a record has no console."""
+    """The id is in NVRAM before the answer. A system without a record has no console."""
     machine, again = durable_machine()
     assert again().attachment.link is None
     async with in_process(machine) as client:
@@ -106,7 +106,7 @@ async def test_attach_is_durable_and_may_be_repeated() -> None:
 
 
 async def test_a_console_may_change_its_name(machine, client) -> None:
-    """The id counts; a name that would draw on a terminal is refused."""
+    """The id identifies the console. A name with control characters is refused."""
     await attach(client)
     await keep(client)
     answer = await attach(client, {"id": ID, "name": "another name"})
@@ -117,7 +117,7 @@ async def test_a_console_may_change_its_name(machine, client) -> None:
 
 
 async def test_another_console_takes_over_only_from_one_that_is_away(machine, client) -> None:
-    """A lost console is replaced, and all copies are asked for anew; one that is connected is not."""
+    """A lost console is replaced, and all copies are requested again. A connected console is not replaced."""
     await attach(client)
     await keep(client)
     with machine.attachment.stream(ID):
@@ -133,7 +133,7 @@ async def test_another_console_takes_over_only_from_one_that_is_away(machine, cl
 
 
 async def test_detach(machine, client) -> None:
-    """Twice is once; another console's detachment is refused; the stream of the detached one ends."""
+    """A second detach changes nothing. The detach of another console is refused. The detached stream ends."""
     machine, again = durable_machine()
     async with in_process(machine) as client:
         await attach(client)
@@ -154,7 +154,7 @@ async def test_detach(machine, client) -> None:
 
 
 async def test_events_of_the_log(machine, client) -> None:
-    """Each step of a console has its line, with its name and id."""
+    """Each step of a console has a log line with its name and id."""
     steps = ("attached", "connected", "left", "detached")
     seen = []
     for step in steps:
@@ -172,7 +172,7 @@ async def test_events_of_the_log(machine, client) -> None:
 
 
 async def test_a_kept_copy_is_shown_on_every_surface(machine, client) -> None:
-    """System, partition, health, metrics, and the output of the command."""
+    """System, partition, health, metrics, and the output of the command show it."""
     await attach(client)
     kept = (await keep(client)).json()["copy"]
     assert kept == {"restores": 0, "generation": 0, "time": kept["time"]}
@@ -198,12 +198,12 @@ async def test_a_kept_copy_is_shown_on_every_surface(machine, client) -> None:
      (172_799, "47 h"), (172_800, "2 d"), (1e8, "1157 d")],
 )  # fmt: skip
 def test_ages(seconds: float, text: str) -> None:
-    """An age in its largest whole unit."""
+    """An age is shown in its largest whole unit."""
     assert hmc_output.age(seconds) == text
 
 
 async def test_no_console_is_shown_where_there_is_none(machine, client) -> None:
-    """The outputs of a system without a console are those of the releases before."""
+    """Without a console the output equals that of the earlier releases."""
     lines = (await client.get("/metrics")).text
     assert "swpks_console_connected " not in [line.split(" ")[0] for line in lines.splitlines()]
     system = msgspec.json.decode((await client.get("/v1/system")).content, type=SystemView)
@@ -212,7 +212,7 @@ async def test_no_console_is_shown_where_there_is_none(machine, client) -> None:
 
 
 async def test_a_copy_that_is_none_of_this_store_is_refused(machine, client) -> None:
-    """Another UUID, or a state that the store never had."""
+    """A copy with another UUID, or with a state that the store never had."""
     await attach(client)
     for changes in {"uuid": str(UUID(int=1))}, {"generation": 1}, {"restores": 1}:
         refused = await keep(client, **changes)
@@ -232,7 +232,7 @@ async def test_an_older_copy_never_takes_the_place_of_a_newer_one(machine, clien
 
 
 async def test_a_look_asks_for_what_the_console_does_not_hold(machine, client, asked) -> None:
-    """At first all; then contents, attributes and names that changed.  An IPL makes no copy old."""
+    """First all copies; later those with changed contents, attributes or names. An IPL makes no copy old."""
     machine.changes.create("off")
     assert asked.look() == [("take-copy", "a"), ("take-copy", "off")]
     await keep(client)
@@ -251,7 +251,10 @@ async def test_a_look_asks_for_what_the_console_does_not_hold(machine, client, a
 
 @pytest.mark.parametrize("operation", ["change", "restore"])
 async def test_another_trusted_system_key_makes_copies_old(machine, client, asked, operation) -> None:
-    """R-44, R-53: the file of a new key opens no copy of before: both ask without waiting for a look."""
+    """R-44, R-53: the new key opens no earlier copy.
+
+    Both operations request copies at once, without a look.
+    """
     await keep(client)
     key = {"operation": operation, "key": base64.b64encode(bytes(range(32))).decode()}
     for questions in ([("take-copy", "a")], []):  # the same key again changes nothing
@@ -262,7 +265,7 @@ async def test_another_trusted_system_key_makes_copies_old(machine, client, aske
 
 
 async def test_a_question_is_asked_again_after_a_while(machine, asked, autojump_clock) -> None:
-    """A console that failed is asked again, and one that works on it is not asked at each look."""
+    """A failed console is asked again later. A console that is still at work is not asked at each look."""
     assert asked.look() == [("take-copy", "a")]
     assert asked.look() == []
     await trio.sleep(AGAIN_SECONDS)
@@ -271,7 +274,7 @@ async def test_a_question_is_asked_again_after_a_while(machine, asked, autojump_
 
 
 async def test_two_copies_of_one_second_are_not_mixed_up(machine, client, asked) -> None:
-    """An attribute changed between them: which of the two the console holds is not known, so it is asked."""
+    """An attribute changed between them. The system can't know which copy the console has, so it asks."""
     first = (await client.get("/v1/partitions/a/copy")).json()
     facts = {field: first[field] for field in ("uuid", "restores", "generation", "time")}
     machine.set_attributes("a", {"secure_boot": 1})
@@ -281,13 +284,13 @@ async def test_two_copies_of_one_second_are_not_mixed_up(machine, client, asked)
 
 
 async def test_no_copy_is_asked_for_that_can_not_be_made(machine, asked) -> None:
-    """Without any keystore there is no trusted system key; a refused store has no copy."""
+    """Without a keystore there is no trusted system key; a refused store has no copy."""
     machine.set_attributes("a", {"keystore_kbytes": 0})
     assert asked.look() == []
 
 
 async def test_a_deleted_partition_is_forgotten_once(machine, client, asked) -> None:
-    """The question comes when the deletion is durable, and until it is answered."""
+    """The system sends the question when the deletion is durable, and until it is answered."""
     await keep(client)
     uuid = machine.system.find("a").profile.uuid
     await machine.changes.delete("a")
@@ -302,7 +305,7 @@ async def test_a_deleted_partition_is_forgotten_once(machine, client, asked) -> 
 
 
 async def test_no_copies_are_forgotten_before_the_deletion_is_durable(machine, client, asked) -> None:
-    """Else a power cut would bring the partition back without its copies."""
+    """Otherwise a power cut could bring the partition back without its copies."""
     await keep(client)
     machine.set_nvram_fault(NvramFault("full"))
     with pytest.raises(StorageError):
@@ -321,7 +324,7 @@ async def test_in_reset_pending_no_console_attaches(machine, client) -> None:
 
 
 async def test_numbers_grow_and_a_newer_event_takes_the_place_of_an_older(machine) -> None:
-    """A reader that does not read costs one event of each kind and partition."""
+    """A reader that does not read costs one event per kind and partition."""
     with machine.events.opened(is_console=False) as watcher:
         for _ in range(100):
             machine.set_attributes("a", {"secure_boot": 1})
@@ -338,7 +341,7 @@ async def test_numbers_grow_and_a_newer_event_takes_the_place_of_an_older(machin
 
 
 def test_what_the_attachment_shows_of_itself(machine) -> None:
-    """Names and counts in a debugger."""
+    """The repr shows names and counts."""
     with machine.events.opened(is_console=False) as watcher:
         assert repr(watcher) == "Watcher(spectator, 1 events wait)"
         assert "1 events wait" in repr(machine.events)

@@ -41,7 +41,10 @@ async def test_what_is_held_survives_a_power_cut() -> None:
 
 
 async def test_a_store_that_came_back_is_not_forgotten() -> None:
-    """The operator has restored an old copy of a deleted partition, which asks before it is served (R-54)."""
+    """An operator restored an old copy of a deleted partition.
+
+    Its custody is asked for before it is served (R-54).
+    """
     machine, _ = durable_machine()
     machine.changes.create("a", 8)
     async with in_process(machine) as client:
@@ -54,7 +57,7 @@ async def test_a_store_that_came_back_is_not_forgotten() -> None:
 
 
 async def test_in_recovery_nothing_is_asked() -> None:
-    """A console attaches there as well, to bring the stores back; its record makes no system record."""
+    """A console also attaches there, to restore the stores. Its record does not count as a system record."""
     machine, again = durable_machine()
     async with in_process(machine) as client:
         await client.post("/v1/recovery/begin")
@@ -81,7 +84,7 @@ def stored() -> tuple[MemoryNvram, Any]:
 
 
 def test_a_record_that_is_not_the_committed_one_refuses_the_start(stored) -> None:
-    """Damaged, or missing, as for the trusted system key."""
+    """The record is damaged or missing; the same rule holds for the trusted system key."""
     nvram, seams = stored
     blob = nvram.load()[RECORD]
     for wrong, words in ((blob[:-1] + bytes([blob[-1] ^ 1]), "the console record is"), (None, "is missing")):
@@ -94,7 +97,7 @@ def test_a_record_that_is_not_the_committed_one_refuses_the_start(stored) -> Non
 
 
 def test_a_record_of_a_newer_release_is_no_console(stored) -> None:
-    """It is logged, every view works, and a console attaches anew."""
+    """The record is logged, every view works, and a console can attach again."""
     _, seams = stored
 
     async def newer() -> None:

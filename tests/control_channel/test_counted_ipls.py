@@ -1,4 +1,4 @@
-"""IPLs whose count is durable before they begin: no number ever names two of them (R-04, R-21)."""
+"""IPLs whose count is durable before they begin: each number names at most one IPL (R-04, R-21)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SETTINGS = Settings(partition=(PartitionSettings.of("a", 8), PartitionSettings.o
 
 
 class HeldWorker(TaskWorker):
-    """Commits wait while `gate` is not set."""
+    """A worker whose commits wait while `gate` is not set."""
 
     def __init__(self) -> None:
         self.gate = trio.Event()
@@ -48,7 +48,7 @@ class HeldWorker(TaskWorker):
 
 
 class System:
-    """A managed system of which only NVRAM and the anchor card outlive a power cut."""
+    """A managed system; only NVRAM and the anchor card outlive a power cut."""
 
     def __init__(self) -> None:
         self.nvram, self.card = MemoryNvram(), MemoryCard()
@@ -56,14 +56,14 @@ class System:
         self.machine = self.boot()
 
     def boot(self) -> Machine:
-        """Power was cut and is back: a new machine over what is durable; nothing is activated yet."""
+        """Return a new machine over the durable records, as after a power cut; nothing is activated yet."""
         self.worker = HeldWorker()
         seams = simulated_seams(nvram=self.nvram, card=self.card, worker=self.worker, entropy=Chance())
         self.machine = assemble(seams, SETTINGS)
         return self.machine
 
     def durable(self, name: str = "a") -> int:
-        """The IPL count that a power cut would leave now."""
+        """Return the IPL count after a power cut at this moment."""
         seams = simulated_seams(nvram=deepcopy(self.nvram), card=self.card, entropy=Chance())
         return assemble(seams, Settings()).system.find(name).ipl_count
 
@@ -76,7 +76,7 @@ class System:
 
 @pytest.fixture
 async def system() -> System:
-    """Its partition a runs in its first IPL, and b is off; all is durable."""
+    """A system whose partition a runs in its first IPL, and b is off; all is durable."""
     made = System()
     await made.machine.counted_start()
     assert await made.machine.encryptor.flush()
@@ -84,14 +84,14 @@ async def system() -> System:
 
 
 async def verb(system: System, name: str, action: str) -> httpx.Response:
-    """Ask the console for a change of power."""
+    """Send a request of the console for a change of power."""
     async with in_process(system.machine) as client:
         return await client.post(f"/v1/partitions/{name}/{action}")
 
 
 @pytest.mark.parametrize("name,action,number", [("a", "ipl", 2), ("b", "power-on", 1)])
 async def test_the_answered_number_is_durable(system: System, name: str, action: str, number: int) -> None:
-    """A power cut right after the answer; one commit is enough for the IPL."""
+    """The number survives a power cut right after the answer. One commit is enough for the IPL."""
     commits = system.nvram.commits
     answer = await verb(system, name, action)
     assert (answer.status_code, answer.json()["ipl_count"], system.durable(name)) == (200, number, number)
@@ -101,7 +101,7 @@ async def test_the_answered_number_is_durable(system: System, name: str, action:
 
 
 async def test_nothing_happens_before_the_number_is_durable(system: System, nursery: trio.Nursery) -> None:
-    """The old IPL goes on with its sessions and its number, until the commit has returned."""
+    """The old IPL keeps its sessions and its number until the commit has returned."""
     link = system.session()
     system.worker.hold()
     nursery.start_soon(verb, system, "a", "ipl")
@@ -116,7 +116,10 @@ async def test_nothing_happens_before_the_number_is_durable(system: System, nurs
 
 @pytest.mark.parametrize("name,action", [("a", "ipl"), ("b", "power-on")])
 async def test_nvram_that_refuses(system: System, name: str, action: str) -> None:
-    """R-23: a problem with its rule and NVRAM's own reason, and nothing else; a number may be left out."""
+    """R-23: the answer is a problem with its rule and NVRAM's own reason.
+
+    No IPL happens; a number may be skipped.
+    """
     link = system.session()
     before = (await verb(system, name, "power-on")).json() if action == "ipl" else None
     shown = system.machine.system.find(name).running, system.machine.system.find(name).ipl_count
@@ -135,7 +138,7 @@ async def test_nvram_that_refuses(system: System, name: str, action: str) -> Non
 
 
 async def test_nvram_that_does_not_answer(system: System, autojump_clock: trio.abc.Clock) -> None:
-    """R-23: the verb waits for some seconds, and then says so; the number may be left out."""
+    """R-23: the verb waits for some seconds, then reports the problem. The number may be skipped."""
     system.worker.hold()
     start = trio.current_time()
     answer = await verb(system, "a", "ipl")
@@ -148,7 +151,7 @@ async def test_nvram_that_does_not_answer(system: System, autojump_clock: trio.a
 
 
 async def test_two_ipls_at_once_have_two_numbers(system: System, nursery: trio.Nursery) -> None:
-    """Each is durable when it is answered; the second one waits for the first."""
+    """Each number is durable before its answer; the second IPL waits for the first."""
     answered: list[tuple[int, int]] = []
 
     async def ipl() -> None:
@@ -171,7 +174,7 @@ async def test_two_ipls_at_once_have_two_numbers(system: System, nursery: trio.N
 async def test_power_that_changed_meanwhile(
     system: System, nursery: trio.Nursery, name: str, first: str, meanwhile: str, rule: str
 ) -> None:
-    """The power table is asked again after the wait: one of the two verbs is refused, with its rule."""
+    """After the wait the power table is checked again: one of the two verbs is refused, with its rule."""
     answers: dict[str, list[httpx.Response]] = {"first": [], "meanwhile": []}
 
     async def ask(key: str, action: str) -> None:
@@ -202,7 +205,7 @@ async def test_what_the_power_table_refuses_costs_no_commit(system: System) -> N
 
 
 async def test_a_start_waits_for_its_numbers(nursery: trio.Nursery, autojump_clock: trio.abc.Clock) -> None:
-    """R-23: while NVRAM refuses, the partition is off and health has the reason; then it starts by itself."""
+    """R-23: while NVRAM refuses, the partition is off and health has the reason. Then it starts by itself."""
     system = System()
     machine = system.machine
     machine.set_nvram_fault(NvramFault("io", times=3))
@@ -222,7 +225,7 @@ async def test_a_start_waits_for_its_numbers(nursery: trio.Nursery, autojump_clo
 async def test_a_start_that_was_given_up_goes_on_later(
     nursery: trio.Nursery, autojump_clock: trio.abc.Clock
 ) -> None:
-    """The server announces itself after a second; the partition starts when NVRAM answers."""
+    """The server is ready after a second. The partition starts when NVRAM answers."""
     system = System()
     machine = system.machine
     await nursery.start(machine.encryptor.run)
@@ -240,7 +243,7 @@ async def test_a_start_that_was_given_up_goes_on_later(
 
 @pytest.mark.parametrize("console_first", [False, True])
 async def test_the_console_starts_a_partition_that_waits(nursery: trio.Nursery, console_first: bool) -> None:
-    """Start and console together make one IPL, and what the console then powers off stays off."""
+    """Start and console together make one IPL. If the console then powers it off, it stays off."""
     system = System()
     machine = system.machine
     answers: list[httpx.Response] = []
@@ -285,7 +288,7 @@ class Unreachable(MemoryTransport):
 
 @pytest.mark.parametrize("late", [False, True])
 async def test_a_partition_that_cannot_be_reached(nursery: trio.Nursery, late: bool) -> None:
-    """It makes a start impossible; a server that serves already goes on without it, and logs the rule."""
+    """At a start this is an error. A server that already serves goes on without it and logs the rule."""
     machine = assemble(simulated_seams(transport=Unreachable(), entropy=Chance()), SETTINGS)
     await nursery.start(machine.encryptor.run)
     if not late:
@@ -309,7 +312,7 @@ async def test_a_partition_that_cannot_be_reached(nursery: trio.Nursery, late: b
 async def test_no_number_names_two_ipls(
     seed: int, nursery: trio.Nursery, autojump_clock: trio.abc.Clock
 ) -> None:
-    """R-04, R-21: verbs at once, NVRAM that refuses, and power cuts at any moment between two steps."""
+    """R-04, R-21: concurrent verbs, failing NVRAM, and power cuts between any two steps."""
     chance = Random(seed)
     system = System()
     begun: list[int] = []

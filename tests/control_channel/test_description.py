@@ -1,4 +1,4 @@
-"""The description and the server give the same judgement of a body's form."""
+"""The description and the server accept and refuse the same bodies."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ TEXTS = [
     *(f"tcp:h:{port}" for port in ("1", "0", "00000", "65535", "65536", "65540", "66000", "99999", "09999")),
 ]
 WRONG = ["null", "true", "false", "{}", "[]", "[0]", "[null]", *NUMBERS, *map(json.dumps, TEXTS)]
-"""Values that some field accepts, and all others refuse."""
+"""Values that some fields accept and others refuse."""
 
 
 def resolved(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A schema, or the one that it refers to."""
+    """Return a schema, or the schema that it refers to."""
     return SCHEMAS[schema["$ref"].removeprefix(REFERENCE)] if "$ref" in schema else schema
 
 
 def good(schema: Mapping[str, Any]) -> Any:
-    """A value that a schema means, with the fields that it needs alone."""
+    """Return a valid value of a schema, with only its required fields."""
     schema = resolved(schema)
     match schema.get("type"):
         case "object":
@@ -64,12 +64,12 @@ def good(schema: Mapping[str, Any]) -> Any:
 
 
 def known_good(name: str) -> dict[str, Any]:
-    """A body that both sides accept."""
+    """Return a body that both sides accept."""
     return good(SCHEMAS[name]) | ({"key": "AA=="} if name == "TrustedKeySetting" else {})
 
 
 def texts(name: str) -> Iterator[str]:
-    """Bodies: a good one, wrong values for each field, fields that are missing or unknown, and pairs."""
+    """Yield bodies: a good one, wrong values for each field, missing or unknown fields, and pairs."""
     base = known_good(name)
     fields: Mapping[str, Any] = SCHEMAS[name]["properties"]
     yield from (json.dumps(base), json.dumps(base | {"more": 1}), *WRONG[:10])
@@ -91,13 +91,13 @@ def _few(schema: Mapping[str, Any]) -> list[str]:
 
 
 def _with(rest: Mapping[str, Any], more: dict[str, str]) -> str:
-    """An object whose further values are texts already: `33.0` stays what it is."""
+    """Return an object. The values of `more` are already JSON, so `33.0` stays `33.0`."""
     told = {key: json.dumps(value) for key, value in rest.items()} | more
     return "{" + ", ".join(f"{json.dumps(key)}: {value}" for key, value in told.items()) + "}"
 
 
 def taken(body: type[Body], text: str) -> bool:
-    """Whether the server takes a text as this body: the decoder is the one of its application."""
+    """Return whether the server accepts a text as this body, by the decoder of its application."""
     try:
         msgspec.json.Decoder(body).decode(text)
     except msgspec.DecodeError:
@@ -107,7 +107,7 @@ def taken(body: type[Body], text: str) -> bool:
 
 @pytest.mark.parametrize("name", BODIES)
 def test_both_judge_a_body_alike(name: str) -> None:
-    """Some thousand bodies: numbers at their bounds and with a point, words, patterns, pairs of fields."""
+    """Some thousand bodies: numbers at their bounds, fractions, words, patterns, pairs of fields."""
     judged = {text: (taken(BODIES[name], text), accepts(SCHEMAS, name, text)) for text in texts(name)}
     assert {text: both for text, both in judged.items() if both[0] != both[1]} == {}
     assert judged[json.dumps(known_good(name))] == (True, True)
@@ -128,7 +128,7 @@ def test_both_judge_a_body_alike(name: str) -> None:
     ],
 )
 async def test_faults_of_nvram(text: str, right: bool) -> None:
-    """The examples of a user, over the channel: the server's status, and the description's judgement."""
+    """Examples of a user, over the channel: the server's status, and the result by the description."""
     async with in_process(make_machine()) as client:
         answer = await client.put("/v1/nvram/fault", content=text, headers={"content-type": JSON})
     assert answer.status_code == (httpx.codes.OK if right else httpx.codes.BAD_REQUEST), answer.text
@@ -136,7 +136,7 @@ async def test_faults_of_nvram(text: str, right: bool) -> None:
 
 
 async def test_the_length_of_a_fault_plan() -> None:
-    """The plan is refused by a rule of its own, and the description has the bound too."""
+    """The plan is refused by its own rule, and the description has the same bound."""
     machine = make_machine()
     machine.system.create("a", 8)
     fault = {"hcall": "READ_OBJECT", "status": "H_BUSY"}

@@ -1,4 +1,4 @@
-"""The stream of events on a real socket: who reads it, how it ends, and what it does not take away."""
+"""The stream of events on a real socket: its readers, its ends, and the resources that it does not take."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ async def attached(machine: Machine) -> None:
 
 
 async def until(condition) -> None:
-    """Let the server go on until a condition holds."""
+    """Let the server run until a condition holds."""
     with trio.fail_after(20):
         while not condition():
             await wait_all_tasks_blocked()
 
 
 async def test_the_first_event_is_hello_and_changes_follow(machine, path) -> None:
-    """A spectator sees what the console shows, numbered, as lines of an event stream."""
+    """A spectator gets the changes that the console shows, numbered, as lines of an event stream."""
     async with streamed(path) as reader:
         assert b"200" in reader.head.split(b"\r\n")[0]
         assert b"content-type: text/event-stream" in reader.head
@@ -63,7 +63,7 @@ async def test_the_first_event_is_hello_and_changes_follow(machine, path) -> Non
 
 
 async def test_every_change_of_the_console_is_told(machine, path) -> None:
-    """Each verb that changes what is shown, by HTTP."""
+    """Each verb that changes a view, by HTTP."""
     async with streamed(path) as reader, over_socket(path) as client:
         await reader.until("hello")
         for method, place, body in (
@@ -83,7 +83,7 @@ async def test_every_change_of_the_console_is_told(machine, path) -> None:
 
 
 async def test_the_console_is_connected_while_its_stream_is_open(machine, path) -> None:
-    """Its header makes the stream its own; its end is noticed at once."""
+    """Its header makes the stream that of the console; the end of the stream is noticed at once."""
     await attached(machine)
     async with streamed(path, ID) as reader:
         await reader.until("hello")
@@ -93,7 +93,7 @@ async def test_the_console_is_connected_while_its_stream_is_open(machine, path) 
 
 
 async def test_a_stream_of_another_console_is_refused(machine, path) -> None:
-    """Before any console is attached, and afterwards."""
+    """It is refused before any console is attached, and afterwards."""
     answers = [await exchange(path, request(ID, last=True))]
     await attached(machine)
     answers += [await exchange(path, request(each, last=True)) for each in (OTHER_ID, "x", "")]
@@ -103,7 +103,7 @@ async def test_a_stream_of_another_console_is_refused(machine, path) -> None:
 
 
 async def test_no_query_and_no_body_of_head(machine, path) -> None:
-    """As for every verb; HEAD opens no stream."""
+    """A query is refused, as for every verb. HEAD opens no stream."""
     assert (await exchange(path, request(target="/v1/events?since=1", last=True))).startswith(
         b"HTTP/1.1 400 "
     )
@@ -114,7 +114,7 @@ async def test_no_query_and_no_body_of_head(machine, path) -> None:
 
 
 async def test_a_newer_stream_of_the_console_ends_the_older(machine, path) -> None:
-    """The console has come back before its old connection was missed: it stays connected."""
+    """The console may return before the server notices the loss of its old connection. It stays connected."""
     await attached(machine)
     async with streamed(path, ID) as older, streamed(path, ID) as newer:
         await newer.until("take-copy")
@@ -126,7 +126,7 @@ async def test_a_newer_stream_of_the_console_ends_the_older(machine, path) -> No
 
 
 async def test_open_questions_are_sent_to_a_new_stream(machine, path) -> None:
-    """However soon the console comes back."""
+    """The questions arrive however soon the console returns."""
     await attached(machine)
     for _ in range(3):
         async with streamed(path, ID) as reader:
@@ -134,7 +134,7 @@ async def test_open_questions_are_sent_to_a_new_stream(machine, path) -> None:
 
 
 async def test_looks_follow_each_other_in_the_interval(machine, path) -> None:
-    """The console is asked again without any event, and only where something has changed."""
+    """The console gets questions without any event, and only after a change."""
     machine.copy_interval = 0.01
     await attached(machine)
     async with streamed(path, ID) as reader, over_socket(path) as client:
@@ -149,7 +149,7 @@ async def test_looks_follow_each_other_in_the_interval(machine, path) -> None:
 
 
 async def test_streams_are_bounded_and_the_console_has_a_place(machine, path) -> None:
-    """Spectators that are too many get a problem; the console never does."""
+    """Too many spectators get a problem; the console always has a place."""
     await attached(machine)
     async with AsyncExitStack() as stack:
         for _ in range(MAX_STREAMS - 1):
@@ -168,7 +168,7 @@ async def test_streams_are_bounded_and_the_console_has_a_place(machine, path) ->
 
 
 async def test_a_stream_takes_no_place_and_has_no_end(machine, tmp_path, monkeypatch) -> None:
-    """It gives its place back, and outlives the lifetime of a connection."""
+    """The stream gives its place back, and outlives the lifetime of a connection."""
     monkeypatch.setattr(serve, "MAX_CONNECTIONS", 1)
     monkeypatch.setattr(serve, "LIFETIME_SECONDS", 0.2)
     async with served(machine, tmp_path / "control.sock") as path, streamed(path) as reader:
@@ -185,7 +185,7 @@ async def test_a_stream_takes_no_place_and_has_no_end(machine, tmp_path, monkeyp
 
 
 async def test_forty_idle_connections_do_not_disturb_a_stream(machine, path) -> None:
-    """They take all places; a stream that is open goes on."""
+    """They take all places; an open stream goes on."""
     await attached(machine)
     async with AsyncExitStack() as stack, streamed(path, ID) as reader:
         await reader.until("hello")
@@ -197,7 +197,7 @@ async def test_forty_idle_connections_do_not_disturb_a_stream(machine, path) -> 
 
 
 async def test_a_reader_that_stops_reading_is_cut(machine, tmp_path, monkeypatch) -> None:
-    """The limit of every answer is that of a stream as well; the console is away then."""
+    """The limit of every answer also holds for a stream. Then the console counts as away."""
     monkeypatch.setattr(http, "SEND_SECONDS", 0.05)
     await attached(machine)
     async with served(machine, tmp_path / "control.sock") as path, streamed(path, ID):
@@ -209,7 +209,7 @@ async def test_a_reader_that_stops_reading_is_cut(machine, tmp_path, monkeypatch
 
 
 async def test_the_stop_does_not_wait_for_a_stream(machine, tmp_path) -> None:
-    """Readers are told, and their connections end at once."""
+    """Readers get an event, and their connections end at once."""
     await attached(machine)
     async with AsyncExitStack() as stack:
         async with served(machine, tmp_path / "control.sock") as path:
@@ -237,14 +237,14 @@ async def test_the_stop_does_not_wait_for_a_reader_that_does_not_read(machine, t
 
 
 async def test_a_stream_that_begins_during_the_stop_ends_at_once(machine, path) -> None:
-    """A request of a connection that is still open."""
+    """The request comes on a connection that is still open."""
     machine.events.stop()
     async with streamed(path) as reader:
         assert await reader.rest() == ["hello", "stopping"]
 
 
 async def test_the_next_request_of_a_stream_is_not_answered(machine, path) -> None:
-    """The connection of a stream serves nothing else, so its exemption is that of the stream alone."""
+    """The connection of a stream serves nothing else, so only the stream is exempt from the lifetime."""
     async with streamed(path) as reader:
         await reader.until("hello")
         await reader.stream.send_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -254,7 +254,7 @@ async def test_the_next_request_of_a_stream_is_not_answered(machine, path) -> No
 
 
 async def written(machine: Machine, console: str | None, send: Any, scope: dict[str, Any]) -> None:
-    """Write a stream to a function, without HTTP; its reader never goes."""
+    """Write a stream to a function, without HTTP; its reader never leaves."""
 
     async def receive() -> dict[str, Any]:
         await trio.sleep_forever()
@@ -265,7 +265,7 @@ async def written(machine: Machine, console: str | None, send: Any, scope: dict[
 
 
 async def test_a_heartbeat_every_ten_seconds(machine, nursery, autojump_clock: MockClock) -> None:
-    """Between events as well, so a reader knows that the system lives."""
+    """Heartbeats also come between events, so a reader knows that the system runs."""
     sender, receiver = trio.open_memory_channel[dict[str, Any]](0)
     nursery.start_soon(written, machine, None, sender.send, {"http_version": "1.1"})
     begun = await receiver.receive()
@@ -289,7 +289,7 @@ async def test_over_http_2_a_stream_is_not_exempt(machine, nursery) -> None:
 
 
 async def test_looks_come_in_the_interval_of_the_settings(machine, autojump_clock: MockClock) -> None:
-    """Sixty seconds by default: a store that changes all the time is asked for once in each."""
+    """Sixty seconds by default. A store that changes all the time causes one question in each interval."""
     await attached(machine)
     times: list[float] = []
     with opened_stream(machine, ID) as reader:
@@ -308,7 +308,7 @@ async def test_looks_come_in_the_interval_of_the_settings(machine, autojump_cloc
 
 
 def test_a_reader_of_the_tests_takes_pieces() -> None:
-    """A chunk that comes in two pieces is one."""
+    """The test's reader joins a chunk that arrives in two pieces."""
 
     async def read() -> None:
         ours, theirs = trio.testing.memory_stream_pair()

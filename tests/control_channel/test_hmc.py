@@ -1,4 +1,4 @@
-"""`swpks hmc` against a real server process, and what it prints."""
+"""`swpks hmc` against a real server process, and its output."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def state(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def hmc(state: Path) -> Hmc:
-    """Runs the command; the state folder comes from the environment."""
+    """Returns a function that runs the command. The state folder comes from the environment."""
 
     def run(*words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {"SWPKS_STATE": str(state)}
@@ -61,7 +61,7 @@ def hmc(state: Path) -> Hmc:
 
 @pytest.mark.process
 def test_a_day_at_the_console(hmc, state) -> None:
-    """R-30 to R-33, R-35: every verb of the command against a real server, with the effects a guest sees."""
+    """R-30 to R-33, R-35: every verb of the command against a real server, with its effects on a guest."""
     assert "lpar1      1   running  1" in hmc("status").stdout
     assert hmc("health").stdout.startswith("healthy\n")
     with BlockingChannel.connect(state / "run" / "lpar1.sock") as channel:
@@ -94,7 +94,7 @@ def test_a_day_at_the_console(hmc, state) -> None:
 
 
 def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command without a server."""
+    """Run the command without a server."""
     env = {name: value for name, value in os.environ.items() if name != "SWPKS_STATE"} | environment
     return subprocess.run(
         [*SWPKS, "hmc", *words], capture_output=True, text=True, check=False, env=env, timeout=60
@@ -122,7 +122,7 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_usage(words) -> None:
-    """Exit status 2 for a command line that makes no sense, `status` without a server's name among them."""
+    """Exit status 2 for an invalid command line, such as `status` without a server's name."""
     done = run(*words)
     assert done.returncode == 2
     assert done.stderr
@@ -174,7 +174,7 @@ def test_usage(words) -> None:
     ids=lambda value: value if " " in value else "",
 )
 def test_operands_that_make_no_sense(words: str, rule: str, says: str) -> None:
-    """R-36: they are checked before a server is asked; the rule is named, and what is allowed."""
+    """R-36: they are checked before a request is sent; the error has the rule and the allowed values."""
     done = run(*words.split(), "--socket", "nobody")
     assert done.returncode == 2
     assert says in done.stderr
@@ -183,7 +183,7 @@ def test_operands_that_make_no_sense(words: str, rule: str, says: str) -> None:
 
 @pytest.mark.process
 def test_nobody_there(tmp_path) -> None:
-    """Exit status 3, and which socket it was."""
+    """Exit status 3; the error names the socket."""
     done = run("status", "--state", str(tmp_path))
     assert done.returncode == 3
     assert str(tmp_path / "run" / "control.sock") in done.stderr
@@ -191,7 +191,7 @@ def test_nobody_there(tmp_path) -> None:
 
 @pytest.mark.process
 def test_somebody_else_there(tmp_path) -> None:
-    """Exit status 3 when what listens is not the control channel, and no traceback."""
+    """Exit status 3 and no traceback if another program listens there."""
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -209,7 +209,7 @@ def test_somebody_else_there(tmp_path) -> None:
 
 
 def test_refused_partitions_and_reasons_are_shown() -> None:
-    """What is wrong stands where a person looks first."""
+    """Faults are at the top, where a person looks first."""
     row = {
         "number": 1,
         "name": "lpar1",
@@ -260,7 +260,7 @@ def test_refused_partitions_and_reasons_are_shown() -> None:
 
 
 def test_a_health_that_is_bad() -> None:
-    """Each reason has its line."""
+    """Each reason has its own line."""
     writeback = WritebackView(
         state="stalled",
         pending=3,
@@ -285,7 +285,7 @@ def test_a_health_that_is_bad() -> None:
 
 
 def test_an_answer_does_not_steer_the_terminal() -> None:
-    """Control characters in a view of any depth are escaped, and so is a newline inside of a value."""
+    """Control characters in a view of any depth are escaped, and so is a newline within a value."""
     evil = partition("a", name="x\ny\x1b[2J")
     text = hmc_output.system(hmc_output.plain(system(evil, name="s\x9b", lost=["\r"])))
     assert [line for line in text.splitlines() if not line.isprintable()] == []
@@ -294,7 +294,10 @@ def test_an_answer_does_not_steer_the_terminal() -> None:
 
 
 def test_custody_that_is_not_plain_is_told() -> None:
-    """R-51: a partition that moves, has left, or waits for its console; nothing about one that is served."""
+    """R-51: for a partition that moves, has left, or waits for its console.
+
+    A served partition has no such line.
+    """
     moving = partition("a", custody="frozen", mode="in-doubt")
     facts = CustodyView(
         uuid=moving.uuid, name="a", custody="frozen", mode="in-doubt", epoch=7, generation=3, peer_id="5" * 32

@@ -1,4 +1,4 @@
-"""An attribute that is added in one place is found everywhere."""
+"""An attribute that is added in one place appears everywhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLACES = (
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, bool]:
-    """What a process finds that has one more field in `hcall_abi.console`."""
+    """The report of a process with one more field in `hcall_abi.console`."""
     script = Path(__file__).with_name("one_more_attribute.py")
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -33,5 +33,5 @@ def test_one_more_attribute_is_everywhere(found: dict[str, bool], place: str) ->
 
 
 def test_no_place_is_left_out(found: dict[str, bool]) -> None:
-    """Every place that the script looks at is one that a test names."""
+    """A test names each place that the script checks."""
     assert found.keys() == set(PLACES)

@@ -1,4 +1,4 @@
-"""What any request meets: paths, methods, queries, bodies, and errors that nobody foresaw."""
+"""Every request: paths, methods, queries, bodies, and unexpected errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def client(machine):
     "path", ["/", "/v1", "/v1/partitions/", "/v2/system", "/v1/partitions/a/", "/v1/partitions/a/b", "/docs"]
 )
 async def test_unknown_paths(client, path) -> None:
-    """Nothing is answered, or redirected, but what the table has."""
+    """Only paths of the table are answered, and none is redirected."""
     answer = await client.get(path)
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
@@ -35,7 +35,7 @@ async def test_unknown_paths(client, path) -> None:
 
 @pytest.mark.parametrize("name", ["b", "A", "%00", "..%2f..", "%F0%9F%A6%8A", "a%20"])
 async def test_unknown_partitions(client, name) -> None:
-    """The partition is looked for before the body is looked at."""
+    """The partition is looked up before the body is checked."""
     for call in (
         client.get(f"/v1/partitions/{name}"),
         client.post(f"/v1/partitions/{name}/ipl", content=b"{"),
@@ -55,20 +55,20 @@ async def test_unknown_partitions(client, name) -> None:
     ],
 )
 async def test_methods(client, method, path, allowed) -> None:
-    """Another method than the table has is refused, and the right one named."""
+    """Any other method is refused, and the answer names the right ones."""
     answer = await client.request(method, path)
     assert answer.status_code == 405
     assert answer.headers["allow"] == allowed
 
 
 async def test_head_is_get(client) -> None:
-    """A monitor that only wants the status may ask with HEAD."""
+    """A monitor that only needs the status may use HEAD."""
     assert (await client.head("/health")).status_code == 200
     assert (await client.head("/openapi.json")).status_code == 200
 
 
 async def test_queries_are_refused(client) -> None:
-    """A parameter that would be ignored is an error of the caller."""
+    """A query would be ignored, so it is an error of the caller."""
     assert (await client.get("/v1/system?verbose=1")).status_code == 400
 
 
@@ -90,7 +90,7 @@ async def test_queries_are_refused(client) -> None:
     ],
 )
 async def test_bodies_that_are_not_as_the_table_says(machine, client, body) -> None:
-    """Unknown fields, wrong types and broken JSON are refused, and nothing happens."""
+    """Unknown fields, wrong types and broken JSON are refused, and nothing changes."""
     answer = await client.patch(
         "/v1/partitions/a/attributes", content=body, headers={"content-type": "application/json"}
     )
@@ -100,7 +100,7 @@ async def test_bodies_that_are_not_as_the_table_says(machine, client, body) -> N
 
 
 async def test_a_field_without_a_default_is_needed(machine, client) -> None:
-    """A body that lacks one is refused as a whole."""
+    """A body without the field is refused as a whole."""
     answer = await client.post("/v1/partitions", json={})
     assert (answer.status_code, answer.json()["section"]) == (400, "spec/control.md#requests")
     assert await flushed(machine) == set()
@@ -108,7 +108,7 @@ async def test_a_field_without_a_default_is_needed(machine, client) -> None:
 
 @pytest.mark.parametrize("kbytes", [-1, 2**16, 10**400, 8.0, "8", True, None])
 async def test_sizes_that_are_no_numbers(client, kbytes) -> None:
-    """R-31: a size is a number of KiB, not a word for one."""
+    """R-31: a size is a number of KiB, not a string with one."""
     for answer in (
         await client.patch("/v1/partitions/a/attributes", json={"keystore_kbytes": kbytes}),
         await client.post("/v1/partitions", json={"name": "b", "keystore_kbytes": kbytes}),
@@ -134,14 +134,14 @@ async def test_a_charset_is_allowed(client) -> None:
 
 
 async def test_a_body_where_none_belongs(machine, client) -> None:
-    """It would look as if it had meant something."""
+    """The body would be ignored, so it is an error of the caller."""
     answer = await client.post("/v1/partitions/a/power-on", json={"secure_boot": "enforce"})
     assert answer.status_code == 400
     assert await flushed(machine) == set()
 
 
 async def test_trouble_with_storage_is_told(machine, client, monkeypatch) -> None:
-    """What the machine's storage refuses is not the caller's fault."""
+    """An error of the machine's storage is not the caller's fault."""
 
     def fail(name):
         raise StorageError(storage.IMAGE_LENGTHS, "the disk is full")
@@ -153,7 +153,7 @@ async def test_trouble_with_storage_is_told(machine, client, monkeypatch) -> Non
 
 
 async def test_an_error_of_ours_shows_nothing(machine, client, monkeypatch) -> None:
-    """A bug answers 500 without its text, which might hold anything; the next request is served."""
+    """An internal error gives 500 without its text, which could have secrets. The next request is served."""
 
     def fail(name):
         raise RuntimeError("secret")
@@ -199,7 +199,7 @@ async def test_a_number_of_commits_goes_with_what_counts_them(client, body, stat
     ids=repr,
 )
 async def test_a_fault_keeps_to_the_bounds_of_its_struct(client, fields, status) -> None:
-    """R-75: a number that no fault has is a malformed request, above the range as below it."""
+    """R-75: a number outside the bounds, above or below, is a malformed request."""
     fault = {"hcall": "READ_OBJECT", "status": "H_BUSY", **fields}
     answer = await client.put("/v1/partitions/a/faults", json={"faults": [fault]})
     assert answer.status_code == status, answer.text

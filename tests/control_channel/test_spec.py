@@ -1,4 +1,4 @@
-"""The page, the table of verbs, the description and the command tell the same."""
+"""The page, the table of verbs, the description and the command agree."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PAGE = (Path(__file__).parents[2] / "spec" / "control.md").read_text("utf-8")
 
 
 def table(head: str) -> list[list[str]]:
-    """The rows of every table of the page with this head, without code marks."""
+    """Return the rows of every table of the page with this head, without code marks."""
     found, inside = [], False
     for line in PAGE.splitlines():
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
@@ -49,12 +49,12 @@ def table(head: str) -> list[list[str]]:
 
 
 def named(body: type[Answered] | None) -> str:
-    """How the page calls a struct, or what is none."""
+    """Return the page's name of a struct, or its word for none."""
     return body.__name__ if body else "text"
 
 
 def test_the_page_has_every_verb() -> None:
-    """Method, path, operation, body, answers and summary, in the same order."""
+    """It has method, path, operation, body, answers and summary, in the same order."""
     rows = [
         [
             verb.method,
@@ -70,7 +70,7 @@ def test_the_page_has_every_verb() -> None:
 
 
 def test_the_page_has_every_problem() -> None:
-    """Status, type and title of each kind."""
+    """It has status, type and title of each kind."""
     assert table("status | type | title") == [
         [str(kind.status), kind.type, kind.title] for kind in ProblemKind
     ]
@@ -78,7 +78,7 @@ def test_the_page_has_every_problem() -> None:
 
 
 def test_the_page_has_every_field() -> None:
-    """Every struct that travels, with every field of it, and no other."""
+    """It has every struct of a request or answer with each of its fields, and no other."""
     told: dict[str, list[str]] = defaultdict(list)
     for row in table("struct | field | type | meaning") + table("struct | field | meaning"):
         told[row[0]] += row[1].split(", ")
@@ -90,12 +90,12 @@ def test_the_page_has_every_field() -> None:
 
 
 def meant(field: str) -> Sequence[str]:
-    """The fields that a cell means: one, or all attributes where it refers to their table."""
+    """Return the fields of a cell: one, or all attributes if the cell refers to their table."""
     return tuple(ATTRIBUTES) if field == "all [attributes](#attributes)" else (field,)
 
 
 def test_attributes_travel_as_the_vocabulary_has_them() -> None:
-    """R-36: the names of the body are those of the console, and each number has the attribute's range."""
+    """R-36: the body has the console's names, and each number has the attribute's range."""
     schema = msgspec.json.schema(AttributeChanges)["$defs"]["AttributeChanges"]["properties"]
     assert schema.keys() == ATTRIBUTES.keys()
     for name, row in ATTRIBUTES.items():
@@ -104,7 +104,7 @@ def test_attributes_travel_as_the_vocabulary_has_them() -> None:
 
 
 def test_every_event_of_power_is_a_verb() -> None:
-    """The power table has the verbs that change power, by the end of their paths; ARRIVE is a move's end."""
+    """The verbs that change power are in the power table, by the end of their paths; ARRIVE ends a move."""
     ends = [verb.path.rpartition("/")[2] for verb in VERBS if verb.method == "POST" and "{name}" in verb.path]
     events = [event.value for event in PowerEvent if event is not PowerEvent.ARRIVE]
     assert sorted(ends) == sorted([*events, "rotate-key", "delete", "migration", "release"])
@@ -116,7 +116,7 @@ def test_the_page_has_every_kind_of_event() -> None:
 
 
 def test_the_page_has_the_bounds() -> None:
-    """Sizes and seconds as they are in the code."""
+    """Sizes and seconds equal those in the code."""
     text = " ".join(PAGE.split())
     config = http._config()
     for words in (
@@ -136,7 +136,7 @@ def test_the_page_has_the_bounds() -> None:
 
 
 async def test_the_page_has_every_metric() -> None:
-    """Name, labels and figure of every family, whatever its number of samples."""
+    """It has name, labels and type of every family, whatever its number of samples."""
     machine = make_machine()
     machine.system.create("a", 8)
     await machine.attachment.attach(bytes(16), "hmc1")
@@ -160,7 +160,7 @@ async def test_the_page_has_every_metric() -> None:
 
 
 def parsed(*words: str) -> argparse.Namespace:
-    """A command line of the console."""
+    """Return the request of a console's command line."""
     parser = argparse.ArgumentParser()
     hmc.add_parser(parser.add_subparsers())
     return parser.parse_args(["hmc", *words])
@@ -172,7 +172,7 @@ MIGRATION = tuple(MIGRATION_VERBS)
 
 @pytest.mark.parametrize("command,request_line", COMMANDS, ids=[row[0] for row in COMMANDS])
 def test_the_command_asks_what_the_page_says(command, request_line, tmp_path: Path) -> None:
-    """Each command of the page parses, and asks for a verb of the table with a body of its struct."""
+    """Each command of the page parses, and sends a verb of the table with a body of its struct."""
     example = command.replace("ATTRIBUTE=VALUE ...", "keystore_signed_updates=1 secure_boot=audit")
     example = example.replace("--id N", "--id 5")
     example = example.replace("[FAULT ...]", "READ_OBJECT=H_BUSY WRAP_OBJECT=H_BUSY,seconds=2")
@@ -188,7 +188,7 @@ def test_the_command_asks_what_the_page_says(command, request_line, tmp_path: Pa
 
 
 def test_every_verb_has_a_command() -> None:
-    """What the server can do, the command can ask for; verbs of the console's own link are left out."""
+    """Every verb has one, but those of the console's own link."""
     link = ("watchEvents", "attachConsole", "detachConsole", "keepCopy", "forgetCopies")
     asked_for = {f"{verb.method} {verb.path}" for verb in VERBS if verb.operation not in (*link, *MIGRATION)}
     assert {row[1] for row in COMMANDS} == asked_for
@@ -206,7 +206,7 @@ async def description() -> dict:
 
 
 def references(node) -> set[str]:
-    """Every $ref below a node."""
+    """Return every $ref below a node."""
     if isinstance(node, dict):
         own = {node["$ref"]} if "$ref" in node else set()
         return own.union(*map(references, node.values()))
@@ -237,7 +237,7 @@ async def test_the_description_is_whole(description) -> None:
 
 
 async def test_one_status_may_have_an_answer_and_problems(description) -> None:
-    """503 of health is the view that says why, or a problem; of a change it is one of two kinds."""
+    """503 of health is the view with the reasons, or a problem. 503 of a change is one of two kinds."""
     health = description["paths"]["/health"]["get"]["responses"]["503"]
     assert health["content"].keys() == {JSON, PROBLEM_JSON}
     change = description["paths"]["/v1/partitions"]["post"]["responses"]["503"]
@@ -247,12 +247,12 @@ async def test_one_status_may_have_an_answer_and_problems(description) -> None:
 
 
 def _first(path: str) -> int:
-    """Where a path comes first in the table: verbs of one path stand together in the description."""
+    """Return the first position of a path in the table: the description groups the verbs of a path."""
     return next(place for place, verb in enumerate(VERBS) if verb.path == path)
 
 
 async def test_the_description_is_as_strict_as_the_page(description) -> None:
-    """A struct of a request says that it has no other fields; to an answer a later version may add some."""
+    """A request's struct forbids other fields; a later version may add fields to an answer."""
     bodies = {each.__name__ for each in Body.__subclasses__()}
     for name, schema in description["components"]["schemas"].items():
         assert (schema.get("additionalProperties") is False) == (name in bodies), name

@@ -1,4 +1,4 @@
-"""The control channel over TCP in this process: handshakes, their bounds, and what goes on beside them."""
+"""The control channel over TCP in this process: handshakes, their bounds, and other clients meanwhile."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def port(machine, files) -> AsyncIterator[int]:
 
 @pytest.fixture
 def quick(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> MockClock:
-    """Time passes when nobody needs it; the HTTP stack is loaded without a thread: time would pass for it."""
+    """Virtual time. The HTTP stack is loaded without a thread, because time would advance during the load."""
 
     async def at_once(load, reserve):
         await trio.lowlevel.checkpoint()
@@ -87,7 +87,7 @@ def console(port: int, client: TlsFiles) -> Console:
 
 
 async def plain(port: int, *, small: bool = False) -> trio.SocketStream:
-    """A connection without TLS; with a `small` buffer it takes few bytes that are not read."""
+    """Return a connection without TLS. With `small`, its buffer holds few unread bytes."""
     sock = trio.socket.socket(socket.AF_INET)
     if small:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -96,7 +96,7 @@ async def plain(port: int, *, small: bool = False) -> trio.SocketStream:
 
 
 async def secure(port: int, files: TlsFiles, *, small: bool = False) -> trio.SSLStream[trio.SocketStream]:
-    """A connection with TLS, after its handshake."""
+    """Return a connection with TLS, after its handshake."""
     context = ssl.create_default_context(cafile=files.ca)
     context.load_cert_chain(files.cert, files.key)
     wire = await plain(port, small=small)
@@ -110,7 +110,7 @@ async def secure(port: int, files: TlsFiles, *, small: bool = False) -> trio.SSL
 
 
 async def everything(stream: trio.abc.ReceiveStream) -> bytes:
-    """All bytes until the other end closes or hangs up."""
+    """Return all bytes until the other end closes or resets the connection."""
     found = b""
     with trio.fail_after(20):
         try:
@@ -122,7 +122,7 @@ async def everything(stream: trio.abc.ReceiveStream) -> bytes:
 
 
 async def test_requests_over_tls(port, client) -> None:
-    """Every verb as over the Unix socket, one connection each; HTTP/1.1 on one connection too."""
+    """Each verb works as over the Unix socket, with one connection per request or one for all."""
     for _ in range(2):
         assert (await console(port, client).call(show_system())).partitions[0].name == "a"
     stream = await secure(port, client)
@@ -139,7 +139,7 @@ async def test_requests_over_tls(port, client) -> None:
 
 
 async def test_who_is_refused(port, client, authority, tmp_path) -> None:
-    """A client without a certificate, one of another CA, and one that is for servers; each is told why."""
+    """No certificate, a certificate of another CA, or one for servers; each client gets the reason."""
     foreign = Authority(tmp_path, "foreign").client()._replace(ca=client.ca)
     server = authority.files("wrong", purpose=ExtendedKeyUsageOID.SERVER_AUTH)
     bare = ssl.create_default_context(cafile=client.ca)
@@ -148,7 +148,7 @@ async def test_who_is_refused(port, client, authority, tmp_path) -> None:
             with pytest.raises(ConsoleUnreachable, match=f"ALERT_.*{alert}"):
                 await console(port, files).call(show_health())
         stream = trio.SSLStream(await plain(port), bare, server_hostname="127.0.0.1", https_compatible=True)
-        await stream.do_handshake()  # TLS 1.3: this end has no word on its certificate yet
+        await stream.do_handshake()  # TLS 1.3: this end has no answer to its certificate yet
         with pytest.raises(trio.BrokenResourceError) as refused:
             await stream.receive_some()
         await stream.aclose()
@@ -163,7 +163,7 @@ async def test_who_is_refused(port, client, authority, tmp_path) -> None:
 
 
 async def test_plain_http_is_refused(port) -> None:
-    """In words that its client can read; nothing of the system is in them."""
+    """Its client gets a readable answer, which contains nothing about the system."""
     stream = await plain(port)
     await stream.send_all(REQUEST)
     answer = await everything(stream)
@@ -186,7 +186,7 @@ async def test_garbage_is_refused(port, client, data) -> None:
 
 
 async def test_an_older_tls_is_refused(port, client) -> None:
-    """TLS 1.3 and nothing below it."""
+    """The server accepts TLS 1.3 only."""
     context = ssl.create_default_context(cafile=client.ca)
     context.load_cert_chain(client.cert, client.key)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -198,10 +198,10 @@ async def test_an_older_tls_is_refused(port, client) -> None:
 
 
 async def test_nothing_is_served_before_the_handshake(machine, files, monkeypatch) -> None:
-    """HTTP never sees the bytes of a client without a certificate."""
+    """HTTP never gets the bytes of a client without a certificate."""
 
     async def unexpected(self, stream, exempt):
-        pytest.fail("it was let in")
+        pytest.fail("the client was accepted")
 
     monkeypatch.setattr(http.Http, "converse", unexpected)
     async with over_tcp(machine, files) as port:
@@ -226,7 +226,7 @@ async def test_a_handshake_has_a_deadline(port, quick: MockClock) -> None:
 async def test_strangers_without_a_certificate_keep_nobody_out(
     machine, files, client, quick: MockClock
 ) -> None:
-    """The oldest handshakes end when there are too many; an honest request is answered at once."""
+    """With too many handshakes the oldest ones end, so an honest request is answered at once."""
     async with over_tcp(machine, files) as port:
         strangers = [await plain(port) for _ in range(200)]
         await wait_all_tasks_blocked(0.01)
@@ -241,7 +241,7 @@ async def test_strangers_without_a_certificate_keep_nobody_out(
 
 
 async def test_one_connection_too_many_waits(machine, files, client, quick: MockClock) -> None:
-    """After its handshake, for the place of one that is served; it ends with the stop as well."""
+    """It waits after its handshake for the place of another connection, and ends at a stop as well."""
     async with over_tcp(machine, files) as port:
         served_now = [await secure(port, client) for _ in range(serve.MAX_CONNECTIONS)]
         for each in served_now:
@@ -262,7 +262,7 @@ async def test_one_connection_too_many_waits(machine, files, client, quick: Mock
 
 
 async def test_strangers_take_no_place_of_the_operator(machine, files, tmp_path) -> None:
-    """With every place of TCP taken, the Unix socket answers at once."""
+    """If all places of TCP are taken, the Unix socket still answers at once."""
     async with over_tcp(machine, files) as port, served(machine, tmp_path / "control.sock") as path:
         stalled = [await plain(port) for _ in range(serve.MAX_CONNECTIONS + 1)]
         async with over_socket(path) as local:
@@ -272,7 +272,7 @@ async def test_strangers_take_no_place_of_the_operator(machine, files, tmp_path)
 
 
 async def test_failed_handshakes_are_bounded_in_the_log(port) -> None:
-    """A flood writes no flood of lines; those of the Unix socket's source are others."""
+    """Many failed handshakes write few lines. Lines about the Unix socket have their own bound."""
     with logged("control.handshake_failed") as lines:
         for _ in range(BURST + FIRST + 20):
             stream = await plain(port)
@@ -283,7 +283,7 @@ async def test_failed_handshakes_are_bounded_in_the_log(port) -> None:
 
 
 async def test_a_client_that_does_not_read(port, client, monkeypatch) -> None:
-    """Its connection ends by the deadline of a send, and others are served."""
+    """Its connection ends at the deadline of a send, and others are served."""
     monkeypatch.setattr(http, "SEND_SECONDS", 0.05)
     monkeypatch.setattr(serve, "GRACE_SECONDS", 0.05)
     stream = await secure(port, client, small=True)
@@ -298,7 +298,7 @@ async def test_a_client_that_does_not_read(port, client, monkeypatch) -> None:
 
 
 async def test_stopping_waits_for_nobody(machine, files, client, quick: MockClock) -> None:
-    """An idle connection, and one in its handshake, are closed at once."""
+    """An idle connection and one in its handshake are closed at once."""
     async with over_tcp(machine, files) as port:
         idle, stalled = await secure(port, client), await plain(port)
         await idle.send_all(REQUEST)
@@ -314,7 +314,7 @@ async def test_stopping_waits_for_nobody(machine, files, client, quick: MockCloc
 
 
 async def test_a_stack_that_does_not_load(machine, files, client, monkeypatch, quick: MockClock) -> None:
-    """A stranger gets no answer by hand: connections wait until it loads."""
+    """Over TCP the server sends no answer without the stack: connections wait until it loads."""
     real = serve._load
 
     def broken(machine):
@@ -327,7 +327,7 @@ async def test_a_stack_that_does_not_load(machine, files, client, monkeypatch, q
 
 
 async def test_a_bug_in_a_handshake_ends_one_connection(port, client, monkeypatch) -> None:
-    """It is logged, and its place is given back."""
+    """The error is logged, and the place is free again."""
 
     async def crash(self, stream):
         raise RuntimeError("a bug")
@@ -342,7 +342,7 @@ async def test_a_bug_in_a_handshake_ends_one_connection(port, client, monkeypatc
 
 
 def test_files_that_make_no_sense(authority, files, tmp_path: Path) -> None:
-    """Each is refused at the start, by the file's name, and never with its contents."""
+    """Each is refused at the start. The error has the file's name and never its contents."""
     other = authority.files("other", "localhost")
     empty = tmp_path / "empty.pem"
     empty.touch(0o600)

@@ -27,7 +27,7 @@ async def client(machine):
 
 
 async def refused(call, status=409):
-    """The problem that a call answers, whose fields every problem has."""
+    """Return the problem of a refused call; check that it has all fields."""
     answer = await call
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
@@ -42,19 +42,19 @@ async def refused(call, status=409):
 
 
 def set_size(client, name, kbytes):
-    """Ask for another size of a keystore."""
+    """Request another size of a keystore."""
     return client.patch(f"/v1/partitions/{name}/attributes", json={"keystore_kbytes": kbytes})
 
 
 def put_object(machine, name):
-    """An object of the operating system in a partition's keystore."""
+    """Put an object of the operating system in a partition's keystore."""
     machine.system.find(name).keystore.objects.write(
         Credentials(Consumer.OPERATING_SYSTEM, b""), b"label", 0, b"data"
     )
 
 
 async def test_a_new_partition_has_no_keystore(machine, client) -> None:
-    """R-30: PKS is off for a new partition, R-35: so there is nothing that a guest could reach."""
+    """R-30: PKS is off for a new partition. R-35: so a guest can reach nothing."""
     answer = await client.post("/v1/partitions", json={"name": "lpar1"})
     assert answer.status_code == 201
     assert answer.json() == {
@@ -85,7 +85,7 @@ async def test_a_new_partition_has_no_keystore(machine, client) -> None:
 
 
 async def test_a_keystore_is_enabled_at_creation_or_later(client) -> None:
-    """R-30: both ways end in the same keystore."""
+    """R-30: both ways give the same keystore."""
     first = await client.post("/v1/partitions", json={"name": "a", "keystore_kbytes": 8, "auto_start": False})
     await client.post("/v1/partitions", json={"name": "b"})
     later = await set_size(client, "b", 8)
@@ -96,7 +96,7 @@ async def test_a_keystore_is_enabled_at_creation_or_later(client) -> None:
 
 @pytest.mark.parametrize("kbytes", [1, 3, 65, 128, 0xFFFF])
 async def test_sizes_out_of_range_are_refused(client, kbytes) -> None:
-    """R-31: 4 to 64 KiB on FW950, anything else is refused with a reason."""
+    """R-31: 4 to 64 KiB on FW950; any other size is refused with a reason."""
     problem = await refused(client.post("/v1/partitions", json={"name": "a", "keystore_kbytes": kbytes}))
     assert problem["rule_id"] == "size.range"
     assert "0, or 4 to 64 KiB on FW950" in problem["detail"]
@@ -114,7 +114,7 @@ async def test_power11_has_larger_keystores(kbytes, status) -> None:
 
 
 async def test_growing_waits_for_power_off(client) -> None:
-    """R-32: growing only while the partition is powered off."""
+    """R-32: a keystore grows only while the partition is powered off."""
     await client.post("/v1/partitions", json={"name": "a", "keystore_kbytes": 8})
     await client.post("/v1/partitions/a/power-on")
     problem = await refused(set_size(client, "a", 16))
@@ -126,7 +126,7 @@ async def test_growing_waits_for_power_off(client) -> None:
 
 @pytest.mark.parametrize("running", [False, True])
 async def test_shrinking_is_refused(client, running) -> None:
-    """R-32: shrinking never."""
+    """R-32: a keystore never shrinks."""
     await client.post("/v1/partitions", json={"name": "a", "keystore_kbytes": 8})
     if running:
         await client.post("/v1/partitions/a/power-on")
@@ -147,7 +147,7 @@ async def test_a_keystore_in_use_is_not_disabled(machine, client, running) -> No
 
 
 async def test_disabling_while_running_and_enabling_again(client) -> None:
-    """R-33: an empty keystore is disabled while running; enabling it again waits for power-off."""
+    """R-33: an empty keystore can be disabled while running. To enable it again needs power-off."""
     await client.post("/v1/partitions", json={"name": "a", "keystore_kbytes": 8})
     await client.post("/v1/partitions/a/power-on")
     assert (await set_size(client, "a", 0)).json()["keystore"] is None
@@ -157,7 +157,7 @@ async def test_disabling_while_running_and_enabling_again(client) -> None:
 
 
 async def test_the_system_total_is_kept() -> None:
-    """R-34: the sizes together stay within the system's PKS total, at creation and when growing."""
+    """R-34: the sum of the sizes stays within the system's PKS total, at creation and at growth."""
     async with in_process(make_machine(total_kbytes=20)) as client:
         await client.post("/v1/partitions", json={"name": "a", "keystore_kbytes": 16})
         problem = await refused(client.post("/v1/partitions", json={"name": "b", "keystore_kbytes": 5}))
@@ -169,20 +169,20 @@ async def test_the_system_total_is_kept() -> None:
 
 
 async def test_the_total_of_fw950(machine) -> None:
-    """R-34: 1 MiB on FW950 unless the model is told otherwise."""
+    """R-34: 1 MiB on FW950, unless the settings have another total."""
     async with in_process(machine) as client:
         assert (await client.get("/v1/system")).json()["total_kbytes"] == 1024
 
 
 async def test_the_same_size_again_changes_nothing(client) -> None:
-    """A script may set what is set already, also while the partition runs."""
+    """A script may set the present size again, also while the partition runs."""
     await client.post("/v1/partitions", json={"name": "a", "keystore_kbytes": 8})
     await client.post("/v1/partitions/a/power-on")
     assert (await set_size(client, "a", 8)).status_code == 200
 
 
 async def test_power_and_ipl(client) -> None:
-    """Power-on is an IPL, an IPL restarts; what does not fit the power state is refused."""
+    """Power-on is an IPL, and IPL restarts. A verb that does not fit the power state is refused."""
     await client.post("/v1/partitions", json={"name": "a"})
     await refused(client.post("/v1/partitions/a/ipl"))
     await refused(client.post("/v1/partitions/a/power-off"))
@@ -194,7 +194,7 @@ async def test_power_and_ipl(client) -> None:
 
 
 async def test_secure_boot_takes_effect_at_the_next_ipl(client) -> None:
-    """The mode of the console is one thing, that of the running IPL another."""
+    """The view has both: the mode for the next IPL, and that of the running IPL."""
     await client.post("/v1/partitions", json={"name": "a"})
     await client.post("/v1/partitions/a/power-on")
     shown = (await client.patch("/v1/partitions/a/attributes", json={"secure_boot": 2})).json()
@@ -205,14 +205,14 @@ async def test_secure_boot_takes_effect_at_the_next_ipl(client) -> None:
 
 @pytest.mark.parametrize("name", ["", "a/b", "-a", "control", "tcp", "a" * 32, "ä", "a b", "..", "a" * 300])
 async def test_names_that_are_none(client, name) -> None:
-    """A name becomes the name of a socket: it can lead nowhere else."""
+    """A name becomes the name of a socket, so a name with a path is refused."""
     answer = await client.post("/v1/partitions", json={"name": name})
     assert answer.status_code in {400, 409}
     assert answer.json()["rule"]
 
 
 async def test_a_name_is_given_once(client) -> None:
-    """Two partitions never share a name."""
+    """Two partitions never have the same name."""
     await client.post("/v1/partitions", json={"name": "a"})
     problem = await refused(client.post("/v1/partitions", json={"name": "a"}))
     assert problem["section"] == "spec/control.md#names"
@@ -231,7 +231,7 @@ async def test_health_of_a_sound_machine(machine, client) -> None:
 
 
 async def test_health_tells_what_is_wrong(machine, client) -> None:
-    """503 with a reason for NVRAM and for each partition whose store was refused."""
+    """503 with a reason for NVRAM and for each partition with a refused store."""
     machine.set_nvram_fault(NvramFault("full"))
     machine.encryptor.system_changed(machine.system)
     assert not await machine.encryptor.flush()
@@ -255,7 +255,7 @@ async def test_health_tells_what_is_wrong(machine, client) -> None:
 
 
 async def test_metrics(machine, client) -> None:
-    """Every figure with its labels, and unknown numbers under one name."""
+    """Every figure has its labels, and unknown numbers have one common name."""
     partition = machine.system.create("a", 8)
     machine.power_on("a")
     put_object(machine, "a")
@@ -296,7 +296,7 @@ SIGNED_UPDATES = {
 
 
 async def test_attributes_are_set_together_and_shown() -> None:
-    """R-36: by the console's names and numbers, all of them or none, and handed to write-behind."""
+    """R-36: by the console's names and numbers, all or none; the encryptor stores them."""
     machine = make_machine(FW1110)
     async with in_process(machine) as client:
         await client.post("/v1/partitions", json={"name": "lpar1"})
@@ -315,7 +315,7 @@ async def test_attributes_are_set_together_and_shown() -> None:
 
 
 async def test_attributes_of_a_running_partition_are_refused() -> None:
-    """R-36: changes wait for power-off, also the latch that is to be armed again."""
+    """R-36: changes wait for power-off, also to arm the latch again."""
     machine = make_machine(FW1110)
     async with in_process(machine) as client:
         await client.post("/v1/partitions", json={"name": "lpar1", "keystore_kbytes": 8})
@@ -342,10 +342,10 @@ async def test_attributes_have_their_types(client, wrong) -> None:
 
 
 async def test_a_power_on_that_fails_is_no_ipl(machine, client) -> None:
-    """R-30: where the partition's socket can't be made, nothing has happened, not even an IPL."""
+    """R-30: if the partition's socket can't be made, the state is unchanged, and no IPL happened."""
 
     class Shut:
-        """No socket can be made."""
+        """A transport that can make no socket."""
 
         def open(self, partition) -> None:
             raise OperatorError(service.SOCKET_FOLDER, "no room for a socket")
@@ -360,7 +360,7 @@ async def test_a_power_on_that_fails_is_no_ipl(machine, client) -> None:
 
 
 async def test_a_key_is_rotated_durably_or_not_at_all(machine, client) -> None:
-    """R-23: the answer comes once the new key is durable; while NVRAM refuses, the old one stays in force."""
+    """R-23: the answer comes when the new key is durable. If NVRAM refuses, the old key stays valid."""
     await client.post("/v1/partitions", json={"name": "a"})
     first = machine.system.find("a").access_key
     machine.set_nvram_fault(NvramFault("full"))

@@ -181,7 +181,7 @@ BAD_LENGTHS = {
     (Opcode.UNWRAP_OBJECT, "input_length"): (0, 1024, 0x10000 + 1024),
     (Opcode.UNWRAP_OBJECT, "output_length"): (0, 5),
     (Opcode.SIGNED_UPDATE, "data_length"): (0, 0x1_0000),
-    (Opcode.READ_OBJECT, "data_length"): (),  # a length that is too small is H_TOO_BIG, a status of the object
+    (Opcode.READ_OBJECT, "data_length"): (),  # a length that is too small is H_TOO_BIG
 }
 
 
