@@ -1,4 +1,4 @@
-"""Both ends of a session without I/O: a server's conversation, and a client that speaks raw frames."""
+"""Both ends of a session without I/O: a server's conversation, and a client that sends raw frames."""
 
 import itertools
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ OPEN = Open(7, 0, 0, bytes(32), NO_PROOF, "test")
 
 
 class End:
-    """A conversation of the server, and a client's session that speaks raw frames with it."""
+    """A conversation of the server, and a client's session that exchanges raw frames with it."""
 
     def __init__(self, machine: Machine | None = None, *, demand_proof: bool = False) -> None:
         self.machine = machine or make_machine("alpha", "beta")
@@ -40,26 +40,26 @@ class End:
         return list(self.client.events())
 
     def say(self, *frames: Frame) -> list[Event]:
-        """Send frames in one piece; returns the answers."""
+        """Send frames in one piece; return the answers."""
         return self.heard(answers(self.conversation, self.sent(*frames)))
 
     def sent(self, *frames: Frame) -> bytes:
-        """The bytes of frames that the client may send."""
+        """Return the bytes of frames that the client may send."""
         return b"".join(self.client.send(frame) for frame in frames)
 
     def calls(self, *requests) -> bytes:
-        """The bytes of calls with tags of their own."""
+        """Return the bytes of calls with new tags."""
         tags = itertools.count(self._tag + 1)
         self._tag += len(requests)
         return self.sent(*(request.frame(next(tags)) for request in requests))
 
     def run(self, *requests) -> list[Event]:
-        """Make calls in one piece; returns the answers."""
+        """Make calls in one piece; return the answers."""
         return self.heard(answers(self.conversation, self.calls(*requests)))
 
 
 def opened(machine: Machine | None = None) -> End:
-    """Both ends of an open session."""
+    """Return both ends of an open session."""
     end = End(machine)
     (answer,) = end.say(OPEN)
     assert isinstance(answer, Opened)

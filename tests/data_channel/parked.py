@@ -1,4 +1,4 @@
-"""A service whose commits end when a test says so; times are virtual."""
+"""A service whose commits end when the test releases them, in virtual time."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class ParkedService:
         self.machine: Machine = service.machine
 
     async def session(self, name: str = "alpha") -> Peer:
-        """An open session with nothing on its way to NVRAM."""
+        """Return an open session; no commit is in progress."""
         peer = await self.service.session(name)
         await self.land()
         return peer
 
     async def land(self) -> None:
-        """Let the commit end that is under way, or that waits for company."""
+        """Let the commit end that runs or waits for more changes."""
         await self.pass_time(GATHERING)
         self.disk.let_go()
         await wait_all_tasks_blocked()
 
     async def pass_time(self, seconds: float) -> None:
-        """Let so much time pass."""
+        """Advance the clock by so many seconds."""
         await wait_all_tasks_blocked()
         self.clock.jump(seconds)
         await wait_all_tasks_blocked()

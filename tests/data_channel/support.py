@@ -1,4 +1,4 @@
-"""What the tests of the service share: a machine without files, and a peer that speaks raw frames."""
+"""Common parts of the tests of the service: a machine without files, and a peer that sends raw frames."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OS = Authorization(3)
 def make_machine(
     *names: str, limits: Limits | None = None, kbytes: int = 64, worker: Worker | None = None
 ) -> Machine:
-    """A machine over memory streams with a partition for each name, all powered on; nothing is flushed."""
+    """A machine over memory streams with a partition for each name, all powered on. No encryptor runs."""
     wishes = tuple(PartitionSettings.of(name, kbytes) for name in names or ("alpha",))
     settings = Settings(limits=limits or Limits(), partition=wishes)
     seams = simulated_seams(transport=MemoryTransport(), entropy=Chance(), worker=worker)
@@ -47,7 +47,7 @@ def make_machine(
 
 
 class Peer:
-    """A client that says exactly what it is told to say."""
+    """A client that sends exactly the bytes of the test."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
@@ -56,7 +56,7 @@ class Peer:
         self._tag = 0
 
     async def event(self) -> Event | None:
-        """The next frame from the server, None at the end of the stream."""
+        """Return the next frame from the server, None at the end of the stream."""
         while (event := next(self.session.events(), None)) is None:
             data = await self.stream.receive_some(1 << 16)
             if not data:
@@ -65,7 +65,7 @@ class Peer:
         return event
 
     async def expect(self, kind: type[Any]) -> Any:
-        """The next frame, which has to be of one kind."""
+        """Return the next frame, which has to be of one kind."""
         event = await self.event()
         assert isinstance(event, kind), event
         if isinstance(event, Hello):
@@ -77,7 +77,7 @@ class Peer:
         await self.stream.send_all(b"".join(self.session.send(frame) for frame in frames))
 
     async def open(self, partition: int = 0, kind: int = 0, proof: bytes = NO_PROOF) -> Opened:
-        """Say OPEN, after HELLO has come; returns the answer."""
+        """Send OPEN after HELLO has arrived; return the answer."""
         if self.hello is None:
             await self.expect(Hello)
         await self.send(Open(7, partition, kind, bytes(32), proof, "test"))
@@ -85,7 +85,7 @@ class Peer:
         return opened
 
     def frames(self, requests: Iterable[Request[Any]]) -> list[HCall]:
-        """HCALL frames with tags of their own."""
+        """Return HCALL frames with new tags."""
         found = []
         for request in requests:
             self._tag += 1
@@ -93,12 +93,12 @@ class Peer:
         return found
 
     async def call(self, request: Request[Any]) -> Any:
-        """Send one call; returns its result."""
+        """Send one call; return its result."""
         await self.send(*self.frames([request]))
         return request.parse(await self.expect(HReturn))
 
     async def goodbye(self) -> int:
-        """Skip to the end of the session; returns the reason of the GOODBYE, the last frame."""
+        """Skip to the end of the session; return the reason of the GOODBYE, the last frame."""
         while not isinstance(event := await self.event(), Goodbye):
             assert event is not None, "closed without GOODBYE"
         assert await self.event() is None
@@ -106,7 +106,7 @@ class Peer:
 
 
 def answers(conversation: ServerConversation, data: bytes) -> Iterator[bytes]:
-    """Have these bytes run, turn by turn; yield the answers of each turn."""
+    """Run these bytes turn by turn; yield the answers of each turn."""
     conversation.take(data)
     while conversation.ready:
         if told := conversation.turn(Quantum(CALLS, math.inf)):
@@ -114,9 +114,9 @@ def answers(conversation: ServerConversation, data: bytes) -> Iterator[bytes]:
 
 
 class Service:
-    """A machine that serves memory streams or sockets in a nursery; what it changes is not flushed.
+    """A machine that serves memory streams or sockets in a nursery. No encryptor runs.
 
-    With `lane`, its connections are sockets that are served in the lane.
+    With `lane`, its connections are sockets in the lane.
     """
 
     def __init__(self, machine: Machine, *, lane: bool = False) -> None:
@@ -145,13 +145,13 @@ class Service:
             self.lane.close()
 
     def connect(self, name: str | None = "alpha", *, demand_proof: bool = False) -> Peer:
-        """A new connection by the private listener of `name` (None: a common one)."""
+        """Return a new connection by the private listener of `name`, or by a common one (None)."""
         if self.lane:
             return self._over_sockets(name, demand_proof)
         return Peer(self.transport.connect(name, demand_proof=demand_proof))
 
     def connect_socket(self, name: str = "alpha") -> Peer:
-        """A new connection over a pair of real sockets with small buffers."""
+        """Return a new connection over a pair of real sockets with small buffers."""
         return self._over_sockets(name, demand_proof=False, buffer=4096)
 
     def _over_sockets(self, name: str | None, demand_proof: bool, buffer: int = 0) -> Peer:
@@ -163,17 +163,17 @@ class Service:
         return Peer(trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
 
     async def session(self, name: str = "alpha") -> Peer:
-        """A connection with an open session."""
+        """Return a connection with an open session."""
         peer = self.connect(name)
         assert (await peer.open()).status == 0
         return peer
 
 
 def write(label: bytes, data: bytes = b"x") -> Request[None]:
-    """A WRITE_OBJECT for the operating system."""
+    """Return a WRITE_OBJECT for the operating system."""
     return write_object(OS, label, data)
 
 
 def read(label: bytes) -> Request[Any]:
-    """A READ_OBJECT for the operating system."""
+    """Return a READ_OBJECT for the operating system."""
     return read_object(OS, label)

@@ -1,4 +1,4 @@
-"""The log of all h-calls (`swpks serve --log-calls`): a line each, bounded; nothing of it when it is off."""
+"""The log of all h-calls (`swpks serve --log-calls`): one line per call, bounded, and none by default."""
 
 import json
 
@@ -32,7 +32,7 @@ class Hours:
 
 
 def started(*, log_calls: bool = True, clock: Hours | None = None) -> Machine:
-    """A machine with one partition that runs."""
+    """A machine with one running partition."""
     wishes = (PartitionSettings.of("alpha", 64),)
     seams = simulated_seams(clock=clock or Hours())
     made = assemble(seams, Settings(partition=wishes, log_calls=log_calls))
@@ -50,7 +50,7 @@ class Logged(Guest):
 
 
 def test_each_call_has_a_line() -> None:
-    """Partition, call, label, registers, status; the rule of a refusal, which still reaches its own line."""
+    """Partition, call, label, registers, status. A refusal also has its rule, and its own line as before."""
     guest = Logged(started())
     with logged(EVENT) as lines:
         guest.write(3, b"disk-key", b"0123456789")
@@ -68,7 +68,7 @@ def test_each_call_has_a_line() -> None:
 
 
 def test_a_password_that_is_set_is_no_label() -> None:
-    """A call without the password, or with a wrong one, whose label lies where the password was."""
+    """Calls without the password, or with a wrong one, whose label lies where the password was."""
     guest = Logged(started())
     secret = b"SUPERSECRETPASSWORD"
     guest.set_password(3, secret)
@@ -81,7 +81,7 @@ def test_a_password_that_is_set_is_no_label() -> None:
 
 @pytest.mark.parametrize("lane", [False, True])
 async def test_calls_of_a_session_are_logged(nursery, lane: bool) -> None:
-    """Frames as they come: results and the number of written bytes come out of the answer."""
+    """The frames are real: results and the number of written bytes are in the answer."""
     service = await Service.start(nursery, started(), lane=lane)
     channel = await service.session("alpha")
     with logged(EVENT) as lines:
@@ -97,7 +97,7 @@ async def test_calls_of_a_session_are_logged(nursery, lane: bool) -> None:
 
 
 def test_busy_answers_of_a_plan_are_logged() -> None:
-    """The log stands before the fault plan, and renewed calls are logged as well."""
+    """The log sees calls before the fault plan, so it also has repeated calls."""
     machine = started()
     guest = Logged(machine)
     machine.set_faults("alpha", [parse_fault("READ_OBJECT=H_BUSY")])
@@ -112,7 +112,10 @@ def test_busy_answers_of_a_plan_are_logged() -> None:
 
 
 def test_the_log_is_bounded_and_says_what_is_missing() -> None:
-    """4,096 lines at once, 64 a second, each below 1 KiB; the next line and `log.shortened` have the rest."""
+    """4,096 lines at once, 64 a second, each below 1 KiB.
+
+    The next line and `log.shortened` count the rest.
+    """
     clock = Hours()
     machine = started(clock=clock)
     guest = Logged(machine)
@@ -134,14 +137,14 @@ def test_the_log_is_bounded_and_says_what_is_missing() -> None:
 
 
 def test_a_level_that_hides_the_lines_makes_none() -> None:
-    """`--log-level warning` with the option is no error, and reads no call."""
+    """`--log-level warning` with the option is no error, and no call is parsed."""
     machine = started()
     Logged(machine).read(3, b"x")
     assert list(machine.noise.left_out()) == []
 
 
 def test_without_the_option_a_call_passes_nothing() -> None:
-    """The calls of a session are those of the dispatch."""
+    """The dispatch gets the calls of a session directly."""
     machine = started(log_calls=False)
     partition = machine.system.find("alpha")
     assert type(machine.calls_of(partition, lambda *_: None)) is HypervisorCalls

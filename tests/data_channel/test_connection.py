@@ -1,4 +1,4 @@
-"""Sessions: batches, isolation, the ends that the protocol names (spec/protocol.md#sessions)."""
+"""Sessions: batches, isolation, and each end that the protocol defines (spec/protocol.md#sessions)."""
 
 from collections import Counter
 
@@ -19,7 +19,7 @@ PROTOCOL_ERROR, IPL, STOPPING = 1, 2, 4
 
 
 class CountingStream(trio.abc.Stream):
-    """A stream that notes what is sent through it."""
+    """A stream that records the length of each send."""
 
     def __init__(self, inner: trio.abc.Stream) -> None:
         self.inner = inner
@@ -40,7 +40,7 @@ class CountingStream(trio.abc.Stream):
 
 
 async def counted(service: Service) -> tuple[Peer, CountingStream]:
-    """A session whose server end counts its sends from now on."""
+    """Return a session whose server end counts its sends from now on."""
     ours, theirs = trio.testing.memory_stream_pair()
     stream = CountingStream(theirs)
     service.transport.serve(stream, "alpha")
@@ -51,12 +51,12 @@ async def counted(service: Service) -> tuple[Peer, CountingStream]:
 
 
 async def answers(peer: Peer, count: int) -> list[HReturn]:
-    """So many HRETURNs."""
+    """Return the next HRETURN frames, `count` of them."""
     return [await peer.expect(HReturn) for _ in range(count)]
 
 
 async def test_calls_are_answered_in_order(service: Service) -> None:
-    """Any number of calls may be in flight; the answers keep the order and the tags."""
+    """Any number of calls may be pending; the answers have the order and the tags of the calls."""
     peer = await service.session()
     calls = peer.frames([write(b"a"), read(b"a"), read(b"b"), remove_object(OS, b"a"), read(b"a")])
     await peer.send(*calls)
@@ -66,7 +66,7 @@ async def test_calls_are_answered_in_order(service: Service) -> None:
 
 
 async def test_a_turn_is_answered_by_one_send(service: Service, mock_clock: MockClock) -> None:
-    """One receive is answered by one send for each turn.  Time stands still, so no turn ends early."""
+    """The answers of each turn are one send.  Time stands still, so no turn ends early."""
     peer, stream = await counted(service)
     await peer.send(*peer.frames([write(b"a")] + [read(b"a")] * (2 * CALLS - 1)))
     await answers(peer, 2 * CALLS)
@@ -74,7 +74,7 @@ async def test_a_turn_is_answered_by_one_send(service: Service, mock_clock: Mock
 
 
 async def test_a_large_batch_is_answered_in_bounded_pieces(service: Service, mock_clock: MockClock) -> None:
-    """Memory is bounded: answers leave early once they pass FLUSH_SIZE."""
+    """Answers are sent once they exceed FLUSH_SIZE, so memory is bounded."""
     peer, stream = await counted(service)
     await peer.call(write(b"a", bytes(30_000)))
     stream.sent.clear()
@@ -85,7 +85,7 @@ async def test_a_large_batch_is_answered_in_bounded_pieces(service: Service, moc
 
 
 async def test_pieces_of_any_size_make_the_same_calls(service: Service) -> None:
-    """One byte at a time is as good as all at once."""
+    """Single bytes and one large piece give the same calls."""
     peer = await service.session()
     data = b"".join(peer.session.send(call) for call in peer.frames([write(b"a"), read(b"a")]))
     for n in range(len(data)):
@@ -97,7 +97,7 @@ async def test_pieces_of_any_size_make_the_same_calls(service: Service) -> None:
 async def test_what_a_batch_changed_is_reported_once(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R-20: the encryptor hears of changes after the batch; a batch that changes nothing is silent."""
+    """R-20: the encryptor is notified after the batch, and only if the batch changed something."""
     changed = Counter[str]()
     monkeypatch.setattr(service.machine.encryptor, "changed", lambda each: changed.update([each.name]))
     peer = await service.session()
@@ -111,7 +111,7 @@ async def test_what_a_batch_changed_is_reported_once(
 
 
 async def test_partitions_do_not_see_each_other(service: Service) -> None:
-    """R-01: the same label in two partitions is two objects."""
+    """R-01: one label in two partitions names two objects."""
     alpha, beta = await service.session("alpha"), await service.session("beta")
     await alpha.call(write(b"label", b"of alpha"))
     with pytest.raises(HcallError) as caught:
@@ -122,14 +122,14 @@ async def test_partitions_do_not_see_each_other(service: Service) -> None:
 
 
 async def test_calls_of_two_sessions_of_a_partition_meet(service: Service) -> None:
-    """One store, however many sessions: calls interleave whole."""
+    """All sessions share one store, and their calls never run partially."""
     one, two = await service.session(), await service.session()
     await one.call(write(b"label"))
     assert (await two.call(read(b"label"))).data == b"x"
 
 
 async def test_a_keystore_that_is_off_answers_h_function(service: Service) -> None:
-    """R-35: while PKS is off every call answers H_FUNCTION, and the session goes on."""
+    """R-35: while PKS is off every call returns H_FUNCTION, and the session goes on."""
     service.machine.set_attributes("alpha", {"keystore_kbytes": 0})
     peer = await service.session()
     for _ in range(2):
@@ -138,7 +138,7 @@ async def test_a_keystore_that_is_off_answers_h_function(service: Service) -> No
 
 
 async def test_an_unknown_opcode_is_answered(service: Service) -> None:
-    """H_FUNCTION, and opcodes that no guest should know do not fill the table of counters."""
+    """H_FUNCTION. Unknown opcodes do not fill the table of counters."""
     peer = await service.session()
     await peer.send(*peer.frames([raw_call(opcode) for opcode in range(0x10000, 0x10040)]))
     assert {each.status for each in await answers(peer, 64)} == {Status.H_FUNCTION}
@@ -160,7 +160,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 @pytest.mark.parametrize("opened", [True, False])
 async def test_a_malformed_frame_ends_its_session_alone(service: Service, name: str, opened: bool) -> None:
-    """R-01: GOODBYE 1 and close, after the answers due; a neighbour of the same partition goes on."""
+    """R-01: pending answers, GOODBYE 1, close. Another session of the same partition goes on."""
     neighbour = await service.session()
     peer = service.connect()
     if opened:
@@ -175,7 +175,7 @@ async def test_a_malformed_frame_ends_its_session_alone(service: Service, name: 
 
 
 async def test_answers_due_leave_before_the_goodbye(service: Service) -> None:
-    """A good call and a bad frame in one piece: the call ran, so it is answered."""
+    """With a good call and a bad frame in one piece, the call ran, so it is answered."""
     peer = await service.session()
     await peer.stream.send_all(peer.session.send(peer.frames([write(b"a")])[0]) + BAD["magic"][0])
     assert (await peer.expect(HReturn)).status == 0
@@ -185,7 +185,7 @@ async def test_answers_due_leave_before_the_goodbye(service: Service) -> None:
 
 @pytest.mark.parametrize("count", [10, 2 * CALLS, 2 * CALLS + 10])
 async def test_all_answers_due_leave_before_the_goodbye(service: Service, count: int) -> None:
-    """Also when they take several sends: what ran before the bad frame is answered."""
+    """This also holds for several sends: all calls before the bad frame are answered."""
     peer, stream = await counted(service)
     await peer.call(write(b"big", bytes(60_000)))
     stream.sent.clear()
@@ -198,7 +198,7 @@ async def test_all_answers_due_leave_before_the_goodbye(service: Service, count:
 
 
 async def test_nothing_runs_behind_a_bad_frame(service: Service) -> None:
-    """Not even while the answers before it are being sent."""
+    """No later call runs, not even while the answers before it are being sent."""
     peer = await service.session()
     await peer.call(write(b"big", bytes(60_000)))
     calls = b"".join(map(peer.session.send, peer.frames([read(b"big")] * 10)))
@@ -212,7 +212,7 @@ async def test_nothing_runs_behind_a_bad_frame(service: Service) -> None:
 
 
 async def test_an_end_inside_a_frame_is_a_protocol_error(service: Service) -> None:
-    """Half a frame and then silence."""
+    """The client sends half a frame and then nothing."""
     peer = await service.session()
     await peer.stream.send_all(b"HCAL")
     await peer.stream.send_eof()  # type: ignore[attr-defined]
@@ -229,7 +229,7 @@ async def test_a_half_close_still_gets_its_answers(service: Service) -> None:
 
 
 async def test_goodbye_from_the_client_closes(service: Service) -> None:
-    """It is not answered, and what follows it is not read."""
+    """It is not answered, and later bytes are not read."""
     peer = await service.session()
     end = encode(Goodbye(0, "thanks"))
     await peer.stream.send_all(end + encode(write(b"late").frame(1)))
@@ -239,7 +239,7 @@ async def test_goodbye_from_the_client_closes(service: Service) -> None:
 
 
 async def test_calls_before_a_goodbye_run(service: Service) -> None:
-    """A client that leaves in the same breath is no reason to stumble."""
+    """A client may send calls and GOODBYE in one piece."""
     peer = await service.session()
     calls = [encode(write(bytes([65 + n])).frame(n + 1)) for n in range(20)]
     await peer.stream.send_all(b"".join(calls) + encode(Goodbye(0, "")))
@@ -252,7 +252,7 @@ async def test_calls_before_a_goodbye_run(service: Service) -> None:
 
 @pytest.mark.parametrize("verb", ["ipl", "power_off"])
 async def test_an_ipl_ends_every_session_of_its_partition(service: Service, verb: str) -> None:
-    """R-04: passwords never outlive an IPL; the other partition's sessions do."""
+    """R-04: passwords never outlive an IPL. Sessions of another partition go on."""
     sessions = [await service.session() for _ in range(3)]
     beta = await service.session("beta")
     await sessions[0].call(set_password(3, b"a password"))
@@ -269,7 +269,7 @@ async def test_an_ipl_ends_every_session_of_its_partition(service: Service, verb
 
 
 async def test_an_ipl_inside_a_batch_stops_the_batch(service: Service) -> None:
-    """R-04: when an IPL comes while answers are being sent, what has not run yet does not run."""
+    """R-04: if an IPL comes while answers are being sent, the remaining calls do not run."""
     ours, theirs = trio.testing.lockstep_stream_pair()
     service.transport.serve(theirs, "alpha")
     peer = Peer(ours)
@@ -286,7 +286,7 @@ async def test_an_ipl_inside_a_batch_stops_the_batch(service: Service) -> None:
 
 
 async def test_an_ipl_reaches_those_who_do_not_read(service: Service) -> None:
-    """A session that is blocked in sending ends as well, with its last frame whole."""
+    """A session that is blocked in a send ends as well, with its last frame whole."""
     peer = service.connect_socket()
     await peer.open()
     await peer.call(write(b"big", bytes(60_000)))
@@ -301,7 +301,7 @@ async def test_an_ipl_reaches_those_who_do_not_read(service: Service) -> None:
 async def test_an_ipl_reaches_those_who_broke_the_protocol_and_do_not_read(
     service: Service, verb: str
 ) -> None:
-    """R-04: answers that are due after a protocol error hold no session open."""
+    """R-04: after a protocol error, pending answers do not keep a session open."""
     peer = service.connect_socket()
     await peer.open()
     await peer.call(write(b"big", bytes(60_000)))
@@ -314,7 +314,7 @@ async def test_an_ipl_reaches_those_who_broke_the_protocol_and_do_not_read(
 
 
 async def test_a_client_that_vanishes_hurts_nobody(service: Service) -> None:
-    """The server goes on when a peer closes in the middle of a send."""
+    """The server goes on if a peer closes in the middle of a send."""
     neighbour = await service.session()
     peer = service.connect_socket()
     await peer.open()
@@ -329,7 +329,7 @@ async def test_a_client_that_vanishes_hurts_nobody(service: Service) -> None:
 
 
 async def test_a_bug_in_a_call_ends_one_connection(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that crashes for one is no server."""
+    """An error in one call must not end the server."""
     neighbour = await service.session()
     peer = await service.session()
 
@@ -344,7 +344,7 @@ async def test_a_bug_in_a_call_ends_one_connection(service: Service, monkeypatch
 
 
 async def test_stopping_says_goodbye_to_all(service: Service) -> None:
-    """GOODBYE 4 reaches sessions and those that have none yet."""
+    """GOODBYE 4 is sent to sessions, and to connections without a session."""
     session = await service.session()
     unopened = service.connect()
     await unopened.expect(Hello)

@@ -1,4 +1,4 @@
-"""The server's end of a session without I/O: bytes in, bytes out, and no loop anywhere."""
+"""The server's end of a session without I/O: bytes in, bytes out, and no event loop."""
 
 import itertools
 import struct
@@ -36,7 +36,7 @@ from tests.data_channel.support import KEY, answers, make_machine, read, write
 
 
 def test_two_conversations_talk_to_each_other() -> None:
-    """The client's end and the server's end, with nothing between them: OPEN, calls, GOODBYE."""
+    """The client's end and the server's end, directly connected: OPEN, calls, GOODBYE."""
     machine = make_machine("alpha")
     link = Link(0.0, lambda: None)
     server = ServerConversation(machine, link, ListenerFacts(None, demand_proof=True), logs.Log())
@@ -57,7 +57,7 @@ def test_two_conversations_talk_to_each_other() -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(0, 1000), max_size=12))
 def test_pieces_of_any_size_make_the_same_answers(places: list[int]) -> None:
-    """However a stream is cut, the client gets the same frames."""
+    """Wherever a stream is cut, the client gets the same frames."""
     end = End()
     data = (
         end.sent(OPEN)
@@ -76,7 +76,7 @@ def test_pieces_of_any_size_make_the_same_answers(places: list[int]) -> None:
 def test_the_answers_of_a_turn_are_one_piece(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """R-20: what the calls of a turn have changed is handed over before an answer says so."""
+    """R-20: the changes of a turn are handed to the encryptor before any of its answers is sent."""
     end = opened()
     ended: list[str] = []
     monkeypatch.setattr(end.machine, "after_calls", lambda partition, log: ended.append(partition.name))
@@ -88,7 +88,7 @@ def test_the_answers_of_a_turn_are_one_piece(
 
 
 def test_a_large_batch_comes_in_bounded_pieces() -> None:
-    """Answers leave early once they pass FLUSH_SIZE, and the calls behind them wait until they have left."""
+    """Answers are sent once they exceed FLUSH_SIZE; the calls after them wait until then."""
     end = opened()
     end.run(write(b"big", bytes(60_000)))
     pieces = answers(end.conversation, end.calls(*[read(b"big")] * 40))
@@ -101,7 +101,7 @@ def test_a_large_batch_comes_in_bounded_pieces() -> None:
 
 
 def stopped(end: End) -> Goodbye:
-    """The GOODBYE of a conversation that takes nothing more."""
+    """Return the GOODBYE of a conversation that accepts no more bytes."""
     assert end.conversation.over or end.link.ending
     goodbye = end.conversation.farewell
     assert goodbye is not None
@@ -112,7 +112,7 @@ def stopped(end: End) -> Goodbye:
 
 @pytest.mark.parametrize("verb", ["ipl", "power_off"])
 def test_an_ipl_between_two_pieces_stops_the_batch(verb: str) -> None:
-    """R-04: what has not run when the IPL comes does not run."""
+    """R-04: calls that have not run at the IPL do not run."""
     end = opened()
     end.run(write(b"big", bytes(60_000)))
     pieces = answers(end.conversation, end.calls(*[read(b"big")] * CALLS))
@@ -135,7 +135,7 @@ def test_an_ipl_that_nobody_told_is_seen_by_its_number() -> None:
 
 
 def test_answers_that_are_due_come_before_the_goodbye() -> None:
-    """A good call and a bad frame in one piece: the call ran, so it is answered; the text names the rule."""
+    """A good call and a bad frame in one piece: the call ran, so it is answered. The text names the rule."""
     end = opened()
     events = end.heard(answers(end.conversation, end.calls(write(b"a"), write(b"b")) + b"HCAX" + bytes(12)))
     assert [type(event) for event in events] == [HReturn] * 2
@@ -143,7 +143,7 @@ def test_answers_that_are_due_come_before_the_goodbye() -> None:
 
 
 def test_an_end_by_the_machine_counts_before_a_protocol_error() -> None:
-    """The reason of the operator is the one that a client can use."""
+    """The client gets the reason of the operator, which is more useful."""
     end = opened()
     list(answers(end.conversation, bytes(16)))
     end.link.end(GoodbyeReason.SERVER_STOPPING, "stopping")
@@ -151,7 +151,7 @@ def test_an_end_by_the_machine_counts_before_a_protocol_error() -> None:
 
 
 def test_a_goodbye_of_the_client_is_not_answered() -> None:
-    """The calls before it are; they ran."""
+    """Calls before it have run, so they are answered."""
     end = opened()
     data = end.calls(write(b"a"), write(b"b")) + end.sent(Goodbye(0, "done"))
     assert kinds(b"".join(answers(end.conversation, data))) == [FrameType.HRETURN] * 2
@@ -162,7 +162,7 @@ def test_a_goodbye_of_the_client_is_not_answered() -> None:
 
 @pytest.mark.parametrize("partition,status", [(1, 0), (99, 1)])
 def test_a_client_that_leaves_behind_its_open_is_told(partition: int, status: int) -> None:
-    """OPEN and GOODBYE in one piece: OPENED says what became of the OPEN."""
+    """With OPEN and GOODBYE in one piece, OPENED has the result of the OPEN."""
     end = End()
     ask = end.sent(OPEN._replace(partition=partition))
     data = ask + encode(Goodbye(0, ""))
@@ -174,7 +174,7 @@ def test_a_client_that_leaves_behind_its_open_is_told(partition: int, status: in
 
 @pytest.mark.parametrize("half,expected", [(b"", None), (b"HCAL", "frame.whole")])
 def test_the_end_of_the_stream(half: bytes, expected: str | None) -> None:
-    """Between two frames it ends the session without a word, inside a frame it breaks the protocol."""
+    """Between two frames it ends the session silently; inside a frame it breaks the protocol."""
     end = opened()
     for data in [half, b""] if half else [b""]:
         assert list(answers(end.conversation, data)) == []
@@ -222,7 +222,7 @@ REFUSED: dict[Callable[[End], list[Event]], Rule] = {
 
 @pytest.mark.parametrize("break_rule", REFUSED)
 def test_a_refused_open(break_rule: Callable[[End], list[Event]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rule that is broken decides about the status and the log line; the server just closes after it."""
+    """The broken rule determines the status and the log line. Afterwards the server only closes."""
     lines: list[tuple[str, str]] = []
     monkeypatch.setattr(
         logs.Log, "warning", lambda log, event, **fields: lines.append((event, fields["rule_id"]))
@@ -241,12 +241,12 @@ def test_a_refused_open(break_rule: Callable[[End], list[Event]], monkeypatch: p
 
 
 def test_every_rule_of_open_is_broken_above() -> None:
-    """No status of OPENED is without its rule."""
+    """Each status of OPENED has its rule in the cases above."""
     assert {rule.answer for rule in REFUSED.values()} == set(OpenStatus) - {OpenStatus.OPENED}
 
 
 def test_a_rule_of_something_else_refuses_no_open() -> None:
-    """A status is never made up."""
+    """For such a rule no status exists, and none is invented."""
     with pytest.raises(ValueError, match=r"frame\.magic does not answer OPEN"):
         refusal(1, rules.FRAME_MAGIC)
 
@@ -270,7 +270,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("text", MALFORMED, ids=[text.partition(":")[0] for text in MALFORMED])
 def test_a_malformed_open_names_its_rule_and_its_field(text: str) -> None:
-    """The author of a client reads in GOODBYE what is wrong; no byte of the frame is in it."""
+    """GOODBYE names the mistake for the author of a client; it has no byte of the frame."""
     end = End()
     frame = wire.framed(FrameType.OPEN, MALFORMED[text], 7)
     assert list(answers(end.conversation, frame)) == []
@@ -297,7 +297,7 @@ MACHINE = make_machine("alpha", "beta")
 @settings(max_examples=150, deadline=None)
 @given(st.booleans(), st.lists(parts, max_size=5))
 def test_any_bytes_are_answered_or_end_the_session(is_open: bool, pieces: list[bytes]) -> None:
-    """Whole frames go out: one answer for each call that ran, then GOODBYE to a peer that broke a rule."""
+    """The answers are whole frames: one for each call that ran, then GOODBYE after a broken rule."""
     end = opened(MACHINE) if is_open else End(MACHINE)
     before = MACHINE.counters.calls[1].total()
     out = b"".join(told for piece in pieces if piece for told in answers(end.conversation, piece))
@@ -311,7 +311,7 @@ def test_any_bytes_are_answered_or_end_the_session(is_open: bool, pieces: list[b
 
 
 def kinds(data: bytes) -> list[int]:
-    """The types of frames that stand back to back."""
+    """Return the types of consecutive frames."""
     found = []
     while data:
         magic, _, kind, _, _, length = struct.unpack_from(">4sBBHII", data)

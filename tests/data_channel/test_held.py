@@ -1,6 +1,6 @@
-"""A CONFIRM that waits for its flush: what it waits for, what waits behind it, and what ends it (R-20, R-21).
+"""A CONFIRM that waits for its flush: the flush, the calls after it, and the ends of the wait (R-20, R-21).
 
-The commits are those of a worker that a test lets go; times are virtual.
+The commits are those of a worker that the test controls; times are virtual.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ CONFIRM = int(Opcode.CONFIRM_OBJECT_FLUSHED)
 
 
 class Held(ParkedService):
-    """A parked service, and the CONFIRMs that it has answered."""
+    """A parked service, and its answered CONFIRMs."""
 
     def confirms(self, partition: int = 1) -> int:
-        """How many CONFIRMs of a partition were answered."""
+        """Return the number of answered CONFIRMs of a partition."""
         counts = self.machine.counters.calls[partition]
         return sum(count for (opcode, _), count in counts.items() if opcode == CONFIRM)
 
 
 @pytest.fixture
 def clock(mock_clock: MockClock) -> MockClock:
-    """The virtual clock of a test; a test runs on it only if it asks for it itself."""
+    """The virtual clock. A test that needs it requests it itself."""
     return mock_clock
 
 
@@ -45,7 +45,7 @@ def clock(mock_clock: MockClock) -> MockClock:
 async def held(
     nursery: trio.Nursery, request: pytest.FixtureRequest, mock_clock: MockClock
 ) -> AsyncIterator[Held]:
-    """Alpha and beta, each with a CONFIRM that waits, over both ways of a connection."""
+    """Alpha and beta, each with a CONFIRM that waits, over both kinds of connection."""
     disk = ParkedWorker()
     machine = make_machine("alpha", "beta", worker=disk)
     machine.confirm_wait = WAIT
@@ -56,26 +56,26 @@ async def held(
 
 
 def confirm(label: bytes = b"a"):
-    """A CONFIRM for the operating system."""
+    """Return a CONFIRM for the operating system."""
     return confirm_object_flushed(OS, label)
 
 
 async def nothing_comes(peer: Peer) -> None:
-    """Nothing is received."""
+    """Check that no bytes arrive."""
     await wait_all_tasks_blocked()
     with trio.move_on_after(0) as scope:
         await peer.event()
-        raise AssertionError("something came")
+        raise AssertionError("bytes arrived")
     assert scope.cancelled_caught
 
 
 async def test_it_is_answered_when_the_flush_has_landed(held: Held, clock: MockClock) -> None:
-    """WRITE and CONFIRM in one send: the WRITE is answered at once, the CONFIRM when it is durable."""
+    """With WRITE and CONFIRM in one send, the WRITE is answered at once, the CONFIRM when it is durable."""
     peer = await held.session()
     await peer.send(*peer.frames([write(b"a"), confirm()]))
     assert (await peer.expect(HReturn)).status == 0
     await nothing_comes(peer)
-    assert len(held.disk.jobs) > 0, "the flight starts in the turn of the CONFIRM"
+    assert len(held.disk.jobs) > 0, "the commit must start in the turn of the CONFIRM"
     assert held.confirms() == 0
     await held.land()
     assert confirm().parse(await peer.expect(HReturn)).flushed
@@ -83,7 +83,7 @@ async def test_it_is_answered_when_the_flush_has_landed(held: Held, clock: MockC
 
 
 async def test_without_the_option_it_says_not_yet_at_once(held: Held, clock: MockClock) -> None:
-    """The default is the hypervisor's own answer, so a guest's poll loop is exercised."""
+    """The default is the hypervisor's own behaviour, so tests exercise a guest's poll loop."""
     held.machine.confirm_wait = 0.0
     peer = await held.session()
     await peer.call(write(b"a"))
@@ -93,7 +93,7 @@ async def test_without_the_option_it_says_not_yet_at_once(held: Held, clock: Moc
 
 
 async def test_its_patience_ends(held: Held, clock: MockClock) -> None:
-    """NVRAM hangs: after WAIT seconds the guest is told "not yet", and may ask again."""
+    """If NVRAM hangs, the guest gets "not yet" after WAIT seconds and may repeat the call."""
     peer = await held.session()
     await peer.call(write(b"a"))
     await peer.send(*peer.frames([confirm()]))
@@ -108,7 +108,7 @@ async def test_its_patience_ends(held: Held, clock: MockClock) -> None:
 
 
 async def test_it_sees_two_flushes_end_at_most(held: Held, clock: MockClock) -> None:
-    """NVRAM refuses twice: the guest is told "not yet", long before its patience ends."""
+    """If NVRAM refuses twice, the guest gets "not yet", long before the patience ends."""
     held.machine.confirm_wait = 3600.0
     peer = await held.session()
     await peer.call(write(b"a"))
@@ -121,7 +121,7 @@ async def test_it_sees_two_flushes_end_at_most(held: Held, clock: MockClock) -> 
 
 
 async def test_a_change_behind_the_flight_waits_for_the_next_one(held: Held, clock: MockClock) -> None:
-    """The landing of an older flight is no answer."""
+    """The end of an older commit is no answer."""
     peer, other = await held.session(), await held.session()
     await other.call(write(b"old"))
     await other.send(*other.frames([confirm(b"old")]))
@@ -136,7 +136,7 @@ async def test_a_change_behind_the_flight_waits_for_the_next_one(held: Held, clo
 
 
 async def test_calls_behind_it_wait_and_other_connections_do_not(held: Held, clock: MockClock) -> None:
-    """R-01: answers stay in the order of the calls; who asks on another connection is served."""
+    """R-01: answers keep the order of the calls. Another connection is served meanwhile."""
     peer, other = await held.session(), await held.session()
     frames = peer.frames([write(b"a"), confirm(), read(b"a"), confirm()])
     await peer.send(*frames)
@@ -160,7 +160,7 @@ ENDS: dict[str, tuple[End, GoodbyeReason]] = {
 
 @pytest.mark.parametrize("end", ENDS)
 async def test_an_end_of_the_session_drops_it(held: Held, clock: MockClock, end: str) -> None:
-    """R-04: GOODBYE, no answer, and nothing runs when the flush lands later."""
+    """R-04: GOODBYE, no answer, and no call runs when the flush ends later."""
     act, reason = ENDS[end]
     peer = await held.session()
     await peer.call(write(b"a"))
@@ -174,7 +174,7 @@ async def test_an_end_of_the_session_drops_it(held: Held, clock: MockClock, end:
 
 
 async def test_a_landing_in_the_step_of_a_cancellation_runs_nothing(held: Held, clock: MockClock) -> None:
-    """The connection is cancelled, and its task has not run yet when the flush lands."""
+    """The connection is cancelled, and the flush ends before its task has run."""
     peer = await held.session()
     await peer.call(write(b"a"))
     await peer.send(*peer.frames([confirm()]))
@@ -189,7 +189,7 @@ async def test_a_landing_in_the_step_of_a_cancellation_runs_nothing(held: Held, 
 
 
 async def test_a_client_that_leaves_is_forgotten(held: Held, clock: MockClock) -> None:
-    """Its end is seen once the CONFIRM has been answered, and nothing crashes."""
+    """The server notices its end after the answer to the CONFIRM, and no error is raised."""
     peer = await held.session()
     await peer.call(write(b"a"))
     await peer.send(*peer.frames([confirm()]))
@@ -202,7 +202,7 @@ async def test_a_client_that_leaves_is_forgotten(held: Held, clock: MockClock) -
 
 
 async def test_a_password_that_was_set_meanwhile_is_demanded(held: Held, clock: MockClock) -> None:
-    """The second run is a whole one: the password is compared as it is by then."""
+    """The second run is a whole one: it checks the present password."""
     peer, other = await held.session(), await held.session()
     await peer.call(write(b"a"))
     await peer.send(*peer.frames([confirm()]))
@@ -216,7 +216,7 @@ async def test_a_password_that_was_set_meanwhile_is_demanded(held: Held, clock: 
 
 
 async def test_a_fault_plan_counts_it_once(held: Held, clock: MockClock) -> None:
-    """R-75: a CONFIRM that waits is one operation, whatever it waits for."""
+    """R-75: a waiting CONFIRM is one operation, whatever it waits for."""
     held.machine.set_faults("alpha", [parse_fault("CONFIRM_OBJECT_FLUSHED=H_BUSY,nth=3")])
     peer = await held.session()
     for label in (b"a", b"b"):
@@ -231,7 +231,7 @@ async def test_a_fault_plan_counts_it_once(held: Held, clock: MockClock) -> None
 
 
 async def test_it_waits_behind_answers_that_the_socket_did_not_take(held: Held, clock: MockClock) -> None:
-    """The lane hands the unsent answers to the connection's task, and with them the CONFIRM that waits."""
+    """The lane hands the unsent answers and the waiting CONFIRM to the connection's task."""
     peer = held.service.connect_socket("alpha")
     assert (await peer.open()).status == 0
     await peer.call(write(b"large", bytes(30_000)))
@@ -247,7 +247,7 @@ async def test_it_waits_behind_answers_that_the_socket_did_not_take(held: Held, 
 
 
 async def test_many_wait_for_one_commit(held: Held, clock: MockClock) -> None:
-    """Sixteen sessions of two partitions are answered by the same landing."""
+    """The end of one commit answers sixteen sessions of two partitions."""
     peers = [await held.session("alpha" if number % 2 else "beta") for number in range(16)]
     for number, peer in enumerate(peers):
         await peer.send(*peer.frames([write(b"%d" % number), confirm(b"%d" % number)]))

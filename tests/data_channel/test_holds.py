@@ -34,7 +34,7 @@ from tests.writeback.workers import ParkedWorker
 
 
 class Held(ParkedService):
-    """A machine that runs, and its partition alpha, which a test holds."""
+    """A running machine, and its partition alpha, which a test holds."""
 
     @property
     def holds(self) -> Holds:
@@ -45,7 +45,7 @@ class Held(ParkedService):
         return self.machine.system.find("alpha")
 
     def answered(self, opcode: Opcode = Opcode.WRITE_OBJECT) -> dict[int, int]:
-        """How many calls of a kind alpha has answered, by status."""
+        """Return the number of answered calls of a kind on alpha, by status."""
         counts = self.machine.counters.calls[1]
         return {status: count for (each, status), count in counts.items() if each == opcode}
 
@@ -64,7 +64,7 @@ WAYS = ("memory", "task", "lane", "small lane")
 async def held(
     nursery: trio.Nursery, request: pytest.FixtureRequest, mock_clock: MockClock
 ) -> AsyncIterator[Held]:
-    """Alpha and beta over each way of a connection, on a disk that a test lets go."""
+    """Alpha and beta over each kind of connection, on a disk whose commits the test releases."""
     disk = ParkedWorker()
     machine = make_machine("alpha", "beta", worker=disk, limits=Limits(idle_seconds=4.0, send_seconds=4.0))
     machine.confirm_wait = 0.04
@@ -106,7 +106,7 @@ async def test_calls_that_ran_before_are_answered(held: Held, clock: MockClock) 
 
 
 async def test_later_modifying_calls_are_refused(held: Held, clock: MockClock) -> None:
-    """After HOLD_SECONDS H_R_STATE is the answer: counted and logged once, and nothing has changed."""
+    """After HOLD_SECONDS they return H_R_STATE, counted and logged once. Nothing has changed."""
     peer = await held.session()
     with logged("hcall.refused") as refusals:
         held.holds.begin(held.alpha)
@@ -132,7 +132,7 @@ async def test_later_modifying_calls_are_refused(held: Held, clock: MockClock) -
 
 
 async def test_calls_that_come_late_in_a_hold(held: Held, clock: MockClock) -> None:
-    """They are refused at once, or wait, and a number that is no h-call waits as well."""
+    """They are refused at once, or wait. An unknown h-call number waits as well."""
     peer, reader = await held.session(), await held.session()
     held.holds.begin(held.alpha)
     await held.pass_time(HOLD_SECONDS)
@@ -146,13 +146,13 @@ async def test_calls_that_come_late_in_a_hold(held: Held, clock: MockClock) -> N
 
 
 def test_the_table_says_which_calls_are_refused() -> None:
-    """Those that list H_R_STATE: all that modify, and the two that use a wrapping key."""
+    """The calls that list H_R_STATE: all that modify, and the two that use a wrapping key."""
     assert {opcode for opcode, spec in CALLS.items() if spec.modifies} < MODIFYING
     assert MODIFYING.isdisjoint({Opcode.READ_OBJECT, Opcode.GET_CONFIG, Opcode.CONFIRM_OBJECT_FLUSHED})
 
 
 async def test_a_confirm_that_waited_for_its_flush_is_held(held: Held, clock: MockClock) -> None:
-    """The flush ends in the hold: the CONFIRM waits for the end of the hold, and then says 1."""
+    """The flush ends in the hold: the CONFIRM waits for the end of the hold, and then returns 1."""
     peer = await held.session()
     await peer.send(*peer.frames([write(b"a"), confirm()]))
     assert (await peer.expect(HReturn)).status == 0
@@ -180,7 +180,7 @@ async def test_a_confirm_may_wait_again_after_a_hold(held: Held, clock: MockCloc
 
 
 async def test_a_fault_plan_waits_behind_the_hold(held: Held, clock: MockClock) -> None:
-    """A plan that is given in a hold does not let calls run, and it counts them when they run."""
+    """A new plan in a hold does not let calls run. It counts them when they run."""
     peer = await held.session()
     held.holds.begin(held.alpha)
     held.machine.set_faults("alpha", [parse_fault("WRITE_OBJECT=H_BUSY")])
@@ -192,7 +192,7 @@ async def test_a_fault_plan_waits_behind_the_hold(held: Held, clock: MockClock) 
 
 
 async def test_a_held_session_is_neither_idle_nor_slow(held: Held, clock: MockClock) -> None:
-    """The hold may last for hours: the peer that waits is not ended, nor is one that says nothing."""
+    """A hold may last for hours. Neither a waiting peer nor a silent one is ended."""
     peer, quiet = await held.session(), await held.session()
     held.holds.begin(held.alpha)
     await peer.send(*peer.frames([read(b"a")]))
@@ -208,7 +208,7 @@ async def test_a_held_session_is_neither_idle_nor_slow(held: Held, clock: MockCl
 
 
 async def test_goodbye_3_behind_the_answers(held: Held, clock: MockClock) -> None:
-    """R-55: each call that ran has its answer, then GOODBYE 3; calls that waited have not run."""
+    """R-55: each call that ran has its answer, then GOODBYE 3. Calls that waited have not run."""
     peer, quiet = await held.session(), await held.session()
     await peer.send(*peer.frames([write(b"a")]))
     await wait_all_tasks_blocked()
@@ -228,7 +228,7 @@ async def test_goodbye_3_behind_the_answers(held: Held, clock: MockClock) -> Non
 async def test_a_move_at_any_moment_keeps_the_promise(
     held: Held, asked: int, moment: int, clock: MockClock
 ) -> None:
-    """R-55: as many calls have run as have answers, however the end falls between turns and sends."""
+    """R-55: the calls that ran are exactly those with answers, at any point between turns and sends."""
     peer = await held.session()
     async with trio.open_nursery() as tasks:
         tasks.start_soon(sent, peer, [write(b"%d" % n, bytes(90)) for n in range(asked)])
@@ -243,13 +243,13 @@ async def test_a_move_at_any_moment_keeps_the_promise(
 
 
 async def sent(peer: Peer, requests: list[Request[Any]]) -> None:
-    """Send calls to a server that may end the stream before it has taken them all."""
+    """Send calls to a server that may end the stream before it has read them all."""
     with suppress(trio.BrokenResourceError):
         await peer.send(*peer.frames(requests))
 
 
 async def ending(peer: Peer) -> tuple[int, int | None]:
-    """Read to the end of the session: the number of answers, and the reason of the GOODBYE, if any."""
+    """Read to the end of the session; return the number of answers, and the reason of a GOODBYE."""
     answers = 0
     with suppress(trio.BrokenResourceError):
         while isinstance(event := await peer.event(), HReturn):
@@ -259,7 +259,7 @@ async def ending(peer: Peer) -> tuple[int, int | None]:
 
 
 async def test_open_in_a_hold_and_after_it(held: Held, clock: MockClock) -> None:
-    """R-51: status 3 while the partition is held, 1 when it has left, and each system says it of itself."""
+    """R-51: status 3 while the partition is held, 1 after it has left. Each system decides for itself."""
     held.holds.begin(held.alpha)
     assert (await held.service.connect("alpha").open()).status == OpenStatus.NOT_ACTIVATED
     alpha = held.alpha
@@ -279,7 +279,7 @@ async def test_open_in_a_hold_and_after_it(held: Held, clock: MockClock) -> None
 async def test_an_answer_that_cannot_be_sent_takes_the_promise_away(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    """R-55: the peer does not read, so an answer is lost: the stream ends without GOODBYE 3."""
+    """R-55: the peer does not read, so an answer is lost. Then the stream ends without GOODBYE 3."""
     service = Service(make_machine("alpha"))
     await nursery.start(service.machine.run)
     peer = service.connect_socket()

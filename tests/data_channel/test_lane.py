@@ -1,4 +1,4 @@
-"""The lane: sockets that are served without a task switch, and what each of them leaves to its own task."""
+"""The lane: sockets that are served without a task switch, and the work that their own tasks keep."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def service(nursery: trio.Nursery) -> AsyncIterator[Service]:
 
 @pytest.fixture
 def rides(monkeypatch: pytest.MonkeyPatch) -> list[Seat]:
-    """The seats that entered the lane, in order."""
+    """The connections that entered the lane, in order."""
     found: list[Seat] = []
     enter = Lane.enter
 
@@ -52,7 +52,7 @@ def write_now(peer: Peer, calls: int) -> None:
 
 
 async def test_calls_wake_no_task(service: Service, rides: list[Seat]) -> None:
-    """A connection enters once, and stays for all of its calls."""
+    """A connection enters the lane once and stays there for all of its calls."""
     peer = await service.session()
     await peer.call(write(b"a", b"data"))
     for _ in range(20):
@@ -63,7 +63,7 @@ async def test_calls_wake_no_task(service: Service, rides: list[Seat]) -> None:
 
 
 async def test_bytes_behind_the_open_are_served(service: Service) -> None:
-    """What had arrived before the socket was registered counts as well."""
+    """Bytes that arrived before the socket was registered are served as well."""
     peer = await service.session()
     frames = peer.frames([write(b"a"), read(b"a")])
     await peer.send(*frames)
@@ -71,7 +71,7 @@ async def test_bytes_behind_the_open_are_served(service: Service) -> None:
 
 
 async def test_an_end_right_behind_the_calls_is_seen(service: Service, rides: list[Seat]) -> None:
-    """Calls and the end of the stream in one event: the calls are answered, and the connection ends."""
+    """With calls and the end of the stream in one event, the calls are answered, and the connection ends."""
     peer = await service.session()
     await wait_all_tasks_blocked()
     assert len(rides) == 1
@@ -85,7 +85,7 @@ async def test_an_end_right_behind_the_calls_is_seen(service: Service, rides: li
 
 
 async def test_answers_that_do_not_fit_are_sent_by_the_task(service: Service, rides: list[Seat]) -> None:
-    """A socket that takes no more leaves the lane, and comes back; no byte is lost or doubled."""
+    """If the socket's buffer is full, it leaves the lane and returns later. No byte is lost or repeated."""
     peer = service.connect_socket()
     await peer.open()
     await peer.call(write(b"big", bytes(range(256)) * 200))
@@ -98,7 +98,7 @@ async def test_answers_that_do_not_fit_are_sent_by_the_task(service: Service, ri
 
 
 async def test_a_bug_ends_its_connection_alone(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is raised while a socket is served goes to that connection's task; the lane goes on."""
+    """An error while a socket is served goes to that connection's task; the lane goes on."""
     one, other = await service.session(), await service.session("beta")
     await wait_all_tasks_blocked()
     (link,) = service.machine.sessions.of(1)
@@ -114,7 +114,7 @@ async def test_a_bug_ends_its_connection_alone(service: Service, monkeypatch: py
 
 
 async def test_an_ipl_and_a_power_off_reach_who_is_in_the_lane(service: Service) -> None:
-    """R-04: GOODBYE 2, and no call of the old IPL."""
+    """R-04: GOODBYE 2, and no call of the old IPL runs."""
     peer = await service.session()
     await wait_all_tasks_blocked()
     service.machine.ipl("alpha")
@@ -123,7 +123,7 @@ async def test_an_ipl_and_a_power_off_reach_who_is_in_the_lane(service: Service)
 
 
 async def test_a_socket_is_out_of_the_set_before_it_is_closed(service: Service) -> None:
-    """Its number may be given to the next connection at once, and that one is served."""
+    """The next connection may get its number at once, and is served."""
     for number in range(50):
         peer = await service.session()
         await peer.call(write(b"%d" % number))
@@ -135,7 +135,7 @@ async def test_a_socket_is_out_of_the_set_before_it_is_closed(service: Service) 
 async def test_a_set_that_takes_no_more_leaves_the_task(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A limit of the host on epoll sets costs speed and no session."""
+    """If the host limits epoll sets, the connection is slower, but no session is lost."""
 
     def full(*_: object) -> bool:
         return False
@@ -147,10 +147,10 @@ async def test_a_set_that_takes_no_more_leaves_the_task(
 
 
 def test_a_full_set_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`enter` says so, and the socket is not in the lane."""
+    """`enter` returns that, and the socket is not in the lane."""
 
     class Full:
-        """A set with no room."""
+        """A full set."""
 
         def register(self, *_: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -167,7 +167,7 @@ def test_a_full_set_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def descriptors() -> int:
-    """How many this process has open."""
+    """Return the number of open descriptors of this process."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
@@ -175,7 +175,7 @@ def descriptors() -> int:
 def test_without_a_descriptor_there_is_no_lane(
     where: ModuleType, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The shortage is named with its rule, and no descriptor is left behind."""
+    """The error has its rule, and no descriptor is left behind."""
 
     def none(*_: object) -> int:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -189,7 +189,7 @@ def test_without_a_descriptor_there_is_no_lane(
 
 @pytest.mark.parametrize("lane", [True, False], ids=["lane", "task"])
 async def test_a_flood_lets_its_neighbour_pass(nursery: trio.Nursery, lane: bool) -> None:
-    """R-01: a hundred calls of one partition wait, and the neighbour's call waits for one turn of them."""
+    """R-01: a hundred calls of one partition wait; a call of another partition waits for one turn of them."""
     service = await Service.start(nursery, make_machine("alpha", "beta"), lane=lane)
     flood, neighbour = service.connect_socket("alpha"), service.connect_socket("beta")
     for peer in (flood, neighbour):
@@ -214,7 +214,7 @@ async def test_a_flood_lets_its_neighbour_pass(nursery: trio.Nursery, lane: bool
 
 @pytest.mark.parametrize("lane", [True, False], ids=["lane", "task"])
 async def test_a_client_that_says_goodbye_is_not_lost(nursery: trio.Nursery, lane: bool) -> None:
-    """It closes its socket right behind GOODBYE, as the client library does."""
+    """As the client library does, the client closes its socket directly after GOODBYE."""
     service = await Service.start(nursery, make_machine("alpha"), lane=lane)
     peer = service.connect_socket("alpha")
     assert (await peer.open()).status == 0
@@ -229,7 +229,7 @@ async def test_a_client_that_says_goodbye_is_not_lost(nursery: trio.Nursery, lan
 
 
 async def test_a_turn_of_who_has_left_does_nothing(service: Service, rides: list[Seat]) -> None:
-    """It was in line when it was cancelled."""
+    """It was in the queue when it was cancelled."""
     peer: Peer = await service.session()
     await wait_all_tasks_blocked()
     service.machine.power_off("alpha")

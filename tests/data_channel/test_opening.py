@@ -1,4 +1,4 @@
-"""HELLO and OPEN: what the server says first, and whom it lets in (spec/protocol.md#open)."""
+"""HELLO and OPEN: the server's first frame, and the checks of access (spec/protocol.md#open)."""
 
 import pytest
 import trio
@@ -11,13 +11,13 @@ from tests.data_channel.support import KEY, Peer, Service, make_machine, read, w
 
 
 async def prove(peer: Peer, partition: int, key: bytes = KEY) -> Opened:
-    """OPEN with a proof; the nonce of the client is 32 zeros."""
+    """Return OPEN with a proof; the nonce of the client is 32 zeros."""
     peer.hello = await peer.expect(Hello)
     return await peer.open(partition, 1, client_proof(key, peer.hello.nonce, bytes(32), partition))
 
 
 async def test_hello_comes_at_once(service: Service) -> None:
-    """The server speaks first: its version, its limit, a nonce of its own for each connection."""
+    """The server sends first: its version, its limit, and a new nonce for each connection."""
     hellos = [await service.connect().expect(Hello) for _ in range(2)]
     assert {(h.lowest, h.highest, h.max_body, h.features) for h in hellos} == {(1, 1, 256 * 1024, 0)}
     assert len({h.nonce for h in hellos}) == 2
@@ -33,7 +33,7 @@ async def test_a_private_listener_serves_its_partition(service: Service, number:
 
 @pytest.mark.parametrize("number", [2, 3, 0xFFFF])
 async def test_a_private_listener_serves_no_other(service: Service, number: int) -> None:
-    """R-01: the socket is the identity, so beta can't be had through alpha's."""
+    """R-01: the socket is the identity, so beta can't be opened through alpha's."""
     peer = service.connect("alpha")
     assert (await peer.open(number)).status == OpenStatus.NO_SUCH_PARTITION
     assert await peer.event() is None
@@ -51,7 +51,7 @@ async def test_a_proof_opens_a_common_listener(service: Service) -> None:
 
 
 async def test_id_0_on_a_common_listener_means_the_only_partition(nursery: trio.Nursery) -> None:
-    """With one partition 0 means it, and the proofs of both ends hold the 0 as it was sent."""
+    """If only one partition exists, 0 means it. The proofs of both ends then cover the 0."""
     service = await Service.start(nursery, make_machine("solo"))
     peer = service.connect(None, demand_proof=True)
     opened = await prove(peer, 0)
@@ -61,13 +61,13 @@ async def test_id_0_on_a_common_listener_means_the_only_partition(nursery: trio.
 
 
 async def test_id_0_is_nobody_among_several(service: Service) -> None:
-    """With several partitions there is no "only" one."""
+    """With several partitions no partition is the only one."""
     peer = service.connect(None, demand_proof=True)
     assert (await prove(peer, 0)).status == OpenStatus.NO_SUCH_PARTITION
 
 
 async def test_no_proof_is_refused_where_one_is_demanded(service: Service) -> None:
-    """R-01: a listener that anybody can reach demands the proof."""
+    """R-01: a listener that every host can reach demands the proof."""
     peer = service.connect(None, demand_proof=True)
     opened = await peer.open(1)
     assert (opened.status, opened.proof) == (OpenStatus.NOT_AUTHORISED, NO_PROOF)
@@ -76,14 +76,14 @@ async def test_no_proof_is_refused_where_one_is_demanded(service: Service) -> No
 
 @pytest.mark.parametrize("demand_proof", [True, False])
 async def test_a_wrong_proof_is_refused_everywhere(service: Service, demand_proof: bool) -> None:
-    """R-01: a proof that is given has to be right, also on a private socket."""
+    """R-01: a proof must be right if it is present, also on a private socket."""
     peer = service.connect("alpha", demand_proof=demand_proof)
     assert (await prove(peer, 1, key=bytes(32))).status == OpenStatus.NOT_AUTHORISED
     assert await peer.event() is None
 
 
 async def test_a_proof_for_another_partition_or_connection_is_refused(service: Service) -> None:
-    """A proof that was overheard opens nothing else: partition and both nonces are in it."""
+    """A recorded proof opens nothing else: it covers the partition and both nonces."""
     first, second = (service.connect(None, demand_proof=True) for _ in range(2))
     first.hello, second.hello = await first.expect(Hello), await second.expect(Hello)
     proof = client_proof(KEY, first.hello.nonce, bytes(32), 1)
@@ -92,14 +92,14 @@ async def test_a_proof_for_another_partition_or_connection_is_refused(service: S
 
 
 async def test_without_an_access_key_no_proof_is_right(service: Service) -> None:
-    """A partition whose key is missing can't be opened with an HMAC under the empty key."""
+    """A partition without a key can't be opened with an HMAC under the empty key."""
     service.machine.system.find("alpha").set_access_key(b"")
     peer = service.connect(None, demand_proof=True)
     assert (await prove(peer, 1, key=b"")).status == OpenStatus.NOT_AUTHORISED
 
 
 async def test_a_powered_off_partition_is_not_opened(service: Service) -> None:
-    """Status 3, but only to those who may know."""
+    """Status 3, but only for clients with a right proof."""
     service.machine.power_off("alpha")
     assert (await service.connect("alpha").open()).status == OpenStatus.NOT_ACTIVATED
     stranger = service.connect(None, demand_proof=True)
@@ -108,7 +108,7 @@ async def test_a_powered_off_partition_is_not_opened(service: Service) -> None:
 
 @pytest.mark.parametrize("version", [0, 2, 255])
 async def test_another_version_is_refused(service: Service, version: int) -> None:
-    """Magic, version and length keep their places, so any OPEN can be skipped and answered."""
+    """Magic, version and length keep their places, so the server can skip any OPEN and answer it."""
     peer = service.connect()
     await peer.expect(Hello)
     frame = bytearray(peer.session.send(Open(9, 1, 0, bytes(32), NO_PROOF, "future")))
@@ -120,7 +120,7 @@ async def test_another_version_is_refused(service: Service, version: int) -> Non
 
 
 async def test_a_partition_has_so_many_sessions(nursery: trio.Nursery) -> None:
-    """Status 5; a session that ends makes room, and other partitions are not affected (R-01)."""
+    """Status 5. A session that ends frees a place, and other partitions are not affected (R-01)."""
     service = await Service.start(nursery, make_machine("alpha", "beta", limits=Limits(max_sessions=2)))
     first = await service.session()
     await service.session()
@@ -134,7 +134,7 @@ async def test_a_partition_has_so_many_sessions(nursery: trio.Nursery) -> None:
 
 
 async def test_open_and_calls_may_come_in_one_piece(service: Service) -> None:
-    """A client need not wait for OPENED before it sends its first calls."""
+    """A client can send its first calls before OPENED."""
     peer = service.connect()
     await peer.expect(Hello)
     opening = peer.session.send(Open(1, 0, 0, bytes(32), NO_PROOF, ""))

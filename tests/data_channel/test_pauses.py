@@ -1,4 +1,4 @@
-"""A pause of the server: no deadline counts it, and no peer is blamed for it (spec/protocol.md#sessions)."""
+"""A pause of the server: no deadline counts it, and no peer loses time by it (spec/protocol.md#sessions)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Time:
 
 @pytest.fixture
 def raw() -> Time:
-    """The time under the clock of the loop."""
+    """The time source of the loop's clock."""
     return Time()
 
 
@@ -48,7 +48,7 @@ def awake(raw: Time) -> AwakeClock:
 
 
 async def live(raw: Time, seconds: float) -> None:
-    """Let time pass in which the server runs."""
+    """Let time pass while the server runs."""
     await wait_all_tasks_blocked()
     for _ in range(round(seconds * 5)):
         raw.seconds += 0.2
@@ -56,13 +56,13 @@ async def live(raw: Time, seconds: float) -> None:
 
 
 async def pause(raw: Time, seconds: float = HOUR) -> None:
-    """Stop the server for so long, and let it go on."""
+    """Stop the server for so long, then let it run again."""
     raw.seconds += seconds
     await wait_all_tasks_blocked()
 
 
 def test_time_passes_as_it_is_expected(raw: Time) -> None:
-    """A sleep of the length that the loop asked for is no pause, and neither is work between two looks."""
+    """Neither a sleep of the requested length nor work between two readings is a pause."""
     clock = AwakeClock(raw)
     begin = clock.now()
     assert clock.deadline_to_sleep_time(begin + 100) == 100
@@ -75,7 +75,7 @@ def test_time_passes_as_it_is_expected(raw: Time) -> None:
 
 @pytest.mark.parametrize("asked", [None, 0.5, -3.0])
 def test_a_pause_counts_next_to_nothing(raw: Time, asked: float | None) -> None:
-    """A pause during a sleep, and one between two readings of the clock, by any reader."""
+    """A pause during a sleep, and a pause between two readings of the clock, by any reader."""
     clock = AwakeClock(raw)
     begin = clock.now()
     if asked is not None:
@@ -99,7 +99,7 @@ def test_a_loop_that_is_held_up_for_ever_still_has_deadlines(raw: Time) -> None:
 async def test_deadlines_start_again_after_a_pause(
     nursery: trio.Nursery, awake: AwakeClock, raw: Time
 ) -> None:
-    """Unopened, idle and reading late: each has its whole time after the pause, and no more than that."""
+    """After a pause an unopened, idle or slowly reading connection has its full time again, and no more."""
     limits = Limits(idle_seconds=20)
     service = await Service.start(nursery, make_machine("alpha", limits=limits))
     unopened, idle, slow = service.connect(), await service.session(), service.connect_socket()
@@ -122,7 +122,7 @@ async def test_deadlines_start_again_after_a_pause(
 async def test_what_came_in_a_pause_is_read_first(
     nursery: trio.Nursery, awake: AwakeClock, raw: Time
 ) -> None:
-    """A client whose OPEN lies in the socket while the server is stopped is served."""
+    """A client is served if its OPEN arrived while the server was stopped."""
     service = await Service.start(nursery, make_machine("alpha"))
     peer = service.connect_socket()
     await peer.expect(Hello)
@@ -136,7 +136,7 @@ async def test_what_came_in_a_pause_is_read_first(
 async def test_pause_after_pause_keeps_no_silent_peer(
     nursery: trio.Nursery, awake: AwakeClock, raw: Time
 ) -> None:
-    """A connection is forgiven once: who holds up the loop again and again keeps no place for ever."""
+    """A connection is excused once. A peer that blocks the loop again and again loses its place."""
     service = await Service.start(nursery, make_machine("alpha"))
     silent = service.connect()
     await silent.expect(Hello)
@@ -149,7 +149,7 @@ async def test_pause_after_pause_keeps_no_silent_peer(
 async def test_a_busy_fault_lasts_as_long_as_the_guest_could_see(
     nursery: trio.Nursery, awake: AwakeClock, raw: Time
 ) -> None:
-    """R-75: `seconds` of a plan are seconds in which the server runs."""
+    """R-75: `seconds` of a plan count only while the server runs."""
     service = await Service.start(nursery, make_machine("alpha"))
     service.machine.set_faults("alpha", [parse_fault("GET_CONFIG=H_BUSY,seconds=5")])
     peer = await service.session()
@@ -172,7 +172,7 @@ async def test_every_deadline_of_the_loop_is_one_of_the_server(awake: AwakeClock
 
 
 class Hanging(TaskWorker):
-    """A worker whose jobs return when the test lets them."""
+    """A worker whose jobs end when the test releases them."""
 
     def __init__(self) -> None:
         self.go_on = trio.Event()
@@ -184,7 +184,7 @@ class Hanging(TaskWorker):
 
 
 async def test_a_pause_is_no_stall(nursery: trio.Nursery, awake: AwakeClock, raw: Time) -> None:
-    """R-23: a commit under way while the server was stopped is not reported as stalled; one that hangs is."""
+    """R-23: a commit during a pause of the server is not reported as stalled; a hanging commit is."""
     worker = Hanging()
     seams = simulated_seams(nvram=MemoryNvram(), worker=worker, clock=awake.now)
     machine = assemble(seams, Settings(partition=(PartitionSettings.of("alpha", 8),)))

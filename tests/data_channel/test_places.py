@@ -1,4 +1,4 @@
-"""Places for connections and sessions: waiting, ending, and the share that each partition keeps.
+"""Places for connections and sessions: how they are waited for and freed, and the share of each partition.
 
 spec/protocol.md#sessions has the arithmetic.
 """
@@ -34,20 +34,20 @@ class Crowd:
         self._service = service
 
     def connect(self, name: str | None = "alpha") -> Peer:
-        """One more connection; a listener of all partitions (None) demands a proof."""
+        """Make one more connection. A listener of all partitions (None) demands a proof."""
         peer = self._service.connect(name, demand_proof=name is None)
         self.peers.append(peer)
         self._nursery.start_soon(peer.expect, Hello)
         return peer
 
     async def greeted(self) -> list[Peer]:
-        """Those that have got HELLO by now and have not sent OPEN."""
+        """Return the connections that have received HELLO and not sent OPEN."""
         await wait_all_tasks_blocked()
         return [peer for peer in self.peers if peer.session.state is SessionState.GREETED]
 
 
 async def test_a_burst_waits_and_nobody_is_ended(nursery: trio.Nursery) -> None:
-    """R-01: with all places taken the next ones wait; each OPEN lets one of them in."""
+    """R-01: with all places taken the next connections wait. Each OPEN frees a place for one of them."""
     service = await serving(nursery, "alpha", max_unopened=4)
     crowd = Crowd(nursery, service)
     for _ in range(12):
@@ -64,7 +64,7 @@ async def test_a_burst_waits_and_nobody_is_ended(nursery: trio.Nursery) -> None:
 async def test_who_holds_a_place_and_is_silent_makes_room(
     nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
-    """After a fifth of `open_seconds`, and only if others wait; each of these gets its own time."""
+    """Only after a fifth of `open_seconds`, and only if others wait. Each of those gets its own time."""
     service = await serving(nursery, "alpha", max_unopened=4)
     crowd = Crowd(nursery, service)
     silent = [crowd.connect() for _ in range(4)]
@@ -85,7 +85,7 @@ async def test_who_holds_a_place_and_is_silent_makes_room(
 
 
 async def test_each_listener_has_places_of_its_own(nursery: trio.Nursery) -> None:
-    """R-01: strangers at one listener do not delay those at another."""
+    """R-01: peers at one listener do not delay those at another."""
     service = await serving(nursery, "alpha", "beta", max_unopened=2)
     crowd = Crowd(nursery, service)
     for name in ("alpha", None) * 6:
@@ -95,7 +95,7 @@ async def test_each_listener_has_places_of_its_own(nursery: trio.Nursery) -> Non
 
 
 async def test_four_partitions_cannot_lock_a_fifth_out(nursery: trio.Nursery) -> None:
-    """R-01: idle sessions of the others take all that is common, and every partition keeps its share."""
+    """R-01: idle sessions of the others take all common places, but every partition keeps its share."""
     names = ["a", "b", "c", "d", "e"]
     service = await serving(nursery, *names, max_sessions=8, min_sessions=2, max_connections=32)
     for name in names[:4]:
@@ -110,7 +110,7 @@ async def test_four_partitions_cannot_lock_a_fifth_out(nursery: trio.Nursery) ->
 
 
 async def test_a_partition_that_is_activated_late_has_its_share(nursery: trio.Nursery) -> None:
-    """R-01: also when the others have taken everything before it was there; none of them is ended."""
+    """R-01: also if the others have taken all places before. None of them is ended."""
     service = await serving(nursery, "a", max_sessions=8, min_sessions=2, max_connections=8)
     early = [await service.session("a") for _ in range(8)]
     service.machine.changes.create("late", 8)
@@ -126,7 +126,7 @@ async def test_a_partition_that_is_activated_late_has_its_share(nursery: trio.Nu
 
 @pytest.mark.parametrize("running", [1, 5, 40, 200])
 def test_the_sum_of_all_sessions(running: int) -> None:
-    """As the page says: at most max_connections, or the kept places where these are more."""
+    """As on the page: at most max_connections, or the sum of the shares if it is larger."""
     limits = Limits()
     sessions = Sessions(limits)
     machine = make_machine(*(f"p{n}" for n in range(1, running + 1)), kbytes=0)

@@ -1,4 +1,4 @@
-"""Deadlines and floods, on a virtual clock (spec/protocol.md#sessions)."""
+"""Deadlines and floods, in virtual time (spec/protocol.md#sessions)."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -23,7 +23,7 @@ Make = Callable[..., Awaitable[Service]]
 
 @pytest.fixture
 def reaped(nursery: trio.Nursery) -> Iterator[Make]:
-    """Makes a machine with limits of its own."""
+    """Returns a function that makes a machine with other limits."""
     made: list[Service] = []
 
     async def make(**limits: Any) -> Service:
@@ -37,7 +37,7 @@ def reaped(nursery: trio.Nursery) -> Iterator[Make]:
 
 
 async def pass_time(clock: MockClock, seconds: float) -> None:
-    """Let virtual time pass, in steps small enough for the reaper to look around in each."""
+    """Advance virtual time in small steps, so that the reaper runs in each."""
     await wait_all_tasks_blocked()
     for _ in range(round(seconds * 2)):
         clock.jump(0.5)
@@ -51,7 +51,7 @@ def clock(mock_clock: MockClock) -> MockClock:
 
 
 async def test_who_opens_no_session_is_sent_away(reaped: Make, clock: MockClock) -> None:
-    """10 seconds from the connection, whatever dribbles in meanwhile."""
+    """10 seconds after the connection, whatever bytes arrive meanwhile."""
     service = await reaped()
     silent, dribbling = service.connect(), service.connect()
     for peer in (silent, dribbling):
@@ -68,7 +68,7 @@ async def test_who_opens_no_session_is_sent_away(reaped: Make, clock: MockClock)
 
 
 async def test_an_idle_session_ends(reaped: Make, clock: MockClock) -> None:
-    """Half-open peers look idle too; every call starts the time anew."""
+    """A half-open peer looks idle too. Every call starts the time again."""
     service = await reaped(idle_seconds=60)
     idle, busy = await service.session(), await service.session()
     await pass_time(clock, 50)
@@ -89,7 +89,7 @@ async def test_no_idle_limit(reaped: Make, clock: MockClock) -> None:
 
 
 async def test_the_idle_time_begins_when_a_send_ends(reaped: Make, clock: MockClock) -> None:
-    """Who takes its time over a large answer has the whole of the idle time after it."""
+    """A slow reader of a large answer has the whole idle time after it."""
     service = await reaped(idle_seconds=12)
     peer = service.connect_socket()
     await peer.open()
@@ -104,7 +104,7 @@ async def test_the_idle_time_begins_when_a_send_ends(reaped: Make, clock: MockCl
 
 
 async def blocked_reader(service: Service, count: int = 100, behind: bytes = b"") -> Peer:
-    """A session that has asked for much and reads nothing; the same send brings what is `behind`."""
+    """Return a session with many calls that reads nothing; `behind` is in the same send."""
     peer = service.connect_socket()
     await peer.open()
     await peer.call(write(b"big", bytes(60_000)))
@@ -115,7 +115,7 @@ async def blocked_reader(service: Service, count: int = 100, behind: bytes = b""
 
 
 async def test_who_does_not_read_is_sent_away(reaped: Make, clock: MockClock) -> None:
-    """GOODBYE 6 after 10 seconds, whole, behind the answer that was under way; a neighbour is not delayed."""
+    """GOODBYE 6 after 10 seconds, whole, after the unfinished answer. Another session is not delayed."""
     service = await reaped()
     slow, neighbour = await blocked_reader(service), await service.session()
     await pass_time(clock, 9.5)
@@ -128,7 +128,7 @@ async def test_who_does_not_read_is_sent_away(reaped: Make, clock: MockClock) ->
 
 
 async def test_who_never_reads_is_dropped(reaped: Make, clock: MockClock) -> None:
-    """The GOODBYE is best effort: a peer that does not take it does not hold the connection."""
+    """The GOODBYE is best effort: a peer that does not read it does not keep the connection open."""
     service = await reaped()
     await blocked_reader(service)
     await pass_time(clock, 14)
@@ -137,7 +137,7 @@ async def test_who_never_reads_is_dropped(reaped: Make, clock: MockClock) -> Non
 
 
 async def test_who_breaks_the_protocol_and_does_not_read_is_sent_away(reaped: Make, clock: MockClock) -> None:
-    """The answers that are due keep their deadline after a protocol error."""
+    """After a protocol error the pending answers keep their deadline."""
     service = await reaped()
     peer = await blocked_reader(service, CALLS - 1, b"garbage, and enough of it")
     await pass_time(clock, 11)
@@ -150,7 +150,7 @@ async def test_who_breaks_the_protocol_and_does_not_read_is_sent_away(reaped: Ma
 
 
 async def test_a_slow_reader_holds_bounded_memory(reaped: Make, clock: MockClock) -> None:
-    """While answers are not read nothing more is received or run: 100 answers of 60 kB are not all made."""
+    """While answers wait, no call is received or run: not all 100 answers of 60 kB are made."""
     service = await reaped()
     await blocked_reader(service)
     made = service.machine.counters.bytes_sent
@@ -159,7 +159,7 @@ async def test_a_slow_reader_holds_bounded_memory(reaped: Make, clock: MockClock
 
 
 async def test_a_slow_but_steady_reader_gets_everything(reaped: Make, clock: MockClock) -> None:
-    """It has 10 seconds for each piece of at most FLUSH_SIZE and one answer, not for all of them."""
+    """It has 10 seconds for each piece (FLUSH_SIZE and one answer), not for all of them."""
     service = await reaped()
     peer = await blocked_reader(service)
     for _ in range(100):
@@ -170,14 +170,14 @@ async def test_a_slow_but_steady_reader_gets_everything(reaped: Make, clock: Moc
 
 
 def test_the_pause_follows_the_shortest_deadline() -> None:
-    """A deadline is met to within a tenth of it, a second at most."""
+    """A deadline is met to within a tenth of it, at most a second."""
     assert pause(Limits()) == 1.0
     assert pause(Limits(send_seconds=0.5)) == 0.05
     assert pause(Limits(idle_seconds=0)) == 1.0
 
 
 async def test_the_stream_reports_a_peer_that_is_gone() -> None:
-    """Trio's own exception, whatever the kernel calls it."""
+    """Whatever error the kernel returns, the exception is Trio's own."""
     import socket
 
     ours, theirs = socket.socketpair()

@@ -1,4 +1,4 @@
-"""The transport seam: sockets and memory streams behave alike, in whatever order they are used."""
+"""The transport seam: sockets and memory streams behave alike, in any order of use."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -40,7 +40,7 @@ class Reached:
             nursery.cancel_scope.cancel()
 
     async def greeted(self) -> bool:
-        """Connect to the partition; whether HELLO comes."""
+        """Connect to the partition; return whether HELLO arrives."""
         if isinstance(self.transport, MemoryTransport):
             return isinstance(await Peer(self.transport.connect("alpha")).event(), Hello)
         stream = await trio.open_unix_socket(self.transport.path("alpha"))
@@ -65,7 +65,7 @@ async def test_a_partition_that_is_activated_first_is_served_once_the_machine_ru
 
 
 async def test_power_may_go_and_come_without_a_pause(reached: Reached) -> None:
-    """A listener that is closed before its task begins ends that task, and nothing else."""
+    """A listener that is closed before its task begins ends only that task."""
     async with reached.running():
         reached.machine.power_on("alpha")
         reached.machine.power_off("alpha")
@@ -74,7 +74,7 @@ async def test_power_may_go_and_come_without_a_pause(reached: Reached) -> None:
 
 
 async def test_a_machine_that_has_ended_can_run_again(reached: Reached) -> None:
-    """The end of a run leaves nothing behind that a later one would trip over."""
+    """The end of a run leaves no state that a later one would use."""
     async with reached.running():
         reached.machine.power_on("alpha")
         assert await reached.greeted()
@@ -85,7 +85,7 @@ async def test_a_machine_that_has_ended_can_run_again(reached: Reached) -> None:
 
 
 async def test_listeners_that_were_closed_open_no_more(tmp_path: Path) -> None:
-    """A power-on that comes with the stop is refused, and changes nothing."""
+    """A power-on during the stop is refused and changes nothing."""
     reached = Reached("sockets", tmp_path)
     async with reached.running():
         reached.machine.power_on("alpha")
@@ -100,7 +100,10 @@ async def test_listeners_that_were_closed_open_no_more(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop", [Listeners.close_all, lambda listeners: None], ids=["the end", "power-off"])
 async def test_the_socket_of_another_server_stays(tmp_path: Path, stop: Callable[[Listeners], None]) -> None:
-    """R-23: the state was moved away and a new server serves its place: the old one leaves that alone."""
+    """R-23: the state was moved away and a new server serves its place.
+
+    The old server leaves that socket alone.
+    """
     state = tmp_path / "state"
     state.mkdir()
     old, new = Reached("sockets", state), Reached("sockets", state)
@@ -118,7 +121,7 @@ async def test_the_socket_of_another_server_stays(tmp_path: Path, stop: Callable
 
 
 def test_a_partition_that_arrives_has_its_address(tmp_path: Path) -> None:
-    """R-51: clients that follow it are told where it will listen, before it is served there."""
+    """R-51: clients that follow it get the new address before it is served there."""
     folder, keys = tmp_path / "run", tmp_path / "keys"
     folder.mkdir()
     listeners = Listeners(folder, AccessKeys(keys))

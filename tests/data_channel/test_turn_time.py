@@ -1,4 +1,4 @@
-"""The time of a turn, as a conversation keeps it."""
+"""The time of a turn, as a conversation measures it."""
 
 import math
 from typing import Any
@@ -20,12 +20,15 @@ COSTLY: dict[str, tuple[Request[Any], int]] = {
     "a large answer": (read(b"long"), 1),
     "an update": (signed_update(OS, LABEL, b"no update", 0), 1),
 }
-"""Calls of one sort, and how many of them run in a turn whose time is over when its clock is first read."""
+"""Calls of one kind, and their number in a turn whose time is over when its clock is first read."""
 
 
 @pytest.mark.parametrize("name", COSTLY)
 def test_the_clock_is_read_after_each_costly_call(name: str) -> None:
-    """R-01: a turn begins no call after its time; four light calls take less than one of the others."""
+    """R-01: no call begins after the time of its turn.
+
+    Four light calls take less time than one other call.
+    """
     request, most = COSTLY[name]
     end = opened()
     end.run(write(LABEL), write(b"long", bytes(9000)))

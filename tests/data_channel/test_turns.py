@@ -1,4 +1,4 @@
-"""Turns: partitions take them in a ring, however many calls and connections one of them has (R-01)."""
+"""Turns: partitions alternate, whatever number of calls and connections each of them has (R-01)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hcall_server.machine.turns import CALLS, NO_PARTITION, PASS, SECONDS, SHARE
 
 
 class Clock:
-    """Seconds that pass when a call takes them."""
+    """A clock that calls advance by their duration."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -23,7 +23,7 @@ class Clock:
 
 
 class Talker:
-    """A connection with so many calls, each of which takes `seconds`; it notes them in `told`."""
+    """A connection with so many calls, each of `seconds`; it adds its name to `told` at each call."""
 
     def __init__(self, name: str, calls: int, clock: Clock, told: list[str], seconds: float = 0.0) -> None:
         self.name = name
@@ -45,7 +45,7 @@ class Talker:
 
 
 class Ring:
-    """Turns that run in a nursery, on a clock of their own."""
+    """Turns that run in a nursery, on their own clock."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -53,11 +53,11 @@ class Ring:
         self.told: list[str] = []
 
     def talk(self, partition: int, name: str, calls: int, seconds: float = 0.0) -> None:
-        """Let a connection of a partition ask."""
+        """Request a turn for a connection of a partition."""
         self.turns.ask(partition, Talker(name, calls, self.clock, self.told, seconds).serve)
 
     def runs(self) -> list[tuple[str, int]]:
-        """Who ran, and how many calls in a row."""
+        """Return the names in the order of their calls, each with its number of consecutive calls."""
         found: list[tuple[str, int]] = []
         for name in self.told:
             if found and found[-1][0] == name:
@@ -69,14 +69,14 @@ class Ring:
 
 @pytest.fixture
 async def ring(nursery: trio.Nursery) -> Ring:
-    """Turns that run."""
+    """Running turns."""
     made = Ring()
     await nursery.start(made.turns.run)
     return made
 
 
 async def test_a_partition_waits_for_one_turn_of_another(ring: Ring) -> None:
-    """600 calls of one receive are no reason to wait longer."""
+    """600 calls of one receive do not prolong the wait."""
     ring.talk(1, "flood", 600)
     ring.talk(2, "neighbour", 1)
     await wait_all_tasks_blocked()
@@ -94,7 +94,7 @@ async def test_more_connections_give_no_more_turns(ring: Ring) -> None:
 
 
 async def test_the_connections_of_a_partition_share_its_turn(ring: Ring) -> None:
-    """Twenty connections with a call each need two turns; each has its own in the order of asking."""
+    """Twenty connections with a call each need two turns; they are served in the order of their requests."""
     for number in range(20):
         ring.talk(1, f"{number}", 1)
     ring.talk(2, "neighbour", 1)
@@ -104,7 +104,7 @@ async def test_the_connections_of_a_partition_share_its_turn(ring: Ring) -> None
 
 
 async def test_a_connection_that_goes_on_lets_the_others_of_its_partition_pass(ring: Ring) -> None:
-    """Within a partition they take turns too."""
+    """The connections of one partition alternate too."""
     ring.talk(1, "long", 40)
     ring.talk(1, "short", 1)
     await wait_all_tasks_blocked()
@@ -112,7 +112,7 @@ async def test_a_connection_that_goes_on_lets_the_others_of_its_partition_pass(r
 
 
 async def test_a_turn_begins_no_call_after_its_time(ring: Ring) -> None:
-    """A call that has begun is not cut, however long it takes."""
+    """A call that has begun is not interrupted, however long it takes."""
     ring.talk(1, "slow", 10, SECONDS * 0.4)
     ring.talk(1, "next", 1)
     await wait_all_tasks_blocked()
@@ -120,7 +120,7 @@ async def test_a_turn_begins_no_call_after_its_time(ring: Ring) -> None:
 
 
 async def test_turns_are_short_while_several_partitions_call(ring: Ring) -> None:
-    """A neighbour that called within the last second waits for a short turn."""
+    """If another partition called within the last second, turns are short."""
     ring.talk(1, "flood", 20, SHARED * 0.4)
     ring.talk(2, "neighbour", 1)
     ring.talk(3, "slower", 2, SECONDS * 50)
@@ -136,7 +136,7 @@ async def test_turns_are_short_while_several_partitions_call(ring: Ring) -> None
 
 
 async def test_turns_are_long_again_when_the_other_partitions_are_quiet(ring: Ring) -> None:
-    """The last change of the partition is SHARED_FOR seconds ago."""
+    """Turns are long again SHARED_FOR seconds after the last change of the partition."""
     ring.talk(2, "neighbour", 1)
     ring.talk(1, "flood", 4, SHARED)
     ring.talk(1, "other", 1)
@@ -151,7 +151,7 @@ async def test_turns_are_long_again_when_the_other_partitions_are_quiet(ring: Ri
 
 
 async def test_an_opening_connection_shortens_no_turn(ring: Ring) -> None:
-    """It has no partition yet; a client that connects again and again is alone all the same."""
+    """It has no partition yet, so a client that reconnects again and again has no effect."""
     ring.talk(NO_PARTITION, "opens", 2, SHARED)
     ring.talk(1, "alone", CALLS, SHARED * 0.4)
     ring.talk(1, "alone too", 1)
@@ -160,7 +160,7 @@ async def test_an_opening_connection_shortens_no_turn(ring: Ring) -> None:
 
 
 async def test_bytes_without_a_call_take_time_of_the_turn(ring: Ring) -> None:
-    """Fifty connections send pieces of a frame: the neighbour does not wait for all of their receives."""
+    """Fifty connections send pieces of a frame: another partition does not wait for all of their receives."""
 
     def receives(_: Quantum) -> bool:
         ring.told.append("piece")
@@ -175,7 +175,7 @@ async def test_bytes_without_a_call_take_time_of_the_turn(ring: Ring) -> None:
 
 
 async def test_all_other_tasks_run_between_two_passes(ring: Ring) -> None:
-    """The console and the landing of a flush wait for two passes at most: Trio's order is random."""
+    """The console and the end of a flush wait for two passes at most, because Trio's order is random."""
     steps: list[int] = []
 
     async def console() -> None:
@@ -194,7 +194,7 @@ async def test_all_other_tasks_run_between_two_passes(ring: Ring) -> None:
 
 
 async def test_who_asks_while_nobody_does_is_served_at_once(ring: Ring) -> None:
-    """The task sleeps then, and is woken; also by who asks in the middle of its own turn."""
+    """The sleeping task is woken. A request in the middle of a turn is also served at once."""
     await wait_all_tasks_blocked()
     ring.talk(1, "first", 1)
     await wait_all_tasks_blocked()
@@ -210,7 +210,7 @@ async def test_who_asks_while_nobody_does_is_served_at_once(ring: Ring) -> None:
 
 
 class Script:
-    """A source that lets something happen at each poll; a poll takes a wake away, as that of the lane."""
+    """A source that calls one function per poll. A poll clears the wake, as that of the lane does."""
 
     def __init__(self, *polls: Callable[[], int]) -> None:
         self.polls = list(polls)
@@ -236,7 +236,7 @@ class Script:
 
 
 async def test_the_source_is_asked_between_two_turns(ring: Ring) -> None:
-    """A neighbour whose bytes come during a turn of the flood has the next turn."""
+    """If bytes of another partition arrive during a turn of the flood, it has the next turn."""
 
     def comes() -> int:
         ring.talk(2, "neighbour", 1)
@@ -249,7 +249,7 @@ async def test_the_source_is_asked_between_two_turns(ring: Ring) -> None:
 
 
 async def test_without_its_source_the_turns_go_on(ring: Ring) -> None:
-    """A lane that is closed takes its sockets away, and nothing else."""
+    """To close the lane only removes its sockets."""
     ring.turns.feed(Script())
     await wait_all_tasks_blocked()
     ring.turns.feed(None)
@@ -261,7 +261,7 @@ async def test_without_its_source_the_turns_go_on(ring: Ring) -> None:
 
 
 async def test_a_landing_runs_the_turns_itself(ring: Ring) -> None:
-    """Who asks without a wake is served by `serve`, in the same step; the task sleeps on."""
+    """`serve` runs a request without a wake in the same step; the task sleeps on."""
     await wait_all_tasks_blocked()
     ring.turns.ask(1, Talker("held", 1, ring.clock, ring.told).serve, wake=False)
     assert ring.told == []
@@ -271,7 +271,7 @@ async def test_a_landing_runs_the_turns_itself(ring: Ring) -> None:
 
 @pytest.mark.parametrize("calls", [1, 30])
 async def test_the_task_wakes_after_turns_that_a_landing_ran(ring: Ring, calls: int) -> None:
-    """Somebody asks in a poll of that pass, and the next poll would take his wake away."""
+    """A request arrives in a poll of that pass; without the extra wake the next poll would clear its wake."""
 
     def comes() -> int:
         ring.talk(2, "neighbour", calls, SECONDS)
