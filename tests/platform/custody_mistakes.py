@@ -1,4 +1,4 @@
-"""The worlds that are searched, and the mistakes that the search has to find."""
+"""The worlds of the search, and the mistakes that the search has to find."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def fixed(writes: int, attempts: int, rules: Rules = TABLES) -> World:
 
 
 def there_and_back(writes: int, attempts: int, rules: Rules = TABLES) -> World:
-    """Return a world in which each other attempt goes back; both systems confirm writes."""
+    """Return a world in which every second attempt goes back; both systems confirm writes."""
     return World((AWAY, BACK, AWAY)[:attempts], writes, rules, writers=(0, 1))
 
 
 def every_way(systems: int, rules: Rules = CONNECTED) -> Iterator[World]:
-    """Yield every plan of two attempts, each live, inactive or a restart; systems ask when they start."""
+    """Yield every plan of two attempts, each live, inactive or a restart. Systems ask when they start."""
     kinds = (Kind.LIVE, Kind.INACTIVE, Kind.RESTART)
     seconds = [(a, b) for a in (0, 1) for b in range(systems) if a != b]
     for first in kinds:
@@ -60,7 +60,7 @@ def _ways(kind: Kind, source: int, target: int) -> tuple[Attempt, ...]:
 
 
 class Mistake(NamedTuple):
-    """A seeded mistake, the world in which it shows, and the promise that breaks ("" for liveness)."""
+    """A seeded mistake, the world in which it has an effect, and the broken promise ("" for liveness)."""
 
     name: str
     world: World
@@ -80,7 +80,7 @@ def _changed(change: Callable[[Row], Row | None]) -> Rules:
 
 
 def _forgetful(row: Row) -> Row:
-    """Return a row that takes the word of an old attempt."""
+    """Return a row that accepts the word of an old attempt."""
     return row._replace(guard=Guard.FREE) if row.number in (2, 4) else row
 
 
@@ -99,7 +99,7 @@ _UNGUARDED = _changed(lambda row: row._replace(guard=Guard.SAME) if row.guard is
 _THIRD = (Attempt(0, 1), *restart(0, 2))
 
 HARMLESS = fixed(2, 2, _UNGUARDED)
-"""PREPARED without the generation: each attempt has a number of its own, so nothing breaks."""
+"""PREPARED without the generation: each attempt has its own number, so nothing breaks."""
 
 MISTAKES = (
     Mistake(

@@ -1,21 +1,21 @@
-"""A partition that moves, as a model: systems, a console, the worst network, and an operator.
+"""A migrating partition as a model: systems, a console, the worst network, and an operator.
 
-Every step of a party comes from the tables of `hcall_server.platform.custody`.  This module has only the
-rest: crashes, orders, the routes of words, and the rules of the drivers.  A mistake is another `Rules`.
+Every step of a party comes from the tables of `hcall_server.platform.custody`.  This module adds the crashes,
+the orders, the routes of words, and the rules of the drivers.  A mistake is another `Rules`.
 """
 
 # The worst network
 #
-# A word that was once said may arrive at any later time, any number of times, or never.  So the network is a
+# A word that was once sent may arrive at any later time, any number of times, or never.  So the network is a
 # set of words that only grows, and a delivery removes nothing.  A set is a number with one bit for each word.
 #
-# A party has few states of its own.  Its moves depend on its state and on the words of the network only.  So
-# all moves of a party's state are worked out once, as masks, and the search adds and compares numbers.
+# A party has few states.  Its moves depend only on its state and on the words of the network.  So
+# all moves of each state are computed once, as masks, and the search adds and compares numbers.
 #
-# A system says a word again and again while its state allows it.  In the search this is either a move of its
-# own (`eager=False`), or it happens with the step into the state (`eager=True`).  Both reach the same states
-# of the parties: a word that was said is never in the way, because nobody has to hear it.  The second kind
-# of search has a twentieth of the states.
+# A system repeats a word while its state allows it.  In the search this is either a separate move
+# (`eager=False`), or it happens with the step into the state (`eager=True`).  Both reach the same states
+# of the parties: an extra word in the network forbids no move, because it may stay undelivered.  The second
+# kind of search has a twentieth of the states.
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Model:
         return self.world.plan[epoch - 1]
 
     def owner(self, register: Register) -> int:
-        """Return the system that the console takes for the owner."""
+        """Return the owner according to the console's register."""
         return self.attempt(register.moved).target if register.moved else 0
 
     # Systems
@@ -101,7 +101,7 @@ class Model:
         yield Move(f"{me}: {said.word.value}({said.epoch}), row {row.number}", behind, needs, row=row)
 
     def said(self, me: int, at: Local | Desk) -> tuple[Said, ...]:
-        """Return the words that a party says in a state."""
+        """Return the words that a party sends in a state."""
         if isinstance(at, Desk):
             return tuple(self._ordered(at.register)) if at.up else ()
         return tuple(self._says(me, at)) if at.mode is not None else ()
@@ -130,14 +130,14 @@ class Model:
                     yield Said(saying.word, at.epoch, to, generation)
 
     def _hearers(self, me: int, epoch: int, word: Word, party: Party) -> list[int]:
-        """Return the systems that hear a word: the console tells ACTIVE and ABORTED to all that it knows."""
+        """Return the receivers of a word: ACTIVE and ABORTED go to all other systems."""
         if word in (Word.ACTIVE, Word.ABORTED):
             return [each for each in range(self.world.systems) if each != me]
         attempt = self.attempt(epoch)
         return [attempt.source if party is Party.SOURCE else attempt.target]
 
     def _to(self, me: int) -> Iterator[Said]:
-        """Yield every word that a system could hear."""
+        """Yield every word that a system could receive."""
         for epoch in range(len(self.world.plan) + 1):
             for word in Word:
                 if word in (Word.FINAL, Word.PREPARED, Word.COPY):
@@ -177,7 +177,7 @@ class Model:
             yield Move(f"C begins {epoch}", found[0], cause=Cause.OPERATOR, row=found[1])
 
     def _restarted(self, at: Desk, epoch: int) -> Iterator[Move]:
-        """Yield the bars of a restart, and the restart when they are there."""
+        """Yield the bars of a restart, and the restart itself once the bars are confirmed."""
         attempt = self.attempt(epoch)
         found = self._step(at, Word.RESTART, epoch)
         forced = at.register.decision is Decision.FORCED
@@ -195,7 +195,7 @@ class Model:
             )
 
     def _reasons(self, register: Register, attempt: Attempt) -> Iterator[Reason]:
-        """Yield why the source of a restart can't serve any more: it is dead, or its record says so."""
+        """Yield the reasons why the source of a restart can't serve: it is dead, or its record shows it."""
         if register.decision is Decision.FORCED:
             yield Reason(Cause.FORCE)  # its target is barred
             return
@@ -205,7 +205,7 @@ class Model:
             yield Reason(Cause.FORCE, needs=(shown,))
 
     def _bars(self, register: Register) -> list[Said]:
-        """Return the bars of a restart: to all who may still become the owner by an earlier attempt."""
+        """Return the bars of a restart, for all systems that an earlier attempt may still make the owner."""
         open_since = register.moved if register.decision is Decision.FORCED else register.moved + 1
         first = {Bars.ALL: open_since, Bars.LAST: register.epoch, Bars.NONE: register.epoch + 1}
         epochs = range(max(first[self.rules.bars], open_since), register.epoch + 1)
@@ -213,7 +213,7 @@ class Model:
         return [Said(Word.BAR, register.epoch + 1, each) for each in sorted(systems)]
 
     def _ordered(self, register: Register) -> Iterator[Said]:
-        """Yield the words of the console's present decision, and of a restart that it prepares."""
+        """Yield the words of the console's present decision, and of a restart in preparation."""
         if not register.epoch:
             return
         attempt = self.attempt(register.epoch)
@@ -248,7 +248,7 @@ class Model:
         yield self._told(at, ask._replace(asking=True), told)
 
     def _answered(self, at: Desk, ask: Said) -> Iterator[Move]:
-        """Yield the answer to a source in doubt: the decision first, the word behind it."""
+        """Yield the answer to a source in doubt: first the decision, then the word."""
         if not 1 <= ask.epoch <= at.register.epoch:
             return
         if ask.epoch < at.register.epoch:

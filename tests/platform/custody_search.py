@@ -1,4 +1,4 @@
-"""The search: every state of a world, its safety, and the ends of its runs (tests.platform.custody_model)."""
+"""The search: states of a world, their safety, and the ends of its runs (tests.platform.custody_model)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ WRITES = 3
 ANSWERS = (Word.RESUME, Word.SERVE, Word.FENCED)
 
 Coded = tuple[int, int, int, int]
-"""A move: the words that it needs, its change of the state, the words that it adds, those that it keeps."""
+"""A move: the words it needs, its change of the state, the words it adds, the words it keeps."""
 View = tuple[tuple[Local, ...], Desk, int]
-"""Systems, console, and the number of writes that were confirmed."""
+"""Systems, console, and the number of confirmed writes."""
 Judge = Callable[[View], bool]
 
 
@@ -132,7 +132,7 @@ class Search:
         return need, delta, add, keep
 
     def _answers(self, system: int) -> int:
-        """Return the answers of the console on their way to a system."""
+        """Return the bits of the console's undelivered answers to a system."""
         epochs = range(len(self.model.world.plan) + 1)
         return self._bits(Said(word, each, system) for each in epochs for word in ANSWERS)
 
@@ -161,7 +161,7 @@ class Search:
     # Safety
 
     def explore(self) -> Searched:
-        """Visit every state, and stop at the first that is unsafe."""
+        """Visit every state, and stop at the first unsafe state."""
         parents = self._reached = {self.start: -1}
         queue, seen, transitions = deque([self.start]), {self.start & self.local_mask}, 0
         tables = [(party * BITS, table) for party, table in enumerate(self._coded)]
@@ -192,7 +192,7 @@ class Search:
         if sum(each.serves for each in systems) > 1:
             return "two serve"
         if any(each.kind is Kind.RESTART for each in self.model.world.plan):
-            return ""  # the record of a dead owner says nothing, and a copy is older than its store
+            return ""  # the record of a dead owner does not count, and a copy is older than its store
         owners = [each for each in systems if each.custody in OWNING]
         if len(owners) > 1:
             return "two own"
@@ -217,7 +217,7 @@ class Search:
         raise AssertionError("no move leads here")
 
     def taken(self) -> set[Row | ConsoleRow]:
-        """Return the rows of the tables that the last search took."""
+        """Return the rows of the tables that the last search used."""
         taken = set[Row | ConsoleRow]()
         for party, table in enumerate(self._coded):
             needs = [
@@ -239,10 +239,10 @@ class Search:
     def stuck(
         self, starts: Collection[int], good: Judge, *, dead: int | None = None, forces: bool = False
     ) -> list[int]:
-        """Return the starts from which a run without faults may never come to a good end.
+        """Return the starts from which a run without faults may never reach a good end.
 
-        All words are lost, and every party runs again, but for the one that is `dead` for ever.
-        `forces`: the operator may force the target.
+        All words are lost, and every party runs again except `dead`. `forces`: the operator may force the
+        target.
         """
         wanted = {Cause.PROTOCOL, Cause.FORCE} if forces else {Cause.PROTOCOL}
         graph = self._runs([self._quiet(each) for each in starts], self._tables(wanted.__contains__, dead))
@@ -256,7 +256,7 @@ class Search:
         return [each for each in starts if self._quiet(each) in bad]
 
     def _quiet(self, start: int) -> int:
-        """Return a state with the words only that its parties say again."""
+        """Return a state with only the words that its parties repeat."""
         local = start & self.local_mask
         return local | (self._bits(self._heard(local)) if self._eager else 0)
 
@@ -278,7 +278,7 @@ class Search:
 
 
 def _sayings(party: int, state: Local | Desk, said: Iterable[Said]) -> list[Move]:
-    """Return a move for each word; all who are to hear it may hear it then."""
+    """Return a move for each word, with the copies for all its receivers."""
     words: dict[tuple[Word, int, int], list[Said]] = {}
     for each in said:
         words.setdefault((each.word, each.epoch, each.generation), []).append(each)
@@ -286,7 +286,7 @@ def _sayings(party: int, state: Local | Desk, said: Iterable[Said]) -> list[Move
 
 
 def _closure(back: dict[int, list[int]], found: list[int]) -> set[int]:
-    """Return the states from which one of `found` can be reached."""
+    """Return the states that can reach one of `found`."""
     reached, stack = set(found), list(found)
     while stack:
         for each in back.get(stack.pop(), ()):
@@ -307,12 +307,12 @@ def tidy(view: View) -> bool:
 
 
 def known(model: Model) -> Judge:
-    """Return the judge of the best end: one serves, no other has a store, the register names it."""
+    """Return the test for the best end: one serves, no other has a store, the register names it."""
     return lambda view: tidy(view) and view[0][model.owner(view[1].register)].serves
 
 
 def well(world: World, *, eager: bool = True) -> tuple[Search, Searched]:
-    """Search a world in which nothing may break."""
+    """Search a world without mistakes, in which no promise may break."""
     search = Search(world, eager=eager)
     found = search.explore()
     assert found.fault is None, found.fault

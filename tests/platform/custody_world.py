@@ -24,11 +24,11 @@ from hcall_server.platform.custody import (
 )
 
 TO_CONSOLE = -1
-"""The console as the hearer of a word."""
+"""The console as the receiver of a word."""
 
 
 class Kind(Enum):
-    """The way of an attempt."""
+    """The kind of an attempt."""
 
     LIVE = "live"
     INACTIVE = "inactive"
@@ -38,7 +38,7 @@ class Kind(Enum):
 
 
 class Attempt(NamedTuple):
-    """One attempt of a plan; systems are counted from 0, and 0 owns the partition at first."""
+    """One attempt of a plan. Systems are numbered from 0; at first system 0 owns the partition."""
 
     source: int
     target: int
@@ -67,22 +67,22 @@ class Rules(NamedTuple):
     started: Callable[[Custody, bool], tuple[Custody, Mode]] = started
     answer: Callable[[Register, int], Word] = answer
     early: frozenset[Word] = frozenset()
-    """Words that are said before their record is durable."""
+    """Words that are sent before their record is durable."""
     aborts_target: bool = False
-    """The console tells a target that an attempt was aborted, without the source."""
+    """The console sends ABORTED to a target, without the source."""
     forces_unheard: bool = False
-    """A target is forced that has not said PREPARED."""
+    """The console forces a target that has not sent PREPARED."""
     bars: Bars = Bars.ALL
     begins_anywhere: bool = False
     """An attempt begins at a system that the register does not name as the owner."""
     unseen: bool = False
-    """The console does not look at the target of a restart."""
+    """The console does not check the target of a restart."""
     late: bool = True
     """An answer of the console may arrive after a restart of its system."""
 
 
 class World(NamedTuple):
-    """The subject of a search: attempts in their order, confirmed writes, and the operator."""
+    """The subject of a search: attempts in order, confirmed writes, and the operator."""
 
     plan: tuple[Attempt, ...]
     writes: int = 0
@@ -90,7 +90,7 @@ class World(NamedTuple):
     writers: tuple[int, ...] = (0,)
     asks: bool = False
     wrong: bool = False
-    """The operator may take a system for dead that runs."""
+    """The operator may declare a running system dead."""
 
     @property
     def systems(self) -> int:
@@ -106,13 +106,13 @@ class Said(NamedTuple):
     to: int
     generation: int = 0
     sender: int = TO_CONSOLE
-    """Only of words that the console hears."""
+    """Only for words that the console receives."""
     asking: bool = False
-    """A question of a start, not of a source in doubt."""
+    """A question after a start, not of a source in doubt."""
 
 
 class Local(NamedTuple):
-    """The state of a system; `mode` None: it is down."""
+    """The state of a system. It is down if `mode` is None."""
 
     custody: Custody
     mode: Mode | None
@@ -123,13 +123,13 @@ class Local(NamedTuple):
 
     @property
     def standing(self) -> Standing:
-        """The state as the tables know it."""
+        """The state in the form of the tables."""
         assert self.mode is not None
         return Standing(self.custody, self.mode, self.epoch, self.generation)
 
     @property
     def free(self) -> bool:
-        """Whether a copy may be opened here, for all that the console sees."""
+        """Whether the console would open a copy here."""
         return self.mode is not None and step(self.standing, Word.COPY, self.epoch + 1) is not None
 
     @property
@@ -146,7 +146,7 @@ class Desk(NamedTuple):
 
 
 class Cause(Enum):
-    """The cause of a move: searches for liveness leave out the last three."""
+    """The cause of a move. Searches for liveness leave out the last three."""
 
     PROTOCOL = 0
     FAULT = 1
@@ -163,16 +163,16 @@ class Move(NamedTuple):
     adds: tuple[Said, ...] = ()
     cause: Cause = Cause.PROTOCOL
     dead: int | None = None
-    """The system that has to be down."""
+    """The system that must be down."""
     alive: int | None = None
-    """The system that has to be up."""
+    """The system that must be up."""
     free: int | None = None
-    """The system that has to be able to take a copy."""
+    """The system that must be able to open a copy."""
     row: Row | ConsoleRow | None = None
 
 
 class Reason(NamedTuple):
-    """Why a source does not serve any more, and who is to know it."""
+    """The reason why a source no longer serves, and the words that show it."""
 
     cause: Cause
     dead: int | None = None
@@ -180,5 +180,5 @@ class Reason(NamedTuple):
 
 
 def restart(source: int, target: int) -> tuple[Attempt, Attempt]:
-    """Return the two numbers of a remote restart: the first is that of its bars."""
+    """Return the two attempts of a remote restart: the first is that of its bars."""
     return Attempt(source, target, Kind.BAR), Attempt(source, target, Kind.RESTART)

@@ -1,4 +1,4 @@
-"""Validation: a partition moves only to where it fits; each refusal is a sentence with figures."""
+"""Validation: a partition only moves to a system that it fits. Each refusal is a sentence with figures."""
 
 import re
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def make_system(level: str = "FW1110", total: int | None = None, seed: bytes = b
 
 
 def make_partition(level: str = "FW1110", kbytes: int = 8, **attributes: int) -> Partition:
-    """A partition at its source, which runs."""
+    """A running partition at its source."""
     system = make_system(level, seed=b"source")
     partition = system.create("lpar1", kbytes, further=attributes)
     system.power_on("lpar1")
@@ -61,7 +61,7 @@ def refusal(target: ManagedSystem, needs: Needs, *, live: bool = True) -> Operat
 @pytest.mark.parametrize("source", KEYSTORE_LEVELS)
 @pytest.mark.parametrize("target", LEVELS)
 def test_an_enabled_keystore_never_goes_to_a_level_without_one(source: str, target: str) -> None:
-    """R-50: from every level to every level; without objects the contents hinder nothing."""
+    """R-50: from every level to every level. Without objects the contents are no reason for a refusal."""
     needs = wanted(make_partition(source), source)
     if target == "FW940":
         error = refusal(make_system(target), needs)
@@ -73,7 +73,10 @@ def test_an_enabled_keystore_never_goes_to_a_level_without_one(source: str, targ
 
 @pytest.mark.parametrize("running", [True, False])
 def test_an_empty_keystore_may_be_disabled_first(running: bool) -> None:
-    """R-50: then the partition fits; one that holds an object can't be disabled, so it stays."""
+    """R-50: then the partition fits.
+
+    With an object the keystore can't be disabled, so the partition stays.
+    """
     source = make_system()
     partition = source.create("lpar1", 8)
     if running:
@@ -92,7 +95,7 @@ def test_an_empty_keystore_may_be_disabled_first(running: bool) -> None:
 
 
 def test_a_system_without_keystores_makes_partitions() -> None:
-    """R-50: with no keystore; a size is refused with the reason."""
+    """R-50: partitions without a keystore. A size is refused with the reason."""
     system = make_system("FW940")
     system.create("lpar1")
     system.power_on("lpar1")
@@ -102,7 +105,7 @@ def test_a_system_without_keystores_makes_partitions() -> None:
 
 
 def test_needs_are_figures_of_the_contents() -> None:
-    """R-50, R-51: the longest and the largest of each, whose objects need which call, and no secret."""
+    """R-50, R-51: the longest and largest values, the objects that need a call, and no secret."""
     partition = make_partition(kbytes=64, keystore_signed_updates=1, linux_dynamic_key_secure_boot=1)
     guest = Guest(partition)
     password = guest.gen_password(3, 60).written
@@ -132,7 +135,7 @@ def test_needs_are_figures_of_the_contents() -> None:
 
 
 def test_needs_without_a_keystore() -> None:
-    """R-35, R-50: nothing is used, and so nothing hinders."""
+    """R-35, R-50: the needs are empty, so they are no reason for a refusal."""
     found = needs_of(make_partition(kbytes=0), LEVELS["FW1110"])
     assert (found.kbytes, found.used_bytes, found.objects, found.calls) == (0, 0, 0, [])
     for level in LEVELS:
@@ -140,13 +143,13 @@ def test_needs_without_a_keystore() -> None:
 
 
 def test_the_fields_are_those_of_the_contract() -> None:
-    """The body of checkArrival and the answer of showNeeds have each of them by its name."""
+    """The body of checkArrival and the answer of showNeeds have each field by its name."""
     for struct in ArrivalCheck, NeedsView:
         assert {field.name for field in msgspec.structs.fields(struct)} == set(Needs._fields)
 
 
 def in_custody(custody: Custody, epoch: int = 7) -> Callable[[], ManagedSystem]:
-    """A target that has the partition in a custody already."""
+    """A target that already has the partition in a custody."""
 
     def system() -> ManagedSystem:
         target = make_system()
@@ -276,7 +279,7 @@ REFUSED: dict[str, tuple[Callable[[], ManagedSystem], Needs, Rule, str]] = {
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_each_refusal_is_a_sentence_with_figures(what: str) -> None:
-    """R-50, R-51: the rule, the sentence, and nothing changed at the target."""
+    """R-50, R-51: rule and sentence are right, and nothing changes at the target."""
     make, needs, rule, words = REFUSED[what]
     target = make()
     before = dict(target.partitions), dict(target.departed)
@@ -288,7 +291,7 @@ def test_each_refusal_is_a_sentence_with_figures(what: str) -> None:
 
 
 def test_every_row_has_a_refusal() -> None:
-    """No row is never reached, and the rules of validation are those of the rows."""
+    """Each row has a case above, and the rules of validation are those of the rows."""
     used = {rule for _, _, rule, _ in REFUSED.values()} | {migration.ARRIVAL_LEVEL}
     assert {row.rule for row in arrival.ARRIVALS} == used
     defined = (rule for rule in vars(migration).values() if isinstance(rule, Rule))
@@ -313,13 +316,13 @@ FITTING: dict[str, tuple[Callable[[], ManagedSystem], Needs]] = {
 
 @pytest.mark.parametrize("what", FITTING)
 def test_what_fits(what: str) -> None:
-    """R-51: the ends of each range, and all that this system knows of the partition already."""
+    """R-51: the ends of each range, and targets that already know the partition."""
     make, needs = FITTING[what]
     demand_fit(make(), needs, FORMATS, live=True)
 
 
 def test_its_own_room_is_not_taken_twice() -> None:
-    """R-51: an older copy here takes the space that the new one will have."""
+    """R-51: the new copy replaces an older copy here, so it uses the same space."""
     target = make_system(total=10)
     target.adopt(make_partition().profile._replace(uuid=NEEDS.uuid, custody=Custody.PREPARED, epoch=1))
     assert target.assigned_kbytes == 8
@@ -327,12 +330,12 @@ def test_its_own_room_is_not_taken_twice() -> None:
 
 
 def test_a_released_store_may_come_back_by_a_copy() -> None:
-    """R-52: row 16 allows it, a live migration has to wait; and a copy has no format of the channel."""
+    """R-52: row 16 allows it; a live migration has to wait. A copy has no channel format."""
     demand_fit(in_custody(Custody.RELEASED)(), NEEDS._replace(formats=[]))
 
 
 def test_attributes_that_the_level_lacks() -> None:
-    """R-36, R-50: signed updates are on, and FW1010 has none; the rule is that of the attribute."""
+    """R-36, R-50: signed updates are on, and FW1010 does not have them; the rule is that of the attribute."""
     needs = wanted(make_partition(keystore_signed_updates=1))
     assert refusal(make_system("FW1010"), needs).rule is console.ATTRIBUTE_NEEDS
     demand_fit(make_system("FW1030"), needs, FORMATS)
@@ -341,14 +344,14 @@ def test_attributes_that_the_level_lacks() -> None:
 
 
 def test_a_system_in_another_state_takes_nothing() -> None:
-    """R-45: in Recovery nothing arrives."""
+    """R-45: no partition arrives in Recovery."""
     target = make_system()
     target.begin_recovery()
     assert refusal(target, NEEDS).rule is console.SYSTEM_OPERATING
 
 
 def test_a_full_system_has_no_number() -> None:
-    """R-51: a partition needs a number here."""
+    """R-51: the partition needs a free number here."""
     target = make_system()
     profile = make_partition(kbytes=0).profile
     for number in range(1, 1 << 16):
@@ -359,7 +362,7 @@ def test_a_full_system_has_no_number() -> None:
 
 
 def test_what_has_arrived_is_checked_like_what_was_announced() -> None:
-    """R-51: needs of the record that came are those of the partition at its source."""
+    """R-51: the needs of the received record equal the needs of the partition at its source."""
     partition = make_partition()
     guest = Guest(partition)
     guest.gen_password(1, 40)

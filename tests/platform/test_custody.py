@@ -37,13 +37,13 @@ SERVES = frozenset({Mode.SERVING, Mode.COPYING})
 
 
 def fitting(at: Standing, on: Word, epoch: int, generation: int) -> list[Row]:
-    """Return every row that fits, each asked for alone."""
+    """Return every row that fits if it is the only row."""
     return [row for row in SYSTEM if step(at, on, epoch, generation, [row])]
 
 
 @pytest.mark.parametrize("at", STANDINGS, ids=lambda at: f"{at.custody.name} {at.mode.value}")
 def test_each_state_and_word(at: Standing) -> None:
-    """R-51: one row fits at most, and `step` finds it."""
+    """R-51: at most one row fits, and `step` finds it."""
     for on, epoch, generation in product(Word, EPOCHS, (STORE, STORE + 1)):
         rows = fitting(at, on, epoch, generation)
         assert len(rows) <= 1, (on, epoch)
@@ -52,7 +52,7 @@ def test_each_state_and_word(at: Standing) -> None:
 
 @pytest.mark.parametrize("at", REGISTERS, ids=lambda at: f"{at.decision.value} {at.moved}")
 def test_each_decision_and_word(at: Register) -> None:
-    """R-51: the console's rows are unambiguous too, and its numbers never go back."""
+    """R-51: the console's rows are unambiguous too, and its numbers never decrease."""
     for on, epoch in product(Word, EPOCHS):
         rows = [row for row in CONSOLE if console_step(at, on, epoch, [row])]
         assert len(rows) <= 1, (on, epoch)
@@ -73,28 +73,28 @@ def test_each_decision_and_word(at: Register) -> None:
     ],
 )
 def test_guards_of_a_system(guard: Guard, epochs: set[int]) -> None:
-    """R-51: a word of an old attempt has no effect, but where a row says so."""
+    """R-51: a word of an old attempt has no effect, unless a row allows it."""
     row = SYSTEM[0]._replace(guard=guard)
     at = Standing(Custody.OWN, Mode.SERVING, LAST)
     assert {each for each in EPOCHS if step(at, Word.BEGIN, each, rows=[row])} == epochs
 
 
 def test_the_guard_of_the_store() -> None:
-    """R-51: PREPARED counts for the generation that was sent alone."""
+    """R-51: PREPARED counts only for the generation that was sent."""
     at = Standing(Custody.FROZEN, Mode.WAITING, LAST, STORE)
     found = {(e, g): step(at, Word.PREPARED, e, g) for e, g in product(EPOCHS, (STORE - 1, STORE))}
     assert [key for key, row in found.items() if row] == [(LAST, STORE)]
 
 
 def test_no_word_without_a_guard_changes_a_record() -> None:
-    """R-51: a word that needs no number is an event inside a system, and changes its mode alone."""
+    """R-51: a word without a number is an event inside a system. It changes only the mode."""
     free = [row for row in SYSTEM if row.guard is Guard.FREE]
     assert {row.on for row in free} == {Word.ABORT}
     assert [row.to for row in free] == [None] * len(free)
 
 
 def test_the_record_that_serves() -> None:
-    """R-51: SERVING and COPYING are modes of a system that owns; no row leads elsewhere."""
+    """R-51: SERVING and COPYING are modes of an owner; no row leads to them otherwise."""
     for at, row in product(STANDINGS, SYSTEM):
         if at.custody in row.at and at.mode in row.mode:
             behind = after(at, row, LAST + 1, STORE)
@@ -103,7 +103,7 @@ def test_the_record_that_serves() -> None:
 
 
 def test_a_source_never_decides_alone() -> None:
-    """R-51: out of FROZEN leads a word of the target or of the console, never an event of its own."""
+    """R-51: only a word of the target or of the console ends FROZEN, never an event of the source."""
     ways = {row.on for row in SYSTEM if Custody.FROZEN in row.at and row.to}
     assert ways == {Word.PREPARED, Word.RESUME, Word.FENCED, Word.ACTIVE}
 
@@ -116,13 +116,13 @@ def test_a_target_acts_on_no_time_out() -> None:
 
 
 def test_the_console_never_tells_a_target_to_drop() -> None:
-    """R-51: ABORTED is said by the source alone."""
+    """R-51: only the source sends ABORTED."""
     assert Word.ABORTED not in {row.says for row in CONSOLE}
     assert {each.at for each in SAYS if each.word is Word.ABORTED} == {Custody.OWN}
 
 
 def test_one_decision_of_two() -> None:
-    """R-51: an attempt that was answered RESUME is never forced, one that was forced never resumed."""
+    """R-51: after RESUME an attempt is never forced, and a forced attempt is never resumed."""
     aborted, forced = Register(LAST, Decision.ABORTED), Register(LAST, Decision.FORCED, LAST)
     assert console_step(aborted, Word.FORCE, LAST) is None
     row = console_step(forced, Word.ASK, LAST)
@@ -134,7 +134,7 @@ def test_one_decision_of_two() -> None:
 
 @pytest.mark.parametrize("epoch,word", [(2, Word.FENCED), (3, Word.FENCED), (4, Word.RESUME)])
 def test_questions_about_older_attempts(epoch: int, word: Word) -> None:
-    """R-51: up to the last move the partition is elsewhere."""
+    """R-51: for the last move and all attempts before it the answer is FENCED."""
     assert answer(Register(LAST, Decision.OPEN, moved=3), epoch) is word
 
 
@@ -151,7 +151,7 @@ def test_active_of_an_older_attempt() -> None:
 @pytest.mark.parametrize("custody", Custody)
 @pytest.mark.parametrize("asks", [True, False])
 def test_starts(custody: Custody, asks: bool) -> None:
-    """R-51, R-54: only an owner serves after a start, and asks first where it has to."""
+    """R-51, R-54: only an owner serves after a start, and only after SERVE if it must ask."""
     mode = mode_after_start(custody, asks=asks)
     expected = {Custody.FROZEN: Mode.IN_DOUBT}
     if custody in OWNING:
@@ -161,7 +161,7 @@ def test_starts(custody: Custody, asks: bool) -> None:
 
 
 def test_asking() -> None:
-    """R-54: SERVE and FENCED end it, and nothing else but the console's copy of another attempt."""
+    """R-54: only SERVE and FENCED end the mode asking."""
     for custody in OWNING:
         at = Standing(custody, Mode.ASKING, LAST)
         ways = {on for on, epoch in product(Word, EPOCHS) if step(at, on, epoch)}
@@ -172,7 +172,7 @@ def test_asking() -> None:
 
 @pytest.mark.parametrize("on,generation", [(Word.FINAL, 9), (Word.COPY, 9)])
 def test_a_copy_brings_its_generation(on: Word, generation: int) -> None:
-    """R-51: the standing of a store that arrives has the generation of this store."""
+    """R-51: the standing after a store arrives has the generation of this store."""
     at = Standing(Custody.NONE, Mode.SETTLED, LAST, STORE)
     row = step(at, on, LAST + 1, generation)
     assert row is not None
@@ -180,7 +180,7 @@ def test_a_copy_brings_its_generation(on: Word, generation: int) -> None:
 
 
 def test_what_is_said_has_a_hearer() -> None:
-    """Each word of SAYS has a row at its hearer, and ASK one at the console."""
+    """Each word of SAYS has a row at its receiver, and ASK has one at the console."""
     heard = {row.on for row in SYSTEM}
     for saying in SAYS:
         for party in saying.to:
@@ -189,5 +189,5 @@ def test_what_is_said_has_a_hearer() -> None:
 
 
 def test_what_left_says_nothing() -> None:
-    """R-51: a system without a store is silent."""
+    """R-51: a system without a store sends no word."""
     assert not LEFT & {each.at for each in SAYS}

@@ -1,4 +1,4 @@
-"""What is said in each state: the drivers of both ends, and the console, against the one table (R-51)."""
+"""The words of each state: the drivers of both ends, and the console, against the one table (R-51)."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ HEARS = {
     Word.ACTIVATE: (Custody.PREPARED, T, S),
     Word.ABORTED: (Custody.PREPARED, T, S),
 }
-"""A record in which each word has an effect, the system that hears it, and the one that says it."""
+"""A record in which each word has an effect, the receiver of the word, and its sender."""
 
 
 def words(at: Standing, party: Party) -> set[Word]:
-    """The words for a party by the table, read here once more."""
+    """Return the words for a party by the table, computed independently."""
     return {
         row.word for row in SAYS if row.at is at.custody and row.mode in (None, at.mode) and party in row.to
     }
 
 
 def view(at: Standing, peer: str) -> CustodyView:
-    """What a system shows."""
+    """Return the custody view of a system."""
     return CustodyView(
         uuid=UUID,
         name="x",
@@ -47,7 +47,10 @@ def view(at: Standing, peer: str) -> CustodyView:
 
 @pytest.mark.parametrize("at", STATES, ids=lambda at: f"{at.custody.name}-{at.mode.value}")
 def test_every_driver_says_what_the_table_says(at: Standing) -> None:
-    """R-51: no more, no less; a source that copies has a record of an earlier attempt, and says nothing."""
+    """R-51: no word more or less.
+
+    A copying source has the record of an earlier attempt, and sends nothing.
+    """
     every = {each.word for each in says(at)}
     assert every == words(at, Party.SOURCE) | words(at, Party.TARGET) | words(at, Party.CONSOLE)
     phase = phase_of(at, E)
@@ -62,7 +65,7 @@ def test_every_driver_says_what_the_table_says(at: Standing) -> None:
 
 @pytest.mark.parametrize("at", STATES, ids=lambda at: f"{at.custody.name}-{at.mode.value}")
 def test_the_console_carries_every_word_that_a_channel_has(at: Standing) -> None:
-    """R-51: but FINAL, which nobody can carry."""
+    """R-51: all but FINAL, which has no other carrier than the channel."""
     entry = begun(Entry(UUID, "x"), "live", E, S, T)
     for word, (custody, hearer, speaker) in HEARS.items():
         mode = Mode.IN_DOUBT if custody is Custody.FROZEN else Mode.SETTLED
@@ -72,7 +75,7 @@ def test_the_console_carries_every_word_that_a_channel_has(at: Standing) -> None
 
 
 def test_aborted_of_no_attempt_is_not_said() -> None:
-    """A partition that has never taken part in a migration says nothing."""
+    """A partition without any migration sends no word."""
     assert says(Standing(Custody.OWN, Mode.SERVING, 0)) == ()
     assert [each.word for each in says(Standing(Custody.OWN, Mode.ASKING, 0))] == [Word.ASK]
     assert phase_of(Standing(Custody.OWN, Mode.SERVING, 0), E) is Phase.OVER

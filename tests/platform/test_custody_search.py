@@ -23,12 +23,12 @@ from tests.spec.markdown import SPEC, section, tables
 
 
 def shown(heading: str) -> list[list[str]]:
-    """Return the rows of a table of figures in the page."""
+    """Return the rows of a table of figures on the page."""
     return tables(section(SPEC / "migration.md", heading))[0][1:]
 
 
 def test_one_owner_in_every_interleaving() -> None:
-    """R-51: two confirmed writes, two attempts, in one direction; both kinds of search agree."""
+    """R-51: two confirmed writes, two attempts in one direction. Both kinds of search agree."""
     _, found = well(fixed(2, 2), eager=False)
     _, short = well(fixed(2, 2))
     assert found.locals == short.locals
@@ -44,7 +44,7 @@ def test_round_trips() -> None:
 
 
 def test_every_way_of_two_attempts() -> None:
-    """R-51, R-52, R-54: live, inactive, restarts, in any order, by systems that ask; each row is taken."""
+    """R-51, R-52, R-54: live, inactive, restarts, in any order; systems ask. Each row is used."""
     third = asking((Attempt(0, 1), Attempt(0, 2, Kind.INACTIVE)))
     states, taken = 0, set[object]()
     plans = [*every_way(2), third]
@@ -76,26 +76,26 @@ def test_a_seeded_mistake_is_found(mistake: Mistake) -> None:
 
 
 def test_the_generation_in_prepared_is_a_second_belt() -> None:
-    """R-51: without it nothing breaks, because each attempt has a number of its own."""
+    """R-51: without it nothing breaks, because each attempt has its own number."""
     well(HARMLESS)
 
 
 @pytest.mark.parametrize("asks", [True, False])
 def test_a_wrong_operator_of_a_restart(asks: bool) -> None:
-    """R-54: who restarts a partition elsewhere whose source is alive and cut off can let two serve."""
+    """R-54: if the source is alive but cut off, a restart elsewhere can let two systems serve."""
     found = Search(asking(restart(0, 1), wrong=True)._replace(asks=asks)).explore()
     assert found.fault is not None
     assert found.fault.why == "two serve"
 
 
 def test_a_right_operator_of_a_restart() -> None:
-    """R-54: a source that asks never serves beside the target; one that does not ask does."""
+    """R-54: a source that asks never serves beside the target. A source that does not ask does."""
     well(asking(restart(0, 1)))
     assert Search(asking(restart(0, 1))._replace(asks=False)).explore().fault is not None
 
 
 def test_a_restart_that_is_cancelled() -> None:
-    """R-52, R-54: its target is barred, and its source takes the copy; in any order nothing else happens."""
+    """R-52, R-54: its target is barred, and its source opens the copy, in any order of events."""
     world = asking((*restart(0, 1), *restart(1, 0)))
     search, found = well(world)
     views = [search.view(each) for each in found.locals]
@@ -109,7 +109,7 @@ def test_a_restart_that_is_cancelled() -> None:
 
 
 def test_a_wrong_operator_of_a_forced_attempt_harms_nobody() -> None:
-    """R-51: the operator may force a target at any time, also while the source lives."""
+    """R-51: the operator may force a target at any time, also while the source runs."""
     search, found = well(fixed(1, 2))
     decisions = {search.view(each)[1].register.decision for each in found.locals}
     assert decisions == set(Decision)
@@ -119,7 +119,7 @@ def test_a_wrong_operator_of_a_forced_attempt_harms_nobody() -> None:
 
 
 def without_owner(dead: int) -> tuple[int, Counter[tuple[str, str]]]:
-    """Return how many states there are with a party that is down, and the records of those without an end."""
+    """Return the number of states with a party that is down, and the records of those without an end."""
     found = Search(fixed(2, 2)).explore()
     search = Search(fixed(2, 2), eager=False)  # the last words before the death may be lost
     starts = [each for each in found.locals if is_down(search.view(each), dead)]
@@ -134,14 +134,14 @@ def is_down(view: View, party: int) -> bool:
 
 
 def records(view: View) -> str:
-    """Return the records of source and target; OLDER is a copy of an attempt before the source's last one."""
+    """Return the records of source and target. OLDER is a copy of an attempt before the source's last one."""
     source, target = view[0]
     older = target.custody is Custody.PREPARED and target.epoch < source.epoch
     return f"{source.custody.name} {'OLDER' if older else target.custody.name}"
 
 
 def decision(view: View) -> str:
-    """Return the console's decision, NEWER if it is about a later attempt than the source's record."""
+    """Return the console's decision. It is NEWER if it is for a later attempt than the source's record."""
     (source, _), desk, _ = view
     return desk.register.decision.name if desk.register.epoch == source.epoch else "NEWER"
 
@@ -153,14 +153,14 @@ def test_target_dead_for_ever() -> None:
 
 
 def test_console_dead_for_ever() -> None:
-    """R-51: a source waits in doubt whose target has no copy, or one that goes on and gets there."""
+    """R-51: only a source whose target has no copy, or an older one, waits in doubt for ever."""
     _, kinds = without_owner(2)
     assert {at for at, _ in kinds if at.startswith("FROZEN")} == {"FROZEN NONE", "FROZEN OLDER"}
     assert {at.split()[0] for at, _ in kinds} == {"FROZEN", "OWN"}
 
 
 def test_source_dead_for_ever() -> None:
-    """R-51: the target is forced, if it has the copy of the last attempt, and that one is open."""
+    """R-51: the target is forced if it has the copy of the last attempt and that attempt is open."""
     _, kinds = without_owner(0)
     assert {said for at, said in kinds if at in ("FROZEN PREPARED", "RELEASED PREPARED")} <= {
         "ABORTED",
@@ -169,7 +169,7 @@ def test_source_dead_for_ever() -> None:
 
 
 def test_figures_of_the_dead() -> None:
-    """The page has how many states come to an owner without one of the three."""
+    """The page has the number of states that reach an owner without one of the three."""
     for dead, name in enumerate(("source", "target", "console")):
         every, kinds = without_owner(dead)
         row = [name, f"{every - kinds.total():,} of {every:,}"]
@@ -180,14 +180,14 @@ def test_figures_of_the_dead() -> None:
 
 
 def test_the_way_to_a_fault() -> None:
-    """The steps are told in their order, with the rows that they take."""
+    """It has the steps in order, with their rows."""
     found = Search(asking(restart(0, 1), wrong=True)).explore()
     assert found.fault is not None
     assert found.fault.steps == ("C restarts 2", "1: copy(2), row 16")
 
 
 def test_tables_without_rows() -> None:
-    """Where nothing may happen, nothing breaks, and the first system serves for ever."""
+    """Without rows no move is possible: no promise breaks, and the first system serves for ever."""
     search = Search(fixed(1, 1, Rules(system=(), console=())))
     found = search.explore()
     assert found.fault is None

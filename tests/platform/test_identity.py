@@ -25,7 +25,7 @@ def test_a_system_can_have_this_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", NO_NAMES)
 def test_a_system_cannot_have_this_name(name: str) -> None:
-    """No separator of the console's output, no blank at the ends, no character beyond ASCII."""
+    """No separator of the console's output, no blank at the ends, no character outside ASCII."""
     assert not is_system_name(name)
 
 
@@ -47,5 +47,5 @@ def test_type_model_and_serial_number_come_from_the_id(system_id: bytes) -> None
 
 
 def test_a_known_serial_number_stays() -> None:
-    """Scripts of users hold it, so it never changes for a system id."""
+    """Scripts of users contain it, so it never changes for a system id."""
     assert machine_type_serial(bytes(range(16))) == "9105-22A*PXLMAVL"

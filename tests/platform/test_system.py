@@ -27,14 +27,17 @@ def make_system(level: str = "FW950", total: int | None = None) -> ManagedSystem
 
 
 def picture(system: ManagedSystem) -> object:
-    """All that a refused request must leave as it is."""
+    """Return all state that a refused request must not change."""
     return [
         (each.profile, each.power, each.secure_boot, each.keystore) for each in system.partitions.values()
     ]
 
 
 def refused(system: ManagedSystem, request: Callable[[], object]) -> OperatorError:
-    """Make a request that is refused: with a rule, a page, the operator's fault, and nothing changed."""
+    """Make a request that is refused as an operator's fault, with rule and page.
+
+    Check that nothing changed.
+    """
     before = picture(system)
     with pytest.raises(OperatorError) as caught:
         request()
@@ -45,7 +48,7 @@ def refused(system: ManagedSystem, request: Callable[[], object]) -> OperatorErr
 
 
 def test_the_keystore_of_a_new_partition_is_off() -> None:
-    """R-30, R-35: until a size is given, every call answers H_FUNCTION."""
+    """R-30, R-35: until a size is set, every call returns H_FUNCTION."""
     system = make_system()
     partition = system.create("lpar1")
     assert (partition.kbytes, partition.keystore, partition.power) == (0, None, Power.OFF)
@@ -55,7 +58,7 @@ def test_the_keystore_of_a_new_partition_is_off() -> None:
 
 @pytest.mark.parametrize("later", [False, True])
 def test_it_is_enabled_at_creation_or_later(later: bool) -> None:
-    """R-30: both ways lead to an empty store of that size."""
+    """R-30: both ways give an empty store of that size."""
     system = make_system()
     partition = system.create("lpar1", 0 if later else 16)
     if later:
@@ -71,7 +74,7 @@ SIZES += [("FW1110", size, size == 0 or 4 <= size <= 128) for size in (0, 3, 4, 
 
 @pytest.mark.parametrize("level,kbytes,fine", SIZES)
 def test_sizes(level: str, kbytes: int, fine: bool) -> None:
-    """R-31: 4 to 64 KiB in steps of 1 KiB, up to 128 on Power11; anything else is refused with the range."""
+    """R-31: 4 to 64 KiB in steps of 1 KiB, up to 128 on Power11. Other sizes are refused with the range."""
     system = make_system(level)
     if fine:
         assert system.create("lpar1", kbytes).kbytes == kbytes
@@ -91,7 +94,7 @@ def test_sizes(level: str, kbytes: int, fine: bool) -> None:
 
 
 GROWING = [
-    # size now, size asked for, running, permitted
+    # size now, requested size, running, permitted
     (0, 4, False, True),
     (0, 4, True, False),
     (4, 5, False, True),
@@ -110,7 +113,7 @@ GROWING = [
 def test_growing_needs_a_stopped_partition_and_shrinking_is_never(
     now: int, asked: int, running: bool, permitted: bool
 ) -> None:
-    """R-32, R-33: the table of permitted changes; to 0 also while it runs."""
+    """R-32, R-33: the table of permitted changes; to 0 also while the partition runs."""
     system = make_system()
     system.create("lpar1", now)
     if running:
@@ -126,7 +129,7 @@ def test_growing_needs_a_stopped_partition_and_shrinking_is_never(
 @pytest.mark.parametrize("policy", [0, 0x0200_0000])
 @pytest.mark.parametrize("running", [True, False])
 def test_a_keystore_in_use_is_not_disabled(policy: int, running: bool) -> None:
-    """R-33: refused with HSCL0DC8 while any object exists, be it transient; allowed once it is empty."""
+    """R-33: refused with HSCL0DC8 while any object exists, also a transient one; allowed once it is empty."""
     system = make_system()
     guest = Guest(system.create("lpar1", 8))
     system.power_on("lpar1")
@@ -143,7 +146,7 @@ def test_a_keystore_in_use_is_not_disabled(policy: int, running: bool) -> None:
 
 
 def test_once_disabled_it_waits_for_power_off() -> None:
-    """R-33, R-35: disabled while running, it is not enabled again before the partition is stopped."""
+    """R-33, R-35: a keystore that was disabled while running can be enabled only after power-off."""
     system = make_system()
     guest = Guest(system.create("lpar1", 8))
     system.power_on("lpar1")
@@ -159,7 +162,7 @@ def test_once_disabled_it_waits_for_power_off() -> None:
 
 
 def test_disabling_takes_passwords_with_it_but_confirms_nothing() -> None:
-    """R-33, R-04, R-20: a store that is enabled again begins anew, and is durable only when it is."""
+    """R-33, R-04, R-20: an enabled store begins empty, and objects count as gone only when it is durable."""
     system = make_system()
     guest = Guest(system.create("lpar1", 8))
     system.power_on("lpar1")
@@ -175,7 +178,7 @@ def test_disabling_takes_passwords_with_it_but_confirms_nothing() -> None:
 
 
 def test_growing_keeps_the_objects() -> None:
-    """R-32: what was written in the smaller store is in the larger one."""
+    """R-32: the larger store has the objects of the smaller one."""
     system = make_system()
     guest = Guest(system.create("lpar1", 4))
     system.power_on("lpar1")
@@ -188,7 +191,7 @@ def test_growing_keeps_the_objects() -> None:
 
 
 def test_all_keystores_stay_within_the_total() -> None:
-    """R-34: 1 MiB on FW950 is sixteen of 64 KiB; the seventeenth, and any growth, is refused."""
+    """R-34: 1 MiB on FW950 is sixteen of 64 KiB. The seventeenth, and any growth, is refused."""
     system = make_system()
     for n in range(16):
         system.create(f"lpar{n}", 64 if n else 60)
@@ -205,7 +208,7 @@ def test_all_keystores_stay_within_the_total() -> None:
 
 @pytest.mark.parametrize("level,total", [("FW950", 1024), ("FW1110", 16384)])
 def test_the_total_is_the_levels_unless_it_is_configured(level: str, total: int) -> None:
-    """R-34: configurable for each emulated system; a growing store counts once."""
+    """R-34: each emulated system can set its total. A growing store counts once."""
     assert make_system(level).total_kbytes == total
     system = make_system(level, total=10)
     system.create("lpar1", 6)
@@ -216,7 +219,7 @@ def test_the_total_is_the_levels_unless_it_is_configured(level: str, total: int)
 
 
 POWER = [
-    # state, request, state after it or the rule that refuses it
+    # state, request, state after it or the rule of the refusal
     (Power.OFF, "power_on", Power.RUNNING),
     (Power.OFF, "power_off", rules.POWER_RUNNING),
     (Power.OFF, "ipl", rules.POWER_RUNNING),
@@ -260,7 +263,7 @@ def test_the_power_table_is_whole() -> None:
 
 
 def test_the_secure_boot_mode_takes_effect_at_the_next_ipl() -> None:
-    """R-10: set while it runs, it counts only from the next IPL on, by restart or by power."""
+    """R-10: a mode that is set while the partition runs counts from the next IPL on, however it begins."""
     system = make_system()
     partition = system.create("lpar1", 8)
     system.set_attributes("lpar1", {"secure_boot": SecureBoot.ENFORCE})
@@ -284,7 +287,7 @@ BAD_NAMES = ["", "x" * 32, ".a", "-a", "_a", "a/b", "a b", "a\n", "é", "..", "c
 
 @pytest.mark.parametrize("name", GOOD_NAMES + BAD_NAMES)
 def test_names(name: str) -> None:
-    """R-30: a name becomes a socket's and a file's, so it has plain letters and no reserved word."""
+    """R-30: a name becomes that of a socket and a file, so it has plain letters and is no reserved word."""
     system = make_system()
     if name in BAD_NAMES:
         refused(system, lambda: system.create(name))
@@ -294,7 +297,7 @@ def test_names(name: str) -> None:
 
 
 def test_unknown_partitions_are_named_in_the_refusal() -> None:
-    """R-30: every request about a partition that does not exist is refused alike."""
+    """R-30: every request about a missing partition is refused in the same way."""
     system = make_system()
     for request in (system.find, system.power_on, system.power_off, system.ipl):
         assert "'nobody'" in refused(system, lambda request=request: request("nobody")).message  # type: ignore[misc]
@@ -307,7 +310,7 @@ def stored_profile(number: int, name: str) -> PartitionProfile:
 
 
 def test_numbers_are_the_lowest_that_are_free() -> None:
-    """R-01: every partition is found by a number of its own; no partition has the number 0."""
+    """R-01: each partition has its own number, never 0."""
     system = make_system()
     system.adopt(stored_profile(2, "stored"))
     assert [system.create(name).number for name in "abc"] == [1, 3, 4]
@@ -316,7 +319,7 @@ def test_numbers_are_the_lowest_that_are_free() -> None:
 
 
 def test_a_refused_partition_neither_starts_nor_changes() -> None:
-    """R-22: what could not be opened stays as it is, and keeps its space and number."""
+    """R-22: its record stays as stored, and it keeps its space and number."""
     system = make_system(total=20)
     stored = AT_FIRST.with_numbers({"keystore_kbytes": 16})
     profile = stored_profile(1, "damaged")._replace(attributes=stored, ipl_count=3, image_generation=9)
@@ -334,7 +337,7 @@ def test_a_refused_partition_neither_starts_nor_changes() -> None:
 
 
 def test_nothing_is_created_while_a_name_is_unknown() -> None:
-    """R-22: the new partition's name could be that of the one whose profile cannot be read."""
+    """R-22: the new partition could get the name of the unreadable one."""
     system = make_system()
     system.create("known", 4)
     lost = power.refused(StorageError(storage.RECORDS_WHOLE, "its profile is missing"), name_unknown=True)
@@ -345,7 +348,7 @@ def test_nothing_is_created_while_a_name_is_unknown() -> None:
 
 
 def test_partitions_of_two_systems_and_of_one_share_nothing() -> None:
-    """R-01: same names, same numbers, same labels; each has its own."""
+    """R-01: with equal names, numbers and labels, each has its own state."""
     guests = []
     for system in (make_system(), make_system()):
         for name in ("lpar1", "lpar2"):
@@ -360,7 +363,7 @@ def test_partitions_of_two_systems_and_of_one_share_nothing() -> None:
 
 
 def test_strict_memory_is_the_systems_choice() -> None:
-    """R-76: on by default, and partitions take it from their system."""
+    """R-76: it is on by default, and partitions use the setting of their system."""
     assert make_system().create("lpar1").strict_memory
     relaxed = ManagedSystem(LEVELS["FW950"], bytes(16), Chance(), strict_memory=False)
     assert not relaxed.create("lpar1").strict_memory
@@ -369,7 +372,7 @@ def test_strict_memory_is_the_systems_choice() -> None:
 
 
 def test_texts_show_names_and_sizes_only() -> None:
-    """R-02: neither a system nor a partition shows what it holds."""
+    """R-02: neither a system nor a partition shows its contents."""
     system = make_system()
     partition: Partition = system.create("lpar1", 8)
     assert repr(partition) == "Partition(1, 'lpar1', 8 KiB, off)"

@@ -13,7 +13,7 @@ KEY = TrustedSystemKey(SECRET)
 
 
 def test_a_new_key_is_32_random_bytes() -> None:
-    """All of them come from the entropy source, which gives exactly so many."""
+    """All bytes come from the entropy source, which must return exactly that many."""
     asked: list[int] = []
 
     def entropy(count: int) -> bytes:
@@ -25,14 +25,14 @@ def test_a_new_key_is_32_random_bytes() -> None:
 
 
 def test_a_key_comes_from_a_file_of_32_bytes() -> None:
-    """The bytes of the file are the key, whatever they are."""
+    """The bytes of the file are the key, whatever their values."""
     assert TrustedSystemKey.of_file(SECRET) == KEY
     assert TrustedSystemKey.of_file(bytes(32)).secret == bytes(32)
 
 
 @pytest.mark.parametrize("content", [b"", SECRET[:-1], SECRET + b"\n", SECRET.hex().encode()])
 def test_a_file_of_another_length_is_refused(content: bytes) -> None:
-    """The operator learns both lengths, and the error does not show the content."""
+    """The error has both lengths and no content of the file."""
     with pytest.raises(OperatorError, match=f"has {len(content)} bytes, not 32") as caught:
         TrustedSystemKey.of_file(content)
     assert caught.value.rule is rules.TRUSTED_KEY_FILE
@@ -41,19 +41,19 @@ def test_a_file_of_another_length_is_refused(content: bytes) -> None:
 
 @pytest.mark.parametrize("length", [0, 31, 33])
 def test_a_key_of_the_wrong_size_is_a_mistake_of_the_caller(length: int) -> None:
-    """It is no weaker key."""
+    """No shorter key is made."""
     with pytest.raises(ValueError, match="32 bytes"):
         TrustedSystemKey(bytes(length))
 
 
 def test_the_id_is_public_and_of_this_key() -> None:
-    """8 bytes of an HMAC under the key: equal keys have equal ids, and it says nothing of the key."""
+    """8 bytes of an HMAC under the key: equal keys have equal ids, and an id does not reveal its key."""
     assert KEY.id == hmac.digest(SECRET, b"swpks tsk id 1", "sha256")[:8]
     assert TrustedSystemKey(bytes(32)).id != KEY.id
 
 
 def test_keys_compare_by_their_bytes() -> None:
-    """Equal keys are one member of a set; nothing but a key is equal to a key."""
+    """Equal keys are one member of a set. Only a key is equal to a key."""
     assert TrustedSystemKey(SECRET) == KEY
     assert {KEY, TrustedSystemKey(SECRET)} == {KEY}
     assert TrustedSystemKey(bytes(32)) != KEY
@@ -62,5 +62,5 @@ def test_keys_compare_by_their_bytes() -> None:
 
 
 def test_the_key_never_shows() -> None:
-    """Text has the id alone."""
+    """Its text has only the id."""
     assert f"{KEY} {KEY!r}" == f"{KEY!r} TrustedSystemKey(id={KEY.id.hex()}, key hidden)"
