@@ -1,7 +1,7 @@
 """The rows of the authorisation matrix: call, consumer, policy word, password state, mode and level (R-17).
 
-All of it on the newest level; on every other one the words of one bit each and one consumer, because a level
-only takes calls and bits away.
+The newest level has all rows. Other levels only have the words of one bit each and one consumer, because a
+level only removes calls and bits.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ REPORTED_WORDS = [
     for status in _sums((MADE_BY_HYPERVISOR, REVOKED))
     if status
 ]
-"""Words that only the hypervisor gives to an object."""
+"""Words that only the hypervisor sets on an object."""
 
 _NAMED = sum(CALLERS_BITS) | MADE_BY_HYPERVISOR | REVOKED
 UNKNOWN_WORDS = [
@@ -70,22 +70,22 @@ UNWRAPPING_WORDS = [
     for word in _sums((AUDIT_OR_ENFORCE, ENFORCE_ONLY, PASSWORD_FIRST, FOR_EVER))
     for revoked in (0, REVOKED)
 ]
-"""Words of the keys that UNWRAP is tried with: every combination of what could matter to it."""
+"""Words of the keys for UNWRAP: every combination of the relevant bits."""
 
 WRAPPED_WORDS = (PASSWORD_FIRST, PASSWORD_FIRST + AUDIT_OR_ENFORCE, PASSWORD_FIRST + ENFORCE_ONLY)
-"""The policies that WRAP lets an object have."""
+"""The policies that WRAP allows for a wrapped object."""
 
 SHAPES = [(call, level) for level in LEVELS for call in Call]
-"""Which call on which level: all of both."""
+"""Every pair of call and level."""
 
 
 def owners(level: str) -> tuple[int, ...]:
-    """The consumers that a level is tried with."""
+    """Return the consumers for the rows of a level."""
     return OWNERS if level == NEWEST else OWNERS[2:]
 
 
 def words(call: Call, level: str) -> list[int]:
-    """The policy words that mean something to a call."""
+    """Return the policy words that are relevant to a call."""
     if call is Call.UNWRAP:
         return UNWRAPPING_WORDS
     if call not in NAMING and call not in MAKERS:
@@ -100,7 +100,7 @@ def words(call: Call, level: str) -> list[int]:
 
 
 def rows(call: Call, level: str, owner: int, mode: int) -> Iterator[Row]:
-    """Every row of one call of one consumer in one secure-boot mode."""
+    """Yield every row of one call of one consumer in one secure-boot mode."""
     existing = (True, False) if call in NAMING or call in MAKERS else (False,)
     wrapped_words = WRAPPED_WORDS if call is Call.UNWRAP else (0,)
     for password_set, presented in PASSWORDS:

@@ -1,9 +1,8 @@
-"""Who may do what: the authorisation rules a second time, as sentences in order, each with its condition.
+"""The authorisation rules a second time, as sentences in order, each with its condition.
 
-Written from the public record and the choices of the project, not from the engine: the matrix tests
-(R-17) compare the two row by row.  The first sentence whose condition holds gives the answer; when
-none does, the call is granted.  Numbers stand here as numbers, so that a wrong constant in the
-contract shows.
+Written from the public record and the choices of the project, not from the engine: the matrix tests (R-17)
+compare the two row by row.  The first sentence whose condition holds gives the answer. If none does, the call
+is granted.  Numbers are literal here, so that a wrong constant in the contract is found.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ BAD_POLICY, IN_USE, INVALID_KEY = -57, -77, -78
 
 
 class Call(Enum):
-    """The calls, by their names."""
+    """The calls, by name."""
 
     CONFIG = "GET_CONFIG"
     SET_PASSWORD = "SET_PASSWORD"
@@ -53,7 +52,7 @@ class Call(Enum):
 
 
 MAKERS = (Call.WRITE, Call.KEY, Call.SIGNED)
-"""The calls that ask for a policy word."""
+"""The calls with a policy word as argument."""
 
 LEVELS = ("FW950", "FW1010", "FW1030", "FW1050", "FW1060", "FW1110", "NEXT")
 """The firmware levels, oldest first."""
@@ -65,14 +64,14 @@ NEWER = {
     Call.REVOKE: "NEXT",
     Call.UNREVOKE: "NEXT",
 }
-"""The first level that has a call, of those that came after the first level."""
+"""The first level of each call that is newer than the first level."""
 
 OFFERED = {level: 0x7F80_0000 if level in ("FW1110", "NEXT") else 0x7F00_0000 for level in LEVELS}
-"""The policy bits that each level offers."""
+"""The policy bits of each level."""
 
 
 class Presented(Enum):
-    """What stands in the authorization block, in relation to the owner's password of this IPL."""
+    """The bytes in the authorization block, relative to the owner's password of this IPL."""
 
     NOTHING = "none"
     RIGHT = "the owner's"
@@ -85,9 +84,9 @@ class Presented(Enum):
 class Row(NamedTuple):
     """One row of the matrix.
 
-    `word` is the policy of the object that the call names, of the key that UNWRAP finds, or the one that
-    a call asks for.  `owner` is the consumer in the authorization block (1 to 3), `mode` the secure-boot
-    mode (0 off, 1 audit, 2 enforce), `wrapped` the policy in what UNWRAP is given.
+    `word` is the policy of the object that the call names, of the key that UNWRAP finds, or the policy in the
+    call's arguments.  `owner` is the consumer in the authorization block (1 to 3), `mode` the secure-boot
+    mode (0 off, 1 audit, 2 enforce), `wrapped` the policy in the input of UNWRAP.
     """
 
     call: Call
@@ -102,14 +101,14 @@ class Row(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The status, and the policy shown with it: in r5 of READ, in r4 of REVOKE and UNREVOKE."""
+    """The status, and the policy returned with it: in r5 of READ, in r4 of REVOKE and UNREVOKE."""
 
     status: int
     shown: int = 0
 
 
 class Rule(NamedTuple):
-    """A sentence of the reference or of our choices, when it applies, and what it answers."""
+    """A sentence of the reference or of our choices, its condition, and its answer."""
 
     words: str
     applies: Callable[[Row], bool]
@@ -122,11 +121,11 @@ def _names_object(row: Row) -> bool:
 
 
 NAMING = (Call.READ, Call.REMOVE, Call.CONFIRM, Call.WRAP, Call.UNWRAP, Call.REVOKE, Call.UNREVOKE)
-"""The calls that are about an object that has to be there."""
+"""The calls on an existing object."""
 
 REVOCATION = (Call.REVOKE, Call.UNREVOKE)
 REACHING = (*MAKERS, Call.READ, Call.WRAP, Call.UNWRAP)
-"""The calls that reach for what is in an object, or make one that they could reach for."""
+"""The calls that use the contents of an object, or make an object that such calls could use."""
 
 
 def _lacks_call(row: Row) -> bool:
@@ -288,10 +287,10 @@ def deciding_rule(row: Row) -> Rule | None:
 
 
 def answer(row: Row) -> Answer:
-    """Return what the platform answers to the row, space and arguments being in order.
+    """Return the platform's answer to a row whose space and arguments are in order.
 
-    A granted READ shows the policy, and so do REVOKE and UNREVOKE, as it is afterwards; a refused one of
-    them shows it when a policy was the reason.
+    A granted READ returns the policy. So do REVOKE and UNREVOKE, with the policy after the call. A refusal of
+    one of them returns the policy if it was the reason.
     """
     rule = deciding_rule(row)
     if row.call is not Call.READ and row.call not in REVOCATION:
@@ -302,7 +301,7 @@ def answer(row: Row) -> Answer:
 
 
 def afterwards(row: Row) -> int:
-    """Return the policy of the row's object after the call, when it is granted."""
+    """Return the policy of the row's object after the granted call."""
     if row.call is Call.REVOKE:
         return row.word | REVOKED
     return row.word & ~REVOKED if row.call is Call.UNREVOKE else row.word

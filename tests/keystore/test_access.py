@@ -1,4 +1,4 @@
-"""Passwords and policies at the keystore's own door: its answers, and the words of its refusals."""
+"""Passwords and policies at the interface of the keystore: its answers and the texts of its refusals."""
 
 import pytest
 
@@ -18,12 +18,12 @@ ENFORCE = 0x4000_0000
 
 
 def store() -> Keystore:
-    """A keystore that belongs to no partition."""
+    """Return a keystore that belongs to no partition."""
     return Keystore(limits_of(LEVELS["NEXT"], 64), Chance())
 
 
 def test_each_state_of_a_password() -> None:
-    """R-05: none is set, one is set; none, the right one, a wrong one or a longer one is presented."""
+    """R-05: none set or one set; presented: none, the right one, a wrong one or a longer one."""
     access = AccessControl(SecureBoot.OFF)
     states = [access.state(Credentials(OWNER, presented)) for presented in (b"", b"right")]
     access.passwords.set(OWNER, b"right")
@@ -39,7 +39,7 @@ def test_each_state_of_a_password() -> None:
 
 
 def test_a_refusal_tells_password_from_policy() -> None:
-    """R-17: in its verdict and in its words; the policy word of the object is told where there is one."""
+    """R-17: in its verdict and in its text. It has the policy word of the object, if there is one."""
     access = AccessControl(SecureBoot.OFF)
     access.passwords.set(OWNER, b"right")
     with pytest.raises(Forbidden, match=r"^the password does not fit$") as caught:
@@ -51,7 +51,7 @@ def test_a_refusal_tells_password_from_policy() -> None:
 
 
 def test_a_second_password_is_refused_by_name() -> None:
-    """R-05: set or generated, the first one stays."""
+    """R-05: set or generated, the first password stays."""
     keystore = store()
     first = keystore.generate_password(OWNER, 32)
     for again in (
@@ -64,7 +64,7 @@ def test_a_second_password_is_refused_by_name() -> None:
 
 
 def test_an_ipl_ends_passwords_tokens_and_the_mode() -> None:
-    """R-04: nothing of one IPL goes on in the next."""
+    """R-04: no state of one IPL continues in the next."""
     keystore = store()
     keystore.generate_password(OWNER, 32)
     token, listing = (
@@ -81,7 +81,7 @@ def test_an_ipl_ends_passwords_tokens_and_the_mode() -> None:
 
 
 def test_a_keystore_of_no_partition_has_no_permission_to_use_up() -> None:
-    """R-36: the permission to update PK without verification comes from a partition alone."""
+    """R-36: only a partition has the permission to update PK without verification."""
     keystore = store()
     assert not keystore.latch.armed
     keystore.latch.disarm(LatchUse.PK_TAKEN)

@@ -33,14 +33,14 @@ CASES = [(call, level, owner) for call, level in DECIDED for owner in owners(lev
 
 
 def words_of(opcode: Opcode) -> Words:
-    """The policy words that a call takes."""
+    """Return the policy words that a call accepts."""
     words = CALLS[opcode].arg("policy").words
     assert words
     return words
 
 
 def password_state(row: Row) -> PasswordState:
-    """What the engine calls the row's password state."""
+    """Return the engine's name of the row's password state."""
     match row.password_set, row.presented:
         case False, Presented.NOTHING:
             return PasswordState.UNSET
@@ -54,7 +54,7 @@ def password_state(row: Row) -> PasswordState:
 
 
 def verdict(row: Row) -> Verdict:
-    """What the engine decides about the row; UNWRAP asks twice, for the key and for what was wrapped."""
+    """Return the engine's decision on a row; UNWRAP has two, for the key and for the wrapped object."""
     word = row.word if row.exists or row.call in MAKERS else None
     if row.call is Call.SIGNED and not row.exists:
         word = row.word & ~FOR_EVER
@@ -70,7 +70,7 @@ def _decision(row: Row, word: int | None) -> Verdict:
 
 
 def agrees(row: Row) -> bool:
-    """Whether engine and oracle decide a row alike, and for the same sort of reason."""
+    """Return whether engine and oracle decide a row alike, and for the same kind of reason."""
     rule = deciding_rule(row)
     if rule is None:
         return verdict(row) is Verdict.ALLOWED
@@ -81,7 +81,7 @@ def agrees(row: Row) -> bool:
 
 @pytest.mark.parametrize("call,level,owner", CASES, ids=[f"{c[0].name}-{c[1]}-{c[2]}" for c in CASES])
 def test_the_decision_is_the_oracles(call: Call, level: str, owner: int) -> None:
-    """R-17, R-10, R-11, R-12, R-13: every row of the matrix, judged by the pure function alone."""
+    """R-17, R-10, R-11, R-12, R-13: every row of the matrix, decided by the pure function alone."""
     matrix = [row for mode in MODES for row in rows(call, level, owner, mode)]
     assert [row for row in matrix if not agrees(row)] == []
 
@@ -104,7 +104,7 @@ def test_the_matrix_has_thousands_of_rows_and_uses_every_rule() -> None:
 @pytest.mark.parametrize("call", MAKERS, ids=lambda call: call.name)
 @pytest.mark.parametrize("level", LEVELS)
 def test_every_policy_word_of_a_new_object_is_judged_as_the_oracle_does(level: str, call: Call) -> None:
-    """R-15, R-16, R-17: unknown, unsupported, reported bits and those of other calls are refused."""
+    """R-15, R-16, R-17: unknown, unsupported and reported bits, and bits of other calls, are refused."""
     for word in WRITTEN_WORDS:
         status = answer(Row(call, 3, word, False, Presented.NOTHING, 2, False, level)).status
         refused = refused_word(words_of(Opcode[call.value]), word, OFFERED[level]) is not None
@@ -122,7 +122,7 @@ def test_the_six_writable_bits_may_stand_together() -> None:
 
 
 def test_every_verdict_is_reached() -> None:
-    """R-17: the engine has no verdict that nothing leads to."""
+    """R-17: each verdict of the engine is the result of some row."""
     reached = {
         verdict(row)
         for call, level in DECIDED

@@ -1,4 +1,4 @@
-"""The book that a keystore keeps of itself: changes, flushes, removals, space."""
+"""A keystore's records of its own changes, flushes, removals and space."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def contents(image: StoreImage | None = None, *, replaces: int = 0) -> Contents:
 
 
 def test_the_generation_counts_changes() -> None:
-    """R-20: one for each change of what is persisted, of whatever kind; none for a TRANSIENT object."""
+    """R-20: one for each stored change, of any kind; none for a TRANSIENT object."""
     store = contents(StoreImage(7, ()))
     changes = [
         lambda: store.put(LABEL, 0, b"data"),
@@ -36,7 +36,7 @@ def test_the_generation_counts_changes() -> None:
 
 
 def test_removals_that_are_flushed_take_no_memory() -> None:
-    """R-20: only removals that wait are counted, so a long life makes no absent label pending."""
+    """R-20: only pending removals are counted, so after many removals no absent label is pending."""
     store = contents()
     for _ in range(MAX_PENDING_REMOVALS):
         store.put(LABEL, 0, b"")
@@ -49,7 +49,7 @@ def test_removals_that_are_flushed_take_no_memory() -> None:
 
 
 def test_beyond_4096_removals_every_absent_label_waits() -> None:
-    """R-20, R-21: until the next flush; none that was removed is ever told to be gone before it is."""
+    """R-20, R-21: until the next flush, so no removed label counts as durably gone too early."""
     store = contents()
     for n in range(MAX_PENDING_REMOVALS):
         store.put((3, b"%d" % n), 0, b"")
@@ -66,7 +66,7 @@ def test_beyond_4096_removals_every_absent_label_waits() -> None:
 
 @pytest.mark.parametrize("generation", [0, 1, 2**40])
 def test_an_image_counts_as_flushed(generation: int) -> None:
-    """R-21: what came out of NVRAM is durable, with its absent labels; of any generation."""
+    """R-21: an image from NVRAM is durable, with its absent labels, whatever its generation."""
     store = contents(StoreImage.of(generation, (StoredObject(3, b"label", 0, b"data"),)))
     assert (store.generation, store.flushed, store.awaited, store.dirty) == (generation, generation, 0, False)
     assert not store.pending(LABEL)
@@ -75,7 +75,7 @@ def test_an_image_counts_as_flushed(generation: int) -> None:
 
 
 def test_an_older_flush_takes_nothing_back() -> None:
-    """R-21: commits are told in any order; the newest counts."""
+    """R-21: reports of commits may come in any order; the newest counts."""
     store = contents()
     for label in (b"a", b"b"):
         store.put((3, label), 0, b"")
@@ -86,7 +86,7 @@ def test_an_older_flush_takes_nothing_back() -> None:
 
 
 def test_a_store_that_replaces_another_waits_for_its_first_flush() -> None:
-    """R-33: until the empty store is durable, the old objects may come back."""
+    """R-33: until the empty store is durable, a crash could bring the old objects back."""
     store = contents(replaces=9)
     assert (store.generation, store.flushed, store.dirty) == (10, 9, True)
     assert store.pending(LABEL)
@@ -97,7 +97,7 @@ def test_a_store_that_replaces_another_waits_for_its_first_flush() -> None:
 
 
 def test_an_entry_has_the_documented_header() -> None:
-    """R-21: the 12 bytes of spec/sealed.md#partition-image, and the definition reads and makes the same."""
+    """R-21: the 12 bytes of spec/sealed.md#partition-image; the definition reads and makes the same bytes."""
     header = bytes.fromhex("03 00 0005 00018000 00000004")
     assert entry_of(3, b"label", 0x0001_8000, b"data") == header + b"label" + b"data"
     assert OBJECT_HEADER.build(dict(OBJECT_HEADER.parse(header))) == header

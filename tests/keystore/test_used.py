@@ -1,4 +1,4 @@
-"""The state of a running keystore besides its image: a live migration is no IPL, and so it goes on."""
+"""The state of a running keystore besides its image. A live migration is no IPL, so this state moves too."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +23,7 @@ def made() -> Keystore:
 
 
 def moved(source: Keystore) -> Keystore:
-    """The keystore at the target: from the image, then with all that the source had besides."""
+    """Return the keystore at the target: the image, and then the other state of the source."""
     target = Keystore(LIMITS, Chance(b"target"), source.contents.snapshot())
     target.take_used(source.used_state())
     return target
@@ -34,7 +34,7 @@ def order(keystore: Keystore) -> list[list[bytes]]:
 
 
 def test_passwords_objects_and_lists_go_on() -> None:
-    """R-51: each answers at the target as it would have at the source."""
+    """R-51: the target answers as the source would have."""
     source = made()
     password = source.generate_password(OS, 32)
     who = Credentials(OS, password)
@@ -53,7 +53,7 @@ def test_passwords_objects_and_lists_go_on() -> None:
 
 
 def test_an_ipl_at_the_target_ends_them() -> None:
-    """R-04, R-14: state that has moved is as volatile as before."""
+    """R-04, R-14: moved state is as volatile as before."""
     source = made()
     source.generate_password(OS, 32)
     source.contents.put((OS, b"b"), TRANSIENT, b"data")
@@ -65,7 +65,7 @@ def test_an_ipl_at_the_target_ends_them() -> None:
 
 
 def test_objects_of_the_hypervisor_take_no_space_there_either() -> None:
-    """R-12: an object that every IPL makes is there without an IPL, and takes no space."""
+    """R-12: an object that every IPL makes exists without an IPL, and uses no space."""
     source = made()
     source.contents.provide(Consumer.FIRMWARE, b"SB_VERSION", 0, b"\1")
     source.contents.put((Consumer.FIRMWARE, b"after"), 0, b"data")
@@ -83,7 +83,7 @@ def test_wrapping_keys_that_end_with_the_ipl_are_found_by_their_ids() -> None:
 
 
 def test_no_more_lists_than_before() -> None:
-    """R-75: the oldest of too many are stale here as there."""
+    """R-75: the oldest of too many lists are stale at the target too."""
     source = made()
     for _ in range(MAX_OPEN + 3):
         source.listings.keep(OS, 0, [b"label"])
@@ -93,7 +93,7 @@ def test_no_more_lists_than_before() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(Consumer), st.binary(max_size=2), st.sampled_from([0, TRANSIENT]))))
 def test_objects_keep_their_order(written: list[tuple[Consumer, bytes, int]]) -> None:
-    """R-03, R-51: a list of labels has the oldest first, whatever sorts of objects there are."""
+    """R-03, R-51: a list of labels begins with the oldest, whatever kinds of objects exist."""
     source = made()
     for consumer, label, policy in written:
         if source.contents.find((consumer, label)) is None:

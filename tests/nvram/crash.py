@@ -1,4 +1,4 @@
-"""What the tests of NVRAM in files share: a state as a power cut leaves it, and its judgement.
+"""Common parts of the tests of NVRAM in files: the state after a power cut, and its check.
 
 NVRAM is opened here as a server opens it: with the commit record checked against the high-water mark.
 """
@@ -35,7 +35,7 @@ Records = dict[str, bytes | None]
 
 
 class Live:
-    """An NVRAM file that a system commits to; its first commit is that of the system record."""
+    """An NVRAM file with the commits of a system; its first commit is that of the system record."""
 
     def __init__(self, path: Path) -> None:
         self.nvram = SqliteNvram(path)
@@ -43,7 +43,7 @@ class Live:
         self._commits: Commits = opening(first, self.nvram).open(SystemRecord("FW1110", 1024)).commits
 
     def commit(self, generation: int, size: int = 1500) -> Records:
-        """Commit every record, sealed anew with this generation; returns them."""
+        """Commit every record, sealed again with this generation; return the records."""
         changes: Records = {
             name: SEALER.seal(*place, generation, os.urandom(size)) for name, place in PLACES.items()
         }
@@ -61,7 +61,7 @@ def opening(card: MemoryCard, nvram: SqliteNvram, *, accept_older: bool = False)
 
 
 def power_cut(folder: Path, to: Path) -> Path:
-    """Copy the files of an open NVRAM, as they would be found after its process was killed."""
+    """Copy the files of an open NVRAM as a kill of its process would leave them."""
     to.mkdir(exist_ok=True)
     for name in FILES:
         (to / name).unlink(missing_ok=True)
@@ -71,7 +71,7 @@ def power_cut(folder: Path, to: Path) -> Path:
 
 
 def stored(path: Path, *, accept_older: bool = False) -> Stored:
-    """What a server finds in a file of a system that has been started before."""
+    """Return the contents that a server finds in the file of a system that was started before."""
     nvram = SqliteNvram(path)
     try:
         card = MemoryCard(Card(IDENTITY))
@@ -84,13 +84,13 @@ def stored(path: Path, *, accept_older: bool = False) -> Stored:
 
 
 def loaded(path: Path, *, accept_older: bool = False) -> Records:
-    """The records that a server finds, without the commit record."""
+    """Return the records that a server finds, without the commit record."""
     found = stored(path, accept_older=accept_older)
     return {name: blob for name, blob in found.records.items() if name != COMMIT}
 
 
 def never_wrong(path: Path, expected: Records) -> bool:
-    """Whether damage was found; fails where a record is lost or other than it was and nobody notices."""
+    """Return whether damage was detected; fail if a record is lost or changed without detection."""
     try:
         found = stored(path)
     except StorageError:

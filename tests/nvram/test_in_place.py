@@ -1,4 +1,4 @@
-"""Files of NVRAM that are taken away, replaced or overwritten while it is open: the next commit says so."""
+"""Files of NVRAM that are removed, replaced or overwritten while it is open: the next commit reports it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ NAME = "nvram.sqlite"
 CONFIRMED = {"a": bytes(9000)}
 
 Accident = Callable[[Path], object]
-"""Does something to the folder of an NVRAM."""
+"""Changes the folder of an NVRAM."""
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The folder of an NVRAM, which may be moved as a whole."""
+    """The folder of an NVRAM, which a test may move as a whole."""
     made = tmp_path / "state"
     made.mkdir()
     return made
@@ -43,7 +43,7 @@ def moved(file: Path) -> Path:
 
 
 def replaced(file: Path) -> None:
-    """Put a copy in the place of a file or folder, as a restored backup does."""
+    """Replace a file or folder by a copy, as a restored backup does."""
     original = moved(file)
     shutil.copytree(original, file) if original.is_dir() else shutil.copy2(original, file)
 
@@ -54,12 +54,12 @@ def linked(file: Path) -> None:
 
 
 def overwritten(file: Path) -> None:
-    """Write an older content into the file itself, as cp does."""
+    """Write older content into the file itself, as cp does."""
     file.write_bytes(file.read_bytes()[:4096])
 
 
 def to(name: str, accident: Accident) -> Accident:
-    """The accident of one file."""
+    """Return the accident of one file."""
     return lambda folder: accident(folder / name)
 
 
@@ -81,7 +81,7 @@ ACCIDENTS: dict[str, Accident] = {
 
 
 def refuses(nvram: SqliteNvram, changes: Mapping[str, bytes | None]) -> str:
-    """The message of a commit that is refused because of its place."""
+    """Return the message of a commit that is refused because of its place."""
     with pytest.raises(NvramError) as caught:
         nvram.commit(changes)
     assert (caught.value.kind, caught.value.rule) == ("io", rules.NVRAM_PLACE)
@@ -90,9 +90,9 @@ def refuses(nvram: SqliteNvram, changes: Mapping[str, bytes | None]) -> str:
 
 @pytest.mark.parametrize("accident", ACCIDENTS.values(), ids=ACCIDENTS)
 def test_the_next_commit_notices(nvram: SqliteNvram, folder: Path, accident: Accident) -> None:
-    """R-20, R-23: it is refused by its own rule, and so is every later one; the message names the file.
+    """R-20, R-23: it is refused by its own rule, and so is every later one. The message names the file.
 
-    An empty commit asks as well: a server does so at its end, when nothing may have changed.
+    An empty commit also checks: a server makes one at its end, when nothing may have changed.
     """
     nvram.commit({})
     accident(folder)
@@ -104,7 +104,7 @@ def test_the_next_commit_notices(nvram: SqliteNvram, folder: Path, accident: Acc
 
 
 class WhileCommitting(Mapping[str, bytes | None]):
-    """Changes whose accident comes after the check before the commit, and before SQLite has committed."""
+    """Changes whose accident comes between the check before the commit and SQLite's commit."""
 
     def __init__(self, accident: Callable[[], object]) -> None:
         self.accident = accident
@@ -126,7 +126,7 @@ class WhileCommitting(Mapping[str, bytes | None]):
 def test_a_commit_is_checked_afterwards_as_well(
     nvram: SqliteNvram, folder: Path, name: str, accident: Accident
 ) -> None:
-    """R-20: SQLite commits into a file without a name and reports success; here it is no success."""
+    """R-20: SQLite commits into an unlinked file and reports success. Here it is an error."""
     refuses(nvram, WhileCommitting(lambda: accident(folder / name)))
 
 
@@ -135,7 +135,7 @@ def test_a_commit_is_checked_afterwards_as_well(
 def test_a_file_that_is_put_back_is_as_good_as_before(
     nvram: SqliteNvram, folder: Path, name: str, during: bool
 ) -> None:
-    """R-23: the same file under its name again: the same commit succeeds, and the next start finds it all."""
+    """R-23: with the file under its name again, the same commit succeeds. The next start finds everything."""
     away: list[Path] = []
     if during:
         refuses(nvram, WhileCommitting(lambda: away.append(moved(folder / name))))
@@ -149,7 +149,7 @@ def test_a_file_that_is_put_back_is_as_good_as_before(
 
 
 def found(folder: Path) -> dict[str, bytes]:
-    """What a start finds."""
+    """Return the contents that a start finds."""
     again = SqliteNvram(folder / NAME)
     try:
         return again.load()
@@ -161,7 +161,7 @@ def found(folder: Path) -> dict[str, bytes]:
 def test_a_lost_log_takes_no_confirmed_record_with_it(
     nvram: SqliteNvram, folder: Path, tmp_path: Path, accident: Accident
 ) -> None:
-    """R-21: once the loss is noticed, the database itself has every commit, also for a start after a kill."""
+    """R-21: once the loss is detected, the database itself has every commit, also after a kill."""
     accident(folder / f"{NAME}-wal")
     refuses(nvram, {"b": b"new"})
     killed = tmp_path / "killed"
@@ -172,7 +172,7 @@ def test_a_lost_log_takes_no_confirmed_record_with_it(
 
 
 def test_the_files_of_another_state_stay_as_they_are(nvram: SqliteNvram, folder: Path) -> None:
-    """R-22: a state that was put in the place of an open one is neither written nor folded at its end."""
+    """R-22: if another state replaces an open one, it is neither written nor checkpointed at the end."""
     replaced(folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert f"{NAME}-wal" in before
@@ -183,7 +183,7 @@ def test_the_files_of_another_state_stay_as_they_are(nvram: SqliteNvram, folder:
 
 
 def test_other_files_that_a_start_needs_are_asked_for(folder: Path) -> None:
-    """R-20: before and after each commit; while one is lost, nothing is committed or counts as committed."""
+    """R-20: they are checked before and after each commit. While one is lost, no commit succeeds."""
     lost: list[str] = []
     nvram = SqliteNvram(folder / NAME, [lambda: None, lambda: lost[0] if lost else None])
     nvram.commit(dict(CONFIRMED))
@@ -197,7 +197,7 @@ def test_other_files_that_a_start_needs_are_asked_for(folder: Path) -> None:
 
 @pytest.mark.parametrize("end", ["", "-wal", "-mark", "-journal", "-shm"])
 def test_a_link_is_refused_and_its_target_untouched(folder: Path, tmp_path: Path, end: str) -> None:
-    """R-02: neither read, written nor given another mode; nothing is made beside it either."""
+    """R-02: its target is not read, written or given another mode, and no file is made beside it."""
     target = tmp_path / "target"
     target.write_bytes(b"of somebody else")
     target.chmod(0o644)

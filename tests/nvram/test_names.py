@@ -1,4 +1,4 @@
-"""Record names: made, taken apart, and nothing else accepted."""
+"""Record names: made and parsed; other names are rejected."""
 
 from uuid import UUID
 
@@ -26,7 +26,7 @@ def test_names_are_the_documented_ones() -> None:
 
 
 def test_names_come_apart_again() -> None:
-    """R-01: which partition a record belongs to is read from its name."""
+    """R-01: the name of a record contains its partition."""
     assert parse_partition(partition_name(A)) == A
     assert parse_old_name(old_image_name(4)) == (4, "image")
     assert parse_old_name(old_profile_name(65535)) == (65535, "profile")
@@ -40,6 +40,6 @@ def test_names_come_apart_again() -> None:
      f"x/{A}", f"partition/{A}\n"],
 )  # fmt: skip
 def test_a_name_that_nobody_wrote_is_not_understood(name: str) -> None:
-    """R-02: a damaged name is never taken for another record."""
+    """R-02: a damaged name never counts as that of another record."""
     assert parse_partition(name) is None
     assert parse_old_name(name) is None

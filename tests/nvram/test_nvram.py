@@ -1,4 +1,4 @@
-"""What every NVRAM does, whichever back end is behind the seam."""
+"""The behaviour of every NVRAM, whichever back end is behind the seam."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ Maker = Callable[[], Nvram]
 
 @pytest.fixture(params=["memory", "sqlite", "faulty"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Maker:
-    """Opens the same place each time it is called."""
+    """Returns a function that opens the same place at each call."""
     memory = MemoryNvram()
     makers: dict[str, Maker] = {
         "memory": lambda: memory,
@@ -28,14 +28,14 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Maker:
 
 
 def test_a_new_nvram_is_empty(make: Maker) -> None:
-    """There is nothing in it, not even bookkeeping."""
+    """It has no records, also none for bookkeeping."""
     nvram = make()
     assert nvram.load() == {}
     nvram.close()
 
 
 def test_records_are_put_replaced_and_removed_in_one_commit(make: Maker) -> None:
-    """R-22: one commit changes many records; one that is not there may be removed."""
+    """R-22: one commit changes many records. A record that does not exist may be removed."""
     nvram = make()
     nvram.commit({"system": b"s", "partition/00001/image": b"one", "partition/00002/image": b""})
     nvram.commit({"partition/00001/image": b"two" * 50_000, "partition/00002/image": None, "absent": None})
@@ -45,7 +45,7 @@ def test_records_are_put_replaced_and_removed_in_one_commit(make: Maker) -> None
 
 
 def test_records_survive_closing(make: Maker) -> None:
-    """R-21: what was committed is there when NVRAM is opened again; closing twice is harmless."""
+    """R-21: committed records are there when NVRAM is opened again. A second close is harmless."""
     nvram = make()
     nvram.commit({"system": bytes(range(256)) * 300})
     nvram.close()
@@ -56,7 +56,7 @@ def test_records_survive_closing(make: Maker) -> None:
 
 
 def test_what_was_loaded_is_a_copy(make: Maker) -> None:
-    """Changing it changes nothing."""
+    """To change the result changes no record."""
     nvram = make()
     nvram.commit({"system": b"s"})
     nvram.load().clear()

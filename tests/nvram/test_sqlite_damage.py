@@ -1,4 +1,4 @@
-"""Power cuts and damage: what is found is what was confirmed, or an error that names the file."""
+"""Power cuts and damage: NVRAM has the confirmed records, or an error that names the file."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ from tests.nvram.crash import FILES, Live, Records, flip, loaded, never_wrong, p
 PAGE = 4096
 FRAME = 24 + PAGE
 FIRST_COMMIT = 32 + 2 * FRAME
-"""Where the first commit ends in the log: before it there is no system."""
+"""The end of the first commit in the log. Before it there is no system."""
 
 
 @pytest.fixture
@@ -31,12 +31,12 @@ def history(tmp_path: Path) -> list[Records]:
 
 
 def test_a_killed_server_loses_nothing_that_was_committed(tmp_path: Path, history: list[Records]) -> None:
-    """R-21: without any closing, the last commit is there, whole."""
+    """R-21: without a close, the last commit is there, whole."""
     assert loaded(tmp_path / "cut" / "nvram.db") == history[-1]
 
 
 def test_at_every_commit_a_killed_server_comes_back_with_it(tmp_path: Path) -> None:
-    """R-21, R-22: after each commit of a long series the files hold that very commit."""
+    """R-21, R-22: after each commit of a long series the files contain that commit."""
     nvram = Live(tmp_path / "nvram.db")
     for generation in range(20):
         commit = nvram.commit(generation, size=20_000)
@@ -45,9 +45,9 @@ def test_at_every_commit_a_killed_server_comes_back_with_it(tmp_path: Path) -> N
 
 
 def test_a_log_cut_off_anywhere_gives_one_whole_commit(tmp_path: Path) -> None:
-    """R-22: a power cut that tears the log leaves a state that was there: never a mixture.
+    """R-22: a power cut that tears the log leaves an earlier state, never a mixture.
 
-    The mark is as old as the log, as it is when the power goes before either reached the disk.
+    The mark is as old as the log, as after a power cut that came before either was written.
     """
     (tmp_path / "live").mkdir()
     nvram = Live(tmp_path / "live" / "nvram.db")
@@ -70,9 +70,9 @@ def test_a_log_cut_off_anywhere_gives_one_whole_commit(tmp_path: Path) -> None:
 
 
 def test_a_log_that_loses_a_confirmed_commit_is_refused(tmp_path: Path, history: list[Records]) -> None:
-    """R-22: cut off by damage and not by a power cut, the log would give an older store: named instead.
+    """R-22: the log was cut by damage, not by a power cut, and would give an older store: this is an error.
 
-    The operator may accept it in so many words; then it counts on from the mark, and is accepted again.
+    The operator may accept it explicitly. Then it counts on from the mark, and later starts accept it.
     """
     path = tmp_path / "cut" / "nvram.db"
     log = tmp_path / "cut" / "nvram.db-wal"
@@ -85,7 +85,7 @@ def test_a_log_that_loses_a_confirmed_commit_is_refused(tmp_path: Path, history:
 
 
 def test_no_flipped_bit_in_the_log_gives_a_wrong_answer(tmp_path: Path, history: list[Records]) -> None:
-    """R-02, R-22: everything was in the log alone; each sampled bit of it is found or harmless."""
+    """R-02, R-22: all records are only in the log. Each sampled flip is detected or harmless."""
     size = (tmp_path / "cut" / "nvram.db-wal").stat().st_size
     found = 0
     for byte in [*range(32), *range(32, 32 + 24), *range(60, size, 613)]:
@@ -96,7 +96,7 @@ def test_no_flipped_bit_in_the_log_gives_a_wrong_answer(tmp_path: Path, history:
 
 
 def test_no_flipped_bit_in_the_file_gives_a_wrong_answer(tmp_path: Path, history: list[Records]) -> None:
-    """R-02: SQLite finds what breaks its structure, the seal what breaks a record; nothing vanishes."""
+    """R-02: SQLite detects damage of its structure, the seal damage of a record. No record disappears."""
     live = tmp_path / "live"
     size = (live / "nvram.db").stat().st_size
     page_ends = [at + n for at in range(0, size, PAGE) for n in (*range(24), *range(PAGE - 40, PAGE, 3))]
@@ -110,7 +110,7 @@ def test_no_flipped_bit_in_the_file_gives_a_wrong_answer(tmp_path: Path, history
 
 @pytest.mark.parametrize("length", [0, 1, 99, 512, PAGE, 2 * PAGE, 3 * PAGE + 5])
 def test_a_truncated_file_is_refused(tmp_path: Path, history: list[Records], length: int) -> None:
-    """R-02, R-22: also one that is empty, which SQLite takes for a new one."""
+    """R-02, R-22: also an empty one, which SQLite takes for a new file."""
     path = tmp_path / "live" / "nvram.db"
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(StorageError):
@@ -118,7 +118,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, history: list[Records], len
 
 
 def test_a_missing_file_is_not_a_new_system(tmp_path: Path, history: list[Records]) -> None:
-    """R-22, R-48: the mark says that there were commits; without it as well, the data were cleared."""
+    """R-22, R-48: the mark shows that commits existed. If the mark is missing too, the data were cleared."""
     path = tmp_path / "live" / "nvram.db"
     path.unlink()
     with pytest.raises(NvramError, match="it is empty, but its high-water mark"):
@@ -129,7 +129,7 @@ def test_a_missing_file_is_not_a_new_system(tmp_path: Path, history: list[Record
 
 
 def test_an_older_copy_is_refused(tmp_path: Path) -> None:
-    """R-22: yesterday's file under today's mark, or without one, is no state to go on with unasked."""
+    """R-22: yesterday's file under today's mark, or without one, needs the operator's acceptance."""
     path = tmp_path / "nvram.db"
     live = Live(path)
     live.commit(1)
@@ -149,7 +149,7 @@ def test_an_older_copy_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_commit_number_that_was_edited_is_noticed(tmp_path: Path, history: list[Records]) -> None:
-    """R-22: the number is under the MAC, so an older file does not pass for the newest."""
+    """R-22: the MAC covers the number, so an older file can't get the newest number."""
     path = tmp_path / "live" / "nvram.db"
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         (blob,) = connection.execute("SELECT blob FROM record WHERE name = 'commit'").fetchone()
@@ -160,7 +160,7 @@ def test_a_commit_number_that_was_edited_is_noticed(tmp_path: Path, history: lis
 
 
 def test_a_mark_that_lags_behind_is_brought_up(tmp_path: Path) -> None:
-    """R-21: after a power cut the mark may be old; the next start accepts that and renews it."""
+    """R-21: after a power cut the mark may be old. The next start accepts that and renews it."""
     live = Live(tmp_path / "nvram.db")
     mark = tmp_path / "nvram.db-mark"
     lagging = mark.read_bytes()
@@ -174,7 +174,7 @@ def test_a_mark_that_lags_behind_is_brought_up(tmp_path: Path) -> None:
 
 
 def test_a_torn_mark_refuses_nothing_that_is_there(tmp_path: Path, history: list[Records]) -> None:
-    """R-21, R-22: whatever a power cut does to the slot that was being written, the other one is whole."""
+    """R-21, R-22: whatever a power cut does to the slot in use, the other slot is whole."""
     live = tmp_path / "live"
     good = (live / "nvram.db-mark").read_bytes()
     for junk in (bytes(48), b"\xff" * 48, good[:20] + bytes(28), os.urandom(48)):
@@ -186,7 +186,7 @@ def test_a_torn_mark_refuses_nothing_that_is_there(tmp_path: Path, history: list
 
 
 def test_the_slots_of_the_mark_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R-21: the slot that is not being written is durable, and holds a genuine mark at all times."""
+    """R-21: the other slot is durable and has a genuine mark at all times."""
     monkeypatch.setattr(mark, "SWITCH", 3)
     live = Live(tmp_path / "nvram.db")
     path = tmp_path / "nvram.db-mark"
@@ -203,6 +203,6 @@ def test_the_slots_of_the_mark_take_turns(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_nothing_but_the_known_files_is_left(tmp_path: Path, history: list[Records]) -> None:
-    """Three files while open, two after closing: all that an operator has to know of."""
+    """Three files while open, two after closing: an operator needs no others."""
     assert {path.name for path in (tmp_path / "cut").iterdir()} == set(FILES)
     assert {path.name for path in (tmp_path / "live").iterdir()} == set(FILES) - {"nvram.db-wal"}

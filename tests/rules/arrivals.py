@@ -1,4 +1,4 @@
-"""Rules of custody and of partitions that arrive, broken at a managed system and in the bytes that travel."""
+"""Rules of custody and of arriving partitions, broken at a managed system and in the bytes of a migration."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from tests.rules.breaking import Break, Breaks, breaks, refused
 
 
 def make_system(level: str = "FW1110", seed: bytes = b"target") -> ManagedSystem:
-    """A system without partitions."""
+    """Return a system without partitions."""
     return ManagedSystem(LEVELS[level], bytes(16), Chance(seed), total_kbytes=100)
 
 
 def _needs() -> Needs:
-    """The needs of a partition of another system."""
+    """Return the needs of a partition of another system."""
     source = make_system(seed=b"source")
     return needs_of(source.create("a", 8), source.level, FORMATS)
 
 
 def arriving(level: str = "FW1110", **changes: Any) -> Break:
-    """A partition that does not fit on an empty system."""
+    """Break by a partition that does not fit on an empty system."""
     return lambda _: refused(demand_fit, make_system(level), _needs()._replace(**changes), FORMATS, live=True)
 
 
@@ -47,7 +47,7 @@ def _name_taken(_: Path) -> Rule:
 
 
 def not_served(mode: Mode, custody: Custody, request: Callable[[ManagedSystem], object]) -> Break:
-    """A request about a partition that this system does not serve."""
+    """Break by a request about a partition that this system does not serve."""
 
     def broken(_: Path) -> Rule:
         system = make_system()

@@ -12,7 +12,7 @@ from tests.rules.breaking import Breaks, refused
 
 
 def _asked(folder: Path) -> Presence:
-    """The presence of a folder in which a word was asked for."""
+    """Return the physical presence in a folder with a requested word."""
     presence = Presence(folder, lambda: 0.0, os.urandom)
     presence.ask("clear-all")
     return presence

@@ -1,6 +1,6 @@
 """Rules of the trusted system key, of console copies and of the root key's wrapped copies.
 
-The bytes come from an honest release, but for the one thing that is wrong with them.
+The bytes are right except for one mistake.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def _copy() -> bytes:
 
 
 def copied(change: Change, key: TrustedSystemKey = KEY) -> Break:
-    """The rule for which a copy does not open under a key when its bytes are changed."""
+    """Break by changing the bytes of a copy before it is opened with a key."""
     return lambda _: refused(open_copy, key, change(_copy()))
 
 
 def put(at: int, data: bytes) -> Change:
-    """A change of the bytes from an offset on."""
+    """Return a change of the bytes from an offset on."""
     return lambda old: old[:at] + data + old[at + len(data) :]
 
 

@@ -1,7 +1,7 @@
-"""What every chapter of `tests/rules` shares: the shape of a break, and how the broken rule is found out.
+"""Common parts of the chapters of `tests/rules`: the form of a break, and how its rule is found.
 
-A break is a function that does one wrong thing through a public surface and returns the row that the refusal
-names. It gets an empty folder, which most of them do not need.
+A break is a function that does one wrong thing through a public surface and returns the rule in the refusal.
+It gets an empty folder; most breaks do not need it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hcall_server.machine import logs
 
 Break = Callable[[Path], Rule]
 Breaks = dict[str, Break]
-"""Breaks by the id of the rule that each is to break."""
+"""Breaks by the id of the rule that each must break."""
 FAULTS: dict[type, Fault] = {
     PeerError: Fault.PEER,
     OperatorError: Fault.OPERATOR,
@@ -33,38 +33,38 @@ FAULTS: dict[type, Fault] = {
 
 
 def rule_of(error: SwpksError) -> Rule:
-    """The rule that an error names; the class of the error and the row blame the same side."""
+    """Return the rule of an error; check that the error's class and the rule name the same side."""
     assert {FAULTS[kind] for kind in type(error).__mro__ if kind in FAULTS} <= {error.fault}
     return error.rule
 
 
 def refused(function: Callable[..., object], *arguments: Any, **options: Any) -> Rule:
-    """The rule that a call breaks."""
+    """Return the rule that a call breaks."""
     with pytest.raises(SwpksError) as caught:
         function(*arguments, **options)
     return rule_of(caught.value)
 
 
 def breaks(function: Callable[..., object], *arguments: Any, **options: Any) -> Break:
-    """A break that needs no folder."""
+    """Return a break that needs no folder."""
     return lambda _: refused(function, *arguments, **options)
 
 
 async def refused_late(made: Awaitable[object]) -> Rule:
-    """The rule that an asynchronous call breaks."""
+    """Return the rule that an asynchronous call breaks."""
     with pytest.raises(SwpksError) as caught:
         await made
     return rule_of(caught.value)
 
 
 def run(function: Callable[..., Awaitable[Rule]], *arguments: Any) -> Rule:
-    """Run an asynchronous break; its time passes as fast as nobody needs it."""
+    """Run an asynchronous break in virtual time, without waiting."""
     return trio.run(function, *arguments, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 @contextmanager
 def logged(event: str) -> Iterator[list[dict[str, Any]]]:
-    """The lines with this event that the block writes; the list is filled at its end."""
+    """The lines with this event that the block writes. The list is filled at its end."""
     stream, lines = io.StringIO(), list[dict[str, Any]]()
     logs.configure(level="debug", style="json", stream=stream)
     try:
@@ -75,7 +75,7 @@ def logged(event: str) -> Iterator[list[dict[str, Any]]]:
 
 
 def row_of(told: dict[str, Any]) -> Rule:
-    """The row that a log line or a problem names; it has the row's sentence, page and fault."""
+    """Return the rule in a log line or a problem; check its sentence, page and fault."""
     rule = RULES[told["rule_id"]]
     assert (told["rule"], told["section"]) == (rule.sentence, rule.page)
     assert told.get("fault", rule.fault.value) == rule.fault.value

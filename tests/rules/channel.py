@@ -33,7 +33,7 @@ def frame(
     flags: int = 0,
     length: int | None = None,
 ) -> bytes:
-    """The bytes of a frame, right or wrong."""
+    """Return the bytes of a frame, right or wrong."""
     size = len(body) if length is None else length
     return struct.pack(">4sBBHII", magic, version, kind, flags, tag, size) + body
 
@@ -41,13 +41,13 @@ def frame(
 def hcall(
     *segments: tuple[int, int, int], data: bytes = b"", count: int | None = None, zero: int = 0
 ) -> bytes:
-    """An HCALL; a segment is its address, its length and its access."""
+    """Return an HCALL; a segment is its address, its length and its access."""
     head = REGISTERS + struct.pack(">HHI", len(segments) if count is None else count, zero, 0)
     return frame(FrameType.HCALL, head + b"".join(struct.pack(">QII", *each) for each in segments) + data)
 
 
 def hreturn(*writes: tuple[int, int], data: bytes = b"", count: int | None = None, zero: int = 0) -> bytes:
-    """The body of an HRETURN; a write is its address and its length."""
+    """Return the body of an HRETURN; a write is its address and its length."""
     head = REGISTERS + struct.pack(">HHI", len(writes) if count is None else count, zero, 0)
     return head + b"".join(struct.pack(">QII", *each, 0) for each in writes) + data
 
@@ -56,7 +56,7 @@ def hreturn(*writes: tuple[int, int], data: bytes = b"", count: int | None = Non
 
 
 def from_client(*pieces: bytes, opened: bool = True) -> Break:
-    """A client that sends these bytes and no more: GOODBYE 1 has the row's sentence, the log its id."""
+    """Break by a client that sends exactly these bytes: GOODBYE 1 has the rule's sentence, the log its id."""
 
     async def talk() -> Goodbye:
         async with trio.open_nursery() as nursery:
@@ -87,7 +87,7 @@ def from_client(*pieces: bytes, opened: bool = True) -> Break:
 
 
 def from_server(kind: int, body: bytes, *, tag: int | None = None) -> Break:
-    """A server whose session is open, and which answers a call with this frame."""
+    """Break by a server that answers a call of an open session with this frame."""
 
     async def talk() -> Rule:
         async def script(peer: Peer) -> None:
@@ -103,7 +103,7 @@ def from_server(kind: int, body: bytes, *, tag: int | None = None) -> Break:
 
 
 def greeting(*frames: bytes) -> Break:
-    """A server that says this instead of HELLO and OPENED."""
+    """Break by a server that sends these frames in place of HELLO and OPENED."""
 
     async def script(peer: Peer) -> None:
         for each in frames:
@@ -117,12 +117,12 @@ def greeting(*frames: bytes) -> Break:
 
 
 def _until_closed(script):
-    """The script, which ends early when the client has gone."""
+    """Return the script; it ends early if the client has left."""
 
     async def guarded(peer: Peer) -> None:
         try:
             await script(peer)
-        except Exception:  # whatever it was that the client did not wait for
+        except Exception:  # the client left, so any error may come
             await peer.aclose()
 
     return guarded
@@ -169,7 +169,7 @@ async def _no_goodbye() -> Rule:
 def opening(
     status: OpenStatus, *, partition: int = 0, sessions: int = 64, off: bool = False, common: bool = False
 ) -> Break:
-    """An OPEN by a real client that the server refuses; both ends name the same row."""
+    """Break by the OPEN of a real client. The server refuses it, and both ends name the same rule."""
 
     async def talk() -> Rule:
         machine = make_machine("alpha", "beta", limits=Limits(max_sessions=sessions))
@@ -213,7 +213,7 @@ def _other_version(_: Path) -> Rule:
 
 
 def greeted_by(**opened: object) -> Break:
-    """A server whose OPENED is not to be believed."""
+    """Break by a server with an implausible OPENED."""
 
     async def script(peer: Peer) -> None:
         await peer.greet(**opened)  # type: ignore[arg-type]
@@ -231,17 +231,17 @@ OPENED_BODY = struct.pack(">iHHI32sB1s", 0, 1, 0, 1, NO_PROOF, 1, b"L")
 
 
 def hello_body(body: bytes) -> Break:
-    """A server that greets with this body."""
+    """Break by a server that greets with this body."""
     return greeting(frame(FrameType.HELLO, body, tag=0))
 
 
 def open_body(body: bytes) -> Break:
-    """A client that opens with this body."""
+    """Break by a client that opens with this body."""
     return from_client(frame(FrameType.OPEN, body), opened=False)
 
 
 def opened_body(body: bytes) -> Break:
-    """A server that answers OPEN with this body."""
+    """Break by a server that answers OPEN with this body."""
     return greeting(GREETED, frame(FrameType.OPENED, body, tag=1))
 
 

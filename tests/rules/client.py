@@ -1,6 +1,6 @@
-"""Rules that a client holds its server to, and those that it can tell from a status alone.
+"""Rules that a client checks in its server's answers, and rules that it derives from a status alone.
 
-The server is a script that says what no honest one would, over the channel that real clients use.
+The server is a script with wrong answers, over the channel of real clients.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ UPDATE = signed_update(WHO, b"label", b"data", 0)
 
 
 def answered(request: Request[Any], make: Callable[[HCall], HReturn]) -> Break:
-    """A call that is answered like this."""
+    """Break by a call with this answer."""
 
     async def script(peer: Peer) -> None:
         await peer.greet()
@@ -46,12 +46,12 @@ def answered(request: Request[Any], make: Callable[[HCall], HReturn]) -> Break:
 
 
 def status(request: Request[Any], number: int) -> Break:
-    """A call that is answered with a status."""
+    """Break by a call that is answered with a status."""
     return answered(request, lambda call: answer(call, number))
 
 
 def written(request: Request[Any], data: bytes, *registers: int, status: int = 0) -> Break:
-    """A call that is answered with data in its output buffer."""
+    """Break by a call that is answered with data in its output buffer."""
     return answered(
         request, lambda call: answer(call, status, *registers, writes=(Write(out(call).address, data),))
     )

@@ -1,4 +1,4 @@
-"""Rules of requests over HTTP, of faults on demand, and of what a client of the control channel meets."""
+"""Rules of requests over HTTP, of faults on demand, and of the errors of a control channel's client."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def _problem(method: str, path: str, options: dict[str, Any], failure: Exc
 
 
 def asked(method: str, path: str, *, failure: Exception | None = None, **options: Any) -> Break:
-    """A request over HTTP; the problem has the row's id, sentence, page and fault."""
+    """Break by a request over HTTP; check id, sentence, page and fault in the problem."""
     return lambda _: run(_problem, method, path, options, failure)
 
 

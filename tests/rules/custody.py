@@ -1,4 +1,4 @@
-"""Rules of the steps of custody, by the verbs of a machine: order, number, identity, power, and NVRAM."""
+"""Rules of the steps of custody, broken by a machine's verbs: order, number, identity, power, and NVRAM."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NEVER_HERE = "0d1d5f52-5b2a-4d0c-9d9a-0a3c1a4b9f11"
 
 
 def told(wrong: Callable[[Home], Awaitable[Rule]]) -> Break:
-    """A break on a system that runs, with its partition a."""
+    """Break on a running system with the partition a."""
 
     async def broken() -> Rule:
         async with trio.open_nursery() as nursery:
@@ -36,7 +36,7 @@ def told(wrong: Callable[[Home], Awaitable[Rule]]) -> Break:
 
 
 def released(home: Home, uuid: object = None, epoch: int = E) -> Awaitable[Rule]:
-    """The rule that the release of a breaks."""
+    """Break by the release of a."""
     request = release_partition(A, str(uuid or home.uuid), epoch, TARGET)
     asked = home.link.call(request)
     return refused_late(asked)

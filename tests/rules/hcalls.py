@@ -19,7 +19,7 @@ AUDIT, PWSET, WORLD, IMMUTABLE, SIGNED = 0x4000_0000, 0x1000_0000, 0x0800_0000, 
 
 
 def check(guest: Guest, call: HCall, answer: Answer) -> Rule:
-    """The rule that the log is told of; status, register and blamed argument are those of its row."""
+    """Return the rule in the log; check its status, register and argument in the answer."""
     refusal = guest.refusals[-1]
     rule = refusal.rule
     assert answer.status == refusal.status
@@ -32,7 +32,7 @@ def check(guest: Guest, call: HCall, answer: Answer) -> Rule:
 
 
 def guest(level: str = "NEXT", **how) -> Guest:
-    """A system with its password, an object and a wrapping key."""
+    """Return a system with its password, an object and a wrapping key."""
     plain = StoredObject(SYSTEM, LABEL, 0, b"data")
     made = Guest(make_partition(level, objects=[plain, KEY_OBJECT], **how))
     assert made.set_password(SYSTEM, PASSWORD) == Answer(0)
@@ -40,7 +40,7 @@ def guest(level: str = "NEXT", **how) -> Guest:
 
 
 def sent(layout: Layout, by: Callable[[], Guest] = guest) -> Break:
-    """A break by one call of a guest."""
+    """Break by one call of a guest."""
 
     def broken(_: Path) -> Rule:
         user, call = by(), layout.frame()
@@ -50,7 +50,7 @@ def sent(layout: Layout, by: Callable[[], Guest] = guest) -> Break:
 
 
 def call(opcode: Opcode, **values: int | bytes) -> Break:
-    """A call that is right but for these arguments; the authorization is the system's."""
+    """Break by a call that is right except for these arguments. The authorization is the system's."""
     auth = {"authorization": auth_block(SYSTEM, PASSWORD)}
     known = {arg.name for arg in CALLS[opcode].args}
     right = {name: value for name, value in auth.items() if name in known}
@@ -58,24 +58,24 @@ def call(opcode: Opcode, **values: int | bytes) -> Break:
 
 
 def damaged(opcode: Opcode, hurt: Callable[[Layout], object]) -> Break:
-    """A right call that is then damaged."""
+    """Break by a right call that is then damaged."""
     layout = good(opcode)
     hurt(layout)
     return sent(layout)
 
 
 def registers(opcode: Opcode, **values: int) -> Break:
-    """A right call with other numbers in registers."""
+    """Break by a right call with other numbers in registers."""
     return damaged(opcode, lambda layout: layout.registers.update(values))
 
 
 def auth(block: bytes, address: int | None = None) -> Break:
-    """A READ with another authorization block."""
+    """Break by a READ with another authorization block."""
     return damaged(Opcode.READ_OBJECT, lambda layout: layout.readable("authorization", block, address))
 
 
 def user(by: Callable[[], Guest], opcode: Opcode, password: bytes = PASSWORD, **values: int | bytes) -> Break:
-    """A right call by another guest."""
+    """Break by a right call of another guest."""
     layout = good(opcode, password)
     for name, value in values.items():
         if isinstance(value, bytes):
@@ -86,7 +86,7 @@ def user(by: Callable[[], Guest], opcode: Opcode, password: bytes = PASSWORD, **
 
 
 def holding(policy: int, label: bytes = LABEL, **how) -> Callable[[], Guest]:
-    """A system with its password and one object of this policy."""
+    """Return a system with its password and one object of this policy."""
 
     def make() -> Guest:
         made = Guest(make_partition("NEXT", objects=[StoredObject(SYSTEM, label, policy, bytes(32))], **how))
@@ -126,12 +126,12 @@ WRAPPED = wrap(bytes(range(32)), b"secret")
 
 
 def unwrapped(blob: bytes) -> Break:
-    """An UNWRAP of these bytes."""
+    """Break by an UNWRAP of these bytes."""
     return call(Opcode.UNWRAP_OBJECT, input=blob, output=max(0, len(blob) - 1024))
 
 
 def spoilt(place: int) -> bytes:
-    """A wrapped object with one bit changed."""
+    """Return a wrapped object with one changed bit."""
     return WRAPPED[:place] + bytes([WRAPPED[place] ^ 2]) + WRAPPED[place + 1 :]
 
 

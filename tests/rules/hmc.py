@@ -18,7 +18,7 @@ from tests.rules.breaking import Break, Breaks, breaks, refused, refused_late, r
 
 
 def _console(then: Callable[[Rig], Awaitable[Rule]], *names: str) -> Break:
-    """A break at a console with one system, or with systems of these names."""
+    """Break at a console with one system, or with systems of these names."""
 
     async def broken() -> Rule:
         async with running(*(Site(name) for name in names or ("lab",)), manual_recovery=True) as rig:
@@ -28,7 +28,7 @@ def _console(then: Callable[[Rig], Awaitable[Rule]], *names: str) -> Break:
 
 
 def _asked(then: Callable[[Rig], object]) -> Callable[[Rig], Awaitable[Rule]]:
-    """Something that the console refuses at once."""
+    """Break by a request that the console refuses at once."""
 
     async def broken(rig: Rig) -> Rule:
         await trio.lowlevel.checkpoint()
@@ -38,7 +38,7 @@ def _asked(then: Callable[[Rig], object]) -> Callable[[Rig], Awaitable[Rule]]:
 
 
 def _begun(then: Callable[[Rig], Awaitable[None]]) -> Callable[[Rig], Awaitable[Rule]]:
-    """A recovery that fails; the job names the rule."""
+    """Break by a recovery that fails. The job names the rule."""
 
     async def broken(rig: Rig) -> Rule:
         await then(rig)
@@ -98,7 +98,7 @@ async def _recovering(rig: Rig) -> Rule:
 
 
 def _store(statement: str) -> Break:
-    """A store whose file is changed by another program."""
+    """Break by a statement of another program on the file of a store."""
 
     def broken(folder: Path) -> Rule:
         path = folder / "console.sqlite"

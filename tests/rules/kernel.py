@@ -1,4 +1,4 @@
-"""Rules of a kernel in QEMU, broken by kernels, stubs, trees and servers that are played."""
+"""Rules of a kernel in QEMU, broken by simulated kernels, stubs, device trees and servers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _bootable(folder: Path) -> Path:
 
 
 def _started(folder: Path, kernel: Path, *, installed: bool = True) -> Rule:
-    """The rule that `swpks qemu` breaks on a state folder that is somebody else's."""
+    """Break by `swpks qemu` on a foreign folder."""
     (folder / "state").mkdir()
     (folder / "state" / "letter").touch()
     if installed:

@@ -1,4 +1,4 @@
-"""Rules of the console's lines: each is broken by a line, and found by the number that the line prints."""
+"""Rules of the console's lines. A line breaks each one, and its output has the number of the rule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PARTITION = "mksyscfg -r lpar -i name=lpar1"
 
 
 def _line(line: str, *before: str) -> Break:
-    """A break by one line, after others that are not refused."""
+    """Break by one line, after other lines that succeed."""
 
     async def refused() -> Rule:
         async with standing("S") as stand:

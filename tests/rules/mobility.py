@@ -1,4 +1,4 @@
-"""Rules of the channel between two systems: each end meets one that does not follow them."""
+"""Rules of the channel between two systems: at each end, the peer breaks them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.rules.breaking import Break, Breaks, breaks, refused_late, run
 
 
 def late(step: Callable[[], Awaitable[Rule]]) -> Break:
-    """A break in a loop of its own, under a virtual clock."""
+    """Break in its own event loop, under a virtual clock."""
     return lambda _: run(step)
 
 

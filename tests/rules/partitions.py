@@ -26,19 +26,19 @@ DYNAMIC = "linux_dynamic_key_secure_boot"
 
 
 def make_system(level: str = "FW1110", kbytes: int = 8) -> ManagedSystem:
-    """A system with a partition that is powered off."""
+    """Return a system with a partition that is powered off."""
     system = ManagedSystem(LEVELS[level], bytes(16), Chance(), total_kbytes=100)
     system.create("a", kbytes)
     return system
 
 
 def asked(request: Callable[[ManagedSystem], object], **how) -> Break:
-    """A request to a system."""
+    """Break by a request to a system."""
     return lambda _: refused(request, make_system(**how))
 
 
 def asked_on(request: Callable[[ManagedSystem], object], **how) -> Break:
-    """A request while the partition runs."""
+    """Break by a request while the partition runs."""
 
     def broken(_: Path) -> Rule:
         system = make_system(**how)
@@ -49,7 +49,7 @@ def asked_on(request: Callable[[ManagedSystem], object], **how) -> Break:
 
 
 def set_to(**changes: int) -> Callable[[ManagedSystem], object]:
-    """A request that sets attributes."""
+    """Return a request that sets attributes."""
     return lambda system: system.set_attributes("a", changes)
 
 
@@ -90,7 +90,7 @@ def _holding_a_variable(_: Path) -> Rule:
 
 
 def _after_damage(request: Callable[[ManagedSystem], object]) -> Break:
-    """A request to a system in which the record of lpar2 could not be opened."""
+    """Break by a request to a system that could not open the record of lpar2."""
 
     def broken(_: Path) -> Rule:
         records = first_records(2, 8)
@@ -100,7 +100,7 @@ def _after_damage(request: Callable[[ManagedSystem], object]) -> Break:
 
 
 def _beside_a_stranger(_: Path) -> Rule:
-    """A new partition beside a damaged record that nothing names."""
+    """Break by a new partition beside a damaged record without a name."""
     records = committed({**first_records(1, 8), partition_name(UUID(int=9, version=4)): b"damaged " * 20})
     return refused(Rig(0, records=records).system.create, "new")
 

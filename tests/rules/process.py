@@ -1,4 +1,4 @@
-"""Rules of the server process: its configuration and sockets, and how it starts and stops."""
+"""Rules of the server process: its configuration and sockets, its starts and stops."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SPREAD = re.MULTILINE | re.DOTALL
 
 
 def told(text: str) -> Rule:
-    """The rule in what a command says on standard error: id, sentence and page are the row's."""
+    """Return the rule in a command's standard error; check its id, sentence and page."""
     found = re.search(
         r"^swpks[^:]*: .* \[(\w+) fault; rule ([a-z.-]+): ([^\[]*); see (spec/[^\]]*)\]\Z",
         text.rstrip(),
@@ -51,7 +51,7 @@ def told(text: str) -> Rule:
 
 
 def command(*arguments: object) -> Rule:
-    """The rule that a command breaks."""
+    """Return the rule that a command breaks."""
     given = list(map(str, arguments))
     with contextlib.redirect_stderr(io.StringIO()) as error, contextlib.redirect_stdout(io.StringIO()):
         assert main(given) in {1, 2, 3}
@@ -60,18 +60,18 @@ def command(*arguments: object) -> Rule:
 
 
 def serve(*options: object) -> Break:
-    """A server that is started with these options; the tests' own process stays open for a debugger."""
+    """Break by a start with these options. The tests' own process stays open for a debugger."""
     return lambda folder: command("serve", "--debuggable", "--state", folder / "state", *options)
 
 
 def passed(names: str = "", count: str = "1") -> Break:
-    """Sockets that a service manager hands over in another way than it should."""
+    """Break by wrong variables of a service manager for passed sockets."""
     environment = {"LISTEN_PID": "7", "LISTEN_FDS": count, "LISTEN_FDNAMES": names}
     return breaks(passed_sockets, environment, 7)
 
 
 def adopted(folder: Path, *, of_a_socket: bool) -> Rule:
-    """A descriptor in the place of a listening socket: one of a file, or of a socket that does not listen."""
+    """Break by a passed descriptor of a file, or of a socket that does not listen."""
     with (folder / "file").open("w") as file, socket.socket() as silent:
         number = silent.fileno() if of_a_socket else file.fileno()
         os.set_inheritable(number, True)  # as a passed one is
@@ -80,7 +80,7 @@ def adopted(folder: Path, *, of_a_socket: bool) -> Rule:
 
 
 def configured(content: str) -> Break:
-    """A server that is started with a configuration file."""
+    """Break by a start with a configuration file."""
 
     def broken(folder: Path) -> Rule:
         (folder / "swpks.toml").write_text(content)
@@ -105,7 +105,7 @@ def _named(name: str) -> Break:
 
 
 def _null_gone(_: Path) -> Rule:
-    """A command that is started without standard input, where there is no /dev/null."""
+    """Break by a command that starts without standard input, where /dev/null does not exist."""
     kept = os.dup(0)
     os.close(0)
     try:
@@ -117,7 +117,7 @@ def _null_gone(_: Path) -> Rule:
 
 
 def _output_full(_: Path) -> Rule:
-    """A command whose standard output has no room."""
+    """Break by a command whose standard output is full."""
     with Path("/dev/full").open("w") as full, mock.patch.object(sys, "stdout", full):
         return refused(streams.say, "result")
 
@@ -159,7 +159,7 @@ def _without_a_folder(folder: Path) -> Rule:
 
 
 def _silent(folder: Path) -> Rule:
-    """A socket that takes connections and answers none."""
+    """Break by a socket that accepts connections and answers none."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "a.sock"))
         listener.listen()

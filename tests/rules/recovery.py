@@ -1,4 +1,4 @@
-"""Rules of the copies of the root key, of Recovery and of restores, by machines whose parts are in memory."""
+"""Rules of the root key's copies, of Recovery and of restores, broken at machines with parts in memory."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Parts:
         self.nvram, self.card, self.tpm = nvram or MemoryNvram(), MemoryCard(), MemoryTpm()
 
     def start(self, settings: Settings = SETTINGS) -> Machine:
-        """Make a machine of the parts as they are now."""
+        """Make a machine of the parts in their present state."""
         return assemble(simulated_seams(nvram=self.nvram, card=self.card, tpms=[self.tpm]), settings)
 
 
 class _LosesWrapped(MemoryNvram):
-    """NVRAM that loses wrapped copies without a word."""
+    """NVRAM that loses wrapped copies silently."""
 
     def load(self) -> dict[str, bytes]:
         """Return the records without them."""
@@ -68,7 +68,7 @@ def _two_layouts(folder: Path) -> Rule:
 
 
 def started(then: Callable[[Machine], Awaitable[object]], settings: Settings = SETTINGS) -> Break:
-    """Something that is refused on a new system with one partition, or with those of the settings."""
+    """Break by an act on a new system with one partition, or with those of the settings."""
 
     async def broken() -> Rule:
         return await refused_late(then(Parts().start(settings)))
@@ -77,7 +77,7 @@ def started(then: Callable[[Machine], Awaitable[object]], settings: Settings = S
 
 
 def recovering(then: Callable[[Machine], Awaitable[object]]) -> Break:
-    """The same on a system in the state Recovery."""
+    """Break by an act on a system in the state Recovery."""
 
     async def broken() -> Rule:
         machine = Parts().start(Settings())

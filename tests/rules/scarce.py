@@ -1,4 +1,4 @@
-"""Rules about what the host gives: a verb, a start or a flush that gets too little."""
+"""Rules about resources of the host: a verb, a start or a flush that gets too little."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.writeback.rig import Rig
 
 
 def listening(number: int) -> Break:
-    """A private socket that cannot be made, because the system answers with this error number."""
+    """Break by a private socket that can't be made, because the kernel returns this error number."""
 
     def broken(folder: Path) -> Rule:
         with failing(1, number):

@@ -1,4 +1,4 @@
-"""Rules of what is at rest: sealed records that were damaged, and the system or partition that meets them."""
+"""Rules of stored records: damaged sealed records, and the system or partition that they disable."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.writeback.rig import Rig, committed, first_records, make_sealer, nth_
 Change = Callable[[bytes], bytes]
 EMPTY_IMAGE = b"\0\1\0\0\0\0\0\0"
 LABELLED = b"\3\0\0\5" + bytes(7) + b"\4" + b"labeldata"
-"""An object of the system as it is stored in an image."""
+"""An object of the system in the form of an image."""
 
 
 def recovered(make: Callable[[dict[str, bytes], str], bytes | None]) -> Break:
-    """The rule for which partition 2 does not come back, while partition 1 does.
+    """Break by a changed record of partition 2; partition 1 still opens.
 
-    `make` returns the bytes for its record, from all records and the name of this one.
+    `make` returns the bytes for the record, from all records and the name of this one.
     """
 
     def broken(_: Path) -> Rule:
@@ -38,12 +38,12 @@ def recovered(make: Callable[[dict[str, bytes], str], bytes | None]) -> Break:
 
 
 def damaged(change: Change) -> Break:
-    """The rule for which a partition does not come back when the bytes of its record are changed."""
+    """Break by changed bytes of a partition's record."""
     return recovered(lambda records, name: change(records[name]))
 
 
 def sealed(change: Change) -> Break:
-    """The same when the plaintext is changed, and sealed again as an honest release would."""
+    """Break by a changed plaintext of a partition's record, sealed again with the right key."""
 
     def blob(records: dict[str, bytes], name: str) -> bytes:
         uuid = parse_partition(name)
@@ -55,24 +55,24 @@ def sealed(change: Change) -> Break:
 
 
 def image(content: bytes) -> Break:
-    """The same for a record with these bytes in the place of its empty image."""
+    """Break by a partition's record with these bytes in place of its empty image."""
     return sealed(lambda plaintext: plaintext.removesuffix(EMPTY_IMAGE) + content)
 
 
 def put(at: int, data: bytes) -> Change:
-    """A change of the bytes from an offset on."""
+    """Return a change of the bytes from an offset on."""
     return lambda old: old[:at] + data + old[at + len(data) :]
 
 
 def _an_older_copy(records: dict[str, bytes], name: str) -> bytes:
-    """The record of partition 2 sealed once more: genuine, and not the one of the commit."""
+    """Return the record of partition 2 sealed again: genuine, but not the one of the commit."""
     uuid = parse_partition(name)
     assert uuid is not None
     return seal_partition(make_sealer(), open_partition(make_sealer(), uuid, records[name]))
 
 
 def started(name: str, make: Change | None) -> Break:
-    """The rule for which a whole system does not start without a record, or with another one."""
+    """Break by the start of a system without a record, or with a changed one."""
 
     def broken(_: Path) -> Rule:
         records = first_records(1, 8)
@@ -83,7 +83,7 @@ def started(name: str, make: Change | None) -> Break:
 
 
 def system(change: Change) -> Break:
-    """The same for a system record whose plaintext was changed."""
+    """Break by a system record with a changed plaintext."""
 
     def blob(old: bytes) -> bytes:
         _, plaintext = make_sealer().open(SealedKind.SYSTEM_RECORD, SYSTEM_OWNER, old)

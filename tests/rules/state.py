@@ -35,7 +35,7 @@ def started(folder: Path) -> None:
 
 
 def start(damage: Callable[[Path], object]) -> Break:
-    """A start on a state that was in good order before this was done to it."""
+    """Break by a start on an intact state after this damage."""
 
     def broken(folder: Path) -> Rule:
         started(folder / "state")
@@ -46,7 +46,7 @@ def start(damage: Callable[[Path], object]) -> Break:
 
 
 def first_start(prepare: Callable[[Path], object]) -> Break:
-    """A first start on a folder in which this was done before."""
+    """Break by a first start on a folder after this preparation."""
 
     def broken(folder: Path) -> Rule:
         prepare(folder)
@@ -86,7 +86,7 @@ def _key_cannot_be_made(state: Path) -> None:
 
 
 def old_start(damage: Callable[[Path], object]) -> Break:
-    """The first start on a state of an earlier release to which this was done before."""
+    """Break by the first start on a state of an earlier release after this damage."""
 
     def broken(folder: Path) -> Rule:
         state = old_state(folder / "state", "89ecc72", "stopped")
@@ -107,7 +107,7 @@ def _older_nvram(folder: Path) -> Rule:
 
 
 def converted(name: str, blob: bytes) -> Break:
-    """The rule for which partition 2 of a system of sealed level 1 cannot be converted."""
+    """Break by a record of partition 2 that can't be converted from sealed level 1."""
 
     def broken(_: Path) -> Rule:
         (partition,) = Rig(0, records={**level_1.records(), name: blob}).refused
@@ -132,15 +132,15 @@ def _linked(state: Path) -> None:
 
 
 def _failing_device(folder: Path) -> Rule:
-    with failing(2, errno.EIO, "fsync"):  # the first one is of a folder that is not ours
+    with failing(2, errno.EIO, "fsync"):  # the first one is of a folder outside the state
         return refused(started, folder / "state")
 
 
 class _Forgetful(MemoryCard):
-    """A card that takes nothing."""
+    """A card that loses every write."""
 
     def write(self, card: Card) -> None:
-        """Lose it."""
+        """Lose the content."""
 
 
 def _card_that_is_not_written(_: Path) -> Rule:

@@ -1,4 +1,4 @@
-"""Every rule of the contract is broken once, through a public surface, and the refusal names that row."""
+"""Every rule of the contract is broken once, through a public surface, and the refusal names that rule."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ CHAPTERS = (
 )
 BREAKS: Breaks = {rule: broken for chapter in CHAPTERS for rule, broken in chapter.BREAKS.items()}
 PROCESSES = ("stop.flushed",)
-"""Rules that only a process of its own breaks."""
+"""Rules that only a separate process can break."""
 
 
 @pytest.mark.parametrize(
     "rule", [pytest.param(each, marks=pytest.mark.process) if each in PROCESSES else each for each in BREAKS]
 )
 def test_a_broken_rule_is_named(rule: str, tmp_path: Path) -> None:
-    """The row itself, not one like it: so every surface shows the same id, sentence and page."""
+    """It is the row itself, not an equal one, so every surface shows the same id, sentence and page."""
     assert BREAKS[rule](tmp_path) is RULES[rule]
 
 
 def test_all_rules_are_broken_here() -> None:
-    """No row without its break, and no break twice or of a row that is gone."""
+    """Each row has exactly one break, and no break has another rule."""
     assert BREAKS.keys() == RULES.keys()
     assert sum(len(chapter.BREAKS) for chapter in CHAPTERS) == len(RULES)

@@ -1,4 +1,4 @@
-"""The rows themselves: names and ids, sentences, and what a client may conclude from a status."""
+"""The rows themselves: names, ids, sentences, and the conclusions of a client from a status."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from hcall_client.errors import OPEN_RULES, HcallError
 
 ID = re.compile(r"[a-z]+(-[a-z0-9]+)*(\.[a-z0-9]+(-[a-z0-9]+)*)?")
 LONGEST = 24
-"""Words of a sentence: 20, and a few for the one that lists the characters of a name."""
+"""Words of a sentence: 20, and four more for the one that lists the characters of a name."""
 COVERING = (rows.FUNCTION, rows.FUNCTION_UPDATE, rows.AUTHORITY, rows.AUTHORITY_UPDATE, rows.SPACE_UPDATE)
-"""Rows that a client shows where the server has several rules for one status."""
+"""Rows that a client shows if the server has several rules for one status."""
 
 
 def test_every_module_of_rules_is_a_chapter() -> None:
-    """A row that no chapter has would be on no page, and broken by no test."""
+    """A row outside all chapters would be on no page, and no test would break it."""
     found = {path.stem for folder in rules.__path__ for path in Path(folder).glob("*.py")}
     chapters = {chapter.__name__.rpartition(".")[2] for chapter in CHAPTERS}
     assert found == chapters | {"__init__", "rule", "catalogue"}
@@ -35,7 +35,7 @@ def test_every_module_of_rules_is_a_chapter() -> None:
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.__name__)
 def test_a_constant_has_the_name_of_its_rule(chapter) -> None:
-    """One name to look for: in the code, in a log and on the page."""
+    """One name finds the rule in the code, in a log and on the page."""
     for name, row in vars(chapter).items():
         if isinstance(row, Rule):
             assert name == row.id.upper().replace(".", "_").replace("-", "_")
@@ -43,7 +43,7 @@ def test_a_constant_has_the_name_of_its_rule(chapter) -> None:
 
 
 def test_ids_and_sentences_are_unique() -> None:
-    """An id names one rule for ever, and no two rules say the same."""
+    """An id names one rule for ever, and no two rules have the same sentence."""
     every = [row for chapter in CHAPTERS for row in rows_of(chapter)]
     assert len(every) == len(RULES)
     assert [text for text, times in Counter(row.sentence for row in every).items() if times > 1] == []
@@ -51,7 +51,7 @@ def test_ids_and_sentences_are_unique() -> None:
 
 @pytest.mark.parametrize("row", RULES.values(), ids=RULES)
 def test_a_sentence_is_plain(row: Rule) -> None:
-    """It says what holds, in a few words, and without a full stop: other sentences contain it."""
+    """It states a fact in a few words, without a full stop, because other sentences contain it."""
     assert row.sentence == row.sentence.strip()
     assert not row.sentence.endswith(".")
     assert "{" not in row.sentence
@@ -59,7 +59,7 @@ def test_a_sentence_is_plain(row: Rule) -> None:
 
 
 def test_every_rule_is_used() -> None:
-    """A row that nothing refuses by is dead, also where a test could still make one by hand."""
+    """A row that no code refers to is dead, even if a test could still make it."""
     root = Path(__file__).resolve().parents[2]
     folders = ("spec/hcall_abi", "hcall_server", "hcall_client", "swpks")
     files = [path for folder in folders for path in (root / folder).rglob("*.py")]
@@ -75,14 +75,14 @@ def test_every_rule_is_used() -> None:
 
 @pytest.mark.parametrize("module", ["hcall_client", "swpks.cli.hmc", "hcall_server.service.server"])
 def test_the_whole_catalogue_is_loaded_by_nobody_at_start(module: str) -> None:
-    """Each module loads the chapters that it refuses by; only a refusal or a tool needs all of them."""
+    """Each module loads the chapters that it uses; only a refusal or a tool needs all of them."""
     code = f"import sys, {module}; print('hcall_abi.rules.catalogue' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
 
 def test_a_status_with_one_rule_shows_that_rule() -> None:
-    """The client's error and the server's log have the same sentence wherever a status can mean only one."""
+    """If a status has only one rule, the client's error and the server's log have the same sentence."""
     meanings = defaultdict(set)
     for row in RULES.values():
         if row.status is not None and row not in COVERING:

@@ -1,4 +1,4 @@
-"""Rules of signed updates, broken by the system's own SIGNED_UPDATE; what was to be stored is not."""
+"""Rules of signed updates, broken by the system's own SIGNED_UPDATE. A refused update stores nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UPDATES = {"keystore_signed_updates": 1}
 
 
 def owner(variables: dict[str, bytes], *, strict: bool = False) -> Guest:
-    """A system with its password and these stored variables; no update goes without a signature."""
+    """Return a system with its password and these stored variables. The latch is not armed."""
     objects = [
         StoredObject(SYSTEM, authvar.variable_label(name), authvar.variable_policy(name), data)
         for name, data in variables.items()
@@ -34,7 +34,7 @@ def owner(variables: dict[str, bytes], *, strict: bool = False) -> Guest:
 
 
 def refuse(guest: Guest, name: str, payload: bytes, **other: int | bytes) -> Rule:
-    """The rule that the guest's update of a variable breaks; the variable is as it was."""
+    """Return the rule that the guest's update of a variable breaks; check that the variable is unchanged."""
     label, policy = authvar.variable_label(name), authvar.variable_policy(name)
     before = guest.read(SYSTEM, label, password=PASSWORD)
     values: dict[str, int | bytes] = {
@@ -47,7 +47,7 @@ def refuse(guest: Guest, name: str, payload: bytes, **other: int | bytes) -> Rul
 
 
 def case(rule: Rule) -> Break:
-    """The last case of a rule in the table of the judge, sent by a guest to its keystore."""
+    """Break by a rule's last case in the table of test_judge, sent by a guest to its keystore."""
     _, name, payload, changes = next(each for each in reversed(CASES) if each[0] is rule)
 
     def broken(_: Path) -> Rule:
@@ -62,7 +62,7 @@ def case(rule: Rule) -> Break:
 
 
 def argument(**other: int | bytes) -> Break:
-    """An update with another label or other flags."""
+    """Break by an update with another label or other flags."""
     return lambda _: refuse(owner({}), "PK", b"never looked at", **other)
 
 

@@ -1,7 +1,7 @@
 """Writes the golden wrapped objects of format level 1: `python -m tests.wrapping.make_vectors FOLDER`.
 
-It uses the second implementation alone, so the package is tested against bytes that it did not make.
-A golden file is never made anew.
+It uses only the second implementation, so the package is tested against bytes that it did not make. A golden
+file is never made again.
 """
 
 import hashlib
@@ -18,16 +18,16 @@ CASES = {
     "audit": (second.LEAST_FLAGS | 0x4000_0000_0000_0000, 128),
     "enforce": (second.LEAST_FLAGS | 0x2000_0000_0000_0000, 4896),
 }
-"""The wrap flags and the length of what is wrapped, by name."""
+"""The wrap flags and the length of the wrapped data, by name."""
 
 
 def fixed(what: str, length: int) -> bytes:
-    """Bytes that look random and are the same every time."""
+    """Return bytes that look random and are the same in every run."""
     return hashlib.shake_256(f"swpks wrapped {what}".encode()).digest(length)
 
 
 def vector(name: str) -> dict[str, object]:
-    """One golden object with everything that went into it, byte strings in hex."""
+    """Return one golden object with all its inputs, byte strings in hex."""
     flags, length = CASES[name]
     key, salt, data = fixed("key", 32), fixed(name, 32), fixed(f"{name} data", length)
     material = hkdf_sha256(key, salt, b"swpks wrapping 1", 44)
@@ -44,7 +44,7 @@ def vector(name: str) -> dict[str, object]:
 
 
 def main(folder: Path) -> None:
-    """Write every case; a file that is there already is never overwritten."""
+    """Write every case; an existing file is never overwritten."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in CASES:
         with (folder / f"{name}.json").open("x", encoding="utf-8") as out:

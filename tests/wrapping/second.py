@@ -1,4 +1,4 @@
-"""A second implementation of wrapped objects, written from spec/wrapped.md alone, and two shapes of input."""
+"""A second implementation of wrapped objects, written only from spec/wrapped.md, and two forms of input."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ LEAST_FLAGS = 0x1000_0000_0000_0001
 
 
 def key_id(key: bytes) -> bytes:
-    """The name that a wrapped object has for its key."""
+    """Return the id that a wrapped object has for its key."""
     return hmac.new(key, b"swpks wrapping key id 1", hashlib.sha256).digest()[:16]
 
 
 def header(key: bytes, flags: int, salt: bytes, length: int) -> bytes:
-    """The 1008 bytes before the tag."""
+    """Return the 1008 bytes before the tag."""
     fields = struct.pack(">4sB3xQ16s32sI", b"SPKW", 1, flags, key_id(key), salt, length)
     return fields + bytes(1008 - len(fields))
 
@@ -33,7 +33,7 @@ def wrap(key: bytes, data: bytes, flags: int = LEAST_FLAGS, salt: bytes = b"s" *
 
 
 def unwrap(key: bytes, wrapped: bytes) -> tuple[int, bytes]:
-    """The flags and what was wrapped; AssertionError when anything is not as it should be."""
+    """Return the flags and the wrapped data. Any deviation raises AssertionError."""
     magic, level, flags, name, salt, length = struct.unpack_from(">4sB3xQ16s32sI", wrapped)
     assert (magic, level, name, length) == (b"SPKW", 1, key_id(key), len(wrapped) - 1024)
     assert wrapped[:1008] == header(key, flags, salt, length)

@@ -18,7 +18,7 @@ VECTORS = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(FOL
 
 @pytest.fixture(params=VECTORS)
 def golden(request: pytest.FixtureRequest) -> dict[str, bytes]:
-    """The byte strings of one vector."""
+    """Return the byte strings of one vector."""
     return {name: bytes.fromhex(value) for name, value in VECTORS[request.param].items() if name not in SHOWN}
 
 
@@ -26,14 +26,14 @@ SHOWN = ("level", "flags")
 
 
 def test_the_files_are_what_they_say() -> None:
-    """R-71: each is still as the second implementation makes it."""
+    """R-71: the second implementation still makes each of them."""
     assert set(VECTORS) == set(make_vectors.CASES)
     for name, vector in VECTORS.items():
         assert vector == make_vectors.vector(name)
 
 
 def test_the_package_makes_and_opens_them(golden: dict[str, bytes]) -> None:
-    """R-71: the same bytes out of the same key, salt and flags, and back."""
+    """R-71: key, salt and flags give the same bytes, and unwrapping gives the data."""
     key, wrapped = golden["wrapping_key"], golden["wrapped"]
     header = wrapping.read_header(wrapped)
     assert (header.key_id, header.salt, header.length) == (
@@ -47,7 +47,7 @@ def test_the_package_makes_and_opens_them(golden: dict[str, bytes]) -> None:
 
 
 def test_openssl_derives_the_same(golden: dict[str, bytes]) -> None:
-    """R-71: HKDF and HMAC by an implementation of others; GCM's counter mode as well."""
+    """R-71: HKDF, HMAC and GCM's counter mode by a third implementation."""
     hexkey, salt, info = golden["wrapping_key"].hex(), golden["salt"].hex(), b"swpks wrapping 1".hex()
     derived = _openssl(
         "kdf", "-binary", "-keylen", "44", "-kdfopt", "digest:SHA2-256", "-kdfopt", f"hexkey:{hexkey}",

@@ -1,4 +1,4 @@
-"""What the tests of write-behind share."""
+"""Common fixtures of the tests of write-behind."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from tests.writeback.workers import ParkedWorker
 
 @pytest.fixture
 def parked() -> ParkedWorker:
-    """A worker whose jobs a test lets go."""
+    """A worker whose jobs the test releases."""
     return ParkedWorker()

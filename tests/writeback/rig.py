@@ -1,4 +1,7 @@
-"""A managed system with its encryptor on NVRAM in memory; a power cut: drop it, recover from the records."""
+"""A managed system with its encryptor on NVRAM in memory.
+
+A power cut: drop it and recover from the records.
+"""
 
 from __future__ import annotations
 
@@ -42,9 +45,9 @@ from swpks.testing.seams import simulated_seams
 from tests.guest import Chance, Guest
 
 PENDING, FLUSHED, GONE = (0, 0), (0, 1), (-7, 1)
-"""What CONFIRM answers: status and r4."""
+"""The answers of CONFIRM: status and r4."""
 IDENTITY = SystemIdentity(bytes(range(16)), bytes(range(32)), sealed_level=1)
-"""Level 1: a system that takes records without a mark, because its first start may have been cut short."""
+"""Level 1: such a system accepts records without a mark, because its first start may have been cut short."""
 
 
 def make_sealer(identity: SystemIdentity = IDENTITY) -> Sealer:
@@ -52,7 +55,7 @@ def make_sealer(identity: SystemIdentity = IDENTITY) -> Sealer:
 
 
 def first_records(partitions: int, kbytes: int) -> dict[str, bytes]:
-    """What the first start of a system with these partitions leaves in NVRAM."""
+    """Return the records that the first start of a system with these partitions writes to NVRAM."""
     wishes = tuple(PartitionSettings.of(f"lpar{n + 1}", kbytes) for n in range(partitions))
     machine = assemble(_seams(MemoryNvram()), Settings(partition=wishes))
     sealer = make_sealer()
@@ -65,13 +68,13 @@ def first_records(partitions: int, kbytes: int) -> dict[str, bytes]:
 
 
 def committed(records: Mapping[str, bytes], identity: SystemIdentity = IDENTITY) -> dict[str, bytes]:
-    """These records with a commit record that lists them all."""
+    """Return these records with a commit record that lists them all."""
     blobs = {record_id(name): blob for name, blob in records.items() if name != COMMIT}
     return {**records, COMMIT: CommitAuthority(identity.root_key).encode(NO_COMMIT.after(blobs))}
 
 
 def nth_record(records: Mapping[str, bytes], number: int) -> str:
-    """The name of the record of the partition with a number."""
+    """Return the name of the record of the partition with a number."""
     for name, blob in records.items():
         uuid = parse_partition(name)
         if uuid and open_partition(make_sealer(), uuid, blob).profile.number == number:
@@ -80,7 +83,7 @@ def nth_record(records: Mapping[str, bytes], number: int) -> str:
 
 
 def _seams(nvram: Nvram, worker: Worker | None = None, entropy: Entropy | None = None) -> Seams:
-    """Seams without a TPM: a wrapped copy would be one more record in the first commits."""
+    """Return seams without a TPM: a wrapped copy would add a record to the first commits."""
     seams = simulated_seams(nvram=nvram, worker=worker, entropy=entropy or Chance())
     return seams._replace(components=Components(MemoryCard(Card(IDENTITY)), ()))
 
@@ -107,7 +110,7 @@ class Journal(MemoryNvram):
 
 
 class Rig:
-    """Running partitions lpar1, lpar2, ..., each with its guest, and what makes their changes durable."""
+    """Running partitions lpar1, lpar2, ..., each with its guest, and their encryptor."""
 
     def __init__(
         self,
@@ -134,7 +137,7 @@ class Rig:
 
     @property
     def kinds(self) -> list[Trouble | None]:
-        """The troubles of NVRAM that were told, and None for the end of one."""
+        """The reported faults of NVRAM in order, and None for the end of one."""
         assert all(error is None or isinstance(error, NvramError) for error in self.told)
         return [error.kind if isinstance(error, NvramError) else None for error in self.told]
 
@@ -158,34 +161,34 @@ class Rig:
         return store
 
     def write(self, label: bytes, data: bytes = b"data", *, n: int = 0, policy: int = 0) -> None:
-        """Write an object and tell the encryptor, as the data channel does after a batch."""
+        """Write an object and notify the encryptor, as the data channel does after a batch."""
         assert self.guests[n].write(3, label, data, policy=policy).status == 0
         self.tell(n)
 
     def remove(self, label: bytes, *, n: int = 0) -> None:
-        """Remove an object and tell the encryptor."""
+        """Remove an object and notify the encryptor."""
         assert self.guests[n].remove(3, label).status == 0
         self.tell(n)
 
     def confirm(self, label: bytes, *, n: int = 0) -> tuple[int, int]:
-        """CONFIRM an object, and tell the encryptor that somebody waits."""
+        """CONFIRM an object and notify the encryptor of the waiting guest."""
         status, flushed, _, _ = self.guests[n].confirm(3, label)
         self.tell(n)
         return status, flushed
 
     def tell(self, n: int = 0) -> None:
-        """What the data channel does at the end of a batch."""
+        """Notify the encryptor as the data channel does at the end of a batch."""
         self.machine.after_calls(self.partition(n), Log())
 
     def changed(self, *numbers: int) -> None:
-        """What the control channel does after a request."""
+        """Notify the encryptor as the control channel does after a request."""
         for n in numbers or range(len(self.guests)):
             self.encryptor.changed(self.partition(n))
 
     def power_cut(self) -> Rig:
-        """Return the system that comes up from what NVRAM holds."""
+        """Return the system that starts from the records in NVRAM."""
         return Rig(records=self.journal.records)
 
     def objects(self, n: int = 0) -> dict[bytes, bytes]:
-        """What would be found after a power cut if NVRAM held all: labels and data."""
+        """Return the labels and data that a start would find if all changes were durable."""
         return {held.label: held.data for held in self.store(n).contents.snapshot().objects}

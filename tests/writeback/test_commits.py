@@ -1,4 +1,4 @@
-"""Commits: which 16 bytes stand for a record in the commit record's list."""
+"""Commits: the 16 bytes that identify a record in the commit record's list."""
 
 from uuid import UUID
 
@@ -11,7 +11,7 @@ A = UUID("1b4e28ba-2fa1-41d2-883f-0016d3cca427")
 
 
 def test_the_commit_record_knows_every_record_by_16_bytes() -> None:
-    """R-47: a partition by its UUID, all others by their name, which may not be too long."""
+    """R-47: a partition by its UUID, any other record by its name, which must not be too long."""
     assert record_id(partition_name(A)) == A.bytes
     assert record_id(SYSTEM) == b"system" + bytes(10)
     assert record_id("systemA") == b"systemA" + bytes(9)

@@ -1,4 +1,4 @@
-"""Crash consistency: random calls, flushes, failures and power cuts, judged against every state there was."""
+"""Crash consistency: random calls, flushes, failures and power cuts, checked against all earlier states."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ State = dict[Key, tuple[int, bytes]]
 
 
 class Step(NamedTuple):
-    """One event of a script; which fields mean something depends on `what`."""
+    """One event of a script. `what` determines which fields are used."""
 
     what: str
     where: int
@@ -47,7 +47,7 @@ STEPS = st.builds(
 
 
 class ScriptedWorker:
-    """Takes one commit at a time and ends it as the script says."""
+    """Runs one commit at a time and ends it as the script says."""
 
     def __init__(self) -> None:
         self.job: Job | None = None
@@ -69,11 +69,11 @@ class ScriptedWorker:
             landed(outcome.Error(NvramError("io", "a scripted fault")))
 
     def close(self) -> None:
-        """Nothing to stop."""
+        """No work is left to stop."""
 
 
 class Judge:
-    """Every state that the durable part of one partition has been in, and what was confirmed of it."""
+    """All states of the durable part of one partition, and the number of the last confirmed state."""
 
     def __init__(self) -> None:
         self.memory: State = {}
@@ -91,9 +91,9 @@ class Judge:
         self.confirmed = max(self.confirmed, self.changed.get(key, 0))
 
     def after_cut(self, found: State, ipl_count: int) -> None:
-        """The store found has to be one that was, not older than what was confirmed; history begins anew."""
+        """Check that the store is an earlier state, not older than the confirmed one. Begin a new history."""
         allowed = self.states[self.confirmed :]
-        assert found in allowed, f"{found} was never there, or before state {self.confirmed}"
+        assert found in allowed, f"{found} is no earlier state, or precedes state {self.confirmed}"
         assert ipl_count in self.ipl_counts
         self.memory, self.states, self.changed, self.confirmed = dict(found), [found], {}, 0
 
@@ -155,7 +155,7 @@ class Life:
             self.worker.end(step.fate)
 
     def cut(self, step: Step) -> dict[str, bytes]:
-        """The power goes; a commit on its way has taken effect or has not."""
+        """Cut the power. A commit in progress has taken effect or has not."""
         if self.worker.job is not None and step.fate != "failed":
             event("cut with a commit on its way, which took effect")
             self.worker.job()
@@ -163,7 +163,7 @@ class Life:
 
 
 def judge_all(records: dict[str, bytes], judges: list[Judge]) -> None:
-    """Look at what a start would find."""
+    """Check the state that a start would find."""
     found = Rig(0, records=records)
     assert found.refused == []
     for n, judge in enumerate(judges):
@@ -175,7 +175,7 @@ def judge_all(records: dict[str, bytes], judges: list[Judge]) -> None:
 
 
 async def live(records: dict[str, bytes], judges: list[Judge], steps: Iterator[Step]) -> dict[str, bytes]:
-    """Run one life; return what NVRAM holds at its end."""
+    """Run from one power-on to the next cut; return the records in NVRAM."""
     async with trio.open_nursery() as nursery:
         life = Life(records, judges, nursery)
         for judge, partition in zip(judges, life.rig.system.partitions.values(), strict=True):
@@ -192,7 +192,7 @@ async def live(records: dict[str, bytes], judges: list[Judge], steps: Iterator[S
 
 
 async def play(script: list[Step]) -> None:
-    """Run a script over as many lives as it has cuts, judging after each."""
+    """Run a script with a system for each of its cuts; check after each."""
     first = Rig(PARTITIONS)
     first.changed()
     assert await first.encryptor.flush()
@@ -207,14 +207,14 @@ async def play(script: list[Step]) -> None:
 def test_what_is_found_after_a_crash_was_once_there(script: list[Step]) -> None:
     """R-21, R-22, R-23, R-14: never a mixture, never older than the last confirmed, never TRANSIENT.
 
-    A cut may come at any point: between calls, with a commit on its way that takes effect or not,
-    after a failure that took effect or not.
+    A cut may come at any point: between calls, during a commit that takes effect or not, after a failure that
+    took effect or not.
     """
     trio.run(play, script)
 
 
 def test_the_judge_would_notice() -> None:
-    """A judge that takes everything proves nothing: a lost confirmed state, a mixture, an unknown count."""
+    """It rejects a lost confirmed state, a mixture, and an unknown count."""
     judge = Judge()
     for label in (b"a", b"b"):
         judge.memory[3, label] = 0, b"data"
@@ -226,5 +226,5 @@ def test_the_judge_would_notice() -> None:
             judge.after_cut(found, count)
         except AssertionError:
             continue
-        raise AssertionError(f"{found} was taken")
+        raise AssertionError(f"{found} was accepted")
     judge.after_cut(a, 1)

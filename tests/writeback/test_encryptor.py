@@ -1,4 +1,4 @@
-"""The encryptor while NVRAM works: company, hurry, confirmation, and what goes into a commit."""
+"""The encryptor while NVRAM works: shared commits, hurry, confirmation, and the contents of a commit."""
 
 import trio
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
@@ -20,7 +20,7 @@ def record_of(rig: Rig, n: int = 0) -> str:
 async def test_changes_of_many_partitions_are_one_commit(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-20: they wait for company a short while, then go together, one record of each."""
+    """R-20: they wait a short time, then form one commit, with one record of each partition."""
     rig = Rig(20)
     await nursery.start(rig.encryptor.run)
     for n in range(20):
@@ -62,7 +62,7 @@ async def test_confirm_says_0_then_1() -> None:
 
 
 async def test_nothing_is_flushed_before_its_commit_returns(nursery: trio.Nursery) -> None:
-    """R-21: sealed and on its way is not durable, however often the guest asks."""
+    """R-21: during its commit a change is not durable, however often the guest polls."""
     worker = ParkedWorker()
     rig = Rig(worker=worker)
     rig.write(b"label")
@@ -76,7 +76,7 @@ async def test_nothing_is_flushed_before_its_commit_returns(nursery: trio.Nurser
 
 
 async def test_asking_during_a_commit_costs_no_second_one(nursery: trio.Nursery) -> None:
-    """R-20: everything that is asked for is on its way, so there is nothing more to write."""
+    """R-20: the commit in progress contains all changes, so no other commit is needed."""
     worker = ParkedWorker()
     rig = Rig(worker=worker)
     await nursery.start(rig.encryptor.run)
@@ -91,7 +91,7 @@ async def test_asking_during_a_commit_costs_no_second_one(nursery: trio.Nursery)
 
 
 async def test_a_change_during_a_commit_takes_the_next_one(nursery: trio.Nursery) -> None:
-    """R-20: it is not in the sealed image, so it stays pending and is not forgotten."""
+    """R-20: the change is not in the sealed image, so it stays pending and is not lost."""
     worker = ParkedWorker()
     rig = Rig(worker=worker)
     rig.write(b"first")
@@ -112,7 +112,7 @@ async def test_a_change_during_a_commit_takes_the_next_one(nursery: trio.Nursery
 
 
 async def test_a_profile_that_changes_during_a_commit_takes_the_next_one(nursery: trio.Nursery) -> None:
-    """R-20: an IPL changes no object, but its count is to be persisted."""
+    """R-20: an IPL changes no object, but its count must be stored."""
     worker = ParkedWorker()
     rig = Rig(worker=worker)
     rig.write(b"label")
@@ -131,7 +131,7 @@ async def test_a_profile_that_changes_during_a_commit_takes_the_next_one(nursery
 
 
 async def test_transient_objects_never_reach_nvram() -> None:
-    """R-14: no image that was ever committed holds one, nor does its being there cause a commit."""
+    """R-14: no committed image has a transient object, and a transient object causes no commit."""
     rig = Rig()
     rig.write(b"transient", policy=TRANSIENT)
     assert await rig.encryptor.flush()
@@ -147,7 +147,7 @@ async def test_transient_objects_never_reach_nvram() -> None:
 
 
 async def test_what_is_at_rest_is_sealed_anew_each_time() -> None:
-    """R-02, R-04: neither data nor label nor password can be seen, and no two blobs are alike."""
+    """R-02, R-04: data, label and password are encrypted, and no two blobs are equal."""
     rig = Rig()
     rig.guests[0].set_password(2, CANARY)
     rig.write(CANARY + b" label", CANARY * 9)
@@ -160,7 +160,7 @@ async def test_what_is_at_rest_is_sealed_anew_each_time() -> None:
 
 
 async def test_a_partition_without_a_keystore_has_a_profile_alone() -> None:
-    """R-30: what is persisted of it is its profile; there is no image."""
+    """R-30: only its profile is stored; there is no image."""
     rig = Rig(1, kbytes=0)
     rig.changed()
     assert await rig.encryptor.flush()
@@ -170,7 +170,7 @@ async def test_a_partition_without_a_keystore_has_a_profile_alone() -> None:
 
 
 async def test_disabling_deletes_the_image() -> None:
-    """R-33: after the flush nothing of the old store is left, and the partition comes back without one."""
+    """R-33: after the flush no part of the old store is left, and a start finds no keystore."""
     rig = Rig()
     rig.write(b"label")
     assert await rig.encryptor.flush()
@@ -184,7 +184,7 @@ async def test_disabling_deletes_the_image() -> None:
 
 
 async def test_a_store_that_was_enabled_again_does_not_inherit_the_flush(nursery: trio.Nursery) -> None:
-    """R-21, R-33: the commit of the old store's image says nothing about objects of the new one."""
+    """R-21, R-33: the commit of the old store's image does not make objects of the new one durable."""
     worker = ParkedWorker()
     rig = Rig(worker=worker)
     for label in (b"one", b"two"):
@@ -211,7 +211,7 @@ async def test_a_store_that_was_enabled_again_does_not_inherit_the_flush(nursery
 
 
 async def test_the_systems_record_goes_with_the_partitions() -> None:
-    """R-20: one commit for all that is dirty."""
+    """R-20: one commit contains everything that is dirty."""
     rig = Rig()
     rig.encryptor.system_changed(rig.system)
     rig.write(b"label")
@@ -221,7 +221,7 @@ async def test_the_systems_record_goes_with_the_partitions() -> None:
 
 
 async def test_nothing_to_do_is_no_commit() -> None:
-    """R-20: a flush of a clean system touches no NVRAM."""
+    """R-20: a flush of a clean system does not call NVRAM."""
     rig = Rig(3)
     with assert_checkpoints():  # a caller that flushes in a loop leaves the others their turns
         assert await rig.encryptor.flush()
@@ -229,7 +229,7 @@ async def test_nothing_to_do_is_no_commit() -> None:
 
 
 async def test_flushes_take_turns(nursery: trio.Nursery) -> None:
-    """R-22: a second flush waits for the first, so an older image never overtakes a newer one."""
+    """R-22: a second flush waits for the first, so an older image never replaces a newer one."""
     worker = ParkedWorker()
     rig = Rig(worker=worker)
     rig.write(b"first")
@@ -246,7 +246,7 @@ async def test_flushes_take_turns(nursery: trio.Nursery) -> None:
 
 
 async def test_every_consumers_objects_come_back() -> None:
-    """R-01, R-03, R-20: partitions and consumers keep apart what they have through a power cut."""
+    """R-01, R-03, R-20: after a power cut each partition and consumer has its own objects."""
     rig = Rig(3)
     for n, guest in enumerate(rig.guests):
         for consumer in (1, 2, 3):
@@ -262,7 +262,7 @@ async def test_every_consumers_objects_come_back() -> None:
 async def test_a_flush_with_nothing_to_do_does_not_deafen_the_encryptor(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-20: what changes after an idle flush is flushed as ever."""
+    """R-20: a change after an idle flush is flushed as usual."""
     rig = Rig()
     await nursery.start(rig.encryptor.run)
     await wait_all_tasks_blocked()

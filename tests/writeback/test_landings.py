@@ -1,4 +1,4 @@
-"""CONFIRMs that wait for a landing: when a flight starts, who shares it, that each is called exactly once."""
+"""CONFIRMs that wait for a landing: the start of a flight, its company, and exactly one call for each."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.writeback.waiting import PATIENCE, Waiting, ask, flushed, starts_in
 from tests.writeback.workers import ParkedWorker
 
 GATHERING = 0.002
-"""Seconds that a flight waits for company, as the essay says."""
+"""Seconds that a flight waits for company, as in the essay."""
 
 
 # The table
 
 
 def test_the_table_has_a_way_out_of_every_state() -> None:
-    """R-23: there is no state in which changes are stuck, and one flight at a time: FLYING does not start."""
+    """R-23: changes are stuck in no state, and only one flight exists: FLYING has no START."""
     assert {state for state, _ in TABLE} == set(FlightState)
     assert {event for _, event in TABLE} == set(FlightEvent)
     assert {state for state, event in TABLE if event is FlightEvent.START} == {
@@ -34,7 +34,7 @@ def test_the_table_has_a_way_out_of_every_state() -> None:
 
 @pytest.mark.parametrize("state", [FlightState.FLYING, FlightState.LANDED])
 def test_a_flight_that_is_under_way_keeps_others_from_starting(state: FlightState) -> None:
-    """R-22: not even a caller that makes a mistake gets two flights."""
+    """R-22: a caller's mistake does not start a second flight."""
     schedule = Schedule(DEFAULT_DELAY)
     schedule.start(0.0)
     if state is FlightState.LANDED:
@@ -44,7 +44,7 @@ def test_a_flight_that_is_under_way_keeps_others_from_starting(state: FlightStat
 
 
 async def test_idle_a_waiter_starts_the_flight_in_its_own_turn(parked: ParkedWorker) -> None:
-    """R-20: the worker has the commit when the call returns; nothing is flushed before it has landed."""
+    """R-20: the worker has the commit when the call returns. The change is flushed only after the landing."""
     rig = Rig(worker=parked)
     waiting = ask(rig)
     assert (len(parked.jobs), waiting.calls) == (1, [])
@@ -54,7 +54,7 @@ async def test_idle_a_waiter_starts_the_flight_in_its_own_turn(parked: ParkedWor
 
 
 async def test_flying_a_waiter_waits_for_that_landing(parked: ParkedWorker) -> None:
-    """R-21: a change that came too late is called too, finds itself pending, and asks again."""
+    """R-21: the callback of a later change is also called. The guest finds it pending and waits again."""
     rig = Rig(worker=parked)
     first, late = ask(rig), ask(rig, b"late")
     assert len(parked.jobs) == 1
@@ -65,7 +65,7 @@ async def test_flying_a_waiter_waits_for_that_landing(parked: ParkedWorker) -> N
 
 
 async def test_landed_who_comes_back_at_once_is_in_the_next_flight(parked: ParkedWorker) -> None:
-    """R-20: a waiter that asks again while others are being called is called by the next landing only."""
+    """R-20: a waiter that waits again during a landing is called only by the next landing."""
     rig = Rig(worker=parked)
     first, late = ask(rig), ask(rig, b"late")
     again: list[Waiting] = []
@@ -73,7 +73,7 @@ async def test_landed_who_comes_back_at_once_is_in_the_next_flight(parked: Parke
     late.then = lambda: again.append(Waiting(rig, b"late"))
     parked.let_go()
     assert (len(again), [each.calls for each in again]) == (2, [[], []])
-    assert len(parked.jobs) == 2  # both are there again, so the flight has started
+    assert len(parked.jobs) == 2  # both wait again, so the flight has started
     parked.let_go()
     assert [len(each.calls) for each in (first, late, *again)] == [1, 1, 1, 1]
     assert (rig.confirm(b"late"), rig.confirm(b"next")) == (FLUSHED, FLUSHED)
@@ -81,7 +81,7 @@ async def test_landed_who_comes_back_at_once_is_in_the_next_flight(parked: Parke
 
 
 async def test_resting_a_waiter_starts_no_flight(parked: ParkedWorker) -> None:
-    """R-23: while NVRAM refuses, a guest that asks adds no attempts."""
+    """R-23: while NVRAM refuses, a waiting guest adds no attempts."""
     rig = Rig(worker=parked, plan=[NvramFault("full")])
     first = ask(rig)
     parked.let_go()
@@ -104,7 +104,7 @@ async def test_resting_the_retry_calls_who_waits(autojump_clock: MockClock, nurs
 
 
 async def test_nothing_dirty_starts_no_flight(parked: ParkedWorker, autojump_clock: MockClock) -> None:
-    """R-20: a waiter without a change of its own is called by its patience."""
+    """R-20: a waiter without a dirty change is called at the end of its patience."""
     rig = Rig(worker=parked)
     calls: list[float] = []
     async with trio.open_nursery() as nursery:
@@ -112,7 +112,7 @@ async def test_nothing_dirty_starts_no_flight(parked: ParkedWorker, autojump_clo
         rig.encryptor.wait_landing(lambda: calls.append(trio.current_time()), 3.0)
         await trio.sleep(10)
         assert (parked.jobs, calls) == ([], [3.0])
-        rig.write(b"label")  # and nobody is in a hurry
+        rig.write(b"label")  # and no guest hurries it
         await trio.sleep(DEFAULT_DELAY * 0.9)
         assert parked.jobs == []
         await trio.sleep(DEFAULT_DELAY * 0.2)
@@ -123,7 +123,7 @@ async def test_nothing_dirty_starts_no_flight(parked: ParkedWorker, autojump_clo
 async def test_flying_a_waiter_hurries_nothing_of_others(
     parked: ParkedWorker, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-20: what flies is all that it waits for; another guest's change takes its time after the landing."""
+    """R-20: it waits only for the flight in progress. Another guest's later change waits its usual time."""
     rig = Rig(2, worker=parked)
     await nursery.start(rig.encryptor.run)
     ask(rig)
@@ -139,7 +139,7 @@ async def test_flying_a_waiter_hurries_nothing_of_others(
 
 
 async def test_a_failure_is_a_landing(parked: ParkedWorker) -> None:
-    """R-23: the waiter is called, finds its change pending, and the change is not lost."""
+    """R-23: the waiter is called and finds its change pending. The change is not lost."""
     rig = Rig(worker=parked, plan=[NvramFault("io")])
     waiting = ask(rig)
     parked.let_go()
@@ -173,7 +173,7 @@ async def test_a_waiter_is_called_once_at_most(
 
 
 async def test_a_waiter_may_drop_another_one(parked: ParkedWorker) -> None:
-    """R-04: an IPL in the middle of a landing ends the sessions of others that wait."""
+    """R-04: an IPL in the middle of a landing ends the sessions of other waiters."""
     rig = Rig(worker=parked)
     first, second, third = ask(rig), ask(rig, b"second"), ask(rig, b"third")
     first.then = second.drop
@@ -182,7 +182,7 @@ async def test_a_waiter_may_drop_another_one(parked: ParkedWorker) -> None:
 
 
 async def test_an_ipl_drops_waiters_and_no_change(parked: ParkedWorker) -> None:
-    """R-04, R-20: nothing is answered of the old IPL; its persistent objects become durable all the same."""
+    """R-04, R-20: the old IPL gets no answer, but its persistent objects become durable."""
     rig = Rig(worker=parked)
     waiting = ask(rig)
     rig.guests[0].ipl()
@@ -195,7 +195,7 @@ async def test_an_ipl_drops_waiters_and_no_change(parked: ParkedWorker) -> None:
 
 
 async def test_a_waiter_that_raises_keeps_no_other_from_being_called(parked: ParkedWorker) -> None:
-    """R-23: its bug is told with the exception, the flight counts, and NVRAM is well."""
+    """R-23: its error is reported with the exception, the flight counts, and NVRAM's health is good."""
     rig = Rig(worker=parked)
     waiting = [ask(rig, b"%d" % n) for n in range(3)]
     waiting[1].then = lambda: 1 // 0
@@ -212,7 +212,7 @@ async def test_a_waiter_that_raises_keeps_no_other_from_being_called(parked: Par
 
 
 class Client:
-    """Writes one object after the other, each confirmed, in the callbacks of its waits."""
+    """Writes one object after the other and confirms each, in the callbacks of its waits."""
 
     def __init__(self, rig: Rig, name: int, rounds: int) -> None:
         self._rig = rig
@@ -225,7 +225,7 @@ class Client:
         self.ask()
 
     def ask(self) -> None:
-        """CONFIRM: flushed, or wait and ask again."""
+        """CONFIRM; if the object is not flushed, wait and repeat."""
         if self._rig.confirm(self._label) == FLUSHED:
             self.left -= 1
             if self.left:
@@ -244,7 +244,7 @@ async def test_clients_that_were_served_together_share_one_commit(
 ) -> None:
     """R-20: the first client starts at once and alone.  From then on each round is one commit.
 
-    No task runs and no time passes: the company is complete each time.
+    No task runs and no time passes: each time all clients are back.
     """
     rig = Rig(worker=parked)
     all_of_them = [Client(rig, n, rounds=5 if n else 6) for n in range(clients)]
@@ -259,7 +259,7 @@ async def test_clients_that_were_served_together_share_one_commit(
 async def test_gathering_ends_after_two_milliseconds(
     parked: ParkedWorker, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-20: company that does not come back is not waited for; then it is not expected any more."""
+    """R-20: a flight does not wait longer for clients that stay away, and later flights expect fewer."""
     rig = Rig(worker=parked)
     await nursery.start(rig.encryptor.run)
     for n in range(4):
@@ -286,7 +286,7 @@ async def test_gathering_ends_after_two_milliseconds(
 async def test_a_poll_does_not_start_before_the_company(
     parked: ParkedWorker, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-20: a guest that polls hurries, but those that were just served get their time."""
+    """R-20: a polling guest hurries the flight, but just-served clients get their time to return."""
     rig = Rig(worker=parked)
     await nursery.start(rig.encryptor.run)
     for n in range(3):
@@ -304,7 +304,7 @@ async def test_a_poll_does_not_start_before_the_company(
 async def test_company_comes_back_from_the_landing(
     parked: ParkedWorker, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-20: also if a guest has hurried long before, its flight gives the company its time."""
+    """R-20: also if a guest has hurried it long before, the flight gives its company time."""
     rig = Rig(worker=parked)
     await nursery.start(rig.encryptor.run)
     ask(rig)
@@ -318,7 +318,7 @@ async def test_company_comes_back_from_the_landing(
 async def test_a_landing_that_served_nobody_starts_nothing(
     parked: ParkedWorker, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-20: what changed during the flight waits for others as ever."""
+    """R-20: a change during the flight waits for other changes as usual."""
     rig = Rig(worker=parked)
     await nursery.start(rig.encryptor.run)
     rig.write(b"first")
@@ -332,7 +332,7 @@ async def test_a_landing_that_served_nobody_starts_nothing(
 async def test_the_delay_bounds_the_gathering(
     parked: ParkedWorker, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-20: company is never waited for longer than a change waits anyway."""
+    """R-20: a flight waits for company no longer than for other changes."""
     rig = Rig(worker=parked)
     await nursery.start(rig.encryptor.run)
     ask(rig)

@@ -1,4 +1,4 @@
-"""Random orders of all that the encryptor is told, against a model that knows who has to be called when."""
+"""Random orders of the encryptor's events, against a model that knows when each waiter must be called."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LONGEST = 0.1
 
 
 class Step(NamedTuple):
-    """One event of a script; which fields mean something depends on `what`."""
+    """One event of a script. `what` determines which fields are used."""
 
     what: str
     where: int
@@ -44,13 +44,13 @@ STEPS = st.builds(
 
 
 class Waiter:
-    """What the model knows of a wait: when its patience ends, and how often it was called."""
+    """The model of a wait: the end of its patience, and the number of its calls."""
 
     def __init__(self, until: float, go_on: Callable[[], None]) -> None:
         self.until = until
         self.called = 0
         self.due = False
-        """Whether it has to have been called by now."""
+        """Whether it must have been called by now."""
         self.dropped = False
         self.drop: Callable[[], None]
         self._go_on = go_on
@@ -61,23 +61,23 @@ class Waiter:
 
 
 class OneFlight:
-    """A worker that takes one job at a time, and ends it as the script says."""
+    """A worker that runs one job at a time and ends it as the script says."""
 
     def __init__(self) -> None:
         self.flight: tuple[Job, Landed] | None = None
         self.started = 0
 
     def start(self, job: Job, landed: Landed) -> None:
-        assert self.flight is None, "two flights at a time"
+        assert self.flight is None, "a second flight started"
         self.flight = job, landed
         self.started += 1
 
     def close(self) -> None:
-        """Nothing to stop."""
+        """No work is left to stop."""
 
 
 class Play:
-    """A system, what was asked of it, and what has to hold after each step."""
+    """A system, its waiters and changes, and the checks after each step."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.worker = OneFlight()
@@ -90,7 +90,7 @@ class Play:
         self.flown = 0
 
     async def step(self, step: Step) -> None:
-        """Do what a step says, then judge."""
+        """Run a step, then check."""
         getattr(self, "do_" + step.what.replace(" ", "_"))(step)
         await wait_all_tasks_blocked()
         self.judge()
@@ -101,13 +101,13 @@ class Play:
         self.labels.append((step.where, label))
 
     def do_wait(self, step: Step) -> None:
-        """A guest writes and confirms, and waits."""
+        """A guest writes, confirms, and waits."""
         self.do_change(step)
         self.rig.confirm(self.labels[-1][1], n=step.where)
         self.wait(step, lambda: None)
 
     def do_come_back(self, step: Step) -> None:
-        """A guest that writes and confirms again while it is being called."""
+        """A guest writes, confirms, and waits again while it is being called."""
         self.do_change(step)
         self.rig.confirm(self.labels[-1][1], n=step.where)
         self.wait(step, lambda: self.do_wait(step))
@@ -115,7 +115,7 @@ class Play:
     def wait(self, step: Step, go_on: Callable[[], None]) -> None:
         waiter = Waiter(trio.current_time() + min(step.amount, LONGEST), go_on)
         waiter.drop = self.rig.encryptor.wait_landing(waiter.go_on, waiter.until)
-        assert waiter.called == 0, "called within its own call"
+        assert waiter.called == 0, "the waiter was called within wait_landing"
         self.waiters.append(waiter)
 
     def do_drop(self, step: Step) -> None:
@@ -125,7 +125,7 @@ class Play:
             waiter.dropped = True
 
     def do_land(self, step: Step) -> None:
-        """End the flight.  Everyone who waits now is due, and only they."""
+        """End the flight.  Exactly the present waiters are due."""
         if self.worker.flight is None:
             return
         (job, landed), self.worker.flight = self.worker.flight, None
@@ -153,23 +153,23 @@ class Play:
         return [each for each in self.waiters if not (each.dropped or each.called)]
 
     def judge(self) -> None:
-        """Each waiter was called if it was due, and never twice; nothing is flushed that has not landed."""
+        """Check that each due waiter was called once, and that a flushed object has landed."""
         if self.worker.started != self.flown:
             self.flown = self.worker.started
-            self.flying = set(self.labels)  # all that is dirty goes into each flight
+            self.flying = set(self.labels)  # each flight contains all that is dirty
         now = trio.current_time()
         for waiter in self.waiters:
             due = waiter.due or waiter.until <= now
             assert waiter.called <= 1
-            assert waiter.called or waiter.dropped or not due, "forgotten"
-            assert due or not waiter.called, "called before anything came"
+            assert waiter.called or waiter.dropped or not due, "a due waiter was not called"
+            assert due or not waiter.called, "a waiter was called too early"
         self.waiters = self.alive()
         for n, label in self.labels:
             if self.rig.guests[n].confirm(3, label)[:2] == FLUSHED:
-                assert (n, label) in self.flushed, "flushed before its landing"
+                assert (n, label) in self.flushed, "an object is flushed before its landing"
 
     async def finish(self) -> None:
-        """NVRAM works from now on: everything becomes durable, and nobody is left waiting."""
+        """Let NVRAM work: everything becomes durable, and no waiter is left."""
         for _ in range(4):
             await self.step(Step("land", 0, 0, "done"))
             await self.step(Step("time", 0, LAST_RETRY + DEFAULT_DELAY, ""))

@@ -1,4 +1,4 @@
-"""CONFIRMs that wait while NVRAM stalls or refuses, and what a bug or an end does to those that wait."""
+"""CONFIRMs that wait while NVRAM stalls or refuses, or until an error or the end of the process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.writeback.workers import ParkedWorker
 async def test_a_stalled_nvram_is_answered_by_patience(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-23: the thread hangs in NVRAM, and the guest is told "not yet" in time; the commit still counts."""
+    """R-23: the thread hangs in NVRAM. The guest gets "not yet" in time, and the commit still counts."""
     worker = ThreadWorker()
     rig = Rig(worker=worker, plan=[NvramFault("stall", times=None)])
     await nursery.start(rig.encryptor.run)
@@ -43,7 +43,7 @@ async def test_a_stalled_nvram_is_answered_by_patience(
 async def test_a_refusing_nvram_is_answered_by_patience(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-23: the retry comes later than the patience of those that wait for it; each has its own."""
+    """R-23: the patience of each waiter ends before the retry."""
     rig = Rig(worker=InlineWorker())
     rig.nvram.set_faults(NvramFault("full", times=None))
     await nursery.start(rig.encryptor.run)
@@ -57,7 +57,7 @@ async def test_a_refusing_nvram_is_answered_by_patience(
 
 
 async def test_patience_is_of_the_clock_seam(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
-    """R-23: the clock of the machine began elsewhere; its seconds count."""
+    """R-23: the machine's clock has another zero; only its differences count."""
     worker = ParkedWorker()
     seams = simulated_seams(worker=worker, clock=lambda: 1e6 + trio.current_time())
     machine = assemble(seams, Settings(partition=(PartitionSettings.of("a", 8),), confirm_wait_ms=40))
@@ -72,7 +72,7 @@ async def test_patience_is_of_the_clock_seam(autojump_clock: MockClock, nursery:
 
 
 async def test_without_its_task_only_landings_come(parked: ParkedWorker, autojump_clock: MockClock) -> None:
-    """R-20: a machine that nobody runs has no patience; its flights land."""
+    """R-20: without `run` no patience ends, but flights land."""
     rig = Rig(worker=parked)
     waiting = ask(rig)
     await trio.sleep(10)
@@ -81,13 +81,13 @@ async def test_without_its_task_only_landings_come(parked: ParkedWorker, autojum
     assert (waiting.calls, rig.confirm(b"label")) == ([10.0], FLUSHED)
 
 
-# Bugs and ends
+# Errors and ends
 
 
 async def test_a_bug_in_the_landing_leaves_everything_dirty(
     monkeypatch: pytest.MonkeyPatch, parked: ParkedWorker, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-23: the commit took effect, and taking it over failed: told, retried, and the waiters are called."""
+    """R-23: the commit took effect and its landing failed: reported, retried, and the waiters are called."""
     rig = Rig(2, worker=parked)
     await nursery.start(rig.encryptor.run)
     rig.write(b"other", n=1)
@@ -111,7 +111,7 @@ async def test_a_bug_in_the_landing_leaves_everything_dirty(
 
 
 async def test_a_log_that_fails_ends_nothing(parked: ParkedWorker) -> None:
-    """R-23: health tells what the log could not."""
+    """R-23: health still has the error."""
     rig = Rig(worker=parked, plan=[NvramFault("io")])
 
     def fail(error: object) -> None:
@@ -125,7 +125,7 @@ async def test_a_log_that_fails_ends_nothing(parked: ParkedWorker) -> None:
 
 
 async def test_what_ends_the_process_is_raised_by_the_task(parked: ParkedWorker) -> None:
-    """R-23: a flight that no `flush` waits for; the waiter is called, and the change stays dirty."""
+    """R-23: no `flush` waits for this flight. The waiter is called, and the change stays dirty."""
     rig = Rig(worker=parked)
     waiting: list[Waiting] = []
     with pytest.RaisesGroup(KeyboardInterrupt):
@@ -139,7 +139,7 @@ async def test_what_ends_the_process_is_raised_by_the_task(parked: ParkedWorker)
 
 
 async def test_a_flight_outlives_the_machine_that_was_cancelled(parked: ParkedWorker) -> None:
-    """R-21: its landing counts, and calls who waits; afterwards `run` can go on."""
+    """R-21: its landing counts and calls the waiters. Afterwards `run` can start again."""
     rig = Rig(worker=parked)
     async with trio.open_nursery() as nursery:
         await nursery.start(rig.machine.run)
@@ -160,7 +160,7 @@ async def test_a_flight_outlives_the_machine_that_was_cancelled(parked: ParkedWo
 async def test_a_flush_is_served_by_a_flight_that_a_waiter_started(
     parked: ParkedWorker, nursery: trio.Nursery
 ) -> None:
-    """R-20: busy guests cannot hold up a stop: a flight that started after its call has all that it wants."""
+    """R-20: busy guests can't delay a stop: a flight that started after the call of `flush` is enough."""
     rig = Rig(worker=parked)
     ask(rig)
     rig.write(b"dirty at the call")
@@ -181,7 +181,7 @@ async def test_a_flush_is_served_by_a_flight_that_a_waiter_started(
 
 
 async def test_an_end_of_the_process_reaches_who_flushes(parked: ParkedWorker, nursery: trio.Nursery) -> None:
-    """R-23: KeyboardInterrupt in a commit is no trouble of NVRAM: the task that waits for it raises it."""
+    """R-23: KeyboardInterrupt in a commit is no fault of NVRAM; the waiting task raises it."""
     rig = Rig(worker=parked)
     rig.write(b"label")
     ends: list[BaseException] = []

@@ -1,4 +1,4 @@
-"""The key of the next sealing is made while the disk works, for guests that are likely to ask again."""
+"""The key of the next sealing is made while the disk works, for guests that are likely to confirm again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.writeback.workers import ParkedWorker
 
 
 class Salts:
-    """Entropy that counts the salts that it gave, and can fail."""
+    """Entropy that counts the salts it returned, and can fail."""
 
     def __init__(self) -> None:
         self.given = 0
@@ -31,7 +31,7 @@ class Salts:
 
 
 class Noting(ParkedWorker):
-    """Notes how many salts there were when each flight was handed over."""
+    """Records the number of salts at the start of each flight."""
 
     def __init__(self, salts: Salts) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Noting(ParkedWorker):
 
 
 class Prepared:
-    """A rig with its salts counted from its assembly on."""
+    """A rig that counts its salts after its assembly."""
 
     def __init__(self, partitions: int = 1) -> None:
         self.salts = Salts()
@@ -59,12 +59,15 @@ class Prepared:
         self.rig.encryptor.wait_landing(lambda: None, trio.current_time() + 1)
 
     def counts(self) -> tuple[list[int], int]:
-        """Salts at each start, and now."""
+        """Return the number of salts at each start, and the present one."""
         return self.worker.before, self.salts.given
 
 
 async def test_the_key_of_the_next_flight_is_there_when_it_starts() -> None:
-    """R-20: the first flight makes its own; each later one has its key before its guest asks."""
+    """R-20: the first flight makes its own key.
+
+    For each later one the key is ready before its guest confirms.
+    """
     it = Prepared()
     for n in range(3):
         it.ask(b"%d" % n)
@@ -77,7 +80,7 @@ async def test_the_key_of_the_next_flight_is_there_when_it_starts() -> None:
 
 
 async def test_no_key_is_made_for_a_guest_that_did_not_ask() -> None:
-    """R-20: nobody waits for the flush of a change that is not confirmed."""
+    """R-20: no guest waits for the flush of an unconfirmed change."""
     it = Prepared(2)
     it.rig.write(b"quiet", n=1)
     it.ask(b"asked")
@@ -85,7 +88,7 @@ async def test_no_key_is_made_for_a_guest_that_did_not_ask() -> None:
 
 
 async def test_an_old_key_is_dropped(mock_clock: MockClock) -> None:
-    """R-02: a copy of a machine that idles has no key that both would use."""
+    """R-02: otherwise a copy of an idle machine could use the same key."""
     it = Prepared()
     it.ask(b"first")
     it.worker.let_go()
@@ -98,7 +101,7 @@ async def test_an_old_key_is_dropped(mock_clock: MockClock) -> None:
 
 
 async def test_a_failure_to_prepare_is_no_failure_of_the_flight() -> None:
-    """R-23: the flight is durable; if entropy still fails, the next flight says so."""
+    """R-23: the flight is durable. If entropy still fails, the next flight reports it."""
     it = Prepared()
     it.rig.write(b"label")
     it.rig.confirm(b"label")
@@ -119,7 +122,7 @@ async def test_a_failure_to_prepare_is_no_failure_of_the_flight() -> None:
 
 
 async def test_a_large_flight_prepares_a_bounded_number() -> None:
-    """R-20: the loop is not held by keys for more partitions than can hurry at once."""
+    """R-20: the loop does not make keys for more partitions than can hurry at once."""
     it = Prepared(66)
     for n in range(66):
         it.rig.write(b"label", n=n)

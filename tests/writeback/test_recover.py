@@ -1,4 +1,4 @@
-"""Recovery: what was stored comes back, and every damage takes out its own partition alone, with a reason."""
+"""Recovery: stored partitions return; a damaged record disables only its own partition, with a reason."""
 
 import re
 from collections.abc import Callable
@@ -36,7 +36,7 @@ Records = dict[str, bytes]
 
 
 def stored(partitions: int = 3, kbytes: int = 64) -> tuple[Records, Records]:
-    """What NVRAM holds after each partition has flushed something of its own once, and twice."""
+    """Return the records in NVRAM after each partition has flushed one object, and after a second one."""
 
     async def live() -> tuple[Records, Records]:
         rig = Rig(partitions, kbytes=kbytes)
@@ -59,14 +59,14 @@ COMMIT_OF_STORED = CommitAuthority(IDENTITY.root_key).decode(STORED[COMMIT])
 
 
 def sealed(sealer: Sealer, plaintext: bytes | None = None) -> bytes:
-    """A record of partition 2 with this plaintext, or with an empty image."""
+    """Return a record of partition 2 with this plaintext, or with an empty image."""
     if plaintext is None:
         return seal_partition(sealer, PartitionRecord(PROFILE_2, StoreImage(2, ())))
     return sealer.seal(SealedKind.PARTITION, UUID_2, 2, plaintext)
 
 
 def with_image(image: bytes) -> bytes:
-    """A genuine record of partition 2 whose image has these bytes."""
+    """Return a genuine record of partition 2 whose image has these bytes."""
     _, plaintext = make_sealer().open(SealedKind.PARTITION, UUID_2, sealed(make_sealer()))
     return sealed(make_sealer(), plaintext[: -len(encode_image(StoreImage(2, ())))] + image)
 
@@ -76,7 +76,7 @@ def flipped(blob: bytes, at: int, bit: int = 1) -> bytes:
 
 
 UNREADABLE = [
-    # what happened to the record of partition 2, and what the refusal has to say of it
+    # the damage to the record of partition 2, and the text of the refusal
     ("gone", lambda blob: None, "missing"),
     ("empty", lambda blob: b"", "truncated"),
     ("cut in its header", lambda blob: blob[:20], "truncated"),
@@ -106,24 +106,24 @@ UNREADABLE = [
     ("an image of zeros", lambda blob: with_image(bytes(8)), "authentic but"),
     ("no image", lambda blob: with_image(b""), "authentic but"),
 ]
-"""Records that do not open: nothing of the profile is known but what the system record tells."""
+"""Records that do not open: of the profile only the values in the system record are known."""
 OTHER_COPIES = [
     ("an older one", lambda blob: EARLY[TWO], "not the one of the last commit"),
     ("a new sealing of another image", lambda blob: sealed(make_sealer()), "not the one of the last commit"),
 ]
-"""Genuine records that were put in the place of the last one."""
+"""Genuine records in the place of the last one."""
 Damage = Callable[[bytes], bytes | None]
 
 
 def damaged(damage: Damage) -> Records:
-    """The records with another one in the place of partition 2's."""
+    """Return the records with another one in the place of partition 2's."""
     records = dict(STORED)
     blob = damage(records.pop(TWO))
     return records if blob is None else {**records, TWO: blob}
 
 
 def the_others_serve(rig: Rig) -> None:
-    """Partitions 1 and 3 have everything, flushed, and go on working."""
+    """Check that partitions 1 and 3 have all their objects, flushed, and accept new ones."""
     for number in (1, 3):
         partition = rig.system.by_number(number)
         assert partition is not None
@@ -134,7 +134,7 @@ def the_others_serve(rig: Rig) -> None:
 
 
 def test_everything_comes_back() -> None:
-    """R-20, R-22: sizes, counts, modes, objects, and that they are flushed."""
+    """R-20, R-22: sizes, counts, modes and objects return, and all are flushed."""
     rig = Rig(0, records=STORED)
     assert rig.refused == []
     assert [(each.number, each.name, each.kbytes) for each in rig.system.partitions.values()] == [
@@ -157,7 +157,7 @@ def test_nothing_is_found_in_nothing() -> None:
 
 @pytest.mark.parametrize("damage,reason", [row[1:] for row in UNREADABLE], ids=[row[0] for row in UNREADABLE])
 def test_a_record_that_does_not_open_takes_its_partition_out(damage: Damage, reason: str) -> None:
-    """R-22: refused with a reason, under its name, not started, not created anew; all others serve."""
+    """R-22: refused with a reason, under its name, not started, not created again. All others serve."""
     rig = Rig(0, records=damaged(damage))
     partition = rig.system.find("lpar2")
     assert rig.refused == [partition]
@@ -180,7 +180,7 @@ def test_a_record_that_does_not_open_takes_its_partition_out(damage: Damage, rea
     "damage,reason", [row[1:] for row in OTHER_COPIES], ids=[row[0] for row in OTHER_COPIES]
 )
 def test_a_genuine_record_that_was_put_back_is_refused(damage: Damage, reason: str) -> None:
-    """R-22: a removed object does not return, and a used-up latch is not armed again; the others serve."""
+    """R-22: a removed object does not return, and a used-up latch is not armed again. The others serve."""
     rig = Rig(0, records=damaged(damage))
     partition = rig.system.find("lpar2")
     assert rig.refused == [partition]
@@ -193,7 +193,7 @@ def test_a_genuine_record_that_was_put_back_is_refused(damage: Damage, reason: s
 
 
 def test_a_record_that_no_commit_lists_is_refused() -> None:
-    """R-22: the record of a partition that the last commit does not have was put there by somebody."""
+    """R-22: the last commit has no such partition, so its record was put back."""
     removed = committed({name: blob for name, blob in STORED.items() if name != TWO})
     rig = Rig(0, records={**removed, TWO: STORED[TWO]})
     (partition,) = rig.refused
@@ -203,7 +203,7 @@ def test_a_record_that_no_commit_lists_is_refused() -> None:
 
 
 def test_a_record_that_nothing_names_has_a_stand_in() -> None:
-    """R-22, R-47: neither the roster nor the record tells its name: nothing is created meanwhile."""
+    """R-22, R-47: neither the roster nor the record has its name, so no partition is created meanwhile."""
     stranger = f"partition/{UUID(int=7, version=4)}"
     rig = Rig(0, records=committed({**STORED, stranger: b"damaged " * 20}))
     (partition,) = rig.refused
@@ -220,7 +220,7 @@ def test_a_record_that_nothing_names_has_a_stand_in() -> None:
 
 
 def test_a_stand_in_may_have_taken_the_number_of_a_lost_partition() -> None:
-    """R-22, R-47: partition 65535 of the roster is lost too; it gets a stand-in with a number of its own."""
+    """R-22, R-47: partition 65535 of the roster is lost too, and gets a stand-in with another number."""
 
     async def live() -> Records:
         rig = Rig()
@@ -239,13 +239,13 @@ def test_a_stand_in_may_have_taken_the_number_of_a_lost_partition() -> None:
 
 
 def test_the_largest_free_number_may_be_the_first() -> None:
-    """R-47: stand-ins may take every number that a partition can have."""
+    """R-47: stand-ins may take every valid number."""
     numbered = {number: SimpleNamespace(number=number) for number in range(2, 65536)}
     assert largest_free(cast(ManagedSystem, SimpleNamespace(partitions=numbered))) == 1
 
 
 def test_only_what_is_missing_is_refused() -> None:
-    """R-22: recovery returns the partitions that are out of service; the reason says which record is gone."""
+    """R-22: recovery returns the disabled partitions. The reason names the missing record."""
     system = ManagedSystem(LEVELS["FW1110"], IDENTITY.system_id, Chance())
     roster = recover_system(STORED, COMMIT_OF_STORED, make_sealer()).roster
     records = damaged(lambda blob: None)
@@ -257,13 +257,13 @@ def test_only_what_is_missing_is_refused() -> None:
 
 
 def test_the_total_counts_the_sizes_that_are_known() -> None:
-    """R-22, R-34: an older copy still tells its partition's size; a record that does not open takes none."""
+    """R-22, R-34: the size in an older copy counts; a record that does not open counts as 0."""
     for damage, taken in ((lambda _: EARLY[TWO], 192), (lambda _: None, 128)):
         assert Rig(0, records=damaged(damage)).system.assigned_kbytes == taken
 
 
 def test_a_record_that_claims_the_name_of_another_partition_is_lost() -> None:
-    """R-01: a genuine record with the number and name of a partition that is in order hides nobody."""
+    """R-01: a genuine record with the number and name of an intact partition does not hide it."""
     twin = PROFILE_2._replace(uuid=UUID(int=9, version=4))
     name = f"partition/{twin.uuid}"
     rig = Rig(
@@ -276,7 +276,7 @@ def test_a_record_that_claims_the_name_of_another_partition_is_lost() -> None:
 
 
 def test_any_flipped_byte_is_noticed() -> None:
-    """R-02, R-22: every byte of a partition's record in turn; each time that partition alone is refused."""
+    """R-02, R-22: for each byte of a partition's record only that partition is refused."""
     for at in range(len(STORED[TWO])):
         rig = Rig(0, records=damaged(lambda blob, at=at: flipped(blob, at, 1 << at % 8)))  # type: ignore[misc]
         assert [each.number for each in rig.refused] == [2]
@@ -303,7 +303,7 @@ def test_another_systems_records_open_nowhere() -> None:
 
 
 def test_a_system_record_that_was_put_back_stops_the_start() -> None:
-    """R-34: an older total or level does not return unnoticed."""
+    """R-34: an older total or level is not accepted unnoticed."""
     other = committed(Rig(1).journal.records)
     with pytest.raises(
         StorageError, match="the system record is genuine, but not the one of the last"
@@ -326,7 +326,7 @@ def test_records_of_other_names_are_left_alone() -> None:
 
 
 async def test_what_was_refused_is_never_overwritten() -> None:
-    """R-22: flushing others, and every request about it, leaves its record byte for byte for a repair."""
+    """R-22: flushes and requests leave its record byte for byte as it is, for a repair."""
     records = damaged(lambda blob: flipped(blob, 60))
     rig = Rig(0, records=records)
     name, system = rig.refused[0].name, rig.system
@@ -348,7 +348,7 @@ async def test_what_was_refused_is_never_overwritten() -> None:
 
 
 def test_a_level_with_smaller_stores_refuses_the_larger() -> None:
-    """R-31, R-74: 128 KiB do not exist on FW950; the partition waits for the level that it was made on."""
+    """R-31, R-74: FW950 has no 128 KiB. The partition is refused until its own level is back."""
     _, records = stored(1, kbytes=128)
     system = ManagedSystem(LEVELS["FW950"], IDENTITY.system_id, Chance())
     commit = CommitAuthority(IDENTITY.root_key).decode(records[COMMIT])
@@ -361,7 +361,7 @@ def test_a_level_with_smaller_stores_refuses_the_larger() -> None:
 
 @pytest.mark.parametrize("number", [1, 65535])
 def test_numbers_reach_to_the_end(number: int) -> None:
-    """R-01: the first and the last number that a partition can have."""
+    """R-01: the first and the last valid number."""
 
     async def live() -> Records:
         rig = Rig()

@@ -1,4 +1,4 @@
-"""Records of partitions that were deleted or renamed: removed, never written again, and back by a restore."""
+"""Records of deleted or renamed partitions: removed, never written again, and back only by a restore."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from tests.writeback.workers import ParkedWorker
 
 
 def stored(world: World, machine: Machine, name: str = "a") -> bool:
-    """Whether NVRAM has the record of a partition of a machine, and the commit record lists it."""
+    """Return whether NVRAM has the record of a partition."""
     uuid = machine.system.find(name).profile.uuid
     return partition_name(uuid) in world.nvram.records
 
 
 def names(world: World) -> list[str]:
-    """The partitions that the next start finds; none is made by settings."""
+    """Return the partitions that the next start finds; settings make none."""
     return list(world.start(Settings()).system.partitions)
 
 
 async def test_a_deleted_partition_leaves_no_record() -> None:
-    """R-23: neither in NVRAM nor in the list of the commit record; the next start has no such partition."""
+    """R-23: neither NVRAM nor the commit record has it, and the next start has no such partition."""
     world = World()
     machine = world.start()
     uuid = machine.system.find("a").profile.uuid
@@ -49,7 +49,7 @@ async def test_a_deleted_partition_leaves_no_record() -> None:
 
 
 async def test_a_failed_flight_does_not_bring_it_back() -> None:
-    """R-23: the flight that had its changes fails after the deletion; only the removal is tried again."""
+    """R-23: the flight with its changes fails after the deletion. Only the removal is retried."""
     world, worker = World(), ParkedWorker()
     machine = world.start(worker=worker)
     gone = machine.system.find("a")
@@ -61,7 +61,7 @@ async def test_a_failed_flight_does_not_bring_it_back() -> None:
         await trio.testing.wait_all_tasks_blocked()
         worker.fail(NvramError("full", "the disk is full"))
         await trio.testing.wait_all_tasks_blocked()
-        machine.encryptor.changed(gone)  # a late word about it counts for nothing
+        machine.encryptor.changed(gone)  # a late report about it has no effect
         while machine.encryptor.pending:
             worker.let_go()
             await trio.testing.wait_all_tasks_blocked()
@@ -70,7 +70,7 @@ async def test_a_failed_flight_does_not_bring_it_back() -> None:
 
 
 async def test_a_restore_after_a_deletion_that_is_not_durable() -> None:
-    """R-45: the deletion waits for NVRAM, the store is restored meanwhile: its record counts."""
+    """R-45: the deletion waits for NVRAM and the store is restored meanwhile: the restored record counts."""
     world = World()
     machine = world.start()
     machine.power_on("a")
@@ -87,7 +87,7 @@ async def test_a_restore_after_a_deletion_that_is_not_durable() -> None:
 
 
 async def test_a_new_partition_may_have_the_number_of_one_that_is_going() -> None:
-    """Both are in one flight, by one number: the one is written and the other one removed."""
+    """One flight has both partitions under one number: it writes one record and removes the other."""
     world = World()
     machine = world.start()
     gone = machine.system.find("a").profile
@@ -103,7 +103,7 @@ async def test_a_new_partition_may_have_the_number_of_one_that_is_going() -> Non
 
 
 async def test_a_power_on_that_waits_for_its_count_fails() -> None:
-    """R-04: a partition that is deleted meanwhile gets no IPL, and its record does not come back."""
+    """R-04: a partition that is deleted meanwhile gets no IPL, and its record is not written again."""
     world, worker = World(), ParkedWorker()
     machine = world.start(worker=worker)
     uuid = machine.system.find("a").profile.uuid
@@ -129,7 +129,7 @@ async def test_a_power_on_that_waits_for_its_count_fails() -> None:
 
 
 async def test_a_rename_is_one_commit() -> None:
-    """R-47: record and roster have the new name together; the record keeps its place in NVRAM."""
+    """R-47: one commit has the new name in record and roster. The name of the record stays."""
     world = World()
     machine = world.start()
     assert await machine.encryptor.flush()
@@ -141,7 +141,7 @@ async def test_a_rename_is_one_commit() -> None:
 
 
 async def test_a_change_that_is_not_durable_is_retried() -> None:
-    """The answer names the rule; the same request again waits for NVRAM, though nothing is to be changed."""
+    """The answer names the rule. The same request again waits for NVRAM, although nothing changes."""
     world = World()
     machine = world.start()
     machine.set_nvram_fault(NvramFault("full", times=1))
@@ -154,7 +154,7 @@ async def test_a_change_that_is_not_durable_is_retried() -> None:
 
 
 def test_records_that_were_left_at_level_1_are_removed(tmp_path: Path) -> None:
-    """R-02: such a partition has two records, by its number; a start of today shows it as refused."""
+    """R-02: such a partition has two records under its number, and a start of today refuses it."""
     state = old_state(tmp_path / "state", "89ecc72", "stopped")
     damage(state, "partition/00001/image")
     with assembled(state) as machine:

@@ -1,4 +1,4 @@
-"""The encryptor while NVRAM fails: nothing is lost, nothing is called flushed, all can see it (R-23)."""
+"""The encryptor while NVRAM fails: no change is lost, none counts as flushed, health shows it (R-23)."""
 
 from collections.abc import Callable
 
@@ -20,14 +20,14 @@ KINDS: list[Trouble] = ["full", "io", "busy", "corrupt"]
 
 
 def step(rig: Rig, n: int) -> None:
-    """Change something: a write, and from the third step on a removal as well."""
+    """Change the store: a write, and from the third step on a removal as well."""
     rig.write(b"label %d" % n)
     if n > 2:
         rig.remove(b"label %d" % (n - 2))
 
 
 async def history(rig: Rig, steps: int) -> list[bool]:
-    """Change something and flush, again and again; return how the flushes went, checking after each."""
+    """Change and flush repeatedly, with checks; return the result of each flush."""
     went = []
     for n in range(1, steps + 1):
         step(rig, n)
@@ -44,7 +44,7 @@ async def history(rig: Rig, steps: int) -> list[bool]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("nth", range(1, 7))
 async def test_any_commit_may_fail(nth: int, kind: Trouble, after: bool) -> None:
-    """R-23, R-21: the n-th commit fails before or after it took effect; the next one makes good for it."""
+    """R-23, R-21: the n-th commit fails before or after it took effect. The next one includes its changes."""
     rig = Rig(plan=[NvramFault(kind, after=after, nth=nth)])
     went = await history(rig, 6)
     assert went == [n != nth for n in range(1, 7)]
@@ -56,7 +56,7 @@ async def test_any_commit_may_fail(nth: int, kind: Trouble, after: bool) -> None
 
 
 async def test_everything_of_a_failed_flush_is_tried_again() -> None:
-    """R-23: several partitions, a profile alone, and the system's record: none is forgotten."""
+    """R-23: several partitions, a profile without image, and the system's record: all are retried."""
     rig = Rig(3, plan=[NvramFault("full")])
     rig.encryptor.system_changed(rig.system)
     rig.write(b"label")
@@ -70,7 +70,7 @@ async def test_everything_of_a_failed_flush_is_tried_again() -> None:
 
 
 async def test_the_newest_system_record_wins() -> None:
-    """R-23: a record that failed does not come back over the one that replaced it."""
+    """R-23: a failed record does not replace the newer one."""
     rig = Rig(0, plan=[NvramFault("io")])
     rig.encryptor.system_changed(rig.system)
     assert not await rig.encryptor.flush()
@@ -81,7 +81,7 @@ async def test_the_newest_system_record_wins() -> None:
 
 
 def test_a_system_record_that_changes_during_a_failed_flight_stays_dirty() -> None:
-    """R-23: the flight had no system record to put back, and takes none away."""
+    """R-23: the flight had no system record, so its failure does not drop the new one."""
     rig, book = Rig(), Book()
     book.add(rig.partition(), 1.0)
     book.take()
@@ -93,7 +93,7 @@ def test_a_system_record_that_changes_during_a_failed_flight_stays_dirty() -> No
 
 
 class Watch(InlineWorker):
-    """Notes when each commit was tried."""
+    """Records the time of each attempt to commit."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -104,7 +104,7 @@ class Watch(InlineWorker):
 
 
 async def test_tries_come_later_and_later(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
-    """R-23: pauses double up to five seconds, and begin anew once NVRAM has worked again."""
+    """R-23: pauses double up to five seconds, and begin again at 50 ms after a success."""
     watch = Watch()
     rig = Rig(worker=watch)
     rig.nvram.set_faults(NvramFault("full", times=None))
@@ -133,7 +133,7 @@ async def test_tries_come_later_and_later(autojump_clock: MockClock, nursery: tr
 async def test_a_waiting_confirm_hurries_after_a_failure_too(
     confirmed: bool, times: list[float], autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-20, R-23: the next try comes after the pause of 50 ms; it waits for company if no CONFIRM waits."""
+    """R-20, R-23: it comes after the pause of 50 ms. Without a CONFIRM it also waits for other changes."""
     watch = Watch()
     rig = Rig(2, worker=watch, plan=[NvramFault("full")])
     await nursery.start(rig.encryptor.run)
@@ -149,7 +149,7 @@ async def test_a_waiting_confirm_hurries_after_a_failure_too(
 async def test_pauses_double_from_50_ms_to_five_seconds(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-23: each pause is twice the one before; a CONFIRM waits, so nothing else is waited for."""
+    """R-23: each pause is twice the one before. A CONFIRM waits, so nothing else delays the attempts."""
     watch = Watch()
     rig = Rig(worker=watch)
     rig.nvram.set_faults(NvramFault("full", times=None))
@@ -162,7 +162,7 @@ async def test_pauses_double_from_50_ms_to_five_seconds(
 
 
 async def test_changes_go_on_while_nvram_is_away(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
-    """R-23: the guest reads and writes as ever, is told 0 all the time, and all is there in the end."""
+    """R-23: the guest reads and writes as usual and gets 0 from CONFIRM. In the end all is durable."""
     rig = Rig()
     rig.nvram.set_faults(NvramFault("io", times=None))
     await nursery.start(rig.encryptor.run)
@@ -181,7 +181,7 @@ async def test_changes_go_on_while_nvram_is_away(autojump_clock: MockClock, nurs
 
 
 async def test_health_tells_the_whole_story(mock_clock: MockClock, nursery: trio.Nursery) -> None:
-    """R-23: idle, waiting, flushing, stalled, retrying, idle; what is pending and for how long."""
+    """R-23: idle, waiting, flushing, stalled, retrying, idle; the number of pending changes and their age."""
     worker = ParkedWorker()
     rig = Rig(2, worker=worker, plan=[NvramFault("full")])
     encryptor = rig.encryptor
@@ -229,7 +229,7 @@ async def test_health_tells_the_whole_story(mock_clock: MockClock, nursery: trio
 
 
 async def test_a_commit_stalls_after_two_seconds(mock_clock: MockClock, nursery: trio.Nursery) -> None:
-    """R-23: at two seconds a commit is only slow; from then on it is stalled, and health is not well."""
+    """R-23: up to two seconds a commit is only slow. Then it is stalled, and health is not good."""
     rig = Rig(worker=ParkedWorker())
     rig.write(b"label")
     mock_clock.jump(60)  # a change that has waited long has not stalled
@@ -243,7 +243,7 @@ async def test_a_commit_stalls_after_two_seconds(mock_clock: MockClock, nursery:
 
 
 async def test_a_stall_ends_by_itself(mock_clock: MockClock, nursery: trio.Nursery) -> None:
-    """R-23: the commit that hung is the one that confirms; nothing is written twice."""
+    """R-23: the hanging commit itself makes the change durable; no second one is needed."""
     worker = ParkedWorker()
     rig = Rig(worker=worker)
     await nursery.start(rig.encryptor.run)
@@ -260,17 +260,17 @@ async def test_a_stall_ends_by_itself(mock_clock: MockClock, nursery: trio.Nurse
 
 
 def keep(job: Job) -> None:
-    """The commit never happened."""
+    """Do nothing: the commit never took effect."""
 
 
 def do(job: Job) -> None:
-    """The commit took effect, but its caller did not learn it."""
+    """Run the job: the commit took effect, and its caller was not notified."""
     job()
 
 
 @pytest.mark.parametrize("fate", [keep, do])
 async def test_a_cancelled_flush_keeps_things_dirty(fate: Callable[[Job], None]) -> None:
-    """R-21, R-23: whether the commit took effect is unknown: not flushed, and done again."""
+    """R-21, R-23: whether the commit took effect is unknown, so it counts as not flushed and is repeated."""
     worker = ParkedWorker()
     rig = Rig(2, worker=worker)
     rig.encryptor.system_changed(rig.system)
@@ -294,7 +294,7 @@ async def test_a_cancelled_flush_keeps_things_dirty(fate: Callable[[Job], None])
 
 
 async def test_a_cancelled_pause_loses_nothing(autojump_clock: MockClock) -> None:
-    """R-23: stopped while it waits for the next try, the encryptor can still flush at the end."""
+    """R-23: the encryptor is stopped between two attempts, and can still flush at the end."""
     rig = Rig(plan=[NvramFault("busy")])
     rig.write(b"label")
     with trio.move_on_after(FIRST_RETRY * 1.5):
@@ -305,7 +305,7 @@ async def test_a_cancelled_pause_loses_nothing(autojump_clock: MockClock) -> Non
 
 
 async def test_trouble_is_told_once_it_is_over() -> None:
-    """R-23: each failure with its error, then None; and no word of what already worked."""
+    """R-23: each failure is reported with its error, then the recovery as None; earlier successes are not."""
     rig = Rig()
     troubles: list[Trouble | None] = [None, "full", "io", None, None, "busy", None]
     for trouble in troubles:

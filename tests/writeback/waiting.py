@@ -1,4 +1,4 @@
-"""Guests whose CONFIRM waits for a landing, as the data channel lets it."""
+"""Guests whose CONFIRM waits for a landing, as in the data channel."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tests.writeback.rig import PENDING, Rig
 from tests.writeback.workers import ParkedWorker
 
 PATIENCE = 0.04
-"""Seconds that a CONFIRM waits, if a test does not say otherwise."""
+"""Default seconds that a CONFIRM waits."""
 
 
 class Waiting:
-    """A CONFIRM that was answered "not yet", and waits as the data channel lets it: `calls` has the times."""
+    """A CONFIRM with the answer "not yet" that waits for a landing. `calls` has the times of its callback."""
 
     def __init__(self, rig: Rig, label: bytes = b"label", *, n: int = 0, patience: float = PATIENCE) -> None:
         self.calls: list[float] = []
@@ -35,7 +35,7 @@ def ask(rig: Rig, label: bytes = b"label", *, n: int = 0) -> Waiting:
 
 
 async def starts_in(parked: ParkedWorker, seconds: float) -> None:
-    """The next flight starts when this time has passed, and not before."""
+    """Check that the next flight starts after this time, not before."""
     jobs = len(parked.jobs)
     await trio.sleep(seconds * 0.9)
     assert len(parked.jobs) == jobs
@@ -44,7 +44,7 @@ async def starts_in(parked: ParkedWorker, seconds: float) -> None:
 
 
 async def flushed(rig: Rig, parked: ParkedWorker) -> bool:
-    """Flush, with a parked worker."""
+    """Flush with a parked worker; return the result."""
     went: list[bool] = []
 
     async def flush() -> None:

@@ -1,4 +1,4 @@
-"""Workers whose commits take as long as a test wants."""
+"""Workers whose commits take as long as a test decides."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from hcall_server.writeback.worker import Job, Landed, Worker
 
 
 class TaskWorker:
-    """Runs each job in a task of its own, by `run`, which a test overrides."""
+    """Runs each job in its own task, by `run`, which a test overrides."""
 
     def start(self, job: Job, landed: Landed) -> None:
-        """Begin `run`; what it raises is the outcome."""
+        """Begin `run`. Its exception is the outcome."""
         trio.lowlevel.spawn_system_task(self._fly, job, landed)
 
     async def run(self, job: Job) -> None:
@@ -31,11 +31,11 @@ class TaskWorker:
             landed(outcome.Value(None))
 
     def close(self) -> None:
-        """There is nothing to stop."""
+        """No work is left to stop."""
 
 
 class ParkedWorker:
-    """Holds every job until it is let go: a commit that takes as long as the test wants."""
+    """Holds every job until the test releases it."""
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
@@ -47,23 +47,23 @@ class ParkedWorker:
         self._parked.append((job, landed))
 
     def let_go(self) -> None:
-        """Run all that is parked, in its order."""
+        """Run all parked jobs, in order."""
         parked, self._parked = self._parked, []
         for job, landed in parked:
             landed(outcome.capture(job))
 
     def fail(self, error: BaseException) -> None:
-        """End all that is parked with an error; no job runs."""
+        """End all parked jobs with an error, without running them."""
         parked, self._parked = self._parked, []
         for _, landed in parked:
             landed(outcome.Error(error))
 
     def close(self) -> None:
-        """There is nothing to stop."""
+        """No work is left to stop."""
 
 
 async def done(worker: Worker, job: Job) -> None:
-    """Run a job and return when it has landed; what it raises is raised."""
+    """Run a job and return when it has landed; raise its exception."""
     landing, outcomes = trio.Event(), []
 
     def landed(result: outcome.Outcome[None]) -> None:
