@@ -100,6 +100,7 @@ ROOMS: dict[str, set[str]] = {
     | _ABI
     | _VERSION,
     "swpks.bench": {"hcall_client", "swpks.testing"} | _ABI,
+    "swpks.conformance": {"hcall_client"} | _ABI,
     "swpks.demo": {"hcall_client", "hcall_server.nvram", "swpks.testing"} | _ABI,
     "swpks.qemu": {"hcall_client"} | _ABI,
     "swpks.testing": {"hcall_server", "hcall_client", "swpks._lazy", "swpks.hmc"} | _ABI,

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from swpks.conformance.oracle import GRANTED, UNTIL_IPL, WRAPPING_KEY, Presented, answer
+from swpks.conformance.oracle import MatrixRow as Row
+from swpks.conformance.oracle import OracleCall as Call
 from tests.guest import OVERHEAD
-from tests.keystore.oracle import GRANTED, UNTIL_IPL, WRAPPING_KEY, Call, Presented, Row, answer
 
 NO_MEM, TOO_BIG = -9, -64
 Key = tuple[int, bytes]

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hcall_server.keystore.store import Keystore
+from swpks.conformance.oracle import REVOCATION
+from swpks.conformance.oracle import OracleCall as Call
 from tests.guest import WRAPPING, Guest, make_partition
 from tests.hcalls.model import Key, Model
 from tests.keystore.matrix import WRAPPED_WORDS
-from tests.keystore.oracle import REVOCATION, Call
 
 OWNERS = st.sampled_from([1, 3, 3])
 NAMES = st.tuples(OWNERS, st.sampled_from([b"a", b"b"]))

@@ -12,6 +12,21 @@ from hcall_abi.consumers import Consumer
 from hcall_abi.efi import StoredVariable, build_stored
 from hcall_client.guests.authvar import variable_label
 from hcall_server.keystore.image import StoredObject, StoreImage
+from swpks.conformance.oracle import (
+    BAD_POLICY,
+    MADE_BY_HYPERVISOR,
+    MAKERS,
+    NOT_FOUND,
+    REVOCATION,
+    SIGNED_ONLY,
+    UNTIL_IPL,
+    WRAPPING_KEY,
+    Presented,
+    afterwards,
+    answer,
+)
+from swpks.conformance.oracle import MatrixRow as Row
+from swpks.conformance.oracle import OracleCall as Call
 from tests.guest import CONSUMERS, Answer, Guest, auth_block, make_partition
 from tests.keystore.matrix import (
     MODES,
@@ -22,21 +37,6 @@ from tests.keystore.matrix import (
     UNWRAPPING_WORDS,
     owners,
     rows,
-)
-from tests.keystore.oracle import (
-    BAD_POLICY,
-    MADE_BY_HYPERVISOR,
-    MAKERS,
-    NOT_FOUND,
-    REVOCATION,
-    SIGNED_ONLY,
-    UNTIL_IPL,
-    WRAPPING_KEY,
-    Call,
-    Presented,
-    Row,
-    afterwards,
-    answer,
 )
 from tests.secvar.keys import BEFORE, NOW, pk, update
 from tests.wrapping import second

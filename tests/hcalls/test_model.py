@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from hcall_server.keystore.store import Keystore
+from swpks.conformance.oracle import CALLERS_BITS
 from tests.guest import CONSUMERS, Guest, make_partition
 from tests.hcalls.model import Model
-from tests.keystore.oracle import CALLERS_BITS
 
 KBYTES = 4
 WHERE = st.sampled_from([0, 1])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 
-from tests.keystore.oracle import (
+from swpks.conformance.oracle import (
     AUDIT_OR_ENFORCE,
     CALLERS_BITS,
     ENFORCE_ONLY,
@@ -22,10 +22,10 @@ from tests.keystore.oracle import (
     REVOCATION,
     REVOKED,
     WRAPPING_KEY,
-    Call,
     Presented,
-    Row,
 )
+from swpks.conformance.oracle import MatrixRow as Row
+from swpks.conformance.oracle import OracleCall as Call
 
 OWNERS = (1, 2, 3)
 MODES = (0, 1, 2)

@@ -9,8 +9,7 @@ from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.consumers import SecureBoot
 from hcall_server.hcalls.numbers import refused_word
 from hcall_server.keystore.authority import PasswordState, Verdict, authorise
-from tests.keystore.matrix import MODES, NEWEST, SHAPES, WRITTEN_WORDS, owners, rows
-from tests.keystore.oracle import (
+from swpks.conformance.oracle import (
     AUTHORITY,
     BAD_POLICY,
     CALLERS_BITS,
@@ -20,12 +19,13 @@ from tests.keystore.oracle import (
     NO_SUCH_CALL,
     OFFERED,
     RULES,
-    Call,
     Presented,
-    Row,
     answer,
     deciding_rule,
 )
+from swpks.conformance.oracle import MatrixRow as Row
+from swpks.conformance.oracle import OracleCall as Call
+from tests.keystore.matrix import MODES, NEWEST, SHAPES, WRITTEN_WORDS, owners, rows
 
 UNDECIDED = (Call.CONFIG, Call.SET_PASSWORD, Call.GEN_PASSWORD)
 DECIDED = [shape for shape in SHAPES if shape[0] not in UNDECIDED]

@@ -10,9 +10,11 @@ from hcall_server.keystore.access import Credentials
 from hcall_server.keystore.image import StoredObject
 from hcall_server.keystore.refusals import KeystoreRefusal, NoRoom, NotFound
 from hcall_server.keystore.store import Keystore
+from swpks.conformance.oracle import BAD_POLICY, Presented, answer
+from swpks.conformance.oracle import MatrixRow as Row
+from swpks.conformance.oracle import OracleCall as Call
 from tests.guest import OVERHEAD, make_partition
 from tests.keystore.matrix import MODES, NEWEST, OWNERS, rows
-from tests.keystore.oracle import BAD_POLICY, Call, Presented, Row, answer
 
 OS, FIRMWARE = Consumer.OPERATING_SYSTEM, Consumer.FIRMWARE
 SIGNED, WORLD, IMMUTABLE, PWSET, ENFORCE = 0x0100_0000, 0x0800_0000, 0x0400_0000, 0x1000_0000, 0x2000_0000

@@ -32,12 +32,12 @@ GRANTED, NO_SUCH_CALL, NOT_FOUND, AUTHORITY, RESOURCE = 0, -2, -7, -10, -16
 BAD_POLICY, IN_USE, INVALID_KEY = -57, -77, -78
 
 
-class Call(Enum):
+class OracleCall(Enum):
     """The calls, by name."""
 
     CONFIG = "GET_CONFIG"
-    SET_PASSWORD = "SET_PASSWORD"
-    GEN_PASSWORD = "GEN_PASSWORD"
+    SET_PASSWORD = "SET_PASSWORD"  # noqa: S105 - the name of a call
+    GEN_PASSWORD = "GEN_PASSWORD"  # noqa: S105 - the name of a call
     LIST = "GET_OBJECTLABELS"
     WRITE = "WRITE_OBJECT"
     KEY = "GEN_KEY"
@@ -51,18 +51,18 @@ class Call(Enum):
     UNREVOKE = "UNREVOKE_OBJECT"
 
 
-MAKERS = (Call.WRITE, Call.KEY, Call.SIGNED)
+MAKERS = (OracleCall.WRITE, OracleCall.KEY, OracleCall.SIGNED)
 """The calls with a policy word as argument."""
 
 LEVELS = ("FW950", "FW1010", "FW1030", "FW1050", "FW1060", "FW1110", "NEXT")
 """The firmware levels, oldest first."""
 
 NEWER = {
-    Call.SIGNED: "FW1030",
-    Call.WRAP: "FW1110",
-    Call.UNWRAP: "FW1110",
-    Call.REVOKE: "NEXT",
-    Call.UNREVOKE: "NEXT",
+    OracleCall.SIGNED: "FW1030",
+    OracleCall.WRAP: "FW1110",
+    OracleCall.UNWRAP: "FW1110",
+    OracleCall.REVOKE: "NEXT",
+    OracleCall.UNREVOKE: "NEXT",
 }
 """The first level of each call that is newer than the first level."""
 
@@ -81,7 +81,7 @@ class Presented(Enum):
     ANOTHERS = "another consumer's"
 
 
-class Row(NamedTuple):
+class MatrixRow(NamedTuple):
     """One row of the matrix.
 
     `word` is the policy of the object that the call names, of the key that UNWRAP finds, or the policy in the
@@ -89,7 +89,7 @@ class Row(NamedTuple):
     mode (0 off, 1 audit, 2 enforce), `wrapped` the policy in the input of UNWRAP.
     """
 
-    call: Call
+    call: OracleCall
     owner: int
     word: int
     password_set: bool
@@ -100,208 +100,221 @@ class Row(NamedTuple):
     wrapped: int = 0
 
 
-class Answer(NamedTuple):
+class OracleAnswer(NamedTuple):
     """The status, and the policy returned with it: in r5 of READ, in r4 of REVOKE and UNREVOKE."""
 
     status: int
     shown: int = 0
 
 
-class Rule(NamedTuple):
+class Sentence(NamedTuple):
     """A sentence of the reference or of our choices, its condition, and its answer."""
 
     words: str
-    applies: Callable[[Row], bool]
+    applies: Callable[[MatrixRow], bool]
     status: int
     by_policy: bool = False
 
 
-def _names_object(row: Row) -> bool:
+def _names_object(row: MatrixRow) -> bool:
     return row.call in NAMING
 
 
-NAMING = (Call.READ, Call.REMOVE, Call.CONFIRM, Call.WRAP, Call.UNWRAP, Call.REVOKE, Call.UNREVOKE)
+NAMING = (
+    OracleCall.READ,
+    OracleCall.REMOVE,
+    OracleCall.CONFIRM,
+    OracleCall.WRAP,
+    OracleCall.UNWRAP,
+    OracleCall.REVOKE,
+    OracleCall.UNREVOKE,
+)
 """The calls on an existing object."""
 
-REVOCATION = (Call.REVOKE, Call.UNREVOKE)
-REACHING = (*MAKERS, Call.READ, Call.WRAP, Call.UNWRAP)
+REVOCATION = (OracleCall.REVOKE, OracleCall.UNREVOKE)
+REACHING = (*MAKERS, OracleCall.READ, OracleCall.WRAP, OracleCall.UNWRAP)
 """The calls that use the contents of an object, or make an object that such calls could use."""
 
 
-def _lacks_call(row: Row) -> bool:
+def _lacks_call(row: MatrixRow) -> bool:
     return row.call in NEWER and LEVELS.index(row.level) < LEVELS.index(NEWER[row.call])
 
 
-def _authenticates(row: Row) -> bool:
-    world_read = row.call is Call.READ and row.exists and row.word & WORLD
-    return row.call not in (Call.CONFIG, Call.SET_PASSWORD, Call.GEN_PASSWORD) and not world_read
+def _authenticates(row: MatrixRow) -> bool:
+    world_read = row.call is OracleCall.READ and row.exists and row.word & WORLD
+    return (
+        row.call not in (OracleCall.CONFIG, OracleCall.SET_PASSWORD, OracleCall.GEN_PASSWORD)
+        and not world_read
+    )
 
 
-def _heeds(row: Row, bit: int) -> bool:
+def _heeds(row: MatrixRow, bit: int) -> bool:
     return row.call in REACHING and row.word & bit == bit
 
 
-def _wrapped_with(row: Row, bit: int) -> bool:
-    return row.call is Call.UNWRAP and row.wrapped & bit == bit
+def _wrapped_with(row: MatrixRow, bit: int) -> bool:
+    return row.call is OracleCall.UNWRAP and row.wrapped & bit == bit
 
 
 RULES = (
-    Rule(
+    Sentence(
         "what a level does not have it does not answer",
         _lacks_call,
         NO_SUCH_CALL,
     ),
-    Rule(
+    Sentence(
         "a password, once made in this IPL, is neither made again nor changed",
-        lambda row: row.call in (Call.SET_PASSWORD, Call.GEN_PASSWORD) and row.password_set,
+        lambda row: row.call in (OracleCall.SET_PASSWORD, OracleCall.GEN_PASSWORD) and row.password_set,
         IN_USE,
     ),
-    Rule(
+    Sentence(
         "a policy bit that the firmware level does not offer cannot be asked for",
         lambda row: row.call in MAKERS and row.word & ~OFFERED[row.level] != 0,
         BAD_POLICY,
     ),
-    Rule(
+    Sentence(
         "an object that only signed updates change is made by a signed update and by nothing else",
-        lambda row: row.call in (Call.WRITE, Call.KEY) and row.word & SIGNED_ONLY != 0,
+        lambda row: row.call in (OracleCall.WRITE, OracleCall.KEY) and row.word & SIGNED_ONLY != 0,
         BAD_POLICY,
     ),
-    Rule(
+    Sentence(
         "a signed update makes and changes no other objects",
-        lambda row: row.call is Call.SIGNED and row.word & SIGNED_ONLY == 0,
+        lambda row: row.call is OracleCall.SIGNED and row.word & SIGNED_ONLY == 0,
         BAD_POLICY,
     ),
-    Rule(
+    Sentence(
         "a wrapping key is made by GEN_KEY and by nothing else",
-        lambda row: row.call in (Call.WRITE, Call.SIGNED) and row.word & WRAPPING_KEY != 0,
+        lambda row: row.call in (OracleCall.WRITE, OracleCall.SIGNED) and row.word & WRAPPING_KEY != 0,
         BAD_POLICY,
     ),
-    Rule(
+    Sentence(
         "a key that nobody reads is not readable by the world",
-        lambda row: row.call is Call.KEY and row.word & WRAPPING_KEY != 0 and row.word & WORLD != 0,
+        lambda row: row.call is OracleCall.KEY and row.word & WRAPPING_KEY != 0 and row.word & WORLD != 0,
         BAD_POLICY,
     ),
-    Rule(
+    Sentence(
         "while the owner has no password, nothing but the NULL password is right",
         lambda row: _authenticates(row) and not row.password_set and row.presented is not Presented.NOTHING,
         AUTHORITY,
     ),
-    Rule(
+    Sentence(
         "once the owner has a password, it and nothing else opens the owner's objects",
         lambda row: _authenticates(row) and row.password_set and row.presented is not Presented.RIGHT,
         AUTHORITY,
     ),
-    Rule(
+    Sentence(
         "neither a write nor a new key overwrites: the label is taken",
-        lambda row: row.call in (Call.WRITE, Call.KEY) and row.exists,
+        lambda row: row.call in (OracleCall.WRITE, OracleCall.KEY) and row.exists,
         RESOURCE,
     ),
-    Rule(
+    Sentence(
         "there is no object of that label",
         lambda row: _names_object(row) and not row.exists,
         NOT_FOUND,
     ),
-    Rule(
+    Sentence(
         "what is not a wrapping key wraps nothing",
-        lambda row: row.call is Call.WRAP and row.word & WRAPPING_KEY == 0,
+        lambda row: row.call is OracleCall.WRAP and row.word & WRAPPING_KEY == 0,
         INVALID_KEY,
     ),
-    Rule(
+    Sentence(
         "only wrapping keys are revoked and unrevoked",
         lambda row: row.call in REVOCATION and row.word & WRAPPING_KEY == 0,
         AUTHORITY,
         by_policy=True,
     ),
-    Rule(
+    Sentence(
         "a wrapping key's bytes never leave the hypervisor",
-        lambda row: row.call is Call.READ and row.word & WRAPPING_KEY != 0,
+        lambda row: row.call is OracleCall.READ and row.word & WRAPPING_KEY != 0,
         AUTHORITY,
         by_policy=True,
     ),
-    Rule(
+    Sentence(
         "a revoked object is neither read nor used",
-        lambda row: row.call in (Call.READ, Call.WRAP, Call.UNWRAP) and row.word & REVOKED != 0,
+        lambda row: (
+            row.call in (OracleCall.READ, OracleCall.WRAP, OracleCall.UNWRAP) and row.word & REVOKED != 0
+        ),
         AUTHORITY,
         by_policy=True,
     ),
-    Rule(
+    Sentence(
         "no access before the owner's password has been set",
         lambda row: _heeds(row, PASSWORD_FIRST) and not row.password_set,
         AUTHORITY,
         by_policy=True,
     ),
-    Rule(
+    Sentence(
         "only while OS secure boot audits or enforces",
         lambda row: _heeds(row, AUDIT_OR_ENFORCE) and row.mode not in {1, 2},
         AUTHORITY,
         by_policy=True,
     ),
-    Rule(
+    Sentence(
         "only while OS secure boot enforces",
         lambda row: _heeds(row, ENFORCE_ONLY) and row.mode != 2,
         AUTHORITY,
         by_policy=True,
     ),
-    Rule(
+    Sentence(
         "once written it stays",
-        lambda row: row.call is Call.REMOVE and row.word & FOR_EVER != 0,
+        lambda row: row.call is OracleCall.REMOVE and row.word & FOR_EVER != 0,
         AUTHORITY,
         by_policy=True,
     ),
-    Rule(
+    Sentence(
         "once written it stays as it is",
-        lambda row: row.call is Call.SIGNED and row.exists and row.word & FOR_EVER != 0,
+        lambda row: row.call is OracleCall.SIGNED and row.exists and row.word & FOR_EVER != 0,
         AUTHORITY,
         by_policy=True,
     ),
-    Rule(
+    Sentence(
         "what was wrapped opens only once the password has been set",
         lambda row: _wrapped_with(row, PASSWORD_FIRST) and not row.password_set,
         AUTHORITY,
         by_policy=True,
     ),
-    Rule(
+    Sentence(
         "what was wrapped so opens only while OS secure boot audits or enforces",
         lambda row: _wrapped_with(row, AUDIT_OR_ENFORCE) and row.mode not in {1, 2},
         AUTHORITY,
         by_policy=True,
     ),
-    Rule(
+    Sentence(
         "what was wrapped so opens only while OS secure boot enforces",
         lambda row: _wrapped_with(row, ENFORCE_ONLY) and row.mode != 2,
         AUTHORITY,
         by_policy=True,
     ),
-    Rule(
+    Sentence(
         "what the hypervisor put there it alone takes away",
-        lambda row: row.call is Call.REMOVE and row.word & MADE_BY_HYPERVISOR != 0,
+        lambda row: row.call is OracleCall.REMOVE and row.word & MADE_BY_HYPERVISOR != 0,
         AUTHORITY,
         by_policy=True,
     ),
 )
 
 
-def deciding_rule(row: Row) -> Rule | None:
+def deciding_rule(row: MatrixRow) -> Sentence | None:
     """Return the first sentence that refuses the row, or None."""
     return next((rule for rule in RULES if rule.applies(row)), None)
 
 
-def answer(row: Row) -> Answer:
+def answer(row: MatrixRow) -> OracleAnswer:
     """Return the platform's answer to a row whose space and arguments are in order.
 
     A granted READ returns the policy. So do REVOKE and UNREVOKE, with the policy after the call. A refusal of
     one of them returns the policy if it was the reason.
     """
     rule = deciding_rule(row)
-    if row.call is not Call.READ and row.call not in REVOCATION:
-        return Answer(rule.status if rule else GRANTED)
+    if row.call is not OracleCall.READ and row.call not in REVOCATION:
+        return OracleAnswer(rule.status if rule else GRANTED)
     if rule is not None:
-        return Answer(rule.status, row.word if rule.by_policy else 0)
-    return Answer(GRANTED, afterwards(row))
+        return OracleAnswer(rule.status, row.word if rule.by_policy else 0)
+    return OracleAnswer(GRANTED, afterwards(row))
 
 
-def afterwards(row: Row) -> int:
+def afterwards(row: MatrixRow) -> int:
     """Return the policy of the row's object after the granted call."""
-    if row.call is Call.REVOKE:
+    if row.call is OracleCall.REVOKE:
         return row.word | REVOKED
-    return row.word & ~REVOKED if row.call is Call.UNREVOKE else row.word
+    return row.word & ~REVOKED if row.call is OracleCall.UNREVOKE else row.word

@@ -1,0 +1,119 @@
+"""The report of a run: as text, as JSON and as JUnit's XML."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from swpks.conformance.case import Finding, Judgement
+
+FORMAT = 1
+"""Version of the JSON report."""
+
+_BAD = (Judgement.FAILED, Judgement.SURPRISE)
+
+
+class Suite(NamedTuple):
+    """A whole run: the judged implementation in one line, and the findings in their order."""
+
+    subject: str
+    findings: Sequence[Finding]
+
+    def count(self, judgement: Judgement) -> int:
+        """Return the number of findings with a judgement."""
+        return sum(each.judgement is judgement for each in self.findings)
+
+    def status(self, *, require_all: bool = False) -> int:
+        """Return the exit status: 1 if a case failed, or with `require_all` was not run; else 0."""
+        bad = {*_BAD, Judgement.NOT_RUN} if require_all else {*_BAD}
+        return int(any(each.judgement in bad for each in self.findings))
+
+
+def as_text(suite: Suite) -> Iterator[str]:
+    """Yield the lines of the report: failures with their dialogue, then cases not run, then the counts."""
+    yield suite.subject
+    for finding in suite.findings:
+        if finding.judgement in _BAD:
+            yield from _failure(finding)
+    for reason, count in Counter(
+        each.reason for each in suite.findings if each.judgement is Judgement.NOT_RUN
+    ).items():
+        yield f"not run, {count} {'case' if count == 1 else 'cases'}: {reason}"
+    for chapter in dict.fromkeys(each.chapter for each in suite.findings):
+        yield f"  {chapter:<14}{_counts([each for each in suite.findings if each.chapter == chapter])}"
+    yield f"{len(suite.findings)} cases: {_counts(suite.findings)}"
+
+
+def _failure(finding: Finding) -> Iterator[str]:
+    yield f"{finding.judgement.value.upper()} {finding.id}: {finding.reason}"
+    yield f"    see {finding.cites}"
+    yield from (f"    {line}" for line in finding.dialogue)
+
+
+def _counts(findings: Sequence[Finding]) -> str:
+    counted = Counter(each.judgement for each in findings)
+    return ", ".join(f"{counted[each]} {each.value}" for each in Judgement if counted[each])
+
+
+def as_json(suite: Suite) -> bytes:
+    """Return the report as JSON: `format`, `subject`, `counts` and `cases`."""
+    report = {
+        "format": FORMAT,
+        "subject": suite.subject,
+        "counts": {each.value: suite.count(each) for each in Judgement},
+        "cases": [_record(each) for each in suite.findings],
+    }
+    return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+
+
+def _record(finding: Finding) -> dict[str, object]:
+    return {
+        "id": finding.id,
+        "chapter": finding.chapter,
+        "page": finding.page,
+        "rule": finding.rule,
+        "result": finding.judgement.value,
+        "reason": finding.reason,
+        "dialogue": list(finding.dialogue),
+        "seconds": round(finding.seconds, 6),
+    }
+
+
+def as_junit(suite: Suite) -> bytes:
+    """Return the report as JUnit's XML: one suite for each chapter.
+
+    An expected failure is a skipped test there, because JUnit has no word for it.
+    """
+    root = ET.Element("testsuites", name="swpks conformance")
+    for chapter in dict.fromkeys(each.chapter for each in suite.findings):
+        inside = [each for each in suite.findings if each.chapter == chapter]
+        failed = sum(each.judgement in _BAD for each in inside)
+        skipped = sum(each.judgement in (Judgement.NOT_RUN, Judgement.EXPECTED) for each in inside)
+        numbers = {"tests": len(inside), "failures": failed, "errors": 0, "skipped": skipped}
+        each_suite = ET.SubElement(root, "testsuite", name=chapter, **{k: str(v) for k, v in numbers.items()})
+        for finding in inside:
+            _test(each_suite, finding)
+    ET.indent(root)
+    return ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+
+
+def _test(suite: ET.Element, finding: Finding) -> None:
+    seconds = f"{finding.seconds:.6f}"
+    test = ET.SubElement(suite, "testcase", classname=finding.chapter, name=finding.id, time=seconds)
+    text = _xml_text("\n".join((finding.cites, *finding.dialogue)))
+    if finding.judgement in _BAD:
+        ET.SubElement(test, "failure", message=_xml_text(finding.reason)).text = text
+    elif finding.judgement is not Judgement.PASSED:
+        ET.SubElement(test, "skipped", message=_xml_text(finding.reason))
+
+
+def _xml_text(text: str) -> str:
+    """Return a text without the characters that XML 1.0 has no form for."""
+    # A name in HELLO comes from the judged server, and may hold any character.
+    return "".join(
+        each if each in "\n\t" or each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text
+    )
