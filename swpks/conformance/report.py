@@ -94,11 +94,14 @@ def as_junit(suite: Suite) -> bytes:
         failed = sum(each.judgement in _BAD for each in inside)
         skipped = sum(each.judgement in (Judgement.NOT_RUN, Judgement.EXPECTED) for each in inside)
         numbers = {"tests": len(inside), "failures": failed, "errors": 0, "skipped": skipped}
-        each_suite = ET.SubElement(root, "testsuite", name=chapter, **{k: str(v) for k, v in numbers.items()})
+        each_suite = ET.SubElement(
+            root, "testsuite", attrib={"name": chapter, **{key: str(value) for key, value in numbers.items()}}
+        )
         for finding in inside:
             _test(each_suite, finding)
     ET.indent(root)
-    return ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+    written: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return written + b"\n"
 
 
 def _test(suite: ET.Element, finding: Finding) -> None:

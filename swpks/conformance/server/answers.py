@@ -1,0 +1,80 @@
+"""The answer of an h-call, and the checks of it that raise Deviation."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hcall_abi.calls import HCallSpec
+from hcall_abi.frames import Access, HCall, HReturn
+from hcall_abi.statuses import REGISTERS, status_name
+from swpks.conformance.case import Deviation
+from swpks.conformance.server.draft import Draft
+
+
+class Returned(NamedTuple):
+    """An answer: r3, r4 to r12, and the bytes written from the start of the output buffer."""
+
+    spec: HCallSpec
+    status: int
+    registers: tuple[int, ...]
+    written: bytes
+
+    def output(self, name: str) -> int:
+        """Return a result by its name."""
+        return self.spec.output(name).of(self.registers)
+
+    def expect(self, status: int, **outputs: int) -> Returned:
+        """Return this answer; Deviation for another status, or another value of a result."""
+        if self.status != status:
+            raise Deviation(f"{status_name(status)} of {self.spec.name}", status_name(self.status))
+        for name, value in outputs.items():
+            if self.output(name) != value:
+                place = f"r{self.spec.output(name).register} ({name})"
+                raise Deviation(f"{place} of 0x{value:X}", f"0x{self.output(name):X}")
+        return self
+
+    def expect_nothing_written(self) -> Returned:
+        """Return this answer; Deviation if it wrote to guest memory."""
+        if self.written:
+            raise Deviation("no byte written to guest memory", f"{len(self.written)} bytes")
+        return self
+
+    def expect_written(self, data: bytes) -> Returned:
+        """Return this answer; Deviation if it wrote other bytes."""
+        if self.written != data:
+            same = "of other content" if len(self.written) == len(data) else "in place of them"
+            raise Deviation(f"{len(data)} written bytes", f"{len(self.written)} bytes {same}")
+        return self
+
+
+def checked(draft: Draft, call: HCall, answer: HReturn) -> Returned:
+    """Return the answer of a call; Deviation where no call may be answered so.
+
+    These hold for each call: the tag, results only in their registers, and writes only into output buffers.
+    """
+    spec = draft.spec
+    if answer.tag != call.tag:
+        raise Deviation(f"an HRETURN with the tag {call.tag} of its call", f"the tag {answer.tag}")
+    results = {output.place for output in spec.outputs}
+    for place in range(REGISTERS):
+        if place not in results and answer.registers[place]:
+            value = answer.registers[place]
+            raise Deviation(f"0 in r{place + 4}, which is no result of {spec.name}", f"0x{value:X}")
+    for address, data in answer.writes:
+        if not any(
+            access & Access.OUT and start <= address and address + len(data) <= start + length
+            for start, length, access, _ in call.segments
+        ):
+            raise Deviation("writes into output buffers only", f"{len(data)} bytes at 0x{address:X}")
+    return Returned(spec, answer.status, answer.registers, _from(draft.output(), answer))
+
+
+def _from(start: int | None, answer: HReturn) -> bytes:
+    """Return the bytes written from an address on, up to the first gap."""
+    parts, end = [], start
+    for address, data in sorted(answer.writes):
+        if address == end:
+            parts.append(data)
+            end += len(data)
+    # A write that begins elsewhere is none of the output: shown as bytes, it can't be mistaken for nothing.
+    return b"".join(parts) or b"".join(data for _, data in answer.writes)

@@ -1,0 +1,53 @@
+"""The chapters of the server's cases: one module each, with a function `cases` of the facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from swpks.conformance.case import ConformanceCase
+from swpks.conformance.server.chapters import (
+    arguments,
+    durability,
+    frames,
+    ipl,
+    labels,
+    limits,
+    objects,
+    opening,
+    order,
+    passwords,
+    policies,
+    revocation,
+    sessions,
+    updates,
+    wrapping,
+)
+from swpks.conformance.server.judged import Facts, Judged
+
+Chapter = Callable[[Facts], Iterator[ConformanceCase[Judged]]]
+
+CHAPTERS: tuple[Chapter, ...] = (
+    frames.cases,
+    opening.cases,
+    sessions.cases,
+    arguments.cases,
+    order.cases,
+    limits.cases,
+    passwords.cases,
+    policies.cases,
+    objects.cases,
+    durability.cases,
+    labels.cases,
+    wrapping.cases,
+    revocation.cases,
+    updates.cases,
+    ipl.cases,
+)
+WITHOUT_KEYSTORE: tuple[Chapter, ...] = (frames.cases, opening.cases, sessions.cases)
+"""The chapters of a level without a keystore: frames, openings, and H_FUNCTION for every call."""
+
+
+def all_cases(facts: Facts) -> list[ConformanceCase[Judged]]:
+    """Return every case of a partition's level, in the order of the chapters."""
+    chapters = CHAPTERS if facts.level.has_keystore else WITHOUT_KEYSTORE
+    return [case for chapter in chapters for case in chapter(facts)]

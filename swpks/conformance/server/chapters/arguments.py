@@ -1,0 +1,281 @@
+"""Arguments: each one wrong in every way of its kind, answered by the status of its register.
+
+Arguments are checked before any object is looked up, so these calls need no object.  Only the damaged
+argument is wrong: the rest of the call is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from hcall_abi.arguments import Arg, Kind
+from hcall_abi.calls import CALLS, Opcode
+from hcall_abi.frames import Access, Segment
+from hcall_abi.policies import Policy
+from hcall_abi.statuses import Status
+from swpks.conformance.case import ConformanceCase
+from swpks.conformance.server.draft import PAGE, Draft, auth_block
+from swpks.conformance.server.judged import LEAST_FLAGS, SYSTEM, Attempt, Facts, Judged
+
+_ORDER = "spec/hcalls/index.md#order-of-checks"
+_STRICT = "spec/hcalls/index.md#strict-memory"
+_BLOCK = "spec/structures.md#authorization-block"
+
+GOOD: dict[Opcode, dict[str, int | bytes]] = {
+    Opcode.GET_CONFIG: {"config": 520},
+    Opcode.SET_PASSWORD: {"consumer": 1, "password": b"p" * 32},
+    Opcode.GEN_PASSWORD: {"consumer": 2, "password": 32},
+    Opcode.GET_OBJECTLABELS: {"labels": 4096},
+    Opcode.WRITE_OBJECT: {"label": b"", "data": b"data"},
+    Opcode.READ_OBJECT: {"label": b"", "data": 4096},
+    Opcode.REMOVE_OBJECT: {"label": b""},
+    Opcode.CONFIRM_OBJECT_FLUSHED: {"label": b""},
+    Opcode.GEN_KEY: {"label": b"", "key": 48},
+    Opcode.WRAP_OBJECT: {"label": b"", "flags": LEAST_FLAGS, "input": b"secret", "output": 1030},
+    Opcode.UNWRAP_OBJECT: {"input": b"w" * 1030, "output": 6},
+    Opcode.REVOKE_OBJECT: {"label": b""},
+    Opcode.UNREVOKE_OBJECT: {"label": b""},
+    Opcode.SIGNED_UPDATE: {
+        "label": bytes(9) + b"\2\x10" + bytes(5) + "conformance".encode("utf-16-le"),
+        "policy": int(Policy.SIGNEDUPDATE),
+        "data": b"u" * 64,
+    },
+}
+"""Arguments that each call takes; an empty label stands for one of this run."""
+
+
+def good(judged: Judged, opcode: Opcode) -> Draft:
+    """Lay out a call whose arguments are right."""
+    values = {name: value or judged.label() for name, value in GOOD[opcode].items()}
+    if any(arg.kind is Kind.AUTHORIZATION for arg in CALLS[opcode].args):
+        values["authorization"] = judged.auth()
+    return Draft.of(opcode, **values)
+
+
+Hurt = Callable[[Draft], None]
+
+
+class Damage(NamedTuple):
+    """One way in which an argument can be wrong, and the page that forbids it."""
+
+    name: str
+    hurt: Hurt
+    page: str = _ORDER
+
+
+def cases(facts: Facts) -> Iterator[ConformanceCase[Judged]]:
+    """Yield the cases of this chapter."""
+    for opcode in GOOD:
+        for arg in CALLS[opcode].args:
+            if opcode not in facts.level.calls:
+                continue
+            for damage in damages(facts, opcode, arg):
+                call = opcode.name.lower().replace("_", "-")
+                name = f"arguments.{call}.{arg.name.replace('_', '-')}.{damage.name}"
+                yield ConformanceCase(name, damage.page, "", _refused(opcode, arg, damage))
+
+
+def _refused(opcode: Opcode, arg: Arg, damage: Damage) -> Attempt:
+    def attempt(judged: Judged) -> None:
+        draft = good(judged, opcode)
+        damage.hurt(draft)
+        send_refused(judged, draft, arg.status)
+
+    return attempt
+
+
+def send_refused(judged: Judged, draft: Draft, status: Status) -> None:
+    """Make a wrong call and expect its status.
+
+    If the server accepts it, its effects are noted before the verdict.
+    """
+    answer = judged.call(draft)
+    if answer.status == Status.H_SUCCESS:
+        _note_effects(judged, draft, answer.written)
+    answer.expect(status).expect_nothing_written()
+
+
+def _note_effects(judged: Judged, draft: Draft, written: bytes) -> None:
+    """Note the object or the password that a wrongly accepted call has made: later cases need to know."""
+    opcode = draft.spec.opcode
+    if opcode in (Opcode.WRITE_OBJECT, Opcode.GEN_KEY) and "label" in draft.memory:
+        judged.made(draft.memory["label"].data)
+    if opcode is Opcode.SET_PASSWORD and "password" in draft.memory:
+        judged.passwords[draft.registers["consumer"] & 0xFF] = draft.memory["password"].data
+    if opcode is Opcode.GEN_PASSWORD:
+        judged.passwords[draft.registers["consumer"] & 0xFF] = written
+
+
+def damages(facts: Facts, opcode: Opcode, arg: Arg) -> Iterator[Damage]:
+    """Yield every damage of an argument, by its kind."""
+    if arg.kind.readable or arg.kind.writable:
+        if GOOD[opcode].get(arg.name) != 0:
+            yield from _memory(arg)
+        if arg.kind is Kind.AUTHORIZATION:
+            yield from _blocks(facts, arg)
+    elif arg.kind.is_length:
+        yield from (_resized(opcode, arg, length) for length in bad_lengths(facts, opcode, arg))
+    else:
+        yield from (_put(arg, value) for value in bad_values(facts, opcode, arg))
+
+
+def _memory(arg: Arg) -> Iterator[Damage]:
+    """Yield the damages of a buffer: no memory, other access, too short, moved, in two parts."""
+    name, other = arg.name, Access.OUT if arg.kind.readable else Access.IN
+
+    def nowhere(draft: Draft) -> None:
+        del draft.memory[name]
+
+    def other_access(draft: Draft) -> None:
+        start, length, _, _ = draft.memory[name]
+        draft.memory[name] = Segment(start, length, other, bytes(length) if other is Access.IN else b"")
+
+    def too_short(draft: Draft) -> None:
+        start, length, access, data = draft.memory[name]
+        draft.memory[name] = Segment(start, length - 1, access, data[:-1])
+
+    def begins_behind(draft: Draft) -> None:
+        draft.memory[name] = draft.memory[name]._replace(address=draft.memory[name].address + 16)
+
+    def in_two(draft: Draft) -> None:
+        start, length, access, data = draft.memory[name]
+        draft.memory[name] = Segment(start, length - 1, access, data[:-1])
+        draft.memory[f"{name} tail"] = Segment(start + length - 1, 1, access, data[-1:])
+
+    yield Damage("nowhere", nowhere)
+    yield Damage("other-access", other_access)
+    yield Damage("too-short", too_short)
+    yield Damage("begins-behind", begins_behind)
+    yield Damage("in-two-segments", in_two)
+    if arg.one_page:
+        yield Damage("crosses-a-page", _moved(arg, PAGE - 16), _STRICT)
+    if arg.alignment > 1:
+        yield Damage("misaligned-by-1", _moved(arg, 1), _STRICT)
+        yield Damage("misaligned-by-half", _moved(arg, arg.alignment // 2), _STRICT)
+
+
+def _moved(arg: Arg, offset: int) -> Hurt:
+    """Return the damage that moves a buffer to an offset in its page; a short one grows to cross its end."""
+
+    def hurt(draft: Draft) -> None:
+        start, length, access, data = draft.memory[arg.name]
+        if offset > PAGE // 2 and offset + length <= PAGE:
+            length = 32
+            data = data.ljust(length, b"x") if data else data
+            if arg.length:
+                draft.registers[arg.length] = length
+        if arg.kind is Kind.AUTHORIZATION and offset > PAGE // 2:
+            # Head and a password of 16 bytes, so that the block crosses at a multiple of 16.
+            data = auth_block(SYSTEM, b"x" * 16)
+            length = len(data)
+        draft.memory[arg.name] = Segment(start + offset, length, access, data)
+        draft.registers[arg.name] = start + offset
+
+    return hurt
+
+
+def _blocks(facts: Facts, arg: Arg) -> Iterator[Damage]:
+    """Yield the damages inside an authorization block."""
+    right = auth_block(SYSTEM, b"p" * 16)
+    longest = facts.config.max_password_size
+
+    def block(name: str, data: bytes) -> Damage:
+        return Damage(name, lambda draft: draft.put(arg.name, data), _BLOCK)
+
+    for version in (0, 2, 255):
+        yield block(f"version-{version}", auth_block(SYSTEM, version=version))
+    for consumer in (0, 4, 255):
+        yield block(f"consumer-{consumer}", auth_block(consumer))
+    for at in range(2, 14):
+        yield block(f"reserved-byte-{at}", right[:at] + b"\1" + right[at + 1 :])
+    yield block("password-too-long", auth_block(SYSTEM, b"p" * (longest + 1)))
+    yield block("password-beyond-the-segment", auth_block(SYSTEM, b"p" * 16, length=17))
+    yield block("head-alone", right[:16])
+    yield block("half-a-head", right[:8])
+
+
+def bad_lengths(facts: Facts, opcode: Opcode, arg: Arg) -> tuple[int, ...]:
+    """Return lengths that the argument's own status refuses."""
+    config, largest = facts.config, facts.largest_object
+    if arg.name == "label_length":
+        return 0, config.max_label_size + 1
+    lengths: dict[tuple[Opcode, str], tuple[int, ...]] = {
+        (Opcode.GET_CONFIG, "config_length"): (0, 1, 23),
+        (Opcode.SET_PASSWORD, "password_length"): (0, config.max_password_size + 1),
+        (Opcode.GEN_PASSWORD, "password_length"): (0, 31, config.max_password_size + 1),
+        # The room for a label list is checked behind the password, so chapter `labels` has it.
+        (Opcode.GET_OBJECTLABELS, "labels_length"): (),
+        (Opcode.WRITE_OBJECT, "data_length"): (0, largest + 1),
+        (Opcode.GEN_KEY, "key_length"): (0, largest + 1),
+        (Opcode.WRAP_OBJECT, "input_length"): (0, 0x10000),
+        (Opcode.WRAP_OBJECT, "output_length"): (0, 1029),
+        (Opcode.UNWRAP_OBJECT, "input_length"): (0, 1024, 0x10000 + 1024),
+        (Opcode.UNWRAP_OBJECT, "output_length"): (0, 5),
+        (Opcode.SIGNED_UPDATE, "data_length"): (0, config.max_object_size + 1),
+        # A READ into a short buffer is H_TOO_BIG, which is about the object.
+        (Opcode.READ_OBJECT, "data_length"): (),
+    }
+    return lengths[opcode, arg.name]
+
+
+def _resized(opcode: Opcode, arg: Arg, length: int) -> Damage:
+    buffer = next(each for each in CALLS[opcode].args if each.length == arg.name)
+
+    def hurt(draft: Draft) -> None:
+        draft.put(buffer.name, length if buffer.kind.writable else b"x" * length)
+        # A buffer of length 0 has no segment; `put` sets its address alone.
+        draft.registers[arg.name] = length
+
+    return Damage(f"length-{length}", hurt, f"spec/hcalls/{opcode.name.lower()}.md#checks")
+
+
+BAD_WRAP_FLAGS = (
+    0,
+    LEAST_FLAGS & ~0xF,
+    LEAST_FLAGS + 1,
+    LEAST_FLAGS + 0x10,
+    LEAST_FLAGS & 0xF,
+    LEAST_FLAGS | 0x8000_0000_0000_0000,
+    LEAST_FLAGS | 0x0800_0000_0000_0000,
+    LEAST_FLAGS | 0x6000_0000_0000_0000,
+)
+"""No PWSET, no or another algorithm, an unknown bit at either end, and both secure-boot modes."""
+
+
+def bad_values(facts: Facts, opcode: Opcode, arg: Arg) -> tuple[int, ...]:
+    """Return numbers that an argument does not take."""
+    if arg.kind is Kind.WRAP_FLAGS:
+        return BAD_WRAP_FLAGS
+    if arg.kind is Kind.UPDATE_FLAGS:
+        return 2, 3, 1 << 63
+    if arg.kind is Kind.POLICY:
+        return _bad_words(facts, opcode)
+    return {
+        Kind.CONSUMER: (0, 4, 255, 256 + 1, 1 << 63),
+        Kind.RESERVED: (1, 1 << 63),
+        Kind.LIST_TOKEN: (1, 99, (1 << 64) - 1),
+        Kind.CONTINUE_TOKEN: (1, 99, (1 << 64) - 1),
+    }[arg.kind]
+
+
+def _bad_words(facts: Facts, opcode: Opcode) -> tuple[int, ...]:
+    """Return the policy words that a call refuses: each bit that it does not take, alone, and some pairs."""
+    own = {
+        Opcode.WRITE_OBJECT: Policy.SIGNEDUPDATE | Policy.WRAPPINGKEY,
+        Opcode.GEN_KEY: Policy.SIGNEDUPDATE,
+        Opcode.SIGNED_UPDATE: Policy.WRAPPINGKEY,
+    }[opcode]
+    demanded = int(Policy.SIGNEDUPDATE) if opcode is Opcode.SIGNED_UPDATE else 0
+    taken = facts.config.supported_policies & ~int(own)
+    words = [1 << bit | demanded for bit in range(32) if not taken >> bit & 1]
+    words += [1 << 32 | demanded, 1 << 63 | demanded, int(Policy.WORLDREADABLE) | 1 << 32 | demanded]
+    if demanded:
+        words += [0, int(Policy.WORLDREADABLE)]
+    if opcode is Opcode.GEN_KEY and facts.config.supported_policies & Policy.WRAPPINGKEY:
+        words.append(int(Policy.WRAPPINGKEY | Policy.WORLDREADABLE))
+    return tuple(words)
+
+
+def _put(arg: Arg, value: int) -> Damage:
+    return Damage(f"value-0x{value:x}", lambda draft: draft.registers.__setitem__(arg.name, value))

@@ -1,0 +1,161 @@
+"""Frames: every malformed frame of the golden vectors, the pieces of a stream, and the largest body."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hcall_abi.calls import Opcode
+from hcall_abi.codec import decode, encode
+from hcall_abi.frames import FrameType, GoodbyeReason, HCall, HReturn, Segment
+from hcall_abi.rules import protocol as rules
+from hcall_abi.statuses import REGISTERS
+from swpks.conformance.case import ConformanceCase, Deviation, by_rule
+from swpks.conformance.server.connection import RawConnection
+from swpks.conformance.server.draft import Draft
+from swpks.conformance.server.judged import Attempt, Facts, Judged, JudgedSession, opened_on
+from swpks.conformance.vectors import FrameVector, frames, wrong_frames
+
+_FRAMING = "spec/protocol.md#framing"
+_HEADER, _HEAD, _SEGMENT = 16, 88, 16
+"""Bytes of a frame header, of the fields before the segment table, and of one entry of it."""
+_NO_PARTITION = 0xFFFF
+
+
+def cases(facts: Facts) -> Iterator[ConformanceCase[Judged]]:
+    """Yield the cases of this chapter."""
+    for vector in wrong_frames("server"):
+        yield ConformanceCase(f"frames.{vector.name}", vector.section, vector.rule_id, _refused(vector))
+    for vector in frames("hcall"):
+        if vector.valid:
+            yield ConformanceCase(f"frames.{vector.name}", "spec/protocol.md#hcall", "", _answered(vector))
+    for size in (1, 7, 16, 17):
+        yield ConformanceCase(f"frames.pieces-of-{size}", _FRAMING, "", _in_pieces(size))
+    yield ConformanceCase("frames.many-in-one-piece", _FRAMING, "", _many_at_once)
+    yield ConformanceCase("frames.largest-body", _FRAMING, "", _largest_body)
+    yield by_rule("frames.body-above-hello", rules.FRAME_LENGTH, _above_largest_body)
+    yield by_rule("frames.refused-by-header-alone", rules.FRAME_LENGTH, _by_header_alone)
+    yield by_rule("frames.cut-off", rules.FRAME_WHOLE, _cut_off)
+    yield by_rule("frames.first-breach-ends", rules.SESSION_OVER, _dropped)
+
+
+def _refused(vector: FrameVector) -> Attempt:
+    """Return the attempt to send a wrong frame: GOODBYE 1, the end, and no harm to another session."""
+
+    def attempt(judged: Judged) -> None:
+        connection = _in_state(judged, vector.state)
+        connection.send(vector.data, f"{vector.name}: {vector.hex[:48]}")
+        if vector.state == "refused":
+            connection.expect_closed()
+        else:
+            connection.expect_goodbye(GoodbyeReason.PROTOCOL_ERROR)
+        _still_served(judged)
+
+    return attempt
+
+
+def _in_state(judged: Judged, state: str) -> RawConnection:
+    """Return a connection whose session is in a state of the table of states."""
+    connection = judged.connect()
+    hello = connection.hello()
+    if state == "open":
+        opened = connection.open(hello)
+        if opened.status:
+            raise Deviation("OPENED with status 0", f"status {opened.status}")
+    if state == "refused":
+        opened = connection.open(hello, partition=_NO_PARTITION)
+        if not opened.status:
+            raise Deviation("a refusal of the partition 65535", "OPENED with status 0")
+    return connection
+
+
+def _still_served(judged: Judged) -> None:
+    """Make a call over the main session: a broken connection hurts no other one."""
+    judged.session.call(Draft.of(Opcode.GET_CONFIG, config=24))
+
+
+def _answered(vector: FrameVector) -> Attempt:
+    """Return the attempt to send a right HCALL, whatever its status: an HRETURN with its tag comes."""
+
+    def attempt(judged: Judged) -> None:
+        connection = _in_state(judged, "open")
+        connection.send(vector.data, f"{vector.name}: {vector.hex[:48]}")
+        call = decode(FrameType.HCALL, 0, vector.data, _HEADER, len(vector.data))
+        if isinstance(call, HCall) and call.opcode == Opcode.WRITE_OBJECT:
+            judged.made(next(data for address, _, _, data in call.segments if address == call.registers[1]))
+        frame = connection.frame("HRETURN")
+        tag = int.from_bytes(vector.data[8:12], "big")
+        if not isinstance(frame, HReturn) or frame.tag != tag:
+            raise Deviation(f"HRETURN with tag {tag}", repr(frame))
+
+    return attempt
+
+
+def _in_pieces(size: int) -> Attempt:
+    """Return the attempt to send a whole session in pieces of some bytes."""
+
+    def attempt(judged: Judged) -> None:
+        connection = judged.connect()
+        hello = connection.hello()
+        opening, _ = connection.opening(hello)
+        _send_pieces(connection, encode(opening), size)
+        if connection.opened().status:
+            raise Deviation("OPENED with status 0", "a refusal")
+        _send_pieces(connection, encode(Draft.of(Opcode.GET_CONFIG, config=24).frame(7)), size)
+        connection.frame("HRETURN")
+
+    return attempt
+
+
+def _send_pieces(connection: RawConnection, data: bytes, size: int) -> None:
+    for start in range(0, len(data), size):
+        connection.send(data[start : start + size])
+
+
+def _many_at_once(judged: Judged) -> None:
+    judged.open().calls([Draft.of(Opcode.GET_CONFIG, config=24) for _ in range(50)])
+
+
+def _largest_body(judged: Judged) -> None:
+    """A body of exactly the size that HELLO names is answered."""
+    session = judged.open()
+    session.connection.send(encode(_of_size(judged.facts.hello.max_body)), "HCALL with the largest body")
+    session.connection.frame("HRETURN")
+
+
+def _above_largest_body(judged: Judged) -> None:
+    session = judged.open()
+    session.connection.send(encode(_of_size(judged.facts.hello.max_body + 1)), "HCALL with one byte too many")
+    session.connection.expect_goodbye(GoodbyeReason.PROTOCOL_ERROR)
+
+
+def _of_size(size: int) -> HCall:
+    """Return an HCALL of an unknown opcode whose body has `size` bytes."""
+    data = bytes(size - _HEAD - _SEGMENT)
+    return HCall(2, 0, (0,) * REGISTERS, (Segment.read(0x10000, data),))
+
+
+def _by_header_alone(judged: Judged) -> None:
+    """A body that is too long is refused before it has come."""
+    session = judged.open()
+    header = encode(_of_size(judged.facts.hello.max_body + 1))[:16]
+    session.connection.send(header, "the header of an HCALL with one byte too many")
+    session.connection.expect_goodbye(GoodbyeReason.PROTOCOL_ERROR)
+
+
+def _cut_off(judged: Judged) -> None:
+    """A stream that ends inside a frame ends the session, and nothing else."""
+    session = judged.open()
+    session.connection.send(encode(Draft.of(Opcode.GET_CONFIG, config=24).frame(2))[:40], "half an HCALL")
+    session.connection.end_sending()
+    session.connection.expect_closed()
+    _still_served(judged)
+
+
+def _dropped(judged: Judged) -> None:
+    """A call behind a broken frame is not answered."""
+    session: JudgedSession = opened_on(judged.connect())
+    bad = bytearray(encode(Draft.of(Opcode.GET_CONFIG, config=24).frame(2)))
+    bad[6] = 0x80
+    good = encode(Draft.of(Opcode.GET_CONFIG, config=24).frame(3))
+    session.connection.send(bytes(bad) + good, "an HCALL with a flag, then a right one")
+    session.connection.expect_goodbye(GoodbyeReason.PROTOCOL_ERROR)

@@ -1,0 +1,223 @@
+"""One raw connection to the judged server: any bytes out, frames in, with a deadline for each.
+
+A client library refuses to send a malformed frame.  The judge must send them, so it has its own connection.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from hcall_abi import proof
+from hcall_abi.codec import decode, encode
+from hcall_abi.errors import PeerError
+from hcall_abi.frames import (
+    MAGIC,
+    MAX_BODY,
+    NONCE_SIZE,
+    VERSION,
+    Frame,
+    FrameType,
+    Goodbye,
+    GoodbyeReason,
+    Hello,
+    Open,
+    Opened,
+    ProofKind,
+)
+from swpks.conformance.case import Deviation
+
+_HEADER = struct.Struct(">4sBBHII")
+_SHOWN = 24
+"""Bytes of a malformed frame that a dialogue shows: header and a little more."""
+TEXT = "swpks conformance"
+"""The name that the judge gives in OPEN."""
+
+
+class ServerPlace(NamedTuple):
+    """The place of the judged server, and the way to it.
+
+    `address` is the path of a Unix socket or (host, port).  `patience` is the longest time in seconds for one
+    answer.
+    """
+
+    address: str | tuple[str, int]
+    access_key: bytes | None = None
+    partition: int = 0
+    patience: float = 5.0
+
+    @property
+    def over_tcp(self) -> bool:
+        """Whether the server must demand a proof."""
+        return isinstance(self.address, tuple)
+
+    def __repr__(self) -> str:
+        return f"ServerPlace({self.address!r}, partition={self.partition})"
+
+
+class EndOfStream(Deviation):
+    """The server closed where the contract has a frame."""
+
+
+class NoAnswer(Deviation):
+    """The server sent nothing within the patience."""
+
+
+class RawConnection:
+    """A connection; `note` gets a line for each frame in either direction, without secrets."""
+
+    def __init__(self, place: ServerPlace, note: Callable[[str], None]) -> None:
+        self._place = place
+        self._note = note
+        self._buffer = b""
+        self._socket = _connected(place)
+
+    def send(self, data: bytes, words: str = "") -> None:
+        """Send bytes as they are; `words` describe them in the dialogue.
+
+        A server may close before it has read all of them, so an error of the socket is no deviation here.
+        """
+        self._note(f"-> {words or _hex(data)}")
+        try:
+            self._socket.sendall(data)
+        except OSError:
+            self._note("   the server has closed")
+
+    def hello(self) -> Hello:
+        """Return the HELLO, which comes first."""
+        frame = self.frame("HELLO")
+        if not isinstance(frame, Hello):
+            raise Deviation("HELLO at once after the connection", _name(frame))
+        return frame
+
+    def open(self, hello: Hello, *, tag: int = 1, partition: int | None = None) -> Opened:
+        """Send a right OPEN and return its OPENED."""
+        opening, nonce = self.opening(hello, tag=tag, partition=partition)
+        self.send(encode(opening), f"OPEN partition {opening.partition}, proof kind {opening.proof_kind}")
+        opened = self.opened()
+        key = self._place.access_key
+        if key and opened.status == 0:
+            right = proof.server_proof(key, hello.nonce, nonce, opening.partition)
+            if not proof.proofs_equal(opened.proof, right):
+                raise Deviation("the server's proof of the access key in OPENED", "another proof")
+        return opened
+
+    def opening(self, hello: Hello, *, tag: int = 1, partition: int | None = None) -> tuple[Open, bytes]:
+        """Return a right OPEN and its nonce."""
+        number = self._place.partition if partition is None else partition
+        key, nonce = self._place.access_key, os.urandom(NONCE_SIZE)
+        if key is None:
+            return Open(tag, number, ProofKind.NONE, nonce, proof.NO_PROOF, TEXT), nonce
+        shown = proof.client_proof(key, hello.nonce, nonce, number)
+        return Open(tag, number, ProofKind.HMAC_SHA256, nonce, shown, TEXT), nonce
+
+    def opened(self) -> Opened:
+        """Return the next frame, which must be OPENED."""
+        frame = self.frame("OPENED")
+        if not isinstance(frame, Opened):
+            raise Deviation("OPENED", _name(frame))
+        return frame
+
+    def frame(self, awaited: str = "a frame") -> Frame:
+        """Return the next frame of the server.
+
+        Raises Deviation for a malformed one, EndOfStream for the end of the stream, and NoAnswer if nothing
+        comes within the patience.
+        """
+        magic, version, kind, flags, tag, length = _HEADER.unpack(self._bytes(_HEADER.size, awaited))
+        if (magic, version, flags) != (MAGIC, VERSION, 0) or kind not in list(FrameType) or length > MAX_BODY:
+            header = _HEADER.pack(magic, version, kind, flags, tag, length)
+            raise Deviation("a right frame header", f"the header {header.hex()}")
+        body = self._bytes(length, awaited)
+        try:
+            frame = decode(kind, tag, body, 0, length)
+        except PeerError as error:
+            raise Deviation(f"a right {FrameType(kind).name} ({error.rule.sentence})", str(error)) from None
+        self._note(f"<- {_words(frame)}")
+        return frame
+
+    def expect_goodbye(self, reason: int) -> None:
+        """Read a GOODBYE with this reason, and the end of the stream."""
+        frame = self.frame("GOODBYE")
+        if not isinstance(frame, Goodbye) or frame.reason != reason:
+            raise Deviation(f"GOODBYE with reason {reason}", _words(frame))
+        self.expect_end()
+
+    def expect_closed(self) -> None:
+        """Read the end of the stream, with or without a GOODBYE 1 before it.
+
+        A server that has closed already never sees the frame that breaks the protocol.
+        """
+        try:
+            self.expect_goodbye(GoodbyeReason.PROTOCOL_ERROR)
+        except EndOfStream:
+            return
+
+    def expect_end(self) -> None:
+        """Read the end of the stream."""
+        if self._buffer or (rest := self._received("the end of the stream")):
+            raise Deviation("the end of the stream", f"further bytes: {_hex(self._buffer or rest)}")
+        self._note("<- end of the stream")
+
+    def end_sending(self) -> None:
+        """End our direction of the stream; the server can still answer."""
+        self._note("-> end of the stream")
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Close without a GOODBYE."""
+        self._socket.close()
+
+    def _bytes(self, count: int, awaited: str) -> bytes:
+        while len(self._buffer) < count:
+            received = self._received(awaited)
+            if not received:
+                inside = " inside a frame" if self._buffer else ""
+                raise EndOfStream(awaited, f"the end of the stream{inside}")
+            self._buffer += received
+        taken, self._buffer = self._buffer[:count], self._buffer[count:]
+        return taken
+
+    def _received(self, awaited: str) -> bytes:
+        """Return the next bytes, b"" at the end of the stream; a reset counts as the end."""
+        self._socket.settimeout(self._place.patience)
+        began = time.monotonic()
+        try:
+            return self._socket.recv(1 << 18)
+        except TimeoutError:
+            waited = time.monotonic() - began
+            raise NoAnswer(awaited, f"nothing within {waited:.1f} s") from None
+        except ConnectionError:
+            return b""
+
+
+def _connected(place: ServerPlace) -> socket.socket:
+    if isinstance(place.address, tuple):
+        made = socket.create_connection(place.address, place.patience)
+        # Small pieces are sent one by one on purpose; Nagle's algorithm would join them and wait.
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return made
+    made = socket.socket(socket.AF_UNIX)
+    made.settimeout(place.patience)
+    made.connect(place.address)
+    return made
+
+
+def _hex(data: bytes) -> str:
+    more = f" ... {len(data)} bytes" if len(data) > _SHOWN else ""
+    return data[:_SHOWN].hex() + more
+
+
+def _name(frame: Frame) -> str:
+    return type(frame).__name__.upper()
+
+
+def _words(frame: Frame) -> str:
+    """Describe a frame without its data; the `repr` of frames shows no secret."""
+    if isinstance(frame, Goodbye):
+        return f"GOODBYE reason {frame.reason}, {frame.text!r}"
+    return repr(frame)

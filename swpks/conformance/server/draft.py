@@ -1,0 +1,82 @@
+"""An h-call before it is sent, right or wrong: registers and guest memory by the names of its arguments."""
+
+from __future__ import annotations
+
+import struct
+from typing import Self
+
+from hcall_abi.arguments import Arg, Kind
+from hcall_abi.calls import CALLS, HCallSpec, Opcode
+from hcall_abi.frames import HCall, Segment
+from hcall_abi.statuses import REGISTERS
+
+PAGE = 4096
+NOWHERE = 0xDEAD_0000_0000
+"""An address in no segment of any call."""
+
+
+def auth_block(consumer: int, password: bytes = b"", *, version: int = 1, length: int | None = None) -> bytes:
+    """Return an authorization block; `length` is written in place of the password's own."""
+    # Packed here and not by `hcall_abi.structures.build_auth`, which makes right blocks only.
+    return struct.pack(">BB12xH", version, consumer, len(password) if length is None else length) + password
+
+
+class Draft:
+    """A call: change `registers` and `memory` to damage it.
+
+    Each argument has a place of its own at a multiple of 1 MiB, so that no two buffers touch.
+    """
+
+    def __init__(self, opcode: Opcode) -> None:
+        self.spec: HCallSpec = CALLS[opcode]
+        self.registers = {arg.name: 0 for arg in self.spec.args}
+        self.memory: dict[str, Segment] = {}
+        self.unused = 0
+        """The value of the registers for which the call has no argument."""
+
+    @classmethod
+    def of(cls, opcode: Opcode, **values: int | bytes) -> Self:
+        """Return a call: bytes for a buffer that is read, a length for one that is written, else a number."""
+        draft = cls(opcode)
+        for name, value in values.items():
+            draft.put(name, value)
+        return draft
+
+    def put(self, name: str, value: int | bytes, offset: int = 0) -> None:
+        """Set one argument; a buffer begins `offset` bytes behind its place."""
+        arg = self.spec.arg(name)
+        address = (arg.register << 20) + offset
+        if isinstance(value, bytes):
+            self._place(arg, Segment.read(address, value))
+        elif arg.kind.writable and value:
+            self._place(arg, Segment.written(address, value))
+        else:
+            self.registers[name] = value
+
+    def _place(self, arg: Arg, segment: Segment) -> None:
+        self.memory[arg.name] = segment
+        self.registers[arg.name] = segment.address
+        if arg.length is not None:
+            self.registers[arg.length] = segment.length
+
+    def output(self) -> int | None:
+        """Return the address of the buffer that the call writes, None for a call without one."""
+        written = [arg for arg in self.spec.args if arg.kind.writable]
+        return self.registers[written[0].name] if written else None
+
+    def frame(self, tag: int) -> HCall:
+        """Return the frame of the call."""
+        values = (*self.registers.values(), *[self.unused] * REGISTERS)[:REGISTERS]
+        segments = tuple(segment for segment in self.memory.values() if segment.length)
+        return HCall(tag, int(self.spec.opcode), values, segments)
+
+    def __str__(self) -> str:
+        shown = ", ".join(f"{arg.name} {self._shown(arg)}" for arg in self.spec.args)
+        return f"{self.spec.opcode.name}({shown})"
+
+    def _shown(self, arg: Arg) -> str:
+        """Show an argument: numbers and addresses, never the bytes of a buffer, which may be a password."""
+        value = self.registers[arg.name]
+        if arg.kind is Kind.LENGTH or (value < PAGE and arg.kind.is_number):
+            return str(value)
+        return f"0x{value:X}"

@@ -1,0 +1,331 @@
+"""The server under judgement, as the cases see it: sessions, calls, passwords, and objects.
+
+A case gets a `Judged`.  The main session stays open from case to case.  It is opened again if a case lost it.
+Each object that a case makes is removed when the case ends, but for IMMUTABLE ones, which no call removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from hcall_abi.calls import Opcode
+from hcall_abi.codec import encode
+from hcall_abi.frames import Goodbye, GoodbyeReason, HCall, Hello, HReturn, Opened
+from hcall_abi.levels import FirmwareLevel
+from hcall_abi.policies import Policy
+from hcall_abi.statuses import Status, status_name
+from hcall_abi.structures import Config
+from swpks.conformance.case import Deviation, NotRun, RunStage
+from swpks.conformance.server.answers import Returned, checked
+from swpks.conformance.server.connection import RawConnection, ServerPlace
+from swpks.conformance.server.draft import Draft, auth_block
+
+T = TypeVar("T")
+
+FIRMWARE, BOOT_LOADER, SYSTEM = 1, 2, 3
+CONSUMERS = (FIRMWARE, BOOT_LOADER, SYSTEM)
+LEAST_FLAGS = 0x1000_0000_0000_0001
+"""Wrap flags: PWSET, which is always demanded, and algorithm 1."""
+ROOM = 0xFFFF
+SHOWN = 16
+"""Most lines of a dialogue that a report shows."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The properties of the judged partition, learned before the first case.
+
+    `mode` is its secure-boot mode (0 off, 1 audit, 2 enforce), `ipl_count` that of the first OPENED.
+    """
+
+    level: FirmwareLevel
+    config: Config
+    hello: Hello
+    mode: int
+    ipl_count: int
+
+    @property
+    def largest_object(self) -> int:
+        """Bytes of data in the largest object that the partition takes."""
+        return max(self.config.max_large_object_size, self.config.max_object_size)
+
+    @property
+    def room(self) -> int:
+        """Bytes of the store that are free at the start."""
+        return self.config.total_size - self.config.used_space
+
+
+class JudgedSession:
+    """An open session.  Each answer is checked in every respect that holds for all calls."""
+
+    def __init__(self, connection: RawConnection, opened: Opened) -> None:
+        self.connection = connection
+        self.opened = opened
+        self._tag = 1
+
+    def call(self, draft: Draft) -> Returned:
+        """Make one call and wait for its answer."""
+        (answer,) = self.calls([draft])
+        return answer
+
+    def calls(self, drafts: list[Draft]) -> list[Returned]:
+        """Send several calls at once; return their answers, which must come in this order."""
+        frames = [self._frame(draft) for draft in drafts]
+        self.connection.send(b"".join(map(encode, frames)), "; ".join(map(str, drafts)))
+        return [checked(draft, frame, self._answer()) for draft, frame in zip(drafts, frames, strict=True)]
+
+    def goodbye(self) -> None:
+        """End the session as a client should: GOODBYE with reason 0."""
+        self.connection.send(encode(Goodbye(GoodbyeReason.DONE, "done")), "GOODBYE reason 0")
+
+    def _frame(self, draft: Draft) -> HCall:
+        self._tag += 1
+        return draft.frame(self._tag)
+
+    def _answer(self) -> HReturn:
+        frame = self.connection.frame("HRETURN")
+        if not isinstance(frame, HReturn):
+            raise Deviation("HRETURN", f"another frame: {frame!r}")
+        return frame
+
+
+@dataclass
+class Judged:
+    """The server under judgement.  `passwords` are those that the judge has set in this IPL."""
+
+    place: ServerPlace
+    facts: Facts
+    stage: RunStage = RunStage.UNSET
+    passwords: dict[int, bytes] = field(default_factory=dict, repr=False)
+    dialogue: list[str] = field(default_factory=list)
+    kept: dict[str, object] = field(default_factory=dict, repr=False)
+    """Values that a case leaves for a later one, such as an object that has to survive the IPL."""
+    lasting: set[tuple[int, bytes]] = field(default_factory=set)
+    """Objects that are needed by several cases: removed at the end of the run."""
+    prefix: bytes = field(default_factory=lambda: b"conformance " + os.urandom(6).hex().encode() + b" ")
+    _session: JudgedSession | None = None
+    _connections: list[RawConnection] = field(default_factory=list)
+    _made: set[tuple[int, bytes]] = field(default_factory=set)
+    _count: int = 0
+
+    # Connections
+
+    def connect(self) -> RawConnection:
+        """Return a new connection, closed when the case ends."""
+        connection = RawConnection(self.place, self.note)
+        self._connections.append(connection)
+        return connection
+
+    def open(self) -> JudgedSession:
+        """Return a new session, closed when the case ends."""
+        return opened_on(self.connect())
+
+    @property
+    def session(self) -> JudgedSession:
+        """The main session, opened again if it was lost."""
+        if self._session is None:
+            self._session = opened_on(RawConnection(self.place, self.note))
+        return self._session
+
+    def note(self, line: str) -> None:
+        """Add a line to the dialogue of the case."""
+        self.dialogue.append(line)
+
+    # Calls
+
+    def call(self, draft: Draft) -> Returned:
+        """Make a call over the main session.
+
+        NotRun if the partition does not have the call, which a case of its own judges.
+        """
+        self.demand(draft.spec.opcode)
+        return self.session.call(draft)
+
+    def do(self, opcode: Opcode, **values: int | bytes) -> Returned:
+        """Lay out a right call and make it."""
+        return self.call(Draft.of(opcode, **values))
+
+    def demand(self, opcode: Opcode) -> None:
+        """Raise NotRun if the partition does not have a call."""
+        if opcode not in self.facts.level.calls:
+            raise NotRun(f"{self.facts.level.name} has no {opcode.name}")
+        if opcode is Opcode.SIGNED_UPDATE and not self.facts.config.signed_update_algorithms:
+            raise NotRun("signed updates are off; set keystore_signed_updates=1 for the partition")
+
+    def auth(self, consumer: int = SYSTEM, password: bytes | None = None) -> bytes:
+        """Return an authorization block; by default with the password that is set."""
+        known = self.passwords.get(consumer, b"")
+        return auth_block(consumer, known if password is None else password)
+
+    def label(self, name: str = "") -> bytes:
+        """Return a label of this run; without a name one that no other case has."""
+        self._count += 1
+        return self.prefix + (name or f"object {self._count}").encode()
+
+    def write(
+        self, label: bytes, data: bytes = b"data", policy: int = 0, *, by: int = SYSTEM, auth: bytes = b""
+    ) -> Returned:
+        """WRITE_OBJECT."""
+        answer = self.do(
+            Opcode.WRITE_OBJECT, authorization=auth or self.auth(by), label=label, policy=policy, data=data
+        )
+        return self._noted(answer, by, label, policy)
+
+    def gen_key(
+        self,
+        label: bytes,
+        policy: int = Policy.WRAPPINGKEY,
+        *,
+        by: int = SYSTEM,
+        auth: bytes = b"",
+        length: int = 32,
+    ) -> Returned:
+        """GEN_KEY; a wrapping key has no buffer."""
+        draft = Draft.of(Opcode.GEN_KEY, authorization=auth or self.auth(by), label=label, policy=policy)
+        if policy & Policy.WRAPPINGKEY:
+            draft.registers["key_length"] = length
+        else:
+            draft.put("key", length)
+        return self._noted(self.call(draft), by, label, policy)
+
+    def read(self, label: bytes, *, by: int = SYSTEM, room: int = ROOM, auth: bytes = b"") -> Returned:
+        """READ_OBJECT."""
+        return self.do(Opcode.READ_OBJECT, authorization=auth or self.auth(by), label=label, data=room)
+
+    def remove(self, label: bytes, *, by: int = SYSTEM, auth: bytes = b"") -> Returned:
+        """REMOVE_OBJECT."""
+        answer = self.do(Opcode.REMOVE_OBJECT, authorization=auth or self.auth(by), label=label)
+        if answer.status == Status.H_SUCCESS:
+            self._made.discard((by, label))
+        return answer
+
+    def about(self, opcode: Opcode, label: bytes, *, by: int = SYSTEM, auth: bytes = b"") -> Returned:
+        """CONFIRM_OBJECT_FLUSHED, REVOKE_OBJECT or UNREVOKE_OBJECT of a label."""
+        return self.do(opcode, authorization=auth or self.auth(by), label=label)
+
+    def labels(self, *, by: int = SYSTEM, token: int = 0, room: int = 4096, auth: bytes = b"") -> Returned:
+        """GET_OBJECTLABELS, one call of it."""
+        return self.do(Opcode.GET_OBJECTLABELS, authorization=auth or self.auth(by), token=token, labels=room)
+
+    def wrap(
+        self,
+        label: bytes,
+        data: bytes = b"secret",
+        flags: int = LEAST_FLAGS,
+        *,
+        by: int = SYSTEM,
+        auth: bytes = b"",
+    ) -> Returned:
+        """WRAP_OBJECT into a buffer of the exact size."""
+        return self.do(
+            Opcode.WRAP_OBJECT,
+            authorization=auth or self.auth(by),
+            label=label,
+            flags=flags,
+            input=data,
+            output=len(data) + 1024,
+        )
+
+    def unwrap(self, wrapped: bytes, *, by: int = SYSTEM, auth: bytes = b"") -> Returned:
+        """UNWRAP_OBJECT into a buffer of the exact size."""
+        return self.do(
+            Opcode.UNWRAP_OBJECT,
+            authorization=auth or self.auth(by),
+            input=wrapped,
+            output=max(0, len(wrapped) - 1024),
+        )
+
+    def used(self) -> int:
+        """Return the used space that GET_CONFIG shows."""
+        block = self.do(Opcode.GET_CONFIG, config=24).expect(Status.H_SUCCESS).written
+        return int.from_bytes(block[16:20], "big")
+
+    def made(self, label: bytes, *, by: int = SYSTEM) -> None:
+        """Note an object that a case made in another way, for its removal."""
+        self._made.add((by, label))
+
+    def keep(self, label: bytes, *, by: int = SYSTEM) -> None:
+        """Leave an object in the store until the end of the run."""
+        self._made.discard((by, label))
+        self.lasting.add((by, label))
+
+    def remembered(self, name: str, kind: type[T]) -> T:
+        """Return a value that an earlier part of a case left in `kept`."""
+        value = self.kept[name]
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} is no {kind.__name__}")
+        return value
+
+    # The end of a case
+
+    def tidy(self) -> None:
+        """Close the connections of a case and remove its objects; a lost session is opened again later."""
+        for connection in self._connections:
+            connection.close()
+        self._connections.clear()
+        for by, label in sorted(self._made):
+            with contextlib.suppress(Deviation, OSError):
+                self.remove(label, by=by)
+        self._made.clear()
+
+    def finish(self) -> None:
+        """Remove the objects that lasted for the run, and close the main session."""
+        self.tidy()
+        self._made = set(self.lasting)
+        self.tidy()
+        self.lose_session()
+
+    def lose_session(self) -> None:
+        """Close the main session: a failed case may have left answers in it."""
+        if self._session is not None:
+            self._session.connection.close()
+        self._session = None
+
+    def _noted(self, answer: Returned, by: int, label: bytes, policy: int) -> Returned:
+        if answer.status == Status.H_SUCCESS and not policy & Policy.IMMUTABLE:
+            self._made.add((by, label))
+        return answer
+
+
+def opened_on(connection: RawConnection) -> JudgedSession:
+    """Open a session on a new connection; Deviation if the server refuses."""
+    opened = connection.open(connection.hello())
+    if opened.status:
+        raise Deviation("OPENED with status 0", f"status {opened.status}")
+    return JudgedSession(connection, opened)
+
+
+def all_labels(judged: Judged, by: int = SYSTEM) -> list[bytes]:
+    """Return every label of a consumer, by as many calls as needed."""
+    found: list[bytes] = []
+    token = 0
+    while True:
+        answer = judged.labels(by=by, token=token)
+        if answer.status not in (Status.H_SUCCESS, Status.H_CONTINUE):
+            raise Deviation("H_SUCCESS or H_CONTINUE", status_name(answer.status))
+        found += parsed_labels(answer)
+        token = answer.output("token")
+        if answer.status == Status.H_SUCCESS:
+            return found
+
+
+def parsed_labels(answer: Returned) -> list[bytes]:
+    """Return the labels in one answer; Deviation if the list is not as its count says."""
+    listed, labels = answer.written, []
+    for _ in range(answer.output("count")):
+        end = 2 + int.from_bytes(listed[:2], "big")
+        if len(listed) < end or end == 2:
+            raise Deviation(f"a list of {answer.output('count')} labels", f"{len(answer.written)} bytes")
+        labels.append(listed[2:end])
+        listed = listed[end:]
+    if listed:
+        raise Deviation("nothing behind the last label", f"{len(listed)} bytes")
+    return labels
+
+
+Attempt = Callable[[Judged], None]
+"""The code of a case."""
