@@ -50,6 +50,7 @@ COMMANDS = {
     "explain": "show the rule and the page that an error cites",
     "capabilities": "print the versions, levels, calls, formats and options of this swpks",
     "completion": "print the completion for a shell",
+    "conformance": "judge a server or a client of the data channel by the contract",
     "simulate": "test migrations in a simulated world",
     "bench": "measure the main figures of a server",
     "demo": "run the demo: a partition locks its objects, loses power, and gets its store back",

@@ -62,7 +62,12 @@ class ConformanceCase(Generic[S]):
 
     def chosen_by(self, pattern: str) -> bool:
         """Return whether a pattern of the shell, or the name of a chapter, selects this case."""
-        return self.chapter == pattern or fnmatchcase(self.id, pattern)
+        return selects(pattern, self.id)
+
+
+def selects(pattern: str, case_id: str) -> bool:
+    """Return whether a pattern of the shell, or the name of a chapter, selects a case."""
+    return case_id.partition(".")[0] == pattern or fnmatchcase(case_id, pattern)
 
 
 def by_rule(
@@ -111,7 +116,7 @@ def expected_failures(findings: Iterable[Finding], patterns: Iterable[str]) -> l
 
 
 def _expected(finding: Finding, patterns: list[str]) -> Finding:
-    if not any(fnmatchcase(finding.id, each) for each in patterns):
+    if not any(selects(each, finding.id) for each in patterns):
         return finding
     changed = {Judgement.FAILED: Judgement.EXPECTED, Judgement.PASSED: Judgement.SURPRISE}
     return finding._replace(judgement=changed.get(finding.judgement, finding.judgement))

@@ -121,6 +121,18 @@ COMMAND_AUTH_FILE = Rule(
 COMMAND_ANSWERED = Rule(
     "command.answered", "a server answers a command within its --timeout", _COMMANDS, _PEER
 )
+CONFORMANCE_PARTITION = Rule(
+    "conformance.partition",
+    "a judged partition has an empty keystore, and no consumer has a password in this IPL",
+    "spec/conformance.md#a-server",
+    _OPERATOR,
+)
+CONFORMANCE_SESSION = Rule(
+    "conformance.session",
+    "a judged server opens a session of version 1, within the patience of the judge",
+    "spec/conformance.md#a-server",
+    _PEER,
+)
 COMMAND_DURABLE = Rule(
     "command.durable", "a change with --wait is durable within five seconds", _COMMANDS, Fault.STORAGE
 )

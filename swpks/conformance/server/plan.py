@@ -5,14 +5,17 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from hcall_abi.calls import Opcode
-from hcall_abi.errors import PeerError
-from hcall_abi.frames import Opened
+from hcall_abi.errors import OperatorError, PeerError
+from hcall_abi.frames import VERSION, Hello, Opened
 from hcall_abi.levels import LEVELS, FirmwareLevel
 from hcall_abi.policies import Policy
+from hcall_abi.rules.service import COMMAND_USAGE, CONFORMANCE_PARTITION, CONFORMANCE_SESSION
 from hcall_abi.statuses import Status
 from hcall_abi.structures import Config, parse_config
+from hcall_client.errors import OpenRefused
 from swpks.conformance.case import (
     ConformanceCase,
     Deviation,
@@ -29,49 +32,57 @@ MOST_SILENCES = 3
 """Cases in a row without any answer, after which the run ends: each costs the whole patience."""
 
 
-class Unusable(Exception):
-    """The server cannot be judged; the text says why and names the remedy."""
-
-
 def facts_of(place: ServerPlace, level: FirmwareLevel | None = None) -> Facts:
-    """Open a session and learn the facts of the partition.
+    """Open a session and learn the facts of the partition; `level` replaces the level that OPENED names.
 
-    Raises OSError if nothing listens, and Unusable for a server that cannot be judged.
+    Raises OSError if nothing listens, PeerError for a server without a session of version 1, OpenRefused if
+    it refuses, and OperatorError for a partition that cannot be judged.
     """
     connection = RawConnection(place, lambda line: None)
     try:
-        return _learned(place, connection, level)
-    except EndOfStream as error:
-        raise Unusable(f"{error}; is it a socket of the data channel? (spec/protocol.md#hello)") from None
-    except NoAnswer as error:
-        raise Unusable(f"{error}; a server sends HELLO at once (spec/protocol.md#hello)") from None
+        hello, opened = _greeted(connection)
     except Deviation as error:
-        raise Unusable(f"{error} (spec/protocol.md#hello)") from None
+        raise PeerError(CONFORMANCE_SESSION, f"{error}{_hint(error)}") from None
     finally:
         connection.close()
-
-
-def _learned(place: ServerPlace, connection: RawConnection, level: FirmwareLevel | None) -> Facts:
-    hello = connection.hello()
-    if not hello.lowest <= 1 <= hello.highest:
-        versions = f"{hello.lowest} to {hello.highest}"
-        raise Unusable(f"the server speaks versions {versions}, and these cases are for version 1")
-    opened = connection.open(hello)
-    _demand_opened(opened, place)
+    if opened.status:
+        raise OpenRefused(opened.status)
     known = level or LEVELS.get(opened.level)
     if known is None:
-        raise Unusable(f"the server names the level {opened.level!r}; name one with --level")
-    connection.close()
+        message = (
+            f"the server names the level {opened.level[:40]!r}, which has no cases; name one with --level"
+        )
+        raise OperatorError(COMMAND_USAGE, message)
     unknown = Facts(known, NO_CONFIG, hello, mode=0, ipl_count=opened.ipl_count)
-    if not known.has_keystore:
-        return unknown
-    asked = Judged(place, unknown)
-    config = _config(asked)
-    _demand_empty(asked, config)
-    learned = Facts(known, config, hello, _mode(asked), opened.ipl_count)
-    asked.tidy()
-    asked.lose_session()
-    return learned
+    return _learned(Judged(place, unknown)) if known.has_keystore else unknown
+
+
+def _greeted(connection: RawConnection) -> tuple[Hello, Opened]:
+    hello = connection.hello()
+    if not hello.lowest <= VERSION <= hello.highest:
+        versions = f"the server speaks versions {hello.lowest} to {hello.highest}"
+        raise PeerError(CONFORMANCE_SESSION, f"{versions}, and these cases are for version {VERSION}")
+    return hello, connection.open(hello)
+
+
+def _hint(error: Deviation) -> str:
+    """Return the likely mistake behind a server without a session."""
+    if isinstance(error, EndOfStream):
+        return "; is it a socket of the data channel, with a place for one more session?"
+    if isinstance(error, NoAnswer):
+        return "; a server sends HELLO at once, and answers OPEN"
+    return ""
+
+
+def _learned(asked: Judged) -> Facts:
+    try:
+        config = _config(asked)
+        _demand_empty(asked, config)
+        return replace(asked.facts, config=config, mode=_mode(asked))
+    except Deviation as error:
+        raise OperatorError(CONFORMANCE_PARTITION, f"the partition can't be judged: {error}") from None
+    finally:
+        asked.finish()
 
 
 NO_CONFIG = Config(
@@ -91,35 +102,22 @@ NO_CONFIG = Config(
 """The config of a partition without a keystore."""
 
 
-def _demand_opened(opened: Opened, place: ServerPlace) -> None:
-    remedies = {
-        1: "several partitions listen there; name one with --partition",
-        2: "give the partition's access key with --access-key-file",
-        3: "power the partition on",
-        5: "close other sessions",
-    }
-    if opened.status:
-        remedy = remedies.get(opened.status, "see spec/protocol.md#opened")
-        raise Unusable(f"OPENED has status {opened.status}: {remedy}")
-
-
 def _config(judged: Judged) -> Config:
     answer = judged.do(Opcode.GET_CONFIG, config=520)
     if answer.status == Status.H_FUNCTION:
-        raise Unusable("GET_CONFIG answers H_FUNCTION: give the partition a keystore")
-    try:
-        return parse_config(answer.expect(Status.H_SUCCESS).written)
-    except PeerError as error:
-        raise Unusable(f"the config block is unreadable: {error} (spec/structures.md#config-block)") from None
+        advice = "GET_CONFIG answers H_FUNCTION; give the partition a keystore"
+        raise OperatorError(CONFORMANCE_PARTITION, advice)
+    return parse_config(answer.expect(Status.H_SUCCESS).written)
 
 
 def _demand_empty(judged: Judged, config: Config) -> None:
     if config.used_space:
         used = f"{config.used_space} bytes are used"
-        raise Unusable(f"the cases need an empty keystore, and {used}; use a new partition")
+        raise OperatorError(CONFORMANCE_PARTITION, f"{used} of the keystore; use a new partition")
     for consumer in CONSUMERS:
         if judged.labels(by=consumer).status == Status.H_AUTHORITY:
-            raise Unusable(f"consumer {consumer} has a password in this IPL; power the partition off and on")
+            reason = f"consumer {consumer} has a password; power the partition off and on"
+            raise OperatorError(CONFORMANCE_PARTITION, reason)
 
 
 def _mode(judged: Judged) -> int:
@@ -232,7 +230,7 @@ def ipl_by(command: str) -> Callable[[], None]:
         # The command is the operator's own, given on the command line for this purpose.
         done = subprocess.run(["/bin/sh", "-c", command], check=False)  # noqa: S603
         if done.returncode:
-            raise Unusable(f"the command of --ipl ended with {done.returncode}: {command}")
+            raise OperatorError(COMMAND_USAGE, f"--ipl: the command ended with {done.returncode}: {command}")
 
     return ipl
 

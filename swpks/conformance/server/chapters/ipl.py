@@ -31,6 +31,8 @@ _BITS = "spec/policies.md#bits"
 _CONFIRM = "spec/hcalls/confirm_object_flushed.md#results"
 _SESSIONS = "spec/protocol.md#sessions"
 _OPENED = "spec/protocol.md#opened"
+ROOM_FOR_ONE = 64
+"""Bytes with room for one label of this run, and not for two."""
 
 
 def cases(facts: Facts) -> Iterator[ConformanceCase[Judged]]:
@@ -214,7 +216,7 @@ def _begin_list(judged: Judged) -> None:
     for label in labels:
         judged.write(label, by=BOOT_LOADER).expect(Status.H_SUCCESS)
         judged.keep(label, by=BOOT_LOADER)
-    answer = judged.labels(by=BOOT_LOADER, room=2 + len(labels[0])).expect(Status.H_CONTINUE)
+    answer = judged.labels(by=BOOT_LOADER, room=ROOM_FOR_ONE).expect(Status.H_CONTINUE)
     judged.kept["token"] = answer.output("token")
 
 

@@ -1,0 +1,129 @@
+"""`swpks conformance server`: the place of the judged server, and the run of its cases."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hcall_abi.addresses import is_host
+from hcall_abi.bounds import ACCESS_KEY_SIZE
+from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.levels import LEVELS
+from hcall_abi.rules.service import COMMAND_FILE, COMMAND_USAGE, CONFORMANCE_PARTITION
+from hcall_abi.rules.storage import ACCESS_KEY_CONTENT
+from hcall_client.errors import OpenRefused
+from hcall_client.where import NotLocated, parse_address
+from swpks.cli.files import read_input
+from swpks.cli.lpar_reach import Sought, refused_open, unreached
+from swpks.cli.refusals import reason_of
+
+if TYPE_CHECKING:
+    from swpks.conformance.report import Suite
+    from swpks.conformance.server.connection import ServerPlace
+
+PATIENCE = 5.0
+"""Seconds that one answer may take."""
+LARGEST_PARTITION = 0xFFFE
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `swpks conformance server` alone."""
+    add = parser.add_argument
+    add("--connect", required=True, metavar="unix:PATH|tcp:HOST:PORT", help="the socket of the partition")
+    add("--access-key-file", type=Path, metavar="F", help="the access key in hexadecimal; TCP needs it")
+    add(
+        "--partition", type=_partition, default=0, metavar="N", help="partition id, for a listener of several"
+    )
+    add(
+        "--ipl",
+        metavar="COMMAND",
+        help="a shell command that restarts the partition, and returns when it is up",
+    )
+    add("--level", choices=LEVELS, metavar="L", help="firmware level (default: the one that OPENED names)")
+
+
+def _partition(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > LARGEST_PARTITION:
+        raise argparse.ArgumentTypeError(f"{text!r} is no partition id: a number to {LARGEST_PARTITION}")
+    return int(text)
+
+
+def judged(options: argparse.Namespace, patterns: list[str]) -> Suite:
+    """Judge the server; return the whole run.
+
+    Raises the errors of `place_of`, and one of class Unjudged if there is no session.
+    """
+    from swpks.conformance.server.chapters import all_cases
+    from swpks.conformance.server.judged import Judged
+    from swpks.conformance.server.plan import Run, chosen, facts_of, ipl_by
+
+    place = place_of(options)
+    try:
+        facts = facts_of(place, LEVELS.get(options.level or ""))
+    except OpenRefused as error:
+        raise Unjudged(refused_open(_sought(place), error, numbered=bool(options.partition))) from None
+    except OSError as error:
+        raise Unjudged(unreached(_sought(place), error)) from None
+    cases = chosen(all_cases(facts), patterns)
+    run = Run(Judged(place, facts), ipl_by(options.ipl) if options.ipl else None)
+    return _suite(options, facts.hello.name, facts.level.name, list(run.findings(cases)))
+
+
+class Unjudged(Exception):
+    """The server has opened no session; `error` is the reason, for standard error."""
+
+    def __init__(self, error: SwpksError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _suite(options: argparse.Namespace, name: str, level: str, findings: list[Any]) -> Suite:
+    from swpks.conformance.report import Suite
+
+    return Suite(f"{name!r} at {options.connect}, level {level}", findings)
+
+
+def place_of(options: argparse.Namespace) -> ServerPlace:
+    """Return the place of the options; OperatorError for an address or a key file that is none."""
+    from swpks.conformance.server.connection import ServerPlace
+
+    try:
+        address = parse_address(options.connect)
+    except NotLocated:
+        address = ""
+    if not address or (isinstance(address, tuple) and not is_host(address[0])):
+        message = f"--connect: {options.connect[:80]!r} is neither unix:PATH nor tcp:HOST:PORT"
+        raise OperatorError(COMMAND_USAGE, message)
+    key = _key(options.access_key_file) if options.access_key_file else None
+    if key is None and isinstance(address, tuple):
+        message = "--connect tcp: needs the partition's key: --access-key-file DIR/access-keys/NAME.key"
+        raise OperatorError(COMMAND_USAGE, message)
+    return ServerPlace(
+        address if isinstance(address, tuple) else str(address), key, options.partition, PATIENCE
+    )
+
+
+def _key(path: Path) -> bytes:
+    try:
+        key = bytes.fromhex(read_input(path).decode("ascii"))
+    except OSError as error:
+        raise OperatorError(COMMAND_FILE, f"{path}: {reason_of(error)}") from None
+    except ValueError:
+        key = b""
+    if len(key) != ACCESS_KEY_SIZE:
+        message = f"{path} is no access key: {ACCESS_KEY_SIZE} bytes in hexadecimal"
+        raise OperatorError(ACCESS_KEY_CONTENT, message)
+    return key
+
+
+def _sought(place: ServerPlace) -> Sought:
+    address = place.address
+    target = address if isinstance(address, tuple) else Path(address)
+    name = target.stem if isinstance(target, Path) else "the partition"
+    return Sought(target, name, place.patience)
+
+
+USAGE_RULES = (COMMAND_USAGE, COMMAND_FILE, CONFORMANCE_PARTITION, ACCESS_KEY_CONTENT)
+"""Rules that the command line or the partition breaks: exit status 2."""
