@@ -101,7 +101,7 @@ def concluded(options: argparse.Namespace, judge: Callable[[], Suite]) -> int:
 
 
 def _demand_cases(options: argparse.Namespace, suite: Suite, expected: list[str]) -> None:
-    """Raise OperatorError for a pattern that selects no case: it is mistyped, or the case has another name."""
+    """Raise OperatorError for a pattern without a case: it is mistyped, or the case has another name."""
     from swpks.conformance.case import selects
 
     if not suite.findings:

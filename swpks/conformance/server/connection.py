@@ -49,6 +49,8 @@ class ServerPlace(NamedTuple):
     access_key: bytes | None = None
     partition: int = 0
     patience: float = 5.0
+    dial: Callable[[], socket.socket] | None = None
+    """Makes the connection in place of `address`, for a server without a listening socket."""
 
     @property
     def over_tcp(self) -> bool:
@@ -196,6 +198,8 @@ class RawConnection:
 
 
 def _connected(place: ServerPlace) -> socket.socket:
+    if place.dial is not None:
+        return place.dial()
     if isinstance(place.address, tuple):
         made = socket.create_connection(place.address, place.patience)
         # Small pieces are sent one by one on purpose; Nagle's algorithm would join them and wait.
@@ -203,7 +207,11 @@ def _connected(place: ServerPlace) -> socket.socket:
         return made
     made = socket.socket(socket.AF_UNIX)
     made.settimeout(place.patience)
-    made.connect(place.address)
+    try:
+        made.connect(place.address)
+    except BaseException:
+        made.close()
+        raise
     return made
 
 

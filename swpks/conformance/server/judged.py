@@ -109,15 +109,16 @@ class Judged:
     prefix: bytes = field(default_factory=lambda: b"conformance " + os.urandom(6).hex().encode() + b" ")
     _session: JudgedSession | None = None
     _connections: list[RawConnection] = field(default_factory=list)
+    _lasting_connections: list[RawConnection] = field(default_factory=list)
     _made: set[tuple[int, bytes]] = field(default_factory=set)
     _count: int = 0
 
     # Connections
 
-    def connect(self) -> RawConnection:
-        """Return a new connection, closed when the case ends."""
+    def connect(self, *, lasting: bool = False) -> RawConnection:
+        """Return a new connection, closed when the case ends, or with `lasting` when the run ends."""
         connection = RawConnection(self.place, self.note)
-        self._connections.append(connection)
+        (self._lasting_connections if lasting else self._connections).append(connection)
         return connection
 
     def open(self) -> JudgedSession:
@@ -268,15 +269,21 @@ class Judged:
             connection.close()
         self._connections.clear()
         for by, label in sorted(self._made):
-            with contextlib.suppress(Deviation, OSError):
+            with contextlib.suppress(Deviation, NotRun, OSError):
                 self.remove(label, by=by)
         self._made.clear()
 
     def finish(self) -> None:
-        """Remove the objects that lasted for the run, and close the main session."""
+        """Remove the objects that lasted for the run, and close all connections."""
         self.tidy()
         self._made = set(self.lasting)
         self.tidy()
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        for connection in self._connections + self._lasting_connections:
+            connection.close()
         self.lose_session()
 
     def lose_session(self) -> None:

@@ -141,17 +141,28 @@ class Run:
         self._silences = 0
 
     def findings(self, cases: Cases) -> Iterator[Finding]:
-        """Try the cases in the order of their stages; yield a finding for each."""
-        for stage in RunStage:
-            inside = [each for each in cases if each.stage is stage]
-            self._judged.stage = stage
-            if stage is RunStage.IPL and inside:
-                yield from self._after_ipl(inside)
-            else:
-                yield from map(self._tried, inside)
-            if stage is RunStage.SETTING and any(each.stage is RunStage.SET for each in cases):
-                self._set_passwords()
-        self._judged.finish()
+        """Try the cases in the order of their stages; yield a finding for each.
+
+        A caller may stop early: the connections are closed then, and the objects of the case stay.
+        """
+        try:
+            for stage in RunStage:
+                inside = [each for each in cases if each.stage is stage]
+                self._judged.stage = stage
+                if stage is RunStage.IPL and inside:
+                    yield from self._after_ipl(inside)
+                else:
+                    yield from map(self._tried, inside)
+                if stage is RunStage.SETTING and self._needs_passwords(cases):
+                    self._set_passwords()
+            self._judged.finish()
+        finally:
+            self._judged.close()
+
+    def _needs_passwords(self, cases: Cases) -> bool:
+        """Return whether a later case needs the passwords; without an IPL its cases are not run."""
+        later = {RunStage.SET, RunStage.IPL} if self._ipl else {RunStage.SET}
+        return any(each.stage in later for each in cases)
 
     def _after_ipl(self, cases: Cases) -> Iterator[Finding]:
         if self._ipl is None:
@@ -228,7 +239,8 @@ def ipl_by(command: str) -> Callable[[], None]:
 
     def ipl() -> None:
         # The command is the operator's own, given on the command line for this purpose.
-        done = subprocess.run(["/bin/sh", "-c", command], check=False)  # noqa: S603
+        # Its output goes to standard error: standard output may carry the report.
+        done = subprocess.run(["/bin/sh", "-c", command], check=False, stdout=2)  # noqa: S603
         if done.returncode:
             raise OperatorError(COMMAND_USAGE, f"--ipl: the command ended with {done.returncode}: {command}")
 

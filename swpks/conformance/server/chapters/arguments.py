@@ -12,15 +12,14 @@ from typing import NamedTuple
 from hcall_abi.arguments import Arg, Kind
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.frames import Access, Segment
-from hcall_abi.policies import Policy
+from hcall_abi.policies import STATUS_BITS, Policy
+from hcall_abi.rules import hcalls as rules
+from hcall_abi.rules import updates
+from hcall_abi.rules.rule import Rule
 from hcall_abi.statuses import Status
-from swpks.conformance.case import ConformanceCase
+from swpks.conformance.case import ConformanceCase, by_rule
 from swpks.conformance.server.draft import PAGE, Draft, auth_block
 from swpks.conformance.server.judged import LEAST_FLAGS, SYSTEM, Attempt, Facts, Judged
-
-_ORDER = "spec/hcalls/index.md#order-of-checks"
-_STRICT = "spec/hcalls/index.md#strict-memory"
-_BLOCK = "spec/structures.md#authorization-block"
 
 GOOD: dict[Opcode, dict[str, int | bytes]] = {
     Opcode.GET_CONFIG: {"config": 520},
@@ -57,11 +56,11 @@ Hurt = Callable[[Draft], None]
 
 
 class Damage(NamedTuple):
-    """One way in which an argument can be wrong, and the page that forbids it."""
+    """One way in which an argument can be wrong, and the rule that it breaks."""
 
     name: str
     hurt: Hurt
-    page: str = _ORDER
+    rule: Rule
 
 
 def cases(facts: Facts) -> Iterator[ConformanceCase[Judged]]:
@@ -73,7 +72,7 @@ def cases(facts: Facts) -> Iterator[ConformanceCase[Judged]]:
             for damage in damages(facts, opcode, arg):
                 call = opcode.name.lower().replace("_", "-")
                 name = f"arguments.{call}.{arg.name.replace('_', '-')}.{damage.name}"
-                yield ConformanceCase(name, damage.page, "", _refused(opcode, arg, damage))
+                yield by_rule(name, damage.rule, _refused(opcode, arg, damage))
 
 
 def _refused(opcode: Opcode, arg: Arg, damage: Damage) -> Attempt:
@@ -117,7 +116,7 @@ def damages(facts: Facts, opcode: Opcode, arg: Arg) -> Iterator[Damage]:
     elif arg.kind.is_length:
         yield from (_resized(opcode, arg, length) for length in bad_lengths(facts, opcode, arg))
     else:
-        yield from (_put(arg, value) for value in bad_values(facts, opcode, arg))
+        yield from (_put(facts, arg, value) for value in bad_values(facts, opcode, arg))
 
 
 def _memory(arg: Arg) -> Iterator[Damage]:
@@ -143,16 +142,19 @@ def _memory(arg: Arg) -> Iterator[Damage]:
         draft.memory[name] = Segment(start, length - 1, access, data[:-1])
         draft.memory[f"{name} tail"] = Segment(start + length - 1, 1, access, data[-1:])
 
-    yield Damage("nowhere", nowhere)
-    yield Damage("other-access", other_access)
-    yield Damage("too-short", too_short)
-    yield Damage("begins-behind", begins_behind)
-    yield Damage("in-two-segments", in_two)
+    rule = rules.BUFFER_READABLE if arg.kind.readable else rules.BUFFER_WRITABLE
+    if arg.kind is Kind.AUTHORIZATION:
+        rule = rules.AUTHORIZATION_READABLE
+    yield Damage("nowhere", nowhere, rule)
+    yield Damage("other-access", other_access, rule)
+    yield Damage("too-short", too_short, rule)
+    yield Damage("begins-behind", begins_behind, rule)
+    yield Damage("in-two-segments", in_two, rule)
     if arg.one_page:
-        yield Damage("crosses-a-page", _moved(arg, PAGE - 16), _STRICT)
+        yield Damage("crosses-a-page", _moved(arg, PAGE - 16), rules.BUFFER_PLACE)
     if arg.alignment > 1:
-        yield Damage("misaligned-by-1", _moved(arg, 1), _STRICT)
-        yield Damage("misaligned-by-half", _moved(arg, arg.alignment // 2), _STRICT)
+        yield Damage("misaligned-by-1", _moved(arg, 1), rules.BUFFER_PLACE)
+        yield Damage("misaligned-by-half", _moved(arg, arg.alignment // 2), rules.BUFFER_PLACE)
 
 
 def _moved(arg: Arg, offset: int) -> Hurt:
@@ -180,19 +182,21 @@ def _blocks(facts: Facts, arg: Arg) -> Iterator[Damage]:
     right = auth_block(SYSTEM, b"p" * 16)
     longest = facts.config.max_password_size
 
-    def block(name: str, data: bytes) -> Damage:
-        return Damage(name, lambda draft: draft.put(arg.name, data), _BLOCK)
+    def block(name: str, data: bytes, rule: Rule = rules.AUTHORIZATION_LAYOUT) -> Damage:
+        return Damage(name, lambda draft: draft.put(arg.name, data), rule)
 
     for version in (0, 2, 255):
         yield block(f"version-{version}", auth_block(SYSTEM, version=version))
     for consumer in (0, 4, 255):
-        yield block(f"consumer-{consumer}", auth_block(consumer))
+        yield block(f"consumer-{consumer}", auth_block(consumer), rules.CONSUMER_KNOWN)
     for at in range(2, 14):
         yield block(f"reserved-byte-{at}", right[:at] + b"\1" + right[at + 1 :])
-    yield block("password-too-long", auth_block(SYSTEM, b"p" * (longest + 1)))
-    yield block("password-beyond-the-segment", auth_block(SYSTEM, b"p" * 16, length=17))
-    yield block("head-alone", right[:16])
-    yield block("half-a-head", right[:8])
+    too_long = auth_block(SYSTEM, b"p" * (longest + 1))
+    yield block("password-too-long", too_long, rules.AUTHORIZATION_PASSWORD)
+    unreadable = rules.AUTHORIZATION_READABLE
+    yield block("password-beyond-the-segment", auth_block(SYSTEM, b"p" * 16, length=17), unreadable)
+    yield block("head-alone", right[:16], unreadable)
+    yield block("half-a-head", right[:8], unreadable)
 
 
 def bad_lengths(facts: Facts, opcode: Opcode, arg: Arg) -> tuple[int, ...]:
@@ -227,26 +231,27 @@ def _resized(opcode: Opcode, arg: Arg, length: int) -> Damage:
         # A buffer of length 0 has no segment; `put` sets its address alone.
         draft.registers[arg.name] = length
 
-    return Damage(f"length-{length}", hurt, f"spec/hcalls/{opcode.name.lower()}.md#checks")
+    # Every length with a wrong value has bounds, and their rule.
+    return Damage(f"length-{length}", hurt, arg.bounds.rule if arg.bounds else rules.ARGUMENT_RIGHT)
 
 
-BAD_WRAP_FLAGS = (
-    0,
-    LEAST_FLAGS & ~0xF,
-    LEAST_FLAGS + 1,
-    LEAST_FLAGS + 0x10,
-    LEAST_FLAGS & 0xF,
-    LEAST_FLAGS | 0x8000_0000_0000_0000,
-    LEAST_FLAGS | 0x0800_0000_0000_0000,
-    LEAST_FLAGS | 0x6000_0000_0000_0000,
-)
-"""No PWSET, no or another algorithm, an unknown bit at either end, and both secure-boot modes."""
+BAD_WRAP_FLAGS = {
+    0: rules.WRAP_ALGORITHM,
+    LEAST_FLAGS & ~0xF: rules.WRAP_ALGORITHM,
+    LEAST_FLAGS + 1: rules.WRAP_ALGORITHM,
+    LEAST_FLAGS + 0x10: rules.WRAP_BITS,
+    LEAST_FLAGS & 0xF: rules.WRAP_PWSET,
+    LEAST_FLAGS | 0x8000_0000_0000_0000: rules.WRAP_BITS,
+    LEAST_FLAGS | 0x0800_0000_0000_0000: rules.WRAP_BITS,
+    LEAST_FLAGS | 0x6000_0000_0000_0000: rules.WRAP_MODES,
+}
+"""Wrong wrap flags, each with one fault but the first, and the rule that is checked first."""
 
 
 def bad_values(facts: Facts, opcode: Opcode, arg: Arg) -> tuple[int, ...]:
     """Return numbers that an argument does not take."""
     if arg.kind is Kind.WRAP_FLAGS:
-        return BAD_WRAP_FLAGS
+        return tuple(BAD_WRAP_FLAGS)
     if arg.kind is Kind.UPDATE_FLAGS:
         return 2, 3, 1 << 63
     if arg.kind is Kind.POLICY:
@@ -277,5 +282,34 @@ def _bad_words(facts: Facts, opcode: Opcode) -> tuple[int, ...]:
     return tuple(words)
 
 
-def _put(arg: Arg, value: int) -> Damage:
-    return Damage(f"value-0x{value:x}", lambda draft: draft.registers.__setitem__(arg.name, value))
+def _put(facts: Facts, arg: Arg, value: int) -> Damage:
+    rule = _rule_of(facts, arg, value)
+    return Damage(f"value-0x{value:x}", lambda draft: draft.registers.__setitem__(arg.name, value), rule)
+
+
+def _rule_of(facts: Facts, arg: Arg, value: int) -> Rule:
+    """Return the rule that a wrong number breaks."""
+    if value >> arg.bits:
+        return rules.ARGUMENT_BITS
+    if arg.kind is Kind.WRAP_FLAGS:
+        return BAD_WRAP_FLAGS[value]
+    if arg.kind is Kind.POLICY:
+        return _rule_of_word(facts, arg, value)
+    return {
+        Kind.CONSUMER: rules.CONSUMER_KNOWN,
+        Kind.RESERVED: rules.ARGUMENT_ZERO,
+        Kind.LIST_TOKEN: rules.LIST_TOKEN,
+        Kind.CONTINUE_TOKEN: rules.CONTINUE_TOKEN,
+        Kind.UPDATE_FLAGS: updates.UPDATE_FLAGS,
+    }[arg.kind]
+
+
+def _rule_of_word(facts: Facts, arg: Arg, word: int) -> Rule:
+    """Return the rule that a policy word breaks first (spec/policies.md#words-that-are-refused)."""
+    if word & STATUS_BITS:
+        return rules.POLICY_STATUS_BITS
+    if word & ~facts.config.supported_policies:
+        return rules.POLICY_SUPPORTED
+    if arg.words and (word & arg.words.refused or word & arg.words.demanded != arg.words.demanded):
+        return arg.words.rule
+    return rules.POLICY_WORLD_KEY

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hcall_abi.calls import Opcode
-from hcall_abi.frames import Goodbye, GoodbyeReason
+from hcall_abi.frames import GoodbyeReason
 from hcall_abi.policies import Policy
 from hcall_abi.statuses import Status
 from swpks.conformance.case import ConformanceCase, Deviation, RunStage
 from swpks.conformance.server.chapters.durability import flushed
-from swpks.conformance.server.connection import RawConnection
 from swpks.conformance.server.draft import Draft
 from swpks.conformance.server.judged import (
     BOOT_LOADER,
@@ -65,19 +64,12 @@ def _nothing_before(judged: Judged) -> None:
 
 
 def _keep_session(judged: Judged) -> None:
-    connection = RawConnection(judged.place, judged.note)
-    judged.kept["session"] = opened_on(connection)
+    judged.kept["session"] = opened_on(judged.connect(lasting=True))
 
 
 def _session_has_ended(judged: Judged) -> None:
     session = judged.remembered("session", JudgedSession)
-    try:
-        frame = session.connection.frame("GOODBYE")
-        if not isinstance(frame, Goodbye) or frame.reason != GoodbyeReason.IPL_OR_POWER_OFF:
-            raise Deviation("GOODBYE with reason 2", repr(frame))
-        session.connection.expect_end()
-    finally:
-        session.connection.close()
+    session.connection.expect_goodbye(GoodbyeReason.IPL_OR_POWER_OFF)
 
 
 def _counted(judged: Judged) -> None:

@@ -1,0 +1,62 @@
+"""Runs of the judge against a server inside this process, right or mutated."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hcall_abi.levels import LEVELS
+from swpks.conformance.case import Finding, Judgement
+from swpks.conformance.server.chapters import all_cases
+from swpks.conformance.server.connection import ServerPlace
+from swpks.conformance.server.judged import Judged
+from swpks.conformance.server.plan import Run, chosen, facts_of
+from swpks.testing.blocking import BlockingPartition, blocking_partition
+from tests.conformance.proxy import Mutant, ProxySocket
+
+PATIENCE = 0.3
+"""Seconds for an answer of a mutant that drops one; a right server in this process needs far less."""
+UPDATES = {"keystore_signed_updates": 1, "keystore_signed_updates_without_verification": 1}
+
+
+@contextmanager
+def server(level: str = "NEXT", kbytes: int = 64) -> Iterator[BlockingPartition]:
+    """Yield a fresh partition; one whose level has them takes signed updates, and a first PK."""
+    attributes = UPDATES if "SIGNED_UPDATE" in {each.name for each in LEVELS[level].calls} else {}
+    with blocking_partition(level=level, kbytes=kbytes, attributes=attributes) as partition:
+        yield partition
+
+
+def findings(
+    partition: BlockingPartition, *patterns: str, mutant: Mutant | None = None, patience: float = PATIENCE
+) -> Iterator[Finding]:
+    """Yield the findings about a partition, lazily: stop where enough is known."""
+    shared: dict[str, object] = {}
+
+    def dial() -> socket.socket:
+        real = partition.locate()
+        return real if mutant is None else ProxySocket(real, mutant, shared)  # type: ignore[return-value]
+
+    place = ServerPlace("in this process", patience=patience, dial=partition.locate)
+    # The facts come from the right server: a mutant must be found by a case, and not before the first one.
+    facts = facts_of(place)
+    run = Run(Judged(place._replace(dial=dial), facts), lambda: _ipl(partition))
+    yield from run.findings(chosen(all_cases(facts), patterns))
+
+
+def _ipl(partition: BlockingPartition) -> None:
+    partition.ipl()
+
+
+def first_failure(mutant: Mutant) -> Finding | None:
+    """Return the first case of its chapter that fails a mutant."""
+    with server() as partition:
+        return next(
+            (
+                each
+                for each in findings(partition, mutant.chapter, mutant=mutant)
+                if each.judgement is Judgement.FAILED
+            ),
+            None,
+        )

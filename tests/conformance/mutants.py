@@ -1,0 +1,11 @@
+"""Wrong servers: each mutant changes one thing of a right server, and one chapter has to find it."""
+
+from __future__ import annotations
+
+from tests.conformance import mutants_of_calls, mutants_of_objects
+from tests.conformance.proxy import Mutant
+
+
+def all_mutants() -> list[Mutant]:
+    """Return every mutant, in the order of the chapters."""
+    return [*mutants_of_calls.mutants(), *mutants_of_objects.mutants()]

@@ -1,0 +1,121 @@
+"""A thin proxy between the judge and a right server: it changes, drops, delays or reorders one thing.
+
+The proxy is no process and has no thread: it stands in the place of the judge's socket.  So a mutant costs no
+more than the calls of its chapter.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from hcall_abi.codec import decode, encode
+from hcall_abi.frames import Frame, FrameType, HCall, HReturn
+
+HEADER = 16
+
+Answers = Callable[["Passing", Frame], list[Frame | bytes] | None]
+"""Return the frames or bytes in place of a server's frame, None for no change."""
+Calls = Callable[["Passing", HCall], HCall | None]
+"""Return the call in place of a client's, None for no change."""
+
+
+class Mutant(NamedTuple):
+    """One wrong server: the chapter that has to find it, and the change."""
+
+    name: str
+    chapter: str
+    answers: Answers | None = None
+    calls: Calls | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Passing:
+    """The state of one connection that a mutant may use: the call of the present answer, and a memory."""
+
+    def __init__(self, shared: dict[str, object]) -> None:
+        self.call: HCall | None = None
+        self.shared = shared
+        """Memory of all connections of the run."""
+        self.held: list[Frame | bytes] = []
+        """Frames that the mutant delays."""
+
+
+class ProxySocket:
+    """The judge's socket: it has the methods of a socket that `RawConnection` uses."""
+
+    def __init__(self, real: socket.socket, mutant: Mutant, shared: dict[str, object]) -> None:
+        self._real = real
+        self._mutant = mutant
+        self._passing = Passing(shared)
+        self._calls: deque[HCall] = deque()
+        self._out = b""
+        self._in = b""
+
+    def settimeout(self, seconds: float) -> None:
+        """Set the patience."""
+        self._real.settimeout(seconds)
+
+    def shutdown(self, how: int) -> None:
+        """End one direction."""
+        self._real.shutdown(how)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._real.close()
+
+    def sendall(self, data: bytes) -> None:
+        """Pass on what the judge sends, with each whole HCALL changed."""
+        self._out += data
+        for frame in self._frames("_out"):
+            self._real.sendall(self._call(frame))
+        # Half a frame goes on at once: cases send frames in pieces, and wrong ones.
+        if self._out and (len(self._out) < HEADER or self._out[5] != FrameType.HCALL):
+            self._real.sendall(self._out)
+            self._out = b""
+
+    def recv(self, size: int) -> bytes:
+        """Return the next bytes of the server, with each whole frame changed."""
+        while True:
+            received = self._real.recv(size)
+            if not received:
+                rest, self._in = self._in, b""
+                return rest
+            self._in += received
+            passed = b"".join(self._answer(frame) for frame in self._frames("_in"))
+            if passed:
+                return passed
+
+    def _frames(self, name: str) -> Iterator[bytes]:
+        """Yield the whole frames of a buffer, and leave the rest there."""
+        while True:
+            data: bytes = getattr(self, name)
+            end = HEADER + int.from_bytes(data[12:16], "big")
+            if len(data) < HEADER or len(data) < end:
+                return
+            setattr(self, name, data[end:])
+            yield data[:end]
+
+    def _call(self, data: bytes) -> bytes:
+        if data[5] != FrameType.HCALL or data[:5] != b"HCAL\1" or data[6:8] != b"\0\0":
+            return data
+        try:
+            call = decode(FrameType.HCALL, int.from_bytes(data[8:12], "big"), data, HEADER, len(data))
+        except Exception:
+            return data
+        assert isinstance(call, HCall)
+        self._calls.append(call)
+        changed = self._mutant.calls(self._passing, call) if self._mutant.calls else None
+        return data if changed is None else encode(changed)
+
+    def _answer(self, data: bytes) -> bytes:
+        frame = decode(data[5], int.from_bytes(data[8:12], "big"), data, HEADER, len(data))
+        self._passing.call = self._calls.popleft() if isinstance(frame, HReturn) and self._calls else None
+        changed = self._mutant.answers(self._passing, frame) if self._mutant.answers else None
+        if changed is None:
+            return data
+        return b"".join(each if isinstance(each, bytes) else encode(each) for each in changed)

@@ -1,0 +1,34 @@
+"""Wrong servers are found: each mutant by the case that docs/conformance.md names (R-80)."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from swpks.conformance.server.chapters import all_cases
+from tests.conformance.judging import first_failure
+from tests.conformance.mutants import all_mutants
+from tests.conformance.page import facts, shown
+from tests.conformance.proxy import Mutant
+
+MUTANTS = all_mutants()
+CAUGHT = {(chapter, name): case.strip("`") for chapter, name, case in shown("mutants")}
+
+pytestmark = pytest.mark.usefixtures("not_measured")
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.chapter}-{mutant.name}")
+def test_a_wrong_server_is_found(mutant: Mutant) -> None:
+    """A case of its chapter fails, and it is the case that the page names."""
+    failure = first_failure(mutant)
+    assert failure is not None
+    assert CAUGHT[mutant.chapter, mutant.name] == failure.id
+
+
+def test_there_are_enough_mutants_of_every_chapter() -> None:
+    """At least 80 mutants; each chapter of the newest level has some, and the page lists no other one."""
+    counted = Counter(mutant.chapter for mutant in MUTANTS)
+    assert counted.total() >= 80
+    assert {case.chapter for case in all_cases(facts("NEXT"))} == set(counted)
+    assert set(CAUGHT) == {(mutant.chapter, mutant.name) for mutant in MUTANTS}

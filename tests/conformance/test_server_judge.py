@@ -1,0 +1,224 @@
+"""The judge of servers against `swpks serve`, and against servers that are none (R-80)."""
+
+from __future__ import annotations
+
+import json
+import random
+import shlex
+import socket
+import sys
+import threading
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from hcall_abi.codec import encode
+from hcall_abi.frames import Hello
+from hcall_abi.levels import KEYSTORE_LEVELS, LEVELS
+from swpks.cli.main import main
+from swpks.conformance.case import Judgement
+from swpks.conformance.server.chapters import all_cases
+from swpks.conformance.server.connection import ServerPlace
+from swpks.conformance.server.judged import Judged
+from swpks.conformance.server.plan import Run, facts_of
+from swpks.testing import ServerProcess
+from tests.conformance.judging import UPDATES
+
+pytestmark = pytest.mark.usefixtures("not_measured")
+
+LARGEST = {name: level.max_kbytes for name, level in LEVELS.items()}
+SAMPLE = 0.2
+OTHERS = [name for name in KEYSTORE_LEVELS if name not in ("FW950", "NEXT")]
+
+
+@contextmanager
+def serve(folder: Path, level: str, kbytes: int | None = None) -> Iterator[ServerProcess]:
+    """Yield a server with one partition, of the largest size of the level, on a socket and on TCP."""
+    takes_updates = "SIGNED_UPDATE" in {each.name for each in LEVELS[level].calls}
+    more = "".join(f",{name}={value}" for name, value in UPDATES.items()) if takes_updates else ""
+    size = LARGEST[level] if kbytes is None else kbytes
+    options = ["--firmware", level, "--listen", "tcp:127.0.0.1:0"]
+    server = ServerProcess(folder, [f"lpar1:{size}{more}"], options).start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def judge(server: ServerProcess, *words: str) -> int:
+    """Run the command over the partition's Unix socket."""
+    return main(["conformance", "server", "--connect", f"unix:{server.socket()}", *words])
+
+
+def restart(server: ServerProcess) -> str:
+    """Return the shell command that restarts the partition."""
+    return shlex.join([sys.executable, "-m", "swpks", "hmc", "--state", str(server.state), "ipl", "lpar1"])
+
+
+@pytest.mark.parametrize("level", ["FW950", "NEXT"])
+def test_swpks_passes_every_case_over_a_unix_socket(level, tmp_path, capsys) -> None:
+    """All cases of the oldest and the newest keystore, the IPL too; only the proofs of TCP are left out."""
+    with serve(tmp_path / "state", level) as server:
+        key = str(server.state / "access-keys" / "lpar1.key")
+        assert judge(server, "--ipl", restart(server), "--access-key-file", key) == 0
+    shown = capsys.readouterr().out
+    assert "failed" not in shown
+    assert "ipl           " in shown
+
+
+@pytest.mark.parametrize("level", ["FW950", "NEXT"])
+def test_swpks_passes_every_case_over_tcp(level, tmp_path, capsys) -> None:
+    """Over TCP with the access key, nothing but the IPL is left out."""
+    with serve(tmp_path / "state", level) as server:
+        key = str(server.state / "access-keys" / "lpar1.key")
+        words = ["--connect", f"tcp:{server.ready['tcp'][0]}", "--access-key-file", key, "--json", "-"]
+        assert main(["conformance", "server", *words]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["counts"]["failed"] == 0
+    left_out = {each["chapter"] for each in report["cases"] if each["result"] == "not run"}
+    assert left_out <= {"ipl", "limits", "order"}
+
+
+@pytest.mark.parametrize("level", OTHERS)
+def test_swpks_passes_a_sample_of_every_other_level(level, tmp_path) -> None:
+    """Each other level passes a fifth of its cases, chosen by its name; `make soak` runs all of them."""
+    with serve(tmp_path / "state", level) as server:
+        place = ServerPlace(str(server.socket()))
+        facts = facts_of(place)
+        cases = [each for each in all_cases(facts) if random.Random(level + each.id).random() < SAMPLE]
+        found = list(Run(Judged(place, facts)).findings(cases))
+    assert [each for each in found if each.judgement is Judgement.FAILED] == []
+    assert len(found) > 100
+
+
+def test_a_level_without_a_keystore_has_frames_and_h_function_only(tmp_path, capsys) -> None:
+    """FW940: every call is H_FUNCTION."""
+    with serve(tmp_path / "state", "FW940", 0) as server:
+        assert judge(server) == 0
+    shown = capsys.readouterr().out
+    assert "arguments" not in shown
+    assert "frames" in shown
+
+
+def test_reports_exit_statuses_and_expected_failures(tmp_path, capsys) -> None:
+    """--only, --xfail, --require-all, --json and --junit, with every exit status but 3."""
+    expected = tmp_path / "known.txt"
+    expected.write_text("# known\nlimits.config-flags  # until the next firmware\n", "utf-8")
+    junit, report = tmp_path / "report.xml", tmp_path / "report.json"
+    with serve(tmp_path / "state", "FW1060") as server:
+        # The partition is judged by a level that it does not have.
+        words = ["--level", "FW1110", "--only", "limits", "--only", "opening.level"]
+        assert judge(server, *words, "--json", str(report), "--junit", str(junit)) == 1
+        shown = capsys.readouterr().out
+        assert "FAILED limits.config-flags: expected flags of 0x10 in the config block of FW1110" in shown
+        assert "see spec/structures.md#config-block" in shown
+        assert (
+            judge(server, "--level", "FW1110", "--only", "limits.config-flags", "--xfail", str(expected)) == 0
+        )
+        assert judge(server, "--only", "limits.config-flags", "--xfail", str(expected)) == 1
+        assert "PASSED UNEXPECTEDLY limits.config-flags" in capsys.readouterr().out
+        assert judge(server, "--only", "ipl.*") == 0
+        assert judge(server, "--only", "ipl.*", "--require-all") == 1
+        assert judge(server, "--only", "nothing.at.all") == 2
+        assert judge(server, "--xfail", str(tmp_path / "none")) == 2
+        assert judge(server, "--ipl", "exit 7", "--only", "ipl") == 2
+    capsys.readouterr()
+    failed = [each for each in json.loads(report.read_bytes())["cases"] if each["result"] == "failed"]
+    root = ET.parse(junit).getroot()
+    assert {each["id"] for each in failed} == {
+        test.get("name") for test in root.iter("testcase") if test.find("failure") is not None
+    }
+    assert all(each["page"] and each["reason"] and isinstance(each["dialogue"], list) for each in failed)
+
+
+def test_a_partition_that_is_in_use_is_not_judged(tmp_path, capsys) -> None:
+    """An object or a password in the partition is refused before any case runs (conformance.partition)."""
+    with serve(tmp_path / "state", "FW1110") as server:
+        server.run("lpar", "lpar1", "write", "a label", data=b"data").check_returncode()
+        assert judge(server) == 2
+        assert "use a new partition" in capsys.readouterr().err
+
+
+Answer = Callable[[socket.socket], None]
+
+
+@pytest.fixture
+def foreign(tmp_path) -> Iterator[Callable[[Answer], str]]:
+    """Return a function that serves one connection by a function; it returns the address."""
+    listener = socket.socket(socket.AF_UNIX)
+    path = tmp_path / "foreign.sock"
+    listener.bind(str(path))
+    listener.listen()
+    threads: list[threading.Thread] = []
+
+    def serve_one(answer: Answer) -> str:
+        def run() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                answer(connection)
+
+        threads.append(threading.Thread(target=run))
+        threads[-1].start()
+        return f"unix:{path}"
+
+    yield serve_one
+    for thread in threads:
+        thread.join(10)
+    listener.close()
+
+
+def later_version(connection: socket.socket) -> None:
+    """Speak versions 2 to 3 alone, then wait for the judge to leave."""
+    connection.sendall(encode(Hello(2, 3, 262144, 0, bytes(32), "later")))
+    connection.recv(1)
+
+
+def web_server(connection: socket.socket) -> None:
+    """Answer as a web server does."""
+    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+def silent(connection: socket.socket) -> None:
+    """Say nothing until the judge leaves."""
+    connection.recv(1)
+
+
+@pytest.mark.parametrize(
+    "answer, reason",
+    [
+        (lambda connection: None, "the end of the stream; is it a socket of the data channel"),
+        (later_version, "the server speaks versions 2 to 3, and these cases are for version 1"),
+        (web_server, "expected a right frame header"),
+        (silent, "nothing within 0.2 s; a server sends HELLO at once"),
+    ],
+    ids=["closes at once", "another version", "a web server", "never answers"],
+)
+def test_a_foreign_server_explains_itself(answer, reason, foreign, capsys, monkeypatch) -> None:
+    """No session: exit status 3 and the reason (conformance.session)."""
+    monkeypatch.setattr("swpks.cli.conformance_server.PATIENCE", 0.2)
+    assert main(["conformance", "server", "--connect", foreign(answer)]) == 3
+    shown = capsys.readouterr()
+    assert reason in shown.err
+    assert "rule conformance.session" in shown.err
+    assert shown.out == ""
+
+
+@pytest.mark.parametrize(
+    "words, status, reason",
+    [
+        (["--connect", "lab/run/lpar1.sock"], 2, "neither unix:PATH nor tcp:HOST:PORT"),
+        (["--connect", "tcp:127.0.0.1:9"], 2, "--access-key-file DIR/access-keys/NAME.key"),
+        (["--connect", "unix:/nowhere/x.sock"], 3, "/nowhere/x.sock"),
+        (["--connect", "unix:x", "--level", "FW9"], 2, "FW950"),
+        (["--connect", "unix:x", "--partition", "x"], 2, "no partition id"),
+        (["--connect", "unix:x", "--access-key-file", "/nowhere"], 2, "/nowhere"),
+        (["--connect", "unix:x", "--access-key-file", "/dev/null"], 2, "no access key"),
+    ],
+)
+def test_wrong_words_are_explained(words, status, reason, capsys) -> None:
+    """A command line that makes no sense is status 2, a place without a server 3."""
+    assert main(["conformance", "server", *words]) == status
+    assert reason in capsys.readouterr().err
