@@ -1,4 +1,4 @@
-"""Files that a build adds to the wheel: the pages that travel with swpks, and the completion of the shells.
+"""Files that a build adds to the wheel: pages and vectors that travel with swpks, and completion of shells.
 
 An editable install has the pages already: they lie beside its package.
 """
@@ -27,6 +27,11 @@ class PagesAndCompletion(BuildHookInterface[Any]):
             build_data["force_include"] |= {
                 str(page): f"{PAGES}/{page.relative_to(root / 'spec').as_posix()}"
                 for page in sorted((root / "spec").rglob("*.md"))
+            }
+            # Golden vectors, which `swpks conformance` sends.
+            build_data["force_include"] |= {
+                str(vector): f"{PAGES}/{vector.relative_to(root / 'spec').as_posix()}"
+                for vector in sorted((root / "spec/vectors/frames").glob("*.json"))
             }
             build_data["force_include"] |= {str(root / guide): f"swpks/{guide}" for guide in GUIDES}
         build_data["shared_data"] |= self._completion(root)

@@ -148,7 +148,7 @@ def _authenticates(row: MatrixRow) -> bool:
     )
 
 
-def _heeds(row: MatrixRow, bit: int) -> bool:
+def _demands(row: MatrixRow, bit: int) -> bool:
     return row.call in REACHING and row.word & bit == bit
 
 
@@ -158,52 +158,52 @@ def _wrapped_with(row: MatrixRow, bit: int) -> bool:
 
 RULES = (
     Sentence(
-        "what a level does not have it does not answer",
+        "a call that the level lacks is H_FUNCTION",
         _lacks_call,
         NO_SUCH_CALL,
     ),
     Sentence(
-        "a password, once made in this IPL, is neither made again nor changed",
+        "a password is set once in an IPL, and not changed",
         lambda row: row.call in (OracleCall.SET_PASSWORD, OracleCall.GEN_PASSWORD) and row.password_set,
         IN_USE,
     ),
     Sentence(
-        "a policy bit that the firmware level does not offer cannot be asked for",
+        "a policy word has only bits that the firmware level supports",
         lambda row: row.call in MAKERS and row.word & ~OFFERED[row.level] != 0,
         BAD_POLICY,
     ),
     Sentence(
-        "an object that only signed updates change is made by a signed update and by nothing else",
+        "only a signed update makes an object with SIGNEDUPDATE",
         lambda row: row.call in (OracleCall.WRITE, OracleCall.KEY) and row.word & SIGNED_ONLY != 0,
         BAD_POLICY,
     ),
     Sentence(
-        "a signed update makes and changes no other objects",
+        "a signed update makes and changes only objects with SIGNEDUPDATE",
         lambda row: row.call is OracleCall.SIGNED and row.word & SIGNED_ONLY == 0,
         BAD_POLICY,
     ),
     Sentence(
-        "a wrapping key is made by GEN_KEY and by nothing else",
+        "only GEN_KEY makes a wrapping key",
         lambda row: row.call in (OracleCall.WRITE, OracleCall.SIGNED) and row.word & WRAPPING_KEY != 0,
         BAD_POLICY,
     ),
     Sentence(
-        "a key that nobody reads is not readable by the world",
+        "a wrapping key is not world-readable",
         lambda row: row.call is OracleCall.KEY and row.word & WRAPPING_KEY != 0 and row.word & WORLD != 0,
         BAD_POLICY,
     ),
     Sentence(
-        "while the owner has no password, nothing but the NULL password is right",
+        "before the owner has a password, no password is presented",
         lambda row: _authenticates(row) and not row.password_set and row.presented is not Presented.NOTHING,
         AUTHORITY,
     ),
     Sentence(
-        "once the owner has a password, it and nothing else opens the owner's objects",
+        "once the owner has a password, each call presents it",
         lambda row: _authenticates(row) and row.password_set and row.presented is not Presented.RIGHT,
         AUTHORITY,
     ),
     Sentence(
-        "neither a write nor a new key overwrites: the label is taken",
+        "neither a write nor a new key overwrites an object",
         lambda row: row.call in (OracleCall.WRITE, OracleCall.KEY) and row.exists,
         RESOURCE,
     ),
@@ -213,7 +213,7 @@ RULES = (
         NOT_FOUND,
     ),
     Sentence(
-        "what is not a wrapping key wraps nothing",
+        "WRAP takes a wrapping key",
         lambda row: row.call is OracleCall.WRAP and row.word & WRAPPING_KEY == 0,
         INVALID_KEY,
     ),
@@ -238,55 +238,55 @@ RULES = (
         by_policy=True,
     ),
     Sentence(
-        "no access before the owner's password has been set",
-        lambda row: _heeds(row, PASSWORD_FIRST) and not row.password_set,
+        "a PWSET object is used only after the owner's password is set",
+        lambda row: _demands(row, PASSWORD_FIRST) and not row.password_set,
         AUTHORITY,
         by_policy=True,
     ),
     Sentence(
-        "only while OS secure boot audits or enforces",
-        lambda row: _heeds(row, AUDIT_OR_ENFORCE) and row.mode not in {1, 2},
+        "an OSSECBOOTAUDIT object is used only in audit or enforce mode",
+        lambda row: _demands(row, AUDIT_OR_ENFORCE) and row.mode not in {1, 2},
         AUTHORITY,
         by_policy=True,
     ),
     Sentence(
-        "only while OS secure boot enforces",
-        lambda row: _heeds(row, ENFORCE_ONLY) and row.mode != 2,
+        "an OSSECBOOTENFORCE object is used only in enforce mode",
+        lambda row: _demands(row, ENFORCE_ONLY) and row.mode != 2,
         AUTHORITY,
         by_policy=True,
     ),
     Sentence(
-        "once written it stays",
+        "an IMMUTABLE object is not removed",
         lambda row: row.call is OracleCall.REMOVE and row.word & FOR_EVER != 0,
         AUTHORITY,
         by_policy=True,
     ),
     Sentence(
-        "once written it stays as it is",
+        "an IMMUTABLE object is not changed",
         lambda row: row.call is OracleCall.SIGNED and row.exists and row.word & FOR_EVER != 0,
         AUTHORITY,
         by_policy=True,
     ),
     Sentence(
-        "what was wrapped opens only once the password has been set",
+        "a wrapped object with PWSET opens only after the password is set",
         lambda row: _wrapped_with(row, PASSWORD_FIRST) and not row.password_set,
         AUTHORITY,
         by_policy=True,
     ),
     Sentence(
-        "what was wrapped so opens only while OS secure boot audits or enforces",
+        "a wrapped object with OSSECBOOTAUDIT opens only in audit or enforce mode",
         lambda row: _wrapped_with(row, AUDIT_OR_ENFORCE) and row.mode not in {1, 2},
         AUTHORITY,
         by_policy=True,
     ),
     Sentence(
-        "what was wrapped so opens only while OS secure boot enforces",
+        "a wrapped object with OSSECBOOTENFORCE opens only in enforce mode",
         lambda row: _wrapped_with(row, ENFORCE_ONLY) and row.mode != 2,
         AUTHORITY,
         by_policy=True,
     ),
     Sentence(
-        "what the hypervisor put there it alone takes away",
+        "a guest does not remove an object of the hypervisor",
         lambda row: row.call is OracleCall.REMOVE and row.word & MADE_BY_HYPERVISOR != 0,
         AUTHORITY,
         by_policy=True,

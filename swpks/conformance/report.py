@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from hcall_abi.counts import counted
 from swpks.conformance.case import Finding, Judgement
 
 FORMAT = 1
@@ -42,10 +43,14 @@ def as_text(suite: Suite) -> Iterator[str]:
     for reason, count in Counter(
         each.reason for each in suite.findings if each.judgement is Judgement.NOT_RUN
     ).items():
-        yield f"not run, {count} {'case' if count == 1 else 'cases'}: {reason}"
+        yield f"not run, {_cases(count)}: {reason}"
     for chapter in dict.fromkeys(each.chapter for each in suite.findings):
         yield f"  {chapter:<14}{_counts([each for each in suite.findings if each.chapter == chapter])}"
-    yield f"{len(suite.findings)} cases: {_counts(suite.findings)}"
+    yield f"{_cases(len(suite.findings))}: {_counts(suite.findings)}"
+
+
+def _cases(count: int) -> str:
+    return counted(count, "case")
 
 
 def _failure(finding: Finding) -> Iterator[str]:
@@ -55,8 +60,8 @@ def _failure(finding: Finding) -> Iterator[str]:
 
 
 def _counts(findings: Sequence[Finding]) -> str:
-    counted = Counter(each.judgement for each in findings)
-    return ", ".join(f"{counted[each]} {each.value}" for each in Judgement if counted[each])
+    found = Counter(each.judgement for each in findings)
+    return ", ".join(f"{found[each]} {each.value}" for each in Judgement if found[each])
 
 
 def as_json(suite: Suite) -> bytes:

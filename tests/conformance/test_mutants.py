@@ -6,8 +6,9 @@ from collections import Counter
 
 import pytest
 
+from swpks.conformance.case import Judgement
 from swpks.conformance.server.chapters import all_cases
-from tests.conformance.judging import first_failure
+from tests.conformance.judging import findings, first_failure, server
 from tests.conformance.mutants import all_mutants
 from tests.conformance.page import facts, shown
 from tests.conformance.proxy import Mutant
@@ -24,6 +25,13 @@ def test_a_wrong_server_is_found(mutant: Mutant) -> None:
     failure = first_failure(mutant)
     assert failure is not None
     assert CAUGHT[mutant.chapter, mutant.name] == failure.id
+
+
+def test_a_proxy_that_changes_nothing_is_found_by_no_case() -> None:
+    """The proxy itself is no fault: a server behind it passes every case."""
+    with server() as partition:
+        found = list(findings(partition, mutant=Mutant("nothing", "all")))
+    assert [each for each in found if each.judgement is Judgement.FAILED] == []
 
 
 def test_there_are_enough_mutants_of_every_chapter() -> None:

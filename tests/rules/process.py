@@ -15,7 +15,7 @@ from unittest import mock
 
 from hcall_abi.rules.catalogue import RULES
 from hcall_abi.rules.rule import Rule
-from hcall_client.calls import Confirmation
+from hcall_client.calls import Confirmation, write_object
 from hcall_client.console import set_nvram_fault
 from hcall_client.guests.linux import LINUX_7_0
 from hcall_client.request import Authorization
@@ -28,7 +28,10 @@ from hcall_server.service.settings import parse_partition
 from hcall_server.service.state import State
 from swpks.cli import lpar_update, lpar_verbs, streams
 from swpks.cli.main import main
+from swpks.conformance.server.connection import ServerPlace
+from swpks.conformance.server.plan import facts_of
 from swpks.testing import ServerProcess
+from swpks.testing.blocking import blocking_partition
 from tests.data_channel.support import write
 from tests.guest import make_partition
 from tests.rules.breaking import Break, Breaks, breaks, refused
@@ -48,6 +51,21 @@ def told(text: str) -> Rule:
     rule = RULES[found[2]]
     assert (found[1], found[3], found[4]) == (rule.fault.value, rule.sentence, rule.page)
     return rule
+
+
+def _used_partition(_: Path) -> Rule:
+    """Judge a partition that has an object."""
+    with blocking_partition() as partition:
+        partition.channel.call(write_object(Authorization(3), b"a label", b"data"))
+        place = ServerPlace("in this process", dial=partition.locate)
+        return refused(facts_of, place)
+
+
+def _no_data_channel(_: Path) -> Rule:
+    """Judge a server that closes at once."""
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    return refused(facts_of, ServerPlace("in this process", dial=lambda: ours))
 
 
 def command(*arguments: object) -> Rule:
@@ -191,6 +209,8 @@ BREAKS: Breaks = {
     "limit.range": configured("[limits]\nmax_sessions = 0"),
     "command.folder": _without_a_folder,
     "explain.known": lambda folder: command("explain", "no-such-rule"),
+    "conformance.partition": _used_partition,
+    "conformance.session": _no_data_channel,
     "command.usage": lambda _: command("lpar", "a", "read"),
     "command.file": lambda folder: command("bench", "--json", folder),
     "command.auth-file": _no_auth_file,

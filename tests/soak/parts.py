@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from swpks.testing.simulation import simulate
 from tests.migration_processes.disks import FAULTS
+from tests.soak import judges, nth
 from tests.soak import kernel_page as page_about_kernels
-from tests.soak import nth
 from tests.soak.crash_states import crashes, judge
 from tests.soak.custody import figures
 from tests.soak.fuzz import fuzz
@@ -167,6 +167,11 @@ def migration_disks(place: Place) -> Figures:
     return dict(counts)
 
 
+def conformance(place: Place) -> Figures:
+    """Every case on every level, and each wrong server before all chapters.  Nothing is left to a seed."""
+    return judges.all_levels() | judges.all_chapters(place.scale)
+
+
 def kernel_page(place: Place) -> Figures:
     """Run docs/kernel.md as a whole: a kernel is built and booted.  It has one size, whatever the scale."""
     return page_about_kernels.walk()
@@ -183,6 +188,7 @@ PARTS: dict[str, Callable[[Place], Figures]] = {
     "migration-kills": migration_kills,
     "migration-disks": migration_disks,
     "kernel-page": kernel_page,
+    "conformance": conformance,
 }
 
 

@@ -134,6 +134,8 @@ class RawConnection:
         if (magic, version, flags) != (MAGIC, VERSION, 0) or kind not in list(FrameType) or length > MAX_BODY:
             header = _HEADER.pack(magic, version, kind, flags, tag, length)
             raise Deviation("a right frame header", f"the header {header.hex()}")
+        if tag and kind in (FrameType.HELLO, FrameType.GOODBYE):
+            raise Deviation(f"tag 0 in {FrameType(kind).name}", f"tag {tag}")
         body = self._bytes(length, awaited)
         try:
             frame = decode(kind, tag, body, 0, length)
