@@ -16,7 +16,8 @@ from hcall_abi.rules.storage import ACCESS_KEY_CONTENT
 from hcall_client.errors import OpenRefused
 from hcall_client.where import NotLocated, parse_address
 from swpks.cli.files import read_input
-from swpks.cli.lpar_reach import Sought, refused_open, unreached
+from swpks.cli.lpar_reach import refused_open, unreached
+from swpks.cli.lpar_sought import Sought
 from swpks.cli.refusals import reason_of
 
 if TYPE_CHECKING:
