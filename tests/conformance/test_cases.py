@@ -29,7 +29,7 @@ def test_every_case_has_an_id_of_its_own(level: str) -> None:
 
 
 def test_every_case_cites_a_page_and_a_rule_that_exist() -> None:
-    """A verdict leads to the statement that it proves."""
+    """R-80: a verdict leads to the statement that it proves."""
     cases = all_cases(facts("NEXT"))
     assert {case.rule for case in cases} - {""} <= set(RULES)
     for page in sorted({case.page for case in cases}):

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("not_measured")
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.chapter}-{mutant.name}")
 def test_a_wrong_server_is_found(mutant: Mutant) -> None:
-    """A case of its chapter fails, and it is the case that the page names."""
+    """R-80: a case of its chapter fails, and it is the case that the page names."""
     failure = first_failure(mutant)
     assert failure is not None
     assert CAUGHT[mutant.chapter, mutant.name] == failure.id
