@@ -73,8 +73,8 @@ class System:
 
 
 @contextmanager
-def where_socket(path: Path, tell: Callable[[str], str]) -> Iterator[None]:
-    """A console that answers on its where socket with the results of `tell`."""
+def where_socket(path: Path, reply: Callable[[str], str]) -> Iterator[None]:
+    """A console that answers on its where socket with the results of `reply`."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
@@ -85,7 +85,7 @@ def where_socket(path: Path, tell: Callable[[str], str]) -> Iterator[None]:
                     name = asked.makefile().readline()
                     if not name:
                         return
-                    asked.sendall(tell(name.removesuffix("\n")).encode())
+                    asked.sendall(reply(name.removesuffix("\n")).encode())
 
         thread = threading.Thread(target=serve)
         thread.start()

@@ -253,7 +253,7 @@ async def test_both_consoles_reach_a_server(swpks_server) -> None:
 def test_a_refusal_does_not_steer_the_terminal() -> None:
     """The text of any problem that a system sends is printable and one line."""
     evil = "a\nb\x1b[2J"
-    told = Problem(
+    refusal = Problem(
         type="about:blank",
         title="",
         status=409,
@@ -264,6 +264,6 @@ def test_a_refusal_does_not_steer_the_terminal() -> None:
         section=evil,
         code=evil,
     )
-    error = ConsoleRefused(told)
+    error = ConsoleRefused(refusal)
     assert all(text.isprintable() for text in (str(error), error.rule.code or "", error.rule.page))
     assert ConsoleMisspoken("showSystem", evil).message.isprintable()

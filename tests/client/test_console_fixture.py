@@ -27,8 +27,8 @@ async def read(console, label: bytes, system: str = "a") -> bytes:
 async def test_two_systems_and_their_console(pks_console):
     """R-30: a line lists both systems and the states of their partitions."""
     assert await pks_console.line("lssyscfg -r sys -F name,state") == (0, "a,Operating\nb,Operating")
-    told = await pks_console.line("lssyscfg -r lpar -m a -F name,state")
-    assert told == LineAnswer(0, "lpar1,Running")
+    output = await pks_console.line("lssyscfg -r lpar -m a -F name,state")
+    assert output == LineAnswer(0, "lpar1,Running")
     lpar1 = await pks_console.partition("lpar1", "a")
     await lpar1.power_off()
     assert (await pks_console.line(["lssyscfg", "-r", "lpar", "-m", "a", "-F", "state"])).text == (
@@ -57,12 +57,12 @@ async def test_a_profile_goes_back(pks_console):
     assert await pks_console.line("bkprofdata -m a -f monday") == (0, "")
     await write(pks_console, b"second")
     await (await pks_console.partition("lpar1", "a")).power_off()
-    status, told = await pks_console.line("rstprofdata -m a -l 1 -f monday")
-    assert (status, "later updates are lost" in told) == (1, True)
+    status, output = await pks_console.line("rstprofdata -m a -l 1 -f monday")
+    assert (status, "later updates are lost" in output) == (1, True)
     assert await read(pks_console, b"second") == b"data"
     await (await pks_console.partition("lpar1", "a")).power_off()
-    status, told = await pks_console.line("rstprofdata -m a -l 1 -f monday --forcekeystore")
-    assert (status, "later updates are lost" in told) == (0, True)
+    status, output = await pks_console.line("rstprofdata -m a -l 1 -f monday --forcekeystore")
+    assert (status, "later updates are lost" in output) == (0, True)
     assert await read(pks_console, b"first") == b"data"
     with pytest.raises(HcallError, match="H_NOT_FOUND"):
         await read(pks_console, b"second")
@@ -79,8 +79,8 @@ async def test_files_of_lines_are_in_memory_or_on_disk(pks_console, tmp_path):
     await (await pks_console.partition("lpar1", "a")).power_off()
     for name in ("./monday", str(path)):
         assert (await pks_console.line(f"rstprofdata -m a -l 3 -f {name}"))[0] == 0
-        status, told = await pks_console.line(f"bkprofdata -m a -f {name}")
-        assert (status, told.split()[0]) == (1, "SWPK0203")
+        status, output = await pks_console.line(f"bkprofdata -m a -f {name}")
+        assert (status, output.split()[0]) == (1, "SWPK0203")
         assert await pks_console.line(f"bkprofdata -m a -f {name} --force") == (0, "")
     for name in ("./nofile", str(tmp_path / "nofile"), str(tmp_path)):
         assert (await pks_console.line(f"rstprofdata -m a -l 1 -f {name}"))[0] == 1
@@ -137,8 +137,8 @@ async def test_a_system_loses_its_power(pks_console):
 )
 async def test_a_mark_says_what_the_systems_are_like(pks_console):
     """R-45: the mark sets a recovery that waits for an order of the operator."""
-    told = await pks_console.line("lssyscfg -r lpar -F name,keystore_kbytes")
-    assert told == (0, "one,8\ntwo,8")
+    output = await pks_console.line("lssyscfg -r lpar -F name,keystore_kbytes")
+    assert output == (0, "one,8\ntwo,8")
     lpar = await pks_console.partition("two", "lab")
     assert lpar.channel.level == "FW1030"
     await lpar.channel.call(write_object(OS, b"x", b"data"))

@@ -261,10 +261,10 @@ def test_an_address_that_never_answers_leaves_time_for_the_next(connect: Any) ->
 def test_the_second_address_of_a_name_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     """On real sockets: the first address refuses, and the second is reached."""
     with socket.create_server(("127.0.0.1", 0)) as dead:
-        nobody = dead.getsockname()
+        unused = dead.getsockname()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         kind = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
-        found = [(*kind, address) for address in (nobody, listener.getsockname())]
+        found = [(*kind, address) for address in (unused, listener.getsockname())]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
         with blocking._connect_tcp("host", 1, Patience(20, Ticks())) as connected:
             assert connected.getpeername() == listener.getsockname()

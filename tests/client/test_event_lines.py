@@ -103,10 +103,10 @@ def test_no_bytes_crash_it(data: bytes) -> None:
 )
 def test_anything_else_is_refused(data: bytes, reason: str) -> None:
     """spec/control.md: the form is exact. The length of a line is bounded, also of an unfinished one."""
-    (told,) = parsed([data])
-    assert isinstance(told, str)
-    assert told.startswith("watchEvents was answered with ")
-    assert reason in told
+    (refusal,) = parsed([data])
+    assert isinstance(refusal, str)
+    assert refusal.startswith("watchEvents was answered with ")
+    assert reason in refusal
 
 
 def test_a_later_server_may_say_more() -> None:

@@ -24,7 +24,7 @@ PROBLEM = (
 )
 
 
-def told(status: bytes, kind: bytes, body: bytes) -> Script:
+def answer_of(status: bytes, kind: bytes, body: bytes) -> Script:
     """A script that sends this answer at once."""
     head = b"HTTP/1.1 %s\r\ncontent-type: %s\r\ncontent-length: %d\r\n\r\n" % (status, kind, len(body))
     return answering(head + body)
@@ -203,7 +203,7 @@ async def test_a_reader_that_closes_its_end(path: Path) -> None:
 
 async def test_a_problem_refuses_the_stream(path: Path) -> None:
     """The error has the rule that the system sent."""
-    async with unix_server(path, told(b"409 Conflict", b"application/problem+json", PROBLEM)):
+    async with unix_server(path, answer_of(b"409 Conflict", b"application/problem+json", PROBLEM)):
         with pytest.raises(ConsoleRefused, match="no") as caught:
             async with watch_events(path):
                 pytest.fail("the stream was opened")
@@ -213,10 +213,10 @@ async def test_a_problem_refuses_the_stream(path: Path) -> None:
 @pytest.mark.parametrize(
     "script,reason",
     [
-        (told(b"200 OK", b"application/json", b"{}"), "status 200 and type 'application/json'"),
-        (told(b"404 Not Found", b"text/html", b"<html>"), "status 404"),
-        (told(b"409 Conflict", b"application/problem+json", b"{}"), "a body of another shape"),
-        (told(b"500 Oh", b"text/html", bytes(events.LONGEST_PROBLEM + 1)), "more than 65536 bytes"),
+        (answer_of(b"200 OK", b"application/json", b"{}"), "status 200 and type 'application/json'"),
+        (answer_of(b"404 Not Found", b"text/html", b"<html>"), "status 404"),
+        (answer_of(b"409 Conflict", b"application/problem+json", b"{}"), "a body of another shape"),
+        (answer_of(b"500 Oh", b"text/html", bytes(events.LONGEST_PROBLEM + 1)), "more than 65536 bytes"),
     ],
 )
 async def test_answers_that_are_no_stream(path: Path, script: Script, reason: str) -> None:

@@ -32,9 +32,9 @@ ABOUT_A_SYSTEM = (
 )  # fmt: skip
 
 
-async def refused(use: Callable[[], Any], told: str) -> None:
+async def refused(use: Callable[[], Any], message: str) -> None:
     """Expect a use, plain or awaited, to raise one line. The last frame that pytest shows is the caller's."""
-    with pytest.raises((Mistake, OperatorError, ServerFailed), match=told) as caught:  # noqa: PT012
+    with pytest.raises((Mistake, OperatorError, ServerFailed), match=message) as caught:  # noqa: PT012
         found = use()
         await (found.__aenter__() if hasattr(found, "__aenter__") else found)
     assert "\n" not in str(caught.value).rstrip("\n")
@@ -86,8 +86,8 @@ CONSOLE = [
 
 
 async def test_wrong_uses_of_a_console(pks_console):
-    for use, told in CONSOLE:
-        await refused(lambda use=use: use(pks_console), told)  # type: ignore[misc]
+    for use, message in CONSOLE:
+        await refused(lambda use=use: use(pks_console), message)  # type: ignore[misc]
     with pytest.raises(NotLocated, match="nobody: no system has it; the partitions are a/lpar1, b/lpar1"):
         pks_console.locate("nobody")()
     assert await pks_console.line("lssyscfg -r sys -F name") == (0, "a\nb")
@@ -96,9 +96,9 @@ async def test_wrong_uses_of_a_console(pks_console):
 async def test_a_console_and_a_system_that_are_off(pks_console):
     """The error names the function that starts them. For a foreign system it advises to add it."""
     await pks_console.power_cut_system("a")
-    told = r"the system a is off: write await start_system\('a'\)"
-    await refused(lambda: pks_console.partition("lpar1", "a"), told)
-    await refused(lambda: pks_console.systems["a"].connect("lpar1"), told)
+    message = r"the system a is off: write await start_system\('a'\)"
+    await refused(lambda: pks_console.partition("lpar1", "a"), message)
+    await refused(lambda: pks_console.systems["a"].connect("lpar1"), message)
     await pks_console.power_cut()
     for order in ("backup", "recover", "add"):
         await refused(lambda order=order: getattr(pks_console, order)("b"), r"write await start\(\) first")  # type: ignore[misc]
@@ -145,11 +145,11 @@ OWN_THREAD = [
 
 async def test_wrong_uses_of_a_partition(pks_partition, pks_partition_sync):
     """Both kinds of partition raise the same error, and the partition goes on."""
-    for use, told in PARTITION:
+    for use, message in PARTITION:
         for partition in (pks_partition, pks_partition_sync):
-            await refused(lambda use=use, partition=partition: use(partition), told)  # type: ignore[misc]
-    for use, told in OWN_THREAD:
-        await refused(lambda use=use: use(pks_partition_sync), told)  # type: ignore[misc]
+            await refused(lambda use=use, partition=partition: use(partition), message)  # type: ignore[misc]
+    for use, message in OWN_THREAD:
+        await refused(lambda use=use: use(pks_partition_sync), message)  # type: ignore[misc]
     assert (await pks_partition.channel.call(swpks.get_config())).used_space == 0
     assert pks_partition_sync.channel.call(swpks.get_config()).used_space == 0
 
@@ -171,19 +171,19 @@ CONSOLE_OPTIONS: list[tuple[dict, str]] = [
 ]
 
 
-@pytest.mark.parametrize("options,told", OPTIONS)
-async def test_a_wrong_option_of_a_partition(options, told):
+@pytest.mark.parametrize("options,message", OPTIONS)
+async def test_a_wrong_option_of_a_partition(options, message):
     """The error is at the line of the `with`, without frames of contextlib and of the server's thread."""
-    await refused(lambda: emulated_partition(**options), told)
-    with pytest.raises((WrongOption, OperatorError), match=told) as caught, blocking_partition(**options):
+    await refused(lambda: emulated_partition(**options), message)
+    with pytest.raises((WrongOption, OperatorError), match=message) as caught, blocking_partition(**options):
         pass
     assert str(caught.traceback.filter(caught)[-1].path) == __file__
     assert len(caught.traceback) == 2
 
 
-@pytest.mark.parametrize("options,told", CONSOLE_OPTIONS)
-async def test_a_wrong_option_of_a_console(options, told):
-    await refused(lambda: emulated_console(**options), told)
+@pytest.mark.parametrize("options,message", CONSOLE_OPTIONS)
+async def test_a_wrong_option_of_a_console(options, message):
+    await refused(lambda: emulated_console(**options), message)
 
 
 async def test_processes_that_do_not_run(tmp_path):
@@ -211,9 +211,9 @@ async def test_processes_that_do_not_run(tmp_path):
 @pytest.mark.process
 async def test_a_partition_that_the_server_does_not_have(swpks_server):
     """The error names the existing partitions and the mark."""
-    told = r"no partition 'two'; it has lpar1: .*swpks_server\(partitions=\['lpar1:64', 'two:64'\]\)"
+    message = r"no partition 'two'; it has lpar1: .*swpks_server\(partitions=\['lpar1:64', 'two:64'\]\)"
     for use in (swpks_server.connect, swpks_server.connect_blocking, swpks_server.access_key):
-        await refused(lambda use=use: use("two"), told)  # type: ignore[misc]
+        await refused(lambda use=use: use("two"), message)  # type: ignore[misc]
     with pytest.raises(FileNotFoundError, match="no partition 'two'"):  # as a program that waits expects
         swpks_server.connect_blocking("two")
     await refused(lambda: swpks_server.ipl("two"), "ipl two: .*the partitions are lpar1")

@@ -266,20 +266,20 @@ async def test_what_the_block_raises_comes_out_as_it_is(system: System) -> None:
 async def test_the_console_tells_where(tmp_path: Path) -> None:
     """The channel asks the where socket before each session."""
     system = System("sockets", tmp_path)
-    told: list[str] = []
+    sent: list[str] = []
 
-    def tell(name: str) -> str:
-        told.append(name)
+    def reply(name: str) -> str:
+        sent.append(name)
         return f"unix:{system.locate()}\n"
 
     path = tmp_path / "where.sock"
-    with where_socket(path, tell):
+    with where_socket(path, reply):
         async with system.running(), open_following(locate_at_async(path, "lpar1")) as channel:
             await channel.call(write(1))
             system.move()
             await channel.call(write(2))
             assert isinstance(channel, FollowingChannel)
-    assert told == ["lpar1", "lpar1"]
+    assert sent == ["lpar1", "lpar1"]
     assert system.ran() == {0: 2}
 
 
@@ -299,12 +299,12 @@ def test_an_address_or_a_reason(tmp_path: Path) -> None:
     ):
         with pytest.raises(NotLocated, match=r"lpar1 is not known|^unix:$|^tcp:|/path|has not answered"):
             parse_address(text)
-    for name, told, reason in (
+    for name, sent, reason in (
         ("where", "error: lpar1 is not served\nmore", "^lpar1 is not served$"),
         ("cut", "unix:/cut", "has not answered"),
     ):
         path = tmp_path / f"{name}.sock"
-        with where_socket(path, lambda _, told=told: told), pytest.raises(NotLocated, match=reason):  # type: ignore[misc]
+        with where_socket(path, lambda _, sent=sent: sent), pytest.raises(NotLocated, match=reason):  # type: ignore[misc]
             locate_at(path, "lpar1")()
     with pytest.raises(FileNotFoundError, match=r"none\.sock"):
         locate_at(tmp_path / "none.sock", "lpar1")()

@@ -82,8 +82,8 @@ async def test_config_for_people_and_programs(command):
     text = (await command("config")).decode()
     assert "firmware                   FW1110" in text
     assert "OSSECBOOTAUDIT|" in text
-    told = await command.json("config")
-    assert (told["total_size"], told["used_space"], told["ipl_count"]) == (65536, 0, 1)
+    output = await command.json("config")
+    assert (output["total_size"], output["used_space"], output["ipl_count"]) == (65536, 0, 1)
 
 
 async def test_objects_go_through_files_byte_for_byte(command, tmp_path):
@@ -97,8 +97,8 @@ async def test_objects_go_through_files_byte_for_byte(command, tmp_path):
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o600
     await command("write", "b", data=data[::-1])
     assert await command("read", "b", "--out", "-") == data[::-1]
-    told = await command.json("read", "b")
-    assert bytes.fromhex(told["data_hex"]) == data[::-1]
+    output = await command.json("read", "b")
+    assert bytes.fromhex(output["data_hex"]) == data[::-1]
 
 
 async def test_write_confirm_remove(command):
@@ -195,8 +195,8 @@ async def test_policies_are_told_with_refusals(command):
     await command("gen-password", "--out", "-")
     await command("write", "x", "--consumer", "firmware", "--policy", "0x08000000", data=b"1")
     assert await command("read", "x", "--consumer", "firmware") == b"1"
-    told = await command.json("read", "x", "--consumer", "firmware")
-    assert (told["policy"], told["policy_word"], told["size"]) == ("WORLDREADABLE", 0x08000000, 1)
+    output = await command.json("read", "x", "--consumer", "firmware")
+    assert (output["policy"], output["policy_word"], output["size"]) == ("WORLDREADABLE", 0x08000000, 1)
     await command("read", "x", "--consumer", "firmware", "--size", "0", status=1)
     assert "the object has 1 bytes; policy of the object: WORLDREADABLE" in command.err
     await command("write", "y", "--consumer", "firmware", "--policy", "0x08000008", data=b"1", status=1)
@@ -211,8 +211,8 @@ async def test_raw_calls(command, tmp_path):
     for name in ("GET_CONFIG", "h_pks_get_config", "1052"):
         named = await command("raw", name, *arguments[2:], "--segment", "0x1000:out:32")
         assert named.decode() == text
-    told = json.loads(await command(*arguments, "--json", status=1))
-    assert (told["status"], told["r3"], told["writes"]) == ("H_PARAMETER", -4, [])
+    output = json.loads(await command(*arguments, "--json", status=1))
+    assert (output["status"], output["r3"], output["writes"]) == ("H_PARAMETER", -4, [])
     assert "h-call 0x999: H_FUNCTION (-2)" in (await command("raw", "0x999", status=1)).decode()
     (tmp_path / "auth").write_bytes(bytes.fromhex("0103" + "00" * 14))
     memory = ["--segment", f"0x2000:in:@{tmp_path / 'auth'}", "--segment", "0x3000:in:label"]
@@ -347,9 +347,9 @@ async def test_an_output_that_takes_nothing_is_not_the_partitions_fault(command)
 async def test_a_refusal_as_json_has_the_facts(command):
     """The JSON has h-call, status, refused argument and rule. It is one line on standard error."""
     assert await command("read", "x", "--json", status=1) == b""
-    told = json.loads(command.err)
-    assert (told["hcall"], told["status"], told["r3"]) == ("H_PKS_READ_OBJECT", "H_NOT_FOUND", -7)
-    assert (told["rule_id"], told["fault"]) == ("object.exists", "guest")
+    output = json.loads(command.err)
+    assert (output["hcall"], output["status"], output["r3"]) == ("H_PKS_READ_OBJECT", "H_NOT_FOUND", -7)
+    assert (output["rule_id"], output["fault"]) == ("object.exists", "guest")
     await command("read", "x", "--json", "--consumer", "9", status=1)
     assert json.loads(command.err)["argument"] == "authorization"
 

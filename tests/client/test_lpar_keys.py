@@ -43,10 +43,10 @@ async def test_json(command, password, tmp_path):
     wrapped = await command.json("wrap", "k", "--in", tmp_path / "in", *password)
     assert wrapped["size"] == len(DATA) + 1024
     (tmp_path / "w").write_bytes(bytes.fromhex(wrapped["data_hex"]))
-    told = await command.json("unwrap", "--in", tmp_path / "w", *password)
-    assert told == {"size": len(DATA), "data_hex": DATA.hex()}
-    told = await command.json("unwrap", "--in", tmp_path / "w", "--out", tmp_path / "out", *password)
-    assert told == {"size": len(DATA)}
+    output = await command.json("unwrap", "--in", tmp_path / "w", *password)
+    assert output == {"size": len(DATA), "data_hex": DATA.hex()}
+    output = await command.json("unwrap", "--in", tmp_path / "w", "--out", tmp_path / "out", *password)
+    assert output == {"size": len(DATA)}
 
 
 async def test_a_plain_key_is_given_out(command, password, tmp_path):
@@ -73,8 +73,8 @@ async def test_revocation(command, password):
     assert await command("revoke", "--os-label", "trusted:k", "--wait", *password) == b"WRAPPINGKEY|REVOKED\n"
     await command("unwrap", *password, data=wrapped, status=1)
     assert "H_PKS_UNWRAP_OBJECT was refused with H_AUTHORITY" in command.err
-    told = await command.json("unrevoke", "--os-label", "trusted:k", *password)
-    assert told == {"policy": "WRAPPINGKEY", "policy_word": 0x0080_0000}
+    output = await command.json("unrevoke", "--os-label", "trusted:k", *password)
+    assert output == {"policy": "WRAPPINGKEY", "policy_word": 0x0080_0000}
     assert await command("unwrap", *password, data=wrapped) == DATA
     await command("write", "x", *password, data=b"1")
     await command("revoke", "x", *password, status=1)

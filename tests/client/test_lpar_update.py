@@ -69,11 +69,11 @@ async def test_files_that_hardware_may_refuse(command, case):
     for words, time in (((), NOW), (("--json",), NOW._replace(year=2031))):
         payload = of_form("db", kek().lists, pk(), time=time, **form)
         assert await command("update", "db", *words, data=authvar.auth_file(payload)) == b""
-        told = [
+        logged = [
             line for line in command.err.splitlines() if not line.startswith("{")
         ]  # without the server's log
-        assert len(told) == len(reasons)
-        for line, reason in zip(told, reasons, strict=True):
+        assert len(logged) == len(reasons)
+        for line, reason in zip(logged, reasons, strict=True):
             assert line.startswith(f"swpks lpar lpar1 update: warning: hardware may refuse this: {reason}")
             assert "openssl cms -sign -noattr" in line
     assert await contents(command, "db") == kek().lists
@@ -174,12 +174,12 @@ def test_strict_updates_and_the_log_without_them(swpks_server):
         send(channel, "dbx", update("dbx", kek().lists))
         assert not swpks_server.log_lines("signed_update.doubted", least=0)
         send(channel, "db", doubtful)
-    (told,) = swpks_server.log_lines("signed_update.doubted")
+    (logged,) = swpks_server.log_lines("signed_update.doubted")
     for word in (
         "hardware may refuse this update", '"warning"', '"lpar1"', '"db"', "over signed attributes",
         "by a key identifier", "-noattr", "--strict-updates",
     ):  # fmt: skip
-        assert word in told
+        assert word in logged
     assert swpks_server.stop() == 0
     swpks_server.options.append("--strict-updates")
     swpks_server.start()
@@ -213,8 +213,8 @@ def test_keys_survive_a_kill(swpks_server):
     assert swpks_server.stop() == 0
     assert "a variable is updated by the holder of PK or of a key in KEK" in swpks_server.log
     assert "spec/hcalls/signed_update.md#rules" in swpks_server.log
-    told = swpks_server.log_lines("signed_update.unverified")
-    assert len(told) == 1
+    logged = swpks_server.log_lines("signed_update.unverified")
+    assert len(logged) == 1
     for word in ("PK taken without verification", "lpar1", "operating_system", '"info"'):
-        assert word in told[0]
+        assert word in logged[0]
     assert "canary" not in swpks_server.log

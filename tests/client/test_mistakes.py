@@ -116,10 +116,10 @@ NO_REQUESTS: list[tuple[Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize("make,told", MISTAKES, ids=[row[1][:40] for row in MISTAKES])
-def test_an_argument_of_another_type_is_named(make, told):
+@pytest.mark.parametrize("make,message", MISTAKES, ids=[row[1][:40] for row in MISTAKES])
+def test_an_argument_of_another_type_is_named(make, message):
     """The error names the argument and the call. The value, which may be a password, is in no text."""
-    with pytest.raises((TypeError, ValueError), match=told) as caught:
+    with pytest.raises((TypeError, ValueError), match=message) as caught:
         make()
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -143,8 +143,8 @@ def test_every_buffer_is_bytes():
     assert block.segments[0].data == b"wrong"
 
 
-@pytest.mark.parametrize("given,told", NO_REQUESTS, ids=range(len(NO_REQUESTS)))
-def test_a_call_of_no_request_says_what_to_write(given, told):
+@pytest.mark.parametrize("given,message", NO_REQUESTS, ids=range(len(NO_REQUESTS)))
+def test_a_call_of_no_request_says_what_to_write(given, message):
     """The session goes on, because nothing was sent."""
 
     async def script(peer):
@@ -153,9 +153,9 @@ def test_a_call_of_no_request_says_what_to_write(given, told):
         assert (await peer.goodbye()).reason == GoodbyeReason.DONE
 
     with scripted(script) as sock, swpks.BlockingChannel.connect(sock, timeout=10) as channel:
-        with pytest.raises(TypeError, match=told):
+        with pytest.raises(TypeError, match=message):
             channel.call(given)
-        with pytest.raises(TypeError, match=told):
+        with pytest.raises(TypeError, match=message):
             channel.pipeline([given])
         assert channel.call(swpks.raw_call(5)).status == 0
 
@@ -197,8 +197,8 @@ async def test_the_guests_say_it_too(pks_partition):
         await swpks.boot(pks_partition)
     chain = await swpks.boot(pks_partition.channel)
     await chain.firmware.write(b"key", b"kept")
-    for use, told in GUESTS:
-        with pytest.raises(TypeError, match=told) as caught:
+    for use, message in GUESTS:
+        with pytest.raises(TypeError, match=message) as caught:
             await use(chain)
         assert "secret" not in str(caught.value)
         assert str(caught.traceback.filter(caught)[-1].path) == __file__
@@ -217,13 +217,13 @@ OPENINGS: list[tuple[Any, dict, str]] = [
 async def test_the_openings_say_it_too(pks_partition):
     """The error comes before a connection is made."""
     wrong: Any = swpks
-    for target, options, told in OPENINGS:
-        with pytest.raises(TypeError, match=told):
+    for target, options, message in OPENINGS:
+        with pytest.raises(TypeError, match=message):
             await wrong.open_channel(target, **options).__aenter__()
     with pytest.raises(TypeError, match="not EmulatedPartition"):
         await wrong.open_channel(pks_partition).__aenter__()
-    for locate, told in (("/where.sock", "locate is a function, not str"), (lambda: None, "not NoneType")):
-        with pytest.raises(TypeError, match=told):
+    for locate, message in (("/where.sock", "locate is a function, not str"), (lambda: None, "not NoneType")):
+        with pytest.raises(TypeError, match=message):
             await wrong.open_following(locate).__aenter__()
     for option in ("patience", "move_patience"):
         with pytest.raises(TypeError, match=f"{option} is a number of seconds"):
@@ -317,14 +317,14 @@ LOOPS: list[tuple[Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize("use,told", LOOPS)
-def test_another_event_loop(use, told):
+@pytest.mark.parametrize("use,message", LOOPS)
+def test_another_event_loop(use, message):
     """The error names Trio and the function that needs no loop. Nothing has been opened."""
 
     async def main() -> None:
         found: Any = use()
         await (found.__aenter__() if hasattr(found, "__aenter__") else found)
 
-    with pytest.raises(WrongLoop, match=f"^{told}") as caught:
+    with pytest.raises(WrongLoop, match=f"^{message}") as caught:
         asyncio.run(main())
     assert "needs Trio: begin the program by trio.run(main)" in str(caught.value)

@@ -219,11 +219,11 @@ def test_on_another_loop(tmp_path):
     """pytest-asyncio with asyncio_mode=auto claims all async fixtures: the error names the setting."""
     (tmp_path / "conftest.py").write_text(ANOTHER_LOOP)
     found = reasons(pytest_in(tmp_path, ASYNCHRONOUS, "-o", "trio_mode=true"))
-    told = (
+    message = (
         "needs Trio, and another event loop than Trio's runs test_project.py::{}: set asyncio_mode = strict"
     )
     for test in ("test_partition", "test_console", "test_marked"):
-        assert told.format(test) in found[test]
+        assert message.format(test) in found[test]
         assert "trio_mode" not in found[test]
     assert "is a plain test: write `async def` or take pks_partition_sync" in found["test_plain"]
 

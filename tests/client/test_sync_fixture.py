@@ -136,7 +136,7 @@ def test_a_failure_of_the_server_leaves_the_block():
 
 
 @pytest.mark.parametrize(
-    "options,told",
+    "options,message",
     [
         ({"secure_boot": "sometimes"}, "secure_boot is 0 to 2, or off, audit, enforce, not 'sometimes'"),
         ({"secure_boot": None}, "secure_boot is 0 to 2, .* not None"),
@@ -159,12 +159,12 @@ def test_a_failure_of_the_server_leaves_the_block():
     ],
     ids=lambda value: str(value)[:40],
 )
-async def test_a_wrong_option_is_refused_at_once(options, told):
+async def test_a_wrong_option_is_refused_at_once(options, message):
     """Both kinds of partition raise the same error before anything runs."""
     wrong = (WrongOption, OperatorError)
-    with pytest.raises(wrong, match=told), blocking_partition(**options):
+    with pytest.raises(wrong, match=message), blocking_partition(**options):
         pass
-    with pytest.raises(wrong, match=told):
+    with pytest.raises(wrong, match=message):
         async with swpks.emulated_partition(**options):
             pass
 

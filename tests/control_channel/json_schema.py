@@ -62,7 +62,7 @@ def _accepts(schemas: Mapping[str, Any], schema: Mapping[str, Any], value: Any) 
         "allOf": lambda parts: all(below(part, value) for part in parts),
         "not": lambda part: not below(part, value),
     }
-    return all(judges[key](told) for key, told in schema.items() if key not in _SAYS_NOTHING)
+    return all(judges[key](wanted) for key, wanted in schema.items() if key not in _SAYS_NOTHING)
 
 
 def _compiled(form: str) -> re.Pattern[str]:

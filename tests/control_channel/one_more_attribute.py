@@ -116,8 +116,8 @@ async def places() -> Mapping[str, bool]:
     found["range"] = await out_of_range(system)
     found["needs"] = refused_alone(machine(MemoryNvram(), MemoryCard(None), PartitionSettings.of("a", 8)))
     schemas = openapi.description()["components"]["schemas"]
-    told = [schemas[struct]["properties"][NAME] for struct in ("AttributeChanges", "PartitionView")]
-    found["description"] = [each["description"] for each in told] == 2 * ["what a test has added"]
+    described = [schemas[struct]["properties"][NAME] for struct in ("AttributeChanges", "PartitionView")]
+    found["description"] = [each["description"] for each in described] == 2 * ["what a test has added"]
     page = importlib.import_module("spec_tables").TABLES["attributes"]()
     found["page"] = ROW in page
     return found

@@ -58,7 +58,7 @@ class Streamed:
             return early
         with trio.fail_after(20):
             while chunk := await self.lines():
-                if found := [told(block) for block in chunk.split(b"\n\n") if block.strip(b":")]:
+                if found := [event_of(block) for block in chunk.split(b"\n\n") if block.strip(b":")]:
                     return found
         return []
 
@@ -96,7 +96,7 @@ class Streamed:
             self._rest += b"0\r\n\r\n"
 
 
-def told(block: bytes) -> dict[str, Any]:
+def event_of(block: bytes) -> dict[str, Any]:
     """Return an event of the stream; check that its lines and its JSON agree."""
     number, kind, data = block.decode().split("\n")
     event: dict[str, Any] = json.loads(data.removeprefix("data: "))

@@ -70,10 +70,10 @@ class Asked:
 
     def look(self) -> list[tuple[str, str]]:
         self.machine.attachment.look()
-        return [told(event) for event in self.watcher.take() if event.kind not in ("hello", "changed")]
+        return [question(event) for event in self.watcher.take() if event.kind not in ("hello", "changed")]
 
 
-def told(event: EventView) -> tuple[str, str]:
+def question(event: EventView) -> tuple[str, str]:
     return event.kind, event.partition or event.uuid
 
 
@@ -259,7 +259,7 @@ async def test_another_trusted_system_key_makes_copies_old(machine, client, aske
     key = {"operation": operation, "key": base64.b64encode(bytes(range(32))).decode()}
     for questions in ([("take-copy", "a")], []):  # the same key again changes nothing
         await client.put("/v1/trusted-key", json=key)
-        events = [told(event) for event in asked.watcher.take() if event.kind == "take-copy"]
+        events = [question(event) for event in asked.watcher.take() if event.kind == "take-copy"]
         assert (events, asked.look()) == (questions, [])
         await keep(client)
 
@@ -294,7 +294,7 @@ async def test_a_deleted_partition_is_forgotten_once(machine, client, asked) -> 
     await keep(client)
     uuid = machine.system.find("a").profile.uuid
     await machine.changes.delete("a")
-    asks = [told(event) for event in asked.watcher.take() if event.kind == "forget-copies"]
+    asks = [question(event) for event in asked.watcher.take() if event.kind == "forget-copies"]
     assert asks == [("forget-copies", str(uuid))]
     with machine.attachment.stream(ID) as newer:
         assert Asked(machine, newer).look() == [("forget-copies", str(uuid))]

@@ -92,8 +92,8 @@ def _few(schema: Mapping[str, Any]) -> list[str]:
 
 def _with(rest: Mapping[str, Any], more: dict[str, str]) -> str:
     """Return an object. The values of `more` are already JSON, so `33.0` stays `33.0`."""
-    told = {key: json.dumps(value) for key, value in rest.items()} | more
-    return "{" + ", ".join(f"{json.dumps(key)}: {value}" for key, value in told.items()) + "}"
+    encoded = {key: json.dumps(value) for key, value in rest.items()} | more
+    return "{" + ", ".join(f"{json.dumps(key)}: {value}" for key, value in encoded.items()) + "}"
 
 
 def taken(body: type[Body], text: str) -> bool:

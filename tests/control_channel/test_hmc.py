@@ -202,10 +202,10 @@ def test_somebody_else_there(tmp_path) -> None:
             with connection:
                 connection.recv(4096)
                 connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
-            _, told = asking.communicate(timeout=60)
+            _, error = asking.communicate(timeout=60)
     assert asking.returncode == 3
-    assert "spec/control.md" in told
-    assert "Traceback" not in told
+    assert "spec/control.md" in error
+    assert "Traceback" not in error
 
 
 def test_refused_partitions_and_reasons_are_shown() -> None:
@@ -304,8 +304,8 @@ def test_custody_that_is_not_plain_is_told() -> None:
     )
     left = msgspec.structs.replace(facts, name="b", custody="gone", mode="settled", peer_id="", trouble="why")
     here = msgspec.structs.replace(facts, name="c", custody="arrived", mode="serving")
-    told = hmc_output.system(system(moving, custody=[facts, left, here])).splitlines()[-2:]
-    assert told == [
+    lines = hmc_output.system(system(moving, custody=[facts, left, here])).splitlines()[-2:]
+    assert lines == [
         f"a is frozen, and waits for the console (attempt 7, other system {'5' * 32})",
         "b has left (attempt 7): why",
     ]

@@ -175,7 +175,7 @@ async def test_a_restore_counts_itself_and_may_refuse_to_go_back(machine, client
     assert answer.json()["rule_id"] == "copy.behind"
     for words in ("restore count 0 and generation 0, of ", " UTC; the present store has 1 and 1"):
         assert words in answer.json()["detail"]
-    with logged("partition.restored") as told:
+    with logged("partition.restored") as lines:
         again = (await client.post("/v1/copies", json={"copy": first["copy"]})).json()
-    assert (told[0]["restores"], told[0]["generation"]) == (0, 0)
+    assert (lines[0]["restores"], lines[0]["generation"]) == (0, 0)
     assert (again["restores"], again["generation"]) == (2, 2)

@@ -79,14 +79,14 @@ def test_the_page_has_every_problem() -> None:
 
 def test_the_page_has_every_field() -> None:
     """It has every struct of a request or answer with each of its fields, and no other."""
-    told: dict[str, list[str]] = defaultdict(list)
+    shown: dict[str, list[str]] = defaultdict(list)
     for row in table("struct | field | type | meaning") + table("struct | field | meaning"):
-        told[row[0]] += row[1].split(", ")
+        shown[row[0]] += row[1].split(", ")
     found = {*Body.__subclasses__(), *View.__subclasses__(), PartitionView}
     structs = {each for each in found if each.__module__.startswith("hcall_abi.")}
     there = {each.__name__: sorted(get_type_hints(each).keys()) for each in structs}
-    told = {name: [each for field in fields for each in meant(field)] for name, fields in told.items()}
-    assert {name: sorted(fields) for name, fields in told.items()} == there
+    shown = {name: [each for field in fields for each in meant(field)] for name, fields in shown.items()}
+    assert {name: sorted(fields) for name, fields in shown.items()} == there
 
 
 def meant(field: str) -> Sequence[str]:
@@ -151,11 +151,11 @@ async def test_the_page_has_every_metric() -> None:
     samples = [re.fullmatch(r"(\w+)(?:{(.*)})? \S+", line) for line in lines if not line.startswith("#")]
     labels = {found[1]: sorted(re.findall(r'(\w+)="', found[2] or "")) for found in samples if found}
     assert None not in samples
-    told = dict(line.split(" ", 3)[2:] for line in lines if line.startswith("# HELP "))
+    shown = dict(line.split(" ", 3)[2:] for line in lines if line.startswith("# HELP "))
     rows = table("metric | labels | figure")
     assert {row[0]: [] if row[1] == "-" else sorted(row[1].split(", ")) for row in rows} == labels
     assert {row[0]: row[2] for row in rows if row[0] != "swpks_info"} == {
-        name: text for name, text in told.items() if name != "swpks_info"
+        name: text for name, text in shown.items() if name != "swpks_info"
     }
 
 

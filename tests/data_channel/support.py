@@ -109,8 +109,8 @@ def answers(conversation: ServerConversation, data: bytes) -> Iterator[bytes]:
     """Run these bytes turn by turn; yield the answers of each turn."""
     conversation.take(data)
     while conversation.ready:
-        if told := conversation.turn(Quantum(CALLS, math.inf)):
-            yield told
+        if answer := conversation.turn(Quantum(CALLS, math.inf)):
+            yield answer
 
 
 class Service:

@@ -131,9 +131,9 @@ def test_the_log_is_bounded_and_says_what_is_missing() -> None:
             guest.read(3, b"x")
     assert len(lines) == PACE.per_second
     assert lines[0]["left_out"] == 100
-    with logged("log.shortened") as told:
+    with logged("log.shortened") as shortened:
         machine.noise.sum_up(at_once=True)
-    assert [(line["source"], line["left_out"]) for line in told] == [("h-calls of alpha", {EVENT: 136})]
+    assert [(line["source"], line["left_out"]) for line in shortened] == [("h-calls of alpha", {EVENT: 136})]
 
 
 def test_a_level_that_hides_the_lines_makes_none() -> None:

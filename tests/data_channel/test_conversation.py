@@ -67,7 +67,7 @@ def test_pieces_of_any_size_make_the_same_answers(places: list[int]) -> None:
     )
     bounds = sorted({place % len(data) for place in places} | {0, len(data)})
     pieces = [data[start:stop] for start, stop in itertools.pairwise(bounds)]
-    out = b"".join(told for piece in pieces for told in answers(end.conversation, piece))
+    out = b"".join(sent_out for piece in pieces for sent_out in answers(end.conversation, piece))
     whole = End()
     assert out == b"".join(answers(whole.conversation, data))
     assert end.machine.counters.calls == whole.machine.counters.calls
@@ -300,7 +300,7 @@ def test_any_bytes_are_answered_or_end_the_session(is_open: bool, pieces: list[b
     """The answers are whole frames: one for each call that ran, then GOODBYE after a broken rule."""
     end = opened(MACHINE) if is_open else End(MACHINE)
     before = MACHINE.counters.calls[1].total()
-    out = b"".join(told for piece in pieces if piece for told in answers(end.conversation, piece))
+    out = b"".join(sent_out for piece in pieces if piece for sent_out in answers(end.conversation, piece))
     answered, ran = kinds(out), MACHINE.counters.calls[1].total() - before
     assert set(answered) <= {FrameType.OPENED, FrameType.HRETURN}
     if goodbye := end.conversation.farewell:

@@ -168,13 +168,13 @@ def test_a_peer_that_comes_again_and_again_is_bounded(machine: Machine, time: Ti
             time.seconds += 0.001
             visit(machine, name)
     sorts = ["session.opened", "protocol.error", "session.ended"] if name else ["session.refused"]
-    told = Counter(line["event"] for line in lines)
-    assert set(told) == set(sorts)
-    assert min(told.values()) >= FIRST
+    counts = Counter(line["event"] for line in lines)
+    assert set(counts) == set(sorts)
+    assert min(counts.values()) >= FIRST
     assert len(lines) <= len(sorts) * FIRST + BURST + 1
     left_out = {event: number for _, event, number in machine.noise.left_out()}
     assert {source for source, _, _ in machine.noise.left_out()} == {name or "[::]:7000"}
-    assert Counter(told) + Counter(left_out) == dict.fromkeys(sorts, count)
+    assert Counter(counts) + Counter(left_out) == dict.fromkeys(sorts, count)
 
 
 def test_the_noise_of_one_hides_no_line_of_another(machine: Machine) -> None:
@@ -238,10 +238,10 @@ async def test_a_server_sums_up_while_it_runs_and_at_its_end(
                 await wait_all_tasks_blocked()
             figures = exposition(service.machine).decode()
             running.cancel_scope.cancel()
-    told = [line["left_out"]["hcall.refused"] for line in lines]
-    assert told == [500 - FIRST - BURST, 500 - 61, 500 - 61]
+    counts = [line["left_out"]["hcall.refused"] for line in lines]
+    assert counts == [500 - FIRST - BURST, 500 - 61, 500 - 61]
     assert {line["source"] for line in lines} == {"alpha"}
-    assert f'swpks_log_left_out_total{{event="hcall.refused",source="alpha"}} {float(sum(told))}' in figures
+    assert f'swpks_log_left_out_total{{event="hcall.refused",source="alpha"}} {float(sum(counts))}' in figures
 
 
 async def test_the_control_channel_is_a_source(machine: Machine) -> None:
@@ -268,7 +268,7 @@ def test_updates_that_hardware_may_refuse_are_bounded(machine: Machine, time: Ti
             machine.after_calls(partition, logs.Log(partition="alpha"))
             assert keystore.signed.doubts == []
         machine.after_calls(partition, logs.Log())
-    told = Counter(line["variable"] for line in lines)
-    assert told == {"dbx": FIRST + BURST, "db": 1, "another name": 2}
+    counts = Counter(line["variable"] for line in lines)
+    assert counts == {"dbx": FIRST + BURST, "db": 1, "another name": 2}
     assert {line["event"] for line in lines} == {"signed_update.doubted"}
     assert lines[-1]["reasons"] == ["reason one", "reason two"]

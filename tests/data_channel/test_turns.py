@@ -23,13 +23,13 @@ class Clock:
 
 
 class Talker:
-    """A connection with so many calls, each of `seconds`; it adds its name to `told` at each call."""
+    """A connection with so many calls, each of `seconds`; it adds its name to `ran` at each call."""
 
-    def __init__(self, name: str, calls: int, clock: Clock, told: list[str], seconds: float = 0.0) -> None:
+    def __init__(self, name: str, calls: int, clock: Clock, ran: list[str], seconds: float = 0.0) -> None:
         self.name = name
         self.calls = calls
         self._clock = clock
-        self._told = told
+        self._ran = ran
         self._seconds = seconds
 
     def serve(self, turn: Quantum) -> bool:
@@ -37,7 +37,7 @@ class Talker:
         while self.calls and turn.calls > 0:
             self.calls -= 1
             turn.calls -= 1
-            self._told.append(self.name)
+            self._ran.append(self.name)
             self._clock.now += self._seconds
             if self._clock.now >= turn.until:
                 turn.calls = 0
@@ -50,16 +50,16 @@ class Ring:
     def __init__(self) -> None:
         self.clock = Clock()
         self.turns = Turns(self.clock)
-        self.told: list[str] = []
+        self.ran: list[str] = []
 
     def talk(self, partition: int, name: str, calls: int, seconds: float = 0.0) -> None:
         """Request a turn for a connection of a partition."""
-        self.turns.ask(partition, Talker(name, calls, self.clock, self.told, seconds).serve)
+        self.turns.ask(partition, Talker(name, calls, self.clock, self.ran, seconds).serve)
 
     def runs(self) -> list[tuple[str, int]]:
         """Return the names in the order of their calls, each with its number of consecutive calls."""
         found: list[tuple[str, int]] = []
-        for name in self.told:
+        for name in self.ran:
             if found and found[-1][0] == name:
                 found[-1] = name, found[-1][1] + 1
             else:
@@ -100,7 +100,7 @@ async def test_the_connections_of_a_partition_share_its_turn(ring: Ring) -> None
     ring.talk(2, "neighbour", 1)
     await wait_all_tasks_blocked()
     first = [f"{number}" for number in range(CALLS)]
-    assert ring.told == [*first, "neighbour", *(f"{number}" for number in range(CALLS, 20))]
+    assert ring.ran == [*first, "neighbour", *(f"{number}" for number in range(CALLS, 20))]
 
 
 async def test_a_connection_that_goes_on_lets_the_others_of_its_partition_pass(ring: Ring) -> None:
@@ -142,7 +142,7 @@ async def test_turns_are_long_again_when_the_other_partitions_are_quiet(ring: Ri
     ring.talk(1, "other", 1)
     await wait_all_tasks_blocked()
     assert ring.runs() == [("neighbour", 1), ("flood", 1), ("other", 1), ("flood", 3)]
-    ring.told.clear()
+    ring.ran.clear()
     ring.clock.now += SHARED_FOR
     ring.talk(1, "flood", 4, SHARED)
     ring.talk(1, "other", 1)
@@ -163,7 +163,7 @@ async def test_bytes_without_a_call_take_time_of_the_turn(ring: Ring) -> None:
     """Fifty connections send pieces of a frame: another partition does not wait for all of their receives."""
 
     def receives(_: Quantum) -> bool:
-        ring.told.append("piece")
+        ring.ran.append("piece")
         ring.clock.now += SECONDS / 2
         return False
 
@@ -180,7 +180,7 @@ async def test_all_other_tasks_run_between_two_passes(ring: Ring) -> None:
 
     async def console() -> None:
         while len(steps) < 5:
-            steps.append(len(ring.told))
+            steps.append(len(ring.ran))
             await trio.lowlevel.checkpoint()
 
     per_pass = int(PASS / (SECONDS / 10)) + 1
@@ -198,7 +198,7 @@ async def test_who_asks_while_nobody_does_is_served_at_once(ring: Ring) -> None:
     await wait_all_tasks_blocked()
     ring.talk(1, "first", 1)
     await wait_all_tasks_blocked()
-    assert ring.told == ["first"]
+    assert ring.ran == ["first"]
 
     def once_more(_: Quantum) -> bool:
         ring.talk(1, "inside", 1)
@@ -206,7 +206,7 @@ async def test_who_asks_while_nobody_does_is_served_at_once(ring: Ring) -> None:
 
     ring.turns.ask(1, once_more)
     await wait_all_tasks_blocked()
-    assert ring.told == ["first", "inside"]
+    assert ring.ran == ["first", "inside"]
 
 
 class Script:
@@ -256,17 +256,17 @@ async def test_without_its_source_the_turns_go_on(ring: Ring) -> None:
     await wait_all_tasks_blocked()
     ring.talk(1, "still", 1)
     await wait_all_tasks_blocked()
-    assert ring.told == ["still"]
+    assert ring.ran == ["still"]
     assert repr(ring.turns) == "Turns(0 partitions ask)"
 
 
 async def test_a_landing_runs_the_turns_itself(ring: Ring) -> None:
     """`serve` runs a request without a wake in the same step; the task sleeps on."""
     await wait_all_tasks_blocked()
-    ring.turns.ask(1, Talker("held", 1, ring.clock, ring.told).serve, wake=False)
-    assert ring.told == []
+    ring.turns.ask(1, Talker("held", 1, ring.clock, ring.ran).serve, wake=False)
+    assert ring.ran == []
     ring.turns.serve()
-    assert ring.told == ["held"]
+    assert ring.ran == ["held"]
 
 
 @pytest.mark.parametrize("calls", [1, 30])
@@ -279,10 +279,10 @@ async def test_the_task_wakes_after_turns_that_a_landing_ran(ring: Ring, calls: 
 
     ring.turns.feed(Script(lambda: 0, comes))
     await wait_all_tasks_blocked()
-    ring.turns.ask(1, Talker("held", 1, ring.clock, ring.told).serve, wake=False)
+    ring.turns.ask(1, Talker("held", 1, ring.clock, ring.ran).serve, wake=False)
     ring.turns.serve()
     await wait_all_tasks_blocked()
     assert ring.runs() == [("held", 1), ("neighbour", calls)]
     ring.talk(3, "later", 1)
     await wait_all_tasks_blocked()
-    assert ring.told[-1] == "later"
+    assert ring.ran[-1] == "later"

@@ -41,15 +41,15 @@ def test_a_buffer_longer_than_a_page_crosses_one() -> None:
 
 def test_version_1_tells_the_first_fields_alone() -> None:
     """R-74: FW950 has no fields for overhead, large objects and signed updates."""
-    told = Guest(make_partition("FW950", 64)).config()
-    assert told == Config(1, 0, 0, 32, 255, 0xFFFF, 65536, 0, 0x7F00_0000)
+    config = Guest(make_partition("FW950", 64)).config()
+    assert config == Config(1, 0, 0, 32, 255, 0xFFFF, 65536, 0, 0x7F00_0000)
 
 
 def test_version_3_tells_large_objects_and_overhead() -> None:
     """R-74: on FW1110 objects may have 64 KiB and more, so the 16-bit size is exactly 0xFFFF."""
-    told = Guest(make_partition("FW1110", 4)).config()
-    assert told[:10] == (3, 0x10, OVERHEAD, 64, 255, 0xFFFF, 4096, 0, 0x7F80_0000, 128 * 1024)
-    assert told.wrapping == 1 << 63
+    config = Guest(make_partition("FW1110", 4)).config()
+    assert config[:10] == (3, 0x10, OVERHEAD, 64, 255, 0xFFFF, 4096, 0, 0x7F80_0000, 128 * 1024)
+    assert config.wrapping == 1 << 63
 
 
 @pytest.mark.parametrize(
@@ -68,23 +68,23 @@ def test_each_level_tells_what_it_has(
     level: str, version: int, flags: int, overhead: int, large: int, wrapping: int
 ) -> None:
     """R-74: 0x10 with WRAP and UNWRAP, 0x08 with REVOKE and UNREVOKE. On older levels a field is 0."""
-    told = Guest(make_partition(level)).config()
-    assert (told.version, told.flags, told.overhead) == (version, flags, overhead)
-    assert (told.large, told.wrapping) == (large, wrapping)
-    assert told.policies == (0x7F80_0000 if flags else 0x7F00_0000)
+    config = Guest(make_partition(level)).config()
+    assert (config.version, config.flags, config.overhead) == (version, flags, overhead)
+    assert (config.large, config.wrapping) == (large, wrapping)
+    assert config.policies == (0x7F80_0000 if flags else 0x7F00_0000)
 
 
 @pytest.mark.parametrize("level", KEYSTORE_LEVELS)
 def test_features_are_told_with_their_calls_only(level: str) -> None:
     """R-74: flags, algorithms and wrapping features are there exactly for the calls that the level has."""
     guest = Guest(make_partition(level))
-    told = guest.config()
+    config = guest.config()
     for opcode, feature in (
-        (Opcode.WRAP_OBJECT, told.flags & 0x10),
-        (Opcode.UNWRAP_OBJECT, told.wrapping),
-        (Opcode.REVOKE_OBJECT, told.flags & 0x8),
-        (Opcode.UNREVOKE_OBJECT, told.flags & 0x8),
-        (Opcode.SIGNED_UPDATE, told.algorithms),
+        (Opcode.WRAP_OBJECT, config.flags & 0x10),
+        (Opcode.UNWRAP_OBJECT, config.wrapping),
+        (Opcode.REVOKE_OBJECT, config.flags & 0x8),
+        (Opcode.UNREVOKE_OBJECT, config.flags & 0x8),
+        (Opcode.SIGNED_UPDATE, config.algorithms),
     ):
         assert (guest.send(lay_out(opcode).frame()) != Answer(-2)) == bool(feature)
 
@@ -93,14 +93,14 @@ def test_features_are_told_with_their_calls_only(level: str) -> None:
 @pytest.mark.parametrize("kbytes", [4, 5, 63, 64])
 def test_linux_finds_the_config_sane(level: str, kbytes: int) -> None:
     """R-07, R-74: the driver's four tests at boot pass, and the size is the one that the console set."""
-    told = Guest(make_partition(level, kbytes)).config()
-    assert told.password >= 32
-    assert 255 <= told.label <= 0x7FFF
-    assert told.total == kbytes * 1024 >= 4096
-    if told.version >= 3 and told.large >= 65536:
-        assert told.object == 0xFFFF
+    config = Guest(make_partition(level, kbytes)).config()
+    assert config.password >= 32
+    assert 255 <= config.label <= 0x7FFF
+    assert config.total == kbytes * 1024 >= 4096
+    if config.version >= 3 and config.large >= 65536:
+        assert config.object == 0xFFFF
     else:
-        assert told.object == min(told.total, 0xFFFF)
+        assert config.object == min(config.total, 0xFFFF)
 
 
 def test_a_short_block_is_the_start_of_the_long_one() -> None:

@@ -196,9 +196,11 @@ def test_a_call_of_another_shape_has_none(opcode: Opcode) -> None:
 @given(bodies())
 def test_an_answer_by_either_way_is_the_same_frame(body: bytes) -> None:
     """`answer` makes the frame, the refusal and the count of `execute` with the codec."""
-    told: list[tuple[str, int]] = []
+    reported: list[tuple[str, int]] = []
     counts: Counter[tuple[int, int]] = Counter()
-    calls = HypervisorCalls(PARTITION, lambda refusal, opcode: told.append((str(refusal), opcode)), counts)
+    calls = HypervisorCalls(
+        PARTITION, lambda refusal, opcode: reported.append((str(refusal), opcode)), counts
+    )
     calls.begin()
     try:
         call = decode_hcall(7, body, 0, len(body))
@@ -210,11 +212,11 @@ def test_an_answer_by_either_way_is_the_same_frame(body: bytes) -> None:
         return  # a second run would be another call
     parts = calls.answer(7, body, 0, len(body))
     assert parts is not None
-    by_answer = told.copy()
-    told.clear()
+    by_answer = reported.copy()
+    reported.clear()
     expected = calls.execute(call)
     assert b"".join(parts) == encode(expected)
-    assert by_answer == told
+    assert by_answer == reported
     known = call.opcode if call.opcode in CALLS else 0
     assert counts == {(known, expected.status): 1}
 

@@ -70,20 +70,20 @@ def flipped(name: str, bits: list[int]) -> Change:
     return change
 
 
-def replaced(name: str, data: bytes, *, told: bool) -> Change:
+def replaced(name: str, data: bytes, *, resized: bool) -> Change:
     """Replace the bytes of a buffer; its length register changes with it or not."""
 
     def change(layout: Layout) -> None:
         start = layout.memory[name].address
         layout.memory[name] = Segment(start, len(data), IN, data)
         length = layout.places[name].length
-        if length and told:
+        if length and resized:
             layout.registers[length] = len(data)
 
     return change
 
 
-def cut(name: str, size: int, *, told: bool) -> Change:
+def cut(name: str, size: int, *, resized: bool) -> Change:
     """Keep only the beginning of a buffer."""
 
     def change(layout: Layout) -> None:
@@ -91,7 +91,7 @@ def cut(name: str, size: int, *, told: bool) -> Change:
         kept = size % (length + 1)
         layout.memory[name] = Segment(start, kept, access, data[:kept])
         register_of_length = layout.places[name].length
-        if register_of_length and told:
+        if register_of_length and resized:
             layout.registers[register_of_length] = kept
 
     return change
@@ -110,7 +110,7 @@ def changes(draw: st.DrawFn, opcode: Opcode) -> list[Change]:
     readable = [name for name, segment in layout.memory.items() if segment.access == IN] or buffers
 
     def one() -> Change:
-        told = draw(st.booleans())
+        resized = draw(st.booleans())
         match draw(st.integers(0, 3)):
             case 0:
                 return register(draw(st.sampled_from(list(layout.registers))), draw(NUMBERS))
@@ -118,8 +118,10 @@ def changes(draw: st.DrawFn, opcode: Opcode) -> list[Change]:
                 bits = draw(st.lists(st.integers(0, 20_000), min_size=1, max_size=4))
                 return flipped(draw(st.sampled_from(readable)), bits)
             case 2:
-                return replaced(draw(st.sampled_from(readable)), draw(st.binary(max_size=1500)), told=told)
-        return cut(draw(st.sampled_from(buffers)), draw(st.integers(0, 5000)), told=told)
+                return replaced(
+                    draw(st.sampled_from(readable)), draw(st.binary(max_size=1500)), resized=resized
+                )
+        return cut(draw(st.sampled_from(buffers)), draw(st.integers(0, 5000)), resized=resized)
 
     return [one() for _ in range(draw(st.integers(1, 3)))]
 

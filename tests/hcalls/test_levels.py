@@ -110,8 +110,8 @@ def test_switching_the_keystore_on_and_off_shows_at_the_next_call() -> None:
     guest.partition.power_off()
     console_sets(guest.partition, {"keystore_kbytes": 8})
     guest.partition.power_on()
-    told = guest.config()
-    assert (told.total, told.used) == (8192, 0)
+    config = guest.config()
+    assert (config.total, config.used) == (8192, 0)
     assert guest.write(3, b"label", b"data") == Answer(0)
 
 

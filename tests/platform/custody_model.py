@@ -244,8 +244,8 @@ class Model:
         ask = Said(Word.ASK, epoch, TO_CONSOLE, sender=system)
         yield from self._answered(at, ask)
         mine = self.owner(at.register) == system
-        told = Said(Word.SERVE, epoch, system) if mine else Said(Word.FENCED, at.register.moved, system)
-        yield self._told(at, ask._replace(asking=True), told)
+        sent = Said(Word.SERVE, epoch, system) if mine else Said(Word.FENCED, at.register.moved, system)
+        yield self._answer(at, ask._replace(asking=True), sent)
 
     def _answered(self, at: Desk, ask: Said) -> Iterator[Move]:
         """Yield the answer to a source in doubt: first the decision, then the word."""
@@ -253,15 +253,15 @@ class Model:
             return
         if ask.epoch < at.register.epoch:
             word = self.rules.answer(at.register, ask.epoch)
-            yield self._told(at, ask, Said(word, ask.epoch, ask.sender))
+            yield self._answer(at, ask, Said(word, ask.epoch, ask.sender))
         elif found := self._step(at, Word.ASK, ask.epoch):
             behind, row = found
             if row.to:
                 yield Move("C aborts", behind, (ask,), row=row)
             elif row.says:
-                yield self._told(at, ask, Said(row.says, ask.epoch, ask.sender), row)
+                yield self._answer(at, ask, Said(row.says, ask.epoch, ask.sender), row)
 
-    def _told(self, at: Desk, ask: Said, told: Said, row: ConsoleRow | None = None) -> Move:
+    def _answer(self, at: Desk, ask: Said, sent: Said, row: ConsoleRow | None = None) -> Move:
         """Return the move of an answer."""
-        alive = None if self.rules.late else told.to
-        return Move(f"C answers {told.word.value}({told.epoch})", at, (ask,), (told,), alive=alive, row=row)
+        alive = None if self.rules.late else sent.to
+        return Move(f"C answers {sent.word.value}({sent.epoch})", at, (ask,), (sent,), alive=alive, row=row)

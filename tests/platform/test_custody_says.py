@@ -57,8 +57,8 @@ def test_every_driver_says_what_the_table_says(at: Standing) -> None:
     if at.mode is not Mode.COPYING:
         assert ({PHASES[phase]} if phase in PHASES else set()) == words(at, Party.TARGET)
         assert (phase is Phase.IN_DOUBT) == (at.custody is Custody.FROZEN and at.mode is not Mode.WAITING)
-    told = word_for_source(at, E)
-    assert ({told} if told else set()) == words(at, Party.SOURCE)
+    sent_word = word_for_source(at, E)
+    assert ({sent_word} if sent_word else set()) == words(at, Party.SOURCE)
     assert word_for_source(at, E + 1) is None
     assert asks(view(at, T)) == (Word.ASK in words(at, Party.CONSOLE))
 

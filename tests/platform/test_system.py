@@ -64,8 +64,8 @@ def test_it_is_enabled_at_creation_or_later(later: bool) -> None:
     if later:
         system.set_attributes("lpar1", {"keystore_kbytes": 16})
     system.power_on("lpar1")
-    told = Guest(partition).config()
-    assert (told.total, told.used) == (16 * 1024, 0)
+    config = Guest(partition).config()
+    assert (config.total, config.used) == (16 * 1024, 0)
 
 
 SIZES = [("FW950", size, size == 0 or 4 <= size <= 64) for size in (0, 1, 3, 4, 5, 63, 64, 65, 128, -1, -64)]

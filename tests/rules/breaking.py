@@ -74,9 +74,9 @@ def logged(event: str) -> Iterator[list[dict[str, Any]]]:
         lines += [line for line in map(json.loads, stream.getvalue().splitlines()) if line["event"] == event]
 
 
-def row_of(told: dict[str, Any]) -> Rule:
+def row_of(shown: dict[str, Any]) -> Rule:
     """Return the rule in a log line or a problem; check its sentence, page and fault."""
-    rule = RULES[told["rule_id"]]
-    assert (told["rule"], told["section"]) == (rule.sentence, rule.page)
-    assert told.get("fault", rule.fault.value) == rule.fault.value
+    rule = RULES[shown["rule_id"]]
+    assert (shown["rule"], shown["section"]) == (rule.sentence, rule.page)
+    assert shown.get("fault", rule.fault.value) == rule.fault.value
     return rule

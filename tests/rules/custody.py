@@ -21,7 +21,7 @@ TARGET = "ee" * 16
 NEVER_HERE = "0d1d5f52-5b2a-4d0c-9d9a-0a3c1a4b9f11"
 
 
-def told(wrong: Callable[[Home], Awaitable[Rule]]) -> Break:
+def at_home(wrong: Callable[[Home], Awaitable[Rule]]) -> Break:
     """Break on a running system with the partition a."""
 
     async def broken() -> Rule:
@@ -78,10 +78,10 @@ async def _one_too_many(home: Home) -> Rule:
 
 
 BREAKS: Breaks = {
-    "custody.barred": told(_one_too_many),
-    "custody.idle": told(_while_another_runs),
-    "custody.epoch": told(_old_number),
-    "custody.uuid": told(_another_uuid),
-    "custody.stored": told(_not_stored),
-    "migration.power": told(released),
+    "custody.barred": at_home(_one_too_many),
+    "custody.idle": at_home(_while_another_runs),
+    "custody.epoch": at_home(_old_number),
+    "custody.uuid": at_home(_another_uuid),
+    "custody.stored": at_home(_not_stored),
+    "migration.power": at_home(released),
 }

@@ -20,8 +20,8 @@ def _line(line: str, *before: str) -> Break:
         async with standing("S") as stand:
             for each in before:
                 await stand.done(each)
-            told = (await stand.refused(line)).splitlines()
-        number = next(each.split(" ")[0] for each in told if each.startswith(("HSCL", "SWPK")))
+            output = (await stand.refused(line)).splitlines()
+        number = next(each.split(" ")[0] for each in output if each.startswith(("HSCL", "SWPK")))
         (rule,) = (row for row in RULES.values() if message_number(row) == number)
         return rule
 

@@ -21,7 +21,7 @@ def late(step: Callable[[], Awaitable[Rule]]) -> Break:
     return lambda _: run(step)
 
 
-async def _nobody_listens() -> Rule:
+async def _no_listener() -> Rule:
     async with pair() as both:
         both.target.peers = None
         return await refused_late(both.expect())
@@ -58,7 +58,7 @@ async def _silent() -> Rule:
 
 
 BREAKS: Breaks = {
-    "mobility.listens": late(_nobody_listens),
+    "mobility.listens": late(_no_listener),
     "mobility.reached": late(_no_way),
     "mobility.proven": late(_another_token),
     "mobility.form": breaks(decode, b"\0"),

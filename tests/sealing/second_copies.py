@@ -55,8 +55,8 @@ def console_of(plaintext: bytes) -> Values:
     (count,) = struct.unpack_from(">I", plaintext, at)
     for place in range(at + 4, at + 4 + 44 * count, 44):
         found = struct.unpack_from(">16sIQQ8s", plaintext, place)
-        told = (each.hex() if isinstance(each, bytes) else each for each in found)
-        kept.append(dict(zip(KEPT, told, strict=True)))
+        texts = (each.hex() if isinstance(each, bytes) else each for each in found)
+        kept.append(dict(zip(KEPT, texts, strict=True)))
     at += 4 + 44 * count
     (count,) = struct.unpack_from(">I", plaintext, at)
     forgotten = [plaintext[place : place + 16].hex() for place in range(at + 4, at + 4 + 16 * count, 16)]

@@ -28,7 +28,7 @@ from hcall_server.sealing.console_record import (
 from hcall_server.sealing.trusted_key import seal_trusted_key
 from tests.sealing import second_copies
 from tests.sealing.samples import SEALER, flipped
-from tests.sealing.test_golden import told_by_console
+from tests.sealing.test_golden import console_in_words
 from tests.sealing.test_trusted_key import KEY
 
 UUIDS = st.uuids()
@@ -61,8 +61,8 @@ def test_the_record_comes_back(record: ConsoleRecord) -> None:
     assert open_console(SEALER, blob) == record
     generation, plaintext = SEALER.open(SealedKind.CONSOLE, SYSTEM_OWNER, blob)
     assert generation == 0
-    assert plaintext == second_copies.console(told_by_console(record))
-    assert second_copies.console_of(plaintext) == told_by_console(record)
+    assert plaintext == second_copies.console(console_in_words(record))
+    assert second_copies.console_of(plaintext) == console_in_words(record)
 
 
 @given(st.binary(max_size=90))

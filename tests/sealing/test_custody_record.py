@@ -21,7 +21,7 @@ from hcall_server.sealing.custody_record import (
 )
 from tests.sealing import second_copies
 from tests.sealing.samples import SEALER, flipped, put
-from tests.sealing.test_golden import told_by_custody
+from tests.sealing.test_golden import custody_in_words
 
 DEPARTED = st.builds(
     Departed,
@@ -46,8 +46,8 @@ def test_the_record_comes_back(record: tuple[Departed, ...]) -> None:
     assert open_custody(SEALER, blob) == record
     generation, plaintext = SEALER.open(SealedKind.CUSTODY, SYSTEM_OWNER, blob)
     assert generation == 0
-    assert plaintext == second_copies.custody(told_by_custody(record))
-    assert second_copies.custody_of(plaintext) == told_by_custody(record)
+    assert plaintext == second_copies.custody(custody_in_words(record))
+    assert second_copies.custody_of(plaintext) == custody_in_words(record)
 
 
 @given(st.binary(max_size=90))

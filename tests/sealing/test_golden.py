@@ -133,18 +133,18 @@ def test_published_golden_files_never_change() -> None:
 def test_older_format_levels_load_for_ever(golden: dict[str, Any]) -> None:
     """R-02, R-21: the package opens a golden record and reads its original contents."""
     if golden["envelope_level"] == 1:
-        assert read_level_1(golden) == told_of(golden)
+        assert read_level_1(golden) == contents_of(golden)
     else:
-        assert read_level_2(golden) == told_of(golden)
+        assert read_level_2(golden) == contents_of(golden)
 
 
-def told_of(golden: dict[str, Any]) -> dict[str, Any]:
+def contents_of(golden: dict[str, Any]) -> dict[str, Any]:
     """Return the contents of a golden record without the keys and bytes of the sealing."""
     holds = ("profile", "objects", "system", "trusted_key", "console", "departed")
-    told: dict[str, Any] = {name: golden[name] for name in holds if name in golden}
-    if "profile" in told and "signed_updates" not in told["profile"]:
-        told["profile"] = dict.fromkeys(SWITCHES, False) | told["profile"]
-    return told
+    words: dict[str, Any] = {name: golden[name] for name in holds if name in golden}
+    if "profile" in words and "signed_updates" not in words["profile"]:
+        words["profile"] = dict.fromkeys(SWITCHES, False) | words["profile"]
+    return words
 
 
 def read_level_1(golden: dict[str, Any]) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def read_level_1(golden: dict[str, Any]) -> dict[str, Any]:
     if "objects" in golden:
         return {"objects": objects_in(level_1.open_image(old, number, blob), golden)}
     if "profile" in golden:
-        return {"profile": told_by(level_1.open_profile(old, number, blob))}
+        return {"profile": profile_in_words(level_1.open_profile(old, number, blob))}
     found = level_1.open_system(old, blob)
     assert found.roster == ()
     return {"system": {"firmware": found.firmware, "total_kbytes": found.total_kbytes}}
@@ -173,17 +173,17 @@ def read_level_2(golden: dict[str, Any]) -> dict[str, Any]:
     if "trusted_key" in golden:
         return {"trusted_key": trusted_key.open_trusted_key(sealer, blob).secret}
     if "console" in golden:
-        return {"console": told_by_console(console_record.open_console(sealer, blob))}
+        return {"console": console_in_words(console_record.open_console(sealer, blob))}
     if "departed" in golden:
-        return {"departed": told_by_custody(custody_record.open_custody(sealer, blob))}
+        return {"departed": custody_in_words(custody_record.open_custody(sealer, blob))}
     profile, image = sealing.open_partition(sealer, UUID(bytes=golden["owner"]), blob)
     assert (profile.uuid.bytes, profile.image_generation) == (golden["owner"], golden["generation"])
-    told = told_by(profile) | {"access_key": profile.access_key.hex()}
-    del told["uuid"], told["image_generation"]
-    return {"profile": told, "objects": objects_in(image, golden) if image else None}
+    words = profile_in_words(profile) | {"access_key": profile.access_key.hex()}
+    del words["uuid"], words["image_generation"]
+    return {"profile": words, "objects": objects_in(image, golden) if image else None}
 
 
-def told_by_console(record: console_record.ConsoleRecord) -> dict[str, Any]:
+def console_in_words(record: console_record.ConsoleRecord) -> dict[str, Any]:
     """Return a console record in the words of the golden records."""
     kept = [
         {"uuid": uuid.hex, **each._asdict(), "profile": each.profile.hex()}
@@ -193,14 +193,14 @@ def told_by_console(record: console_record.ConsoleRecord) -> dict[str, Any]:
     return {"id": record.id.hex(), "name": record.name, "kept": kept, "forgotten": forgotten}
 
 
-def told_by_custody(record: CustodyRecord) -> list[dict[str, Any]]:
+def custody_in_words(record: CustodyRecord) -> list[dict[str, Any]]:
     """Return a custody record in the words of the golden records."""
     peers = [(each.peer or bytes(16)).hex() for each in record]
     plain = [each._asdict() | {"uuid": each.uuid.hex, "custody": int(each.custody)} for each in record]
     return [each | {"peer": peer} for each, peer in zip(plain, peers, strict=True)]
 
 
-def told_by(profile: Any) -> dict[str, Any]:
+def profile_in_words(profile: Any) -> dict[str, Any]:
     """Return a profile in the words of the golden records."""
     numbers = profile.attributes.numbers
     fields = profile._asdict() | {"kbytes": numbers["keystore_kbytes"], "secure_boot": numbers["secure_boot"]}
@@ -220,10 +220,10 @@ def objects_in(image: StoreImage, golden: dict[str, Any]) -> list[dict[str, Any]
     Its generation is that of the record.
     """
     assert image.generation == golden["generation"]
-    return [told_by_object(each) for each in image.objects]
+    return [object_in_words(each) for each in image.objects]
 
 
-def told_by_object(each: StoredObject) -> dict[str, Any]:
+def object_in_words(each: StoredObject) -> dict[str, Any]:
     return each._asdict() | {"label": each.label.hex(), "data": each.data.hex()}
 
 

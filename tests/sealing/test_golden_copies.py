@@ -16,10 +16,10 @@ from tests.sealing.test_golden import (
     identity_of,
     in_bytes,
     no_entropy,
+    object_in_words,
     openssl,
     openssl_hkdf,
-    told_by,
-    told_by_object,
+    profile_in_words,
 )
 
 COPIES = sorted(name for name, vector in GOLDEN.items() if "copy_level" in vector)
@@ -52,14 +52,14 @@ def test_a_golden_copy_opens(golden: dict[str, Any]) -> None:
     assert profile.restores == header.restores
     assert copies.read_copy(golden["blob"]) == header
     assert profile.image_generation == header.generation
-    told = told_by(profile) | {"access_key": profile.access_key.hex()}
-    del told["uuid"], told["image_generation"]
-    assert told == golden["of"]["profile"]
+    words = profile_in_words(profile) | {"access_key": profile.access_key.hex()}
+    del words["uuid"], words["image_generation"]
+    assert words == golden["of"]["profile"]
     assert objects_in(image) == golden["of"]["objects"]
 
 
 def objects_in(image: StoreImage | None) -> list[dict[str, Any]] | None:
-    return [told_by_object(each) for each in image.objects] if image else None
+    return [object_in_words(each) for each in image.objects] if image else None
 
 
 def test_a_copy_with_the_same_salt_has_the_golden_bytes(golden: dict[str, Any]) -> None:

@@ -124,8 +124,8 @@ def test_each_rule_of_the_image_has_its_words(plaintext: bytes, reason: str) -> 
         decode_image(plaintext, 1)
     whole = encode_partition(PartitionRecord(SIX, None)) + plaintext
     blob = SEALER.seal(SealedKind.PARTITION, SIX.uuid, 1, whole)
-    told = f"the record of partition {SIX.uuid}: authentic but unreadable: .*{reason}"
-    with pytest.raises(UndecodableError, match=told):
+    message = f"the record of partition {SIX.uuid}: authentic but unreadable: .*{reason}"
+    with pytest.raises(UndecodableError, match=message):
         open_partition(SEALER, SIX.uuid, blob)
 
 

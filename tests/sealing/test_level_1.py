@@ -98,9 +98,9 @@ def sealed(kind: int, owner: int, generation: int, plaintext: bytes, salt: bytes
 def values_of(profile: OldProfile) -> dict[str, Any]:
     """Return a profile in the words of the second implementation, with its switches."""
     numbers = profile.attributes.numbers
-    told = {name: getattr(profile, name) for name in VALUES if hasattr(profile, name)}
-    told |= {"kbytes": numbers["keystore_kbytes"], "secure_boot": numbers["secure_boot"]}
-    return told | {
+    values = {name: getattr(profile, name) for name in VALUES if hasattr(profile, name)}
+    values |= {"kbytes": numbers["keystore_kbytes"], "secure_boot": numbers["secure_boot"]}
+    return values | {
         word: bool(numbers[name]) for word, name in zip(second_records.SWITCHES, SWITCHES[:3], strict=True)
     }
 
@@ -123,8 +123,8 @@ def test_a_profile_of_level_2_is_read(profile: OldProfile) -> None:
 @given(profiles)
 def test_a_profile_of_level_1_is_read_with_its_switches_off(profile: OldProfile) -> None:
     """R-21: a profile of level 1 has no switches."""
-    told = values_of(profile)
-    plaintext = second_records.old_profile({name: told[name] for name in VALUES})
+    values = values_of(profile)
+    plaintext = second_records.old_profile({name: values[name] for name in VALUES})
     off = dict.fromkeys(SWITCHES[:3], 0)
     assert decode_profile(plaintext) == profile._replace(attributes=profile.attributes.with_numbers(off))
     assert PROFILE_1.parse(plaintext).header.number == profile.number
@@ -205,10 +205,10 @@ def test_a_swapped_blob_is_named_as_such() -> None:
     blob = sealed(IMAGE, 4, 5, image_bytes(STORED))
     with pytest.raises(NotAuthenticError) as caught:
         open_image(OLD, 2, blob)
-    told = OLD.explain(caught.value, blob, others=range(1, 9))
-    assert isinstance(told, SwappedError)
-    assert told.real_owner == 4
-    assert "the image of partition 2: swapped: this is the image of partition 4" in str(told)
+    explained = OLD.explain(caught.value, blob, others=range(1, 9))
+    assert isinstance(explained, SwappedError)
+    assert explained.real_owner == 4
+    assert "the image of partition 2: swapped: this is the image of partition 4" in str(explained)
 
 
 def test_what_is_merely_damaged_is_not_called_swapped() -> None:
@@ -225,8 +225,8 @@ def test_any_bytes_give_a_profile_or_an_error(junk: bytes) -> None:
     """R-02: any bytes are decoded or refused. Only the bytes of the second implementation are accepted."""
     for plaintext in junk, b"\0\2\0\0" + junk, b"\0\1\0\0" + junk:
         with contextlib.suppress(PlaintextError):
-            told = values_of(decode_profile(plaintext))
-            kept = told if plaintext[1] == 2 else {name: told[name] for name in VALUES}
+            values = values_of(decode_profile(plaintext))
+            kept = values if plaintext[1] == 2 else {name: values[name] for name in VALUES}
             assert second_records.old_profile(kept) == plaintext
 
 

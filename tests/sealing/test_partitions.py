@@ -183,8 +183,8 @@ def test_another_level_of_the_record_is_refused() -> None:
 
 def with_later(*fields: tuple[int, bytes]) -> bytes:
     """Return PLAINTEXT with fields in its tagged list."""
-    told = b"".join(struct.pack(">HH", tag, len(value)) + value for tag, value in fields)
-    return PLAINTEXT[:LATER] + bytes([len(fields)]) + told + PLAINTEXT[LATER + 1 :]
+    encoded = b"".join(struct.pack(">HH", tag, len(value)) + value for tag, value in fields)
+    return PLAINTEXT[:LATER] + bytes([len(fields)]) + encoded + PLAINTEXT[LATER + 1 :]
 
 
 @pytest.mark.parametrize("tag", [0, 4, 300, 0xFFFF])

@@ -184,10 +184,10 @@ def test_a_swapped_blob_is_named_as_such() -> None:
     blob = mine.seal(KIND, FOUR, 3, PLAINTEXT)
     with pytest.raises(NotAuthenticError) as caught:
         mine.open(KIND, TWO, blob)
-    told = mine.explain(caught.value, blob, others=[TWO, FOUR])
-    assert isinstance(told, SwappedError)
-    assert told.real_owner == FOUR
-    assert f"the record of partition {TWO}: swapped: this is the record of partition {FOUR}" in str(told)
+    explained = mine.explain(caught.value, blob, others=[TWO, FOUR])
+    assert isinstance(explained, SwappedError)
+    assert explained.real_owner == FOUR
+    assert f"the record of partition {TWO}: swapped: this is the record of partition {FOUR}" in str(explained)
 
 
 def test_what_is_merely_damaged_is_not_called_swapped() -> None:

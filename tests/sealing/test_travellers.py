@@ -29,7 +29,7 @@ from hcall_server.sealing.traveller import Traveller, decode_traveller, encode_t
 from tests.guest import Chance
 from tests.sealing import second_travellers
 from tests.sealing.samples import FOUR, OFF, PROFILE, RECORD, flipped, images, profiles, put, records, whole
-from tests.sealing.test_golden import told_by, told_by_object
+from tests.sealing.test_golden import object_in_words, profile_in_words
 
 FOLDER = Path(__file__).resolve().parents[2] / "spec" / "vectors" / "travelling"
 GOLDEN = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.json"))}
@@ -118,10 +118,10 @@ def test_a_golden_partition_arrives(name: str) -> None:
     plaintext = bytes.fromhex(golden["bytes"])
     found = decode_traveller(plaintext)
     profile, image = found.record
-    told = told_by(profile) | {"access_key": profile.access_key.hex()}
-    assert (told.pop("uuid").hex, told.pop("image_generation")) == (golden["uuid"], golden["generation"])
-    assert told == golden["profile"]
-    assert (image and [told_by_object(each) for each in image.objects]) == golden["stored"]
+    words = profile_in_words(profile) | {"access_key": profile.access_key.hex()}
+    assert (words.pop("uuid").hex, words.pop("image_generation")) == (golden["uuid"], golden["generation"])
+    assert words == golden["profile"]
+    assert (image and [object_in_words(each) for each in image.objects]) == golden["stored"]
     assert found.secure_boot == golden["secure_boot"]
     assert (found.used is None) == (golden["used"] is None)
     assert encode_traveller(found) == plaintext

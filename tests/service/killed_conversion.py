@@ -97,7 +97,7 @@ def convert(state: Path, last: int) -> None:
     steps.step()
 
 
-def told(state: Path) -> dict[str, Any]:
+def found(state: Path) -> dict[str, Any]:
     """Return the state that a start finds."""
     with assembled(state) as machine:
         partitions = machine.system.partitions.values()
@@ -118,7 +118,7 @@ def told(state: Path) -> dict[str, Any]:
 
 
 def show(state: Path, last: int) -> None:
-    first, second = told(state), told(state)
+    first, second = found(state), found(state)
     print(json.dumps({"step": last, "again": first == second, **first}), flush=True)
 
 

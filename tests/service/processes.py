@@ -66,7 +66,7 @@ class Served(NamedTuple):
         console = BlockingConsole(self.state / "run" / "control.sock")
         lines = [line.split(" ") for line in console.call(show_metrics()).splitlines()]
         return next(
-            float(value) for told, value in (line for line in lines if len(line) == 2) if told == name
+            float(value) for each, value in (line for line in lines if len(line) == 2) if each == name
         )
 
     def stop(self, number: int = signal.SIGTERM) -> int:

@@ -31,12 +31,12 @@ def test_json() -> None:
     line = as_json("info", "event.happened", {"partition": "lpar1", "count": 3, "names": ["a"], "none": None})
     assert line.endswith("}\n")
     assert line.count("\n") == 1
-    told = json.loads(line)
-    assert list(told) == ["partition", "count", "names", "none", "event", "level", "timestamp"]
-    assert (told["partition"], told["count"], told["names"], told["none"]) == ("lpar1", 3, ["a"], None)
-    assert (told["event"], told["level"]) == ("event.happened", "info")
-    assert re.fullmatch(TIME, told["timestamp"])
-    assert datetime.now(UTC) - datetime.fromisoformat(told["timestamp"]) < timedelta(minutes=5)
+    shown = json.loads(line)
+    assert list(shown) == ["partition", "count", "names", "none", "event", "level", "timestamp"]
+    assert (shown["partition"], shown["count"], shown["names"], shown["none"]) == ("lpar1", 3, ["a"], None)
+    assert (shown["event"], shown["level"]) == ("event.happened", "info")
+    assert re.fullmatch(TIME, shown["timestamp"])
+    assert datetime.now(UTC) - datetime.fromisoformat(shown["timestamp"]) < timedelta(minutes=5)
 
 
 def test_columns() -> None:
@@ -95,21 +95,21 @@ def test_values_that_json_does_not_know() -> None:
 def test_values_within_values() -> None:
     """Bytes and control characters inside other values are hidden too."""
     fields = {"names": ("a\x1b", b"secret"), "sockets": {"lpar1": "a\nb"}, "numbers": {1}}
-    told = json.loads(as_json("info", "e", fields))
-    assert told["names"] == ["a\\x1b", "<6 bytes>"]
-    assert told["sockets"] == {"lpar1": "a\\x0ab"}
-    assert told["numbers"] == [1]
+    shown = json.loads(as_json("info", "e", fields))
+    assert shown["names"] == ["a\\x1b", "<6 bytes>"]
+    assert shown["sockets"] == {"lpar1": "a\\x0ab"}
+    assert shown["numbers"] == [1]
     assert "secret" not in as_columns("info", "e", fields, coloured=False)
     assert "\x1b" not in as_columns("info", "e", fields, coloured=False)
 
 
 def test_a_trace() -> None:
     """The traceback has its causes: in JSON as a field, in columns below the line."""
-    told = json.loads(as_json("error", "e", {"exc_info": raised(), "n": 1}))
-    assert "exc_info" not in told
-    assert told["exception"].startswith("Traceback (most recent call last):\n")
-    assert "KeyError: 'cause'" in told["exception"]
-    assert told["exception"].endswith("ValueError: a bug")
+    shown = json.loads(as_json("error", "e", {"exc_info": raised(), "n": 1}))
+    assert "exc_info" not in shown
+    assert shown["exception"].startswith("Traceback (most recent call last):\n")
+    assert "KeyError: 'cause'" in shown["exception"]
+    assert shown["exception"].endswith("ValueError: a bug")
     first, second, *_ = as_columns("error", "e", {"exc_info": raised(), "n": 1}, coloured=False).splitlines()
     assert first.endswith("n=1")
     assert second == "Traceback (most recent call last):"
@@ -123,8 +123,8 @@ def test_the_trace_of_the_error_at_hand() -> None:
         line = as_json("error", "e", {"exc_info": True})
     assert json.loads(line)["exception"].endswith("ValueError: a bug")
     for nothing in (True, False, None):
-        told = json.loads(as_json("error", "e", {"exc_info": nothing}))
-        assert told.keys() == {"event", "level", "timestamp"}
+        shown = json.loads(as_json("error", "e", {"exc_info": nothing}))
+        assert shown.keys() == {"event", "level", "timestamp"}
 
 
 def test_a_trace_draws_nothing_on_a_terminal() -> None:

@@ -63,7 +63,7 @@ def read_until(reader: int, end: bytes) -> bytes:
     return found
 
 
-def told_of(found: bytes, lines: list[bytes]) -> int:
+def accounted(found: bytes, lines: list[bytes]) -> int:
     """Return how many lines, from the first on, were found or counted in a gap at their place."""
     place = 0
     for line in found.splitlines(keepends=True):
@@ -95,7 +95,7 @@ def test_a_reader_that_stops_costs_lines_and_no_time(pipe: Pipe) -> None:
     assert not made.flush(0)
     assert made.dropped >= 500 - 20 - 2 * SMALL // len(LINE)
     found = b""
-    while told_of(found, lines) < len(lines):
+    while accounted(found, lines) < len(lines):
         found += read_some(pipe.reader)
     assert made.dropped == len(lines) - len(set(lines) & set(found.splitlines(keepends=True)))
     made.write(b"last\n")

@@ -75,9 +75,9 @@ def test_a_partition_without_a_size_is_announced(tmp_path: Path) -> None:
     assert "; alpha has no keystore: --partition alpha:KBYTES gives it one\n" in server.log
     server.stop()
     again = ServerProcess(tmp_path / "state", ["beta"]).start()
-    told = again.log.count("has no keystore")
+    announced = again.log.count("has no keystore")
     again.stop()
-    assert (again.ready["keystore_off"], told) == (["alpha"], 1)  # once, by the first start
+    assert (again.ready["keystore_off"], announced) == (["alpha"], 1)  # once, by the first start
 
 
 def _first_start(folder: Path, nth: int) -> tuple[bool, SwpksError | None]:

@@ -117,10 +117,10 @@ async def test_a_stop_flushes_what_is_dirty(whole: Whole, log: io.StringIO, numb
     assert ended.value.reason == 4
     assert whole.flushed
     assert not whole.encryptor.pending
-    told = events(log)
-    assert told[:2] == ["partition.activated", "server.ready"]
-    assert told[-1] == "server.stopped"
-    assert set(told) >= {"session.opened", "server.stopping", "session.ended"}
+    logged = events(log)
+    assert logged[:2] == ["partition.activated", "server.ready"]
+    assert logged[-1] == "server.stopped"
+    assert set(logged) >= {"session.opened", "server.stopping", "session.ended"}
 
 
 @pytest.mark.parametrize("taken", [False, True])

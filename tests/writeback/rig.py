@@ -163,20 +163,20 @@ class Rig:
     def write(self, label: bytes, data: bytes = b"data", *, n: int = 0, policy: int = 0) -> None:
         """Write an object and notify the encryptor, as the data channel does after a batch."""
         assert self.guests[n].write(3, label, data, policy=policy).status == 0
-        self.tell(n)
+        self.notify(n)
 
     def remove(self, label: bytes, *, n: int = 0) -> None:
         """Remove an object and notify the encryptor."""
         assert self.guests[n].remove(3, label).status == 0
-        self.tell(n)
+        self.notify(n)
 
     def confirm(self, label: bytes, *, n: int = 0) -> tuple[int, int]:
         """CONFIRM an object and notify the encryptor of the waiting guest."""
         status, flushed, _, _ = self.guests[n].confirm(3, label)
-        self.tell(n)
+        self.notify(n)
         return status, flushed
 
-    def tell(self, n: int = 0) -> None:
+    def notify(self, n: int = 0) -> None:
         """Notify the encryptor as the data channel does at the end of a batch."""
         self.machine.after_calls(self.partition(n), Log())
 

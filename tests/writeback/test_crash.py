@@ -118,7 +118,7 @@ class Life:
         if status == 0:
             judge.memory[step.key] = step.policy, step.data
             judge.note_change(step.key, step.policy)
-        self.rig.tell(step.where)
+        self.rig.notify(step.where)
 
     async def do_remove(self, step: Step, judge: Judge) -> None:
         owner, label = step.key
@@ -128,7 +128,7 @@ class Life:
         if status == 0:
             del judge.memory[step.key]
             judge.note_change(step.key, policy)
-        self.rig.tell(step.where)
+        self.rig.notify(step.where)
 
     async def do_confirm(self, step: Step, judge: Judge) -> None:
         for key in KEYS:
@@ -138,7 +138,7 @@ class Life:
                 judge.note_confirmed(key)
         if not self.rig.store(step.where).contents.dirty:
             judge.confirmed = len(judge.states) - 1
-        self.rig.tell(step.where)
+        self.rig.notify(step.where)
 
     async def do_ipl(self, step: Step, judge: Judge) -> None:
         self.rig.guests[step.where].ipl()

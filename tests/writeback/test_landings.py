@@ -202,9 +202,9 @@ async def test_a_waiter_that_raises_keeps_no_other_from_being_called(parked: Par
     parked.let_go()
     assert [len(each.calls) for each in waiting] == [1, 1, 1]
     assert rig.confirm(b"0") == FLUSHED
-    (told,) = rig.told
-    assert told is not None
-    assert (told.rule, type(told.__cause__)) == (storage.FLUSH_FINISHED, ZeroDivisionError)
+    (report,) = rig.told
+    assert report is not None
+    assert (report.rule, type(report.__cause__)) == (storage.FLUSH_FINISHED, ZeroDivisionError)
     assert (rig.encryptor.health.ok, rig.encryptor.health.failures) == (True, 0)
 
 

@@ -99,9 +99,9 @@ async def test_a_bug_in_the_landing_leaves_everything_dirty(
     with monkeypatch.context() as patched:
         patched.setattr(Contents, "mark_flushed", fail)
         parked.let_go()
-    (told,) = rig.told
-    assert told is not None
-    assert (told.rule, str(told.__cause__)) == (storage.FLUSH_FINISHED, "a bug")
+    (report,) = rig.told
+    assert report is not None
+    assert (report.rule, str(report.__cause__)) == (storage.FLUSH_FINISHED, "a bug")
     assert (len(waiting.calls), rig.confirm(b"label"), rig.encryptor.health.pending) == (1, PENDING, 2)
     again = Waiting(rig, patience=1)
     await trio.sleep(FIRST_RETRY * 1.1)

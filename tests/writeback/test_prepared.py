@@ -118,7 +118,7 @@ async def test_a_failure_to_prepare_is_no_failure_of_the_flight() -> None:
     assert (it.rig.confirm(b"label"), it.rig.told) == (FLUSHED, [])
     it.ask(b"another")
     it.worker.let_go()
-    assert [told and told.rule.id for told in it.rig.told] == ["scarce.entropy"]
+    assert [report and report.rule.id for report in it.rig.told] == ["scarce.entropy"]
 
 
 async def test_a_large_flight_prepares_a_bounded_number() -> None:
