@@ -1,7 +1,7 @@
 """A channel that follows its partition: after GOODBYE 3 each call without an answer runs exactly once (R-55).
 
 The server is the real one, over memory streams and over real sockets.  A WRITE that ran twice would be
-refused, because its label is taken, and the server counts each call that ran.
+refused, because its label is taken.  The server counts each call that ran.
 """
 
 from __future__ import annotations

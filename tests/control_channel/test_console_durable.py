@@ -23,7 +23,7 @@ from tests.rules.breaking import logged
 
 
 async def test_what_is_held_survives_a_power_cut() -> None:
-    """Kept copies with the fingerprints of their profiles, and forgotten UUIDs."""
+    """These are the kept copies with the fingerprints of their profiles, and the forgotten UUIDs."""
     machine, again = durable_machine()
     for name in "ab":
         machine.changes.create(name, 8)

@@ -1,11 +1,11 @@
 """Converts copies of a state folder and is killed at each step in turn.
 
-python -m tests.service.killed_conversion FOLDER
+    python -m tests.service.killed_conversion FOLDER
 
-A step precedes each statement of SQL that may change the file, each call of `CALLS`, each file that `os.open`
-may make, and the first write into a new file. The last step follows the end. Calls of SQLite within a
-statement are no steps: tests/soak covers them by power cuts and by the n-th fault. Prints one line of JSON
-per kill: the step, and the state that the next start found.
+A step comes before each statement of SQL that may change the file, and before each call of `CALLS`.  It also
+comes before each file that `os.open` may make, and before the first write into a new file.  The last step
+follows the end.  Calls of SQLite within a statement are no steps: tests/soak covers them by power cuts and by
+the n-th fault.  Prints one line of JSON per kill: the step, and the state that the next start found.
 """
 
 import json
