@@ -1,6 +1,6 @@
 """The authorisation rules a second time, as sentences in order, each with its condition.
 
-Written from the public record and the choices of the project, not from the engine: the matrix tests (R-17)
+Written from the public record and the choices of the project, not from the engine.  The matrix tests (R-17)
 compare the two row by row.  The first sentence whose condition holds gives the answer. If none does, the call
 is granted.  Numbers are literal here, so that a wrong constant in the contract is found.
 """

@@ -1,7 +1,7 @@
 """A second implementation of sealing, written only from spec/sealed.md; it shares no code with the package.
 
 HKDF is the standard library's HMAC; the tests compare it with `openssl kdf` where that command exists.
-AES-256-GCM is plain Python, slow and short.  It seals and opens both sealed levels: the package only reads
+AES-256-GCM is plain Python, slow and short.  It seals and opens both sealed levels.  The package only reads
 level 1, so the records of level 1 that tests need come from here.  The contents of the records, and the
 commit record, are in `second_records`.
 """
