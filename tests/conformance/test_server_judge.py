@@ -60,7 +60,7 @@ def restart(server: ServerProcess) -> str:
 
 @pytest.mark.parametrize("level", ["FW950", "NEXT"])
 def test_swpks_passes_every_case_over_a_unix_socket(level, tmp_path, capsys) -> None:
-    """R-80: all cases of the oldest and the newest keystore, the IPL too; only the proofs of TCP are left out."""
+    """R-80: all cases of the oldest and newest keystore, the IPL too; only proofs of TCP are left out."""
     with serve(tmp_path / "state", level) as server:
         key = str(server.state / "access-keys" / "lpar1.key")
         assert judge(server, "--ipl", restart(server), "--access-key-file", key) == 0
