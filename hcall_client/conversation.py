@@ -256,6 +256,8 @@ class Conversation:
         """Answer HELLO with OPEN."""
         self._hello = hello
         if not hello.lowest <= VERSION <= hello.highest:
+            # Without it the server would log a client that closes for no reason.
+            self._say(Goodbye(GoodbyeReason.DONE, f"this client speaks version {VERSION} only"))
             self.end(OpenRefused(OpenStatus.VERSION_NOT_SUPPORTED))
             return
         # The proof is over both nonces, so it can only be made now that HELLO has come.

@@ -12,6 +12,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PAGES = "swpks/spec"
+VECTORS = ("frames", "wrapped")
 GUIDES = ("docs/testing.md",)
 """The same as in swpks/cli/pages.py, which is not importable here before the path is set."""
 

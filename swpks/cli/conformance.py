@@ -3,138 +3,217 @@
     swpks conformance server --connect unix:lab/run/lpar1.sock
     swpks conformance server --connect unix:lab/run/lpar1.sock --ipl 'swpks hmc --state lab ipl lpar1'
     swpks conformance server --connect tcp:127.0.0.1:4000 --access-key-file lpar1.key --only 'wrapping.*'
+    swpks conformance client --exec './my-client' --only 'proof.*' --junit report.xml
 
-Each case has an id.  A case that fails is printed with its rule, its page and the frames of its dialogue.
-spec/conformance.md describes the cases.
+Each case has an id.  A case that fails is printed with its rule, its page and its dialogue.
+spec/conformance.md describes the cases, and the line protocol of a client.
 
-Exit status: 0 no case failed; 1 a case failed; 2 the command line or the partition makes no sense; 3 there is
-no session; 130 an interrupt.
+Exit status: 0 no case failed; 1 a case failed; 2 a usage error, or a partition that can't be judged; 3 there is
+no session with the server, or the client can't be started; 130 an interrupt.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from hcall_abi.errors import OperatorError, SwpksError
-from hcall_abi.near import did_you_mean, near_names
-from hcall_abi.rules.service import COMMAND_FILE, COMMAND_USAGE, STREAM_OUTPUT
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules.service import COMMAND_FILE, COMMAND_USAGE
 from swpks.cli import conformance_server, streams
 from swpks.cli.files import STANDARD, output, read_input
 from swpks.cli.refusals import reason_of, refuse
 
 if TYPE_CHECKING:
-    from swpks.conformance.report import Suite
+    from swpks.conformance.case import Finding
 
 NO_SESSION = 3
+_COMMENT = "#"
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Add `conformance` to the command's subparsers; the result has `run` as its default `run`."""
+    """Add `conformance` to the command's subparsers."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "conformance",
         help="judge a server or a client of the data channel by the contract",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    judged = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    server = judged.add_parser("server", help="judge a server, over a socket of a partition")
-    conformance_server.add_options(server)
-    add_shared_options(server)
-    server.set_defaults(run=run_server)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    _add_server(verbs)
+    _add_client(verbs)
     return parser
 
 
+def _add_server(verbs: Any) -> None:
+    server = verbs.add_parser("server", help="judge a server, over a socket of a partition")
+    conformance_server.add_options(server)
+    add_shared_options(server)
+    server.set_defaults(run=run_server)
+
+
+def _add_client(verbs: Any) -> None:
+    client = verbs.add_parser("client", help="judge a client, by its line protocol and a scripted server")
+    client.add_argument(
+        "--exec",
+        dest="command_line",
+        metavar="COMMAND",
+        required=True,
+        help="the client's adapter; the shell runs this command",
+    )
+    add_shared_options(client)
+    client.set_defaults(run=run_client)
+
+
 def add_shared_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that both judges have."""
+    """Add the options that every judge has."""
     add = parser.add_argument
     add(
         "--only",
         action="append",
-        default=[],
         metavar="PATTERN",
-        help="a chapter, or a pattern of case ids such as 'frames.*' (repeat for more)",
+        help="only these cases, or a chapter; may be repeated",
     )
-    add("--xfail", type=Path, metavar="F", help="patterns of cases that are known to fail, one a line")
-    add("--require-all", action="store_true", help="a case that is not run counts as a failure")
-    add("--json", type=Path, metavar="F", help="write the report as JSON; - is standard output")
-    add("--junit", type=Path, metavar="F", help="write the report as JUnit's XML; - is standard output")
+    add("--xfail", type=Path, metavar="FILE", help="patterns of cases that are expected to fail, one a line")
+    add("--require-all", action="store_true", help="a case that can't be run counts as failed")
+    add(
+        "--json",
+        type=Path,
+        metavar="F",
+        help="write JSON; - is standard output, without the text",
+    )
+    add("--junit", type=Path, metavar="F", help="write JUnit's XML; - as with --json")
 
 
 def run_server(options: argparse.Namespace) -> int:
-    """Judge a server; return the exit status."""
+    """Judge a server; returns the exit status, errors go to standard error."""
     try:
-        return concluded(options, lambda: conformance_server.judged(options, options.only))
-    except conformance_server.Unjudged as error:
-        refuse("conformance server", error.error)
-        return NO_SESSION
-    except SwpksError as error:
-        if error.rule is STREAM_OUTPUT or error.rule in conformance_server.USAGE_RULES:
-            raise
-        refuse("conformance server", error)
+        server = conformance_server.judged(options)
+        chosen = choice_of(options, server.cases)
+        findings = server.run.findings(chosen.cases)
+        return report_run(options, chosen.expected, findings, lambda: server.subject)
+    except conformance_server.NoSession as reason:
+        refuse("conformance server", reason.error)
         return NO_SESSION
 
 
-def concluded(options: argparse.Namespace, judge: Callable[[], Suite]) -> int:
-    """Judge, print and write the reports; return the exit status.
+def run_client(options: argparse.Namespace) -> int:
+    """Judge a client; returns the exit status, errors go to standard error."""
+    from swpks.conformance.client.cases import CLIENT_CASES
+    from swpks.conformance.client.endpoint import ClientNotStarted, ProcessEndpoint
+    from swpks.conformance.client.run import ClientRun
 
-    OperatorError for a file that cannot be read or written, and for patterns without a case.
-    """
+    chosen = choice_of(options, CLIENT_CASES)
+    run = ClientRun(lambda: ProcessEndpoint(options.command_line))
+    try:
+        # The name is known only after the start.
+        return report_run(options, chosen.expected, run.findings(chosen.cases), lambda: _subject(run.name))
+    except ClientNotStarted as error:
+        refuse("conformance client", error)
+        return NO_SESSION
+
+
+def _subject(name: str) -> str:
+    from hcall_client.errors import printable
+
+    return f"client {printable(name)}"
+
+
+class Choosable(Protocol):
+    """A conformance case, as far as it can be chosen."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+    def chosen_by(self, pattern: str) -> bool:
+        """Return whether a pattern selects it."""
+
+
+class Choice(NamedTuple):
+    """The cases that are run, and the patterns of those that are expected to fail."""
+
+    cases: Sequence[Any]
+    expected: Sequence[str]
+
+
+def choice_of(options: argparse.Namespace, cases: Sequence[Choosable]) -> Choice:
+    """Return the cases of --only and the patterns of --xfail; OperatorError for one that fits no case."""
+    only: list[str] = options.only or ["*"]
+    expected = [] if options.xfail is None else list(_patterns(_text(options.xfail)))
+    for pattern in only:
+        if not any(each.chosen_by(pattern) for each in cases):
+            raise OperatorError(
+                COMMAND_USAGE, f"--only {pattern}: no case has such an id{_near(pattern, cases)}"
+            )
+    for pattern in expected:
+        if not any(each.chosen_by(pattern) for each in cases):
+            message = f"--xfail {options.xfail}: no case has the id {pattern}{_near(pattern, cases)}"
+            raise OperatorError(COMMAND_USAGE, message)
+    return Choice([each for each in cases if any(map(each.chosen_by, only))], expected)
+
+
+def report_run(
+    options: argparse.Namespace,
+    expected: Iterable[str],
+    findings: Iterator[Finding],
+    subject: Callable[[], str],
+) -> int:
+    """Run all cases, print and write the report, and return the exit status."""
     from swpks.conformance.case import expected_failures
-    from swpks.conformance.report import as_json, as_junit, as_text
+    from swpks.conformance.report import Suite, as_json, as_junit, as_text
 
-    expected = _patterns(options.xfail)
     with ExitStack() as stack:
-        # Opened first, so that no result is lost for a wrong path.
+        # Opened first: a run takes a while, and its report must not be lost for a wrong path.
         to_json, to_junit = (_opened(stack, path) for path in (options.json, options.junit))
-        suite = judge()
-        _demand_cases(options, suite, expected)
-        suite = suite._replace(findings=expected_failures(suite.findings, expected))
-        to_json(as_json(suite))
-        to_junit(as_junit(suite))
-    if not any(each in STANDARD[1:] for each in (options.json, options.junit)):
+        found = expected_failures(findings, expected)
+        suite = Suite(subject(), found)
+        to_json(lambda: as_json(suite))
+        to_junit(lambda: as_junit(suite))
+    if not any(path in STANDARD[1:] for path in (options.json, options.junit)):
         streams.say("\n".join(as_text(suite)))
     return suite.status(require_all=options.require_all)
 
 
-def _demand_cases(options: argparse.Namespace, suite: Suite, expected: list[str]) -> None:
-    """Raise OperatorError for a pattern without a case: it is mistyped, or the case has another name."""
-    from swpks.conformance.case import selects
-
-    if not suite.findings:
-        raise OperatorError(COMMAND_USAGE, f"--only: no case of this level is {' or '.join(options.only)}")
-    if options.only:
-        return
-    known = [each.id for each in suite.findings]
-    for pattern in expected:
-        if not any(selects(pattern, each) for each in known):
-            near = did_you_mean(near_names(pattern, known, 1))
-            message = f"{options.xfail}: no case of this level is {pattern}"
-            raise OperatorError(COMMAND_FILE, f"{message}{near and '; ' + near}")
-
-
-def _patterns(path: Path | None) -> list[str]:
-    """Return the patterns of an --xfail file: one a line, `#` begins a comment."""
-    if path is None:
-        return []
+def _text(path: Path) -> str:
     try:
-        text = read_input(path).decode("utf-8")
-    except UnicodeDecodeError:
-        raise OperatorError(COMMAND_FILE, f"{path}: not UTF-8") from None
+        return read_input(path).decode()
     except OSError as error:
         raise OperatorError(COMMAND_FILE, f"{path}: {reason_of(error)}") from None
-    lines = (line.partition("#")[0].strip() for line in text.splitlines())
-    return [line for line in lines if line]
+    except UnicodeDecodeError:
+        raise OperatorError(COMMAND_FILE, f"{path}: this is no text in UTF-8") from None
 
 
-def _opened(stack: ExitStack, path: Path | None) -> Callable[[bytes], None]:
-    """Open a file for a report; return the function that writes to it, without effect if no file is named."""
+def _patterns(text: str) -> Iterator[str]:
+    """Yield the patterns of a file: one a line, without comments and empty lines."""
+    for line in text.splitlines():
+        if pattern := line.partition(_COMMENT)[0].strip():
+            yield pattern
+
+
+def _near(pattern: str, cases: Sequence[Choosable]) -> str:
+    from swpks.cli.parser import nearest
+
+    chapters = {each.id.partition(".")[0]: each.id.partition(".")[0] for each in cases}
+    known = chapters | {each.id: each.id for each in cases}
+    return nearest(pattern, known)
+
+
+def _opened(stack: ExitStack, path: Path | None) -> Callable[[Callable[[], bytes]], None]:
+    """Open a file for a report; return the function that writes it, without effect if no file is named."""
     if path is None:
         return lambda content: None
     try:
-        return stack.enter_context(output(path))
+        write = stack.enter_context(output(path))
     except OSError as error:
         raise OperatorError(COMMAND_FILE, f"{path}: {reason_of(error)}") from None
+
+    def put(content: Callable[[], bytes]) -> None:
+        try:
+            write(content())
+        except OSError as error:
+            raise OperatorError(COMMAND_FILE, f"{path}: {reason_of(error)}") from None
+
+    return put

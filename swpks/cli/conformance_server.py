@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from hcall_abi.addresses import is_host
 from hcall_abi.bounds import ACCESS_KEY_SIZE
-from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.errors import OperatorError, PeerError, SwpksError
 from hcall_abi.levels import LEVELS
-from hcall_abi.rules.service import COMMAND_FILE, COMMAND_USAGE, CONFORMANCE_PARTITION
+from hcall_abi.rules.service import COMMAND_FILE, COMMAND_USAGE
 from hcall_abi.rules.storage import ACCESS_KEY_CONTENT
 from hcall_client.errors import OpenRefused
 from hcall_client.where import NotLocated, parse_address
@@ -21,8 +21,10 @@ from swpks.cli.lpar_sought import Sought
 from swpks.cli.refusals import reason_of
 
 if TYPE_CHECKING:
-    from swpks.conformance.report import Suite
+    from swpks.conformance.case import ConformanceCase
     from swpks.conformance.server.connection import ServerPlace
+    from swpks.conformance.server.judged import Facts, Judged
+    from swpks.conformance.server.plan import Run
 
 PATIENCE = 5.0
 """Seconds that one answer may take."""
@@ -51,28 +53,15 @@ def _partition(text: str) -> int:
     return int(text)
 
 
-def judged(options: argparse.Namespace, patterns: list[str]) -> Suite:
-    """Judge the server; return the whole run.
+class JudgedServer(NamedTuple):
+    """A server with an open session: its name for the report, all cases of its level, and their run."""
 
-    Raises the errors of `place_of`, and one of class Unjudged if there is no session.
-    """
-    from swpks.conformance.server.chapters import all_cases
-    from swpks.conformance.server.judged import Judged
-    from swpks.conformance.server.plan import Run, chosen, facts_of, ipl_by
-
-    place = place_of(options)
-    try:
-        facts = facts_of(place, LEVELS.get(options.level or ""))
-    except OpenRefused as error:
-        raise Unjudged(refused_open(_sought(place), error, numbered=bool(options.partition))) from None
-    except OSError as error:
-        raise Unjudged(unreached(_sought(place), error)) from None
-    cases = chosen(all_cases(facts), patterns)
-    run = Run(Judged(place, facts), ipl_by(options.ipl) if options.ipl else None)
-    return _suite(options, facts.hello.name, facts.level.name, list(run.findings(cases)))
+    subject: str
+    cases: list[ConformanceCase[Judged]]
+    run: Run
 
 
-class Unjudged(Exception):
+class NoSession(Exception):
     """The server has opened no session; `error` is the reason, for standard error."""
 
     def __init__(self, error: SwpksError) -> None:
@@ -80,10 +69,33 @@ class Unjudged(Exception):
         self.error = error
 
 
-def _suite(options: argparse.Namespace, name: str, level: str, findings: list[Any]) -> Suite:
-    from swpks.conformance.report import Suite
+def judged(options: argparse.Namespace) -> JudgedServer:
+    """Open a session with the server of the options, and prepare its run.
 
-    return Suite(f"{name!r} at {options.connect}, level {level}", findings)
+    Raises the errors of `place_of`, OperatorError for a partition that cannot be judged, and NoSession.
+    """
+    from swpks.conformance.server.chapters import all_cases
+    from swpks.conformance.server.judged import Judged
+    from swpks.conformance.server.plan import Run, ipl_by
+
+    place = place_of(options)
+    facts = _facts(place, options)
+    subject = f"{facts.hello.name!r} at {options.connect}, level {facts.level.name}"
+    ipl = ipl_by(options.ipl) if options.ipl else None
+    return JudgedServer(subject, all_cases(facts), Run(Judged(place, facts), ipl))
+
+
+def _facts(place: ServerPlace, options: argparse.Namespace) -> Facts:
+    from swpks.conformance.server.plan import facts_of
+
+    try:
+        return facts_of(place, LEVELS.get(options.level or ""))
+    except OpenRefused as error:
+        raise NoSession(refused_open(_sought(place), error, numbered=bool(options.partition))) from None
+    except PeerError as error:
+        raise NoSession(error) from None
+    except OSError as error:
+        raise NoSession(unreached(_sought(place), error)) from None
 
 
 def place_of(options: argparse.Namespace) -> ServerPlace:
@@ -124,7 +136,3 @@ def _sought(place: ServerPlace) -> Sought:
     target = address if isinstance(address, tuple) else Path(address)
     name = target.stem if isinstance(target, Path) else "the partition"
     return Sought(target, name, place.patience)
-
-
-USAGE_RULES = (COMMAND_USAGE, COMMAND_FILE, CONFORMANCE_PARTITION, ACCESS_KEY_CONTENT)
-"""Rules that the command line or the partition breaks: exit status 2."""

@@ -60,6 +60,9 @@ COMMANDS = {
 COLLECT_WHEN_READY = {"serve"}
 """Commands that turn the garbage collector on themselves; swpks/__main__.py has the reason why it is off."""
 
+JSON_FILES = {"bench", "conformance"}
+"""Commands whose --json is the name of a file; of the others it is the form of the output, and of errors."""
+
 EXIT_STATUS = {Fault.GUEST: 1, Fault.PEER: 1, Fault.OPERATOR: 2, Fault.STORAGE: 3, Fault.INTERNAL: 1}
 """Exit status by the fault of an error; 0 is success, 130 an interrupt."""
 
@@ -126,8 +129,8 @@ def _fail(given: list[str], error: SwpksError, words: str | None = None) -> int:
     """Print an error in one line; return the exit status."""
     if words is None:
         words = (error.words if isinstance(error, WrongWords) else "") or _command(given)
-    # The --json of `bench` is the name of a file.
-    refusals.refuse(words, error, as_json="--json" in given and _command(given) != "bench")
+    as_json = "--json" in given and _command(given) not in JSON_FILES
+    refusals.refuse(words, error, as_json=as_json)
     return EXIT_STATUS[error.fault]
 
 

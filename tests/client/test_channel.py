@@ -92,12 +92,16 @@ async def test_a_refused_open_tells_why(status):
 
 
 async def test_a_server_of_another_version_is_refused():
+    said = []
+
     async def script(peer):
         await peer.send(HELLO._replace(lowest=2, highest=3))
+        said.append(await peer.next())
 
     error = await refusing(script)
     assert isinstance(error, OpenRefused)
     assert error.status == OpenStatus.VERSION_NOT_SUPPORTED
+    assert [goodbye.reason for goodbye in said] == [0]
 
 
 @pytest.mark.parametrize("damage", [b"", b"HCAL", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"HCAL" + bytes(60)])

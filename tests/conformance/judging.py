@@ -11,7 +11,7 @@ from swpks.conformance.case import Finding, Judgement
 from swpks.conformance.server.chapters import all_cases
 from swpks.conformance.server.connection import ServerPlace
 from swpks.conformance.server.judged import Judged
-from swpks.conformance.server.plan import Run, chosen, facts_of
+from swpks.conformance.server.plan import Run, facts_of
 from swpks.testing.blocking import BlockingPartition, blocking_partition
 from tests.conformance.proxy import Mutant, ProxySocket
 
@@ -44,7 +44,9 @@ def findings(
     # The facts come from the right server: a mutant must be found by a case, and not before the first one.
     facts = facts_of(place)
     run = Run(Judged(place._replace(dial=dial), facts), lambda: _ipl(partition))
-    yield from run.findings(chosen(all_cases(facts), patterns))
+    yield from run.findings(
+        [case for case in all_cases(facts) if not patterns or any(map(case.chosen_by, patterns))]
+    )
 
 
 def _ipl(partition: BlockingPartition) -> None:

@@ -215,6 +215,7 @@ BREAKS: Breaks = {
     "command.file": lambda folder: command("bench", "--json", folder),
     "command.auth-file": _no_auth_file,
     "command.answered": _silent,
+    "conformance.client": lambda _: command("conformance", "client", "--exec", "true"),
     "command.durable": _not_durable,
     "partition.form": breaks(parse_partition, "a,keystore_kbytes=8"),
     "partition.twice": serve("--partition", "a:8", "--partition", "a:8"),

@@ -133,6 +133,12 @@ CONFORMANCE_SESSION = Rule(
     "spec/conformance.md#a-server",
     _PEER,
 )
+CONFORMANCE_CLIENT = Rule(
+    "conformance.client",
+    "a client that is judged answers the command begin with the word ready and its name",
+    "spec/conformance.md#line-protocol",
+    _PEER,
+)
 COMMAND_DURABLE = Rule(
     "command.durable", "a change with --wait is durable within five seconds", _COMMANDS, Fault.STORAGE
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from hcall_abi.calls import Opcode
@@ -245,10 +245,3 @@ def ipl_by(command: str) -> Callable[[], None]:
             raise OperatorError(COMMAND_USAGE, f"--ipl: the command ended with {done.returncode}: {command}")
 
     return ipl
-
-
-def chosen(
-    cases: Iterable[ConformanceCase[Judged]], patterns: Sequence[str]
-) -> list[ConformanceCase[Judged]]:
-    """Return the cases that a pattern selects, all of them without a pattern."""
-    return [each for each in cases if not patterns or any(each.chosen_by(one) for one in patterns)]

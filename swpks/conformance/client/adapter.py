@@ -1,0 +1,43 @@
+"""Adapters of both clients of swpks: programs that the judge of a client starts, and an example for others.
+
+python -m swpks.conformance.client.adapter --client blocking
+python -m swpks.conformance.client.adapter --client trio
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+from swpks.conformance.client.blocking_adapter import BlockingAdapter, serve_lines
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Be an adapter on standard input and output."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--client", choices=("blocking", "trio"), default="blocking")
+    chosen = parser.parse_args(arguments).client
+    for stream in (sys.stdin, sys.stdout):
+        # A level of the server may have any character, and the locale of the judge's shell may lack it.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", newline="\n")
+    if chosen == "trio":
+        # Loaded late: the blocking client has no Trio.
+        from swpks.conformance.client.trio_adapter import run_trio_adapter
+
+        run_trio_adapter(sys.stdin, sys.stdout)
+    else:
+        serve_lines(BlockingAdapter(), sys.stdin, sys.stdout)
+    return 0
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    # No clean-up of the interpreter: the judge waits for the end of this process.
+    os._exit(status)

@@ -1,0 +1,77 @@
+"""Comparisons of what the client sent or reported with what it should have, as deviations in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hcall_abi.frames import Access, HCall, Write
+from hcall_abi.statuses import REGISTERS
+from swpks.conformance.case import Deviation
+from swpks.conformance.client.lines import Report
+
+
+def demand_returned(came: Report, status: int, registers: tuple[int, ...], writes: Iterable[Write]) -> None:
+    """Demand a status, registers (those left out are 0) and writes of a report."""
+    if came.number != status:
+        raise Deviation(f"status {status}", f"status {came.number}")
+    values = registers + (0,) * (REGISTERS - len(registers))
+    if came.registers != values:
+        raise Deviation(f"r4 to r12 = {_words(values)}", _words(came.registers))
+    expected, written = _memory(writes), _memory(came.writes)
+    if written != expected:
+        raise Deviation(f"writes {_memory_text(expected)}", _memory_text(written))
+
+
+def _memory(writes: Iterable[Write]) -> list[tuple[int, bytes]]:
+    """Return writes in ascending order, neighbours joined and empty ones left out."""
+    joined: list[tuple[int, bytes]] = []
+    for address, data in sorted(write for write in writes if write.data):
+        if joined and joined[-1][0] + len(joined[-1][1]) == address:
+            start, before = joined.pop()
+            joined.append((start, before + data))
+        else:
+            joined.append((address, data))
+    return joined
+
+
+def demand_call(made: HCall, came: HCall) -> None:
+    """Demand that an HCALL is the call that was asked for."""
+    if came.opcode != made.opcode:
+        raise Deviation(f"HCALL with opcode 0x{made.opcode:X}", f"0x{came.opcode:X}")
+    if came.registers != made.registers:
+        raise Deviation(f"r4 to r12 = {_words(made.registers)}", _words(came.registers))
+    # Their order is free, and a segment of length 0 is no memory.
+    expected, found = (sorted(each for each in call.segments if each[1]) for call in (made, came))
+    if [each[:3] for each in found] != [each[:3] for each in expected]:
+        raise Deviation(f"segments {_segments(expected)}", _segments(found))
+    if found != expected:
+        raise Deviation("the bytes of the segments as in the command", "other bytes")
+
+
+def _segments(pieces: Iterable[tuple[int, int, int, bytes]]) -> str:
+    names = {int(each): each.name.lower() for each in Access}
+    return (
+        ", ".join(f"0x{address:X}:{names[access]}:{length}" for address, length, access, _ in pieces)
+        or "none"
+    )
+
+
+def _words(values: Iterable[int]) -> str:
+    return " ".join(f"0x{value:x}" for value in values)
+
+
+def _memory_text(writes: Iterable[tuple[int, bytes]]) -> str:
+    shown = ", ".join(f"0x{address:X}: {len(data)} bytes {data[:8].hex()}" for address, data in writes)
+    return shown or "none"
+
+
+def opened_text(report: Report) -> str:
+    """Return a report `opened` in words."""
+    return f"`opened partition={report.number} ipl={report.ipl_count} level={report.text}`"
+
+
+def line_of(report: Report) -> str:
+    """Return a report as its line, without registers and writes."""
+    number = f" {report.number}" if report.kind in ("refused", "ended", "returned") else ""
+    text = f" {report.text}" if report.text else ""
+    return f"`{report.kind}{number}{text}`"

@@ -1,0 +1,87 @@
+"""A client that is judged: its two pipes, and the process behind them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from abc import ABC, abstractmethod
+
+from hcall_abi.errors import PeerError
+from hcall_abi.rules.service import CONFORMANCE_CLIENT
+
+END_SECONDS = 1.0
+"""Seconds that a client has to end after `quit` and the end of its standard input."""
+
+
+class ClientNotStarted(PeerError):
+    """The client could not be started, or did not answer the command `begin`."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(CONFORMANCE_CLIENT, message)
+
+
+class Endpoint(ABC):
+    """A running client: descriptors of its standard input and output, which belong to this object."""
+
+    def __init__(self, commands: int, reports: int) -> None:
+        self.commands = commands
+        self.reports = reports
+        os.set_blocking(commands, False)
+        os.set_blocking(reports, False)
+
+    @abstractmethod
+    def fate(self) -> str:
+        """Return how the client ended, in words; called once its output has ended."""
+
+    @abstractmethod
+    def end(self, *, kill: bool) -> None:
+        """End the client and close both descriptors."""
+
+    def close(self) -> None:
+        """Close both descriptors."""
+        os.close(self.commands)
+        os.close(self.reports)
+
+
+class ProcessEndpoint(Endpoint):
+    """A client in a process of its own, started by the shell; its standard error is that of the judge."""
+
+    def __init__(self, command: str) -> None:
+        # A group of its own: the shell may start the client as a child, and both have to end.
+        self._process = subprocess.Popen(  # noqa: S603 - the command line of the user
+            ["/bin/sh", "-c", command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None:
+            raise ClientNotStarted("the client has no pipes")
+        super().__init__(os.dup(stdin.fileno()), os.dup(stdout.fileno()))
+        stdin.close()
+        stdout.close()
+
+    def fate(self) -> str:
+        """Return the exit status, or that it closed its output and runs on."""
+        try:
+            status = self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "it has closed its standard output and still runs"
+        if status < 0:
+            return f"it was ended by {signal.Signals(-status).name}"
+        return f"its exit status is {status}"
+
+    def end(self, *, kill: bool) -> None:
+        """End the client: its standard input ends; after `END_SECONDS`, or at once with `kill`, SIGKILL."""
+        self.close()
+        if not kill:
+            try:
+                self._process.wait(END_SECONDS)
+                return
+            except subprocess.TimeoutExpired:
+                pass
+        # The process is not waited for yet, so its group cannot be that of another process.
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()

@@ -1,0 +1,84 @@
+"""Run cases on a client: each gets a trial of its own, and a client that hangs is started again."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from swpks.conformance.case import ConformanceCase, Deviation, Finding, Judgement, NotRun
+from swpks.conformance.client.dialogue import PATIENCE, LineClient, Silent, Start
+from swpks.conformance.client.endpoint import ClientNotStarted
+from swpks.conformance.client.trial import Trial
+
+LAST_LINES = 14
+"""Lines of the dialogue that the report of a failure shows."""
+
+ClientCase = ConformanceCase[Trial]
+
+
+class ClientRun:
+    """A run of cases on one client; `name` is the name that the client gives itself."""
+
+    def __init__(self, start: Start, patience: float = PATIENCE) -> None:
+        self._client = LineClient(start, patience)
+
+    @property
+    def name(self) -> str:
+        """The client's own name; empty before its start."""
+        return self._client.name
+
+    def findings(self, cases: Sequence[ClientCase]) -> Iterator[Finding]:
+        """Yield the finding of each case; ClientNotStarted if the client does not start at all."""
+        with tempfile.TemporaryDirectory(prefix="swpks-") as folder:
+            self._client.begin()
+            try:
+                for case in cases:
+                    yield self._finding(case, Path(folder))
+            finally:
+                self._client.stop()
+
+    def _finding(self, case: ClientCase, folder: Path) -> Finding:
+        began = time.monotonic()
+        self._client.log.clear()
+        judgement, reason = self._judged(case, folder)
+        lines = () if judgement is Judgement.PASSED else tuple(self._client.log[-LAST_LINES:])
+        seconds = time.monotonic() - began
+        return Finding(case.id, case.page, case.rule, judgement, reason, lines, seconds)
+
+    def _judged(self, case: ClientCase, folder: Path) -> tuple[Judgement, str]:
+        try:
+            self._client.begin()
+        except ClientNotStarted as error:
+            return Judgement.FAILED, f"the client could not be started again: {error.message}"
+        trial = Trial(self._client, folder)
+        try:
+            case.run(trial)
+            trial.leave()
+            if not self._client.closed():
+                raise Deviation("one line for each command", "more lines")
+        except NotRun as error:
+            self._recover(trial)
+            return Judgement.NOT_RUN, str(error)
+        except Silent as error:
+            trial.leave()
+            self._client.stop(kill=True)
+            return Judgement.FAILED, str(error)
+        except Deviation as error:
+            self._recover(trial)
+            return Judgement.FAILED, str(error)
+        return Judgement.PASSED, ""
+
+    def _recover(self, trial: Trial) -> None:
+        """Bring the client back to a state without a session; it is killed if it does not get there."""
+        trial.leave()
+        # The last lines of the log are those of the failure, not those of the recovery.
+        before = len(self._client.log)
+        with suppress(Deviation):
+            self._client.closed()
+            del self._client.log[before:]
+            return
+        del self._client.log[before:]
+        self._client.stop(kill=True)

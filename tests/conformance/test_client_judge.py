@@ -1,0 +1,191 @@
+"""The judge of a client: both of our clients pass every case, and each faulty client is caught."""
+
+from __future__ import annotations
+
+import json
+import sys
+import xml.etree.ElementTree as ET
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from hcall_abi.rules.catalogue import RULES
+from swpks.cli import pages
+from swpks.cli.main import main
+from swpks.conformance.case import Finding, Judgement
+from swpks.conformance.client.blocking_adapter import BlockingAdapter
+from swpks.conformance.client.cases import CLIENT_CASES
+from swpks.conformance.client.run import ClientRun
+from swpks.conformance.vectors import frames
+from tests.conformance.bad_clients import BAD_CLIENTS, BadClient
+from tests.conformance.pipes import ThreadEndpoint
+
+ADAPTER = f"{sys.executable} -m swpks.conformance.client.adapter --client"
+PATIENCE = 0.25
+
+
+def caught(bad: BadClient) -> Finding | None:
+    """The first case of a faulty client's chapter that fails."""
+    chosen = [case for case in CLIENT_CASES if case.chosen_by(bad.only)]
+    assert chosen
+    with ExitStack() as stack:
+        if bad.patched:
+            stack.enter_context(mock.patch(*bad.patched))
+        findings = ClientRun(lambda: ThreadEndpoint(bad.make), PATIENCE).findings(chosen)
+        found = next((each for each in findings if each.judgement is Judgement.FAILED), None)
+        findings.close()  # type: ignore[attr-defined]
+        return found
+
+
+@pytest.mark.usefixtures("not_measured")
+@pytest.mark.parametrize("kind", ["blocking", "trio"])
+def test_our_clients_pass_every_case(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """All cases are run: --require-all."""
+    assert main(["conformance", "client", "--exec", f"{ADAPTER} {kind}", "--require-all"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"client hcall_client {kind}"
+    assert said[-1] == f"{len(CLIENT_CASES)} cases: {len(CLIENT_CASES)} passed"
+
+
+@pytest.mark.parametrize("bad", BAD_CLIENTS, ids=[bad.name for bad in BAD_CLIENTS])
+def test_each_faulty_client_is_caught(bad: BadClient) -> None:
+    """One fault, one case that fails; the run prints which."""
+    found = caught(bad)
+    assert found, f"no case of {bad.only} catches: {bad.name}"
+    print(f"{bad.name}: {found.id}: {found.reason}")
+    assert found.reason
+    assert found.dialogue
+
+
+def test_a_mutant_for_each_chapter() -> None:
+    """Each chapter can fail."""
+    assert len(BAD_CLIENTS) >= 25
+    assert {case.chapter for case in CLIENT_CASES} == {bad.only.partition(".")[0] for bad in BAD_CLIENTS}
+
+
+def test_the_client_of_the_mutants_is_right() -> None:
+    """Without a fault it passes, so a mutant fails by its fault."""
+    chosen = [case for case in CLIENT_CASES if case.id in ("open.fields", "call.change", "end.goodbye-3")]
+    found = ClientRun(lambda: ThreadEndpoint(BlockingAdapter), PATIENCE).findings(chosen)
+    assert [each.judgement for each in found] == [Judgement.PASSED] * 3
+
+
+def test_cases_name_pages_and_rules_that_exist() -> None:
+    """Ids are unique, each page has its heading, and each rule is in the catalogue."""
+    assert max(Counter(case.id for case in CLIENT_CASES).values()) == 1
+    headings = {
+        page: {section.anchor for section in pages.sections(page)}
+        for page in {case.page.partition("#")[0] for case in CLIENT_CASES}
+    }
+    for case in CLIENT_CASES:
+        page, _, heading = case.page.partition("#")
+        assert heading in headings[page], case
+        assert not case.rule or case.rule in RULES, case
+
+
+def test_each_damaged_frame_for_a_client_has_a_case() -> None:
+    """The rule of every vector that a client refuses is proved by a case."""
+    names = ("header", "hello", "opened", "hreturn", "goodbye", "states")
+    for vector in [each for name in names for each in frames(name)]:
+        if vector.receiver == "client":
+            assert any(case.rule == vector.rule_id for case in CLIENT_CASES), vector.name
+
+
+def run_command(*words: str) -> int:
+    """Judge the blocking client by the command."""
+    return main(["conformance", "client", "--exec", f"{ADAPTER} blocking", *words])
+
+
+@pytest.mark.parametrize(
+    "words,reason",
+    [
+        (["--only", "prof"], "--only prof: no case has such an id; did you mean proof?"),
+        (["--only", "proof.*", "--only", "no.*"], "--only no.*: no case has such an id"),
+        (["--xfail", "none"], "none: No such file or directory"),
+        (["--json", "none/report"], "none/report: No such file or directory"),
+        (["--junit", "."], ".: Is a directory"),
+    ],
+)
+def test_wrong_words(
+    words: list[str],
+    reason: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Status 2, before the client is started."""
+    monkeypatch.chdir(tmp_path)
+    assert run_command(*words) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_a_pattern_of_xfail_that_fits_no_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The line is named; comments are none."""
+    file = tmp_path / "expected"
+    file.write_text("# a comment\nproof.*  # another\n\nopne.fields\n")
+    assert run_command("--xfail", str(file)) == 2
+    assert "no case has the id opne.fields" in capsys.readouterr().err
+    file.write_bytes(b"\xff")
+    assert run_command("--xfail", str(file)) == 2
+    assert "this is no text in UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("not_measured")
+def test_the_files_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A case that passes although it is expected to fail is a failure in each report."""
+    expected, report, junit = (tmp_path / name for name in ("expected", "report.json", "junit.xml"))
+    expected.write_text("close.after-open\n")
+    words = ["--only", "close", "--xfail", str(expected), "--json", str(report), "--junit", str(junit)]
+    assert run_command(*words) == 1
+    assert "PASSED UNEXPECTEDLY close.after-open" in capsys.readouterr().out
+    results = {each["id"]: each["result"] for each in json.loads(report.read_bytes())["cases"]}
+    assert results == {"close.after-open": "passed unexpectedly", "close.after-a-call": "passed"}
+    suite = ET.fromstring(junit.read_bytes()).find("testsuite")
+    assert suite is not None
+    assert (suite.get("name"), suite.get("tests"), suite.get("failures")) == ("close", "2", "1")
+
+
+@pytest.mark.parametrize(
+    "command,reason",
+    [
+        ("exit 7", "its exit status is 7"),
+        ("kill -9 $$", "SIGKILL"),
+        ("exec 2>/dev/null; no-such-program", "its exit status is 127"),
+        ("echo hello; read line", "came 'hello' (no line of the line protocol begins so)"),
+        ("echo closed; read line", "is not `ready NAME`: closed"),
+        ("read line; printf ready", "the end of the client behind 'ready'"),
+    ],
+)
+@pytest.mark.usefixtures("not_measured")
+def test_a_client_that_does_not_start(command: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Status 3, and the reason."""
+    assert main(["conformance", "client", "--exec", command]) == 3
+    said = capsys.readouterr().err
+    assert reason in said
+    assert "rule conformance.client:" in said
+
+
+@pytest.mark.usefixtures("not_measured")
+def test_a_client_that_ends_is_started_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each case says how the client ended."""
+    script = "read begin; echo ready brief; read open; exit 3"
+    assert main(["conformance", "client", "--exec", script, "--only", "close"]) == 1
+    said = capsys.readouterr().out
+    assert said.count("the end of the client: its exit status is 3") == 2
+    assert said.splitlines()[-1] == "2 cases: 2 failed"
+
+
+@pytest.mark.usefixtures("not_measured")
+def test_a_function_that_the_client_lacks(capsys: pytest.CaptureFixture[str]) -> None:
+    """The cases are not run, and say so; with --require-all that is a failure."""
+    script = (
+        "while read word rest; do case $word in begin) echo ready poor;; close) echo closed;; "
+        "quit) exit;; *) echo unsupported no sockets;; esac; done"
+    )
+    words = ["conformance", "client", "--exec", script, "--only", "close"]
+    assert main(words) == 0
+    assert "not run, 2 cases: the client does not support this: no sockets" in capsys.readouterr().out
+    assert main([*words, "--require-all"]) == 1
