@@ -18,6 +18,7 @@ from swpks.cli.main import main
 from swpks.conformance.case import Finding, Judgement
 from swpks.conformance.client.blocking_adapter import BlockingAdapter
 from swpks.conformance.client.cases import CLIENT_CASES
+from swpks.conformance.client.endpoint import ProcessEndpoint
 from swpks.conformance.client.run import ClientRun
 from swpks.conformance.vectors import frames
 from tests.conformance.bad_clients import BAD_CLIENTS, BadClient
@@ -176,6 +177,21 @@ def test_a_client_that_ends_is_started_again(capsys: pytest.CaptureFixture[str])
     said = capsys.readouterr().out
     assert said.count("the end of the client: its exit status is 3") == 2
     assert said.splitlines()[-1] == "2 cases: 2 failed"
+
+
+@pytest.mark.usefixtures("not_measured")
+def test_a_client_that_hangs_is_killed() -> None:
+    """Each case gets a new process, and each process has ended behind it."""
+    started: list[ProcessEndpoint] = []
+
+    def start() -> ProcessEndpoint:
+        started.append(ProcessEndpoint("read begin; echo ready stuck; exec sleep 60"))
+        return started[-1]
+
+    chosen = [case for case in CLIENT_CASES if case.chosen_by("close")]
+    found = list(ClientRun(start, PATIENCE).findings(chosen))
+    assert [each.reason for each in found] == ["expected a line; came nothing for 0.25 s"] * 2
+    assert [each.fate() for each in started] == ["it was ended by SIGKILL"] * 2
 
 
 @pytest.mark.usefixtures("not_measured")
