@@ -8,8 +8,8 @@
 Each case has an id.  A case that fails is printed with its rule, its page and its dialogue.
 spec/conformance.md describes the cases, and the line protocol of a client.
 
-Exit status: 0 no case failed; 1 a case failed; 2 a usage error, or a partition that can't be judged; 3 there is
-no session with the server, or the client can't be started; 130 an interrupt.
+Exit status: 0 no case failed; 1 a case failed; 2 a usage error, or a partition that can't be judged; 3 no
+session with the server, or no start of the client; 130 an interrupt.
 """
 
 from __future__ import annotations

@@ -202,7 +202,7 @@ def test_the_page_gives_the_figures_of_the_mark() -> None:
     first, second = mark.SLOTS
     page = re.sub(r"\s+", " ", PAGE)
     assert f"slots of {commits.MARK.sizeof()} bytes, at the offsets {first} and {second}" in page
-    assert f"They lie {second - first} bytes apart" in page
+    assert f"Their distance is {second - first} bytes" in page
     assert f"after {mark.SWITCH} commits" in page
 
 

@@ -34,5 +34,5 @@ from hcall_server.process import ready  # noqa: E402
 from swpks import __main__  # noqa: E402
 
 if __name__ == "__main__":
-    vars(ready)["tell"] = look
+    vars(ready)["send_line"] = look
     sys.exit(__main__.main())
