@@ -149,7 +149,7 @@ class ConsoleRefused(SwpksError):
     """The system refused a request; `problem` is its answer, with the console's message number."""
 
     def __init__(self, problem: Problem) -> None:
-        super().__init__(_rule_of(problem), printable(problem.detail))
+        super().__init__(_rule_of(problem), printable(problem.detail), advised=problem.advised)
         self.problem = problem
 
 

@@ -246,7 +246,8 @@ class Database:
         advice = (
             "put an undamaged store back, or begin with an empty folder: the systems leave all copies anew"
         )
-        return StorageError(rules.HMC_STORE_FILE, f"{self._where} is damaged or foreign: {reason}; {advice}")
+        message = f"{self._where} is damaged or foreign: {reason}; {advice}"
+        return StorageError(rules.HMC_STORE_FILE, message, advised=True)
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:

@@ -97,7 +97,8 @@ class Job:
 
     `done` and `total` count steps.  `lines` are for the operator: findings, and at the end the result.
     `waiting` is the reason why a running job waits, "" if it does not wait.  `rule_id` is the rule by which a
-    job failed, "" for none.  The last line of a failed job is the message.
+    job failed, "" for none.  The last line of a failed job is the message, and `advised` says whether it has
+    the remedy.
     """
 
     number: int
@@ -109,6 +110,7 @@ class Job:
     lines: list[str] = field(default_factory=list)
     waiting: str = ""
     rule_id: str = ""
+    advised: bool = False
 
 
 class JobKind(NamedTuple):
@@ -306,7 +308,7 @@ class Jobs:
         state: JobState = "done" if row.state == "done" else "failed"
         name = system.name if system else ""
         job = Job(row.number, row.kind, name, state, progress.done, progress.total, progress.lines)
-        job.rule_id = progress.rule_id
+        job.rule_id, job.advised = progress.rule_id, progress.advised
         self._jobs[row.number] = job
         if row.state == "running" and system and row.kind in self._kinds:
             job.state = "running"
@@ -343,19 +345,21 @@ class Jobs:
             # The end of the job could not be stored either.  `_perform` repeats the job instead.
             if error.rule is rules.HMC_STORE_WRITTEN:
                 raise
-            self._end(run, "failed", error.message, rule_id=error.rule.id)
+            self._end(run, "failed", error.message, error=error)
         except Exception as error:  # a bug in one job must not end the console
             self._log.warning("job.crashed", job=run.job.number, exc_info=error)
             self._end(run, "failed", f"the console failed in this job ({type(error).__name__}); see its log")
         else:
             self._end(run, "done")
 
-    def _end(self, run: JobRun, state: JobState, *lines: str, rule_id: str = "") -> None:
+    def _end(self, run: JobRun, state: JobState, *lines: str, error: SwpksError | None = None) -> None:
         job = run.job
         all_lines = [*job.lines, *lines]
+        rule_id, advised = (error.rule.id, error.advised) if error else ("", False)
         # Durable first: a command that has printed the end must find it after a restart too.
-        self.save(job, state, JobProgress(job.done, job.total, all_lines, run.steps, rule_id))
-        job.lines, job.state, job.waiting, job.rule_id = all_lines, state, "", rule_id
+        self.save(job, state, JobProgress(job.done, job.total, all_lines, run.steps, rule_id, advised))
+        job.lines, job.state, job.waiting = all_lines, state, ""
+        job.rule_id, job.advised = rule_id, advised
         # Before `after` below, which may begin the next job of this system.
         self._running.pop(run.system.key, None)
         self._scopes.pop(job.number, None)

@@ -151,7 +151,8 @@ class ProfileRestore:
             if error.rule is rules.HMC_STORE_WRITTEN:
                 raise
             kept = await self._key_back()
-            raise OperatorError(error.rule, f"{error.message}{kept}; nothing was changed") from None
+            message = f"{error.message}{kept}; nothing was changed"
+            raise OperatorError(error.rule, message, advised=error.advised) from None
         self._run.note(_PREPARED)
 
     async def _check_copies(self, key_id: str, present: set[str]) -> None:
@@ -175,7 +176,7 @@ class ProfileRestore:
         done = [_described(step) for step in self._plan.steps if _name(step) in self._run.steps]
         rest = [_described(step) for step in self._plan.steps if _name(step) not in self._run.steps]
         message = f"{error.message}{kept}; done: {', '.join(done) or 'nothing'}; not done: {', '.join(rest)}"
-        return OperatorError(error.rule, message)
+        return OperatorError(error.rule, message, advised=error.advised)
 
     async def _key_back(self) -> str:
         """Set the earlier key again after a failure; if that fails, return a remark for the message."""

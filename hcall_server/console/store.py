@@ -111,7 +111,7 @@ class LinkRow(NamedTuple):
 class JobProgress(msgspec.Struct):
     """The progress of a job: `steps` has the result of each finished step, `lines` are for the operator.
 
-    `rule_id` is the rule by which it failed, "" for none.
+    `rule_id` is the rule by which it failed, "" for none; `advised`: its last line has the remedy.
     """
 
     done: int = 0
@@ -119,6 +119,7 @@ class JobProgress(msgspec.Struct):
     lines: list[str] = []
     steps: dict[str, str] = {}
     rule_id: str = ""
+    advised: bool = False
 
 
 class JobRow(NamedTuple):

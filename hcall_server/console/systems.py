@@ -195,7 +195,7 @@ class KnownSystem:
         if error.rule is not console.CONSOLE_SERVED or self.connected:
             return error
         away = f"{self.name} is away since {time_text(self.since)}"
-        return OperatorError(error.rule, f"{away}: {error.message}")
+        return OperatorError(error.rule, f"{away}: {error.message}", advised=error.advised)
 
     def note(self, answer: object) -> None:
         """Keep the view in an answer, and the counters of its partitions."""

@@ -283,7 +283,7 @@ class Backups:
             recovers = self._system.state is SystemState.RECOVERY
             advice = KEY_FIRST if recovers else "enable a keystore, or chtskey -o restore --newkey FILE"
             message = f"this system has no trusted system key: {advice}"
-            raise OperatorError(rules.TRUSTED_KEY_SET, message)
+            raise OperatorError(rules.TRUSTED_KEY_SET, message, advised=True)
         return self.key
 
 

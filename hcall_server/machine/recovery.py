@@ -174,7 +174,7 @@ class Recovery:
     def _demand_complete(self, lost: list[str]) -> None:
         if lost:
             message = f"not restored: {', '.join(lost)}; restore each of them, or give all up with --give-up"
-            raise OperatorError(console.RECOVERY_COMPLETE, message)
+            raise OperatorError(console.RECOVERY_COMPLETE, message, advised=True)
         if not self._system.restored:
             message = "no store was restored: restore stores, or give all old data up with --give-up"
-            raise OperatorError(console.RECOVERY_COMPLETE, message)
+            raise OperatorError(console.RECOVERY_COMPLETE, message, advised=True)

@@ -17,6 +17,7 @@ from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.levels import FirmwareLevel
 from hcall_abi.policies import Policy
 from hcall_abi.rules import migration
+from hcall_abi.rules.rule import Rule
 from hcall_server.keystore.image import StoreImage
 from hcall_server.keystore.limits import limits_of
 from hcall_server.keystore.signed import LatchUse
@@ -112,7 +113,7 @@ class Partition:
         # Custody comes before the power table. A partition that another system may serve must not start
         # here, with any power.
         if self.mode not in SERVES:
-            raise OperatorError(migration.CUSTODY_CONFIRMED, self._standing)
+            raise self._stands(migration.CUSTODY_CONFIRMED)
         found = TABLE[self.power, event]
         if isinstance(found, Objection):
             raise OperatorError(found.rule, found.message.format(it=self))
@@ -210,11 +211,10 @@ class Partition:
     def demand_owned(self) -> None:
         """OperatorError unless this system owns it; the message has the present custody."""
         if not self.owned:
-            raise OperatorError(migration.CUSTODY_OWNED, self._standing)
+            raise self._stands(migration.CUSTODY_OWNED)
 
-    @property
-    def _standing(self) -> str:
-        """Its custody in words: record, mode, attempt, the system at the other end, the remedy."""
+    def _stands(self, rule: Rule) -> OperatorError:
+        """Return an error with its custody: record, mode, attempt, the other system, the remedy."""
         custody, epoch, peer = self._profile.custody, self._profile.epoch, self._profile.peer.hex()
         attempt = f" since attempt {epoch}" if epoch else ""
         other = f", with the system {peer}" if peer else ""
@@ -222,7 +222,8 @@ class Partition:
 
         state = standstill(custody.name.lower(), self.mode.value, self.name)
         remedy = f": it {state.words}; {state.remedy}" if state else ""
-        return f"{self.name} is {custody.name} ({self.mode.value}){attempt}{other}{remedy}"
+        message = f"{self.name} is {custody.name} ({self.mode.value}){attempt}{other}{remedy}"
+        return OperatorError(rule, message, advised=state is not None)
 
     def set_custody(self, custody: Custody, epoch: int, peer: bytes) -> None:
         """Enter the custody of an attempt.  The caller commits it before any word or view shows it."""

@@ -93,12 +93,12 @@ class ManagedSystem:
     def demand_operating(self) -> None:
         """OperatorError if the system is in another state than Operating."""
         if self.state is not SystemState.OPERATING:
-            raise OperatorError(rules.SYSTEM_OPERATING, self._idle)
+            raise OperatorError(rules.SYSTEM_OPERATING, self._idle, advised=True)
 
     def demand_not_pending(self) -> None:
         """OperatorError after Clear All, until reset-settings was done."""
         if self.state is SystemState.RESET_PENDING:
-            raise OperatorError(rules.SYSTEM_OPERATING, self._idle)
+            raise OperatorError(rules.SYSTEM_OPERATING, self._idle, advised=True)
 
     @property
     def _idle(self) -> str:

@@ -28,4 +28,4 @@ def checked(entropy: Callable[[int], bytes]) -> Callable[[int], bytes]:
 
 def _scarce(reason: str) -> ScarcityError:
     message = f"no random bytes ({reason}): look at the host's random number generator, then repeat"
-    return ScarcityError(rules.SCARCE_ENTROPY, message)
+    return ScarcityError(rules.SCARCE_ENTROPY, message, advised=True)

@@ -301,6 +301,7 @@ class Problem(View, omit_defaults=True):
 
     `fault` is the party that has to change something.  `rule_id` and `rule` are the broken rule
     (spec/rules.md), `section` is its page, and `code` is the real console's message number where it has one.
+    `advised` is true if `detail` has the remedy of this case already; it is left out if false.
     """
 
     type: str
@@ -312,6 +313,7 @@ class Problem(View, omit_defaults=True):
     rule: str
     section: str
     code: str | None = None
+    advised: bool = False
 
 
 Answered = View | PartitionView

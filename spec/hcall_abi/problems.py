@@ -42,6 +42,7 @@ def problem_of(error: SwpksError) -> Problem:
         rule=rule.sentence,
         section=rule.page,
         code=rule.code,
+        advised=error.advised,
     )
 
 

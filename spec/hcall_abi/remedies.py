@@ -101,7 +101,7 @@ _PARTITIONS = {
     "name.new": f"choose another name; {_LIST}",
     "name.unreadable": "restore or delete the unreadable partition: `swpks hmc status -m SYSTEM` names it",
     "name.path": "choose a shorter name that is no path",
-    "partition.id": "delete a partition that is not used: `rmsyscfg -r lpar -m SYSTEM -n NAME`",
+    "partition.id": "delete a partition that is not used: `rmsyscfg -r lpar -m SYSTEM -n OTHER`",
     "size.range": "choose 0, or a size in the range",
     "size.total": "choose a smaller size, or switch another keystore off (keystore_kbytes=0)",
     "size.shrinks": "keep the size, or delete all objects and set keystore_kbytes=0",

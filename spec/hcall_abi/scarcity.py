@@ -63,7 +63,7 @@ def scarcity_of(error: BaseException, doing: str = "") -> ScarcityError | None:
     if found is None:
         return None
     place = doing or str(getattr(error, "filename", None) or "")
-    return ScarcityError(found.rule, f"{place}: {found.advice}" if place else found.advice)
+    return ScarcityError(found.rule, f"{place}: {found.advice}" if place else found.advice, advised=True)
 
 
 def _found(error: BaseException) -> Scarcity | None:

@@ -30,7 +30,7 @@ def no_server(path: Path) -> OperatorError:
     found = f"; the sockets there are {', '.join(others)}" if others else ""
     missing = f" (there is no folder {state})" if in_state and not state.is_dir() else ""
     message = f"no server runs here: nothing listens at {path}{missing}{found}; {advice}"
-    return OperatorError(CONSOLE_SERVED, message)
+    return OperatorError(CONSOLE_SERVED, message, advised=True)
 
 
 def _sockets(folder: Path) -> Sequence[str]:

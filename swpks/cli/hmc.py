@@ -44,7 +44,6 @@ from hcall_abi.control_views import Answered, HealthView, SystemView
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.rules import backup
 from hcall_abi.rules import hmc as hmc_rules
-from hcall_abi.rules.console import PARTITION_EMPTY
 from hcall_client import console
 from hcall_client.console import (
     BlockingConsole,
@@ -52,7 +51,6 @@ from hcall_client.console import (
     ConsoleRefused,
     ConsoleUnreachable,
 )
-from hcall_client.errors import with_message
 from swpks.cli import hmc_console, hmc_links, hmc_serve, refusals, streams
 from swpks.cli import hmc_output as output
 from swpks.cli.files import output as file_output
@@ -135,6 +133,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Carry out a parsed command line and return the exit status; errors go to standard error."""
     target = target_of(args)
+    try:
+        return _run(args, target)
+    except SwpksError as error:
+        raise _advised(args, target, error) from None
+
+
+def _run(args: argparse.Namespace, target: Target | None) -> int:
     if args.verb == REPLACE:
         from swpks.cli.replace import replace
 
@@ -144,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
     if args.verb in (SERVE, LINKS):
         return _with_store(args)
     if wrong := _misplaced(args, target):
-        raise OperatorError(hmc_rules.HMC_TARGET, wrong)
+        raise OperatorError(hmc_rules.HMC_TARGET, wrong, advised=True)
     return _answered(args, target or Target())
 
 
@@ -154,17 +159,17 @@ def _answered(args: argparse.Namespace, target: Target) -> int:
     try:
         return _carried_out(args, end)
     except ConsoleRefused as error:
-        return _refused(args, error)
+        return _refused(args, target, error)
     except ConsoleUnreachable as error:
-        return _fail(args, _unreached(error, target), UNREACHABLE)
+        return _fail(args, target, _unreached(error, target), UNREACHABLE)
     except ConsoleMisspoken as error:
-        return _fail(args, error, UNREACHABLE)
+        return _fail(args, target, error, UNREACHABLE)
     except OperatorError as error:
         # `lstskey --sealed` finds this one in the answer of the system, so it is a refusal (1) and no usage
         # error (2).
         if error.rule is not backup.TRUSTED_KEY_SET:
             raise
-        return _fail(args, error, REFUSED)
+        return _fail(args, target, error, REFUSED)
 
 
 def _unreached(error: ConsoleUnreachable, target: Target) -> SwpksError:
@@ -183,7 +188,8 @@ def _every_verb() -> dict[str, Any]:
 def _with_store(args: argparse.Namespace) -> int:
     store = args.store or store_folder()
     if store is None or args.state or args.socket:
-        raise OperatorError(hmc_rules.HMC_TARGET, "name the console's store: --store DIR (or SWPKS_HMC)")
+        told = "name the console's store: --store DIR (or SWPKS_HMC)"
+        raise OperatorError(hmc_rules.HMC_TARGET, told, advised=True)
     return hmc_serve.run(args, store) if args.verb == SERVE else hmc_links.run(args, store)
 
 
@@ -266,20 +272,30 @@ def _json(answer: Any, indent: int | None = 2) -> str:
     return json.dumps(msgspec.to_builtins(answer), indent=indent)
 
 
-def _refused(args: argparse.Namespace, error: ConsoleRefused) -> int:
+def _refused(args: argparse.Namespace, target: Target, error: ConsoleRefused) -> int:
     status = PRESENCE if error.problem.rule_id.startswith("presence.") else REFUSED
     if args.json:  # as it came: it may have fields of a newer server
         streams.complain(_json(error.problem, indent=None))
         return status
-    if error.rule is PARTITION_EMPTY and args.verb == "delete":
-        way = f"swpks hmc delete {shlex.quote(args.name)} --destroy"
-        error = with_message(error, f"{error.message}; if they may be destroyed: {way}")
-    return _fail(args, error, status)
+    return _fail(args, target, error, status)
 
 
-def _fail(args: argparse.Namespace, error: SwpksError, status: int) -> int:
-    refusals.refuse(f"hmc {args.verb}", error, as_json=args.json)
+def _fail(args: argparse.Namespace, target: Target, error: SwpksError, status: int) -> int:
+    refusals.refuse(f"hmc {args.verb}", _advised(args, target, error), as_json=args.json)
     return status
+
+
+def _advised(args: argparse.Namespace, target: Target | None, error: SwpksError) -> SwpksError:
+    """Return an error with its remedy; JSON has none, because programs compare the rule."""
+    if args.json:
+        return error
+    from swpks.hmc.verb_remedies import Asked, with_remedy_for  # an error alone needs it
+
+    end = f"--state {shlex.quote(str(args.state))}" if args.state else ""
+    end = f"--socket {shlex.quote(str(args.socket))}" if args.socket else end
+    partition = getattr(args, "name", "") if args.verb in (*PARTITION_VERBS, "copy") else ""
+    store = str(target.store or "") if target else ""
+    return with_remedy_for(error, Asked(store, args.system or "", partition or "", end))
 
 
 def _add_target_options(parser: argparse.ArgumentParser, default: Any) -> None:

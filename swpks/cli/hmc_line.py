@@ -80,7 +80,7 @@ def line_of(words: Sequence[str]) -> tuple[str, list[str]] | None:
     if own:
         return None
     message = f"{line[0]} is a line of the management console: name its store, --store DIR (or SWPKS_HMC)"
-    raise OperatorError(rules.HMC_TARGET, message)
+    raise OperatorError(rules.HMC_TARGET, message, advised=True)
 
 
 def _refuse_systems_own(line: Sequence[str]) -> None:
@@ -88,7 +88,7 @@ def _refuse_systems_own(line: Sequence[str]) -> None:
     names = [word.partition("=")[0] for word in line[1:]]
     returns = ("-o", "return") in pairwise(line)
     if line[0] in ALSO_VERBS and ("--sealed" in names or returns):
-        raise OperatorError(rules.HMC_TARGET, only_at_system(line[0]))
+        raise OperatorError(rules.HMC_TARGET, only_at_system(line[0]), advised=True)
 
 
 def _refuse_ours(words: Sequence[str]) -> None:

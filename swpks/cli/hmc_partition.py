@@ -89,7 +89,7 @@ def _after_the_name(args: argparse.Namespace, attribute: str, value: str) -> int
         except OperatorError:
             raise error from None
         advice = f"the name comes first: swpks hmc {args.verb} {shlex.quote(value)} {args.name}"
-        raise OperatorError(error.rule, f"{error.message}; {advice}") from None
+        raise OperatorError(error.rule, f"{error.message}; {advice}", advised=True) from None
 
 
 def _set(args: argparse.Namespace) -> Ask:

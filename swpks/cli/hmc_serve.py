@@ -49,7 +49,8 @@ def place_of(text: str) -> tuple[str | None, str]:
     if not found or "/" in name:
         name, where = "", text
     if not where or (found and not name and where != text):
-        raise OperatorError(rules.HMC_SYSTEM_PLACE, f"{text!r} is not [NAME=]WHERE")
+        told = f"{text!r} is not [NAME=]WHERE: write the path of a control socket, or https://HOST:PORT"
+        raise OperatorError(rules.HMC_SYSTEM_PLACE, told, advised=True)
     return name or None, where if "://" in where else str(Path(where).absolute())
 
 
@@ -63,7 +64,8 @@ def run(args: argparse.Namespace, folder: Path) -> int:
     # Mutual TLS needs all three: with two of them, a system could not be checked, or would refuse this
     # console.
     if any(files) and not all(files):
-        raise OperatorError(console_rules.CONSOLE_PLACE, "--tls-cert, --tls-key and --tls-ca go together")
+        message = "--tls-cert, --tls-key and --tls-ca go together"
+        raise OperatorError(console_rules.CONSOLE_PLACE, message, advised=True)
     # Loaded late: the other verbs of `hmc` must not load the server.
     from hcall_server import failpoints
     from hcall_server.process.logged import run_logged

@@ -71,7 +71,8 @@ def _restore(args: argparse.Namespace) -> Ask:
 
 def _recover(args: argparse.Namespace) -> Ask:
     if args.begin and args.give_up:
-        raise OperatorError(console_rules.RECOVERY_STATE, "--begin and --give-up exclude each other")
+        message = "--begin and --give-up exclude each other: name one"
+        raise OperatorError(console_rules.RECOVERY_STATE, message, advised=True)
     if args.begin:
         return Ask(console.begin_recovery(), output.system)
     return Ask(console.end_recovery(give_up=args.give_up), output.recovered)

@@ -49,7 +49,9 @@ def target_of(args: argparse.Namespace) -> Target | None:
 def refuse_two(given: list[str]) -> None:
     """Raise OperatorError if more than one option names the target."""
     if len(given) > 1:
-        raise OperatorError(rules.HMC_TARGET, f"{' and '.join(given)} exclude each other: name one")
+        raise OperatorError(
+            rules.HMC_TARGET, f"{' and '.join(given)} exclude each other: name one", advised=True
+        )
 
 
 def refuse_twice(words: Sequence[str]) -> None:
@@ -57,7 +59,7 @@ def refuse_twice(words: Sequence[str]) -> None:
     given = [word.partition("=")[0] for word in words]
     for name in OPTIONS:
         if given.count(name) > 1:
-            raise OperatorError(rules.HMC_TARGET, f"{name} is given twice: name one")
+            raise OperatorError(rules.HMC_TARGET, f"{name} is given twice: name one", advised=True)
 
 
 def only_at_system(verb: str) -> str:

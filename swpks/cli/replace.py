@@ -24,7 +24,9 @@ def replace(args: argparse.Namespace) -> int:
     0 done, 1 refused, such as for a running system; 2 without --state; 3 the storage fails.
     """
     if args.state is None:
-        raise OperatorError(HMC_TARGET, "name the powered-off system: --state DIR (or SWPKS_STATE)")
+        raise OperatorError(
+            HMC_TARGET, "name the powered-off system: --state DIR (or SWPKS_STATE)", advised=True
+        )
     try:
         with LockedState(args.state) as locked:
             try:

@@ -25,7 +25,7 @@ def make_links(folder: Path, store: Path) -> tuple[str, ...]:
         others = [path.name for path in folder.iterdir() if not _is_ours(path)]
         if others:
             message = f"{folder} holds other things, such as {sorted(others)[0]}: name a new folder"
-            raise OperatorError(rules.HMC_LINKS, message)
+            raise OperatorError(rules.HMC_LINKS, message, advised=True)
         _write(folder / CLIENT, _program(store.absolute()))
         for name in LINES:
             link = folder / name

@@ -37,9 +37,9 @@ T = TypeVar("T")
 class StoreUnreachable(ConsoleUnreachable):
     """No console serves the store, or a system of the console can't be reached."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, advised: bool) -> None:
         self.reason = printable(reason)
-        OperatorError.__init__(self, rules.CONSOLE_SERVED, self.reason)
+        OperatorError.__init__(self, rules.CONSOLE_SERVED, self.reason, advised=advised)
 
 
 class StoreConsole:
@@ -97,7 +97,8 @@ class StoreConsole:
                 last = converse(wire, message, NamedFiles(()), shown)
             found = msgspec.convert(last.get("answer"), WireAnswer)
         except NoConsole as error:
-            raise StoreUnreachable(str(error)) from None
+            # What is wrong is the console, and the remedy of the rule is about a system.
+            raise StoreUnreachable(str(error), advised=True) from None
         except msgspec.ValidationError as error:
             raise ConsoleMisspoken("a command", f"a message of another shape ({error})") from None
         _check_reached(found)
@@ -125,5 +126,5 @@ def _check_reached(found: WireAnswer) -> None:
     except msgspec.DecodeError as error:
         raise ConsoleMisspoken("a command", f"a problem of another shape ({error})") from None
     if problem.rule_id == rules.CONSOLE_SERVED.id:
-        raise StoreUnreachable(problem.detail)
+        raise StoreUnreachable(problem.detail, advised=problem.advised)
     raise ConsoleRefused(problem)

@@ -53,11 +53,11 @@ class StoreFolder:
         # Before anything is made there: the folder of a system stays as it is.
         if any((self.path / name).exists() for name in OF_A_SYSTEM):
             message = f"{self.path} is the state folder of a system; choose another --store"
-            raise OperatorError(rules.HMC_STORE_FOLDER, message)
+            raise OperatorError(rules.HMC_STORE_FOLDER, message, advised=True)
         self._held.make()
         if owner := self._held.try_lock():
             message = f"process {owner} uses {self.path}; stop that console, or choose another --store"
-            raise OperatorError(rules.HMC_STORE_OWNER, message)
+            raise OperatorError(rules.HMC_STORE_OWNER, message, advised=True)
         self._held.make_inner(self.socket.parent.name)
         self._held.make_inner(self.profiles.name)
 

@@ -64,7 +64,7 @@ def test_a_deletion_outlives_a_kill(system: System) -> None:
         system.ask(power_off("alpha"))
         output = server.run("hmc", "delete", "alpha")
         assert (output.returncode, b"partition.empty" in output.stderr) == (1, True)
-        assert b"if they may be destroyed: swpks hmc delete alpha --destroy" in output.stderr
+        assert b"; if the objects may be destroyed: `swpks hmc delete alpha --destroy` [" in output.stderr
         assert server.hmc("delete", "alpha", "--destroy").startswith("alpha is deleted\n")
         killed_and_started(system)
         assert system.view().partitions == []

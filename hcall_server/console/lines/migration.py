@@ -71,7 +71,7 @@ async def _follow(line: Line, job: Job) -> None:
         reason = job.lines[-1] if job.lines else "no reason is known"
         # The rule of the failure has its own number and remedy, which help more than `line.job`.
         rule = RULES.get(job.rule_id, rules.LINE_JOB)
-        raise OperatorError(rule, f"job {job.number} ({job.kind}) failed: {reason}")
+        raise OperatorError(rule, f"job {job.number} ({job.kind}) failed: {reason}", advised=job.advised)
 
 
 async def _finish(line: Line, result: Job | str) -> None:

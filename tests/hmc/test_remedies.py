@@ -1,0 +1,147 @@
+"""The error of `swpks hmc VERB` has one remedy: that of its case, or else that of its rule."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from hcall_abi.control import PROBLEM_JSON
+from hcall_abi.control_views import Problem
+from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.messages import message
+from hcall_abi.problems import problem_of
+from hcall_abi.remedies import REMEDIES
+from hcall_abi.rules import console as rules
+from hcall_abi.rules.catalogue import RULES
+from hcall_client import console
+from hcall_client.console import Console, ConsoleRefused
+from hcall_server.control_channel.app import make_app
+from hcall_server.platform.custody import Custody
+from swpks.cli.main import main
+from swpks.hmc.verb_remedies import Asked, with_remedy_for
+from tests.control_channel.rig import make_machine
+from tests.hmc.fake import FakeConsole
+from tests.swpks.commands import takes
+
+QUOTED = re.compile("`([^`]+)`")
+ENDS = {
+    "a console": Asked("/a b", "sys1", "lpar1"),
+    "a console of one system": Asked("/a b", "", "lpar1"),
+    "a system": Asked(partition="lpar1", end="--state s1"),
+}
+
+
+def travelled(error: SwpksError) -> ConsoleRefused:
+    """The error as a command gets it: by way of the JSON of a problem."""
+    return ConsoleRefused(msgspec.json.decode(msgspec.json.encode(problem_of(error)), type=Problem))
+
+
+@pytest.mark.parametrize("rule_id", REMEDIES)
+def test_each_number_of_ours_has_its_remedy_once(rule_id: str) -> None:
+    """Its commands are taken at the end that was asked; an error with its own advice gets no second one."""
+    for name, asked in ENDS.items():
+        told = with_remedy_for(travelled(OperatorError(RULES[rule_id], "finding")), asked)
+        assert told.message.startswith("finding; ")
+        assert len(told.message) > len("finding; ") + 8
+        assert with_remedy_for(told, asked) is told
+        at_its_console = "; at its console: " in told.message
+        assert at_its_console <= (name == "a system")
+        for words in map(shlex.split, QUOTED.findall(told.message)):
+            if words[0] in ("head", "COMMAND"):
+                continue
+            end = ["--store", "DIR"] if at_its_console and words[1] == "hmc" else []
+            assert takes([*words[:2], *end, *words[2:]])
+            named = {"--state", "--store", "--help"} & set(words) or words[1] == "asmi"
+            assert at_its_console or (named and not (name == "a system" and "-m" in words))
+    own = travelled(OperatorError(RULES[rule_id], "finding; do this", advised=True))
+    assert with_remedy_for(own, ENDS["a console"]).message == "finding; do this"
+    assert message(own).endswith(" finding; do this")  # a line of the console forwards it as well
+
+
+def test_words_of_the_command_stand_in_its_remedy() -> None:
+    """The system of -m, the partition, and the end; a number of the real console has no remedy."""
+    running = OperatorError(rules.PARTITION_OFF, "lpar1 is running")
+    told = {name: with_remedy_for(travelled(running), asked).message for name, asked in ENDS.items()}
+    off = "-n lpar1 -o shutdown --immed` powers it off"
+    assert told == {
+        "a console": f"lpar1 is running; `swpks hmc --store '/a b' chsysstate -r lpar -m sys1 {off}",
+        "a console of one system": f"lpar1 is running; `swpks hmc --store '/a b' chsysstate -r lpar {off}",
+        "a system": "lpar1 is running; `swpks hmc --state s1 power lpar1 off` powers it off",
+    }
+    real = travelled(OperatorError(rules.NAME_EXISTS, "no lpar9"))
+    assert with_remedy_for(real, ENDS["a console"]) is real
+
+
+async def test_a_system_says_which_of_its_errors_have_a_remedy() -> None:
+    """Those of a state that is no Operating one, of a key that lacks, and of custody."""
+    machine = make_machine()
+    system = Console(httpx.ASGITransport(make_app(machine)))
+    await system.call(console.create_partition("a", 0))
+    partition = machine.system.find("a")
+
+    async def refused(request: console.ConsoleRequest[Any]) -> ConsoleRefused:
+        with pytest.raises(ConsoleRefused) as caught:
+            await system.call(request)
+        return caught.value
+
+    assert (await refused(console.show_copy("a"))).advised
+    assert not (await refused(console.set_attributes("a", {"keystore_kbytes": 1}))).advised
+    partition.set_custody(Custody.GONE, 1, bytes(16))
+    assert (await refused(console.power_on("a"))).advised
+    partition.set_custody(Custody.OWN, 0, bytes(16))
+    await system.call(console.delete_partition("a"))
+    machine.system.begin_recovery()
+    assert (await refused(console.create_partition("b", 0))).advised
+    assert (await refused(console.end_recovery())).advised
+
+
+def answer(error: SwpksError) -> dict[str, object]:
+    """The last message of a console for a refused verb."""
+    problem = problem_of(error)
+    content = msgspec.json.encode(problem).decode()
+    return {"answer": {"status": problem.status, "type": PROBLEM_JSON, "content": content}}
+
+
+@pytest.mark.parametrize(
+    "error, status, told",
+    [
+        (OperatorError(rules.PARTITION_OFF, "it runs"), 1, ": it runs; `swpks hmc --store {} chsysstate "),
+        (OperatorError(rules.PARTITION_OFF, "it runs: stop it", advised=True), 1, ": it runs: stop it ["),
+        (OperatorError(rules.CONSOLE_SERVED, "s is away"), 3, ": s is away; start that system (`swpks "),
+        (OperatorError(rules.CONSOLE_SERVED, "start s", advised=True), 3, ": start s ["),
+    ],
+)
+def test_the_line_of_the_error(
+    fake: FakeConsole, capfd: pytest.CaptureFixture[str], error: SwpksError, status: int, told: str
+) -> None:
+    """The remedy stands behind the finding, and before the rule."""
+    with fake.saying(answer(error)):
+        assert main(["hmc", "--store", str(fake.store), "power", "lpar1", "off"]) == status
+    err = capfd.readouterr().err
+    assert err.startswith(f"swpks hmc power{told.format(fake.store)}")
+    assert err.count("\n") == 1
+
+
+def test_json_has_no_remedy(fake: FakeConsole, capfd: pytest.CaptureFixture[str]) -> None:
+    """A program gets the problem as it came."""
+    with fake.saying(answer(OperatorError(rules.PARTITION_OFF, "it runs"))):
+        assert main(["hmc", "--json", "--store", str(fake.store), "power", "lpar1", "off"]) == 1
+    assert '"detail": "it runs"' in capfd.readouterr().err
+
+
+def test_an_error_before_any_request_has_one_as_well(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A key of a wrong size, and a command without an end, whose text names the ends already."""
+    (tmp_path / "key").write_bytes(b"short")
+    words = ["--state", str(tmp_path), "chtskey", "-o", "change", "--newkey", str(tmp_path / "key")]
+    assert main(["hmc", *words]) == 2
+    assert "has 5 bytes, not 32; name a file of exactly 32 bytes, such as" in capfd.readouterr().err
+    assert main(["hmc", "jobs", "--state", str(tmp_path)]) == 2
+    assert "only a console does this: --store DIR (or SWPKS_HMC) [" in capfd.readouterr().err
