@@ -37,7 +37,7 @@ class KnownConsole(NamedTuple):
 NO_CONSOLE = KnownConsole("", "")
 """Stands for a console that is not known."""
 
-_SHOWN = "swpks hmc lslparmigr -r lpar -m SYSTEM"
+_SHOWN = "swpks hmc --store DIR lslparmigr -r lpar -m SYSTEM"
 _OWNER = f"use it at its owner; at the console: {_SHOWN} -F name,owner_sys_name"
 _ASKING = Standstill(
     rules.CUSTODY_CONFIRMED,

@@ -30,7 +30,7 @@ async def test_a_refusal_of_a_system_names_the_other_one(autojump_clock) -> None
         assert message == (
             "x is RELEASED (settled) since attempt 1, with the system b: "
             "it is released to its target, and its store is still here; use it at its owner; "
-            "at the console: swpks hmc lslparmigr -r lpar -m SYSTEM -F name,owner_sys_name; "
+            "at the console: swpks hmc --store DIR lslparmigr -r lpar -m SYSTEM -F name,owner_sys_name; "
             "the other system has to run; "
             "after a remote restart remove this store: "
             "swpks hmc --store DIR rrstartlpar -o cleanup -m SYSTEM -p x"

@@ -88,8 +88,8 @@ def demand_commands(text: str) -> None:
     assert commands or "swpks" not in text
     for command in commands:
         words = shlex.split(command)[1:]
-        if words[0] == "hmc" and words[1] in LINES and words[1] != "chtskey":
-            words[1:1] = ["--store", "hmc"]  # stands for the operator's SWPKS_HMC
+        # A line names its console: without that the command would need SWPKS_HMC.
+        assert words[0] != "hmc" or words[1] not in LINES or words[1] == "chtskey", command
         assert takes(["swpks", *words]), command
 
 
