@@ -39,12 +39,7 @@ def listen_unix(path: Path) -> socket.socket:
     Raises OperatorError for a path that is too long or taken by another file, and ScarcityError if the host
     lacks a resource.  After an error there is no socket at the path.
     """
-    if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
-        raise OperatorError(
-            rules.SOCKET_PATH,
-            f"socket path {path} has {len(os.fsencode(path))} bytes: "
-            "choose a shorter --state or --store, or a shorter name",
-        )
+    check_path(path)
     with ExitStack() as undo:
         try:
             remove_stale(path)
@@ -61,6 +56,16 @@ def listen_unix(path: Path) -> socket.socket:
             raise scarcity_of(error, place) or wrong from None
         undo.pop_all()
     return listener
+
+
+def check_path(path: Path) -> None:
+    """Raise OperatorError if a path is too long for a socket."""
+    if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+        raise OperatorError(
+            rules.SOCKET_PATH,
+            f"socket path {path} has {len(os.fsencode(path))} bytes: "
+            "choose a shorter --state or --store, or a shorter name",
+        )
 
 
 def _bind_private(listener: socket.socket, path: Path) -> None:

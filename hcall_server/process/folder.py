@@ -6,11 +6,13 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from hcall_abi.errors import OperatorError, StorageError, SwpksError
 from hcall_abi.rules import storage as rules
-from hcall_server.files import make_folder, make_private, refuse_link, sync_folder
+from hcall_server.files import destroy, make_folder, make_private, refuse_link, sync_folder
 
 STORE_DATABASE = "console.sqlite"
 """The file by which a folder is the store of a management console."""
@@ -30,6 +32,11 @@ class LockedFolder:
         self.path = folder.absolute()
         self.lock_path = self.path / "lock"
         self._lock = -1
+        self.ours = False
+        """Whether this process holds the lock."""
+        self.new: frozenset[Path] | None = None
+        """What was in the folder before `make`, if it was new; else None."""
+        self._missing: list[Path] = []
         self._signs = (self.lock_path, *(self.path / name for name in also))
 
     def __repr__(self) -> str:
@@ -38,9 +45,11 @@ class LockedFolder:
     def make(self) -> None:
         """Make the folder, or use an empty one.  OperatorError if an existing folder has other content."""
         refuse_link(self.path)
+        self._missing = [each for each in (self.path, *self.path.parents) if not each.exists()]
         make_folder(self.path)
         refuse_link(self.lock_path)
         if _is_new(self.path):
+            self.new = frozenset(self.path.iterdir())
             make_private(self.path)
         elif not any(sign.is_file() for sign in self._signs):
             raise OperatorError(rules.STATE_EMPTY, f"{self.path} holds other things")
@@ -58,6 +67,7 @@ class LockedFolder:
         except BlockingIOError:
             # The owner may be between its flock and its pwrite: then there is no id yet.
             return os.read(lock, 32).decode("ascii", "replace").strip() or "unknown"
+        self.ours = True
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         if new:  # without its lock, the next start would refuse the state as a folder of other files
@@ -71,6 +81,20 @@ class LockedFolder:
         make_folder(inner)
         check_private(inner)
         return inner
+
+    def discard(self, entries: Iterable[str]) -> None:
+        """Remove these entries, and the folders that `make` has made, if the folder was new.
+
+        For a start that is refused: otherwise its folder would decide about the next start, such as by the
+        kind of a TPM.  Other content stays, and so does all of a folder that was in use before.
+        """
+        if self.new is None or not self.ours:
+            return
+        with suppress(OSError):  # the refusal is reported, not the rest that it leaves
+            for path in {self.path / name for name in entries} - self.new:
+                destroy(path)
+            for folder in self._missing:
+                folder.rmdir()
 
     def close(self) -> None:
         """Release the lock; a second close does nothing."""

@@ -57,6 +57,7 @@ from hcall_server.process.signals import HURRY_SIGNALS, stop_signals
 from hcall_server.service import peers
 from hcall_server.service.assembly import assemble
 from hcall_server.service.notify import notify
+from hcall_server.service.places import check_places
 from hcall_server.service.settings import Settings, parse_listen
 from hcall_server.service.state import State
 from hcall_server.writeback.encryptor import Encryptor
@@ -93,9 +94,11 @@ def run(
     if the last flush failed.
     """
     tls = _tls_of(settings)
+    check_places(folder.absolute() / "run", settings, passed=bool(passed))
     with ExitStack() as undo:
         state = State(folder)
         undo.callback(state.close)
+        undo.push(lambda kind, *_: state.discard() if kind and issubclass(kind, SwpksError) else None)
         clock = AwakeClock(time.monotonic)
         seams = state.seams(clock.now, settings.tpm)
         undo.callback(seams.nvram.close)

@@ -139,13 +139,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.name is not None and not is_system_name(self.name):
             raise OperatorError(rules.SYSTEM_NAME_FORM, f"{self.name!r} is no name for a managed system")
-        if len(self.tpm) > MAX_TPMS:
-            raise OperatorError(rules.TPM_COUNT, f"{len(self.tpm)} TPMs are given")
-        # Two embedded TPMs are two parts, each with a seed of its own.  The same external TPM twice would be
-        # one part, and no second copy.
-        external = [word for word in self.tpm if word != "embedded"]
-        if len(set(external)) < len(external):
-            raise OperatorError(rules.TPM_COUNT, f"{external[0]} is given twice")
+        _check_tpms(self.tpm)
         if self.firmware is not None and self.firmware not in LEVELS:
             message = f"firmware = {self.firmware!r}; the levels are {', '.join(LEVELS)}"
             raise OperatorError(rules.FIRMWARE_KNOWN, message)
@@ -170,6 +164,22 @@ class Settings:
             missing = [name for name, value in zip(_OVER_TCP, fields, strict=True) if value is None]
             raise OperatorError(rules.TLS_COMPLETE, f"there is no {', '.join(missing)}")
         return None
+
+
+def _check_tpms(words: tuple[str, ...]) -> None:
+    if len(words) > MAX_TPMS:
+        raise OperatorError(rules.TPM_COUNT, f"{len(words)} TPMs are given")
+    if not words:
+        return
+    # The start parses them again.  Here a wrong one is refused before the folder of a new system is made.
+    # Loaded late: few starts name a TPM.
+    from hcall_server.components.tpm.kinds import EMBEDDED, TpmKind
+
+    # Two embedded TPMs are two parts, each with a seed of its own.  The same external TPM twice would be
+    # one part, and no second copy.
+    external = [found for found in map(TpmKind.parse, words) if found != EMBEDDED]
+    if len(set(external)) < len(external):
+        raise OperatorError(rules.TPM_COUNT, f"{external[0]} is given twice")
 
 
 def _check_names(names: list[str]) -> None:

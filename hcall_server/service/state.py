@@ -37,7 +37,7 @@ from hcall_server.service.layout import (
     make_service_processor,
     nvram_path,
 )
-from hcall_server.service.state_folder import StateFolder, check_private, trouble
+from hcall_server.service.state_folder import LAYOUT, StateFolder, check_private, trouble
 from hcall_server.service.tpms import open_tpms
 from hcall_server.writeback.schedule import Clock
 from hcall_server.writeback.worker import ThreadWorker
@@ -68,14 +68,22 @@ class State:
                 check_private(inner)
             self._in_place = InPlace(self.folder), InPlace(self._held.lock_path)
         except OSError as error:
-            self.close()
+            self._refused()
             raise trouble(error, self.folder) from None
         except SwpksError:
-            self.close()
+            self._refused()
             raise
 
     def __repr__(self) -> str:
         return f"State({str(self.folder)!r})"
+
+    def discard(self) -> None:
+        """Remove the state if it is new: its start was refused.  NVRAM is closed."""
+        self._held.discard(LAYOUT)
+
+    def _refused(self) -> None:
+        self.discard()
+        self.close()
 
     def close(self) -> None:
         """Release the lock of the state; a second close does nothing."""

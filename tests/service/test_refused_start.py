@@ -1,0 +1,142 @@
+"""R-44: a start that is refused leaves no new folder, and does not change a state that is there."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hcall_server.machine import logs
+from hcall_server.service.settings import PartitionSettings, Settings
+from swpks.cli.main import main, whole_parser
+from tests.service.folder import assembled
+
+FILE = "FILE"
+"""Stands for the path of a file that has wrong fields."""
+TAKEN = "tcp:127.0.0.1:TAKEN"
+"""Stands for an address that another program has."""
+TLS = ("--tls-cert", FILE, "--tls-key", FILE, "--tls-ca", FILE)
+LONG = "n" * 120
+
+REFUSED = {
+    "--state": [[], ["--state", f"DIR/{LONG}"]],
+    "--config": [["--config", f"DIR/{LONG}"], ["--config", FILE]],
+    "--name": [["--name", ""], ["--name", "a/b"]],
+    "--tpm": [
+        ["--tpm", "foo"],
+        ["--tpm", ""],
+        ["--tpm", "swtpm:"],
+        ["--tpm", f"swtpm:/{LONG}"],
+        ["--tpm", "swtpm:/no/such/socket"],
+        ["--tpm", "tcti:"],
+        ["--tpm", "embedded", "--tpm", "foo"],
+        ["--tpm", "swtpm:/a", "--tpm", "swtpm://a/../a"],
+    ],
+    "--firmware": [["--firmware", "FW1"]],
+    "--partition": [
+        ["--partition", ""],
+        ["--partition", "b:1"],
+        ["--partition", "b:64", "--partition", "c:1"],
+        ["--partition", "b:64", "--partition", "b:64"],
+        ["--partition", "b:64,no_such_attribute=1"],
+        ["--partition", "b:64,secure_boot=9"],
+    ],
+    "--listen": [
+        ["--listen", "x"],
+        ["--listen", TAKEN],
+        ["--listen", "tcp:192.0.2.1:0", "--partition", "b:8"],
+    ],
+    "--control": [["--control", "tcp:127.0.0.1:0"], ["--control", "x", *TLS]],
+    "--tls-cert": [["--tls-cert", FILE], ["--control", "tcp:127.0.0.1:0", *TLS]],
+    "--tls-key": [["--tls-key", FILE]],
+    "--tls-ca": [["--tls-ca", FILE]],
+    "--mobility": [["--mobility", "x"], ["--mobility", TAKEN, "--partition", "b:8"]],
+    "--ready-fd": [["--ready-fd", "x"], ["--ready-fd", "9999"], ["--ready-fd", "-1"]],
+    "--flush-delay": [["--flush-delay", "-1"], ["--flush-delay", "nan"]],
+    "--confirm-wait": [["--confirm-wait", "1e9"]],
+    "--copy-interval": [["--copy-interval", "0"]],
+    "--log-level": [["--log-level", "x"]],
+    "--log-format": [["--log-format", "x"]],
+}
+"""Wrong command lines by the option that is wrong in them."""
+LINES = [line for lines in REFUSED.values() for line in lines]
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """The log of other tests is not that of a server."""
+    yield
+    logs.configure(level="warning")
+
+
+@pytest.fixture
+def taken() -> Iterator[str]:
+    """An address at which another program listens."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        yield f"tcp:127.0.0.1:{other.getsockname()[1]}"
+
+
+def refused(line: list[str], state: Path, taken: str) -> bool:
+    """Start a server that has to be refused; return whether it was."""
+    folder = state.parents[1]
+    (folder / "file").write_text("no_such_field = 1\n")
+    words = [word.replace(FILE, str(folder / "file")).replace("DIR", str(folder)) for word in line]
+    words = [word.replace(TAKEN, taken) for word in words]
+    given = [] if "--state" in line else ["--state", str(state)] if line else []
+    try:
+        return main(["serve", "--debuggable", *given, *words]) in (2, 3)
+    except SystemExit as ended:
+        return ended.code == 2
+
+
+def content(folder: Path) -> dict[str, bytes | None]:
+    """All that is below a folder, without the files in which each start writes.
+
+    The lock has the id of the last process, and the mark of NVRAM a number that is new at each open.
+    """
+    found = (path for path in folder.rglob("*") if path.name not in ("lock", "nvram.sqlite-mark"))
+    return {str(path): path.read_bytes() if path.is_file() else None for path in found}
+
+
+def test_each_option_with_a_value_has_a_wrong_one() -> None:
+    """A new option needs a row."""
+    (commands,) = (each for each in whole_parser()._actions if isinstance(each, argparse._SubParsersAction))
+    options = [each for each in commands.choices["serve"]._actions if each.nargs != 0]
+    assert {each.option_strings[0] for each in options} == set(REFUSED)
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: " ".join(line)[:40] or "none")
+def test_no_folder_is_left(
+    line: list[str], tmp_path: Path, taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the state nor a folder above it."""
+    monkeypatch.delenv("SWPKS_STATE", raising=False)
+    assert refused(line, tmp_path / "above" / "state", taken)
+    assert [path.name for path in tmp_path.rglob("*") if path.name != "file"] == []
+
+
+def test_an_empty_folder_stays_and_foreign_files_too(tmp_path: Path, taken: str) -> None:
+    """The folder of the operator is not removed, and a state of other files is not touched."""
+    state = tmp_path / "above" / "state"
+    state.mkdir(parents=True)
+    assert refused(["--partition", "b:1"], state, taken)
+    assert list(state.iterdir()) == []
+    (state / "mine").write_text("content")
+    assert refused(["--partition", "b:1"], state, taken)
+    assert [path.name for path in state.iterdir()] == ["mine"]
+
+
+def test_a_state_that_is_there_is_not_changed(tmp_path: Path, taken: str) -> None:
+    """R-44: not its settings, its keys, nor its parts; the same lines as above."""
+    state = tmp_path / "above" / "state"
+    state.parent.mkdir()
+    with assembled(state, Settings(partition=(PartitionSettings.of("a", 64),))):
+        pass
+    before = content(state)
+    for line in LINES:
+        if "--state" not in line and line:
+            assert refused([*line, "--name", "other"] if "--name" not in line else line, state, taken), line
+            assert content(state) == before, line
