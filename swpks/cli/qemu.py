@@ -48,6 +48,14 @@ _NO_ROOT = (
 """The end of the message of a panic, if neither an initramfs nor a root is on the command line."""
 
 
+_OFF = (
+    "the keystore of {name} is off (0 KiB): H_PKS calls answer H_FUNCTION, and Linux finds no keystore; "
+    "--partition {name}:64 turns it on, and at a server of its own swpks hmc set {name} keystore_kbytes=64 "
+    "while the partition is powered off"
+)
+"""No refusal: a test of a guest without a keystore asks for 0 KiB.  But more often it is an oversight."""
+
+
 class QemuParser(CommandParser):
     """The parser of `swpks qemu`: the words behind `--` are options of QEMU, and are not parsed.
 
@@ -177,7 +185,8 @@ def _run(
     target = locate_at_async(where, name) if (where := options.where) else run_folder / f"{name}.sock"
 
     async def main() -> MachineEnd:
-        await console.check(kbytes)
+        if not await console.check(kbytes):
+            _say(_OFF.format(name=name))
         return await run_kernel(
             machine, image, target, console, on_call=trace, patience=options.patience, cleanup=cleanup
         )

@@ -63,14 +63,18 @@ class PatientConsole:
         if self._console.target != control:
             self._console = Console(control)
 
-    async def check(self, kbytes: int | None = None) -> None:
-        """Check that there is such a partition, with a keystore of `kbytes` KiB if that is given."""
+    async def check(self, kbytes: int | None = None) -> int:
+        """Check that there is such a partition, with a keystore of `kbytes` KiB if that is given.
+
+        Return the size of its keystore in KiB; 0 if it is off.
+        """
         view = await self._view()
         if view.refused:
             raise PartitionUnusable(f"{self.name} is refused: {view.refused.detail}", POWER_OPENED)
         if kbytes not in (None, view.keystore_kbytes):
             message = f"the keystore of {self.name} has {view.keystore_kbytes} KiB, not {kbytes}"
             raise PartitionUnusable(message, rules.PARTITION_SIZE)
+        return view.keystore_kbytes
 
     async def ipl(self) -> None:
         """Restart the partition, or start it if it is off."""

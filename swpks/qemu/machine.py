@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import trio
 
 from swpks.qemu.cleanup import Cleanup
 from swpks.qemu.errors import MachineFailed
+from swpks.qemu.warnings import passed_on
 
 PROGRAM = "qemu-system-ppc64"
 BOARD = "pseries,x-vof=on"
@@ -88,21 +90,31 @@ async def start(machine: QemuMachine, cleanup: Cleanup | None = None, **streams:
     """Run QEMU, halted before its first instruction, for the length of a block.
 
     `cleanup` ends it if this process is killed.  `streams` are `stdin`, `stdout` and `stderr` as
-    `subprocess.Popen` takes them; inherited unless given.  A process that still runs at the end of the block
+    `subprocess.Popen` takes them; inherited unless given, `stderr` without the expected warnings of QEMU
+    (`swpks.qemu.warnings`).  A process that still runs at the end of the block
     is ended.  MachineFailed as `check` does.
     """
     check(machine)
+    filtered = "stderr" not in streams
+    streams.setdefault("stderr", subprocess.PIPE)
     (ours_stub, theirs_stub), (ours_monitor, theirs_monitor) = socket.socketpair(), socket.socketpair()
     # Our copies of QEMU's ends are closed after its start: otherwise its end would not close the streams.
     with theirs_stub, theirs_monitor:
         fds = (theirs_stub.fileno(), theirs_monitor.fileno())
         process = await trio.lowlevel.open_process(command_line(machine, *fds), pass_fds=fds, **streams)
-    try:
+    async with passed_on(process.stderr if filtered else None, machine.program), _ended(process):
         if cleanup:
             # Before anything else: a SIGKILL of this process from here on does not leave QEMU behind.
             cleanup.end_process(process.pid)
         async with _stream(ours_stub) as stub, _stream(ours_monitor) as monitor:
             yield Wires(stub, monitor, process)
+
+
+@asynccontextmanager
+async def _ended(process: trio.Process) -> AsyncIterator[None]:
+    """End QEMU after the block."""
+    try:
+        yield
     finally:
         await _end(process)
 

@@ -18,6 +18,8 @@ from tests.qemu.assemble import Kernel
 from tests.qemu.fake import FakeMachine, FakeStub, monitor
 from tests.qemu.tree import MACHINE, flatten
 
+WARNING = "qemu-system-ppc64: warning: TCG doesn't support requested feature"
+"""The start of a line of the real one on its standard error."""
 CODE = 64
 """The offset of a kernel's code in a file of `assemble.elf`."""
 
@@ -48,6 +50,8 @@ async def _unbroken(serve: Callable[..., Awaitable[None]], *arguments: object) -
 
 async def main(words: list[str]) -> None:
     """Run the machine of a command line."""
+    for name in ("cfpc=workaround", "sbbc=workaround", "ibs=workaround", "ccf-assist=on", "cfpc=fixed"):
+        print(f"{WARNING}, cap-{name}", file=sys.stderr)
     kernel = Path(words[words.index("-kernel") + 1])
     start = load(kernel).find("start").address
     machine = FakeMachine(_Loaded(kernel), flatten(MACHINE), start)

@@ -10,6 +10,7 @@ import pytest
 from hcall_client.console import power_off, show_partition
 from swpks.testing import ServerProcess
 from tests.qemu.assemble import PANIC
+from tests.qemu.fake_qemu import WARNING
 from tests.qemu.running import Running, Watched, fake_kernel, fake_qemu, running
 
 pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
@@ -33,6 +34,10 @@ def test_nothing_is_left_behind(
         for name in (b"fake_qemu", b"serve", b"cleanup"):
             assert any(name in each for each in names), names
         assert len(list(temporary.iterdir())) == 1
+        # Of QEMU's warnings, those of its default machine are left out.
+        assert [line for line in command.said.splitlines() if WARNING in line] == [
+            f"{WARNING}, cap-cfpc=fixed"
+        ]
         watched = Watched(started)
         command.process.send_signal(signum)
         status = command.end()
@@ -74,6 +79,15 @@ def test_a_server_that_is_away_is_told_of(tmp_path: Path, path: str, swpks_serve
         command.until("the session with lpar1 is open again")
         swpks_server.console.call(power_off("lpar1"))
         assert command.end() == 5
+
+
+def test_a_keystore_that_is_off_is_told_of(tmp_path: Path, path: str) -> None:
+    """A guest without a keystore can be wanted, so it is no refusal; the way out is in the message."""
+    words = ("--partition", "lpar1:0", "--kernel", fake_kernel(tmp_path, PANIC), "--state", tmp_path / "s")
+    command = Running(*words, PATH=path)
+    assert command.end() == 4, command.said
+    assert "the keystore of lpar1 is off (0 KiB): H_PKS calls answer H_FUNCTION" in command.said
+    assert "--partition lpar1:64 turns it on, and at a server of its own swpks hmc set" in command.said
 
 
 def test_a_state_below_a_missing_folder(tmp_path: Path, path: str) -> None:

@@ -34,6 +34,7 @@ def test_the_end_of_a_guest(tmp_path: Path, swpks_server: ServerProcess, token: 
     assert command.end() == status, command.said
     assert ("the guest has panicked" in command.said) == (status == 4)
     assert "H_PKS_GET_CONFIG -> H_SUCCESS" in command.said
+    assert "qemu-system-ppc64: warning" not in command.said
     assert swpks_server.console.call(show_partition("lpar1")).power == "off"
 
 
