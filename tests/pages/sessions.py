@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.spec.markdown import Session
+from tests.spec.markdown import Session, blocks
 
 SECONDS = 240
 """Longest time that a session may take, on a busy machine."""
@@ -99,6 +99,35 @@ def absent(shown: str, written: str) -> str | None:
             return line
         rest = rest[found.end() :]
     return None
+
+
+def screen(path: Path, heading: str) -> str:
+    """The terminal under a heading, below the last command of the shell, with the commands of a guest."""
+    last = blocks(path, heading)[-1]
+    return re.split(r"^\$ (?:.*\\\n)*.*\n", last, flags=re.MULTILINE)[-1]
+
+
+def not_on_screen(shown: str, written: str) -> str | None:
+    """The first lines of a page that a guest's terminal does not have in their place, or None.
+
+    Only a line `...` stands for lines that are left out: all others follow each other on the terminal.
+    """
+    rest, left_out = on_terminal(written), False
+    for block in re.split(r"^(\.\.\.\n)", on_terminal(shown), flags=re.MULTILINE):
+        if block == "...\n":
+            left_out = True
+        elif block:
+            pattern = re.compile(re.escape(block).replace(r"\.\.\.", "[^\n]*"))
+            found = pattern.search(rest) if left_out else pattern.match(rest)
+            if found is None:
+                return block
+            rest, left_out = rest[found.end() :], False
+    return None if left_out or not rest else f"(the end, before {rest.splitlines()[0]!r})"
+
+
+def on_terminal(text: str) -> str:
+    """The lines of a terminal without times, escape sequences, and the ends of lines of a raw terminal."""
+    return _TIME.sub("", re.sub(r"\x1b\[[0-9;]*[A-Za-z]|\r", "", text)).strip("\n") + "\n"
 
 
 def _pattern(shown: str) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.pages.sessions import absent, follow, run
+from tests.pages.sessions import absent, follow, not_on_screen, run
 from tests.spec.markdown import Session
 
 
@@ -53,3 +53,14 @@ def test_commands_are_typed_into_a_guest(tmp_path) -> None:
 def test_lines_of_a_guest(shown: str, written: str, missing: str | None) -> None:
     """Each line of a guest must be in its place."""
     assert absent(shown, written) == missing
+
+
+@pytest.mark.parametrize("shown,written,missing", [
+    ("a\nb", "a\r\nb", None), ("a\nb", "a\nx\nb", "a\nb\n"), ("a\n...\nb", "a\nx\nb", None),
+    ("a\n...", "a\nx", None), ("a", "a\nx", "(the end, before 'x')"), ("b", "a\nb", "b\n"),
+    ("...\n/ # c\nd", "c\n/ # \x1b[6nc\n[  1.5] d", None), ("...\n/ # c\nd", "/ # c\nx\nd", "/ # c\nd\n"),
+    ("a\n...\nb", "a\nb", None), ("a ... c", "a b c", None), ("a ... c", "a\nc", "a ... c\n"),
+])  # fmt: skip
+def test_lines_that_a_page_leaves_out(shown: str, written: str, missing: str | None) -> None:
+    """Only `...` on a line of its own leaves lines out."""
+    assert not_on_screen(shown, written) == missing

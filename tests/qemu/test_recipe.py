@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from tests.debian.reporting import needed, reported
 from tests.pages.ends import repository
 from tests.pages.page_blocks import PageBlocks
-from tests.pages.sessions import absent
+from tests.pages.sessions import not_on_screen, on_terminal, screen
 from tests.qemu.guest import PATIENCE, backports_kernel, busybox, need_qemu
 from tests.spec.markdown import ROOT, Session, session
 
@@ -75,20 +76,41 @@ def offline(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PATH": path, "DEBS": str(debs), "SWPKS_CACHE": str(tmp_path / "cache")}
 
 
-def shell(commands: list[str], folder: Path, environment: dict[str, str], typed: str = "") -> str:
-    """Run commands as one script in a folder; the first failed one ends it. Return their output.
+PROMPT = b"/ # "
+INTERRUPTED = "/ # echo begun; sleep 1000\nbegun\n^C\n"
+"""The terminal of a command that Ctrl-C has interrupted."""
+CTRL_C = [(PROMPT, b"echo begun; sleep 1000\n"), (b"\nbegun", b"\x03")]
+"""How it is typed: each text after the one that is awaited."""
+
+
+def shell(
+    commands: list[str], folder: Path, environment: dict[str, str], typed: Sequence[tuple[bytes, bytes]] = ()
+) -> str:
+    """Run commands as one script in a folder; the first one that fails ends it. Returns what they print.
+
+    Each text of `typed` is typed when the one before it has been printed.
 
     The page's own folder is made below it.
 
     timeout(1) ends the machine as well: it signals all processes that the script has started.
     """
-    done = subprocess.run(
+    with subprocess.Popen(
         ["timeout", "--kill-after=10", str(PATIENCE), "bash", "-euo", "pipefail", "-c", "\n".join(commands)],
-        cwd=folder, env={**environment, "TMPDIR": str(folder)}, input=typed, check=False,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-4000:]
-    return done.stdout
+        cwd=folder, env={**environment, "TMPDIR": str(folder)},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0,
+    ) as process:  # fmt: skip
+        assert process.stdin
+        assert process.stdout
+        printed, begin = b"", 0
+        for awaited, text in typed:
+            while awaited not in printed[begin:] and (piece := process.stdout.read(65536)):
+                printed += piece
+            begin = len(printed)
+            process.stdin.write(text)
+        printed += process.communicate()[0]
+    told = printed.decode(errors="replace")
+    assert process.returncode == 0, told[-4000:]
+    return told
 
 
 def test_the_recipe_packs_an_initramfs_that_starts(
@@ -121,8 +143,11 @@ def test_the_recipe_boots_and_prints_what_the_page_shows(page_blocks: PageBlocks
         need_qemu(backports_kernel())
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {name: value for name, value in os.environ.items() if name != "SWPKS_STATE"}
-    typed = "".join(f"{command}\n" for command in recipe.guest)
-    printed = shell([*head, *recipe.commands], folder, {**environment, "PATH": path}, typed)
+    *first, last = [(PROMPT, f"{command}\n".encode()) for command in recipe.guest]
+    typed = [*first, *CTRL_C, last]
+    printed = on_terminal(shell([*head, *recipe.commands], folder, {**environment, "PATH": path}, typed))
+    assert INTERRUPTED in printed, "Ctrl-C has to interrupt a command of the guest, and the shell goes on"
+    printed = printed.replace(INTERRUPTED, "")
     assert len(recipe.output) > 4
-    missing = absent("\n".join(recipe.output), printed)
+    missing = not_on_screen(screen(ROOT / "docs" / "kernel.md", "Five minutes: a stock kernel"), printed)
     assert not missing, f"{missing!r} is not printed, or not in this place:\n{printed[-4000:]}"
