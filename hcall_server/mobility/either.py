@@ -9,6 +9,9 @@ import trio
 from hcall_abi.errors import SwpksError
 from hcall_server.mobility.channel import LineLost
 
+# `swpks.qemu.race` looks alike, and stays apart: there a result that came first decides, and each error
+# leaves as it is.  Here an error behind a success is raised, and a bug leaves in a group.
+
 
 async def either(*tasks: Callable[[], Awaitable[None]]) -> None:
     """Run tasks until the first of them ends; raise the LineLost or the SwpksError that ended it, if any."""

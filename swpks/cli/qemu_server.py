@@ -18,7 +18,7 @@ from hcall_abi.rules import service as rules
 from hcall_abi.rules.console import NAME_FORM
 from swpks.cli import streams
 from swpks.qemu.cleanup import Cleanup
-from swpks.testing import ServerFailed, ServerProcess
+from swpks.testing import ServerFailed, ServerProcess, short_path
 
 DEFAULT_KBYTES = 64
 
@@ -48,7 +48,10 @@ def state_of(wanted: Path | None, cleanup: Cleanup) -> Iterator[Path]:
         # Python removes the folder at the end of the block, but not after SIGKILL.
         cleanup.remove_folder(Path(folder).absolute())
         streams.complain("swpks qemu: no --state: the keystore lasts as long as this command")
-        yield Path(folder).absolute() / "state"
+        with short_path(Path(folder).absolute()) as short:  # a long TMPDIR would leave no room for sockets
+            if short != Path(folder).absolute():
+                cleanup.remove_folder(short.parent)
+            yield short / "state"
 
 
 @contextmanager
@@ -58,6 +61,7 @@ def server_on(state: Path, wanted: Wanted, cleanup: Cleanup) -> Iterator[None]:
         yield
         return
     server = _KeptServer(state, [_partition(state, wanted)], cleanup)
+    server.check_sockets()
     try:
         state.parent.mkdir(parents=True, exist_ok=True)  # the log is beside the state folder
         server.start()
@@ -80,6 +84,14 @@ class _KeptServer(ServerProcess):
     def __init__(self, state: Path, partitions: list[str], cleanup: Cleanup) -> None:
         super().__init__(state, partitions)
         self._cleanup = cleanup
+
+    def check_sockets(self) -> None:
+        """Raise OperatorError if the path of a socket would be too long."""
+        try:
+            super().check_sockets()
+        except ValueError:
+            message = f"{self.state}: its sockets would have too long a path; choose a shorter --state"
+            raise OperatorError(rules.SOCKET_PATH, message) from None
 
     def _started(self, ready_fd: int) -> subprocess.Popen[bytes]:
         process = super()._started(ready_fd)

@@ -9,6 +9,12 @@ import trio
 
 T = TypeVar("T")
 
+# `hcall_server.mobility.either` looks alike, and stays apart.  There an error behind the first end is raised,
+# because a lost line has to reach its caller; here a result that came first decides.  There a bug leaves in
+# a group, as from any nursery; here each error leaves as it is, because QEMU's callers match plain errors.
+# And a module for both would have to lie in a package that the server and `swpks.qemu` may import, where
+# nothing else uses Trio.
+
 
 async def first_of(*tasks: Callable[[], Awaitable[T]]) -> T:
     """Run tasks at once; return the result of the first one that ends, or raise its error as it is.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from swpks.testing.partition import EmulatedPartition, emulated_partition
     from swpks.testing.process import ServerFailed, ServerProcess
     from swpks.testing.seams import simulated_seams
+    from swpks.testing.short_path import short_path
     from swpks.testing.system import EmulatedSystem
 else:
     # pytest loads this package with its plugin, in projects of which few tests use a partition.
@@ -32,6 +33,7 @@ else:
             "swpks.testing.partition": "EmulatedPartition emulated_partition",
             "swpks.testing.process": "ServerFailed ServerProcess",
             "swpks.testing.seams": "simulated_seams",
+            "swpks.testing.short_path": "short_path",
             "swpks.testing.system": "EmulatedSystem",
         },
     )
@@ -51,5 +53,6 @@ __all__ = [
     "emulated_console",
     "emulated_partition",
     "fresh_partition",
+    "short_path",
     "simulated_seams",
 ]

@@ -37,6 +37,11 @@ class ConsoleProcess(OwnProcess):
         return ["hmc", "serve", "--store", str(self.store), *named, *self.options]
 
     @property
+    def sockets(self) -> list[Path]:
+        """The sockets for commands, and for the places of partitions."""
+        return [self.socket, self.store / "run" / "where.sock"]
+
+    @property
     def socket(self) -> Path:
         """The path of the console's Unix socket."""
         return self.store / "run" / "console.sock"

@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hcall_abi.mistakes import Mistake, all_of, check_bytes, check_kind, check_number, check_text
+from hcall_abi.bounds import LONGEST_SOCKET_PATH
+from hcall_abi.mistakes import Mistake, WrongValue, all_of, check_bytes, check_kind, check_number, check_text
 from swpks.testing.at_caller import Explained, at_caller
 
 START_SECONDS = 20.0
@@ -59,6 +60,21 @@ class OwnProcess:
     def command(self) -> list[str]:
         """The words of the command line after `swpks`."""
         raise NotImplementedError
+
+    @property
+    def sockets(self) -> list[Path]:
+        """The Unix sockets that the process will make."""
+        return []
+
+    def check_sockets(self) -> None:
+        """Raise WrongValue if the path of a socket would be too long; nothing has been made then."""
+        for path in self.sockets:
+            if (size := len(os.fsencode(path.absolute()))) > LONGEST_SOCKET_PATH:
+                advice = f'with short_path(tmp_path) as folder: ...(folder / "{self.folder.name}")'
+                raise WrongValue(
+                    f"the socket {path} has a path of {size} bytes, and {LONGEST_SOCKET_PATH} are permitted: "
+                    f"take a shorter folder, or a link to it by swpks.testing.short_path: {advice}"
+                )
 
     @property
     def pid(self) -> int | None:
@@ -120,6 +136,7 @@ class OwnProcess:
         """Start the process and wait until it is ready; ServerFailed if it ends, or after START_SECONDS."""
         if self.pid is not None:
             raise ServerFailed("the server runs already")
+        self.check_sockets()
         reader, writer = _pipe()
         # Close our copy of the writing end. Otherwise the pipe has no end of file if the process ends early,
         # and the wait below would take its whole time.

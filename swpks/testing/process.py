@@ -7,6 +7,7 @@ waits for the line that the server writes when every socket listens.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -66,6 +67,12 @@ class ServerProcess(OwnProcess):
         """The words of the command line after `swpks`."""
         named = [word for partition in self.partitions for word in ("--partition", partition)]
         return ["serve", "--state", str(self.state), *named, *self.options]
+
+    @property
+    def sockets(self) -> list[Path]:
+        """The sockets of the console and of the partitions that are named here."""
+        names = (re.split("[:,]", each)[0] for each in self.partitions)
+        return [self.control_socket, *map(self.socket, names)]
 
     @at_caller
     def socket(self, name: str = "lpar1") -> Path:

@@ -1,6 +1,7 @@
 """The process fixture: a real server on a real socket, through both channels, killed and restarted."""
 
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,7 @@ from hcall_client.calls import Authorization, confirm_object_flushed, gen_passwo
 from hcall_client.errors import SessionEnded
 from hcall_client.guests.boot import boot
 from hcall_client.guests.kernel import Name
-from swpks.testing import ServerFailed, ServerProcess
+from swpks.testing import ConsoleProcess, ServerFailed, ServerProcess, short_path
 
 pytestmark = pytest.mark.process
 
@@ -104,3 +105,25 @@ def test_a_second_start_is_refused(swpks_server):
     with pytest.raises(ServerFailed, match="runs already"):
         swpks_server.start()
     assert swpks_server.stop() in (0, -signal.SIGTERM)
+
+
+@pytest.mark.parametrize("make", [ServerProcess, ConsoleProcess])
+def test_a_path_that_is_too_long_for_a_socket(
+    tmp_path: Path, make: type[ServerProcess | ConsoleProcess]
+) -> None:
+    """The number of bytes and the way out are in the error; nothing is made, not even a log."""
+    folder = tmp_path / ("d" * 100)
+    folder.mkdir()
+    with pytest.raises(ValueError, match=r"bytes, and 107 are permitted.*with short_path\(tmp_path\)"):
+        make(folder / "state").start()
+    assert list(folder.iterdir()) == []
+    with short_path(folder) as short:
+        make(short / "state").check_sockets()
+
+
+def test_a_name_of_a_partition_can_be_too_long(tmp_path: Path) -> None:
+    """Its socket has a longer path than that of the console."""
+    folder = tmp_path / ("d" * (107 - len("/state/run/control.sock") - len(str(tmp_path)) - 1))
+    ServerProcess(folder / "state", ["lpar1:64"]).check_sockets()
+    with pytest.raises(ValueError, match=r"n\.sock has a path of 119 bytes"):
+        ServerProcess(folder / "state", ["n" * 19 + ":64"]).check_sockets()

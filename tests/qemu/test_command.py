@@ -62,6 +62,19 @@ def test_a_state_that_cannot_be_made(
     assert main(["qemu", "--partition", "lpar1", "--kernel", "vmlinux", "--state"]) == 2
 
 
+def test_a_state_with_a_path_that_is_too_long(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused before a folder or a log is made."""
+    monkeypatch.setenv("PATH", fake_qemu(tmp_path))
+    above = tmp_path / ("d" * 110)
+    words = ("--kernel", str(fake_kernel(tmp_path)), "--state", str(above / "state"))
+    assert main(["qemu", "--partition", "lpar1", *words]) == 2
+    said = capsys.readouterr().err
+    assert "choose a shorter --state [operator fault; rule socket.path" in said
+    assert not above.exists()
+
+
 @pytest.mark.parametrize("words", ["", "--initrd i", "--append root=/dev/sda -- -drive d", "-- -initrd i"])
 def test_a_panic_without_a_root(capsys: pytest.CaptureFixture[str], words: str) -> None:
     """The message about a panic names the missing --initrd, but guesses no root device."""
