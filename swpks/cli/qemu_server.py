@@ -61,7 +61,7 @@ def server_on(state: Path, wanted: Wanted, cleanup: Cleanup) -> Iterator[None]:
         yield
         return
     server = _KeptServer(state, [_partition(state, wanted)], cleanup)
-    server.check_sockets()
+    server.check_state()
     try:
         state.parent.mkdir(parents=True, exist_ok=True)  # the log is beside the state folder
         server.start()
@@ -85,10 +85,10 @@ class _KeptServer(ServerProcess):
         super().__init__(state, partitions)
         self._cleanup = cleanup
 
-    def check_sockets(self) -> None:
+    def check_state(self) -> None:
         """Raise OperatorError if the path of a socket would be too long."""
         try:
-            super().check_sockets()
+            self._check_sockets()
         except ValueError:
             message = f"{self.state}: its sockets would have too long a path; choose a shorter --state"
             raise OperatorError(rules.SOCKET_PATH, message) from None

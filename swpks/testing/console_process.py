@@ -37,7 +37,7 @@ class ConsoleProcess(OwnProcess):
         return ["hmc", "serve", "--store", str(self.store), *named, *self.options]
 
     @property
-    def sockets(self) -> list[Path]:
+    def _sockets(self) -> list[Path]:
         """The sockets for commands, and for the places of partitions."""
         return [self.socket, self.store / "run" / "where.sock"]
 

@@ -62,13 +62,13 @@ class OwnProcess:
         raise NotImplementedError
 
     @property
-    def sockets(self) -> list[Path]:
+    def _sockets(self) -> list[Path]:
         """The Unix sockets that the process will make."""
         return []
 
-    def check_sockets(self) -> None:
+    def _check_sockets(self) -> None:
         """Raise WrongValue if the path of a socket would be too long; nothing has been made then."""
-        for path in self.sockets:
+        for path in self._sockets:
             if (size := len(os.fsencode(path.absolute()))) > LONGEST_SOCKET_PATH:
                 advice = f'with short_path(tmp_path) as folder: ...(folder / "{self.folder.name}")'
                 raise WrongValue(
@@ -136,7 +136,7 @@ class OwnProcess:
         """Start the process and wait until it is ready; ServerFailed if it ends, or after START_SECONDS."""
         if self.pid is not None:
             raise ServerFailed("the server runs already")
-        self.check_sockets()
+        self._check_sockets()
         reader, writer = _pipe()
         # Close our copy of the writing end. Otherwise the pipe has no end of file if the process ends early,
         # and the wait below would take its whole time.

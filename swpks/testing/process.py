@@ -69,7 +69,7 @@ class ServerProcess(OwnProcess):
         return ["serve", "--state", str(self.state), *named, *self.options]
 
     @property
-    def sockets(self) -> list[Path]:
+    def _sockets(self) -> list[Path]:
         """The sockets of the console and of the partitions that are named here."""
         names = (re.split("[:,]", each)[0] for each in self.partitions)
         return [self.control_socket, *map(self.socket, names)]
