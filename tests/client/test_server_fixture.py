@@ -117,10 +117,10 @@ def test_a_path_that_is_too_long_for_a_socket(
     with pytest.raises(ValueError, match=r"bytes, and 107 are permitted.*with short_path\(tmp_path\)"):
         make(folder / "state").start()
     assert list(folder.iterdir()) == []
-    with short_path(folder) as short, pytest.raises(ServerFailed, match="no_such_option"):
-        made = make(short / "state")
-        made.options.append("--no_such_option")
-        made.start()  # the path is not refused, so the command begins
+    with short_path(folder) as short:
+        made = make(short / "state", options=["--no_such_option"])
+        with pytest.raises(ServerFailed, match="no_such_option"):  # the path is accepted: the command begins
+            made.start()
 
 
 def test_a_name_of_a_partition_can_be_too_long(tmp_path: Path) -> None:
