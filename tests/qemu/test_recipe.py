@@ -86,7 +86,7 @@ CTRL_C = [(PROMPT, b"echo begun; sleep 1000\n"), (b"\nbegun", b"\x03")]
 def shell(
     commands: list[str], folder: Path, environment: dict[str, str], typed: Sequence[tuple[bytes, bytes]] = ()
 ) -> str:
-    """Run commands as one script in a folder; the first one that fails ends it. Returns what they print.
+    """Run commands as one script in a folder; the first failed one ends it. Return their output.
 
     Each text of `typed` is typed when the one before it has been printed.
 
