@@ -11,11 +11,14 @@ from collections.abc import Iterator
 
 from hcall_abi.rules import hcalls, protocol, updates
 from hcall_abi.rules.catalogue import rows_of
+from swpks.conformance.client.cases import CLIENT_CASES
 from swpks.conformance.server.chapters import all_cases
 from swpks.conformance.server.connection import ServerPlace
 from swpks.conformance.server.judged import Facts
 from swpks.conformance.server.plan import facts_of
+from tests.conformance.bad_clients import BAD_CLIENTS
 from tests.conformance.judging import first_failure, server
+from tests.conformance.judging_clients import caught
 from tests.conformance.mutants import all_mutants
 from tests.spec.markdown import ROOT
 
@@ -43,6 +46,22 @@ def mutants() -> Rows:
     for mutant in all_mutants():
         failure = first_failure(mutant)
         yield mutant.chapter, mutant.name, f"`{failure.id}`" if failure else "not found"
+
+
+def client_cases() -> Rows:
+    """Yield the number of cases of a client by chapter, and the clients with a fault there."""
+    found = Counter(each.chapter for each in CLIENT_CASES)
+    wrong = Counter(bad.only.partition(".")[0] for bad in BAD_CLIENTS)
+    for chapter, count in found.items():
+        yield f"`{chapter}`", count, wrong[chapter]
+    yield "all", found.total(), wrong.total()
+
+
+def clients() -> Rows:
+    """Yield each client with a fault, and the case that finds it."""
+    for bad in BAD_CLIENTS:
+        failure = caught(bad)
+        yield bad.name, f"`{failure.id}`" if failure else "not found"
 
 
 def unproven() -> Rows:
@@ -75,7 +94,14 @@ def _between(text: str, name: str) -> str:
 def write() -> None:
     """Write every table into the page; the head of each stays."""
     text = PAGE.read_text("utf-8")
-    for name, rows in (("cases", cases()), ("mutants", mutants()), ("unproven", unproven())):
+    tables = {
+        "cases": cases(),
+        "client-cases": client_cases(),
+        "mutants": mutants(),
+        "clients": clients(),
+        "unproven": unproven(),
+    }
+    for name, rows in tables.items():
         before = _between(text, name)
         head = "".join(before.splitlines(keepends=True)[:2])
         body = "".join(f"| {' | '.join(map(str, row))} |\n" for row in rows)

@@ -16,7 +16,7 @@ from swpks.conformance.server.connection import ServerPlace
 from swpks.conformance.server.draft import Draft
 from swpks.conformance.server.judged import Judged
 from tests.conformance.judging import findings, server
-from tests.conformance.page import PAGE, cases, facts, share, shown, unproven
+from tests.conformance.page import PAGE, cases, client_cases, facts, share, shown, unproven
 from tests.guest import Guest, make_partition
 from tests.spec.markdown import ROOT, anchors
 
@@ -104,6 +104,7 @@ def test_no_report_shows_a_secret() -> None:
 def test_the_page_has_the_cases_of_every_chapter() -> None:
     """docs/conformance.md counts the cases, and lists the rules that none proves."""
     assert shown("cases") == [[str(cell) for cell in row] for row in cases()]
+    assert shown("client-cases") == [[str(cell) for cell in row] for row in client_cases()]
     assert shown("unproven") == [[str(cell) for cell in row] for row in unproven()]
     proven, every = share()
     assert f"{proven} of the {every} rules" in PAGE.read_text("utf-8")

@@ -6,39 +6,26 @@ import json
 import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
-from contextlib import ExitStack
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
 from hcall_abi.rules.catalogue import RULES
 from swpks.cli import pages
 from swpks.cli.main import main
-from swpks.conformance.case import Finding, Judgement
+from swpks.conformance.case import Judgement
 from swpks.conformance.client.blocking_adapter import BlockingAdapter
 from swpks.conformance.client.cases import CLIENT_CASES
 from swpks.conformance.client.endpoint import ProcessEndpoint
 from swpks.conformance.client.run import ClientRun
 from swpks.conformance.vectors import frames
 from tests.conformance.bad_clients import BAD_CLIENTS, BadClient
+from tests.conformance.judging_clients import PATIENCE, caught
+from tests.conformance.page import shown
 from tests.conformance.pipes import ThreadEndpoint
 
+CAUGHT = {name: case.strip("`") for name, case in shown("clients")}
 ADAPTER = f"{sys.executable} -m swpks.conformance.client.adapter --client"
-PATIENCE = 0.25
-
-
-def caught(bad: BadClient) -> Finding | None:
-    """The first case of a faulty client's chapter that fails."""
-    chosen = [case for case in CLIENT_CASES if case.chosen_by(bad.only)]
-    assert chosen
-    with ExitStack() as stack:
-        if bad.patched:
-            stack.enter_context(mock.patch(*bad.patched))
-        findings = ClientRun(lambda: ThreadEndpoint(bad.make), PATIENCE).findings(chosen)
-        found = next((each for each in findings if each.judgement is Judgement.FAILED), None)
-        findings.close()  # type: ignore[attr-defined]
-        return found
 
 
 @pytest.mark.usefixtures("not_measured")
@@ -53,10 +40,10 @@ def test_our_clients_pass_every_case(kind: str, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("bad", BAD_CLIENTS, ids=[bad.name for bad in BAD_CLIENTS])
 def test_each_faulty_client_is_caught(bad: BadClient) -> None:
-    """One fault, one case that fails; the run prints which."""
+    """R-80: one fault, and the case that docs/conformance.md names fails."""
     found = caught(bad)
     assert found, f"no case of {bad.only} catches: {bad.name}"
-    print(f"{bad.name}: {found.id}: {found.reason}")
+    assert CAUGHT[bad.name] == found.id
     assert found.reason
     assert found.dialogue
 

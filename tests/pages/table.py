@@ -72,7 +72,7 @@ WHOLE = (
     Whole("README.md", 35, "python program.py; python program.py", "b'secret'\nb'secret'"),
     Whole("docs/clients.md", 10, measured=False),
     Whole("docs/bench.md", 8, "test -s figures.json && grep -o '^<svg ' figures.svg", "<svg"),
-    Whole("docs/conformance.md", 9, measured=False),
+    Whole("docs/conformance.md", 10, measured=False),
     Whole("docs/console.md", 50, OP_TEST.strip(), "...keystore_kbytes=0..."),
     Whole("docs/migration.md", 40),
     Whole("docs/recipes.md", 50, measured=False),
