@@ -230,4 +230,6 @@ def _words(frame: Frame) -> str:
     """Describe a frame without its data; the `repr` of frames shows no secret."""
     if isinstance(frame, Goodbye):
         return f"GOODBYE reason {frame.reason}, {frame.text!r}"
+    if isinstance(frame, Hello):
+        return f"HELLO versions {frame.lowest} to {frame.highest}, max_body {frame.max_body}, {frame.name!r}"
     return repr(frame)
