@@ -5,7 +5,7 @@
     swpks explain H_AUTHORITY                 a status: the h-calls and the rules that it answers
     swpks explain -10                         the same by its number; also as r3 has it: 0xFFFFFFFFFFFFFFF6
     swpks explain H_PKS_READ_OBJECT           an h-call; also READ_OBJECT, and its opcode 0x434 or 1076
-    swpks explain WORLDREADABLE               a policy; also its bit 0x08000000, or a word of several bits
+    swpks explain WORLDREADABLE               a policy; also its bit 0x08000000, or a word of 8 digits
     swpks explain GOODBYE                     a frame, a status of OPEN (NOT_AUTHORISED), a reason of GOODBYE
     swpks explain secure_boot                 an attribute of a partition
     swpks explain migrlpar                    a line of the management console: its options
@@ -35,7 +35,7 @@ from typing import Any
 
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import service as rules
-from swpks.cli import pages, streams, subjects
+from swpks.cli import pages, policy_words, streams, subjects
 from swpks.cli.plain import plain
 from swpks.cli.subjects import Subject
 
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
 
 def explained(name: str, width: int) -> str:
     """Return the text about a name, a number, or a page with or without a heading."""
-    if found := subjects.found(name):
+    if found := subjects.found(name) or policy_words.bits_of(name):
         return _about(found, width)
     page, hash_, anchor = name.partition("#")
     whole = _page_of(page)

@@ -12,8 +12,8 @@ A subject is found by each of its names, in any case, and by its numbers.  All o
 # without their sections.
 #
 # A number is compared as a number, in any notation of Python.  r3 holds a status as 64
-# unsigned bits, so numbers of the upper half are negative ones.  A policy word is no row of a table: it is
-# split into its bits.
+# unsigned bits, so numbers of the upper half are negative ones.  A policy word is no row of a table:
+# `policy_words` has its bits.
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from hcall_abi.console import ATTRIBUTES, AttributeRow
 from hcall_abi.frames import FrameType, GoodbyeReason, OpenStatus
 from hcall_abi.levels import LEVELS
 from hcall_abi.messages import NO_NUMBER, message_number
-from hcall_abi.policies import KNOWN_BITS, Policy
+from hcall_abi.policies import Policy
 from hcall_abi.remedies import REMEDIES
 from hcall_abi.rules.catalogue import RULES
 from hcall_abi.rules.rule import Positional, Rule
@@ -93,14 +93,9 @@ def subjects() -> tuple[Subject, ...]:
 
 
 def found(name: str) -> list[Subject]:
-    """Return the subjects of a name, of a number, or of the bits of a policy word in hexadecimal."""
+    """Return the subjects of a name or of a number."""
     number = number_of(name)
-    if number is None:
-        return list(_index().get(name.lower(), ()))
-    same = list(_index().get(number, ()))
-    if same or not name.lower().startswith("0x") or number & ~KNOWN_BITS:
-        return same
-    return [_policy(bit) for bit in Policy if bit & number]
+    return list(_index().get(name.lower() if number is None else number, ()))
 
 
 def number_of(text: str) -> int | None:

@@ -11,7 +11,7 @@ from hcall_abi.console import ATTRIBUTES
 from hcall_abi.errors import OperatorError
 from hcall_abi.frames import FrameType, GoodbyeReason, OpenStatus
 from hcall_abi.messages import NO_NUMBER, OWN, message_number
-from hcall_abi.policies import KNOWN_BITS, Policy
+from hcall_abi.policies import Policy
 from hcall_abi.remedies import REMEDIES
 from hcall_abi.rules.catalogue import RULES
 from hcall_abi.statuses import Status, positional
@@ -117,18 +117,43 @@ def test_a_policy_is_found_by_its_name_and_bit(policy: Policy) -> None:
 
 
 def test_a_policy_word_has_its_bits() -> None:
-    """A policy word shows all its bits and one section.
-
-    An unknown bit or a decimal number makes no policy word.
-    """
+    """A policy word shows the bits that are set, with their sentences, and not the whole table."""
     word = Policy.IMMUTABLE | Policy.WORLDREADABLE
     text = explained(f"0x{word:08X}", WIDTH)
     assert re.findall("^policy (\\w+) ", text, re.MULTILINE) == ["WORLDREADABLE", "IMMUTABLE"]
-    assert text.count("Bits (spec/policies.md#bits)") == 1
-    for other in (str(word.value), f"0x{word | 1:08X}"):
-        with pytest.raises(OperatorError, match="the nearest are"):
-            explained(other, WIDTH)
-    assert not {opcode.value for opcode in Opcode} & {each for each in Opcode if not each & ~KNOWN_BITS}
+    assert "  once written it is not removed." in text
+    assert text.count("page: spec/policies.md#bits") == 2
+    assert not any(bit.name in text for bit in Policy if bit.name and not bit & word)
+    assert "undefined" not in text
+    with pytest.raises(OperatorError, match="the nearest are"):
+        explained(str(word.value), WIDTH)
+
+
+@pytest.mark.parametrize("policy", Policy)
+def test_every_bit_of_a_policy_word_has_a_sentence(policy: Policy) -> None:
+    """A word with an undefined bit shows the named bit, its row and sentence, and the undefined one."""
+    text = explained(f"0x{policy | 0x100:08x}", 1000)
+    named, unnamed = text.split("\n\n")
+    head, sentence, supported, calls, page = named.splitlines()
+    assert head.startswith(f"policy {policy.name} (0x{policy:08X}, bit ")
+    assert sentence.rstrip(")").endswith(".")
+    assert [supported[:16], calls[:23], page] == [
+        "  supported by: ", "  may be asked for in: ", "  page: spec/policies.md#bits"
+    ]  # fmt: skip
+    assert unnamed.startswith("undefined bits of a policy word (0x00000100, bit 23)\n")
+
+
+def test_undefined_bits_are_numbered_from_the_most_significant() -> None:
+    """Several of them are one row; the word may have the leading zeros of a register."""
+    for word in ("0x80000101", "0x8000_0101", "0x0000000080000101"):
+        assert "(0x80000101, bits 0, 23, 31)" in explained(word, WIDTH).splitlines()[0]
+
+
+@pytest.mark.parametrize("short", ["0x436", "0x0A", "0x6000000", "0x1_0000_0002", "1610612736"])
+def test_a_short_number_is_no_policy_word(short: str) -> None:
+    """An unknown opcode has the bit of REVOKED, and must not be shown as a policy."""
+    with pytest.raises(OperatorError, match="the nearest are"):
+        explained(short, WIDTH)
 
 
 @pytest.mark.parametrize("each", [*FrameType, *OpenStatus, *GoodbyeReason], ids=lambda each: each.name)
