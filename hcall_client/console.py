@@ -69,6 +69,7 @@ from hcall_abi.requests import (
 from hcall_abi.rules import console as rules
 from hcall_abi.rules.rule import Fault, Rule
 from hcall_client.errors import printable
+from hcall_client.other_ends import OtherEnd, end_of_answer, end_of_file
 from hcall_client.patience import Patience
 from hcall_client.patient_http import LARGEST_ANSWER, UnixConnection, WrongAnswer, content_of
 
@@ -133,8 +134,6 @@ DEFAULT_TIMEOUT = 30.0
 Half a minute, because the first request to a busy server loads its HTTP stack."""
 _CONTROL = "run/control.sock"
 """The control socket, below the state folder of a system."""
-_DATA_MAGIC = "HCAL"
-"""First bytes of each frame of a data channel.  `hcall_abi.frames` has them too, and loads construct."""
 _PLACE = 'BlockingConsole("state/run/control.sock")'
 PLACES = 32
 """Requests of one `Console` that are carried at once: as many as a server serves."""
@@ -167,13 +166,18 @@ def _rule_of(problem: Problem) -> Rule:
 class ConsoleUnreachable(OperatorError):
     """No server serves the control channel at this place, or it does not answer in time.
 
-    `reason` is the finding.  `absent` is true if no server listens there.
+    `reason` is the finding.  `absent` is true if no server listens there.  `found` is the kind of another
+    thing at a path, None if it is not known.
     """
 
     absent = False
+    found: OtherEnd | None = None
 
-    def __init__(self, target: object, reason: str, *, absent: bool = False) -> None:
+    def __init__(
+        self, target: object, reason: str, *, absent: bool = False, found: OtherEnd | None = None
+    ) -> None:
         self.absent = absent
+        self.found = found
         self.reason = printable(reason)
         super().__init__(rules.CONSOLE_SERVED, f"cannot reach the server at {target}: {self.reason}")
 
@@ -249,32 +253,43 @@ class BlockingConsole:
                     status, kind = answer.status, answer.headers.get("content-type", "")
                     content = content_of(answer)
             except (HTTPException, OSError) as error:
-                absent = isinstance(error, _ABSENT) and not Path(self.socket).is_dir()
-                raise ConsoleUnreachable(self.socket, _reason(error, self.socket), absent=absent) from None
+                raise _unreachable(error, self.socket) from None
             except (WrongAnswer, ValueError, MemoryError) as error:
                 raise ConsoleMisspoken(request.verb.operation, str(error) or type(error).__name__) from None
         return answer_of(request, status, kind, content)
 
 
-def _reason(error: HTTPException | OSError, path: str) -> str:
-    """Return the reason of an error, without its number and the path."""
-    if isinstance(error, BadStatusLine) and not isinstance(error, RemoteDisconnected):
-        return _other_end(str(error.args[0]), path)
+def _unreachable(error: HTTPException | OSError, path: str) -> ConsoleUnreachable:
+    """Return the error of a path without its number: the reason, and the kind of another thing there."""
+    found = _found(error, path)
+    if found is not None:
+        return ConsoleUnreachable(path, _other_end(found, path), found=found)
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     if isinstance(error, _ABSENT):
-        if Path(path).is_dir():
-            return f"it is a folder; the socket of a system is {Path(path, _CONTROL)}"
-        return f"no server listens there ({error.strerror or error})"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return ConsoleUnreachable(path, f"no server listens there ({reason})", absent=True)
+    return ConsoleUnreachable(path, reason)
 
 
-def _other_end(line: str, path: str) -> str:
-    """Return the kind of a socket whose answer is no HTTP; the answer itself may be binary."""
-    if line.startswith(_DATA_MAGIC):
-        control = Path(path).with_name("control.sock")
-        return f"this is the data channel of a partition; the control channel is {control}"
-    if line.startswith("{"):
-        return f"this is a socket of a management console; the control channel of a system is its {_CONTROL}"
-    return f"the program that listens there is no control channel, which is {_CONTROL} of a state"
+def _found(error: HTTPException | OSError, path: str) -> OtherEnd | None:
+    if isinstance(error, RemoteDisconnected):
+        # A server that stops closes as well.
+        return found if (found := end_of_answer(b"", path)) is OtherEnd.MOBILITY else None
+    if isinstance(error, BadStatusLine):
+        return end_of_answer(str(error.args[0]).encode("latin-1", "replace"), path)
+    return end_of_file(path) if isinstance(error, _ABSENT) else None
+
+
+def _other_end(found: OtherEnd, path: str) -> str:
+    """Return the reason for another thing at a path; its answer may be binary."""
+    match found:
+        case OtherEnd.FOLDER | OtherEnd.STATE | OtherEnd.STORE:
+            return f"it is {found.value}; the socket of a system is {Path(path, _CONTROL)}"
+        case OtherEnd.DATA | OtherEnd.MOBILITY:
+            return f"this is {found.value}; the control channel is {Path(path).with_name('control.sock')}"
+        case OtherEnd.CONSOLE | OtherEnd.WHERE | OtherEnd.FILE:
+            return f"this is {found.value}; the control channel of a system is its {_CONTROL}"
+        case _:
+            return f"the program that listens there is no control channel, which is {_CONTROL} of a state"
 
 
 class Console:

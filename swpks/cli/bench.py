@@ -96,11 +96,14 @@ def _run(options: argparse.Namespace) -> int:
     # Loaded late: `swpks bench --help` needs neither the clients nor a server.
     from swpks.bench.report import as_json, as_svg, table
     from swpks.bench.run import own_server, run_bench
+    from swpks.cli.wrong_socket import check_data_socket
 
     password = _password(options.password_file)
     with ExitStack() as stack:
         # Opened first: a run takes a while, and its results must not be lost for a wrong path.
         to_json, to_plot = (_opened(stack, path) for path in (options.json, options.plot))
+        if options.socket:
+            check_data_socket(options.socket, TIMEOUT)
         path = options.socket or stack.enter_context(own_server())
         disposable = options.socket is None
         figures = run_bench(path, password, options.seconds, TIMEOUT, _show_case, disposable=disposable)

@@ -174,7 +174,13 @@ def _answered(args: argparse.Namespace, target: Target) -> int:
 
 def _unreached(error: ConsoleUnreachable, target: Target) -> SwpksError:
     """Return the error of a command that reached no server, as every command reports it."""
-    if not error.absent or target.socket is None:
+    if target.socket is None:
+        return error
+    if error.found:
+        from swpks.cli.wrong_socket import no_control_channel
+
+        return no_control_channel(target.socket, error)
+    if not error.absent:
         return error
     from swpks.cli.absent import no_server
 

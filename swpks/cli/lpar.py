@@ -15,13 +15,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hcall_abi.errors import OperatorError, PeerError, SwpksError
+from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.rules.hcalls import STATUS_KNOWN
 from hcall_abi.rules.service import STREAM_OUTPUT
 from hcall_abi.variables import POLICIES
 from hcall_abi.wrapping import DEFAULT_WRAP_FLAGS
 from hcall_client.blocking import BlockingChannel
-from hcall_client.errors import STATUS_RULES, CallTooLarge, HcallError, OpenRefused, with_message
+from hcall_client.errors import STATUS_RULES, CallTooLarge, HcallError, OpenRefused
 from hcall_client.guests.linux import LinuxError
 from swpks.cli import lpar_values as values
 from swpks.cli import refusals
@@ -36,13 +36,6 @@ if TYPE_CHECKING:
 
 USAGE = 2
 UNREACHABLE = 3
-_OTHER_SOCKETS = {
-    "control.sock": "the control channel of a system",
-    "mobility.sock": "the socket at which a system expects partitions",
-    "console.sock": "the socket of a management console",
-    "where.sock": "the where socket of a management console",
-}
-"""Sockets that are no data channel, by their names."""
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -84,11 +77,16 @@ def run(args: argparse.Namespace) -> int:
     except SwpksError as error:
         if error.rule is STREAM_OUTPUT:
             raise  # the partition has answered; the command's own output failed
-        return _fail(args, _of_socket(args, error), UNREACHABLE)
+        return _fail(args, error, UNREACHABLE)
 
 
 def _run(args: argparse.Namespace) -> int:
     target = target_of(args)
+    if args.socket:
+        from swpks.cli.wrong_socket import check_data_socket
+
+        # Each session would wait for the HELLO of another kind of socket until its timeout.
+        check_data_socket(args.socket, args.timeout, args.name)
     try:
         return _carried_out(target, args)
     except OpenRefused as error:
@@ -125,15 +123,6 @@ def _carried_out(target: LparTarget, args: argparse.Namespace) -> int:
         timeout=args.timeout,
     ) as channel:
         return _VERBS[args.verb](channel, args)
-
-
-def _of_socket(args: argparse.Namespace, error: SwpksError) -> SwpksError:
-    """Return the error of a session, with the right socket if --socket names one of another kind."""
-    if not isinstance(error, PeerError) or args.socket is None or args.socket.name not in _OTHER_SOCKETS:
-        return error
-    kind, data = _OTHER_SOCKETS[args.socket.name], f"run/{args.name}.sock"
-    mismatch = f"{args.socket} is {kind}; the data channel of {args.name} is {data} of its system's state"
-    return with_message(error, f"{error.message}: {mismatch}")
 
 
 def _of_kernel(error: LinuxError) -> SwpksError:

@@ -10,8 +10,8 @@ The socket of a partition is missing in all of these cases.  The control channel
 # The remedies differ. So the command asks the control channel of the same system, which knows the state of
 # each partition.
 #
-# It asks only after an error.  A command that succeeds never opens a second connection, and needs no access
-# to the control socket.  The question has a time limit of its own (`PATIENCE`): it only improves a message.
+# It asks only after an error.  A command that succeeds never connects to the control socket, and needs no
+# access to it.  The question has a time limit of its own (`PATIENCE`): it only improves a message.
 #
 # A time-out has several causes.  A frozen partition holds its calls until the end of its migration, and the
 # state Recovery holds connections.  A server that is really stuck does not answer the control channel either;

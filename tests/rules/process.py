@@ -214,6 +214,7 @@ BREAKS: Breaks = {
     "command.usage": lambda _: command("lpar", "a", "read"),
     "command.file": lambda folder: command("bench", "--json", folder),
     "command.auth-file": _no_auth_file,
+    "command.socket": lambda folder: command("lpar", "a", "config", "--socket", folder),
     "command.answered": _silent,
     "conformance.client": lambda _: command("conformance", "client", "--exec", "true"),
     "command.durable": _not_durable,

@@ -165,7 +165,7 @@ def test_a_power_off_in_the_middle(server) -> None:
     "arguments,status,output",
     [
         (["--socket", "nowhere.sock"], 3, "nothing listens at nowhere.sock"),
-        (["--socket", "."], 3, "no server runs here: "),
+        (["--socket", "."], 3, ". is a folder; this command needs "),
         (["--seconds", "0"], 2, "'0' is no time"),
         (["--seconds", "soon"], 2, "'soon' is no time"),
         (["--seconds", "1e9"], 2, "'1e9' is no time"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import re
 import socket
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from hcall_abi.calls import Opcode
 from hcall_abi.errors import OperatorError
 from hcall_abi.frames import MAGIC, HReturn
 from hcall_abi.statuses import Status
+from hcall_client.console import BlockingConsole, ConsoleUnreachable, show_system
 from hcall_client.request import refused
 from hcall_server.console.store import ConsoleStore
 from hcall_server.service.locked import LockedState
@@ -89,7 +91,10 @@ def test_a_state_that_is_given_as_a_store(tmp_path: Path, capfd: pytest.CaptureF
 
 @contextmanager
 def answering(path: Path, answer: bytes) -> Iterator[None]:
-    """A server of another kind at a socket: it sends these bytes to one client, and closes."""
+    """A server of another kind at a socket: it answers one request with these bytes, and closes.
+
+    A data channel does not wait for a request.
+    """
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
@@ -97,8 +102,11 @@ def answering(path: Path, answer: bytes) -> Iterator[None]:
         def serve() -> None:
             served, _ = listener.accept()
             with served, suppress(ConnectionError):
+                if greets := answer.startswith(MAGIC):
+                    served.sendall(answer)
                 served.recv(4096)
-                served.sendall(answer)
+                if not greets:
+                    served.sendall(answer)
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -106,39 +114,130 @@ def answering(path: Path, answer: bytes) -> Iterator[None]:
         thread.join(20)
 
 
-ENDS = {
-    "this is the data channel of a partition; the control channel is {run}/control.sock": MAGIC + b"\0\1\n",
-    "this is a socket of a management console; ": b'{"exit": 1, "say": "secret"}\n',
-    "the program that listens there is no control channel": b"SSH-2.0\n",
+GREETING = MAGIC + b"\0\1\n"
+ANSWERS = {
+    "the data channel of a partition (swpks lpar NAME --socket {path})": GREETING,
+    "the control channel of a system (swpks hmc --socket {path})": b"HTTP/1.1 404 \r\n\r\n",
+    "the socket of a management console (swpks hmc --store {above})": b'{"exit": 1, "say": "secret"}\n',
+    "the where socket of a management console (swpks qemu --where {path})": b"error: no system has it\n",
+}
+"""The kind and the use of each socket in an error, and its answer to a request of another protocol."""
+LPAR = ("lpar", "lpar1", "ls", "--socket")
+BENCH = ("bench", "--socket")
+HMC = ("hmc", "status", "--socket")
+DATA = "this command needs the data channel of a partition: "
+CONTROL = "this command needs the control channel of a system: "
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A silent socket is asked for its kind without a wait."""
+    monkeypatch.setattr("swpks.cli.wrong_socket.SILENCE", 0.05)
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("words", [LPAR, BENCH, HMC], ids=lambda words: words[0])
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_a_socket_of_another_kind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, words: tuple[str, ...]
+) -> None:
+    """The answer decides about the kind, and is not printed, because its bytes may be binary."""
+    path, own = tmp_path / "s" / "any.sock", "control" if words is HMC else "data"
+    if kind.startswith(f"the {own} channel"):
+        return
+    path.parent.mkdir()
+    with answering(path, ANSWERS[kind]):
+        err = error_of(capsys, *words, path)
+    assert f": {path} is {kind.format(path=path, above=tmp_path)}; this command needs the {own} ch" in err
+    assert err.count("\n") == 1
+    assert "rule command.socket" in err
+    assert not any(each in err for each in ("\\x00", "secret", "no system"))
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("words", [LPAR, BENCH, HMC], ids=lambda words: words[0])
+def test_a_mobility_channel_closes_without_an_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    """It gives no other sign, so its name decides, also through a link."""
+    link = tmp_path / "any.sock"
+    link.symlink_to("mobility.sock")
+    with answering(tmp_path / "mobility.sock", b""):
+        err = error_of(capsys, *words, link)
+    assert f": {link} is the mobility channel of a system (it is for other systems alone); " in err
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("words", [LPAR, BENCH], ids=lambda words: words[0])
+def test_a_name_alone_makes_no_mobility_channel(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    """The error names only the finding."""
+    with answering(tmp_path / "control.sock", b""):
+        err = error_of(capsys, *words, tmp_path / "control.sock")
+    assert "control.sock is a socket that closes without an answer" in err
+
+
+@pytest.mark.parametrize("words, needed", [(LPAR, DATA), (BENCH, DATA), (HMC, CONTROL)])
+def test_a_file_or_folder_in_place_of_a_socket(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], needed: str
+) -> None:
+    """The error names the thing and its option, and does not say that no server runs."""
+    things = {name: tmp_path / name for name in ("plain", "folder", "state", "store")}
+    for folder in ("folder", "state/service-processor", "store"):
+        (tmp_path / folder).mkdir(parents=True)
+    for file in ("plain", "store/console.sqlite"):
+        (tmp_path / file).touch()
+    kinds = {
+        "plain": "a file and no socket",
+        "folder": "a folder",
+        "state": "the state folder of a system "
+        f"(swpks hmc or swpks lpar NAME, with --state {tmp_path}/state)",
+        "store": f"the store of a management console (swpks hmc --store {tmp_path}/store)",
+    }
+    for name, kind in kinds.items():
+        assert f": {things[name]} is {kind}; {needed}" in error_of(capsys, *words, things[name])
+
+
+def test_the_needed_socket_is_named_if_it_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder or another socket of the same state has the needed one beside it."""
+    run = tmp_path / "run"
+    run.mkdir()
+    with socket.socket(socket.AF_UNIX) as data, socket.socket(socket.AF_UNIX) as control:
+        data.bind(str(run / "lpar1.sock"))
+        control.bind(str(run / "control.sock"))
+        assert f"{DATA}--socket {run}/lpar1.sock [" in error_of(capsys, *LPAR, tmp_path)
+        assert f"{CONTROL}--socket {run}/control.sock [" in error_of(capsys, *HMC, tmp_path)
+        assert f"{DATA}run/NAME.sock of a system's state [" in error_of(capsys, *BENCH, tmp_path)
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_program_of_another_protocol(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No option can be meant: the error is that of the protocol."""
+    with answering(tmp_path / "a.sock", b"SSH-2.0\n"):
+        err = error_of(capsys, *HMC, tmp_path / "a.sock")
+    assert "the program that listens there is no control channel" in err
+    assert "SSH" not in err
+
+
+CONTROL_ENDS = {
+    "this is the data channel of a partition; the control channel is {run}/control.sock": GREETING,
+    "this is the socket of a management console; the control channel of a system is its run/c": b"{}\n",
 }
 
 
-@pytest.mark.parametrize("expected", ENDS)
-def test_no_answer_of_another_socket_is_printed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], expected: str
-) -> None:
-    """The answer is described, not printed, because its bytes may be binary."""
-    path, answer = tmp_path / "lpar2.sock", ENDS[expected]
-    with answering(path, answer):
-        err = error_of(capsys, "hmc", "--socket", path, "status")
-    assert expected.format(run=tmp_path) in err
-    assert answer[:5].decode() not in err
-    assert "\\x00" not in err
-
-
-def test_a_folder_in_place_of_its_control_socket(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The error names the folder's socket, not a missing server."""
-    err = error_of(capsys, "hmc", "--socket", tmp_path, "status")
-    assert f"it is a folder; the socket of a system is {tmp_path}/run/control.sock" in err
-
-
-def test_a_control_channel_in_place_of_a_data_channel(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The error names the mistake, because the end of the session alone would not show it."""
-    with answering(tmp_path / "control.sock", b""):
-        err = error_of(capsys, "lpar", "--socket", tmp_path / "control.sock", "lpar1", "ls")
-    assert "is the control channel of a system; the data channel of lpar1 is run/lpar1.sock" in err
+@pytest.mark.parametrize("expected", CONTROL_ENDS)
+def test_a_program_learns_the_kind_as_well(tmp_path: Path, expected: str) -> None:
+    """A program has no option, so the error of its console names the path."""
+    with (
+        answering(tmp_path / "a.sock", CONTROL_ENDS[expected]),
+        pytest.raises(ConsoleUnreachable, match=re.escape(expected.format(run=tmp_path))),
+    ):
+        BlockingConsole(tmp_path / "a.sock").call(show_system())
+    with pytest.raises(ConsoleUnreachable, match=f"it is a folder; .* is {tmp_path}/run/control.sock"):
+        BlockingConsole(tmp_path).call(show_system())
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,9 @@ COMMAND_AUTH_FILE = Rule(
     "spec/secure-boot-variables.md#auth-file",
     _OPERATOR,
 )
+COMMAND_SOCKET = Rule(
+    "command.socket", "the socket of --socket is of the kind that the command uses", _COMMANDS, _OPERATOR
+)
 COMMAND_ANSWERED = Rule(
     "command.answered", "a server answers a command within its --timeout", _COMMANDS, _PEER
 )

@@ -1,0 +1,106 @@
+"""The kind of the thing at the path of a socket: by its file, and by its answer."""
+
+# Why a question, and not the name
+#
+# A path can be a link, or a name of the operator's own.  So the answer decides.  A data channel sends its
+# HELLO first.  All other kinds wait for the client, and a request of HTTP makes each of them answer: the
+# control channel with HTTP, a console with JSON, its where socket with "error: ".
+#
+# A mobility channel answers no client without a token: it closes.  Many other programs do so too.  Only there
+# the name of the file decides.
+#
+# The request is sent after a silence alone.  A data channel that is slow answers it with its HELLO, and logs
+# a broken rule.  So it is sent on a connection of its own.
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from contextlib import suppress
+from enum import Enum
+from pathlib import Path
+
+from hcall_client.unix import connect_unix
+
+_REQUEST = b"GET / HTTP/1.1\r\nHost: swpks\r\nConnection: close\r\n\r\n"
+_DATABASE = "console.sqlite"
+_PROCESSOR = "service-processor"
+
+
+class OtherEnd(Enum):
+    """The kinds of things at a path, as an error names them."""
+
+    DATA = "the data channel of a partition"
+    CONTROL = "the control channel of a system"
+    CONSOLE = "the socket of a management console"
+    WHERE = "the where socket of a management console"
+    MOBILITY = "the mobility channel of a system"
+    CLOSING = "a socket that closes without an answer, such as a mobility channel"
+    OTHER = "a socket of another program"
+    STATE = "the state folder of a system"
+    STORE = "the store of a management console"
+    FOLDER = "a folder"
+    FILE = "a file and no socket"
+
+
+_FIRST_BYTES = {
+    b"HCAL": OtherEnd.DATA,
+    b"HTTP/": OtherEnd.CONTROL,
+    b"{": OtherEnd.CONSOLE,
+    b"error: ": OtherEnd.WHERE,
+}
+"""The first bytes of each answer.  `hcall_abi.frames` has the first ones too, and loads construct."""
+
+
+def end_at(path: str | os.PathLike[str], seconds: float) -> OtherEnd | None:
+    """Return the kind of the thing at a path; None if nothing is there, or it does not answer.
+
+    Waits twice `seconds` at most: for a HELLO, and for the answer to a request.
+    """
+    if found := end_of_file(path):
+        return found
+    try:
+        sock = connect_unix(path)
+    except OSError:  # no listener, or a full queue: the command itself meets the same error
+        return None
+    with sock:
+        sock.settimeout(seconds)
+        if (greeting := _received(sock)) is not None:
+            # An end before any request is that of a server that stops.
+            return end_of_answer(greeting, path) if greeting else None
+        with suppress(OSError):
+            sock.sendall(_REQUEST)
+        answer = _received(sock)
+    return None if answer is None else end_of_answer(answer, path)
+
+
+def _received(sock: socket.socket) -> bytes | None:
+    """Return the first bytes, b"" for the end of the stream, None for silence."""
+    try:
+        return sock.recv(4096)
+    except TimeoutError:
+        return None
+    except OSError:
+        return b""
+
+
+def end_of_file(path: str | os.PathLike[str]) -> OtherEnd | None:
+    """Return the kind of a folder, or of a file that is no socket; None for all else."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISDIR(mode):
+        return None if stat.S_ISSOCK(mode) else OtherEnd.FILE
+    if Path(path, _DATABASE).is_file():
+        return OtherEnd.STORE
+    return OtherEnd.STATE if Path(path, _PROCESSOR).exists() else OtherEnd.FOLDER
+
+
+def end_of_answer(answer: bytes, path: str | os.PathLike[str]) -> OtherEnd:
+    """Return the kind of a socket by the first bytes of its answer; b"" is an end without an answer."""
+    if not answer:
+        with suppress(OSError):
+            return OtherEnd.MOBILITY if Path(path).resolve().name == "mobility.sock" else OtherEnd.CLOSING
+    return next((end for first, end in _FIRST_BYTES.items() if answer.startswith(first)), OtherEnd.OTHER)
