@@ -125,7 +125,7 @@ def many(count: int, what: str) -> str:
 
 
 def _memory(what: str, found: dict[int, float]) -> list[Row]:
-    """Return the resident memory at each size, and the growth of it by one."""
+    """Return the resident memory for each number of things, and the growth for one more of them."""
     least, most = min(found), max(found)
     rows = [figure(f"memory-{what}s-{n}", GROUP, f"memory, {many(n, what)}", found[n], "MB") for n in found]
     if most > least:

@@ -84,7 +84,7 @@ LEGEND = (
 
 
 def markdown(rows: list[Row], about: dict[str, Any]) -> str:
-    """Return the same as a page."""
+    """Return the report as a page."""
     made = ", ".join(f"{name} {value}" for name, value in about.items())
     parts = [f"# Results\n\nMade by `make bench` on: {made}.\n"]
     for name, group in _groups(rows):

@@ -1,4 +1,4 @@
-"""The error of a refused OPEN: what the program has to give, by what it has given."""
+"""The error of a refused OPEN, with advice: the argument that the program has to give or to change."""
 
 from __future__ import annotations
 

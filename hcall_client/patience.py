@@ -247,9 +247,10 @@ class FirstAttempts(Attempts):
 
 
 def lacks_place(error: Exception) -> bool:
-    """Whether a server refused to open a session for lack of a place, which others may give back.
+    """Whether a server refused a session for lack of a place, which another client may give back.
 
-    `error` came while the session was being opened: later, GOODBYE 5 ends a session whose calls have run.
+    `error` has to come from the opening of a session.  Afterwards GOODBYE 5 has another meaning: it ends a
+    session whose calls have run.
     """
     # These are the rows of spec/protocol.md#waiting.
     if isinstance(error, OpenRefused):

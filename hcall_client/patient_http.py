@@ -94,7 +94,10 @@ class _PatientSocket:
                 continue
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        """Return a file that reads the received bytes; the socket is closed after the last of both."""
+        """Return a file that reads the received bytes.
+
+        The socket is closed after this object and all its files are closed.
+        """
         self._open += 1
         return io.BufferedReader(_Received(self))
 

@@ -45,7 +45,7 @@ class InPlace:
         return found if isinstance(found, str) else None
 
     def trouble(self) -> str | None:
-        """Return the same, or that another program wrote the file: this finding is permanent."""
+        """Return the result of `lost`, or that another program wrote the file: this finding is permanent."""
         found = self._find()
         if isinstance(found, str):
             return found

@@ -144,7 +144,7 @@ class Archive:
             raise
 
     def _no_package(self, name: str) -> Unavailable:
-        """Return the error for an unknown package; of an unknown architecture all are unknown."""
+        """Return the error for an unknown package, or for an architecture that the suite does not have."""
         lists = self._state / "lists"
         if any(lists.glob("*Release")) and not any(lists.glob("*_Packages*")):
             finding = f"{self.suite} has no packages for {self.architecture}"

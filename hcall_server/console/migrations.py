@@ -308,8 +308,8 @@ class Migrations:
     async def cancel(self, source: KnownSystem, name: str) -> Job | str:
         """Cancel a remote restart whose target has not opened the copy: `rrstartlpar -o cancel`.
 
-        If it was not decided, return the line about it.  If it was decided, the partition goes back to its
-        source, which has released it; return the job.
+        Before the console's decision, return the line that reports the cancellation.  After it, the source
+        has released the partition and gets it back; return the job that does this.
         """
         uuid = find_uuid(self._tools, source, name)
         run = next((each for each in self.jobs.plans(RESTART) if each.plan.uuid == uuid), None)

@@ -199,8 +199,8 @@ class SystemRecovery:
         A store that has moved to another system stays there.
         """
         system = self._run.system
-        # Before the question who owns it: an attempt that left from here may have moved it, and the bar finds
-        # out.
+        # Unfinished attempts come before the search for another owner: an attempt may have moved the store,
+        # and the bar reports that.
         unsettled = await self._guard.settle(system, store.uuid)
         if place := self._guard.elsewhere(system, store.uuid):
             self._run.finish(store.uuid, f"{store.name}: not restored: {place}", result=_ASIDE)

@@ -211,7 +211,7 @@ class Restarter(NamedTuple):
         async def started() -> None:
             await self.tools.view(target)
             partition = partition_of(target, plan.uuid)
-            # Not an error otherwise: an earlier request, whose answer was lost, has started it.
+            # A partition that runs is no error: an earlier request, whose answer was lost, has started it.
             if partition and partition.power == "off":
                 await target.call(power_on(partition.name))
 

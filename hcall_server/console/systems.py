@@ -155,7 +155,10 @@ class KnownSystem:
 
     @property
     def stores(self) -> set[str]:
-        """The UUIDs of its partitions, with those of its copies unless it is connected and Operating."""
+        """The UUIDs of the partitions of this system.
+
+        Those of its copies are included unless the system is connected and Operating.
+        """
         seen = self.last.partitions if self.last else {}
         present = {each.uuid for each in self.view.partitions} if self.view else set(seen)
         # A view of now is complete.  A system in Recovery shows no partitions, and one that is away may come

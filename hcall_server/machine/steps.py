@@ -141,7 +141,7 @@ class Steps:
             self._noted = self._system.state is SystemState.OPERATING
 
     def _demand_power(self, row: Row, partition: Partition | None) -> None:
-        """OperatorError if a partition that is to move has the wrong power."""
+        """OperatorError if a partition that is to move is on or off where the step needs the other."""
         if partition is None:
             return
         if row.on in (Word.BEGIN, Word.AGREED) and not partition.running:

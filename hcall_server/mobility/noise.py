@@ -60,7 +60,7 @@ class Cipher:
         return self._aead.encrypt(self._take(), text, bound)
 
     def decrypt(self, message: bytes, bound: bytes = b"") -> bytes:
-        """Return the text of the next message; NotProven if it is another one."""
+        """Return the text of `message`; NotProven unless it is the next message of the peer, unchanged."""
         try:
             # The count goes on only after a message that opens. So a forged one does not shift the nonces
             # of the right ones.

@@ -11,10 +11,11 @@ from hcall_server.platform.custody import Custody
 class Departed(NamedTuple):
     """A partition that has left, or whose copy was dropped: GONE or NONE after the attempt `epoch`.
 
-    `peer` is the id of the system at the other end of it, b"" for none: the present owner of one that is
-    GONE.  `name` is its last name here, and may be "" for one that was never here.  `reserves_name`: the
-    settings of a server make no second partition of this name, because this one has it on another system.  An
-    operator may free the name.
+    `peer` is the id of the other system of this attempt, b"" for none.  A GONE partition belongs to that
+    system now.  `name` is the last name on this system, "" for a partition that was never here.
+
+    With `reserves_name`, the settings of a server make no second partition of this name, because the
+    partition has it on the other system.  An operator may free the name.
     """
 
     uuid: UUID

@@ -51,7 +51,7 @@ from typing import NamedTuple
 
 
 class CardFinding(Enum):
-    """The anchor card at a start."""
+    """The finding about the anchor card when the server starts."""
 
     NEW = "new"
     HOLDS = "holds the key"
@@ -60,7 +60,7 @@ class CardFinding(Enum):
 
 
 class CopyFinding(Enum):
-    """A wrapped copy, beside the key of the anchor card or of the other wrapped copies."""
+    """The finding about a wrapped copy, compared with the anchor card or the other wrapped copies."""
 
     NONE = "none"
     AGREES = "holds the key"

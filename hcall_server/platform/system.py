@@ -215,8 +215,8 @@ class ManagedSystem:
         """Make a partition, powered off; with 0 `kbytes` its keystore is off (R-30).
 
         Without a `number` it gets the lowest free partition id.  `further` are attributes by their names.
-        `frees_name`: also a name that is reserved for a partition that has left; then the custody record has
-        changed.
+        With `frees_name` it may take the name that is reserved for a partition that has left.  The custody
+        record changes then.
         """
         self.demand_operating()
         self._demand_new(name, frees_name=frees_name)

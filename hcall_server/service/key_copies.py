@@ -32,7 +32,10 @@ class WrappedCopy(NamedTuple):
     trouble: StorageError | None
 
     def finding(self, candidate: SystemIdentity | None, *, pending: bool) -> CopyFinding:
-        """Return the finding beside the key of the anchor card, or of the other copies."""
+        """Return the finding about this copy.
+
+        `candidate` has the key of the anchor card or of another copy, for the comparison.
+        """
         if not self.present:
             return CopyFinding.NONE
         if self.identity is None:

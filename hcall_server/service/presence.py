@@ -97,9 +97,9 @@ class Presence:
     def proven(self, action: str) -> bool:
         """Return whether the presence file holds the word for this action; it counts once.
 
-        False if no valid word was asked for, or no presence file is there: `ask` for a new word then.
-        OperatorError if the file is not a plain file of this user, which costs no try, or if its word is
-        wrong.
+        Return False if there is no valid request or no presence file: `ask` for a new word then.  Raise
+        OperatorError if the word in the file is wrong, or if the file is not a plain file of this user.  The
+        second error does not count as a try.
         """
         request = self._valid(action)
         if request is None or (found := _content(self.path, _LONGEST_FILE)) is None:

@@ -97,7 +97,8 @@ class PartitionFacts:
     `custody` is durable, and `mode` shows whether it serves (spec/migration.md#custody).  `address` is where
     its data channel listens, ``unix:PATH`` or ``tcp:HOST:PORT``, "" if it does not.  A partition in custody
     PREPARED shows where it will listen.
-    `restores` counts the restores of its store.  `generation` is that of its store, also while that is off.
+    `restores` counts the restores of its store.  `generation` is that of its store, which exists even while
+    the keystore is off.
     """
 
     number: int

@@ -47,7 +47,7 @@ class Eraser(NamedTuple):
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Add `asmi` to the command's subparsers; the result has `run` as its default `run`."""
+    """Add `asmi` to the command's subparsers; `run` of this module carries it out."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "asmi",
         help="erase the secrets of a powered-off system",

@@ -36,7 +36,7 @@ DEFAULT_SECONDS, MOST_SECONDS = 2.0, 600.0
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Add `bench` to the command's subparsers; the result has `run` as its default `run`."""
+    """Add `bench` to the command's subparsers; `run` of this module carries it out."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "bench",
         help="measure the main figures of a server",

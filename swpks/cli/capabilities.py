@@ -18,7 +18,7 @@ from swpks.cli import streams
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Add `capabilities` to the command's subparsers; the result has `run` as its default `run`."""
+    """Add `capabilities` to the command's subparsers; `run` of this module carries it out."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "capabilities",
         help="print the versions, levels, calls, formats and options of this swpks",

@@ -44,7 +44,7 @@ SHELLS: Mapping[str, tuple[str, Callable[[Command], str]]] = MappingProxyType(
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Add `completion` to the command's subparsers; the result has `run` as its default `run`."""
+    """Add `completion` to the command's subparsers; `run` of this module carries it out."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "completion",
         help="print the completion for a shell",

@@ -9,7 +9,7 @@ from swpks.cli.where import state_path
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Add `demo` to the command's subparsers; the result has `run` as its default `run`."""
+    """Add `demo` to the command's subparsers; `run` of this module carries it out."""
     summary = "run the demo: a partition locks its objects, loses power, and gets its store back"
     parser: argparse.ArgumentParser = subparsers.add_parser("demo", help=summary, description=summary)
     parser.set_defaults(run=run)

@@ -44,7 +44,7 @@ WIDEST = 110
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Add `explain` to the command's subparsers; the result has `run` as its default `run`."""
+    """Add `explain` to the command's subparsers; `run` of this module carries it out."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "explain",
         help="show the rule and the page that an error cites",

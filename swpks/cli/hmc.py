@@ -91,7 +91,7 @@ def ask_of(args: argparse.Namespace) -> Ask:
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Add `hmc` to the command's subparsers; the result has `run` as its default `run`."""
+    """Add `hmc` to the command's subparsers; `run` of this module carries it out."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "hmc",
         help="run a management console, or send commands to one: power, copies, recovery",

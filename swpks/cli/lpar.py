@@ -39,7 +39,7 @@ UNREACHABLE = 3
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Add `lpar` to the command's subparsers; the result has `run` as its default `run`."""
+    """Add `lpar` to the command's subparsers; `run` of this module carries it out."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "lpar",
         help="make h-calls as a partition's firmware, boot loader or operating system",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def advice(status: int, sought: Sought, system: SystemView | None, *, numbered: bool) -> str:
-    """Return what to do after a refusal, "" for a status of another reason.
+    """Return the remedy after a refusal, "" for a status of another reason.
 
     `system` is the system of the partition, if it is known; `numbered` says whether there was an id.
     """

@@ -88,7 +88,7 @@ def _is_for_qemu(word: str) -> bool:
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Add `qemu` to the command's subparsers; the result has `run` as its default `run`."""
+    """Add `qemu` to the command's subparsers; `run` of this module carries it out."""
     from swpks.qemu import machine
     from swpks.qemu.console import PATIENCE
 

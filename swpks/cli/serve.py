@@ -42,7 +42,7 @@ from swpks.cli.where import state_folder, state_path
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Add `serve` to the command's subparsers; the result has `run` as its default `run`."""
+    """Add `serve` to the command's subparsers; `run` of this module carries it out."""
     summary = "serve a managed system: a socket for each partition, and one for the console"
     parser: argparse.ArgumentParser = subparsers.add_parser("serve", help=summary, description=summary)
     parser.set_defaults(run=run)

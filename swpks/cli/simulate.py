@@ -34,7 +34,7 @@ _SHARE = 25
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Add `simulate` to the command's subparsers; the result has `run` as its default `run`."""
+    """Add `simulate` to the command's subparsers; `run` of this module carries it out."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "simulate",
         help="test migrations in a simulated world",

@@ -118,5 +118,6 @@ def expected_failures(findings: Iterable[Finding], patterns: Iterable[str]) -> l
 def _expected(finding: Finding, patterns: list[str]) -> Finding:
     if not any(selects(each, finding.id) for each in patterns):
         return finding
+    # A case that was not run stays so: it shows neither the expected failure nor its end.
     changed = {Judgement.FAILED: Judgement.EXPECTED, Judgement.PASSED: Judgement.SURPRISE}
     return finding._replace(judgement=changed.get(finding.judgement, finding.judgement))

@@ -1,4 +1,4 @@
-"""The authorisation rules a second time, as sentences in order, each with its condition.
+"""A second statement of the authorisation rules: sentences in order, each with its condition.
 
 Written from the public record and the choices of the project, not from the engine.  The matrix tests (R-17)
 compare the two row by row.  The first sentence whose condition holds gives the answer. If none does, the call
@@ -141,6 +141,7 @@ def _lacks_call(row: MatrixRow) -> bool:
 
 
 def _authenticates(row: MatrixRow) -> bool:
+    # A READ of a world-readable object checks no password.  A missing object has no policy, so its READ does.
     world_read = row.call is OracleCall.READ and row.exists and row.word & WORLD
     return (
         row.call not in (OracleCall.CONFIG, OracleCall.SET_PASSWORD, OracleCall.GEN_PASSWORD)
@@ -156,6 +157,9 @@ def _wrapped_with(row: MatrixRow, bit: int) -> bool:
     return row.call is OracleCall.UNWRAP and row.wrapped & bit == bit
 
 
+# The order is part of the contract.  Calls that the level lacks come first.  The policy word is an argument,
+# and arguments come before the password.  The password comes before the existence of the object: otherwise a
+# caller without it could learn which labels exist.  The policy of an object comes last.
 RULES = (
     Sentence(
         "a call that the level lacks is H_FUNCTION",

@@ -15,6 +15,7 @@ from swpks.conformance.case import Finding, Judgement
 FORMAT = 1
 """Version of the JSON report."""
 
+# A surprise is bad: the list of expected failures is out of date, and would hide a later failure.
 _BAD = (Judgement.FAILED, Judgement.SURPRISE)
 
 
@@ -40,6 +41,7 @@ def as_text(suite: Suite) -> Iterator[str]:
     for finding in suite.findings:
         if finding.judgement in _BAD:
             yield from _failure(finding)
+    # Counted by reason: one missing option can cause hundreds of these, which would bury the failures.
     for reason, count in Counter(
         each.reason for each in suite.findings if each.judgement is Judgement.NOT_RUN
     ).items():
@@ -98,6 +100,7 @@ def as_junit(suite: Suite) -> bytes:
         inside = [each for each in suite.findings if each.chapter == chapter]
         failed = sum(each.judgement in _BAD for each in inside)
         skipped = sum(each.judgement in (Judgement.NOT_RUN, Judgement.EXPECTED) for each in inside)
+        # No errors: a server that answers nothing is a failure of the case, not of the judge.
         numbers = {"tests": len(inside), "failures": failed, "errors": 0, "skipped": skipped}
         each_suite = ET.SubElement(
             root, "testsuite", attrib={"name": chapter, **{key: str(value) for key, value in numbers.items()}}

@@ -65,7 +65,7 @@ class Wire:
     def __init__(self, store: str, timeout: float | None = None) -> None:
         self._store = store
         self._rest = b""
-        self._mute = timeout is None  # nothing has come, and nothing was said about that
+        self._mute = timeout is None  # no message has come, and the user was not informed of that
         self._socket = socket.socket(socket.AF_UNIX)
         try:
             if timeout is not None:  # with a timeout of Python, a connect to a full queue fails at once

@@ -124,9 +124,9 @@ async def test_recover_of_an_attempt_that_ends_in_it(autojump_clock) -> None:
 
 
 async def test_force_is_about_the_attempt_that_was_found(autojump_clock) -> None:
-    """R-51: --force applies to the found attempt, which ends in the order.
+    """R-51: --force ends the attempt of the named partition on the named system.
 
-    Another partition's attempt stays.
+    An attempt about another partition of this name stays.
     """
     async with moving() as world:
         deaf = await frozen_released(world)

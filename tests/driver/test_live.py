@@ -111,7 +111,7 @@ def test_a_guest_that_polls_works_with_a_server_that_waits(newest, swpks_server)
 
 @pytest.mark.swpks_server(partitions=["lpar1:8"])
 def test_random_writes_reads_and_removes(build, swpks_server):
-    """R-73: over the socket the model holds as in the engine; acknowledged changes are durable."""
+    """R-73: answers over a socket equal the model's; acknowledged changes are durable."""
     chance = random.Random(build.package)  # the same history in every run
     with booted(build, swpks_server) as driver:
         model = Model(driver.config("totalsize"), driver.config("usedspace"), driver.config("objoverhead"))

@@ -83,7 +83,7 @@ def variables(owner: int) -> list[StoredObject]:
 
 @dataclass
 class World:
-    """A partition whose owner has an object of every word, and the expected contents of its store."""
+    """A partition whose owner has an object for every policy word, and the expected contents of it."""
 
     guest: Guest
     objects: dict[bytes, StoredObject]

@@ -28,7 +28,7 @@ def process_of(fleet: Fleet, role: str) -> OwnProcess:
 
 
 def live(role: str, point: str) -> Scenario:
-    """A live move whose `role` dies at a point and is started again at once; no further order follows."""
+    """A live move: the process of `role` dies at a point and is started again.  The move ends by itself."""
 
     def scenario(fleet: Fleet) -> None:
         victim = process_of(fleet, role)

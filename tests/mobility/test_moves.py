@@ -167,7 +167,7 @@ async def test_prepared_that_comes_late_is_still_heard_in_doubt(autojump_clock: 
 
 
 async def test_nothing_is_said_before_it_is_durable(autojump_clock: MockClock) -> None:
-    """R-51: RELEASED and PREPARED are not sent while they hang in NVRAM."""
+    """R-51: RELEASED and PREPARED are not sent while their commits hang."""
     async with pair() as both:
         await both.expect()
         both.target.keeper.hold = hold = trio.Event()

@@ -47,7 +47,7 @@ def view(at: Standing, peer: str) -> CustodyView:
 
 @pytest.mark.parametrize("at", STATES, ids=lambda at: f"{at.custody.name}-{at.mode.value}")
 def test_every_driver_says_what_the_table_says(at: Standing) -> None:
-    """R-51: no word more or less.
+    """R-51: a driver sends exactly the words that the table has for its state.
 
     A copying source has the record of an earlier attempt, and sends nothing.
     """

@@ -19,7 +19,7 @@ LABELLED = b"\3\0\0\5" + bytes(7) + b"\4" + b"labeldata"
 
 
 def recovered(make: Callable[[dict[str, bytes], str], bytes | None]) -> Break:
-    """Break by a changed record of partition 2; partition 1 still opens.
+    """Return the break of a rule by a changed record of partition 2; partition 1 still opens.
 
     `make` returns the bytes for the record, from all records and the name of this one.
     """

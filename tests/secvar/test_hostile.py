@@ -260,7 +260,7 @@ def test_the_last_trial_counts() -> None:
 
 
 def test_exponents() -> None:
-    """R-70: a key counts only with an odd exponent of 3 to 32 bits, in KEK and as a new one."""
+    """R-70: a key needs an odd exponent from 3 to 2^32 - 1, in the stored KEK and in an update of it."""
     for exponent, counts in (
         (3, True),
         (17, True),

@@ -244,7 +244,7 @@ async def test_clients_that_were_served_together_share_one_commit(
 ) -> None:
     """R-20: the first client starts at once and alone.  From then on each round is one commit.
 
-    No task runs and no time passes: each time all clients are back.
+    All clients call again before the next flight, so no flight waits: no time passes, and no task runs.
     """
     rig = Rig(worker=parked)
     all_of_them = [Client(rig, n, rounds=5 if n else 6) for n in range(clients)]

@@ -19,6 +19,7 @@ def target_of(place: str) -> str | tuple[str, int]:
 
 def error_line(error: Exception) -> str:
     """Return the report of an error that the client's library has raised."""
+    # Only an end of the session has an outcome.  A call that is too large for the server was not sent.
     outcome = ""
     if has_moved(error):
         outcome = " outcome=not-run"

@@ -1,7 +1,7 @@
 """The adapter of the blocking channel."""
 
-# An adapter has three tasks: it reads a command, calls the client's library, and writes what the library has
-# returned or raised.  It adds nothing: no retry, no check, no timeout.  Otherwise the judge would see the
+# An adapter has three tasks: it reads a command, calls the client's library, and writes the library's result
+# or error.  It adds nothing: no retry, no check, no timeout.  Otherwise the judge would see the
 # adapter and not the client.
 
 from __future__ import annotations

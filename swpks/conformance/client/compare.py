@@ -1,4 +1,4 @@
-"""Comparisons of what the client sent or reported with what it should have, as deviations in words."""
+"""Comparisons of the client's calls and reports with the right ones; a difference raises Deviation."""
 
 from __future__ import annotations
 

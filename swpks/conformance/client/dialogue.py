@@ -1,4 +1,4 @@
-"""The judge's end of the line protocol: one command, one line, each with a deadline."""
+"""The judge's end of the line protocol: it sends a command and waits for its line, each with a deadline."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Silent(Deviation):
 
 
 class Watched(NamedTuple):
-    """A descriptor on which nothing may arrive while a line is waited for; `explain` says what it means."""
+    """A descriptor that must stay silent while the judge waits for a line; `explain` makes the deviation."""
 
     descriptor: int
     explain: Callable[[], Deviation]
 
 
 class LineClient:
-    """A client as the judge speaks to it; `log` has the lines of both ends, for the report."""
+    """The client under judgement, started when needed; `log` has the lines of both ends, for the report."""
 
     def __init__(self, start: Start, patience: float = PATIENCE) -> None:
         self.patience = patience

@@ -1,4 +1,4 @@
-"""A client that is judged: its two pipes, and the process behind them."""
+"""The client under judgement: its two pipes, and its process."""
 
 from __future__ import annotations
 

@@ -76,6 +76,7 @@ class ClientRun:
         trial.leave()
         # The last lines of the log are those of the failure, not those of the recovery.
         before = len(self._client.log)
+        # A client that answers `close` is cheaper to use again than to start; a start may take seconds.
         with suppress(Deviation):
             self._client.closed()
             del self._client.log[before:]

@@ -29,6 +29,7 @@ class Trial:
 
     def dial(self, *, partition: int = 0, key: bytes | None = None, tcp: bool = False) -> ServedConnection:
         """Ask the client to open a session, and accept its connection."""
+        # The listener comes before the command, so a quick client never finds the place without a server.
         listener, place = self._listen_tcp() if tcp else self._listen_unix()
         self.client.command(open_line(OpenPlace(place, partition, key)))
         listener.settimeout(self.client.patience)
@@ -129,7 +130,7 @@ class Trial:
         return came
 
     def broken(self, connection: ServedConnection) -> None:
-        """Demand what follows a broken rule: GOODBYE 1 with a text, the end of the stream, and the report."""
+        """Demand GOODBYE 1 with a text, the end of the stream, and the report `broken`."""
         connection.goodbye(GoodbyeReason.PROTOCOL_ERROR, text=True)
         self.report("broken")
 
@@ -179,7 +180,8 @@ class Trial:
         raise Deviation(what, line_of(report))
 
     def _watched(self) -> list[Watched]:
-        again = Deviation("the line of the client", "another connection, that nobody asked for")
+        again = Deviation("the line of the client", "a connection that no command asked for")
+        # The listeners stay open, so a client that connects again by itself is seen and reported.
         listening = [Watched(each.fileno(), lambda: again) for each in self._listeners]
         connected = [
             Watched(each.descriptor, each.unasked)

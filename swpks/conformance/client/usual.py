@@ -14,7 +14,7 @@ from swpks.conformance.client.wire import ServedConnection
 PARTITION, IPL_COUNT, LEVEL = 3, 7, "FW1110"
 """The fields of the usual OPENED."""
 WRITE_OBJECT, GET_CONFIG = 0x42C, 0x41C
-"""A call that changes something, and one that does not, as numbers of the page."""
+"""Opcodes from the page: a call that changes the store, and a call that does not."""
 BUFFER = 0x4000
 """Address of the output buffer of `plan`."""
 

@@ -80,9 +80,10 @@ class ServedConnection:
         except TimeoutError:
             raise Silent("a client that reads", f"nothing read for {self._patience:g} s") from None
         except OSError:
-            pass  # the client has closed: what it sent before is judged by the next wait
+            pass  # the client has closed; the next wait judges the bytes that it sent before
 
     def _taken(self) -> bool:
+        # Without this wait the kernel would join the pieces, and the client would see one.
         deadline = time.monotonic() + _PIECE_SECONDS
         while struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))[0]:
             if time.monotonic() > deadline:
@@ -145,6 +146,7 @@ class ServedConnection:
         header = self._read(_HEADER, "the header of a frame")
         if header is None:
             return None
+        # Field by field, so that the deviation names the wrong one, and not only the rule.
         magic, version, kind, flags, tag, length = HEADER_LAYOUT.unpack_raw(header)
         place = f"a frame with the header {header.hex()}"
         _demand(magic == MAGIC, "a frame that begins with HCAL", place)
@@ -202,5 +204,5 @@ def _bytes(frame: Frame | bytes) -> bytes:
 def _summary(frame: Any) -> str:
     """Return a frame in one line; its name first, as on the page."""
     name, _, rest = repr(frame).partition("(")
-    # The nonce tells nothing, and would be most of the line.
+    # The nonce is random, and would be most of the line.
     return f"{name.upper()} ({_NONCE.sub('', rest)}"

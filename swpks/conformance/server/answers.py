@@ -42,19 +42,21 @@ class Returned(NamedTuple):
     def expect_written(self, data: bytes) -> Returned:
         """Return this answer; Deviation if it wrote other bytes."""
         if self.written != data:
+            # Sizes and no bytes: they may be a password or a key, and reports are sent around.
             same = "of other content" if len(self.written) == len(data) else "in place of them"
             raise Deviation(f"{len(data)} written bytes", f"{len(self.written)} bytes {same}")
         return self
 
 
 def checked(draft: Draft, call: HCall, answer: HReturn) -> Returned:
-    """Return the answer of a call; Deviation where no call may be answered so.
+    """Return the answer of a call; Deviation if it breaks a rule that holds for all calls.
 
-    These hold for each call: the tag, results only in their registers, and writes only into output buffers.
+    These rules are: the tag of the call, results only in their registers, writes only into output buffers.
     """
     spec = draft.spec
     if answer.tag != call.tag:
         raise Deviation(f"an HRETURN with the tag {call.tag} of its call", f"the tag {answer.tag}")
+    # Every other register is 0.  Otherwise a server could leak its own values there, and no case would look.
     results = {output.place for output in spec.outputs}
     for place in range(REGISTERS):
         if place not in results and answer.registers[place]:

@@ -33,7 +33,7 @@ from swpks.conformance.case import Deviation
 
 _HEADER = struct.Struct(">4sBBHII")
 _SHOWN = 24
-"""Bytes of a malformed frame that a dialogue shows: header and a little more."""
+"""Most bytes of a frame that a dialogue shows: the header, and the first 8 of the body."""
 TEXT = "swpks conformance"
 """The name that the judge gives in OPEN."""
 
@@ -102,6 +102,7 @@ class RawConnection:
         self.send(encode(opening), f"OPEN partition {opening.partition}, proof kind {opening.proof_kind}")
         opened = self.opened()
         key = self._place.access_key
+        # A refusal has a proof of zeros: a server proves nothing to a client that it rejects.
         if key and opened.status == 0:
             right = proof.server_proof(key, hello.nonce, nonce, opening.partition)
             if not proof.proofs_equal(opened.proof, right):
@@ -130,6 +131,7 @@ class RawConnection:
         Raises Deviation for a malformed one, EndOfStream for the end of the stream, and NoAnswer if nothing
         comes within the patience.
         """
+        # The header is checked before the body is read: a wrong length would mean a wait for missing bytes.
         magic, version, kind, flags, tag, length = _HEADER.unpack(self._bytes(_HEADER.size, awaited))
         if (magic, version, flags) != (MAGIC, VERSION, 0) or kind not in list(FrameType) or length > MAX_BODY:
             header = _HEADER.pack(magic, version, kind, flags, tag, length)
@@ -196,6 +198,7 @@ class RawConnection:
             waited = time.monotonic() - began
             raise NoAnswer(awaited, f"nothing within {waited:.1f} s") from None
         except ConnectionError:
+            # The kernel of a server that closes with unread bytes sends a reset, which the server can't help.
             return b""
 
 

@@ -45,6 +45,7 @@ class Draft:
     def put(self, name: str, value: int | bytes, offset: int = 0) -> None:
         """Set one argument; a buffer begins `offset` bytes behind its place."""
         arg = self.spec.arg(name)
+        # Far apart: beside each other, a server that takes one register for another could still find memory.
         address = (arg.register << 20) + offset
         if isinstance(value, bytes):
             self._place(arg, Segment.read(address, value))

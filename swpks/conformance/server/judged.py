@@ -31,6 +31,7 @@ CONSUMERS = (FIRMWARE, BOOT_LOADER, SYSTEM)
 LEAST_FLAGS = 0x1000_0000_0000_0001
 """Wrap flags: PWSET, which is always demanded, and algorithm 1."""
 ROOM = 0xFFFF
+"""Bytes of the buffer of a READ, unless a case chooses others."""
 SHOWN = 16
 """Most lines of a dialogue that a report shows."""
 
@@ -163,7 +164,7 @@ class Judged:
         return auth_block(consumer, known if password is None else password)
 
     def label(self, name: str = "") -> bytes:
-        """Return a label of this run; without a name one that no other case has."""
+        """Return a label of this run: a new one, or with a name always the same one."""
         self._count += 1
         return self.prefix + (name or f"object {self._count}").encode()
 
@@ -233,6 +234,7 @@ class Judged:
 
     def unwrap(self, wrapped: bytes, *, by: int = SYSTEM, auth: bytes = b"") -> Returned:
         """UNWRAP_OBJECT into a buffer of the exact size."""
+        # A damaged object may be shorter than its own head: then the buffer has no bytes.
         return self.do(
             Opcode.UNWRAP_OBJECT,
             authorization=auth or self.auth(by),
@@ -242,6 +244,7 @@ class Judged:
 
     def used(self) -> int:
         """Return the used space that GET_CONFIG shows."""
+        # At its offset from the page: the parser of `hcall_abi` would share its mistakes with the server.
         block = self.do(Opcode.GET_CONFIG, config=24).expect(Status.H_SUCCESS).written
         return int.from_bytes(block[16:20], "big")
 
@@ -268,6 +271,7 @@ class Judged:
         for connection in self._connections:
             connection.close()
         self._connections.clear()
+        # An error is ignored: the verdict of the case stands, and REMOVE_OBJECT has cases of its own.
         for by, label in sorted(self._made):
             with contextlib.suppress(Deviation, NotRun, OSError):
                 self.remove(label, by=by)
@@ -293,6 +297,7 @@ class Judged:
         self._session = None
 
     def _noted(self, answer: Returned, by: int, label: bytes, policy: int) -> Returned:
+        # Any call would refuse to remove an IMMUTABLE object, so it is not noted.
         if answer.status == Status.H_SUCCESS and not policy & Policy.IMMUTABLE:
             self._made.add((by, label))
         return answer

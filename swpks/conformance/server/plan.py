@@ -1,5 +1,37 @@
 """The run: learn the facts, try the cases stage by stage, and turn each end into a finding."""
 
+# A run
+#
+# The judged server belongs to its author.  The judge has one partition of it, and only the data channel.
+# A run must guarantee:
+#
+#   1. A finding does not depend on the choice of the other cases: `--only` finds the same as a whole run.
+#   2. Each case gets the state that its statement needs, or it is "not run" with the reason.
+#   3. A run ends, even if the server never answers.
+#
+# Why stages, and in this order.  A password can be set, and no call clears or changes it before the next IPL.
+# So all cases without a password come first.  Then the passwords are set, which is itself judged.  Then come
+# the cases that need them.  If a selection leaves out the cases that set the passwords, the run sets them.
+#
+# Why one IPL.  The judge can't make an IPL: `--ipl` names a command of the operator, and on hardware it may
+# take minutes.  So all cases of this stage do their first parts, then the IPL comes once, then all do their
+# second parts.  A case whose first part failed has its finding by then, and no second part.  The stage is the
+# last one, because the IPL ends the passwords that the stage before it needs.
+#
+# Why the objects of a case are removed after it.  The smallest store has only a few KiB, and cases of space
+# and of label lists would see the objects of others.  An error of the removal is no finding, because
+# REMOVE_OBJECT has cases of its own.  IMMUTABLE objects stay, so few cases make them.
+#
+# Why the facts are learned first.  The list of cases follows from them: the calls of the level, the longest
+# label plus 1, the policies in the secure-boot mode.  The same steps refuse a partition that is in use.  A
+# case may fill the store, and a full or foreign store would make hundreds of false failures.
+#
+# If three cases in a row get no answer, the others are not tried: each would cost the whole patience.
+#
+# We dropped one partition for each case.  It would need no stages and no removals.  But the contract has no
+# call that makes a partition, so no foreign server offers it to the judge, and firmware has a single one.
+# An IPL for each case of the last stage would be simpler too, and would take hours on hardware.
+
 from __future__ import annotations
 
 import subprocess
@@ -125,6 +157,7 @@ def _mode(judged: Judged) -> int:
 
     No h-call shows the mode.  The cases then check that all other calls agree with this one.
     """
+    # Enforce first: an object with OSSECBOOTAUDIT can be made in either mode.
     modes = ((Policy.OSSECBOOTENFORCE, 2), (Policy.OSSECBOOTAUDIT, 1))
     for policy, mode in modes:
         if judged.write(judged.label("mode"), policy=policy).status == Status.H_SUCCESS:
@@ -133,7 +166,7 @@ def _mode(judged: Judged) -> int:
 
 
 class Run:
-    """A run of the cases; `ipl` makes an IPL of the partition (None: there is no way to)."""
+    """A run of the cases; `ipl` makes an IPL of the partition, None if the operator gave no command."""
 
     def __init__(self, judged: Judged, ipl: Callable[[], None] | None = None) -> None:
         self._judged = judged
@@ -171,6 +204,7 @@ class Run:
             return
         ready = {case.id: self._prepared(case) for case in cases}
         self._ipl()
+        # The server has ended this session.  Its GOODBYE would be read as the answer to the next call.
         self._judged.lose_session()
         self._judged.passwords.clear()
         for case in cases:
@@ -181,6 +215,7 @@ class Run:
         before = case.before
         if before is None:
             return None
+        # Not tidied: the objects have to be there after the IPL.
         found = self._tried(ConformanceCase(case.id, case.page, case.rule, before), tidy=False)
         return None if found.judgement is Judgement.PASSED else found
 
@@ -201,10 +236,11 @@ class Run:
         self._silences = self._silences + 1 if silent else 0
 
     def _set_passwords(self) -> None:
-        """Give a password to each consumer that has none: a selection may leave the cases out that do it."""
+        """Set a password for each consumer without one, as a selection may lack the cases that set it."""
         for consumer in CONSUMERS:
             if consumer not in self._judged.passwords and self._judged.facts.level.has_keystore:
                 password = b"password of consumer %d......" % consumer
+                # A refusal is no finding here: chapter `passwords` judges it, and later cases then fail.
                 answer = self._judged.do(Opcode.SET_PASSWORD, consumer=consumer, password=password)
                 if answer.status == Status.H_SUCCESS:
                     self._judged.passwords[consumer] = password

@@ -1,4 +1,4 @@
-"""Chapter `answer`: what a client does with an HRETURN, right or with writes that it must not follow."""
+"""Chapter `answer`: the reports of right HRETURNs, and the refusal of writes outside of output buffers."""
 
 from __future__ import annotations
 

@@ -1,5 +1,9 @@
 """Chapter `end`: the server ends a session, with GOODBYE or without, in each state."""
 
+# A client has to report whether a lost call may have run.  A call that changes something must not be repeated
+# by a library: only the program knows whether it may.  After GOODBYE 3 (the partition has moved) the calls
+# without an answer did not run.  After every other end they may have run, so their outcome is unknown.
+
 from __future__ import annotations
 
 from functools import partial

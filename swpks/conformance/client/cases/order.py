@@ -30,7 +30,7 @@ _FORBIDDEN = {
     "opening": ("hello", "open", "hcall", "hreturn"),
     "open": ("hello", "open", "opened", "hcall"),
 }
-"""The frames that each state forbids a server."""
+"""The frames that a server must not send in each state."""
 
 
 def _forbidden(trial: Trial, state: str, frame: str) -> None:

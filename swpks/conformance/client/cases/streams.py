@@ -1,5 +1,8 @@
 """Chapter `piece`: the server's bytes in any pieces."""
 
+# A stream has no borders between frames.  The sizes are those at which a reader may go wrong: 1 byte, 7 (no
+# field has this size), a header alone, and a header with one byte of the body.
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -26,6 +26,8 @@ from swpks.conformance.server.judged import Facts, Judged
 
 Chapter = Callable[[Facts], Iterator[ConformanceCase[Judged]]]
 
+# Simple things first.  A server with wrong frames fails almost everything behind them, so the first failure
+# of a report is the one to mend first.  Stages decide more: this is the order within a stage.
 CHAPTERS: tuple[Chapter, ...] = (
     frames.cases,
     opening.cases,

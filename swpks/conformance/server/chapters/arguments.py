@@ -1,4 +1,4 @@
-"""Arguments: each one wrong in every way of its kind, answered by the status of its register.
+"""Arguments: each kind of fault in each argument, and the status that names its register.
 
 Arguments are checked before any object is looked up, so these calls need no object.  Only the damaged
 argument is wrong: the rest of the call is right.
@@ -41,7 +41,7 @@ GOOD: dict[Opcode, dict[str, int | bytes]] = {
         "data": b"u" * 64,
     },
 }
-"""Arguments that each call takes; an empty label stands for one of this run."""
+"""Right arguments of each call; an empty label is replaced by a new label of this run."""
 
 
 def good(judged: Judged, opcode: Opcode) -> Draft:
@@ -137,6 +137,7 @@ def _memory(arg: Arg) -> Iterator[Damage]:
     def begins_behind(draft: Draft) -> None:
         draft.memory[name] = draft.memory[name]._replace(address=draft.memory[name].address + 16)
 
+    # Together the parts are the whole buffer.  The contract still refuses it: one segment has to hold it.
     def in_two(draft: Draft) -> None:
         start, length, access, data = draft.memory[name]
         draft.memory[name] = Segment(start, length - 1, access, data[:-1])
@@ -265,7 +266,7 @@ def bad_values(facts: Facts, opcode: Opcode, arg: Arg) -> tuple[int, ...]:
 
 
 def _bad_words(facts: Facts, opcode: Opcode) -> tuple[int, ...]:
-    """Return the policy words that a call refuses: each bit that it does not take, alone, and some pairs."""
+    """Return policy words that a call refuses: each bit that it does not take, and some combinations."""
     own = {
         Opcode.WRITE_OBJECT: Policy.SIGNEDUPDATE | Policy.WRAPPINGKEY,
         Opcode.GEN_KEY: Policy.SIGNEDUPDATE,
@@ -273,6 +274,7 @@ def _bad_words(facts: Facts, opcode: Opcode) -> tuple[int, ...]:
     }[opcode]
     demanded = int(Policy.SIGNEDUPDATE) if opcode is Opcode.SIGNED_UPDATE else 0
     taken = facts.config.supported_policies & ~int(own)
+    # With the demanded bit each word has one fault.  Without it, the missing bit could be the reason.
     words = [1 << bit | demanded for bit in range(32) if not taken >> bit & 1]
     words += [1 << 32 | demanded, 1 << 63 | demanded, int(Policy.WORLDREADABLE) | 1 << 32 | demanded]
     if demanded:

@@ -43,7 +43,7 @@ def cases(facts: Facts) -> Iterator[ConformanceCase[Judged]]:
 
 
 def flushed(judged: Judged, label: bytes, status: Status = Status.H_SUCCESS) -> None:
-    """Ask until a change is durable; Deviation for another status, or if it takes longer than Linux waits."""
+    """Repeat CONFIRM until a change is durable; Deviation for another status, or after `LONGEST_WAIT`."""
     until = time.monotonic() + LONGEST_WAIT
     while True:
         answer = judged.about(_CONFIRM, label)
@@ -111,6 +111,7 @@ def _never_busy(judged: Judged) -> None:
     """CONFIRM never answers H_BUSY: Linux takes it as a failure."""
     label = judged.label()
     judged.write(label).expect(Status.H_SUCCESS)
+    # Twenty calls without a pause: some of them come while the change is pending, the others after it.
     for _ in range(20):
         answer = judged.about(_CONFIRM, label)
         if answer.status != Status.H_SUCCESS or answer.output("flushed") not in (0, 1):

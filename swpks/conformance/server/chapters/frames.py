@@ -39,11 +39,12 @@ def cases(facts: Facts) -> Iterator[ConformanceCase[Judged]]:
 
 
 def _refused(vector: FrameVector) -> Attempt:
-    """Return the attempt to send a wrong frame: GOODBYE 1, the end, and no harm to another session."""
+    """Return the attempt to send a wrong frame: the server ends this session with GOODBYE 1, and no other."""
 
     def attempt(judged: Judged) -> None:
         connection = _in_state(judged, vector.state)
         connection.send(vector.data, f"{vector.name}: {vector.hex[:48]}")
+        # After a refusal the server may have closed before the frame came.
         if vector.state == "refused":
             connection.expect_closed()
         else:
@@ -80,6 +81,7 @@ def _answered(vector: FrameVector) -> Attempt:
         connection = _in_state(judged, "open")
         connection.send(vector.data, f"{vector.name}: {vector.hex[:48]}")
         call = decode(FrameType.HCALL, 0, vector.data, _HEADER, len(vector.data))
+        # The vectors bring their own labels, without the prefix of the run, so the object is noted here.
         if isinstance(call, HCall) and call.opcode == Opcode.WRITE_OBJECT:
             judged.made(next(data for address, _, _, data in call.segments if address == call.registers[1]))
         frame = connection.frame("HRETURN")

@@ -1,4 +1,4 @@
-"""An IPL: what it ends (sessions, passwords, TRANSIENT objects, lists) and what it leaves (durable objects).
+"""An IPL: it ends sessions, passwords, TRANSIENT objects and label lists, and it leaves durable objects.
 
 Each case has a part before the IPL and one after it; all of them share one IPL.
 """
@@ -64,6 +64,7 @@ def _nothing_before(judged: Judged) -> None:
 
 
 def _keep_session(judged: Judged) -> None:
+    # A connection of the case alone would be closed at its end, before the IPL can end it.
     judged.kept["session"] = opened_on(judged.connect(lasting=True))
 
 
@@ -121,7 +122,7 @@ def _remember(consumer: int) -> Attempt:
 
 
 def _old_password(consumer: int) -> Attempt:
-    """Return the part after the IPL: the old password is one too many."""
+    """Return the part after the IPL: no password is set, so the old one is refused."""
 
     def attempt(judged: Judged) -> None:
         old = judged.remembered(f"password {consumer}", bytes)

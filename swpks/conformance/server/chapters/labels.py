@@ -161,7 +161,7 @@ def _token_once(judged: Judged) -> None:
 
 
 def _token_of_another(judged: Judged) -> None:
-    """A token is good for the consumer that it was given to."""
+    """A token that one consumer got is refused to another consumer."""
     token = _first_token(judged)
     judged.labels(by=FIRMWARE, token=token).expect(Status.H_P2).expect_nothing_written()
 
@@ -175,6 +175,7 @@ def _token_of_finished(judged: Judged) -> None:
 def _random_tokens(judged: Judged) -> None:
     """Tokens are checked before the password, so none may be guessed from another one."""
     tokens = [_first_token(judged) for _ in range(4)]
+    # Equal steps would show a counter.  A random token below 2**32 comes once in four billion.
     steps = {later - earlier for earlier, later in pairwise(tokens)}
     if len(set(tokens)) != len(tokens) or len(steps) != len(tokens) - 1 or max(tokens) < 1 << 32:
         raise Deviation("random tokens of 64 bits", "tokens that can be guessed")

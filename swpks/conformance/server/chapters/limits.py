@@ -1,4 +1,4 @@
-"""Limits: the config block of each level, its buffer lengths, and the largest and smallest of everything."""
+"""Limits: the config block of each level, its buffer lengths, and the bounds of labels and objects."""
 
 from __future__ import annotations
 

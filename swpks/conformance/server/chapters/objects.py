@@ -170,7 +170,7 @@ def _keeps_the_rest(judged: Judged) -> None:
 
 
 def _world_reads(judged: Judged) -> None:
-    """The password in the block of a world-readable READ is not checked, be it wrong or too early."""
+    """READ of a world-readable object does not check the password in the authorization block."""
     label = judged.label()
     judged.write(label, _DATA, Policy.WORLDREADABLE).expect(Status.H_SUCCESS)
     for password in (b"", b"wrong"):
@@ -211,6 +211,7 @@ def _more_memory(judged: Judged) -> None:
 
 
 def _key_is_random(judged: Judged) -> None:
+    # 48 random bytes have about 44 different values; fewer than 16 do not come by chance.
     first, second = (judged.gen_key(judged.label(), 0, length=48).expect(Status.H_SUCCESS) for _ in range(2))
     if first.written == second.written or len(first.written) != 48 or len(set(first.written)) < 16:
         raise Deviation("two different random keys of 48 bytes", "equal, short or regular keys")
@@ -262,6 +263,7 @@ def _expect_used(judged: Judged, right: int) -> None:
 
 def _fill(judged: Judged) -> int:
     """Fill the store but for a few bytes; return the bytes that are left."""
+    # Several objects, because the largest object of a level may be smaller than the store.
     piece = min(judged.facts.largest_object, 16384)
     while True:
         label = judged.label()

@@ -191,7 +191,7 @@ def _proof_of_another_id(judged: Judged) -> None:
 
 
 def _server_proof(judged: Judged) -> None:
-    """`RawConnection.open` compares the server's proof."""
+    """A server proves in OPENED that it has the key; `RawConnection.open` checks the proof."""
     _demand_key(judged)
     judged.open()
 
@@ -216,6 +216,7 @@ def _level(judged: Judged) -> None:
 def _goodbye_when_greeted(judged: Judged) -> None:
     connection = judged.connect()
     connection.hello()
+    # Written in hexadecimal: a frame of the codec would share its mistakes with a server that uses it.
     connection.send(bytes.fromhex("4843414c0106000000000000000000050000000000"), "GOODBYE reason 0")
     connection.expect_end()
 

@@ -38,6 +38,7 @@ def cases(facts: Facts) -> Iterator[ConformanceCase[Judged]]:
             continue
         call = opcode.name.lower().replace("_", "-")
         bad = [arg for arg in CALLS[opcode].args if _can_be_bad(opcode, arg)]
+        # A length of 0 and an address without memory are one fault: such a buffer needs no memory.
         for first, second in combinations(bad, 2):
             if second.name != first.length:
                 pair = f"{first.name}-before-{second.name}".replace("_", "-")

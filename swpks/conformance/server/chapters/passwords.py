@@ -96,7 +96,8 @@ def _set(judged: Judged, consumer: int, password: bytes) -> None:
 
 
 def _generated(judged: Judged) -> None:
-    """A generated password fills the whole buffer; it is the one that counts."""
+    """A generated password fills the whole buffer, and later calls need it."""
+    # The longest one: a server that fills only 32 bytes of the buffer would pass with a shorter one.
     length = judged.facts.config.max_password_size
     answer = judged.do(Opcode.GEN_PASSWORD, consumer=SYSTEM, password=length).expect(Status.H_SUCCESS)
     judged.passwords[SYSTEM] = answer.written

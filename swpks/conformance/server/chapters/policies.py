@@ -1,7 +1,8 @@
 """Policies: rows of the authorisation matrix, with the answers of the oracle.
 
-A case makes an object of one policy word, then sends one call with every kind of password.  Words that the
-present stage or mode can't make are left out.  IMMUTABLE objects are made once a run: no call removes them.
+A case makes an object with one policy word, then sends one call with every kind of password.  Words that no
+call can give an object in the present stage or mode are left out.  IMMUTABLE objects are made once in a run,
+because no call removes them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ PLAIN_BITS = (
 
 
 def words(facts: Facts) -> list[int]:
-    """Return the words of the objects: none, each bit, each pair of bits that act together, and keys."""
+    """Return the policy words of the objects: 0, each bit, pairs of bits that a check combines, and keys."""
     acting = (Policy.OSSECBOOTAUDIT, Policy.OSSECBOOTENFORCE, Policy.PWSET, Policy.WORLDREADABLE)
     plain = [0, *PLAIN_BITS, *(one | other for one, other in combinations(acting, 2))]
     keys = [
@@ -57,18 +58,19 @@ def cases(facts: Facts) -> Iterator[ConformanceCase[Judged]]:
 
 
 def makeable(facts: Facts, word: int, *, password_set: bool) -> bool:
-    """Return whether an object of a word can be made in this stage and mode, by the oracle."""
+    """Return whether the oracle lets a call make an object with this policy word, in this stage and mode."""
     by = OracleCall.KEY if word & Policy.WRAPPINGKEY else OracleCall.WRITE
     row = _row(facts, by, word, password_set, _right(password_set=password_set), exists=False)
     return oracle.answer(row).status == oracle.GRANTED
 
 
 def _makers(facts: Facts, stage: RunStage) -> Iterator[ConformanceCase[Judged]]:
-    """Yield the cases that make an object of each word, or have it refused."""
+    """Yield the cases of calls that make an object with each policy word, granted or refused."""
     known = [1 << bit for bit in range(32)]
     pairs = [one | other for one, other in combinations(PLAIN_BITS, 2) if Policy.IMMUTABLE not in one | other]
     for call in (OracleCall.WRITE, OracleCall.KEY):
         for word in (0, *known, *map(int, pairs), int(Policy.WRAPPINGKEY | Policy.WORLDREADABLE)):
+            # No call removes an IMMUTABLE object, so each would take space from all later cases.
             if word & Policy.IMMUTABLE:
                 continue
             name = f"{call.value.lower().replace('_', '-')}.makes-{_name(word)}-{stage.name.lower()}"
@@ -113,7 +115,7 @@ def _presented(judged: Judged) -> dict[Presented, bytes]:
 
 
 def _rows(call: OracleCall, word: int) -> Attempt:
-    """Return the attempt to send one call about an object of a word, once with each kind of password."""
+    """Return the attempt to send a call about an object with this policy word, with each kind of password."""
 
     def attempt(judged: Judged) -> None:
         label = _object(judged, word)
@@ -125,7 +127,7 @@ def _rows(call: OracleCall, word: int) -> Attempt:
 
 
 def _object(judged: Judged, word: int) -> bytes:
-    """Return the label of an object of a word; an IMMUTABLE one is made once."""
+    """Return the label of an object with this policy word; an IMMUTABLE object is made once in a run."""
     name = f"immutable {word:x}"
     if word & Policy.IMMUTABLE and name in judged.kept:
         return judged.label(name)
@@ -153,6 +155,7 @@ def _sent(judged: Judged, call: OracleCall, label: bytes, word: int, auth: bytes
 
 def _expect(row: MatrixRow, answer: Returned) -> None:
     """Compare an answer with the oracle's; the reason names the sentence that decides."""
+    # WRITE and KEY send the policy 0.  The word of the row is that of the object that has the label already.
     right = oracle.answer(row._replace(word=0) if row.call in (OracleCall.WRITE, OracleCall.KEY) else row)
     if answer.status != right.status:
         rule = oracle.deciding_rule(row)

@@ -86,6 +86,7 @@ def _repeated_tags(judged: Judged) -> None:
 def _in_order(judged: Judged) -> None:
     """Answers come in the order of the calls: here known by their tags."""
     session = judged.open()
+    # Neither rising nor falling: a server that sorts its answers by tag must fail.
     tags = [tag * 7919 % 65521 for tag in range(1, _IN_FLIGHT + 1)]
     calls = b"".join(encode(HCall(tag, 0, (0,) * REGISTERS, ())) for tag in tags)
     session.connection.send(calls, f"{_IN_FLIGHT} HCALLs at once")
@@ -129,7 +130,7 @@ def _interleaved(judged: Judged) -> None:
 
 
 def _half_a_frame(judged: Judged) -> None:
-    """A session inside a frame holds up no other one, and goes on when the rest comes."""
+    """A session that waits for the rest of a frame delays no other session, and goes on when it comes."""
     slow = judged.open()
     data = encode(Draft.of(Opcode.GET_CONFIG, config=24).frame(3))
     slow.connection.send(data[:50], "half an HCALL")

@@ -1,7 +1,7 @@
-"""Signed updates: payloads that are refused as such, then PK, KEK and db with right and wrong signers.
+"""Signed updates: malformed payloads, then updates of PK, KEK and db by right and wrong signers.
 
 Nothing can be verified before a PK exists, and the first PK needs the console's permission
-(`keystore_signed_updates_without_verification`).  Where that is missing, the cases behind it are not run.
+(`keystore_signed_updates_without_verification`).  Without it, the cases that need a PK are not run.
 """
 
 from __future__ import annotations
@@ -313,6 +313,7 @@ def _append_again(judged: Judged) -> None:
 
 
 def _stored_form(judged: Judged) -> None:
+    # Large numbers in every field: the year has two bytes, and a wrong order of fields shows.
     name, time = _variable(judged, "dbx"), EfiTime(2031, 12, 30, 23, 58, 59)
     _send(judged, name, signer("KEK").update(name, _ANY, time)).expect(Status.H_SUCCESS)
     _expect_stored(judged, name, time, _ANY)
@@ -349,6 +350,7 @@ def _immutable(judged: Judged) -> None:
     """An IMMUTABLE variable is made and never changed."""
     _with_kek(judged)
     name = f"forever {judged.prefix.hex()[-16:]}"
+    # TRANSIENT, so that an IPL removes it: no call can.
     policy = int(Policy.SIGNEDUPDATE | Policy.IMMUTABLE | Policy.TRANSIENT)
     _send(judged, name, signer("PK").update(name, _ANY), policy=policy).expect(Status.H_SUCCESS)
     later = signer("PK").update(name, b"new", LATER)

@@ -38,7 +38,7 @@ DAMAGED = {
     "first-byte": (1024, Status.H_BAD_DATA),
     "last-byte": (-1, Status.H_BAD_DATA),
 }
-"""The byte of a wrapped object that gets another bit, and the status of UNWRAP then."""
+"""The offset of the damaged byte in a wrapped object, and the status that UNWRAP then returns."""
 _RULE_OF = {
     Status.H_UNSUPPORTED: rules.WRAPPED_FORMAT,
     Status.H_BAD_DATA: rules.WRAPPED_INTACT,
@@ -120,6 +120,7 @@ def _never_the_same(judged: Judged) -> None:
 
 def _hides(judged: Judged) -> None:
     wrapped = _wrapped(judged, _key(judged))
+    # Pieces of eight bytes, which random bytes do not contain by chance; single bytes they do.
     if any(_SECRET[n : n + 8] in wrapped for n in range(0, len(_SECRET) - 8, 8)):
         raise Deviation("a wrapped object without the input", "eight bytes of the input inside")
 
