@@ -89,11 +89,16 @@ def add_shared_options(parser: argparse.ArgumentParser) -> None:
 
 def run_server(options: argparse.Namespace) -> int:
     """Judge a server; returns the exit status, errors go to standard error."""
+    _demand_one_report_on_stdout(options)
     try:
         server = conformance_server.judged(options)
         chosen = choice_of(options, server.cases)
         findings = server.run.findings(chosen.cases)
-        return report_run(options, chosen.expected, findings, lambda: server.subject)
+        status = report_run(options, chosen.expected, findings, lambda: server.subject)
+        if server.run.unusable:
+            # Only now: the cases before the IPL have their report.
+            raise server.run.unusable
+        return status
     except conformance_server.NoSession as reason:
         refuse("conformance server", reason.error)
         return NO_SESSION
@@ -105,6 +110,7 @@ def run_client(options: argparse.Namespace) -> int:
     from swpks.conformance.client.endpoint import ClientNotStarted, ProcessEndpoint
     from swpks.conformance.client.run import ClientRun
 
+    _demand_one_report_on_stdout(options)
     chosen = choice_of(options, CLIENT_CASES)
     run = ClientRun(lambda: ProcessEndpoint(options.command_line))
     try:
@@ -113,6 +119,11 @@ def run_client(options: argparse.Namespace) -> int:
     except ClientNotStarted as error:
         refuse("conformance client", error)
         return NO_SESSION
+
+
+def _demand_one_report_on_stdout(options: argparse.Namespace) -> None:
+    if options.json in STANDARD[1:] and options.junit in STANDARD[1:]:
+        raise OperatorError(COMMAND_USAGE, "--json and --junit: only one of them can be standard output")
 
 
 def _subject(name: str) -> str:

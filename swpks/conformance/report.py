@@ -37,7 +37,7 @@ class Suite(NamedTuple):
 
 def as_text(suite: Suite) -> Iterator[str]:
     """Yield the lines of the report: failures with their dialogue, then cases not run, then the counts."""
-    yield suite.subject
+    yield _plain(suite.subject)
     for finding in suite.findings:
         if finding.judgement in _BAD:
             yield from _failure(finding)
@@ -45,7 +45,7 @@ def as_text(suite: Suite) -> Iterator[str]:
     for reason, count in Counter(
         each.reason for each in suite.findings if each.judgement is Judgement.NOT_RUN
     ).items():
-        yield f"not run, {_cases(count)}: {reason}"
+        yield _plain(f"not run, {_cases(count)}: {reason}")
     for chapter in dict.fromkeys(each.chapter for each in suite.findings):
         yield f"  {chapter:<14}{_counts([each for each in suite.findings if each.chapter == chapter])}"
     yield f"{_cases(len(suite.findings))}: {_counts(suite.findings)}"
@@ -56,9 +56,14 @@ def _cases(count: int) -> str:
 
 
 def _failure(finding: Finding) -> Iterator[str]:
-    yield f"{finding.judgement.value.upper()} {finding.id}: {finding.reason}"
+    yield _plain(f"{finding.judgement.value.upper()} {finding.id}: {finding.reason}")
     yield f"    see {finding.cites}"
-    yield from (f"    {line}" for line in finding.dialogue)
+    yield from (f"    {_plain(line)}" for line in finding.dialogue)
+
+
+def _plain(text: str) -> str:
+    """Return a text with escapes in place of control characters, which would steer the terminal."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def _counts(findings: Sequence[Finding]) -> str:

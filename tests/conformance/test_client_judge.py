@@ -192,3 +192,19 @@ def test_a_function_that_the_client_lacks(capsys: pytest.CaptureFixture[str]) ->
     assert main(words) == 0
     assert "not run, 2 cases: the client does not support this: no sockets" in capsys.readouterr().out
     assert main([*words, "--require-all"]) == 1
+
+
+def test_a_client_that_floods_is_given_up(tmp_path: Path) -> None:
+    """Lines without an end are dropped for one wait, not for ever; the client ignores SIGTERM."""
+    flood = tmp_path / "flood.py"
+    flood.write_text(
+        "import signal, sys\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "sys.stdin.readline()\n"
+        "print('ready flood')\n"
+        "while True: print('x' * 50)\n",
+        "utf-8",
+    )
+    run = ClientRun(lambda: ProcessEndpoint(f"exec {sys.executable} {flood} 2>/dev/null"), 1.0)
+    chosen = [case for case in CLIENT_CASES if case.id in ("open.fields", "call.change")]
+    assert [each.judgement for each in run.findings(chosen)] == [Judgement.FAILED] * 2

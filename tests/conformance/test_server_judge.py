@@ -8,24 +8,34 @@ import shlex
 import socket
 import sys
 import threading
+import time
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import starmap
 from pathlib import Path
 
 import pytest
 
+from hcall_abi.calls import Opcode
 from hcall_abi.codec import encode
-from hcall_abi.frames import Hello
+from hcall_abi.frames import Hello, HReturn, Write
 from hcall_abi.levels import KEYSTORE_LEVELS, LEVELS
+from hcall_abi.statuses import REGISTERS
 from swpks.cli.main import main
-from swpks.conformance.case import Judgement
+from swpks.conformance.case import Deviation, Finding, Judgement
+from swpks.conformance.report import Suite, as_text
+from swpks.conformance.server.answers import checked
 from swpks.conformance.server.chapters import all_cases
 from swpks.conformance.server.connection import ServerPlace
+from swpks.conformance.server.draft import Draft
 from swpks.conformance.server.judged import Judged
 from swpks.conformance.server.plan import Run, facts_of
 from swpks.testing import ServerProcess
 from tests.conformance.judging import UPDATES
+from tests.conformance.judging import server as in_process
 
 pytestmark = pytest.mark.usefixtures("not_measured")
 
@@ -222,3 +232,90 @@ def test_wrong_words_are_explained(words, status, reason, capsys) -> None:
     """A command line that makes no sense is status 2, a place without a server 3."""
     assert main(["conformance", "server", *words]) == status
     assert reason in capsys.readouterr().err
+
+
+def dying(partition, answers: int) -> ServerPlace:
+    """Return the place of a server that dies behind a number of connections."""
+    left = iter(range(answers))
+
+    def dial() -> socket.socket:
+        if next(left, None) is None:
+            raise ConnectionRefusedError(111, "Connection refused")
+        return partition.locate()
+
+    return ServerPlace("in this process", patience=0.2, dial=dial)
+
+
+def test_a_server_that_dies_leaves_a_finding_for_every_case() -> None:
+    """The passwords between the cases can't be set then; the report comes all the same."""
+    with in_process() as partition:
+        facts = facts_of(ServerPlace("in this process", dial=partition.locate))
+        cases = all_cases(facts)
+        found = list(Run(Judged(dying(partition, 60), facts), lambda: None).findings(cases))
+    assert {each.id for each in found} == {each.id for each in cases}
+    reasons = Counter(each.judgement for each in found)
+    assert all(reasons[each] for each in (Judgement.PASSED, Judgement.FAILED, Judgement.NOT_RUN))
+
+
+def test_an_ipl_command_that_fails_loses_no_report(tmp_path, capsys) -> None:
+    """Status 2 as before, with the text and the files of the cases that were run."""
+    report = tmp_path / "report.json"
+    with serve(tmp_path / "state", "FW1110") as server:
+        words = ["--only", "ipl", "--only", "opening.level", "--ipl", "exit 7"]
+        assert judge(server, *words, "--json", str(report)) == 2
+        assert judge(server, "--only", "opening.level", "--json", "-", "--junit", "-") == 2
+    shown = capsys.readouterr()
+    assert "--ipl: the command ended with 7" in shown.out
+    assert "--ipl: the command ended with 7" in shown.err
+    assert "only one of them can be standard output" in shown.err
+    assert json.loads(report.read_bytes())["counts"]["passed"] == 1
+
+
+def test_a_server_that_trickles_is_given_up(foreign, capsys, monkeypatch) -> None:
+    """The patience is for a whole frame, not for each byte of it."""
+
+    def trickle(connection: socket.socket) -> None:
+        try:
+            for each in encode(Hello(1, 1, 262144, 0, bytes(32), "slow")):
+                connection.sendall(bytes([each]))
+                time.sleep(0.1)
+        except OSError:
+            pass  # the judge has left
+
+    monkeypatch.setattr("swpks.cli.conformance_server.PATIENCE", 0.3)
+    began = time.monotonic()
+    assert main(["conformance", "server", "--connect", foreign(trickle)]) == 3
+    assert time.monotonic() - began < 3
+    assert "bytes within 0.3 s" in capsys.readouterr().err
+
+
+def test_bytes_behind_a_gap_or_elsewhere_are_a_deviation() -> None:
+    """The result begins at the start of the output buffer, and has no gap."""
+    draft = Draft.of(Opcode.GET_CONFIG, config=64)
+    call, start = draft.frame(2), draft.registers["config"]
+    for writes in (((start, b"a"), (start + 8, b"b")), ((start + 1, b"a"),)):
+        with pytest.raises(Deviation, match="the next written byte at"):
+            checked(draft, call, HReturn(2, 0, (0,) * REGISTERS, tuple(starmap(Write, writes))))
+    pieces = (Write(start + 1, b"b"), Write(start, b"a"))
+    assert checked(draft, call, HReturn(2, 0, (0,) * REGISTERS, pieces)).written == b"ab"
+
+
+@pytest.mark.parametrize("max_body", [0, 100, 0xFFFF_FFFF])
+def test_no_largest_body_stops_the_judge(max_body) -> None:
+    """A HELLO with a size of no server is a failure of the cases, and costs no memory."""
+    with in_process() as partition:
+        place = ServerPlace("in this process", dial=partition.locate)
+        facts = facts_of(place)
+        odd = replace(facts, hello=facts.hello._replace(max_body=max_body))
+        cases = [
+            each for each in all_cases(odd) if each.id in ("frames.largest-body", "frames.body-above-hello")
+        ]
+        found = list(Run(Judged(place, odd)).findings(cases))
+    assert [each.judgement for each in found] == [Judgement.FAILED] * 2
+
+
+def test_the_text_has_no_control_character() -> None:
+    """A judged program writes names and reasons; none of them steers the terminal."""
+    bad = Finding("a.b", "page", "", Judgement.FAILED, "\x1b[31m", ("\x07",))
+    skipped = Finding("a.c", "page", "", Judgement.NOT_RUN, "\x1b[32m")
+    assert all(line.isprintable() for line in as_text(Suite("\x1b]0;name", [bad, skipped])))

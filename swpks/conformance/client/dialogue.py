@@ -100,13 +100,15 @@ class LineClient:
     def closed(self) -> bool:
         """Send `close`, drop the lines up to `closed`, and return whether there were none before it."""
         self.command("close")
-        before = 0
-        while self._line(()) != "closed":
+        before, deadline = 0, time.monotonic() + self.patience
+        while self._line((), deadline) != "closed":
             before += 1
+            if time.monotonic() > deadline:
+                raise Silent("`closed`", f"{before} other lines")
         return before == 0
 
-    def _line(self, watched: tuple[Watched, ...]) -> str:
-        deadline = time.monotonic() + self.patience
+    def _line(self, watched: tuple[Watched, ...], deadline: float = 0.0) -> str:
+        deadline = deadline or time.monotonic() + self.patience
         while b"\n" not in self._received:
             self._receive(deadline, watched)
             if len(self._received) > LONGEST_LINE:

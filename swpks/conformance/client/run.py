@@ -33,8 +33,8 @@ class ClientRun:
     def findings(self, cases: Sequence[ClientCase]) -> Iterator[Finding]:
         """Yield the finding of each case; ClientNotStarted if the client does not start at all."""
         with tempfile.TemporaryDirectory(prefix="swpks-") as folder:
-            self._client.begin()
             try:
+                self._client.begin()
                 for case in cases:
                     yield self._finding(case, Path(folder))
             finally:

@@ -72,11 +72,10 @@ def checked(draft: Draft, call: HCall, answer: HReturn) -> Returned:
 
 
 def _from(start: int | None, answer: HReturn) -> bytes:
-    """Return the bytes written from an address on, up to the first gap."""
-    parts, end = [], start
-    for address, data in sorted(answer.writes):
-        if address == end:
-            parts.append(data)
-            end += len(data)
-    # A write that begins elsewhere is none of the output: shown as bytes, it can't be mistaken for nothing.
-    return b"".join(parts) or b"".join(data for _, data in answer.writes)
+    """Return the bytes written from an address on; Deviation for bytes elsewhere, or behind a gap."""
+    end = start or 0
+    for address, data in sorted(write for write in answer.writes if write.data):
+        if address != end:
+            raise Deviation(f"the next written byte at 0x{end:X}", f"{len(data)} bytes at 0x{address:X}")
+        end += len(data)
+    return b"".join(data for _, data in sorted(answer.writes))

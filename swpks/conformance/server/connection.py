@@ -84,8 +84,11 @@ class RawConnection:
         A server may close before it has read all of them, so an error of the socket is no deviation here.
         """
         self._note(f"-> {words or _hex(data)}")
+        self._socket.settimeout(self._place.patience)
         try:
             self._socket.sendall(data)
+        except TimeoutError:
+            self._note(f"   the server has not read it within {self._place.patience:.1f} s")
         except OSError:
             self._note("   the server has closed")
 
@@ -132,13 +135,14 @@ class RawConnection:
         comes within the patience.
         """
         # The header is checked before the body is read: a wrong length would mean a wait for missing bytes.
-        magic, version, kind, flags, tag, length = _HEADER.unpack(self._bytes(_HEADER.size, awaited))
+        deadline = self._deadline()
+        header = self._bytes(_HEADER.size, awaited, deadline)
+        magic, version, kind, flags, tag, length = _HEADER.unpack(header)
         if (magic, version, flags) != (MAGIC, VERSION, 0) or kind not in list(FrameType) or length > MAX_BODY:
-            header = _HEADER.pack(magic, version, kind, flags, tag, length)
             raise Deviation("a right frame header", f"the header {header.hex()}")
         if tag and kind in (FrameType.HELLO, FrameType.GOODBYE):
             raise Deviation(f"tag 0 in {FrameType(kind).name}", f"tag {tag}")
-        body = self._bytes(length, awaited)
+        body = self._bytes(length, awaited, deadline)
         try:
             frame = decode(kind, tag, body, 0, length)
         except PeerError as error:
@@ -165,7 +169,7 @@ class RawConnection:
 
     def expect_end(self) -> None:
         """Read the end of the stream."""
-        if self._buffer or (rest := self._received("the end of the stream")):
+        if self._buffer or (rest := self._received("the end of the stream", self._deadline())):
             raise Deviation("the end of the stream", f"further bytes: {_hex(self._buffer or rest)}")
         self._note("<- end of the stream")
 
@@ -178,9 +182,9 @@ class RawConnection:
         """Close without a GOODBYE."""
         self._socket.close()
 
-    def _bytes(self, count: int, awaited: str) -> bytes:
+    def _bytes(self, count: int, awaited: str, deadline: float) -> bytes:
         while len(self._buffer) < count:
-            received = self._received(awaited)
+            received = self._received(awaited, deadline)
             if not received:
                 inside = " inside a frame" if self._buffer else ""
                 raise EndOfStream(awaited, f"the end of the stream{inside}")
@@ -188,15 +192,18 @@ class RawConnection:
         taken, self._buffer = self._buffer[:count], self._buffer[count:]
         return taken
 
-    def _received(self, awaited: str) -> bytes:
+    def _deadline(self) -> float:
+        return time.monotonic() + self._place.patience
+
+    def _received(self, awaited: str, deadline: float) -> bytes:
         """Return the next bytes, b"" at the end of the stream; a reset counts as the end."""
-        self._socket.settimeout(self._place.patience)
-        began = time.monotonic()
+        # The rest of one deadline: a server that sends single bytes must not hold the run up for hours.
+        self._socket.settimeout(max(0.001, deadline - time.monotonic()))
         try:
             return self._socket.recv(1 << 18)
         except TimeoutError:
-            waited = time.monotonic() - began
-            raise NoAnswer(awaited, f"nothing within {waited:.1f} s") from None
+            came = f"only {len(self._buffer)} bytes" if self._buffer else "nothing"
+            raise NoAnswer(awaited, f"{came} within {self._place.patience:.1f} s") from None
         except ConnectionError:
             # The kernel of a server that closes with unread bytes sends a reset, which the server can't help.
             return b""

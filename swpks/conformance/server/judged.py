@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from hcall_abi.calls import Opcode
 from hcall_abi.codec import encode
+from hcall_abi.errors import PeerError
 from hcall_abi.frames import Goodbye, GoodbyeReason, HCall, Hello, HReturn, Opened
 from hcall_abi.levels import FirmwareLevel
 from hcall_abi.policies import Policy
@@ -32,6 +33,8 @@ LEAST_FLAGS = 0x1000_0000_0000_0001
 """Wrap flags: PWSET, which is always demanded, and algorithm 1."""
 ROOM = 0xFFFF
 """Bytes of the buffer of a READ, unless a case chooses others."""
+MOST_PARTS = 100
+"""Parts of a label list; the judge has few objects at a time, so a longer list does not end."""
 SHOWN = 16
 """Most lines of a dialogue that a report shows."""
 
@@ -130,7 +133,12 @@ class Judged:
     def session(self) -> JudgedSession:
         """The main session, opened again if it was lost."""
         if self._session is None:
-            self._session = opened_on(RawConnection(self.place, self.note))
+            connection = RawConnection(self.place, self.note)
+            try:
+                self._session = opened_on(connection)
+            except BaseException:
+                connection.close()
+                raise
         return self._session
 
     def note(self, line: str) -> None:
@@ -272,9 +280,13 @@ class Judged:
             connection.close()
         self._connections.clear()
         # An error is ignored: the verdict of the case stands, and REMOVE_OBJECT has cases of its own.
-        for by, label in sorted(self._made):
-            with contextlib.suppress(Deviation, NotRun, OSError):
-                self.remove(label, by=by)
+        try:
+            for by, label in sorted(self._made):
+                with contextlib.suppress(NotRun):
+                    self.remove(label, by=by)
+        except (Deviation, PeerError, OSError):
+            # The rest stays: each wait may take the whole patience.  The session may have a late answer.
+            self.lose_session()
         self._made.clear()
 
     def finish(self) -> None:
@@ -315,7 +327,7 @@ def all_labels(judged: Judged, by: int = SYSTEM) -> list[bytes]:
     """Return every label of a consumer, by as many calls as needed."""
     found: list[bytes] = []
     token = 0
-    while True:
+    for _ in range(MOST_PARTS):
         answer = judged.labels(by=by, token=token)
         if answer.status not in (Status.H_SUCCESS, Status.H_CONTINUE):
             raise Deviation("H_SUCCESS or H_CONTINUE", status_name(answer.status))
@@ -323,6 +335,7 @@ def all_labels(judged: Judged, by: int = SYSTEM) -> list[bytes]:
         token = answer.output("token")
         if answer.status == Status.H_SUCCESS:
             return found
+    raise Deviation("a list that ends", f"H_CONTINUE in {MOST_PARTS} parts of it")
 
 
 def parsed_labels(answer: Returned) -> list[bytes]:

@@ -111,7 +111,7 @@ def _learned(asked: Judged) -> Facts:
         config = _config(asked)
         _demand_empty(asked, config)
         return replace(asked.facts, config=config, mode=_mode(asked))
-    except Deviation as error:
+    except (Deviation, PeerError, OSError) as error:
         raise OperatorError(CONFORMANCE_PARTITION, f"the partition can't be judged: {error}") from None
     finally:
         asked.finish()
@@ -172,6 +172,8 @@ class Run:
         self._judged = judged
         self._ipl = ipl
         self._silences = 0
+        self.unusable: OperatorError | None = None
+        """The reason why `ipl` has made no IPL; the cases behind it are not run."""
 
     def findings(self, cases: Cases) -> Iterator[Finding]:
         """Try the cases in the order of their stages; yield a finding for each.
@@ -184,6 +186,9 @@ class Run:
                 self._judged.stage = stage
                 if stage is RunStage.IPL and inside:
                     yield from self._after_ipl(inside)
+                elif stage is RunStage.SET and (lacking := self._lacking()):
+                    reason = f"consumer {lacking[0]} has no password, because SET_PASSWORD set none"
+                    yield from (_finding(case, Judgement.NOT_RUN, reason) for case in inside)
                 else:
                     yield from map(self._tried, inside)
                 if stage is RunStage.SETTING and self._needs_passwords(cases):
@@ -203,7 +208,12 @@ class Run:
                 yield _finding(case, Judgement.NOT_RUN, "needs an IPL of the partition: --ipl COMMAND")
             return
         ready = {case.id: self._prepared(case) for case in cases}
-        self._ipl()
+        try:
+            self._ipl()
+        except OperatorError as error:
+            self.unusable = error
+            yield from (_finding(case, Judgement.NOT_RUN, error.message) for case in cases)
+            return
         # The server has ended this session.  Its GOODBYE would be read as the answer to the next call.
         self._judged.lose_session()
         self._judged.passwords.clear()
@@ -241,9 +251,18 @@ class Run:
             if consumer not in self._judged.passwords and self._judged.facts.level.has_keystore:
                 password = b"password of consumer %d......" % consumer
                 # A refusal is no finding here: chapter `passwords` judges it, and later cases then fail.
-                answer = self._judged.do(Opcode.SET_PASSWORD, consumer=consumer, password=password)
+                try:
+                    answer = self._judged.do(Opcode.SET_PASSWORD, consumer=consumer, password=password)
+                except (Deviation, PeerError, OSError):
+                    # No case is on trial.  Those that need the password have the reason.
+                    self._judged.lose_session()
+                    return
                 if answer.status == Status.H_SUCCESS:
                     self._judged.passwords[consumer] = password
+
+    def _lacking(self) -> list[int]:
+        """Return the consumers without a password."""
+        return [each for each in CONSUMERS if not self._judged.passwords.get(each)]
 
 
 def _judgement(

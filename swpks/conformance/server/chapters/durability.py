@@ -10,7 +10,7 @@ from hcall_abi.policies import Policy
 from hcall_abi.rules import hcalls as rules
 from hcall_abi.statuses import Status, status_name
 from swpks.conformance.case import ConformanceCase, Deviation, RunStage
-from swpks.conformance.server.judged import Attempt, Facts, Judged
+from swpks.conformance.server.judged import SYSTEM, Attempt, Facts, Judged
 
 _RESULTS = "spec/hcalls/confirm_object_flushed.md#results"
 _POLICIES = "spec/hcalls/confirm_object_flushed.md#policies"
@@ -42,11 +42,11 @@ def cases(facts: Facts) -> Iterator[ConformanceCase[Judged]]:
     )
 
 
-def flushed(judged: Judged, label: bytes, status: Status = Status.H_SUCCESS) -> None:
+def flushed(judged: Judged, label: bytes, status: Status = Status.H_SUCCESS, by: int = SYSTEM) -> None:
     """Repeat CONFIRM until a change is durable; Deviation for another status, or after `LONGEST_WAIT`."""
     until = time.monotonic() + LONGEST_WAIT
     while True:
-        answer = judged.about(_CONFIRM, label)
+        answer = judged.about(_CONFIRM, label, by=by)
         pending = answer.status == Status.H_SUCCESS and answer.output("flushed") == 0
         if not pending:
             answer.expect(status, flushed=1)

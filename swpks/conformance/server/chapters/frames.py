@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from hcall_abi.calls import Opcode
 from hcall_abi.codec import decode, encode
-from hcall_abi.frames import FrameType, GoodbyeReason, HCall, HReturn, Segment
+from hcall_abi.frames import MAX_BODY, FrameType, GoodbyeReason, HCall, HReturn, Segment
 from hcall_abi.rules import protocol as rules
 from hcall_abi.statuses import REGISTERS
 from swpks.conformance.case import ConformanceCase, Deviation, by_rule
@@ -131,7 +131,9 @@ def _above_largest_body(judged: Judged) -> None:
 
 
 def _of_size(size: int) -> HCall:
-    """Return an HCALL of an unknown opcode whose body has `size` bytes."""
+    """Return an HCALL of an unknown opcode whose body has `size` bytes; Deviation for a size of no server."""
+    if not _HEAD + _SEGMENT < size <= MAX_BODY + 1:
+        raise Deviation(f"a largest body of {_HEAD + _SEGMENT + 1} to {MAX_BODY} bytes in HELLO", str(size))
     data = bytes(size - _HEAD - _SEGMENT)
     return HCall(2, 0, (0,) * REGISTERS, (Segment.read(0x10000, data),))
 

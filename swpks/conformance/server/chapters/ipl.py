@@ -90,21 +90,10 @@ def _write_for(consumer: int) -> Attempt:
     def attempt(judged: Judged) -> None:
         label = _lasting(judged, "of a consumer", consumer)
         judged.write(label, by=consumer).expect(Status.H_SUCCESS)
-        flushed_by(judged, label, consumer)
+        flushed(judged, label, by=consumer)
         judged.keep(label, by=consumer)
 
     return attempt
-
-
-def flushed_by(judged: Judged, label: bytes, consumer: int) -> None:
-    """Wait until an object of a consumer is durable."""
-    if consumer == SYSTEM:
-        flushed(judged, label)
-        return
-    for _ in range(500):
-        answer = judged.about(Opcode.CONFIRM_OBJECT_FLUSHED, label, by=consumer).expect(Status.H_SUCCESS)
-        if answer.output("flushed") == 1:
-            return
 
 
 def _without_password(consumer: int) -> Attempt:

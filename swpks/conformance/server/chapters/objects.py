@@ -270,7 +270,10 @@ def _fill(judged: Judged) -> int:
         free = judged.facts.config.total_size - judged.used() - _cost(judged, label, 0)
         if free <= 0:
             return free + _cost(judged, label, 0)
+        before = judged.used()
         judged.write(label, bytes(min(piece, free))).expect(Status.H_SUCCESS)
+        # Without this check, a server that counts nothing would be filled for ever.
+        _expect_used(judged, before + _cost(judged, label, min(piece, free)))
 
 
 def _store_is_full(judged: Judged) -> None:
