@@ -13,7 +13,7 @@ from hcall_abi.errors import OperatorError, PeerError, SwpksError
 from hcall_abi.levels import LEVELS
 from hcall_abi.rules.service import COMMAND_FILE, COMMAND_USAGE
 from hcall_abi.rules.storage import ACCESS_KEY_CONTENT
-from hcall_client.errors import OpenRefused
+from hcall_client.errors import OpenRefused, printable
 from hcall_client.where import NotLocated, parse_address
 from swpks.cli.files import read_input
 from swpks.cli.lpar_reach import refused_open, unreached
@@ -80,7 +80,8 @@ def judged(options: argparse.Namespace) -> JudgedServer:
 
     place = place_of(options)
     facts = _facts(place, options)
-    subject = f"{facts.hello.name!r} at {options.connect}, level {facts.level.name}"
+    # A path may have bytes that are no UTF-8; a report is.
+    subject = f"{facts.hello.name!r} at {printable(options.connect)}, level {facts.level.name}"
     ipl = ipl_by(options.ipl) if options.ipl else None
     return JudgedServer(subject, all_cases(facts), Run(Judged(place, facts), ipl))
 

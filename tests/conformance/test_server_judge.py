@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import starmap
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -29,7 +30,7 @@ from swpks.conformance.case import Deviation, Finding, Judgement
 from swpks.conformance.report import Suite, as_text
 from swpks.conformance.server.answers import checked
 from swpks.conformance.server.chapters import all_cases
-from swpks.conformance.server.connection import ServerPlace
+from swpks.conformance.server.connection import RawConnection, ServerPlace
 from swpks.conformance.server.draft import Draft
 from swpks.conformance.server.judged import Judged
 from swpks.conformance.server.plan import Run, facts_of
@@ -319,3 +320,28 @@ def test_the_text_has_no_control_character() -> None:
     bad = Finding("a.b", "page", "", Judgement.FAILED, "\x1b[31m", ("\x07",))
     skipped = Finding("a.c", "page", "", Judgement.NOT_RUN, "\x1b[32m")
     assert all(line.isprintable() for line in as_text(Suite("\x1b]0;name", [bad, skipped])))
+
+
+def test_a_path_without_utf_8_is_reported(tmp_path, capsys) -> None:
+    """JSON has no form for the bytes of such a path."""
+    odd = tmp_path / "x\udcff.sock"
+    with serve(tmp_path / "state", "FW1110") as server:
+        odd.symlink_to(server.socket())
+        words = ["--connect", f"unix:{odd}", "--only", "opening.level", "--json", "-"]
+        assert main(["conformance", "server", *words]) == 0
+    assert "\N{REPLACEMENT CHARACTER}.sock" in json.loads(capsys.readouterr().out)["subject"]
+
+
+def test_a_server_of_small_objects_needs_no_large_body() -> None:
+    """The largest body has room for the largest object of the level, not for that of another level."""
+    with in_process("FW950") as partition:
+        place = ServerPlace("in this process", dial=partition.locate)
+        facts = facts_of(place)
+        (case,) = (each for each in all_cases(facts) if each.id == "opening.room-for-objects")
+        least = facts.largest_object + 1024
+        for max_body, right in ((least, Judgement.PASSED), (least - 1, Judgement.FAILED)):
+            with mock.patch.object(
+                RawConnection, "hello", lambda _, m=max_body: facts.hello._replace(max_body=m)
+            ):
+                (found,) = Run(Judged(place, facts)).findings([case])
+            assert found.judgement is right

@@ -19,8 +19,8 @@ _OPENED = "spec/protocol.md#opened"
 _PROOF = "spec/protocol.md#proof"
 _STATES = "spec/protocol.md#states"
 _GOODBYE = "spec/protocol.md#goodbye"
-_LEAST_BODY = 128 * 1024 + 1024
-"""Bytes of a WRITE with an object of 128 KiB, the largest of any level."""
+_BESIDE_DATA = 1024
+"""Bytes of a WRITE beside the data: registers, segments, authorization block and label."""
 _NO_PARTITION = 0xFFFF
 
 
@@ -61,8 +61,9 @@ def _fresh_nonces(judged: Judged) -> None:
 
 def _room_for_objects(judged: Judged) -> None:
     hello = judged.connect().hello()
-    if hello.max_body < _LEAST_BODY:
-        raise Deviation(f"a largest body of at least {_LEAST_BODY} bytes", str(hello.max_body))
+    least = judged.facts.largest_object + _BESIDE_DATA
+    if hello.max_body < least:
+        raise Deviation(f"a largest body of at least {least} bytes", str(hello.max_body))
 
 
 def _own_partition(judged: Judged) -> None:
