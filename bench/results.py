@@ -22,10 +22,12 @@ from bench.measure import Effort, Rounds, Start
 class Row:
     """One figure.
 
-    `value` is in `unit`, or None if it is missing: then `note` has the reason.  p50, p99 and CPU of the
-    server are in microseconds, the last one an operation.  `ratio` is to `ceiling`; `work` is the same from
-    the CPU alone; `plain` is the ratio to the echo over swpks' own stream.  `cpu_ratio` is the server's CPU
-    an operation, of that of the ceiling.  `mark` is where the plot has the goal's line.
+    `value` is in `unit`, or None if it is missing: then `note` has the reason.  `p50` and `p99` are in
+    microseconds, and `cpu` is the server's CPU time for an operation in microseconds.
+
+    `ratio` is the value divided by `ceiling`, and `work` is a ratio of CPU times alone.  `plain` is the
+    ratio to the echo over swpks' own stream.  `cpu_ratio` is the server's CPU time for an operation, divided
+    by that of the ceiling.  `mark` is the place of the goal's line in the plot.
     """
 
     key: str

@@ -84,7 +84,7 @@ class Targets:
         return f"Targets({len(self._expected)} expected)"
 
     def expect(self, attempt: Attempt) -> None:
-        """Expect a partition; OperatorError if this attempt can't lead to anything here."""
+        """Expect a partition; OperatorError if this system can't take it by this attempt."""
         at, known = self._own.durable(attempt.uuid), self._expected.get(attempt.uuid)
         if at.custody not in LEFT and at.custody is not Custody.PREPARED:
             custody = at.custody.name.lower()

@@ -67,7 +67,7 @@ SystemName = Annotated[
 
 
 def _change(row: AttributeRow) -> Any:
-    """Return the type of an attribute that may be left away, by its number."""
+    """Return the type of an attribute that a body may leave out, by its number."""
     description = row.legend or row.description
     number = msgspec.Meta(ge=row.numbers[0], le=row.numbers[-1], description=description)
     return Annotated[int, number] | msgspec.UnsetType
@@ -168,7 +168,7 @@ class FaultPlanSetting(Body):
 class NvramFaultSetting(Body):
     """A trouble of NVRAM: the next `commits` are refused as full or by an I/O error, or one hangs.
 
-    `commits` goes with `full` and `io`, and is 1 if it is left away.
+    `commits` goes with `full` and `io`, and is 1 if it is left out.
     """
 
     trouble: Literal["none", ConsoleTrouble]

@@ -82,7 +82,7 @@ def show_all(mutant: Mutant, result: Result) -> None:
 
 
 def show_some(mutant: Mutant, result: Result) -> None:
-    """Print a survivor, and a mutant that time has killed."""
+    """Print a survivor, and a mutant that ran out of time."""
     if result.killer is None or result.timed_out:
         show_all(mutant, result)
 

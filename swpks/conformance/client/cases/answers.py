@@ -58,6 +58,7 @@ def _largest(trial: Trial) -> None:
 
 
 def _top(trial: Trial) -> None:
+    # The end of the segment is 2**64.  A sum in 64 bits wraps to 0, and a naive check refuses the write.
     top = (1 << 64) - 8
     connection = trial.open()
     call = trial.call(connection, plan(segments=[Segment.written(top, 8)]))
@@ -74,6 +75,7 @@ def _wrong(trial: Trial, writes: Sequence[Write]) -> None:
 
 
 def _earlier_call(trial: Trial) -> None:
+    # A client that collects the segments of all its calls would accept this write.
     connection = trial.open()
     before = trial.call(connection, plan(segments=[Segment.written(0x6000, 16)]))
     connection.say(answer(before, writes=[Write(0x6000, _SIX)]))

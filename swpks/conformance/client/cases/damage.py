@@ -84,6 +84,7 @@ def _headers() -> Iterator[ConformanceCase[Trial]]:
                 page = FRAMING if rule is rules.FRAME_LENGTH else HEADER
                 run = partial(_header, kind=kind, damaged=damaged)
                 yield made(f"header.{kind.name.lower()}-{name}", page, run, rule)
+    # These two have no tag.  The tags of the others are in chapter `tag`, because they depend on the session.
     for kind in (FrameType.HELLO, FrameType.GOODBYE):
         run = partial(_header, kind=kind, damaged=_with(8, bytes((0, 0, 0, 1))))
         yield made(f"header.{kind.name.lower()}-tag", HEADER, run, rules.FRAME_TAG)

@@ -76,6 +76,7 @@ def _proven(trial: Trial, partition: int) -> None:
 
 
 def _again(trial: Trial) -> None:
+    # Twice, because a client that keeps its nonce proves itself only once.
     for _ in range(2):
         _proven(trial, 0)
 
@@ -107,6 +108,7 @@ def _flipped(opening: AskedSession, at: int) -> bytes:
     return bytes(proof)
 
 
+# "reflected" sends the client's own proof back.  A client that accepts it accepts any server.
 _FORGED: dict[str, Callable[[AskedSession], bytes]] = {
     "zero": lambda opening: NO_PROOF,
     "first-bit": lambda opening: _flipped(opening, 0),

@@ -89,6 +89,7 @@ def _call(trial: Trial, made_call: HCall) -> None:
 
 
 def _many(trial: Trial, count: int) -> None:
+    # No answer before the last call: a client that waits for each answer never sends the second call.
     connection = trial.open()
     calls = trial.pipeline(connection, [plan(registers=(0x4000, 24, n)) for n in range(count)])
     connection.say(*(answer(call, 0, n) for n, call in enumerate(calls, 1)))

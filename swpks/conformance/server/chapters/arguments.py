@@ -186,6 +186,7 @@ def _blocks(facts: Facts, arg: Arg) -> Iterator[Damage]:
     def block(name: str, data: bytes, rule: Rule = rules.AUTHORIZATION_LAYOUT) -> Damage:
         return Damage(name, lambda draft: draft.put(arg.name, data), rule)
 
+    # One block for each fault.  A block with two faults would pass on a server that checks only one of them.
     for version in (0, 2, 255):
         yield block(f"version-{version}", auth_block(SYSTEM, version=version))
     for consumer in (0, 4, 255):

@@ -67,6 +67,7 @@ def _stays_flushed(judged: Judged) -> None:
     label = judged.label()
     judged.write(label).expect(Status.H_SUCCESS)
     flushed(judged, label)
+    # One answer decides: a server that counts changes for the whole partition may answer "pending".
     judged.write(judged.label()).expect(Status.H_SUCCESS)
     judged.about(_CONFIRM, label).expect(Status.H_SUCCESS, flushed=1)
 

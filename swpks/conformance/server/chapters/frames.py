@@ -109,6 +109,7 @@ def _in_pieces(size: int) -> Attempt:
 
 
 def _send_pieces(connection: RawConnection, data: bytes, size: int) -> None:
+    # Each piece is a write of its own.  The kernel may join some of them, so no size of a read is certain.
     for start in range(0, len(data), size):
         connection.send(data[start : start + size])
 
@@ -140,6 +141,7 @@ def _of_size(size: int) -> HCall:
 
 def _by_header_alone(judged: Judged) -> None:
     """A body that is too long is refused before it has come."""
+    # No body follows.  A server that waits for it would allocate the memory that a stranger names.
     session = judged.open()
     header = encode(_of_size(judged.facts.hello.max_body + 1))[:16]
     session.connection.send(header, "the header of an HCALL with one byte too many")

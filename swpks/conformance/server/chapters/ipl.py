@@ -74,6 +74,7 @@ def _session_has_ended(judged: Judged) -> None:
 
 
 def _counted(judged: Judged) -> None:
+    # Any larger count is right: the command of --ipl may restart the partition more than once.
     count = judged.session.opened.ipl_count
     if count <= judged.facts.ipl_count:
         raise Deviation(f"an IPL count above {judged.facts.ipl_count}", str(count))
@@ -182,6 +183,7 @@ def _removed_stays(judged: Judged) -> None:
 
 
 def _write_immutable(judged: Judged) -> None:
+    # This object stays in the store for ever.  It is small, and the only one of this chapter.
     label = judged.label("immutable over IPL")
     judged.write(label, b"for ever", Policy.IMMUTABLE).expect(Status.H_SUCCESS)
     flushed(judged, label)

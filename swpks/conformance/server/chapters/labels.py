@@ -73,7 +73,9 @@ def _objects(judged: Judged, count: int, by: int = SYSTEM) -> list[bytes]:
 def _many_parts(judged: Judged) -> None:
     """While something is left: H_CONTINUE, a count above 0, and a token that is not 0."""
     labels = _objects(judged, 12)
+    # Room for about three labels, so that twelve need at least four parts.
     room, found, token = 3 * (len(labels[0]) + 8), [], 0
+    # Bounded, because a wrong server may go on with the list for ever.
     for _ in range(100):
         answer = judged.labels(token=token, room=room)
         part = parsed_labels(answer)
@@ -197,6 +199,7 @@ def _many_lists(judged: Judged) -> None:
 
 def _in_another_session(judged: Judged) -> None:
     """A list belongs to the consumer: another session of the partition may go on with it."""
+    # The token must not be a fact of the connection, so the next call opens another one.
     token = _first_token(judged)
     judged.lose_session()
     judged.labels(by=BOOT_LOADER, token=token).expect(Status.H_SUCCESS)

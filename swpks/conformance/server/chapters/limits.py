@@ -127,6 +127,7 @@ def _label_of(length: int) -> Attempt:
 def _object_of(length: int) -> Attempt:
     def attempt(judged: Judged) -> None:
         label, data = judged.label(), bytes(n % 251 for n in range(length))
+        # 512 bytes are more than the label and the overhead of any level.
         if length + 512 > judged.facts.room:
             raise NotRun("the store is too small")
         judged.write(label, data).expect(Status.H_SUCCESS)

@@ -164,6 +164,7 @@ def _wrong_proof(judged: Judged) -> None:
     """A proof that is given is checked, over a private Unix socket too."""
     connection = judged.connect()
     opening, _ = connection.opening(connection.hello())
+    # Random and not zeros: a proof of zeros with kind 1 could be refused for its form.
     wrong = opening._replace(proof_kind=ProofKind.HMAC_SHA256, proof=os.urandom(32))
     connection.send(encode(wrong), "OPEN with a wrong proof")
     _expect(connection.opened(), OpenStatus.NOT_AUTHORISED)

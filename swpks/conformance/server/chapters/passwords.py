@@ -134,6 +134,7 @@ def _generated_again(consumer: int) -> Attempt:
 
 
 _CHANGES: dict[str, Callable[[bytes, bytes], bytes]] = {
+    # A prefix and single bits: a comparison that stops early, or compares fewer bytes, accepts one of these.
     "shorter": lambda right, other: right[:-1],
     "last-byte": lambda right, other: right[:-1] + bytes([right[-1] ^ 1]),
     "first-byte": lambda right, other: bytes([right[0] ^ 0x80]) + right[1:],

@@ -105,6 +105,7 @@ def _presented(judged: Judged) -> dict[Presented, bytes]:
     own = judged.passwords.get(SYSTEM)
     if own is None:
         return {Presented.NOTHING: b"", Presented.WRONG: b"wrong"}
+    # The right one comes last: a REMOVE with it is granted, and the object is gone.
     return {
         Presented.NOTHING: b"",
         Presented.WRONG: own[:-1] + bytes([own[-1] ^ 1]),

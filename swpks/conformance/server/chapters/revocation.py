@@ -119,6 +119,7 @@ def _is_flushed(judged: Judged) -> None:
 
 
 def _stays_taken(judged: Judged) -> None:
+    # Otherwise a guest could replace a revoked key by a new one of its label.
     label = _revoked(judged)
     judged.gen_key(label).expect(Status.H_RESOURCE)
     judged.write(label).expect(Status.H_RESOURCE)

@@ -131,6 +131,7 @@ def _interleaved(judged: Judged) -> None:
 
 def _half_a_frame(judged: Judged) -> None:
     """A session that waits for the rest of a frame delays no other session, and goes on when it comes."""
+    # 50 bytes: the header and part of the body, so the server knows that more has to come.
     slow = judged.open()
     data = encode(Draft.of(Opcode.GET_CONFIG, config=24).frame(3))
     slow.connection.send(data[:50], "half an HCALL")

@@ -178,6 +178,7 @@ def _removed_key(judged: Judged) -> None:
 
 def _new_key_of_old_label(judged: Judged) -> None:
     label = _key(judged)
+    # An object names its key by an id.  A server that looks for the label instead finds a key here.
     wrapped = _wrapped(judged, label)
     judged.remove(label).expect(Status.H_SUCCESS)
     judged.gen_key(label).expect(Status.H_SUCCESS)
