@@ -78,6 +78,7 @@ WHOLE = (
     Whole("docs/recipes.md", 50, measured=False),
     Whole("docs/signed-updates.md", 35, measured=False),
     Whole("docs/simulate.md", 4),
+    Whole("spec/recovery.md", 17, measured=False),
 )
 
 _OWN = "From your own code"

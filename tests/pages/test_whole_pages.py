@@ -54,7 +54,11 @@ def steps_in(page: str) -> Session:
     return whole(ROOT / page, {row.heading for row in NOT_RUN if row.page == page})
 
 
-ALL_PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+ALL_PAGES = [
+    "README.md",
+    *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
+    *(row.page for row in WHOLE if row.page.startswith("spec/")),  # other pages of spec/ show excerpts
+]
 PAGES = [page for page in ALL_PAGES if re.search(r"^\$ ", (ROOT / page).read_text("utf-8"), re.MULTILINE)]
 
 
