@@ -35,6 +35,7 @@ from hcall_server.console.jobs import Job, JobKind, JobRun, Jobs, may_repeat
 from hcall_server.console.link import Dial, SystemLink
 from hcall_server.console.migration_tools import MigrationTools, StoreGuard
 from hcall_server.console.migrations import Migrations
+from hcall_server.console.namesakes import demand_free_name
 from hcall_server.console.profile_files import ProfileFiles
 from hcall_server.console.profile_format import ProfileBackup
 from hcall_server.console.profile_plan import RestoreLevel, RestorePlan, StorePlaces, plan_restore
@@ -193,6 +194,7 @@ class ManagementConsole:
             present.store_facts(present.row._replace(where=where))
             present.link = link
         else:
+            demand_free_name(self.systems, None, view.name)
             row = self.store.add_system(view.name, view.system_id, view.type_model_serial, where)
             present = self._know(row, link)
         present.show(view)

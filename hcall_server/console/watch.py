@@ -29,6 +29,7 @@ from hcall_abi.rules import console
 from hcall_abi.rules import hmc as rules
 from hcall_server.console.advice import to_connect
 from hcall_server.console.courier import Courier
+from hcall_server.console.namesakes import namesakes
 from hcall_server.console.patience import LONGEST_WAIT, waits
 from hcall_server.console.store import ConsoleStore
 from hcall_server.console.systems import EventLog, KnownSystem
@@ -136,7 +137,15 @@ class StreamKeeper:
         That name is not stored.
         """
         if view.state == "Operating" and (view.partitions or not self._store.copies(system.key)):
+            before = system.name
             system.store_facts(system.row._replace(name=view.name))
+            # The console can't refuse the name that a system has: commands need the serial numbers then.
+            others = namesakes(self._others(), system, view.name)
+            if others and before != view.name:
+                own = system.type_model_serial
+                self._log.warning(
+                    "system.name_taken", system=view.name, before=before, own=own, others=others
+                )
 
     async def _answer_all(self, system: KnownSystem, inbox: _Inbox, stream: trio.CancelScope) -> None:
         """Answer events until one of them can't be answered on this stream."""

@@ -83,6 +83,7 @@ _GROUPS: Mapping[int, tuple[str, ...]] = {
         "hmc.stopped",
         "system.identity",
         "hmc.where",
+        "hmc.system-name-new",
     ),
     300: (
         "name.form",

@@ -57,6 +57,10 @@ _SYSTEMS = {
     ),
     "system.name-form": "choose a name of 1 to 31 letters, digits, blanks, dots, dashes or underscores",
     "hmc.system-own-name": "use the system's own name, or leave NAME= out",
+    "hmc.system-name-new": (
+        "choose a name that no other system has (`swpks hmc systems` lists them); "
+        "a system at DIR is renamed by `swpks hmc name NAME --state DIR`"
+    ),
     "hmc.system-place": "remove the system that has left this place: `swpks hmc remove-system SYSTEM`",
     "hmc.store-file": "bring the store back from a backup, or begin a new one: `swpks hmc serve --store DIR`",
     "hmc.store-level": "use the release of swpks that has written the store, or a later one",

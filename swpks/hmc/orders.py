@@ -8,15 +8,17 @@ from typing import Any
 import msgspec
 
 from hcall_abi.control import JSON
-from hcall_abi.control_bodies import CopyToRestore
+from hcall_abi.control_bodies import CopyToRestore, SystemChanges
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.messages import message
+from hcall_abi.requests import ConsoleRequest
 from hcall_abi.rules import console as control
 from hcall_abi.rules import hmc as rules
 from hcall_server.console.console import ManagementConsole
 from hcall_server.console.copies import CopyFacts, by_store
 from hcall_server.console.jobs import Job
 from hcall_server.console.lines.run import run_line
+from hcall_server.console.namesakes import give_name
 from hcall_server.console.registry import shown
 from hcall_server.console.systems import AwaitedSystem, KnownSystem
 from hcall_server.console.whereabouts import found_at
@@ -64,7 +66,14 @@ class ConsoleHandler:
         # A restore goes by way of the register, which decides whether this system may have the store.
         restores = isinstance(asked.body, CopyToRestore)
         call: Call = self._console.restore if restores else KnownSystem.call
+        if isinstance(asked.body, SystemChanges):
+            call = self._rename
         return await forwarded(asked, system, call, self._elsewhere)
+
+    async def _rename(self, system: KnownSystem, request: ConsoleRequest[Any]) -> Any:
+        if not isinstance(request.body, SystemChanges):
+            raise ValueError(f"{request.verb.operation} gives no name")
+        return await give_name(self._console.systems, system, request.body.name)
 
     def _elsewhere(self, name: str) -> str:
         return found_at(self._console.systems, name)

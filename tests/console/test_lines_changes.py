@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from hcall_server.console.lines import ignored
-from tests.console.stand import Stand
+from tests.console.stand import Stand, standing
 from tests.guest import Guest
 
 COLUMNS = (
@@ -241,6 +241,18 @@ async def test_a_system_gets_another_name(stand: Stand) -> None:
     assert await stand.done("lssyscfg -r sys -m Server-9105-22A -F name") == "Server-9105-22A"
     assert (await stand.refused("chsyscfg -r sys -i new_name=a*b")).startswith("SWPK0210 ")
     assert (await stand.refused("chsyscfg -r sys -i power_off_policy=1")).startswith("SWPK0106 ")
+
+
+async def test_a_name_of_another_system_is_refused() -> None:
+    """Nothing is changed; a system may be given its own name again, and a name that became free."""
+    async with standing("S", "T") as two:
+        output = await two.refused("chsyscfg -r sys -m T -i new_name=S")
+        assert output.startswith("SWPK0242 'S' is the name of another system, 9105-22A*")
+        assert "choose a name that no other system has" in output
+        assert await two.done("lssyscfg -r sys -F name") == "S\nT"
+        await two.done("chsyscfg -r sys -m T -i new_name=T")
+        await two.done("chsyscfg -r sys -m S -i new_name=U")
+        await two.done("chsyscfg -r sys -m T -i new_name=S")
 
 
 async def test_a_partition_is_removed(lpar1: Stand) -> None:

@@ -11,6 +11,7 @@ import trio
 
 from hcall_abi.rules.catalogue import RULES
 from hcall_abi.rules.rule import Rule
+from hcall_server.console.namesakes import give_name
 from hcall_server.console.profile_format import decode_profiles
 from hcall_server.console.store import ConsoleStore
 from tests.console.rig import CANARY, Rig, Site, running
@@ -121,7 +122,12 @@ def _file_gone(folder: Path) -> Rule:
         return refused(store.set_identity, "c" * 32, "console")
 
 
+async def _same_name(rig: Rig) -> Rule:
+    return await refused_late(give_name(rig.console.systems, rig.console.find("other"), "lab"))
+
+
 BREAKS: Breaks = {
+    "hmc.system-name-new": _console(_same_name, "lab", "other"),
     "hmc.system-known": _console(_asked(lambda rig: rig.console.find("nobody"))),
     "hmc.system-named": _console(_asked(lambda rig: rig.console.find(None)), "lab", "other"),
     "hmc.system-own-name": _console(_own_name),

@@ -16,12 +16,13 @@ from hcall_abi.console import ATTRIBUTES, LARGEST_PARTITION_ID
 from hcall_abi.control_views import PartitionView
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.levels import LEVELS
-from hcall_abi.requests import change_partition, create_partition, delete_partition, set_system
+from hcall_abi.requests import change_partition, create_partition, delete_partition
 from hcall_abi.rules import console as control
 from hcall_abi.rules import hmc as rules
 from hcall_server.console.grammar import Pair, nearest
 from hcall_server.console.lines import ignored
 from hcall_server.console.lines.line import SYSTEM, Line, LineCommand, named_at, numbered
+from hcall_server.console.namesakes import give_name
 from hcall_server.console.options import Option, Syntax, switch
 
 _SWITCH = {"0": False, "1": True}
@@ -187,11 +188,7 @@ async def _change_profile(line: Line, change: RecordChange) -> str:
 
 
 async def _change_system(line: Line, change: RecordChange) -> str:
-    known = line.known
-    view = await known.call(set_system(change.text("new_name")))
-    # At once, and not with the next view: the next line of a script may name the system by its new name.
-    known.store_facts(known.row._replace(name=view.name))
-    return view.name
+    return (await give_name(line.console.systems, line.known, change.text("new_name"))).name
 
 
 async def _with_sizes(line: Line, record: Sequence[Pair], error: OperatorError) -> SwpksError:

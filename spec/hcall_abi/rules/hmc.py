@@ -35,6 +35,13 @@ HMC_SYSTEM_OWN_NAME = Rule(
 HMC_SYSTEM_PLACE = Rule(
     "hmc.system-place", "each managed system of a console has a place of its own", _SYSTEMS, _OPERATOR
 )
+# A line names a system by its name.  Two equal names make every such line ambiguous.
+HMC_SYSTEM_NAME_NEW = Rule(
+    "hmc.system-name-new",
+    "a command gives no managed system the name of another one that the console knows",
+    _SYSTEMS,
+    _OPERATOR,
+)
 
 # The console's store
 

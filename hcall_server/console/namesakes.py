@@ -1,0 +1,40 @@
+"""Equal names of systems: an order that makes one is refused, and one found at a contact is logged.
+
+view = await give_name(console.systems, system, "sys2")   # OperatorError if another system has this name
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hcall_abi.control_views import SystemView
+from hcall_abi.errors import OperatorError
+from hcall_abi.requests import set_system
+from hcall_abi.rules import hmc as rules
+from hcall_server.console.systems import KnownSystem
+
+
+async def give_name(systems: Iterable[KnownSystem], system: KnownSystem, name: str) -> SystemView:
+    """Give a system another name, for an operator; OperatorError if another system has it."""
+    demand_free_name(systems, system, name)
+    view = await system.call(set_system(name))
+    # At once, and not with the next view: the next command may name the system by its new name.
+    system.store_facts(system.row._replace(name=view.name))
+    return view
+
+
+def demand_free_name(systems: Iterable[KnownSystem], system: KnownSystem | None, name: str) -> None:
+    """OperatorError if another system has a name; `system` is the one that is to get it, None for a new one.
+
+    A system that has the name already may be given it again: a script that is repeated changes nothing.
+    """
+    if system is not None and system.name == name:
+        return
+    if others := namesakes(systems, system, name):
+        message = f"{name!r} is the name of another system, {' and '.join(others)}"
+        raise OperatorError(rules.HMC_SYSTEM_NAME_NEW, message)
+
+
+def namesakes(systems: Iterable[KnownSystem], system: KnownSystem | None, name: str) -> list[str]:
+    """Return type, model and serial number of each other system with a name."""
+    return [each.type_model_serial for each in systems if each is not system and each.name == name]
