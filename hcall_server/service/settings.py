@@ -224,6 +224,8 @@ def parse_partition(text: str) -> PartitionSettings:
     start, *rest = text.split(",")
     name, _, size = start.partition(":")
     with located(f"partition {text!r}"):
+        if "=" in name:  # such as lpar1=64; the rule of names alone would not show the form
+            raise OperatorError(rules.PARTITION_FORM, "the form is NAME:KBYTES, with a colon")
         attributes = parse_attributes(rest)
         if "keystore_kbytes" in attributes:
             raise OperatorError(rules.PARTITION_FORM, "the size stands behind the name")

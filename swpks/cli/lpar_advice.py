@@ -30,7 +30,7 @@ def advised(error: HcallError, args: argparse.Namespace) -> HcallError:
     if error.status == Status.H_FUNCTION and (level := _level_of(error.opcode)):
         return with_message(
             error,
-            f"{error.message}; the call is of the firmware level {level}: swpks serve --firmware {level}",
+            f"{error.message}; if its level is below {level}: swpks serve --firmware {level}",
         )
     if error.status != Status.H_AUTHORITY or error.policy or error.opcode == Opcode.SIGNED_UPDATE:
         return error

@@ -292,7 +292,11 @@ def test_an_interrupt_of_the_imports(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 ADVICE = {
-    "revoke": (Opcode.REVOKE_OBJECT, Status.H_FUNCTION, "level NEXT: swpks serve --firmware NEXT"),
+    "revoke": (
+        Opcode.REVOKE_OBJECT,
+        Status.H_FUNCTION,
+        "if its level is below NEXT: swpks serve --firmware NEXT",
+    ),
     "rm": (Opcode.REMOVE_OBJECT, Status.H_AUTHORITY, "; or the policy of the object forbids it"),
 }
 
@@ -304,6 +308,13 @@ def test_a_refusal_has_its_way_out(verb: str) -> None:
     args = argparse.Namespace(verb=verb, name="a", state=None, socket=None, password_file=None)
     error = advised(refused(opcode, HReturn(1, status, (0,) * 9, ())), args)
     assert error.message.endswith(expected)
+
+
+def test_the_size_of_a_partition_behind_an_equals_sign(capsys: pytest.CaptureFixture[str]) -> None:
+    """The error shows the form, and not only the rule of names."""
+    err = error_of(capsys, "serve", "--state", "nowhere", "--partition", "lpar1=64")
+    assert "partition 'lpar1=64': the form is NAME:KBYTES, with a colon" in err
+    assert "partition.form" in err
 
 
 def test_a_call_of_every_level_has_no_level() -> None:
