@@ -77,7 +77,9 @@ class QemuParser(CommandParser):
         return found, []
 
     def _refuse(self, words: list[str]) -> None:
-        near = near_question(words[0].partition("=")[0], self._option_string_actions)
+        # Only a word with two dashes can be a misspelt option of ours: QEMU's options have one dash.
+        own = words[0].partition("=")[0] if words[0].startswith("--") else ""
+        near = near_question(own, self._option_string_actions) if own else ""
         hint = f"options of qemu-system-ppc64 go behind --, such as: -- {' '.join(words)}"
         self.error(f"{words[0]} is no option of swpks qemu{near}; {hint}")
 

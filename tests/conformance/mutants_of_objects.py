@@ -37,7 +37,7 @@ def mutants() -> Iterator[Mutant]:
 
 def _passwords() -> Iterator[Mutant]:
     yield status("passwords", Opcode.SET_PASSWORD, S.H_IN_USE, S.H_SUCCESS)
-    yield status("passwords", Opcode.GEN_PASSWORD, S.H_IN_USE, S.H_BUSY)
+    yield status("passwords", Opcode.GEN_PASSWORD, S.H_IN_USE, S.H_STATE)
     yield status("passwords", Opcode.READ_OBJECT, S.H_AUTHORITY, S.H_SUCCESS)
     yield status("passwords", Opcode.GET_OBJECTLABELS, S.H_AUTHORITY, S.H_SUCCESS)
     yield written("passwords", Opcode.GEN_PASSWORD, lambda data: b"p" * len(data), "the same byte throughout")

@@ -108,3 +108,12 @@ def test_the_page_has_the_cases_of_every_chapter() -> None:
     assert shown("unproven") == [[str(cell) for cell in row] for row in unproven()]
     proven, every = share()
     assert f"{proven} of the {every} rules" in PAGE.read_text("utf-8")
+
+
+def test_a_busy_answer_is_repeated_with_its_token() -> None:
+    """A server that answers busy now and then is right: the call is made again (rule call.busy)."""
+    faults = ["READ_OBJECT=H_BUSY,times=3", "WRAP_OBJECT=H_LONG_BUSY_ORDER_1_MSEC,times=3"]
+    with server() as partition:
+        partition.set_faults(*faults)
+        found = list(findings(partition, "objects.written-is-read-unset", "wrapping.size"))
+    assert [each.judgement for each in found] == [Judgement.PASSED] * 2

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from hcall_abi.calls import HCallSpec
+from hcall_abi.calls import HCallSpec, Opcode
 from hcall_abi.frames import Access, HCall, HReturn
-from hcall_abi.statuses import REGISTERS, status_name
+from hcall_abi.statuses import REGISTERS, Status, status_name
 from swpks.conformance.case import Deviation
 from swpks.conformance.server.draft import Draft
+
+BUSY = {status for status in Status if status is Status.H_BUSY or status.name.startswith("H_LONG_BUSY")}
+"""The statuses that ask for a repetition (spec/faults.md#busy-answers)."""
 
 
 class Returned(NamedTuple):
@@ -18,6 +21,11 @@ class Returned(NamedTuple):
     status: int
     registers: tuple[int, ...]
     written: bytes
+
+    @property
+    def busy(self) -> bool:
+        """Whether the caller has to make the call again; never for CONFIRM, which is never busy."""
+        return self.status in BUSY and self.spec.opcode is not Opcode.CONFIRM_OBJECT_FLUSHED
 
     def output(self, name: str) -> int:
         """Return a result by its name."""

@@ -11,6 +11,8 @@ from hcall_abi.frames import HCall, Segment
 from hcall_abi.statuses import REGISTERS
 
 PAGE = 4096
+_HEAD, _ENTRY = 88, 16
+"""Bytes of an HCALL before its segment table, and of one entry of the table."""
 NOWHERE = 0xDEAD_0000_0000
 """An address in no segment of any call."""
 
@@ -59,6 +61,18 @@ class Draft:
         self.registers[arg.name] = segment.address
         if arg.length is not None:
             self.registers[arg.length] = segment.length
+
+    @property
+    def body_size(self) -> int:
+        """The bytes in the body of the frame."""
+        pieces = [segment for segment in self.memory.values() if segment.length]
+        return _HEAD + _ENTRY * len(pieces) + sum(len(segment.data) for segment in pieces)
+
+    def go_on(self, registers: tuple[int, ...]) -> None:
+        """Give a busy call the continue token of its answer; a call without one is repeated as it is."""
+        for arg in self.spec.args:
+            if arg.kind is Kind.CONTINUE_TOKEN:
+                self.registers[arg.name] = self.spec.output("token").of(registers)
 
     def output(self) -> int | None:
         """Return the address of the buffer that the call writes, None for a call without one."""

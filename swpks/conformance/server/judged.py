@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -35,6 +36,8 @@ ROOM = 0xFFFF
 """Bytes of the buffer of a READ, unless a case chooses others."""
 MOST_PARTS = 100
 """Parts of a label list; the judge has few objects at a time, so a longer list does not end."""
+PAUSE = 0.01
+"""Seconds before a busy call is made again."""
 SHOWN = 16
 """Most lines of a dialogue that a report shows."""
 
@@ -150,10 +153,19 @@ class Judged:
     def call(self, draft: Draft) -> Returned:
         """Make a call over the main session.
 
-        NotRun if the partition does not have the call, which a case of its own judges.
+        A busy answer is repeated within the patience, as the contract asks of a caller.  NotRun if the
+        partition does not have the call, which a case of its own judges, or if HELLO takes no such body.
         """
         self.demand(draft.spec.opcode)
-        return self.session.call(draft)
+        if draft.body_size > self.facts.hello.max_body:
+            raise NotRun(f"needs a body of {draft.body_size} bytes, more than max_body of HELLO")
+        until = time.monotonic() + self.place.patience
+        answer = self.session.call(draft)
+        while answer.busy and time.monotonic() < until:
+            time.sleep(PAUSE)
+            draft.go_on(answer.registers)
+            answer = self.session.call(draft)
+        return answer
 
     def do(self, opcode: Opcode, **values: int | bytes) -> Returned:
         """Lay out a right call and make it."""
