@@ -13,7 +13,7 @@ from swpks.bench.clients import BenchClient, measure
 from swpks.bench.sessions import BenchSession
 from swpks.bench.tenant import Tenant
 from swpks.testing.process import ServerProcess
-from swpks.testing.short_path import short_path
+from swpks.testing.short_paths import short_path
 
 PARTITION = "bench"
 KBYTES = 64

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import storage as rules
 from swpks.demo.stage import DemoStage, Unwatched
-from swpks.testing.short_path import short_path
+from swpks.testing.short_paths import short_path
 
 if TYPE_CHECKING:
     from swpks.demo.play import Step

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from swpks.testing.partition import EmulatedPartition, emulated_partition
     from swpks.testing.process import ServerFailed, ServerProcess
     from swpks.testing.seams import simulated_seams
-    from swpks.testing.short_path import short_path
+    from swpks.testing.short_paths import short_path
     from swpks.testing.system import EmulatedSystem
 else:
     # pytest loads this package with its plugin, in projects of which few tests use a partition.
@@ -33,7 +33,7 @@ else:
             "swpks.testing.partition": "EmulatedPartition emulated_partition",
             "swpks.testing.process": "ServerFailed ServerProcess",
             "swpks.testing.seams": "simulated_seams",
-            "swpks.testing.short_path": "short_path",
+            "swpks.testing.short_paths": "short_path",
             "swpks.testing.system": "EmulatedSystem",
         },
     )

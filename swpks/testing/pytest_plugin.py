@@ -91,7 +91,7 @@ async def pks_console(request: pytest.FixtureRequest) -> AsyncIterator[EmulatedC
 def swpks_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServerProcess]:
     """A running server process on a state folder of its own; killed at the end if it still runs."""
     from swpks.testing import ServerProcess
-    from swpks.testing.short_path import short_path
+    from swpks.testing.short_paths import short_path
 
     with short_path(tmp_path) as folder:
         server = ServerProcess(folder / "state", **_given(request, "swpks_server"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hcall_abi.bounds import LONGEST_SOCKET_PATH
-from swpks.testing.short_path import short_path
+from swpks.testing.short_paths import short_path
 from tests.pages.sessions import ONLY_OURS, SECONDS
 
 pytestmark = pytest.mark.process
