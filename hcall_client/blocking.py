@@ -347,7 +347,7 @@ def _connect_tcp(host: str, port: int, patience: Patience) -> socket.socket:
 
 
 def _connect_address(sock: socket.socket, address: Any, patience: Patience, rest: int) -> socket.socket:
-    """Connect within the time of one of `rest` addresses; the socket is closed if that fails."""
+    """Connect within an equal share of the time left for `rest` addresses; close the socket on failure."""
     try:
         sock.settimeout(patience.share(rest))
         sock.connect(address)

@@ -113,7 +113,7 @@ def _change_use(opcode: Opcode, authorization: Authorization, label: bytes, flag
 
 
 def _with_register(call: Request[None], name: str, value: int, *, without: str) -> Request[None]:
-    """Return a call with one argument set, and with address 0 and no memory for the buffer `without`."""
+    """Return a copy of `call`: argument `name` is `value`, buffer `without` has address 0 and no segment."""
     spec = CALLS[Opcode(call.opcode)]
     registers = list(call.registers)
     registers[spec.arg(name).place] = value

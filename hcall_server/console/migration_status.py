@@ -177,8 +177,8 @@ class End(NamedTuple):
 def live_rows(entry: Entry, source: End, target: End, *, forced: bool) -> list[str]:
     """Return the rows that a live attempt has reached, in their order.
 
-    Views are samples.  So a row that no view has shown follows from a later row.  `forced`: the target did
-    not wait for RELEASED.
+    Views are samples, and can miss a row.  If a view shows a later row, the rows before it are listed too.
+    `forced`: the target did not wait for RELEASED, so a later row does not always prove that one.
     """
     ends = [
         each for each in (target, source) if each.fact and record(each.fact) in (Custody.OWN, Custody.NONE)

@@ -44,7 +44,7 @@ def needs_of(system: ManagedSystem, partition: Partition) -> Needs:
 
 
 def demand_fit(system: ManagedSystem, wanted: Needs) -> None:
-    """OperatorError if a partition does not fit on a system; one with formats is to move while it runs."""
+    """OperatorError if a partition does not fit on a system; needs with formats mean a live migration."""
     arrival_rules.demand_fit(system, wanted, FORMATS, live=bool(wanted.formats))
 
 

@@ -308,7 +308,7 @@ class Attachment:
         return self._record
 
     def _begin(self, record: ConsoleRecord | None) -> None:
-        """Begin or end an attachment, without open questions and held copies."""
+        """Replace the console's record, None for no console; clear `_asked` and `_fresh`."""
         self._asked.clear()
         self._fresh.clear()
         self._since = self._date()

@@ -150,7 +150,7 @@ class Candidate(NamedTuple):
 
     @property
     def counted_objects(self) -> str:
-        """The number of its objects with the noun."""
+        """The number of its objects, as text: "1 object", "2 objects"."""
         return counted(self.needs.objects, "object")
 
     @property

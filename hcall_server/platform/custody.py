@@ -238,7 +238,7 @@ def step(
 
 
 def after(at: Standing, row: Row, epoch: int = 0, generation: int = 0) -> Standing:
-    """Return the state behind a row; a new record has the epoch of the message."""
+    """Return the state after a row was applied; a new record has the epoch of the message."""
     if row.to is None:
         return at._replace(mode=row.then)
     taken = generation if row.on in (Word.FINAL, Word.COPY) else at.generation
@@ -377,7 +377,7 @@ def console_step(
 
 
 def decided(at: Register, row: ConsoleRow, epoch: int) -> Register:
-    """Return the register behind a row."""
+    """Return the register after a row was applied to a message of this epoch."""
     decision = row.to or at.decision
     moves = decision in _MOVED or row.on is Word.ACTIVE
     return Register(max(at.epoch, epoch), decision, epoch if moves else at.moved)

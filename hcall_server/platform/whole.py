@@ -58,7 +58,7 @@ class PartitionState(NamedTuple):
 
     @property
     def counted_objects(self) -> str:
-        """The number of its objects with the noun."""
+        """The number of its objects, as text: "1 object", "2 objects"."""
         return counted(self.objects, "object")
 
 

@@ -37,7 +37,7 @@ _PROCESS, _FOLDER = b"p", b"f"
 
 
 class Cleanup:
-    """The process, for the length of a block."""
+    """Starts the cleanup process; the end of the `with` block makes it clean up, and waits for it."""
 
     def __init__(self) -> None:
         # One message is one packet, so that a descriptor belongs to its message.

@@ -83,7 +83,7 @@ async def test_every_change_of_the_console_is_told(machine, path) -> None:
 
 
 async def test_the_console_is_connected_while_its_stream_is_open(machine, path) -> None:
-    """Its header makes the stream that of the console; the end of the stream is noticed at once."""
+    """A stream whose header has the console's id counts as its connection, until the stream ends."""
     await attached(machine)
     async with streamed(path, ID) as reader:
         await reader.until("hello")

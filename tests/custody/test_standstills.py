@@ -138,7 +138,7 @@ async def test_a_migration_step_by_step(stage: Stage, step: str) -> None:
 
 
 async def test_a_copy_that_was_dropped(stage: Stage) -> None:
-    """R-51: the sentence names the dropped copy by the partition, which is elsewhere."""
+    """R-51: the partition is elsewhere, and BAR dropped its copy here; the sentence names the partition."""
     await stage.prepared()
     assert await stage.t.take(stage.uuid, Word.BAR, E + 1)
     view = system_view(stage.t.machine)

@@ -83,7 +83,7 @@ def serve(*options: object) -> Break:
 
 
 def passed(names: str = "", count: str = "1") -> Break:
-    """Break by wrong variables of a service manager for passed sockets."""
+    """Break by wrong LISTEN_FDS or LISTEN_FDNAMES, the variables by which sockets are passed."""
     environment = {"LISTEN_PID": "7", "LISTEN_FDS": count, "LISTEN_FDNAMES": names}
     return breaks(passed_sockets, environment, 7)
 

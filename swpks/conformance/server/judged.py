@@ -269,7 +269,7 @@ class Judged:
         return int.from_bytes(block[16:20], "big")
 
     def made(self, label: bytes, *, by: int = SYSTEM) -> None:
-        """Note an object that a case made in another way, for its removal."""
+        """Note an object that was made neither by `write` nor by `gen_key`: it is removed with the others."""
         self._made.add((by, label))
 
     def keep(self, label: bytes, *, by: int = SYSTEM) -> None:
