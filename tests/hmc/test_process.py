@@ -21,6 +21,7 @@ from swpks.hmc.line_client import NoConsole, Wire
 from swpks.hmc.store_folder import StoreFolder
 from swpks.hmc.views import KnownSystemView
 from swpks.testing import ConsoleProcess, ServerFailed
+from swpks.testing.own_process import run_swpks
 from tests.hmc.plant import until
 from tests.service.folder import assembled
 
@@ -276,8 +277,8 @@ def test_its_memory_is_not_for_others(console) -> None:
 
 def test_a_path_that_is_too_long_for_a_socket(tmp_path) -> None:
     """The error has the reason, and an advice for another path."""
-    console = ConsoleProcess(tmp_path / ("d" * 100))
-    assert "rule socket.path" in failed(console)
+    refused = run_swpks(["hmc", "serve", "--store", str(tmp_path / ("d" * 100))])
+    assert b"rule socket.path" in refused.stderr
 
 
 def test_garbage_on_the_socket(console) -> None:
