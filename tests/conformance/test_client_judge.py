@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
@@ -41,7 +42,11 @@ def test_our_clients_pass_every_case(kind: str, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize("bad", BAD_CLIENTS, ids=[bad.name for bad in BAD_CLIENTS])
 def test_each_faulty_client_is_caught(bad: BadClient) -> None:
     """R-80: one fault, and the case that docs/conformance.md names fails."""
+    threads = threading.active_count()
     found = caught(bad)
+    for thread in threading.enumerate()[threads:]:
+        thread.join(5)
+    assert threading.active_count() <= threads, "the thread of the client goes on"
     assert found, f"no case of {bad.only} catches: {bad.name}"
     assert CAUGHT[bad.name] == found.id
     assert found.reason
