@@ -35,7 +35,7 @@ class LockedFolder:
         self.ours = False
         """Whether this process holds the lock."""
         self.new: frozenset[Path] | None = None
-        """What was in the folder before `make`, if it was new; else None."""
+        """The entries that a new folder had before `make`; None for a folder that was not new."""
         self._missing: list[Path] = []
         self._signs = (self.lock_path, *(self.path / name for name in also))
 

@@ -13,21 +13,21 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from hcall_abi.errors import OperatorError, SwpksError
-from hcall_abi.rules.service import COMMAND_FILE, STREAM_OUTPUT
+from hcall_abi.errors import SwpksError
+from hcall_abi.rules.service import STREAM_OUTPUT
 from hcall_client.errors import HcallError, OpenRefused
 from hcall_server import __version__
 from swpks.cli import streams
 from swpks.cli.durations import bounded_seconds
-from swpks.cli.files import STANDARD, output, read_input
+from swpks.cli.files import STANDARD, read_input
 from swpks.cli.lpar_reach import refused_open, unreached
 from swpks.cli.lpar_sought import Sought
-from swpks.cli.refusals import reason_of, refuse
+from swpks.cli.refusals import refuse
+from swpks.cli.report_files import FileFailed, opened_report
 
 REFUSED, USAGE, UNREACHABLE = 1, 2, 3
 TIMEOUT = 10.0
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
         return _run(options)
     except (BenchRefused, HcallError) as error:
         return _fail(error, REFUSED)
-    except _FileFailed as error:
+    except FileFailed as error:
         return _fail(error, USAGE)
     except OpenRefused as error:
         return _fail(refused_open(_sought(options), error, numbered=False), UNREACHABLE)
@@ -85,13 +85,6 @@ def _sought(options: argparse.Namespace) -> Sought:
     return Sought(path, path.stem, TIMEOUT)
 
 
-class _FileFailed(OperatorError):
-    """A file of the command line can't be read or written."""
-
-    def __init__(self, path: Path | None, error: OSError) -> None:
-        super().__init__(COMMAND_FILE, f"{path}: {reason_of(error)}")
-
-
 def _run(options: argparse.Namespace) -> int:
     # Loaded late: `swpks bench --help` needs neither the clients nor a server.
     from swpks.bench.report import as_json, as_svg, table
@@ -101,7 +94,7 @@ def _run(options: argparse.Namespace) -> int:
     password = _password(options.password_file)
     with ExitStack() as stack:
         # Opened first: a run takes a while, and its results must not be lost for a wrong path.
-        to_json, to_plot = (_opened(stack, path) for path in (options.json, options.plot))
+        to_json, to_plot = (opened_report(stack, path) for path in (options.json, options.plot))
         if options.socket:
             check_data_socket(options.socket, TIMEOUT)
         path = options.socket or stack.enter_context(own_server())
@@ -110,8 +103,8 @@ def _run(options: argparse.Namespace) -> int:
         _show_case("")
         what = str(options.socket) if options.socket else "a server of its own"
         about: dict[str, str | float] = {"swpks": __version__, "socket": what, "seconds": options.seconds}
-        to_json(as_json(figures, about))
-        to_plot(as_svg(figures, f"swpks {__version__}, {what}; clients in Python included"))
+        to_json(lambda: as_json(figures, about))
+        to_plot(lambda: as_svg(figures, f"swpks {__version__}, {what}; clients in Python included"))
     if not any(each in STANDARD[1:] for each in (options.json, options.plot)):
         streams.say(table(figures))
     return 0
@@ -121,25 +114,7 @@ def _password(path: Path | None) -> bytes:
     try:
         return b"" if path is None else read_input(path)
     except OSError as error:
-        raise _FileFailed(path, error) from None
-
-
-def _opened(stack: ExitStack, path: Path | None) -> Callable[[bytes], None]:
-    """Open a file for results; return the function that writes to it, without effect if no file is named."""
-    if path is None:
-        return lambda content: None
-    try:
-        write = stack.enter_context(output(path))
-    except OSError as error:
-        raise _FileFailed(path, error) from None
-
-    def put(content: bytes) -> None:
-        try:
-            write(content)
-        except OSError as error:
-            raise _FileFailed(path, error) from None
-
-    return put
+        raise FileFailed(path, error) from None
 
 
 def _show_case(title: str) -> None:

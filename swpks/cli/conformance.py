@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules.service import COMMAND_FILE, COMMAND_USAGE
 from swpks.cli import conformance_server, streams
-from swpks.cli.files import STANDARD, output, read_input
-from swpks.cli.refusals import reason_of, refuse
+from swpks.cli.files import STANDARD, read_input
+from swpks.cli.refusals import refuse
+from swpks.cli.report_files import FileFailed, opened_report
 
 if TYPE_CHECKING:
     from swpks.conformance.case import Finding
@@ -178,7 +179,7 @@ def report_run(
 
     with ExitStack() as stack:
         # Opened first: a run takes a while, and its report must not be lost for a wrong path.
-        to_json, to_junit = (_opened(stack, path) for path in (options.json, options.junit))
+        to_json, to_junit = (opened_report(stack, path) for path in (options.json, options.junit))
         found = expected_failures(findings, expected)
         suite = Suite(subject(), found)
         to_json(lambda: as_json(suite))
@@ -192,7 +193,7 @@ def _text(path: Path) -> str:
     try:
         return read_input(path).decode()
     except OSError as error:
-        raise OperatorError(COMMAND_FILE, f"{path}: {reason_of(error)}") from None
+        raise FileFailed(path, error) from None
     except UnicodeDecodeError:
         raise OperatorError(COMMAND_FILE, f"{path}: this is no text in UTF-8") from None
 
@@ -206,25 +207,7 @@ def _patterns(text: str) -> Iterator[str]:
 
 def _near(pattern: str, cases: Sequence[Choosable]) -> str:
     from swpks.cli.parser import nearest
+    from swpks.conformance.case import chapter_of
 
-    chapters = {each.id.partition(".")[0]: each.id.partition(".")[0] for each in cases}
-    known = chapters | {each.id: each.id for each in cases}
-    return nearest(pattern, known)
-
-
-def _opened(stack: ExitStack, path: Path | None) -> Callable[[Callable[[], bytes]], None]:
-    """Open a file for a report; return the function that writes it, without effect if no file is named."""
-    if path is None:
-        return lambda content: None
-    try:
-        write = stack.enter_context(output(path))
-    except OSError as error:
-        raise OperatorError(COMMAND_FILE, f"{path}: {reason_of(error)}") from None
-
-    def put(content: Callable[[], bytes]) -> None:
-        try:
-            write(content())
-        except OSError as error:
-            raise OperatorError(COMMAND_FILE, f"{path}: {reason_of(error)}") from None
-
-    return put
+    known = {chapter_of(each.id) for each in cases} | {each.id for each in cases}
+    return nearest(pattern, {each: each for each in known})

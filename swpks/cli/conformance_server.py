@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hcall_abi.addresses import is_host
-from hcall_abi.bounds import ACCESS_KEY_SIZE
 from hcall_abi.errors import OperatorError, PeerError, SwpksError
 from hcall_abi.levels import LEVELS
-from hcall_abi.rules.service import COMMAND_FILE, COMMAND_USAGE
-from hcall_abi.rules.storage import ACCESS_KEY_CONTENT
+from hcall_abi.rules.service import COMMAND_USAGE
 from hcall_client.errors import OpenRefused, printable
 from hcall_client.where import NotLocated, parse_address
-from swpks.cli.files import read_input
 from swpks.cli.lpar_reach import refused_open, unreached
 from swpks.cli.lpar_sought import Sought
-from swpks.cli.refusals import reason_of
+from swpks.cli.lpar_target import read_access_key
 
 if TYPE_CHECKING:
     from swpks.conformance.case import ConformanceCase
@@ -110,26 +107,13 @@ def place_of(options: argparse.Namespace) -> ServerPlace:
     if not address or (isinstance(address, tuple) and not is_host(address[0])):
         message = f"--connect: {options.connect[:80]!r} is neither unix:PATH nor tcp:HOST:PORT"
         raise OperatorError(COMMAND_USAGE, message)
-    key = _key(options.access_key_file) if options.access_key_file else None
+    key = read_access_key(options.access_key_file) if options.access_key_file else None
     if key is None and isinstance(address, tuple):
         message = "--connect tcp: needs the partition's key: --access-key-file DIR/access-keys/NAME.key"
         raise OperatorError(COMMAND_USAGE, message)
     return ServerPlace(
         address if isinstance(address, tuple) else str(address), key, options.partition, PATIENCE
     )
-
-
-def _key(path: Path) -> bytes:
-    try:
-        key = bytes.fromhex(read_input(path).decode("ascii"))
-    except OSError as error:
-        raise OperatorError(COMMAND_FILE, f"{path}: {reason_of(error)}") from None
-    except ValueError:
-        key = b""
-    if len(key) != ACCESS_KEY_SIZE:
-        message = f"{path} is no access key: {ACCESS_KEY_SIZE} bytes in hexadecimal"
-        raise OperatorError(ACCESS_KEY_CONTENT, message)
-    return key
 
 
 def _sought(place: ServerPlace) -> Sought:

@@ -42,7 +42,7 @@ def target_of(args: argparse.Namespace) -> LparTarget:
         return LparTarget(_address(args.tcp), _number(args), _key(args))
     number = args.partition or 0
     if args.socket:
-        key = _read_key(args.access_key_file) if args.access_key_file else None
+        key = read_access_key(args.access_key_file) if args.access_key_file else None
         return LparTarget(args.socket, number, key)
     if args.state is None:
         raise UsageError("name the server: --state DIR (or SWPKS_STATE), --socket or --tcp")
@@ -89,13 +89,14 @@ def _address(text: str) -> tuple[str, int]:
 def _key(args: argparse.Namespace) -> bytes:
     """Return the access key for TCP: from its file, or from the state folder of the server."""
     if args.access_key_file:
-        return _read_key(args.access_key_file)
+        return read_access_key(args.access_key_file)
     if args.state:
-        return _read_key(args.state / "access-keys" / f"{args.name}.key")
+        return read_access_key(args.state / "access-keys" / f"{args.name}.key")
     raise UsageError("--tcp needs the access key: --access-key-file FILE, or --state DIR")
 
 
-def _read_key(path: Path) -> bytes:
+def read_access_key(path: Path) -> bytes:
+    """Return the access key in a file; UsageError if the file can't be read or has none."""
     try:
         key = bytes.fromhex(values.read_file(path).decode("ascii"))
     except ValueError:

@@ -58,16 +58,21 @@ class ConformanceCase(Generic[S]):
     @property
     def chapter(self) -> str:
         """The first part of the id."""
-        return self.id.partition(".")[0]
+        return chapter_of(self.id)
 
     def chosen_by(self, pattern: str) -> bool:
         """Return whether a pattern of the shell, or the name of a chapter, selects this case."""
         return selects(pattern, self.id)
 
 
+def chapter_of(case_id: str) -> str:
+    """Return the chapter of a case, which is the first part of its id."""
+    return case_id.partition(".")[0]
+
+
 def selects(pattern: str, case_id: str) -> bool:
     """Return whether a pattern of the shell, or the name of a chapter, selects a case."""
-    return case_id.partition(".")[0] == pattern or fnmatchcase(case_id, pattern)
+    return chapter_of(case_id) == pattern or fnmatchcase(case_id, pattern)
 
 
 def by_rule(
@@ -101,7 +106,7 @@ class Finding(NamedTuple):
     @property
     def chapter(self) -> str:
         """The first part of the id."""
-        return self.id.partition(".")[0]
+        return chapter_of(self.id)
 
     @property
     def cites(self) -> str:

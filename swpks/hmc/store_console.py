@@ -97,7 +97,7 @@ class StoreConsole:
                 last = converse(wire, message, NamedFiles(()), shown)
             found = msgspec.convert(last.get("answer"), WireAnswer)
         except NoConsole as error:
-            # What is wrong is the console, and the remedy of the rule is about a system.
+            # The console is at fault here. The remedy of the rule is about a system, so it is left out.
             raise StoreUnreachable(str(error), advised=True) from None
         except msgspec.ValidationError as error:
             raise ConsoleMisspoken("a command", f"a message of another shape ({error})") from None
