@@ -14,8 +14,8 @@
 #   4. An error, a delay or a false answer of one system stays with this system.  Each system has its own
 #      task, its own stream and its own job.  The form of each answer is checked before any of it is stored or
 #      printed.
-#   5. No order by way of the console lets two systems serve one store, if the operator is right about a
-#      system that is lost (`entries`, spec/migration.md#remote-restart).
+#   5. If the operator is right that a system is lost, no order of the console lets two systems serve one
+#      store (`entries`, spec/migration.md#remote-restart).
 #
 # There are three kinds of state:
 #
@@ -31,22 +31,22 @@
 #
 #   events     The stream of a system (`watch`).  An event says where to look.  The console then asks for the
 #              present view, and acts on the view.  So an event that is lost, repeated or late does no harm:
-#              the system asks again, or the next connection looks anyway.
+#              the system asks again, or the console asks for the view at the next connection.
 #   commands   Lines of the real console (`lines`), and our own verbs (`swpks.hmc.orders`).
 #   jobs       Work that has to survive a restart of the console (`jobs`).
 #
-# All of it runs on one event loop.  So code between two awaits is atomic: a check, and the entry or the job
-# that depends on it, stand in one such stretch.  The store is written on the loop too, because the console
+# All of it runs on one event loop.  So code between two awaits is atomic.  A check, and the entry or the job
+# that depends on it, have no await between them.  The store is written on the loop too, because the console
 # writes rarely, and a commit takes about 10 ms (`database`).
 #
 # The console dials, and a system never does: a system that dials would need an address and a secret of its
-# console (spec/choices.md, C-75).  This room sees a system only through the Protocol `link.SystemLink`.
-# `swpks.hmc` makes links over sockets; tests and the simulation put machines of the same process behind it.
+# console (spec/choices.md, C-75).  This package reaches a system only through the Protocol `link.SystemLink`.
+# `swpks.hmc` makes links over sockets.  Tests and the simulation make links to machines in the same process.
 #
 # Dropped:
 #
 #   - A register of moved partitions alone decided who may have a store.  A partition that never moved has no
-#     entry.  A copy at one system and a restore at another one let both serve it.  Now stores in views, and
-#     the copies of systems that are away, count as well (`Registry.claimed`).
+#     entry.  So one system could serve it, and a second system a restored copy of it.  Now stores in views,
+#     and the copies of systems that are away, count as well (`Registry.claimed`).
 #   - A lease that the console renews would stop a system that is cut off.  But a console that is away for
 #     long would then stop all partitions (spec/migration.md#remote-restart).

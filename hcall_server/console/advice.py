@@ -26,9 +26,9 @@ _COMMAND = re.compile("`[^`]+`")
 
 
 def to_connect(error: SwpksError, where: str, name: str) -> str:
-    """Return the advice that connects the system at a place, after this error; `name` may be ""."""
-    # The catalogue's remedy has DIR in capitals.  The place of a socket shows the folder, so the command has
-    # it.
+    """Return how to connect a system after this error; `where` is its place, `name` may be ""."""
+    # The remedy in the catalogue has the word DIR.  The place of a socket shows the folder, so the command
+    # gets the folder in place of DIR.
     if error.rule.id == rules.CONSOLE_SERVED.id:
         return to_start(where)
     remedy = REMEDIES.get(error.rule.id, "see the log of the console")
@@ -36,7 +36,7 @@ def to_connect(error: SwpksError, where: str, name: str) -> str:
 
 
 def to_start(where: str) -> str:
-    """Return the advice to start the system at a place, or for a place on TCP also to correct it."""
+    """Return how to start the system at a place; for a place on TCP, also how to correct the place."""
     if where.endswith(_SOCKET):
         return f"start it: `swpks serve --state {shlex.quote(where.removesuffix(_SOCKET))}`"
     return REMEDIES[rules.CONSOLE_SERVED.id]
@@ -48,7 +48,7 @@ def to_accept_loss(system: KnownSystem, folder: str) -> str:
 
 
 def at_store(text: str, folder: str) -> str:
-    """Return a text with the store of this console in its commands; a store in memory has no folder."""
+    """Return a text whose commands name the store of this console; unchanged for a store in memory."""
     if not folder:
         return text
     # `swpks hmc` without --store takes SWPKS_HMC, which may name another console.
@@ -56,7 +56,7 @@ def at_store(text: str, folder: str) -> str:
 
 
 def put_words(text: str, words: Mapping[str, str | None]) -> str:
-    """Replace words in capitals, such as SYSTEM, in the commands of a text; None leaves a word as it is."""
+    """Return a text whose commands have values for words in capitals, such as SYSTEM; None keeps a word."""
     put = {capitals: shlex.quote(word) for capitals, word in words.items() if word}
 
     def filled(command: re.Match[str]) -> str:

@@ -1,7 +1,8 @@
-"""The check of the answers of a system: names that the console stores and prints (spec/console.md#systems).
+"""Checks the names and ids in the answers of a system, which the console stores and prints.
 
-A malicious program may take the place of a system.  The console prints its name in rows of lists, and makes a
-folder that is called by its serial number.  So a name of another form breaks the protocol (`console.answer`).
+A malicious program may answer in place of a system.  The console prints the name of a system in lists, and
+names a folder by its serial number.  So a malformed name or id is an error (`console.answer`,
+spec/console.md#systems).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _PARTITION = re.compile(r"(unreadable:)?[0-9A-Za-z][0-9A-Za-z._-]{0,99}")
 
 
 def demand_form(answer: object) -> None:
-    """PeerError (console.answer) for a view with a malformed name or id; other answers pass."""
+    """Raise PeerError (console.answer) for a view with a malformed name or id; other answers pass."""
     if isinstance(answer, SystemView):
         _demand("name of a system", [answer.name] if not is_system_name(answer.name) else [])
         _demand_match("type, model and serial number", _SERIAL, [answer.type_model_serial])

@@ -21,7 +21,7 @@ _SKIPPED = (console.NAME_EXISTS, console.POWER_STORED, copy_rules.TRUSTED_KEY_SE
 
 
 class BackupPlan(msgspec.Struct):
-    """The plan of a backup.  It is empty: the names come from the view at the first step."""
+    """The plan of a backup.  It has no fields: the job takes the partitions from the view when it begins."""
 
 
 def backup(taker: Taker) -> Callable[[JobRun], Awaitable[None]]:
@@ -37,7 +37,8 @@ def backup(taker: Taker) -> Callable[[JobRun], Awaitable[None]]:
         for name in names:
             if name not in run.steps:
                 run.finish(name, await _line(taker, run, name))
-        # A job without a step has no line, and the operator would not know whether it has done anything.
+        # Without a step the job has no line, and the operator would not know whether the job has done
+        # anything.
         if not names:
             run.finish("", f"{view.name} has no partitions")
 

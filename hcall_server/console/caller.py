@@ -1,4 +1,4 @@
-"""The command at the other end of the wire, as the management console sees it (spec/console.md#the-wire)."""
+"""The interface by which the console uses a command's files and output (spec/console.md#the-wire)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 def file_refused(finding: str) -> OperatorError:
-    """Return the refusal of a file; `finding` is the text of a command about it, ``PATH: REASON``."""
-    # By its text: the wire has no number of the error, and older commands could not send one.
+    """Return the error about a file; `finding` is the text that the command sent, ``PATH: REASON``."""
+    # The text decides: the command sends no number of the error, and older commands could not send one.
     if finding.endswith(f": {os.strerror(errno.EEXIST)}"):
         return OperatorError(rules.HMC_FILE, f"{finding}; use --force to replace it", advised=True)
     return OperatorError(rules.HMC_FILE, finding)
@@ -24,18 +24,18 @@ def file_refused(finding: str) -> OperatorError:
 class LineCaller(Protocol):
     """The command that has sent a line.
 
-    The command opens all files: with the rights of its own user, and only if the path is one of its own
-    arguments.  OperatorError with rule `hmc.file` if it can't.
+    The command opens all files, with the rights of its own user.  It refuses each path that is not one of its
+    arguments.  If it can't open a file, the functions raise OperatorError (`hmc.file`).
     """
 
     async def read(self, path: str, limit: int) -> bytes:
         """Return the content of a file, at most `limit` bytes; a longer file is refused."""
 
     async def write(self, path: str, content: bytes, *, replace: bool) -> None:
-        """Write a file, with mode 0600; an existing one only if `replace`."""
+        """Write a file with mode 0600; replace an existing file only if `replace` is true."""
 
     async def test(self, path: str, *, replace: bool) -> None:
-        """OperatorError if a file can't be written, as far as that is known before; nothing is changed."""
+        """Raise OperatorError if the command knows already that it can't write a file; nothing is changed."""
 
     async def say(self, text: str) -> None:
         """Print lines to standard output."""

@@ -118,7 +118,7 @@ class ManagementConsole:
         return f"ManagementConsole({self.name!r}, {len(self._systems)} systems)"
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Hold a stream to each system and perform jobs, until cancelled."""
+        """Keep a stream to each system open and perform jobs, until cancelled."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self.jobs.run)
             nursery.start_soon(self.courier.run)
@@ -140,9 +140,10 @@ class ManagementConsole:
         return sorted(self._systems.values(), key=lambda system: (system.name, system.key))
 
     def find(self, name: str | None) -> KnownSystem:
-        """Return a system by its name or type-model*serial; None means the only one.
+        """Return a system by its name or type-model*serial; None means the only system.
 
-        OperatorError for an unknown name, for a name of several systems, and where None is not enough.
+        OperatorError for an unknown name, for a name of several systems, and for None unless there is exactly
+        one system.
         """
         systems = self.systems
         known = ", ".join(f"{each.name} ({each.type_model_serial})" for each in systems) or "none"
@@ -188,7 +189,7 @@ class ManagementConsole:
         if at_place and present and present is not at_place:
             message = f"{where} leads to {present.name}, which is known at {present.where}"
             raise OperatorError(rules.HMC_SYSTEM_PLACE, message)
-        if at_place:  # renamed or replaced: its stream stores that
+        if at_place:  # a renamed or replaced system: its stream stores the change
             return at_place
         if present:
             present.store_facts(present.row._replace(where=where))
@@ -251,7 +252,7 @@ class ManagementConsole:
     def recovery(self, system: KnownSystem, *, give_up: bool = False) -> Job:
         """Return the running recovery of a system; begin one if there is none.
 
-        With `give_up` a running recovery is a refusal (`hmc.job-alone`): its plan does not accept the loss.
+        With `give_up`, OperatorError (`hmc.job-alone`) if a recovery runs: its plan does not accept the loss.
         """
         running = self.jobs.running(system)
         if running is not None and running.kind == "recover" and not give_up:
@@ -280,10 +281,11 @@ class ManagementConsole:
         return self.jobs.start("restore-profiles", system, plan)
 
     async def restore(self, system: KnownSystem, request: ConsoleRequest[PartitionView]) -> PartitionView:
-        """Order a system to restore a copy, for an operator; OperatorError if another system may have it.
+        """Order a system to restore a copy; OperatorError if another system may have the store.
 
-        The system becomes the owner of the partition first.  A refusal takes that back.  A lost answer does
-        not, because the store may be there.
+        Before the order, the register makes the system the owner of the partition.  If the system refuses,
+        the register drops this owner again.  If the answer is lost, the owner stays, because the store may be
+        there.
         """
         uuid = _uuid_of(request)
         async with self.courier.turn(uuid):
@@ -308,7 +310,7 @@ class ManagementConsole:
 
     async def settle(self, system: KnownSystem) -> None:
         """Answer the questions of restored partitions, so that the next order can start them (R-54)."""
-        with suppress(SwpksError):  # the system asks again
+        with suppress(SwpksError):  # otherwise the system asks again later
             await system.call(show_system())
             await self.courier.look(system)
 
@@ -385,7 +387,7 @@ class ManagementConsole:
 
 
 def _uuid_of(request: ConsoleRequest[PartitionView]) -> str:
-    """Return the UUID of the copy in a request; "" if it can't be read, which the system will refuse."""
+    """Return the UUID of the copy in a request; "" for an unreadable copy, which the system will refuse."""
     if not isinstance(request.body, CopyToRestore):
         raise ValueError(f"{request.verb.operation} restores no copy")
     try:

@@ -3,7 +3,8 @@
     gone = superfluous(copies, stores, key_id, keep)
 
 The console can't open a copy (R-44).  It orders the copies of a store by their clear facts: restores first,
-then generation.  A restore adds one to `restores`, so a store that was put back is newer than all before.
+then generation.  A restore adds one to `restores`, so copies of a restored store are newer than all earlier
+copies.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def arrived(view: CopyView, name: str, received: float) -> CopyFacts:
     CopyError if its clear header does not parse; OperatorError if the header differs from the answer.
     """
     header = read_copy(view.copy)
-    # The facts of the answer order the copies here, but only the header is sealed with the copy.
+    # The console orders copies by the facts in the answer, but only the header is sealed with the copy.
     found = (str(header.uuid), *header.age, header.time, header.tsk_id.hex())
     if found != (view.uuid, view.restores, view.generation, view.time, view.trusted_key_id):
         raise OperatorError(rules.COPY_HEADER, f"the copy of {name} has another header than its answer says")
@@ -78,13 +79,14 @@ def by_store(copies: Iterable[CopyFacts]) -> dict[str, list[CopyFacts]]:
 def superfluous(copies: Iterable[CopyFacts], stores: Collection[str], key_id: str, keep: int) -> set[int]:
     """Return the numbers of the copies that may be dropped.
 
-    Of each store, the `keep` newest under each trusted system key stay.  Of copies with the same restores and
-    generation only the last one stays: their contents are equal.  Copies under another key than `key_id` stay
-    until each of the `stores`, and their own store as well, has a copy under `key_id`.
+    For each store and each trusted system key, the `keep` newest copies stay.  Of copies with equal restores
+    and generation only the last one stays, because their contents are equal.  Once each of the `stores` has a
+    copy under `key_id`, a store with such a copy needs no copies under other keys.
     """
     copies = list(copies)
     renewed = {each.uuid for each in copies if each.trusted_key_id == key_id}
-    # Until then only the old key brings every store back, if the operator has to bring a key as a file.
+    # Before that, only copies under the old key exist for every store. An operator who has to bring a key as
+    # a file can restore them all with the old key alone.
     complete = renewed >= set(stores)
     gone = set[int]()
     for uuid, found in by_store(copies).items():
@@ -114,7 +116,7 @@ def time_text(time: float) -> str:
     """Return a time in seconds since 1970 as UTC, such as ``2026-08-01 12:00:00 UTC``."""
     try:
         return datetime.fromtimestamp(int(time), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    # The clock of the system may be wrong by any amount, and the line has to be printed all the same.
+    # The clock of the system may be wrong by any amount, and the line must still be printed.
     except (OverflowError, OSError, ValueError):
         return f"{int(time)} s since 1970"
 

@@ -42,9 +42,10 @@ await courier.changed(5.0)      # until any custody or entry has changed
 #               word would release the partition to a system that may be dead.  The answer of row 10 lets the
 #               source serve on.
 #   restart     The source of a remote restart gets ACTIVE only when an operator cleans it up.  Until then it
-#               keeps the store that it had when it died (`carried`).
+#               keeps the store that it had when it was lost (`carried`).
 #
-# The first two end with the order, also if it fails.  The third one ends when the system is back.
+# The first two rules end with the operator's order, also if the order fails.  The third rule ends when the
+# system is connected again.
 
 from __future__ import annotations
 
@@ -100,7 +101,7 @@ class Courier:
                     system.ask(_LOOK)
 
     async def changed(self, seconds: float) -> bool:
-        """Wait `seconds` at most until custody or an entry has changed; return whether it has changed."""
+        """Wait until custody or an entry changes, at most `seconds`; return whether one has changed."""
         with trio.move_on_after(seconds):
             await self._change.wait()
             return True
@@ -118,8 +119,8 @@ class Courier:
         """
         sent = set[Carried]()
         self._hear(system)
-        # Anew after each word, because its answer is a new view.  A word that has no effect is sent once a
-        # look: without `sent` this loop would not end.
+        # The due words are found anew after each word, because its answer is a new view.  Without `sent` the
+        # loop would repeat a word that has no effect for ever.
         while word := next((each for each in self._due(system) if each not in sent), None):
             sent.add(word)
             await self._send(system, word)
@@ -129,7 +130,7 @@ class Courier:
         self._spread(system)
 
     def turn(self, uuid: str) -> trio.Lock:
-        """Return the lock that is held while a partition gets another owner, or a system is answered."""
+        """Return a partition's lock: its holder gives the partition an owner, or answers a system."""
         return self._turns[uuid]
 
     async def answer(self, system: KnownSystem, fact: CustodyView) -> None:
@@ -171,8 +172,8 @@ class Courier:
         named = {entry.source, entry.target, entry.owner} if entry else set[str]()
         for system in list(self._systems()):
             if system.system_id in named or system.system_id in facts:
-                # By the stream of each system, and not here: a look makes requests, and a system that hangs
-                # would hold up the rest.
+                # The stream of each system looks, and not this loop: a look makes requests, and a system that
+                # hangs would delay the others.
                 system.ask(_LOOK)
 
     async def _send(self, system: KnownSystem, word: Carried) -> None:
@@ -212,7 +213,7 @@ class Courier:
         return words
 
     def _spread(self, system: KnownSystem) -> None:
-        """Wake the streams of other systems that need a word after a change at this one."""
+        """Wake the streams of other systems that need a word after a change at this system."""
         facts = {fact.uuid: fact for fact in self.registry.facts_of(system)}
         now = {uuid: _heard_by_others(fact) for uuid, fact in facts.items()}
         before = self._shown.get(system.key, {})
@@ -235,7 +236,7 @@ class Courier:
 def _heard_by_others(fact: CustodyView) -> object:
     """Return the facts from which words for other systems follow.
 
-    The generation counts for a prepared copy only.  That of a served store changes with each write.
+    The generation counts for a prepared copy only.  The generation of a served store changes with each write.
     """
     prepared = fact.custody == "prepared"
     return msgspec.structs.replace(fact, generation=fact.generation if prepared else 0)

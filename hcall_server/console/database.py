@@ -95,10 +95,10 @@ _TABLES = frozenset(("console", "system", "copy", "trusted_key", "forgotten", "j
 
 
 class Database:
-    """The open database `path`, mode 0600; None for one in memory.
+    """The open database in the file `path` (mode 0600), or in memory if `path` is None.
 
-    StorageError if it is damaged, foreign or newer, or can't be written.  OperatorError if another console
-    has it open.  After an error nothing has changed, and the same call may be tried again.
+    StorageError if the file is damaged, foreign or newer, or can't be written.  OperatorError if another
+    console has it open.  After an error nothing has changed, and the same call may be tried again.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -127,7 +127,7 @@ class Database:
 
     @contextlib.contextmanager
     def changes(self) -> Iterator[sqlite3.Connection]:
-        """Return a block that is one transaction: after it all changes are durable, or there are none."""
+        """Return a block that is one transaction: all its changes become durable, or none."""
         self._demand_in_place()
         if self._journal and self._journal.lost():
             self._open_again()
@@ -135,8 +135,8 @@ class Database:
             with self._translated():
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
-                # Once more before COMMIT: a file that was removed during the block would take an answered
-                # change with it.
+                # Checked again before COMMIT: if the file was removed during the block, the answered change
+                # would be lost with the file.
                 self._demand_in_place()
                 self._connection.execute("COMMIT")
         except BaseException:
@@ -149,7 +149,7 @@ class Database:
                 self._journal = InPlace(self._path.with_name(f"{self._path.name}-journal"))
 
     def damaged(self, reason: str) -> StorageError:
-        """Return the error for a row of another shape."""
+        """Return the error for a row with unexpected contents."""
         return self._unusable(reason)
 
     def close(self) -> None:
@@ -164,7 +164,10 @@ class Database:
             )
 
     def _placed(self, path: Path) -> InPlace:
-        """Return the check of the file's place; StorageError, and a closed database, if it has gone."""
+        """Return the check that the file stays in place.
+
+        If the file is gone already, close the database and raise StorageError.
+        """
         try:
             return InPlace(path)
         except OSError as error:
@@ -223,14 +226,15 @@ class Database:
         self._journal = None
 
     def _check(self, connection: sqlite3.Connection) -> None:
-        """StorageError for a database that is foreign, newer, or damaged."""
+        """Raise StorageError for a database that is foreign, newer, or damaged."""
         if _pragma(connection, "application_id") != APPLICATION_ID:
             raise self._unusable("it is no store of a console")
         level = _pragma(connection, "user_version")
         if level not in READ_LEVELS:
             finding = of_later_release(level, READ_LEVELS) if level else "the unknown level 0"
             raise StorageError(rules.HMC_STORE_LEVEL, f"{self._where} has {finding}")
-        # At each start, and one finding is enough: a damaged page must be found before a copy is needed.
+        # The check runs at each start, so that a damaged page is found before a copy is needed.  It stops at
+        # its first finding.
         verdict = _pragma(connection, "integrity_check(1)")
         if verdict != "ok":
             raise self._unusable(str(verdict).replace("\n", " "))
@@ -279,7 +283,7 @@ def _make_schema(connection: sqlite3.Connection) -> None:
 
 
 def _add_register(connection: sqlite3.Connection) -> None:
-    """Raise a store from level 1 to 2; an older release must not open it: it would restore moved stores."""
+    """Convert a store to level 2, which older releases refuse: they would restore moved stores."""
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(_REGISTER)
     connection.execute(f"PRAGMA user_version = {STORE_LEVEL}")

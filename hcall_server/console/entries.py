@@ -13,17 +13,17 @@ anything that follows from it (`hcall_server.console.registry`).
 # not know whether it owns the partition asks the console, and the entry decides.  So one entry makes one
 # owner.  It must guarantee:
 #
-#   1. At most one system hears that it may serve (RESUME, SERVE).  Only a console with a new store needs the
-#      help of the operator for this (spec/migration.md#new-store).
+#   1. At most one system gets the answer that it may serve (RESUME, SERVE).  Only a console with a new store
+#      needs the help of the operator for this (spec/migration.md#new-store).
 #   2. A decision is never taken back: FORCED is never followed by RESUME in the same attempt, and ABORTED is
 #      never followed by FORCED.
-#   3. An entry can be rebuilt: a console with a new or an older store learns it from its systems.
-#   4. Each attempt ends, as far as its systems come back.
+#   3. An entry can be rebuilt: a console with a new or an older store takes it from the views of its systems.
+#   4. Each attempt ends once its systems are back.
 #
-# Two numbers say where a partition is.  `epoch` is the number of the last attempt, and `decision` belongs
-# to it.  `moved` is the number of the attempt by which the partition came to its owner.  It stays when later
+# Two numbers say where a partition is.  `epoch` is the number of the last attempt, and `decision` belongs to
+# it.  `moved` is the number of the attempt by which the partition came to its owner.  It stays when later
 # attempts fail.  A question about an attempt up to `moved` is answered FENCED.  Otherwise a source that was
-# dead during a whole later migration would hear RESUME, because its attempt is older than the console's last.
+# dead during a whole later migration would get RESUME, because its attempt is older than the console's last.
 # For the same reason an entry is never deleted: a deletion of the partition only clears `owner`.
 #
 # This module is pure: entry and fact in, entry out.  So the search over all interleavings
@@ -42,9 +42,9 @@ anything that follows from it (`hcall_server.console.registry`).
 #   - NONE(e) at the target of an attempt up to e: it holds no copy, and takes none of this attempt.
 #
 # The last two end an attempt: `over`.  While an attempt is not over, its source may have released the
-# partition, so only its target may get it.  Another attempt may begin all the same: a source that has
-# frozen for the first one refuses it.  But a late BEGIN of the first one may still arrive, so `others` keeps
-# its target.  A remote restart bars all of them.
+# partition, so only its target may get it.  But a second attempt may begin: a source that has frozen for the
+# first attempt refuses the second.  A late BEGIN of the first attempt may still arrive, so `others` keeps its
+# target.  A remote restart bars all these targets.
 #
 # A console without an entry, or with an older store, takes the facts of its systems.  It then answers a
 # source in doubt only if it has a view of the target: the earlier console may have forced that target.
@@ -104,7 +104,7 @@ class Entry(NamedTuple):
 
     @property
     def open_targets(self) -> tuple[str, ...]:
-        """The systems that may have or get a copy by an attempt that is not over, the last attempt last."""
+        """The targets of attempts that are not over, the present target last: each may have or get a copy."""
         if self.over:
             return ()
         return (*(each for each in self.others if each != self.target), self.target)
@@ -153,7 +153,7 @@ def asks(fact: CustodyView) -> bool:
 
 def heard(entry: Entry | None, system: str, fact: CustodyView) -> Entry | None:
     """Return the entry after a fact of a system; None if the fact changes nothing."""
-    # An entry that took such a number would leave no number for a new attempt.
+    # An entry with such a number would leave no number for a new attempt.
     if fact.epoch > MAX_EPOCH:  # no console has given this number
         return entry
     at = record(fact)
@@ -163,7 +163,7 @@ def heard(entry: Entry | None, system: str, fact: CustodyView) -> Entry | None:
     elif at is Custody.GONE and fact.epoch > known.moved and fact.peer_id:
         changed = _moved(known, fact.epoch, source=system, owner=fact.peer_id)
     elif entry and at is Custody.OWN and 0 < known.moved <= fact.epoch and not known.owner and not asks(fact):
-        changed = known._replace(owner=system)  # it was deleted there, and restored
+        changed = known._replace(owner=system)  # the partition was deleted at its owner, and restored
     elif at is Custody.OWN and fact.epoch > known.epoch:  # the console had a newer store, which is lost
         changed = known._replace(
             epoch=fact.epoch,
@@ -176,7 +176,7 @@ def heard(entry: Entry | None, system: str, fact: CustodyView) -> Entry | None:
             final=b"",
             others=(),
         )
-    elif at is Custody.PREPARED and fact.epoch > known.epoch:  # the same; its source may have heard RESUME
+    elif at is Custody.PREPARED and fact.epoch > known.epoch:  # the same; the source may have got RESUME
         changed = _opened(known, fact.peer_id, system, fact.epoch)._replace(decision=Decision.ABORTED)
     else:
         changed = _ended(known, system, at, fact.epoch)
@@ -190,15 +190,15 @@ def _arrived(known: Entry, system: str, fact: CustodyView) -> Entry:
         return done._replace(owner=system, over=True, final=b"", name=fact.name, others=())
     if fact.epoch > known.moved:
         return _moved(known, fact.epoch, source=fact.peer_id, owner=system)
-    if fact.epoch == known.moved and known.owner:  # an attempt has one target: this one
+    if fact.epoch == known.moved and known.owner:  # an attempt has one target: this system
         return known._replace(owner=system)
     return known
 
 
 def _moved(known: Entry, epoch: int, *, source: str, owner: str) -> Entry:
-    """Return the entry of a partition that has moved by an attempt that is not the last one of the entry."""
+    """Return the entry after its partition has moved from `source` to `owner` by the attempt `epoch`."""
     if epoch < known.epoch:
-        if source == known.source:  # it has nothing more that a later attempt could move
+        if source == known.source:  # the source has left it: its later attempt moves nothing
             known = known._replace(over=True)
         others = tuple(each for each in known.others if each != owner)
         return known._replace(moved=epoch, owner=owner, others=others)
@@ -221,11 +221,11 @@ def _ended(known: Entry, system: str, at: Custody, epoch: int) -> Entry:
     if known.over or epoch < known.epoch:
         return known
     forced = known.decision is Decision.FORCED
-    # Not while forced: a dead source may come back with its old record, and the target gets the partition all
-    # the same.
+    # Not while forced: a dead source may come back with its old record, and the target still gets the
+    # partition.
     if system == known.source and at in OWNING and not forced:
         return known._replace(over=True, others=())
-    if at is not Custody.NONE or (forced and epoch == known.epoch):  # it was not barred: it has nothing yet
+    if at is not Custody.NONE or (forced and epoch == known.epoch):  # no bar: the target has no copy yet
         return known
     others = tuple(each for each in known.others if each != system)
     return known._replace(others=others, over=system == known.target and not others)
@@ -250,11 +250,12 @@ def next_epoch(entry: Entry | None, facts: Iterable[CustodyView]) -> int:
 def begun(entry: Entry, kind: Kind, epoch: int, source: str, target: str) -> Entry:
     """Return the entry of a new attempt (row 1).
 
-    OperatorError unless its source is the owner, and while one is forced, or brings a copy to its target.
+    OperatorError if another system than its source is the owner, or if the last attempt was forced or still
+    brings a copy to its target.
     """
     if entry.final or entry.decision is Decision.FORCED:
         raise _busy(entry)
-    # Without this check the search finds a partition that ends with another number of owners than one.
+    # Without this check the search finds partitions that end with no owner, or with two.
     if entry.owner not in ("", source):
         raise OperatorError(rules.CUSTODY_OWNED, f"{entry.name} belongs to the system {entry.owner}")
     others = entry.open_targets
@@ -271,7 +272,7 @@ def renumbered(entry: Entry, epoch: int) -> Entry:
 
 
 def aborted(entry: Entry, *, over: bool = False) -> Entry:
-    """Return the entry whose attempt is never forced (row 10); unchanged if it was forced or is done."""
+    """Return the entry once its attempt is never forced (row 10); unchanged if it was forced or is done."""
     row = custody.console_step(entry.register, Word.ASK, entry.epoch)
     if row is None or row.says is not Word.RESUME:
         return entry
@@ -279,22 +280,24 @@ def aborted(entry: Entry, *, over: bool = False) -> Entry:
 
 
 def forced(entry: Entry, fact: CustodyView | None) -> Entry:
-    """Return the entry whose target is forced (row 14); `fact` is that of the target.
+    """Return the entry whose target is forced (row 14); `fact` is the custody that the target shows.
 
-    OperatorError if the target does not hold the copy of this attempt, or its source may resume.
+    OperatorError if the target does not hold the copy of this attempt, or if the source was permitted to
+    resume.
     """
     row = custody.console_step(entry.register, Word.FORCE, entry.epoch)
     attempt = f"the attempt {entry.epoch} of {entry.name}"
     if row is None:
         raise OperatorError(rules.MIGRATION_FORCE, f"{attempt} is {entry.decision.value}")
-    # A target without PREPARED has nothing to serve: forced, it would make the partition end with no owner.
+    # A target without PREPARED has nothing to serve.  If it were forced, the partition would end with no
+    # owner.
     if fact is None or (record(fact), fact.epoch) != (Custody.PREPARED, entry.epoch):
         raise OperatorError(rules.MIGRATION_FORCE, f"the target has no copy of {attempt}")
     return entry._behind(row, entry.epoch)._replace(owner=entry.target, over=False)
 
 
 def restarted(entry: Entry, kind: Kind, epoch: int, source: str, target: str, final: bytes) -> Entry:
-    """Return the entry of a partition that a system gets from a copy (row 20); its last attempt is over."""
+    """Return the entry after a restart gives a partition to a system from a copy (row 20)."""
     row = custody.console_step(entry.register, Word.RESTART, epoch)
     if row is None or not entry.over:
         raise _busy(entry)
@@ -332,7 +335,7 @@ def answered(
         if fact.peer_id not in known:
             return None
         entry = _opened(entry or Entry(fact.uuid, fact.name), system, fact.peer_id, fact.epoch)
-    # An older attempt: nothing is decided any more.  `moved` alone gives the answer.
+    # An older attempt is decided already, so `moved` alone gives the answer.
     if fact.epoch < entry.epoch:
         word = custody.answer(entry.register, fact.epoch)
     else:
@@ -346,7 +349,7 @@ def answered(
 
 
 def _opened(entry: Entry, source: str, target: str, epoch: int) -> Entry:
-    """Return the entry of an attempt that only its systems know: the console's store is older than it."""
+    """Return the entry for an attempt that only its systems show: the console's store is too old."""
     others = entry.open_targets
     return entry._replace(
         kind="live",
@@ -367,8 +370,8 @@ def _agreed(
     """Return the answer to a system that has started (R-54): only the owner serves.
 
     There is no answer if another system holds a later copy of this store: the asking system has lost its
-    records since.  A deleted partition has no owner.  The first system that has it again, with an epoch of
-    its last move or later, becomes the owner.
+    later records.  A deleted partition has no owner.  The first system that asks about it with an epoch of
+    its last move or later becomes the owner.
     """
     if entry and not entry.owner:
         if fact.epoch < entry.moved:

@@ -48,7 +48,7 @@ class Pair:
 
 
 def print_record(pairs: Iterable[tuple[str, str | None]]) -> str:
-    """Return a record in one line; None, an attribute that does not apply, is empty."""
+    """Return a record as one line; None is printed empty: the attribute does not apply."""
     # The pair is quoted as a whole, as the real console does: "lpar_names=a,b", and not lpar_names="a,b".
     return ",".join(_quoted(f"{name}={value or ''}", ",") for name, value in pairs)
 
@@ -102,7 +102,7 @@ def _bad(text: str, why: str) -> OperatorError:
 
 
 def _quoted(text: str, delimiters: str) -> str:
-    """Return a text in quotes, its own quotes doubled, if it holds a delimiter or begins with a quote."""
+    """Return a text, quoted (its own quotes doubled) if it has a delimiter, or begins with a quote."""
     # A text that begins with a quote is quoted too, because the parser would take that quote for its own.
     if not text.startswith('"') and not any(each in text for each in delimiters):
         return text
@@ -124,7 +124,8 @@ def _split(text: str, delimiters: str, *, blanks: bool = False) -> Iterator[str]
         yield item
         if position >= len(text):
             return
-        # Only after a closing quote: an item without quotes ends at the delimiter or at the end of the text.
+        # This happens only after a closing quote: an item without quotes ends at the delimiter, or with the
+        # text.
         if text[position] != delimiter:
             raise _bad(text, f"{text[position : position + 20]!r} follows a closing quote")
         position += 1
@@ -193,7 +194,7 @@ def parse_columns(words: Sequence[str], known: Sequence[str]) -> Columns:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the question whether the known name that is nearest to an unknown one was meant, "" for none."""
+    """Return a question that offers the nearest known name, for a message; "" if none is near."""
     question = did_you_mean(near_names(name[:40].lower(), known, 1))
     return question and f" ({question})"
 
@@ -204,7 +205,7 @@ def parse_filter(text: str, known: Sequence[str]) -> dict[str, list[str]]:
     try:
         pairs = parse_record(text)
     except OperatorError as error:
-        # A shell removes the outer quotes, which are the only ones of a beginner.
+        # A shell removes the outer quotes.  A beginner types no others.
         form = r'--filter "\"NAME=A,B\""'
         message = f"--filter: {error.message}; a pair with commas has quotes of its own: {form}"
         raise OperatorError(error.rule, message, advised=True) from None

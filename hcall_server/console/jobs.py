@@ -19,8 +19,9 @@
 #
 #   backup            takes another copy.
 #   recover           restores with `older=False`: the system refuses a copy that is behind its store.
-#   restore-profiles  looks at the system first.  A restore that goes back on purpose can't be refused so.
-#                     The count of restores is noted before it, and another count shows that it was done.
+#   restore-profiles  looks at the system first.  The system can't refuse to repeat a restore that goes back
+#                     on purpose.  So the count of restores is noted before the restore.  Another count then
+#                     shows that the restore was done.
 #   migrate, restart  carry the number of their attempt.  A system ignores the words of an old one.
 #
 # Steps have names, not positions: a recovery restores a store again if the system has lost it again, and the
@@ -30,7 +31,7 @@
 # One job a system.  Two recoveries, or a recovery and a profile restore, would undo each other's steps: each
 # of them sets trusted system keys, and sets the earlier key back at its end.  If a system loses its stores
 # while a job runs, its recovery begins after this job (`Jobs.after`).  A migration or a remote restart ends
-# early instead.  One that brings a partition by its copy begins again after the recovery
+# early instead.  A move that brings a partition by its copy begins again after the recovery
 # (`Migrations.go_on`).
 #
 # Three ways out of a step that fails:
@@ -87,7 +88,7 @@ _AWAY = (
 
 
 def may_repeat(error: SwpksError) -> bool:
-    """Return whether a request may be repeated after an error: it was perhaps performed, or may be later."""
+    """Return whether a request may be repeated after an error: the same request may succeed later."""
     return error.rule in _AWAY
 
 
@@ -163,7 +164,7 @@ class JobRun:
     async def call(self, request: ConsoleRequest[T], system: KnownSystem | None = None) -> T:
         """Make a request of the job's system, or of `system`; return the answer.
 
-        While the system is away, or its disk takes no write, the request is made again.
+        While the system is away, or its disk takes no write, the request is repeated.
         """
         asked = system or self.system
         return await self.persist(lambda: asked.call(request), system=asked)
@@ -173,8 +174,8 @@ class JobRun:
     ) -> T:
         """Await an attempt, and repeat it while the system is away, or its disk takes no write.
 
-        An error of the rules `also` is repeated as well.  A failed attempt may have been performed: perhaps
-        only its answer was lost.
+        After an error of one of the rules `also`, the attempt is repeated as well.  A failed attempt may have
+        been performed: perhaps only its answer was lost.
         """
         asked = system or self.system
         for seconds in waits():
@@ -285,7 +286,7 @@ class Jobs:
         return [run for run in self._running.values() if run.job.kind == kind]
 
     def end_of(self, system: KnownSystem, reason: str = "") -> None:
-        """End the running job of a system that is removed, or for another reason."""
+        """End the running job of a system as failed; the default reason is that the system was removed."""
         run = self._running.get(system.key)
         if run:
             # There is no await between this and the stored end.  So the job takes no further step in between.
@@ -294,7 +295,7 @@ class Jobs:
             self._end(run, "failed", reason or f"{system.name} was removed from the console")
 
     def save(self, job: Job, state: JobState, progress: JobProgress) -> None:
-        """Store how far a job is."""
+        """Store the state and the progress of a job."""
         self._store.save_job(job.number, state, progress)
 
     def wake_followers(self, job: Job) -> None:

@@ -1,8 +1,9 @@
 """Trusted system keys during a job: each copy opens only under the key that it was made under.
 
 The console holds these keys sealed.  A system accepts a key that it has sealed itself.  A system with another
-root key opens none of them.  Then the operator has to bring the key as a file (`chtskey -o restore`).  A
-refusal names the key that is needed and the present key: the operator may have brought another file.
+root key can open none of these keys.  Then the operator has to bring the key as a file (`chtskey -o
+restore`).  A refusal names the key that is needed and the present key: the operator may have brought another
+file.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class KeyRing:
     async def use(self, key_id: str, *, raises: bool = False) -> str:
         """Set the key with an id; return "", or the reason why that is impossible.
 
-        With `raises`, a running partition is a SwpksError (trusted-key.idle): it may be powered off later.
+        With `raises`, SwpksError (trusted-key.idle) if a partition runs: the operator may power it off later.
         """
         if self._present is None:
             await self._look()
@@ -55,11 +56,11 @@ class KeyRing:
         return refused
 
     def forget(self) -> None:
-        """Have the next use read the key of the system again: the system was replaced meanwhile."""
+        """Make the next `use` read the key of the system again, because the system was replaced."""
         self._present = None
 
     async def back(self, otherwise: str) -> str:
-        """Set the key that the system had before the job, or if it had none, the key with the id `otherwise`.
+        """Set the key that the system had before the job; if it had none, the key with the id `otherwise`.
 
         Return "", or the reason why the system keeps another key.
         """

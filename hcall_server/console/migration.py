@@ -119,8 +119,8 @@ class MigrationJob:
         if begins:
             await self._begin()
         ended = await self._follow()
-        # Only an attempt of an earlier run: its token is gone.  One that began here and did not arrive is an
-        # error.
+        # Only an attempt that an earlier run of the console opened: its token is lost.  If this run opened
+        # the attempt and its order did not arrive, that is an error.
         if ended and not ended.began and not begins and self._is_open():
             await self._begin()
             ended = await self._follow()
@@ -188,7 +188,7 @@ class MigrationJob:
         A refusal counts as done if the source shows the attempt: the answer to an earlier order was lost.
         """
         if self._tools.entry(order.uuid).decision is Decision.DONE:
-            return  # an earlier order has done it all
+            return  # an earlier order has moved the partition
         self._demand_open()
         try:
             await self._source.call(begin_migration(self._plan.name, order))
@@ -206,8 +206,8 @@ class MigrationJob:
             await trio.sleep(GATHER_SECONDS)
             self._say_rows()
             entry = self._tools.entry(self._plan.uuid)
-            # Not only by this attempt: a bar has a number as well, and an earlier attempt may move the
-            # partition.
+            # The number of the attempt is not compared: a bar has a new number, and an earlier attempt may
+            # have moved the partition.
             if entry.owner == self._target.system_id:
                 return None
             if entry.moved >= self._attempt:
@@ -228,7 +228,7 @@ class MigrationJob:
         return EndedAttempt(True, f"the attempt {self._attempt} was {end}; {place}")
 
     async def _confirmed(self) -> EndedAttempt | None:
-        """Return how the attempt has ended, by a view that is asked for now."""
+        """Return how the attempt has ended, by a new view of its source; None if there is no view."""
         try:
             await self._source.call(show_system())
         except SwpksError:
@@ -277,7 +277,7 @@ class MigrationJob:
             raise OperatorError(rules.MIGRATION_FAILED, f"the attempt {self._attempt} was stopped")
 
     def _note_aborted(self) -> None:
-        """Store that this attempt is never forced, if it was opened."""
+        """If this attempt was opened, store that it is never forced."""
         entry = self._registry.of(self._plan.uuid)
         if entry and entry.epoch == self._attempt:
             self._tools.enter(aborted(entry))
@@ -301,8 +301,8 @@ class MigrationJob:
     async def _settle(self) -> None:
         """Wait until the source of a stopped attempt shows whether it has released the partition.
 
-        The attempt was stopped before a restart of the console, and the order to release may be under way.
-        The source answers ABORT after that step.
+        The attempt was stopped before a restart of the console, and an order to release may still reach the
+        source.  The source answers the ABORT only after it has handled such an order.
         """
         order = tell_custody(self._plan.uuid, self._attempt, "abort")
         await self._run.persist(lambda: self._source.call(order))
@@ -336,7 +336,7 @@ class MigrationJob:
         try:
             await self._source.call(show_system())
         except SwpksError:
-            return True  # unknown: an attempt that may be released is not aborted
+            return True  # unknown: a partition that may be released must not be aborted
         fact = fact_of(self._tools, self._source, self._plan.uuid)
         return fact is not None and record(fact) is Custody.RELEASED
 
@@ -358,7 +358,7 @@ class MigrationJob:
                 self._run.finish(line, line)
 
     def _end(self, system: KnownSystem) -> End:
-        """Return an end of the attempt, with the custody of this attempt that it has shown."""
+        """Return a system of the attempt, with its custody if that belongs to this attempt."""
         fact = fact_of(self._tools, system, self._plan.uuid)
         return End(system.name, fact if fact and fact.epoch == self._attempt else None)
 

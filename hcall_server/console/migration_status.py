@@ -160,7 +160,8 @@ def _row(at: Custody, *, kind: str, mode: str) -> int:
 def row_text(entry: Entry, fact: CustodyView, system: str) -> str:
     """Return the row that a system has reached, such as ``row 6: RELEASED(7) at a``.
 
-    A system that was restarted since then has forgotten its row.  Then it is the usual row of its record.
+    After a restart, a system does not know its row any more.  Then the result has the usual row of the
+    record.
     """
     at = record(fact)
     row = fact.row or _row(at, kind=entry.kind, mode=fact.mode)
@@ -178,7 +179,7 @@ def live_rows(entry: Entry, source: End, target: End, *, forced: bool) -> list[s
     """Return the rows that a live attempt has reached, in their order.
 
     Views are samples, and can miss a row.  If a view shows a later row, the rows before it are listed too.
-    `forced`: the target did not wait for RELEASED, so a later row does not always prove that one.
+    `forced`: the target did not wait for RELEASED, so a later row does not always prove RELEASED.
     """
     ends = [
         each for each in (target, source) if each.fact and record(each.fact) in (Custody.OWN, Custody.NONE)

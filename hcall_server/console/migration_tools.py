@@ -60,7 +60,7 @@ class MigrationTools(NamedTuple):
         return system
 
     async def view(self, system: KnownSystem) -> SystemView:
-        """Return the present view of a system; the register has its facts then."""
+        """Return the present view of a system; afterwards the register has the facts of this view."""
         view = await system.call(show_system())
         await self.courier.look(system)
         return system.view or view
@@ -78,7 +78,7 @@ def partition_of(system: KnownSystem, uuid: str) -> PartitionView | None:
 
 
 def demand_owned(tools: MigrationTools, source: KnownSystem, uuid: str, name: str) -> None:
-    """OperatorError unless a system owns a partition, by the register and by its last view."""
+    """Raise OperatorError unless a system owns a partition, by the register and by its last view."""
     if elsewhere := tools.registry.elsewhere(source, uuid):
         raise OperatorError(rules.CUSTODY_OWNED, f"{name} belongs to {elsewhere}")
     partition, fact = partition_of(source, uuid), fact_of(tools, source, uuid)
@@ -88,10 +88,10 @@ def demand_owned(tools: MigrationTools, source: KnownSystem, uuid: str, name: st
 
 
 async def demand_key(target: KnownSystem, key_id: str, name: str, *, lost: bool = False) -> None:
-    """OperatorError unless a system has the trusted system key of a copy.
+    """Raise OperatorError unless a system has the trusted system key of a copy.
 
-    Called before anything else is sent: a system without this key must not get the copy.
-    `lost`: the system of the partition is dead, so its key can't be changed any more.
+    Call it before anything else is sent: a system without this key must not get the copy.  `lost`: the system
+    that made the copy is dead, so the operator can't change its key any more.
     """
     present = (await target.call(show_trusted_key())).id
     if present == key_id and key_id:
@@ -137,7 +137,7 @@ def _holders(tools: MigrationTools, entry: Entry) -> list[KnownSystem]:
 
 
 async def demand_barrable(tools: MigrationTools, entry: Entry) -> None:
-    """OperatorError if an attempt is open, and one of the systems that have to be barred does not answer."""
+    """Raise OperatorError if an attempt is open, and a system that has to be barred does not answer."""
     if _has_ended(entry):
         return
     for system in _holders(tools, entry):
@@ -150,7 +150,7 @@ async def demand_barrable(tools: MigrationTools, entry: Entry) -> None:
 
 
 async def _barred(tools: MigrationTools, entry: Entry) -> Entry:
-    await demand_barrable(tools, entry)  # a refusal leaves the attempt as it is
+    await demand_barrable(tools, entry)  # if this refuses, the attempt is unchanged
     registry, entry = tools.registry, tools.entry(entry.uuid)
     if _has_ended(entry):  # an answer may have shown that the target serves: that is not taken back
         return entry
@@ -167,7 +167,7 @@ async def _barred(tools: MigrationTools, entry: Entry) -> Entry:
 
 
 async def _bar(tools: MigrationTools, entry: Entry, system: KnownSystem, epoch: int) -> None:
-    """Order a system to drop its copy of an attempt and to take none of it; return also if it owns."""
+    """Have a system drop its copy of an attempt and take none; return also if it owns the partition."""
     trouble = "its answer shows the copy still"
     for _ in range(_BAR_TRIES):
         try:
@@ -178,7 +178,8 @@ async def _bar(tools: MigrationTools, entry: Entry, system: KnownSystem, epoch: 
                 raise
             trouble = error.message
         fact = fact_of(tools, system, entry.uuid)
-        # By its record, and not by its answer: an answer may be lost, and a view shows durable records only.
+        # The record of the system decides, and not its answer: an answer may be lost, and a view shows
+        # durable records only.
         if fact and record(fact) in LEFT and fact.epoch >= epoch:
             return
         if tools.entry(entry.uuid).moved > entry.moved:
@@ -200,7 +201,7 @@ class StoreGuard(NamedTuple):
     tools: MigrationTools
 
     def elsewhere(self, system: KnownSystem, uuid: str) -> str:
-        """Return why a recovery may not bring a store back, "" if it may."""
+        """Return why a recovery may not bring a store back to a system, "" if it may."""
         entry = self.tools.registry.of(uuid)
         if entry and entry.moved and not entry.owner:
             return "it has moved, and was deleted where it was"

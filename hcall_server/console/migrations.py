@@ -135,11 +135,13 @@ class Migrations:
         """Bring an attempt to its end: `-o r`.
 
         Return the job to follow, or the line about an attempt that has ended without a job.  `force`: the
-        target of a live attempt serves, because its source is lost; an inactive attempt goes back.
+        source of a live attempt is lost, so its target serves; the partition of an inactive attempt goes back
+        to its source.
         """
         entry = self._running(source, name)
         await self._refreshed(entry)
-        # By its UUID: another partition may have the name, and this attempt may have ended meanwhile.
+        # The entry is read by its UUID: another partition may have the name by now, and this attempt may have
+        # ended.
         entry = self._tools.entry(entry.uuid)
         if _has_ended(entry):
             return self._job_of(entry.uuid) or self._ended_line(entry)
@@ -161,7 +163,7 @@ class Migrations:
         return await self.recover(source, name)
 
     async def _refreshed(self, entry: Entry) -> None:
-        """Look at both systems of an attempt; a system that is away is skipped."""
+        """Ask both systems of an attempt for their views; a system that is away is skipped."""
         for system_id in (entry.source, entry.target):
             system = self._registry.system(system_id)
             if system is not None:
@@ -173,7 +175,7 @@ class Migrations:
                         raise
 
     async def _force(self, entry: Entry) -> None:
-        """Decide that the target of a lost source serves (row 14)."""
+        """Decide that the target of a live attempt serves, because its source is lost (row 14)."""
         target = self._tools.system(entry.target)
         await self._tools.view(target)
         async with self._tools.courier.turn(entry.uuid):
@@ -186,7 +188,7 @@ class Migrations:
     async def _send_back(self, source: KnownSystem, entry: Entry) -> None:
         """Give a released partition back to its source by a new attempt, after its target was barred.
 
-        SwpksError if the source can't open it, or the target can't be barred.
+        SwpksError if the source can't open the copy, or the target can't be barred.
         """
         if entry.owner != source.system_id:
             raise decided(entry)
@@ -194,24 +196,27 @@ class Migrations:
         await give_back(self._tools, entry)
 
     def make_room(self, system: KnownSystem) -> None:
-        """End the job of a migration at a system that has lost its stores: its recovery comes first."""
+        """End the migration or restart job of a system that has lost its stores: its recovery comes first."""
         running = self.jobs.running(system)
         if running is not None and running.kind in (MIGRATE, RESTART):
             self.jobs.end_of(system, f"the recovery of {system.name} comes first")
 
     def go_on(self, system: KnownSystem) -> None:
-        """After a recovery, begin the job again that brings a partition from or to a system by its copy."""
+        """After the recovery of a system, begin again a job that the recovery has ended.
+
+        It is the job that moves a partition from or to this system by a copy.
+        """
         for entry in self._registry.entries:
             of = entry.target if entry.kind == "restart" else entry.source
             if entry.final and of == system.system_id and not self.jobs.running(system):
                 self._go_on(system, entry)
 
     def _go_on(self, source: KnownSystem, entry: Entry) -> Job:
-        """Begin a job that follows an attempt which has none."""
+        """Begin a job for an attempt that has no job."""
         if entry.kind == "restart":
             target = self._tools.system(entry.target)
             return self.jobs.start(RESTART, target, RestartPlan(entry.uuid, entry.name, entry.source))
-        if entry.kind == "live":  # the order may have named either end
+        if entry.kind == "live":  # the operator may have named either system
             source = self._tools.system(entry.source)
         back = entry.target == source.system_id
         wanted = entry.source if back else entry.target
@@ -227,7 +232,7 @@ class Migrations:
         raise self._lacks(rules.MIGRATION_RUNNING, f"no migration of {name} from {source.name} runs", name)
 
     def _lacks(self, rule: Rule, finding: str, name: str) -> OperatorError:
-        """Return the refusal of an order about a partition, with the system that has the partition."""
+        """Return the refusal of an order; it says which system has the partition."""
         place = self._registry.found_at(name)
         return OperatorError(rule, f"{finding}; {place}" if place else finding)
 
@@ -256,7 +261,7 @@ class Migrations:
         return self.jobs.start(RESTART, target, RestartPlan(uuid, name, source.system_id))
 
     def _end_migration(self, uuid: str) -> None:
-        """End the job of a migration whose partition was given to another system by a remote restart."""
+        """End the migration job of a partition: a remote restart has given it to another system."""
         for run in self.jobs.plans(MIGRATE):
             if run.plan.uuid == uuid:
                 self.jobs.end_of(run.system, "a remote restart takes its place")
@@ -295,7 +300,7 @@ class Migrations:
             raise self._lacks(rules.RESTART_CLEANUP, f"{source.name} has nothing of {name} to clean up", name)
         facts = {each.uuid: fact_of(self._tools, source, each.uuid) for each in kept}
         released = (each for each in kept if (at := facts[each.uuid]) and record(at) is Custody.RELEASED)
-        return next(released, kept[0])  # an earlier partition may have had this name
+        return next(released, kept[0])  # several partitions may have had this name
 
     def _has_store_of(self, source: KnownSystem, entry: Entry) -> bool:
         """Return whether a system may have a store of a partition that has another owner, or was deleted."""
@@ -308,8 +313,8 @@ class Migrations:
     async def cancel(self, source: KnownSystem, name: str) -> Job | str:
         """Cancel a remote restart whose target has not opened the copy: `rrstartlpar -o cancel`.
 
-        Before the console's decision, return the line that reports the cancellation.  After it, the source
-        has released the partition and gets it back; return the job that does this.
+        Before the console has decided, return the line that reports the cancellation.  After the decision,
+        the source has released the partition and gets it back; return the job that does this.
         """
         uuid = find_uuid(self._tools, source, name)
         run = next((each for each in self.jobs.plans(RESTART) if each.plan.uuid == uuid), None)

@@ -1,6 +1,8 @@
-"""Equal names of systems: an order that makes one is refused, and one found at a contact is logged.
+"""Equal names of systems: the console refuses to make them, and logs them.
 
-view = await give_name(console.systems, system, "sys2")   # OperatorError if another system has this name
+A contact may show that two systems have one name already.  Only then are equal names logged.
+
+    view = await give_name(console.systems, system, "sys2")   # OperatorError if another system has this name
 """
 
 from __future__ import annotations
@@ -18,15 +20,15 @@ async def give_name(systems: Iterable[KnownSystem], system: KnownSystem, name: s
     """Give a system another name, for an operator; OperatorError if another system has it."""
     demand_free_name(systems, system, name)
     view = await system.call(set_system(name))
-    # At once, and not with the next view: the next command may name the system by its new name.
+    # Stored at once, and not with the next view: the next command may use the new name.
     system.store_facts(system.row._replace(name=view.name))
     return view
 
 
 def demand_free_name(systems: Iterable[KnownSystem], system: KnownSystem | None, name: str) -> None:
-    """OperatorError if another system has a name; `system` is the one that is to get it, None for a new one.
+    """Raise OperatorError if another system has a name; `system` is to get it, None for a new system.
 
-    A system that has the name already may be given it again: a script that is repeated changes nothing.
+    A system that has the name already may get it again: a script that is repeated changes nothing.
     """
     if system is not None and system.name == name:
         return

@@ -65,8 +65,7 @@ class Names:
         for system in self._systems():
             if system.view:
                 yield from ((each.uuid, each.name) for each in system.view.partitions)
-        # A second loop: a present view of any system is newer than an old name that another system has
-        # stored.
+        # Stored names come in a second loop: a present view of any system is newer than each of them.
         for system in self._systems():
             if system.view:
                 yield from ((each.uuid, each.name) for each in system.view.custody)

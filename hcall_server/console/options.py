@@ -23,8 +23,8 @@ Ignored = Literal["nothing", "value", "number"]
 class Option:
     """An option: its flag, the values that it takes, and whether a line needs it.
 
-    `choices` are the permitted values; without them any value is.  `shown` stands for the value in a usage
-    line.  `number`: the value is a decimal number.
+    `choices` are the permitted values; without them any value is permitted.  A usage line prints `shown` in
+    place of the value.  `number`: the value is a decimal number.
     """
 
     flag: str

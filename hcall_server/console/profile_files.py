@@ -19,9 +19,10 @@ _XML = b"<?xml"
 
 
 class ProfileFiles:
-    """Profile backups below a folder, or in memory (None); `serial` is the serial number of their system.
+    """Profile backups in files below a folder, or in memory if the folder is None.
 
-    OperatorError for a name that is a path, is missing or is taken; StorageError if the folder fails.
+    In the methods, `serial` is the serial number of a system.  OperatorError for a name that is a path, is
+    missing or is taken; StorageError if the folder fails.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -65,13 +66,13 @@ class ProfileFiles:
             raise OperatorError(rules.HMC_PROFILE_FILE, f"{path} is no file")
         try:
             with path.open("rb") as file:
-                # One byte more than the most: it shows that the file is too long, without reading all of it.
+                # One byte more than the limit shows that the file is too long, without reading all of it.
                 return file.read(MAX_PROFILE + 1)
         except OSError as error:
             raise _failed(path, error) from None
 
     def test(self, serial: str, name: str, *, replace: bool) -> None:
-        """OperatorError for a malformed name, and for the name of an existing backup unless `replace`."""
+        """Raise OperatorError for a malformed name; without `replace` also for an existing backup."""
         _demand_bare(serial, name)
         if not replace and name in self.names(serial):
             message = f"the profile backup {name} exists: use --force to replace it"

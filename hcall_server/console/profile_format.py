@@ -133,7 +133,7 @@ def decode_profiles(content: bytes) -> ProfileBackup:
     if int(level) != PROFILE_LEVEL:
         known = of_later_release(int(level), [PROFILE_LEVEL], FILE) if int(level) else "the unknown level 0"
         raise OperatorError(rules.HMC_PROFILE_LEVEL, f"the profile backup has {known}")
-    # The level first: a later level may have another digest, and its file is not damaged.
+    # The level is checked first: a file of a later level may have another digest, and is not damaged.
     if digest != _digest(body):
         raise _refused("the profile backup is damaged: its content is not that of its first line")
     try:
@@ -145,7 +145,7 @@ def decode_profiles(content: bytes) -> ProfileBackup:
 
 
 def demand_own_copies(backup: ProfileBackup) -> None:
-    """OperatorError unless the facts of each partition are those in the clear header of its copy.
+    """Raise OperatorError unless the facts of each partition are those in the clear header of its copy.
 
     A restore announces the facts, and puts the copy back.  A system opens a copy only with the header that it
     has sealed.  So a restore is as announced, or is refused.

@@ -20,8 +20,8 @@
 #      already: that system may serve them, also if this console does not know it.
 #   4. A running partition that the plan touches refuses the restore as a whole, by name.
 #   5. All of it is done, or nothing, as far as that can be known: the stores fit into the system, and the
-#      system has checked every copy before the first step.  A step that fails all the same ends the restore,
-#      and its last line lists the steps that were done.
+#      system has checked every copy before the first step.  If a step still fails, the restore ends, and its
+#      last line lists the steps that were done.
 #   6. The plan is durable before the first step, and holds the copies.  So a restore that was killed goes on
 #      as it was announced, also if the system looks different now.
 #
@@ -59,7 +59,8 @@ StepKind = Literal["delete", "rename", "restore", "create", "change"]
 class RestoreStep(msgspec.Struct):
     """One step: `name` is the present name of the partition, or the future name of a new one.
 
-    `loss`: the step gives up objects, as announced.  `before` is the (restores, generation) that it gives up.
+    `loss`: the step gives up objects, as announced.  `before` is the (restores, generation) of the store that
+    the step gives up.
     """
 
     kind: StepKind
@@ -94,7 +95,7 @@ class RestorePlan(msgspec.Struct):
         return f"{_RESULTS[self.level]}{skipped}"
 
     def demand(self, *, force: bool) -> None:
-        """OperatorError if the plan may not be carried out, before anything was done."""
+        """Raise OperatorError if the plan may not be carried out; call it before the first step."""
         if self.room:
             raise OperatorError(console.SIZE_TOTAL, self.room)
         if self.running:
@@ -135,7 +136,7 @@ def plan_restore(
     listed = {each.uuid for each in backup.partitions} if backup and level != INITIALIZE else set[str]()
     if level in (1, INITIALIZE):
         for each in view.partitions:
-            if each.uuid not in listed:  # one that is skipped stays as it is
+            if each.uuid not in listed:  # a skipped partition is not deleted
                 _delete(plan, each)
     if level in (1, 2):
         for uuid, old in saved.items():
@@ -152,7 +153,7 @@ def plan_restore(
 def _own(
     plan: RestorePlan, backup: ProfileBackup, present: Collection[str], places: StorePlaces
 ) -> dict[str, SavedPartition]:
-    """Return the partitions of a backup that this system may serve, by UUID; add a line for each other."""
+    """Return the partitions of a backup that this system may serve, by UUID; add a line about the rest."""
     origin = backup.system
     foreign = origin.system_id not in places.own
     own = dict[str, SavedPartition]()

@@ -133,8 +133,8 @@ class ProfileRestore:
                 except SwpksError as error:
                     raise await self._half_way(error) from None
         kept = await self._keys.back("")
-        # A repeated deletion finds nothing to do, also if the first is not durable yet.  A verb that is
-        # answered when all is durable ends that doubt.
+        # A repeated deletion finds nothing to do, even if the first one is not durable yet.  So this verb
+        # follows, which the system answers only when all changes are durable.
         await run.call(set_system((await self._operating()).name))
         run.finish("end", *filter(None, [kept]), f"{run.system.name} {self._plan.result}")
 
@@ -169,9 +169,9 @@ class ProfileRestore:
                     _demand_name(step, view)
 
     async def _half_way(self, error: SwpksError) -> SwpksError:
-        """Set the earlier key again; return the error of a step with lists of the finished and open steps."""
+        """Set the earlier key again; return a step's error with lists of the finished and open steps."""
         if error.rule is rules.HMC_STORE_WRITTEN:
-            return error  # the job goes on at this step
+            return error  # the job will repeat this step
         kept = await self._key_back()
         done = [_described(step) for step in self._plan.steps if _name(step) in self._run.steps]
         rest = [_described(step) for step in self._plan.steps if _name(step) not in self._run.steps]
@@ -292,14 +292,14 @@ def _described(step: RestoreStep) -> str:
 
 
 def _demand_name(step: RestoreStep, view: PartitionView) -> None:
-    """OperatorError if a partition would come back under a name that was not announced."""
+    """Raise OperatorError if a partition would come back under a name that was not announced."""
     if view.name != step.name:
         message = f"the copy of {step.name} is one of {view.name}, which the profile backup does not say"
         raise OperatorError(rules.HMC_PROFILE_FILE, message)
 
 
 def _demand_as_announced(step: RestoreStep, partition: PartitionView) -> None:
-    """OperatorError if more would be lost than was announced."""
+    """Raise OperatorError if more would be lost than was announced."""
     if step.loss and rank_of(partition) != step.before:
         raise _changed(
             partition.name, f"now restores {partition.restores}, generation {partition.generation}"
@@ -308,7 +308,7 @@ def _demand_as_announced(step: RestoreStep, partition: PartitionView) -> None:
 
 @contextmanager
 def _changed_since(name: str) -> Iterator[None]:
-    """Return a block in which a refusal to lose objects becomes the error of a changed partition."""
+    """Return a block that turns a refusal to lose objects into the error of a changed partition."""
     try:
         yield
     except SwpksError as error:

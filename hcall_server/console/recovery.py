@@ -15,7 +15,7 @@
 # The order of the steps is: key, [begin], stores, key, answers (R-54), end, name.
 #
 #   key      First, because without a key nothing can be restored.  An empty system that is Operating is put
-#            into Recovery only when it has taken the key of some copy.  Otherwise it would be there for
+#            into Recovery only when it has taken the key of some copy.  Otherwise it would be in Recovery for
 #            nothing.
 #   stores   Each copy is tried from the newest to the oldest.  A copy that is damaged, or made under a key
 #            that the system does not have, costs only the changes since the next older one.
@@ -25,7 +25,7 @@
 #   end      Noted as a decision before it is ordered.  If its answer is lost, the system is Operating, and
 #            its partitions may run.  Without the note, the repeated job would refuse such a system.
 #   name     A system that lost its data has the name of its settings.  A name that is set in Recovery is
-#            stored with the end, so it is looked at once more behind the end.
+#            stored with the end, so the job checks the name once more after the end.
 #
 # Repetition.  A restore whose answer was lost, or that a kill has cut off, is ordered again.  If it was done,
 # the system refuses it by `copy.behind`, and the store counts as there.  The result of a restore has the name
@@ -151,7 +151,8 @@ class SystemRecovery:
     async def _enter(self, view: SystemView) -> None:
         if view.state == "Recovery":
             return
-        # Refused here, and not by begin_recovery alone: the key of the system would be changed for nothing.
+        # Refused here, before begin_recovery refuses it: otherwise the key of the system would be changed for
+        # nothing.
         if view.state != "Operating" or view.partitions:
             message = (
                 f"{view.name} is in the state {view.state}, with {counted(len(view.partitions), 'partition')}"
@@ -168,7 +169,7 @@ class SystemRecovery:
                 raise
 
     async def _demand_key(self) -> None:
-        """OperatorError unless the system accepts the trusted system key of at least one copy."""
+        """Raise OperatorError unless the system accepts the trusted system key of at least one copy."""
         keys = dict.fromkeys(each.trusted_key_id for each in self._candidates())
         if not keys:
             message = f"the console has no copies of {self._run.system.name}"
@@ -211,7 +212,8 @@ class SystemRecovery:
         reasons = list[str]()
         for number in store.copies:
             copy = self._copies.get(number)
-            # The store has dropped it since the plan was made: the partition has a newer copy elsewhere.
+            # The console has dropped this copy since the plan was made: the partition has a newer copy
+            # elsewhere.
             if copy is None:
                 continue
             result, reason = await self._restore_from(copy)
@@ -237,7 +239,7 @@ class SystemRecovery:
         return lines
 
     async def _restore_from(self, copy: CopyFacts, *, again: bool = False) -> tuple[str, str]:
-        """Order the restore of a copy; return the result of the step, and why nothing was restored, or ""."""
+        """Order the restore of a copy; return the result of the step, and why it has failed, or ""."""
         if refused := await self._keys.use(copy.trusted_key_id):
             return _LOST, refused
         try:
@@ -245,12 +247,13 @@ class SystemRecovery:
         except SwpksError as error:
             if error.rule is rules.HMC_STORE_WRITTEN:
                 raise
-            # Once only: a system that refuses the key right after it was set would otherwise be asked for
-            # ever.
+            # Repeated once only: otherwise a system that refuses a key right after it was set would be asked
+            # for ever.
             if error.rule in _OTHER_KEY and not again:  # the system was replaced since the key was set
                 self._keys.forget()
                 return await self._restore_from(copy, again=True)
-            # Another store has the name: stores are tried in the order in which they had it last.
+            # Another store has the name.  The store that had a name last is restored first, so this store is
+            # put aside.
             if error.rule is console.NAME_NEW:
                 return _ASIDE, error.message
             if error.rule is copy_rules.COPY_BEHIND:
@@ -260,9 +263,10 @@ class SystemRecovery:
         return f"{_RESTORED}{view.name}", ""
 
     async def _there(self, name: str) -> str:
-        """Return the result of a step whose store is there: a restored one may be lost again.
+        """Return the result of a step whose store is there already.
 
-        A view without the name gives the final result, because `_missing` would ask for that store for ever.
+        If the view lists the name, the store counts as restored, so `_missing` notices if the system loses it
+        again.  If not, the result is final, because `_missing` would ask for that store for ever.
         """
         view = await self._run.call(show_system())
         return f"{_RESTORED}{name}" if name in view.restored else _THERE
@@ -299,8 +303,7 @@ class SystemRecovery:
         """Put aside the copies of stores that were not restored, and set the name back."""
         run, name = self._run, self._plan.name
         view = await run.call(show_system())
-        # Only behind the end: a system that stays in Recovery is recovered again, and needs these copies
-        # then.
+        # Only after the end: a system that stays in Recovery is recovered again, and then needs these copies.
         self._store.forget(run.system.key, self._with_result(_LOST, _ASIDE))
         lines = list[str]()
         if view.name != name:

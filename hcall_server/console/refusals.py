@@ -13,5 +13,5 @@ def decided(entry: Entry) -> OperatorError:
 
 
 def decided_text(entry: Entry) -> str:
-    """Return the sentence that an attempt has passed its point of no return."""
+    """Return a sentence for messages: an attempt has passed its point of no return."""
     return f"the attempt {entry.epoch} of {entry.name} has passed its point of no return"

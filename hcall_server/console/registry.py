@@ -105,8 +105,7 @@ class Registry:
 
     def system(self, system_id: str) -> KnownSystem | None:
         """Return the system with this id, or its successor; None if the console has neither."""
-        # Present ids first: an id that is another entry's former one must not hide the system that has it
-        # now.
+        # Present ids come first: a former id of another system must not hide the system that has this id now.
         for each in self._systems():
             if system_id == each.system_id:
                 return each

@@ -116,12 +116,13 @@ class Restarter(NamedTuple):
         if not copies:
             raise OperatorError(rules.RESTART_COPY, f"the console has no copy of {name}")
         facts = copies[0][1]
-        copy = LastCopy(facts, self.tools.store.blob(facts.number))  # a newer one may drop it in any wait
+        # Read before the next await, during which a newer copy may replace this one.
+        copy = LastCopy(facts, self.tools.store.blob(facts.number))
         await demand_key(target, facts.trusted_key_id, name, lost=True)
         return copy
 
     async def check(self, source: KnownSystem, target: KnownSystem, uuid: str, copy: LastCopy) -> None:
-        """Have the target check the copy; OperatorError if it can't own it."""
+        """Have the target check the copy; OperatorError if the target can't own the partition."""
         epoch = self.tools.registry.next_epoch(uuid)
         shown = await target.call(take_partition(copy.blob, epoch, source.system_id, check=True))
         _demand_capable(shown)
@@ -131,7 +132,7 @@ class Restarter(NamedTuple):
         if place := self.tools.registry.claimed(source, uuid):
             raise OperatorError(rules.CUSTODY_OWNED, f"{place} has a store of this partition too")
         if entry is None or (entry.decision is Decision.FORCED and entry.source == source.system_id):
-            return  # its target has not shown that it owns the partition
+            return  # the target has not shown yet that it owns the partition
         if entry.owner not in ("", source.system_id):
             owner = self.tools.registry.name_of(entry.owner)
             raise OperatorError(rules.CUSTODY_OWNED, f"{entry.name} belongs to {owner}")
@@ -170,7 +171,7 @@ class Restarter(NamedTuple):
             ids = source.system_id, run.system.system_id
             now = tools.registry.of(plan.uuid) or entry
             tools.enter(restarted(now, "restart", epoch, *ids, copy.blob), "forced")
-            self.end_migration(plan.uuid)  # not before: a restart that is refused leaves it alone
+            self.end_migration(plan.uuid)  # only now: a refused restart leaves the job alone
         run.finish(
             _DECIDED,
             f"row 20: FORCED({epoch}) at the console",
@@ -222,8 +223,8 @@ class Restarter(NamedTuple):
 def _has_lost(tools: MigrationTools, source: KnownSystem, uuid: str) -> bool:
     """Return whether a system has released a partition by an attempt whose target can't get it any more.
 
-    An attempt that still brings the partition to its target has newer contents than the last copy.  So it is
-    recovered, and not restarted.
+    An attempt that still brings the partition to its target has newer contents than the last copy.  So the
+    operator has to recover that attempt.
     """
     fact, entry = fact_of(tools, source, uuid), tools.registry.of(uuid)
     if fact is None or record(fact) is not Custody.RELEASED:
@@ -237,14 +238,14 @@ def _has_lost(tools: MigrationTools, source: KnownSystem, uuid: str) -> bool:
 
 
 async def demand_dead(tools: MigrationTools, source: KnownSystem, uuid: str) -> None:
-    """OperatorError while a system answers, unless it has released the partition and never serves it again.
+    """Raise OperatorError if a system answers, and has not released the partition for good.
 
     The system gets a request, because a console that has just started has no stream yet.
     """
     try:
         await source.call(show_system())
     except SwpksError:
-        # A request may fail for another reason while the stream stands: then the system lives.
+        # If the stream is open, the system is not dead: the request has failed for another reason.
         answers = source.connected
     else:
         answers = True

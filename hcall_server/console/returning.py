@@ -23,7 +23,7 @@ from hcall_server.sealing.copies import read_copy
 
 
 async def demand_returnable(tools: MigrationTools, entry: Entry) -> None:
-    """OperatorError unless a decided restart can go back to its source; nothing is changed.
+    """Raise OperatorError unless a decided restart can go back to its source; nothing is changed.
 
     The source must show RELEASED, and be able to open the copy (row 16).  The target must answer, because it
     has to be barred.
@@ -49,7 +49,7 @@ async def demand_returnable(tools: MigrationTools, entry: Entry) -> None:
 
 
 async def demand_takes(tools: MigrationTools, entry: Entry) -> None:
-    """SwpksError unless the source of an attempt can open its copy; nothing is changed.
+    """Raise SwpksError unless the source of an attempt can open its copy; nothing is changed.
 
     After the decision a refusal would be too late: the target is barred, and the source is the owner.
     """
@@ -64,7 +64,7 @@ async def give_back(tools: MigrationTools, entry: Entry) -> None:
 
     OperatorError if the target can't be barred, or owns the partition.
     """
-    # Outside of the lock: a bar looks at systems, and a look takes this lock to answer them.
+    # Barred outside of the lock: a bar looks at systems, and a look takes this lock to answer them.
     now = await barred(tools, entry)
     async with tools.courier.turn(entry.uuid):
         changed = tools.entry(entry.uuid) != now  # another order came meanwhile

@@ -29,7 +29,8 @@ StoreCounters = tuple[int, int, int]
 class SeenStores:
     """Stores counters from views of partitions; counters of copies are stored with the copy.
 
-    While the disk of the console is full, counters stay in memory and are stored later.  No answer fails.
+    While the disk of the console is full, counters stay in memory and are stored later.  No answer fails
+    because of that.
     """
 
     def __init__(self, store: ConsoleStore) -> None:
@@ -41,7 +42,7 @@ class SeenStores:
         return f"SeenStores({len(self._noted)} noted, {len(self._unsaved)} unsaved)"
 
     def note(self, *views: PartitionView) -> None:
-        """Take the counters of partitions from their views."""
+        """Remember the counters in views of partitions, where they are larger than before."""
         for view in views:
             counters = view.restores, view.generation, view.ipl_count
             larger = _larger(counters, self._noted.get(view.uuid, (0, 0, 0)))

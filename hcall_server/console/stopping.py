@@ -9,7 +9,7 @@ Page: spec/migration.md#orders.
 # So the stop waits for the end of the job, and looks at the source again.
 #
 # Meanwhile the source must not hear that its target is ready: with PREPARED it would release the partition.
-# So the attempt stands in `Courier.stopping` for the length of the stop.
+# So the attempt is in `Courier.stopping` as long as the stop takes.
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def stop(
 
 
 def _demand_stoppable(tools: MigrationTools, source: KnownSystem, entry: Entry) -> None:
-    """OperatorError unless an attempt leaves from this system, and has not passed its point of no return."""
+    """Raise OperatorError unless an attempt leaves from this system and can still be stopped."""
     if entry.source != source.system_id:
         place = tools.registry.name_of(entry.source)
         message = (
@@ -59,11 +59,11 @@ def _demand_stoppable(tools: MigrationTools, source: KnownSystem, entry: Entry) 
         raise OperatorError(rules.MIGRATION_SYSTEMS, message, advised=True)
     if entry.decision not in (Decision.OPEN, Decision.ABORTED):
         raise decided(entry)
-    _demand_here(tools, source, entry)  # before any request: a dead source would only be `console.served`
+    _demand_here(tools, source, entry)  # first: a request to a dead source would only give `console.served`
 
 
 def _demand_here(tools: MigrationTools, source: KnownSystem, entry: Entry) -> None:
-    """OperatorError if the source of an attempt has released the partition, by its last view or its copy."""
+    """Raise OperatorError if the source has released the partition, by its last view or its copy."""
     fact = fact_of(tools, source, entry.uuid)
     left = fact and fact.epoch >= entry.epoch and record(fact) in (Custody.RELEASED, Custody.GONE)
     if left or tools.entry(entry.uuid).final:

@@ -236,7 +236,7 @@ class ConsoleStore:
     def keep_copy(
         self, system: int, facts: CopyFacts, blob: bytes, stores: Collection[str], keep: int
     ) -> bool:
-        """Store a copy, and drop those that it makes superfluous; return False if it was dropped itself.
+        """Store a copy, and drop superfluous copies; return False if the new copy was dropped itself.
 
         `stores` are the UUIDs of all present stores of the system.  A copy never replaces a newer copy: it is
         dropped if there are `keep` newer ones.  The first copy of a partition that has moved to this system
@@ -355,7 +355,7 @@ class ConsoleStore:
             raise self._database.damaged(f"a job is of another shape ({error})") from None
 
     def _row(self, kind: type[T], row: tuple[object, ...]) -> T:
-        """Return a row with its types; StorageError for another type, because SQLite stores every type."""
+        """Return a row as typed values; StorageError for a wrong type, which a column of SQLite accepts."""
         try:
             return msgspec.convert(row, kind)
         except (msgspec.ValidationError, ValueError) as error:

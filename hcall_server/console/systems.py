@@ -46,7 +46,8 @@ class NoLog:
 def _away_since(link: LinkRow | None) -> float:
     """Return the time from which a system counts as away at a start of the console; 0.0 if it is not known.
 
-    A system that was connected may have gone while the console was off.  Then it is the last contact.
+    A system that was connected may have gone while the console was off.  Then the result is the time of its
+    last contact.
     """
     if link is None:
         return 0.0
@@ -241,7 +242,7 @@ class KnownSystem:
     def note_stop(self) -> None:
         """Store that the system is connected until now, because the console stops."""
         if self.connected:
-            # Otherwise nothing is stored: only `heard` has changed, which alone is no change.
+            # Without this line nothing would be stored, because only `heard` has changed.
             self._stored = None
             self._store_link()
 
@@ -249,7 +250,7 @@ class KnownSystem:
         """Store the link if it has changed; if the store can't be written, the next change stores it."""
         link = LinkRow(self.connected, self.since, self._date(), self.last)
         before = self._stored
-        # Without `heard`, which is new each time: a row for each view would be a commit for each view.
+        # Compared without `heard`, which is new each time: otherwise each view would cost a commit.
         if before is None or before._replace(heard=link.heard) != link:
             with suppress(SwpksError):
                 self._store.note_link(self.key, link)

@@ -42,7 +42,8 @@ class Taker:
     async def fetch(self, system: KnownSystem, name: str) -> TakenCopy:
         """Take the copy of a partition, durably, and return it."""
         view = await system.call(show_copy(name))
-        # Before the copy: otherwise a kill could leave a copy whose key the console does not hold.
+        # The key is stored before the copy: otherwise a kill could leave a copy whose key the console does
+        # not hold.
         if self._store.trusted_key(system.key, view.trusted_key_id) is None:
             await self.take_key(system)
         facts, kept = self.keep(system, name, view)

@@ -49,7 +49,7 @@ def _asking(registry: Registry, system: KnownSystem, fact: CustodyView) -> str:
 
 
 def shown_by(place: str, name: str) -> str:
-    """Return the text that another system shows the store of a partition, with the remedies."""
+    """Return a message with remedies: another system shows the store of this partition."""
     other, lpar = shlex.quote(place), shlex.quote(name)
     deleted = f"delete one of the two, such as by `swpks hmc delete {lpar} -m {other}`"
     return f"{place} shows its store; {deleted}; if {place} is lost: `swpks hmc remove-system {other}`"

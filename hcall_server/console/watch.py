@@ -83,9 +83,9 @@ class StreamKeeper:
                 await system.pause(next(pauses))
 
     async def _explained(self, system: KnownSystem, work: Awaitable[str]) -> tuple[str, str]:
-        """Await work that returns the reason to end the stream, or ""; an error is a reason too.
+        """Await `work`; return why the stream ends, and the remedy for the operator, each "" for none.
 
-        Return the reason, and the remedy for the operator, "" for none.
+        `work` returns a reason or "".  An error of `work` is a reason too.
         """
         try:
             return await work, ""
@@ -139,7 +139,8 @@ class StreamKeeper:
         if view.state == "Operating" and (view.partitions or not self._store.copies(system.key)):
             before = system.name
             system.store_facts(system.row._replace(name=view.name))
-            # The console can't refuse the name that a system has: commands need the serial numbers then.
+            # The console can't refuse the name that a system has.  So commands have to use the serial numbers
+            # then.
             others = namesakes(self._others(), system, view.name)
             if others and before != view.name:
                 own = system.type_model_serial
@@ -156,7 +157,7 @@ class StreamKeeper:
         stream.cancel()
 
     async def _answer(self, system: KnownSystem, event: EventView, inbox: _Inbox) -> str:
-        """Answer an event, and repeat that while the store can't be written; return ""."""
+        """Answer an event; repeat that while the store can't be written.  Return "": the stream goes on."""
         for seconds in waits():
             try:
                 await self._answer_once(system, event, inbox)

@@ -81,7 +81,7 @@ def place_of(systems: Iterable[S], asked: str) -> Whereabouts[S]:
     if not found:
         raise OperatorError(rules.HMC_WHERE, f"{asked[:_SHOWN]}: no system owns it at present")
     # Views are of different moments, so two systems may show that they own it.  The later epoch is the newer
-    # record, and a frozen one gives way to its target.
+    # record.  At equal epochs, the target has precedence over a frozen source.
     return max(found, key=lambda each: (each.epoch, each.custody != "frozen"))
 
 

@@ -3,7 +3,7 @@
 # A line of the real console
 #
 # People have scripts for the real console.  They read its lists by names or by places, compare its HSCL
-# numbers, and pass options that mean nothing for an emulated system.  So a line must guarantee:
+# numbers, and pass options that have no meaning for an emulated system.  So a line must guarantee:
 #
 #   1. The grammar, the names and the order of attributes, and the HSCL texts are those of public sources.
 #      All else is our own choice, and stands in spec/choices.md.
@@ -11,7 +11,7 @@
 #      A line that is misspelt never does half of its work.
 #   3. All of a line is read and checked before its first effect, as far as the console alone can check it.
 #   4. A line opens no file.  The command opens it, with the rights of its own user (`caller`).
-#   5. One line of much text does not hold up the others: the loop is given up between two records.
+#   5. A line of much text does not delay the other lines: between two records it lets other tasks run.
 #
 # A command is a row: its options as a table (`options.Syntax`), and a function.  The tables also make the
 # usage texts, the completion of shells and the tables of spec/console.md, so none of them can differ from the

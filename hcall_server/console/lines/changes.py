@@ -43,7 +43,7 @@ class RecordChange:
         return self.texts[name]
 
     def demand(self, needs: tuple[str, ...]) -> None:
-        """OperatorError if the record has none of `needs`, or a value that no partition can have."""
+        """Raise OperatorError if the record has none of `needs`, or a value that no partition can have."""
         if not any(self.texts.get(name) for name in needs):
             pairs = " or ".join(f"{name}=VALUE" for name in needs)
             raise OperatorError(rules.LINE_RECORD, f"{self.command}: the record needs {pairs}")
@@ -150,7 +150,7 @@ async def _wanted(line: Line, change: RecordChange, name: str) -> PartitionView:
         return numbered(view, str(number))
     found = named_at(line, view, change.text(name))
     if found.number != number:
-        # Which of the two the operator means is not known, and the other one must not be changed.
+        # The operator may mean either partition, and the wrong one must not be changed.
         message = f"{line.options.command}: {found.name} has the ID {found.number}, and not lpar_id={number}"
         raise OperatorError(rules.LINE_VALUE, f"{message}; leave one of them out", advised=True)
     return found
@@ -192,7 +192,7 @@ async def _change_system(line: Line, change: RecordChange) -> str:
 
 
 async def _with_sizes(line: Line, record: Sequence[Pair], error: OperatorError) -> SwpksError:
-    """Return the refusal of a size that no level has, with the sizes of this system if it answers."""
+    """Return the error of a record; if a keystore size is wrong, with the sizes that the system permits."""
     size = next((each.value for each in record if each.name == "keystore_kbytes"), "")
     if error.rule is not control.ATTRIBUTE_RANGE or not error.message.startswith("keystore_kbytes "):
         return error
@@ -265,7 +265,7 @@ async def _rmsyscfg(line: Line) -> int:
 
 
 def _demand(line: Line, *flags: str) -> None:
-    """OperatorError unless the line has exactly one of some options."""
+    """Raise OperatorError unless the line has exactly one of some options."""
     found = [flag for flag in flags if flag in line.options]
     if len(found) != 1:
         kind = f"{line.options.command} -r {line.options.needed('-r')}"

@@ -101,7 +101,7 @@ OF_PROFILES = frozenset(
 )
 """Attributes of partition profiles."""
 
-# With the kind of its value, because the parser has to know whether the next word belongs to the option.
+# Each option has the kind of its value: the parser has to know whether the next word belongs to the option.
 _OF_MOVES: Mapping[str, Ignored] = {
     "-w": "number",
     "-d": "number",

@@ -95,7 +95,8 @@ class Line:
             return await self.system(), False
         except SwpksError as error:
             last = self.known.view
-            # A system that answers with a refusal is not away: its last view would hide the refusal.
+            # A system that answers with a refusal is not away.  A line with its last view would hide the
+            # refusal.
             if error.rule is not system_rules.CONSOLE_SERVED or last is None or not last.partitions:
                 raise
             return last, True
@@ -180,7 +181,7 @@ def named_at(line: Line, view: SystemView, name: str) -> PartitionView:
 
 
 def elsewhere(line: Line, name: str) -> str:
-    """Return a sentence about the systems that have a partition which is not here, "" for none."""
+    """Return a sentence that names the other systems that have a partition; "" if none has it."""
     owner = owner_of(line, name)
     place = f"partition {name} is on system {owner}" if owner else found_at(line.console.systems, name)
     if not place:

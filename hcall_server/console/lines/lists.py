@@ -107,7 +107,7 @@ PARTITIONS: Getters[ListedPartition] = {
     "vtpm_enabled": constant("0"),
     "secure_boot": _setting("secure_boot"),
     "curr_secure_boot": lambda it: str(SECURE_BOOT_MODES.index(it.partition.curr_secure_boot)),
-    # Behind all attributes with a public place, so that a script that cuts by place finds those unchanged.
+    # These follow all attributes with a public place. So a script that cuts records by place still works.
     **{name: _setting(name) for name in ATTRIBUTES if name not in ("secure_boot", _CAPABLE)},
     "uuid": lambda it: it.partition.uuid,
 }
@@ -185,24 +185,24 @@ def selected(system: SystemView, filters: dict[str, list[str]]) -> list[ListedPa
 
 
 def _selected(line: Line, view: SystemView, filters: dict[str, list[str]]) -> list[ListedPartition]:
-    """Return the partitions that match; the refusal of a name has the system of that partition."""
+    """Return the partitions that match; if another system has one of the names, the error says which."""
     for name in sorted(set(filters.get("lpar_names", []))):
         named_at(line, view, name)
     return selected(view, filters)
 
 
 def _matches(filters: dict[str, list[str]], name: str, value: str) -> bool:
-    """Return whether a value of all partitions matches its filter; True without this filter."""
+    """Return whether the filter `name` permits `value`, which all partitions have; True without a filter."""
     return value in filters.get(name, [value])
 
 
 def filters_of(line: Line, *names: str) -> dict[str, list[str]]:
-    """Return the line's --filter, which has some of these names; {} without the option."""
+    """Return the values of each name in the line's --filter; only `names` may be in it; {} without it."""
     return parse_filter(text, names) if (text := line.options.value("--filter")) is not None else {}
 
 
 async def filtered(line: Line, *names: str) -> list[ListedPartition]:
-    """Return the partitions of the line's --filter, which has some of these names."""
+    """Return the partitions that match the line's --filter; only `names` may be in it."""
     filters = filters_of(line, *names)
     return _selected(line, await line.system(), filters)
 
@@ -240,7 +240,7 @@ async def _systems(line: Line) -> None:
 
 async def listed_system(known: KnownSystem) -> ListedSystem:
     """Return a system after a request for its view, or with its last view if it can't be reached."""
-    # Without a request: it would wait for the time-out of a system that is known to be away.
+    # No request is made: it would wait for its time-out, and the system is known to be away.
     if not known.connected:
         return ListedSystem(known, connected=False)
     try:
@@ -252,7 +252,7 @@ async def listed_system(known: KnownSystem) -> ListedSystem:
 
 async def _system_profiles(line: Line) -> None:
     """Print an empty list: no system has a profile."""
-    # The list is always empty, and a misspelt name is refused all the same.
+    # The list is always empty, but a misspelt name is still refused.
     parse_columns(line.options.words("-F"), ("name", "lpar_names", "profile_names"))
     await line.system()
     await line.say(NO_RESULTS)

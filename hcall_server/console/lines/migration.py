@@ -50,7 +50,7 @@ async def _with_notice(line: Line, name: str, order: Callable[[], Awaitable[T]])
         nursery.start_soon(_notice_late, line, name)
         try:
             result.append(await order())
-        # Raised behind the nursery, which would wrap it into an exception group.
+        # The error is raised after the nursery, which would wrap it into an exception group.
         except SwpksError as error:  # not in a group
             refusal = error
         nursery.cancel_scope.cancel()
@@ -98,7 +98,7 @@ async def _stop(line: Line, name: str) -> None:
 
 
 async def _recover(line: Line, name: str) -> None:
-    """Bring an attempt to its end.  Both ends are a success, if one system owns the partition."""
+    """Bring an attempt to its end; a failed attempt counts as a success if one system owns the partition."""
     force = "--force" in line.options
     recovered = await line.console.migrations.recover(line.known, name, force=force)
     try:
@@ -172,7 +172,7 @@ async def _names(line: Line) -> list[str]:
 
 
 def _check(line: Line) -> None:
-    """OperatorError for a mistake about all partitions of a line: its source, or its target."""
+    """Raise OperatorError for a mistake about all partitions of a line: its source, or its target."""
     source, operation = line.known, line.options.needed("-o")
     for flag, meant in (("-t", _TO_A_TARGET), ("--force", _FORCED)):
         if flag in line.options and operation not in meant:
@@ -187,7 +187,7 @@ def _check(line: Line) -> None:
 
 
 def _explained(line: Line, error: SwpksError) -> SwpksError:
-    """Return a refusal as the line prints it: with the system that is away, and the time since then."""
+    """Return a refusal as the line prints it: if one system is away, with its name, and since when."""
     if error.rule is control.CONSOLE_SERVED:
         given = [line.options.value(flag) for flag in ("-m", "-t") if flag in line.options]
         away = [each for each in map(line.console.find, given) if not each.connected]

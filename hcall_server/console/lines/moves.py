@@ -1,6 +1,7 @@
 """lslparmigr: partitions that move, and the rows of the state table (spec/console.md#migration).
 
-The list comes from the console's register.  So it has partitions that have left, and systems that are away.
+The list comes from the console's register.  So it also has partitions that have left their system, and it
+works for systems that are away.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class ListedMove:
 
 
 def _known_by_record(text: str) -> str | None:
-    """Return a text of the record, or None for "": the attribute does not apply then."""
+    """Return a text of the record, but None for "": then the attribute does not apply."""
     return text or None
 
 

@@ -28,7 +28,7 @@ def _request(line: Line, operation: str) -> Power:
 
 
 async def _partition(line: Line, operation: str) -> int:
-    # Not a group of the table: these options belong to -r lpar alone.
+    # The option table can't check this: these options belong to -r lpar alone.
     if ("-n" in line.options) == ("--id" in line.options):
         raise OperatorError(rules.LINE_NEEDED, "chsysstate -r lpar takes one of -n, --id")
     partition = await line.partition()

@@ -35,7 +35,7 @@ async def _write(line: Line, name: str, content: bytes) -> None:
 
 
 async def _test(line: Line, name: str) -> None:
-    """OperatorError if a file can't be written; called before copies are made, which take long."""
+    """Raise OperatorError if a file can't be written; called before copies are made, which take long."""
     force = "--force" in line.options
     if "/" in name:
         await line.caller.test(name, replace=force)
@@ -66,7 +66,7 @@ async def _rstprofdata(line: Line) -> int:
         raise OperatorError(rules.LINE_NEEDED, message)
     known, saved = line.known, await _read(line, name) if name is not None else None
     plan = await line.console.plan_profiles(known, cast("RestoreLevel", level), saved)
-    # Before `restore_profiles` may refuse the plan: the refusal is about the losses in these lines.
+    # Printed before `restore_profiles` may refuse the plan: the refusal is about the losses in these lines.
     await line.say(*plan.lines)
     if not plan.steps:
         return 0

@@ -34,7 +34,7 @@ HELP = "--help"
 
 
 def usage_of(command: str) -> str:
-    """Return the usage line of a command; OperatorError for one that the console does not have."""
+    """Return the usage line of a command; OperatorError if the console does not have the command."""
     return _command(command).syntax.usage
 
 
@@ -48,7 +48,7 @@ async def run_line(console: ManagementConsole, argv: Sequence[str], caller: Line
             return 0
         line = Line(console, command.syntax.parse(argv[1:]), caller)
     except SwpksError as error:
-        # Without names in the remedy: there is no parsed line that could have them.
+        # The remedy has no names of a system or partition: they come from a parsed line, and there is none.
         await caller.say(refusal(console, error))
         return 1
     try:
@@ -62,7 +62,7 @@ async def run_line(console: ManagementConsole, argv: Sequence[str], caller: Line
 
 
 def _with_usage(command: LineCommand, error: SwpksError) -> SwpksError:
-    """Return a refusal with the usage, as the parser has it, if the options of a line do not go together."""
+    """Return a refusal; if the options of the line do not go together, the usage line follows it."""
     if error.rule not in _OF_OPTIONS or error.advised:
         return error
     return OperatorError(error.rule, f"{error.message}.\n{command.syntax.usage}", advised=True)
