@@ -1,1 +1,1 @@
-"""The replaceable parts of a managed system that store or wrap its root key, behind seams."""
+"""The replaceable parts of a managed system that store or wrap its root key; `seam` has their interfaces."""

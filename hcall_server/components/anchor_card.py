@@ -82,7 +82,8 @@ class AnchorCard:
     def moved(self) -> str | None:
         """Return why the next start would not find the content of this card, None if it would find it.
 
-        It costs one stat.  If the file or its time is another, the card is read: an equal copy is accepted.
+        A call costs one stat.  If the file or its time is another one, the card is read; a card with equal
+        content is accepted.
         """
         trouble = self._place.trouble() if self._place else None
         if trouble is None:
@@ -91,8 +92,8 @@ class AnchorCard:
             found = self._read()
         except SwpksError as error:
             return error.message
-        # An equal copy, as after a restore of the folder, is as good as the old file. It becomes the one to
-        # compare with.
+        # A card with equal content, such as one from a restored folder, is as good as the old file. Later
+        # calls compare with this file.
         if found is None or found != self._held:
             return trouble
         self._hold(found)
@@ -103,7 +104,7 @@ class AnchorCard:
         return None if content is None else self._decoded(content)
 
     def _hold(self, card: Card) -> None:
-        """Store the content of the card and the place of its file, so that `moved` can compare them."""
+        """Remember the content of the card and the place of its file, so that `moved` can compare them."""
         try:
             self._place, self._held = InPlace(self._file.path, ours=True), card
         except OSError as error:

@@ -31,8 +31,8 @@ class MemoryCard:
 class MemoryTpm:
     """A TPM without a file or entropy: its seed is a number, its salts are counted.
 
-    It outlives the system that uses it.  While `silent` is set, it raises TpmSilentError.  Another `seed`
-    makes it another TPM; without one, each object is another TPM.
+    It outlives the system that uses it.  While `silent` is set, it raises TpmSilentError.  Objects with the
+    same `seed` are the same TPM; without a `seed`, each object is another TPM.
     """
 
     kind = "embedded"

@@ -15,9 +15,10 @@ from hcall_server.files import make_folder, make_private, refuse_link, replace_p
 
 
 class PrivateFile:
-    """The file of one part.  `name` is the part in messages, `limit` the bytes of the longest content.
+    """The file of one part.  `name` names the part in messages; `limit` is the largest content in bytes.
 
-    `private` is the rule about its mode (operator), `whole` the one about its content (storage).
+    `private` is the rule for a file that others may use, `whole` the rule for a file that can't be read or
+    written.
     """
 
     def __init__(self, path: Path, name: str, limit: int, *, private: Rule, whole: Rule) -> None:
@@ -44,7 +45,7 @@ class PrivateFile:
             raise self.damaged(f"can't be read: {error.strerror or error}") from None
 
     def write(self, content: bytes) -> None:
-        """Make or replace the file, all or nothing, durable on return; its folder as well.
+        """Make or replace the file, all or nothing, durable on return; its folder is made if it is missing.
 
         Raises StorageError when that fails; the file is then the old one or the new one, whole.
         """
@@ -57,7 +58,7 @@ class PrivateFile:
             raise self.damaged(f"can't be written: {error.strerror or error}") from None
 
     def damaged(self, reason: str) -> StorageError:
-        """Return the error of a damaged file; `reason` follows its path in the message."""
+        """Return the error for a file that can't be used; `reason` follows its path in the message."""
         return StorageError(self._whole, f"{self._name}: {self.path} {reason}")
 
     def _refuse_links(self) -> None:

@@ -47,7 +47,7 @@ BLOB = Struct("header" / BLOB_HEADER, "sealed" / GreedyBytes)
 
 
 class NotOursError(ValueError):
-    """A blob that this seed does not open, or a seed file that is not one; the text is the reason."""
+    """This seed does not open the blob, or the content is no seed file; the text is the reason."""
 
 
 def encoded_seed(seed: bytes) -> bytes:
@@ -81,7 +81,7 @@ def wrapped(seed: bytes, salt: bytes, secret: bytes) -> bytes:
 
 
 def unwrapped(seed: bytes, blob: bytes) -> bytes:
-    """Return the secret in a blob of this seed; NotOursError if it is none."""
+    """Return the secret in a blob of this seed; NotOursError for any other blob."""
     try:
         header = BLOB.parse(blob).header
     except ConstructError:
@@ -95,6 +95,6 @@ def unwrapped(seed: bytes, blob: bytes) -> bytes:
 
 
 def _derived(seed: bytes, salt: bytes) -> tuple[AESGCM, bytes]:
-    """Return cipher and nonce of the one sealing that has this salt."""
+    """Return cipher and nonce for this salt; each sealing has its own salt."""
     material = HKDF(SHA256(), KEY_SIZE + NONCE_SIZE, salt, EMBEDDED_INFO).derive(seed)
     return AESGCM(material[:KEY_SIZE]), material[KEY_SIZE:]

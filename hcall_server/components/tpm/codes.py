@@ -1,4 +1,4 @@
-"""The meaning of a TPM's response code for a blob: the blob is not its own, or nothing is known.  Pure."""
+"""The meaning of a TPM's response code: the blob belongs to another TPM, or nothing is known.  Pure."""
 
 # Which codes are about the blob
 #

@@ -56,7 +56,7 @@ _EMPTY_PASSWORD = bytes.fromhex("40000009 0000 00 0000")
 
 _ECC, _KEYED_HASH, _SHA256, _NULL, _AES, _CFB, _P256 = 0x23, 0x08, 0x0B, 0x10, 0x06, 0x43, 0x03
 # noDA: after wrong passwords of any program, a TPM refuses the objects that do not have this bit. The root
-# key has to unwrap all the same. fixedTPM and fixedParent: the blob can't be moved to another TPM.
+# key must still unwrap then. fixedTPM and fixedParent: the blob can't be moved to another TPM.
 _FIXED_TPM, _FIXED_PARENT, _SENSITIVE_DATA_ORIGIN, _USER_WITH_AUTH = 1 << 1, 1 << 4, 1 << 5, 1 << 6
 _NO_DA, _RESTRICTED, _DECRYPT = 1 << 10, 1 << 16, 1 << 17
 _BOUND = _FIXED_TPM | _FIXED_PARENT | _USER_WITH_AUTH | _NO_DA
@@ -146,7 +146,7 @@ def get_test_result() -> bytes:
 
 
 def answer_size(header: bytes) -> int:
-    """Return the bytes that follow the 10 bytes of an answer's header; MalformedAnswerError if they can't."""
+    """Return the number of bytes after an answer's 10-byte header; MalformedAnswerError for a bad one."""
     found = _HEADER.parse(header)
     if found.tag not in (_SESSIONS, _NO_SESSIONS):
         raise MalformedAnswerError(f"begins with the tag {found.tag:#06x}")

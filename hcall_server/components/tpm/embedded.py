@@ -51,7 +51,7 @@ class EmbeddedTpm:
         return wrapped(self._seed() or self._new_seed(), self._entropy(SALT_SIZE), secret)
 
     def unseal(self, blob: bytes) -> bytes:
-        """Return the secret in a blob; TpmRefusedError if the seed is new or another one."""
+        """Return the secret in a blob; TpmRefusedError if the seed is missing, or is another one."""
         seed = self._seed()
         # A seed is never made here. A new one could not open the blob, and would hide that the old one is
         # lost.

@@ -39,7 +39,7 @@ class TpmKind(NamedTuple):
 
     @classmethod
     def parse(cls, word: str) -> TpmKind:
-        """Return the kind of a word of `--tpm`, with absolute paths; OperatorError if there is none."""
+        """Return the kind in a word of `--tpm`, with absolute paths; OperatorError for any other word."""
         kind, colon, place = word.partition(":")
         if word == EMBEDDED.kind:
             return EMBEDDED
@@ -59,7 +59,7 @@ KINDS = (EMBEDDED.kind, *_OWN_KINDS)
 
 
 def open_tpm(folder: Path, name: str, wanted: TpmKind | None, entropy: Callable[[int], bytes]) -> Tpm:
-    """Return the TPM whose folder this is; `wanted` is the operator's wish, None for the remembered kind.
+    """Return the TPM whose folder this is; `wanted` is the value of `--tpm`, None for the remembered kind.
 
     Another place of the same kind is accepted and remembered.  Nothing is sent to the TPM yet.  Raises
     OperatorError for another kind than the remembered one, StorageError if `external` is damaged.
@@ -73,7 +73,7 @@ def open_tpm(folder: Path, name: str, wanted: TpmKind | None, entropy: Callable[
             + replace_advice(folder, name),
         )
     tpm = _opened(found, folder, name, entropy)
-    # The embedded kind needs no file `external`: its seed is the mark.
+    # The embedded kind needs no file `external`: its seed file shows the kind.
     if found not in (EMBEDDED, remembered):
         _external(folder, name).write(os.fsencode(f"{found}\n"))
     return tpm

@@ -1,7 +1,7 @@
 """A TPM 2.0 behind a Unix socket, as swtpm serves it: plain commands, no library.
 
-The secret crosses the socket in clear, as on the wire to many a TPM.  So the socket belongs into a private
-folder.  Each operation has a connection of its own: swtpm serves one client at a time.
+The secret crosses the socket in clear, as it does on the wire to many hardware TPMs.  So the socket belongs
+into a private folder.  Each operation has a connection of its own: swtpm serves one client at a time.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class _TpmLink:
         self.run(TpmCommand.GET_TEST_RESULT, commands.get_test_result())
 
     def _connect(self, path: str) -> None:
-        """Connect, also where the queue of the socket is full: that of swtpm holds one or two clients.
+        """Connect; if the queue of the socket is full, wait: the queue of swtpm holds one or two clients.
 
         TimeoutError if there is no place in time.
         """
@@ -116,8 +116,8 @@ class _TpmLink:
     def made(self, command: TpmCommand, content: bytes) -> Iterator[int]:
         """Run a command that loads an object; give its handle, and remove the object in the end.
 
-        The result of the operation is known by then.  So a failure to remove it is no error: it costs the
-        TPM some memory until its next start.
+        At the end, the result of the operation is known.  So a failure to remove the object is no error: it
+        costs the TPM some memory until its next start.
         """
         handle = commands.handle_of(self.run(command, content))
         try:
@@ -145,7 +145,7 @@ class _TpmLink:
         return found
 
     def _timed(self, call: Callable[P, Result]) -> Callable[P, Result]:
-        """Return `call` with the time that is left as its time-out."""
+        """Return `call` with the remaining time as its time-out."""
         self._stream.settimeout(self._left())
         return call
 

@@ -1,7 +1,7 @@
 """A TPM 2.0 through its standard software stack: tpm2-pytss over libtss2, for every TPM that a TCTI names.
 
-Template and blob are those of `commands`, so a blob moves between both ways to one TPM.  The secret crosses
-the link encrypted, in a salted session: no process between this one and the TPM reads it.
+Template and blob are those of `commands`.  So for one TPM, `swtpm` and this module open each other's blobs.
+The secret crosses the link encrypted, in a salted session: no process between this one and the TPM reads it.
 """
 
 from __future__ import annotations
@@ -55,9 +55,10 @@ class TssTpm:
         return self._run(lambda link: link.unseal(*parts))
 
     def _parts(self, blob: bytes) -> tuple[Any, Any]:
-        """Return the two parts of a blob as values of the library; ValueError if they are none.
+        """Return the two parts of a blob as values of the library; ValueError if the library refuses them.
 
-        The library reads some damaged parts and fails only when it writes them.  So it writes them here.
+        The library reads some damaged parts without an error, and fails only when it writes them.  So this
+        function writes them as a check.
         """
         SealedBlob.split(blob)
         try:
@@ -71,7 +72,7 @@ class TssTpm:
         return private, public
 
     def _run(self, operation: Callable[[_TssLink], bytes]) -> bytes:
-        """Do an operation over a connection of its own, in a thread of its own."""
+        """Perform an operation over a connection of its own, in a thread of its own."""
 
         def connected() -> bytes:
             with self._connected() as esapi:
@@ -138,7 +139,7 @@ class _TssLink:
 
     @contextlib.contextmanager
     def _made(self, command: TpmCommand, call: Callable[[], Any]) -> Iterator[Any]:
-        """Make an object in the TPM, and remove it in the end; a failure of that is no error."""
+        """Make an object in the TPM, and remove it in the end; a failure to remove it is no error."""
         handle = self._run(command, call)
         try:
             yield handle
