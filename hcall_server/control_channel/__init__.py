@@ -1,5 +1,5 @@
-"""The control channel: HTTP on a Unix socket, the door of the management console (spec/control.md).
+"""The control channel: HTTP on a Unix socket, for the management console (spec/control.md).
 
-`serve` is all that a server imports at start; the HTTP stack behind it is loaded when the first
-request comes.  The verbs are rows of `hcall_abi.control.VERBS`; their functions are in `verbs`.
+At start a server imports only `serve`.  It loads the HTTP stack when the first request comes.  The verbs are
+rows of `hcall_abi.control.VERBS`; their functions are in `verbs`.
 """

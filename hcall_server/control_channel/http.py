@@ -30,7 +30,7 @@ EXEMPT = "swpks.exempt"
 
 
 class Http:
-    """Speaks HTTP for an ASGI application: `converse` with each connection, `stop` at the end."""
+    """HTTP for an ASGI application: call `converse` for each connection, and `stop` at the end."""
 
     def __init__(self, app: object) -> None:
         self._app = ASGIWrapper(cast(ASGIFramework, app))
@@ -42,7 +42,7 @@ class Http:
     async def converse(self, stream: trio.SocketStream | TlsStream, exempt: Callable[[], None]) -> None:
         """Answer the requests of one connection, until it is closed.
 
-        `exempt` is called when its answer is a stream of events, which has no end.
+        `exempt` is called when the connection sends a stream of events, which has no end.
         """
         # Hypercorn has one context for all connections.  One for each lets us end the idle wait of this
         # connection alone.  Without that, a connection would stay for 5 seconds after its client has gone.
@@ -137,7 +137,7 @@ def _config() -> Config:
     config.h2_max_header_list_size = HEADER_BYTES
     config.h2_max_concurrent_streams = 8
     config.websocket_max_message_size = HEADER_BYTES
-    # With a bound, the unread rest of a body would block its answer.  The queue stays small all the same:
-    # the application reads at once, or answers, and then the rest is dropped.
+    # With a bound, the unread rest of a body would block its answer.  The queue still stays small: the
+    # application reads at once, or answers, and then the rest is dropped.
     config.max_app_queue_size = cast(int, math.inf)
     return config

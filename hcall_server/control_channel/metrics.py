@@ -166,5 +166,5 @@ def _by_number(name: str, text: str, label: str, names: type[IntEnum], counts: M
 
 
 def _named(names: type[IntEnum], number: int) -> str:
-    """Return the name of a number; everything unknown shares one name, so that labels stay few."""
+    """Return the name of a number; all unknown numbers share one name, so that labels stay few."""
     return names(number).name if number in names._value2member_map_ else "OTHER"

@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 
 def show_needs(call: Call) -> NeedsView:
-    """Show the needs of a partition at another system."""
+    """Show what a partition needs at another system."""
     from hcall_server.machine import arrivals
 
     needs = arrivals.needs_of(call.machine.system, call.machine.system.find(call.name))
@@ -61,7 +61,7 @@ def check_arrival(call: Call) -> ArrivalView:
 
 
 async def expect_partition(call: Call) -> ExpectationView:
-    """Expect a partition of another system."""
+    """Permit another system to send a partition; show the address for that system."""
     body: ExpectedPartition = call.body
     return ExpectationView(address=await call.machine.migrations.expect(body))
 
@@ -75,7 +75,7 @@ async def begin_migration(call: Call) -> PartitionView:
 
 
 async def take_partition(call: Call) -> PartitionView:
-    """Own a partition from its console copy."""
+    """Take over a partition from its console copy, or only check the copy."""
     from hcall_server.machine import arrivals
 
     body: ArrivingCopy = call.body
@@ -122,13 +122,13 @@ def load_custody(_: Machine) -> None:
 
 
 def load_mobility(machine: Machine) -> Mobility:
-    """Import the channel of a live migration as well.  Its module is known to the assembly alone."""
+    """Have the machine make its part for migrations, which imports the modules of a live migration."""
     load_custody(machine)
     return machine.migrations
 
 
 async def _in_time(step: Awaitable[T], what: str) -> T:
-    """Wait for a step; StorageError if NVRAM does not store it in time.  The step goes on all the same."""
+    """Wait for a step; StorageError if NVRAM does not store it in time.  The step itself goes on."""
     # A request has to end in a bounded time, and the step may not: its commit can be under way. So only the
     # waiting is cancelled. Every word may be repeated, so the console repeats it.
     with trio.move_on_after(PATIENCE):

@@ -1,4 +1,4 @@
-"""The call and the answer of a verb: the types of the functions in `verbs`."""
+"""The types that the functions in `verbs` share: the call of a verb, and its answers."""
 
 from __future__ import annotations
 

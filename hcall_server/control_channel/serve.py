@@ -78,10 +78,10 @@ async def serve_control(
 ) -> None:
     """Serve the control channel of `machine` on a listening stream socket until cancelled.
 
-    With `tls` it is one of TCP, and each client has to show a certificate before anything is served.
+    With `tls` the socket is one of TCP, and each client has to show a certificate before anything is served.
 
-    The socket stays the caller's: it is neither closed nor, after this returns, used.  When cancelled,
-    accepts no more and gives requests under way `GRACE_SECONDS`.
+    The caller still owns the socket: it is not closed here, and not used after this returns.  When cancelled,
+    this accepts no more connections, and gives requests under way `GRACE_SECONDS`.
     """
     listen_socket.setblocking(False)
     failed = ""
@@ -121,7 +121,7 @@ def _load(machine: Machine) -> Http:
 
 
 async def _turn_away(listen_socket: socket.socket, reserve: Reserve, error: Exception) -> None:
-    """Answer the connection that waits with a problem, without the HTTP stack.  The next one tries again."""
+    """Answer the waiting connection with a problem, without the HTTP stack, which is still not loaded."""
     answer = _answer(error)
     try:
         accepted = reserve.accept(listen_socket)
@@ -137,7 +137,7 @@ async def _turn_away(listen_socket: socket.socket, reserve: Reserve, error: Exce
 
 
 def _answer(error: Exception) -> bytes:
-    """Return the answer to a request without the HTTP stack; b"" where even this cannot be loaded."""
+    """Return the answer that needs no HTTP stack; b"" if even its module can't be loaded."""
     try:
         from hcall_server.control_channel.by_hand import answer_by_hand
     except (OSError, ImportError, MemoryError):
@@ -187,14 +187,14 @@ class _ControlListener:
                         await self._room.acquire()
                         connections.start_soon(self._serve, await self._next())
             finally:
-                self._machine.events.stop()  # their connections would be open until the end of the grace
+                self._machine.events.stop()  # otherwise their connections would stay open for the whole grace
                 await self._http.stop()
                 self._deadline = trio.current_time() + GRACE_SECONDS
                 for scope in self._scopes:
                     scope.deadline = min(scope.deadline, self._deadline)
 
     async def _next(self) -> trio.SocketStream:
-        """Return the next connection; one that is gone before it is accepted does not count."""
+        """Return the next connection; a connection that the client closes before the accept is skipped."""
         logged = False
         while True:
             await wait_readable(self._socket)
@@ -214,15 +214,15 @@ class _ControlListener:
             return trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
 
     def _accept(self) -> socket.socket:
-        """Accept a connection.  The reserve is for the operator of this host, not for clients over TCP."""
+        """Accept a connection; the reserve is for the operator of this host, and not for TCP clients."""
         return self._socket.accept()[0] if self._tls else self._reserve.accept(self._socket)
 
     async def _admit(self, handshakes: TlsHandshakes, plain: trio.SocketStream) -> None:
-        """Serve a connection of TCP after its handshake, which ends at once when the server stops.
+        """Serve a connection over TCP after its handshake; a stop of the server ends the handshake at once.
 
-        A client without a certificate gets none of the places for requests.  If many of them come, the
-        oldest handshake ends; that of a true client has finished long before.  A client that has finished
-        waits for a place.
+        A client without a certificate gets none of the places for requests.  If many such clients come, the
+        oldest handshake ends; a client with a certificate has finished long before.  After its handshake, a
+        client waits for a place.
         """
         admitted: TlsStream | None = None
         placed, handshake = False, trio.CancelScope()

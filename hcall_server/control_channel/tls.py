@@ -145,7 +145,7 @@ class _Context:
 
 
 def _failure(error: trio.BrokenResourceError) -> tuple[str, str]:
-    """Return the reason of a failed handshake, and its kind: OpenSSL has a fixed list of them."""
+    """Return the reason of a failed handshake, and its kind, which comes from a fixed list of OpenSSL."""
     cause = error.__cause__
     if not isinstance(cause, ssl.SSLError):
         return "the connection is broken", "broken"

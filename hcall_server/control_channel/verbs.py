@@ -108,7 +108,7 @@ async def set_system(call: Call) -> SystemView:
 
 
 def stop_system(call: Call) -> SystemView:
-    """Power the system off.  Requests under way, with this one, are answered before the end."""
+    """Power the system off.  All requests under way, including this one, are answered before the end."""
     # Only the event is set. To stop here would cancel the task that sends this answer.
     call.machine.stop_asked.set()
     return system_view(call.machine)
@@ -294,7 +294,7 @@ def load_changes(_: Machine) -> None:
 
 @contextmanager
 def _reported(machine: Machine) -> Iterator[None]:
-    """Send the events of a change of the system, also if it is not durable yet."""
+    """Send the events of a change of the system, even if the change is not durable yet."""
     try:
         yield
     finally:

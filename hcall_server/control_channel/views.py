@@ -113,7 +113,7 @@ def _custody_name(custody: Custody) -> CustodyName:
 
 
 def components_view(machine: Machine) -> ComponentsView:
-    """Return the parts as the start found them, and its steps."""
+    """Return the replaceable parts as the start found them, and the steps of that start."""
     access = machine.access
     return ComponentsView(
         decision=access.row,
