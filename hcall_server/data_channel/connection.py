@@ -39,7 +39,7 @@ async def serve_stream(
     """Serve one connection to its end; no input of the peer raises.
 
     `partition` is that of the private listener which accepted the connection, None for a listener of all
-    partitions.  `demand_proof` is for listeners that other users can reach.  The connection does not count at
+    partitions.  `demand_proof` is for listeners that other users can reach.  The connection takes no place at
     any entrance.  The turns of the machine have to run (`Turns.run`).
     """
     await Connection(machine, stream, ListenerFacts(partition, demand_proof)).run()
@@ -156,7 +156,7 @@ class Connection:
         return answers
 
     async def _send(self, data: bytes | memoryview) -> None:
-        if not data:  # a send of nothing would fail if the client has closed its socket behind GOODBYE
+        if not data:  # an empty send would fail if the client has closed its socket
             return
         link = self.link
         # The reaper reads `sending` and `progress`: a send has a deadline of its own, and needs no timer
@@ -169,8 +169,8 @@ class Connection:
     async def _say_goodbye(self) -> None:
         """Send the GOODBYE that this end owes, if any, within `goodbye_seconds`.
 
-        It stands behind the answers of all calls that ran.  GOODBYE 3 promises this to the peer, so if it is
-        not known which answers were sent, there is no GOODBYE.
+        It follows the answers of all calls that ran: GOODBYE 3 promises this to the peer.  If it is not known
+        which answers were sent, no GOODBYE is sent.
         """
         goodbye = self._conversation.farewell
         if goodbye is None:

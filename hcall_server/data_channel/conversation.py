@@ -99,7 +99,7 @@ class ServerConversation:
         self._clock = machine.clock
         self._spans: list[Span] = []  # calls that were taken and have not run, in order
         self._patient = machine.confirm_wait > 0
-        self._landings = 0  # landings since the held CONFIRM ran first
+        self._landings = 0  # flushes that have ended since the held CONFIRM ran first
         self._flush_awaited = False
         self._deadline = 0.0
 
@@ -108,7 +108,7 @@ class ServerConversation:
 
     @property
     def farewell(self) -> Goodbye | None:
-        """The GOODBYE that this end owes its peer, None where it owes none.
+        """The GOODBYE that this end still has to send to its peer, None if there is none.
 
         The reason of the machine has precedence over a protocol error.
         """
@@ -121,7 +121,7 @@ class ServerConversation:
         return self._to_send(self._session.send(hello))
 
     def take(self, data: bytes | bytearray) -> None:
-        """Take received bytes, none of them at the end of the stream; then it may be `ready`.
+        """Take received bytes, b"" at the end of the stream; then the conversation may be `ready`.
 
         Not to be called while it is `ready` or `held`, or once it is `over`.
         """
@@ -184,7 +184,7 @@ class ServerConversation:
     def _alive(self) -> bool:
         """Whether calls may run and be answered: the machine has not ended the session or begun an IPL.
 
-        Check it after each wait of the connection.  All other ends of a session are in received bytes.
+        Check it after each wait of the connection.  All other ends of a session come in received bytes.
         """
         link = self._link
         if link.ending is not None:
@@ -250,14 +250,14 @@ class ServerConversation:
             if parts is None:
                 self._hold()
                 break
-            if landed:  # that was the held CONFIRM
+            if landed:  # the held CONFIRM is answered now
                 self._landings, landed = 0, False
                 self._patient = patient = True
             answers += parts
             ran += 1
             written = len(parts[1])
             size += written
-            # Cheap calls share a reading of the clock, four of them. A costly one may use up the turn alone.
+            # Four cheap calls share one reading of the clock. One costly call may use up the turn alone.
             if not ran & 3 or calls.costly or end - start + written > HEAVY:
                 over = self._clock() >= turn.until
                 if over or size >= FLUSH_SIZE:
@@ -280,7 +280,7 @@ class ServerConversation:
             self._deadline = self._clock() + self._machine.confirm_wait
         self.held = partial(self._machine.encryptor.wait_landing, until=self._deadline)
 
-    # All other frames: they come once a session, so clarity counts more than speed here.
+    # All other frames: they come once in a session, so clarity counts more than speed here.
 
     def _reply(self, event: Event) -> list[bytes]:
         """Return the answer to a frame that is no call, if it has one."""

@@ -208,7 +208,10 @@ class Listeners:
 
 
 class _Listener:
-    """One listening socket, of one partition or (None) of all.  `path`: where it was made here."""
+    """One listening socket, of one partition or of all (None).
+
+    `path` is the path of a Unix socket that this server has made, None for any other socket.
+    """
 
     def __init__(
         self, listening: socket.socket, partition: Partition | None, path: Path | None = None
@@ -302,9 +305,9 @@ def _tuned(accepted: socket.socket) -> bool:
 def assign(
     passed: list[tuple[str, socket.socket]], partitions: list[str]
 ) -> tuple[dict[str, socket.socket], list[socket.socket], socket.socket | None]:
-    """Return passed sockets by their names: those of `partitions`, common ones ("tcp"), and "control".
+    """Return the passed sockets: those of partitions by name, common ones ("tcp"), and that for "control".
 
-    A name can be that of a systemd unit, as `_owner` says.  OperatorError for any other name.
+    A name can be that of a systemd unit (`_owner`).  OperatorError for any other name.
     """
     private: dict[str, socket.socket] = {}
     common: list[socket.socket] = []
@@ -330,8 +333,8 @@ def _owner(name: str, partitions: set[str], alone: str | None) -> str | None:
     """Return the owner of a socket's name: a partition, "control" or "tcp"; None if the name fits none.
 
     Three forms are tried in order: the name itself; without the suffix ".socket" of a unit; and without the
-    prefix "swpks-" as well.  No name, and the unit of the service itself (`swpks.socket`), mean the partition
-    that is `alone` with its only socket.
+    prefix "swpks-" as well.  If one socket was passed and there is one partition, `alone` is its name.  Then
+    an empty name, and the unit of the service itself (`swpks.socket`), mean this partition.
     """
     unit = name.removesuffix(".socket")
     for each in (name, unit, unit.removeprefix("swpks-")):

@@ -30,7 +30,7 @@ class _MemoryEnd(CountedStream):
         return await self._stream.receive_some(max_bytes)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all of `data`; a cancellation comes before that."""
+        """Send all of `data`; a cancelled call has sent none of it."""
         self.unsent = data
         # A memory stream is cancelled before it takes any byte, so all of `data` counts as unsent until it
         # returns.
@@ -52,8 +52,9 @@ class MemoryTransport:
     `connect` works while `run` does.  A connection to a powered-off partition is accepted, and its OPEN is
     refused, as at a listener of all partitions.
 
-    `keys` are the access keys by the names of their partitions.  They outlive the machine, as the folder of
-    the keys does, if they are given to the next transport (spec/recovery.md).  Without them none are known.
+    `keys` are the access keys by the names of their partitions.  If the test gives them to the next
+    transport, they outlive the machine, as the folder of the keys does (spec/recovery.md).  Without `keys`,
+    no keys are known.
     """
 
     def __init__(self, keys: dict[str, bytes] | None = None) -> None:

@@ -57,11 +57,11 @@ def admit(
     has_room: Callable[[int], bool],
     held: Callable[[Partition], bool],
 ) -> Admitted | Rule:
-    """Decide about an OPEN; return the rule that it breaks, if it breaks one.
+    """Decide about an OPEN; return its partition, or the rule that it breaks.
 
     `nonce` is that of the HELLO.  `held` returns whether the calls of a partition are held, because it is
-    about to move.  The partition counts as left only after its hold: before that its record may not be
-    durable.
+    about to move.  While they are held, a partition that has left still counts as here: its record may not be
+    durable yet.
     """
     partition = _wanted(frame.partition, facts, system)
     if partition is None or (partition.profile.custody in _LEFT and not held(partition)):

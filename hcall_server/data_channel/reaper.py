@@ -7,8 +7,8 @@ The same task logs the counts of left-out log lines.
 #
 # A timer for each call would have to be set and cleared on the path of every call. So calls only count
 # progress (`Link.progress`). One task sweeps all connections ten times within the shortest deadline. A sweep
-# compares the progress of each connection with that of the last sweep, and ends those without progress for
-# too long. So an end comes at most one interval late, which is a second or less.
+# compares the progress of each connection with that of the last sweep, and ends connections without progress
+# for too long. So an end comes at most one interval late, which is a second or less.
 #
 # A pause of the server is no fault of its peers. The clock counts almost nothing of it
 # (`hcall_server.machine.awake`). Besides, all deadlines start again at the first sweep after a pause: bytes

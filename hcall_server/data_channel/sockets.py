@@ -78,7 +78,7 @@ def _bind_private(listener: socket.socket, path: Path) -> None:
 
 
 class SocketFile:
-    """The file of a socket that was made here: removed at the end, unless another one is there by then."""
+    """The file of a socket that this server made; `remove` leaves another file at its path alone."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -161,7 +161,7 @@ def passed_sockets(environment: Mapping[str, str], process: int) -> list[tuple[s
 def _adopt(descriptor: int) -> socket.socket:
     """Return the listening socket behind a descriptor, no longer inherited by children."""
     try:
-        if not os.get_inheritable(descriptor):  # exec closed all of these, so this process opened it
+        if not os.get_inheritable(descriptor):  # exec closes such descriptors, so this process has opened it
             message = f"descriptor {descriptor} was not passed to this process"
             raise OperatorError(rules.SOCKET_PASSED, message)
         passed = socket.socket(fileno=descriptor)
@@ -197,7 +197,7 @@ def bound_path(listener: socket.socket) -> Path | None:
 
 
 def remove_stale_sockets(folder: Path, passed: Iterable[socket.socket]) -> None:
-    """Remove the sockets in a folder that a killed server left, and none that was passed.
+    """Remove the sockets in a folder that a killed server left; passed sockets stay.
 
     The caller holds the lock of the state, so no other server listens there.
     """
@@ -208,9 +208,9 @@ def remove_stale_sockets(folder: Path, passed: Iterable[socket.socket]) -> None:
 
 
 def check_place(folder: Path, owner: str, passed: socket.socket) -> None:
-    """Refuse a passed socket at the path in `folder` that belongs to the socket of another owner.
+    """Raise OperatorError if a passed socket is at a path in `folder` that belongs to another owner.
 
-    `owner` is the partition that it was passed for, "control" or "tcp".
+    `owner` is the partition for which the socket was passed, "control" or "tcp".
     """
     path = bound_path(passed)
     if path and path.suffix == ".sock" and path.stem != owner and _is_same(path.parent, folder):
