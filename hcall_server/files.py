@@ -89,7 +89,7 @@ def replace_private(path: Path, content: bytes) -> None:
     """
     new = path.with_name(f"{path.name}.new")
     try:
-        new.unlink(missing_ok=True)  # of a start that was killed; `_write_new` accepts no existing name
+        new.unlink(missing_ok=True)  # left by a killed start; `_write_new` accepts no existing name
         _write_new(new, content)
         new.replace(path)
         sync_folder(path.parent)
@@ -173,9 +173,9 @@ def destroy(path: Path) -> None:
 
 @contextlib.contextmanager
 def overwritten_after(path: Path) -> Iterator[None]:
-    """Overwrite the old file of a path after the block has put another one in its place.
+    """Return a block, at whose end the old file of a path is overwritten if the block has replaced it.
 
-    Nothing happens if there was none.  `destroy` says how far this reaches.
+    Nothing happens if there was no file.  `destroy` says how far the overwriting reaches.
     """
     try:
         # Opened before the block: afterwards the old file has no name.  O_NONBLOCK: a pipe in its place must
@@ -186,7 +186,7 @@ def overwritten_after(path: Path) -> Iterator[None]:
         return
     with os.fdopen(descriptor, "wb") as file:
         yield
-        # No name left: it was replaced.  A block that did not replace it has left the file in use.
+        # The file has no name any more, so the block has replaced it. Otherwise the file is still in use.
         if os.fstat(descriptor).st_nlink == 0:
             file.write(bytes(os.fstat(descriptor).st_size))
             file.flush()
@@ -241,7 +241,7 @@ def _write_new(path: Path, content: bytes) -> None:
 
 
 def _sync(descriptor: int, path: Path) -> None:
-    """Sync a file or folder; the OSError of a failure names it, which that of `os.fsync` does not."""
+    """Sync a file or folder; the OSError of a failure has its path, which `os.fsync` leaves out."""
     try:
         os.fsync(descriptor)
     except OSError as error:

@@ -52,11 +52,14 @@ class BusyCalls:
         self._counts = defaultdict(int) if counts is None else counts
 
     def begin(self) -> None:
-        """Look at the partition before the calls of one turn."""
+        """Begin a turn: the inner calls read the state of the partition."""
         self._inner.begin()
 
     def answer(self, tag: int, data: bytes, start: int, end: int, hold: bool = False) -> Parts | None:
-        """Return the frame of the answer to the call in `data[start:end]`: by the plan, else as `Calls`."""
+        """Return the frame of the answer to the call in `data[start:end]`; None if the call has to be held.
+
+        The answer is busy if the plan says so, and otherwise that of `Calls`.
+        """
         call = decode_hcall(tag, data, start, end)
         if self._planned(call) is None:
             return self._inner.answer(tag, data, start, end, hold)
@@ -87,9 +90,12 @@ class BusyCalls:
         return HReturn(call.tag, int(refusal.status), outputs + PADDING[len(outputs)], ())
 
     def _planned(self, call: HCall) -> Keystore | None:
-        """Return the keystore if the plan counts this call: it is served, and its continue token is good."""
-        # H_FUNCTION and H_STATE come before "busy" (spec/faults.md), and the argument checks must get a wrong
-        # token.  The inner calls answer all of these.
+        """Return the keystore if the plan counts this call, else None.
+
+        The plan counts a call if the partition can serve it, and its continue token, if it has one, is valid.
+        """
+        # H_FUNCTION and H_STATE come before "busy" (spec/faults.md), and the argument checks must see a wrong
+        # token.  The inner calls answer all such calls.
         keystore = self._partition.keystore
         if keystore is None or not self._partition.running or call.opcode not in self._partition.level.calls:
             return None

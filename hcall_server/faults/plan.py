@@ -18,8 +18,9 @@ F = TypeVar("F", BusyFault, NvramFault)
 class FaultProgress(Generic[F]):
     """The progress of one fault.
 
-    `seen` operations of its kind have come, and it has answered `answered` of them.  `until` is its end in
-    seconds of the caller's clock, once it has begun to last a time.  `spent`: it answers no more.
+    `seen` operations of its kind have come, and it has answered `answered` of them.  `until` is the end of a
+    fault with a duration, in seconds of the caller's clock; its first answer sets it.  `spent`: it answers no
+    more.
     """
 
     fault: F

@@ -14,15 +14,15 @@
 #   4. A missing mark is not a way around the check.  One slot at least is always durable.  So a state
 #      without any readable slot did not come from a power cut.
 #
-# The slots alternate: after SWITCH commits the written slot is synced, and the other one is written from
-# then on.  So is each start: `make_durable` fills a slot before `note` touches the other one.
+# The slots alternate: after SWITCH commits the written slot is synced, and the other one is written from then
+# on.  Each start does the same: `make_durable` fills a slot before `note` touches the other one.
 #
 # One slot with a sync for each commit was tried first: it doubles the cost of a confirmed write.  A check
 # value in the place of the MAC finds torn writes as well; but every program can compute one.
 #
-# This module has places in a file and no contents: those need a key of the system (`sealing/commits.py`).
-# Level 1 of the mark, written before sealed level 2, was one slot in the place of the first.  It is read
-# once, before the conversion (`service/age.py`).
+# This module reads and writes slots of a file.  Their contents need a key of the system
+# (`sealing/commits.py`).  Level 1 of the mark, written before sealed level 2, was one slot in the place of
+# the first.  It is read once, before the conversion (`service/age.py`).
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class MemoryMark:
         return tuple(self.held)
 
     def make_durable(self, content: bytes, keep: int | None) -> None:
-        """Write the slot that is not to be kept, and the other one from then on."""
+        """Write the slot other than `keep`; `note` writes to `keep` from then on."""
         self._next = keep or 0
         self.held[1 - self._next] = content
 
     def note(self, content: bytes) -> None:
-        """Write a slot."""
+        """Write the present slot."""
         self.held[self._next] = content
 
 
@@ -79,21 +79,22 @@ class FileMark:
         return tuple(self._read(at) for at in SLOTS)
 
     def make_durable(self, content: bytes, keep: int | None) -> None:
-        """Make a mark durable in the slot that is not to be kept, and write the other one from then on.
+        """Make a mark durable in the slot other than `keep`; `note` writes to `keep` from then on.
 
         If no slot is genuine, the second one is written first.  A mark of level 1 is at the place of the
         first slot, and stays readable until the new mark is durable.
         """
         self._next = keep or 0
         # A killed server may have written the slot that is kept, without a sync.  It must be durable before
-        # the other slot is written: else a power cut now could leave neither, and that is refused.
+        # the other slot is written: else a power cut now could destroy both slots, and the next start would
+        # be refused.
         self._sync()
         self._write(content, 1 - self._next)
         self._sync()
         self._noted, self._last = 0, content
 
     def note(self, content: bytes) -> None:
-        """Note a durable commit, in the other slot once enough of them are noted in this one."""
+        """Note a durable commit; after SWITCH notes in one slot, the next note goes to the other slot."""
         if self._noted == SWITCH:
             self._sync()
             self._next, self._noted = 1 - self._next, 0

@@ -43,7 +43,7 @@ class Mark(Protocol):
         """Return the contents of the slots, in order; zeros may follow each.  A slot never written is b""."""
 
     def make_durable(self, content: bytes, keep: int | None) -> None:
-        """Make `content` durable in another slot than `keep`, and write to `keep` from then on.
+        """Make `content` durable in the slot other than `keep`; `note` writes to `keep` from then on.
 
         `keep` is the slot of the newest genuine mark, None if no slot is genuine.
         """
@@ -67,7 +67,7 @@ class Nvram(Protocol):
 
     @property
     def old_number(self) -> int:
-        """The number of the last commit in NVRAM of level 1; 0 later, when the commit record has it."""
+        """The number of the last commit, in NVRAM of level 1; 0 in later levels."""
 
     def load(self) -> dict[str, bytes]:
         """Return every record."""

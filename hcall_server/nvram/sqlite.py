@@ -138,7 +138,7 @@ class SqliteNvram:
         self._check_beside()
 
     def close(self) -> None:
-        """Release the file; the log is folded into it if that is possible, else at the next open."""
+        """Release the file; the log is folded into it, now if that is possible, else at the next open."""
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
         self.mark.close()
@@ -173,7 +173,7 @@ class SqliteNvram:
                 raise self._moved(moved)
 
     def _fold_log(self) -> None:
-        """Bring all commits into the database, so that those that were confirmed outlive the lost log."""
+        """Bring all commits into the database, so that confirmed commits outlive the lost log."""
         with contextlib.suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self._place.written()
@@ -190,7 +190,7 @@ class SqliteNvram:
             self._connection.execute(f"PRAGMA {pragma}")
         found = dict(self._connection.execute("SELECT name, sql FROM sqlite_master WHERE sql NOT NULL"))
         application, level = self._pragma("application_id"), self._pragma("user_version")
-        # Both: a database of ours that has lost its tables is damaged, and not a new one.
+        # Both are tested: a database of ours that has lost its tables is damaged, and not new.
         if not found and not application:
             self._make_schema()
             return 0
@@ -228,7 +228,7 @@ class SqliteNvram:
 
     @contextlib.contextmanager
     def _synced(self) -> Iterator[None]:
-        """Turn the error of a sync into ours."""
+        """Return a block that turns an OSError of a sync into NvramError."""
         try:
             yield
         except OSError as error:
@@ -251,7 +251,8 @@ class SqliteNvram:
 
         It takes about as long as loading (1 to 3 ms for 64 images of 64 KiB).
         """
-        # The seals find records that are changed.  Only this finds records that damage has made disappear.
+        # The seals find records that are changed.  Only this check finds records that have disappeared by
+        # damage.
         verdict = self._pragma("integrity_check(1)")
         if verdict != "ok":
             raise self._corrupt(str(verdict).replace("\n", " "))
@@ -270,7 +271,7 @@ class SqliteNvram:
         path = _beside(self._path, "-mark")
         mark = FileMark(path)
         try:
-            with self._synced():  # the mark's entry, and the log's: SQLite ignores an error there
+            with self._synced():  # for the entries of mark and log: SQLite ignores an error there
                 sync_folder(path.parent)
         except BaseException:
             mark.close()
@@ -283,7 +284,7 @@ class SqliteNvram:
 
     @contextlib.contextmanager
     def _translated(self, unclear: Trouble, *, opening: bool = False) -> Iterator[None]:
-        """Turn SQLite's errors into ours; an error without a known code gets the kind `unclear`."""
+        """Return a block that turns SQLite's errors into NvramError; of kind `unclear` for unknown codes."""
         try:
             yield
         # UnicodeDecodeError: a damaged name has bytes that are no text, in results and in SQLite's messages.
@@ -316,7 +317,7 @@ class SqliteNvram:
 
 
 class _Place:
-    """The check that the names of NVRAM's three files still have the files that are open."""
+    """The check that the paths of NVRAM's three files still lead to the files that are open."""
 
     def __init__(self, path: Path) -> None:
         self._database = InPlace(path, ours=True)

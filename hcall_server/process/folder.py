@@ -85,12 +85,12 @@ class LockedFolder:
     def discard(self, entries: Iterable[str]) -> None:
         """Remove these entries, and the folders that `make` has made, if the folder was new.
 
-        For a start that is refused: otherwise its folder would decide about the next start, such as by the
-        kind of a TPM.  Other content stays, and so does all of a folder that was in use before.
+        Call it when a start is refused.  Otherwise a file of this start, such as the kind of a TPM, would
+        decide about the next start.  Other content stays, and so does all of a folder that was in use before.
         """
         if self.new is None or not self.ours:
             return
-        with suppress(OSError):  # the refusal is reported, not the rest that it leaves
+        with suppress(OSError):  # the refusal is reported, and not a file that stays
             for path in {self.path / name for name in entries} - self.new:
                 destroy(path)
             for folder in self._missing:
@@ -104,7 +104,7 @@ class LockedFolder:
 
 
 def trouble(error: OSError, folder: Path) -> SwpksError:
-    """Return the error with a rule for an OSError: the device fails, or the operator has to act."""
+    """Return the error for an OSError, with its rule: the device fails, or the operator has to act."""
     message = f"{error.filename or folder}: {error.strerror or error}"
     if error.errno == errno.EIO:
         return StorageError(rules.STATE_DEVICE, f"{message}; see the log of the kernel")

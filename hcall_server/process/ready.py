@@ -77,7 +77,7 @@ def _check(number: int) -> None:
 
 def _check_connected(number: int) -> None:
     """Raise OSError for a socket without a peer, such as a listening one."""
-    # A copy, because the end of the block would close the descriptor itself.
+    # A copy is used, because the end of the block closes it.
     with socket.socket(fileno=os.dup(number)) as copy:
         copy.getpeername()
 
