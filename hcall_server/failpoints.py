@@ -40,14 +40,14 @@ POINTS: tuple[str, ...] = tuple(name for names in PROCESSES.values() for name in
 
 
 def reached(name: Point) -> None:
-    """Kill the own process if this is the wanted point."""
+    """Kill this process if SWPKS_FAIL_AT names this point."""
     if name == _WANTED:
         # Not an exception or an exit: these run `finally` blocks, and a power cut does not.
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def unknown() -> str:
-    """Return the error in words if no point has the wanted name, else ""."""
+    """Return an error text if SWPKS_FAIL_AT names no known point, else ""."""
     if _WANTED in ("", *POINTS):
         return ""
     return f"{VARIABLE} is {_WANTED!r}, which is none of {', '.join(POINTS)}"

@@ -2,8 +2,8 @@
 
 # The management console
 #
-# A console manages several systems.  It holds sealed copies of their stores, brings a lost store back, saves
-# and restores profiles, and decides which system owns a partition that moves.  It must guarantee:
+# A console manages several systems.  It holds sealed copies of their stores, and restores a lost store.  It
+# saves and restores profiles.  It decides which system owns a partition that moves.  It must guarantee:
 #
 #   1. A crash loses nothing that was answered: a change of the console's store is durable before the answer,
 #      or the request to a system, that follows from it.

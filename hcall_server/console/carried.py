@@ -83,8 +83,8 @@ def _for_prepared(entry: Entry | None, system: str, here: CustodyView, others: F
     forces = entry and entry.decision is Decision.FORCED and entry.kind == "live"
     if entry and forces and (entry.epoch, entry.target) == (here.epoch, system):
         return [Carried(here.uuid, here.epoch, "force")]
-    # A later move proves that this copy can't be used any more, also if the word about its own attempt was
-    # lost (row 13).
+    # A later move proves that this copy can't be used any more.  The word about its own attempt may be lost
+    # (row 13).
     for owner, fact in others.items():
         if Word.ACTIVE in said(fact) and fact.epoch > here.epoch:
             return [Carried(here.uuid, fact.epoch, "active", peer=owner)]

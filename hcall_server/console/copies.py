@@ -40,7 +40,7 @@ class CopyFacts(NamedTuple):
 
     @property
     def rank(self) -> tuple[int, int]:
-        """The order of the copies of one store."""
+        """The rank of a copy among the copies of its store: restores, then generation."""
         return self.restores, self.generation
 
 

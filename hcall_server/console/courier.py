@@ -6,11 +6,12 @@ await courier.changed(5.0)      # until any custody or entry has changed
 
 # Level-triggered
 #
-# The two systems of a migration talk over their own channel while it stands.  The console carries the same
-# words as well: it reads the records in the view of one system, and sends the words that follow from them to
-# the other one.  There is no queue of words.  A word follows from the present entry and the last view
-# of each system.  So it is sent again after each view: at each connect, change and question.  A word that has
-# had its effect has no row in the new state of its system, and does not follow any more.
+# The two systems of a migration exchange words over their own channel, while it is open.  The console carries
+# the same words as well.  It reads the records in the view of one system, and sends the words that follow
+# from these records to the other system.  There is no queue of words.  A word follows from the present entry
+# and the last view of each system.  So it is sent again after each view: at each connect, change and
+# question.  A word that has had its effect has no row in the new state of its system, and does not follow any
+# more.
 #
 # A queue would have to be durable, because a console that was killed must send the rest.  It would also keep
 # words that a later step has made useless.  With the present state alone a kill loses nothing.

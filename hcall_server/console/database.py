@@ -3,7 +3,7 @@
 The console writes rarely, so it does so on its loop: a commit with a copy takes about 10 milliseconds.
 """
 
-# Answered changes stand in the one file
+# Answered changes are in one file
 #
 # NVRAM has a write-ahead log: until a checkpoint, a commit is in a second file.  An operator who tidies up
 # the folder and removes ``console.sqlite-wal`` while the console runs would remove answered changes.  So this

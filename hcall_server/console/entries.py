@@ -79,8 +79,8 @@ class Entry(NamedTuple):
     the attempt `epoch`.  `owner` is the present owner, "" if there is none or it is unknown.  Systems are
     named by their ids.
 
-    `over`: the attempt can't move the partition any more.  `final` is the sealed copy that the target of an
-    inactive migration or of a restart has to open, b"" for none.  `others` are the targets of earlier
+    `over`: the attempt can't move the partition any more.  `final` is the sealed copy that the target has to
+    open, for an inactive migration or a restart; b"" for none.  `others` are the targets of earlier
     attempts since the last move that are not over either.
     """
 
@@ -250,8 +250,8 @@ def next_epoch(entry: Entry | None, facts: Iterable[CustodyView]) -> int:
 def begun(entry: Entry, kind: Kind, epoch: int, source: str, target: str) -> Entry:
     """Return the entry of a new attempt (row 1).
 
-    OperatorError if another system than its source is the owner, or if the last attempt was forced or still
-    brings a copy to its target.
+    OperatorError if another system than the source is the owner.  OperatorError as well if the last attempt
+    was forced, or still brings a copy to its target.
     """
     if entry.final or entry.decision is Decision.FORCED:
         raise _busy(entry)
@@ -264,7 +264,7 @@ def begun(entry: Entry, kind: Kind, epoch: int, source: str, target: str) -> Ent
 
 
 def renumbered(entry: Entry, epoch: int) -> Entry:
-    """Return the entry whose attempt has a new number (row 1): for a bar, or after one."""
+    """Return the entry with a new number for its attempt (row 1): for a bar, or after a bar."""
     row = custody.console_step(entry.register, Word.BEGIN, epoch)
     if row is None:
         raise _busy(entry)
@@ -378,7 +378,7 @@ def _agreed(
             return entry, Carried(fact.uuid, entry.moved, "fenced", peer=entry.target)
         entry = entry._replace(owner=system)
     if entry is None or entry.owner == system:
-        # A copy of an attempt that is over can't be activated, so it does not hold up the answer.
+        # A copy of an attempt that is over can't be activated, so it does not delay the answer.
         over = max(entry.moved, entry.epoch if entry.over else 0) if entry else 0
         since = max(fact.epoch, over)
         later = any(record(each) is Custody.PREPARED and each.epoch > since for each in facts.values())

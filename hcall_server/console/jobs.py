@@ -98,7 +98,7 @@ class Job:
 
     `done` and `total` count steps.  `lines` are for the operator: findings, and at the end the result.
     `waiting` is the reason why a running job waits, "" if it does not wait.  `rule_id` is the rule by which a
-    job failed, "" for none.  The last line of a failed job is the message, and `advised` says whether it has
+    job failed, "" for none.  The last line of a failed job is the message, and `advised` is whether it has
     the remedy.
     """
 
@@ -299,7 +299,7 @@ class Jobs:
         self._store.save_job(job.number, state, progress)
 
     def wake_followers(self, job: Job) -> None:
-        """Have each follower of a job report it."""
+        """Wake the followers of a job, so that they report its change."""
         self._beats.pop(job.number, trio.Event()).set()
 
     def _take(self, row: JobRow) -> None:

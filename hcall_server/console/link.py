@@ -20,8 +20,8 @@ T = TypeVar("T")
 class SystemLink(Protocol):
     """The connection to one managed system.
 
-    Every function raises SwpksError.  The rule is `console.served` if the system can't be reached,
-    `console.answer` if it breaks the protocol, and otherwise the rule by which the system refused.
+    Every function raises SwpksError.  The rule is `console.served` if the system can't be reached, and
+    `console.answer` if it breaks the protocol.  Otherwise it is the rule by which the system refused.
     """
 
     async def call(self, request: ConsoleRequest[T]) -> T:

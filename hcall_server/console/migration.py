@@ -8,7 +8,7 @@ is powered off is released by its source, and the target opens its copy.
 #
 #   1. The token is lost, because it is never stored.  If the source has the order, the job only follows.
 #   2. If the source does not have the order, or has crashed before it froze the partition, a new attempt
-#      begins, with another number and another token.
+#      begins.  It has another number and another token.
 #   3. The job ends when the register says that the target serves, or when the source shows that it serves on.
 #
 # An inactive migration depends on the console.  The answer to the release is the copy of the store at this
@@ -155,7 +155,7 @@ class MigrationJob:
             raise
 
     def _open(self, kind: Kind) -> None:
-        """Store a new attempt (row 1) before any system hears of it; OperatorError unless its source owns.
+        """Store a new attempt (row 1) before any order is sent; OperatorError unless its source is the owner.
 
         The checks of the order may be old, so they are repeated here, without an await before the entry.
         """

@@ -346,7 +346,10 @@ class Migrations:
     # Views
 
     def status(self, system: KnownSystem | None = None) -> list[MigrationStatus]:
-        """Return all partitions of the register, or those that move from or to a system, or are there."""
+        """Return the status of all partitions in the register.
+
+        With a `system`, only of those that are there, or that move from or to it.
+        """
         return self._statuses().all(system)
 
     def moving(self, system: KnownSystem, partition: PartitionView) -> bool:

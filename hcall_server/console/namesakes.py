@@ -1,6 +1,6 @@
-"""Equal names of systems: the console refuses to make them, and logs them.
+"""Equal names of systems: the console refuses an order that would make two names equal.
 
-A contact may show that two systems have one name already.  Only then are equal names logged.
+If a contact shows that two systems have one name already, the console logs that.
 
     view = await give_name(console.systems, system, "sys2")   # OperatorError if another system has this name
 """

@@ -1,7 +1,7 @@
 """The options of the console's commands as tables, and the one parser of them (spec/console.md#lines).
 
-Options may stand in any order.  An option takes no value, one value, or all words up to the next option.
-Pure: only the command of an option knows the meaning of a value.
+A line may have its options in any order.  An option takes no value, one value, or all words up to the next
+option.  Pure: only the command of an option knows the meaning of a value.
 """
 
 from __future__ import annotations

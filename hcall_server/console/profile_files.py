@@ -1,6 +1,6 @@
 """The console's own folder of profile backups: STORE/profiles/SERIAL/NAME (spec/console.md#profile-backups).
 
-It stands for /var/hsc/profiles of the real console.  A bare name in a line is a file here.  A name with a
+It replaces /var/hsc/profiles of the real console.  A bare name in a line is a file here.  A name with a
 slash is a file of the command, and this module never sees it.
 """
 

@@ -3,9 +3,9 @@ r"""The file of a profile backup: facts of a system's partitions, and sealed cop
     swpks profile backup 1 SHA256\n
     {"taken": ..., "system": {...}, "partitions": [...], "keys": [...]}
 
-The first line has the format level, and the SHA-256 of the rest in hex, which finds damage, and is no seal.
-The rest is JSON.  No part of the file opens a copy: the trusted system key is sealed under the root key of
-its system.
+The first line has the format level, and the SHA-256 of the rest in hex.  The SHA-256 finds damage; it is no
+seal.  The rest is JSON.  No part of the file opens a copy: the trusted system key is sealed under the root
+key of its system.
 
 A program that can write the file can change the JSON and its SHA-256.  So facts that decide about a loss must
 be equal to those in the header of each copy.  The system authenticates that header when it opens the copy.
@@ -64,7 +64,7 @@ class SavedPartition(msgspec.Struct):
 
     @property
     def rank(self) -> tuple[int, int]:
-        """The order of the copies of one store: restores, then generation."""
+        """The rank of the copy among the copies of its store: restores, then generation."""
         return self.restores, self.generation
 
     @property

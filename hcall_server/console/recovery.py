@@ -17,9 +17,9 @@
 #   key      First, because without a key nothing can be restored.  An empty system that is Operating is put
 #            into Recovery only when it has taken the key of some copy.  Otherwise it would be in Recovery for
 #            nothing.
-#   stores   Each copy is tried from the newest to the oldest.  A copy that is damaged, or made under a key
-#            that the system does not have, costs only the changes since the next older one.
-#   key      Before the end, because the end starts partitions, and a trusted system key changes only while no
+#   stores   Each copy is tried from the newest to the oldest.  If a copy is damaged, or its key is missing,
+#            only the changes since the next older copy are lost.
+#   key      Before the end, because the end starts partitions.  A trusted system key changes only while no
 #            partition with a keystore runs (`trusted-key.idle`).
 #   answers  Also before the end: a partition that asks starts only if the console has agreed by then.
 #   end      Noted as a decision before it is ordered.  If its answer is lost, the system is Operating, and

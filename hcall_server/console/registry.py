@@ -73,7 +73,7 @@ class Registry:
         return entry and self._present(entry)
 
     def enter(self, entry: Entry, point: failpoints.ConsolePoint | None = None) -> None:
-        """Store an entry, durably; `point` is the fail-point after it."""
+        """Store an entry, durably; `point` names the fail-point that follows."""
         if entry != self._entries.get(entry.uuid):
             self._store.enter(entry)
             self._entries[entry.uuid] = entry

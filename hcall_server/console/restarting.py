@@ -5,7 +5,7 @@ Page: spec/migration.md#remote-restart.
 
 # The source is dead, or cut off.  It can't agree.  So the job must guarantee:
 #
-#   1. The source learns of the new owner before it serves again: it asks (R-54).  The new owner is durable in
+#   1. Before the source serves again, it asks the console for the owner (R-54).  The new owner is durable in
 #      the register before the target gets the copy.  From then on the order can't be taken back.
 #   2. Nothing is sent to a target whose trusted system key is missing, or is another one.
 #   3. The target has checked the copy, its level and its space before the owner changes.
@@ -151,7 +151,7 @@ class Restarter(NamedTuple):
     async def _decide(self, run: JobRun, plan: RestartPlan) -> None:
         """Make the target the owner, durably (row 20); OperatorError if that is not allowed.
 
-        If a newer copy arrives during the bars, the checks begin again with this copy.
+        If a newer copy arrives during the bars, the checks begin again with the newer copy.
         """
         while not await self._is_decided_with(run, plan, await self._checked(run, plan)):
             pass
@@ -194,7 +194,7 @@ class Restarter(NamedTuple):
         return all(facts.rank <= copy.facts.rank for _, facts in self.tools.store.copies_of(uuid))
 
     async def _bar(self, run: JobRun, entry: Entry) -> Entry:
-        """End the unfinished attempt of a lost source; its changes since the copy are lost."""
+        """End the unfinished attempt of a lost source; the source's changes since the copy are lost."""
         attempt, place = entry.epoch, self.tools.registry.name_of(entry.target)
         now = await barred(self.tools, entry)
         if now.moved > entry.moved:

@@ -62,7 +62,7 @@ class SeenStores:
             return request
         try:
             uuid = str(read_copy(body.copy).uuid)
-        except SwpksError:  # the system refuses the copy, and says why
+        except SwpksError:  # the system will refuse the copy, with a reason
             return request
         stored = _larger(self._store.seen(uuid), self._noted.get(uuid, (0, 0, 0)))
         restores, generation, ipl_count = _larger(

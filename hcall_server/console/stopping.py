@@ -8,7 +8,7 @@ Page: spec/migration.md#orders.
 # moves although the operator has read that it was stopped.  The job ends when it has the answer to its order.
 # So the stop waits for the end of the job, and looks at the source again.
 #
-# Meanwhile the source must not hear that its target is ready: with PREPARED it would release the partition.
+# Meanwhile the source must not get PREPARED: its target would be ready, so it would release the partition.
 # So the attempt is in `Courier.stopping` as long as the stop takes.
 
 from __future__ import annotations

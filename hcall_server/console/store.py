@@ -134,7 +134,7 @@ class JobRow(NamedTuple):
 
 
 class ConsoleStore:
-    """The store in the file `path`, or in memory; a simulation has a `database` of its own.
+    """The store in the file `path`, or in memory; a simulation passes its own `database`.
 
     Errors: see `Database`.
     """

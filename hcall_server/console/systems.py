@@ -158,7 +158,7 @@ class KnownSystem:
     def stores(self) -> set[str]:
         """The UUIDs of the partitions of this system.
 
-        Those of its copies are included unless the system is connected and Operating.
+        The UUIDs of its copies are included, unless the system is connected and Operating.
         """
         seen = self.last.partitions if self.last else {}
         present = {each.uuid for each in self.view.partitions} if self.view else set(seen)

@@ -197,8 +197,8 @@ class StreamKeeper:
     async def _greet(self, system: KnownSystem) -> list[EventView]:
         """Begin a stream; return further events to answer.
 
-        They are about the custody of the partitions, and about each copy that the store lacks although the
-        system has its confirmation.
+        One is about the custody of the partitions.  The others are about copies that the system counts as
+        stored, and that the store lacks.
         """
         system.note_connected()
         self._log.info("system.connected", system=system.name)
@@ -248,7 +248,7 @@ class _Inbox:
         return next(iter(self._waiting.values()))
 
     def drop(self, event: EventView) -> None:
-        """Drop an answered event; an event that has replaced it meanwhile stays, behind the others."""
+        """Drop an answered event; an event that has replaced it meanwhile stays, after the other events."""
         key = event.kind, event.uuid
         latest = self._waiting.pop(key)
         if latest is not event:

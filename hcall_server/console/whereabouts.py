@@ -101,7 +101,7 @@ def _owned(systems: Iterable[S], name: str) -> list[Whereabouts[S]]:
 
 
 def _arriving(named: list[Whereabouts[S]]) -> list[Whereabouts[S]]:
-    """Return the target of an attempt whose source has released the partition: it will serve soon."""
+    """Return the target of an attempt whose source has released the partition; the target will serve soon."""
     released = {each.epoch for each in named if each.custody == "released"}
     return [each for each in named if each.custody == "prepared" and each.epoch in released]
 

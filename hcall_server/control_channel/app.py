@@ -1,4 +1,4 @@
-"""The ASGI application: the table of verbs behind Starlette's router.
+"""The ASGI application: Starlette's router, and the table of verbs.
 
 The checks of each request are made here: method, query, identity of the system, existence of the partition,
 and the body (size, time, type, shape).  Every error becomes a problem.
@@ -44,7 +44,7 @@ def make_app(machine: Machine) -> Starlette:
     routes = [Route(path, _Path(machine, verbs)) for path, verbs in paths.items()]
     routes.append(Route(openapi.PATH, _Description()))
     app = Starlette(routes=routes, exception_handlers={HTTPException: _not_routed})
-    # Starlette would answer a path with a slash too many by a redirect, which is in no row of the table.
+    # If a path has a slash too many, Starlette would answer with a redirect, which is in no row of the table.
     app.router.redirect_slashes = False
     app.state.allowance = machine.noise.of(CONTROL)
     return app

@@ -88,7 +88,7 @@ def _responses(verb: Verb) -> dict[str, Any]:
 def _add(
     responses: dict[str, dict[str, Any]], status: int, description: str, content: dict[str, Any]
 ) -> None:
-    # A status stands once in OpenAPI. So its descriptions are joined, and its content has a media type for
+    # OpenAPI has each status only once. So its descriptions are joined, and its content has a media type for
     # the answer and one for problems.
     before = responses.get(str(status), {"description": "", "content": {}})
     words = "; ".join(filter(None, (before["description"], description)))

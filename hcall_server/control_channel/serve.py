@@ -206,7 +206,7 @@ class _ControlListener:
                 continue
             except OSError as error:
                 # Most likely too many open files: the data channel has them, and gives some back.
-                if not logged:  # ten lines a second would say nothing more
+                if not logged:  # ten lines a second would add nothing
                     logged = True
                     self._log.warning("control.not_accepted", **_reason(error))
                 await trio.sleep(RETRY_SECONDS)

@@ -298,7 +298,7 @@ def _reported(machine: Machine) -> Iterator[None]:
     try:
         yield
     finally:
-        # In a finally: a request whose wait has ended has changed memory all the same, and views show it.
+        # In a finally: if the wait of a request fails, memory has still changed, and views show that.
         machine.notify_watchers()
 
 

@@ -185,7 +185,7 @@ class Listeners:
         self._reserved[name] = passed
 
     def share(self, common: socket.socket) -> None:
-        """Serve a socket by which all partitions are reached, each by its proof."""
+        """Serve a socket for all partitions: each OPEN names its partition, and has a proof."""
         self._share(_Listener(common, None))
 
     def close_all(self) -> None:
@@ -234,7 +234,7 @@ class _Listener:
     def stop(self) -> None:
         """Accept no more, and close the socket."""
         self._scope.cancel()
-        # Trio has to forget the descriptor before it is closed: another file may get its number at once.
+        # Trio has to drop the descriptor before it is closed: another file may get its number at once.
         trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
 

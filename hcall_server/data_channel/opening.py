@@ -35,7 +35,7 @@ class ListenerFacts(NamedTuple):
 
     @property
     def source(self) -> str:
-        """The source of the log lines of its connections, until they have opened a session."""
+        """The source in the log lines of its connections, as long as they have no session."""
         return self.partition.name if self.partition else self.listener
 
 

@@ -134,8 +134,8 @@ def passed_sockets(environment: Mapping[str, str], process: int) -> list[tuple[s
     """Return the listening sockets that a service manager passed to this process, with their names.
 
     `environment` holds LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES (sd_listen_fds); an unnamed one is
-    called "".  Raises OperatorError for a descriptor that was not passed, and for one that is not a
-    listening stream socket of TCP or of a path.  Call it before this process opens a file: a count that is
+    called "".  Raises OperatorError for a descriptor that was not passed, or that is no listening
+    stream socket of TCP or of a path.  Call it before this process opens a file: a count that is
     too large would otherwise name that file.
     """
     if environment.get("LISTEN_PID") != str(process):
@@ -159,7 +159,7 @@ def passed_sockets(environment: Mapping[str, str], process: int) -> list[tuple[s
 
 
 def _adopt(descriptor: int) -> socket.socket:
-    """Return the listening socket behind a descriptor, no longer inherited by children."""
+    """Return the listening socket of a descriptor; children of this process do not inherit it any more."""
     try:
         if not os.get_inheritable(descriptor):  # exec closes such descriptors, so this process has opened it
             message = f"descriptor {descriptor} was not passed to this process"

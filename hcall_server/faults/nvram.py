@@ -44,8 +44,8 @@ class FaultyNvram:
         """Replace the faults, and end the stall of an operation that hangs."""
         plan = Plan(faults)
         with self._lock:
-            # Each plan has an event of its own.  A shared one, cleared again, would catch a thread that has
-            # met the old plan and has not begun to wait.
+            # Each plan has an event of its own.  If plans shared an event that is cleared again, a thread of
+            # the old plan could begin to wait only then, and hang.
             self._released.set()
             self._plan, self._released = plan, threading.Event()
             self.stalled.clear()

@@ -1,6 +1,6 @@
 """NVRAM: the place of the sealed records (spec/sealed.md#nvram).
 
-`Nvram` is the seam; `SqliteNvram` is the default behind it, `MemoryNvram` and `FaultyNvram` are its
+`Nvram` is the interface; `SqliteNvram` is the default, `MemoryNvram` and `FaultyNvram` are its
 simulated twins.  The records are sealed already: NVRAM has names and bytes, never a key.
 
 Import the back ends from their own modules: a simulation then does not load SQLite.

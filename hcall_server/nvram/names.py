@@ -19,7 +19,7 @@ CONSOLE = "console"
 CUSTODY = "custody"
 """The sealed custody record."""
 
-# One spelling alone: UUID() also reads capitals and braces, so two names could stand for one partition.
+# Only this spelling counts: UUID() also reads capitals and braces, so two names could mean one partition.
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _PARTITION = re.compile(rf"partition/({_UUID})", re.ASCII)
 _OLD_RECORD = re.compile(r"partition/([0-9]{5})/(image|profile)", re.ASCII)

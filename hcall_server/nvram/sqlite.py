@@ -212,12 +212,12 @@ class SqliteNvram:
     def _make_log_durable(self) -> None:
         """Make the commits in the log durable.
 
-        Otherwise a power cut could lose commits that the mark and every CONFIRM say are durable.
+        Otherwise a power cut could lose commits that are durable by the mark and by every CONFIRM.
         """
-        # A kill may have prevented the last sync of the log; SQLite reads it all the same.  Our sync is
-        # enough, unless an earlier one has failed: then the kernel no longer writes those pages.  So the log
-        # is also folded into the file and emptied, if there is room.  The second sync makes the empty log
-        # durable: a rest of the old one would hide newer pages of the file.
+        # A kill may have prevented the last sync of the log; SQLite still reads it.  Our sync is enough,
+        # unless an earlier one has failed: then the kernel no longer writes those pages.  So the log is also
+        # folded into the file and emptied, if there is room.  The second sync makes the empty log durable: a
+        # rest of the old one would hide newer pages of the file.
         log = _beside(self._path, "-wal")
         with self._synced():
             sync_file(log)

@@ -7,9 +7,10 @@
 # count as a foreign blob, or a busy TPM would cost the system its wrapped copy.
 #
 # A code of format one (bit 0x080) names a handle, a session or a parameter of the command as wrong.  As the
-# answer to LOAD or UNSEAL it is about the blob, since all the rest is ours and always the same.  0x1df is an
-# example: the integrity of the blob is wrong, because another TPM made it or because it is damaged.  Every
-# other code is about the TPM: not started, in failure mode, testing, out of memory, locked.
+# answer to LOAD or UNSEAL it is about the blob, because this server makes the rest of the command, always in
+# the same way.  0x1df is an example: the integrity of the blob is wrong, because another TPM made it or
+# because it is damaged.  Every other code is about the TPM: not started, in failure mode, testing, out of
+# memory, locked.
 
 from __future__ import annotations
 

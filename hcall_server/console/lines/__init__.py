@@ -6,7 +6,7 @@
 # numbers, and pass options that have no meaning for an emulated system.  So a line must guarantee:
 #
 #   1. The grammar, the names and the order of attributes, and the HSCL texts are those of public sources.
-#      All else is our own choice, and stands in spec/choices.md.
+#      All else is our own choice, which spec/choices.md lists.
 #   2. An option or an attribute that is not known is refused by name.  An ignored one is listed (`ignored`).
 #      A line that is misspelt never does half of its work.
 #   3. All of a line is read and checked before its first effect, as far as the console alone can check it.

@@ -30,7 +30,7 @@ async def _read_key(line: Line, flag: str) -> bytes | None:
     try:
         key = await line.caller.read(path, TRUSTED_KEY_SIZE)
     except OperatorError as error:
-        # The command sends no more than a key, so the size of a longer file is known to it alone.
+        # The command sends no more than a key, so only the command knows the size of a longer file.
         remedy = f"name a file of exactly {TRUSTED_KEY_SIZE} bytes that you can read"
         raise OperatorError(error.rule, f"{error.message}; {remedy}", advised=True) from None
     if len(key) != TRUSTED_KEY_SIZE:

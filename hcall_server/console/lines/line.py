@@ -87,7 +87,7 @@ class Line:
         return await self.known.call(show_system())
 
     async def last_view(self) -> tuple[SystemView, bool]:
-        """Return the present view of the system of -m and False, or if it is away, its last view and True.
+        """Return the present view of the system of -m, and False; if it is away, its last view, and True.
 
         SwpksError if it is away, and the console has seen no partition of it since its own start.
         """

@@ -73,7 +73,7 @@ PARTITIONS: Getters[ListedMove] = {
 
 @dataclass(frozen=True)
 class ListedMobility:
-    """The abilities of a system, and its present migrations: `moves` are the records about it."""
+    """The abilities of a system, and its present migrations: `moves` are the console's records."""
 
     system: SystemView
     moves: Sequence[MigrationStatus]

@@ -1,6 +1,6 @@
 """Short lists that clients read before their work: lshmc, lslic, lsrefcode, terminals, resources.
 
-Facts that the console has are true.  Processors, memory, RMC and service processors are constants of an
+Facts that the console knows are true.  Processors, memory, RMC and service processors are constants of an
 emulated system (spec/choices.md#the-consoles-lines).
 """
 
