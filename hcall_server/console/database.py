@@ -1,4 +1,4 @@
-"""The console's database: one SQLite file, durable before it answers (spec/console.md#store).
+"""The console's database: one SQLite file, with durable changes (spec/console.md#store).
 
 The console writes rarely, so it does so on its loop: a commit with a copy takes about 10 milliseconds.
 """

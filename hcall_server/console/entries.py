@@ -235,9 +235,9 @@ def _ended(known: Entry, system: str, at: Custody, epoch: int) -> Entry:
 
 
 def next_epoch(entry: Entry | None, facts: Iterable[CustodyView]) -> int:
-    """Return the number of a new attempt: larger than all that the console or a system knows.
+    """Return the number of a new attempt: larger than all numbers that the console or a system knows.
 
-    OperatorError if none is left.
+    OperatorError if no number is left.
     """
     # `tried` too: an attempt that ended before FROZEN has left no record, and its number must not come back.
     known = [max(fact.epoch, fact.tried) for fact in facts]

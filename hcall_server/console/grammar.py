@@ -166,7 +166,7 @@ class Columns:
         return "".join(text + delimiter for text, delimiter in divided)
 
     def parse(self, line: str) -> list[str]:
-        """Return the values of a line; OperatorError if it has another number of them."""
+        """Return the values of a line; OperatorError if the number of values is wrong."""
         values = list(_split(line, self.delimiters or "\n"))
         if len(values) != len(self.names):
             raise _bad(line, f"it has {len(values)} values for {len(self.names)} names")

@@ -36,7 +36,7 @@ class KeyRing:
         """Store the present key of the system, and note its id."""
         view = await self._run.call(show_trusted_key())
         self._present = self._store.keep_shown_key(self._run.system.key, view)
-        # Only once a job.  After a kill the present key may be one that this job has set.
+        # Noted once in a job.  After a kill, the present key may be a key that this job has set.
         if _BEFORE not in self._run.steps:
             self._run.note(_BEFORE, self._present)
 

@@ -46,7 +46,7 @@ class Statuses(NamedTuple):
     job_of: Callable[[str], Job | None]
 
     def all(self, system: KnownSystem | None) -> list[MigrationStatus]:
-        """Return the attempts about a system, or all; a partition that was only restored has none."""
+        """Return the attempts about a system, or all; a partition that was only restored has no attempt."""
         entries = [each for each in self.registry.entries if each.epoch]
         if system is not None:
             wanted = system.system_id
@@ -94,7 +94,7 @@ class Statuses(NamedTuple):
         )
 
     def _row(self, entry: Entry) -> str:
-        """Return the row that was reached last; a row of the target counts after one of the source."""
+        """Return the row that was reached last; rows of the target count as later than rows of the source."""
         if entry.decision is Decision.NEW:
             return ""
         reached = list[tuple[int, str]]()
@@ -169,7 +169,7 @@ def row_text(entry: Entry, fact: CustodyView, system: str) -> str:
 
 
 class End(NamedTuple):
-    """A system of an attempt, with the custody of this attempt that it shows, None for none."""
+    """A system of an attempt, with the custody of this attempt that the system shows, or None."""
 
     name: str
     fact: CustodyView | None

@@ -81,7 +81,7 @@ class Migrations:
         """Validate, and begin to move a partition, live if it runs, inactive if it is off: `-o m`."""
         validated = await self._validated(source, target, name)
         partition = self._idle(source, validated.uuid, name)  # again: another order may have begun meanwhile
-        if partition.power != validated.power:  # the checks were those of the other kind of migration
+        if partition.power != validated.power:  # the checks were for the other kind of migration
             message = f"{name} was powered on or off meanwhile: repeat the order"
             raise OperatorError(rules.MIGRATION_POWER, message, advised=True)
         live = partition.power == "running"

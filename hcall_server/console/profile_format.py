@@ -69,7 +69,7 @@ class SavedPartition(msgspec.Struct):
 
     @property
     def keystore_kbytes(self) -> int:
-        """The size of the keystore after a restore: that of the copy, if there is one."""
+        """The size of the keystore after a restore: the size in the copy, if there is a copy."""
         return read_copy(self.copy).kbytes if self.copy else self.attributes.get("keystore_kbytes", 0)
 
     def __repr__(self) -> str:

@@ -75,8 +75,8 @@ class RestorePlan(msgspec.Struct):
     """The plan of a profile restore.
 
     `lines` describe the whole plan.  `forced` has a line for each loss that needs --forcekeystore.  `running`
-    names the partitions that have to be powered off before.  `skipped` names those of the backup that are
-    left out.  `room` is the reason if the stores do not fit into the system, "" if they do.
+    names the partitions that have to be powered off before.  `skipped` names partitions in the backup that
+    are left out.  `room` is the reason if the stores do not fit into the system, "" if they do.
     """
 
     level: int
@@ -174,7 +174,10 @@ _ORDER: Mapping[StepKind, int] = {"delete": 0, "rename": 1, "restore": 2, "creat
 
 
 def _find_room(plan: RestorePlan, present: Mapping[str, PartitionView], total: int) -> None:
-    """Order the steps, those that free space first, and set `room` if the stores don't fit in the end."""
+    """Order the steps: steps that free space come first.
+
+    If the stores don't fit in the end, set `room` to the reason.
+    """
     growth = {step.uuid: _kbytes(step) - _present_kbytes(present, step.uuid) for step in plan.steps}
     plan.steps.sort(key=lambda step: (_ORDER[step.kind], growth[step.uuid]))
     needed = sum(each.keystore_kbytes for each in present.values())
@@ -186,7 +189,7 @@ def _find_room(plan: RestorePlan, present: Mapping[str, PartitionView], total: i
 
 
 def _kbytes(step: RestoreStep) -> int:
-    """Return the size of the keystore after a step, in KiB: that of the copy, if there is one."""
+    """Return the size of the keystore after a step, in KiB: the size in the copy, if there is a copy."""
     if step.saved is None:
         return 0
     return step.saved.keystore_kbytes
@@ -249,7 +252,7 @@ def _put_back(plan: RestorePlan, saved: SavedPartition, partition: PartitionView
 def _rename(
     plan: RestorePlan, saved: Mapping[str, SavedPartition], present: Mapping[str, PartitionView]
 ) -> None:
-    """Plan to set names back, as far as they are free after the deletions."""
+    """Plan to set back the names that are free after the deletions."""
     deleted = {step.uuid for step in plan.steps if step.kind == "delete"}
     for uuid, old in saved.items():
         if uuid not in present or present[uuid].name == old.name:

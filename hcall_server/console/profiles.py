@@ -323,5 +323,5 @@ def _changed(name: str, how: str) -> OperatorError:
 
 
 def _without_latch(saved: SavedPartition) -> dict[str, int]:
-    """Return the attributes to set; the one-shot latch never goes back."""
+    """Return the attributes to set, without the one-shot latch, which is never set back."""
     return {name: number for name, number in saved.attributes.items() if name != _LATCH}

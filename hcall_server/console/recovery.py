@@ -187,7 +187,7 @@ class SystemRecovery:
     # The stores
 
     def _missing(self, view: SystemView) -> list[StoreToRestore]:
-        """Return the stores that were not tried yet, and those that the system has lost again."""
+        """Return the stores that were not tried yet, and the stores that the system has lost again."""
         there = {f"{_RESTORED}{name}" for name in view.restored}
         # These results are final.  Only a restore is compared with the present view.
         there |= {_THERE, _LOST, _ASIDE}

@@ -68,7 +68,7 @@ class Registry:
         return sorted(map(self._present, self._entries.values()), key=lambda each: (each.name, each.uuid))
 
     def of(self, uuid: str) -> Entry | None:
-        """Return the entry of a partition, None for one that never took part in a migration."""
+        """Return the entry of a partition, None if the partition never took part in a migration."""
         entry = self._entries.get(uuid)
         return entry and self._present(entry)
 
@@ -112,7 +112,7 @@ class Registry:
         return next((each for each in self._systems() if system_id in each.former_ids), None)
 
     def name_of(self, system_id: str) -> str:
-        """Return the name of a system; an unknown one is called by its id."""
+        """Return the name of a system; for an unknown system, a phrase with its id."""
         system = self.system(system_id)
         return system.name if system else system_id and f"an unknown system ({system_id})"
 

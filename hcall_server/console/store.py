@@ -111,7 +111,7 @@ class LinkRow(NamedTuple):
 class JobProgress(msgspec.Struct):
     """The progress of a job: `steps` has the result of each finished step, `lines` are for the operator.
 
-    `rule_id` is the rule by which it failed, "" for none; `advised`: its last line has the remedy.
+    `rule_id` is the rule by which the job failed, "" for none; `advised`: its last line has the remedy.
     """
 
     done: int = 0
@@ -174,7 +174,7 @@ class ConsoleStore:
         return [self._row(SystemRow, row) for row in self._database.rows(_SYSTEMS)]
 
     def add_system(self, name: str, system_id: str, type_model_serial: str, where: str) -> SystemRow:
-        """Add a system; one that was removed comes back with its copies."""
+        """Add a system; a removed system comes back with its copies."""
         values = (name, type_model_serial, where)
         with self._database.changes() as change:
             removed = change.execute(_REMOVED, (system_id,)).fetchone()
@@ -226,7 +226,7 @@ class ConsoleStore:
         return [self._row(CopyFacts, row) for row in self._database.rows(_COPIES, system)]
 
     def blob(self, number: int) -> bytes:
-        """Return a sealed copy; a damaged one is found by the system that opens it."""
+        """Return a sealed copy; damage in it is found by the system that opens it."""
         # With the CAST a damaged type is bytes as well.  The seal of the copy then shows the damage, for this
         # copy alone.
         query = "SELECT CAST(blob AS BLOB) FROM copy WHERE number = ?"
@@ -267,7 +267,7 @@ class ConsoleStore:
     def seen(self, uuid: str) -> tuple[int, int, int]:
         """Return the largest restores, generation and IPL count ever seen of a store, 0 for none.
 
-        They come from all systems, because a store may come back on another system.
+        The counters come from all systems, because a store may come back on another system.
         """
         rows = self._database.rows(_SEEN, uuid)
         return rows[0] if rows else (0, 0, 0)
@@ -314,7 +314,7 @@ class ConsoleStore:
             change.execute("INSERT OR REPLACE INTO trusted_key VALUES (?, ?, ?)", (system, key_id, sealed))
 
     def keep_shown_key(self, system: int, view: TrustedKeyView) -> str:
-        """Store the sealed key of a system's answer, if it has one; return its id, "" for none."""
+        """Store the sealed key in an answer of a system, if there is one; return its id, "" without a key."""
         if view.id is not None and view.sealed is not None:
             self.keep_trusted_key(system, view.id, view.sealed)
         return view.id or ""

@@ -150,7 +150,7 @@ class KnownSystem:
 
     @property
     def copies(self) -> list[CopyFacts]:
-        """The facts of all copies of this system, without those that were put aside."""
+        """The facts of all copies of this system, without copies that were put aside."""
         aside = self._store.forgotten(self.key)
         return [each for each in self._store.copies(self.key) if each.uuid not in aside]
 
@@ -162,8 +162,8 @@ class KnownSystem:
         """
         seen = self.last.partitions if self.last else {}
         present = {each.uuid for each in self.view.partitions} if self.view else set(seen)
-        # A view of now is complete.  A system in Recovery shows no partitions, and one that is away may come
-        # back with the stores of its copies.
+        # The view of an Operating, connected system is complete.  A system in Recovery shows no partitions,
+        # and one that is away may come back with the stores of its copies.
         if self.view and self.view.state == "Operating" and self.connected:
             return present
         return present | {each.uuid for each in self.copies}
@@ -212,7 +212,7 @@ class KnownSystem:
             self._replace(answer)
 
     def _replace(self, answer: PartitionView) -> None:
-        """Put the view of a partition into the present view."""
+        """Replace the view of a partition in the present view of the system."""
         if self.view:
             others = [each for each in self.view.partitions if each.uuid != answer.uuid]
             present = sorted([*others, answer], key=lambda partition: partition.number)

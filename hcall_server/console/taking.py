@@ -63,7 +63,7 @@ class Taker:
         return facts, kept
 
     async def take_key(self, system: KnownSystem) -> None:
-        """Store the trusted system key of a system, sealed under its root key; nothing if it has none."""
+        """If a system has a trusted system key, store this key, sealed under the root key of the system."""
         self._store.keep_shown_key(system.key, await system.call(show_trusted_key()))
 
     def put_aside(self, system: KnownSystem, view: SystemView) -> None:

@@ -120,7 +120,7 @@ def _named(places: list[Whereabouts[S]], asked: str) -> set[str]:
 
 
 def _places(system: S) -> Iterator[Whereabouts[S]]:
-    """Yield the partitions of a system's last view, and those that have left it."""
+    """Yield the partitions in a system's last view, and the partitions that have left the system."""
     if system.view is None:
         return
     facts = {each.uuid: each for each in system.view.custody}

@@ -102,7 +102,7 @@ class _Path:
         return verb
 
     async def _body(self, request: Request, verb: Verb) -> Body | None:
-        # Read also for a verb without a body, so that one that was sent is refused and not ignored.
+        # Read also for a verb without a body, so that a sent body is refused and not ignored.
         content = await _content(request)
         decoder = self._decoders.get(verb.method)
         if decoder is None:

@@ -1,4 +1,4 @@
-"""Imports modules in a thread while the event loop runs, also if no descriptor is left."""
+"""Imports modules in a thread while the event loop runs, even if no descriptor is left."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Figures for Prometheus, read from the machine's own counters at each request.
 
-Labels are bounded: partitions by name (the operator's), h-calls and statuses by the tables of
+Labels are bounded: partitions by the operator's names, h-calls and statuses by the tables of
 `hcall_abi`.  No label of a figure is the label of an object, or any other text of a guest.
 """
 

@@ -1,4 +1,4 @@
-"""Errors of HTTP itself, and the rule of an error that has none (`hcall_abi.problems` makes the problem)."""
+"""Errors of HTTP itself, and a rule for errors without one (`hcall_abi.problems` makes the problem)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ProblemError(SwpksError):
 
 
 def explained_error(error: Exception) -> SwpksError:
-    """Return an error with a rule: itself, a scarcity of the host, or an internal failure."""
+    """Return the error itself if it has a rule, else a scarcity of the host, or an internal failure."""
     if isinstance(error, SwpksError):
         return error
     failed = SwpksError(rules.REQUEST_ANSWERED, "the server failed; its log has the reason")

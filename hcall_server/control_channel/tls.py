@@ -86,7 +86,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
         await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Return the received bytes; b"" at the end, also at an end without the alert close_notify."""
+        """Return the received bytes; b"" at the end, even if the alert close_notify is missing."""
         return await self._stream.receive_some(max_bytes)
 
     async def send_eof(self) -> None:

@@ -224,7 +224,10 @@ def show_components(call: Call) -> ComponentsView:
 
 
 async def show_trusted_key(call: Call) -> TrustedKeyView:
-    """Show the id of the trusted system key.  It is made now if a keystore needs one and there is none."""
+    """Show the id of the trusted system key.
+
+    If a keystore needs a key and the system has none, a key is made now.
+    """
     await call.machine.backups.provide_key()
     return trusted_key_view(call.machine)
 

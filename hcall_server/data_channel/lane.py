@@ -57,7 +57,7 @@ _END = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
 
 class Lane:
-    """The epoll set of the sockets in the lane: a source of turns.  ScarcityError if there can be none."""
+    """The epoll set of the sockets in the lane: a source of turns.  ScarcityError if the host has none."""
 
     def __init__(self, turns: Turns) -> None:
         with ExitStack() as undo:
@@ -174,7 +174,7 @@ class Seat:
             self._drained = False
 
     def serve(self, turn: Quantum) -> bool:
-        """Receive, run and send within a turn; return whether it asks for another one."""
+        """Receive, run and send within a turn; return whether the socket asks for another turn."""
         if self._state is _OUT:
             return False
         try:

@@ -1,8 +1,8 @@
 """Accepts connections, with one task for each listening socket.
 
 A partition's own socket is made when it is powered on and removed when it is powered off.  A socket that a
-service manager passed stays open while the server runs.  There, a powered-off partition answers OPEN with
-status 3.
+service manager passed stays open while the server runs.  At such a socket, OPEN is answered with status 3
+while the partition is powered off.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Listeners:
             self._keys.publish(partition.name, partition.access_key)
 
     def known_key(self, name: str) -> bytes | None:
-        """Return the access key that a partition's clients have, None where they have none."""
+        """Return the access key that a partition's clients have, None if they have no key."""
         return self._keys.known(name)
 
     def known_names(self) -> list[str]:

@@ -33,7 +33,7 @@ def make_private_file(path: Path) -> None:
 
 def demand_plain_companions(path: Path) -> None:
     """Raise OperatorError if a journal or log of SQLite is no plain file."""
-    # At a pipe in their place SQLite would wait for ever.
+    # If one of these files is a pipe, SQLite would wait for ever.
     for name in (f"{path.name}-journal", f"{path.name}-wal"):
         companion = path.with_name(name)
         if os.path.lexists(companion) and not stat.S_ISREG(companion.lstat().st_mode):

@@ -322,7 +322,8 @@ class _Place:
     def __init__(self, path: Path) -> None:
         self._database = InPlace(path, ours=True)
         self._log = InPlace(_beside(path, "-wal"), ours=True)
-        # Without `ours`: the mark is written after each commit, so its time differs from the one noted then.
+        # Without `ours`: the mark is written after each commit, so its time differs from the time that was
+        # stored.
         self._mark = InPlace(_beside(path, "-mark"))
 
     def trouble(self) -> str | None:

@@ -24,8 +24,8 @@ class LockedFolder:
     An existing folder is recognised by its lock, or by a file of one of the names `also`: a backup may lack
     the lock.
 
-    `make` and `try_lock` raise OperatorError if the operator has to change something, and OSError.  `trouble`
-    turns an OSError into an error with a rule.
+    `make` and `try_lock` raise OperatorError if the operator has to change something.  They also
+    raise OSError; `trouble` turns it into an error with a rule.
     """
 
     def __init__(self, folder: Path, *also: str) -> None:
@@ -112,7 +112,7 @@ def trouble(error: OSError, folder: Path) -> SwpksError:
 
 
 def check_private(folder: Path) -> None:
-    """Refuse a folder of another user, or one that others may enter."""
+    """Refuse a folder of another user, or a folder that others may enter."""
     found = folder.lstat()
     if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise OperatorError(

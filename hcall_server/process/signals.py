@@ -20,6 +20,6 @@ HURRY_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 
 
 def stop_signals() -> set[signal.Signals]:
-    """Return the signals that stop the server; one that is ignored at start, as by nohup, stays ignored."""
+    """Return the signals that stop the server; a signal that is ignored at the start stays ignored."""
     # SIGINT is not tested for SIG_DFL: Python has installed a handler of its own for it.
     return _ALWAYS | {each for each in _UNLESS_IGNORED if signal.getsignal(each) is signal.SIG_DFL}

@@ -1,8 +1,8 @@
 """TPM 2.0 commands as bytes, and answers as values.  Pure; TPM 2.0 Library, parts 2 and 3, has the layouts.
 
 A secret is sealed below a primary key.  The TPM makes that key anew for each operation, from its own seed
-and the template here.  So nothing is stored in the TPM, and a template never changes: another one would be
-another key, and no blob would unseal.
+and the template here.  So nothing is stored in the TPM, and a template never changes: a changed template
+would make another key, and no blob would unseal.
 """
 
 from __future__ import annotations

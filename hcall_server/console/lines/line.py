@@ -173,7 +173,7 @@ def owner_of(line: Line, name: str) -> str:
 
 
 def named_at(line: Line, view: SystemView, name: str) -> PartitionView:
-    """Return the partition with a name; OperatorError (HSCL8012) with its system if it is not here."""
+    """Return the partition with a name; OperatorError (HSCL8012) if it is not here, with its present system."""
     try:
         return named(view, name)
     except OperatorError as error:

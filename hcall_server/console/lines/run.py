@@ -42,7 +42,7 @@ async def run_line(console: ManagementConsole, argv: Sequence[str], caller: Line
     """Run a line and return its exit status: 0, or 1 after a refusal, which is printed."""
     try:
         command = _command(argv[0] if argv else "")
-        # Before the parser: --help is no option of a table, and needs none of the others.
+        # Before the parser: --help is in no table, and a line with --help needs no other option.
         if HELP in argv[1:]:
             await caller.say(command.syntax.usage)
             return 0
