@@ -106,7 +106,7 @@ def refuse_link(path: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder of mode 0700, and those above it that are missing, durable on return.
+    """Make a folder of mode 0700, and the missing folders above it, durable on return.
 
     The folders above get the usual mode.  An existing folder stays as it is; OSError if the name belongs to
     anything else.  Each entry is made durable before the next one below it is made.  So a killed start
@@ -200,7 +200,7 @@ def is_empty(folder: Path) -> bool:
 
 
 def _make_parent(folder: Path) -> None:
-    """Make a folder above the state with the usual mode, and those above it; durable on return."""
+    """Make a folder above the state, and the folders above it, with the usual mode; durable on return."""
     if folder.is_dir():
         _sync_entry_of_another_start(folder)
         return

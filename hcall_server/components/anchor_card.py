@@ -82,8 +82,8 @@ class AnchorCard:
     def moved(self) -> str | None:
         """Return why the next start would not find the content of this card, None if it would find it.
 
-        A call costs one stat.  If the file or its time is another one, the card is read; a card with equal
-        content is accepted.
+        A call costs one stat.  If the file was replaced or its time has changed, the card is read; a card
+        with equal content is accepted.
         """
         trouble = self._place.trouble() if self._place else None
         if trouble is None:

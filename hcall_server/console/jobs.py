@@ -247,7 +247,7 @@ class Jobs:
         return run.job if run else None
 
     def start(self, kind: str, system: KnownSystem, plan: object) -> Job:
-        """Store a job and begin it; OperatorError if the system has a running one."""
+        """Store a job and begin it; OperatorError if the system has a running job."""
         # No await from here to _begin: two orders at once must not both find the system idle.
         present = self.running(system)
         if present:
@@ -261,7 +261,7 @@ class Jobs:
     async def follow(self, job: Job, report: Callable[[Job], Awaitable[None]]) -> Job:
         """Call `report` now and after each change, until the job has ended; return the job.
 
-        A slow follower misses changes, and never the last one.
+        A slow follower may miss changes, but never the last change.
         """
         while True:
             # Before the report: a change during the report sets this event, so the next turn reports it.

@@ -21,7 +21,7 @@ _BEFORE = "key before"
 
 
 class KeyRing:
-    """Sets trusted system keys of a job's system, and at the end the key that it had before."""
+    """Sets trusted system keys of a job's system during the job, and the system's earlier key at its end."""
 
     def __init__(self, run: JobRun, store: ConsoleStore) -> None:
         self._run = run

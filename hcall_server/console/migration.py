@@ -228,7 +228,7 @@ class MigrationJob:
         return EndedAttempt(True, f"the attempt {self._attempt} was {end}; {place}")
 
     async def _confirmed(self) -> EndedAttempt | None:
-        """Return how the attempt has ended, by a new view of its source; None if there is no view."""
+        """Return how the attempt has ended, by a new view of its source; None without a view or an end."""
         try:
             await self._source.call(show_system())
         except SwpksError:

@@ -129,7 +129,7 @@ def _has_ended(entry: Entry) -> bool:
 def _holders(tools: MigrationTools, entry: Entry) -> list[KnownSystem]:
     """Return the systems that have to be barred, the target of the entry last.
 
-    OperatorError if one of them was removed from the console.
+    OperatorError if such a system was removed from the console.
     """
     holders = {uid for uid, fact in tools.registry.facts(entry.uuid).items() if fact.custody == "prepared"}
     others = holders.union(entry.open_targets) - {entry.target}
@@ -167,7 +167,10 @@ async def _barred(tools: MigrationTools, entry: Entry) -> Entry:
 
 
 async def _bar(tools: MigrationTools, entry: Entry, system: KnownSystem, epoch: int) -> None:
-    """Have a system drop its copy of an attempt and take none; return also if it owns the partition."""
+    """Have a system drop its copy of an attempt, and take no copy of this attempt later.
+
+    Return as well if the system owns the partition.
+    """
     trouble = "its answer shows the copy still"
     for _ in range(_BAR_TRIES):
         try:

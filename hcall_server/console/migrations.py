@@ -157,7 +157,7 @@ class Migrations:
         return f"the attempt {entry.epoch} has ended: {entry.name} is at {owner}"
 
     async def recover_restart(self, source: KnownSystem, name: str) -> Job | str:
-        """Bring a remote restart to its end: `rrstartlpar -o recover`; return as `recover` does."""
+        """Bring a remote restart to its end: `rrstartlpar -o recover`; return what `recover` returns."""
         if self._running(source, name).kind != "restart":
             raise self._lacks(rules.MIGRATION_RUNNING, f"no remote restart of {name} runs", name)
         return await self.recover(source, name)

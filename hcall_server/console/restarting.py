@@ -68,7 +68,7 @@ class LastCopy(NamedTuple):
 
 
 def is_decided(entry: Entry | None, target: KnownSystem) -> bool:
-    """Return whether the register has decided a restart at this target that is not done yet."""
+    """Return whether the register has decided a restart at this target, which is not done yet."""
     if entry is None or entry.kind != "restart":
         return False
     return entry.decision is Decision.FORCED and entry.target == target.system_id

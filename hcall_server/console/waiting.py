@@ -63,7 +63,7 @@ def _prepared_at(registry: Registry, uuid: str) -> str:
 
 
 def _other_end(registry: Registry, fact: CustodyView) -> str:
-    """Return why the other system of an attempt is silent, "" if it is connected."""
+    """Return why the other system of an attempt does not answer, "" if it is connected."""
     peer = registry.system(fact.peer_id)
     if peer is None:
         return f"{registry.name_of(fact.peer_id)} is not at this console: `swpks hmc add-system WHERE`"

@@ -123,8 +123,8 @@ class Connection:
     async def _answer(self) -> None:
         """Run the calls that have come, turn by turn, and send the answers of each turn.
 
-        A call may be held already: the lane held it, and then the socket was too full for the answers
-        before it.
+        A call may be held already: the lane has held it, and then the socket was too full for earlier
+        answers.
         """
         conversation = self._conversation
         while True:

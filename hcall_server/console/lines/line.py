@@ -173,7 +173,7 @@ def owner_of(line: Line, name: str) -> str:
 
 
 def named_at(line: Line, view: SystemView, name: str) -> PartitionView:
-    """Return the partition with a name; OperatorError (HSCL8012) if it is not here, with its present system."""
+    """Return the partition with a name; OperatorError (HSCL8012) if it is not here, with its system."""
     try:
         return named(view, name)
     except OperatorError as error:
@@ -206,7 +206,7 @@ def _named(name: str) -> str:
 
 
 def _found(view: SystemView, partitions: Sequence[PartitionView], described: str) -> PartitionView:
-    """Return the first partition of a list; OperatorError (HSCL8012) for an empty one."""
+    """Return the first partition of a list; OperatorError (HSCL8012) for an empty list."""
     if not partitions:
         operating = view.state == "Operating"
         state = "" if operating else f" The managed system {view.name} is in the state {view.state}."

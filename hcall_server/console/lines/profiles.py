@@ -35,7 +35,7 @@ async def _write(line: Line, name: str, content: bytes) -> None:
 
 
 async def _test(line: Line, name: str) -> None:
-    """Raise OperatorError if a file can't be written; called before copies are made, which take long."""
+    """Raise OperatorError if a file can't be written; called first, because copies take long."""
     force = "--force" in line.options
     if "/" in name:
         await line.caller.test(name, replace=force)
