@@ -59,7 +59,7 @@ class InPlace:
     def written(self) -> str | None:
         """Store size and time of an own write; return the result of `lost`.
 
-        If the path does not name the file now, they are stored at the next check that finds it.
+        If the path does not name the file now, the next check that finds the file stores them.
         """
         found = self._find()
         if isinstance(found, str):
@@ -213,7 +213,7 @@ def _make_parent(folder: Path) -> None:
 def _sync_entry_of_another_start(folder: Path) -> None:
     """Sync the entry of an empty folder: an earlier start may have been killed before it did so.
 
-    An entry that is not ours may lie where nothing can be synced, such as a read-only file system.
+    If another program made the entry, its file system may permit no sync, for example if it is read-only.
     """
     with contextlib.suppress(OSError):
         if is_empty(folder):

@@ -320,7 +320,7 @@ def answered(
     *,
     claimed: bool = False,
 ) -> tuple[Entry | None, Carried] | None:
-    """Return the entry and the answer to a system that asks; None for no answer yet.
+    """Return the entry and the answer to a system that asks; None if there is no answer yet.
 
     `known` are the systems with a view since the start of the console, and `facts` come from these views.
     `claimed`: another system shows a store of the partition too, and the register has no owner.

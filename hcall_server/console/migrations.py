@@ -293,7 +293,7 @@ class Migrations:
         return f"{name} is removed from {source.name}: {place}"
 
     def _left_behind(self, source: KnownSystem, name: str) -> Entry:
-        """Return the entry of a partition whose store may still be at a system; OperatorError for none."""
+        """Return the entry of a partition whose store may still be at a system, else OperatorError."""
         named = [each for each in self._registry.entries if each.name == name]
         kept = [each for each in named if self._has_store_of(source, each)]
         if not kept:

@@ -46,8 +46,8 @@ class SavedSystem(msgspec.Struct):
 class SavedPartition(msgspec.Struct):
     """A partition in a profile backup; `attributes` are in the console's numbers.
 
-    `copy` is None if there was none: the keystore was off, and the system had no trusted system key.  `time`
-    is the time of the copy in seconds since 1970, `key_id` the key under which it was made.
+    `copy` is None if no copy could be made: the keystore was off, and the system had no trusted system key.
+    `time` is the time of the copy in seconds since 1970, `key_id` the key under which it was made.
     """
 
     uuid: str

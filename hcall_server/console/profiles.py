@@ -1,4 +1,4 @@
-"""Profile backups: make one, and the job `restore-profiles` that puts a system back to it (R-46).
+"""Profile backups: makes a backup, and performs the job `restore-profiles`, which restores it (R-46).
 
 `profile_plan` begins with the guarantees of a restore.
 """

@@ -168,8 +168,8 @@ class Registry:
     def claimed(self, system: KnownSystem, uuid: str) -> str:
         """Return the name of another system that shows a store of a partition without an owner, "" for none.
 
-        For a partition that has moved, the register decides.  For all others the views decide, and the copies
-        of systems that are away.
+        For a partition that has moved, the register decides.  For all other partitions the views decide, and
+        the copies of systems that are away.
         """
         entry = self.of(uuid)
         if entry and (entry.moved or self.owner_of(entry)):

@@ -157,7 +157,7 @@ class Restarter(NamedTuple):
             pass
 
     async def _is_decided_with(self, run: JobRun, plan: RestartPlan, copy: LastCopy) -> bool:
-        """Make the target the owner of a copy; False if there is a newer one."""
+        """Make the target the owner, with this copy; return False if there is a newer copy."""
         tools, source = self.tools, self.tools.system(plan.source)
         entry = tools.registry.of(plan.uuid) or Entry(plan.uuid, plan.name, owner=source.system_id)
         if not entry.over:

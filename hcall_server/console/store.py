@@ -185,7 +185,7 @@ class ConsoleStore:
         return next(each for each in self.systems() if each.system_id == system_id)
 
     def note_system(self, row: SystemRow) -> None:
-        """Store changed facts of a system; if the id changes, the old one becomes a former id."""
+        """Store changed facts of a system; if the id changes, the old id becomes a former id."""
         with self._database.changes() as change:
             change.execute(_FORMER, (row.key, row.system_id))
             change.execute(_NOTE, (*row[1:], row.key))
@@ -328,7 +328,7 @@ class ConsoleStore:
     # Jobs
 
     def start_job(self, kind: str, system: int, plan: bytes) -> int:
-        """Store a new job with its plan, drop the oldest finished ones, and return its number."""
+        """Store a new job with its plan, and return its number; the oldest finished jobs are dropped."""
         with self._database.changes() as change:
             number = change.execute(_START, (kind, system, plan, _encoded(JobProgress()))).lastrowid
             change.execute(_DROP_JOBS, (FINISHED_JOBS,))

@@ -176,7 +176,7 @@ class KnownSystem:
     async def call(self, request: ConsoleRequest[T]) -> T:
         """Make a request of this system, and keep the view in its answer.
 
-        The request names the system.  So after a change of places, another system at this place refuses it.
+        The request names the system.  So if another system is at this place now, it refuses the request.
         A restore gets the largest counters that the console has seen of this store.
         """
         # Two requests may run at once, and their answers may cross.

@@ -1,6 +1,6 @@
-"""Reasons why a partition is not served, for the operator; otherwise only the log has them.
+"""Reasons why a partition is not served, in words for the operator.
 
-The log event is `custody.unanswered`.
+The log has them in the event `custody.unanswered`.
 """
 
 from __future__ import annotations

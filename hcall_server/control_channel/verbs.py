@@ -1,6 +1,6 @@
 """The functions of the verbs: each returns the answer of its row in `hcall_abi.control.VERBS`.
 
-A function calls the machine, and returns a struct with the result.  An error of it becomes a problem.  The
+A function calls the machine, and returns a struct with the result.  Its errors become problems.  The
 managed system checks the rules.  A function that waits for NVRAM is asynchronous.
 """
 

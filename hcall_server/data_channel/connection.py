@@ -48,8 +48,7 @@ async def serve_stream(
 class Connection:
     """A connection; its `link` shows it to the rest of the machine.
 
-    The constructor takes a place of the entrance.  So `run` has to follow, in a task: it gives the place
-    back.
+    The constructor takes a place at the entrance.  So a task has to call `run`, which gives the place back.
     """
 
     def __init__(

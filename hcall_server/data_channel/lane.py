@@ -231,7 +231,7 @@ class Seat:
         return False
 
     def _go_on(self) -> None:
-        """Request a turn, in which the held call runs.  The caller runs the turns (`Turns.serve`) then."""
+        """Request a turn, in which the held call runs.  Then the caller runs the turns (`Turns.serve`)."""
         self._drop = None
         self._conversation.go_on()
         self._ask(wake=False)

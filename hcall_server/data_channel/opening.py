@@ -1,7 +1,7 @@
 """The rules of OPEN, without I/O (spec/protocol.md#open).
 
 The order of checks: version, partition, proof, power, number of sessions.  At a private Unix socket no
-proof is needed.  If a client sends one there, it has to be right.
+proof is needed.  If a client sends a proof there, the proof has to be right.
 """
 
 from __future__ import annotations

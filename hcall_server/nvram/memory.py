@@ -10,7 +10,7 @@ from hcall_server.nvram.mark import MemoryMark
 class MemoryNvram:
     """Records in a dictionary.
 
-    A simulated power cut drops the system and gives this object to the next one.
+    A simulated power cut drops the system and gives this object to the next system.
     """
 
     def __init__(self, records: Mapping[str, bytes] | None = None) -> None:

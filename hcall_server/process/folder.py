@@ -43,7 +43,7 @@ class LockedFolder:
         return f"{type(self).__name__}({str(self.path)!r})"
 
     def make(self) -> None:
-        """Make the folder, or use an empty one.  OperatorError if an existing folder has other content."""
+        """Make the folder, or use an empty folder; OperatorError if the folder has other content."""
         refuse_link(self.path)
         self._missing = [each for each in (self.path, *self.path.parents) if not each.exists()]
         make_folder(self.path)

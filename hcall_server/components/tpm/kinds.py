@@ -29,7 +29,7 @@ _OWN_KINDS = ("swtpm", "tcti")
 
 
 class TpmKind(NamedTuple):
-    """A kind of TPM, and its place: the path of a socket, a TCTI, or nothing for the embedded one."""
+    """A kind of TPM, and its place: the path of a socket, a TCTI, or nothing for the embedded kind."""
 
     kind: str
     place: str = ""

@@ -141,7 +141,7 @@ class ListedSystem:
     connected: bool
 
     def shown(self, get: Callable[[LastView], object]) -> str | None:
-        """Return a fact of the last view, None without a view; the fact may be old while the system is away."""
+        """Return a fact of the last view, None without a view; the fact is old while the system is away."""
         return None if self.known.last is None else str(get(self.known.last))
 
 

@@ -198,7 +198,7 @@ def _explained(line: Line, error: SwpksError) -> SwpksError:
 
 
 async def _each(line: Line, operations: Mapping[str, Work]) -> int:
-    """Carry out an operation on each partition of the line; the exit status is 1 if any was refused."""
+    """Carry out an operation on each partition of the line; the exit status is 1 after a refusal."""
     work, status = operations[line.options.needed("-o")], 0
     # Once for the line, and before the first partition: such a mistake would be the same refusal for each of
     # them.

@@ -26,7 +26,7 @@ _FILE = Option("-f", "FILE", required=True)
 
 
 async def _write(line: Line, name: str, content: bytes) -> None:
-    """Write a file of the console's folder or of the caller; an existing one only with --force."""
+    """Write a file of the console's folder or of the caller; replace a file only with --force."""
     force = "--force" in line.options
     if "/" in name:
         await line.caller.write(name, content, replace=force)
