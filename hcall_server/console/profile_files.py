@@ -79,7 +79,7 @@ class ProfileFiles:
             raise OperatorError(rules.HMC_PROFILE_NAME, message, advised=True)
 
     def write(self, serial: str, name: str, content: bytes, *, replace: bool) -> None:
-        """Store a backup durably; an existing one only if `replace`."""
+        """Store a backup durably; replace an existing backup only if `replace` is true."""
         self.test(serial, name, replace=replace)
         if self._folder is None:
             self._memory[serial, name] = content

@@ -87,9 +87,10 @@ class Registry:
             self.enter(entry._replace(owner=""))
 
     def give(self, system: KnownSystem, uuid: str) -> bool:
-        """Store that a system owns a partition, before an operator's restore; False if it had an owner.
+        """Store that a system owns a partition, before an operator's restore.
 
-        An owner that was removed from the console does not count.
+        Return False, and store nothing, if it has an owner.  An owner that was removed from the console does
+        not count.
         """
         entry = self.of(uuid) or Entry(uuid, "")
         if self.owner_of(entry):

@@ -63,7 +63,7 @@ def _demand_stoppable(tools: MigrationTools, source: KnownSystem, entry: Entry) 
 
 
 def _demand_here(tools: MigrationTools, source: KnownSystem, entry: Entry) -> None:
-    """Raise OperatorError if the last view or the final copy shows that the source has released."""
+    """Raise OperatorError if the last view or the final copy shows that the partition was released."""
     fact = fact_of(tools, source, entry.uuid)
     left = fact and fact.epoch >= entry.epoch and record(fact) in (Custody.RELEASED, Custody.GONE)
     if left or tools.entry(entry.uuid).final:

@@ -120,7 +120,7 @@ class KnownSystem:
 
     @property
     def name(self) -> str:
-        """The name of the system; two systems may have the same one."""
+        """The name of the system; two systems may have the same name."""
         return self.row.name
 
     @property

@@ -69,8 +69,8 @@ class Taker:
     def put_aside(self, system: KnownSystem, view: SystemView) -> None:
         """Put aside the copies of stores that the system does not have any more.
 
-        They were deleted while this console was away, so no event reported it.  Copies of a predecessor stay:
-        a system that was replaced, or is empty, may get them back.
+        The stores were deleted while this console was away, so no event reported that.  Copies of a
+        predecessor stay: a system that was replaced, or is empty, may get them back.
         """
         present = {each.uuid for each in view.partitions}
         # An empty system has deleted everything, or has lost everything.  Copies that are left do no harm.

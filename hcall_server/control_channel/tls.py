@@ -71,7 +71,7 @@ def _read(path: Path, load: Callable[[], None]) -> None:
 
 
 class TlsStream(trio.abc.HalfCloseableStream):
-    """A TLS connection after its handshake, with the methods and the `socket` of a plain one."""
+    """A TLS connection after its handshake, with the methods and the `socket` of a plain stream."""
 
     def __init__(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
         self._stream = stream

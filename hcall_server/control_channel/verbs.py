@@ -115,7 +115,7 @@ def stop_system(call: Call) -> SystemView:
 
 
 async def power_on(call: Call) -> PartitionView:
-    """Activate a partition; its IPL is counted durably before."""
+    """Count an IPL of a partition, durably, then activate the partition."""
     return partition_view(call.machine, await call.machine.counted_power_on(call.name))
 
 
@@ -126,7 +126,7 @@ def power_off(call: Call) -> PartitionView:
 
 
 async def ipl(call: Call) -> PartitionView:
-    """Restart a partition; its IPL is counted durably before."""
+    """Count an IPL of a partition, durably, then restart the partition."""
     return partition_view(call.machine, await call.machine.counted_ipl(call.name))
 
 

@@ -130,7 +130,7 @@ _IDLE, _ASKING, _HELD, _OUT = SeatState
 
 
 class Seat:
-    """The place of one connection with an open session in the lane; each `ride` needs a new one."""
+    """The place of one connection with an open session in the lane; each `ride` needs a new seat."""
 
     def __init__(
         self, machine: Machine, link: Link, conversation: ServerConversation, stream: SocketStream

@@ -102,7 +102,7 @@ class MemoryTransport:
         return sorted(self._kept_keys or {})
 
     def forget_key(self, name: str) -> None:
-        """Forget the key of a partition."""
+        """Remove the key of a partition."""
         if self._kept_keys is not None:
             self._kept_keys.pop(name, None)
 
