@@ -9,9 +9,9 @@ _PLACE = re.compile(r"unix:(.+)|tcp:(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+)):([0-9]{
 
 
 def is_host(text: str) -> bool:
-    """Whether a name or an address can be looked up: printable, and with labels as DNS has them.
+    """Return whether a host can be looked up: the text is printable, and its labels fit into DNS.
 
-    Check a host with this before a lookup: for other texts the resolver of Python raises a ValueError.
+    Check a host with this before a lookup: Python's resolver raises ValueError for any other text.
     """
     if not text.isprintable() or " " in text:
         return False
@@ -24,7 +24,7 @@ def is_host(text: str) -> bool:
 def is_place(text: str) -> bool:
     """Whether a text is the address of a listener: ``unix:PATH`` or ``tcp:HOST:PORT``."""
     found = _PLACE.fullmatch(text)
-    # A path with a NUL would end in its middle in the kernel.
+    # The kernel would cut the path at a NUL.
     if found is None or "\0" in text:
         return False
     return bool(found[1]) or (is_host(found[2] or found[3]) and 1 <= int(found[4]) <= 0xFFFF)

@@ -46,16 +46,14 @@ class Kind(Enum):
     """The address of bytes that the hypervisor reads."""
     PASSWORD = "password"  # noqa: S105
     """The address of a password that the hypervisor reads."""
-    # Kinds of their own beside INPUT and OUTPUT: the operator may relax the alignment of these two
-    # alone.
+    # Separate kinds: the operator can relax the alignment of WRAP_INPUT and WRAP_OUTPUT alone.
     WRAP_INPUT = "page-aligned input buffer"
     """The address of bytes that WRAP or UNWRAP reads; their alignment can be relaxed alone (R-76)."""
     OUTPUT = "output buffer"
     """The address of bytes that the hypervisor may write."""
     WRAP_OUTPUT = "page-aligned output buffer"
     """The address of bytes that WRAP or UNWRAP may write; their alignment can be relaxed alone (R-76)."""
-    # GEN_KEY decides by the policy word whether there is a buffer at all, so a plain OUTPUT would not
-    # do.
+    # Not OUTPUT: the policy word of GEN_KEY decides whether the call has an output buffer.
     KEY_OUTPUT = "output buffer of a key"
     """The address of bytes for a new key; 0 for a wrapping key, which no guest gets."""
     LENGTH = "length"
@@ -96,8 +94,7 @@ _READABLE = frozenset(
 _WRITABLE = frozenset({Kind.OUTPUT, Kind.WRAP_OUTPUT, Kind.KEY_OUTPUT})
 
 
-# By name and not by value: the numbers are those of the firmware level, which a partition has at run
-# time.
+# The table has the name of a limit and not its number: the number depends on the partition's firmware level.
 class Limit(Enum):
     """A size in bytes that depends on the partition; the value is its name in the keystore's limits."""
 
@@ -108,16 +105,15 @@ class Limit(Enum):
 
 
 class Bounds(NamedTuple):
-    """How long a buffer is: `least` to `most` bytes; `rule` is broken by any other length.
+    """The allowed lengths of a buffer: `least` to `most` bytes; any other length breaks `rule`.
 
-    With `beyond`, the name of another length argument, `least` is counted from that length.
+    If `beyond` names another length argument, `least` is added to the value of that argument.
     """
 
     rule: Rule
     least: int = 0
     most: int | Limit | None = None
-    # WRAP and UNWRAP: the room for the output depends on the length of the input, which stands before
-    # it.
+    # For WRAP and UNWRAP: the least length of the output depends on the length of the input.
     beyond: str | None = None
 
 
@@ -156,10 +152,10 @@ class Arg(NamedTuple):
 
     @property
     def place(self) -> int:
-        """The index of its value in the registers of a frame: 0 for r4, up to 8 for r12."""
+        """The index of the argument's register in a frame: 0 for r4, up to 8 for r12."""
         return self.register - FIRST_ARGUMENT_REGISTER
 
     @property
     def status(self) -> Status:
-        """The status with which this argument is refused."""
+        """The status that the hypervisor returns if it refuses this argument."""
         return positional(self.register)

@@ -1,6 +1,6 @@
 """Attributes as an operator writes them, for the settings of a server and for `swpks hmc`.
 
-`AttributeRow.parse` is the one grammar of a value.  Here it meets the rules: each refusal names its row.
+`AttributeRow.parse` reads a value.  This module turns its errors into refusals that name the broken rule.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hcall_abi.rules import console as rules
 
 
 def attribute_number(name: str, given: int | str) -> int:
-    """Return the number of a value; OperatorError for a name or a value that no partition has."""
+    """Return the number for an attribute's value; OperatorError for an unknown attribute or a wrong value."""
     row = ATTRIBUTES.get(name)
     if row is None:
         names = ", ".join(ATTRIBUTES)
@@ -22,15 +22,14 @@ def attribute_number(name: str, given: int | str) -> int:
         raise OperatorError(rules.ATTRIBUTE_KNOWN, f"no attribute {name!r}{near}; the attributes are {names}")
     try:
         return row.parse(given)
-    # `parse` raises no rule: `hcall_abi.console` is read by the rules themselves, so it can't import
-    # them.
+    # `parse` names no rule: the modules of the rules import `hcall_abi.console`, so it can't import them.
     except ValueError as error:
         near = near_question(str(given), row.words)
         raise OperatorError(rules.ATTRIBUTE_RANGE, f"{name} {error}{near}") from None
 
 
 def parse_attributes(texts: Iterable[str]) -> dict[str, int]:
-    """Return the numbers in texts of the form "ATTRIBUTE=VALUE" by name; OperatorError if one is wrong."""
+    """Return numbers by attribute name from texts "ATTRIBUTE=VALUE"; OperatorError for a wrong text."""
     numbers: dict[str, int] = {}
     for text in texts:
         name, equals, value = text.partition("=")

@@ -1,6 +1,6 @@
-"""Sizes and times that the contract fixes beside the h-calls: requests, fault plans, settings, sockets, keys.
+"""Sizes and times that are no arguments of h-calls: of requests, fault plans, settings, sockets, keys.
 
-The code that holds a bound and the rule that states it (`hcall_abi.rules`) take it from here.
+The code that checks a bound, and the rule that states it (`hcall_abi.rules`), both use these constants.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LONGEST_TIMEOUT = 86400.0
 MAX_STREAMS = 8
 """Most streams of events at once (spec/control.md#events)."""
 
-# A third of the silence after which a client gives the stream up (`hcall_client.events`).
+# A third of the silence after which a client ends the stream (`hcall_client.events`).
 HEARTBEAT_SECONDS = 10.0
 """Longest time between two pieces of a stream of events, in seconds."""
 

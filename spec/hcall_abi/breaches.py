@@ -18,7 +18,7 @@ from hcall_abi.rules.rule import Rule
 class _Breach(NamedTuple):
     """An error of class `error` inside `part` of the body breaks `rule`; "" is any part.
 
-    `place` stands in the message if the error names no field.
+    If the error names no field, the message has `place` instead.
     """
 
     error: type[Exception] | tuple[type[Exception], ...]
@@ -30,7 +30,8 @@ class _Breach(NamedTuple):
 _TEXT = (StringError, UnicodeDecodeError)  # which of them depends on the version of Construct
 _RESERVED, _LEFT_OVER = "a reserved field", "bytes left over"
 
-# The first row that fits counts.  The last one of a frame takes all other cases: the body ends too early.
+# `breach` uses the first row that fits.  The last row of a frame is for all other errors: the body ends too
+# early.
 _BREACHES: dict[FrameType, tuple[_Breach, ...]] = {
     FrameType.HELLO: (
         _Breach(ConstError, "", rules.HELLO_RESERVED, _RESERVED),

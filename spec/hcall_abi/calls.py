@@ -26,7 +26,7 @@ from hcall_abi.wrapping import MAX_WRAP_INPUT, WRAP_OVERHEAD
 class Opcode(IntEnum):
     """The number in r3 that selects an h-call."""
 
-    # Numbers of the kernel's asm/hvcall.h. The gaps are no PKS calls, or not public ones.
+    # Numbers of the kernel's asm/hvcall.h. The numbers between them are other h-calls, or are not public.
     GET_CONFIG = 0x41C
     SET_PASSWORD = 0x420
     GEN_PASSWORD = 0x424
@@ -51,11 +51,11 @@ class Output(NamedTuple):
 
     @property
     def place(self) -> int:
-        """The index of its value in the registers of a frame: 0 for r4."""
+        """The index of the result's register in a frame: 0 for r4."""
         return self.register - FIRST_ARGUMENT_REGISTER
 
     def of(self, registers: Sequence[int]) -> int:
-        """Return its value from r4 to r12 of an answer."""
+        """Return the value of this result in an answer, from the registers r4 to r12."""
         return registers[self.place]
 
 
@@ -143,8 +143,8 @@ _CONSUMER = Arg("consumer", Kind.CONSUMER, bits=8)
 _RESERVED = Arg("reserved", Kind.RESERVED)
 
 
-# Every call may return these: H_FUNCTION and H_STATE come before the arguments, and H_ABORTED is an
-# error inside (C-45).
+# Every call may return these. H_FUNCTION and H_STATE precede the check of the arguments. H_ABORTED reports an
+# internal error (C-45).
 _COMMON = {Status.H_SUCCESS, Status.H_FUNCTION, Status.H_STATE, Status.H_ABORTED}
 _LONG_BUSY = {status for status in Status if status.name.startswith("H_LONG_BUSY")}
 
@@ -160,8 +160,8 @@ def _spec(
     """Build a row: arguments and results take the registers from r4 on, in order."""
     placed = tuple(arg._replace(register=FIRST_ARGUMENT_REGISTER + n) for n, arg in enumerate(args))
     results = tuple(Output(name, FIRST_ARGUMENT_REGISTER + n) for n, name in enumerate(outputs))
-    # Lists that are not public follow from rules: a call that modifies can meet a frozen partition, and
-    # each argument can be refused by its position.
+    # The statuses of some calls are not public. For them: a call that modifies returns H_R_STATE in a frozen
+    # partition, and each argument can be refused with the status of its position.
     state = {Status.H_R_STATE} if modifies else set()
     retry = {Status.H_BUSY} if busy else set()
     statuses = _COMMON | state | retry | {arg.status for arg in placed} | set(also)
@@ -174,7 +174,7 @@ _ROWS = (
         *_buffer("config", Kind.OUTPUT, Bounds(rules.CONFIG_LENGTH, CONFIG_MIN_SIZE), one_page=True),
     ),
     _spec(
-        # As GEN_PASSWORD (C-1): no public program makes this call.
+        # Our choice, modelled on GEN_PASSWORD (C-1): no public program makes this call.
         Opcode.SET_PASSWORD,
         _CONSUMER,
         _RESERVED,

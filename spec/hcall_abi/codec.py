@@ -113,7 +113,7 @@ def decode_hcall(tag: int, data: bytes, start: int, end: int) -> HCall:
     if offset > end:
         raise malformed(rules.HCALL_SEGMENTS, "HCALL")
     segments = []
-    # Noted in the same loop, so that the usual call needs no sort for the check of overlaps.
+    # The loop also finds out whether the segments ascend: then the check of overlaps needs no sort.
     previous = 0
     ordered = True
     for address, length, access in _unpack_segments(data[table:offset]):
@@ -133,7 +133,7 @@ def decode_hcall(tag: int, data: bytes, start: int, end: int) -> HCall:
     # is counted from the lengths.
     if offset != end:
         raise malformed(rules.HCALL_BYTES, "HCALL")
-    # Segments in ascending order, the usual case, have just been seen to lie apart.
+    # If the segments ascend, the usual case, the loop has shown that none overlap.
     if not (ordered and previous <= ADDRESS_SPACE) and overlapping([piece[:2] for piece in segments]):
         raise malformed(rules.HCALL_OVERLAP, "HCALL")
     return new_tuple(HCall, (tag, values[0], values[1:10], tuple(segments)))
@@ -162,7 +162,7 @@ def decode_hreturn(tag: int, data: bytes, start: int, end: int) -> HReturn:
     return HReturn(tag, values[0], values[1:10], tuple(writes))
 
 
-# The same order of bytes as in `decode_hcall`, from the definition: the oracle of the property test.
+# Makes the HCALL from the parsed definition. The property test compares it with `decode_hcall`.
 def _read_hcall(tag: int, body: Any) -> HCall:
     segments, offset = [], 0
     for item in body.segments:
@@ -233,7 +233,7 @@ _HRETURN_SIZE, _WRITE_SIZE = _HRETURN_HEAD.size, _WRITE.size
 
 
 def _packs(layout: str) -> tuple[Callable[..., bytes], ...]:
-    """Return the pack functions of an answer with 0, 1, 2, ... registers; the others are zeros."""
+    """Return functions that pack an answer: number N takes N registers, and writes zeros for the others."""
     # Most answers have few results. A format with padding writes the zeros, so no tuple of nine numbers
     # is made.
     registers, size = f"{REGISTERS}Q", calcsize(">Q")
@@ -249,9 +249,9 @@ _pack_answer, _pack_answer_one_write = _packs(_HRETURN_FRAME), _packs(_HRETURN_F
 def answer_parts(
     tag: int, status: int, registers: tuple[int, ...], writes: tuple[Write, ...]
 ) -> tuple[bytes, bytes]:
-    """Return an HRETURN frame as its fixed part and its data: a join of many frames then copies once.
+    """Return the two parts of an HRETURN frame, fields and data, so that a join of frames copies them once.
 
-    `registers` are the first ones, from r4 on; those that are left out are 0.
+    `registers` are the values from r4 on; the other registers are 0.
     """
     count = len(registers)
     if len(writes) == 1:  # the answer to most reads

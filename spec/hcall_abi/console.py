@@ -38,31 +38,32 @@ SWITCH = range(2)
 
 _LATER = SYSTEM_NAME_SIZE - 1
 """Most characters of a name after its first one."""
-# No blank and no slash, because the name becomes a file name and stands in lines without quotes.
+# No blank and no slash: the name becomes a file name, and is printed in lines without quotes.
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LATER}}}")
 _SYSTEM_NAME = re.compile(rf"[A-Za-z0-9]([A-Za-z0-9 ._-]{{0,{_LATER - 1}}}[A-Za-z0-9._-])?")
 RESERVED_NAMES = ("control", "mobility", "tcp")
 """Names that no partition may have: those of the other sockets, and of the listener on TCP."""
-# At most nine digits: `int` takes time by the square of the length of a text.
+# At most nine digits: the time of `int` grows with the square of the number of digits.
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 class AttributeRow(NamedTuple):
     """The row of one attribute.
 
-    `numbers` are all allowed numbers.  `sealed` is its place in the partition record
-    (spec/sealed.md#partition-record): the name of a field, or for a switch its bit of `attributes`, which is
-    set while the switch differs from its `default`.
-    `words` are the names of its numbers, from 0 on.  `needs` is an h-call or another
-    attribute.  A firmware level without that call does not have this attribute.  Without that attribute it
-    can't be on.  `of_updates` marks
-    attributes of signed updates: they change while the partition is powered off, and go with the keystore.
-    `while_off` marks other attributes that change only while it is powered off.
+    `numbers` are all allowed numbers, and `words` their names, from 0 on.  `sealed` is the attribute's place
+    in the partition record (spec/sealed.md#partition-record): the name of a field, or a bit of `attributes`.
+    The bit is set while the attribute differs from its `default`.
+
+    If `needs` is an h-call, a firmware level without this call does not have the attribute.  If `needs` is
+    another attribute, this one can be on only while the other is on.
+
+    `of_updates` marks attributes of signed updates: they change only while the partition is powered off, and
+    are switched off with the keystore.  `while_off` marks other attributes that change only while it is off.
     """
 
     description: str
     numbers: range
-    # A part of a format at rest: a number that was given once keeps its meaning.
+    # Part of a stored format: the number of a bit keeps its meaning for ever.
     sealed: str | int
     words: tuple[str, ...] = ()
     default: int = 0
@@ -72,7 +73,7 @@ class AttributeRow(NamedTuple):
 
     @property
     def span(self) -> str:
-        """The range of its numbers as text."""
+        """The range of the attribute's numbers as text."""
         return f"{self.numbers[0]} to {self.numbers[-1]}"
 
     @property
@@ -82,7 +83,7 @@ class AttributeRow(NamedTuple):
 
     @property
     def legend(self) -> str:
-        """Its numbers with their words, "" if it has no words."""
+        """The attribute's numbers with their words as text, "" if it has no words."""
         return ", ".join(f"{number} {word}" for number, word in enumerate(self.words))
 
     def shown(self, number: int) -> int | str:
@@ -107,7 +108,7 @@ class AttributeRow(NamedTuple):
 class ConsoleAttributes:
     """Every attribute of a partition by the console's name, in the order of the page; immutable.
 
-    A new attribute is a field here, and nothing else: see ARCHITECTURE.md#how-to-add-an-attribute.
+    To add an attribute, add a field here and nothing else: see ARCHITECTURE.md#how-to-add-an-attribute.
     """
 
     keystore_kbytes: Annotated[
@@ -130,8 +131,8 @@ class ConsoleAttributes:
     ]
     keystore_signed_updates_without_verification: Annotated[
         int,
-        # A latch and not a switch: the first PK has no key that could sign it, and a second unsigned PK
-        # would take the system over.
+        # A latch and not a switch: no key exists that could sign the first PK, but a second unsigned PK would
+        # take over the system.
         AttributeRow(
             "a latch: while it is 1, one update of Linux's PK needs no signature; "
             "the first that succeeds, a deletion too, sets it back to 0",
@@ -163,7 +164,7 @@ class ConsoleAttributes:
             "so it asks its console before it starts with its system",
             SWITCH,
             8,
-            # The record stores differences from the default, so older records count as capable.
+            # The record stores differences from the default, so in older records the partition is capable.
             default=1,
             while_off=True,
         ),
@@ -196,7 +197,7 @@ class ConsoleAttributes:
 
 
 def _rows() -> Mapping[str, AttributeRow]:
-    # From the annotations: a field and its row can't be apart.
+    # The row is in the annotation of its field, so no field can be without a row.
     hints = get_type_hints(ConsoleAttributes, include_extras=True)
     return MappingProxyType({name: get_args(hint)[1] for name, hint in hints.items()})
 

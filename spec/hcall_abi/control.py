@@ -96,9 +96,9 @@ SYSTEM_HEADER = "Swpks-System"
 class Verb(NamedTuple):
     """One verb of the control channel.
 
-    `operation` is its id in the description; `body` is None for a verb that takes none; `answers` has
-    the struct of each status, None for an answer of the media type `text`; `problems` are those of this verb
-    beside the problems of every request.
+    `operation` is the verb's id in the OpenAPI description.  `body` is None for a verb without a body.
+    `answers` has the struct of each HTTP status, None for an answer of the media type `text`.  `problems` are
+    those of this verb; every request can have others too.
     """
 
     method: str

@@ -2,8 +2,8 @@
 
 Validation and JSON schema come from one definition.  The bodies of answers are in `hcall_abi.control_views`.
 Sizes of keystores are in KiB (`kbytes`), sizes of their contents in bytes.  Attribute names are those of the
-real console where it has them (`keystore_kbytes`, `secure_boot`, `curr_secure_boot`).  A body
-with a key hides it in its repr.
+real console where it has them (`keystore_kbytes`, `secure_boot`, `curr_secure_boot`).  The repr of a body
+hides its keys.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ Uuid = Annotated[
         description="UUID of a partition",
     ),
 ]
-# A longest length beside each pattern: in Python's expressions `$` also accepts a newline at the end.
+# Each pattern has a longest length too: in Python's expressions, `$` also accepts a newline at the end.
 ConsoleId = Annotated[str, _id("identity of a management console, no secret")]
 SystemId = Annotated[str, _id("public identity of a managed system")]
 Epoch = Annotated[int, msgspec.Meta(ge=1, le=MAX_EPOCH, description="the number of an attempt")]
@@ -67,7 +67,7 @@ SystemName = Annotated[
 
 
 def _change(row: AttributeRow) -> Any:
-    """Return the type of an attribute that a body may leave out, by its number."""
+    """Return the type of an attribute in a body: its number, or no value."""
     description = row.legend or row.description
     number = msgspec.Meta(ge=row.numbers[0], le=row.numbers[-1], description=description)
     return Annotated[int, number] | msgspec.UnsetType
@@ -90,7 +90,8 @@ AttributeChanges = cast(
 class NewPartition(Body):
     """A partition to create. It is powered off, and its keystore is off unless a size is given (R-30).
 
-    Without a number it gets the lowest free one.  `attributes` are further ones, in the console's numbers.
+    Without a `number`, the partition gets the lowest free one.  `attributes` are further attributes, in the
+    console's numbers.
     """
 
     name: Name
@@ -109,7 +110,7 @@ class PartitionChanges(Body):
 
 
 class PartitionDeletion(Body):
-    """The end of a partition; `destroy`: also if its keystore holds objects."""
+    """Deletion of a partition.  With `destroy`, the partition's keystore may still hold objects."""
 
     destroy: bool = False
 
@@ -132,7 +133,7 @@ class ConsoleAttachment(Body):
 
 
 class KeptCopy(Body):
-    """A copy that the console holds durably: its partition, and the clear facts that order copies."""
+    """A copy that the console has stored: its partition, and the counters that show which copy is newer."""
 
     uuid: Uuid
     restores: Counter
@@ -166,9 +167,9 @@ class FaultPlanSetting(Body):
 
 
 class NvramFaultSetting(Body):
-    """A trouble of NVRAM: the next `commits` are refused as full or by an I/O error, or one hangs.
+    """An NVRAM fault on demand: commits fail as full or with an I/O error, or one commit hangs.
 
-    `commits` goes with `full` and `io`, and is 1 if it is left out.
+    `commits` is the number of commits that fail with `full` or `io`; 1 if it is left out.
     """
 
     trouble: Literal["none", ConsoleTrouble]
@@ -205,8 +206,8 @@ class TrustedKeySetting(Body):
 class CopyToRestore(Body):
     """A console copy to restore, in base64; `older`: it may be older than the present store.
 
-    `seen_restores`, `seen_generation` and `seen_ipl_count` are the largest counters of this store that its
-    sender has ever seen, 0 for none.  The counters of the restored store are larger.
+    `seen_restores`, `seen_generation` and `seen_ipl_count` are the largest counters of this store that the
+    console has ever seen, 0 for none.  The counters of the restored store are larger.
 
     `check`: nothing is restored; the answer shows the partition as the restore would leave it.
     """
@@ -223,7 +224,7 @@ class CopyToRestore(Body):
 
 
 class RecoveryEnd(Body):
-    """The end of a recovery; `give_up`: stores that were not restored are given up."""
+    """Order to end a recovery.  With `give_up`, the system gives up the stores that were not restored."""
 
     give_up: bool = False
 
@@ -276,9 +277,9 @@ CustodyWord = Literal[
 
 
 class CustodyMessage(Body):
-    """A word of the migration protocol for a system: an answer, an order, or a word of the other system.
+    """A message of the migration protocol to a system: an answer, an order, or the other system's message.
 
-    `generation` goes with `prepared`; `peer_id` is the new owner, and goes with `fenced`.
+    `generation` is used only with `prepared`.  `peer_id` is the new owner, and is used only with `fenced`.
     """
 
     uuid: Uuid
@@ -297,7 +298,7 @@ class PartitionRelease(Body):
 
 
 class ArrivingCopy(Body):
-    """A console copy that this system is to own: an inactive migration, or a remote restart.
+    """A console copy of a partition that this system takes over by inactive migration or remote restart.
 
     `seen_restores`, `seen_generation` and `seen_ipl_count` are as in `CopyToRestore`.
     `check`: nothing is changed; the answer shows the partition as it would arrive.
@@ -316,9 +317,9 @@ class ArrivingCopy(Body):
 
 
 class ArrivalCheck(Body):
-    """The needs of a partition at its target (spec/migration.md#validation); sizes in bytes but `kbytes`.
+    """The needs of a partition at its target (spec/migration.md#validation); sizes are in bytes.
 
-    `calls` are the h-calls whose objects it holds, by name.
+    Only `kbytes` is in KiB.  `calls` are the names of h-calls that the partition's objects need.
     """
 
     uuid: Uuid

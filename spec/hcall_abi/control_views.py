@@ -27,7 +27,7 @@ class View(msgspec.Struct, kw_only=True):
 
 
 class FaultView(View):
-    """A fault of the plan, the calls of its kind since the plan was set, and those it has answered."""
+    """A fault of a plan.  Of `seen` calls since the plan was set, the fault has answered `answered`."""
 
     hcall: str
     status: str
@@ -40,7 +40,7 @@ class FaultView(View):
 
 
 class KeystoreView(View):
-    """A keystore that is on: all bytes and used bytes, objects, changes so far and durable changes."""
+    """Figures of a keystore that is on: total and used bytes, objects, all changes and durable changes."""
 
     total_bytes: int
     used_bytes: int
@@ -60,7 +60,7 @@ class KeptCopyView(View):
 class ConsoleLinkView(View):
     """The management console that a system is attached to.
 
-    `since` is the time in seconds since 1970 (UTC) from which on it has been connected, or away.
+    `since` is the time when the console was connected or lost, in seconds since 1970 (UTC).
     """
 
     id: str
@@ -72,7 +72,7 @@ class ConsoleLinkView(View):
 class EventView(View):
     """A numbered event of the stream.
 
-    `take-copy`, `forget-copies` and `ask-custody` are questions, answered by verbs.
+    `take-copy`, `forget-copies` and `ask-custody` are questions; the console answers each with a verb.
     """
 
     number: int
@@ -94,11 +94,12 @@ class Trouble(View):
 class PartitionFacts:
     """The facts of a partition that views have before its attributes; its `uuid` never changes.
 
-    `custody` is durable, and `mode` shows whether it serves (spec/migration.md#custody).  `address` is where
-    its data channel listens, ``unix:PATH`` or ``tcp:HOST:PORT``, "" if it does not.  A partition in custody
-    PREPARED shows where it will listen.
-    `restores` counts the restores of its store.  `generation` is that of its store, which exists even while
-    the keystore is off.
+    `custody` is durable.  `mode` shows whether the system serves the partition (spec/migration.md#custody).
+    `address` is where the partition's data channel listens, ``unix:PATH`` or ``tcp:HOST:PORT``; "" if it does
+    not listen.  In custody PREPARED, `address` is where the channel will listen.
+
+    `restores` counts the restores of the partition's store.  `generation` is that of the store, which exists
+    even while the keystore is off.
     """
 
     number: int
@@ -119,10 +120,11 @@ class PartitionFacts:
 class PartitionView(ConsoleAttributes, PartitionFacts):
     """A partition as the console shows it, with every attribute of `hcall_abi.console`.
 
-    `secure_boot` is the console's setting, and `curr_secure_boot` the one of this IPL.  `keystore` is null
-    while it is off or could not be opened; `refused` then has the reason.  `copy` is the last copy that the
-    console holds, null for none.  `faults` is its fault plan.
-    It is a dataclass, which travels as a struct does, because it inherits the attributes.
+    `secure_boot` is the console's setting, and `curr_secure_boot` the mode of this IPL.  `keystore` is null
+    while the keystore is off or could not be opened; in the second case `refused` has the reason.  `copy` is
+    the last copy that the console holds, null for none.  `faults` is the partition's fault plan.
+
+    This is a dataclass and no struct, because it inherits the attributes; its JSON is that of a struct.
     """
 
     keystore: KeystoreView | None
@@ -132,12 +134,12 @@ class PartitionView(ConsoleAttributes, PartitionFacts):
 
 
 class CustodyView(View):
-    """The durable custody of a partition that was ever part of an attempt, or that asks (R-54).
+    """The custody of a partition that took part in an attempt, or that asks its console at a start (R-54).
 
-    `generation` is that of its durable store.  `peer_id` is the system at the other end, "" for none.
-    `tried` is the last attempt that began here since the start, and `trouble` the reason why it ended here.
-    `row` is the row of the state table that the system took last since its start, 0 for none.  `mode`,
-    `tried`, `trouble` and `row` are not durable.
+    `generation` is that of the partition's durable store.  `peer_id` is the other system, "" for none.
+    `tried` is the last attempt that began on this system since its start, and `trouble` the reason why that
+    attempt ended.  `row` is the last row of the state table that the system used since its start, 0 for none.
+    `mode`, `tried`, `trouble` and `row` are not durable.
     """
 
     uuid: str
@@ -215,7 +217,7 @@ class TrustedKeyView(View):
 
 
 class CopyView(View):
-    """A console copy (base64) with its clear facts; `time` is in seconds since the epoch (UTC)."""
+    """A console copy (base64) with its unencrypted facts; `time` is in seconds since 1970 (UTC)."""
 
     uuid: str
     trusted_key_id: str
@@ -233,9 +235,9 @@ class ExpectationView(View):
     address: str
 
 
-# A struct of its own beside ArrivalCheck: views are open for new fields, bodies are closed.
+# Not ArrivalCheck itself: a view may get new fields, and a body refuses unknown fields.
 class NeedsView(View):
-    """The needs of a partition at another system, as `control_bodies.ArrivalCheck`; it fits into one."""
+    """The needs of a partition at another system, with the fields of `control_bodies.ArrivalCheck`."""
 
     uuid: str
     name: str
@@ -254,22 +256,22 @@ class NeedsView(View):
 
 
 class ArrivalView(View):
-    """The name of the partition, which fits."""
+    """Answer to an arrival check: the partition with this name fits on the system."""
 
     name: str
 
 
 class RecoveredView(View):
-    """The end of a recovery: partitions that came back, and those that were given up, by name."""
+    """The result of a recovery: the names of restored partitions, and of those that were given up."""
 
     restored: list[str]
     given_up: list[str]
 
 
 class WritebackView(View):
-    """The state of write-behind: partitions that wait, commits and failures, age of the oldest change.
+    """The state of write-behind: partitions that are not durable yet, commits, failures, oldest change.
 
-    `fault` is the trouble that was asked for, if it is not over.
+    `fault` is the NVRAM fault that the operator has set, if it has not ended.
     """
 
     state: str
@@ -284,7 +286,7 @@ class WritebackView(View):
 class HealthView(View):
     """The health of a system: `reasons` has a sentence for each trouble.
 
-    `console` is the management console, null for none.  A console that is away is no trouble.
+    `console` is the management console, null for none.  A console that is not connected is no trouble.
     """
 
     ok: bool

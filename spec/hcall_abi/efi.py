@@ -1,8 +1,7 @@
 """EFI structures of signed updates: little-endian and packed, all other memory being big-endian.
 
-The payload of an update (EFI's "authentication 2" block), signature lists, and the form in which a
-variable is stored (spec/secure-boot-variables.md).  Parsers raise `RuleBroken`; nothing here knows
-cryptography.
+The payload of an update (EFI's "authentication 2" block), signature lists, and the form in which a variable
+is stored (spec/secure-boot-variables.md).  Parsers raise `RuleBroken`.  No signature is checked here.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ _PART_RULES = {
 
 
 class EfiTime(NamedTuple):
-    """A moment as updates carry it; the order of tuples is the order of time.
+    """A time as updates contain it; an earlier time compares as the smaller tuple.
 
     No calendar is used: fields are compared as numbers, as PowerVM's library does (choice C-R).
     """
@@ -124,7 +123,7 @@ def parse_update(payload: bytes) -> UpdatePayload:
         time = _time(TIME.parse(payload))
     except ConstructError:
         raise RuleBroken(rules.UPDATE_TIME_RESERVED, "a reserved field of the time is not 0") from None
-    # Read before the part is parsed: a wrong length is a rule of its own, and comes first.
+    # The length is checked before the part is parsed: a wrong length breaks a rule of its own.
     length = int.from_bytes(payload[TIME_SIZE : TIME_SIZE + 4], "little")
     end = TIME_SIZE + length
     if length <= PART_SIZE:
@@ -147,10 +146,11 @@ def build_update(update: UpdatePayload) -> bytes:
 
 
 def parse_lists(data: bytes, rule: Rule) -> list[SignatureList]:
-    """Return the signature lists in `data`, back to back and with no bytes after them; none for no bytes.
+    """Return the signature lists in `data`, which may be empty.
 
-    Every list has at least one signature, and every signature at least one byte after its owner.
-    RuleBroken with `rule` for anything else.
+    The lists follow each other without a gap, and no byte follows the last one.  Every list has at least one
+    signature, and every signature at least one byte after its owner.  RuleBroken with `rule` for anything
+    else.
     """
     lists: list[SignatureList] = []
     at = 0
@@ -169,7 +169,7 @@ def _parse_list(data: bytes, at: int, rule: Rule) -> tuple[SignatureList, int]:
     room, size = head.list_size - first, head.signature_size
     if head.list_size > left:
         raise RuleBroken(rule, f"a signature list of {head.list_size} bytes, {left} are there")
-    # The sizes are the sender's. `size` of 0 is caught first, so the remainder never divides by it.
+    # The sender chose the sizes. A `size` of 0 is refused first, so the remainder never divides by it.
     if size <= OWNER_SIZE or room < size or room % size:
         raise RuleBroken(rule, f"{room} bytes of signatures of {size} bytes each")
     end = at + head.list_size
@@ -179,7 +179,7 @@ def _parse_list(data: bytes, at: int, rule: Rule) -> tuple[SignatureList, int]:
 
 
 def build_lists(lists: Iterable[SignatureList]) -> bytes:
-    """Return signature lists back to back."""
+    """Return the bytes of signature lists, one after the other."""
     return b"".join(_build_list(each) for each in lists)
 
 

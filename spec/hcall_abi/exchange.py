@@ -87,7 +87,7 @@ class SessionState(Enum):
 
 
 class Condition(Enum):
-    """Distinguishes rows of one state, sender and frame type; the value is the text in the page."""
+    """Distinguishes rows with the same state, sender and frame type; the value is the text in the page."""
 
     NONE = "-"
     STATUS_ZERO = "status 0"
@@ -104,7 +104,7 @@ class TagUse(Enum):
 
 
 class Turn(NamedTuple):
-    """One row of the table: in `state`, `sender` may send `frame` if `condition` holds; `follows` is next."""
+    """A row of the table: in `state`, `sender` may send `frame` if `condition` holds; next is `follows`."""
 
     state: SessionState
     sender: Role
@@ -227,7 +227,7 @@ class Exchange:
         self._turns = _TURNS[state]
 
     def _turn(self, sender: Role, kind: int, condition: Condition | None) -> Turn:
-        """Return the row for a frame; a condition of None fits every row."""
+        """Return the row for a frame; OutOfTurn if there is none.  If `condition` is None, any row fits."""
         for turn in self._turns[kind]:
             if turn.sender is sender and (condition is None or turn.condition is condition):
                 return turn
@@ -235,7 +235,7 @@ class Exchange:
         raise OutOfTurn(rules.SESSION_STATE, message)
 
     def _answer(self, kind: FrameType, tag: int) -> None:
-        """Take the oldest tag off the queue; an answer must have it."""
+        """Remove the oldest unanswered tag from the queue; OutOfTurn if the answer has another tag."""
         if not self._unanswered:
             raise OutOfTurn(
                 rules.SESSION_TAG, f"{kind.name} with unexpected tag {tag}: nothing is unanswered"

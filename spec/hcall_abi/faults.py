@@ -30,7 +30,7 @@ COUNTED_TROUBLES = ("full", "io")
 """The troubles that last for a number of commits."""
 
 _LONG_BUSY = frozenset(status for status in Status if status.name.startswith("H_LONG_BUSY_ORDER"))
-# The digits are bounded in the pattern: `int` of a text of any length takes time by its square.
+# The pattern bounds the digits: the time of `int` grows with the square of their number.
 _TEXT = re.compile(
     r"(?P<hcall>\w+)=(?P<status>\w+)(,nth=(?P<nth>\d{1,7}))?"
     r"(,times=(?P<times>\d{1,7})|,seconds=(?P<seconds>\d{1,4}(\.\d{1,6})?))?",
@@ -42,12 +42,12 @@ _FIELDS = ("nth", "times", "seconds")
 
 @dataclass(frozen=True)
 class BusyFault:
-    """Answer `call` with `status` from its `nth` time on, counted from when the plan was set.
+    """A fault that answers `call` with `status`, from the `nth` call after the plan was set.
 
-    `times` in a row, or as long as `seconds`; exactly one of them is given.  A status is H_BUSY or one
-    of the call's H_LONG_BUSY_ORDER_*.  H_BUSY is allowed for every call, also for CONFIRM, whose row of the
-    table does not have it (spec/faults.md#busy-answers).  OperatorError for any other status, and
-    for counts and times out of range.
+    The fault answers `times` calls in a row, or all calls for `seconds`; exactly one of the two is given.
+    `status` is H_BUSY or one of the call's H_LONG_BUSY_ORDER_*.  H_BUSY is allowed for every call, also for
+    CONFIRM, whose row of the table does not have it (spec/faults.md#busy-answers).  OperatorError for any
+    other status, and for counts and times out of range.
     """
 
     call: Opcode
@@ -62,8 +62,7 @@ class BusyFault:
             names = ", ".join(status.name for status in sorted(allowed))
             message = f"{self.call.name} never answers {self.status.name}; its busy answers are {names}"
             raise OperatorError(rules.FAULT_STATUS, message)
-        # Exactly one: with both it would be unclear which ends the fault, with neither it would never
-        # end.
+        # With both it would be unclear which of them ends the fault. With neither it would never end.
         if (self.times is None) == (self.seconds is None):
             raise OperatorError(rules.FAULT_LASTING, "a fault with both times and seconds, or neither")
         if not 1 <= self.nth <= MAX_COUNT or (self.times is not None and not 1 <= self.times <= MAX_COUNT):
@@ -77,17 +76,17 @@ class BusyFault:
 
     @property
     def kind(self) -> Opcode:
-        """The operations that it counts: the calls of one h-call."""
+        """The operations that this fault counts: the calls of one h-call."""
         return self.call
 
 
 @dataclass(frozen=True)
 class NvramFault:
-    """Meet commits of NVRAM with `trouble`, from the `nth` on, counted from when the fault was set.
+    """A fault that makes commits of NVRAM fail with `trouble`, from the `nth` commit after it was set.
 
-    `times` in a row; None until the fault is ended, which a stall needs.  `after` lets the commit
-    take effect first, so that only its answer is lost; `operation` counts loads instead of commits.
-    Both are for simulations.
+    The fault affects `times` commits in a row; None means until it is ended, and a stall needs None.  With
+    `after`, the commit takes effect first, so that only its answer is lost.  `operation` may be loads instead
+    of commits.  `after` and `operation` are for simulations.
     """
 
     trouble: NvramTrouble
@@ -111,14 +110,14 @@ class NvramFault:
 
     @property
     def kind(self) -> NvramOperation:
-        """The operations that it counts."""
+        """The operations that this fault counts: commits, or loads."""
         return self.operation
 
 
 def busy_fault(
     hcall: str, status: str, nth: int = 1, times: int | None = None, seconds: float | None = None
 ) -> BusyFault:
-    """Return the fault with these names; without `times` and `seconds` it answers one call."""
+    """Return the fault for an h-call and a status; it is for one call without `times` and `seconds`."""
     if hcall not in Opcode.__members__:
         names = ", ".join(Opcode.__members__)
         near = near_question(hcall.removeprefix("H_PKS_"), Opcode.__members__)
@@ -132,7 +131,7 @@ def busy_fault(
 
 
 def parse_fault(text: str) -> BusyFault:
-    """Return the fault in "HCALL=STATUS[,nth=N][,times=K|,seconds=S]"; OperatorError if it is none."""
+    """Return the fault for "HCALL=STATUS[,nth=N][,times=K|,seconds=S]"; OperatorError for any other text."""
     check_text("a fault", text)
     match = _TEXT.fullmatch(text)
     if match is None:
@@ -148,7 +147,7 @@ def parse_fault(text: str) -> BusyFault:
 
 
 def _near_field(text: str) -> str:
-    """Return the question whether a field of a fault was meant, "" if each name of a field is right."""
+    """Return "; did you mean X?" for a wrong field name in a fault, "" if all names are right."""
     names = (each.partition("=")[0] for each in text.split(",")[1:5])
     return next((near_question(name, _FIELDS) for name in names if name not in _FIELDS), "")
 

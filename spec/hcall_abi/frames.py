@@ -4,7 +4,7 @@ The Construct definitions decide; spec/protocol.md shows the same bytes as table
 checked, and no byte may follow the last field of a body.  A `repr` never shows a field that may hold a
 password, a proof or object data.
 
-`hcall_abi.codec` turns one into the other.
+`hcall_abi.codec` converts bytes to these tuples, and back.
 """
 
 from __future__ import annotations
@@ -294,8 +294,7 @@ SEGMENT = Struct("address" / Int64ub, "length" / Int32ub, "access" / Int32ub)
 HCALL = Struct(
     "head" / HCALL_HEAD,
     "segments" / Array(this.head.count, SEGMENT),
-    # Both checks have names: a CheckError has no field, so `hcall_abi.breaches` finds the rule by the
-    # name.
+    # Both checks have names: a CheckError has no field, so `hcall_abi.breaches` finds the rule by the name.
     "accesses_known" / Check(_accesses_known),
     "segments_apart" / Check(_segments_apart),
     # Its length follows from the table. A length field of its own could contradict the table.

@@ -1,8 +1,8 @@
 """JSON Schema of checks that a body's types do not express, for the description of the control channel.
 
 The server checks bodies by the structs of `hcall_abi.control_bodies`.  A client that checks a body by the
-description first gets the same result.  Two checks have no exact form in JSON Schema, so the description
-accepts more there: printable text beyond control characters and blanks, and the labels of a host's name.
+description first gets the same result.  For two checks the description accepts more than the server, because
+JSON Schema cannot express them: that a text is printable, and that the labels of a host's name are valid.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ FILE = "use it with the later release"
 
 
 def of_later_release(found: int, read: Iterable[int], advice: str = FOLDER, what: str = "level") -> str:
-    """Return the text about a level (or `what`) that this release cannot read; it follows "has"."""
+    """Return the text after "has": a level (or `what`) that this release cannot read, and the advice."""
     known = sorted(read)
     plural = "s" if len(known) > 1 else ""
     reads = f"reads {what}{plural} {' and '.join(map(str, known))}" if known else f"reads no {what}"

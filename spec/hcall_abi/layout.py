@@ -26,7 +26,7 @@ class LayoutMismatch(ValueError):
 
 
 class Field(NamedTuple):
-    """One run of equal struct items: where it belongs, its format, and its constant if it has one."""
+    """One run of equal struct items: the name of its field, its format, and its constant if it has one."""
 
     name: str | None
     code: str

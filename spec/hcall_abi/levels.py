@@ -69,8 +69,7 @@ _FIRST_CALLS = frozenset(
 _WRAPPING_CALLS = frozenset({Opcode.WRAP_OBJECT, Opcode.UNWRAP_OBJECT})
 _REVOKING_CALLS = frozenset({Opcode.REVOKE_OBJECT, Opcode.UNREVOKE_OBJECT})
 
-# Needed as the target of migrations: a partition with a keystore must be refused there
-# (`arrival.level`).
+# For migrations: a target of this level must refuse a partition with a keystore (`arrival.level`).
 FW940 = FirmwareLevel(
     name="FW940",
     calls=frozenset(),
@@ -95,8 +94,8 @@ FW950 = FirmwareLevel(
     config_version=1,
     max_password_size=32,
     max_label_size=255,
-    # 16 bits in the config block. Linux refuses another figure once objects may be larger
-    # (spec/structures.md).
+    # The field in the config block has 16 bits. On later levels, with larger objects, Linux refuses any other
+    # number (spec/structures.md).
     max_object_size=0xFFFF,
     max_large_object_size=0,
     object_overhead=32,

@@ -18,7 +18,7 @@ class Mistake(Exception):
 
 
 class WrongType(Mistake, TypeError):
-    """An argument has another type."""
+    """An argument has the wrong type."""
 
 
 class WrongValue(Mistake, ValueError):
@@ -34,9 +34,9 @@ class WrongLoop(Mistake, RuntimeError):
 
 
 def of_caller(found: Any) -> bool:
-    """Return whether pytest leaves out the frames of a module whose `__tracebackhide__` is this function.
+    """Return whether pytest leaves out the frames of a module; its `__tracebackhide__` is this function.
 
-    pytest passes its view of the exception.  Only a mistake of the caller says more without these frames.
+    pytest calls it with its ExceptionInfo.  The frames are left out only for a `Mistake`.
     """
     # Errors of other kinds keep their frames: they are bugs here, and the frames show where.
     hidden: bool = found.errisinstance(Mistake)
@@ -90,7 +90,7 @@ def no_bytes(place: str, given: object) -> WrongType:
 
 
 def check_seconds(place: str, given: object) -> None:
-    """Raise WrongType for a value that is no number of seconds; None is for ever."""
+    """Raise WrongType for a value that is no number of seconds; None is allowed, and means for ever."""
     if given is not None and (not isinstance(given, int | float) or isinstance(given, bool)):
         raise WrongType(f"{place} is a number of seconds or None, not {kind_of(given)}")
 
@@ -102,7 +102,7 @@ def check_function(place: str, given: object, example: str) -> None:
 
 
 def check_kind(kind: type, place: str, given: object, example: str) -> None:
-    """Raise WrongType for a value of another type than this one of ours."""
+    """Raise WrongType for a value that is no instance of `kind`, a type of this project."""
     if not isinstance(given, kind):
         raise WrongType(f"{place} is a {kind.__name__}, not {kind_of(given)}: write {example}")
 
@@ -114,7 +114,7 @@ def check_mapping(place: str, given: object, example: str) -> None:
 
 
 def all_of(kind: type, place: str, given: object, example: str) -> tuple[Any, ...]:
-    """Return the values of one type in an iterable; WrongType for any other value, and for a single text."""
+    """Return the items of an iterable; WrongType if one is no `kind`, or if `given` is a single text."""
     # A text is iterable too: each of its characters would be taken for a value.
     if not isinstance(given, Iterable) or isinstance(given, str | bytes):
         raise WrongType(f"{place} is a list, not {kind_of(given)}: write {example}")
@@ -126,5 +126,5 @@ def all_of(kind: type, place: str, given: object, example: str) -> tuple[Any, ..
 
 
 def listed(names: Iterable[object]) -> str:
-    """Return names as a list for people; "none" for no name."""
+    """Return names as text, separated by commas; "none" if there are no names."""
     return ", ".join(map(str, names)) or "none"

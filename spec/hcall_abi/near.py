@@ -11,16 +11,16 @@ NEAREST = 3
 
 
 def near_names(word: str, known: Iterable[str], most: int) -> list[str]:
-    """Return the known names that are near to a word in any case, the nearest first, at most `most`."""
+    """Return at most `most` known names that are similar to a word, the nearest first; case is ignored."""
     import difflib  # here, because only a refusal needs it, and no start does
 
     if len(word) > LONGEST:
         return []
-    # In small letters: `read_object` is a likely spelling of READ_OBJECT, and has no letter of it.
+    # Compared in small letters: else `read_object` and READ_OBJECT would have no letter in common.
     spelled: dict[str, list[str]] = {}
     for each in known:
         spelled.setdefault(each.lower(), []).append(each)
-    # The same word in another case is the one that was meant.
+    # A name that differs only by its case is the one that was meant.
     if word.lower() in spelled:
         return spelled[word.lower()][:most]
     close = difflib.get_close_matches(word.lower(), spelled, most)
@@ -28,7 +28,7 @@ def near_names(word: str, known: Iterable[str], most: int) -> list[str]:
 
 
 def did_you_mean(names: Iterable[str]) -> str:
-    """Return the question whether one of these names was meant, "" for none."""
+    """Return "did you mean X or Y?" with these names, "" for no names."""
     meant = " or ".join(names)
     return f"did you mean {meant}?" if meant else ""
 

@@ -1,4 +1,4 @@
-"""From a broken rule to the problem that answers a request: a system and a console both answer with it.
+"""Makes the problem that answers a request from the rule that it broke; for systems and consoles.
 
 The kinds are the rows of `hcall_abi.control.ProblemKind` (spec/control.md#problems).
 """
@@ -22,7 +22,8 @@ _SCARCE = (
 _BY_RULE = {
     **{kind.rule: kind for kind in ProblemKind if kind.rule},
     **dict.fromkeys(_SCARCE, ProblemKind.SCARCITY),
-    # An operator's mistake by its fault, but HTTP clients expect 404 for a path without a resource.
+    # By its fault this would be an operator's mistake, but HTTP clients expect 404 for a path without a
+    # resource.
     rules.NAME_EXISTS: ProblemKind.NOT_FOUND,
 }
 _BY_FAULT = {Fault.PEER: ProblemKind.MALFORMED, Fault.STORAGE: ProblemKind.STORAGE}

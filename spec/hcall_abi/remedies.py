@@ -228,8 +228,8 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
 """The remedies by the id of the rule: one for each number of ours."""
 
 
-# Their SYSTEM and NAME are replaced by those of the line. In other remedies SYSTEM may be another
-# system, such as the target.
+# In the remedies of these rules, SYSTEM and NAME are those of the line, and are filled in. In other remedies
+# SYSTEM may be another system, such as the target.
 OF_ONE_SYSTEM = frozenset({*_PARTITIONS, *_COPIES})
 """Rules whose remedy is about the system of the line: SYSTEM in the remedy is its name."""
 

@@ -71,7 +71,7 @@ _VERBS = {verb.operation: verb for verb in VERBS}
 class ConsoleRequest(Generic[T]):
     """One request: its verb, the name in its path ("" for none), its body, and the type of its answer.
 
-    With a `system_id` (32 hex digits), every other system refuses it (`system.identity`).
+    With a `system_id` (32 hex digits), every other system refuses the request (`system.identity`).
     """
 
     verb: Verb
@@ -91,7 +91,7 @@ class ConsoleRequest(Generic[T]):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers: the media type of the body, and the system that is meant."""
+        """The headers: the media type of the body, and the id of the system if the request has one."""
         system = {SYSTEM_HEADER: self.system_id} if self.system_id else {}
         return ({"content-type": JSON} if self.body else {}) | system
 
@@ -121,7 +121,8 @@ def create_partition(
 ) -> ConsoleRequest[PartitionView]:
     """Create a partition, powered off; its keystore has `kbytes` KiB, 0 for none.
 
-    Without a `number` it gets the lowest free one.  `attributes` are further ones, by the console's names.
+    Without a `number`, the partition gets the lowest free one.  `attributes` are further attributes, by the
+    console's names.
     """
     check_number("kbytes of create_partition", kbytes)
     if number is not None:
@@ -166,7 +167,7 @@ def set_attributes(name: str, changes: Mapping[str, int]) -> ConsoleRequest[Part
 
 
 def set_faults(name: str, faults: Iterable[BusyFault] = ()) -> ConsoleRequest[PartitionView]:
-    """Give a partition a fault plan; no faults take the plan away."""
+    """Set a partition's fault plan; an empty list of faults removes the plan."""
     settings = [
         FaultSetting(
             hcall=each.call.name,
@@ -183,9 +184,10 @@ def set_faults(name: str, faults: Iterable[BusyFault] = ()) -> ConsoleRequest[Pa
 def set_nvram_fault(
     trouble: Literal["none", ConsoleTrouble], commits: int | None = None
 ) -> ConsoleRequest[WritebackView]:
-    """Begin a trouble of NVRAM, or end it ("none"); OperatorError for commits with a trouble that has none.
+    """Set an NVRAM fault, or end it ("none").
 
-    `commits` goes with "full" and "io": the number of commits that are refused, 1 without it.
+    `commits` is the number of commits that fail; 1 if it is left out.  OperatorError for an unknown
+    `trouble`, and for `commits` with any other than "full" and "io".
     """
     if trouble != "none" and trouble not in get_args(ConsoleTrouble):
         names = listed(("none", *get_args(ConsoleTrouble)))
@@ -215,7 +217,7 @@ def set_trusted_key(
     old_key: bytes | None = None,
     sealed: bytes | None = None,
 ) -> ConsoleRequest[TrustedKeyView]:
-    """Set the trusted system key; OperatorError where an argument is missing or does not belong.
+    """Set the trusted system key; OperatorError if an argument is missing or not allowed.
 
     `change` and `restore` take `key` (32 bytes); `return` takes `sealed`, the blob of `show_trusted_key`.
     """
@@ -237,8 +239,8 @@ def show_copy(name: str) -> ConsoleRequest[CopyView]:
 def restore_copy(copy: bytes, *, older: bool = True, check: bool = False) -> ConsoleRequest[PartitionView]:
     """Put a store back to a copy; its partition must be powered off.
 
-    `older`: the copy may be older than the present store, whose later changes are lost then.  `check`:
-    nothing is changed, and the answer is the partition as the restore would leave it.
+    With `older`, the copy may be older than the present store; the later changes of that store are lost.
+    With `check`, nothing is changed, and the answer is the partition as the restore would leave it.
     """
     check_bytes("copy of restore_copy", copy)
     body = CopyToRestore(copy=copy, older=older, check=check)
@@ -251,7 +253,7 @@ def begin_recovery() -> ConsoleRequest[SystemView]:
 
 
 def end_recovery(*, give_up: bool = False) -> ConsoleRequest[RecoveredView]:
-    """End the state Recovery; `give_up`: the stores that were not restored are given up."""
+    """End the state Recovery.  With `give_up`, the system gives up the stores that were not restored."""
     return ConsoleRequest(_VERBS["endRecovery"], RecoveredView, body=RecoveryEnd(give_up=give_up))
 
 
@@ -270,17 +272,17 @@ def detach_console(console_id: str, name: str) -> ConsoleRequest[SystemView]:
 
 
 def keep_copy(name: str, kept: KeptCopy) -> ConsoleRequest[PartitionView]:
-    """Answer the question "take my copy": the console holds this copy durably."""
+    """Answer the event "take-copy": the console has stored this copy."""
     return _about("keepCopy", name, kept)
 
 
 def forget_copies(uuids: Iterable[str]) -> ConsoleRequest[SystemView]:
-    """Answer the question "forget copies": the console has noted that these partitions were deleted."""
+    """Answer the event "forget-copies": the console has recorded that these partitions were deleted."""
     return ConsoleRequest(_VERBS["forgetCopies"], SystemView, body=ForgottenCopies(uuids=list(uuids)))
 
 
 def set_system(name: str) -> ConsoleRequest[SystemView]:
-    """Give the managed system another name."""
+    """Rename the managed system."""
     check_text("the name of a system", name)
     return ConsoleRequest(_VERBS["setSystem"], SystemView, body=SystemChanges(name=name))
 
@@ -307,7 +309,7 @@ def change_partition(
 
 
 def delete_partition(name: str, *, destroy: bool = False) -> ConsoleRequest[SystemView]:
-    """Delete a partition that is powered off; `destroy`: also if its keystore holds objects."""
+    """Delete a partition that is powered off.  With `destroy`, the partition's keystore may still hold objects."""
     body = PartitionDeletion(destroy=destroy)
     return ConsoleRequest(_VERBS["deletePartition"], SystemView, _checked(name), body)
 
@@ -354,14 +356,14 @@ def take_partition(
 def tell_custody(
     uuid: str, epoch: int, word: CustodyWord, *, generation: int = 0, peer_id: str = ""
 ) -> ConsoleRequest[SystemView]:
-    """Send a system a word of the migration protocol.  A word without effect there is no error."""
+    """Send a message of the migration protocol to a system.  A message that changes nothing is no error."""
     peer = peer_id or msgspec.UNSET
     body = CustodyMessage(uuid=uuid, epoch=epoch, word=word, generation=generation, peer_id=peer)
     return ConsoleRequest(_VERBS["tellCustody"], SystemView, body=body)
 
 
 def show_health() -> ConsoleRequest[HealthView]:
-    """Show the health; it is an answer, not an error, also if there is a problem."""
+    """Show the health.  A bad health is a normal answer, and no error."""
     return ConsoleRequest(_VERBS["showHealth"], HealthView)
 
 
@@ -377,7 +379,7 @@ def _numbers(changes: Mapping[str, int]) -> Body:
 
 
 def _about(operation: str, name: str, body: Body | None = None) -> ConsoleRequest[PartitionView]:
-    """Return a request about one partition, which is answered with its view."""
+    """Return a request about one partition; the answer is the partition's view."""
     return ConsoleRequest(_VERBS[operation], PartitionView, _checked(name), body)
 
 

@@ -166,7 +166,7 @@ class Session:
         return self._next_event() if self._exchange.state is not _CLOSED else None
 
     def spans(self, most: int) -> list[Span]:
-        """Take up to `most` h-calls that wait whole, one behind the other, without decoding them.
+        """Return the places of up to `most` complete HCALL frames that come next, without decoding them.
 
         This is for a server, which answers them in order.  The spans point into `data`, which stays until the
         next `receive_data`.  They end before the first frame that is not a whole and legal HCALL;
@@ -239,7 +239,7 @@ class Session:
             self._position = 0
 
     def _resume(self) -> Event | None:
-        """Go on with the frame that was put aside, once enough of it has come."""
+        """Return the next event once the frame that was put aside is complete, None before."""
         if not self._partial:
             self._wait_for(_HEADER_SIZE)
         if len(self._partial) < self._needed:

@@ -57,7 +57,7 @@ class Config(NamedTuple):
 
 
 def _since(version: int, first: int, name: str, kind: Construct[Any, Any]) -> Any:
-    """Return the field where `version` has it, else zeros in its place."""
+    """Return the field if `version` has it, else zero bytes of the same size."""
     # Every version has the same offsets, so a driver can read any block with the newest layout.
     return name / kind if version >= first else Const(bytes(kind.sizeof()))
 

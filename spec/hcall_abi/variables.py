@@ -51,7 +51,7 @@ WIPE_SENTENCE = b"Yes, I want to delete all secure variables and reset secure bo
 
 
 def wide(name: str) -> bytes:
-    """Return a variable's name in the form of labels and of the signed bytes."""
+    """Return a variable's name in UTF-16, as it is in labels and in the signed bytes."""
     return name.encode("utf-16-le")
 
 

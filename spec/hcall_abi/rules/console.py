@@ -131,15 +131,15 @@ ATTRIBUTE_FORM = Rule(
     "attribute.form", "an attribute is given once, as ATTRIBUTE=VALUE", _ATTRIBUTES, _OPERATOR
 )
 ATTRIBUTE_RANGE = Rule("attribute.range", "an attribute has a number in its range", _ATTRIBUTES, _OPERATOR)
-# So a used latch can be armed again with the partition powered off only.
+# So an operator can arm a used latch again only while the partition is powered off.
 ATTRIBUTE_RUNNING = Rule(
     "attribute.running",
     "attributes of signed updates change while the partition is powered off",
     _ATTRIBUTES,
     _OPERATOR,
 )
-# A partition that runs has asked its console if it had to. So a remote restart never meets one that has
-# not.
+# A capable partition asks its console before it serves. A running partition that became capable would serve
+# without having asked.
 ATTRIBUTE_IDLE = Rule(
     "attribute.idle",
     "simplified_remote_restart_capable changes while the partition is powered off",
@@ -171,7 +171,8 @@ ATTRIBUTE_IN_USE = Rule(
 
 POWER_STOPPED = Rule("power.stopped", "only a stopped partition is powered on", _POWER, _OPERATOR)
 POWER_RUNNING = Rule("power.running", "only a running partition is stopped or restarted", _POWER, _OPERATOR)
-# Clients and guests see an IPL by its count. After a crash the same count must not come twice.
+# Clients and guests recognise an IPL by its count. So no two IPLs may have the same count, even after a
+# crash.
 POWER_COUNTED = Rule(
     "power.counted",
     "an IPL takes effect once NVRAM has stored its IPL count",
@@ -239,8 +240,8 @@ TROUBLE_COMMITS = Rule("trouble.commits", "only full and io take a number of com
 
 # The console of a system, and its stream of events
 
-# An open stream shows that the first console runs. Without one it is lost or away, and another may
-# help.
+# An open stream shows that the attached console runs. Without one, that console is lost or away, and another
+# may take over.
 CONSOLE_ATTACHED = Rule(
     "console.attached",
     "another console takes a system over only while the attached one has no stream open",
@@ -253,7 +254,8 @@ CONSOLE_KNOWN = Rule(
     _LINK,
     _OPERATOR,
 )
-# If the claim were too new, later changes would count as saved although no copy has them.
+# If the system accepted the claim of a newer copy, later changes would count as saved although no copy has
+# them.
 CONSOLE_COPY = Rule(
     "console.copy", "a kept copy is one of this partition, and not newer than its store", _LINK, _OPERATOR
 )

@@ -103,7 +103,8 @@ OBJECT_LENGTH = Rule(
     "spec/hcalls/write_object.md#checks",
     _ARGUMENT,
 )
-# Checked before the password, so tokens are random: a caller without it can't guess one.
+# The token is checked before the password. So tokens are random: a caller without the password can't guess
+# one.
 LIST_TOKEN = Rule(
     "list.token",
     "the token is 0, or the one that the last answer to this consumer returned",
@@ -196,19 +197,18 @@ POLICY_WORLD_KEY = Rule("policy.world-key", "a wrapping key is not world-readabl
 PASSWORD_ONCE = Rule(
     "password.once", "a consumer's password is set once in an IPL", _PASSWORDS, Status.H_IN_USE
 )
-# Also against a password before one is set (C-5): that caller assumes another state than the
-# keystore has.
+# A password is also refused while none is set (C-5): its caller assumes a state that the keystore is not in.
 PASSWORD_FITS = Rule(
     "password.fits",
     "a call presents the consumer's password once it is set, and no password before",
     _PASSWORDS,
     _AUTHORITY,
 )
-# Behind the password: a caller without it must not learn which labels exist.
+# Checked after the password: a caller without the password must not find out which labels exist.
 OBJECT_EXISTS = Rule(
     "object.exists", "the label names an object of this consumer", _ORDER, Status.H_NOT_FOUND
 )
-# Public: a WRITE of a label that exists is H_RESOURCE. Linux removes the object first.
+# Public fact: a WRITE to a label that exists returns H_RESOURCE. Linux removes the object first.
 OBJECT_NEW = Rule(
     "object.new",
     "a write never overwrites; remove the object first",

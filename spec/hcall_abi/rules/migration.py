@@ -25,7 +25,7 @@ CUSTODY_CONFIRMED = Rule(
     _OPERATOR,
 )
 CUSTODY_IDLE = Rule("custody.idle", "a partition takes part in one migration at a time", _CUSTODY, _OPERATOR)
-# A message of an older attempt may arrive late. Its smaller number shows that it counts no more.
+# A message of an older attempt may arrive late. The system ignores it, because its number is smaller.
 CUSTODY_EPOCH = Rule(
     "custody.epoch", "an attempt has a larger number than every one before it", _CUSTODY, _OPERATOR
 )
@@ -157,8 +157,8 @@ RESTART_CAPABLE = Rule(
     _RESTART,
     _OPERATOR,
 )
-# The console can't know whether a system that is away is dead. A connected one is not, so it is
-# migrated instead.
+# The console can't know whether a system that is not connected still runs. The partitions of a connected
+# system are migrated instead.
 RESTART_SOURCE = Rule(
     "restart.source",
     "a partition is restarted remotely only while its own system is not connected",

@@ -89,8 +89,8 @@ SESSION_GOODBYE = Rule("session.goodbye", "a session ends with GOODBYE", _GOODBY
 
 # OPEN
 
-# The order of checks is another: version, partition, proof, power, number of sessions
-# (spec/protocol.md#opened).
+# The server checks in another order than that of these rows: version, partition, proof, power, number of
+# sessions (spec/protocol.md#opened).
 OPEN_PARTITION = Rule(
     "open.partition",
     "the partition id is one that the listener serves, or 0 where it serves only one",

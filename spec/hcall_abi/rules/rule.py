@@ -75,5 +75,5 @@ class Rule(NamedTuple):
 
     @property
     def status(self) -> Status | None:
-        """The status that answers an h-call, None where the argument's position or nothing decides."""
+        """The status of a call that breaks the rule; None if the argument decides, or for no h-call."""
         return self.answer if isinstance(self.answer, Status) else None
