@@ -15,9 +15,9 @@ opens one of its own.
 # while its answers are not taken (spec/protocol.md#deadlines). If a pipeline is larger than the buffers of
 # both ends, the client waits in `sendall` and the server in its own send.
 #
-# A call that runs into the timeout stays in the queue of the conversation. Its late answer finishes it
-# there, where no caller looks any more, and the answers behind it still meet their own calls. So the
-# channel stays usable.
+# A call that runs into the timeout stays in the queue of the conversation. Its late answer finishes it there,
+# and no caller reads that answer. The answers after it still belong to their own calls. So the channel stays
+# usable.
 #
 # `poll` is used and not `select.select`, which fails for descriptors from 1024 on.
 
@@ -60,7 +60,7 @@ class BlockingChannel:
 
     `timeout` is the longest time in seconds for each call, each pipeline and the opening (None: for ever).
     After that TimeoutError is raised, and the call may or may not have run.  The channel stays usable.  Late
-    answers are dropped.  A pause of this process uses almost none of it (`hcall_client.patience`).
+    answers are dropped.  A pause of this process uses almost none of the timeout (`hcall_client.patience`).
     """
 
     def __init__(
@@ -91,9 +91,9 @@ class BlockingChannel:
     ) -> Self:
         """Connect and open a session.
 
-        `partition` 0 is the listener's only one.  With `access_key` both ends prove that they hold
-        the key.  Raises OpenRefused with the server's status, another PeerError for a server that
-        breaks the protocol, and OSError (TimeoutError too) if there is no server.
+        `partition` 0 means the only partition of the listener.  With `access_key` both ends prove that they
+        hold the key.  Raises OpenRefused with the server's status, another PeerError for a server that breaks
+        the protocol, and OSError (TimeoutError too) if there is no server.
 
         If the server has no place, the attempt is repeated within `timeout`; then the last refusal is
         raised (spec/protocol.md#waiting).  Without a timeout, only a full queue is waited for.  A connected
@@ -116,7 +116,7 @@ class BlockingChannel:
         timeout: float | None,
         attempts: Attempts,
     ) -> Self:
-        """Open a session at the place that `locate` returns; it is called again before each attempt."""
+        """Open a session at the place that `locate` returns; each attempt calls `locate` again."""
         while True:
             try:
                 attempts.ask()
@@ -210,14 +210,14 @@ class BlockingChannel:
         return sent
 
     def limits(self) -> Config:
-        """Return GET_CONFIG's answer, asked for once; `used_space` is the one of that moment."""
+        """Return the answer of the channel's first GET_CONFIG; its `used_space` is not updated later."""
         if self._limits is None:
             self._limits = self.call(get_config())
         return self._limits
 
     def close(self) -> None:
-        """Say GOODBYE, if the server takes it soon, and close the socket."""
-        # Already closed: callers may close a channel inside of its `with` block.
+        """Send GOODBYE, for at most `GOODBYE_PATIENCE` seconds, and close the socket."""
+        # The channel is closed already: callers may close it inside of its `with` block.
         if self._socket.fileno() < 0:
             return
         self._conversation.goodbye()
@@ -268,7 +268,7 @@ class BlockingChannel:
             self._lose(error)
 
     def _wait(self, patience: Patience) -> int:
-        """Return the events that the socket is ready for."""
+        """Wait until the socket can send or receive, and return its events of `poll`."""
         waiting = select.POLLOUT if self._conversation.outgoing else 0
         self._poll.register(self._socket, select.POLLIN | waiting)
         while True:
@@ -327,13 +327,13 @@ def _connect(target: Target, patience: Patience) -> socket.socket:
 
 
 def _connect_tcp(host: str, port: int, patience: Patience) -> socket.socket:
-    """Connect to the first address of a host that answers; OSError of the last one if none does.
+    """Connect to the first address of a host that answers; if none does, raise the last OSError.
 
-    An address that never answers must leave time for those after it.  So each one gets an equal share of the
-    time that is left, and the last one all of it.  An address that refuses at once leaves its share to the
-    others.  `socket.create_connection` would give the whole time to each.  Trio's way is to begin with the
-    next address after 0.25 s and to keep the first connection that is made: better for a page of the web,
-    but it needs an event loop.
+    An address that never answers must leave time for those after it.  So each address gets an equal share of
+    the time that is left, and the last address all of it.  An address that refuses at once leaves its share
+    to the others.  `socket.create_connection` would give the whole time to each address.  Trio begins with
+    the next address after 0.25 s, and uses the first connection that is made.  That is faster, but needs an
+    event loop.
     """
     patience.rest()  # a resolver that is slow is no pause of this process
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

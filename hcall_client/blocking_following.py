@@ -18,7 +18,7 @@ their order, and no others.
 #     says where to go on. `requests[len(answered):]` is sent in the next session: no call twice, none left
 #     out.
 #   - `BlockingChannel.run` returns also if the session ends in the middle. It lists the calls that were
-#     submitted, each with an answer or an error. Calls behind them were never sent.
+#     submitted, each with an answer or an error. Later calls were never sent.
 #   - The first error decides. GOODBYE 3 opens the next session; every other error is raised, because a call
 #     of it may have run.
 #
@@ -124,15 +124,15 @@ class FollowingBlockingChannel(Moving[BlockingChannel]):
         return self.call(get_config())
 
     def close(self) -> None:
-        """Say GOODBYE, if the server takes it soon, and close the socket."""
+        """End the session with GOODBYE, and close the socket."""
         self._channel.close()
 
     def _answered(self, requests: list[Request[Any]]) -> list[Pending]:
         """Make calls until each has an answer; after a GOODBYE 3 go on in the next session."""
         answered: list[Pending] = []
         while len(answered) < len(requests):
-            # The search after the last GOODBYE 3 failed. A new call would look for another
-            # `move_patience` seconds, so it gets the same error at once.
+            # The search after the last GOODBYE 3 failed. A new search would take another `move_patience`
+            # seconds, so each later call raises the same error at once.
             if self._lost:
                 raise self._lost
             # The session may have ended before this call, so the list can be empty.

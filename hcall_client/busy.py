@@ -1,4 +1,4 @@
-"""Repeating busy calls: make a call again with the token of its busy answer, as the Linux driver does.
+"""Repeats busy calls: a call is made again with the token of its busy answer, as the Linux driver does.
 
     blob = until_done(channel.call, lambda token: wrap_object(who, label, data, token=token), time.sleep)
 
@@ -33,7 +33,7 @@ class _Waits:
         """Return the seconds to sleep after a busy answer; raise every other refusal."""
         if error.retry_after is None:
             raise error
-        # H_BUSY of most calls has no token. Then the call begins again, with token 0.
+        # For most calls, H_BUSY has no token. Then the call begins again, with token 0.
         self.token = error.token or 0
         # Linux adds up its sleeps, without the time of the calls between them (spec/faults.md). So no
         # clock is needed.

@@ -117,7 +117,7 @@ def set_password(consumer: int, password: bytes) -> Request[Authorization]:
 
 
 def gen_password(consumer: int, length: int) -> Request[Authorization]:
-    """Have the hypervisor make and set a random password of `length` bytes."""
+    """Order the hypervisor to make and set a random password of `length` bytes."""
 
     # A shorter password would be set in the hypervisor, and the caller would use a wrong one.
     def read(_: HReturn, written: bytes) -> Authorization:
@@ -218,7 +218,7 @@ def confirm_object_flushed(authorization: Authorization, label: bytes) -> Reques
 
 
 def _read_flushed(answer: HReturn, _: bytes) -> Confirmation:
-    """Read r4, of which the low byte counts (spec/hcalls/confirm_object_flushed.md)."""
+    """Return the confirmation: the low byte of r4 says "flushed" (spec/hcalls/confirm_object_flushed.md)."""
     flushed = _CONFIRM.output("flushed").of(answer.registers) & 0xFF == 1
     if answer.status == Status.H_SUCCESS:
         return Confirmation(flushed, present=True)
@@ -230,7 +230,7 @@ def _read_flushed(answer: HReturn, _: bytes) -> Confirmation:
 def raw_call(
     opcode: int, registers: Iterable[int] = (), segments: Iterable[Segment] = ()
 ) -> Request[HReturn]:
-    """Return any call, right or wrong: up to nine registers from r4 on, and guest memory.
+    """Return a request for any call, right or wrong: up to nine registers from r4 on, and guest memory.
 
     The result is the whole answer, with any status; PeerError only for writes outside the writable
     segments.  ValueError for numbers that a frame cannot hold.

@@ -116,7 +116,7 @@ class Channel:
     async def call(self, request: Request[T]) -> T:
         """Make one h-call and return its result.
 
-        Cancelled, the call may or may not have run; the channel stays usable.
+        If the caller is cancelled, the call may or may not have run; the channel stays usable.
         """
         pending = self.submit(request)
         await settled(pending)
@@ -137,7 +137,7 @@ class Channel:
         return results_of(sent, self.complain)
 
     async def limits(self) -> Config:
-        """Return GET_CONFIG's answer, asked for once; `used_space` is the one of that moment."""
+        """Return the answer of the channel's first GET_CONFIG; its `used_space` is not updated later."""
         if self._limits is None:
             self._limits = await self.call(get_config())
         return self._limits
@@ -205,11 +205,11 @@ class Channel:
                     self._conversation.receive(bytes(await self._stream.receive_some(RECEIVE_SIZE)))
                 except _BROKEN:
                     self._conversation.end(ConnectionLost("the connection broke while receiving"))
-                # Also behind an error, because callers and the sender wait for the end.
+                # Also after an error, because callers and the sender wait for the end.
                 self._note()
 
     async def _close(self) -> None:
-        """Say GOODBYE, if the server takes it soon, and end the two tasks."""
+        """Send GOODBYE, for at most `PATIENCE` seconds, and end the two tasks."""
         self._conversation.goodbye()
         self._note()
         # A dead server takes nothing, so the wait is bounded.
@@ -235,8 +235,8 @@ async def _connect(target: Target, patience: Patience) -> trio.abc.Stream:
     if isinstance(target, trio.abc.Stream):
         return target
     if isinstance(target, tuple):
-        # One wait that cannot be cut: Trio resolves the name in a thread and tries the addresses
-        # itself.
+        # Trio resolves the name in a thread and tries the addresses itself. So this is one wait, without
+        # looks at the clock.
         with _within(patience.rest()):
             return await trio.open_tcp_stream(*target)
     # `connect_unix` does not wait, so this is the checkpoint of the function.
@@ -296,7 +296,7 @@ async def _attempt(stream: trio.abc.Stream, opening: OpenRequest, patience: Pati
 
 
 async def _close_at_once(stream: trio.abc.Stream) -> None:
-    """Close a stream; if an outer scope is cancelled, this does not raise Cancelled in place of an error."""
+    """Close a stream; do not raise Cancelled, which would replace the caller's error."""
     with trio.CancelScope(shield=True):
         await trio.aclose_forcefully(stream)
 
@@ -330,10 +330,10 @@ async def open_channel(
 ) -> AsyncIterator[Channel]:
     """Connect, open a session with a partition, and close it at the end of the block.
 
-    `partition` 0 is the listener's only one.  With `access_key` the client proves that it holds
-    the key, and a server that cannot prove the same is refused (ServerNotProven).  Raises
-    OpenRefused with the server's status, another PeerError for a server that breaks the protocol,
-    and OSError where there is no server.
+    `partition` 0 means the only partition of the listener.  With `access_key` the client proves that it holds
+    the key, and refuses a server that cannot prove the same (ServerNotProven).  Raises OpenRefused with the
+    server's status, another PeerError for a server that breaks the protocol, and OSError where there is no
+    server.
 
     `patience` is the time in seconds for the opening (None: for ever); TimeoutError after that.  If the
     server has no place, the attempt is repeated within this time; then the last refusal is raised
@@ -368,7 +368,7 @@ async def serving(channel: Channel) -> AsyncIterator[None]:
 async def _tasks(channel: Channel) -> AsyncIterator[None]:
     """Run the channel's two tasks around a block.
 
-    An exception of the block leaves as it is, and not in a group: a caller need not know of the tasks.
+    An exception of the block is raised as it is, and not in a group: a caller need not know of the tasks.
     """
     tasks = AsyncExitStack()
     with trio.CancelScope() as cover:
@@ -379,7 +379,7 @@ async def _tasks(channel: Channel) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            # The block may have raised.  From here nothing may raise Cancelled in place of its exception.
-            # The nursery must not see that exception: it would wrap it in a group.
+            # The block may have raised.  From here nothing may raise Cancelled in place of that exception.
+            # The exception must not pass through the nursery, which would wrap it in a group.
             cover.shield = True
             await tasks.aclose()

@@ -166,8 +166,8 @@ def _rule_of(problem: Problem) -> Rule:
 class ConsoleUnreachable(OperatorError):
     """No server serves the control channel at this place, or it does not answer in time.
 
-    `reason` is the finding.  `absent` is true if no server listens there.  `found` is the kind of another
-    thing at a path, None if it is not known.
+    `reason` is the finding.  `absent` is true if no server listens there.  If the path is no control channel,
+    `found` is its kind; None if the kind is not known.
     """
 
     absent = False
@@ -183,7 +183,7 @@ class ConsoleUnreachable(OperatorError):
 
 
 class ConsoleMisspoken(PeerError):
-    """The answer of the control channel breaks spec/control.md."""
+    """The control channel sent an answer that breaks spec/control.md."""
 
     def __init__(self, operation: str, reason: str) -> None:
         super().__init__(rules.CONSOLE_ANSWER, f"{operation} was answered with {printable(reason)}")
@@ -227,8 +227,8 @@ def _decoded(content: bytes, kind: type[T]) -> T:
 class BlockingConsole:
     """A console of one system, over the control channel's Unix socket.  Each call has its own connection.
 
-    A call raises ConsoleRefused if a rule forbids it, ConsoleUnreachable, or ConsoleMisspoken.
-    `timeout` is in seconds, for the whole call.  A pause of this process uses almost none of it.
+    A call raises ConsoleRefused if a rule forbids it, ConsoleUnreachable, or ConsoleMisspoken.  `timeout` is
+    in seconds, for the whole call.  A pause of this process uses almost none of the timeout.
     """
 
     def __init__(self, path: str | os.PathLike[str], timeout: float = DEFAULT_TIMEOUT) -> None:
@@ -260,7 +260,7 @@ class BlockingConsole:
 
 
 def _unreachable(error: HTTPException | OSError, path: str) -> ConsoleUnreachable:
-    """Return the error of a path without its number: the reason, and the kind of another thing there."""
+    """Return the error for a path: the reason without its errno, or the kind of another thing at the path."""
     found = _found(error, path)
     if found is not None:
         return ConsoleUnreachable(path, _other_end(found, path), found=found)
@@ -272,7 +272,7 @@ def _unreachable(error: HTTPException | OSError, path: str) -> ConsoleUnreachabl
 
 def _found(error: HTTPException | OSError, path: str) -> OtherEnd | None:
     if isinstance(error, RemoteDisconnected):
-        # A server that stops closes as well.
+        # A system that stops closes its connections too. So only the file name of a mobility channel counts.
         return found if (found := end_of_answer(b"", path)) is OtherEnd.MOBILITY else None
     if isinstance(error, BadStatusLine):
         return end_of_answer(str(error.args[0]).encode("latin-1", "replace"), path)
@@ -280,7 +280,7 @@ def _found(error: HTTPException | OSError, path: str) -> OtherEnd | None:
 
 
 def _other_end(found: OtherEnd, path: str) -> str:
-    """Return the reason for another thing at a path; its answer may be binary."""
+    """Return the reason for a path that is no control channel; the text has no byte of the answer."""
     match found:
         case OtherEnd.FOLDER | OtherEnd.STATE | OtherEnd.STORE:
             return f"it is {found.value}; the socket of a system is {Path(path, _CONTROL)}"
@@ -295,12 +295,12 @@ def _other_end(found: OtherEnd, path: str) -> str:
 class Console:
     """`BlockingConsole` for Trio.
 
-    `target` is a path, or a transport of httpx that reaches a system some other way.  For a path, a worker
-    thread carries the request.  The reason: httpx uses a Trio function that takes a full queue for a
-    connection.  When the caller is cancelled, the request may or may not be carried out.  A transport stays
-    the caller's: it is not closed.  `hcall_client.control_transport` makes one for TCP with mutual TLS.
+    `target` is the path of a socket, or a transport of httpx.  For a path, a worker thread carries the
+    request.  The reason: httpx uses a Trio function that takes a full queue for a connection.  When the
+    caller is cancelled, the request may or may not be carried out.  The transport is not closed: it belongs
+    to the caller.  `hcall_client.control_transport` makes a transport for TCP with mutual TLS.
 
-    Of the requests for a path, `PLACES` are carried at once.  The others wait, within their own timeouts.
+    At most `PLACES` requests to a path are sent at once.  The others wait, within their own timeouts.
     """
 
     def __init__(
@@ -318,7 +318,7 @@ class Console:
     async def call(self, request: ConsoleRequest[T]) -> T:
         """Make one request and return its answer."""
         _check(request)
-        # Trio is loaded by the first call, so this module is as well.
+        # This module needs Trio, so it is loaded by the first call only.
         from hcall_client.mistakes import check_loop
 
         check_loop("a call of Console", "swpks.BlockingConsole(path)")
@@ -338,7 +338,7 @@ class Console:
                 asked = client.build_request(
                     request.verb.method, request.path, content=request.content, headers=request.headers
                 )
-                # A stream, so that the body is bounded while it is read, and not after it is in memory.
+                # As a stream, the body is bounded while it is read, and not after it is in memory.
                 answer = await client.send(asked, stream=True)
                 return answer, await bounded(answer, LARGEST_ANSWER)
 

@@ -1,4 +1,4 @@
-"""The way to a control channel for httpx: a Unix socket, or TCP with mutual TLS (spec/control.md#over-tcp).
+"""Transports of httpx to a control channel: a Unix socket, or TCP with mutual TLS (spec/control.md#over-tcp).
 
     transport = transport_to("https://power.example:7443", TlsFiles(cert, key, ca))
     console = Console(transport)
@@ -47,8 +47,8 @@ def transport_to(where: str | os.PathLike[str], tls: TlsFiles | None = None) -> 
     if "://" not in place:
         if not place or "\0" in place:
             raise OperatorError(rules.CONSOLE_PLACE, f"{place!r} is no path")
-        # `trust_env`: a proxy of the environment must not get a console's requests. `verify`: no TLS
-        # here, but httpx would load the system's authorities all the same.
+        # `trust_env`: a proxy of the environment must not get a console's requests. `verify`: no TLS here,
+        # but httpx would still load the system's authorities.
         inner = httpx.AsyncHTTPTransport(uds=place, verify=_no_authorities(), trust_env=False, limits=_LIMITS)
         return ControlTransport(inner, httpx.URL("http://swpks"), place)
     host, port = parse_https(place)
@@ -72,7 +72,7 @@ def parse_https(text: str) -> tuple[str, int]:
 
 
 class ControlTransport(httpx.AsyncBaseTransport):
-    """Sends every request to one place, with any URL."""
+    """Sends every request to the same place, whatever its URL is."""
 
     def __init__(self, inner: httpx.AsyncHTTPTransport, base: httpx.URL, place: str) -> None:
         self._inner = inner
@@ -100,7 +100,7 @@ class ControlTransport(httpx.AsyncBaseTransport):
                 pause = min(2 * pause, LAST_PAUSE)
 
     async def _attempt(self, request: httpx.Request) -> httpx.Response:
-        """Make one request; close the connection after every end of the attempt.
+        """Make one request; if it fails or is cancelled, close the connection.
 
         httpx leaves a connection open when it is cancelled in a TLS handshake.
         """
@@ -138,14 +138,14 @@ async def _check_connected(stream: Any) -> None:
 
 
 def _no_authorities() -> ssl.SSLContext:
-    """Return a context without authorities: httpx would load those of the system."""
+    """Return a TLS context without certificate authorities; httpx would load those of the system."""
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _context(tls: TlsFiles) -> ssl.SSLContext:
-    """Return the context of a client; OperatorError for files that can't be read, or do not fit."""
+    """Return the TLS context of a client; OperatorError for files that can't be read, or do not fit."""
     context = _no_authorities()
-    # Both ends are of this project, so nothing older has to be spoken.
+    # Both ends belong to this project, so no older version is needed.
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     # `path` is the file at which an error happens: OpenSSL names none.
     path = tls.cert

@@ -84,8 +84,8 @@ _SEGMENT_SIZE: int = SEGMENT.sizeof()
 class OpenRequest(NamedTuple):
     """The partition that a client opens, and its access key.
 
-    Partition 0 is the listener's only one.  With a key the client proves that it holds the key, and
-    demands the same of the server.
+    Partition 0 means the only partition of the listener.  With a key the client proves that it holds the key,
+    and the server has to prove the same.
     """
 
     partition: int = 0
@@ -135,7 +135,7 @@ class Pending:
 
 
 class Conversation:
-    """One session from the client's side; see the module.
+    """One session from the client's side: greeting, proof, calls and their answers.
 
     `opened` is the server's OPENED once the session is open.  `ended` is the error that ended the
     session: from then on every call raises it.  `process` is the process that has the session.
@@ -164,7 +164,7 @@ class Conversation:
 
     def receive(self, data: bytes) -> None:
         """Process received bytes; b"" is the end of the stream.  Never raises: errors end the session."""
-        # Bytes behind the end are dropped. The peer may have sent them before it read our GOODBYE.
+        # Bytes after the end are dropped. The peer may have sent them before it read our GOODBYE.
         if self.ended is not None:
             return
         try:
@@ -256,7 +256,7 @@ class Conversation:
         """Answer HELLO with OPEN."""
         self._hello = hello
         if not hello.lowest <= VERSION <= hello.highest:
-            # Without it the server would log a client that closes for no reason.
+            # Without this GOODBYE, the server would log a client that closes for no reason.
             self._say(Goodbye(GoodbyeReason.DONE, f"this client speaks version {VERSION} only"))
             self.end(OpenRefused(OpenStatus.VERSION_NOT_SUPPORTED))
             return

@@ -94,8 +94,8 @@ _WITH_POLICY = (Status.H_AUTHORITY, Status.H_TOO_BIG)
 def in_flight(error: SwpksError, opcode: int) -> SwpksError:
     """Return the error of a call that was in flight when `error` ended the session.
 
-    Only GOODBYE 3 promises that the call has not run.  After every other end it may have run.  So the error
-    of a call that changes something says that this is not known.  This package never repeats such a call.
+    Only GOODBYE 3 promises that the call has not run.  After every other end the call may have run.  So the
+    error of a call that changes something says that this is unknown.  This package never repeats such a call.
     """
     # A call that changes nothing may be repeated by its caller, so its error needs no warning.
     # `has_moved`: the promise of GOODBYE 3 holds for each call.
@@ -128,7 +128,7 @@ def not_reached(error: Exception, place: object) -> Exception:
 
 
 def _advice(error: Exception, place: object) -> str:
-    """Return the remedy for a partition that was not found; "" if the error has its own."""
+    """Return the remedy for a partition that was not found; "" if the error already has a remedy."""
     if isinstance(error, LookupError):
         line = "lssyscfg -r lpar -m SYSTEM -F name,state"
         return f"; at the console, {line} lists the partitions, and those that run"
@@ -157,7 +157,7 @@ def with_message(error: _E, message: str) -> _E:
 
 
 def has_moved(error: BaseException | None) -> bool:
-    """Whether a session ended by GOODBYE 3: its calls without an answer have not run."""
+    """Return whether a session ended by GOODBYE 3: then its calls without an answer have not run."""
     return isinstance(error, SessionEnded) and error.reason == GoodbyeReason.MIGRATED
 
 
@@ -243,7 +243,7 @@ def _output(spec: HCallSpec | None, name: str, outputs: Sequence[int]) -> int | 
 
 
 def _policy(spec: HCallSpec | None, status: int, outputs: Sequence[int]) -> Policy | None:
-    """Return the policy word of a refusal; None for 0, which means that the policy is not the reason."""
+    """Return the policy word of a refusal; None for 0: then the policy is not the reason."""
     # Only with these two statuses is the register a policy (choices C-15 and C-17).
     word = _output(spec, "policy", outputs) if status in _WITH_POLICY else None
     return Policy(word & 0xFFFFFFFF) if word else None

@@ -7,15 +7,14 @@
 The loop never ends by itself: it raises ConsoleUnreachable when the stream has ended.
 """
 
-# How the stream ends, and who learns of it
+# How the stream ends, and how its reader finds out
 #
 # A task reads the stream and puts events into a bounded channel. The reader of `watch_events` takes them
 # from there.
 #
 #   - An end of the stream is always an error, never a normal end of the loop. A system sends events for as
 #     long as it runs. A loop that ended quietly would leave a console that sees no event and no error.
-#   - The reason waits behind the events that came before it. So the reader first gets all events
-#     of the system.
+#   - The reader gets all events that came before the end, and then the reason of the end.
 #   - A silence of 30 seconds is an end too. TCP does not notice a host that is gone, and the server sends a
 #     comment every 10 seconds for this.
 #   - A slow reader is no silence. While the channel is full, the task does not read, and the deadline is
@@ -79,7 +78,7 @@ async def watch_events(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(events.fill, response)
             try:
-                # Not BaseException: Cancelled has to pass through the nursery, which must see it.
+                # Not BaseException: Cancelled has to reach the nursery.
                 yield events
             except Exception as error:
                 failure = error
@@ -106,7 +105,7 @@ async def _opened(
         await _check_stream(response)
         return response
 
-    # The opening is a request like others, and has their timeout.
+    # The opening is a request like others, and has the same timeout.
     try:
         return await in_time(ask, DEFAULT_TIMEOUT)
     except (httpx.HTTPError, OSError) as error:

@@ -24,18 +24,18 @@ raises, and nothing is repeated.
 #   4. If the partition is not found again, each such call raises SessionEnded with reason MIGRATED. That
 #      error still says that the call has not run, so the caller may repeat it.
 #
-# The server makes guarantee 2 possible (spec/protocol.md#moves). From the freeze on, the source runs no
-# call of the partition. When the partition leaves, the source drops the calls that wait, sends the answers
-# of all that ran, and sends GOODBYE 3 behind them. If it cannot send an answer, it sends no GOODBYE 3. So
-# the client needs no record of its own: the queue of unanswered calls in `Conversation` is the list of the
-# calls that have not run.
+# The server makes guarantee 2 possible (spec/protocol.md#moves). From the freeze on, the source runs no call
+# of the partition. When the partition leaves, the source drops the calls that wait, sends the answers of all
+# that ran, and then sends GOODBYE 3. If it cannot send an answer, it sends no GOODBYE 3. So the client needs
+# no record of its own: the queue of unanswered calls in `Conversation` is the list of the calls that have not
+# run.
 #
 # All other ends promise nothing. A broken connection may have lost an HCALL on its way out or an HRETURN on
 # its way back, and the client cannot know which. The channel then ends, and nothing is repeated.
 # `hcall_client.errors.in_flight` marks the errors of the calls that may have changed something.
 #
 # Guarantee 3 follows from one queue and one rule. `Conversation.end` finishes the unanswered calls in their
-# order, and `_done` appends each to `_waiting`. Calls that are made between two sessions go behind them.
+# order, and `_done` appends each to `_waiting`. Calls that are made between two sessions are appended too.
 # `_stay` sends the whole queue before any other task can run: there is no checkpoint between the moment at
 # which `_channel` is the new session and the moment at which the queue is empty.
 #
@@ -97,7 +97,7 @@ __tracebackhide__ = of_caller
 
 
 class _Call(Generic[T]):
-    """A call of the channel; several sessions may send it in turn.  `wanted`: its caller still waits."""
+    """A call of the channel, which several sessions may send in turn; `wanted`: its caller still waits."""
 
     def __init__(self, request: Request[T]) -> None:
         self.request = request
@@ -143,7 +143,7 @@ class FollowingChannel(Moving[Channel]):
     async def call(self, request: Request[T]) -> T:
         """Make one h-call and return its result.
 
-        Cancelled, the call may or may not have run; it is not repeated then.
+        If the caller is cancelled, the call may or may not have run; it is not repeated.
         """
         call = self._start(request)
         await _awaited([call])
@@ -216,12 +216,12 @@ class FollowingChannel(Moving[Channel]):
     # The sessions, one after the other
 
     async def _follow(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Open a session, and after each GOODBYE 3 the next one.  Any other end ends the channel."""
+        """Open a session, and after each GOODBYE 3 the next session; any other end ends the channel."""
         error: SwpksError = SessionEnded(GoodbyeReason.DONE, "closed by this end")
         try:
             first = Patience(self._patience, trio.current_time)
             self._channel = await self._open(FirstAttempts(first, trio.current_time))
-            # Only GOODBYE 3 goes round this loop. After any other end a call may have run.
+            # Only GOODBYE 3 repeats this loop. After any other end a call may have run.
             while has_moved(found := await self._stay(task_status)):
                 patience = Patience(self._move_patience, trio.current_time)
                 self._channel = await self._open(Attempts(patience, may_arrive, ON_THE_WAY))
@@ -229,7 +229,7 @@ class FollowingChannel(Moving[Channel]):
                 self._limits = None
             error = found or error
         except (OSError, SwpksError, LookupError) as lost:
-            # The first opening has a caller that waits in `nursery.start`, and gets the error as it is.
+            # Before the first session is open, the caller waits in `nursery.start`, which raises this error.
             if not self._was_open:
                 raise
             error = not_found_again(lost)

@@ -17,7 +17,7 @@ T = TypeVar("T")
 class Threads:
     """Worker threads of one client, `count` at most at once.
 
-    Not Trio's default limiter: other clients, and other work of the program, would take its places.
+    Trio's default limiter is not used: other clients, and other work of the program, would take its places.
     """
 
     def __init__(self, count: int) -> None:
@@ -27,7 +27,8 @@ class Threads:
         """Run a function in a thread and return its result.
 
         TimeoutError if no thread becomes free in time.  `function` has its own timeout.  If the caller is
-        cancelled, the thread goes on until then, and takes its place among the `count` until it ends.
+        cancelled, the thread goes on until `function` returns, and counts as one of the `count` threads until
+        then.
         """
         # A cast: Trio calls two methods of a limiter, and CapacityLimiter is final.
         limiter = cast(trio.CapacityLimiter, _Bounded(self.places, patience))
@@ -53,8 +54,8 @@ class _Bounded:
 
     async def acquire_on_behalf_of(self, borrower: object) -> None:
         """Take a place; TimeoutError when the time is over."""
-        # The wait for a place is one that cannot be cut: leaving the queue for a look at the clock
-        # would lose the place in it.
+        # The wait for a place is not cut into pieces: a task that leaves the queue for a look at the clock
+        # would lose its position.
         rest = self._patience.rest()
         take = partial(self._places.acquire_on_behalf_of, borrower)
         await in_time(take, math.inf if rest is None else rest)

@@ -1,7 +1,7 @@
 """Typed calls about keys: making them, wrapping with them, revoking them.
 
-Like those of `hcall_client.calls`, which has them all by name, each returns a `Request`.  WRAP and
-UNWRAP may be answered "busy" with a token to go on with; `hcall_client.busy` repeats them.
+Each function returns a `Request`; `hcall_client.calls` has the same functions.  The server may answer WRAP
+and UNWRAP with "busy" and a token; `hcall_client.busy` repeats them with the token.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def gen_key(authorization: Authorization, label: bytes, length: int, policy: int
 def gen_wrapping_key(
     authorization: Authorization, label: bytes, policy: int = int(Policy.WRAPPINGKEY)
 ) -> Request[None]:
-    """Make a wrapping key, which never leaves the hypervisor: no buffer, and the length of an AES-256 key."""
+    """Make a wrapping key (AES-256); it never leaves the hypervisor, so the call has no output buffer."""
     # `build` takes a length from its buffer. This call alone has a length without a buffer, so its
     # registers are set afterwards.
     call = build(Opcode.GEN_KEY, nothing, authorization=authorization, label=label, policy=policy, key=b"")
@@ -79,7 +79,7 @@ def unwrap_object(
         authorization=authorization,
         flags=flags,
         input=given,
-        # Not below 0: a blob that is too short shall be refused by the hypervisor, not here.
+        # Not below 0: the hypervisor, and not this function, refuses a blob that is too short.
         output=max(0, len(given) - WRAP_OVERHEAD) if size is None else size,
         token=token,
     )
@@ -113,7 +113,7 @@ def _change_use(opcode: Opcode, authorization: Authorization, label: bytes, flag
 
 
 def _with_register(call: Request[None], name: str, value: int, *, without: str) -> Request[None]:
-    """Return a copy of `call`: argument `name` is `value`, buffer `without` has address 0 and no segment."""
+    """Return a copy of `call` with argument `name` set to `value`, and without the buffer `without`."""
     spec = CALLS[Opcode(call.opcode)]
     registers = list(call.registers)
     registers[spec.arg(name).place] = value

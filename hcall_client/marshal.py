@@ -13,9 +13,9 @@ refuses the argument (spec/protocol.md#memory).
 
 # Which memory a call takes along
 #
-# A real hypervisor reads guest memory when it needs it. The data channel has no way back into the guest, so
-# the front end sends all memory beforehand that the call may use. The table of h-calls says which: each
-# address argument has a length argument, and an authorization block has its own length.
+# A real hypervisor reads guest memory when it needs it. The server cannot read guest memory through the data
+# channel, so the front end sends all memory beforehand that the call may use. The table of h-calls says
+# which: each address argument has a length argument, and an authorization block has its own length.
 #
 #   - Nothing is refused here. If a buffer is too long for a frame, or the guest lacks a part of it, the
 #     segment is left out. The hypervisor then finds no memory behind the address, and answers the status of
@@ -49,13 +49,13 @@ class GuestMemory(Protocol):
     """A guest's memory, by logical real address (spec/protocol.md#memory)."""
 
     def holds(self, address: int, length: int) -> bool:
-        """Say whether the guest has all of this memory; `length` is at least 1."""
+        """Return whether the guest has all of this memory; `length` is at least 1."""
 
     def read(self, address: int, length: int) -> bytes:
-        """Return the bytes there; asked only for memory that the guest holds."""
+        """Return the bytes at an address; called only for memory that the guest has."""
 
     def write(self, address: int, data: bytes) -> None:
-        """Change the bytes there; asked only for memory that the guest holds."""
+        """Write bytes at an address; called only for memory that the guest has."""
 
 
 class _Range(NamedTuple):
@@ -113,7 +113,7 @@ def _length(spec: HCallSpec, arg: Arg, registers: Sequence[int], memory: GuestMe
 
 
 def _block_length(address: int, memory: GuestMemory) -> int:
-    """Return the length in the authorization block; that of its header if the rest is not in guest memory."""
+    """Return the length of the authorization block; that of its header if the guest lacks the rest."""
     # The guest may have put any number into the register.
     if address + _HEADER > ADDRESS_SPACE or not memory.holds(address, _HEADER):
         return 0
@@ -125,7 +125,7 @@ def _block_length(address: int, memory: GuestMemory) -> int:
 
 
 def _merged(ranges: Iterable[_Range]) -> list[_Range]:
-    """Return the ranges in order, those that share a byte made one."""
+    """Return the ranges in order of their addresses; ranges that share a byte are one range."""
     merged: list[_Range] = []
     for piece in sorted(ranges):
         if merged and piece.start < merged[-1].end:

@@ -22,7 +22,7 @@ Place = tuple[str, ...]
 
 
 def no_request(given: object, example: str) -> WrongType:
-    """Return the error of a `call` that was given no request; `example` is a request as in a program."""
+    """Return the error of a `call` whose argument is no request; the message shows the right `example`."""
     # The usual mistake is a function without its parentheses, such as call(get_config).
     name = getattr(given, "__name__", None)
     if not callable(given) or name is None:
@@ -47,10 +47,10 @@ def check_place(given: object, connected: type, example: str) -> None:
 
 
 def check_loop(asked: str, without: str = "") -> None:
-    """Raise WrongLoop unless Trio runs; `without` does the same without an event loop, if anything does."""
+    """Raise WrongLoop if Trio does not run; the message names `without`, which does the same without Trio."""
     import trio  # not at the top: a blocking client does not load it
 
-    # Without this check, the first error would come from somewhere in Trio.
+    # Without this check, Trio would raise an error that does not name the mistake.
     if not trio.lowlevel.in_trio_run():
         also = f"; without Trio: {without}" if without else ""
         raise WrongLoop(f"{asked} needs Trio: begin the program by trio.run(main){also}")
@@ -85,7 +85,7 @@ def _named(place: Place) -> str:
 
 
 def _parentheses(function: object) -> str:
-    """Return the parentheses behind the name of a function, with dots if it needs arguments."""
+    """Return "()" to write after a function's name, "(...)" if the function needs arguments."""
     try:
         parameters = inspect.signature(function).parameters.values()  # type: ignore[arg-type]
     # Functions in C may have no signature.

@@ -50,5 +50,5 @@ class Moving(Generic[C]):
 
 
 def not_found_again(error: Exception) -> SessionEnded:
-    """Return the end of a channel that has not found its partition after a GOODBYE 3."""
+    """Return the error that ends a channel whose partition was not found after a GOODBYE 3."""
     return SessionEnded(GoodbyeReason.MIGRATED, f"it was not found again: {error}")

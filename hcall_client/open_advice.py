@@ -11,7 +11,7 @@ KEY_PLACE = "DIR/access-keys/NAME.key"
 
 
 def refused_open(status: int, partition: int, key: bytes | None) -> OpenRefused:
-    """Return the error for the status of a refusal, and the partition id and the key of the OPEN."""
+    """Return the error for an OPEN with this partition id and key, which the server refused with `status`."""
     if status == OpenStatus.NOT_AUTHORISED:
         return OpenRefused(status, _of_key(partition, key))
     if status == OpenStatus.NO_SUCH_PARTITION:
@@ -39,7 +39,7 @@ def _of_key(partition: int, key: bytes | None) -> str:
 
 
 def _of_id(partition: int) -> str:
-    # A partition that has moved away is answered in the same way, also at its own socket.
+    # The server refuses a partition that has moved away in the same way, also at the partition's own socket.
     if partition:
         told = f"this listener does not serve the id {partition}, or that partition has moved away"
     else:

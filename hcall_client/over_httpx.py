@@ -31,17 +31,16 @@ def reason_of(error: BaseException) -> str:
 
 @asynccontextmanager
 async def body_of(response: httpx.Response) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Yield the pieces of a body as they come; it may be left at any point.
+    """Yield the pieces of a body as they come; the caller may leave the block at any point.
 
-    httpx reads by generators that stand one within the other.  Trio warns of each that is left in its middle.
-    They end when a read fails, so the connection is closed first.
+    httpx reads through nested generators, and Trio warns of each that is not run to its end.  The generators
+    end when a read fails, so the connection is closed first.
     """
     chunks = response.aiter_raw()
     try:
         yield chunks
     finally:
-        # Shielded: the block is often left because it was cancelled, and the generators must end all
-        # the same.
+        # Shielded: often the block ends because it was cancelled, and then too the generators have to end.
         with trio.CancelScope(shield=True), suppress(httpx.HTTPError):
             await response.aclose()
             async for _ in chunks:

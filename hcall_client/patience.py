@@ -1,4 +1,4 @@
-"""Timeouts that do not count pauses of this process, and the wait for a place at a busy server.
+"""Timeouts that do not count pauses of this process, and repeated attempts at a busy server.
 
 A client can be stopped and continued: by job control, a debugger, or the freezer of a container.  Its
 server may have answered meanwhile.  So a timeout counts almost nothing of a pause.
@@ -136,7 +136,7 @@ class Patience:
         self._expected = math.inf
 
     def rest(self) -> float | None:
-        """Return the seconds that are left, for a wait that cannot be cut; TimeoutError if there are none."""
+        """Return the seconds that are left, for a wait in one piece; TimeoutError if no time is left."""
         return self.look(math.inf)
 
     def share(self, parts: int) -> float | None:
@@ -160,9 +160,10 @@ def milliseconds(seconds: float | None) -> int | None:
 class Attempts:
     """The attempts to open one session.  It decides whether another attempt follows, and when.
 
-    A refusal is an answer.  Without a timeout nothing bounds the wait for a better one, so it is raised at
-    once.  A full queue is no answer: it is waited for, as the kernel does for a blocking socket.  `may_pass`
-    says which refusals may pass: by default those for lack of a place.
+    A refusal is an answer.  Without a timeout nothing would bound the wait for a better answer, so the
+    refusal is raised at once.  A full queue is no answer: the attempt is repeated, as the kernel waits for a
+    blocking socket.  `may_pass` says after which refusals another attempt may succeed: by default those for
+    lack of a place.
     """
 
     def __init__(
@@ -194,10 +195,10 @@ class Attempts:
         return self.patience.left()
 
     def pause_after(self, error: Exception) -> float:
-        """Return the seconds to wait before the next attempt; raises if there is to be none.
+        """Return the seconds to wait before the next attempt, or raise if no attempt follows.
 
-        That is `error` itself, or TimeoutError where the queue was full to the end.  If the time is over in
-        the middle of an attempt, the refusal before it says more than a timeout.
+        It raises `error`, or TimeoutError if the queue was full all the time.  If the time ended in the
+        middle of an attempt, it raises the refusal of the attempt before, which says more than a timeout.
         """
         left, full = self._left_after(error), is_full(error)
         # The time ended while the server was silent. The refusal before names the cause; "did not
@@ -210,23 +211,23 @@ class Attempts:
         # A byte is 0 to 255, so the pause is shortened by up to a half.
         pause = self._pause * (1 - os.urandom(1)[0] / 512)
         self._pause = min(self._growth * self._pause, LAST_PAUSE)
-        # A pause that uses up the rest of the time would leave none for the attempt behind it.
+        # A pause that uses up the rest of the time would leave none for the next attempt.
         if left is not None and left <= pause:
             raise TimeoutError("the queue of the server was full all the time") if full else error
         return pause
 
 
 class FirstAttempts(Attempts):
-    """The attempts to open the first session of a partition that may be on its way.
+    """The attempts to open the first session with a partition that may be moving to another system.
 
-    It is looked for `FIRST_PATIENCE` seconds, or for the timeout if that is shorter.  Lack of a place is
-    waited for as by `Attempts`.
+    They go on for `FIRST_PATIENCE` seconds, or for the timeout if that is shorter.  If the server only lacks
+    a place, they go on for the whole timeout, as in `Attempts`.
     """
 
     def __init__(self, patience: Patience, clock: Callable[[], float]) -> None:
         super().__init__(patience, may_arrive, ON_THE_WAY)
-        # A second clock beside the timeout: lack of a place may take all of the timeout, the search for
-        # a missing partition only 5 seconds.
+        # A second timeout: the wait for a place may take the whole timeout, but the search for a missing
+        # partition only 5 seconds.
         self._search = Patience(FIRST_PATIENCE, clock)
 
     def ask(self) -> None:
@@ -247,10 +248,10 @@ class FirstAttempts(Attempts):
 
 
 def lacks_place(error: Exception) -> bool:
-    """Whether a server refused a session for lack of a place, which another client may give back.
+    """Return whether a server refused a session for lack of a place; another client may free a place.
 
-    `error` has to come from the opening of a session.  Afterwards GOODBYE 5 has another meaning: it ends a
-    session whose calls have run.
+    `error` has to come from the opening of a session.  In an open session, GOODBYE 5 means that the session
+    was idle, and its calls have run.
     """
     # These are the rows of spec/protocol.md#waiting.
     if isinstance(error, OpenRefused):
@@ -259,9 +260,9 @@ def lacks_place(error: Exception) -> bool:
 
 
 def may_arrive(error: Exception) -> bool:
-    """Whether a partition that has moved may be found a little later.
+    """Return whether another attempt may find a partition that moves to another system.
 
-    No call has run in such a session: each of these comes before OPENED, or the place is not known yet.
+    No call has run in the failed attempt: it ended before OPENED, or the place was not known yet.
     """
     if isinstance(error, OpenRefused):
         return error.status in _ON_THE_WAY or lacks_place(error)

@@ -29,9 +29,9 @@ class WrongAnswer(Exception):
 def content_of(answer: HTTPResponse) -> bytes:
     """Return the body of an answer; WrongAnswer, or IncompleteRead if it ends too early.
 
-    `http.client` makes room for as many bytes as the answer states.
+    The stated length is checked first, because `http.client` allocates as many bytes as the answer states.
     """
-    # Such a body ends with its connection, so one that was cut off would pass for a whole one.
+    # Such a body ends with its connection, so a body that was cut off would look complete.
     if answer.length is None and not answer.chunked:
         raise WrongAnswer("a body without a length")
     if (answer.length or 0) > LARGEST_ANSWER:
@@ -49,7 +49,7 @@ def content_of(answer: HTTPResponse) -> bytes:
 class UnixConnection(HTTPConnection):
     """A connection to the Unix socket at `path`.
 
-    Everything that it does takes `patience` together, and raises TimeoutError when that is used up.
+    All its operations share `patience`, and raise TimeoutError when that time is used up.
     """
 
     def __init__(self, host: str, path: str, patience: Patience) -> None:
@@ -109,8 +109,7 @@ class _PatientSocket:
                 size = self._socket.recv_into(buffer)
             except BlockingIOError:
                 continue
-            # A bound over all answers together: `http.client` skips interim answers (1xx) without a
-            # limit.
+            # A bound for all answers together: `http.client` skips any number of interim answers (1xx).
             self._received += size
             if self._received > LARGEST_HEAD + LARGEST_ANSWER:
                 raise WrongAnswer(f"more than {LARGEST_HEAD + LARGEST_ANSWER} bytes")
@@ -149,7 +148,7 @@ class _Received(io.RawIOBase):
         return self._patient.receive_into(buffer)
 
     def close(self) -> None:
-        """Read no more."""
+        """Close the file; the socket is closed after its last user."""
         if not self.closed:
             self._patient.close()
         super().close()

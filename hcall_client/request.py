@@ -11,9 +11,9 @@ buffer pages of its own in a made-up memory.  So no buffer breaks a rule on alig
 # strict memory (16 bytes for an authorization block, one page for WRAP, no crossing), so a program need not
 # know these rules. Tests that break them use `raw_call`.
 #
-# The answer is checked before it is read. A client must not trust a server with its memory: each write has
-# to lie within one writable segment of this call. Then the bytes from the start of the output buffer are
-# joined. A gap ends them: bytes behind it belong to no position that the result could state.
+# The answer is checked before it is read. A client must not trust a server with its memory: each write has to
+# lie within one writable segment of this call. Then the bytes from the start of the output buffer are joined.
+# A gap ends them: the result could not state the position of bytes after a gap.
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ Reader = Callable[[HReturn, bytes], T]
 class Request(Generic[T]):
     """One h-call, ready to be sent: `registers` are r4 to r12.
 
-    `accepts` are the statuses that count as a result (None: all of them); `output` is the address
-    of the buffer that the reader is given.
+    `accepts` are the statuses that count as a result (None: all of them).  `output` is the address of the
+    buffer whose bytes are passed to `reader`.
     """
 
     opcode: int
@@ -167,7 +167,7 @@ def build(opcode: Opcode, reader: Reader[T], *, also: Iterable[int] = (), **valu
     try:
         return _built(opcode, reader, also, values)
     except Mistake as error:
-        raise error.with_traceback(None) from None  # the caller's line says more than ours
+        raise error.with_traceback(None) from None  # shows the caller's line, not one of this module
 
 
 def _built(opcode: Opcode, reader: Reader[T], also: Iterable[int], values: Mapping[str, Value]) -> Request[T]:

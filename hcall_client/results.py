@@ -1,4 +1,4 @@
-"""Results of calls, in the same way for every channel."""
+"""Results of calls, for every kind of channel."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def result_of(request: Request[T], pending: Pending, complain: Complain) -> T:
 
 
 def results_of(calls: Iterable[tuple[Request[T], Pending]], complain: Complain) -> list[T | HcallError]:
-    """Return the result of each call, or its refusal; raises the first other error that ended one."""
+    """Return the result or the refusal of each call; raise the first error of any other kind."""
     # A refusal is a result of its call and stops no other call. Any other error is about the session.
     found: list[T | HcallError] = []
     for request, pending in calls:

@@ -1,4 +1,4 @@
-"""Connecting to a Unix socket without waiting in the kernel, so that the caller's own timeout holds."""
+"""Connects to a Unix socket without a wait in the kernel, so that the caller's own timeout holds."""
 
 from __future__ import annotations
 

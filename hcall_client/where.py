@@ -3,8 +3,8 @@
     locate = locate_at("store/run/where.sock", "lpar1")
     locate()                                                # "/srv/a/run/lpar1.sock"
 
-One line goes in, the name of the partition, and one line comes out.  A client needs no other access to the
-console, and learns nothing else there.  This module needs no other package.
+The client sends one line, the name of the partition, and receives one line.  It needs no other access to the
+console, and gets no other data.  This module needs no other package.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def parse_address(text: str) -> Address:
     if kind == "unix" and rest:
         return rest
     found = _TCP.fullmatch(rest) if kind == "tcp" else None
-    # The console's own reason comes behind "error: ".
+    # The console sends its reason after "error: ".
     if found is None:
         raise NotLocated(text.removeprefix("error: ") or "the console has not answered")
     return found[1] or found[2], int(found[3])

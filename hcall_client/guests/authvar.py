@@ -46,7 +46,7 @@ FLAGS_SIZE = 8
 """Bytes of flags before the payload, big-endian as all other numbers of h-calls."""
 _PKCS7_PART = CERTIFICATE_PART.build({"length": 0})[4:]
 """Revision, type and GUID of the certificate part; they stand behind the time and the length."""
-# Counted from the end of the time: behind the length of 4 bytes.
+# The place of revision, type and GUID, counted from the end of the time: 4 bytes of length come first.
 _KIND = slice(4, 4 + len(_PKCS7_PART))
 
 
@@ -79,7 +79,7 @@ def variable_policy(name: str) -> int:
 
 
 def efi_time(moment: datetime) -> EfiTime:
-    """Return a moment as updates carry it: whole seconds, in the time zone that it is given in."""
+    """Return a datetime as an update contains it: whole seconds; the time zone is not converted."""
     # Imported here, as cryptography below: labels and auth files are read by commands that need
     # neither.
     from datetime import datetime as kind
@@ -117,7 +117,7 @@ def sign(data: bytes, key: RSAPrivateKey, certificate: Certificate) -> bytes:
 
 
 def certificates_in(data: bytes) -> list[Certificate]:
-    """Return the certificates that come with a payload; ValueError if it has none, or can't be read.
+    """Return the certificates in the PKCS#7 of a payload; ValueError if it has none, or can't be read.
 
     They are for display: no update is accepted because of them.
     """
@@ -141,7 +141,7 @@ _SIGNED_DATA = bytes.fromhex("06092a864886f70d010702")
 
 
 def _content_info(signed_data: bytes) -> bytes:
-    """Return SignedData with its type around it."""
+    """Return a ContentInfo: SignedData after the object identifier of its type."""
     return _tlv(0x30, _SIGNED_DATA + _tlv(0xA0, signed_data))
 
 
@@ -168,7 +168,7 @@ def auth_file(data: bytes, *, append: bool = False) -> bytes:
 
 
 def form_of(data: bytes) -> FileForm:
-    """Return the form of a file; no h-call is made for it."""
+    """Return the form of a file, by its first bytes."""
     check_bytes("a file", data)
     # Lists have no magic, so their first GUID identifies them. The other two forms have the fixed
     # fields of the certificate part at different offsets.

@@ -42,7 +42,7 @@ class Caller(Protocol):
         """Make one h-call and return its result."""
 
     async def limits(self) -> Config:
-        """Return GET_CONFIG's answer, asked for once."""
+        """Return the answer of the channel's first GET_CONFIG."""
 
 
 class Stage:
@@ -97,7 +97,7 @@ class Stage:
     async def labels(self) -> list[bytes]:
         """List all labels of this consumer."""
         found: list[bytes] = []
-        # As before the first part: token 0 takes a new list.
+        # Stands for the part before the first one: token 0 begins a new list.
         part = Labels((), 0, more=True)
         while part.more:
             part = await self._channel.call(get_object_labels(self._authorization, part.token))
@@ -105,10 +105,10 @@ class Stage:
         return found
 
     async def provide(self, label: bytes, data: bytes, policy: int = 0) -> bool:
-        """Make sure that an object exists with this data and policy; return whether that took a write.
+        """Make sure that an object exists with this data and policy; return whether it had to be written.
 
-        Objects outlive an IPL.  So an object that is right already stays, and another one is removed
-        first, because a write never overwrites (R-08).
+        Objects outlive an IPL.  So an object with this data and policy stays.  Any other object with the
+        label is removed first, because a write never overwrites (R-08).
         """
         check_bytes("data", data)  # before the present object is removed
         check_number("policy", policy)
@@ -124,5 +124,5 @@ class Stage:
         return True
 
     async def publish_key(self, label: bytes, key: bytes, policy: int = 0) -> bool:
-        """Make sure that a public key exists; every consumer can read it, only its owner change it (R-11)."""
+        """Make sure that a public key exists; all consumers can read it, only its owner can change it (R-11)."""
         return await self.provide(label, key, policy | Policy.WORLDREADABLE)

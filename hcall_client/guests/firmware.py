@@ -19,7 +19,7 @@ class PartitionFirmware(Stage):
     consumer = Consumer.FIRMWARE
 
     async def store_sb_version(self, version: bytes = DYNAMIC_KEYS) -> bool:
-        """Make sure that SB_VERSION says that keys are dynamic; return whether that took a write.
+        """Make sure that SB_VERSION says that keys are dynamic; return whether it had to be written.
 
         Boot loader and kernel read it without a password.
         """

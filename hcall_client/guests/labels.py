@@ -94,7 +94,7 @@ def describe_label(label: bytes) -> str:
 
 
 def _component(component: bytes) -> str:
-    """Return a component as text; in hexadecimal also if a reader would take it for something else."""
+    """Return a component as text; in hexadecimal if it is not printable, or if the text is ambiguous."""
     text = _text(component)
     # A colon in it, or the words `hex` and `utf16`, would move the border between component and name.
     unclear = text in _KINDS or (":" in text and not text.startswith(_HEX))

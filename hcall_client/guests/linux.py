@@ -61,9 +61,9 @@ ERRNO: Mapping[int, int] = MappingProxyType(
 class Driver:
     """The points in which versions of the driver differ.
 
-    `poll_interval` and `poll_limit` are in seconds.  `converts_twice` is a wart: WRITE and REMOVE
-    convert the result of the flush poll, already an errno, as if it were a status again.
-    `knows_continue` adds H_CONTINUE -> -EAGAIN, which came with the listing of labels.
+    `poll_interval` and `poll_limit` are in seconds.  With `converts_twice`, WRITE and REMOVE convert the
+    result of the flush poll as if it were a status, although it is an errno already.  `knows_continue` adds
+    H_CONTINUE -> -EAGAIN, as drivers that list labels have it.
     """
 
     name: str

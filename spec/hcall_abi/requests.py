@@ -309,7 +309,7 @@ def change_partition(
 
 
 def delete_partition(name: str, *, destroy: bool = False) -> ConsoleRequest[SystemView]:
-    """Delete a partition that is powered off.  With `destroy`, the partition's keystore may still hold objects."""
+    """Delete a powered-off partition.  With `destroy`, the partition's keystore may still hold objects."""
     body = PartitionDeletion(destroy=destroy)
     return ConsoleRequest(_VERBS["deletePartition"], SystemView, _checked(name), body)
 
