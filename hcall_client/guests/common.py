@@ -124,5 +124,5 @@ class Stage:
         return True
 
     async def publish_key(self, label: bytes, key: bytes, policy: int = 0) -> bool:
-        """Make sure that a public key exists; all consumers can read it, only its owner can change it (R-11)."""
+        """Make sure that a world-readable public key exists; only its owner can change it (R-11)."""
         return await self.provide(label, key, policy | Policy.WORLDREADABLE)

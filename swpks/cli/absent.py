@@ -11,11 +11,12 @@ from hcall_abi.rules.console import CONSOLE_SERVED
 
 
 def no_server(path: Path) -> OperatorError:
-    """Return the error of a command for `path`, a socket of a server without a listener.
+    """Return the error of a command that found no server listening at the socket `path`.
 
-    A socket in a folder `run` belongs to a state, whose server can be started, or to a console's store.
+    If the socket is in a folder `run`, the error names the remedy: `run` belongs to a state, whose server can
+    be started, or to a console's store.
     """
-    from swpks.hmc.store_folder import DATABASE  # most commands find their server
+    from swpks.hmc.store_folder import DATABASE  # most commands reach their server, and need no error
 
     run = path.parent
     in_state, state = run.name == "run", run.parent

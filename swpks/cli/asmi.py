@@ -40,7 +40,7 @@ _Random = Callable[[int], bytes]
 
 
 class Eraser(NamedTuple):
-    """The functions behind the command: the sentences on the losses, and the function of each action."""
+    """The functions of the command: `losses` returns sentences about the losses, `erase` has each action."""
 
     losses: Callable[[Path, str], list[str]]
     erase: dict[str, Callable[[Path, _Random], str]]
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def carry_out(args: argparse.Namespace, eraser: Eraser, now: Callable[[], float], entropy: _Random) -> int:
-    """Carry out the command with this eraser, clock and source of random bytes."""
+    """Carry out the command with this eraser, clock and source of random bytes; return the exit status."""
     try:
         # The lock is that of the server: a system that runs is refused, and none can start meanwhile.
         with LockedState(args.state) as locked:
@@ -95,13 +95,13 @@ def _eraser() -> Eraser:
 
 
 def _erased(args: argparse.Namespace, folder: Path, eraser: Eraser, entropy: _Random) -> str:
-    """Erase, and return the text about it."""
+    """Erase, and return the text for the operator."""
     done = eraser.erase[args.action](folder, entropy)
     return json.dumps({"action": args.action, "erased": True, "text": done}) if args.json else done
 
 
 def _asked(args: argparse.Namespace, folder: Path, eraser: Eraser, presence: Presence) -> str:
-    """Return the losses and a new word; the word is printed on standard output only."""
+    """Return the text with the losses and a new word; print it on standard output only."""
     losses = eraser.losses(folder, args.action)
     asked = {
         "action": args.action,

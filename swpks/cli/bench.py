@@ -1,7 +1,7 @@
 """`swpks bench`: the main figures of a server.
 
-    swpks bench                                     of a server of its own
-    swpks bench --socket state/run/lpar1.sock       of a partition that runs
+    swpks bench                                     starts a server, and measures it
+    swpks bench --socket state/run/lpar1.sock       measures a partition that runs
     swpks bench --json figures.json --plot figures.svg
 
 Exit status: 0 done; 1 the partition refuses; 2 a usage error; 3 the server cannot be
@@ -93,7 +93,7 @@ def _run(options: argparse.Namespace) -> int:
 
     password = _password(options.password_file)
     with ExitStack() as stack:
-        # Opened first: a run takes a while, and its results must not be lost for a wrong path.
+        # The files are opened before the run: a wrong path must not lose the results of a long run.
         to_json, to_plot = (opened_report(stack, path) for path in (options.json, options.plot))
         if options.socket:
             check_data_socket(options.socket, TIMEOUT)
@@ -118,7 +118,7 @@ def _password(path: Path | None) -> bytes:
 
 
 def _show_case(title: str) -> None:
-    """Print the present case, on a terminal only."""
+    """Print the title of the case that is measured now; on a terminal only."""
     if sys.stderr.isatty():
         print(f"\r\033[K{title}", end="", file=sys.stderr, flush=True)
 

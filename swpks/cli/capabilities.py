@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def capabilities() -> dict[str, Any]:
-    """Return every key of spec/capabilities.md; keys keep their names and meanings."""
+    """Return the value of every key of spec/capabilities.md; later releases keep the names and meanings."""
     from hcall_abi.calls import CALLS
     from hcall_abi.console import ATTRIBUTES
     from hcall_abi.levels import DEFAULT_LEVEL, LEVELS
@@ -65,7 +65,7 @@ def _names(calls: frozenset[Any]) -> list[str]:
 
 
 def _formats() -> dict[str, dict[str, Any]]:
-    """Return the versions of each format that this release reads, and the written one."""
+    """Return for each format the versions that this release reads, and the version that it writes."""
     from hcall_abi.frames import VERSION
     from hcall_server.console.database import READ_LEVELS, STORE_LEVEL
     from hcall_server.console.profile_format import PROFILE_LEVEL
@@ -85,7 +85,7 @@ def _formats() -> dict[str, dict[str, Any]]:
 
 
 def _options() -> dict[str, list[str]]:
-    """Return the long and short options of each command, by the words of the command."""
+    """Return the long and short options of each command; a key is a command such as "swpks hmc power"."""
     from swpks.cli.main import whole_parser
     from swpks.cli.words import tree
 
@@ -101,17 +101,17 @@ def _settings() -> list[str]:
     from hcall_server.service.config import PARTITION_FIELDS, SETTINGS_FIELDS
 
     limits = [f"limits.{each.name}" for each in dataclasses.fields(Limits)]
-    # Tables of the TOML file, not values: their fields are listed with the name of the table.
+    # These are tables of the TOML file, not values: their fields are listed after the name of the table.
     nested = {"limits", "partition"}
     partition = [f"partition.{name}" for name in sorted(PARTITION_FIELDS)]
     return [*sorted(SETTINGS_FIELDS - nested), *limits, *partition]
 
 
 def _back_ends() -> dict[str, dict[str, bool]]:
-    """Return the back ends of each interface, and whether this installation can use them."""
+    """Return the back ends of each interface; the value says whether this installation can use them."""
     from hcall_server.components.tpm.kinds import KINDS
 
-    # Looked up without an import: the module needs a C library, and its import may fail.
+    # The module is not imported: it needs a C library, so its import may fail.
     extra = {"tcti": find_spec("tpm2_pytss") is not None}
     return {
         "tpm": {kind: extra.get(kind, True) for kind in KINDS},
@@ -123,7 +123,7 @@ def _back_ends() -> dict[str, dict[str, bool]]:
 
 
 def _lines(found: Mapping[str, Any], before: str) -> Iterator[str]:
-    """Yield a line for each value, behind the names that lead to it."""
+    """Yield a line for each value, such as "formats.sealed.written: 2"."""
     for name, value in found.items():
         if isinstance(value, Mapping):
             yield from _lines(value, f"{before}{name}.")

@@ -2,7 +2,7 @@
 
     . <(swpks completion bash)
 
-The wheel has these files at the places where the shells look; its build makes them (tools/build_hook.py).
+The wheel has these scripts in the folders where the shells look for them; tools/build_hook.py makes them.
 """
 
 # How the completion is made, and how it is tested
@@ -11,7 +11,7 @@ The wheel has these files at the places where the shells look; its build makes t
 # shell has a function that writes them as a script.  So no word is listed by hand, and a new option is
 # completed at once.
 #
-# The scripts have the words in them.  They do not call swpks: a start of Python at each Tab would be felt.
+# The scripts have the words in them.  They do not call swpks: a start of Python at each Tab would be slow.
 #
 # Each shell needs another form.  bash has no descriptions of words: its script has tables, and a function
 # that walks along the line.  zsh has `_arguments`, so its script has a function for each command.  fish has
@@ -19,7 +19,7 @@ The wheel has these files at the places where the shells look; its build makes t
 # the line is done once and stored: 88 walks took 60 ms a key.
 #
 # The tests run the scripts in the real shells.  The first such run showed three mistakes: zsh accepted no
-# --option=value and lost the command behind it, bash split file names with blanks, and fish was slow (see
+# --option=value and lost the command after it, bash split file names with blanks, and fish was slow (see
 # above).
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def script_of(shell: str) -> str:
-    """Return the completion for a shell."""
+    """Return the completion script for a shell."""
     from swpks.cli.main import whole_parser
 
     return SHELLS[shell][1](tree(whole_parser()))

@@ -1,4 +1,4 @@
-"""`swpks conformance`: the contract as a judge of any server, and of any client, of the data channel.
+"""`swpks conformance`: checks any server, or any client, of the data channel against the contract.
 
     swpks conformance server --connect unix:lab/run/lpar1.sock
     swpks conformance server --connect unix:lab/run/lpar1.sock --ipl 'swpks hmc --state lab ipl lpar1'
@@ -97,7 +97,7 @@ def run_server(options: argparse.Namespace) -> int:
         findings = server.run.findings(chosen.cases)
         status = report_run(options, chosen.expected, findings, lambda: server.subject)
         if server.run.unusable:
-            # Only now: the cases before the IPL have their report.
+            # Raised only after the report, which has the cases that ran before the IPL.
             raise server.run.unusable
         return status
     except conformance_server.NoSession as reason:
@@ -115,7 +115,7 @@ def run_client(options: argparse.Namespace) -> int:
     chosen = choice_of(options, CLIENT_CASES)
     run = ClientRun(lambda: ProcessEndpoint(options.command_line))
     try:
-        # The name is known only after the start.
+        # The name of the client is known only after its start.
         return report_run(options, chosen.expected, run.findings(chosen.cases), lambda: _subject(run.name))
     except ClientNotStarted as error:
         refuse("conformance client", error)
@@ -134,25 +134,25 @@ def _subject(name: str) -> str:
 
 
 class Choosable(Protocol):
-    """A conformance case, as far as it can be chosen."""
+    """The part of a conformance case that --only and --xfail need."""
 
     @property
     def id(self) -> str:
-        """Its id."""
+        """The id of the case."""
 
     def chosen_by(self, pattern: str) -> bool:
-        """Return whether a pattern selects it."""
+        """Return whether a pattern selects the case."""
 
 
 class Choice(NamedTuple):
-    """The cases that are run, and the patterns of those that are expected to fail."""
+    """The cases that run, and the patterns for cases that are expected to fail."""
 
     cases: Sequence[Any]
     expected: Sequence[str]
 
 
 def choice_of(options: argparse.Namespace, cases: Sequence[Choosable]) -> Choice:
-    """Return the cases of --only and the patterns of --xfail; OperatorError for one that fits no case."""
+    """Return the cases of --only and the patterns of --xfail; OperatorError if a pattern fits no case."""
     only: list[str] = options.only or ["*"]
     expected = [] if options.xfail is None else list(_patterns(_text(options.xfail)))
     for pattern in only:
@@ -178,7 +178,7 @@ def report_run(
     from swpks.conformance.report import Suite, as_json, as_junit, as_text
 
     with ExitStack() as stack:
-        # Opened first: a run takes a while, and its report must not be lost for a wrong path.
+        # The files are opened before the run: a wrong path must not lose the report of a long run.
         to_json, to_junit = (opened_report(stack, path) for path in (options.json, options.junit))
         found = expected_failures(findings, expected)
         suite = Suite(subject(), found)

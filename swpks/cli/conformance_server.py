@@ -29,7 +29,7 @@ LARGEST_PARTITION = 0xFFFE
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `swpks conformance server` alone."""
+    """Add the options that only `swpks conformance server` has."""
     add = parser.add_argument
     add("--connect", required=True, metavar="unix:PATH|tcp:HOST:PORT", help="the socket of the partition")
     add("--access-key-file", type=Path, metavar="F", help="the access key in hexadecimal; TCP needs it")
@@ -51,7 +51,7 @@ def _partition(text: str) -> int:
 
 
 class JudgedServer(NamedTuple):
-    """A server with an open session: its name for the report, all cases of its level, and their run."""
+    """A judged server with an open session: its name in the report, the cases of its level, and their run."""
 
     subject: str
     cases: list[ConformanceCase[Judged]]
@@ -67,7 +67,7 @@ class NoSession(Exception):
 
 
 def judged(options: argparse.Namespace) -> JudgedServer:
-    """Open a session with the server of the options, and prepare its run.
+    """Open a session with the server that the options name, and prepare the run of its cases.
 
     Raises the errors of `place_of`, OperatorError for a partition that cannot be judged, and NoSession.
     """
@@ -77,7 +77,7 @@ def judged(options: argparse.Namespace) -> JudgedServer:
 
     place = place_of(options)
     facts = _facts(place, options)
-    # A path may have bytes that are no UTF-8; a report is.
+    # A path may have bytes that are no UTF-8, but the report has to be UTF-8.
     subject = f"{facts.hello.name!r} at {printable(options.connect)}, level {facts.level.name}"
     ipl = ipl_by(options.ipl) if options.ipl else None
     return JudgedServer(subject, all_cases(facts), Run(Judged(place, facts), ipl))
@@ -97,7 +97,7 @@ def _facts(place: ServerPlace, options: argparse.Namespace) -> Facts:
 
 
 def place_of(options: argparse.Namespace) -> ServerPlace:
-    """Return the place of the options; OperatorError for an address or a key file that is none."""
+    """Return the place that the options name; OperatorError for a wrong address or a wrong key file."""
     from swpks.conformance.server.connection import ServerPlace
 
     try:

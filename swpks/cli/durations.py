@@ -4,7 +4,7 @@ import argparse
 
 
 def bounded_seconds(text: str, most: float, name: str) -> float:
-    """Return seconds, above 0 and at most `most`; ArgumentTypeError, with the `name`, for other text."""
+    """Return seconds, above 0 and at most `most`; ArgumentTypeError that has `name` for any other text."""
     try:
         found = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Signals that end a command in order: all blocks are left, and the exit status is 128 plus the signal."""
+"""Signals that end a command: its blocks clean up, and the exit status is 128 plus the signal's number."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ENDS = (signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def ended_in_order() -> Iterator[None]:
-    """Raise SystemExit in the block for SIGTERM and SIGHUP; further signals do not interrupt its end.
+    """Raise SystemExit in the block at SIGTERM or SIGHUP; later signals do not interrupt the clean-up.
 
     A signal that is ignored when the command starts, as by nohup, stays ignored.
     """

@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def explained(name: str, width: int) -> str:
-    """Return the text about a name, a number, or a page with or without a heading."""
+    """Return the text about a name or a number, or a page, or the section of a page."""
     if found := subjects.found(name) or policy_words.bits_of(name):
         return _about(found, width)
     page, hash_, anchor = name.partition("#")
@@ -78,9 +78,9 @@ def explained(name: str, width: int) -> str:
 
 
 def _about(found: Sequence[Subject], width: int) -> str:
-    """Return the facts of some subjects, then their sections, each once.
+    """Return the facts of some subjects, then their sections of the pages, each section once.
 
-    A number may be in several tables.  Then there are no sections; the name of each shows its own.
+    If a number is in several tables, the sections are left out; `explain` with a name shows the section.
     """
     # A number such as 3 is in many tables, and all their sections would be several pages.
     alike = len({each.kind for each in found}) == 1
@@ -104,7 +104,7 @@ def _text(place: str, width: int) -> str:
 
 
 def _page_of(name: str) -> str | None:
-    """Return the whole name of a page; None if there is none of this name."""
+    """Return the whole name of a page, such as spec/protocol.md; None if no page has this name."""
     stem = name.lower().removeprefix(pages.PREFIX).removesuffix(".md")
     for whole in pages.names():
         if stem in (known := whole.removeprefix(pages.PREFIX).removesuffix(".md").lower(), _last(known)):
@@ -127,7 +127,7 @@ def _section(page: str, anchor: str, width: int) -> str:
 
 
 def _unknown(name: str, nearest: Sequence[str]) -> OperatorError:
-    """Return the error for an unknown name, with the nearest ones."""
+    """Return the error for an unknown name, with the nearest known names."""
     advice = f"the nearest are {', '.join(nearest)}" if nearest else "swpks explain lists the pages"
     return OperatorError(
         rules.EXPLAIN_KNOWN,

@@ -1,4 +1,4 @@
-"""Files that a command reads and writes.  No kind of file makes it hang, or fill its memory.
+"""Files that a command reads and writes.  No kind of file makes the command hang, or fill its memory.
 
 A pipe is permitted, so a secret can come from another program (`--password-file <(pass show swpks)`).
 """
@@ -68,10 +68,10 @@ def read_input(path: Path | None) -> bytes:
 
 @contextmanager
 def output(path: Path | None, size: int = 0) -> Iterator[Callable[[bytes], None]]:
-    """Yield a function that writes bytes to a file only for its owner, or to standard output.
+    """Yield a function that writes bytes to a file that only its owner can read, or to standard output.
 
-    The file is opened at once, and gets room for `size` bytes.  Old contents are replaced by the first write,
-    and stay if there is none.  A new file without a write is removed: it would look like a result.  The bytes
+    The file is opened at once, and gets room for `size` bytes.  The first write replaces old contents;
+    without a write they stay.  A new file without a write is removed: it would look like a result.  The bytes
     are durable when the function returns.  Raises OSError if the file cannot be opened, has no room or cannot
     be written.
     """
@@ -96,7 +96,7 @@ def output(path: Path | None, size: int = 0) -> Iterator[Callable[[bytes], None]
 
 @contextmanager
 def _plain_output(descriptor: int, path: Path, size: int, *, new: bool) -> Iterator[Callable[[bytes], None]]:
-    """Yield a function that writes to a plain file, in which there is room for `size` bytes."""
+    """Yield a function that writes to a plain file, after `size` bytes were allocated in the file."""
     before, written = os.fstat(descriptor).st_size, False
 
     def write(data: bytes) -> None:
@@ -106,7 +106,7 @@ def _plain_output(descriptor: int, path: Path, size: int, *, new: bool) -> Itera
         os.truncate(descriptor, len(data))  # after the write: it would free the allocated space
         os.fsync(descriptor)
 
-    # A file that was there may have a wider mode.  A program that has it open already can still read it.
+    # An old file may have a wider mode.  A program that has it open already can still read the file.
     os.fchmod(descriptor, 0o600)
     try:
         if size:
@@ -138,7 +138,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 def _try_stdout() -> None:
-    """Raise OSError if standard output is a device that is always full, has no reader, or is closed."""
+    """Raise OSError if standard output is closed, a pipe without a reader, or an always full device."""
     if sys.stdout is None:
         raise OSError(errno.EBADF, "standard output is closed")
     with suppress(io.UnsupportedOperation):  # a stream in memory has no descriptor
@@ -167,7 +167,7 @@ def _first_of_pipe(descriptor: int) -> bytes:
     try:
         first = os.read(descriptor, LARGEST_INPUT)
     except BlockingIOError:
-        return b""  # a writer has it open
+        return b""  # the pipe is empty, but a writer has it open
     if not first:
         raise OSError(errno.EPIPE, "the pipe is empty, and no process writes to it")
     return first

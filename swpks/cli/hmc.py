@@ -109,7 +109,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def _lines_epilog() -> str:
-    """Return the paragraph of the help about lines, which argparse does not know."""
+    """Return the help text about the console's lines, which argparse does not know."""
     text = f"lines of the console (--store DIR; each has --help): {', '.join(LINES)}"
     return textwrap.fill(text, 80, subsequent_indent="  ")
 
@@ -165,15 +165,15 @@ def _answered(args: argparse.Namespace, target: Target) -> int:
     except ConsoleMisspoken as error:
         return _fail(args, target, error, UNREACHABLE)
     except OperatorError as error:
-        # `lstskey --sealed` finds this one in the answer of the system, so it is a refusal (1) and no usage
-        # error (2).
+        # `lstskey --sealed` raises this rule because of the system's answer. So it is a refusal (1) and no
+        # usage error (2).
         if error.rule is not backup.TRUSTED_KEY_SET:
             raise
         return _fail(args, target, error, REFUSED)
 
 
 def _unreached(error: ConsoleUnreachable, target: Target) -> SwpksError:
-    """Return the error of a command that reached no server, as every command reports it."""
+    """Return the error of a command that reached no server, with the message that all commands use."""
     if target.socket is None:
         return error
     if error.found:
@@ -200,7 +200,7 @@ def _with_store(args: argparse.Namespace) -> int:
 
 
 def _misplaced(args: argparse.Namespace, target: Target | None) -> str:
-    """Return why a console, or a system, cannot carry out this verb; "" if it can."""
+    """Return the reason why the target cannot carry out this verb, "" if it can."""
     if target is None:
         return _NO_TARGET
     if target.store is None and args.verb in ORDER_VERBS:
@@ -235,7 +235,7 @@ def _carried_out(args: argparse.Namespace, end: End) -> int:
 
 
 def _named(answer: Answered | str, end: End) -> Answered | str:
-    """Return the answer with names instead of system ids, which only a console knows."""
+    """Return the answer with names of systems instead of their ids; only a console knows the names."""
     if not (isinstance(answer, SystemView) and answer.custody and isinstance(end, StoreConsole)):
         return answer
     systems = end.order(list[KnownSystemView], "systems")
@@ -243,7 +243,7 @@ def _named(answer: Answered | str, end: End) -> Answered | str:
 
 
 def _ordered(args: argparse.Namespace, end: StoreConsole) -> OrderAnswer | None:
-    """Carry out a verb of the console itself; None for a verb that it forwards to a system."""
+    """Carry out a verb of the console itself; None for a verb that the console forwards to a system."""
     if args.verb in ORDER_VERBS:
         return ORDER_VERBS[args.verb].carry_out(args, end)
     if args.verb == "recover" and not args.begin:
@@ -252,7 +252,7 @@ def _ordered(args: argparse.Namespace, end: StoreConsole) -> OrderAnswer | None:
 
 
 def _asked(end: End, ask: Ask) -> Answered | str:
-    """Return the answer, and write the file of a verb that has one; OperatorError if it can't be written."""
+    """Return the answer; if the verb has a file, write it.  OperatorError if the file can't be written."""
     if ask.saving is None:
         return cast(Answered | str, end.call(ask.request))
     path, content = ask.saving
@@ -266,7 +266,7 @@ def _asked(end: End, ask: Ask) -> Answered | str:
 
 
 def _show(args: argparse.Namespace, answer: Answered | str, shown: Callable[[Any], str]) -> int:
-    """Print an answer: with --json as JSON; an answer that is text already, without changes."""
+    """Print an answer: text as it is, other answers with --json as JSON; return the exit status."""
     if isinstance(answer, str):
         streams.say(escaped(answer.removesuffix("\n"), LAYOUT))
         return 0
@@ -280,7 +280,7 @@ def _json(answer: Any, indent: int | None = 2) -> str:
 
 def _refused(args: argparse.Namespace, target: Target, error: ConsoleRefused) -> int:
     status = PRESENCE if error.problem.rule_id.startswith("presence.") else REFUSED
-    if args.json:  # as it came: it may have fields of a newer server
+    if args.json:  # unchanged: a newer server may have sent further fields
         streams.complain(_json(error.problem, indent=None))
         return status
     return _fail(args, target, error, status)
@@ -292,7 +292,7 @@ def _fail(args: argparse.Namespace, target: Target, error: SwpksError, status: i
 
 
 def _advised(args: argparse.Namespace, target: Target | None, error: SwpksError) -> SwpksError:
-    """Return an error with its remedy; JSON has none, because programs compare the rule."""
+    """Return an error with its remedy; with --json without it, because programs compare the rule."""
     if args.json:
         return error
     from swpks.hmc.verb_remedies import Asked, with_remedy_for  # an error alone needs it

@@ -1,4 +1,4 @@
-"""The parts of a verb of `swpks hmc`: a request to the system, the text of its answer, and a file."""
+"""The parts of a verb of `swpks hmc`: a request to the system, the text of its answer, a file to write."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from swpks.cli import hmc_output as output
 
 
 class Saving(NamedTuple):
-    """The file of a verb: its path, and the function that returns its bytes from an answer."""
+    """The file that a verb writes: its path, and the function that makes its bytes from an answer."""
 
     path: Path
     content: Callable[[Any], bytes]
 
 
 class Ask(NamedTuple):
-    """One request, the function that turns its answer into text, and the file that it is saved to."""
+    """One request, the function that makes text of its answer, and the file to write, if any."""
 
     request: ConsoleRequest[Any]
     shown: Callable[[Any], str] = output.partition

@@ -20,9 +20,9 @@ FAILED = 1
 
 
 class OrderAnswer(NamedTuple):
-    """The answer to an own verb, the function that turns it into text, and the exit status.
+    """The answer to a verb of the console itself, the function that makes text of it, and the exit status.
 
-    `is_job`: the answer is a job that has ended; as JSON it is one line.
+    If `is_job` is true, the answer is a job that has ended; its JSON is one line.
     """
 
     answer: Any
@@ -32,7 +32,7 @@ class OrderAnswer(NamedTuple):
 
 
 class OrderVerb(NamedTuple):
-    """An own verb: summary, operands for argparse, and the function that carries it out."""
+    """A verb of the console itself: summary, operands for argparse, and the function that carries it out."""
 
     summary: str
     operands: dict[str, dict[str, Any]]
@@ -40,12 +40,12 @@ class OrderVerb(NamedTuple):
 
 
 def status(args: argparse.Namespace, console: StoreConsole) -> OrderAnswer | None:
-    """Return the state of all systems, or of the only one; None if a request to one system shows it."""
+    """Return the state of all systems, or of the only one; None if a request to one system has to be sent."""
     if args.name is not None:
         return None
     systems = console.order(list[KnownSystemView], "systems")
-    # With one system, `status` shows it in full, as at the system itself.  A system that was never reached
-    # has no id, and no status.
+    # If the console has one system, `status` shows all of its state.  A system that was never reached has no
+    # id, and no status.
     if args.system is None and (len(systems) != 1 or not systems[0].system_id):
         return OrderAnswer(systems, output.systems)
     chosen = [
@@ -65,7 +65,7 @@ def status(args: argparse.Namespace, console: StoreConsole) -> OrderAnswer | Non
 
 
 def names_of(systems: Sequence[KnownSystemView]) -> dict[str, str]:
-    """Return the names of the systems of a console by their ids."""
+    """Return the names of a console's systems, by system id."""
     return {each.system_id: hmc_output.plain(each.name) for each in systems}
 
 
@@ -102,7 +102,7 @@ def _copies(args: argparse.Namespace, console: StoreConsole) -> OrderAnswer:
 
 
 def _followed(args: argparse.Namespace, console: StoreConsole, verb: str, **operands: Any) -> OrderAnswer:
-    """Begin or follow a job until its end; its progress is the output.
+    """Begin a job, or follow a running one, until its end; print its progress.
 
     With --json the first line is the job at the beginning, and the last line the job at its end.
     """
@@ -112,14 +112,14 @@ def _followed(args: argparse.Namespace, console: StoreConsole, verb: str, **oper
 
 
 class JsonJob(Shown):
-    """Shows a running job once, as one line of JSON: scripts need its number before its end."""
+    """Prints a running job once, as one line of JSON: scripts need the job's number before it ends."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         super().__init__(write, terminal=False)
         self._printed = False
 
     def progress(self, job: Message) -> None:
-        """Show the job if it is the first time, and if it runs."""
+        """Print the job at the first call, and only if the job runs."""
         # A job that has ended already is printed once, by the caller.
         if not self._printed and job.get("state") == "running":
             self.say(json.dumps(job))

@@ -9,7 +9,7 @@ from swpks.hmc.views import JobView, KnownSystemView, RemovedSystemView, StoredC
 
 
 def systems(answer: Sequence[KnownSystemView]) -> str:
-    """Return the systems as a table, the reason for each one that is away, and partitions without a copy."""
+    """Return a table of the systems, why some are not connected, and the partitions without a copy."""
     if not answer:
         return "no systems; add one: swpks hmc add-system [NAME=]WHERE"
     rows: list[Sequence[str]] = [
@@ -23,7 +23,7 @@ def systems(answer: Sequence[KnownSystemView]) -> str:
 
 
 def link(answer: KnownSystemView) -> str:
-    """Return the connection of a system and the age of its copies, in a line."""
+    """Return the connection of a system, the age of its copies, and a line for each unserved partition."""
     state = f"connected since {moment(answer.since)}"
     if not answer.connected:
         state = f"away since {moment(answer.since)}: {_reason(answer)}"
@@ -35,12 +35,12 @@ def link(answer: KnownSystemView) -> str:
 
 
 def added(answer: KnownSystemView) -> str:
-    """Return the system that was added."""
+    """Return the text about a system that was added."""
     return f"{answer.name} ({answer.type_model_serial}) at {answer.where}"
 
 
 def removed(answer: RemovedSystemView) -> str:
-    """Return the removed system, and why it still has the id of the console, if so."""
+    """Return the text about a removed system; if it still has the console's id, with the reason."""
     text = f"{answer.name} is removed; its copies stay in the store"
     return f"{text}\n{answer.trouble}" if answer.trouble else text
 
@@ -78,14 +78,14 @@ def _system(each: KnownSystemView) -> tuple[str, ...]:
 
 
 def _state(each: KnownSystemView) -> str:
-    """Return the state; that of a system that is away is the last known one."""
+    """Return the state of a system; if it is not connected, the last known state."""
     if each.connected:
         return each.state or "-"
     return f"No Connection ({each.state})" if each.state else "No Connection"
 
 
 def _away(each: KnownSystemView) -> str:
-    """Return why a system is away; one that was never reached may have no name."""
+    """Return why a system is not connected; if it was never reached, it may have no name."""
     named = each.name or f"the system at {each.where}"
     return f"{named} {'is away' if each.system_id else 'was not reached yet'}: {_reason(each)}"
 
@@ -95,7 +95,7 @@ def _reason(each: KnownSystemView) -> str:
 
 
 def _bare(each: KnownSystemView) -> str:
-    """Return which partitions have no copy."""
+    """Return the text about partitions without a copy."""
     has = "has" if len(each.without_copy) == 1 else "have"
     return f"{', '.join(each.without_copy)} {has} no copy"
 

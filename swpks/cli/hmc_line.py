@@ -1,4 +1,4 @@
-"""Lines of the management console on our command line: they are sent to the console unchanged."""
+"""Lines of the real console, such as `lssyscfg -r lpar`, after `swpks hmc`: they are sent unchanged."""
 
 # Lines of the real console
 #
@@ -9,11 +9,11 @@
 # So `line_of` cuts the words in two: first options of ours that name the store, then the line.  The first
 # word that is no option of ours decides.  Three cases need care:
 #
-#   - `chtskey` and `lstskey` (ALSO_VERBS) are lines at a console, and verbs at a system.  The
-#     options that name the target decide; without any, the environment does (SWPKS_HMC before SWPKS_STATE, as
-#     in hmc_target.py).
-#   - `-m` before a line is an option of ours, behind it one of the line.  Before a line it is refused with
-#     the right place, because verbs have it there.
+#   - `chtskey` and `lstskey` (ALSO_VERBS) are lines at a console, and verbs at a system.  The options that
+#     name the target decide; without these options, the environment does (SWPKS_HMC before SWPKS_STATE, as in
+#     hmc_target.py).
+#   - `-m` before a line is an option of ours; after it, `-m` is an option of the line.  An `-m` before a line
+#     is refused, and the error names the right place: users know it from verbs, which have it there.
 #   - `--json` and `--timeout` have no meaning for a line: it prints the exact output of the real console.
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MEANS_CONSOLE = frozenset({"--store", "-m"})
 
 
 def carried_out(words: Sequence[str]) -> int | None:
-    """Carry out a line and return its exit status; None if the words behind `swpks hmc` are no line.
+    """Carry out a line and return its exit status; None if the words after `swpks hmc` are no line.
 
     OperatorError if no console is named.
     """
@@ -51,7 +51,7 @@ def carried_out(words: Sequence[str]) -> int | None:
 
 
 def _usage(words: Sequence[str]) -> str:
-    """Return the usage of a line with --help, which needs no console; "" for anything else."""
+    """Return the usage of a line if the words have --help, "" for anything else; no console is needed."""
     where, line = _split(list(words))
     if not line or line[0] not in LINES or "--help" not in line[1:]:
         return ""
@@ -63,14 +63,14 @@ def _usage(words: Sequence[str]) -> str:
 
 
 def line_of(words: Sequence[str]) -> tuple[str, list[str]] | None:
-    """Return store and words of a line; None for words that argparse parses."""
+    """Return the store of the console and the words of a line; None for words that argparse parses."""
     where, line = _split(list(words))
     _refuse_ours(line)
     if not line or line[0] not in LINES:
         return None
     refuse_twice(words[: len(words) - len(line)])
     refuse_two(list(where))
-    own = line[0] in ALSO_VERBS  # at a system these words are verbs, which argparse takes
+    own = line[0] in ALSO_VERBS  # at a system these words are verbs, which argparse parses
     if own and any(word.partition("=")[0] in OPTIONS for word in (*where, *line)) and "--store" not in where:
         return None
     store = where.get("--store") or (None if where else str(store_folder() or ""))
@@ -84,7 +84,7 @@ def line_of(words: Sequence[str]) -> tuple[str, list[str]] | None:
 
 
 def _refuse_systems_own(line: Sequence[str]) -> None:
-    """Raise OperatorError for a form of a line that only a system has: its usage would not name it."""
+    """Raise OperatorError for options that only a system accepts: the line's usage would not name them."""
     names = [word.partition("=")[0] for word in line[1:]]
     returns = ("-o", "return") in pairwise(line)
     if line[0] in ALSO_VERBS and ("--sealed" in names or returns):
@@ -92,7 +92,7 @@ def _refuse_systems_own(line: Sequence[str]) -> None:
 
 
 def _refuse_ours(words: Sequence[str]) -> None:
-    """Raise OperatorError for a line with options of ours in front that lines do not have."""
+    """Raise OperatorError if our options -m, --json or --timeout stand before a line."""
     given = list[str]()
     rest = list(words)
     while rest and (name := rest[0].partition("=")[0]) in (*OPTIONS, *_NO_LINE):

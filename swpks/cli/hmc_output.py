@@ -69,7 +69,7 @@ def system(answer: SystemView) -> str:
 
 
 def with_names(answer: SystemView, names: Mapping[str, str]) -> SystemView:
-    """Return a system with names for the ids of other systems, which a console has."""
+    """Return a system with the names of other systems in place of their ids."""
     custody = [
         msgspec.structs.replace(each, peer_id=names.get(each.peer_id, each.peer_id))
         for each in answer.custody
@@ -78,7 +78,7 @@ def with_names(answer: SystemView, names: Mapping[str, str]) -> SystemView:
 
 
 def custody(answer: CustodyView) -> str:
-    """Return why a partition is not served as usual, "" for none."""
+    """Return why a partition is not served as usual, "" if it is."""
     moves = _moves(answer)
     if not moves:
         return ""
@@ -87,18 +87,18 @@ def custody(answer: CustodyView) -> str:
 
 
 def attempt(answer: CustodyView) -> str:
-    """Return the migration attempt that is the reason of a partition's state."""
+    """Return the text about the migration attempt that led to a partition's state."""
     peer = f", other system {answer.peer_id}" if answer.peer_id else ""
     return f" (attempt {answer.epoch}{peer})"
 
 
 def _moves(answer: CustodyView | PartitionView) -> str:
-    """Return an unusual custody state in words, "" for any other and for a partition that was never here."""
+    """Return an unusual custody state as text, "" for a usual state or a partition that was never here."""
     return "" if answer.custody == "none" else standstills.words(answer.custody, answer.mode)
 
 
 def console(answer: ConsoleLinkView) -> str:
-    """Return the attached console, and since when it has been connected or away."""
+    """Return the text about the attached console: since when it has been connected, or away."""
     state = "connected" if answer.connected else "away"
     return f"console {answer.name} ({answer.id}), {state} since {moment(answer.since)}"
 
@@ -141,12 +141,12 @@ def _system_head(answer: SystemView) -> list[str]:
 
 
 def deleted(name: str) -> Callable[[SystemView], str]:
-    """Return the text about a partition that was deleted, as a function of the answer."""
+    """Return a function that makes the text about a deleted partition from the answer."""
     return lambda answer: f"{name} is deleted\n{system(answer)}"
 
 
 def stopping(answer: SystemView) -> str:
-    """Return that the system powers off."""
+    """Return the text that the system powers off."""
     return f"system {answer.name} powers off"
 
 

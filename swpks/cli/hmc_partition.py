@@ -79,7 +79,7 @@ def _keystore(args: argparse.Namespace) -> Ask:
 
 
 def _after_the_name(args: argparse.Namespace, attribute: str, value: str) -> int:
-    """Return the number of a value behind the partition's name; OperatorError for a wrong one."""
+    """Return the number of the value that follows the partition's name; OperatorError for a wrong value."""
     try:
         return attribute_number(attribute, value)
     except OperatorError as error:

@@ -43,9 +43,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def place_of(text: str) -> tuple[str | None, str]:
-    """Return name and place of ``[NAME=]WHERE``; a path is made absolute for a console in another folder."""
+    """Return name and place of ``[NAME=]WHERE``; a path is made absolute, for a console in another folder."""
     name, found, where = text.partition("=")
-    # A path may have `=` in it.  A name of a system has no `/`, so such a text is a path as a whole.
+    # A path may have `=` in it.  A system's name has no `/`: with a `/` before `=`, the whole text is a path.
     if not found or "/" in name:
         name, where = "", text
     if not where or (found and not name and where != text):
@@ -105,7 +105,7 @@ def _serve(
 
 
 def _sentence(ready: dict[str, Any]) -> str:
-    """Return the line for people, and a line for each system that is not connected."""
+    """Return the ready line for people, and a line for each system that is not connected."""
     systems = ", ".join(ready["systems"]) or "no system yet"
     head = f"swpks {ready['version']} console {ready['console']} is ready at {ready['socket']}: {systems}"
     return "\n".join([head, *map(_not_connected, ready["away"])])

@@ -28,7 +28,7 @@ def _content(path: Path) -> bytes:
 
 
 def _key(path: Path | None) -> bytes | None:
-    """Return the trusted system key in a file, None if no file is named."""
+    """Return the trusted system key that a file contains, None if the command names no file."""
     if path is None:
         return None
     content = _content(path)
@@ -79,7 +79,7 @@ def _recover(args: argparse.Namespace) -> Ask:
 
 
 def _file_path(text: str) -> Path:
-    """Return the path of a file that is named; OperatorError for an empty one."""
+    """Return the path of a named file; OperatorError for an empty path."""
     if not text:
         raise OperatorError(rules.BACKUP_FILE, "the path of the file is empty")
     return Path(text)

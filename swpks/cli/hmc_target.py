@@ -16,7 +16,7 @@ OPTIONS = ("--store", "--state", "--socket")
 
 
 class Target(NamedTuple):
-    """A console by its store, or a system by its control socket; `state` is its folder if that was named."""
+    """A console by its store, or a system by its control socket; `state` is the named state folder."""
 
     store: Path | None = None
     socket: Path | None = None
@@ -30,7 +30,7 @@ def store_folder() -> Path | None:
 
 
 def target_of(args: argparse.Namespace) -> Target | None:
-    """Return the target of the options, else of the environment; None without both.
+    """Return the target that the options name, else the target of the environment; None if neither names one.
 
     OperatorError for two options: a command that changes the wrong system is worse than one that fails.
     """
@@ -55,7 +55,7 @@ def refuse_two(given: list[str]) -> None:
 
 
 def refuse_twice(words: Sequence[str]) -> None:
-    """Raise OperatorError if the words have one option twice: argparse would use only the last one."""
+    """Raise OperatorError if a target option is given twice: argparse would use only the last value."""
     given = [word.partition("=")[0] for word in words]
     for name in OPTIONS:
         if given.count(name) > 1:
@@ -63,7 +63,7 @@ def refuse_twice(words: Sequence[str]) -> None:
 
 
 def only_at_system(verb: str) -> str:
-    """Return why a form of a verb does not belong to a console, where its name is a line."""
+    """Return why a console refuses some options of `verb`: at a console, `verb` is a line without them."""
     own = "-o return and --sealed work" if verb == "chtskey" else "--sealed works"
     return f"at a console, {verb} is a line: swpks hmc --store DIR {verb} ...; {own} with --state or --socket"
 

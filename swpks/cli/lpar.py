@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         return _run(args)
     except UsageError as error:
         return _fail(args, error, USAGE)
-    # The special errors come before SwpksError, which is their base.
+    # The special errors precede their base class SwpksError.
     except HcallError as error:
         from swpks.cli.lpar_advice import advised
 
@@ -126,7 +126,7 @@ def _carried_out(target: LparTarget, args: argparse.Namespace) -> int:
 
 
 def _of_kernel(error: LinuxError) -> SwpksError:
-    """Return an error of the emulated kernel with the rule of the h-call's status."""
+    """Return the error for a LinuxError of the emulated kernel, with the rule for the h-call's status."""
     rule = STATUS_KNOWN if error.status is None else STATUS_RULES.get(error.status, STATUS_KNOWN)
     return OperatorError(rule, f"the emulated kernel gave up: {error.strerror or error}")
 

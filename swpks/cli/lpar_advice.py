@@ -1,4 +1,4 @@
-"""Refusals of h-calls with the way out: a lost password, or the plain name of a secure-boot variable."""
+"""Remedies in refusals of h-calls: for a lost password, or the plain name of a secure-boot variable."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def ipl_command(args: argparse.Namespace) -> str:
 
 
 def advised(error: HcallError, args: argparse.Namespace) -> HcallError:
-    """Return a refusal with the way out, if a password or the name may be its reason."""
+    """Return a refusal; with a remedy, if a password, a variable's name or the level may be its reason."""
     if error.status == Status.H_IN_USE:
         return with_message(error, f"{error.message}; to unset the password: {ipl_command(args)}")
     if error.status == Status.H_NOT_FOUND and (shown := label_of_variable(getattr(args, "label", None))):
@@ -42,7 +42,7 @@ def advised(error: HcallError, args: argparse.Namespace) -> HcallError:
 
 
 def _level_of(opcode: int) -> str:
-    """Return the first firmware level with a call, "" for a call of every level with calls, or of none."""
+    """Return the first firmware level that has a call; "" if all levels with h-calls have it, or none."""
     without = [name for name, level in LEVELS.items() if level.calls and opcode not in level.calls]
     having = [name for name, level in LEVELS.items() if opcode in level.calls]
     return having[0] if having and without else ""

@@ -23,7 +23,7 @@ LONGEST_PASSWORD = max(level.max_password_size for level in LEVELS.values())
 def boot(target: LparTarget, args: argparse.Namespace) -> int:
     """Boot the chain in the partition's current IPL and print the result.
 
-    The passwords are lost at the end of this command.  The kernel's can be saved in a file for later use.
+    The passwords are lost at the end of this command; only the kernel's password can be saved in a file.
     """
     if args.output:
         # Opened before the passwords are set: a password that is lost would lock the kernel out until the
@@ -44,7 +44,7 @@ def boot(target: LparTarget, args: argparse.Namespace) -> int:
 
 
 def _after(args: argparse.Namespace) -> str:
-    """Return the line on the passwords: without it, a locked partition looks like a broken one."""
+    """Return the line about the passwords: without this line, a locked partition would look broken."""
     kept = f"the kernel's is in {args.output}, and the others are lost" if args.output else "they are lost"
     return f"passwords    set until the next IPL, and {kept}; to unset them: {ipl_command(args)}"
 

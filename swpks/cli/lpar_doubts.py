@@ -1,9 +1,9 @@
 """The warning of `swpks lpar NAME update` about an auth file that real firmware may refuse."""
 
-# Why the command looks at the file
+# Why the command reads the payload
 #
-# The command looks at the file itself.  The answer of SIGNED_UPDATE has no room for a warning: its status and
-# its registers are those of the real call.
+# The answer of SIGNED_UPDATE has no place for a warning: its status and its registers are those of the real
+# call.  So the command checks the payload itself.
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from swpks.cli import streams
 
 
 def warn_of_doubts(name: str, payload: bytes) -> None:
-    """Say on standard error why real firmware may refuse a payload; the update is sent all the same.
+    """Print on standard error why real firmware may refuse a payload; the command still sends the update.
 
     A payload that cannot be read gets no warning: the refusal of the h-call names its rule.
     """

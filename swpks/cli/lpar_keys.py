@@ -1,7 +1,7 @@
 """The verbs of `swpks lpar` about keys: gen-key, wrap, unwrap, revoke and unrevoke.
 
 As in `swpks.cli.lpar_verbs`, a verb returns the exit status, and a refused call raises HcallError.  A busy
-answer is no refusal: the verb repeats the call, as long as `hcall_client.busy` allows.
+answer is no refusal: the verb repeats the call for as long as `hcall_client.busy` allows.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def gen_key(channel: BlockingChannel, args: argparse.Namespace) -> int:
-    """Make a key: a wrapping key, which is never returned, or a plain key, which is written out."""
+    """Make a wrapping key, which is never returned, or a plain key, which is written to the output."""
     label, authorization = chosen_label(args), who(args)
     if args.length is None:
         if args.output:
@@ -47,7 +47,7 @@ def wrap(channel: BlockingChannel, args: argparse.Namespace) -> int:
 
 
 def unwrap(channel: BlockingChannel, args: argparse.Namespace) -> int:
-    """Decrypt a wrapped object out of a file or standard input."""
+    """Decrypt a wrapped object from a file or standard input."""
     authorization, wrapped = who(args), read_file(args.input)
     data = _done(channel, lambda token: keys.unwrap_object(authorization, wrapped, token=token))
     give(args, {"size": len(data)}, data)

@@ -9,9 +9,9 @@ from swpks.cli import streams
 
 
 def warn_of_case(name: str, variable: str) -> None:
-    """Warn on standard error if a name differs from that of a variable only by its case; the update is sent.
+    """Warn on standard error if a name is that of a secure-boot variable in another case.
 
-    Any name is permitted; it is signed under another GUID.  So this is no error of the command line.
+    The update is sent: any name is permitted, but a name in another case is signed under another GUID.
     """
     known = {each.lower(): each for each in POLICIES}.get(variable.lower(), variable)
     if known != variable:
@@ -22,10 +22,10 @@ def warn_of_case(name: str, variable: str) -> None:
 
 
 def label_of_variable(label: bytes | None) -> str:
-    """Return the label of the secure-boot variable with this plain name, in words; "" for any other name.
+    """Return a secure-boot variable's label as text, if `label` is its plain name; "" for others.
 
-    The label of the object that `update db` makes is a header and `db` in UTF-16; `read db` asks for the
-    label `db`.
+    `update db` makes an object whose label is a header and `db` in UTF-16.  But `read db` reads the label
+    `db`.
     """
     name = (label or b"").decode("ascii", "replace")
     return describe_label(variable_label(name)) if name in POLICIES else ""

@@ -1,6 +1,6 @@
 """Why a partition is not reached: a name that does not exist, a partition that is not served, or no server.
 
-The socket of a partition is missing in all of these cases.  The control channel beside it has the reason.
+In all these cases the partition's socket is missing.  The control channel of the same system has the reason.
 """
 
 # Why a partition is not reached
@@ -14,8 +14,8 @@ The socket of a partition is missing in all of these cases.  The control channel
 # access to it.  The question has a time limit of its own (`PATIENCE`): it only improves a message.
 #
 # A time-out has several causes.  A frozen partition holds its calls until the end of its migration, and the
-# state Recovery holds connections.  A server that is really stuck does not answer the control channel either;
-# then the message is about the log and --timeout.
+# state Recovery holds connections.  If the server hangs, it does not answer the control channel either; then
+# the message names the log and --timeout.
 #
 # A TCP address says nothing about the control channel.  It is known only if --state names the system's
 # folder.
@@ -49,7 +49,7 @@ _UNSERVED = (OpenStatus.NOT_ACTIVATED, OpenStatus.NO_SUCH_PARTITION)
 
 
 def unreached(sought: Sought, error: OSError) -> SwpksError:
-    """Return the error of a command that reached no partition: the place, the reason and the remedy."""
+    """Return the error of a command that did not reach its partition: place, reason and remedy."""
     # A shortage of this process, such as no free descriptor, says nothing about the server.
     if scarce := scarcity_of(error):
         return scarce
@@ -66,14 +66,14 @@ def unreached(sought: Sought, error: OSError) -> SwpksError:
 
 
 def refused_open(sought: Sought, error: OpenRefused, *, numbered: bool) -> SwpksError:
-    """Return the refusal of a session with advice; `numbered` says whether an id was sent."""
+    """Return the error for a refused OPEN, with advice; `numbered`: the command sent a partition id."""
     if error.status in _UNSERVED and (found := _standstill(sought)):
         return found
     if error.status == OpenStatus.NOT_ACTIVATED:
         name, state = shlex.quote(sought.name), _state_option(sought.state)
         told = f"{sought.name} is powered off, or about to move: swpks hmc{state} power {name} on"
     else:
-        from swpks.cli.lpar_refused import advice  # a refusal alone needs it
+        from swpks.cli.lpar_refused import advice  # only a refusal needs it
 
         told = advice(error.status, sought, _system(sought), numbered=numbered)
     if not told:

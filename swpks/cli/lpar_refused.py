@@ -1,4 +1,4 @@
-"""The way out of a refused session: the right partition id, or the right access key."""
+"""The remedy for a refused OPEN: the right partition id, or the right access key."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def advice(status: int, sought: Sought, system: SystemView | None, *, numbered: bool) -> str:
-    """Return the remedy after a refusal, "" for a status of another reason.
+    """Return the remedy for a wrong key or a wrong partition id, "" for any other `status`.
 
-    `system` is the system of the partition, if it is known; `numbered` says whether there was an id.
+    `system` is the partition's system, if it is known.  `numbered` says whether the command sent an id.
     """
     if status == OpenStatus.NOT_AUTHORISED:
         return _of_key(sought, system)
@@ -71,7 +71,7 @@ def _of_key(sought: Sought, system: SystemView | None) -> str:
 
 
 def _of_state(sought: Sought, system: SystemView | None, folder: Path) -> str:
-    """Return the advice for a key that the command has found by the name of the partition."""
+    """Return the advice for a key that the command took from the state folder, by the partition's name."""
     file, owner = folder / f"{sought.name}.key", _named(system, sought.number)
     if owner and owner != sought.name:
         return (
@@ -85,7 +85,7 @@ def _of_state(sought: Sought, system: SystemView | None, folder: Path) -> str:
 
 
 def _wanted(sought: Sought, system: SystemView | None) -> str:
-    """Return the name of the partition with the id of the command, else the name of the command."""
+    """Return the name of the partition whose id the command sent; if it is unknown, the command's NAME."""
     return _named(system, sought.number) or sought.name
 
 
@@ -95,7 +95,7 @@ def _named(system: SystemView | None, number: int) -> str:
 
 
 def _owner(file: Path, folder: Path) -> str:
-    """Return the partition whose access key a file has, "" if no readable key of the folder is equal."""
+    """Return the partition whose access key is in `file`, "" if no key in the folder is equal."""
     with suppress(OSError):
         given = file.read_text("ascii", "replace").strip().lower()
         for each in sorted(folder.glob("*.key")):

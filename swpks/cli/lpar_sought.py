@@ -1,4 +1,4 @@
-"""The partition that a command looks for, as its error needs it."""
+"""The partition that a command tried to reach: the facts that its error needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Target = Path | tuple[str, int]
 
 
 class Sought(NamedTuple):
-    """The partition of a command: address, name, seconds to wait; the state folder, if it is known.
+    """The partition of a command: its address and name, a timeout in seconds, the state folder if known.
 
     `number` is the id that was sent, 0 for none; `key_file` is the file of --access-key-file.
     """
@@ -23,6 +23,6 @@ class Sought(NamedTuple):
 
     @property
     def control(self) -> Path | None:
-        """The control socket of its system, None if it is not known."""
+        """The control socket of the partition's system, None if it is not known."""
         run = self.target.parent if isinstance(self.target, Path) else self.state and self.state / "run"
         return run and run / "control.sock"

@@ -12,9 +12,9 @@ from swpks.cli.hmc_output import attempt
 
 
 def unserved(system: SystemView, name: str) -> OperatorError | None:
-    """Return the error for a partition that its system does not serve for another reason than its power.
+    """Return the error for a partition that is not served, for another reason than its power.
 
-    None for a partition that is served or off, for one that was refused, and for one that was never here.
+    None for a partition that is served, powered off or refused, and for one that was never on this system.
     """
     if system.state != "Operating":
         lost = f" ({', '.join(system.lost)}: known and not restored)" if system.lost else ""
@@ -37,7 +37,7 @@ def _standing(system: SystemView, partition: PartitionView | None, name: str) ->
     if found is None or found.rule is None:
         return None
     history = attempt(facts) if facts and facts.epoch else ""
-    # The lines of the remedy list and clear up at this system, whose name the table does not have.
+    # The command lines of the remedy are for this system, but the table does not know its name.
     remedy = found.remedy.replace("-m SYSTEM", f"-m {shlex.quote(system.name)}")
     return OperatorError(found.rule, f"{name} {found.words}{history}: {remedy}")
 

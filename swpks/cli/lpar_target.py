@@ -35,7 +35,7 @@ class LparTarget(NamedTuple):
 
 
 def target_of(args: argparse.Namespace) -> LparTarget:
-    """Return the target of the options; UsageError if they name none."""
+    """Return the target that the options name; UsageError if they name none."""
     if args.socket and args.tcp:
         raise UsageError("--socket and --tcp exclude each other")
     if args.tcp:
@@ -96,7 +96,7 @@ def _key(args: argparse.Namespace) -> bytes:
 
 
 def read_access_key(path: Path) -> bytes:
-    """Return the access key in a file; UsageError if the file can't be read or has none."""
+    """Return the access key in a file; UsageError if the file can't be read or has no key."""
     try:
         key = bytes.fromhex(values.read_file(path).decode("ascii"))
     except ValueError:

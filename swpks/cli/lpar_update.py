@@ -62,5 +62,5 @@ def _taken_apart(data: bytes, flags: str | None, path: Path | None) -> authvar.A
 
 
 def _wrong(message: str) -> UsageError:
-    """Return the error for a file that is no auth file; the command line itself is correct."""
+    """Return the error for a file that is no auth file; it does not blame the command line."""
     return UsageError(message, COMMAND_AUTH_FILE)

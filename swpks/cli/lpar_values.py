@@ -35,7 +35,7 @@ OS_FLAGS = {"linux": OS_LINUX, "common": OS_COMMON}
 
 
 class UsageError(OperatorError):
-    """The command line cannot be carried out; no call was sent."""
+    """The command line is wrong, or names a file that can't be used; no call was sent."""
 
     def __init__(self, message: str, rule: Rule = rules.COMMAND_USAGE) -> None:
         super().__init__(rule, message)
@@ -95,12 +95,12 @@ def opcode(text: str) -> int:
 
 
 def plain_label(text: str) -> bytes:
-    """Return a label: text, `utf16:` and a name for secure-boot variables, or `hex:` and its bytes."""
+    """Return the label for a text, for `utf16:` and a variable's name, or for `hex:` and bytes."""
     return _label(plain_bytes, text)
 
 
 def shown_label(text: str) -> bytes:
-    """Return a label as `ls` shows it, with or without a header; else as `plain_label`."""
+    """Return the label for text that `ls` prints, with or without a header, or that `plain_label` accepts."""
     return _label(label_of, text)
 
 
@@ -112,7 +112,7 @@ def _label(read: Callable[[str], bytes], text: str) -> bytes:
 
 
 def headed_label(text: str) -> tuple[str, bytes]:
-    """Return component and name of COMPONENT:NAME; the name has a form of `plain_label`."""
+    """Return component and name of COMPONENT:NAME; NAME is any text that `plain_label` accepts."""
     component, colon, name = text.partition(":")
     if not colon:
         raise argparse.ArgumentTypeError(f"{text!r} is not COMPONENT:NAME")
@@ -130,14 +130,14 @@ def os_flag(text: str) -> int:
 
 
 def policy(text: str) -> int:
-    """Return a policy word: names joined by commas, or by | as answers show them; or a number."""
+    """Return the policy word for a number, or for names that are separated by commas or by |."""
     if text[:1].isdigit():
         return number(text)
     return _flags(text, Policy, "policy")
 
 
 def _flags(text: str, known: type[IntFlag], what: str) -> int:
-    """Return the word of some names; ArgumentTypeError with the near names for one that is not known."""
+    """Return the word for flag names; ArgumentTypeError with the near names for an unknown name."""
     word, names = 0, [each.name or "" for each in known]
     for name in filter(None, re.split(r"\s*[,|]\s*", text.strip().upper())):
         if name not in names:
@@ -148,7 +148,7 @@ def _flags(text: str, known: type[IntFlag], what: str) -> int:
 
 
 def wrap_flags(text: str) -> int:
-    """Return wrap flags: a number unchanged; or names, to which the bits that WRAP demands are added."""
+    """Return wrap flags: a number unchanged, or the bits of some names and those that WRAP demands."""
     if text[:1].isdigit():
         return number(text)
     # A number is sent as given, so that a test can send a wrong word; names are for people.
@@ -156,7 +156,7 @@ def wrap_flags(text: str) -> int:
 
 
 def register(text: str) -> tuple[int, int]:
-    """Return number and value out of rN=VALUE, N from 4 to 12."""
+    """Return number and value of the register in rN=VALUE; N is 4 to 12."""
     name, _, value = text.partition("=")
     if name not in {f"r{n}" for n in range(4, 13)}:
         raise argparse.ArgumentTypeError(f"{text!r} is not rN=VALUE with r4 to r12")
@@ -164,7 +164,7 @@ def register(text: str) -> tuple[int, int]:
 
 
 def segment(text: str) -> Segment:
-    """Return guest memory out of ADDRESS:in:BYTES (hex:.. or @FILE) or ADDRESS:out:LENGTH."""
+    """Return the guest memory in ADDRESS:in:BYTES (BYTES is hex:.. or @FILE) or ADDRESS:out:LENGTH."""
     parts = text.split(":", 2)
     if len(parts) != 3 or parts[1] not in ("in", "out"):
         near = near_question(parts[1], ("in", "out")) if len(parts) == 3 else ""
@@ -182,7 +182,7 @@ def segment(text: str) -> Segment:
 
 
 def chosen_label(args: argparse.Namespace) -> bytes:
-    """Return the label of a verb: LABEL, or --os-label with its header."""
+    """Return the label that the command names: LABEL, or the label with a header that --os-label names."""
     if (args.label is None) == (args.os_label is None):
         raise UsageError("give either LABEL or --os-label COMPONENT:NAME")
     if args.os_label is None:
@@ -195,7 +195,7 @@ def chosen_label(args: argparse.Namespace) -> bytes:
 
 
 def read_file(path: Path | None) -> bytes:
-    """Return the bytes of a file; of standard input without a path, or for `-`."""
+    """Return the bytes of a file, or of standard input if there is no path or the path is `-`."""
     try:
         return read_input(path)
     except OSError as error:
@@ -211,8 +211,8 @@ def opened_output(path: Path | None, size: int = 0) -> Iterator[Callable[[bytes]
     """
     with ExitStack() as stack:
         with _writing(path):
-            # `_writing` stands around the opening and around each write, not around the block: an OSError of
-            # the block is one of the connection.
+            # `_writing` surrounds the opening and each write, and not the block: an OSError in the block is
+            # an error of the connection.
             put = stack.enter_context(output(path, size))
 
         def write(data: bytes) -> None:
@@ -224,7 +224,7 @@ def opened_output(path: Path | None, size: int = 0) -> Iterator[Callable[[bytes]
 
 @contextmanager
 def _writing(path: Path | None) -> Iterator[None]:
-    """Turn an error of the output into a UsageError."""
+    """Raise UsageError for an OSError in the block."""
     try:
         yield
     except OSError as error:

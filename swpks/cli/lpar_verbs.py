@@ -32,7 +32,7 @@ RESULTS = (Status.H_SUCCESS, Status.H_CONTINUE)
 
 
 def who(args: argparse.Namespace) -> Authorization:
-    """Return the consumer of the options, with the password from its file."""
+    """Return the consumer that the options name, with the password from --password-file."""
     password = read_file(args.password_file) if args.password_file else b""
     return Authorization(args.consumer, password)
 
@@ -53,8 +53,9 @@ def give(args: argparse.Namespace, about: Mapping[str, Any], data: bytes) -> Non
 
 @contextmanager
 def giving(args: argparse.Namespace, size: int = 0) -> Iterator[Callable[[Mapping[str, Any], bytes], None]]:
-    """Yield a function like `give`, for an output that is open and has room for `size` bytes."""
-    # Without a file, --json writes JSON to standard output.  So that is tried before the call, too.
+    """Yield a function that does what `give` does, for an open output with room for `size` bytes."""
+    # Without a file, --json writes JSON to standard output.  So standard output is tried before the call,
+    # too.
     with opened_output(args.output, size) as put:
 
         def give_open(about: Mapping[str, Any], data: bytes) -> None:
@@ -124,7 +125,7 @@ def read(channel: BlockingChannel, args: argparse.Namespace) -> int:
 
 
 def write(channel: BlockingChannel, args: argparse.Namespace) -> int:
-    """Make an object out of a file or standard input."""
+    """Make an object from a file or standard input."""
     label, authorization = chosen_label(args), who(args)
     channel.call(calls.write_object(authorization, label, read_file(args.input), args.policy))
     return wait_flushed(channel, authorization, label) if args.wait else OK
@@ -173,8 +174,8 @@ class NotFlushed(StorageError):
 def gen_password(channel: BlockingChannel, args: argparse.Namespace) -> int:
     """Make and set a random password; it is written to a file that only its owner can read.
 
-    The call sets the password and returns it, so the file cannot be written earlier.  It is opened before the
-    call, and its space is allocated: a password that is lost would lock the consumer out until the next IPL.
+    The call sets the password and returns it.  The file is opened before the call, and its space is
+    allocated: a password that is lost would lock the consumer out until the next IPL.
     """
     length = channel.limits().max_password_size if args.length is None else args.length
     with opened_output(args.output, length) as put:

@@ -115,7 +115,7 @@ def _line(words: list[str]) -> int | None:
 
 
 def _parsed_aloud(given: list[str]) -> argparse.Namespace:
-    """Parse the arguments; print a help text or the version if the arguments ask for it."""
+    """Return the parsed arguments; print the help text or the version if an argument asks for it."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said):
@@ -135,7 +135,7 @@ def _fail(given: list[str], error: SwpksError, words: str | None = None) -> int:
 
 
 def _command(given: list[str]) -> str:
-    """Return the command that was named, "" for none that exists."""
+    """Return the command that the arguments name, "" if there is no such command."""
     chosen = _chosen(given)
     return chosen if chosen in COMMANDS else ""
 
@@ -153,7 +153,7 @@ def _words(options: argparse.Namespace) -> str:
 
 def _demand_folder(options: argparse.Namespace) -> None:
     """Raise OperatorError for a relative path if the working directory was deleted."""
-    # Checked here once: each command would report a missing file otherwise, and the file is not the reason.
+    # Checked here once: otherwise each command would report a missing file, although the folder is missing.
     relative = [value for value in vars(options).values() if _is_relative(value)]
     if not relative:
         return
@@ -173,7 +173,7 @@ def _is_relative(value: object) -> bool:
 
 
 def _parsed(given: list[str]) -> argparse.Namespace:
-    """Parse the arguments; only the module of the command that was named is loaded."""
+    """Return the parsed arguments; only the module of the named command is loaded."""
     chosen = _chosen(given)
     parser = _parser([chosen])
     options, unknown = parser.parse_known_args(given)
@@ -185,8 +185,8 @@ def _parsed(given: list[str]) -> argparse.Namespace:
 def _unrecognized(
     parser: argparse.ArgumentParser, options: argparse.Namespace, unknown: list[str]
 ) -> WrongWords:
-    """Return the error for words that no option takes; argparse would name no command and no near option."""
-    from swpks.cli.words import option_names  # an error alone needs it
+    """Return the error for unknown words, with the command and a near option; argparse would name neither."""
+    from swpks.cli.words import option_names  # only an error needs it
 
     words, known = _words(options), option_names(parser, options)
     near = (near_question(each.partition("=")[0], known) for each in unknown if each.startswith("--"))
@@ -195,12 +195,12 @@ def _unrecognized(
 
 
 def whole_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands, which loads the modules of all."""
+    """Return the parser of all commands; this loads the modules of all commands."""
     return _parser(list(COMMANDS))
 
 
 def _parser(chosen: Sequence[str | None]) -> argparse.ArgumentParser:
-    """Return the parser; commands that are not chosen have a name and a summary only."""
+    """Return the parser; a command that is not in `chosen` has only a name and a summary."""
     parser = CommandParser(prog="swpks", description="A software PowerVM Platform KeyStore.")
     parser.elsewhere = lines_elsewhere(LINES)
     parser.add_argument("--version", action="version", version=f"swpks {__version__}")

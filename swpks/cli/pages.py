@@ -1,4 +1,4 @@
-"""The pages that travel with swpks: inside the package, or in a checkout.
+"""The pages that are installed with swpks: inside the package, or in a checkout.
 
 They are the pages of the contract, in spec/, and those of docs/ that errors name.
 """
@@ -34,7 +34,7 @@ class Section(NamedTuple):
 def folder() -> Traversable:
     """Return the folder of the contract's pages."""
     installed = resources.files("swpks") / "spec"
-    # In a checkout, hcall_abi is between the pages.
+    # In a checkout, hcall_abi is a folder beside the pages.
     return installed if installed.is_dir() else Path(str(resources.files("hcall_abi"))).parent
 
 
@@ -64,23 +64,23 @@ def page(name: str) -> str:
 
 @cache
 def sections(name: str) -> tuple[Section, ...]:
-    """Return the sections of a page by its whole name, in order; lines of code blocks are no headings.
+    """Return the sections of a page, in their order; `name` is the page's whole name.
 
-    A paragraph with an anchor of its own is a section as well.
+    A paragraph with an anchor of its own is a section as well.  A line in a code block is no heading.
     """
     lines = page(name).splitlines()
     heads = [(n, *found) for n, found in enumerate(map(_head, _outside_code(lines))) if found]
     found = []
     for n, (at, rank, heading, anchor) in enumerate(heads):
         end = next((later for later, other, _, _ in heads[n + 1 :] if other <= rank), len(lines))
-        # A paragraph is its own text; a heading is shown apart from its text.
+        # The text of a section with an anchor begins at the paragraph itself, else after the heading.
         begin = at if rank == _PARAGRAPH else at + 1
         found.append(Section(heading, anchor, "\n".join(lines[begin:end]).strip("\n")))
     return tuple(found)
 
 
 def slug(heading: str) -> str:
-    """Return the anchor of a heading, as links to it have it."""
+    """Return the anchor of a heading, for links to it."""
     return re.sub(r"[^\w\- ]", "", _plain(heading).lower()).replace(" ", "-")
 
 
@@ -98,7 +98,7 @@ def _head(line: str) -> tuple[int, str, str] | None:
 
 
 def _outside_code(lines: list[str]) -> Iterator[str]:
-    """Yield each line, "" for one of a code block."""
+    """Yield each line outside of code blocks, and "" for each line in a code block."""
     inside = False
     for line in lines:
         inside ^= line.startswith("```")

@@ -12,7 +12,7 @@ from hcall_abi.rules import service as rules
 
 
 class WrongWords(OperatorError):
-    """The command line does not match the usage; `words` are the command that refused it."""
+    """The command line does not match the usage; `words` name the command and its verb."""
 
     def __init__(self, words: str, message: str) -> None:
         super().__init__(rules.COMMAND_USAGE, message)
@@ -24,9 +24,10 @@ NEAREST = 3
 
 
 class CommandParser(argparse.ArgumentParser):
-    """Raises WrongWords where argparse would print its usage and end the process; so do its subparsers.
+    """A parser that raises WrongWords where argparse would print its usage and end the process.
 
-    `elsewhere` maps words that are no commands here to the commands that a user probably means.
+    Its subparsers do the same.  `elsewhere` maps words that are no commands here to the commands that a user
+    probably means.
     """
 
     elsewhere: Mapping[str, str] = {}
@@ -34,7 +35,7 @@ class CommandParser(argparse.ArgumentParser):
     """Further commands that argparse does not know, as words behind its list."""
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Refuse a value that is no choice; the error has the near choices."""
+        """Raise ArgumentError with the near choices for a value that is no choice."""
         try:
             super()._check_value(action, value)
         except argparse.ArgumentError as error:
@@ -52,7 +53,7 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def nearest(word: str, known: Mapping[str, str]) -> str:
-    """Return a question with the commands whose names are near a word, "" for none."""
+    """Return "; did you mean X?" with the commands whose names are near a word, "" for none."""
     names = [word] if word in known else near_names(word, known, NEAREST)
     question = did_you_mean(known[each] for each in names)
     return question and f"; {question}"

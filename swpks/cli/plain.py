@@ -19,7 +19,7 @@ def plain(markdown: str, width: int) -> str:
 
 
 def _blocks(markdown: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield the blocks between blank lines, each with its kind; a code block is one."""
+    """Yield the blocks between blank lines, each with its kind; a code block is one block."""
     # A split by a group alternates: text, code, text, ...  So odd parts are code.
     parts = re.split(r"^```\w*\n(.*?)^```$", markdown, flags=re.MULTILINE | re.DOTALL)
     for n, part in enumerate(parts):
@@ -73,7 +73,7 @@ def _cells(line: str) -> list[str]:
 
 
 def _table(rows: list[list[str]], width: int) -> str:
-    """Return a table in columns; one that is too wide as a list with the heads of its columns."""
+    """Return a table in columns; if it is too wide, as a list, with the column's heading before each cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=False)]
     if sum(widths) + 2 * len(widths) <= width:
         return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
@@ -95,7 +95,7 @@ def _entry(head: list[str], row: list[str], width: int) -> str:
 
 
 def inline(text: str) -> str:
-    """Return a line without anchors, links, emphasis and the marks of code."""
+    """Return a line without the Markdown marks of anchors, links, emphasis and code."""
     text = re.sub(r'<a id="[^"]*"></a>', "", text)
     text = re.sub(r"!?\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\([^)\s]*\)", r"\1", text)
     code: list[str] = []
@@ -104,7 +104,7 @@ def inline(text: str) -> str:
         code.append(match[2])
         return "\0"
 
-    # A star inside of code is none of emphasis, and emphasis may go around code.
+    # A star in code is no mark of emphasis, but a star before and after code may be.
     text = re.sub(r"(`+)(.+?)\1", keep, text)
     text = re.sub(r"\*\*(.+?)\*\*", r"\1", text)
     text = re.sub(r"(?<![\w*])\*([^*\s][^*]*)\*(?![\w*])", r"\1", text)

@@ -3,8 +3,8 @@
     0x60000000    OSSECBOOTAUDIT and OSSECBOOTENFORCE
     0x08000001    WORLDREADABLE, and bit 31 without a name
 
-A policy word is copied from a trace, where it has all its digits.  So a number of fewer digits is no word:
-an unknown opcode such as 0x436 would else be shown as REVOKED.
+A user copies a policy word from a trace, where it has 8 digits.  So a shorter number is no policy word: else
+an unknown opcode such as 0x436 would be shown as REVOKED.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NAME = re.compile(r"\*\*([A-Z]+)\*\*")
 
 
 def bits_of(text: str) -> list[Subject]:
-    """Return the bits that are set in a policy word; an empty list for text that is no such word."""
+    """Return the bits that are set in a policy word; an empty list for text that is no policy word."""
     number = number_of(text) if _WORD.fullmatch(text.replace("_", "")) else None
     if number is None or not 0 < number < 1 << _WIDTH:
         return []
@@ -36,7 +36,7 @@ def bits_of(text: str) -> list[Subject]:
 
 
 def _named(bit: Policy) -> Subject:
-    """Return a bit with its row of the table and its sentence, and without the whole section."""
+    """Return a named bit as a subject, with its table row and its sentence instead of the whole section."""
     supported, calls = _rows()[bit.name or ""]
     facts = (
         inline(_sentences()[bit.name or ""]),
@@ -59,7 +59,7 @@ def _unnamed(rest: int) -> Subject:
 
 
 def _place(bit: int) -> int:
-    """Return the number of a bit, counted from the most significant."""
+    """Return the number of a bit, counted from the most significant bit."""
     return _WIDTH - int(bit).bit_length()
 
 
@@ -76,7 +76,7 @@ def _rows() -> dict[str, tuple[str, str]]:
 
 @cache
 def _sentences() -> dict[str, str]:
-    """Return the sentences of each bit, by its name; two bits may share them."""
+    """Return the sentences about each bit, by the bit's name; two bits may have the same sentences."""
     found = {}
     for bullet in _BULLET.findall(_section()):
         head, _, text = " ".join(bullet.split()).partition(": ")

@@ -57,10 +57,10 @@ _OFF = (
 
 
 class QemuParser(CommandParser):
-    """The parser of `swpks qemu`: the words behind `--` are options of QEMU, and are not parsed.
+    """The parser of `swpks qemu`: the words after `--` are options of QEMU, and are not parsed.
 
-    argparse alone would accept a word without an option, such as the initramfs behind a forgotten --initrd,
-    as an option of QEMU.  And its errors do not mention `--`.
+    argparse alone would accept a word without an option as an option of QEMU, for instance an initramfs
+    without --initrd.  Its errors do not mention `--`.
     """
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -85,7 +85,7 @@ class QemuParser(CommandParser):
 
 
 def _is_for_qemu(word: str) -> bool:
-    """Return whether a word is an option with one dash, as those of QEMU; of our own only -h is one."""
+    """Return whether a word is an option with one dash, as QEMU has them; our only such option is -h."""
     return word[:1] == "-" and word[1:2].isalpha() and word != "-h" and " " not in word
 
 
@@ -138,14 +138,14 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def _file(text: str) -> Path:
-    """Return the path of a file; OperatorError for an empty one, which would be the working directory."""
+    """Return the path of a file; OperatorError for an empty path, which would be the working directory."""
     if not text:
         raise OperatorError(COMMAND_FILE, "the path of a file is empty: name the kernel, or the initrd")
     return Path(text)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Serve a kernel until its machine ends."""
+    """Run the kernel and its keystore until the machine ends; return the exit status."""
     from swpks.cli.ending import ended_in_order
     from swpks.cli.qemu_server import server_on, state_of, wanted_of
     from swpks.qemu.callsites import find_callsites

@@ -24,7 +24,7 @@ DEFAULT_KBYTES = 64
 
 
 class Wanted(NamedTuple):
-    """The partition of the command line, and the size of its keystore in KiB if it is given."""
+    """The partition that the command line names, and the size of its keystore in KiB if given."""
 
     name: str
     kbytes: int | None
@@ -79,7 +79,7 @@ def server_on(state: Path, wanted: Wanted, cleanup: Cleanup) -> Iterator[None]:
 
 
 class _KeptServer(ServerProcess):
-    """A server that does not outlive this process."""
+    """A server that this process starts, and that ends with this process."""
 
     def __init__(self, state: Path, partitions: list[str], cleanup: Cleanup) -> None:
         super().__init__(state, partitions)
@@ -100,10 +100,10 @@ class _KeptServer(ServerProcess):
 
 
 def _partition(state: Path, wanted: Wanted) -> str:
-    """Return the partition for a server's command line; in a new state its keystore has a size."""
+    """Return the --partition of the server's command line; in a new state it has a keystore size."""
     name, kbytes = wanted
     if kbytes is None and not (state.is_dir() and any(state.iterdir())):
-        # Only in a new state: at an existing one, a size would change the keystore of the partition.
+        # The default is for a new state only: in an existing state it would change the partition's keystore.
         kbytes = DEFAULT_KBYTES
         advice = f"--partition {name}:KBYTES chooses another size"
         streams.complain(f"swpks qemu: the keystore of {name} gets {kbytes} KiB; {advice}")

@@ -20,17 +20,17 @@ from swpks.cli import streams
 
 
 def refuse(words: str, error: SwpksError, *, as_json: bool = False) -> None:
-    """Report the error of a command; `words` are the command with its verb, such as "hmc power"."""
+    """Print the error of a command; `words` are the command with its verb, such as "hmc power"."""
     streams.complain(json.dumps(fields(error)) if as_json else f"{command(words)}: {error}")
 
 
 def command(words: str) -> str:
-    """Return the name under which a command reports."""
+    """Return the name of a command in its error messages."""
     return f"swpks {words}".rstrip()
 
 
 def fields(error: SwpksError) -> dict[str, object]:
-    """Return the fields of an error for JSON: those of a problem, and the facts of this case."""
+    """Return the fields of an error for JSON: the fields of a problem, and the facts of this error."""
     rule = error.rule
     problem = {
         "detail": error.message,

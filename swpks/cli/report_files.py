@@ -23,9 +23,9 @@ class FileFailed(OperatorError):
 
 
 def opened_report(stack: ExitStack, path: Path | None) -> Callable[[Content], None]:
-    """Open a file for results; return the function that writes it, without effect if no file is named.
+    """Open a file for results, and return the function that writes it.
 
-    Raises FileFailed, and so does the function.
+    If no file is named, the function does nothing.  Both raise FileFailed.
     """
     if path is None:
         return lambda content: None

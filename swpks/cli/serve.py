@@ -184,7 +184,7 @@ def _ready_descriptor(number: int, passed: list[tuple[str, socket.socket]]) -> i
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    """Return the settings of the file, if there is one, with those of the command line on top."""
+    """Return the settings of the command line, over those of the configuration file if there is one."""
     settings = Settings()
     if options.config:
         from hcall_server.service.config import read_config
@@ -195,7 +195,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     changes["first_name"] = _first_name(options.state)
     changes |= {field: value for field, value in _given(options).items() if value is not None}
     if options.listen:
-        # Added and not replaced: a further listener is no contradiction to those of the file.
+        # The command line adds listeners, and does not replace those of the file: they do not contradict each
+        # other.
         changes["listen"] = (*settings.listen, *options.listen)
     if options.debuggable:
         changes["debuggable"] = True
@@ -213,7 +214,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the options that replace a field of the settings; None for one that was not given."""
+    """Return the options that replace a field of the settings; None for an option that was not given."""
     return {
         "name": options.name,
         "tpm": tuple(options.tpm) or None,
@@ -230,7 +231,7 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _first_name(folder: Path) -> str:
-    """Return the name of a new system: that of its folder, if it is permitted as a name."""
+    """Return the name of a new system: the name of its state folder if that is a permitted name."""
     name = folder.absolute().name
     return name if is_system_name(name) else FIRST_NAME
 
@@ -264,7 +265,7 @@ def _announce(ready: dict[str, Any], descriptor: int | None, unsized: list[str])
 
 
 def sentence(ready: dict[str, Any], unsized: list[str]) -> str:
-    """Return the line for people.
+    """Return the ready line for people.
 
     A partition that was named without a size, and has no keystore, is probably an oversight.
     """
@@ -290,7 +291,7 @@ def _power(ready: dict[str, Any], name: str) -> str:
 
 
 def _standing(unserved: dict[str, dict[str, Any]]) -> str:
-    """Return why partitions are not served, and the remedies; one clause for all with the same reason."""
+    """Return why partitions are not served, and the remedies; one clause for each reason."""
     from hcall_abi.standstills import KnownConsole, standstill  # most starts serve every partition
 
     reasons: dict[tuple[str, str], list[str]] = {}

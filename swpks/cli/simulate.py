@@ -1,4 +1,4 @@
-"""`swpks simulate`: two systems, a console and guests in a simulated world; one seed is one history.
+"""`swpks simulate`: runs two systems, a console and guests in a simulated world; each seed is one history.
 
     swpks simulate --seed 7 --trace          the history of a seed, line by line
     swpks simulate --seeds 0-999             many seeds; the first failures are shown
@@ -78,13 +78,13 @@ def _one(seed: int, *, trace: bool) -> int:
 
 
 def _many(seeds: range) -> int:
-    """Simulate a range of seeds; print seeds per minute, and the first failures with their traces."""
+    """Simulate a range of seeds; print the seeds per minute, and traces of the first seeds that fail."""
     began, figures, failed = time.monotonic(), Counter[str](), 0
     for outcome in _outcomes(seeds):
         figures.update(outcome.figures)
         if outcome.failure:
             failed += 1
-            # A range may fail in thousands of seeds for one reason; a few traces show it.
+            # Thousands of seeds may fail for one reason, and a few traces show it.
             if failed <= SHOWN:
                 _one(outcome.seed, trace=True)
     minutes = (time.monotonic() - began) / 60

@@ -27,7 +27,7 @@ characters of the output.
 # that buffer.
 #
 # The text of an error may come from another program, such as a server or a file name.  Control characters in
-# it would be obeyed by the terminal, so `complain` escapes them.
+# it would change the terminal, so `complain` escapes them.
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def was_closed(number: int) -> bool:
 
 
 def complain(text: str) -> None:
-    """Write a line to standard error, in `PATIENCE` seconds at most; drop it if standard error takes nothing.
+    """Write a line to standard error, in `PATIENCE` seconds at most; drop it if the stream accepts nothing.
 
     The server has a function of its own for this.  No other command may load the server.
     """
@@ -88,14 +88,14 @@ def complain(text: str) -> None:
     thread = threading.Thread(target=_write, args=(descriptor, line), daemon=True)
     try:
         thread.start()
-    except RuntimeError:  # no thread is left, and the line may say just that
+    except RuntimeError:  # no thread is left, and the line may be about this
         _write(descriptor, line)
         return
     thread.join(PATIENCE)
 
 
 def say(text: str) -> None:
-    """Print a result, at once; ends the command as `output` does."""
+    """Print a result without delay; if that fails, end the command as `output` does."""
     with output():
         print(text, flush=True)
 
@@ -109,10 +109,10 @@ def _escaped(text: str) -> str:
 
 @contextmanager
 def output() -> Iterator[None]:
-    """Write to standard output in the block.
+    """Handle errors of standard output, to which the block writes.
 
-    If a write fails, the bytes are dropped and the command ends: silently with status 1 if the reader has
-    left, otherwise with an OperatorError.
+    If a write fails, the bytes are dropped and the command ends: without a message and with status 1 if the
+    pipe has no reader any more, otherwise with an OperatorError.
     """
     try:
         yield
@@ -144,7 +144,7 @@ def _is_closed(number: int) -> bool:
 
 
 def _replace(number: int) -> None:
-    """Open /dev/null under a free number; programs that the command starts inherit it."""
+    """Open /dev/null with the number of a closed stream; programs that the command starts inherit it."""
     try:
         null = os.open(os.devnull, os.O_RDWR)
     except OSError as error:

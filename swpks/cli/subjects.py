@@ -1,7 +1,7 @@
 """The subjects of `swpks explain`: every row of the contract's tables that has a name or a number of its own.
 
-A subject is found by each of its names, in any case, and by its numbers.  All of them come from the tables of
-`hcall_abi`: a new row there is a subject here.
+A user finds a subject by each of its names, in small or capital letters, and by its numbers.  All of them
+come from the tables of `hcall_abi`: a new row there is a subject here.
 """
 
 # How a name is found
@@ -55,7 +55,7 @@ _CELLS = re.compile(r"(?<!\\)\|")
 
 
 class Subject(NamedTuple):
-    """A row of a table: its kind, its name, some facts, its place in `spec/`, and further keys of the search.
+    """A row of a table: its kind, its name, some facts, its section in `spec/`, further names and numbers.
 
     `page` is "" for a subject without a section of its own.  `numbers` are texts as in logs and headers, such
     as ``-10``, ``0x434`` or ``bit 4``.  `also` are further names.
@@ -70,7 +70,7 @@ class Subject(NamedTuple):
 
     @property
     def head(self) -> str:
-        """The first line of its explanation."""
+        """The first line of the subject's explanation."""
         numbers = f" ({', '.join(self.numbers)})" if self.numbers else ""
         return f"{self.kind} {self.name}{numbers}"
 
@@ -93,13 +93,13 @@ def subjects() -> tuple[Subject, ...]:
 
 
 def found(name: str) -> list[Subject]:
-    """Return the subjects of a name or of a number."""
+    """Return the subjects that have this name or this number."""
     number = number_of(name)
     return list(_index().get(name.lower() if number is None else number, ()))
 
 
 def number_of(text: str) -> int | None:
-    """Return the number that a text is, in any notation of Python's; None for a name."""
+    """Return the number that a text means in any notation of Python; None for a name."""
     try:
         number = int(text, 0)
     except ValueError:
@@ -121,7 +121,7 @@ def _index() -> dict[str | int | None, list[Subject]]:
 
 
 def nearest(name: str) -> list[str]:
-    """Return the spellings that are nearest to an unknown one, at most one for each subject and page."""
+    """Return the known names that are nearest to an unknown name, at most one for each subject and page."""
     number = number_of(name)
     if number is not None:
         return _nearest_numbers(number)
@@ -145,7 +145,7 @@ def _nearest_numbers(number: int) -> list[str]:
 
 
 def _spellings() -> Iterator[tuple[str, str, str]]:
-    """Yield each spelling that can be asked for, the text that shows it, and its subject or page."""
+    """Yield each name that a user can type, the text that shows this name, and its subject or page."""
     whole = set(pages.names())
     for each in subjects():
         what = each.page if each.page in whole else each.head
@@ -156,12 +156,12 @@ def _spellings() -> Iterator[tuple[str, str, str]]:
 
 
 def asked(text: str) -> str:
-    """Return the operand of `swpks explain`; completion recognises the operand by this function."""
+    """Return the operand of `swpks explain` unchanged; completion recognises the operand by this function."""
     return text
 
 
 def offered() -> tuple[str, ...]:
-    """Return the names that completion offers, each once: no numbers, and pages without spec/ and .md."""
+    """Return the names that completion offers, each once: no numbers; pages without spec/ and .md."""
     return tuple(dict.fromkeys([*(each.name for each in subjects()), *map(_short, pages.names())]))
 
 
@@ -170,7 +170,7 @@ def _short(page: str) -> str:
 
 
 def _status(status: Status) -> Subject:
-    """Return a status with the h-calls that may return it, and the rules that are answered by it."""
+    """Return a status with the h-calls that may return it, and the rules that it reports."""
     calls = ", ".join(spec.opcode.name for spec in CALLS.values() if status in spec.statuses)
     facts = [f"h-calls: {calls or 'none'}"]
     if register := blamed_register(status):
@@ -227,7 +227,7 @@ def _rule(rule: Rule) -> Subject:
 
 
 def _lines() -> Iterator[Subject]:
-    """Yield the lines of the console with their rows of the table, which is on the page alone."""
+    """Yield the lines of the console with their table rows; the table exists only in the page."""
     rows: dict[str, list[str]] = {}
     for cells in _rows(_LINES_PAGE):
         if cells[0] in LINES:

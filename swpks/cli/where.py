@@ -13,7 +13,7 @@ from hcall_abi.rules import storage as rules
 
 
 def state_path(text: str) -> Path:
-    """Return the path of a state folder in an option; OperatorError for an empty text.
+    """Return the path of a state folder from an option's value; OperatorError for an empty value.
 
     An empty path would mean the working directory.  It usually comes from a variable that is not set.
     """

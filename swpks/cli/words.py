@@ -29,8 +29,8 @@ _FOLDERS, _FILES = ("DIR",), ("F", "FILE", "PATH", "SOCK")
 class Argument(NamedTuple):
     """An option or an operand: its names (none for an operand), its value, and the possible values.
 
-    `value` is "" for an option without one; `kind` is "folder", "file" or "".  `of_line` marks options of the
-    console's lines, whose values are words of their own.
+    `value` is "" for an option without a value; `kind` is "folder", "file" or "".  `of_line` marks options of
+    the console's lines: they do not accept --option=value.
     """
 
     names: tuple[str, ...]
@@ -44,7 +44,7 @@ class Argument(NamedTuple):
 class Command(NamedTuple):
     """A command with its options, operands and further commands.
 
-    Operands stand before the further commands, as the partition's name before a verb of `lpar`.
+    Operands precede the further commands: `lpar` has the partition's name before its verbs.
     """
 
     path: tuple[str, ...]
@@ -69,7 +69,7 @@ def tree(parser: argparse.ArgumentParser) -> Command:
 
 
 def option_names(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> list[str]:
-    """Return the names of the options that a command line may have, whose commands are in `chosen`."""
+    """Return the names of all options that the command in `chosen` accepts."""
     names = list[str]()
     for action in parser._actions:
         names += action.option_strings
@@ -109,7 +109,7 @@ def _kind(action: argparse.Action, value: str) -> str:
 
 
 def _with_lines(hmc: Command) -> Command:
-    """Return `hmc` with its lines; a line that is a verb as well has the options of both."""
+    """Return `hmc` with the console's lines; a line that is also a verb has the options of both."""
     from swpks.hmc.usage import options_of
 
     own = {each.path[-1]: each for each in hmc.commands}

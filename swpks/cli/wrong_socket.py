@@ -1,4 +1,4 @@
-"""The error of a command whose --socket is of another kind: the kind, and the option that is meant."""
+"""The error of a command whose --socket is of the wrong kind; it names the kind and the right option."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _USES = {
 
 
 def check_data_socket(path: Path, timeout: float, name: str = "NAME") -> None:
-    """Raise OperatorError if a path that shall be a data channel is known to be another thing.
+    """Raise OperatorError if `path` shall be a data channel, but is known to be of another kind.
 
-    A path without a listener passes, and a server that is silent or speaks another protocol: the command
-    has errors for these.
+    No error for a path without a listener, or a server that is silent or has another protocol: the command
+    itself reports these.
     """
     found = end_at(path, min(SILENCE, timeout / _PARTS))
     if found not in (None, OtherEnd.DATA, OtherEnd.OTHER):
@@ -44,9 +44,9 @@ def check_data_socket(path: Path, timeout: float, name: str = "NAME") -> None:
 
 
 def no_control_channel(path: Path, error: ConsoleUnreachable) -> SwpksError:
-    """Return the error of a command whose control channel is another thing, as every command reports it.
+    """Return the error of a command if the path of its control channel is of another kind.
 
-    A program of another protocol has no use here, so its error stays.
+    If the kind is unknown, or no kind of swpks, it is `error` itself.
     """
     if error.found in (None, OtherEnd.OTHER):
         return error
@@ -54,7 +54,7 @@ def no_control_channel(path: Path, error: ConsoleUnreachable) -> SwpksError:
 
 
 def wrong_socket(path: Path, found: OtherEnd, needed: OtherEnd, name: str = "NAME") -> OperatorError:
-    """Return the error of a command for a socket of another kind than the needed one."""
+    """Return the error of a command whose socket is `found`, but has to be `needed`."""
     quoted, above = shlex.quote(str(path)), shlex.quote(str(path.parent.parent))
     use = f" ({_USES[found].format(path=quoted, above=above)})" if found in _USES else ""
     file = f"{name}.sock" if needed is OtherEnd.DATA else "control.sock"
@@ -63,7 +63,7 @@ def wrong_socket(path: Path, found: OtherEnd, needed: OtherEnd, name: str = "NAM
 
 
 def _place(path: Path, found: OtherEnd, file: str) -> str:
-    """Return the option for the needed socket: its path, if it is there, else its place in a state."""
+    """Return --socket with the path of the right socket if it exists, else the socket's place in a state."""
     run = path / "run" if found in (OtherEnd.STATE, OtherEnd.FOLDER) else path.parent
     right = run / file
     return f"--socket {shlex.quote(str(right))}" if right.is_socket() else f"run/{file} of a system's state"

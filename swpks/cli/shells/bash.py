@@ -1,4 +1,4 @@
-"""The completion for bash: tables of the words, and one function that walks them (bash 3.2 and newer)."""
+"""The completion for bash (3.2 or newer): tables of words, and a function that walks along the line."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _row(command: Command) -> str:
 
 
 def _values(command: Command) -> Iterator[str]:
-    """Yield the rows of values: of options by their names, of operands by their positions."""
+    """Yield a row of possible values for each option, by its name, and each operand, by its position."""
     path = " ".join(command.path)
     named = [(name, each) for each in command.options for name in each.names if each.value]
     for name, each in [*named, *((str(n), each) for n, each in enumerate(command.operands))]:

@@ -1,4 +1,4 @@
-"""The completion for fish: a line for each word, with the command in which it is offered as its condition."""
+"""The completion for fish: a line for each word; its condition is the command that offers the word."""
 
 from __future__ import annotations
 

@@ -62,9 +62,9 @@ def _parent(command: Command, specs: list[str]) -> str:
 
 
 def _option(argument: Argument) -> list[str]:
-    """Return a spec for each name of an option; `*` permits it more than once.
+    """Return a spec of `_arguments` for each name of an option; its `*` permits the option more than once.
 
-    With `=` the value may be in the same word: argparse accepts --option=value, the console's lines do not.
+    A spec with `=` permits --option=value.  argparse accepts that, but the console's lines do not.
     """
     about = _plain(argument.about)
     value = f":{_plain(argument.value)}:{_action(argument)}" if argument.value else ""
@@ -79,7 +79,7 @@ def _action(argument: Argument) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a description without the characters that are syntax in a spec."""
+    """Return a description without the characters that are syntax in a spec of `_arguments`."""
     for character, other in (
         ("'", "\N{RIGHT SINGLE QUOTATION MARK}"),
         ("\\", "/"),
