@@ -81,7 +81,7 @@ PARTS: dict[str, Callable[[Bench], list[Row]]] = {
 
 
 def measure(bench: Bench, only: set[str]) -> list[Row]:
-    """Measure the wanted cases and parts, and return the rows."""
+    """Measure the cases and parts that --only names, or all of them, and return the rows."""
     rows = _on_two_servers(bench, only)
     for name, part in PARTS.items():
         if not only or name in only:
@@ -91,7 +91,7 @@ def measure(bench: Bench, only: set[str]) -> list[Row]:
 
 
 def _on_two_servers(bench: Bench, only: set[str]) -> list[Row]:
-    """Measure the cases on a server as a user starts it, and on one whose CONFIRM waits."""
+    """Measure the cases on a server with default options, and on a server whose CONFIRM waits."""
     calls, confirms = _wanted(CALLS, only), _wanted(CONFIRMS, only)
     peers, memory = not only or "peers" in only, not only or "memory" in only
     rows: list[Row] = []
@@ -103,7 +103,7 @@ def _on_two_servers(bench: Bench, only: set[str]) -> list[Row]:
             servers[True] = stack.enter_context(Server(bench.folder / "waiting", options=WAITING))
         for server in servers.values():
             server.prepare()
-        # Before the load: the goal is about a filled partition, and buffers grow under load.
+        # Read before the load: the goal is for a filled partition without the buffers that grow under load.
         ready = {waits: server.resident() for waits, server in servers.items()}
         if calls:
             found = bench.calls(calls, servers[False])
@@ -129,7 +129,7 @@ def _show(text: str) -> None:
 
 
 def main() -> int:
-    """Run the benchmark; the exit status is about the run, not about the goals."""
+    """Run the benchmark; the exit status does not depend on the goals."""
     options = parser().parse_args()
     chosen = QUICK if options.quick else FULL
     effort = chosen._replace(
@@ -142,7 +142,7 @@ def main() -> int:
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
     real_time = RealTime(wanted=not options.no_fifo)
-    # On the disk of the checkout: durable commits to a file system in memory would mean nothing.
+    # On the disk of the checkout: commits to a file system in memory are not durable, and would be too fast.
     with tempfile.TemporaryDirectory(prefix="run-", dir=out) as folder:
         rows = measure(Bench(Path(folder), out, effort, _show, real_time), only)
     _show("")

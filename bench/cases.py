@@ -1,4 +1,4 @@
-"""The cases that are measured beside the echo and beside bare commits, and their goals.
+"""The cases that are compared with the echo server or with bare commits, and their goals.
 
 Goals of growth, of neighbours and of starts are in `bench.goals`.
 """
@@ -25,9 +25,10 @@ from bench.programs import (
 class Case:
     """One workload on one placement of server and load generator.
 
-    `where`: "same" core, "split" over two.  `nap` is the time in microseconds that a client waits before it
-    asks CONFIRM again.  `confirms`: the ceiling is bare durable commits, not the echo.  `waits`: CONFIRM
-    waits for the flush.
+    With `where` "same", server and load generator share a core; with "split", each has its own core.  `nap`
+    is the time in microseconds that a client waits before it calls CONFIRM again.  If `confirms` is true, the
+    ceiling is bare durable commits, not the echo.  If `waits` is true, the server's CONFIRM waits for the
+    flush.
     """
 
     key: str
@@ -83,7 +84,7 @@ def _plural(clients: int) -> str:
 
 
 def _confirmed(clients: int, goal: Goal) -> Case:
-    """A CONFIRM that waits: no poll is needed."""
+    """Return a case whose CONFIRM waits for the flush, so that no poll is needed."""
     return Case(
         f"confirm-{clients}",
         f"WRITE + CONFIRM that waits, {_plural(clients)}",
@@ -98,7 +99,7 @@ def _confirmed(clients: int, goal: Goal) -> Case:
 
 
 def _polled(clients: int, goal: Goal) -> Case:
-    """A CONFIRM that answers at once, and a client that polls."""
+    """Return a case whose CONFIRM answers at once, so that the client polls."""
     return Case(
         f"poll-{clients}",
         f"WRITE + CONFIRM by polling, {_plural(clients)}",
@@ -115,8 +116,8 @@ CONFIRMS = (
     _confirmed(1, Goal(0.45)),
     _confirmed(16, Goal(3.5)),
     _confirmed(64, Goal(6.5)),
-    # The rates of the first encryptor at half of its CPU. It had 0.27, 1.23 and 2.12 of bare commits, with
-    # 4.1, 1.19 and 0.69 of the CPU of one.
+    # The goals are the rates of the first encryptor, with half of its CPU time. Its rates were 0.27, 1.23 and
+    # 2.12 of bare commits; an operation took 4.1, 1.19 and 0.69 times the CPU of a bare commit.
     _polled(1, Goal(0.25, cpu=2.0)),
     _polled(16, Goal(1.15, cpu=0.6)),
     _polled(64, Goal(2.0, cpu=0.35)),

@@ -1,4 +1,4 @@
-"""The demo as a user runs it: the seconds of all acts together, by its own last line."""
+"""The time of the demo as a user runs it: the seconds that its last line reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ceiling of confirmed writes: durable commits of the same NVRAM back end, one after the other."""
+"""The ceiling of confirmed writes: durable commits to the same kind of NVRAM, one after the other."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def image_size() -> int:
 
 
 class BareCommits:
-    """An NVRAM of its own beside the server's."""
+    """Durable commits to a new NVRAM, which no server uses."""
 
     def __init__(self, folder: Path) -> None:
         self._nvram = SqliteNvram(folder / "bare.sqlite")
@@ -36,7 +36,7 @@ class BareCommits:
         self._blobs = [os.urandom(image_size()) for _ in range(BLOBS)]
 
     def run(self, seconds: float) -> Measured:
-        """Commit for some seconds in this process."""
+        """Commit for some seconds in this process, and return the figures."""
         took: list[float] = []
         cpu = time.process_time()
         began = now = time.perf_counter()

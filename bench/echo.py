@@ -1,4 +1,4 @@
-"""The ceiling of calls: a server that only finds the frames and answers each with one of the right size.
+"""The ceiling of calls: a server that only finds the frames, and answers each with a frame of the right size.
 
     python -m bench.echo --socket PATH --answers FILE --ready-fd N [--stream trio|plain]
 
@@ -24,7 +24,7 @@ _NUMBERS = struct.Struct("=II")
 
 
 def read_answers(path: Path) -> dict[int, bytes]:
-    """Read the table of answers by the size of the request (bench/programs.py writes it)."""
+    """Return the answer for each size of a request, from a file that bench/programs.py has written."""
     content, at, answers = path.read_bytes(), 0, {}
     while at < len(content):
         size, length = _NUMBERS.unpack_from(content, at)
@@ -68,7 +68,7 @@ async def serve(path: str, answers: dict[int, bytes], kind: str, ready: int) -> 
 
 
 def stream_of(kind: str, peer: trio.socket.SocketType) -> trio.abc.Stream:
-    """Return the requested kind of stream."""
+    """Return a stream of the given kind over a socket."""
     if kind == "trio":
         return trio.SocketStream(peer)
     from hcall_server.data_channel.stream import SocketStream

@@ -1,8 +1,8 @@
 """The calls of a flooding session: they cost the server much and the client little.
 
-The offender is a partition like any other. It has signed updates, a store full of long labels, and a KEK
-of many keys without private keys. So an update with many signatures makes the server try each key on each of
-them.
+The offender is a partition like any other. It has signed updates, a store full of long labels, and a KEK with
+many public keys. No private key of them exists. So an update with many signatures makes the server try each
+key on each signature.
 """
 
 # Which calls make a flood
@@ -15,8 +15,8 @@ them.
 #   - frames: bodies of nearly 256 KiB, the largest ones.  The server has to receive them whole.
 #   - pairs: one update makes the server verify many signatures of RSA-4096, up to its limit of pairs.
 #
-# All of them are permitted calls of a partition with its own password.  So it is no matter of authorisation:
-# only the turns of the server protect the neighbour.
+# All of them are permitted calls of a partition with its own password.  So no check of authorisation refuses
+# them: only the turns of the server protect the neighbour.
 
 from __future__ import annotations
 
@@ -64,29 +64,29 @@ def _repeated(requests: list[Request[Any]]) -> Workload:
 
 
 def configs() -> Workload:
-    """GET_CONFIG, as many as the socket takes."""
+    """Return GET_CONFIG calls, as many as the socket takes."""
     return _repeated([get_config()] * BATCH)
 
 
 def pages_of_labels() -> Workload:
-    """GET_OBJECTLABELS with a buffer that the labels fill."""
+    """Return GET_OBJECTLABELS calls with a buffer that the labels fill."""
     return _repeated([get_object_labels(OWNER, size=PAGE_OF_LABELS)] * BATCH)
 
 
 def large_frames() -> Workload:
-    """WRITE and SIGNED_UPDATE in frames of nearly the largest body, 256 KiB."""
+    """Return WRITE and SIGNED_UPDATE calls in frames of nearly the largest body, 256 KiB."""
     data = bytes(MAX_BODY - 1024)
     label, policy = authvar.variable_label("db"), authvar.variable_policy("db")
     return _repeated([write_object(OWNER, b"large", data), signed_update(OWNER, label, data, policy)])
 
 
 def wrong_pairs() -> Workload:
-    """SIGNED_UPDATE of db, over and over, that makes the server try as many pairs as its limit allows."""
+    """Return SIGNED_UPDATE calls for db that make the server try as many pairs as its limit allows."""
     return _repeated([wrong_update()] * BATCH)
 
 
 def wrong_update() -> Request[None]:
-    """Return an update of db whose signatures none of the offender's keys has made."""
+    """Return an update of db whose signatures fit none of the offender's keys."""
     # The first byte is 0, so the number is smaller than each modulus.  A larger one would be refused without
     # any work.
     values = [b"\0" + random.Random(n).randbytes(BITS // 8 - 1) for n in range(SIGNERS)]
@@ -109,7 +109,7 @@ TITLES = {
 
 
 def prepare_offender(channel: BlockingChannel) -> None:
-    """Fill a fresh offender: its password, PK, KEK, and objects of long labels."""
+    """Set the password of a new offender, and store its PK, its KEK, and objects with long labels."""
     lock_offender(channel)
     holder = rsa.generate_private_key(65537, 2048)
     own = _certificate(holder.public_key(), holder)
@@ -127,7 +127,7 @@ def prepare_offender(channel: BlockingChannel) -> None:
 
 
 def lock_offender(channel: BlockingChannel) -> None:
-    """Set the password that the flood's calls carry: after each IPL."""
+    """Set the password that the flood's calls contain; needed after each IPL."""
     channel.call(set_password(OWNER.consumer, OWNER.password))
 
 
@@ -136,7 +136,7 @@ def _update(name: str, data: bytes) -> Request[None]:
 
 
 def many_signatures(values: list[bytes]) -> bytes:
-    """Return a PKCS#7 with a signer for each of some signatures, valid or not."""
+    """Return a PKCS#7 with a signer for each given signature, valid or not."""
     holder = rsa.generate_private_key(65537, 2048)
     der = authvar.sign(os.urandom(32), holder, _certificate(holder.public_key(), holder))
     data = asn1.decode_der(ContentInfo, der).content
@@ -156,7 +156,7 @@ def many_signatures(values: list[bytes]) -> bytes:
 
 
 def _nobodys_key(number: int) -> rsa.RSAPublicKey:
-    """Return a public key without a private one: a key pair of this size takes a second to make."""
+    """Return a public key for which no private key exists: a key pair of this size takes a second to make."""
     # A number of the right size is enough: a wrong signature costs the server the same work under any
     # modulus.
     modulus = random.Random(number).getrandbits(BITS) | 1 << BITS - 1 | 1

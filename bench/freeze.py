@@ -4,8 +4,8 @@
 #
 # Two systems and a console, each a process; a partition of 64 KiB, nearly full, moves there and back.  A
 # client follows it by the console's where socket.  A freeze runs from the last answer of the source to the
-# first answer of the target, as the client sees them.  It has four durable commits one after the other, so
-# the cost of a bare one stands beside it: before the first move, and after the last.
+# first answer of the target, as the client sees them.  A freeze has four durable commits one after the other.
+# So its row also has the time of a bare commit, measured before the first move and after the last.
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SYSTEMS = ("east", "west")
 
 
 class Caller:
-    """The client: its thread reads an object again and again, and notes each freeze in seconds."""
+    """The client: its thread reads an object again and again, and records the seconds of each freeze."""
 
     def __init__(self, console: ConsoleProcess, real_time: RealTime) -> None:
         self.freezes: list[float] = []
@@ -56,7 +56,7 @@ class Caller:
         self._thread.join()
 
     def wait(self, moves: int) -> None:
-        """Wait until the client has followed `moves` moves."""
+        """Wait until the client has followed the partition `moves` times; raise the client's error."""
         with self._moved:
             if not self._moved.wait_for(lambda: self.failure or len(self.freezes) >= moves, PATIENCE):
                 raise TimeoutError(f"{len(self.freezes)} moves were seen, not {moves}")
@@ -95,7 +95,7 @@ def freezes(folder: Path, moves: int, real_time: RealTime) -> list[float]:
     links = folder / "links"
     with ExitStack() as stack:
         for each in systems:
-            # Before the start: a start that fails half-way is cleaned up, too.
+            # Added before the start: so a start that fails half-way is cleaned up, too.
             stack.callback(each.kill)
             each.start()
         with systems[0].connect_blocking(NAME) as channel:
@@ -113,7 +113,8 @@ def freezes(folder: Path, moves: int, real_time: RealTime) -> list[float]:
             source, target = SYSTEMS if number % 2 == 0 else SYSTEMS[::-1]
             line: list[str | Path] = [links / "migrlpar", "-o", "m", "-m", source, "-t", target, "-p", NAME]
             subprocess.run(line, check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE)
-            # The command ends when the console knows the end; the client may still wait for its first answer.
+            # The command ends when the console knows that the move is over; the client may still wait for an
+            # answer.
             caller.wait(number + 1)
         return caller.freezes
 
@@ -125,13 +126,13 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def freeze_rows(bench: Bench) -> list[Row]:
-    """Return the rows of p50 and p99."""
+    """Return the rows with p50 and p99 of the freezes."""
     folder = bench.folder / "freeze"
     folder.mkdir()
     bench.progress(f"{bench.effort.moves} live migrations")
     commits = [_commit(folder)]
     found = freezes(folder, bench.effort.moves, bench.real_time)
-    # Before and after, because the speed of a shared disk drifts.
+    # Measured before and after the moves, because the speed of a shared disk changes.
     commits.append(_commit(folder))
     commit = sum(commits) / len(commits)
     rounds = {
@@ -151,6 +152,6 @@ def freeze_rows(bench: Bench) -> list[Row]:
 
 
 def _commit(folder: Path) -> float:
-    """Return the milliseconds of a bare durable commit of the same record on the same disk, the median."""
+    """Return the median milliseconds of a bare durable commit of the same record on the same disk."""
     with closing(BareCommits(folder)) as commits:
         return commits.run(COMMIT_SECONDS).p50 / 1000

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Goal:
     """The goal of a figure.
 
-    `least` and `most` bound its ratio to the ceiling, `below` its value.  `cpu` bounds the server's CPU an
-    operation: at most so many times that of an operation of the ceiling.
+    `least` and `most` bound the figure's ratio to the ceiling, `below` bounds its value.  `cpu` bounds the
+    server's CPU time for an operation, as a multiple of the ceiling's CPU time for an operation.
     """
 
     least: float | None = None
@@ -31,7 +31,7 @@ class Goal:
         return ", ".join(bounds)
 
     def met(self, value: float, ratio: float | None = None, cpu: float | None = None) -> bool:
-        """Return whether a figure, its ratio and its ratio of CPU reach the goal; a missing one does not."""
+        """Return whether a figure, its ratio and its CPU ratio reach the goal; a missing ratio does not."""
         return (
             (self.least is None or (ratio is not None and ratio >= self.least))
             and (self.most is None or (ratio is not None and ratio <= self.most))
@@ -41,7 +41,7 @@ class Goal:
 
     @property
     def mark(self) -> float | None:
-        """The ratio of the goal's line in the plot."""
+        """The ratio at which the plot has the line of the goal."""
         return self.least if self.least is not None else self.most
 
 

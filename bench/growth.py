@@ -1,7 +1,7 @@
-"""Growth: the same call with more and more partitions, connections and objects, and the memory of each.
+"""Growth: the rate of a call, and the server's memory, with more and more partitions or connections.
 
-The servers of all sizes run side by side, and each round measures all of them, so a ratio has both sides in
-one round.
+The servers of all sizes run at the same time, and each round measures all of them.  So a ratio compares
+measurements of the same round.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ READ = Case("growth-read64", "READ 64 B", lambda: reads(SMALL, 64))
 
 
 def partition_rows(bench: Bench) -> list[Row]:
-    """Return rate, memory and start of servers with more and more partitions, of which one is read."""
+    """Return rate, memory and start of servers with more and more partitions; READs are in one partition."""
     with ExitStack() as stack:
         servers = {}
         for count in bench.effort.partitions:
             bench.progress(f"{count} partitions")
             names = [f"lpar{n:04}:{KBYTES}" for n in range(count)]
             state = bench.folder / f"partitions-{count}"
-            with Server(state, names) as first:  # makes the partitions, which is not a usual start
+            with Server(state, names) as first:  # this start makes the partitions, so it is not measured
                 first.prepare("lpar0000", [(SMALL, bytes(64))])
             with bench.real_time.here(bench.place.server):
                 servers[count] = stack.enter_context(Server(state, names))
@@ -84,7 +84,7 @@ def connection_rows(bench: Bench) -> list[Row]:
 
 
 def _flat(bench: Bench, what: str, servers: dict[int, Server], name: str) -> list[Row]:
-    """Return the rate of each server, compared with that of the smallest one."""
+    """Return rows with the rate of each server, compared with the server of the smallest size."""
     program = bench.program(READ)
     found: dict[int, list[Measured]] = defaultdict(list)
     for server in servers.values():
@@ -96,7 +96,7 @@ def _flat(bench: Bench, what: str, servers: dict[int, Server], name: str) -> lis
 
 
 def flat_rows(what: str, call: str, found: dict[int, list[Measured]], goal: Goal | None) -> list[Row]:
-    """Return a row for each size; each but the smallest is compared with the smallest."""
+    """Return a row for each size; every other size is compared with the smallest."""
     least = min(found)
     rows = []
     for count, rounds in found.items():
@@ -120,16 +120,16 @@ def flat_rows(what: str, call: str, found: dict[int, list[Measured]], goal: Goal
 
 
 def many(count: int, what: str) -> str:
-    """Return a number of things in words."""
+    """Return a number with its noun, such as "1,000 partitions"."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _memory(what: str, found: dict[int, float]) -> list[Row]:
-    """Return the resident memory for each number of things, and the growth for one more of them."""
+    """Return rows with the resident memory for each number of things, and for each further thing."""
     least, most = min(found), max(found)
     rows = [figure(f"memory-{what}s-{n}", GROUP, f"memory, {many(n, what)}", found[n], "MB") for n in found]
     if most > least:
-        # The difference of two sizes: the memory of the interpreter is in both.
+        # From the difference of two sizes, because both include the memory of the interpreter.
         each = 1000 * (found[most] - found[least]) / (most - least)
         rows.append(figure(f"memory-per-{what}", GROUP, f"memory of each further {what}", each, "KB"))
     return rows
@@ -144,7 +144,7 @@ def _raise_descriptors() -> int:
 
 @contextmanager
 def idle_sessions(path: Path, count: int) -> Iterator[None]:
-    """Open sessions with a partition for the length of a block; they make no calls."""
+    """Open sessions that make no calls with a partition, and close them after the block."""
     with ExitStack() as stack:
         for _ in range(count):
             sock = stack.enter_context(socket.socket(socket.AF_UNIX))

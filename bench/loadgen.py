@@ -1,4 +1,4 @@
-"""The load generator and the flood: compiled if their sources have changed, run once for a measurement."""
+"""Compiles the load generator and the flood if their sources have changed, and runs them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ LONGEST_FLOOD = 120.0
 
 
 class Load(NamedTuple):
-    """The load of a server; `core` None leaves the generator to the scheduler, `nap` is in microseconds.
+    """The settings of the load generator.
 
-    `protocol` is that of the answers: hcall, redis or tpm.  `fifo`: the generator runs under SCHED_FIFO.
+    With `core` None the scheduler chooses its core.  `nap` is in microseconds.  `protocol` is that of the
+    answers: hcall, redis or tpm.  With `fifo`, the generator runs under SCHED_FIFO.
     """
 
     connections: int = 1
@@ -45,7 +46,7 @@ class Measured(NamedTuple):
 
 
 class Flooded(NamedTuple):
-    """The result of a flood, filled in at its end: answers and bytes sent a second, sessions that ended."""
+    """The result of a flood: answers a second, bytes sent a second, and the number of sessions that ended."""
 
     answers: float
     sent: float
@@ -53,7 +54,7 @@ class Flooded(NamedTuple):
 
 
 def compiled(out: Path, name: str) -> Path:
-    """Return the program of a C source in this folder; compile it if the source is newer."""
+    """Return the program for the C source `name` in this folder; compile it if the source is newer."""
     program, source = out / name, HERE / f"{name}.c"
     # The header is shared, so a change of it compiles both programs.
     newest = max(path.stat().st_mtime for path in (source, HERE / "load.h"))
@@ -82,7 +83,7 @@ def run_load(
 def start_load(
     program: Path, socket: Path, workload: Path, load: Load, seconds: float, server: int
 ) -> subprocess.Popen[str]:
-    """Start a load generator whose sessions are open, and which waits for `finish_load`."""
+    """Start a load generator, and return when its sessions are open; its load begins with `finish_load`."""
     command = [*_command(program, socket, workload, load, seconds, server), "--on-demand"]
     pipe = subprocess.PIPE
     child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
@@ -98,7 +99,7 @@ def finish_load(child: subprocess.Popen[str]) -> Measured:
 
 
 def _measured(status: int, output: str, complaint: str) -> Measured:
-    # A server that answers nothing is a result of a flood; any other failure is one of the benchmark.
+    # No answer of the server is a result of a flood; any other failure is a failure of the benchmark.
     if "the last answers did not come" in complaint:
         raise NoAnswer(complaint.strip())
     if status:
@@ -141,7 +142,7 @@ def _command(
 def flooding(
     program: Path, socket: Path, workload: Path, sessions: int, core: int
 ) -> Iterator[list[Flooded]]:
-    """Flood a server for the length of a block; the list has its result once the block is over."""
+    """Flood a server during the block; the yielded list has the result after the block."""
     command = [program, "--socket", socket, "--programs", workload]
     command += ["--sessions", sessions, "--seconds", LONGEST_FLOOD, "--cpu", core]
     done: list[Flooded] = []
@@ -150,7 +151,7 @@ def flooding(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Ctrl-C ends the benchmark, which then ends the flood and reads its figures.
+        # Ctrl-C must end the benchmark alone, which then ends the flood and reads its figures.
         start_new_session=True,
     ) as child:
         try:

@@ -50,10 +50,11 @@ Rounds = dict[str, list[Measured]]
 
 
 class Effort(NamedTuple):
-    """The extent of a run.
+    """The extent of a run of the benchmark.
 
-    Rounds, seconds of load a run, starts of the server, and filled partitions of one; then the sizes of
-    growth: partitions, connections, objects; flooding sessions, and the seconds of a flood; live migrations.
+    `rounds` of each case, `seconds` of load in a round, `starts` of a server, and `many` filled partitions of
+    one server.  `partitions`, `connections` and `objects` are the sizes for growth.  `floods` are numbers of
+    flooding sessions, for `flood_seconds` each.  `moves` is the number of live migrations.
     """
 
     rounds: int = 7
@@ -69,7 +70,7 @@ class Effort(NamedTuple):
 
 
 class Start(NamedTuple):
-    """One start: seconds to ready and CPU seconds of the server; seconds of a process that imports trio."""
+    """A start of a server: seconds until it is ready, its CPU seconds, and seconds to import trio."""
 
     seconds: float
     cpu: float
@@ -77,7 +78,7 @@ class Start(NamedTuple):
 
 
 class Bench:
-    """One run of the benchmark in a folder of its own, which holds the servers' state too."""
+    """One run of the benchmark; a new folder has its files and the servers' states."""
 
     def __init__(
         self, folder: Path, out: Path, effort: Effort, progress: Progress, real_time: RealTime
@@ -91,7 +92,7 @@ class Bench:
         self._load = compiled(out, "load")
 
     def calls(self, cases: Iterable[Case], server: Server) -> dict[str, Rounds]:
-        """Measure cases against the echo server, with Trio's stream and with swpks' own."""
+        """Measure cases on swpks, and on echo servers with Trio's stream and with the stream of swpks."""
         cases = list(cases)
         programs = [(self.program(case), self.echo_program(case)) for case in cases]
         answers = answers_by_size([program for case in cases for program in case.workload()])
@@ -112,12 +113,12 @@ class Bench:
         return found
 
     def confirms(self, cases: Iterable[Case], servers: dict[bool, Server]) -> dict[str, Rounds]:
-        """Measure confirmed writes against bare durable commits; `servers` by whether their CONFIRM waits."""
+        """Measure confirmed writes and bare commits; the key of `servers` says whether CONFIRM waits."""
         programs = [(case, self.program(case)) for case in cases]
         bare = BareCommits(self.folder)
         found: dict[str, Rounds] = defaultdict(lambda: defaultdict(list))
         for server in servers.values():
-            self.settle(server)  # its two threads hand over to each other faster on one core
+            self.settle(server)  # its two threads switch faster on one core
         for _ in self.rounds("confirmed writes"):
             for case, program in programs:
                 server = servers[case.waits]
@@ -128,10 +129,10 @@ class Bench:
         return found
 
     def starts(self, state: Path) -> list[Start]:
-        """Start a server on an existing state, and beside it a process that imports trio, again and again."""
+        """Start a server on an existing state, and after a process that imports trio, again and again."""
         found = []
         for _ in self.rounds("starts", self.effort.starts):
-            with self.real_time.here(self.place.server):  # processes that are started there inherit it
+            with self.real_time.here(self.place.server):  # child processes inherit core and priority
                 importer = seconds_to_import(self.folder)
                 server = Server(state)
                 server.stop()
@@ -139,7 +140,7 @@ class Bench:
         return found
 
     def fixtures(self) -> list[float]:
-        """Open and close in-process partitions again and again; returns seconds to the session."""
+        """Open and close in-process partitions again and again; return the seconds to each session."""
         self.progress("test fixtures")
 
         async def one() -> float:
@@ -150,7 +151,7 @@ class Bench:
         return [trio.run(one) for _ in range(3 * self.effort.starts)]
 
     def many_partitions(self) -> dict[str, float]:
-        """Return MB and seconds of a server with many partitions of 64 KiB, all of them filled."""
+        """Return memory in MB and start in seconds of a server with many filled partitions of 64 KiB."""
         count = self.effort.many
         self.progress(f"{count} filled partitions")
         names = [f"lpar{n:02}" for n in range(count)]
@@ -170,19 +171,19 @@ class Bench:
         self.real_time.give(process.pid)
 
     def run(self, case: Case, socket: Path, program: Path, pid: int, protocol: str = "hcall") -> Measured:
-        """Run a case's load once."""
+        """Run a case's load once, and return the figures."""
         core = self.place.load(case.where)
         load = Load(case.connections, core, case.nap, self.real_time.active, protocol)
         return run_load(self._load, socket, program, load, self.effort.seconds, pid)
 
     def program(self, case: Case) -> Path:
-        """Write a case's program file."""
+        """Write the load generator's program file for a case, and return its path."""
         path = self.folder / f"{case.key}.swpks"
         write_workload(path, case.workload())
         return path
 
     def echo_program(self, case: Case) -> Path:
-        """Write a case's program file for the echo server."""
+        """Write the load generator's program file for a case on the echo server, and return its path."""
         path = self.folder / f"{case.key}.echo"
         write_workload(path, echoed(case.workload()))
         return path

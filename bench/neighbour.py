@@ -1,12 +1,12 @@
-"""A neighbour under a flood: the READ of one partition while sessions of another one flood the server."""
+"""A neighbour under a flood: READ in one partition while sessions with another partition flood the server."""
 
 # The control of a flood
 #
 # A flood on the neighbour's own server must not delay the neighbour much.  "Much" needs a comparison.  A
-# quiet server is no fair one: any program that works without pause on the same core delays a READ.  So the
-# control is the same flood on a second server, which shares the core.  There the neighbour waits only because
-# the operating system divides the core between two servers.  If it waits more than twice as long behind a
-# flood on its own server, the turns of swpks are the cause.
+# comparison with a quiet server would not be fair: any program that works without pause on the same core
+# delays a READ.  So the control is the same flood on a second server, which shares the core.  There the
+# neighbour waits only because the operating system divides the core between two servers.  If it waits more
+# than twice as long during a flood on its own server, the turns of swpks are the cause.
 #
 # Neither server has SCHED_FIFO here.  A flooded server never waits, so a control of the same priority would
 # never run.  The neighbour's client has it: its READ must not wait for the program of the flood.
@@ -56,7 +56,7 @@ NEVER = 10e6
 
 
 def paced_reads() -> Workload:
-    """READ of 64 B with a pause before each."""
+    """Return READ calls of 64 B with a pause before each call."""
     return [
         Program(each.opening, tuple(step._replace(flags=START | END | LATER) for step in each.steps))
         for each in reads(SMALL, 64)
@@ -72,7 +72,7 @@ Key = tuple[str, int]
 
 
 class Console(NamedTuple):
-    """Seconds that the console waited: for the slowest of some health checks, and for the power-off."""
+    """Seconds that the console waited for the slowest of some health checks, and for the power-off."""
 
     health: float
     power_off: float
@@ -106,12 +106,12 @@ class Neighbourhood:
         return path
 
     def quiet(self) -> Measured:
-        """Return the neighbour's READ without a flood."""
+        """Return the figures of the neighbour's READ without a flood."""
         with self._neighbour() as probe:
             return _result(probe)
 
     def read(self, flooded: Server, key: Key) -> Measured:
-        """Return the neighbour's READ while sessions of the offender flood a server."""
+        """Return the figures of the neighbour's READ while the offender's sessions flood a server."""
         with self._neighbour() as probe, self._flooding(flooded, key) as done:
             found = _result(probe)
         if done[0].ended:
@@ -119,14 +119,14 @@ class Neighbourhood:
         return found
 
     def console(self, key: Key) -> Console:
-        """Return the console's waits under a flood.  The power-off of the offender ends the flood."""
+        """Return how long the console waits under a flood; the offender's power-off ends the flood."""
         place = self._bench.place
         self._await_calm()
         with self._flooding(self.server, key), self._bench.real_time.here(place.split):
             health = 0.0
             for _ in range(HEALTHS):
                 health = max(health, self._waited(show_health()))
-                # One such wait misses the goal already, and further ones would take minutes.
+                # One such wait misses the goal already, and further health checks would take minutes.
                 if health > FAR_TOO_LONG:
                     break
             found = Console(health, self._waited(power_off(OFFENDER)))
@@ -140,7 +140,7 @@ class Neighbourhood:
         return start_load(self._load, self.server.socket(), self._probe, load, seconds, self.server.pid)
 
     def _await_calm(self) -> None:
-        """Wait until both servers have done the calls that the last flood has left in their sockets."""
+        """Wait until both servers have answered the calls that the last flood has left in their sockets."""
         end = time.monotonic() + PATIENCE
         worked = CALM
         while worked > CALM / 5 and time.monotonic() < end:
@@ -154,14 +154,14 @@ class Neighbourhood:
         return flooding(self._flood, server.socket(OFFENDER), self._programs[name], sessions, core)
 
     def _waited(self, request: ConsoleRequest[T]) -> float:
-        """Return the seconds that a request of the console takes; for a timeout, those until it."""
+        """Return the seconds until a request of the console is answered, or fails with a timeout."""
         began = time.perf_counter()
         with suppress(ConsoleUnreachable):
             self.server.console.call(request)
         return time.perf_counter() - began
 
     def _revive(self) -> None:
-        """Activate the offender again, also if its power-off timed out at the console."""
+        """Activate the offender again, even if the console's power-off request had a timeout."""
         with suppress(ConsoleRefused):
             self.server.console.call(power_off(OFFENDER))
         self.server.console.call(power_on(OFFENDER))
@@ -170,7 +170,7 @@ class Neighbourhood:
 
 
 def _result(probe: subprocess.Popen[str]) -> Measured:
-    """Start the neighbour's load and return its figures; NEVER stands for no answer."""
+    """Start the neighbour's load and return its figures: NEVER if the server does not answer."""
     try:
         return finish_load(probe)
     except NoAnswer:
@@ -178,7 +178,7 @@ def _result(probe: subprocess.Popen[str]) -> Measured:
 
 
 def neighbour_rows(bench: Bench) -> list[Row]:
-    """Return p50 and p99 of a neighbour under each flood beside the control, and the console's waits."""
+    """Return rows with p50 and p99 of a neighbour under each flood, its control, and the console's waits."""
     keys: list[Key] = [(name, sessions) for name in FLOODS for sessions in bench.effort.floods]
     ours: dict[Key, list[Measured]] = defaultdict(list)
     control: dict[Key, list[Measured]] = defaultdict(list)
@@ -226,7 +226,7 @@ def _row(key: Key, ours: list[Measured], control: list[Measured]) -> Row:
 
 
 def _console_row(key: Key, found: Console) -> Row:
-    """Return the console's longest wait."""
+    """Return the row of the console's longest wait."""
     row = Row(f"console-{key[0]}-{key[1]}", GROUP, f"console, {_title(key)}", max(found), "s")
     row.rounds = {"console": [found._asdict()]}
     return judged(row, goals.CONSOLE)

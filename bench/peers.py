@@ -1,7 +1,7 @@
-"""Redis and swtpm beside swpks, in the same rounds and by the same load generator.
+"""Compares swpks with Redis and swtpm, in the same rounds and with the same load generator.
 
-They do other things, so a ratio is no goal. `tools/debian-packages bench` installs both from Debian. If one
-is missing, its rows have a note.
+Redis and swtpm have other functions, so no goal is a ratio to them. `tools/debian-packages bench` installs
+both from Debian. If one is missing, its rows have a note.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def swtpm(folder: Path) -> Peer | None:
     words: list[Word] = [program, "socket", "--tpm2", "--tpmstate", f"dir={state}"]
     words += ["--server", f"type=unixio,path={path}", "--ctrl", f"type=unixio,path={path}.control"]
     peer = Peer([*words, "--flags", "startup-clear,not-need-init"], path, folder / "tpm.log")
-    for command in (nv_define(64), nv_write(bytes(64))):  # an area that was never written is not read
+    for command in (nv_define(64), nv_write(bytes(64))):  # a TPM does not read an unwritten area
         answer = peer.ask(command)
         # Bytes 6 to 9 of a TPM's answer are its response code.
         if answer[6:10] != bytes(4):
@@ -101,12 +101,12 @@ PROTOCOLS = {"Redis": "redis", "swtpm": "tpm"}
 
 
 def resp(*words: bytes) -> bytes:
-    """Return a command of Redis."""
+    """Return the bytes of a Redis command."""
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
 
 
 def redis_gets(depth: int = 1) -> Workload:
-    """GET of 4000 bytes over and over."""
+    """Return Redis GETs of 4000 bytes, with `depth` of them in flight."""
     value = bytes(OBJECT_SIZE)
     opening = Step(resp(b"SET", LARGE, value), 1)
     answer = b"$%d\r\n%s\r\n" % (len(value), value)
@@ -115,7 +115,7 @@ def redis_gets(depth: int = 1) -> Workload:
 
 
 def redis_sets(connections: int) -> Workload:
-    """SET of 64 bytes, which Redis answers when its log is synced."""
+    """Return Redis SETs of 64 bytes; Redis answers each when its log is synced."""
     return [
         Program((), (Step(resp(b"SET", label, bytes(64)), 1, (b"+OK\r\n",), START | END, 1),))
         for label in labels(connections)
@@ -127,7 +127,7 @@ def _tpm(*commands: bytes) -> Workload:
 
 
 def tpm_writes() -> Workload:
-    """NV_Write of 64 bytes that differ from those before: a TPM does not store equal bytes again."""
+    """Return NV_Writes of 64 bytes that change each time: a TPM does not store equal bytes again."""
     return _tpm(nv_write(bytes(64)), nv_write(bytes(range(64))))
 
 
@@ -154,7 +154,7 @@ AGAINST = (
 
 
 def peer_rows(bench: Bench, servers: dict[bool, Server]) -> list[Row]:
-    """Measure cases beside Redis and swtpm; `servers` by whether their CONFIRM waits."""
+    """Measure cases on swpks, Redis and swtpm; the key of `servers` is whether their CONFIRM waits."""
     folder = bench.folder / "peers"
     folder.mkdir()
     found: dict[Against, Rounds] = defaultdict(lambda: defaultdict(list))
@@ -166,8 +166,8 @@ def peer_rows(bench: Bench, servers: dict[bool, Server]) -> list[Row]:
                 bench.settle(peer)
         for server in servers.values():
             bench.settle(server)
-        # Rounds of a case with its peer, so ours is measured again beside it: figures of other rounds do not
-        # compare.
+        # A case of ours is measured again in the rounds of its peer: figures of different rounds can't be
+        # compared.
         pairs = [each for each in AGAINST if each.peer in there]
         ours = {each: bench.program(CASES[each.key]) for each in pairs}
         theirs = {each: _program(folder, n, each) for n, each in enumerate(pairs)}
@@ -190,7 +190,7 @@ def _program(folder: Path, number: int, each: Against) -> Path:
 
 
 def peer_row(each: Against, rounds: Rounds) -> Row:
-    """Return the row of a case beside a peer; without rounds, the row of a peer that is not installed."""
+    """Return the row of a case compared with a peer; without rounds, the row says that it is missing."""
     case = CASES[each.key]
     key, title = f"{each.peer.lower()}-{each.what.split()[0].lower()}-{case.key}", case.title
     if not rounds:

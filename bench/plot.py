@@ -1,4 +1,4 @@
-"""The results as pictures: ratios as bars, growth as lines, the neighbour's p99 with that of the control."""
+"""The results as pictures: ratios as bars, growth as lines, the neighbour's p99 beside the control's p99."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ CURVES = {
 
 
 def draw(rows: list[Row], out: Path) -> list[str]:
-    """Write the PNGs that the rows have figures for; return their names."""
+    """Write the pictures (PNG) for which the rows have figures; return their file names."""
     pictures: dict[str, Callable[[Any, list[Row]], bool]] = {
         "results.png": _ratios,
         "growth.png": _growth,
         "neighbour.png": _neighbour,
     }
-    # Loaded here: a run that draws nothing, and the tests, do without it.
+    # Loaded here: a run that draws nothing does not need matplotlib, nor do the tests.
     import matplotlib as mpl
 
     # Files only: a machine without a display has no other back end.
@@ -50,7 +50,7 @@ def draw(rows: list[Row], out: Path) -> list[str]:
 
 
 def _ratios(figure: Any, rows: list[Row]) -> bool:
-    """Bars of the ratios, a panel for each group of ceilings."""
+    """Draw bars of the ratios, with a panel for each group of ceilings; False if there are none."""
     held = [row for row in rows if row.unit == "/s" and row.ratio is not None and row.group != "growth"]
     groups = [[row for row in held if row.group == name] for name in dict.fromkeys(row.group for row in held)]
     if not groups:
@@ -83,13 +83,13 @@ def _bars(axis: Any, group: list[Row]) -> None:
 
 
 def _points(rows: list[Row], prefix: str) -> list[tuple[int, Row]]:
-    """Return the rows whose key is the prefix and a number, by that number."""
+    """Return the rows whose key is the prefix and a number, sorted by the number."""
     named = [(row.key.removeprefix(prefix), row) for row in rows if row.key.startswith(prefix)]
     return sorted(((int(n), row) for n, row in named if n.isdigit() and row.value), key=lambda each: each[0])
 
 
 def _growth(figure: Any, rows: list[Row]) -> bool:
-    """Lines of rates, memory and times as numbers grow."""
+    """Draw lines of rates, memory and times over growing sizes; False if there are none."""
     curves = {title: _points(rows, prefix) for title, prefix in CURVES.items()}
     curves = {title: points for title, points in curves.items() if points}
     if not curves:
@@ -109,7 +109,7 @@ def _growth(figure: Any, rows: list[Row]) -> bool:
 
 
 def _neighbour(figure: Any, rows: list[Row]) -> bool:
-    """The neighbour's p99 under each flood, beside the control, on a logarithmic scale."""
+    """Draw the neighbour's p99 under each flood beside the control, logarithmic; False if there are none."""
     floods = [row for row in rows if row.key.startswith("neighbour-") and row.ceiling and row.value]
     if not floods:
         return False

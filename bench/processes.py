@@ -24,7 +24,7 @@ Word = str | Path
 
 
 class Placement:
-    """The cores of servers and load generator; on a machine with one core, that one."""
+    """The cores of servers and load generator; both have the same core on a machine with one core."""
 
     def __init__(self) -> None:
         cores = sorted(os.sched_getaffinity(0))
@@ -33,7 +33,7 @@ class Placement:
         self.split = cores[-1]
 
     def load(self, where: str) -> int:
-        """Return the load generator's core: "same" as the server's, or "split"."""
+        """Return the core of the load generator: for "same" the server's core, for "split" another core."""
         return {"same": self.same, "split": self.split}[where]
 
 
@@ -53,7 +53,7 @@ class Child:
     ) -> None:
         self._log = log
         with log.open("ab") as out:
-            # A session of its own: the benchmark alone handles an interrupt from the terminal.
+            # A new session: an interrupt from the terminal must reach the benchmark alone.
             self._child = subprocess.Popen(
                 [*map(str, arguments)],
                 executable=program,
@@ -79,7 +79,7 @@ class Child:
 
     @property
     def runs(self) -> bool:
-        """Whether the process has not ended."""
+        """Whether the process still runs."""
         return self._child.poll() is None
 
     def failed(self) -> RuntimeError:

@@ -7,8 +7,8 @@ of exactly the sizes that swpks sends.
 # Why the frames are computed before
 #
 # The generator must be cheap beside the server, so it neither encodes nor decodes.  It sends bytes, and
-# checks the size and the status of each answer.  So an operation must have the same frames each time.  READ
-# has; a WRITE does not replace an object, so a unit of writes removes its object first.
+# checks the size and the status of each answer.  So an operation must have the same frames each time.  A READ
+# has.  A WRITE does not replace an object, so a unit of writes removes its object first.
 #
 # The answers serve two purposes.  Their sizes are checked, and the echo server sends them.  So the echo moves
 # exactly the bytes that swpks moves, and the difference is the work on them.
@@ -52,7 +52,7 @@ _NUMBER = struct.Struct("=I")
 
 
 class Step(NamedTuple):
-    """Frames of one send; `answers` are the complete frames of the answers, None if unknown.
+    """Frames of one send; `answers` are the complete frames that answer them, None if unknown.
 
     `awaited` is the number of answers; `units` is the number of operations that end with an END step.
     """
@@ -65,7 +65,7 @@ class Step(NamedTuple):
 
 
 class Program(NamedTuple):
-    """The program of one connection: its opening once, its steps over and over, its closing once."""
+    """The program of a connection: it runs the opening once, the steps over and over, the closing once."""
 
     opening: tuple[Step, ...]
     steps: tuple[Step, ...]
@@ -81,7 +81,7 @@ SESSION = (Step(b"", 1), Step(OPEN, 1))
 
 
 def filled_partition(objects: Iterable[tuple[bytes, bytes]] = OBJECTS, kbytes: int = KBYTES) -> Partition:
-    """Return a running partition in this process, filled as the measured one is."""
+    """Return a running partition in this process with the objects of the measured partition."""
     system = ManagedSystem(DEFAULT_LEVEL, bytes(16), bytes)
     system.create("bench", kbytes)
     partition = system.power_on("bench")
@@ -92,7 +92,7 @@ def filled_partition(objects: Iterable[tuple[bytes, bytes]] = OBJECTS, kbytes: i
 
 
 def engine() -> HypervisorCalls:
-    """Return the h-calls of a filled partition."""
+    """Return the object that executes the h-calls of a filled partition."""
     return HypervisorCalls(filled_partition())
 
 
@@ -111,20 +111,20 @@ def answer(calls: HypervisorCalls, call: HCall) -> bytes:
 
 
 def step_of(calls: HypervisorCalls, requests: Iterable[Request[Any]], flags: int = START | END) -> Step:
-    """Return the step that makes some calls at once; each counts where it ends an operation."""
+    """Return the step that sends some calls at once; each call is an operation."""
     frames = [request.frame(tag) for tag, request in enumerate(requests, 1)]
     answers = tuple(answer(calls, frame) for frame in frames)
     return Step(b"".join(map(encode, frames)), len(frames), answers, flags, len(frames))
 
 
 def reads(label: bytes, size: int, depth: int = 1) -> Workload:
-    """READ of one object over and over, `depth` calls in flight."""
+    """Return READs of one object, with `depth` calls in flight."""
     step = step_of(engine(), [read_object(OWNER, label, size)] * depth)
     return [Program(SESSION, (step,))]
 
 
 def writes_and_removes(connections: int = 1) -> Workload:
-    """WRITE of a new object of 64 bytes, then its REMOVE; each call counts."""
+    """Return WRITEs of a new object of 64 bytes, each followed by its REMOVE; each call is an operation."""
     calls, workload = engine(), []
     for label in labels(connections):
         write = step_of(calls, [write_object(OWNER, label, bytes(64))])
@@ -133,17 +133,18 @@ def writes_and_removes(connections: int = 1) -> Workload:
 
 
 def confirmed_writes(connections: int) -> Workload:
-    """REMOVE, WRITE and CONFIRM in one send: one unit.
+    """Return REMOVE, WRITE and CONFIRM in one send, which is one unit.
 
-    If the CONFIRM says "not yet", the client waits for its nap and asks again.
+    If the CONFIRM says "not yet", the client waits for its nap and calls CONFIRM again.
     """
     return _confirmed(connections, START | END_IF)
 
 
 def polled_writes(connections: int) -> Workload:
-    """Return the same for a client that polls, for a server whose CONFIRM answers at once.
+    """Return what `confirmed_writes` returns, for a server whose CONFIRM answers at once.
 
-    The first CONFIRM makes the server flush soon.  The client asks again after its pause, for every answer.
+    The first CONFIRM makes the server flush soon.  After any answer to it, the client waits and calls CONFIRM
+    again.
     """
     return _confirmed(connections, START)
 
@@ -162,7 +163,7 @@ def _confirmed(connections: int, flags: int) -> Workload:
 
 
 def labels(count: int) -> list[bytes]:
-    """Return the label of the object that each connection writes."""
+    """Return the labels of the objects that `count` connections write, one for each connection."""
     return [b"bench-%03d" % n for n in range(count)]
 
 
@@ -172,7 +173,7 @@ def echoed(workload: Workload) -> Workload:
 
 
 def answers_by_size(workload: Workload) -> dict[int, bytes]:
-    """Return the answers of the echo server by the size of the frame in bytes."""
+    """Return the answers of the echo server, by the size of the request's frame in bytes."""
     found: dict[int, bytes] = {}
     for program in workload:
         for step in program.steps:

@@ -24,7 +24,7 @@ _RUNTIME = Path("/proc/sys/kernel/sched_rt_runtime_us")
 
 
 def each_thread(pid: int, act: Callable[[int], None]) -> None:
-    """Call `act` for each thread of a process, also for those that start meanwhile; skip ended ones."""
+    """Call `act` for each thread of a process, also for threads that start meanwhile; skip ended threads."""
     done: set[int] = set()
     while new := {int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()} - done:
         for thread in new:
@@ -34,7 +34,7 @@ def each_thread(pid: int, act: Callable[[int], None]) -> None:
 
 
 class RealTime:
-    """The use of SCHED_FIFO: `active`, and `text` for the results."""
+    """SCHED_FIFO for processes, if it is permitted: `active` says so, and `text` has the reason if not."""
 
     def __init__(self, *, wanted: bool = True) -> None:
         self.text = _obstacle() if wanted else "no: switched off by --no-fifo"
@@ -52,7 +52,7 @@ class RealTime:
 
     @contextmanager
     def here(self, core: int) -> Iterator[None]:
-        """Keep this thread, and children that it starts, on a core under SCHED_FIFO for a block."""
+        """In the block, run this thread and its new child processes on a core, under SCHED_FIFO if active."""
         cores = os.sched_getaffinity(0)
         os.sched_setaffinity(0, [core])
         try:
@@ -66,7 +66,7 @@ class RealTime:
 
 
 def _obstacle() -> str:
-    """Return "yes", or "no" and the reason."""
+    """Return "yes" if this process may use SCHED_FIFO, otherwise "no" and the reason."""
     if _RUNTIME.exists() and int(_RUNTIME.read_text()) < 0:
         return "no: sched_rt_runtime_us is -1, so no other process could run"
     before = os.sched_getscheduler(0)

@@ -48,7 +48,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _grid(rows: list[Row]) -> list[tuple[str, ...]]:
-    """Return headings and cells of a group, without the columns that are empty in it."""
+    """Return headings and cells of a group, without its empty columns."""
     cells = [_cells(row) for row in rows]
     # Thirteen columns do not fit into a terminal.
     kept = [n for n in range(len(_HEADINGS)) if any(line[n] for line in cells)]

@@ -25,9 +25,9 @@ class Row:
     `value` is in `unit`, or None if it is missing: then `note` has the reason.  `p50` and `p99` are in
     microseconds, and `cpu` is the server's CPU time for an operation in microseconds.
 
-    `ratio` is the value divided by `ceiling`, and `work` is a ratio of CPU times alone.  `plain` is the
-    ratio to the echo over swpks' own stream.  `cpu_ratio` is the server's CPU time for an operation, divided
-    by that of the ceiling.  `mark` is the place of the goal's line in the plot.
+    `ratio` is the value divided by `ceiling`, and `work` is a ratio of CPU times alone.  `plain` is the ratio
+    to the echo server with the stream of swpks.  `cpu_ratio` is the server's CPU time for an operation,
+    divided by the ceiling's CPU time.  `mark` is the place of the goal's line in the plot.
     """
 
     key: str
@@ -56,7 +56,7 @@ CALLS, CONFIRMED, PROCESS = "h-calls beside an echo", "confirmed writes beside b
 
 
 def judged(row: Row, goal: Goal | None) -> Row:
-    """Return the row with its goal and whether it is met."""
+    """Return the row after adding its goal, and whether the figure meets the goal."""
     if goal is not None:
         row.goal, row.mark = str(goal), goal.mark
         # A figure that could not be measured has missed its goal: a silent gap would look like a success.
@@ -67,7 +67,7 @@ def judged(row: Row, goal: Goal | None) -> Row:
 def compared(
     key: str, group: str, title: str, where: str, rounds: Rounds, ceiling_name: str, ceiling: str
 ) -> Row:
-    """Return the row of a rate that is compared with the rate of another target, round by round."""
+    """Return the row of our rate, with its ratio to the rate of another target in the same rounds."""
     ours, other = median(rounds["swpks"]), median(rounds[ceiling])
     return Row(
         key,
@@ -105,12 +105,12 @@ def figure(key: str, group: str, title: str, value: float, unit: str, goal: Goal
 
 
 def start_rows(starts: list[Start]) -> list[Row]:
-    """Return the rows of the time from start to ready, and of the CPU time in it."""
+    """Return the rows with the time from start to ready, and with the server's CPU time until then."""
     seconds, cpu, importer = map(statistics.median, zip(*starts, strict=True))
     ready = Row(
         "start", PROCESS, "start to ready", seconds, "s", ceiling=importer, ceiling_name="import trio"
     )
-    # Each start with the import beside it: both have the same caches and the same neighbours.
+    # Each start is compared with the import just before it: both have the same caches and the same load.
     ready.ratio = statistics.median(each.seconds / each.importer for each in starts)
     ready.rounds = {"starts": [each._asdict() for each in starts]}
     return [
@@ -120,13 +120,13 @@ def start_rows(starts: list[Start]) -> list[Row]:
 
 
 def fixture_rows(seconds: list[float]) -> list[Row]:
-    """Return the row of the time in which an in-process partition of the test fixture has a session."""
+    """Return the row with the time until an in-process partition of the test fixture has a session."""
     value = statistics.median(seconds)
     return [figure("fixture", PROCESS, "test fixture, start to session", value, "s", goals.FIXTURE)]
 
 
 def memory_rows(ready: float, loaded: float) -> list[Row]:
-    """Return the rows of the memory with one partition, in MB."""
+    """Return the rows with the memory of a server with one partition, in MB."""
     return [
         figure("memory", PROCESS, "memory, 1 partition of 64 KiB, filled", ready, "MB", goals.MEMORY),
         figure("memory-loaded", PROCESS, "memory, the same after all of the load", loaded, "MB"),
@@ -134,7 +134,7 @@ def memory_rows(ready: float, loaded: float) -> list[Row]:
 
 
 def many_rows(count: int, found: dict[str, float]) -> list[Row]:
-    """Return the rows of many filled partitions."""
+    """Return the rows with memory and start of a server with many filled partitions."""
     what = f"{count} x 64 KiB filled"
     return [
         figure("memory-many", PROCESS, f"memory, {what}", found["filled"], "MB"),
@@ -156,7 +156,7 @@ def about(effort: Effort, real_time: str) -> dict[str, Any]:
         "kernel": platform.release().partition("-")[0],
         "processor": model.partition(":")[2].strip(),
         "cores": len(os.sched_getaffinity(0)),
-        # The load before the run belongs to the result: a busy machine explains odd figures.
+        # Part of the result, because the load of a busy machine explains odd figures.
         "load_average": round(os.getloadavg()[0], 2),
         "fifo": real_time,
         **effort._asdict(),

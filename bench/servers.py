@@ -1,4 +1,4 @@
-"""The servers that are measured: swpks, and the echo beside it."""
+"""The servers that are measured: swpks, and the echo server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WAITING = ("--confirm-wait", "40")
 
 
 class Echo(Process):
-    """The echo server for one table of answers (bench/echo.py)."""
+    """An echo server (bench/echo.py) with one table of answers."""
 
     def __init__(self, folder: Path, kind: str, answers: dict[int, bytes]) -> None:
         self.socket = folder / f"echo-{kind}.sock"
@@ -33,7 +33,7 @@ class Server(Process):
     """`swpks serve` with some partitions on a state folder.
 
     A partition is a name, or NAME:KBYTES[,ATTRIBUTE=VALUE...] as on the command line; a bare name has
-    `KBYTES`.  `toml` is the text of a configuration, `options` are more words of the command.
+    `KBYTES`.  `toml` is the text of a configuration file, `options` are further words of the command.
     """
 
     def __init__(
@@ -61,15 +61,15 @@ class Server(Process):
 
     @property
     def console(self) -> BlockingConsole:
-        """The management console of the server."""
+        """A client of the server's control channel."""
         return BlockingConsole(self.socket("control"), timeout=PATIENCE)
 
     def connect(self, name: str = "bench") -> BlockingChannel:
-        """Return a session with a partition."""
+        """Open and return a session with a partition."""
         return BlockingChannel.connect(self.socket(name), timeout=PATIENCE)
 
     def prepare(self, name: str = "bench", objects: Iterable[tuple[bytes, bytes]] = OBJECTS) -> None:
-        """Bring a fresh partition into the state before every measurement."""
+        """Set the password of a new partition and write its objects, as every measurement needs it."""
         with self.connect(name) as channel:
             for result in channel.pipeline(preparation(objects)):
                 if isinstance(result, Exception):

@@ -1,4 +1,4 @@
-"""Growth of one store: the same calls, and a flush, while the objects of a partition become many."""
+"""Growth of one store: the same calls, and a flush, with more and more objects in a partition."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ HOLDS = 30
 
 
 def objects(count: int) -> list[tuple[bytes, bytes]]:
-    """Return objects of one byte with labels of two."""
+    """Return labels of two bytes and data of one byte for so many objects."""
     return [(n.to_bytes(2, "big"), b"x") for n in range(count)]
 
 
 def calls(count: int) -> HypervisorCalls:
-    """Return the h-calls of a partition in this process with so many objects."""
+    """Return the object that executes the h-calls of a partition in this process with so many objects."""
     return HypervisorCalls(filled_partition(objects(count), KBYTES))
 
 
@@ -89,7 +89,7 @@ WORKLOADS = {
 
 
 def object_rows(bench: Bench) -> list[Row]:
-    """Return the rate of calls in stores of more and more objects, and the time a flush holds the loop."""
+    """Return rows with the rate of calls for more and more objects, and with the time that a flush takes."""
     counts = bench.effort.objects
     names = {count: f"objects{count}" for count in counts}
     found: dict[str, dict[int, list[Measured]]] = defaultdict(lambda: defaultdict(list))
@@ -119,7 +119,7 @@ def object_rows(bench: Bench) -> list[Row]:
 
 
 def hold_rows(bench: Bench) -> list[Row]:
-    """Return the time of snapshot and seal of a store, during which the event loop waits."""
+    """Return rows with the time to snapshot and seal a store: the event loop waits during this time."""
     rows = []
     for count in bench.effort.objects:
         with bench.real_time.here(bench.place.server):
@@ -131,7 +131,7 @@ def hold_rows(bench: Bench) -> list[Row]:
 
 
 def holds(count: int) -> list[float]:
-    """Return the seconds that snapshot and seal take after each of some changes."""
+    """Return the seconds that snapshot and seal take, measured again after each of some changes."""
     partition = filled_partition(objects(count), KBYTES)
     engine, keystore = HypervisorCalls(partition), partition.keystore
     if keystore is None:
@@ -142,7 +142,7 @@ def holds(count: int) -> list[float]:
         # A change before each seal, as before each flush of a server.
         step_of(engine, [write_object(OWNER, LABEL, b"x"), remove_object(OWNER, LABEL)])
         began = time.perf_counter()
-        # In this process and not in a server: from outside, the time would include the wait for the event
+        # Measured in this process: from outside of a server, the time would include the wait for the event
         # loop.
         seal_partition(sealer, PartitionRecord(partition.profile, keystore.contents.snapshot()))
         took.append(time.perf_counter() - began)

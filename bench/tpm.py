@@ -15,18 +15,18 @@ _DEFINE, _WRITE, _READ = 0x12A, 0x137, 0x14E
 
 
 def nv_define(size: int) -> bytes:
-    """Return TPM2_NV_DefineSpace of an area of `size` bytes."""
+    """Return the command TPM2_NV_DefineSpace for an area of `size` bytes."""
     public = struct.pack(">IHIHH", _AREA, _SHA256, _ATTRIBUTES, 0, size)
     return _command(_DEFINE, [_OWNER], struct.pack(">HH", 0, len(public)) + public)
 
 
 def nv_write(data: bytes) -> bytes:
-    """Return TPM2_NV_Write of the area's first bytes."""
+    """Return the command TPM2_NV_Write for the area's first bytes."""
     return _command(_WRITE, [_OWNER, _AREA], struct.pack(">H", len(data)) + data + bytes(2))
 
 
 def nv_read(size: int) -> bytes:
-    """Return TPM2_NV_Read of the area's first bytes."""
+    """Return the command TPM2_NV_Read for the area's first bytes."""
     return _command(_READ, [_OWNER, _AREA], struct.pack(">HH", size, 0))
 
 
