@@ -1,6 +1,6 @@
-"""Files that a build adds to the wheel: pages and vectors that travel with swpks, and completion of shells.
+"""Files that a build adds to the wheel: pages, vectors, and the completion scripts of shells.
 
-An editable install has the pages already: they lie beside its package.
+An editable install has the pages already: they are beside its package.
 """
 
 import shutil
@@ -21,9 +21,9 @@ class PagesAndCompletion(BuildHookInterface[Any]):
     """Adds files to a wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Add the pages, and the completion made from the parser of this tree."""
+        """Add the pages, the vectors and the completion scripts to the wheel."""
         root = Path(self.root)
-        # An editable install reads the pages in spec/; a copy would become old.
+        # An editable install reads the pages in spec/, and a copy would not follow their changes.
         if version == "standard":
             build_data["force_include"] |= {
                 str(page): f"{PAGES}/{page.relative_to(root / 'spec').as_posix()}"
@@ -38,13 +38,14 @@ class PagesAndCompletion(BuildHookInterface[Any]):
         build_data["shared_data"] |= self._completion(root)
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        """Remove the scripts: the wheel has them now."""
+        """Remove the temporary completion scripts: the wheel has them now."""
         shutil.rmtree(self._folder)
 
     def _completion(self, root: Path) -> dict[str, str]:
-        """Return each script with its place; they lie outside of the tree, which may be read-only.
+        """Return the place in the wheel for each completion script.
 
-        The path is needed until the scripts are made: the parser loads the module of each command.
+        The scripts are made in a temporary folder: the tree may be read-only.  `sys.path` has the tree until
+        they are made, because the parser loads the module of each command.
         """
         self._folder = Path(tempfile.mkdtemp(prefix="swpks-completion-"))
         placed = {}

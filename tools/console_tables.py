@@ -18,7 +18,7 @@ ATTRIBUTE_HEAD = "attribute | values | at first | needs | since | in the partiti
 
 
 def attributes() -> Lines:
-    """The console's attributes."""
+    """Yield the rows of the console's attributes."""
     for name, row in ATTRIBUTES.items():
         yield (
             f"`{name}`",
@@ -32,19 +32,19 @@ def attributes() -> Lines:
 
 
 def _since(name: str, row: AttributeRow) -> str:
-    """The first level that has an attribute."""
+    """Return the first firmware level that has an attribute."""
     levels = KEYSTORE_LEVELS if name.startswith("keystore") else LEVELS
-    # An attribute is as old as the h-call that it needs.
+    # The first level with the h-call that the attribute needs also has the attribute.
     return next(n for n, level in levels.items() if _call_of(row) in {None, *level.calls})
 
 
 def _call_of(row: AttributeRow) -> Opcode | None:
-    """Return the h-call that an attribute needs, directly or by another attribute."""
+    """Return the h-call that an attribute needs, itself or because of another attribute that it needs."""
     return _call_of(ATTRIBUTES[row.needs]) if isinstance(row.needs, str) else row.needs
 
 
 def powers() -> Lines:
-    """The effect of each event of power in each state."""
+    """Yield the effect of each power event in each power state."""
     for (power, event), found in TABLE.items():
         becomes = f"refused: `{found.rule.id}`" if isinstance(found, Objection) else found.value
         way = ", without an IPL" if event is PowerEvent.ARRIVE else ", by an IPL"
@@ -55,7 +55,7 @@ MESSAGE_HEAD = "number | rule | sentence | remedy"
 
 
 def messages() -> Lines:
-    """The message numbers of refusals of lines: the public ones first."""
+    """Yield the message numbers of the console's refusals, the public numbers first."""
     numbers = {rule: message_number(row) for rule, row in RULES.items()}
     for rule, number in sorted(numbers.items(), key=lambda item: item[1]):
         if number != NO_NUMBER:
@@ -66,7 +66,7 @@ LINE_HEAD = "command | options | accepted, and without effect"
 
 
 def line_commands() -> Lines:
-    """The commands of lines, with their options."""
+    """Yield the console's commands, with their options."""
     for name, command in COMMANDS.items():
         options = " ".join(option.usage for option in command.syntax.options)
         ignored = [f"{flag} {_TAKEN[takes]}".rstrip() for flag, takes in command.syntax.ignored.items()]
@@ -77,7 +77,7 @@ LINE_LIST_HEAD = "list | attributes, in this order"
 
 
 def line_lists() -> Lines:
-    """The attributes of each list."""
+    """Yield the attributes that each listing command can print."""
     listed = {
         "lssyscfg -r lpar": lists.PARTITIONS,
         "lssyscfg -r prof": lists.PROFILES,
@@ -98,7 +98,7 @@ _IGNORED = {"partitions": ignored.OF_PARTITIONS, "profiles": ignored.OF_PROFILES
 
 
 def line_records() -> Lines:
-    """The attributes that each kind of record has."""
+    """Yield the attributes that the operator can give in each kind of record."""
     for title, words in changes.VOCABULARIES.items():
         groups = [
             name
@@ -113,7 +113,7 @@ LINE_IGNORED_HEAD = "attributes of | names"
 
 
 def line_ignored() -> Lines:
-    """The attributes that a record may have without effect."""
+    """Yield the attributes that a record may have, but that have no effect."""
     for name, of in _IGNORED.items():
         yield name, _names(sorted(of))
 
@@ -123,5 +123,5 @@ def _names(names: Iterable[str]) -> str:
 
 
 def _code(text: str) -> str:
-    """Code for a cell of a table."""
+    """Return text as code for a cell of a table, "-" for no text."""
     return f"`{text}`".replace("|", "\\|") if text else "-"

@@ -35,19 +35,19 @@ Lines = Iterator[tuple[object, ...]]
 
 
 def records() -> Lines:
-    """The durable custody of a partition on one system."""
+    """Yield the values of durable custody that a partition can have on a system."""
     for custody in Custody:
         yield custody.name, int(custody), RECORDS[custody]
 
 
 def modes() -> Lines:
-    """The mode of a partition, in memory."""
+    """Yield the modes that a partition can have in a system's memory."""
     for mode in Mode:
         yield mode.value, MODES[mode]
 
 
 def system() -> Lines:
-    """Every step of a system."""
+    """Yield every step that a system can take."""
     for row in sorted(SYSTEM, key=lambda row: row.number):
         follows = row.to.name if row.to else "-"
         word = row.on.name
@@ -63,27 +63,27 @@ def system() -> Lines:
 
 
 def says() -> Lines:
-    """The words that a system repeats in each state."""
+    """Yield the messages that a system repeats in each state."""
     for saying in SAYS:
         mode = saying.mode.value if saying.mode else "any"
         yield saying.at.name, mode, saying.word.name, ", ".join(party.value for party in saying.to)
 
 
 def decisions() -> Lines:
-    """The decisions of the console."""
+    """Yield the decisions that the console can make."""
     for decision in Decision:
         yield decision.name, DECISIONS[decision]
 
 
 def console() -> Lines:
-    """Every step of the console."""
+    """Yield every step that the console can take."""
     for row in sorted(CONSOLE, key=lambda row: row.number):
         follows, word = row.to.name if row.to else "-", row.says.name if row.says else "-"
         yield row.number, _names(row.at, Decision), row.on.name, _if(row.guard), follows, word
 
 
 def fail_points() -> Lines:
-    """The fail-points of each process."""
+    """Yield the fail-points of each process."""
     for process, names in PROCESSES.items():
         yield process, ", ".join(f"`{name}`" for name in names)
 

@@ -1,4 +1,4 @@
-"""Single files out of Debian packages, fetched by apt into a cache of this user's own.
+"""Single files from Debian packages, which apt fetches into a cache of this user.
 
     kernels = Archive("bookworm-backports", "ppc64el")
     image = kernels.dependency(kernels.package("linux-image-powerpc64le"), "linux-image-")
@@ -13,8 +13,8 @@ The cache is `$SWPKS_CACHE`, else `$XDG_CACHE_HOME/swpks`, else `~/.cache/swpks`
 package, version and `LAYOUT`. Files of an older layout are kept, because an older checkout may use them. The
 whole cache can be deleted at any time. A file has the permission bits of its package, with these exceptions:
 the owner can always read and write it, and no other user can write it. The bits setuid, setgid and sticky are
-never set. The index is fetched again after some hours; without a network the last one is used.
-If a suite cannot be fetched, a process tries it once, for all its archives.
+never set. The index is fetched again after some hours; without a network the last one is used. If a suite
+cannot be fetched, a process does not try again, for any of its archives.
 """
 
 # Why apt does the work here
@@ -68,8 +68,8 @@ PERMISSIONS = 0o755
 class Unavailable(Exception):
     """The package is not available here; the text has the attempt and the error of apt.
 
-    `advice` is the remedy.  `about` is the argument of tools/debian-file that has to be another one: SUITE,
-    ARCHITECTURE, PACKAGE or PATTERN; "" where the arguments may be right.
+    `advice` is the remedy.  `about` is the wrong argument of tools/debian-file: SUITE, ARCHITECTURE, PACKAGE
+    or PATTERN; "" if the arguments may be right.
     """
 
     def __init__(self, message: str, advice: str = "", about: str = "") -> None:
@@ -80,7 +80,7 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True)
 class Package:
-    """A package of an archive's index; name, version and architecture name its folder in the cache."""
+    """A package in an archive's index; its folder in the cache is named by name, version and architecture."""
 
     name: str
     version: str
@@ -153,7 +153,7 @@ class Archive:
         return Unavailable(f"{self.suite} has no package {name} for {self.architecture}", advice, "PACKAGE")
 
     def dependency(self, package: Package, prefix: str) -> Package:
-        """Return the dependency of `package` with this prefix; Debian's kernels are found by it."""
+        """Return the dependency of `package` with this prefix, such as the kernel of a meta-package."""
         for name in package.depends:
             if prefix and name.startswith(prefix) and name != package.name:
                 return self.package(name)
@@ -164,9 +164,9 @@ class Archive:
     def files(self, package: Package, wanted: Sequence[str], inside: str | None = None) -> list[Path]:
         """Unpack and return the first file that each pattern of `wanted` matches, in their order.
 
-        Patterns are those of the shell, for a whole path without leading slash. With `inside` they are paths
-        within the one tar archive of the package whose path `inside` matches. Links are passed over, and
-        Unavailable names them where nothing else matches.
+        Patterns are those of the shell, for a whole path without leading slash. With `inside`, the package
+        has one tar archive whose path matches `inside`, and patterns are for paths in it. Links are skipped;
+        if only links match, Unavailable names them.
         """
         key = sha256(repr((LAYOUT, *wanted, inside)).encode()).hexdigest()[:12]
         folder = self._cache / "files" / f"{package.name}_{package.version}_{package.architecture}_{key}"
@@ -176,7 +176,7 @@ class Archive:
         return [folder / path for path in (folder / "contents").read_text("utf-8").splitlines()]
 
     def _unpack(self, package: Package, wanted: Sequence[str], inside: str | None, folder: Path) -> None:
-        """Download, take the files out, and put the finished folder into its place."""
+        """Download the package, extract the files, and move the complete folder to its place."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as work:
             asked = f"{package.name}:{package.architecture}={package.version}"
@@ -205,7 +205,7 @@ class Archive:
             return self._run(*command, cwd=cwd)
 
     def _refresh(self) -> None:
-        """Fetch the index if it is missing or too old; if that fails, an old one is used."""
+        """Fetch the index if it is missing or too old; if the fetch fails, keep an old index."""
         stamp = self._state / "asked"
         if not stamp.exists() or time.time() - stamp.stat().st_mtime > INDEX_AGE:
             if self._state not in _FAILED:
@@ -291,7 +291,7 @@ def _output(command: Sequence[str], asked: str, cwd: str | None = None) -> str:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Lock the cache against other processes; a process may take its lock again."""
+    """Lock the cache against other processes; a process that has the lock may lock it again."""
     if folder in _HELD:
         yield
         return
@@ -359,7 +359,7 @@ def _take(members: Iterable[Member], wanted: Sequence[str], out: Path, source: s
 
 
 def _advice(missing: Sequence[str], seen: Sequence[str]) -> str:
-    """Return the files of a package whose last name is that of a pattern, or how a pattern is written."""
+    """Return advice for patterns without a match: files with the same last name, or a pattern's form."""
     names = [PurePosixPath(pattern).name for pattern in missing]
     near = [path for path in seen if any(fnmatchcase(PurePosixPath(path).name, name) for name in names)]
     if near:
@@ -368,7 +368,7 @@ def _advice(missing: Sequence[str], seen: Sequence[str]) -> str:
 
 
 def _demand_name(text: str, kind: str, example: str) -> None:
-    """Raise Unavailable for a text that Debian gives no suite, architecture or package as its name."""
+    """Raise Unavailable for a text that can't be Debian's name of a suite, an architecture or a package."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]*", text):
         raise Unavailable(f"{text!r} names no {kind} of Debian", f"give one such as {example}", kind.upper())
 

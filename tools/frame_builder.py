@@ -1,4 +1,4 @@
-"""Frames of the data channel by plain `struct`, field by field, right or wrong: for the golden vectors."""
+"""Builds frames of the data channel with plain `struct`, right or wrong, for the golden vectors."""
 
 import hashlib
 import hmac
@@ -17,7 +17,7 @@ LIMIT = 256 * 1024
 
 
 class Body:
-    """A frame body as it grows, field by field."""
+    """A frame body that is built field by field."""
 
     def __init__(self):
         self.fields = []
@@ -41,7 +41,7 @@ class Body:
 
 
 def frame(kind, body, tag=0, **header):
-    """The whole frame: (bytes, fields with their offsets)."""
+    """Return a whole frame as (bytes, fields with their offsets)."""
     values = {"magic": b"HCAL", "version": 1, "type": kind, "flags": 0, "tag": tag, "length": len(body.bytes)}
     # A caller may overwrite any field, because damaged vectors are made here too.
     values |= header
@@ -91,7 +91,7 @@ def registers(first, values):
 
 
 def hcall(opcode, args=(), segments=(), reserved=(0, 0), count=None, tail=b""):
-    """`segments` are (address, length, access, bytes that follow)."""
+    """Return the body of an HCALL; `segments` are (address, length, access, bytes that follow)."""
     body = registers(Body().add("u64", "r3", opcode, "opcode"), args)
     body.add("u16", "segment count", len(segments) if count is None else count)
     body.add("u16", "reserved", reserved[0]).add("u32", "reserved", reserved[1])
@@ -104,7 +104,7 @@ def hcall(opcode, args=(), segments=(), reserved=(0, 0), count=None, tail=b""):
 
 
 def hreturn(status, results=(), writes=(), reserved=(0, 0, 0), count=None, tail=b""):
-    """`writes` are (address, length, bytes that follow)."""
+    """Return the body of an HRETURN; `writes` are (address, length, bytes that follow)."""
     body = registers(Body().add("s64", "r3", status, "status"), results)
     body.add("u16", "write count", len(writes) if count is None else count)
     body.add("u16", "reserved", reserved[0]).add("u32", "reserved", reserved[1])
@@ -125,7 +125,7 @@ def left_over(body, tail=b"\0"):
 
 
 def cut(body, size):
-    """The body cut off after `size` bytes, in one piece."""
+    """Return a body with the first `size` bytes of another body, as one field."""
     return Body().add("bytes", "body, cut off", body.bytes[:size])
 
 

@@ -48,7 +48,7 @@ TOP = 1 << 64
 
 
 def valid():
-    """(file, name, sender, frame): every frame type, with its extremes."""
+    """Yield (file, name, sender, frame) for right frames: every frame type, with its extreme values."""
     yield "hello", "hello", "server", frame(1, hello())
     yield "hello", "hello-no-name", "server", frame(1, hello(name=""))
     yield "hello", "hello-long-name", "server", frame(1, hello(name="ü" * 127 + "!"))
@@ -107,7 +107,7 @@ def valid_returns():
 
 
 def damaged():
-    """(file, name, receiver, its state, heading of spec/protocol.md, "rule id: its words", frame)."""
+    """Yield damaged frames: (file, name, receiver, its state, page heading, "rule id: text", frame)."""
     yield from damaged_headers()
     yield from damaged_greetings()
     yield from damaged_calls()
@@ -255,7 +255,7 @@ def damaged_returns():
 
 
 def out_of_turn():
-    """Frames that are whole, at a time or from a side that the state table does not have."""
+    """Yield whole frames that the state table does not permit in this state, or from this end."""
     rows = [
         ("call-before-open", "server", "greeted", frame(4, READ, 2)),
         ("second-open", "server", "open", frame(2, open_(), 2)),
@@ -282,7 +282,7 @@ def out_of_turn():
 
 
 def session():
-    """The session that spec/protocol.md shows: (sender, description, frame)."""
+    """Yield the session that spec/protocol.md shows: (sender, description, frame)."""
     refused = hcall(0x438, ARGS, [AUTH_IN, LABEL_IN])
     config = hcall(0x41C, (0x4000, 24), [(0x4000, 24, 2, b"")])
     block = bytes.fromhex("03000000002000400 0ffffff00010000000000497f800000".replace(" ", ""))
@@ -300,7 +300,7 @@ def session():
 
 
 def files():
-    """Every file's name and text."""
+    """Yield the name and the text of every file."""
     kinds = {}
     for kind, name, sender, (data, fields) in valid():
         vector = {"name": name, "valid": True, "from": sender, "hex": data.hex(), "fields": fields}
@@ -320,7 +320,7 @@ def files():
 
 
 def text_of(content):
-    """JSON with one field a line, so that a difference is easy to read."""
+    """Return JSON with one field a line, so that a diff is easy to read."""
     if isinstance(content, dict):
         return json.dumps(content, indent=1) + "\n"
     return "[\n" + ",\n".join(map(text_of_vector, content)) + "\n]\n"

@@ -2,10 +2,10 @@
 
     python -m tools.newer_python
 
-It is in `FOLDER`: each Python that runs this has one of its own.  It holds the packages of swpks and
-pytest, from requirements-dev.lock with its hashes.  A second run does nothing, until the lock or the newest
-Python changes.  If there is no newer Python, or its wheels can't be installed, nothing fails: `why-not` in
-the folder has the reason, and the test shows it.
+It is in `FOLDER`; each version of Python that runs this module has another folder.  It holds the packages of
+swpks and pytest, from requirements-dev.lock with its hashes.  A second run does nothing, until the lock or
+the newest Python changes.  If there is no newer Python, or its wheels can't be installed, nothing fails:
+`why-not` in the folder has the reason, and the test shows it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NONE_NEWER = "no Python newer than"
 
 
 def main(folder: Path) -> None:
-    """Make the environment, or note why there is none."""
+    """Make the environment, or write the reason why there is none."""
     found = newest()
     if found is None:
         running = ".".join(map(str, sys.version_info[:2]))
@@ -65,38 +65,38 @@ def note(folder: Path, reason: str) -> None:
     """Write the reason into the folder, in place of an environment."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    # A test reads it, and shows it as the reason of its skip.
+    # A test reads this file, and shows the text as the reason why it is skipped.
     (folder / "why-not").write_text(reason + "\n", "utf-8")
 
 
 def newest() -> tuple[Path, str] | None:
-    """Return the newest released Python above the running one, and its version."""
+    """Return the newest released Python that is newer than the running one, and its version."""
     found = [(each, version) for each in candidates() if (version := version_of(each)) is not None]
     newer = [(key(version), each, version) for each, version in found if key(version) > sys.version_info[:2]]
     return max(newer)[1:] if newer else None
 
 
 def key(version: str) -> tuple[int, ...]:
-    """Return major, minor and micro number."""
+    """Return major, minor and micro number of a version."""
     return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 
 def candidates() -> Iterator[Path]:
-    """Return interpreters with newer names, those on the path and those of pyenv, each once."""
+    """Yield each interpreter with a newer name once: those on the PATH, then those of pyenv."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     folders = [*map(Path, os.environ.get("PATH", "").split(os.pathsep)), *sorted(pyenv.glob("*/bin"))]
     seen: set[Path] = set()
     for folder in folders:
         for path in sorted(folder.glob("python3.*")) if folder.is_dir() else ():
             name = _NAME.fullmatch(path.name)
-            # By the resolved path: several names may be links to one interpreter.
+            # The resolved path is compared: several names may be links to one interpreter.
             if name and int(name[1]) > sys.version_info[1] and path.resolve() not in seen:
                 seen.add(path.resolve())
                 yield path
 
 
 def version_of(python: Path) -> str | None:
-    """Return the version of an interpreter; None for a preview, and for one that makes no environments."""
+    """Return the version of an interpreter; None if it is a preview, or cannot make environments."""
     try:
         command: list[str | Path] = [python, "-c", _VERSION]
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
@@ -107,7 +107,7 @@ def version_of(python: Path) -> str | None:
 
 
 def requirements() -> str:
-    """Return the part of the lock that swpks needs at run time, and its tests."""
+    """Return the entries of the lock that swpks and the smoke test need."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     needed = closure([*project["dependencies"], *TESTS])
     lock = (ROOT / "requirements-dev.lock").read_text("utf-8")
@@ -116,13 +116,13 @@ def requirements() -> str:
 
 
 def closure(wanted: list[str]) -> set[str]:
-    """Return the names of these distributions, and of all that they require on this system."""
+    """Return the names of these distributions, and of all distributions that they require on this system."""
     found: dict[str, set[str]] = {}
     todo = [Requirement(each) for each in wanted]
     while todo:
         each = todo.pop()
         name, extras = name_of(each.name), {"", *each.extras}
-        # Only extras that are new: two distributions may require each other.
+        # Only new extras are followed: two distributions may require each other.
         new = extras - found.setdefault(name, set())
         found[name] |= new
         try:
@@ -134,7 +134,7 @@ def closure(wanted: list[str]) -> set[str]:
 
 
 def applies(requirement: Requirement, extra: str) -> bool:
-    """Whether a requirement counts here for an extra; "" is none."""
+    """Return whether a requirement applies to this system and this extra; "" means no extra."""
     return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 

@@ -31,7 +31,7 @@ FINDINGS: dict[type[Enum], dict[Enum, str]] = {
 
 
 def root_key() -> Lines:
-    """Every row of the decision."""
+    """Yield every row of the decision table."""
     for row in ROOT_KEY_TABLE:
         card, copies = words_of(CardFinding, row.card), words_of(CopyFinding, row.copies)
         records = words_of(RecordsFinding, row.records)
@@ -39,7 +39,7 @@ def root_key() -> Lines:
 
 
 def words_of(kind: type[Enum], members: Collection[Enum]) -> str:
-    """Return the findings of a row in words; if only one is missing, name that one."""
+    """Return the findings of a row as text; if all but one belong to the row, name the one that does not."""
     others = [each.value for each in kind if each not in members]
     if len(others) > 1:
         return " or ".join(each.value for each in kind if each in members)
@@ -47,7 +47,7 @@ def words_of(kind: type[Enum], members: Collection[Enum]) -> str:
 
 
 def findings(kind: str) -> Lines:
-    """Yield the findings about one kind of copy, and their meanings."""
+    """Yield the findings about one kind of copy, each with its meaning."""
     (found_kind,) = (each for each in FINDINGS if each.__name__ == kind)
     for each in found_kind:
         yield each.value, FINDINGS[found_kind][each]

@@ -16,14 +16,14 @@ Lines = Iterator[tuple[object, ...]]
 
 
 def of_updates() -> Lines:
-    """The rules of a signed update with their statuses."""
+    """Yield the rules of a signed update, each with its status."""
     for rule in rows_of(updates):
         status = _UPDATE.arg(rule.argument).status.name if rule.argument else _broken(rule)
         yield status, f"`{rule.id}`", rule.sentence
 
 
 def of_chapter(chapter: str) -> Lines:
-    """The rules of one chapter: id, sentence, answer, page."""
+    """Yield the rules of one chapter: id, sentence, answer, page."""
     for rule in rows_of(_CHAPTERS[chapter]):
         target = rule.page.removeprefix("spec/")
         yield f"`{rule.id}`", rule.sentence, _broken(rule), f"[{target.partition('#')[2]}]({target})"

@@ -3,15 +3,15 @@
     python tools/spec_tables.py --check     name the pages whose tables differ from the code
     python tools/spec_tables.py --write     put the tables of the code into the pages
 
-A page says where a table goes:  <!-- table: NAME ARGUMENT -->  ...  <!-- end of table -->
+A page marks the place of a table:  <!-- table: NAME ARGUMENT -->  ...  <!-- end of table -->
 """
 
 # Why tables of the pages are generated
 #
 # The pages of spec/ are the contract, and the code has the same facts as tables: h-calls, statuses, policies,
 # rules. Two copies of a fact differ after a while.  So the code is the source, and the pages get a copy of it
-# between two marks.  A test runs --check, so a page that differs from the code fails.  The text around the
-# tables is by hand.
+# between two marks.  A test runs --check, so a page that differs from the code fails.  People write the text
+# around the tables.
 
 import errno
 import json
@@ -49,7 +49,7 @@ KEY_USERS = (Opcode.WRAP_OBJECT, Opcode.UNWRAP_OBJECT, Opcode.REVOKE_OBJECT, Opc
 
 
 def rows(head: str, lines: Iterable[Iterable[object]]) -> str:
-    """Return a Markdown table; `head` has the cells of the first row, divided by bars."""
+    """Return a Markdown table; `head` has the cells of the first row, separated by "|"."""
     cells = head.split("|")
     text = [f"| {' | '.join(cell.strip() for cell in cells)} |", f"|{' --- |' * len(cells)}"]
     text += [f"| {' | '.join(str(cell) for cell in line)} |" for line in lines]
@@ -117,7 +117,7 @@ def _holds(arg: Arg) -> str:
 
 
 def parameters(name: str) -> str:
-    """The arguments of one h-call."""
+    """Return the table of the arguments of an h-call."""
     lines = (
         (f"r{arg.register}", arg.name, _holds(arg), _strict(arg), arg.status.name) for arg in _spec(name).args
     )
@@ -131,13 +131,13 @@ def results(name: str) -> str:
 
 
 def statuses(name: str) -> str:
-    """Return the statuses that a call may return by its definition."""
+    """Return the statuses that an h-call may return, as its row of the table lists them."""
     listed = sorted(_spec(name).statuses, key=lambda status: (status < 0, abs(status)))
     return "`" + "`, `".join(status.name for status in listed) + "`\n"
 
 
 def numbers() -> str:
-    """All return codes."""
+    """Return the table of all statuses."""
     lines = []
     for status in Status:
         register = blamed_register(status)
@@ -166,18 +166,18 @@ def policies() -> str:
 
 
 def _asked(call: Opcode, policy: int) -> int:
-    """Return the policy word of a call for one bit; a signed update always has its own bit too."""
+    """Return a policy word with one bit; SIGNED_UPDATE demands the bit SIGNEDUPDATE, so it is added."""
     return policy | int(Policy.SIGNEDUPDATE) if call is Opcode.SIGNED_UPDATE else policy
 
 
 def _refused(call: Opcode, policy: int) -> bool:
-    """Return whether a call that makes objects refuses this word on every level."""
+    """Return whether a call that makes objects refuses this policy word on every level."""
     words = CALLS[call].arg("policy").words
     return bool(words and refused_word(words, _asked(call, policy), ~STATUS_BITS))
 
 
 def verdicts(group: str) -> str:
-    """Return the effect of each policy bit on each call of a group, by the authorisation decision itself."""
+    """Return the table of the effect of each policy bit on each call of a group, as the engine decides it."""
     calls = {"make": MAKERS, "use": USERS, "keys": KEY_USERS}[group]
     base = int(Policy.WRAPPINGKEY) if group == "keys" else 0
     lines = [["none", *(_effect(call, 0) for call in calls)]]
@@ -213,7 +213,7 @@ def _effect(call: Opcode, policy: int) -> str:
 
 
 def passwords() -> str:
-    """Return the password rule, by a call that demands a password."""
+    """Return the table of the password rule, computed for a call that demands a password."""
     call = Opcode.REMOVE_OBJECT
     lines = []
     for state in PasswordState:
@@ -223,7 +223,7 @@ def passwords() -> str:
 
 
 def levels() -> str:
-    """The firmware levels as data."""
+    """Return the table of the firmware levels."""
     lines = []
     for field in FirmwareLevel._fields:
         if field in ("name", "calls"):
@@ -238,7 +238,7 @@ def levels() -> str:
 
 
 def errnos() -> str:
-    """The errno of each status in Linux."""
+    """Return the table with the errno of each status in Linux."""
     words = {number: f"-{errno.errorcode[-number]}" if number else "0" for number in ERRNO.values()}
     grouped: dict[str, list[str]] = {}
     for status, number in ERRNO.items():
@@ -261,7 +261,7 @@ LIMITS = {
 
 
 def limits() -> str:
-    """Deadlines and bounds of the server."""
+    """Return the table of the server's deadlines and bounds."""
     lines = [(f"`{name}`", value, LIMITS[name]) for name, value in vars(Limits()).items()]
     return rows(
         "name | default | meaning", [("largest body", MAX_BODY, "of a frame, in bytes: GOODBYE 1"), *lines]
@@ -281,7 +281,7 @@ def session() -> str:
 
 
 def variables() -> str:
-    """The secure-boot variables: vendor and Linux's policy word."""
+    """Return the table of the secure-boot variables, with vendor and Linux's policy word."""
     lines = [
         (f"`{name}`", uuid.UUID(bytes_le=vendor_of(wide(name))), f"0x{policy:08X}")
         for name, policy in POLICIES.items()
@@ -290,13 +290,13 @@ def variables() -> str:
 
 
 def root_key() -> str:
-    """The decision about the copies of the root key: every row."""
+    """Return the table of the decision about the copies of the root key."""
     head = "row | anchor card | wrapped copy | records | decision | consequence"
     return rows(head, root_key_tables.root_key())
 
 
 def findings(kind: str) -> str:
-    """Return the findings about one kind of copy, and their meanings."""
+    """Return the table of the findings about one kind of copy."""
     return rows("finding | meaning", root_key_tables.findings(kind))
 
 

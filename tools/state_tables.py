@@ -9,19 +9,19 @@ Lines = Iterator[tuple[object, ...]]
 
 
 def states() -> Lines:
-    """Every row of the table: state, who sends, frame, condition, next state."""
+    """Yield every row of the state table: state, sender, frame, condition, next state."""
     for state, sender, frame, condition, follows in TABLE:
         yield state.value, sender.value, frame.name, condition.value, follows.value
 
 
 def tags() -> Lines:
-    """The tag of each frame type."""
+    """Yield the use of the tag for each frame type."""
     for kind, use in TAGS.items():
         yield FrameType(kind).name, use.value
 
 
 def diagram() -> str:
-    """Return the states from top to bottom; other transitions are at the right of their state."""
+    """Return a diagram of the states from top to bottom; side transitions are at the right of their state."""
     rows = [row for row in TABLE if row.frame is not FrameType.GOODBYE]
     lines = ["```"]
     state: SessionState | None = next(iter(SessionState))
@@ -29,7 +29,7 @@ def diagram() -> str:
     while state:
         seen.add(state)
         here = [row for row in rows if row.state is state]
-        # The main way is the first row that leads to a new state; all others are drawn aside.
+        # The first row that leads to a new state is drawn downwards; all other rows are drawn at the right.
         below = next((row.follows for row in here if row.follows not in seen), None)
         lines.append(state.value)
         lines += [f"  |--- {_turn(row)} --> {row.follows.value}" for row in here if row.follows is not below]
@@ -40,7 +40,7 @@ def diagram() -> str:
 
 
 def _ending() -> str:
-    """The rows of GOODBYE in one line: the states that lack one of them are named."""
+    """Return a line about GOODBYE, with the states in which not every end may send it."""
     ways = {(row.state, row.sender, row.follows) for row in TABLE if row.frame is FrameType.GOODBYE}
     ends = {follows for _, _, follows in ways}
     lacking = [
@@ -51,6 +51,6 @@ def _ending() -> str:
 
 
 def _turn(row: Turn) -> str:
-    """A frame with its sender and its condition."""
+    """Return the text of a transition: the frame, its sender, and its condition."""
     text = f"{row.frame.name} from the {row.sender.value}"
     return text if row.condition is Condition.NONE else f"{text}, {row.condition.value}"

@@ -14,7 +14,7 @@ from tools.mutants.rooms import ROOMS, ROOT
 from tools.mutants.sample import Mutant, drawn
 from tools.mutants.server import try_loaded, try_patched
 
-# Fixed, so that two runs of the same code try the same mutants.
+# The seed is fixed, so that two runs of the same code try the same mutants.
 SEED = 20261125
 Show = Callable[[Mutant, Result], None]
 CHUNK = 4
@@ -35,13 +35,13 @@ def arguments() -> argparse.Namespace:
 
 
 def by_room(tasks: list[Task], jobs: int) -> list[list[Task]]:
-    """Return the tasks of each room in as many lists as there are processes."""
+    """Return the tasks of each room, split into as many lists as there are processes."""
     rooms = [[task for task in tasks if task.mutant.room == room] for room in ROOMS]
     return [room[n::jobs] for room in rooms for n in range(jobs) if room[n::jobs]]
 
 
 def by_module(tasks: list[Task]) -> list[list[Task]]:
-    """Return the tasks in lists of one module each, short enough to keep all processes busy."""
+    """Return lists of tasks, each for one module, and short enough to keep all processes busy."""
     made: list[list[Task]] = []
     for task in tasks:
         if not made or made[-1][0].mutant.file != task.mutant.file or len(made[-1]) >= CHUNK:
@@ -51,7 +51,7 @@ def by_module(tasks: list[Task]) -> list[list[Task]]:
 
 
 def run(mutants: list[Mutant], jobs: int, show: Show) -> dict[Mutant, Result]:
-    """Try all mutants, first by patching, the rest by loading; return the outcome of each."""
+    """Try all mutants by patching, and those that are left by loading; return the outcome of each."""
     folders = sorted({folder for mutant in mutants for folder in ROOMS[mutant.room].tests})
     outcome: dict[Mutant, Result] = {}
 
@@ -82,13 +82,13 @@ def show_all(mutant: Mutant, result: Result) -> None:
 
 
 def show_some(mutant: Mutant, result: Result) -> None:
-    """Print a survivor, and a mutant that ran out of time."""
+    """Print the outcome of a mutant if it survived or was killed by a time-out."""
     if result.killer is None or result.timed_out:
         show_all(mutant, result)
 
 
 def main() -> int:
-    """Run; exit status 1 for a survivor without a reason or a score that is too low."""
+    """Run, and return the exit status: 1 for a survivor without a reason, or for a score that is too low."""
     wishes = arguments()
     sample = [
         mutant

@@ -35,11 +35,11 @@ def in_child(work: Callable[[], object]) -> tuple[int, str]:
                 pipe.write(answer)
             status = 0
         finally:
-            # Not sys.exit: handlers at exit and buffers belong to the parent.
+            # Not sys.exit: it would run exit handlers and write buffers that belong to the parent.
             os._exit(status)
     os.close(writing)
     with os.fdopen(reading) as pipe:
-        # Read to the end before the wait: a child whose answer fills the pipe would never end.
+        # The parent reads before it waits: a child whose answer fills the pipe would never end.
         output = pipe.read()
     return os.waitpid(child, 0)[1], output
 

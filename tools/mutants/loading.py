@@ -10,7 +10,7 @@ PACKAGES = ("spec/hcall_abi", "hcall_server", "hcall_client", "swpks")
 
 
 def load_unchanged(module: str) -> None:
-    """Load those of our modules that do not import `module`, not even over others."""
+    """Load those modules of this project that do not import `module`, directly or through other modules."""
     imported = _imports()
     changed = {module}
     # A module that imports a changed one has copied names of it (`from ... import`), so it is changed as
@@ -18,12 +18,12 @@ def load_unchanged(module: str) -> None:
     while more := {name for name, names in imported.items() if names & changed} - changed:
         changed |= more
     for name in sorted(imported.keys() - changed):
-        if not name.startswith("swpks"):  # pytest loads its plugin of ours itself
+        if not name.startswith("swpks"):  # pytest loads the plugin in swpks itself
             importlib.import_module(name)
 
 
 def _imports() -> dict[str, set[str]]:
-    """Return the modules that each of our modules loads; a module loads the packages above it."""
+    """Return the modules that each module of this project imports, with the packages that contain these."""
     paths = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
     trees = {
         module_name(path.relative_to(ROOT).as_posix()): ast.parse(path.read_text("utf-8")) for path in paths

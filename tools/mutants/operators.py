@@ -1,4 +1,4 @@
-"""The changes themselves: the replacements of a node, with the name of the operator."""
+"""The changes: the replacements of a node of the syntax tree, each with the name of its operator."""
 
 import ast
 import copy
@@ -60,7 +60,7 @@ def _is_none(node: ast.expr) -> bool:
 
 
 def _with(node: Any, field: str, value: Any) -> Any:
-    """Return a node like this one with another value of one field."""
+    """Return a copy of a node with another value in one field."""
     other = copy.copy(node)
     setattr(other, field, value)
     return other
@@ -97,7 +97,7 @@ def _name(node: ast.Name) -> Iterator[Change]:
 
 def _other_constants(value: object) -> Iterator[Any]:
     match value:
-        # bool before int: True is an int, and True + 1 is no other truth value.
+        # bool before int: True is an int, and True + 1 is true as well.
         case bool():
             yield not value
         case int():
@@ -121,7 +121,7 @@ def _call(node: ast.Call) -> Iterator[Change]:
 
 
 def _can_be_swapped(node: ast.Call) -> bool:
-    """Whether the order of the first two arguments means something, and to more than a type checker."""
+    """Return whether a swap of the first two arguments may change what the call does."""
     if len(node.args) < 2 or any(isinstance(arg, ast.Starred) for arg in node.args[:2]):
         return False
     # Equal arguments cannot be distinguished after a swap, so such a mutant would be equivalent.
@@ -130,7 +130,7 @@ def _can_be_swapped(node: ast.Call) -> bool:
 
 
 def _display(node: ast.Dict | ast.Set | ast.List) -> Iterator[Change]:
-    """Yield tables with a row less."""
+    """Yield copies of a dict, a set or a list that lack one item."""
     if isinstance(node, ast.Dict):
         for place in range(len(node.keys)):
             yield (

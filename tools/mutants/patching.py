@@ -3,8 +3,8 @@
 # Which changes can be patched
 #
 # A change inside a function is a change of its code object.  All functions that were made from that code get
-# the new one: methods, closures, and those behind a decorator.  A change outside of functions cannot be made
-# so, nor one of the defaults of a function.
+# the new one: methods, closures, and those behind a decorator.  A change outside of functions, or of a
+# function's defaults, cannot be made in this way.
 
 import ast
 import gc
@@ -21,9 +21,9 @@ Name = tuple[str, str, int]
 
 
 def loaded_functions() -> dict[Name, list[FunctionType]]:
-    """Return all functions of this process."""
+    """Return all functions that this process has loaded."""
     found = defaultdict(list)
-    # By the collector: a decorator or a closure hides functions that no module names.
+    # The garbage collector knows all functions; modules do not name those in decorators and closures.
     for each in gc.get_objects():
         if type(each) is FunctionType:
             found[_name(each.__code__)].append(each)
@@ -31,7 +31,7 @@ def loaded_functions() -> dict[Name, list[FunctionType]]:
 
 
 def patched(mutant: Mutant, functions: Mapping[Name, Sequence[FunctionType]]) -> bool:
-    """Give the functions that a mutant changes their new code; False if it changes something else."""
+    """Replace the code of the functions that a mutant changes; False if it changes other code too."""
     path = ROOT / mutant.file
     source = path.read_text("utf-8")
     before = compile(ast.parse(source), str(path), "exec")
@@ -49,7 +49,7 @@ def patched(mutant: Mutant, functions: Mapping[Name, Sequence[FunctionType]]) ->
 def _pairs(
     before: CodeType, after: CodeType, functions: Mapping[Name, Sequence[FunctionType]], *, reached: bool
 ) -> Iterator[tuple[CodeType, CodeType, bool]]:
-    """Yield each code object that differs with its new one, and whether a loaded function leads to it."""
+    """Yield (old, new, reached) for each changed code object; `reached`: a loaded function contains it."""
     reached = reached or bool(functions.get(_name(before)))
     if before != after and (reached or _own(before) != _own(after)):
         yield before, after, reached
@@ -62,7 +62,7 @@ def _inner(code: CodeType) -> list[CodeType]:
 
 
 def _own(code: CodeType) -> object:
-    """Return the parts of a code object without the functions in it, for a comparison."""
+    """Return the parts of a code object, without its inner functions, for a comparison."""
     constants = [repr(each) for each in code.co_consts if not isinstance(each, CodeType)]
     return code.co_code, code.co_names, constants, len(_inner(code))
 

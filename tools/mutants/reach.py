@@ -33,9 +33,10 @@ BUDGET = 20.0
 
 
 class Task(NamedTuple):
-    """A mutant and the tests that can kill it, with their usual seconds.
+    """A mutant and the tests that can kill it, with the usual seconds of each test.
 
-    `usual` has the tests that run its line; `every` also has those that may depend on code that runs on load.
+    `usual` has the tests that run the changed line.  `every` also has tests that may depend on code that runs
+    when a module is loaded.
     """
 
     mutant: Mutant
@@ -44,16 +45,16 @@ class Task(NamedTuple):
 
 
 class Reach(NamedTuple):
-    """The tests of a folder: the seconds of each, and for each line of each file its tests, as bits."""
+    """The tests of a folder: their seconds; for each line of each file, the tests that run it, as bits."""
 
     seconds: dict[str, float]
     lines: dict[str, dict[int, int]]
 
 
 def baseline(folder: str) -> Reach:
-    """Return the reach of a folder's tests in the unchanged code; all of them have to pass.
+    """Return the lines of the unchanged code that a folder's tests run; all tests have to pass.
 
-    The answer is kept in a file until the code, the folder or a helper of the tests changes.
+    The result is stored in a file, and used until the code, the folder or a helper of the tests changes.
     """
     kept = KEPT / f"{folder}-{_state_of(folder)}.json"
     if not kept.exists():
@@ -71,7 +72,7 @@ def _state_of(folder: str) -> str:
     for top in (*PACKAGES, "tests"):
         for path in sorted((ROOT / top).rglob("*.py")):
             if top != "tests" or folder == path.parent.name or not path.name.startswith("test_"):
-                # The path belongs to it: a file that was renamed has the same content.
+                # The digest includes the path: a file that was renamed has the same content.
                 digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:24]
 
@@ -87,14 +88,14 @@ def _measured(folder: str) -> str:
         return status, watch.seconds, _tests_by_line(measured.get_data(), list(watch.seconds))
 
     status, output = in_child(work)
-    # On code whose tests fail, every mutant would count as killed.
+    # If tests fail on the unchanged code, every mutant would count as killed.
     if status or json.loads(output)[0]:
         raise RuntimeError(f"tests/{folder} fails on the unchanged code: status {status} {output[:300]}")
     return output
 
 
 def _tests_by_line(data: coverage.CoverageData, tests: list[str]) -> dict[str, dict[int, str]]:
-    """Return for each line of each file the tests that ran it: a hexadecimal number with a bit for each."""
+    """Return the tests that ran each line of each file: a hexadecimal number with a bit for each test."""
     bit = {test: 1 << place for place, test in enumerate(tests)}
     return {
         Path(file).relative_to(ROOT).as_posix(): {
@@ -108,8 +109,8 @@ def _tests_by_line(data: coverage.CoverageData, tests: list[str]) -> dict[str, d
 def chosen(mutant: Mutant, reach: Mapping[str, Reach]) -> Task:
     """Return a mutant with the tests that can kill it.
 
-    Only quick tests count: those that fit into a budget, the quickest first.  The room's own tests have one
-    budget, those of all other rooms together have another.
+    Only the quickest tests are used, as many as fit into a budget of seconds.  The room's own tests have one
+    budget, and the tests of all other rooms together have another.
     """
     own, *others = ROOMS[mutant.room].tests
     usual = [_quickest(_reaching(mutant, folders, reach)) for folders in ([own], others)]

@@ -20,7 +20,7 @@ class Score(NamedTuple):
 
     @property
     def percent(self) -> float:
-        """The mutants killed, of those that are not equivalent."""
+        """The percentage of killed mutants among those that are not equivalent."""
         counted = self.tried - self.equivalent
         return 100.0 * self.killed / counted if counted else 100.0
 
@@ -36,7 +36,7 @@ def _columns(*figures: object) -> str:
 
 
 def score(outcome: Mapping[Mutant, Result], known: Mapping[tuple[str, ...], Survivor]) -> Score:
-    """Count the outcome of some mutants."""
+    """Return the score of some mutants by their outcomes."""
     alive = [mutant for mutant, result in outcome.items() if result.killer is None]
     equivalent = sum(1 for mutant in alive if mutant.key in known and known[mutant.key].equivalent)
     timed_out = sum(result.timed_out for result in outcome.values())
@@ -65,7 +65,7 @@ def report(outcome: Mapping[Mutant, Result], rooms: Iterable[str]) -> int:
 
 
 def _unexplained(outcome: Mapping[Mutant, Result], known: Mapping[tuple[str, ...], Survivor]) -> list[str]:
-    """Return survivors without a reason, and rows of the file that no longer apply."""
+    """Return findings: survivors without a reason, and rows of the file that no longer apply."""
     findings = []
     for mutant, result in outcome.items():
         row = known.get(mutant.key)
@@ -73,6 +73,6 @@ def _unexplained(outcome: Mapping[Mutant, Result], known: Mapping[tuple[str, ...
             findings.append(f"a survivor without a reason: {mutant}\n{survivors.row_of(mutant)}")
         if result.killer is not None and row is not None:
             findings.append(f"killed by {result.killer}, so its row can go: {mutant}")
-    # All rooms, also those that were not tried: a row must not outlive its code.
+    # All rooms, also those that were not tried: a row must be removed with its code.
     places = {mutant.key for room in ROOMS for mutant in population(room)}
     return findings + [f"no such place any more: {' | '.join(key)}" for key in known if key not in places]

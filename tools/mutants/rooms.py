@@ -10,7 +10,7 @@ LEAST_OF_ALL = 98.0
 
 
 class Room(NamedTuple):
-    """A room: its folder, its mutants in the sample, its least score in percent, the folders of its tests."""
+    """A room: its folder, the size of its sample, its least score in percent, the folders of its tests."""
 
     folder: str
     drawn: int

@@ -45,10 +45,11 @@ Functions = Mapping[Name, Sequence[FunctionType]]
 
 
 class Forks:
-    """A pytest plugin that runs, in the place of the tests, a fork for each mutant that can be patched in.
+    """A pytest plugin that does not run the tests once, but in a fork for each mutant.
 
-    A fork has all tests loaded already.  `results` has the outcome of each mutant.  None means that it has to
-    be tried again with its module loaded anew: it cannot be patched in, or no test has killed it.
+    A fork has all tests loaded already, and patches its mutant in.  `results` has the outcome of each mutant.
+    None means that the mutant cannot be patched in, or that no test has killed it: then it has to be tried
+    again with its module loaded anew.
     """
 
     def __init__(self, tasks: Sequence[Task]) -> None:
@@ -58,8 +59,8 @@ class Forks:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Try each mutant, and in the end run the tests that killed one on the unchanged code."""
-        # The limits of `run_tests` are for loading.  This process lives as long as all its forks.
+        """Try each mutant; then run all tests that killed a mutant on the unchanged code."""
+        # The limits of `run_tests` are for loading.  This process runs until the last of its forks has ended.
         set_limits(0, 0)
         functions = loaded_functions()
         for mutant, usual, _ in self.tasks:
@@ -73,7 +74,7 @@ class Forks:
         return True
 
     def _check(self, session: pytest.Session) -> None:
-        """Raise RuntimeError if a test that killed a mutant fails without one, too."""
+        """Raise RuntimeError if a test that killed a mutant also fails on the unchanged code."""
         usual = {
             test: task.usual[test]
             for task in self.tasks
@@ -86,12 +87,12 @@ class Forks:
 
 
 def _changed(mutant: Mutant, usual: Mapping[str, float], functions: Functions) -> bool:
-    """Patch a mutant into this process; False if that changes nothing that a test runs."""
+    """Patch a mutant into this process; False if no test runs its line, or if it can't be patched in."""
     return bool(usual) and patched(mutant, functions)
 
 
 def _run_items(session: pytest.Session, change: Callable[[], bool], watch: Watch) -> str | None:
-    """Change the code of this process and run loaded tests; return the first one that fails, if any."""
+    """Change the code of this process, then run loaded tests; return the first test that fails, or None."""
     if not change():
         return UNPATCHED
     items = list(session.items)
@@ -105,7 +106,7 @@ def _run_items(session: pytest.Session, change: Callable[[], bool], watch: Watch
 
 
 def try_patched(tasks: Sequence[Task]) -> list[Result | None]:
-    """Try mutants in forks that have the tests loaded; None for those that need another trial."""
+    """Try each mutant in a fork with loaded tests; return the outcomes, None for another trial."""
 
     def work() -> list[Result | None]:
         forks = Forks(tasks)
@@ -121,7 +122,7 @@ def try_patched(tasks: Sequence[Task]) -> list[Result | None]:
 
 
 def try_loaded(tasks: Sequence[Task]) -> list[Result]:
-    """Try mutants of one module, one after the other, each with the module and its tests loaded anew."""
+    """Return the outcome of each mutant of a module; each trial loads the module and its tests anew."""
     status, output = in_child(partial(_try_loaded, tasks))
     if status:
         raise RuntimeError(f"the trials of {tasks[0].mutant.file} broke")
@@ -157,5 +158,5 @@ def _load_and_run(mutant: Mutant | None, watch: Watch) -> str | None:
 
 
 def _files(selections: Iterable[Mapping[str, float]]) -> list[str]:
-    """Return the files of tests."""
+    """Return the files that contain the given tests."""
     return sorted({test.partition("::")[0] for usual in selections for test in usual})

@@ -1,4 +1,4 @@
-"""The places of a module that a mutant can change: code alone."""
+"""The places in a module that a mutant can change."""
 
 # Code that is not changed
 #
@@ -37,7 +37,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True)
 class Site:
-    """One possible change: its place, its text, and the functions that make it and undo it in the tree."""
+    """A possible change: its place, the code before and after, and the function that changes the tree."""
 
     scope: str
     line: int
@@ -53,7 +53,7 @@ def sites(tree: ast.Module) -> Iterator[Site]:
 
 
 def changed(source: str, number: int) -> ast.Module:
-    """Return the tree of a module with its change `number` made."""
+    """Return the syntax tree of a module after change `number`."""
     tree = ast.parse(source)
     for found, site in enumerate(sites(tree)):
         # The tree is parsed anew for each mutant: a change is made in place, and not undone.
@@ -71,7 +71,7 @@ class _Place(NamedTuple):
     at: int | None
 
     def put(self, node: ast.AST) -> None:
-        """Put another node there."""
+        """Replace the node at this place."""
         if self.at is None:
             setattr(self.owner, self.field, node)
         else:
@@ -79,7 +79,7 @@ class _Place(NamedTuple):
 
 
 def _block(owner: ast.AST, field: str, scope: tuple[str, ...]) -> Iterator[Site]:
-    """Yield the changes of the statements in a field; `scope` has the names of the classes and functions."""
+    """Yield the changes of the statements in a field; `scope` names the classes and functions around."""
     for index, node in enumerate(getattr(owner, field)):
         if not _left_alone(node):
             inner = (*scope, node.name) if isinstance(node, Function | ast.ClassDef) else scope
@@ -88,7 +88,7 @@ def _block(owner: ast.AST, field: str, scope: tuple[str, ...]) -> Iterator[Site]
 
 
 def _statement(place: _Place, node: ast.stmt, scope: str) -> Iterator[Site]:
-    """Yield the replacements of a whole statement."""
+    """Yield the changes that replace a whole statement."""
     for operator, after in operators.statement_changes(node):
         yield Site(scope, node.lineno, operator, _line(node), _line(after), partial(place.put, after))
 
@@ -111,7 +111,7 @@ def _below(node: ast.AST, path: tuple[ast.AST, ...], scope: tuple[str, ...]) -> 
 
 
 def _expression(place: _Place, node: ast.AST, path: tuple[ast.AST, ...], scope: str) -> Iterator[Site]:
-    """Yield the replacements of a part of a statement."""
+    """Yield the changes that replace a part of a statement."""
     line = next(each.lineno for each in (node, *reversed(path)) if hasattr(each, "lineno"))
     for operator, after in operators.expression_changes(node, place.owner, place.field):
         shown = _shown(place, node, after, path)
@@ -140,7 +140,7 @@ def _line(node: ast.AST) -> str:
 
 
 def _around(path: tuple[ast.AST, ...]) -> ast.AST:
-    """Return the outermost node of a path whose code is short enough to be shown; the nearest at least."""
+    """Return the outermost node of a path whose code is short enough to be shown, else the innermost."""
     nearest = [node for node in path if not isinstance(node, ast.Module)]
     for node in nearest:
         if isinstance(
@@ -169,7 +169,7 @@ def _alike(one: str, other: str) -> int:
 
 
 def _left_alone(node: ast.stmt) -> bool:
-    """Whether nothing of a statement is changed."""
+    """Return whether a statement has no changes at all, such as an import or a log call."""
     match node:
         case ast.Assign(targets=[ast.Name(id=name)], value=value):
             return name in {"__all__", "__slots__"} or _is_alias(value)
@@ -186,7 +186,7 @@ def _left_alone(node: ast.stmt) -> bool:
 
 
 def _is_alias(value: ast.expr) -> bool:
-    """Whether a value is a type: `dict[str, bytes | None]`, `Replace | Delete`, `TypeVar("T")`."""
+    """Return whether a value is a type: `dict[str, bytes | None]`, `Replace | Delete`, `TypeVar("T")`."""
     if isinstance(value, ast.Call):
         return isinstance(value.func, ast.Name) and value.func.id in {"TypeVar", "NewType"}
     if not isinstance(value, ast.Subscript | ast.BinOp):
@@ -208,7 +208,7 @@ def _is_class_name(name: str) -> bool:
 
 
 def _is_type(field: str) -> bool:
-    """Whether a field of a node is for type checkers, or a decorator."""
+    """Return whether a field of a node has types, base classes or decorators, which are not changed."""
     return field in {"annotation", "returns", "type_comment", "decorator_list", "bases", "type_params"}
 
 

@@ -12,8 +12,8 @@ FILE = Path(__file__).with_name("survivors.toml")
 class Survivor(NamedTuple):
     """A row of the file.
 
-    `equivalent`: no test can distinguish the mutant from the code, so it does not count.  Any other survivor
-    counts as not killed.
+    If `equivalent` is true, no test can distinguish the mutant from the code, and the mutant is not in the
+    score.  Any other survivor is in the score as not killed.
     """
 
     key: tuple[str, ...]
@@ -22,7 +22,7 @@ class Survivor(NamedTuple):
 
 
 def read() -> dict[tuple[str, ...], Survivor]:
-    """Return the rows of the file by the mutants that they are about."""
+    """Return the rows of the file, by the key of the mutant."""
     rows = tomllib.loads(FILE.read_text("utf-8")).get("survivor", [])
     survivors = [Survivor(_key(row), row["equivalent"], row["reason"]) for row in rows]
     found = {each.key: each for each in survivors}
@@ -38,7 +38,7 @@ def _key(row: dict[str, object]) -> tuple[str, ...]:
 
 
 def row_of(mutant: Mutant) -> str:
-    """Return the text of a row for a new survivor; its reason is to be filled in."""
+    """Return the text of a row for a new survivor; a person has to write its reason."""
     pairs = {
         "file": mutant.file,
         "scope": mutant.scope,

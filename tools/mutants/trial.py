@@ -43,7 +43,7 @@ hypothesis.settings.register_profile(
 
 
 class ChangedModule(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds one module of ours before Python does, and runs its changed code."""
+    """An import hook that finds a mutant's module before Python does, and runs its changed code."""
 
     def __init__(self, mutant: Mutant) -> None:
         path = ROOT / mutant.file
@@ -60,10 +60,10 @@ class ChangedModule(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         )
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
-        """Leave it to Python."""
+        """Return None: Python creates the module object."""
 
     def exec_module(self, module: Any) -> None:
-        """Run the changed code."""
+        """Run the changed code of the module."""
         exec(self._code, module.__dict__)
 
     def _packages(self) -> list[str] | None:
@@ -77,10 +77,11 @@ def module_name(file: str) -> str:
 
 
 class Watch:
-    """A pytest plugin: order, time-outs, and the tests that failed.
+    """A pytest plugin that orders the tests, ends those that take too long, and records which failed.
 
     `usual` has the tests to run, with their seconds; empty means all tests.  `first` are the tests to begin
-    with: those that killed a mutant of this module.  `measured` gets the name of each test as its context.
+    with: they have killed a mutant of this module.  `measured` is a Coverage whose context is the name of
+    each test.
     """
 
     def __init__(
@@ -106,7 +107,8 @@ class Watch:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """End the process when a test takes ten times as long as it should."""
         usual = self.usual.get(item.nodeid, 5.0)
-        # The constants are for short tests: ten times some milliseconds would be noise of the machine.
+        # The constants are for short tests: ten times a few milliseconds would be less than the machine's
+        # noise.
         set_limits(10 * usual + 3, 20 * usual + 20)
         try:
             if self.measured:
@@ -116,25 +118,25 @@ class Watch:
             set_limits(LOADING, 4 * LOADING)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note how long a test took, and whether it failed."""
+        """Record how long a test took, and whether it failed."""
         self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
         if report.failed:
             self.failed.append(report.nodeid)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """A file that cannot be loaded kills a mutant too."""
+        """Record a test file that can't be loaded as a failed test: it kills a mutant too."""
         if report.failed:
             self.failed.append(f"loading {report.nodeid}")
 
 
 def set_limits(cpu: float, clock: float) -> None:
-    """End this process by a signal after so many seconds of CPU time, or on the clock."""
+    """Set timers whose signals end this process: `cpu` seconds of CPU time, `clock` seconds on the clock."""
     signal.setitimer(signal.ITIMER_PROF, cpu)
     signal.setitimer(signal.ITIMER_REAL, clock)
 
 
 def run_tests(plugin: object, tests: Sequence[str], *, stop: bool) -> int:
-    """Run the tests of these folders or files with a plugin of ours, and return pytest's exit status."""
+    """Run the tests in these folders or files with one plugin, and return pytest's exit status."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -146,7 +148,7 @@ def run_tests(plugin: object, tests: Sequence[str], *, stop: bool) -> int:
 
 
 def put_in_place(mutant: Mutant) -> None:
-    """Let the changed module be loaded instead of the true one, in this process."""
+    """Make this process load the changed module instead of the unchanged one."""
     finder = ChangedModule(mutant)
     if finder.name in sys.modules:
         raise RuntimeError(f"{finder.name} is loaded already")
