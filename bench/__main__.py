@@ -61,7 +61,7 @@ def known() -> list[str]:
 
 def _starts(bench: Bench) -> list[Row]:
     state = bench.folder / "start"
-    with Server(state) as server:  # the first start makes keys and files, and is not a usual one
+    with Server(state) as server:  # the first start makes keys and files, so it is not measured
         server.prepare()
     return start_rows(bench.starts(state))
 

@@ -1,4 +1,4 @@
-"""The data channel over plain sockets: one thread, no event loop, nothing of Trio.
+"""The data channel over plain sockets: one thread, no event loop, no Trio.
 
     with BlockingChannel.connect("state/run/lpar1.sock", timeout=5) as channel:
         config = channel.call(get_config())

@@ -1,4 +1,4 @@
-"""A channel over plain sockets that follows its partition to another system: nothing of Trio.
+"""A channel over plain sockets, without Trio, that follows its partition to another system.
 
     locate = locate_at("store/run/where.sock", "lpar1")
     with FollowingBlockingChannel(locate, timeout=5) as channel:

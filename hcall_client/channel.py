@@ -160,7 +160,7 @@ class Channel:
         self._note()
 
     def _note(self) -> None:
-        """Wake the tasks that a change of the conversation concerns."""
+        """Wake the tasks that wait for a change of the conversation."""
         if self._conversation.outgoing:
             self._work.set()
         if self._conversation.ended:
@@ -246,7 +246,7 @@ async def _connect(target: Target, patience: Patience) -> trio.abc.Stream:
 
 @contextmanager
 def _within(seconds: float | None) -> Iterator[None]:
-    """Raise TimeoutError if the block takes longer; None is for ever."""
+    """Raise TimeoutError if the block takes more than `seconds`; None means no limit."""
     with trio.move_on_after(math.inf if seconds is None else seconds) as scope:
         yield
     if scope.cancelled_caught:
@@ -285,7 +285,7 @@ async def reach(locate: Locate, opening: OpenRequest, attempts: Attempts) -> Cha
 
 
 async def _attempt(stream: trio.abc.Stream, opening: OpenRequest, patience: Patience) -> Channel:
-    """Open a session over a stream, which is closed if that fails."""
+    """Open a session over a stream; if that fails, close the stream."""
     conversation = Conversation(opening)
     try:
         return Channel(stream, conversation, await _greet(stream, conversation, patience))

@@ -97,7 +97,7 @@ class OpenRequest(NamedTuple):
 
 
 def ticket_of(partition: int, access_key: bytes | None, name: str) -> OpenRequest:
-    """Return an open request; WrongType for an argument of another type, before anything is sent."""
+    """Return an open request; WrongType for an argument of the wrong type, before anything is sent."""
     check_number("partition, the id of the partition,", partition)
     check_text("name, the name of this client,", name)
     if access_key is not None:
@@ -128,7 +128,7 @@ class Pending:
             self.on_done()
 
     def result(self) -> HReturn:
-        """Return the answer, or raise why there is none."""
+        """Return the answer, or raise the error that is the reason why there is none."""
         if self.answer is None:
             raise self.error or ConnectionLost("the call was not answered")
         return self.answer

@@ -284,7 +284,7 @@ class ServerNotProven(PeerError):
 
 
 class SessionEnded(PeerError):
-    """The session is over, by a GOODBYE of either end; `reason` and `text` are that frame's."""
+    """The session is over, by a GOODBYE of either end; `reason` and `text` are those of the GOODBYE."""
 
     def __init__(self, reason: int, text: str = "") -> None:
         self.reason: int = GoodbyeReason(reason) if reason in GOODBYES else reason

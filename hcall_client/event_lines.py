@@ -39,7 +39,7 @@ class EventParser:
     def feed(self, data: bytes) -> Iterator[EventView | None]:
         """Take bytes; yield each event that is complete, and None for a comment.
 
-        An event of a kind that this release does not know is None as well: a later server may have it.
+        Yield None too for an event of an unknown kind: a later server may send such events.
         """
         self._rest += data
         # Search only new bytes: a peer that sends single bytes would else cost the square of a line's
@@ -85,7 +85,7 @@ def _value(line: bytes, expected: tuple[str, ...]) -> str:
 
 
 def _event(values: list[str]) -> EventView | None:
-    """Return the event with these values; None for one of an unknown kind."""
+    """Return the event with these values; None for an unknown kind of event."""
     if len(values) < len(_FIELDS):
         raise _wrong(f"an event without {_FIELDS[len(values)]!r}")
     number, kind, data = values

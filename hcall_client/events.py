@@ -64,10 +64,11 @@ async def watch_events(
 ) -> AsyncIterator[trio.abc.ReceiveChannel[EventView]]:
     """Open the stream of events of the system at `target`, a path or a transport of `transport_to`.
 
-    With `console_id` it is the stream of that attached console; without, that of a spectator.  Raises
-    ConsoleRefused if the system refuses the stream, and ConsoleUnreachable if it is not reached.  When the
-    stream ends, breaks, or is silent for `SILENCE_SECONDS` (without even a comment), `receive` first returns
-    the events that have come, then raises ConsoleUnreachable.  Bytes that are no event are ConsoleMisspoken.
+    With `console_id` it is the stream of that attached console; without it, the stream of a spectator.
+    Raises ConsoleRefused if the system refuses the stream, and ConsoleUnreachable if it is not reached.  When
+    the stream ends, breaks, or is silent for `SILENCE_SECONDS` (without even a comment), `receive` first
+    returns the events that have come, then raises ConsoleUnreachable.  Bytes that are no event are
+    ConsoleMisspoken.
     """
     check_loop("watch_events")
     transport = target if isinstance(target, httpx.AsyncBaseTransport) else transport_to(target)

@@ -167,7 +167,7 @@ class FollowingChannel(Moving[Channel]):
         return results_of(((each.request, each.pending) for each in calls), self._complain)
 
     async def limits(self) -> Config:
-        """Return GET_CONFIG's answer, asked for once on each system."""
+        """Return the answer of the first GET_CONFIG on the present system."""
         if self._limits is None:
             self._limits = await self.call(get_config())
         return self._limits
@@ -317,7 +317,7 @@ async def open_following(
 
 
 async def _awaited(calls: list[_Call[T]]) -> None:
-    """Wait until all calls have an answer, or an error; if cancelled, they are not repeated."""
+    """Wait until all calls have an answer, or an error; if the caller is cancelled, no call is repeated."""
     try:
         for call in calls:
             if not call.pending.done:

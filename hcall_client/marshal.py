@@ -59,7 +59,7 @@ class GuestMemory(Protocol):
 
 
 class _Range(NamedTuple):
-    """Memory from `start` up to and without `end`, and the access of the call to it."""
+    """Guest memory from `start` to just before `end`, and the access of the call to this memory."""
 
     start: int
     end: int

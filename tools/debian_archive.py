@@ -254,7 +254,7 @@ class Archive:
         return list(dict.fromkeys(line.split()[-1] for line in likely if " main " in line))
 
     def _run(self, program: str, *arguments: str, cwd: str | None = None) -> str:
-        """Run a program of apt on the private state."""
+        """Run a program of apt with its lists, sources and downloads in the cache."""
         state = self._state
         settings = {
             "APT::Architecture": self.architecture,

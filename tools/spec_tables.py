@@ -82,7 +82,7 @@ def hcalls() -> str:
 
 
 def registers() -> str:
-    """Return the table of arguments: every h-call by every register."""
+    """Return the table of arguments: a row for each h-call, a column for each register."""
     lines = []
     for opcode, spec in CALLS.items():
         names = [arg.name.replace("_", " ") for arg in spec.args]
@@ -148,7 +148,7 @@ def numbers() -> str:
 
 
 def policies() -> str:
-    """Return the policy bits by IBM number, with the calls that accept each."""
+    """Return the table of the policy bits, by IBM number, with the calls that accept each bit."""
     lines = []
     for bit in Policy:
         number = 31 - bit.bit_length() + 1

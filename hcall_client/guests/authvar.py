@@ -73,7 +73,7 @@ def variable_label(name: str) -> bytes:
 
 
 def variable_policy(name: str) -> int:
-    """Return the policy word that Linux sends for a variable; any other name counts as private."""
+    """Return the policy word that Linux sends for a variable; `SIGNED_ONLY` for any other name."""
     check_text("the name of a variable", name)
     return POLICIES.get(name, SIGNED_ONLY)
 
@@ -97,7 +97,7 @@ def certificate_lists(certificates: Iterable[bytes], owner: bytes = bytes(16)) -
 
 
 def to_sign(name: str, contents: bytes, time: EfiTime, *, append: bool = False) -> bytes:
-    """Return the bytes that the signature of an update is over."""
+    """Return the bytes that the signature of an update covers."""
     check_text("the name of a variable", name)
     check_bytes("contents", contents)
     check_kind(EfiTime, "time", time, "efi_time(datetime.now())")

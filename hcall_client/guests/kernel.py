@@ -108,7 +108,7 @@ class LinuxKernel:
 
     @classmethod
     async def from_kexec(cls, channel: Caller, handover: KexecHandover, driver: Driver = LINUX_7_0) -> Self:
-        """Start the next kernel: it uses the password that the last one left, if it left one."""
+        """Return the next kernel; it uses the password that the last kernel handed over, if there is one."""
         kernel = cls(channel, driver)
         kernel._authorization = Authorization(Consumer.OPERATING_SYSTEM, handover.take_password())
         await kernel.init()
@@ -171,7 +171,7 @@ class LinuxKernel:
         return await self._read(Authorization(Consumer.BOOT_LOADER), label)
 
     async def dynamic_keys(self) -> bool:
-        """Return whether SB_VERSION says that keys are dynamic; static if it is absent or forbidden."""
+        """Return whether SB_VERSION says that keys are dynamic; False if it is absent or forbidden."""
         try:
             return any((await self.read_firmware(SB_VERSION)).data)
         except LinuxError as error:

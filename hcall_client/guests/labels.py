@@ -68,7 +68,7 @@ def os_label(component: str | bytes, name: str | bytes, os: int = OS_LINUX) -> b
 
 
 def parse_label(label: bytes) -> OsLabel | None:
-    """Take a label apart; None for one without a header of exactly the agreed form."""
+    """Return the parts of a label; None for a label without a header of exactly the agreed form."""
     check_bytes("a label", label)
     try:
         fields = LABEL_HEADER.parse(label)
@@ -102,7 +102,7 @@ def _component(component: bytes) -> str:
 
 
 def label_of(text: str) -> bytes:
-    """Return the label of a text as `describe_label` returns it; ValueError for another one.
+    """Return the label for a text that `describe_label` returns; ValueError for a wrong text.
 
     A text without a header's form is a plain label: `utf16:` and a name, `hex:` and bytes, or its own bytes.
     """

@@ -130,7 +130,7 @@ def broken_limit(config: Config) -> str | None:
 class LinuxError(OSError):
     """An error as the driver's callers see it; `errno` is positive, as in every OSError.
 
-    `status` is the h-call's status where one is behind it, else None.
+    `status` is the status of the refused h-call; None if no h-call was refused.
     """
 
     def __init__(self, error: int, doing: str, status: int | None = None) -> None:

@@ -2,7 +2,7 @@
 
 HELLO, OPEN, OPENED and GOODBYE are sent once a session, so interpreted Construct decodes them.  HCALL and
 HRETURN need `struct` codecs, which are derived from the same Construct definitions (`hcall_abi.layout`).
-`decode_by_definition` decodes these by Construct too, and a property test holds both equal on any bytes.
+`decode_by_definition` decodes HCALL and HRETURN by Construct, and a property test compares both decoders.
 """
 
 # Two codecs for one definition
@@ -100,7 +100,7 @@ def decode(kind: int, tag: int, data: bytes, start: int, end: int) -> Frame:
 
 
 def decode_hcall(tag: int, data: bytes, start: int, end: int) -> HCall:
-    """Return the HCALL in `data[start:end]`; ProtocolError where its definition refuses it."""
+    """Return the HCALL in `data[start:end]`; ProtocolError if the bytes break its definition."""
     table = start + _HCALL_HEAD_SIZE
     if table > end:
         raise malformed(rules.HCALL_HEAD, "HCALL")
@@ -140,7 +140,7 @@ def decode_hcall(tag: int, data: bytes, start: int, end: int) -> HCall:
 
 
 def decode_hreturn(tag: int, data: bytes, start: int, end: int) -> HReturn:
-    """Return the HRETURN in `data[start:end]`; ProtocolError where its definition refuses it."""
+    """Return the HRETURN in `data[start:end]`; ProtocolError if the bytes break its definition."""
     table = start + _HRETURN_HEAD.size
     if table > end:
         raise malformed(rules.HRETURN_HEAD, "HRETURN")
@@ -191,7 +191,7 @@ _READERS: dict[int, Callable[[int, Any], Frame]] = {
 
 
 def decode_by_definition(kind: int, tag: int, body: bytes) -> Frame:
-    """Return the frame in `body`, by interpreted Construct alone; ProtocolError where that refuses."""
+    """Return the frame in `body`, by interpreted Construct alone; ProtocolError if Construct refuses it."""
     try:
         return _READERS[kind](tag, BODIES[FrameType(kind)].parse(body))
     except (ConstructError, UnicodeDecodeError) as error:

@@ -50,7 +50,7 @@ class KeystoreView(View):
 
 
 class KeptCopyView(View):
-    """The last copy that the console holds, as the system remembers it; `time` is in seconds since 1970."""
+    """The system's record of the last copy that the console holds; `time` is in seconds since 1970."""
 
     restores: int
     generation: int
@@ -157,9 +157,9 @@ class CustodyView(View):
 class SystemView(View):
     """A managed system with its partitions; `system_id` is 32 hex digits and no secret.
 
-    `restored` and `lost` are names of stores in the state Recovery: those that came back, and those that
-    are known to be missing.  `console` is the management console, null for none.
-    `mobility` is the address where it expects partitions, "" if it does not listen (spec/migration.md).
+    In the state Recovery, `restored` has the names of restored stores, and `lost` those of stores that are
+    known to be missing.  `console` is the management console, null for none.  `mobility` is the address where
+    the system expects partitions, "" if it does not listen (spec/migration.md).
     """
 
     name: str
@@ -230,7 +230,7 @@ class CopyView(View):
 
 
 class ExpectationView(View):
-    """The target expects the partition; `address` is where its source finds it."""
+    """The answer of a target that expects a partition; the source connects to `address`."""
 
     address: str
 

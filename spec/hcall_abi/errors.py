@@ -14,7 +14,7 @@ class SwpksError(Exception):
     """A broken rule: `rule` is its row, `message` is the finding of this case.
 
     The text begins with the message number of the real console, where the rule has one.  `advised`: the
-    message already has the remedy, so a line does not add that of the rule (`hcall_abi.remedies`).
+    message already has a remedy, so a line does not add the rule's remedy (`hcall_abi.remedies`).
     """
 
     def __init__(self, rule: Rule, message: str, *, advised: bool = False) -> None:
@@ -25,7 +25,7 @@ class SwpksError(Exception):
 
     @property
     def fault(self) -> Fault:
-        """Who has to change something for the error to go away."""
+        """The party that has to change something, so that the error does not occur again."""
         return self.rule.fault
 
     @property

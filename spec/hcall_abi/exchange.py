@@ -104,7 +104,10 @@ class TagUse(Enum):
 
 
 class Turn(NamedTuple):
-    """A row of the table: in `state`, `sender` may send `frame` if `condition` holds; next is `follows`."""
+    """A row of the table: in `state`, `sender` may send `frame` if `condition` holds.
+
+    `follows` is the next state.
+    """
 
     state: SessionState
     sender: Role
@@ -151,7 +154,7 @@ _TURNS: dict[SessionState, dict[int, tuple[Turn, ...]]] = {
 
 
 class OtherVersion(NamedTuple):
-    """An OPEN in a protocol version that the server does not speak; its body was skipped."""
+    """An OPEN in a protocol version that the server does not support; its body was skipped."""
 
     tag: int
     version: int
@@ -213,7 +216,7 @@ class Exchange:
         self._turn(sender, kind, None)
 
     def skips(self, sender: Role, kind: int) -> bool:
-        """Whether a frame of a version that this end does not speak is legal now: its body is skipped."""
+        """Whether a frame of a version that this end does not support is legal now: its body is skipped."""
         turns = self._turns.get(kind, ())
         return any(turn.sender is sender and turn.condition is Condition.VERSION_OTHER for turn in turns)
 

@@ -117,7 +117,7 @@ class NvramFault:
 def busy_fault(
     hcall: str, status: str, nth: int = 1, times: int | None = None, seconds: float | None = None
 ) -> BusyFault:
-    """Return the fault for an h-call and a status; it is for one call without `times` and `seconds`."""
+    """Return the fault for an h-call and a status by name; by default it answers one call."""
     if hcall not in Opcode.__members__:
         names = ", ".join(Opcode.__members__)
         near = near_question(hcall.removeprefix("H_PKS_"), Opcode.__members__)

@@ -92,7 +92,7 @@ _ACCESSES = frozenset(int(access) for access in Access)
 
 
 class Hello(NamedTuple):
-    """HELLO: versions and largest body of the server; sent as soon as it has accepted the connection."""
+    """HELLO: versions and largest body of the server, which sends it once it has accepted a connection."""
 
     lowest: int
     highest: int

@@ -65,14 +65,14 @@ def check_text_or_bytes(place: str, given: object) -> None:
 
 
 def check_number(place: str, given: object) -> None:
-    """Raise WrongType for a value that is no whole number; a text with digits is none."""
+    """Raise WrongType for a value that is no whole number; a text with digits is no number either."""
     # A bool is an int in Python, but True as a number of bytes is a mistake.
     if not isinstance(given, int) or isinstance(given, bool):
         raise no_number(place, given)
 
 
 def no_number(place: str, given: object) -> WrongType:
-    """Return the error of a value that is no whole number, without the value: it may be a secret."""
+    """Return the error of a value that is no whole number; it never shows the value, a possible secret."""
     hint = ": write it without quotes" if isinstance(given, str) else ""
     return WrongType(f"{place} is a whole number, not {kind_of(given)}{hint}")
 
@@ -84,7 +84,7 @@ def check_bytes(place: str, given: object) -> None:
 
 
 def no_bytes(place: str, given: object) -> WrongType:
-    """Return the error of a value that is no bytes, without the value: it may be a secret."""
+    """Return the error of a value that is no bytes; it never shows the value, a possible secret."""
     hint = ': write b"..." or encode the text' if isinstance(given, str) else ""
     return WrongType(f"{place} is bytes, not {kind_of(given)}{hint}")
 

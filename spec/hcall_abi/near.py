@@ -1,4 +1,4 @@
-"""Names that are near to an unknown one, for the question in its refusal."""
+"""Names that are similar to an unknown name, for the question "did you mean X?" in an error."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Proof of possession of a partition's access key (spec/protocol.md#proof).
 
 Both ends prove that they hold the key, and neither sends it.  Each makes an HMAC-SHA256 over both nonces and
-the partition id.  Each begins with a text of its own, so one proof can't be replayed as the other.
+the partition id.  The client's message begins with another text than the server's, so one proof can't be
+replayed as the other.
 """
 
 from __future__ import annotations

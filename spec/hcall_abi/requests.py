@@ -348,7 +348,7 @@ def release_partition(name: str, uuid: str, epoch: int, target_id: str) -> Conso
 def take_partition(
     copy: bytes, epoch: int, source_id: str, *, check: bool = False
 ) -> ConsoleRequest[PartitionView]:
-    """Order a system to own a partition from its console copy."""
+    """Order a system to take over a partition from its console copy."""
     body = ArrivingCopy(copy=copy, epoch=epoch, source_id=source_id, check=check)
     return ConsoleRequest(_VERBS["takePartition"], PartitionView, body=body)
 

@@ -1,7 +1,7 @@
 """A data channel without I/O: bytes in, events out; frames in, bytes out.
 
 Both ends use it.  A session cuts the stream into frames, and joins frames to a stream.  `hcall_abi.exchange`
-checks the order of frames: every event and every frame to be sent takes a step of it.
+checks the order of frames: every event and every sent frame takes a step of its table.
 
 The session takes bytes in pieces of any size.  It holds at most one unfinished frame and the last piece.  So
 its memory is bounded by the header, the largest body and the size of one receive.  Each byte is copied a
@@ -73,7 +73,7 @@ Span = tuple[int, int, int]
 
 
 class LocalProtocolError(Exception):
-    """This end tried to send a frame that the protocol does not allow now: a bug here, not of the peer."""
+    """This end tried to send a frame that the protocol does not allow now: a bug here, not in the peer."""
 
     def __init__(self, rule: Rule, message: str) -> None:
         super().__init__(f"{message} [rule {rule.id}: {rule.sentence}; see {rule.page}]")

@@ -69,7 +69,7 @@ def _add_client(verbs: Any) -> None:
 
 
 def add_shared_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that every judge has."""
+    """Add the options that both `conformance server` and `conformance client` have."""
     add = parser.add_argument
     add(
         "--only",

@@ -44,7 +44,7 @@ def ended_in_order() -> Iterator[None]:
 
 
 async def unless_ended(task: Callable[[], Awaitable[T]]) -> T:
-    """Run a task of Trio; cancel it and raise SystemExit when a signal ends the command."""
+    """Run a task of Trio; if a signal ends the command, cancel the task and raise SystemExit."""
     with trio.open_signal_receiver(*_not_ignored((signal.SIGINT, *_ENDS))) as received:
 
         async def wait() -> Never:

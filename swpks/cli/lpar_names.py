@@ -1,4 +1,4 @@
-"""Hints of `swpks lpar` for names that are nearly those of a secure-boot variable."""
+"""Hints of `swpks lpar` for names that are similar to the name of a secure-boot variable."""
 
 from __future__ import annotations
 

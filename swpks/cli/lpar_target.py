@@ -87,7 +87,7 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _key(args: argparse.Namespace) -> bytes:
-    """Return the access key for TCP: from its file, or from the state folder of the server."""
+    """Return the access key for TCP: from --access-key-file, or from the server's state folder."""
     if args.access_key_file:
         return read_access_key(args.access_key_file)
     if args.state:

@@ -184,7 +184,7 @@ def gen_password(channel: BlockingChannel, args: argparse.Namespace) -> int:
 
 
 def set_password(channel: BlockingChannel, args: argparse.Namespace) -> int:
-    """Set the password in a file."""
+    """Set the password that a file contains."""
     channel.call(calls.set_password(args.consumer, read_file(args.new_password_file)))
     return OK
 

@@ -203,7 +203,7 @@ def _rootless(options: argparse.Namespace) -> bool:
 
 
 def status_of(end: MachineEnd, options: argparse.Namespace) -> int:
-    """Return the exit status for an end, and report a panic or a power-off by the console."""
+    """Return the exit status for the machine's end; report a panic, or a power-off by the console."""
     from swpks.qemu.run import MachineEnd
 
     if end is MachineEnd.PANIC:

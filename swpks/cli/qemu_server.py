@@ -56,7 +56,7 @@ def state_of(wanted: Path | None, cleanup: Cleanup) -> Iterator[Path]:
 
 @contextmanager
 def server_on(state: Path, wanted: Wanted, cleanup: Cleanup) -> Iterator[None]:
-    """Provide a server for the length of a block: the running server of the state, or a new one."""
+    """Provide a server during the block: the running server of the state, or a new server."""
     if _is_served(state / "run" / "control.sock"):
         yield
         return

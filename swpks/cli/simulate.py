@@ -94,7 +94,7 @@ def _many(seeds: range) -> int:
 
 
 def _outcomes(seeds: range) -> Iterator[Simulated]:
-    """Yield the outcomes of seeds, in their order, from all processors."""
+    """Yield the outcomes of seeds, in their order, computed on all processors."""
     from swpks.testing.simulation import simulate
 
     # A trace costs time, and only a failed seed shows one.  A seed is one history, so the second run is the

@@ -250,7 +250,7 @@ def _cited() -> Iterator[Subject]:
 
 
 def _rows(page: str) -> Iterator[list[str]]:
-    """Yield the cells of each table row of a page that has three of them."""
+    """Yield the cells of each table row with three cells in a page."""
     for row in pages.page(page).splitlines():
         cells = [cell.replace("\\|", "|").strip(" `") for cell in _CELLS.split(row.strip())[1:-1]]
         if len(cells) == 3:

@@ -94,7 +94,7 @@ def _statement(place: _Place, node: ast.stmt, scope: str) -> Iterator[Site]:
 
 
 def _below(node: ast.AST, path: tuple[ast.AST, ...], scope: tuple[str, ...]) -> Iterator[Site]:
-    """Yield the changes below a node; `path` has the nodes from the statement to it."""
+    """Yield the changes below a node; `path` has the nodes from the statement down to the node."""
     for field, value in ast.iter_fields(node):
         if _is_type(field):
             continue

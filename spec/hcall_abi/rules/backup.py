@@ -1,4 +1,4 @@
-"""Rules of the trusted system key, and of the copies of partitions that lie on the console."""
+"""Rules of the trusted system key, and of the copies of partitions that the console stores."""
 
 from __future__ import annotations
 

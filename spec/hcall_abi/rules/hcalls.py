@@ -1,4 +1,4 @@
-"""Rules of every h-call but the contents of signed updates: order of checks, arguments, objects, policies.
+"""Rules of all h-calls, except the contents of signed updates: checks, arguments, objects, policies.
 
 A rule with a status is about the whole call.  A positional rule is about one argument: its status is that
 of the argument's register (`hcall_abi.statuses.positional`).

@@ -48,7 +48,7 @@ A status or a position answers an h-call, an OPEN status answers OPEN.  All othe
 
 # A named tuple: a frozen dataclass takes 0.5 ms longer to define, and every client loads this module.
 class Rule(NamedTuple):
-    """One rule: its stable id, the sentence that holds, its place in `spec/`, and the answer if it is broken.
+    """One rule: its stable id, the sentence that has to be true, its place in `spec/`, and the answer if not.
 
     `page` is a page with a heading, such as ``spec/protocol.md#framing``.  `code` is the message number
     of the real management console, where it has one.  `argument` is the name of the argument that a
@@ -75,5 +75,8 @@ class Rule(NamedTuple):
 
     @property
     def status(self) -> Status | None:
-        """The status of a call that breaks the rule; None if the argument decides, or for no h-call."""
+        """The status that a broken rule returns, or None.
+
+        None for a rule about one argument, whose place decides, and for a rule that no h-call can break.
+        """
         return self.answer if isinstance(self.answer, Status) else None

@@ -20,7 +20,7 @@ def _name(command: Command) -> str:
 
 
 def _function(command: Command) -> str:
-    """Return the function of a command; its first word is the command itself."""
+    """Return the zsh function that completes a command."""
     specs = [spec for each in command.options for spec in _option(each)]
     operands = [f"':{_plain(each.value)}:{_action(each)}'" for each in command.operands]
     if not command.commands:
@@ -30,7 +30,7 @@ def _function(command: Command) -> str:
 
 
 def _parent(command: Command, specs: list[str]) -> str:
-    """Return the function of a command with subcommands."""
+    """Return the zsh function that completes a command with subcommands."""
     # `_arguments` counts words from 1, and the operands stand before the subcommand.
     place = len(command.operands) + 1
     entries = " \\\n            ".join(f"'{each.path[-1]}:{_plain(each.about)}'" for each in command.commands)
