@@ -1,4 +1,4 @@
-"""The `swpks` command, and `python -m swpks`: the first module of the process."""
+"""The entry point of `swpks` and of `python -m swpks`: the first module that the process loads."""
 
 # Garbage collection waits for the end of the start
 #

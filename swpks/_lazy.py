@@ -12,10 +12,10 @@ from typing import Any
 
 
 def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return `__getattr__` and `__dir__` of a package whose names live in other modules.
+    """Return `__getattr__` and `__dir__` of a package whose names are defined in other modules.
 
-    `homes` maps a module to its names, with spaces between them; names of the package itself are modules in
-    it.  A loaded name is stored in the package; the next use does not call `__getattr__`.
+    `homes` maps a module to its names, separated by spaces.  If the module is the package itself, the names
+    are submodules.  A loaded name is stored in the package; the next use does not call `__getattr__`.
     """
     home_of = {name: module for module, names in homes.items() for name in names.split()}
     loaded = sys.modules[package].__dict__

@@ -45,9 +45,9 @@ CASES = (
 class Figure(NamedTuple):
     """The result of a case.
 
-    `rate` is in calls or in confirmed writes a second.  `p50` and `p99` are in microseconds, from the send to
-    the last answer; with several calls in flight, to that of all of them.  `client` is the share of the time
-    in which this process worked.
+    `rate` is in calls or in confirmed writes a second.  `p50` and `p99` are in microseconds: the time from a
+    send to its last answer.  With several calls in flight, that is the answer to the last of them.  `client`
+    is the share of the time in which this process used the CPU.
     """
 
     case: Case
@@ -58,7 +58,11 @@ class Figure(NamedTuple):
 
 
 def summary(case: Case, took: Sequence[float], seconds: float, worked: float) -> Figure:
-    """Return the figure of a case whose operations took so many seconds each, in `seconds` of time in all."""
+    """Return the figure of a case.
+
+    `took` has the seconds of each operation, `seconds` is the time of the whole measurement, and `worked` is
+    the CPU time of this process.
+    """
     ordered = sorted(took)
     last = len(ordered) - 1
     calls = case.depth * len(ordered)

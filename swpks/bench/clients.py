@@ -12,7 +12,7 @@
 # faster a client in C would be.
 #
 # A confirmed write ends when CONFIRM reports it durable.  The client repeats only the CONFIRM.  It pauses
-# before, each time twice as long, as far as `LONGEST_PAUSE`: polls without a pause would take the CPU from
+# before, each time twice as long, up to `LONGEST_PAUSE`: polls without a pause would take the CPU from
 # the flush.
 #
 # Each operation that has begun is finished, also after the end of the time.  So the server has no call left
@@ -39,11 +39,11 @@ WARM_UP = 0.2
 
 
 class BenchClient:
-    """A client that sends some calls at once, waits for all answers, and begins again.
+    """A client that repeats one operation: send some calls at once, then wait for all answers.
 
-    `again` is for a confirmed write: the call to be repeated until r4 is 1, first sent as the last of
-    `requests`.  `wake` is the time at which it is due, None while it is not.  `took` has the seconds of each
-    operation.
+    An operation that is a confirmed write ends when r4 of `again`, its last call, is 1; until then the client
+    repeats `again`.  `wake` is the time of the next repetition, None while none is due.  `took` has the
+    seconds of each operation.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class BenchClient:
         self._pause = FIRST_PAUSE
 
     def begin(self) -> None:
-        """Begin an operation."""
+        """Send the calls of the next operation."""
         self._began, self._pause, self._asked = time.perf_counter(), FIRST_PAUSE, self._first
         self.session.send(self._frames)
 
@@ -71,7 +71,7 @@ class BenchClient:
         self.session.send(_frames(self._again))
 
     def receive(self) -> bool:
-        """Take answers; return whether the operation is done.  Raises HcallError for a refusal."""
+        """Receive answers; return whether the operation is complete.  Raises HcallError for a refusal."""
         self._answers += self.session.receive()
         if len(self._answers) < len(self._asked):
             return False

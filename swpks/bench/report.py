@@ -18,7 +18,7 @@ BAR, LINE, LEFT, WIDTH = 300, 26, 230, 720
 
 
 def table(figures: Sequence[Figure]) -> str:
-    """Return the table for a terminal, with a note on its meaning."""
+    """Return the table for a terminal, followed by a note that explains its columns."""
     lines = [HEADINGS, *map(_cells, figures)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rows = [

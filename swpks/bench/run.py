@@ -1,4 +1,4 @@
-"""One run of `swpks bench`: on a partition of a running server, or of one that is started for it."""
+"""One run of `swpks bench`: on a partition of a running server, or of a server started for the run."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ def run_bench(
     *,
     disposable: bool = False,
 ) -> list[Figure]:
-    """Measure a partition at its Unix socket, `seconds` a case; `announce` is called with the title of each.
+    """Return the figures of all cases, measured on the partition at this Unix socket.
 
-    A `disposable` partition is not cleaned up.
+    Each case takes `seconds`.  `announce` is called with the title of each case before it begins.  In a
+    `disposable` partition the benchmark leaves its objects.
 
     Raises BenchRefused, HcallError and other SwpksErrors, and OSError if there is no server.
     """
@@ -50,7 +51,7 @@ def _measured(
     with ExitStack() as stack:
         clients = []
         for number in range(case.sessions):
-            # A label of its own for each session: two writers of one label would refuse each other.
+            # Each session writes to its own label: the second WRITE of a shared label would be refused.
             requests, again = tenant.requests(case.call, number)
             session = stack.enter_context(BenchSession(path, timeout))
             clients.append(BenchClient(session, requests * case.depth, again))
@@ -59,8 +60,8 @@ def _measured(
 
 @contextmanager
 def own_server() -> Iterator[Path]:
-    """Start a server with one partition for the length of a block; yield the partition's socket."""
-    # A long TMPDIR would leave no room for the socket.
+    """Run a server with one partition for the length of the `with` block; yield the partition's socket."""
+    # A long TMPDIR would make the path too long for a Unix socket.
     with tempfile.TemporaryDirectory(prefix="swpks-bench-") as made, short_path(Path(made)) as folder:
         server = ServerProcess(folder / "state", [f"{PARTITION}:{KBYTES}"])
         server.start()

@@ -18,9 +18,9 @@ RECEIVE_SIZE = 1 << 18
 
 
 class BenchSession:
-    """A session whose socket is used directly once it is open.
+    """A session whose open socket this class reads and writes directly.
 
-    `timeout` is in seconds, for the opening and for each receive and send; TimeoutError if it is over.
+    `timeout` is in seconds, for the opening and for each receive and send; after it, TimeoutError is raised.
     """
 
     def __init__(self, path: str | os.PathLike[str], timeout: float) -> None:
@@ -37,7 +37,7 @@ class BenchSession:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Send GOODBYE and wait until the server has closed: then no sent call can run any more."""
+        """Send GOODBYE and wait until the server has closed; then no call of this session still runs."""
         with self._socket, suppress(OSError):
             self._socket.sendall(encode(Goodbye(GoodbyeReason.DONE, "")))
             self._socket.shutdown(socket.SHUT_WR)
@@ -55,11 +55,11 @@ class BenchSession:
         except TimeoutError:
             raise
         except OSError:
-            self.receive()  # a GOODBYE that came before has the reason
+            self.receive()  # raises SessionEnded with the reason, if a GOODBYE was received
             raise ConnectionLost() from None
 
     def receive(self) -> list[HReturn]:
-        """Receive once, and return the answers that are whole: successes and refusals.
+        """Receive once, and return the complete answers: successes and refusals.
 
         Raises SessionEnded for a GOODBYE, ConnectionLost at the end of the stream.
         """

@@ -1,4 +1,4 @@
-"""The objects of a benchmark in a user's partition: made, used, and removed again."""
+"""The objects that a benchmark makes in a user's partition, uses, and removes."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ PAUSE = 0.01
 
 
 class BenchRefused(SwpksError):
-    """The benchmark cannot run in this partition; the text has the reason and the remedy."""
+    """The benchmark can't run in this partition, or can't remove its objects; the text says why."""
 
 
 class Tenant:
     """Objects of the operating system's consumer under labels that no other program uses.
 
-    A context manager: it makes the objects, and removes them at the end, also after an error.  `timeout` is
-    in seconds, for each call.  In a `disposable` partition the objects stay.
+    A context manager: it makes the objects when it is entered, and removes them when it is left, also after
+    an error.  `timeout` is in seconds, for each call.  In a `disposable` partition the objects stay.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Tenant:
         self._path = path
         self._timeout = timeout
         self._who = Authorization(Consumer.OPERATING_SYSTEM, password)
-        # A mark of its own for each run: two runs, or the rest of one that was killed, do not meet.
+        # The mark is random, so the labels of two runs differ, and so do those that a killed run has left.
         self._mark = b"swpks-bench-" + secrets.token_hex(4).encode()
         self._written: list[bytes] = []
 
@@ -69,7 +69,11 @@ class Tenant:
         self._leave(error)
 
     def _leave(self, error: BaseException | None) -> None:
-        """Remove all objects; BenchRefused has the labels of those that stay, and the message of `error`."""
+        """Remove all objects.
+
+        If that fails, raise BenchRefused with the labels of the objects, and with the message of `error`, if
+        any.
+        """
         if self._disposable or not self._written:
             return
         try:
@@ -83,7 +87,7 @@ class Tenant:
             raise BenchRefused(rule, left) from None
 
     def requests(self, call: BenchCall, number: int) -> tuple[list[Request[Any]], Request[Any] | None]:
-        """Return the calls of one operation, and the call to repeat until its write is durable."""
+        """Return the calls of one operation, and the CONFIRM to repeat, None if the operation reads."""
         if call is not BenchCall.CONFIRMED:
             label, size = (self._small, SMALL) if call is BenchCall.READ_SMALL else (self._large, LARGE)
             return [read_object(self._who, label, size)], None
@@ -122,7 +126,7 @@ class Tenant:
             raise BenchRefused(rules.SPACE, message)
 
     def _write(self, channel: BlockingChannel, label: bytes, size: int) -> None:
-        self._written.append(label)  # first: an interrupt may come before the answer
+        self._written.append(label)  # before the call: an interrupt may come before the answer
         try:
             channel.call(write_object(self._who, label, bytes(size)))
         except HcallError as error:
@@ -138,7 +142,7 @@ class Tenant:
         return f"the operating system's consumer has a password: {advice}"
 
     def _remove(self, channel: BlockingChannel) -> None:
-        """Remove all objects and wait until that is durable; objects that are gone already do no harm."""
+        """Remove all objects and wait until the removal is durable.  A missing object is no error."""
         for label in self._written:
             try:
                 channel.call(remove_object(self._who, label))
@@ -156,5 +160,5 @@ class Tenant:
 
 
 def _message(error: SwpksError | OSError) -> str:
-    """Return the message of an error without its rule, which the message of another error has."""
+    """Return the message of an error, without the id of its rule."""
     return error.message if isinstance(error, SwpksError) else error.strerror or str(error)

@@ -1,9 +1,9 @@
-"""The contract as a judge: conformance cases for any server and any client of the data channel (R-80).
+"""Conformance cases: they judge any server and any client of the data channel by the contract (R-80).
 
     swpks conformance server --connect unix:lab/run/lpar1.sock
     swpks conformance client --exec './my-client'
 
-`swpks.conformance.server` judges a server, `swpks.conformance.client` a client.  Their users read
+`swpks.conformance.server` judges a server, `swpks.conformance.client` a client.  The page for users is
 spec/conformance.md.
 """
 

@@ -24,11 +24,11 @@ class Deviation(Exception):
 
 
 class NotRun(Exception):
-    """The case cannot be tried here; the text is the reason, and names the remedy where there is one."""
+    """The case can't be tried here; the text is the reason, and the remedy if there is one."""
 
 
 class RunStage(Enum):
-    """The part of a run in which a case is tried; the value is its place in the order."""
+    """The part of a run in which a case is tried; the values give the order of the parts."""
 
     UNSET = 1
     """No consumer has a password in this IPL."""
@@ -42,10 +42,10 @@ class RunStage(Enum):
 
 @dataclass(frozen=True)
 class ConformanceCase(Generic[S]):
-    """One case; `run` raises Deviation or NotRun, and returns if the statement holds.
+    """One case; `run` returns if the statement holds, and raises Deviation or NotRun if not.
 
-    `page` is a page with a heading, and `rule` the id of a rule, "" for a statement without one.  `before` is
-    called ahead of the IPL for a case of that stage.
+    `page` is a page with a heading.  `rule` is the id of a rule, "" for a statement without a rule.  A case
+    of stage IPL may have a first part, `before`, that runs before the IPL.
     """
 
     id: str
@@ -57,33 +57,33 @@ class ConformanceCase(Generic[S]):
 
     @property
     def chapter(self) -> str:
-        """The first part of the id."""
+        """The first part of the case's id."""
         return chapter_of(self.id)
 
     def chosen_by(self, pattern: str) -> bool:
-        """Return whether a pattern of the shell, or the name of a chapter, selects this case."""
+        """Return whether a shell pattern or the name of a chapter selects this case."""
         return selects(pattern, self.id)
 
 
 def chapter_of(case_id: str) -> str:
-    """Return the chapter of a case, which is the first part of its id."""
+    """Return the chapter of a case: the first part of its id."""
     return case_id.partition(".")[0]
 
 
 def selects(pattern: str, case_id: str) -> bool:
-    """Return whether a pattern of the shell, or the name of a chapter, selects a case."""
+    """Return whether a shell pattern or the name of a chapter selects a case."""
     return chapter_of(case_id) == pattern or fnmatchcase(case_id, pattern)
 
 
 def by_rule(
     case_id: str, rule: Rule, run: Callable[[S], None], stage: RunStage = RunStage.UNSET, page: str = ""
 ) -> ConformanceCase[S]:
-    """Return a case that proves a rule; its page is that of the rule, or the given one."""
+    """Return a case that proves a rule; without `page`, the case cites the page of the rule."""
     return ConformanceCase(case_id, page or rule.page, rule.id, run, stage)
 
 
 class Judgement(Enum):
-    """The result of a case; the value is the word in every report."""
+    """The result of a case; the value is the word that all reports use."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -105,17 +105,20 @@ class Finding(NamedTuple):
 
     @property
     def chapter(self) -> str:
-        """The first part of the id."""
+        """The first part of the case's id."""
         return chapter_of(self.id)
 
     @property
     def cites(self) -> str:
-        """The page and, where there is one, the rule."""
+        """The page that the case proves, with the rule if the case has one."""
         return f"{self.page}, rule {self.rule}" if self.rule else self.page
 
 
 def expected_failures(findings: Iterable[Finding], patterns: Iterable[str]) -> list[Finding]:
-    """Return the findings with the judgement changed where a pattern expects the failure."""
+    """Return the findings, adjusted for the cases whose failure the operator expects.
+
+    If a pattern selects a case, FAILED becomes EXPECTED and PASSED becomes SURPRISE.
+    """
     known = list(patterns)
     return [_expected(each, known) for each in findings]
 
@@ -123,6 +126,6 @@ def expected_failures(findings: Iterable[Finding], patterns: Iterable[str]) -> l
 def _expected(finding: Finding, patterns: list[str]) -> Finding:
     if not any(selects(each, finding.id) for each in patterns):
         return finding
-    # A case that was not run stays so: it shows neither the expected failure nor its end.
+    # A case that was not run stays NOT_RUN: the run shows neither that it still fails nor that it now passes.
     changed = {Judgement.FAILED: Judgement.EXPECTED, Judgement.PASSED: Judgement.SURPRISE}
     return finding._replace(judgement=changed.get(finding.judgement, finding.judgement))

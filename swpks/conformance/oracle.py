@@ -1,8 +1,9 @@
 """A second statement of the authorisation rules: sentences in order, each with its condition.
 
-Written from the public record and the choices of the project, not from the engine.  The matrix tests (R-17)
-compare the two row by row.  The first sentence whose condition holds gives the answer. If none does, the call
-is granted.  Numbers are literal here, so that a wrong constant in the contract is found.
+It is written from the public record and the choices of the project, not from the engine of the server.  The
+matrix tests (R-17) compare it with the engine row by row.  The first sentence whose condition holds gives the
+answer. If none does, the call is granted.  Numbers are literal here, so that a wrong constant in the contract
+is found.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ BAD_POLICY, IN_USE, INVALID_KEY = -57, -77, -78
 
 
 class OracleCall(Enum):
-    """The calls, by name."""
+    """The h-calls; the value is the name of the call."""
 
     CONFIG = "GET_CONFIG"
     SET_PASSWORD = "SET_PASSWORD"  # noqa: S105 - the name of a call
@@ -71,7 +72,7 @@ OFFERED = {level: 0x7F80_0000 if level in ("FW1110", "NEXT") else 0x7F00_0000 fo
 
 
 class Presented(Enum):
-    """The bytes in the authorization block, relative to the owner's password of this IPL."""
+    """The password in the authorization block, compared with the owner's password in this IPL."""
 
     NOTHING = "none"
     RIGHT = "the owner's"
@@ -84,9 +85,9 @@ class Presented(Enum):
 class MatrixRow(NamedTuple):
     """One row of the matrix.
 
-    `word` is the policy of the object that the call names, of the key that UNWRAP finds, or the policy in the
-    call's arguments.  `owner` is the consumer in the authorization block (1 to 3), `mode` the secure-boot
-    mode (0 off, 1 audit, 2 enforce), `wrapped` the policy in the input of UNWRAP.
+    `word` is a policy: of the object that the call names, of the key that UNWRAP finds, or the call's
+    argument.  `owner` is the consumer in the authorization block (1 to 3), `mode` the secure-boot mode (0
+    off, 1 audit, 2 enforce), `wrapped` the policy inside the wrapped object that UNWRAP gets.
     """
 
     call: OracleCall
@@ -101,14 +102,17 @@ class MatrixRow(NamedTuple):
 
 
 class OracleAnswer(NamedTuple):
-    """The status, and the policy returned with it: in r5 of READ, in r4 of REVOKE and UNREVOKE."""
+    """The status of a call, and the policy in r5 of READ or in r4 of REVOKE and UNREVOKE."""
 
     status: int
     shown: int = 0
 
 
 class Sentence(NamedTuple):
-    """A sentence of the reference or of our choices, its condition, and its answer."""
+    """A sentence of the reference or of our choices, with its condition and its status.
+
+    With `by_policy`, the refusal returns the policy of the object, because that policy is its reason.
+    """
 
     words: str
     applies: Callable[[MatrixRow], bool]
@@ -299,15 +303,15 @@ RULES = (
 
 
 def deciding_rule(row: MatrixRow) -> Sentence | None:
-    """Return the first sentence that refuses the row, or None."""
+    """Return the first sentence that refuses the row; None if the call is granted."""
     return next((rule for rule in RULES if rule.applies(row)), None)
 
 
 def answer(row: MatrixRow) -> OracleAnswer:
-    """Return the platform's answer to a row whose space and arguments are in order.
+    """Return the platform's answer to a row, if the call's arguments are right and the store has space.
 
-    A granted READ returns the policy. So do REVOKE and UNREVOKE, with the policy after the call. A refusal of
-    one of them returns the policy if it was the reason.
+    A granted READ returns the policy, and granted REVOKE and UNREVOKE return the policy after the call.  If
+    one of these calls is refused because of the policy, it returns the policy too.
     """
     rule = deciding_rule(row)
     if row.call is not OracleCall.READ and row.call not in REVOCATION:
@@ -318,7 +322,7 @@ def answer(row: MatrixRow) -> OracleAnswer:
 
 
 def afterwards(row: MatrixRow) -> int:
-    """Return the policy of the row's object after the granted call."""
+    """Return the policy of the row's object after a granted call."""
     if row.call is OracleCall.REVOKE:
         return row.word | REVOKED
     return row.word & ~REVOKED if row.call is OracleCall.UNREVOKE else row.word

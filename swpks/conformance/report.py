@@ -1,4 +1,4 @@
-"""The report of a run: as text, as JSON and as JUnit's XML."""
+"""The report of a run as text, as JSON and as JUnit's XML."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from swpks.conformance.case import Finding, Judgement
 FORMAT = 1
 """Version of the JSON report."""
 
-# A surprise is bad: the list of expected failures is out of date, and would hide a later failure.
+# An unexpected pass counts as bad: the list of expected failures is out of date and would hide a later
+# failure.
 _BAD = (Judgement.FAILED, Judgement.SURPRISE)
 
 
 class Suite(NamedTuple):
-    """A whole run: the judged implementation in one line, and the findings in their order."""
+    """A whole run: one line about the judged implementation, and the findings in the order of the cases."""
 
     subject: str
     findings: Sequence[Finding]
@@ -30,7 +31,11 @@ class Suite(NamedTuple):
         return sum(each.judgement is judgement for each in self.findings)
 
     def status(self, *, require_all: bool = False) -> int:
-        """Return the exit status: 1 if a case failed, or with `require_all` was not run; else 0."""
+        """Return the exit status.
+
+        It is 1 if a case failed or passed unexpectedly.  With `require_all`, it is also 1 if a case was not
+        run.  Otherwise it is 0.
+        """
         bad = {*_BAD, Judgement.NOT_RUN} if require_all else {*_BAD}
         return int(any(each.judgement in bad for each in self.findings))
 
@@ -41,7 +46,8 @@ def as_text(suite: Suite) -> Iterator[str]:
     for finding in suite.findings:
         if finding.judgement in _BAD:
             yield from _failure(finding)
-    # Counted by reason: one missing option can cause hundreds of these, which would bury the failures.
+    # Cases that were not run are counted by reason: one missing option can cause hundreds, and single lines
+    # would hide the failures.
     for reason, count in Counter(
         each.reason for each in suite.findings if each.judgement is Judgement.NOT_RUN
     ).items():
@@ -62,7 +68,7 @@ def _failure(finding: Finding) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """Return a text with escapes in place of control characters, which would steer the terminal."""
+    """Return a text with escapes in place of control characters, so that it can't control the terminal."""
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
@@ -98,14 +104,15 @@ def _record(finding: Finding) -> dict[str, object]:
 def as_junit(suite: Suite) -> bytes:
     """Return the report as JUnit's XML: one suite for each chapter.
 
-    An expected failure is a skipped test there, because JUnit has no word for it.
+    An expected failure is reported as a skipped test, because JUnit has no such result.
     """
     root = ET.Element("testsuites", name="swpks conformance")
     for chapter in dict.fromkeys(each.chapter for each in suite.findings):
         inside = [each for each in suite.findings if each.chapter == chapter]
         failed = sum(each.judgement in _BAD for each in inside)
         skipped = sum(each.judgement in (Judgement.NOT_RUN, Judgement.EXPECTED) for each in inside)
-        # No errors: a server that answers nothing is a failure of the case, not of the judge.
+        # `errors` is always 0: a server that answers nothing is a failure of the case, and no error of the
+        # judge.
         numbers = {"tests": len(inside), "failures": failed, "errors": 0, "skipped": skipped}
         each_suite = ET.SubElement(
             root, "testsuite", attrib={"name": chapter, **{key: str(value) for key, value in numbers.items()}}
@@ -128,7 +135,7 @@ def _test(suite: ET.Element, finding: Finding) -> None:
 
 
 def _xml_text(text: str) -> str:
-    """Return a text without the characters that XML 1.0 has no form for."""
+    """Return a text with U+FFFD in place of unprintable characters, which XML 1.0 may not allow."""
     # A name in HELLO comes from the judged server, and may hold any character.
     return "".join(
         each if each in "\n\t" or each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text

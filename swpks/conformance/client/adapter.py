@@ -16,18 +16,19 @@ from swpks.conformance.client.blocking_adapter import BlockingAdapter, serve_lin
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Be an adapter on standard input and output."""
+    """Run the adapter on standard input and output until the judge sends `quit`; return the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--client", choices=("blocking", "trio"), default="blocking")
     chosen = parser.parse_args(arguments).client
     for stream in (sys.stdin, sys.stdout):
-        # A level of the server may have any character, and the locale of the judge's shell may lack it.
+        # The name of a firmware level may have any character, also one that the locale of the judge's shell
+        # lacks.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", newline="\n")
     if chosen == "trio":
-        # Loaded late: the blocking client has no Trio.
+        # Imported here, because the blocking client must work without Trio.
         from swpks.conformance.client.trio_adapter import run_trio_adapter
 
         run_trio_adapter(sys.stdin, sys.stdout)
@@ -39,5 +40,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 if __name__ == "__main__":
     status = main()
     sys.stdout.flush()
-    # No clean-up of the interpreter: the judge waits for the end of this process.
+    # os._exit skips the interpreter's clean-up: the judge waits until this process has ended.
     os._exit(status)

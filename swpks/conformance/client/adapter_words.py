@@ -1,4 +1,4 @@
-"""The words of both adapters: places, and the reports of errors."""
+"""Text that both adapters share: the address of a place, and the report of an error."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ def target_of(place: str) -> str | tuple[str, int]:
 
 
 def error_line(error: Exception) -> str:
-    """Return the report of an error that the client's library has raised."""
-    # Only an end of the session has an outcome.  A call that is too large for the server was not sent.
+    """Return the report line for an exception that the client's library has raised."""
+    # Only the end of a session has an outcome.  A call that is too large for the server was not sent, so it
+    # has none.
     outcome = ""
     if has_moved(error):
         outcome = " outcome=not-run"

@@ -23,7 +23,7 @@ _NO_SESSION = ConnectionLost("no session was opened")
 
 
 class BlockingAdapter:
-    """`BlockingChannel` behind the line protocol."""
+    """An adapter that carries out the commands of the line protocol with `BlockingChannel`."""
 
     def __init__(self) -> None:
         self._channel: BlockingChannel | None = None
@@ -44,7 +44,7 @@ class BlockingAdapter:
                 return ["unsupported"]
 
     def open(self, opening: OpenPlace) -> str:
-        """Open a session; one that is still open is closed."""
+        """Open a session, after closing the earlier session if it is still open; return the report."""
         self.close()
         try:
             channel = self.connect(opening)
@@ -54,17 +54,17 @@ class BlockingAdapter:
         return opened_line(channel.partition, channel.ipl_count, channel.level)
 
     def connect(self, opening: OpenPlace) -> BlockingChannel:
-        """Return a channel to the place of `open`."""
+        """Return a channel to the place that the command `open` names."""
         return BlockingChannel.connect(
             self.target(opening.place), partition=opening.partition, access_key=opening.key
         )
 
     def target(self, place: str) -> Target:
-        """Return the address of a place."""
+        """Return the address that the client's library takes for a place."""
         return target_of(place)
 
     def calls(self, requests: Sequence[Request[HReturn]]) -> list[str]:
-        """Make calls without a wait in between."""
+        """Send all calls at once; return the report of each."""
         channel = self._channel
         if channel is None:
             return [error_line(_NO_SESSION)] * len(requests)
@@ -80,7 +80,7 @@ class BlockingAdapter:
             except PeerError as error:
                 found.append(error_line(error))
         found += [error_line(channel.ended or _NO_SESSION)] * (len(requests) - len(found))
-        # The connection is closed before the report, as the line protocol demands.
+        # The line protocol demands this order: close the connection, then report.
         if channel.ended:
             channel.close()
         return found
@@ -93,7 +93,7 @@ class BlockingAdapter:
 
 
 def serve_lines(adapter: BlockingAdapter, commands: Iterable[str], reports: TextIO) -> None:
-    """Answer the judge's commands until `quit` or their end."""
+    """Answer the judge's commands until `quit` or the end of the input."""
     for line in commands:
         if line.strip() == "quit":
             return

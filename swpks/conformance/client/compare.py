@@ -1,4 +1,4 @@
-"""Comparisons of the client's calls and reports with the right ones; a difference raises Deviation."""
+"""Comparisons of the client's calls and reports with the right values; a difference raises Deviation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from swpks.conformance.client.lines import Report
 
 
 def demand_returned(came: Report, status: int, registers: tuple[int, ...], writes: Iterable[Write]) -> None:
-    """Demand a status, registers (those left out are 0) and writes of a report."""
+    """Raise Deviation unless a report has this status, these registers (the rest 0) and these writes."""
     if came.number != status:
         raise Deviation(f"status {status}", f"status {came.number}")
     values = registers + (0,) * (REGISTERS - len(registers))
@@ -23,7 +23,7 @@ def demand_returned(came: Report, status: int, registers: tuple[int, ...], write
 
 
 def _memory(writes: Iterable[Write]) -> list[tuple[int, bytes]]:
-    """Return writes in ascending order, neighbours joined and empty ones left out."""
+    """Return writes in ascending order; adjacent writes are joined, empty writes are left out."""
     joined: list[tuple[int, bytes]] = []
     for address, data in sorted(write for write in writes if write.data):
         if joined and joined[-1][0] + len(joined[-1][1]) == address:
@@ -35,12 +35,12 @@ def _memory(writes: Iterable[Write]) -> list[tuple[int, bytes]]:
 
 
 def demand_call(made: HCall, came: HCall) -> None:
-    """Demand that an HCALL is the call that was asked for."""
+    """Raise Deviation unless the HCALL that came is the call that the judge asked for."""
     if came.opcode != made.opcode:
         raise Deviation(f"HCALL with opcode 0x{made.opcode:X}", f"0x{came.opcode:X}")
     if came.registers != made.registers:
         raise Deviation(f"r4 to r12 = {_words(made.registers)}", _words(came.registers))
-    # Their order is free, and a segment of length 0 is no memory.
+    # The contract leaves the order of segments open, and a segment of length 0 names no memory.
     expected, found = (sorted(each for each in call.segments if each[1]) for call in (made, came))
     if [each[:3] for each in found] != [each[:3] for each in expected]:
         raise Deviation(f"segments {_segments(expected)}", _segments(found))
@@ -66,12 +66,12 @@ def _memory_text(writes: Iterable[tuple[int, bytes]]) -> str:
 
 
 def opened_text(report: Report) -> str:
-    """Return a report `opened` in words."""
+    """Return the line of a report `opened`."""
     return f"`opened partition={report.number} ipl={report.ipl_count} level={report.text}`"
 
 
 def line_of(report: Report) -> str:
-    """Return a report as its line, without registers and writes."""
+    """Return the line of a report, without registers and writes."""
     number = f" {report.number}" if report.kind in ("refused", "ended", "returned") else ""
     text = f" {report.text}" if report.text else ""
     return f"`{report.kind}{number}{text}`"

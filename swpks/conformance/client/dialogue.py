@@ -1,4 +1,4 @@
-"""The judge's end of the line protocol: it sends a command and waits for its line, each with a deadline."""
+"""The judge's end of the line protocol: it sends a command, then waits for its line with a deadline."""
 
 from __future__ import annotations
 
@@ -22,18 +22,21 @@ Start = Callable[[], Endpoint]
 
 
 class Silent(Deviation):
-    """The client hangs or has ended: it has to be started again."""
+    """The client hangs or has ended; the judge has to start it again."""
 
 
 class Watched(NamedTuple):
-    """A descriptor that must stay silent while the judge waits for a line; `explain` makes the deviation."""
+    """A descriptor that must stay silent while the judge waits for a line.
+
+    If bytes come, the judge raises the Deviation that `explain` returns.
+    """
 
     descriptor: int
     explain: Callable[[], Deviation]
 
 
 class LineClient:
-    """The client under judgement, started when needed; `log` has the lines of both ends, for the report."""
+    """The client under judgement; `begin` starts it.  `log` has the lines of both ends, for the report."""
 
     def __init__(self, start: Start, patience: float = PATIENCE) -> None:
         self.patience = patience
@@ -61,7 +64,7 @@ class LineClient:
         self.name = report.text
 
     def stop(self, *, kill: bool = False) -> None:
-        """End the client, if it runs."""
+        """End the client if it runs: with `quit`, or at once with `kill`."""
         if self._endpoint is None:
             return
         if not kill:
@@ -73,7 +76,7 @@ class LineClient:
         self._endpoint = None
 
     def command(self, line: str) -> None:
-        """Send a command; Silent if the client does not take it."""
+        """Send a command; raise Silent if the client does not read it."""
         self.log.append(shown(f"judge: {line}"))
         data, deadline = memoryview(line.encode() + b"\n"), time.monotonic() + self.patience
         while data:
@@ -86,9 +89,9 @@ class LineClient:
                 raise Silent("a client that reads its commands", self._ended()) from None
 
     def report(self, *watched: Watched) -> Report:
-        """Return the next line of the client; Deviation for rubbish, Silent if none comes.
+        """Return the next line of the client; Deviation for a malformed line, Silent if none comes.
 
-        A watched descriptor that has something to read first makes a Deviation.
+        If a watched descriptor becomes readable before the line, a Deviation is raised.
         """
         line = self._line(watched)
         self.log.append(shown(f"client: {line}"))
@@ -98,7 +101,7 @@ class LineClient:
             raise Deviation("a line of the line protocol", f"{shown(line)!r} ({error})") from None
 
     def closed(self) -> bool:
-        """Send `close`, drop the lines up to `closed`, and return whether there were none before it."""
+        """Send `close` and wait for `closed`; return whether `closed` was the next line."""
         self.command("close")
         before, deadline = 0, time.monotonic() + self.patience
         while self._line((), deadline) != "closed":
@@ -124,7 +127,7 @@ class LineClient:
         for descriptor in (reports, *(each.descriptor for each in watched)):
             poll.register(descriptor, select.POLLIN)
         ready = dict(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
-        # A line that has come is taken first: bytes behind it are found by the next wait.
+        # A line that has come is read first.  The next wait finds bytes that came on a watched descriptor.
         if reports in ready:
             data = os.read(reports, _RECEIVE)
             if not data:
@@ -153,7 +156,7 @@ class LineClient:
 
 
 def shown(text: str) -> str:
-    """Return a text, cut to a length that a report can show."""
+    """Return a text, cut to the length that a report shows."""
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
 
 

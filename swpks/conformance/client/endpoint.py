@@ -22,7 +22,7 @@ class ClientNotStarted(PeerError):
 
 
 class Endpoint(ABC):
-    """A running client: descriptors of its standard input and output, which belong to this object."""
+    """A running client: it owns the descriptors of the client's standard input and output."""
 
     def __init__(self, commands: int, reports: int) -> None:
         self.commands = commands
@@ -32,7 +32,7 @@ class Endpoint(ABC):
 
     @abstractmethod
     def fate(self) -> str:
-        """Return how the client ended, in words; called once its output has ended."""
+        """Return in words how the client ended; the judge calls it after the end of the client's output."""
 
     @abstractmethod
     def end(self, *, kill: bool) -> None:
@@ -45,10 +45,10 @@ class Endpoint(ABC):
 
 
 class ProcessEndpoint(Endpoint):
-    """A client in a process of its own, started by the shell; its standard error is that of the judge."""
+    """A client in its own process, which the shell starts; it shares the judge's standard error."""
 
     def __init__(self, command: str) -> None:
-        # A group of its own: the shell may start the client as a child, and both have to end.
+        # The client gets its own process group: the shell may start it as a child, and both have to end.
         self._process = subprocess.Popen(  # noqa: S603 - the command line of the user
             ["/bin/sh", "-c", command],
             stdin=subprocess.PIPE,
@@ -58,12 +58,14 @@ class ProcessEndpoint(Endpoint):
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise ClientNotStarted("the client has no pipes")
+        # Copies of the descriptors: Popen closes its own with its file objects, and this object must own
+        # them.
         super().__init__(os.dup(stdin.fileno()), os.dup(stdout.fileno()))
         stdin.close()
         stdout.close()
 
     def fate(self) -> str:
-        """Return the exit status, or that it closed its output and runs on."""
+        """Return the exit status, or a note that the client closed its output and still runs."""
         try:
             status = self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -73,7 +75,11 @@ class ProcessEndpoint(Endpoint):
         return f"its exit status is {status}"
 
     def end(self, *, kill: bool) -> None:
-        """End the client: its standard input ends; after `END_SECONDS`, or at once with `kill`, SIGKILL."""
+        """End the client by closing its standard input.
+
+        If it still runs after `END_SECONDS`, SIGKILL ends its process group.  With `kill`, SIGKILL comes at
+        once.
+        """
         self.close()
         if not kill:
             try:
@@ -81,7 +87,7 @@ class ProcessEndpoint(Endpoint):
                 return
             except subprocess.TimeoutExpired:
                 pass
-        # The process is not waited for yet, so its group cannot be that of another process.
+        # The shell is not reaped yet, so no other process can have its process group id.
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()

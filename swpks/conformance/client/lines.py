@@ -1,7 +1,7 @@
 """The line protocol between the judge and a client: commands, and the lines that answer them.
 
-Both ends use this module: the judge writes commands and reads reports, the adapters of our clients the other
-way round.  The contract is spec/conformance.md#line-protocol.
+Both ends use this module.  The judge writes commands and reads reports; the adapters of our clients read
+commands and write reports.  The contract is spec/conformance.md#line-protocol.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PLAIN = ("closed", "too-large")
 
 
 class OpenPlace(NamedTuple):
-    """The command `open`: a place such as `unix:PATH`, the partition id, and the access key."""
+    """The arguments of the command `open`: a place such as `unix:PATH`, partition id, access key."""
 
     place: str
     partition: int = 0
@@ -46,7 +46,7 @@ class OpenPlace(NamedTuple):
 
 
 class CallWords(NamedTuple):
-    """The command `call`: the opcode, r4 to r12 and the segments."""
+    """The arguments of the command `call`: the opcode, r4 to r12 and the segments."""
 
     opcode: int
     registers: tuple[int, ...]
@@ -54,7 +54,7 @@ class CallWords(NamedTuple):
 
 
 class Report(NamedTuple):
-    """A line of the client: its first word, and the fields that this word has."""
+    """A line of the client: its first word (`kind`), and the fields that this word has."""
 
     kind: str
     number: int = 0
@@ -77,24 +77,24 @@ def open_line(opening: OpenPlace) -> str:
 
 
 def read_open(words: Sequence[str]) -> OpenPlace:
-    """Return the command `open` from the words behind it."""
+    """Return the arguments of an `open` command, parsed from the words after `open`."""
     given = dict(word.split("=", 1) for word in words[1:])
     key = given.get("key")
     return OpenPlace(words[0], int(given.get("partition", "0")), None if key is None else bytes.fromhex(key))
 
 
 def call_line(call: HCall) -> str:
-    """Return the command that makes a call; registers with 0 are left out."""
+    """Return the command that makes a call; registers with the value 0 are left out."""
     return f"call {_call_words(call)}"
 
 
 def pipeline_line(calls: Iterable[HCall]) -> str:
-    """Return the command that makes several calls without a wait in between."""
+    """Return the command that makes several calls; the client sends all before it waits for an answer."""
     return f"pipeline {' ; '.join(map(_call_words, calls))}"
 
 
 def read_pipeline(rest: str) -> list[CallWords]:
-    """Return the calls of `pipeline` from the text behind it."""
+    """Return the calls of a `pipeline` command, parsed from the text after `pipeline`."""
     return [read_call(each.split()) for each in rest.split(";")]
 
 
@@ -112,7 +112,7 @@ def _call_words(call: HCall) -> str:
 
 
 def read_call(words: Sequence[str]) -> CallWords:
-    """Return the call of `call` from the words behind it."""
+    """Return the call of a `call` command, parsed from the words after `call`."""
     registers, segments = [0] * REGISTERS, []
     for word in words[1:]:
         name, _, value = word.partition("=")
@@ -135,7 +135,7 @@ Command = OpenPlace | list[CallWords] | str
 
 
 def read_command(line: str) -> Command:
-    """Return a command of the judge; `begin` and unknown ones are their own words."""
+    """Return a parsed command of the judge; for `begin` and unknown commands, return the first word."""
     word, _, rest = line.strip().partition(" ")
     match word:
         case "open":
@@ -149,19 +149,19 @@ def read_command(line: str) -> Command:
 
 
 def opened_line(partition: int, ipl_count: int, level: str) -> str:
-    """Return the report of an open session."""
+    """Return the line that reports an open session."""
     return f"opened partition={partition} ipl={ipl_count} level={level}"
 
 
 def returned_line(status: int, registers: Iterable[int], writes: Iterable[Write]) -> str:
-    """Return the report of an answer."""
+    """Return the line that reports an answer."""
     values = [f"r{n}=0x{value:x}" for n, value in enumerate(registers, FIRST_ARGUMENT_REGISTER) if value]
     written = [f"write=0x{address:x}:{data.hex()}" for address, data in writes]
     return " ".join(("returned", str(status), *values, *written))
 
 
 def read_report(line: str) -> Report:
-    """Return a line of the client; ValueError with the reason for a line that the protocol does not have."""
+    """Return a parsed line of the client; ValueError with the reason if the protocol has no such line."""
     kind, _, rest = line.partition(" ")
     if kind in PLAIN and not rest:
         return Report(kind)

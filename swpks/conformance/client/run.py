@@ -1,4 +1,4 @@
-"""Run cases on a client: each gets a trial of its own, and a client that hangs is started again."""
+"""Runs of cases on a client: each case gets a new trial, and a client that hangs is started again."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ClientRun:
         return self._client.name
 
     def findings(self, cases: Sequence[ClientCase]) -> Iterator[Finding]:
-        """Yield the finding of each case; ClientNotStarted if the client does not start at all."""
+        """Yield the finding of each case; ClientNotStarted if the first start of the client fails."""
         with tempfile.TemporaryDirectory(prefix="swpks-") as folder:
             try:
                 self._client.begin()
@@ -62,6 +62,7 @@ class ClientRun:
         except NotRun as error:
             self._recover(trial)
             return Judgement.NOT_RUN, str(error)
+        # Silent is a Deviation too, so it is caught first: a silent client is killed without another command.
         except Silent as error:
             trial.leave()
             self._client.stop(kill=True)
@@ -72,11 +73,11 @@ class ClientRun:
         return Judgement.PASSED, ""
 
     def _recover(self, trial: Trial) -> None:
-        """Bring the client back to a state without a session; it is killed if it does not get there."""
+        """Bring the client back to a state without a session, or kill it if that fails."""
         trial.leave()
-        # The last lines of the log are those of the failure, not those of the recovery.
+        # The lines of the recovery are deleted, so that the report ends with the lines of the failure.
         before = len(self._client.log)
-        # A client that answers `close` is cheaper to use again than to start; a start may take seconds.
+        # If the client answers `close`, it is used again: a new start may take seconds.
         with suppress(Deviation):
             self._client.closed()
             del self._client.log[before:]

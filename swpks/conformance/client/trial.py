@@ -1,4 +1,4 @@
-"""One trial of a client: the line protocol, the scripted server, and the steps that most cases begin with."""
+"""One trial of a client: the line protocol, the scripted server, and the first steps of most cases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from swpks.conformance.client.wire import ServedConnection
 
 
 class Trial:
-    """The client and the server of one case; `folder` is a place for its socket."""
+    """The client and the scripted server of one case; `folder` has room for the server's sockets."""
 
     def __init__(self, client: LineClient, folder: Path) -> None:
         self.client = client
@@ -29,7 +29,8 @@ class Trial:
 
     def dial(self, *, partition: int = 0, key: bytes | None = None, tcp: bool = False) -> ServedConnection:
         """Ask the client to open a session, and accept its connection."""
-        # The listener comes before the command, so a quick client never finds the place without a server.
+        # The server listens before the command is sent, so a quick client never finds the place without a
+        # server.
         listener, place = self._listen_tcp() if tcp else self._listen_unix()
         self.client.command(open_line(OpenPlace(place, partition, key)))
         listener.settimeout(self.client.patience)
@@ -47,7 +48,7 @@ class Trial:
         key: bytes | None = None,
         tcp: bool = False,
     ) -> AskedSession:
-        """Open a session up to OPEN."""
+        """Ask the client to open a session, send HELLO, and take its OPEN; the session is not open yet."""
         connection = self.dial(partition=partition, key=key, tcp=tcp)
         said = greeting or hello()
         connection.say(said)
@@ -62,28 +63,28 @@ class Trial:
         key: bytes | None = None,
         tcp: bool = False,
     ) -> ServedConnection:
-        """Open a session, and demand the right report."""
+        """Open a session, and demand that the client reports it as open."""
         opening = self.greet(greeting=greeting, partition=partition, key=key, tcp=tcp)
         self.admit(opening, key=key)
         return opening.connection
 
     def admit(self, opening: AskedSession, *, key: bytes | None = None) -> None:
-        """Answer OPEN with the right OPENED, and demand the right report."""
+        """Answer OPEN with the right OPENED, and demand that the client reports an open session."""
         opening.connection.say(opened(opening, key=key))
         self.opened(PARTITION, IPL_COUNT, LEVEL)
 
     def call(self, connection: ServedConnection, made: HCall) -> HCall:
-        """Ask the client for a call, and return the HCALL, which has to be that call."""
+        """Ask the client for a call; return its HCALL.  Deviation if it is another call."""
         self.client.command(call_line(made))
         return self.taken(connection, made)
 
     def pipeline(self, connection: ServedConnection, made: list[HCall]) -> list[HCall]:
-        """Ask the client for calls without a wait in between, and return the HCALLs."""
+        """Ask the client for calls that it sends without waiting for answers; return the HCALLs."""
         self.client.command(pipeline_line(made))
         return [self.taken(connection, each) for each in made]
 
     def taken(self, connection: ServedConnection, made: HCall) -> HCall:
-        """Take an HCALL, and demand that it is the call that was asked for."""
+        """Take an HCALL and return it.  Deviation if it is not the call that the judge asked for."""
         if connection.descriptor is not None and not connection.buffered:
             self._await(connection.descriptor, "HCALL")
         came = connection.take(HCall)
@@ -93,9 +94,9 @@ class Trial:
     # Reports
 
     def report(self, *kinds: str) -> Report:
-        """Return the next line, which has to be of one of these kinds; NotRun for `unsupported`.
+        """Return the next line of the client; Deviation for another kind, NotRun for `unsupported`.
 
-        A connection or a frame that comes first is a Deviation.
+        A connection or a frame that comes before the line is a Deviation too.
         """
         report = self.client.report(*self._watched())
         if report.kind == "unsupported":
@@ -105,7 +106,7 @@ class Trial:
         return report
 
     def either(self, *kinds: str) -> str:
-        """Return the kind of the next line, one of these; the client may send frames before it."""
+        """Return the kind of the next line, which must be in `kinds`; frames may come before the line."""
         report = self.client.report()
         if report.kind not in kinds:
             raise Deviation(" or ".join(f"`{kind}`" for kind in kinds), line_of(report))
@@ -135,7 +136,7 @@ class Trial:
         self.report("broken")
 
     def close(self, connection: ServedConnection) -> None:
-        """Ask the client to close the session; demand GOODBYE 0, the end of the stream, and the report."""
+        """Ask the client to close the session; demand GOODBYE 0, the end of the stream and `closed`."""
         self.client.command("close")
         connection.goodbye(GoodbyeReason.DONE)
         self.report("closed")
@@ -170,7 +171,7 @@ class Trial:
         return place
 
     def _await(self, descriptor: int, what: str) -> None:
-        """Wait until a descriptor can be read; Deviation for a line that comes first."""
+        """Wait until a descriptor is readable; Deviation if a line comes first."""
         try:
             report = self.client.report(Watched(descriptor, _CameFirst))
         except _CameFirst:
@@ -181,7 +182,7 @@ class Trial:
 
     def _watched(self) -> list[Watched]:
         again = Deviation("the line of the client", "a connection that no command asked for")
-        # The listeners stay open, so a client that connects again by itself is seen and reported.
+        # The listeners stay open, so the judge sees a client that connects again unasked, and reports it.
         listening = [Watched(each.fileno(), lambda: again) for each in self._listeners]
         connected = [
             Watched(each.descriptor, each.unasked)
@@ -192,7 +193,7 @@ class Trial:
 
 
 class _CameFirst(Deviation):
-    """A descriptor was readable before a line came."""
+    """The descriptor became readable before a line came."""
 
     def __init__(self) -> None:
         super().__init__("a line", "something else first")

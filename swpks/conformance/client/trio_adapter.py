@@ -1,4 +1,4 @@
-"""The adapter of the Trio channel: commands come from a thread, so the channel's tasks run meanwhile."""
+"""The adapter of the Trio channel: a thread reads the commands, so the channel's tasks can run meanwhile."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from swpks.conformance.client.lines import OpenPlace, opened_line, read_command,
 
 
 class TrioAdapter:
-    """`Channel` behind the line protocol."""
+    """An adapter that carries out the commands of the line protocol with `Channel`."""
 
     def __init__(self) -> None:
         self._channel: Channel | None = None
@@ -43,7 +43,7 @@ class TrioAdapter:
                 return ["unsupported"]
 
     async def open(self, opening: OpenPlace) -> str:
-        """Open a session; one that is still open is closed."""
+        """Open a session, after closing the earlier session if it is still open; return the report."""
         await self.close()
         target = target_of(opening.place)
         opened = open_channel(target, partition=opening.partition, access_key=opening.key)
@@ -55,7 +55,7 @@ class TrioAdapter:
         return opened_line(channel.partition, channel.ipl_count, channel.level)
 
     async def calls(self, requests: Sequence[Request[HReturn]]) -> list[str]:
-        """Make calls without a wait in between."""
+        """Send all calls without waiting for an answer in between; return the report of each."""
         channel = self._channel
         if channel is None:
             return ["lost"] * len(requests)
@@ -67,11 +67,11 @@ class TrioAdapter:
         except CallTooLarge as error:
             return [error_line(error)]
         except PeerError:
-            pass  # the session has ended: the calls that are missing get the error below
+            pass  # the session has ended: the calls that were not sent get its error below
         found = [await self._report(channel, *each) for each in sent]
         if channel.ended:
             found += [error_line(channel.ended)] * (len(requests) - len(found))
-            # The connection is closed before the report, as the line protocol demands.
+            # The line protocol demands this order: close the connection, then report.
             await self._stack.aclose()
         return found
 
@@ -90,7 +90,7 @@ class TrioAdapter:
 
 
 def run_trio_adapter(commands: TextIO, reports: TextIO) -> None:
-    """Answer the judge's commands until `quit` or their end."""
+    """Answer the judge's commands until `quit` or the end of the input."""
     trio.run(_serve, commands, reports)
 
 

@@ -1,4 +1,4 @@
-"""The usual frames of the scripted server, and the calls that it asks the client for."""
+"""The usual frames of the scripted server, and the calls that the judge asks the client for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def plan(
     registers: Iterable[int] = (BUFFER, 24),
     segments: Iterable[Segment] | None = None,
 ) -> HCall:
-    """Return a call that the client is asked to make: GET_CONFIG with its buffer, unless others are given."""
+    """Return a call for the client to make; by default GET_CONFIG with its buffer."""
     values = tuple(registers)
     memory = (Segment.written(BUFFER, 24),) if segments is None else tuple(segments)
     return HCall(0, opcode, values + (0,) * (REGISTERS - len(values)), memory)
@@ -44,12 +44,12 @@ def hello(
 
 
 def answer(call: HCall, status: int = 0, *registers: int, writes: Iterable[Write] = ()) -> HReturn:
-    """Return the answer to a call, with r4 and on as given."""
+    """Return the answer to a call: its status, the registers from r4 on, and the writes."""
     return HReturn(call.tag, status, registers + (0,) * (REGISTERS - len(registers)), tuple(writes))
 
 
 class AskedSession(NamedTuple):
-    """A session that the client has opened: the connection, HELLO and OPEN."""
+    """A session that the client has asked for: the connection, the HELLO sent, and the client's OPEN."""
 
     connection: ServedConnection
     hello: Hello
@@ -57,7 +57,7 @@ class AskedSession(NamedTuple):
 
 
 def opened(opening: AskedSession, status: int = 0, *, key: bytes | None = None, level: str = LEVEL) -> Opened:
-    """Return the OPENED that answers an OPEN, with the server's proof if there is a key."""
+    """Return the OPENED that answers an OPEN; with a key, it has the server's proof."""
     _, greeting, asked = opening
     if status:
         return Opened(asked.tag, status, asked.partition, 0, NO_PROOF, "")

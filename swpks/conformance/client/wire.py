@@ -1,4 +1,4 @@
-"""The scripted server's end of a data channel: it sends any bytes, and checks every byte that it receives."""
+"""The scripted server's end of a data channel: it sends any bytes, and checks all bytes of the client."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ F = TypeVar("F", Open, HCall, Goodbye)
 
 
 class ServedConnection:
-    """One accepted connection; `log` gets a line for each frame of both ends."""
+    """One accepted connection; `log` gets a line for each frame that either end sends."""
 
     def __init__(self, sock: socket.socket, log: list[str], patience: float) -> None:
         self.log = log
@@ -44,12 +44,15 @@ class ServedConnection:
     # Sending
 
     def say(self, *frames: Frame | bytes) -> None:
-        """Send frames, or bytes as they are, in one piece."""
+        """Send frames, or raw bytes, in one piece."""
         self._tell(frames)
         self._send(b"".join(map(_bytes, frames)))
 
     def trickle(self, *frames: Frame | bytes, size: int = 1) -> None:
-        """Send frames in pieces of `size` bytes, each when the client has taken the one before."""
+        """Send frames in pieces of `size` bytes; wait after each piece until the client has read it.
+
+        If the client does not read a piece in time, the rest is sent without waiting.
+        """
         self._tell(frames)
         data, wait = b"".join(map(_bytes, frames)), True
         for start in range(0, len(data), size):
@@ -57,7 +60,7 @@ class ServedConnection:
             wait = wait and self._taken()
 
     def finish(self) -> None:
-        """End the server's half of the stream.  The client's bytes can still be read."""
+        """End the stream from server to client.  The client's bytes can still be read."""
         self.log.append("server: the end of the stream")
         try:
             self._socket.shutdown(socket.SHUT_WR)
@@ -80,11 +83,12 @@ class ServedConnection:
         except TimeoutError:
             raise Silent("a client that reads", f"nothing read for {self._patience:g} s") from None
         except OSError:
-            pass  # the client has closed; the next wait judges the bytes that it sent before
+            pass  # the client has closed; the next wait checks the bytes that it sent before
 
     def _taken(self) -> bool:
         # Without this wait the kernel would join the pieces, and the client would see one.
         deadline = time.monotonic() + _PIECE_SECONDS
+        # TIOCOUTQ is the number of bytes that the peer has not read yet.
         while struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))[0]:
             if time.monotonic() > deadline:
                 return False
@@ -95,16 +99,16 @@ class ServedConnection:
 
     @property
     def descriptor(self) -> int | None:
-        """The descriptor, None once the stream has ended or the connection is closed."""
+        """The descriptor of the socket; None after the end of the stream or after `close`."""
         return None if self._over else self._socket.fileno()
 
     @property
     def buffered(self) -> bool:
-        """Whether received bytes wait to be taken."""
+        """Whether bytes were received that no call has returned yet."""
         return bool(self._received)
 
     def take(self, kind: type[F]) -> F:
-        """Return the next frame, which has to be of this kind; Deviation for any other."""
+        """Return the next frame; Deviation if it is not of this kind."""
         frame = self._frame()
         if frame is None:
             raise Deviation(kind.__name__.upper(), "the end of the stream")
@@ -113,7 +117,10 @@ class ServedConnection:
         return frame
 
     def goodbye(self, reason: GoodbyeReason, *, text: bool = False) -> None:
-        """Take a GOODBYE with a reason, and the end of the stream; with `text` it must say why."""
+        """Take a GOODBYE with this reason, and the end of the stream.
+
+        With `text`, an empty text in the GOODBYE is a Deviation.
+        """
         said = self.take(Goodbye)
         if said.reason != reason:
             raise Deviation(f"GOODBYE {int(reason)}", _summary(said))
@@ -146,7 +153,7 @@ class ServedConnection:
         header = self._read(_HEADER, "the header of a frame")
         if header is None:
             return None
-        # Field by field, so that the deviation names the wrong one, and not only the rule.
+        # Each field is checked alone, so that the deviation names the wrong field and not only the rule.
         magic, version, kind, flags, tag, length = HEADER_LAYOUT.unpack_raw(header)
         place = f"a frame with the header {header.hex()}"
         _demand(magic == MAGIC, "a frame that begins with HCAL", place)
@@ -167,7 +174,7 @@ class ServedConnection:
         return frame
 
     def _read(self, size: int, what: str) -> bytes | None:
-        """Return that number of bytes, None at the end of the stream before the first of them."""
+        """Return that number of bytes; None if the stream ends before the first of them."""
         deadline = time.monotonic() + self._patience
         while len(self._received) < size:
             if not self._more(deadline):
@@ -185,7 +192,7 @@ class ServedConnection:
             raise Silent("a frame or the end of the stream", f"nothing for {self._patience:g} s")
         try:
             data = self._socket.recv(_RECEIVE)
-        except ConnectionError:  # closed with unread bytes of ours
+        except ConnectionError:  # the client closed without reading all our bytes
             data = b""
         self._received += data
         self._over = self._over or not data
@@ -202,7 +209,7 @@ def _bytes(frame: Frame | bytes) -> bytes:
 
 
 def _summary(frame: Any) -> str:
-    """Return a frame in one line; its name first, as on the page."""
+    """Return a frame in one line that begins with its name, as on the page."""
     name, _, rest = repr(frame).partition("(")
-    # The nonce is random, and would be most of the line.
+    # The nonce is left out: it is random, and would be most of the line.
     return f"{name.upper()} ({_NONCE.sub('', rest)}"

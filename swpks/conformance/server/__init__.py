@@ -1,1 +1,1 @@
-"""The judge of a server: connect to it as a partition, try every case, and report (spec/conformance.md)."""
+"""The judge of a server: it connects as a partition and tries every case (spec/conformance.md)."""

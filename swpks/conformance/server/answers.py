@@ -1,4 +1,4 @@
-"""The answer of an h-call, and the checks of it that raise Deviation."""
+"""The answer to an h-call, and the checks of an answer; each raises Deviation."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Returned(NamedTuple):
 
     @property
     def busy(self) -> bool:
-        """Whether the caller has to make the call again; never for CONFIRM, which is never busy."""
+        """Whether the caller has to repeat the call.  Always False for CONFIRM, which may not be busy."""
         return self.status in BUSY and self.spec.opcode is not Opcode.CONFIRM_OBJECT_FLUSHED
 
     def output(self, name: str) -> int:
-        """Return a result by its name."""
+        """Return the value of the result with this name."""
         return self.spec.output(name).of(self.registers)
 
     def expect(self, status: int, **outputs: int) -> Returned:
-        """Return this answer; Deviation for another status, or another value of a result."""
+        """Return this answer; Deviation if its status or one of the named results is another."""
         if self.status != status:
             raise Deviation(f"{status_name(status)} of {self.spec.name}", status_name(self.status))
         for name, value in outputs.items():
@@ -50,21 +50,24 @@ class Returned(NamedTuple):
     def expect_written(self, data: bytes) -> Returned:
         """Return this answer; Deviation if it wrote other bytes."""
         if self.written != data:
-            # Sizes and no bytes: they may be a password or a key, and reports are sent around.
+            # The deviation has sizes and no bytes: they may be a password or a key, and reports are sent to
+            # other people.
             same = "of other content" if len(self.written) == len(data) else "in place of them"
             raise Deviation(f"{len(data)} written bytes", f"{len(self.written)} bytes {same}")
         return self
 
 
 def checked(draft: Draft, call: HCall, answer: HReturn) -> Returned:
-    """Return the answer of a call; Deviation if it breaks a rule that holds for all calls.
+    """Return the answer to a call; Deviation if it breaks a rule that holds for all calls.
 
-    These rules are: the tag of the call, results only in their registers, writes only into output buffers.
+    These rules are: it has the tag of the call, results only in their registers, writes only into output
+    buffers.
     """
     spec = draft.spec
     if answer.tag != call.tag:
         raise Deviation(f"an HRETURN with the tag {call.tag} of its call", f"the tag {answer.tag}")
-    # Every other register is 0.  Otherwise a server could leak its own values there, and no case would look.
+    # Every other register must be 0: a server could leak values of its own there, and no single case would
+    # look.
     results = {output.place for output in spec.outputs}
     for place in range(REGISTERS):
         if place not in results and answer.registers[place]:
@@ -80,7 +83,7 @@ def checked(draft: Draft, call: HCall, answer: HReturn) -> Returned:
 
 
 def _from(start: int | None, answer: HReturn) -> bytes:
-    """Return the bytes written from an address on; Deviation for bytes elsewhere, or behind a gap."""
+    """Return the bytes that the answer wrote from `start` on; Deviation if a byte lies elsewhere."""
     end = start or 0
     for address, data in sorted(write for write in answer.writes if write.data):
         if address != end:

@@ -1,4 +1,4 @@
-"""One raw connection to the judged server: any bytes out, frames in, with a deadline for each.
+"""One raw connection to the judged server: it sends any bytes, and receives frames with a deadline.
 
 A client library refuses to send a malformed frame.  The judge must send them, so it has its own connection.
 """
@@ -39,7 +39,7 @@ TEXT = "swpks conformance"
 
 
 class ServerPlace(NamedTuple):
-    """The place of the judged server, and the way to it.
+    """The address of the judged server, and how the judge connects to it.
 
     `address` is the path of a Unix socket or (host, port).  `patience` is the longest time in seconds for one
     answer.
@@ -54,7 +54,7 @@ class ServerPlace(NamedTuple):
 
     @property
     def over_tcp(self) -> bool:
-        """Whether the server must demand a proof."""
+        """Whether the address is TCP, where the server must demand a proof."""
         return isinstance(self.address, tuple)
 
     def __repr__(self) -> str:
@@ -62,15 +62,15 @@ class ServerPlace(NamedTuple):
 
 
 class EndOfStream(Deviation):
-    """The server closed where the contract has a frame."""
+    """The server closed the stream where the contract demands a frame."""
 
 
 class NoAnswer(Deviation):
-    """The server sent nothing within the patience."""
+    """The server sent nothing during `patience` seconds."""
 
 
 class RawConnection:
-    """A connection; `note` gets a line for each frame in either direction, without secrets."""
+    """A connection; `note` gets a line without secrets for each frame sent or received."""
 
     def __init__(self, place: ServerPlace, note: Callable[[str], None]) -> None:
         self._place = place
@@ -81,7 +81,7 @@ class RawConnection:
     def send(self, data: bytes, words: str = "") -> None:
         """Send bytes as they are; `words` describe them in the dialogue.
 
-        A server may close before it has read all of them, so an error of the socket is no deviation here.
+        A server may close before it has read all bytes, so an error of the socket is no deviation here.
         """
         self._note(f"-> {words or _hex(data)}")
         self._socket.settimeout(self._place.patience)
@@ -93,19 +93,19 @@ class RawConnection:
             self._note("   the server has closed")
 
     def hello(self) -> Hello:
-        """Return the HELLO, which comes first."""
+        """Return the HELLO; Deviation if another frame comes first."""
         frame = self.frame("HELLO")
         if not isinstance(frame, Hello):
             raise Deviation("HELLO at once after the connection", _name(frame))
         return frame
 
     def open(self, hello: Hello, *, tag: int = 1, partition: int | None = None) -> Opened:
-        """Send a right OPEN and return its OPENED."""
+        """Send a right OPEN and return its OPENED; Deviation if the server's proof is wrong."""
         opening, nonce = self.opening(hello, tag=tag, partition=partition)
         self.send(encode(opening), f"OPEN partition {opening.partition}, proof kind {opening.proof_kind}")
         opened = self.opened()
         key = self._place.access_key
-        # A refusal has a proof of zeros: a server proves nothing to a client that it rejects.
+        # The proof of a refusal is zeros: a server proves nothing to a client that it refuses.
         if key and opened.status == 0:
             right = proof.server_proof(key, hello.nonce, nonce, opening.partition)
             if not proof.proofs_equal(opened.proof, right):
@@ -131,10 +131,11 @@ class RawConnection:
     def frame(self, awaited: str = "a frame") -> Frame:
         """Return the next frame of the server.
 
-        Raises Deviation for a malformed one, EndOfStream for the end of the stream, and NoAnswer if nothing
-        comes within the patience.
+        Raises Deviation for a malformed frame, EndOfStream for the end of the stream, and NoAnswer if nothing
+        comes during `patience` seconds.
         """
-        # The header is checked before the body is read: a wrong length would mean a wait for missing bytes.
+        # The header is checked before the body is read: a wrong length would make the judge wait for missing
+        # bytes.
         deadline = self._deadline()
         header = self._bytes(_HEADER.size, awaited, deadline)
         magic, version, kind, flags, tag, length = _HEADER.unpack(header)
@@ -151,7 +152,7 @@ class RawConnection:
         return frame
 
     def expect_goodbye(self, reason: int) -> None:
-        """Read a GOODBYE with this reason, and the end of the stream."""
+        """Read a GOODBYE with this reason, and the end of the stream; Deviation for anything else."""
         frame = self.frame("GOODBYE")
         if not isinstance(frame, Goodbye) or frame.reason != reason:
             raise Deviation(f"GOODBYE with reason {reason}", _words(frame))
@@ -160,7 +161,7 @@ class RawConnection:
     def expect_closed(self) -> None:
         """Read the end of the stream, with or without a GOODBYE 1 before it.
 
-        A server that has closed already never sees the frame that breaks the protocol.
+        A server may close before it reads the frame that breaks the protocol; then it sends no GOODBYE.
         """
         try:
             self.expect_goodbye(GoodbyeReason.PROTOCOL_ERROR)
@@ -168,18 +169,18 @@ class RawConnection:
             return
 
     def expect_end(self) -> None:
-        """Read the end of the stream."""
+        """Read the end of the stream; Deviation for any byte before it."""
         if self._buffer or (rest := self._received("the end of the stream", self._deadline())):
             raise Deviation("the end of the stream", f"further bytes: {_hex(self._buffer or rest)}")
         self._note("<- end of the stream")
 
     def end_sending(self) -> None:
-        """End our direction of the stream; the server can still answer."""
+        """End the stream from the judge to the server; the server can still answer."""
         self._note("-> end of the stream")
         self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """Close without a GOODBYE."""
+        """Close the connection without a GOODBYE."""
         self._socket.close()
 
     def _bytes(self, count: int, awaited: str, deadline: float) -> bytes:
@@ -196,8 +197,8 @@ class RawConnection:
         return time.monotonic() + self._place.patience
 
     def _received(self, awaited: str, deadline: float) -> bytes:
-        """Return the next bytes, b"" at the end of the stream; a reset counts as the end."""
-        # The rest of one deadline: a server that sends single bytes must not hold the run up for hours.
+        """Return the next bytes, b"" at the end of the stream; a connection reset counts as the end."""
+        # One deadline for all pieces: a server that sends single bytes must not delay the run for hours.
         self._socket.settimeout(max(0.001, deadline - time.monotonic()))
         try:
             return self._socket.recv(1 << 18)
@@ -205,7 +206,7 @@ class RawConnection:
             came = f"only {len(self._buffer)} bytes" if self._buffer else "nothing"
             raise NoAnswer(awaited, f"{came} within {self._place.patience:.1f} s") from None
         except ConnectionError:
-            # The kernel of a server that closes with unread bytes sends a reset, which the server can't help.
+            # If a server closes with unread bytes, its kernel sends a reset.  The server can't prevent that.
             return b""
 
 
@@ -214,7 +215,7 @@ def _connected(place: ServerPlace) -> socket.socket:
         return place.dial()
     if isinstance(place.address, tuple):
         made = socket.create_connection(place.address, place.patience)
-        # Small pieces are sent one by one on purpose; Nagle's algorithm would join them and wait.
+        # Small pieces are sent one by one on purpose; Nagle's algorithm would join them.
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return made
     made = socket.socket(socket.AF_UNIX)
@@ -237,7 +238,7 @@ def _name(frame: Frame) -> str:
 
 
 def _words(frame: Frame) -> str:
-    """Describe a frame without its data; the `repr` of frames shows no secret."""
+    """Describe a frame for the dialogue, without its data; the `repr` of frames shows no secret."""
     if isinstance(frame, Goodbye):
         return f"GOODBYE reason {frame.reason}, {frame.text!r}"
     if isinstance(frame, Hello):

@@ -1,4 +1,4 @@
-"""An h-call before it is sent, right or wrong: registers and guest memory by the names of its arguments."""
+"""An h-call before the judge sends it, right or wrong: registers and guest memory by argument name."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ NOWHERE = 0xDEAD_0000_0000
 
 
 def auth_block(consumer: int, password: bytes = b"", *, version: int = 1, length: int | None = None) -> bytes:
-    """Return an authorization block; `length` is written in place of the password's own."""
-    # Packed here and not by `hcall_abi.structures.build_auth`, which makes right blocks only.
+    """Return an authorization block; `length` replaces the right length of the password."""
+    # `hcall_abi.structures.build_auth` makes only right blocks, so the block is packed here.
     return struct.pack(">BB12xH", version, consumer, len(password) if length is None else length) + password
 
 
 class Draft:
-    """A call: change `registers` and `memory` to damage it.
+    """A call that is not sent yet: change `registers` and `memory` to make it wrong.
 
-    Each argument has a place of its own at a multiple of 1 MiB, so that no two buffers touch.
+    Each argument has its own address, a multiple of 1 MiB, so that no two buffers touch.
     """
 
     def __init__(self, opcode: Opcode) -> None:
@@ -38,16 +38,21 @@ class Draft:
 
     @classmethod
     def of(cls, opcode: Opcode, **values: int | bytes) -> Self:
-        """Return a call: bytes for a buffer that is read, a length for one that is written, else a number."""
+        """Return a call with these arguments.
+
+        A value is the bytes of a buffer that the call reads, the length of a buffer that it writes, or a
+        number.
+        """
         draft = cls(opcode)
         for name, value in values.items():
             draft.put(name, value)
         return draft
 
     def put(self, name: str, value: int | bytes, offset: int = 0) -> None:
-        """Set one argument; a buffer begins `offset` bytes behind its place."""
+        """Set one argument; a buffer begins `offset` bytes after the argument's address."""
         arg = self.spec.arg(name)
-        # Far apart: beside each other, a server that takes one register for another could still find memory.
+        # The buffers are far apart: otherwise a server that takes one register for another could still find
+        # memory.
         address = (arg.register << 20) + offset
         if isinstance(value, bytes):
             self._place(arg, Segment.read(address, value))
@@ -64,18 +69,18 @@ class Draft:
 
     @property
     def body_size(self) -> int:
-        """The bytes in the body of the frame."""
+        """The bytes in the body of the call's frame."""
         pieces = [segment for segment in self.memory.values() if segment.length]
         return _HEAD + _ENTRY * len(pieces) + sum(len(segment.data) for segment in pieces)
 
     def go_on(self, registers: tuple[int, ...]) -> None:
-        """Give a busy call the continue token of its answer; a call without one is repeated as it is."""
+        """Copy the continue token of a busy answer into the call; a call without a token stays as it is."""
         for arg in self.spec.args:
             if arg.kind is Kind.CONTINUE_TOKEN:
                 self.registers[arg.name] = self.spec.output("token").of(registers)
 
     def output(self) -> int | None:
-        """Return the address of the buffer that the call writes, None for a call without one."""
+        """Return the address of the buffer that the call writes, None if it writes no buffer."""
         written = [arg for arg in self.spec.args if arg.kind.writable]
         return self.registers[written[0].name] if written else None
 
@@ -90,7 +95,7 @@ class Draft:
         return f"{self.spec.opcode.name}({shown})"
 
     def _shown(self, arg: Arg) -> str:
-        """Show an argument: numbers and addresses, never the bytes of a buffer, which may be a password."""
+        """Return the text of an argument: a number or an address, no bytes, which may be a password."""
         value = self.registers[arg.name]
         if arg.kind is Kind.LENGTH or (value < PAGE and arg.kind.is_number):
             return str(value)

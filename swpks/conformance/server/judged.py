@@ -1,7 +1,7 @@
-"""The server under judgement, as the cases see it: sessions, calls, passwords, and objects.
+"""The server under judgement, with what the cases need: sessions, calls, passwords and objects.
 
 A case gets a `Judged`.  The main session stays open from case to case.  It is opened again if a case lost it.
-Each object that a case makes is removed when the case ends, but for IMMUTABLE ones, which no call removes.
+Each object that a case makes is removed when the case ends, except IMMUTABLE objects, which no call removes.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ SHOWN = 16
 
 @dataclass(frozen=True)
 class Facts:
-    """The properties of the judged partition, learned before the first case.
+    """The properties of the judged partition, which the judge reads before the first case.
 
-    `mode` is its secure-boot mode (0 off, 1 audit, 2 enforce), `ipl_count` that of the first OPENED.
+    `mode` is the secure-boot mode (0 off, 1 audit, 2 enforce), `ipl_count` the IPL count of the first OPENED.
     """
 
     level: FirmwareLevel
@@ -67,7 +67,7 @@ class Facts:
 
 
 class JudgedSession:
-    """An open session.  Each answer is checked in every respect that holds for all calls."""
+    """An open session.  It checks each answer by the rules that hold for all calls."""
 
     def __init__(self, connection: RawConnection, opened: Opened) -> None:
         self.connection = connection
@@ -80,13 +80,13 @@ class JudgedSession:
         return answer
 
     def calls(self, drafts: list[Draft]) -> list[Returned]:
-        """Send several calls at once; return their answers, which must come in this order."""
+        """Send several calls at once; return their answers, which must come in the order of the calls."""
         frames = [self._frame(draft) for draft in drafts]
         self.connection.send(b"".join(map(encode, frames)), "; ".join(map(str, drafts)))
         return [checked(draft, frame, self._answer()) for draft, frame in zip(drafts, frames, strict=True)]
 
     def goodbye(self) -> None:
-        """End the session as a client should: GOODBYE with reason 0."""
+        """Send GOODBYE with reason 0, as a client should at the end of a session."""
         self.connection.send(encode(Goodbye(GoodbyeReason.DONE, "done")), "GOODBYE reason 0")
 
     def _frame(self, draft: Draft) -> HCall:
@@ -102,7 +102,7 @@ class JudgedSession:
 
 @dataclass
 class Judged:
-    """The server under judgement.  `passwords` are those that the judge has set in this IPL."""
+    """The server under judgement.  `passwords` has the passwords that the judge has set in this IPL."""
 
     place: ServerPlace
     facts: Facts
@@ -123,13 +123,16 @@ class Judged:
     # Connections
 
     def connect(self, *, lasting: bool = False) -> RawConnection:
-        """Return a new connection, closed when the case ends, or with `lasting` when the run ends."""
+        """Return a new connection.
+
+        It is closed at the end of the case, or with `lasting` at the end of the run.
+        """
         connection = RawConnection(self.place, self.note)
         (self._lasting_connections if lasting else self._connections).append(connection)
         return connection
 
     def open(self) -> JudgedSession:
-        """Return a new session, closed when the case ends."""
+        """Return a new session; it is closed at the end of the case."""
         return opened_on(self.connect())
 
     @property
@@ -151,10 +154,11 @@ class Judged:
     # Calls
 
     def call(self, draft: Draft) -> Returned:
-        """Make a call over the main session.
+        """Make a call over the main session; return its answer.
 
-        A busy answer is repeated within the patience, as the contract asks of a caller.  NotRun if the
-        partition does not have the call, which a case of its own judges, or if HELLO takes no such body.
+        A busy call is repeated for `patience` seconds, as the contract demands of a caller.  NotRun if the
+        level lacks the call, because other cases judge that, or if the body is longer than `max_body` of
+        HELLO.
         """
         self.demand(draft.spec.opcode)
         if draft.body_size > self.facts.hello.max_body:
@@ -168,7 +172,7 @@ class Judged:
         return answer
 
     def do(self, opcode: Opcode, **values: int | bytes) -> Returned:
-        """Lay out a right call and make it."""
+        """Make a call with these arguments over the main session; return its answer."""
         return self.call(Draft.of(opcode, **values))
 
     def demand(self, opcode: Opcode) -> None:
@@ -179,19 +183,22 @@ class Judged:
             raise NotRun("signed updates are off; set keystore_signed_updates=1 for the partition")
 
     def auth(self, consumer: int = SYSTEM, password: bytes | None = None) -> bytes:
-        """Return an authorization block; by default with the password that is set."""
+        """Return an authorization block, by default with the password that is set."""
         known = self.passwords.get(consumer, b"")
         return auth_block(consumer, known if password is None else password)
 
     def label(self, name: str = "") -> bytes:
-        """Return a label of this run: a new one, or with a name always the same one."""
+        """Return a label of this run.
+
+        Without a name the label is new.  The same name always gives the same label.
+        """
         self._count += 1
         return self.prefix + (name or f"object {self._count}").encode()
 
     def write(
         self, label: bytes, data: bytes = b"data", policy: int = 0, *, by: int = SYSTEM, auth: bytes = b""
     ) -> Returned:
-        """WRITE_OBJECT."""
+        """Make WRITE_OBJECT; return its answer."""
         answer = self.do(
             Opcode.WRITE_OBJECT, authorization=auth or self.auth(by), label=label, policy=policy, data=data
         )
@@ -206,7 +213,7 @@ class Judged:
         auth: bytes = b"",
         length: int = 32,
     ) -> Returned:
-        """GEN_KEY; a wrapping key has no buffer."""
+        """Make GEN_KEY; return its answer.  For a wrapping key, the call has no buffer."""
         draft = Draft.of(Opcode.GEN_KEY, authorization=auth or self.auth(by), label=label, policy=policy)
         if policy & Policy.WRAPPINGKEY:
             draft.registers["key_length"] = length
@@ -215,22 +222,22 @@ class Judged:
         return self._noted(self.call(draft), by, label, policy)
 
     def read(self, label: bytes, *, by: int = SYSTEM, room: int = ROOM, auth: bytes = b"") -> Returned:
-        """READ_OBJECT."""
+        """Make READ_OBJECT; return its answer."""
         return self.do(Opcode.READ_OBJECT, authorization=auth or self.auth(by), label=label, data=room)
 
     def remove(self, label: bytes, *, by: int = SYSTEM, auth: bytes = b"") -> Returned:
-        """REMOVE_OBJECT."""
+        """Make REMOVE_OBJECT; return its answer."""
         answer = self.do(Opcode.REMOVE_OBJECT, authorization=auth or self.auth(by), label=label)
         if answer.status == Status.H_SUCCESS:
             self._made.discard((by, label))
         return answer
 
     def about(self, opcode: Opcode, label: bytes, *, by: int = SYSTEM, auth: bytes = b"") -> Returned:
-        """CONFIRM_OBJECT_FLUSHED, REVOKE_OBJECT or UNREVOKE_OBJECT of a label."""
+        """Make CONFIRM_OBJECT_FLUSHED, REVOKE_OBJECT or UNREVOKE_OBJECT on a label; return its answer."""
         return self.do(opcode, authorization=auth or self.auth(by), label=label)
 
     def labels(self, *, by: int = SYSTEM, token: int = 0, room: int = 4096, auth: bytes = b"") -> Returned:
-        """GET_OBJECTLABELS, one call of it."""
+        """Make one call of GET_OBJECTLABELS; return its answer."""
         return self.do(Opcode.GET_OBJECTLABELS, authorization=auth or self.auth(by), token=token, labels=room)
 
     def wrap(
@@ -242,19 +249,20 @@ class Judged:
         by: int = SYSTEM,
         auth: bytes = b"",
     ) -> Returned:
-        """WRAP_OBJECT into a buffer of the exact size."""
+        """Make WRAP_OBJECT with a buffer of the exact size; return its answer."""
         return self.do(
             Opcode.WRAP_OBJECT,
             authorization=auth or self.auth(by),
             label=label,
             flags=flags,
             input=data,
+            # A wrapped object is 1024 bytes longer than its input (spec/wrapped.md).
             output=len(data) + 1024,
         )
 
     def unwrap(self, wrapped: bytes, *, by: int = SYSTEM, auth: bytes = b"") -> Returned:
-        """UNWRAP_OBJECT into a buffer of the exact size."""
-        # A damaged object may be shorter than its own head: then the buffer has no bytes.
+        """Make UNWRAP_OBJECT with a buffer of the exact size; return its answer."""
+        # A damaged object may be shorter than 1024 bytes; then the buffer has no bytes.
         return self.do(
             Opcode.UNWRAP_OBJECT,
             authorization=auth or self.auth(by),
@@ -263,13 +271,13 @@ class Judged:
         )
 
     def used(self) -> int:
-        """Return the used space that GET_CONFIG shows."""
-        # At its offset from the page: the parser of `hcall_abi` would share its mistakes with the server.
+        """Return the used space that GET_CONFIG reports."""
+        # The offset is from the page: the parser of `hcall_abi` would share its mistakes with the server.
         block = self.do(Opcode.GET_CONFIG, config=24).expect(Status.H_SUCCESS).written
         return int.from_bytes(block[16:20], "big")
 
     def made(self, label: bytes, *, by: int = SYSTEM) -> None:
-        """Note an object that was made neither by `write` nor by `gen_key`: it is removed with the others."""
+        """Note an object that neither `write` nor `gen_key` made, so that the end of the case removes it."""
         self._made.add((by, label))
 
     def keep(self, label: bytes, *, by: int = SYSTEM) -> None:
@@ -278,7 +286,7 @@ class Judged:
         self.lasting.add((by, label))
 
     def remembered(self, name: str, kind: type[T]) -> T:
-        """Return a value that an earlier part of a case left in `kept`."""
+        """Return a value that the first part of a case left in `kept`."""
         value = self.kept[name]
         if not isinstance(value, kind):
             raise TypeError(f"{name} is no {kind.__name__}")
@@ -287,41 +295,42 @@ class Judged:
     # The end of a case
 
     def tidy(self) -> None:
-        """Close the connections of a case and remove its objects; a lost session is opened again later."""
+        """Close the connections of a case and remove its objects; an error is no deviation."""
         for connection in self._connections:
             connection.close()
         self._connections.clear()
-        # An error is ignored: the verdict of the case stands, and REMOVE_OBJECT has cases of its own.
+        # An error is ignored: the case has its verdict, and REMOVE_OBJECT has its own cases.
         try:
             for by, label in sorted(self._made):
                 with contextlib.suppress(NotRun):
                     self.remove(label, by=by)
         except (Deviation, PeerError, OSError):
-            # The rest stays: each wait may take the whole patience.  The session may have a late answer.
+            # The other objects stay: each wait could take the whole patience.  The session may have a late
+            # answer, so it is closed.
             self.lose_session()
         self._made.clear()
 
     def finish(self) -> None:
-        """Remove the objects that lasted for the run, and close all connections."""
+        """Remove the objects that were kept for the run, and close all connections."""
         self.tidy()
         self._made = set(self.lasting)
         self.tidy()
         self.close()
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, and the main session."""
         for connection in self._connections + self._lasting_connections:
             connection.close()
         self.lose_session()
 
     def lose_session(self) -> None:
-        """Close the main session: a failed case may have left answers in it."""
+        """Close the main session: after a failed case, late answers may come on it."""
         if self._session is not None:
             self._session.connection.close()
         self._session = None
 
     def _noted(self, answer: Returned, by: int, label: bytes, policy: int) -> Returned:
-        # Any call would refuse to remove an IMMUTABLE object, so it is not noted.
+        # Every REMOVE of an IMMUTABLE object is refused, so the object is not noted.
         if answer.status == Status.H_SUCCESS and not policy & Policy.IMMUTABLE:
             self._made.add((by, label))
         return answer
@@ -336,7 +345,7 @@ def opened_on(connection: RawConnection) -> JudgedSession:
 
 
 def all_labels(judged: Judged, by: int = SYSTEM) -> list[bytes]:
-    """Return every label of a consumer, by as many calls as needed."""
+    """Return every label of a consumer, with as many calls as the list has parts."""
     found: list[bytes] = []
     token = 0
     for _ in range(MOST_PARTS):
@@ -351,7 +360,7 @@ def all_labels(judged: Judged, by: int = SYSTEM) -> list[bytes]:
 
 
 def parsed_labels(answer: Returned) -> list[bytes]:
-    """Return the labels in one answer; Deviation if the list is not as its count says."""
+    """Return the labels in one answer; Deviation if the list does not agree with its count."""
     listed, labels = answer.written, []
     for _ in range(answer.output("count")):
         end = 2 + int.from_bytes(listed[:2], "big")

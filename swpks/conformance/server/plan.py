@@ -1,4 +1,4 @@
-"""The run: learn the facts, try the cases stage by stage, and turn each end into a finding."""
+"""The run: read the facts, try the cases stage by stage, and make a finding of each result."""
 
 # A run
 #
@@ -65,10 +65,10 @@ MOST_SILENCES = 3
 
 
 def facts_of(place: ServerPlace, level: FirmwareLevel | None = None) -> Facts:
-    """Open a session and learn the facts of the partition; `level` replaces the level that OPENED names.
+    """Open a session and return the facts of the partition; `level` replaces the level that OPENED names.
 
-    Raises OSError if nothing listens, PeerError for a server without a session of version 1, OpenRefused if
-    it refuses, and OperatorError for a partition that cannot be judged.
+    Raises OSError if nothing listens, and PeerError if the server opens no session of version 1.  Raises
+    OpenRefused if the server refuses OPEN, and OperatorError if the partition can't be judged.
     """
     connection = RawConnection(place, lambda line: None)
     try:
@@ -98,7 +98,7 @@ def _greeted(connection: RawConnection) -> tuple[Hello, Opened]:
 
 
 def _hint(error: Deviation) -> str:
-    """Return the likely mistake behind a server without a session."""
+    """Return the likely mistake of the operator if the server opened no session."""
     if isinstance(error, EndOfStream):
         return "; is it a socket of the data channel, with a place for one more session?"
     if isinstance(error, NoAnswer):
@@ -153,11 +153,11 @@ def _demand_empty(judged: Judged, config: Config) -> None:
 
 
 def _mode(judged: Judged) -> int:
-    """Return the secure-boot mode, by the two policies that depend on it.
+    """Return the secure-boot mode, which the judge learns from two policies that depend on it.
 
     No h-call shows the mode.  The cases then check that all other calls agree with this one.
     """
-    # Enforce first: an object with OSSECBOOTAUDIT can be made in either mode.
+    # Enforce is tried first: an object with OSSECBOOTAUDIT can be made in either mode.
     modes = ((Policy.OSSECBOOTENFORCE, 2), (Policy.OSSECBOOTAUDIT, 1))
     for policy, mode in modes:
         if judged.write(judged.label("mode"), policy=policy).status == Status.H_SUCCESS:
@@ -178,7 +178,7 @@ class Run:
     def findings(self, cases: Cases) -> Iterator[Finding]:
         """Try the cases in the order of their stages; yield a finding for each.
 
-        A caller may stop early: the connections are closed then, and the objects of the case stay.
+        A caller may stop early.  Then the connections are closed, and the objects of the case stay.
         """
         try:
             for stage in RunStage:
@@ -198,7 +198,10 @@ class Run:
             self._judged.close()
 
     def _needs_passwords(self, cases: Cases) -> bool:
-        """Return whether a later case needs the passwords; without an IPL its cases are not run."""
+        """Return whether a later case needs the passwords.
+
+        Without an IPL, the cases of stage IPL are not run, so they need none.
+        """
         later = {RunStage.SET, RunStage.IPL} if self._ipl else {RunStage.SET}
         return any(each.stage in later for each in cases)
 
@@ -221,11 +224,11 @@ class Run:
             yield ready[case.id] or self._tried(case)
 
     def _prepared(self, case: ConformanceCase[Judged]) -> Finding | None:
-        """Do the part of a case that precedes the IPL; return its finding if it ends there."""
+        """Run the first part of a case, before the IPL; return the finding unless that part passed."""
         before = case.before
         if before is None:
             return None
-        # Not tidied: the objects have to be there after the IPL.
+        # The objects of this part are not removed: the part after the IPL needs them.
         found = self._tried(ConformanceCase(case.id, case.page, case.rule, before), tidy=False)
         return None if found.judgement is Judgement.PASSED else found
 
@@ -246,15 +249,17 @@ class Run:
         self._silences = self._silences + 1 if silent else 0
 
     def _set_passwords(self) -> None:
-        """Set a password for each consumer without one, as a selection may lack the cases that set it."""
+        """Set a password for each consumer without one: `--only` may have left out the cases that set it."""
         for consumer in CONSUMERS:
             if consumer not in self._judged.passwords and self._judged.facts.level.has_keystore:
                 password = b"password of consumer %d......" % consumer
-                # A refusal is no finding here: chapter `passwords` judges it, and later cases then fail.
+                # A refusal is no finding here.  Chapter `passwords` judges it, and cases that need the
+                # password are not run.
                 try:
                     answer = self._judged.do(Opcode.SET_PASSWORD, consumer=consumer, password=password)
                 except (Deviation, PeerError, OSError):
-                    # No case is on trial.  Those that need the password have the reason.
+                    # No case runs now, so there is no finding to make.  The cases that need the password name
+                    # the reason.
                     self._judged.lose_session()
                     return
                 if answer.status == Status.H_SUCCESS:
@@ -272,6 +277,7 @@ def _judgement(
         case.run(judged)
     except NotRun as reason:
         return Judgement.NOT_RUN, str(reason)
+    # NoAnswer is a Deviation too, so it is caught first: three silent cases in a row end the run.
     except NoAnswer as error:
         note_silence(silent=True)
         return Judgement.FAILED, str(error)
@@ -290,7 +296,7 @@ def _finding(case: ConformanceCase[Judged], judgement: Judgement, reason: str) -
 
 
 def ipl_by(command: str) -> Callable[[], None]:
-    """Return the IPL that a command of the shell makes; it returns when the partition is up again."""
+    """Return a function that makes an IPL by a shell command and returns when the partition is up again."""
 
     def ipl() -> None:
         # The command is the operator's own, given on the command line for this purpose.

@@ -1,4 +1,4 @@
-"""Signers of secure-boot variables: RSA keys with certificates of version 3, made when first needed."""
+"""Signers of secure-boot variables: RSA keys with certificates of version 3, generated on first use."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Signer(NamedTuple):
 
     @property
     def lists(self) -> bytes:
-        """The signature list of the certificate."""
+        """The signature list that contains the certificate."""
         return authvar.certificate_lists([self.certificate.public_bytes(Encoding.DER)])
 
     def update(
@@ -42,16 +42,18 @@ class Signer(NamedTuple):
         append: bool = False,
         signed: bytes | None = None,
     ) -> bytes:
-        """Return the payload of an update; `signed` are other contents that the signature covers."""
+        """Return the payload of an update; with `signed`, the signature covers these contents instead."""
         message = authvar.to_sign(name, contents if signed is None else signed, time, append=append)
         return authvar.payload(time, authvar.sign(message, self.key, self.certificate), contents)
 
 
 @functools.cache
 def signer(name: str) -> Signer:
-    """Return the signer of a name; the first call makes its key, which takes about 0.1 s."""
+    """Return the signer with this name; the first call generates its key, which takes about 0.1 s."""
     key = generate_private_key(65537, 2048)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"conformance {name}")])
+    # Long expired on purpose: a server does not check the validity of certificates
+    # (spec/secure-boot-variables.md).
     start = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
     builder = (
         x509.CertificateBuilder()

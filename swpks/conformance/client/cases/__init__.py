@@ -1,4 +1,4 @@
-"""The cases of a client, chapter by chapter."""
+"""All cases that judge a client, in the order of their chapters."""
 
 from __future__ import annotations
 

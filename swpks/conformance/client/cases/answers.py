@@ -1,4 +1,4 @@
-"""Chapter `answer`: the reports of right HRETURNs, and the refusal of writes outside of output buffers."""
+"""Chapter `answer`: the client reports right HRETURNs, and refuses writes outside of output buffers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _status(trial: Trial, status: int) -> None:
     call = trial.call(connection, CHANGE)
     connection.say(answer(call, status))
     trial.returned(status)
-    # The next call is a new one: a client that repeats the call by itself would send two.
+    # If the client repeated a busy call by itself, that call would come here in place of the next one.
     call = trial.call(connection, plan())
     connection.say(answer(call))
     trial.returned(0)
@@ -58,7 +58,7 @@ def _largest(trial: Trial) -> None:
 
 
 def _top(trial: Trial) -> None:
-    # The end of the segment is 2**64.  A sum in 64 bits wraps to 0, and a naive check refuses the write.
+    # The segment ends at 2**64.  A sum in 64 bits wraps to 0, so a naive check would refuse this write.
     top = (1 << 64) - 8
     connection = trial.open()
     call = trial.call(connection, plan(segments=[Segment.written(top, 8)]))
@@ -75,7 +75,7 @@ def _wrong(trial: Trial, writes: Sequence[Write]) -> None:
 
 
 def _earlier_call(trial: Trial) -> None:
-    # A client that collects the segments of all its calls would accept this write.
+    # A client that allows the segments of earlier calls too would accept the second of these writes.
     connection = trial.open()
     before = trial.call(connection, plan(segments=[Segment.written(0x6000, 16)]))
     connection.say(answer(before, writes=[Write(0x6000, _SIX)]))
@@ -117,6 +117,7 @@ _WRONG = {
     "round-the-end": [Write((1 << 64) - 2, _SIX)],
     "second-write": [Write(_OUT, _SIX), Write(_IN + 8, _SIX)],
     "address-0": [Write(0, _SIX)],
+    # A client that compares only 32 bits of the address would accept this write.
     "low-half": [Write((1 << 32) + _OUT, _SIX)],
 }
 
@@ -128,6 +129,7 @@ CASES = (
     made("answer.registers", HRETURN, partial(_registers, values=range(0x1111, 0x1111 + 9))),
     made("answer.high-registers", HRETURN, partial(_registers, values=[(1 << 64) - 1] * 9)),
     *(made(f"answer.{name}", HRETURN, partial(_right, writes=writes)) for name, writes in _RIGHT.items()),
+    # 18 is H_CONTINUE: GET_OBJECTLABELS returns labels with it, so a client must not need H_SUCCESS to write.
     made("answer.write-with-a-status", HRETURN, partial(_right, writes=_RIGHT["first-bytes"], status=18)),
     made("answer.largest", FRAMING, _largest),
     made("answer.top-of-memory", HRETURN, _top),

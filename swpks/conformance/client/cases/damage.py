@@ -1,4 +1,4 @@
-"""Chapters `header` and `body`: frames of the server that are wrong in their header or in their body."""
+"""Chapters `header` and `body`: the server sends frames with a wrong header or a wrong body."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from swpks.conformance.client.usual import answer, hello, opened, plan
 from swpks.conformance.client.wire import ServedConnection
 from swpks.conformance.vectors import FrameVector, frames
 
-# The headers are made by hand and not by the codec, which cannot make a wrong one.
+# The headers are changed as bytes: the codec can't encode a wrong one.
 _SIZE = 16
 
 
@@ -24,7 +24,8 @@ def _with(offset: int, value: bytes) -> Callable[[bytes], bytes]:
     return lambda header: header[:offset] + value + header[offset + len(value) :]
 
 
-# The writes of the vectors lie in it.  Otherwise a client could refuse a damaged answer for another reason.
+# The writes of all vectors lie in this segment.  Otherwise a client could refuse a damaged answer because of
+# its writes.
 _ALL_MEMORY = (Segment.written(0x1000, 0x8000),)
 
 _HEADERS: tuple[tuple[str, Callable[[bytes], bytes], Rule], ...] = (
@@ -43,9 +44,10 @@ _HEADERS: tuple[tuple[str, Callable[[bytes], bytes], Rule], ...] = (
 
 
 def in_state(trial: Trial, state: str) -> tuple[ServedConnection, int]:
-    """Bring a session to a state; return the connection, and the tag that the next answer has to have.
+    """Bring a session to a state; return the connection, and the tag that the next answer must have.
 
-    In `open` there is a call without an answer, because a client that waits for nothing may not read.
+    In state `open`, the client waits for the answer to a call.  Without a call, it might not read the damaged
+    frame.
     """
     if state == "start":
         return trial.dial(), 0
@@ -57,7 +59,7 @@ def in_state(trial: Trial, state: str) -> tuple[ServedConnection, int]:
 
 
 def _right(trial: Trial, kind: FrameType) -> tuple[ServedConnection, bytes]:
-    """Return a connection on which a frame of this type comes next, and the right frame."""
+    """Return a connection on which a frame of this type may come next, and a right frame of the type."""
     if kind is FrameType.HELLO:
         return trial.dial(), encode(hello())
     if kind is FrameType.OPENED:
@@ -71,7 +73,7 @@ def _right(trial: Trial, kind: FrameType) -> tuple[ServedConnection, bytes]:
 
 def _header(trial: Trial, kind: FrameType, damaged: Callable[[bytes], bytes]) -> None:
     connection, frame = _right(trial, kind)
-    # The header alone: a client refuses the frame without a wait for its body.
+    # Only the header is sent: a client must refuse the frame without waiting for its body.
     connection.say(damaged(frame[:_SIZE]))
     trial.broken(connection)
 
@@ -79,12 +81,13 @@ def _header(trial: Trial, kind: FrameType, damaged: Callable[[bytes], bytes]) ->
 def _headers() -> Iterator[ConformanceCase[Trial]]:
     for kind in (FrameType.HELLO, FrameType.OPENED, FrameType.HRETURN):
         for name, damaged, rule in _HEADERS:
-            # A HELLO of another version has chapter `version`.
+            # Chapter `version` has the cases of a HELLO in another version.
             if not (kind is FrameType.HELLO and rule is rules.FRAME_VERSION):
                 page = FRAMING if rule is rules.FRAME_LENGTH else HEADER
                 run = partial(_header, kind=kind, damaged=damaged)
                 yield made(f"header.{kind.name.lower()}-{name}", page, run, rule)
-    # These two have no tag.  The tags of the others are in chapter `tag`, because they depend on the session.
+    # The tag of these two frames is always 0.  Chapter `tag` has the other frames, whose right tag depends on
+    # the session.
     for kind in (FrameType.HELLO, FrameType.GOODBYE):
         run = partial(_header, kind=kind, damaged=_with(8, bytes((0, 0, 0, 1))))
         yield made(f"header.{kind.name.lower()}-tag", HEADER, run, rules.FRAME_TAG)
@@ -92,7 +95,7 @@ def _headers() -> Iterator[ConformanceCase[Trial]]:
 
 def _body(trial: Trial, vector: FrameVector) -> None:
     connection, tag = in_state(trial, vector.state)
-    # The client has chosen the tag; that of the vector would be a fault of its own.
+    # The answer needs the tag that the client chose: the tag of the vector would be a second fault.
     goodbye = vector.data[5] == FrameType.GOODBYE
     connection.say(vector.data if goodbye else _with(8, tag.to_bytes(4, "big"))(vector.data))
     trial.broken(connection)
@@ -101,7 +104,8 @@ def _body(trial: Trial, vector: FrameVector) -> None:
 def _bodies() -> Iterator[ConformanceCase[Trial]]:
     for name in ("hello", "opened", "hreturn", "goodbye"):
         for vector in frames(name):
-            # A GOODBYE may come from either end, so one that a server refuses is wrong for a client too.
+            # The vectors of GOODBYE are for both ends: a GOODBYE that breaks a rule is wrong from a server
+            # too.
             if not vector.valid:
                 yield made(
                     f"body.{vector.name}", vector.section, partial(_body, vector=vector), vector.rule_id

@@ -24,7 +24,10 @@ _MOVED = GoodbyeReason.MIGRATED
 
 
 def _goodbye(trial: Trial, reason: int) -> None:
-    """GOODBYE in place of the answer to a call that changes something."""
+    """Send GOODBYE in place of the answer to a call that changes something.
+
+    The client must report this end, and whether the call may have run.
+    """
     connection = trial.open()
     trial.call(connection, CHANGE)
     connection.say(Goodbye(reason, "the judge ends the session"))
@@ -59,6 +62,8 @@ def _goodbye_early(trial: Trial, state: str) -> None:
     trial.numbered("ended", GoodbyeReason.SERVER_STOPPING)
 
 
+# After a refusal a server closes without GOODBYE, but the table of states allows a GOODBYE.  The client must
+# report the refusal, which came first.
 def _goodbye_refused(trial: Trial) -> None:
     opening = trial.greet()
     opening.connection.say(opened(opening, status=3), Goodbye(GoodbyeReason.DONE, ""))
@@ -71,7 +76,7 @@ def _goodbye_idle(trial: Trial, reason: int) -> None:
     connection.say(Goodbye(reason, "idle"))
     connection.finish()
     trial.client.command(call_line(CHANGE))
-    # The call may have crossed the GOODBYE.  Nothing else may come.
+    # The client may have sent the call before it read the GOODBYE.  It must send nothing else.
     if any(not isinstance(frame, HCall) for frame in connection.rest()):
         raise Deviation("at most the HCALL that crossed GOODBYE", "another frame")
     trial.numbered("ended", reason)
@@ -84,7 +89,7 @@ def _stays_ended(trial: Trial) -> None:
     connection.finish()
     connection.gone()
     trial.numbered("ended", GoodbyeReason.IPL_OR_POWER_OFF)
-    # No session is opened again by itself: passwords and tokens of the old IPL are gone.
+    # The client must not open a new session by itself: passwords and tokens of the old IPL are gone.
     trial.client.command(call_line(plan()))
     trial.numbered("ended", GoodbyeReason.IPL_OR_POWER_OFF)
 
@@ -116,7 +121,7 @@ def _lost_call(trial: Trial) -> None:
     trial.call(connection, CHANGE)
     connection.finish()
     _left(connection)
-    # The report comes before another connection: a client does not repeat the call by itself.
+    # A report that comes before any new connection proves that the client does not repeat the call.
     _outcome(trial.report("lost").outcome, "unknown")
 
 
@@ -138,22 +143,24 @@ def _lost_idle(trial: Trial) -> None:
 
 
 def _cut(trial: Trial, state: str, size: int) -> None:
-    """End the stream behind the first `size` bytes of the frame that comes next."""
+    """Send only the first `size` bytes of the frame that is due, then end the stream."""
     connection, tag = in_state(trial, state)
     frame = hello() if state == "start" else answer(plan()._replace(tag=tag))
     connection.say(encode(frame)[:size])
     connection.finish()
     _left(connection)
-    # The peer has closed, so the page leaves it open whether this is a broken rule or a lost connection.
+    # Both reports are right: the page does not say whether this is a broken rule or a lost connection.
     trial.report("lost", "broken")
 
 
 def _left(connection: ServedConnection) -> None:
-    """Take the end of the stream; a GOODBYE may come before it."""
+    """Take the end of the stream, with or without a GOODBYE before it."""
     if any(not isinstance(frame, Goodbye) for frame in connection.rest()):
         raise Deviation("the end of the stream, or GOODBYE", "another frame")
 
 
+# Reasons 7 and 0xFFFFFFFF are unknown.  An unknown reason ends the session too, and the client must report
+# its number.
 _REASONS = {f"{int(reason)}": int(reason) for reason in GoodbyeReason} | {"7": 7, "highest": _LAST_REASON}
 _STATES = ("start", "opening", "open")
 

@@ -1,4 +1,4 @@
-"""The constructor of client cases, and the pages that they cite."""
+"""The constructor of client cases, and the pages that the cases cite."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ STATUSES = "spec/choices.md#statuses"
 def made(
     case_id: str, page: str, run: Callable[[Trial], None], rule: Rule | str | None = None
 ) -> ConformanceCase[Trial]:
-    """Return the case of a statement; `rule` is a rule, the id of one, or None."""
+    """Return a case that proves a statement; `rule` is a rule, the id of a rule, or None."""
     rule_id = rule.id if isinstance(rule, Rule) else rule or ""
     return ConformanceCase(case_id, page, rule_id, run)

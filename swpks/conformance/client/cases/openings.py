@@ -1,4 +1,4 @@
-"""Chapters `version`, `hello`, `refused` and `proof`: the opening of a session, and its refusal."""
+"""Chapters `version`, `hello`, `refused` and `proof`: how a session opens, or is refused."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def _greeted(trial: Trial, lowest: int = 1, highest: int = 1, features: int = 0,
 def _golden(trial: Trial, vector: FrameVector) -> None:
     connection = trial.dial()
     connection.say(vector.data)
+    # Without a key no proof depends on the nonce, so the HELLO of this session need not be the vector.
     trial.admit(AskedSession(connection, hello(), connection.take(Open)))
 
 
@@ -42,8 +43,8 @@ def _other_version(trial: Trial, lowest: int, highest: int) -> None:
 
 
 def _later_header(trial: Trial) -> None:
-    # A server that speaks only later versions sends HELLO in one of them.  A client may know that (GOODBYE 0)
-    # or see a frame of a wrong version (GOODBYE 1).  It must not send OPEN.
+    # A server without version 1 sends HELLO in a later version.  The client may treat it as another version
+    # (GOODBYE 0) or as a wrong frame (GOODBYE 1).  It must not send OPEN.
     frame = encode(hello(2, 3))
     connection = trial.dial()
     connection.say(frame[:4] + b"\2" + frame[5:])
@@ -76,7 +77,7 @@ def _proven(trial: Trial, partition: int) -> None:
 
 
 def _again(trial: Trial) -> None:
-    # Twice, because a client that keeps its nonce proves itself only once.
+    # Two sessions: a client that used its nonce a second time would send a proof that was seen before.
     for _ in range(2):
         _proven(trial, 0)
 
@@ -84,6 +85,7 @@ def _again(trial: Trial) -> None:
 def _key_stays(trial: Trial) -> None:
     opening = trial.greet(key=_KEY)
     trial.admit(opening, key=_KEY)
+    # The key must not be sent, neither as bytes nor as the digits in which the command `open` has it.
     if _KEY in encode(opening.open) or _KEY.hex().encode() in encode(opening.open):
         raise Deviation("an OPEN without the key", "the key in OPEN")
 
@@ -108,7 +110,7 @@ def _flipped(opening: AskedSession, at: int) -> bytes:
     return bytes(proof)
 
 
-# "reflected" sends the client's own proof back.  A client that accepts it accepts any server.
+# "reflected" returns the client's own proof.  A client that accepts it would accept a server without the key.
 _FORGED: dict[str, Callable[[AskedSession], bytes]] = {
     "zero": lambda opening: NO_PROOF,
     "first-bit": lambda opening: _flipped(opening, 0),
@@ -137,6 +139,7 @@ CASES = (
     ),
     *(
         made(f"refused.status-{status & 0xFFFFFFFF}", OPENED, partial(_refused, status=status))
+        # From 6 on the statuses are unknown.  A client must take an unknown status as a refusal.
         for status in (1, 2, 3, 4, 5, 6, 99, 0x7FFFFFFF, -1)
     ),
     made("refused.with-a-key", OPENED, partial(_refused, status=2, key=_KEY)),

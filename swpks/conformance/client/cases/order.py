@@ -1,4 +1,4 @@
-"""Chapters `state` and `tag`: frames of the server that the state or the queue of tags does not allow."""
+"""Chapters `state` and `tag`: the server sends a frame that the state forbids, or a wrong tag."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FORBIDDEN = {
 
 def _forbidden(trial: Trial, state: str, frame: str) -> None:
     connection, tag = in_state(trial, state)
-    # The header alone decides: a client refuses the frame without a wait for its body.
+    # Only the header is sent: a client must refuse the frame without waiting for its body.
     connection.say(encode(_FRAMES[frame](tag))[:16])
     trial.broken(connection)
 
@@ -43,13 +43,13 @@ def _forbidden(trial: Trial, state: str, frame: str) -> None:
 def _two_hellos(trial: Trial) -> None:
     connection = trial.dial()
     connection.say(hello(), hello())
-    # The client may have answered the first HELLO before it looked at the second one.
+    # The client may answer the first HELLO with OPEN before it reads the second HELLO.
     _last_is_complaint(connection)
     trial.report("broken")
 
 
 def _last_is_complaint(connection: ServedConnection) -> None:
-    """Take all frames up to the end of the stream; the last one has to be GOODBYE 1."""
+    """Take all frames up to the end of the stream; Deviation unless the last one is GOODBYE 1."""
     frames = connection.rest()
     last = frames[-1] if frames else None
     if not isinstance(last, Goodbye) or last.reason != GoodbyeReason.PROTOCOL_ERROR:
@@ -76,6 +76,7 @@ def _out_of_order(trial: Trial) -> None:
         raise NotRun("the client gives all calls the same tag, so their order cannot be seen")
     connection.say(answer(second), answer(first))
     trial.broken(connection)
+    # A pipeline is answered with one line for each call, so the same end comes twice.
     trial.report("broken")
 
 
@@ -83,7 +84,7 @@ def _twice(trial: Trial) -> None:
     connection = trial.open()
     call = trial.call(connection, plan())
     connection.say(answer(call, 0, 1), answer(call, 0, 2))
-    # The client may find the second answer at once, or when it reads next.
+    # The client may read the second answer together with the first, or only with its next call.
     if trial.either("returned", "broken") == "returned":
         trial.client.command("call 0x41c")
         _last_is_complaint(connection)
@@ -103,7 +104,8 @@ def _after_goodbye(trial: Trial) -> None:
 def _after_fault(trial: Trial) -> None:
     connection, tag = in_state(trial, "open")
     right = answer(HCall(tag, 0, (), ()))
-    # A right answer follows in the same piece.  A client that looks for the next magic would accept it.
+    # A right answer follows in the same piece: a client that skips bytes until the next magic would accept
+    # it.
     connection.say(b"HCAK" + encode(right)[4:], right)
     trial.broken(connection)
 

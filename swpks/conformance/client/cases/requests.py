@@ -1,4 +1,4 @@
-"""Chapters `open`, `call` and `close`: the frames that a client sends to a server that answers rightly."""
+"""Chapters `open`, `call` and `close`: the client's frames to a server that makes no fault."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def _fresh_nonce(trial: Trial) -> None:
 
 
 def _waits_for_hello(trial: Trial) -> None:
-    # A GOODBYE in place of HELLO ends the session.  An OPEN that was sent early lies before the client's end.
+    # The GOODBYE ends the session before HELLO.  An OPEN that was sent too early is found among the frames
+    # before the end.
     connection = trial.dial()
     connection.say(Goodbye(GoodbyeReason.SERVER_STOPPING, "stopping"))
     if any(isinstance(frame, Open | HCall) for frame in connection.rest()):
@@ -89,9 +90,11 @@ def _call(trial: Trial, made_call: HCall) -> None:
 
 
 def _many(trial: Trial, count: int) -> None:
-    # No answer before the last call: a client that waits for each answer never sends the second call.
+    # The first answer is sent after the last call: a client that waits for each answer never sends the second
+    # call.
     connection = trial.open()
     calls = trial.pipeline(connection, [plan(registers=(0x4000, 24, n)) for n in range(count)])
+    # Each answer has its number in r4: tags may repeat, so only r4 shows an exchange of two answers.
     connection.say(*(answer(call, 0, n) for n, call in enumerate(calls, 1)))
     for n in range(1, count + 1):
         trial.returned(0, n)
@@ -99,7 +102,7 @@ def _many(trial: Trial, count: int) -> None:
 
 
 def _with_body(size: int) -> HCall:
-    """Return a call whose body has that number of bytes."""
+    """Return a call whose body has `size` bytes."""
     data = bytes(n & 0xFF for n in range(size - _FIXED - _ENTRY))
     return plan(registers=(0x10000,), segments=[Segment.read(0x10000, data)])
 
@@ -113,7 +116,7 @@ def _max_body(trial: Trial, most: int, size: int) -> None:
         call = trial.call(connection, _with_body(size))
         connection.say(answer(call))
         trial.returned(0)
-    # The session goes on.
+    # The session must go on: a call that is too large is refused before it is sent.
     call = trial.call(connection, plan())
     connection.say(answer(call))
     trial.returned(0)
@@ -160,6 +163,7 @@ _CALLS = {
     "neighbours": plan(segments=[Segment.read(0x1000, bytes(range(16))), Segment.written(0x1010, 8)]),
     "empty-segment": plan(segments=[Segment.read(0x1000, b""), Segment.written(0x4000, 24)]),
     "many-segments": plan(segments=[Segment.read(0x1000 + 32 * n, bytes([n] * 8)) for n in range(64)]),
+    # A segment that only the server writes has no bytes in HCALL, so it may be longer than the largest body.
     "large-output": plan(segments=[Segment.written(0x100000, 0xFFFFFFFF)]),
 }
 

@@ -1,7 +1,8 @@
-"""Chapter `piece`: the server's bytes in any pieces."""
+"""Chapter `piece`: the bytes of the server come in pieces that do not begin or end with a frame."""
 
-# A stream has no borders between frames.  The sizes are those at which a reader may go wrong: 1 byte, 7 (no
-# field has this size), a header alone, and a header with one byte of the body.
+# A stream has no borders between frames, so a client must not depend on the pieces.  The sizes are those at
+# which a reader may go wrong: 1 byte, 7 (no field has this size), a header alone, a header with one byte of
+# the body.
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ _STOPPING = Goodbye(GoodbyeReason.SERVER_STOPPING, "stopping")
 
 
 def _whole(trial: Trial, size: int) -> None:
-    """A whole session in pieces of `size` bytes."""
+    """Send all frames of a session, from HELLO to GOODBYE, in pieces of `size` bytes."""
     connection, greeting = trial.dial(), hello()
     connection.trickle(greeting, size=size)
     asked = connection.take(Open)
@@ -81,7 +82,7 @@ def _opened_and_goodbye(trial: Trial) -> None:
     opening = trial.greet()
     opening.connection.say(opened(opening), _STOPPING)
     opening.connection.finish()
-    # The client may see both at once, or the GOODBYE with its next call.
+    # The client may read OPENED and GOODBYE together, or GOODBYE only with its next call.
     if trial.either("opened", "ended") == "opened":
         trial.client.command("call 0x41c")
         opening.connection.rest()

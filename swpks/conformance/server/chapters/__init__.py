@@ -1,4 +1,4 @@
-"""The chapters of the server's cases: one module each, with a function `cases` of the facts."""
+"""The chapters of the server's cases: one module each, whose function `cases` returns its cases."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from swpks.conformance.server.judged import Facts, Judged
 
 Chapter = Callable[[Facts], Iterator[ConformanceCase[Judged]]]
 
-# Simple things first.  A server with wrong frames fails almost everything behind them, so the first failure
-# of a report is the one to mend first.  Stages decide more: this is the order within a stage.
+# Basic chapters come first.  A server with wrong frames fails almost every later case, so the first failure
+# of a report is the one to mend first.  This order holds within a stage; the stages come first.
 CHAPTERS: tuple[Chapter, ...] = (
     frames.cases,
     opening.cases,
@@ -50,6 +50,6 @@ WITHOUT_KEYSTORE: tuple[Chapter, ...] = (frames.cases, opening.cases, sessions.c
 
 
 def all_cases(facts: Facts) -> list[ConformanceCase[Judged]]:
-    """Return every case of a partition's level, in the order of the chapters."""
+    """Return every case for the firmware level of a partition, in the order of the chapters."""
     chapters = CHAPTERS if facts.level.has_keystore else WITHOUT_KEYSTORE
     return [case for chapter in chapters for case in chapter(facts)]

@@ -1,7 +1,7 @@
-"""Arguments: each kind of fault in each argument, and the status that names its register.
+"""Arguments: each kind of fault in each argument, and the status that names the argument's register.
 
-Arguments are checked before any object is looked up, so these calls need no object.  Only the damaged
-argument is wrong: the rest of the call is right.
+A server checks arguments before it looks up an object, so these calls need no object.  Each call has one
+wrong argument; all other arguments are right.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ GOOD: dict[Opcode, dict[str, int | bytes]] = {
 
 
 def good(judged: Judged, opcode: Opcode) -> Draft:
-    """Lay out a call whose arguments are right."""
+    """Return a call whose arguments are right."""
     values = {name: value or judged.label() for name, value in GOOD[opcode].items()}
     if any(arg.kind is Kind.AUTHORIZATION for arg in CALLS[opcode].args):
         values["authorization"] = judged.auth()
@@ -85,9 +85,9 @@ def _refused(opcode: Opcode, arg: Arg, damage: Damage) -> Attempt:
 
 
 def send_refused(judged: Judged, draft: Draft, status: Status) -> None:
-    """Make a wrong call and expect its status.
+    """Make a wrong call; Deviation unless the server refuses it with this status.
 
-    If the server accepts it, its effects are noted before the verdict.
+    If the server accepts the call, its effects are noted before the Deviation is raised.
     """
     answer = judged.call(draft)
     if answer.status == Status.H_SUCCESS:
@@ -96,7 +96,10 @@ def send_refused(judged: Judged, draft: Draft, status: Status) -> None:
 
 
 def _note_effects(judged: Judged, draft: Draft, written: bytes) -> None:
-    """Note the object or the password that a wrongly accepted call has made: later cases need to know."""
+    """Note the object or the password that a wrongly accepted call has made.
+
+    The object is then removed at the end of the case, and later cases use the password.
+    """
     opcode = draft.spec.opcode
     if opcode in (Opcode.WRITE_OBJECT, Opcode.GEN_KEY) and "label" in draft.memory:
         judged.made(draft.memory["label"].data)
@@ -107,7 +110,7 @@ def _note_effects(judged: Judged, draft: Draft, written: bytes) -> None:
 
 
 def damages(facts: Facts, opcode: Opcode, arg: Arg) -> Iterator[Damage]:
-    """Yield every damage of an argument, by its kind."""
+    """Yield every damage of an argument; the kind of the argument decides which."""
     if arg.kind.readable or arg.kind.writable:
         if GOOD[opcode].get(arg.name) != 0:
             yield from _memory(arg)
@@ -120,7 +123,7 @@ def damages(facts: Facts, opcode: Opcode, arg: Arg) -> Iterator[Damage]:
 
 
 def _memory(arg: Arg) -> Iterator[Damage]:
-    """Yield the damages of a buffer: no memory, other access, too short, moved, in two parts."""
+    """Yield the damages of a buffer: missing, wrong access, too short, late start, two parts, misplaced."""
     name, other = arg.name, Access.OUT if arg.kind.readable else Access.IN
 
     def nowhere(draft: Draft) -> None:
@@ -134,10 +137,12 @@ def _memory(arg: Arg) -> Iterator[Damage]:
         start, length, access, data = draft.memory[name]
         draft.memory[name] = Segment(start, length - 1, access, data[:-1])
 
+    # The register keeps its address, so the first 16 bytes of the buffer are in no segment.
     def begins_behind(draft: Draft) -> None:
         draft.memory[name] = draft.memory[name]._replace(address=draft.memory[name].address + 16)
 
-    # Together the parts are the whole buffer.  The contract still refuses it: one segment has to hold it.
+    # Together the two segments are the whole buffer.  The contract refuses them: a buffer must lie in one
+    # segment.
     def in_two(draft: Draft) -> None:
         start, length, access, data = draft.memory[name]
         draft.memory[name] = Segment(start, length - 1, access, data[:-1])
@@ -159,7 +164,10 @@ def _memory(arg: Arg) -> Iterator[Damage]:
 
 
 def _moved(arg: Arg, offset: int) -> Hurt:
-    """Return the damage that moves a buffer to an offset in its page; a short one grows to cross its end."""
+    """Return the damage that moves a buffer to an offset in its page.
+
+    A buffer that is too short to cross the end of the page there is made longer.
+    """
 
     def hurt(draft: Draft) -> None:
         start, length, access, data = draft.memory[arg.name]
@@ -169,7 +177,7 @@ def _moved(arg: Arg, offset: int) -> Hurt:
             if arg.length:
                 draft.registers[arg.length] = length
         if arg.kind is Kind.AUTHORIZATION and offset > PAGE // 2:
-            # Head and a password of 16 bytes, so that the block crosses at a multiple of 16.
+            # The head and a password of 16 bytes: the block stays aligned, and crosses the end of the page.
             data = auth_block(SYSTEM, b"x" * 16)
             length = len(data)
         draft.memory[arg.name] = Segment(start + offset, length, access, data)
@@ -186,7 +194,7 @@ def _blocks(facts: Facts, arg: Arg) -> Iterator[Damage]:
     def block(name: str, data: bytes, rule: Rule = rules.AUTHORIZATION_LAYOUT) -> Damage:
         return Damage(name, lambda draft: draft.put(arg.name, data), rule)
 
-    # One block for each fault.  A block with two faults would pass on a server that checks only one of them.
+    # Each block has one fault.  A block with two would pass on a server that checks only one of them.
     for version in (0, 2, 255):
         yield block(f"version-{version}", auth_block(SYSTEM, version=version))
     for consumer in (0, 4, 255):
@@ -202,7 +210,7 @@ def _blocks(facts: Facts, arg: Arg) -> Iterator[Damage]:
 
 
 def bad_lengths(facts: Facts, opcode: Opcode, arg: Arg) -> tuple[int, ...]:
-    """Return lengths that the argument's own status refuses."""
+    """Return wrong lengths for which the call returns the status of this argument."""
     config, largest = facts.config, facts.largest_object
     if arg.name == "label_length":
         return 0, config.max_label_size + 1
@@ -210,7 +218,7 @@ def bad_lengths(facts: Facts, opcode: Opcode, arg: Arg) -> tuple[int, ...]:
         (Opcode.GET_CONFIG, "config_length"): (0, 1, 23),
         (Opcode.SET_PASSWORD, "password_length"): (0, config.max_password_size + 1),
         (Opcode.GEN_PASSWORD, "password_length"): (0, 31, config.max_password_size + 1),
-        # The room for a label list is checked behind the password, so chapter `labels` has it.
+        # A server checks the room for a label list after the password, so chapter `labels` has these cases.
         (Opcode.GET_OBJECTLABELS, "labels_length"): (),
         (Opcode.WRITE_OBJECT, "data_length"): (0, largest + 1),
         (Opcode.GEN_KEY, "key_length"): (0, largest + 1),
@@ -219,7 +227,7 @@ def bad_lengths(facts: Facts, opcode: Opcode, arg: Arg) -> tuple[int, ...]:
         (Opcode.UNWRAP_OBJECT, "input_length"): (0, 1024, 0x10000 + 1024),
         (Opcode.UNWRAP_OBJECT, "output_length"): (0, 5),
         (Opcode.SIGNED_UPDATE, "data_length"): (0, config.max_object_size + 1),
-        # A READ into a short buffer is H_TOO_BIG, which is about the object.
+        # A short buffer is no wrong argument of READ: the answer is H_TOO_BIG, which depends on the object.
         (Opcode.READ_OBJECT, "data_length"): (),
     }
     return lengths[opcode, arg.name]
@@ -230,10 +238,10 @@ def _resized(opcode: Opcode, arg: Arg, length: int) -> Damage:
 
     def hurt(draft: Draft) -> None:
         draft.put(buffer.name, length if buffer.kind.writable else b"x" * length)
-        # A buffer of length 0 has no segment; `put` sets its address alone.
+        # A written buffer of length 0 has no segment, so `put` sets no length for it.
         draft.registers[arg.name] = length
 
-    # Every length with a wrong value has bounds, and their rule.
+    # Each length that can be wrong has bounds with a rule.
     return Damage(f"length-{length}", hurt, arg.bounds.rule if arg.bounds else rules.ARGUMENT_RIGHT)
 
 
@@ -251,7 +259,7 @@ BAD_WRAP_FLAGS = {
 
 
 def bad_values(facts: Facts, opcode: Opcode, arg: Arg) -> tuple[int, ...]:
-    """Return numbers that an argument does not take."""
+    """Return numbers that this argument must not have."""
     if arg.kind is Kind.WRAP_FLAGS:
         return tuple(BAD_WRAP_FLAGS)
     if arg.kind is Kind.UPDATE_FLAGS:
@@ -259,6 +267,7 @@ def bad_values(facts: Facts, opcode: Opcode, arg: Arg) -> tuple[int, ...]:
     if arg.kind is Kind.POLICY:
         return _bad_words(facts, opcode)
     return {
+        # 256 + 1 is a right consumer to a server that reads only the low byte.
         Kind.CONSUMER: (0, 4, 255, 256 + 1, 1 << 63),
         Kind.RESERVED: (1, 1 << 63),
         Kind.LIST_TOKEN: (1, 99, (1 << 64) - 1),
@@ -267,7 +276,7 @@ def bad_values(facts: Facts, opcode: Opcode, arg: Arg) -> tuple[int, ...]:
 
 
 def _bad_words(facts: Facts, opcode: Opcode) -> tuple[int, ...]:
-    """Return policy words that a call refuses: each bit that it does not take, and some combinations."""
+    """Return policy words that a call must refuse: each bit that it does not allow, and some combinations."""
     own = {
         Opcode.WRITE_OBJECT: Policy.SIGNEDUPDATE | Policy.WRAPPINGKEY,
         Opcode.GEN_KEY: Policy.SIGNEDUPDATE,
@@ -275,7 +284,7 @@ def _bad_words(facts: Facts, opcode: Opcode) -> tuple[int, ...]:
     }[opcode]
     demanded = int(Policy.SIGNEDUPDATE) if opcode is Opcode.SIGNED_UPDATE else 0
     taken = facts.config.supported_policies & ~int(own)
-    # With the demanded bit each word has one fault.  Without it, the missing bit could be the reason.
+    # The demanded bit is set, so that each word has only one fault.
     words = [1 << bit | demanded for bit in range(32) if not taken >> bit & 1]
     words += [1 << 32 | demanded, 1 << 63 | demanded, int(Policy.WORLDREADABLE) | 1 << 32 | demanded]
     if demanded:
@@ -308,7 +317,7 @@ def _rule_of(facts: Facts, arg: Arg, value: int) -> Rule:
 
 
 def _rule_of_word(facts: Facts, arg: Arg, word: int) -> Rule:
-    """Return the rule that a policy word breaks first (spec/policies.md#words-that-are-refused)."""
+    """Return the first rule that a policy word breaks (spec/policies.md#words-that-are-refused)."""
     if word & STATUS_BITS:
         return rules.POLICY_STATUS_BITS
     if word & ~facts.config.supported_policies:

@@ -1,4 +1,4 @@
-"""Durability: CONFIRM_OBJECT_FLUSHED of writes, removals, TRANSIENT objects, and labels that never were."""
+"""Durability: CONFIRM_OBJECT_FLUSHED after writes and removals, and for TRANSIENT and unknown labels."""
 
 from __future__ import annotations
 
@@ -43,7 +43,10 @@ def cases(facts: Facts) -> Iterator[ConformanceCase[Judged]]:
 
 
 def flushed(judged: Judged, label: bytes, status: Status = Status.H_SUCCESS, by: int = SYSTEM) -> None:
-    """Repeat CONFIRM until a change is durable; Deviation for another status, or after `LONGEST_WAIT`."""
+    """Repeat CONFIRM until the change of a label is durable.
+
+    Deviation if CONFIRM returns another status, or if the change is still pending after `LONGEST_WAIT`.
+    """
     until = time.monotonic() + LONGEST_WAIT
     while True:
         answer = judged.about(_CONFIRM, label, by=by)
@@ -63,17 +66,18 @@ def _write_is_flushed(judged: Judged) -> None:
 
 
 def _stays_flushed(judged: Judged) -> None:
-    """Another object's change does not make this one pending again."""
+    """A later change of another object does not make a durable object pending again."""
     label = judged.label()
     judged.write(label).expect(Status.H_SUCCESS)
     flushed(judged, label)
-    # One answer decides: a server that counts changes for the whole partition may answer "pending".
+    # The first answer decides: a server that counts the changes of the whole partition would return
+    # "pending".
     judged.write(judged.label()).expect(Status.H_SUCCESS)
     judged.about(_CONFIRM, label).expect(Status.H_SUCCESS, flushed=1)
 
 
 def _removal_is_flushed(judged: Judged) -> None:
-    """A durable removal is H_NOT_FOUND with r4 = 1; before that it is H_SUCCESS with 0."""
+    """For a durable removal, CONFIRM returns H_NOT_FOUND with r4 = 1; before that, H_SUCCESS with r4 = 0."""
     label = judged.label()
     judged.write(label).expect(Status.H_SUCCESS)
     flushed(judged, label)
@@ -88,7 +92,7 @@ def _key_is_flushed(judged: Judged) -> None:
 
 
 def _write_after_removal(judged: Judged) -> None:
-    """The newest change of a label counts: here a write behind a removal."""
+    """CONFIRM reports the newest change of a label, here a WRITE after a REMOVE."""
     label = judged.label()
     judged.write(label, b"first").expect(Status.H_SUCCESS)
     judged.remove(label).expect(Status.H_SUCCESS)
@@ -102,17 +106,17 @@ def _never_was(judged: Judged) -> None:
 
 
 def _transient(judged: Judged) -> None:
-    """A TRANSIENT object never reaches NVRAM, so there is nothing to wait for."""
+    """A TRANSIENT object never reaches NVRAM, so CONFIRM reports it as flushed at once."""
     label = judged.label()
     judged.write(label, policy=Policy.TRANSIENT).expect(Status.H_SUCCESS)
     judged.about(_CONFIRM, label).expect(Status.H_SUCCESS, flushed=1)
 
 
 def _never_busy(judged: Judged) -> None:
-    """CONFIRM never answers H_BUSY: Linux takes it as a failure."""
+    """CONFIRM never returns H_BUSY, because Linux takes H_BUSY as a failure."""
     label = judged.label()
     judged.write(label).expect(Status.H_SUCCESS)
-    # Twenty calls without a pause: some of them come while the change is pending, the others after it.
+    # Twenty calls without a pause: some come while the change is pending, the others after it is flushed.
     for _ in range(20):
         answer = judged.about(_CONFIRM, label)
         if answer.status != Status.H_SUCCESS or answer.output("flushed") not in (0, 1):
@@ -120,7 +124,7 @@ def _never_busy(judged: Judged) -> None:
 
 
 def _any_policy(judged: Judged) -> None:
-    """No policy bit is checked, and WORLDREADABLE does not waive the password."""
+    """CONFIRM checks no policy bit, and WORLDREADABLE does not waive its password."""
     label = judged.label()
     judged.write(label, policy=Policy.WORLDREADABLE).expect(Status.H_SUCCESS)
     flushed(judged, label)

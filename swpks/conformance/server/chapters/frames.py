@@ -1,4 +1,4 @@
-"""Frames: every malformed frame of the golden vectors, the pieces of a stream, and the largest body."""
+"""Frames: every malformed frame of the golden vectors, frames in pieces, and the largest body."""
 
 from __future__ import annotations
 
@@ -39,12 +39,15 @@ def cases(facts: Facts) -> Iterator[ConformanceCase[Judged]]:
 
 
 def _refused(vector: FrameVector) -> Attempt:
-    """Return the attempt to send a wrong frame: the server ends this session with GOODBYE 1, and no other."""
+    """Return the attempt to send a wrong frame.
+
+    The server must end this session with GOODBYE 1, and must go on serving other sessions.
+    """
 
     def attempt(judged: Judged) -> None:
         connection = _in_state(judged, vector.state)
         connection.send(vector.data, f"{vector.name}: {vector.hex[:48]}")
-        # After a refusal the server may have closed before the frame came.
+        # The server closes after a refusal, perhaps before the frame arrives.  Then no GOODBYE comes.
         if vector.state == "refused":
             connection.expect_closed()
         else:
@@ -55,7 +58,7 @@ def _refused(vector: FrameVector) -> Attempt:
 
 
 def _in_state(judged: Judged, state: str) -> RawConnection:
-    """Return a connection whose session is in a state of the table of states."""
+    """Return a connection whose session is in this state of the page's table of states."""
     connection = judged.connect()
     hello = connection.hello()
     if state == "open":
@@ -70,18 +73,21 @@ def _in_state(judged: Judged, state: str) -> RawConnection:
 
 
 def _still_served(judged: Judged) -> None:
-    """Make a call over the main session: a broken connection hurts no other one."""
+    """Make a call over the main session: a connection that broke the protocol must not disturb it."""
     judged.session.call(Draft.of(Opcode.GET_CONFIG, config=24))
 
 
 def _answered(vector: FrameVector) -> Attempt:
-    """Return the attempt to send a right HCALL, whatever its status: an HRETURN with its tag comes."""
+    """Return the attempt to send a right HCALL of the vectors.
+
+    The server must return an HRETURN with its tag; the status is free.
+    """
 
     def attempt(judged: Judged) -> None:
         connection = _in_state(judged, "open")
         connection.send(vector.data, f"{vector.name}: {vector.hex[:48]}")
         call = decode(FrameType.HCALL, 0, vector.data, _HEADER, len(vector.data))
-        # The vectors bring their own labels, without the prefix of the run, so the object is noted here.
+        # The labels of the vectors lack the prefix of the run, so `write` did not note the object.
         if isinstance(call, HCall) and call.opcode == Opcode.WRITE_OBJECT:
             judged.made(next(data for address, _, _, data in call.segments if address == call.registers[1]))
         frame = connection.frame("HRETURN")
@@ -93,7 +99,7 @@ def _answered(vector: FrameVector) -> Attempt:
 
 
 def _in_pieces(size: int) -> Attempt:
-    """Return the attempt to send a whole session in pieces of some bytes."""
+    """Return the attempt to send all frames of a session in pieces of `size` bytes."""
 
     def attempt(judged: Judged) -> None:
         connection = judged.connect()
@@ -109,7 +115,7 @@ def _in_pieces(size: int) -> Attempt:
 
 
 def _send_pieces(connection: RawConnection, data: bytes, size: int) -> None:
-    # Each piece is a write of its own.  The kernel may join some of them, so no size of a read is certain.
+    # Each piece is sent alone.  The kernel may join pieces, so the server may read other sizes.
     for start in range(0, len(data), size):
         connection.send(data[start : start + size])
 
@@ -119,7 +125,7 @@ def _many_at_once(judged: Judged) -> None:
 
 
 def _largest_body(judged: Judged) -> None:
-    """A body of exactly the size that HELLO names is answered."""
+    """The server answers a call whose body has exactly the `max_body` of HELLO."""
     session = judged.open()
     session.connection.send(encode(_of_size(judged.facts.hello.max_body)), "HCALL with the largest body")
     session.connection.frame("HRETURN")
@@ -132,7 +138,10 @@ def _above_largest_body(judged: Judged) -> None:
 
 
 def _of_size(size: int) -> HCall:
-    """Return an HCALL of an unknown opcode whose body has `size` bytes; Deviation for a size of no server."""
+    """Return an HCALL of an unknown opcode whose body has `size` bytes.
+
+    Deviation if `max_body` of HELLO is out of bounds, so that no such HCALL exists.
+    """
     if not _HEAD + _SEGMENT < size <= MAX_BODY + 1:
         raise Deviation(f"a largest body of {_HEAD + _SEGMENT + 1} to {MAX_BODY} bytes in HELLO", str(size))
     data = bytes(size - _HEAD - _SEGMENT)
@@ -140,8 +149,9 @@ def _of_size(size: int) -> HCall:
 
 
 def _by_header_alone(judged: Judged) -> None:
-    """A body that is too long is refused before it has come."""
-    # No body follows.  A server that waits for it would allocate the memory that a stranger names.
+    """The server refuses a body that is too long as soon as it has the header."""
+    # No body is sent.  A server that waits for it would allocate memory for a length that any stranger can
+    # name.
     session = judged.open()
     header = encode(_of_size(judged.facts.hello.max_body + 1))[:16]
     session.connection.send(header, "the header of an HCALL with one byte too many")
@@ -149,7 +159,7 @@ def _by_header_alone(judged: Judged) -> None:
 
 
 def _cut_off(judged: Judged) -> None:
-    """A stream that ends inside a frame ends the session, and nothing else."""
+    """A stream that ends inside a frame ends its session, and no other session."""
     session = judged.open()
     session.connection.send(encode(Draft.of(Opcode.GET_CONFIG, config=24).frame(2))[:40], "half an HCALL")
     session.connection.end_sending()
@@ -158,7 +168,7 @@ def _cut_off(judged: Judged) -> None:
 
 
 def _dropped(judged: Judged) -> None:
-    """A call behind a broken frame is not answered."""
+    """The server does not answer a call that follows a broken frame."""
     session: JudgedSession = opened_on(judged.connect())
     bad = bytearray(encode(Draft.of(Opcode.GET_CONFIG, config=24).frame(2)))
     bad[6] = 0x80

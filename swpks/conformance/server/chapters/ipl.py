@@ -1,6 +1,6 @@
-"""An IPL: it ends sessions, passwords, TRANSIENT objects and label lists, and it leaves durable objects.
+"""An IPL: it ends sessions, passwords, TRANSIENT objects and label lists; durable objects stay.
 
-Each case has a part before the IPL and one after it; all of them share one IPL.
+Each case has a part before the IPL and a part after it; all cases share one IPL.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ def cases(facts: Facts) -> Iterator[ConformanceCase[Judged]]:
 
 
 def _nothing_before(judged: Judged) -> None:
-    """The part before the IPL is empty."""
+    """Do nothing: this case needs no part before the IPL."""
 
 
 def _keep_session(judged: Judged) -> None:
-    # A connection of the case alone would be closed at its end, before the IPL can end it.
+    # With `lasting`, the end of the case does not close the connection, so the IPL can end the session.
     judged.kept["session"] = opened_on(judged.connect(lasting=True))
 
 
@@ -74,14 +74,14 @@ def _session_has_ended(judged: Judged) -> None:
 
 
 def _counted(judged: Judged) -> None:
-    # Any larger count is right: the command of --ipl may restart the partition more than once.
+    # Any larger count is right: the operator's command may restart the partition more than once.
     count = judged.session.opened.ipl_count
     if count <= judged.facts.ipl_count:
         raise Deviation(f"an IPL count above {judged.facts.ipl_count}", str(count))
 
 
 def _lasting(judged: Judged, name: str, by: int = SYSTEM) -> bytes:
-    """Return the label of an object that outlives its case."""
+    """Return a label whose object is removed only at the end of the run, not at the end of the case."""
     label = judged.label(name)
     judged.keep(label, by=by)
     return label
@@ -112,7 +112,7 @@ def _remember(consumer: int) -> Attempt:
 
 
 def _old_password(consumer: int) -> Attempt:
-    """Return the part after the IPL: no password is set, so the old one is refused."""
+    """Return the part after the IPL: no password is set, so the server refuses the old one."""
 
     def attempt(judged: Judged) -> None:
         old = judged.remembered(f"password {consumer}", bytes)
@@ -151,7 +151,7 @@ def _note_used(judged: Judged) -> None:
 
 
 def _used_as_before(judged: Judged) -> None:
-    """An object of the same label and size takes the same space again, so the old one is gone."""
+    """A TRANSIENT object, written again after the IPL, takes as much space as before: the old one is gone."""
     before, label = judged.used(), judged.label("transient with space")
     judged.write(label, bytes(100), Policy.TRANSIENT).expect(Status.H_SUCCESS)
     right = judged.remembered("used", int)
@@ -183,7 +183,7 @@ def _removed_stays(judged: Judged) -> None:
 
 
 def _write_immutable(judged: Judged) -> None:
-    # This object stays in the store for ever.  It is small, and the only one of this chapter.
+    # No call removes this object.  It is small, and the only one of this chapter that stays.
     label = judged.label("immutable over IPL")
     judged.write(label, b"for ever", Policy.IMMUTABLE).expect(Status.H_SUCCESS)
     flushed(judged, label)
@@ -218,8 +218,9 @@ def _wrap(judged: Judged) -> None:
 
 
 def _unwrapped(judged: Judged) -> None:
-    """The key is the same after the IPL; its objects open once the password is set again."""
+    """The wrapping key survives the IPL: UNWRAP opens its objects once the password is set again."""
     wrapped = judged.remembered("wrapped", bytes)
+    # Each wrapped object demands a password that is set, and the IPL has cleared it.
     judged.unwrap(wrapped).expect(Status.H_AUTHORITY)
     _set_again(judged)
     judged.unwrap(wrapped).expect(Status.H_SUCCESS).expect_written(b"before the IPL")
@@ -239,11 +240,12 @@ def _still_revoked(judged: Judged) -> None:
 
 
 def _password_again(judged: Judged) -> None:
-    """A password can be set again in the new IPL."""
+    """After the IPL, SET_PASSWORD sets a password again."""
     _set_again(judged)
 
 
 def _set_again(judged: Judged) -> None:
+    # Case key-unwraps may have set the password in this IPL; SET_PASSWORD would be H_IN_USE.
     if SYSTEM in judged.passwords:
         return
     password = b"the password of the second IPL.."

@@ -1,4 +1,4 @@
-"""Label lists: one part and many, tokens, snapshots, and the consumers' name spaces."""
+"""Label lists: one part and many, tokens, snapshots, and the name space of each consumer."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def cases(facts: Facts) -> Iterator[ConformanceCase[Judged]]:
 
 
 def _none(judged: Judged) -> None:
-    """A consumer without objects gets H_SUCCESS, count 0, token 0 and no bytes."""
+    """For a consumer without objects, the list is H_SUCCESS, count 0, token 0 and no bytes."""
     answer = judged.labels(by=BOOT_LOADER).expect(Status.H_SUCCESS, count=0, token=0)
     answer.expect_nothing_written()
 
@@ -71,11 +71,11 @@ def _objects(judged: Judged, count: int, by: int = SYSTEM) -> list[bytes]:
 
 
 def _many_parts(judged: Judged) -> None:
-    """While something is left: H_CONTINUE, a count above 0, and a token that is not 0."""
+    """While labels are left, the answer has H_CONTINUE, a count above 0 and a token other than 0."""
     labels = _objects(judged, 12)
-    # Room for about three labels, so that twelve need at least four parts.
+    # The room is for about three labels, so that twelve need at least four parts.
     room, found, token = 3 * (len(labels[0]) + 8), [], 0
-    # Bounded, because a wrong server may go on with the list for ever.
+    # The loop is bounded, because a wrong server may never end its list.
     for _ in range(100):
         answer = judged.labels(token=token, room=room)
         part = parsed_labels(answer)
@@ -116,7 +116,7 @@ def _only_own(judged: Judged) -> None:
 
 
 def _exact_room(judged: Judged) -> None:
-    """A buffer with room for exactly one label takes it."""
+    """A buffer with room for exactly one label is filled with that label."""
     label = judged.label()
     judged.write(label, by=BOOT_LOADER).expect(Status.H_SUCCESS)
     answer = judged.labels(by=BOOT_LOADER, room=2 + len(label)).expect(Status.H_SUCCESS, count=1, token=0)
@@ -124,7 +124,7 @@ def _exact_room(judged: Judged) -> None:
 
 
 def _snapshot(judged: Judged) -> None:
-    """The later parts are of the list that was taken with token 0."""
+    """All parts belong to the list at the time of token 0; later changes are not in it."""
     labels = _objects(judged, 3, BOOT_LOADER)
     room = 2 + len(max(labels, key=len))
     answer = judged.labels(by=BOOT_LOADER, room=room).expect(Status.H_CONTINUE, count=1)
@@ -142,6 +142,7 @@ def _snapshot(judged: Judged) -> None:
 def _no_room(judged: Judged) -> None:
     label = judged.label()
     judged.write(label, by=BOOT_LOADER).expect(Status.H_SUCCESS)
+    # An entry has two bytes and the label.  So 2 has room for no label, and the last length lacks one byte.
     for room in (0, 2, 1 + len(label)):
         judged.labels(by=BOOT_LOADER, room=room).expect(Status.H_P4).expect_nothing_written()
 
@@ -151,7 +152,7 @@ def _room_behind_password(judged: Judged) -> None:
 
 
 def _first_token(judged: Judged, by: int = BOOT_LOADER) -> int:
-    """Begin a list that goes on, and return its token."""
+    """Begin a list that has a second part; return the token for that part."""
     labels = _objects(judged, 2, by)
     answer = judged.labels(by=by, room=2 + len(max(labels, key=len)))
     return answer.expect(Status.H_CONTINUE).output("token")
@@ -164,7 +165,7 @@ def _token_once(judged: Judged) -> None:
 
 
 def _token_of_another(judged: Judged) -> None:
-    """A token that one consumer got is refused to another consumer."""
+    """The server refuses a token that it gave to another consumer."""
     token = _first_token(judged)
     judged.labels(by=FIRMWARE, token=token).expect(Status.H_P2).expect_nothing_written()
 
@@ -176,16 +177,16 @@ def _token_of_finished(judged: Judged) -> None:
 
 
 def _random_tokens(judged: Judged) -> None:
-    """Tokens are checked before the password, so none may be guessed from another one."""
+    """Tokens are random: a caller must not guess one, because a server checks them before the password."""
     tokens = [_first_token(judged) for _ in range(4)]
-    # Equal steps would show a counter.  A random token below 2**32 comes once in four billion.
+    # Equal steps would show a counter.  A random token is below 2**32 once in four billion tokens.
     steps = {later - earlier for earlier, later in pairwise(tokens)}
     if len(set(tokens)) != len(tokens) or len(steps) != len(tokens) - 1 or max(tokens) < 1 << 32:
         raise Deviation("random tokens of 64 bits", "tokens that can be guessed")
 
 
 def _many_lists(judged: Judged) -> None:
-    """Sixteen lists may be unfinished; one more drops the oldest."""
+    """A partition may have sixteen unfinished lists; one more drops the oldest."""
     labels = _objects(judged, 2, BOOT_LOADER)
     room = 2 + len(max(labels, key=len))
     begun = [
@@ -198,8 +199,9 @@ def _many_lists(judged: Judged) -> None:
 
 
 def _in_another_session(judged: Judged) -> None:
-    """A list belongs to the consumer: another session of the partition may go on with it."""
-    # The token must not be a fact of the connection, so the next call opens another one.
+    """A list belongs to the consumer, so another session of the partition may continue it."""
+    # The main session is closed, so that the next call opens a new one: the token must not depend on the
+    # session.
     token = _first_token(judged)
     judged.lose_session()
     judged.labels(by=BOOT_LOADER, token=token).expect(Status.H_SUCCESS)

@@ -1,4 +1,4 @@
-"""Limits: the config block of each level, its buffer lengths, and the bounds of labels and objects."""
+"""Limits: the config block of each level, the length of its buffer, and bounds of labels and objects."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def cases(facts: Facts) -> Iterator[ConformanceCase[Judged]]:
 
 
 def _expected(facts: Facts) -> dict[str, int]:
-    """Return the fields of the config block that the level fixes (spec/levels.md)."""
+    """Return the fields of the config block whose values follow from the level (spec/levels.md)."""
     level, config = facts.level, facts.config
     plain = level.max_object_size
-    # Below version 3 a block shows the smaller of the level's size and the partition's own total.
+    # Up to version 2, the block has the smaller of the level's size and the partition's total.
     least = min(plain, config.total_size) if level.config_version < 3 else plain
     wraps, revokes = Opcode.WRAP_OBJECT in level.calls, Opcode.REVOKE_OBJECT in level.calls
     newest = level.config_version >= 3
@@ -90,7 +90,7 @@ def _reserved(judged: Judged) -> None:
 
 
 def _total(judged: Judged) -> None:
-    """The total is of whole KiB, within the sizes that the level has."""
+    """The total size is a number of whole KiB within the bounds of the level."""
     level = judged.facts.level
     start, size = FIELDS["total_size"]
     total = int.from_bytes(_block(judged, _SIZE)[start : start + size], "big")
@@ -99,7 +99,7 @@ def _total(judged: Judged) -> None:
 
 
 def _prefix(length: int) -> Attempt:
-    """Return the attempt with a shorter buffer: the first bytes of the whole block."""
+    """Return the attempt with a shorter buffer, which gets the first bytes of the whole block."""
 
     def attempt(judged: Judged) -> None:
         whole = _block(judged, _SIZE)
@@ -109,14 +109,15 @@ def _prefix(length: int) -> Attempt:
 
 
 def _longer(judged: Judged) -> None:
-    """A longer buffer gets 520 bytes."""
+    """A buffer of 521 bytes gets the block of 520 bytes."""
     whole = _block(judged, _SIZE)
     judged.do(Opcode.GET_CONFIG, config=_SIZE + 1).expect(Status.H_SUCCESS).expect_written(whole)
 
 
 def _label_of(length: int) -> Attempt:
     def attempt(judged: Judged) -> None:
-        # A label of one byte can't have the prefix of the run.  The keystore was empty, so it is free.
+        # A label of one byte has no room for the prefix of the run.  The keystore was empty, so this label is
+        # free.
         label = judged.label("").ljust(length, b"l") if length > 1 else b"\x01"
         judged.write(label, b"of a label").expect(Status.H_SUCCESS)
         judged.read(label).expect(Status.H_SUCCESS, size=10).expect_written(b"of a label")
@@ -127,7 +128,7 @@ def _label_of(length: int) -> Attempt:
 def _object_of(length: int) -> Attempt:
     def attempt(judged: Judged) -> None:
         label, data = judged.label(), bytes(n % 251 for n in range(length))
-        # 512 bytes are more than the label and the overhead of any level.
+        # The label and the overhead of any level need less than 512 bytes.
         if length + 512 > judged.facts.room:
             raise NotRun("the store is too small")
         judged.write(label, data).expect(Status.H_SUCCESS)
@@ -137,7 +138,7 @@ def _object_of(length: int) -> Attempt:
 
 
 def _largest(judged: Judged) -> None:
-    """An object that fills the store is taken, up to the largest size of the level."""
+    """The server stores an object that fills the store, or that has the largest size of the level."""
     facts = judged.facts
     label = judged.label()
     free = facts.room - len(label) - facts.level.object_overhead
@@ -147,7 +148,7 @@ def _largest(judged: Judged) -> None:
 
 
 def _large(judged: Judged) -> None:
-    """A level with large objects takes one of 64 KiB, with any policy."""
+    """A level with large objects stores an object of 64 KiB, here with the policy WORLDREADABLE."""
     facts = judged.facts
     if facts.config.max_large_object_size < 0x10000 or facts.room < 0x10000 + 512:
         raise NotRun("needs a level with objects of 64 KiB, and a store with room for one")

@@ -111,7 +111,7 @@ def _label_is_free_again(judged: Judged) -> None:
 
 
 def _label_with_zeros(judged: Judged) -> None:
-    """A zero byte does not end a label."""
+    """A zero byte inside a label does not end the label."""
     label = judged.label()
     judged.write(label + b"\0a", b"a").expect(Status.H_SUCCESS)
     judged.write(label + b"\0b", b"b").expect(Status.H_SUCCESS)
@@ -120,7 +120,7 @@ def _label_with_zeros(judged: Judged) -> None:
 
 
 def _label_prefix(judged: Judged) -> None:
-    """Two labels are equal only if all bytes are."""
+    """A label and a longer label that begins with it name two objects."""
     label = judged.label()
     judged.write(label, b"short").expect(Status.H_SUCCESS)
     judged.write(label + b"\0", b"long").expect(Status.H_SUCCESS)
@@ -135,7 +135,7 @@ def _label_of_any_bytes(judged: Judged) -> None:
 
 
 def _name_spaces(judged: Judged) -> None:
-    """Each consumer has labels of its own."""
+    """Each consumer has its own labels: the same label names three objects."""
     label = judged.label()
     for consumer in CONSUMERS:
         judged.write(label, bytes([consumer]), by=consumer).expect(Status.H_SUCCESS)
@@ -145,9 +145,13 @@ def _name_spaces(judged: Judged) -> None:
 
 
 def _too_big(room: int) -> Attempt:
-    """Return the attempt to read into too little room: H_TOO_BIG with size and policy, and no byte."""
+    """Return the attempt to READ into a buffer that is too small.
+
+    The server must return H_TOO_BIG with size and policy, and must write no byte.
+    """
 
     def attempt(judged: Judged) -> None:
+        # A policy other than 0, because a server that returns no policy with H_TOO_BIG returns 0.
         label, policy = judged.label(), int(Policy.WORLDREADABLE)
         judged.write(label, _DATA, policy).expect(Status.H_SUCCESS)
         answer = judged.read(label, room=room).expect(Status.H_TOO_BIG, size=len(_DATA), policy=policy)
@@ -163,7 +167,7 @@ def _exact(judged: Judged) -> None:
 
 
 def _keeps_the_rest(judged: Judged) -> None:
-    """The bytes of the buffer behind the object stay as they were: nothing is written there."""
+    """READ writes only the object: the rest of a longer buffer stays as it was."""
     label = judged.label()
     judged.write(label, _DATA).expect(Status.H_SUCCESS)
     judged.read(label, room=len(_DATA) + 100).expect(Status.H_SUCCESS).expect_written(_DATA)
@@ -179,7 +183,7 @@ def _world_reads(judged: Judged) -> None:
 
 
 def _one_segment(judged: Judged) -> None:
-    """Authorization block and label lie in one segment."""
+    """READ succeeds if the authorization block and the label lie in one segment."""
     label, auth = judged.label(), judged.auth()
     judged.write(label, _DATA).expect(Status.H_SUCCESS)
     draft = Draft.of(Opcode.READ_OBJECT, authorization=auth, label=label, data=256)
@@ -191,7 +195,7 @@ def _one_segment(judged: Judged) -> None:
 
 
 def _both_ways(judged: Judged) -> None:
-    """A segment of access 3 is read and written."""
+    """READ succeeds into a segment with access 3, which the server may read and write."""
     label = judged.label()
     judged.write(label, _DATA).expect(Status.H_SUCCESS)
     draft = Draft.of(Opcode.READ_OBJECT, authorization=judged.auth(), label=label, data=256)
@@ -201,7 +205,7 @@ def _both_ways(judged: Judged) -> None:
 
 
 def _more_memory(judged: Judged) -> None:
-    """A buffer may lie inside a larger segment."""
+    """READ succeeds into a buffer that is a part of a larger segment."""
     label = judged.label()
     judged.write(label, _DATA).expect(Status.H_SUCCESS)
     draft = Draft.of(Opcode.READ_OBJECT, authorization=judged.auth(), label=label, data=256)
@@ -211,14 +215,14 @@ def _more_memory(judged: Judged) -> None:
 
 
 def _key_is_random(judged: Judged) -> None:
-    # 48 random bytes have about 44 different values; fewer than 16 do not come by chance.
+    # 48 random bytes have about 44 different values; fewer than 16 are no random key.
     first, second = (judged.gen_key(judged.label(), 0, length=48).expect(Status.H_SUCCESS) for _ in range(2))
     if first.written == second.written or len(first.written) != 48 or len(set(first.written)) < 16:
         raise Deviation("two different random keys of 48 bytes", "equal, short or regular keys")
 
 
 def _key_is_read(judged: Judged) -> None:
-    """A key that is not for wrapping is an object as any other."""
+    """A generated key without WRAPPINGKEY is read as any other object."""
     label = judged.label()
     made = judged.gen_key(label, 0, length=48).expect(Status.H_SUCCESS)
     judged.read(label).expect(Status.H_SUCCESS, size=48, policy=0).expect_written(made.written)
@@ -262,8 +266,8 @@ def _expect_used(judged: Judged, right: int) -> None:
 
 
 def _fill(judged: Judged) -> int:
-    """Fill the store but for a few bytes; return the bytes that are left."""
-    # Several objects, because the largest object of a level may be smaller than the store.
+    """Write objects until the store has no room for another one; return the bytes that are left."""
+    # One object may not be enough: the largest object of a level may be smaller than the store.
     piece = min(judged.facts.largest_object, 16384)
     while True:
         label = judged.label()
@@ -272,12 +276,12 @@ def _fill(judged: Judged) -> int:
             return free + _cost(judged, label, 0)
         before = judged.used()
         judged.write(label, bytes(min(piece, free))).expect(Status.H_SUCCESS)
-        # Without this check, a server that counts nothing would be filled for ever.
+        # Without this check, the loop would never end on a server that counts no space.
         _expect_used(judged, before + _cost(judged, label, min(piece, free)))
 
 
 def _store_is_full(judged: Judged) -> None:
-    """A store takes objects up to its last byte, and no further one."""
+    """A store takes objects up to its last byte, and then returns H_NO_MEM."""
     left = _fill(judged)
     label = judged.label()
     judged.write(label, bytes(max(1, left))).expect(Status.H_NO_MEM)

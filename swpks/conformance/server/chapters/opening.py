@@ -1,4 +1,4 @@
-"""Openings: HELLO, versions, partition ids, proofs, and the statuses of OPENED in their order."""
+"""Openings of a session: HELLO, versions, partition ids, proofs, and the order of the statuses of OPENED."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _room_for_objects(judged: Judged) -> None:
 
 
 def _own_partition(judged: Judged) -> None:
-    """The id that OPENED names opens the partition too."""
+    """An OPEN with the partition id that OPENED names succeeds too."""
     number = judged.session.opened.partition
     if not number:
         raise Deviation("the partition's own id in OPENED", "0")
@@ -82,7 +82,7 @@ def _unknown_partition(judged: Judged) -> None:
 
 
 def _refusal_is_empty(judged: Judged) -> None:
-    """A refusal has the partition id of OPEN, no IPL count, no proof and no level."""
+    """OPENED of a refusal has the partition id of OPEN, no IPL count, no proof and no level."""
     connection = judged.connect()
     opened = connection.open(connection.hello(), partition=_NO_PARTITION)
     right = (_NO_PARTITION, 0, NO_PROOF, "")
@@ -111,9 +111,10 @@ def _version(version: int) -> Attempt:
 
 
 def _skipped_body(judged: Judged) -> None:
-    """Flags and body of another version's OPEN have no meaning here: only its length counts."""
+    """The server skips an OPEN of another version by its length, and ignores its flags and body."""
     connection = judged.connect()
     connection.hello()
+    # Every later version keeps the places of magic, version and length, so a server can skip this frame.
     header = b"HCAL" + bytes([9, 2]) + b"\xff\xff" + (78).to_bytes(4, "big") + (1000).to_bytes(4, "big")
     connection.send(header + os.urandom(1000), "OPEN of version 9 with flags and 1000 unknown bytes, tag 78")
     opened = _tagged(connection, 78)
@@ -161,10 +162,10 @@ def _without_proof(judged: Judged) -> None:
 
 
 def _wrong_proof(judged: Judged) -> None:
-    """A proof that is given is checked, over a private Unix socket too."""
+    """The server refuses a wrong proof, over a private Unix socket too."""
     connection = judged.connect()
     opening, _ = connection.opening(connection.hello())
-    # Random and not zeros: a proof of zeros with kind 1 could be refused for its form.
+    # The proof is random: a server could refuse a proof of zeros with kind 1 for its form.
     wrong = opening._replace(proof_kind=ProofKind.HMAC_SHA256, proof=os.urandom(32))
     connection.send(encode(wrong), "OPEN with a wrong proof")
     _expect(connection.opened(), OpenStatus.NOT_AUTHORISED)
@@ -172,7 +173,7 @@ def _wrong_proof(judged: Judged) -> None:
 
 
 def _replayed_proof(judged: Judged) -> None:
-    """The whole OPEN of another connection is refused: its proof is over the other nonce."""
+    """The server refuses the OPEN of another connection: its proof covers the nonce of that connection."""
     _demand_key(judged)
     first = judged.connect()
     opening, _ = first.opening(first.hello())
@@ -183,10 +184,11 @@ def _replayed_proof(judged: Judged) -> None:
 
 
 def _proof_of_another_id(judged: Judged) -> None:
-    """The proof covers the partition id of OPEN, also if that is 0."""
+    """The proof covers the partition id of OPEN, also if the id is 0."""
     _demand_key(judged)
     own = judged.session.opened.partition
     alone = judged.connect()
+    # A listener with several partitions refuses the id 0 before it checks the proof.
     if alone.open(alone.hello(), partition=0).status == OpenStatus.NO_SUCH_PARTITION:
         raise NotRun("the listener has several partitions, so 0 is no id there")
     connection = judged.connect()
@@ -196,7 +198,7 @@ def _proof_of_another_id(judged: Judged) -> None:
 
 
 def _server_proof(judged: Judged) -> None:
-    """A server proves in OPENED that it has the key; `RawConnection.open` checks the proof."""
+    """The server proves in OPENED that it has the key; `RawConnection.open` checks the proof."""
     _demand_key(judged)
     judged.open()
 
@@ -221,13 +223,13 @@ def _level(judged: Judged) -> None:
 def _goodbye_when_greeted(judged: Judged) -> None:
     connection = judged.connect()
     connection.hello()
-    # Written in hexadecimal: a frame of the codec would share its mistakes with a server that uses it.
+    # The frame is written in hexadecimal: the codec would share its mistakes with a server that uses it.
     connection.send(bytes.fromhex("4843414c0106000000000000000000050000000000"), "GOODBYE reason 0")
     connection.expect_end()
 
 
 def _goodbye_when_open(judged: Judged) -> None:
-    """The calls before a GOODBYE are answered; then the server closes."""
+    """After a GOODBYE in an open session, the server sends nothing more and closes."""
     session = judged.open()
     session.goodbye()
     session.connection.expect_end()
@@ -240,7 +242,7 @@ def _end_between_frames(judged: Judged) -> None:
 
 
 def _calls_behind_open(judged: Judged) -> None:
-    """HCALLs right behind OPEN run if the OPEN succeeds."""
+    """HCALLs that are sent directly after OPEN run if the OPEN succeeds."""
     connection = judged.connect()
     opening, _ = connection.opening(connection.hello())
     connection.send(encode(opening) + _unknown_call(), "OPEN and an HCALL in one piece")
@@ -249,7 +251,7 @@ def _calls_behind_open(judged: Judged) -> None:
 
 
 def _calls_behind_refusal(judged: Judged) -> None:
-    """HCALLs right behind an OPEN that is refused break the protocol: no HRETURN comes."""
+    """HCALLs that are sent directly after a refused OPEN break the protocol: no HRETURN comes."""
     connection = judged.connect()
     opening, _ = connection.opening(connection.hello(), partition=_NO_PARTITION)
     connection.send(encode(opening) + _unknown_call(), "OPEN of partition 65535 and an HCALL in one piece")
@@ -258,7 +260,7 @@ def _calls_behind_refusal(judged: Judged) -> None:
 
 
 def _unknown_call() -> bytes:
-    """Return an HCALL of opcode 0, without memory."""
+    """Return the bytes of an HCALL of opcode 0, without memory."""
     return bytes.fromhex("4843414c010400000000000200000058") + bytes(88)
 
 

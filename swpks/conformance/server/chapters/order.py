@@ -1,6 +1,6 @@
-"""The order of checks: with two faults in a call, the first check of the contract answers.
+"""The order of checks: if a call has two faults, the server returns the status of the first check.
 
-Pairs of arguments show the order of the registers.  The other cases show the order behind the arguments:
+Pairs of wrong arguments show the order of the registers.  The other cases show the order of the later checks:
 password, existence, policy, space.
 """
 
@@ -38,7 +38,7 @@ def cases(facts: Facts) -> Iterator[ConformanceCase[Judged]]:
             continue
         call = opcode.name.lower().replace("_", "-")
         bad = [arg for arg in CALLS[opcode].args if _can_be_bad(opcode, arg)]
-        # A length of 0 and an address without memory are one fault: such a buffer needs no memory.
+        # A buffer and its own length make no pair: with the length 0, the buffer needs no memory.
         for first, second in combinations(bad, 2):
             if second.name != first.length:
                 pair = f"{first.name}-before-{second.name}".replace("_", "-")
@@ -58,7 +58,7 @@ def cases(facts: Facts) -> Iterator[ConformanceCase[Judged]]:
 def _can_be_bad(opcode: Opcode, arg: Arg) -> bool:
     """Return whether a register alone can make an argument wrong.
 
-    The lengths of READ and of a label list have no wrong value before the password.
+    The lengths of READ and of a label list are checked only after the password, so they are left out.
     """
     return (opcode, arg.name) not in {
         (Opcode.READ_OBJECT, "data_length"),
@@ -67,9 +67,9 @@ def _can_be_bad(opcode: Opcode, arg: Arg) -> bool:
 
 
 def _make_bad(facts: Facts, draft: Draft, arg: Arg) -> None:
-    """Make an argument wrong by its register alone: an address in no memory, the length 0, a bad number.
+    """Make an argument wrong by its register alone: an address without memory, the length 0, a bad number.
 
-    The length 0 is wrong by itself, and makes the buffer before it need no memory.
+    The length 0 is a fault of the length alone, because a buffer of length 0 needs no memory.
     """
     if arg.kind.is_number:
         draft.registers[arg.name] = bad_values(facts, draft.spec.opcode, arg)[-1]
@@ -88,7 +88,7 @@ def _two_bad(opcode: Opcode, first: Arg, second: Arg) -> Attempt:
 
 
 def _before_password(opcode: Opcode, last: Arg) -> Attempt:
-    """Return the attempt with a wrong password and a wrong last argument."""
+    """Return the attempt to make a call with a wrong password and a wrong last argument."""
 
     def attempt(judged: Judged) -> None:
         draft = good(judged, opcode)
@@ -101,7 +101,7 @@ def _before_password(opcode: Opcode, last: Arg) -> Attempt:
 
 
 def _password_before_existence(opcode: Opcode) -> Attempt:
-    """Return the attempt with a wrong password and a label that does not exist.
+    """Return the attempt to make a call with a wrong password on a label that does not exist.
 
     A caller without the password must not learn which labels exist.
     """
@@ -135,7 +135,7 @@ def _password_before_taken(judged: Judged) -> None:
 
 
 def _taken_before_policy(judged: Judged) -> None:
-    """No password is set, so a PWSET object can't be made; the taken label answers first."""
+    """A WRITE has two faults: its label is taken, and PWSET needs a password first.  The label answers."""
     label = judged.label()
     judged.write(label).expect(Status.H_SUCCESS)
     judged.write(label, policy=Policy.PWSET).expect(Status.H_RESOURCE)
@@ -148,16 +148,17 @@ def _taken_before_space(judged: Judged) -> None:
 
 
 def _policy_before_space(judged: Judged) -> None:
-    """The object does not fit, because its label and the overhead come on top; PWSET answers first."""
+    """A WRITE has two faults: PWSET needs a password first, and the store has no room.  PWSET answers."""
     if judged.facts.largest_object < judged.facts.room:
         raise NotRun("the store has room for the largest object")
+    # The data alone have the size of the free space.  The label and the overhead do not fit any more.
     label, data = judged.label(), bytes(judged.facts.room)
     judged.write(label, data, Policy.PWSET).expect(Status.H_AUTHORITY)
     judged.write(label, data).expect(Status.H_NO_MEM)
 
 
 def _policy_before_buffer(judged: Judged) -> None:
-    """A wrapping key is never read; a buffer of no length does not change the reason."""
+    """READ of a wrapping key into a buffer of length 0 returns H_AUTHORITY, not H_TOO_BIG."""
     judged.demand(Opcode.WRAP_OBJECT)
     label = judged.label()
     judged.gen_key(label).expect(Status.H_SUCCESS)

@@ -1,4 +1,4 @@
-"""Passwords: the five rows of the table before and after a password is set, for each consumer."""
+"""Passwords: each way to set one, and calls with right and wrong passwords, for each consumer."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ def cases(facts: Facts) -> Iterator[ConformanceCase[Judged]]:
     for consumer in CONSUMERS:
         yield by_rule(f"passwords.unset-none-{consumer}", fits, _goes_on(consumer))
         yield by_rule(f"passwords.unset-one-given-{consumer}", fits, _presented(consumer, b"early"))
+    # No call changes a password before the next IPL.  So each consumer gets its password in another way:
+    # SET_PASSWORD of 32 bytes, SET_PASSWORD of the largest size, GEN_PASSWORD.
     yield by_rule("passwords.set-by-guest", once, _set_by_guest, _SETTING)
     yield by_rule("passwords.set-of-longest", rules.PASSWORD_LENGTH, _set_longest, _SETTING)
     yield by_rule("passwords.generated", rules.PASSWORD_GENERATED, _generated, _SETTING)
@@ -50,7 +52,7 @@ def cases(facts: Facts) -> Iterator[ConformanceCase[Judged]]:
 
 
 def _goes_on(consumer: int) -> Attempt:
-    """Return the attempt with the right password, or with none where none is set."""
+    """Return the attempt to WRITE and READ with the right password, or with none if none is set."""
 
     def attempt(judged: Judged) -> None:
         label = judged.label()
@@ -61,7 +63,10 @@ def _goes_on(consumer: int) -> Attempt:
 
 
 def _presented(consumer: int, password: bytes) -> Attempt:
-    """Return the attempt with this password in place of the right one: H_AUTHORITY, for each call."""
+    """Return the attempt to make calls with this password in place of the right one.
+
+    The server must return H_AUTHORITY for each call.
+    """
 
     def attempt(judged: Judged) -> None:
         label = judged.label()
@@ -76,6 +81,7 @@ def _expect_refused(judged: Judged, consumer: int, label: bytes, password: bytes
     judged.read(label, by=consumer, auth=auth).expect(Status.H_AUTHORITY).expect_nothing_written()
     judged.remove(label, by=consumer, auth=auth).expect(Status.H_AUTHORITY)
     judged.labels(by=consumer, auth=auth).expect(Status.H_AUTHORITY).expect_nothing_written()
+    # The refused calls have changed nothing: the object is still there.
     judged.read(label, by=consumer).expect(Status.H_SUCCESS)
 
 
@@ -96,8 +102,8 @@ def _set(judged: Judged, consumer: int, password: bytes) -> None:
 
 
 def _generated(judged: Judged) -> None:
-    """A generated password fills the whole buffer, and later calls need it."""
-    # The longest one: a server that fills only 32 bytes of the buffer would pass with a shorter one.
+    """GEN_PASSWORD fills the whole buffer with a password, and later calls need it."""
+    # The longest password: a server that fills only 32 bytes of the buffer would pass with a shorter one.
     length = judged.facts.config.max_password_size
     answer = judged.do(Opcode.GEN_PASSWORD, consumer=SYSTEM, password=length).expect(Status.H_SUCCESS)
     judged.passwords[SYSTEM] = answer.written
@@ -108,7 +114,7 @@ def _generated(judged: Judged) -> None:
 
 
 def _separate(judged: Judged) -> None:
-    """The password of one consumer opens no other consumer's objects."""
+    """A consumer's objects can't be read with the password of another consumer."""
     label = judged.label()
     judged.write(label, by=BOOT_LOADER).expect(Status.H_SUCCESS)
     other = judged.auth(BOOT_LOADER, judged.passwords.get(FIRMWARE, b"another"))
@@ -134,7 +140,7 @@ def _generated_again(consumer: int) -> Attempt:
 
 
 _CHANGES: dict[str, Callable[[bytes, bytes], bytes]] = {
-    # A prefix and single bits: a comparison that stops early, or compares fewer bytes, accepts one of these.
+    # A comparison that stops early, or that compares too few bytes, accepts one of these.
     "shorter": lambda right, other: right[:-1],
     "last-byte": lambda right, other: right[:-1] + bytes([right[-1] ^ 1]),
     "first-byte": lambda right, other: bytes([right[0] ^ 0x80]) + right[1:],
@@ -153,7 +159,7 @@ def _changed(consumer: int, name: str) -> Attempt:
 
 
 def _demanded_by(opcode: Opcode) -> Attempt:
-    """Return the attempt to make a call with a wrong password on an object that exists."""
+    """Return the attempt to make this call with a wrong password on an object that exists."""
 
     def attempt(judged: Judged) -> None:
         label = judged.label()
@@ -173,7 +179,7 @@ def _demanded_by(opcode: Opcode) -> Attempt:
 
 
 def _in_every_session(judged: Judged) -> None:
-    """A password belongs to the consumer and not to the session that set it."""
+    """A password belongs to the consumer: every session needs it, not only the session that set it."""
     label = judged.label()
     judged.write(label).expect(Status.H_SUCCESS)
     session = judged.open()
@@ -191,7 +197,7 @@ def _pwset_opens(judged: Judged) -> None:
 
 
 def _refusal_shows_nothing(judged: Judged) -> None:
-    """With a wrong password, an object and no object are refused alike: no size, no policy (C-17)."""
+    """A READ with a wrong password returns the same for a known and an unknown label (C-17)."""
     label = judged.label()
     judged.write(label, policy=Policy.PWSET).expect(Status.H_SUCCESS)
     auth = judged.auth(SYSTEM, b"wrong")

@@ -1,8 +1,8 @@
 """Policies: rows of the authorisation matrix, with the answers of the oracle.
 
-A case makes an object with one policy word, then sends one call with every kind of password.  Words that no
-call can give an object in the present stage or mode are left out.  IMMUTABLE objects are made once in a run,
-because no call removes them.
+A case makes an object with one policy word, then makes one call with every kind of password.  Policy words
+are left out if no call can give them to an object in this stage or mode.  An IMMUTABLE object is made once in
+a run, because no call removes it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PLAIN_BITS = (
 
 
 def words(facts: Facts) -> list[int]:
-    """Return the policy words of the objects: 0, each bit, pairs of bits that a check combines, and keys."""
+    """Return the policy words of the objects: 0, single bits, pairs that one check combines, and keys."""
     acting = (Policy.OSSECBOOTAUDIT, Policy.OSSECBOOTENFORCE, Policy.PWSET, Policy.WORLDREADABLE)
     plain = [0, *PLAIN_BITS, *(one | other for one, other in combinations(acting, 2))]
     keys = [
@@ -65,7 +65,7 @@ def makeable(facts: Facts, word: int, *, password_set: bool) -> bool:
 
 
 def _makers(facts: Facts, stage: RunStage) -> Iterator[ConformanceCase[Judged]]:
-    """Yield the cases of calls that make an object with each policy word, granted or refused."""
+    """Yield the cases of WRITE and GEN_KEY that try to make an object with each policy word."""
     known = [1 << bit for bit in range(32)]
     pairs = [one | other for one, other in combinations(PLAIN_BITS, 2) if Policy.IMMUTABLE not in one | other]
     for call in (OracleCall.WRITE, OracleCall.KEY):
@@ -101,11 +101,11 @@ def _right(*, password_set: bool) -> Presented:
 
 
 def _presented(judged: Judged) -> dict[Presented, bytes]:
-    """Return every kind of password that the stage has."""
+    """Return a password of every kind that the stage allows."""
     own = judged.passwords.get(SYSTEM)
     if own is None:
         return {Presented.NOTHING: b"", Presented.WRONG: b"wrong"}
-    # The right one comes last: a REMOVE with it is granted, and the object is gone.
+    # The right password comes last, because a REMOVE with it removes the object.
     return {
         Presented.NOTHING: b"",
         Presented.WRONG: own[:-1] + bytes([own[-1] ^ 1]),
@@ -116,7 +116,7 @@ def _presented(judged: Judged) -> dict[Presented, bytes]:
 
 
 def _rows(call: OracleCall, word: int) -> Attempt:
-    """Return the attempt to send a call about an object with this policy word, with each kind of password."""
+    """Return the attempt to make a call on an object of this policy, with each kind of password."""
 
     def attempt(judged: Judged) -> None:
         label = _object(judged, word)
@@ -155,8 +155,9 @@ def _sent(judged: Judged, call: OracleCall, label: bytes, word: int, auth: bytes
 
 
 def _expect(row: MatrixRow, answer: Returned) -> None:
-    """Compare an answer with the oracle's; the reason names the sentence that decides."""
-    # WRITE and KEY send the policy 0.  The word of the row is that of the object that has the label already.
+    """Compare an answer with the answer of the oracle; a deviation names the deciding sentence."""
+    # WRITE and KEY send the policy 0.  `word` of the row is the policy of the object that already has the
+    # label.
     right = oracle.answer(row._replace(word=0) if row.call in (OracleCall.WRITE, OracleCall.KEY) else row)
     if answer.status != right.status:
         rule = oracle.deciding_rule(row)
@@ -179,7 +180,7 @@ def _made(call: OracleCall, word: int) -> Attempt:
         answer.expect(right.status)
         if right.status == oracle.GRANTED:
             return
-        # A refused call has changed nothing.
+        # A refused call must make no object.
         judged.remove(label).expect(Status.H_NOT_FOUND)
 
     return attempt

@@ -1,4 +1,4 @@
-"""Revocation: a revoked wrapping key is neither read nor used, until it is unrevoked."""
+"""Revocation: a revoked wrapping key can't be read or used until UNREVOKE."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _read_shows_it(judged: Judged) -> None:
 
 
 def _plain_object(judged: Judged) -> None:
-    """H_AUTHORITY with the policy in r4: the policy is the reason."""
+    """REVOKE of an object that is no wrapping key returns H_AUTHORITY with the object's policy in r4."""
     label, policy = judged.label(), int(Policy.WORLDREADABLE)
     judged.write(label, policy=policy).expect(Status.H_SUCCESS)
     for opcode in (_REVOKE, _UNREVOKE):
@@ -107,7 +107,7 @@ def _nothing(judged: Judged) -> None:
 
 
 def _password(judged: Judged) -> None:
-    """H_AUTHORITY with 0 in r4: the password is the reason."""
+    """REVOKE with a wrong password returns H_AUTHORITY with 0 in r4, and changes nothing."""
     label = _key(judged)
     for opcode in (_REVOKE, _UNREVOKE):
         judged.about(opcode, label, auth=judged.auth(password=b"wrong")).expect(Status.H_AUTHORITY, policy=0)
@@ -119,7 +119,7 @@ def _is_flushed(judged: Judged) -> None:
 
 
 def _stays_taken(judged: Judged) -> None:
-    # Otherwise a guest could replace a revoked key by a new one of its label.
+    # The label stays taken: otherwise a guest could replace a revoked key by a new key with its label.
     label = _revoked(judged)
     judged.gen_key(label).expect(Status.H_RESOURCE)
     judged.write(label).expect(Status.H_RESOURCE)

@@ -53,7 +53,11 @@ def _unknown(opcode: int) -> Attempt:
 
 
 def _not_served(opcode: Opcode) -> Attempt:
-    """Return the attempt to make a call that the level lacks: H_FUNCTION, before any argument is checked."""
+    """Return the attempt to make a call that the level lacks.
+
+    Its arguments are wrong too.  The server must return H_FUNCTION, which comes before any check of
+    arguments.
+    """
 
     def attempt(judged: Judged) -> None:
         session = judged.open()
@@ -73,7 +77,7 @@ def _expect_function(frame: object) -> None:
 
 
 def _repeated_tags(judged: Judged) -> None:
-    """Tags need not be unique."""
+    """Calls in flight may have the same tag."""
     session = judged.open()
     call = HCall(5, 0, (0,) * REGISTERS, ())
     session.connection.send(encode(call) * 3, "three HCALLs with tag 5")
@@ -84,9 +88,9 @@ def _repeated_tags(judged: Judged) -> None:
 
 
 def _in_order(judged: Judged) -> None:
-    """Answers come in the order of the calls: here known by their tags."""
+    """Answers come in the order of the calls, which the tags show here."""
     session = judged.open()
-    # Neither rising nor falling: a server that sorts its answers by tag must fail.
+    # The tags neither rise nor fall: a server that sorts its answers by tag must fail.
     tags = [tag * 7919 % 65521 for tag in range(1, _IN_FLIGHT + 1)]
     calls = b"".join(encode(HCall(tag, 0, (0,) * REGISTERS, ())) for tag in tags)
     session.connection.send(calls, f"{_IN_FLIGHT} HCALLs at once")
@@ -110,7 +114,7 @@ def _calls_in_order(judged: Judged) -> None:
 
 
 def _two_see_one_store(judged: Judged) -> None:
-    """An answered call has taken effect for every session."""
+    """A call that was answered has taken effect for every session."""
     label = judged.label()
     judged.write(label, b"seen").expect(Status.H_SUCCESS)
     other = judged.open()
@@ -119,7 +123,7 @@ def _two_see_one_store(judged: Judged) -> None:
 
 
 def _interleaved(judged: Judged) -> None:
-    """Two sessions with many calls each get all their own answers."""
+    """Each of two sessions with many calls in flight gets all its own answers."""
     first, second = judged.open(), judged.open()
     configs = [Draft.of(Opcode.GET_CONFIG, config=24) for _ in range(40)]
     lists = [
@@ -130,8 +134,8 @@ def _interleaved(judged: Judged) -> None:
 
 
 def _half_a_frame(judged: Judged) -> None:
-    """A session that waits for the rest of a frame delays no other session, and goes on when it comes."""
-    # 50 bytes: the header and part of the body, so the server knows that more has to come.
+    """A session with an unfinished frame delays no other session, and goes on when the rest comes."""
+    # 50 bytes are the header and a part of the body, so the server knows that more bytes have to come.
     slow = judged.open()
     data = encode(Draft.of(Opcode.GET_CONFIG, config=24).frame(3))
     slow.connection.send(data[:50], "half an HCALL")
@@ -141,7 +145,7 @@ def _half_a_frame(judged: Judged) -> None:
 
 
 def _unused_registers(judged: Judged) -> None:
-    """A register for which a call has no argument is not checked."""
+    """The server does not check registers for which the call has no argument."""
     draft = Draft.of(Opcode.GET_CONFIG, config=24)
     draft.unused = NOWHERE
     judged.call(draft).expect(Status.H_SUCCESS)

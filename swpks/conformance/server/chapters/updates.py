@@ -1,7 +1,8 @@
 """Signed updates: malformed payloads, then updates of PK, KEK and db by right and wrong signers.
 
-Nothing can be verified before a PK exists, and the first PK needs the console's permission
-(`keystore_signed_updates_without_verification`).  Without it, the cases that need a PK are not run.
+Without a PK no update can be verified, so the first PK needs the console's permission
+(`keystore_signed_updates_without_verification`).  Without that permission, the cases that need a PK are not
+run.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def cases(facts: Facts) -> Iterator[ConformanceCase[Judged]]:
 
 
 def _agrees(judged: Judged) -> None:
-    """GET_CONFIG shows algorithms exactly if the partition has the call."""
+    """GET_CONFIG shows the signature algorithms of the level, or none if signed updates are off."""
     algorithms = judged.facts.config.signed_update_algorithms
     right = judged.facts.level.signed_update_algorithms
     if algorithms not in (0, right):
@@ -105,7 +106,7 @@ def _send(
 
 
 def _labels() -> Iterator[ConformanceCase[Judged]]:
-    """Yield the labels that name no variable: H_P2."""
+    """Yield the cases of labels that name no variable; each update returns H_P2."""
     head = bytes(9) + b"\2\x10" + bytes(5)
     wrong = {
         "label-without-header": (updates.UPDATE_LABEL, b"P\0K\0"),
@@ -125,7 +126,7 @@ def _labels() -> Iterator[ConformanceCase[Judged]]:
 
 
 def _payloads() -> Iterator[ConformanceCase[Judged]]:
-    """Yield the payloads that break a rule of their form: H_P6, whatever keys there are."""
+    """Yield the cases of malformed payloads; each update returns H_P6, whatever keys exist."""
     changes: dict[str, tuple[Rule, Change]] = {
         "header-cut": (updates.UPDATE_HEADER, lambda right: right[: _TIME + _PART - 1]),
         "reserved-of-time": (updates.UPDATE_TIME_RESERVED, lambda right: _with(right, 7, b"\1")),
@@ -156,13 +157,13 @@ def _le(number: int) -> bytes:
 
 
 def _longer_part(right: bytes) -> bytes:
-    """Make the certificate part one byte longer, which takes the first byte of the contents."""
+    """Make the length of the certificate part one byte larger, so that it ends in the contents."""
     (length,) = struct.unpack_from("<I", right, _TIME)
     return _with(right, _TIME, _le(length + 1))
 
 
 def _no_key(judged: Judged) -> None:
-    """Without a PK no update of another variable is verified."""
+    """Without a PK, an update of another variable is refused."""
     if judged.read(authvar.variable_label("PK")).status == Status.H_SUCCESS:
         raise NotRun("the partition has a PK already")
     _send(judged, "db", signer("PK").update("db", _ANY)).expect(Status.H_AUTHORITY)
@@ -177,7 +178,7 @@ def _first_pk(judged: Judged) -> None:
 
 
 def _enrolled(judged: Judged) -> None:
-    """Enrol PK and KEK once a run; NotRun where the console does not permit the first PK."""
+    """Enrol the first PK once in a run; NotRun if the console does not permit it."""
     judged.demand(_CALL)
     if "PK" not in judged.kept:
         first = _send(judged, "PK", signer("PK").update("PK", signer("PK").lists))
@@ -202,7 +203,7 @@ def _with_kek(judged: Judged) -> None:
 
 
 def _second_pk(judged: Judged) -> None:
-    """The permission is for one update: the next PK has to be signed by the holder of the first."""
+    """The permission is for one update: the holder of the first PK has to sign the next PK."""
     _enrolled(judged)
     other = signer("stranger")
     _send(judged, "PK", other.update("PK", other.lists, LATER)).expect(Status.H_AUTHORITY)
@@ -223,7 +224,7 @@ def _refused_update(name: str, by: str) -> Attempt:
 
 
 def _variable(judged: Judged, name: str) -> str:
-    """Note a variable for its removal at the end of the case."""
+    """Return the name of a variable, and note the variable for removal at the end of the case."""
     _with_kek(judged)
     judged.made(authvar.variable_label(name))
     return name
@@ -239,7 +240,7 @@ def _accepted(by: str) -> Attempt:
 
 
 def _expect_stored(judged: Judged, name: str, time: EfiTime, contents: bytes) -> None:
-    """Compare the stored form: version 0, the time in seven bytes, the contents."""
+    """Deviation unless the variable is stored as version 0, the time in seven bytes, and the contents."""
     head = struct.pack("<BHBBBBB", 0, *time)
     label = authvar.variable_label(name)
     answer = judged.read(label).expect(Status.H_SUCCESS, policy=authvar.variable_policy(name))
@@ -254,7 +255,7 @@ def _changed_contents(judged: Judged) -> None:
 
 
 def _name_of_another(judged: Judged) -> None:
-    """The signature covers the name: an update of dbx is no update of db."""
+    """The signature covers the name: an update that was signed for dbx does not update db."""
     name = _variable(judged, "db")
     _send(judged, name, signer("PK").update("dbx", _ANY)).expect(Status.H_AUTHORITY)
 
@@ -267,7 +268,7 @@ def _old_time(judged: Judged) -> None:
 
 
 def _same_time(judged: Judged) -> None:
-    """The same update again is refused: its time is not later."""
+    """The server refuses the same update a second time, because its time is not later."""
     name = _variable(judged, "db")
     payload = signer("PK").update(name, _ANY, LATER)
     _send(judged, name, payload).expect(Status.H_SUCCESS)
@@ -275,7 +276,7 @@ def _same_time(judged: Judged) -> None:
 
 
 def _without_password(judged: Judged) -> None:
-    """A right signature is not enough: the call demands the password too."""
+    """A right signature does not replace the password of the call."""
     name = _variable(judged, "db")
     answer = _send(judged, name, signer("PK").update(name, _ANY), auth=judged.auth(SYSTEM, b""))
     answer.expect(Status.H_AUTHORITY)
@@ -294,7 +295,7 @@ def _append_to_pk(judged: Judged) -> None:
 
 
 def _append(judged: Judged) -> None:
-    """A certificate that is appended gets a list of its own, behind the others; the later time stays."""
+    """An appended certificate becomes a new list after the others; the variable keeps the later time."""
     name = _variable(judged, "db")
     first, second = signer("PK").lists, signer("KEK").lists
     _send(judged, name, signer("PK").update(name, first, LATER)).expect(Status.H_SUCCESS)
@@ -304,7 +305,7 @@ def _append(judged: Judged) -> None:
 
 
 def _append_again(judged: Judged) -> None:
-    """An append to a database adds nothing the second time."""
+    """Appending a certificate that the database has already adds nothing."""
     name = _variable(judged, "db")
     payload = signer("PK").update(name, signer("PK").lists, FIRST, append=True)
     for _ in range(2):
@@ -313,7 +314,8 @@ def _append_again(judged: Judged) -> None:
 
 
 def _stored_form(judged: Judged) -> None:
-    # Large numbers in every field: the year has two bytes, and a wrong order of fields shows.
+    # Every field has a large number, and all differ: the year needs two bytes, and a wrong order of fields is
+    # found.
     name, time = _variable(judged, "dbx"), EfiTime(2031, 12, 30, 23, 58, 59)
     _send(judged, name, signer("KEK").update(name, _ANY, time)).expect(Status.H_SUCCESS)
     _expect_stored(judged, name, time, _ANY)
@@ -347,10 +349,10 @@ def _is_flushed(judged: Judged) -> None:
 
 
 def _immutable(judged: Judged) -> None:
-    """An IMMUTABLE variable is made and never changed."""
+    """An IMMUTABLE variable can be made, and then no update changes it."""
     _with_kek(judged)
     name = f"forever {judged.prefix.hex()[-16:]}"
-    # TRANSIENT, so that an IPL removes it: no call can.
+    # TRANSIENT, so that an IPL removes the variable: no call can.
     policy = int(Policy.SIGNEDUPDATE | Policy.IMMUTABLE | Policy.TRANSIENT)
     _send(judged, name, signer("PK").update(name, _ANY), policy=policy).expect(Status.H_SUCCESS)
     later = signer("PK").update(name, b"new", LATER)

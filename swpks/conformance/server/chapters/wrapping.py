@@ -1,4 +1,4 @@
-"""Wrapping: wrapped objects, their damages, the keys, the policies in them, and sizes."""
+"""Wrapping: wrapped objects and damages of them, wrapping keys, policies in wrapped objects, and sizes."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _round_trip(length: int) -> Attempt:
 
 
 def _size(judged: Judged) -> None:
-    """A wrapped object has exactly 1024 bytes more than the input."""
+    """WRAP returns exactly 1024 bytes more than its input."""
     _wrapped(judged, _key(judged), b"s")
 
 
@@ -120,7 +120,7 @@ def _never_the_same(judged: Judged) -> None:
 
 def _hides(judged: Judged) -> None:
     wrapped = _wrapped(judged, _key(judged))
-    # Pieces of eight bytes, which random bytes do not contain by chance; single bytes they do.
+    # A random object does not contain eight bytes of the input by chance; it does contain single bytes.
     if any(_SECRET[n : n + 8] in wrapped for n in range(0, len(_SECRET) - 8, 8)):
         raise Deviation("a wrapped object without the input", "eight bytes of the input inside")
 
@@ -139,7 +139,7 @@ def _key_is_not_read(judged: Judged) -> None:
 
 
 def _key_address(judged: Judged) -> None:
-    """The address is 0 for a wrapping key."""
+    """GEN_KEY of a wrapping key refuses a buffer address other than 0."""
     answer = judged.do(
         Opcode.GEN_KEY,
         authorization=judged.auth(),
@@ -178,7 +178,7 @@ def _removed_key(judged: Judged) -> None:
 
 def _new_key_of_old_label(judged: Judged) -> None:
     label = _key(judged)
-    # An object names its key by an id.  A server that looks for the label instead finds a key here.
+    # A wrapped object names its key by an id.  A server that looks for the label would find the new key.
     wrapped = _wrapped(judged, label)
     judged.remove(label).expect(Status.H_SUCCESS)
     judged.gen_key(label).expect(Status.H_SUCCESS)
@@ -191,7 +191,7 @@ def _of_another_consumer(judged: Judged) -> None:
 
 
 def _damaged(at: int, status: Status) -> Attempt:
-    """Return the attempt to unwrap an object with one flipped bit."""
+    """Return the attempt to unwrap an object of which one bit was changed."""
 
     def attempt(judged: Judged) -> None:
         wrapped = bytearray(_wrapped(judged, _key(judged)))
@@ -212,15 +212,16 @@ def _one_less(judged: Judged) -> None:
 
 
 def _before_the_password(judged: Judged) -> None:
-    """Each wrapped object demands a password that is set: H_AUTHORITY before that."""
+    """UNWRAP returns H_AUTHORITY before a password is set, because every wrapped object demands one."""
     wrapped = _wrapped(judged, _key(judged))
     judged.unwrap(wrapped).expect(Status.H_AUTHORITY).expect_nothing_written()
 
 
 def _opens_in(bit: int, least: int) -> Attempt:
-    """Return the attempt to open an object that asks for a secure-boot mode."""
+    """Return the attempt to unwrap an object whose flags demand a secure-boot mode."""
 
     def attempt(judged: Judged) -> None:
+        # bit << 32) | The upper half of the wrap flags is a policy: the same bits as in a policy word.
         answer = judged.wrap(_key(judged), _SECRET, LEAST_FLAGS | bit << 32).expect(Status.H_SUCCESS)
         status = Status.H_SUCCESS if judged.facts.mode >= least else Status.H_AUTHORITY
         judged.unwrap(answer.written).expect(status)
@@ -229,7 +230,7 @@ def _opens_in(bit: int, least: int) -> Attempt:
 
 
 def _longer_output(judged: Judged) -> None:
-    """With a longer buffer, r5 says how many bytes of it are the result."""
+    """If the buffer is longer than the result, r5 has the number of bytes of the result."""
     wrapped = _wrapped(judged, _key(judged))
     answer = judged.do(
         Opcode.UNWRAP_OBJECT, authorization=judged.auth(SYSTEM), input=wrapped, output=len(_SECRET) + 100
