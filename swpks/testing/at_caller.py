@@ -1,8 +1,8 @@
-"""Errors at the line of the caller: a wrong use of a fixture has a traceback of one line.
+"""Tracebacks that end at the caller's line, for errors whose text has all that the reader needs.
 
-A test author has written that line.  The frames below it belong to swpks, and the text of the error has all
-that they could say.  pytest hides frames by `__tracebackhide__`, but not in a group of exceptions, and a
-failed asynchronous test is such a group.  So the frames are dropped as well.
+The caller is the author of a test.  All frames below that line belong to swpks.  pytest hides frames by
+`__tracebackhide__`, but not in a group of exceptions, and a failed asynchronous test is such a group.  So
+this module removes the frames as well.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class Explained(Exception):
-    """An error whose text says more than its traceback, such as the error of a server with its log."""
+    """An error whose text says more than its traceback, such as ServerFailed with the end of the log."""
 
 
 EXPLAINED = (Mistake, SwpksError, Explained)
@@ -38,13 +38,14 @@ EXPLAINED = (Mistake, SwpksError, Explained)
 
 
 def at_caller(function: Callable[P, R]) -> Callable[P, R]:
-    """Return the function, plain or asynchronous, with no frames of swpks in its explained errors."""
+    """Return the function, plain or asynchronous, so that its explained errors have no frames of swpks."""
     if inspect.iscoroutinefunction(function):
 
         @wraps(function)
         async def waited(*given: P.args, **options: P.kwargs) -> Any:
             __tracebackhide__ = True
-            # Only errors that are explained. Any other one may be a bug of swpks, and needs each frame.
+            # Only explained errors lose their frames. Any other error may be a bug of swpks, and needs each
+            # frame.
             try:
                 return await function(*given, **options)
             except EXPLAINED as error:
@@ -64,7 +65,7 @@ def at_caller(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def block(function: Callable[P, Iterator[T]]) -> Callable[P, AbstractContextManager[T]]:
-    """As `contextmanager`, with the explained errors of its entry at the line of the caller."""
+    """Return what `contextmanager` returns, but explained errors of the entry end at the caller's line."""
     # A generator runs to its `yield` in `__enter__`, and not at the call. So `__enter__` has to be wrapped.
     make = contextmanager(function)
 
@@ -76,7 +77,10 @@ def block(function: Callable[P, Iterator[T]]) -> Callable[P, AbstractContextMana
 
 
 def async_block(function: Callable[P, AsyncIterator[T]]) -> Callable[P, AbstractAsyncContextManager[T]]:
-    """As `asynccontextmanager`, with the explained errors of its entry at the line of the caller."""
+    """Return what `asynccontextmanager` returns, but errors of the entry end at the caller's line.
+
+    This holds for explained errors only.
+    """
     make = asynccontextmanager(function)
 
     @wraps(function)
@@ -87,7 +91,7 @@ def async_block(function: Callable[P, AsyncIterator[T]]) -> Callable[P, Abstract
 
 
 class _EnteredBlock(AbstractContextManager[T], ContextDecorator, Generic[T]):
-    """A block that is made and entered at the line of its `with`."""
+    """A context manager that makes and enters an inner one when its `with` statement begins."""
 
     def __init__(self, make: Callable[[], AbstractContextManager[T]]) -> None:
         self._make = make
@@ -104,7 +108,7 @@ class _EnteredBlock(AbstractContextManager[T], ContextDecorator, Generic[T]):
 
 
 class _EnteredAsyncBlock(AbstractAsyncContextManager[T], AsyncContextDecorator, Generic[T]):
-    """A block that is made and entered at the line of its `async with`."""
+    """A context manager that makes and enters an inner one when its `async with` statement begins."""
 
     def __init__(self, make: Callable[[], AbstractAsyncContextManager[T]]) -> None:
         self._make = make

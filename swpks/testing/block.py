@@ -1,4 +1,4 @@
-"""Background tasks around the block of a test."""
+"""Background tasks that run while a `with` block of a test runs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import trio
 
 @asynccontextmanager
 async def tasks_around() -> AsyncIterator[trio.Nursery]:
-    """Open a nursery for a block, and cancel it at the end.
+    """Yield a nursery for the length of a block; cancel its tasks when the block ends.
 
     An exception of the block is raised as it is, and not in a group.
     """
-    # A nursery wraps each exception of its body in a group. Then `pytest.raises(HcallError)` around a block
-    # would not match. So the nursery ends normally, and the exception is raised behind it. An exception of a
-    # background task still comes in a group.
+    # A nursery puts each exception of its body into a group. Then `pytest.raises(HcallError)` around a block
+    # would not match. So the nursery ends without an exception, and this function raises it afterwards. An
+    # exception of a background task still comes in a group.
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
         try:

@@ -3,8 +3,8 @@
     with blocking_partition(level="FW1060") as partition:
         config = partition.channel.call(get_config())
 
-The engine alone, without a loop, would start in less time.  But sessions, write-behind and CONFIRM run in the
-loop.  So a plain test without it would test another server than an asynchronous one.
+The engine alone, without a loop, would start in less time.  But sessions, write-behind and CONFIRM need the
+loop.  Without the loop, a plain test would test another server than an asynchronous test.
 """
 
 from __future__ import annotations
@@ -61,8 +61,7 @@ class BlockingPartition:
         """Return a new connection to the partition, for `FollowingBlockingChannel`."""
         from hcall_server.data_channel.stream import SocketStream
 
-        # A real socket, and not a memory stream: the channel of a plain test blocks in the kernel, in
-        # another thread than the server's loop.
+        # A socket, not a memory stream: a plain test blocks in the kernel, in another thread than the server.
         ours, theirs = socket.socketpair()
         try:
             self.run(lambda: self._transport.serve(SocketStream(theirs), self.partition.name))
@@ -74,7 +73,7 @@ class BlockingPartition:
 
     @at_caller
     def connect(self, timeout: float | None = TIMEOUT) -> BlockingChannel:
-        """Open one more session with the partition; it is closed at the end of the test at the latest."""
+        """Open one more session with the partition; the end of the block closes it if the test has not."""
         check_seconds("timeout", timeout)
         channel = BlockingChannel.connect(self.locate(), name="test", timeout=timeout)
         self._channels.append(channel)
@@ -84,7 +83,7 @@ class BlockingPartition:
     def ipl(self, secure_boot: SecureBoot | str | None = None) -> BlockingChannel:
         """Restart the partition, with another secure-boot mode if one is given ("off", "audit", "enforce").
 
-        Every session ends with GOODBYE 2; `channel` is a new one, which is also returned.
+        Every session ends with GOODBYE 2.  A new session is opened, stored as `channel`, and returned.
         """
         name = self.partition.name
         if secure_boot is not None:
@@ -97,7 +96,7 @@ class BlockingPartition:
 
     @at_caller
     def set_faults(self, *faults: str) -> None:
-        """Give the partition a fault plan from its next call on; without faults, remove the plan.
+        """Give the partition a fault plan from its next call on; without arguments, remove the plan.
 
         The texts are those of `EmulatedPartition.set_faults`.  Seconds are those of the real clock.
         """
@@ -114,7 +113,7 @@ class BlockingPartition:
 
     @contextmanager
     def _open(self) -> Iterator[None]:
-        """Open the session `channel` for a block, and close all sessions at its end."""
+        """Open the session `channel` when the block begins, and close all sessions when it ends."""
         try:
             self.channel = self.connect()
             yield
@@ -127,7 +126,7 @@ class BlockingPartition:
 def blocking_partition(
     name: str = "lpar1", **options: Unpack[PartitionOptions]
 ) -> Iterator[BlockingPartition]:
-    """Run a fresh, powered-on partition for the length of a block; it needs no event loop.
+    """Run a fresh, powered-on partition for the length of a block; the test needs no event loop.
 
     The options are those of `swpks.testing.fresh_partition`.  A failure of the server is raised at the end.
     """
@@ -144,8 +143,8 @@ def blocking_partition(
 
 @asynccontextmanager
 async def _served(name: str, options: PartitionOptions) -> AsyncIterator[FreshPartition]:
-    """Make a partition and serve it around a block."""
-    # Made within the loop, because the machine takes the clock of the loop.
+    """Make a partition, and serve it for the length of a block."""
+    # The machine is made within the loop, because it takes the clock of the loop.
     fresh = fresh_partition(name, **options)
     async with tasks_around() as nursery:
         await nursery.start(fresh.machine.run)

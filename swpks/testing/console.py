@@ -7,8 +7,8 @@ async with emulated_console({"a": ["lpar1"], "b": []}) as console:
     await console.replace_service_processor("a")        # its console restores the store by itself
     status, text = await console.line("lssyscfg -r lpar -m a -F name,state")
 
-Each function returns when its promise is kept.  None of them waits for time, so a MockClock may run.  A test
-of a console that is away uses `power_cut` and `start`.  A test of a system that is away uses
+Each function returns when its work is complete.  It waits for events and never sleeps, so a MockClock may
+run.  To test a console that is off, use `power_cut` and `start`.  To test a system that is off, use
 `power_cut_system` and `start_system`.
 """
 
@@ -53,7 +53,7 @@ COPY_INTERVAL = 60.0
 
 
 class JobFailed(Explained):
-    """A job of the console has failed; `job` has its lines, and the text is the last of them."""
+    """A job of the console has failed; `job` has the lines of the job, and the text is the last line."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(f"{job.kind} of {job.system}: {job.lines[-1] if job.lines else 'no reason'}")
@@ -63,8 +63,8 @@ class JobFailed(Explained):
 class EmulatedConsole:
     """A running management console with its systems.
 
-    `management` is the console's own object; a test may read it.  `files` are the files of the operator who
-    types lines, by their relative paths.  `log` is the console's log.
+    `management` is the console's own object; a test may read it.  `files` has the operator's files by their
+    relative paths, for the lines that name files.  `log` is the console's log.
     """
 
     management: ManagementConsole
@@ -109,7 +109,7 @@ class EmulatedConsole:
 
     @at_caller
     async def backup(self, system: str) -> Job:
-        """Take copies of all stores of a system now; return the job, or raise JobFailed."""
+        """Copy all stores of a system to the console now; return the job, or raise JobFailed."""
         known = self.known(system)
         return await self.finish(self.management.back_up(known))
 
@@ -125,7 +125,7 @@ class EmulatedConsole:
         from hcall_server.console.jobs import Job
 
         check_kind(Job, "the argument of finish", job, 'await finish(await backup("a"))')
-        if job.state == "running":  # a console that is off never ends it
+        if job.state == "running":  # while the console is off, the job never ends
             self._demand_on()
         await self.management.jobs.follow(job, _unwatched)
         if job.state == "failed":
@@ -138,14 +138,17 @@ class EmulatedConsole:
     async def migrate(self, name: str, source: str, target: str) -> Job:
         """Move a partition to another system: live if it runs, else inactive; return the job.
 
-        SwpksError if the order is refused, JobFailed if the job fails.  An open `EmulatedPartition` ends
-        with the move: call `partition` again.
+        SwpksError if the order is refused, JobFailed if the job fails.  The session of an `EmulatedPartition`
+        ends with the move: call `partition` again.
         """
         return await self._moved(self.management.migrations.migrate, name, source, target)
 
     @at_caller
     async def restart_remotely(self, name: str, source: str, target: str) -> Job:
-        """Restart a partition of a lost system on another one; return the job, or raise as `migrate`."""
+        """Restart a partition of a lost system on another system; return the job.
+
+        The errors are those of `migrate`.
+        """
         return await self._moved(self.management.migrations.restart, name, source, target)
 
     async def _moved(self, move: Move, name: str, source: str, target: str) -> Job:
@@ -160,9 +163,9 @@ class EmulatedConsole:
     def locate(self, name: str, system: str | None = None) -> Callable[[], trio.abc.Stream]:
         """Return the argument `locate` for `swpks.open_following`, which follows a partition.
 
-        The returned function connects to the system that serves the partition, as the console knows it.  If
-        several partitions have the name, `system` names a system that has this one or has had it.  The
-        function raises NotLocated while no system serves it, and while the console is off.
+        `locate` connects to the system that serves the partition; the console knows which one.  If several
+        partitions have the name, `system` names a system that has the partition or has had it.  `locate`
+        raises NotLocated while no system serves the partition, and while the console is off.
         """
         from hcall_server.console.whereabouts import place_of
 
@@ -189,8 +192,8 @@ class EmulatedConsole:
     async def partition(self, name: str, system: str) -> EmulatedPartition:
         """Return a partition with an open session; a partition that is off is powered on first.
 
-        The session ends with its machine, so call this again after a power cut.  After a start, the console
-        has to agree before the partition is served; OperatorError if the console is off then.
+        The session ends with its machine, so call this again after a power cut.  After a start of the system,
+        the console has to agree before the partition is served; OperatorError if the console is off then.
         """
         owner = self.systems[system]
         if owner.running:
@@ -201,7 +204,7 @@ class EmulatedConsole:
 
     @at_caller
     def known(self, system: str) -> KnownSystem:
-        """Return the console's object of a system, with its `copies` for example; ConsoleOff if it is off."""
+        """Return the console's object of a system, with its `copies`; ConsoleOff if the console is off."""
         owner = self.systems[system]
         self._demand_on()
         for each in self.management.systems:
@@ -213,14 +216,14 @@ class EmulatedConsole:
 
     @at_caller
     async def add(self, system: str) -> None:
-        """Let the console manage a system, and wait until it has a stream to it."""
+        """Add a system to those that the console manages, and wait until the console has a stream to it."""
         self._demand_on()
         await self.management.add_system(self.systems[system].name)
         await self._connected(system)
 
     @at_caller
     async def power_cut_system(self, system: str) -> None:
-        """End a system at once, and wait until the console has lost its stream."""
+        """Cut the power of a system, and wait until the console has lost the stream to it."""
         await self.systems[system].power_cut()
         if self._scope:
             known = self.known(system)
@@ -228,7 +231,7 @@ class EmulatedConsole:
 
     @at_caller
     async def start_system(self, system: str) -> None:
-        """Start a system over its parts, and wait until the console has a stream to it again."""
+        """Start a system from its parts, and wait until the console has a stream to it again."""
         await self.systems[system].start()
         if self._scope:
             self.known(system).wake()
@@ -236,10 +239,10 @@ class EmulatedConsole:
 
     @at_caller
     async def replace_service_processor(self, system: str) -> Job | None:
-        """Cut the power of a system, put an empty NVRAM in, and start the system.
+        """Cut the power of a system, replace its NVRAM by an empty one, and start the system.
 
-        Wait until the console has recovered it by itself, and return that job; JobFailed if it has failed.
-        Return None if the console is off, has no copies, or waits for an order.
+        Wait until the console has recovered the system without an order, and return that job; JobFailed if
+        the job has failed.  Return None if the console is off, has no copies, or waits for an order.
         """
         await self.power_cut_system(system)
         self.systems[system].replace_service_processor()
@@ -248,9 +251,10 @@ class EmulatedConsole:
 
     @at_caller
     async def recovered(self, system: str) -> Job | None:
-        """Wait for a recovery that the console begins by itself; results as `replace_service_processor`.
+        """Wait for a recovery that the console begins without an order.
 
-        Use it if the console was off while the service processor was replaced.
+        Results and errors are those of `replace_service_processor`.  Use it if the console was off while the
+        service processor was replaced.
         """
         if self._scope is None or self.management.settings.manual_recovery:
             return None
@@ -264,7 +268,7 @@ class EmulatedConsole:
     # The console's own power
 
     async def power_cut(self) -> None:
-        """End the console at once; its store stays, with its profile backups."""
+        """Cut the power of the console; its store stays, with its profile backups."""
         if self._scope:
             self._scope.cancel()
             await self._ended.wait()
@@ -272,7 +276,7 @@ class EmulatedConsole:
 
     @at_caller
     async def start(self) -> None:
-        """Start the console on its store, and wait until it has streams to all systems that run."""
+        """Start the console on its store, and wait until it has streams to all running systems."""
         if self._scope:
             raise SystemPower("the console runs already: write await restart()")
         from hcall_server.console.console import ConsoleSettings, ManagementConsole
@@ -287,7 +291,8 @@ class EmulatedConsole:
         )
         if self._profile_files is None:
             self._profile_files = self.management.profile_files
-        self.management.profile_files = self._profile_files  # a part of the store, which outlives a power cut
+        # profile backups belong to the store, which survives a power cut
+        self.management.profile_files = self._profile_files
         self.log.info(_STARTED, console=self.management.name)
         await self._nursery.start(self._run)
         for name, system in self.systems.items():
@@ -319,7 +324,10 @@ class EmulatedConsole:
         await self.log.until(lambda: known.connected)
 
     def _begun(self, known: KnownSystem) -> LoggedEvent | None:
-        """Return the event since the last connection that began a recovery, or found no copies for it."""
+        """Return the log event that began a recovery of a system, or reported that no copies exist.
+
+        Only events since the system's last connection count; None if there is none.
+        """
         for each in reversed(self.log.events):
             ours = each.fields.get("system") == known.name
             if each.event == _STARTED or (ours and each.event == "system.away"):
@@ -330,7 +338,7 @@ class EmulatedConsole:
 
 
 async def _unwatched(_: Job) -> None:
-    """Follow a job, and report nothing."""
+    """Do nothing with a job that is followed: no lines are reported."""
     await trio.lowlevel.checkpoint()
 
 
@@ -347,9 +355,9 @@ async def emulated_console(
 ) -> AsyncIterator[EmulatedConsole]:
     """Run a console with fresh, powered-on systems for the length of a block.
 
-    `partitions` has the names of each system's partitions by the name of the system; `level`, `kbytes` and
-    `attributes` are those of all, as for `emulated_partition`.  `copy_interval` is the time in seconds after
-    which a changed store is copied without `EmulatedConsole.backup`.  The console keeps the `keep` newest
+    `partitions` maps the name of each system to the names of its partitions.  All partitions have the same
+    `level`, `kbytes` and `attributes`, as in `emulated_partition`.  After `copy_interval` seconds, the
+    console copies a changed store without `EmulatedConsole.backup`.  The console keeps the `keep` newest
     copies of each store.  With `manual_recovery` it restores a lost store only by an order.
     """
     check_console(
@@ -366,7 +374,7 @@ async def emulated_console(
         return began + trio.current_time() - loop_began
 
     numbers = numbers_of({**attributes, "keystore_kbytes": kbytes})
-    with closing(ConsoleStore()) as store:  # closed when no task uses it any more
+    with closing(ConsoleStore()) as store:  # closed after the nursery: then no task uses it
         async with tasks_around() as nursery:
             network = MemoryNetwork()
             systems = {
@@ -387,7 +395,7 @@ async def emulated_console(
 
 
 async def _begin(console: EmulatedConsole) -> None:
-    """Start the console and its systems, and let it manage them."""
+    """Start the console and its systems, and add the systems to the console."""
     await console.start()
     for name, system in console.systems.items():
         await system.start()

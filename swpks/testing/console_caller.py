@@ -1,4 +1,4 @@
-"""The caller of a line, with its files, and the log of a console that runs inside a test."""
+"""The caller of a console line with its files, and the log of a console, both inside a test."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class LineFiles:
     A file on disk is opened by the rule of the command `swpks hmc`: only if its path is one of `words`.
     """
 
-    # Files in memory have the same errors as those on disk, with the numbers of the operating system. So a
-    # test sees the messages that an operator would see.
+    # Files in memory have the same errors as files on disk, with the error numbers of the operating system.
+    # So a test gets the messages that an operator would get.
 
     def __init__(self, files: MutableMapping[str, bytes], words: Sequence[str]) -> None:
         from swpks.hmc.line_client import NamedFiles
@@ -45,7 +45,7 @@ class LineFiles:
 
     @property
     def text(self) -> str:
-        """The text that was printed so far."""
+        """The text that the line has printed so far."""
         return "\n".join(self._printed)
 
     async def read(self, path: str, limit: int) -> bytes:
@@ -97,7 +97,8 @@ def _translated(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        from hcall_server.console.caller import file_refused  # a console is loaded by now
+        # imported here: a console has loaded this module already
+        from hcall_server.console.caller import file_refused
 
         raise file_refused(f"{path}: {error.strerror or error}") from None
 
@@ -121,7 +122,10 @@ class ConsoleLog:
 
     @property
     def bugs(self) -> list[Exception]:
-        """Exceptions inside the console: it logs them and goes on, but the test must fail."""
+        """Exceptions inside the console.
+
+        The console logs them and goes on, but the test must fail.
+        """
         found = (each.fields.get("exc_info") for each in self.events)
         return [error for error in found if isinstance(error, Exception)]
 

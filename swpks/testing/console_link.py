@@ -3,8 +3,8 @@
     link = MachineLink(machine)
     console = ManagementConsole(ConsoleStore(), {"lab": link}.__getitem__, entropy=..., date=...)
 
-The link performs the verbs of the control channel directly.  A test can let it fail in three ways: no system
-is reached, an answer is lost after its verb was performed, or a stream breaks.
+The link performs the verbs of the control channel directly.  A test can make it fail in three ways: the
+machine can't be reached, an answer is lost after its verb was performed, or a stream breaks.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ T = TypeVar("T")
 class MachineLink:
     """A `SystemLink` to `machine`.  A test may replace the machine, which is a restart of the system.
 
-    While `away` is set, the machine can't be reached.  `lost_answers` is the number of further requests that
-    are performed without an answer.  `asked` has the operation of each request that was performed.
+    While `away` is set, the machine can't be reached.  The answers of the next `lost_answers` requests are
+    lost after the machine has performed them.  `asked` has the operation of each request that was performed.
     """
 
     def __init__(self, machine: Machine | None) -> None:
@@ -45,22 +45,22 @@ class MachineLink:
         return f"MachineLink({self.machine!r})"
 
     def restart(self, machine: Machine | None) -> None:
-        """Replace the machine, and break the stream; None powers the system off."""
+        """Replace the machine, and break its streams; None powers the system off."""
         self.machine = machine
         self.break_stream()
 
     def break_stream(self) -> None:
-        """End all streams of events, as a broken connection does."""
+        """End all streams of events, as a broken connection would."""
         for scope in self._streams:
             scope.cancel()
 
     async def call(self, request: ConsoleRequest[T]) -> T:
-        """Perform a request as the control channel does."""
+        """Perform a request as the control channel does, and return its answer."""
         await trio.lowlevel.checkpoint()
         return await self.perform(request)
 
     async def perform(self, request: ConsoleRequest[T]) -> T:
-        """Perform a request without the way to the system; OperatorError if the answer is lost."""
+        """Perform a request, and return its answer; OperatorError if the answer is lost."""
         from hcall_server.control_channel.performing import Call, Reply
         from hcall_server.control_channel.verbs import PERFORMED
 
@@ -74,8 +74,8 @@ class MachineLink:
         answer = performed.perform(Call(machine, request.name, request.body))
         found = await answer if isinstance(answer, Awaitable) else answer
         self.asked.append(request.verb.operation)
-        await trio.lowlevel.checkpoint()  # an answer takes its time: a console that was killed gets none
-        # Only now: a lost answer is the case in which the verb has its effect and the console can't know it.
+        await trio.lowlevel.checkpoint()  # a console that is killed in this moment gets no answer
+        # The answer is lost only after the verb had its effect: the console can't know that.
         if self.lost_answers:
             self.lost_answers -= 1
             raise OperatorError(rules.CONSOLE_SERVED, "the answer was lost")
@@ -85,12 +85,12 @@ class MachineLink:
 
     @asynccontextmanager
     async def events(self, console_id: str) -> AsyncIterator[trio.abc.ReceiveChannel[EventView]]:
-        """Open the stream of the console with this id."""
+        """Open the stream of events for the console with this id."""
         from hcall_server.machine.streams import demand_stream
 
         machine = self._reached()
         demand_stream(machine, console_id)
-        # Without a bound: `_pump` sends without waiting, and a full channel would be an error.
+        # The channel has no bound: `_pump` sends without waiting, and a full channel would be an error.
         send, receive = trio.open_memory_channel["EventView"](math.inf)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._pump, machine, console_id, send)

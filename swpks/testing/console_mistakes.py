@@ -1,4 +1,4 @@
-"""Mistakes in the use of an emulated console: unknown systems, malformed lines, and a wrong mark."""
+"""Mistakes in tests with an emulated console: unknown systems, malformed lines, and a wrong mark."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ConsoleOff(Mistake, RuntimeError):
 
 
 class Systems(dict[str, "EmulatedSystem"]):
-    """The systems of a console by their names; UnknownName, with the known names, for any other name."""
+    """The systems of a console by name.  For another name, UnknownName with the known names is raised."""
 
     @at_caller
     def __getitem__(self, name: str) -> EmulatedSystem:
@@ -39,20 +39,20 @@ class Systems(dict[str, "EmulatedSystem"]):
 
 
 def check_whose(name: str, system: str | None, systems: Mapping[str, EmulatedSystem]) -> None:
-    """Raise UnknownName for an unknown system, and for a name alone that several systems have."""
+    """Raise UnknownName if a system is unknown, or if a name alone fits several partitions."""
     if system is not None:
-        systems[system]  # an unknown name is an error
+        systems[system]  # raises UnknownName for an unknown system
         return
     owners = [each for each, found in systems.items() if found.has(name)]
     uuids = {systems[each].machine.system.find(name).profile.uuid for each in owners}
-    if len(uuids) > 1:  # during a move, two systems have the same partition
+    if len(uuids) > 1:  # two systems may have the same partition, during a move
         raise UnknownName(
             f"{listed(owners)} each have a partition {name!r}: write locate({name!r}, {owners[0]!r})"
         )
 
 
 def words_of(line: str | Sequence[str]) -> Sequence[str]:
-    """Return the words of a line; WrongType or WrongValue if they can't be found."""
+    """Return the words of a line; WrongType or WrongValue if the line can't be split."""
     if not isinstance(line, str):
         return all_of(str, "a line that is no text", line, 'line("lssyscfg -r sys")')
     try:
@@ -65,7 +65,7 @@ def words_of(line: str | Sequence[str]) -> Sequence[str]:
 def told_of_the_mark(
     error: OperatorError, name: str, source: str, target: str, systems: Mapping[str, EmulatedSystem]
 ) -> OperatorError:
-    """Return the refusal of a move.  If the mark of the test is the reason, name the mark that helps.
+    """Return the refusal of a move.  If the mark of the test is the reason, the error names a right mark.
 
     The default systems `a` and `b` both have a partition `lpar1`.  So the first move of a new test is
     refused.

@@ -1,4 +1,4 @@
-"""A real management console in a process of its own, for tests."""
+"""A real management console in its own process, for tests."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class ConsoleProcess(OwnProcess):
     """A `swpks hmc serve` process over one store.
 
-    `systems` are [NAME=]WHERE as on the command line; `options` are more of its options.  `ready` holds the
-    fields that the console wrote to --ready-fd.
+    `systems` are [NAME=]WHERE as on the command line; `options` are more words of the command line.  `ready`
+    holds the fields that the console wrote to --ready-fd.
     """
 
     @at_caller
@@ -38,7 +38,7 @@ class ConsoleProcess(OwnProcess):
 
     @property
     def _sockets(self) -> list[Path]:
-        """The sockets for commands, and for the places of partitions."""
+        """The console's two sockets: for commands, and for questions where a partition is."""
         return [self.socket, self.store / "run" / "where.sock"]
 
     @property
@@ -55,7 +55,7 @@ class ConsoleProcess(OwnProcess):
 
     @at_caller
     def start(self) -> ConsoleProcess:
-        """Start the console and wait until it is ready; ServerFailed when it is not."""
+        """Start the console and wait until it is ready; ServerFailed if it does not become ready."""
         self.spawn()
         return self
 
@@ -68,15 +68,15 @@ class ConsoleProcess(OwnProcess):
 
     @at_caller
     def run(self, *words: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        """Run `swpks hmc` with these words against this console, such as ``run("lssyscfg", "-r", "sys")``.
+        """Run `swpks hmc` with these words for this console, such as ``run("lssyscfg", "-r", "sys")``.
 
-        SWPKS_HMC of its environment names the console's store; `data` is its standard input.
+        The command gets the console's store in SWPKS_HMC, and `data` as its standard input.
         """
         return run_swpks(["hmc", *words], data, SWPKS_HMC=str(self.store))
 
     @at_caller
     def hmc(self, *words: str) -> str:
-        """Run `swpks hmc` with these words, and return its output; ServerFailed if it fails."""
+        """Run `swpks hmc` with these words, and return its output; ServerFailed if the command fails."""
         done = self.run(*words)
         if done.returncode:
             reason = (done.stderr or done.stdout).decode()
@@ -84,7 +84,7 @@ class ConsoleProcess(OwnProcess):
         return done.stdout.decode()
 
     def console(self, system: str | None = None) -> StoreConsole:
-        """Return a client of the console; its requests are about `system`."""
+        """Return a client of the console whose requests are about `system`."""
         from swpks.hmc.store_console import StoreConsole
 
         return StoreConsole(self.store, system)

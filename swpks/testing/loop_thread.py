@@ -1,7 +1,7 @@
-"""A trio loop in a thread of its own, for plain tests that use a server in the same process."""
+"""A trio loop in its own thread, for plain tests that use a server in the same process."""
 
-# Each call is a future. When the loop has ended, `_main` answers those that still wait. So a failure of the
-# server ends the test, and does not hang it.
+# Each call is a future. When the loop has ended, `_main` gives an exception to the futures that still wait.
+# So a failure of the server ends the test; otherwise the test would hang.
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ V = TypeVar("V")
 
 
 class LoopThread(Generic[V]):
-    """Runs an asynchronous block from `start` to `stop`, and functions beside it.
+    """Runs an asynchronous block in a thread from `start` to `stop`, and functions while the block runs.
 
     A failure of the block ends the loop, and `stop` raises it.  A forked process does not have this thread:
     there `run` raises RuntimeError, and `stop` does nothing.
@@ -34,7 +34,7 @@ class LoopThread(Generic[V]):
         self._thread = threading.Thread(target=self._main, name="swpks server", daemon=True)
 
     def start(self) -> V:
-        """Start the loop, enter the block and return its value; an error of the entry is raised."""
+        """Start the loop, enter the block and return its value; raise an error of the entry."""
         self._thread.start()
         try:
             return self._ready.result()
@@ -48,7 +48,8 @@ class LoopThread(Generic[V]):
         answer: Future[T] = Future()
 
         async def task() -> None:
-            # Into the future, and not into the nursery: an error of one call must not end the server.
+            # The caller gets the error by the future: an error of one call in the nursery would end the
+            # server.
             try:
                 answer.set_result(await function())
             except Exception as error:
@@ -73,7 +74,7 @@ class LoopThread(Generic[V]):
         return self.run(at_once)
 
     def stop(self) -> None:
-        """Leave the block, wait for the end of the thread, and raise a failure of the block."""
+        """Leave the block, wait for the end of the thread, and raise the failure of the block, if any."""
         if os.getpid() != self._process:
             return
         with suppress(trio.RunFinishedError):
@@ -89,7 +90,7 @@ class LoopThread(Generic[V]):
             )
 
     def _begin(self, task: Callable[[], Awaitable[None]]) -> None:
-        with suppress(RuntimeError):  # the nursery is closed: `_main` ends those that wait
+        with suppress(RuntimeError):  # the nursery is closed, so `_main` ends the waiting futures
             self._nursery.start_soon(task)
 
     def _main(self) -> None:

@@ -1,8 +1,8 @@
-"""The options in a mark, tried before the fixture of the mark begins."""
+"""Checks of the options in a mark, before pytest starts the fixture that reads the mark."""
 
-# pytest-trio runs an asynchronous fixture within the test. An error of it comes in a group of exceptions,
-# below the lines of four modules. So the options are tried before, by the functions that the fixture will
-# call: a list of checks of its own could differ from them.
+# pytest-trio runs an asynchronous fixture within the test. An error of the fixture comes in a group of
+# exceptions, below the lines of four modules. So the options are tried before, by the functions that the
+# fixture will call. A separate list of checks could differ from those functions.
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from swpks.testing.process import ServerProcess
 
 
 def reason_against(mark: str, given: Sequence[object], options: Mapping[str, Any]) -> str | None:
-    """Return the reason why a mark with these arguments is wrong; None if it is right."""
+    """Return the reason why a mark with these arguments is wrong, None if the mark is right."""
     known, trial = _KINDS[mark]
     names = ", ".join(known)
     if given:
@@ -33,7 +33,7 @@ def reason_against(mark: str, given: Sequence[object], options: Mapping[str, Any
 
 
 def _try_console(partitions: Mapping[str, Sequence[str]] = PARTITIONS, **options: Any) -> None:
-    """Make the settings of each system and each partition of a console, as the fixture does."""
+    """Make the settings of each system and each partition of a console, as its fixture does."""
     from hcall_server.service.assembly import assemble
     from swpks.testing.seams import simulated_seams
     from swpks.testing.system import settings_of
@@ -54,7 +54,7 @@ def _try_server(**options: Any) -> None:
 
 
 def _names(maker: Callable[..., object], *others: str) -> list[str]:
-    """Return the names of the parameters of a function or a class, without `others`."""
+    """Return the names of the parameters of a function or a class, except `others`."""
     return [name for name in inspect.signature(maker).parameters if name not in others]
 
 

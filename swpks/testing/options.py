@@ -1,7 +1,7 @@
-"""The options of an emulated partition: the checks of each, and the machine that they describe.
+"""The options of an emulated partition: checks of their values, and the machine that they describe.
 
-A test author writes them in a mark, far from the code that uses them.  So each value is checked before
-anything runs, and the error names the option.
+The author of a test writes options in a mark, far from the code that uses them.  So each value is checked
+before anything runs, and the error names the option.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
 
 
 class WrongOption(Mistake, ValueError):
-    """An option of a partition, a console or a server has a wrong value."""
+    """An option of a partition, a console or a server has a wrong type or value."""
 
 
 class PartitionOptions(TypedDict, total=False):
-    """The options of `fresh_partition` beside the name."""
+    """The options of `fresh_partition`, except the name."""
 
     level: str
     kbytes: int
@@ -69,7 +69,7 @@ class FreshPartition(NamedTuple):
 
 
 def check_options(**options: object) -> None:
-    """Raise WrongOption for an option of the wrong type, and for a firmware level that is not known."""
+    """Raise WrongOption if an option has a wrong type, or if the firmware level is unknown."""
     for name, value in options.items():
         kinds, words = _KINDS[name]
         # A bool is an int in Python. Without the second part, kbytes=True would be 1 KiB.
@@ -115,7 +115,7 @@ def check_console(partitions: object, **options: object) -> None:
 
 
 def check_known(maker: Callable[..., object], options: Mapping[str, object]) -> None:
-    """Raise WrongOption for an option that a function does not have."""
+    """Raise WrongOption if a function has no parameter for an option."""
     known = inspect.signature(maker).parameters
     for name in options:
         if name not in known:
@@ -123,7 +123,7 @@ def check_known(maker: Callable[..., object], options: Mapping[str, object]) -> 
 
 
 def faults_of(faults: Sequence[object]) -> list[BusyFault]:
-    """Return the faults from the arguments of `set_faults`; WrongType for one that is not a text."""
+    """Return the fault plan for the arguments of `set_faults`; WrongType if one of them is no text."""
     for each in faults:
         if not isinstance(each, str):
             message = f"set_faults takes texts, one for each fault, not {kind_of(each)}"
@@ -147,9 +147,9 @@ def fresh_partition(
 ) -> FreshPartition:
     """Make a machine with one new partition; both run while `Machine.run` runs.
 
-    `level` is a firmware level's name, `kbytes` the size of the keystore in KiB (0: none).  `secure_boot` is
-    a mode or its name, such as "enforce".  `flush_delay` is the time in seconds that a change may wait for
-    its flush, `confirm_wait` the time in seconds that a CONFIRM may wait for it (0: it is answered at once).
+    `level` is the name of a firmware level, `kbytes` the size of the keystore in KiB (0: none).
+    `secure_boot` is a mode or its name, such as "enforce".  A change waits at most `flush_delay` seconds for
+    its flush.  A CONFIRM waits at most `confirm_wait` seconds for that flush (0: it is answered at once).
     `attributes` are further console attributes by their names, such as ``{"keystore_signed_updates": 1}``
     (spec/control.md#attributes).  `faults` is a plan as for `EmulatedPartition.set_faults`.
 
@@ -161,7 +161,7 @@ def fresh_partition(
     )  # fmt: skip
     plan = check_words("faults", faults, '["READ_OBJECT=H_BUSY,times=2"]')
     changes = numbers_of({"secure_boot": secure_boot, **attributes})
-    # Load the server here, so that tests without a partition do not load it.
+    # The server is loaded here, so that tests without a partition do not load it.
     from hcall_server.data_channel.memory import MemoryTransport
     from hcall_server.nvram.memory import MemoryNvram
     from hcall_server.service.assembly import assemble
@@ -176,6 +176,7 @@ def fresh_partition(
         partition=(PartitionSettings.of(name, kbytes, faults=plan),),
     )
     machine = assemble(simulated_seams(nvram=nvram, transport=transport), settings)
-    # By the console's verb: a value that breaks a rule is refused by the OperatorError of that rule.
+    # The verb of the console sets the attributes: it refuses a wrong value with the OperatorError of the
+    # rule.
     machine.set_attributes(name, changes)
     return FreshPartition(machine, machine.system.find(name), transport, nvram)

@@ -29,18 +29,18 @@ COMMAND = (sys.executable, "-m", "swpks")
 
 
 class ServerFailed(Explained):
-    """A server process did not start or did not end; the text has the end of its log."""
+    """A server process, or a `swpks` command, failed; the text has the reason or the end of the log."""
 
 
 class NotRunning(Mistake, ServerFailed):
-    """A test uses a server that was not started."""
+    """A test uses a server that the test has not started."""
 
 
 class OwnProcess:
     """A `swpks` process over one folder; `command` is its command line without --ready-fd.
 
-    `ready` has the fields that the process wrote to --ready-fd.  `environment` has further variables for the
-    next start.
+    `ready` has the fields that the process wrote to --ready-fd.  `environment` has variables that the next
+    start adds to the environment.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -63,11 +63,11 @@ class OwnProcess:
 
     @property
     def _sockets(self) -> list[Path]:
-        """The Unix sockets that the process will make."""
+        """The Unix sockets that the process will make when it starts."""
         return []
 
     def _check_sockets(self) -> None:
-        """Raise WrongValue if the path of a socket would be too long; nothing has been made then."""
+        """Raise WrongValue if the path of a socket would be too long; called before the process starts."""
         for path in self._sockets:
             if (size := len(os.fsencode(path.absolute()))) > LONGEST_SOCKET_PATH:
                 advice = f'with short_path(tmp_path) as folder: ...(folder / "{self.folder.name}")'
@@ -138,8 +138,8 @@ class OwnProcess:
             raise ServerFailed("the server runs already")
         self._check_sockets()
         reader, writer = _pipe()
-        # Close our copy of the writing end. Otherwise the pipe has no end of file if the process ends early,
-        # and the wait below would take its whole time.
+        # This process closes its copy of the writing end. Otherwise the pipe would not end when the new
+        # process ends early, and the wait below would take its whole time.
         try:
             self._process, self._starter = self._started(writer), os.getpid()
         finally:
@@ -164,7 +164,7 @@ class OwnProcess:
             )
 
     def _whole_lines(self) -> list[str]:
-        # The last line may be half written at this moment.
+        # The last line may be incomplete at this moment.
         whole, _, _ = self.log.rpartition("\n")
         return whole.splitlines()
 
@@ -185,7 +185,7 @@ class OwnProcess:
 
 
 def run_swpks(words: list[str], data: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
-    """Run a `swpks` command; `data` is its standard input."""
+    """Run a `swpks` command with `data` as its standard input; return the completed process."""
     all_of(str, "the words of a command", words, 'run("lpar", "lpar1", "ls")')
     check_bytes("data", data)
     return subprocess.run(  # noqa: S603 - our own interpreter and program
@@ -199,7 +199,7 @@ def run_swpks(words: list[str], data: bytes = b"", **environment: str) -> subpro
 
 
 def _private(path: str, flags: int) -> int:
-    """Open a log that only its owner can read; an older log with another mode gets this one."""
+    """Open a log that only its owner can read; an older log gets the same mode."""
     descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.fchmod(descriptor, 0o600)
@@ -208,8 +208,8 @@ def _private(path: str, flags: int) -> int:
 
 def _pipe() -> tuple[int, int]:
     """Return a pipe whose descriptors are above 2."""
-    # If a test runs with closed standard streams, `os.pipe` may return 0 to 2. The new process replaces those
-    # by its own standard streams, so it would lose the pipe.
+    # If a test runs with closed standard streams, `os.pipe` may return descriptors from 0 to 2. The new
+    # process puts its standard streams there, so it would lose the pipe.
     low = os.pipe()
     reader, writer = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in low)
     for end in low:

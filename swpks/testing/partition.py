@@ -1,7 +1,7 @@
 """A fresh partition inside the process: the real server over memory streams, NVRAM in memory.
 
-Engine, session, write-behind and sealing are those of `swpks serve`.  Only sockets, disk and the NVRAM thread
-are replaced, so a partition starts in a few milliseconds.
+Engine, sessions, write-behind and sealing are those of `swpks serve`.  Only sockets, disk and the NVRAM
+thread are replaced, so a partition starts in a few milliseconds.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class EmulatedPartition:
     async def ipl(self, secure_boot: SecureBoot | str | None = None) -> Channel:
         """Restart the partition, with another secure-boot mode if one is given ("off", "audit", "enforce").
 
-        Every session ends with GOODBYE 2; `channel` is a new one, which is also returned.
+        Every session ends with GOODBYE 2.  A new session is opened, stored as `channel`, and returned.
         """
         name = self.partition.name
         if secure_boot is not None:
@@ -82,10 +82,10 @@ class EmulatedPartition:
 
     @at_caller
     async def set_faults(self, *faults: str) -> None:
-        """Give the partition a fault plan from its next call on; without faults, remove the plan.
+        """Give the partition a fault plan from its next call on; without arguments, remove the plan.
 
         A fault is "HCALL=STATUS[,nth=N][,times=K|,seconds=S]", such as "WRITE_OBJECT=H_BUSY,times=2"
-        (spec/faults.md); seconds are those of the trio clock, so of a MockClock where one runs.
+        (spec/faults.md).  Seconds are those of the trio clock, which may be a MockClock.
         """
         self.machine.set_faults(self.partition.name, faults_of(faults))
         await trio.lowlevel.checkpoint()
@@ -100,9 +100,9 @@ class EmulatedPartition:
         return await self.encryptor.flush()
 
     async def _open(self) -> Channel:
-        """Open the session of an IPL in a task of its own; it stays open until the session ends."""
-        # A channel is a block with tasks. A test that calls `ipl` has no block around it, so the background
-        # nursery holds the block open.
+        """Open a session in a background task, and return its channel; the task ends with the session."""
+        # A channel needs an open `async with` block. A test that calls `ipl` has none, so a task of the
+        # background nursery holds it open.
         if self._nursery is None:
             raise RuntimeError("the partition is not served any more")
         self.channel = await self._nursery.start(self._hold)
@@ -115,13 +115,14 @@ class EmulatedPartition:
 
     @asynccontextmanager
     async def _served(self) -> AsyncIterator[None]:
-        """Serve the partition around a block."""
+        """Run the machine and serve the partition for the length of a block."""
         async with tasks_around() as nursery:
             self._nursery = nursery
             await nursery.start(self.machine.run)
             self.machine.start()
             await self._open()
-            # A partition that is used after its block gets a clear error, and not that of a closed nursery.
+            # If a test uses the partition after its block, it gets an error that says so, not the error of a
+            # closed nursery.
             try:
                 yield
             finally:

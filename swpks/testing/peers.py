@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class PeerLine(NamedTuple):
-    """Both ends of a new connection, and the names of its two systems."""
+    """Both ends of a new connection, and the names of the two systems that it connects."""
 
     source: str
     target: str
@@ -28,7 +28,7 @@ class PeerLine(NamedTuple):
 
 
 class MemoryNetwork:
-    """Connects systems by their names; a system that does not run refuses each connection.
+    """Connects systems by their names; the connection to a system that does not run is refused.
 
     `carry` is called with each new connection: it may replace the ends, or raise an OSError.  `lines` is the
     number of connections so far.
@@ -43,28 +43,28 @@ class MemoryNetwork:
         return f"MemoryNetwork({', '.join(self._machines)})"
 
     def attach(self, name: str, machine: Machine) -> MemoryPeers:
-        """Let others reach a machine by the name of its system; return its own way to the others."""
+        """Register a machine under the name of its system; return its connections to the other systems."""
         self._machines[name] = machine
         return MemoryPeers(self, name)
 
     def detach(self, name: str) -> None:
-        """Forget a machine that has ended."""
+        """Remove a machine that has ended, so that connections to it are refused."""
         self._machines.pop(name, None)
 
     def connect(self, source: str, target: str) -> trio.abc.Stream:
-        """Return the near end of a new connection; ConnectionRefusedError if the target does not run."""
+        """Return the source's end of a new connection; ConnectionRefusedError if the target does not run."""
         machine = self._machines.get(target)
         if machine is None:
             raise ConnectionRefusedError(f"the system {target} does not run")
         line = self.carry(PeerLine(source, target, *trio.testing.memory_stream_pair()))
         self.lines += 1
-        # A task of the target's machine: a power cut of the target ends it, and so breaks the connection.
+        # The target's machine runs the task, so a power cut of the target also breaks the connection.
         machine.run_beside(partial(machine.migrations.serve, line.far))
         return line.near
 
 
 class MemoryPeers:
-    """The connections of one system to the others of its network."""
+    """The way from one system to the other systems of its network."""
 
     def __init__(self, network: MemoryNetwork, name: str) -> None:
         self._network = network
@@ -75,7 +75,7 @@ class MemoryPeers:
 
     @property
     def address(self) -> str:
-        """The address by which other systems dial this one."""
+        """The address by which other systems connect to this system."""
         return f"unix:/memory/{self._name}"
 
     async def dial(self, address: str) -> trio.abc.Stream:

@@ -1,7 +1,7 @@
 """A real server process on real Unix sockets.  Tests kill it, stop it, and start it again.
 
-It blocks, so that tests with and without an event loop can use it.  A start takes a fraction of a second: it
-waits for the line that the server writes when every socket listens.
+Its functions block, so that tests with and without an event loop can use them.  A start takes a fraction of a
+second: it waits for the line that the server writes when every socket listens.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ __all__ = ["ServerFailed", "ServerProcess"]
 
 
 class NoSuchPartition(UnknownName, FileNotFoundError):
-    """The server has no socket of such a partition now.
+    """The server has no socket for a partition of this name now.
 
-    It is a FileNotFoundError too, because programs wait for a socket by catching that.
+    It is a FileNotFoundError too: programs that wait for a socket catch that.
     """
 
 
 class ServerDown(NotRunning, ConnectionRefusedError):
-    """The server ran, and does not run now.
+    """The server has run, and does not run now.
 
-    It is a ConnectionRefusedError too, because programs wait for a server by catching that.
+    It is a ConnectionRefusedError too: programs that wait for a server catch that.
     """
 
 
@@ -70,7 +70,7 @@ class ServerProcess(OwnProcess):
 
     @property
     def _sockets(self) -> list[Path]:
-        """The sockets of the console and of the partitions that are named here."""
+        """The sockets of the console and of the partitions in `partitions`."""
         names = (re.split("[:,]", each)[0] for each in self.partitions)
         return [self.control_socket, *map(self.socket, names)]
 
@@ -123,9 +123,9 @@ class ServerProcess(OwnProcess):
 
     @at_caller
     def run(self, *arguments: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        """Run another `swpks` command against this state, such as ``run("hmc", "ipl", "lpar1")``.
+        """Run another `swpks` command for this state, such as ``run("hmc", "ipl", "lpar1")``.
 
-        SWPKS_STATE of its environment names the state; `data` is its standard input.
+        The command gets the state in SWPKS_STATE, and `data` as its standard input.
         """
         return run_swpks(list(arguments), data, SWPKS_STATE=str(self.state))
 
@@ -133,7 +133,7 @@ class ServerProcess(OwnProcess):
     def hmc(self, *arguments: str) -> str:
         """Run `swpks hmc` with these words, such as ``hmc("power", "lpar1", "off")``; return its output.
 
-        ServerFailed if it fails.
+        ServerFailed if the command fails.
         """
         done = self.run("hmc", *arguments)
         if done.returncode:
@@ -142,14 +142,14 @@ class ServerProcess(OwnProcess):
 
     @property
     def console(self) -> BlockingConsole:
-        """The management console of the server, such as ``console.call(power_off("lpar1"))``."""
+        """A client of the server's control socket, such as ``console.call(power_off("lpar1"))``."""
         from hcall_client.console import BlockingConsole
 
         return BlockingConsole(self.control_socket)
 
     @at_caller
     def ipl(self, name: str = "lpar1") -> None:
-        """Restart a partition, which ends its sessions and forgets its passwords."""
+        """Restart a partition: its sessions end, and its passwords are cleared."""
         from hcall_client.console import ipl
 
         self._ask(ipl(name))
@@ -158,14 +158,14 @@ class ServerProcess(OwnProcess):
     def set_faults(self, *faults: str, name: str = "lpar1") -> None:
         """Give a partition a fault plan, such as ``set_faults("READ_OBJECT=H_BUSY,nth=2")``.
 
-        Without faults, remove the plan.
+        Without arguments, remove the plan.
         """
         from hcall_client.console import set_faults
 
         self._ask(set_faults(name, faults_of(faults)))
 
     def _ask(self, request: ConsoleRequest[PartitionView]) -> None:
-        """Make a request of the console; ServerFailed if it is refused."""
+        """Make a request on the control socket; ServerFailed if the server refuses it."""
         try:
             self.console.call(request)
         except SwpksError as error:
@@ -175,22 +175,22 @@ class ServerProcess(OwnProcess):
 
     def _names(self) -> list[str]:
         """Return the names of the partitions that have a socket."""
-        # `control` and `mobility` are sockets of the server. But "mobility" in the ready line is the socket
-        # of a partition with that name.
+        # `control` and `mobility` are sockets of the server, not of a partition. But if the ready line has
+        # "mobility", a partition has that name.
         names = {path.stem for path in self.socket().parent.glob("*.sock")} - {"control"}
         return sorted(names - ({"mobility"} - self.ready.get("sockets", {}).keys()))
 
     def _check_served(self, name: str) -> None:
-        """As `_check_name` of the sockets; ServerDown if the server has ended."""
+        """Raise the errors of `_check_name` if the name has no socket, ServerDown if the server has ended."""
         self._check_name(name, self._names())
         ended = self._process is not None and self.pid is None
-        if ended and self._starter == os.getpid():  # a fork can't see whether it runs
+        if ended and self._starter == os.getpid():  # a forked process can't know whether the server runs
             raise ServerDown("the server does not run: write start() first")
 
     def _check_name(self, name: str, known: Sequence[str]) -> None:
-        """Raise NoSuchPartition if a name is not a known one, NotRunning if no server runs.
+        """Raise NoSuchPartition if a name is not in `known`, NotRunning if no server was started.
 
-        A server that was started by other means has its files in the same place.
+        A server that was started outside of this object has its sockets in the same place.
         """
         check_text("the name of a partition", name)
         if self._process is None and not known:

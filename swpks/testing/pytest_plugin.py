@@ -50,7 +50,7 @@ _server = pytest.StashKey["ServerProcess"]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marks known."""
+    """Register the marks of swpks with pytest."""
     for mark in _MARKS:
         config.addinivalue_line("markers", mark)
 
@@ -103,29 +103,29 @@ def swpks_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ser
 
 
 def _started(server: ServerProcess, test: str) -> ServerProcess:
-    """Start a server; fail the test with the end of the log if it does not become ready."""
+    """Start a server and return it; fail the test with the end of the log if it does not become ready."""
     from swpks.testing import ServerFailed
 
     try:
         return server.start()
     except ServerFailed as error:
-        # The log has the reason, such as a wrong option. The frames of this module add nothing to it.
+        # The log has the reason, such as a wrong option. Frames of this module would add nothing.
         message = str(error).strip().replace("\n", ": ", 1)
         raise pytest.fail.Exception(f"swpks_server of {test}: {message}", pytrace=False) from None
 
 
 # Options.  They are checked before the fixture begins.  pytest-trio runs an asynchronous fixture within the
-# test: an error of it is shown in a group of exceptions, below the lines of four modules.
+# test: its error would be shown in a group of exceptions, below the lines of four modules.
 
 
 def _given(request: pytest.FixtureRequest, mark: str) -> dict[str, Any]:
-    """Return the options in the test's nearest mark of that name."""
+    """Return the options in the nearest mark of this name."""
     found = request.node.get_closest_marker(mark)
     return dict(found.kwargs) if found else {}
 
 
 def _check_options(request: pytest.FixtureRequest, fixture: str) -> None:
-    """Fail the test if an option in its mark is wrong; the report has the mark and no traceback."""
+    """Fail the test if an option in the fixture's mark is wrong; the report names the mark."""
     mark = fixture.removesuffix("_sync")
     found = request.node.get_closest_marker(mark)
     if found is None:
@@ -138,8 +138,11 @@ def _check_options(request: pytest.FixtureRequest, fixture: str) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Fail a test with a mark that no fixture of the test reads: its options would change nothing."""
-    # Only the marks of the test itself. A mark of a class or a module is for those of its tests that use it.
+    """Fail a test that has a mark which no fixture of the test reads.
+
+    Without this, the options in the mark would change nothing.
+    """
+    # Only the test's own marks are checked. A mark of a class or a module is for those tests that use it.
     for mark in {each.name for each in item.own_markers} & _READERS.keys():
         readers = _READERS[mark]
         if isinstance(item, pytest.Function) and not _may_use(item, readers):
@@ -150,7 +153,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def _may_use(item: pytest.Function, fixtures: tuple[str, ...]) -> bool:
-    """Whether a test uses one of some fixtures, or asks for one of them while it runs."""
+    """Whether a test uses one of these fixtures, or may request one of them while it runs."""
     # A test or fixture that takes `request` can ask for any fixture, and can read any mark. Only the fixtures
     # of pytest and of this module do neither.
     if not set(fixtures).isdisjoint(item.fixturenames):
@@ -161,13 +164,13 @@ def _may_use(item: pytest.Function, fixtures: tuple[str, ...]) -> bool:
     return "request" in known.argnames or not all(name.startswith("_pytest.") for name in takers)
 
 
-# The asynchronous fixtures need Trio, and a plugin of pytest has to run them.  Without a plugin, pytest gives
-# the test a generator, or names a plugin that would not help.  With the wrong plugin, the first error is
-# about a missing loop, somewhere in Trio.
+# The asynchronous fixtures need Trio, and a plugin of pytest has to run them.  Without a plugin, pytest
+# passes a generator to the test, or names a plugin that would not help.  With the wrong plugin, the first
+# error comes from deep inside Trio and is about a missing loop.
 
 
 def _demand_trio(request: pytest.FixtureRequest) -> None:
-    """Note that a plugin runs the fixture; fail the test if another loop than Trio's runs."""
+    """Note that a plugin runs the fixture; fail the test if the event loop is not Trio's."""
     import trio
 
     request.node.stash[_driven] = True
@@ -179,17 +182,20 @@ def _demand_trio(request: pytest.FixtureRequest) -> None:
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
 ) -> Generator[None, Any, Any]:
-    """Check the options of a fixture of this module, and that a plugin runs it if it is asynchronous."""
+    """Check the options of a fixture of this module.
+
+    If the fixture is asynchronous, check that a plugin runs it.
+    """
     name = fixturedef.argname
-    # A project may have a fixture with one of these names.
+    # A project may have its own fixture with one of these names.
     if name not in _FIXTURES or fixturedef.func.__module__ != __name__:
         return (yield)
     with _failure_kept(fixturedef, request):
         _check_options(request, name)
         if name not in _ASYNCHRONOUS:
             return (yield)
-        # Without a plugin, pytest fails or returns a generator that was never begun. If the fixture was
-        # begun, the error is its own.
+        # Without a plugin, pytest fails or returns a generator that was never started. If the fixture was
+        # started, the exception is an error of the fixture itself.
         try:
             value = yield
         except (RuntimeError, pytest.fail.Exception):
@@ -203,9 +209,9 @@ def pytest_fixture_setup(
 
 @contextmanager
 def _failure_kept(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Iterator[None]:
-    """Store a failure as the result of the fixture, as pytest itself does."""
-    # pytest ends only fixtures that have a result. Without one, the next test with such a fixture would fail
-    # within pytest.
+    """Store an exception of the block as the result of the fixture, as pytest itself does."""
+    # pytest tears down only fixtures that have a result. Without a result, the next test with such a fixture
+    # would fail within pytest.
     try:
         yield
     except BaseException as error:
@@ -215,7 +221,7 @@ def _failure_kept(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureReq
 
 
 def _reason(request: pytest.FixtureRequest, trouble: str) -> str:
-    """Return the reason why a test does not get its asynchronous fixture, and the change that helps."""
+    """Return why a test does not get its asynchronous fixture, and what its author has to change."""
     test, fixture = request.node.nodeid, request.fixturename
     plain = fixture == "pks_partition"
     if not _is_asynchronous(request):
@@ -227,7 +233,7 @@ def _reason(request: pytest.FixtureRequest, trouble: str) -> str:
 
 
 def _missing(config: pytest.Config) -> Iterator[str]:
-    """Yield the changes to installation and configuration after which Trio runs asynchronous tests."""
+    """Yield the changes of installation and configuration that the project needs for asynchronous tests."""
     installed = any(map(config.pluginmanager.hasplugin, ("trio", "pytest_trio.plugin")))
     if not installed:
         yield "install pytest-trio"
@@ -248,8 +254,8 @@ def _is_asynchronous(request: pytest.FixtureRequest) -> bool:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add the log of the server to the report of a failed test, unless it failed at the start."""
-    # The error of a start has the end of the log in its own text.
+    """Add the server's log to the report of a failed test, unless the setup failed."""
+    # If the setup failed, the error has the end of the log already.
     report = yield
     server = item.stash.get(_server, None)
     if server and report.failed and call.when != "setup" and (log := server.log):

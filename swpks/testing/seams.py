@@ -37,13 +37,13 @@ def simulated_seams(
     entropy: Callable[[int], bytes] = os.urandom,
     clock: Callable[[], float] = loop_time,
 ) -> Seams:
-    """Return seams for `hcall_server.service.assembly.assemble`: the given ones, else simulated ones.
+    """Return seams for `hcall_server.service.assembly.assemble`: the given ones, simulated ones for the rest.
 
-    By default NVRAM and anchor card are new and in memory, and the TPM is always the same one.  Commits run
-    on the loop, connections are memory streams, and the clock is `loop_time`.
+    By default NVRAM and anchor card are new and in memory.  The TPM always has the same seed.  Commits run on
+    the loop, connections are memory streams, and the clock is `loop_time`.
     """
-    # Commits run inline by default. With a MockClock that jumps when all tasks wait, a thread would be
-    # overtaken: the clock does not see that its work is under way.
+    # By default commits run on the loop, not in a thread. A MockClock jumps when all tasks wait; it does not
+    # know that a thread still works, and would jump too early.
     from hcall_server.components.memory import MemoryCard, MemoryTpm
     from hcall_server.components.seam import Components
     from hcall_server.data_channel.memory import MemoryTransport

@@ -1,4 +1,4 @@
-"""A short path of a folder, for sockets: the path of a Unix socket has at most 107 bytes."""
+"""A short path to a folder, for sockets: the path of a Unix socket has at most 107 bytes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _PLACES = ("/tmp", "/dev/shm", "/var/tmp")  # noqa: S108 - `mkdtemp` makes a pri
 
 @contextmanager
 def short_path(folder: Path) -> Iterator[Path]:
-    """Return a path of a folder that leaves room for each socket of a state in it.
+    """Yield a path to a folder that leaves room for each socket of a state in the folder.
 
-    If the folder's own path is short enough, it is returned.  Otherwise the result is a symbolic link in a
-    private folder, which is removed at the end of the block.  The files stay in `folder`, where pytest may
-    remove them later.  OSError if no folder for the link can be written.
+    If the folder's own path is short enough, it is used.  Otherwise the path is a symbolic link in a private
+    folder, which is removed at the end of the block.  The files stay in `folder`, where pytest may remove
+    them later.  OSError if no folder for the link can be written.
     """
     if len(os.fsencode(folder)) + _BEHIND <= LONGEST_SOCKET_PATH:
         yield folder
@@ -33,7 +33,7 @@ def short_path(folder: Path) -> Iterator[Path]:
     try:
         yield link
     finally:
-        if os.getpid() == process:  # a forked process that leaves the block still shares it
+        if os.getpid() == process:  # a forked process must not remove the link, which the parent still uses
             link.unlink()
             private.rmdir()
 

@@ -1,7 +1,7 @@
 """A managed system inside the process: its parts in memory, and the machine that runs on them.
 
-The parts outlive the machine.  After a power cut, or when a part was replaced, a new machine is assembled
-over the parts.
+The parts stay when the machine ends.  After a power cut or the replacement of a part, a new machine is
+assembled from the parts.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class EmulatedSystem:
     """A system that a console manages: `nvram`, `card` and `tpm` are its parts.
 
     `keys` are the access keys of its partitions, which are stored outside of these parts.  `link` connects
-    the console with the system: a test may set `link.away`, or let it lose answers.  Systems of one `network`
-    reach each other.
+    the console with the system: a test may set `link.away`, or `link.lost_answers`.  Systems with the same
+    `network` can connect to each other.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class EmulatedSystem:
 
     @property
     def machine(self) -> Machine:
-        """The server's own object, which a test may read; RuntimeError while the system is off."""
+        """The machine of the server, which a test may read; RuntimeError while the system is off."""
         if self.link.machine is None:
             raise self._off()
         return self.link.machine
@@ -82,7 +82,7 @@ class EmulatedSystem:
 
     @property
     def wished(self) -> tuple[str, ...]:
-        """The names of the partitions that the settings give to a new system."""
+        """The names of the partitions that the system has when it starts with empty NVRAM."""
         return tuple(each.name for each in self.settings.partition)
 
     @property
@@ -91,12 +91,12 @@ class EmulatedSystem:
         return tuple(self.link.machine.system.partitions) if self.link.machine else ()
 
     def has(self, name: str) -> bool:
-        """Whether the system is on and has a partition of this name."""
+        """Whether the system is on and has a partition with this name."""
         return name in self.names
 
     @at_caller
     def check_name(self, name: str) -> None:
-        """Raise UnknownName if the system has no such partition; RuntimeError while it is off."""
+        """Raise UnknownName if the system has no partition with this name; RuntimeError while it is off."""
         check_text("the name of a partition", name)
         self._demand_on()
         if not self.has(name):
@@ -106,7 +106,7 @@ class EmulatedSystem:
 
     @at_caller
     async def start(self) -> None:
-        """Assemble a machine over the present parts, and power it on; SystemPower if it runs already."""
+        """Assemble a machine from the present parts, and power it on; SystemPower if one runs already."""
         if self.running:
             raise SystemPower(
                 f"the system {self.name} runs already: cut its power first, by await power_cut()"
@@ -120,13 +120,13 @@ class EmulatedSystem:
         machine.peers = self.network.attach(self.name, machine)
         await self._nursery.start(self._run, machine)
         machine.start()
-        # Last: the console may only reach a machine that has started.
+        # The link comes last: the console may only reach a machine that has started.
         self.link.restart(machine)
 
     async def power_cut(self) -> None:
-        """End the machine at once, as a power cut does; do nothing if it is off."""
+        """End the machine at once, as a power cut does; do nothing if the system is off."""
         if self.running:
-            # First: the console must not get an answer from a machine that is being cancelled.
+            # The link comes first: the console must not get an answer from a machine that is being cancelled.
             self.link.restart(None)
             self.network.detach(self.name)
             self._scope.cancel()
@@ -152,7 +152,7 @@ class EmulatedSystem:
     async def partition(self, name: str) -> EmulatedPartition:
         """Return a partition with an open session; a partition that is off is powered on first.
 
-        The session ends with the machine: call this again after a power cut.
+        The session ends with the machine, so call this again after a power cut.
         """
         if self._transport is None:
             raise RuntimeError(f"the system {self.name} was never started")
@@ -166,7 +166,7 @@ class EmulatedSystem:
 
     @at_caller
     async def answered(self, name: str) -> None:
-        """Wait until the console has answered whether a partition may be served after a start (R-54)."""
+        """Wait until the console has decided whether this system may serve the partition (R-54)."""
         from hcall_server.platform.custody import Mode
 
         self.check_name(name)
