@@ -145,10 +145,7 @@ class EmulatedConsole:
 
     @at_caller
     async def restart_remotely(self, name: str, source: str, target: str) -> Job:
-        """Restart a partition of a lost system on another system; return the job.
-
-        The errors are those of `migrate`.
-        """
+        """Restart a partition of a lost system on another one; return the job.  Errors as in `migrate`."""
         return await self._moved(self.management.migrations.restart, name, source, target)
 
     async def _moved(self, move: Move, name: str, source: str, target: str) -> Job:
@@ -324,10 +321,7 @@ class EmulatedConsole:
         await self.log.until(lambda: known.connected)
 
     def _begun(self, known: KnownSystem) -> LoggedEvent | None:
-        """Return the log event that began a recovery of a system, or reported that no copies exist.
-
-        Only events since the system's last connection count; None if there is none.
-        """
+        """Return the event since the last connection that began a recovery or found no copies, if any."""
         for each in reversed(self.log.events):
             ours = each.fields.get("system") == known.name
             if each.event == _STARTED or (ours and each.event == "system.away"):

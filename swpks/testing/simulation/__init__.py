@@ -1,4 +1,4 @@
-"""A simulated world for migrations: systems, a console and guests in virtual time, with faults from a seed.
+"""A simulation of migrations: systems, a console and guests in virtual time; a seed decides all faults.
 
 outcome = simulate(7)
 assert not outcome.failure, outcome.failure

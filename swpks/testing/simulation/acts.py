@@ -1,4 +1,4 @@
-"""How the steps of a story are performed: orders, crashes, disturbances of lines, disks and network."""
+"""Performs the steps of a story: the operator's orders, crashes, and faults of lines, disks and network."""
 
 from __future__ import annotations
 
@@ -46,8 +46,12 @@ class Performance:
         return f"Performance({self.operator!r})"
 
     async def perform(self, step: Step, ends: float) -> None:
-        """Wait for the state of a step, then perform the step; nothing if `ends` comes before the state."""
-        # Only the wait ends with the story. A step that has begun goes on: it must undo its disturbances.
+        """Wait for the state that a step names, then perform the step.
+
+        Do nothing if the time `ends` comes before the state.
+        """
+        # The end of the story ends only this wait. A step that has begun goes on, because it must end its
+        # faults.
         with trio.move_on_at(ends) as waiting:
             if step.on:
                 await self.watch.reached(step.on)
@@ -64,12 +68,12 @@ class Performance:
         await self.operator.order(step.what, step.who)
 
     def _owner(self) -> str:
-        """Return the system that serves the partition; a drawn one if no system does."""
+        """Return the system that serves the partition; if none does, return a random system."""
         owners = self.watch.owners(self.uuid)
         return owners[0].name if owners else self._chance.choice(self._ways.systems)
 
     async def _moved(self, step: Step) -> None:
-        """Order a move that the rules allow, after its conditions are set up: power off, or a lost source."""
+        """Prepare a move and order it: a migration, or a remote restart after the source is lost."""
         owner = self._owner()
         if step.what == "migrate":
             await self.operator.order("migrate", owner)
@@ -83,7 +87,7 @@ class Performance:
             await trio.sleep(0.5)
             await self.operator.order("restart", owner)
             await self._revived(owner, step.seconds)
-        else:  # the source lives, but the console has lost it
+        else:  # the source runs, but the console can't reach it
             site = self.sites[owner]
             site.line.away = True
             site.line.break_stream()
@@ -93,14 +97,14 @@ class Performance:
             site.line.away = False
 
     async def _crashed(self, step: Step) -> None:
-        """End a life, now or at a durable step, and begin the next one `step.seconds` later."""
+        """Crash a system or the console, now or at a later durable step; restart it `step.seconds` later."""
         name = "console" if step.what.startswith("console") else step.who
         life = self.desk.life if name == "console" else self.sites[name].life
         if step.what == "crash":
             life.end()
         else:
             life.crash_at = life.steps + step.number, step.late
-            # A console or a system without work makes no durable step. Then the step gives up.
+            # Without work, no durable step comes. Then the step gives up after LENGTH.
             with trio.move_on_after(LENGTH):
                 await life.over.wait()
             life.crash_at = None
@@ -111,7 +115,7 @@ class Performance:
         await (self.desk if name == "console" else self.sites[name]).start()
 
     async def _disturbed(self, step: Step) -> None:
-        """Disturb lines, a disk or the network for `step.seconds`, then end the disturbance."""
+        """Begin a fault of lines, a disk or the network, and end it `step.seconds` later."""
         network, site = self.around.network, self.sites[step.who]
         all_lines = [each.line for each in self.sites.values()]
         lines = {"silence": all_lines, "island": [site.line], "away": [site.line]}.get(step.what, [])
@@ -130,7 +134,10 @@ class Performance:
         site.line.bad, network.cut_one_in = 0.0, 0
 
     async def _lost_source(self, step: Step) -> None:
-        """Lose the source of a migration, and force its target: an order that is right then."""
+        """Crash or cut off the source of a migration, then order the target by force to take the partition.
+
+        This order is right: the source can't be reached.
+        """
         source = self._source()
         if step.late:
             self.sites[source].life.end()
@@ -143,14 +150,14 @@ class Performance:
         self.sites[source].line.away = False
 
     async def _late_force(self, step: Step) -> None:
-        """Force the target by a word that comes late; the console restarts meanwhile, and the source asks it.
+        """Order a force whose message to the target is late; meanwhile the console restarts.
 
-        The new console can see the target's copy if `step.number` is 1.  The source crashes if `step.late`,
-        else it is only cut off.
+        The source then asks the new console what to do.  If `step.number` is 1, the new console can reach the
+        target and sees its copy.  The source crashes if `step.late`, else it is only cut off.
         """
-        # The order of events makes the doubt: FORCE leaves the console, the console loses its memory, the
-        # source asks the new console, and FORCE arrives last. A console that answers by memory alone would
-        # give the partition to the source, and the target would serve it too.
+        # The order of events is the point: the console sends FORCE, the console restarts without its memory,
+        # the source asks the new console, and FORCE arrives last. A console that answers from memory alone
+        # would give the partition to the source, and the target would serve it too.
         source, target = self.sites[step.who], self.sites[self._ways.last(step.who)]
         self.around.network.cut_one_in = 1
         source.line.away = True
@@ -181,8 +188,9 @@ class Performance:
         self.around.network.cut_one_in = 0
 
     def _source(self) -> str:
-        """Return the system that the partition leaves; its owner if no attempt is under way."""
-        # The surest sign first. The source may be dead or already back; then its target still shows it.
+        """Return the system that the partition leaves; without an attempt, return its owner."""
+        # The surest sign comes first. If the source is dead or has started again, its target still shows the
+        # attempt.
         at = {name: self.watch.standing(site, self.uuid) for name, site in self.sites.items()}
         found = [name for name in at if at[name].custody is Custody.FROZEN or at[name].mode is Mode.COPYING]
         arrives = [self._peer(name) for name in at if at[name].custody is Custody.PREPARED]
@@ -190,16 +198,16 @@ class Performance:
         return next(iter([*found, *arrives, *leaves]), self._owner())
 
     def _peer(self, name: str) -> str:
-        """Return the name of the system at the other end of the last attempt of a system."""
+        """Return the other system of the last attempt in which a system took part."""
         partition = self.sites[name].running.system.by_uuid(self.uuid)
         peer = partition.profile.peer.hex() if partition else ""
         return next((each.name for each in self.sites.values() if each.system_id == peer), self._owner())
 
     async def _force_after_resume(self, step: Step) -> None:
-        """Force a target twice, and both orders must be refused.
+        """Order a force twice; the console must refuse both orders.
 
-        The first one comes before the target has a copy, if the step is not `late`.  The second one comes
-        after the source has resumed, while the target does not know this yet.
+        The first order comes before the target has a copy; a `late` step leaves it out.  The second order
+        comes after the source has resumed, while the target does not know this yet.
         """
         source, target = self.sites[step.who], self.sites[self._ways.last(step.who)]
         self.around.network.cut_one_in = 1
@@ -220,7 +228,7 @@ class Performance:
         self.around.network.cut_one_in = 0
 
     async def _restart_in_doubt(self, step: Step) -> None:
-        """Restart a partition whose source is lost in the middle of a migration and comes back later.
+        """Lose the source in the middle of a migration, order a remote restart, and bring the source back.
 
         The source is cut off if `step.late`, else it crashes.
         """
@@ -234,7 +242,7 @@ class Performance:
         await trio.sleep(0.3)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.operator.order, "restart", source.name)
-            # Beside the order, so that the source may come back at any step of it.
+            # The order runs in its own task, so that the source may come back at any step of the order.
             await trio.sleep(step.seconds)
             self.around.network.cut_one_in = 0
             await source.start()

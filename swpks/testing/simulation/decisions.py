@@ -1,17 +1,13 @@
-"""Checks of the console's decisions: each one against the records of all systems at its moment.
+"""Checks of the console's decisions against the durable records of all systems at that moment.
 
-A wrong decision may break a promise much later, or only after a further fault.  So each one is checked when
-it is stored.  Each word of the console has to follow from a stored decision.
+A wrong decision may break a promise much later, or only after a further fault.  So each decision is checked
+when the console stores it.  Each word that the console sends must follow from a stored decision.
 """
 
 # The check knows more than the console: the durable records of all systems, also of those that are dead or
-# cut off. But a decision is wrong only if the console could have known better. So a restart is wrong if its
-# source was connected and owned the partition, and not if the source lived and could not be reached. Such an
-# order is a mistake of the operator, and R-54 fences the source.
-#
-# Tried and dropped: a SERVE or FENCED was right if any entry that was ever stored allowed it. Then SERVE to a
-# former owner was no failure until two systems served (seed 7). A forced target needed only that it had the
-# copy once. Now the last entry and the present record count (tests/simulation/test_decisions.py).
+# cut off. But a decision is wrong only if the console could have known better. So a restart is wrong if the
+# source was connected and owned the partition. It is not wrong if the source ran and could not be reached.
+# Such an order is a mistake of the operator, and R-54 fences the source.
 
 from __future__ import annotations
 
@@ -38,7 +34,7 @@ _FURTHER: Mapping[Decision, frozenset[Decision]] = {
 
 
 class DecisionWatch:
-    """Checks each entry of the register that the console stores, and each word that follows from it."""
+    """Checks each entry that the console stores about a partition, and each word that follows from it."""
 
     def __init__(self, sites: Mapping[str, Site], records: DurableRecords, trace: Trace) -> None:
         self._sites = sites
@@ -50,7 +46,7 @@ class DecisionWatch:
         return f"DecisionWatch({self._stored!r})"
 
     def entered(self, entry: Entry) -> None:
-        """Check an entry that is durable now; a wrong one is a broken promise."""
+        """Check an entry that is durable now; a wrong entry is a failure of the simulation."""
         uuid = UUID(entry.uuid)
         known = self._stored.setdefault(uuid, [Entry(entry.uuid, entry.name)])
         before = known[-1]
@@ -63,8 +59,8 @@ class DecisionWatch:
         elif entry.epoch == before.epoch:
             if entry.decision not in _FURTHER[before.decision]:
                 self._trace.fail(f"the console takes back {before!r}: {entry!r}")
-        # A new attempt. Its number must be new for every system, also for one that the console can't reach: a
-        # late word of the older attempt would otherwise fit to this one.
+        # A new attempt. Its number must be larger than any that a system has stored, also on a system that
+        # the console can't reach: a late word of an older attempt would otherwise fit the new one.
         elif entry.epoch <= self._records.largest(uuid):
             self._trace.fail(f"the console gives the number {entry.epoch} twice: {entry!r}")
         if entry.decision is Decision.FORCED and (before.decision, before.epoch) != (
@@ -74,25 +70,25 @@ class DecisionWatch:
             self._forced(uuid, before, entry)
 
     def _forced(self, uuid: UUID, before: Entry, entry: Entry) -> None:
-        """Check a decision that gives a partition to a target without the agreement of its source."""
+        """Check a decision that gives a partition to a target although its source has not agreed."""
         target = self._at(entry.target)
         if entry.kind == "live":
             if target and not self._has_copy(target, uuid, entry.epoch):
                 self._trace.fail(f"the console forces {target.name}, which has no copy: {entry!r}")
             return
         self._demand_barred(uuid, entry)
-        # A restart that is decided again for the same target is the same decision: its source may be back.
+        # A repeated decision for the same target is no new decision: the source may be back by now.
         again = (before.kind, before.decision, before.target) == ("restart", Decision.FORCED, entry.target)
         if entry.kind == "restart" and not again:
             self._demand_away(uuid, entry)
 
     def _has_copy(self, target: Site, uuid: UUID, epoch: int) -> bool:
-        """Whether a system has the copy of an attempt, or has come to own the partition by it."""
+        """Whether a system has the copy of an attempt, or owns the partition because of that attempt."""
         now = self._records.at(target.name, uuid)
         return now.custody in (Custody.PREPARED, Custody.ARRIVED) and now.epoch == epoch
 
     def _demand_barred(self, uuid: UUID, entry: Entry) -> None:
-        """Demand that no system has a copy that the source of an earlier attempt may still activate."""
+        """Fail if a system has a copy that the source of an earlier attempt may still activate."""
         for site in self._sites.values():
             copy = self._records.at(site.name, uuid)
             if copy.custody is not Custody.PREPARED:
@@ -104,7 +100,7 @@ class DecisionWatch:
                     self._trace.fail(f"the console restarts a partition without a bar: {at}")
 
     def _demand_away(self, uuid: UUID, entry: Entry) -> None:
-        """Demand that the source can't be reached, or has released the partition."""
+        """Fail if the source can be reached and has not released the partition."""
         source = self._at(entry.source)
         if source is None or source.machine is None or source.line.away or source.line.unanswered:
             return
@@ -112,9 +108,12 @@ class DecisionWatch:
             self._trace.fail(f"the console restarts a partition whose source {source.name} is connected")
 
     def heard(self, site: Site, word: HeardWord) -> None:
-        """Check a word of the console: a stored entry must allow it; for SERVE and FENCED, the last one."""
-        # Any entry will do for the other words: they have the epoch of their attempt, so a system refuses one
-        # that comes late. SERVE and FENCED are about the present owner.
+        """Check that the console has stored an entry that allows this word.
+
+        For SERVE and FENCED, the last entry must allow the word.
+        """
+        # For the other words, any stored entry counts: they have the epoch of their attempt, so a system
+        # refuses a late one. SERVE and FENCED are about the present owner.
         if word.on not in _OF_CONSOLE:
             return
         stored = self._stored.get(word.uuid, [])[1:]
@@ -129,7 +128,7 @@ class DecisionWatch:
             self._trace.fail(f"{site.name} hears {said}, and the console has stored nothing like it")
 
     def _may_serve(self, site: Site, uuid: UUID, stored: Sequence[Entry]) -> bool:
-        """Whether a system may serve: the last entry names it, or there is no entry and no other owner."""
+        """Whether a system may serve: the last entry names it; without an entry, it is the only owner."""
         if stored:
             return stored[-1].owner == site.system_id
         owners = [name for name in self._sites if self._records.at(name, uuid).custody in OWNING]
@@ -145,9 +144,9 @@ _OF_CONSOLE = frozenset(
 
 
 def _says(entry: Entry, word: HeardWord, system_id: str) -> bool:
-    """Whether an entry allows a word to a system about an attempt.
+    """Whether an entry allows the console to send this word to this system.
 
-    RESUME also follows from a restart, which bars older attempts and has no entry for each of them.
+    RESUME also follows from a restart, which bars older attempts without an entry for each of them.
     """
     same = entry.epoch == word.epoch
     match word.on:

@@ -1,4 +1,4 @@
-"""A simulated management console: one store, and the lives of consoles on it, one after the other."""
+"""The console of a simulated world: one store, on which a new console starts after each crash."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from swpks.testing.simulation.sites import Site, Surroundings, date
 
 
 class LivingDatabase(Database):
-    """A database in memory; a transaction has no effect if the console's life is over."""
+    """A database in memory; after a crash of the console, its transactions have no effect."""
 
     def __init__(self) -> None:
         super().__init__(None)
@@ -30,31 +30,31 @@ class LivingDatabase(Database):
 
     @contextlib.contextmanager
     def changes(self) -> Iterator[sqlite3.Connection]:
-        """Return a transaction; StorageError if the life ends before it."""
+        """Return a transaction; StorageError if the console crashes before it."""
         if self.life.crashes_before():
             raise StorageError(rules.HMC_STORE_WRITTEN, "the console is dead")
         with super().changes() as connection:
             yield connection
-        # Behind the commit: a crash at this step leaves the change durable, and the console without a result.
+        # A crash after the commit leaves the change durable, but the console gets no result.
         self.life.crash_after()
 
 
 class WatchedStore(ConsoleStore):
-    """A store that passes each entry of the register to `entered` once it is durable."""
+    """A console store that calls `entered` with each entry of its register once the entry is durable."""
 
     entered: Callable[[Entry], None]
 
     def enter(self, entry: Entry) -> None:
-        """Store the entry of a partition."""
+        """Store the entry of a partition, and report it to `entered`."""
         super().enter(entry)
-        # Read it back: the watch must see the row that is stored, and not the argument.
+        # The entry is read back: the watch must get the stored row, not the argument.
         for each in self.register():
             if each.uuid == entry.uuid:
                 self.entered(each)
 
 
 class Desk:
-    """The console of a simulated world."""
+    """The console of a simulated world, which may crash and start again."""
 
     def __init__(
         self, sites: Mapping[str, Site], around: Surroundings, entered: Callable[[Entry], None]
@@ -75,12 +75,12 @@ class Desk:
 
     @property
     def console(self) -> ManagementConsole | None:
-        """The console, None while it is dead."""
+        """The console, None after a crash."""
         return self._console if self.life.alive else None
 
     @property
     def running(self) -> ManagementConsole:
-        """The console; RuntimeError while it is dead."""
+        """The console; RuntimeError after a crash."""
         if self._console is None or not self.life.alive:
             raise RuntimeError("the console is dead")
         return self._console
@@ -91,7 +91,7 @@ class Desk:
         return max(ages)[-1] if ages else 0
 
     async def start(self) -> None:
-        """Begin a life; nothing if the console is alive."""
+        """Start a console on the store; do nothing if one runs."""
         if self.life.alive:
             return
         self.lives += 1
@@ -116,18 +116,19 @@ class Desk:
         self._around.trace.note("console", f"crashes after {self.life.steps} transactions")
 
     def close(self) -> None:
-        """Release the store, at the end of the world."""
+        """Close the store, at the end of the simulation."""
         self._store.close()
 
-    # Its log
+    # The interface of the console's log
 
     def info(self, event: str, **fields: object) -> None:
         """Write an event of the console's log into the trace."""
         self._around.trace.note("console", f"{event} {_shown(fields)}")
 
     def warning(self, event: str, **fields: object) -> None:
-        """Write a warning into the trace; one with an exception is a broken promise."""
-        # Not after a crash: then the simulation itself makes the errors, as each way to the outside fails.
+        """Write a warning into the trace; a warning with an exception is a failure of the simulation."""
+        # After a crash, exceptions are no failures: the simulation itself makes every way to the outside
+        # fail.
         if self.life.alive and isinstance(error := fields.get("exc_info"), BaseException):
             text = "".join(traceback.format_exception(error))
             self._around.trace.fail(f"the console has crashed in its code: {text}")

@@ -1,11 +1,13 @@
-"""A guest that follows its partition by `open_following`, and knows each answer before it comes.
+"""A guest that uses `open_following`, and checks each answer against the only right one.
 
-No other guest uses its label.  So a call that runs twice, never, or out of order has another answer.
+No other guest uses its label, so the right answer is known.  A call that runs twice, never, or out of order
+has another answer.
 """
 
-# Why this guest beside the others: their history can't show it. A lost answer makes the outcome of a call
-# unknown, and the checker then allows both outcomes. A channel that repeats lost calls would pass there. Here
-# the promise of the channel is exact: each call runs once, in its order, or the channel ends.
+# Why this guest is needed: the history of the other guests can't show its faults. A lost answer makes the
+# outcome of a call unknown, and the checker then allows both outcomes. A channel that repeats lost calls
+# would pass there. For this guest the promise of the channel is exact: each call runs once, in its order, or
+# the channel ends.
 
 from __future__ import annotations
 
@@ -34,13 +36,13 @@ AT_ONCE = (1, 1, 2, 4)
 
 
 class CountedCall(NamedTuple):
-    """A call about the label of a follower; no two writes have the same data."""
+    """A call on a follower's label; no two writes have the same data."""
 
     did: Did
     data: bytes = b""
 
     def request(self, label: bytes) -> Request[Any]:
-        """Return the call as the client makes it."""
+        """Return the call in the form that the channel takes."""
         who = Authorization(OTHERS)
         if self.did is Did.WRITE:
             return calls.write_object(who, label, self.data)
@@ -49,7 +51,7 @@ class CountedCall(NamedTuple):
         return calls.read_object(who, label, SIZE)
 
     def outcome(self, held: bytes | None) -> tuple[Answer | bytes, bytes | None]:
-        """Return the right answer if the label has the object `held`, and the object after the call."""
+        """Return the right answer, and the object after the call, if the label has the object `held` now."""
         if self.did is Did.WRITE:
             return (Answer.DONE, self.data) if held is None else (Answer.TAKEN, held)
         if held is None:
@@ -58,9 +60,9 @@ class CountedCall(NamedTuple):
 
 
 class BrittleStream(trio.abc.Stream):
-    """A client's end of a connection that breaks at the time `breaks`: later answers are lost."""
+    """A client's end of a connection that breaks at the time `breaks`; later answers are lost."""
 
-    # Sending goes on behind the break. So calls run whose answers are lost, which is the hard case.
+    # Sends still work after the break. So calls run whose answers are lost, which is the hard case.
 
     def __init__(self, inner: trio.abc.Stream, breaks: float) -> None:
         self._inner = inner
@@ -75,7 +77,7 @@ class BrittleStream(trio.abc.Stream):
         await self._inner.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Return bytes that have arrived; BrokenResourceError from the time of the break on."""
+        """Return bytes that have arrived; BrokenResourceError after the connection has broken."""
         with trio.move_on_at(self._breaks):
             return await self._inner.receive_some(max_bytes)
         raise trio.BrokenResourceError("the connection broke")
@@ -86,7 +88,7 @@ class BrittleStream(trio.abc.Stream):
 
 
 class Follower:
-    """Follows the partition `name`; `key` is its access key, `moves` the number of moves that it followed."""
+    """A guest that follows the partition `name`; `moves` counts the moves that it followed."""
 
     def __init__(self, name: str, desk: Desk, sites: Mapping[str, Site], around: Surroundings) -> None:
         self.key = b""
@@ -104,7 +106,7 @@ class Follower:
         return f"Follower({self._name!r}, {self.moves} moves)"
 
     async def run(self, pace: float) -> None:
-        """Make calls over one channel after the other, until `over` is set."""
+        """Open one channel after the other and make calls, until `over` is set."""
         while not self.over:
             try:
                 async with open_following(self._locate, access_key=self.key, patience=1.0) as channel:
@@ -118,7 +120,7 @@ class Follower:
             await trio.sleep(self._chance.uniform(0.2, 1.0))
 
     def _locate(self) -> trio.abc.Stream:
-        """Return a connection to the system that serves the partition, as the console knows it."""
+        """Return a connection to the system that serves the partition according to the console."""
         console = self._desk.console
         if console is None:
             raise OSError("the console is dead")
@@ -131,8 +133,8 @@ class Follower:
         return BrittleStream(stream, trio.current_time() + lasts)
 
     async def _talk(self, channel: FollowingChannel, label: bytes, pace: float) -> None:
-        """Make calls about a new label, and check each answer; return at an IPL, which may lose changes."""
-        # A new label for each channel: it is unknown whether the last calls of an ended channel have run.
+        """Make calls on a new label, and check each answer; return at an IPL, which may lose changes."""
+        # Each channel has a new label: the last calls of an ended channel may have run or not.
         held: bytes | None = None
         ipl = channel.ipl_count
         while not self.over:
@@ -151,7 +153,7 @@ class Follower:
         return CountedCall(did, MARK + b"number %d" % self._written if did is Did.WRITE else b"")
 
     def _judged(self, call: CountedCall, found: object, held: bytes | None) -> bytes | None:
-        """Return the object of the label after a call; an answer that is not the right one is a failure."""
+        """Return the object of the label after a call; a wrong answer is a failure of the simulation."""
         if isinstance(found, HcallError) and found.status in NOT_RUN:
             return held
         right, after = call.outcome(held)

@@ -1,4 +1,4 @@
-"""The guests of a partition: they write, confirm and read until the end, and look for it at all systems."""
+"""The guests of a partition: they write, confirm and read objects, on whichever system serves them."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ PATIENCE = 4.0
 
 
 class Visit(NamedTuple):
-    """The calls of one connection, in their order, and the server's end of it."""
+    """The calls of one connection in their order, and the server's end of that connection."""
 
     calls: list[GuestCall]
     served: Served
 
     def known(self) -> list[GuestCall]:
-        """Return the calls that the history needs: all but those that have certainly not run.
+        """Return the calls that the history needs: all calls that may have run.
 
-        A call without an answer can't have run after the end of the connection.
+        A call without an answer can't run after the end of the connection, so that moment is its bound.
         """
-        # This bound matters to the checker: a call that may run at any later time doubles its work.
+        # The bound saves work: a call that may run at any later time doubles the work of the checker.
         ended = math.inf if self.served.ended is None else self.served.ended
         made = [call for call in self.calls if call.called < ended and call.answer is not Answer.NEVER]
         return [each._replace(answered=ended) if each.answer is Answer.UNKNOWN else each for each in made]
 
 
 class Guests:
-    """The guests of the partition `name`; `key` is its access key, once it is known."""
+    """The guests of the partition `name`; `key` is the partition's access key, b"" before it is known."""
 
     def __init__(self, name: str, sites: Sequence[Site], around: Surroundings) -> None:
         self.name = name
@@ -73,10 +73,10 @@ class Guests:
         return f"Guests({self.name!r}, {self.calls} calls)"
 
     async def run(self, number: int, pace: float) -> None:
-        """Visit systems as one of the guests, until `over` is set."""
+        """Open sessions at random systems and make calls as one of the guests, until `over` is set."""
         chance = self._around.chance(f"guest {self.name} {number}")
-        # A guest asks any system, and not only the owner: a system that serves although it may not would
-        # have no guest otherwise.
+        # A guest asks any system, not only the owner. Otherwise no guest would use a system that serves
+        # although it may not.
         while not self.over:
             site, longest = chance.choice(self._sites), 0.4
             try:
@@ -86,19 +86,19 @@ class Guests:
                     self.sessions.append(session)
                     await self._talk(channel, session, site, number, pace)
             except OpenRefused:
-                longest = 1.6  # a handshake costs the simulation more than anything else of a guest
+                longest = 1.6  # longer, because a handshake takes more time of the simulation than all else
             except (OSError, SwpksError):
                 pass
             await trio.sleep(chance.uniform(0.05, longest))
 
     async def greet(self, site: Site) -> None:
-        """Make one call in a session of its own; an error of the session or the call is raised."""
+        """Make one call in a new session; raise an error of the session or the call."""
         stream, _ = site.connect(self.name)
         async with open_channel(stream, access_key=self.key) as channel:
             await channel.limits()
 
     async def look(self, site: Site) -> None:
-        """Read all persistent objects, and enter this into the history as one call; errors are raised."""
+        """Read all persistent objects, and enter the read into the history as one call; raise any error."""
         stream, served = site.connect(self.name)
         async with open_channel(stream, access_key=self.key) as channel:
             called, found = self._around.trace.moment(), []
@@ -110,8 +110,8 @@ class Guests:
             self.sessions.append(Visit([call._replace(answer=tuple(found))], served))
 
     async def _talk(self, channel: Channel, session: Visit, site: Site, number: int, pace: float) -> None:
-        """Make up to 12 rounds of calls; return earlier if the session ends or gives no answer."""
-        # A generator for each visit: when one visit ends does not change the draws of the next one.
+        """Make up to 12 rounds of calls; return earlier if the session ends or an answer does not come."""
+        # Each visit has its own generator, so the length of one visit does not change the draws of the next.
         chance = self._around.chance(f"talk {self.name} {number} {len(self.sessions)}")
         for _ in range(chance.randint(1, 12)):
             if self.over:
@@ -135,8 +135,9 @@ class Guests:
             await trio.sleep(chance.expovariate(1 / pace))
 
     async def _make(self, channel: Channel, session: Visit, request: Request[Any], call: GuestCall) -> None:
-        """Make a call, and enter it into the history in the order of the connection."""
-        # No checkpoint between here and the send of the channel, so the history has the order of the wire.
+        """Make a call, and enter it into the history at its place in the order of the connection."""
+        # There is no checkpoint between this line and the channel's send, so the history has the order of the
+        # wire.
         entry = len(session.calls)
         trace = self._around.trace
         session.calls.append(call := call._replace(called=trace.moment()))
@@ -145,7 +146,7 @@ class Guests:
             answer = await _answer(channel, request)
             session.calls[entry] = call._replace(answered=trace.moment(), answer=answer)
         except SessionEnded as error:
-            if error.reason is GoodbyeReason.MIGRATED:  # its calls without an answer have not run
+            if error.reason is GoodbyeReason.MIGRATED:  # calls without an answer have not run
                 session.calls[entry] = call._replace(answer=Answer.NEVER)
         except SwpksError:
             pass
@@ -153,8 +154,8 @@ class Guests:
             trace.note("guest", str(session.calls[entry]))
 
     def _wish(self, kind: float, label: str, luck: float) -> tuple[Request[Any], GuestCall]:
-        """Return a call, and its entry for the history, by the drawn numbers `kind` and `luck`."""
-        # All data and passwords have numbers of their own. Then a read shows which write it has seen.
+        """Return a random call and its entry for the history; `kind` and `luck` are random numbers."""
+        # All data and passwords have different numbers, so a read shows which write it has read.
         owner = OWNERS.get(label, OTHERS)
         password = self._password if label == GUARDED and luck < 0.8 else b""
         who, name = Authorization(owner, password), label.encode()
@@ -177,14 +178,15 @@ class Guests:
 
 
 async def _answer(channel: Channel, request: Request[Any]) -> Answer | bytes:
-    """Make a call, and return its answer as the model has it."""
+    """Make a call, and return its answer in the form that the model uses."""
     try:
         result = await channel.call(request)
     except HcallError as error:
         status = Status(error.status)
         if status in NOT_RUN:
             return Answer.NEVER
-        # No other status is right for these calls, and no exception of the product: pass it to the world.
+        # No other status is right for these calls. A RuntimeError is no exception of the product, so it
+        # reaches the world.
         if status not in ANSWERS:
             raise RuntimeError(f"a guest gets the answer {status.name} from a partition that runs") from None
         return ANSWERS[status]
@@ -198,9 +200,9 @@ async def _answer(channel: Channel, request: Request[Any]) -> Answer | bytes:
 
 
 async def _read(channel: Channel, who: Authorization, label: str, password: bytes) -> bytes | None:
-    """Return an object, None if there is none.
+    """Return an object, None if the label has none.
 
-    RuntimeError if neither the last password nor an empty one is right: then an older one is still set.
+    RuntimeError if neither the last password nor an empty one is right: an older password must be set still.
     """
     for each in dict.fromkeys([password, b""]):
         try:

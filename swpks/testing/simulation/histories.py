@@ -1,11 +1,12 @@
 """The history of one partition: the calls of its guests and its events, checked against a model.
 
-The model is a register for each label: a write needs a free label, a removal frees it.  `versions` are the
-states of all labels since the last one that is known to be durable, oldest first.  A crash leaves one of
-them, and any one is right.  A confirmation drops the versions before the last change of its label.
+The model is a register for each label: a write needs a free label, a removal frees the label.  `versions` are
+the states of all labels since the last state that is known to be durable, oldest first.  After a crash, the
+store has one of these states; each of them is allowed.  A confirmation removes the versions before the last
+change of its label.
 
-IPLs need no entries of their own: each call has the IPL count of its session.  A call of a later IPL finds
-no password and no TRANSIENT object of the earlier one.  A call of an earlier IPL can't run any more.
+IPLs need no entries: each call has the IPL count of its session.  A call of a later IPL finds no password and
+no TRANSIENT object of the earlier IPL.  A call of an earlier IPL can't run any more.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Did(Enum):
 
 
 class Answer(Enum):
-    """An answer as the model has it.  The answer of a read is its object, or ABSENT."""
+    """An answer in the form of the model.  The answer of a read is the object, or ABSENT."""
 
     DONE = "done"
     TAKEN = "taken"
@@ -53,7 +54,7 @@ class Answer(Enum):
 
 
 class GuestCall(NamedTuple):
-    """A call of a guest; `system` served it, in the IPL with the number `ipl`."""
+    """A call of a guest; `system` served it during the IPL with the number `ipl`."""
 
     called: float
     answered: float
@@ -75,7 +76,7 @@ class GuestCall(NamedTuple):
 
 
 class Fate(Enum):
-    """The kind of an event of a partition."""
+    """The kind of an event that changes what a partition may contain."""
 
     CRASHED = "crashed"
     """The system that served it has lost its memory."""
@@ -88,7 +89,7 @@ class Fate(Enum):
 
 
 class Event(NamedTuple):
-    """An event of a partition at a moment, on a system."""
+    """An event of a partition on a system, at one moment."""
 
     called: float
     system: str
@@ -97,7 +98,7 @@ class Event(NamedTuple):
 
     @property
     def answered(self) -> float:
-        """The moment of the event: it takes no time."""
+        """The moment of the event, which is also `called`: an event takes no time."""
         return self.called
 
     def __str__(self) -> str:
@@ -105,7 +106,7 @@ class Event(NamedTuple):
 
 
 class Store(NamedTuple):
-    """A state of the model."""
+    """One state of a partition's keystore in the model."""
 
     ipl: int = 0
     password: bytes = b""
@@ -119,7 +120,10 @@ class Store(NamedTuple):
 
 
 class ModelState(NamedTuple):
-    """The store of the owner, and in `lost` the stores that fenced systems may still serve after restarts."""
+    """The store of the owner.
+
+    `lost` has the stores that fenced systems may still serve after remote restarts.
+    """
 
     store: Store = Store()
     lost: tuple[tuple[str, Store], ...] = ()
@@ -129,7 +133,7 @@ class ModelState(NamedTuple):
         return dict(self.lost).get(system, self.store)
 
     def with_store(self, system: str, store: Store) -> ModelState:
-        """Return the state in which a system serves another store than before."""
+        """Return the state after a system's store has been replaced by this store."""
         if system in dict(self.lost):
             return self._replace(lost=_put_lost(self.lost, system, store))
         return self._replace(store=store)
@@ -138,18 +142,19 @@ class ModelState(NamedTuple):
 def check(
     calls: Iterable[Iterable[GuestCall]], events: Iterable[Event] = (), start: ModelState | None = None
 ) -> set[ModelState]:
-    """Return every state in which a history may end; NotLinearizable if no order explains it.
+    """Return every state in which a history may end; NotLinearizable if no order explains the answers.
 
-    `calls` has the calls of each session in order.  A call with an unknown outcome gets a lane of its own,
-    because it may run after later calls of its guest.
+    `calls` has the calls of each session in order.  A call with an unknown outcome gets its own lane, because
+    it may run after later calls of its guest.
     """
-    # The events of a partition are one lane, so they keep their order and take part in the search like calls.
+    # The events of a partition are one lane, so the search keeps their order, and places them between calls.
     lanes: list[list[GuestCall | Event]] = [list(events)]
     for session in calls:
         known: list[GuestCall | Event] = []
         for call in session:
             if call.answer is Answer.UNKNOWN:
-                if call.did not in {Did.READ, Did.LOOK, Did.CONFIRM}:  # the others change nothing
+                # the rest changes nothing, so its outcome need not be known
+                if call.did not in {Did.READ, Did.LOOK, Did.CONFIRM}:
                     lanes.append([call])
             else:
                 known.append(call)
@@ -159,7 +164,7 @@ def check(
 
 
 def step(state: ModelState, entry: GuestCall | Event) -> Iterator[ModelState]:
-    """Yield the states after an entry of a history; none if the entry is impossible in `state`."""
+    """Yield the states after an entry of a history; yield none if the entry is impossible in `state`."""
     if isinstance(entry, Event):
         yield from _befallen(state, entry)
         return
@@ -221,7 +226,7 @@ def _password(store: Store, call: GuestCall) -> Iterator[Store]:
 
 
 def _granted(store: Store, call: GuestCall) -> Iterator[Store]:
-    """Yield the state after a call that has the right password; none if its answer is wrong."""
+    """Yield the store after a call with the right password; yield none if the answer is wrong."""
     held = _held(store, call.label)
     answer, unknown = call.answer, call.answer is Answer.UNKNOWN
     if call.did is Did.READ:
@@ -241,11 +246,11 @@ def _granted(store: Store, call: GuestCall) -> Iterator[Store]:
 
 
 def _confirmed(store: Store, call: GuestCall) -> Iterator[Store]:
-    """Yield the state after a confirmation; none if its answer is wrong.
+    """Yield the store after a confirmation; yield none if the answer is wrong.
 
     A flush may come at any time, and makes all older changes durable too.
     """
-    # Back to the version that made the last change of this label: all since then may still be pending.
+    # Find the version that made the last change of this label: all later versions may still be pending.
     at = KEPT.index(call.label)
     last = len(store.versions) - 1
     while last and store.versions[last - 1][at] == store.versions[last][at]:
@@ -263,7 +268,7 @@ def _held(store: Store, label: str) -> bytes | None:
 
 
 def _with(store: Store, label: str, data: bytes | None) -> Store:
-    """Return the store with another object of a label."""
+    """Return the store with this object for a label; None removes the object."""
     if label in VOLATILE:
         return store._replace(volatile=_put(store.volatile, VOLATILE.index(label), data))
     return store._replace(versions=(*store.versions, _put(store.values, KEPT.index(label), data)))

@@ -1,7 +1,7 @@
-"""The log of all systems during a simulation: a line that reports a bug of the product is a failure."""
+"""The log of all systems in a simulation: a line that reports a bug of the product is a failure."""
 
-# The server logs the unexpected exception of a request, and goes on. Then no promise may be broken, and the
-# bug is seen only here.
+# The server logs an unexpected exception of a request, and goes on. If no promise is broken, only the log
+# shows the bug.
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BUGS = ("exception", '"fault": "internal"')
 
 
 class _LogReader:
-    """A stream that searches the lines of the log."""
+    """A stream that searches each line of the log for a bug."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
@@ -36,7 +36,7 @@ class _LogReader:
 
 @contextlib.contextmanager
 def journal(report: Callable[[str], None]) -> Iterator[None]:
-    """Search the errors of the log during a block; `report` is called with the text of each bug."""
+    """Search the errors of the log for the length of a block; call `report` with the text of each bug."""
     logs.configure(level="error", style="json", stream=_LogReader(report))
     try:
         yield

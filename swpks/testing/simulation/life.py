@@ -1,13 +1,13 @@
-"""A life: the time between a start and a crash of a system or a console.
+"""A life: the time between a start of a system or a console and its crash.
 
-A real crash ends everything at once.  Here, cancelled tasks may run on for some steps, and shielded ones for
-longer.  So each way to the outside checks that the life goes on: NVRAM, store, links and wires.
+A real crash ends everything at once.  Here, cancelled tasks may run on for some steps, and shielded tasks for
+longer.  So NVRAM, store, links and wires check that the life is not over before they have an effect.
 """
 
-# Why a flag, and not the cancellation alone. Trio cancels a task at its next checkpoint, and `finally` blocks
-# run after it. A task of a crashed system could still commit, answer a guest or send a word there. A real
-# power cut lets none of this happen, and a history with it would be one that no real crash has. So the flag
-# changes first, and the cancellation only clears the tasks away.
+# Why a flag, and not only cancellation. Trio cancels a task at its next checkpoint, and `finally` blocks run
+# after it. A task of a crashed system could still commit, answer a guest or send a word there. No real power
+# cut allows that, so the history would be impossible. So the flag changes first, and the cancellation only
+# removes the tasks.
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 
 class Life:
-    """One life; `end` ends it, and calls each function of `at_end` in order, once."""
+    """One life of a system or a console.
+
+    `end` ends it, and calls each function of `at_end` once, in order.
+    """
 
     def __init__(self) -> None:
         self.alive = True
@@ -49,7 +52,7 @@ class Life:
                 each()
 
     def crashes_before(self) -> bool:
-        """Count a durable step; return whether the life is over before it takes effect."""
+        """Count a durable step; return whether the life is over, so that the step must have no effect."""
         self.steps += 1
 
         if self.crash_at and self.crash_at[0] <= self.steps and not self.crash_at[1]:
@@ -57,17 +60,17 @@ class Life:
         return not self.alive
 
     def crash_after(self) -> None:
-        """End the life if `crash_at` names the step that was counted last, or an earlier one."""
+        """End the life if `crash_at` names the last counted step, or an earlier step."""
         if self.crash_at and self.crash_at[0] <= self.steps:
             self.end()
 
 
 class PowerCut(Exception):
-    """The life of this NVRAM is over; nothing that the caller does has any effect."""
+    """The machine that uses this NVRAM has crashed: nothing that the caller does has any effect."""
 
 
 class LivingNvram:
-    """The NVRAM of one life of a machine; `committed` is called after each commit."""
+    """The NVRAM as one life of a machine uses it; `committed` is called after each commit."""
 
     def __init__(
         self, inner: MemoryNvram, life: Life, committed: Callable[[Mapping[str, bytes | None]], None]
@@ -91,12 +94,12 @@ class LivingNvram:
         return self._inner.load()
 
     def commit(self, changes: Mapping[str, bytes | None]) -> None:
-        """Put or remove records; PowerCut if the life ends before the commit or behind it."""
+        """Put or remove records; PowerCut if the life ends before or directly after the commit."""
         if self._life.crashes_before():
             raise PowerCut
         self._inner.commit(changes)
-        # The watch sees the commit also if the life ends now: the records are durable, and the next life
-        # will start from them. But the machine gets no result, as after a real cut behind an fsync.
+        # The watch is called even if the life ends now: the records are durable, and the next life starts
+        # from them. But the machine gets no result, as after a real power cut directly after an fsync.
         self._committed(changes)
         self._life.crash_after()
         if not self._life.alive:
@@ -107,9 +110,9 @@ class LivingNvram:
 
 
 class SlowWorker:
-    """Runs commits one after the other, each after a drawn time; a crash drops those that have not run."""
+    """Runs commits one after the other, each after a random time; a crash drops the commits that wait."""
 
-    # A task in place of the product's worker thread: the end of a thread would be decided by the kernel.
+    # A task replaces the product's worker thread: the kernel would decide when a thread ends.
 
     def __init__(self, life: Life, nursery: trio.Nursery, chance: Random) -> None:
         self._life = life
@@ -120,20 +123,20 @@ class SlowWorker:
         """Called when a job is handed over: its records were sealed in this turn of the loop."""
 
     def start(self, job: Job, landed: Landed) -> None:
-        """Run `job` after a drawn time, and call `landed` with its outcome if the life goes on."""
+        """Run `job` after a random time; call `landed` with its outcome if the life is not over then."""
         self.sealed()
-        # Up to 4 ms, and one in ten up to 200 ms: then other messages overtake the commit.
+        # Up to 4 ms, and one commit in ten up to 200 ms: then other messages overtake the commit.
         slow = self._chance.random() < 0.1
         begins = max(self._free_at, trio.current_time())
         self._free_at = begins + self._chance.uniform(0.0001, 0.2 if slow else 0.004)
         self._nursery.start_soon(self._run, job, landed, self._free_at)
 
     def close(self) -> None:
-        """There is nothing to stop."""
+        """Do nothing: there is no thread to stop."""
 
     async def _run(self, job: Job, landed: Landed, at: float) -> None:
         await trio.sleep_until(at)
         if self._life.alive:
             result = outcome.capture(job)
-            if self._life.alive:  # the commit itself may have been the end of this life
+            if self._life.alive:  # the commit may have ended this life
                 landed(result)

@@ -1,8 +1,8 @@
 """A linearizability checker: Wing and Gong's search, with the memory of Lowe.
 
 A history is a number of lanes.  A lane has the calls of one connection, in order.  The history is
-linearizable if all calls can be put in one order: it keeps the order within each lane, and "answered before
-called" between lanes, and the model takes each call in that order.
+linearizable if all calls can be put in one order that keeps three rules.  The order keeps the order within
+each lane.  A call that was answered before another call was made comes first.  The model allows each answer.
 """
 
 # The checker of linearizability
@@ -50,15 +50,15 @@ from typing import Protocol, TypeVar
 
 
 class Timed(Protocol):
-    """A call with the moments of its call and of its answer, of one clock."""
+    """A call with the moment at which it was made and the moment of its answer, by one clock."""
 
     @property
     def called(self) -> float:
-        """The moment at which the call was made: it has not run before."""
+        """The moment at which the call was made; the call has not run before it."""
 
     @property
     def answered(self) -> float:
-        """The moment of its answer: it does not run later.  Infinity if no such moment is known."""
+        """The moment of the answer; the call has run before it.  Infinity if the moment is not known."""
 
 
 C = TypeVar("C", bound=Timed)
@@ -74,9 +74,9 @@ def outcomes(
 ) -> set[S]:
     """Return every state in which a history may end; NotLinearizable if no order of its calls exists.
 
-    The history begins in one of `starts`.  `step` returns the states behind a call in a state; none if the
-    model gives another answer.  For a call without an answer it also returns the unchanged state, because
-    the call may never have run.
+    The history begins in one of `starts`.  `step` returns the states after a call that is made in a state;
+    none if the model gives another answer.  For a call without an answer it also returns the unchanged state,
+    because the call may never have run.
     """
     done = tuple(len(lane) for lane in lanes)
     todo = [((0,) * len(lanes), start) for start in starts]
@@ -87,17 +87,18 @@ def outcomes(
         if at == done:
             ends.add(state)
             continue
-        # Only for the text of a failure: a reader begins where the longest order has ended.
+        # Needed only for the text of a failure: the fault is near the end of the longest order.
         if sum(at) >= sum(furthest):
             furthest = at
-        # The later calls of a lane are answered after its head, so the first answer is that of a head.
+        # The later calls of a lane are answered after its head, so the earliest answer belongs to a head.
         heads = [lane[n] for lane, n in zip(lanes, at, strict=True) if n < len(lane)]
         first = min(call.answered for call in heads)
         for number, (lane, n) in enumerate(zip(lanes, at, strict=True)):
             if n == len(lane) or lane[n].called > first:
                 continue
             further = (*at[:number], n + 1, *at[number + 1 :])
-            # Noted when a node is put on the stack, not when it is taken: else it could lie there twice.
+            # A node is noted when it is put on the stack. If it were noted when it is taken, it could lie
+            # there twice.
             for after in step(state, lane[n]):
                 if (further, after) not in seen:
                     seen.add((further, after))
@@ -108,7 +109,7 @@ def outcomes(
 
 
 def _shown(lanes: Sequence[Sequence[C]], furthest: tuple[int, ...]) -> str:
-    """Return all calls by their moments; `>` marks those that the longest order found does not have."""
+    """Return the text of all calls by their moments; `>` marks calls that the longest order lacks."""
     marked = [
         (call.called, f"{'' if n < reached else '> '}{call}")
         for lane, reached in zip(lanes, furthest or (0,) * len(lanes), strict=True)

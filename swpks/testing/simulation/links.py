@@ -1,9 +1,9 @@
 """The control channel between the console and a system: answers are lost, requests are late or repeated."""
 
-# The hard cases of this channel have the same look for the console: no answer. The request may be lost, or
-# performed with a lost answer, or still be under way. In the last case it arrives at a system whose state has
-# changed, and perhaps after the console has decided something else. The epoch of the request must then make
-# it harmless, so only requests with an epoch come late here (REPEATED).
+# The hard cases of this channel look the same to the console: there is no answer. The request may be lost, or
+# its answer may be lost, or the request may still be under way. A late request arrives at a system whose
+# state has changed, perhaps after the console has decided something else. The epoch of the request must then
+# make it harmless, so only requests with an epoch come late here (REPEATED).
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ REPEATED = frozenset(
 
 
 class ControlLine(MachineLink):
-    """The link from a console to a system; `bad` is the share of requests that go wrong, from 0 to 1."""
+    """The link from a console to a system; `bad` is the share of its requests that fail, from 0 to 1."""
 
     def __init__(self, name: str, chance: Random, trace: Trace, tap: Tap) -> None:
         super().__init__(None)
@@ -55,11 +55,11 @@ class ControlLine(MachineLink):
         self._tap = tap
 
     def of(self, life: Life) -> LineOfConsole:
-        """Return the line as one life of a console has it."""
+        """Return the link for one life of a console; it fails after the end of that life."""
         return LineOfConsole(self, life)
 
     async def call(self, request: ConsoleRequest[T]) -> T:
-        """Perform a request as the control channel does; OperatorError if it or its answer is lost."""
+        """Perform a request as the control channel does; OperatorError if request or answer is lost."""
         try:
             answer = await self._tried(request)
         except SwpksError as error:
@@ -80,8 +80,8 @@ class ControlLine(MachineLink):
             self._trace.note(self.name, f"{operation}: the request is under way")
             # The console waits for an answer until its life ends, or until its operator gives up.
             await trio.sleep_forever()
-        # One draw decides: a third of the bad ones is lost, a third is late or doubled, and of the last third
-        # the answer is lost. A request without an epoch is never late; its answer is lost instead of that.
+        # One random number decides. A third of the bad requests is lost, a third is late or doubled, and the
+        # rest loses its answer. A request without an epoch is never late; it loses its answer instead.
         fate = self._chance.random() if self.bad else 1.0
         if fate < self.bad / 3:
             self._trace.note(self.name, f"{operation}: the request is lost")
@@ -106,7 +106,7 @@ class ControlLine(MachineLink):
         return answer
 
     async def _late(self, request: ConsoleRequest[T], machine: Machine | None, seconds: float) -> None:
-        """Perform a request `seconds` later, unless its machine has ended; the answer is dropped."""
+        """Perform a request `seconds` later, unless its machine has ended; drop the answer."""
         await trio.sleep(seconds)
         self._trace.note(self.name, f"{request.verb.operation}: a request comes late")
         try:
@@ -116,7 +116,7 @@ class ControlLine(MachineLink):
 
 
 class LineOfConsole:
-    """A line as one life of a console has it; it fails after the end of that life."""
+    """A link for one life of a console; it fails after the end of that life."""
 
     def __init__(self, line: ControlLine, life: Life) -> None:
         self._line = line
@@ -126,14 +126,14 @@ class LineOfConsole:
         return f"LineOfConsole({self._line!r})"
 
     async def call(self, request: ConsoleRequest[T]) -> T:
-        """Perform a request; OperatorError if the console is dead, also if it died during the request."""
+        """Perform a request; OperatorError if the console crashes before the answer."""
         self._demand_life()
         answer = await self._line.call(request)
         self._demand_life()
         return answer
 
     def events(self, console_id: str) -> AbstractAsyncContextManager[trio.abc.ReceiveChannel[EventView]]:
-        """Open the stream of the console with this id."""
+        """Open the stream of events for the console with this id."""
         self._demand_life()
         return self._line.events(console_id)
 

@@ -1,4 +1,4 @@
-"""A partition of a simulated world, with its guests, its operator, and its own end."""
+"""A partition of a simulated world, with its guests and its operator, and the checks at its end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Migrant:
-    """The partition `name`, which begins at the system `home`; `uuid` is known after `find`."""
+    """The partition `name`, which starts on the system `home`; `uuid` is set by `find`."""
 
     def __init__(
         self,
@@ -54,30 +54,33 @@ class Migrant:
         return f"Migrant({self.name!r})"
 
     def find(self) -> None:
-        """Read UUID and access key from the first system of the partition; no wire may show the key."""
+        """Read UUID and access key of the partition from its first system.
+
+        The key is registered as a secret that no wire may show.
+        """
         found = self._sites[self.home].running.system.find(self.name)
         self.uuid = self.acts.uuid = found.profile.uuid
         self._around.tap.forbid(found.access_key)
         self.guests.key = self.follower.key = found.access_key
 
     def visit(self, nursery: trio.Nursery, story: Story, guests: int) -> None:
-        """Start the visits of `guests` guests, and of one that follows if the story has it."""
+        """Start `guests` guests, and a guest that follows the partition if the story has one."""
         for number in range(guests):
             nursery.start_soon(self.guests.run, number, story.pace)
         if story.follows:
             nursery.start_soon(self.follower.run, story.pace)
 
     def leave(self) -> None:
-        """End the visits of the guests."""
+        """Make the guests stop after their present calls."""
         self.guests.over = self.follower.over = True
 
     def _restart_ordered(self) -> Callable[[], None]:
         return self._watch.ordered(self.uuid, self._desk.copied(self.uuid))
 
-    # The end
+    # The end of the simulation
 
     def settled(self) -> bool:
-        """Whether one system owns the partition, no other one has a claim, and no order is under way."""
+        """Whether exactly one system owns the partition, no other has a claim, and no order is under way."""
         others = [site for site in self._sites.values() if site.machine and not self._owns(site)]
         owners = self._watch.owners(self.uuid)
         return not self.operator.busy and len(owners) == 1 and all(map(self._has_left, others))
@@ -86,7 +89,7 @@ class Migrant:
         return site in self._watch.owners(self.uuid)
 
     def _has_left(self, site: Site) -> bool:
-        """Whether a system has no store of the partition; the source of a remote restart may (R-54)."""
+        """Whether a system has no store of the partition, or only as a remote restart's source (R-54)."""
         at = site.running.custodian.standing(self.uuid)
         if at.custody is not Custody.RELEASED:
             return at.custody in LEFT
@@ -99,8 +102,8 @@ class Migrant:
         return f"{self.name}: {', '.join(f'{name}: {at}' for name, at in found.items())}"
 
     async def end(self) -> None:
-        """Begin an IPL, read all objects, and check the history."""
-        # Behind an IPL, so that a password or a TRANSIENT object that outlives it is seen by this last look.
+        """Make an IPL, read all objects, and check the history."""
+        # The last read comes after an IPL, so it finds a password or a TRANSIENT object that should be gone.
         (site,) = self._watch.owners(self.uuid)
         machine = site.running
         partition = machine.system.find(self.name)

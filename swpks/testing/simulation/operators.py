@@ -1,4 +1,4 @@
-"""The operator of a simulated console, whose orders may be wrong, and whose console may crash meanwhile."""
+"""The operator of a simulated console: orders may be wrong, and the console may crash during an order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PATIENCE = 8.0
 
 
 class Ways:
-    """The names of the systems, and the target of the last order at each of them."""
+    """The names of the systems, and for each system the target of the last order."""
 
     def __init__(self, systems: Sequence[str], chance: Random) -> None:
         self.systems = tuple(systems)
@@ -38,18 +38,18 @@ class Ways:
         return f"Ways({self._last!r})"
 
     def choose(self, source: str) -> str:
-        """Draw the target of a new order; `last` returns it from then on."""
+        """Draw the target of a new order at `source`, store it as the last one, and return it."""
         others = [each for each in self.systems if each != source]
         self._last[source] = target = self._chance.choice(others)
         return target
 
     def last(self, source: str) -> str:
-        """Return the target of the last order at a source; some other system if there was none."""
+        """Return the target of the last order at a source; without an order, return another system."""
         return self._last.get(source) or next(each for each in self.systems if each != source)
 
 
 class Operator:
-    """Gives orders about the partition `name`; a refusal is counted, and is not raised."""
+    """Gives orders about the partition `name`; a refusal is counted and not raised."""
 
     def __init__(
         self, desk: Desk, name: str, ways: Ways, trace: Trace, restarts: Callable[[], Callable[[], None]]
@@ -69,13 +69,14 @@ class Operator:
         return f"Operator({self.done} orders done, {self.refused} refused)"
 
     async def order(self, what: str, where: str) -> bool:
-        """Give an order about the partition at a system; return whether it was carried out in time."""
+        """Give an order about the partition on a system; return whether it was carried out in time."""
         console = self._desk.console
         if console is None:
             return False
         text = "no answer"
         self.busy += 1
-        # Before the order: from now on the console may choose its newest copy, so that copy is the bound.
+        # Called before the order: from now on the console may choose its newest copy, so this copy is the
+        # bound.
         refused = self._restarts() if what == "restart" else _nothing
         try:
             with trio.move_on_after(PATIENCE):
@@ -129,7 +130,7 @@ def _known(console: ManagementConsole, where: str) -> KnownSystem:
 
 
 async def _followed(console: ManagementConsole, job: Job | str) -> None:
-    """Follow a job to its end; OperatorError if it fails.  A text in place of a job: the order is done."""
+    """Wait for the end of a job; OperatorError if the job fails.  A text means that no job was needed."""
     if isinstance(job, str):
         return
     ended = await console.jobs.follow(job, _unwatched)

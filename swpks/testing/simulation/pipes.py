@@ -1,4 +1,4 @@
-"""Byte streams in memory, with a limited buffer: quicker than those of `trio.testing`."""
+"""Byte streams in memory with a limited buffer; they are quicker than those of `trio.testing`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Pipe(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Return bytes that have arrived, b"" if the other end is closed."""
-        # One checkpoint in each case, as Trio demands of a stream: the wait below is one as well.
+        # Trio demands a checkpoint in each call of a stream; the wait below is a checkpoint too.
         if self._closed or self._arrived or self.peer._closed:
             await trio.lowlevel.checkpoint()
         while not (self._closed or self._arrived or self.peer._closed):

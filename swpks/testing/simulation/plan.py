@@ -1,7 +1,7 @@
-"""The story of a seed: orders of an operator, some of them wrong, and faults, each at its time.
+"""The story of a seed: the operator's orders, some of them wrong, and faults, each at its time.
 
-A migration is quick, so a fault at any time would hardly ever meet one.  So most steps wait for a state of
-custody, and come when a system reaches it.
+A migration is short, so a fault at a random time would hardly ever meet one.  So most steps wait until some
+system reaches a state of custody.
 """
 
 # How a story is drawn from a seed
@@ -56,10 +56,10 @@ LENGTH = 6.0
 
 
 class Step(NamedTuple):
-    """An order or a fault that concerns the system `who`, at the time `at` in seconds, or later.
+    """An order or a fault that concerns the system `who`; it comes at the time `at` in seconds, or later.
 
-    With `on`, it waits from `at` on for that state of any system, and then `soon` seconds.  A state is the
-    name of a record or of a mode.  The meaning of `number`, `seconds` and `late` depends on `what`.
+    With `on`, the step waits from `at` until any system reaches that state, and then `soon` seconds.  A state
+    is the name of a record or of a mode.  The meaning of `number`, `seconds` and `late` depends on `what`.
     """
 
     at: float
@@ -100,7 +100,7 @@ PACES = (0.01,) * 5 + (0.1, 0.5)
 
 
 class Story(NamedTuple):
-    """The steps of a seed, in the order of their times; `slowest` is the most seconds of a message."""
+    """The steps of a seed in the order of their times; a message takes `slowest` seconds at most."""
 
     steps: list[Step]
     slowest: float
@@ -120,7 +120,10 @@ class Story(NamedTuple):
 
 
 def plan(seed: int) -> Story:
-    """Return the story of a seed; each fifth one is about a doubt that chance would hardly ever meet."""
+    """Return the story of a seed.
+
+    Each fifth story is directed: it has fixed steps for events that chance would hardly ever meet.
+    """
     chance, kind = choices(seed, "plan"), seed % DIRECTED
     if kind in _STORIES:
         story = _STORIES[kind](chance)
@@ -132,7 +135,7 @@ def plan(seed: int) -> Story:
 
 
 def _late_force(chance: Random) -> Story:
-    """Force a target by a word that comes late; the console restarts meanwhile, and the source comes back."""
+    """Return a story with a force that arrives late; the console restarts, and the source comes back."""
     dies, heard, seconds = chance.random() < 0.7, chance.randrange(2), chance.uniform(2, 4)
     steps = [
         Step(0.299, "late-force", "source", "PREPARED", number=heard, seconds=seconds, late=dies),
@@ -142,13 +145,13 @@ def _late_force(chance: Random) -> Story:
 
 
 def _busy(chance: Random) -> Story:
-    """Let a partition leave while its guests make many calls, whose answers are not sent yet."""
+    """Return a story in which a partition moves while its guests wait for many answers."""
     moves = [Step(chance.uniform(0.3, 2), "migrate", seconds=2.0) for _ in range(4)]
     return Story(sorted(moves), 0.01, pace=0.05, slow_answers=0.8, length=2.5)
 
 
 def _force_after_resume(chance: Random) -> Story:
-    """Force a target without a copy, or one whose source has resumed: the console must refuse both."""
+    """Return a story with forces that the console must refuse: without a copy, or after RESUME."""
     seconds, early = chance.uniform(0, 2), chance.random() < 0.5
     on = "FROZEN" if early else "PREPARED"
     steps = [
@@ -159,13 +162,13 @@ def _force_after_resume(chance: Random) -> Story:
 
 
 def _restart_in_doubt(chance: Random) -> Story:
-    """Lose a source while its target has a copy; a third system restarts the partition."""
+    """Return a story in which a source is lost while its target has a copy, and a third system restarts."""
     on, back = chance.choice(("FROZEN", "PREPARED", "RELEASED")), chance.choice((0.0, 0.2, 0.5, 2.0))
     at = chance.uniform(0.3, 2.0)
     steps = [
         Step(at - 0.001, "restart-in-doubt", "source", on, seconds=back, late=chance.random() < 0.3),
         Step(at, "migrate"),
-        Step(at + 2.5, "restart", "source"),  # wrong, because it is connected again
+        Step(at + 2.5, "restart", "source"),  # wrong, because the source is connected again
     ]
     return Story(steps, chance.choice((0.01, 0.01, 0.1)), length=5.0, systems=THREE)
 
@@ -199,8 +202,8 @@ def _by_chance(chance: Random, systems: tuple[str, ...]) -> Story:
 
 
 def _beside(chance: Random, steps: Sequence[Step]) -> list[Step]:
-    """Return the moves of a second partition, most of them at the time of a move of the first one."""
-    # At the same time: then both moves share commits, jobs and crashes of the systems.
+    """Return the moves of a second partition, most of them at the time of a move of the first partition."""
+    # The moves come at the same time, so that they share commits, jobs and crashes of the systems.
     times = [each.at for each in steps if each.what in MOVES]
     found = []
     for _ in range(chance.choice((1, 2, 2, 3))):
@@ -211,7 +214,7 @@ def _beside(chance: Random, steps: Sequence[Step]) -> list[Step]:
 
 
 def _near(chance: Random, moves: list[float], what: str, systems: tuple[str, ...]) -> Step:
-    """Return a step in a state of a move, soon after its order, or at any time."""
+    """Return a step that waits for a state of a move, or comes soon after its order, or at any time."""
     kind, at, who = chance.random(), chance.choice(moves), chance.choice(systems)
     # The step comes 1 ms before its move, so that it waits already when the move reaches the state.
     if kind < 0.75:
@@ -223,7 +226,7 @@ def _near(chance: Random, moves: list[float], what: str, systems: tuple[str, ...
 
 
 def _doubt(chance: Random, moves: list[float]) -> Step:
-    """Return a fault in a state in which a migration may still end at either system."""
+    """Return a fault that comes while a migration may still end at either system."""
     at, on = chance.choice(moves) - 0.001, chance.choice(("FROZEN", "PREPARED", "PREPARED"))
     what, who = chance.choice(("island", "island", "crash", "lost-source")), chance.choice(ENDS)
     seconds = chance.choice((2.0, 14.0)) if what == "island" else chance.uniform(0.1, 4)

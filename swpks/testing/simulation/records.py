@@ -1,7 +1,7 @@
 """The durable custody of each system, and checks of every view and every word against it.
 
-The search of custody (tests/platform) assumes that a system stores first and speaks afterwards.  Here this is
-checked: for each view that leaves a system, and for each word that reaches one.
+The search of custody (tests/platform) assumes that a system stores a state before it sends it.  This module
+checks that, for each view that a system sends and for each word that a system receives.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class StoredState(NamedTuple):
-    """The custody of a partition in a record of NVRAM; NONE if the system has no record of it."""
+    """The custody of a partition in a record of NVRAM; NONE if the system has no such record."""
 
     custody: Custody = Custody.NONE
     epoch: int = 0
@@ -32,7 +32,7 @@ class StoredState(NamedTuple):
 
 
 class HeardWord(NamedTuple):
-    """A word that has reached a system."""
+    """A word about custody that has reached a system."""
 
     uuid: UUID
     on: Word
@@ -53,7 +53,7 @@ _LATER = frozenset({Word.ACTIVE, Word.ABORTED})
 
 
 class DurableRecords:
-    """The custody in NVRAM of each system, now and at every earlier time."""
+    """The custody in the NVRAM of each system, now and at every earlier time."""
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
@@ -70,17 +70,20 @@ class DurableRecords:
         return self._now[name].get(uuid, StoredState())
 
     def largest(self, uuid: UUID) -> int:
-        """Return the largest epoch that any system has ever stored."""
+        """Return the largest epoch of a partition that any system has ever stored."""
         return max((epoch for _, _, epoch in self._ever[uuid]), default=0)
 
     def was(self, name: str, uuid: UUID, custody: Custody, epoch: int) -> bool:
         """Whether a system has ever stored this custody with this epoch."""
         return (name, custody, epoch) in self._ever[uuid]
 
-    # Calls of the sites
+    # Callbacks of the sites
 
     def started(self, name: str, machine: Machine) -> None:
-        """Check that a system starts with the custody that it has stored; a first start has stored none."""
+        """Check that a system starts with the custody that it has stored.
+
+        At the first start, a system has stored none.
+        """
         found = {uuid: state for uuid, (_, state) in _in_memory(machine).items()}
         for uuid, stored in self._now[name].items():
             read = found.get(uuid, StoredState())
@@ -90,18 +93,19 @@ class DurableRecords:
             self._keep(name, uuid, state)
 
     def sealed(self, name: str, machine: Machine) -> None:
-        """Note the state of a system at the moment at which a commit seals it."""
-        # The commit lands later. Memory may change until then, but the record has the state of this moment.
+        """Note the state of a system at the moment at which a commit seals its records."""
+        # The commit becomes durable later. Memory may change until then, but the record has the present
+        # state.
         self._sealed[name] = _in_memory(machine)
 
     def committed(self, name: str, changes: Mapping[str, bytes | None]) -> None:
-        """Note the records of a commit that has taken effect."""
+        """Note that the records of a commit are durable now."""
         for uuid, (record, state) in self._sealed.pop(name, {}).items():
             if record in changes:
                 self._keep(name, uuid, state)
 
     def shown(self, name: str, answer: object) -> None:
-        """Check a view that a system shows: each custody in it was stored before."""
+        """Check that each custody in a view was stored before the system sent the view."""
         for fact in answer.custody if isinstance(answer, SystemView) else ():
             uuid, custody = UUID(fact.uuid), Custody[fact.custody.upper()]
             if fact.epoch and not self.was(name, uuid, custody, fact.epoch):
@@ -110,8 +114,8 @@ class DurableRecords:
                 self._trace.fail(f"{name} shows generation {fact.generation}, which is not stored")
 
     def heard(self, name: str, word: HeardWord) -> None:
-        """Check a word of another system: that system has stored a record that allows the word."""
-        # A word of the console is not in SAID_IN; `decisions` checks those.
+        """Check that another system has stored a record that allows this word."""
+        # SAID_IN has only words between systems; `decisions` checks the words of the console.
         records = SAID_IN.get(word.on)
         if records is None:
             return
@@ -131,7 +135,7 @@ class DurableRecords:
 
 
 def _in_memory(machine: Machine) -> dict[UUID, tuple[str, StoredState]]:
-    """Return the custody of each partition in memory, and the name of its record."""
+    """Return, for each partition, the name of its record and its custody in the machine's memory."""
     system = machine.system
     found = {uuid: (CUSTODY, StoredState(each.custody, each.epoch)) for uuid, each in system.departed.items()}
     for each in system.places.values():

@@ -1,7 +1,7 @@
-"""One seed is one history: everything that chance decides in a run comes from the seed.
+"""One seed is one history: the seed decides everything that is random in a run.
 
-Three things would differ from run to run: the order of ready tasks, which Trio shuffles; the order of a set;
-and the nonces of clients.
+Without this module, three things would differ from run to run: the order of ready tasks, which Trio shuffles;
+the order of sets; and the nonces of clients.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ T = TypeVar("T")
 
 
 class Entropy:
-    """Random bytes that follow from a seed and a purpose."""
+    """Random bytes that depend only on a seed and a purpose."""
 
-    # A hash of a counter: the n-th bytes depend on n alone, and not on the lengths that were drawn before.
+    # The bytes are a hash of a counter: the n-th bytes depend on n alone, and not on earlier lengths.
 
     def __init__(self, seed: int, purpose: str) -> None:
         self._seed = f"{seed} {purpose} ".encode()
@@ -35,14 +35,14 @@ class Entropy:
         return f"Entropy({self._count} drawn)"
 
     def __call__(self, length: int) -> bytes:
-        """Return the next bytes."""
+        """Return the next `length` bytes."""
         self._count += 1
         return hashlib.shake_128(self._seed + self._count.to_bytes(8, "big")).digest(length)
 
 
 def choices(seed: int, purpose: str) -> Random:
-    """Return a source of choices that follow from a seed and a purpose."""
-    # A seed of text: Random hashes it by SHA-512, so the hashes of Python don't change the choices.
+    """Return a random generator that depends only on a seed and a purpose."""
+    # The seed is text: Random hashes text by SHA-512, so Python's hashes don't change the choices.
     return Random(f"{seed} {purpose}")  # noqa: S311 - no secret is made of it
 
 
@@ -66,8 +66,9 @@ class VirtualClock(trio.abc.Clock):
         return self._now
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
-        """Jump to a deadline, and return 0 seconds to sleep; infinity if there is no deadline."""
-        # Trio calls this only while no task is ready, so nothing is overtaken. A deadline may be past.
+        """Advance the clock to a deadline and return 0; return infinity if there is no deadline."""
+        # Trio calls this only while no task is ready, so the jump overtakes no task. A deadline may be in the
+        # past.
         if math.isinf(deadline):
             return deadline
         self._now = max(self._now, deadline)
@@ -77,10 +78,10 @@ class VirtualClock(trio.abc.Clock):
 class NoInput:
     """Trio's input and output without a kernel: a simulation has no sockets and no files to wait for.
 
-    One task of Trio's own waits for a socket. It calls the functions of `run_sync_soon` in the loop.
+    One of Trio's own tasks waits for a socket. It calls the functions that were passed to `run_sync_soon`.
     """
 
-    # Trio's own class makes a system call in each round of the loop, with nothing to wait for.
+    # Trio's own class makes a system call in each round of the loop, although nothing can arrive.
 
     def __init__(self) -> None:
         self._caller: trio.lowlevel.Task | None = None
@@ -92,20 +93,20 @@ class NoInput:
         """Return whether functions wait to be called; RuntimeError if every task waits for ever."""
         queue = trio_run.GLOBAL_RUN_CONTEXT.runner.entry_queue
         waiting = bool(queue.queue or queue.idempotent_queue)
-        # `VirtualClock` returns 0 seconds for each deadline. Other seconds mean that there is none, so a real
-        # loop would hang here for ever.
+        # `VirtualClock` returns 0 seconds if any deadline exists. So other seconds mean that no task will
+        # ever run.
         if seconds and not waiting:
             raise RuntimeError("every task waits, and nothing will ever happen")
         return waiting
 
     def process_events(self, waiting: bool) -> None:
-        """Wake the task that calls the functions, if some wait."""
+        """Wake Trio's task that calls the functions, if functions wait."""
         if waiting and self._caller:
             trio.lowlevel.reschedule(self._caller)
             self._caller = None
 
     async def wait_readable(self, _: object) -> None:
-        """Wait until functions have to be called; only Trio's own task calls this."""
+        """Wait until functions wait to be called; only Trio's own task calls this."""
 
         def abort(_: object) -> trio.lowlevel.Abort:
             self._caller = None
@@ -122,10 +123,10 @@ class NoInput:
 
 
 def run_seeded(seed: int, main: Callable[[], Awaitable[T]]) -> T:
-    """Run a main task in virtual time, and return its result; two runs of a seed have the same steps.
+    """Run a main task in virtual time, and return its result; the same seed gives the same steps.
 
     Machines and consoles get their entropy through their seams.  Clients have no such seam, so `os.urandom`
-    and `secrets.token_bytes` are replaced for the time of the run.
+    and `secrets.token_bytes` are replaced during the run.
     """
     with _determined(seed):
         return trio.run(main, clock=VirtualClock())
@@ -134,12 +135,12 @@ def run_seeded(seed: int, main: Callable[[], Awaitable[T]]) -> T:
 @contextlib.contextmanager
 def _determined(seed: int) -> Iterator[None]:
     nonces = Entropy(seed, "nonces")
-    # The collector closes generators that lie in a cycle. When it runs depends on all that the process has
-    # allocated before, so it is off.
+    # The garbage collector closes generators that lie in a cycle. The time of its run depends on all earlier
+    # allocations of the process, so it is off.
     collects = gc.isenabled()
     gc.disable()
     core: Any = trio_run
-    # Trio has no public way to its shuffle. With the first name set, it sorts the ready tasks by their age
+    # Trio has no public function for its shuffle. With the first name set, it sorts the ready tasks by age
     # before it shuffles them. Otherwise their order may come from sets, which differ between processes.
     try:
         with (

@@ -1,4 +1,4 @@
-"""A simulated system: its parts, and one life of a machine after the other on them."""
+"""A simulated system: its parts, and the machines that run on them, a new one after each crash."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def date() -> float:
 
 
 class Surroundings:
-    """The parts that all sites of a simulated world share."""
+    """The objects that all systems of a simulated world share."""
 
     def __init__(self, seed: int, nursery: trio.Nursery, *, traced: bool) -> None:
         self.seed = seed
@@ -56,7 +56,7 @@ class Surroundings:
         """The share of the answers to guests that are late, from 0 to 1."""
 
     def chance(self, purpose: str) -> Random:
-        """Return a source of choices for one purpose."""
+        """Return the random generator for one purpose."""
         return choices(self.seed, purpose)
 
 
@@ -75,9 +75,12 @@ class Neighbours:
 
 
 class Site:
-    """A system with the name `name`: its parts outlive its machines.  The callbacks belong to the watch."""
+    """The simulated system `name`: its parts stay when its machine crashes.
 
-    # NVRAM, anchor card, TPM and access keys stay over all lives; a machine is assembled anew for each. So a
+    The watch sets the callbacks.
+    """
+
+    # NVRAM, anchor card, TPM and access keys stay over all lives; each life assembles a new machine. So a
     # crash loses exactly what a power cut loses: memory, and commits that have not returned.
 
     def __init__(self, name: str, number: int, settings: Settings, around: Surroundings) -> None:
@@ -110,18 +113,18 @@ class Site:
 
     @property
     def machine(self) -> Machine | None:
-        """The machine, None while the system is dead."""
+        """The machine, None after a crash."""
         return self.line.machine
 
     @property
     def running(self) -> Machine:
-        """The machine; RuntimeError while the system is dead."""
+        """The machine; RuntimeError after a crash."""
         if self.line.machine is None:
             raise RuntimeError(f"the system {self.name} is dead")
         return self.line.machine
 
     async def start(self) -> None:
-        """Begin a life: assemble the machine over the parts and power it on; do nothing if one is alive."""
+        """Assemble a machine from the parts, and power it on; do nothing if one runs."""
         if self.life.alive:
             return
         self.lives += 1
@@ -137,7 +140,8 @@ class Site:
             self._listen(machine, life, nursery)
             await nursery.start(machine.run)
             self.line.restart(machine)
-            # The caller goes on here, before the partitions are up: a step may crash a start in the middle.
+            # The caller of `start` goes on from here, before the partitions run: a step may crash a start in
+            # the middle.
             task_status.started()
             await machine.counted_start()
             await trio.sleep_forever()
@@ -161,15 +165,15 @@ class Site:
         return machine
 
     def _watch(self, machine: Machine, life: Life) -> None:
-        """Report each batch of calls, each change and each word of custody to the watch."""
-        # Wrapped from outside, so that the product has no hook that only a test uses. Nothing is reported
-        # after the end of a life: tasks that still run have no effect then.
+        """Report each batch of calls, each change of custody and each word of custody to the watch."""
+        # The methods are wrapped from outside, so that the product has no hook that only a test uses. After
+        # the end of a life nothing is reported: tasks that still run have no effect then.
         after_calls, ran = machine.after_calls, 0
 
         def after(partition: Partition, log: Log) -> None:
             nonlocal ran
             after_calls(partition, log)
-            # A batch may consist of calls that a hold has refused. They have not run, so a system that does
+            # A batch may contain only calls that a hold has refused. They have not run, so a system that does
             # not own the partition may answer them.
             before, ran = ran, _run(machine)
             if life.alive and ran > before:
@@ -196,7 +200,7 @@ class Site:
         machine.custodian.take = taken  # type: ignore[method-assign]
 
     def _listen(self, machine: Machine, life: Life, nursery: trio.Nursery) -> None:
-        """Connect the machine to the network, in both directions, until its life ends."""
+        """Connect the machine to the network in both directions, until it crashes."""
         network = self._around.network
         machine.peers = Neighbours(network, life, self.name)
 
@@ -212,13 +216,14 @@ class Site:
         life.at_end.append(leave)
 
     def connect(self, name: str) -> tuple[trio.abc.Stream, Served]:
-        """Return a client's end of a new connection to a partition; OSError if it is not served here."""
+        """Return both ends of a new connection to a partition; OSError if this system does not serve it."""
         if not self.life.alive or self.machine is None or name not in self.machine.system.partitions:
             raise OSError(f"no socket {name} on {self.name}")
         ours, theirs = pipes()
         served = Served(theirs, self._around, self._answers)
         try:
-            # With a proof, as over TCP. So each visit checks that the access key has come with the partition.
+            # A proof is demanded, as over TCP. So each visit checks that the access key has moved with the
+            # partition.
             self._transport.serve(served, name, demand_proof=True)
         except RuntimeError as error:
             raise OSError(str(error)) from None
@@ -235,7 +240,7 @@ class Site:
 
 
 def _run(machine: Machine) -> int:
-    """Return the number of calls that have run; a call that a hold has refused has not."""
+    """Return the number of calls that have run; calls that a hold has refused are not counted."""
     counts = machine.counters.calls.values()
     return sum(n for each in counts for (_, status), n in each.items() if status != Status.H_R_STATE)
 
@@ -243,11 +248,11 @@ def _run(machine: Machine) -> int:
 class Served(CountedStream):
     """The server's end of a client's connection; `ended` is the moment of its end, None before.
 
-    It sends like a socket with a full buffer: some bytes at once, the others later.
+    It sends like a socket with a full buffer: some bytes at once, the rest later.
     """
 
-    # `unsent` has the bytes that a GOODBYE must follow. A server that sends its GOODBYE first shows only
-    # while answers are slow (a mistake of tests/simulation/test_bugs.py). So slow answers are drawn here.
+    # `unsent` has the bytes that must be sent before a GOODBYE. A server that sends GOODBYE first is found
+    # only while answers are slow (a mistake of tests/simulation/test_bugs.py). So some answers are slow here.
 
     def __init__(self, inner: trio.abc.Stream, around: Surroundings, chance: Random) -> None:
         self._inner = inner
@@ -256,7 +261,7 @@ class Served(CountedStream):
         self.ended: int | None = None
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send bytes, some of them late."""
+        """Send bytes; some of them may be sent later."""
         self.unsent = data
         if self._chance.random() < self._around.slow_answers:
             await self._send(self._chance.choice((0, 0, self._chance.randint(0, len(data)))))

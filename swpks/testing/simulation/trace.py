@@ -1,4 +1,4 @@
-"""The trace of a simulation, line by line, and the tap that finds secrets on its wires."""
+"""The trace of a simulation, line by line, and the tap that searches its wires for secrets."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ MARK = b"CANARY-"
 
 
 class Trace:
-    """The lines of a simulation, its broken promises, and its moments, which count from 1."""
+    """The lines of a simulation, its broken promises, and its moments, which are numbered from 1."""
 
-    # Moments order the calls of a history, and not the virtual time. Many steps have the same time, but each
-    # call needs to be before or after each other one, or to overlap it.
+    # Moments, not the virtual time, order the calls of a history. Many steps have the same time, but the
+    # order of any two calls must be known, or that they overlap.
 
     def __init__(self, *, kept: bool = True) -> None:
         self.lines: list[str] = []
@@ -29,24 +29,27 @@ class Trace:
         return f"Trace({len(self.lines)} lines)"
 
     def fail(self, text: str) -> None:
-        """Note a broken promise.  It is not raised: the product might catch the exception and go on."""
+        """Note a broken promise.
+
+        It is not raised as an exception: the product might catch the exception and go on.
+        """
         self.note("FAILURE", text)
         self.failures.append(text)
         self.failed.set()
 
     def moment(self) -> int:
-        """Return the next moment; no two calls get the same one."""
+        """Return the next moment; each call returns a larger number."""
         self._moment += 1
         return self._moment
 
     def note(self, who: str, text: str) -> None:
-        """Add a line with the virtual time in seconds, the last moment, and the part `who`."""
+        """Add a line with the virtual time in seconds, the last moment, and the name of the part `who`."""
         if self._kept:
             self.lines.append(f"{trio.current_time() - self._began:10.4f} {self._moment:5} {who:10} {text}")
 
 
 class Tap:
-    """Searches the bytes of wires for secrets; `heard` counts these bytes."""
+    """Searches the bytes on the wires for secrets; `heard` is the number of bytes so far."""
 
     # A secret that is split between two sends is not found. The product sends whole frames and whole bodies.
 
@@ -59,12 +62,12 @@ class Tap:
         return f"Tap({self.heard} bytes heard)"
 
     def forbid(self, secret: bytes) -> None:
-        """Add a secret, such as an access key or a token."""
-        # Also as hexadecimal digits and base64: bodies of the control channel are JSON.
+        """Add a secret, such as an access key or a token, to those that no wire may show."""
+        # The hexadecimal and base64 forms count too: bodies of the control channel are JSON.
         self._secrets += [secret, secret.hex().encode(), *in_base64(secret)]
 
     def listen(self, where: str, data: bytes) -> None:
-        """Search bytes of a wire; a secret in them is a broken promise."""
+        """Search bytes of a wire; a secret in the bytes is a broken promise."""
         self.heard += len(data)
         for number, secret in enumerate(self._secrets):
             if secret in data:
@@ -72,8 +75,8 @@ class Tap:
 
 
 def in_base64(secret: bytes) -> list[bytes]:
-    """Return the three forms that a secret can have within a longer text in base64."""
-    # Base64 makes 4 characters of 3 bytes. So the form depends on the place of the secret modulo 3. The first
-    # and the last characters may share bits with neighbours, and are left out.
+    """Return the three texts that a secret may become inside a longer text in base64."""
+    # Base64 makes 4 characters of 3 bytes. So the text depends on the offset of the secret modulo 3. The
+    # first and the last characters may share bits with neighbours, and are left out.
     texts = (base64.b64encode(b"\0" * n + secret) for n in range(3))
     return [text[-(-8 * n // 6) : 8 * (n + len(secret)) // 6] for n, text in enumerate(texts)]

@@ -1,4 +1,4 @@
-"""The owner of each partition at every step, and the events of custody that its history needs."""
+"""Checks at every step which system owns each partition, and notes the events for its history."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ SERVES = frozenset({Mode.SERVING, Mode.COPYING})
 
 
 class Fenced(NamedTuple):
-    """A life of a system that may serve although another one owns the partition.
+    """A system's life that may serve a partition although another system owns it.
 
-    Only a remote restart can cause this, if its source lives: the operator was wrong, and the source does not
-    know it yet.
+    Only a remote restart while the source still runs can cause this: the operator was wrong, and the source
+    does not know of the restart yet.
     """
 
     uuid: UUID
@@ -72,11 +72,11 @@ class Watch:
     # States
 
     def owners(self, uuid: UUID) -> list[Site]:
-        """Return the systems that may serve a partition, without those that will be fenced."""
+        """Return the systems that serve a partition, without those that a restart has fenced."""
         return [site for site in self._sites if self._owns(site, uuid)]
 
     def _owns(self, site: Site, uuid: UUID) -> bool:
-        """Whether this system may serve a partition, and this life of it will not be fenced."""
+        """Whether this system serves a partition and no restart has fenced it."""
         at = self.standing(site, uuid)
         return at.custody in OWNING and at.mode in SERVES and not self._is_fenced(site, uuid)
 
@@ -85,20 +85,20 @@ class Watch:
 
     @staticmethod
     def standing(site: Site, uuid: UUID) -> Standing:
-        """Return the present state, NONE of a system that is dead."""
+        """Return the present state of a partition on a system; NONE if the system is down."""
         return site.machine.custodian.standing(uuid) if site.machine else Standing()
 
     async def reached(self, state: str) -> None:
-        """Wait until a system reaches a record or a mode with this name."""
+        """Wait until any system reaches a record or a mode with this name."""
         await self._reached[state].wait()
 
     def ordered(self, uuid: UUID, copied: int) -> Callable[[], None]:
-        """Note an order of a remote restart; the console has a copy of generation `copied` now.
+        """Note an order of a remote restart; `copied` is the generation of the console's newest copy.
 
-        The restart has to bring the state of that copy or a later one.  Return the function that withdraws
-        the order.
+        The restart has to bring the state of that copy or a later one.  Return a function that withdraws the
+        order.
         """
-        # Several orders may be open at once. Any of them may cause the restart, so the least bound counts.
+        # Several orders may be open at once. Any of them may cause the restart, so the smallest bound counts.
         orders, least = self._ordered[uuid], self._lines[uuid].least(copied)
         orders.append(least)
 
@@ -108,7 +108,7 @@ class Watch:
 
         return refused
 
-    # Calls of the sites
+    # Callbacks of the sites
 
     def _committed(self, site: Site, changes: Mapping[str, bytes | None]) -> None:
         self.records.committed(site.name, changes)
@@ -121,7 +121,7 @@ class Watch:
             self._released_by_fence.add((site.name, word.uuid, word.epoch))
 
     def look(self, site: Site) -> None:
-        """Note the changes of custody at a system; two owners of one partition are a failure."""
+        """Note the changes of custody on a system; two owners of one partition are a failure."""
         machine = site.machine
         if machine is None:
             return
@@ -152,11 +152,12 @@ class Watch:
             self._arrives(site, partition, now)
 
     def _arrives(self, site: Site, partition: Partition, now: Standing) -> None:
-        """Note that a partition has arrived at a system, by a move or by a remote restart."""
+        """Note that a partition has arrived at a system, by a migration or by a remote restart."""
         uuid = partition.profile.uuid
         self.moves += 1
         before = self._before[site.name, uuid]
-        if (before.custody, before.epoch) == (Custody.PREPARED, now.epoch):  # else a bar came between them
+        # otherwise a bar came between them
+        if (before.custody, before.epoch) == (Custody.PREPARED, now.epoch):
             self._note(uuid, site.name, Fate.FLUSHED)
             return
         peer = partition.profile.peer.hex()
@@ -164,7 +165,7 @@ class Watch:
         there = self._seen.get((source.name, uuid), Standing())
         fenced = (source.name, uuid, now.epoch) in self._released_by_fence
         if there.custody is Custody.RELEASED and there.epoch == now.epoch and not fenced:
-            return  # an inactive migration: the copy is the last store of its source
+            return  # an inactive migration: the copy is the last state of the source's store
         self.restarts += 1
         values, line = values_of(partition), self._lines[uuid]
         if not line.had(values):
@@ -184,25 +185,26 @@ class Watch:
         self.look(site)
         values, generation = values_of(partition), partition.profile.image_generation
         if self._is_fenced(site, uuid):
-            generation = 0  # it counts apart from the owner, and nothing that follows comes from it
+            generation = 0  # counted apart from the owner: no later state of the owner comes from it
         self._lines[uuid].served(values, generation)
         standing = self.standing(site, uuid)
         if partition.gone or standing.custody not in OWNING or standing.mode not in SERVES:
             self._trace.fail(f"{site.name} runs a call in {standing.custody.name} {standing.mode.value}")
 
     def _crashed(self, site: Site) -> None:
-        """Note the effect of a crash on the history of each partition of a system."""
+        """Note what a crash of a system does to the history of each of its partitions."""
         machine = site.machine
         for partition in machine.system.partitions.values() if machine else ():
             uuid = partition.profile.uuid
             standing = self.standing(site, uuid)
             facts = machine.custodian.facts_of(uuid) if machine else None
             durable = facts.custody if facts else Custody.NONE
-            served = standing.mode is not Mode.ASKING  # one that asks has served nothing in this life
+            # a system that still asks has served nothing in this life
+            served = standing.mode is not Mode.ASKING
             held = (*OWNING, Custody.FROZEN, Custody.RELEASED)
             if served and standing.custody in held and durable in OWNING:
                 self._note(uuid, site.name, Fate.CRASHED)
-            # FROZEN stands in the record that has the store, and nothing changes after it: no change is lost.
+            # The record with FROZEN also has the store, and nothing changes after it: no change is lost.
             elif durable is Custody.FROZEN:
                 self._note(uuid, site.name, Fate.FLUSHED)
             if self._is_fenced(site, uuid):
@@ -224,7 +226,7 @@ class Watch:
 
 
 def values_of(partition: Partition) -> Values:
-    """Return the persistent objects of a partition, as a history has them."""
+    """Return the persistent objects of a partition in the form of a history."""
     image = partition.keystore.contents.snapshot() if partition.keystore else None
     found = {each.label.decode(): each.data for each in (image.objects if image else ())}
     return tuple(found.get(label) for label in KEPT)

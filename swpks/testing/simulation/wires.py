@@ -1,4 +1,4 @@
-"""The network between systems: streams whose bytes are late or lost, and are searched for secrets."""
+"""The network between systems: its streams delay or lose bytes, and search them for secrets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Cable(trio.abc.Stream):
-    """One end of a stream; its bytes arrive late, or never if the stream is cut first."""
+    """One end of a stream; its bytes arrive late, or never if the stream is cut before."""
 
     def __init__(self, inner: Pipe, name: str, net: Network) -> None:
         self._inner = inner
@@ -31,7 +31,7 @@ class Cable(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes; BrokenResourceError if the stream was cut."""
-        # The tap hears them before the network may lose them: an attacker could have read them.
+        # The tap gets the bytes before the network may lose them: an attacker could have read them.
         self._net.tap.listen(self._name, bytes(data))
         await self._net.pass_on(self)
         with self._broken():
@@ -54,9 +54,9 @@ class Cable(trio.abc.Stream):
 
     @contextmanager
     def _broken(self) -> Iterator[None]:
-        """Raise BrokenResourceError in place of ClosedResourceError, unless the user has closed this end."""
-        # A cut closes the pipes of both ends. A real connection that breaks is a BrokenResourceError at both
-        # ends; Trio keeps ClosedResourceError for an end that its own user has closed.
+        """Turn ClosedResourceError into BrokenResourceError, unless the user has closed this end."""
+        # A cut closes the pipes of both ends. If a real connection breaks, both ends get BrokenResourceError;
+        # Trio keeps ClosedResourceError for an end that its own user has closed.
         try:
             yield
         except trio.ClosedResourceError:
@@ -65,12 +65,15 @@ class Cable(trio.abc.Stream):
             raise trio.BrokenResourceError("the stream was cut") from None
 
     def cut(self) -> None:
-        """Close this end at once."""
+        """Close this end at once, without a checkpoint."""
         self._inner.close()
 
 
 class Network:
-    """The streams between systems.  One send in `cut_one_in` finds its stream cut; 0 for none."""
+    """The streams between systems.
+
+    With `cut_one_in` N, one send in N cuts its stream; with 0, none does.
+    """
 
     def __init__(self, chance: Random, tap: Tap) -> None:
         self.tap = tap
@@ -84,7 +87,7 @@ class Network:
         return f"Network({len(self.listeners)} listeners)"
 
     async def dial(self, address: str, life: Life, name: str) -> trio.abc.Stream:
-        """Connect to a listener; OSError if there is none, or if the caller's life is over."""
+        """Connect to a listener; OSError if there is none, or if the caller has crashed."""
         await trio.sleep(self._chance.uniform(0, self.slowest))
         listener = self.listeners.get(address)
         if listener is None or not life.alive:
@@ -102,7 +105,7 @@ class Network:
         return ours, theirs
 
     async def pass_on(self, wire: Cable) -> None:
-        """Wait for the time of a message; BrokenResourceError if the draw cuts the stream."""
+        """Wait as long as a message takes; BrokenResourceError if this send cuts the stream."""
         await trio.sleep(self._chance.uniform(0, self.slowest))
         if self.cut_one_in and not self._chance.randrange(self.cut_one_in):
             wire.cut()

@@ -1,9 +1,9 @@
-"""A simulated world: its systems, its console, its partitions with their guests, and the story of a seed.
+"""A simulated world: systems, a console, partitions with guests, and the story of a seed.
 
     outcome = simulate(7)
     print(*outcome.trace, sep=", ")        # always the same lines
 
-All parts are those of the product; the seams and the clock are simulated.  One seed is one history.
+All parts are those of the product; only the seams and the clock are simulated.  One seed is one history.
 """
 
 # The simulation: one seed is one history
@@ -96,7 +96,7 @@ class Simulated(NamedTuple):
 
 
 class World:
-    """The world of one seed."""
+    """The systems, console, partitions and guests of one seed."""
 
     def __init__(self, seed: int, nursery: trio.Nursery, *, traced: bool) -> None:
         self.around = around = Surroundings(seed, nursery, traced=traced)
@@ -117,8 +117,8 @@ class World:
 
     async def play(self) -> None:
         """Play the story of the seed to its end, or to its first failure."""
-        # A failure is an event, because an exception would be raised within the product, which may catch it.
-        # The first failure cancels the story: after a broken promise, later events prove nothing.
+        # A failure is an event: the product may catch an exception. The first failure cancels the story:
+        # after a broken promise, later events prove nothing.
         trace = self.around.trace
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._play, nursery.cancel_scope)
@@ -132,7 +132,7 @@ class World:
                 each.visit(guests, self._plan, number)
             await self._story()
             await self._calm()
-            # The guests go on for a while, so that the history has calls at the last owner.
+            # The guests go on for a while, so that the history has calls on the last owner.
             await trio.sleep(1.5)
             for each in self.migrants:
                 each.leave()
@@ -142,7 +142,7 @@ class World:
 
     @property
     def figures(self) -> dict[str, int]:
-        """The figures of the world so far."""
+        """The figures so far, such as the numbers of calls, moves and crashes."""
         return {
             "calls": sum(each.guests.calls for each in self.migrants),
             "moves": self.watch.moves,
@@ -157,7 +157,10 @@ class World:
     # The beginning
 
     async def _set_up(self) -> None:
-        """Start all parts; all systems but a stranger get the same trusted system key."""
+        """Start all systems and the console.
+
+        All systems get the same trusted system key, except a third system that the story makes a stranger.
+        """
         keys = Entropy(self.around.seed, "trusted key")
         key, other = keys(32), keys(32)
         stranger = self._plan.stranger
@@ -186,28 +189,28 @@ class World:
             ends = begins + story.length
             for migrant, steps in zip(self.migrants, (story.steps, story.beside), strict=False):
                 nursery.start_soon(_performed, migrant, steps, begins, ends)
-            # A step that never reaches its state gives up at the end of the story. One that has begun may
-            # take longer, and this nursery waits for it.
+            # A step whose state never comes gives up at the end of the story. A step that has begun may take
+            # longer, and this nursery waits for it.
             await trio.sleep_until(begins + story.length)
 
     # The end
 
     async def _calm(self) -> None:
-        """End all faults, start all parts, and wait until there is exactly one owner."""
+        """End all faults, start all systems and the console, and wait until each partition has one owner."""
         self.around.trace.note("story", "all faults end")
         self.around.network.cut_one_in, self.around.network.slowest = 0, 0.01
         for site in self.sites.values():
             site.line.away, site.line.bad, site.line.slowest = False, 0.0, 0.01
-            # A crash at a later commit may still be set, by a step that waits for it.
+            # A step may have set a crash at a later commit, and may still wait for it.
             site.life.crash_at = None
             if site.machine:
                 site.machine.set_nvram_fault(None)
             await site.start()
         self.desk.life.crash_at = None
         await self.desk.start()
-        # The systems have 5 s without help. Then a fenced system may need a restart, and an attempt without
-        # a job needs `recover`. The operator gives both orders up to three times. If a partition still has
-        # not exactly one owner, that is the failure.
+        # The systems get 5 s without help. After that a fenced system may need a restart, and an attempt
+        # without a job needs `recover`. The operator gives both orders up to three times. If a partition
+        # still has not exactly one owner, that is the failure.
         for seconds in (5.0, CALM, CALM):
             if await self._settles(seconds):
                 return
@@ -219,15 +222,18 @@ class World:
         self.around.trace.fail(f"no single owner: {standings}")
 
     async def _restart_fenced(self) -> None:
-        """Restart a system that serves a partition which was restarted elsewhere: then it asks (R-54)."""
-        # Sorted, because `fenced` is a set: its order would not come from the seed.
+        """Restart each system that serves a partition which another system has restarted.
+
+        After its start, the system asks the console, which fences it (R-54).
+        """
+        # Sorted, because `fenced` is a set: the order of a set does not depend on the seed alone.
         for fenced in sorted(self.watch.fenced, key=lambda each: each.site):
             self.sites[fenced.site].life.end()
             await trio.sleep(1.0)
             await self.sites[fenced.site].start()
 
     async def _settles(self, seconds: float) -> bool:
-        """Wait until there is exactly one owner; return whether there is one in time."""
+        """Wait until each partition has one owner; return whether that happens in time."""
         with trio.move_on_after(seconds):
             while not self._settled():  # noqa: ASYNC110 - any change of any part may make it true
                 await trio.sleep(0.25)
@@ -235,14 +241,14 @@ class World:
         return False
 
     def _settled(self) -> bool:
-        """Whether each partition has one owner, and nothing is under way."""
+        """Whether each partition has one owner, and no job or order is under way."""
         if self.watch.fenced or any(job.state == "running" for job in self.desk.running.jobs.all):
             return False
         return all(each.settled() for each in self.migrants)
 
 
 async def _performed(migrant: Migrant, steps: Sequence[Step], begins: float, ends: float) -> None:
-    """Start the steps of a partition, each at its time; return when all of them have ended."""
+    """Start the steps of a partition, each at its time; return when all steps have ended."""
     async with trio.open_nursery() as nursery:
         for step in steps:
             await trio.sleep_until(begins + step.at)
@@ -250,7 +256,7 @@ async def _performed(migrant: Migrant, steps: Sequence[Step], begins: float, end
 
 
 def simulate(seed: int, *, traced: bool = True) -> Simulated:
-    """Simulate the world of a seed, and return its outcome; a failure is in it, and is not raised.
+    """Simulate the world of a seed, and return its outcome, which has the failure if there is one.
 
     Without `traced`, the trace of the outcome is empty.
     """
@@ -272,13 +278,17 @@ async def _simulated(seed: int, *, traced: bool) -> Simulated:
             for each in worlds:
                 each.desk.close()
     (world,) = worlds
-    # Broken promises come first. A bug in the log, or an exception, may be only the effect of one.
+    # Broken promises come first. A bug in the log, or an exception, may only be the effect of a broken
+    # promise.
     failures[:0] = world.around.trace.failures
     return Simulated(seed, world.around.trace.lines, world.figures, failures[0] if failures else "")
 
 
 def _explained(errors: BaseException) -> str:
-    """Return the text of the first error of a group: with its traceback, unless it is a history's verdict."""
+    """Return the text of the first error of a group.
+
+    It has the traceback, unless the checker of a history raised it.
+    """
     while isinstance(errors, BaseExceptionGroup):
         errors = errors.exceptions[0]
     if isinstance(errors, NotLinearizable):
