@@ -6,20 +6,20 @@ puts the answer into the guest's registers and memory (spec/qemu.md).  The kerne
 rebuilt.
 
     rsp           packets of the GDB remote serial protocol, without I/O
-    registers     which registers the stub has, and in which order
-    stub          the stub as an object: registers, memory, breakpoints, step and continue
+    registers     the registers of the stub, and their order
+    stub          the gdb stub as an object: registers, memory, breakpoints, step and continue
     elf           symbols and code of a kernel
-    callsites     where the driver makes its h-calls
-    devicetree    the flattened device tree: a string for a list of strings
+    callsites     the places where the driver makes its h-calls
+    devicetree    the flattened device tree, and the properties that the bridge adds
     bridge        the action at each stop
-    inferior      a function of the kernel called from outside, as debuggers do
+    inferior      calls of a kernel function from outside, as a debugger makes them
     qmp           QEMU's own channel: it reports resets
     console       IPL, power-on and power-off of the partition, over the control channel
     machine       QEMU's command line and process
-    claims        one machine at a time on a partition
+    claims        locks, so that one machine at a time uses a partition
     cleanup       the process that ends QEMU and a server if this one is killed
-    race          tasks of which the first one to end decides
-    run           all of it together
+    race          runs tasks, and returns the result of the first that ends
+    run           runs a kernel with all these parts
 
 Front ends other than `swpks qemu` put the same parts together.
 """

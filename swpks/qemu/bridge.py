@@ -1,8 +1,8 @@
 """The bridge between a guest in QEMU and its partition: the action at each stop of the guest.
 
-The kernel starts          a machine that was reset has an IPL; the device tree is completed
-The driver calls a gate    the ``sc 1`` instructions of the gate become breakpoints, the call goes on
-A hypervisor call          an H_PKS call goes to the partition; QEMU carries out any other one
+The kernel starts          a reset of the machine is an IPL; the bridge completes the device tree
+The driver calls a gate    the bridge sets breakpoints at the gate's ``sc 1``, and lets the call go on
+A hypervisor call          the partition answers an H_PKS call; QEMU carries out any other
 """
 
 # How the h-calls of a kernel reach the partition
@@ -85,14 +85,14 @@ Hook = Callable[[Stop], Awaitable[None]]
 
 
 def real(address: int) -> int:
-    """Return the real address of a virtual one in the kernel's linear mapping: its lowest 60 bits."""
+    """Return the real address for a virtual address in the kernel's linear mapping: its lowest 60 bits."""
     return address & _REAL
 
 
 class Bridge:
-    """Serves one machine; see the module.
+    """Serves the guest of one machine from one partition.
 
-    `on_call` is called after every h-call.  `hook` adds an action at a function's start.
+    `on_call` is called after every h-call.  `hook` adds an action at the start of a kernel function.
     """
 
     def __init__(
@@ -116,14 +116,14 @@ class Bridge:
         self._hooks: dict[int, Hook] = {}
 
     def hook(self, function: str, hook: Hook) -> None:
-        """Have `hook` called whenever `function` of the kernel is; before `run`."""
+        """Make the bridge call `hook` at each start of this kernel function; call this before `run`."""
         self._hooks[self.image.find(function).local_entry] = hook
 
     async def run(self) -> Ended:
-        """Serve the guest until its machine ends; GuestStopped if it stops and cannot continue."""
+        """Serve the guest until its machine ends; GuestStopped if the guest stops and cannot go on."""
         self._memory_size = await self.monitor.memory_size()
         for address in (*self._places, *self._hooks):
-            # Those of the gates are armed only during a call of the driver; see the essay.
+            # The breakpoints of the gates are set only during a call of the driver; see the essay.
             if not self._is_gate(address):
                 await self.stub.set_breakpoint(address)
         while True:
@@ -133,7 +133,7 @@ class Bridge:
             await self.handle(stop)
 
     async def handle(self, stop: Stop) -> None:
-        """Run the action of the address where the guest stopped."""
+        """Run the action that belongs to the address where the guest has stopped."""
         await self.stub.select(stop.thread)
         (address,) = await self.stub.read("pc")
         if address in self._hooks:
@@ -147,8 +147,8 @@ class Bridge:
     async def _step_from(self, stop: Stop, address: int) -> None:
         """Run the instruction at a breakpoint.
 
-        A busy QEMU may answer a step before it has run the instruction.  Then the next resume would stop
-        here once more, and a hook would be called twice.
+        A busy QEMU may answer a step before it has run the instruction.  Then the next resume would stop here
+        again, and a hook would be called twice.
         """
         for _ in range(STEPS):
             if isinstance(await self.stub.step(stop.thread), Ended):
@@ -160,7 +160,7 @@ class Bridge:
         raise GuestStopped(f"QEMU does not run the instruction at 0x{address:X}")
 
     def _table(self) -> dict[int, Callable[[Stop, int], Awaitable[None]]]:
-        """Return the actions by address."""
+        """Return the action for each address at which the bridge stops the guest."""
         entry = self.image.find(KERNEL_ENTRY)
         addresses = {entry.address, entry.local_entry}
         return {
@@ -173,16 +173,16 @@ class Bridge:
         return any(address in gate.hypervisor_calls for gate in self._sites.gates)
 
     async def _kernel_starts(self, stop: Stop, address: int) -> None:
-        """Restart the partition after a reset, and complete the device tree.
+        """After a reset, restart the partition; then complete the device tree.
 
-        A kernel that was started by kexec comes here as well; it has no IPL.
+        A kernel that was started by kexec stops here too, but a kexec is no IPL.
         """
         # early_setup also runs after a kexec. Only a reset, which QEMU reports over QMP, is an IPL.
         resets = await self.monitor.resets()
         if resets != self._resets:
             self._resets = resets
             await self._partition.ipl()
-        # A call that the reset has cut off never comes to its `sc 1` again: nothing else would clear these.
+        # A call that the reset has cut off never reaches its `sc 1`, so its breakpoints are cleared here.
         for gate in list(self._under_way):
             await self._disarm(gate, all_of_them=True)
         await self._advertise()
@@ -195,16 +195,16 @@ class Bridge:
         before = await self.stub.read_memory(at, size)
         after = devicetree.with_string(before, *FUNCTIONS, ADVERTISED)
         mode = await self._partition.secure_boot()
-        if mode != SecureBoot.OFF:  # to Linux a tree without the property says the same
+        if mode != SecureBoot.OFF:  # for Linux, a tree without the property means OFF too
             after = devicetree.with_root_property(after, SECURE_BOOT, mode.to_bytes(4, "big"))
-        # A tree of the machine has much padding, and a write needs a packet for each KiB: only the changed
-        # part is written.
+        # The tree of this machine has much padding, and each KiB needs a packet: only the changed part is
+        # written.
         changed = [n for n in range(size) if before[n] != after[n]]
         if changed:
             await self.stub.write_memory(at + changed[0], after[changed[0] : changed[-1] + 1])
 
     async def _driver_calls(self, _stop: Stop, address: int) -> None:
-        """Emulate the ``bl``: arm the breakpoints of the gate, set LR, jump."""
+        """Emulate the ``bl``: set the breakpoints of the gate, set LR, jump."""
         gate = self._sites.calls[address]
         if not self._under_way[gate]:
             for at in gate.hypervisor_calls:
@@ -213,7 +213,7 @@ class Bridge:
         await self.stub.write({"lr": address + 4, "pc": gate.entry})
 
     async def _hypervisor_call(self, stop: Stop, address: int) -> None:
-        """Answer an H_PKS call; for any other, run the instruction, so that QEMU answers."""
+        """Answer an H_PKS call from the partition; run the instruction of any other, so that QEMU answers."""
         opcode, *registers = await self.stub.read("r3", *ARGUMENTS)
         if opcode not in CALLS:
             await self._step_from(stop, address)
@@ -222,7 +222,7 @@ class Bridge:
         for at, data in answer.writes:
             await self.stub.write_memory(at, data)
         results = dict(zip(ARGUMENTS, answer.registers, strict=True))
-        # The processor goes on behind `sc 1`, so QEMU never sees this h-call. r3 is signed: a negative status
+        # The processor goes on after `sc 1`, so QEMU never gets this h-call. r3 is signed: a negative status
         # has to fill all 64 bits.
         await self.stub.write({"r3": answer.status & _WORD, **results, "pc": address + 4})
         gate = next(each for each in self._sites.gates if address in each.hypervisor_calls)
@@ -237,9 +237,9 @@ class Bridge:
         return answer
 
     async def _disarm(self, gate: Gate, *, all_of_them: bool = False) -> None:
-        """Count one call less, or none at all; clear the breakpoints of the gate with the last one."""
+        """Count one ended call in a gate, or all of them; clear the breakpoints if no call is left."""
         if not self._under_way[gate]:
-            return  # the machine was reset while this processor stood here
+            return  # the machine was reset while this processor was stopped here
         self._under_way[gate] -= self._under_way[gate] if all_of_them else 1
         if not self._under_way[gate]:
             del self._under_way[gate]

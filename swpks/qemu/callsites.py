@@ -1,8 +1,8 @@
 """The places where a kernel's keystore driver makes its h-calls.
 
-The driver calls `plpar_hcall` and `plpar_hcall9`, as the rest of the kernel does; those make the
-h-call with ``sc 1``.  Both are found in the code itself: the driver's functions are those with
-"plpks" in their names, and a call is a ``bl`` to one of the two functions' entries.
+As the rest of the kernel, the driver calls `plpar_hcall` and `plpar_hcall9`, which make the h-call with ``sc
+1``.  This module finds both in the code of the kernel.  The driver's functions have "plpks" in their names.
+A call is a ``bl`` to an entry of one of the two functions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OFFSET, _SIGN = 0x03FFFFFC, 0x02000000
 
 
 class Gate(NamedTuple):
-    """A function that makes h-calls: the target of a ``bl``, and the addresses of its ``sc 1``."""
+    """A function that makes h-calls: its name, its local entry, and the addresses of its ``sc 1``."""
 
     name: str
     entry: int
@@ -36,14 +36,17 @@ class Gate(NamedTuple):
 
 
 class CallSites(NamedTuple):
-    """`calls` maps the address of each call in the driver to its gate; `gates` are all gates."""
+    """The driver's calls of gates.
+
+    `calls` maps the address of each such call to its gate; `gates` has all gates.
+    """
 
     calls: Mapping[int, Gate]
     gates: tuple[Gate, ...]
 
 
 def find_callsites(image: KernelImage) -> CallSites:
-    """Find the driver's h-calls; KernelUnsuitable for a kernel without the driver."""
+    """Return the driver's calls of gates; KernelUnsuitable for a kernel without the driver."""
     if not any(image.functions(DRIVER)):
         raise KernelUnsuitable("the kernel has no keystore driver (CONFIG_PSERIES_PLPKS)")
     gates = tuple(_gate(image, name) for name in GATES)
@@ -60,7 +63,7 @@ def find_callsites(image: KernelImage) -> CallSites:
 
 
 def calls_of(image: KernelImage, function: Symbol) -> Iterator[tuple[int, int]]:
-    """Yield the address and the target of each ``bl`` of a function."""
+    """Yield the address and the target of each ``bl`` in a function."""
     for address, word in _words(image, function):
         # Opcode 18 with LK set and AA clear: the target is relative to the instruction (Power ISA, I-form).
         if word & _BRANCH_MASK == _BRANCH:
@@ -69,7 +72,7 @@ def calls_of(image: KernelImage, function: Symbol) -> Iterator[tuple[int, int]]:
 
 
 def _gate(image: KernelImage, name: str) -> Gate:
-    # With tracepoints on, a gate makes the call in its twin, by another `sc 1`.
+    # With tracepoints on, a gate makes the call in a twin function, which has its own `sc 1`.
     bodies = [image.find(name), *filter(None, [image.symbols.get(name + TRACED)])]
     words = (pair for body in bodies for pair in _words(image, body))
     calls = {address for address, word in words if word == HYPERVISOR_CALL}
@@ -79,13 +82,13 @@ def _gate(image: KernelImage, name: str) -> Gate:
 
 
 def _entries(image: KernelImage, name: str) -> set[int]:
-    """Return both entries of a function: global, for callers with another r2, and local."""
+    """Return both entries of a function: the global one, for callers with another r2, and the local one."""
     symbol = image.find(name)
     return {symbol.address, symbol.local_entry}
 
 
 def _words(image: KernelImage, function: Symbol) -> Iterator[tuple[int, int]]:
-    """Yield the address and the value of each instruction of a function."""
+    """Yield the address and the value of each instruction in a function."""
     code = image.code(function)
     for number, (word,) in enumerate(struct.iter_unpack("<I", code[: len(code) & ~3])):
         yield function.address + 4 * number, word

@@ -1,12 +1,12 @@
-"""The claim on a partition: one process at a time serves a machine with it."""
+"""Claims on partitions: only one process at a time serves a machine with a partition."""
 
 # Why a claim, and why a locked file
 #
-# A second machine on a partition would restart it: the first one's session would end, and its password would
-# be forgotten.  The server cannot refuse that, because a reboot of the guest asks for a restart.
+# A second machine on a partition would restart it: the first machine's session would end, and its password
+# would be cleared.  The server cannot refuse that, because a reboot of the guest asks for a restart too.
 #
 # A claim is a locked file beside the partition's socket, with the process id of its holder.  The lock ends
-# with the process, also if that is killed.  The file is removed at the end; one without a lock is taken over.
+# with the process, also if that is killed.  The file is removed at the end; a file without a lock is reused.
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ENDING = ".qemu"
 
 
 class Claims:
-    """The claims of one run: more than one if the partition moves to other systems meanwhile."""
+    """The claims of one run; there are several if the partition moves to other systems during the run."""
 
     def __init__(self) -> None:
         self._held: dict[Path, int] = {}
 
     def take(self, socket: Path) -> None:
-        """Claim the partition at a socket; PartitionUnusable if another process serves a machine with it."""
+        """Claim the partition at a socket; PartitionUnusable if another process has claimed it."""
         path = Path(f"{socket.absolute()}{ENDING}")
         if path in self._held:
             return
@@ -39,21 +39,21 @@ class Claims:
             raise PartitionUnusable(message) from None
 
     def release(self) -> None:
-        """Give up all claims and remove their files."""
+        """Remove the files of all claims, and release their locks."""
         while self._held:
             path, descriptor = self._held.popitem()
-            # Removed while the lock is held: a process that opens the file in between sees that it is gone.
+            # The file is removed while the lock is held: a process that opens it now finds that it is gone.
             path.unlink(missing_ok=True)
             os.close(descriptor)
 
 
 def _locked(path: Path) -> int:
-    """Return a descriptor with the lock of the file at a path, which names this process."""
+    """Lock the file of a claim, and write this process id into it; return its descriptor."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            # A lock, and no process id alone: the kernel releases it however the process ends, and an id may
-            # be reused.
+            # A lock, not only a process id: the kernel releases the lock however the process ends, and an id
+            # may be reused.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The last holder removes its file. A lock on a removed file would exclude no other process.
             if _is_at(descriptor, path):
@@ -65,7 +65,7 @@ def _locked(path: Path) -> int:
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # its holder has removed the file in between
+        os.close(descriptor)  # its holder removed the file after it was opened here
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

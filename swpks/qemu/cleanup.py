@@ -1,9 +1,10 @@
-"""A small process that cleans up after this one, also if this one is killed by SIGKILL.
+"""A small process that cleans up after this one, even if SIGKILL ends this process.
 
-This process sends it processes and folders.  When the socket closes, it ends the processes, waits for them,
-and removes the folders.  After an orderly end it finds nothing to do.
+This process registers child processes and folders.  When its socket closes, the cleanup process ends those
+processes, waits for them, and removes the folders.  After an orderly end there is nothing left to do.
 
-The program of that process is this file, without the packages around it: it starts in some 20 ms.
+The program of the cleanup process is this file alone, without the packages around it, so that it starts in
+some 20 ms.
 """
 
 # Why a second process
@@ -37,13 +38,13 @@ _PROCESS, _FOLDER = b"p", b"f"
 
 
 class Cleanup:
-    """Starts the cleanup process; the end of the `with` block makes it clean up, and waits for it."""
+    """Starts the cleanup process; at the end of the `with` block, has it clean up, and waits for it."""
 
     def __init__(self) -> None:
-        # One message is one packet, so that a descriptor belongs to its message.
+        # Each message is one packet, so that a descriptor arrives with its message.
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            # A session of its own: no signal of the terminal or of a process group reaches it.
+            # A new session: no signal of the terminal or of a process group reaches the cleanup process.
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and program
                 # -I and -S: without site-packages and variables of Python, the start takes some 20 ms.
                 [sys.executable, "-I", "-S", __file__],
@@ -64,20 +65,20 @@ class Cleanup:
         self._process.wait()
 
     def end_process(self, pid: int) -> None:
-        """Register a child of this process: it is ended if it still runs after this process."""
-        descriptor = os.pidfd_open(pid)  # unlike a number, it never names another process
+        """Register a child process: it is ended if it still runs when this process has ended."""
+        descriptor = os.pidfd_open(pid)  # unlike a process id, it can't come to mean another process
         try:
             socket.send_fds(self._socket, [_PROCESS], [descriptor])
         finally:
             os.close(descriptor)
 
     def remove_folder(self, folder: Path) -> None:
-        """Register a folder: it is removed with its content if it is still there after this process."""
+        """Register a folder: it is removed with its content if it still exists after this process."""
         self._socket.sendall(_FOLDER + os.fsencode(folder))
 
 
 def clean_up(wire: socket.socket) -> None:
-    """Receive processes and folders until the other end is closed; then end and remove them."""
+    """Receive processes and folders until the other end closes; then end the first, remove the second."""
     processes: list[int] = []
     folders: list[bytes] = []
     while True:
@@ -88,7 +89,7 @@ def clean_up(wire: socket.socket) -> None:
         if message[:1] == _FOLDER:
             folders.append(message[1:])
     _end(processes)
-    # Processes first: a server that still runs would write into a folder that is being removed.
+    # Processes end first: a server that still runs would write into a folder that is being removed.
     for folder in folders:
         _remove(folder)
 
@@ -104,11 +105,11 @@ def _send(process: int, signum: int) -> None:
     try:
         signal.pidfd_send_signal(process, signum)
     except ProcessLookupError:
-        pass  # it has ended already, as after an orderly end
+        pass  # the process has ended already, as after an orderly end
 
 
 def _running(processes: list[int], seconds: float) -> list[int]:
-    """Wait for the end of processes; return those that still run after some seconds."""
+    """Wait for the end of processes; return those that still run after `seconds`."""
     deadline = time.monotonic() + seconds
     while processes and (left := deadline - time.monotonic()) > 0:
         ended = select.select(processes, [], [], left)[0]
@@ -117,7 +118,7 @@ def _running(processes: list[int], seconds: float) -> list[int]:
 
 
 def _remove(folder: bytes) -> None:
-    import shutil  # it is slow to load, and seldom needed
+    import shutil  # imported here, because it is slow to load and seldom needed
 
     shutil.rmtree(os.fsdecode(folder), ignore_errors=True)
 

@@ -1,6 +1,6 @@
-"""Power and IPL of one partition, by a console that waits for a server that is away.
+"""Power and IPL of one partition; every request waits for a server that is away.
 
-A machine that is reset is a partition with an IPL; one that ends is a partition without power.
+A reset of the machine is an IPL of the partition; the end of the machine is a power-off.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ Notify = Callable[[str], None]
 
 
 def drop_notice(_sentence: str) -> None:
-    """Say nothing."""
+    """Ignore a sentence for the user."""
 
 
 class PatientConsole:
     """The console of one partition; raises PartitionUnusable with the message of its system.
 
-    `notify` is called before it waits.
+    `notify` is called before a request waits for a server.
     """
 
     def __init__(
@@ -58,15 +58,15 @@ class PatientConsole:
         return f"PatientConsole({self._console.target}, {self.name!r})"
 
     def follow(self, data_channel: Path) -> None:
-        """Use another system from now on: that of the data channel at this path."""
+        """From now on, use the system whose data channel is at this path."""
         control = data_channel.with_name(CONTROL_SOCKET)
         if self._console.target != control:
             self._console = Console(control)
 
     async def check(self, kbytes: int | None = None) -> int:
-        """Check that there is such a partition, with a keystore of `kbytes` KiB if that is given.
+        """Check that the partition exists, and has a keystore of `kbytes` KiB if that is given.
 
-        Return the size of its keystore in KiB; 0 if it is off.
+        Return the size of its keystore in KiB; 0 if the keystore is off.
         """
         view = await self._view()
         if view.refused:
@@ -104,13 +104,14 @@ class PatientConsole:
         return await self._call(console.show_partition(self.name), self.patience)
 
     async def _call(self, request: ConsoleRequest[PartitionView], patience: float) -> PartitionView:
-        """Make a request, again and again for some seconds while the control channel is not served."""
+        """Make a request; while the control channel is not served, repeat it for `patience` seconds."""
         deadline = trio.current_time() + patience
         announced = False
         while True:
             try:
                 return await self._console.call(request)
-            # A refusal stays one, however often it is repeated; only an absent server may come back.
+            # A refusal stays a refusal, however often the request is repeated; only an absent server may come
+            # back.
             except (ConsoleRefused, ConsoleMisspoken) as error:
                 raise PartitionUnusable(error.message) from None
             except ConsoleUnreachable as error:

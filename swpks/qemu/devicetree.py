@@ -1,9 +1,9 @@
-"""The flattened device tree of a kernel: adds the properties of a partition that QEMU's tree lacks.
+"""Adds the properties of a partition to a kernel's flattened device tree, where QEMU's tree lacks them.
 
-A kernel asks for the keystore only where ``/rtas/ibm,hypertas-functions`` has ``hcall-pks``, and reads
-its secure-boot mode from ``/ibm,secure-boot``.  The tree is changed in place: its structure block and
-its strings grow into the padding behind them, and no block moves.  Layout: the Devicetree
-Specification, chapter 5; big-endian.
+A kernel uses the keystore only if ``/rtas/ibm,hypertas-functions`` has ``hcall-pks``.  It reads its
+secure-boot mode from ``/ibm,secure-boot``.  The tree is changed in place: its structure block and its strings
+grow into the padding behind them, and no block moves.  Layout: the Devicetree Specification, chapter 5;
+big-endian.
 """
 
 # Why the tree is changed in place
@@ -14,8 +14,8 @@ Specification, chapter 5; big-endian.
 # keeps its size.
 #
 # A property that becomes longer moves the rest of the structure block.  That is safe, because tokens have no
-# addresses in them.  Only the name of a property is an offset, and it is one into the strings, which do not
-# move.
+# addresses in them.  Only the name of a property is an offset, and that is an offset in the strings, which do
+# not move.
 #
 # If the padding is too small, the command ends.  A kernel without the property would have no keystore, and
 # its user would look for the reason in the driver.
@@ -47,7 +47,7 @@ class _Header(NamedTuple):
 
 
 class _Property(NamedTuple):
-    """A property: the path of its node, its name, and the place of its length field in the tree."""
+    """A property: the path of its node, its name, the offset of its length field in the tree, its value."""
 
     path: str
     name: str
@@ -56,7 +56,7 @@ class _Property(NamedTuple):
 
 
 def tree_size(header: bytes) -> int:
-    """Return the size of a tree in bytes from its first 40; TreeUnsuitable if it is none."""
+    """Return the size of a tree in bytes, from its first 40 bytes; TreeUnsuitable if these are no header."""
     return _header(header).total
 
 
@@ -71,9 +71,10 @@ def string_list(tree: bytes, path: str, name: str) -> list[bytes]:
 
 
 def with_string(tree: bytes, path: str, name: str, string: bytes) -> bytes:
-    """Return a tree of the same size whose property `name` of node `path` ends in one more string.
+    """Return a tree of the same size in which one more string is appended to a property.
 
-    A tree that has the string already is returned unchanged.  TreeUnsuitable if there is no room.
+    The property is `name` of node `path`.  A tree that has the string already is returned unchanged.
+    TreeUnsuitable if there is no room.
     """
     found = _find(tree, path, name)
     if string in found.value.removesuffix(b"\0").split(b"\0"):
@@ -86,13 +87,13 @@ def with_string(tree: bytes, path: str, name: str, string: bytes) -> bytes:
 def with_root_property(tree: bytes, name: str, value: bytes) -> bytes:
     """Return a tree of the same size whose root has the property `name` with this value.
 
-    A present property gets the value.  TreeUnsuitable if there is no room, or if the present one has another
-    size.
+    If the root has the property, its value is replaced.  TreeUnsuitable if there is no room, or if the
+    present value has another size.
     """
     there, _ = _walked(tree)
     own = next((each for each in there if (each.path, each.name) == ("/", name)), None)
     if own is not None:
-        # Another size would need a move of the block; the mode has four bytes in every tree.
+        # A value of another size would move the rest of the block.  The mode has four bytes in every tree.
         if len(own.value) != len(value):
             raise TreeUnsuitable(f"/{name} has {len(own.value)} bytes, not {len(value)}")
         return tree[: own.at + 8] + value + tree[own.at + 8 + len(value) :]
@@ -104,11 +105,10 @@ def with_root_property(tree: bytes, name: str, value: bytes) -> bytes:
 
 
 def _with_name(tree: bytes, name: bytes) -> tuple[bytes, int]:
-    """Return a tree whose strings have a name, and the name's place among them."""
+    """Return a tree whose strings contain a name, and the offset of that name in the strings."""
     header = _header(tree)
     end = header.strings + header.strings_size
-    # The name may also be the end of a longer one: a property refers to an offset, and reads up to the zero
-    # byte.
+    # The name may also be the end of a longer name: a property has an offset, and reads up to the zero byte.
     at = tree.find(name, header.strings, end)
     if at >= 0:
         return tree, at - header.strings
@@ -121,14 +121,14 @@ def _with_name(tree: bytes, name: bytes) -> tuple[bytes, int]:
 
 
 def _replaced(tree: bytes, start: int, after: int, body: bytes) -> bytes:
-    """Return a tree in which `body` replaces the bytes `start` to `after` of the structure block."""
+    """Return a tree in which `body` replaces the bytes from `start` to `after` of the structure block."""
     header, (_, end) = _header(tree), _walked(tree)
     rest = body + tree[after:end]
     if start + len(rest) > _room(header, header.structure):
         raise TreeUnsuitable(f"no room for {len(rest) + start - end} more bytes of the structure block")
     out = bytearray(tree)
     out[start : start + len(rest)] = rest
-    # Version 16 has no field for the size of the structure block; its end is the token alone.
+    # Version 16 has no field for the size of the structure block: only the end token marks its end.
     if header.version >= 17:
         struct.pack_into(">I", out, _STRUCTURE_SIZE, start + len(rest) - header.structure)
     return bytes(out)
@@ -150,7 +150,7 @@ def _room(header: _Header, block: int) -> int:
 
 
 def _find(tree: bytes, path: str, name: str) -> _Property:
-    """Return the last property of that name; TreeUnsuitable if there is none."""
+    """Return the last property with this path and name; TreeUnsuitable if there is none."""
     found = [each for each in _walked(tree)[0] if (each.path, each.name) == (path, name)]
     if not found:
         raise TreeUnsuitable(f"the device tree has no {path}/{name}")
@@ -158,7 +158,7 @@ def _find(tree: bytes, path: str, name: str) -> _Property:
 
 
 def _walked(tree: bytes) -> tuple[list[_Property], int]:
-    """Return every property, and the end of the structure block."""
+    """Return every property, and the offset of the end of the structure block."""
     found: list[_Property] = []
     end = -1
     try:
@@ -173,7 +173,7 @@ def _walked(tree: bytes) -> tuple[list[_Property], int]:
 
 
 def _walk(tree: bytes, header: _Header) -> Iterator[_Property | int]:
-    """Yield every property, and at last the end of the structure block."""
+    """Yield every property, then the offset of the end of the structure block."""
     path: list[str] = []
     at = header.structure
     while True:

@@ -1,7 +1,7 @@
 """A kernel's ELF file: its symbols by name, and the code of its functions.
 
-pyelftools reads headers and sections.  The symbol table itself is a plain array of 24-byte records
-and a kernel has over 100,000 of them, so `struct` goes over it: 0.05 s in place of some seconds.
+pyelftools reads headers and sections.  The symbol table is a plain array of 24-byte records, and a kernel has
+over 100,000 of them.  So this module reads the table with `struct`, in 0.05 s instead of some seconds.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ class Symbol(NamedTuple):
 
     @property
     def local_entry(self) -> int:
-        """The address for calls from the same module, which share r2.
+        """The address for calls from the same module, whose r2 is the same.
 
-        In the ELFv2 ABI it is behind the instructions that set up r2.  The three highest bits of `st_other`
-        have their length: 2 to the power of the value in bytes, none for 0 and 1.
+        In the ELFv2 ABI this entry follows the instructions that set up r2.  The three highest bits of
+        `st_other` give the length of these instructions: 2 to the power of the value in bytes, none for 0 and
+        1.
         """
         power = self.other >> 5
         return self.address + ((1 << power) if power > 1 else 0)
@@ -63,9 +64,9 @@ class KernelImage:
         return (symbol for name, symbol in self.symbols.items() if symbol.function and part in name)
 
     def code(self, symbol: Symbol) -> bytes:
-        """Return the instructions from a symbol on; none for a symbol outside of code.
+        """Return the instructions from a symbol on; b"" if the symbol lies outside of code.
 
-        A symbol without a size, as assembly leaves it, ends at the next function.
+        If a symbol has no size, as in assembly, its code ends at the next function.
         """
         at = bisect_right(self._starts, symbol.address) - 1
         if at < 0:
@@ -78,7 +79,7 @@ class KernelImage:
         return self._functions[after] - symbol.address if after < len(self._functions) else 0
 
     def find(self, name: str) -> Symbol:
-        """Return a symbol by its name; KernelUnsuitable when there is none."""
+        """Return the symbol with this name; KernelUnsuitable if there is none."""
         try:
             return self.symbols[name]
         except KeyError:
@@ -90,7 +91,7 @@ _GZIP = b"\x1f\x8b"
 
 
 def load(path: Path) -> KernelImage:
-    """Read a kernel's file; KernelUnsuitable with the reason if it cannot be served."""
+    """Return the symbols and the code of a kernel file; KernelUnsuitable if it can't be served."""
     try:
         with open(path, "rb", opener=_at_once) as stream:
             return _load(stream)
@@ -101,20 +102,20 @@ def load(path: Path) -> KernelImage:
 
 
 def _at_once(path: str, flags: int) -> int:
-    """Open a file without waiting for the writer of a pipe; a pipe is refused because it has no positions."""
+    """Open a file, but do not wait for the writer of a pipe; `load` refuses a pipe afterwards."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _load(stream: Any) -> KernelImage:
-    # Loaded late: only this command needs pyelftools.
+    # Imported here, because only this command needs pyelftools.
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
 
     try:
-        # Distributions install kernels so, and `not an ELF file` would not help.
+        # Distributions install gzip files as kernels, and the message `not an ELF file` would not help.
         if stream.read(len(_GZIP)) == _GZIP:
             raise KernelUnsuitable("a gzip file: unpack it first, such as zcat FILE > vmlinux")
-        # A pipe raises OSError here: it has no positions.
+        # For a pipe, this raises OSError.
         size = stream.seek(0, os.SEEK_END)
         elf = ELFFile(stream)
         if elf.elfclass != 64 or not elf.little_endian or elf["e_machine"] != "EM_PPC64":
@@ -127,8 +128,8 @@ def _load(stream: Any) -> KernelImage:
 
 
 def _image(elf: Any, size: int) -> KernelImage:
-    """Return symbols and code of a file of `size` bytes."""
-    # Headers come from any file that the user names. A damaged size would have gigabytes allocated.
+    """Return symbols and code from an ELF file of `size` bytes."""
+    # The user may name any file. A damaged size in a header would make this process allocate gigabytes.
     if elf["e_shentsize"] != _SECTION_HEADER or elf["e_shoff"] + elf.num_sections() * _SECTION_HEADER > size:
         raise KernelUnsuitable("damaged: the section headers do not lie within the file")
     table = elf.get_section_by_name(".symtab")
@@ -156,7 +157,7 @@ def _content(section: Any, size: int) -> bytes:
 def _symbols(table: bytes, names: bytes) -> Iterator[Symbol]:
     """Yield the defined symbols that may be functions."""
     for name, info, other, section, address, size in _SYMBOL.iter_unpack(table):
-        # Untyped ones too: assembly labels such as plpar_hcall_trace have no type.
+        # Untyped symbols too: labels of assembly, such as plpar_hcall_trace, have no type.
         if info & 0xF in (_FUNCTION, _UNTYPED) and section != _UNDEFINED and name:
             text = names[name : names.index(b"\0", name)].decode()
             yield Symbol(text, address, size, other, info & 0xF == _FUNCTION)

@@ -1,4 +1,4 @@
-"""The errors between a kernel, QEMU and swpks, each with its rule."""
+"""The errors of `swpks qemu` about the kernel, QEMU and the partition, each with its rule."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from hcall_abi.rules.rule import Rule
 
 
 class KernelUnsuitable(OperatorError):
-    """The kernel's image cannot be served: it has no symbols, no keystore driver, or is not for ppc64le."""
+    """The kernel can't be served: it has no symbols, has no keystore driver, or is not for ppc64le."""
 
     def __init__(self, message: str) -> None:
         super().__init__(rules.KERNEL_IMAGE, message)
 
 
 class MachineFailed(OperatorError):
-    """QEMU is not installed, or it failed: neither the guest nor the user has ended it."""
+    """QEMU is not installed, or it ended although neither the guest nor the user ended it."""
 
     def __init__(self, message: str) -> None:
         super().__init__(rules.MACHINE_RUNS, message)

@@ -1,7 +1,7 @@
-"""QEMU itself: its command line, and a process whose stub and monitor are connected before it runs.
+"""QEMU: its command line, and its process, whose gdb stub and monitor are connected before it runs.
 
-Both are socket pairs that QEMU inherits: there is no port to choose and no path to clean up.  No other
-process can connect to the stub, which gives access to all of the guest's memory.
+Stub and monitor are socket pairs that QEMU inherits, so there is no port to choose and no path to remove. No
+other process can connect to the stub, which gives access to all of the guest's memory.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ END_SECONDS = 5.0
 class QemuMachine:
     """A machine to start: a kernel, its initramfs and command line, and further options of QEMU.
 
-    `serial` is the console, as QEMU's option -serial names it; `program` is QEMU.
+    `serial` is the console, in the form of QEMU's option -serial; `program` is the name of the QEMU program.
     """
 
     kernel: Path
@@ -50,7 +50,7 @@ class QemuMachine:
 
 
 class Wires(NamedTuple):
-    """The started machine: streams to its gdb stub and to its monitor, and its process."""
+    """The started machine: its process, and the streams to its gdb stub and to its monitor."""
 
     stub: trio.abc.Stream
     monitor: trio.abc.Stream
@@ -60,7 +60,7 @@ class Wires(NamedTuple):
 def command_line(machine: QemuMachine, stub: int, monitor: int) -> list[str]:
     """Return QEMU's command line; `stub` and `monitor` are descriptors of connected sockets.
 
-    The machine's own options come last, so that they win.
+    `options` of the machine come last, so that they override the others.
     """
     return [
         *(machine.program, "-machine", BOARD, "-cpu", CPU, "-m", MEMORY),
@@ -71,7 +71,7 @@ def command_line(machine: QemuMachine, stub: int, monitor: int) -> list[str]:
         *("-chardev", f"socket,id=swpks-stub,fd={stub}", "-gdb", "chardev:swpks-stub"),
         *("-chardev", f"socket,id=swpks-monitor,fd={monitor}"),
         *("-mon", "chardev=swpks-monitor,mode=control"),
-        "-S",  # halted: breakpoints are set before the first instruction
+        "-S",  # halted, so that breakpoints are set before the first instruction
         *machine.options,
     ]
 
@@ -89,22 +89,23 @@ def check(machine: QemuMachine) -> None:
 async def start(machine: QemuMachine, cleanup: Cleanup | None = None, **streams: Any) -> AsyncIterator[Wires]:
     """Run QEMU, halted before its first instruction, for the length of a block.
 
-    `cleanup` ends it if this process is killed.  `streams` are `stdin`, `stdout` and `stderr` as
-    `subprocess.Popen` takes them; inherited unless given, `stderr` without the expected warnings of QEMU
-    (`swpks.qemu.warnings`).  A process that still runs at the end of the block
-    is ended.  MachineFailed as `check` does.
+    `cleanup` ends QEMU if this process is killed.  `streams` are `stdin`, `stdout` and `stderr` as for
+    `subprocess.Popen`.  QEMU inherits the streams that are not given, but `stderr` is passed on without the
+    expected warnings (`swpks.qemu.warnings`).  If QEMU still runs at the end of the block, it is ended.
+    Errors are those of `check`.
     """
     check(machine)
     filtered = "stderr" not in streams
     streams.setdefault("stderr", subprocess.PIPE)
     (ours_stub, theirs_stub), (ours_monitor, theirs_monitor) = socket.socketpair(), socket.socketpair()
-    # Our copies of QEMU's ends are closed after its start: otherwise its end would not close the streams.
+    # This process closes its copies of QEMU's ends after the start: otherwise the streams would not end with
+    # QEMU.
     with theirs_stub, theirs_monitor:
         fds = (theirs_stub.fileno(), theirs_monitor.fileno())
         process = await trio.lowlevel.open_process(command_line(machine, *fds), pass_fds=fds, **streams)
     async with passed_on(process.stderr if filtered else None, machine.program), _ended(process):
         if cleanup:
-            # Before anything else: a SIGKILL of this process from here on does not leave QEMU behind.
+            # First of all: from here on, a SIGKILL of this process does not leave QEMU behind.
             cleanup.end_process(process.pid)
         async with _stream(ours_stub) as stub, _stream(ours_monitor) as monitor:
             yield Wires(stub, monitor, process)
@@ -112,7 +113,7 @@ async def start(machine: QemuMachine, cleanup: Cleanup | None = None, **streams:
 
 @asynccontextmanager
 async def _ended(process: trio.Process) -> AsyncIterator[None]:
-    """End QEMU after the block."""
+    """End QEMU when the block ends."""
     try:
         yield
     finally:
@@ -120,7 +121,7 @@ async def _ended(process: trio.Process) -> AsyncIterator[None]:
 
 
 async def _end(process: trio.Process) -> None:
-    """End QEMU: SIGTERM first, because then it restores the settings of the terminal."""
+    """End QEMU, first with SIGTERM, because then QEMU restores the settings of the terminal."""
     with trio.CancelScope(shield=True):
         process.terminate()
         with trio.move_on_after(END_SECONDS):

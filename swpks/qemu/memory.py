@@ -1,4 +1,4 @@
-"""Guest memory for synchronous code: the pieces that have been read."""
+"""Guest memory for synchronous code: it has only the pieces that the bridge has read already."""
 
 # Why a call is marshalled again and again
 #
@@ -19,7 +19,7 @@ ReadMemory = Callable[[int, int], Awaitable[bytes]]
 
 
 class NotRead(Exception):
-    """The call needs memory that has not been read yet."""
+    """The call needs memory that the bridge has not read yet."""
 
     def __init__(self, address: int, length: int) -> None:
         super().__init__(f"{length} bytes at 0x{address:X}")
@@ -28,37 +28,37 @@ class NotRead(Exception):
 
 
 class SeenMemory:
-    """Pieces of the memory of a guest that has `size` bytes of it, from address 0 on."""
+    """The pieces that the bridge has read from a guest's memory of `size` bytes, which begins at 0."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._pieces: dict[tuple[int, int], bytes] = {}
 
     def holds(self, address: int, length: int) -> bool:
-        """Return whether the guest has all of this memory."""
-        # A buffer outside of memory gets no segment; the server then answers the status of that argument.
+        """Return whether all these bytes lie inside the guest's memory."""
+        # A buffer outside of memory becomes no segment; the server then returns the status of that argument.
         return address + length <= self._size
 
     def read(self, address: int, length: int) -> bytes:
-        """Return bytes of a piece that has been read; NotRead for any other."""
+        """Return a piece that was read with this address and length; NotRead for any other."""
         try:
             return self._pieces[address, length]
         except KeyError:
             raise NotRead(address, length) from None
 
     def write(self, address: int, data: bytes) -> None:
-        """Take a change of a piece, as if it had been read so."""
+        """Store a changed piece; later reads return the change."""
         self.see(address, data)
 
     def see(self, address: int, data: bytes) -> None:
-        """Add a piece that has been read."""
+        """Store a piece that the bridge has read."""
         self._pieces[address, len(data)] = data
 
 
 async def marshal_slowly(
     opcode: int, registers: tuple[int, ...], memory: SeenMemory, read: ReadMemory
 ) -> Request[HReturn]:
-    """Return the call of a guest; read the pieces of its memory that the call needs."""
+    """Return the call of a guest; read each piece of guest memory that the call needs."""
     # An asynchronous copy of `marshal` would be a second version of the rules for buffers.
     while True:
         try:

@@ -1,14 +1,14 @@
-"""The partition of a machine: its session, opened again after each end, and its console.
+"""The partition of a machine: its session, which is opened again after each end, and its console.
 
-The server may end and start again while the guest runs: the next call reconnects.  A call that was in flight
-when the connection broke may or may not have run.  It returns H_ABORTED to the guest, the status for an error
+The server may end and start again while the guest runs: the next call reconnects.  If the connection breaks
+during a call, the call may or may not have run.  Then the guest gets H_ABORTED, the status for an error
 during a request.
 
-A partition can be followed to another system (`hcall_client.following`).  The guest sees a call that takes
-longer then.
+The bridge can follow a partition to another system (`hcall_client.following`).  For the guest, a call then
+only takes longer.
 
-`wait_powered_off` keeps a session open from the first IPL on, also while the guest makes no call: the end of
-the session reports a power-off, and a server that is away.
+`wait_powered_off` keeps a session open from the first IPL on, also while the guest makes no call.  The end of
+that session reports a power-off, or a server that is away.
 """
 
 # The session of a guest that does not know of sessions
@@ -66,11 +66,11 @@ NAME = "swpks qemu"
 
 
 class ServedPartition:
-    """A partition of a running server; made by `partition_of`.
+    """A partition of a running server; `partition_of` makes it.
 
     `started` is true once this object has asked for an IPL, also if the answer was lost.  `target` is an
-    address, or a function that returns the present one.  Then the partition is followed to other systems, and
-    claimed there.
+    address, or a function that returns the present address.  With a function, the partition is followed to
+    other systems, and claimed there.
     """
 
     def __init__(
@@ -94,17 +94,18 @@ class ServedPartition:
         self.started = False
 
     async def call(self, request: Request[HReturn]) -> HReturn:
-        """Make a guest's h-call; PartitionUnusable when no server came back in time."""
+        """Make a guest's h-call; PartitionUnusable if no server comes back in time."""
         channel = await self._session()
         try:
             return await channel.call(request)
-        # Not repeated: the call may have run, and a WRITE that runs twice fails the second time.
+        # The call is not repeated: it may have run, and a WRITE that runs twice fails the second time.
         except (PeerError, CallTooLarge):
             return HReturn(0, Status.H_ABORTED, request.registers, ())
 
     async def ipl(self) -> None:
-        """Restart the partition: passwords are forgotten, and the session is a new one."""
-        # Before the request: if its answer is lost, the partition may run, and has to be stopped at the end.
+        """Restart the partition: its passwords are cleared, and the next call opens a new session."""
+        # Set before the request: if its answer is lost, the partition may run, and must be stopped at the
+        # end.
         self.started = True
         self._left = self._channel
         await self._console.ipl()
@@ -121,17 +122,17 @@ class ServedPartition:
         await self._console.power_off()
 
     async def wait_powered_off(self) -> None:
-        """Return when the console has powered the partition off, after an IPL from here.
+        """Wait for the first `ipl`, then return when the console has powered the partition off.
 
-        Every other end of the session is reported to the user, except one by an IPL from here.
+        Every other end of the session is reported to the user, except an end by `ipl`.
         """
         await self._begun.wait()
         while True:
             channel = await self._kept_open()
             reason = await channel.wait_ended()
             stopped = _is(reason, GoodbyeReason.IPL_OR_POWER_OFF)
-            # An IPL from here ends the session for the same reason as a power-off.  `_left` marks that
-            # session, so the console is asked only about other ends.
+            # `ipl` ends the session with the same reason as a power-off.  `_left` marks the session that
+            # `ipl` ends, so the console is asked only about other ends.
             if stopped and channel is not self._left and await self._console.is_off():
                 return
             if channel is not self._left:
@@ -147,7 +148,7 @@ class ServedPartition:
             self._console.notify(f"the session with {self._console.name} is lost: {_brief(reason)}; {advice}")
 
     async def _kept_open(self) -> Channel | FollowingChannel:
-        """Return an open session; retry without a bound, because no call waits for it."""
+        """Return an open session; retry without a limit, because no call waits for the session."""
         while True:
             try:
                 return await self._opened()
@@ -155,15 +156,15 @@ class ServedPartition:
                 await trio.sleep(IDLE_PAUSE)
 
     async def _session(self) -> Channel | FollowingChannel:
-        """Return an open session for a call, waiting for a server if need be."""
+        """Return an open session for a call; wait for a server if none answers."""
         deadline = trio.current_time() + self._patience
         announced = False
         while True:
             try:
                 return await self._opened()
             except _NOT_OPENED as error:
-                # A server that is away may come back.  A refusal other than `_MAY_PASS` would be repeated
-                # each time.
+                # A server that is away may come back.  A refusal that is not in `_MAY_PASS` would only be
+                # repeated.
                 refused = isinstance(error, OpenRefused) and error.status not in _MAY_PASS
                 if refused or trio.current_time() >= deadline:
                     raise PartitionUnusable(f"no session with the partition: {error}") from None
@@ -178,9 +179,9 @@ class ServedPartition:
         self._console.notify(f"the guest waits up to {patience} for the keystore of {name}: {_brief(error)}")
 
     async def _opened(self) -> Channel | FollowingChannel:
-        """Return the open session, or open one; one of `_NOT_OPENED` if that fails."""
-        # The guest's call and `wait_powered_off` may both find that the session has ended; one of them opens
-        # it.
+        """Return the open session, or open one; raise one of `_NOT_OPENED` if that fails."""
+        # The guest's call and `wait_powered_off` may both find that the session has ended; only one opens a
+        # new one.
         async with self._opens:
             if self._channel is None or self._channel.ended:
                 self._channel = await self._nursery.start(self._hold)
@@ -190,7 +191,7 @@ class ServedPartition:
             return self._channel
 
     async def _hold(self, *, task_status: trio.TaskStatus[Channel | FollowingChannel]) -> None:
-        """Keep a session open, in a task of its own, for as long as it lasts."""
+        """Keep a session open until it ends; runs as its own task."""
         async with self._opening() as channel:
             task_status.started(channel)
             await channel.wait_ended()
@@ -202,7 +203,7 @@ class ServedPartition:
         return open_following(partial(self._place, target), name=NAME, move_patience=self._patience)
 
     async def _place(self, locate: Locate) -> Target:
-        """Return the present address; claim the partition there, and use the console of that system."""
+        """Return the present address; claim the partition at that system, and use its console from now on."""
         place = await place_of(locate)
         if isinstance(place, str | os.PathLike):
             self._claims.take(Path(place))
@@ -215,7 +216,7 @@ def _is(reason: SwpksError | None, goodbye: GoodbyeReason) -> bool:
 
 
 def _brief(error: Exception | None) -> str:
-    """Return the message of an error without its rule: the user has broken none."""
+    """Return the message of an error without its rule, because the user has broken none."""
     return error.message if isinstance(error, SwpksError) else str(error)
 
 
@@ -223,9 +224,9 @@ def _brief(error: Exception | None) -> str:
 async def partition_of(
     target: Target | Locate, console: PatientConsole, patience: float = PATIENCE
 ) -> AsyncIterator[ServedPartition]:
-    """Yield the partition of a machine, claimed for the length of a block.
+    """Yield the partition of a machine; it stays claimed for the length of the block.
 
-    PartitionUnusable if another process has a machine on it.
+    PartitionUnusable if another process has claimed it for a machine.
     """
     failure: BaseException | None = None
     claims = Claims()
@@ -235,9 +236,9 @@ async def partition_of(
         async with trio.open_nursery() as nursery:
             try:
                 yield ServedPartition(nursery, target, console, patience, claims)
-            except BaseException as error:  # raised below, where no nursery wraps it into a group
+            except BaseException as error:  # raised below, because a nursery would put it into a group
                 failure = error
-            # The sessions of `_hold` would keep the nursery open for ever.
+            # A session of `_hold` would keep the nursery open for ever.
             nursery.cancel_scope.cancel()
     finally:
         claims.release()

@@ -1,7 +1,7 @@
-"""The part of QEMU's own channel (QMP) that a bridge needs: resets, panics of the guest, the memory size.
+"""The part of QEMU's monitor protocol (QMP) that a bridge needs: resets, panics, memory size.
 
 QMP is lines of JSON: a greeting, answers to commands, and events.  QEMU sends an event before it answers a
-later command.  So after an answer, all earlier events have been received.
+later command.  So when an answer comes, all earlier events have been received.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 
 
 class Qmp:
-    """QEMU's monitor over a stream.  Raises StubError where QEMU is gone.
+    """QEMU's monitor over a stream.  Raises StubError if QEMU is gone.
 
-    `panicked`: whether the guest has reported a panic that stopped the machine.  It is up to date after a
-    command, and after `drain`.
+    `panicked`: whether a panic of the guest has stopped the machine.  It is up to date after a command, and
+    after `drain`.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
@@ -35,7 +35,7 @@ class Qmp:
         self._buffer = bytearray()
         self._resets = 0
         self.panicked = False
-        # `drain` and a command may run at once; each must get its own messages.
+        # `drain` and a command may run at the same time; each must get its own messages.
         self._turn = trio.Lock()
 
     async def start(self) -> None:
@@ -51,16 +51,17 @@ class Qmp:
 
     async def resets(self) -> int:
         """Return how often the machine has been reset so far, by the guest or from outside."""
-        # The status is not used. The answer guarantees that all earlier events have been counted.
+        # The status in the answer is not used. The answer guarantees that all earlier events have been
+        # counted.
         await self.command("query-status")
         return self._resets
 
     async def reset(self) -> None:
-        """Reset the machine, as its console would."""
+        """Reset the machine, as its management console would."""
         await self.command("system_reset")
 
     async def quit(self) -> None:
-        """End QEMU."""
+        """Make QEMU end."""
         await self.command("quit")
 
     async def drain(self) -> None:
@@ -94,7 +95,7 @@ class Qmp:
             self._resets += 1
             self.panicked = False  # the machine runs again
         elif message.get("event") == "GUEST_PANICKED":
-            # With `-action panic=none` the guest runs on, and its later end is no panic.
+            # With `-action panic=none` the guest runs on, so its later end is no panic.
             self.panicked = message["data"]["action"] != RUNS_ON
 
     async def _message(self) -> dict[str, Any]:

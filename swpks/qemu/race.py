@@ -1,4 +1,4 @@
-"""Tasks of which the first one to end decides."""
+"""Runs tasks at the same time; the first one that ends decides the result."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import trio
 
 T = TypeVar("T")
 
-# `hcall_server.mobility.either` looks alike, and stays apart.  There an error behind the first end is raised,
-# because a lost line has to reach its caller; here a result that came first decides.  There a bug leaves in
-# a group, as from any nursery; here each error leaves as it is, because QEMU's callers match plain errors.
-# And a module for both would have to lie in a package that the server and `swpks.qemu` may import, where
-# nothing else uses Trio.
+# `hcall_server.mobility.either` is similar, and stays separate.  There, an error that comes after the first
+# result is raised, because its caller must get the error of a lost line.  Here, a result that came first
+# decides. There, a bug is raised in a group, as from any nursery.  Here, each error is raised as it is,
+# because QEMU's callers match plain errors.  A module for both would have to lie in a package that the server
+# and `swpks.qemu` may import, where nothing else uses Trio.
 
 
 async def first_of(*tasks: Callable[[], Awaitable[T]]) -> T:
-    """Run tasks at once; return the result of the first one that ends, or raise its error as it is.
+    """Run tasks at the same time; return the result of the first that ends, or raise its error.
 
-    The others are cancelled.
+    The other tasks are cancelled.
     """
     results: list[T] = []
     failures: list[BaseException] = []
@@ -29,8 +29,8 @@ async def first_of(*tasks: Callable[[], Awaitable[T]]) -> T:
             result = await task()
         except trio.Cancelled:
             raise
-        # Kept and raised outside of the nursery: a nursery would wrap it into a group, and callers match
-        # plain errors.
+        # The error is stored, and raised outside of the nursery: the nursery would put it into a group, and
+        # callers match plain errors.
         except BaseException as error:
             failures.append(error)
         else:

@@ -1,8 +1,8 @@
-"""The registers of a stub, from the XML with which it describes them.
+"""The registers of a gdb stub, from the XML in which the stub describes them.
 
-The stub's target.xml includes a file for each part of the processor.  Registers are numbered from 0
-in the order of the files, unless one says its number; `p` and `P` packets take these numbers.
-QEMU's files name some registers twice, such as lr among the special ones: the first one counts.
+The stub's target.xml includes a file for each part of the processor.  Registers are numbered from 0 in the
+order of the files, unless an entry states its number.  `p` and `P` packets use these numbers.  QEMU's files
+name some registers twice, such as lr, which is also a special register: the first entry counts.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class GuestRegister(NamedTuple):
 
 
 def _elements(document: bytes) -> list[tuple[str, dict[str, str]]]:
-    """Return each element's name and attributes.
+    """Return the name and the attributes of each element of an XML document.
 
-    Plain expat, because QEMU uses the prefix ``xi:`` without declaring it, which parsers that know
-    of namespaces refuse.
+    It uses plain expat: QEMU uses the prefix ``xi:`` without a declaration, which a parser that knows
+    namespaces refuses.
     """
     found: list[tuple[str, dict[str, str]]] = []
     parser = expat.ParserCreate()
@@ -54,7 +54,7 @@ def register_map(files: list[bytes]) -> Mapping[str, GuestRegister]:
             if name == "reg":
                 number = _number(attributes.get("regnum"), number)
                 size = _number(attributes.get("bitsize"), 0) // 8
-                # The number counts up for a repeated name too: later registers would be off by one otherwise.
+                # A repeated name takes a number too: otherwise all later registers would be off by one.
                 registers.setdefault(attributes.get("name", ""), GuestRegister(number, size))
                 number += 1
     return registers
@@ -68,9 +68,9 @@ def _number(text: str | None, otherwise: int) -> int:
 
 
 def is_little_endian(msr: bytes) -> bool:
-    """Return whether the bytes of MSR are in little-endian order: its lowest bit is LE, its highest SF.
+    """Return whether these bytes of MSR are in little-endian order.
 
-    A little-endian MSR starts with its lowest byte.  A big-endian one starts with its highest, whose
-    lowest bit no processor uses.
+    The lowest bit of MSR is LE, its highest SF.  A little-endian MSR begins with its lowest byte.  A
+    big-endian MSR begins with its highest byte, whose lowest bit no processor uses.
     """
     return bool(msr[0] & LITTLE_ENDIAN)

@@ -1,8 +1,8 @@
 """Packets of the GDB remote serial protocol, without I/O.
 
-A packet is ``$payload#cc``; `cc` is the sum of the payload's bytes modulo 256 in two hexadecimal
-digits.  ``}`` escapes the byte after it (xor 0x20), and in answers ``*`` repeats the byte before it.
-Every packet is acknowledged with ``+`` or refused with ``-``, until both ends agree to leave that out.
+A packet is ``$payload#cc``; `cc` is the sum of the payload's bytes modulo 256 in two hexadecimal digits.
+``}`` escapes the byte after it (xor 0x20).  In answers, ``*`` repeats the byte before it.  The receiver
+acknowledges a packet with ``+`` or refuses it with ``-``, until both ends agree to leave that out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _REPEAT_BIAS = 29
 
 
 class Sign(Enum):
-    """An event of the stream that is no packet."""
+    """An event in the stream that is no packet."""
 
     ACK = b"+"
     NACK = b"-"
@@ -36,18 +36,18 @@ Event = bytes | Sign
 
 
 def checksum(raw: bytes) -> bytes:
-    """Return the two hexadecimal digits that close a packet."""
+    """Return the two hexadecimal digits that end a packet."""
     return b"%02x" % (sum(raw) & 0xFF)
 
 
 def encode(payload: bytes) -> bytes:
-    """Return a packet with its frame; bytes that would disturb it are escaped."""
+    """Return a packet that carries a payload; bytes with a special meaning are escaped."""
     raw = _SPECIAL.sub(lambda found: bytes((_ESCAPE, found[0][0] ^ 0x20)), payload)
     return b"$" + raw + b"#" + checksum(raw)
 
 
 def expand(raw: bytes) -> bytes:
-    """Return a payload without escapes and repeats; StubError for a packet that ends inside of one."""
+    """Return a payload with escapes and repeats undone; StubError if it ends inside of one."""
     out = bytearray()
     rest = iter(raw)
     try:
@@ -71,19 +71,19 @@ def _repeats(byte: int, before: int) -> int:
 
 
 class Decoder:
-    """Finds signs and packets in a stream of bytes, however it is cut."""
+    """Finds signs and packets in a stream of bytes, in whatever pieces the bytes come."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def receive(self, data: bytes) -> None:
-        """Take the next bytes of the stream."""
+        """Add the next bytes of the stream."""
         self._buffer += data
 
     def events(self) -> Iterator[Event]:
-        """Yield complete events; bytes that belong to no packet are skipped, as the protocol says."""
+        """Yield complete events; skip bytes that belong to no packet, as the protocol demands."""
         while self._buffer:
-            # Signs stand outside of packets: inside, + and - are ordinary bytes.
+            # Signs occur only outside of packets: inside, + and - are ordinary bytes.
             first = bytes(self._buffer[:1])
             if first in {b"+", b"-"}:
                 del self._buffer[:1]
@@ -97,7 +97,7 @@ class Decoder:
                 del self._buffer[:1]
 
     def _packet(self) -> Event | None:
-        """Take the packet at the start of the buffer; None while it is not whole."""
+        """Return the packet at the start of the buffer, or a sign of damage; None if it is not complete."""
         end = self._buffer.find(b"#")
         # A stub that never sends the end of a packet must not fill the memory.
         if max(end, 0 if end >= 0 else len(self._buffer)) > MAX_PACKET:
@@ -106,5 +106,5 @@ class Decoder:
             return None
         raw, digits = bytes(self._buffer[1:end]), bytes(self._buffer[end + 1 : end + 3])
         del self._buffer[: end + 3]
-        # The checksum is over the bytes as sent, before escapes and repeats are undone.
+        # The checksum covers the bytes as sent, with escapes and repeats.
         return expand(raw) if digits.lower() == checksum(raw) else Sign.DAMAGED

@@ -1,4 +1,4 @@
-"""All of it together: a kernel in QEMU, served by a partition until the machine ends."""
+"""Runs a kernel in QEMU, served by a partition, until the machine ends."""
 
 # Three tasks, of which the first to end decides
 #
@@ -47,7 +47,7 @@ Prepare = Callable[[Bridge], None]
 
 
 class MachineEnd(Enum):
-    """Why a machine has ended in order."""
+    """The reason why a machine has ended without an error."""
 
     GUEST = "the guest or the user has ended the machine"
     PANIC = "the guest has panicked"
@@ -66,19 +66,20 @@ async def run_kernel(
     cleanup: Cleanup | None = None,
     **streams: Any,
 ) -> MachineEnd:
-    """Run a kernel until its machine ends, and stop the partition then; return the reason of the end.
+    """Run a kernel until its machine ends, then stop the partition; return the reason of the end.
 
-    `image` is the result of `elf.load` for the machine's kernel; `target` is the partition's data channel, or
-    returns its present address; `patience` the seconds that a server may be away in between; `cleanup` and
-    `streams` are those of `machine.start`.  The console is asked for the partition before QEMU starts; a
-    partition that was started is stopped also when this fails or is cancelled.  A power-off by the console
-    ends the machine.  Raises MachineFailed with QEMU's exit status if that is not 0, and the errors of
-    `swpks.qemu.errors` if the guest cannot be served.
+    `image` is the result of `elf.load` for the machine's kernel.  `target` is the partition's data channel,
+    or a function that returns its present address.  `patience` is the time in seconds that a server may be
+    away. `cleanup` and `streams` are those of `machine.start`.  The console is asked for the partition before
+    QEMU starts.  A partition that was started is stopped even if this function fails or is cancelled.  A
+    power-off by the console ends the machine.  Raises MachineFailed with QEMU's exit status if that is not 0,
+    and the errors of `swpks.qemu.errors` if the guest can't be served.
     """
-    # Asked before QEMU starts: a partition that does not exist is an error of the command line, not of the
-    # guest.
+    # The console is asked before QEMU starts: an unknown partition is an error of the command line, not of
+    # the guest.
     await console.check()
-    # The order of the blocks: QEMU ends first, then the partition is stopped, then its session and claim end.
+    # The order of the blocks matters: QEMU ends first, then the partition is stopped, then session and claim
+    # end.
     async with (
         partition_of(target, console, patience) as partition,
         _stopped_at_the_end(partition),
@@ -94,7 +95,7 @@ async def run_kernel(
 async def _served(
     wires: Wires, bridge: Bridge, partition: ServedPartition, prepare: Prepare | None
 ) -> MachineEnd:
-    """Serve the guest until the machine ends, or has to end."""
+    """Serve the guest until the machine ends or the console powers the partition off."""
 
     async def serve() -> MachineEnd:
         return await _guest(wires, bridge, prepare)
@@ -106,7 +107,7 @@ async def _served(
     async def process() -> MachineEnd:
         """Return the reason if QEMU ends while the bridge waits for a server."""
         await wires.process.wait()
-        # The bridge may end first, with an error that says more than the end of QEMU.
+        # The bridge gets some time: it may end with an error that says more than the end of QEMU.
         await trio.sleep(NOTICE_SECONDS)
         return await _reason(bridge)
 
@@ -114,7 +115,7 @@ async def _served(
 
 
 async def _guest(wires: Wires, bridge: Bridge, prepare: Prepare | None) -> MachineEnd:
-    """Serve the guest until its machine ends by itself."""
+    """Serve the guest until its machine ends without an order from outside."""
     try:
         await bridge.monitor.start()
         await bridge.stub.start()
@@ -124,7 +125,7 @@ async def _guest(wires: Wires, bridge: Bridge, prepare: Prepare | None) -> Machi
     except StubError as error:
         await _blame(wires.process, error)
     except GuestStopped:
-        await bridge.monitor.resets()  # its answer guarantees that the event of a panic has been received
+        await bridge.monitor.resets()  # after its answer, the event of a panic has been received
         if not bridge.monitor.panicked:
             raise
         return MachineEnd.PANIC
@@ -132,7 +133,7 @@ async def _guest(wires: Wires, bridge: Bridge, prepare: Prepare | None) -> Machi
 
 
 async def _reason(bridge: Bridge) -> MachineEnd:
-    """Return why a machine has ended, from the last events of QEMU."""
+    """Return why a machine has ended, according to QEMU's last events."""
     with trio.move_on_after(END_SECONDS):
         await bridge.monitor.drain()
     return MachineEnd.PANIC if bridge.monitor.panicked else MachineEnd.GUEST
@@ -140,7 +141,10 @@ async def _reason(bridge: Bridge) -> MachineEnd:
 
 @asynccontextmanager
 async def _stopped_at_the_end(partition: ServedPartition) -> AsyncIterator[None]:
-    """Stop the partition at the end of the block, if it was started; an error of the block has priority."""
+    """Stop the partition at the end of the block if it was started.
+
+    An error of the block has priority over an error of the stop.
+    """
     try:
         yield
     except BaseException:
@@ -159,7 +163,7 @@ async def _stop(partition: ServedPartition) -> None:
 
 
 async def _blame(process: trio.Process, error: StubError) -> None:
-    """Raise a stub's error, unless QEMU has ended: then its exit status is reported."""
+    """Raise an error of the stub, unless QEMU has ended: then its exit status is reported instead."""
     with trio.move_on_after(END_SECONDS):
         await process.wait()
     if process.returncode is None:

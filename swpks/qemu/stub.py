@@ -1,7 +1,7 @@
 """A gdb stub over a stream: registers, memory, breakpoints, step and continue.
 
-One task uses it.  Its methods need a guest that is stopped: between `start` and the first `resume`, and from
-each stop to the next `resume`.
+One task uses it.  The guest must be stopped when a method is called.  It is stopped between `start` and the
+first `resume`, and from each stop to the next `resume`.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 
 
 class Stop(NamedTuple):
-    """A stop of the guest: the thread that stopped (the stub's name of a processor), and the signal."""
+    """A stop of the guest: the thread that has stopped, which is a processor of the guest, and the signal."""
 
     thread: bytes
     signal: int
 
 
 class Ended(NamedTuple):
-    """The machine has ended; `status` is its exit status, None if it reported none."""
+    """The machine has ended; `status` is its exit status, None if the stub reported none."""
 
     status: int | None
 
 
 class Stub:
-    """QEMU's gdb stub; see the module.  Every method raises StubError if the stub refuses or is gone."""
+    """QEMU's gdb stub.  Every method raises StubError if the stub refuses a request or is gone."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
@@ -55,14 +55,14 @@ class Stub:
         self._thread = b""
 
     async def start(self) -> None:
-        """Agree on the protocol and learn the registers; memory is guest-real from here on."""
+        """Agree on the protocol and read the list of registers; addresses of memory are real from here on."""
         features = await self.ask(b"qSupported:multiprocess+;vContSupported+;xmlRegisters=powerpc")
         offered = features.split(b";")
         size = next((each[11:] for each in offered if each.startswith(b"PacketSize=")), b"400")
-        # Memory travels as two hexadecimal digits a byte, with a verb before it: half of the packet size
-        # could be too much.
+        # A packet has two hexadecimal digits for each byte of memory, and a command before them: half of the
+        # packet size could be too much.
         self._chunk = max(int(size, 16) // 4, 1)
-        # A socket pair loses nothing, so acknowledgements would only double the number of packets.
+        # A socket pair loses no bytes, so acknowledgements would only double the number of packets.
         if b"QStartNoAckMode+" in offered:
             await self._demand(b"QStartNoAckMode")
             self._acknowledge = False
@@ -76,7 +76,7 @@ class Stub:
             raise StubError("the stub's machine is no PowerPC: pc, lr, msr and r3 are not all there")
 
     async def stopped(self) -> Stop:
-        """Return the present stop of the guest."""
+        """Return the present stop of the guest, such as its first one."""
         reply = _stop_reply(await self.ask(b"?"))
         if isinstance(reply, Ended):
             raise StubError("the machine has ended")
@@ -84,15 +84,15 @@ class Stub:
         return reply
 
     async def resume(self) -> Stop | Ended:
-        """Let the whole guest run until it stops; Ended when the machine is gone."""
+        """Let all processors of the guest run until one stops; Ended if the machine is gone."""
         return await self._run(b"vCont;c")
 
     async def step(self, thread: bytes) -> Stop | Ended:
-        """Run one instruction of one thread; a breakpoint on it does not count."""
+        """Run one instruction of one thread; a breakpoint on that instruction is ignored."""
         return await self._run(b"vCont;s:" + thread)
 
     async def select(self, thread: bytes) -> None:
-        """Choose the thread whose registers are meant."""
+        """Choose the thread whose registers `read` and `write` use."""
         if thread and thread != self._thread:
             await self._demand(b"Hg" + thread)
             self._thread = thread
@@ -128,7 +128,10 @@ class Stub:
             await self._demand(b"M%x,%x:%s" % (address + at, len(piece), piece.hex().encode()))
 
     async def set_breakpoint(self, address: int) -> None:
-        """Stop before the instruction at a virtual address; set twice, it has to be cleared twice."""
+        """Stop the guest before the instruction at a virtual address.
+
+        A breakpoint that was set twice has to be cleared twice.
+        """
         await self._demand(b"Z0,%x,%x" % (address, INSTRUCTION))
 
     async def clear_breakpoint(self, address: int) -> None:
@@ -136,7 +139,7 @@ class Stub:
         await self._demand(b"z0,%x,%x" % (address, INSTRUCTION))
 
     async def ask(self, request: bytes) -> bytes:
-        """Send a packet and return the answer; StubError for an error answer (E and two digits)."""
+        """Send a packet and return the answer; StubError if the answer is an error (E and two digits)."""
         await self._send(request)
         answer = await self._receive(request)
         if len(answer) == 3 and answer[:1] == b"E" and answer[1:].isalnum():
@@ -149,7 +152,7 @@ class Stub:
             raise StubError(f"the stub answers {_shown(request)} with {_shown(answer)}, not OK")
 
     async def _run(self, request: bytes) -> Stop | Ended:
-        # The stub selects the thread that stops, so the last choice does not hold any more.
+        # When a thread stops, the stub selects it, so an earlier choice is void.
         self._thread = b""
         try:
             await self._send(request)
@@ -158,7 +161,7 @@ class Stub:
             return Ended(None)
 
     async def _document(self, name: str) -> bytes:
-        """Read a whole file of the stub's, piece by piece."""
+        """Return a file of the stub, read piece by piece."""
         document = b""
         while True:
             at = b"%x,%x" % (len(document), self._chunk)
@@ -178,7 +181,7 @@ class Stub:
         return raw
 
     async def _byte_order(self) -> Literal["little", "big"]:
-        """Return the order of the bytes of registers now.
+        """Return the present byte order of registers.
 
         It is read each time: the kernel starts big-endian in its prom_init, and changes MSR[LE] later.
         """
@@ -198,12 +201,12 @@ class Stub:
             raise StubError(f"the stub cannot read {_shown(payload)}")
 
     async def _receive(self, request: bytes | None) -> bytes:
-        """Return the payload of the next packet; have a damaged one sent again."""
+        """Return the payload of the next packet; if a packet is damaged, ask the stub to send it again."""
         while True:
             event = await self._next()
             if isinstance(event, bytes):
                 if self._acknowledge:
-                    with contextlib.suppress(StubGone):  # the last packet before its end needs no answer
+                    with contextlib.suppress(StubGone):  # a stub that ends needs no acknowledgement
                         await self._write(b"+")
                 # While the guest runs, the stub may send text of its monitor (O and hexadecimal digits). It
                 # is no stop reply.
@@ -235,14 +238,14 @@ class Stub:
 
 
 class StubGone(StubError):
-    """The stub's end of the stream is closed: QEMU has ended."""
+    """The stub has closed its end of the stream: QEMU has ended."""
 
     def __init__(self) -> None:
         super().__init__("the gdb stub is gone: QEMU has ended")
 
 
 def _stop_reply(reply: bytes) -> Stop | Ended:
-    """Read a stop reply: `Txx` with the thread, `Sxx` without, `W` and `X` when all is over."""
+    """Return the content of a stop reply: `Txx` with a thread, `Sxx` without, `W` or `X` at the end."""
     try:
         if reply[:1] in (b"W", b"X"):
             return Ended(int(reply[1:3], 16))
@@ -263,5 +266,5 @@ def _unhex(answer: bytes) -> bytes:
 
 
 def _shown(packet: bytes) -> str:
-    """Return the start of a packet for a message: its verb, never bytes of a buffer."""
+    """Return the start of a packet for a message: its command, no bytes of a buffer."""
     return repr(packet.split(b":")[0].split(b"=")[0][:40].decode("ascii", "replace"))

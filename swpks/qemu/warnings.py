@@ -1,4 +1,4 @@
-"""QEMU's standard error, without the warnings that each emulated machine begins with."""
+"""QEMU's standard error, without the warnings that QEMU writes at each start of an emulated machine."""
 
 # QEMU's default machine offers mitigations of Spectre to the guest. Its emulation (TCG) needs none, so QEMU
 # warns four times at each start. To a reader, these lines look like faults. Machine options such as
@@ -20,17 +20,17 @@ LAST_LINES_SECONDS = 1.0
 
 
 def expected(program: str) -> frozenset[bytes]:
-    """Return the lines that a sound start of QEMU writes, for a program of this name."""
+    """Return the lines that QEMU writes at each start, if its program has this name."""
     start = f"{os.path.basename(program)}: warning: TCG doesn't support requested feature"  # noqa: PTH119
     return frozenset(f"{start}, {each}".encode() for each in _CAPABILITIES)
 
 
 @asynccontextmanager
 async def passed_on(stderr: trio.abc.ReceiveStream | None, program: str) -> AsyncIterator[None]:
-    """Write the lines of QEMU on our standard error, without the expected ones, for the length of a block.
+    """Write QEMU's lines to our standard error, except the expected ones, for the length of a block.
 
-    None does nothing: QEMU then writes its lines itself.  QEMU ends within the block: its last lines are
-    written before the block is left.
+    If `stderr` is None, QEMU writes its lines itself.  QEMU ends within the block: its last lines are written
+    before the block is left.
     """
     if stderr is None:
         yield
@@ -39,7 +39,7 @@ async def passed_on(stderr: trio.abc.ReceiveStream | None, program: str) -> Asyn
     done, scope = (
         trio.Event(),
         trio.CancelScope(shield=True),
-    )  # the last lines also when the block is cancelled
+    )  # shielded, so that the last lines are written even if the block is cancelled
 
     async def write() -> None:
         with scope:
@@ -50,9 +50,9 @@ async def passed_on(stderr: trio.abc.ReceiveStream | None, program: str) -> Asyn
         nursery.start_soon(write)
         try:
             yield
-        except BaseException as error:  # raised below, where no nursery wraps it into a group
+        except BaseException as error:  # raised below, because a nursery would put it into a group
             failure = error
-        # Another process may have inherited the stream from QEMU, and then it has no end.
+        # Another process may have inherited the stream from QEMU; then the stream does not end with QEMU.
         with trio.move_on_after(LAST_LINES_SECONDS, shield=True):
             await done.wait()
         scope.cancel()
@@ -74,4 +74,4 @@ def _write(data: bytes) -> None:
         while data:
             data = data[os.write(_STDERR, data) :]
     except OSError:
-        pass  # standard error is closed, and the guest must go on
+        pass  # standard error is closed; the guest must go on
