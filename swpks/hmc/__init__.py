@@ -1,1 +1,1 @@
-"""The process of the management console, its wire, and the command at the other end."""
+"""The management console: its process, its wire to commands, and the program of a command."""

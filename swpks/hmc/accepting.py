@@ -1,4 +1,4 @@
-"""Accept connections of clients at a socket of the console."""
+"""Accepts connections of clients on a listening socket of the console."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _log = Log()
 
 
 async def next_connection(listener: socket.socket, refused: str) -> trio.SocketStream:
-    """Return the next connection; log a failure as the event `refused`, and retry."""
+    """Return the next connection; log a failure as an event with the name `refused`, and try again."""
     while True:
         await wait_readable(listener)
         try:
             accepted, _ = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
-            continue  # the client has gone between the two calls
+            continue  # the client has closed before `accept`
         except OSError as error:
-            # The listener stays readable, so without a pause this loop would use all of the processor.
+            # The listener stays readable, so without a pause this loop would use a whole processor.
             found = scarcity_of(error)
             _log.warning(refused, **(explained(found) if found else {"reason": error.strerror}))
             await trio.sleep(RETRY_SECONDS)

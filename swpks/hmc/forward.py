@@ -32,7 +32,7 @@ systems might own one partition.
 
 
 def request_of(asked: wire.Forwarded) -> ConsoleRequest[Any]:
-    """Return the request that a command forwards; PeerError for an unknown verb, or a wrong body."""
+    """Return the request that a command wants forwarded; PeerError for an unknown verb or a wrong body."""
     verb = _VERBS.get(asked.operation)
     if verb is None or asked.operation in _OWN:
         raise PeerError(rules.HMC_OPERATION, f"{asked.operation[:40]!r} is no verb that can be forwarded")
@@ -42,7 +42,7 @@ def request_of(asked: wire.Forwarded) -> ConsoleRequest[Any]:
         raise PeerError(
             rules.HMC_OPERATION, f"{asked.operation}: a body of another shape ({error})"
         ) from None
-    # All statuses of a verb have the same type of answer, and metrics have text.
+    # All statuses of a verb have answers of the same type. Metrics have no type: they are text.
     kind = next(iter(verb.answers.values()))
     return ConsoleRequest(verb, kind or str, asked.name, body)
 
@@ -53,9 +53,9 @@ async def forwarded(
     call: Call = KnownSystem.call,
     found_at: Callable[[str], str] = lambda name: "",
 ) -> bytes:
-    """Make a request of a system, by `call`; return the last message for the command.
+    """Make a request of a system through `call`; return the last message for the command.
 
-    `found_at` returns a phrase with the system that has a partition, for a refusal by a system that lacks it.
+    If the system lacks the partition, the refusal gets the text of `found_at`: the system that has it.
     """
     try:
         answer = await call(system, request)
@@ -65,21 +65,22 @@ async def forwarded(
     statuses = list(request.verb.answers)
     if isinstance(answer, str):
         return wire.answer(statuses[0], PROMETHEUS, answer.encode())
-    # Health is the only verb whose status depends on its answer: a failed check is an error for a monitor.
+    # Health is the only verb whose status depends on its answer: a monitor must get a failed check as an
+    # error.
     status = statuses[-1] if isinstance(answer, HealthView) and not answer.ok else statuses[0]
     return wire.answer(status, JSON, msgspec.json.encode(answer))
 
 
 def _placed(error: SwpksError, place: str) -> SwpksError:
-    """Return a refusal with the place of its partition, which is "" if that is not needed."""
+    """Return a refusal to which `place` is added, the text about where the partition is; "" adds nothing."""
     error.message = f"{error.message}; {place}" if place else error.message
-    # The problem of the system is passed on, with its own fields; only the detail has the console's words.
+    # The problem of the system is passed on with its fields; only the detail is the console's text.
     if isinstance(error, ConsoleRefused):
         return ConsoleRefused(msgspec.structs.replace(error.problem, detail=error.message))
     return error
 
 
 def refusal(error: SwpksError) -> bytes:
-    """Return the last message after a refused request: a problem, as the control channel has it."""
+    """Return the last message after a refused request: the problem that the control channel would return."""
     problem = error.problem if isinstance(error, ConsoleRefused) else problem_of(error)
     return wire.answer(problem.status, PROBLEM_JSON, msgspec.json.encode(problem))

@@ -24,7 +24,8 @@ STORE = ""
 """The console's store, for a copy of this file that `swpks hmc links` has made."""
 
 SOCKET = "run/console.sock"
-OF_A_SYSTEM = ("service-processor", "anchor-card", "nvram.sqlite")  # a state has one of them
+# the state of a system has at least one of these
+OF_A_SYSTEM = ("service-processor", "anchor-card", "nvram.sqlite")
 LONGEST_LINE = 24 << 20
 LARGEST_FILE = 16 << 20
 """Bytes of a file that travels, at most."""
@@ -53,11 +54,11 @@ Message = dict[str, Any]
 
 
 class NoConsole(Exception):
-    """No console serves the store, or it went away, or it breaks the wire."""
+    """No console serves the store, or the console went away, or it broke the rules of the wire."""
 
 
 class Wire:
-    """One connection to a console: messages in both directions; raises NoConsole.
+    """One connection to a console, with messages in both directions; raises NoConsole.
 
     `timeout` is in seconds for each wait; None waits for ever, because a job may take long.
     """
@@ -65,10 +66,10 @@ class Wire:
     def __init__(self, store: str, timeout: float | None = None) -> None:
         self._store = store
         self._rest = b""
-        self._mute = timeout is None  # no message has come, and the user was not informed of that
+        self._mute = timeout is None  # True until a message comes or the user is informed that none comes
         self._socket = socket.socket(socket.AF_UNIX)
         try:
-            if timeout is not None:  # with a timeout of Python, a connect to a full queue fails at once
+            if timeout is not None:  # settimeout would make a connect to a full queue fail at once
                 wait = struct.pack("ll", int(timeout), int(timeout % 1 * 1e6) or 1)
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, wait)
             self._socket.connect(os.path.join(store, SOCKET))
@@ -82,7 +83,10 @@ class Wire:
         self._socket.close()
 
     def send(self, message: Message) -> None:
-        """Send a message.  If the console does not read it, its last message has the reason."""
+        """Send a message.
+
+        A console that does not read it is no error here: its last message has the reason.
+        """
         line = json.dumps(message).encode("ascii") + b"\n"
         if len(line) > LONGEST_LINE:
             raise NoConsole(f"a message of {len(line)} bytes, {LONGEST_LINE} are the most")
@@ -129,10 +133,10 @@ class Wire:
 
 
 class NamedFiles:
-    """The files that a command names in its own words; no other path is opened.
+    """The files that the words of a command name; no other path is opened.
 
-    A file that is named to be read is never written, and an existing file is replaced only with --force: a
-    malicious console may ask for any path.
+    A malicious console may ask for any path.  So a file that is named for reading is never written, and an
+    existing file is replaced only with --force.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
@@ -145,7 +149,7 @@ class NamedFiles:
         named, most = _allowed(path, self._read, "to be read"), LARGEST_FILE
         if isinstance(limit, int):
             most = max(0, min(limit, most))
-        # Without O_NONBLOCK, the open of a pipe without a writer would wait for ever.
+        # Without O_NONBLOCK, opening a pipe that has no writer would wait for ever.
         descriptor = os.open(named, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with open(descriptor, "rb") as file:
             os.set_blocking(descriptor, True)
@@ -155,7 +159,7 @@ class NamedFiles:
         return content
 
     def write(self, path: object, content: bytes, *, replace: bool) -> None:
-        """Write a file that only its owner may read, durably; OSError if it can't, or may not, be written."""
+        """Write a file durably, readable only by its owner; OSError if that fails or is not allowed."""
         named = _allowed(path, self._written, "to be written")
         replace = replace and self._replace
         if len(content) > LARGEST_FILE:
@@ -170,14 +174,14 @@ class NamedFiles:
             os.set_blocking(descriptor, True)
             _fill(descriptor, content)
         except OSError:
-            if new:  # a part of a file would look like the whole
+            if new:  # otherwise an incomplete file would look complete
                 os.unlink(named)
             raise
         finally:
             os.close(descriptor)
 
     def test(self, path: object, *, replace: bool) -> None:
-        """OSError if a file may not be written, as far as that is known before; nothing is changed."""
+        """Raise OSError if it is already known that a file can't be written; change nothing."""
         named = _allowed(path, self._written, "to be written")
         plain = not os.path.exists(named) or os.path.isfile(named)
         written = os.path.dirname(os.path.realpath(named)) if plain else named
@@ -192,7 +196,7 @@ class NamedFiles:
 
 
 def _named(words: Sequence[str], table: Options) -> frozenset[str]:
-    """Return the values of those options of a line that the table lists."""
+    """Return the values that the words give to the options in this table."""
     options = table.get(words[0], ()) if words else ()
     return frozenset(words[at + 1] for at in range(1, len(words) - 1) if words[at] in options)
 
@@ -204,7 +208,7 @@ def _allowed(path: object, named: frozenset[str], how: str) -> str:
 
 
 def _replace(path: str, content: bytes) -> None:
-    """Replace a file by a second file and a rename: it is the old or the new one, also after a power cut."""
+    """Replace a file by a new file and a rename: after a power cut, the old or the new content is there."""
     folder = os.path.dirname(path)
     new = os.path.join(folder, f".swpks-{os.urandom(8).hex()}")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -225,7 +229,7 @@ def _replace(path: str, content: bytes) -> None:
 
 
 def _fill(descriptor: int, content: bytes) -> None:
-    """Replace the contents of a regular file, durably, or write to a device or a pipe."""
+    """Replace the content of a regular file, durably; or write to a device or a pipe."""
     plain = stat.S_ISREG(os.fstat(descriptor).st_mode)
     if plain:
         os.fchmod(descriptor, 0o600)
@@ -236,7 +240,7 @@ def _fill(descriptor: int, content: bytes) -> None:
 
 
 def escaped(text: object, keep: str = "") -> str:
-    """Return a text with escapes in place of control characters; those in `keep` stay."""
+    """Return a text with escapes in place of control characters, except those in `keep`."""
     return "".join(
         each if each.isprintable() or each in keep else each.encode("unicode_escape").decode("ascii")
         for each in str(text)
@@ -244,9 +248,10 @@ def escaped(text: object, keep: str = "") -> str:
 
 
 class Shown:
-    """The output of a command: text, and the progress of a job as a bar on a terminal or as lines.
+    """The output of a command: text, and the progress of a job.
 
-    `write` gets text with its newlines, and raises OSError if it can't write it.
+    A terminal shows the progress as a bar, other outputs get lines.  `write` gets text with its newlines, and
+    raises OSError if it can't write the text.
     """
 
     WIDTH = 24
@@ -260,12 +265,12 @@ class Shown:
         self._lines = 0
 
     def say(self, text: object) -> None:
-        """Print lines.  Control characters of the console, or of a system behind it, are escaped."""
+        """Print lines; control characters from the console or from a system are escaped."""
         self.end()
         self._write(f"{escaped(text, LAYOUT)}\n")
 
     def progress(self, job: Message) -> None:
-        """Show how far a job is: its new lines, and its steps where they have changed."""
+        """Print the new lines of a job, and its steps if they have changed."""
         number, lines = job.get("number"), job.get("lines")
         if number != self._job:
             self._job, self._lines, self._step = number, 0, None
@@ -279,7 +284,7 @@ class Shown:
             self._show(job)
 
     def end(self) -> None:
-        """End a bar, so that the next output has a line of its own."""
+        """Remove the bar, so that the next output begins on an empty line."""
         if self._bar:
             self._bar = False
             self._write("\r\x1b[K")
@@ -299,7 +304,7 @@ class Shown:
 
 
 def converse(wire: Wire, request: Message, files: NamedFiles, shown: Shown) -> Message:
-    """Send a request, serve the files that the console asks for, return its last message.
+    """Send a request, do what the console asks about files, and return its last message.
 
     Raises NoConsole, and OSError if the output can't be written.
     """
@@ -320,7 +325,7 @@ def converse(wire: Wire, request: Message, files: NamedFiles, shown: Shown) -> M
 
 
 def _file(message: Message, files: NamedFiles) -> Message:
-    """Read, write or test a file; return the reply, which has the reason if that failed."""
+    """Read, write or test a file for the console; return the reply, which has the reason of a failure."""
     path = message.get("read", message.get("write", message.get("test")))
     try:
         if "test" in message:
@@ -348,7 +353,7 @@ def line(words: Sequence[str], store: str) -> int:
             wire.close()
     except (NoConsole, ValueError) as error:
         _complain(f"{words[0]}: {error}")
-    except BrokenPipeError:  # the reader of the output has ended, as `head` does
+    except BrokenPipeError:  # the reader of the output, such as `head`, has ended
         pass
     except OSError as error:
         _complain(f"{words[0]}: standard output: {error.strerror or error}")
@@ -386,8 +391,8 @@ def _complain(text: str) -> None:
 
 
 def main() -> int:
-    """Run the command whose name is that of the started file; return the exit status."""
-    for number in range(3):  # a file that is opened later must not get the number of a closed stream
+    """Run the command that has the name of the started file; return the exit status."""
+    for number in range(3):  # otherwise a file could get the number of a closed stream
         try:
             os.fstat(number)
         except OSError:

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class SocketLink:
-    """The link to one system.  Each request has a connection of its own, and so has the stream of events."""
+    """The link to one system.  Each request, and the stream of events, has its own connection."""
 
     def __init__(self, where: str, tls: TlsFiles | None = None) -> None:
         self._where = where
@@ -34,20 +34,23 @@ class SocketLink:
         return f"SocketLink({self._where!r})"
 
     async def call(self, request: ConsoleRequest[T]) -> T:
-        """Make one request and return its answer."""
+        """Make one request of the system, and return its answer."""
         return await self._console.call(request)
 
     @asynccontextmanager
     async def events(self, console_id: str) -> AsyncIterator[trio.abc.ReceiveChannel[EventView]]:
-        """Open the stream of events as the console with this id; the channel ends when the stream breaks."""
+        """Open the system's stream of events for the console with this id.
+
+        The channel ends when the stream breaks.
+        """
         async with watch_events(self._transport, console_id) as events:
             yield _Ending(events, self._where)
 
 
 class _Ending(trio.abc.ReceiveChannel[EventView]):
-    """Events up to the end of their stream.  An error ends them like an end of the stream.
+    """The events of a stream; an error of the stream ends the channel as the end of the stream does.
 
-    If it was raised, the nursery of the stream would wrap it into an exception group.
+    If the error were raised, the nursery of the stream would put it into an exception group.
     """
 
     def __init__(self, events: trio.abc.ReceiveChannel[EventView], where: str) -> None:
@@ -63,16 +66,16 @@ class _Ending(trio.abc.ReceiveChannel[EventView]):
             raise trio.EndOfChannel from None
 
     async def aclose(self) -> None:
-        """Receive no more."""
+        """Close the channel."""
         await self._events.aclose()
 
 
 class SocketDial:
-    """Makes links; `tls` names the files of this console for places with https."""
+    """Makes links to places; `tls` names the console's certificate files for places with https."""
 
     def __init__(self, tls: TlsFiles | None = None) -> None:
         self._tls = tls
 
     def __call__(self, where: str) -> SocketLink:
-        """Return the link to a place; OperatorError for a malformed place."""
+        """Return a link to a place; OperatorError if the place is malformed."""
         return SocketLink(where, self._tls)

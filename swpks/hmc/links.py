@@ -15,13 +15,15 @@ CLIENT = "swpks-line"
 
 
 def make_links(folder: Path, store: Path) -> tuple[str, ...]:
-    """Make or renew a folder of links to the console of a store; return the names of the links.
+    """Make or renew a folder with a link for each command of a console; return the names of the links.
 
-    OperatorError if the folder holds other files, or can't be written.
+    The commands go to the console with this store.  OperatorError if the folder holds other files, or can't
+    be written.
     """
     try:
         folder.mkdir(exist_ok=True)
-        # Before the first change: a folder that was named by mistake, such as /usr/bin, stays as it is.
+        # Checked before the first change: a folder that was named by mistake, such as /usr/bin, stays as it
+        # is.
         others = [path.name for path in folder.iterdir() if not _is_ours(path)]
         if others:
             message = f"{folder} holds other things, such as {sorted(others)[0]}: name a new folder"
@@ -39,16 +41,20 @@ def make_links(folder: Path, store: Path) -> tuple[str, ...]:
 
 
 def _is_ours(path: Path) -> bool:
-    # First, because is_file() follows a link: a link to another program is not ours.
+    # Checked first, because is_file() follows a link, and a link to another program is not ours.
     if path.is_symlink():
         return path.name in LINES and str(path.readlink()) == CLIENT
     return path.name in (CLIENT, f"{CLIENT}.new") and path.is_file()
 
 
 def _program(store: Path) -> str:
-    """Return the client program for a store; its Python reads no environment and no site packages."""
+    """Return the text of the client program for a store.
+
+    Its Python reads no environment variables and no site packages.
+    """
     python = sys.executable
-    # A `#!` line ends at the first blank of the path, and Linux cuts it at 127 bytes (256 since Linux 5.1).
+    # The path in a `#!` line ends at the first blank, and Linux cuts the line at 127 bytes (256 since Linux
+    # 5.1).
     if any(character.isspace() for character in python) or len(python) > 120:
         raise OperatorError(rules.HMC_LINKS, f"no script can name this Python: {python}")
     source = Path(line_client.__file__).read_text("utf-8")
@@ -59,7 +65,7 @@ def _program(store: Path) -> str:
 
 
 def _write(path: Path, content: str) -> None:
-    """Replace a file by a rename, so that a command that starts meanwhile finds the old or the new one."""
+    """Replace a file by a rename, so that a command that starts meanwhile finds the old or the new file."""
     new = path.with_name(f"{path.name}.new")
     new.write_text(content, "utf-8")
     new.chmod(0o755)

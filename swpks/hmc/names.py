@@ -1,4 +1,4 @@
-"""The names of the real console's commands: the first word of a line (spec/console.md#lines)."""
+"""The names of the real console's commands: a line begins with one of them (spec/console.md#lines)."""
 
 from __future__ import annotations
 

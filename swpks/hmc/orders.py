@@ -1,4 +1,4 @@
-"""Answer the requests of commands: lines, forwarded verbs, and the console's own verbs."""
+"""Answers the requests of commands: lines, forwarded verbs, and the console's own verbs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _STOPPED = "the console stops before it has answered; a job that it has begun go
 
 
 class ConsoleHandler:
-    """Carries out requests with a console."""
+    """Carries out the requests of commands with a console."""
 
     def __init__(self, console: ManagementConsole) -> None:
         self._console = console
@@ -48,7 +48,7 @@ class ConsoleHandler:
         }
 
     async def handle(self, request: wire.WireRequest, caller: WireCaller) -> bytes:
-        """Carry out a request; return the last message."""
+        """Carry out a request; return the last message to the command."""
         if request.line is not msgspec.UNSET:
             return wire.exit_status(await run_line(self._console, request.line, caller))
         try:
@@ -63,7 +63,7 @@ class ConsoleHandler:
 
     async def _forwarded(self, request: wire.Forwarded) -> bytes:
         asked, system = request_of(request), self._console.find(request.system)
-        # A restore goes by way of the register, which decides whether this system may have the store.
+        # The register decides whether this system may have the store, so a restore goes through the console.
         restores = isinstance(asked.body, CopyToRestore)
         call: Call = self._console.restore if restores else KnownSystem.call
         if isinstance(asked.body, SystemChanges):
@@ -79,13 +79,13 @@ class ConsoleHandler:
         return found_at(self._console.systems, name)
 
     def stopped(self, request: wire.WireRequest) -> bytes:
-        """Return the last messages for a command that still waits when the console stops."""
+        """Return the last messages to a command that still waits when the console stops."""
         if request.line is not msgspec.UNSET:
             return wire.say(_STOPPED) + wire.exit_status(1)
         return refusal(OperatorError(rules.HMC_STOPPED, _STOPPED))
 
     def failed(self, request: wire.WireRequest) -> bytes:
-        """Return the last messages after a bug of the console."""
+        """Return the last messages to a command whose request met a bug of the console."""
         error = SwpksError(control.REQUEST_ANSWERED, "the console failed; its log has the reason")
         if request.line is not msgspec.UNSET:
             return wire.say(message(error)) + wire.exit_status(1)
@@ -102,7 +102,7 @@ class ConsoleHandler:
 
     def _system_view(self, system: KnownSystem) -> KnownSystemView:
         last, now = system.last, self._console.date()
-        # The oldest of these copies is shown: it belongs to the store that a recovery puts back furthest.
+        # The oldest of the newest copies is shown: a recovery would put back its store the furthest.
         newest = {uuid: copies[0].time for uuid, copies in by_store(system.copies).items()}
         copied = min(newest.values(), default=None)
         named = last.partitions.items() if last else ()
@@ -118,7 +118,7 @@ class ConsoleHandler:
             state=last.state if last else None,
             partitions=len(last.partitions) if last else None,
             copied=copied,
-            # The clock of a system may be ahead of the console's, and no copy has a negative age.
+            # A system's clock may be ahead of the console's, and no copy has a negative age.
             age=None if copied is None else max(0.0, now - copied),
             without_copy=without,
             advice=system.advice,
@@ -126,7 +126,7 @@ class ConsoleHandler:
         )
 
     def _waiting(self, system: KnownSystem) -> list[str]:
-        """Return a line for each partition of a system that is not served."""
+        """Return a line with the reason for each partition that a system does not serve."""
         waits = [(each.name, self._console.waits(system, each.uuid)) for each in shown(system)]
         return [f"{name} waits: {why}" for name, why in waits if why]
 
@@ -135,7 +135,7 @@ class ConsoleHandler:
 
     async def _remove_system(self, order: wire.Order, _caller: WireCaller) -> RemovedSystemView:
         system = self._console.find(order.name)
-        # By the serial number: two systems may have the name, and `find` has chosen one of them.
+        # The serial number is used: two systems may have the name, and `find` has chosen one of them.
         trouble = await self._console.remove_system(system.type_model_serial)
         return RemovedSystemView(name=system.name, trouble=trouble)
 

@@ -69,7 +69,7 @@ _log = logs.Log()
 
 @dataclass(frozen=True)
 class ProcessSettings:
-    """Settings of a start: those of the console, the given systems as (name, place), files for TLS."""
+    """Settings of a start: of the console, systems as (name, place), and certificate files for TLS."""
 
     console: ConsoleSettings = field(default_factory=ConsoleSettings)
     systems: tuple[tuple[str | None, str], ...] = ()
@@ -77,9 +77,9 @@ class ProcessSettings:
 
 
 def run(folder: Path, settings: ProcessSettings, announce: Announce) -> None:
-    """Run the console with this store until a stop signal.
+    """Run the console with this store until a stop signal comes.
 
-    Raises OperatorError and StorageError if it can't start.
+    Raises OperatorError and StorageError if the console can't start.
     """
     with StoreFolder(folder) as held:
         store = ConsoleStore(held.database)
@@ -98,7 +98,7 @@ def run(folder: Path, settings: ProcessSettings, announce: Announce) -> None:
 
 
 class ConsoleServer:
-    """A console in a process: its commands, its where socket, its start and its stop."""
+    """A console as a process: the sockets for commands and for places, the start and the stop."""
 
     def __init__(self, console: ManagementConsole, folder: StoreFolder, settings: ProcessSettings) -> None:
         self.console = console
@@ -111,7 +111,7 @@ class ConsoleServer:
         return f"ConsoleServer({self.console!r})"
 
     async def serve(self, announce: Announce) -> None:
-        """Serve until a stop signal; raise the error that makes a start impossible."""
+        """Serve until a stop signal comes; raise the error that makes a start impossible."""
         failure: SwpksError | None = None
         with trio.open_signal_receiver(*stop_signals()) as signals:
             async with trio.open_nursery() as nursery:
@@ -124,7 +124,7 @@ class ConsoleServer:
                 except SwpksError as error:
                     failure = error
                 nursery.cancel_scope.cancel()
-        if failure is not None:  # raised here, where no nursery wraps it into a group
+        if failure is not None:  # raised here, because a nursery would put it into a group
             raise failure
 
     async def _start(self, nursery: trio.Nursery) -> CommandServer:
@@ -152,7 +152,8 @@ class ConsoleServer:
             await self._try_known(deadline)
             await nursery.start(self._tell_where)
             await nursery.start(serve_commands)
-        # Also if cancelled: a socket file that is left behind would look like a console that does not answer.
+        # This runs after a cancellation too: a socket file that is left behind would look like a console that
+        # does not answer.
         except BaseException:
             close()
             raise
@@ -166,13 +167,16 @@ class ConsoleServer:
         return whereabouts(self.console.systems, asked)
 
     async def _try_known(self, deadline: float) -> None:
-        """Wait until each known system was tried once: the ready line names the systems that are away."""
+        """Wait until the console has tried to connect to each known system.
+
+        The ready line can then name the systems that are away.
+        """
         with trio.CancelScope(deadline=deadline):
             for system in self.console.systems:
                 await system.tried.wait()
 
     async def _add_given(self, deadline: float) -> list[tuple[str | None, str]]:
-        """Add the given systems; return those that can't be reached yet."""
+        """Add the systems of the command line; return those that can't be reached yet."""
         away: list[tuple[str | None, str]] = []
         failures: list[SwpksError] = []
 
@@ -198,19 +202,22 @@ class ConsoleServer:
         return away
 
     async def _dial_on(self, name: str | None, where: str) -> None:
-        """Dial a system that was not reached yet, until it is added, or has another name than the given."""
+        """Try again and again to add a system, until that succeeds.
+
+        Stop if the system at this place has another name than the given one.
+        """
         logged = ""
         for seconds in waits():
             try:
                 await self.console.add_system(where, name)
             except SwpksError as error:
                 self.console.note_awaited(where, name, error)
-                # Once for each reason: a system that is down for a week would otherwise fill the log.
+                # Each reason is logged once: a system that is away for a week would otherwise fill the log.
                 if logged != error.message:
                     logged = error.message
                     advice = to_connect(error, where, name or "")
                     _log.warning("system.not_reached", place=where, **logs.explained(error), advice=advice)
-                # No later attempt changes that: another system is at this place.  Lists show it, with the
+                # A later attempt would not help: another system is at this place.  Lists show it, with the
                 # remedy.
                 if error.rule is rules.HMC_SYSTEM_OWN_NAME:
                     return
@@ -219,7 +226,7 @@ class ConsoleServer:
                 return
 
     async def _until_stopped(self, signals: AsyncIterator[int], server: CommandServer) -> None:
-        """Wait for a signal, then let commands end; a second signal ends them at once."""
+        """Wait for a stop signal, then let commands end; a second signal ends them at once."""
         number = await anext(aiter(signals))
         _log.info("console.stopping", signal=signal.Signals(number).name)
         async with trio.open_nursery() as nursery:
@@ -241,7 +248,7 @@ class ConsoleServer:
         }
 
     def _away(self) -> list[dict[str, str]]:
-        """Return the systems that are not connected, each with its name, place, reason and remedy."""
+        """Return each system that is not connected, with its name, place, reason and remedy."""
         known = [each for each in self.console.systems if not each.connected]
         away: list[KnownSystem | AwaitedSystem] = [*known, *self.console.awaited.values()]
         return [
@@ -252,7 +259,7 @@ class ConsoleServer:
 
 @contextmanager
 def _listening(path: Path) -> Iterator[socket.socket]:
-    """Listen at a path for the length of a block."""
+    """Yield a listening socket at a path; at the end of the block, remove and close it."""
     listener = listen_unix(path)
     made = SocketFile(path)
     try:

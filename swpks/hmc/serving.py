@@ -1,4 +1,4 @@
-"""Serve commands: each has one connection and sends one request (spec/console.md#the-wire)."""
+"""Serves commands: each command has one connection and sends one request (spec/console.md#the-wire)."""
 
 # A command that goes away
 #
@@ -59,20 +59,20 @@ _log = Log()
 
 
 class RequestHandler(Protocol):
-    """Answers requests."""
+    """Carries out the requests of commands."""
 
     async def handle(self, request: wire.WireRequest, caller: WireCaller) -> bytes:
-        """Carry out a request; return the last message."""
+        """Carry out a request; return the last message to the command."""
 
     def stopped(self, request: wire.WireRequest) -> bytes:
-        """Return the last messages for a command that waits when the console stops."""
+        """Return the last messages to a command that still waits when the console stops."""
 
     def failed(self, request: wire.WireRequest) -> bytes:
-        """Return the last messages after a bug of the console."""
+        """Return the last messages to a command whose request met a bug of the console."""
 
 
 class WireCaller:
-    """The command at the other end of a connection (`hcall_server.console.caller`)."""
+    """The command at the other end of a connection; a `Caller` of `hcall_server.console.caller`."""
 
     def __init__(self, stream: trio.SocketStream, scope: trio.CancelScope) -> None:
         self._stream = stream
@@ -85,7 +85,7 @@ class WireCaller:
         self._following = False
 
     async def read(self, path: str, limit: int) -> bytes:
-        """Return the content of a file that the command names; OperatorError if the command sends none."""
+        """Return the content of a file that the command's words name; OperatorError if none comes."""
         reply = await self._ask(path, wire.read(path, limit))
         content = reply.content
         if content is None or len(content) > limit:
@@ -95,25 +95,25 @@ class WireCaller:
         return content
 
     async def write(self, path: str, content: bytes, *, replace: bool) -> None:
-        """Ask the command to write a file that it names; OperatorError if it does not."""
+        """Ask the command to write a file that its words name; OperatorError if it does not."""
         reply = await self._ask(path, wire.write(path, content, replace=replace))
         if not reply.written:
             raise OperatorError(rules.HMC_FILE, f"{path}: the command did not write it")
 
     async def test(self, path: str, *, replace: bool) -> None:
-        """OperatorError if the command can't write a file, as far as it knows that before."""
+        """Raise OperatorError if the command already knows that it can't write a file."""
         reply = await self._ask(path, wire.test(path, replace=replace))
         if not reply.writable:
             raise OperatorError(rules.HMC_FILE, f"{path}: the command can't write it")
 
     async def say(self, text: str) -> None:
-        """Have the command print lines; they are dropped if the command is gone."""
+        """Ask the command to print lines; drop them if the command is gone."""
         self._following = False
         await self.send(wire.say(text))
 
     async def progress(self, job: Job) -> None:
-        """Show the progress of a job; ends the handler if the command is gone."""
-        # Before the send: it may wait, and the command may go away meanwhile.
+        """Send the progress of a job to the command; end the handler if the command is gone."""
+        # Set before the send: the send may wait, and the command may go away meanwhile.
         self._following = True
         await self.send(wire.progress(job))
         if self._gone:
@@ -121,13 +121,14 @@ class WireCaller:
             await trio.lowlevel.checkpoint()
 
     def unfollow(self) -> None:
-        """End the handler if it follows a job, which goes on."""
+        """End the handler if it only follows a job; the job goes on."""
         if self._following:
             self._scope.cancel()
 
     async def send(self, message: bytes) -> None:
-        """Send a message; a command that does not read it in time counts as gone."""
-        # A line may send from two tasks: one reports that the other waits.  Their messages must not mix.
+        """Send a message; if the command does not read it in time, treat the command as gone."""
+        # A line may send from two tasks: one of them reports that the other waits.  Their messages must not
+        # mix.
         async with self._sending:
             if self._gone:
                 return
@@ -140,8 +141,8 @@ class WireCaller:
                 self.leave()
 
     def take(self, reply: wire.FileReply) -> None:
-        """Pass on the command's reply about a file; PeerError if there was no question."""
-        # Set also before the first question, so a reply without a question is found here.
+        """Give the command's reply to the waiting question about a file; PeerError if none waits."""
+        # The event is set before the first question too, so a reply without a question is found here.
         if self._replied.is_set():
             raise PeerError(rules.HMC_WIRE, "a reply without a question about a file")
         self._replies.append(reply)
@@ -155,7 +156,7 @@ class WireCaller:
 
     async def _ask(self, path: str, message: bytes) -> wire.FileReply:
         self._following = False
-        # A late reply to an earlier question, which had timed out, is not the answer to this one.
+        # A question may have timed out: its late reply is not the answer to this question.
         self._replies.clear()
         self._replied = trio.Event()
         await self.send(message)
@@ -171,9 +172,9 @@ class WireCaller:
 
 
 class CommandServer:
-    """Accepts commands on a listening socket until it is cancelled; the socket stays the caller's.
+    """Accepts commands on a listening socket until it is cancelled; its caller owns the socket.
 
-    `ended` is called when no more commands are accepted.  It closes the socket: otherwise a command that
+    When no more commands are accepted, `ended` is called.  It closes the socket: otherwise a command that
     comes during the stop would wait without an answer.
     """
 
@@ -188,7 +189,7 @@ class CommandServer:
         self.grace = GRACE_SECONDS
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Accept until cancelled, then let the requests that are under way end, for `grace` seconds."""
+        """Accept commands until cancelled; then give the running requests `grace` seconds to end."""
         self._listener.setblocking(False)
         async with trio.open_nursery() as connections:
             task_status.started()
@@ -204,7 +205,7 @@ class CommandServer:
                 self._stop()
 
     def hurry(self) -> None:
-        """End the requests that are under way at once, now or when the server is cancelled."""
+        """End the running requests at once, now or when the server is cancelled."""
         self.grace = 0.0
         self._stop()
 
@@ -214,7 +215,10 @@ class CommandServer:
             each.stop(deadline)
 
     async def _make_room(self) -> None:
-        """Wait for a place.  If a command comes and none is free, end the oldest one without a request."""
+        """Wait for a free place.
+
+        If a command comes and no place is free, end the oldest command that has not sent a request.
+        """
         if not self._places.value:
             await wait_readable(self._listener)
             idle = next((each for each in self._running if not each.asked), None)
@@ -223,7 +227,7 @@ class CommandServer:
         await self._places.acquire()
 
     async def _serve(self, conversation: _Conversation) -> None:
-        # Shielded: when the console stops, run() sets a deadline instead.
+        # Shielded, because run() sets a deadline when the console stops.
         with trio.CancelScope(shield=True):
             try:
                 await conversation.run()
@@ -238,7 +242,7 @@ class CommandServer:
 
 
 class _Conversation:
-    """One connection: its request, the files of its command, and how it ends."""
+    """One connection of a command: its request, the replies about files, and its end."""
 
     def __init__(self, stream: trio.SocketStream, handler: RequestHandler) -> None:
         self._stream = stream
@@ -252,7 +256,7 @@ class _Conversation:
         self._caller = WireCaller(stream, self._work)
 
     async def run(self) -> None:
-        """Read the request and answer it; PeerError if the command breaks the wire."""
+        """Read the request and answer it; PeerError if the command breaks the rules of the wire."""
         try:
             request = await self._request()
         except PeerError as error:
@@ -262,7 +266,7 @@ class _Conversation:
             await self._answer(request)
 
     def end(self) -> None:
-        """End a command that has sent no request."""
+        """End the connection of a command that has sent no request."""
         self._asking.cancel()
 
     def close(self) -> None:
@@ -270,7 +274,7 @@ class _Conversation:
         self._stream.socket.close()
 
     def stop(self, deadline: float) -> None:
-        """End at a stop of the console: at once if a job is followed, else at the deadline."""
+        """End the request because the console stops: at once if it follows a job, else at the deadline."""
         self._work.deadline = min(self._work.deadline, deadline)
         self._caller.unfollow()
 
@@ -292,16 +296,15 @@ class _Conversation:
             with self._work:
                 try:
                     last = await self._handler.handle(request, self._caller)
-                except Exception as error:  # the command has to hear of a bug as well
+                except Exception as error:  # the command has to get an answer after a bug too
                     _log.error("command.failed", exc_info=error)
                     last = self._handler.failed(request)
-            # `last` is empty only if the scope of the work was cancelled: by a stop, or because the command
-            # is gone.
+            # `last` is empty only if the work was cancelled: the console stops, or the command is gone.
             await self._caller.send(last or self._handler.stopped(request))
             nursery.cancel_scope.cancel()
 
     async def _hear(self) -> None:
-        """Pass on the replies of the command, until it goes away."""
+        """Pass on the command's replies about files, until the command goes away."""
         try:
             while (line := await self._line()) is not None:
                 self._caller.take(wire.reply_of(line))

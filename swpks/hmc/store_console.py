@@ -1,10 +1,10 @@
-"""The console as a command sees it: the verbs of its systems, and its own verbs (spec/console.md#own-verbs).
+"""The console for its commands: the verbs of its systems, and its own verbs (spec/console.md#own-verbs).
 
     console = StoreConsole("store", system="sys1")
     view = console.call(ipl("lpar1"))                       # as hcall_client.console.BlockingConsole has it
     systems = console.order(list[KnownSystemView], "systems")
 
-Each call is a connection of its own, and blocks.
+Each call opens a new connection, and blocks.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class StoreUnreachable(ConsoleUnreachable):
 class StoreConsole:
     """The console with this store; `system` is the -m of its verbs, `timeout` the seconds of each wait.
 
-    A call raises ConsoleRefused for a refusal, StoreUnreachable, or ConsoleMisspoken.
+    A call raises ConsoleRefused if the request is refused, StoreUnreachable if no answer comes, and
+    ConsoleMisspoken for a malformed answer.
     """
 
     def __init__(
@@ -59,20 +60,23 @@ class StoreConsole:
         return f"StoreConsole({self.store!r}, {self.system!r})"
 
     def call(self, request: ConsoleRequest[T]) -> T:
-        """Make a request of a system, through the console; return its answer."""
+        """Make a request of a system through the console; return the answer."""
         ask = {"operation": request.verb.operation, "system": self.system, "name": request.name}
         body = msgspec.to_builtins(request.body) if request.body else None
         found = self._answer({"ask": {**ask, "body": body} if request.body else ask}, self.timeout, _silent())
         return answer_of(request, found.status, found.type, found.content.encode())
 
     def order(self, kind: type[T], verb: str, **operands: Any) -> T:
-        """Carry out an own verb of the console; return its answer."""
+        """Carry out one of the console's own verbs; return the answer."""
         return self._ordered(kind, verb, operands, self.timeout, _silent())
 
     def follow(self, kind: type[T], verb: str, write: Callable[[str], None] | Shown, **operands: Any) -> T:
-        """Carry out an own verb that begins or follows a job; return at its end.  `write` shows progress."""
+        """Carry out a verb that starts or follows a job; return the answer at the end of the job.
+
+        `write` gets the progress.
+        """
         shown = write if isinstance(write, Shown) else Shown(write, terminal=os.isatty(1))
-        # Without a timeout: a job may wait for its system for days.
+        # There is no timeout: a job may wait for its system for days.
         return self._ordered(kind, verb, operands, None, shown)
 
     def _ordered(
@@ -93,11 +97,11 @@ class StoreConsole:
     def _answer(self, message: dict[str, Any], timeout: float | None, shown: Shown) -> WireAnswer:
         try:
             with closing(Wire(self.store, timeout)) as wire:
-                # A verb names no file, so the console can't open any.
+                # The words of a verb name no file, so the console can't make this process open one.
                 last = converse(wire, message, NamedFiles(()), shown)
             found = msgspec.convert(last.get("answer"), WireAnswer)
         except NoConsole as error:
-            # The console is at fault here. The remedy of the rule is about a system, so it is left out.
+            # No console answers. The remedy of the rule is about a system, so it is left out.
             raise StoreUnreachable(str(error), advised=True) from None
         except msgspec.ValidationError as error:
             raise ConsoleMisspoken("a command", f"a message of another shape ({error})") from None
@@ -110,7 +114,7 @@ def _silent() -> Shown:
 
 
 class WireAnswer(msgspec.Struct):
-    """The last message after a verb."""
+    """The console's last message after a verb."""
 
     status: int
     type: str
@@ -118,7 +122,7 @@ class WireAnswer(msgspec.Struct):
 
 
 def _check_reached(found: WireAnswer) -> None:
-    """Raise the error of a problem; StoreUnreachable if the system of the request is away."""
+    """If an answer is a problem, raise ConsoleRefused, or StoreUnreachable if the system is away."""
     if found.type != PROBLEM_JSON:
         return
     try:

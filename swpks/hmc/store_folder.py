@@ -16,14 +16,14 @@ DATABASE = STORE_DATABASE
 
 
 class StoreFolder:
-    """The locked folder of a console, made if it is not there; the lock is held until the end of the block.
+    """The locked folder of a console; it is made if it is missing, and locked until the end of the block.
 
-    OperatorError if another console uses it, if it is no store of a console, or is not private, or can't be
-    written.  StorageError if its device fails.
+    OperatorError if another console uses the folder, or if it is no console's store, is not private, or can't
+    be written.  StorageError if its device fails.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._held = LockedFolder(folder, DATABASE)  # a backup of the store may leave the lock out
+        self._held = LockedFolder(folder, DATABASE)  # the lock file may be missing from a backup of the store
         self.path = self._held.path
         self.database = self.path / DATABASE
         self.socket = self.path / SOCKET
@@ -50,7 +50,7 @@ class StoreFolder:
         self._held.close()
 
     def _open(self) -> None:
-        # Before anything is made there: the folder of a system stays as it is.
+        # Checked before anything is made: the folder of a system stays as it is.
         if any((self.path / name).exists() for name in OF_A_SYSTEM):
             message = f"{self.path} is the state folder of a system; choose another --store"
             raise OperatorError(rules.HMC_STORE_FOLDER, message, advised=True)
@@ -63,7 +63,10 @@ class StoreFolder:
 
 
 def _about_store(error: SwpksError) -> SwpksError:
-    """Return an error of the folder with the rule of a console's store, in place of a rule of a state."""
+    """Return an error of the folder with the rule about a console's store.
+
+    The folder's own rules are about a system's state.
+    """
     if isinstance(error, OperatorError) and error.rule is not rules.HMC_STORE_OWNER:
         return OperatorError(rules.HMC_STORE_FOLDER, error.message)
     return error

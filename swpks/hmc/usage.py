@@ -1,4 +1,4 @@
-"""The usage of a line without a console (--help): this installation has the tables of its options."""
+"""The usage of a line (--help), which needs no console: this installation has the tables of options."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The remedy behind an error of `swpks hmc VERB`: that of the rule, with the words of the command's end.
+"""Adds the remedy to an error of `swpks hmc VERB`: that of its rule, in the words of the command.
 
     error = with_remedy_for(error, Asked("/lab/hmc", "sys1", "lpar1"))
 
-An error whose text has a remedy (`advised`) stays as it is.  A remedy is for a console
-(`hcall_abi.remedies`).  A system whose control channel was asked itself has other commands: no lines, no -m.
+An error whose text has a remedy (`advised`) stays as it is.  The remedies of `hcall_abi.remedies` are for a
+console.  If the command asked a system directly, other commands are right: no lines, no -m.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _VERB = re.compile(r"(?<=`swpks\shmc\s)(?![^`]*--st)(?=[^-])")
 
 
 class Asked(NamedTuple):
-    """The end of a command: the store of a console, or else `end`, the option that names a system.
+    """The server that a command has asked: a console with `store`, or a system that the option `end` names.
 
-    `system` is the word behind -m, and `partition` the partition of the command; both may be "".
+    `system` is the word after -m, and `partition` the partition of the command; both may be "".
     """
 
     store: str = ""
@@ -52,15 +52,18 @@ class Asked(NamedTuple):
 
 
 def with_remedy_for(error: SwpksError, asked: Asked) -> SwpksError:
-    """Return an error with the remedy of its rule; the same error if it has one, or if there is none."""
+    """Return an error with the remedy of its rule added.
+
+    An error that has a remedy, or whose rule has none, is returned unchanged.
+    """
     if error.advised or error.rule.id not in REMEDIES:
         return error
-    # A system that was asked itself is the one of the remedy, but for a remedy that sends to the console.
+    # If a system was asked, the remedy is for that system, unless only a console can carry it out.
     at_console = bool(asked.store) or not (remedy := _at_system(error.rule.id))
     if at_console:
         remedy = REMEDIES[error.rule.id]
     if error.rule.id in OF_ONE_SYSTEM:
-        # Without -m the console has one system, and the next command needs none either.
+        # Without -m the console has only one system, so the next command needs no -m either.
         remedy = remedy if asked.system or not asked.store else remedy.replace(" -m SYSTEM", "")
         remedy = put_words(remedy, {"SYSTEM": asked.system, "NAME": asked.partition})
     remedy = at_store(_LINE.sub("swpks hmc ", remedy), asked.store)
@@ -74,7 +77,7 @@ def with_remedy_for(error: SwpksError, asked: Asked) -> SwpksError:
 
 
 def _at_system(rule_id: str) -> str:
-    """Return the remedy of a rule at a system itself; "" if its commands are those of a console."""
+    """Return a rule's remedy in the commands of a system; "" if only a console has its commands."""
     remedy = _OTHER_RULES.get(rule_id) or REMEDIES[rule_id]
     for words, own in _AT_SYSTEM.items():
         remedy = remedy.replace(words, own)

@@ -11,12 +11,12 @@ from hcall_abi.control_views import View
 class KnownSystemView(View):
     """A system that the console knows; `state` and `partitions` are those of the last contact.
 
-    `since` is the time from which it has been connected or away, `trouble` the reason why it is away, and
-    `advice` the remedy.  A system that was given at the start and was never reached has no serial number and
-    no id, and its name is "" if none was given.  `copied` is the time of the oldest among the newest copies
-    of its stores, null while there is none.  `age` is the age of this copy in seconds, by the console's
-    clock.  `without_copy` names the partitions that have no copy.  `waiting` has a line for each partition
-    that is not served, with the reason and the remedy.
+    `since` is the time since when it has been connected or away, `trouble` the reason why it is away, and
+    `advice` the remedy.  A system of the command line that was never reached has no serial number and no id.
+    Its name is "" if none was given.  `copied` is the time of the oldest among the newest copies of its
+    stores, null if there is none.  `age` is the age of this copy in seconds, by the console's clock.
+    `without_copy` names the partitions that have no copy.  `waiting` has a line for each partition that is
+    not served, with the reason and the remedy.
     """
 
     name: str
@@ -36,14 +36,17 @@ class KnownSystemView(View):
 
 
 class RemovedSystemView(View):
-    """A removed system; `trouble` is the reason why it still has the id of the console, "" if it has not."""
+    """A removed system.
+
+    `trouble` is the reason why the system still stores the console's id, "" if it does not.
+    """
 
     name: str
     trouble: str
 
 
 class StoredCopyView(View):
-    """A copy that the console holds; `age` is in seconds, by the console's clock."""
+    """A copy of a store that the console holds; `age` is in seconds, by the console's clock."""
 
     system: str
     partition: str
@@ -61,7 +64,7 @@ class StoredCopyView(View):
 class JobView(View):
     """A job of the console.
 
-    `waiting` is the reason why it waits, `rule_id` the rule by which it failed; both may be "".
+    `waiting` is the reason why the job waits, `rule_id` the rule by which it failed; both may be "".
     """
 
     number: int

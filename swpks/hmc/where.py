@@ -1,7 +1,7 @@
-"""Answer clients where the data channel of a partition is (spec/console.md#where).
+"""Answers clients that ask where the data channel of a partition is (spec/console.md#where).
 
-A client sends one line and gets one line, on STORE/run/where.sock.  This socket answers no other question.
-So the code of a guest needs no access to the socket of commands, which belongs to the operator.
+A client sends one line and gets one line, on STORE/run/where.sock.  This socket answers no other question. So
+the code of a guest needs no access to the socket of commands, which belongs to the operator.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _log = Log()
 
 
 def answer_to(locate: Callable[[str], str], question: bytes) -> bytes:
-    """Return the line that answers a question, which ends with a newline unless it is cut off."""
+    """Return the line that answers a question; a question without a newline at its end is cut off."""
     if not question.endswith(b"\n"):
         return _line(f"{_ERROR}a question is one line of at most {LONGEST_QUESTION} bytes")
     try:
@@ -41,14 +41,14 @@ def answer_to(locate: Callable[[str], str], question: bytes) -> bytes:
 
 
 def _line(text: str) -> bytes:
-    """Return a text as one line; characters that would end it are escaped."""
+    """Return a text as one line; characters that would end the line are escaped."""
     # The answer repeats the question, and a guest may send any characters in it.
     shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
     return f"{shown}\n".encode("utf-8", "backslashreplace")
 
 
 class WhereServer:
-    """Answers questions on a listening socket, until it is cancelled; the socket stays the caller's."""
+    """Answers questions on a listening socket until it is cancelled; its caller owns the socket."""
 
     def __init__(self, listener: socket.socket, locate: Callable[[str], str]) -> None:
         self._listener = listener
@@ -61,14 +61,14 @@ class WhereServer:
         async with trio.open_nursery() as nursery:
             task_status.started()
             while True:
-                # Before the accept: a connection without a place stays in the queue, and its time does not
-                # run yet.
+                # Acquired before the accept: a connection without a place stays in the queue, and its time
+                # does not run yet.
                 await self._places.acquire()
                 stream = await next_connection(self._listener, "question.not_accepted")
                 nursery.start_soon(self._serve, stream)
 
     async def _serve(self, stream: trio.SocketStream) -> None:
-        """Answer the question of a connection; a client that goes away, or is too slow, is dropped."""
+        """Answer the question of one connection; drop a client that goes away or is too slow."""
         try:
             with trio.move_on_after(SECONDS):
                 await stream.send_all(answer_to(self._locate, await _question(stream)))
@@ -82,7 +82,7 @@ class WhereServer:
 
 
 async def _question(stream: trio.SocketStream) -> bytes:
-    """Return the first line of a stream; without its newline if it is cut off or too long."""
+    """Return the first line of a stream; it has no newline if it is cut off or too long."""
     received = b""
     while b"\n" not in received and len(received) < LONGEST_QUESTION:
         data = await stream.receive_some(LONGEST_QUESTION - len(received))

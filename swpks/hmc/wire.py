@@ -1,4 +1,4 @@
-"""The console's end of the wire: requests of commands, and messages to them (spec/console.md#the-wire).
+"""The console's end of the wire: requests from commands, and messages to commands (spec/console.md#the-wire).
 
 This module turns bytes into values and values into bytes; `swpks.hmc.serving` has the sockets.  The other end
 is `swpks.hmc.line_client`, which may import nothing of this package.
@@ -34,7 +34,7 @@ class Forwarded(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Order(msgspec.Struct, forbid_unknown_fields=True):
-    """An own verb of the console, with the operands that it takes."""
+    """One of the console's own verbs, with its operands."""
 
     verb: Literal["systems", "add-system", "remove-system", "backup", "recover", "jobs", "copies"]
     system: str | None = None
@@ -45,14 +45,14 @@ class Order(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class WireRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The one request of a command: a line, a verb of a system, or an own verb of the console."""
+    """The one request of a command: a line, a verb for a system, or one of the console's own verbs."""
 
     line: list[str] | msgspec.UnsetType = msgspec.UNSET
     ask: Forwarded | msgspec.UnsetType = msgspec.UNSET
     order: Order | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
-        # Three optional fields and this check, because msgspec needs a tag in each struct of a union.
+        # Three optional fields and this check, because msgspec would need a tag in each struct of a union.
         given = [each for each in (self.line, self.ask, self.order) if each is not msgspec.UNSET]
         if len(given) != 1:
             raise ValueError("a request is one of line, ask and order")
@@ -61,7 +61,7 @@ class WireRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class FileReply(msgspec.Struct, forbid_unknown_fields=True):
-    """The reply of a command about a file: its content, whether it was or can be written, or an error."""
+    """A command's reply about a file: its content, whether it was or can be written, or an error."""
 
     content: bytes | None = None
     written: bool = False
@@ -74,11 +74,12 @@ class FileReply(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class LineBuffer:
-    """Cuts received bytes into lines; PeerError for a line that is too long."""
+    """Splits received bytes into lines; PeerError for a line that is too long."""
 
     def __init__(self, longest: int = LONGEST_LINE) -> None:
         self._longest = longest
-        # Pieces, joined once: to add each piece to one bytes object would copy 24 MiB again and again.
+        # Pieces are joined once: adding each piece to one bytes object would copy up to 24 MiB again and
+        # again.
         self._pieces: list[bytes] = []
         self._size = 0
 
@@ -95,44 +96,44 @@ class LineBuffer:
 
     def _add(self, piece: bytes) -> None:
         self._size += len(piece)
-        # Checked for an unfinished line too: its rest must not fill the memory.
+        # An unfinished line is checked too: the rest of a long line must not fill the memory.
         if self._size > self._longest:
             raise PeerError(rules.HMC_WIRE, f"a message of more than {self._longest} bytes")
         self._pieces.append(piece)
 
 
 def request_of(line: bytes) -> WireRequest:
-    """Return the request in a line; PeerError for anything else."""
+    """Return the request in a line; PeerError if the line is no request."""
     return _decoded(line, WireRequest)
 
 
 def reply_of(line: bytes) -> FileReply:
-    """Return the answer about a file; PeerError for anything else."""
+    """Return the reply about a file in a line; PeerError if the line is none."""
     return _decoded(line, FileReply)
 
 
 def say(text: str) -> bytes:
-    """Return the message that has a command print lines."""
+    """Return the message that makes a command print lines."""
     return _message({"say": text})
 
 
 def progress(job: Job) -> bytes:
-    """Return the message with the progress of a job."""
+    """Return the message that reports the progress of a job."""
     return _message({"progress": job_view(job)})
 
 
 def job_view(job: Job) -> JobView:
-    """Return a job as its followers get it."""
+    """Return a job in the form that commands get."""
     return msgspec.convert(job, JobView, from_attributes=True)
 
 
 def read(path: str, limit: int) -> bytes:
-    """Return the message that asks for the content of a file."""
+    """Return the message that asks a command for the content of a file."""
     return _message({"read": path, "limit": limit})
 
 
 def write(path: str, content: bytes, *, replace: bool) -> bytes:
-    """Return the message that has a command write a file; OperatorError if it is too large."""
+    """Return the message that makes a command write a file; OperatorError if the file is too large."""
     message = _message({"write": path, "content": content, "replace": replace})
     if len(message) > LONGEST_LINE:
         raise OperatorError(rules.HMC_FILE, f"{path}: {len(content)} bytes are too many")
@@ -140,17 +141,17 @@ def write(path: str, content: bytes, *, replace: bool) -> bytes:
 
 
 def test(path: str, *, replace: bool) -> bytes:
-    """Return the message that asks whether a file can be written."""
+    """Return the message that asks a command whether it can write a file."""
     return _message({"test": path, "replace": replace})
 
 
 def exit_status(status: int) -> bytes:
-    """Return the last message after a line."""
+    """Return the last message after a line: the exit status."""
     return _message({"exit": status})
 
 
 def answer(status: int, media_type: str, content: bytes) -> bytes:
-    """Return the last message after a verb: the answer as the control channel of a system would give it."""
+    """Return the last message after a verb: the answer that a system's control channel would give."""
     return _message({"answer": {"status": status, "type": media_type, "content": content.decode()}})
 
 
