@@ -1,1 +1,1 @@
-"""The demo of `swpks demo`: the steps of its story, the stage that shows them, and real disks."""
+"""The demo of `swpks demo`: the steps of its story, their output, and encrypted disks."""

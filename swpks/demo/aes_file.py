@@ -33,12 +33,12 @@ class AesFile:
         return disk
 
     def write(self, key: bytes, data: bytes) -> None:
-        """Replace the whole content of the disk."""
-        self._open(key)  # a wrong key must fail, as on a real disk, and not make a new disk
+        """Replace the whole content of the disk; WrongKeyError if the key does not open it."""
+        self._open(key)  # as on a real disk, a wrong key must fail and not make a new disk
         self._seal(key, data)
 
     def read(self, key: bytes, size: int) -> bytes:
-        """Return the first `size` bytes."""
+        """Return the first `size` bytes of the disk; WrongKeyError if the key does not open it."""
         return self._open(key)[:size]
 
     def _seal(self, key: bytes, data: bytes) -> None:
@@ -57,6 +57,6 @@ class AesFile:
 
     def _aead(self, key: bytes, salt: bytes) -> tuple[AESGCM, bytes]:
         # Key and nonce both depend on the salt, which is new for each write.  So no nonce is used twice with
-        # one key.
+        # a key.
         material = HKDF(hashes.SHA256(), 44, salt, b"swpks demo disk 1").derive(key)
         return AESGCM(material[:32]), material[32:]

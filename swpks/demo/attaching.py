@@ -1,4 +1,4 @@
-"""A management console is attached; then the service processor is replaced, and the console restores."""
+"""Steps with a management console: it stores copies, and restores them to a new service processor."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _BACKUP, _RECOVERY = 1, 2
 
 
 async def attach_console(play: Play) -> None:
-    """Start a console for the running system; it stores a copy that it cannot open."""
+    """Start a console for the running system; the console stores a sealed copy, which it can't open."""
     shows = "The console is another process. It stores sealed copies of all stores, and can open none."
     with play.stage.step("A management console is attached to the running system", shows):
         play.stage.say(f"swpks hmc serve --store {play.hmc.store} --system {play.hmc.systems[0]}")
         play.hmc.start()
         before = play.hmc.ready["systems"]
-        # Only a connected system can be given an order.
+        # The console can give an order only to a connected system.
         play.hmc.log_lines("system.connected")
         play.line("chsyscfg", "-r", "sys", "-m", before[0], "-i", f"new_name={SYSTEM}")
         text = play.line("lssyscfg", "-r", "lpar", "-m", SYSTEM, "-F", "name,state")
@@ -37,7 +37,7 @@ async def attach_console(play: Play) -> None:
 
 
 async def replace_service_processor(play: Play) -> None:
-    """Remove all records; the console has to restore the store without an order."""
+    """Replace the service processor; the console must restore the store without an order."""
     shows = (
         "All records of the system are lost with it. The console notices the loss, and restores the stores."
     )
@@ -63,7 +63,7 @@ async def replace_service_processor(play: Play) -> None:
 
 
 async def _kept_sealed(play: Play) -> None:
-    """Check that no file of the console shows a secret of the guest."""
+    """Check that no file in the console's store shows a secret of the guest."""
     read = await play.chain.kernel.read(LATE_SECRET)
     files = [path for path in play.hmc.store.rglob("*") if path.is_file()]
     written = b"".join(path.read_bytes() for path in files)

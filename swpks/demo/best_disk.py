@@ -1,8 +1,8 @@
-"""The most realistic disk that works where the demo runs."""
+"""Chooses the most realistic disk that works on this host."""
 
 # The three kinds, the most realistic one first
 #
-# 1. A LUKS2 container, mapped by cryptsetup and device-mapper, as on a real machine.
+# 1. A LUKS2 container that cryptsetup and device-mapper map, as on a real machine.
 # 2. A LUKS2 container that cryptsetup makes and unlocks; the demo encrypts its sectors.  It is for hosts
 #    without device-mapper, such as many containers.  A machine with device-mapper can map the same file.
 # 3. An AES-256-GCM file, if there is no cryptsetup.
@@ -18,14 +18,14 @@ from swpks.demo.disk import Disk, DiskError
 
 
 class MadeDisk(NamedTuple):
-    """A disk, and the reason why the demo uses this kind."""
+    """A disk, and the reason why the demo uses a disk of this kind."""
 
     disk: Disk
     why: str
 
 
 def make_disk(path: Path, key: bytes) -> MadeDisk:
-    """Make a disk in a new file, locked by `key`: the best kind that works here."""
+    """Make a disk in a new file, locked by `key`; return the most realistic kind that works here."""
     program = luks.find_cryptsetup()
     if program is None:
         return MadeDisk(AesFile.make(path, key), "cryptsetup is not installed here")

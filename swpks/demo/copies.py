@@ -22,13 +22,13 @@ COPY, KEY, SEALED = f"{PARTITION}.copy", "trusted-system.key", "trusted-system.s
 
 
 async def write_behind(play: Play) -> None:
-    """Write while NVRAM hangs: CONFIRM says pending; then NVRAM goes on: CONFIRM says flushed (step 8)."""
+    """Write while NVRAM hangs: CONFIRM reports "pending", and "flushed" once NVRAM works again (step 8)."""
     shows = "Step 8 of the procedure: WRITE changes memory. The system encrypts and stores it later."
     with play.stage.step("A change is encrypted and stored; CONFIRM reports it", shows):
         play.late_secret = secrets.token_bytes(64)
         kernel, label = play.chain.kernel, LATE_SECRET.label
         owner = Authorization(Consumer.OPERATING_SYSTEM, kernel.password)
-        # NVRAM hangs first: otherwise the flush could be over before CONFIRM asks.
+        # NVRAM hangs before the WRITE: otherwise the flush could be over before CONFIRM asks.
         play.console("nvram", "stall")
         await play.channel.call(write_object(owner, label, play.late_secret, Policy.PWSET))
         play.stage.say(f"64 random bytes, SHA-256 {digest(play.late_secret)}...")
@@ -48,12 +48,12 @@ async def write_behind(play: Play) -> None:
 
 
 async def copy_for_console(play: Play) -> None:
-    """Set a trusted system key of which the operator has a file, and save a copy of the store (step 9)."""
+    """Set a trusted system key from a file of the operator, and save a copy of the store (step 9)."""
     shows = "Step 9: the trusted system key seals a copy. The operator has a file of this key."
     with play.stage.step("The console gets a copy of the store", shows):
         play.trusted_key = secrets.token_bytes(32)
         file = play.folder / KEY
-        # The mode is set before the content, so no other user can read the key in between.
+        # The mode is set before the content is written, so no other user can read the key at any moment.
         file.touch(0o600)
         file.write_bytes(play.trusted_key)
         play.console("chtskey", "-o", "change", "--newkey", str(file))

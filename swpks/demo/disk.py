@@ -1,4 +1,4 @@
-"""The disk of the demo: a file that only its key opens."""
+"""The interface of the demo's disks: a file that only one key opens."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class DiskError(Exception):
-    """A disk could not be made, opened, written or read."""
+    """A disk can't be made, opened, written or read."""
 
 
 class WrongKeyError(DiskError):
@@ -21,12 +21,12 @@ class Disk(Protocol):
     """The kind of disk, in words for the output."""
 
     def write(self, key: bytes, data: bytes) -> None:
-        """Unlock the disk and write to its beginning; WrongKeyError when the key is not the disk's."""
+        """Unlock the disk and write to its beginning; WrongKeyError if the key does not open it."""
 
     def read(self, key: bytes, size: int) -> bytes:
-        """Unlock the disk and return its first `size` bytes; WrongKeyError as for `write`."""
+        """Unlock the disk and return its first `size` bytes; WrongKeyError if the key does not open it."""
 
 
 def digest(secret: bytes) -> str:
-    """Return a short digest of a secret, for output: it identifies the secret and does not reveal it."""
+    """Return a short digest for output; it identifies a secret and does not reveal it."""
     return hashlib.sha256(secret).hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""Card and TPM are lost at once: the start stops.  Clear All and reset-settings make a new system."""
+"""Steps after the loss of card and TPM: the start fails, the operator erases all, and a new system starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STORAGE, _PRESENCE_NEEDED = 3, 4
 
 
 async def lose_both(play: Play) -> None:
-    """Replace card and TPM at once; the next start has to fail with a reason, and to change no file."""
+    """Replace card and TPM at once; the next start must fail with a reason, and must change no file."""
     shows = (
         "No readable copy of the root key is left. With a new key the stores would be unreadable for ever."
     )
@@ -41,7 +41,7 @@ async def lose_both(play: Play) -> None:
 
 
 async def erase(play: Play) -> None:
-    """Run Clear All and reset-settings, each confirmed by the printed word."""
+    """Run Clear All and reset-settings; each needs the word that the command has printed."""
     shows = "The erase destroys data. A person has to confirm it: by the word that the command prints."
     with play.stage.step("Secure erase: Clear All, then reset-settings", shows):
         nvram = _files(play, _NVRAM)
@@ -60,10 +60,10 @@ async def erase(play: Play) -> None:
 
 
 async def start_new(play: Play) -> None:
-    """Start without the partitions of the settings: the copies need their names."""
+    """Start the system without partitions, because the copies need the names of the old ones."""
     shows = "A system with a new root key, a new identity and no partition."
     with play.stage.step("A new, empty system starts", shows):
-        # The configuration names both partitions.  A start with it would make them, and the copies need their
+        # The configuration names both partitions.  A start with it would make them, but the copies need these
         # names.
         play.server.options.clear()
         play.server.start()
@@ -79,7 +79,7 @@ async def start_new(play: Play) -> None:
 
 
 def _serve(play: Play) -> subprocess.CompletedProcess[bytes]:
-    """Run a server whose start has to fail; add its messages to the log."""
+    """Run a server that has to fail at its start; add its messages to the log."""
     done = play.server.run("serve", "--state", str(play.server.state), *play.server.options)
     with play.server.log_path.open("ab") as log:
         log.write(done.stderr)
@@ -87,7 +87,7 @@ def _serve(play: Play) -> subprocess.CompletedProcess[bytes]:
 
 
 def _erase(play: Play, action: str) -> None:
-    """Run both calls of an erase; the word goes from the output of the first one into the file only."""
+    """Run an erase without its word, then with it; only the presence file gets the printed word."""
     play.stage.say(f"swpks asmi --state ... {action}")
     before = _files(play, *_PARTS)
     first = _asmi(play, action)
@@ -111,6 +111,6 @@ def _asmi(play: Play, action: str) -> subprocess.CompletedProcess[bytes]:
 
 
 def _files(play: Play, *folders: str) -> dict[str, bytes]:
-    """Return the files in some folders of the state, by their paths."""
+    """Return the content of all files in these folders of the state, by path."""
     found = (path for folder in folders for path in (play.server.state / folder).rglob("*"))
     return {str(path): path.read_bytes() for path in found if path.is_file()}

@@ -1,4 +1,4 @@
-"""The first IPL: every stage of the boot locks its objects, the kernel encrypts a disk, the power fails."""
+"""The steps of the first IPL: each stage locks its objects, the kernel encrypts a disk, the power fails."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ SOON = 5.0
 
 
 async def power_on(play: Play) -> None:
-    """Start the server; its partitions boot by themselves."""
+    """Start the server, which starts its two partitions."""
     shows = "One process is a managed system. Each partition has a private Unix socket, which identifies it."
     with play.stage.step("The machine is switched on", shows):
         began = time.monotonic()
@@ -69,7 +69,7 @@ async def power_on(play: Play) -> None:
 
 
 async def lock_all_stages(play: Play) -> None:
-    """Boot: firmware, boot loader and kernel store their objects and lock them."""
+    """Boot: firmware, boot loader and kernel each store objects and set a password."""
     shows = (
         "Firmware, boot loader and kernel store objects. Each sets a password before the next stage starts."
     )
@@ -82,7 +82,7 @@ async def lock_all_stages(play: Play) -> None:
             await play.refused(f"setting another password for the {words(consumer)}", again, Status.H_IN_USE)
         for owner, label in PRIVATE.items():
             for password, whose in ((b"", "no password"), (secrets.token_bytes(32), "a wrong password")):
-                # No password and a wrong one are two paths of the check, and both have to refuse.
+                # No password and a wrong password are two paths of the check, and both have to refuse.
                 attempt = play.channel.call(read_object(Authorization(owner, password), label))
                 await play.refused(
                     f"reading an object of the {words(owner)} with {whose}", attempt, Status.H_AUTHORITY
@@ -90,7 +90,7 @@ async def lock_all_stages(play: Play) -> None:
 
 
 async def make_disk_key(play: Play) -> None:
-    """The kernel makes a key, stores it under a secure-boot policy and waits until it is durable."""
+    """Make a key, store it under a secure-boot policy, and wait until it is durable."""
     shows = (
         "The kernel's driver writes the key. Then it polls until the hypervisor confirms that NVRAM has it."
     )
@@ -114,7 +114,7 @@ async def make_disk_key(play: Play) -> None:
 
 
 async def encrypt_disk(play: Play) -> None:
-    """Encrypt a disk with the key and write to it."""
+    """Encrypt a disk with the key, and write to the disk."""
     shows = "The key is in no command line and in no file. The disk gets it through a pipe."
     with play.stage.step("The kernel encrypts a disk with the key", shows):
         play.disk, why = make_disk(play.disk_path, play.disk_key)
@@ -130,7 +130,7 @@ async def encrypt_disk(play: Play) -> None:
 
 
 async def isolate_neighbour(play: Play) -> None:
-    """Another partition has a store of its own."""
+    """Check that neither of two partitions can read an object of the other."""
     shows = "Each partition has its own store under its own key. It cannot find objects of other partitions."
     with play.stage.step("The neighbour cannot read the key", shows):
         async with open_channel(play.server.socket(NEIGHBOUR), name="demo") as channel:
@@ -145,7 +145,7 @@ async def isolate_neighbour(play: Play) -> None:
 
 
 async def cut_power(play: Play) -> None:
-    """Kill the server by SIGKILL, and check that its files show no object."""
+    """Kill the server with SIGKILL, and check that no object is in clear in its files."""
     shows = "SIGKILL ends the server without a flush. Only the data in NVRAM is left."
     with play.stage.step("The power fails (kill -9)", shows):
         pid = play.server.pid or 0
@@ -154,22 +154,22 @@ async def cut_power(play: Play) -> None:
             await play.channel.wait_ended()
         play.stage.check(f"process {pid} is dead, its sessions have ended",
                          not _alive(pid) and isinstance(play.channel.ended, ConnectionLost))  # fmt: skip
-        # All files of the folder: SQLite has a journal beside the database.
+        # All files of the folder are read: SQLite has a journal beside the database.
         files = sorted(play.nvram.parent.iterdir())
         written = b"".join(path.read_bytes() for path in [*files, play.server.log_path])
-        # In hexadecimal too: a log would show bytes in this form.
+        # The hexadecimal form is searched too: a log would show bytes in this form.
         found = [each for each in _contents(play) if each in written or each.hex().encode() in written]
         names = ", ".join(path.name for path in files)
         play.stage.check(f"no object is in clear in {names} or the log", bool(files) and not found)
 
 
 def words(consumer: Consumer) -> str:
-    """Return the name of a consumer in words."""
+    """Return the name of a consumer for output, such as "boot loader"."""
     return consumer.name.lower().replace("_", " ")
 
 
 async def boot_chain(play: Play) -> None:
-    """Boot the partition in the open session, as each IPL does; stored objects stay."""
+    """Boot firmware, boot loader and kernel in the open session; each keeps objects that exist already."""
     play.chain = await boot(play.channel, firmware=_firmware, boot_loader=_boot_loader(play.public_key))
 
 
@@ -194,8 +194,8 @@ def _boot_loader(public_key: bytes) -> Callable[[BootLoader], Awaitable[None]]:
 
 
 def _contents(play: Play) -> tuple[bytes, ...]:
-    """Return bytes that occur in the stored objects and nowhere else."""
-    # The end of the public key: all keys of this kind in DER begin alike.
+    """Return bytes that occur only in the stored objects."""
+    # Only the end of the public key: all keys of this kind begin with the same bytes in DER.
     return (play.disk_key[:8], play.public_key[-8:], *_PRIVATE_DATA.values(), NEIGHBOURS_DATA)
 
 
@@ -209,7 +209,7 @@ def _opens(play: Play, key: bytes) -> bool:
 
 def _alive(pid: int) -> bool:
     try:
-        # Signal 0 is not sent; it only checks whether the process exists.
+        # Signal 0 sends nothing; it only checks that the process exists.
         os.kill(pid, 0)
     except ProcessLookupError:
         return False

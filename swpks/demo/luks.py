@@ -1,4 +1,4 @@
-"""LUKS2 containers by cryptsetup, with device-mapper or without."""
+"""LUKS2 containers made with cryptsetup, with device-mapper or without."""
 
 # Three ways to a disk, and why one is written by hand
 #
@@ -39,9 +39,9 @@ SECTOR = 512
 PATIENCE = 10
 """Seconds that cryptsetup may take; it needs less than half of one."""
 
-_NO_KEY = 2  # cryptsetup(8): wrong key
+_NO_KEY = 2  # the exit status of cryptsetup(8) for a wrong key
 _CIPHER = "aes-xts-plain64"
-# The disk key is 64 random bytes, so stretching it adds nothing: as few rounds as the format allows.
+# The disk key is 64 random bytes, so stretching it adds nothing: the rounds are as few as the format allows.
 _FORMAT = (
     *("--type", "luks2", "--cipher", _CIPHER, "--key-size", "512", "--sector-size", str(SECTOR)),
     *("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"),
@@ -74,7 +74,7 @@ class Container:
         return container
 
     def run(self, action: str, *arguments: str, key: bytes = b"") -> bytes:
-        """Run cryptsetup and return its output; WrongKeyError or DiskError when it refuses."""
+        """Run cryptsetup and return its output; WrongKeyError or DiskError if it fails."""
         command = [self._program, action, "--batch-mode", *(["--key-file=-"] if key else []), *arguments]
         done = self._finish(command, key)
         if done.returncode == _NO_KEY:
@@ -85,28 +85,28 @@ class Container:
 
     @contextlib.contextmanager
     def mapped(self, key: bytes) -> Iterator[Path]:
-        """Map the container for a block; yield the path of the block device with its plain content."""
-        # Names of device-mapper are those of the whole host: two demos may run at once.
+        """Map the container for the length of a block; yield the block device with its plain content."""
+        # Names of device-mapper are valid for the whole host, and two demos may run at once.
         name = f"swpks-demo-{secrets.token_hex(4)}"
         try:
             self.run("open", "--type", "luks2", str(self._path), name, key=key)
             yield _CONTROL.with_name(name)
         finally:
-            # An open that was interrupted may have made the mapping already.
+            # An interrupted `open` may have made the mapping already.
             if _CONTROL.with_name(name).exists():
                 self.run("close", name)
 
     def volume_key(self, key: bytes) -> bytes:
-        """Return the key that the sectors are encrypted with, which only `key` unlocks."""
+        """Return the key that encrypts the sectors; only `key` unlocks it."""
         text = self.run("luksDump", "--dump-volume-key", str(self._path), key=key).decode()
-        # Versions of cryptsetup call the key MK or Volume key.
+        # Versions of cryptsetup print the name "MK" or "Volume key".
         found = re.search(r"(?:MK|Volume key) dump:((?:\s+[0-9a-f]{2})+)", text)
         if found is None:
             raise DiskError("cryptsetup luksDump: the volume key is not where it used to be")
         return bytes.fromhex(found[1])
 
     def payload(self) -> tuple[Path, int]:
-        """Return the file and the offset in bytes at which its encrypted sectors begin."""
+        """Return the file, and the offset in bytes of its first encrypted sector."""
         text = self.run("luksDump", "--dump-json-metadata", str(self._path))
         segment: dict[str, Any] = json.loads(text)["segments"]["0"]
         if (segment["encryption"], segment["sector_size"], segment["iv_tweak"]) != (_CIPHER, SECTOR, "0"):
@@ -122,14 +122,14 @@ class Container:
                 timeout=PATIENCE,
                 check=False,
                 env=_environment(),
-                start_new_session=True,  # an interrupted demo ends its mapping itself
+                start_new_session=True,  # Ctrl-C must not end cryptsetup: the demo itself ends its mapping
             )
         except subprocess.TimeoutExpired:
             raise DiskError(f"cryptsetup {command[1]} took more than {PATIENCE} s") from None
 
 
 def mapping_obstacle(container: Container, key: bytes) -> str | None:
-    """Return why a container cannot be mapped here, None if it can; the mapping is tried."""
+    """Return why this host can't map a container; None if it can, after a successful try."""
     if os.geteuid() != 0:
         return "only root may map"
     try:
@@ -144,7 +144,7 @@ def mapping_obstacle(container: Container, key: bytes) -> str | None:
 
 
 class MappedDisk:
-    """A LUKS2 container that the kernel decrypts."""
+    """A LUKS2 container whose sectors the kernel decrypts."""
 
     kind = "a LUKS2 container, mapped through device-mapper"
 
@@ -165,10 +165,10 @@ class MappedDisk:
 
 
 class UnmappedDisk:
-    """A LUKS2 container whose sectors are decrypted here, with the volume key that cryptsetup unlocks.
+    """A LUKS2 container whose sectors this class encrypts and decrypts.
 
-    Every sector of 512 bytes is AES-XTS with its number as the tweak (plain64), as dm-crypt has it:
-    a machine with device-mapper can map the file and read the same.
+    cryptsetup unlocks the volume key.  Every sector of 512 bytes is AES-XTS with its number as the tweak
+    (plain64), as in dm-crypt.  So a machine with device-mapper can map the file, and reads the same content.
     """
 
     kind = "a LUKS2 container made and unlocked by cryptsetup, its sectors written without device-mapper"
@@ -177,7 +177,7 @@ class UnmappedDisk:
         self._container = container
 
     def write(self, key: bytes, data: bytes) -> None:
-        """Write to the first sectors; the rest of the last one becomes zero."""
+        """Write to the first sectors; zeros fill the rest of the last one."""
         volume_key = self._container.volume_key(key)
         path, offset = self._container.payload()
         padded = data.ljust(-(-len(data) // SECTOR) * SECTOR, b"\0")
@@ -190,7 +190,7 @@ class UnmappedDisk:
             os.fsync(file.fileno())
 
     def read(self, key: bytes, size: int) -> bytes:
-        """Return the first bytes."""
+        """Return the first `size` bytes of the disk."""
         volume_key = self._container.volume_key(key)
         path, offset = self._container.payload()
         plain = bytearray()
@@ -206,7 +206,10 @@ def _sector_cipher(volume_key: bytes, number: int) -> Cipher[modes.XTS]:
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment of cryptsetup: English messages, and no wait for a udev that does not run."""
+    """Return the environment for cryptsetup.
+
+    Its messages are in English, and it does not wait for a udev that does not run.
+    """
     environment = os.environ | {"LC_ALL": "C"}
     if not Path("/run/udev/control").exists():
         environment["DM_DISABLE_UDEV"] = "1"

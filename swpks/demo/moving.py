@@ -1,4 +1,4 @@
-"""A partition moves to another system while a client writes, and is restarted when that system has died."""
+"""Steps of a move: a partition moves while a client writes; later its system is killed, and it restarts."""
 
 # The proof of a live migration
 #
@@ -37,7 +37,7 @@ _BEFORE, _BEHIND = 20, 20
 
 
 class Writer:
-    """A client that stores the next number, waits until it is durable, and counts it."""
+    """A client that stores one number after the other, and waits until each is durable."""
 
     def __init__(self, owner: Authorization, channel: FollowingChannel) -> None:
         self.confirmed = 0
@@ -48,11 +48,11 @@ class Writer:
         self._beat = trio.Event()
 
     async def run(self) -> None:
-        """Write up to the last number."""
+        """Write numbers until `last` is confirmed."""
         call, label = self._channel.call, COUNTER.label
         while self.confirmed != self.last:
             number = self.confirmed + 1
-            # WRITE does not replace an object.
+            # WRITE does not replace an object, so the last number is removed first.
             if number > 1:
                 await call(remove_object(self._owner, label))
             await call(write_object(self._owner, label, b"%d" % number, Policy.PWSET))
@@ -69,7 +69,7 @@ class Writer:
 
 
 async def migrate(play: Play) -> None:
-    """Start another system, and move the partition there; its client and its passwords go with it."""
+    """Start another system, and move the partition there; the session and the passwords must survive."""
     shows = "The partition runs, and a client writes meanwhile. At each moment one system owns the store."
     with play.stage.step("The partition moves to another system while a client writes", shows):
         play.spare.start()
@@ -78,7 +78,7 @@ async def migrate(play: Play) -> None:
         play.line("migrlpar", "-o", "v", "-m", SYSTEM, "-t", SPARE, "-p", PARTITION)
         before = play.partition(PARTITION)
         owner = Authorization(Consumer.OPERATING_SYSTEM, play.chain.kernel.password)
-        # The session of the earlier steps has a fixed address.  It would end with the move.
+        # The session of the earlier steps has a fixed address, so it would end with the move.
         await play.disconnect()
         locate = locate_at_async(play.hmc.store / _WHERE, PARTITION)
         async with open_following(locate, patience=SOON) as channel, trio.open_nursery() as nursery:
@@ -86,7 +86,7 @@ async def migrate(play: Play) -> None:
             nursery.start_soon(writer.run)
             await writer.until(_BEFORE)
             move = ("migrlpar", "-o", "m", "-m", SYSTEM, "-t", SPARE, "-p", PARTITION)
-            # In a thread: the command blocks, and the client has to write all the while.
+            # The command blocks, so it runs in a thread: the client has to write during the move.
             await trio.to_thread.run_sync(play.line, *move)
             writer.last = writer.confirmed + _BEHIND
             await writer.until(writer.last)
@@ -111,7 +111,7 @@ def _check_moved(play: Play, ipls: int) -> None:
 
 
 async def restart_remotely(play: Play) -> None:
-    """Kill the system that serves the partition, and restart it from the console's copy."""
+    """Kill the system that serves the partition, and restart the partition from the console's copy."""
     shows = "The system is killed. Both systems have the same trusted system key, so the copy opens."
     with play.stage.step("The other system is killed, and the partition is restarted remotely", shows):
         play.line("backup", "-m", SPARE)
@@ -128,7 +128,7 @@ async def restart_remotely(play: Play) -> None:
 
 
 async def clean_up(play: Play) -> None:
-    """Start the dead system again: it asks the console, and serves nothing."""
+    """Start the killed system again; it asks the console, which does not let it serve the partition."""
     shows = (
         "A system asks the console first. Two systems that serve one partition would have different stores."
     )

@@ -1,4 +1,4 @@
-"""The IPLs after the power cut: confirmed changes survived, and no consumer reads an object without right."""
+"""The steps after the power cut: confirmed changes survived, and reads without the right are refused."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from swpks.demo.play import PARTITION, Play
 
 
 async def lose_passwords(play: Play) -> None:
-    """Start again; old passwords are refused, and each consumer can set a new one."""
+    """Start again; the old password is refused, and each consumer sets a new one."""
     shows = "Passwords are in hypervisor memory, for one IPL. A start loads the data in NVRAM only."
     with play.stage.step("The next IPL after the power failure: no password is set", shows):
         play.server.start()
         channel = await play.connect()
         play.stage.check(f"{PARTITION} is in IPL {channel.ipl_count}", channel.ipl_count == 2)
-        # A kexec hands the password over, so this kernel has the one of the last IPL.
+        # A kernel that was started by kexec keeps the password, here the password of the last IPL.
         stale = await LinuxKernel.from_kexec(channel, play.chain.kernel.kexec())
         wanted = "reading the disk key with the password of the last IPL"
         await play.refused(wanted, stale.read(DISK_KEY), Status.H_AUTHORITY)
@@ -44,7 +44,7 @@ async def lose_passwords(play: Play) -> None:
 
 
 async def open_disk_again(play: Play) -> None:
-    """The kernel reads its key and opens the disk that it wrote before the power cut."""
+    """Read the disk key, and open the disk that was written before the power cut."""
     shows = "Confirmed writes have survived. The disk opens and has the written data."
     with play.stage.step("The kernel gets its key back and opens the disk", shows):
         read = await play.chain.kernel.read(DISK_KEY)
@@ -54,7 +54,7 @@ async def open_disk_again(play: Play) -> None:
 
 
 async def read_public_keys(play: Play) -> None:
-    """All consumers can read the boot loader's public keys; only the boot loader can change them."""
+    """Check that the kernel can read the boot loader's public keys, and can't change them."""
     shows = "WORLDREADABLE: any consumer reads without a password. Only the owner writes or removes."
     with play.stage.step(
         "The boot loader's public keys: all consumers read them, only the owner changes them", shows
@@ -73,7 +73,7 @@ async def read_public_keys(play: Play) -> None:
 
 
 async def keep_immutable(play: Play) -> None:
-    """An immutable object can't be removed, not even by its owner with the password."""
+    """Check that the owner of an immutable object can't remove or replace it."""
     shows = (
         "IMMUTABLE: firmware stores its lowest permitted version, and cannot lower it even with a password."
     )
@@ -82,7 +82,7 @@ async def keep_immutable(play: Play) -> None:
         await play.refused(
             "removing the object, by its owner", firmware.remove(ROLLBACK_FLOOR), Status.H_AUTHORITY
         )
-        # H_RESOURCE and not H_AUTHORITY: WRITE does not replace any object.
+        # The status is H_RESOURCE and not H_AUTHORITY, because WRITE never replaces an object.
         attempt = firmware.write(ROLLBACK_FLOOR, b"\x00\x06")
         await play.refused("writing a lower version, by its owner", attempt, Status.H_RESOURCE)
         read = await firmware.read(ROLLBACK_FLOOR)
@@ -90,7 +90,7 @@ async def keep_immutable(play: Play) -> None:
 
 
 async def switch_secure_boot_off(play: Play) -> None:
-    """Without secure boot the disk key is refused, and the answer has its policy."""
+    """Switch secure boot off; READ of the disk key is refused, and returns the key's policy."""
     shows = "The console changes the mode for the next IPL. Without secure boot a kernel gets no disk key."
     with play.stage.step("Secure boot is switched off", shows):
         await _next_ipl(play, "off")
@@ -103,7 +103,7 @@ async def switch_secure_boot_off(play: Play) -> None:
 
 
 async def switch_secure_boot_on(play: Play) -> None:
-    """With secure boot enforced again, the key can be read again."""
+    """Enforce secure boot again; the disk key can be read again."""
     shows = "The key was refused in the last IPL, but it is still stored."
     with play.stage.step("Secure boot is enforced again", shows):
         await _next_ipl(play, "enforce")

@@ -1,4 +1,4 @@
-"""Parts of a system are replaced one by one: the system restores the copy of the root key (steps 1 to 7)."""
+"""Steps with replaced parts: the system writes the root key to a new card, and wraps it for a new TPM."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def replace_card(play: Play) -> None:
 
 
 async def replace_tpm(play: Play) -> None:
-    """Replace the TPM; the next start wraps the root key of the card again."""
+    """Replace the TPM; the next start wraps the card's root key for the new TPM."""
     shows = "A new TPM can't unwrap the copy in NVRAM. The card still holds the root key."
     with play.stage.step("The TPM is pulled, and a new one is put in", shows):
         seed = play.server.state / TPM / "seed"
@@ -42,7 +42,7 @@ async def replace_tpm(play: Play) -> None:
 
 
 async def secret_is_there(play: Play) -> None:
-    """Boot the partition, and read its disk key; both are checks."""
+    """Boot the partition, and read its disk key; both results are checks."""
     channel = await play.connect()
     await boot_chain(play)
     play.stage.check(f"{PARTITION} boots, IPL {channel.ipl_count}: all stages lock again", play.locked)
@@ -53,7 +53,7 @@ async def secret_is_there(play: Play) -> None:
 
 
 def _start(play: Play, part: str, decision: str) -> None:
-    """Start the system with a new part; the start has to restore the copy of the root key for this part."""
+    """Start the system with a new part, and check that it has restored the root key's copy for the part."""
     play.server.start()
     view = play.server.console.call(show_components())
     for each in view.steps:
@@ -65,5 +65,5 @@ def _start(play: Play, part: str, decision: str) -> None:
 
 
 def _copy_of(view: ComponentsView, part: str) -> str:
-    """Return the state of a part's copy of the root key."""
+    """Return the state of the root key's copy that belongs to a part."""
     return next((each.copy for each in view.components if each.name == part), "unknown part")

@@ -62,7 +62,8 @@ class Play:
         self.spare = ServerProcess(folder / "spare", (), ("--name", "spare"))
         self.hmc = ConsoleProcess(folder / "console", (str(self.server.control_socket),))
         self.disk_path = folder / "disk.img"
-        # Secrets of the guest.  Later steps look for their bytes in files of the server and of the console.
+        # Secrets of the guest.  Later steps search for their bytes in the files of the server and the
+        # console.
         self.disk_key = b""
         self.public_key = b""
         self.late_secret = b""
@@ -87,7 +88,7 @@ class Play:
         return firmware.locked and boot_loader.locked and kernel.has_password
 
     async def connect(self) -> Channel:
-        """Open a session with the partition; the last one is closed first."""
+        """Open a session with the partition; close the earlier one first."""
         await self.disconnect()
         self.channel = await self._session.enter_async_context(self.server.connect(PARTITION))
         return self.channel
@@ -97,12 +98,12 @@ class Play:
         await self._session.aclose()
 
     async def power_off(self) -> None:
-        """Close the session and stop the server; the stop is a check."""
+        """Close the session and stop the server; the stop counts as a check."""
         await self.disconnect()
         self.stage.check("SIGTERM: the server flushes and ends with status 0", self.server.stop() == 0)
 
     def console(self, *command: str) -> None:
-        """Run `swpks hmc ...`; ConsoleFailed when it ends with an error."""
+        """Run `swpks hmc ...` for the system; ConsoleFailed if the command fails."""
         self.stage.say(f"swpks hmc {' '.join(command)}")
         done = self.server.run("hmc", *command)
         if done.returncode:
@@ -110,7 +111,7 @@ class Play:
             raise ConsoleFailed(f"swpks hmc {' '.join(command)}: {text}")
 
     def console_refused(self, claim: str, rule: str, *command: str) -> None:
-        """Check that a `swpks hmc ...` is refused, with exit status 1 and by this rule."""
+        """Check that a `swpks hmc ...` is refused by this rule, with exit status 1."""
         self.stage.say(f"swpks hmc {' '.join(command)}")
         done = self.server.run("hmc", *command)
         reason = done.stderr.decode("utf-8", "replace").strip()
@@ -118,9 +119,9 @@ class Play:
         self.stage.check(f"{claim}: {first}", done.returncode == 1 and f"rule {rule}: " in reason)
 
     def line(self, *words: str, status: int = 0) -> str:
-        """Run `swpks hmc ...` at the management console; print and return its output.
+        """Run `swpks hmc ...` for the management console; print and return its output.
 
-        ConsoleFailed if it ends with another status.
+        ConsoleFailed if the command ends with another status than `status`.
         """
         self.stage.say(f"swpks hmc {' '.join(words)}")
         done = self.hmc.run(*words)
@@ -133,13 +134,13 @@ class Play:
         return output
 
     def partition(self, name: str) -> PartitionView:
-        """Return the console's view of a partition (spec/control.md)."""
+        """Return the view of a partition from the system's control channel (spec/control.md)."""
         return self.server.console.call(show_partition(name))
 
     async def refused(self, claim: str, attempt: Awaitable[Any], *statuses: int, policy: int = 0) -> None:
         """Check that an attempt is refused with one of `statuses`.
 
-        With `policy`, r5 of the answer must have these bits of the object's policy as well.
+        With `policy`, the answer must also have these bits of the object's policy in r5.
         """
         error = await refusal(attempt)
         found = "NOT refused" if error is None else f"refused with {status_name(error.status)}"
@@ -159,13 +160,14 @@ Step = Callable[[Play], Awaitable[None]]
 
 
 async def refusal(attempt: Awaitable[Any]) -> HcallError | None:
-    """Return the refusal of an attempt by the keystore, None if it succeeded."""
+    """Return the error with which the keystore refused an attempt, None if the attempt succeeded."""
     try:
         await attempt
     except HcallError as error:
         return error
     except LinuxError as error:
-        # The emulated kernel turns a status into an errno, as Linux does.  The h-call's error is its cause.
+        # The emulated kernel raises an errno for a status, as Linux does.  The cause of its error is the
+        # h-call's error.
         if isinstance(error.__cause__, HcallError):
             return error.__cause__
         raise

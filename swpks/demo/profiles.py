@@ -1,4 +1,4 @@
-"""A profile goes back to a snapshot: later updates of the guest are lost, and the console says so before."""
+"""Steps with a profile backup: a restore loses later updates of the guest, and the console says so before."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOST = "later updates are lost"
 
 
 async def save_profile(play: Play) -> None:
-    """Make a profile backup; then the guest changes an object and writes a new one."""
+    """Make a profile backup; then let the guest change an object and write a new one."""
     shows = "bkprofdata saves attributes and sealed copies. Then the guest makes an update."
     with play.stage.step("A profile backup, and a later update of the guest", shows):
         play.line("bkprofdata", "-m", SYSTEM, "-f", BACKUP)
@@ -40,7 +40,8 @@ async def save_profile(play: Play) -> None:
 
 
 async def restore_profile(play: Play) -> None:
-    """Restore the backup: at first it is refused with the list of losses, then it is forced."""
+    """Restore the backup: the console first refuses with a list of losses, and restores with --forcekeystore.
+    """
     shows = (
         "rstprofdata would replace the present store by an older one. Only --forcekeystore accepts the loss."
     )

@@ -1,4 +1,4 @@
-"""The new system gets its stores back: the copy opens only after the operator has set its key again."""
+"""Steps that restore the copies: they open only after the operator has set the trusted system key again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from swpks.demo.play import NEIGHBOUR, PARTITION, Play
 
 
 async def refuse_copies(play: Play) -> None:
-    """Try to restore without the operator's key: the trusted system key was lost with the root key."""
+    """Check that no restore works without the operator's key, which was lost with the root key."""
     shows = "The trusted system key was sealed under the root key that Clear All has destroyed."
     with play.stage.step("The old copy does not open", shows):
         key_id = play.server.console.call(show_trusted_key()).id
@@ -31,7 +31,7 @@ async def refuse_copies(play: Play) -> None:
 
 
 async def restore_copies(play: Play) -> None:
-    """Set the key from the operator's file, and restore; the guest has to read its secrets again."""
+    """Set the key from the operator's file, and restore the copy; the guest must read its secrets."""
     shows = "The operator has a file of the trusted system key, and sets this key again."
     with play.stage.step("The store is restored with the operator's key", shows):
         play.console("chtskey", "-o", "restore", "--newkey", str(play.folder / KEY))

@@ -31,21 +31,22 @@ INTERRUPTED = 130
 
 
 def play(state: Path | None = None, *, keep: bool = False, steps: Sequence[Step] | None = None) -> int:
-    """Play the demo; return 0 if all checks held, 1 if not or if the output is gone, 130 for an interrupt.
+    """Run the demo; return its exit status.
 
-    `state` is a new or empty folder for all files, which is kept.  None means a temporary folder, which is
-    kept if `keep` is true.  `steps` replace those of the story, for tests.
+    It is 0 if all checks held, 1 if not or if the output is closed, 130 after an interrupt.  `state` is a new
+    or empty folder for all files, which stays.  None means a temporary folder, which stays if `keep` is true.
+    `steps` replace the steps of the story, for tests.
     """
     import trio
 
-    # Loaded here: `swpks demo --help` needs neither Trio nor cryptography.
+    # Imported here, because `swpks demo --help` needs neither Trio nor cryptography.
     from swpks.demo.story import STEPS, perform
 
     stage = DemoStage(sys.stdout)
     try:
         with _signals_interrupt(), _folder(state, keep=keep) as folder:
             return 0 if trio.run(perform, stage, folder, steps or STEPS) else 1
-    # A nursery of Trio wraps an interrupt into a group.
+    # A nursery of Trio puts an interrupt into a group.
     except (KeyboardInterrupt, BaseExceptionGroup) as error:
         if _has(error, Unwatched):
             return UNWATCHED
@@ -57,7 +58,7 @@ def play(state: Path | None = None, *, keep: bool = False, steps: Sequence[Step]
 
 
 def _has(error: BaseException, kind: type[BaseException]) -> bool:
-    """Return whether an error is of a kind, or a group with one of that kind."""
+    """Return whether an error is of this kind, or is a group that contains one."""
     if isinstance(error, BaseExceptionGroup):
         return error.subgroup(kind) is not None
     return isinstance(error, kind)
@@ -65,10 +66,10 @@ def _has(error: BaseException, kind: type[BaseException]) -> bool:
 
 @contextlib.contextmanager
 def _folder(wanted: Path | None, *, keep: bool) -> Iterator[Path]:
-    """Yield the folder of the demo for a block; a folder that the user has named is never removed."""
+    """Yield the folder of the demo; at the end, remove a temporary folder unless `keep` is true."""
     folder = Path(tempfile.mkdtemp(prefix="swpks-demo-")) if wanted is None else _named(wanted)
     try:
-        with short_path(folder) as short:  # a long TMPDIR would leave no room for the sockets
+        with short_path(folder) as short:  # a long TMPDIR would make the paths too long for sockets
             yield short
     finally:
         if wanted is None and not keep:
@@ -92,13 +93,13 @@ def _named(wanted: Path) -> Path:
 
 @contextlib.contextmanager
 def _signals_interrupt() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a block like Ctrl-C, so that all processes are ended."""
+    """Make SIGTERM and SIGHUP interrupt a block as Ctrl-C does, so that the demo ends its processes."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         signal.raise_signal(signal.SIGINT)
 
     wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: interrupt}
-    # Under nohup, SIGHUP is ignored, and has to stay ignored.
+    # Under nohup, SIGHUP is ignored; it has to stay so.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         wanted[signal.SIGHUP] = interrupt
     before = {number: signal.signal(number, handler) for number, handler in wanted.items()}

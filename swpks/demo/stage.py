@@ -21,29 +21,29 @@ _BOLD, _DIM, _GREEN, _RED = "1", "2", "32", "1;31"
 
 
 def wants_colour(out: TextIO) -> bool:
-    """Return whether to use colour: on a terminal with colours, unless NO_COLOR is set."""
+    """Return whether to use colour: if `out` is a terminal with colours, unless NO_COLOR is set."""
     return out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 class StepBroken(Exception):
-    """A step ended early, and later steps depend on it; the cause has been printed."""
+    """A step ended early, and later steps depend on it; the demo has printed the cause."""
 
 
-# A KeyboardInterrupt: no `except Exception` of a step can take it for a failed check.
+# It is a KeyboardInterrupt, so that no `except Exception` of a step takes it for a failed check.
 class Unwatched(KeyboardInterrupt):
-    """The output can no longer be written: the demo ends like after an interrupt, with a clean-up."""
+    """The output can't be written any more; the demo ends with a clean-up, as after an interrupt."""
 
 
 class DemoStage:
-    """Prints the steps of the demo to `out`; `colour` None means: on a terminal with colours.
+    """Prints the steps of the demo to `out`; with `colour` None, colour depends on the terminal.
 
-    `checks` counts the checks so far, and `failed` those that did not hold.
+    `checks` counts the checks so far, and `failed` the checks that did not hold.
     """
 
     def __init__(self, out: TextIO, *, colour: bool | None = None) -> None:
         self._out = out
         self._colour = wants_colour(out) if colour is None else colour
-        # Some terminals and log files are in ASCII or Latin-1.
+        # Some terminals and log files use ASCII or Latin-1, which lack these marks.
         self._marks = ("✓", "✗") if _can_write("✓✗", out) else ("ok:", "FAILED:")
         self.steps = 0
         self.checks = 0
@@ -60,7 +60,7 @@ class DemoStage:
 
     @contextlib.contextmanager
     def step(self, title: str, shows: str) -> Iterator[None]:
-        """Print the title and the purpose of a step; its checks follow in the block.
+        """Print the title and the purpose of a step; the block contains the checks of the step.
 
         An error in the block counts as a failed check; then StepBroken is raised.
         """
@@ -75,7 +75,7 @@ class DemoStage:
             raise StepBroken from error
 
     def say(self, text: str) -> None:
-        """Print a fact that is no check."""
+        """Print a fact that is not a check."""
         self._paragraph(text, "    - ", "      ")
 
     def quote(self, text: str) -> None:
@@ -106,9 +106,9 @@ class DemoStage:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._colour and colour else text
 
     def _line(self, text: str) -> None:
-        """Write a line."""
+        """Write a line; Unwatched if the output can't be written."""
         try:
-            # Flushed, because a reader behind a pipe has to see each step when it happens.
+            # Flushed, because a reader of a pipe has to get each step when it happens.
             print(text, file=self._out, flush=True)
         except OSError as error:
             raise Unwatched from error

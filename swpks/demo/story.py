@@ -85,7 +85,8 @@ async def perform(stage: DemoStage, folder: Path, steps: Sequence[Step]) -> bool
             for step in steps:
                 await step(play)
     finally:
-        # Killed, not stopped: after an error or an interrupt a server may not answer any more.
+        # The servers are killed, not stopped: after an error or an interrupt a server may not answer any
+        # more.
         play.hmc.kill()
         play.spare.kill()
         play.server.kill()

@@ -1,4 +1,4 @@
-"""An attacker changes one bit of a stored record, and the right record is put back."""
+"""A step in which an attacker changes one bit of a stored record; later the bit is put back."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from swpks.demo.play import NEIGHBOUR, PARTITION, Play
 
 
 async def tamper(play: Play) -> None:
-    """Flip a bit in the partition's record: the next start has to refuse only this partition.
+    """Flip a bit in the partition's record: the next start must refuse only this partition.
 
-    Then flip the bit back: the partition has to be served again.
+    Then flip the bit back: the next start must serve the partition again.
     """
     shows = "The server is stopped. The demo flips one bit of one partition's record in the NVRAM file."
     with play.stage.step("One bit of NVRAM is flipped", shows):
@@ -44,13 +44,14 @@ async def tamper(play: Play) -> None:
 
 
 def flip_bit(nvram: Path, record: str) -> str:
-    """Flip the lowest bit of the byte in the middle of a record in an NVRAM file; return its place."""
-    # The record is changed through SQLite: a changed page of the file could hit SQLite's own structures.
+    """Flip the lowest bit of the middle byte of a record in an NVRAM file; return its position as text."""
+    # The record is changed by SQLite: a changed byte of the file could damage SQLite's own structures.
     with contextlib.closing(sqlite3.connect(nvram)) as connection, connection:
         row, size = connection.execute(
             "SELECT rowid, length(blob) FROM record WHERE name = ?", (record,)
         ).fetchone()
-        # In the middle: a bit of the header could be refused for another reason, such as an unknown format.
+        # A bit in the middle: a bit of the header could be refused for another reason, such as an unknown
+        # format.
         middle = size // 2
         with connection.blobopen("record", "blob", row) as blob:
             blob[middle] ^= 1
@@ -58,7 +59,7 @@ def flip_bit(nvram: Path, record: str) -> str:
 
 
 async def _answers(play: Play, name: str) -> bool:
-    """Return whether a session with a partition can be opened."""
+    """Return whether a session with this partition can be opened."""
     try:
         async with open_channel(play.server.socket(name), name="demo"):
             return True
