@@ -40,8 +40,7 @@ async def save_profile(play: Play) -> None:
 
 
 async def restore_profile(play: Play) -> None:
-    """Restore the backup: the console first refuses with a list of losses, and restores with --forcekeystore.
-    """
+    """Restore the backup: the console first refuses it with a list of losses, then an order forces it."""
     shows = (
         "rstprofdata would replace the present store by an older one. Only --forcekeystore accepts the loss."
     )

@@ -134,9 +134,9 @@ class Performance:
         site.line.bad, network.cut_one_in = 0.0, 0
 
     async def _lost_source(self, step: Step) -> None:
-        """Crash or cut off the source of a migration, then order the target by force to take the partition.
+        """Crash or cut off the source of a migration, then give the order `force`.
 
-        This order is right: the source can't be reached.
+        This order is right, because the console can't reach the source.
         """
         source = self._source()
         if step.late:
@@ -150,7 +150,7 @@ class Performance:
         self.sites[source].line.away = False
 
     async def _late_force(self, step: Step) -> None:
-        """Order a force whose message to the target is late; meanwhile the console restarts.
+        """Give the order `force`; its message to the target comes late, and meanwhile the console restarts.
 
         The source then asks the new console what to do.  If `step.number` is 1, the new console can reach the
         target and sees its copy.  The source crashes if `step.late`, else it is only cut off.
@@ -204,7 +204,7 @@ class Performance:
         return next((each.name for each in self.sites.values() if each.system_id == peer), self._owner())
 
     async def _force_after_resume(self, step: Step) -> None:
-        """Order a force twice; the console must refuse both orders.
+        """Give the order `force` twice; the console must refuse both orders.
 
         The first order comes before the target has a copy; a `late` step leaves it out.  The second order
         comes after the source has resumed, while the target does not know this yet.

@@ -36,8 +36,8 @@ class Lineage:
     def least(self, copied: int) -> int:
         """Return the least generation that a restart may bring if the console has the copy `copied`.
 
-        No call may have run in the generation of the copy.  Then its state is that of the last generation
-        before it in which calls ran.
+        If no call ran in the generation of the copy, its state is that of the last earlier generation with a
+        call.
         """
         return max((each for each in self._last.values() if each <= copied), default=0)
 

@@ -135,7 +135,7 @@ def plan(seed: int) -> Story:
 
 
 def _late_force(chance: Random) -> Story:
-    """Return a story with a force that arrives late; the console restarts, and the source comes back."""
+    """Return a story with an order `force` that arrives late; the console restarts, the source comes back."""
     dies, heard, seconds = chance.random() < 0.7, chance.randrange(2), chance.uniform(2, 4)
     steps = [
         Step(0.299, "late-force", "source", "PREPARED", number=heard, seconds=seconds, late=dies),
@@ -151,7 +151,7 @@ def _busy(chance: Random) -> Story:
 
 
 def _force_after_resume(chance: Random) -> Story:
-    """Return a story with forces that the console must refuse: without a copy, or after RESUME."""
+    """Return a story in which the console must refuse `force`: without a copy, or after RESUME."""
     seconds, early = chance.uniform(0, 2), chance.random() < 0.5
     on = "FROZEN" if early else "PREPARED"
     steps = [
