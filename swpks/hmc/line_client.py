@@ -24,7 +24,7 @@ STORE = ""
 """The console's store, for a copy of this file that `swpks hmc links` has made."""
 
 SOCKET = "run/console.sock"
-# the state of a system has at least one of these
+# The state of a system has at least one of these.
 OF_A_SYSTEM = ("service-processor", "anchor-card", "nvram.sqlite")
 LONGEST_LINE = 24 << 20
 LARGEST_FILE = 16 << 20

@@ -72,7 +72,7 @@ class RequestHandler(Protocol):
 
 
 class WireCaller:
-    """The command at the other end of a connection; a `Caller` of `hcall_server.console.caller`."""
+    """The command at the other end of a connection; a `LineCaller` of `hcall_server.console.caller`."""
 
     def __init__(self, stream: trio.SocketStream, scope: trio.CancelScope) -> None:
         self._stream = stream
@@ -141,7 +141,7 @@ class WireCaller:
                 self.leave()
 
     def take(self, reply: wire.FileReply) -> None:
-        """Give the command's reply to the waiting question about a file; PeerError if none waits."""
+        """Pass the command's reply to the waiting question about a file; PeerError if none waits."""
         # The event is set before the first question too, so a reply without a question is found here.
         if self._replied.is_set():
             raise PeerError(rules.HMC_WIRE, "a reply without a question about a file")

@@ -27,7 +27,7 @@ _log = Log()
 
 
 def answer_to(locate: Callable[[str], str], question: bytes) -> bytes:
-    """Return the line that answers a question; a question without a newline at its end is cut off."""
+    """Return the line that answers a question; an error line if the question has no newline at its end."""
     if not question.endswith(b"\n"):
         return _line(f"{_ERROR}a question is one line of at most {LONGEST_QUESTION} bytes")
     try:

@@ -78,7 +78,7 @@ class Cleanup:
 
 
 def clean_up(wire: socket.socket) -> None:
-    """Receive processes and folders until the other end closes; then end the first, remove the second."""
+    """Wait until the other end closes; then end all received processes, and remove all received folders."""
     processes: list[int] = []
     folders: list[bytes] = []
     while True:

@@ -1,4 +1,4 @@
-"""Power and IPL of one partition; every request waits for a server that is away.
+"""Power and IPL of one partition; most requests wait for a server that is away.
 
 A reset of the machine is an IPL of the partition; the end of the machine is a power-off.
 """

@@ -57,7 +57,7 @@ class Qmp:
         return self._resets
 
     async def reset(self) -> None:
-        """Reset the machine, as its management console would."""
+        """Reset the machine from outside, without an order of the guest."""
         await self.command("system_reset")
 
     async def quit(self) -> None:

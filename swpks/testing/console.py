@@ -288,7 +288,7 @@ class EmulatedConsole:
         )
         if self._profile_files is None:
             self._profile_files = self.management.profile_files
-        # profile backups belong to the store, which survives a power cut
+        # Profile backups belong to the store, which survives a power cut.
         self.management.profile_files = self._profile_files
         self.log.info(_STARTED, console=self.management.name)
         await self._nursery.start(self._run)
@@ -332,7 +332,7 @@ class EmulatedConsole:
 
 
 async def _unwatched(_: Job) -> None:
-    """Do nothing with a job that is followed: no lines are reported."""
+    """Ignore the progress of a job."""
     await trio.lowlevel.checkpoint()
 
 

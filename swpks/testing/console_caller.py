@@ -97,7 +97,7 @@ def _translated(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # imported here: a console has loaded this module already
+        # Imported here, because a console has loaded this module by now.
         from hcall_server.console.caller import file_refused
 
         raise file_refused(f"{path}: {error.strerror or error}") from None

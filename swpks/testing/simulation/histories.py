@@ -153,7 +153,7 @@ def check(
         known: list[GuestCall | Event] = []
         for call in session:
             if call.answer is Answer.UNKNOWN:
-                # the rest changes nothing, so its outcome need not be known
+                # These three calls change nothing: if their outcome is unknown, they are left out.
                 if call.did not in {Did.READ, Did.LOOK, Did.CONFIRM}:
                     lanes.append([call])
             else:

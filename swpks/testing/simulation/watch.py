@@ -156,7 +156,7 @@ class Watch:
         uuid = partition.profile.uuid
         self.moves += 1
         before = self._before[site.name, uuid]
-        # otherwise a bar came between them
+        # Not so if a bar came between PREPARED and ARRIVED.
         if (before.custody, before.epoch) == (Custody.PREPARED, now.epoch):
             self._note(uuid, site.name, Fate.FLUSHED)
             return
@@ -199,7 +199,7 @@ class Watch:
             standing = self.standing(site, uuid)
             facts = machine.custodian.facts_of(uuid) if machine else None
             durable = facts.custody if facts else Custody.NONE
-            # a system that still asks has served nothing in this life
+            # A system that still asks the console has served nothing in this life.
             served = standing.mode is not Mode.ASKING
             held = (*OWNING, Custody.FROZEN, Custody.RELEASED)
             if served and standing.custody in held and durable in OWNING:

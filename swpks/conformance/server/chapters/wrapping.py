@@ -221,7 +221,7 @@ def _opens_in(bit: int, least: int) -> Attempt:
     """Return the attempt to unwrap an object whose flags demand a secure-boot mode."""
 
     def attempt(judged: Judged) -> None:
-        # bit << 32) | The upper half of the wrap flags is a policy: the same bits as in a policy word.
+        # The upper half of the wrap flags is a policy: the same bits as in a policy word.
         answer = judged.wrap(_key(judged), _SECRET, LEAST_FLAGS | bit << 32).expect(Status.H_SUCCESS)
         status = Status.H_SUCCESS if judged.facts.mode >= least else Status.H_AUTHORITY
         judged.unwrap(answer.written).expect(status)
