@@ -24,8 +24,7 @@ STORE = ""
 """The console's store, for a copy of this file that `swpks hmc links` has made."""
 
 SOCKET = "run/console.sock"
-# The state of a system has at least one of these.
-OF_A_SYSTEM = ("service-processor", "anchor-card", "nvram.sqlite")
+OF_A_SYSTEM = ("service-processor", "anchor-card", "nvram.sqlite")  # a state has one or more of these
 LONGEST_LINE = 24 << 20
 LARGEST_FILE = 16 << 20
 """Bytes of a file that travels, at most."""
@@ -83,10 +82,7 @@ class Wire:
         self._socket.close()
 
     def send(self, message: Message) -> None:
-        """Send a message.
-
-        A console that does not read it is no error here: its last message has the reason.
-        """
+        """Send a message; a console that does not read it is no error: its last message has the reason."""
         line = json.dumps(message).encode("ascii") + b"\n"
         if len(line) > LONGEST_LINE:
             raise NoConsole(f"a message of {len(line)} bytes, {LONGEST_LINE} are the most")
@@ -248,10 +244,9 @@ def escaped(text: object, keep: str = "") -> str:
 
 
 class Shown:
-    """The output of a command: text, and the progress of a job.
+    """The output of a command: text, and the progress of a job as a bar on a terminal, or as lines.
 
-    A terminal shows the progress as a bar, other outputs get lines.  `write` gets text with its newlines, and
-    raises OSError if it can't write the text.
+    `write` gets text with its newlines, and raises OSError if it can't write the text.
     """
 
     WIDTH = 24

@@ -135,7 +135,7 @@ def _password_before_taken(judged: Judged) -> None:
 
 
 def _taken_before_policy(judged: Judged) -> None:
-    """A WRITE has two faults: its label is taken, and PWSET needs a password first.  The label answers."""
+    """Without a password, WRITE of a PWSET object under a taken label returns H_RESOURCE."""
     label = judged.label()
     judged.write(label).expect(Status.H_SUCCESS)
     judged.write(label, policy=Policy.PWSET).expect(Status.H_RESOURCE)
@@ -148,7 +148,7 @@ def _taken_before_space(judged: Judged) -> None:
 
 
 def _policy_before_space(judged: Judged) -> None:
-    """A WRITE has two faults: PWSET needs a password first, and the store has no room.  PWSET answers."""
+    """Without a password, WRITE of a PWSET object that does not fit returns H_AUTHORITY."""
     if judged.facts.largest_object < judged.facts.room:
         raise NotRun("the store has room for the largest object")
     # The data alone have the size of the free space.  The label and the overhead do not fit any more.
