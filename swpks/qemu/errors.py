@@ -15,7 +15,7 @@ class KernelUnsuitable(OperatorError):
 
 
 class MachineFailed(OperatorError):
-    """QEMU is not installed, or it ended although neither the guest nor the user ended it."""
+    """QEMU or a file is missing, or QEMU ended although neither the guest nor the user ended it."""
 
     def __init__(self, message: str) -> None:
         super().__init__(rules.MACHINE_RUNS, message)

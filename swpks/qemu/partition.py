@@ -124,7 +124,7 @@ class ServedPartition:
     async def wait_powered_off(self) -> None:
         """Wait for the first `ipl`, then return when the console has powered the partition off.
 
-        Every other end of the session is reported to the user, except an end by `ipl`.
+        Other ends of the session are reported to the user, unless `ipl` caused them or the session was idle.
         """
         await self._begun.wait()
         while True:

@@ -75,12 +75,12 @@ class Desk:
 
     @property
     def console(self) -> ManagementConsole | None:
-        """The console, None after a crash."""
+        """The console, None while none runs."""
         return self._console if self.life.alive else None
 
     @property
     def running(self) -> ManagementConsole:
-        """The console; RuntimeError after a crash."""
+        """The console; RuntimeError while none runs."""
         if self._console is None or not self.life.alive:
             raise RuntimeError("the console is dead")
         return self._console

@@ -113,12 +113,12 @@ class Site:
 
     @property
     def machine(self) -> Machine | None:
-        """The machine, None after a crash."""
+        """The machine, None while none runs."""
         return self.line.machine
 
     @property
     def running(self) -> Machine:
-        """The machine; RuntimeError after a crash."""
+        """The machine; RuntimeError while none runs."""
         if self.line.machine is None:
             raise RuntimeError(f"the system {self.name} is dead")
         return self.line.machine
