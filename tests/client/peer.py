@@ -1,4 +1,4 @@
-"""A scripted server: its answers, right or wrong, come from the test, over a real sans-I/O session."""
+"""A scripted server over a real sans-I/O session. The test supplies its answers, right or wrong."""
 
 import socket
 import threading
@@ -134,7 +134,7 @@ def scripted(script: Callable[[Peer], object], size: int | None = None) -> Itera
             raise peer.error
 
 
-# The client beside it, on Trio
+# The client against this server, on Trio
 
 KEY = bytes(32)
 READ = read_object(Authorization(3), b"label")

@@ -1,4 +1,4 @@
-"""The blocking channel against a scripted server in another thread, and its deadlines."""
+"""The blocking channel and its deadlines, against a scripted server in another thread."""
 
 import contextlib
 import socket
@@ -177,7 +177,7 @@ def test_goodbye_in_the_middle():
 
 
 def test_the_last_words_are_heard_after_a_broken_send():
-    """If the server sent GOODBYE before the connection broke, the error has its reason, not EPIPE."""
+    """If the server sent GOODBYE before the connection broke, the error has the reason in it, not EPIPE."""
     opened, closed = threading.Event(), threading.Event()
 
     async def script(peer):

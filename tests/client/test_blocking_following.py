@@ -38,7 +38,7 @@ class Client:
         return FollowingBlockingChannel(self.system.locate, timeout=timeout, move_patience=move_patience)  # type: ignore[arg-type]
 
     async def runs(self, client: Callable[[], T], meanwhile: Callable[[], object] = lambda: None) -> T:
-        """Run a client to its end. Once its first call has arrived, run `meanwhile`."""
+        """Run a client to its end. When the client's first call has arrived, run `meanwhile`."""
         found: list[T] = []
 
         async def run() -> None:
@@ -60,7 +60,7 @@ def client(tmp_path: Path) -> Client:
 
 
 async def test_each_call_runs_exactly_once(client: Client) -> None:
-    """R-55: a pipeline and single calls, with a move between them and another during the pipeline."""
+    """R-55: Each call runs exactly once, although the partition moves between calls and during a pipeline."""
     system = client.system
 
     def work() -> tuple[int, str]:
@@ -83,7 +83,7 @@ async def test_each_call_runs_exactly_once(client: Client) -> None:
 
 
 async def test_every_other_end_is_raised(client: Client) -> None:
-    """The channel repeats nothing, and the error says that the outcome is unknown."""
+    """After an IPL the channel repeats no call, and the error says that the outcome is unknown."""
     system = client.system
 
     def work() -> SessionEnded:
@@ -127,7 +127,7 @@ async def test_a_way_without_an_end_is_told(client: Client) -> None:
 
 
 async def test_the_first_opening_and_a_lying_answer(client: Client) -> None:
-    """When the patience is over, the refusal is raised. An unknown h-call returns an error status."""
+    """At the timeout, opening raises the last refusal. An unknown h-call returns an error status."""
     system = client.system
 
     def work() -> None:

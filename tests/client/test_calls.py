@@ -1,4 +1,4 @@
-"""The typed calls: their registers and memory, how they parse answers, and that they trust no answer."""
+"""The typed calls: their registers and memory, how they parse answers, and how they check each answer."""
 
 import itertools
 
@@ -80,7 +80,7 @@ def test_memory_keeps_the_rules_by_construction(password, label, data, policy):
 
 
 def test_every_call_has_its_function():
-    """R-71, R-72: all 14, each with the argument registers of the table."""
+    """R-71, R-72: Each of the 14 h-calls has a typed function with the argument registers of the table."""
     assert set(SAMPLES) == set(CALLS)
 
 
@@ -208,7 +208,10 @@ def test_a_buffer_may_come_in_pieces():
     ],
 )
 def test_confirmation_reads_the_low_byte_of_r4(status, r4, expected):
-    """R-20: flushed, pending, and H_NOT_FOUND, which confirms a durable removal."""
+    """R-20: The low byte of r4 says whether an object is flushed.
+
+    H_NOT_FOUND with 1 confirms a durable removal.
+    """
     request = SAMPLES[Opcode.CONFIRM_OBJECT_FLUSHED]
     reply = answer(request.frame(1), status, r4)
     if expected is None:
@@ -231,7 +234,7 @@ def test_raw_calls_return_any_answer():
 
 
 def test_the_calls_and_the_engine_agree():
-    """R-07, R-08: write, read, confirm, list and remove, through the real engine and back."""
+    """R-07, R-08: The typed calls write, read, confirm, list and remove an object through the real engine."""
     engine = Engine()
     engine.do(calls.write_object(OS, b"a", b"first", Policy.WORLDREADABLE))
     with pytest.raises(HcallError, match="H_RESOURCE"):
@@ -306,7 +309,7 @@ def test_too_big_tells_the_size():
     ids=itertools.count(),
 )
 def test_the_engine_blames_the_argument_that_we_name(request_, argument):
-    """The position in a status is the argument's place in the table, for the engine and for the client."""
+    """The position in an error status means the same argument for the engine and for the client."""
     with pytest.raises(HcallError) as caught:
         Engine().do(request_)
     assert caught.value.argument == argument

@@ -68,7 +68,7 @@ async def test_both_ends_prove_that_they_hold_the_key():
 
 
 async def test_a_server_without_the_key_is_refused():
-    """The client sends no call to a server that can't prove itself, but a GOODBYE with the reason."""
+    """If the server can't prove that it has the key, the client sends a GOODBYE and no call."""
 
     async def script(peer):
         await peer.greet(key=b"another key")

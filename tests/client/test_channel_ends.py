@@ -93,7 +93,7 @@ async def test_answers_to_nothing_end_the_session():
 async def test_a_lying_server_is_left():
     """If an answer writes outside the call's buffers, the call fails.
 
-    The client reports it and sends nothing more.
+    The client reports the error to the server and sends nothing more.
     """
 
     async def script(peer):

@@ -102,7 +102,7 @@ def answering(status: int, content: bytes, kind: str = "application/json") -> Co
 def test_every_verb_has_a_request() -> None:
     """Each verb of the contract has a function, and each function sends the body of its verb.
 
-    A stream has no such function: it is no request with one answer.
+    Only the event stream has no such function, because a stream is more than one answer.
     """
     verbs = {verb.operation for verb in VERBS} - {"watchEvents"}
     assert {request.verb.operation for request in (*REQUESTS, *MOVES)} == verbs
@@ -114,7 +114,7 @@ def test_every_verb_has_a_request() -> None:
 
 
 async def test_every_answer_is_typed(system: Console) -> None:
-    """R-30, R-36, R-75: each request is granted and comes back as its own struct."""
+    """R-30, R-36, R-75: The system grants each request, and each answer has the type of its verb."""
     for request in REQUESTS:
         answer = await system.call(request)
         assert isinstance(answer, request.answer)
@@ -142,7 +142,7 @@ async def test_a_refusal_has_the_rule_and_the_number(system: Console) -> None:
     "changes", [{"foo": 1}, {"secure_boot": 3}, {"keystore_kbytes": 65536}, {"keystore_signed_updates": -1}]
 )
 def test_attributes_that_no_partition_has_are_not_sent(changes: dict[str, int]) -> None:
-    """R-36: names and ranges of attributes are those of the contract."""
+    """R-36: A name or a value of an attribute outside the contract is refused before anything is sent."""
     with pytest.raises(OperatorError) as caught:
         console.set_attributes("lpar1", changes)
     assert caught.value.rule.page == "spec/control.md#attributes"
@@ -150,7 +150,7 @@ def test_attributes_that_no_partition_has_are_not_sent(changes: dict[str, int]) 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "\udcff", "x" * 256])
 def test_names_that_cannot_stand_in_a_path_are_not_sent(name: str) -> None:
-    """Neither console requests another path than the given one, or fails to encode one."""
+    """A name that is empty, a dot or two dots, too long or not UTF-8 is refused before anything is sent."""
     for make in (console.show_partition, console.power_on, console.create_partition):
         with pytest.raises(OperatorError) as caught:
             make(name)
@@ -190,7 +190,7 @@ async def test_an_answer_that_is_none(
     content: bytes,
     kind: str,
 ) -> None:
-    """If another program listens there, the error names the page. It is no traceback of a library."""
+    """An answer outside the contract raises one error that names the page, not an error of a library."""
     with pytest.raises(ConsoleMisspoken) as caught:
         await answering(status, content, kind).call(request_)
     assert caught.value.rule.page == "spec/control.md#verbs"
@@ -199,14 +199,14 @@ async def test_an_answer_that_is_none(
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 1e30])
 def test_timeouts_that_no_socket_has(seconds: float) -> None:
-    """Both consoles reject such a timeout before they are used."""
+    """Both consoles refuse a timeout that no socket accepts, when they are made."""
     for make in (BlockingConsole, Console):
         with pytest.raises(OperatorError, match="a timeout of"):
             make("control.sock", seconds)
 
 
 def test_what_is_no_http_is_told_in_one_harmless_line(tmp_path) -> None:
-    """Another program listens there and sends bytes first: the message escapes them and is one line."""
+    """If another program on the socket sends bytes that are not HTTP, the error is one printable line."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))
         listener.listen()
@@ -230,7 +230,7 @@ def test_what_is_no_http_is_told_in_one_harmless_line(tmp_path) -> None:
 
 
 async def test_nobody_there(tmp_path) -> None:
-    """If no server listens, both consoles name the place."""
+    """If no server listens, the error of both consoles has the path of the socket."""
     for path in (tmp_path / "control.sock", tmp_path):
         with pytest.raises(ConsoleUnreachable, match=str(path)) as blocking:
             BlockingConsole(path).call(console.show_system())

@@ -21,7 +21,7 @@ SMALL = 1000
 
 @contextmanager
 def answering(folder: Path, answer: bytes) -> Iterator[str]:
-    """The socket of a server that sends `answer` to one request and closes its connection."""
+    """A server that sends `answer` to one request and closes its connection; the value is its socket."""
     path = str(folder / "s")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
@@ -66,7 +66,7 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_length_breaks_the_protocol(tmp_path, small, name) -> None:
-    """A replaced server can't fill the memory of a command."""
+    """An answer whose length is missing, wrong or too large raises an error, so it can't fill the memory."""
     with answering(tmp_path, WRONG[name]) as path, pytest.raises(ConsoleMisspoken):
         BlockingConsole(path, 10).call(console.show_metrics())
 
@@ -80,7 +80,7 @@ def test_half_an_answer_is_none(tmp_path, answer) -> None:
 
 @pytest.mark.parametrize("close", [b"", b"connection: close\r\n"])
 def test_an_honest_answer_is_read(tmp_path, small, close) -> None:
-    """An answer of the largest allowed size is read, also if the server closes after it."""
+    """An answer of the largest allowed size is read, also if the server then closes the connection."""
     answer = HEAD + close + b"content-length: 1000\r\n\r\n" + b"x" * SMALL
     with answering(tmp_path, answer) as path:
         assert BlockingConsole(path, 10).call(console.show_metrics()) == "x" * SMALL

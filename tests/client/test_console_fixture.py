@@ -52,7 +52,7 @@ async def test_a_lost_service_processor(pks_console):
 
 
 async def test_a_profile_goes_back(pks_console):
-    """R-46: a restore loses later updates, says so, and needs --forcekeystore."""
+    """R-46: A restore loses later updates, reports that, and needs --forcekeystore."""
     await write(pks_console, b"first")
     assert await pks_console.line("bkprofdata -m a -f monday") == (0, "")
     await write(pks_console, b"second")
@@ -69,7 +69,10 @@ async def test_a_profile_goes_back(pks_console):
 
 
 async def test_files_of_lines_are_in_memory_or_on_disk(pks_console, tmp_path):
-    """R-46: a relative path is in `files`, an absolute one is on disk; to replace a file needs --force."""
+    """R-46: A relative path is a file in `files`, an absolute path is a file on disk.
+
+    A replaced file needs --force.
+    """
     await write(pks_console, b"x")
     assert await pks_console.line("bkprofdata -m a -f ./monday") == (0, "")
     assert set(pks_console.files) == {"./monday"}
@@ -136,7 +139,7 @@ async def test_a_system_loses_its_power(pks_console):
     partitions={"lab": ["one", "two"]}, level="FW1030", kbytes=8, manual_recovery=True, keep=1
 )
 async def test_a_mark_says_what_the_systems_are_like(pks_console):
-    """R-45: the mark sets a recovery that waits for an order of the operator."""
+    """R-45: The mark lets each recovery wait for an order of the operator."""
     output = await pks_console.line("lssyscfg -r lpar -F name,keystore_kbytes")
     assert output == (0, "one,8\ntwo,8")
     lpar = await pks_console.partition("two", "lab")
@@ -153,9 +156,9 @@ async def test_a_mark_says_what_the_systems_are_like(pks_console):
 
 @pytest.mark.pks_console(partitions={"a": ["lpar1"]})
 async def test_a_store_without_a_copy_keeps_its_system_in_recovery(pks_console):
-    """R-45: a store without a copy stays in recovery until the operator accepts the loss.
+    """R-45: A system without a copy of its store stays in Recovery until the operator accepts the loss.
 
-    Then a partition of the settings is created again.
+    Then the system creates the partition of its settings again.
     """
     await pks_console.backup("a")
     assert (await pks_console.line("mksyscfg -r lpar -m a -i name=late,keystore_kbytes=8"))[0] == 0
@@ -178,7 +181,7 @@ async def test_a_system_without_copies_is_not_recovered(pks_console):
 
 
 async def test_a_lost_root_key_needs_the_file_of_the_operator(pks_console):
-    """R-48: card, TPM and service processor are new, so this is a new system. The console goes on with it."""
+    """R-48: With a new card, TPM and service processor it is a new system. The console goes on with it."""
     pks_console.files["./key"] = bytes(range(32))
     assert (await pks_console.line("chtskey -m a -o change --newkey ./key"))[0] == 0
     await write(pks_console, b"x")
@@ -205,7 +208,7 @@ async def test_time_is_that_of_the_trio_clock(autojump_clock):
 
 
 async def test_a_system_that_is_added_again_is_tried_at_once(autojump_clock):
-    """The console connects at once; its periodic try would come up to five seconds later."""
+    """The console connects at once, before its periodic attempt up to five seconds later."""
     async with emulated_console() as console:
         await console.power_cut_system("a")
         await trio.sleep(100)
@@ -217,7 +220,7 @@ async def test_a_system_that_is_added_again_is_tried_at_once(autojump_clock):
 
 
 async def test_a_job_goes_on_as_soon_as_its_system_is_back(autojump_clock):
-    """R-45: a job that waits for the system goes on at once, without the next periodic try."""
+    """R-45: A job that waits for its system goes on at once, before the next periodic attempt."""
     async with emulated_console(manual_recovery=True) as console:
         await write(console, b"x")
         await console.backup("a")

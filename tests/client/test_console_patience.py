@@ -100,7 +100,7 @@ def call_with_trio(path: Path) -> None:
 def test_a_call_ends_in_time(
     tmp_path: Path, serve: Callable[[socket.socket], object], call: Callable[[Path], object]
 ) -> None:
-    """A call ends at its timeout, although each byte comes in time."""
+    """A call ends at its timeout, although the server sends a byte from time to time, or nothing."""
     path = tmp_path / "control.sock"
     with peer(path, serve), pytest.raises(ConsoleUnreachable, match=TOO_LATE):
         call(path)
@@ -109,7 +109,7 @@ def test_a_call_ends_in_time(
 def test_a_connection_leaves_less_time_for_the_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One timeout covers all steps: the time of an earlier step is missing in the later ones."""
+    """One timeout covers all steps: the time that an earlier step uses is missing in the later steps."""
     path, clock, waits = tmp_path / "control.sock", Clock(), list[float]()
     look = Patience.look
 
@@ -140,7 +140,7 @@ def test_a_request_that_is_not_taken_ends_in_time(tmp_path: Path) -> None:
 
 
 async def test_a_transport_ends_in_time(autojump_clock: MockClock) -> None:
-    """The timeout also holds for a transport that has no timeouts of its own."""
+    """The timeout also holds for a transport that has no timeouts itself."""
 
     class Silent(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

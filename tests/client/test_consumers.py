@@ -1,4 +1,4 @@
-"""Firmware, boot loader and kernel against the real engine: locks, publishing, the boot in order."""
+"""Firmware, boot loader and kernel against the real engine: locks, published keys, the order of the boot."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def engine():
 
 @pytest.mark.parametrize("stage_type", STAGES)
 async def test_a_stage_locks_its_own_objects_only(engine, stage_type):
-    """R-03, R-04: before a stage locks, every guest can act for it. Afterwards only the stage can.
+    """R-03, R-04: Before a stage locks its objects, every guest can use them. Afterwards only the stage can.
 
     The objects of other stages are untouched.
     """
@@ -65,7 +65,7 @@ async def test_passwords_are_random_and_as_long_as_can_be(engine):
 
 
 async def test_sb_version_is_there_for_all(engine):
-    """R-11: SB_VERSION is readable by all without a password; only firmware writes or removes it."""
+    """R-11: Every consumer can read SB_VERSION without a password; only firmware writes or removes it."""
     firmware, loader = PartitionFirmware(engine), BootLoader(engine)
     assert not await loader.dynamic_keys()
     assert await firmware.store_sb_version()
@@ -79,7 +79,7 @@ async def test_sb_version_is_there_for_all(engine):
 
 
 async def test_published_keys_are_replaced_not_overwritten(engine):
-    """R-08, R-11: a changed key is removed and written again; an equal one is left alone."""
+    """R-08, R-11: A changed key is removed and written again; an equal key stays as it is."""
     loader = BootLoader(engine)
     assert await loader.publish_key(b"db", b"one")
     assert not await loader.publish_key(b"db", b"one")
@@ -89,7 +89,7 @@ async def test_published_keys_are_replaced_not_overwritten(engine):
 
 
 async def test_an_immutable_key_stays_as_it_is(engine):
-    """R-12: an immutable key is neither overwritten nor removed, also not by its owner."""
+    """R-12: An immutable key is neither overwritten nor removed, also not by its owner."""
     loader = BootLoader(engine)
     await loader.publish_key(b"db", b"one", Policy.IMMUTABLE)
     with pytest.raises(HcallError, match="H_AUTHORITY"):
@@ -121,7 +121,10 @@ async def test_errors_of_the_boot_loader_are_not_swallowed(engine):
 
 
 async def test_the_boot_locks_one_after_the_other(engine):
-    """R-03, R-05: each stage has locked before the next one runs. No stage reaches the objects of another."""
+    """R-03, R-05: Each stage locks its objects before the next stage runs.
+
+    No stage reaches the objects of another.
+    """
     order = []
 
     async def firmware(stage):

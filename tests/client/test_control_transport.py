@@ -41,7 +41,7 @@ def client(authority: Authority) -> TlsFiles:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
 async def test_calls_and_events_by_tls(server: TlsFiles, client: TlsFiles, host: str) -> None:
-    """One transport serves many calls, also at the same time, and an event stream beside them."""
+    """One transport carries many calls, also at the same time, and an event stream beside them."""
     script = answering(METRICS)
     address = f"[{host}]" if ":" in host else host
     bound = "127.0.0.1" if host == "localhost" else host
@@ -116,7 +116,7 @@ async def test_nobody_listens(client: TlsFiles) -> None:
 
 
 async def test_a_path(tmp_path: Path) -> None:
-    """Repeated calls over a Unix socket."""
+    """One transport carries several calls over a Unix socket, one after the other."""
     async with unix_server(tmp_path / "control.sock", answering(METRICS)) as path:
         console = Console(transport_to(path))
         for _ in range(3):
@@ -125,7 +125,7 @@ async def test_a_path(tmp_path: Path) -> None:
 
 
 async def test_a_full_queue_is_waited_for(tmp_path: Path, autojump_clock: MockClock) -> None:
-    """As the other clients do, the transport waits for a place until its timeout."""
+    """If the queue of the listening socket is full, the transport tries to connect until its timeout."""
     del autojump_clock
     path = tmp_path / "control.sock"
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
@@ -155,7 +155,7 @@ async def _serve_later(listener: socket.socket) -> None:
 
 
 async def test_a_transport_of_another_is_not_closed() -> None:
-    """The console leaves a caller's transport open: to close it would end requests of other tasks."""
+    """The console leaves a transport of its caller open: to close it would end requests of other tasks."""
 
     class Kept(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -199,7 +199,7 @@ def test_https_needs_files() -> None:
 
 
 def test_files_that_make_no_sense(authority: Authority, client: TlsFiles, tmp_path: Path) -> None:
-    """Each such file is refused before anything is sent, and the message names it."""
+    """A TLS file that can't be used is refused before anything is sent, and the message names the file."""
     other = authority.client("other")
     empty = tmp_path / "empty.pem"
     empty.touch()

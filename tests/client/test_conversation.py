@@ -88,7 +88,7 @@ def test_the_end_of_the_stream_ends_every_call():
 
 @pytest.mark.parametrize("end", [*GoodbyeReason, "eof", "broken rule", "own goodbye"])
 def test_a_change_in_flight_is_unknown(end):
-    """R-55: only GOODBYE 3 promises that a call without an answer has not run."""
+    """R-55: Only after GOODBYE 3 is it certain that a call without an answer has not run."""
     client, server = opened_pair()
     read, write, again = client.submit(READ), client.submit(WRITE), client.submit(WRITE)
     first, *_ = calls_at(server, client)

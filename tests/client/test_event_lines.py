@@ -26,7 +26,7 @@ LINES = (b"id: 1", b"event: hello", b'data: {"number":1,"kind":"hello"}', b"", b
 
 
 def encoded(event: EventView) -> bytes:
-    """Return an event as a server writes it."""
+    """Return the bytes that a server sends for an event."""
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (
         event.number,
         event.kind.encode(),
@@ -102,7 +102,7 @@ def test_no_bytes_crash_it(data: bytes) -> None:
     ],
 )
 def test_anything_else_is_refused(data: bytes, reason: str) -> None:
-    """spec/control.md: the form is exact. The length of a line is bounded, also of an unfinished one."""
+    """spec/control.md: A line in any other form is refused, and so is a line above the length limit."""
     (refusal,) = parsed([data])
     assert isinstance(refusal, str)
     assert refusal.startswith("watchEvents was answered with ")

@@ -1,4 +1,4 @@
-"""The stream of events on real sockets: its events, its ends, and that nothing of it is left behind."""
+"""The event stream over real sockets: its events and its ends. It leaves no thread or connection behind."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def path(tmp_path: Path) -> Path:
 
 
 async def test_events_come_as_they_are_sent(path: Path) -> None:
-    """The request is that of the contract, with the console's id. A comment is no event."""
+    """The client sends the request of the contract, with the console's id. A comment is not an event."""
     asked = list[bytes]()
 
     async def script(head: bytes, stream: trio.abc.Stream) -> None:
@@ -102,7 +102,7 @@ async def test_a_stream_that_is_cut(path: Path) -> None:
 
 
 async def test_a_stream_that_misspeaks(path: Path) -> None:
-    """The event before a wrong line is still received."""
+    """An event before a wrong line is still received; the wrong line raises an error."""
     async with (
         unix_server(path, staying(STREAM + encoded(HELLO) + b"garbage\n")),
         watch_events(path) as stream,
@@ -133,7 +133,7 @@ async def test_silence_ends_a_stream(path: Path, autojump_clock: MockClock) -> N
 
 
 async def test_a_slow_reader_is_no_silence(path: Path, autojump_clock: MockClock) -> None:
-    """Events wait for a slow reader, however many and for however long. None is lost."""
+    """A reader may take the events late: they wait for the reader, and none is lost."""
     del autojump_clock
     many = [EventView(number=each, kind="changed") for each in range(3 * WAITING)]
     async with unix_server(path, staying(STREAM, *map(encoded, many))), watch_events(path) as stream:
@@ -220,7 +220,7 @@ async def test_a_problem_refuses_the_stream(path: Path) -> None:
     ],
 )
 async def test_answers_that_are_no_stream(path: Path, script: Script, reason: str) -> None:
-    """If another program answers there, the error says so."""
+    """If another program answers on the socket, the error says so."""
     async with unix_server(path, script):
         with pytest.raises(ConsoleMisspoken, match=reason):
             async with watch_events(path):
@@ -228,7 +228,7 @@ async def test_answers_that_are_no_stream(path: Path, script: Script, reason: st
 
 
 async def test_nobody_is_there(path: Path, autojump_clock: MockClock) -> None:
-    """No socket exists, or the server never answers."""
+    """If no socket exists, or if the server never answers, opening the stream raises an error."""
     del autojump_clock
     with pytest.raises(ConsoleUnreachable, match=f"server at {path}: .*No such file"):
         async with watch_events(path):

@@ -1,4 +1,7 @@
-"""Wrong uses of the fixtures: one line of error at the caller's line, with the mistake, names and remedy."""
+"""Wrong uses of the fixtures.
+
+Each error is one line at the caller's line, with the mistake and the remedy.
+"""
 
 import dataclasses
 import math
@@ -45,7 +48,10 @@ async def refused(use: Callable[[], Any], message: str) -> None:
 
 
 async def test_a_system_that_the_console_does_not_have(pks_console):
-    """The error comes before any change, and the console goes on."""
+    """A system name that the console does not know raises an error before any change.
+
+    The console stays connected.
+    """
     for function in map(pks_console.__getattribute__, ABOUT_A_SYSTEM):
         await refused(lambda use=function: use("c"), SYSTEMS)  # type: ignore[misc]
         await refused(lambda use=function: use(5), TEXT)  # type: ignore[misc]
@@ -94,7 +100,7 @@ async def test_wrong_uses_of_a_console(pks_console):
 
 
 async def test_a_console_and_a_system_that_are_off(pks_console):
-    """The error names the function that starts them. For a foreign system it advises to add it."""
+    """The error names the function that starts the console or the system, or that adds a removed system."""
     await pks_console.power_cut_system("a")
     message = r"the system a is off: write await start_system\('a'\)"
     await refused(lambda: pks_console.partition("lpar1", "a"), message)
@@ -120,7 +126,7 @@ async def test_a_console_and_a_system_that_are_off(pks_console):
 
 
 async def test_a_job_of_a_console_that_is_off(pks_console):
-    """Such a job never ends, so a test can't wait for it. A job that has ended is returned."""
+    """To wait for a running job of a console that is off is an error. A job that has ended is returned."""
     job, ended = pks_console.management.back_up(pks_console.known("a")), await pks_console.backup("b")
     running = dataclasses.replace(job, state="running")
     await pks_console.power_cut()
@@ -144,7 +150,7 @@ OWN_THREAD = [
 
 
 async def test_wrong_uses_of_a_partition(pks_partition, pks_partition_sync):
-    """Both kinds of partition raise the same error, and the partition goes on."""
+    """Both kinds of partition raise the same error for a wrong use, and the partition is still usable."""
     for use, message in PARTITION:
         for partition in (pks_partition, pks_partition_sync):
             await refused(lambda use=use, partition=partition: use(partition), message)  # type: ignore[misc]
@@ -173,7 +179,7 @@ CONSOLE_OPTIONS: list[tuple[dict, str]] = [
 
 @pytest.mark.parametrize("options,message", OPTIONS)
 async def test_a_wrong_option_of_a_partition(options, message):
-    """The error is at the line of the `with`, without frames of contextlib and of the server's thread."""
+    """The error for a wrong option is at the line of the `with`, without frames of other modules."""
     await refused(lambda: emulated_partition(**options), message)
     with pytest.raises((WrongOption, OperatorError), match=message) as caught, blocking_partition(**options):
         pass
@@ -187,7 +193,10 @@ async def test_a_wrong_option_of_a_console(options, message):
 
 
 async def test_processes_that_do_not_run(tmp_path):
-    """Wrong types are refused before a start; the error of a server that was never started says so."""
+    """A value of the wrong type is an error before the start.
+
+    A server that was never started is an error too.
+    """
     wrong: Any = (ServerProcess, ConsoleProcess)
     for kind in wrong:
         await refused(lambda kind=kind: kind("state"), r'is a PathLike, not str: write Path\("state"\)')  # type: ignore[misc]
@@ -210,16 +219,16 @@ async def test_processes_that_do_not_run(tmp_path):
 
 @pytest.mark.process
 async def test_a_partition_that_the_server_does_not_have(swpks_server):
-    """The error names the existing partitions and the mark."""
+    """The error names the existing partitions and the mark that adds another."""
     message = r"no partition 'two'; it has lpar1: .*swpks_server\(partitions=\['lpar1:64', 'two:64'\]\)"
     for use in (swpks_server.connect, swpks_server.connect_blocking, swpks_server.access_key):
         await refused(lambda use=use: use("two"), message)  # type: ignore[misc]
-    with pytest.raises(FileNotFoundError, match="no partition 'two'"):  # as a program that waits expects
+    with pytest.raises(FileNotFoundError, match="no partition 'two'"):  # a waiting program catches this type
         swpks_server.connect_blocking("two")
     await refused(lambda: swpks_server.ipl("two"), "ipl two: .*the partitions are lpar1")
     await refused(swpks_server.start, "the server runs already")
     swpks_server.kill()
     for use in (swpks_server.connect, swpks_server.connect_blocking):
         await refused(use, r"the server does not run: write start\(\) first")
-    with pytest.raises(ConnectionRefusedError):  # as a program that waits expects
+    with pytest.raises(ConnectionRefusedError):  # a waiting program catches this type
         swpks_server.connect_blocking()

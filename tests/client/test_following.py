@@ -91,7 +91,10 @@ async def wait_a_little() -> None:
 
 
 async def test_held_calls_run_at_the_new_place(system: System) -> None:
-    """Calls that waited during a hold have not run; a password that is set stays valid (R-51)."""
+    """R-51: Calls that wait while the partition is held run at its new place.
+
+    A password that was set stays valid.
+    """
     async with open_following(system.locate) as channel, trio.open_nursery() as nursery:
         await channel.call(set_password(3, b"secret"))
         system.machine.holds.begin(system.lpar1)
@@ -105,7 +108,7 @@ async def test_held_calls_run_at_the_new_place(system: System) -> None:
 
 
 async def test_the_way_may_take_a_while(system: System, autojump_clock: MockClock) -> None:
-    """A missing server, status 3 and status 1 are tried again. Each attempt calls `locate`."""
+    """The channel tries again after a missing server, status 3 and status 1. Each attempt calls `locate`."""
     async with open_following(system.locate) as channel, trio.open_nursery() as nursery:
         assert channel.partition == 1
         before = await channel.limits()
@@ -132,7 +135,7 @@ async def test_the_way_may_take_a_while(system: System, autojump_clock: MockCloc
 
 
 async def test_a_way_without_an_end_is_told(system: System, autojump_clock: MockClock) -> None:
-    """When the patience is over, the error says that the partition is lost and the calls have not run."""
+    """After `move_patience` seconds, the error says that the partition is lost and the calls have not run."""
     async with open_following(system.locate, move_patience=3) as channel:
         system.move()
         system.machine.power_off("lpar1")
@@ -146,7 +149,7 @@ async def test_a_way_without_an_end_is_told(system: System, autojump_clock: Mock
 
 
 async def test_every_other_end_is_raised(system: System) -> None:
-    """After an IPL the channel repeats nothing: the caller gets the error, and the channel ends."""
+    """After an IPL the channel repeats no call: the caller gets the error, and the channel ends."""
     async with open_following(system.locate) as channel, trio.open_nursery() as nursery:
         await channel.call(write(1))
         system.machine.holds.begin(system.lpar1)
@@ -171,7 +174,10 @@ async def test_every_other_end_is_raised(system: System) -> None:
 async def test_the_first_opening_looks_for_its_partition_for_a_while(
     system: System, autojump_clock: MockClock, patience: float | None, seconds: float
 ) -> None:
-    """If no system serves the partition, opening fails after a few seconds. The error has place and rule."""
+    """If no system serves the partition, opening fails after a few seconds.
+
+    The error has the address or the reason.
+    """
     system.lpar1.set_custody(Custody.FROZEN, 1, b"")
     begin = trio.current_time()
     with pytest.raises(OpenRefused, match=r"NOT_ACTIVATED \(at .*(lpar1.sock|Stream)\)") as refused:
@@ -194,7 +200,7 @@ async def test_the_first_opening_looks_for_its_partition_for_a_while(
 async def test_the_first_opening_finds_a_partition_on_its_way(
     system: System, autojump_clock: MockClock, tmp_path: Path
 ) -> None:
-    """Each answer of a wrong or early place is followed by another attempt (R-55)."""
+    """R-55: Opening is tried again while the address does not serve the partition, or not yet."""
     troubles: list[Target | Exception] = [
         FileNotFoundError(2, "none"),
         NotLocated("between"),
@@ -226,7 +232,7 @@ async def test_the_first_opening_finds_a_partition_on_its_way(
 
 
 async def test_a_wrong_key_is_told_at_once(system: System) -> None:
-    """A wrong key is not tried again: no move makes it right."""
+    """After the answer "wrong key" the channel does not try again, because no move makes a key right."""
     with pytest.raises((OpenRefused, ServerNotProven)):
         async with open_following(system.locate, access_key=bytes(32)):
             pytest.fail("the channel opened")
@@ -234,7 +240,7 @@ async def test_a_wrong_key_is_told_at_once(system: System) -> None:
 
 
 async def test_a_cancelled_call_is_not_repeated(system: System) -> None:
-    """A cancelled call may have run before the move. It does not run at the new place."""
+    """A cancelled call may have run before the move, so it does not run again at the new place."""
     async with open_following(system.locate) as channel:
         system.machine.holds.begin(system.lpar1)
         async with trio.open_nursery() as callers:

@@ -51,7 +51,7 @@ async def started(engine, driver=linux.LINUX_7_0):
 
 
 async def test_initialisation_makes_the_longest_password():
-    """R-05: GET_CONFIG, then GEN_PASSWORD of the maximum length, as in section 6 of the driver's sequence."""
+    """R-05: The kernel calls GET_CONFIG, then GEN_PASSWORD with the maximum length, as Linux does."""
     engine = Engine()
     kernel = await started(engine)
     assert engine.opcodes == [Opcode.GET_CONFIG, Opcode.GEN_PASSWORD]
@@ -104,7 +104,7 @@ async def test_other_failures_of_the_password_stop_the_driver():
 
 
 async def test_write_polls_until_flushed(autojump_clock):
-    """R-20: WRITE, then CONFIRM every 10 ms until it is durable."""
+    """R-20: The kernel calls WRITE, then CONFIRM every 10 ms until the object is durable."""
     engine = Flushing(polls=7)
     kernel = await started(engine)
     await kernel.write(KEY, b"key", Policy.PWSET)
@@ -130,7 +130,10 @@ async def test_remove_ends_with_not_found_and_one(autojump_clock):
     "driver,expected", [(linux.LINUX_7_0, errno.EINVAL), (linux.WITHOUT_WARTS, errno.ETIMEDOUT)]
 )
 async def test_the_poll_gives_up_after_five_seconds(autojump_clock, driver, expected):
-    """R-23: a flush that never ends is a timeout. Linux's second conversion makes it -EINVAL."""
+    """R-23: A flush that never ends is a timeout after five seconds.
+
+    Linux's second conversion makes it -EINVAL.
+    """
     engine = Flushing(polls=10_000)
     kernel = await started(engine, driver)
     with pytest.raises(LinuxError) as caught:
@@ -169,7 +172,7 @@ async def test_errors_end_the_poll_at_once(autojump_clock, status, wart, meant):
     ],
 )
 async def test_what_the_driver_refuses_itself(name, data, policy):
-    """The hypervisor never receives these calls."""
+    """The driver itself refuses these calls, so the hypervisor never receives them."""
     engine = Engine()
     kernel = await started(engine)
     with pytest.raises(LinuxError) as caught:
@@ -179,7 +182,7 @@ async def test_what_the_driver_refuses_itself(name, data, policy):
 
 
 async def test_errno_of_refusals(autojump_clock):
-    """R-08: refusals as Linux returns them: EEXIST, ENOMEM, ENOENT and others."""
+    """R-08: The kernel returns refusals as Linux does: EEXIST, ENOMEM, ENOENT and others."""
     kernel = await started(Flushing(kbytes=4))
     await kernel.write(KEY, b"one")
     for name, data, expected in ((KEY, b"two", errno.EEXIST), (Name("", "big"), bytes(4000), errno.ENOMEM)):
@@ -242,7 +245,10 @@ async def test_kexec_hands_the_password_on(autojump_clock):
 
 
 async def test_an_old_kexec_meets_in_use(autojump_clock):
-    """R-06: without the property the next kernel runs without a password; most calls are refused."""
+    """R-06: Without the device-tree property the next kernel has no password.
+
+    Most of its calls are refused.
+    """
     engine = Flushing()
     old = await started(engine)
     await old.write(KEY, b"key")

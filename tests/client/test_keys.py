@@ -51,7 +51,7 @@ def test_a_plain_key_comes_back():
 
 
 def test_wrapping_asks_for_1024_bytes_more():
-    """R-71: the lengths that Linux computes, and the smallest set of flags."""
+    """R-71: WRAP and UNWRAP get the buffer lengths that Linux computes, and the smallest set of flags."""
     request = calls.wrap_object(WHO, LABEL, DATA)
     wanted = registers(request, "flags", "input_length", "output_length", "token")
     assert wanted == [0x1000_0000_0000_0001, 100, 1124, 0]
@@ -73,7 +73,7 @@ def test_r5_tells_how_much_is_in_the_buffer(request_):
 
 @pytest.mark.parametrize("make", [calls.revoke_object, calls.unrevoke_object])
 def test_the_policy_afterwards_is_the_result(make):
-    """R-72: r4 is the policy after the call, with success, and with H_AUTHORITY if it is set."""
+    """R-72: r4 is the policy after a successful call; with H_AUTHORITY the error has the policy in r4."""
     call = make(WHO, LABEL)
     assert call.parse(answer(call.frame(1), 0, 0x0080_0002)) == Policy.WRAPPINGKEY | Policy.REVOKED
     with pytest.raises(PeerError, match="32 bits"):
@@ -128,7 +128,10 @@ WAYS = pytest.mark.parametrize("way", ["blocking", "async"])
 
 @WAYS
 async def test_a_busy_call_is_repeated_with_its_token(way):
-    """R-75: each wait is the hinted one, each call has the last token, and the final answer is the result."""
+    """R-75: The client repeats the call with the last token after each hinted pause.
+
+    The last answer is the result.
+    """
     server = Server(Status.H_BUSY, Status.H_LONG_BUSY_ORDER_100_MSEC, Status.H_LONG_BUSY_ORDER_1_SEC, 0)
     assert await server.finish(way) is None
     assert server.tokens == [0, 101, 102, 103]
@@ -137,7 +140,7 @@ async def test_a_busy_call_is_repeated_with_its_token(way):
 
 @WAYS
 async def test_patience_ends_as_linux_ends_it(way):
-    """R-75: patience ends after the sleep with which the sum reaches five seconds."""
+    """R-75: The client gives up when its pauses sum to at least five seconds, as Linux does."""
     server = Server(*[Status.H_LONG_BUSY_ORDER_1_SEC] * 9)
     with pytest.raises(HcallError, match="1_SEC"):
         await server.finish(way)
@@ -167,7 +170,7 @@ async def test_what_is_not_busy_is_raised_at_once(way):
 
 
 def test_the_calls_and_the_engine_agree():
-    """R-71, R-72: the life of a wrapping key, through the real engine and back."""
+    """R-71, R-72: The typed calls make, use, revoke and unrevoke a wrapping key in the real engine."""
     engine = Engine("NEXT")
     who = engine.do(calls.set_password(3, b"its password"))
     engine.do(calls.gen_wrapping_key(who, LABEL))

@@ -102,7 +102,7 @@ async def test_objects_go_through_files_byte_for_byte(command, tmp_path):
 
 
 async def test_write_confirm_remove(command):
-    """R-08, R-20: a second write is refused; --wait returns when the change is durable."""
+    """R-08, R-20: A second write is refused; --wait returns when the change is durable."""
     await command("write", "x", "--wait", "--policy", "worldreadable,transient", data=b"1")
     assert await command("confirm", "x") == b"flushed\n"
     await command("write", "x", data=b"2", status=1)
@@ -147,7 +147,10 @@ async def test_labels_of_every_kind(command):
 
 
 async def test_passwords_travel_in_files_only(command, tmp_path):
-    """R-04, R-05: passwords, generated or chosen, are in files. Without the file objects are out of reach."""
+    """R-04, R-05: The command reads and writes passwords in files only.
+
+    Without the file, the objects are refused.
+    """
     made, chosen = tmp_path / "made", tmp_path / "chosen"
     assert await command("gen-password", "--out", made) == b""
     assert len(made.read_bytes()) == 64
@@ -164,7 +167,10 @@ async def test_passwords_travel_in_files_only(command, tmp_path):
 
 
 async def test_boot_locks_everything(command, tmp_path):
-    """R-03: the emulated chain by hand. The kernel's password can be saved for later commands."""
+    """R-03: `boot` runs the emulated chain, which sets every password.
+
+    It can save the kernel's for later commands.
+    """
     text = (await command("boot", "--out", tmp_path / "pw")).decode()
     assert "boot loader  dynamic keys" in text
     assert "plpks: POWER LPAR Platform KeyStore initialized successfully" in text
@@ -204,7 +210,7 @@ async def test_policies_are_told_with_refusals(command):
 
 
 async def test_raw_calls(command, tmp_path):
-    """A raw call sends any values, also wrong ones, and shows the answer unchanged."""
+    """A raw call sends any values, also wrong ones, and prints the answer unchanged."""
     arguments = ["raw", "0x41C", "--register", "r4=0x1000", "--register", "r5=32"]
     text = (await command(*arguments, "--segment", "0x1000:out:32")).decode()
     assert text.startswith("H_PKS_GET_CONFIG: H_SUCCESS (0)\nwritten at 0x1000: 03")
@@ -261,7 +267,7 @@ async def test_a_partition_that_is_off_is_3(command):
 
 
 async def test_tcp_proves_both_ends(command, tmp_path):
-    """Over TCP the key is an option or comes from the state. A wrong key opens nothing."""
+    """Over TCP the access key comes from an option or from the state folder. A wrong key opens no session."""
     key = bytes(range(32))
     command.emulated.machine.system.find("lpar1").set_access_key(key)
     (command.state / "access-keys").mkdir()
@@ -339,7 +345,7 @@ async def test_a_secret_is_never_in_a_file_of_others(command, tmp_path):
 
 
 async def test_an_output_that_takes_nothing_is_not_the_partitions_fault(command):
-    """For each verb it is a usage error that names the file."""
+    """An output that can't be written is a usage error that names the file, not an error of the partition."""
     await command("gen-password", "--out", "/dev/full", status=2)
     assert "cannot write /dev/full: No space left on device" in command.err
 
@@ -356,7 +362,7 @@ async def test_a_refusal_as_json_has_the_facts(command):
 
 @pytest.mark.parametrize("verb", ["gen-password", "gen-key"])
 async def test_an_error_without_words_is_told(command, tmp_path, monkeypatch, verb):
-    """An error that Python raises itself has no `strerror`: the message was "None"."""
+    """An OSError without `strerror` is reported by its text; the message was "None" before."""
 
     def broken(*_):
         raise OSError("the device went away")

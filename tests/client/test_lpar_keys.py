@@ -22,7 +22,7 @@ def password(tmp_path):
 
 
 async def test_wrapping_through_files_and_pipes(command, password, tmp_path):
-    """R-71: binary-safe in both directions; gen-key of a wrapping key writes no byte of output."""
+    """R-71: WRAP and UNWRAP pass bytes unchanged through files and pipes. gen-key prints no wrapping key."""
     assert await command("gen-key", "k", "--wait", *password) == b""
     assert await command("confirm", "k", *password) == b"flushed\n"
     (tmp_path / "in").write_bytes(DATA)
@@ -82,7 +82,7 @@ async def test_revocation(command, password):
 
 
 async def test_wrap_flags(command, password):
-    """R-71, R-11: secure-boot modes have names, beside the flags that WRAP demands.
+    """R-71, R-11: Secure-boot modes have names that are added to the flags that WRAP demands.
 
     A number is sent unchanged.
     """
@@ -97,7 +97,7 @@ async def test_wrap_flags(command, password):
 
 
 async def test_busy_answers_are_gone_on_after(command, password):
-    """R-75: the command repeats the call with the returned token, or from the start if the call has none."""
+    """R-75: After a busy answer the command repeats the call, with the returned token if there is one."""
     calls = ("GEN_KEY", "WRAP_OBJECT", "UNWRAP_OBJECT", "REVOKE_OBJECT", "UNREVOKE_OBJECT")
     await command.emulated.set_faults(*(f"{call}=H_BUSY,times=3" for call in calls))
     await command("gen-key", "k", *password)

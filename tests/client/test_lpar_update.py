@@ -1,4 +1,4 @@
-"""`swpks lpar NAME update`: auth files by the command line, and signed updates of a real server process."""
+"""`swpks lpar NAME update`: auth files on the command line, and signed updates of a real server process."""
 
 import pytest
 
@@ -31,7 +31,10 @@ async def contents(command, name):
 
 
 async def test_auth_files(command, tmp_path):
-    """R-70: from a file and from standard input; the file has the flags; --wait also works for a deletion."""
+    """R-70: An auth file from a path or standard input is sent with its flags.
+
+    --wait also works for a deletion.
+    """
     (tmp_path / "PK.auth").write_bytes(authvar.auth_file(first_pk()))
     await command("update", "PK", "--auth", tmp_path / "PK.auth", "--wait")
     assert await contents(command, "PK") == pk().lists
@@ -89,7 +92,10 @@ async def test_a_refused_file_is_doubted_too(command):
 
 
 async def test_what_the_command_refuses_itself(command):
-    """The command refuses a file without a payload. It sends another policy word as the caller gave it."""
+    """The command refuses a file without a payload.
+
+    A wrong policy word is sent, and the server refuses it.
+    """
     await command("update", "PK", data=bytes(8), status=2)
     assert "8 bytes of flags" in command.err
     assert "rule command.auth-file: " in command.err
@@ -100,7 +106,7 @@ async def test_what_the_command_refuses_itself(command):
 
 
 async def test_a_name_of_another_case(command):
-    """The hint precedes the answer, whatever it is: under another GUID any name is allowed."""
+    """A name that differs from db only in case gives a warning. The server may still accept the update."""
     await command("update", "PK", data=authvar.auth_file(first_pk()))
     assert command.err == ""
     await command("update", "DB", data=authvar.auth_file(update("db", kek().lists)), status=1)
@@ -114,7 +120,7 @@ async def test_a_name_of_another_case(command):
 
 
 async def test_updates_that_are_off(tmp_path, capsysbinary, monkeypatch):
-    """R-36: the refusal says how to enable updates, and the server's log has the reason."""
+    """R-36: If signed updates are off, the refusal has the remedy. The server's log has the reason."""
     async with serving(tmp_path, capsysbinary, monkeypatch) as command:
         await command("update", "PK", data=authvar.auth_file(first_pk()), status=1)
         assert "was refused with H_FUNCTION; the server's log has the reason" in command.err
@@ -159,7 +165,7 @@ def send(channel, name, payload):
     label, policy = authvar.variable_label(name), authvar.variable_policy(name)
     channel.call(signed_update(OS, label, payload, policy))
     while not channel.call(confirm_object_flushed(OS, label)).flushed:
-        pass  # a CONFIRM hurries the flush
+        pass  # a CONFIRM makes the flush come sooner
 
 
 @pytest.mark.process

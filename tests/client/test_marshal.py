@@ -1,4 +1,4 @@
-"""R-73: from a guest's registers and memory to a call of the data channel, and mistakes of guests."""
+"""R-73: A guest's registers and memory become a call of the data channel. The guest may make mistakes."""
 
 import pytest
 from hypothesis import given
@@ -77,7 +77,7 @@ def test_an_unknown_call_has_no_memory():
 
 
 def test_buffers_that_share_bytes_become_one_segment():
-    """Two such cases: unwrapping in place, and a label inside its own authorization block."""
+    """Overlapping buffers become one segment: UNWRAP in place, and a label in its authorization block."""
     memory = Memory()
     memory.write(0x1000, build_auth(3, b"p" * 8))
     memory.write(0x3000, b"wrapped" * 300)

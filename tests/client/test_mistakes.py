@@ -136,7 +136,10 @@ def test_pytest_shows_the_line_of_the_caller_alone(make):
 
 
 def test_every_buffer_is_bytes():
-    """Other buffer types are accepted. So is a block with wrong bytes, for tests of a server."""
+    """A call accepts bytes, bytearray and memoryview.
+
+    An authorization block may be wrong, for tests of a server.
+    """
     for data in (b"xy", bytearray(b"xy"), memoryview(b"xy")):
         assert WRONG.write_object(OS, b"x", data).segments[2].data == b"xy"
     block = build(Opcode.REMOVE_OBJECT, nothing, authorization=b"wrong", label=b"x")
@@ -145,7 +148,10 @@ def test_every_buffer_is_bytes():
 
 @pytest.mark.parametrize("given,message", NO_REQUESTS, ids=range(len(NO_REQUESTS)))
 def test_a_call_of_no_request_says_what_to_write(given, message):
-    """The session goes on, because nothing was sent."""
+    """A value that is not a request raises TypeError with the right form.
+
+    The session goes on: nothing was sent.
+    """
 
     async def script(peer):
         await peer.greet()
@@ -192,7 +198,7 @@ GUESTS = [
 
 
 async def test_the_guests_say_it_too(pks_partition):
-    """No mistake costs an object: `provide` replaces one only if the new one can be written."""
+    """The emulated guests raise TypeError too, and no object is lost: `provide` checks the new one first."""
     with pytest.raises(TypeError, match=r"boot takes a channel, not EmulatedPartition: .*partition.channel"):
         await swpks.boot(pks_partition)
     chain = await swpks.boot(pks_partition.channel)
@@ -215,7 +221,7 @@ OPENINGS: list[tuple[Any, dict, str]] = [
 
 
 async def test_the_openings_say_it_too(pks_partition):
-    """The error comes before a connection is made."""
+    """Wrong arguments for opening a channel raise TypeError before a connection is made."""
     wrong: Any = swpks
     for target, options, message in OPENINGS:
         with pytest.raises(TypeError, match=message):
@@ -238,7 +244,7 @@ def test_a_trouble_that_nvram_does_not_have():
 
 
 def test_a_where_socket_without_a_console(tmp_path):
-    """Both errors have the remedy: that of the where socket, and that of the channel."""
+    """If no console serves the where socket, `locate_at` and the channel name the same remedy."""
     path = tmp_path / "run" / "where.sock"
     remedy = rf"no console serves this socket; to start one: swpks hmc serve --store {tmp_path}"
     for dead in (False, True):
@@ -254,7 +260,7 @@ def test_a_where_socket_without_a_console(tmp_path):
 
 
 def test_a_partition_that_is_nowhere(tmp_path):
-    """The console does not know the partition, or no server listens at its place. Each has its own remedy."""
+    """The errors for an unknown partition and for a place without a server each have their own remedy."""
 
     def nowhere():
         raise NotLocated("lpar1: no system has it")

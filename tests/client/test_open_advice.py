@@ -25,7 +25,7 @@ REFUSED = [
 
 @pytest.mark.parametrize("status, given, expected", REFUSED)
 async def test_a_refusal_says_what_to_give(status: OpenStatus, given: dict, expected: str) -> None:
-    """The key of another partition is a likely reason, and its text in hexadecimal is another."""
+    """The error of a refused OPEN names the likely mistake, such as the key of another partition."""
 
     async def refuse(peer):
         await peer.greet(status=status)

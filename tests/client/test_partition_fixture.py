@@ -114,7 +114,7 @@ async def test_kexec_is_no_ipl(pks_partition):
 
 
 async def test_a_pipeline_is_one_batch(pks_partition):
-    """Many pending calls, refusals among them, are answered in order."""
+    """Many pending calls, some of them refused, are answered in order."""
     names = [bytes([65 + n % 26]) for n in range(40)]
     results = await pks_partition.channel.pipeline(write_object(OS, name, b"x") for name in names)
     assert [getattr(result, "status", 0) for result in results] == [0] * 26 + [-16] * 14

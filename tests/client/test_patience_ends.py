@@ -1,4 +1,4 @@
-"""A patience ends although the sum of its pauses leaves less time than a clock can show."""
+"""A `Patience` ends when the time left is too short for the clock to show."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from hcall_client.patience import Patience
 
 
 def test_a_rest_that_no_clock_shows_is_no_rest() -> None:
-    """Found by seed 501202 of the simulation: in virtual time the client never stopped looking."""
+    """If the clock can't show the time that is left, `look` raises TimeoutError.
+
+    Seed 501202 of the simulation found this: in virtual time the client never stopped.
+    """
     now = [0.0]
     patience = Patience(0.4, lambda: now[0])
     for now[0] in (0.1, 0.2, 0.3, 0.4):  # the sum of these pauses is a little less than 0.4

@@ -75,7 +75,7 @@ def test_an_ipl_by_the_console(swpks_server):
 
 @pytest.mark.swpks_server(partitions=["a:4", "b:8"], options=["--firmware", "FW950"])
 def test_a_mark_says_how_it_is_started(swpks_server):
-    """R-01, R-74: two partitions of another level, each with its own store."""
+    """R-01, R-74: The mark sets two partitions and their firmware level; each partition has its own store."""
     with swpks_server.connect_blocking("a") as a, swpks_server.connect_blocking("b") as b:
         assert (a.limits().total_size, b.limits().total_size, a.level) == (4096, 8192, "FW950")
         a.call(write_object(OS, b"x", b"a's"))
@@ -111,7 +111,7 @@ def test_a_second_start_is_refused(swpks_server):
 def test_a_path_that_is_too_long_for_a_socket(
     tmp_path: Path, make: type[ServerProcess | ConsoleProcess]
 ) -> None:
-    """The number of bytes and the way out are in the error; nothing is made, not even a log."""
+    """The error has the length in bytes and the remedy. The fixture makes nothing, not even a log."""
     folder = tmp_path / ("d" * 100)
     folder.mkdir()
     with pytest.raises(ValueError, match=r"bytes, and 107 are permitted.*with short_path\(tmp_path\)"):
@@ -119,12 +119,12 @@ def test_a_path_that_is_too_long_for_a_socket(
     assert list(folder.iterdir()) == []
     with short_path(folder) as short:
         made = make(short / "state", options=["--no_such_option"])
-        with pytest.raises(ServerFailed, match="no_such_option"):  # the path is accepted: the command begins
+        with pytest.raises(ServerFailed, match="no_such_option"):  # the path is accepted
             made.start()
 
 
 def test_a_name_of_a_partition_can_be_too_long(tmp_path: Path) -> None:
-    """Its socket has a longer path than that of the console."""
+    """The socket path of a partition can be too long, although that of the console is not."""
     folder = tmp_path / ("d" * (107 - len("/state/run/control.sock") - len(str(tmp_path)) - 1))
     with pytest.raises(ValueError, match=r"n\.sock has a path of 119 bytes"):
         ServerProcess(folder / "state", ["n" * 19 + ":64"]).start()

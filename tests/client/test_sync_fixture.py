@@ -52,7 +52,7 @@ def test_it_reads_the_mark_of_the_other(pks_partition_sync):
 
 
 def test_an_ipl_ends_every_session(pks_partition_sync):
-    """R-04, R-10: all sessions get GOODBYE 2; the mode may be a word."""
+    """R-04, R-10: An IPL sends GOODBYE 2 to all sessions. The secure-boot mode may be given as a word."""
     first = pks_partition_sync.channel
     channel = pks_partition_sync.ipl("enforce")
     assert channel is pks_partition_sync.channel

@@ -1,6 +1,6 @@
 """Clients wait within their timeouts for a server without a free place (spec/protocol.md#waiting).
 
-Clients that are stopped and continued take an answer that came in time. The pause uses up no timeout.
+A client that was stopped and continued accepts an answer that came in time. The stop uses up no timeout.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ both = pytest.mark.parametrize("opened", [blocking, with_trio])
 
 
 class Listener:
-    """A server whose each connection follows the next script of a list; the last one is repeated."""
+    """A server that runs one script for each connection, in order; the last script serves all later ones."""
 
     def __init__(self, path: Path, *scripts: Callable[[Peer], Any], backlog: int = 64) -> None:
         self.path = path
@@ -104,7 +104,7 @@ async def full(peer: Peer) -> None:
 
 
 async def crowded(peer: Peer) -> None:
-    """A listener that gives the place of this connection to a newer one."""
+    """A listener that ends this connection, to give its place to a newer one."""
     await peer.send(HELLO, Goodbye(GoodbyeReason.IDLE_TOO_LONG, "too many connections wait for OPEN"))
 
 
@@ -131,9 +131,9 @@ def test_a_refusal_for_lack_of_a_place_is_repeated(tmp_path: Path, opened: Open,
 def test_the_last_refusal_is_raised_when_the_time_is_over(
     tmp_path: Path, opened: Open, refuse: Any, error: type[SwpksError], match: str
 ) -> None:
-    """At the timeout the client raises the last refusal: it says more.
+    """At the timeout the client raises the last refusal, which has the reason.
 
-    Without a timeout it raises it at once.
+    Without a timeout the client raises the first refusal at once.
     """
     listener = Listener(tmp_path / "s", refuse)
     with listener.serving() as path:
@@ -178,7 +178,7 @@ def test_no_other_refusal_is_repeated(
 
 @both
 def test_nobody_there_is_no_reason_to_wait(tmp_path: Path, opened: Open) -> None:
-    """ECONNREFUSED and ENOENT mean that no server listens; a full queue gives another error."""
+    """After ECONNREFUSED or ENOENT the client does not wait, because no server listens."""
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(tmp_path / "dead"))
     for path, number in ((tmp_path / "dead", errno.ECONNREFUSED), (tmp_path / "none", errno.ENOENT)):
@@ -192,7 +192,10 @@ def test_nobody_there_is_no_reason_to_wait(tmp_path: Path, opened: Open) -> None
 def test_a_full_queue_is_waited_for(
     tmp_path: Path, opened: Open, patience: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """connect() to a full queue fails at once on a non-blocking socket, with EAGAIN."""
+    """On a non-blocking socket, connect() to a full queue fails with EAGAIN.
+
+    The client waits and tries again.
+    """
     listener = Listener(tmp_path / "s", serves, backlog=0)
     waits, outcome = threading.Event(), list[int]()
     pause_after = Attempts.pause_after
@@ -251,7 +254,7 @@ def _stream(sock: socket.socket) -> Any:
 
 
 async def test_a_server_that_says_nothing(autojump_clock: MockClock) -> None:
-    """TimeoutError after the timeout; without one the client waits until it is cancelled."""
+    """If the server sends nothing, TimeoutError comes after the timeout; without one, the client waits on."""
     for patience, seconds in ((20.0, 20), (None, 1000)):
         ours, _theirs = trio.testing.memory_stream_pair()
         begin = trio.current_time()
@@ -276,7 +279,7 @@ class Time:
 
 
 def spend(patience: Patience, time: Time, seconds: float) -> None:
-    """Wait as a client does, by repeated looks."""
+    """Let this time pass, and call `look` before each part of it, as a client does."""
     while seconds > 1e-9:
         wait = patience.look()
         assert wait is not None
@@ -285,7 +288,7 @@ def spend(patience: Patience, time: Time, seconds: float) -> None:
 
 
 def test_a_timeout_ends_in_time() -> None:
-    """The error of a timeout is at most the time of one look."""
+    """When the whole timeout has passed, the next `look` raises TimeoutError."""
     time = Time()
     patience = Patience(10, time)
     spend(patience, time, 9.5)
@@ -297,7 +300,7 @@ def test_a_timeout_ends_in_time() -> None:
 
 
 def test_a_pause_uses_up_next_to_nothing() -> None:
-    """This holds during a wait and between two looks."""
+    """A stop of the process, however long, counts as at most COUNTED seconds of the timeout."""
     time = Time()
     patience = Patience(10, time)
     spend(patience, time, 4)

@@ -20,7 +20,7 @@ STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n
 
 
 def answering(*pieces: bytes) -> Script:
-    """A script that sends these bytes, whatever the request is."""
+    """A script that sends these bytes as its answer to any request."""
 
     async def script(_: bytes, stream: trio.abc.Stream) -> None:
         for piece in pieces:
@@ -30,7 +30,7 @@ def answering(*pieces: bytes) -> Script:
 
 
 def staying(*pieces: bytes) -> Script:
-    """As `answering`, but the connection stays open."""
+    """As `answering`, but the script leaves the connection open."""
 
     async def script(_: bytes, stream: trio.abc.Stream) -> None:
         for piece in pieces:

@@ -200,7 +200,7 @@ class Moving:
         return job
 
     def refuse(self, name: str, operation: str, error: SwpksError | None = None) -> set[str]:
-        """Let a site refuse a request until the returned set is empty."""
+        """Let a site refuse a request of the console, until the test clears the returned set."""
         reason = error or OperatorError(moves.ARRIVAL_SIZE, "there is no room")
         site, refused = self.sites[name], {operation}
         perform = site.link.call
@@ -214,7 +214,7 @@ class Moving:
         return refused
 
     def deafen(self, name: str, word: str) -> set[str]:
-        """Drop a word of the console to a site until the returned set is empty."""
+        """Lose one kind of word that the console sends to a site, until the test clears the returned set."""
         site, missed = self.sites[name], {word}
         perform = site.link.call
 
@@ -263,7 +263,7 @@ class Trouble:
     def __init__(self, world: Moving, number: int, act: str, *names: str) -> None:
         self._world = world
         self._left = number
-        # "lost"; "before" or "after": kill the console there; "crash a": kill site a.
+        # "lost" loses the answer, "before" and "after" kill the console, "crash a" kills site a.
         self._act = act
         self.hit = ""
         for name in names or world.sites:

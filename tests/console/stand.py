@@ -53,13 +53,13 @@ class StandCaller:
         self.files[path] = content
 
     async def test(self, path: str, *, replace: bool) -> None:
-        """Refuse a file that exists."""
+        """Refuse to write a file that exists."""
         await trio.lowlevel.checkpoint()
         if path in self.files and not replace:
             raise file_refused(f"{path}: {os.strerror(errno.EEXIST)}")
 
     async def say(self, text: str) -> None:
-        """Store lines of output."""
+        """Store the lines of output."""
         await trio.lowlevel.checkpoint()
         self.lines.append(text)
 
@@ -135,7 +135,10 @@ def make_machine(name: str, card: MemoryCard | None = None) -> Machine:
 
 @asynccontextmanager
 async def standing(*names: str, manual: bool = False) -> AsyncIterator[Stand]:
-    """A running console that knows systems with these names; with `manual`, recoveries wait for a line."""
+    """A running console that knows systems with these names.
+
+    With `manual`, a recovery waits for an operator's line.
+    """
     cards = {name: MemoryCard() for name in names}
     links = {name: MachineLink(make_machine(name, cards[name])) for name in names}
     with closing(ConsoleStore()) as store:

@@ -48,7 +48,7 @@ async def waiting_prepared(world: Moving) -> Deaf:
 
 
 async def in_doubt(world: Moving) -> Deaf:
-    """The console has not received the question: its stream to the source is broken."""
+    """Bring the source into doubt, while the console can't receive its question: their stream is broken."""
     deaf = world.deafen("a", "prepared")
     await frozen_without_end(world)
     link = world.site("a").link
@@ -60,7 +60,7 @@ async def in_doubt(world: Moving) -> Deaf:
 
 
 async def in_doubt_again(world: Moving) -> Deaf:
-    """Like `in_doubt`, but the source is back before the order comes."""
+    """Bring the source into doubt as `in_doubt` does. Then its link works again, but RESUME is lost."""
     deaf = [*await in_doubt(world), world.deafen("a", "resume")]
     world.site("a").link.away = False
     return deaf
@@ -83,7 +83,7 @@ async def released_dead(world: Moving) -> Deaf:
 
 
 async def released_unseen(world: Moving) -> Deaf:
-    """The source is down, before the console could see the release of the partition."""
+    """Kill the source before the console could see that the source has released the partition."""
     deaf = world.deafen("b", "activate")
     world.power("a", on=True)
     link, partition = world.site("a").link, world.site("a").machine.system.find("x")
@@ -123,7 +123,7 @@ async def resumed(world: Moving) -> Deaf:
 
 
 class Cell(NamedTuple):
-    """An order in a state: the rule of its refusal or None, then the place of the partition at the end."""
+    """One order in one state: the rule of its refusal (None: accepted), and the owner at the end."""
 
     source: str
     target: str
@@ -212,7 +212,7 @@ async def test_a_cell(autojump_clock, cell: Cell) -> None:
 
 
 async def test_a_source_keeps_no_store_of_a_deleted_partition(autojump_clock) -> None:
-    """R-51, R-54: a source learns of the move and of the deletion at the target, and drops its store."""
+    """R-51, R-54: A source learns of the move and of the deletion at the target, and then drops its store."""
     async with moving() as world:
         (deaf,) = await arrived(world)
         await deleted_at(world, "b")
@@ -261,7 +261,7 @@ async def test_a_stop_overtakes_an_order(autojump_clock, operation: str) -> None
 
 @pytest.mark.parametrize("operation", ["beginMigration", "releasePartition"])
 async def test_a_stop_tells_of_a_job_that_has_not_ended(autojump_clock, operation: str) -> None:
-    """R-51: if an order takes longer than the stop waits, the stop reports that the end is open."""
+    """R-51: If a request takes longer than the stop waits, the stop reports that it may still arrive."""
     async with moving() as world:
         go = await on_its_way(world, operation)
         output = await world.migrations.stop(world.known("a"), "x")

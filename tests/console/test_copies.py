@@ -1,4 +1,4 @@
-"""The choice of the copies that stay, and the words for their ages."""
+"""Which copies of a store the console keeps, and the words for their ages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_of_equal_contents_the_last_copy_stays() -> None:
 
 
 def test_copies_under_an_old_key_stay_until_each_store_has_a_new_one() -> None:
-    """Copies under the old key stay until each store has a new one, so an operator may return to that key."""
+    """Copies under an old key stay until each store has one under the new key, so the old key can return."""
     old = [copy_of(A, 1), copy_of(B, 1)]
     half = numbered(*old, copy_of(A, 2, key="k2"))
     assert superfluous(half, [A, B], "k2", 3) == set()
@@ -58,7 +58,7 @@ COPIES = st.builds(
 
 @given(st.lists(COPIES, max_size=12), st.integers(1, 3))
 def test_the_newest_copy_of_a_store_never_goes(made: list[CopyFacts], keep: int) -> None:
-    """Each store keeps a newest copy under the present key, whatever copies arrive in whatever order."""
+    """Each store keeps its newest copy under the present key, whatever copies arrive in whatever order."""
     copies = numbered(*made)
     gone = superfluous(copies, [A, B], "k1", keep)
     for found in by_store(copies).values():

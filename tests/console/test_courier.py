@@ -1,4 +1,7 @@
-"""The courier and the register of a running console: questions, returns, recoveries (R-45, R-51, R-54)."""
+"""The courier and the register of a running console: answers to questions, late messages, recoveries.
+
+R-45, R-51 and R-54 have the rules.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ async def test_a_system_that_starts_asks_and_is_told_to_serve(autojump_clock) ->
 
 
 async def test_an_answer_that_is_lost_is_given_again(autojump_clock) -> None:
-    """R-54: the system asks again if an answer is lost, and gets it again."""
+    """R-54: If the answer to a system's question is lost, the system asks again and gets the answer again."""
     async with moving() as world:
         deaf = world.deafen("a", "serve")
         world.site("a").kill()
@@ -69,7 +72,7 @@ async def test_a_source_that_was_away_for_a_whole_migration(autojump_clock) -> N
 
 
 async def test_a_word_is_told_when_its_system_is_back(autojump_clock) -> None:
-    """The target receives ACTIVATE at its next connect, also if the console was killed meanwhile."""
+    """The target receives the word ACTIVATE when it connects again, also after a kill of the console."""
     async with moving() as world:
         deaf = world.deafen("b", "activate")
         job = await frozen_without_end(world)
@@ -111,7 +114,10 @@ async def test_nothing_is_said_before_it_is_durable(autojump_clock) -> None:
 
 
 async def test_nvram_that_stores_nothing_delays_a_word(autojump_clock) -> None:
-    """The courier sends the word again, because the target does not ask."""
+    """If the target's NVRAM fails at ACTIVATE, the courier sends ACTIVATE again.
+
+    The target does not ask for it.
+    """
     async with moving() as world:
         deaf = world.deafen("b", "activate")
         job = await frozen_without_end(world)
@@ -123,7 +129,10 @@ async def test_nvram_that_stores_nothing_delays_a_word(autojump_clock) -> None:
 
 
 async def test_a_console_with_a_new_store_takes_the_highest_epoch(autojump_clock, tmp_path: Path) -> None:
-    """R-51: a new store takes its entries from the systems, so the next attempt has a larger number."""
+    """R-51: A console with a new store learns the attempts from the systems.
+
+    Its next attempt has a larger number.
+    """
     async with moving(path=tmp_path / "console.sqlite") as world:
         await moved(world)
         world.rig.kill_console()

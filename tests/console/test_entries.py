@@ -1,4 +1,4 @@
-"""The console's register: its facts, decisions and words, and its table in the store (R-51, R-54)."""
+"""The console's register of partitions (R-51, R-54): its entries, decisions and words, and its table."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ ASKS = fact("frozen", 5, B, "in-doubt")
 
 
 def decided(entry: Entry | None, asked: CustodyView, system: str = A, known=(A, B, C)) -> tuple:
-    """Return decision and word of the answer to a question."""
+    """Return the decision and the word with which the console answers a question."""
     answer = answered(entry, system, asked, known)
     assert answer
     return answer[0] and answer[0].decision, answer[1]
@@ -150,7 +150,7 @@ def test_a_forced_attempt_needs_the_copy_and_is_never_resumed() -> None:
 
 
 def test_only_the_owner_serves_after_a_start() -> None:
-    """R-54, rows 17 and 18: only the owner serves after a start."""
+    """R-54, rows 17 and 18: After a start only the owner of a partition serves it."""
     asks = fact("own", 0, mode="asking")
     assert decided(None, asks)[1] == Carried(UUID, 0, "serve")
     assert decided(OPEN, asks)[1] == Carried(UUID, 0, "serve")
@@ -162,7 +162,10 @@ def test_only_the_owner_serves_after_a_start() -> None:
 
 
 def test_a_new_store_answers_only_what_it_can_know() -> None:
-    """A console without an entry does not decide alone: the lost store may have forced a target."""
+    """A console without an entry does not answer alone.
+
+    Before the loss of its store it may have forced a target.
+    """
     assert answered(None, A, ASKS, [A]) is None
     assert decided(None, ASKS) == (Decision.ABORTED, Carried(UUID, 5, "resume"))
     entry = heard(None, B, fact("arrived", 5, A))
@@ -181,7 +184,7 @@ def test_a_new_store_answers_only_what_it_can_know() -> None:
 
 
 def test_an_attempt_is_over_by_a_record_that_proves_it() -> None:
-    """An attempt is over by a record that proves it: the source owns again, or the target was barred."""
+    """An attempt is over when a record proves its end: the source owns again, or the target was barred."""
     for system, shown in (A, fact("own", 5, B)), (B, fact("none", 5)), (B, fact("none", 6)):
         entry = heard(OPEN, system, shown)
         assert entry

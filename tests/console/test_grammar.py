@@ -1,4 +1,7 @@
-"""The grammar of the console's lines: literal examples from scripts of users, and the way back."""
+"""The grammar of the console's lines.
+
+Examples from users' scripts are parsed, and printed lines parse back.
+"""
 
 from __future__ import annotations
 

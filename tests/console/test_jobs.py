@@ -1,4 +1,4 @@
-"""Jobs: durable plans and steps, any number of followers, kills at every step, systems that are away."""
+"""Jobs: durable plans and steps, any number of followers, kills at every step, absent systems."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ async def test_the_job_of_a_removed_system_ends(rig: Rig, autojump_clock) -> Non
 
 
 async def test_a_slow_follower_does_not_miss_the_end(autojump_clock) -> None:
-    """A follower sees the end of a job that ends while it is being notified of the start."""
+    """A follower that is slow to handle the start of a job still gets the end of the job."""
     async with running(Site()) as rig:
         states: list[str] = []
 

@@ -95,7 +95,7 @@ async def test_a_size_out_of_range_is_refused(lpar1: Stand, kbytes: str) -> None
 
 
 async def test_it_grows_while_off_and_never_shrinks(lpar1: Stand) -> None:
-    """R-32: a keystore grows while its partition is off and never shrinks; a refusal changes nothing."""
+    """R-32: A keystore grows while its partition is off, and never shrinks. A refusal changes nothing."""
     assert await lpar1.done('chsyscfg -r lpar -m S -i "name=lpar1, keystore_kbytes=100"') == ""
     assert (await lpar1.refused("chsyscfg -r lpar -m S -i name=lpar1,keystore_kbytes=99")).startswith(
         "SWPK0308 "
@@ -212,7 +212,7 @@ async def test_a_profile_has_the_attributes_of_its_partition(lpar1: Stand) -> No
 
 
 async def test_several_records_say_how_far_they_came(lpar1: Stand) -> None:
-    """R-36: records behind a refused one are not applied, and the refusal says so."""
+    """R-36: Records after a refused record are not applied, and the refusal says so."""
     lpar1.caller.files["records"] = b"name=lpar2,keystore_kbytes=4\n\nname=lpar1\nname=lpar3\n"
     output = await lpar1.refused("mksyscfg -r lpar -m S -f records")
     first, second = output.split("\n")
@@ -244,7 +244,7 @@ async def test_a_system_gets_another_name(stand: Stand) -> None:
 
 
 async def test_a_name_of_another_system_is_refused() -> None:
-    """Nothing is changed; a system may be given its own name again, and a name that became free."""
+    """The name of another system is refused without a change. A system may get its own name or a free one."""
     async with standing("S", "T") as two:
         output = await two.refused("chsyscfg -r sys -m T -i new_name=S")
         assert output.startswith("SWPK0242 'S' is the name of another system, 9105-22A*")
@@ -297,7 +297,7 @@ async def test_other_tasks_run_between_the_records_of_a_line(lpar1: Stand) -> No
 
 
 async def test_a_filter_of_many_names_takes_no_longer_than_its_text(lpar1: Stand) -> None:
-    """A filter of many names costs one look-up for each name, not a search in all partitions."""
+    """A filter of many names costs one look-up for each name, not one search of all partitions for each."""
     names = ",".join(["lpar1"] * 9000)
     output = await lpar1.done(f"lssyscfg -r lpar -m S --filter '\"lpar_names={names}\"' -F name")
     assert output == "lpar1"

@@ -61,7 +61,7 @@ async def test_the_walk_of_op_test(stand: Stand) -> None:
 
 
 async def test_the_form_of_ansible(stand: Stand) -> None:
-    """R-36: behind ssh the whole command is in single quotes, so its own quotes are double ones."""
+    """R-36: ansible puts the whole command into single quotes for ssh, so its own quotes are double."""
     sent = "mksyscfg -r lpar -m S -i 'name=a,lpar_env=aixlinux,keystore_kbytes=64,min_mem=1024'".replace(
         "'", '"'
     )

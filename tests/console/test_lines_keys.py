@@ -1,4 +1,4 @@
-"""chtskey, lstskey: the key comes from a file of the caller."""
+"""chtskey and lstskey: the caller sends the key in a file."""
 
 from __future__ import annotations
 

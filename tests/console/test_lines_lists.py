@@ -136,7 +136,7 @@ async def test_systems(full: Stand) -> None:
 
 
 async def test_two_systems_and_one_that_is_away() -> None:
-    """With two systems, a line about partitions needs -m; a system that is away is still listed."""
+    """With two systems, a line about partitions needs -m; a system without a connection is still listed."""
     async with standing("A", "B") as stand:
         stand.links["B"].away = True
         assert await stand.done("lssyscfg -r sys -F name,state") == "A,Operating\nB,No Connection"

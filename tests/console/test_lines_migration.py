@@ -1,7 +1,7 @@
-"""migrlpar, lslparmigr, rrstartlpar: their options, their exit statuses, and the words of states.
+"""migrlpar, lslparmigr, rrstartlpar: their options, their exit statuses, and the words for states.
 
-The migrations here are those of a stand-in. test_lines_moves.py has lines over the real ones; test_migrate.py
-and test_restart.py test those.
+A stand-in replaces the migrations here. test_lines_moves.py has lines with real migrations; test_migrate.py
+and test_restart.py test the migrations themselves.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class StandInMigrations:
 
 
 class MovingStand(Stand):
-    """A console with systems S and T; S has lpar1 (1) and lpar2 (2), powered off."""
+    """A console with the systems S and T; S has lpar1 (1) and lpar2 (2), both powered off."""
 
     moves: StandInMigrations
 
@@ -233,7 +233,10 @@ async def test_a_wrong_line_is_refused_before_anything_is_asked(
 async def test_a_silent_system_is_told_of_soon(
     pair: MovingStand, order: str, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """R-51: a line soon reports that it waits for a silent system; its final refusal is the same."""
+    """R-51: If a system does not answer, the line soon reports that it waits.
+
+    The final refusal is the usual one.
+    """
     pair.moves.seconds = 30
     pair.moves.refuse("lpar1", rules.ARRIVAL_SIZE, "lpar1 needs 64 KiB, and T has 16")
     output = (await pair.refused(f"{order} -m S -t T -p lpar1")).split("\n")
@@ -243,14 +246,17 @@ async def test_a_silent_system_is_told_of_soon(
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 async def test_help_is_the_usage_and_nothing_else(pair: MovingStand, command: str) -> None:
-    """--help prints the usage and nothing else, also beside other words."""
+    """--help prints the usage and nothing else, also among other words."""
     for line in (f"{command} --help", f"{command} -x --help -m S"):
         assert await pair.run(line) == (0, COMMANDS[command].syntax.usage)
     assert pair.moves.asked == []
 
 
 async def test_one_refused_partition_keeps_no_other_one(pair: MovingStand) -> None:
-    """One refused partition stops no other: the exit status is 1, and each refusal is a line."""
+    """If one of several partitions is refused, the others still move.
+
+    Each refusal is a line; the exit status is 1.
+    """
     pair.moves.refuse("lpar1", rules.ARRIVAL_SIZE, "lpar1 needs 64 KiB, and T has 16")
     assert await pair.run("migrlpar -o m -m S -t T -p lpar1,lpar2") == (
         1,
@@ -285,7 +291,7 @@ async def test_all_of_a_system_without_partitions(pair: MovingStand) -> None:
 
 
 async def test_a_dead_source_is_known_by_its_last_view(pair: MovingStand) -> None:
-    """R-52: the partitions of a dead source keep their ids and are shown as not available."""
+    """R-52: The partitions of a dead source keep their ids and have the state Not Available."""
     pair.links["S"].away = True
     await pair.done("rrstartlpar -o restart -m S -t T --id 2")
     assert pair.moves.asked == ["restart S T lpar2"]
@@ -339,7 +345,7 @@ async def test_a_system_that_was_never_seen_is_known_by_the_records(pair: Moving
 
 
 async def test_systems_and_the_console(pair: MovingStand) -> None:
-    """The list of systems has the figures of mobility; no system of the test listens."""
+    """The list of systems has the numbers of mobility. No system of this test has a mobility listener."""
     assert await pair.done("lslparmigr -r sys -m S") == (
         "active_lpar_mobility_capable=0,num_active_migrations_supported=1,num_active_migrations_in_progress=0,"
         "inactive_lpar_mobility_capable=1,num_inactive_migrations_supported=1,"
@@ -353,7 +359,7 @@ async def test_systems_and_the_console(pair: MovingStand) -> None:
 
 
 async def test_a_recovery_that_ends_with_one_owner_has_succeeded(pair: MovingStand) -> None:
-    """R-51: recovering a failed migration to one owner is a success; the line names the owner."""
+    """R-51: If `recover` of a failed migration ends with one owner, it succeeds and names the owner."""
     pair.moves.failed = rules.MIGRATION_FAILED
     output = await pair.done("migrlpar -o r -m S -p lpar1")
     assert output == "row 2\nlpar1: the end\nthe attempt has ended: lpar1 is at S"

@@ -111,7 +111,7 @@ async def test_recover_of_a_restart_is_not_that_of_a_migration(autojump_clock, f
 
 
 async def test_recover_of_an_attempt_that_ends_in_it(autojump_clock) -> None:
-    """R-51: if the attempt ends within the order, its line names the owner, and exits with 0."""
+    """R-51: If the attempt ends while `recover` runs, the line names the owner and exits with 0."""
     async with moving() as world:
         deaf = await frozen_released(world)
         world.rig.console.jobs.end_of(world.known("a"), "ended")
@@ -124,15 +124,15 @@ async def test_recover_of_an_attempt_that_ends_in_it(autojump_clock) -> None:
 
 
 async def test_force_is_about_the_attempt_that_was_found(autojump_clock) -> None:
-    """R-51: --force ends the attempt of the named partition on the named system.
+    """R-51: --force ends only the attempt of the named partition on the named system.
 
-    An attempt about another partition of this name stays.
+    The attempt of another partition with the same name goes on.
     """
     async with moving() as world:
         deaf = await frozen_released(world)
         world.rig.console.jobs.end_of(world.known("a"), "ended")
         ids = world.known("a").system_id, world.known("b").system_id
-        other = begun(Entry("f" * 36, "x"), "live", 1, *ids)  # sorts behind the moving partition
+        other = begun(Entry("f" * 36, "x"), "live", 1, *ids)  # sorts after the moving partition
         world.rig.console.registry.enter(other)
         deaf.clear()
         reported = await world.migrations.recover(world.known("a"), "x", force=True)
@@ -141,7 +141,7 @@ async def test_force_is_about_the_attempt_that_was_found(autojump_clock) -> None
 
 
 async def test_recover_goes_on_with_a_restart(autojump_clock) -> None:
-    """R-52: recover continues a decided restart whose target had no room."""
+    """R-52: `recover` continues a decided restart whose target had no room before."""
     async with moving() as world:
         await world.kill("a")
         link, requests = world.site("b").link, []
@@ -163,7 +163,7 @@ async def test_recover_goes_on_with_a_restart(autojump_clock) -> None:
 
 
 async def test_a_decided_restart_is_cancelled_by_its_line(autojump_clock) -> None:
-    """R-52: the line follows the job that brings the partition back."""
+    """R-52: The line that cancels a decided restart follows the job until the partition is back."""
     async with moving() as world:
         await decided(world)
         status, reported = await line(world, "rrstartlpar -o cancel -m a -p x")
@@ -173,7 +173,7 @@ async def test_a_decided_restart_is_cancelled_by_its_line(autojump_clock) -> Non
 
 
 async def test_a_partition_that_was_deleted_is_cleaned_up(autojump_clock) -> None:
-    """R-52, R-54: cleanup removes the store of a source that returns after its partition was deleted at b.
+    """R-52, R-54: If the partition was deleted at b, cleanup removes the store of its former source.
 
     An earlier partition had the same name.
     """
@@ -192,7 +192,7 @@ async def test_a_partition_that_was_deleted_is_cleaned_up(autojump_clock) -> Non
 
 
 async def test_a_partition_goes_back_only_to_a_source_with_its_key(autojump_clock) -> None:
-    """R-52: an inactive migration does not return to a source with another trusted key."""
+    """R-52: A partition does not return to its source while the source has another trusted key."""
     async with moving() as world:
         world.refuse("b", "takePartition")
         await released(world)

@@ -41,7 +41,7 @@ async def test_a_partition_goes_on_and_off(lpar1: Stand) -> None:
 
 
 async def test_any_profile_activates_a_partition(lpar1) -> None:
-    """Any profile name activates a partition, because scripts use names of profiles that they have saved."""
+    """Any profile name activates a partition, because scripts send profile names that they once stored."""
     await lpar1.done("chsysstate -o on -r lpar -n lpar1 -m S -f a_profile_of_before")
     assert await state(lpar1) == "Running"
 
@@ -62,13 +62,13 @@ async def test_any_profile_activates_a_partition(lpar1) -> None:
     ],
 )
 async def test_refused_lines(lpar1: Stand, line: str, number: str) -> None:
-    """Each refused line has its number."""
+    """Each wrong line is refused with its number."""
     assert (await lpar1.refused(f"chsysstate {line}")).startswith(f"{number} ")
     assert ipls(lpar1) == 0
 
 
 async def test_a_system_goes_off(stand: Stand) -> None:
-    """The server of a system stops regularly; only swpks serve starts it again."""
+    """A line stops the server of a system in order; only `swpks serve` starts it again."""
     asked = stand.machine().stop_asked
     assert await stand.done("chsysstate -r sys -m S -o rebuild") == ""
     assert not asked.is_set()

@@ -1,4 +1,4 @@
-"""Short answers to the first questions of clients."""
+"""Short answers to the questions that clients ask before their first real command."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def test_reference_codes(lpar1: Stand) -> None:
 
 
 async def test_the_console_tells_what_it_is(lpar1: Stand) -> None:
-    """lshmc has the forms of the real console, and its own build level."""
+    """lshmc answers in the forms of the real console, with a build level that is the emulator's."""
     version = await lpar1.done("lshmc -V")
     assert version.startswith('"version= Version: 10\n Release: 3\n')
     assert "HMC Build level swpks " in version

@@ -58,7 +58,7 @@ async def test_levels_of_a_restore(lpar1: Stand) -> None:
 
 
 async def test_a_bare_name_is_a_file_of_the_console(lpar1: Stand) -> None:
-    """A bare name is a file of the console, and an existing one needs --force.
+    """A name without a slash is a file of the console, and replacing such a file needs --force.
 
     A path is the caller's file.
     """
@@ -95,7 +95,7 @@ async def test_a_restore_without_steps_is_no_job(lpar1: Stand) -> None:
 
 
 async def test_the_last_line_is_true_for_each_level(lpar1: Stand) -> None:
-    """R-46: the last line describes the present state of the system at each level."""
+    """R-46: At each level, the last line of a restore says what the system has now."""
     await lpar1.done("bkprofdata -m S -f monday")
     for level, end in (
         ("1 -f monday", "S has the partitions of the backup, and no others"),
@@ -152,7 +152,7 @@ async def test_an_existing_file_needs_force(lpar1: Stand, line: str) -> None:
     ],
 )
 async def test_refused_lines(stand: Stand, line: str, number: str) -> None:
-    """Each refused line has its number."""
+    """Each wrong line is refused with its number."""
     stand.caller.files["./bad"] = b"no backup"
     assert (await stand.refused(line)).startswith(f"{number} ")
 

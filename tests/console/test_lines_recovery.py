@@ -36,7 +36,7 @@ async def test_a_replaced_service_processor(manual: Stand, autojump_clock: trio.
 
 
 async def test_a_system_that_has_its_stores_is_not_recovered(manual: Stand) -> None:
-    """R-45: on a system that has its stores, the job fails, and so does its line."""
+    """R-45: For a system that has its stores, the job fails, and the line reports the failure."""
     output = await manual.refused("chsysstate -r sys -m S -o recover")
     assert output.split("\n")[-1].startswith("SWPK0110 job ")
     assert await manual.done("lssyscfg -r lpar -m S -F name,keystore_kbytes") == "lpar1,64"
@@ -57,7 +57,7 @@ async def test_a_recovery_that_runs_is_followed(
 async def test_a_recovery_without_a_copy_names_the_command_that_ends_it(
     empty: bool, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """R-45: the refusal names the command that ends the state, also without any partition."""
+    """R-45: The refusal names the command that ends Recovery, also if the system has no partition."""
     async with standing("S", manual=empty) as stand:
         if not empty:
             await stand.done('mksyscfg -r lpar -m S -i "name=lpar1,keystore_kbytes=64"')

@@ -27,16 +27,16 @@ def test_every_rule_that_a_line_can_meet_has_a_number() -> None:
 
 
 def test_no_number_stands_for_two_rules() -> None:
-    """A number stands for one rule, so it can be searched for.
+    """Each number belongs to one rule, so a user can search for it.
 
-    Only HSCL0DC8 has two, as at the real console.
+    Only HSCL0DC8 has two rules, as on the real console.
     """
     numbers = Counter(number for row in RULES.values() if (number := message_number(row)) != NO_NUMBER)
     assert {number for number, times in numbers.items() if times > 1} == {"HSCL0DC8"}
 
 
 def test_numbers_belong_to_rules_that_exist() -> None:
-    """Numbers belong to existing rules, and none of ours begins as IBM's do."""
+    """Each number belongs to an existing rule, and none of our numbers begins like IBM's."""
     assert {*OWN, *PUBLIC} <= RULES.keys()
     assert all(re.fullmatch("SWPK[0-9]{4}", number) for number in OWN.values())
     assert not OWN.keys() & PUBLIC.keys()
@@ -44,7 +44,7 @@ def test_numbers_belong_to_rules_that_exist() -> None:
 
 
 def test_a_refusal_begins_with_its_number() -> None:
-    """A refusal begins with its number, the public one if it exists."""
+    """A refusal begins with its number: the public number of the real console, if one exists."""
     assert message(OperatorError(console.SIZE_IN_USE, "x")) == "HSCL0DC8 x"
     assert message(OperatorError(console.NAME_EXISTS, "x")) == "HSCL8012 x"
     assert message(OperatorError(hmc.LINE_COMMAND, "x")) == f"SWPK0101 x; {REMEDIES['line.command']}"
@@ -53,7 +53,7 @@ def test_a_refusal_begins_with_its_number() -> None:
 
 
 def test_every_number_of_ours_has_a_remedy() -> None:
-    """A line prints the remedy behind the finding, so each number of ours has one, and no other rule has."""
+    """Each number of ours has a remedy, which a line prints after the message. No other rule has a remedy."""
     assert REMEDIES.keys() == OWN.keys()
     for rule, remedy in REMEDIES.items():
         output = message(OperatorError(RULES[rule], "the finding"))

@@ -88,7 +88,7 @@ async def test_a_crash_of_a_system_ends_with_one_owner(autojump_clock, number, v
 
 
 async def test_what_does_not_fit_is_refused_before_anything(autojump_clock) -> None:
-    """R-50: validation refuses it, and changes nothing."""
+    """R-50: Validation and migration refuse a partition that does not fit the target, and change nothing."""
     async with moving() as world:
         source, target = world.known("a"), world.known("b")
         await world.migrations.validate(source, target, "x")
@@ -125,7 +125,7 @@ async def test_an_inactive_migration_needs_one_trusted_key(autojump_clock) -> No
 
 
 async def test_a_target_that_is_not_reached_ends_the_attempt(autojump_clock) -> None:
-    """R-51: the source serves on; the job's line has the reason; the next attempt succeeds."""
+    """R-51: If the target is not reached, the source keeps the partition. The next attempt succeeds."""
     async with moving() as world:
         world.power("a", on=True)
         world.network.cut = True
@@ -145,7 +145,7 @@ async def test_a_target_that_is_not_reached_ends_the_attempt(autojump_clock) -> 
 
 
 async def test_a_migration_is_stopped(autojump_clock) -> None:
-    """R-51: a migration can be stopped before its point of no return, never behind it."""
+    """R-51: An operator can stop a migration before its point of no return, and not after it."""
     async with moving() as world:
         world.power("a", on=True)
         with pytest.raises(OperatorError) as caught:
@@ -169,7 +169,7 @@ async def test_a_migration_is_stopped(autojump_clock) -> None:
 
 
 async def test_a_target_is_forced_when_its_source_is_dead(autojump_clock) -> None:
-    """R-51, row 14: the source is fenced at its return, and its store is removed."""
+    """R-51, row 14: If the source is dead, the target can be forced. The source is fenced when it returns."""
     async with moving() as world:
         world.deafen("a", "prepared")
         await frozen_without_end(world)
@@ -203,7 +203,10 @@ async def frozen_without_end(world: Moving, *, arrives: bool = True) -> Job:
 
 
 async def test_an_inactive_one_goes_back_to_its_source(autojump_clock) -> None:
-    """R-52: it returns by a new attempt once its target was barred; an unreachable target is a refusal."""
+    """R-52: A released partition returns to its source by a new attempt, after its target was barred.
+
+    While the target can't be reached, the order is refused.
+    """
     async with moving() as world:
         job = await released(world)
         with pytest.raises(OperatorError) as caught:
@@ -226,7 +229,7 @@ async def test_an_inactive_one_goes_back_to_its_source(autojump_clock) -> None:
 
 
 async def released(world: Moving):
-    """An inactive migration whose target went down after the release."""
+    """Begin an inactive migration whose target goes down while the source releases the partition."""
     job = await world.migrate()
     site = world.site("b")
     perform = world.site("a").link.call
@@ -244,7 +247,7 @@ async def released(world: Moving):
 
 
 async def test_an_inactive_one_waits_for_its_target(autojump_clock) -> None:
-    """R-52: the copy is durable in the store of the console, so a killed console goes on."""
+    """R-52: The copy of an inactive partition is in the console's store, so a killed console can go on."""
     async with moving() as world:
         job = await released(world)
         await world.rig.restart_console()
@@ -263,7 +266,7 @@ async def test_an_inactive_one_waits_for_its_target(autojump_clock) -> None:
     "site, operation", [("a", "releasePartition"), ("b", "takePartition")], ids=["source", "target"]
 )
 async def test_a_disk_that_fails_delays_an_inactive_one(autojump_clock, site, operation) -> None:
-    """R-52: a failed write of the access key at the target must not leave the partition without an owner."""
+    """R-52: If the disk of source or target is full, the job waits, and then moves the partition."""
     async with moving() as world:
         fails = world.refuse(site, operation, StorageError(service.SCARCE_SPACE, "the disk is full"))
         job = await world.migrate()
@@ -274,7 +277,7 @@ async def test_a_disk_that_fails_delays_an_inactive_one(autojump_clock, site, op
 
 
 async def test_a_job_of_an_inactive_one_that_is_done(autojump_clock) -> None:
-    """R-52: the source still has the store, and the job does not release it again (seed 1840)."""
+    """R-52: When the target has the partition, another job does not release the store again (seed 1840)."""
     async with moving() as world:
         missed = world.deafen("a", "active")
         assert (await world.ended(await world.migrate())).state == "done"
@@ -298,7 +301,7 @@ async def test_the_console_carries_what_the_channel_has_lost(autojump_clock) -> 
 
 
 async def test_a_source_in_doubt_is_told_to_resume(autojump_clock) -> None:
-    """R-51, row 10: without a copy at the target, the source resumes and the target is never forced."""
+    """R-51, row 10: If the target has no copy, a source in doubt resumes. Then the target can't be forced."""
     async with moving() as world:
         job = await frozen_without_end(world, arrives=False)
         ended = await world.ended(job)
@@ -311,7 +314,10 @@ async def test_a_source_in_doubt_is_told_to_resume(autojump_clock) -> None:
 
 
 async def test_a_target_without_the_copy_is_not_forced(autojump_clock) -> None:
-    """R-51, row 14: the source died before its final message, so a remote restart uses the last copy."""
+    """R-51, row 14: If the source dies before its final message, the target can't be forced.
+
+    A remote restart still works: it uses the console's last copy.
+    """
     async with moving() as world:
         job = await frozen_without_end(world, arrives=False)
         await world.kill("a")
@@ -332,7 +338,10 @@ async def test_a_target_without_the_copy_is_not_forced(autojump_clock) -> None:
 
 
 async def test_a_frozen_one_is_stopped(autojump_clock) -> None:
-    """R-51: a frozen migration can be stopped, also when its target has the copy, which is dropped."""
+    """R-51: A frozen migration can be stopped.
+
+    If its target already has the copy, the target drops the copy.
+    """
     async with moving() as world:
         deaf = world.deafen("a", "prepared")
         job = await frozen_without_end(world)

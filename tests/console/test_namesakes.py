@@ -1,4 +1,4 @@
-"""Two systems with one name: orders are refused, and a name that is found at a contact is logged."""
+"""Two systems with one name: an order with this name is refused, and the console logs the conflict."""
 
 import pytest
 
@@ -21,7 +21,10 @@ class WarningLog(NoLog):
 
 
 async def test_a_name_found_at_a_contact_is_logged_with_serial_numbers(autojump_clock) -> None:
-    """The name is stored, logged once, and a command that uses it gets both serial numbers."""
+    """If a system reports the name of another system, the name is stored and one warning is logged.
+
+    A command that uses the name is refused with both serial numbers.
+    """
     lab, other = Site("lab"), Site("other", "c")
     async with running(lab, other) as rig:
         log = rig.console._watcher._log = WarningLog()
@@ -39,7 +42,7 @@ async def test_a_name_found_at_a_contact_is_logged_with_serial_numbers(autojump_
 
 
 async def test_a_system_with_the_name_of_another_one_is_not_added(autojump_clock) -> None:
-    """It is added after it has another name."""
+    """A system with the name of a known system is refused. After a rename it can be added."""
     lab, other = Site("lab"), Site("other", "c")
     async with running(lab, other) as rig:
         assert await rig.console.remove_system("other") == ""

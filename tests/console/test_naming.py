@@ -1,4 +1,4 @@
-"""Names replace ids of systems and UUIDs of partitions, where the console knows them."""
+"""Messages have the names of systems and partitions in place of their ids, if the console knows them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def refusal(world: Moving, system: str) -> str:
 
 
 async def test_a_refusal_of_a_system_names_the_other_one(autojump_clock) -> None:
-    """The console names the peer, which its system knows by id alone."""
+    """The console names the other system of a move; the system that refuses knows only its id."""
     async with moving() as world:
         world.refuse("b", "takePartition")
         await world.ended(await world.migrate())
@@ -39,7 +39,10 @@ async def test_a_refusal_of_a_system_names_the_other_one(autojump_clock) -> None
 
 
 async def test_texts(autojump_clock) -> None:
-    """A known id becomes a name; unknown ids, ids behind their names, and comparisons of UUIDs stay."""
+    """A message gets the name for a known id. An unknown id stays, and so does an id in parentheses.
+
+    The messages of two rules that compare UUIDs stay as they are.
+    """
     async with moving() as world:
         names, b = world.rig.console.registry.names, world.known("b").system_id
         other = world.uuid.translate(str.maketrans("0123456789abcdef", "123456789abcdef0"))

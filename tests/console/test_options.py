@@ -43,7 +43,7 @@ def test_options_stand_in_any_order(line: str) -> None:
 
 
 def test_an_option_of_words_may_have_none() -> None:
-    """`-F` alone stands for all attributes."""
+    """`-F` without words means all attributes."""
     options = SYNTAX.parse(["-r", "lpar", "-n", "L", "-F"])
     assert "-F" in options
     assert options.words("-F") == ()

@@ -1,4 +1,4 @@
-"""Orders that meet each other, or reach the wrong system: one owner, and clear refusals (R-51)."""
+"""Orders that run at the same time or name the wrong system: one owner, and clear refusals (R-51)."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ from tests.console.test_safety import Held, frozen_released
 
 @pytest.mark.parametrize("live", [True, False], ids=["live", "inactive"])
 async def test_an_order_that_another_one_has_overtaken_is_refused(autojump_clock, live: bool) -> None:
-    """R-51: an order validated before the partition left is refused; the register keeps the owner.
+    """R-51: If the partition leaves after an order was validated, the order is refused.
 
-    The owner then gets SERVE.
+    The register keeps the new owner, which then gets SERVE.
     """
     async with moving("a", "b", "c") as world:
         if live:
@@ -66,7 +66,10 @@ async def test_an_order_that_another_one_has_overtaken_is_refused(autojump_clock
 
 @pytest.mark.parametrize("live", [True, False], ids=["live", "inactive"])
 async def test_power_that_changes_during_the_checks_is_a_refusal(autojump_clock, live: bool) -> None:
-    """R-51, R-52: power changes during the checks: refused, as live and inactive moves differ."""
+    """R-51, R-52: A migration is refused if the partition's power changes during the checks.
+
+    The job would be of the wrong kind: a live and an inactive migration differ.
+    """
     async with moving(one_key=not live) as world:
         if live:
             world.power("a", on=True)
@@ -91,7 +94,7 @@ async def test_power_that_changes_during_the_checks_is_a_refusal(autojump_clock,
 
 @pytest.mark.parametrize("live", [True, False], ids=["live", "inactive"])
 async def test_a_job_whose_source_does_not_own_ends(autojump_clock, live: bool) -> None:
-    """R-51: a job without a known owner in the register, and with an old view of its source, ends."""
+    """R-51: A job fails if its source does not own the partition. The view and the register may be wrong."""
     async with moving("a", "b", "c") as world:
         if live:
             world.power("a", on=True)
@@ -118,7 +121,7 @@ async def test_a_job_whose_source_does_not_own_ends(autojump_clock, live: bool) 
 
 
 def test_a_register_that_names_another_owner_is_corrected() -> None:
-    """R-51: a durable ARRIVED(e) corrects the register, because an attempt has only one target."""
+    """R-51: A system that shows ARRIVED(e) becomes the owner: attempt e has only one target."""
     from hcall_abi.control_views import CustodyView
 
     shown = {"custody": "arrived", "mode": "asking", "epoch": 1, "generation": 3, "peer_id": "a"}
@@ -130,7 +133,10 @@ def test_a_register_that_names_another_owner_is_corrected() -> None:
 
 
 async def test_a_store_that_is_elsewhere_is_not_restored_by_hand(autojump_clock) -> None:
-    """R-45, R-52: the console refuses the restore, and the system itself asks before it serves."""
+    """R-45, R-52: The console refuses to restore a store whose owner is another system.
+
+    A system that restored the store without the console asks before it serves.
+    """
     async with moving(manual_recovery=True) as world:
         copy = world.rig.store.blob(world.known("a").copies[0].number)
         assert (await world.ended(await world.migrate())).state == "done"
@@ -155,7 +161,10 @@ async def test_a_store_that_is_elsewhere_is_not_restored_by_hand(autojump_clock)
 
 
 async def test_a_migration_is_stopped_at_its_source_alone(autojump_clock) -> None:
-    """R-51: only the source gets the word to stop, again with each order; the target gets none."""
+    """R-51: A stop is sent to the source only, and again with each order.
+
+    An order that names the target is refused.
+    """
     async with moving() as world:
         world.power("a", on=True)
         world.network.silent = True
@@ -174,7 +183,7 @@ async def test_a_migration_is_stopped_at_its_source_alone(autojump_clock) -> Non
 
 
 async def test_a_refused_restart_changes_nothing(autojump_clock) -> None:
-    """R-52: a restart is refused while its target, which may have a copy, is away; the migration goes on."""
+    """R-52: While a target that may have a copy is away, a restart is refused, and the migration goes on."""
     async with moving("a", "b", "c") as world:
         world.deafen("a", "prepared")
         job = await frozen_without_end(world)
@@ -199,7 +208,10 @@ async def test_a_refused_restart_changes_nothing(autojump_clock) -> None:
 
 
 async def test_a_recovery_ends_at_the_target_that_owns(autojump_clock) -> None:
-    """R-51: an earlier number has moved the partition after a bar gave the attempt a new one."""
+    """R-51: `recover` succeeds if the target owns the partition under the number that the attempt had first.
+
+    A bar had given the attempt a second number.
+    """
     async with moving() as world:
         deaf = await frozen_released(world)
         registry = world.rig.console.registry
@@ -215,7 +227,7 @@ async def test_a_recovery_ends_at_the_target_that_owns(autojump_clock) -> None:
 
 
 async def test_an_attempt_is_later_than_all_that_its_source_has_tried(autojump_clock) -> None:
-    """R-51: with a lost console store, a new attempt gets a number above the source's last one."""
+    """R-51: After a loss of the console's store, an attempt gets a number above the source's last one."""
     async with moving() as world:
         world.power("a", on=True)
         world.network.cut = True
@@ -248,7 +260,10 @@ def test_numbers_are_bounded_in_bodies() -> None:
 
 
 async def test_an_attempt_that_fails_at_its_target_names_it(autojump_clock) -> None:
-    """R-51: the NVRAM of the target is full, so PREPARED never comes; the job asks for its health."""
+    """R-51: If the target's NVRAM is full, PREPARED never comes.
+
+    The failed job reports the target's health.
+    """
     async with moving() as world:
         world.power("a", on=True)
         world.deafen("b", "activate")
@@ -295,7 +310,7 @@ async def test_a_partition_that_has_left_is_found_elsewhere(autojump_clock) -> N
     ],
 )
 async def test_an_order_to_the_wrong_system_says_where_the_partition_is(order: str, autojump_clock) -> None:
-    """With source and target swapped, or with a foreign system as -m, the refusal names the right one."""
+    """R-51: If source and target are exchanged, or -m is wrong, the refusal names the right system."""
     async with moving() as world:
         caller = StandCaller()
         assert await run_line(world.rig.console, line(order), caller) == 1

@@ -9,7 +9,10 @@ from tests.console.test_recovery import interrupt, nth
 
 
 async def test_a_loss_that_was_not_announced_is_refused_by_the_system(autojump_clock) -> None:
-    """R-46: data written after the plan is not lost: --forcekeystore covers only the printed losses."""
+    """R-46: Data that was written after the plan is not lost.
+
+    --forcekeystore permits only the losses in the plan.
+    """
     async with running(Site()) as rig:
         backup = await saved(rig)
         for level, force in ((2, False), (2, True), (4, True)):
@@ -33,7 +36,10 @@ async def test_an_empty_partition_that_was_filled_meanwhile_is_not_deleted(autoj
 
 
 async def test_a_damaged_copy_is_noticed_before_the_first_step(autojump_clock) -> None:
-    """R-46: nothing is deleted and nothing goes back; the previous key is set again."""
+    """R-46: If a copy is damaged, the job fails before it changes a partition.
+
+    It sets the previous key again.
+    """
     async with running(Site()) as rig:
         backup = await saved(rig)
         copy = bytearray(backup.partitions[1].copy or b"")
@@ -53,7 +59,7 @@ async def test_a_damaged_copy_is_noticed_before_the_first_step(autojump_clock) -
 
 
 async def test_a_copy_with_another_name_than_the_backup_says_is_noticed_before(autojump_clock) -> None:
-    """R-46: the name in the file has no seal; it must equal the sealed one in the copy."""
+    """R-46: The name in the file is not authenticated, so it must equal the name in the sealed copy."""
     async with running(Site()) as rig:
         backup = await saved(rig)
         backup.partitions[0].name = "other"
@@ -66,7 +72,7 @@ async def test_a_copy_with_another_name_than_the_backup_says_is_noticed_before(a
 
 
 async def test_a_step_that_fails_all_the_same_says_what_was_done(autojump_clock) -> None:
-    """R-46: if the store of a partition changes after the checks, the failed job lists the steps done."""
+    """R-46: If a store changes after the checks, the job fails and lists the steps that were done."""
     async with running(Site()) as rig:
         backup = await saved(rig)
         await rig.ask(create_partition("c", 16))

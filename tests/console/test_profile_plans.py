@@ -77,7 +77,7 @@ def test_level_4_deletes_all_partitions() -> None:
 
 @pytest.mark.parametrize("level", [1, 2])
 def test_going_behind_the_present_is_said_and_needs_force(level: RestoreLevel) -> None:
-    """R-46: the plan lists the losses before any step, and needs force."""
+    """R-46: The plan lists all losses before any step, and a restore with losses needs force."""
     plan = planned(level, BOTH, partition("a", generation=6), partition("b", generation=2, restores=1))
     back = "back to 1970-01-01 00:16:40 UTC, generation 5"
     assert plan.forced == [
@@ -120,7 +120,7 @@ def test_a_partition_of_another_system_is_skipped_by_name(level: RestoreLevel) -
 
 
 def test_a_partition_that_is_skipped_is_not_deleted() -> None:
-    """A skipped partition, which is here and elsewhere and in the backup, is not deleted at level 1."""
+    """A partition of the backup that another system has is skipped, and level 1 does not delete it here."""
     plan = planned(1, BOTH, partition("b", objects=3), elsewhere={B: "other"})
     assert steps(plan) == ["restore a"]
     assert plan.result == "has the partitions of the backup, and no others; skipped: b"
@@ -128,7 +128,10 @@ def test_a_partition_that_is_skipped_is_not_deleted() -> None:
 
 @pytest.mark.parametrize("level", [1, 2, 3])
 def test_a_backup_of_another_system_brings_no_partition_to_this_one(level: RestoreLevel) -> None:
-    """R-46: only partitions that are here, or that a predecessor had, go back; others may serve elsewhere."""
+    """R-46: A restore skips a partition that neither this system nor its predecessor had.
+
+    Another may serve it.
+    """
     here = [partition("a", generation=5)]
     plan = plan_restore(level, BOTH, system(*here, system_id="6" * 32), StorePlaces(["6" * 32], {}))
     assert steps(plan) == ([] if level == 3 else ["restore a"])
@@ -140,7 +143,10 @@ def test_a_backup_of_another_system_brings_no_partition_to_this_one(level: Resto
 
 
 def test_stores_that_do_not_fit_are_refused_before() -> None:
-    """R-46: the end state must fit; shrinking stores go back first, so that no step exceeds the space."""
+    """R-46: All stores must fit at the end.
+
+    Stores that shrink are restored first, so no step exceeds the space.
+    """
     of = backup(saved("a", 5, kbytes=512), saved("b", 5, kbytes=64))
     grown = [partition("a", generation=5), partition("b", generation=5, keystore_kbytes=512)]
     plan = plan_restore(1, of, system(*grown, total_kbytes=576), StorePlaces([SYSTEM_ID], {}))
@@ -165,7 +171,7 @@ def test_a_keystore_that_was_off_and_has_objects_now_stays() -> None:
 
 
 def test_names_go_back_where_they_are_free() -> None:
-    """Two partitions that have exchanged their names keep them; other names go back."""
+    """Names of the backup are set again, but two partitions that have exchanged their names keep them."""
     renamed = partition("a", generation=5, name="x")
     assert steps(planned(2, BOTH, renamed)) == ["rename x", "restore x", "restore b"]
     exchanged = [partition("a", generation=5, name="b"), partition("b", generation=5, name="a")]
@@ -175,7 +181,10 @@ def test_names_go_back_where_they_are_free() -> None:
 
 
 def test_a_missing_partition_whose_name_is_taken_is_skipped() -> None:
-    """A missing partition is skipped if its name is taken; level 1 deletes the other partition first."""
+    """If another partition has its name, level 2 skips a missing partition.
+
+    Level 1 first deletes the other.
+    """
     other = partition("c", name="a")
     assert steps(planned(2, backup(saved("a")), other)) == []
     assert steps(planned(1, backup(saved("a")), other)) == ["delete a", "restore a"]

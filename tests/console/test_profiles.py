@@ -75,7 +75,7 @@ async def test_contents_go_back_and_counters_never(autojump_clock) -> None:
 
 
 async def test_a_deleted_store_that_comes_back_outranks_all_copies_of_before(autojump_clock) -> None:
-    """R-45, R-46: the next recovery takes a copy from after the restore, not one of the deleted store."""
+    """R-45, R-46: After a deletion and a restore, a recovery takes a copy from after the restore."""
     async with running(Site()) as rig:
         backup = await saved(rig)
         uuid = rig.uuid("a")
@@ -101,7 +101,7 @@ async def test_a_deleted_store_that_comes_back_outranks_all_copies_of_before(aut
 
 
 async def test_counters_are_those_of_all_systems_also_of_a_forwarded_restore(autojump_clock) -> None:
-    """R-45: the console adds the counters that it has seen to a verb that an operator sends through it."""
+    """R-45: The console adds the counters of all systems to a restore that an operator sends through it."""
     async with running(Site("lab"), Site("other", "")) as rig:
         other = rig.sites["/other"]
         for site in rig.sites.values():
@@ -121,7 +121,7 @@ async def test_counters_are_those_of_all_systems_also_of_a_forwarded_restore(aut
 
 
 async def test_a_full_restore_makes_the_system_as_it_was(autojump_clock) -> None:
-    """Deleted partitions come back with their UUIDs, new ones are deleted, and names are set back."""
+    """Level 1 restores deleted partitions with their UUIDs, deletes new ones, and sets names again."""
     async with running(Site()) as rig:
         backup = await saved(rig)
         uuids = {name: rig.uuid(name) for name in "ab"}
@@ -156,7 +156,7 @@ async def test_a_running_partition_refuses_the_whole_restore(autojump_clock) -> 
 
 
 async def test_a_partition_that_another_system_has_is_skipped(autojump_clock) -> None:
-    """A partition that was restored at another system with the operator's key is skipped."""
+    """A partition of another system is skipped, also after that system has deleted it."""
     lab, other = Site("lab"), Site("other", "")
     async with running(lab, other) as rig:
         for site in (lab, other):
@@ -177,7 +177,7 @@ async def test_a_partition_that_another_system_has_is_skipped(autojump_clock) ->
 
 
 async def test_partitions_of_a_system_that_is_away_are_its_own(autojump_clock) -> None:
-    """R-46: a system that is away counts by its last view and its copies, after a restart too."""
+    """R-46: A partition whose system is away is skipped: the console has its last view and its copies."""
     lab, other = Site("lab"), Site("other", "")
     async with running(lab, other) as rig:
         backup = await saved(rig)
@@ -194,7 +194,7 @@ async def test_partitions_of_a_system_that_is_away_are_its_own(autojump_clock) -
 
 
 async def test_a_backup_of_the_predecessor_comes_back(autojump_clock) -> None:
-    """R-46: a backup comes back with the operator's key, though card and service processor are new."""
+    """R-46: After the loss of card and processor, the operator's key restores the old system's backup."""
     async with running(Site()) as rig:
         await rig.ask(set_trusted_key("change", key=KEY))
         backup = await saved(rig)
@@ -221,7 +221,10 @@ async def test_copies_of_an_old_key_go_back_and_the_present_key_stays(autojump_c
 
 
 async def test_copies_that_this_system_can_not_open_change_nothing(autojump_clock) -> None:
-    """A backup of another system has its key under another root key, so the restore changes nothing."""
+    """R-46: The key in a backup opens only under the root key of its system.
+
+    Another system changes nothing.
+    """
     async with running(Site()) as rig:
         backup = await saved(rig)
         await rig.copied()
@@ -246,7 +249,10 @@ async def test_profiles_of_a_system_in_recovery_are_refused(autojump_clock) -> N
 
 
 async def test_a_system_that_loses_its_data_meanwhile_is_recovered(autojump_clock) -> None:
-    """R-45, R-46: the system's state refuses the rest of the restore, then the recovery begins by itself."""
+    """R-45, R-46: If the system loses its data during a restore, the job fails.
+
+    A recovery begins by itself.
+    """
     async with running(Site()) as rig:
         backup = await saved(rig)
         await rig.copied()
@@ -263,7 +269,7 @@ async def test_a_system_that_loses_its_data_meanwhile_is_recovered(autojump_cloc
 
 
 async def test_a_system_without_a_keystore_has_facts_alone(autojump_clock) -> None:
-    """A system without a trusted key gives a backup of facts alone, without copies."""
+    """The backup of a system without a trusted key has attributes only, and no copies."""
     async with running(Site("lab", "")) as rig:
         await rig.ask(create_partition("a", 0, number=7, attributes={"secure_boot": 2}))
         backup = await rig.console.save_profiles(rig.system)
@@ -279,7 +285,7 @@ REQUESTS = 22
 
 
 async def changed(rig: Rig) -> ProfileBackup:
-    """Return a backup, and a system that differs from it in each way."""
+    """Change the system in each way after a backup; return the backup."""
     backup = await saved(rig)
     await rig.ask(delete_partition("a", destroy=True))
     await rig.ask(change_partition("b", new_name="renamed"))
@@ -369,7 +375,10 @@ async def test_a_step_waits_for_a_partition_that_runs_again(autojump_clock) -> N
 
 @pytest.mark.parametrize("at", range(0, REQUESTS, 2))
 async def test_a_restore_survives_a_restart_with_partitions_that_run(at: int, autojump_clock) -> None:
-    """The job goes on when its named partitions are off; a refused job has changed nothing."""
+    """After a restart of the system, the job waits until its partitions are off.
+
+    A refused job changes nothing.
+    """
     async with running(Site()) as rig:
         backup = await changed(rig)
         await rig.ask(set_trusted_key("change", key=KEY))

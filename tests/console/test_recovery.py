@@ -29,7 +29,7 @@ async def filled(rig: Rig) -> None:
 
 
 async def lost(rig: Rig, settings: Settings | None = None) -> None:
-    """Replace the service processor; the new settings have no name and no partitions."""
+    """Replace the service processor; the settings of the next start name no system and no partitions."""
     rig.site.kill()
     rig.site.lose_service_processor()
     await rig.site.start(rig.nursery, settings or BARE)
@@ -86,7 +86,7 @@ async def test_a_replaced_service_processor_is_recovered_by_itself(autojump_cloc
 
 
 async def test_a_damaged_copy_is_skipped_and_said(autojump_clock) -> None:
-    """A damaged copy is skipped with a line, and the next older one is taken."""
+    """The job skips a damaged copy, reports it, and takes the next older copy."""
     async with running(Site(), manual_recovery=True) as rig:
         await filled(rig)
         await rig.write("b", b"newer, and damaged")
@@ -133,7 +133,7 @@ async def test_a_store_without_a_good_copy_keeps_the_system_in_recovery(autojump
 
 
 async def test_a_known_store_without_any_copy_is_named(autojump_clock) -> None:
-    """A partition that was created while the console was away has no copy, and is named."""
+    """A partition that was created while the console was away has no copy; the job names it."""
     async with running(Site()) as rig:
         await filled(rig)
         rig.kill_console()
@@ -148,7 +148,10 @@ async def test_a_known_store_without_any_copy_is_named(autojump_clock) -> None:
 
 
 async def test_copies_of_another_key_are_opened_with_that_key(autojump_clock) -> None:
-    """The store without a copy under the new key comes back by its old key; then the new key applies."""
+    """A store without a copy under the new key is restored with the old key.
+
+    Then the new key is set again.
+    """
     async with running(Site(), manual_recovery=True) as rig:
         await filled(rig)
         old = (await rig.ask(show_trusted_key())).id
@@ -193,7 +196,7 @@ async def test_a_new_system_takes_the_stores_with_the_operators_key(autojump_clo
 
 
 async def lost_whole(rig: Rig) -> None:
-    """Replace card and service processor: the place has another system, without partitions."""
+    """Replace card and service processor: the same address then has another system, without partitions."""
     rig.site.kill()
     rig.site.lose_card_and_service_processor()
     await rig.site.start(rig.nursery, BARE)
@@ -226,7 +229,7 @@ REQUESTS = 14
 @pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize("at", range(REQUESTS))
 async def test_a_recovery_survives_a_lost_answer(at: int, autojump_clock) -> None:
-    """A request that was performed without an answer is repeated, and no store is restored twice."""
+    """If the answer to a request is lost, the job repeats the request, and no store is restored twice."""
     async with running(Site(), manual_recovery=True) as rig:
         await filled(rig)
         await lost(rig)
@@ -266,7 +269,7 @@ async def test_a_recovery_survives_a_kill_of_the_console(at: int, autojump_clock
 @pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize("at", range(REQUESTS))
 async def test_a_recovery_survives_a_kill_of_the_system(at: int, autojump_clock) -> None:
-    """After a kill of the system it is in Recovery with the restored stores, or Operating."""
+    """After a kill of the system at any request, the job waits for it and restores every store."""
     async with running(Site(), manual_recovery=True) as rig:
         await filled(rig)
         await lost(rig)
@@ -293,7 +296,7 @@ async def test_a_second_loss_in_the_middle_is_noticed(autojump_clock) -> None:
 
 
 async def test_a_second_loss_behind_a_lost_answer_is_noticed(autojump_clock) -> None:
-    """After a second loss, a store whose answer was lost is restored again too."""
+    """If a restore's answer is lost and the processor is lost again, that store is restored again too."""
 
     def arm(rig: Rig, replace: Callable[[], None]) -> None:
         def lose_answer() -> None:
@@ -328,7 +331,7 @@ async def demand_recovered_from_a_second_loss(arm: Callable[[Rig, Callable[[], N
 
 
 def nth(operation: str, number: int, rig: Rig):
-    """Return a condition: the n-th request with this operation from now on."""
+    """Return a condition that is true at the n-th request with this operation from now on."""
     before = rig.site.link.asked.count(operation)
     return lambda: rig.site.link.asked.count(operation) - before >= number
 
@@ -350,7 +353,7 @@ def interrupt(rig: Rig, at, action) -> None:
 
 
 def disarm(rig: Rig) -> None:
-    """Clear the planned action; it is past or not due."""
+    """Cancel the planned action, if it has not happened."""
     rig.site.link.asked = list(rig.site.link.asked)
 
 

@@ -1,4 +1,4 @@
-"""The beginning of a recovery: by itself, once, or by an order that finds a running one (R-45)."""
+"""How a recovery begins: by itself, once, or by an order that joins a running one (R-45)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.console.test_recovery import BARE, damage, demand_recovered, filled, 
 
 @pytest.mark.parametrize("manual", [False, True])
 async def test_a_connected_system_that_comes_into_recovery_is_recovered(manual, autojump_clock) -> None:
-    """R-45: a connected system that enters Recovery is recovered, with or without the console's order."""
+    """R-45: A connected system that enters Recovery is recovered by itself. A manual recovery waits."""
     async with running(Site(), manual_recovery=manual) as rig:
         await filled(rig)
         rig.kill_console()
@@ -51,7 +51,7 @@ async def test_a_recovery_that_has_failed_is_not_begun_again_at_each_event(autoj
 
 
 async def test_an_order_follows_a_recovery_that_runs(autojump_clock) -> None:
-    """R-45: an order joins a running recovery, but an order that gives stores up does not."""
+    """R-45: An order joins a running recovery. An order that gives stores up does not."""
     async with running(Site(), manual_recovery=True) as rig:
         await filled(rig)
         await lost(rig)

@@ -23,7 +23,10 @@ async def restarted(world: Moving, target: str = "b"):
 
 
 async def test_a_partition_of_a_dead_system_starts_elsewhere(autojump_clock) -> None:
-    """R-52, R-54: its source is fenced when it returns, and is cleaned up on demand."""
+    """R-52, R-54: The partition starts at the target.
+
+    Its old source is fenced, and `cleanup` removes the old store.
+    """
     async with moving() as world:
         await world.kill("a")
         job = await world.ended(await restarted(world))
@@ -51,7 +54,7 @@ async def test_a_partition_of_a_dead_system_starts_elsewhere(autojump_clock) -> 
     "operation, at", [("showTrustedKey", 1), ("showTrustedKey", 2), ("takePartition", 2)]
 )
 async def test_a_newer_copy_drops_the_chosen_one(autojump_clock, operation: str, at: int) -> None:
-    """R-52: the order has already read its copy, but the job restarts from the newer one.
+    """R-52: If a newer copy arrives after the order has chosen one, the job restarts from the newer copy.
 
     Seed 95 of the simulation found this: the source came back during the bars, served, and died again.
     """
@@ -77,7 +80,7 @@ async def test_a_newer_copy_drops_the_chosen_one(autojump_clock, operation: str,
 
 
 async def test_a_source_that_lives_is_not_left(autojump_clock) -> None:
-    """A partition whose system is connected is not restarted elsewhere."""
+    """A partition is not restarted elsewhere while its system is connected."""
     async with moving() as world:
         with pytest.raises(OperatorError) as caught:
             await restarted(world)
@@ -139,7 +142,10 @@ async def test_a_trouble_at_each_request_delays_a_restart(autojump_clock, act, n
 
 
 async def test_the_target_of_an_unfinished_attempt_is_barred(autojump_clock) -> None:
-    """The bar stops a source that released before its crash; an unreachable target is a refusal."""
+    """An earlier target must be barred before a restart, because the dead source may have released to it.
+
+    If that target can't be reached, the restart is refused.
+    """
     async with moving("a", "b", "c") as world:
         world.power("a", on=True)
         world.network.cut = True
@@ -159,7 +165,7 @@ async def test_the_target_of_an_unfinished_attempt_is_barred(autojump_clock) -> 
 
 
 async def test_a_target_without_a_stream_is_barred_by_its_answer(autojump_clock) -> None:
-    """The target answers but has no stream yet: a bar that it has accepted must stay."""
+    """A target that answers requests but has no event stream is barred by its answer."""
     async with moving("a", "b", "c") as world:
         world.power("a", on=True)
         await opened(world)
@@ -178,7 +184,7 @@ async def test_a_target_without_a_stream_is_barred_by_its_answer(autojump_clock)
 
 
 async def test_an_attempt_that_ends_while_its_target_is_asked_is_not_opened_again(autojump_clock) -> None:
-    """If the target already serves, the bar leaves the owner in the register, and the restart is refused."""
+    """If the earlier target already serves, the register keeps it as owner, and the restart fails."""
     async with moving("a", "b", "c") as world:
         world.power("a", on=True)
         world.network.cut = True
@@ -205,7 +211,7 @@ async def test_an_attempt_that_ends_while_its_target_is_asked_is_not_opened_agai
 
 
 async def opened(world: Moving):
-    """Open an attempt from a to b; the console never learns its end, and the source never froze."""
+    """Open an attempt from a to b that never ends for the console; the source does not freeze."""
     from hcall_server.console.entries import Entry, begun
 
     registry = world.rig.console.registry
@@ -216,7 +222,10 @@ async def opened(world: Moving):
 
 
 async def test_a_restart_that_is_decided_goes_on_at_its_target(autojump_clock) -> None:
-    """A decided restart can't be cancelled; the same order follows it."""
+    """A restart goes on at its target after a lost answer.
+
+    Afterwards a cancel and a second restart are refused.
+    """
     async with moving("a", "b", "c") as world:
         await world.kill("a")
         site = world.site("b")
@@ -234,7 +243,10 @@ async def test_a_restart_that_is_decided_goes_on_at_its_target(autojump_clock) -
 
 
 async def test_a_decided_restart_is_not_cancelled(autojump_clock) -> None:
-    """The source is fenced from the decision on; the target takes the partition when it is back."""
+    """A decided restart can't be cancelled.
+
+    The source is fenced, and the target takes the partition later.
+    """
     async with moving() as world:
         await world.kill("a")
         job = await restarted(world)
@@ -254,7 +266,7 @@ async def test_a_decided_restart_is_not_cancelled(autojump_clock) -> None:
 
 
 async def decided(world: Moving):
-    """A decided restart of x at b, which refuses the copy; a is back, and has released x."""
+    """Decide a restart of x at b, which refuses the copy; then start a, which releases x."""
     await world.kill("a")
     perform, checks = world.site("b").link.call, []
 
@@ -278,7 +290,7 @@ def fact_at(world: Moving, name: str):
 
 
 async def test_a_decided_restart_goes_back_to_its_source(autojump_clock) -> None:
-    """R-52, R-54: its target is barred with one epoch, and the source gets the copy with the next."""
+    """R-52, R-54: A cancel bars the target with one epoch, and gives the copy to the source with the next."""
     async with moving() as world:
         await decided(world)
         job = await world.ended(await world.migrations.cancel(world.known("a"), "x"))
@@ -295,7 +307,7 @@ async def test_a_decided_restart_goes_back_to_its_source(autojump_clock) -> None
 
 
 async def test_a_restart_goes_back_only_with_its_target_barred(autojump_clock) -> None:
-    """R-52: a target that is away may have the copy, so nothing is changed."""
+    """R-52: While the target is away, a cancel is refused, because the target may have the copy."""
     async with moving() as world:
         await decided(world)
         before = world.entry
@@ -308,7 +320,7 @@ async def test_a_restart_goes_back_only_with_its_target_barred(autojump_clock) -
 
 
 async def test_a_restart_goes_back_only_to_a_source_that_takes_it(autojump_clock) -> None:
-    """R-52: a source without room, or with another trusted key, is refused before the decision."""
+    """R-52: A cancel is refused if the source has no room or another trusted key."""
     async with moving() as world:
         await decided(world)
         before, count = world.entry, len(world.site("b").link.asked)
@@ -332,7 +344,10 @@ async def test_a_restart_goes_back_only_to_a_source_that_takes_it(autojump_clock
 @pytest.mark.parametrize("number", range(1, 11))
 @pytest.mark.parametrize("act", ["lost", "before", "after"])
 async def test_a_trouble_at_each_request_of_a_cancel(autojump_clock, act, number) -> None:
-    """R-52: one system owns the partition in the end, and the order can be repeated."""
+    """R-52: After a fault at any request of a cancel, one system owns the partition.
+
+    The order can be repeated.
+    """
     async with moving() as world:
         await decided(world)
         trouble, order = Trouble(world, number, act), trio.CancelScope()
@@ -360,7 +375,7 @@ async def test_a_trouble_at_each_request_of_a_cancel(autojump_clock, act, number
 
 
 async def test_a_restart_that_waits_is_cancelled(autojump_clock) -> None:
-    """A waiting restart is undecided, so a cancel lets the source serve again when it is back."""
+    """A restart that waits is not decided, so a cancel lets the source serve again when it is back."""
     async with moving() as world:
         await world.kill("a")
         site = world.site("b")

@@ -56,7 +56,7 @@ async def back_and_asked(world: Moving) -> None:
 
 
 async def test_a_copy_is_not_restored_beside_its_partition(autojump_clock) -> None:
-    """R-54: a copy is refused beside its partition, even if that never moved or its system is away."""
+    """R-54: While a system has a partition, no copy of it is restored at another system."""
     async with moving("a", "b", "c") as world:
         copy = await copy_at(world, "a")
         for away in (False, True):
@@ -71,7 +71,7 @@ async def test_a_copy_is_not_restored_beside_its_partition(autojump_clock) -> No
 
 
 async def test_a_partition_that_was_restored_past_the_console_waits(autojump_clock) -> None:
-    """R-54: while another system shows the store, no system gets SERVE; afterwards the partition serves."""
+    """R-54: A system that restored a store without the console waits while another system has the store."""
     async with moving() as world:
         copy = await copy_at(world, "a")
         restored = await world.rig.ask(restore_copy(copy), world.site("b"))
@@ -95,7 +95,7 @@ async def waits(world: Moving, system: str) -> str:
 
 
 async def test_a_dead_source_is_fenced_after_a_deletion(autojump_clock) -> None:
-    """R-54: a partition deleted at its last owner does not return at an earlier one."""
+    """R-54: A source that returns does not serve a partition that was deleted at its last owner."""
     async with moving() as world:
         await dead_source(world)
         await back_and_asked(world)
@@ -105,7 +105,10 @@ async def test_a_dead_source_is_fenced_after_a_deletion(autojump_clock) -> None:
 
 @pytest.mark.parametrize("place", ["b", "c"])
 async def test_a_restored_partition_serves_where_it_was_restored(autojump_clock, place: str) -> None:
-    """R-54: it serves at its last owner or elsewhere, by order of an operator; the dead source is fenced."""
+    """R-54: A deleted partition serves at the system where an operator restores it.
+
+    The dead source is fenced.
+    """
     async with moving("a", "b", "c") as world:
         copy = await dead_source(world)
         await restored_at(world, place, copy)
@@ -117,7 +120,7 @@ async def test_a_restored_partition_serves_where_it_was_restored(autojump_clock,
 
 
 async def test_a_restored_partition_that_does_not_ask_has_an_owner(autojump_clock) -> None:
-    """R-54: for a restore without the console, the register takes the owner from the system's view."""
+    """R-54: After a restore without the console, the register takes the owner from the view of the system."""
     async with moving("a", "b", "c") as world:
         copy = await dead_source(world)
         await world.rig.ask(restore_copy(copy), world.site("b"))
@@ -128,7 +131,10 @@ async def test_a_restored_partition_that_does_not_ask_has_an_owner(autojump_cloc
 
 
 async def test_a_refused_restore_gives_nothing(autojump_clock) -> None:
-    """R-54: after a refusal another system may get the store; a lost answer leaves the owner open."""
+    """R-54: After a refused restore the partition has no owner.
+
+    After a lost answer, the restoring system owns it.
+    """
     async with moving("a", "b", "c") as world:
         copy = await dead_source(world)
         refused = world.refuse("c", "restoreCopy")

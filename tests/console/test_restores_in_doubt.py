@@ -1,4 +1,4 @@
-"""Failed, repeated and late restores leave one owner, and a way on (R-45, R-54)."""
+"""Failed, repeated and late restores leave one owner, and the operator can go on (R-45, R-54)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Perform = Callable[[ConsoleRequest[Any]], Awaitable[Any]]
 
 
 def between(world: Moving, name: str, call: Callable[[Perform, ConsoleRequest[Any]], Awaitable[Any]]) -> None:
-    """Put a function before the requests of a site."""
+    """Call a function before each request to a site."""
     link = world.site(name).link
     perform = link.call
 
@@ -38,7 +38,7 @@ async def lost(perform: Perform, request: ConsoleRequest[Any]) -> Any:
 
 
 async def never_asks(world: Moving) -> bytes:
-    """Make an x without remote restart, which never asks, and delete it at a; return a copy of it."""
+    """Make and delete a partition x that never asks before it serves; return a copy of it."""
     without = change_partition("x", attributes={"simplified_remote_restart_capable": 0})
     await world.known("a").call(without)
     copy = await copy_at(world, "a")
@@ -54,7 +54,7 @@ async def owned_elsewhere(world: Moving, name: str, copy: bytes, owner: str) -> 
 
 
 async def test_two_restores_at_once(autojump_clock) -> None:
-    """R-54: the second of two restores is refused, also if the partition never asks."""
+    """R-54: Of two restores at the same time the second is refused, also if the partition never asks."""
     async with moving("a", "b", "c") as world:
         copy = await never_asks(world)
         refused: list[str] = []
@@ -72,7 +72,7 @@ async def test_two_restores_at_once(autojump_clock) -> None:
 
 
 async def test_a_lost_answer_keeps_the_owner(autojump_clock) -> None:
-    """R-54: the store may be there, so the owner stays; the same order may be repeated."""
+    """R-54: If the answer to a restore is lost, the system stays the owner: it may have the store."""
     async with moving("a", "b", "c") as world:
         copy = await never_asks(world)
         between(world, "b", lost)
@@ -83,7 +83,7 @@ async def test_a_lost_answer_keeps_the_owner(autojump_clock) -> None:
 
 
 async def test_a_system_that_is_away_gets_nothing(autojump_clock) -> None:
-    """R-54: the order is refused before the register names the system as owner."""
+    """R-54: A restore at an absent system fails before the register names this system as owner."""
     async with moving("a", "b", "c") as world:
         copy = await dead_source(world)
         await world.kill("c")
@@ -94,7 +94,7 @@ async def test_a_system_that_is_away_gets_nothing(autojump_clock) -> None:
 
 
 async def test_a_store_that_the_last_view_shows(autojump_clock) -> None:
-    """R-54: a store in the last view counts, though the console restarted and has no copy of it."""
+    """R-54: A store in a system's last view counts, although the console restarted and has no copy."""
     async with moving("a", "b", "c") as world:
         copy = await never_asks(world)
         await world.rig.ask(restore_copy(copy), world.site("b"))
@@ -109,7 +109,10 @@ async def test_a_store_that_the_last_view_shows(autojump_clock) -> None:
 
 
 async def test_a_restart_beside_a_store_elsewhere(autojump_clock) -> None:
-    """R-54: a system was removed as lost, its partition restored elsewhere, and the system came back."""
+    """R-54: A partition of a removed system was restored elsewhere.
+
+    When that system returns, no restart begins.
+    """
     async with moving("a", "b", "c") as world:
         copy = await copy_at(world, "a")
         await world.kill("a")
@@ -129,7 +132,10 @@ async def test_a_restart_beside_a_store_elsewhere(autojump_clock) -> None:
 
 
 async def test_an_owner_that_was_removed_does_not_count(autojump_clock) -> None:
-    """R-45: `remove-system` is the operator's word that the system never serves again."""
+    """R-45: With `remove-system` the operator promises that the system never serves again.
+
+    It owns nothing then.
+    """
     async with moving("a", "b", "c") as world:
         assert (await world.ended(await world.migrate())).state == "done"
         copy = await copy_at(world, "b")
@@ -156,7 +162,10 @@ async def test_a_profile_restore_that_fails_gives_nothing(autojump_clock) -> Non
 
 
 async def test_a_view_of_before_a_deletion_comes_late(autojump_clock) -> None:
-    """R-54: the console asks for a new view, so a deleted store blocks no restore."""
+    """R-54: The console asks for a new view before a restore.
+
+    So an old view with a deleted store blocks nothing.
+    """
     async with moving("a", "b", "c") as world:
         copy = await copy_at(world, "a")
         held, free = trio.Event(), trio.Event()

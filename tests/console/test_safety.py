@@ -24,7 +24,7 @@ from tests.console.test_restart import restarted
 
 
 class Held:
-    """Holds the requests of an operation, or of a word, before they reach their site."""
+    """Holds requests of one operation, or with one word, before they reach their site."""
 
     def __init__(self, world: Moving, name: str, wanted: str, *, checks: bool = True) -> None:
         self._wanted, self._checks = wanted, checks
@@ -42,7 +42,7 @@ class Held:
 
 
 async def test_an_answer_does_not_outlive_a_restart_of_its_system(autojump_clock) -> None:
-    """R-51, R-52: a late RESUME has no effect after its source died and the partition restarted elsewhere."""
+    """R-51, R-52: A late RESUME has no effect if its source died and the partition restarted elsewhere."""
     async with moving("a", "b", "c") as world:
         world.deafen("a", "prepared")
         await frozen_without_end(world)
@@ -65,7 +65,10 @@ async def _quietly(order: Any, *arguments: object) -> None:
 
 
 async def test_a_console_that_has_just_started_asks_the_source_before_a_restart(autojump_clock) -> None:
-    """R-52: before its stream is open, the console asks the source, which serves again."""
+    """R-52: Before a restart the console asks the source, also without its stream.
+
+    A source that serves stays.
+    """
     async with moving() as world:
         await world.kill("a")
         held = Held(world, "b", "showTrustedKey")
@@ -80,7 +83,7 @@ async def test_a_console_that_has_just_started_asks_the_source_before_a_restart(
 
 
 async def test_a_migration_begins_only_at_the_owner(autojump_clock) -> None:
-    """R-51: after validation the source died and was restarted elsewhere, so no migration begins."""
+    """R-51: If the source dies after validation and its partition restarts elsewhere, no migration begins."""
     async with moving("a", "b", "c") as world:
         held = Held(world, "b", "checkArrival")
         world.rig.nursery.start_soon(_quietly, world.migrate)
@@ -96,7 +99,7 @@ async def test_a_migration_begins_only_at_the_owner(autojump_clock) -> None:
 
 
 async def test_every_target_of_an_open_attempt_is_barred(autojump_clock) -> None:
-    """R-52: a target that is away gets its bar too, because the source has released the partition to it."""
+    """R-52: A restart bars every earlier target, also an absent one: the source may have released to it."""
     async with moving("a", "b", "c", "d") as world:
         await frozen_released(world)
         registry = world.rig.console.registry
@@ -119,7 +122,7 @@ async def test_every_target_of_an_open_attempt_is_barred(autojump_clock) -> None
 
 
 async def frozen_released(world: Moving) -> set[str]:
-    """Bring the source to RELEASED and its target to PREPARED; all further words are dropped."""
+    """Bring the source to RELEASED and its target to PREPARED; all later words are lost."""
     deaf = world.deafen("b", "activate")
     world.power("a", on=True)
     partition = world.site("a").machine.system.find("x")
@@ -132,7 +135,10 @@ async def frozen_released(world: Moving) -> set[str]:
 
 
 async def test_a_copy_that_only_its_target_knows_is_barred(autojump_clock, tmp_path: Path) -> None:
-    """R-51, R-52: the target is barred, though the console's store is older than the attempt."""
+    """R-51, R-52: A restart bars a target that has a copy.
+
+    The console's store may be older than the attempt.
+    """
     async with moving("a", "b", "c", path=tmp_path / "console.sqlite") as world:
         deaf = await frozen_released(world)
         world.rig.kill_console()
@@ -157,7 +163,10 @@ async def test_a_copy_that_only_its_target_knows_is_barred(autojump_clock, tmp_p
 
 
 async def test_a_restart_goes_on_when_its_source_comes_back_released(autojump_clock) -> None:
-    """R-52: a source that returns RELEASED never serves this store, so the restart goes on after the bars."""
+    """R-52: A source that returns as RELEASED never serves this store.
+
+    So the restart goes on after the bars.
+    """
     async with moving("a", "b", "c") as world:
         await frozen_released(world)
         with pytest.raises(OperatorError) as caught:  # the attempt has newer data than the last copy
@@ -174,7 +183,7 @@ async def test_a_restart_goes_on_when_its_source_comes_back_released(autojump_cl
 
 
 async def test_a_store_older_than_its_final_copy_is_not_served(autojump_clock) -> None:
-    """R-45, R-54: a source with records from before the release does not serve."""
+    """R-45, R-54: A source with records from before its release asks, and is not allowed to serve."""
     async with moving() as world:
         await released(world)
         entry = world.entry
@@ -184,7 +193,7 @@ async def test_a_store_older_than_its_final_copy_is_not_served(autojump_clock) -
 
 
 async def test_what_has_left_keeps_its_present_owner(autojump_clock) -> None:
-    """R-51: GONE names the system that has shown the partition, not the target of an older attempt."""
+    """R-51: GONE names the system that has the partition now, not the target of an older attempt."""
     async with moving("a", "b", "c") as world:
         await frozen_released(world)
         await world.kill("a")
@@ -198,7 +207,7 @@ async def test_what_has_left_keeps_its_present_owner(autojump_clock) -> None:
 
 
 async def test_a_stop_waits_for_a_release_under_way(autojump_clock) -> None:
-    """R-52: while NVRAM stores RELEASED late, a stop is refused, and the partition arrives."""
+    """R-52: While NVRAM has not stored RELEASED, a stop is refused. Afterwards the partition arrives."""
     async with moving() as world:
         await world.rig.ask(set_nvram_fault("io", 1000), world.site("a"))
         job = await world.migrate()
@@ -215,7 +224,10 @@ async def test_a_stop_waits_for_a_release_under_way(autojump_clock) -> None:
 
 
 async def test_a_release_that_comes_after_its_stop_is_brought_to_the_end(autojump_clock) -> None:
-    """R-52: the console is killed after its decision, and NVRAM is slow; the partition still arrives."""
+    """R-52: If a release reaches the source after its stop was decided, the migration still completes.
+
+    Meanwhile the console was killed and NVRAM failed.
+    """
     async with moving() as world:
         link, sent, arrives = world.site("a").link, trio.Event(), trio.Event()
         perform = link.call
@@ -249,7 +261,10 @@ async def test_a_release_that_comes_after_its_stop_is_brought_to_the_end(autojum
 
 
 async def test_a_refused_ipl_count_delays_a_restart(autojump_clock) -> None:
-    """R-52: the target's NVRAM may store a refused IPL count later; it already owns the partition."""
+    """R-52: If the target can't count the IPL, the restart waits and goes on.
+
+    The target already owns the partition.
+    """
     async with moving() as world:
         await world.kill("a")
         refused = world.refuse("b", "powerOn", StorageError(console.POWER_COUNTED, "a disk I/O error"))
@@ -261,7 +276,7 @@ async def test_a_refused_ipl_count_delays_a_restart(autojump_clock) -> None:
 
 
 def test_a_copy_that_waits_is_not_forgotten() -> None:
-    """R-52: no new attempt begins while the last one has a copy for its target."""
+    """R-52: While the console has a copy for the target of the last attempt, no new attempt begins."""
     entry = begun(Entry("u", "x"), "inactive", 1, "a", "b")._replace(final=b"copy")
     with pytest.raises(OperatorError) as caught:
         begun(entry, "inactive", 2, "a", "b")
@@ -269,7 +284,7 @@ def test_a_copy_that_waits_is_not_forgotten() -> None:
 
 
 async def test_an_attribute_that_the_console_does_not_know_counts_from_its_copy_on(autojump_clock) -> None:
-    """R-54: a copy from before a change of the attribute decides for a console that knows no newer one."""
+    """R-54: If the console knows no newer value of an attribute, the value in the last copy decides."""
     async with moving() as world:
         world.rig.kill_console()
         machine = world.site("a").machine

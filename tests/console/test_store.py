@@ -1,4 +1,4 @@
-"""The console's store: durable, whole after a power cut at any statement, with clear errors."""
+"""The console's store: changes are durable, whole after a power cut, and refused with clear errors."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ CHANGES: dict[str, Callable[[ConsoleStore], object]] = {
 def test_a_power_cut_at_any_statement_leaves_all_or_nothing(
     change: Callable[[ConsoleStore], object], tmp_path: Path
 ) -> None:
-    """The files before each statement, and after the last, open as the old or the new state."""
+    """The files before each statement, and after the last one, open as the old or the new state."""
     folder = tmp_path / "store"
     folder.mkdir()
     cuts = list[Path]()
@@ -110,7 +110,7 @@ def test_a_power_cut_at_any_statement_leaves_all_or_nothing(
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_full_disk_changes_nothing(change: Callable[[ConsoleStore], object], store: ConsoleStore) -> None:
-    """The console goes on, and the same change succeeds once there is room."""
+    """If the disk is full, a change fails and changes nothing; it succeeds when there is room."""
     connection = store._database._connection
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages}")
@@ -176,7 +176,7 @@ def test_one_console_at_a_time_uses_a_store(tmp_path: Path) -> None:
 
 
 def test_a_store_whose_file_is_gone_answers_nothing(tmp_path: Path) -> None:
-    """A store without its file answers nothing, because SQLite would write on into a deleted file."""
+    """If its file was removed, the store refuses each request: SQLite would go on in the deleted file."""
     with closing(filled(tmp_path / "console.sqlite")) as store:
         (tmp_path / "console.sqlite").unlink()
         with pytest.raises(SwpksError) as caught:
@@ -204,7 +204,7 @@ def test_old_finished_jobs_go(store: ConsoleStore) -> None:
 
 
 def test_a_row_whose_types_are_damaged(store: ConsoleStore) -> None:
-    """A damaged copy is returned as it is, for the system to refuse; a damaged text is an error."""
+    """A damaged copy is returned unchanged, so that the system refuses it. A damaged text is an error."""
     damage = "UPDATE copy SET blob = CAST(x'ff00fe' AS TEXT), name = CAST(x'ff00fe' AS TEXT)"
     number = store.copies(1)[0].number
     store._database._connection.execute(damage)
@@ -215,7 +215,7 @@ def test_a_row_whose_types_are_damaged(store: ConsoleStore) -> None:
 
 
 def test_the_largest_counters_of_a_store_stay(store: ConsoleStore) -> None:
-    """R-45: each of the largest counters stays, those of copies too after the copies are removed."""
+    """R-45: The store keeps the largest value of each counter, also after the copies with it are removed."""
     assert store.seen(A) == (0, 1, 0)
     store.note_seen({A: (2, 6, 9), B: (0, 1 << 64, 1)})
     store.note_seen({A: (3, 2, 1)})
@@ -226,7 +226,7 @@ def test_the_largest_counters_of_a_store_stay(store: ConsoleStore) -> None:
 
 
 def test_answered_changes_are_in_one_file(tmp_path: Path) -> None:
-    """Removing the other files while the console runs loses no change that was answered."""
+    """Each answered change is in the database file itself, so removing the other files loses nothing."""
     folder = tmp_path / "store"
     folder.mkdir()
     with closing(filled(folder / "console.sqlite")) as store:
@@ -242,7 +242,7 @@ def test_answered_changes_are_in_one_file(tmp_path: Path) -> None:
 
 
 def test_a_commit_has_its_journal_although_one_was_removed(tmp_path: Path) -> None:
-    """A kill during the next change finds the old pages, although a journal was removed."""
+    """If its journal was removed, the next change makes a new one, so a kill still finds the old pages."""
     folder = tmp_path / "store"
     folder.mkdir()
     journal = folder / "console.sqlite-journal"
@@ -254,7 +254,7 @@ def test_a_commit_has_its_journal_although_one_was_removed(tmp_path: Path) -> No
 
 
 def test_a_file_that_is_moved_during_a_change_is_noticed(tmp_path: Path) -> None:
-    """A moved file is noticed before the change is answered."""
+    """If the file is moved during a change, the change is refused."""
     path = tmp_path / "console.sqlite"
     with closing(filled(path)) as store:
         before = contents(store)
@@ -334,7 +334,7 @@ ODD = {
 
 @pytest.mark.parametrize("spoil,reason", ODD.values(), ids=ODD)
 def test_an_odd_store_is_told_of(spoil, reason, tmp_path: Path) -> None:
-    """An odd store gives its reason, no traceback, no sentence about a full disk, and no new store."""
+    """The error for a damaged store has its own reason. No new store is made."""
     path = tmp_path / "console.sqlite"
     filled(path).close()
     spoil(path)
@@ -344,7 +344,7 @@ def test_an_odd_store_is_told_of(spoil, reason, tmp_path: Path) -> None:
 
 
 def test_an_odd_plan_is_told_of(store: ConsoleStore) -> None:
-    """The plan of a running job is parsed by the jobs, which report an odd plan."""
+    """If the stored plan of a running job can't be parsed, the rule of the store's file is raised."""
     for odd in (b"", b"\xc1", b"\x91" * 9999):
         with pytest.raises(StorageError) as caught:
             store.decoded(JobProgress, odd)
@@ -352,7 +352,7 @@ def test_an_odd_plan_is_told_of(store: ConsoleStore) -> None:
 
 
 def test_half_a_new_store_is_begun_again(tmp_path: Path) -> None:
-    """A kill at the first start leaves a file of another name; a journal of a lost store is not used."""
+    """Half a store of a killed first start is removed, and so is a journal without its store."""
     path = tmp_path / "console.sqlite"
     for name in ("console.sqlite.new", "console.sqlite.new-journal", "console.sqlite-journal"):
         (tmp_path / name).write_bytes(b"half")

@@ -1,4 +1,4 @@
-"""The stream of each system: copies, deletions, systems that go away or are replaced (R-44)."""
+"""The event stream of each system: new copies, deletions, and systems that go away or are replaced (R-44)."""
 
 from __future__ import annotations
 
@@ -64,7 +64,10 @@ async def test_lost_answers_lose_no_copy(autojump_clock) -> None:
 
 
 async def test_a_system_that_is_away_is_dialled_again(autojump_clock) -> None:
-    """The console shows the time and the reason; another system goes on meanwhile."""
+    """While a system is away, the console shows since when and why, and dials it again.
+
+    Other systems are unaffected.
+    """
     lab, other = Site("lab"), Site("other", "c")
     async with running(lab, other) as rig:
         await rig.copied()
@@ -89,7 +92,7 @@ async def test_a_system_that_is_away_is_dialled_again(autojump_clock) -> None:
 async def test_a_restart_of_the_console_keeps_since_when_and_the_last_view(
     autojump_clock, tmp_path: Path
 ) -> None:
-    """A restart of the console keeps the time and the last view of each system until there is a new view."""
+    """After a restart, the console shows the last view and its time until the system sends a new view."""
     async with running(Site(), path=tmp_path / "console.sqlite") as rig:
         await rig.copied()
         await trio.sleep(100)
@@ -111,7 +114,10 @@ async def test_a_restart_of_the_console_keeps_since_when_and_the_last_view(
 
 @pytest.mark.parametrize("killed", [False, True])
 async def test_a_system_that_went_while_the_console_was_off(killed, autojump_clock, tmp_path: Path) -> None:
-    """The time is the last contact: the console's stop, or the last copy before a kill."""
+    """If a system left while the console was off, `since` is the console's stop.
+
+    After a kill of the console it is the last copy.
+    """
     async with running(Site(), path=tmp_path / "console.sqlite") as rig:
         await rig.copied()
         await trio.sleep(100)
@@ -132,7 +138,7 @@ async def test_a_system_that_went_while_the_console_was_off(killed, autojump_clo
 
 
 async def test_a_full_disk_costs_no_stream(autojump_clock) -> None:
-    """A full disk delays the stored time of a lost stream, and ends no stream."""
+    """While the console's disk is full, the time of a lost stream is stored later, and no stream ends."""
     async with running(Site()) as rig:
         note = rig.store.note_link
         rig.store.note_link = full  # type: ignore[assignment,method-assign]
@@ -149,7 +155,7 @@ async def test_a_full_disk_costs_no_stream(autojump_clock) -> None:
 
 
 async def test_a_console_that_was_away_gets_what_it_missed(autojump_clock) -> None:
-    """A console that was away gets missed copies, and open questions from before its kill."""
+    """A console that was away gets the copies that it missed."""
     async with running(Site()) as rig:
         await rig.copied()
         rig.kill_console()
@@ -182,7 +188,7 @@ async def test_the_view_follows_the_system(autojump_clock) -> None:
 
 
 async def test_another_system_at_a_place_is_noted_and_goes_on(autojump_clock) -> None:
-    """Another system at a place keeps entry, name and copies: it may be a replacement."""
+    """If another system answers at a known address, entry, name and copies stay. It may be a replacement."""
     async with running(Site()) as rig:
         await rig.copied()
         before = rig.system.system_id
@@ -200,7 +206,7 @@ async def test_another_system_at_a_place_is_noted_and_goes_on(autojump_clock) ->
 
 
 async def test_a_place_that_leads_to_another_known_system_is_refused(autojump_clock) -> None:
-    """A place that leads to a known system is refused, because that system would be attached twice."""
+    """An address where another known system answers is refused: that system would be attached twice."""
     lab, other = Site("lab"), Site("other", "c")
     async with running(lab, other) as rig:
         known, machine = rig.console.find("lab"), other.machine
@@ -213,7 +219,7 @@ async def test_a_place_that_leads_to_another_known_system_is_refused(autojump_cl
 
 
 async def test_a_bug_that_one_system_brings_out_does_not_reach_another(autojump_clock) -> None:
-    """A bug that one system triggers, in a question or at the connect, does not reach another."""
+    """If one system triggers a bug, in a question or at the connect, the streams of the others go on."""
     lab, other = Site("lab"), Site("other", "c")
     async with running(lab, other) as rig:
         known = rig.console.find("lab")
@@ -289,7 +295,7 @@ async def test_systems_are_added_found_and_removed(autojump_clock) -> None:
 
 
 async def test_a_known_system_comes_to_another_place(autojump_clock) -> None:
-    """At another place, a known system keeps its entry and its copies."""
+    """A known system at a new address keeps its entry and its copies."""
     async with running(Site()) as rig:
         await rig.copied()
         rig.sites["/new"] = rig.site
@@ -324,7 +330,7 @@ def refused(function):
 
 
 async def test_no_request_reaches_the_wrong_system(autojump_clock) -> None:
-    """If two systems exchange their places, verbs and jobs are refused until the places are right again."""
+    """If two systems exchange their addresses, verbs and jobs are refused until the exchange is undone."""
     lab, other = Site("lab"), Site("other", "c")
     async with running(lab, other) as rig:
         one, two = lab.link.machine, other.link.machine
@@ -345,7 +351,10 @@ async def test_no_request_reaches_the_wrong_system(autojump_clock) -> None:
 
 
 async def test_a_store_that_was_deleted_behind_the_back_of_the_console_stays_deleted(autojump_clock) -> None:
-    """R-45: a contact lists the stores, so a store deleted under another console stays deleted."""
+    """R-45: At each contact the system lists its stores.
+
+    So a store that was deleted meanwhile stays deleted.
+    """
     async with running(Site()) as rig:
         await rig.write("a", b"deleted")
         await rig.copied()
@@ -364,7 +373,7 @@ async def test_a_store_that_was_deleted_behind_the_back_of_the_console_stays_del
 
 
 async def test_a_console_with_an_older_store_takes_what_it_lacks(autojump_clock, tmp_path) -> None:
-    """R-44: at the contact the console finds that it lacks an acknowledged copy."""
+    """R-44: A console with an older store requests the copy that it acknowledged and then lost."""
     async with running(Site(), path=tmp_path / "store") as rig:
         await rig.write("a", b"first")
         await rig.copied()
