@@ -1,4 +1,4 @@
-"""A server in a fresh process; at its ready line it prints figures as one line of JSON and stops.
+"""A server in a fresh process. At its ready line it prints figures as one line of JSON and stops.
 
 `collects`: whether the garbage collector is on; `frozen`: objects that the collector skips; `young`: objects
 that it visits; `modules`: the loaded modules.

@@ -10,7 +10,7 @@ from swpks.testing import ServerProcess
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    """A server process with two partitions. It is not started yet, and is killed at the end."""
+    """A server process with two partitions, not started yet. The fixture kills it at the end."""
     made = ServerProcess(tmp_path / "state", ["alpha:64", "beta:4"])
     yield made
     made.kill()

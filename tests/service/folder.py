@@ -1,4 +1,4 @@
-"""A machine assembled from a state folder, in the test's own process and not running."""
+"""Assembles a machine from a state folder in the test's own process. The machine does not run."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ def assembled(
     *,
     accept_older: bool = False,
 ) -> Iterator[Machine]:
-    """A machine. After the block the folder is free for the next one. No encryptor runs."""
+    """A machine that is assembled but does not run. After the block, another one may use the folder."""
     state = State(folder, entropy)
     try:
         seams = state.seams()

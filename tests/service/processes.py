@@ -1,4 +1,4 @@
-"""Common parts of the tests with whole processes."""
+"""Helpers of the tests that start whole processes."""
 
 import json
 import os
@@ -16,13 +16,13 @@ from hcall_client.console import BlockingConsole, show_metrics
 
 
 def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a server that ends by itself."""
+    """Run a server that ends by itself, and return its status and output."""
     command = [sys.executable, "-m", "swpks", "serve", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
 
 def mode(path: Path) -> int:
-    """The permission bits of a file."""
+    """Return the permission bits of a file."""
     return stat.S_IMODE(path.stat().st_mode)
 
 
@@ -32,7 +32,7 @@ REDIRECTED = 'exec "$@" {}'
 
 @contextmanager
 def served(state: Path, *options: str, streams: str = "", trap: str = "", **popen: Any) -> Iterator["Served"]:
-    """A server for the length of a block, which a shell starts with other streams; it is ready or has ended.
+    """For the length of a block, a server that a shell starts with other streams. It is ready or has ended.
 
     `streams` are redirections, such as ``2>&-``; `trap` is a line of the shell before them.
     """

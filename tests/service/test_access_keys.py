@@ -1,4 +1,4 @@
-"""Access keys: in the partition's record, and a copy in a file for clients of TCP."""
+"""Access keys: each is in its partition's record, and in a file for clients of TCP."""
 
 import errno
 import json
@@ -24,7 +24,7 @@ WISHES = Settings(partition=(PartitionSettings.of("a", 8),))
 
 
 def test_a_key_file_is_a_copy_for_clients(tmp_path: Path) -> None:
-    """A start writes the copy if it is missing or different. It refuses anything but a private file."""
+    """A start writes a key file that is missing or different. It refuses anything but a private file."""
     keys, path = AccessKeys(tmp_path), tmp_path / "a.key"
     key, other = bytes(range(32)), bytes(32)
     assert keys.known("a") is None
@@ -76,7 +76,10 @@ def test_a_file_with_anything_but_a_key_holds_none(tmp_path: Path, content: byte
 
 @pytest.mark.parametrize("what", ["folder", "link", "fifo", "open to others"])
 def test_what_is_no_private_file_is_never_taken_for_a_key(tmp_path: Path, what: str) -> None:
-    """The start names and refuses it, leaves it unchanged, and does not wait for the writer of a fifo."""
+    """The start refuses and names a key file that is no private file, and leaves it unchanged.
+
+    It does not wait for the writer of a fifo.
+    """
     keys, path = AccessKeys(tmp_path), tmp_path / "a.key"
     if what == "folder":
         path.mkdir(mode=0o700)
@@ -92,7 +95,7 @@ def test_what_is_no_private_file_is_never_taken_for_a_key(tmp_path: Path, what: 
 
 
 def test_a_key_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    """All or nothing: the old file stays."""
+    """If a key file can't be written, the error names its partition, and the old file stays."""
     keys = AccessKeys(tmp_path)
     keys.publish("a", bytes(32))
     (tmp_path / "a.key.new").mkdir()
@@ -102,9 +105,9 @@ def test_a_key_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_an_open_touches_no_key_file(tmp_path: Path) -> None:
-    """R-01: the key is in the record.
+    """R-01: OPEN uses the key in the record, not the key file.
 
-    A file that is damaged later stops no connection; a start repairs it.
+    A file that is damaged later stops no connection. The next start repairs it.
     """
     path = tmp_path / "state" / "access-keys" / "a.key"
     with assembled(tmp_path / "state", WISHES) as machine:
@@ -120,7 +123,10 @@ def test_an_open_touches_no_key_file(tmp_path: Path) -> None:
 def test_a_key_file_whose_folder_cannot_be_synced_is_put_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The rename has already happened: the old key is written back. A new partition leaves no key file."""
+    """If the folder of a renamed key file can't be synced, the old key is written again.
+
+    A new partition then leaves no key file.
+    """
     keys = AccessKeys(tmp_path)
     keys.publish("a", bytes(32))
     calls: list[Path] = []
@@ -160,7 +166,7 @@ async def test_a_rotated_key_replaces_the_old_one(tmp_path: Path) -> None:
 
 
 def tried(machine: Machine, key: bytes) -> object:
-    """Return the answer to OPEN over TCP with a proof of partition 1 by this key."""
+    """Return the answer to an OPEN over TCP whose proof for partition 1 is made with this key."""
     nonce = bytes(32)
     frame = Open(7, 1, ProofKind.HMAC_SHA256, nonce, client_proof(key, nonce, nonce, 1), "guest")
     return admit(
@@ -174,7 +180,7 @@ def tried(machine: Machine, key: bytes) -> object:
 
 
 async def test_an_old_record_does_not_bring_back_a_replaced_key(tmp_path: Path) -> None:
-    """R-22: a record from before a rotation is refused. Its key opens no session and is not published."""
+    """R-22: A record from before a key rotation is refused. Its key opens no session and is in no file."""
     state = tmp_path / "state"
     with assembled(state, WISHES) as machine:
         first = machine.system.find("a").access_key
@@ -193,9 +199,9 @@ async def test_an_old_record_does_not_bring_back_a_replaced_key(tmp_path: Path) 
 
 
 def test_a_key_file_is_taken_over_once_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """R-21: at level 2 only the record has the key.
+    """R-21: At level 2 only the record has the key.
 
-    If the file was replaced, a start restores it and logs it.
+    A start restores a key file that was replaced, and logs it.
     """
     state = tmp_path / "state"
     with assembled(state, WISHES) as machine:

@@ -1,4 +1,4 @@
-"""The check whether NVRAM is older than its high-water mark; one check serves both sealed levels."""
+"""The check whether NVRAM is older than its high-water mark, for both sealed levels."""
 
 import struct
 import zlib
@@ -45,9 +45,9 @@ def test_level_1_needs_no_mark_and_may_be_newer_than_one(first: bytes) -> None:
 def test_older_records_of_level_1_are_accepted_on_demand_only(
     first: bytes, second: bytes, rule: str, missing: int
 ) -> None:
-    """R-22: refused by default.
+    """R-22: Records of level 1 that are older than their mark are refused by default.
 
-    If the operator accepts them, the start learns how many IPL counts to skip.
+    If the operator accepts them, the start gets the number of missing commits.
     """
     with pytest.raises(NvramError) as caught:
         at_level_1(first, second)
@@ -68,7 +68,7 @@ def test_older_records_of_level_1_are_accepted_on_demand_only(
 def test_level_2_is_held_against_the_newest_genuine_slot(
     slots: list[bytes], rule: str | None, age: tuple[int, int | None]
 ) -> None:
-    """R-22: the seventh commit under marks of many kinds."""
+    """R-22: The seventh commit is compared with the newest authentic slot of the mark."""
     nvram, last = MemoryNvram(), NO_COMMIT._replace(number=7)
     nvram.mark.held = slots
     if rule:
@@ -79,7 +79,10 @@ def test_level_2_is_held_against_the_newest_genuine_slot(
 
 
 def test_a_conversion_that_was_cut_short_has_no_mark_yet() -> None:
-    """R-21: between its commit and its mark only the mark of level 1 exists, and the card promises none."""
+    """R-21: After the commit of a conversion and before its mark, there is only the mark of level 1.
+
+    The card does not promise a mark of level 2 yet, so the start goes on.
+    """
     nvram, last = MemoryNvram(), NO_COMMIT._replace(number=1)
     nvram.mark.held = [old_mark(40), b""]
     assert AgeCheck(nvram, accept_older=False).of_level_2(AUTHORITY, last, promised=False) == (0, None)
@@ -90,7 +93,7 @@ def test_a_conversion_that_was_cut_short_has_no_mark_yet() -> None:
     "slots", [[old_mark(1), b""], [AUTHORITY.mark(1), b""], [b"", b"torn"], [b"torn", b""]]
 )
 def test_empty_nvram_with_a_mark_is_no_new_system(slots: list[bytes], accept: bool) -> None:
-    """R-22: the records were lost, and no option restores them."""
+    """R-22: Empty NVRAM with a mark has lost its records. No option accepts that."""
     nvram = MemoryNvram()
     nvram.mark.held = slots
     with pytest.raises(NvramError, match="it is empty, but its high-water mark says") as caught:
@@ -100,7 +103,10 @@ def test_empty_nvram_with_a_mark_is_no_new_system(slots: list[bytes], accept: bo
 
 @pytest.mark.parametrize("slots", [[b"", b""], [old_mark(0), b""]])
 def test_a_first_start_that_was_cut_short_is_a_new_system(slots: list[bytes]) -> None:
-    """R-20: level 1 wrote a mark with the number 0 before its first commit."""
+    """R-20: Before its first commit, level 1 wrote a mark with the number 0.
+
+    So that mark means a new system.
+    """
     nvram = MemoryNvram()
     nvram.mark.held = slots
     AgeCheck(nvram, accept_older=False).demand_new()

@@ -1,4 +1,7 @@
-"""Assembly: settings and stored records make a machine; the state folder, access keys, passed sockets."""
+"""Assembly: settings and stored records make a machine.
+
+Also the state folder, access keys and passed sockets.
+"""
 
 import io
 import json
@@ -31,7 +34,7 @@ from swpks.testing.seams import simulated_seams
 
 
 class Stored:
-    """A system whose NVRAM and anchor card outlive its machines; each start assembles a new machine."""
+    """A system with its own NVRAM and anchor card. Each start assembles a new machine on them."""
 
     def __init__(self) -> None:
         self.nvram = MemoryNvram()
@@ -71,7 +74,7 @@ async def test_a_new_system_is_made_once(stored: Stored) -> None:
 
 
 async def test_wishes_change_what_is_remembered(stored: Stored) -> None:
-    """R-32: growth, the mode of the next IPL, and whether the partition starts by itself."""
+    """R-32: Settings change a stored partition's size, the mode of its next IPL and its automatic start."""
     await stored.start(PartitionSettings.of("a", 8), PartitionSettings.of("b", 8))
     again = await stored.start(PartitionSettings.of("a", 16, auto_start=False, secure_boot="enforce"))
     found = again.system.find("a")
@@ -102,7 +105,7 @@ async def test_an_impossible_wish_stops_the_start(stored: Stored, wish: Partitio
 
 
 def set_to(*numbers: int) -> ConsoleAttributes:
-    """Return the first attributes of the page with these numbers."""
+    """Return the default attributes with these numbers, in the order of the page."""
     return AT_FIRST.with_numbers(dict(zip(ATTRIBUTES, numbers, strict=False)))
 
 
@@ -201,7 +204,10 @@ async def test_a_cleared_nvram_is_never_a_new_system(stored: Stored) -> None:
 
 
 async def test_accepted_older_records_put_back_contents_and_no_counter(stored: Stored) -> None:
-    """R-22: IPL counts go on, the used-up latch stays off, and an unfinished start is refused again."""
+    """R-22: After the operator accepts older records, IPL counts skip ahead and a used-up latch stays off.
+
+    An unfinished start is refused again.
+    """
     latch = "keystore_signed_updates_without_verification"
     armed = PartitionSettings("a", {"keystore_kbytes": 8, "keystore_signed_updates": 1, latch: 1})
     machine = await stored.start(armed)
@@ -239,20 +245,20 @@ async def test_a_total_below_what_is_stored_stops_the_start(stored: Stored) -> N
 
 
 async def test_a_fault_plan_of_the_settings_is_there_from_the_first_call(stored: Stored) -> None:
-    """R-75: the plan is as the console would set it, for existing partitions."""
+    """R-75: A fault plan in the settings acts from the first call, as a plan of the console would."""
     machine = await stored.start(PartitionSettings.of("a", 8, faults=("READ_OBJECT=H_BUSY",)))
     assert [str(each.fault) for each in machine.faults[1].planned] == ["READ_OBJECT=H_BUSY,nth=1,times=1"]
 
 
 def test_a_machine_is_assembled_outside_of_any_loop() -> None:
-    """Its changes wait in memory until the machine runs."""
+    """Assembly needs no event loop: changes stay pending, and partitions off, until the machine runs."""
     machine = assemble(simulated_seams(), Settings(partition=(PartitionSettings.of("a", 8),)))
     assert machine.encryptor.pending
     assert not machine.system.find("a").running
 
 
 def test_one_state_has_one_server(tmp_path: Path) -> None:
-    """The refusal of the second server names the first one's process. Afterwards the state is free."""
+    """The refusal of a second server names the process of the first. Afterwards another server can start."""
     first = State(tmp_path / "state")
     with pytest.raises(OperatorError, match=f"process {os.getpid()}"):
         State(tmp_path / "state")
@@ -261,7 +267,7 @@ def test_one_state_has_one_server(tmp_path: Path) -> None:
 
 
 def test_a_state_that_can_not_be_written(tmp_path: Path) -> None:
-    """A file lies in the place of the folder."""
+    """If a file has the path of the state folder or of a folder above it, the start is refused."""
     (tmp_path / "file").write_text("")
     with pytest.raises(SwpksError):
         State(tmp_path / "file")
@@ -270,7 +276,7 @@ def test_a_state_that_can_not_be_written(tmp_path: Path) -> None:
 
 
 def test_only_sockets_are_cleared_away(tmp_path: Path) -> None:
-    """A file in a socket's place is a mistake of the operator, so it stays."""
+    """A start removes a stale socket, but not a file at the socket's path: the operator may need it."""
     path = tmp_path / "a.sock"
     listen_unix(path).close()
     listen_unix(path).close()
@@ -283,7 +289,7 @@ def test_only_sockets_are_cleared_away(tmp_path: Path) -> None:
 
 
 def test_sockets_passed_to_another_process_are_not_ours() -> None:
-    """LISTEN_PID names the process that the sockets are for."""
+    """Sockets are accepted only if LISTEN_PID names this process."""
     assert passed_sockets({"LISTEN_PID": "1", "LISTEN_FDS": "1"}, 2) == []
     assert passed_sockets({}, 2) == []
     assert passed_sockets({"LISTEN_PID": "2", "LISTEN_FDS": "0"}, 2) == []
@@ -299,13 +305,13 @@ def test_sockets_passed_to_another_process_are_not_ours() -> None:
     ],
 )
 def test_a_confused_service_manager_is_refused(environment: dict[str, str]) -> None:
-    """The fault is that of the program that starts the server; the server guesses no descriptor."""
+    """Wrong variables of a service manager are an error; the server does not guess descriptors."""
     with pytest.raises(OperatorError):
         passed_sockets(environment | {"LISTEN_PID": "2"}, 2)
 
 
 def test_passed_sockets_are_sorted_by_name() -> None:
-    """A name is that of a partition, `tcp` for all partitions, or `control`.
+    """The name of a passed socket is a partition, `control`, or `tcp` for all partitions.
 
     A single socket needs no name.
     """
@@ -339,7 +345,7 @@ def test_passed_sockets_are_sorted_by_name() -> None:
     ],
 )
 def test_names_of_units_are_understood(name: str, owner: str) -> None:
-    """The exact name has priority, because a partition may have the name of a unit."""
+    """A partition may have the name of a unit, so the exact name of a partition has priority."""
     there = ["alpha", "beta", "swpks-beta", "b.socket", "b"]
     with socket.socket(socket.AF_UNIX) as made:
         private, common, control = assign([(name, made)], there)
@@ -351,7 +357,7 @@ def test_names_of_units_are_understood(name: str, owner: str) -> None:
 
 
 def test_the_unit_of_the_service_is_the_only_socket_of_the_only_partition() -> None:
-    """The name `swpks.socket` is refused if more than one partition or socket exists."""
+    """A socket with the name `swpks.socket` is refused if there are several sockets or partitions."""
     with socket.socket(socket.AF_UNIX) as made:
         assert assign([("swpks.socket", made)], ["alpha"])[0] == {"alpha": made}
         for passed, names in ((1, ("alpha", "beta")), (2, ("alpha",))):
@@ -378,7 +384,10 @@ def log_lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
 async def test_partitions_that_an_unreadable_record_leaves_out_are_logged(
     stored: Stored, log_lines: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    """R-22: the record may belong to one of them, so none is made. A warning names them."""
+    """R-22: If a record is unreadable, its partition is unknown, so the start creates no partition.
+
+    A warning names the partitions of the settings that are left out.
+    """
     wishes = [PartitionSettings.of(name, 8) for name in ("a", "b", "c")]
     await stored.start(wishes[0])
     lost = UUID(int=7, version=4)

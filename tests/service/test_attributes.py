@@ -1,4 +1,4 @@
-"""Attributes on a real server: settings and console set them, the guest reads them, SIGKILL loses none."""
+"""Attributes of a real server: settings and console set them, the guest sees them, and SIGKILL loses none."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def refused(server: ServerProcess, **changes: int) -> str:
 
 @pytest.mark.process
 def test_attributes_outlive_the_server(tmp_path: Path) -> None:
-    """R-36, R-21: a guest finds SB_VERSION only with dynamic keys, also after SIGKILL."""
+    """R-36, R-21: The guest finds SB_VERSION only if dynamic keys are on, also after SIGKILL."""
     wish = "lpar1:64,keystore_signed_updates=1,linux_dynamic_key_secure_boot=1,secure_boot=enforce"
     server = ServerProcess(tmp_path / "state", [wish])
     try:

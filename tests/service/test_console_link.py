@@ -1,4 +1,4 @@
-"""The console of a real server: a reader is killed, a server is killed or stopped."""
+"""A real server and its attached console: the reader is killed, or the server is killed or stopped."""
 
 from __future__ import annotations
 
@@ -63,7 +63,10 @@ def until(condition: Callable[[], Any]) -> None:
 
 
 def test_a_killed_console_is_away_and_a_killed_server_remembers_it(server: ServerProcess) -> None:
-    """After kill -9 of either, the attachment and the console's copies are in NVRAM."""
+    """After a kill of the reader, the console is away.
+
+    After a kill of the server, NVRAM has the console and its copies.
+    """
     server.start()
     console = server.console
     console.call(attach_console(ID, "hmc1"))
@@ -89,7 +92,7 @@ def test_a_killed_console_is_away_and_a_killed_server_remembers_it(server: Serve
 
 
 def test_the_command_shows_the_console(server: ServerProcess) -> None:
-    """Status shows name, id, the time, and the age of each copy. Health shows the console and is good."""
+    """`status` shows the console's name, id and last contact. `health` shows the console and stays good."""
     server.start()
     assert "console" not in server.hmc("status")
     server.console.call(attach_console(ID, "hmc1"))

@@ -1,4 +1,4 @@
-"""The control channel over TCP of a real server process: its options, its clients, its end."""
+"""A real server process with its control channel over TCP: options, clients, and the end of the process."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def connected(server: ServerProcess, client: TlsFiles) -> Iterator[ssl.SSLSocket
 
 @pytest.mark.parametrize("by_tls", [True, False], ids=["tls", "unix"])
 async def test_events_of_a_real_server(reached: ServerProcess, client: TlsFiles, by_tls: bool) -> None:
-    """Events arrive at each change, and one reports the stop; a kill ends the stream at once."""
+    """Each change sends an event, and the last event reports the stop. A kill ends the stream at once."""
     path = str(reached.control_socket)
     transport = transport_to(f"https://{reached.ready['control_tcp']}" if by_tls else path, client)
     with trio.fail_after(20):
@@ -121,7 +121,7 @@ async def test_a_console_over_tcp(reached: ServerProcess, client: TlsFiles) -> N
 
 
 def test_httpx_of_any_program(reached: ServerProcess, client: TlsFiles) -> None:
-    """Any httpx client gets the answers of the Unix socket. No verb proves physical presence."""
+    """Any program with httpx gets the same answers as over the Unix socket. Physical presence has no verb."""
     base = f"https://{reached.ready['control_tcp']}"
     with httpx.Client(base_url=base, verify=client_context(client), timeout=20) as program:
         answer = program.get("/health")
@@ -142,7 +142,10 @@ def test_the_end_of_a_server(reached: ServerProcess, client: TlsFiles, files: Tl
 
 
 def test_a_killed_server(reached: ServerProcess, client: TlsFiles) -> None:
-    """Its clients notice it at once. The next server on the same state is reached again."""
+    """After a kill of the server, clients get an error at once.
+
+    A new server on the same state accepts them again.
+    """
     with connected(reached, client) as stream:
         reached.kill()
         ended(stream)
@@ -152,7 +155,7 @@ def test_a_killed_server(reached: ServerProcess, client: TlsFiles) -> None:
 
 
 def test_strangers_and_garbage(reached: ServerProcess, client: TlsFiles) -> None:
-    """Each such client is refused, and its address is logged. The server goes on."""
+    """Plain HTTP, garbage and clients without a certificate are refused. The log has the address of each."""
     host, _, port = reached.ready["control_tcp"].rpartition(":")
     for data in (
         b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n",
@@ -183,7 +186,7 @@ def test_strangers_and_garbage(reached: ServerProcess, client: TlsFiles) -> None
 
 
 def test_the_openssl_command(reached: ServerProcess, client: TlsFiles) -> None:
-    """A client of another implementation: the handshake, a request, and the refusal without a certificate."""
+    """`openssl s_client` with a certificate gets an answer. Without a certificate it is refused."""
     words = ["openssl", "s_client", "-connect", reached.ready["control_tcp"], "-CAfile", str(client.ca)]
     words += ["-verify_return_error", "-quiet"]
     request = b"GET /health HTTP/1.0\r\n\r\n"
@@ -196,7 +199,7 @@ def test_the_openssl_command(reached: ServerProcess, client: TlsFiles) -> None:
 
 
 def test_the_commands_of_the_page(tmp_path: Path, server: ServerProcess) -> None:
-    """The certificates that the commands of spec/control.md make serve both ends."""
+    """The commands of spec/control.md make certificates that server and client accept."""
     page = (Path(__file__).resolve().parents[2] / "spec" / "control.md").read_text("utf-8")
     commands = page.split("```sh\n")[1].split("```")[0]
     subprocess.run(["sh", "-ec", commands], cwd=tmp_path, check=True, capture_output=True, timeout=20)
@@ -208,7 +211,7 @@ def test_the_commands_of_the_page(tmp_path: Path, server: ServerProcess) -> None
 
 
 def test_ipv6(server: ServerProcess, files: TlsFiles, client: TlsFiles) -> None:
-    """The address is in brackets, as in a URL, also in the line for people."""
+    """The ready line has an IPv6 address in brackets, as in a URL."""
     server.options = options(files, "tcp:[::1]:0")
     address = server.start().ready["control_tcp"]
     assert address.startswith("[::1]:")
@@ -221,7 +224,7 @@ def test_without_it_there_is_no_listener(server: ServerProcess) -> None:
 
 
 def test_a_file_and_the_command_line(tmp_path: Path, server: ServerProcess, files: TlsFiles) -> None:
-    """Some of the four options may be in the file. The command line has priority."""
+    """The configuration file may have some of the four options. The command line has priority."""
     config = tmp_path / "swpks.toml"
     names = ("tls_cert", "tls_key", "tls_ca")
     lines = [f'{name} = "{path}"' for name, path in zip(names, files, strict=True)]
@@ -231,9 +234,9 @@ def test_a_file_and_the_command_line(tmp_path: Path, server: ServerProcess, file
 
 
 def test_a_start_is_refused(tmp_path: Path, files: TlsFiles) -> None:
-    """The refusal has its rule and comes before the state is made.
+    """Wrong TLS options are refused with a rule, before the state is made.
 
-    If the address is taken, nothing is left behind.
+    If the address is in use, the new state is removed.
     """
     state = tmp_path / "state"
     for words, rule in [

@@ -36,7 +36,7 @@ def keys_of(what: str) -> dict[str, str]:
 
 
 def test_a_state_of_89ecc72_opens(tmp_path: Path) -> None:
-    """R-21, R-47: objects, sizes, attributes, modes, IPL counts and access keys of every partition."""
+    """R-21, R-47: Each old partition has its objects, size, attributes, modes, IPL count and access key."""
     with assembled(old_state(tmp_path / "state", "89ecc72", "stopped")) as machine:
         alpha, beta, gamma = machine.system.partitions.values()
         assert [each.refused for each in (alpha, beta, gamma)] == [None] * 3
@@ -52,7 +52,7 @@ def test_a_state_of_89ecc72_opens(tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_a_server_serves_a_state_of_89ecc72(tmp_path: Path) -> None:
-    """R-21: a confirmed object that was only in the log is there. Clients use their old keys."""
+    """R-21: A confirmed object that was only in SQLite's log is served. Clients use their old keys."""
     state = old_state(tmp_path / "state", "89ecc72", "killed")
     key = bytes.fromhex(keys_of("killed")["alpha"])
     server = ServerProcess(state, [], ["--listen", "tcp:127.0.0.1:0"]).start()
@@ -91,9 +91,9 @@ def test_a_converted_database_is_like_a_new_one(tmp_path: Path) -> None:
 
 
 def test_a_database_that_kept_its_old_tables_is_tidied_by_its_next_commit(tmp_path: Path) -> None:
-    """R-21: an earlier release converted only the records.
+    """R-21: An earlier release converted the records and left the old tables.
 
-    Such a state opens, and its next commit drops the rest.
+    The next commit removes them.
     """
     state = old_state(tmp_path / "state", "89ecc72", "stopped")
     with assembled(state) as machine:
@@ -129,7 +129,10 @@ def older(state: Path) -> None:
 
 
 def test_an_older_database_of_level_1_is_converted_on_demand_only(tmp_path: Path) -> None:
-    """R-22: it is refused unchanged. If accepted, its contents return; counts and latch do not go back."""
+    """R-22: An older database of level 1 is refused unchanged.
+
+    If the operator accepts it, its contents return; IPL counts and latch do not go back.
+    """
     state = old_state(tmp_path / "state", "89ecc72", "stopped")
     older(state)
     database = database_of(state).read_bytes()
@@ -147,7 +150,10 @@ def test_an_older_database_of_level_1_is_converted_on_demand_only(tmp_path: Path
 
 
 def test_a_state_of_level_1_beside_the_mark_of_its_conversion(tmp_path: Path) -> None:
-    """R-22: database and card of an old backup are refused. Once accepted, they are never refused again."""
+    """R-22: A level 1 database and card of an old backup are refused.
+
+    Once accepted, they are not refused again.
+    """
     state = old_state(tmp_path / "state", "89ecc72", "stopped")
     card = state / "anchor-card" / "anchor-card"
     backup = database_of(state).read_bytes(), card.read_bytes()
@@ -165,9 +171,9 @@ def test_a_state_of_level_1_beside_the_mark_of_its_conversion(tmp_path: Path) ->
 
 
 def test_a_damaged_mark_of_level_1_stops_the_conversion(tmp_path: Path) -> None:
-    """R-22: a damaged mark may hide that the records are older.
+    """R-22: A damaged mark of level 1 stops the conversion, because the records may be too old.
 
-    Without any mark, level 1 promised nothing.
+    Without any mark the conversion goes on: level 1 promised none.
     """
     state = old_state(tmp_path / "state", "89ecc72", "stopped")
     mark = state / "nvram.sqlite-mark"
@@ -181,7 +187,7 @@ def test_a_damaged_mark_of_level_1_stops_the_conversion(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def kills(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Return the states that starts find after a kill at each step of the conversion."""
+    """Kill a conversion at each of its steps; return the states that the next starts find."""
     command = [sys.executable, "-m", "tests.service.killed_conversion", str(tmp_path_factory.mktemp("kills"))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -189,7 +195,7 @@ def kills(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 @pytest.mark.process
 def test_a_conversion_that_is_killed_at_any_step_loses_nothing(kills: list[dict[str, Any]]) -> None:
-    """R-21, R-22: after kill -9 before or after each change of a file, the next start has everything."""
+    """R-21, R-22: After kill -9 at any step of the conversion, the next start has all contents."""
     assert len(kills) > 40
     for found in kills:
         assert found["refused"] == [], found["step"]
@@ -202,7 +208,10 @@ def test_a_conversion_that_is_killed_at_any_step_loses_nothing(kills: list[dict[
 
 @pytest.mark.parametrize("content", [b"no key", b"00" * 32 + b"\n# of alpha\n"], ids=["text", "text behind"])
 def test_a_key_file_that_holds_no_key_stops_the_conversion(tmp_path: Path, content: bytes) -> None:
-    """Nothing is converted until the operator has repaired or removed the file."""
+    """A key file without a key stops the conversion before any change.
+
+    The operator repairs or removes the file.
+    """
     state = old_state(tmp_path / "state", "89ecc72", "stopped")
     path = state / "access-keys" / "alpha.key"
     good = path.read_bytes()

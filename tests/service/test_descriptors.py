@@ -1,4 +1,4 @@
-"""Descriptors that a server was passed or was not: it never writes into a wrong one."""
+"""Descriptors of a server: it writes only into those that were passed to it."""
 
 import os
 import socket
@@ -36,7 +36,10 @@ def wait_all(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
 
 @pytest.mark.process
 def test_a_number_that_was_not_passed_touches_nothing(server: ServerProcess) -> None:
-    """R-21: lock, NVRAM, mark, log and Trio would use these numbers; the state stays unchanged."""
+    """R-21: A ready descriptor that was not passed is refused. The state does not change:
+
+    without the check, files of the server would get these numbers.
+    """
     server.start()
     with server.connect_blocking("alpha") as channel:
         who = channel.call(gen_password(3, 32))
@@ -60,7 +63,7 @@ def test_a_number_that_was_not_passed_touches_nothing(server: ServerProcess) -> 
 
 @pytest.mark.process
 def test_a_wrong_descriptor_is_noticed_first(tmp_path: Path) -> None:
-    """The usage error comes before the state is made and before a configuration file is read."""
+    """A wrong ready descriptor is refused before the state is made and before a file is read."""
     done = serve("--state", str(tmp_path / "state"), "--config", "/nowhere", "--ready-fd", "5")
     assert done.returncode == 2
     assert "rule ready.descriptor: " in done.stderr
@@ -69,7 +72,7 @@ def test_a_wrong_descriptor_is_noticed_first(tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_a_count_above_what_was_passed_is_refused(tmp_path: Path) -> None:
-    """LISTEN_FDS says three, but one socket exists: the next numbers would be files of the server."""
+    """LISTEN_FDS says three, but one socket was passed. The server refuses it."""
     code = (
         "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid());"
         "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
@@ -90,7 +93,10 @@ def test_a_count_above_what_was_passed_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_closed_standard_streams_never_become_files_of_the_state(tmp_path: Path) -> None:
-    """R-21: lock or NVRAM would get number 0, 1 or 2, and the log would be written into it."""
+    """R-21: If standard streams are closed, no file of the state gets the numbers 0, 1 or 2.
+
+    Otherwise the log would be written into that file.
+    """
     options = ("--log-level", "debug", "--debuggable")  # the last one lets this test look into /proc/PID/fd
     with served(tmp_path / "state", *options, streams="0<&- 1>&- 2>&-") as server:
         folder = Path(f"/proc/{server.ready['pid']}/fd")
@@ -108,7 +114,7 @@ def test_closed_standard_streams_never_become_files_of_the_state(tmp_path: Path)
 
 @pytest.mark.process
 def test_a_fixture_works_without_standard_streams(tmp_path: Path) -> None:
-    """The server's pipe would get number 0, and the server's standard input would replace it."""
+    """`ServerProcess` works in a process whose standard input and output are closed."""
     code = f"from swpks.testing import ServerProcess; from pathlib import Path; import sys; \
         sys.exit(ServerProcess(Path({str(tmp_path / 'state')!r})).start().stop())"
     done = subprocess.run(["sh", "-c", 'exec "$@" 0<&- 1>&-', "sh", sys.executable, "-c", code], check=False)
@@ -118,7 +124,7 @@ def test_a_fixture_works_without_standard_streams(tmp_path: Path) -> None:
 @pytest.mark.process
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_standard_stream_that_is_closed_is_no_ready_descriptor(tmp_path: Path, number: int) -> None:
-    """The descriptor that takes its place was not passed by the caller."""
+    """A closed standard stream is refused as ready descriptor: another file may have its number."""
     script = f'exec "$@" --ready-fd {number} {number}>&-'
     done = subprocess.run(["sh", "-c", script, "sh", *SERVE, "--state", str(tmp_path / "state")], check=False)
     assert done.returncode == 2
@@ -171,7 +177,7 @@ def test_a_descriptor_that_takes_no_line_is_refused(tmp_path: Path, kind: str) -
 def test_passed_sockets_are_refused_for_the_true_reason(
     tmp_path: Path, count: str, option: list[str], said: str
 ) -> None:
-    """The message for a passed socket and that for a large number each name the real cause."""
+    """The errors for a passed socket as ready descriptor and for a large LISTEN_FDS have the real cause."""
     code = (
         "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid());"
         "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
@@ -194,7 +200,7 @@ def test_passed_sockets_are_refused_for_the_true_reason(
 
 
 def test_a_descriptor_of_this_process_was_not_passed() -> None:
-    """The kernel closes such descriptors when a program starts, so the caller can't have passed it."""
+    """A descriptor that this process has opened itself is refused: it was not passed by the caller."""
     reader, writer = os.pipe()
     with pytest.raises(OperatorError, match="was not passed"):
         take_descriptor(writer)
@@ -204,7 +210,7 @@ def test_a_descriptor_of_this_process_was_not_passed() -> None:
 
 @pytest.mark.parametrize("socketed", [False, True])
 def test_the_line_arrives_and_the_descriptor_is_closed(*, socketed: bool) -> None:
-    """The reader sees the end: neither the original nor a copy stays open."""
+    """The reader gets the line and then the end, because the server leaves no copy of the descriptor open."""
     reader, writer = (each.detach() for each in socket.socketpair()) if socketed else os.pipe()
     os.set_inheritable(writer, True)
     copy = take_descriptor(writer)
@@ -217,7 +223,7 @@ def test_the_line_arrives_and_the_descriptor_is_closed(*, socketed: bool) -> Non
 
 
 def test_a_line_that_nobody_takes_is_told() -> None:
-    """The start does not wait: neither without a reader nor with one that does not read."""
+    """If the reader has gone or does not read, the start goes on, and the result has the reason."""
     reader, writer = os.pipe()
     copy = os.dup(writer)
     assert give(writer, bytes(1 << 20), 0.01, close=True) == "nothing was read within 0.01 s"
@@ -226,9 +232,9 @@ def test_a_line_that_nobody_takes_is_told() -> None:
 
 
 def test_a_socket_of_another_family_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R-01: vsock has neither file modes nor the options of TCP.
+    """R-01: A passed vsock socket is refused: it has neither file modes nor TCP's options.
 
-    Some kernels lack vsock, so the test uses TCP instead.
+    Some kernels lack vsock, so the test changes the family of a TCP socket.
     """
     monkeypatch.setattr("hcall_server.data_channel.sockets.FIRST_PASSED", 200)
     made = partial(socket.socket, socket.AF_VSOCK, socket.SOCK_STREAM)

@@ -118,9 +118,9 @@ LATER: dict[str, tuple[Change, int, str, Rule]] = {
 @pytest.mark.parametrize("accept_older", [False, True])
 @pytest.mark.parametrize("part", LATER)
 def test_a_later_state_is_refused_by_its_level(state: Path, part: str, accept_older: bool) -> None:
-    """R-22: the error names the level found, the levels that this release reads, and the remedy.
+    """R-22: The error has the level found, the levels that this release reads, and the remedy.
 
-    No byte changes.
+    No byte of the state changes.
     """
     change, found, read, rule = LATER[part]
     good = contents(state)
@@ -137,9 +137,9 @@ def test_a_later_state_is_refused_by_its_level(state: Path, part: str, accept_ol
 
 
 def test_a_damaged_level_of_the_card_is_damage(state: Path) -> None:
-    """R-40: with a wrong check value the level means damage, not a later release.
+    """R-40: If the check value of the card is wrong, its level is damage and not a later release.
 
-    The card is written again.
+    The start writes the card again.
     """
     path = state / "anchor-card" / "anchor-card"
     good = path.read_bytes()
@@ -151,7 +151,7 @@ def test_a_damaged_level_of_the_card_is_damage(state: Path) -> None:
 
 
 def test_a_later_record_takes_its_partition_out_of_service(state: Path) -> None:
-    """R-21: the other partition goes on, and the record stays."""
+    """R-21: A record of a later release disables only its own partition, and stays unchanged."""
     with assembled(state) as machine:
         uuid = machine.system.find("alpha").profile.uuid
     record(partition_name(uuid), level(4, 3))(state)
@@ -175,7 +175,10 @@ PLAINTEXTS: dict[str, Callable[[bytes], Any]] = {
 @pytest.mark.parametrize("rest", [b"", b"a layout that nobody knows yet"], ids=["nothing", "bytes"])
 @pytest.mark.parametrize("kind", PLAINTEXTS)
 def test_a_later_plaintext_is_named(kind: str, rest: bytes) -> None:
-    """The level is read first, whatever follows it. A level that is not later gives another error."""
+    """A plaintext of a later level has its own error, whatever follows the level.
+
+    Another level has another error.
+    """
     with pytest.raises(
         PlaintextError, match=r"has level 9 of a later release, .*; start the later"
     ) as caught:
@@ -201,7 +204,7 @@ def test_a_later_store_of_a_console(tmp_path: Path) -> None:
 
 
 def test_a_later_profile_backup() -> None:
-    """It is refused before its contents are read."""
+    """A profile backup of a later level is refused before its contents are read."""
     error = refusal(lambda: decode_profiles(b"swpks profile backup 2 0\n{}"))
     assert error.rule is hmc.HMC_PROFILE_LEVEL
     assert re.search(f"level 2 of a later release, and this release reads level 1; {FILE}", error.message)

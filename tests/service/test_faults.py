@@ -30,7 +30,7 @@ async def status_of(channel: Any, request: Any) -> int:
 
 @pytest.mark.pks_partition(faults=["WRITE_OBJECT=H_BUSY,times=2"])
 async def test_a_plan_from_the_start_and_its_end(pks_partition) -> None:
-    """R-75: Linux's plain calls return EBUSY; a caller that repeats the call gets through."""
+    """R-75: A plan for two calls makes two WRITEs busy. The third runs, and the plan is over."""
     channel, write = pks_partition.channel, write_object(OS, b"x", b"data")
     assert [await status_of(channel, write) for _ in range(4)] == [1, 1, 0, Status.H_RESOURCE]
 
@@ -59,7 +59,7 @@ async def test_confirm_is_busy_only_when_it_is_named(pks_partition) -> None:
 
 
 async def test_seconds_are_those_of_the_trio_clock(autojump_clock: MockClock) -> None:
-    """R-75: a virtual clock makes an hour of busy answers short."""
+    """R-75: Seconds of a plan are seconds of Trio's clock, so a virtual clock can skip an hour."""
     async with emulated_partition(faults=["GET_CONFIG=H_BUSY,seconds=3600"]) as partition:
         assert await status_of(partition.channel, get_config()) == Status.H_BUSY
         await trio.sleep(3599)
@@ -69,7 +69,7 @@ async def test_seconds_are_those_of_the_trio_clock(autojump_clock: MockClock) ->
 
 
 async def test_a_plan_that_is_refused_changes_nothing(pks_partition) -> None:
-    """R-75: the old plan goes on."""
+    """R-75: If a new plan is refused, the old plan stays in effect."""
     await pks_partition.set_faults("GET_CONFIG=H_BUSY,times=2")
     with pytest.raises(OperatorError):
         await pks_partition.set_faults("GET_CONFIG=H_BUSY", "GET_CONFIG=H_SUCCESS")
@@ -102,7 +102,7 @@ def test_the_console_sets_and_shows_a_plan(swpks_server: ServerProcess) -> None:
 
 @pytest.mark.process
 def test_a_file_sets_a_plan(tmp_path: Path) -> None:
-    """R-75: the plan is there before the partition's first call."""
+    """R-75: A plan in the configuration file acts from the partition's first call."""
     config = tmp_path / "swpks.toml"
     config.write_text('[[partition]]\nname = "lpar1"\nkeystore_kbytes = 8\nfaults = ["GET_CONFIG=H_BUSY"]\n')
     server = ServerProcess(tmp_path / "state", [], ["--config", str(config)])
@@ -117,9 +117,9 @@ def test_a_file_sets_a_plan(tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_nvram_refuses_or_hangs_on_demand(swpks_server: ServerProcess) -> None:
-    """R-23, R-75: during the fault the change is pending for the guest. Afterwards it is durable.
+    """R-23, R-75: While a planned fault lets NVRAM fail or hang, a change is pending for the guest.
 
-    The fault is shown and logged.
+    Afterwards the change is durable. The view and the log have the fault.
     """
     confirm = confirm_object_flushed(OS, b"x")
     console = swpks_server.console

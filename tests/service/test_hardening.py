@@ -18,7 +18,7 @@ print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), *resource.getrlimit(resource.RLIMI
 
 
 def left(folder: Path, *options: str) -> list[int]:
-    """Return the flag and the limits after a start that failed before it read any key."""
+    """Run a start that fails before it reads a key; return the flag and the limits that it has set."""
     (folder / "thesis.tex").touch()
     command = [sys.executable, "-c", AFTER, "--state", str(folder), *options]
     # The inherited limit must not be 0 already.
@@ -29,13 +29,16 @@ def left(folder: Path, *options: str) -> list[int]:
 
 @pytest.mark.process
 def test_dumps_and_debuggers_are_forbidden_before_a_key_is_read(tmp_path: Path) -> None:
-    """R-42: the start fails at the state folder, before a key is read. Both are already forbidden."""
+    """R-42: The start fails at the state folder, before it reads a key.
+
+    By then dumps and debuggers are forbidden.
+    """
     assert left(tmp_path) == [0, 0, 0]
 
 
 @pytest.mark.process
 def test_the_operator_can_permit_them(tmp_path: Path) -> None:
-    """With the option or the file, flag and limit are as inherited."""
+    """If an option or the file permits dumps, flag and limit stay as inherited."""
     (tmp_path / "swpks.toml").write_text("debuggable = true")
     for options in (["--debuggable"], ["--config", str(tmp_path / "swpks.toml")]):
         dumpable, soft, hard = left(tmp_path, *options)
@@ -45,7 +48,7 @@ def test_the_operator_can_permit_them(tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_a_server_that_runs_has_no_core_dump(tmp_path: Path) -> None:
-    """The public figures stay readable, because benchmarks and monitors need them."""
+    """The process has no core dump, but its public figures in /proc are readable for monitors."""
     with served(tmp_path / "state") as server:
         process = Path(f"/proc/{server.ready['pid']}")
         limits = process.joinpath("limits").read_text("ascii")

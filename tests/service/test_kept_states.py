@@ -26,7 +26,7 @@ LATE = {"stopped": set[bytes](), "killed": {b"late"}}
 
 
 class Levels(NamedTuple):
-    """The levels in a kept state: of its card (which is that of its records), database and profiles."""
+    """The levels in a stored state: those of its card and records, its database and its profiles."""
 
     card: int
     schema: int
@@ -66,7 +66,7 @@ def level_of_profile(state: Path) -> int | None:
 
 
 def test_every_earlier_level_is_kept() -> None:
-    """R-21: a folder is kept for each level of the card, of NVRAM and of profiles that was ever written."""
+    """R-21: For each earlier level of card, NVRAM and profiles there is a stored folder."""
     folders = {path.name for path in STATES.iterdir() if path.is_dir()}
     assert folders == KEPT.keys()
     assert {each.card for each in KEPT.values()} == set(CARD_LEVELS)

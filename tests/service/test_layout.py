@@ -1,4 +1,4 @@
-"""States with NVRAM at the top: a start moves it into the folders of the parts and loses nothing."""
+"""States with NVRAM at the top level: a start moves it into the folders of the parts and loses nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def labels(machine: Machine, name: str) -> set[bytes]:
 
 @pytest.mark.parametrize("what", OBJECTS)
 def test_a_state_of_9ad1d50_opens(tmp_path: Path, what: str) -> None:
-    """R-21, R-40: its records stay, its root key gets wrapped, and the second start finds all copies."""
+    """R-21, R-40: The first start wraps the root key, and the second finds both copies. All records stay."""
     state = old_state(tmp_path / "state", "9ad1d50", what)
     for row in ("wrapped-copy-lost", "whole"):
         with assembled(state) as machine:
@@ -78,7 +78,7 @@ def test_a_mark_without_its_database_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nvram.sqlite", "nvram.sqlite-mark"])
 def test_only_plain_files_are_moved(tmp_path: Path, name: str) -> None:
-    """R-02: neither a link nor a folder is moved into the part."""
+    """R-02: If the database is a link or a folder, it is not moved and the start is refused."""
     state = old_state(tmp_path / "state", "9ad1d50", "stopped")
     away = (state / name).rename(tmp_path / "away")
     (state / name).symlink_to(away)
@@ -89,10 +89,7 @@ def test_only_plain_files_are_moved(tmp_path: Path, name: str) -> None:
 
 
 def test_a_card_of_level_1_beside_cleared_records_is_recovery(tmp_path: Path) -> None:
-    """R-48: access keys show that partitions existed.
-
-    Without any, the first start of an earlier release was cut short.
-    """
+    """R-48: If NVRAM was cleared, access keys show that partitions existed, so the system is in Recovery."""
     state = old_state(tmp_path / "state", "89ecc72", "stopped")
     for path in state.glob("nvram*"):
         path.unlink()

@@ -55,7 +55,7 @@ def test_text_of_a_peer_forges_no_field() -> None:
 
 
 def test_colours_are_for_a_terminal() -> None:
-    """The colour ends before the event."""
+    """On a terminal, the colour covers time and level, and ends before the event."""
     line = as_columns("error", "event.happened", {"a": 1}, coloured=True)
     assert re.fullmatch(r"\x1b\[31m" + TIME + r" \[error  \] \x1b\[0mevent\.happened +a=1\n", line)
 
@@ -64,7 +64,7 @@ def test_colours_are_for_a_terminal() -> None:
     "data", [b"secret", bytearray(b"secret"), memoryview(b"secret")], ids=["bytes", "bytearray", "view"]
 )
 def test_bytes_are_told_by_their_number(data: bytes) -> None:
-    """Bytes are shown by their count: object data never reaches a log."""
+    """A log line has the number of bytes in place of the bytes, so no object data reaches a log."""
     for line in (
         as_json("info", "e", {"data": data}),
         as_columns("info", "e", {"data": data}, coloured=False),
@@ -116,7 +116,7 @@ def test_a_trace() -> None:
 
 
 def test_the_trace_of_the_error_at_hand() -> None:
-    """`exc_info=True` within an `except` has a traceback; elsewhere it has none."""
+    """`exc_info=True` adds a traceback inside an `except`, and nothing elsewhere."""
     try:
         raise ValueError("a bug")
     except ValueError:

@@ -1,4 +1,4 @@
-"""A command locks a state folder: it has the same requirements as a start and makes no files."""
+"""A command that locks a state folder: it has the same requirements as a start and makes no files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def refusal(folder: Path) -> OperatorError:
 
 
 def test_one_user_at_a_time(state: Path) -> None:
-    """R-02: the lock is held to the end of the block. The refusal of a start names the process."""
+    """R-02: The lock is held to the end of the block. The refusal of a second user names the process."""
     with LockedState(state) as locked:
         assert locked.folder == state
         error = refusal(state)
@@ -58,7 +58,7 @@ def test_one_user_at_a_time(state: Path) -> None:
 
 
 def test_the_owner_may_be_unknown(state: Path) -> None:
-    """The server has the lock, and has not written its process id yet."""
+    """If the server has the lock but has not written its process id yet, the refusal has no id."""
     with LockedState(state):
         os.truncate(state / "lock", 0)
         assert "process unknown uses" in refusal(state).message
@@ -72,7 +72,7 @@ def test_an_error_in_the_block_releases_the_lock(state: Path) -> None:
 
 
 def test_a_relative_path(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Messages and the presence file have the whole path."""
+    """A relative path becomes absolute, for messages and for the presence file."""
     monkeypatch.chdir(state.parent)
     with LockedState(Path("state")) as locked:
         assert locked.folder == state
@@ -80,7 +80,7 @@ def test_a_relative_path(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def letter(folder: Path) -> None:
-    """Make a folder with foreign files."""
+    """Make a folder with a file that is not a state's."""
     folder.mkdir(mode=0o700)
     (folder / "letter").touch()
 
@@ -101,7 +101,7 @@ FOREIGN: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("make", FOREIGN.values(), ids=FOREIGN)
 def test_a_folder_that_is_no_state(tmp_path: Path, make: Callable[[Path], object]) -> None:
-    """The error names it. Nothing is made, not even a lock."""
+    """A folder that is no state is refused by its name. Nothing is made, not even a lock."""
     make(tmp_path / "state")
     error = refusal(tmp_path / "state")
     assert error.rule is rules.STATE_EXISTS
@@ -111,7 +111,7 @@ def test_a_folder_that_is_no_state(tmp_path: Path, make: Callable[[Path], object
 
 @pytest.mark.parametrize("name", ["", *LAYOUT])
 def test_links_are_refused(state: Path, name: str) -> None:
-    """R-02: as at a start."""
+    """R-02: A link in place of the state or of a part of it is refused, as at a start."""
     target = state.with_name("elsewhere")
     (state / name).rename(target)
     (state / name).symlink_to(target)
@@ -120,7 +120,7 @@ def test_links_are_refused(state: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "anchor-card", "access-keys", "run", "asmi"])
 def test_folders_are_private(state: Path, name: str) -> None:
-    """R-02: as at a start."""
+    """R-02: A folder that others may enter is refused, as at a start."""
     (state / name).chmod(0o750)
     assert refusal(state).rule is rules.STATE_PRIVATE
 
@@ -132,7 +132,7 @@ def test_the_state_belongs_to_the_user(state: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_parts_of_the_layout_may_lack(state: Path) -> None:
-    """A state after an erase, or before the end of its first start."""
+    """A state may have only its lock, as after an erase or before the end of its first start."""
     for path in (state / name for name in LAYOUT if name != "lock"):
         path.rmdir() if path.is_dir() else path.unlink()
     LockedState(state).close()
@@ -147,7 +147,7 @@ def test_parts_of_the_layout_may_lack(state: Path) -> None:
     ],
 )
 def test_a_lock_that_cannot_be_opened(state: Path, number: int, kind: type[SwpksError], rule: Rule) -> None:
-    """Either the device fails, or the operator must act."""
+    """If the lock can't be opened, EIO is an error of the device, and EACCES one of the operator."""
     with failing(1, number, "open"), pytest.raises(kind) as caught:
         LockedState(state)
     assert caught.value.rule is rule

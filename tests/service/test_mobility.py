@@ -35,7 +35,7 @@ def servers(tmp_path: Path) -> Iterator[tuple[ServerProcess, ServerProcess]]:
 
 
 def test_the_default_is_a_private_socket(server: ServerProcess) -> None:
-    """R-51: the ready line names it, its mode is 0600, and a stop removes it.
+    """R-51: The default is a socket with mode 0600, which the ready line names and a stop removes.
 
     A peer without a valid greeting changes nothing.
     """
@@ -55,7 +55,7 @@ def test_the_default_is_a_private_socket(server: ServerProcess) -> None:
 
 
 def test_a_port_is_told(server: ServerProcess) -> None:
-    """R-51: with port 0 the server chooses a free port and reports it."""
+    """R-51: With port 0 the server listens at a free port, which the ready line reports."""
     server.options = ["--mobility", "tcp:127.0.0.1:0"]
     address = server.start().ready["mobility"]
     host, _, port = address.removeprefix("tcp:").rpartition(":")
@@ -66,7 +66,7 @@ def test_a_port_is_told(server: ServerProcess) -> None:
 
 
 def test_a_wrong_address_is_refused(tmp_path: Path) -> None:
-    """R-51: the refusal has its rule, and no server starts."""
+    """R-51: A wrong address is refused with its rule, and no server starts."""
     for wrong in ("127.0.0.1:0", "unix:/tmp/x", "tcp:host"):
         done = serve("--state", str(tmp_path / "s"), "--mobility", wrong)
         assert done.returncode == 2
@@ -74,7 +74,7 @@ def test_a_wrong_address_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_long_path_has_no_socket(tmp_path: Path) -> None:
-    """R-51: such a system starts, but accepts no partition. So does one with a partition of that name."""
+    """R-51: If the path is too long, or a partition has its name, the system has no mobility socket."""
     long = tmp_path / ("x" * 100)
     assert SocketPeers(long, "unix").address == ""
     assert SocketPeers(tmp_path, "unix", taken=True).address == ""
@@ -99,7 +99,10 @@ def custody(server: ServerProcess) -> list[str]:
 
 @pytest.mark.parametrize("way", ["unix", "tcp:localhost:0"])
 def test_a_partition_moves_between_processes(servers: tuple[ServerProcess, ServerProcess], way: str) -> None:
-    """R-51: with password and object, without an IPL. The source has no socket, also after a restart."""
+    """R-51: A partition moves with password and object and without an IPL.
+
+    Its old socket is removed for good.
+    """
     source, target = servers
     target.options = ["--mobility", way]
     for each in servers:

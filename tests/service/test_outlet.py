@@ -1,4 +1,4 @@
-"""The output of the log: a caller never waits for it, and each gap has a line with its length."""
+"""The output of the log: no caller waits for it, and a line reports each gap with its number of lines."""
 
 import fcntl
 import io
@@ -22,7 +22,7 @@ PATIENCE = 20.0
 
 
 def notice(lines: int) -> bytes:
-    """Return the line that stands for dropped lines."""
+    """Return the line that reports dropped lines."""
     return f"dropped {lines}\n".encode()
 
 
@@ -64,7 +64,7 @@ def read_until(reader: int, end: bytes) -> bytes:
 
 
 def accounted(found: bytes, lines: list[bytes]) -> int:
-    """Return how many lines, from the first on, were found or counted in a gap at their place."""
+    """Return how many of the first lines were found, or were counted in a gap at the right place."""
     place = 0
     for line in found.splitlines(keepends=True):
         if line.startswith(b"dropped ") and line.endswith(b"\n"):
@@ -76,7 +76,7 @@ def accounted(found: bytes, lines: list[bytes]) -> int:
 
 
 def test_lines_arrive_in_order_and_whole(pipe: Pipe) -> None:
-    """This includes a line that is longer than the pipe, between short ones."""
+    """Short lines and a line that is longer than the pipe arrive whole and in order."""
     lines = [b"%d " % n + (b"y" * 9000 if n == 20 else b"") + b"\n" for n in range(40)]
     made = Outlet(pipe.writer, notice)
     for line in lines:
@@ -87,7 +87,7 @@ def test_lines_arrive_in_order_and_whole(pipe: Pipe) -> None:
 
 
 def test_a_reader_that_stops_costs_lines_and_no_time(pipe: Pipe) -> None:
-    """Each gap has its own line with the number of missing lines; the other lines are whole."""
+    """While a reader stops, lines are dropped and the caller does not wait. Each gap has its own line."""
     lines = [b"%099d\n" % number for number in range(500)]
     made = Outlet(pipe.writer, notice, room=20 * len(LINE))
     for line in lines:
@@ -103,7 +103,10 @@ def test_a_reader_that_stops_costs_lines_and_no_time(pipe: Pipe) -> None:
 
 
 def test_a_descriptor_that_refuses_is_tried_with_the_next_line(pipe: Pipe) -> None:
-    """First the pipe has no reader, then one: the line about the gap comes first."""
+    """While the pipe has no reader, each line is tried and dropped.
+
+    With a reader, the line about the gap comes first.
+    """
     made = Outlet(pipe.writer, notice)
     os.close(pipe.reader)
     for _ in range(3):
@@ -121,7 +124,10 @@ def test_a_descriptor_that_refuses_is_tried_with_the_next_line(pipe: Pipe) -> No
 
 
 def test_a_torn_line_is_ended_before_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a disk fills up in the middle of a line, the line counts as dropped."""
+    """If a line was cut by a full disk, the next line begins on a new line.
+
+    The cut line counts as dropped.
+    """
     taken: list[bytes] = []
     room = [150]
     real = os.write
@@ -150,9 +156,9 @@ def test_a_torn_line_is_ended_before_the_next_one(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_descriptor_that_does_not_block_is_waited_for(pipe: Pipe) -> None:
-    """Another owner of the terminal or pipe may have made it non-blocking.
+    """If the descriptor is non-blocking, the thread waits for room, and no line is lost.
 
-    No line is lost because of that.
+    Another process that has the terminal or pipe may have made it non-blocking.
     """
     os.set_blocking(pipe.writer, False)
     made = Outlet(pipe.writer, notice)
@@ -164,7 +170,7 @@ def test_a_descriptor_that_does_not_block_is_waited_for(pipe: Pipe) -> None:
 
 
 def test_without_a_thread_lines_are_dropped(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system may have no threads left. The next line tries again."""
+    """If no thread can be started, the line is dropped. The next line tries to start one again."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -179,7 +185,7 @@ def test_without_a_thread_lines_are_dropped(pipe: Pipe, monkeypatch: pytest.Monk
 
 
 def test_the_log_tells_the_number_of_dropped_lines(pipe: Pipe) -> None:
-    """`log.dropped` is a line as any other, and its number is that of the metrics."""
+    """The line `log.dropped` has the same number as the metric."""
     logs.configure(style="json")
     logs.write_behind(pipe.writer)
     try:
@@ -199,7 +205,7 @@ def test_the_log_tells_the_number_of_dropped_lines(pipe: Pipe) -> None:
 
 
 def test_a_log_on_a_stream_is_written_at_once() -> None:
-    """A program that uses the server as a library passes its own stream. No line is dropped then."""
+    """A program that passes its own stream gets each line at once, and no line is dropped."""
     stream = io.StringIO()
     logs.configure(style="console", stream=stream)
     try:
@@ -215,7 +221,7 @@ def test_a_log_on_a_stream_is_written_at_once() -> None:
 
 @pytest.mark.parametrize("error", [MemoryError(), ImportError("no renderer"), OSError(24, "full")], ids=repr)
 def test_a_notice_that_cannot_be_made_is_told_later(pipe: Pipe, error: Exception) -> None:
-    """The thread goes on and writes the lines after the gap. The gap keeps its number."""
+    """If the line about a gap can't be made, later lines are written, and the gap is reported later."""
     failing = [True]
 
     def trouble(lines: int) -> bytes:
@@ -239,7 +245,7 @@ def test_a_notice_that_cannot_be_made_is_told_later(pipe: Pipe, error: Exception
 
 
 def test_no_memory_for_a_piece_costs_its_lines(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lines are counted, and the log goes on."""
+    """If memory fails for a write, its lines are dropped and counted. Later lines are written."""
 
     def no_memory(descriptor: int, data: bytes) -> int:
         raise MemoryError
@@ -258,7 +264,7 @@ def test_no_memory_for_a_piece_costs_its_lines(pipe: Pipe, monkeypatch: pytest.M
 def test_a_line_that_cannot_be_made_is_counted(
     pipe: Pipe, write_behind: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The caller and the log go on."""
+    """If a line can't be made, it is counted as dropped. Neither the caller nor the log fails."""
     stream = io.StringIO()
     logs.configure(style="json", stream=None if write_behind else stream)
     if write_behind:

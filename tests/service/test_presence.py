@@ -1,4 +1,4 @@
-"""Physical presence: one word, one action, ten minutes, three tries, and only plain files."""
+"""Physical presence: one word for one action, ten minutes, three tries, and only plain files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def wrong(presence: Presence, content: bytes = b"WRONG") -> OperatorError:
 
 
 def test_the_written_word_counts_once(presence: Presence) -> None:
-    """Both files are removed, so the same word proves nothing at the next call."""
+    """A written word counts once: both files are removed, so the next call proves nothing."""
     word = presence.ask(ACTION)
     presence.path.write_text(word)
     assert presence.proven(ACTION)
@@ -58,7 +58,7 @@ def test_a_word_is_random_and_easy_to_copy(tmp_path: Path, clock: Clock) -> None
 
 
 def test_without_random_bytes_there_is_no_word(tmp_path: Path, clock: Clock) -> None:
-    """Too few random bytes would make a short word."""
+    """If entropy returns too few bytes, no word is made."""
     with pytest.raises(ScarcityError):
         Presence(tmp_path, clock, lambda _: b"short").ask(ACTION)
     assert list(tmp_path.iterdir()) == []
@@ -86,7 +86,7 @@ def test_blanks_and_a_line_end_do_not_count(presence: Presence, end: str) -> Non
 
 @pytest.mark.parametrize("form", ["\n{}", " {}", "{}\n\n", "{}\n ", "{}\r", "{} {}", "{}\0", "{}" + 53 * " "])
 def test_nothing_else_may_be_there(presence: Presence, form: str) -> None:
-    """The file may have one line of at most 64 bytes."""
+    """Anything but one line with the word, of at most 64 bytes, is a wrong word."""
     word = presence.ask(ACTION)
     error = wrong(presence, form.format(word, word).encode())
     assert error.rule is rules.PRESENCE_WORD
@@ -94,19 +94,19 @@ def test_nothing_else_may_be_there(presence: Presence, form: str) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\xff\x00", bytes(1 << 16)])
 def test_bytes_that_are_no_word(presence: Presence, content: bytes) -> None:
-    """They count as a wrong word."""
+    """A presence file without text, or with other bytes, counts as a wrong word."""
     presence.ask(ACTION)
     assert wrong(presence, content).rule is rules.PRESENCE_WORD
 
 
 def test_the_longest_file(presence: Presence) -> None:
-    """A file of 64 bytes is read."""
+    """A presence file of 64 bytes, the longest, is read."""
     presence.path.write_bytes(presence.ask(ACTION).encode().ljust(64))
     assert presence.proven(ACTION)
 
 
 def test_three_tries(presence: Presence) -> None:
-    """Each wrong file is removed and counted. After the third one the word is invalid."""
+    """Each wrong file is removed and uses up a try. After the third, the word is invalid."""
     word = presence.ask(ACTION)
     for left in ("2 tries are left", "1 try is left", "no try is left"):
         error = wrong(presence)
@@ -120,7 +120,7 @@ def test_three_tries(presence: Presence) -> None:
 
 
 def test_the_third_try_may_be_right(presence: Presence) -> None:
-    """After two mistakes the right word counts, also in another process."""
+    """After two wrong files the right word counts, also in another process."""
     word = presence.ask(ACTION)
     wrong(presence)
     wrong(presence)
@@ -129,7 +129,7 @@ def test_the_third_try_may_be_right(presence: Presence) -> None:
 
 
 def test_a_word_is_for_one_action(presence: Presence) -> None:
-    """For the other action a new word is needed. It costs no try."""
+    """A word for another action proves nothing and uses no try."""
     presence.path.write_text(presence.ask("reset-settings"))
     assert not presence.proven(ACTION)
     assert tries(presence) == 0
@@ -145,7 +145,7 @@ def test_a_word_that_is_too_old_or_not_made_yet(presence: Presence, clock: Clock
 
 
 def test_a_word_lasts_ten_minutes(presence: Presence, clock: Clock) -> None:
-    """The word is valid up to the last moment."""
+    """A word is valid until just before ten minutes have passed."""
     presence.path.write_text(presence.ask(ACTION))
     clock.now += LIFETIME - 0.001
     assert presence.proven(ACTION)
@@ -161,14 +161,14 @@ def test_nothing_was_asked_or_written(presence: Presence) -> None:
 
 
 def test_asking_again_replaces_the_word(presence: Presence) -> None:
-    """The older word is then wrong."""
+    """A new request makes the older word wrong."""
     older = presence.ask(ACTION)
     assert presence.ask(ACTION) != older
     assert wrong(presence, older.encode()).rule is rules.PRESENCE_WORD
 
 
 def test_a_file_from_before_the_word_is_removed(presence: Presence) -> None:
-    """Such a file can't have the word. The caller gets one notice."""
+    """A request removes a presence file that is older than the word, and reports that once."""
     presence.path.write_text("early")
     presence.ask(ACTION)
     assert presence.older_removed
@@ -196,7 +196,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_request_is_none(presence: Presence, damage: Callable[[bytes], bytes]) -> None:
-    """The caller has to request a new word. The presence file is not read."""
+    """If the request is damaged, nothing is proven, and the presence file stays until a new request."""
     presence.path.write_text(presence.ask(ACTION))
     request(presence).write_bytes(damage(request(presence).read_bytes()))
     assert not presence.proven(ACTION)
@@ -207,7 +207,7 @@ def test_a_damaged_request_is_none(presence: Presence, damage: Callable[[bytes],
 
 @pytest.mark.parametrize("kind", ["link", "fifo"])
 def test_a_request_that_is_no_file_is_replaced(presence: Presence, tmp_path: Path, kind: str) -> None:
-    """The target of a link stays unchanged."""
+    """A request replaces a link in its place; the target of the link stays unchanged."""
     presence.path.write_text(presence.ask(ACTION))
     elsewhere = request(presence).rename(tmp_path / "elsewhere")
     before = elsewhere.read_bytes()
@@ -243,7 +243,7 @@ def make_folder(path: Path) -> None:
 
 @pytest.mark.parametrize("make", [make_link, make_fifo, make_folder])
 def test_a_presence_file_is_plain(presence: Presence, make: Callable[[Path], None]) -> None:
-    """Anything else is refused at once, stays in place, and costs no try."""
+    """A presence file that is a link, a fifo or a folder is refused, stays, and uses no try."""
     presence.path.write_text(presence.ask(ACTION))
     make(presence.path)
     with pytest.raises(OperatorError, match="remove it") as caught:
@@ -254,7 +254,7 @@ def test_a_presence_file_is_plain(presence: Presence, make: Callable[[Path], Non
 
 
 def test_a_presence_file_belongs_to_the_user(presence: Presence, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another user may have put it there before the folder became private."""
+    """A presence file of another user is refused: it may be older than the folder's private mode."""
     presence.path.write_text(presence.ask(ACTION))
     inode, fstat = presence.path.stat().st_ino, os.fstat
 
@@ -272,7 +272,7 @@ def test_a_presence_file_belongs_to_the_user(presence: Presence, monkeypatch: py
 
 
 def test_asking_removes_a_link_and_not_its_target(presence: Presence) -> None:
-    """A folder is not removed, because it may contain other files."""
+    """A request removes a link and not its target. A folder is refused, because it may contain files."""
     presence.path.write_text("content")
     make_link(presence.path)
     presence.ask(ACTION)
@@ -284,7 +284,7 @@ def test_asking_removes_a_link_and_not_its_target(presence: Presence) -> None:
 
 
 def test_the_folder_of_the_request_is_no_link_and_private(presence: Presence, tmp_path: Path) -> None:
-    """Nothing is written outside the folder."""
+    """If the folder of the request is a link, or others may enter it, the request is refused."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "asmi").symlink_to(tmp_path / "elsewhere")
     for call in (presence.ask, presence.proven):

@@ -1,4 +1,4 @@
-"""Physical presence if the process is killed or a system call fails: no try is free."""
+"""Physical presence when the process is killed or a system call fails: each comparison uses up a try."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def presence(tmp_path: Path) -> Presence:
 
 
 class Killed(BaseException):
-    """Ends the process at this point."""
+    """Raised to end the process at this point."""
 
 
 @pytest.mark.parametrize("guess", ["right", "wrong"])
 def test_a_kill_gives_no_free_try(presence: Presence, monkeypatch: pytest.MonkeyPatch, guess: str) -> None:
-    """The try is counted in the file before the comparison, and the folder is synced after the rename."""
+    """A try is counted durably before the comparison, so a kill during the comparison gives no free try."""
     word = presence.ask(ACTION)
     events: list[str] = []
     fsync = os.fsync
@@ -73,7 +73,7 @@ FAILURES = {rules.SCARCE_SPACE, storage.STATE_WRITABLE, rules.PRESENCE_FILE}
 def test_each_failing_call(
     presence: Presence, monkeypatch: pytest.MonkeyPatch, guess: str, number: int
 ) -> None:
-    """The error has a rule. No comparison happens before its try is counted."""
+    """If a system call fails, the error has a rule, and no try is compared before it is counted."""
     counted: list[int] = []
     compare = hmac.compare_digest
 
@@ -99,7 +99,7 @@ def test_each_failing_call(
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EACCES])
 def test_asking_fails_with_a_rule(presence: Presence, number: int) -> None:
-    """The error at each system call has a rule and is no traceback. The next request succeeds."""
+    """If a system call of a request fails, the error has a rule. The next request succeeds."""
     for nth in itertools.count(1):
         with failing(nth, number) as system:
             done = outcome(presence.ask)

@@ -49,7 +49,7 @@ def test_everything_is_private(server: ServerProcess) -> None:
 
 
 def test_a_second_server_is_refused(server: ServerProcess) -> None:
-    """One state belongs to one server. The first server is not disturbed."""
+    """A second server on the same state is refused, and the first one goes on."""
     server.start()
     done = serve("--state", str(server.state), "--partition", "gamma:4")
     assert done.returncode == 2
@@ -62,7 +62,7 @@ def test_a_second_server_is_refused(server: ServerProcess) -> None:
 
 
 def test_a_killed_server_is_replaced(server: ServerProcess) -> None:
-    """R-21, R-04: old sockets and the lock do not stop a start.
+    """R-21, R-04: After a kill, the old sockets and the lock do not stop a start.
 
     Confirmed changes are there, passwords are not.
     """
@@ -124,7 +124,7 @@ def signals(pid: int, kind: str) -> set[str]:
 
 
 def test_partitions_are_remembered_and_grow(server: ServerProcess) -> None:
-    """R-32: a partition of the command line is made, stored and grown, and never shrinks."""
+    """R-32: A partition of the command line is created, stored and grown, and never shrinks."""
     server.start().stop()
     server.partitions = ["beta:8"]
     server.restart()
@@ -147,7 +147,7 @@ def test_a_partition_without_a_keystore_answers_h_function(server: ServerProcess
 
 
 def test_a_configuration_file_says_the_same_and_more(server: ServerProcess, tmp_path: Path) -> None:
-    """R-74: level, sizes, limits. The command line adds partitions and has priority."""
+    """R-74: The file sets level, sizes and limits. The command line adds partitions and has priority."""
     config = tmp_path / "swpks.toml"
     config.write_text(
         'firmware = "FW950"\nflush_delay_ms = 0\nlisten = ["tcp:127.0.0.1:0"]\n[limits]\nmax_sessions = 1\n'
@@ -162,7 +162,7 @@ def test_a_configuration_file_says_the_same_and_more(server: ServerProcess, tmp_
         assert channel.level == "FW950"
         assert channel.call(get_config()).total_size == 16 * 1024
         with pytest.raises(OpenRefused) as refused:
-            server.connect_blocking("filed", timeout=0.2)  # a client library tries again for that long
+            server.connect_blocking("filed", timeout=0.2)  # the client tries again for that long
         assert refused.value.status == OpenStatus.TOO_MANY_SESSIONS
     server.partitions, server.options = [], []
     assert server.restart().ready["firmware"] == "FW950"
@@ -192,7 +192,7 @@ def test_a_damaged_image_leaves_the_others_serving(server: ServerProcess) -> Non
 
 
 def test_a_lost_root_key_stops_the_server(server: ServerProcess) -> None:
-    """R-02, R-41: with a new root key the records in NVRAM would be unreadable, so none is made."""
+    """R-02, R-41: Without its root key the server does not start. A new root key would open no record."""
     server.start().stop()
     (server.state / "anchor-card" / "anchor-card").unlink()
     (server.state / "tpm" / "seed").unlink()
@@ -203,7 +203,7 @@ def test_a_lost_root_key_stops_the_server(server: ServerProcess) -> None:
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
-    """The server adds no file to it and changes no mode."""
+    """A folder with other files is refused; the server adds no file and changes no mode."""
     (tmp_path / "thesis.tex").write_text("")
     tmp_path.chmod(0o755)
     done = serve("--state", str(tmp_path))
@@ -213,7 +213,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_state_that_others_may_enter_is_refused(server: ServerProcess) -> None:
-    """R-02: a state must stay private, or it is not served."""
+    """R-02: A state that other users may enter is refused."""
     server.start().stop()
     server.state.chmod(0o750)
     done = serve("--state", str(server.state))

@@ -55,7 +55,7 @@ def test_the_ready_line_says_where_everything_is(server: ServerProcess) -> None:
     ],
 )
 def test_nonsense_is_refused(tmp_path: Path, options: tuple[str, str], rule: str) -> None:
-    """Each error is an operator's error with its rule."""
+    """A wrong option ends the process with status 2, the rule, and no traceback."""
     done = serve("--state", str(tmp_path / "state"), *options)
     assert done.returncode == 2
     assert f"operator fault; rule {rule}: " in done.stderr
@@ -100,7 +100,7 @@ def test_no_secret_is_ever_written_down(server: ServerProcess) -> None:
 
 
 def test_every_refusal_names_its_rule(server: ServerProcess) -> None:
-    """The log names each broken rule and the section that contains it."""
+    """The log line of each refusal has the broken rule and the section of the page."""
     server.start()
     with server.connect_blocking("alpha") as channel:
         for request in (read(b"nothing"), set_password(9, b"password")):
@@ -122,7 +122,7 @@ def test_every_refusal_names_its_rule(server: ServerProcess) -> None:
 
 
 def test_a_log_that_is_closed_does_not_stop_the_server(server: ServerProcess) -> None:
-    """The server goes on after the reader of the log has ended."""
+    """The server goes on after the reader of its log has gone."""
     reader, writer = os.pipe()
     ready_reader, ready_writer = os.pipe()
     command = [sys.executable, "-m", "swpks", "serve", "--state", str(server.state), "--partition", "alpha:4"]

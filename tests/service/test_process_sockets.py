@@ -1,4 +1,4 @@
-"""The sockets of a server process: TCP, those of a service manager, and unavailable addresses."""
+"""The sockets of a server process: over TCP, from a service manager, and at addresses that can't be used."""
 
 import os
 import re
@@ -59,7 +59,7 @@ def test_tcp_demands_the_proof(server: ServerProcess) -> None:
 
 
 def test_a_path_that_is_too_long_is_explained(tmp_path: Path) -> None:
-    """The kernel's limit is 107 bytes, and its own error does not say so."""
+    """If the socket's path is longer than 107 bytes, the error advises a shorter --state."""
     deep = tmp_path / ("d" * 60) / ("e" * 60)
     done = serve("--state", str(deep), "--partition", "a:4")
     assert done.returncode == 2
@@ -112,7 +112,10 @@ def listening(path: Path) -> socket.socket:
 
 @pytest.mark.parametrize("names", [[], ["alpha"], ["unknown"]])
 def test_a_service_manager_may_own_the_socket(tmp_path: Path, names: list[str]) -> None:
-    """LISTEN_FDS is used, READY=1 and STOPPING=1 are sent. A single socket needs no name."""
+    """The server uses a socket of LISTEN_FDS and sends READY=1 and STOPPING=1.
+
+    A single socket needs no name.
+    """
     path = tmp_path / "alpha"
     with listening(path) as passed, Managed(tmp_path, names, [passed]) as managed:
         assert managed.notices.recv(100) == b"READY=1"
@@ -126,7 +129,7 @@ def test_a_service_manager_may_own_the_socket(tmp_path: Path, names: list[str]) 
 
 
 def test_passed_sockets_are_told_apart_by_name(tmp_path: Path) -> None:
-    """A common socket demands the proof, also if it is a Unix socket.
+    """A socket for all partitions demands the proof, also if it is a Unix socket.
 
     The control channel may be passed too.
     """
@@ -148,7 +151,7 @@ def test_passed_sockets_are_told_apart_by_name(tmp_path: Path) -> None:
 
 
 def test_a_passed_socket_for_nobody_is_refused(tmp_path: Path) -> None:
-    """A server that listens at an unexpected place is worse than none."""
+    """A passed socket whose name is no partition is refused."""
     with listening(tmp_path / "x") as passed, Managed(tmp_path, ["gamma"], [passed]) as managed:
         assert managed.process.wait(20) == 2
         assert managed.process.stderr is not None
@@ -170,7 +173,7 @@ def test_the_control_channel_is_never_open_to_strangers(tmp_path: Path) -> None:
 
 
 def test_an_abstract_name_is_refused(tmp_path: Path) -> None:
-    """R-01: it has no mode, so every user of the host could connect without a proof."""
+    """R-01: A socket with an abstract name is refused: it has no mode, so every user could connect."""
     with socket.socket(socket.AF_UNIX) as abstract:
         abstract.bind(f"\0swpks-test-{os.getpid()}")
         abstract.listen()
@@ -180,7 +183,7 @@ def test_an_abstract_name_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_passed_socket_at_the_place_of_another_is_left_alone(tmp_path: Path) -> None:
-    """To make its own socket the server would remove this one, so it refuses to start."""
+    """If a passed socket has the path of a socket that the server would make, the start is refused."""
     run = tmp_path / "state" / "run"
     for folder in (run.parent, run):
         folder.mkdir(mode=0o700)
@@ -201,7 +204,7 @@ def units() -> dict[str, ConfigParser]:
 
 
 def test_the_units_of_the_page(tmp_path: Path) -> None:
-    """Folders, sockets and names as systemd uses them.
+    """The systemd units of the page work: their folders, sockets and names.
 
     The sockets outlive the server and serve the next one.
     """
@@ -237,7 +240,7 @@ def test_the_units_of_the_page(tmp_path: Path) -> None:
 
 
 def test_a_server_that_can_not_listen_says_so(server: ServerProcess) -> None:
-    """The address is in use, or the descriptor is no open file."""
+    """An address in use, a descriptor that is not open, and an unknown option each have a clear error."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = serve("--state", str(server.state), "--listen", f"tcp:127.0.0.1:{port}")

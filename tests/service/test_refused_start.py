@@ -1,4 +1,4 @@
-"""R-44: a start that is refused leaves no new folder, and does not change a state that is there."""
+"""R-44: A refused start leaves no new folder, and does not change an existing state."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ LINES = [line for lines in REFUSED.values() for line in lines]
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """The log of other tests is not that of a server."""
+    """Configure the log again after each test: these starts run in the test's process."""
     yield
     logs.configure(level="warning")
 
@@ -80,7 +80,7 @@ def taken() -> Iterator[str]:
 
 
 def refused(line: list[str], state: Path, taken: str) -> bool:
-    """Start a server that has to be refused; return whether it was."""
+    """Start a server that must be refused; return whether it was refused."""
     folder = state.parents[1]
     (folder / "file").write_text("no_such_field = 1\n")
     words = [word.replace(FILE, str(folder / "file")).replace("DIR", str(folder)) for word in line]
@@ -93,7 +93,7 @@ def refused(line: list[str], state: Path, taken: str) -> bool:
 
 
 def content(folder: Path) -> dict[str, bytes | None]:
-    """All that is below a folder, without the files in which each start writes.
+    """Return all files below a folder with their contents, without two files that each start writes.
 
     The lock has the id of the last process, and the mark of NVRAM a number that is new at each open.
     """
@@ -102,7 +102,7 @@ def content(folder: Path) -> dict[str, bytes | None]:
 
 
 def test_each_option_with_a_value_has_a_wrong_one() -> None:
-    """A new option needs a row."""
+    """Each option of `serve` with a value has a wrong value in the table REFUSED."""
     (commands,) = (each for each in whole_parser()._actions if isinstance(each, argparse._SubParsersAction))
     options = [each for each in commands.choices["serve"]._actions if each.nargs != 0]
     assert {each.option_strings[0] for each in options} == set(REFUSED)
@@ -112,14 +112,14 @@ def test_each_option_with_a_value_has_a_wrong_one() -> None:
 def test_no_folder_is_left(
     line: list[str], tmp_path: Path, taken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither the state nor a folder above it."""
+    """A refused start leaves neither the state nor a folder above it."""
     monkeypatch.delenv("SWPKS_STATE", raising=False)
     assert refused(line, tmp_path / "above" / "state", taken)
     assert [path.name for path in tmp_path.rglob("*") if path.name != "file"] == []
 
 
 def test_an_empty_folder_stays_and_foreign_files_too(tmp_path: Path, taken: str) -> None:
-    """The folder of the operator is not removed, and a state of other files is not touched."""
+    """A refused start does not remove an empty folder of the operator, and touches no foreign files."""
     state = tmp_path / "above" / "state"
     state.mkdir(parents=True)
     assert refused(["--partition", "b:1"], state, taken)
@@ -130,7 +130,7 @@ def test_an_empty_folder_stays_and_foreign_files_too(tmp_path: Path, taken: str)
 
 
 def test_a_state_that_is_there_is_not_changed(tmp_path: Path, taken: str) -> None:
-    """R-44: not its settings, its keys, nor its parts; the same lines as above."""
+    """R-44: A refused start changes nothing in an existing state: settings, keys, parts."""
     state = tmp_path / "above" / "state"
     state.parent.mkdir()
     with assembled(state, Settings(partition=(PartitionSettings.of("a", 64),))):

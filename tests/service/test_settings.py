@@ -1,4 +1,4 @@
-"""The settings of an operator: the forms of the command line, the TOML file, and both together."""
+"""The settings of an operator: forms of the command line, the TOML file, and the two together."""
 
 import argparse
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ def entry(fields: str) -> str:
     ],
 )
 def test_listeners_are_host_and_port(text: str, expected: tuple[str, int]) -> None:
-    """IPv6 in brackets, port 0 for a free one."""
+    """A listener is a host and a port. An IPv6 address is in brackets, and port 0 takes a free port."""
     assert parse_listen(text) == expected
 
 
@@ -61,28 +61,28 @@ def test_listeners_are_host_and_port(text: str, expected: tuple[str, int]) -> No
     "text", ["tcp:host", "tcp::1", "tcp:::1:80", "tcp:a:65536", "udp:a:1", "tcp:a:-1", ""]
 )
 def test_other_listeners_are_refused(text: str) -> None:
-    """A typing error is reported, and no value is guessed."""
+    """A wrong form of a listener is refused; no value is guessed."""
     with refusal(rules.LISTEN_FORM) as error:
         parse_listen(text)
     assert repr(text) in error.value.message
 
 
 def test_calls_are_logged_on_request(tmp_path: Path) -> None:
-    """The option or the file requests it."""
+    """`--log-calls` or the file switches the log of calls on."""
     assert not parsed().log_calls
     assert parsed("--log-calls").log_calls
     assert parsed("--config", str(filed(tmp_path, "log_calls = true"))).log_calls
 
 
 def test_partitions_have_a_name_and_perhaps_a_size() -> None:
-    """R-30: without a size the keystore stays as it is. For a new partition that is off."""
+    """R-30: Without a size, a partition's keystore stays as it is; that of a new partition is off."""
     assert parse_partition("a:64") == PartitionSettings.of("a", 64)
     assert parse_partition("a:0") == PartitionSettings.of("a", 0)
     assert parse_partition("a") == parse_partition("a:") == PartitionSettings.of("a", None)
 
 
 def test_partitions_have_attributes_of_the_console() -> None:
-    """R-36: after the size, by the console's names."""
+    """R-36: After the size, a partition may have attributes by the console's names."""
     text = "a:64,keystore_signed_updates=1,linux_dynamic_key_secure_boot=1,secure_boot=enforce"
     found = parse_partition(text)
     assert found == PartitionSettings.of(
@@ -113,7 +113,7 @@ def test_partitions_have_attributes_of_the_console() -> None:
     ],
 )
 def test_other_attributes_are_refused(text: str, rule: Rule) -> None:
-    """R-36: unknown names, and values outside the attribute's range."""
+    """R-36: An unknown attribute, a wrong form and a value outside its range are refused."""
     with refusal(rule) as error:
         parse_partition(text)
     assert error.value.message.startswith(f"partition {text!r}: ")
@@ -132,14 +132,14 @@ def test_a_word_or_its_number(tmp_path: Path, value: str) -> None:
 
 @pytest.mark.parametrize("text", ["a:b", "a:-1", "a:1:2", "a:99999", "a:4k"])
 def test_other_sizes_are_refused(text: str) -> None:
-    """A size is a number of KiB."""
+    """A size that is not a number of KiB is refused."""
     with refusal(console.ATTRIBUTE_RANGE) as error:
         parse_partition(text)
     assert "keystore_kbytes is 0 to 65535" in error.value.message
 
 
 def test_limits_have_ranges() -> None:
-    """Only the limit of an idle session may be none."""
+    """Each limit has a range; only the limit of idle sessions may be 0, for none."""
     assert Limits(idle_seconds=0).idle_seconds == 0
     for wrong in ({"open_seconds": 0}, {"max_sessions": -1}, {"send_seconds": 1e9}, {"max_unopened": 0}):
         with refusal(rules.LIMIT_RANGE) as error:
@@ -192,7 +192,7 @@ def test_limits_have_ranges() -> None:
     ],
 )
 def test_a_wrong_file_is_refused_with_its_place(tmp_path: Path, text: str, rule: Rule, where: str) -> None:
-    """It is an operator's error with file, place and rule."""
+    """A mistake in a file is an operator's error with file, place and rule."""
     path = filed(tmp_path, text)
     with refusal(rule) as error:
         read_config(path)
@@ -201,7 +201,7 @@ def test_a_wrong_file_is_refused_with_its_place(tmp_path: Path, text: str, rule:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    """The file is missing or is no text."""
+    """A file that is missing or not text is an operator's error."""
     with refusal(rules.CONFIG_FILE, "No such file"):
         read_config(tmp_path / "none.toml")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
@@ -210,7 +210,10 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_the_command_line_adds_and_wins(tmp_path: Path) -> None:
-    """Partitions and listeners are merged. Any other option of the command line replaces that of the file."""
+    """Partitions and listeners of file and command line are merged.
+
+    Other options of the command line replace the file's.
+    """
     path = filed(
         tmp_path,
         'firmware = "FW950"\nflush_delay_ms = 1\nconfirm_wait_ms = 30\nlisten = ["tcp:a:1"]\n'

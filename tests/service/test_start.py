@@ -1,4 +1,4 @@
-"""The start of a server: the modules loaded at the ready line, and the garbage collector from then on."""
+"""The start of a server: the modules that are loaded at the ready line, and the garbage collector."""
 
 import gc
 import json
@@ -57,7 +57,10 @@ def at_ready(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_a_start_loads_nothing_that_it_does_not_need(at_ready: dict[str, Any]) -> None:
-    """A loaded module costs time in every test that starts a server. Each row names its later user."""
+    """A start loads only the modules it needs, because each module costs every start time.
+
+    Each row names a module and the code that loads it later.
+    """
     loaded = {name for name in at_ready["modules"] for each in LATER if fnmatch(name, each)}
     assert loaded == set()
     assert {"trio", "hcall_server.service.server"} <= set(at_ready["modules"])
@@ -72,7 +75,7 @@ def test_the_collector_is_on_once_the_server_is_ready(at_ready: dict[str, Any]) 
 
 
 def test_other_commands_collect_when_they_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only `swpks serve` has a ready line, so other commands begin with the collector on."""
+    """All commands but `swpks serve` run with the garbage collector on."""
     seen: list[bool] = []
 
     def add_parser(subparsers: Any) -> None:
@@ -93,7 +96,7 @@ def test_other_commands_collect_when_they_run(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_start_that_is_refused_releases_the_state(tmp_path: Path) -> None:
-    """The address is in use: NVRAM and the lock of the state are free again in the same process."""
+    """If the start fails because an address is in use, NVRAM and the lock are free again."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = Settings(listen=(f"tcp:127.0.0.1:{taken.getsockname()[1]}",))
         with pytest.raises(OperatorError, match="in use"):

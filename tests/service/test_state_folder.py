@@ -1,4 +1,4 @@
-"""The state folder: durable before any confirmation, never a link, and its loss is reported."""
+"""The state folder: entries are durable before any confirmation, links are refused, losses are reported."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SETTINGS = Settings(partition=(PartitionSettings.of("a", 8),))
 
 
 class Disk:
-    """The entries that survive a power cut: those whose folder was synced after they were made."""
+    """The entries that survive a power cut: their folders were synced after they were made."""
 
     def __init__(self) -> None:
         self.durable: set[Path] = set()
@@ -45,21 +45,19 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 def test_every_new_entry_is_durable_once_nvram_is_open(tmp_path: Path, disk: Disk) -> None:
-    """R-21: the folders above the state, the state's own entry, and all entries in it."""
+    """R-21: When NVRAM is open, every new folder and file is durable, in the state and above it."""
     folder = tmp_path / "above" / "further" / "state"
     with assembled(folder, SETTINGS):
         nvram = folder / "service-processor"
         made = {folder.parent.parent, folder.parent, folder, *folder.iterdir(), *nvram.iterdir()}
         made |= {folder / "anchor-card" / "anchor-card", folder / "access-keys" / "a.key"}
-        made.discard(
-            folder / "service-processor" / "nvram.sqlite-wal"
-        )  # SQLite itself makes it durable, with its first commit
+        made.discard(folder / "service-processor" / "nvram.sqlite-wal")  # SQLite makes the log durable itself
         assert made - disk.durable == set()
         assert {path.name for path in made} >= {"lock", "run", "nvram.sqlite", "nvram.sqlite-mark"}
 
 
 def test_an_entry_is_durable_before_the_next_one_below_it(tmp_path: Path, disk: Disk, monkeypatch) -> None:
-    """R-21: so only the entry of an empty folder can be missing, and the next start makes it durable."""
+    """R-21: A folder is durable before anything is made in it."""
     made: list[Path] = []
     mkdir = Path.mkdir
 
@@ -76,7 +74,7 @@ def test_an_entry_is_durable_before_the_next_one_below_it(tmp_path: Path, disk: 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_a_start_that_was_killed_is_made_up_for(tmp_path: Path, disk: Disk, depth: int) -> None:
-    """R-21: an earlier start made some folders and was killed before the last one was durable."""
+    """R-21: A start also makes the folders durable that an earlier start made before it was killed."""
     folder = tmp_path / "above" / "further" / "state"
     killed = [folder.parent.parent, folder.parent, folder][:depth]
     for each in killed:
@@ -86,7 +84,7 @@ def test_a_start_that_was_killed_is_made_up_for(tmp_path: Path, disk: Disk, dept
 
 
 def test_a_folder_that_may_not_be_read_is_synced_with_the_system(tmp_path: Path, monkeypatch) -> None:
-    """R-21: a folder of mode 0300 can't be opened for fsync, so the whole file system is synced."""
+    """R-21: A folder of mode 0300 can't be opened for fsync, so its whole file system is synced."""
     synced: list[bool] = []
     opened = os.open
 
@@ -111,7 +109,7 @@ LINKS = (
 
 
 def look(target: Path) -> dict[str, tuple[int, int, bytes]]:
-    """Return mode, time and content of a file, or of a folder and all files in it."""
+    """Return mode, time and content of a file, or of all files in a folder."""
     found = {}
     for path in [target, *target.rglob("*")]:
         kept = path.lstat()
@@ -138,7 +136,7 @@ def refused(folder: Path) -> str:
 
 @pytest.mark.parametrize("name", LINKS)
 def test_a_link_in_the_state_is_refused(tmp_path: Path, name: str) -> None:
-    """R-02: the error names the link and its target. The target keeps its mode and content."""
+    """R-02: If a part of the state is a link, the error names link and target. The target stays as it is."""
     folder = tmp_path / "state"
     with assembled(folder, SETTINGS):
         (folder / "service-processor" / "nvram.sqlite-wal").rename(tmp_path / "log")
@@ -151,7 +149,7 @@ def test_a_link_in_the_state_is_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("content", ["nothing", "state", "other things", "no folder"])
 def test_a_state_that_is_a_link_is_refused(tmp_path: Path, content: str) -> None:
-    """R-02: whatever the target is, nothing is made in it, and its mode stays."""
+    """R-02: A state that is a link is refused. Nothing is made in the target, and its mode stays."""
     target = tmp_path / "elsewhere"
     if content == "state":
         State(target).close()
@@ -168,7 +166,7 @@ def test_a_state_that_is_a_link_is_refused(tmp_path: Path, content: str) -> None
 
 
 def test_a_link_above_the_state_is_permitted(tmp_path: Path) -> None:
-    """This is the operator's own layout, as /tmp on a Mac. The state is the folder at the end of its path."""
+    """A folder above the state may be a link: that is the operator's layout, as /tmp on a Mac."""
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "disk")
     State(tmp_path / "link" / "state").close()
@@ -191,7 +189,10 @@ LOSSES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 async def test_no_flush_succeeds_without_what_a_start_needs(tmp_path: Path, loss) -> None:
-    """R-20, R-23: state, lock, card and NVRAM: the flush fails, health has the reason, metrics show it."""
+    """R-20, R-23: If state, lock, card or NVRAM was removed, the flush fails.
+
+    Health and metrics report it.
+    """
     folder = tmp_path / "state"
     with assembled(folder, SETTINGS) as machine:
         assert await machine.encryptor.flush()
@@ -209,7 +210,7 @@ async def test_no_flush_succeeds_without_what_a_start_needs(tmp_path: Path, loss
 
 
 async def test_what_nobody_needs_at_the_next_start_may_go(tmp_path: Path) -> None:
-    """Each start makes the folder of the sockets again."""
+    """A flush succeeds without the folder of the sockets, because each start makes it again."""
     folder = tmp_path / "state"
     with assembled(folder, SETTINGS) as machine:
         (folder / "run").rmdir()

@@ -1,4 +1,4 @@
-"""The path of a state, and a storage device that fails."""
+"""The path of the state folder, and a storage device that fails."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.service.folder import assembled
 def test_an_empty_path_is_no_state(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An empty path would mean the working directory, and the server would use it as its state."""
+    """An empty path is refused, because it would mean the working directory."""
     with contextlib.chdir(tmp_path):
         assert main(words) == 2
     said = capsys.readouterr().err
@@ -47,7 +47,10 @@ def test_an_empty_path_is_no_state(
 def test_serve_takes_the_state_of_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is used as in other commands; an option has priority. Without either, the message names both."""
+    """`serve` takes the state from --state, or else from SWPKS_STATE.
+
+    Without both, the message names them.
+    """
     served: list[Path] = []
 
     def run(folder: Path, *_: object, **__: object) -> None:
@@ -69,7 +72,7 @@ def test_serve_takes_the_state_of_the_environment(
 @pytest.mark.process
 @pytest.mark.usefixtures("not_measured")
 def test_a_partition_without_a_size_is_announced(tmp_path: Path) -> None:
-    """Its keystore stays off. The start reports it with the right form, unless a size is stored."""
+    """A new partition without a size has no keystore. The first start reports it, with the right form."""
     server = ServerProcess(tmp_path / "state", ["alpha", "beta:8"]).start()
     assert server.ready["keystore_off"] == ["alpha"]
     assert "; alpha has no keystore: --partition alpha:KBYTES gives it one\n" in server.log
@@ -92,7 +95,7 @@ def _first_start(folder: Path, nth: int) -> tuple[bool, SwpksError | None]:
 
 
 def test_a_device_that_fails_at_a_sync_is_named(tmp_path: Path) -> None:
-    """For each sync of a first start, the fault is that of the storage, and the error names the file."""
+    """If any sync of a first start fails, the error is one of the storage and names the file."""
     refused: list[SwpksError] = []
     for nth in itertools.count(1):
         came, error = _first_start(tmp_path / str(nth), nth)

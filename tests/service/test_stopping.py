@@ -1,4 +1,4 @@
-"""The whole server inside the test's process: its starts and stops with a failing NVRAM."""
+"""The whole server in the test's process: starts and stops while NVRAM fails."""
 
 import dataclasses
 import io
@@ -34,7 +34,7 @@ SETTINGS = Settings(partition=(PartitionSettings.of("alpha", 64),), limits=Limit
 
 
 class Whole:
-    """A server on a state folder, over NVRAM with injected faults."""
+    """A server on a state folder; a test can let its NVRAM fail."""
 
     def __init__(self, folder: Path, nursery: trio.Nursery) -> None:
         self.state = State(folder)
@@ -106,7 +106,7 @@ def stop(number: int = signal.SIGTERM) -> None:
 
 @pytest.mark.parametrize("number", [*HURRIES, *STOPS_ONLY], ids=lambda each: each.name)
 async def test_a_stop_flushes_what_is_dirty(whole: Whole, log: io.StringIO, number: int) -> None:
-    """R-20: at the end everything is durable, sessions have GOODBYE 4, and the log has all steps."""
+    """R-20: At a stop all changes become durable, sessions get GOODBYE 4, and the log has each step."""
     ready = await whole.start()
     async with open_channel(ready["sockets"]["alpha"]) as channel:
         await channel.call(write(b"a"))
@@ -125,7 +125,7 @@ async def test_a_stop_flushes_what_is_dirty(whole: Whole, log: io.StringIO, numb
 
 @pytest.mark.parametrize("taken", [False, True])
 async def test_a_stop_removes_the_console_socket_that_is_ours(whole: Whole, *, taken: bool) -> None:
-    """It also removes the sockets of partitions. A socket that another server has put there stays."""
+    """A stop removes the sockets of console and partitions, but not a file in place of the console's."""
     ready = await whole.start()
     path = Path(ready["control"])
     assert path.is_socket()
@@ -138,7 +138,7 @@ async def test_a_stop_removes_the_console_socket_that_is_ours(whole: Whole, *, t
 
 
 async def test_a_stop_says_when_nvram_refuses(whole: Whole, log: io.StringIO) -> None:
-    """R-23: the flush is tried for a bounded time. The log reports the failure."""
+    """R-23: A stop with failing NVRAM tries the flush for a bounded time. The log reports the failure."""
     ready = await whole.start()
     await whole.encryptor.flush()
     whole.nvram.set_faults(NvramFault("full", times=None))
@@ -152,7 +152,7 @@ async def test_a_stop_says_when_nvram_refuses(whole: Whole, log: io.StringIO) ->
 
 
 async def test_a_stop_waits_for_a_stalled_nvram_no_longer_than_it_should(whole: Whole) -> None:
-    """R-23: a commit that never returns can't prevent the end of the server."""
+    """R-23: A commit that never returns does not keep the server from ending."""
     ready = await whole.start()
     await whole.encryptor.flush()
     whole.nvram.set_faults(NvramFault("stall", times=None))
@@ -172,7 +172,7 @@ async def test_a_second_signal_stops_the_waiting(
 ) -> None:
     """After a second signal the server does not wait for NVRAM.
 
-    A closed terminal sends the same signal twice.
+    A terminal that closes sends the same signal twice.
     """
     whole.settings = dataclasses.replace(SETTINGS, limits=Limits(drain_seconds=600))
     ready = await whole.start()
@@ -195,7 +195,10 @@ async def test_a_second_signal_stops_the_waiting(
 async def test_a_start_does_not_wait_for_a_stalled_nvram(
     whole: Whole, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R-23: the server is ready without the partition, which starts when its IPL count is durable (R-21)."""
+    """R-23: With stalled NVRAM the server is ready without the partition.
+
+    The partition starts later (R-21).
+    """
     monkeypatch.setattr(server, "ANNOUNCE_PATIENCE", 0.05)
     whole.nvram.set_faults(NvramFault("stall", times=None))
     ready = await whole.start()

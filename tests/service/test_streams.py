@@ -1,4 +1,4 @@
-"""A server goes on if standard output or the log is full, closed, unread or of a narrow encoding."""
+"""A server goes on if standard output or the log is full, closed, unread, or can't encode its text."""
 
 import fcntl
 import json
@@ -39,7 +39,10 @@ def small_pipe() -> tuple[int, int]:
 
 @pytest.mark.process
 def test_output_that_is_full_in_an_encoding_that_is_too_small(tmp_path: Path) -> None:
-    """The ready line is for people, so its loss is only a warning. The path is written with escapes."""
+    """If standard output is full, the ready line is lost with a warning.
+
+    The log writes the path with escapes.
+    """
     options = ("--log-format", "console")
     ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
     with (
@@ -55,7 +58,7 @@ def test_output_that_is_full_in_an_encoding_that_is_too_small(tmp_path: Path) ->
 
 @pytest.mark.process
 def test_streams_without_a_reader(tmp_path: Path) -> None:
-    """Each line fails with EPIPE, from the first one on."""
+    """If no process reads the streams, each line fails with EPIPE, and the server goes on."""
     reader, writer = os.pipe()
     os.close(reader)
     with served(tmp_path / "state", stdout=writer, stderr=writer) as server:
@@ -65,9 +68,9 @@ def test_streams_without_a_reader(tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_a_log_that_nobody_reads_does_not_stop_the_server(tmp_path: Path) -> None:
-    """R-03: after hundreds of sessions the server goes on, counts lost lines, and logs the gap."""
+    """R-03: If no process reads the log, the server goes on, counts lost lines, and logs the gap."""
     reader, writer = small_pipe()
-    others = [f"lpar{n}" for n in range(5)]  # one partition is not allowed to write that many lines
+    others = [f"lpar{n}" for n in range(5)]  # one partition alone may not write so many lines
     options = [word for name in others for word in ("--partition", f"{name}:4")]
     with served(tmp_path / "state", *options, stderr=writer) as server:
         os.close(writer)
@@ -85,7 +88,7 @@ def test_a_log_that_nobody_reads_does_not_stop_the_server(tmp_path: Path) -> Non
 
 @pytest.mark.process
 def test_a_stop_does_not_wait_for_the_reader_of_the_log(tmp_path: Path) -> None:
-    """R-20: everything is flushed, the status is 0, and the lines are lost."""
+    """R-20: A stop does not wait for the log: everything is flushed, the status is 0, and lines are lost."""
     reader, writer = small_pipe()
     os.write(writer, bytes(SMALL))
     with served(tmp_path / "state", "--flush-delay", "60000", stderr=writer) as server:
@@ -101,7 +104,7 @@ def test_a_stop_does_not_wait_for_the_reader_of_the_log(tmp_path: Path) -> None:
 def test_a_crash_is_a_line_of_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Python itself would wait for the reader of the traceback, with the state still locked."""
+    """A crash is logged as a line. A traceback of Python would wait for its reader, with the state locked."""
 
     def crash(*_: object, **options: object) -> None:
         raise RuntimeError("a bug")
@@ -117,7 +120,7 @@ def test_a_crash_is_a_line_of_the_log(
 
 
 def test_the_last_words_do_not_wait_for_their_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A usage error ends the process, whether or not its text is read."""
+    """After a usage error the process ends, whether or not its text is read."""
     monkeypatch.setattr(streams, "PATIENCE", 0.01)
     reader, writer = small_pipe()
     os.write(writer, bytes(SMALL))
@@ -138,7 +141,7 @@ def test_the_last_words_do_not_wait_for_their_reader(monkeypatch: pytest.MonkeyP
     ],
 )
 def test_a_command_whose_output_is_refused(streams: str, status: int, said: bytes) -> None:
-    """The output is the help of argparse. Python itself would lose it silently or exit with status 120."""
+    """If the help text can't be written, the command reports that. A closed stream is no error."""
     done = run(streams, "hmc", "--help")
     assert done.returncode == status
     assert said in done.stderr
@@ -148,7 +151,7 @@ def test_a_command_whose_output_is_refused(streams: str, status: int, said: byte
 @pytest.mark.process
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["hmc", "status", "--help"]], ids=" ".join)
 def test_help_on_a_full_output_is_no_success(words: list[str]) -> None:
-    """This also holds without a buffer: argparse itself ignores write errors."""
+    """Help on a full output gives status 2, with and without a buffer. argparse itself ignores the error."""
     for buffered in (True, False):
         done = run("1>/dev/full", *words, buffered=buffered)
         assert done.returncode == 2
@@ -159,13 +162,16 @@ def test_help_on_a_full_output_is_no_success(words: list[str]) -> None:
 
 @pytest.mark.process
 def test_a_usage_that_nobody_reads() -> None:
-    """The exit status is that of a usage error, although the usage text is lost."""
+    """A usage error has its usual exit status, although its text is lost."""
     assert run("2>/dev/full", "hmc", "--nonsense").returncode == 2
 
 
 @pytest.mark.process
 def test_commands_do_not_blame_the_server_for_their_output(tmp_path: Path) -> None:
-    """A full disk is reported as such. If the reader has gone, the command ends without a message."""
+    """A command reports a full disk as an error of its output.
+
+    If its reader has gone, it ends without a message.
+    """
     reader, unread = os.pipe()
     os.close(reader)
     with served(tmp_path / "state") as server:
@@ -188,7 +194,7 @@ def lpar(server: Served, *words: str) -> tuple[str, ...]:
 def run(
     streams: str, *words: str, stdout: int = subprocess.PIPE, buffered: bool = True
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a command with other streams. Its output is buffered, as for most users."""
+    """Run a command with other streams and buffered output, as most users have it."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     unbuffered = [] if buffered else ["-u"]
     command = [
