@@ -1,8 +1,8 @@
 """The cost of the first request, measured in a fresh process: one line of JSON.
 
-Meanwhile data calls run in the same event loop, as fast as they can; `longest_gap_ms` is the longest of them.
-With the argument `quiet` there are none.  Run it by hand for the figures; test_serve.py checks the results
-that hold on any machine.
+Meanwhile data calls run in the same event loop, as fast as they can. `longest_gap_ms` is the longest time
+between two of them. With the argument `quiet` no data calls run.  Run the program by hand for the figures;
+test_serve.py checks the results that hold on any machine.
 """
 
 from __future__ import annotations

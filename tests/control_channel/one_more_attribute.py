@@ -1,6 +1,6 @@
 """Adds an attribute only to `hcall_abi/console.py` and reports where it appears: one line of JSON.
 
-The script runs in its own process.  It adds one field to the source of the module before it is imported, then
+The script runs in its own process.  It adds one field to the source of the module, imports the module, and
 checks every place that is derived from the rows.
 """
 
@@ -88,14 +88,14 @@ def number(found: Machine) -> int:
 
 
 def typed(*words: str) -> Ask:
-    """Return the request of a console's command line."""
+    """Return the request that a command line of `swpks hmc` sends."""
     parser = argparse.ArgumentParser()
     hmc.add_parser(parser.add_subparsers())
     return hmc.ask_of(parser.parse_args(["hmc", *words]))
 
 
 async def places() -> Mapping[str, bool]:
-    """Return each place by name, and whether the attribute is there and works."""
+    """Return the name of each place, and whether the attribute appears and works in it."""
     nvram, card = MemoryNvram(), MemoryCard(None)
     first = machine(nvram, card, ON)
     found = {

@@ -1,4 +1,4 @@
-"""Readers of the stream of events, over a Unix socket."""
+"""Readers of the event stream, over a Unix socket."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def request(
 
 
 class Streamed:
-    """An open stream of events; the head of its answer is already read."""
+    """An open event stream, after the head of its answer."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
@@ -97,7 +97,7 @@ class Streamed:
 
 
 def event_of(block: bytes) -> dict[str, Any]:
-    """Return an event of the stream; check that its lines and its JSON agree."""
+    """Return the event of some lines; check that the lines and their JSON agree."""
     number, kind, data = block.decode().split("\n")
     event: dict[str, Any] = json.loads(data.removeprefix("data: "))
     assert (number, kind) == (f"id: {event['number']}", f"event: {event['kind']}")

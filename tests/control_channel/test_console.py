@@ -1,4 +1,4 @@
-"""The console of a system: attach, detach, kept copies, forgotten UUIDs, and the questions of a look."""
+"""The console of a system: attach, detach, stored copies, forgotten UUIDs, and questions to the console."""
 
 from __future__ import annotations
 
@@ -62,7 +62,10 @@ async def keep(client: httpx.AsyncClient, name: str = "a", **changes: Any) -> ht
 
 
 class Asked:
-    """The open stream of the console, without a transport: `look` returns the questions of one look."""
+    """The open stream of the console without a transport.
+
+    `look` returns the questions that one check produces.
+    """
 
     def __init__(self, machine: Machine, watcher: Watcher) -> None:
         self.machine = machine
@@ -86,7 +89,7 @@ async def asked(machine: Machine) -> Any:
 
 
 def durable_machine() -> tuple[Machine, Callable[[], Machine]]:
-    """Return a machine, and a function that makes the machine after a power cut."""
+    """Return a machine, and a function that makes the machine that starts after a power cut."""
     seams = simulated_seams()._replace(date=lambda: DATE)
     return assemble(seams, Settings()), lambda: assemble(seams, Settings())
 
@@ -133,7 +136,10 @@ async def test_another_console_takes_over_only_from_one_that_is_away(machine, cl
 
 
 async def test_detach(machine, client) -> None:
-    """A second detach changes nothing. The detach of another console is refused. The detached stream ends."""
+    """The detach of another console is refused.
+
+    A detach ends the stream, and a second one changes nothing.
+    """
     machine, again = durable_machine()
     async with in_process(machine) as client:
         await attach(client)
@@ -154,7 +160,7 @@ async def test_detach(machine, client) -> None:
 
 
 async def test_events_of_the_log(machine, client) -> None:
-    """Each step of a console has a log line with its name and id."""
+    """Attach, connect, disconnect and detach each write a log line with the console's name and id."""
     steps = ("attached", "connected", "left", "detached")
     seen = []
     for step in steps:
@@ -172,7 +178,7 @@ async def test_events_of_the_log(machine, client) -> None:
 
 
 async def test_a_kept_copy_is_shown_on_every_surface(machine, client) -> None:
-    """System, partition, health, metrics, and the output of the command show it."""
+    """The views of system, partition and health, the metrics and the command show the console's copy."""
     await attach(client)
     kept = (await keep(client)).json()["copy"]
     assert kept == {"restores": 0, "generation": 0, "time": kept["time"]}
@@ -203,7 +209,7 @@ def test_ages(seconds: float, text: str) -> None:
 
 
 async def test_no_console_is_shown_where_there_is_none(machine, client) -> None:
-    """Without a console the output equals that of the earlier releases."""
+    """Without an attached console, the output of the command is the same as in earlier releases."""
     lines = (await client.get("/metrics")).text
     assert "swpks_console_connected " not in [line.split(" ")[0] for line in lines.splitlines()]
     system = msgspec.json.decode((await client.get("/v1/system")).content, type=SystemView)
@@ -212,7 +218,7 @@ async def test_no_console_is_shown_where_there_is_none(machine, client) -> None:
 
 
 async def test_a_copy_that_is_none_of_this_store_is_refused(machine, client) -> None:
-    """A copy with another UUID, or with a state that the store never had."""
+    """A report about a copy is refused if its UUID or its state never belonged to this store."""
     await attach(client)
     for changes in {"uuid": str(UUID(int=1))}, {"generation": 1}, {"restores": 1}:
         refused = await keep(client, **changes)
@@ -223,7 +229,7 @@ async def test_a_copy_that_is_none_of_this_store_is_refused(machine, client) -> 
 
 
 async def test_an_older_copy_never_takes_the_place_of_a_newer_one(machine, client) -> None:
-    """A late answer changes nothing, and is no error."""
+    """A late report about an older copy changes nothing and is no error."""
     await attach(client)
     machine.system.find("a").keystore.contents.touch()
     newer = (await keep(client)).json()["copy"]
@@ -232,7 +238,10 @@ async def test_an_older_copy_never_takes_the_place_of_a_newer_one(machine, clien
 
 
 async def test_a_look_asks_for_what_the_console_does_not_hold(machine, client, asked) -> None:
-    """First all copies; later those with changed contents, attributes or names. An IPL makes no copy old."""
+    """The system first asks for all copies, later for those whose contents, attributes or name changed.
+
+    An IPL makes no copy old.
+    """
     machine.changes.create("off")
     assert asked.look() == [("take-copy", "a"), ("take-copy", "off")]
     await keep(client)
@@ -265,7 +274,7 @@ async def test_another_trusted_system_key_makes_copies_old(machine, client, aske
 
 
 async def test_a_question_is_asked_again_after_a_while(machine, asked, autojump_clock) -> None:
-    """A failed console is asked again later. A console that is still at work is not asked at each look."""
+    """The system repeats a question only after AGAIN_SECONDS, so a busy console is not asked all the time."""
     assert asked.look() == [("take-copy", "a")]
     assert asked.look() == []
     await trio.sleep(AGAIN_SECONDS)
@@ -274,7 +283,7 @@ async def test_a_question_is_asked_again_after_a_while(machine, asked, autojump_
 
 
 async def test_two_copies_of_one_second_are_not_mixed_up(machine, client, asked) -> None:
-    """An attribute changed between them. The system can't know which copy the console has, so it asks."""
+    """If a store changed twice in one second, the system can't know which copy exists, so it asks."""
     first = (await client.get("/v1/partitions/a/copy")).json()
     facts = {field: first[field] for field in ("uuid", "restores", "generation", "time")}
     machine.set_attributes("a", {"secure_boot": 1})
@@ -284,13 +293,13 @@ async def test_two_copies_of_one_second_are_not_mixed_up(machine, client, asked)
 
 
 async def test_no_copy_is_asked_for_that_can_not_be_made(machine, asked) -> None:
-    """Without a keystore there is no trusted system key; a refused store has no copy."""
+    """The system asks for no copy of a partition without a keystore."""
     machine.set_attributes("a", {"keystore_kbytes": 0})
     assert asked.look() == []
 
 
 async def test_a_deleted_partition_is_forgotten_once(machine, client, asked) -> None:
-    """The system sends the question when the deletion is durable, and until it is answered."""
+    """When a deletion is durable, the system asks the console to forget the copies, until it has answered."""
     await keep(client)
     uuid = machine.system.find("a").profile.uuid
     await machine.changes.delete("a")
@@ -305,7 +314,7 @@ async def test_a_deleted_partition_is_forgotten_once(machine, client, asked) -> 
 
 
 async def test_no_copies_are_forgotten_before_the_deletion_is_durable(machine, client, asked) -> None:
-    """Otherwise a power cut could bring the partition back without its copies."""
+    """Copies are forgotten only after the deletion is durable: a power cut could bring the partition back."""
     await keep(client)
     machine.set_nvram_fault(NvramFault("full"))
     with pytest.raises(StorageError):
@@ -317,14 +326,14 @@ async def test_no_copies_are_forgotten_before_the_deletion_is_durable(machine, c
 
 
 async def test_in_reset_pending_no_console_attaches(machine, client) -> None:
-    """Its records are about to be wiped."""
+    """In the state Reset pending no console can attach."""
     machine.system.state = SystemState.RESET_PENDING
     refused = await attach(client)
     assert (refused.status_code, refused.json()["rule_id"]) == (409, "system.operating")
 
 
 async def test_numbers_grow_and_a_newer_event_takes_the_place_of_an_older(machine) -> None:
-    """A reader that does not read costs one event per kind and partition."""
+    """A reader that does not read costs one event per kind and partition. Event numbers always grow."""
     with machine.events.opened(is_console=False) as watcher:
         for _ in range(100):
             machine.set_attributes("a", {"secure_boot": 1})

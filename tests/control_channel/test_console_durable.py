@@ -1,4 +1,4 @@
-"""The console record through power cuts, a recovery, and damage."""
+"""The console record after power cuts, after a recovery, and with damage."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.rules.breaking import logged
 
 
 async def test_what_is_held_survives_a_power_cut() -> None:
-    """These are the kept copies with the fingerprints of their profiles, and the forgotten UUIDs."""
+    """After a power cut the system knows the stored copies with their profiles, and the forgotten UUIDs."""
     machine, again = durable_machine()
     for name in "ab":
         machine.changes.create(name, 8)
@@ -41,9 +41,9 @@ async def test_what_is_held_survives_a_power_cut() -> None:
 
 
 async def test_a_store_that_came_back_is_not_forgotten() -> None:
-    """An operator restored an old copy of a deleted partition.
+    """If an operator restores an old copy of a deleted partition, its UUID is no longer forgotten.
 
-    Its custody is asked for before it is served (R-54).
+    The system asks for its custody before it serves the partition (R-54).
     """
     machine, _ = durable_machine()
     machine.changes.create("a", 8)
@@ -57,7 +57,7 @@ async def test_a_store_that_came_back_is_not_forgotten() -> None:
 
 
 async def test_in_recovery_nothing_is_asked() -> None:
-    """A console also attaches there, to restore the stores. Its record does not count as a system record."""
+    """In Recovery a console can attach, but the system asks it nothing. The state stays Recovery."""
     machine, again = durable_machine()
     async with in_process(machine) as client:
         await client.post("/v1/recovery/begin")
@@ -72,7 +72,7 @@ async def test_in_recovery_nothing_is_asked() -> None:
 
 @pytest.fixture
 def stored() -> tuple[MemoryNvram, Any]:
-    """NVRAM of a system with an attached console, and the seams over it."""
+    """NVRAM of a system with an attached console, and the seams of a machine over this NVRAM."""
     nvram = MemoryNvram()
     seams = simulated_seams(nvram=nvram)
 
@@ -84,7 +84,7 @@ def stored() -> tuple[MemoryNvram, Any]:
 
 
 def test_a_record_that_is_not_the_committed_one_refuses_the_start(stored) -> None:
-    """The record is damaged or missing; the same rule holds for the trusted system key."""
+    """If the console record is damaged or missing, the start is refused."""
     nvram, seams = stored
     blob = nvram.load()[RECORD]
     for wrong, words in ((blob[:-1] + bytes([blob[-1] ^ 1]), "the console record is"), (None, "is missing")):
@@ -97,7 +97,7 @@ def test_a_record_that_is_not_the_committed_one_refuses_the_start(stored) -> Non
 
 
 def test_a_record_of_a_newer_release_is_no_console(stored) -> None:
-    """The record is logged, every view works, and a console can attach again."""
+    """A console record of a later release is logged and counts as none. A console can attach again."""
     _, seams = stored
 
     async def newer() -> None:

@@ -1,4 +1,4 @@
-"""IPLs whose count is durable before they begin: each number names at most one IPL (R-04, R-21)."""
+"""An IPL begins after its count is durable, so each number names at most one IPL (R-04, R-21)."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ async def test_nothing_happens_before_the_number_is_durable(system: System, nurs
 
 @pytest.mark.parametrize("name,action", [("a", "ipl"), ("b", "power-on")])
 async def test_nvram_that_refuses(system: System, name: str, action: str) -> None:
-    """R-23: the answer is a problem with its rule and NVRAM's own reason.
+    """R-23: If NVRAM refuses, the answer is a problem with the rule and NVRAM's own reason.
 
     No IPL happens; a number may be skipped.
     """
@@ -174,7 +174,7 @@ async def test_two_ipls_at_once_have_two_numbers(system: System, nursery: trio.N
 async def test_power_that_changed_meanwhile(
     system: System, nursery: trio.Nursery, name: str, first: str, meanwhile: str, rule: str
 ) -> None:
-    """After the wait the power table is checked again: one of the two verbs is refused, with its rule."""
+    """If another verb changes the power during the wait, one of the two verbs is refused with its rule."""
     answers: dict[str, list[httpx.Response]] = {"first": [], "meanwhile": []}
 
     async def ask(key: str, action: str) -> None:
@@ -194,7 +194,7 @@ async def test_power_that_changed_meanwhile(
 
 
 async def test_what_the_power_table_refuses_costs_no_commit(system: System) -> None:
-    """It is refused at once, also while NVRAM does not answer."""
+    """A verb that the power table forbids is refused at once, also while NVRAM does not answer."""
     system.worker.hold()
     for name, action in (("a", "power-on"), ("b", "ipl")):
         assert (await verb(system, name, action)).status_code == 409
@@ -205,7 +205,10 @@ async def test_what_the_power_table_refuses_costs_no_commit(system: System) -> N
 
 
 async def test_a_start_waits_for_its_numbers(nursery: trio.Nursery, autojump_clock: trio.abc.Clock) -> None:
-    """R-23: while NVRAM refuses, the partition is off and health has the reason. Then it starts by itself."""
+    """R-23: While NVRAM refuses, the partition stays off, and health has the reason.
+
+    Later it starts by itself.
+    """
     system = System()
     machine = system.machine
     machine.set_nvram_fault(NvramFault("io", times=3))
@@ -225,7 +228,7 @@ async def test_a_start_waits_for_its_numbers(nursery: trio.Nursery, autojump_clo
 async def test_a_start_that_was_given_up_goes_on_later(
     nursery: trio.Nursery, autojump_clock: trio.abc.Clock
 ) -> None:
-    """The server is ready after a second. The partition starts when NVRAM answers."""
+    """If NVRAM does not answer for a second, the server is ready without the partition. It starts later."""
     system = System()
     machine = system.machine
     await nursery.start(machine.encryptor.run)
@@ -243,7 +246,7 @@ async def test_a_start_that_was_given_up_goes_on_later(
 
 @pytest.mark.parametrize("console_first", [False, True])
 async def test_the_console_starts_a_partition_that_waits(nursery: trio.Nursery, console_first: bool) -> None:
-    """Start and console together make one IPL. If the console then powers it off, it stays off."""
+    """If a waiting start and the console start a partition, one IPL happens. After power-off it stays off."""
     system = System()
     machine = system.machine
     answers: list[httpx.Response] = []
@@ -266,7 +269,7 @@ async def test_the_console_starts_a_partition_that_waits(nursery: trio.Nursery, 
 
 
 async def test_a_power_off_cancels_a_start_that_waits(system: System, nursery: trio.Nursery) -> None:
-    """The operator's answer is true: the partition is off, and stays off when NVRAM answers."""
+    """A power-off cancels a start that waits for NVRAM, so the partition stays off when NVRAM answers."""
     machine = system.boot()
     system.worker.hold()
     nursery.start_soon(machine.counted_start)
@@ -280,7 +283,7 @@ async def test_a_power_off_cancels_a_start_that_waits(system: System, nursery: t
 
 
 class Unreachable(MemoryTransport):
-    """A transport that can listen for no partition."""
+    """A transport that can't make a socket for any partition."""
 
     def open(self, partition: Partition) -> None:
         raise OperatorError(service.SOCKET_PATH, f"{partition.name} has no socket")
@@ -288,7 +291,10 @@ class Unreachable(MemoryTransport):
 
 @pytest.mark.parametrize("late", [False, True])
 async def test_a_partition_that_cannot_be_reached(nursery: trio.Nursery, late: bool) -> None:
-    """At a start this is an error. A server that already serves goes on without it and logs the rule."""
+    """At the start, a partition without a socket is an error.
+
+    A server that already serves logs the rule instead.
+    """
     machine = assemble(simulated_seams(transport=Unreachable(), entropy=Chance()), SETTINGS)
     await nursery.start(machine.encryptor.run)
     if not late:
@@ -312,7 +318,10 @@ async def test_a_partition_that_cannot_be_reached(nursery: trio.Nursery, late: b
 async def test_no_number_names_two_ipls(
     seed: int, nursery: trio.Nursery, autojump_clock: trio.abc.Clock
 ) -> None:
-    """R-04, R-21: concurrent verbs, failing NVRAM, and power cuts between any two steps."""
+    """R-04, R-21: Verbs at the same time, failing NVRAM, and power cuts between any two steps:
+
+    no number ever names two IPLs.
+    """
     chance = Random(seed)
     system = System()
     begun: list[int] = []

@@ -1,4 +1,4 @@
-"""The description and the server accept and refuse the same bodies."""
+"""The OpenAPI description and the server accept and refuse the same bodies."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def known_good(name: str) -> dict[str, Any]:
 
 
 def texts(name: str) -> Iterator[str]:
-    """Yield bodies: a good one, wrong values for each field, missing or unknown fields, and pairs."""
+    """Yield bodies: valid ones, wrong values for each field, missing or unknown fields, pairs of fields."""
     base = known_good(name)
     fields: Mapping[str, Any] = SCHEMAS[name]["properties"]
     yield from (json.dumps(base), json.dumps(base | {"more": 1}), *WRONG[:10])
@@ -97,7 +97,7 @@ def _with(rest: Mapping[str, Any], more: dict[str, str]) -> str:
 
 
 def taken(body: type[Body], text: str) -> bool:
-    """Return whether the server accepts a text as this body, by the decoder of its application."""
+    """Return whether the server's decoder accepts a text as this body."""
     try:
         msgspec.json.Decoder(body).decode(text)
     except msgspec.DecodeError:
@@ -107,7 +107,7 @@ def taken(body: type[Body], text: str) -> bool:
 
 @pytest.mark.parametrize("name", BODIES)
 def test_both_judge_a_body_alike(name: str) -> None:
-    """Some thousand bodies: numbers at their bounds, fractions, words, patterns, pairs of fields."""
+    """Server and description accept the same of some thousand bodies: bounds, fractions, patterns, pairs."""
     judged = {text: (taken(BODIES[name], text), accepts(SCHEMAS, name, text)) for text in texts(name)}
     assert {text: both for text, both in judged.items() if both[0] != both[1]} == {}
     assert judged[json.dumps(known_good(name))] == (True, True)
@@ -128,7 +128,7 @@ def test_both_judge_a_body_alike(name: str) -> None:
     ],
 )
 async def test_faults_of_nvram(text: str, right: bool) -> None:
-    """Examples of a user, over the channel: the server's status, and the result by the description."""
+    """The server and the description accept the same fault plans of NVRAM: examples that a user sent."""
     async with in_process(make_machine()) as client:
         answer = await client.put("/v1/nvram/fault", content=text, headers={"content-type": JSON})
     assert answer.status_code == (httpx.codes.OK if right else httpx.codes.BAD_REQUEST), answer.text
@@ -136,7 +136,7 @@ async def test_faults_of_nvram(text: str, right: bool) -> None:
 
 
 async def test_the_length_of_a_fault_plan() -> None:
-    """The plan is refused by its own rule, and the description has the same bound."""
+    """A fault plan that is too long is refused, and the description has the same bound."""
     machine = make_machine()
     machine.system.create("a", 8)
     fault = {"hcall": "READ_OBJECT", "status": "H_BUSY"}

@@ -1,4 +1,4 @@
-"""The stream of events on a real socket: its readers, its ends, and the resources that it does not take."""
+"""The event stream on a real socket: its readers, its ends, and the resources that it leaves free."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def until(condition) -> None:
 
 
 async def test_the_first_event_is_hello_and_changes_follow(machine, path) -> None:
-    """A spectator gets the changes that the console shows, numbered, as lines of an event stream."""
+    """The first event is hello. Then a spectator gets each change that the console shows, with a number."""
     async with streamed(path) as reader:
         assert b"200" in reader.head.split(b"\r\n")[0]
         assert b"content-type: text/event-stream" in reader.head
@@ -63,7 +63,7 @@ async def test_the_first_event_is_hello_and_changes_follow(machine, path) -> Non
 
 
 async def test_every_change_of_the_console_is_told(machine, path) -> None:
-    """Each verb that changes a view, by HTTP."""
+    """Each verb that changes a view sends an event `changed`."""
     async with streamed(path) as reader, over_socket(path) as client:
         await reader.until("hello")
         for method, place, body in (
@@ -83,7 +83,7 @@ async def test_every_change_of_the_console_is_told(machine, path) -> None:
 
 
 async def test_the_console_is_connected_while_its_stream_is_open(machine, path) -> None:
-    """A stream whose header has the console's id counts as its connection, until the stream ends."""
+    """The console is connected from the begin to the end of a stream whose header has the console's id."""
     await attached(machine)
     async with streamed(path, ID) as reader:
         await reader.until("hello")
@@ -93,7 +93,7 @@ async def test_the_console_is_connected_while_its_stream_is_open(machine, path) 
 
 
 async def test_a_stream_of_another_console_is_refused(machine, path) -> None:
-    """It is refused before any console is attached, and afterwards."""
+    """A stream with the id of another console is refused, whether a console is attached or not."""
     answers = [await exchange(path, request(ID, last=True))]
     await attached(machine)
     answers += [await exchange(path, request(each, last=True)) for each in (OTHER_ID, "x", "")]
@@ -103,7 +103,7 @@ async def test_a_stream_of_another_console_is_refused(machine, path) -> None:
 
 
 async def test_no_query_and_no_body_of_head(machine, path) -> None:
-    """A query is refused, as for every verb. HEAD opens no stream."""
+    """A stream with a query is refused, as for every verb. HEAD opens no stream."""
     assert (await exchange(path, request(target="/v1/events?since=1", last=True))).startswith(
         b"HTTP/1.1 400 "
     )
@@ -114,7 +114,10 @@ async def test_no_query_and_no_body_of_head(machine, path) -> None:
 
 
 async def test_a_newer_stream_of_the_console_ends_the_older(machine, path) -> None:
-    """The console may return before the server notices the loss of its old connection. It stays connected."""
+    """A second stream of the console ends the first one, whose loss the server may not have noticed.
+
+    The console stays connected.
+    """
     await attached(machine)
     async with streamed(path, ID) as older, streamed(path, ID) as newer:
         await newer.until("take-copy")
@@ -126,7 +129,7 @@ async def test_a_newer_stream_of_the_console_ends_the_older(machine, path) -> No
 
 
 async def test_open_questions_are_sent_to_a_new_stream(machine, path) -> None:
-    """The questions arrive however soon the console returns."""
+    """Open questions are sent to each new stream, however soon the console returns."""
     await attached(machine)
     for _ in range(3):
         async with streamed(path, ID) as reader:
@@ -134,7 +137,7 @@ async def test_open_questions_are_sent_to_a_new_stream(machine, path) -> None:
 
 
 async def test_looks_follow_each_other_in_the_interval(machine, path) -> None:
-    """The console gets questions without any event, and only after a change."""
+    """The system looks for changed stores in each interval, and asks the console only after a change."""
     machine.copy_interval = 0.01
     await attached(machine)
     async with streamed(path, ID) as reader, over_socket(path) as client:
@@ -168,12 +171,12 @@ async def test_streams_are_bounded_and_the_console_has_a_place(machine, path) ->
 
 
 async def test_a_stream_takes_no_place_and_has_no_end(machine, tmp_path, monkeypatch) -> None:
-    """The stream gives its place back, and outlives the lifetime of a connection."""
+    """A stream does not count as a connection, and lasts longer than the lifetime of a connection."""
     monkeypatch.setattr(serve, "MAX_CONNECTIONS", 1)
     monkeypatch.setattr(serve, "LIFETIME_SECONDS", 0.2)
     async with served(machine, tmp_path / "control.sock") as path, streamed(path) as reader:
         await reader.until("hello")
-        assert await exchange(path, b"GET ") == b""  # this one lives until its lifetime is over
+        assert await exchange(path, b"GET ") == b""  # this connection ends at its lifetime
         async with over_socket(path) as client:
             assert (await client.get("/health")).status_code == 200
         machine.notify_watchers()
@@ -185,7 +188,7 @@ async def test_a_stream_takes_no_place_and_has_no_end(machine, tmp_path, monkeyp
 
 
 async def test_forty_idle_connections_do_not_disturb_a_stream(machine, path) -> None:
-    """They take all places; an open stream goes on."""
+    """Forty idle connections take all places, and an open stream goes on."""
     await attached(machine)
     async with AsyncExitStack() as stack, streamed(path, ID) as reader:
         await reader.until("hello")
@@ -197,7 +200,7 @@ async def test_forty_idle_connections_do_not_disturb_a_stream(machine, path) -> 
 
 
 async def test_a_reader_that_stops_reading_is_cut(machine, tmp_path, monkeypatch) -> None:
-    """The limit of every answer also holds for a stream. Then the console counts as away."""
+    """A reader that stops reading is cut after the time limit of a send. Then the console counts as away."""
     monkeypatch.setattr(http, "SEND_SECONDS", 0.05)
     await attached(machine)
     async with served(machine, tmp_path / "control.sock") as path, streamed(path, ID):
@@ -224,7 +227,7 @@ async def test_the_stop_does_not_wait_for_a_stream(machine, tmp_path) -> None:
 
 
 async def test_the_stop_does_not_wait_for_a_reader_that_does_not_read(machine, tmp_path) -> None:
-    """Its connection is cut, long before the send limit."""
+    """A stop cuts the connection of a reader that does not read, long before the time limit of a send."""
     async with AsyncExitStack() as stack:
         async with served(machine, tmp_path / "control.sock") as path:
             await stack.enter_async_context(streamed(path))
@@ -237,14 +240,17 @@ async def test_the_stop_does_not_wait_for_a_reader_that_does_not_read(machine, t
 
 
 async def test_a_stream_that_begins_during_the_stop_ends_at_once(machine, path) -> None:
-    """The request comes on a connection that is still open."""
+    """A stream that is opened during the stop, on an open connection, gets hello and stopping, and ends."""
     machine.events.stop()
     async with streamed(path) as reader:
         assert await reader.rest() == ["hello", "stopping"]
 
 
 async def test_the_next_request_of_a_stream_is_not_answered(machine, path) -> None:
-    """The connection of a stream serves nothing else, so only the stream is exempt from the lifetime."""
+    """A second request on the connection of a stream gets no answer.
+
+    Only the stream outlasts the lifetime.
+    """
     async with streamed(path) as reader:
         await reader.until("hello")
         await reader.stream.send_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -254,7 +260,7 @@ async def test_the_next_request_of_a_stream_is_not_answered(machine, path) -> No
 
 
 async def written(machine: Machine, console: str | None, send: Any, scope: dict[str, Any]) -> None:
-    """Write a stream to a function, without HTTP; its reader never leaves."""
+    """Write a stream to a function, without HTTP. Its reader stays until the task is cancelled."""
 
     async def receive() -> dict[str, Any]:
         await trio.sleep_forever()
@@ -279,7 +285,7 @@ async def test_a_heartbeat_every_ten_seconds(machine, nursery, autojump_clock: M
 
 
 async def test_over_http_2_a_stream_is_not_exempt(machine, nursery) -> None:
-    """Other requests share its connection."""
+    """Over HTTP/2 a stream does not outlast the lifetime of its connection. Other requests share that."""
     sender, receiver = trio.open_memory_channel[dict[str, Any]](10)
     scope = {"http_version": "2", "state": {http.EXEMPT: lambda: 1 / 0}}
     nursery.start_soon(written, machine, None, sender.send, scope)
@@ -308,7 +314,7 @@ async def test_looks_come_in_the_interval_of_the_settings(machine, autojump_cloc
 
 
 def test_a_reader_of_the_tests_takes_pieces() -> None:
-    """The test's reader joins a chunk that arrives in two pieces."""
+    """The reader of these tests joins a chunk that arrives in two pieces."""
 
     async def read() -> None:
         ours, theirs = trio.testing.memory_stream_pair()

@@ -45,7 +45,7 @@ def state(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def hmc(state: Path) -> Hmc:
-    """Returns a function that runs the command. The state folder comes from the environment."""
+    """Return a function that runs the command; the command gets the state folder from the environment."""
 
     def run(*words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {"SWPKS_STATE": str(state)}
@@ -122,7 +122,7 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_usage(words) -> None:
-    """Exit status 2 for an invalid command line, such as `status` without a server's name."""
+    """An invalid command line gives exit status 2 and a message."""
     done = run(*words)
     assert done.returncode == 2
     assert done.stderr
@@ -174,7 +174,10 @@ def test_usage(words) -> None:
     ids=lambda value: value if " " in value else "",
 )
 def test_operands_that_make_no_sense(words: str, rule: str, says: str) -> None:
-    """R-36: they are checked before a request is sent; the error has the rule and the allowed values."""
+    """R-36: Wrong operands are refused before a request is sent.
+
+    The error has the rule and the allowed values.
+    """
     done = run(*words.split(), "--socket", "nobody")
     assert done.returncode == 2
     assert says in done.stderr
@@ -183,7 +186,7 @@ def test_operands_that_make_no_sense(words: str, rule: str, says: str) -> None:
 
 @pytest.mark.process
 def test_nobody_there(tmp_path) -> None:
-    """Exit status 3; the error names the socket."""
+    """If no server listens, the exit status is 3, and the error names the socket."""
     done = run("status", "--state", str(tmp_path))
     assert done.returncode == 3
     assert str(tmp_path / "run" / "control.sock") in done.stderr
@@ -191,7 +194,7 @@ def test_nobody_there(tmp_path) -> None:
 
 @pytest.mark.process
 def test_somebody_else_there(tmp_path) -> None:
-    """Exit status 3 and no traceback if another program listens there."""
+    """If another program listens on the socket, the exit status is 3, and there is no traceback."""
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -209,7 +212,7 @@ def test_somebody_else_there(tmp_path) -> None:
 
 
 def test_refused_partitions_and_reasons_are_shown() -> None:
-    """Faults are at the top, where a person looks first."""
+    """`status` begins with the refused partitions and the reasons of bad health."""
     row = {
         "number": 1,
         "name": "lpar1",
@@ -260,7 +263,7 @@ def test_refused_partitions_and_reasons_are_shown() -> None:
 
 
 def test_a_health_that_is_bad() -> None:
-    """Each reason has its own line."""
+    """`health` prints each reason on its own line."""
     writeback = WritebackView(
         state="stalled",
         pending=3,
@@ -294,9 +297,9 @@ def test_an_answer_does_not_steer_the_terminal() -> None:
 
 
 def test_custody_that_is_not_plain_is_told() -> None:
-    """R-51: for a partition that moves, has left, or waits for its console.
+    """R-51: `status` has a line for a partition that moves, has left, or waits for its console.
 
-    A served partition has no such line.
+    A partition that is simply served has no such line.
     """
     moving = partition("a", custody="frozen", mode="in-doubt")
     facts = CustodyView(

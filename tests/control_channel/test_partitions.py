@@ -1,4 +1,4 @@
-"""Verbs about whole partitions and about the system, through the application."""
+"""Verbs about whole partitions and about the system, sent to the application."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def client(machine):
 
 
 async def refused(call, status=409) -> str:
-    """Return the id of the rule that a call breaks."""
+    """Return the id of the rule for which a call is refused."""
     answer = await call
     assert answer.status_code == status, answer.text
     problem = answer.json()
@@ -51,7 +51,7 @@ def change(client, name, **body):
 
 
 async def test_creating_with_number_and_attributes(machine, client) -> None:
-    """R-30, R-36: the answer has them; a refused partition leaves no trace."""
+    """R-30, R-36: The answer has number and attributes of the new partition. A refused one is not created."""
     answer = await client.post("/v1/partitions", json=NEW)
     assert answer.status_code == 201
     shown = answer.json()
@@ -67,12 +67,15 @@ async def test_creating_with_number_and_attributes(machine, client) -> None:
     [{"number": 0}, {"number": 65536}, {"number": None}, {"attributes": {"colour": 1}}, {"attributes": None}],
 )
 async def test_bodies_out_of_form(client, body) -> None:
-    """The struct refuses values that no partition can have."""
+    """A body with a value that no partition can have is refused by its form."""
     assert await refused(client.post("/v1/partitions", json={"name": "c", **body}), 400) == "request.form"
 
 
 async def test_a_deleted_partition_is_gone(machine, client) -> None:
-    """The answer is the system without it. Its fault plan is gone; number and name are free, durably."""
+    """A deleted partition is not in the answer, and its fault plan is gone.
+
+    Number and name are free, durably.
+    """
     machine.set_faults("a", [parse_fault("READ_OBJECT=H_BUSY")])
     machine.counters.calls[1][0x41C, 0] += 1
     answer = await delete(client, "a")
@@ -93,7 +96,7 @@ async def test_objects_are_destroyed_on_purpose(machine, client) -> None:
 
 
 async def test_a_running_partition_keeps_its_name_and_its_place(client) -> None:
-    """The operator must power it off first."""
+    """A running partition can't be renamed or deleted: the operator must power it off first."""
     await client.post("/v1/partitions/a/power-on")
     assert await refused(delete(client, "a", destroy=True)) == "partition.off"
     assert await refused(change(client, "a", new_name="z")) == "partition.off"
@@ -101,7 +104,7 @@ async def test_a_running_partition_keeps_its_name_and_its_place(client) -> None:
 
 
 async def test_a_changed_partition(machine, client) -> None:
-    """R-47: all changes at once, durably. The fault plan stays, because it belongs to the number."""
+    """R-47: All changes of a request happen at once and durably. The fault plan stays with the number."""
     uuid = str(machine.system.find("a").profile.uuid)
     machine.set_faults("a", [parse_fault("READ_OBJECT=H_BUSY")])
     answer = await change(client, "a", new_name="z", auto_start=False, attributes={"secure_boot": 1})
@@ -115,7 +118,7 @@ async def test_a_changed_partition(machine, client) -> None:
 
 
 async def test_a_change_is_all_or_nothing(machine, client) -> None:
-    """R-36: this holds for whichever part is refused."""
+    """R-36: If any part of a request is refused, nothing is changed."""
     before = machine.system.find("a").profile
     assert await refused(change(client, "a", new_name="tcp", auto_start=False)) == "name.form"
     wrong = change(client, "a", new_name="z", auto_start=False, attributes={"keystore_kbytes": 4})
@@ -124,7 +127,7 @@ async def test_a_change_is_all_or_nothing(machine, client) -> None:
 
 
 async def test_what_the_log_has(client) -> None:
-    """Each change has a line, with the names before and after."""
+    """Each change of a partition or system has a log line, with the names before and after."""
     with logged("partition.changed") as changed:
         await change(client, "a", new_name="z", attributes={"secure_boot": 1})
     assert (changed[0]["partition"], changed[0]["before"], changed[0]["secure_boot"]) == ("z", "a", 1)
@@ -143,7 +146,7 @@ async def test_the_name_of_the_system(machine, client) -> None:
 
 
 async def test_a_name_in_recovery_does_not_end_it(machine, client) -> None:
-    """R-48: a system record would end the state, so the name is stored when the state ends."""
+    """R-48: In Recovery a new name is stored when the state ends. A system record would end it at once."""
     machine.system.partitions.clear()
     await machine.recovery.begin()
     assert (await client.patch("/v1/system", json={"name": "old name"})).json()["state"] == "Recovery"
@@ -155,7 +158,7 @@ async def test_a_name_in_recovery_does_not_end_it(machine, client) -> None:
 
 @pytest.mark.parametrize("state", SystemState)
 async def test_powering_off_works_in_every_state(machine, client, state) -> None:
-    """The request is answered; then the server stops (tests/parts)."""
+    """Power-off of the system is answered in every state. Then the server stops (tests/parts)."""
     machine.system.state = state
     assert not machine.stop_asked.is_set()
     answer = await client.post("/v1/system/power-off")
@@ -164,7 +167,10 @@ async def test_powering_off_works_in_every_state(machine, client, state) -> None
 
 
 async def test_a_restore_counts_itself_and_may_refuse_to_go_back(machine, client) -> None:
-    """R-45: a copy with fewer restores is behind, whatever its generation."""
+    """R-45: Each restore adds one to the count.
+
+    A copy with a smaller count is older, whatever its generation.
+    """
     first = (await client.get("/v1/partitions/a/copy")).json()
     assert first["restores"] == 0
     restored = (await client.post("/v1/copies", json={"copy": first["copy"], "older": False})).json()

@@ -1,4 +1,4 @@
-"""Every request: paths, methods, queries, bodies, and unexpected errors."""
+"""Every request: paths, methods, queries, bodies, and errors of the server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def client(machine):
     "path", ["/", "/v1", "/v1/partitions/", "/v2/system", "/v1/partitions/a/", "/v1/partitions/a/b", "/docs"]
 )
 async def test_unknown_paths(client, path) -> None:
-    """Only paths of the table are answered, and none is redirected."""
+    """A path that is not in the table gets 404, and no path is redirected."""
     answer = await client.get(path)
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
@@ -35,7 +35,7 @@ async def test_unknown_paths(client, path) -> None:
 
 @pytest.mark.parametrize("name", ["b", "A", "%00", "..%2f..", "%F0%9F%A6%8A", "a%20"])
 async def test_unknown_partitions(client, name) -> None:
-    """The partition is looked up before the body is checked."""
+    """A request about an unknown partition gets 404, whatever its body is."""
     for call in (
         client.get(f"/v1/partitions/{name}"),
         client.post(f"/v1/partitions/{name}/ipl", content=b"{"),
@@ -55,7 +55,7 @@ async def test_unknown_partitions(client, name) -> None:
     ],
 )
 async def test_methods(client, method, path, allowed) -> None:
-    """Any other method is refused, and the answer names the right ones."""
+    """A wrong method is refused, and the answer names the allowed methods."""
     answer = await client.request(method, path)
     assert answer.status_code == 405
     assert answer.headers["allow"] == allowed
@@ -68,7 +68,7 @@ async def test_head_is_get(client) -> None:
 
 
 async def test_queries_are_refused(client) -> None:
-    """A query would be ignored, so it is an error of the caller."""
+    """A request with a query is refused, because the query would have no effect."""
     assert (await client.get("/v1/system?verbose=1")).status_code == 400
 
 
@@ -120,28 +120,28 @@ async def test_sizes_that_are_no_numbers(client, kbytes) -> None:
     "kind", ["text/plain", "application/x-www-form-urlencoded", "application/json5", None]
 )
 async def test_other_media_types(client, kind) -> None:
-    """A form of a web page can't be sent here by accident."""
+    """A body of another media type is refused, so a form of a web page has no effect."""
     headers = {"content-type": kind} if kind else {}
     answer = await client.patch("/v1/partitions/a/attributes", content=b'{"secure_boot":0}', headers=headers)
     assert answer.status_code == 415
 
 
 async def test_a_charset_is_allowed(client) -> None:
-    """Many clients add it."""
+    """A media type with a charset is accepted, because many clients send one."""
     headers = {"content-type": "Application/JSON; charset=utf-8"}
     answer = await client.patch("/v1/partitions/a/attributes", content=b'{"secure_boot":0}', headers=headers)
     assert answer.status_code == 200
 
 
 async def test_a_body_where_none_belongs(machine, client) -> None:
-    """The body would be ignored, so it is an error of the caller."""
+    """A body for a verb without a body is refused, because it would have no effect."""
     answer = await client.post("/v1/partitions/a/power-on", json={"secure_boot": "enforce"})
     assert answer.status_code == 400
     assert await flushed(machine) == set()
 
 
 async def test_trouble_with_storage_is_told(machine, client, monkeypatch) -> None:
-    """An error of the machine's storage is not the caller's fault."""
+    """If the machine's storage fails, the problem has the fault `storage`, not the operator."""
 
     def fail(name):
         raise StorageError(storage.IMAGE_LENGTHS, "the disk is full")
@@ -179,7 +179,7 @@ async def test_an_error_of_ours_shows_nothing(machine, client, monkeypatch) -> N
     ids=repr,
 )
 async def test_a_number_of_commits_goes_with_what_counts_them(client, body, status) -> None:
-    """R-75: a field that would be ignored is an error of the caller."""
+    """R-75: A number of commits for a fault that does not count commits is refused."""
     assert (await client.put("/v1/nvram/fault", json=body)).status_code == status
     assert (await client.put("/v1/nvram/fault", json={"trouble": "none"})).status_code == 200
 

@@ -1,4 +1,4 @@
-"""The control channel on a real socket: connections, deadlines, and independence of the data channel."""
+"""The control channel on a real socket: connections and deadlines. The data channel goes on meanwhile."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def path(machine, tmp_path):
 
 
 async def connect(path: str) -> trio.SocketStream:
-    """Return a connection that sends only the test's bytes."""
+    """Return a connection on which only the test sends bytes."""
     return await trio.open_unix_socket(path)
 
 
@@ -54,7 +54,7 @@ async def everything(stream: trio.abc.ReceiveStream) -> bytes:
 
 
 async def flood(stream: trio.abc.SendStream, data: bytes) -> None:
-    """Send until the other end is gone."""
+    """Send until the other end has closed."""
     with trio.fail_after(20):
         try:
             while True:
@@ -80,7 +80,7 @@ async def test_one_connection_many_requests(path) -> None:
 
 
 async def test_a_body_over_the_limit(path) -> None:
-    """413 at once, however much of the body is still to come, and the connection ends."""
+    """A body over the limit gets 413 before its end has arrived, and the connection ends."""
     async with over_socket(path) as client:
         answer = await client.post("/v1/partitions", content=b" " * (MAX_REQUEST_BODY + 1))
         assert answer.status_code == 413
@@ -91,7 +91,7 @@ async def test_a_body_over_the_limit(path) -> None:
 
 
 async def test_a_body_that_does_not_come(path, monkeypatch) -> None:
-    """408 when a body takes too long, so that a stalled client holds no place."""
+    """A body that takes too long gets 408, so a stalled client does not keep its place."""
     monkeypatch.setattr(app, "REQUEST_BODY_SECONDS", 0.05)
     head = b"POST /v1/partitions HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n{"
     assert (await exchange(path, head)).startswith(b"HTTP/1.1 408 ")
@@ -111,7 +111,7 @@ async def test_a_body_that_does_not_come(path, monkeypatch) -> None:
     ],
 )
 async def test_what_is_no_good_http(path, request_bytes) -> None:
-    """Each gets an error status and a closed connection; the next client is served."""
+    """Bytes that are not valid HTTP get a status 4xx and a closed connection. The next client is served."""
     status = (await exchange(path, request_bytes)).split(b" ", 2)[1]
     assert status.startswith(b"4"), status
     async with over_socket(path) as client:
@@ -119,7 +119,7 @@ async def test_what_is_no_good_http(path, request_bytes) -> None:
 
 
 async def test_a_web_socket_is_refused(path) -> None:
-    """No verb upgrades a connection."""
+    """A request for a web socket is refused."""
     request = (
         b"GET /v1/system HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
         b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -128,7 +128,7 @@ async def test_a_web_socket_is_refused(path) -> None:
 
 
 async def test_a_client_that_does_not_read(path, monkeypatch) -> None:
-    """Its connection ends; neither other clients nor the server's stop wait for it."""
+    """A client that does not read loses its connection. Other clients and a stop do not wait for it."""
     monkeypatch.setattr(http, "SEND_SECONDS", 0.05)
     request = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n"
     async with await connect(path) as stream:
@@ -138,7 +138,7 @@ async def test_a_client_that_does_not_read(path, monkeypatch) -> None:
 
 
 async def test_stopping_does_not_wait_for_idle_clients(machine, tmp_path) -> None:
-    """An idle connection is closed, also one without a request."""
+    """A stop closes idle connections at once, with or without an earlier request."""
     async with served(machine, tmp_path / "control.sock") as path:
         silent, idle = await connect(path), await connect(path)
         await idle.send_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -156,7 +156,7 @@ HALF_A_REQUEST = (
 
 
 async def test_stopping_lets_a_request_end(machine, tmp_path) -> None:
-    """A request that has begun is answered within the grace."""
+    """At a stop, a request that has begun is answered within the grace."""
     async with trio.open_nursery() as nursery:
         async with served(machine, tmp_path / "control.sock") as path:
             stream = await _half_asked(path)
@@ -166,7 +166,7 @@ async def test_stopping_lets_a_request_end(machine, tmp_path) -> None:
 
 
 async def _half_asked(path: str) -> trio.SocketStream:
-    """Return a connection whose second request waits for the rest of its body."""
+    """Return a connection whose second request has half of its body."""
     stream = await connect(path)
     await stream.send_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
     answer = b""
@@ -183,7 +183,7 @@ async def _after_a_round(stream: trio.SocketStream) -> None:
 
 
 async def test_stopping_does_not_wait_for_ever(machine, tmp_path, monkeypatch) -> None:
-    """A request that does not end is cut off after the grace."""
+    """A request that does not end is cut after the grace of a stop."""
     monkeypatch.setattr(serve, "GRACE_SECONDS", 0.05)
     with trio.fail_after(20):
         async with served(machine, tmp_path / "control.sock") as path:
@@ -193,7 +193,7 @@ async def test_stopping_does_not_wait_for_ever(machine, tmp_path, monkeypatch) -
 
 
 async def test_connections_are_bounded(machine, tmp_path, monkeypatch) -> None:
-    """One connection too many waits for a place, and gets it."""
+    """If all places are taken, one more connection waits until a place is free."""
     monkeypatch.setattr(serve, "MAX_CONNECTIONS", 2)
     async with served(machine, tmp_path / "control.sock") as path, over_socket(path) as client:
         first, second = await connect(path), await connect(path)
@@ -209,7 +209,7 @@ async def test_connections_are_bounded(machine, tmp_path, monkeypatch) -> None:
 
 
 async def test_connections_that_are_gone_take_no_room(machine, tmp_path, monkeypatch) -> None:
-    """A script that makes a new connection per request never waits for its earlier connections."""
+    """Closed connections free their places, so a script with one connection per request never waits."""
     monkeypatch.setattr(serve, "MAX_CONNECTIONS", 1)
     async with served(machine, tmp_path / "control.sock") as path:
         with trio.fail_after(20):
@@ -219,7 +219,7 @@ async def test_connections_that_are_gone_take_no_room(machine, tmp_path, monkeyp
 
 
 async def test_a_crash_ends_one_connection(path, monkeypatch) -> None:
-    """An error in HTTP itself is logged. It ends no other connection."""
+    """An error in the HTTP code is logged and ends only its own connection."""
     async with over_socket(path) as kept:
         assert (await kept.get("/health")).status_code == 200
 
@@ -234,7 +234,7 @@ async def test_a_crash_ends_one_connection(path, monkeypatch) -> None:
 
 
 async def test_a_stack_that_does_not_load(machine, tmp_path, monkeypatch) -> None:
-    """The caller gets a problem, the machine goes on, and the next caller tries to load the stack again."""
+    """If the HTTP stack can't be loaded, the caller gets a problem. The next request loads it again."""
     real = serve._load
 
     def broken(machine):
@@ -249,7 +249,7 @@ async def test_a_stack_that_does_not_load(machine, tmp_path, monkeypatch) -> Non
 
 
 async def test_a_silent_caller_of_a_stack_that_does_not_load(machine, tmp_path, monkeypatch) -> None:
-    """The connection of a caller that sends nothing is closed, so the next caller gets its turn."""
+    """While the HTTP stack can't be loaded, the connection of a silent caller is closed after a time."""
     monkeypatch.setattr(serve, "ASKING_SECONDS", 0.01)
     monkeypatch.setattr(serve, "_load", lambda machine: 1 / 0)
     async with served(machine, tmp_path / "control.sock") as path:
@@ -274,7 +274,7 @@ async def test_the_same_reason_is_logged_once(machine, tmp_path, monkeypatch) ->
 
 
 async def test_the_socket_stays_the_callers(machine, tmp_path) -> None:
-    """The socket listens again when the control channel is started again."""
+    """The control channel leaves the socket open, so a second one can serve it."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "control.sock"))
         listener.listen()
@@ -287,7 +287,7 @@ async def test_the_socket_stays_the_callers(machine, tmp_path) -> None:
 
 
 async def test_an_ipl_through_the_door(machine, path, nursery) -> None:
-    """R-04: an IPL ends the sessions with GOODBYE 2, and the next one has no password.
+    """R-04: An IPL by HTTP ends the sessions with GOODBYE 2. The next session has no password.
 
     The new session has the secure-boot mode that the console has set.
     """
@@ -319,7 +319,7 @@ async def test_an_ipl_through_the_door(machine, path, nursery) -> None:
 
 
 def test_the_first_request_leaves_the_data_channel_alone() -> None:
-    """The first request loads the stack, not the start. Data calls go on meanwhile."""
+    """The HTTP stack is loaded by the first request, not by the start. Data calls go on meanwhile."""
     script = Path(__file__).with_name("first_request.py")
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr

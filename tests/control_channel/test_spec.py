@@ -1,4 +1,4 @@
-"""The page, the table of verbs, the description and the command agree."""
+"""spec/control.md, the table of verbs, the OpenAPI description and the command agree."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def table(head: str) -> list[list[str]]:
 
 
 def named(body: type[Answered] | None) -> str:
-    """Return the page's name of a struct, or its word for none."""
+    """Return the page's name for a struct, or "text" for none."""
     return body.__name__ if body else "text"
 
 
 def test_the_page_has_every_verb() -> None:
-    """It has method, path, operation, body, answers and summary, in the same order."""
+    """The page has each verb in the order of the table: method, path, operation, body, answers, summary."""
     rows = [
         [
             verb.method,
@@ -70,7 +70,7 @@ def test_the_page_has_every_verb() -> None:
 
 
 def test_the_page_has_every_problem() -> None:
-    """It has status, type and title of each kind."""
+    """The page has status, type and title of each kind of problem."""
     assert table("status | type | title") == [
         [str(kind.status), kind.type, kind.title] for kind in ProblemKind
     ]
@@ -78,7 +78,7 @@ def test_the_page_has_every_problem() -> None:
 
 
 def test_the_page_has_every_field() -> None:
-    """It has every struct of a request or answer with each of its fields, and no other."""
+    """The page has each struct of a request or answer with each of its fields, and no other."""
     shown: dict[str, list[str]] = defaultdict(list)
     for row in table("struct | field | type | meaning") + table("struct | field | meaning"):
         shown[row[0]] += row[1].split(", ")
@@ -90,12 +90,12 @@ def test_the_page_has_every_field() -> None:
 
 
 def meant(field: str) -> Sequence[str]:
-    """Return the fields of a cell: one, or all attributes if the cell refers to their table."""
+    """Return the fields that a cell of the page names; it may name all attributes at once."""
     return tuple(ATTRIBUTES) if field == "all [attributes](#attributes)" else (field,)
 
 
 def test_attributes_travel_as_the_vocabulary_has_them() -> None:
-    """R-36: the body has the console's names, and each number has the attribute's range."""
+    """R-36: The body of attributes has the console's names, and each number has its attribute's range."""
     schema = msgspec.json.schema(AttributeChanges)["$defs"]["AttributeChanges"]["properties"]
     assert schema.keys() == ATTRIBUTES.keys()
     for name, row in ATTRIBUTES.items():
@@ -104,19 +104,19 @@ def test_attributes_travel_as_the_vocabulary_has_them() -> None:
 
 
 def test_every_event_of_power_is_a_verb() -> None:
-    """The verbs that change power are in the power table, by the end of their paths; ARRIVE ends a move."""
+    """Each power event is a verb, by the end of its path. Only ARRIVE is none: it ends a move."""
     ends = [verb.path.rpartition("/")[2] for verb in VERBS if verb.method == "POST" and "{name}" in verb.path]
     events = [event.value for event in PowerEvent if event is not PowerEvent.ARRIVE]
     assert sorted(ends) == sorted([*events, "rotate-key", "delete", "migration", "release"])
 
 
 def test_the_page_has_every_kind_of_event() -> None:
-    """In the order in which the contract lists them."""
+    """The page has each kind of event, in the order of the contract."""
     assert [row[0] for row in table("kind | meaning")] == list(get_args(EventKind))
 
 
 def test_the_page_has_the_bounds() -> None:
-    """Sizes and seconds equal those in the code."""
+    """The sizes and seconds on the page are those of the code."""
     text = " ".join(PAGE.split())
     config = http._config()
     for words in (
@@ -136,7 +136,7 @@ def test_the_page_has_the_bounds() -> None:
 
 
 async def test_the_page_has_every_metric() -> None:
-    """It has name, labels and type of every family, whatever its number of samples."""
+    """The page has name, labels and figure of each metric."""
     machine = make_machine()
     machine.system.create("a", 8)
     await machine.attachment.attach(bytes(16), "hmc1")
@@ -188,7 +188,7 @@ def test_the_command_asks_what_the_page_says(command, request_line, tmp_path: Pa
 
 
 def test_every_verb_has_a_command() -> None:
-    """Every verb has one, but those of the console's own link."""
+    """Each verb has a command, but not the verbs of the console's link and of migrations."""
     link = ("watchEvents", "attachConsole", "detachConsole", "keepCopy", "forgetCopies")
     asked_for = {f"{verb.method} {verb.path}" for verb in VERBS if verb.operation not in (*link, *MIGRATION)}
     assert {row[1] for row in COMMANDS} == asked_for
@@ -247,12 +247,12 @@ async def test_one_status_may_have_an_answer_and_problems(description) -> None:
 
 
 def _first(path: str) -> int:
-    """Return the first position of a path in the table: the description groups the verbs of a path."""
+    """Return the first position of a path in the table, because the description groups verbs by path."""
     return next(place for place, verb in enumerate(VERBS) if verb.path == path)
 
 
 async def test_the_description_is_as_strict_as_the_page(description) -> None:
-    """A request's struct forbids other fields; a later version may add fields to an answer."""
+    """The description forbids unknown fields in a request, and allows them in an answer."""
     bodies = {each.__name__ for each in Body.__subclasses__()}
     for name, schema in description["components"]["schemas"].items():
         assert (schema.get("additionalProperties") is False) == (name in bodies), name
@@ -260,7 +260,7 @@ async def test_the_description_is_as_strict_as_the_page(description) -> None:
 
 
 async def test_the_description_has_the_bounds_of_a_fault(description) -> None:
-    """The author of a client finds both ends of each range."""
+    """The description has both ends of each range of a fault."""
     fields = description["components"]["schemas"]["FaultSetting"]["properties"]
     count = {"type": "integer", "minimum": 1, "maximum": MAX_COUNT}
     assert fields["nth"] == {**count, "default": 1}
@@ -270,7 +270,7 @@ async def test_the_description_has_the_bounds_of_a_fault(description) -> None:
 
 
 async def test_answers_are_as_described() -> None:
-    """Every answer of a round of all verbs decodes strictly as the struct of its status."""
+    """Each answer in a round of all verbs decodes strictly as the struct of its status."""
     machine = make_machine()
     async with in_process(machine) as client:
         bodies_of: dict[str, object] = {
@@ -284,9 +284,9 @@ async def test_answers_are_as_described() -> None:
             "setTrustedKey": {"operation": "change", "key": b64encode(bytes(32)).decode()},
         }
         order = ("setTrustedKey", "createPartition", "powerOn", "ipl", "powerOff")
-        other = {"restoreCopy", "beginRecovery", "endRecovery"}  # tests/parts has their answers
+        other = {"restoreCopy", "beginRecovery", "endRecovery"}  # tests/parts has the answers of these
         other |= {"watchEvents", "attachConsole", "detachConsole", "keepCopy", "forgetCopies"}  # test_console
-        other |= set(MIGRATION)  # tests/custody
+        other |= set(MIGRATION)  # tests/custody has their answers
         verbs = [verb for verb in VERBS if verb.operation not in other]
         for verb in sorted(verbs, key=lambda v: order.index(v.operation) if v.operation in order else 50):
             path = verb.path.replace("{name}", "a")

@@ -1,4 +1,4 @@
-"""The control channel over TCP in this process: handshakes, their bounds, and other clients meanwhile."""
+"""The control channel over TCP in this process: handshakes, their limits, and other clients meanwhile."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def machine():
 
 @asynccontextmanager
 async def over_tcp(machine: Any, files: TlsFiles) -> AsyncIterator[int]:
-    """The control channel of `machine` at a free port; cancelled at the end."""
+    """The control channel of `machine` at a free port; the fixture cancels it at the end."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         async with trio.open_nursery() as nursery:
             run = partial(serve.serve_control, tls=server_context(ServerFiles(*files)))
@@ -139,7 +139,7 @@ async def test_requests_over_tls(port, client) -> None:
 
 
 async def test_who_is_refused(port, client, authority, tmp_path) -> None:
-    """No certificate, a certificate of another CA, or one for servers; each client gets the reason."""
+    """A client without a certificate, with a foreign one or a server's is refused and gets the reason."""
     foreign = Authority(tmp_path, "foreign").client()._replace(ca=client.ca)
     server = authority.files("wrong", purpose=ExtendedKeyUsageOID.SERVER_AUTH)
     bare = ssl.create_default_context(cafile=client.ca)
@@ -148,7 +148,7 @@ async def test_who_is_refused(port, client, authority, tmp_path) -> None:
             with pytest.raises(ConsoleUnreachable, match=f"ALERT_.*{alert}"):
                 await console(port, files).call(show_health())
         stream = trio.SSLStream(await plain(port), bare, server_hostname="127.0.0.1", https_compatible=True)
-        await stream.do_handshake()  # TLS 1.3: this end has no answer to its certificate yet
+        await stream.do_handshake()  # TLS 1.3: the server has not yet answered
         with pytest.raises(trio.BrokenResourceError) as refused:
             await stream.receive_some()
         await stream.aclose()
@@ -163,7 +163,7 @@ async def test_who_is_refused(port, client, authority, tmp_path) -> None:
 
 
 async def test_plain_http_is_refused(port) -> None:
-    """Its client gets a readable answer, which contains nothing about the system."""
+    """A client of plain HTTP gets a readable answer that contains nothing about the system."""
     stream = await plain(port)
     await stream.send_all(REQUEST)
     answer = await everything(stream)
@@ -176,7 +176,7 @@ async def test_plain_http_is_refused(port) -> None:
     "data", [b"\0" * 600, b"HCAL\x01\x02\0\0", b"\x16\x03\x01\x40\x00" + b"\xff" * 900, b"\x16\x03"]
 )
 async def test_garbage_is_refused(port, client, data) -> None:
-    """The connection ends, and the next client is served."""
+    """After garbage the connection ends, and the next client is served."""
     stream = await plain(port)
     await stream.send_all(data)
     await stream.send_eof()
@@ -198,7 +198,7 @@ async def test_an_older_tls_is_refused(port, client) -> None:
 
 
 async def test_nothing_is_served_before_the_handshake(machine, files, monkeypatch) -> None:
-    """HTTP never gets the bytes of a client without a certificate."""
+    """A request without a client certificate never reaches the HTTP code."""
 
     async def unexpected(self, stream, exempt):
         pytest.fail("the client was accepted")
@@ -226,7 +226,7 @@ async def test_a_handshake_has_a_deadline(port, quick: MockClock) -> None:
 async def test_strangers_without_a_certificate_keep_nobody_out(
     machine, files, client, quick: MockClock
 ) -> None:
-    """With too many handshakes the oldest ones end, so an honest request is answered at once."""
+    """If too many handshakes are open, the oldest ones end, so an honest client is answered at once."""
     async with over_tcp(machine, files) as port:
         strangers = [await plain(port) for _ in range(200)]
         await wait_all_tasks_blocked(0.01)
@@ -241,7 +241,7 @@ async def test_strangers_without_a_certificate_keep_nobody_out(
 
 
 async def test_one_connection_too_many_waits(machine, files, client, quick: MockClock) -> None:
-    """It waits after its handshake for the place of another connection, and ends at a stop as well."""
+    """One connection too many waits after its handshake for a place. It ends at a stop."""
     async with over_tcp(machine, files) as port:
         served_now = [await secure(port, client) for _ in range(serve.MAX_CONNECTIONS)]
         for each in served_now:
@@ -283,7 +283,7 @@ async def test_failed_handshakes_are_bounded_in_the_log(port) -> None:
 
 
 async def test_a_client_that_does_not_read(port, client, monkeypatch) -> None:
-    """Its connection ends at the deadline of a send, and others are served."""
+    """A client that does not read loses its connection after the time limit of a send."""
     monkeypatch.setattr(http, "SEND_SECONDS", 0.05)
     monkeypatch.setattr(serve, "GRACE_SECONDS", 0.05)
     stream = await secure(port, client, small=True)
@@ -298,7 +298,7 @@ async def test_a_client_that_does_not_read(port, client, monkeypatch) -> None:
 
 
 async def test_stopping_waits_for_nobody(machine, files, client, quick: MockClock) -> None:
-    """An idle connection and one in its handshake are closed at once."""
+    """A stop closes idle connections and open handshakes at once."""
     async with over_tcp(machine, files) as port:
         idle, stalled = await secure(port, client), await plain(port)
         await idle.send_all(REQUEST)
@@ -314,7 +314,7 @@ async def test_stopping_waits_for_nobody(machine, files, client, quick: MockCloc
 
 
 async def test_a_stack_that_does_not_load(machine, files, client, monkeypatch, quick: MockClock) -> None:
-    """Over TCP the server sends no answer without the stack: connections wait until it loads."""
+    """While the HTTP stack can't be loaded, connections over TCP wait; then they are answered."""
     real = serve._load
 
     def broken(machine):
@@ -327,7 +327,7 @@ async def test_a_stack_that_does_not_load(machine, files, client, monkeypatch, q
 
 
 async def test_a_bug_in_a_handshake_ends_one_connection(port, client, monkeypatch) -> None:
-    """The error is logged, and the place is free again."""
+    """An unexpected error in a handshake is logged, and the connection's place is free again."""
 
     async def crash(self, stream):
         raise RuntimeError("a bug")
@@ -342,7 +342,10 @@ async def test_a_bug_in_a_handshake_ends_one_connection(port, client, monkeypatc
 
 
 def test_files_that_make_no_sense(authority, files, tmp_path: Path) -> None:
-    """Each is refused at the start. The error has the file's name and never its contents."""
+    """A file of TLS that can't be used is refused at the start.
+
+    The error has its name and not its contents.
+    """
     other = authority.files("other", "localhost")
     empty = tmp_path / "empty.pem"
     empty.touch(0o600)

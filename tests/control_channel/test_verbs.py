@@ -1,4 +1,4 @@
-"""The verbs and the console's rules, through the application."""
+"""The verbs and the console's rules, sent to the application."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def put_object(machine, name):
 
 
 async def test_a_new_partition_has_no_keystore(machine, client) -> None:
-    """R-30: PKS is off for a new partition. R-35: so a guest can reach nothing."""
+    """R-30, R-35: The keystore of a new partition is off, so a guest can reach no object."""
     answer = await client.post("/v1/partitions", json={"name": "lpar1"})
     assert answer.status_code == 201
     assert answer.json() == {
@@ -85,7 +85,7 @@ async def test_a_new_partition_has_no_keystore(machine, client) -> None:
 
 
 async def test_a_keystore_is_enabled_at_creation_or_later(client) -> None:
-    """R-30: both ways give the same keystore."""
+    """R-30: A keystore that is enabled at creation equals one that is enabled later."""
     first = await client.post("/v1/partitions", json={"name": "a", "keystore_kbytes": 8, "auto_start": False})
     await client.post("/v1/partitions", json={"name": "b"})
     later = await set_size(client, "b", 8)
@@ -182,7 +182,7 @@ async def test_the_same_size_again_changes_nothing(client) -> None:
 
 
 async def test_power_and_ipl(client) -> None:
-    """Power-on is an IPL, and IPL restarts. A verb that does not fit the power state is refused."""
+    """Power-on is an IPL, and so is a restart. A verb that does not fit the power state is refused."""
     await client.post("/v1/partitions", json={"name": "a"})
     await refused(client.post("/v1/partitions/a/ipl"))
     await refused(client.post("/v1/partitions/a/power-off"))
@@ -205,7 +205,7 @@ async def test_secure_boot_takes_effect_at_the_next_ipl(client) -> None:
 
 @pytest.mark.parametrize("name", ["", "a/b", "-a", "control", "tcp", "a" * 32, "ä", "a b", "..", "a" * 300])
 async def test_names_that_are_none(client, name) -> None:
-    """A name becomes the name of a socket, so a name with a path is refused."""
+    """A name that can't be the name of a socket, such as one with a path, is refused."""
     answer = await client.post("/v1/partitions", json={"name": name})
     assert answer.status_code in {400, 409}
     assert answer.json()["rule"]
@@ -219,7 +219,7 @@ async def test_a_name_is_given_once(client) -> None:
 
 
 async def test_health_of_a_sound_machine(machine, client) -> None:
-    """200 and no reasons."""
+    """Health of a sound machine is 200 without reasons."""
     await client.post("/v1/partitions", json={"name": "a"})
     await client.post("/v1/partitions/a/power-on")
     await flushed(machine)
@@ -231,7 +231,7 @@ async def test_health_of_a_sound_machine(machine, client) -> None:
 
 
 async def test_health_tells_what_is_wrong(machine, client) -> None:
-    """503 with a reason for NVRAM and for each partition with a refused store."""
+    """Health is 503 with a reason for NVRAM and for each partition whose store is refused."""
     machine.set_nvram_fault(NvramFault("full"))
     machine.encryptor.system_changed(machine.system)
     assert not await machine.encryptor.flush()
@@ -255,7 +255,7 @@ async def test_health_tells_what_is_wrong(machine, client) -> None:
 
 
 async def test_metrics(machine, client) -> None:
-    """Every figure has its labels, and unknown numbers have one common name."""
+    """Each figure of the metrics has its labels, and all unknown numbers have the label OTHER."""
     partition = machine.system.create("a", 8)
     machine.power_on("a")
     put_object(machine, "a")
@@ -296,7 +296,7 @@ SIGNED_UPDATES = {
 
 
 async def test_attributes_are_set_together_and_shown() -> None:
-    """R-36: by the console's names and numbers, all or none; the encryptor stores them."""
+    """R-36: Attributes are set by the console's names and numbers, all or none, and become durable."""
     machine = make_machine(FW1110)
     async with in_process(machine) as client:
         await client.post("/v1/partitions", json={"name": "lpar1"})
@@ -315,7 +315,7 @@ async def test_attributes_are_set_together_and_shown() -> None:
 
 
 async def test_attributes_of_a_running_partition_are_refused() -> None:
-    """R-36: changes wait for power-off, also to arm the latch again."""
+    """R-36: Attributes of a running partition can't be changed, so the latch can't be armed either."""
     machine = make_machine(FW1110)
     async with in_process(machine) as client:
         await client.post("/v1/partitions", json={"name": "lpar1", "keystore_kbytes": 8})
@@ -336,7 +336,7 @@ async def test_attributes_of_a_running_partition_are_refused() -> None:
     ],
 )
 async def test_attributes_have_their_types(client, wrong) -> None:
-    """R-36: numbers as the console has them."""
+    """R-36: An attribute is a number as at the console. Another type is refused."""
     await client.post("/v1/partitions", json={"name": "lpar1"})
     await refused(client.patch("/v1/partitions/lpar1/attributes", json=wrong), 400)
 

@@ -10,7 +10,7 @@ from tests.data_channel.support import Service, make_machine
 
 @pytest.fixture(params=["task", "lane"])
 async def service(nursery: trio.Nursery, request: pytest.FixtureRequest) -> AsyncIterator[Service]:
-    """A machine with alpha and beta. Each connection has its own task, or all are in the lane."""
+    """A machine with alpha and beta. Its connections have a task each, or are all in the lane."""
     made = await Service.start(nursery, make_machine("alpha", "beta"), lane=request.param == "lane")
     yield made
     made.close()

@@ -1,4 +1,4 @@
-"""Common parts of the tests of the service: a machine without files, and a peer that sends raw frames."""
+"""Helpers of the tests of the data channel: a machine without files, and a peer that sends raw frames."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Peer:
         self._tag = 0
 
     async def event(self) -> Event | None:
-        """Return the next frame from the server, None at the end of the stream."""
+        """Return the next frame from the server, or None at the end of the stream."""
         while (event := next(self.session.events(), None)) is None:
             data = await self.stream.receive_some(1 << 16)
             if not data:
@@ -98,7 +98,7 @@ class Peer:
         return request.parse(await self.expect(HReturn))
 
     async def goodbye(self) -> int:
-        """Skip to the end of the session; return the reason of the GOODBYE, the last frame."""
+        """Read to the end of the session; return the reason of the GOODBYE, which is the last frame."""
         while not isinstance(event := await self.event(), Goodbye):
             assert event is not None, "closed without GOODBYE"
         assert await self.event() is None
@@ -106,7 +106,7 @@ class Peer:
 
 
 def answers(conversation: ServerConversation, data: bytes) -> Iterator[bytes]:
-    """Run these bytes turn by turn; yield the answers of each turn."""
+    """Let the server work on these bytes turn by turn; yield the answers of each turn."""
     conversation.take(data)
     while conversation.ready:
         if answer := conversation.turn(Quantum(CALLS, math.inf)):

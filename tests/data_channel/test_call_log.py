@@ -1,4 +1,4 @@
-"""The log of all h-calls (`swpks serve --log-calls`): one line per call, bounded, and none by default."""
+"""The log of all h-calls (`swpks serve --log-calls`): one line per call, bounded, and off by default."""
 
 import json
 
@@ -50,7 +50,10 @@ class Logged(Guest):
 
 
 def test_each_call_has_a_line() -> None:
-    """Partition, call, label, registers, status. A refusal also has its rule, and its own line as before."""
+    """The line of a call has partition, label, registers and status.
+
+    A refusal also has its rule, and the line `hcall.refused` as without the option.
+    """
     guest = Logged(started())
     with logged(EVENT) as lines:
         guest.write(3, b"disk-key", b"0123456789")
@@ -68,7 +71,7 @@ def test_each_call_has_a_line() -> None:
 
 
 def test_a_password_that_is_set_is_no_label() -> None:
-    """Calls without the password, or with a wrong one, whose label lies where the password was."""
+    """The log hides a label that has bytes of a password that is set."""
     guest = Logged(started())
     secret = b"SUPERSECRETPASSWORD"
     guest.set_password(3, secret)
@@ -97,7 +100,7 @@ async def test_calls_of_a_session_are_logged(nursery, lane: bool) -> None:
 
 
 def test_busy_answers_of_a_plan_are_logged() -> None:
-    """The log sees calls before the fault plan, so it also has repeated calls."""
+    """Busy answers of a fault plan are logged too."""
     machine = started()
     guest = Logged(machine)
     machine.set_faults("alpha", [parse_fault("READ_OBJECT=H_BUSY")])
@@ -112,7 +115,7 @@ def test_busy_answers_of_a_plan_are_logged() -> None:
 
 
 def test_the_log_is_bounded_and_says_what_is_missing() -> None:
-    """4,096 lines at once, 64 a second, each below 1 KiB.
+    """The log takes 4,096 lines at once, then 64 a second, each below 1 KiB.
 
     The next line and `log.shortened` count the rest.
     """
@@ -137,14 +140,14 @@ def test_the_log_is_bounded_and_says_what_is_missing() -> None:
 
 
 def test_a_level_that_hides_the_lines_makes_none() -> None:
-    """`--log-level warning` with the option is no error, and no call is parsed."""
+    """With `--log-level warning` no call line is made, and none counts as left out."""
     machine = started()
     Logged(machine).read(3, b"x")
     assert list(machine.noise.left_out()) == []
 
 
 def test_without_the_option_a_call_passes_nothing() -> None:
-    """The dispatch gets the calls of a session directly."""
+    """Without the option, calls go directly to the dispatch."""
     machine = started(log_calls=False)
     partition = machine.system.find("alpha")
     assert type(machine.calls_of(partition, lambda *_: None)) is HypervisorCalls

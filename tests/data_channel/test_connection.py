@@ -1,4 +1,4 @@
-"""Sessions: batches, isolation, and each end that the protocol defines (spec/protocol.md#sessions)."""
+"""Sessions: batches, isolation, and each end of a session (spec/protocol.md#sessions)."""
 
 from collections import Counter
 
@@ -122,7 +122,7 @@ async def test_partitions_do_not_see_each_other(service: Service) -> None:
 
 
 async def test_calls_of_two_sessions_of_a_partition_meet(service: Service) -> None:
-    """All sessions share one store, and their calls never run partially."""
+    """A session reads what another session of the same partition has written."""
     one, two = await service.session(), await service.session()
     await one.call(write(b"label"))
     assert (await two.call(read(b"label"))).data == b"x"
@@ -138,7 +138,7 @@ async def test_a_keystore_that_is_off_answers_h_function(service: Service) -> No
 
 
 async def test_an_unknown_opcode_is_answered(service: Service) -> None:
-    """H_FUNCTION. Unknown opcodes do not fill the table of counters."""
+    """An unknown opcode returns H_FUNCTION, and such opcodes do not fill the table of counters."""
     peer = await service.session()
     await peer.send(*peer.frames([raw_call(opcode) for opcode in range(0x10000, 0x10040)]))
     assert {each.status for each in await answers(peer, 64)} == {Status.H_FUNCTION}
@@ -160,7 +160,10 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 @pytest.mark.parametrize("opened", [True, False])
 async def test_a_malformed_frame_ends_its_session_alone(service: Service, name: str, opened: bool) -> None:
-    """R-01: pending answers, GOODBYE 1, close. Another session of the same partition goes on."""
+    """R-01: A bad frame ends its session with the pending answers and GOODBYE 1.
+
+    Another session of the same partition goes on.
+    """
     neighbour = await service.session()
     peer = service.connect()
     if opened:
@@ -175,7 +178,7 @@ async def test_a_malformed_frame_ends_its_session_alone(service: Service, name: 
 
 
 async def test_answers_due_leave_before_the_goodbye(service: Service) -> None:
-    """With a good call and a bad frame in one piece, the call ran, so it is answered."""
+    """If a good call and a bad frame come in one piece, the call is answered before GOODBYE."""
     peer = await service.session()
     await peer.stream.send_all(peer.session.send(peer.frames([write(b"a")])[0]) + BAD["magic"][0])
     assert (await peer.expect(HReturn)).status == 0
@@ -185,7 +188,7 @@ async def test_answers_due_leave_before_the_goodbye(service: Service) -> None:
 
 @pytest.mark.parametrize("count", [10, 2 * CALLS, 2 * CALLS + 10])
 async def test_all_answers_due_leave_before_the_goodbye(service: Service, count: int) -> None:
-    """This also holds for several sends: all calls before the bad frame are answered."""
+    """All calls before a bad frame are answered before GOODBYE, also if that needs several sends."""
     peer, stream = await counted(service)
     await peer.call(write(b"big", bytes(60_000)))
     stream.sent.clear()
@@ -198,7 +201,7 @@ async def test_all_answers_due_leave_before_the_goodbye(service: Service, count:
 
 
 async def test_nothing_runs_behind_a_bad_frame(service: Service) -> None:
-    """No later call runs, not even while the answers before it are being sent."""
+    """No call after a bad frame runs, not even while the answers before it are being sent."""
     peer = await service.session()
     await peer.call(write(b"big", bytes(60_000)))
     calls = b"".join(map(peer.session.send, peer.frames([read(b"big")] * 10)))
@@ -212,7 +215,7 @@ async def test_nothing_runs_behind_a_bad_frame(service: Service) -> None:
 
 
 async def test_an_end_inside_a_frame_is_a_protocol_error(service: Service) -> None:
-    """The client sends half a frame and then nothing."""
+    """If the client's stream ends inside a frame, that is an error of the protocol."""
     peer = await service.session()
     await peer.stream.send_all(b"HCAL")
     await peer.stream.send_eof()  # type: ignore[attr-defined]
@@ -229,7 +232,7 @@ async def test_a_half_close_still_gets_its_answers(service: Service) -> None:
 
 
 async def test_goodbye_from_the_client_closes(service: Service) -> None:
-    """It is not answered, and later bytes are not read."""
+    """A GOODBYE of the client is not answered, and the bytes after it are not read."""
     peer = await service.session()
     end = encode(Goodbye(0, "thanks"))
     await peer.stream.send_all(end + encode(write(b"late").frame(1)))
@@ -252,7 +255,10 @@ async def test_calls_before_a_goodbye_run(service: Service) -> None:
 
 @pytest.mark.parametrize("verb", ["ipl", "power_off"])
 async def test_an_ipl_ends_every_session_of_its_partition(service: Service, verb: str) -> None:
-    """R-04: passwords never outlive an IPL. Sessions of another partition go on."""
+    """R-04: An IPL ends every session of its partition, and no password is valid afterwards.
+
+    Sessions of another partition go on.
+    """
     sessions = [await service.session() for _ in range(3)]
     beta = await service.session("beta")
     await sessions[0].call(set_password(3, b"a password"))
@@ -286,7 +292,7 @@ async def test_an_ipl_inside_a_batch_stops_the_batch(service: Service) -> None:
 
 
 async def test_an_ipl_reaches_those_who_do_not_read(service: Service) -> None:
-    """A session that is blocked in a send ends as well, with its last frame whole."""
+    """An IPL also ends a session that is blocked in a send, with a whole last frame."""
     peer = service.connect_socket()
     await peer.open()
     await peer.call(write(b"big", bytes(60_000)))
@@ -301,7 +307,7 @@ async def test_an_ipl_reaches_those_who_do_not_read(service: Service) -> None:
 async def test_an_ipl_reaches_those_who_broke_the_protocol_and_do_not_read(
     service: Service, verb: str
 ) -> None:
-    """R-04: after a protocol error, pending answers do not keep a session open."""
+    """R-04: After a protocol error, pending answers do not keep a session open over an IPL."""
     peer = service.connect_socket()
     await peer.open()
     await peer.call(write(b"big", bytes(60_000)))
@@ -329,7 +335,7 @@ async def test_a_client_that_vanishes_hurts_nobody(service: Service) -> None:
 
 
 async def test_a_bug_in_a_call_ends_one_connection(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error in one call must not end the server."""
+    """An error in one call ends its connection, and not the server."""
     neighbour = await service.session()
     peer = await service.session()
 
@@ -344,7 +350,7 @@ async def test_a_bug_in_a_call_ends_one_connection(service: Service, monkeypatch
 
 
 async def test_stopping_says_goodbye_to_all(service: Service) -> None:
-    """GOODBYE 4 is sent to sessions, and to connections without a session."""
+    """A stop sends GOODBYE 4 to sessions, and to connections that have no session yet."""
     session = await service.session()
     unopened = service.connect()
     await unopened.expect(Hello)

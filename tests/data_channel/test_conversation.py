@@ -1,4 +1,4 @@
-"""The server's end of a session without I/O: bytes in, bytes out, and no event loop."""
+"""The server's end of a session without I/O: bytes in, bytes out, no event loop."""
 
 import itertools
 import struct
@@ -36,7 +36,7 @@ from tests.data_channel.support import KEY, answers, make_machine, read, write
 
 
 def test_two_conversations_talk_to_each_other() -> None:
-    """The client's end and the server's end, directly connected: OPEN, calls, GOODBYE."""
+    """The client's end and the server's end, directly connected, exchange OPEN, calls and GOODBYE."""
     machine = make_machine("alpha")
     link = Link(0.0, lambda: None)
     server = ServerConversation(machine, link, ListenerFacts(None, demand_proof=True), logs.Log())
@@ -57,7 +57,7 @@ def test_two_conversations_talk_to_each_other() -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(0, 1000), max_size=12))
 def test_pieces_of_any_size_make_the_same_answers(places: list[int]) -> None:
-    """Wherever a stream is cut, the client gets the same frames."""
+    """Any division of the stream into pieces gives the client the same frames."""
     end = End()
     data = (
         end.sent(OPEN)
@@ -126,7 +126,10 @@ def test_an_ipl_between_two_pieces_stops_the_batch(verb: str) -> None:
 
 
 def test_an_ipl_that_nobody_told_is_seen_by_its_number() -> None:
-    """R-04: even if the link was not ended, no call of the old IPL runs in the new one."""
+    """R-04: Although the link was not ended, no call of the old IPL runs in the new one.
+
+    The IPL count shows the IPL.
+    """
     end = opened()
     end.machine.system.find("alpha").ipl()
     assert end.run(write(b"a")) == []
@@ -135,7 +138,7 @@ def test_an_ipl_that_nobody_told_is_seen_by_its_number() -> None:
 
 
 def test_answers_that_are_due_come_before_the_goodbye() -> None:
-    """A good call and a bad frame in one piece: the call ran, so it is answered. The text names the rule."""
+    """If good calls and a bad frame come in one piece, the calls are answered. The GOODBYE names the rule."""
     end = opened()
     events = end.heard(answers(end.conversation, end.calls(write(b"a"), write(b"b")) + b"HCAX" + bytes(12)))
     assert [type(event) for event in events] == [HReturn] * 2
@@ -143,7 +146,7 @@ def test_answers_that_are_due_come_before_the_goodbye() -> None:
 
 
 def test_an_end_by_the_machine_counts_before_a_protocol_error() -> None:
-    """The client gets the reason of the operator, which is more useful."""
+    """If the operator ends a session that also broke the protocol, the client gets the operator's reason."""
     end = opened()
     list(answers(end.conversation, bytes(16)))
     end.link.end(GoodbyeReason.SERVER_STOPPING, "stopping")
@@ -151,7 +154,7 @@ def test_an_end_by_the_machine_counts_before_a_protocol_error() -> None:
 
 
 def test_a_goodbye_of_the_client_is_not_answered() -> None:
-    """Calls before it have run, so they are answered."""
+    """A GOODBYE of the client gets no answer, but the calls before it get theirs."""
     end = opened()
     data = end.calls(write(b"a"), write(b"b")) + end.sent(Goodbye(0, "done"))
     assert kinds(b"".join(answers(end.conversation, data))) == [FrameType.HRETURN] * 2
@@ -162,7 +165,7 @@ def test_a_goodbye_of_the_client_is_not_answered() -> None:
 
 @pytest.mark.parametrize("partition,status", [(1, 0), (99, 1)])
 def test_a_client_that_leaves_behind_its_open_is_told(partition: int, status: int) -> None:
-    """With OPEN and GOODBYE in one piece, OPENED has the result of the OPEN."""
+    """If OPEN and GOODBYE come in one piece, OPENED still has the result."""
     end = End()
     ask = end.sent(OPEN._replace(partition=partition))
     data = ask + encode(Goodbye(0, ""))
@@ -174,7 +177,7 @@ def test_a_client_that_leaves_behind_its_open_is_told(partition: int, status: in
 
 @pytest.mark.parametrize("half,expected", [(b"", None), (b"HCAL", "frame.whole")])
 def test_the_end_of_the_stream(half: bytes, expected: str | None) -> None:
-    """Between two frames it ends the session silently; inside a frame it breaks the protocol."""
+    """Between two frames, the end of the stream ends the session. Inside a frame, it is a protocol error."""
     end = opened()
     for data in [half, b""] if half else [b""]:
         assert list(answers(end.conversation, data)) == []
@@ -222,7 +225,7 @@ REFUSED: dict[Callable[[End], list[Event]], Rule] = {
 
 @pytest.mark.parametrize("break_rule", REFUSED)
 def test_a_refused_open(break_rule: Callable[[End], list[Event]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The broken rule determines the status and the log line. Afterwards the server only closes."""
+    """A refused OPEN has the status and the log line of its rule. Then the server closes."""
     lines: list[tuple[str, str]] = []
     monkeypatch.setattr(
         logs.Log, "warning", lambda log, event, **fields: lines.append((event, fields["rule_id"]))
@@ -241,12 +244,12 @@ def test_a_refused_open(break_rule: Callable[[End], list[Event]], monkeypatch: p
 
 
 def test_every_rule_of_open_is_broken_above() -> None:
-    """Each status of OPENED has its rule in the cases above."""
+    """The cases above have a rule for each status of OPENED."""
     assert {rule.answer for rule in REFUSED.values()} == set(OpenStatus) - {OpenStatus.OPENED}
 
 
 def test_a_rule_of_something_else_refuses_no_open() -> None:
-    """For such a rule no status exists, and none is invented."""
+    """A rule that is not one of OPEN has no status, so `refusal` raises ValueError."""
     with pytest.raises(ValueError, match=r"frame\.magic does not answer OPEN"):
         refusal(1, rules.FRAME_MAGIC)
 
@@ -270,7 +273,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("text", MALFORMED, ids=[text.partition(":")[0] for text in MALFORMED])
 def test_a_malformed_open_names_its_rule_and_its_field(text: str) -> None:
-    """GOODBYE names the mistake for the author of a client; it has no byte of the frame."""
+    """After a malformed OPEN, GOODBYE names the rule and the field, and contains no byte of the frame."""
     end = End()
     frame = wire.framed(FrameType.OPEN, MALFORMED[text], 7)
     assert list(answers(end.conversation, frame)) == []
@@ -297,7 +300,7 @@ MACHINE = make_machine("alpha", "beta")
 @settings(max_examples=150, deadline=None)
 @given(st.booleans(), st.lists(parts, max_size=5))
 def test_any_bytes_are_answered_or_end_the_session(is_open: bool, pieces: list[bytes]) -> None:
-    """The answers are whole frames: one for each call that ran, then GOODBYE after a broken rule."""
+    """For any bytes, the answers are whole frames: one per call that ran, then GOODBYE after a bad frame."""
     end = opened(MACHINE) if is_open else End(MACHINE)
     before = MACHINE.counters.calls[1].total()
     out = b"".join(sent_out for piece in pieces if piece for sent_out in answers(end.conversation, piece))

@@ -1,6 +1,6 @@
 """A CONFIRM that waits for its flush: the flush, the calls after it, and the ends of the wait (R-20, R-21).
 
-The commits are those of a worker that the test controls; times are virtual.
+The test ends each commit, and time is virtual.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CONFIRM = int(Opcode.CONFIRM_OBJECT_FLUSHED)
 
 
 class Held(ParkedService):
-    """A parked service, and its answered CONFIRMs."""
+    """A service whose commits the test ends, with the number of answered CONFIRMs."""
 
     def confirms(self, partition: int = 1) -> int:
         """Return the number of answered CONFIRMs of a partition."""
@@ -70,7 +70,7 @@ async def nothing_comes(peer: Peer) -> None:
 
 
 async def test_it_is_answered_when_the_flush_has_landed(held: Held, clock: MockClock) -> None:
-    """With WRITE and CONFIRM in one send, the WRITE is answered at once, the CONFIRM when it is durable."""
+    """A WRITE is answered at once; a CONFIRM in the same send, when the WRITE is durable."""
     peer = await held.session()
     await peer.send(*peer.frames([write(b"a"), confirm()]))
     assert (await peer.expect(HReturn)).status == 0
@@ -83,7 +83,7 @@ async def test_it_is_answered_when_the_flush_has_landed(held: Held, clock: MockC
 
 
 async def test_without_the_option_it_says_not_yet_at_once(held: Held, clock: MockClock) -> None:
-    """The default is the hypervisor's own behaviour, so tests exercise a guest's poll loop."""
+    """Without the option, CONFIRM says "not yet" at once, so a guest has to poll as on real firmware."""
     held.machine.confirm_wait = 0.0
     peer = await held.session()
     await peer.call(write(b"a"))
@@ -93,7 +93,7 @@ async def test_without_the_option_it_says_not_yet_at_once(held: Held, clock: Moc
 
 
 async def test_its_patience_ends(held: Held, clock: MockClock) -> None:
-    """If NVRAM hangs, the guest gets "not yet" after WAIT seconds and may repeat the call."""
+    """If NVRAM does not answer, the guest gets "not yet" after WAIT seconds and may repeat the call."""
     peer = await held.session()
     await peer.call(write(b"a"))
     await peer.send(*peer.frames([confirm()]))
@@ -108,7 +108,7 @@ async def test_its_patience_ends(held: Held, clock: MockClock) -> None:
 
 
 async def test_it_sees_two_flushes_end_at_most(held: Held, clock: MockClock) -> None:
-    """If NVRAM refuses twice, the guest gets "not yet", long before the patience ends."""
+    """After two failed flushes the guest gets "not yet", long before its waiting time is over."""
     held.machine.confirm_wait = 3600.0
     peer = await held.session()
     await peer.call(write(b"a"))
@@ -121,7 +121,7 @@ async def test_it_sees_two_flushes_end_at_most(held: Held, clock: MockClock) -> 
 
 
 async def test_a_change_behind_the_flight_waits_for_the_next_one(held: Held, clock: MockClock) -> None:
-    """The end of an older commit is no answer."""
+    """A CONFIRM of a change that came after the start of a commit waits for the next commit."""
     peer, other = await held.session(), await held.session()
     await other.call(write(b"old"))
     await other.send(*other.frames([confirm(b"old")]))
@@ -136,7 +136,7 @@ async def test_a_change_behind_the_flight_waits_for_the_next_one(held: Held, clo
 
 
 async def test_calls_behind_it_wait_and_other_connections_do_not(held: Held, clock: MockClock) -> None:
-    """R-01: answers keep the order of the calls. Another connection is served meanwhile."""
+    """R-01: Later calls of the connection wait, so answers keep their order. Other connections are served."""
     peer, other = await held.session(), await held.session()
     frames = peer.frames([write(b"a"), confirm(), read(b"a"), confirm()])
     await peer.send(*frames)
@@ -160,7 +160,7 @@ ENDS: dict[str, tuple[End, GoodbyeReason]] = {
 
 @pytest.mark.parametrize("end", ENDS)
 async def test_an_end_of_the_session_drops_it(held: Held, clock: MockClock, end: str) -> None:
-    """R-04: GOODBYE, no answer, and no call runs when the flush ends later."""
+    """R-04: If the session ends, it gets GOODBYE. The waiting CONFIRM and the calls after it do not run."""
     act, reason = ENDS[end]
     peer = await held.session()
     await peer.call(write(b"a"))
@@ -174,13 +174,13 @@ async def test_an_end_of_the_session_drops_it(held: Held, clock: MockClock, end:
 
 
 async def test_a_landing_in_the_step_of_a_cancellation_runs_nothing(held: Held, clock: MockClock) -> None:
-    """The connection is cancelled, and the flush ends before its task has run."""
+    """If a flush ends between the cancel of a connection and the end of its task, no call runs."""
     peer = await held.session()
     await peer.call(write(b"a"))
     await peer.send(*peer.frames([confirm()]))
     await nothing_comes(peer)
     (link,) = held.machine.sessions
-    link._cancel()  # as the end of the nursery does it: without a GOODBYE
+    link._cancel()  # as a nursery does at its end: no GOODBYE
     held.disk.let_go()
     await wait_all_tasks_blocked()
     assert await peer.event() is None
@@ -189,7 +189,7 @@ async def test_a_landing_in_the_step_of_a_cancellation_runs_nothing(held: Held, 
 
 
 async def test_a_client_that_leaves_is_forgotten(held: Held, clock: MockClock) -> None:
-    """The server notices its end after the answer to the CONFIRM, and no error is raised."""
+    """If the client leaves while its CONFIRM waits, the session ends after the flush, without an error."""
     peer = await held.session()
     await peer.call(write(b"a"))
     await peer.send(*peer.frames([confirm()]))
@@ -202,7 +202,7 @@ async def test_a_client_that_leaves_is_forgotten(held: Held, clock: MockClock) -
 
 
 async def test_a_password_that_was_set_meanwhile_is_demanded(held: Held, clock: MockClock) -> None:
-    """The second run is a whole one: it checks the present password."""
+    """A CONFIRM that waited checks the password again: one that was set meanwhile is demanded."""
     peer, other = await held.session(), await held.session()
     await peer.call(write(b"a"))
     await peer.send(*peer.frames([confirm()]))
@@ -216,7 +216,7 @@ async def test_a_password_that_was_set_meanwhile_is_demanded(held: Held, clock: 
 
 
 async def test_a_fault_plan_counts_it_once(held: Held, clock: MockClock) -> None:
-    """R-75: a waiting CONFIRM is one operation, whatever it waits for."""
+    """R-75: For a fault plan, a waiting CONFIRM is one call, whatever it waits for."""
     held.machine.set_faults("alpha", [parse_fault("CONFIRM_OBJECT_FLUSHED=H_BUSY,nth=3")])
     peer = await held.session()
     for label in (b"a", b"b"):
@@ -231,7 +231,7 @@ async def test_a_fault_plan_counts_it_once(held: Held, clock: MockClock) -> None
 
 
 async def test_it_waits_behind_answers_that_the_socket_did_not_take(held: Held, clock: MockClock) -> None:
-    """The lane hands the unsent answers and the waiting CONFIRM to the connection's task."""
+    """If the socket is full, the lane hands unsent answers and a waiting CONFIRM to the connection's task."""
     peer = held.service.connect_socket("alpha")
     assert (await peer.open()).status == 0
     await peer.call(write(b"large", bytes(30_000)))
@@ -247,7 +247,7 @@ async def test_it_waits_behind_answers_that_the_socket_did_not_take(held: Held, 
 
 
 async def test_many_wait_for_one_commit(held: Held, clock: MockClock) -> None:
-    """The end of one commit answers sixteen sessions of two partitions."""
+    """The end of one commit answers the CONFIRMs of sixteen sessions of two partitions."""
     peers = [await held.session("alpha" if number % 2 else "beta") for number in range(16)]
     for number, peer in enumerate(peers):
         await peer.send(*peer.frames([write(b"%d" % number), confirm(b"%d" % number)]))

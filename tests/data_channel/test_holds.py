@@ -1,7 +1,7 @@
 """The hold of a partition that is about to move, and the promise of GOODBYE 3 (R-51, R-55).
 
-Each test runs over memory streams, over sockets with a task each, and over sockets in the lane.  Times are
-virtual.
+During a hold no call of the partition runs. Each test runs over memory streams, over sockets with a task
+each, and over sockets in the lane.  Times are virtual.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tests.writeback.workers import ParkedWorker
 
 
 class Held(ParkedService):
-    """A running machine, and its partition alpha, which a test holds."""
+    """A running machine with the partition alpha, which a test holds."""
 
     @property
     def holds(self) -> Holds:
@@ -45,7 +45,7 @@ class Held(ParkedService):
         return self.machine.system.find("alpha")
 
     def answered(self, opcode: Opcode = Opcode.WRITE_OBJECT) -> dict[int, int]:
-        """Return the number of answered calls of a kind on alpha, by status."""
+        """Return how many calls of a kind alpha has answered, by status."""
         counts = self.machine.counters.calls[1]
         return {status: count for (each, status), count in counts.items() if each == opcode}
 
@@ -77,7 +77,7 @@ async def held(
 
 
 async def test_no_call_runs_in_a_hold(held: Held, clock: MockClock) -> None:
-    """All calls wait, in the order of their connection, and run when the hold ends."""
+    """During a hold all calls wait in the order of their connection. They run when the hold ends."""
     peer, other = await held.session(), await held.session("beta")
     held.holds.begin(held.alpha)
     await peer.send(*peer.frames([write(b"a", b"1"), read(b"a"), write(b"a", b"2"), read(b"a")]))
@@ -91,11 +91,11 @@ async def test_no_call_runs_in_a_hold(held: Held, clock: MockClock) -> None:
 
 
 async def test_calls_that_ran_before_are_answered(held: Held, clock: MockClock) -> None:
-    """A hold begins between calls: each has run and is answered, or waits."""
+    """A hold begins between two calls: each call has run and is answered, or waits."""
     peer = await held.session()
     await peer.call(write(b"a"))
     held.holds.begin(held.alpha)
-    held.holds.begin(held.alpha)  # again has no effect
+    held.holds.begin(held.alpha)  # a second begin has no effect
     assert held.holds.held(held.alpha)
     await peer.send(*peer.frames([read(b"a")]))
     await nothing_comes(peer)
@@ -106,7 +106,10 @@ async def test_calls_that_ran_before_are_answered(held: Held, clock: MockClock) 
 
 
 async def test_later_modifying_calls_are_refused(held: Held, clock: MockClock) -> None:
-    """After HOLD_SECONDS they return H_R_STATE, counted and logged once. Nothing has changed."""
+    """After HOLD_SECONDS, modifying calls return H_R_STATE, are counted, and are logged once.
+
+    They change nothing.
+    """
     peer = await held.session()
     with logged("hcall.refused") as refusals:
         held.holds.begin(held.alpha)
@@ -121,7 +124,7 @@ async def test_later_modifying_calls_are_refused(held: Held, clock: MockClock) -
         await nothing_comes(peer)
         await held.pass_time(HOLD_SECONDS / 2)
         assert [(await peer.expect(HReturn)).status for _ in range(2)] == [Status.H_R_STATE] * 2
-        await nothing_comes(peer)  # the READ waits, and so does the WRITE behind it
+        await nothing_comes(peer)  # the READ waits, and so does the WRITE after it
     assert held.answered() == {Status.H_R_STATE: 1}
     assert [line["rule_id"] for line in refusals] == ["state.modifiable"] * 2
     assert [line["hcall"] for line in refusals] == ["WRITE_OBJECT", "SET_PASSWORD"]
@@ -132,7 +135,7 @@ async def test_later_modifying_calls_are_refused(held: Held, clock: MockClock) -
 
 
 async def test_calls_that_come_late_in_a_hold(held: Held, clock: MockClock) -> None:
-    """They are refused at once, or wait. An unknown h-call number waits as well."""
+    """Late in a hold, a new modifying call is refused at once. An unknown h-call number waits."""
     peer, reader = await held.session(), await held.session()
     held.holds.begin(held.alpha)
     await held.pass_time(HOLD_SECONDS)
@@ -146,13 +149,13 @@ async def test_calls_that_come_late_in_a_hold(held: Held, clock: MockClock) -> N
 
 
 def test_the_table_says_which_calls_are_refused() -> None:
-    """The calls that list H_R_STATE: all that modify, and the two that use a wrapping key."""
+    """H_R_STATE is for all calls that modify, and for the two that use a wrapping key."""
     assert {opcode for opcode, spec in CALLS.items() if spec.modifies} < MODIFYING
     assert MODIFYING.isdisjoint({Opcode.READ_OBJECT, Opcode.GET_CONFIG, Opcode.CONFIRM_OBJECT_FLUSHED})
 
 
 async def test_a_confirm_that_waited_for_its_flush_is_held(held: Held, clock: MockClock) -> None:
-    """The flush ends in the hold: the CONFIRM waits for the end of the hold, and then returns 1."""
+    """If the flush of a CONFIRM ends during a hold, the CONFIRM returns 1 after the hold."""
     peer = await held.session()
     await peer.send(*peer.frames([write(b"a"), confirm()]))
     assert (await peer.expect(HReturn)).status == 0
@@ -167,12 +170,12 @@ async def test_a_confirm_that_waited_for_its_flush_is_held(held: Held, clock: Mo
 
 
 async def test_a_confirm_may_wait_again_after_a_hold(held: Held, clock: MockClock) -> None:
-    """No flush has ended in the hold, so its patience ends the wait: "not yet"."""
+    """If no flush ends during a hold, a CONFIRM returns "not yet" after the hold."""
     peer = await held.session()
     await peer.send(*peer.frames([write(b"a"), confirm()]))
     assert (await peer.expect(HReturn)).status == 0
     held.holds.begin(held.alpha)
-    await held.pass_time(0.1)  # the wait of the CONFIRM is over, and it is held
+    await held.pass_time(0.1)  # the CONFIRM's waiting time is over, and it is held
     await nothing_comes(peer)
     held.holds.end(held.alpha)
     await held.pass_time(0.1)
@@ -180,7 +183,7 @@ async def test_a_confirm_may_wait_again_after_a_hold(held: Held, clock: MockCloc
 
 
 async def test_a_fault_plan_waits_behind_the_hold(held: Held, clock: MockClock) -> None:
-    """A new plan in a hold does not let calls run. It counts them when they run."""
+    """A fault plan that is set during a hold starts no call. It counts the calls when they run."""
     peer = await held.session()
     held.holds.begin(held.alpha)
     held.machine.set_faults("alpha", [parse_fault("WRITE_OBJECT=H_BUSY")])
@@ -192,7 +195,7 @@ async def test_a_fault_plan_waits_behind_the_hold(held: Held, clock: MockClock) 
 
 
 async def test_a_held_session_is_neither_idle_nor_slow(held: Held, clock: MockClock) -> None:
-    """A hold may last for hours. Neither a waiting peer nor a silent one is ended."""
+    """A hold ends neither a session that waits for an answer nor one that sends nothing."""
     peer, quiet = await held.session(), await held.session()
     held.holds.begin(held.alpha)
     await peer.send(*peer.frames([read(b"a")]))
@@ -208,7 +211,7 @@ async def test_a_held_session_is_neither_idle_nor_slow(held: Held, clock: MockCl
 
 
 async def test_goodbye_3_behind_the_answers(held: Held, clock: MockClock) -> None:
-    """R-55: each call that ran has its answer, then GOODBYE 3. Calls that waited have not run."""
+    """R-55: The calls that ran are answered before GOODBYE 3. The calls that waited have not run."""
     peer, quiet = await held.session(), await held.session()
     await peer.send(*peer.frames([write(b"a")]))
     await wait_all_tasks_blocked()
@@ -259,7 +262,7 @@ async def ending(peer: Peer) -> tuple[int, int | None]:
 
 
 async def test_open_in_a_hold_and_after_it(held: Held, clock: MockClock) -> None:
-    """R-51: status 3 while the partition is held, 1 after it has left. Each system decides for itself."""
+    """R-51: OPEN gets status 3 while the partition is held, and 1 after it has left."""
     held.holds.begin(held.alpha)
     assert (await held.service.connect("alpha").open()).status == OpenStatus.NOT_ACTIVATED
     alpha = held.alpha
@@ -279,7 +282,7 @@ async def test_open_in_a_hold_and_after_it(held: Held, clock: MockClock) -> None
 async def test_an_answer_that_cannot_be_sent_takes_the_promise_away(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    """R-55: the peer does not read, so an answer is lost. Then the stream ends without GOODBYE 3."""
+    """R-55: If the peer does not read, an answer is lost. So the stream ends without GOODBYE 3."""
     service = Service(make_machine("alpha"))
     await nursery.start(service.machine.run)
     peer = service.connect_socket()

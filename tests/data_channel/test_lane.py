@@ -1,4 +1,4 @@
-"""The lane: sockets that are served without a task switch, and the work that their own tasks keep."""
+"""The lane: sockets that are served without a task switch, and the work that stays in their own tasks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def rides(monkeypatch: pytest.MonkeyPatch) -> list[Seat]:
 
 
 def write_now(peer: Peer, calls: int) -> None:
-    """Send so many calls while no other task runs."""
+    """Send this number of calls while no other task runs."""
     data = b"".join(peer.session.send(frame) for frame in peer.frames([get_config()] * calls))
     assert os.write(peer.stream.socket.fileno(), data) == len(data)  # type: ignore[attr-defined]
 
@@ -63,7 +63,7 @@ async def test_calls_wake_no_task(service: Service, rides: list[Seat]) -> None:
 
 
 async def test_bytes_behind_the_open_are_served(service: Service) -> None:
-    """Bytes that arrived before the socket was registered are served as well."""
+    """Bytes that arrived before the socket entered the lane are served too."""
     peer = await service.session()
     frames = peer.frames([write(b"a"), read(b"a")])
     await peer.send(*frames)
@@ -98,7 +98,7 @@ async def test_answers_that_do_not_fit_are_sent_by_the_task(service: Service, ri
 
 
 async def test_a_bug_ends_its_connection_alone(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error while a socket is served goes to that connection's task; the lane goes on."""
+    """An error while a socket is served ends its connection only; the lane goes on."""
     one, other = await service.session(), await service.session("beta")
     await wait_all_tasks_blocked()
     (link,) = service.machine.sessions.of(1)
@@ -114,7 +114,7 @@ async def test_a_bug_ends_its_connection_alone(service: Service, monkeypatch: py
 
 
 async def test_an_ipl_and_a_power_off_reach_who_is_in_the_lane(service: Service) -> None:
-    """R-04: GOODBYE 2, and no call of the old IPL runs."""
+    """R-04: An IPL or a power-off reaches sockets in the lane: GOODBYE 2, and no call of the old IPL runs."""
     peer = await service.session()
     await wait_all_tasks_blocked()
     service.machine.ipl("alpha")
@@ -123,7 +123,7 @@ async def test_an_ipl_and_a_power_off_reach_who_is_in_the_lane(service: Service)
 
 
 async def test_a_socket_is_out_of_the_set_before_it_is_closed(service: Service) -> None:
-    """The next connection may get its number at once, and is served."""
+    """A socket leaves the lane before it is closed, so the next connection with its number is served."""
     for number in range(50):
         peer = await service.session()
         await peer.call(write(b"%d" % number))
@@ -135,7 +135,7 @@ async def test_a_socket_is_out_of_the_set_before_it_is_closed(service: Service) 
 async def test_a_set_that_takes_no_more_leaves_the_task(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the host limits epoll sets, the connection is slower, but no session is lost."""
+    """If a socket can't enter the lane, its task serves the connection, and no session is lost."""
 
     def full(*_: object) -> bool:
         return False
@@ -147,10 +147,10 @@ async def test_a_set_that_takes_no_more_leaves_the_task(
 
 
 def test_a_full_set_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`enter` returns that, and the socket is not in the lane."""
+    """If the epoll set is full, `enter` returns False, and the socket is not in the lane."""
 
     class Full:
-        """A full set."""
+        """An epoll set that is full."""
 
         def register(self, *_: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -175,7 +175,7 @@ def descriptors() -> int:
 def test_without_a_descriptor_there_is_no_lane(
     where: ModuleType, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error has its rule, and no descriptor is left behind."""
+    """Without a free descriptor, the error has its rule, and no descriptor stays open."""
 
     def none(*_: object) -> int:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -214,7 +214,7 @@ async def test_a_flood_lets_its_neighbour_pass(nursery: trio.Nursery, lane: bool
 
 @pytest.mark.parametrize("lane", [True, False], ids=["lane", "task"])
 async def test_a_client_that_says_goodbye_is_not_lost(nursery: trio.Nursery, lane: bool) -> None:
-    """As the client library does, the client closes its socket directly after GOODBYE."""
+    """A client that closes its socket directly after GOODBYE does not count as lost."""
     service = await Service.start(nursery, make_machine("alpha"), lane=lane)
     peer = service.connect_socket("alpha")
     assert (await peer.open()).status == 0
@@ -229,7 +229,7 @@ async def test_a_client_that_says_goodbye_is_not_lost(nursery: trio.Nursery, lan
 
 
 async def test_a_turn_of_who_has_left_does_nothing(service: Service, rides: list[Seat]) -> None:
-    """It was in the queue when it was cancelled."""
+    """A turn that was in the queue when its connection ended runs no call."""
     peer: Peer = await service.session()
     await wait_all_tasks_blocked()
     service.machine.power_off("alpha")

@@ -40,7 +40,7 @@ async def test_a_private_listener_serves_no_other(service: Service, number: int)
 
 
 async def test_a_proof_opens_a_common_listener(service: Service) -> None:
-    """Both ends prove that they have the key."""
+    """On a listener of all partitions, client and server each prove that they have the key."""
     peer = service.connect(None, demand_proof=True)
     opened = await prove(peer, 2)
     assert opened.status == 0
@@ -51,7 +51,7 @@ async def test_a_proof_opens_a_common_listener(service: Service) -> None:
 
 
 async def test_id_0_on_a_common_listener_means_the_only_partition(nursery: trio.Nursery) -> None:
-    """If only one partition exists, 0 means it. The proofs of both ends then cover the 0."""
+    """With one partition, id 0 means this partition. The proofs of both ends then cover the 0."""
     service = await Service.start(nursery, make_machine("solo"))
     peer = service.connect(None, demand_proof=True)
     opened = await prove(peer, 0)
@@ -61,13 +61,13 @@ async def test_id_0_on_a_common_listener_means_the_only_partition(nursery: trio.
 
 
 async def test_id_0_is_nobody_among_several(service: Service) -> None:
-    """With several partitions no partition is the only one."""
+    """With several partitions, id 0 names none of them."""
     peer = service.connect(None, demand_proof=True)
     assert (await prove(peer, 0)).status == OpenStatus.NO_SUCH_PARTITION
 
 
 async def test_no_proof_is_refused_where_one_is_demanded(service: Service) -> None:
-    """R-01: a listener that every host can reach demands the proof."""
+    """R-01: A listener that other hosts can reach refuses an OPEN without a proof."""
     peer = service.connect(None, demand_proof=True)
     opened = await peer.open(1)
     assert (opened.status, opened.proof) == (OpenStatus.NOT_AUTHORISED, NO_PROOF)
@@ -76,14 +76,14 @@ async def test_no_proof_is_refused_where_one_is_demanded(service: Service) -> No
 
 @pytest.mark.parametrize("demand_proof", [True, False])
 async def test_a_wrong_proof_is_refused_everywhere(service: Service, demand_proof: bool) -> None:
-    """R-01: a proof must be right if it is present, also on a private socket."""
+    """R-01: A wrong proof is refused also on a private socket, which demands none."""
     peer = service.connect("alpha", demand_proof=demand_proof)
     assert (await prove(peer, 1, key=bytes(32))).status == OpenStatus.NOT_AUTHORISED
     assert await peer.event() is None
 
 
 async def test_a_proof_for_another_partition_or_connection_is_refused(service: Service) -> None:
-    """A recorded proof opens nothing else: it covers the partition and both nonces."""
+    """A recorded proof opens nothing else, because it covers the partition and both nonces."""
     first, second = (service.connect(None, demand_proof=True) for _ in range(2))
     first.hello, second.hello = await first.expect(Hello), await second.expect(Hello)
     proof = client_proof(KEY, first.hello.nonce, bytes(32), 1)
@@ -99,7 +99,7 @@ async def test_without_an_access_key_no_proof_is_right(service: Service) -> None
 
 
 async def test_a_powered_off_partition_is_not_opened(service: Service) -> None:
-    """Status 3, but only for clients with a right proof."""
+    """A partition that is off gives status 3. A client with a wrong proof does not learn that."""
     service.machine.power_off("alpha")
     assert (await service.connect("alpha").open()).status == OpenStatus.NOT_ACTIVATED
     stranger = service.connect(None, demand_proof=True)
@@ -108,7 +108,7 @@ async def test_a_powered_off_partition_is_not_opened(service: Service) -> None:
 
 @pytest.mark.parametrize("version", [0, 2, 255])
 async def test_another_version_is_refused(service: Service, version: int) -> None:
-    """Magic, version and length keep their places, so the server can skip any OPEN and answer it."""
+    """An OPEN of another version gets an answer: all versions have magic, version and length in one place."""
     peer = service.connect()
     await peer.expect(Hello)
     frame = bytearray(peer.session.send(Open(9, 1, 0, bytes(32), NO_PROOF, "future")))
@@ -120,7 +120,10 @@ async def test_another_version_is_refused(service: Service, version: int) -> Non
 
 
 async def test_a_partition_has_so_many_sessions(nursery: trio.Nursery) -> None:
-    """Status 5. A session that ends frees a place, and other partitions are not affected (R-01)."""
+    """R-01: One session too many gets status 5. A session that ends frees a place.
+
+    Other partitions are not affected.
+    """
     service = await Service.start(nursery, make_machine("alpha", "beta", limits=Limits(max_sessions=2)))
     first = await service.session()
     await service.session()

@@ -1,4 +1,4 @@
-"""A pause of the server: no deadline counts it, and no peer loses time by it (spec/protocol.md#sessions)."""
+"""A pause of the server process counts in no deadline, so no peer loses time (spec/protocol.md#sessions)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOUR = 3600.0
 
 
 class Time:
-    """A machine's time, which goes on in a pause."""
+    """The time of the host, which goes on while the server is stopped."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -37,7 +37,7 @@ class Time:
 
 @pytest.fixture
 def raw() -> Time:
-    """The time source of the loop's clock."""
+    """The time of the host, which the loop's clock reads."""
     return Time()
 
 
@@ -56,13 +56,13 @@ async def live(raw: Time, seconds: float) -> None:
 
 
 async def pause(raw: Time, seconds: float = HOUR) -> None:
-    """Stop the server for so long, then let it run again."""
+    """Stop the server for this time, then let it run again."""
     raw.seconds += seconds
     await wait_all_tasks_blocked()
 
 
 def test_time_passes_as_it_is_expected(raw: Time) -> None:
-    """Neither a sleep of the requested length nor work between two readings is a pause."""
+    """A sleep of the requested length is no pause, and neither is work between two readings."""
     clock = AwakeClock(raw)
     begin = clock.now()
     assert clock.deadline_to_sleep_time(begin + 100) == 100
@@ -75,7 +75,7 @@ def test_time_passes_as_it_is_expected(raw: Time) -> None:
 
 @pytest.mark.parametrize("asked", [None, 0.5, -3.0])
 def test_a_pause_counts_next_to_nothing(raw: Time, asked: float | None) -> None:
-    """A pause during a sleep, and a pause between two readings of the clock, by any reader."""
+    """A pause counts as COUNTED seconds, whether the loop slept or worked before it."""
     clock = AwakeClock(raw)
     begin = clock.now()
     if asked is not None:
@@ -87,7 +87,7 @@ def test_a_pause_counts_next_to_nothing(raw: Time, asked: float | None) -> None:
 
 
 def test_a_loop_that_is_held_up_for_ever_still_has_deadlines(raw: Time) -> None:
-    """A guest that keeps the loop busy does not stop the clock for all others."""
+    """If a guest keeps the loop busy, the clock still advances at each reading."""
     clock = AwakeClock(raw)
     begin = clock.now()
     for _ in range(100):
@@ -99,7 +99,7 @@ def test_a_loop_that_is_held_up_for_ever_still_has_deadlines(raw: Time) -> None:
 async def test_deadlines_start_again_after_a_pause(
     nursery: trio.Nursery, awake: AwakeClock, raw: Time
 ) -> None:
-    """After a pause an unopened, idle or slowly reading connection has its full time again, and no more."""
+    """After a pause, a connection that is unopened, idle or slow has its full time again once."""
     limits = Limits(idle_seconds=20)
     service = await Service.start(nursery, make_machine("alpha", limits=limits))
     unopened, idle, slow = service.connect(), await service.session(), service.connect_socket()
@@ -136,7 +136,7 @@ async def test_what_came_in_a_pause_is_read_first(
 async def test_pause_after_pause_keeps_no_silent_peer(
     nursery: trio.Nursery, awake: AwakeClock, raw: Time
 ) -> None:
-    """A connection is excused once. A peer that blocks the loop again and again loses its place."""
+    """Repeated pauses do not give a silent peer new time again and again: it loses its place."""
     service = await Service.start(nursery, make_machine("alpha"))
     silent = service.connect()
     await silent.expect(Hello)
@@ -149,7 +149,7 @@ async def test_pause_after_pause_keeps_no_silent_peer(
 async def test_a_busy_fault_lasts_as_long_as_the_guest_could_see(
     nursery: trio.Nursery, awake: AwakeClock, raw: Time
 ) -> None:
-    """R-75: `seconds` of a plan count only while the server runs."""
+    """R-75: The `seconds` of a busy plan count only while the server runs."""
     service = await Service.start(nursery, make_machine("alpha"))
     service.machine.set_faults("alpha", [parse_fault("GET_CONFIG=H_BUSY,seconds=5")])
     peer = await service.session()
@@ -161,7 +161,7 @@ async def test_a_busy_fault_lasts_as_long_as_the_guest_could_see(
 
 
 async def test_every_deadline_of_the_loop_is_one_of_the_server(awake: AwakeClock, raw: Time) -> None:
-    """Requests of the console, GOODBYE, the drain of a stop: all of them are deadlines of Trio."""
+    """Deadlines of Trio also do not count a pause; the server uses them for requests and stops."""
     with trio.move_on_after(10) as scope:
         await live(raw, 9)
         await pause(raw)
@@ -184,7 +184,7 @@ class Hanging(TaskWorker):
 
 
 async def test_a_pause_is_no_stall(nursery: trio.Nursery, awake: AwakeClock, raw: Time) -> None:
-    """R-23: a commit during a pause of the server is not reported as stalled; a hanging commit is."""
+    """R-23: A commit that takes long because of a pause is not stalled; one that hangs is."""
     worker = Hanging()
     seams = simulated_seams(nvram=MemoryNvram(), worker=worker, clock=awake.now)
     machine = assemble(seams, Settings(partition=(PartitionSettings.of("alpha", 8),)))

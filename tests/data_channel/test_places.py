@@ -1,4 +1,4 @@
-"""Places for connections and sessions: how they are waited for and freed, and the share of each partition.
+"""Places for connections and sessions: the wait for a place, its end, and the share of each partition.
 
 spec/protocol.md#sessions has the arithmetic.
 """
@@ -26,7 +26,7 @@ async def serving(nursery: trio.Nursery, *names: str, **limits: int) -> Service:
 
 
 class Crowd:
-    """Connections that wait for HELLO at the same time."""
+    """Connections that are made at the same time and wait for HELLO."""
 
     def __init__(self, nursery: trio.Nursery, service: Service) -> None:
         self.peers: list[Peer] = []
@@ -47,7 +47,7 @@ class Crowd:
 
 
 async def test_a_burst_waits_and_nobody_is_ended(nursery: trio.Nursery) -> None:
-    """R-01: with all places taken the next connections wait. Each OPEN frees a place for one of them."""
+    """R-01: With all places taken, new connections wait and none is ended. Each OPEN frees a place."""
     service = await serving(nursery, "alpha", max_unopened=4)
     crowd = Crowd(nursery, service)
     for _ in range(12):
@@ -64,7 +64,10 @@ async def test_a_burst_waits_and_nobody_is_ended(nursery: trio.Nursery) -> None:
 async def test_who_holds_a_place_and_is_silent_makes_room(
     nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
-    """Only after a fifth of `open_seconds`, and only if others wait. Each of those gets its own time."""
+    """A connection that sends no OPEN loses its place to others after a fifth of `open_seconds`.
+
+    Each of those then has its own time.
+    """
     service = await serving(nursery, "alpha", max_unopened=4)
     crowd = Crowd(nursery, service)
     silent = [crowd.connect() for _ in range(4)]
@@ -85,7 +88,7 @@ async def test_who_holds_a_place_and_is_silent_makes_room(
 
 
 async def test_each_listener_has_places_of_its_own(nursery: trio.Nursery) -> None:
-    """R-01: peers at one listener do not delay those at another."""
+    """R-01: Each listener has its own places, so peers at one do not delay those at another."""
     service = await serving(nursery, "alpha", "beta", max_unopened=2)
     crowd = Crowd(nursery, service)
     for name in ("alpha", None) * 6:
@@ -95,14 +98,14 @@ async def test_each_listener_has_places_of_its_own(nursery: trio.Nursery) -> Non
 
 
 async def test_four_partitions_cannot_lock_a_fifth_out(nursery: trio.Nursery) -> None:
-    """R-01: idle sessions of the others take all common places, but every partition keeps its share."""
+    """R-01: Idle sessions of four partitions can take all common places, but a fifth keeps its share."""
     names = ["a", "b", "c", "d", "e"]
     service = await serving(nursery, *names, max_sessions=8, min_sessions=2, max_connections=32)
     for name in names[:4]:
         opened = 0
         while (await service.connect(name).open()).status == OpenStatus.OPENED:
             opened += 1
-        assert opened == {"d": 6}.get(name, 8)  # 32 places, and 2 of them are kept for the fifth
+        assert opened == {"d": 6}.get(name, 8)  # 2 of 32 places are reserved for the fifth
     share = [await service.session("e") for _ in range(2)]
     assert (await service.connect("e").open()).status == OpenStatus.TOO_MANY_SESSIONS
     for peer in share:
@@ -110,7 +113,7 @@ async def test_four_partitions_cannot_lock_a_fifth_out(nursery: trio.Nursery) ->
 
 
 async def test_a_partition_that_is_activated_late_has_its_share(nursery: trio.Nursery) -> None:
-    """R-01: also if the others have taken all places before. None of them is ended."""
+    """R-01: A partition that is activated late gets its share of sessions, and no other session is ended."""
     service = await serving(nursery, "a", max_sessions=8, min_sessions=2, max_connections=8)
     early = [await service.session("a") for _ in range(8)]
     service.machine.changes.create("late", 8)
@@ -126,7 +129,7 @@ async def test_a_partition_that_is_activated_late_has_its_share(nursery: trio.Nu
 
 @pytest.mark.parametrize("running", [1, 5, 40, 200])
 def test_the_sum_of_all_sessions(running: int) -> None:
-    """As on the page: at most max_connections, or the sum of the shares if it is larger."""
+    """All sessions are at most max_connections, or the sum of all shares if that is larger."""
     limits = Limits()
     sessions = Sessions(limits)
     machine = make_machine(*(f"p{n}" for n in range(1, running + 1)), kbytes=0)

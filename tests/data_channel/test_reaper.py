@@ -23,7 +23,7 @@ Make = Callable[..., Awaitable[Service]]
 
 @pytest.fixture
 def reaped(nursery: trio.Nursery) -> Iterator[Make]:
-    """Returns a function that makes a machine with other limits."""
+    """Return a function that makes a machine with other limits."""
     made: list[Service] = []
 
     async def make(**limits: Any) -> Service:
@@ -51,7 +51,7 @@ def clock(mock_clock: MockClock) -> MockClock:
 
 
 async def test_who_opens_no_session_is_sent_away(reaped: Make, clock: MockClock) -> None:
-    """10 seconds after the connection, whatever bytes arrive meanwhile."""
+    """A connection without OPEN ends after 10 seconds, whatever bytes arrive meanwhile."""
     service = await reaped()
     silent, dribbling = service.connect(), service.connect()
     for peer in (silent, dribbling):
@@ -68,7 +68,7 @@ async def test_who_opens_no_session_is_sent_away(reaped: Make, clock: MockClock)
 
 
 async def test_an_idle_session_ends(reaped: Make, clock: MockClock) -> None:
-    """A half-open peer looks idle too. Every call starts the time again."""
+    """An idle session ends, also if its peer has gone silently. Every call begins the time again."""
     service = await reaped(idle_seconds=60)
     idle, busy = await service.session(), await service.session()
     await pass_time(clock, 50)
@@ -81,7 +81,7 @@ async def test_an_idle_session_ends(reaped: Make, clock: MockClock) -> None:
 
 
 async def test_no_idle_limit(reaped: Make, clock: MockClock) -> None:
-    """0 means that a session may be silent for ever."""
+    """With an idle limit of 0, a session may be silent for ever."""
     service = await reaped(idle_seconds=0)
     idle = await service.session()
     await pass_time(clock, 2 * 3600)
@@ -89,7 +89,7 @@ async def test_no_idle_limit(reaped: Make, clock: MockClock) -> None:
 
 
 async def test_the_idle_time_begins_when_a_send_ends(reaped: Make, clock: MockClock) -> None:
-    """A slow reader of a large answer has the whole idle time after it."""
+    """The idle time begins when a send ends, so a slow reader has all of it."""
     service = await reaped(idle_seconds=12)
     peer = service.connect_socket()
     await peer.open()
@@ -104,7 +104,7 @@ async def test_the_idle_time_begins_when_a_send_ends(reaped: Make, clock: MockCl
 
 
 async def blocked_reader(service: Service, count: int = 100, behind: bytes = b"") -> Peer:
-    """Return a session with many calls that reads nothing; `behind` is in the same send."""
+    """Return a session with many calls whose client does not read. `behind` is sent with the calls."""
     peer = service.connect_socket()
     await peer.open()
     await peer.call(write(b"big", bytes(60_000)))
@@ -115,7 +115,10 @@ async def blocked_reader(service: Service, count: int = 100, behind: bytes = b""
 
 
 async def test_who_does_not_read_is_sent_away(reaped: Make, clock: MockClock) -> None:
-    """GOODBYE 6 after 10 seconds, whole, after the unfinished answer. Another session is not delayed."""
+    """A client that does not read gets GOODBYE 6 after 10 seconds, as a whole frame.
+
+    Another session is not delayed.
+    """
     service = await reaped()
     slow, neighbour = await blocked_reader(service), await service.session()
     await pass_time(clock, 9.5)
@@ -128,7 +131,7 @@ async def test_who_does_not_read_is_sent_away(reaped: Make, clock: MockClock) ->
 
 
 async def test_who_never_reads_is_dropped(reaped: Make, clock: MockClock) -> None:
-    """The GOODBYE is best effort: a peer that does not read it does not keep the connection open."""
+    """A client that does not even read the GOODBYE loses its connection."""
     service = await reaped()
     await blocked_reader(service)
     await pass_time(clock, 14)
@@ -137,7 +140,7 @@ async def test_who_never_reads_is_dropped(reaped: Make, clock: MockClock) -> Non
 
 
 async def test_who_breaks_the_protocol_and_does_not_read_is_sent_away(reaped: Make, clock: MockClock) -> None:
-    """After a protocol error the pending answers keep their deadline."""
+    """After a protocol error, the pending answers still have a deadline."""
     service = await reaped()
     peer = await blocked_reader(service, CALLS - 1, b"garbage, and enough of it")
     await pass_time(clock, 11)
@@ -150,7 +153,7 @@ async def test_who_breaks_the_protocol_and_does_not_read_is_sent_away(reaped: Ma
 
 
 async def test_a_slow_reader_holds_bounded_memory(reaped: Make, clock: MockClock) -> None:
-    """While answers wait, no call is received or run: not all 100 answers of 60 kB are made."""
+    """While answers wait for a slow reader, no call is received or run, so memory is bounded."""
     service = await reaped()
     await blocked_reader(service)
     made = service.machine.counters.bytes_sent
@@ -159,7 +162,7 @@ async def test_a_slow_reader_holds_bounded_memory(reaped: Make, clock: MockClock
 
 
 async def test_a_slow_but_steady_reader_gets_everything(reaped: Make, clock: MockClock) -> None:
-    """It has 10 seconds for each piece (FLUSH_SIZE and one answer), not for all of them."""
+    """A reader has 10 seconds for each piece of the answers, so a slow and steady one gets all of them."""
     service = await reaped()
     peer = await blocked_reader(service)
     for _ in range(100):
@@ -170,14 +173,14 @@ async def test_a_slow_but_steady_reader_gets_everything(reaped: Make, clock: Moc
 
 
 def test_the_pause_follows_the_shortest_deadline() -> None:
-    """A deadline is met to within a tenth of it, at most a second."""
+    """The reaper wakes so often that a deadline is late by a tenth of it, and by a second at most."""
     assert pause(Limits()) == 1.0
     assert pause(Limits(send_seconds=0.5)) == 0.05
     assert pause(Limits(idle_seconds=0)) == 1.0
 
 
 async def test_the_stream_reports_a_peer_that_is_gone() -> None:
-    """Whatever error the kernel returns, the exception is Trio's own."""
+    """If the peer has gone, the stream raises Trio's own exception, whatever error the kernel returns."""
     import socket
 
     ours, theirs = socket.socketpair()

@@ -1,4 +1,4 @@
-"""Log lines that peers can cause: every kind is logged, and no peer can fill a disk (spec/service.md#log)."""
+"""Log lines that peers can cause: each kind is logged, and no peer can fill a disk (spec/service.md#log)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def time() -> Time:
 
 @pytest.fixture
 def machine(time: Time) -> Machine:
-    """A machine with two running partitions, without a loop."""
+    """A machine with two running partitions, without an event loop."""
     wishes = tuple(PartitionSettings.of(name, 8) for name in ("alpha", "beta"))
     made = assemble(simulated_seams(clock=time), Settings(partition=wishes))
     made.start()
@@ -73,7 +73,7 @@ def refusal(rule: Rule, argument: str | None = None) -> Refusal:
 
 @contextmanager
 def written() -> Iterator[list[dict[str, Any]]]:
-    """The lines that the block writes, from level info on; the list is filled at its end."""
+    """A list that has, after the block, the lines that the block wrote at level info or above."""
     stream, lines = io.StringIO(), list[dict[str, Any]]()
     logs.configure(level="info", style="json", stream=stream)
     try:
@@ -84,7 +84,7 @@ def written() -> Iterator[list[dict[str, Any]]]:
 
 
 def visit(machine: Machine, name: str | None = "alpha") -> None:
-    """Break the protocol at a partition's listener, or send no proof at the common one (None)."""
+    """Break the protocol at a partition's listener, or send no proof at the listener of all (None)."""
     link = Link(0.0, lambda: None)
     machine.sessions.admit(link)
     facts = ListenerFacts(
@@ -105,7 +105,7 @@ def visit(machine: Machine, name: str | None = "alpha") -> None:
 
 
 def test_the_first_of_each_sort_are_told_whatever_else_happens(time: Time) -> None:
-    """A developer sees a new rule or another call, however many others precede it."""
+    """The first lines of each kind are logged, however many lines of other kinds precede them."""
     log = PeerLog(Allowance(time), logs.Log())
     with logged("hcall.refused") as lines:
         for _ in range(10_000):
@@ -123,7 +123,7 @@ def test_the_first_of_each_sort_are_told_whatever_else_happens(time: Time) -> No
 
 
 def test_unknown_numbers_are_one_sort(time: Time) -> None:
-    """A guest that uses every number grows neither the log nor the table."""
+    """A guest that uses every unknown number makes neither the log nor the table larger."""
     allowance = Allowance(time)
     with logged("hcall.refused") as lines:
         for number in range(100_000, 110_000):
@@ -133,7 +133,7 @@ def test_unknown_numbers_are_one_sort(time: Time) -> None:
 
 
 def test_after_the_noise_a_line_says_what_is_missing(time: Time) -> None:
-    """Tokens return with time, so the next experiment is logged again."""
+    """Tokens return with time. The next line is logged again and has the number of missing lines."""
     log = PeerLog(Allowance(time), logs.Log())
     with logged("it.happened") as lines:
         for _ in range(FIRST + BURST + 5):
@@ -147,7 +147,7 @@ def test_after_the_noise_a_line_says_what_is_missing(time: Time) -> None:
 
 
 def test_a_hidden_level_costs_nothing(time: Time) -> None:
-    """A suppressed debug line uses up no token of other lines."""
+    """A line below the log level uses up no token."""
     allowance = Allowance(time)
     with logged("shown.line") as lines:
         logs.configure(level="warning", style="json", stream=logs._Sink.stream)
@@ -161,7 +161,7 @@ def test_a_hidden_level_costs_nothing(time: Time) -> None:
 
 @pytest.mark.parametrize("name", ["alpha", None])
 def test_a_peer_that_comes_again_and_again_is_bounded(machine: Machine, time: Time, name: str | None) -> None:
-    """Sessions and their ends, broken rules and wrong proofs are bounded per partition and per listener."""
+    """Sessions, broken rules and wrong proofs of repeating peers are bounded per partition and listener."""
     count = 1000
     with written() as lines:
         for _ in range(count):
@@ -178,7 +178,7 @@ def test_a_peer_that_comes_again_and_again_is_bounded(machine: Machine, time: Ti
 
 
 def test_the_noise_of_one_hides_no_line_of_another(machine: Machine) -> None:
-    """R-01: neither another partition's lines nor those of a common listener."""
+    """R-01: Many lines of one partition hide no line of another partition or of the common listener."""
     with written() as lines:
         for name in ["alpha"] * 1000 + ["beta"] * FIRST + [None] * FIRST:
             visit(machine, name)
@@ -189,7 +189,7 @@ def test_the_noise_of_one_hides_no_line_of_another(machine: Machine) -> None:
 
 
 def test_an_hour_of_noise(time: Time) -> None:
-    """One source causes some lines a second and one is written, so a day has 35 MB instead of 100 GB."""
+    """In an hour of one source, one line a second is written: a day has 35 MB in place of 100 GB."""
     allowance, written_lines = Allowance(time), 0
     for _ in range(HOUR):
         written_lines += sum(allowance.take("session.opened") is not None for _ in range(5))
@@ -199,7 +199,7 @@ def test_an_hour_of_noise(time: Time) -> None:
 
 
 def test_a_summary_comes_once_a_minute(time: Time) -> None:
-    """And at the end of the server. A reported count is not reported again."""
+    """Left-out lines are reported once a minute and at the end of the server, each of them once."""
     noise = Noise(time)
     allowance = noise.of("alpha")
     logs_left = FIRST + BURST
@@ -225,7 +225,7 @@ def test_a_summary_comes_once_a_minute(time: Time) -> None:
 async def test_a_server_sums_up_while_it_runs_and_at_its_end(
     nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
-    """Its metrics have the totals."""
+    """A running server reports left-out lines each minute and at its end. Its metrics have the totals."""
     with logged("log.shortened") as lines:
         async with trio.open_nursery() as running:
             service = await Service.start(running, make_machine("alpha"))
@@ -245,7 +245,7 @@ async def test_a_server_sums_up_while_it_runs_and_at_its_end(
 
 
 async def test_the_control_channel_is_a_source(machine: Machine) -> None:
-    """A script that sends invalid requests again and again."""
+    """Invalid requests to the control channel are bounded too, as a source of their own."""
     with logged("control.refused") as lines:
         async with in_process(machine) as client:
             for _ in range(FIRST + BURST + 50):
@@ -257,7 +257,7 @@ async def test_the_control_channel_is_a_source(machine: Machine) -> None:
 
 
 def test_updates_that_hardware_may_refuse_are_bounded(machine: Machine, time: Time) -> None:
-    """R-70: the same append again and again fills no disk, and hides no line of another variable."""
+    """R-70: Repeated warnings about one update are bounded, and hide no warning of another variable."""
     partition = machine.system.find("alpha")
     keystore = partition.keystore
     assert keystore is not None

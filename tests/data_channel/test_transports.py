@@ -1,4 +1,4 @@
-"""The transport seam: sockets and memory streams behave alike, in any order of use."""
+"""The transport seam: sockets and memory streams give the same behaviour, in any order of use."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -23,7 +23,7 @@ SETTINGS = Settings(partition=(PartitionSettings.of("alpha", 8, auto_start=False
 
 
 class Reached:
-    """A machine whose one partition is reached by one kind of transport."""
+    """A machine with one partition, which one kind of transport makes reachable."""
 
     def __init__(self, kind: str, folder: Path) -> None:
         keys = folder.with_name(f"{folder.name}-keys")
@@ -58,14 +58,14 @@ async def reached(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 
 
 async def test_a_partition_that_is_activated_first_is_served_once_the_machine_runs(reached: Reached) -> None:
-    """A caller may call `start` before `run`."""
+    """A partition may be activated before the machine runs: then it is served as soon as it runs."""
     reached.machine.power_on("alpha")
     async with reached.running():
         assert await reached.greeted()
 
 
 async def test_power_may_go_and_come_without_a_pause(reached: Reached) -> None:
-    """A listener that is closed before its task begins ends only that task."""
+    """A partition may be powered off and on without a pause, before the task of its listener begins."""
     async with reached.running():
         reached.machine.power_on("alpha")
         reached.machine.power_off("alpha")
@@ -74,7 +74,7 @@ async def test_power_may_go_and_come_without_a_pause(reached: Reached) -> None:
 
 
 async def test_a_machine_that_has_ended_can_run_again(reached: Reached) -> None:
-    """The end of a run leaves no state that a later one would use."""
+    """A machine whose run has ended can run again."""
     async with reached.running():
         reached.machine.power_on("alpha")
         assert await reached.greeted()
@@ -121,7 +121,7 @@ async def test_the_socket_of_another_server_stays(tmp_path: Path, stop: Callable
 
 
 def test_a_partition_that_arrives_has_its_address(tmp_path: Path) -> None:
-    """R-51: clients that follow it get the new address before it is served there."""
+    """R-51: When a partition arrives, its new address exists before it is served."""
     folder, keys = tmp_path / "run", tmp_path / "keys"
     folder.mkdir()
     listeners = Listeners(folder, AccessKeys(keys))

@@ -1,4 +1,4 @@
-"""The time of a turn, as a conversation measures it."""
+"""A conversation measures the time of its turn."""
 
 import math
 from typing import Any
@@ -25,9 +25,9 @@ COSTLY: dict[str, tuple[Request[Any], int]] = {
 
 @pytest.mark.parametrize("name", COSTLY)
 def test_the_clock_is_read_after_each_costly_call(name: str) -> None:
-    """R-01: no call begins after the time of its turn.
+    """R-01: The clock is read after each costly call, and no call begins after the end of the turn.
 
-    Four light calls take less time than one other call.
+    Four light calls are cheaper than one other call, so the clock is read once for four.
     """
     request, most = COSTLY[name]
     end = opened()

@@ -1,4 +1,4 @@
-"""Turns: partitions alternate, whatever number of calls and connections each of them has (R-01)."""
+"""Turns: partitions take turns, whatever number of calls and connections each of them has (R-01)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ class Clock:
 
 
 class Talker:
-    """A connection with so many calls, each of `seconds`; it adds its name to `ran` at each call."""
+    """A connection with a number of calls, each of `seconds`.
+
+    Each call adds the connection's name to `ran`.
+    """
 
     def __init__(self, name: str, calls: int, clock: Clock, ran: list[str], seconds: float = 0.0) -> None:
         self.name = name
@@ -45,7 +48,7 @@ class Talker:
 
 
 class Ring:
-    """Turns that run in a nursery, on their own clock."""
+    """Turns that run in a nursery, with their own clock."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -57,7 +60,7 @@ class Ring:
         self.turns.ask(partition, Talker(name, calls, self.clock, self.ran, seconds).serve)
 
     def runs(self) -> list[tuple[str, int]]:
-        """Return the names in the order of their calls, each with its number of consecutive calls."""
+        """Return the names in the order of the calls, each with its number of calls in a row."""
         found: list[tuple[str, int]] = []
         for name in self.ran:
             if found and found[-1][0] == name:
@@ -76,7 +79,7 @@ async def ring(nursery: trio.Nursery) -> Ring:
 
 
 async def test_a_partition_waits_for_one_turn_of_another(ring: Ring) -> None:
-    """600 calls of one receive do not prolong the wait."""
+    """A partition waits for one turn of another, although that has received 600 calls at once."""
     ring.talk(1, "flood", 600)
     ring.talk(2, "neighbour", 1)
     await wait_all_tasks_blocked()
@@ -94,7 +97,10 @@ async def test_more_connections_give_no_more_turns(ring: Ring) -> None:
 
 
 async def test_the_connections_of_a_partition_share_its_turn(ring: Ring) -> None:
-    """Twenty connections with a call each need two turns; they are served in the order of their requests."""
+    """Twenty connections of one partition, with a call each, share two turns.
+
+    They run in the order of requests.
+    """
     for number in range(20):
         ring.talk(1, f"{number}", 1)
     ring.talk(2, "neighbour", 1)
@@ -104,7 +110,7 @@ async def test_the_connections_of_a_partition_share_its_turn(ring: Ring) -> None
 
 
 async def test_a_connection_that_goes_on_lets_the_others_of_its_partition_pass(ring: Ring) -> None:
-    """The connections of one partition alternate too."""
+    """A connection with more calls than a turn lets the other connections of its partition run between."""
     ring.talk(1, "long", 40)
     ring.talk(1, "short", 1)
     await wait_all_tasks_blocked()
@@ -112,7 +118,7 @@ async def test_a_connection_that_goes_on_lets_the_others_of_its_partition_pass(r
 
 
 async def test_a_turn_begins_no_call_after_its_time(ring: Ring) -> None:
-    """A call that has begun is not interrupted, however long it takes."""
+    """A turn begins no call after its time, but a call that has begun runs to its end."""
     ring.talk(1, "slow", 10, SECONDS * 0.4)
     ring.talk(1, "next", 1)
     await wait_all_tasks_blocked()
@@ -120,7 +126,7 @@ async def test_a_turn_begins_no_call_after_its_time(ring: Ring) -> None:
 
 
 async def test_turns_are_short_while_several_partitions_call(ring: Ring) -> None:
-    """If another partition called within the last second, turns are short."""
+    """If another partition has called within the last second, turns are short."""
     ring.talk(1, "flood", 20, SHARED * 0.4)
     ring.talk(2, "neighbour", 1)
     ring.talk(3, "slower", 2, SECONDS * 50)
@@ -136,7 +142,7 @@ async def test_turns_are_short_while_several_partitions_call(ring: Ring) -> None
 
 
 async def test_turns_are_long_again_when_the_other_partitions_are_quiet(ring: Ring) -> None:
-    """Turns are long again SHARED_FOR seconds after the last change of the partition."""
+    """If no other partition has called for SHARED_FOR seconds, turns are long again."""
     ring.talk(2, "neighbour", 1)
     ring.talk(1, "flood", 4, SHARED)
     ring.talk(1, "other", 1)
@@ -151,7 +157,7 @@ async def test_turns_are_long_again_when_the_other_partitions_are_quiet(ring: Ri
 
 
 async def test_an_opening_connection_shortens_no_turn(ring: Ring) -> None:
-    """It has no partition yet, so a client that reconnects again and again has no effect."""
+    """A connection that is opening belongs to no partition yet, so it makes no turn shorter."""
     ring.talk(NO_PARTITION, "opens", 2, SHARED)
     ring.talk(1, "alone", CALLS, SHARED * 0.4)
     ring.talk(1, "alone too", 1)
@@ -160,7 +166,7 @@ async def test_an_opening_connection_shortens_no_turn(ring: Ring) -> None:
 
 
 async def test_bytes_without_a_call_take_time_of_the_turn(ring: Ring) -> None:
-    """Fifty connections send pieces of a frame: another partition does not wait for all of their receives."""
+    """Receiving a piece of a frame takes time of the turn, so fifty such connections delay no partition."""
 
     def receives(_: Quantum) -> bool:
         ring.ran.append("piece")
@@ -175,7 +181,7 @@ async def test_bytes_without_a_call_take_time_of_the_turn(ring: Ring) -> None:
 
 
 async def test_all_other_tasks_run_between_two_passes(ring: Ring) -> None:
-    """The console and the end of a flush wait for two passes at most, because Trio's order is random."""
+    """Other tasks run between two passes. Trio's order is random, so they wait for two passes at most."""
     steps: list[int] = []
 
     async def console() -> None:
@@ -194,7 +200,7 @@ async def test_all_other_tasks_run_between_two_passes(ring: Ring) -> None:
 
 
 async def test_who_asks_while_nobody_does_is_served_at_once(ring: Ring) -> None:
-    """The sleeping task is woken. A request in the middle of a turn is also served at once."""
+    """A request wakes the sleeping task at once. A request during a turn is also served at once."""
     await wait_all_tasks_blocked()
     ring.talk(1, "first", 1)
     await wait_all_tasks_blocked()
@@ -210,7 +216,7 @@ async def test_who_asks_while_nobody_does_is_served_at_once(ring: Ring) -> None:
 
 
 class Script:
-    """A source that calls one function per poll. A poll clears the wake, as that of the lane does."""
+    """A source that calls one function per poll. Like the lane's, a poll clears a pending wake."""
 
     def __init__(self, *polls: Callable[[], int]) -> None:
         self.polls = list(polls)
@@ -230,13 +236,13 @@ class Script:
         self._event.set()
 
     def poll(self) -> int:
-        """The next step of the script."""
+        """Run the next step of the script."""
         self._woken = False
         return self.polls.pop(0)() if self.polls else 0
 
 
 async def test_the_source_is_asked_between_two_turns(ring: Ring) -> None:
-    """If bytes of another partition arrive during a turn of the flood, it has the next turn."""
+    """If bytes of another partition arrive during a turn of the flood, that partition has the next turn."""
 
     def comes() -> int:
         ring.talk(2, "neighbour", 1)
@@ -249,7 +255,7 @@ async def test_the_source_is_asked_between_two_turns(ring: Ring) -> None:
 
 
 async def test_without_its_source_the_turns_go_on(ring: Ring) -> None:
-    """To close the lane only removes its sockets."""
+    """Without the source of the lane, the other turns go on."""
     ring.turns.feed(Script())
     await wait_all_tasks_blocked()
     ring.turns.feed(None)
@@ -261,7 +267,7 @@ async def test_without_its_source_the_turns_go_on(ring: Ring) -> None:
 
 
 async def test_a_landing_runs_the_turns_itself(ring: Ring) -> None:
-    """`serve` runs a request without a wake in the same step; the task sleeps on."""
+    """`serve` runs a request in the caller's step, without a wake of the task."""
     await wait_all_tasks_blocked()
     ring.turns.ask(1, Talker("held", 1, ring.clock, ring.ran).serve, wake=False)
     assert ring.ran == []
@@ -271,7 +277,7 @@ async def test_a_landing_runs_the_turns_itself(ring: Ring) -> None:
 
 @pytest.mark.parametrize("calls", [1, 30])
 async def test_the_task_wakes_after_turns_that_a_landing_ran(ring: Ring, calls: int) -> None:
-    """A request arrives in a poll of that pass; without the extra wake the next poll would clear its wake."""
+    """If a request arrives during `serve`, the task is woken, so a later poll can't lose the request."""
 
     def comes() -> int:
         ring.talk(2, "neighbour", calls, SECONDS)
