@@ -1,4 +1,4 @@
-"""Every way in which one argument of an h-call can be wrong, by the argument's kind, from the table of calls.
+"""Every wrong form of every argument of an h-call, by the argument's kind, from the table of calls.
 
 Relaxed memory accepts the `STRICT` damages (R-76).
 """
@@ -71,7 +71,7 @@ def good(opcode: Opcode, password: bytes = PASSWORD) -> Layout:
 
 
 def damages() -> Iterator[Damage]:
-    """Yield every damage of every argument of every call."""
+    """Yield each damage of each argument of each call."""
     for opcode in GOOD:
         for arg in CALLS[opcode].args:
             for what, hurt, strict in _ways(opcode, arg):
@@ -181,7 +181,7 @@ BAD_LENGTHS = {
     (Opcode.UNWRAP_OBJECT, "input_length"): (0, 1024, 0x10000 + 1024),
     (Opcode.UNWRAP_OBJECT, "output_length"): (0, 5),
     (Opcode.SIGNED_UPDATE, "data_length"): (0, 0x1_0000),
-    (Opcode.READ_OBJECT, "data_length"): (),  # a length that is too small is H_TOO_BIG
+    (Opcode.READ_OBJECT, "data_length"): (),  # its only wrong form, a smaller length, is H_TOO_BIG
 }
 
 

@@ -36,7 +36,7 @@ def wrapped(user: Guest, flags: int = LEAST_FLAGS, data: bytes = SECRET) -> byte
 
 
 def unwrap(user: Guest, blob: bytes) -> Answer:
-    """UNWRAP with the right password."""
+    """Call UNWRAP with the right password."""
     return user.unwrap(SYSTEM, blob, password=PASSWORD)
 
 

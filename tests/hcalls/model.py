@@ -1,6 +1,7 @@
 """A partition's keystore as a plain model: dictionaries, the oracle's answers, and the unflushed changes.
 
-It has neither generations nor registers. The state machine compares every answer of the engine with it.
+It has neither generations nor registers. The state machine of the tests compares every answer of the engine
+with the model.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Model:
         return status
 
     def returned(self, owner: int, label: bytes, key: bytes) -> None:
-        """Set the bytes of a key that is not for wrapping."""
+        """Set the bytes of a key that is not a wrapping key."""
         policy, _ = self.objects[owner, label]
         self.objects[owner, label] = policy, key
 
@@ -79,7 +80,7 @@ class Model:
         return status, shown
 
     def wrap(self, owner: int, label: bytes, password: bytes) -> tuple[int, bytes]:
-        """Return the status, and the bytes that stand for the key."""
+        """Return the status of WRAP, and the bytes that stand for the key in the model."""
         status = self._judge(Call.WRAP, owner, label, password)[0]
         return status, self.objects[owner, label][1] if status == GRANTED else b""
 

@@ -1,4 +1,4 @@
-"""The operating system of a partition whose console has switched signed updates on."""
+"""The operating system of a partition for which the console allows signed updates."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Owner(Guest):
     def update(
         self, name: str, payload: bytes, *, flags: int = 0, policy: int | None = None, **other
     ) -> Answer:
-        """Send SIGNED_UPDATE as Linux does; `other` are arguments that replace Linux's."""
+        """Send SIGNED_UPDATE as Linux does. The arguments in `other` replace those of Linux."""
         usual = {
             "authorization": auth_block(SYSTEM, PASSWORD),
             "label": authvar.variable_label(name),
@@ -47,7 +47,7 @@ class Owner(Guest):
         return None if answer.status else answer.written
 
     def confirmed(self, name: str) -> Answer:
-        """CONFIRM_OBJECT_FLUSHED of a variable."""
+        """Call CONFIRM_OBJECT_FLUSHED for a variable."""
         return self.confirm(SYSTEM, authvar.variable_label(name), password=PASSWORD)
 
     def flush(self) -> None:
@@ -69,7 +69,7 @@ class Owner(Guest):
 
 
 def set_up() -> Owner:
-    """Return a guest with PK and KEK; the latch is used up."""
+    """Return a guest with PK and KEK, whose latch is used up."""
     guest = Owner()
     assert guest.update("PK", first_pk()) == Answer(0)
     assert guest.update("KEK", update("KEK", kek().lists)) == Answer(0)

@@ -1,4 +1,4 @@
-"""Positional statuses: every argument of every call, wrong in every way, alone and together (R-76)."""
+"""Positional statuses: every argument of every call in every wrong form, alone and together (R-76)."""
 
 import re
 from itertools import groupby
@@ -38,13 +38,13 @@ def picture(found: Guest) -> object:
 
 @pytest.mark.parametrize("name", CALL_NAMES)
 def test_the_undamaged_call_succeeds(name: str) -> None:
-    """Each damage below is the only reason for its refusal."""
+    """The call without damage succeeds, so each damage below is the only reason for its refusal."""
     for strict in (True, False):
         assert guest(strict=strict).send(good(Opcode[name]).frame()).status == 0
 
 
 def test_every_argument_of_every_call_is_damaged() -> None:
-    """R-76: the table of calls is the list. Only READ's length has no invalid value."""
+    """R-76: Each argument in the table of calls has a damage, except the length of READ's buffer."""
     arguments = {(opcode, arg.name) for opcode in GOOD for arg in CALLS[opcode].args}
     damaged = {(damage.opcode, damage.arg.name) for damage in DAMAGES}
     assert arguments - damaged == {(Opcode.READ_OBJECT, "data_length")}
@@ -53,7 +53,10 @@ def test_every_argument_of_every_call_is_damaged() -> None:
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=str)
 def test_a_wrong_argument_is_named_by_its_position(damage: Damage) -> None:
-    """R-76: r4 is H_PARAMETER, r5 H_P2 and so on; nothing changes; the log gets the rule and the page."""
+    """R-76: A wrong argument gives its positional status (r4: H_PARAMETER, r5: H_P2 and so on).
+
+    Nothing changes, and the log gets the rule and the page.
+    """
     found = guest()
     before = picture(found)
     layout = good(damage.opcode)
@@ -98,26 +101,26 @@ def test_the_log_is_told_the_figures_of_a_wrong_argument(
 
 @pytest.mark.parametrize("damage", [each for each in DAMAGES if each.strict], ids=str)
 def test_relaxed_memory_forgives_places(damage: Damage) -> None:
-    """R-76: alignment and page crossing are checked only in strict memory."""
+    """R-76: In relaxed memory, a wrong alignment or a crossed page is accepted."""
     layout = good(damage.opcode)
     damage.hurt(layout)
     status = guest(strict=False).send(layout.frame()).status
     allowed = {0, -59} if damage.opcode is Opcode.SIGNED_UPDATE else {0, -7}
-    assert status in allowed  # a label that grew to cross a page is another label
+    assert status in allowed  # a label that grew names another object
 
 
 @pytest.mark.parametrize("damage", [each for each in DAMAGES if not each.strict], ids=str)
 def test_relaxed_memory_forgives_nothing_else(damage: Damage) -> None:
-    """R-76: shapes, bounds and access are checked in any memory."""
+    """R-76: In relaxed memory, all other damages are refused as in strict memory."""
     layout = good(damage.opcode)
     damage.hurt(layout)
     assert guest(strict=False).send(layout.frame()) == Answer(POSITIONS[damage.arg.register])
 
 
 def one_each(opcode: Opcode) -> list[Damage]:
-    """Return one damage of each argument.
+    """Return one damage for each argument.
 
-    For a length it is the largest, so that the buffer is still checked.
+    For a length it is the largest one, so that the buffer is still checked.
     """
     own = [damage for damage in DAMAGES if damage.opcode is opcode]
     return [list(each)[-1] for _, each in groupby(own, key=lambda damage: damage.arg)]
@@ -144,7 +147,7 @@ def test_of_two_wrong_arguments_the_first_is_named(first: Damage, second: Damage
 
 @pytest.mark.parametrize("damage", [d for d in DAMAGES if d.arg.register > 4], ids=str)
 def test_shapes_are_judged_before_the_password(damage: Damage) -> None:
-    """The password is checked only when every argument has a valid shape."""
+    """The password is checked only if every argument has a valid form."""
     if "authorization" in good(damage.opcode).registers and damage.arg.name != "labels_length":
         layout = good(damage.opcode, password=b"wrong")
         damage.hurt(layout)
@@ -152,13 +155,16 @@ def test_shapes_are_judged_before_the_password(damage: Damage) -> None:
 
 
 def test_the_room_for_one_label_is_judged_after_the_password() -> None:
-    """A caller without the password does not learn the length of the labels."""
+    """The size of the list buffer is checked after the password.
+
+    So a caller without the password does not learn the length of the labels.
+    """
     assert guest().labels(SYSTEM, room=1, password=b"wrong") == Answer(-10)
     assert guest().labels(SYSTEM, room=1, password=PASSWORD) == Answer(-57)
 
 
 def test_a_bad_address_of_nothing_is_no_bad_address() -> None:
-    """A buffer of length 0 needs no memory, so the refused argument is the length."""
+    """A buffer of length 0 needs no memory. So with a wrong address, the refused argument is the length."""
     for opcode, name in ((Opcode.WRITE_OBJECT, "label"), (Opcode.WRITE_OBJECT, "data")):
         layout = good(opcode)
         layout.readable(name, b"", address=0xDEAD_0000)
@@ -167,7 +173,7 @@ def test_a_bad_address_of_nothing_is_no_bad_address() -> None:
 
 
 def test_addresses_and_lengths_of_64_bits_wrap_nowhere() -> None:
-    """If address and length sum to more than 64 bits, no segment contains the buffer."""
+    """If address and length sum to more than 64 bits, the buffer is in no segment and is refused."""
     top = (1 << 64) - 1
     for opcode in GOOD:
         for name, place in good(opcode).places.items():
@@ -184,7 +190,7 @@ def test_addresses_and_lengths_of_64_bits_wrap_nowhere() -> None:
 
 @pytest.mark.parametrize("name", CALL_NAMES)
 def test_one_segment_may_serve_every_argument(name: str) -> None:
-    """A guest may pass one large readable and writable segment of its memory."""
+    """One large readable and writable segment may contain all buffers of a call."""
     layout = good(Opcode[name])
     if not layout.memory:
         return
@@ -216,7 +222,7 @@ def test_data_may_cross_pages() -> None:
 
 
 def test_memory_rules_can_be_switched_while_the_guest_runs() -> None:
-    """R-76: the partition's switch takes effect at the next call."""
+    """R-76: If the partition's memory rules are switched, the next call follows the new rules."""
     found = guest()
     crossing = next(d for d in DAMAGES if d.strict and d.opcode is Opcode.CONFIRM_OBJECT_FLUSHED)
     layout = good(crossing.opcode)

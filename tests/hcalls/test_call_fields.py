@@ -1,4 +1,4 @@
-"""The log line of one h-call: registers by name, label as text, and no secret, for any call of a guest."""
+"""The log line of one h-call: registers by name, the label as text, and no secret, for any call."""
 
 import json
 
@@ -36,7 +36,7 @@ def leaks(*calls: HCall) -> list[str]:
 
 
 def test_a_line_has_each_register_by_its_name() -> None:
-    """Addresses in hex, lengths in decimal, the result registers, and the number of written bytes."""
+    """A line has addresses in hex, lengths in decimal, the results, and the length of the password."""
     layout = lay_out(Opcode.READ_OBJECT, authorization=auth_block(SYSTEM, CANARY), label=b"disk-key", data=64)
     answer = HReturn(1, 0, (32, 0x8000_0000, 0, 0, 0, 0, 0, 0, 0), ())
     assert call_fields(layout.frame(), answer) == {
@@ -58,7 +58,7 @@ def test_a_line_has_each_register_by_its_name() -> None:
 
 @pytest.mark.parametrize("opcode", GOOD)
 def test_every_call_has_its_line(opcode: Opcode) -> None:
-    """Names and order are those of the table. The label is shown if the call has one."""
+    """For each call, the line has names in the order of the table, and the label if the call has one."""
     call = good(opcode).frame()
     answer = HypervisorCalls(make_partition("NEXT", 128)).execute(call)
     fields = call_fields(call, answer)
@@ -86,7 +86,7 @@ def test_every_call_has_its_line(opcode: Opcode) -> None:
     ],
 )
 def test_labels_as_text(label: bytes, text: str) -> None:
-    """Text as text, other bytes as hex, at most 64 bytes."""
+    """A label is shown as text, or as hex if it is no text; only its first 64 bytes are shown."""
     assert label_text(label) == text
 
 
@@ -94,7 +94,7 @@ def test_labels_as_text(label: bytes, text: str) -> None:
     "label", [b"\xff" * 255, bytes(255), b"n" * 255, bytes(8) + b"\0\2\x10" + b"\xff" * 200]
 )
 def test_a_line_is_short(label: bytes) -> None:
-    """For any label and any registers."""
+    """A line is shorter than LINE for any label and any registers."""
     layout = lay_out(Opcode.SIGNED_UPDATE, authorization=auth_block(SYSTEM), label=label)
     call = layout.frame()
     label_length = (call.registers[1], call.registers[2])
@@ -104,20 +104,20 @@ def test_a_line_is_short(label: bytes) -> None:
 
 
 def test_a_foreign_call_shows_its_number_alone() -> None:
-    """Its registers may have any bytes, such as control characters of a terminal."""
+    """An unknown call is logged with its number only: its registers may have any bytes."""
     call = HCall(1, 0x58, (int.from_bytes(CANARY[:8], "big"),) * 9, ())
     assert call_fields(call, HReturn(1, -2, (0,) * 9, ())) == {"hcall": "0x58", "status": "H_FUNCTION"}
 
 
 def test_no_secret_of_a_call_shows() -> None:
-    """R-04: passwords, data and wrapped objects, right and wrong."""
+    """R-04: No line shows a right or wrong password, data or a wrapped object."""
     calls = [with_canaries(opcode, password) for opcode in GOOD for password in (CANARY, CANARY + b"!")]
     assert leaks(*calls) == []
     assert all(call_fields(call, run(call))["arguments"] for call in calls)
 
 
 def test_no_secret_of_a_damaged_call_shows() -> None:
-    """R-04: each argument wrong in each way, beside a password that is the canary."""
+    """R-04: A wrong argument in any form makes no line show the password."""
     for damage in DAMAGES:
         layout = good(damage.opcode, CANARY)
         damage.hurt(layout)
@@ -128,7 +128,7 @@ def test_no_secret_of_a_damaged_call_shows() -> None:
     "opcode", [opcode for opcode in GOOD if "label" in {arg.name for arg in CALLS[opcode].args}]
 )
 def test_swapped_registers_show_no_secret(opcode: Opcode) -> None:
-    """R-04: a guest passes the block, its password, or its data in the place of the label."""
+    """R-04: If a guest passes its block, password or data as the label, the line does not show it."""
     values = {**GOOD[opcode], "authorization": auth_block(SYSTEM, CANARY)}
     layout = lay_out(opcode, **values)
     block, label = layout.memory["authorization"], layout.memory["label"]
@@ -143,7 +143,7 @@ def test_swapped_registers_show_no_secret(opcode: Opcode) -> None:
             layout.registers |= {"authorization": authorization, "label": address, "label_length": length}
             calls.append(layout.frame())
     other = layout.frame()
-    twin = Segment(block.address + 0x800, len(CANARY) - 4, 1, CANARY[4:])  # the password, once more
+    twin = Segment(block.address + 0x800, len(CANARY) - 4, 1, CANARY[4:])  # a second copy of the password
     registers = (block.address, twin.address, twin.length, *other.registers[3:])
     calls.append(other._replace(registers=registers, segments=(*other.segments, twin)))
     assert leaks(*calls) == []
@@ -173,14 +173,14 @@ def calls(draw: st.DrawFn) -> HCall:
 
 @given(call=calls())
 def test_any_call_has_a_line_without_a_secret(call: HCall) -> None:
-    """R-04, R-17: registers that point anywhere raise nothing, and show no block."""
+    """R-04, R-17: For any registers, the line is made without an error and shows no authorization block."""
     line = json.dumps(call_fields(call, HReturn(call.tag, 0, (0,) * 9, ())))
     assert not Search({"canary": CANARY}).within(line.encode()), line
     assert len(line) < LINE
 
 
 def test_the_search_finds_a_label_that_is_the_canary() -> None:
-    """Without this, the other tests of this file could not fail."""
+    """The function `leaks` finds the canary in a label. Otherwise the tests of this file could not fail."""
     call = lay_out(Opcode.READ_OBJECT, authorization=auth_block(SYSTEM), label=CANARY, data=64).frame()
     assert any(arg.kind is Kind.LABEL for arg in CALLS[Opcode.READ_OBJECT].args)
     assert leaks(call) != []

@@ -11,7 +11,7 @@ FULL = Guest(make_partition("FW1110")).do(Opcode.GET_CONFIG, config=520).written
 
 @pytest.mark.parametrize("length", [24, 25, 32, 44, 512, 519, 520, 521, 4096])
 def test_a_buffer_gets_what_fits_and_no_more(length: int) -> None:
-    """R-07: also with the real callers' 32, 512 and 520 bytes; bytes after 520 stay untouched."""
+    """R-07: GET_CONFIG writes what fits into the buffer, and no byte after the 520 of its block."""
     status, _, _, block = Guest(make_partition()).do(Opcode.GET_CONFIG, config=length)
     assert (status, block) == (0, FULL[:length])
     assert len(FULL) == 520
@@ -34,19 +34,19 @@ def test_the_buffer_lies_in_one_page(offset: int, status: int) -> None:
 
 
 def test_a_buffer_longer_than_a_page_crosses_one() -> None:
-    """R-76: a buffer of more than 4096 bytes can't lie in one page."""
+    """R-76: Strict memory refuses a buffer of more than 4096 bytes, because it crosses a page."""
     assert Guest(make_partition()).do(Opcode.GET_CONFIG, config=4097) == Answer(-4)
     assert Guest(make_partition(strict=False)).do(Opcode.GET_CONFIG, config=4097).status == 0
 
 
 def test_version_1_tells_the_first_fields_alone() -> None:
-    """R-74: FW950 has no fields for overhead, large objects and signed updates."""
+    """R-74: On FW950 the block has no fields for overhead, large objects and signed updates."""
     config = Guest(make_partition("FW950", 64)).config()
     assert config == Config(1, 0, 0, 32, 255, 0xFFFF, 65536, 0, 0x7F00_0000)
 
 
 def test_version_3_tells_large_objects_and_overhead() -> None:
-    """R-74: on FW1110 objects may have 64 KiB and more, so the 16-bit size is exactly 0xFFFF."""
+    """R-74: On FW1110 objects may have 64 KiB and more. The 16-bit size is then 0xFFFF."""
     config = Guest(make_partition("FW1110", 4)).config()
     assert config[:10] == (3, 0x10, OVERHEAD, 64, 255, 0xFFFF, 4096, 0, 0x7F80_0000, 128 * 1024)
     assert config.wrapping == 1 << 63
@@ -67,7 +67,10 @@ def test_version_3_tells_large_objects_and_overhead() -> None:
 def test_each_level_tells_what_it_has(
     level: str, version: int, flags: int, overhead: int, large: int, wrapping: int
 ) -> None:
-    """R-74: 0x10 with WRAP and UNWRAP, 0x08 with REVOKE and UNREVOKE. On older levels a field is 0."""
+    """R-74: The fields have the level's values; what an older level lacks is 0.
+
+    Flag 0x10 stands for WRAP and UNWRAP, 0x08 for REVOKE and UNREVOKE.
+    """
     config = Guest(make_partition(level)).config()
     assert (config.version, config.flags, config.overhead) == (version, flags, overhead)
     assert (config.large, config.wrapping) == (large, wrapping)
@@ -76,7 +79,7 @@ def test_each_level_tells_what_it_has(
 
 @pytest.mark.parametrize("level", KEYSTORE_LEVELS)
 def test_features_are_told_with_their_calls_only(level: str) -> None:
-    """R-74: flags, algorithms and wrapping features are there exactly for the calls that the level has."""
+    """R-74: A flag, an algorithm or a wrapping feature is set if and only if its call exists on the level."""
     guest = Guest(make_partition(level))
     config = guest.config()
     for opcode, feature in (
@@ -92,7 +95,7 @@ def test_features_are_told_with_their_calls_only(level: str) -> None:
 @pytest.mark.parametrize("level", KEYSTORE_LEVELS)
 @pytest.mark.parametrize("kbytes", [4, 5, 63, 64])
 def test_linux_finds_the_config_sane(level: str, kbytes: int) -> None:
-    """R-07, R-74: the driver's four tests at boot pass, and the size is the one that the console set."""
+    """R-07, R-74: Linux's four tests of the block pass, and the size is that of the console."""
     config = Guest(make_partition(level, kbytes)).config()
     assert config.password >= 32
     assert 255 <= config.label <= 0x7FFF
@@ -104,7 +107,7 @@ def test_linux_finds_the_config_sane(level: str, kbytes: int) -> None:
 
 
 def test_a_short_block_is_the_start_of_the_long_one() -> None:
-    """R-07: used space is in the first 24 bytes, which every caller gets."""
+    """R-07: The used space is in the first 24 bytes of the block, so every caller gets it."""
     guest = Guest(make_partition())
     guest.write(3, b"label", b"12345678")
     for length in (24, 32, 512, 520):

@@ -1,4 +1,4 @@
-"""CONFIRM_OBJECT_FLUSHED in the keystore: objects that are pending, durable, gone, or never stored."""
+"""CONFIRM_OBJECT_FLUSHED: objects that are pending, durable, removed, or never stored."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def flush(guest: Guest) -> None:
 
 
 def test_a_write_is_pending_until_it_is_flushed() -> None:
-    """R-20: the object can be read at once, and CONFIRM returns 1 only when it is durable."""
+    """R-20: A new object can be read at once. CONFIRM returns 1 only when the object is durable."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"label", b"data")
     assert guest.read(SYSTEM, b"label").status == 0
@@ -33,7 +33,7 @@ def test_a_write_is_pending_until_it_is_flushed() -> None:
 
 
 def test_a_removal_is_pending_until_it_is_flushed() -> None:
-    """R-20: 0 while the removal is pending, then H_NOT_FOUND with 1; never H_NOT_FOUND with 0."""
+    """R-20: After a removal CONFIRM returns 0 while it is pending, then H_NOT_FOUND with 1."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"label", b"data")
     flush(guest)
@@ -45,14 +45,14 @@ def test_a_removal_is_pending_until_it_is_flushed() -> None:
 
 
 def test_what_never_was_is_durably_absent() -> None:
-    """R-20: H_NOT_FOUND with r4 = 1, whatever else is pending."""
+    """R-20: For a label that never existed, CONFIRM returns H_NOT_FOUND with 1, whatever else is pending."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"label", b"data")
     assert guest.confirm(SYSTEM, b"another") == GONE
 
 
 def test_an_object_that_was_removed_before_any_flush_is_pending_too() -> None:
-    """R-20: the write may have reached NVRAM, so the removal must reach it too."""
+    """R-20: An object that was removed before any flush is pending: its WRITE may have reached NVRAM."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"label", b"data")
     guest.remove(SYSTEM, b"label")
@@ -62,7 +62,7 @@ def test_an_object_that_was_removed_before_any_flush_is_pending_too() -> None:
 
 
 def test_a_new_object_in_the_place_of_a_removed_one_is_pending() -> None:
-    """R-20: a flush of the removal does not cover the later object."""
+    """R-20: If an object is removed and written again, a flush of the removal does not confirm the WRITE."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"label", b"old")
     guest.remove(SYSTEM, b"label")
@@ -75,7 +75,7 @@ def test_a_new_object_in_the_place_of_a_removed_one_is_pending() -> None:
 
 
 def test_a_flush_covers_what_was_there_when_it_began() -> None:
-    """R-20: a change during the commit waits for the next commit."""
+    """R-20: A flush confirms the changes before its start. A change during the commit is still pending."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"before", b"data")
     snapshot = store_of(guest).contents.snapshot()
@@ -87,7 +87,7 @@ def test_a_flush_covers_what_was_there_when_it_began() -> None:
 
 
 def test_a_flush_covers_no_removal_that_came_after_it_began() -> None:
-    """R-20: the removal is the very next change; the old object is still in NVRAM."""
+    """R-20: A removal directly after the start of a flush is still pending: NVRAM has the object."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"label", b"data")
     snapshot = store_of(guest).contents.snapshot()
@@ -99,7 +99,7 @@ def test_a_flush_covers_no_removal_that_came_after_it_began() -> None:
 
 
 def test_an_older_flush_takes_nothing_back() -> None:
-    """R-21: a late report of an earlier commit does not make flushed objects pending."""
+    """R-21: If an earlier commit is reported late, flushed objects stay flushed."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"label", b"data")
     flush(guest)
@@ -108,7 +108,7 @@ def test_an_older_flush_takes_nothing_back() -> None:
 
 
 def test_transient_objects_are_confirmed_at_once() -> None:
-    """R-14: a transient object is never pending. After a removal its absence is durable at once."""
+    """R-14: A transient object counts as flushed at once, and so does its removal."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"label", b"data", policy=TRANSIENT)
     assert not store_of(guest).contents.dirty
@@ -119,7 +119,7 @@ def test_transient_objects_are_confirmed_at_once() -> None:
 
 
 def test_a_transient_object_does_not_hide_a_pending_removal() -> None:
-    """R-14, R-20: until the removal is durable, a power cut brings the old object back."""
+    """R-14, R-20: After a removal, a transient object with the same label does not confirm the removal."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"label", b"old")
     flush(guest)
@@ -133,7 +133,7 @@ def test_a_transient_object_does_not_hide_a_pending_removal() -> None:
 
 
 def test_an_ipl_ends_transient_objects_and_no_others() -> None:
-    """R-14: their space is free again, and the stored objects do not change."""
+    """R-14: An IPL removes transient objects and frees their space. All other objects stay."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"stays", b"data")
     flush(guest)
@@ -148,7 +148,7 @@ def test_an_ipl_ends_transient_objects_and_no_others() -> None:
 
 
 def test_a_transient_immutable_object_goes_as_well() -> None:
-    """R-12, R-14: the object is immutable only until the next IPL, which removes it."""
+    """R-12, R-14: An immutable transient object is removed by the next IPL too."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"label", b"data", policy=TRANSIENT | 0x0400_0000)
     assert guest.remove(SYSTEM, b"label") == Answer(-10)
@@ -157,7 +157,7 @@ def test_a_transient_immutable_object_goes_as_well() -> None:
 
 
 def test_confirm_asks_for_the_password_first() -> None:
-    """R-04: only the owner learns which objects exist or are pending, also for world-readable objects."""
+    """R-04: CONFIRM checks the password first. Only the owner learns which objects exist or are pending."""
     guest = Guest(make_partition())
     guest.set_password(SYSTEM, b"right")
     guest.write(SYSTEM, b"label", b"data", policy=0x0800_0000, password=b"right")
@@ -169,7 +169,7 @@ def test_confirm_asks_for_the_password_first() -> None:
 
 @pytest.mark.parametrize("power_off", [True, False])
 def test_a_restart_keeps_what_is_pending(power_off: bool) -> None:
-    """R-20: an IPL neither loses an unflushed change nor reports it as flushed."""
+    """R-20: An IPL neither loses a pending change nor makes it count as flushed."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"label", b"data")
     if power_off:
@@ -180,7 +180,7 @@ def test_a_restart_keeps_what_is_pending(power_off: bool) -> None:
 
 
 def test_many_pending_removals_are_all_pending_and_bounded() -> None:
-    """R-20, R-23: while NVRAM fails, pending removals use bounded memory, and none is reported as flushed."""
+    """R-20, R-23: While NVRAM fails, pending removals use bounded memory, and none counts as flushed."""
     guest = Guest(make_partition("FW1110", 4))
     labels = [b"label %d" % n for n in range(6000)]
     for label in labels:

@@ -1,4 +1,4 @@
-"""The express way returns the arguments of the ordinary way, or none. The client's own frames take it."""
+"""The express way decodes a client's frame to the same arguments as the ordinary way, or returns None."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ NUMBERS = st.one_of(
 
 @st.composite
 def bent(draw: st.DrawFn, call: HCall) -> HCall:
-    """The call with some changed numbers: registers, addresses, lengths, accesses, the order of segments."""
+    """The call with changed numbers: registers, addresses, lengths, accesses, the order of segments."""
     registers, segments = list(call.registers), list(call.segments)
     for _ in range(draw(st.integers(0, 2))):
         registers[draw(st.integers(0, 8))] = draw(NUMBERS)
@@ -82,7 +82,7 @@ def bent(draw: st.DrawFn, call: HCall) -> HCall:
         elif len(data) != length:
             data = bytes(length)
         segments[place] = Segment(address, length, access, data)
-        if draw(st.booleans()):  # the register gets the same change
+        if draw(st.booleans()):  # the register follows the address
             registers = [address if each == address - move else each for each in registers]
     if draw(st.booleans()):
         segments = draw(st.permutations(segments))
@@ -91,7 +91,7 @@ def bent(draw: st.DrawFn, call: HCall) -> HCall:
 
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
-    """The body of a frame: good, bent, with changed bytes, too short or too long."""
+    """The body of a frame: good, with changed numbers or bytes, too short, or too long."""
     call = draw(bent(draw(requests()).frame(7)))
     body = bytearray(encode(call)[HEADER:])
     for _ in range(draw(st.integers(0, 3))):
@@ -103,7 +103,7 @@ def bodies(draw: st.DrawFn) -> bytes:
 
 
 def context(partition: Partition, strict: bool) -> Context:
-    """Return the context of the ordinary way."""
+    """Return the context that the ordinary way uses."""
     keystore = partition.keystore
     assert keystore is not None
     return Context(
@@ -112,7 +112,7 @@ def context(partition: Partition, strict: bool) -> Context:
 
 
 def ordinary(data: bytes, start: int, end: int, known: Context) -> tuple[object, ...] | None:
-    """Return the arguments of decoding and checking, or None for a refused frame."""
+    """Return the arguments by decoding and checking, or None for a refused frame."""
     try:
         call = decode_hcall(7, data, start, end)
         handler = HANDLERS[Opcode(call.opcode)]
@@ -131,7 +131,7 @@ def ordinary(data: bytes, start: int, end: int, known: Context) -> tuple[object,
 def test_none_or_what_the_ordinary_way_gives(
     body: bytes, before: bytes, behind: bytes, strict: bool, partition: Partition
 ) -> None:
-    """Good, bent and truncated frames, strict and relaxed memory, other frames around them, both limits."""
+    """For any frame and any rules, the express way returns None or the arguments of the ordinary way."""
     if len(body) < 8 or int.from_bytes(body[:8], "big") not in SERVED:
         return
     opcode = Opcode(int.from_bytes(body[:8], "big"))
@@ -157,7 +157,7 @@ OF_THE_CLIENT: dict[Opcode, Callable[[Authorization], Request[Any]]] = {
 @pytest.mark.parametrize("opcode", SERVED)
 @pytest.mark.parametrize("size", [0, 12, 64])
 def test_the_frames_of_the_client_take_it(opcode: Opcode, size: int) -> None:
-    """If no frame took it, the express way would be dead code. Passwords go up to the level's longest."""
+    """Frames of the client library take the express way, with passwords up to the longest."""
     known = context(PARTITION, strict=True)
     data = encode(OF_THE_CLIENT[opcode](Authorization(3, bytes(size))).frame(1))
     found = EXPRESS[opcode](data, HEADER, len(data), known.limits)
@@ -167,7 +167,7 @@ def test_the_frames_of_the_client_take_it(opcode: Opcode, size: int) -> None:
 
 @pytest.mark.parametrize("opcode", SERVED)
 def test_a_frame_of_another_shape_does_not(opcode: Opcode) -> None:
-    """A second of two equal segments is legal; the ordinary way handles it."""
+    """A valid frame with one more segment does not take the express way; the ordinary way accepts it."""
     known = context(PARTITION, strict=True)
     call = OF_THE_CLIENT[opcode](Authorization(3)).frame(1)
     data = encode(call._replace(segments=(*call.segments, Segment.read(1 << 40, b"more"))))
@@ -177,7 +177,7 @@ def test_a_frame_of_another_shape_does_not(opcode: Opcode) -> None:
 
 @pytest.mark.parametrize("opcode", SERVED)
 def test_its_source_can_be_read(opcode: Opcode) -> None:
-    """The source is one function, whose checks name registers, segments and limits."""
+    """The generated source is one function whose checks name registers, segments and limits."""
     source = source_of(CALLS[opcode])
     (function,) = ast.parse(source).body
     assert isinstance(function, ast.FunctionDef)
@@ -188,14 +188,14 @@ def test_its_source_can_be_read(opcode: Opcode) -> None:
 
 @pytest.mark.parametrize("opcode", set(Opcode) - set(SERVED))
 def test_a_call_of_another_shape_has_none(opcode: Opcode) -> None:
-    """The express way guesses no layout."""
+    """A call with another layout has no express way."""
     with pytest.raises(TypeError, match="no express way"):
         source_of(CALLS[opcode])
 
 
 @given(bodies())
 def test_an_answer_by_either_way_is_the_same_frame(body: bytes) -> None:
-    """`answer` makes the frame, the refusal and the count of `execute` with the codec."""
+    """`answer` gives the same frame, refusal and count as the codec and `execute`."""
     reported: list[tuple[str, int]] = []
     counts: Counter[tuple[int, int]] = Counter()
     calls = HypervisorCalls(
@@ -209,7 +209,7 @@ def test_an_answer_by_either_way_is_the_same_frame(body: bytes) -> None:
             calls.answer(7, body, 0, len(body))
         return
     if call.opcode in (Opcode.WRITE_OBJECT, Opcode.REMOVE_OBJECT):
-        return  # a second run would be another call
+        return  # a second run would have another result
     parts = calls.answer(7, body, 0, len(body))
     assert parts is not None
     by_answer = reported.copy()
@@ -233,7 +233,7 @@ def answered(calls: HypervisorCalls, call: HCall, *, hold: bool = False) -> HRet
 
 @pytest.mark.parametrize("opcode", SERVED)
 def test_an_answer_takes_it(opcode: Opcode, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After `begin` the client's frames are not decoded. Before it, they are."""
+    """After `begin`, the client's frames are answered without decoding. Before it, they are decoded."""
     calls = HypervisorCalls(make_partition("NEXT", 64))
     call = OF_THE_CLIENT[opcode](Authorization(3)).frame(1)
     before = answered(calls, call)
@@ -254,7 +254,10 @@ def test_an_answer_takes_it(opcode: Opcode, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("shape", ["plain", "other"])
 def test_a_confirm_is_held_if_it_may_be(shape: str) -> None:
-    """Both ways return None and count nothing with `hold`; without it they answer "not yet"."""
+    """With `hold`, both ways return None for a waiting CONFIRM and count nothing.
+
+    Without it, both say "not yet".
+    """
     counts: Counter[tuple[int, int]] = Counter()
     calls = HypervisorCalls(make_partition("NEXT", 64), counts=counts)
     calls.begin()

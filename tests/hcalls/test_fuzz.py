@@ -71,7 +71,7 @@ def flipped(name: str, bits: list[int]) -> Change:
 
 
 def replaced(name: str, data: bytes, *, resized: bool) -> Change:
-    """Replace the bytes of a buffer; its length register changes with it or not."""
+    """Replace the bytes of a buffer. Its length register changes with it, or stays."""
 
     def change(layout: Layout) -> None:
         start = layout.memory[name].address
@@ -84,7 +84,7 @@ def replaced(name: str, data: bytes, *, resized: bool) -> Change:
 
 
 def cut(name: str, size: int, *, resized: bool) -> Change:
-    """Keep only the beginning of a buffer."""
+    """Truncate a buffer."""
 
     def change(layout: Layout) -> None:
         start, length, access, data = layout.memory[name]
@@ -127,7 +127,7 @@ def changes(draw: st.DrawFn, opcode: Opcode) -> list[Change]:
 
 
 def judge(made: Partition, call: HCall, answer: HReturn, before: object) -> None:
-    """Check an answer against the row of its call, and the store against its earlier state."""
+    """Check an answer against its row of the table, and the store against its state before the call."""
     row = CALLS[Opcode(call.opcode)]
     assert answer.status in row.statuses if call.opcode in made.level.calls else answer.status == -2
     if answer.status not in DONE or not row.modifies:
@@ -144,9 +144,9 @@ def judge(made: Partition, call: HCall, answer: HReturn, before: object) -> None
 @pytest.mark.parametrize("strict", [True, False], ids=["strict", "relaxed"])
 @pytest.mark.parametrize("opcode", Opcode, ids=[opcode.name for opcode in Opcode])
 def test_spoilt_calls(opcode: Opcode, strict: bool) -> None:
-    """R-17, R-71, R-72, R-76: nearly good calls, a hundred of them on one store.
+    """R-17, R-71, R-72, R-76: Nearly good calls, a hundred of them on one store, keep all promises.
 
-    PK may always be updated without verification, because the good signed update needs it.
+    The latch is armed for each call, because the good signed update needs it.
     """
     made = partition()
     made.strict_memory = strict
@@ -178,7 +178,7 @@ SEGMENTS = st.lists(
 
 @pytest.mark.parametrize("opcode", Opcode, ids=[opcode.name for opcode in Opcode])
 def test_random_calls(opcode: Opcode) -> None:
-    """R-17: registers that point at pages with any contents, or nowhere."""
+    """R-17: Calls whose registers point at pages with any contents, or nowhere, keep all promises."""
     made = partition()
     engine = HypervisorCalls(made)
     pages = st.integers(0, 9).map(lambda page: page << 12)

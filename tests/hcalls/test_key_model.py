@@ -1,4 +1,4 @@
-"""Random histories of wrapping keys and wrapped objects, through frames, against the model."""
+"""Random histories of wrapping keys and wrapped objects, as frames, are compared with the model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SECRET = b"what is wrapped"
 
 
 class Wrapped(NamedTuple):
-    """A wrapped object: its consumer, the bytes that stand for its key, its policy, and its bytes."""
+    """A wrapped object: its consumer, the model's bytes for its key, its policy, and its own bytes."""
 
     owner: int
     key: bytes
@@ -37,7 +37,7 @@ class Wrapped(NamedTuple):
 
 
 class Keys(RuleBasedStateMachine):
-    """R-16, R-71, R-72, R-20, R-14: every answer is the model's, over IPLs, removals and revocations."""
+    """R-14, R-16, R-20, R-71, R-72: The engine gives the model's answers, also over IPLs and removals."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Keys(RuleBasedStateMachine):
         return self.model.passwords.get(owner, b"") if right else b"wrong"
 
     def aimed(self, name: Key, which: int) -> Key:
-        """Return one of the existing names, or the given name."""
+        """Return the name of an existing object, or the given name."""
         names = list(self.model.objects)
         return names[which % len(names)] if names and which else name
 
@@ -142,7 +142,7 @@ class Keys(RuleBasedStateMachine):
 
 
 def seen(policy: int, data: bytes) -> tuple[int, bytes | int]:
-    """Return policy and data; for a wrapping key its length, because the model has no other data of it."""
+    """Return policy and data. For a wrapping key, return its length in place of the data."""
     return policy, len(data) if policy & WRAPPING else data
 
 

@@ -1,4 +1,4 @@
-"""GEN_KEY, REVOKE and UNREVOKE: the life of a wrapping key, and of a key that is returned."""
+"""GEN_KEY, REVOKE and UNREVOKE: wrapping keys, and keys that GEN_KEY returns to the guest."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.hcalls.keyholder import LABEL, PASSWORD, REVOKED, SECRET, guest, stor
 
 
 def test_a_wrapping_key_is_made_and_never_shown() -> None:
-    """R-16, R-71: no byte of the key is written. READ refuses it and returns its policy."""
+    """R-16, R-71: GEN_KEY writes no byte of a wrapping key. READ refuses the key and returns its policy."""
     user = guest()
     assert user.read(SYSTEM, LABEL, password=PASSWORD) == Answer(-10, 0, WRAPPING)
     assert user.config().used == len(LABEL) + 32 + OVERHEAD
@@ -42,7 +42,7 @@ def test_a_wrapping_key_has_32_bytes(length: int, status: int) -> None:
 
 
 def test_a_wrapping_key_takes_no_buffer() -> None:
-    """R-71: an address other than 0 is H_P5, also if the memory is writable."""
+    """R-71: For a wrapping key, a buffer address other than 0 is H_P5, also if the memory is writable."""
     layout = lay_out(
         Opcode.GEN_KEY, authorization=auth_block(SYSTEM, PASSWORD), label=b"new", policy=WRAPPING, key=32
     )
@@ -50,7 +50,7 @@ def test_a_wrapping_key_takes_no_buffer() -> None:
 
 
 def test_keys_take_space() -> None:
-    """R-07: H_NO_MEM as for any object, and no object is made."""
+    """R-07: If a key does not fit, GEN_KEY returns H_NO_MEM and makes no object."""
     user = guest(kbytes=4)
     assert user.write(SYSTEM, b"much", bytes(4096 - 2 * 64 - len(LABEL) - 1), password=PASSWORD) == Answer(0)
     assert user.gen_key(SYSTEM, b"new", password=PASSWORD) == Answer(-9)
@@ -66,7 +66,7 @@ def test_keys_are_flushed_and_confirmed() -> None:
 
 
 def test_older_levels_have_no_wrapping_keys() -> None:
-    """R-74: the bit is refused; plain keys work."""
+    """R-74: On levels without wrapping keys, the policy bit is refused. Plain keys work."""
     user = Guest(make_partition("FW1060"))
     assert user.gen_key(SYSTEM, LABEL) == Answer(-57)
     assert user.gen_key(SYSTEM, LABEL, policy=0).status == 0
@@ -76,7 +76,10 @@ def test_older_levels_have_no_wrapping_keys() -> None:
 
 
 def test_a_revoked_key_is_out_of_use_until_it_is_unrevoked() -> None:
-    """R-72, R-16: READ shows it at once in r5 by bits 8 and 30. Each call may be repeated."""
+    """R-16, R-72: A revoked key is refused until UNREVOKE; READ returns its policy with bits 8 and 30.
+
+    REVOKE and UNREVOKE may each be repeated.
+    """
     user = guest()
     blob = wrapped(user)
     for _ in range(2):
@@ -92,7 +95,7 @@ def test_a_revoked_key_is_out_of_use_until_it_is_unrevoked() -> None:
 
 
 def test_a_revoked_key_can_be_removed() -> None:
-    """R-72: after the removal nothing can unwrap the objects of the key."""
+    """R-72: A revoked key can be removed. Then no object that it wrapped can be unwrapped."""
     user = guest()
     blob = wrapped(user)
     user.revoke(SYSTEM, LABEL, password=PASSWORD)
@@ -102,7 +105,7 @@ def test_a_revoked_key_can_be_removed() -> None:
 
 
 def test_revocation_is_flushed_and_a_repeated_one_is_no_change() -> None:
-    """R-20, R-72: CONFIRM reports when the revocation is durable."""
+    """R-20, R-72: CONFIRM reports when a revocation is durable. A second REVOKE changes nothing."""
     user = guest()
     user.flush()
     user.revoke(SYSTEM, LABEL, password=PASSWORD)
@@ -116,7 +119,10 @@ def test_revocation_is_flushed_and_a_repeated_one_is_no_change() -> None:
 
 
 def test_only_keys_are_revoked() -> None:
-    """R-72: H_AUTHORITY with the policy in r4. The password is checked first; its refusal has no policy."""
+    """R-72: REVOKE of an object that is no key returns H_AUTHORITY with the policy in r4.
+
+    With a wrong password it returns H_AUTHORITY without a policy.
+    """
     user = guest()
     user.write(SYSTEM, b"plain", b"x", policy=0x0800_0000, password=PASSWORD)
     for change in (user.revoke, user.unrevoke):

@@ -1,4 +1,4 @@
-"""GET_OBJECTLABELS: whole lists, lists in parts, tokens, and lists whose objects change meanwhile."""
+"""GET_OBJECTLABELS: whole lists, lists in parts, tokens, and lists whose objects change between two calls."""
 
 from itertools import pairwise
 
@@ -21,13 +21,13 @@ def filled(labels: list[bytes] = TEN, consumer: int = SYSTEM) -> Guest:
 
 
 def test_an_empty_list_needs_no_buffer() -> None:
-    """R-03: no bytes are written, count and token are 0."""
+    """R-03: For an empty list, no bytes are written, and count and token are 0."""
     for room in (0, 1, 4096):
         assert Guest(make_partition()).labels(SYSTEM, room=room) == Answer(0, 0, 0)
 
 
 def test_a_list_that_fits_comes_whole() -> None:
-    """Entries are a 16-bit length and the label, without gaps. The buffer may be exactly full."""
+    """An entry is a 16-bit length and the label, without gaps. The buffer may be exactly full."""
     status, count, token, listed = filled().labels(SYSTEM, room=10 * ENTRY)
     assert (status, count, token) == (0, 10, 0)
     assert listed == b"".join(b"\0\7" + label for label in TEN)
@@ -35,7 +35,7 @@ def test_a_list_that_fits_comes_whole() -> None:
 
 @pytest.mark.parametrize("room", [ENTRY, ENTRY + 1, 2 * ENTRY - 1, 3 * ENTRY, 10 * ENTRY - 1])
 def test_a_list_in_parts_is_whole(room: int) -> None:
-    """H_CONTINUE returns at least one entry and a token. No entry is split, missed or repeated."""
+    """H_CONTINUE returns at least one whole entry and a token. All parts give each label once."""
     guest = filled()
     token, found = 0, []
     for _ in range(-(-10 // (room // ENTRY)) - 1):
@@ -58,7 +58,7 @@ def test_labels_of_every_length_in_every_room() -> None:
 
 @pytest.mark.parametrize("room", [0, 1, 2, ENTRY - 1])
 def test_a_buffer_too_small_for_one_label(room: int) -> None:
-    """H_P4, at the start and in the middle; the token stays valid."""
+    """A buffer that is too small for the next label gives H_P4, and the token stays valid."""
     guest = filled()
     assert guest.labels(SYSTEM, room=room) == Answer(H_P4)
     assert guest.refusals[-1].argument == "labels_length"
@@ -77,7 +77,7 @@ def test_a_consumer_is_told_its_own_labels_alone() -> None:
 
 
 def test_every_policy_is_listed() -> None:
-    """A list ignores policies: it has transient, immutable and unreadable objects."""
+    """A list has objects of any policy: transient, immutable and unreadable ones too."""
     guest = Guest(make_partition(mode=2))
     for policy in (0, 0x4000_0000, 0x2000_0000, 0x0400_0000, 0x0200_0000):
         guest.write(SYSTEM, b"%x" % policy, b"x", policy=policy)
@@ -86,7 +86,7 @@ def test_every_policy_is_listed() -> None:
 
 
 def test_a_list_needs_the_password() -> None:
-    """R-04: only the owner gets labels, also with the token of an unfinished list."""
+    """R-04: A list needs the password, also to continue it with a token."""
     guest = filled()
     token = guest.labels(SYSTEM, room=ENTRY).r5
     guest.set_password(SYSTEM, b"right")
@@ -97,7 +97,7 @@ def test_a_list_needs_the_password() -> None:
 
 
 def test_a_token_is_used_once() -> None:
-    """A stale token is H_P2, whether its list has ended or was continued."""
+    """A token that was used gives H_P2, whether its list has ended or goes on."""
     guest = filled()
     first = guest.labels(SYSTEM, room=ENTRY).r5
     second = guest.labels(SYSTEM, token=first, room=ENTRY).r5
@@ -108,7 +108,7 @@ def test_a_token_is_used_once() -> None:
 
 
 def test_tokens_are_not_counted_up() -> None:
-    """R-03: tokens are checked before the password, so one token must not reveal the next."""
+    """R-03: Tokens are random: they are checked before the password, so one must not reveal another."""
     guest = filled()
     tokens = [guest.labels(SYSTEM, room=ENTRY).r5 for _ in range(10)]
     assert min(tokens) > 1 << 40
@@ -118,7 +118,7 @@ def test_tokens_are_not_counted_up() -> None:
 
 
 def test_a_token_belongs_to_its_consumer_and_partition() -> None:
-    """R-01, R-03: another consumer or partition can't continue the list."""
+    """R-01, R-03: A token of one consumer gives H_P2 for another consumer or partition."""
     guest = filled()
     for label in TEN:
         guest.write(FIRMWARE, label, b"x")
@@ -129,7 +129,7 @@ def test_a_token_belongs_to_its_consumer_and_partition() -> None:
 
 
 def test_a_token_ends_with_the_ipl() -> None:
-    """R-04: after an IPL the list can't be continued, and its token is not issued again."""
+    """R-04: After an IPL an old token gives H_P2, and no new list gets the same token."""
     guest = filled()
     token = guest.labels(SYSTEM, room=ENTRY).r5
     guest.ipl()
@@ -138,7 +138,7 @@ def test_a_token_ends_with_the_ipl() -> None:
 
 
 def test_a_list_is_a_snapshot() -> None:
-    """Removals and writes between two calls change the next list, not this one."""
+    """A list has the labels of its first call. Later writes and removals appear in the next list."""
     guest = filled()
     token = guest.labels(SYSTEM, room=3 * ENTRY).r5
     for label in TEN[::2]:
@@ -149,7 +149,7 @@ def test_a_list_is_a_snapshot() -> None:
 
 
 def test_lists_run_side_by_side() -> None:
-    """Two callers of one consumer each get their whole list."""
+    """Two callers of one consumer can each read a list in parts at the same time."""
     guest = filled()
     tokens, found = [0, 0], [[], []]  # type: tuple[list[int], list[list[bytes]]]
     for turn in range(20):
@@ -160,7 +160,7 @@ def test_lists_run_side_by_side() -> None:
 
 
 def test_forgotten_lists_are_dropped_oldest_first() -> None:
-    """R-23: unfinished lists use bounded memory. The token of a dropped list is stale."""
+    """R-23: Unfinished lists use bounded memory. The oldest is dropped, and its token gives H_P2."""
     guest = filled()
     tokens = [guest.labels(SYSTEM, room=ENTRY).r5 for _ in range(MAX_OPEN + 1)]
     assert len(set(tokens)) == len(tokens)

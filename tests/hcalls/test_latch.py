@@ -1,4 +1,4 @@
-"""The one-shot latch for a PK without verification, and the effects of replayed updates."""
+"""The latch permits one PK without verification. Also: what a replayed update does."""
 
 import struct
 from typing import Any
@@ -20,7 +20,7 @@ LATER = NOW._replace(minute=59)
 
 
 def test_the_latch_is_for_one_pk() -> None:
-    """R-36: the second update of PK must be signed. The console can arm the latch again."""
+    """R-36: The latch permits one PK; the next one must be signed. The console can arm the latch again."""
     guest = Owner()
     assert guest.update("PK", first_pk()) == Answer(0)
     assert not guest.partition.attributes.keystore_signed_updates_without_verification
@@ -33,18 +33,18 @@ def test_the_latch_is_for_one_pk() -> None:
 
 
 def test_the_latch_stays_armed_until_a_pk_gets_in() -> None:
-    """R-36: neither a refused PK nor another variable uses it up."""
+    """R-36: A refused PK, or an update of another variable, leaves the latch armed."""
     guest = Owner()
     for payload in (b"", first_pk()[:39], authvar.payload(BEFORE, b"-", b"no list")):
         assert guest.update("PK", payload).status < 0
     assert guest.update("KEK", update("KEK", kek().lists)) == Answer(H_AUTHORITY)
-    assert guest.update("PK", first_pk(), policy=0x0900_0000) == Answer(0)  # any policy of a new object
+    assert guest.update("PK", first_pk(), policy=0x0900_0000) == Answer(0)  # any policy
     assert guest.update("PK", first_pk()) == Answer(H_P4)
     assert not guest.partition.attributes.keystore_signed_updates_without_verification
 
 
 def test_pk_and_latch_are_one_change() -> None:
-    """R-22, R-36: profile and image of a commit are both from before the update or both from after it."""
+    """R-22, R-36: A PK and its latch have one generation, so each commit has both changes or neither."""
     guest = Owner()
     guest.flush()
     assert guest.update("PK", first_pk()) == Answer(0)
@@ -59,7 +59,7 @@ def test_pk_and_latch_are_one_change() -> None:
 
 
 def test_a_refused_space_keeps_the_latch() -> None:
-    """R-36: a PK that does not fit is refused."""
+    """R-36: A PK that does not fit is refused, and the latch stays armed."""
     guest = Owner(kbytes=4)
     guest.write(SYSTEM, b"big", bytes(3700), password=PASSWORD)
     assert guest.update("PK", first_pk()) == Answer(H_NO_MEM)
@@ -79,7 +79,10 @@ NOT_LINUX: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("other", NOT_LINUX)
 def test_the_latch_is_for_linux_alone(other: dict[str, Any]) -> None:
-    """R-03, R-36: any other PK is verified as without a latch. The system's own PK is still accepted."""
+    """R-03, R-36: The latch is for the PK of Linux only.
+
+    The PK of another consumer or label must be signed.
+    """
     guest = Owner()
     before = guest.picture()
     signed, unsigned = update("PK", pk().lists), authvar.payload(NOW, b"-", b"")
@@ -93,7 +96,10 @@ def test_the_latch_is_for_linux_alone(other: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("other", NOT_LINUX)
 def test_a_verified_update_of_another_pk_leaves_the_latch(other: dict[str, Any]) -> None:
-    """R-36, R-70: a signed update of another existing PK is accepted. The wipe sentence is still refused."""
+    """R-36, R-70: A signed update of a PK that is not Linux's leaves the latch armed.
+
+    The wipe sentence is refused for that PK.
+    """
     guest = Owner()
     consumer = other.get("authorization", auth_block(SYSTEM))[1]
     label = other.get("label", authvar.variable_label("PK"))
@@ -110,7 +116,7 @@ def test_a_verified_update_of_another_pk_leaves_the_latch(other: dict[str, Any])
 
 
 def test_what_the_latch_was_used_for() -> None:
-    """R-36: a PK, no PK, or the deletion of all keys. The use is reported once."""
+    """R-36: The use of the latch is reported once: PK stored, PK deleted, or all keys deleted."""
     guest = Owner()
     nothing = authvar.payload(NOW, b"-", b"")
     for payload, use in (
@@ -123,7 +129,7 @@ def test_what_the_latch_was_used_for() -> None:
 
 
 def test_a_replayed_append_to_kek() -> None:
-    """R-70: each replay adds the same keys again until they do not fit. No key is lost."""
+    """R-70: A replayed append to KEK adds the same keys again, until they do not fit. No key is lost."""
     guest = Owner(kbytes=4)
     assert guest.update("PK", first_pk()) == Answer(0)
     payload = update("KEK", kek().lists, append=True)
@@ -137,7 +143,7 @@ def test_a_replayed_append_to_kek() -> None:
 
 
 def test_a_rollback_by_removal() -> None:
-    """R-70: an old update is refused by its time, and accepted again after the variable is removed."""
+    """R-70: An old update is refused because of its time. After a removal of the variable it is accepted."""
     guest = set_up()
     old, new = update("db", b"old"), update("db", b"new", time=LATER)
     assert [guest.update("db", payload) for payload in (old, new)] == [Answer(0)] * 2

@@ -36,7 +36,10 @@ def bare(opcode: int) -> HCall:
 
 @pytest.mark.parametrize("level", KEYSTORE_LEVELS)
 def test_a_level_serves_the_calls_that_it_has(level: str) -> None:
-    """R-74: each call of the level succeeds. A later call is H_FUNCTION, whatever its arguments."""
+    """R-74: Each call of the level succeeds.
+
+    A call of a later level is H_FUNCTION, whatever its arguments.
+    """
     for opcode in GOOD:
         guest = Guest(make_partition(level, objects=[KEY_OBJECT, StoredObject(3, LABEL, 0, b"data")]))
         assert guest.set_password(3, PASSWORD) == Answer(0)
@@ -48,7 +51,7 @@ def test_a_level_serves_the_calls_that_it_has(level: str) -> None:
 
 
 def test_a_level_without_keystore_serves_no_call() -> None:
-    """R-50, R-74: each call is H_FUNCTION, whatever its arguments, as with the keystore off."""
+    """R-50, R-74: On a level without a keystore each call is H_FUNCTION, whatever its arguments."""
     guest = Guest(make_partition("FW940", 0, attributes={}))
     for opcode in GOOD:
         assert guest.send(good(opcode).frame()) == guest.send(bare(opcode)) == H_FUNCTION
@@ -56,7 +59,10 @@ def test_a_level_without_keystore_serves_no_call() -> None:
 
 
 def test_each_level_has_what_the_one_before_had() -> None:
-    """R-74: no level drops a call or shrinks a size, and the table agrees with the levels."""
+    """R-74: A level has all calls of the level before, and no smaller size.
+
+    The table agrees with the levels.
+    """
     for level, calls in SINCE.items():
         assert LEVELS[level].calls == calls
     for older, newer in pairwise(LEVELS.values()):
@@ -67,7 +73,7 @@ def test_each_level_has_what_the_one_before_had() -> None:
 
 
 def test_every_call_of_the_table_is_answered() -> None:
-    """R-74: the emulator has each call of each level."""
+    """R-74: The engine has a handler for each call of each level."""
     assert set(HANDLERS) == set(CALLS) == set(Opcode)
     assert set().union(*(level.calls for level in LEVELS.values())) == set(HANDLERS)
 
@@ -76,14 +82,14 @@ def test_every_call_of_the_table_is_answered() -> None:
     "opcode", [0, 0x418, 0x41D, 0x440, 0x444, 0x498, 0x4B4, 1 << 63, (1 << 64) - 1, 0x1_0000_041C]
 )
 def test_unknown_opcodes(opcode: int) -> None:
-    """R-74: H_FUNCTION, also for a known number with higher bits set."""
+    """R-74: An unknown number is H_FUNCTION, also a known number with higher bits set."""
     assert Guest(make_partition()).send(bare(opcode)) == H_FUNCTION
 
 
 @pytest.mark.parametrize("opcode", [*ALL_OPCODES, 0x444])
 @pytest.mark.parametrize("running", [True, False])
 def test_nothing_is_answered_while_the_keystore_is_off(opcode: int, running: bool) -> None:
-    """R-30, R-35: with size 0 GET_CONFIG and every other call return H_FUNCTION."""
+    """R-30, R-35: While the keystore is off, every call returns H_FUNCTION."""
     guest = Guest(make_partition(kbytes=0, running=running))
     assert guest.send(bare(opcode)) == H_FUNCTION
     assert guest.refusals[-1].rule.page.startswith("spec/")
@@ -91,7 +97,7 @@ def test_nothing_is_answered_while_the_keystore_is_off(opcode: int, running: boo
 
 @pytest.mark.parametrize("opcode", GOOD, ids=lambda opcode: opcode.name)
 def test_a_stopped_partition_is_answered_nothing(opcode: Opcode) -> None:
-    """The order of checks: enabled, then state, then the arguments, which here are all wrong."""
+    """While the partition is off, a call returns H_STATE. An unknown call still returns H_FUNCTION."""
     guest = Guest(make_partition("NEXT", running=False))
     assert guest.send(bare(opcode)) == H_STATE
     assert guest.send(bare(0x444)) == H_FUNCTION
@@ -102,7 +108,10 @@ def test_a_stopped_partition_is_answered_nothing(opcode: Opcode) -> None:
 
 
 def test_switching_the_keystore_on_and_off_shows_at_the_next_call() -> None:
-    """R-33, R-35: a connected guest gets H_FUNCTION, and later a new and empty store."""
+    """R-33, R-35: If the keystore is switched off, the next call is H_FUNCTION.
+
+    Later the store is new and empty.
+    """
     guest = Guest(make_partition())
     guest.set_password(3, b"old")
     console_sets(guest.partition, {"keystore_kbytes": 0})
@@ -116,14 +125,14 @@ def test_switching_the_keystore_on_and_off_shows_at_the_next_call() -> None:
 
 
 def test_refusals_are_optional_listening() -> None:
-    """A partition without a log also answers."""
+    """Without a function for refusals, calls are answered as well."""
     from hcall_server.hcalls.dispatch import HypervisorCalls
 
     assert HypervisorCalls(make_partition()).execute(bare(0)).status == -2
 
 
 def test_the_log_hears_of_refusals_only() -> None:
-    """H_CONTINUE and a pending CONFIRM are answers, so they are not logged as refusals."""
+    """H_CONTINUE and a pending CONFIRM are not reported as refusals."""
     guest = Guest(make_partition())
     for label in (b"one", b"two"):
         guest.write(3, label, b"data")

@@ -1,4 +1,4 @@
-"""The authorisation matrix end to end: real frames, guest memory, a real partition. Each row is a call."""
+"""The authorisation matrix end to end, in real frames and guest memory. Each row is one call."""
 
 import functools
 import hashlib
@@ -58,18 +58,18 @@ def label_of(word: int) -> bytes:
 
 
 def data_of(word: int) -> bytes:
-    """Return the data of the object with this policy: its own wrapping key, or the common bytes."""
+    """Return the data of the object with this policy: a wrapping key has its own, all others the same."""
     return hashlib.sha256(label_of(word)).digest() if word & WRAPPING_KEY else DATA
 
 
 def variable(word: int, *, exists: bool) -> str:
-    """Return the name of the secure-boot variable with this policy."""
+    """Return the name of the secure-boot variable that has this policy."""
     return f"policy {word:08x}" if exists else f"new {word:08x}"
 
 
 @functools.cache
 def signed(name: str) -> bytes:
-    """Return an update of a variable, signed by the holder of PK; cached, because RSA is slow."""
+    """Return an update of a variable that the holder of PK has signed. Cached, because RSA is slow."""
     return update(name, DATA)
 
 
@@ -83,7 +83,7 @@ def variables(owner: int) -> list[StoredObject]:
 
 @dataclass
 class World:
-    """A partition whose owner has an object for every policy word, and the expected contents of it."""
+    """A partition whose owner has one object for each policy word, and the contents that NVRAM must have."""
 
     guest: Guest
     objects: dict[bytes, StoredObject]
@@ -113,7 +113,7 @@ class World:
 def frames(kind: Call, level: str, owner: int, mode: int) -> Iterator[Row]:
     """Yield the rows that are sent.
 
-    Of refused words a sample is enough: their other conditions do not count.
+    Of the rows with a refused policy word, a sample is enough: their other conditions have no effect.
     """
     for row in rows(kind, level, owner, mode):
         refused = kind in MAKERS and answer(row).status == BAD_POLICY
@@ -122,7 +122,7 @@ def frames(kind: Call, level: str, owner: int, mode: int) -> Iterator[Row]:
 
 
 def build(kind: Call, level: str, owner: int, mode: int, *, password_set: bool) -> World:
-    """Make a world. The other two consumers always have their passwords."""
+    """Make a world in which the other two consumers have their passwords."""
     plain = [StoredObject(owner, label_of(word), word, data_of(word)) for word in HELD_WORDS]
     objects = {held.label: held for held in (variables(owner) if kind is Call.SIGNED else plain)}
     stored = [held for held in objects.values() if not held.policy & MADE_BY_HYPERVISOR]
@@ -139,7 +139,7 @@ def build(kind: Call, level: str, owner: int, mode: int, *, password_set: bool) 
 
 
 def presented(row: Row) -> bytes:
-    """Return the password in the authorization block."""
+    """Return the password that the row puts into the authorization block."""
     own = PASSWORD[row.owner]
     match row.presented:
         case Presented.NOTHING:
@@ -157,7 +157,7 @@ def presented(row: Row) -> bytes:
 
 
 def call(guest: Guest, row: Row) -> Answer:
-    """Send the row as a frame. If no object may exist, the label is a new one."""
+    """Send the row as a frame. If the row has no object, its label is a new one."""
     label = label_of(row.word) if row.exists else b"new %08x" % row.word
     password = presented(row)
     match row.call:
@@ -183,7 +183,7 @@ def call(guest: Guest, row: Row) -> Answer:
 
 
 def call_signed(guest: Guest, row: Row, password: bytes) -> Answer:
-    """Send an update of a variable that only the conditions of its row can refuse."""
+    """Send an update of a variable that is valid, so only the conditions of its row can refuse it."""
     name = variable(row.word, exists=row.exists)
     auth, label = auth_block(row.owner, password), variable_label(name)
     values: dict[str, int | bytes] = {
@@ -237,7 +237,7 @@ def expected(row: Row, got: Answer) -> Answer:
 
 
 def note(world: World, row: Row, status: int, before: tuple[int, int, int]) -> bool:
-    """Record the changes of a granted call; return whether the counts are right afterwards."""
+    """Record the changes of a successful call; return whether space, generation and count are right."""
     used, generation, count = before
     persistent = int(not row.word & NOT_STORED)
     if status == 0 and row.call in (Call.WRITE, Call.KEY):
@@ -269,7 +269,10 @@ def note(world: World, row: Row, status: int, before: tuple[int, int, int]) -> b
     "kind,level,owner,mode", CASES, ids=[f"{c[0].name}-{c[1]}-{c[2]}-{c[3]}" for c in CASES]
 )
 def test_every_row_is_answered_as_the_oracle_says(kind: Call, level: str, owner: int, mode: int) -> None:
-    """R-17, R-03, R-08, R-10 to R-13, R-15, R-16, R-74: right answers, and no change by a refusal."""
+    """R-17, R-03, R-08, R-10 to R-13, R-15, R-16, R-74: Each row gets the oracle's answer.
+
+    A refusal changes nothing.
+    """
     wrong: list[object] = []
     worlds: dict[object, World] = {}
     for row in frames(kind, level, owner, mode):
@@ -287,7 +290,7 @@ def test_every_row_is_answered_as_the_oracle_says(kind: Call, level: str, owner:
 
 
 def test_every_row_of_the_matrix_is_a_frame() -> None:
-    """R-17: these are thousands of frames, and the store has an object of every policy word."""
+    """R-17: The rows are more than 40,000 frames, and the store has an object for each policy word."""
     assert sum(1 for case in CASES for _ in frames(*case)) > 40_000
     world = build(Call.READ, NEWEST, 3, 0, password_set=True)
     assert len(world.image().objects) == sum(not word & NOT_STORED for word in HELD_WORDS)
@@ -295,7 +298,7 @@ def test_every_row_of_the_matrix_is_a_frame() -> None:
 
 @pytest.mark.parametrize("word", [0, 0x0400_0000, 0x0200_0000, 0x0100_0000, 0x0080_0000])
 def test_no_write_overwrites_whatever_the_policies(word: int) -> None:
-    """R-08, R-12: a taken label is refused, whatever the policies of the old object and the new one."""
+    """R-08, R-12: WRITE over an existing label is refused, whatever the two policies are."""
     held = StoredObject(3, b"taken", word, DATA)
     guest = Guest(make_partition(objects=[held], mode=2))
     for asked in (0, 0x0800_0000, 0x0200_0000, 0x0400_0000):
@@ -304,7 +307,7 @@ def test_no_write_overwrites_whatever_the_policies(word: int) -> None:
 
 
 def test_a_refused_policy_word_is_told_before_the_password() -> None:
-    """R-17: argument shapes are checked first, so a wrong password with a bad word gives H_P4."""
+    """R-17: A bad policy word with a wrong password gives H_P4, because arguments are checked first."""
     guest = Guest(make_partition())
     guest.set_password(3, PASSWORD[3])
     for word in (0x0100_0000, 0x0080_0000, 0x8000_0000, 0x1, 0x8, 0x2):

@@ -1,4 +1,4 @@
-"""Random calls of three consumers in two partitions, through frames, against the plain model."""
+"""Random calls of three consumers in two partitions, as frames, are compared with the plain model."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def side(number: int) -> Side:
 
 
 class TwoPartitions(RuleBasedStateMachine):
-    """R-01, R-03, R-04, R-07, R-08, R-14, R-17, R-20: every answer is the model's, in any order of calls.
+    """R-01, R-03, R-04, R-07, R-08, R-14, R-17, R-20: Any order of calls gives the model's answers.
 
     Each call goes to one of two partitions. Afterwards used space and the stored objects of both are
     compared, so an effect of one partition on the other is found.
@@ -120,7 +120,7 @@ class TwoPartitions(RuleBasedStateMachine):
 
     @rule(where=WHERE)
     def begin_flush(self, where: int) -> None:
-        """Take a snapshot. Later calls are not in it."""
+        """Take a snapshot for a flush that ends later. Later calls are not in it."""
         commit = (
             where,
             self.sides[where].store.contents.snapshot().generation,

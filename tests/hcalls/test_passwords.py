@@ -1,4 +1,4 @@
-"""SET_PASSWORD and GEN_PASSWORD, and the life of a password."""
+"""SET_PASSWORD and GEN_PASSWORD, and how long a password is valid."""
 
 import pytest
 
@@ -12,7 +12,7 @@ LONGEST = {name: level.max_password_size for name, level in KEYSTORE_LEVELS.item
 
 @pytest.mark.parametrize("level", KEYSTORE_LEVELS)
 def test_a_chosen_password_has_1_to_the_maximum_bytes(level: str) -> None:
-    """R-05: the shortest and the longest are accepted and then required."""
+    """R-05: SET_PASSWORD accepts 1 byte and the maximum. Afterwards the password is required."""
     for password in (b"x", b"y" * LONGEST[level]):
         guest = Guest(make_partition(level))
         assert guest.set_password(3, password) == Answer(0)
@@ -26,7 +26,7 @@ def test_a_chosen_password_has_1_to_the_maximum_bytes(level: str) -> None:
 
 @pytest.mark.parametrize("level", KEYSTORE_LEVELS)
 def test_a_generated_password_fills_the_whole_length(level: str) -> None:
-    """R-05: from 32 bytes to the maximum. Linux uses exactly as many bytes as it requested."""
+    """R-05: GEN_PASSWORD returns exactly the requested number of bytes, from 32 to the maximum."""
     for length in {32, LONGEST[level] - 1, LONGEST[level]} - {31}:
         guest = Guest(make_partition(level))
         status, r4, r5, password = guest.gen_password(3, length)
@@ -40,14 +40,14 @@ def test_a_generated_password_fills_the_whole_length(level: str) -> None:
 @pytest.mark.parametrize("opcode", [Opcode.SET_PASSWORD, Opcode.GEN_PASSWORD])
 @pytest.mark.parametrize("consumer", [0, 4, 255, 256 + 3, 2**32 + 3, 2**64 - 1])
 def test_there_are_three_consumers(opcode: Opcode, consumer: int) -> None:
-    """R-03: any other number in r4 is H_PARAMETER, also if its low byte is valid."""
+    """R-03: A consumer number above 3 in r4 is H_PARAMETER, also if its low byte is valid."""
     value: int | bytes = b"p" * 32 if opcode is Opcode.SET_PASSWORD else 32
     assert Guest(make_partition()).do(opcode, consumer=consumer, password=value) == Answer(-4)
 
 
 @pytest.mark.parametrize("reserved", [1, 1 << 63])
 def test_r5_is_zero(reserved: int) -> None:
-    """The meaning of r5 is not public; any value but 0 is H_P2."""
+    """A value in r5 other than 0 is H_P2, because the meaning of r5 is not public."""
     guest = Guest(make_partition())
     assert guest.do(Opcode.SET_PASSWORD, consumer=3, reserved=reserved, password=b"p") == Answer(-55)
     assert guest.do(Opcode.GEN_PASSWORD, consumer=3, reserved=reserved, password=32) == Answer(-55)
@@ -56,7 +56,7 @@ def test_r5_is_zero(reserved: int) -> None:
 
 @pytest.mark.parametrize("first", ["set", "generate"])
 def test_a_password_is_made_once_in_an_ipl(first: str) -> None:
-    """R-04, R-05: the second call returns H_IN_USE, and the first password stays valid."""
+    """R-04, R-05: A second password in one IPL is H_IN_USE, and the first stays valid."""
     guest = Guest(make_partition())
     password = b"chosen" if first == "set" else guest.gen_password(3).written
     if first == "set":
@@ -80,7 +80,7 @@ def test_each_consumer_has_its_own_password() -> None:
 
 
 def test_an_ipl_resets_all_three_passwords() -> None:
-    """R-04: the NULL password is valid again, the old ones are wrong, and new ones may be set."""
+    """R-04: After an IPL, the NULL password is valid, old passwords are wrong, and new ones can be set."""
     guest = Guest(make_partition())
     for consumer in CONSUMERS:
         guest.set_password(consumer, b"old")
@@ -94,7 +94,7 @@ def test_an_ipl_resets_all_three_passwords() -> None:
 
 
 def test_a_power_cycle_is_an_ipl() -> None:
-    """R-04: after power-off and power-on no password is set."""
+    """R-04: After power-off and power-on no password is set."""
     guest = Guest(make_partition())
     guest.set_password(3, b"old")
     guest.partition.power_off()
@@ -103,7 +103,7 @@ def test_a_power_cycle_is_an_ipl() -> None:
 
 
 def test_kexec_is_no_ipl() -> None:
-    """R-06: a new kernel with the passed password goes on with it; without it the kernel is locked out."""
+    """R-06: kexec is no IPL: the next kernel needs the old password, and is locked out without it."""
     guest = Guest(make_partition())
     handed_on = guest.gen_password(3).written
     guest.write(3, b"label", b"data", password=handed_on)
@@ -114,7 +114,7 @@ def test_kexec_is_no_ipl() -> None:
 
 
 def test_generated_passwords_differ() -> None:
-    """R-05: three consumers in two IPLs get different passwords."""
+    """R-05: Three consumers in two IPLs get six different passwords."""
     guest = Guest(make_partition())
     made = {guest.gen_password(consumer).written for consumer in CONSUMERS}
     guest.ipl()
@@ -123,7 +123,7 @@ def test_generated_passwords_differ() -> None:
 
 
 def test_a_password_reaches_no_image() -> None:
-    """R-04: no password is in the image, and to set one does not change the image."""
+    """R-04: Passwords are not in the image, and to set one makes no change to store."""
     guest = Guest(make_partition())
     store = guest.partition.keystore
     assert store is not None

@@ -1,4 +1,4 @@
-"""No secret in any text: no repr, error or log value shows passwords or object data."""
+"""No text contains a secret: no repr, error or log value shows passwords or object data."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,14 +18,14 @@ TEXTS = (repr, str, lambda thing: repr(vars(thing)) if isinstance(thing, Excepti
 
 
 def leaks(*things: object) -> list[str]:
-    """Return the texts that show the canary, in any spelling that a log would use."""
+    """Return the texts that show the canary in a form that a log could have."""
     spellings = (CANARY.decode(), CANARY.hex(), CANARY.hex().upper(), repr(list(CANARY)))
     texts = [text(thing) for thing in things for text in TEXTS]
     return [text for text in texts if any(spelling in text for spelling in spellings)]
 
 
 class Overheard:
-    """The calls of a partition, with every value that could reach a log."""
+    """The calls of a partition, and all values that could reach a log."""
 
     def __init__(self) -> None:
         self.partition = make_partition(
@@ -59,7 +59,7 @@ def with_canaries(opcode: Opcode, password: bytes = CANARY) -> HCall:
 
 
 def test_answers_and_refusals_show_no_secret() -> None:
-    """R-04: with the right password and a wrong one, through every call, twice."""
+    """R-04: No answer or refusal shows a secret, for each call and for right and wrong passwords."""
     overheard = Overheard()
     assert Guest(overheard.partition).set_password(SYSTEM, CANARY).status == 0
     for password in (CANARY, CANARY + b"!", CANARY):
@@ -77,7 +77,7 @@ def test_answers_and_refusals_show_no_secret() -> None:
 
 
 def test_refusals_of_damaged_arguments_show_no_secret() -> None:
-    """R-04: a bad argument beside a good password. Each refusal names its rule and a page of the spec."""
+    """R-04: A refusal of a damaged argument shows no password."""
     for damage in DAMAGES:
         overheard = Overheard()
         layout = good(damage.opcode)
@@ -92,7 +92,7 @@ def test_refusals_of_damaged_arguments_show_no_secret() -> None:
 
 
 def test_a_generated_password_shows_in_no_text() -> None:
-    """R-05: it is only in the guest's memory."""
+    """R-05: A generated password is in the guest's memory and in no text."""
     partition = make_partition(entropy=lambda length: CANARY[:length])
     calls = HypervisorCalls(partition)
     answer = calls.execute(lay_out(Opcode.GEN_PASSWORD, consumer=3, password=32).frame())
@@ -122,7 +122,7 @@ def calls(draw: st.DrawFn) -> HCall:
 
 @given(sent=st.lists(calls(), max_size=8))
 def test_no_call_raises_or_leaks(sent: list[HCall]) -> None:
-    """R-17, R-04: every call is answered, and only writable memory is written."""
+    """R-17, R-04: Any call gets an answer. No secret is shown, and only writable memory is written."""
     overheard = Overheard()
     for call in sent:
         answer = overheard.send(call)

@@ -1,4 +1,4 @@
-"""SIGNED_UPDATE through the whole engine: its life, its statuses, the latch, and the effects of a refusal."""
+"""SIGNED_UPDATE in the whole engine: its statuses, the latch, and that a refusal changes nothing."""
 
 import functools
 import struct
@@ -33,7 +33,7 @@ LATER = NOW._replace(minute=59)
 
 
 def test_from_the_first_pk_to_the_databases() -> None:
-    """R-15, R-70: the first PK is unverified, PK signs KEK, KEK signs all others.
+    """R-15, R-70: The first PK is not verified. PK signs KEK, and KEK signs all others.
 
     READ returns the contents.
     """
@@ -48,9 +48,9 @@ def test_from_the_first_pk_to_the_databases() -> None:
 
 
 def test_who_may_read_variables() -> None:
-    """R-11, R-70: databases that other stages use are world-readable.
+    """R-11, R-70: Every consumer can read the databases that other stages use.
 
-    PK, KEK and the rest are the system's.
+    Only the system can read PK, KEK and the rest.
     """
     guest = set_up()
     for name in list(POLICIES)[2:]:
@@ -62,7 +62,7 @@ def test_who_may_read_variables() -> None:
 
 
 def test_confirm_after_updates() -> None:
-    """R-20: an update is pending until flushed, as a write; a deletion as a removal."""
+    """R-20: CONFIRM reports an update as it reports a WRITE, and a deletion as a REMOVE."""
     guest = set_up()
     assert guest.confirmed("PK") == Answer(0, 0)
     guest.flush()
@@ -78,7 +78,10 @@ def test_confirm_after_updates() -> None:
 
 
 def test_space_follows_the_contents() -> None:
-    """R-07: a replacement frees the space of the old contents. Label, header and contents count."""
+    """R-07: Used space counts label, header and present contents of a variable.
+
+    A replacement frees the old.
+    """
     guest = set_up()
     used = guest.config().used
     cost = len(authvar.variable_label("db")) + 8 + OVERHEAD
@@ -93,7 +96,7 @@ def test_space_follows_the_contents() -> None:
 
 
 def test_a_replacement_that_does_not_fit_leaves_the_old_one() -> None:
-    """R-07: H_NO_MEM, and the old contents stay."""
+    """R-07: If a replacement does not fit, H_NO_MEM is returned and the old contents stay."""
     guest = Owner(kbytes=4)
     assert guest.update("PK", first_pk()) == Answer(0)
     assert guest.update("db", update("db", b"old", time=BEFORE)) == Answer(0)
@@ -103,7 +106,7 @@ def test_a_replacement_that_does_not_fit_leaves_the_old_one() -> None:
 
 
 def test_append() -> None:
-    """R-70: flag 1; existing entries are not added again."""
+    """R-70: With flag 1, an update appends to the contents. Entries that exist are not added again."""
     guest, payload = set_up(), update("dbx", kek().lists, kek(), append=True)
     for _ in range(2):
         assert guest.update("dbx", payload, flags=1) == Answer(0)
@@ -112,7 +115,7 @@ def test_append() -> None:
 
 
 def test_everything_is_deleted() -> None:
-    """R-36, R-70: all signed-update objects of the system are deleted. All other objects stay."""
+    """R-36, R-70: The wipe sentence deletes the system's objects of signed updates, and no others."""
     guest = set_up()
     guest.write(SYSTEM, b"plain", b"data", password=PASSWORD)
     guest.write(FIRMWARE, authvar.variable_label("db"), b"data")
@@ -130,7 +133,7 @@ def test_everything_is_deleted() -> None:
 
 
 def test_only_signed_objects_are_keys() -> None:
-    """R-15, R-70: an object that WRITE made under PK's label is no key, and blocks PK."""
+    """R-15, R-70: An object that WRITE made under PK's label is no key, and a PK update is refused."""
     guest = Owner()
     label = authvar.variable_label("PK")
     assert guest.write(SYSTEM, label, stranger().variable, password=PASSWORD) == Answer(0)
@@ -141,7 +144,7 @@ def test_only_signed_objects_are_keys() -> None:
 
 
 def test_keys_belong_to_a_consumer_and_an_operating_system() -> None:
-    """R-03, R-70: another consumer, or another operating system's flag in the label, has its own PK."""
+    """R-03, R-70: Another consumer, or another operating system's flag in the label, means another PK."""
     guest = set_up()
     payload = update("db", b"x")
     for consumer in (FIRMWARE, BOOT_LOADER):
@@ -153,7 +156,10 @@ def test_keys_belong_to_a_consumer_and_an_operating_system() -> None:
 
 
 def test_policies_of_variables() -> None:
-    """R-10 to R-15: the word's conditions apply to the update too, and the word stays."""
+    """R-10 to R-15: The conditions of the policy word also apply to updates.
+
+    An update can't change the word.
+    """
     guest = set_up()
     for policy, status in (
         (0, H_P4),
@@ -173,7 +179,7 @@ def test_policies_of_variables() -> None:
 
 
 def test_the_order_after_the_password() -> None:
-    """R-70: the order is: word of the object, its policy, payload, signature, contents, space."""
+    """R-70: After the password, checks go in order: word, policy, payload, signature, contents, space."""
     guest, enforce = Owner(kbytes=4), 0x2100_0000
     assert guest.update("PK", first_pk()) == Answer(0)
     assert guest.update("KEK", b"payload", policy=0x2100_0000) == Answer(H_AUTHORITY)
@@ -216,7 +222,7 @@ BROKEN = [
 
 @pytest.mark.parametrize("argument,value,status,rule", BROKEN)
 def test_a_bad_argument(argument: str, value: bytes | int, status: int, rule: Rule | None) -> None:
-    """R-70, R-76: it has its status and its rule in the log, and nothing changes."""
+    """R-70, R-76: A bad argument has its status and its rule in the log, and changes nothing."""
     guest = set_up()
     before = guest.picture()
     broken: dict[str, Any] = {argument: value}
@@ -230,7 +236,7 @@ def test_a_bad_argument(argument: str, value: bytes | int, status: int, rule: Ru
 
 
 def test_pk_is_not_appended_to() -> None:
-    """R-70: H_P5, with the latch armed or not."""
+    """R-70: An append to PK is H_P5, whether the latch is armed or not."""
     for attributes in (ARMED, {"keystore_signed_updates": 1}):
         guest = Owner(attributes)
         assert guest.update("PK", first_pk(), flags=1) == Answer(H_P5)
@@ -238,7 +244,10 @@ def test_pk_is_not_appended_to() -> None:
 
 
 def test_a_refusal_tells_its_rule_and_changes_nothing() -> None:
-    """R-70: bad signatures, old times, bad contents. The log has the rule but not the payload."""
+    """R-70: After a bad signature, an old time or bad contents, nothing changes.
+
+    The log has the rule, but not the payload.
+    """
     guest = set_up()
     assert guest.update("db", update("db", b"old")) == Answer(0)
     before = guest.picture()
@@ -259,7 +268,7 @@ def test_a_refusal_tells_its_rule_and_changes_nothing() -> None:
 
 
 def test_what_get_config_tells() -> None:
-    """R-36, R-74: it has the algorithms if the partition may use the call."""
+    """R-36, R-74: GET_CONFIG has the signature algorithms if the partition may use SIGNED_UPDATE."""
     assert Owner().config().algorithms == 0xC000_0000_0000_0000
     guest = Owner({})
     assert guest.config().algorithms == 0
@@ -268,7 +277,7 @@ def test_what_get_config_tells() -> None:
 
 @pytest.fixture(scope="module")
 def fuzzed() -> Owner:
-    """A guest for many refused updates."""
+    """A guest that gets many refused updates."""
     return set_up()
 
 
@@ -304,7 +313,7 @@ def test_fuzz(fuzzed: Owner, data: st.DataObject) -> None:
 
 @functools.cache
 def update_of_db() -> bytes:
-    """Return a good update, signed once."""
+    """Return a good update of db. It is signed only once."""
     return update("db", b"contents")
 
 
@@ -313,7 +322,10 @@ REASONS = ("a signature is over signed attributes", "a signer is named by a key 
 
 
 def test_doubts_are_kept_for_the_log() -> None:
-    """R-70: only for accepted updates: not for refused ones, nor for a PK without verification."""
+    """R-70: Doubts about a form are logged for an accepted update only.
+
+    A refused update, and a PK without verification, give no doubts.
+    """
     guest = set_up()
     keystore = guest.partition.keystore
     assert keystore is not None
@@ -329,7 +341,10 @@ def test_doubts_are_kept_for_the_log() -> None:
 
 
 def test_strict_updates() -> None:
-    """R-70: refused with H_P6 before a key is tried. A PK without verification is not checked."""
+    """R-70: A strict system refuses doubtful forms with H_P6 before it tries a key.
+
+    It does not check a PK without verification.
+    """
     guest = Owner(strict_updates=True)
     assert guest.update("PK", of_form("PK", pk().lists, stranger(), **DOUBTFUL)) == Answer(0)
     forms: list[dict[str, Any]] = [{"attributes": True}, {"by_key": True}, DOUBTFUL]

@@ -1,4 +1,4 @@
-"""The parts that are derived from the table of h-calls: argument tuples, bounds, translations of refusals."""
+"""Tests of what is made from the table of h-calls: argument tuples, bounds, translations of refusals."""
 
 from typing import get_type_hints
 
@@ -22,7 +22,7 @@ ROWS = [(opcode, kind) for opcode, kind in REFUSALS_OF]
 
 
 def expected(arg: Arg) -> type:
-    """Return the type of a field, by the kind of its argument."""
+    """Return the type that a field has for the kind of its argument."""
     if arg.kind is Kind.AUTHORIZATION:
         return Credentials
     if arg.kind is Kind.CONSUMER:
@@ -34,7 +34,7 @@ def expected(arg: Arg) -> type:
 
 @pytest.mark.parametrize("opcode", CALLS, ids=lambda opcode: opcode.name)
 def test_the_tuple_of_a_call_is_its_row(opcode: Opcode) -> None:
-    """Each argument but the lengths has a field, with its name, its order, and the type of its kind."""
+    """The tuple of a call has a field for each argument but the lengths: name, order and type agree."""
     handler = HANDLERS[opcode]
     fields = [(arg.name, expected(arg)) for arg in CALLS[opcode].args if not arg.kind.is_length]
     assert list(get_type_hints(handler.arguments).items()) == fields
@@ -43,7 +43,7 @@ def test_the_tuple_of_a_call_is_its_row(opcode: Opcode) -> None:
 
 @pytest.mark.parametrize("opcode", CALLS, ids=lambda opcode: opcode.name)
 def test_a_buffer_and_its_length_stand_side_by_side(opcode: Opcode) -> None:
-    """One check covers both, and the order of checks stays that of the registers."""
+    """A buffer and its length are neighbours, so one check of both keeps the order of the registers."""
     spec = CALLS[opcode]
     for arg in spec.args:
         if arg.length:
@@ -65,7 +65,7 @@ def test_the_arguments_of_a_call_hide_their_secrets() -> None:
 
 @pytest.mark.parametrize("opcode,kind", ROWS, ids=[f"{o.name}-{k.__name__}" for o, k in ROWS])
 def test_a_translation_answers_with_a_status_of_its_call(opcode: Opcode, kind: type[KeystoreRefusal]) -> None:
-    """R-76: the statuses and arguments of rows for single calls are in the table of calls."""
+    """R-76: A translation for one call returns a status and an argument that the call has in the table."""
     refusal = refusal_of(opcode, kind("found"))
     assert refusal.status in CALLS[opcode].statuses
     assert refusal.argument in {None, *(arg.name for arg in CALLS[opcode].args)}
@@ -73,7 +73,7 @@ def test_a_translation_answers_with_a_status_of_its_call(opcode: Opcode, kind: t
 
 
 def test_every_refusal_of_the_keystore_has_an_answer() -> None:
-    """Each kind has one row, or rows for the calls that can return it. Each verdict is a rule."""
+    """Each kind of refusal has a translation, and each verdict has a rule."""
     kinds = set(KeystoreRefusal.__subclasses__())
     assert kinds - {Forbidden, WrongKind} == set(REFUSALS)
     assert {kind for _, kind in REFUSALS_OF} >= {WrongKind}
@@ -82,7 +82,7 @@ def test_every_refusal_of_the_keystore_has_an_answer() -> None:
 
 
 def test_every_rule_of_an_argument_is_positional() -> None:
-    """Bounds and policy words are answered with the status of their register."""
+    """A rule about bounds or policy words is answered with the status of the argument's register."""
     rules: list[Rule] = [
         each.rule for spec in CALLS.values() for arg in spec.args for each in (arg.bounds, arg.words) if each
     ]

@@ -1,4 +1,4 @@
-"""A vendor's dbx: the CA of its signer is in KEK, and it needs a large store."""
+"""A dbx as a vendor signs it: KEK has the CA of its signer, and the update needs a large store."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def owner(level: str, kbytes: int) -> Owner:
 
 
 def test_the_shape_is_that_of_a_vendors_file() -> None:
-    """The sizes of the files are those on the page."""
+    """Certificates and files have the sizes that the page gives."""
     assert [1300 < len(each.der) < 1500 for each in (ca(), leaf())] == [True, True]
     assert ca().der in vendors()
     assert leaf().der in vendors()
@@ -29,7 +29,10 @@ def test_the_shape_is_that_of_a_vendors_file() -> None:
 
 
 def test_no_chain_is_looked_at() -> None:
-    """R-70: with the CA in KEK no file of its signers is accepted. With the signer's certificate it is."""
+    """R-70: With only the CA in KEK, files of its signers are refused.
+
+    With the signer's certificate they are not.
+    """
     guest = owner("FW1110", 64)
     assert guest.update("dbx", vendors(), flags=1) == Answer(H_AUTHORITY)
     assert guest.refusals[-1].rule is updates.UPDATE_BY_PK_OR_KEK
@@ -64,7 +67,7 @@ def test_the_size_of_the_store(level: str, kbytes: int, status: int) -> None:
 
 @pytest.mark.parametrize("level", ["FW1030", "FW1050"])
 def test_the_authority_in_kek_costs_a_kibibyte(level: str) -> None:
-    """R-34: with both certificates in KEK 24 KiB are too small for the signer's file; 25 KiB are enough."""
+    """R-34: With both certificates in KEK, the vendor's file does not fit in 24 KiB. It fits in 25 KiB."""
     for kbytes, taken in ((24, False), (25, True)):
         guest = owner(level, kbytes)
         assert guest.update("KEK", update("KEK", leaf().lists, append=True), flags=1) == Answer(0)

@@ -27,21 +27,21 @@ LEAST = second.LEAST_FLAGS
 
 @pytest.mark.parametrize("length", [1, 32, 128, 4896, 65535])
 def test_wrapping_and_unwrapping(length: int) -> None:
-    """R-71: as Linux's trusted keys use it, and up to the largest input of the call."""
+    """R-71: UNWRAP returns what WRAP got, for the lengths of Linux and up to the largest."""
     user = guest()
     blob = wrapped(user, data=b"x" * length)
     assert unwrap(user, blob) == Answer(0, 0, length, b"x" * length)
 
 
 def test_the_engine_writes_what_the_page_says() -> None:
-    """R-71: the second implementation unwraps the object with the key in the store."""
+    """R-71: The second implementation unwraps the engine's object with the key in the store."""
     user = guest()
     key = store(user).contents.snapshot().objects[0].data
     assert second.unwrap(key, wrapped(user, LEAST | ENFORCE << 32)) == (LEAST | ENFORCE << 32, SECRET)
 
 
 def test_no_two_wrappings_are_alike() -> None:
-    """R-71: each wrapping has a new salt, so a new key and nonce."""
+    """R-71: Each WRAP draws a new salt, so key and nonce are new."""
     user = guest()
     blobs = [wrapped(user) for _ in range(50)]
     assert len({blob[32:64] for blob in blobs}) == len({blob[1024:] for blob in blobs}) == 50
@@ -56,7 +56,7 @@ def test_wrapping_changes_nothing_in_the_store() -> None:
 
 
 def test_a_new_key_under_an_old_label_opens_nothing() -> None:
-    """R-71: objects that the old key wrapped are H_NOT_FOUND for ever."""
+    """R-71: A new key under an old label unwraps no object of the old key: H_NOT_FOUND."""
     user = guest()
     blob = wrapped(user)
     assert user.remove(SYSTEM, LABEL, password=PASSWORD) == Answer(0)
@@ -67,7 +67,7 @@ def test_a_new_key_under_an_old_label_opens_nothing() -> None:
 
 
 def test_keys_survive_an_ipl_and_a_restart() -> None:
-    """R-71, R-72: objects that were wrapped before still unwrap, and a revoked key stays revoked."""
+    """R-71, R-72: After an IPL and a restart, old objects unwrap, and a revoked key stays revoked."""
     user = guest()
     blob = wrapped(user)
     again(user)
@@ -81,7 +81,7 @@ def test_keys_survive_an_ipl_and_a_restart() -> None:
 
 
 def test_a_transient_key_ends_with_the_ipl() -> None:
-    """R-14: afterwards the objects of the key can't be unwrapped."""
+    """R-14: A transient key ends with the IPL. Its objects can't be unwrapped afterwards."""
     user = guest()
     user.gen_key(SYSTEM, b"short", policy=WRAPPING | 0x0200_0000, password=PASSWORD)
     blob = user.wrap(SYSTEM, b"short", SECRET, password=PASSWORD).written
@@ -104,7 +104,7 @@ def test_another_partition_or_consumer_has_another_key() -> None:
 
 @pytest.mark.parametrize("flag,modes", [(0, {0, 1, 2}), (AUDIT, {1, 2}), (ENFORCE, {2})])
 def test_the_policy_of_the_object_is_checked_when_it_is_unwrapped(flag: int, modes: set[int]) -> None:
-    """R-10, R-71: WRAP only needs the key; UNWRAP needs the mode of this IPL."""
+    """R-10, R-71: WRAP checks the policy of the key only. UNWRAP also checks that of the object."""
     user = guest()
     blob = wrapped(user, LEAST | flag << 32)
     for mode in (0, 1, 2):
@@ -113,7 +113,7 @@ def test_the_policy_of_the_object_is_checked_when_it_is_unwrapped(flag: int, mod
 
 
 def test_an_object_demands_that_a_password_is_set() -> None:
-    """R-13, R-71: every object has the flag; without it, a NULL password would be enough."""
+    """R-13, R-71: While no password is set, UNWRAP is refused: each wrapped object demands a password."""
     user = guest()
     blob = wrapped(user)
     user.ipl()
@@ -125,7 +125,7 @@ def test_an_object_demands_that_a_password_is_set() -> None:
 
 @pytest.mark.parametrize("policy,modes", [(0, {0, 1, 2}), (AUDIT, {1, 2}), (ENFORCE, {2})])
 def test_the_policy_of_the_key_is_checked_at_every_use(policy: int, modes: set[int]) -> None:
-    """R-10, R-71."""
+    """R-10, R-71: WRAP and UNWRAP check the secure-boot mode that the key's policy demands."""
     user = Guest(make_partition("NEXT", mode=2))
     user.set_password(SYSTEM, PASSWORD)
     user.gen_key(SYSTEM, LABEL, policy=WRAPPING | policy, password=PASSWORD)
@@ -150,7 +150,7 @@ def test_what_is_no_key_wraps_nothing() -> None:
     [(0, -67), (4, -67), (15, -67), (5, -70), (16, -7), (40, -70), (67, -70), (900, -70), (1010, -70)],
 )
 def test_a_damaged_object_is_refused_by_what_is_damaged(place: int, status: int) -> None:
-    """R-71: format, key, integrity. Nothing is written, and no secret reaches the log."""
+    """R-71: A damaged object is refused for its format, key or integrity. Nothing is written."""
     user = guest()
     blob = wrapped(user)
     spoilt = blob[:place] + bytes([blob[place] ^ 2]) + blob[place + 1 :]
@@ -175,7 +175,10 @@ WRAP_DAMAGES = [each for each in damages() if each.strict and each.arg.alignment
 
 @pytest.mark.parametrize("damage", WRAP_DAMAGES, ids=str)
 def test_wrap_buffers_have_a_switch_of_their_own(damage: Damage) -> None:
-    """R-76: they may start anywhere, while all other rules of strict memory apply."""
+    """R-76: Without strict wrapping, WRAP's buffers may start anywhere.
+
+    All other rules of strict memory apply.
+    """
     partition = make_partition("NEXT", objects=[KEY_OBJECT])
     partition.strict_wrapping = False
     user = Guest(partition)
@@ -194,7 +197,7 @@ OTHER_DAMAGES = [each for each in damages() if each.strict and each.arg.alignmen
 
 @pytest.mark.parametrize("damage", OTHER_DAMAGES, ids=str)
 def test_relaxed_wrapping_relaxes_no_other_buffer(damage: Damage) -> None:
-    """R-76: labels, data and authorization blocks keep their rules, in every call."""
+    """R-76: Relaxed wrapping changes no rule for labels, data and authorization blocks."""
     partition = make_partition("NEXT", 128, objects=[KEY_OBJECT])
     partition.strict_wrapping = False
     user = Guest(partition)
@@ -210,7 +213,7 @@ def test_relaxed_wrapping_relaxes_no_other_buffer(damage: Damage) -> None:
 
 @pytest.mark.parametrize("opcode", [Opcode.WRAP_OBJECT, Opcode.UNWRAP_OBJECT])
 def test_a_token_goes_on_once_with_the_call_that_it_was_given_for(opcode: Opcode) -> None:
-    """R-75: a token of another call, a used one and one of an earlier IPL are refused as arguments."""
+    """R-75: A continue token is refused after its use, after an IPL, and with another call."""
     user = guest()
     blob = wrapped(user)
 
@@ -229,7 +232,7 @@ def test_a_token_goes_on_once_with_the_call_that_it_was_given_for(opcode: Opcode
 
 
 def test_tokens_are_bounded_and_drop_the_oldest() -> None:
-    """R-23: busy calls without a continuation use bounded memory."""
+    """R-23: Tokens of busy calls that are not continued use bounded memory. The oldest is dropped."""
     tokens = store(guest()).continuations
     issued = [tokens.issue(Opcode.WRAP_OBJECT) for _ in range(17)]
     assert len(set(issued)) == 17
@@ -237,6 +240,6 @@ def test_tokens_are_bounded_and_drop_the_oldest() -> None:
 
 
 def test_tokens_are_never_0_nor_given_twice_whatever_the_entropy() -> None:
-    """R-04: a failing source of entropy does not mix up two callers."""
+    """R-04: Even if entropy returns zeros, no token is 0 or issued twice."""
     tokens = Continuations(bytes)
     assert [tokens.issue(Opcode.WRAP_OBJECT) for _ in range(3)] == [1, 2, 3]

@@ -1,4 +1,4 @@
-"""A vendor's dbx of our own making, in the shape of a real one.
+"""A dbx as vendors publish it, with certificates that the tests make.
 
 Its 450 SHA-256 digests are appended in one list.  The PKCS#7 has the certificates of the signer and its CA,
 each of some 1400 bytes, and no signed attributes.
@@ -45,7 +45,7 @@ def contents() -> bytes:
 
 @functools.cache
 def vendors() -> bytes:
-    """Return the payload as the vendor publishes it: an append, with both certificates."""
+    """Return the payload as a vendor publishes it: an append, with both certificates."""
     data = authvar.to_sign("dbx", contents(), NOW, append=True)
     builder = pkcs7.PKCS7SignatureBuilder().set_data(data)
     builder = builder.add_signer(leaf().certificate, leaf().key, SHA256()).add_certificate(ca().certificate)
