@@ -214,7 +214,7 @@ def in_hex(**values: bytes) -> Values:
 
 
 def sealed(level: int, name: str, case: Values) -> Values:
-    """Return one golden record with all its inputs, byte strings in hex."""
+    """Return one golden record and all its inputs. Byte strings are in hex."""
     system_id, root_key = identity()
     salt = fixed(name if level == 1 else f"{name} level {level}", 32)
     owner = case["partition"] if level == 1 else bytes.fromhex(case["owner"])

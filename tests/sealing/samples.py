@@ -77,7 +77,7 @@ stays = st.builds(
 
 
 def at(profile: PartitionProfile, standing: tuple[Custody, int, bytes]) -> PartitionProfile:
-    """Return the profile of a partition in a custody."""
+    """Return the profile of a partition in this custody."""
     custody, epoch, peer = standing
     return profile._replace(custody=custody, epoch=epoch, peer=peer)
 

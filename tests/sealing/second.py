@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 
 def hkdf_sha256(key: bytes, salt: bytes, info: bytes, length: int) -> bytes:
-    """RFC 5869, both steps."""
+    """Return HKDF-SHA-256 by RFC 5869, both steps."""
     return hkdf_expand(hmac.digest(salt, key, hashlib.sha256), info, length)
 
 
 def hkdf_expand(key: bytes, info: bytes, length: int) -> bytes:
-    """RFC 5869, section 2.3: only the second step, for a key that is already uniform."""
+    """Return only the second step of RFC 5869 (section 2.3), for a key that is already uniform."""
     output = block = b""
     for counter in range(1, -(-length // 32) + 1):
         block = hmac.digest(key, block + info + bytes([counter]), hashlib.sha256)
@@ -32,7 +32,7 @@ def _xtime(a: int) -> int:
 
 
 def _multiply(a: int, b: int) -> int:
-    """Multiply in AES's field of 256 elements."""
+    """Return the product of two elements of AES's field of 256 elements."""
     product = 0
     while b:
         product ^= a if b & 1 else 0
@@ -55,7 +55,7 @@ S_BOX = _s_box()
 
 
 class Aes256:
-    """The forward cipher, FIPS 197; the state is 16 bytes, column by column."""
+    """The forward cipher of FIPS 197. The state is 16 bytes, column by column."""
 
     def __init__(self, key: bytes) -> None:
         words = [key[n : n + 4] for n in range(0, 32, 4)]
@@ -191,7 +191,7 @@ def seal(
 def open_blob(
     level: int, identity: Identity, kind: int, owner: int | bytes, blob: bytes
 ) -> tuple[int, bytes]:
-    """Return the generation and the plaintext. Any deviation raises AssertionError."""
+    """Return the generation and the plaintext of a blob. Any deviation raises AssertionError."""
     system_id, root_key = identity
     magic, found_level, found, reserved, salt, generation, length = struct.unpack_from(">4sBBH32sQI", blob)
     assert (magic, found_level, found, reserved, length) == (b"SPKS", level, kind, 0, len(blob) - 52)

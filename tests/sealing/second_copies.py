@@ -15,19 +15,19 @@ STARTS = {1: ">4sBBH8s16s16sQQI32sB", 2: ">4sBBH8s16s16sQQII32sB"}
 
 
 def trusted_key(key: bytes) -> bytes:
-    """Return the plaintext of the trusted system key's record: no later fields."""
+    """Return the plaintext of the record of a trusted system key, without later fields."""
     return struct.pack(">HH", 1, 0) + key + b"\0"
 
 
 def trusted_key_of(plaintext: bytes) -> bytes:
-    """Return the trusted system key of its record."""
+    """Return the trusted system key in the plaintext of its record."""
     assert len(plaintext) == 37
     assert (plaintext[:4], plaintext[36:]) == (b"\0\1\0\0", b"\0")
     return plaintext[4:36]
 
 
 def console(values: Values) -> bytes:
-    """Return the plaintext of a console record: no later fields."""
+    """Return the plaintext of a console record, without later fields."""
     name = values["name"].encode()
     kept = b"".join(
         struct.pack(">16sIQQ8s", *map(_raw, (each[field] for field in KEPT))) for each in values["kept"]
@@ -47,7 +47,7 @@ def _raw(value: str | int) -> bytes | int:
 
 
 def console_of(plaintext: bytes) -> Values:
-    """Return the console of its record."""
+    """Return the console in the plaintext of its record."""
     level, reserved, identity, size = struct.unpack_from(">HH16sH", plaintext)
     assert (level, reserved, plaintext[-1]) == (1, 0, 0)
     at = 22 + size
@@ -65,7 +65,7 @@ def console_of(plaintext: bytes) -> Values:
 
 
 def custody(departed: list[Values]) -> bytes:
-    """Return the plaintext of a custody record: no later fields."""
+    """Return the plaintext of a custody record, without later fields."""
     body = b""
     for each in departed:
         name, ids = each["name"].encode(), (bytes.fromhex(each["uuid"]), bytes.fromhex(each["peer"]))
@@ -75,7 +75,7 @@ def custody(departed: list[Values]) -> bytes:
 
 
 def custody_of(plaintext: bytes) -> list[Values]:
-    """Return the partitions of a custody record."""
+    """Return the partitions in the plaintext of a custody record."""
     level, reserved, count = struct.unpack_from(">HHI", plaintext)
     assert (level, reserved, plaintext[-1]) == (1, 0, 0)
     departed, at = [], 8
@@ -94,7 +94,7 @@ def id_of(key: bytes) -> bytes:
 
 
 class CopyKeys(NamedTuple):
-    """Key and nonce of one console copy."""
+    """The key and the nonce of one console copy."""
 
     key: bytes
     nonce: bytes
@@ -108,7 +108,7 @@ def copy_keys(tsk: bytes, salt: bytes, uuid: bytes) -> CopyKeys:
 def copy_header(tsk: bytes, facts: Values, salt: bytes, sealed_length: int) -> bytes:
     """Return the clear header of a copy.
 
-    It is of level 2 if the facts have a count of restores, else of level 1.
+    If the facts have a count of restores, the header is of level 2, else of level 1.
     """
     firmware = facts["firmware"].encode()
     ids = id_of(tsk), bytes.fromhex(facts["system_id"]), bytes.fromhex(facts["uuid"])
@@ -148,7 +148,7 @@ def wrapped(kind: int, blob: bytes) -> bytes:
 
 
 def wrapped_of(record: bytes) -> tuple[int, bytes]:
-    """Return kind and blob of a wrapped root key."""
+    """Return kind and blob in the record of a wrapped root key."""
     magic, level, kind, reserved, length = struct.unpack_from(">4sBBHI", record)
     assert (magic, level, reserved, length) == (b"SPKW", 1, 0, len(record) - 12)
     return kind, record[12:]

@@ -43,7 +43,10 @@ def _object(found: Values) -> bytes:
 
 
 def old_profile(p: Values) -> bytes:
-    """Return a profile of sealed level 1: of profile level 2 if it has switches, else of profile level 1."""
+    """Return a profile of sealed level 1.
+
+    With switches it is of profile level 2, without them of profile level 1.
+    """
     start = (2, _bits(p)) if SWITCHES[0] in p else (1, 0)
     numbers = (p["number"], p["secure_boot"], p["auto_start"], p["kbytes"], p["ipl_count"])
     name = p["name"].encode()
@@ -59,7 +62,7 @@ def old_system(system: Values) -> bytes:
 def partition(p: Values, objects: list[Values] | None) -> bytes:
     """Return a partition record: profile, later fields, image.
 
-    Restores, epoch and peer are later fields, if there are any. Without objects (None) the keystore is off.
+    Restores, epoch and peer are later fields, if there are any. `objects` is None if the keystore is off.
     """
     name = p["name"].encode()
     header = struct.pack(
@@ -113,7 +116,7 @@ def partition_of(plaintext: bytes) -> tuple[Values, list[Values] | None]:
 def system(found: Values) -> bytes:
     """Return a system record: firmware level, total, roster.
 
-    Name and moves are later fields, if there are any.
+    The name and whether partitions have moved are later fields, if there are any.
     """
     firmware = found["firmware"].encode()
     start = struct.pack(">HHIB", 2, 0, found["total_kbytes"], len(firmware)) + firmware
@@ -159,7 +162,7 @@ def _bits(profile: Values) -> int:
 
 
 def entries_of(blobs: Mapping[bytes, bytes]) -> bytes:
-    """Return the list of a commit record: id, generation and tag of each record, in the order of the ids."""
+    """Return the list in a commit record: id, generation and tag of each record, in the order of the ids."""
     return b"".join(record + blob[40:48] + blob[-16:] for record, blob in sorted(blobs.items()))
 
 

@@ -1,4 +1,4 @@
-"""A migrating partition, for the second implementation; and the writer of its golden files.
+"""A migrating partition for the second implementation, and the writer of its golden files.
 
 Written only from spec/sealed.md, as `second_records` is.  `python -m tests.sealing.second_travellers
 spec/vectors/travelling` writes the missing files: a golden file is never made again.
@@ -46,7 +46,7 @@ def _listing(each: Values) -> bytes:
 
 
 def traveller_of(plaintext: bytes) -> Values:
-    """Return a migrating partition in the words of the golden files."""
+    """Return the contents of a migrating partition in the words of the golden files."""
     level, secure_boot, has_used = struct.unpack_from(">HBB", plaintext)
     assert level == 1
     uuid, (generation,), rest = plaintext[4:20].hex(), struct.unpack_from(">Q", plaintext, 20), plaintext[28:]
@@ -86,7 +86,7 @@ def _taken(rest: bytes) -> tuple[bytes, bytes]:
 
 
 def case(of: str, secure_boot: int, used: Values | None) -> Values:
-    """Return a golden partition in migration."""
+    """Return a golden file of a migrating partition."""
     found = make_vectors.LEVEL_2[of]
     return {"uuid": found["owner"], "generation": found["generation"], "secure_boot": secure_boot,
             "profile": found["profile"], "stored": found["objects"], "used": used}  # fmt: skip

@@ -1,4 +1,4 @@
-"""The commit record and the mark: the MAC over the records of one commit, which needs the root key."""
+"""The commit record and the mark. Both have a MAC under keys that come from the root key."""
 
 import struct
 import traceback
@@ -19,9 +19,7 @@ AUTHORITY = CommitAuthority(IDENTITY.root_key)
 OTHER = CommitAuthority(bytes(32))
 
 ids = st.one_of(
-    st.integers(0, 5).map(
-        lambda n: n.to_bytes(16, "big")
-    ),  # few ids, so that commits often meet the same one
+    st.integers(0, 5).map(lambda n: n.to_bytes(16, "big")),  # few ids, so that commits often use the same id
     st.integers(0, 5).map(lambda n: bytes([n]) + bytes(15)),
     st.binary(min_size=16, max_size=16),
 )
@@ -42,7 +40,7 @@ def record_of(count: int, number: int = 7) -> CommitRecord:
 
 @given(histories)
 def test_the_list_is_that_of_a_plain_dictionary(history: list[dict[bytes, bytes | None]]) -> None:
-    """R-22: after any commits the patched list has exactly the existing records, sorted by id."""
+    """R-22: After any commits, the list has exactly the existing records, sorted by their ids."""
     record, there = NO_COMMIT, dict[bytes, bytes]()
     for number, changes in enumerate(history, 1):
         record = record.after(changes)
@@ -57,7 +55,7 @@ def test_the_list_is_that_of_a_plain_dictionary(history: list[dict[bytes, bytes 
 def test_a_list_has_what_was_put_and_nothing_else(
     there: dict[bytes, bytes], record: bytes, blob: bytes
 ) -> None:
-    """R-02: a different blob, an unlisted blob and a missing blob are all detected."""
+    """R-02: A list detects a blob that differs, and a record that it does not have."""
     made = NO_COMMIT.after(there)
     listed = there.get(record)
     assert (record in made.records) is (listed is not None)
@@ -66,7 +64,7 @@ def test_a_list_has_what_was_put_and_nothing_else(
 
 
 def test_what_a_list_is_made_of_stays_as_it_was() -> None:
-    """R-22: a commit that fails leaves the record of the last commit unchanged."""
+    """R-22: A commit that fails leaves the commit record of the last commit unchanged."""
     before = record_of(3)
     kept = CommitRecord(*before)
     before.after({(1).to_bytes(16, "big"): None, b"x" * 16: blob_of(9)})
@@ -74,7 +72,7 @@ def test_what_a_list_is_made_of_stays_as_it_was() -> None:
 
 
 def test_an_older_record_is_noticed() -> None:
-    """R-22: genuine blobs of earlier days, of the same or another generation, are not the listed blob."""
+    """R-22: An older blob is not the listed one, whether its generation differs or not."""
     first, second = seal_partition(SEALER, RECORD), seal_partition(SEALER, RECORD)
     made = NO_COMMIT.after({FOUR.bytes: first}).after({FOUR.bytes: second})
     assert made.lists(FOUR.bytes, second)
@@ -82,7 +80,10 @@ def test_an_older_record_is_noticed() -> None:
 
 
 def test_generation_and_tag_both_count() -> None:
-    """R-02: each bit of both is in the list; the tag covers the bytes between them."""
+    """R-02: The list has each bit of generation and tag.
+
+    The tag covers all bytes of the blob between them.
+    """
     blob = seal_partition(SEALER, RECORD)
     made = NO_COMMIT.after({FOUR.bytes: blob})
     for bit in [*range(40 * 8, 48 * 8), *range(8 * len(blob) - 128, 8 * len(blob))]:
@@ -92,7 +93,7 @@ def test_generation_and_tag_both_count() -> None:
 
 
 def test_a_commit_record_comes_back_and_has_the_documented_layout() -> None:
-    """R-02: empty or large, its bytes are those of the Construct definition and the second implementation."""
+    """R-02: A commit record is decoded to the same value. Its bytes are those of both other encoders."""
     for count, number in (0, 0), (1, 1), (3, 2**64 - 1), (1000, 77):
         record = CommitRecord(number, record_of(count).entries)
         stored = AUTHORITY.encode(record)
@@ -114,7 +115,7 @@ def test_every_flipped_bit_of_a_commit_record_is_refused() -> None:
 
 @given(st.binary(max_size=120))
 def test_any_bytes_are_refused(junk: bytes) -> None:
-    """R-02: unauthenticated bytes give a StorageError and no other error."""
+    """R-02: Any bytes without a right MAC raise a StorageError and no other error."""
     for stored in junk, b"SPKC\1\0\0\0" + junk, b"SPKC\1\0\0\0" + bytes(40) + junk:
         with pytest.raises(StorageError):
             AUTHORITY.decode(stored)
@@ -122,7 +123,7 @@ def test_any_bytes_are_refused(junk: bytes) -> None:
 
 
 def test_entries_cannot_be_cut_repeated_or_exchanged() -> None:
-    """R-02: the MAC covers the whole list, and a part of an entry is no entry."""
+    """R-02: A list with entries cut, repeated or exchanged is refused: the MAC covers the whole list."""
     stored = AUTHORITY.encode(record_of(3))
     head, entries = stored[:48], stored[48:]
     for wrong in *(stored[:length] for length in range(len(stored))), stored + b"\0", stored + entries[:40]:
@@ -133,7 +134,7 @@ def test_entries_cannot_be_cut_repeated_or_exchanged() -> None:
 
 
 def test_an_edited_commit_number_is_refused() -> None:
-    """R-22: with the number of a newer record an older one does not authenticate."""
+    """R-22: An old commit record with the number of a newer one does not authenticate."""
     older, newer = AUTHORITY.encode(record_of(3, 7)), AUTHORITY.encode(record_of(3, 8))
     for wrong in older[:8] + newer[8:16] + older[16:], newer[:16] + older[16:48] + newer[48:]:
         with pytest.raises(StorageError, match="changed, or belongs to another system or root key"):
@@ -141,7 +142,7 @@ def test_an_edited_commit_number_is_refused() -> None:
 
 
 def test_an_authenticated_list_that_is_no_list_is_refused() -> None:
-    """R-02: a list that ends within an entry is refused even with a right MAC."""
+    """R-02: A list that ends within an entry is refused, even if its MAC is right."""
     stored = second_records.commit_record(IDENTITY.root_key, 7, bytes(41))
     with pytest.raises(StorageError) as caught:
         AUTHORITY.decode(stored)
@@ -149,14 +150,14 @@ def test_an_authenticated_list_that_is_no_list_is_refused() -> None:
 
 
 def test_other_systems_records_and_marks_are_refused() -> None:
-    """R-02: the keys come from the root key, so no record of another system authenticates."""
+    """R-02: Commit records and marks of another system are refused, because their keys differ."""
     with pytest.raises(StorageError, match="does not authenticate"):
         AUTHORITY.decode(OTHER.encode(record_of(2)))
     assert AUTHORITY.marked(OTHER.mark(7)) is None
 
 
 def test_a_commit_record_is_no_mark_and_a_mark_no_commit_record() -> None:
-    """R-02: both have a MAC over a number, but their keys differ, so neither MAC serves the other."""
+    """R-02: A commit record is no mark, and a mark no commit record: the keys of their MACs differ."""
     empty, mark = AUTHORITY.encode(CommitRecord(7, b"")), AUTHORITY.mark(7)
     assert len(empty) == len(mark) == MARK.sizeof()
     assert AUTHORITY.marked(mark[:16] + empty[16:]) is None
@@ -166,14 +167,14 @@ def test_a_commit_record_is_no_mark_and_a_mark_no_commit_record() -> None:
 
 @given(st.integers(0, 2**64 - 1))
 def test_a_mark_has_the_documented_layout(number: int) -> None:
-    """R-22: the bytes equal those of the Construct definition and of the second implementation."""
+    """R-22: The bytes of a mark are those of the Construct definition and of the second implementation."""
     slot = AUTHORITY.mark(number)
     assert slot == second_records.mark_slot(IDENTITY.root_key, number)
     assert AUTHORITY.marked(slot) == MARK.parse(slot).number == number
 
 
 def test_every_flipped_bit_of_a_mark_makes_it_none() -> None:
-    """R-22: a torn or edited slot has no number, neither a lower nor a higher one."""
+    """R-22: If any bit of a slot is changed, the slot counts as empty."""
     slot = AUTHORITY.mark(1234)
     for bit in range(8 * len(slot)):
         assert AUTHORITY.marked(flipped(slot, bit)) is None
@@ -185,12 +186,12 @@ def test_every_flipped_bit_of_a_mark_makes_it_none() -> None:
 
 
 def test_a_mark_of_level_1_is_none() -> None:
-    """R-22: any program could compute the check value of the old mark, so the mark is ignored here."""
+    """R-22: A mark of level 1 is ignored here, because any program could compute its check value."""
     assert AUTHORITY.marked(struct.pack(">4sB3xQ", b"SPKM", 1, 5).ljust(48, b"\0")) is None
 
 
 def test_keys_never_show() -> None:
-    """R-02: no text form of an authority, and no error, has the root key or a key derived from it."""
+    """R-02: No text form or error shows the root key or a derived key."""
     root_key = b"CANARY-root-key-0123456789abcdef"
     authority = CommitAuthority(root_key)
     text = f"{authority} {authority!r} {record_of(2)!r}"
@@ -203,7 +204,7 @@ def test_keys_never_show() -> None:
 
 
 def test_tags_of_one_system_are_those_of_its_sealer() -> None:
-    """R-02: the list covers the tag, and a blob of another system has another tag."""
+    """R-02: A blob of another system has another tag, so the list does not accept it."""
     made = NO_COMMIT.after({FOUR.bytes: seal_partition(SEALER, RECORD)})
     other = Sealer(SystemIdentity(bytes(16), bytes(32)), bytes)
     assert not made.lists(FOUR.bytes, seal_partition(other, RECORD))

@@ -1,4 +1,4 @@
-"""The console record: whole or refused for a reason; the page's layout, byte for byte."""
+"""The console record: it is read whole or refused with the reason, and has the page's layout."""
 
 import contextlib
 import struct
@@ -56,7 +56,7 @@ PLAINTEXT = encode_console(RECORD)
 
 @given(RECORDS)
 def test_the_record_comes_back(record: ConsoleRecord) -> None:
-    """It is sealed as every record of the system. Its bytes are those of the second implementation."""
+    """The sealed record opens with the same contents. Its plaintext is that of the second implementation."""
     blob = seal_console(SEALER, record)
     assert open_console(SEALER, blob) == record
     generation, plaintext = SEALER.open(SealedKind.CONSOLE, SYSTEM_OWNER, blob)
@@ -74,7 +74,7 @@ def test_any_bytes_give_a_record_or_an_error(junk: bytes) -> None:
 
 
 def test_every_flipped_bit_gives_another_record_or_an_error() -> None:
-    """No bit of the layout is ignored."""
+    """If any bit is flipped, the record is refused or has other contents."""
     for bit in range(8 * len(PLAINTEXT)):
         with contextlib.suppress(PlaintextError):
             assert decode_console(flipped(PLAINTEXT, bit)) != RECORD
@@ -89,7 +89,7 @@ def test_a_truncated_record_is_refused() -> None:
 
 
 def test_one_order_of_copies() -> None:
-    """Two copies of one store, or copies in another order: it would be ambiguous which copy counts."""
+    """A record with two copies of one store, or with copies in another order, is refused as ambiguous."""
     first, second = PLAINTEXT[30:74], PLAINTEXT[74:118]
     for wrong in first + first, second + first:
         with pytest.raises(PlaintextError, match="order of their UUIDs"):
@@ -97,7 +97,7 @@ def test_one_order_of_copies() -> None:
 
 
 def test_a_later_field_is_refused_by_its_tag() -> None:
-    """This release knows no later field of the record."""
+    """A record with a later field is refused, and the error names the tag."""
     with pytest.raises(PlaintextError, match=r"unknown tag 1\b") as caught:
         decode_console(PLAINTEXT[:-1] + b"\1" + struct.pack(">HH", 1, 6) + b"CANARY")
     assert caught.value.rule is storage.SEALED_FIELD

@@ -1,4 +1,4 @@
-"""Console copies: sealed under the trusted system key, refused for the right reason, no secrets in errors."""
+"""Console copies: sealed under the trusted system key, and refused with the right reason."""
 
 import contextlib
 import os
@@ -47,7 +47,10 @@ def copied(record: PartitionRecord = RECORD, key: TrustedSystemKey = KEY) -> byt
 
 
 def made_of(plaintext: bytes, **facts: Any) -> bytes:
-    """Return a copy with any plaintext and facts, by the second implementation, as a faulty release might."""
+    """Return a copy of any plaintext and facts.
+
+    The second implementation makes it, as a faulty release could.
+    """
     every = {
         "system_id": SYSTEM_ID.hex(), "uuid": FOUR.hex, "generation": 99, "time": TIME, "kbytes": 64,
         "firmware": FIRMWARE, "restores": 0, **facts,
@@ -59,7 +62,7 @@ def made_of(plaintext: bytes, **facts: Any) -> bytes:
 def test_a_copy_opens_with_its_facts(
     record: PartitionRecord, firmware: str, system_id: bytes, time: int
 ) -> None:
-    """Header and record are as before, under the same key, on any system."""
+    """A copy opens with the same header and record, on any system that has the key."""
     blob = seal_copy(KEY, record, system_id=system_id, firmware=firmware, time=time, entropy=os.urandom)
     profile = record.profile
     kbytes = profile.attributes.keystore_kbytes
@@ -71,7 +74,7 @@ def test_a_copy_opens_with_its_facts(
 
 @given(records)
 def test_the_second_implementation_opens_a_copy(record: PartitionRecord) -> None:
-    """Both implementations agree on every key, nonce, tag and byte; the layout is the documented one."""
+    """Both implementations agree about a copy: its key, nonce, tag, bytes and layout."""
     blob = copied(record)
     facts, plaintext = second_copies.copy_of(KEY.secret, blob)
     assert plaintext == encode_partition(record._replace(profile=record.profile.at_home))
@@ -81,7 +84,7 @@ def test_the_second_implementation_opens_a_copy(record: PartitionRecord) -> None
 
 @pytest.mark.parametrize("custody", [*STORED, 255])
 def test_every_copy_says_custody_own(custody: int) -> None:
-    """R-52, R-53: whatever the custody in the record, the copy has custody 1, no epoch and no peer."""
+    """R-52, R-53: In a copy, the partition always has custody 1, no epoch and no peer."""
     later: Any = custody
     profile = RECORD.profile._replace(custody=later, epoch=7, peer=bytes(16))
     blob = copied(PartitionRecord(profile, RECORD.image))
@@ -100,7 +103,7 @@ def test_two_copies_share_nothing() -> None:
 
 
 def expected(offset: int) -> Set[type[CopyError]]:
-    """Return the errors that a changed byte at an offset of a copy may give."""
+    """Return the errors that are allowed if the byte at this offset of a copy is changed."""
     for end, errors in (
         (4, {NotCopyError}),
         (5, {CopyLevelError}),
@@ -117,7 +120,7 @@ def expected(offset: int) -> Set[type[CopyError]]:
 
 
 def test_every_flipped_bit_is_refused_for_its_reason() -> None:
-    """No bit of a copy can change undetected. The class of the error depends on the field."""
+    """If any bit of a copy is flipped, the copy is refused. The field decides the class of the error."""
     blob = copied()
     for bit in range(8 * len(blob)):
         with pytest.raises(CopyError, match=r"^the console copy|^the file is no console copy") as caught:
@@ -126,7 +129,7 @@ def test_every_flipped_bit_is_refused_for_its_reason() -> None:
 
 
 def test_truncation_and_extension_are_named() -> None:
-    """A copy of any other length is refused for its length, without a key."""
+    """A copy of another length is refused before any key is used, and the error says so."""
     blob = copied()
     for length in range(len(blob)):
         with pytest.raises(CopyLengthError, match="the console copy is truncated"):
@@ -156,7 +159,7 @@ def test_truncation_and_extension_are_named() -> None:
 def test_the_reader_without_a_key_names_the_reason(
     offset: int, value: bytes, error: type[CopyError], reason: str
 ) -> None:
-    """Each field of the clear header has its own check and its own message."""
+    """Without a key, each field of the clear header has its own check and its own message."""
     with pytest.raises(error, match=reason) as caught:
         read_copy(put(copied(OFF), offset, value))
     assert isinstance(caught.value, OperatorError)
@@ -165,7 +168,7 @@ def test_the_reader_without_a_key_names_the_reason(
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused_with_a_reason(junk: bytes) -> None:
-    """Arbitrary bytes give a CopyError and no other error. The header may still be readable."""
+    """Any bytes raise a CopyError and no other error. Their header may still be readable."""
     for blob in (
         junk,
         b"SPKB\1\4\0\0" + junk,
@@ -180,7 +183,10 @@ def test_any_bytes_are_refused_with_a_reason(junk: bytes) -> None:
 
 
 def test_another_key_is_refused_before_any_decryption() -> None:
-    """The id decides, so a copy with a damaged ciphertext gets this error too. It names both ids."""
+    """A copy under another key is refused by the id of the key, before any decryption.
+
+    The error has both ids, also if the ciphertext is damaged.
+    """
     blob = copied()
     garbage = blob[:BEGIN] + os.urandom(len(blob) - BEGIN)
     for wrong in blob, garbage:
@@ -195,13 +201,13 @@ def test_another_key_is_refused_before_any_decryption() -> None:
 
 
 def test_the_id_alone_opens_nothing() -> None:
-    """A copy that has the id of the present key but was made under another key does not authenticate."""
+    """A copy with the id of the present key, but made under another key, does not authenticate."""
     with pytest.raises(CopyNotAuthenticError):
         open_copy(OTHER, put(copied(), 8, OTHER.id))
 
 
 def test_a_copy_opens_for_its_own_header_alone() -> None:
-    """Each clear fact is authenticated, also where another value would be plausible."""
+    """If a fact in the clear header is changed, even to a plausible value, the copy does not authenticate."""
     one, two = copied(), copied(PartitionRecord(RECORD.profile._replace(uuid=UUID(int=7)), RECORD.image))
     with pytest.raises(CopyNotAuthenticError, match=f"partition {UUID(int=7)} does not authenticate"):
         open_copy(KEY, two[:32] + two[32:48] + one[48:])
@@ -230,20 +236,23 @@ def test_a_copy_opens_for_its_own_header_alone() -> None:
     ],
 )
 def test_contents_that_are_no_record_are_refused(plaintext: bytes, reason: str) -> None:
-    """The bytes are authentic but unreadable, and the error has the place."""
+    """A copy that authenticates and can't be decoded is refused with the place of the mistake."""
     with pytest.raises(CopyUnreadableError, match=f"{FOUR} is authentic but unreadable: .*{reason}"):
         open_copy(KEY, made_of(plaintext))
 
 
 def test_header_and_record_agree_about_the_size() -> None:
-    """A console may plan with the size of the header, because the record must agree."""
+    """A copy whose header and record have different sizes is refused: a console plans with the header."""
     assert open_copy(KEY, made_of(encode_partition(RECORD))).record == RECORD
     with pytest.raises(CopyUnreadableError, match="a keystore of 64 KiB, and its header says 128 KiB"):
         open_copy(KEY, made_of(encode_partition(RECORD), kbytes=128))
 
 
 def test_header_and_record_agree_about_restores() -> None:
-    """A console orders copies by the header. At level 1 no store has been restored."""
+    """A copy whose header and record differ in restores is refused: a console orders copies by the header.
+
+    At level 1 no store has been restored.
+    """
     thrice = PartitionRecord(RECORD.profile._replace(restores=3), RECORD.image)
     assert open_copy(KEY, made_of(encode_partition(thrice), restores=3)).record == thrice
     for wrong in made_of(encode_partition(thrice)), of_level_1(encode_partition(thrice)):
@@ -254,15 +263,15 @@ def test_header_and_record_agree_about_restores() -> None:
 
 
 def of_level_1(plaintext: bytes) -> bytes:
-    """Return a copy of an older release."""
+    """Return a copy as an older release made it."""
     facts = {"system_id": SYSTEM_ID.hex(), "uuid": FOUR.hex, "generation": 99, "time": TIME, "kbytes": 64}
     return second_copies.copy(KEY.secret, {**facts, "firmware": FIRMWARE}, os.urandom(32), plaintext)
 
 
 def test_a_copy_of_an_older_release_opens() -> None:
-    """It is of level 1, of a store that was never restored.
+    """A copy of level 1 opens, as one of a store that was never restored.
 
-    Every flipped bit and every wrong length is refused.
+    With a flipped bit or another length it is refused.
     """
     blob = of_level_1(encode_partition(RECORD))
     header, record = open_copy(KEY, blob)
@@ -276,14 +285,14 @@ def test_a_copy_of_an_older_release_opens() -> None:
 
 
 def test_copies_are_ordered_by_restores_first() -> None:
-    """A store from before a restore is older than one from after it, whatever their generations."""
+    """A copy with fewer restores is older than one with more, whatever their generations."""
     facts = read_copy(copied())
     older, newer = facts._replace(generation=500), facts._replace(restores=1, generation=2)
     assert sorted([newer, older], key=lambda each: each.age) == [older, newer]
 
 
 def test_generation_and_uuid_come_from_the_header() -> None:
-    """A copy is of the partition and the generation in its header."""
+    """The opened record has the UUID and the generation of the copy's header."""
     uuid = UUID(int=5)
     profile, image = open_copy(KEY, made_of(encode_partition(RECORD), generation=5, uuid=uuid.hex)).record
     assert (profile.uuid, profile.image_generation) == (uuid, 5)
@@ -296,7 +305,10 @@ def shown(thing: object) -> str:
 
 
 def test_keys_and_contents_never_show() -> None:
-    """No repr, error or traceback shows the key, the access key or object data. Neither does the copy."""
+    """No repr, error or traceback shows the key, the access key or object data.
+
+    The copy itself does not contain them readably.
+    """
     blob = copied()
     opened = open_copy(KEY, blob)
     text = shown(KEY) + repr(opened) + shown(opened.header) + shown(read_copy(blob))
@@ -315,13 +327,13 @@ def test_keys_and_contents_never_show() -> None:
 
 
 def test_a_short_salt_is_refused() -> None:
-    """Too little entropy is a mistake of the caller, so no weaker copy is made."""
+    """If entropy returns too few bytes, no copy is made."""
     with pytest.raises(ValueError, match="too few bytes"):
         seal_copy(KEY, RECORD, system_id=SYSTEM_ID, firmware=FIRMWARE, time=TIME, entropy=lambda _: b"short")
 
 
 def test_the_largest_firmware_name_fits() -> None:
-    """The name has 255 bytes; the length field and the ciphertext follow it."""
+    """A firmware name of 255 bytes, the longest, fits into a copy."""
     blob = seal_copy(KEY, OFF, system_id=SYSTEM_ID, firmware="n" * 255, time=0, entropy=os.urandom)
     assert struct.unpack_from(">I", blob, START + 1 + 255) == (len(blob) - START - 1 - 255 - 4,)
     assert open_copy(KEY, blob).header.firmware == "n" * 255

@@ -1,4 +1,4 @@
-"""The custody record: whole or refused for a reason; the page's layout, byte for byte."""
+"""The custody record: it is read whole or refused with the reason, and has the page's layout."""
 
 import contextlib
 import struct
@@ -41,7 +41,7 @@ PLAINTEXT = encode_custody(RECORD)
 
 @given(RECORDS)
 def test_the_record_comes_back(record: tuple[Departed, ...]) -> None:
-    """R-51: it is sealed as every record of the system. Its bytes are those of the second implementation."""
+    """R-51: The sealed record opens with the same contents. Its plaintext is the second implementation's."""
     blob = seal_custody(SEALER, record)
     assert open_custody(SEALER, blob) == record
     generation, plaintext = SEALER.open(SealedKind.CUSTODY, SYSTEM_OWNER, blob)
@@ -59,7 +59,7 @@ def test_any_bytes_give_a_record_or_an_error(junk: bytes) -> None:
 
 
 def test_every_flipped_bit_gives_another_record_or_an_error() -> None:
-    """No bit of the layout is ignored."""
+    """If any bit is flipped, the record is refused or has other contents."""
     for bit in range(8 * len(PLAINTEXT)):
         with contextlib.suppress(PlaintextError):
             assert decode_custody(flipped(PLAINTEXT, bit)) != RECORD
@@ -79,21 +79,21 @@ def test_a_truncated_record_is_refused() -> None:
     ids=["own", "arrived", "reserves", "epoch", "name"],
 )
 def test_values_outside_their_range_are_refused(at: int, value: bytes) -> None:
-    """R-51: this record has neither a partition with a store nor a partition without an attempt."""
+    """R-51: A record that has a partition with a store, or one without an attempt, is refused."""
     with pytest.raises(PlaintextError) as caught:
         decode_custody(put(PLAINTEXT, at, value))
     assert caught.value.rule is migration.CUSTODY_RECORD
 
 
 def test_one_order_of_partitions() -> None:
-    """Two entries of one partition, or another order: it would be ambiguous which entry counts."""
+    """A record with two entries of one partition, or in another order, is refused as ambiguous."""
     for wrong in (TWO, ONE), (ONE, ONE):
         with pytest.raises(PlaintextError, match="order of their UUIDs"):
             decode_custody(encode_custody(wrong))
 
 
 def test_a_name_that_is_kept_is_one() -> None:
-    """R-51: a barred target never learned the name. Every stored name has at least one byte."""
+    """R-51: A barred target has no name, because it never learned the name. Any other entry needs a name."""
     barred = (TWO._replace(name=""),)
     assert decode_custody(encode_custody(barred)) == barred
     with pytest.raises(PlaintextError, match="outside its range"):
@@ -101,7 +101,7 @@ def test_a_name_that_is_kept_is_one() -> None:
 
 
 def test_a_later_field_is_refused_by_its_tag() -> None:
-    """This release knows no later field of the record."""
+    """A record with a later field is refused, and the error names the tag."""
     with pytest.raises(PlaintextError, match=r"unknown tag 1\b") as caught:
         decode_custody(PLAINTEXT[:-1] + b"\1" + struct.pack(">HH", 1, 6) + b"CANARY")
     assert caught.value.rule is storage.SEALED_FIELD

@@ -1,4 +1,4 @@
-"""The golden records: each record of an old release opens for ever, with the same meaning."""
+"""The golden records: this release opens the records of each old release with the same contents."""
 
 import hashlib
 import json
@@ -84,7 +84,7 @@ PUBLISHED_2 = {
 
 
 def in_bytes(vector: dict[str, Any]) -> dict[str, Any]:
-    """Return a golden record with its byte strings as bytes."""
+    """Return a golden record whose byte strings are bytes."""
     return {name: bytes.fromhex(value) if isinstance(value, str) else value for name, value in vector.items()}
 
 
@@ -108,7 +108,7 @@ def owner_of(golden: dict[str, Any]) -> bytes:
 
 
 def test_every_level_that_was_ever_written_has_golden_records() -> None:
-    """R-02: the golden records have each sealed level up to today's, with each of its kinds."""
+    """R-02: There are golden records of each sealed level, with each kind of record that the level has."""
     kinds = {(vector["envelope_level"], vector["kind"]) for vector in map(GOLDEN.get, SEALED) if vector}
     assert kinds == {(1, 1), (1, 2), (1, 3), (2, 3), (2, 4), (2, 5), (2, 6), (2, 7)}
     assert {kind for _, kind in kinds} == set(sealing.SealedKind)
@@ -117,12 +117,12 @@ def test_every_level_that_was_ever_written_has_golden_records() -> None:
 
 
 def test_golden_files_are_what_the_second_implementation_makes() -> None:
-    """R-02: the maker of the golden files still makes every one of them; none was edited by hand."""
+    """R-02: The second implementation makes every golden file again with the same bytes."""
     assert make_vectors.every_vector() == GOLDEN
 
 
 def test_published_golden_files_never_change() -> None:
-    """R-02: each file has its first bytes; a changed format needs a new level."""
+    """R-02: A published golden file never changes. A new format needs a new level."""
     first = sorted((FOLDER / "level-1").iterdir())
     digest = hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in first))
     assert digest.hexdigest()[:32] == PUBLISHED_1
@@ -131,7 +131,7 @@ def test_published_golden_files_never_change() -> None:
 
 
 def test_older_format_levels_load_for_ever(golden: dict[str, Any]) -> None:
-    """R-02, R-21: the package opens a golden record and reads its original contents."""
+    """R-02, R-21: The package opens each golden record and reads its contents."""
     if golden["envelope_level"] == 1:
         assert read_level_1(golden) == contents_of(golden)
     else:
@@ -139,7 +139,7 @@ def test_older_format_levels_load_for_ever(golden: dict[str, Any]) -> None:
 
 
 def contents_of(golden: dict[str, Any]) -> dict[str, Any]:
-    """Return the contents of a golden record without the keys and bytes of the sealing."""
+    """Return the contents of a golden record without keys and sealed bytes."""
     holds = ("profile", "objects", "system", "trusted_key", "console", "departed")
     words: dict[str, Any] = {name: golden[name] for name in holds if name in golden}
     if "profile" in words and "signed_updates" not in words["profile"]:
@@ -148,7 +148,7 @@ def contents_of(golden: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_level_1(golden: dict[str, Any]) -> dict[str, Any]:
-    """Return the contents that the package's reader of level 1 finds in a golden record."""
+    """Return the contents of a golden record that the package's reader of level 1 reads."""
     old, number, blob = level_1.OldSealer(identity_of(golden)), golden["partition"], golden["blob"]
     if "objects" in golden:
         return {"objects": objects_in(level_1.open_image(old, number, blob), golden)}
@@ -160,7 +160,7 @@ def read_level_1(golden: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_level_2(golden: dict[str, Any]) -> dict[str, Any]:
-    """Return the contents that the package finds in a golden record of level 2."""
+    """Return the contents of a golden record of level 2 that the package reads."""
     sealer, blob = Sealer(identity_of(golden), no_entropy), golden["blob"]
     if "system" in golden:
         found = sealing.open_system(sealer, blob)
@@ -184,7 +184,7 @@ def read_level_2(golden: dict[str, Any]) -> dict[str, Any]:
 
 
 def console_in_words(record: console_record.ConsoleRecord) -> dict[str, Any]:
-    """Return a console record in the words of the golden records."""
+    """Return a console record in the form of the golden records."""
     kept = [
         {"uuid": uuid.hex, **each._asdict(), "profile": each.profile.hex()}
         for uuid, each in record.kept.items()
@@ -194,14 +194,14 @@ def console_in_words(record: console_record.ConsoleRecord) -> dict[str, Any]:
 
 
 def custody_in_words(record: CustodyRecord) -> list[dict[str, Any]]:
-    """Return a custody record in the words of the golden records."""
+    """Return a custody record in the form of the golden records."""
     peers = [(each.peer or bytes(16)).hex() for each in record]
     plain = [each._asdict() | {"uuid": each.uuid.hex, "custody": int(each.custody)} for each in record]
     return [each | {"peer": peer} for each, peer in zip(plain, peers, strict=True)]
 
 
 def profile_in_words(profile: Any) -> dict[str, Any]:
-    """Return a profile in the words of the golden records."""
+    """Return a profile in the form of the golden records."""
     numbers = profile.attributes.numbers
     fields = profile._asdict() | {"kbytes": numbers["keystore_kbytes"], "secure_boot": numbers["secure_boot"]}
     del fields["attributes"]
@@ -215,9 +215,9 @@ def profile_in_words(profile: Any) -> dict[str, Any]:
 
 
 def objects_in(image: StoreImage, golden: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the objects of an image in the words of the golden records.
+    """Return the objects of an image in the form of the golden records.
 
-    Its generation is that of the record.
+    Check that its generation is that of the record.
     """
     assert image.generation == golden["generation"]
     return [object_in_words(each) for each in image.objects]
@@ -229,7 +229,7 @@ def object_in_words(each: StoredObject) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", [name for name in SEALED if GOLDEN[name]["envelope_level"] == 2])
 def test_sealing_with_the_same_salt_gives_the_golden_bytes(name: str) -> None:
-    """R-02: today's writer writes the same bytes as the second implementation."""
+    """R-02: With the same salt, today's package writes the same bytes as the second implementation."""
     golden = in_bytes(GOLDEN[name])
     sealer = Sealer(identity_of(golden), lambda count: golden["salt"][:count])
     if "system" in golden:
@@ -252,7 +252,7 @@ def test_sealing_with_the_same_salt_gives_the_golden_bytes(name: str) -> None:
 
 
 def test_the_second_implementation_opens_golden_records(golden: dict[str, Any]) -> None:
-    """R-02: code without any part of the package opens the record, by the documentation alone."""
+    """R-02: Code without any part of the package opens each golden record."""
     identity = golden["system_id"], golden["root_key"]
     level, kind = golden["envelope_level"], golden["kind"]
     opened = second.open_blob(level, identity, kind, owner_of(golden), golden["blob"])
@@ -275,7 +275,7 @@ def test_the_second_implementation_opens_golden_records(golden: dict[str, Any]) 
 
 @pytest.mark.parametrize("name", COMMITS)
 def test_a_golden_commit_record_is_read_and_made_again(name: str) -> None:
-    """R-02: number and list are right; the package lists the golden records and makes the same bytes."""
+    """R-02: The package reads a golden commit record, and makes the same bytes from the golden records."""
     golden = in_bytes({**GOLDEN[name], "lists": None})
     authority = CommitAuthority(golden["root_key"])
     blobs = {}
@@ -292,7 +292,7 @@ def test_a_golden_commit_record_is_read_and_made_again(name: str) -> None:
 
 @pytest.mark.parametrize("name", MARKS)
 def test_a_golden_mark_is_read_and_made_again(name: str) -> None:
-    """R-22: the number in a slot of the high-water mark is read, and the same bytes are made for it."""
+    """R-22: The package reads the number of a golden mark, and makes the same bytes from the number."""
     golden = in_bytes(GOLDEN[name])
     authority = CommitAuthority(golden["root_key"])
     assert authority.marked(golden["blob"]) == golden["number"]
@@ -300,7 +300,7 @@ def test_a_golden_mark_is_read_and_made_again(name: str) -> None:
 
 
 def test_openssl_derives_the_same_keys(golden: dict[str, Any]) -> None:
-    """R-02: `openssl kdf HKDF` derives the partition key from the root key, and from it key and nonce."""
+    """R-02: `openssl kdf HKDF` derives the same partition key, and from it the same key and nonce."""
     level, owner = golden["envelope_level"], owner_of(golden)
     info = b"swpks partition key %d" % level + owner
     partition_key = openssl_hkdf(golden["root_key"], info, 32, salt=golden["system_id"])
@@ -326,14 +326,14 @@ def test_openssl_makes_the_same_macs(name: str) -> None:
 
 
 def test_openssl_deciphers_the_golden_ciphertext(golden: dict[str, Any]) -> None:
-    """R-02: GCM's cipher is AES-256-CTR from block 2 on. The command has CTR, but no GCM."""
+    """R-02: openssl deciphers a golden record as AES-256-CTR from block 2 on, because it has no GCM."""
     counter = golden["nonce"] + (2).to_bytes(4, "big")
     arguments = ["enc", "-d", "-aes-256-ctr", "-K", golden["key"].hex(), "-iv", counter.hex()]
     assert openssl(arguments, golden["blob"][52:-16]) == golden["plaintext"]
 
 
 def openssl_hkdf(key: bytes, info: bytes, length: int, *, salt: bytes | None = None) -> bytes:
-    """HKDF by the command: both steps with a salt, only the second step without one."""
+    """Return HKDF by the openssl command: both steps with a salt, only the second step without one."""
     step = [f"hexsalt:{salt.hex()}"] if salt is not None else ["mode:EXPAND_ONLY"]
     options = ["digest:SHA256", f"hexkey:{key.hex()}", f"hexinfo:{info.hex()}", *step]
     chosen = [word for option in options for word in ("-kdfopt", option)]
@@ -346,7 +346,7 @@ def openssl(arguments: list[str], given: bytes) -> bytes:
 
 
 def test_the_second_implementation_is_aes_gcm() -> None:
-    """Test case 16 of the GCM submission to NIST shows that the tests' AES-GCM is right."""
+    """The AES-GCM of the tests gives the result of test case 16 in the GCM submission to NIST."""
     key = bytes.fromhex("feffe9928665731c6d6a8f9467308308" * 2)
     plaintext = bytes.fromhex(
         "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a72"

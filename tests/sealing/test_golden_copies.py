@@ -28,9 +28,9 @@ WRAPPED = sorted(name for name, vector in GOLDEN.items() if "wrapped_level" in v
 
 @pytest.fixture(params=COPIES)
 def golden(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """Return a golden copy with its byte strings as bytes.
+    """Return a golden copy whose byte strings are bytes.
 
-    `of` is the golden partition that the copy is of.
+    `of` is the golden partition that the copy contains.
     """
     vector = GOLDEN[request.param]
     of: dict[str, Any] = GOLDEN[f"level-2/{vector['of']}"]
@@ -38,13 +38,13 @@ def golden(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 def test_there_are_golden_copies_and_wrapped_keys() -> None:
-    """There is a copy of each layout, and a wrapped key for each kind of TPM."""
+    """There is a golden copy of each layout, and a golden wrapped key for each kind of TPM."""
     assert {GOLDEN[name]["copy_level"] for name in COPIES} == {1, 2}
     assert {GOLDEN[name]["kind"] for name in WRAPPED} == set(WrapperKind)
 
 
 def test_a_golden_copy_opens(golden: dict[str, Any]) -> None:
-    """Its clear facts are read without a key, and with the key the partition is as sealed."""
+    """The clear facts of a golden copy are read without a key. With the key, the partition is as sealed."""
     header, (profile, image) = copies.open_copy(TrustedSystemKey(golden["trusted_key"]), golden["blob"])
     facts = header._asdict() | {"uuid": header.uuid.hex, "system_id": header.system_id.hex()}
     assert facts.pop("tsk_id") == golden["tsk_id"]
@@ -63,7 +63,7 @@ def objects_in(image: StoreImage | None) -> list[dict[str, Any]] | None:
 
 
 def test_a_copy_with_the_same_salt_has_the_golden_bytes(golden: dict[str, Any]) -> None:
-    """Today's writer makes the same bytes as the second implementation. It writes only level 2."""
+    """With the same salt, today's package makes the bytes of the second implementation, at level 2 only."""
     of = in_bytes({name: golden["of"][name] for name in ("system_id", "root_key", "owner", "blob")})
     record = sealing.open_partition(Sealer(identity_of(of), no_entropy), UUID(bytes=of["owner"]), of["blob"])
     made = copies.seal_copy(
@@ -78,7 +78,7 @@ def test_a_copy_with_the_same_salt_has_the_golden_bytes(golden: dict[str, Any]) 
 
 
 def test_the_second_implementation_opens_golden_copies(golden: dict[str, Any]) -> None:
-    """Code without any part of the package opens the copy, by the documentation alone."""
+    """Code without any part of the package opens each golden copy."""
     assert second_copies.id_of(golden["trusted_key"]) == golden["tsk_id"]
     facts, plaintext = second_copies.copy_of(golden["trusted_key"], golden["blob"])
     assert (facts, plaintext) == (golden["facts"], golden["plaintext"])
@@ -100,7 +100,7 @@ def test_openssl_derives_id_and_keys_and_deciphers(golden: dict[str, Any]) -> No
 
 @pytest.mark.parametrize("name", WRAPPED)
 def test_a_golden_wrapped_key_is_read_and_made_again(name: str) -> None:
-    """Kind and blob are right, and the 48 bytes have system id and root key."""
+    """A golden wrapped key has its kind and blob. Its 48 bytes are system id and root key."""
     golden = in_bytes(GOLDEN[name])
     kind, blob = WrapperKind(golden["kind"]), golden["wrapped"]
     assert wrapped_key.decode_wrapped(golden["record"]) == WrappedKey(kind, blob)

@@ -1,4 +1,4 @@
-"""Partition images: the codec equals the Construct definition. Any bytes give an image or an error."""
+"""Partition images: the codec agrees with the Construct definition. Any bytes give an image or an error."""
 
 import struct
 from uuid import UUID
@@ -69,7 +69,7 @@ def test_an_image_comes_back_and_has_the_documented_layout(image: StoreImage) ->
 
 @given(images, st.data())
 def test_damaged_plaintext_is_judged_as_construct_judges_it(image: StoreImage, data: st.DataObject) -> None:
-    """R-02: of flipped, truncated, extended or spliced bytes both decoders accept and refuse the same."""
+    """R-02: Of damaged bytes, both decoders accept the same and refuse the same."""
     plaintext = bytearray(encode_image(image))
     at = data.draw(st.integers(0, len(plaintext)))
     junk = data.draw(st.binary(max_size=6))
@@ -89,7 +89,7 @@ def test_damaged_plaintext_is_judged_as_construct_judges_it(image: StoreImage, d
 @example(b"")
 @example(struct.pack(">HHI", 1, 0, 0xFFFFFFFF))
 def test_any_bytes_give_an_image_or_an_error(junk: bytes) -> None:
-    """R-02: any bytes are decoded or refused. A count of four thousand million objects costs no memory."""
+    """R-02: Any bytes are decoded or refused. A count of four thousand million objects costs no memory."""
     for plaintext in junk, struct.pack(">HHI", 1, 0, junk.count(0)) + junk:
         assert read(plaintext) == read_by_construct(plaintext)
 
@@ -119,7 +119,10 @@ HEADER = struct.pack(">HHI", 1, 0, 1)
     ],
 )
 def test_each_rule_of_the_image_has_its_words(plaintext: bytes, reason: str) -> None:
-    """R-02: the error of a plaintext names its rule. After sealing it also names the partition."""
+    """R-02: The error of a bad image names the broken rule.
+
+    In a sealed record it also names the partition.
+    """
     with pytest.raises(PlaintextError, match=reason):
         decode_image(plaintext, 1)
     whole = encode_partition(PartitionRecord(SIX, None)) + plaintext
@@ -131,7 +134,7 @@ def test_each_rule_of_the_image_has_its_words(plaintext: bytes, reason: str) -> 
 
 @given(images)
 def test_a_sealed_image_keeps_its_generation(image: StoreImage) -> None:
-    """R-02, R-22: the envelope stores the generation, and opening returns it with the objects."""
+    """R-02, R-22: A sealed image opens with its generation and its objects."""
     record = PartitionRecord(SIX._replace(image_generation=image.generation), image)
     assert open_partition(SEALER, SIX.uuid, seal_partition(SEALER, record)) == record
 

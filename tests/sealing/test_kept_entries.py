@@ -1,4 +1,4 @@
-"""A keystore caches each object's encoded entry. Its image equals that of encoding every object again."""
+"""A keystore caches the encoded entry of each object. The cached image equals a newly encoded one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DATA = st.sampled_from([b"", b"x", bytes(32), b"d" * 1500])
 
 
 def anew(keystore: Keystore) -> bytes:
-    """The plain encoder: visit every object, skip the volatile ones, encode the others."""
+    """Return the image with all objects encoded again, without the volatile ones."""
     stored = [each for each in keystore.contents._objects.items() if not each[1].policy & VOLATILE]
     entries = [
         struct.pack(">BBHII", owner, 0, len(label), held.policy, len(held.data)) + label + held.data
@@ -41,7 +41,7 @@ def anew(keystore: Keystore) -> bytes:
 
 
 class Histories(RuleBasedStateMachine):
-    """R-02, R-14, R-20: any history of writes, removes, policies, passwords, IPLs and restarts."""
+    """R-02, R-14, R-20: After any history of calls, IPLs and restarts, the cached image is right."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Histories(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """Make a key in most histories; without one, revoking finds no object."""
+        """Make a key in most histories, because REVOKE needs one."""
         self.generate(Consumer.OPERATING_SYSTEM, b"a", WRAPPING)
 
     @rule(owner=OWNERS, label=LABELS, policy=POLICIES, data=DATA)
@@ -105,7 +105,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        """Load the store from its image. A start is an IPL as well."""
+        """Load the store from its image, as a restart does. A restart is an IPL too."""
         image = decode_image(encode_image(self.keystore.contents.snapshot()), 7)
         self.partition.keystore = self.partition._new_keystore(image)
         self.ipl()
@@ -120,7 +120,10 @@ TestHistories = Histories.TestCase
 
 
 def test_a_revoked_key_is_revoked_in_the_image() -> None:
-    """R-72: and unrevoked again. The entries of other objects are the same objects in memory."""
+    """R-72: The image has the revocation of a key, and its end.
+
+    The entries of other objects stay the same.
+    """
     partition = make_partition("NEXT")
     keystore, who = partition.keystore, Credentials(Consumer.OPERATING_SYSTEM, b"")
     assert keystore is not None
@@ -138,7 +141,7 @@ def test_a_revoked_key_is_revoked_in_the_image() -> None:
 
 
 def test_a_snapshot_does_not_follow_later_changes() -> None:
-    """R-20: the sealed store is that of the snapshot's generation."""
+    """R-20: A snapshot has the objects of its own generation, whatever changes later."""
     keystore, who = make_partition("NEXT").keystore, Credentials(Consumer.OPERATING_SYSTEM, b"")
     assert keystore is not None
     keystore.objects.write(who, b"a", 0, b"first")
@@ -151,7 +154,7 @@ def test_a_snapshot_does_not_follow_later_changes() -> None:
 
 @pytest.mark.parametrize("before,after", [(0, TRANSIENT), (TRANSIENT, 0)])
 def test_an_object_that_changes_its_sort_enters_or_leaves_the_image(before: int, after: int) -> None:
-    """R-14: no h-call changes this today. If one did, the entries would still be right."""
+    """R-14: If an object becomes transient or persistent, the image is right. No h-call does that today."""
     keystore = make_partition("NEXT").keystore
     assert keystore is not None
     contents, key = keystore.contents, (3, b"label")
@@ -163,7 +166,7 @@ def test_an_object_that_changes_its_sort_enters_or_leaves_the_image(before: int,
 
 @given(images, st.integers(0, 2**64 - 1))
 def test_a_loaded_store_has_the_image_that_it_was_loaded_from(image: StoreImage, generation: int) -> None:
-    """R-02: loading encodes nothing; the entries are slices of the opened image."""
+    """R-02: A store that was loaded from an image has the same image, without encoding."""
     persistent = [each for each in image.objects if not each.policy & VOLATILE]
     kept = StoreImage.of(generation, persistent)
     keystore = make_partition("NEXT")._new_keystore(decode_image(encode_image(kept), generation))
@@ -174,7 +177,7 @@ def test_a_loaded_store_has_the_image_that_it_was_loaded_from(image: StoreImage,
 
 @given(objects)
 def test_an_entry_is_read_as_it_was_made(stored: StoredObject) -> None:
-    """Writing and reading an entry agree, and no text shows its data."""
+    """A cached entry is read as the object that it was made from, and its text shows no data."""
     image = StoreImage.of(1, [stored])
     assert [object_of(entry) for entry in image.entries] == [stored]
     assert image.objects == (stored,)

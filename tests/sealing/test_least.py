@@ -24,7 +24,7 @@ def sealer() -> Sealer:
 
 
 def test_the_smallest_blob_has_68_bytes() -> None:
-    """R-02: header and tag form a blob, without any plaintext. One byte less is refused."""
+    """R-02: The smallest blob is a header and a tag: 68 bytes. One byte less is refused."""
     blob = sealer().seal(SealedKind.PARTITION, OWNER, 5, b"")
     assert len(blob) == 68
     assert sealer().open(SealedKind.PARTITION, OWNER, blob) == Unsealed(5, b"")
@@ -35,7 +35,7 @@ def test_the_smallest_blob_has_68_bytes() -> None:
 
 
 def test_the_system_record_counts_no_changes() -> None:
-    """R-02: its generation is 0, in the header too."""
+    """R-02: The generation of the system record is 0, in the header too."""
     blob = seal_system(sealer(), SystemRecord("FW1110", 16384))
     assert blob[40:48] == bytes(8)
     assert sealer().open(SealedKind.SYSTEM_RECORD, SYSTEM_OWNER, blob).generation == 0

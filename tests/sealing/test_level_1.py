@@ -1,6 +1,6 @@
 """Sealed level 1, which this release only reads: records of older releases open, and no other bytes do.
 
-The second implementation makes the records: the package has no writer of level 1.
+The second implementation makes the records, because the package has no writer of level 1.
 """
 
 import contextlib
@@ -96,7 +96,7 @@ def sealed(kind: int, owner: int, generation: int, plaintext: bytes, salt: bytes
 
 
 def values_of(profile: OldProfile) -> dict[str, Any]:
-    """Return a profile in the words of the second implementation, with its switches."""
+    """Return a profile in the form of the second implementation, with its switches."""
     numbers = profile.attributes.numbers
     values = {name: getattr(profile, name) for name in VALUES if hasattr(profile, name)}
     values |= {"kbytes": numbers["keystore_kbytes"], "secure_boot": numbers["secure_boot"]}
@@ -106,7 +106,7 @@ def values_of(profile: OldProfile) -> dict[str, Any]:
 
 
 def image_bytes(image: StoreImage) -> bytes:
-    """Return an image by the second implementation."""
+    """Return the bytes of an image as the second implementation encodes it."""
     return second_records.image(
         [o._asdict() | {"label": o.label.hex(), "data": o.data.hex()} for o in image.objects]
     )
@@ -131,7 +131,7 @@ def test_a_profile_of_level_1_is_read_with_its_switches_off(profile: OldProfile)
 
 
 def test_records_of_level_1_open_in_their_place() -> None:
-    """R-02, R-21: image, profile and system record open, each under its own kind and number."""
+    """R-02, R-21: Image, profile and system record of level 1 open under their own kind and number."""
     assert open_image(OLD, 4, sealed(IMAGE, 4, 5, image_bytes(STORED))) == STORED
     assert open_profile(OLD, 4, sealed(PROFILE, 4, 0, OF_LEVEL_2)).number == 4
     system = second_records.old_system({"firmware": "FW950", "total_kbytes": 1024})
@@ -141,13 +141,13 @@ def test_records_of_level_1_open_in_their_place() -> None:
 @given(images)
 @settings(max_examples=20)
 def test_an_image_of_level_1_has_the_layout_of_today(image: StoreImage) -> None:
-    """R-22: generation and objects are as before, in order."""
+    """R-22: An image of level 1 is read with generation and objects in their order."""
     blob = sealed(IMAGE, 0xFFFF, image.generation, image_bytes(image))
     assert open_image(OLD, 0xFFFF, blob) == image
 
 
 def test_every_flipped_bit_of_a_blob_is_refused() -> None:
-    """R-02: no bit of a record of level 1 can change undetected; the error names the partition."""
+    """R-02: A blob of level 1 with any flipped bit is refused, and the error names the partition."""
     blob = sealed(PROFILE, 4, 3, OF_LEVEL_2)
     for bit in range(8 * len(blob)):
         with pytest.raises(SealingError, match="the profile of partition 4: "):
@@ -155,7 +155,7 @@ def test_every_flipped_bit_of_a_blob_is_refused() -> None:
 
 
 def test_truncation_and_extension_are_named() -> None:
-    """R-02: a blob of any other length is refused for its length."""
+    """R-02: A blob of another length is refused, and the error says so."""
     blob = sealed(PROFILE, 4, 3, OF_LEVEL_2)
     for length in range(len(blob)):
         with pytest.raises(SealedLengthError, match="partition 4: truncated"):
@@ -165,7 +165,7 @@ def test_truncation_and_extension_are_named() -> None:
 
 
 def test_a_blob_opens_for_its_own_kind_and_partition_alone() -> None:
-    """R-02: also if its header is edited to another kind or generation."""
+    """R-02: A blob of another kind, partition or generation is refused, also if its header was edited."""
     blob = sealed(IMAGE, 4, 3, image_bytes(STORED))
     for kind, partition, lie in (IMAGE, 5, blob), (PROFILE, 4, put(blob, 5, b"\2")), (IMAGE, 0x0400, blob):
         with pytest.raises(NotAuthenticError):
@@ -188,7 +188,7 @@ def test_a_foreign_blob_never_opens(identity: SystemIdentity) -> None:
 
 
 def test_the_levels_are_never_taken_for_each_other() -> None:
-    """R-02: a record of one level in the other's place is refused, with its level byte changed or not."""
+    """R-02: A record of one level is refused in place of one of the other, also with an edited level."""
     old, new = sealed(SealedKind.PARTITION, 4, 99, b""), seal_partition(SEALER, RECORD)
     with pytest.raises(UnknownLevelError, match="format level 1 where a record of level 2 belongs"):
         open_partition(SEALER, FOUR, old)
@@ -201,7 +201,7 @@ def test_the_levels_are_never_taken_for_each_other() -> None:
 
 
 def test_a_swapped_blob_is_named_as_such() -> None:
-    """R-02: for the image of partition 4 in the place of partition 2 the error says so."""
+    """R-02: If the image of partition 4 is in the place of partition 2, the error says so."""
     blob = sealed(IMAGE, 4, 5, image_bytes(STORED))
     with pytest.raises(NotAuthenticError) as caught:
         open_image(OLD, 2, blob)
@@ -212,7 +212,7 @@ def test_a_swapped_blob_is_named_as_such() -> None:
 
 
 def test_what_is_merely_damaged_is_not_called_swapped() -> None:
-    """If no other partition opens the blob, the first error stays."""
+    """A damaged blob that no other partition opens is not called swapped: the first error stays."""
     blob = flipped(sealed(IMAGE, 4, 5, image_bytes(STORED)), 700)
     for wrong in blob, blob[:-1]:
         with pytest.raises(SealingError) as caught:
@@ -222,7 +222,7 @@ def test_what_is_merely_damaged_is_not_called_swapped() -> None:
 
 @given(st.binary(max_size=60))
 def test_any_bytes_give_a_profile_or_an_error(junk: bytes) -> None:
-    """R-02: any bytes are decoded or refused. Only the bytes of the second implementation are accepted."""
+    """R-02: Any bytes are decoded or refused. What is decoded has the second implementation's bytes."""
     for plaintext in junk, b"\0\2\0\0" + junk, b"\0\1\0\0" + junk:
         with contextlib.suppress(PlaintextError):
             values = values_of(decode_profile(plaintext))
@@ -232,7 +232,7 @@ def test_any_bytes_give_a_profile_or_an_error(junk: bytes) -> None:
 
 @pytest.mark.parametrize("plaintext", [OF_LEVEL_1, OF_LEVEL_2], ids=["level 1", "level 2"])
 def test_every_flipped_bit_gives_another_profile_or_an_error(plaintext: bytes) -> None:
-    """R-02: no bit of the layout is ignored."""
+    """R-02: If any bit is flipped, the profile is refused or has other contents."""
     for bit in range(8 * len(plaintext)):
         with contextlib.suppress(PlaintextError):
             assert decode_profile(flipped(plaintext, bit)) != decode_profile(plaintext)
@@ -240,7 +240,7 @@ def test_every_flipped_bit_gives_another_profile_or_an_error(plaintext: bytes) -
 
 @pytest.mark.parametrize("bit", range(16))
 def test_unknown_attributes_are_refused(bit: int) -> None:
-    """R-02, R-36: bits that no release wrote are refused; profile level 1 has no attribute bits."""
+    """R-02, R-36: A profile with attribute bits that no release wrote is refused."""
     plaintext = put(OF_LEVEL_2, 2, (1 << bit).to_bytes(2, "big"))
     if bit < len(SWITCHES[:3]):
         known = decode_profile(plaintext).attributes.numbers
@@ -262,13 +262,13 @@ def test_a_truncated_profile_is_refused(plaintext: bytes) -> None:
 
 @pytest.mark.parametrize("at,value", [(6, 3), (7, 2), (9, 1)], ids=["secure_boot", "auto_start", "kbytes"])
 def test_values_outside_their_range_are_refused(at: int, value: int) -> None:
-    """R-02: numbers that no release wrote."""
+    """R-02: A profile with a value that no release wrote is refused."""
     with pytest.raises(PlaintextError, match="outside its range"):
         decode_profile(put(OF_LEVEL_2, at, bytes([value])))
 
 
 def test_a_profile_has_a_name() -> None:
-    """R-02: an empty name is out of range too; a name that is not UTF-8 breaks its own rule."""
+    """R-02: A profile with an empty name, or with one that is not UTF-8, is refused."""
     with pytest.raises(PlaintextError, match="outside its range"):
         decode_profile(second_records.old_profile(VALUES | {"name": ""}))
     with pytest.raises(PlaintextError, match="not UTF-8") as caught:
@@ -284,7 +284,7 @@ def test_a_profile_is_that_of_its_partition() -> None:
 
 
 def test_unreadable_records_are_named() -> None:
-    """R-02: authentic, but in no layout that a release wrote."""
+    """R-02: A record that authenticates but has no known layout is refused, and the error names it."""
     with pytest.raises(UndecodableError, match="the system record: authentic but unreadable"):
         open_system(OLD, sealed(SYSTEM, 0, 0, b"\0\1"))
     with pytest.raises(UndecodableError, match=r"the system record: .*not UTF-8"):
@@ -294,7 +294,7 @@ def test_unreadable_records_are_named() -> None:
 
 
 def test_the_associated_data_is_the_documented_layout() -> None:
-    """The reader binds the data of `level_1_formats.ASSOCIATED_DATA`: its own header is 52 bytes too."""
+    """The reader authenticates the data of `level_1_formats.ASSOCIATED_DATA`, with its header of 52 bytes."""
     blob = sealed(IMAGE, 4, 5, b"plain", salt=bytes(32))
     fields = {"header": blob[:52], "system_id": IDENTITY.system_id, "partition": 4}
     built = ASSOCIATED_DATA.build(fields)
@@ -316,7 +316,7 @@ def test_keys_and_data_never_show() -> None:
 
 
 def test_a_mark_comes_back_and_every_bit_of_it_counts() -> None:
-    """R-22: a mark that is damaged, cut or too long has no number."""
+    """R-22: A mark that is damaged, cut or too long has no number."""
     for number in (0, 5, 2**64 - 1):
         body = struct.pack(">4sB3xQ", b"SPKM", 1, number)
         slot = body + zlib.crc32(body).to_bytes(4, "big")
@@ -326,7 +326,7 @@ def test_a_mark_comes_back_and_every_bit_of_it_counts() -> None:
 
 
 def test_a_mark_of_another_level_is_none() -> None:
-    """R-22: a right check value does not make a mark out of other fields."""
+    """R-22: A mark with another level is ignored, even if its check value is right."""
     for start in (b"SPKM\2", b"SPKM\1\0\1", b"SPKN\1"):
         body = start.ljust(16, b"\0")
         assert old_marked(body + zlib.crc32(body).to_bytes(4, "big")) is None

@@ -46,13 +46,13 @@ LAYOUTS = re.findall(r"^<!-- layout: (\S+) -->$", PAGE, re.MULTILINE)
 
 
 def table(marker: str) -> list[list[str]]:
-    """Return the rows of the table after a marker, without its head."""
+    """Return the rows of the table that follows a marker, without its head."""
     lines = PAGE.split(f"<!-- {marker} -->\n", 1)[1].split("\n\n", 1)[0].splitlines()
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
 def fields(definition: Any) -> list[tuple[str, Any]]:
-    """Return every named field; the fields of a nested header stand in its place."""
+    """Return every named field, with the fields of a nested header in its place."""
     found: list[tuple[str, Any]] = []
     for field in definition.subcons:
         if field.name == "header" and hasattr(field.subcon, "subcons"):
@@ -85,9 +85,9 @@ def test_the_page_shows_the_layouts_of_the_code(layout: str) -> None:
 
 
 def test_every_layout_has_its_table() -> None:
-    """A new definition needs its place on the page.
+    """Each layout of the code has a table on the page.
 
-    Headers of objects and records are shown within the whole.
+    The headers of objects and records are in the table of the whole.
     """
     within = {
         "console_formats.CONSOLE_HEADER",
@@ -115,20 +115,20 @@ def test_every_layout_has_its_table() -> None:
 
 
 def test_both_levels_have_one_envelope() -> None:
-    """The page shows the envelope once: the headers of the two levels differ only in the level."""
+    """The headers of both levels differ only in the level, so the page has one table for them."""
     old, new = (fields(room.ENVELOPE_HEADER) for room in (level_1_formats, formats))
     assert [(name, field.sizeof()) for name, field in old] == [(name, field.sizeof()) for name, field in new]
 
 
 def test_the_page_lists_every_kind() -> None:
-    """Numbers and names of `SealedKind`."""
+    """The table of kinds has the numbers and names of `SealedKind`."""
     assert [(int(row[0]), row[1]) for row in table("kinds")] == [
         (k.value, k.name) for k in sealing.SealedKind
     ]
 
 
 def test_the_page_names_every_error() -> None:
-    """The page has each refusal of a sealed blob, and no other."""
+    """The page has each error of a sealed blob, and no other."""
     in_table = {row[2] for row in table("errors")}
     defined = {
         name for name in sealing.__all__
@@ -139,7 +139,7 @@ def test_the_page_names_every_error() -> None:
 
 
 def test_the_page_lists_every_later_field() -> None:
-    """Tags by their records."""
+    """The table of tags has each later field of each record."""
     known = {
         "partition record": later.PARTITION_TAGS,
         "system record": later.SYSTEM_TAGS,
@@ -152,7 +152,7 @@ def test_the_page_lists_every_later_field() -> None:
 
 
 def test_the_page_names_every_error_of_a_copy() -> None:
-    """The table has each refusal of a console copy with its rule, and no other."""
+    """The page has each error of a console copy with its rule, and no other."""
     in_table = {
         (error, rule.strip("`"))
         for row in table("copy errors")
@@ -168,7 +168,7 @@ def test_the_page_names_every_error_of_a_copy() -> None:
 
 
 def test_the_page_gives_names_and_numbers_of_the_code() -> None:
-    """Record names, derivation labels, magics and limits."""
+    """Record names, labels of key derivation, magics and limits on the page are those of the code."""
     uuid = UUID(int=1)
     wrapped = "`, `".join(wrapped_name(slot) for slot in (1, 2))
     names = [
@@ -198,7 +198,7 @@ def test_the_page_gives_names_and_numbers_of_the_code() -> None:
 
 
 def test_the_page_gives_the_figures_of_the_mark() -> None:
-    """R-22: the page has number, size and places of the slots, and how they alternate."""
+    """R-22: The page has number, size and places of the mark's slots, and how they alternate."""
     first, second = mark.SLOTS
     page = re.sub(r"\s+", " ", PAGE)
     assert f"slots of {commits.MARK.sizeof()} bytes, at the offsets {first} and {second}" in page
@@ -207,7 +207,7 @@ def test_the_page_gives_the_figures_of_the_mark() -> None:
 
 
 def test_every_heading_that_an_error_names_is_there() -> None:
-    """Each section that an error cites exists on the page."""
+    """Each section of the page that an error cites exists."""
     headings = {
         re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.*)", PAGE, re.M)
     }

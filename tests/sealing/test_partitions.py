@@ -1,4 +1,4 @@
-"""Partition records with profile and image: accepted if whole and in range, else refused with the reason."""
+"""Partition records with profile and image: read whole and in range, or refused with the reason."""
 
 import contextlib
 import struct
@@ -43,13 +43,13 @@ def decoded(plaintext: bytes) -> PartitionRecord:
 
 @given(records)
 def test_a_partition_record_comes_back(record: PartitionRecord) -> None:
-    """R-21, R-22, R-47: one blob has profile, image, UUID and generation, and sealing loses none of them."""
+    """R-21, R-22, R-47: A sealed record opens with the same profile, image, UUID and generation."""
     assert open_partition(SEALER, record.profile.uuid, seal_partition(SEALER, record)) == record
 
 
 @given(records)
 def test_the_plaintext_has_the_documented_layout(record: PartitionRecord) -> None:
-    """R-02: the Construct definition and the second implementation read the bytes of the derived codec."""
+    """R-02: The Construct definition and the second implementation read the bytes of the package."""
     plaintext = encode_partition(record)
     found = PARTITION.parse(plaintext)
     assert (found.header.number, found.name.decode()) == (record.profile.number, record.profile.name)
@@ -76,7 +76,7 @@ def found_by(parse: Callable[[bytes], Any], plaintext: bytes) -> object:
 def test_the_derived_codec_takes_apart_as_construct_does(
     record: PartitionRecord, junk: bytes, data: st.DataObject | None
 ) -> None:
-    """R-02: both return equal parts or errors, for whole, cut or changed bytes and for later fields."""
+    """R-02: For whole, cut or changed bytes, the package and Construct find equal parts or errors."""
     plaintext = encode_partition(record)
     at = data.draw(st.integers(0, len(plaintext))) if data else LATER
     for each in plaintext, plaintext[:at], put(plaintext, at, junk), plaintext[:at] + junk + plaintext[at:]:
@@ -94,7 +94,7 @@ def test_any_bytes_give_a_record_or_an_error(junk: bytes) -> None:
 
 @pytest.mark.parametrize("record", [RECORD, OFF], ids=["on", "off"])
 def test_every_flipped_bit_gives_another_record_or_an_error(record: PartitionRecord) -> None:
-    """R-02: no bit of the layout is ignored."""
+    """R-02: If any bit is flipped, the record is refused or has other contents."""
     plaintext = encode_partition(record)
     for bit in range(8 * len(plaintext)):
         with contextlib.suppress(PlaintextError):
@@ -102,7 +102,7 @@ def test_every_flipped_bit_gives_another_record_or_an_error(record: PartitionRec
 
 
 def test_every_flipped_bit_of_the_blob_is_refused() -> None:
-    """R-02: no bit of profile or image can change undetected; the error names the partition."""
+    """R-02: A blob with any flipped bit is refused, and the error names the partition."""
     blob = seal_partition(SEALER, RECORD)
     for bit in range(8 * len(blob)):
         with pytest.raises(SealingError, match=f"the record of partition {FOUR}: "):
@@ -120,7 +120,7 @@ def test_a_truncated_record_is_refused(record: PartitionRecord) -> None:
 
 @pytest.mark.parametrize("bit", range(16))
 def test_unknown_attributes_are_refused(bit: int) -> None:
-    """R-02, R-36: the bits of a release with more attributes are refused."""
+    """R-02, R-36: A record with attribute bits of a later release is refused."""
     plaintext = put(PLAINTEXT, 2, (1 << bit).to_bytes(2, "big"))
     if bit < len(SWITCHES):
         known = decoded(plaintext).profile.attributes.numbers
@@ -138,7 +138,10 @@ def test_unknown_attributes_are_refused(bit: int) -> None:
     ids=["number", "secure_boot", "auto_start", "kbytes", *(f"custody {n}" for n in (0, 4, 5, 8, 255))],
 )
 def test_values_outside_their_range_are_refused(at: int, value: bytes) -> None:
-    """R-02, R-47: numbers that no release writes. GONE and NONE (4, 5) have no store, so no such record."""
+    """R-02, R-47: A record with a value that no release writes is refused.
+
+    GONE and NONE (4, 5) mean that there is no store, so no record has them.
+    """
     with pytest.raises(PlaintextError, match="outside its range") as caught:
         decoded(put(PLAINTEXT, at, value))
     assert caught.value.rule is rules.PROFILE_RANGES
@@ -160,7 +163,7 @@ def test_every_number_inside_a_range_is_accepted() -> None:
 
 
 def test_a_partition_has_a_name() -> None:
-    """R-02: an empty name is out of range; a name that is not UTF-8 breaks its own rule."""
+    """R-02: A record with an empty name, or with one that is not UTF-8, is refused."""
     nameless = RECORD._replace(profile=PROFILE._replace(name=""))
     with pytest.raises(PlaintextError, match="outside its range"):
         decoded(encode_partition(nameless))
@@ -182,14 +185,14 @@ def test_another_level_of_the_record_is_refused() -> None:
 
 
 def with_later(*fields: tuple[int, bytes]) -> bytes:
-    """Return PLAINTEXT with fields in its tagged list."""
+    """Return PLAINTEXT with these later fields."""
     encoded = b"".join(struct.pack(">HH", tag, len(value)) + value for tag, value in fields)
     return PLAINTEXT[:LATER] + bytes([len(fields)]) + encoded + PLAINTEXT[LATER + 1 :]
 
 
 @pytest.mark.parametrize("tag", [0, 4, 300, 0xFFFF])
 def test_a_later_field_is_refused_by_its_tag(tag: int) -> None:
-    """R-02: an unknown field may forbid an action, so the record is refused."""
+    """R-02: A record with an unknown later field is refused: the field may forbid something."""
     for value in b"", b"CANARY", bytes(300):
         with pytest.raises(PlaintextError, match=rf"unknown tag {tag}\b") as caught:
             decoded(with_later((tag, value), (7, b"")))
@@ -200,7 +203,10 @@ def test_a_later_field_is_refused_by_its_tag(tag: int) -> None:
 
 
 def test_a_store_that_was_never_restored_has_no_field_for_it() -> None:
-    """R-02: records without restores have the same bytes as in earlier releases. Zero has only one form."""
+    """R-02: A store that was never restored has no field for restores, and so the bytes of older releases.
+
+    A field with the value zero is refused.
+    """
     assert PLAINTEXT[LATER] == 0
     restored = PartitionRecord(RECORD.profile._replace(restores=7), RECORD.image)
     plaintext = encode_partition(restored)
@@ -214,7 +220,7 @@ def test_a_store_that_was_never_restored_has_no_field_for_it() -> None:
 
 @pytest.mark.parametrize("custody", sorted(STORED))
 def test_every_custody_with_a_store_has_a_record(custody: Custody) -> None:
-    """R-51: custody, attempt and peer are read back; any custody but OWN has the number of its attempt."""
+    """R-51: Custody, attempt and peer are read back. Any custody but OWN needs the number of its attempt."""
     moved = RECORD._replace(profile=PROFILE._replace(custody=custody, epoch=7, peer=b"p" * 16))
     assert decoded(encode_partition(moved)) == moved
     never = put(PLAINTEXT, 48, bytes([custody]))
@@ -226,9 +232,9 @@ def test_every_custody_with_a_store_has_a_record(custody: Custody) -> None:
 
 
 def test_a_store_that_never_moved_has_no_fields_of_attempts() -> None:
-    """R-02: records without a move have the same bytes as in earlier releases.
+    """R-02: A store that never moved has no fields of attempts, and so the bytes of older releases.
 
-    Attempt zero and no peer each have only one form.
+    An attempt zero or an empty peer as a field is refused.
     """
     assert PLAINTEXT[LATER] == 0
     epoch, peer = (2, b"\0\0\0\0\0\0\0\7"), (3, bytes(16))
@@ -246,14 +252,14 @@ def test_a_store_that_never_moved_has_no_fields_of_attempts() -> None:
 
 
 def test_a_tagged_list_beyond_the_record_is_refused() -> None:
-    """R-02: wrong lengths of the list are damage of the layout."""
+    """R-02: If the list of later fields is longer than the record, the record is refused."""
     for lie in b"\1", b"\1\0\1", b"\1\0\1\0\5abcd", b"\xff" + bytes(3):
         with pytest.raises(PlaintextError, match="layout of its level"):
             decoded(PLAINTEXT[:LATER] + lie)
 
 
 def test_keystore_and_image_go_together() -> None:
-    """R-22: an image without a keystore is refused, and so is a keystore without an image."""
+    """R-22: A record with a keystore and no image is refused, and so is one with an image and no keystore."""
     stray = encode_partition(OFF._replace(image=RECORD.image))
     for wrong in stray, encode_partition(RECORD._replace(image=None)):
         with pytest.raises(
@@ -264,14 +270,14 @@ def test_keystore_and_image_go_together() -> None:
 
 
 def test_a_record_opens_for_its_own_partition_alone() -> None:
-    """R-01, R-47: the UUID is not a field of the record, so the record can't name another partition."""
+    """R-01, R-47: A record opens only under the UUID of its partition, which is not a field of it."""
     blob = SEALER.seal(SealedKind.PARTITION, FOUR, 5, PLAINTEXT)
     profile, image = open_partition(SEALER, FOUR, blob)
     assert (profile.uuid, profile.image_generation, image and image.generation) == (FOUR, 5, 5)
 
 
 def test_the_switches_have_the_bits_of_the_page() -> None:
-    """spec/sealed.md: each switch has its own bit, each other attribute its own field."""
+    """spec/sealed.md: Each switch has the bit that the page gives. Each other attribute has its own field."""
     assert [ATTRIBUTES[name].sealed for name in SWITCHES] == [1 << n for n in range(len(SWITCHES))]
     assert all(ATTRIBUTES[name].numbers == SWITCH for name in SWITCHES)
     fields = [row.sealed for name, row in ATTRIBUTES.items() if name not in SWITCHES]
@@ -279,7 +285,7 @@ def test_the_switches_have_the_bits_of_the_page() -> None:
 
 
 def test_a_record_of_before_may_be_restarted_remotely() -> None:
-    """R-54: the bit means "not restartable", so a record of an earlier release has 1, as a new partition."""
+    """R-54: A record of an older release may be restarted remotely: the bit means that it may not."""
     assert PLAINTEXT[2:4] == b"\0\5"
     assert decoded(PLAINTEXT).profile.attributes.simplified_remote_restart_capable == 1
     never = PROFILE._replace(

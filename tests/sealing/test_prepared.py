@@ -1,4 +1,4 @@
-"""Keys that are prepared before a sealing: used once, dropped with their partition, in the same format."""
+"""Keys that are prepared before a sealing: each is used once, and dropped if its partition is gone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OWNERS = [UUID(int=n << 96) for n in range(3)]
 
 
 class Counted:
-    """Entropy that counts its draws; a salt is the number of its draw."""
+    """Entropy that counts its calls and returns their number as salt."""
 
     def __init__(self) -> None:
         self.draws = 0
@@ -38,7 +38,7 @@ def salt_of(blob: bytes) -> int:
 
 
 def test_a_prepared_key_is_used_by_the_next_sealing_alone() -> None:
-    """R-02: that sealing draws nothing; the next one has its own new key."""
+    """R-02: The next sealing of its owner uses a prepared key. Later ones draw new keys."""
     sealer = Sealer(IDENTITY, entropy := Counted())
     sealer.prepare(OWNERS[:1])
     assert entropy.draws == 1
@@ -47,14 +47,14 @@ def test_a_prepared_key_is_used_by_the_next_sealing_alone() -> None:
 
 
 def test_a_prepared_key_is_its_owners() -> None:
-    """R-02, R-47: the sealing of another owner does not use it."""
+    """R-02, R-47: A prepared key is only used for its own owner."""
     sealer = Sealer(IDENTITY, Counted())
     sealer.prepare(OWNERS[:2])
     assert [salt_of(sealer.seal(KIND, owner, 1, b"")) for owner in reversed(OWNERS)] == [3, 2, 1]
 
 
 def test_what_is_sealed_with_it_is_as_ever() -> None:
-    """R-02: a restarted system opens the blob, and so does the second implementation."""
+    """R-02: A restarted system and the second implementation open a blob with a prepared key."""
     sealer = Sealer(IDENTITY, os.urandom)
     sealer.prepare(OWNERS)
     for owner in OWNERS:
@@ -65,7 +65,7 @@ def test_what_is_sealed_with_it_is_as_ever() -> None:
 
 
 def test_a_key_whose_partition_is_gone_is_dropped() -> None:
-    """R-02: the next call keeps the keys of the named owners and draws no new ones for them."""
+    """R-02: A new preparation drops the keys of owners that it does not name, and draws no key twice."""
     sealer = Sealer(IDENTITY, entropy := Counted())
     sealer.prepare(OWNERS[:2])
     sealer.prepare(OWNERS[1:2])
@@ -77,7 +77,7 @@ def test_a_key_whose_partition_is_gone_is_dropped() -> None:
 
 
 def test_entropy_that_fails_leaves_no_half_key() -> None:
-    """R-02: the caller gets the error; a later sealing draws its own key."""
+    """R-02: If entropy fails, the caller gets the error. A later sealing draws its own key."""
     sealer = Sealer(IDENTITY, entropy := Counted())
     entropy.broken = True
     with pytest.raises(OSError, match="no entropy"):
@@ -93,7 +93,7 @@ def test_entropy_that_fails_leaves_no_half_key() -> None:
     st.lists(st.one_of(st.lists(st.sampled_from(OWNERS), max_size=3), st.sampled_from(OWNERS)), max_size=20)
 )
 def test_no_two_sealings_ever_share_a_salt(script: list[list[UUID] | UUID]) -> None:
-    """R-02: preparations and sealings of all owners, in any order."""
+    """R-02: In any order of preparations and sealings, no two sealings have one salt."""
     numbers = count(1)
     sealer = Sealer(IDENTITY, lambda size: next(numbers).to_bytes(size, "big"))
     salts = []

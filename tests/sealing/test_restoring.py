@@ -1,4 +1,4 @@
-"""A restored partition: its contents go back, and its counters never do."""
+"""A restored partition: its contents are those of the copy, and its counters never decrease."""
 
 import os
 
@@ -32,9 +32,9 @@ def counters(record: PartitionRecord) -> tuple[int, int]:
 def test_counters_are_larger_than_any_before_or_refused(
     record: PartitionRecord, generation: int, ipl_count: int
 ) -> None:
-    """Each counter is one more than the largest known one.
+    """Each counter of a restored record is one more than the largest known value.
 
-    At its maximum the restore is refused: no counter wraps.
+    If that is the maximum, the restore is refused, so no counter wraps.
     """
     largest = max(record.profile.image_generation, generation), max(record.profile.ipl_count, ipl_count)
     last = record.profile.restores == LARGEST_RESTORES
@@ -48,7 +48,7 @@ def test_counters_are_larger_than_any_before_or_refused(
 
 @given(records, st.integers(0, LARGEST_GENERATION - 1), st.integers(0, LARGEST_COUNT - 1))
 def test_everything_else_is_as_in_the_copy(record: PartitionRecord, generation: int, ipl_count: int) -> None:
-    """Objects and their order, attributes except the latch, names, numbers, access key. It can be stored."""
+    """All else is as in the copy: objects, attributes except the latch, names, numbers, access key."""
     profile = record.profile._replace(
         image_generation=min(record.profile.image_generation, LARGEST_GENERATION - 1),
         ipl_count=min(record.profile.ipl_count, LARGEST_COUNT - 1),
@@ -70,7 +70,7 @@ def test_everything_else_is_as_in_the_copy(record: PartitionRecord, generation: 
 
 @given(st.integers(0, LARGEST_RESTORES), st.integers(0, LARGEST_RESTORES))
 def test_restores_are_counted_like_the_others(stored: int, seen: int) -> None:
-    """The count is one more than the larger one of copy and present store; at its maximum it is refused."""
+    """The count of restores is one more than in copy and present store. At its maximum it is refused."""
     record = PartitionRecord(RECORD.profile._replace(restores=stored), RECORD.image)
     if max(stored, seen) == LARGEST_RESTORES:
         with pytest.raises(StorageError, match="count of restores of a partition is 4294967295") as caught:
@@ -81,7 +81,7 @@ def test_restores_are_counted_like_the_others(stored: int, seen: int) -> None:
 
 
 def test_a_restore_of_a_restore_counts_on() -> None:
-    """Two restores of one copy have two generations and two IPL counts."""
+    """Two restores of one copy get different generations and different IPL counts."""
     one = restored(RECORD, 0, 0)
     two = restored(RECORD, *counters(one))
     assert (counters(one), counters(two)) == ((100, 4), (101, 5))
@@ -92,7 +92,7 @@ def test_a_restore_of_a_restore_counts_on() -> None:
     "seen", [(LARGEST_GENERATION, 0), (0, LARGEST_COUNT)], ids=["generation", "IPL count"]
 )
 def test_a_counter_at_its_end_is_an_error(record: PartitionRecord, seen: tuple[int, int]) -> None:
-    """The message has the value. A restore accepts a counter that is one below its maximum."""
+    """If a counter is at its maximum, the restore is refused. One below the maximum is accepted."""
     largest = max(seen)
     with pytest.raises(StorageError, match=f"of a partition is {largest}, and no larger one is left"):
         restored(record, *seen)
@@ -100,7 +100,7 @@ def test_a_counter_at_its_end_is_an_error(record: PartitionRecord, seen: tuple[i
 
 
 def test_custody_is_the_callers() -> None:
-    """R-51: a copy has no custody, epoch and peer. The caller passes them; the default is OWN."""
+    """R-51: A copy has no custody, epoch and peer, so the caller passes them. The default is OWN."""
     moved = RECORD._replace(profile=PROFILE._replace(custody=Custody.RELEASED, epoch=3, peer=bytes(16)))
     assert restored(moved, 0, 0).profile[-2:] == (0, b"")
     assert restored(moved, 0, 0).profile.custody is Custody.OWN
@@ -109,13 +109,13 @@ def test_custody_is_the_callers() -> None:
 
 
 def test_the_latch_is_off() -> None:
-    """A restore never brings back the permission for one update without verification."""
+    """A restored partition has its latch off, so no update without verification is permitted."""
     armed = RECORD.profile._replace(attributes=RECORD.profile.attributes.with_numbers({LATCH: 1}))
     assert restored(PartitionRecord(armed, RECORD.image), 0, 0).profile.attributes.numbers[LATCH] == 0
 
 
 def test_confirm_is_right_after_a_restore() -> None:
-    """R-20: a committed restore is durable. The next change is pending, in a new generation."""
+    """R-20: A restored store counts as flushed. Its next change is pending, in a new generation."""
     back = restored(RECORD, 500, 0)
     store = ManagedSystem(FW1110, bytes(16), os.urandom).adopt(back.profile, back.image).keystore
     assert store is not None

@@ -42,13 +42,13 @@ def sealer(identity: SystemIdentity = IDENTITY) -> Sealer:
     plaintext=st.binary(max_size=300),
 )  # fmt: skip
 def test_a_sealed_blob_opens_in_its_place(kind: int, owner: UUID, generation: int, plaintext: bytes) -> None:
-    """R-02: plaintext and generation are as sealed, also on a restarted system."""
+    """R-02: A blob opens with its plaintext and generation, also on a restarted system."""
     blob = sealer().seal(kind, owner, generation, plaintext)
     assert sealer().open(kind, owner, blob) == Unsealed(generation, plaintext)
 
 
 def test_the_smallest_blob_holds_nothing() -> None:
-    """R-02: the header and tag of an empty plaintext, 68 bytes, open; one byte less is refused."""
+    """R-02: A blob of an empty plaintext has 68 bytes and opens. One byte less is refused."""
     blob = sealer().seal(KIND, FOUR, 0, b"")
     assert len(blob) == 68
     assert sealer().open(KIND, FOUR, blob) == Unsealed(0, b"")
@@ -57,7 +57,7 @@ def test_the_smallest_blob_holds_nothing() -> None:
 
 
 def test_the_second_implementation_opens_what_is_sealed_now() -> None:
-    """R-02, R-47: both implementations agree on every key, nonce, tag and byte, for any partition."""
+    """R-02, R-47: Both implementations agree on each key, nonce, tag and byte, for any partition."""
     for owner in FOUR, SYSTEM_OWNER, uuid4():
         blob = sealer().seal(KIND, owner, 9, PLAINTEXT)
         opened = second.open_blob(2, (IDENTITY.system_id, IDENTITY.root_key), KIND, owner.bytes, blob)
@@ -65,7 +65,7 @@ def test_the_second_implementation_opens_what_is_sealed_now() -> None:
 
 
 def test_nothing_of_the_plaintext_shows() -> None:
-    """R-02: the store at rest is encrypted."""
+    """R-02: No part of the plaintext is readable in a blob."""
     blob = sealer().seal(KIND, FOUR, 1, PLAINTEXT)
     assert not any(PLAINTEXT[n : n + 8] in blob for n in range(len(PLAINTEXT) - 8))
 
@@ -82,7 +82,7 @@ def blocks(data: bytes) -> list[bytes]:
 
 
 def test_every_flipped_bit_is_detected() -> None:
-    """R-02: no single bit of a sealed blob, header included, can change undetected."""
+    """R-02: A blob with any flipped bit, also in its header, is refused."""
     mine = sealer()
     blob = mine.seal(KIND, FOUR, 3, PLAINTEXT)
     for bit in range(8 * len(blob)):
@@ -91,7 +91,7 @@ def test_every_flipped_bit_is_detected() -> None:
 
 
 def test_every_changed_byte_of_a_large_image_is_detected() -> None:
-    """R-02: each byte of a 4 KiB image in turn."""
+    """R-02: A blob of 4 KiB with any changed byte is refused."""
     mine = sealer()
     blob = mine.seal(KIND, FOUR, 3, os.urandom(4096))
     for byte in range(len(blob)):
@@ -100,7 +100,7 @@ def test_every_changed_byte_of_a_large_image_is_detected() -> None:
 
 
 def test_truncation_and_extension_are_named() -> None:
-    """R-02: a blob of any other length is refused for its length, before a key is used."""
+    """R-02: A blob of another length is refused before a key is used, and the error says so."""
     mine = sealer()
     blob = mine.seal(KIND, FOUR, 3, PLAINTEXT)
     for length in range(len(blob)):
@@ -112,7 +112,7 @@ def test_truncation_and_extension_are_named() -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused_with_a_reason(junk: bytes) -> None:
-    """R-02: arbitrary bytes give a SealingError and no other error."""
+    """R-02: Any bytes raise a SealingError and no other error."""
     for blob in junk, b"SPKS" + junk, b"SPKS\x02\x04\x00\x00" + junk:
         with pytest.raises(SealingError):
             sealer().open(KIND, FOUR, blob)
@@ -141,7 +141,7 @@ def test_any_bytes_are_refused_with_a_reason(junk: bytes) -> None:
 def test_the_error_names_the_reason(
     offset: int, value: bytes, error: type[SealingError], reason: str
 ) -> None:
-    """R-02: each field of the header has its own check and message; the error has the place."""
+    """R-02: Each field of the header has its own check and message, and the error names the record."""
     blob = sealer().seal(KIND, FOUR, 3, PLAINTEXT)
     with pytest.raises(error, match=reason) as caught:
         sealer().open(KIND, FOUR, blob[:offset] + value + blob[offset + len(value) :])
@@ -161,7 +161,7 @@ def test_a_foreign_blob_never_opens(identity: SystemIdentity) -> None:
 
 
 def test_a_blob_opens_for_its_own_kind_partition_and_generation_alone() -> None:
-    """R-02, R-47: if the header is edited to another kind or generation, the tag detects it."""
+    """R-02, R-47: If the header is edited to another kind or generation, the blob does not authenticate."""
     places = list(itertools.product(SealedKind, (SYSTEM_OWNER, TWO, FOUR, UUID(int=4)), (0, 3)))
     mine = sealer()
     for made, asked in itertools.product(places, places):
@@ -179,7 +179,7 @@ def rewritten(blob: bytes, asked: tuple[int, UUID, int]) -> bytes:
 
 
 def test_a_swapped_blob_is_named_as_such() -> None:
-    """R-02: for the record of one partition in the place of another the error says so."""
+    """R-02: If a record is in the place of another partition's, the error says so."""
     mine = sealer()
     blob = mine.seal(KIND, FOUR, 3, PLAINTEXT)
     with pytest.raises(NotAuthenticError) as caught:
@@ -191,7 +191,7 @@ def test_a_swapped_blob_is_named_as_such() -> None:
 
 
 def test_what_is_merely_damaged_is_not_called_swapped() -> None:
-    """If no other partition opens the blob, the first error stays."""
+    """A damaged blob that no other partition opens is not called swapped: the first error stays."""
     mine = sealer()
     blob = flipped(mine.seal(KIND, FOUR, 3, PLAINTEXT), 700)
     for wrong in blob, blob[:-1]:
@@ -201,7 +201,7 @@ def test_what_is_merely_damaged_is_not_called_swapped() -> None:
 
 
 def test_the_associated_data_is_the_documented_layout() -> None:
-    """The sealer joins the data of `formats.ASSOCIATED_DATA` by hand, for speed."""
+    """The sealer makes the bytes of `formats.ASSOCIATED_DATA` itself, for speed, and they are equal."""
     mine = sealer()
     header = mine.seal(KIND, FOUR, 3, PLAINTEXT)[: ENVELOPE_HEADER.sizeof()]
     fields = {"header": header, "system_id": IDENTITY.system_id, "uuid": FOUR.bytes}
@@ -210,7 +210,7 @@ def test_the_associated_data_is_the_documented_layout() -> None:
 
 @pytest.mark.parametrize("identity", [SystemIdentity(b"", bytes(32)), SystemIdentity(bytes(16), bytes(31))])
 def test_an_identity_of_the_wrong_size_is_refused(identity: SystemIdentity) -> None:
-    """A short root key is a mistake of the caller, so no weaker key is derived."""
+    """A root key of another length is refused, so no weaker key is derived."""
     with pytest.raises(ValueError, match="32 bytes of root key"):
         sealer(identity)
 

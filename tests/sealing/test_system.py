@@ -51,7 +51,7 @@ MOVED = NAMED._replace(moved=True)
 
 @given(systems)
 def test_a_system_record_comes_back(system: SystemRecord) -> None:
-    """R-21, R-47: all values of the system survive sealing, with the roster in the same order."""
+    """R-21, R-47: A sealed system record opens with the same values, and the roster in the same order."""
     assert open_system(SEALER, seal_system(SEALER, system)) == system
 
 
@@ -69,7 +69,7 @@ def test_the_plaintext_has_the_documented_layout(system: SystemRecord) -> None:
 
 
 def test_a_roster_of_every_partition_that_can_be_fits() -> None:
-    """R-47: the layout has room for the largest number of partitions."""
+    """R-47: A roster of the largest number of partitions fits."""
     plaintext = encode_system(SYSTEM._replace(roster=SYSTEM.roster[:1] * 0xFFFF))
     assert plaintext[15:17] == b"\xff\xff"
     assert len(plaintext) == 15 + 2 + 0xFFFF * (16 + 2 + 1 + 5) + 1
@@ -84,7 +84,7 @@ def test_any_bytes_give_a_record_or_an_error(junk: bytes) -> None:
 
 
 def test_every_flipped_bit_gives_another_record_or_an_error() -> None:
-    """R-02: no bit of the layout is ignored."""
+    """R-02: If any bit is flipped, the record is refused or has other contents."""
     for system in SYSTEM, NAMED, MOVED:
         plaintext = encode_system(system)
         for bit in range(8 * len(plaintext)):
@@ -102,7 +102,7 @@ def test_a_truncated_system_record_is_refused() -> None:
 
 @pytest.mark.parametrize("tag", [0, 3, 0xFFFF])
 def test_a_later_field_is_refused_by_its_tag(tag: int) -> None:
-    """R-02: an unknown field may forbid an action, so the record is refused."""
+    """R-02: A record with an unknown later field is refused: the field may forbid something."""
     later = PLAINTEXT[:-1] + b"\1" + struct.pack(">HH", tag, 6) + b"CANARY"
     with pytest.raises(PlaintextError, match=rf"unknown tag {tag}\b") as caught:
         decode_system(later)
@@ -110,13 +110,13 @@ def test_a_later_field_is_refused_by_its_tag(tag: int) -> None:
 
 
 def named(*names: bytes) -> bytes:
-    """Return a system record with these values of the field for the system's name."""
+    """Return a system record with these values in the field for the system's name."""
     fields = b"".join(struct.pack(">HH", 1, len(name)) + name for name in names)
     return PLAINTEXT[:-1] + bytes([len(names)]) + fields
 
 
 def test_the_name_of_the_system_is_a_later_field() -> None:
-    """R-02: without a name a system has the record of older releases. A name adds one field."""
+    """R-02: A name adds one later field. Without a name, the record has the bytes of older releases."""
     assert encode_system(NAMED) == named(NAMED.name.encode())
     assert decode_system(named(b"n" * 31)).name == "n" * 31
     assert decode_system(PLAINTEXT).name == ""
@@ -126,7 +126,10 @@ def test_the_name_of_the_system_is_a_later_field() -> None:
 
 
 def test_a_system_whose_partitions_have_moved_has_one_field_more() -> None:
-    """R-55: releases without migration refuse it by this tag. Every other record has their bytes."""
+    """R-55: If partitions have moved, the record has one later field. Releases without migration refuse it.
+
+    Every other record has the bytes of those releases.
+    """
     later = struct.pack(">BHHB", 1, 2, 1, 1)
     assert encode_system(SYSTEM._replace(moved=True)) == PLAINTEXT[:-1] + later
     assert decode_system(PLAINTEXT[:-1] + later).moved
@@ -139,7 +142,7 @@ def test_a_system_whose_partitions_have_moved_has_one_field_more() -> None:
 
 @pytest.mark.parametrize("name", [b"", b"n" * 32, b"n" * 31 + b"\xc3"])
 def test_the_name_of_the_system_has_1_to_31_bytes(name: bytes) -> None:
-    """R-02: another length is refused, and a longer name is never written."""
+    """R-02: A name of the system with 0 or more than 31 bytes is refused, in reading and writing."""
     with pytest.raises(PlaintextError, match=f"the system's name has {len(name)} bytes") as caught:
         decode_system(named(name))
     assert caught.value.rule is rules.SYSTEM_NAME
@@ -148,7 +151,7 @@ def test_the_name_of_the_system_has_1_to_31_bytes(name: bytes) -> None:
 
 
 def test_the_record_has_the_name_of_its_system() -> None:
-    """The record of a managed system holds its name."""
+    """A managed system writes its name into its record."""
     level = LEVELS["FW1110"]
     system = ManagedSystem(level, bytes(16), os.urandom, name="lab 2")
     assert SystemRecord.of(system) == SystemRecord(level.name, system.total_kbytes, (), "lab 2")
@@ -157,14 +160,14 @@ def test_the_record_has_the_name_of_its_system() -> None:
 
 @pytest.mark.parametrize("name", [b"FW1110", b"lpar4", b"lab 2"])
 def test_names_are_utf_8(name: bytes) -> None:
-    """R-02: the name of the firmware level, and each name of the roster."""
+    """R-02: Names that are not UTF-8 are refused: of the firmware level, the system and the roster."""
     with pytest.raises(PlaintextError, match="not UTF-8") as caught:
         decode_system(named(b"lab 2").replace(name, b"\xff" + name[1:]))
     assert caught.value.rule is rules.SYSTEM_NAME
 
 
 def test_the_system_record_is_named() -> None:
-    """R-02: the error for an unreadable or misplaced system record names it."""
+    """R-02: An unreadable or misplaced system record raises an error that names it."""
     with pytest.raises(UndecodableError, match="the system record: authentic but unreadable"):
         open_system(SEALER, SEALER.seal(SealedKind.SYSTEM_RECORD, SYSTEM_OWNER, 0, b"\0\2"))
     with pytest.raises(WrongKindError, match="the system record: says that it is the record of partition"):
@@ -172,7 +175,7 @@ def test_the_system_record_is_named() -> None:
 
 
 def test_a_system_record_belongs_to_the_system_alone() -> None:
-    """R-02: a blob that is sealed for a partition does not open as the system's; its generation is 0."""
+    """R-02: A blob that is sealed for a partition does not open as the system record."""
     with pytest.raises(NotAuthenticError, match="the system record: does not authenticate"):
         open_system(SEALER, SEALER.seal(SealedKind.SYSTEM_RECORD, FOUR, 0, PLAINTEXT))
     blob = seal_system(SEALER, SYSTEM)

@@ -92,7 +92,10 @@ def at_home(traveller: Traveller) -> Traveller:
 
 @given(travellers())
 def test_it_arrives_as_it_left(traveller: Traveller) -> None:
-    """R-51: record, secure-boot mode, passwords, TRANSIENT objects, open lists. Custody stays behind."""
+    """R-51: A moved partition has its record, mode, passwords, TRANSIENT objects and open lists.
+
+    Custody is not sent.
+    """
     plaintext = encode_traveller(traveller)
     assert decode_traveller(plaintext) == at_home(traveller)
     values = second_travellers.traveller_of(plaintext)
@@ -104,7 +107,7 @@ def test_it_arrives_as_it_left(traveller: Traveller) -> None:
 
 
 def test_golden_files_are_what_the_second_implementation_makes() -> None:
-    """R-02: no file was edited by hand or changed after it was published."""
+    """R-02: The second implementation makes each golden file again, and none has changed."""
     assert second_travellers.every_vector() == GOLDEN
     assert {
         path.stem: hashlib.sha256(path.read_bytes()).hexdigest()[:32] for path in FOLDER.iterdir()
@@ -113,7 +116,7 @@ def test_golden_files_are_what_the_second_implementation_makes() -> None:
 
 @pytest.mark.parametrize("name", sorted(GOLDEN))
 def test_a_golden_partition_arrives(name: str) -> None:
-    """R-51: the bytes of an old release are read for ever, and today's writer makes the same bytes."""
+    """R-51: The bytes of an old release are read, and today's writer makes the same bytes."""
     golden = GOLDEN[name]
     plaintext = bytes.fromhex(golden["bytes"])
     found = decode_traveller(plaintext)
@@ -138,7 +141,7 @@ def test_any_bytes_give_a_partition_or_an_error(junk: bytes) -> None:
 
 
 def test_every_flipped_bit_gives_another_partition_or_an_error() -> None:
-    """No bit of the layout is ignored."""
+    """If any bit is flipped, the partition is refused or has other contents."""
     for bit in range(8 * len(PLAINTEXT)):
         with contextlib.suppress(PeerError):
             assert decode_traveller(flipped(PLAINTEXT, bit)) != TRAVELLER
@@ -177,7 +180,7 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_state_that_no_keystore_has_is_refused(wrong: str) -> None:
-    """A faulty source sends it. Each error has the same rule and shows no contents."""
+    """A state that no keystore can have is refused by one rule, and no error shows its contents."""
     with pytest.raises(PeerError) as caught:
         decode_traveller(encode_traveller(TRAVELLER._replace(used=WRONG[wrong])))
     assert caught.value.rule is rules.MOBILITY_FORM
@@ -185,7 +188,7 @@ def test_a_state_that_no_keystore_has_is_refused(wrong: str) -> None:
 
 
 def test_state_and_keystore_go_together() -> None:
-    """A partition without a keystore has no state, and a flag that contradicts the state is refused."""
+    """A partition without a keystore has no state. A flag that contradicts the state is refused."""
     for wrong in (
         encode_traveller(Traveller(OFF, UsedState())),
         put(PLAINTEXT, 3, b"\0"),
@@ -199,7 +202,7 @@ def test_state_and_keystore_go_together() -> None:
 
 @given(records.filter(lambda record: record.profile != record.profile.at_home))
 def test_custody_does_not_travel(record: PartitionRecord) -> None:
-    """R-51: the tables at each end decide which system may serve, not the bytes of the other end."""
+    """R-51: Custody is not sent, so the tables at each end decide which system may serve."""
     assert decode_traveller(encode_traveller(Traveller(record))).record.profile.custody is Custody.OWN
     plain = encode_traveller(Traveller(record))
     encoded = encode_partition(record)
@@ -211,7 +214,7 @@ def test_custody_does_not_travel(record: PartitionRecord) -> None:
 @pytest.mark.parametrize("size", [1, 255])
 @pytest.mark.parametrize("policy", [0, TRANSIENT])
 def test_a_full_store_of_128_kib_fits(policy: int, size: int) -> None:
-    """R-51: with the shortest and the longest labels, persistent or TRANSIENT, and every list that fits."""
+    """R-51: A full store of 128 KiB fits, with any labels, policies and as many lists as fit."""
     keystore = Keystore(limits_of(FW1110, 128), Chance(), StoreImage(7, ()))
     number = 0
     while keystore.contents.used + size + 3 + 32 <= 128 * 1024:
@@ -240,7 +243,7 @@ def test_a_full_store_of_128_kib_fits(policy: int, size: int) -> None:
 
 
 def test_the_oldest_lists_stay_behind() -> None:
-    """R-51: as many of the newest lists as fit. A list that did not travel is answered as a stale token."""
+    """R-51: Only the newest lists that fit are sent. A token of any other list is stale afterwards."""
     labels = tuple(bytes(255) for _ in range(300))
     many = USED._replace(listings=tuple(Listing(n + 1, 3, labels) for n in range(5)))
     found = decode_traveller(encode_traveller(TRAVELLER._replace(used=many))).used
@@ -249,7 +252,7 @@ def test_the_oldest_lists_stay_behind() -> None:
 
 
 def test_more_than_256_kib_is_refused_at_both_ends() -> None:
-    """The writer checks it before it sends, the reader before it reads any content."""
+    """More than 256 KiB is refused: by the writer before it sends, by the reader before it decodes."""
     image = StoreImage.of(99, (StoredObject(3, b"large", 0, bytes(MAX_FINAL)),))
     with pytest.raises(PeerError, match=r"lpar4 has 262\d\d\d bytes") as caught:
         encode_traveller(Traveller(PartitionRecord(PROFILE, image)))
@@ -260,7 +263,7 @@ def test_more_than_256_kib_is_refused_at_both_ends() -> None:
 
 
 def test_no_text_form_shows_a_secret() -> None:
-    """R-02: neither the text form of the partition nor an error about it shows one."""
+    """R-02: Neither the text of a partition nor an error about it shows a secret."""
     text = f"{TRAVELLER} {TRAVELLER!r} {[TRAVELLER]}"
     for wrong in PLAINTEXT[:-1], put(PLAINTEXT, 40, bytes(8)):
         with pytest.raises(PeerError) as caught:

@@ -38,7 +38,7 @@ PLAINTEXT = encode_trusted_key(KEY)
 
 @given(st.binary(min_size=32, max_size=32))
 def test_the_key_comes_back(secret: bytes) -> None:
-    """R-02: it is sealed as every record of the system, with generation 0 and the documented plaintext."""
+    """R-02: The sealed key opens, with generation 0. Its plaintext is that of the second implementation."""
     blob = seal_trusted_key(SEALER, TrustedSystemKey(secret))
     assert open_trusted_key(SEALER, blob) == TrustedSystemKey(secret)
     generation, plaintext = SEALER.open(SealedKind.TRUSTED_KEY, SYSTEM_OWNER, blob)
@@ -56,7 +56,7 @@ def test_any_bytes_give_a_key_or_an_error(junk: bytes) -> None:
 
 
 def test_every_flipped_bit_gives_another_key_or_an_error() -> None:
-    """R-02: no bit of the layout is ignored."""
+    """R-02: If any bit is flipped, the record is refused or has another key."""
     for bit in range(8 * len(PLAINTEXT)):
         with contextlib.suppress(PlaintextError):
             assert decode_trusted_key(flipped(PLAINTEXT, bit)) != KEY
@@ -72,14 +72,14 @@ def test_a_truncated_record_is_refused() -> None:
 
 @pytest.mark.parametrize("tag", [0, 1, 0xFFFF])
 def test_a_later_field_is_refused_by_its_tag(tag: int) -> None:
-    """R-02: this release knows no later field of it. Tags of the system record are not valid here."""
+    """R-02: A record with a later field is refused, also with a tag of the system record."""
     with pytest.raises(PlaintextError, match=rf"unknown tag {tag}\b") as caught:
         decode_trusted_key(PLAINTEXT[:-1] + b"\1" + struct.pack(">HH", tag, 6) + b"CANARY")
     assert caught.value.rule is storage.SEALED_FIELD
 
 
 def test_the_record_is_named() -> None:
-    """R-02: each refusal names the trusted system key, and none shows the key."""
+    """R-02: Each error names the trusted system key, and none shows its bytes."""
     with pytest.raises(UndecodableError, match="the trusted system key: authentic but unreadable") as caught:
         open_trusted_key(SEALER, SEALER.seal(SealedKind.TRUSTED_KEY, SYSTEM_OWNER, 0, SECRET))
     assert "CANARY" not in str(caught.value)
@@ -90,7 +90,7 @@ def test_the_record_is_named() -> None:
 
 
 def test_every_flipped_bit_of_the_blob_is_refused() -> None:
-    """R-02: no bit of the record can change undetected."""
+    """R-02: A blob of the record with any flipped bit is refused."""
     blob = seal_trusted_key(SEALER, KEY)
     for bit in range(8 * len(blob)):
         with pytest.raises(SealingError, match="the trusted system key: ") as caught:
@@ -99,7 +99,7 @@ def test_every_flipped_bit_of_the_blob_is_refused() -> None:
 
 
 def test_the_record_is_useless_under_another_root_key() -> None:
-    """R-02: without the root key that sealed it, a copy of the record is useless."""
+    """R-02: The record does not open under another root key."""
     other = Sealer(SystemIdentity(IDENTITY.system_id, bytes(32)), os.urandom)
     with pytest.raises(NotAuthenticError, match="the trusted system key: does not authenticate"):
         open_trusted_key(other, seal_trusted_key(SEALER, KEY))

@@ -26,7 +26,7 @@ kinds = st.sampled_from(WrapperKind)
 
 @given(kinds, st.binary(max_size=300))
 def test_a_wrapped_copy_comes_back(kind: WrapperKind, blob: bytes) -> None:
-    """R-02: kind and blob, in the documented layout."""
+    """R-02: A wrapped copy is read with its kind and blob, and has the documented layout."""
     record = encode_wrapped(kind, blob)
     assert decode_wrapped(record) == WrappedKey(kind, blob)
     assert record == second_copies.wrapped(kind, blob)
@@ -48,7 +48,7 @@ def test_a_wrapped_copy_comes_back(kind: WrapperKind, blob: bytes) -> None:
     ],
 )
 def test_a_damaged_record_is_refused(wrong: bytes) -> None:
-    """R-02: magic, level, kind, reserved bytes and length are checked; no error shows the blob."""
+    """R-02: Wrong magic, level, kind, reserved bytes or length is refused, and no error shows the blob."""
     with pytest.raises(StorageError, match="a wrapped copy of the root key is damaged") as caught:
         decode_wrapped(wrong)
     assert caught.value.rule is rules.ROOT_KEY_RECORD
@@ -56,7 +56,7 @@ def test_a_damaged_record_is_refused(wrong: bytes) -> None:
 
 
 def test_a_record_of_a_later_level_is_named() -> None:
-    """The error has the level that was found and the level that this release reads."""
+    """The error for a later level has the level found and the level that this release reads."""
     words = "has level 2 of a later release, and this release reads level 1;"
     with pytest.raises(StorageError, match=words) as caught:
         decode_wrapped(put(RECORD, 4, b"\2"))
@@ -73,7 +73,7 @@ def test_any_bytes_give_a_copy_or_an_error(junk: bytes) -> None:
 
 
 def test_every_flipped_bit_gives_another_copy_or_an_error() -> None:
-    """R-02: no bit of the layout is ignored."""
+    """R-02: If any bit is flipped, the copy is refused or has other contents."""
     for bit in range(8 * len(RECORD)):
         with contextlib.suppress(StorageError):
             assert decode_wrapped(flipped(RECORD, bit)) != decode_wrapped(RECORD)
@@ -81,7 +81,7 @@ def test_every_flipped_bit_gives_another_copy_or_an_error() -> None:
 
 @given(st.binary(min_size=16, max_size=16), st.binary(min_size=32, max_size=32))
 def test_an_identity_comes_back(system_id: bytes, root_key: bytes) -> None:
-    """R-02: system id, then root key; the level is that of today's records."""
+    """R-02: The 48 bytes are system id and root key. The identity gets the level of today's records."""
     identity = SystemIdentity(system_id, root_key)
     assert pack_identity(identity) == system_id + root_key
     assert unpack_identity(system_id + root_key) == identity
@@ -90,7 +90,7 @@ def test_an_identity_comes_back(system_id: bytes, root_key: bytes) -> None:
 
 @pytest.mark.parametrize("length", [0, 47, 49])
 def test_other_contents_are_refused(length: int) -> None:
-    """R-02: the contents have exactly 48 bytes; no error shows them."""
+    """R-02: Contents that do not have 48 bytes are refused, and no error shows them."""
     with pytest.raises(StorageError, match=f"has {length} bytes inside, not 48") as caught:
         unpack_identity((b"CANARY" * 9)[:length])
     assert caught.value.rule is rules.ROOT_KEY_IDENTITY
@@ -98,5 +98,5 @@ def test_other_contents_are_refused(length: int) -> None:
 
 
 def test_nothing_shows_the_blob() -> None:
-    """R-02: the text of a wrapped copy has its kind and its size."""
+    """R-02: The text of a wrapped copy has its kind and its size, and not its blob."""
     assert repr(decode_wrapped(RECORD)) == "WrappedKey(TPM_2, <20 bytes>)"
