@@ -1,4 +1,4 @@
-"""The worlds of the search, and the mistakes that the search has to find."""
+"""The worlds of the search, and the seeded mistakes that the search has to find."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ def fixed(writes: int, attempts: int, rules: Rules = TABLES) -> World:
 
 
 def there_and_back(writes: int, attempts: int, rules: Rules = TABLES) -> World:
-    """Return a world in which every second attempt goes back; both systems confirm writes."""
+    """Return a world in which every second attempt goes back to the first system.
+
+    Both systems confirm writes.
+    """
     return World((AWAY, BACK, AWAY)[:attempts], writes, rules, writers=(0, 1))
 
 
@@ -48,7 +51,7 @@ def every_way(systems: int, rules: Rules = CONNECTED) -> Iterator[World]:
 
 
 def asking(plan: tuple[Attempt, ...], rules: Rules = CONNECTED, *, wrong: bool = False) -> World:
-    """Return a world whose systems ask before they serve."""
+    """Return a world whose systems ask the console before they serve."""
     return World(plan, 0, rules, asks=True, wrong=wrong)
 
 
@@ -60,7 +63,7 @@ def _ways(kind: Kind, source: int, target: int) -> tuple[Attempt, ...]:
 
 
 class Mistake(NamedTuple):
-    """A seeded mistake, the world in which it has an effect, and the broken promise ("" for liveness)."""
+    """A seeded mistake, the world in which it matters, and the promise that breaks ("" for liveness)."""
 
     name: str
     world: World
@@ -80,7 +83,7 @@ def _changed(change: Callable[[Row], Row | None]) -> Rules:
 
 
 def _forgetful(row: Row) -> Row:
-    """Return a row that accepts the word of an old attempt."""
+    """Return a row that accepts the word of an old attempt too."""
     return row._replace(guard=Guard.FREE) if row.number in (2, 4) else row
 
 

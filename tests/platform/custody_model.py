@@ -52,7 +52,7 @@ from tests.platform.custody_world import (
 
 
 class Model:
-    """The moves of each party of a world."""
+    """The possible moves of each party of a world."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -137,7 +137,7 @@ class Model:
         return [attempt.source if party is Party.SOURCE else attempt.target]
 
     def _to(self, me: int) -> Iterator[Said]:
-        """Yield every word that a system could receive."""
+        """Yield each word of a list that a system could receive."""
         for epoch in range(len(self.world.plan) + 1):
             for word in Word:
                 if word in (Word.FINAL, Word.PREPARED, Word.COPY):
@@ -197,7 +197,7 @@ class Model:
     def _reasons(self, register: Register, attempt: Attempt) -> Iterator[Reason]:
         """Yield the reasons why the source of a restart can't serve: it is dead, or its record shows it."""
         if register.decision is Decision.FORCED:
-            yield Reason(Cause.FORCE)  # its target is barred
+            yield Reason(Cause.FORCE)  # the restart's target is barred
             return
         yield Reason(Cause.OPERATOR, None if self.world.wrong else attempt.source)
         for epoch in range(register.moved + 1, register.epoch + 1):

@@ -25,7 +25,7 @@ Judge = Callable[[View], bool]
 
 
 class Fault(NamedTuple):
-    """A broken promise, and the shortest way to it."""
+    """A broken promise, and the shortest sequence of steps to it."""
 
     why: str
     steps: tuple[str, ...]
@@ -68,7 +68,7 @@ class Search:
         firsts: tuple[Local | Desk, ...] = (*self.model.first, Desk(True, Register()))
         for party, first in enumerate(firsts):
             self._number(party, first)
-            for state in self._states[party]:  # it grows meanwhile
+            for state in self._states[party]:  # the list grows during the loop
                 moves = self._moves_of(party, state)
                 self._moves[party].append(moves)
                 for move in moves:
@@ -239,10 +239,10 @@ class Search:
     def stuck(
         self, starts: Collection[int], good: Judge, *, dead: int | None = None, forces: bool = False
     ) -> list[int]:
-        """Return the starts from which a run without faults may never reach a good end.
+        """Return those starts from which a run without faults may never reach a good end.
 
-        All words are lost, and every party runs again except `dead`. `forces`: the operator may force the
-        target.
+        All words of the past are lost, and every party runs again except `dead`. With `forces`, the operator
+        may force the target.
         """
         wanted = {Cause.PROTOCOL, Cause.FORCE} if forces else {Cause.PROTOCOL}
         graph = self._runs([self._quiet(each) for each in starts], self._tables(wanted.__contains__, dead))
@@ -278,7 +278,7 @@ class Search:
 
 
 def _sayings(party: int, state: Local | Desk, said: Iterable[Said]) -> list[Move]:
-    """Return a move for each word, with the copies for all its receivers."""
+    """Return a move for each word; the move sends the word to all its receivers."""
     words: dict[tuple[Word, int, int], list[Said]] = {}
     for each in said:
         words.setdefault((each.word, each.epoch, each.generation), []).append(each)

@@ -1,4 +1,4 @@
-"""The words of the search: systems, attempts, rules, moves (tests.platform.custody_model)."""
+"""The data types of the search: systems, attempts, rules, moves (tests.platform.custody_model)."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ class Bars(Enum):
 
 
 def started(custody: Custody, asks: bool) -> tuple[Custody, Mode]:
-    """Return record and mode after a start."""
+    """Return the custody and the mode of a system after its start."""
     return custody, mode_after_start(custody, asks=asks)
 
 
 class Rules(NamedTuple):
-    """The tables, and the rules of the drivers; a seeded mistake replaces one of them."""
+    """The tables of custody and the rules of the drivers. A seeded mistake replaces one of them."""
 
     system: tuple[Row, ...] = SYSTEM
     says: tuple[Saying, ...] = SAYS
@@ -82,7 +82,7 @@ class Rules(NamedTuple):
 
 
 class World(NamedTuple):
-    """The subject of a search: attempts in order, confirmed writes, and the operator."""
+    """What is searched: attempts in order, confirmed writes, rules, and the operator's behaviour."""
 
     plan: tuple[Attempt, ...]
     writes: int = 0
@@ -99,7 +99,7 @@ class World(NamedTuple):
 
 
 class Said(NamedTuple):
-    """A word of the network."""
+    """A word that a party has sent, with its attempt and its receiver."""
 
     word: Word
     epoch: int
@@ -123,18 +123,18 @@ class Local(NamedTuple):
 
     @property
     def standing(self) -> Standing:
-        """The state in the form of the tables."""
+        """The state as the tables of custody have it."""
         assert self.mode is not None
         return Standing(self.custody, self.mode, self.epoch, self.generation)
 
     @property
     def free(self) -> bool:
-        """Whether the console would open a copy here."""
+        """Whether the console could open a copy of the partition here."""
         return self.mode is not None and step(self.standing, Word.COPY, self.epoch + 1) is not None
 
     @property
     def serves(self) -> bool:
-        """Whether calls run here."""
+        """Whether calls of the guest run here."""
         return self.mode in (Mode.SERVING, Mode.COPYING)
 
 
@@ -146,7 +146,7 @@ class Desk(NamedTuple):
 
 
 class Cause(Enum):
-    """The cause of a move. Searches for liveness leave out the last three."""
+    """The cause of a move. Searches for liveness use PROTOCOL, and FORCE if the operator may force."""
 
     PROTOCOL = 0
     FAULT = 1
@@ -180,5 +180,5 @@ class Reason(NamedTuple):
 
 
 def restart(source: int, target: int) -> tuple[Attempt, Attempt]:
-    """Return the two attempts of a remote restart: the first is that of its bars."""
+    """Return the two attempts of a remote restart. The first one bars the earlier targets."""
     return Attempt(source, target, Kind.BAR), Attempt(source, target, Kind.RESTART)

@@ -61,7 +61,10 @@ def refusal(target: ManagedSystem, needs: Needs, *, live: bool = True) -> Operat
 @pytest.mark.parametrize("source", KEYSTORE_LEVELS)
 @pytest.mark.parametrize("target", LEVELS)
 def test_an_enabled_keystore_never_goes_to_a_level_without_one(source: str, target: str) -> None:
-    """R-50: from every level to every level. Without objects the contents are no reason for a refusal."""
+    """R-50: From each level, a keystore goes to each level but FW940, which has no keystores.
+
+    Without objects, the contents are no reason for a refusal.
+    """
     needs = wanted(make_partition(source), source)
     if target == "FW940":
         error = refusal(make_system(target), needs)
@@ -73,9 +76,9 @@ def test_an_enabled_keystore_never_goes_to_a_level_without_one(source: str, targ
 
 @pytest.mark.parametrize("running", [True, False])
 def test_an_empty_keystore_may_be_disabled_first(running: bool) -> None:
-    """R-50: then the partition fits.
+    """R-50: If an empty keystore is disabled, the partition fits a level without keystores.
 
-    With an object the keystore can't be disabled, so the partition stays.
+    With an object the keystore can't be disabled, so the partition does not fit.
     """
     source = make_system()
     partition = source.create("lpar1", 8)
@@ -95,7 +98,7 @@ def test_an_empty_keystore_may_be_disabled_first(running: bool) -> None:
 
 
 def test_a_system_without_keystores_makes_partitions() -> None:
-    """R-50: partitions without a keystore. A size is refused with the reason."""
+    """R-50: A system without keystores makes partitions, and refuses a size with the reason."""
     system = make_system("FW940")
     system.create("lpar1")
     system.power_on("lpar1")
@@ -105,7 +108,7 @@ def test_a_system_without_keystores_makes_partitions() -> None:
 
 
 def test_needs_are_figures_of_the_contents() -> None:
-    """R-50, R-51: the longest and largest values, the objects that need a call, and no secret."""
+    """R-50, R-51: The needs have the longest and largest values and the necessary calls, and no secret."""
     partition = make_partition(kbytes=64, keystore_signed_updates=1, linux_dynamic_key_secure_boot=1)
     guest = Guest(partition)
     password = guest.gen_password(3, 60).written
@@ -135,7 +138,7 @@ def test_needs_are_figures_of_the_contents() -> None:
 
 
 def test_needs_without_a_keystore() -> None:
-    """R-35, R-50: the needs are empty, so they are no reason for a refusal."""
+    """R-35, R-50: Without a keystore the needs are empty, so they refuse no target."""
     found = needs_of(make_partition(kbytes=0), LEVELS["FW1110"])
     assert (found.kbytes, found.used_bytes, found.objects, found.calls) == (0, 0, 0, [])
     for level in LEVELS:
@@ -149,7 +152,7 @@ def test_the_fields_are_those_of_the_contract() -> None:
 
 
 def in_custody(custody: Custody, epoch: int = 7) -> Callable[[], ManagedSystem]:
-    """A target that already has the partition in a custody."""
+    """A target that already has the partition, in this custody."""
 
     def system() -> ManagedSystem:
         target = make_system()
@@ -279,7 +282,7 @@ REFUSED: dict[str, tuple[Callable[[], ManagedSystem], Needs, Rule, str]] = {
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_each_refusal_is_a_sentence_with_figures(what: str) -> None:
-    """R-50, R-51: rule and sentence are right, and nothing changes at the target."""
+    """R-50, R-51: Each refusal has its rule and its sentence with figures, and the target does not change."""
     make, needs, rule, words = REFUSED[what]
     target = make()
     before = dict(target.partitions), dict(target.departed)
@@ -291,7 +294,7 @@ def test_each_refusal_is_a_sentence_with_figures(what: str) -> None:
 
 
 def test_every_row_has_a_refusal() -> None:
-    """Each row has a case above, and the rules of validation are those of the rows."""
+    """Each check of validation has a case above, and the cases have all rules."""
     used = {rule for _, _, rule, _ in REFUSED.values()} | {migration.ARRIVAL_LEVEL}
     assert {row.rule for row in arrival.ARRIVALS} == used
     defined = (rule for rule in vars(migration).values() if isinstance(rule, Rule))
@@ -316,13 +319,13 @@ FITTING: dict[str, tuple[Callable[[], ManagedSystem], Needs]] = {
 
 @pytest.mark.parametrize("what", FITTING)
 def test_what_fits(what: str) -> None:
-    """R-51: the ends of each range, and targets that already know the partition."""
+    """R-51: The ends of each range fit, and so do some targets that already know the partition."""
     make, needs = FITTING[what]
     demand_fit(make(), needs, FORMATS, live=True)
 
 
 def test_its_own_room_is_not_taken_twice() -> None:
-    """R-51: the new copy replaces an older copy here, so it uses the same space."""
+    """R-51: The new copy replaces an older copy at the target, so the space is counted once."""
     target = make_system(total=10)
     target.adopt(make_partition().profile._replace(uuid=NEEDS.uuid, custody=Custody.PREPARED, epoch=1))
     assert target.assigned_kbytes == 8
@@ -330,12 +333,12 @@ def test_its_own_room_is_not_taken_twice() -> None:
 
 
 def test_a_released_store_may_come_back_by_a_copy() -> None:
-    """R-52: row 16 allows it; a live migration has to wait. A copy has no channel format."""
+    """R-52: A released store may return as a copy (row 16). A copy needs no channel format."""
     demand_fit(in_custody(Custody.RELEASED)(), NEEDS._replace(formats=[]))
 
 
 def test_attributes_that_the_level_lacks() -> None:
-    """R-36, R-50: signed updates are on, and FW1010 does not have them; the rule is that of the attribute."""
+    """R-36, R-50: A partition with signed updates does not fit FW1010. The rule is the attribute's own."""
     needs = wanted(make_partition(keystore_signed_updates=1))
     assert refusal(make_system("FW1010"), needs).rule is console.ATTRIBUTE_NEEDS
     demand_fit(make_system("FW1030"), needs, FORMATS)
@@ -344,14 +347,14 @@ def test_attributes_that_the_level_lacks() -> None:
 
 
 def test_a_system_in_another_state_takes_nothing() -> None:
-    """R-45: no partition arrives in Recovery."""
+    """R-45: A system in Recovery accepts no partition."""
     target = make_system()
     target.begin_recovery()
     assert refusal(target, NEEDS).rule is console.SYSTEM_OPERATING
 
 
 def test_a_full_system_has_no_number() -> None:
-    """R-51: the partition needs a free number here."""
+    """R-51: A target without a free number refuses the partition."""
     target = make_system()
     profile = make_partition(kbytes=0).profile
     for number in range(1, 1 << 16):
@@ -362,7 +365,7 @@ def test_a_full_system_has_no_number() -> None:
 
 
 def test_what_has_arrived_is_checked_like_what_was_announced() -> None:
-    """R-51: the needs of the received record equal the needs of the partition at its source."""
+    """R-51: The needs that the target computes from a record equal those that the source announced."""
     partition = make_partition()
     guest = Guest(partition)
     guest.gen_password(1, 40)

@@ -1,4 +1,4 @@
-"""The console's attributes: when each may be set, and its effect on the guest."""
+"""The console's attributes: when each can be set, and its effect on the guest."""
 
 import itertools
 from collections.abc import Mapping
@@ -40,17 +40,17 @@ def make_system(attributes: Mapping[str, int] | None = None, level: str = "FW111
 
 
 def hold(system: ManagedSystem, *objects: StoredObject) -> Partition:
-    """Put objects into the keystore of `lpar1`, as after a restart."""
+    """Put objects into the keystore of `lpar1`, as a restart does."""
     return system.adopt(system.find("lpar1").profile._replace(image_generation=1), StoreImage.of(1, objects))
 
 
 def numbers(partition: Partition) -> tuple[int, ...]:
-    """Return all attributes as the console's numbers, in the order of the page."""
+    """Return all attributes as numbers, in the order of the page."""
     return tuple(partition.attributes.numbers.values())
 
 
 def refused(system: ManagedSystem, **changes: int) -> OperatorError:
-    """Request attributes that are refused as an operator's fault; check that nothing changed."""
+    """Request attributes that must be refused as an operator's fault; check that nothing has changed."""
     partition = system.find("lpar1")
     before = partition.profile, partition.level, partition.keystore
     with pytest.raises(OperatorError) as caught:
@@ -61,14 +61,14 @@ def refused(system: ManagedSystem, **changes: int) -> OperatorError:
 
 
 def test_all_but_one_are_off_at_first() -> None:
-    """R-30, R-36, R-54: no keystore and none of its attributes; a remote restart is allowed."""
+    """R-30, R-36, R-54: A new partition has all attributes off, but may be restarted remotely."""
     partition = ManagedSystem(LEVELS["FW1110"], bytes(16), Chance()).create("lpar1")
     assert numbers(partition) == (0, 0, 0, 0, 0, 1)
     assert partition.attributes == AT_FIRST
 
 
 def test_all_can_be_set_at_once() -> None:
-    """R-36: as the console's chsyscfg sets them, in one request."""
+    """R-36: One request sets all attributes, as chsyscfg does."""
     partition = make_system(ALL_ON | {"secure_boot": 2}).find("lpar1")
     assert numbers(partition) == (16, 1, 1, 1, 2, 1)
     assert (partition.kbytes, partition.next_secure_boot) == (16, SecureBoot.ENFORCE)
@@ -81,7 +81,7 @@ def sensible(kbytes: int, updates: int, latch: int, dynamic: int) -> bool:
 
 @pytest.mark.parametrize("wish", list(itertools.product((0, 16), (0, 1), (0, 1), (0, 1))))
 def test_combinations_without_sense_are_refused(wish: tuple[int, int, int, int]) -> None:
-    """R-36: each of the sixteen in one request. A refusal names the missing attribute."""
+    """R-36: Each combination without sense is refused, and the refusal names the missing attribute."""
     changes = dict(zip(ATTRIBUTES, wish, strict=False))
     system = make_system()
     if sensible(*wish):
@@ -93,7 +93,7 @@ def test_combinations_without_sense_are_refused(wish: tuple[int, int, int, int])
 @pytest.mark.parametrize("start", [(0, 0, 0, 0), (16, 0, 0, 0), (16, 1, 0, 0), (16, 1, 1, 1)])
 @pytest.mark.parametrize("running", [False, True])
 def test_no_way_leads_to_a_combination_without_sense(start: tuple[int, int, int, int], running: bool) -> None:
-    """R-36: any request in any state gives an allowed combination or changes nothing."""
+    """R-36: After any request in any state, the combination is allowed, or nothing has changed."""
     for wish in itertools.product((None, 0, 16), (None, 0, 1), (None, 0, 1), (None, 0, 1)):
         system = make_system(dict(zip(ATTRIBUTES, start, strict=False)))
         if running:
@@ -109,7 +109,7 @@ def test_no_way_leads_to_a_combination_without_sense(start: tuple[int, int, int,
 
 @pytest.mark.parametrize("name", [UPDATES, LATCH, DYNAMIC])
 def test_they_change_only_while_the_partition_is_off(name: str) -> None:
-    """R-36: also the latch: a used-up latch can be armed again only while the partition is powered off."""
+    """R-36: Signed updates, latch and dynamic keys change only while the partition is off."""
     system = make_system(ALL_ON)
     system.set_attributes("lpar1", {LATCH: 0, DYNAMIC: 0})
     system.power_on("lpar1")
@@ -122,7 +122,7 @@ def test_they_change_only_while_the_partition_is_off(name: str) -> None:
 
 @pytest.mark.parametrize("capable", [0, 1])
 def test_remote_restart_changes_only_while_the_partition_is_off(capable: int) -> None:
-    """R-54: at its start the partition asked its console, or did not have to. With or without a keystore."""
+    """R-54: A partition asks or not from its start on, so the attribute changes only while it is off."""
     for kbytes in 0, 16:
         system = make_system({"keystore_kbytes": kbytes, RESTART: capable})
         partition = system.power_on("lpar1")
@@ -135,7 +135,7 @@ def test_remote_restart_changes_only_while_the_partition_is_off(capable: int) ->
 
 
 def test_secure_boot_waits_for_the_next_ipl() -> None:
-    """R-36: it can be set at any time, and the running IPL keeps its mode."""
+    """R-36: Secure boot can be set at any time. The running IPL keeps its mode."""
     system = make_system(ON)
     partition = system.power_on("lpar1")
     system.set_attributes("lpar1", {"secure_boot": 2})
@@ -146,14 +146,14 @@ def test_secure_boot_waits_for_the_next_ipl() -> None:
 
 @pytest.mark.parametrize("changes", [{"secure_boot": 3}, {UPDATES: 2}, {LATCH: -1}, {"keystore_kbytes": -1}])
 def test_values_that_no_attribute_has_are_refused(changes: dict[str, int]) -> None:
-    """R-36: the refusal has the range."""
+    """R-36: A value out of range is refused, and the refusal has the range."""
     error = refused(make_system(ON), **changes)
     assert "is 0 to" in error.message
     assert error.rule is rules.ATTRIBUTE_RANGE
 
 
 def test_unknown_attributes_are_refused_and_the_known_ones_named() -> None:
-    """R-36: a request is applied whole or not at all."""
+    """R-36: An unknown attribute is refused with the known names, and nothing of the request is applied."""
     error = refused(make_system(), keystore_kbytes=16, keystore_magic=1)
     assert "'keystore_magic'" in error.message
     assert DYNAMIC in error.message
@@ -161,7 +161,7 @@ def test_unknown_attributes_are_refused_and_the_known_ones_named() -> None:
 
 
 def test_sizes_keep_their_rules() -> None:
-    """R-31, R-32: the rules hold for each verb that sets a size."""
+    """R-31, R-32: Sizes have the same rules in each request that sets a size."""
     system = make_system(ON)
     assert refused(system, keystore_kbytes=8).rule.sentence == "a keystore never shrinks, except to 0"
     assert refused(system, keystore_kbytes=8).message == "lpar1: 8 KiB is less than its 16 KiB"
@@ -180,7 +180,7 @@ def test_a_level_without_signed_updates_refuses_them() -> None:
 
 @pytest.mark.parametrize("name", [UPDATES, DYNAMIC])
 def test_zeroing_attributes_of_a_store_in_use_is_hscl0dc8(name: str) -> None:
-    """R-36: the console's message, while objects exist that only SIGNED_UPDATE may change."""
+    """R-36: While objects of signed updates exist, zeroing their attributes is HSCL0DC8."""
     system = make_system(ALL_ON)
     hold(system, SIGNED, PLAIN)
     zeroed = {UPDATES: 0, LATCH: 0, DYNAMIC: 0} if name == UPDATES else {DYNAMIC: 0}
@@ -194,7 +194,7 @@ def test_zeroing_attributes_of_a_store_in_use_is_hscl0dc8(name: str) -> None:
 
 
 def test_disabling_takes_the_attributes_along() -> None:
-    """R-33, R-36: an empty keystore can be disabled while the partition runs."""
+    """R-33, R-36: Disabling an empty keystore sets its other attributes to 0, also while running."""
     system = make_system(ALL_ON)
     partition = system.power_on("lpar1")
     system.set_attributes("lpar1", {"keystore_kbytes": 0})
@@ -204,7 +204,7 @@ def test_disabling_takes_the_attributes_along() -> None:
 
 
 def test_a_refused_partition_keeps_its_attributes() -> None:
-    """R-22: a record that could not be opened stays as stored."""
+    """R-22: A refused partition keeps the attributes of its stored record."""
     system = make_system(ALL_ON)
     refusal = StorageError(storage.IMAGE_LENGTHS, "the image is damaged")
     system.adopt(system.find("lpar1").profile, state=power.refused(refusal))
@@ -213,7 +213,10 @@ def test_a_refused_partition_keeps_its_attributes() -> None:
 
 
 def test_the_latch_is_cleared_once_and_takes_the_image_along() -> None:
-    """R-36: to clear it counts as a change of the image, so PK and latch become durable together."""
+    """R-36: Clearing the latch changes the image's generation, so PK and latch become durable together.
+
+    A second clearing changes nothing.
+    """
     system = make_system(ALL_ON)
     partition = system.power_on("lpar1")
     keystore = partition.keystore
@@ -231,7 +234,7 @@ def test_the_latch_is_cleared_once_and_takes_the_image_along() -> None:
 
 
 def test_without_signed_updates_the_call_does_not_exist() -> None:
-    """R-36: every guest may use the call; the answer is H_FUNCTION, before any other check."""
+    """R-36: Without the attribute, SIGNED_UPDATE is H_FUNCTION before any other check."""
     system = make_system(ON)
     partition = system.power_on("lpar1")
     guest = Guest(partition)
@@ -249,7 +252,7 @@ WORLD_READABLE_AND_PROVIDED = 0x08000008
 
 @pytest.mark.parametrize("consumer_password", [b"", b"firmware has locked its objects"])
 def test_dynamic_keys_make_sb_version(consumer_password: bytes) -> None:
-    """R-36: one byte 1 of firmware, readable by all without a password, at every IPL."""
+    """R-36: With dynamic keys, each IPL makes SB_VERSION: one byte 1, readable without a password."""
     system = make_system(ON | {UPDATES: 1})
     partition = system.power_on("lpar1")
     assert Guest(partition).read(1, SB_VERSION) == Answer(-7)
@@ -271,7 +274,7 @@ def test_dynamic_keys_make_sb_version(consumer_password: bytes) -> None:
 
 
 def test_sb_version_is_no_use_of_the_store() -> None:
-    """R-33, R-36: a keystore with no other object is empty, and may be disabled while the partition runs."""
+    """R-33, R-36: A keystore that has only SB_VERSION is empty and may be disabled while running."""
     system = make_system(ALL_ON)
     partition = system.power_on("lpar1")
     assert partition.keystore

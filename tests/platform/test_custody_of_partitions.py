@@ -1,4 +1,4 @@
-"""Partitions and custody: a system serves and changes only partitions that it owns; it reserves old names."""
+"""Custody in a system: it serves and changes only the partitions that it owns. It reserves old names."""
 
 import itertools
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def make_system(level: str = "FW1110", total: int | None = None) -> ManagedSyste
 
 
 def standing(custody: Custody, mode: Mode, *, running: bool = False) -> tuple[ManagedSystem, Partition]:
-    """A system with one partition, `lpar1`, in a custody and a mode."""
+    """A system with one partition, `lpar1`, in this custody and mode."""
     system = make_system()
     partition = system.create("lpar1", 8)
     if running:
@@ -46,7 +46,7 @@ def refusal(request: Callable[[], object]) -> OperatorError:
 
 @pytest.mark.parametrize("custody,mode", STANDS)
 def test_power_asks_custody(custody: Custody, mode: Mode) -> None:
-    """R-51, R-54: every event of power, in every custody and mode. The refusal names the state."""
+    """R-51, R-54: Only an owner that serves allows a change of power. Each refusal names the state."""
     for event in PowerEvent:
         _, partition = standing(custody, mode, running=event in (PowerEvent.IPL, PowerEvent.POWER_OFF))
         before = partition.power
@@ -65,7 +65,7 @@ def test_power_asks_custody(custody: Custody, mode: Mode) -> None:
 
 @pytest.mark.parametrize("custody,mode", STANDS)
 def test_only_an_owned_partition_is_changed(custody: Custody, mode: Mode) -> None:
-    """R-51: attributes, name, start, access key and deletion. A refusal changes nothing."""
+    """R-51: Only an owner can change or delete the partition. A refusal changes nothing."""
     requests: list[Callable[[ManagedSystem], object]] = [
         lambda system: system.set_attributes("lpar1", {"secure_boot": 2}),
         lambda system: system.change("lpar1", PartitionWish(auto_start=False)),
@@ -87,12 +87,15 @@ def test_only_an_owned_partition_is_changed(custody: Custody, mode: Mode) -> Non
 
 
 def test_a_partition_that_does_not_exist_is_owned_by_nobody_here() -> None:
-    """R-30: the refusal is that of `find`."""
+    """R-30: A partition that does not exist is refused by the rule of its name."""
     assert refusal(lambda: make_system().owned("lpar1")).rule is rules.NAME_EXISTS
 
 
 def test_a_frozen_partition_runs_on() -> None:
-    """R-51: a frozen partition stays RUNNING with its passwords. The operator can't stop it; the move can."""
+    """R-51: A frozen partition stays RUNNING with its passwords. The operator can't stop it.
+
+    When the partition leaves, it is off and has no passwords.
+    """
     system, partition = standing(Custody.OWN, Mode.SERVING, running=True)
     guest = Guest(partition)
     assert guest.gen_password(3).status == 0
@@ -111,7 +114,7 @@ def test_a_frozen_partition_runs_on() -> None:
 
 
 def test_it_arrives_without_an_ipl() -> None:
-    """R-51: IPL count, secure-boot mode, passwords and TRANSIENT objects are those of the source."""
+    """R-51: An arrived partition has IPL count, mode, passwords and TRANSIENT objects of its source."""
     source = make_system()
     source.create("lpar1", 8, further={"keystore_signed_updates": 1, "linux_dynamic_key_secure_boot": 1})
     source.set_attributes("lpar1", {"secure_boot": 2})
@@ -133,7 +136,7 @@ def test_it_arrives_without_an_ipl() -> None:
 
 
 def test_a_partition_without_keystore_arrives_too() -> None:
-    """R-35, R-51: the profile is its only state, and it runs in the mode of its IPL."""
+    """R-35, R-51: A partition without a keystore arrives with its profile, in the mode of its IPL."""
     partition = make_system().create("lpar1")
     partition.arrive(None, SecureBoot.AUDIT)
     assert (partition.power, partition.secure_boot, partition.ipl_count) == (
@@ -145,7 +148,7 @@ def test_a_partition_without_keystore_arrives_too() -> None:
 
 @pytest.mark.parametrize("custody", sorted(STORED))
 def test_the_mode_after_a_start(custody: Custody) -> None:
-    """R-51: a frozen record is in doubt; a record that is not owned is not served."""
+    """R-51: After a start, the custody decides the mode and whether the system owns the partition."""
     partition = make_system().create("lpar1")
     again = make_system().adopt(partition.profile._replace(custody=custody, epoch=7))
     assert again.mode is mode_after_start(custody, asks=False)
@@ -153,7 +156,7 @@ def test_the_mode_after_a_start(custody: Custody) -> None:
 
 
 def test_a_prepared_partition_takes_its_room() -> None:
-    """R-51: name, number and space are taken before the partition may be served."""
+    """R-51: A prepared partition takes name, number and space before it may be served."""
     system = make_system(total=16)
     partition = system.create("lpar1", 12)
     partition.set_custody(Custody.PREPARED, 7, PEER)
@@ -168,7 +171,7 @@ LEFT = Departed(UUID(int=5, version=4), "lpar1", Custody.GONE, 7, PEER, reserves
 
 
 def test_the_name_of_a_partition_that_has_left_is_kept() -> None:
-    """R-51: no new partition, rename or other store gets it, until an operator requests the name."""
+    """R-51: The name of a partition that has left stays reserved until an operator frees it."""
     system = make_system()
     system.create("other")
     system.departed[LEFT.uuid] = LEFT
@@ -189,7 +192,7 @@ def test_the_name_of_a_partition_that_has_left_is_kept() -> None:
 
 
 def test_a_refused_partition_frees_no_name() -> None:
-    """R-51: if no partition is made, the name stays reserved."""
+    """R-51: If no new partition is made, the reserved name stays reserved."""
     system = make_system()
     system.departed[LEFT.uuid] = LEFT
     refusal(lambda: system.create("lpar1", 9999, frees_name=True))
@@ -198,7 +201,10 @@ def test_a_refused_partition_frees_no_name() -> None:
 
 
 def test_a_partition_that_has_moved_is_not_restored_here() -> None:
-    """R-51: a restore would make a second owner. A partition whose copy was dropped may be restored."""
+    """R-51: A partition that has moved can't be restored here: there would be two owners.
+
+    If only its copy was dropped here, it can be restored.
+    """
     system = make_system()
     system.departed[LEFT.uuid] = LEFT
     error = refusal(lambda: system.demand_not_left(LEFT.uuid))

@@ -1,4 +1,4 @@
-"""The words of each state: the drivers of both ends, and the console, against the one table (R-51)."""
+"""The words that each state sends: source, target and console agree with one table (R-51)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HEARS = {
 
 
 def words(at: Standing, party: Party) -> set[Word]:
-    """Return the words for a party by the table, computed independently."""
+    """Return the words that the table has for this party, computed independently."""
     return {
         row.word for row in SAYS if row.at is at.custody and row.mode in (None, at.mode) and party in row.to
     }
@@ -47,7 +47,7 @@ def view(at: Standing, peer: str) -> CustodyView:
 
 @pytest.mark.parametrize("at", STATES, ids=lambda at: f"{at.custody.name}-{at.mode.value}")
 def test_every_driver_says_what_the_table_says(at: Standing) -> None:
-    """R-51: a driver sends exactly the words that the table has for its state.
+    """R-51: Source and target send exactly the words that the table has for their state.
 
     A copying source has the record of an earlier attempt, and sends nothing.
     """
@@ -65,7 +65,7 @@ def test_every_driver_says_what_the_table_says(at: Standing) -> None:
 
 @pytest.mark.parametrize("at", STATES, ids=lambda at: f"{at.custody.name}-{at.mode.value}")
 def test_the_console_carries_every_word_that_a_channel_has(at: Standing) -> None:
-    """R-51: all but FINAL, which has no other carrier than the channel."""
+    """R-51: The console also carries each word of the channel, except FINAL."""
     entry = begun(Entry(UUID, "x"), "live", E, S, T)
     for word, (custody, hearer, speaker) in HEARS.items():
         mode = Mode.IN_DOUBT if custody is Custody.FROZEN else Mode.SETTLED

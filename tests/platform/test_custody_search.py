@@ -28,7 +28,10 @@ def shown(heading: str) -> list[list[str]]:
 
 
 def test_one_owner_in_every_interleaving() -> None:
-    """R-51: two confirmed writes, two attempts in one direction. Both kinds of search agree."""
+    """R-51: In every interleaving of two attempts with two writes there is one owner.
+
+    Both kinds of search agree.
+    """
     _, found = well(fixed(2, 2), eager=False)
     _, short = well(fixed(2, 2))
     assert found.locals == short.locals
@@ -37,14 +40,14 @@ def test_one_owner_in_every_interleaving() -> None:
 
 
 def test_round_trips() -> None:
-    """R-51: the second attempt may go back, and both systems confirm writes."""
+    """R-51: The search also passes if the second attempt goes back and both systems confirm writes."""
     _, found = well(there_and_back(2, 2))
     figures = [f"{each:,}" for each in (found.states, found.transitions, len(found.locals))]
     assert ["2 x 2, there and back, short", *figures] in shown("Proof")
 
 
 def test_every_way_of_two_attempts() -> None:
-    """R-51, R-52, R-54: live, inactive, restarts, in any order; systems ask. Each row is used."""
+    """R-51, R-52, R-54: The search passes for every plan of two attempts, and uses each row of the tables."""
     third = asking((Attempt(0, 1), Attempt(0, 2, Kind.INACTIVE)))
     states, taken = 0, set[object]()
     plans = [*every_way(2), third]
@@ -63,7 +66,7 @@ def test_every_way_of_two_attempts() -> None:
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=[each.name for each in MISTAKES])
 def test_a_seeded_mistake_is_found(mistake: Mistake) -> None:
-    """R-51, R-54: a changed row, or a changed rule of a driver, breaks a promise."""
+    """R-51, R-54: A changed row, or a changed rule of a driver, breaks a promise, and the search finds it."""
     search = Search(mistake.world)
     found = search.explore()
     if mistake.breaks:
@@ -76,26 +79,29 @@ def test_a_seeded_mistake_is_found(mistake: Mistake) -> None:
 
 
 def test_the_generation_in_prepared_is_a_second_belt() -> None:
-    """R-51: without it nothing breaks, because each attempt has its own number."""
+    """R-51: Without the generation in PREPARED nothing breaks: each attempt has its own number."""
     well(HARMLESS)
 
 
 @pytest.mark.parametrize("asks", [True, False])
 def test_a_wrong_operator_of_a_restart(asks: bool) -> None:
-    """R-54: if the source is alive but cut off, a restart elsewhere can let two systems serve."""
+    """R-54: If the operator restarts a partition whose source still runs, two systems may serve."""
     found = Search(asking(restart(0, 1), wrong=True)._replace(asks=asks)).explore()
     assert found.fault is not None
     assert found.fault.why == "two serve"
 
 
 def test_a_right_operator_of_a_restart() -> None:
-    """R-54: a source that asks never serves beside the target. A source that does not ask does."""
+    """R-54: If the source is dead and asks at its return, it never serves beside the target.
+
+    A source that does not ask may serve beside the target.
+    """
     well(asking(restart(0, 1)))
     assert Search(asking(restart(0, 1))._replace(asks=False)).explore().fault is not None
 
 
 def test_a_restart_that_is_cancelled() -> None:
-    """R-52, R-54: its target is barred, and its source opens the copy, in any order of events."""
+    """R-52, R-54: In any order of events, a cancelled restart bars its target and ends at its source."""
     world = asking((*restart(0, 1), *restart(1, 0)))
     search, found = well(world)
     views = [search.view(each) for each in found.locals]
@@ -109,7 +115,7 @@ def test_a_restart_that_is_cancelled() -> None:
 
 
 def test_a_wrong_operator_of_a_forced_attempt_harms_nobody() -> None:
-    """R-51: the operator may force a target at any time, also while the source runs."""
+    """R-51: If the operator forces a target although the source runs, still one system serves."""
     search, found = well(fixed(1, 2))
     decisions = {search.view(each)[1].register.decision for each in found.locals}
     assert decisions == set(Decision)
@@ -119,7 +125,7 @@ def test_a_wrong_operator_of_a_forced_attempt_harms_nobody() -> None:
 
 
 def without_owner(dead: int) -> tuple[int, Counter[tuple[str, str]]]:
-    """Return the number of states with a party that is down, and the records of those without an end."""
+    """Return how many states have this party down, and the records of those that reach no owner."""
     found = Search(fixed(2, 2)).explore()
     search = Search(fixed(2, 2), eager=False)  # the last words before the death may be lost
     starts = [each for each in found.locals if is_down(search.view(each), dead)]
@@ -134,33 +140,33 @@ def is_down(view: View, party: int) -> bool:
 
 
 def records(view: View) -> str:
-    """Return the records of source and target. OLDER is a copy of an attempt before the source's last one."""
+    """Return the records of source and target. OLDER is a copy of an earlier attempt."""
     source, target = view[0]
     older = target.custody is Custody.PREPARED and target.epoch < source.epoch
     return f"{source.custody.name} {'OLDER' if older else target.custody.name}"
 
 
 def decision(view: View) -> str:
-    """Return the console's decision. It is NEWER if it is for a later attempt than the source's record."""
+    """Return the console's decision, or NEWER if it belongs to a later attempt than the source's record."""
     (source, _), desk, _ = view
     return desk.register.decision.name if desk.register.epoch == source.epoch else "NEWER"
 
 
 def test_target_dead_for_ever() -> None:
-    """R-51: the source serves again, unless it has released or the target was forced."""
+    """R-51: If the target stays dead, the source serves, unless it has released or the target was forced."""
     _, kinds = without_owner(1)
     assert all("RELEASED" in at or "GONE" in at or said in ("FORCED", "DONE") for at, said in kinds)
 
 
 def test_console_dead_for_ever() -> None:
-    """R-51: only a source whose target has no copy, or an older one, waits in doubt for ever."""
+    """R-51: If the console stays dead, a source waits for ever only if its target has no present copy."""
     _, kinds = without_owner(2)
     assert {at for at, _ in kinds if at.startswith("FROZEN")} == {"FROZEN NONE", "FROZEN OLDER"}
     assert {at.split()[0] for at, _ in kinds} == {"FROZEN", "OWN"}
 
 
 def test_source_dead_for_ever() -> None:
-    """R-51: the target is forced if it has the copy of the last attempt and that attempt is open."""
+    """R-51: If the source stays dead, the target is forced if it has the last copy of an open attempt."""
     _, kinds = without_owner(0)
     assert {said for at, said in kinds if at in ("FROZEN PREPARED", "RELEASED PREPARED")} <= {
         "ABORTED",
@@ -169,7 +175,7 @@ def test_source_dead_for_ever() -> None:
 
 
 def test_figures_of_the_dead() -> None:
-    """The page has the number of states that reach an owner without one of the three."""
+    """The page has the number of states that reach an owner without source, target or console."""
     for dead, name in enumerate(("source", "target", "console")):
         every, kinds = without_owner(dead)
         row = [name, f"{every - kinds.total():,} of {every:,}"]
@@ -180,14 +186,14 @@ def test_figures_of_the_dead() -> None:
 
 
 def test_the_way_to_a_fault() -> None:
-    """It has the steps in order, with their rows."""
+    """A fault has the steps to it in order, with their rows."""
     found = Search(asking(restart(0, 1), wrong=True)).explore()
     assert found.fault is not None
     assert found.fault.steps == ("C restarts 2", "1: copy(2), row 16")
 
 
 def test_tables_without_rows() -> None:
-    """Without rows no move is possible: no promise breaks, and the first system serves for ever."""
+    """Without rows no move is possible, no promise breaks, and the first system serves for ever."""
     search = Search(fixed(1, 1, Rules(system=(), console=())))
     found = search.explore()
     assert found.fault is None

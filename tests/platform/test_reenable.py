@@ -14,7 +14,7 @@ OS = Consumer.OPERATING_SYSTEM
 
 
 def test_what_the_old_store_held_is_pending_until_the_new_one_is_durable() -> None:
-    """R-20, R-21, R-33: to disable and enable the keystore does not confirm a removal."""
+    """R-20, R-21, R-33: If the keystore is disabled and enabled, a pending removal stays pending."""
     system = ManagedSystem(FW1110, bytes(16), os.urandom)
     partition = system.create("a", 64)
     store = partition.keystore
@@ -37,7 +37,7 @@ def test_what_the_old_store_held_is_pending_until_the_new_one_is_durable() -> No
 
 
 def test_a_store_that_never_was_has_nothing_pending() -> None:
-    """R-30: after the keystore of a new partition is enabled, nothing is pending."""
+    """R-30: After the first enabling of a keystore, nothing is pending in it."""
     system = ManagedSystem(FW1110, bytes(16), os.urandom)
     store = system.create("a", 4).keystore
     assert store is not None

@@ -34,9 +34,9 @@ def picture(system: ManagedSystem) -> object:
 
 
 def refused(system: ManagedSystem, request: Callable[[], object]) -> OperatorError:
-    """Make a request that is refused as an operator's fault, with rule and page.
+    """Make a request that must be refused as an operator's fault; return the error.
 
-    Check that nothing changed.
+    Check that it has a rule with a page, and that nothing has changed.
     """
     before = picture(system)
     with pytest.raises(OperatorError) as caught:
@@ -48,7 +48,7 @@ def refused(system: ManagedSystem, request: Callable[[], object]) -> OperatorErr
 
 
 def test_the_keystore_of_a_new_partition_is_off() -> None:
-    """R-30, R-35: until a size is set, every call returns H_FUNCTION."""
+    """R-30, R-35: The keystore of a new partition is off: every call returns H_FUNCTION."""
     system = make_system()
     partition = system.create("lpar1")
     assert (partition.kbytes, partition.keystore, partition.power) == (0, None, Power.OFF)
@@ -58,7 +58,7 @@ def test_the_keystore_of_a_new_partition_is_off() -> None:
 
 @pytest.mark.parametrize("later", [False, True])
 def test_it_is_enabled_at_creation_or_later(later: bool) -> None:
-    """R-30: both ways give an empty store of that size."""
+    """R-30: A keystore that is enabled at creation equals one that is enabled later: empty, of that size."""
     system = make_system()
     partition = system.create("lpar1", 0 if later else 16)
     if later:
@@ -74,7 +74,7 @@ SIZES += [("FW1110", size, size == 0 or 4 <= size <= 128) for size in (0, 3, 4, 
 
 @pytest.mark.parametrize("level,kbytes,fine", SIZES)
 def test_sizes(level: str, kbytes: int, fine: bool) -> None:
-    """R-31: 4 to 64 KiB in steps of 1 KiB, up to 128 on Power11. Other sizes are refused with the range."""
+    """R-31: Sizes are 4 to 64 KiB in steps of 1, and up to 128 on Power11. Others are refused."""
     system = make_system(level)
     if fine:
         assert system.create("lpar1", kbytes).kbytes == kbytes
@@ -94,7 +94,7 @@ def test_sizes(level: str, kbytes: int, fine: bool) -> None:
 
 
 GROWING = [
-    # size now, requested size, running, permitted
+    # size now, requested size, whether it runs, whether permitted
     (0, 4, False, True),
     (0, 4, True, False),
     (4, 5, False, True),
@@ -113,7 +113,7 @@ GROWING = [
 def test_growing_needs_a_stopped_partition_and_shrinking_is_never(
     now: int, asked: int, running: bool, permitted: bool
 ) -> None:
-    """R-32, R-33: the table of permitted changes; to 0 also while the partition runs."""
+    """R-32, R-33: A keystore grows only while the partition is off. It never shrinks, but may become 0."""
     system = make_system()
     system.create("lpar1", now)
     if running:
@@ -129,7 +129,7 @@ def test_growing_needs_a_stopped_partition_and_shrinking_is_never(
 @pytest.mark.parametrize("policy", [0, 0x0200_0000])
 @pytest.mark.parametrize("running", [True, False])
 def test_a_keystore_in_use_is_not_disabled(policy: int, running: bool) -> None:
-    """R-33: refused with HSCL0DC8 while any object exists, also a transient one; allowed once it is empty."""
+    """R-33: While any object exists, also a transient one, size 0 is refused with HSCL0DC8."""
     system = make_system()
     guest = Guest(system.create("lpar1", 8))
     system.power_on("lpar1")
@@ -146,7 +146,7 @@ def test_a_keystore_in_use_is_not_disabled(policy: int, running: bool) -> None:
 
 
 def test_once_disabled_it_waits_for_power_off() -> None:
-    """R-33, R-35: a keystore that was disabled while running can be enabled only after power-off."""
+    """R-33, R-35: A keystore that was disabled in a running partition can be enabled only after power-off."""
     system = make_system()
     guest = Guest(system.create("lpar1", 8))
     system.power_on("lpar1")
@@ -162,7 +162,10 @@ def test_once_disabled_it_waits_for_power_off() -> None:
 
 
 def test_disabling_takes_passwords_with_it_but_confirms_nothing() -> None:
-    """R-33, R-04, R-20: an enabled store begins empty, and objects count as gone only when it is durable."""
+    """R-33, R-04, R-20: After disabling and enabling, no password is set.
+
+    A removed object is still pending until the new store is durable.
+    """
     system = make_system()
     guest = Guest(system.create("lpar1", 8))
     system.power_on("lpar1")
@@ -191,7 +194,7 @@ def test_growing_keeps_the_objects() -> None:
 
 
 def test_all_keystores_stay_within_the_total() -> None:
-    """R-34: 1 MiB on FW950 is sixteen of 64 KiB. The seventeenth, and any growth, is refused."""
+    """R-34: On FW950 the total is 1 MiB: sixteen keystores of 64 KiB, and not one KiB more."""
     system = make_system()
     for n in range(16):
         system.create(f"lpar{n}", 64 if n else 60)
@@ -208,7 +211,7 @@ def test_all_keystores_stay_within_the_total() -> None:
 
 @pytest.mark.parametrize("level,total", [("FW950", 1024), ("FW1110", 16384)])
 def test_the_total_is_the_levels_unless_it_is_configured(level: str, total: int) -> None:
-    """R-34: each emulated system can set its total. A growing store counts once."""
+    """R-34: The total is the level's or the configured one. A store that grows counts once."""
     assert make_system(level).total_kbytes == total
     system = make_system(level, total=10)
     system.create("lpar1", 6)
@@ -235,7 +238,7 @@ DAMAGED = power.refused(StorageError(storage.IMAGE_LENGTHS, "the image is damage
 
 @pytest.mark.parametrize("state,request_name,after", POWER)
 def test_power(state: Power, request_name: str, after: Power | Rule) -> None:
-    """The power table: every request in every state; each way into RUNNING counts as an IPL."""
+    """Each request in each state does what the power table says. Each way into RUNNING counts an IPL."""
     system = make_system()
     partition = system.create("lpar1", 8)
     if state is Power.RUNNING:
@@ -256,14 +259,14 @@ def test_power(state: Power, request_name: str, after: Power | Rule) -> None:
 
 
 def test_the_power_table_is_whole() -> None:
-    """Every event has a row in every state."""
+    """The power table has a row for every event in every state."""
     assert power.TABLE.keys() == set(itertools.product(Power, power.PowerEvent))
     verbs = [event for _, event in power.TABLE if event is not power.PowerEvent.ARRIVE]
     assert len(POWER) == len(verbs)
 
 
 def test_the_secure_boot_mode_takes_effect_at_the_next_ipl() -> None:
-    """R-10: a mode that is set while the partition runs counts from the next IPL on, however it begins."""
+    """R-10: A secure-boot mode that is set while the partition runs is in effect from the next IPL."""
     system = make_system()
     partition = system.create("lpar1", 8)
     system.set_attributes("lpar1", {"secure_boot": SecureBoot.ENFORCE})
@@ -287,7 +290,7 @@ BAD_NAMES = ["", "x" * 32, ".a", "-a", "_a", "a/b", "a b", "a\n", "é", "..", "c
 
 @pytest.mark.parametrize("name", GOOD_NAMES + BAD_NAMES)
 def test_names(name: str) -> None:
-    """R-30: a name becomes that of a socket and a file, so it has plain letters and is no reserved word."""
+    """R-30: A name becomes a file name, so it has plain letters and is no reserved word."""
     system = make_system()
     if name in BAD_NAMES:
         refused(system, lambda: system.create(name))
@@ -297,7 +300,7 @@ def test_names(name: str) -> None:
 
 
 def test_unknown_partitions_are_named_in_the_refusal() -> None:
-    """R-30: every request about a missing partition is refused in the same way."""
+    """R-30: A request about a missing partition is refused, and the refusal has its name."""
     system = make_system()
     for request in (system.find, system.power_on, system.power_off, system.ipl):
         assert "'nobody'" in refused(system, lambda request=request: request("nobody")).message  # type: ignore[misc]
@@ -310,7 +313,7 @@ def stored_profile(number: int, name: str) -> PartitionProfile:
 
 
 def test_numbers_are_the_lowest_that_are_free() -> None:
-    """R-01: each partition has its own number, never 0."""
+    """R-01: Each partition has its own number: the lowest free one, and never 0."""
     system = make_system()
     system.adopt(stored_profile(2, "stored"))
     assert [system.create(name).number for name in "abc"] == [1, 3, 4]
@@ -319,7 +322,7 @@ def test_numbers_are_the_lowest_that_are_free() -> None:
 
 
 def test_a_refused_partition_neither_starts_nor_changes() -> None:
-    """R-22: its record stays as stored, and it keeps its space and number."""
+    """R-22: A refused partition can't be started or changed. Its record, space and number stay."""
     system = make_system(total=20)
     stored = AT_FIRST.with_numbers({"keystore_kbytes": 16})
     profile = stored_profile(1, "damaged")._replace(attributes=stored, ipl_count=3, image_generation=9)
@@ -337,7 +340,7 @@ def test_a_refused_partition_neither_starts_nor_changes() -> None:
 
 
 def test_nothing_is_created_while_a_name_is_unknown() -> None:
-    """R-22: the new partition could get the name of the unreadable one."""
+    """R-22: While a name is unreadable, no partition is created: it could get that name."""
     system = make_system()
     system.create("known", 4)
     lost = power.refused(StorageError(storage.RECORDS_WHOLE, "its profile is missing"), name_unknown=True)
@@ -348,7 +351,7 @@ def test_nothing_is_created_while_a_name_is_unknown() -> None:
 
 
 def test_partitions_of_two_systems_and_of_one_share_nothing() -> None:
-    """R-01: with equal names, numbers and labels, each has its own state."""
+    """R-01: Two partitions with equal names, numbers and labels, in one system or two, share no state."""
     guests = []
     for system in (make_system(), make_system()):
         for name in ("lpar1", "lpar2"):
@@ -363,7 +366,7 @@ def test_partitions_of_two_systems_and_of_one_share_nothing() -> None:
 
 
 def test_strict_memory_is_the_systems_choice() -> None:
-    """R-76: it is on by default, and partitions use the setting of their system."""
+    """R-76: Strict memory is on by default. A partition uses the setting of its system."""
     assert make_system().create("lpar1").strict_memory
     relaxed = ManagedSystem(LEVELS["FW950"], bytes(16), Chance(), strict_memory=False)
     assert not relaxed.create("lpar1").strict_memory
@@ -372,7 +375,7 @@ def test_strict_memory_is_the_systems_choice() -> None:
 
 
 def test_texts_show_names_and_sizes_only() -> None:
-    """R-02: neither a system nor a partition shows its contents."""
+    """R-02: The text of a system or partition shows no contents."""
     system = make_system()
     partition: Partition = system.create("lpar1", 8)
     assert repr(partition) == "Partition(1, 'lpar1', 8 KiB, off)"

@@ -13,7 +13,7 @@ KEY = TrustedSystemKey(SECRET)
 
 
 def test_a_new_key_is_32_random_bytes() -> None:
-    """All bytes come from the entropy source, which must return exactly that many."""
+    """A new key has 32 bytes of entropy. A source that returns another number is refused."""
     asked: list[int] = []
 
     def entropy(count: int) -> bytes:
@@ -32,7 +32,7 @@ def test_a_key_comes_from_a_file_of_32_bytes() -> None:
 
 @pytest.mark.parametrize("content", [b"", SECRET[:-1], SECRET + b"\n", SECRET.hex().encode()])
 def test_a_file_of_another_length_is_refused(content: bytes) -> None:
-    """The error has both lengths and no content of the file."""
+    """A file of another length is refused. The error has both lengths and no content of the file."""
     with pytest.raises(OperatorError, match=f"has {len(content)} bytes, not 32") as caught:
         TrustedSystemKey.of_file(content)
     assert caught.value.rule is rules.TRUSTED_KEY_FILE
@@ -41,19 +41,19 @@ def test_a_file_of_another_length_is_refused(content: bytes) -> None:
 
 @pytest.mark.parametrize("length", [0, 31, 33])
 def test_a_key_of_the_wrong_size_is_a_mistake_of_the_caller(length: int) -> None:
-    """No shorter key is made."""
+    """A key of another length raises ValueError."""
     with pytest.raises(ValueError, match="32 bytes"):
         TrustedSystemKey(bytes(length))
 
 
 def test_the_id_is_public_and_of_this_key() -> None:
-    """8 bytes of an HMAC under the key: equal keys have equal ids, and an id does not reveal its key."""
+    """Equal keys have equal ids of 8 bytes, and an id does not reveal its key."""
     assert KEY.id == hmac.digest(SECRET, b"swpks tsk id 1", "sha256")[:8]
     assert TrustedSystemKey(bytes(32)).id != KEY.id
 
 
 def test_keys_compare_by_their_bytes() -> None:
-    """Equal keys are one member of a set. Only a key is equal to a key."""
+    """Keys are equal if their bytes are, and then they are one member of a set."""
     assert TrustedSystemKey(SECRET) == KEY
     assert {KEY, TrustedSystemKey(SECRET)} == {KEY}
     assert TrustedSystemKey(bytes(32)) != KEY
@@ -62,5 +62,5 @@ def test_keys_compare_by_their_bytes() -> None:
 
 
 def test_the_key_never_shows() -> None:
-    """Its text has only the id."""
+    """The text of a key has its id and no byte of it."""
     assert f"{KEY} {KEY!r}" == f"{KEY!r} TrustedSystemKey(id={KEY.id.hex()}, key hidden)"

@@ -1,4 +1,4 @@
-"""Whole partitions: created with a number, changed, renamed, deleted; and the name of the system."""
+"""Whole partitions: created with a number, changed, renamed, deleted. Also the name of the system."""
 
 import re
 from collections.abc import Callable
@@ -45,14 +45,14 @@ def broken(system: ManagedSystem, request: Callable[[], object]) -> Rule:
 
 
 def fill(system: ManagedSystem, name: str = "a") -> None:
-    """Put an object into a keystore. Afterwards the partition is off."""
+    """Put an object into a keystore, and leave the partition off."""
     system.power_on(name)
     assert Guest(system.find(name)).write(3, b"label", b"data") == Answer(0)
     system.power_off(name)
 
 
 def test_a_partition_is_created_with_number_and_attributes(system: ManagedSystem) -> None:
-    """R-30, R-36: the defaults are as before: the lowest free number, all attributes off."""
+    """R-30, R-36: A partition is created with number and attributes. By default: the lowest free number."""
     made = system.create("c", 4, number=9, further={UPDATES: 1, "secure_boot": 2})
     assert (made.number, made.kbytes, made.attributes.numbers[UPDATES]) == (9, 4, 1)
     assert system.create("d", further={"keystore_kbytes": 5}).kbytes == 5
@@ -75,12 +75,12 @@ def test_a_partition_is_created_with_number_and_attributes(system: ManagedSystem
     ],
 )
 def test_creating_is_all_or_nothing(system: ManagedSystem, wish: dict, rule: Rule) -> None:
-    """R-30 to R-36: each rule of a change also holds for a new partition."""
+    """R-30 to R-36: A new partition that breaks a rule of a change is refused, and nothing is created."""
     assert broken(system, lambda: system.create("c", **wish)) is rule
 
 
 def test_name_start_and_attributes_change_together(system: ManagedSystem) -> None:
-    """R-47: UUID, number, key, place and objects stay."""
+    """R-47: Name, start and attributes change in one request. UUID, number, key and objects stay."""
     fill(system)
     before = system.find("a")
     profile, keystore = before.profile, before.keystore
@@ -103,19 +103,19 @@ def test_name_start_and_attributes_change_together(system: ManagedSystem) -> Non
     ],
 )
 def test_a_change_is_all_or_nothing(system: ManagedSystem, wish: PartitionWish, rule: Rule) -> None:
-    """R-36: this holds for whichever part breaks a rule."""
+    """R-36: If any part of a change breaks a rule, nothing is changed."""
     assert broken(system, lambda: system.change("a", wish)) is rule
 
 
 @pytest.mark.parametrize("name", RESERVED_NAMES)
 def test_reserved_names_are_in_the_rule(system: ManagedSystem, name: str) -> None:
-    """Each is refused, and the rule's sentence has it."""
+    """Each reserved name is refused, and the rule lists the name."""
     assert broken(system, lambda: system.create(name)) is rules.NAME_FORM
     assert name in rules.NAME_FORM.sentence.replace(",", "").split()
 
 
 def test_a_running_partition_keeps_its_name(system: ManagedSystem) -> None:
-    """Its own name counts as no change. Start and attributes can change."""
+    """A running partition can't be renamed, but its start and its attributes can change."""
     system.power_on("a")
     assert broken(system, lambda: system.change("a", PartitionWish("z"))) is rules.PARTITION_OFF
     wish = PartitionWish("a", auto_start=False, further={"secure_boot": 2})
@@ -123,7 +123,7 @@ def test_a_running_partition_keeps_its_name(system: ManagedSystem) -> None:
 
 
 def test_a_refused_partition_is_not_changed(system: ManagedSystem) -> None:
-    """Its record stays as stored. Its present values count as no change."""
+    """A refused partition can't be changed. A request with its present values is no change."""
     error = OperatorError(storage.RECORDS_LEVEL, "too large")
     profile = system.find("b").profile
     system.adopt(profile._replace(name="c", number=3), state=refused(error))
@@ -137,7 +137,7 @@ def test_a_refused_partition_is_not_changed(system: ManagedSystem) -> None:
 
 
 def test_no_partition_takes_a_name_that_an_unreadable_one_may_have(system: ManagedSystem) -> None:
-    """A rename could hide the partition whose name is lost, as a new partition could."""
+    """While a name is unreadable, no partition can be renamed: it could get that name."""
     error = OperatorError(storage.RECORDS_LEVEL, "lost")
     profile = system.find("b").profile._replace(name="unreadable:x", number=3)
     system.adopt(profile, state=refused(error, name_unknown=True))
@@ -148,7 +148,7 @@ def test_no_partition_takes_a_name_that_an_unreadable_one_may_have(system: Manag
 
 @pytest.mark.parametrize("destroy", [False, True])
 def test_an_empty_partition_is_deleted(system: ManagedSystem, destroy: bool) -> None:
-    """Afterwards its name, its number and its space are free."""
+    """An empty partition is deleted. Its name, its number and its space are free again."""
     gone = system.delete("a", destroy=destroy)
     assert gone.gone
     assert system.assigned_kbytes == 0
@@ -157,7 +157,7 @@ def test_an_empty_partition_is_deleted(system: ManagedSystem, destroy: bool) -> 
 
 
 def test_a_partition_with_objects_is_deleted_on_purpose(system: ManagedSystem) -> None:
-    """R-33: HSCL0DC8 protects objects from a size of 0; this rule protects them from a deletion."""
+    """R-33: A partition with objects is deleted only with `destroy`."""
     fill(system)
     assert broken(system, lambda: system.delete("a")) is rules.PARTITION_EMPTY
     system.delete("a", destroy=True)
@@ -166,14 +166,14 @@ def test_a_partition_with_objects_is_deleted_on_purpose(system: ManagedSystem) -
 
 @pytest.mark.parametrize("destroy", [False, True])
 def test_a_running_partition_is_not_deleted(system: ManagedSystem, destroy: bool) -> None:
-    """Also with `destroy` the operator must power it off first."""
+    """A running partition is not deleted, even with `destroy`."""
     system.power_on("b")
     assert broken(system, lambda: system.delete("b", destroy=destroy)) is rules.PARTITION_OFF
     assert broken(system, lambda: system.delete("c", destroy=destroy)) is rules.NAME_EXISTS
 
 
 def test_a_refused_partition_is_deleted_on_purpose(system: ManagedSystem) -> None:
-    """Its contents are unknown, so its deletion needs `destroy`."""
+    """A refused partition is deleted only with `destroy`, because its contents are unknown."""
     error = OperatorError(storage.RECORDS_LEVEL, "too large")
     profile = system.find("b").profile._replace(name="c", number=3)
     system.adopt(profile, state=refused(error))
@@ -182,7 +182,7 @@ def test_a_refused_partition_is_deleted_on_purpose(system: ManagedSystem) -> Non
 
 
 def test_the_name_of_the_system(system: ManagedSystem) -> None:
-    """In every state but Reset pending. A name never looks like a serial number."""
+    """The system can be renamed in each state but Reset pending. A name can't look like a serial number."""
     for state in SystemState.OPERATING, SystemState.RECOVERY:
         system.state = state
         system.set_name(f"Server of {state.name}")
@@ -202,7 +202,7 @@ def test_the_name_of_the_system(system: ManagedSystem) -> None:
     ],
 )
 def test_a_name_that_does_not_exist(system: ManagedSystem, name: str, told: str) -> None:
-    """The id of a partition, a near name, or all names; a long text is not compared."""
+    """The error for an unknown name has advice: the partition with that id, a similar name, or all names."""
     for other in ("lpar7", *(f"more{number}" for number in range(10))):
         system.create(other)
     with pytest.raises(OperatorError, match=re.escape(told)) as caught:
@@ -211,7 +211,7 @@ def test_a_name_that_does_not_exist(system: ManagedSystem, name: str, told: str)
 
 
 def test_a_name_in_a_system_without_partitions() -> None:
-    """It says so."""
+    """The error says that the system has no partitions."""
     empty = ManagedSystem(LEVELS["FW1110"], bytes(16), Chance(), total_kbytes=100)
     with pytest.raises(OperatorError, match="no partition 'a'; the system has no partition"):
         empty.find("a")
