@@ -1,4 +1,4 @@
-"""A system of sealed level 1, as earlier releases wrote it; made by the second implementation."""
+"""A system of sealed level 1 as earlier releases wrote it. The second implementation makes it."""
 
 import hashlib
 import struct
@@ -18,7 +18,7 @@ def sealed(kind: int, partition: int, generation: int, plaintext: bytes) -> byte
 
 
 def profile(number: int, kbytes: int = 8, *, generation: int = 2, ipl_count: int = 5) -> bytes:
-    """Return the plaintext of a profile of level 2: signed updates on, secure boot enforced."""
+    """Return the plaintext of a profile of level 2, with signed updates on and secure boot enforced."""
     name = b"lpar%d" % number
     return struct.pack(">HHHBBIIQB", 2, 1, number, 2, 1, kbytes, ipl_count, generation, len(name)) + name
 

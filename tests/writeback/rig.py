@@ -1,6 +1,6 @@
 """A managed system with its encryptor on NVRAM in memory.
 
-A power cut: drop it and recover from the records.
+For a power cut, a test drops the system and starts another from the records.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def make_sealer(identity: SystemIdentity = IDENTITY) -> Sealer:
 
 
 def first_records(partitions: int, kbytes: int) -> dict[str, bytes]:
-    """Return the records that the first start of a system with these partitions writes to NVRAM."""
+    """Return the records that a system with these partitions writes to NVRAM at its first start."""
     wishes = tuple(PartitionSettings.of(f"lpar{n + 1}", kbytes) for n in range(partitions))
     machine = assemble(_seams(MemoryNvram()), Settings(partition=wishes))
     sealer = make_sealer()
@@ -68,13 +68,13 @@ def first_records(partitions: int, kbytes: int) -> dict[str, bytes]:
 
 
 def committed(records: Mapping[str, bytes], identity: SystemIdentity = IDENTITY) -> dict[str, bytes]:
-    """Return these records with a commit record that lists them all."""
+    """Return these records and a commit record that lists them all."""
     blobs = {record_id(name): blob for name, blob in records.items() if name != COMMIT}
     return {**records, COMMIT: CommitAuthority(identity.root_key).encode(NO_COMMIT.after(blobs))}
 
 
 def nth_record(records: Mapping[str, bytes], number: int) -> str:
-    """Return the name of the record of the partition with a number."""
+    """Return the name of the record of the partition with this number."""
     for name, blob in records.items():
         uuid = parse_partition(name)
         if uuid and open_partition(make_sealer(), uuid, blob).profile.number == number:
@@ -89,7 +89,7 @@ def _seams(nvram: Nvram, worker: Worker | None = None, entropy: Entropy | None =
 
 
 class Journal(MemoryNvram):
-    """NVRAM that remembers every commit that took effect."""
+    """NVRAM that remembers each commit that took effect."""
 
     def __init__(self, records: Mapping[str, bytes] | None = None) -> None:
         super().__init__(records)
@@ -110,7 +110,7 @@ class Journal(MemoryNvram):
 
 
 class Rig:
-    """Running partitions lpar1, lpar2, ..., each with its guest, and their encryptor."""
+    """The running partitions lpar1, lpar2, ..., a guest of each, and their encryptor."""
 
     def __init__(
         self,
@@ -137,12 +137,12 @@ class Rig:
 
     @property
     def kinds(self) -> list[Trouble | None]:
-        """The reported faults of NVRAM in order, and None for the end of one."""
+        """The faults of NVRAM that were reported, in order. None stands for the end of a fault."""
         assert all(error is None or isinstance(error, NvramError) for error in self.told)
         return [error.kind if isinstance(error, NvramError) else None for error in self.told]
 
     def move(self, number: int) -> None:
-        """Give the only partition another number, and start it."""
+        """Give the only partition another number and power it on."""
         partition = self.partition()
         self.system.adopt(partition.profile._replace(number=number)).power_on()
         self.guests[0] = Guest(self.partition())
@@ -166,12 +166,12 @@ class Rig:
         self.notify(n)
 
     def remove(self, label: bytes, *, n: int = 0) -> None:
-        """Remove an object and notify the encryptor."""
+        """Remove an object and notify the encryptor, as the data channel does after a batch."""
         assert self.guests[n].remove(3, label).status == 0
         self.notify(n)
 
     def confirm(self, label: bytes, *, n: int = 0) -> tuple[int, int]:
-        """CONFIRM an object and notify the encryptor of the waiting guest."""
+        """Call CONFIRM for an object, and notify the encryptor that a guest waits."""
         status, flushed, _, _ = self.guests[n].confirm(3, label)
         self.notify(n)
         return status, flushed
@@ -190,5 +190,5 @@ class Rig:
         return Rig(records=self.journal.records)
 
     def objects(self, n: int = 0) -> dict[bytes, bytes]:
-        """Return the labels and data that a start would find if all changes were durable."""
+        """Return the labels and data that a start would find if every change were durable."""
         return {held.label: held.data for held in self.store(n).contents.snapshot().objects}

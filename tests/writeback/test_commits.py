@@ -1,4 +1,4 @@
-"""Commits: the 16 bytes that identify a record in the commit record's list."""
+"""The commit record lists each record by 16 bytes."""
 
 from uuid import UUID
 
@@ -11,7 +11,7 @@ A = UUID("1b4e28ba-2fa1-41d2-883f-0016d3cca427")
 
 
 def test_the_commit_record_knows_every_record_by_16_bytes() -> None:
-    """R-47: a partition by its UUID, any other record by its name, which must not be too long."""
+    """R-47: The 16 bytes are a partition's UUID, or else the record's name, which must not be longer."""
     assert record_id(partition_name(A)) == A.bytes
     assert record_id(SYSTEM) == b"system" + bytes(10)
     assert record_id("systemA") == b"systemA" + bytes(9)
@@ -20,7 +20,7 @@ def test_the_commit_record_knows_every_record_by_16_bytes() -> None:
 
 
 def test_no_name_is_taken_for_the_uuid_of_a_partition() -> None:
-    """R-47: byte 6 of "systemA" has the digit of version 4, and byte 8 has no variant of a UUID."""
+    """R-47: No name has the form of a UUID, although a byte of "systemA" has the digit of version 4."""
     assert record_id("systemA")[6] >> 4 == A.version == 4
     for name in (SYSTEM, "systemA", "sixteen-letters!"):
         assert UUID(bytes=record_id(name)).version is None

@@ -1,4 +1,4 @@
-"""A system of sealed level 1: converted at its first start, in one commit, with all its contents."""
+"""A system of sealed level 1 is converted at its first start, in one commit, with all its contents."""
 
 import re
 from collections.abc import Callable
@@ -24,7 +24,10 @@ Damage = Callable[[bytes], bytes | None]
 
 
 def test_everything_is_there_after_the_conversion() -> None:
-    """R-21, R-47: objects, sizes, attributes, IPL counts. Each partition has its own UUID and key."""
+    """R-21, R-47: The conversion keeps objects, sizes, attributes and IPL counts.
+
+    Each partition gets its own UUID and key.
+    """
     rig = Rig(0, records=level_1.records())
     assert rig.refused == []
     for number, partition in enumerate(rig.system.partitions.values(), 1):
@@ -43,7 +46,10 @@ def test_everything_is_there_after_the_conversion() -> None:
 
 
 def test_the_conversion_is_one_commit() -> None:
-    """R-22: NVRAM has the old records or the new ones, never both. The next start converts nothing."""
+    """R-22: The conversion is one commit: NVRAM has the old records or the new ones.
+
+    The next start converts nothing.
+    """
     rig = Rig(0, records=level_1.records())
     (changes,) = rig.journal.journal
     old = {name(number) for number in (1, 2) for name in (old_image_name, old_profile_name)}
@@ -59,7 +65,7 @@ def test_the_conversion_is_one_commit() -> None:
 
 
 def test_the_conversion_removes_only_what_is_there() -> None:
-    """R-22: a partition without a keystore has no image, and the commit removes none."""
+    """R-22: A partition without a keystore has no image, so the commit removes none."""
     before = level_1.records(1)
     del before[old_image_name(1)]
     before[old_profile_name(1)] = level_1.sealed(level_1.PROFILE, 1, 0, level_1.profile(1, 0))
@@ -94,7 +100,10 @@ BROKEN = [
 
 @pytest.mark.parametrize("record,damage,reason", [row[1:] for row in BROKEN], ids=[row[0] for row in BROKEN])
 def test_what_does_not_open_stays_as_it_is(record: str, damage: Damage, reason: str) -> None:
-    """R-22: its partition is refused at this start and the next. The other one is converted and serves."""
+    """R-22: A partition that does not open is refused at each start, and its records stay.
+
+    The other one is converted and serves.
+    """
     records = dict(RECORDS)
     blob = damage(records.pop(record))
     records |= {} if blob is None else {record: blob}
@@ -115,7 +124,7 @@ def test_what_does_not_open_stays_as_it_is(record: str, damage: Damage, reason: 
 
 
 def test_an_old_record_that_is_put_back_after_the_conversion_is_refused() -> None:
-    """R-22: level 1 has no protection against older copies, so none of its records is accepted any more."""
+    """R-22: After the conversion, an old record of level 1 is refused: it could be an older copy."""
     converted = Rig(0, records=level_1.records(1)).journal.records
     for number, name, shown in ((2, "lpar2", 2), (1, "unreadable:1", 65535)):
         old = {each(number): RECORDS[each(number)] for each in (old_image_name, old_profile_name)}
@@ -137,7 +146,7 @@ def start(nvram: MemoryNvram, card: MemoryCard, *, accept_older: bool = False) -
 
 
 def test_the_card_of_a_converted_system_promises_a_commit_record() -> None:
-    """R-22: an older NVRAM of level 1 is not converted again, and a cleared one is no new system."""
+    """R-22: After the conversion, NVRAM of level 1 is refused, and cleared NVRAM means Recovery."""
     nvram, card = MemoryNvram(level_1.records()), MemoryCard(Card(IDENTITY))
     start(nvram, card)
     assert card.held == Card(IDENTITY._replace(sealed_level=2))
@@ -148,7 +157,7 @@ def test_the_card_of_a_converted_system_promises_a_commit_record() -> None:
 
 
 def test_a_system_record_that_does_not_open_stops_the_conversion() -> None:
-    """R-22: nothing is written, and the card stays unchanged."""
+    """R-22: If the system record does not open, the start fails and changes neither NVRAM nor the card."""
     broken = level_1.records()
     broken[SYSTEM] = flipped(broken[SYSTEM])
     for records in (broken, {name: blob for name, blob in broken.items() if name != SYSTEM}):

@@ -22,7 +22,7 @@ State = dict[Key, tuple[int, bytes]]
 
 
 class Step(NamedTuple):
-    """One event of a script. `what` determines which fields are used."""
+    """One event of a script. `what` says which of the other fields count."""
 
     what: str
     where: int
@@ -47,7 +47,7 @@ STEPS = st.builds(
 
 
 class ScriptedWorker:
-    """Runs one commit at a time and ends it as the script says."""
+    """A worker for one commit at a time. It ends the commit as the script says."""
 
     def __init__(self) -> None:
         self.job: Job | None = None
@@ -69,11 +69,11 @@ class ScriptedWorker:
             landed(outcome.Error(NvramError("io", "a scripted fault")))
 
     def close(self) -> None:
-        """No work is left to stop."""
+        """Do nothing: no work is left to stop."""
 
 
 class Judge:
-    """All states of the durable part of one partition, and the number of the last confirmed state."""
+    """All durable states that one partition has had, and the number of the last confirmed one."""
 
     def __init__(self) -> None:
         self.memory: State = {}
@@ -91,7 +91,10 @@ class Judge:
         self.confirmed = max(self.confirmed, self.changed.get(key, 0))
 
     def after_cut(self, found: State, ipl_count: int) -> None:
-        """Check that the store is an earlier state, not older than the confirmed one. Begin a new history."""
+        """Check that the found state is an earlier one, not older than the confirmed one.
+
+        Begin a new history.
+        """
         allowed = self.states[self.confirmed :]
         assert found in allowed, f"{found} is no earlier state, or precedes state {self.confirmed}"
         assert ipl_count in self.ipl_counts
@@ -155,7 +158,7 @@ class Life:
             self.worker.end(step.fate)
 
     def cut(self, step: Step) -> dict[str, bytes]:
-        """Cut the power. A commit in progress has taken effect or has not."""
+        """Cut the power. A commit in progress takes effect or not."""
         if self.worker.job is not None and step.fate != "failed":
             event("cut with a commit on its way, which took effect")
             self.worker.job()
@@ -192,7 +195,7 @@ async def live(records: dict[str, bytes], judges: list[Judge], steps: Iterator[S
 
 
 async def play(script: list[Step]) -> None:
-    """Run a script with a system for each of its cuts; check after each."""
+    """Run a script; after each power cut, start a new system and check the state it finds."""
     first = Rig(PARTITIONS)
     first.changed()
     assert await first.encryptor.flush()
@@ -205,16 +208,16 @@ async def play(script: list[Step]) -> None:
 @settings(max_examples=150)
 @given(script=st.lists(STEPS, min_size=4, max_size=50))
 def test_what_is_found_after_a_crash_was_once_there(script: list[Step]) -> None:
-    """R-21, R-22, R-23, R-14: never a mixture, never older than the last confirmed, never TRANSIENT.
+    """R-21, R-22, R-23, R-14: After a crash, a start finds a state that existed, with no part of another.
 
-    A cut may come at any point: between calls, during a commit that takes effect or not, after a failure that
-    took effect or not.
+    The state is not older than the last confirmed one, and has no TRANSIENT object. A cut may come at any
+    point: between calls, during a commit that takes effect or not, after a failure that took effect or not.
     """
     trio.run(play, script)
 
 
 def test_the_judge_would_notice() -> None:
-    """It rejects a lost confirmed state, a mixture, and an unknown count."""
+    """The judge rejects the loss of a confirmed state, a mixture of states, and an unknown IPL count."""
     judge = Judge()
     for label in (b"a", b"b"):
         judge.memory[3, label] = 0, b"data"

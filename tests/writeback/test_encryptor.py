@@ -1,4 +1,4 @@
-"""The encryptor while NVRAM works: shared commits, hurry, confirmation, and the contents of a commit."""
+"""The encryptor while NVRAM works: shared commits, early flushes, and what a commit contains."""
 
 import trio
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
@@ -20,7 +20,7 @@ def record_of(rig: Rig, n: int = 0) -> str:
 async def test_changes_of_many_partitions_are_one_commit(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-20: they wait a short time, then form one commit, with one record of each partition."""
+    """R-20: Changes of several partitions wait a short time and form one commit with one record for each."""
     rig = Rig(20)
     await nursery.start(rig.encryptor.run)
     for n in range(20):
@@ -35,7 +35,7 @@ async def test_changes_of_many_partitions_are_one_commit(
 
 
 async def test_a_waiting_confirm_hurries(mock_clock: MockClock, nursery: trio.Nursery) -> None:
-    """R-20: a guest polls, so the flush does not wait for other changes: no time passes at all."""
+    """R-20: A pending CONFIRM starts the flush at once, so no time passes before it."""
     rig = Rig(2)
     await nursery.start(rig.encryptor.run)
     rig.write(b"label")
@@ -49,7 +49,7 @@ async def test_a_waiting_confirm_hurries(mock_clock: MockClock, nursery: trio.Nu
 
 
 async def test_confirm_says_0_then_1() -> None:
-    """R-20: for a write, and for a removal, which ends in H_NOT_FOUND with 1."""
+    """R-20: CONFIRM returns 0 and then 1. For a removal it ends with H_NOT_FOUND and 1."""
     rig = Rig()
     rig.write(b"label")
     assert rig.confirm(b"label") == PENDING
@@ -62,7 +62,7 @@ async def test_confirm_says_0_then_1() -> None:
 
 
 async def test_nothing_is_flushed_before_its_commit_returns(nursery: trio.Nursery) -> None:
-    """R-21: during its commit a change is not durable, however often the guest polls."""
+    """R-21: During its commit a change does not count as flushed, however often the guest polls."""
     worker = ParkedWorker()
     rig = Rig(worker=worker)
     rig.write(b"label")
@@ -76,7 +76,7 @@ async def test_nothing_is_flushed_before_its_commit_returns(nursery: trio.Nurser
 
 
 async def test_asking_during_a_commit_costs_no_second_one(nursery: trio.Nursery) -> None:
-    """R-20: the commit in progress contains all changes, so no other commit is needed."""
+    """R-20: A CONFIRM during a commit that contains its change causes no second commit."""
     worker = ParkedWorker()
     rig = Rig(worker=worker)
     await nursery.start(rig.encryptor.run)
@@ -91,7 +91,10 @@ async def test_asking_during_a_commit_costs_no_second_one(nursery: trio.Nursery)
 
 
 async def test_a_change_during_a_commit_takes_the_next_one(nursery: trio.Nursery) -> None:
-    """R-20: the change is not in the sealed image, so it stays pending and is not lost."""
+    """R-20: A change during a commit stays pending, because it is not in the sealed image.
+
+    The next commit contains it.
+    """
     worker = ParkedWorker()
     rig = Rig(worker=worker)
     rig.write(b"first")
@@ -112,7 +115,7 @@ async def test_a_change_during_a_commit_takes_the_next_one(nursery: trio.Nursery
 
 
 async def test_a_profile_that_changes_during_a_commit_takes_the_next_one(nursery: trio.Nursery) -> None:
-    """R-20: an IPL changes no object, but its count must be stored."""
+    """R-20: An IPL during a commit changes the profile, so the next commit stores its count."""
     worker = ParkedWorker()
     rig = Rig(worker=worker)
     rig.write(b"label")
@@ -131,7 +134,7 @@ async def test_a_profile_that_changes_during_a_commit_takes_the_next_one(nursery
 
 
 async def test_transient_objects_never_reach_nvram() -> None:
-    """R-14: no committed image has a transient object, and a transient object causes no commit."""
+    """R-14: A transient object is in no committed image, and causes no commit."""
     rig = Rig()
     rig.write(b"transient", policy=TRANSIENT)
     assert await rig.encryptor.flush()
@@ -147,7 +150,7 @@ async def test_transient_objects_never_reach_nvram() -> None:
 
 
 async def test_what_is_at_rest_is_sealed_anew_each_time() -> None:
-    """R-02, R-04: data, label and password are encrypted, and no two blobs are equal."""
+    """R-02, R-04: Data, label and password are encrypted, and each commit writes another blob."""
     rig = Rig()
     rig.guests[0].set_password(2, CANARY)
     rig.write(CANARY + b" label", CANARY * 9)
@@ -170,7 +173,7 @@ async def test_a_partition_without_a_keystore_has_a_profile_alone() -> None:
 
 
 async def test_disabling_deletes_the_image() -> None:
-    """R-33: after the flush no part of the old store is left, and a start finds no keystore."""
+    """R-33: After a keystore is disabled and flushed, NVRAM has no image of it."""
     rig = Rig()
     rig.write(b"label")
     assert await rig.encryptor.flush()
@@ -184,7 +187,7 @@ async def test_disabling_deletes_the_image() -> None:
 
 
 async def test_a_store_that_was_enabled_again_does_not_inherit_the_flush(nursery: trio.Nursery) -> None:
-    """R-21, R-33: the commit of the old store's image does not make objects of the new one durable."""
+    """R-21, R-33: A commit of the old store confirms no object of the store that was enabled after it."""
     worker = ParkedWorker()
     rig = Rig(worker=worker)
     for label in (b"one", b"two"):
@@ -211,7 +214,7 @@ async def test_a_store_that_was_enabled_again_does_not_inherit_the_flush(nursery
 
 
 async def test_the_systems_record_goes_with_the_partitions() -> None:
-    """R-20: one commit contains everything that is dirty."""
+    """R-20: One commit contains all that is dirty: partitions and the system record."""
     rig = Rig()
     rig.encryptor.system_changed(rig.system)
     rig.write(b"label")
@@ -221,15 +224,15 @@ async def test_the_systems_record_goes_with_the_partitions() -> None:
 
 
 async def test_nothing_to_do_is_no_commit() -> None:
-    """R-20: a flush of a clean system does not call NVRAM."""
+    """R-20: If nothing is dirty, a flush does not call NVRAM."""
     rig = Rig(3)
-    with assert_checkpoints():  # a caller that flushes in a loop leaves the others their turns
+    with assert_checkpoints():  # the flush lets other tasks run
         assert await rig.encryptor.flush()
     assert (rig.nvram.counts["commit"], rig.encryptor.health.state) == (0, "idle")
 
 
 async def test_flushes_take_turns(nursery: trio.Nursery) -> None:
-    """R-22: a second flush waits for the first, so an older image never replaces a newer one."""
+    """R-22: A second flush waits for the first, so an older image never replaces a newer one."""
     worker = ParkedWorker()
     rig = Rig(worker=worker)
     rig.write(b"first")
@@ -246,7 +249,7 @@ async def test_flushes_take_turns(nursery: trio.Nursery) -> None:
 
 
 async def test_every_consumers_objects_come_back() -> None:
-    """R-01, R-03, R-20: after a power cut each partition and consumer has its own objects."""
+    """R-01, R-03, R-20: After a power cut, each partition and consumer has its own objects."""
     rig = Rig(3)
     for n, guest in enumerate(rig.guests):
         for consumer in (1, 2, 3):
@@ -262,7 +265,7 @@ async def test_every_consumers_objects_come_back() -> None:
 async def test_a_flush_with_nothing_to_do_does_not_deafen_the_encryptor(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-20: a change after an idle flush is flushed as usual."""
+    """R-20: After a flush with nothing to do, a change is flushed as usual."""
     rig = Rig()
     await nursery.start(rig.encryptor.run)
     await wait_all_tasks_blocked()
@@ -275,7 +278,7 @@ async def test_a_flush_with_nothing_to_do_does_not_deafen_the_encryptor(
 async def test_the_systems_record_is_flushed_without_any_partition(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-20: it is pending from its change on, and a commit of its own makes it durable."""
+    """R-20: A changed system record is pending, and is flushed although no partition is dirty."""
     rig = Rig(0)
     rig.system.total_kbytes = 99
     await nursery.start(rig.encryptor.run)

@@ -1,4 +1,7 @@
-"""CONFIRMs that wait for a landing: the start of a flight, its company, and exactly one call for each."""
+"""CONFIRMs that wait for a landing, the end of a commit (a flight): when flights start, who is called.
+
+Company: the guests that a landing has just served. A flight waits a little for them to come back.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ GATHERING = 0.002
 
 
 def test_the_table_has_a_way_out_of_every_state() -> None:
-    """R-23: changes are stuck in no state, and only one flight exists: FLYING has no START."""
+    """R-23: Each state has a way out. While a flight is in progress (FLYING), no other one can start."""
     assert {state for state, _ in TABLE} == set(FlightState)
     assert {event for _, event in TABLE} == set(FlightEvent)
     assert {state for state, event in TABLE if event is FlightEvent.START} == {
@@ -34,7 +37,7 @@ def test_the_table_has_a_way_out_of_every_state() -> None:
 
 @pytest.mark.parametrize("state", [FlightState.FLYING, FlightState.LANDED])
 def test_a_flight_that_is_under_way_keeps_others_from_starting(state: FlightState) -> None:
-    """R-22: a caller's mistake does not start a second flight."""
+    """R-22: During a flight or its landing, a second `start` raises KeyError."""
     schedule = Schedule(DEFAULT_DELAY)
     schedule.start(0.0)
     if state is FlightState.LANDED:
@@ -44,7 +47,7 @@ def test_a_flight_that_is_under_way_keeps_others_from_starting(state: FlightStat
 
 
 async def test_idle_a_waiter_starts_the_flight_in_its_own_turn(parked: ParkedWorker) -> None:
-    """R-20: the worker has the commit when the call returns. The change is flushed only after the landing."""
+    """R-20: With no flight in progress, a waiter starts one at once. It is called at the landing."""
     rig = Rig(worker=parked)
     waiting = ask(rig)
     assert (len(parked.jobs), waiting.calls) == (1, [])
@@ -54,7 +57,7 @@ async def test_idle_a_waiter_starts_the_flight_in_its_own_turn(parked: ParkedWor
 
 
 async def test_flying_a_waiter_waits_for_that_landing(parked: ParkedWorker) -> None:
-    """R-21: the callback of a later change is also called. The guest finds it pending and waits again."""
+    """R-21: A waiter with a change after the start of a flight is called too. Its change is still pending."""
     rig = Rig(worker=parked)
     first, late = ask(rig), ask(rig, b"late")
     assert len(parked.jobs) == 1
@@ -65,7 +68,7 @@ async def test_flying_a_waiter_waits_for_that_landing(parked: ParkedWorker) -> N
 
 
 async def test_landed_who_comes_back_at_once_is_in_the_next_flight(parked: ParkedWorker) -> None:
-    """R-20: a waiter that waits again during a landing is called only by the next landing."""
+    """R-20: A waiter that waits again while a landing calls it is called by the next landing only."""
     rig = Rig(worker=parked)
     first, late = ask(rig), ask(rig, b"late")
     again: list[Waiting] = []
@@ -81,7 +84,7 @@ async def test_landed_who_comes_back_at_once_is_in_the_next_flight(parked: Parke
 
 
 async def test_resting_a_waiter_starts_no_flight(parked: ParkedWorker) -> None:
-    """R-23: while NVRAM refuses, a waiting guest adds no attempts."""
+    """R-23: While the encryptor rests after a failure, a waiter starts no flight."""
     rig = Rig(worker=parked, plan=[NvramFault("full")])
     first = ask(rig)
     parked.let_go()
@@ -91,7 +94,7 @@ async def test_resting_a_waiter_starts_no_flight(parked: ParkedWorker) -> None:
 
 
 async def test_resting_the_retry_calls_who_waits(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
-    """R-23: the retry comes after its pause and does not wait for company."""
+    """R-23: After its pause, the retry starts without waiting for company, and calls the waiters."""
     rig = Rig(plan=[NvramFault("full")])
     await nursery.start(rig.encryptor.run)
     first = ask(rig)
@@ -104,7 +107,7 @@ async def test_resting_the_retry_calls_who_waits(autojump_clock: MockClock, nurs
 
 
 async def test_nothing_dirty_starts_no_flight(parked: ParkedWorker, autojump_clock: MockClock) -> None:
-    """R-20: a waiter without a dirty change is called at the end of its patience."""
+    """R-20: If nothing is dirty, a waiter starts no flight and is called at its timeout."""
     rig = Rig(worker=parked)
     calls: list[float] = []
     async with trio.open_nursery() as nursery:
@@ -112,7 +115,7 @@ async def test_nothing_dirty_starts_no_flight(parked: ParkedWorker, autojump_clo
         rig.encryptor.wait_landing(lambda: calls.append(trio.current_time()), 3.0)
         await trio.sleep(10)
         assert (parked.jobs, calls) == ([], [3.0])
-        rig.write(b"label")  # and no guest hurries it
+        rig.write(b"label")  # no guest confirms it
         await trio.sleep(DEFAULT_DELAY * 0.9)
         assert parked.jobs == []
         await trio.sleep(DEFAULT_DELAY * 0.2)
@@ -123,7 +126,7 @@ async def test_nothing_dirty_starts_no_flight(parked: ParkedWorker, autojump_clo
 async def test_flying_a_waiter_hurries_nothing_of_others(
     parked: ParkedWorker, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-20: it waits only for the flight in progress. Another guest's later change waits its usual time."""
+    """R-20: A waiter whose change is in the flight does not hurry a later change of another guest."""
     rig = Rig(2, worker=parked)
     await nursery.start(rig.encryptor.run)
     ask(rig)
@@ -139,7 +142,7 @@ async def test_flying_a_waiter_hurries_nothing_of_others(
 
 
 async def test_a_failure_is_a_landing(parked: ParkedWorker) -> None:
-    """R-23: the waiter is called and finds its change pending. The change is not lost."""
+    """R-23: A failed flight also calls its waiters. Their changes are pending and not lost."""
     rig = Rig(worker=parked, plan=[NvramFault("io")])
     waiting = ask(rig)
     parked.let_go()
@@ -152,7 +155,7 @@ async def test_a_failure_is_a_landing(parked: ParkedWorker) -> None:
 async def test_a_waiter_is_called_once_at_most(
     after: str, parked: ParkedWorker, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-20: neither a later landing, nor its patience, nor its drop calls it a second time."""
+    """R-20: A waiter is called at most once, by a landing or by its timeout. A drop does not call it."""
     rig = Rig(worker=parked)
     await nursery.start(rig.encryptor.run)
     waiting = ask(rig)
@@ -173,7 +176,7 @@ async def test_a_waiter_is_called_once_at_most(
 
 
 async def test_a_waiter_may_drop_another_one(parked: ParkedWorker) -> None:
-    """R-04: an IPL in the middle of a landing ends the sessions of other waiters."""
+    """R-04: During a landing a waiter may drop another one, as an IPL does. That one is not called."""
     rig = Rig(worker=parked)
     first, second, third = ask(rig), ask(rig, b"second"), ask(rig, b"third")
     first.then = second.drop
@@ -182,7 +185,7 @@ async def test_a_waiter_may_drop_another_one(parked: ParkedWorker) -> None:
 
 
 async def test_an_ipl_drops_waiters_and_no_change(parked: ParkedWorker) -> None:
-    """R-04, R-20: the old IPL gets no answer, but its persistent objects become durable."""
+    """R-04, R-20: An IPL drops the waiters of its guest, and its persistent objects still become durable."""
     rig = Rig(worker=parked)
     waiting = ask(rig)
     rig.guests[0].ipl()
@@ -195,7 +198,7 @@ async def test_an_ipl_drops_waiters_and_no_change(parked: ParkedWorker) -> None:
 
 
 async def test_a_waiter_that_raises_keeps_no_other_from_being_called(parked: ParkedWorker) -> None:
-    """R-23: its error is reported with the exception, the flight counts, and NVRAM's health is good."""
+    """R-23: If a waiter raises, the others are called, and its exception is reported as an error."""
     rig = Rig(worker=parked)
     waiting = [ask(rig, b"%d" % n) for n in range(3)]
     waiting[1].then = lambda: 1 // 0
@@ -212,7 +215,7 @@ async def test_a_waiter_that_raises_keeps_no_other_from_being_called(parked: Par
 
 
 class Client:
-    """Writes one object after the other and confirms each, in the callbacks of its waits."""
+    """A guest that writes and confirms one object after the other, in the callbacks of its waits."""
 
     def __init__(self, rig: Rig, name: int, rounds: int) -> None:
         self._rig = rig
@@ -225,7 +228,7 @@ class Client:
         self.ask()
 
     def ask(self) -> None:
-        """CONFIRM; if the object is not flushed, wait and repeat."""
+        """Call CONFIRM. If the object is not flushed, wait for a landing and repeat."""
         if self._rig.confirm(self._label) == FLUSHED:
             self.left -= 1
             if self.left:
@@ -242,9 +245,9 @@ class Client:
 async def test_clients_that_were_served_together_share_one_commit(
     clients: int, parked: ParkedWorker, autojump_clock: MockClock
 ) -> None:
-    """R-20: the first client starts at once and alone.  From then on each round is one commit.
+    """R-20: Clients that one landing has served share the next commit.
 
-    All clients call again before the next flight, so no flight waits: no time passes, and no task runs.
+    All of them call before it starts, so it does not wait: no time passes, and no task runs.
     """
     rig = Rig(worker=parked)
     all_of_them = [Client(rig, n, rounds=5 if n else 6) for n in range(clients)]
@@ -259,7 +262,7 @@ async def test_clients_that_were_served_together_share_one_commit(
 async def test_gathering_ends_after_two_milliseconds(
     parked: ParkedWorker, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-20: a flight does not wait longer for clients that stay away, and later flights expect fewer."""
+    """R-20: A flight waits at most GATHERING for clients that do not return. Later flights expect fewer."""
     rig = Rig(worker=parked)
     await nursery.start(rig.encryptor.run)
     for n in range(4):
@@ -274,7 +277,7 @@ async def test_gathering_ends_after_two_milliseconds(
     await trio.sleep(DEFAULT_DELAY)
     alone = ask(rig, b"alone")
     await trio.sleep(GATHERING * 0.9)
-    assert len(parked.jobs) == jobs + 1  # two were served, so one more is expected
+    assert len(parked.jobs) == jobs + 1  # the last flight served two
     await trio.sleep(GATHERING * 0.2)
     parked.let_go()
     assert (len(alone.calls), rig.confirm(b"alone")) == (1, FLUSHED)
@@ -286,7 +289,7 @@ async def test_gathering_ends_after_two_milliseconds(
 async def test_a_poll_does_not_start_before_the_company(
     parked: ParkedWorker, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-20: a polling guest hurries the flight, but just-served clients get their time to return."""
+    """R-20: A polling guest starts a flight early, but not before just-served clients had time to return."""
     rig = Rig(worker=parked)
     await nursery.start(rig.encryptor.run)
     for n in range(3):
@@ -304,7 +307,7 @@ async def test_a_poll_does_not_start_before_the_company(
 async def test_company_comes_back_from_the_landing(
     parked: ParkedWorker, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-20: also if a guest has hurried it long before, the flight gives its company time."""
+    """R-20: A flight that was requested long before still gives just-served clients time to return."""
     rig = Rig(worker=parked)
     await nursery.start(rig.encryptor.run)
     ask(rig)
@@ -318,7 +321,7 @@ async def test_company_comes_back_from_the_landing(
 async def test_a_landing_that_served_nobody_starts_nothing(
     parked: ParkedWorker, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-20: a change during the flight waits for other changes as usual."""
+    """R-20: If a landing served no waiter, a change during the flight waits for others as usual."""
     rig = Rig(worker=parked)
     await nursery.start(rig.encryptor.run)
     rig.write(b"first")
@@ -332,7 +335,7 @@ async def test_a_landing_that_served_nobody_starts_nothing(
 async def test_the_delay_bounds_the_gathering(
     parked: ParkedWorker, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-20: a flight waits for company no longer than for other changes."""
+    """R-20: A flight waits for company no longer than a change waits for other changes."""
     rig = Rig(worker=parked)
     await nursery.start(rig.encryptor.run)
     ask(rig)

@@ -24,7 +24,7 @@ LONGEST = 0.1
 
 
 class Step(NamedTuple):
-    """One event of a script. `what` determines which fields are used."""
+    """One event of a script. `what` says which of the other fields count."""
 
     what: str
     where: int
@@ -44,7 +44,7 @@ STEPS = st.builds(
 
 
 class Waiter:
-    """The model of a wait: the end of its patience, and the number of its calls."""
+    """The model of a waiting CONFIRM: its timeout and the number of its calls."""
 
     def __init__(self, until: float, go_on: Callable[[], None]) -> None:
         self.until = until
@@ -61,7 +61,7 @@ class Waiter:
 
 
 class OneFlight:
-    """A worker that runs one job at a time and ends it as the script says."""
+    """A worker for one job at a time. It ends the job as the script says."""
 
     def __init__(self) -> None:
         self.flight: tuple[Job, Landed] | None = None
@@ -73,7 +73,7 @@ class OneFlight:
         self.started += 1
 
     def close(self) -> None:
-        """No work is left to stop."""
+        """Do nothing: no work is left to stop."""
 
 
 class Play:
@@ -90,7 +90,7 @@ class Play:
         self.flown = 0
 
     async def step(self, step: Step) -> None:
-        """Run a step, then check."""
+        """Run one step of the script, then check."""
         getattr(self, "do_" + step.what.replace(" ", "_"))(step)
         await wait_all_tasks_blocked()
         self.judge()
@@ -101,13 +101,13 @@ class Play:
         self.labels.append((step.where, label))
 
     def do_wait(self, step: Step) -> None:
-        """A guest writes, confirms, and waits."""
+        """Let a guest write, confirm and wait."""
         self.do_change(step)
         self.rig.confirm(self.labels[-1][1], n=step.where)
         self.wait(step, lambda: None)
 
     def do_come_back(self, step: Step) -> None:
-        """A guest writes, confirms, and waits again while it is being called."""
+        """Let a guest write, confirm and wait, and wait again when it is called."""
         self.do_change(step)
         self.rig.confirm(self.labels[-1][1], n=step.where)
         self.wait(step, lambda: self.do_wait(step))
@@ -125,7 +125,7 @@ class Play:
             waiter.dropped = True
 
     def do_land(self, step: Step) -> None:
-        """End the flight.  Exactly the present waiters are due."""
+        """End the flight as the script says. Then exactly the waiters of this moment must be called."""
         if self.worker.flight is None:
             return
         (job, landed), self.worker.flight = self.worker.flight, None
@@ -153,7 +153,7 @@ class Play:
         return [each for each in self.waiters if not (each.dropped or each.called)]
 
     def judge(self) -> None:
-        """Check that each due waiter was called once, and that a flushed object has landed."""
+        """Check that each waiter is called once, when it must be, and that flushed objects have landed."""
         if self.worker.started != self.flown:
             self.flown = self.worker.started
             self.flying = set(self.labels)  # each flight contains all that is dirty
@@ -169,7 +169,7 @@ class Play:
                 assert (n, label) in self.flushed, "an object is flushed before its landing"
 
     async def finish(self) -> None:
-        """Let NVRAM work: everything becomes durable, and no waiter is left."""
+        """Let NVRAM work until all is durable, and check that no waiter is left."""
         for _ in range(4):
             await self.step(Step("land", 0, 0, "done"))
             await self.step(Step("time", 0, LAST_RETRY + DEFAULT_DELAY, ""))
@@ -194,5 +194,8 @@ async def play(script: list[Step]) -> None:
 @settings(max_examples=100)
 @given(script=st.lists(STEPS, min_size=4, max_size=40))
 def test_any_order_of_changes_waits_drops_landings_failures_and_time(script: list[Step]) -> None:
-    """R-20, R-21, R-22, R-23: one flight at a time, each waiter once, flushed means landed, nothing lost."""
+    """R-20, R-21, R-22, R-23: In any order of events there is one flight at a time.
+
+    Each waiter is called once, no change is lost, and an object is flushed only after its landing.
+    """
     trio.run(play, script, clock=MockClock())

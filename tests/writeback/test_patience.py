@@ -24,7 +24,10 @@ from tests.writeback.workers import ParkedWorker
 async def test_a_stalled_nvram_is_answered_by_patience(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-23: the thread hangs in NVRAM. The guest gets "not yet" in time, and the commit still counts."""
+    """R-23: While NVRAM stalls, a waiting guest gets "not yet" at its timeout.
+
+    The commit still counts later.
+    """
     worker = ThreadWorker()
     rig = Rig(worker=worker, plan=[NvramFault("stall", times=None)])
     await nursery.start(rig.encryptor.run)
@@ -43,7 +46,7 @@ async def test_a_stalled_nvram_is_answered_by_patience(
 async def test_a_refusing_nvram_is_answered_by_patience(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-23: the patience of each waiter ends before the retry."""
+    """R-23: While NVRAM refuses, each waiting guest gets "not yet" at its timeout, before the retry."""
     rig = Rig(worker=InlineWorker())
     rig.nvram.set_faults(NvramFault("full", times=None))
     await nursery.start(rig.encryptor.run)
@@ -57,7 +60,7 @@ async def test_a_refusing_nvram_is_answered_by_patience(
 
 
 async def test_patience_is_of_the_clock_seam(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
-    """R-23: the machine's clock has another zero; only its differences count."""
+    """R-23: Timeouts are measured by the machine's clock, which may begin at any number."""
     worker = ParkedWorker()
     seams = simulated_seams(worker=worker, clock=lambda: 1e6 + trio.current_time())
     machine = assemble(seams, Settings(partition=(PartitionSettings.of("a", 8),), confirm_wait_ms=40))
@@ -72,7 +75,7 @@ async def test_patience_is_of_the_clock_seam(autojump_clock: MockClock, nursery:
 
 
 async def test_without_its_task_only_landings_come(parked: ParkedWorker, autojump_clock: MockClock) -> None:
-    """R-20: without `run` no patience ends, but flights land."""
+    """R-20: Without the task `run`, no timeout ends a wait, but landings do."""
     rig = Rig(worker=parked)
     waiting = ask(rig)
     await trio.sleep(10)
@@ -87,7 +90,10 @@ async def test_without_its_task_only_landings_come(parked: ParkedWorker, autojum
 async def test_a_bug_in_the_landing_leaves_everything_dirty(
     monkeypatch: pytest.MonkeyPatch, parked: ParkedWorker, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-23: the commit took effect and its landing failed: reported, retried, and the waiters are called."""
+    """R-23: If a landing fails because of a bug, the error is reported and the waiters are called.
+
+    All changes stay dirty and are written again.
+    """
     rig = Rig(2, worker=parked)
     await nursery.start(rig.encryptor.run)
     rig.write(b"other", n=1)
@@ -111,7 +117,7 @@ async def test_a_bug_in_the_landing_leaves_everything_dirty(
 
 
 async def test_a_log_that_fails_ends_nothing(parked: ParkedWorker) -> None:
-    """R-23: health still has the error."""
+    """R-23: If the report of an error fails, health still has the error, and the encryptor goes on."""
     rig = Rig(worker=parked, plan=[NvramFault("io")])
 
     def fail(error: object) -> None:
@@ -125,7 +131,7 @@ async def test_a_log_that_fails_ends_nothing(parked: ParkedWorker) -> None:
 
 
 async def test_what_ends_the_process_is_raised_by_the_task(parked: ParkedWorker) -> None:
-    """R-23: no `flush` waits for this flight. The waiter is called, and the change stays dirty."""
+    """R-23: KeyboardInterrupt in a commit is raised by the task `run`. The change stays dirty."""
     rig = Rig(worker=parked)
     waiting: list[Waiting] = []
     with pytest.RaisesGroup(KeyboardInterrupt):
@@ -139,7 +145,10 @@ async def test_what_ends_the_process_is_raised_by_the_task(parked: ParkedWorker)
 
 
 async def test_a_flight_outlives_the_machine_that_was_cancelled(parked: ParkedWorker) -> None:
-    """R-21: its landing counts and calls the waiters. Afterwards `run` can start again."""
+    """R-21: A commit that ends after the cancel of the machine counts, and calls its waiters.
+
+    Afterwards `run` can start again.
+    """
     rig = Rig(worker=parked)
     async with trio.open_nursery() as nursery:
         await nursery.start(rig.machine.run)
@@ -160,7 +169,7 @@ async def test_a_flight_outlives_the_machine_that_was_cancelled(parked: ParkedWo
 async def test_a_flush_is_served_by_a_flight_that_a_waiter_started(
     parked: ParkedWorker, nursery: trio.Nursery
 ) -> None:
-    """R-20: busy guests can't delay a stop: a flight that started after the call of `flush` is enough."""
+    """R-20: `flush` ends with the first flight that starts after its call, so busy guests delay no stop."""
     rig = Rig(worker=parked)
     ask(rig)
     rig.write(b"dirty at the call")
@@ -181,7 +190,7 @@ async def test_a_flush_is_served_by_a_flight_that_a_waiter_started(
 
 
 async def test_an_end_of_the_process_reaches_who_flushes(parked: ParkedWorker, nursery: trio.Nursery) -> None:
-    """R-23: KeyboardInterrupt in a commit is no fault of NVRAM; the waiting task raises it."""
+    """R-23: KeyboardInterrupt in a commit is raised by the task that waits in `flush`. NVRAM has no fault."""
     rig = Rig(worker=parked)
     rig.write(b"label")
     ends: list[BaseException] = []
@@ -201,7 +210,7 @@ async def test_an_end_of_the_process_reaches_who_flushes(parked: ParkedWorker, n
 
 
 async def test_the_age_of_a_change_counts_from_its_time(mock_clock: MockClock, parked: ParkedWorker) -> None:
-    """R-23: the clock of a server does not begin at 0."""
+    """R-23: The age of a pending change begins at the change, whatever the clock shows then."""
     mock_clock.jump(1000)
     rig = Rig(worker=parked)
     rig.write(b"label")

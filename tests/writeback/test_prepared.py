@@ -1,4 +1,4 @@
-"""The key of the next sealing is made while the disk works, for guests that are likely to confirm again."""
+"""While the disk works, the encryptor prepares keys for guests that are likely to confirm again."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Salts:
 
 
 class Noting(ParkedWorker):
-    """Records the number of salts at the start of each flight."""
+    """A worker that records the number of drawn salts at the start of each flight."""
 
     def __init__(self, salts: Salts) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Noting(ParkedWorker):
 
 
 class Prepared:
-    """A rig that counts its salts after its assembly."""
+    """A rig that counts the salts that are drawn after its assembly."""
 
     def __init__(self, partitions: int = 1) -> None:
         self.salts = Salts()
@@ -59,15 +59,12 @@ class Prepared:
         self.rig.encryptor.wait_landing(lambda: None, trio.current_time() + 1)
 
     def counts(self) -> tuple[list[int], int]:
-        """Return the number of salts at each start, and the present one."""
+        """Return the number of salts at the start of each flight, and the present number."""
         return self.worker.before, self.salts.given
 
 
 async def test_the_key_of_the_next_flight_is_there_when_it_starts() -> None:
-    """R-20: the first flight makes its own key.
-
-    For each later one the key is ready before its guest confirms.
-    """
+    """R-20: The first flight draws its own key. Each later flight finds a prepared one."""
     it = Prepared()
     for n in range(3):
         it.ask(b"%d" % n)
@@ -80,7 +77,7 @@ async def test_the_key_of_the_next_flight_is_there_when_it_starts() -> None:
 
 
 async def test_no_key_is_made_for_a_guest_that_did_not_ask() -> None:
-    """R-20: no guest waits for the flush of an unconfirmed change."""
+    """R-20: No key is prepared for a guest without CONFIRM, because it does not wait."""
     it = Prepared(2)
     it.rig.write(b"quiet", n=1)
     it.ask(b"asked")
@@ -88,7 +85,7 @@ async def test_no_key_is_made_for_a_guest_that_did_not_ask() -> None:
 
 
 async def test_an_old_key_is_dropped(mock_clock: MockClock) -> None:
-    """R-02: otherwise a copy of an idle machine could use the same key."""
+    """R-02: A prepared key is dropped after a second, because a copy of an idle machine could use it too."""
     it = Prepared()
     it.ask(b"first")
     it.worker.let_go()
@@ -101,7 +98,7 @@ async def test_an_old_key_is_dropped(mock_clock: MockClock) -> None:
 
 
 async def test_a_failure_to_prepare_is_no_failure_of_the_flight() -> None:
-    """R-23: the flight is durable. If entropy still fails, the next flight reports it."""
+    """R-23: If no key can be prepared, the flight is still durable. The next flight reports the error."""
     it = Prepared()
     it.rig.write(b"label")
     it.rig.confirm(b"label")
@@ -122,7 +119,7 @@ async def test_a_failure_to_prepare_is_no_failure_of_the_flight() -> None:
 
 
 async def test_a_large_flight_prepares_a_bounded_number() -> None:
-    """R-20: the loop does not make keys for more partitions than can hurry at once."""
+    """R-20: A large flight prepares at most 64 keys, because more partitions can't be in a hurry at once."""
     it = Prepared(66)
     for n in range(66):
         it.rig.write(b"label", n=n)

@@ -1,4 +1,4 @@
-"""Recovery: stored partitions return; a damaged record disables only its own partition, with a reason."""
+"""Recovery at a start: stored partitions return; a damaged record disables only its own partition."""
 
 import re
 from collections.abc import Callable
@@ -36,7 +36,7 @@ Records = dict[str, bytes]
 
 
 def stored(partitions: int = 3, kbytes: int = 64) -> tuple[Records, Records]:
-    """Return the records in NVRAM after each partition has flushed one object, and after a second one."""
+    """Return the records of NVRAM after one flush of each partition, and after a second one."""
 
     async def live() -> tuple[Records, Records]:
         rig = Rig(partitions, kbytes=kbytes)
@@ -59,14 +59,14 @@ COMMIT_OF_STORED = CommitAuthority(IDENTITY.root_key).decode(STORED[COMMIT])
 
 
 def sealed(sealer: Sealer, plaintext: bytes | None = None) -> bytes:
-    """Return a record of partition 2 with this plaintext, or with an empty image."""
+    """Return a sealed record of partition 2 with this plaintext, or else with an empty image."""
     if plaintext is None:
         return seal_partition(sealer, PartitionRecord(PROFILE_2, StoreImage(2, ())))
     return sealer.seal(SealedKind.PARTITION, UUID_2, 2, plaintext)
 
 
 def with_image(image: bytes) -> bytes:
-    """Return a genuine record of partition 2 whose image has these bytes."""
+    """Return an authentic record of partition 2 whose image has these bytes."""
     _, plaintext = make_sealer().open(SealedKind.PARTITION, UUID_2, sealed(make_sealer()))
     return sealed(make_sealer(), plaintext[: -len(encode_image(StoreImage(2, ())))] + image)
 
@@ -76,7 +76,7 @@ def flipped(blob: bytes, at: int, bit: int = 1) -> bytes:
 
 
 UNREADABLE = [
-    # the damage to the record of partition 2, and the text of the refusal
+    # the damage to partition 2's record, the text of its refusal
     ("gone", lambda blob: None, "missing"),
     ("empty", lambda blob: b"", "truncated"),
     ("cut in its header", lambda blob: blob[:20], "truncated"),
@@ -116,7 +116,7 @@ Damage = Callable[[bytes], bytes | None]
 
 
 def damaged(damage: Damage) -> Records:
-    """Return the records with another one in the place of partition 2's."""
+    """Return the records with another record, or none, in place of partition 2's."""
     records = dict(STORED)
     blob = damage(records.pop(TWO))
     return records if blob is None else {**records, TWO: blob}
@@ -134,7 +134,7 @@ def the_others_serve(rig: Rig) -> None:
 
 
 def test_everything_comes_back() -> None:
-    """R-20, R-22: sizes, counts, modes and objects return, and all are flushed."""
+    """R-20, R-22: A start finds all sizes, counts, modes and objects, and all objects count as flushed."""
     rig = Rig(0, records=STORED)
     assert rig.refused == []
     assert [(each.number, each.name, each.kbytes) for each in rig.system.partitions.values()] == [
@@ -150,14 +150,17 @@ def test_everything_comes_back() -> None:
 
 
 def test_nothing_is_found_in_nothing() -> None:
-    """A new system has no partitions."""
+    """Without records, a start finds no partitions."""
     rig = Rig(0)
     assert (rig.refused, list(rig.system.partitions)) == ([], [])
 
 
 @pytest.mark.parametrize("damage,reason", [row[1:] for row in UNREADABLE], ids=[row[0] for row in UNREADABLE])
 def test_a_record_that_does_not_open_takes_its_partition_out(damage: Damage, reason: str) -> None:
-    """R-22: refused with a reason, under its name, not started, not created again. All others serve."""
+    """R-22: A partition whose record does not open is refused under its name, with the reason.
+
+    It can't be started or created again. All others serve.
+    """
     rig = Rig(0, records=damaged(damage))
     partition = rig.system.find("lpar2")
     assert rig.refused == [partition]
@@ -180,7 +183,10 @@ def test_a_record_that_does_not_open_takes_its_partition_out(damage: Damage, rea
     "damage,reason", [row[1:] for row in OTHER_COPIES], ids=[row[0] for row in OTHER_COPIES]
 )
 def test_a_genuine_record_that_was_put_back_is_refused(damage: Damage, reason: str) -> None:
-    """R-22: a removed object does not return, and a used-up latch is not armed again. The others serve."""
+    """R-22: An authentic record that was put back is refused, so no removed object or used-up latch returns.
+
+    The others serve.
+    """
     rig = Rig(0, records=damaged(damage))
     partition = rig.system.find("lpar2")
     assert rig.refused == [partition]
@@ -193,7 +199,7 @@ def test_a_genuine_record_that_was_put_back_is_refused(damage: Damage, reason: s
 
 
 def test_a_record_that_no_commit_lists_is_refused() -> None:
-    """R-22: the last commit has no such partition, so its record was put back."""
+    """R-22: A record that the last commit does not list was put back, so its partition is refused."""
     removed = committed({name: blob for name, blob in STORED.items() if name != TWO})
     rig = Rig(0, records={**removed, TWO: STORED[TWO]})
     (partition,) = rig.refused
@@ -203,7 +209,10 @@ def test_a_record_that_no_commit_lists_is_refused() -> None:
 
 
 def test_a_record_that_nothing_names_has_a_stand_in() -> None:
-    """R-22, R-47: neither the roster nor the record has its name, so no partition is created meanwhile."""
+    """R-22, R-47: A damaged record that the roster does not name gets a placeholder partition.
+
+    Meanwhile no partition can be created: its name is unknown.
+    """
     stranger = f"partition/{UUID(int=7, version=4)}"
     rig = Rig(0, records=committed({**STORED, stranger: b"damaged " * 20}))
     (partition,) = rig.refused
@@ -220,7 +229,7 @@ def test_a_record_that_nothing_names_has_a_stand_in() -> None:
 
 
 def test_a_stand_in_may_have_taken_the_number_of_a_lost_partition() -> None:
-    """R-22, R-47: partition 65535 of the roster is lost too, and gets a stand-in with another number."""
+    """R-22, R-47: A placeholder has taken the number of a lost partition, which then gets another number."""
 
     async def live() -> Records:
         rig = Rig()
@@ -239,13 +248,13 @@ def test_a_stand_in_may_have_taken_the_number_of_a_lost_partition() -> None:
 
 
 def test_the_largest_free_number_may_be_the_first() -> None:
-    """R-47: stand-ins may take every valid number."""
+    """R-47: Placeholders may take every valid number."""
     numbered = {number: SimpleNamespace(number=number) for number in range(2, 65536)}
     assert largest_free(cast(ManagedSystem, SimpleNamespace(partitions=numbered))) == 1
 
 
 def test_only_what_is_missing_is_refused() -> None:
-    """R-22: recovery returns the disabled partitions. The reason names the missing record."""
+    """R-22: If a record is missing, only its partition is refused, and the reason names the record."""
     system = ManagedSystem(LEVELS["FW1110"], IDENTITY.system_id, Chance())
     roster = recover_system(STORED, COMMIT_OF_STORED, make_sealer()).roster
     records = damaged(lambda blob: None)
@@ -257,13 +266,13 @@ def test_only_what_is_missing_is_refused() -> None:
 
 
 def test_the_total_counts_the_sizes_that_are_known() -> None:
-    """R-22, R-34: the size in an older copy counts; a record that does not open counts as 0."""
+    """R-22, R-34: The total counts the size in an older copy. A record that does not open counts as 0."""
     for damage, taken in ((lambda _: EARLY[TWO], 192), (lambda _: None, 128)):
         assert Rig(0, records=damaged(damage)).system.assigned_kbytes == taken
 
 
 def test_a_record_that_claims_the_name_of_another_partition_is_lost() -> None:
-    """R-01: a genuine record with the number and name of an intact partition does not hide it."""
+    """R-01: An authentic record with an intact partition's number and name does not hide that partition."""
     twin = PROFILE_2._replace(uuid=UUID(int=9, version=4))
     name = f"partition/{twin.uuid}"
     rig = Rig(
@@ -276,7 +285,7 @@ def test_a_record_that_claims_the_name_of_another_partition_is_lost() -> None:
 
 
 def test_any_flipped_byte_is_noticed() -> None:
-    """R-02, R-22: for each byte of a partition's record only that partition is refused."""
+    """R-02, R-22: If any byte of a record is changed, only its partition is refused."""
     for at in range(len(STORED[TWO])):
         rig = Rig(0, records=damaged(lambda blob, at=at: flipped(blob, at, 1 << at % 8)))  # type: ignore[misc]
         assert [each.number for each in rig.refused] == [2]
@@ -286,7 +295,7 @@ def test_any_flipped_byte_is_noticed() -> None:
 
 
 def test_two_records_that_changed_places_are_both_named() -> None:
-    """R-01, R-22: neither partition gets the other's objects."""
+    """R-01, R-22: If two records are exchanged, both partitions are refused, and both are named."""
     rig = Rig(0, records={**STORED, ONE: STORED[TWO], TWO: STORED[ONE]})
     reasons = {each.name: each.refused.message for each in rig.refused if each.refused}
     assert f"swapped: this is the record of {TWO.replace('/', ' ')}" in reasons["lpar1"]
@@ -295,7 +304,7 @@ def test_two_records_that_changed_places_are_both_named() -> None:
 
 
 def test_another_systems_records_open_nowhere() -> None:
-    """R-02: without the right root key all partitions are refused, and the system's record as well."""
+    """R-02: With another root key, all partitions and the system record are refused."""
     system = ManagedSystem(LEVELS["FW1110"], IDENTITY.system_id, Chance())
     assert len(recover_partitions(system, STORED, COMMIT_OF_STORED, OTHER_KEY, ())) == 3
     with pytest.raises(SealingError):
@@ -303,7 +312,7 @@ def test_another_systems_records_open_nowhere() -> None:
 
 
 def test_a_system_record_that_was_put_back_stops_the_start() -> None:
-    """R-34: an older total or level is not accepted unnoticed."""
+    """R-34: An older system record is refused at the start, so no older total or level is used."""
     other = committed(Rig(1).journal.records)
     with pytest.raises(
         StorageError, match="the system record is genuine, but not the one of the last"
@@ -313,7 +322,7 @@ def test_a_system_record_that_was_put_back_stops_the_start() -> None:
 
 
 def test_records_of_other_names_are_left_alone() -> None:
-    """A name that no release wrote is neither a partition nor an error."""
+    """A record whose name no release wrote is ignored."""
     names = (
         "partition/2/image",
         "partition/00000/image",
@@ -326,7 +335,7 @@ def test_records_of_other_names_are_left_alone() -> None:
 
 
 async def test_what_was_refused_is_never_overwritten() -> None:
-    """R-22: flushes and requests leave its record byte for byte as it is, for a repair."""
+    """R-22: Flushes and requests leave a refused record byte for byte as it is, for a repair."""
     records = damaged(lambda blob: flipped(blob, 60))
     rig = Rig(0, records=records)
     name, system = rig.refused[0].name, rig.system
@@ -348,7 +357,7 @@ async def test_what_was_refused_is_never_overwritten() -> None:
 
 
 def test_a_level_with_smaller_stores_refuses_the_larger() -> None:
-    """R-31, R-74: FW950 has no 128 KiB. The partition is refused until its own level is back."""
+    """R-31, R-74: On FW950 a store of 128 KiB is refused. On its own level it serves again."""
     _, records = stored(1, kbytes=128)
     system = ManagedSystem(LEVELS["FW950"], IDENTITY.system_id, Chance())
     commit = CommitAuthority(IDENTITY.root_key).decode(records[COMMIT])
@@ -361,7 +370,7 @@ def test_a_level_with_smaller_stores_refuses_the_larger() -> None:
 
 @pytest.mark.parametrize("number", [1, 65535])
 def test_numbers_reach_to_the_end(number: int) -> None:
-    """R-01: the first and the last valid number."""
+    """R-01: A partition can have the first or the last valid number."""
 
     async def live() -> Records:
         rig = Rig()

@@ -1,4 +1,4 @@
-"""Records of deleted or renamed partitions: removed, never written again, and back only by a restore."""
+"""Records of deleted or renamed partitions are removed, and come back only by a restore."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def stored(world: World, machine: Machine, name: str = "a") -> bool:
 
 
 def names(world: World) -> list[str]:
-    """Return the partitions that the next start finds; settings make none."""
+    """Return the names of the partitions that the next start finds without settings."""
     return list(world.start(Settings()).system.partitions)
 
 
 async def test_a_deleted_partition_leaves_no_record() -> None:
-    """R-23: neither NVRAM nor the commit record has it, and the next start has no such partition."""
+    """R-23: After a deletion, neither NVRAM nor the commit record has the partition."""
     world = World()
     machine = world.start()
     uuid = machine.system.find("a").profile.uuid
@@ -49,7 +49,7 @@ async def test_a_deleted_partition_leaves_no_record() -> None:
 
 
 async def test_a_failed_flight_does_not_bring_it_back() -> None:
-    """R-23: the flight with its changes fails after the deletion. Only the removal is retried."""
+    """R-23: If a flight with a partition's changes fails after its deletion, only the removal is retried."""
     world, worker = World(), ParkedWorker()
     machine = world.start(worker=worker)
     gone = machine.system.find("a")
@@ -61,7 +61,7 @@ async def test_a_failed_flight_does_not_bring_it_back() -> None:
         await trio.testing.wait_all_tasks_blocked()
         worker.fail(NvramError("full", "the disk is full"))
         await trio.testing.wait_all_tasks_blocked()
-        machine.encryptor.changed(gone)  # a late report about it has no effect
+        machine.encryptor.changed(gone)  # a late report about the deleted one has no effect
         while machine.encryptor.pending:
             worker.let_go()
             await trio.testing.wait_all_tasks_blocked()
@@ -70,7 +70,7 @@ async def test_a_failed_flight_does_not_bring_it_back() -> None:
 
 
 async def test_a_restore_after_a_deletion_that_is_not_durable() -> None:
-    """R-45: the deletion waits for NVRAM and the store is restored meanwhile: the restored record counts."""
+    """R-45: If a store is restored while its deletion is not durable, the restored record is stored."""
     world = World()
     machine = world.start()
     machine.power_on("a")
@@ -87,7 +87,7 @@ async def test_a_restore_after_a_deletion_that_is_not_durable() -> None:
 
 
 async def test_a_new_partition_may_have_the_number_of_one_that_is_going() -> None:
-    """One flight has both partitions under one number: it writes one record and removes the other."""
+    """A flight may remove a deleted partition and write a new one that has its number."""
     world = World()
     machine = world.start()
     gone = machine.system.find("a").profile
@@ -103,7 +103,10 @@ async def test_a_new_partition_may_have_the_number_of_one_that_is_going() -> Non
 
 
 async def test_a_power_on_that_waits_for_its_count_fails() -> None:
-    """R-04: a partition that is deleted meanwhile gets no IPL, and its record is not written again."""
+    """R-04: If a partition is deleted while its power-on waits for NVRAM, the power-on fails.
+
+    The record is not written again.
+    """
     world, worker = World(), ParkedWorker()
     machine = world.start(worker=worker)
     uuid = machine.system.find("a").profile.uuid
@@ -116,7 +119,7 @@ async def test_a_power_on_that_waits_for_its_count_fails() -> None:
             caught.append(error)
 
     async with trio.open_nursery() as nursery:
-        for _ in range(2):  # the second one waits for the turn of the first
+        for _ in range(2):  # the second waits for the first
             nursery.start_soon(power_on)
         await trio.testing.wait_all_tasks_blocked()
         nursery.start_soon(machine.changes.delete, "a")
@@ -129,7 +132,7 @@ async def test_a_power_on_that_waits_for_its_count_fails() -> None:
 
 
 async def test_a_rename_is_one_commit() -> None:
-    """R-47: one commit has the new name in record and roster. The name of the record stays."""
+    """R-47: A rename is one commit with the new name in record and roster. The record keeps its own name."""
     world = World()
     machine = world.start()
     assert await machine.encryptor.flush()
@@ -141,7 +144,10 @@ async def test_a_rename_is_one_commit() -> None:
 
 
 async def test_a_change_that_is_not_durable_is_retried() -> None:
-    """The answer names the rule. The same request again waits for NVRAM, although nothing changes."""
+    """If NVRAM refuses a change, the answer has the rule.
+
+    The same request again waits until it is durable.
+    """
     world = World()
     machine = world.start()
     machine.set_nvram_fault(NvramFault("full", times=1))
@@ -154,7 +160,7 @@ async def test_a_change_that_is_not_durable_is_retried() -> None:
 
 
 def test_records_that_were_left_at_level_1_are_removed(tmp_path: Path) -> None:
-    """R-02: such a partition has two records under its number, and a start of today refuses it."""
+    """R-02: A refused partition of level 1 has two records under its number. Its deletion removes both."""
     state = old_state(tmp_path / "state", "89ecc72", "stopped")
     damage(state, "partition/00001/image")
     with assembled(state) as machine:

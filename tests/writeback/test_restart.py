@@ -1,4 +1,4 @@
-"""The same state folder assembled again, with the same settings, after damage to one record in SQLite."""
+"""The same state folder is assembled again with the same settings, also after damage to one record."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ WISHES = Settings(partition=tuple(PartitionSettings.of(f"lpar{n}", 8) for n in (
 
 
 async def live(machine: Machine) -> None:
-    """Make all changes of the start and of the guests durable."""
+    """Make each change of the start and of the guests durable."""
     for partition in machine.system.partitions.values():
         if not partition.refused:
             guest = Guest(partition)
@@ -25,7 +25,7 @@ async def live(machine: Machine) -> None:
 
 
 def test_a_damaged_partition_does_not_stop_the_others_from_starting(tmp_path: Path) -> None:
-    """R-22: the settings still have all three. Two are there; the third is refused and left alone."""
+    """R-22: Of three partitions in settings and NVRAM, the damaged one is refused. The other two serve."""
     with assembled(tmp_path, WISHES, Chance()) as machine:
         trio.run(live, machine)
         record = partition_name(machine.system.find("lpar2").profile.uuid)
@@ -47,7 +47,10 @@ def test_a_damaged_partition_does_not_stop_the_others_from_starting(tmp_path: Pa
 
 
 def test_wrapping_keys_and_their_revocation_outlive_the_server(tmp_path: Path) -> None:
-    """R-71, R-72, R-21: earlier wrapped objects unwrap when the key is in use again."""
+    """R-71, R-72, R-21: After a restart, a revoked key is still revoked.
+
+    After UNREVOKE, old objects unwrap.
+    """
     settings = Settings(firmware="NEXT", partition=(PartitionSettings.of("lpar1", 8),))
     with assembled(tmp_path, settings, Chance()) as machine:
         partition = machine.system.find("lpar1")

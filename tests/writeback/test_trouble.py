@@ -1,4 +1,4 @@
-"""The encryptor while NVRAM fails: no change is lost, none counts as flushed, health shows it (R-23)."""
+"""The encryptor while NVRAM fails: no change is lost or counts as flushed, and health reports it (R-23)."""
 
 from collections.abc import Callable
 
@@ -20,14 +20,14 @@ KINDS: list[Trouble] = ["full", "io", "busy", "corrupt"]
 
 
 def step(rig: Rig, n: int) -> None:
-    """Change the store: a write, and from the third step on a removal as well."""
+    """Change the store: write an object and, from the third step on, remove an older one."""
     rig.write(b"label %d" % n)
     if n > 2:
         rig.remove(b"label %d" % (n - 2))
 
 
 async def history(rig: Rig, steps: int) -> list[bool]:
-    """Change and flush repeatedly, with checks; return the result of each flush."""
+    """Change and flush repeatedly, and check; return the result of each flush."""
     went = []
     for n in range(1, steps + 1):
         step(rig, n)
@@ -44,7 +44,7 @@ async def history(rig: Rig, steps: int) -> list[bool]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("nth", range(1, 7))
 async def test_any_commit_may_fail(nth: int, kind: Trouble, after: bool) -> None:
-    """R-23, R-21: the n-th commit fails before or after it took effect. The next one includes its changes."""
+    """R-23, R-21: If a commit fails, before or after it took effect, the next one includes its changes."""
     rig = Rig(plan=[NvramFault(kind, after=after, nth=nth)])
     went = await history(rig, 6)
     assert went == [n != nth for n in range(1, 7)]
@@ -56,7 +56,7 @@ async def test_any_commit_may_fail(nth: int, kind: Trouble, after: bool) -> None
 
 
 async def test_everything_of_a_failed_flush_is_tried_again() -> None:
-    """R-23: several partitions, a profile without image, and the system's record: all are retried."""
+    """R-23: After a failed flush, the next one writes all of it: partitions, a profile, the system record."""
     rig = Rig(3, plan=[NvramFault("full")])
     rig.encryptor.system_changed(rig.system)
     rig.write(b"label")
@@ -70,7 +70,7 @@ async def test_everything_of_a_failed_flush_is_tried_again() -> None:
 
 
 async def test_the_newest_system_record_wins() -> None:
-    """R-23: a failed record does not replace the newer one."""
+    """R-23: A newer system record is written, not the one of the failed commit."""
     rig = Rig(0, plan=[NvramFault("io")])
     rig.encryptor.system_changed(rig.system)
     assert not await rig.encryptor.flush()
@@ -81,7 +81,7 @@ async def test_the_newest_system_record_wins() -> None:
 
 
 def test_a_system_record_that_changes_during_a_failed_flight_stays_dirty() -> None:
-    """R-23: the flight had no system record, so its failure does not drop the new one."""
+    """R-23: If the system record changes during a failed flight, it stays dirty."""
     rig, book = Rig(), Book()
     book.add(rig.partition(), 1.0)
     book.take()
@@ -104,7 +104,7 @@ class Watch(InlineWorker):
 
 
 async def test_tries_come_later_and_later(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
-    """R-23: pauses double up to five seconds, and begin again at 50 ms after a success."""
+    """R-23: Pauses between attempts double up to five seconds. After a success they begin at 50 ms again."""
     watch = Watch()
     rig = Rig(worker=watch)
     rig.nvram.set_faults(NvramFault("full", times=None))
@@ -133,7 +133,10 @@ async def test_tries_come_later_and_later(autojump_clock: MockClock, nursery: tr
 async def test_a_waiting_confirm_hurries_after_a_failure_too(
     confirmed: bool, times: list[float], autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-20, R-23: it comes after the pause of 50 ms. Without a CONFIRM it also waits for other changes."""
+    """R-20, R-23: With a CONFIRM, the retry comes after the pause of 50 ms.
+
+    Without one, the retry also waits for other changes.
+    """
     watch = Watch()
     rig = Rig(2, worker=watch, plan=[NvramFault("full")])
     await nursery.start(rig.encryptor.run)
@@ -149,7 +152,7 @@ async def test_a_waiting_confirm_hurries_after_a_failure_too(
 async def test_pauses_double_from_50_ms_to_five_seconds(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-23: each pause is twice the one before. A CONFIRM waits, so nothing else delays the attempts."""
+    """R-23: Each pause is twice the one before. A CONFIRM waits, so nothing else delays the attempts."""
     watch = Watch()
     rig = Rig(worker=watch)
     rig.nvram.set_faults(NvramFault("full", times=None))
@@ -162,7 +165,7 @@ async def test_pauses_double_from_50_ms_to_five_seconds(
 
 
 async def test_changes_go_on_while_nvram_is_away(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
-    """R-23: the guest reads and writes as usual and gets 0 from CONFIRM. In the end all is durable."""
+    """R-23: While NVRAM fails, the guest reads and writes, and CONFIRM returns 0. Later all is durable."""
     rig = Rig()
     rig.nvram.set_faults(NvramFault("io", times=None))
     await nursery.start(rig.encryptor.run)
@@ -181,7 +184,7 @@ async def test_changes_go_on_while_nvram_is_away(autojump_clock: MockClock, nurs
 
 
 async def test_health_tells_the_whole_story(mock_clock: MockClock, nursery: trio.Nursery) -> None:
-    """R-23: idle, waiting, flushing, stalled, retrying, idle; the number of pending changes and their age."""
+    """R-23: Health has each state from idle to retrying, the number of pending changes and their age."""
     worker = ParkedWorker()
     rig = Rig(2, worker=worker, plan=[NvramFault("full")])
     encryptor = rig.encryptor
@@ -229,10 +232,10 @@ async def test_health_tells_the_whole_story(mock_clock: MockClock, nursery: trio
 
 
 async def test_a_commit_stalls_after_two_seconds(mock_clock: MockClock, nursery: trio.Nursery) -> None:
-    """R-23: up to two seconds a commit is only slow. Then it is stalled, and health is not good."""
+    """R-23: A commit of more than two seconds is stalled, and health is not good."""
     rig = Rig(worker=ParkedWorker())
     rig.write(b"label")
-    mock_clock.jump(60)  # a change that has waited long has not stalled
+    mock_clock.jump(60)  # a long wait for a flush is no stall
     nursery.start_soon(rig.encryptor.flush)
     await wait_all_tasks_blocked()
     mock_clock.jump(2.0)
@@ -243,7 +246,7 @@ async def test_a_commit_stalls_after_two_seconds(mock_clock: MockClock, nursery:
 
 
 async def test_a_stall_ends_by_itself(mock_clock: MockClock, nursery: trio.Nursery) -> None:
-    """R-23: the hanging commit itself makes the change durable; no second one is needed."""
+    """R-23: When a stalled commit ends, its change is durable. No second commit is made."""
     worker = ParkedWorker()
     rig = Rig(worker=worker)
     await nursery.start(rig.encryptor.run)
@@ -260,17 +263,17 @@ async def test_a_stall_ends_by_itself(mock_clock: MockClock, nursery: trio.Nurse
 
 
 def keep(job: Job) -> None:
-    """Do nothing: the commit never took effect."""
+    """Do nothing: the cancelled commit did not take effect."""
 
 
 def do(job: Job) -> None:
-    """Run the job: the commit took effect, and its caller was not notified."""
+    """Run the job: the cancelled commit took effect without a report."""
     job()
 
 
 @pytest.mark.parametrize("fate", [keep, do])
 async def test_a_cancelled_flush_keeps_things_dirty(fate: Callable[[Job], None]) -> None:
-    """R-21, R-23: whether the commit took effect is unknown, so it counts as not flushed and is repeated."""
+    """R-21, R-23: After a cancelled flush its changes are pending: they may not be in NVRAM."""
     worker = ParkedWorker()
     rig = Rig(2, worker=worker)
     rig.encryptor.system_changed(rig.system)
@@ -294,7 +297,7 @@ async def test_a_cancelled_flush_keeps_things_dirty(fate: Callable[[Job], None])
 
 
 async def test_a_cancelled_pause_loses_nothing(autojump_clock: MockClock) -> None:
-    """R-23: the encryptor is stopped between two attempts, and can still flush at the end."""
+    """R-23: If `run` is cancelled in a pause, no change is lost. A later flush can store all."""
     rig = Rig(plan=[NvramFault("busy")])
     rig.write(b"label")
     with trio.move_on_after(FIRST_RETRY * 1.5):
@@ -305,7 +308,10 @@ async def test_a_cancelled_pause_loses_nothing(autojump_clock: MockClock) -> Non
 
 
 async def test_trouble_is_told_once_it_is_over() -> None:
-    """R-23: each failure is reported with its error, then the recovery as None; earlier successes are not."""
+    """R-23: Each failure is reported with its error, and the recovery once as None.
+
+    A success without an earlier failure is not reported.
+    """
     rig = Rig()
     troubles: list[Trouble | None] = [None, "full", "io", None, None, "busy", None]
     for trouble in troubles:

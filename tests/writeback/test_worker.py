@@ -18,7 +18,7 @@ from tests.writeback.workers import done
 
 
 async def test_jobs_run_in_one_other_thread_in_order() -> None:
-    """R-22: commits keep their order, and the event loop does not wait for the disk."""
+    """R-22: Jobs run in one thread in their order. The event loop does not wait for the disk."""
     worker = ThreadWorker()
     seen: list[tuple[int, int]] = []
     landed: list[outcome.Outcome[None]] = []
@@ -40,7 +40,7 @@ async def test_jobs_run_in_one_other_thread_in_order() -> None:
 async def test_what_a_job_raises_is_its_outcome(
     make: type[ThreadWorker] | type[InlineWorker],
 ) -> None:
-    """R-23: the encryptor gets the error of a failed commit, and the worker goes on."""
+    """R-23: The exception of a job is its outcome, and the worker runs the next job."""
     worker, ran = make(), []
     with pytest.raises(ZeroDivisionError):
         await done(worker, lambda: 1 / 0)  # type: ignore[arg-type]
@@ -50,7 +50,7 @@ async def test_what_a_job_raises_is_its_outcome(
 
 
 async def test_a_job_that_hangs_keeps_its_place() -> None:
-    """R-22: the job ends before any later one, and both land."""
+    """R-22: A later job runs after a job that hangs, and both report their outcomes."""
     worker, order = ThreadWorker(), []
     landed: list[outcome.Outcome[None]] = []
     entered, release = threading.Event(), threading.Event()
@@ -71,7 +71,7 @@ async def test_a_job_that_hangs_keeps_its_place() -> None:
 
 
 def test_the_loop_may_end_before_its_job() -> None:
-    """R-23: a hanging commit does not keep the process from ending. Its outcome is dropped."""
+    """R-23: The event loop can end while a job hangs. The outcome of that job is dropped."""
     worker = ThreadWorker()
     landed: list[outcome.Outcome[None]] = []
     entered, release, ended = threading.Event(), threading.Event(), threading.Event()
@@ -98,13 +98,13 @@ def test_the_loop_may_end_before_its_job() -> None:
 
 
 def test_closing_a_worker_that_never_ran_is_fine() -> None:
-    """Without a job there is no thread."""
+    """A worker that never ran a job has no thread, and can be closed."""
     ThreadWorker().close()
     InlineWorker().close()
 
 
 async def test_a_disk_that_hangs_stops_nobody_but_the_flush(mock_clock: MockClock) -> None:
-    """R-23: the guest goes on, health shows "stalled", and in the end the commit makes the change durable."""
+    """R-23: While a commit hangs, the guest goes on, and health shows "stalled". Later all is durable."""
     worker = ThreadWorker()
     rig = Rig(worker=worker, plan=[NvramFault("stall", times=None)])
     rig.write(b"label")
@@ -126,7 +126,7 @@ async def test_a_disk_that_hangs_stops_nobody_but_the_flush(mock_clock: MockCloc
 
 
 async def test_the_thread_does_not_keep_the_process_alive() -> None:
-    """R-23: a commit may hang for ever, and the server must still end. A dump names the thread."""
+    """R-23: A commit that hangs does not keep the process from ending. A stack dump has the thread's name."""
     before = set(threading.enumerate())
     worker = ThreadWorker()
     await done(worker, lambda: None)
@@ -136,7 +136,7 @@ async def test_the_thread_does_not_keep_the_process_alive() -> None:
 
 
 async def test_a_flush_of_a_cancelled_caller_commits_nothing() -> None:
-    """R-22: also in a simulation a caller can be cancelled before its commit."""
+    """R-22: If the caller of a flush is cancelled before the commit, nothing is committed."""
     rig = Rig(worker=InlineWorker())
     rig.write(b"label")
     with trio.CancelScope() as scope:
@@ -147,7 +147,7 @@ async def test_a_flush_of_a_cancelled_caller_commits_nothing() -> None:
 
 
 async def test_a_thread_that_is_refused_is_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R-23: `start` never raises. The next job tries to start the thread again."""
+    """R-23: If the thread can't be started, `start` reports that as outcome. The next job tries again."""
 
     def refuse(self: threading.Thread) -> Never:
         raise RuntimeError("can't start new thread")

@@ -15,7 +15,7 @@ PATIENCE = 0.04
 
 
 class Waiting:
-    """A CONFIRM with the answer "not yet" that waits for a landing. `calls` has the times of its callback."""
+    """A CONFIRM that got "not yet" and waits for a landing. `calls` has the times of its callback."""
 
     def __init__(self, rig: Rig, label: bytes = b"label", *, n: int = 0, patience: float = PATIENCE) -> None:
         self.calls: list[float] = []
@@ -29,13 +29,13 @@ class Waiting:
 
 
 def ask(rig: Rig, label: bytes = b"label", *, n: int = 0) -> Waiting:
-    """Write an object and wait for its flush."""
+    """Write an object, and return its waiting CONFIRM."""
     rig.write(label, n=n)
     return Waiting(rig, label, n=n)
 
 
 async def starts_in(parked: ParkedWorker, seconds: float) -> None:
-    """Check that the next flight starts after this time, not before."""
+    """Check that the next flight starts after this time and not before."""
     jobs = len(parked.jobs)
     await trio.sleep(seconds * 0.9)
     assert len(parked.jobs) == jobs
@@ -44,7 +44,7 @@ async def starts_in(parked: ParkedWorker, seconds: float) -> None:
 
 
 async def flushed(rig: Rig, parked: ParkedWorker) -> bool:
-    """Flush with a parked worker; return the result."""
+    """Flush while the test runs the worker's jobs; return the result."""
     went: list[bool] = []
 
     async def flush() -> None:

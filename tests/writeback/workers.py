@@ -1,4 +1,4 @@
-"""Workers whose commits take as long as a test decides."""
+"""Workers whose commits end when a test decides."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from hcall_server.writeback.worker import Job, Landed, Worker
 
 
 class TaskWorker:
-    """Runs each job in its own task, by `run`, which a test overrides."""
+    """A worker that runs each job in its own task, by `run`. A test overrides `run`."""
 
     def start(self, job: Job, landed: Landed) -> None:
-        """Begin `run`. Its exception is the outcome."""
+        """Begin `run` in a task. Its exception is the outcome."""
         trio.lowlevel.spawn_system_task(self._fly, job, landed)
 
     async def run(self, job: Job) -> None:
@@ -31,39 +31,39 @@ class TaskWorker:
             landed(outcome.Value(None))
 
     def close(self) -> None:
-        """No work is left to stop."""
+        """Do nothing: no work is left to stop."""
 
 
 class ParkedWorker:
-    """Holds every job until the test releases it."""
+    """A worker that holds each job until the test releases it."""
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
         self._parked: list[tuple[Job, Landed]] = []
 
     def start(self, job: Job, landed: Landed) -> None:
-        """Park a job."""
+        """Hold a job."""
         self.jobs.append(job)
         self._parked.append((job, landed))
 
     def let_go(self) -> None:
-        """Run all parked jobs, in order."""
+        """Run all held jobs, in order."""
         parked, self._parked = self._parked, []
         for job, landed in parked:
             landed(outcome.capture(job))
 
     def fail(self, error: BaseException) -> None:
-        """End all parked jobs with an error, without running them."""
+        """End all held jobs with an error, without running them."""
         parked, self._parked = self._parked, []
         for _, landed in parked:
             landed(outcome.Error(error))
 
     def close(self) -> None:
-        """No work is left to stop."""
+        """Do nothing: no work is left to stop."""
 
 
 async def done(worker: Worker, job: Job) -> None:
-    """Run a job and return when it has landed; raise its exception."""
+    """Run a job and wait until its outcome is reported; raise its exception."""
     landing, outcomes = trio.Event(), []
 
     def landed(result: outcome.Outcome[None]) -> None:
@@ -71,6 +71,6 @@ async def done(worker: Worker, job: Job) -> None:
         landing.set()
 
     worker.start(job, landed)
-    assert outcomes == []  # never in the call
+    assert outcomes == []  # `start` itself reports no outcome
     await landing.wait()
     outcomes[0].unwrap()
