@@ -19,7 +19,7 @@ _NUMBERS = itertools.count(1)
 
 @pytest.fixture
 def console(tmp_path: Path) -> Iterator[ConsoleProcess]:
-    """A console process that is not started yet; it is killed at the end."""
+    """A console process that is not started yet. The fixture kills it at the end."""
     made = ConsoleProcess(tmp_path / "hmc")
     yield made
     made.kill()
@@ -27,7 +27,7 @@ def console(tmp_path: Path) -> Iterator[ConsoleProcess]:
 
 @pytest.fixture
 def systems(tmp_path: Path) -> Iterator[list[ServerProcess]]:
-    """Two systems, not started yet, with a partition each; they are killed at the end."""
+    """Two systems that are not started yet, with one partition each. The fixture kills them at the end."""
     made = [ServerProcess(tmp_path / name, ["lpar1:64"]) for name in ("sys1", "sys2")]
     yield made
     for system in made:
@@ -42,7 +42,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="session")
 def keeper(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Keeper]:
-    """A console for the systems of many tests; a test may kill it, and starts it again."""
+    """A console for the systems of many tests. A test may kill it and start it again."""
     tls = authority.client()
     options = ["--tls-cert", tls.cert, "--tls-key", tls.key, "--tls-ca", tls.ca]
     made = Keeper(tmp_path_factory.mktemp("k") / "hmc", list(map(str, options)))
@@ -52,7 +52,7 @@ def keeper(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> It
 
 @pytest.fixture
 def plant(tmp_path: Path, keeper: Keeper) -> Iterator[Plant]:
-    """A system at the console, not started yet; it is killed and removed at the end."""
+    """A system at the console, not started yet. The fixture kills and removes it at the end."""
     made = Plant(tmp_path / f"sys{next(_NUMBERS)}", keeper)
     yield made
     made.end()
@@ -70,12 +70,12 @@ def _estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
 
 @pytest.fixture(scope="module")
 def estate(_estate: Estate) -> Iterator[Estate]:
-    """Two running systems without partitions and a console, for the lines of a module."""
+    """For the lines of a module: a console and two running systems without partitions."""
     yield _estate
     _estate.clear()
 
 
 @pytest.fixture
 def fake(tmp_path: Path) -> FakeConsole:
-    """A console that has no connections yet."""
+    """A console that waits for its connections."""
     return FakeConsole(tmp_path / "store")

@@ -1,10 +1,10 @@
 """Two systems of different levels and their console, each a real process, for the tests of literal lines.
 
-    reported = estate.line('lssyscfg -r lpar -m old --filter "lpar_names=a" -F name,state')
-    estate.refused("HSCL3681 ", "chsysstate -r lpar -m old -n a -o on")
-    with estate.guest("old", "a") as channel: ...
+reported = estate.line('lssyscfg -r lpar -m old --filter "lpar_names=a" -F name,state')
+estate.refused("HSCL3681 ", "chsysstate -r lpar -m old -n a -o on")
+with estate.guest("old", "a") as channel: ...
 
-A line runs as scripts run it: bash takes it apart, and the first word is a link in PATH.
+A line runs as in a user's script: bash parses it, and its first word is a link in PATH.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LEVELS = {"old": "FW950", "new": "FW1110"}
 
 
 class Estate:
-    """The processes, and the folder of links; lines run in the folder `work`."""
+    """The processes and the folder of links. Lines run in the folder `work`."""
 
     def __init__(self, folder: Path) -> None:
         self.systems = {
@@ -108,7 +108,7 @@ class Estate:
         self.line(f"chsysstate -r lpar -m {system} -o shutdown -n {name} --immed")
 
     def shown(self, system: str, name: str, columns: str = "keystore_kbytes") -> str:
-        """Return values of a partition."""
+        """Return values that lssyscfg shows of a partition."""
         return self.line(f'lssyscfg -r lpar -m {system} --filter "lpar_names={name}" -F {columns}')
 
     # Guests
@@ -118,11 +118,11 @@ class Estate:
         return self.systems[system].connect_blocking(name)
 
     def size(self, system: str, name: str) -> int:
-        """Return the size of its keystore in KiB, as GET_CONFIG reports it."""
+        """Return the size of the keystore in KiB that GET_CONFIG reports to the guest."""
         with self.guest(system, name) as channel:
             return channel.call(get_config()).total_size // 1024
 
 
 def answers(channel: BlockingChannel) -> set[Status | int]:
-    """Return a guest's answers to every call of PKS, with wrong arguments only."""
+    """Return the statuses that a guest gets for each call of PKS, with wrong arguments only."""
     return {channel.call(raw_call(opcode)).status for opcode in CALLS}

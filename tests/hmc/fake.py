@@ -16,7 +16,7 @@ Message = dict[str, Any]
 
 
 class FakeConsole:
-    """A console that sends the messages of the test, and stores the received ones."""
+    """A console that sends the messages of the test, and stores the messages it receives."""
 
     def __init__(self, store: Path) -> None:
         self.store = store
@@ -28,9 +28,9 @@ class FakeConsole:
 
     @contextmanager
     def saying(self, *messages: Message | bytes, after: threading.Event | None = None) -> Iterator[None]:
-        """Serve one connection during the block: send each message, and receive a reply to each question.
+        """For a block, serve one connection: send each message, and receive a reply to each question.
 
-        It sends nothing before `after` is set.
+        The console sends nothing before `after` is set.
         """
         thread = threading.Thread(target=self._serve, args=(messages, after))
         thread.start()
@@ -57,6 +57,6 @@ class FakeConsole:
 
 
 def run(fake: FakeConsole, words: list[str], *messages: Message | bytes) -> int:
-    """Return the exit status of a line."""
+    """Run a line at this console; return its exit status."""
     with fake.saying(*messages):
         return line_client.line(words, str(fake.store))

@@ -36,14 +36,14 @@ OS = Authorization(3)
 
 
 class Keeper:
-    """A console process, and a folder with the links of its lines."""
+    """A console process, and a folder with a link for each line."""
 
     def __init__(self, store: Path, options: Sequence[str] = ()) -> None:
         self.console = ConsoleProcess(store, options=options)
         self.links = store.with_name(f"{store.name}-links")
 
     def start(self) -> Keeper:
-        """Start the console; the links are made only once."""
+        """Start the console. Make the links at the first start."""
         self.console.start()
         if not self.links.exists():
             make_links(self.links, self.console.store)
@@ -91,7 +91,7 @@ class Plant:
 
     @property
     def where(self) -> str:
-        """Return the place at which the console reaches the system."""
+        """Return the address at which the console reaches the system."""
         if found := self.server.ready.get("control_tcp"):
             return f"https://{found}"
         return str(self.tap or self.server.control_socket)
@@ -104,32 +104,32 @@ class Plant:
         return self
 
     def start(self) -> Plant:
-        """Start the system again, and let the console dial it at once."""
+        """Start the system again, and let the console connect at once."""
         self.server.start()
         self.wake()
         self.noticed()
         return self
 
     def noticed(self) -> None:
-        """Wait until the console knows which system is at the place: it refuses verbs until then."""
+        """Wait until the console knows which system answers at the address: until then it refuses verbs."""
         system_id = self.view().system_id
         order = self.keeper.console.console().order
         until(lambda: system_id in {each.system_id for each in order(list[KnownSystemView], "systems")})
         until(self._started)
 
     def _started(self) -> bool:
-        """Whether the partitions with automatic start run; each asks the console before (R-54)."""
+        """Return whether the partitions with automatic start run. Each first asks the console (R-54)."""
         view = self.view()
         ran = (each.power == "running" or each.refused or not each.auto_start for each in view.partitions)
         return view.state != "Operating" or all(ran)
 
     def wake(self) -> None:
-        """Add the system again, which makes the console dial it at once."""
+        """Add the system again, so that the console connects at once."""
         order = self.keeper.console.console().order
         order(KnownSystemView, "add-system", where=self.where, name=self.name)
 
     def lose(self, *parts: str, start: bool = True) -> None:
-        """Cut the power, and replace these parts by new ones, in this order."""
+        """Cut the power and replace these parts by new ones, in this order."""
         self.server.kill()
         for part in parts:
             replace_part(self.server.state, part)
@@ -150,19 +150,19 @@ class Plant:
         return self.server.console.call(show_partition(name))
 
     def settle(self, held: Callable[[PartitionView], bool] | None = None) -> None:
-        """Wait until the console has a copy of each store in its present state."""
+        """Wait until the console has a copy of each store's present state."""
         wanted = held or (lambda each: each.copy is not None and each.copy.generation == each.generation)
         until(lambda: all(map(wanted, self.view().partitions)))
 
     # The guests
 
     def guest(self, name: str) -> BlockingChannel:
-        """Return a session of a guest, whose partition is powered on for it."""
+        """Return a session of a guest; power its partition on if necessary."""
         if self.partition(name).power == "off":
             try:
                 self.server.console.call(power_on(name))
             except ConsoleRefused as error:
-                if error.rule is not POWER_STOPPED:  # else the partition has started by itself
+                if error.rule is not POWER_STOPPED:  # the partition has already started by itself
                     raise
         return self.server.connect_blocking(name)
 
@@ -174,12 +174,12 @@ class Plant:
             write_confirmed(channel, data)
 
     def fill(self, text: str) -> None:
-        """Write an object into each store with the name of the store."""
+        """Write an object with the name of the store into each store."""
         for each in self.stores:
             self.write(each, f"{text} of {each}".encode())
 
     def read(self, name: str) -> bytes:
-        """Read the guest's object back."""
+        """Return the data of the guest's object."""
         with self.guest(name) as channel:
             return channel.call(read_object(OS, LABEL)).data
 
@@ -204,16 +204,16 @@ class Plant:
         return done
 
     def copies(self, store: str | None = None) -> list[StoredCopyView]:
-        """Return the console's copies of a store, or of all, the newest first."""
+        """Return the console's copies of a store, or of all stores, the newest first."""
         found = self.keeper.console.console().order(list[StoredCopyView], "copies", system=self.name)
         return [each for each in found if store in (None, each.partition)]
 
     def recoveries(self) -> list[JobView]:
-        """Return the recoveries of the system so far."""
+        """Return all recoveries of the system so far."""
         return [each for each in self.keeper.jobs(self.name) if each.kind == "recover"]
 
     def recovered(self, count: int = 1, state: str = "done") -> JobView:
-        """Wait for the end of this recovery, which the console began by itself; return the job."""
+        """Wait for the end of this recovery, which began by itself; return its job."""
         begun = f'"kind": "recover", "system": "{self.name}", "event": "job.started"'
         self.keeper.console.log_lines(begun, count)
         job = self.recoveries()[count - 1]
@@ -223,7 +223,7 @@ class Plant:
         return done
 
     def hmc(self, *words: str) -> str:
-        """Run `swpks hmc` at the console, with -m behind the verb; return its output."""
+        """Run `swpks hmc` at the console, with -m after the verb; return its output."""
         return self.keeper.console.hmc(words[0], "-m", self.name, *words[1:])
 
     def refused(self, *words: str) -> str:
@@ -233,7 +233,7 @@ class Plant:
         return (done.stdout + done.stderr).decode()
 
     def line(self, *words: str) -> str:
-        """Run a line at the console, with -m behind the command; return its output."""
+        """Run a line at the console, with -m after the command; return its output."""
         status, reported = self.keeper.line(words[0], "-m", self.name, *words[1:])
         assert status == 0, reported
         return reported
@@ -245,18 +245,18 @@ class Plant:
         return reported
 
     def log(self, event: str, least: int = 1) -> None:
-        """Wait until the console's log has this number of events of the system, without further fields."""
+        """Wait until the console's log has this number of these events about the system."""
         self.keeper.console.log_lines(f'"system": "{self.name}", "event": "{event}"', least)
 
     def end(self) -> None:
-        """Remove the system from the console, and kill it."""
+        """Remove the system from the console, and kill the system."""
         self.server.kill()
         if self.keeper.console.pid and self.name in self.keeper.systems():
             self.keeper.console.console().order(object, "remove-system", name=self.name)
 
 
 def until(true: Callable[[], object]) -> None:
-    """Call a condition until it is true; each call makes a request, so no further pause is needed."""
+    """Call a condition until it is true. Each call makes a request, so no further pause is needed."""
     deadline = time.monotonic() + 20
     while not true():
         assert time.monotonic() < deadline, "the condition never became true"

@@ -1,4 +1,4 @@
-"""A server of commands on a real socket, with a handler that tests supply."""
+"""A server of commands on a real socket. The test supplies its handler."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LINE = b'{"line": ["lshmc"]}\n'
 
 
 class StandIn:
-    """A handler that runs the function of a test."""
+    """A handler that runs a function of the test."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
@@ -30,11 +30,11 @@ class StandIn:
         return await self._work(caller)
 
     def stopped(self, request: wire.WireRequest) -> bytes:
-        """Write the message of a stop."""
+        """Return the message for a command that a stop ends."""
         return wire.say("stopped") + wire.exit_status(1)
 
     def failed(self, request: wire.WireRequest) -> bytes:
-        """Write the message of a failure."""
+        """Return the message for a command that has failed."""
         return wire.say("failed") + wire.exit_status(1)
 
 
@@ -83,7 +83,7 @@ class Raw:
 
 @asynccontextmanager
 async def served(folder: Path, work: Work) -> AsyncIterator[Rig]:
-    """A server during the block, whose handler runs `work`."""
+    """For a block, a server whose handler runs `work`."""
     listener = listen_unix(folder / "s")
     server = CommandServer(listener, StandIn(work))
     async with trio.open_nursery() as nursery:
@@ -109,5 +109,5 @@ async def done(caller: WireCaller) -> bytes:
 
 
 def run(function: Callable[[], Awaitable[None]]) -> None:
-    """Run a test with a clock that jumps to the next deadline."""
+    """Run a test. Its clock jumps to the next deadline."""
     trio.run(function, clock=trio.testing.MockClock(autojump_threshold=0.05))

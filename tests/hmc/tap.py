@@ -1,6 +1,7 @@
 """A tap between a console and a system: it records every byte, and can stop the traffic at a request.
 
-tap = Tap(tmp_path / "tap.sock", server.control_socket)
+tap = Tap(tmp_path
+"tap.sock", server.control_socket)
 tap.hold(b"POST /v1/copies ", 2)           # the second request of this kind is held
 tap.held.wait(20)
 console.kill()
@@ -16,7 +17,10 @@ from pathlib import Path
 
 
 class Tap:
-    """Listens at `path`, and passes each connection on to `target`.  `noted` has all bytes that passed."""
+    """Listens at `path` and passes each connection on to `target`.
+
+    `noted` has all bytes of both directions.
+    """
 
     def __init__(self, path: Path, target: Path) -> None:
         self.path = path
@@ -37,13 +41,13 @@ class Tap:
         return bytes(self._noted)
 
     def hold(self, request: bytes, nth: int = 1, *, answered: bool = False) -> None:
-        """Stop at the nth request from now on with this beginning, or (`answered`) at its answer."""
+        """Hold the nth request from now on that begins so, or with `answered` its answer."""
         self.held.clear()
         self._free.clear()
         self._hold = request, nth, answered
 
     def release(self) -> None:
-        """End the connection of the held request, and hold no other."""
+        """End the connection of the held request, and hold no other request."""
         self._hold = None
         self._free.set()
 
@@ -71,7 +75,7 @@ class Tap:
         self._noted += data
 
     def demand_answer(self, request: bytes) -> bool | None:
-        """Count a request; return whether it (False) or its answer (True) is held, None for neither."""
+        """Count a request. Return False if it is held, True if its answer is held, or None."""
         if self._hold is None or not request.startswith(self._hold[0]):
             return None
         wanted, nth, answered = self._hold

@@ -1,4 +1,4 @@
-"""An attacker has all data of a real console: its folder, its traffic in both directions, its log (R-44)."""
+"""An attacker who has all data of a console: its folder, its traffic in both directions, its log (R-44)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ ENCODED = re.compile(rb"[A-Za-z0-9+/]{24,}={0,2}")
 
 
 class Attacked:
-    """A system with its own console.  Both sockets of the console are tapped; `front` is for commands."""
+    """A system and its console.
+
+    Taps record both sockets of the console; `front` runs commands through one.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -70,7 +73,7 @@ def attacked(tmp_path: Path) -> Iterator[Attacked]:
 
 
 def layers(content: bytes) -> Iterator[bytes]:
-    """Yield some bytes, then the base64 texts in them, decoded, down to the last layer."""
+    """Yield some bytes, and then the decoded base64 texts in them, as deep as there are any."""
     yield content
     for found in set(ENCODED.findall(content)):
         with suppress(ValueError):
@@ -78,12 +81,12 @@ def layers(content: bytes) -> Iterator[bytes]:
 
 
 def found_in(content: bytes, search: Search) -> set[str]:
-    """Return the names of the secrets in some bytes, in any of their layers."""
+    """Return the names of the secrets that are in some bytes or in their decoded base64 texts."""
     return search.within(b"\n".join(layers(content)))
 
 
 def used(attacked: Attacked) -> dict[str, bytes]:
-    """Use the system and every kind of command; return the secrets of the system."""
+    """Use the system and every kind of command; return the secrets that were used."""
     plant, system = attacked.plant, attacked.plant.server
     plant.begin()
     key, password, canary = attacked.folder / "tsk", os.urandom(32), os.urandom(64)
@@ -113,7 +116,7 @@ def used(attacked: Attacked) -> dict[str, bytes]:
 
 
 def test_no_secret_is_in_anything_that_the_console_has(attacked: Attacked) -> None:
-    """R-44: no object, password or key is in the files, the traffic or the log of a console."""
+    """R-44: Files, traffic and log of a console contain no object, no password and no key."""
     secrets = used(attacked)
     piles, search = attacked.haul(), Search(secrets)
     assert {name: found for name in piles if (found := found_in(piles[name], search))} == {}

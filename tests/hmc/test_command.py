@@ -1,4 +1,4 @@
-"""`swpks hmc` at a console and at a system: the chosen end, and the exit status."""
+"""`swpks hmc` at a console and at a system: which of them a command reaches, and its exit status."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run `swpks hmc` in this process; return status, output and errors.  The environment names no end."""
+    """Run `swpks hmc` in this process; return status, output and errors.
+
+    The environment names neither a console nor a system.
+    """
     for name in ("SWPKS_HMC", "SWPKS_STATE"):
         monkeypatch.delenv(name, raising=False)
 
@@ -43,7 +46,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> R
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch, run: Run) -> pytest.MonkeyPatch:
-    """Settings for tests that name an end by the environment."""
+    """Settings for tests in which the environment names a console or a system."""
     return monkeypatch
 
 
@@ -94,7 +97,7 @@ def test_usage_errors(run, words) -> None:
     ],
 )
 def test_usage_errors_that_name_the_way_out(run, tmp_path, words, reported) -> None:
-    """A usage error gives status 2, and names the place where the option belongs."""
+    """A usage error gives status 2, and says where the option is allowed."""
     (tmp_path / "blob").write_bytes(b"x")
     status, out, err = run(
         *[str(tmp_path / "blob") if each == "/b" and "--sealed" in words else each for each in words]
@@ -104,7 +107,10 @@ def test_usage_errors_that_name_the_way_out(run, tmp_path, words, reported) -> N
 
 
 def test_no_console_and_no_system(run, environment, tmp_path) -> None:
-    """Status 3 for our own verbs, 1 for a line; SWPKS_HMC has priority over SWPKS_STATE."""
+    """If no console serves the store, the status is 3 for a verb of ours and 1 for a line.
+
+    SWPKS_HMC has priority over SWPKS_STATE.
+    """
     store, state = tmp_path / "store", tmp_path / "state"
     environment.setenv("SWPKS_STATE", str(state))
     assert f"{state}/run/control.sock" in run("status")[2]
@@ -119,7 +125,7 @@ def test_no_console_and_no_system(run, environment, tmp_path) -> None:
 
 
 def test_words_that_are_lines(environment, tmp_path) -> None:
-    """A line is sent unchanged; chtskey and lstskey at a system are verbs of ours."""
+    """A line is sent unchanged. At a system, chtskey and lstskey are verbs of ours and no lines."""
     store = str(tmp_path)
     line = ["lssyscfg", "-r", "lpar", "--store", "x", "--json"]
     assert hmc_line.line_of(["--store", store, *line]) == (store, line)
@@ -142,12 +148,12 @@ def test_words_that_are_lines(environment, tmp_path) -> None:
 
 
 def test_the_command_knows_every_line_of_the_console() -> None:
-    """The command has its own list of the lines' names, because it must not load their modules."""
+    """The command's own list of line names equals the console's. It must not load their modules."""
     assert set(names.LINES) == {*COMMANDS}
 
 
 def test_places(monkeypatch, tmp_path) -> None:
-    """A path is made absolute, because the console has another folder; a name ends before a slash."""
+    """A relative path of a system becomes absolute, because the console has another working directory."""
     monkeypatch.chdir(tmp_path)
     assert place_of("a/b") == (None, f"{tmp_path}/a/b")
     assert place_of("sys1=/a=b") == ("sys1", "/a=b")
@@ -163,7 +169,7 @@ def test_places(monkeypatch, tmp_path) -> None:
 
 
 def test_a_folder_of_links(tmp_path) -> None:
-    """The folder has one file and a link for each name; a second call renews it; other files stay."""
+    """The folder gets one file and a link for each line. A second call renews it, and other files stay."""
     folder = tmp_path / "links"
     assert make_links(folder, tmp_path / "store") == names.LINES
     (folder / "lssyscfg").unlink()
@@ -185,7 +191,7 @@ def test_a_folder_of_links(tmp_path) -> None:
 
 
 def test_a_folder_that_cannot_be_made(tmp_path) -> None:
-    """The refusal has the reason and the rule."""
+    """If the folder of links can't be made, the refusal has the reason and the rule."""
     (tmp_path / "file").touch()
     with pytest.raises(OperatorError) as caught:
         make_links(tmp_path / "file" / "links", tmp_path)
@@ -206,7 +212,10 @@ def two(console: ConsoleProcess, systems: list[ServerProcess]) -> ConsoleProcess
 
 @pytest.mark.process
 def test_a_console_of_two_systems(two, systems, run, environment, tmp_path) -> None:
-    """-m selects the system of a verb; the console has verbs of its own; every exit status but 4 occurs."""
+    """With two systems, -m selects the system of a verb. The console also has its own verbs.
+
+    Each exit status but 4 occurs.
+    """
     environment.setenv("SWPKS_HMC", str(two.store))
     status, out, _ = run("status")
     assert status == 0
@@ -239,7 +248,7 @@ def test_a_console_of_two_systems(two, systems, run, environment, tmp_path) -> N
     assert run("delete", "bare", "-m", "sys2")[0] == 0
     _jobs_and_copies(run)
     assert "connected since 20" in run("status", "-m", "sys2")[1]
-    assert run("recover", "-m", "sys1")[0] == 1  # the system has a partition
+    assert run("recover", "-m", "sys1")[0] == 1  # a system with a partition needs no recovery
     status, out, _ = run("recover", "-m", "sys1", "--json")
     assert (status, [json.loads(line)["state"] for line in out.splitlines()]) == (1, ["running", "failed"])
     systems[1].kill()
@@ -292,7 +301,7 @@ def _away_and_removed(run) -> None:
 
 @pytest.mark.process
 def test_lines_through_the_links(two, run, tmp_path) -> None:
-    """Scripts of the real console work, with a changed PATH and nothing else."""
+    """Scripts of the real console run with the folder of links in PATH and without other changes."""
     folder = tmp_path / "links"
     assert run("links", folder, "--store", two.store)[0] == 0
     for words in (["links", folder, "--json"], ["--json", "links", folder]):
@@ -323,7 +332,7 @@ def test_lines_through_the_links(two, run, tmp_path) -> None:
 
 @pytest.mark.process
 def test_a_job_outlives_its_console(console, systems, run, environment) -> None:
-    """A stop of the console ends the command that follows the job; the job continues at the next start."""
+    """A stop of the console ends the command that follows a job. The job continues at the next start."""
     environment.setenv("SWPKS_HMC", str(console.store))
     console.systems = [str(systems[0].start().control_socket)]
     console.start().log_lines("system.added")
@@ -349,7 +358,7 @@ def test_a_job_outlives_its_console(console, systems, run, environment) -> None:
 
 @pytest.mark.process
 def test_verbs_of_the_system_stay_as_they_were(systems, run) -> None:
-    """Verbs about keys go to a control socket, without any console."""
+    """Verbs about keys go to a system's control socket without any console."""
     state = systems[0].start().state
     assert run("--state", state, "lstskey")[0] == 0
     assert run("status", "--socket", systems[0].control_socket)[0] == 0

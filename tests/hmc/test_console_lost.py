@@ -1,4 +1,4 @@
-"""The loss of the console: the data of its successor, and the return of the old one."""
+"""The loss of a console: what its successor has, and what happens when the old one returns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROCESSOR = "service-processor"
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[tuple[Plant, Keeper]]:
-    """A system at an old console, which has a profile backup and copies; and a new console with no store."""
+    """A system at its old console, which has copies and a profile backup. A new console without a store."""
     old, new = Keeper(tmp_path / "old"), Keeper(tmp_path / "new", ["--name", "new"])
     plant = Plant(tmp_path / "sys1", old.start())
     plant.begin()
@@ -46,7 +46,10 @@ def demand_new_console(plant: Plant, new: Keeper) -> None:
 
 
 def test_the_console_is_lost_and_the_old_one_comes_back(pair: tuple[Plant, Keeper]) -> None:
-    """R-45: the new console has every copy and recovers; until it is gone, the old one is refused."""
+    """R-45: A new console gets every copy and recovers the system. The old console is refused.
+
+    When the new console is gone, the old one is accepted again.
+    """
     plant, new = pair
     old = plant.keeper
     old.console.kill()
@@ -75,7 +78,10 @@ def test_the_console_is_lost_and_the_old_one_comes_back(pair: tuple[Plant, Keepe
 
 
 def test_processor_first_then_console(pair: tuple[Plant, Keeper], tmp_path: Path) -> None:
-    """R-45, R-46: the new console has no copies; a profile backup from elsewhere comes back."""
+    """R-45, R-46: If the processor and then the console are lost, the new console has no copies.
+
+    A profile backup that was stored elsewhere restores the partitions.
+    """
     plant, new = pair
     plant.keeper.console.kill()
     plant.lose(PROCESSOR, start=False)
@@ -85,6 +91,6 @@ def test_processor_first_then_console(pair: tuple[Plant, Keeper], tmp_path: Path
     new.console.log_lines("recovery.no_copies")
     assert "sys1 stays in Recovery: not restored: alpha, beta" in plant.refused("recover")
     assert "given up: alpha, beta" in plant.hmc("recover", "--give-up")
-    plant.power_off()  # the partitions of the settings, which are new and empty
+    plant.power_off()  # the new, empty partitions of the settings
     plant.line("rstprofdata", "-l", "1", "-f", str(tmp_path / "profiles"))
     plant.demand("first")

@@ -1,4 +1,4 @@
-"""The output of `swpks hmc` about the systems of a console."""
+"""What `swpks hmc` prints about the systems of a console."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def cells(view: KnownSystemView) -> list[str]:
 
 
 def test_the_age_of_copies_is_shown() -> None:
-    """The age is in the table and in the line about the link; a store without a copy counts."""
+    """The table and the line about the link show the age of the oldest copy, and stores without a copy."""
     assert cells(known())[-2:] == ["5 min", "/sys1"]
     link = output.link(known())
     assert link.startswith("console: connected since 2027-01-15 08:00:00 UTC; ")
@@ -52,7 +52,7 @@ def test_the_age_of_copies_is_shown() -> None:
 
 
 def test_a_system_that_is_away_has_its_last_state() -> None:
-    """The last state follows `No Connection`, as in lssyscfg; before a first contact there is none."""
+    """For an absent system, the last state follows `No Connection`, if the console has one."""
     away = known(connected=False, trouble="no server")
     assert cells(away)[2:5] == ["No Connection (Operating)", "2", "away"]
     assert output.systems([away]).splitlines()[-1] == "sys1 is away: no server"
@@ -65,7 +65,7 @@ def test_a_system_that_is_away_has_its_last_state() -> None:
 
 
 def test_a_partition_that_waits_says_why() -> None:
-    """The reason is in the status of its system, and in the list of all."""
+    """The reason why a partition waits is in its system's status and in the list of systems."""
     waits = "lpar1 waits: sys2 shows its store; delete one of the two"
     view = known(waiting=[waits])
     assert output.systems([view]).splitlines()[-1] == f"sys1: {waits}"
@@ -73,7 +73,7 @@ def test_a_partition_that_waits_says_why() -> None:
 
 
 def test_the_other_system_of_a_move_has_its_name() -> None:
-    """A view has only the id of the other system; the output has its name if the console knows it."""
+    """A system in a view is shown by its name, if the console knows the name of its id."""
     peers = {"lpar1": "5" * 32, "lpar2": "6" * 32}
     moves = [CustodyView("u", name, "gone", "settled", 3, 0, peer) for name, peer in peers.items()]
     view = SystemView("s", "t", "Operating", None, [], [], "7" * 32, "FW1110", 1, 0, [], moves)

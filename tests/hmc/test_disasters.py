@@ -1,4 +1,4 @@
-"""The disaster table: a system loses parts, and a real console gives it its stores back."""
+"""The table of disasters: a system loses parts, and a real console restores its stores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ ALL_PAIRS = (CARD, TPM, CARD, PROCESSOR, TPM, PROCESSOR, CARD)
 
 @pytest.mark.slow
 def test_one_part_after_another(plant: Plant) -> None:
-    """R-45, R-48: each part is lost after each other; only a service processor costs changes."""
+    """R-45, R-48: The parts are lost one after the other.
+
+    Only the loss of a service processor loses changes.
+    """
     plant.begin()
     recoveries = 0
     for number, part in enumerate(ALL_PAIRS):
@@ -42,7 +45,10 @@ def test_one_part_after_another(plant: Plant) -> None:
 
 @pytest.mark.parametrize("parts", [(PROCESSOR, TPM), (TPM, PROCESSOR)], ids=" then ".join)
 def test_processor_and_tpm(plant: Plant, parts: tuple[str, str]) -> None:
-    """R-45, R-48: the card repairs both copies of the root key; the console restores every store."""
+    """R-45, R-48: After the loss of processor and TPM, the card has the root key.
+
+    The console restores the stores.
+    """
     plant.begin()
     plant.fill("old")
     plant.back_up()
@@ -60,7 +66,7 @@ def test_processor_and_tpm(plant: Plant, parts: tuple[str, str]) -> None:
 
 
 def test_settings_are_reset(plant: Plant) -> None:
-    """R-45, R-61: the console restores every store after reset-settings, like after a lost processor."""
+    """R-45, R-61: After reset-settings the console restores each store, as after a lost processor."""
     plant.begin()
     plant.fill("old")
     plant.back_up()
@@ -81,7 +87,7 @@ def own_key(plant: Plant, folder: Path) -> Path:
 
 
 def kept(plant: Plant, folder: Path) -> Path:
-    """Fill a system whose trusted system key the operator has as a file, and take copies."""
+    """Fill a system with copies; return the file in which the operator has its trusted system key."""
     plant.begin()
     key = own_key(plant, folder)
     plant.fill("old")
@@ -91,7 +97,7 @@ def kept(plant: Plant, folder: Path) -> Path:
 
 
 def demand_key(plant: Plant, key: Path) -> None:
-    """Assert that only the file of the right key restores the stores."""
+    """Assert that the stores are not restored without the right key. A wrong one is refused."""
     wrong = key.with_name("wrong")
     wrong.write_bytes(bytes(32))
     needed = {each.trusted_key_id for each in plant.copies()}
@@ -106,7 +112,7 @@ def demand_key(plant: Plant, key: Path) -> None:
 
 
 def assert_key_named(output: str, needed: set[str], *further: str) -> None:
-    """Assert that the refusal names the key that helps, the present key, and the command."""
+    """Assert that the refusal names the needed key, the present key and the command."""
     assert any(f"need the trusted system key {each}" in output for each in needed)
     for each in further:
         assert each in output
@@ -114,7 +120,10 @@ def assert_key_named(output: str, needed: set[str], *further: str) -> None:
 
 @pytest.mark.parametrize("parts", [(CARD, TPM), (TPM, CARD)], ids=" then ".join)
 def test_card_and_tpm(plant: Plant, parts: tuple[str, str], tmp_path: Path) -> None:
-    """R-45, R-53, R-60: the start stops; after Clear All the operator's key restores the stores."""
+    """R-45, R-53, R-60: Without card and TPM the start fails.
+
+    After Clear All, the operator's key restores the stores.
+    """
     key = kept(plant, tmp_path)
     plant.lose(*parts, start=False)
     assert "root-key.readable" in serve("--state", str(plant.server.state)).stderr
@@ -124,14 +133,17 @@ def test_card_and_tpm(plant: Plant, parts: tuple[str, str], tmp_path: Path) -> N
 
 @pytest.mark.parametrize("parts", [(CARD, PROCESSOR), (PROCESSOR, CARD)], ids=" then ".join)
 def test_card_and_processor(plant: Plant, parts: tuple[str, str], tmp_path: Path) -> None:
-    """R-45, R-53: a new system starts, and the operator's key restores the stores of the old one."""
+    """R-45, R-53: Without card and processor a new system starts.
+
+    The operator's key restores the old stores.
+    """
     key = kept(plant, tmp_path)
     plant.lose(*parts, start=False)
     back_by_key(plant, key)
 
 
 def test_the_key_of_an_idle_system_is_changed(plant: Plant, tmp_path: Path) -> None:
-    """R-44, R-45, R-53: without any write, all copies are made again under the new key."""
+    """R-44, R-45, R-53: After a change of the key, all copies are made again, also of unchanged stores."""
     plant.begin()
     plant.fill("old")
     plant.back_up()
@@ -158,7 +170,10 @@ def back_by_key(plant: Plant, key: Path) -> None:
 
 
 def test_a_whole_system_is_erased(plant: Plant, tmp_path: Path) -> None:
-    """R-45, R-60, R-62: Clear All makes the console's sealed key useless; only the operator's file helps."""
+    """R-45, R-60, R-62: After Clear All the sealed key of the console is useless.
+
+    Only the operator's file of the key restores the stores.
+    """
     key = kept(plant, tmp_path)
     plant.server.stop()
     erase(plant.server, "clear-all")

@@ -1,4 +1,4 @@
-"""The small client against honest and hostile consoles."""
+"""The small client, with consoles that follow the protocol or break it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.hmc.fake import Message, run
 
 
 def test_what_the_console_says_is_printed(fake, capfdbinary) -> None:
-    """Text goes to standard output, and the exit status is the console's."""
+    """The client prints the console's text on standard output and has its exit status."""
     assert run(fake, ["lshmc", "-V"], {"say": "one\ntwo"}, {"exit": 1}) == 1
     assert capfdbinary.readouterr() == (b"one\ntwo\n", b"")
     assert fake.heard == [{"line": ["lshmc", "-V"]}]
@@ -27,7 +27,7 @@ def test_what_the_console_says_is_printed(fake, capfdbinary) -> None:
     [b"garbage\n", b"[]\n", b'{"half": ', b"", b'{"other": 1}\n', b'{"progress": 1}\n', b"[" * 9999 + b"\n"],
 )
 def test_a_console_that_does_not_speak_is_told_of(fake, capfdbinary, message) -> None:
-    """An invalid message gives one line on standard error, and status 1."""
+    """After an invalid message the client prints one line on standard error and has status 1."""
     assert run(fake, ["lshmc"], message) == 1
     reported = capfdbinary.readouterr()
     assert reported.out == b""
@@ -37,19 +37,19 @@ def test_a_console_that_does_not_speak_is_told_of(fake, capfdbinary, message) ->
 
 @pytest.mark.parametrize("status", [-1, 256, None, "0"])
 def test_a_status_that_is_none_is_a_failure(fake, status) -> None:
-    """An invalid status is a failure; 0 needs a success of the console."""
+    """An invalid exit status of the console gives status 1."""
     assert run(fake, ["lshmc"], {"exit": status}) == 1
 
 
 def test_a_message_without_end_is_not_kept(fake, capfdbinary, monkeypatch) -> None:
-    """The client's memory is bounded, so an endless message is refused."""
+    """A message without an end is refused above a limit, so the client's memory is bounded."""
     monkeypatch.setattr(line_client, "LONGEST_LINE", 1000)
     assert run(fake, ["lshmc"], b"x" * 2000) == 1
     assert b"without end" in capfdbinary.readouterr().err
 
 
 def test_without_a_console_a_line_says_so(tmp_path, capfdbinary) -> None:
-    """The error names the store, and the command that helps."""
+    """If no console serves the store, the error names the store and the command that starts it."""
     store = str(tmp_path / "store")
     assert line_client.line(["lshmc"], store) == 1
     reported = capfdbinary.readouterr().err.decode()
@@ -64,13 +64,13 @@ def test_words_that_are_not_utf8_are_refused(tmp_path, capfdbinary) -> None:
 
 
 def jobs(*steps: tuple[int, str, list[str]], total: int = 4) -> list[Message]:
-    """Return the progress of a job."""
+    """Return messages of a console about the progress of a job."""
     fields = {"number": 7, "kind": "recover", "system": "sys1", "total": total, "waiting": ""}
     return [{**fields, "done": done, "state": state, "lines": lines} for done, state, lines in steps]
 
 
 def shown(*, terminal: bool) -> tuple[line_client.Shown, list[str]]:
-    """Return an output, and the text that it has written."""
+    """Return an output on a terminal or in a pipe, and the text that was written to it."""
     written: list[str] = []
     return line_client.Shown(written.append, terminal=terminal), written
 
@@ -104,7 +104,7 @@ def test_on_a_terminal_progress_is_a_bar() -> None:
 
 
 def test_a_waiting_job_tells_for_what() -> None:
-    """A waiting job prints the reason, on a terminal too, because the bar does not move."""
+    """While a job waits, its reason is printed. On a terminal too, because the bar does not move."""
     output, written = shown(terminal=True)
     output.progress({**STEPS[0], "waiting": "sys1 is away"})
     assert written == ["job 7 (recover sys1): running, 0 of 4, waits: sys1 is away\n"]
@@ -114,7 +114,7 @@ def test_a_waiting_job_tells_for_what() -> None:
 @pytest.mark.parametrize("redirection", [">&-", ">/dev/full", ">&${gone}"])
 @pytest.mark.process
 def test_output_that_is_not_taken(fake, number, redirection) -> None:
-    """A closed, full or abandoned output gives no traceback, and no success."""
+    """If the output is closed, full or unread, there is no traceback. Lost output is no success."""
     reader, writer = os.pipe()
     os.close(reader)
     script = f'gone={writer}; exec "$@" {number}{redirection}'
@@ -138,7 +138,7 @@ def test_output_that_is_not_taken(fake, number, redirection) -> None:
 
 @pytest.mark.process
 def test_only_the_library_of_python_is_loaded() -> None:
-    """The links load only modules of Python, and no slow ones."""
+    """The links load only modules of Python's library, and none of the slow ones."""
     unwanted = {"msgspec", "httpx", "trio", "argparse", "hcall_abi", "swpks", "pathlib", "asyncio"}
     source = line_client.__file__
     code = f"import sys, runpy; runpy.run_path({source!r}, run_name='client'); print(*sys.modules)"
@@ -163,16 +163,16 @@ def test_a_console_does_not_steer_the_terminal(fake, capfdbinary) -> None:
 
 
 def test_a_bar_is_escaped_as_well() -> None:
-    """The bar is escaped too; only the sequence that removes the bar is ours."""
+    """Control characters in a bar are escaped. Only the sequence that clears the bar is the client's."""
     output, written = shown(terminal=True)
     output.progress({**STEPS[0], "system": EVIL})
     assert written[0].startswith(f"\r\x1b[Kjob 7 (recover {HARMLESS}) [")
 
 
 def test_a_silent_console_is_told_once(fake, capfdbinary, monkeypatch) -> None:
-    """After some silence one message is printed, and the command waits on.
+    """If the console is silent for some time, the client prints one message and goes on waiting.
 
-    After a first byte there is none.
+    After the first byte of an answer it prints none.
     """
     monkeypatch.setattr(line_client, "SILENCE", 0.05)
     said = threading.Event()

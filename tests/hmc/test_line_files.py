@@ -1,4 +1,4 @@
-"""Files of the small client: it opens only those that the user has named, in the named way."""
+"""Files of the small client: it opens only those that the user has named, and only as the option says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.hmc.fake import Message, run
 
 
 def test_a_file_that_is_named_travels(fake, tmp_path) -> None:
-    """The command reads a named file with the user's rights, and sends it."""
+    """The client reads a named file with the user's rights and sends its content."""
     file = tmp_path / "key"
     file.write_bytes(b"\0secret")
     words = ["chtskey", "--newkey", str(file)]
@@ -25,7 +25,7 @@ def test_a_file_that_is_named_travels(fake, tmp_path) -> None:
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "other", "", "chtskey", "--newkey", "./key", "k", None, 7])
 def test_no_other_file_is_opened(fake, tmp_path, monkeypatch, path) -> None:
-    """A file that the line does not name is not opened, so a hostile console cannot read it."""
+    """A file that the line does not name is neither read nor written, whatever the console requests."""
     monkeypatch.chdir(tmp_path)
     for name in ("other", "chtskey", "--newkey", "key", "k"):
         (tmp_path / name).write_bytes(b"secret")
@@ -40,7 +40,7 @@ def test_no_other_file_is_opened(fake, tmp_path, monkeypatch, path) -> None:
 
 
 def test_a_file_that_is_too_large_does_not_travel(fake, tmp_path) -> None:
-    """The console's limit applies, and never more than 16 MiB."""
+    """A file above the console's limit, or above 16 MiB, is not sent."""
     file = tmp_path / "file"
     file.write_bytes(bytes(line_client.LARGEST_FILE + 1))
     words = ["chtskey", "--newkey", str(file)]
@@ -55,7 +55,7 @@ def wanted(path: Path, *, replace: bool = True, content: str = "YmFja3Vw") -> Me
 
 
 def test_a_written_file_is_private_and_whole(fake, tmp_path) -> None:
-    """The file has mode 0600; an older file stays unless the console says `replace`."""
+    """A new file has mode 0600. An existing file stays, unless the console says `replace`."""
     new = tmp_path / "new"
     messages = [wanted(new, content="="), wanted(new, replace=False), wanted(new, replace=False)]
     assert run(fake, ["bkprofdata", "--force", "-f", str(new)], *messages, {"exit": 0}) == 0
@@ -65,7 +65,7 @@ def test_a_written_file_is_private_and_whole(fake, tmp_path) -> None:
 
 
 def test_a_file_is_replaced_where_the_user_has_forced_it(fake, tmp_path) -> None:
-    """A replaced file gets mode 0600, also if its old mode was wider; a folder is not replaced."""
+    """With --force a file is replaced and gets mode 0600, also if others could read it. A folder is not."""
     old = tmp_path / "old"
     old.write_bytes(b"older and longer")
     old.chmod(0o644)
@@ -93,7 +93,7 @@ def test_a_file_is_replaced_where_the_user_has_forced_it(fake, tmp_path) -> None
     ],
 )
 def test_a_malicious_console_replaces_no_file(fake, tmp_path, line) -> None:
-    """A read file, a file without an option, and an existing file without --force stay unchanged."""
+    """Only an option for a written file, with --force, lets the console replace an existing file."""
     file = tmp_path / "file"
     file.write_bytes(b"precious")
     words = [str(file) if word == "FILE" else word for word in line.split()]
@@ -104,7 +104,7 @@ def test_a_malicious_console_replaces_no_file(fake, tmp_path, line) -> None:
 
 @pytest.mark.parametrize("path", ["change", "-o", "chtskey", "newkey"])
 def test_a_malicious_console_makes_no_file(fake, tmp_path, monkeypatch, path) -> None:
-    """The console can't have a file written whose name no option of the line gives."""
+    """The console can only have a file written that an option of the line names."""
     monkeypatch.chdir(tmp_path)
     words = ["chtskey", "-o", "change", "--newkey", "newkey"]
     assert run(fake, words, wanted(Path(path), replace=False), {"exit": 0}) == 0
@@ -113,7 +113,7 @@ def test_a_malicious_console_makes_no_file(fake, tmp_path, monkeypatch, path) ->
 
 
 def test_a_file_that_is_written_is_not_read(fake, tmp_path) -> None:
-    """The console may not read the file that bkprofdata will replace."""
+    """The console can't read the file that bkprofdata will replace."""
     file = tmp_path / "file"
     file.write_bytes(b"secret")
     words = ["bkprofdata", "-f", str(file), "--force"]
@@ -122,7 +122,7 @@ def test_a_file_that_is_written_is_not_read(fake, tmp_path) -> None:
 
 
 def test_the_tables_are_those_of_the_commands() -> None:
-    """Every option of the console's commands with a file as its value is in one of the tables."""
+    """The client's tables have each option of the console's commands whose value is a file."""
     files = {
         (name, option.flag)
         for name, command in COMMANDS.items()
@@ -148,7 +148,7 @@ def test_half_a_file_does_not_stay(fake, tmp_path, monkeypatch) -> None:
 
 
 def test_a_replaced_file_is_the_old_one_or_the_new_one(fake, tmp_path, monkeypatch) -> None:
-    """R-46: a failed backup leaves the last one whole, and no other file; a link stays a link."""
+    """R-46: A failed write leaves the old backup whole and no other file. A link stays a link."""
     file, link = tmp_path / "backup", tmp_path / "link"
     file.write_bytes(b"the last backup, which is longer")
     link.symlink_to(file)
@@ -169,7 +169,7 @@ def _full(_descriptor: int, _data: bytes) -> None:
 
 
 def test_a_file_is_tested_before(fake, tmp_path) -> None:
-    """R-46: a file is tested first, without a change, so that no copies are made in vain."""
+    """R-46: The client tests a file for writing without a change, before the console makes copies."""
     old, new, lost = tmp_path / "old", tmp_path / "new", tmp_path / "no" / "new"
     old.write_bytes(b"old")
     paths = [str(each) for each in (old, new, lost, tmp_path)]

@@ -1,4 +1,4 @@
-"""The forms of lines, through the links folder and through `swpks hmc`, with real processes.
+"""The forms of lines, through the folder of links and through `swpks hmc`, with real processes.
 
 The system `old` has the partitions aix01 (1), which runs, and aix02 (7), which does not; `new` has aix02 (1).
 """
@@ -47,13 +47,16 @@ def view(estate: Estate, system: str) -> SystemView:
     ],
 )
 def test_lists(pair: Estate, options: str, reported: str) -> None:
-    """R-36: -F with each delimiter and with several words, --header, --filter with nested quotes."""
+    """R-36: lssyscfg accepts -F with any delimiter, several words, --header, and quotes in --filter."""
     where = "" if "-m " in options else "-m old "
     assert pair.line(f"lssyscfg -r lpar {where}{options}") == reported
 
 
 def test_a_system_is_named_in_both_forms(pair: Estate) -> None:
-    """R-36: -m takes a name or type-model*serial; without -m a line about two systems is refused."""
+    """R-36: -m accepts a name or type-model*serial.
+
+    Without -m, a line is refused if there are two systems.
+    """
     for system, found in (("old", "aix01,16\naix02,0"), ("new", "aix02,128")):
         serial = view(pair, system).type_model_serial
         for name in (system, f"'{serial}'", f'"{serial}"'):
@@ -68,7 +71,7 @@ def test_a_system_is_named_in_both_forms(pair: Estate) -> None:
 
 
 def test_numbers_and_exit_status_for_scripts(pair: Estate) -> None:
-    """R-36: `set -e`, `||` and a pipe get 0 or 1, and a refusal is in the output."""
+    """R-36: `set -e`, `||` and pipes work: the status is 0 or 1, and a refusal is in the output."""
     gone = "HSCL8012 The partition named gone was not found."
     for line in (
         "lssyscfg -r lpar -m old --filter lpar_names=gone -F state",
@@ -87,7 +90,7 @@ def test_numbers_and_exit_status_for_scripts(pair: Estate) -> None:
 
 
 def test_records_of_a_file(pair: Estate) -> None:
-    """R-36: all records are read before the first is applied.
+    """R-36: All records of a file are parsed before the first is applied.
 
     A refused record ends the line, which names it.
     """
@@ -106,7 +109,7 @@ def test_records_of_a_file(pair: Estate) -> None:
 
 
 def test_the_command_and_the_links_say_the_same(pair: Estate) -> None:
-    """R-36: `swpks hmc LINE` and the links print the same for a list, an empty list and a refusal."""
+    """R-36: `swpks hmc LINE` and the link print the same for a list, an empty list and a refusal."""
     for line in (
         "lssyscfg -r lpar -m old -F name lpar_env state",
         "lssyscfg -r lpar -m old --filter work_groups=7",
@@ -142,7 +145,7 @@ ANSWERS = {
 
 
 def test_every_command_has_a_link_and_a_row(pair: Estate) -> None:
-    """Every command is in the table below, in the folder, and in the words of `swpks hmc`."""
+    """Each command has a row in the table below, a link, and a word of `swpks hmc`."""
     links = {path.name for path in pair.links.iterdir() if path.is_symlink()}
     assert set(ANSWERS) == links == set(names.LINES)
 
@@ -158,6 +161,6 @@ def test_every_command_answers(pair: Estate, command: str) -> None:
 
 @pytest.mark.parametrize("name", [each for each in names.LINES if each not in names.ALSO_VERBS])
 def test_the_usage_of_a_line_needs_no_console(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """`swpks hmc LINE --help` prints the usage and ends with 0, also without a store."""
+    """`swpks hmc LINE --help` prints the usage with status 0, also without a store."""
     assert carried_out([name, "--help"]) == 0
     assert capsys.readouterr().out.startswith(f"Usage: {name}")

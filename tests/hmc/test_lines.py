@@ -1,6 +1,6 @@
-"""R-30 to R-36 by literal lines of the real console, with real processes, and their effects for a guest.
+"""R-30 to R-36 in literal lines of the real console, with real processes and effects for a guest.
 
-The systems are at FW950 and at FW1110. Each test makes the partitions that it needs, with names of its own.
+The systems are at FW950 and at FW1110. Each test makes its own partitions.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SIGNED = "keystore_signed_updates,keystore_signed_updates_without_verification,l
 
 
 def test_a_new_partition_has_no_keystore(estate: Estate) -> None:
-    """R-30: a new partition answers H_FUNCTION until its keystore is switched on, later or at creation."""
+    """R-30: In a new partition each call is H_FUNCTION, until its keystore is on: at creation or later."""
     estate.line(
         'mksyscfg -r lpar -m old -i "name=plain,profile_name=normal,lpar_env=aixlinux,min_mem=1024,'
         "desired_mem=4096,max_mem=8192,proc_mode=shared,min_proc_units=0.1,desired_proc_units=0.5,"
@@ -55,9 +55,9 @@ def test_a_new_partition_has_no_keystore(estate: Estate) -> None:
 
 @pytest.mark.parametrize("system,largest", [("old", 64), ("new", 128)])
 def test_sizes_of_each_level(estate: Estate, system: str, largest: int) -> None:
-    """R-31: 4 to 64 KiB on FW950 and to 128 on Power11 in steps of 1, reported by GET_CONFIG.
+    """R-31: A size is 4 to 64 KiB on FW950, and to 128 on Power11, in steps of 1. GET_CONFIG reports it.
 
-    No other sizes.
+    Other sizes are refused.
     """
     sizes = {"smallest": 4, "odd": 37, "largest": largest}
     records = estate.work / f"{system}.records"
@@ -77,7 +77,10 @@ def test_sizes_of_each_level(estate: Estate, system: str, largest: int) -> None:
 
 
 def test_it_grows_while_off_and_never_shrinks(estate: Estate) -> None:
-    """R-32: after its next start the guest has the new size and its objects; a refusal changes nothing."""
+    """R-32: After a growth and the next start, the guest has the new size and its objects.
+
+    A refused change has no effect.
+    """
     estate.make("old", "grown", 16)
     estate.on("old", "grown")
     with estate.guest("old", "grown") as channel:
@@ -97,7 +100,10 @@ def test_it_grows_while_off_and_never_shrinks(estate: Estate) -> None:
 
 @pytest.mark.parametrize("system", LEVELS)
 def test_it_is_switched_off_only_while_empty(estate: Estate, system: str) -> None:
-    """R-33: HSCL0DC8 unless empty; it is switched off even while running, but on only while off."""
+    """R-33: Size 0 is refused with HSCL0DC8 unless the keystore is empty.
+
+    It can be switched off while the partition runs, but on only while it is off.
+    """
     estate.make(system, "used", 8)
     estate.on(system, "used")
     zeroed = f'chsyscfg -r lpar -m {system} -i "name=used, keystore_kbytes=0"'
@@ -118,12 +124,15 @@ def test_it_is_switched_off_only_while_empty(estate: Estate, system: str) -> Non
 
 
 def test_all_keystores_stay_within_the_total(estate: Estate) -> None:
-    """R-34: 1 MiB on FW950; a line shows the free part, and a guest gets the last of it."""
+    """R-34: The total on FW950 is 1 MiB.
+
+    A line shows the free part, which a guest can use to the last KiB.
+    """
     columns = "lssyscfg -r sys -m old -F keystore_total_kbytes keystore_assigned_kbytes"
     total, assigned = map(int, estate.line(columns).split())
     assert total == 1024
     whole = (total - assigned) // 64 - 1
-    left = total - assigned - whole * 64  # 64 to 127: each half is a valid size
+    left = total - assigned - whole * 64  # 64 to 127, so both halves are valid sizes
     sizes = {f"full{number}": 64 for number in range(whole)} | {"rest": left // 2, "last": left - left // 2}
     records = estate.work / "full"
     records.write_text("".join(f"name={name},keystore_kbytes={sizes[name]}\n" for name in sizes))
@@ -144,7 +153,7 @@ def test_all_keystores_stay_within_the_total(estate: Estate) -> None:
 
 @pytest.mark.parametrize("system", LEVELS)
 def test_every_call_is_refused_while_it_is_off(estate: Estate, system: str) -> None:
-    """R-35: GET_CONFIG and every other call give H_FUNCTION in one session, until the keystore is on."""
+    """R-35: While the keystore is off, a guest gets H_FUNCTION for every call, also in one session."""
     estate.make(system, "dark")
     estate.on(system, "dark")
     with estate.guest(system, "dark") as channel:
@@ -162,9 +171,9 @@ def test_every_call_is_refused_while_it_is_off(estate: Estate, system: str) -> N
 
 
 def test_attributes_have_their_effects(estate: Estate) -> None:
-    """R-36: one record gives the guest SB_VERSION and the call of signed updates.
+    """R-36: One record of attributes gives the guest SB_VERSION and SIGNED_UPDATE.
 
-    Without it, neither exists.
+    After another record, neither exists.
     """
     estate.make("new", "secure", 64)
     estate.line(
@@ -196,9 +205,9 @@ def test_attributes_have_their_effects(estate: Estate) -> None:
 
 
 def test_the_latch_lets_one_update_through(estate: Estate) -> None:
-    """R-36: one unsigned PK uses the latch up.
+    """R-36: The latch permits one unsigned PK. It can be armed again only while the partition is off.
 
-    It is armed again while off; HSCL0DC8 while the PK is stored.
+    While the PK is stored, zeroing is HSCL0DC8.
     """
     armed = 'chsyscfg -r lpar -m new -i "name=latch, keystore_signed_updates_without_verification=1"'
     estate.make("new", "latch", 64)
@@ -225,7 +234,10 @@ def test_the_latch_lets_one_update_through(estate: Estate) -> None:
 
 
 def test_power_by_lines(estate: Estate) -> None:
-    """R-36: HSCL3681 and HSCL1558; a guest's session ends with its partition, and a restart counts an IPL."""
+    """R-36: HSCL3681 and HSCL1558 refuse a power-on and a shutdown that do not fit.
+
+    A restart ends the guest's session and counts an IPL.
+    """
     estate.make("old", "power", 4)
     estate.refused("HSCL1558", "chsysstate -m old -r lpar -n power -o shutdown --immed")
     estate.line("chsysstate -o on -r lpar -n power -m old -f default_profile -b norm")

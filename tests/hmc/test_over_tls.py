@@ -1,4 +1,4 @@
-"""A console that reaches its system over TCP with mutual TLS; with real processes."""
+"""A console that reaches its system over TCP with mutual TLS, both as real processes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ pytestmark = pytest.mark.process
 
 
 def options(files: TlsFiles) -> list[str]:
-    """Return the options of either process."""
+    """Return the TLS options of the system or of the console."""
     return ["--tls-cert", str(files.cert), "--tls-key", str(files.key), "--tls-ca", str(files.ca)]
 
 
 def test_a_system_at_https(console: ConsoleProcess, tmp_path: Path) -> None:
-    """Verbs, lines, copies and a recovery's stream work like over a Unix socket."""
+    """Over TLS, verbs, lines, copies and recoveries work as over a Unix socket."""
     authority = Authority(tmp_path)
     server = ["--control", "tcp:127.0.0.1:0", *options(authority.server())]
     system = ServerProcess(tmp_path / "sys1", ["lpar1:64"], server).start()

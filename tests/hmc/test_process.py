@@ -1,4 +1,4 @@
-"""The console's process: start, lock, socket, stop, kill; with real processes."""
+"""The console as a process: start, lock, socket, stop, kill."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def mode(path: Path) -> int:
 
 
 def failed(console: ConsoleProcess) -> str:
-    """Return the log of a console that does not start."""
+    """Start a console that must fail; return its log."""
     with pytest.raises(ServerFailed):
         console.start()
     return console.log
@@ -55,7 +55,7 @@ def test_a_start_makes_a_private_store(console) -> None:
 
 
 def test_the_identity_survives_a_kill(console, systems) -> None:
-    """Identity and systems survive a kill, and the socket of a killed console is replaced."""
+    """After a kill the console has its identity and its systems, and replaces its old socket."""
     first = console.start().ready["console"]
     systems[0].start()
     order = console.console().order
@@ -70,7 +70,7 @@ def test_the_identity_survives_a_kill(console, systems) -> None:
 
 
 def test_one_console_uses_a_store(console) -> None:
-    """The second console's error names the process of the first, and leaves its socket alone."""
+    """The error of a second console names the first process. The first one keeps its socket."""
     console.start()
     other = ConsoleProcess(console.store)
     other.log_path = console.store.with_name("other.log")
@@ -81,7 +81,7 @@ def test_one_console_uses_a_store(console) -> None:
 
 
 def test_a_folder_of_other_things_is_no_store(console) -> None:
-    """The process ends with status 2, and names the rule."""
+    """A folder with other files is refused as a store with status 2 and the rule."""
     console.store.mkdir(0o755)
     (console.store / "letter").touch()
     reported = failed(console)
@@ -91,7 +91,7 @@ def test_a_folder_of_other_things_is_no_store(console) -> None:
 
 
 def refused_folder(folder: Path) -> str:
-    """Return the reason why a folder is no store."""
+    """Return the reason why a folder is refused as a store."""
     with pytest.raises(OperatorError) as caught:
         StoreFolder(folder)
     assert caught.value.rule is rules.HMC_STORE_FOLDER
@@ -99,7 +99,7 @@ def refused_folder(folder: Path) -> str:
 
 
 def test_folders_that_are_no_store(tmp_path) -> None:
-    """A state, a link, and a folder that others may enter are refused before the process starts."""
+    """A state, a link and a folder that others may enter are refused as a store, before the start."""
     store, state, link = tmp_path / "hmc", tmp_path / "state", tmp_path / "link"
     with StoreFolder(store):
         pass
@@ -113,7 +113,7 @@ def test_folders_that_are_no_store(tmp_path) -> None:
 
 
 def test_another_file_in_the_socket_s_place_is_left_alone(console) -> None:
-    """A file that is no socket is no leftover, so the start leaves it alone."""
+    """A file that is no socket, at the path of the socket, stays; the start is refused."""
     console.start()
     console.stop()
     console.socket.write_text("letter")
@@ -122,7 +122,7 @@ def test_another_file_in_the_socket_s_place_is_left_alone(console) -> None:
 
 
 def test_a_damaged_store_says_so(console) -> None:
-    """The exit status is 3, and the message has the remedy."""
+    """A damaged store gives exit status 3 and a message with the remedy."""
     console.start()
     console.stop()
     (console.store / "console.sqlite").write_bytes(b"x" * 8192)
@@ -141,7 +141,7 @@ def waiting(console: ConsoleProcess, folder: Path) -> Wire:
 
 
 def accepts(console: ConsoleProcess) -> bool:
-    """Whether the console's socket accepts one more command."""
+    """Return whether the console's socket accepts a new command."""
     try:
         Wire(str(console.store)).close()
     except NoConsole:
@@ -151,13 +151,16 @@ def accepts(console: ConsoleProcess) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_tells_a_command_that_waits(console, systems, tmp_path, number) -> None:
-    """A stop waits a grace time; a second signal ends at once.  The command prints it; the status is 0."""
+    """A stop tells a waiting command that the console stops. A second signal ends the command at once.
+
+    The exit status of the console is 0.
+    """
     console.systems = [f"sys1={systems[0].start().control_socket}"]
     console.start().log_lines("system.added")
     wire = waiting(console, tmp_path)
     os.kill(console.pid, number)
     console.log_lines("console.stopping")
-    until(lambda: not accepts(console))  # the line of the log may come before the socket closes
+    until(lambda: not accepts(console))  # the log may be written before the socket closes
     os.kill(console.pid, number)
     assert "the console stops" in wire.receive()["say"]
     assert wire.receive() == {"exit": 1}
@@ -168,7 +171,7 @@ def test_a_stop_tells_a_command_that_waits(console, systems, tmp_path, number) -
 
 
 def test_a_kill_leaves_a_command_with_a_clear_line(console, systems, tmp_path) -> None:
-    """A killed console ends the command with one clear line, not with an endless wait."""
+    """A kill of the console ends the command with one clear line."""
     console.systems = [f"sys1={systems[0].start().control_socket}"]
     console.start().log_lines("system.added")
     os.mkfifo(tmp_path / "key")
@@ -189,7 +192,7 @@ def test_a_kill_leaves_a_command_with_a_clear_line(console, systems, tmp_path) -
 
 
 def test_a_system_that_is_away_does_not_hinder_the_start(console, systems) -> None:
-    """The system is dialled until it answers, and is known from then on."""
+    """The console starts while a system is absent, and connects to it when it answers."""
     place = systems[0].control_socket
     console.systems = [f"sys1={place}"]
     assert console.start().ready["systems"] == []
@@ -221,7 +224,7 @@ def known(console: ConsoleProcess) -> list[KnownSystemView]:
 
 
 def test_a_wrong_name_of_a_system_ends_the_start(console, systems) -> None:
-    """A start with a name for a system requires that the system has this name."""
+    """If a system does not have the name of the option, the start fails."""
     console.systems = [f"other={systems[0].start().control_socket}"]
     reported = failed(console)
     assert "is called 'sys1', not 'other'" in reported
@@ -238,9 +241,9 @@ def test_a_wrong_name_of_a_system_ends_the_start(console, systems) -> None:
     ],
 )
 def test_options_that_make_no_sense(tmp_path, capfd, options, text) -> None:
-    """Exit status 2 and the reason, before anything is made.
+    """Options that make no sense give exit status 2 and the reason, and nothing is made.
 
-    The command runs in this process, without a start.
+    The command runs in this process, because it does not start a console.
     """
     try:
         status = main(["hmc", "serve", "--store", str(tmp_path / "s"), *options])
@@ -260,14 +263,14 @@ def test_options_that_make_no_sense(tmp_path, capfd, options, text) -> None:
     ],
 )
 def test_places_that_make_no_sense(console, where, text) -> None:
-    """Places that only a start can check give exit status 2 too."""
+    """Addresses that only a start can check give exit status 2 too."""
     console.systems = [where]
     assert text in failed(console)
     assert console.wait() == 2
 
 
 def test_its_memory_is_not_for_others(console) -> None:
-    """The process allows no core dump and no debugger of the same user."""
+    """The process of the console allows no core dump."""
     console.start()
     limits = Path(f"/proc/{console.pid}/limits").read_text()
     (core,) = [line.split() for line in limits.splitlines() if line.startswith("Max core file size")]
@@ -276,13 +279,13 @@ def test_its_memory_is_not_for_others(console) -> None:
 
 
 def test_a_path_that_is_too_long_for_a_socket(tmp_path) -> None:
-    """The error has the reason, and an advice for another path."""
+    """A socket's path that is too long is refused with advice for another path."""
     refused = run_swpks(["hmc", "serve", "--store", str(tmp_path / ("d" * 100))])
     assert b"rule socket.path" in refused.stderr
 
 
 def test_garbage_on_the_socket(console) -> None:
-    """Each piece of garbage is answered or dropped, and the console serves on."""
+    """The console answers or drops garbage on its socket, and goes on."""
     console.start()
     for data in (b"\0" * 1000 + b"\n", b"GET / HTTP/1.1\r\n\r\n", b'{"line": ["lshmc"', b""):
         with socket.socket(socket.AF_UNIX) as raw:

@@ -1,4 +1,4 @@
-"""bkprofdata and rstprofdata with real processes: only announced data is lost (R-46)."""
+"""bkprofdata and rstprofdata with real processes: a restore loses only announced data (R-46)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ pytestmark = pytest.mark.process
 
 
 def test_later_updates_are_lost_as_announced(plant: Plant) -> None:
-    """R-46: the refusal lists the losses; with --forcekeystore contents go back, and counters never."""
+    """R-46: The refusal lists the losses.
+
+    With --forcekeystore contents are restored; counters never decrease.
+    """
     plant.begin()
     plant.fill("monday")
     plant.line("bkprofdata", "-f", "monday")
@@ -39,7 +42,10 @@ def test_later_updates_are_lost_as_announced(plant: Plant) -> None:
 
 
 def test_each_level(plant: Plant, tmp_path: Path) -> None:
-    """R-46: 1 deletes partitions outside the backup, 2 keeps them, 3 restores missing ones, 4 deletes all."""
+    """R-46: Level 1 deletes partitions outside the backup, 2 keeps them, 3 adds missing ones.
+
+    Level 4 deletes all partitions.
+    """
     plant.begin()
     plant.fill("monday")
     backup = str(tmp_path / "monday")
@@ -73,7 +79,7 @@ def test_each_level(plant: Plant, tmp_path: Path) -> None:
 
 
 def test_after_a_disaster(plant: Plant) -> None:
-    """R-45, R-46: after the recovery of a lost system, an earlier profile backup still goes back."""
+    """R-45, R-46: After the recovery of a lost system, an older profile backup can still be restored."""
     plant.begin()
     plant.fill("monday")
     plant.line("bkprofdata", "-f", "monday")

@@ -21,7 +21,10 @@ PROCESSOR = "service-processor"
 
 
 def test_a_console_that_was_away(plant: Plant) -> None:
-    """R-44, R-45: it copies changed stores at once; a change is lost if the loss came in its absence."""
+    """R-44, R-45: A console that was away copies the changed stores at once.
+
+    If a store is lost while the console is away, the last changes are lost.
+    """
     plant.begin()
     console = plant.keeper.console
     plant.fill("first")
@@ -49,7 +52,7 @@ class Disk:
         self._path = keeper.console.store / "console.sqlite"
 
     def change(self, statement: str, *values: object) -> None:
-        """Change it by SQL."""
+        """Run a statement of SQL that changes something."""
         with closing(sqlite3.connect(self._path)) as database, database:
             assert database.execute(statement, values).rowcount > 0
 
@@ -61,7 +64,10 @@ SWAP = """UPDATE copy SET blob = (SELECT blob FROM copy WHERE uuid = ? LIMIT 1)
 
 
 def test_the_newest_copy_is_damaged(plant: Plant) -> None:
-    """R-44, R-45: the older copy comes back, and the console reports its age and the reason."""
+    """R-44, R-45: If the newest copy is damaged, an older one is restored.
+
+    A line has its age and the reason.
+    """
     plant.begin()
     plant.fill("old")
     plant.back_up()
@@ -81,7 +87,10 @@ def test_the_newest_copy_is_damaged(plant: Plant) -> None:
 
 
 def test_every_copy_of_a_store_is_damaged(plant: Plant) -> None:
-    """R-45: the system stays in Recovery with the other store, until an order accepts the loss."""
+    """R-45: A system with a store whose copies are all damaged stays in Recovery.
+
+    An order can accept the loss of that store.
+    """
     plant.begin()
     plant.fill("old")
     plant.back_up()
@@ -97,13 +106,13 @@ def test_every_copy_of_a_store_is_damaged(plant: Plant) -> None:
     assert "given up: beta" in plant.hmc("recover", "--give-up")
     plant.demand("old", ["alpha"])
     assert plant.copies("beta") == []
-    keystore = plant.partition("beta").keystore  # the partition of the settings, made anew
+    keystore = plant.partition("beta").keystore  # the partition that the settings have made again
     assert keystore is not None
     assert keystore.objects == 0
 
 
 def test_a_copy_of_another_key(plant: Plant, keeper: Keeper, tmp_path: Path) -> None:
-    """R-45, R-53: a copy under another trusted system key is refused, and an older one is used."""
+    """R-45, R-53: A copy under another trusted system key is refused, and an older one is restored."""
     other = Plant(tmp_path / "other", keeper)
     other.begin()
     plant.begin()
@@ -126,7 +135,7 @@ def test_a_copy_of_another_key(plant: Plant, keeper: Keeper, tmp_path: Path) -> 
 
 
 def test_a_change_of_the_key_renews_every_copy(plant: Plant, tmp_path: Path) -> None:
-    """R-44, R-53: after a change the new key's file opens a copy of each store, also unchanged ones."""
+    """R-44, R-53: After a change of the key, each store has a copy that opens with the new key's file."""
     plant.begin()
     plant.fill("old")
     plant.back_up()
@@ -152,7 +161,7 @@ def manual(tmp_path: Path) -> Iterator[Keeper]:
 
 
 def test_a_recovery_by_order(manual: Keeper, tmp_path: Path) -> None:
-    """R-45, R-48: with --manual-recovery it waits for an order, which may give a store up."""
+    """R-45, R-48: With --manual-recovery a recovery waits for an order, which may give a store up."""
     plant = Plant(tmp_path / "sys1", manual)
     plant.begin()
     plant.fill("old")
@@ -180,7 +189,7 @@ def test_a_recovery_by_order(manual: Keeper, tmp_path: Path) -> None:
 
 
 def test_two_systems(plant: Plant, keeper: Keeper, tmp_path: Path) -> None:
-    """R-45: a lost system is recovered without an effect on the guest and the stream of the other system."""
+    """R-45: The recovery of one system has no effect on the guests and the stream of another."""
     other = Plant(tmp_path / "other", keeper)
     other.begin()
     plant.begin()
@@ -202,7 +211,7 @@ def test_two_systems(plant: Plant, keeper: Keeper, tmp_path: Path) -> None:
 
 
 def test_a_system_on_tls(plant: Plant, authority: Authority) -> None:
-    """R-45: a system at a TLS address is recovered too, also at another port."""
+    """R-45: A system at a TLS address is recovered too, also after a change of its port."""
     tls = authority.server()
     words = ["--control", "tcp:127.0.0.1:0", "--tls-cert", tls.cert, "--tls-key", tls.key, "--tls-ca", tls.ca]
     plant.server.options = list(map(str, words))

@@ -1,4 +1,4 @@
-"""A recovery that is interrupted by kill -9 of the console, of the system, or of both, in either order."""
+"""A recovery during which kill -9 ends the console, the system, or both in either order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RESTORE, END = b"POST /v1/copies ", b"POST /v1/recovery/end "
 
 
 class Halted:
-    """A system with three stores, whose recovery is held at a request."""
+    """A system with three stores, whose recovery a tap can hold at a request."""
 
     def __init__(self, plant: Plant, tap: Tap) -> None:
         self.plant = plant
@@ -27,7 +27,7 @@ class Halted:
         self.recoveries = 0
 
     def halt(self, request: bytes, nth: int, *, answered: bool) -> SystemView:
-        """Lose the service processor, and hold the recovery at a request; return the system's view."""
+        """Lose the service processor and hold the recovery at a request; return the view of the system."""
         self.plant.fill("old")
         self.plant.back_up()
         self.plant.fill("new")
@@ -38,7 +38,7 @@ class Halted:
         return self.plant.view()
 
     def demand(self) -> JobView:
-        """Assert that the recovery ends as without a kill: one job, every store, and no line twice."""
+        """Let the recovery end. Assert that there is one job with every store, and no line twice."""
         job = self.plant.recovered(self.recoveries)
         assert len(self.plant.recoveries()) == self.recoveries
         view = self.plant.view()
@@ -51,7 +51,7 @@ class Halted:
 
 @pytest.fixture(scope="module")
 def halted(keeper: Keeper, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Halted]:
-    """A system whose recoveries are interrupted by the tests in turn."""
+    """A system that the tests use one after the other."""
     folder = tmp_path_factory.mktemp("h")
     plant = Plant(folder / "halted", keeper, THREE)
     plant.tap = folder / "tap"
@@ -81,7 +81,7 @@ def system_dies(halted: Halted) -> None:
 
 
 def both_die_console_first(halted: Halted) -> None:
-    """Kill both, and start the console first."""
+    """Kill both; start the console first."""
     halted.plant.keeper.console.kill()
     halted.plant.server.kill()
     halted.tap.release()
@@ -90,7 +90,7 @@ def both_die_console_first(halted: Halted) -> None:
 
 
 def both_die_system_first(halted: Halted) -> None:
-    """Kill both, and start the system first."""
+    """Kill both; start the system first."""
     halted.plant.server.kill()
     halted.plant.keeper.console.kill()
     halted.tap.release()
@@ -100,7 +100,7 @@ def both_die_system_first(halted: Halted) -> None:
 
 @pytest.mark.parametrize("kill", [console_dies, system_dies], ids=lambda kill: kill.__name__)
 def test_before_the_second_of_three(halted: Halted, kill: Kill) -> None:
-    """R-45, R-48: after a kill before the second of three restores, the same job restores the rest."""
+    """R-45, R-48: A kill comes before the second of three restores. The same job restores the rest."""
     view = halted.halt(RESTORE, 2, answered=False)
     assert (view.state, view.restored) == ("Recovery", ["alpha"])
     kill(halted)
@@ -113,7 +113,7 @@ def test_before_the_second_of_three(halted: Halted, kill: Kill) -> None:
     ids=lambda kill: kill.__name__,
 )
 def test_after_the_second_of_three(halted: Halted, kill: Kill) -> None:
-    """R-45, R-48: after a kill behind the second restore, unknown to the console, the same job goes on."""
+    """R-45, R-48: A kill comes after the second restore, before its answer. The same job goes on."""
     view = halted.halt(RESTORE, 2, answered=True)
     assert (view.state, view.restored) == ("Recovery", ["alpha", "beta"])
     kill(halted)
@@ -122,14 +122,17 @@ def test_after_the_second_of_three(halted: Halted, kill: Kill) -> None:
 
 @pytest.mark.parametrize("kill", [console_dies, system_dies], ids=lambda kill: kill.__name__)
 def test_at_the_end(halted: Halted, kill: Kill) -> None:
-    """R-45, R-48: after a kill behind the end of Recovery, the same job reports its result."""
+    """R-45, R-48: A kill comes after the end of Recovery, before its answer. The same job ends."""
     assert halted.halt(END, 1, answered=True).state == "Operating"
     kill(halted)
     halted.demand()
 
 
 def test_the_processor_is_lost_again_half_way(halted: Halted) -> None:
-    """R-45, R-48: a second loss removes the restored stores, and the same job restores them again."""
+    """R-45, R-48: A second loss of the processor removes restored stores.
+
+    The same job restores them again.
+    """
     halted.halt(RESTORE, 3, answered=False)
     halted.plant.lose("service-processor", start=False)
     halted.tap.release()
@@ -140,7 +143,7 @@ def test_the_processor_is_lost_again_half_way(halted: Halted) -> None:
 
 
 def test_the_tpm_is_lost_too_half_way(halted: Halted, tmp_path: Path) -> None:
-    """R-45, R-48: after the loss of processor and TPM, the job keeps the stores that it had restored."""
+    """R-45, R-48: After a loss of processor and TPM, the stores that the job had restored stay."""
     halted.halt(RESTORE, 2, answered=True)
     halted.plant.lose("tpm", start=False)
     halted.tap.release()

@@ -1,4 +1,4 @@
-"""The error of `swpks hmc VERB` has one remedy: that of its case, or else that of its rule."""
+"""An error of `swpks hmc VERB` has one remedy: its own, or else that of its rule."""
 
 from __future__ import annotations
 
@@ -38,13 +38,16 @@ ENDS = {
 
 
 def travelled(error: SwpksError) -> ConsoleRefused:
-    """The error as a command gets it: by way of the JSON of a problem."""
+    """Return the error as a command receives it, after the JSON of a problem."""
     return ConsoleRefused(msgspec.json.decode(msgspec.json.encode(problem_of(error)), type=Problem))
 
 
 @pytest.mark.parametrize("rule_id", REMEDIES)
 def test_each_number_of_ours_has_its_remedy_once(rule_id: str) -> None:
-    """Its commands are taken at the end that was asked; an error with its own advice gets no second one."""
+    """Each message number of ours gets its remedy once. The commands in it fit the console or system asked.
+
+    An error that has its own advice gets no second remedy.
+    """
     for name, asked in ENDS.items():
         told = with_remedy_for(travelled(OperatorError(RULES[rule_id], "finding")), asked)
         assert told.message.startswith("finding; ")
@@ -61,11 +64,14 @@ def test_each_number_of_ours_has_its_remedy_once(rule_id: str) -> None:
             assert at_its_console or (named and not (name == "a system" and "-m" in words))
     own = travelled(OperatorError(RULES[rule_id], "finding; do this", advised=True))
     assert with_remedy_for(own, ENDS["a console"]).message == "finding; do this"
-    assert message(own).endswith(" finding; do this")  # a line of the console forwards it as well
+    assert message(own).endswith(" finding; do this")  # a console forwards its line too
 
 
 def test_words_of_the_command_stand_in_its_remedy() -> None:
-    """The system of -m, the partition, and the end; a number of the real console has no remedy."""
+    """A remedy has the -m, the partition and the store or state of the command.
+
+    A number of the real console has no remedy.
+    """
     running = OperatorError(rules.PARTITION_OFF, "lpar1 is running")
     told = {name: with_remedy_for(travelled(running), asked).message for name, asked in ENDS.items()}
     off = "-n lpar1 -o shutdown --immed` powers it off"
@@ -79,7 +85,7 @@ def test_words_of_the_command_stand_in_its_remedy() -> None:
 
 
 async def test_a_system_says_which_of_its_errors_have_a_remedy() -> None:
-    """Those of a state that is no Operating one, of a key that lacks, and of custody."""
+    """A system marks the errors whose text has a remedy: about custody, Recovery, and a missing key."""
     machine = make_machine()
     system = Console(httpx.ASGITransport(make_app(machine)))
     await system.call(console.create_partition("a", 0))
@@ -102,7 +108,7 @@ async def test_a_system_says_which_of_its_errors_have_a_remedy() -> None:
 
 
 def answer(error: SwpksError) -> dict[str, object]:
-    """The last message of a console for a refused verb."""
+    """Return the last message of a console for a verb that it refused."""
     problem = problem_of(error)
     content = msgspec.json.encode(problem).decode()
     return {"answer": {"status": problem.status, "type": PROBLEM_JSON, "content": content}}
@@ -120,7 +126,7 @@ def answer(error: SwpksError) -> dict[str, object]:
 def test_the_line_of_the_error(
     fake: FakeConsole, capfd: pytest.CaptureFixture[str], error: SwpksError, status: int, told: str
 ) -> None:
-    """The remedy stands behind the finding, and before the rule."""
+    """A remedy is printed after the message and before the rule."""
     with fake.saying(answer(error)):
         assert main(["hmc", "--store", str(fake.store), "power", "lpar1", "off"]) == status
     err = capfd.readouterr().err
@@ -129,7 +135,7 @@ def test_the_line_of_the_error(
 
 
 def test_json_has_no_remedy(fake: FakeConsole, capfd: pytest.CaptureFixture[str]) -> None:
-    """A program gets the problem as it came."""
+    """With --json, the problem is printed unchanged, without a remedy."""
     with fake.saying(answer(OperatorError(rules.PARTITION_OFF, "it runs"))):
         assert main(["hmc", "--json", "--store", str(fake.store), "power", "lpar1", "off"]) == 1
     assert '"detail": "it runs"' in capfd.readouterr().err
@@ -138,7 +144,7 @@ def test_json_has_no_remedy(fake: FakeConsole, capfd: pytest.CaptureFixture[str]
 def test_an_error_before_any_request_has_one_as_well(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A key of a wrong size, and a command without an end, whose text names the ends already."""
+    """An error before any request has a remedy as well, unless its text already names one."""
     (tmp_path / "key").write_bytes(b"short")
     words = ["--state", str(tmp_path), "chtskey", "-o", "change", "--newkey", str(tmp_path / "key")]
     assert main(["hmc", *words]) == 2

@@ -1,4 +1,4 @@
-"""Connections of commands: their bounds, their files, and callers that disconnect."""
+"""Connections of commands: their limits, their files, and callers that disconnect."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_request_is_answered_once(tmp_path) -> None:
     "data", [b"garbage\n", b"\n", b"{}\n", b'{"line": []}\n', b"\xff\xfe\n", LINE[:-3] + b"\n"]
 )
 def test_garbage_is_answered_and_harms_nobody(tmp_path, data) -> None:
-    """The answer names the rule, and the next command is served."""
+    """Garbage is answered with the rule, and the next command is served."""
 
     async def main() -> None:
         async with served(tmp_path, done) as rig:
@@ -43,7 +43,7 @@ def test_garbage_is_answered_and_harms_nobody(tmp_path, data) -> None:
 
 
 def test_a_line_without_end_is_cut_off(tmp_path, monkeypatch) -> None:
-    """A line without end is cut off, so the console's memory is bounded."""
+    """A line without end is refused above a limit, so the console's memory is bounded."""
     monkeypatch.setattr(wire.LineBuffer.__init__, "__defaults__", (1000,))
 
     async def main() -> None:
@@ -55,7 +55,7 @@ def test_a_line_without_end_is_cut_off(tmp_path, monkeypatch) -> None:
 
 
 def test_half_a_line_is_not_waited_for_for_ever(tmp_path) -> None:
-    """Half a line holds its place for ten seconds; an end of the input frees it at once."""
+    """A connection with half a line ends after ten seconds. If its client closes, it ends at once."""
 
     async def main() -> None:
         async with served(tmp_path, done) as rig:
@@ -70,7 +70,7 @@ def test_half_a_line_is_not_waited_for_for_ever(tmp_path) -> None:
 
 
 def test_more_commands_than_places_wait(tmp_path, monkeypatch) -> None:
-    """An idle command takes one place, and later commands wait for a place."""
+    """If commands have taken all places, the next command waits until a place is free."""
     monkeypatch.setattr(serving, "MAX_CONNECTIONS", 2)
     free = trio.Event()
 
@@ -130,7 +130,7 @@ def test_files_come_from_the_command(tmp_path) -> None:
 
 @pytest.mark.parametrize("reply", [b"", b"garbage\n", b'{"written": true}\n'])
 def test_a_file_that_never_comes_is_an_error_of_the_line(tmp_path, reply) -> None:
-    """A file that never arrives is an error of the line, which ends by itself."""
+    """If the caller never answers with a file, the line fails by itself."""
     ended: list[str] = []
 
     async def work(caller: WireCaller) -> bytes:
@@ -156,7 +156,7 @@ def test_a_file_that_never_comes_is_an_error_of_the_line(tmp_path, reply) -> Non
 
 
 def test_a_reply_that_nothing_asked_for_ends_the_hearing(tmp_path) -> None:
-    """Extra replies end the reading from that caller, and take no memory; the line runs to its end."""
+    """If a caller sends replies without a question, the console reads no more. The line runs to its end."""
 
     async def work(caller: WireCaller) -> bytes:
         await caller.say("begun")
@@ -177,7 +177,7 @@ def test_a_reply_that_nothing_asked_for_ends_the_hearing(tmp_path) -> None:
 
 
 def test_a_line_goes_on_when_its_command_is_gone(tmp_path) -> None:
-    """A line runs to its end after its caller left, because an unnoticed partial change would be worse."""
+    """A line runs to its end after its caller has left: a partial change could stay unnoticed."""
     ended = trio.Event()
 
     async def work(caller: WireCaller) -> bytes:
@@ -199,7 +199,7 @@ def test_a_line_goes_on_when_its_command_is_gone(tmp_path) -> None:
 
 
 def test_following_a_job_ends_with_its_command(tmp_path) -> None:
-    """A job goes on after its follower left, and the place of the follower is free again."""
+    """If the follower of a job leaves, following ends and its place is free."""
     ended = trio.Event()
 
     async def work(caller: WireCaller) -> bytes:
@@ -221,7 +221,7 @@ def test_following_a_job_ends_with_its_command(tmp_path) -> None:
 
 
 def test_a_command_that_does_not_read_is_left(tmp_path) -> None:
-    """After ten seconds the handler goes on, and output to that caller is dropped."""
+    """If a caller does not read for ten seconds, its output is dropped and the line goes on."""
     ended = trio.Event()
 
     async def work(caller: WireCaller) -> bytes:
@@ -240,7 +240,7 @@ def test_a_command_that_does_not_read_is_left(tmp_path) -> None:
 
 
 def test_a_bug_is_answered(tmp_path) -> None:
-    """A bug is answered, so that the command ends; the log has its trace."""
+    """An unexpected error is answered, so that the command ends. The log has the traceback."""
 
     async def work(caller: WireCaller) -> bytes:
         await caller.say("begun")
@@ -256,7 +256,7 @@ def test_a_bug_is_answered(tmp_path) -> None:
 
 @pytest.mark.parametrize("line", [LINE, b'{"order": {"verb": "systems"}}\n'])
 def test_what_a_command_hears_of_a_bug(line) -> None:
-    """The answer about a bug has the rule, and the place of the details."""
+    """The answer about an unexpected error has the rule and says where the details are."""
 
     async def main() -> None:
         async with standing("S") as stand:
@@ -268,7 +268,7 @@ def test_what_a_command_hears_of_a_bug(line) -> None:
 
 
 def test_idle_connections_delay_nobody(tmp_path) -> None:
-    """The oldest connection without a request is closed for a new one; those with a request stay."""
+    """For a new connection, the oldest one without a request is closed. Those with a request stay."""
 
     async def work(caller: WireCaller) -> bytes:
         await caller.say("begun")

@@ -1,4 +1,4 @@
-"""The server of commands during a stop, and in trouble."""
+"""The server of commands during a stop, and when something fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.hmc.rig import LINE, done, run, served
 
 @pytest.mark.parametrize("following", [True, False])
 def test_a_stop_tells_those_who_wait(tmp_path, following) -> None:
-    """Followers of a job end at once, other commands after the grace or at a second signal."""
+    """At a stop, a follower of a job ends at once, and any other command after the grace."""
 
     async def work(caller: WireCaller) -> bytes:
         await (caller.progress(Job(1, "recover", "sys1")) if following else caller.say("begun"))
@@ -34,7 +34,7 @@ def test_a_stop_tells_those_who_wait(tmp_path, following) -> None:
 
 
 def test_a_hurried_stop_waits_for_nothing(tmp_path) -> None:
-    """A second signal ends all waits."""
+    """After a second signal the server waits for no command."""
 
     async def work(caller: WireCaller) -> bytes:
         await caller.say("begun")
@@ -54,7 +54,7 @@ def test_a_hurried_stop_waits_for_nothing(tmp_path) -> None:
 
 
 def test_a_bug_in_one_command_harms_no_other(tmp_path) -> None:
-    """A bug in one command is logged and answered, and has no effect on others."""
+    """An unexpected error in one command is answered and logged. Other commands go on."""
     bugs = [True, False]
 
     async def work(caller: WireCaller) -> bytes:
@@ -71,11 +71,11 @@ def test_a_bug_in_one_command_harms_no_other(tmp_path) -> None:
 
 
 def test_when_the_host_gives_no_connection_the_server_tries_again(tmp_path, monkeypatch) -> None:
-    """When the host gives no connection, the server gives some back: most likely too many files are open."""
+    """If the host refuses a new connection, the server tries again later."""
     failures = [OSError(24, "Too many open files"), ConnectionAbortedError(), BlockingIOError()]
 
     class Scarce:
-        """A listener that fails first."""
+        """A listener whose first calls of `accept` fail."""
 
         def __init__(self, inner: socket.socket) -> None:
             self._inner = inner
@@ -84,7 +84,7 @@ def test_when_the_host_gives_no_connection_the_server_tries_again(tmp_path, monk
             return getattr(self._inner, name)
 
         def accept(self) -> Any:
-            """Raise a failure, or accept."""
+            """Raise one of the failures, or accept."""
             if failures:
                 raise failures.pop(0)
             return self._inner.accept()

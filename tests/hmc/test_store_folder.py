@@ -1,4 +1,4 @@
-"""The folder of a console: accepted and refused folders."""
+"""Which folders a console accepts as its store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from swpks.hmc.store_folder import StoreFolder
 
 
 def test_a_selective_backup_is_accepted(tmp_path: Path) -> None:
-    """A folder is accepted by its database, also if a backup left the lock out."""
+    """A folder with the database is accepted, also if its lock is missing, as after a selective backup."""
     folder = tmp_path / "hmc"
     with StoreFolder(folder) as held:
         ConsoleStore(held.database).close()
@@ -23,7 +23,7 @@ def test_a_selective_backup_is_accepted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make", [Path.mkdir, lambda path: (path.parent / "letter").touch()])
 def test_other_things_are_no_store(make, tmp_path: Path) -> None:
-    """A subfolder with the name of the database is no database."""
+    """A folder in place of the database is refused."""
     folder = tmp_path / "hmc"
     folder.mkdir(mode=0o700)
     make(folder / "console.sqlite")

@@ -1,4 +1,4 @@
-"""The socket that returns the place of a partition: its answers and its bounds (R-51)."""
+"""The where socket returns the address of a partition: its answers and its limits (R-51)."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_two_of_one_name_need_their_system() -> None:
 
 
 def test_a_partition_that_moves_is_followed() -> None:
-    """The answer is right before, during and after the move, also for a question with the former place."""
+    """The answer is right before, during and after a move, also if the question names the old system."""
     frozen = seen("s1", partition("a", custody="frozen", address=HERE), custody=(facts(A, "frozen", 4),))
     prepared = seen(
         "s2", partition("a", custody="prepared", address=THERE), custody=(facts(A, "prepared", 4),)
@@ -105,7 +105,7 @@ def test_a_new_partition_takes_the_name_of_one_that_left() -> None:
 
 
 def found(asked: str) -> str:
-    """Return the knowledge of a test's console."""
+    """Return what the console of the test knows about a partition."""
     if asked != "lpar1":
         raise OperatorError(rules.HMC_WHERE, f"{asked}: no\nsuch \x1b thing")
     return HERE
@@ -152,7 +152,7 @@ async def said(stream: trio.SocketStream) -> bytes:
     ],
 )
 def test_a_connection_has_one_question(tmp_path, sent, reply) -> None:
-    """Each connection has one question: a line of the console is refused, and an endless one is cut off."""
+    """A connection has one question. A line of the console is refused, and so is an endless one."""
 
     async def main() -> None:
         stream = await trio.open_unix_socket(tmp_path / "w")
@@ -174,7 +174,7 @@ def test_a_slow_client_is_dropped(tmp_path) -> None:
 
 
 def test_clients_wait_for_a_place(tmp_path, monkeypatch) -> None:
-    """A silent client holds its place for five seconds at most."""
+    """A client that sends nothing loses its place after five seconds, so others can connect."""
     monkeypatch.setattr(where, "MAX_QUESTIONS", 1)
 
     async def main() -> None:
@@ -223,9 +223,9 @@ def ask(path: Path, question: bytes) -> bytes:
 
 @pytest.mark.process
 def test_a_real_console_answers(console: ConsoleProcess, systems: list[ServerProcess]) -> None:
-    """R-51: the address is that of the data channel.
+    """R-51: A real console returns the address of the data channel.
 
-    The socket is private, and is removed with the console.
+    Its where socket is private, and is removed at the end.
     """
     system_process = systems[0].start()
     console.systems = [f"sys1={system_process.control_socket}"]

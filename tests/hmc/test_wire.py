@@ -1,4 +1,4 @@
-"""The console's end of the protocol of commands: accepted and refused messages."""
+"""The console's end of the protocol of commands: which messages it accepts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from swpks.hmc.names import SOCKET
 
 @given(st.lists(st.binary(max_size=40)), st.lists(st.integers(0, 60)))
 def test_lines_are_cut_the_same_wherever_the_pieces_end(lines: list[bytes], cuts: list[int]) -> None:
-    """Lines are cut the same for any split of the bytes."""
+    """Lines are the same for any division of the bytes into pieces."""
     whole = b"".join(line.replace(b"\n", b"") + b"\n" for line in lines)
     buffer, found, at = wire.LineBuffer(), list[bytes](), 0
     for cut in [*cuts, len(whole)]:
@@ -27,7 +27,7 @@ def test_lines_are_cut_the_same_wherever_the_pieces_end(lines: list[bytes], cuts
 
 
 def test_a_line_without_end_is_refused() -> None:
-    """The bound holds for pieces as well as for a whole line."""
+    """A line above the limit is refused, in pieces as well as whole."""
     buffer = wire.LineBuffer(longest=10)
     assert buffer.feed(b"0123456789\n") == [b"0123456789"]
     assert buffer.feed(b"01234") == []
@@ -57,7 +57,7 @@ def test_a_line_without_end_is_refused() -> None:
     ],
 )
 def test_only_requests_are_taken(line: bytes) -> None:
-    """Only requests of the three kinds are accepted."""
+    """Only requests of the three kinds are accepted; anything else raises PeerError."""
     with pytest.raises(PeerError) as caught:
         wire.request_of(line)
     assert caught.value.rule is rules.HMC_WIRE
@@ -65,7 +65,7 @@ def test_only_requests_are_taken(line: bytes) -> None:
 
 @given(st.binary(max_size=200))
 def test_garbage_is_a_peer_error(line: bytes) -> None:
-    """Garbage raises PeerError, and never another exception."""
+    """Any other bytes raise PeerError and no other exception."""
     for parse in (wire.request_of, wire.reply_of):
         with contextlib.suppress(PeerError):
             parse(line)
@@ -77,6 +77,6 @@ def test_a_reply_hides_its_content() -> None:
 
 
 def test_both_ends_agree() -> None:
-    """The small client has a copy of these values, because it can't import the package; both copies agree."""
+    """The small client can't import the package, so it has a copy of these values. Both are equal."""
     assert (line_client.SOCKET, line_client.LONGEST_LINE) == (SOCKET, wire.LONGEST_LINE)
     assert line_client.LARGEST_FILE * 4 / 3 < wire.LONGEST_LINE
