@@ -1,9 +1,9 @@
 """`make soak`: the long attacks on the server (docs/evidence.md).
 
-    python -m tests.soak [PART ...] [--seed SEED] [--scale SCALE] [--keep FOLDER]
+python -m tests.soak [PART ...] [--seed SEED] [--scale SCALE] [--keep FOLDER]
 
-Prints one line of JSON for each part: its figures, its seconds, its seed, its commit. The first failure ends
-the run with the seed and the command that repeats it.
+For each part it prints one line of JSON: figures, seconds, seed, commit. The first failure ends the run, with
+the seed and the command that repeats it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.spec.markdown import ROOT
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
-    """Return the options in a command line; SystemExit for a wrong one."""
+    """Return the options in a command line. A wrong one raises SystemExit."""
     parser = argparse.ArgumentParser(prog="make soak", description="the attack on the server, in full")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"any of {', '.join(PARTS)}; all by default")
     parser.add_argument(
@@ -49,9 +49,9 @@ def main(arguments: list[str]) -> int:
 
 
 def commit_of(folder: Path) -> str:
-    """Return the short id of the commit of a work tree, with -dirty if files differ from the commit.
+    """Return the short id of a work tree's commit, with -dirty if files differ from the commit.
 
-    "unknown" without git, or where `folder` is not the top of a work tree, as in an unpacked archive.
+    Return "unknown" without git, or where `folder` is not the top of a work tree, as in an unpacked archive.
     """
     try:
         top = _git(folder, "rev-parse", "--show-toplevel")
@@ -70,7 +70,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def run(name: str, place: Place) -> bool:
     """Run one part and print its line; return whether it has passed."""
-    commit = commit_of(ROOT)  # before the part runs: the tree may change meanwhile
+    commit = commit_of(ROOT)  # the tree may change while the part runs
     place.folder.mkdir(parents=True)
     begun = time.monotonic()
     try:

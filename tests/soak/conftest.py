@@ -1,4 +1,4 @@
-"""The seed and the folder of the samples: `SWPKS_SOAK_SEED` repeats the choices of a run."""
+"""The seed and the folder of the samples. `SWPKS_SOAK_SEED` repeats the choices of a run."""
 
 import os
 import tempfile
@@ -12,7 +12,7 @@ from tests.memory import in_memory
 
 @pytest.fixture
 def soak_seed() -> str:
-    """A seed, which a failed test shows."""
+    """A seed for the choices of a test, which a failed test shows."""
     seed = os.environ.get("SWPKS_SOAK_SEED") or str(int.from_bytes(os.urandom(4), "big"))
     print(f"SWPKS_SOAK_SEED={seed}")
     return seed
@@ -20,6 +20,6 @@ def soak_seed() -> str:
 
 @pytest.fixture
 def soak_folder() -> Iterator[Path]:
-    """A new folder whose path is short enough for sockets below it, in memory where that is possible."""
+    """A new folder, in memory if possible, with a path that is short enough for sockets in it."""
     with tempfile.TemporaryDirectory(prefix="swpks-", dir=in_memory()) as folder:
         yield Path(folder)

@@ -27,7 +27,10 @@ TRIES = 1.25
 
 
 class Crash(NamedTuple):
-    """A disk after a power cut behind the event `event`, with the oldest allowed states and IPL counts."""
+    """A disk after a power cut that follows `event`.
+
+    A start may find nothing older than `floors` and `ipls`.
+    """
 
     event: int
     tree: Tree
@@ -36,7 +39,7 @@ class Crash(NamedTuple):
 
 
 def crashes(scenario: Scenario, count: int, chance: Random) -> Iterator[Crash]:
-    """Yield at least `count` different crash states, spread over a recording."""
+    """Yield at least `count` different crash states, at places all over a recording."""
     recorded = list(events(scenario.log))
     places = Counter(chance.choices(range(len(recorded)), k=round(count * TRIES)))
     disk, floors, ipls = Disk(chance), dict.fromkeys(NAMES, 0), dict.fromkeys(NAMES, 0)
@@ -59,7 +62,7 @@ def crashes(scenario: Scenario, count: int, chance: Random) -> Iterator[Crash]:
 
 
 def tree_of(root: Path) -> Tree:
-    """Return the files below a folder that a recording covers."""
+    """Return the files below a folder, except those that a recording leaves out."""
     found: Tree = {}
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
@@ -69,7 +72,7 @@ def tree_of(root: Path) -> Tree:
 
 
 def judge(crash: Crash, scenario: Scenario, folder: Path) -> str:
-    """Start on a crash state; return "lost news" or "whole".  AssertionError if a promise is broken."""
+    """Start on a crash state; return "lost news" or "whole". If a promise is broken, raise AssertionError."""
     lay_out(crash.tree, folder)
     found = stored(folder / "state")
     for name, (whole, ipls) in scenario.kept.items():
@@ -89,7 +92,7 @@ def judge(crash: Crash, scenario: Scenario, folder: Path) -> str:
 
 
 def lay_out(tree: Tree, folder: Path) -> None:
-    """Put the files of a tree into a new folder."""
+    """Write the files of a tree into a new folder."""
     for name, content in tree.items():
         path = folder / name
         if content is None:

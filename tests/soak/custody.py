@@ -1,4 +1,4 @@
-"""The large searches of `hcall_server.platform.custody`: three attempts, three systems, every plan of two."""
+"""The large searches of `hcall_server.platform.custody`: three attempts, three systems, all plans of two."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.platform.custody_world import World
 
 
 def figures(scale: float) -> dict[str, int]:
-    """Search all plans at scale 1, and one small plan below it; return the numbers of states."""
+    """Return the numbers of states: of all searches at scale 1, and of one small search below it."""
     if scale < 1:
         return _of("fixed", [fixed(2, 2)], eager=False)
     return {

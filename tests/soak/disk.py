@@ -32,7 +32,7 @@ PLANS = ("none", "all", "prefix", "until", "subset", "sectors", "junk", "mixed",
 
 @dataclass
 class File:
-    """A file: its durable content, the changes since, and the content that processes see."""
+    """A file: its durable content, its pending changes, and the content that processes see."""
 
     durable: bytes = b""
     content: bytearray = field(default_factory=bytearray)
@@ -48,14 +48,14 @@ class File:
 
 @dataclass
 class Folder:
-    """A folder: its durable entries, and the changes since, each with its time."""
+    """A folder: its durable entries, and its pending changes with their times."""
 
     durable: dict[str, File | Folder] = field(default_factory=dict)
     pending: list[tuple[int, dict[str, File | Folder | None]]] = field(default_factory=list)
     covered: int | None = None
 
     def entries(self, changes: int | None = None) -> dict[str, File | Folder]:
-        """The entries after some of the pending changes, or after all."""
+        """Return the entries after this number of pending changes, or after all."""
         found: dict[str, File | Folder | None] = dict(self.durable)
         for _, changed in self.pending[:changes]:
             found.update(changed)
@@ -63,7 +63,7 @@ class Folder:
 
 
 class Move(NamedTuple):
-    """A rename between two folders: both entries change at this time, or neither does."""
+    """A rename between two folders. Both entries change at this time, or neither does."""
 
     time: int
     left: Folder
@@ -71,7 +71,7 @@ class Move(NamedTuple):
 
 
 class Disk:
-    """The files below one folder. Call `apply` for each event; `crash` returns crash states in between."""
+    """The files below one folder. `apply` performs an event of a recording; `crash` returns a crash state."""
 
     def __init__(self, chance: Random) -> None:
         self.root = Folder()
@@ -81,7 +81,7 @@ class Disk:
         self._moves: list[Move] = []
 
     def hold(self, path: str, inode: int, content: bytes | None) -> None:
-        """Add a durable file, or (None) a durable folder, before the first event."""
+        """Add a durable file, or with content None a durable folder, before the first event."""
         folder, _, name = path.rpartition("/")
         node: File | Folder = Folder() if content is None else File(content, bytearray(content))
         self._find(folder).durable[name] = node
@@ -109,13 +109,13 @@ class Disk:
                 self._sync(node, ended=event.kind == "E", good=bool(event.flag))
 
     def restarted(self) -> None:
-        """End the process, and with it each running sync."""
+        """End the process. Its running syncs promise nothing then."""
         nodes: list[File | Folder] = [*self._files.values(), *self._folders(self.root)]
         for node in nodes:
             node.covered = None
 
     def seen(self) -> Tree:
-        """The files as processes see them now, and as a kill leaves them."""
+        """Return the files as processes see them now. A kill leaves them as they are."""
         return dict(self._tree(self.root, "", _Plan("seen", self._chance, self.time)))
 
     def crash(self) -> Tree:
@@ -176,7 +176,7 @@ class Disk:
         node.pending = node.pending[count:]
 
     def _settle(self, folder: Folder, count: int) -> None:
-        """Make the first changes of a folder durable, and the other halves of moves among them."""
+        """Make the first changes of a folder durable, and with each move its other half."""
         times = {time for time, _ in folder.pending[:count]}
         folder.durable, folder.pending = folder.entries(count), folder.pending[count:]
         for move in [each for each in self._moves if each.time in times]:
@@ -186,7 +186,7 @@ class Disk:
 
 
 class _Plan:
-    """The choice of the pending changes that a power cut leaves."""
+    """How many of the pending changes are on the disk after a power cut."""
 
     def __init__(self, plan: str, chance: Random, now: int) -> None:
         self._plan = plan
@@ -195,7 +195,7 @@ class _Plan:
         self._counts: dict[int, int] = {}
 
     def settle(self, moves: Sequence[Move]) -> None:
-        """Choose for folders with moves, so that both halves of each move are on the disk, or neither is."""
+        """Change the choice until each move is on the disk with both halves or with neither."""
         while True:
             half = [each for each in moves if self._has(each.left, each) != self._has(each.entered, each)]
             if not half:
@@ -225,7 +225,7 @@ class _Plan:
         return self._chance.randint(0, len(folder.pending))
 
     def content(self, file: File) -> bytes:
-        """Return the content of a file."""
+        """Return the content that a file has after the power cut."""
         if self._plan == "seen":
             return bytes(file.content)
         if not file.pending:

@@ -1,6 +1,6 @@
-"""Keys that are the same in every run, so that a fuzzer's input can be tried again.
+"""Keys that are the same in every run, so that the input of a fuzzer can be tried again.
 
-Their primes are public: they are for the fuzz targets only.
+Their primes are public: use them for fuzzing only.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _PRIMES = {
 
 @functools.cache
 def holder(name: str) -> Holder:
-    """Return the holder of PK or of KEK, with a certificate of their own."""
+    """Return the holder of PK or of KEK: a key and its certificate."""
     p, q = _PRIMES[name]
     d = rsa.rsa_recover_private_exponent(EXPONENT, p, q)
     numbers = rsa.RSAPrivateNumbers(

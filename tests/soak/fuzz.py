@@ -22,14 +22,14 @@ PACKAGES = ["hcall_abi", "hcall_server"]
 
 
 class Fuzzed(NamedTuple):
-    """The number of runs of a target, and of the places in the code that they reached."""
+    """The number of runs of a target, and of the places in the code that these runs reached."""
 
     runs: int
     reached: int
 
 
 def fuzz(name: str, runs: int, seed: int, folder: Path) -> Fuzzed:
-    """Fuzz a target in a new process; AssertionError with its words if a promise is broken."""
+    """Fuzz a target in a new process. If a promise is broken, raise AssertionError with the output."""
     command = [sys.executable, "-m", __name__, name, str(runs), str(seed), str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     ended = re.search(r"Done (\d+) runs", done.stderr)
@@ -40,7 +40,7 @@ def fuzz(name: str, runs: int, seed: int, folder: Path) -> Fuzzed:
 
 
 def main(name: str, runs: int, seed: int, folder: Path) -> None:
-    """Fuzz for a number of runs; then atheris ends the process."""
+    """Fuzz for a number of runs, after which atheris ends the process."""
     import atheris
 
     with atheris.instrument_imports(include=PACKAGES):

@@ -1,4 +1,4 @@
-"""The targets of fuzzing: functions of any bytes that raise if a promise about hostile bytes is broken.
+"""The targets of fuzzing: functions that get any bytes and raise if a promise about hostile bytes is broken.
 
 `TARGETS` has each with seeds, from which a fuzzer starts. The same functions run under atheris (`fuzz.py`)
 and under the plain mutator of `make test` (`mutator.py`).
@@ -55,14 +55,14 @@ UUID_OF_ALL = UUID(int=7)
 
 
 class Target(NamedTuple):
-    """A function that is fuzzed; `seeds` makes inputs that pass its first checks."""
+    """A function to be fuzzed. `seeds` makes inputs that pass its first checks."""
 
     run: Callable[[bytes], None]
     seeds: Callable[[], list[bytes]]
 
 
 def codec(data: bytes) -> None:
-    """Both decoders of a body agree; a body that they accept is encoded to the same bytes.
+    """Check that both decoders of a body agree, and that an accepted body is encoded to the same bytes.
 
     The first byte chooses the frame, the next how the stream of a session is cut into pieces.
     """
@@ -93,7 +93,7 @@ def _events(stream: bytes, piece: int) -> list[object]:
         for at in range(0, len(stream), piece):
             session.receive_data(stream[at : at + piece])
             for event in session.events():
-                found.append(event)  # one by one: the events before a broken rule count
+                found.append(event)  # one by one, because events before a bad frame count
     except PeerError as error:
         found.append(error.rule.id)
     return found
@@ -114,7 +114,7 @@ def _codec_seeds() -> list[bytes]:
 
 
 def image(data: bytes) -> None:
-    """Any plaintext is a record or is refused; a record is encoded to the same plaintext.
+    """Check that any plaintext is refused, or is a record that is encoded to the same plaintext.
 
     The first byte chooses the kind: a partition image, a partition record with its image, the system record.
     """
@@ -154,10 +154,9 @@ def _image_seeds() -> list[bytes]:
 
 
 def recovery(data: bytes) -> None:
-    """Start on damaged records: each partition is unchanged or refused, or the start is refused.
+    """Start on damaged records: the start, or the partition, is refused, or the partition is unchanged.
 
-    No damaged record is accepted, and only the server's own errors are raised. The first byte chooses how the
-    rest damages the records.
+    Only the server's own errors may be raised. The first byte chooses how the rest damages the records.
     """
     damaged = records.damage(records.sound(), data)
     try:
@@ -175,7 +174,7 @@ def recovery(data: bytes) -> None:
 
 
 def updates(data: bytes) -> None:
-    """A signed update of any bytes is refused, or writes exactly the contents that its holder has signed."""
+    """Check that an update of any bytes is refused, or writes contents that its holder has signed."""
     for name in ("db", "PK"):
         decision = _decided(name, data)
         assert not isinstance(decision, Delete | DeleteEverything), "no holder has signed a deletion"
@@ -204,7 +203,7 @@ def _modulus() -> bytes:
 
 @functools.cache
 def _good(name: str) -> bytes:
-    """Return the only update of a variable that was ever signed."""
+    """Return the only update of a variable that is ever signed."""
     signer = holder("PK" if name == "PK" else "KEK")
     return update(name, signer.lists if name == "PK" else CONTENTS, signer)
 

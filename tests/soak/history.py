@@ -1,7 +1,7 @@
-"""A partition's history with one attribute of the console, and the oldest state that a start may find.
+"""A partition's states with one attribute of the console, and the oldest state that a start may find.
 
 `History` numbers the states of one life of the server. A power cut or a kill may bring back a state of an
-earlier life, as long as nothing newer was confirmed. So `Chronicle` keeps the states of all lives.
+earlier life, as long as nothing newer was confirmed. So `Chronicle` stores the states of all lives.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from tests.faults.history import History, State
 
 
 class Whole(NamedTuple):
-    """A partition as NVRAM holds it: the durable objects, and the secure-boot mode set by the console."""
+    """A partition as NVRAM stores it: durable objects, and the secure-boot mode set by the console."""
 
     objects: State
     mode: str
 
 
 class Chronicle(History):
-    """The states of one partition over all lives of its server; `floor` is the oldest allowed one."""
+    """The states of one partition over all lives of its server. No start may find one before `floor`."""
 
     def __init__(self, chance: Random, kbytes: int) -> None:
         super().__init__(chance, kbytes)
@@ -34,13 +34,13 @@ class Chronicle(History):
         self._facts = 0
 
     def console_sets(self, mode: str) -> None:
-        """Add the states after the console has set the mode, or has tried to and got no answer."""
+        """Add a state with this mode, after the console has requested it. The answer may be missing."""
         self.mode = mode
         self.states.append(dict(self.states[-1]))
         self.note()
 
     def note(self) -> None:
-        """Update `everything` and `floor` from the writer."""
+        """Add the writer's new states to `everything`, and set `floor` by what is confirmed."""
         self._modes += [self.mode] * (len(self.states) - len(self._modes))
         known = len(self.everything) - self._first
         for state, mode in zip(self.states[known:], self._modes[known:], strict=True):
@@ -50,13 +50,13 @@ class Chronicle(History):
             self.floor = max(self.floor, self._first + self.confirmed)
 
     def allowed(self) -> list[Whole]:
-        """Return all states that a start may find now."""
+        """Return the states that a start may find now."""
         return self.everything[self.floor :]
 
     def found_whole(self, found: Whole) -> int:
-        """Continue from the state that a start has found; return the number of newest states that were lost.
+        """Continue from the state that a start has found; return how many of the newest states were lost.
 
-        Fails unless it is a known state, and not older than the last confirmed one.
+        AssertionError if the state is unknown, or older than the last confirmed one.
         """
         self.note()
         assert found in self.everything, f"a state that never was: {difference(found, self.everything)}"
@@ -72,7 +72,7 @@ class Chronicle(History):
 
 
 def difference(found: Whole, known: list[Whole]) -> str:
-    """Describe how a state differs from the nearest known one, without object data."""
+    """Return how a state differs from the most similar known one, without object data."""
     nearest = min(known, key=lambda each: len(set(each.objects.items()) ^ set(found.objects.items())))
     keys = sorted(key for key, _ in set(nearest.objects.items()) ^ set(found.objects.items()))
     return f"{len(found.objects)} objects and mode {found.mode}; the nearest has mode {nearest.mode}; {keys=}"

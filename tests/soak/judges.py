@@ -1,4 +1,4 @@
-"""The judge of servers in full: every level by all its cases, and each wrong server before all chapters."""
+"""The judge of servers in full: every level with all cases, and every wrong server with all chapters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.conformance.mutants import all_mutants
 
 
 def all_levels() -> dict[str, int]:
-    """Judge a right server of every level that has a keystore; return the cases that passed, by level."""
+    """Judge a right server of each level with a keystore; return the number of passed cases by level."""
     passed = {}
     for name, level in KEYSTORE_LEVELS.items():
         with server(name, level.max_kbytes) as partition:
@@ -22,7 +22,7 @@ def all_levels() -> dict[str, int]:
 
 
 def all_chapters(scale: float) -> dict[str, int]:
-    """Judge each wrong server by all chapters; return how many were found, by the chapter that found them."""
+    """Judge wrong servers by all chapters, at scale 1 all of them; return how many each chapter has found."""
     mutants = all_mutants()
     counts = Counter[str]()
     for mutant in mutants[:: max(1, round(1 / scale))]:

@@ -1,4 +1,4 @@
-"""docs/kernel.md from its first command to its last: kernels fetched, one built, keys enrolled in a guest."""
+"""docs/kernel.md from its first command to its last: kernels are fetched and built, and guests boot them."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def walk() -> dict[str, int]:
 
 
 def checked(command: str) -> str:
-    """Return a command unchanged; in place of an installation, one that checks for these packages.
+    """Return a command; if it installs packages, return a command that checks them.
 
-    `make soak` installs them (tools/debian-packages), as far as it may.
+    `make soak` installs the packages (tools/debian-packages), as far as it has the right.
     """
     if not command.startswith(INSTALL):
         return command

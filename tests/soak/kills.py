@@ -1,7 +1,8 @@
-"""kill -9 of a real server under writers, with a console that changes attributes and restarts partitions.
+"""kill -9 of a real server while writers and a console work.
 
-It extends the test of `tests/faults/test_kill.py`: four partitions at once, each with a writer in its own
-thread, and a console. A kill may come at any moment, also during a request of the console.
+Like `tests/faults/test_kill.py`, with four partitions at once, each with a writer in its own thread, and a
+console. The console changes attributes and restarts partitions. A kill may come at any moment, also during a
+request of the console.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ LOST = (ConnectionLost, SessionEnded, OpenRefused, ConsoleUnreachable, ConsoleMi
 
 
 class Attack:
-    """One system, its writers and its console; `run` kills its server again and again."""
+    """One system, its writers and its console. `run` kills the server again and again."""
 
     def __init__(self, folder: Path, chance: Random) -> None:
         folder.mkdir()
@@ -45,7 +46,7 @@ class Attack:
         self._dead = threading.Event()
 
     def run(self, kills: int) -> None:
-        """Start and kill the server again and again, then check it a last time."""
+        """Start and kill the server again and again; at the end check it after a regular stop."""
         try:
             while self.counts["kills"] < kills:
                 end = self.chance.choices(list(ENDS), list(ENDS.values()))[0]
@@ -81,7 +82,7 @@ class Attack:
             self._stop()
 
     def _judge(self) -> None:
-        """Compare every partition with its chronicle, as its guest and the console see it."""
+        """Compare each partition, as its guest and the console show it, with its chronicle."""
         views = {view.name: view for view in self.server.console.call(show_system()).partitions}
         for name, chronicle in self.chronicles.items():
             assert views[name].ipl_count > chronicle.ipls, "no number names two IPLs"
@@ -94,13 +95,13 @@ class Attack:
             chronicle.opened_with(writer.LOOK)
 
     def _work(self, batches: int) -> None:
-        """Let all writers and the console work at once, until they have finished or the server has ended."""
+        """Run all writers until they have finished or the server has ended."""
         with ThreadPoolExecutor(len(NAMES)) as pool:
             for done in [pool.submit(self._write, name, batches) for name in NAMES]:
                 done.result()
 
     def _write(self, name: str, batches: int) -> None:
-        """Run the writer of one partition, which also makes its console requests: so it knows their order."""
+        """Run the writer of one partition, with its console requests, so that their order is known."""
         chronicle, chance = self.chronicles[name], Random(self.chance.random())
         with ExitStack() as stack, suppress(*LOST if batches == ENDLESS else ()):
             channel = stack.enter_context(self.server.connect_blocking(name))
@@ -130,7 +131,7 @@ class Attack:
         return channel
 
     def _stop(self) -> None:
-        """Stop the server by SIGTERM, and wait: all changes are flushed, unless a kill came first."""
+        """Stop the server by SIGTERM and wait. Unless a kill came first, all changes are flushed."""
         status = self.server.stop()
         assert status in (0, -signal.SIGKILL), self.server.log[-2000:]
         if status == 0:
@@ -140,7 +141,7 @@ class Attack:
                 chronicle.note()
 
     def _killed(self, within: float, work: Callable[[], None]) -> None:
-        """Run a block during which a kill comes at a random moment within `seconds`."""
+        """Run a block, and kill the server at a random moment within `seconds`."""
         self._dead.clear()
         timer = threading.Timer(self.chance.uniform(0, within), self._kill)
         timer.start()

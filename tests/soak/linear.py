@@ -1,6 +1,6 @@
 """The calls of one partition in a round of races, for the checker of `swpks.testing.simulation.linear`.
 
-A round is a few calls on several connections; the model must explain every observed answer.
+In a round, several connections make a few calls each. The model must explain every observed answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ State = tuple[frozenset[Any], tuple[Any, ...], tuple[Any, ...]]
 
 
 class Call(NamedTuple):
-    """An observed call; `legal` applies it to a model, and returns whether its answer is allowed.
+    """An observed call. `legal` applies it to a model and returns whether the answer is allowed.
 
     `called` and `answered` are moments of one clock.
     """
@@ -36,9 +36,10 @@ class Call(NamedTuple):
 
 
 def outcomes(lanes: Sequence[Sequence[Call]], starts: Iterable[State], total: int) -> set[State]:
-    """Return every state that the partition may be in after a round; NotLinearizable if there is none.
+    """Return every state that the partition may have after a round.
 
-    `lanes` has the calls of each connection in order; the partition has `total` bytes.
+    `lanes` has the calls of each connection in order; the partition has `total` bytes. If no order explains
+    the answers, raise NotLinearizable.
     """
 
     def step(state: State, call: Call) -> Iterator[State]:
@@ -50,20 +51,20 @@ def outcomes(lanes: Sequence[Sequence[Call]], starts: Iterable[State], total: in
 
 
 def thaw(state: State, total: int) -> Model:
-    """Return a model in a state, which the caller may change."""
+    """Return a new model that has this state. The caller may change the model."""
     objects, passwords, unflushed = state
     return Model(total, LEVEL, 0, dict(objects), dict(passwords), list(unflushed))
 
 
 def freeze(model: Model) -> State:
-    """Return the state of a model. Of the changes of one label only the last one counts."""
+    """Return the state of a model. Of several changes of one label, only the last counts."""
     newest = dict.fromkeys(reversed(model.unflushed))
     unflushed = tuple(reversed(newest))
     return frozenset(model.objects.items()), tuple(sorted(model.passwords.items())), unflushed
 
 
 def confirmed(model: Model, owner: int, label: bytes, password: bytes, answer: tuple[int, int]) -> bool:
-    """Return whether the answer of a CONFIRM is right. Flushes are ordered, and may end at any time.
+    """Return whether the answer to a CONFIRM is allowed. Flushes are ordered, and may end at any time.
 
     "Flushed" includes all older changes, and a flushed change is never pending again.
     """

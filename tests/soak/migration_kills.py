@@ -1,8 +1,8 @@
 """kill -9, NVRAM faults and failing disks in many migrations of real processes under load.
 
 The scenarios are those of `tests/migration_processes`: live, inactive and remote restarts, in random order,
-over both kinds of mobility channel. One fleet goes on from one scenario to the next, so it collects epochs
-and copies of older attempts.
+over both kinds of mobility channel. All scenarios use one fleet, so it collects epochs and copies of older
+attempts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MOBILITY = ("unix", "tcp:127.0.0.1:0")
 
 
 def attack(folder: Path, chance: Random, scenarios: int) -> Counter[str]:
-    """Run a number of scenarios; AssertionError with the name of the failed one."""
+    """Run a number of scenarios. If one fails, raise AssertionError with its name."""
     folder.mkdir()
     counts = Counter[str]()
     names: list[str] = []
@@ -53,7 +53,7 @@ def demand_no_traceback(fleet: Fleet) -> None:
 
 
 def sweep_disks(folder: Path, chance: Random, fault: DiskFault, stride: int) -> Counter[str]:
-    """Let every n-th storage operation of a process fail in attempts of one kind, or each `stride`-th."""
+    """In attempts of one kind, let each storage operation of a process fail, or each `stride`-th."""
     folder.mkdir()
     fleet = Fleet(folder, ["--mobility", chance.choice(MOBILITY)], library=build(folder))
     counts = Counter[str]()

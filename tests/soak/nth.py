@@ -1,9 +1,9 @@
-"""Every n-th fault and every n-th cancellation in a start and in a flush.
+"""Every n-th fault and every n-th cancellation, in a start and in a flush.
 
-    python -m tests.soak.nth FOLDER SCALE        (with the recorder preloaded; see `run`)
+python -m tests.soak.nth FOLDER SCALE        (with the recorder preloaded; see `run`)
 
 After each fault the operation has happened or has not. Its error is one of the server's own, the next start
-works, and no confirmed change is lost. Prints one JSON object with the occasions of each kind.
+works, and no confirmed change is lost. Prints one JSON object with the number of faults of each kind.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _WELL, _STRUCK, _ESCAPED = range(10, 13)
 
 
 def faults(scale: float) -> Iterator[Fault]:
-    """Return the kinds of faults; a small scale has one of each."""
+    """Return the faults to try. A small scale has one of each kind."""
     yield OsFault(errno.EIO)
     yield SqliteFault("SQLITE_IOERR")
     yield Cancellation()
@@ -62,9 +62,9 @@ def faults(scale: float) -> Iterator[Fault]:
 
 
 def serve(folder: Path, settings: Settings, fault: Fault | None = None, nth: int = 0) -> bool:
-    """Start a server in a process of its own, and stop it normally as soon as it is ready.
+    """Start a server in its own process, and stop it as soon as it is ready. Return whether the fault struck.
 
-    Returns whether the fault has struck. AssertionError if the server ends with an error that is not its own.
+    If the server ends with an error that is not one of its own, raise AssertionError.
     """
     child = os.fork()
     if not child:
@@ -75,7 +75,7 @@ def serve(folder: Path, settings: Settings, fault: Fault | None = None, nth: int
 
 
 def _child(folder: Path, settings: Settings, fault: Fault | None, nth: int) -> int:
-    signal.signal(signal.SIGTERM, lambda *_: None)  # a commit that a cancelled server has not taken
+    signal.signal(signal.SIGTERM, lambda *_: None)  # a commit of a cancelled server may still run
     try:
         if fault is None:
             _run(folder, settings, None)
@@ -89,7 +89,7 @@ def _child(folder: Path, settings: Settings, fault: Fault | None, nth: int) -> i
 
 
 def _run(folder: Path, settings: Settings, fault: Fault | None) -> None:
-    """Do the work of `server.run`; a cancellation strikes in the loop of the server."""
+    """Do the work of `server.run`. A cancellation acts on the loop of the server."""
     state = State(folder)
     seams = state.seams()
     machine = assemble(seams, settings)
@@ -111,7 +111,7 @@ def _stop(_: dict[str, Any]) -> None:
 
 
 def _close(seams: Seams) -> None:
-    """Wait for the thread of NVRAM, which a cancelled commit leaves running, and close NVRAM."""
+    """Wait for NVRAM's thread, which goes on after a cancelled commit, and close NVRAM."""
     seams.worker.close()
     for thread in threading.enumerate():
         if thread.name == "swpks-nvram":
@@ -120,7 +120,7 @@ def _close(seams: Seams) -> None:
 
 
 def try_starts(folder: Path, fault: Fault, base: Path | None, stride: int) -> int:
-    """Let each n-th fault strike in a start on a copy of `base`, or on nothing; return how many struck."""
+    """Let each n-th fault strike in a start on a copy of `base`, or on a new state; return their number."""
     state, nth, struck = folder / "start", 1, True
     before = held(_copy(base, folder / "before")) if base else {}
     keys = _keys(base) if base else {}
@@ -150,9 +150,9 @@ def _copy(folder: Path, to: Path) -> Path:
 
 
 async def try_flushes(folder: Path, fault: Fault, prefill: int = 0) -> int:
-    """Let each n-th fault strike in a flush of one running machine; return how many struck.
+    """Let each n-th fault strike in a flush of one running machine; return their number.
 
-    `prefill` flushes of a large store before each one fill SQLite's log, so that the flush has a checkpoint.
+    `prefill` flushes before each one fill SQLite's log, so that the flush has a checkpoint.
     """
     nth = 1
     objects: Objects = {}
@@ -180,7 +180,7 @@ async def try_flushes(folder: Path, fault: Fault, prefill: int = 0) -> int:
 
 
 def change(machine: Machine, guest: Guest, objects: Objects, size: int) -> Objects:
-    """Replace all objects of a partition by a new one; return its contents then."""
+    """Replace all objects of a partition by a new one; return the new contents."""
     for _, label in objects:
         assert guest.remove(3, label).status == 0
     made = b"object " + os.urandom(8), os.urandom(size)
@@ -190,7 +190,7 @@ def change(machine: Machine, guest: Guest, objects: Objects, size: int) -> Objec
 
 
 async def _flush(machine: Machine, fault: Fault, nth: int) -> bool:
-    """Flush while a fault may strike; a cancelled flush promises nothing, and its commit goes on."""
+    """Flush while a fault may strike; return the result. After a cancel the commit goes on."""
     with fault.armed(nth):
         if isinstance(fault, Cancellation):
             trio.lowlevel.add_instrument(fault)
@@ -202,13 +202,16 @@ async def _flush(machine: Machine, fault: Fault, nth: int) -> bool:
 
 
 def _after_kill(folder: Path) -> Objects:
-    """Return the state of partition a that a start would find if the process were killed now."""
+    """Return the objects of partition a that a start would find after a kill at this moment."""
     return held(_copy(folder / "state", folder / "copy"))["a"].objects
 
 
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[Machine]:
-    """A machine on a state folder, with its partitions activated and durable; it flushes only on request."""
+    """A machine on a state folder.
+
+    Its partitions are activated and durable, and it flushes only on request.
+    """
     state = State(folder)
     seams = state.seams()
     try:
@@ -227,7 +230,7 @@ async def running(folder: Path) -> AsyncIterator[Machine]:
 
 @contextmanager
 def place(fault: Fault, operation: str, nth: int) -> Iterator[None]:
-    """Report a failure with the place of its fault; the sweep goes on with the next n."""
+    """For a block, report a failure with its fault and n. The sweep goes on with the next n."""
     try:
         yield
     except Exception as error:
@@ -249,7 +252,7 @@ def base_state(folder: Path) -> Path:
 
 
 def main(folder: Path, scale: float) -> None:
-    """Try all operations and faults, and print the number of faults that struck in each."""
+    """Try all operations and faults; print how many faults of each kind struck."""
     logs.configure(level="error", stream=(folder / "log").open("w"))
     stride = max(1, round(1 / scale))
     counts: dict[str, int] = {}
@@ -270,7 +273,7 @@ def main(folder: Path, scale: float) -> None:
 
 
 def run(folder: Path, scale: float) -> dict[str, int]:
-    """Run this program in a process with the recorder; AssertionError with its output if it fails."""
+    """Run this program in a process with the recorder. If it fails, raise AssertionError with its output."""
     command = [sys.executable, "-m", __name__, str(folder), str(scale)]
     with recorded(build(folder), folder, Path(os.devnull)):
         done = subprocess.run(

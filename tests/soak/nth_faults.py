@@ -1,6 +1,6 @@
-"""Faults that strike at the n-th occasion, for n = 1, 2, 3 and so on until an operation has no more.
+"""Faults that strike at the n-th occasion, for n = 1, 2, 3 and so on, until an operation has no more.
 
-Each is armed for one operation, and then reports whether it has struck.
+Each fault is armed for one operation, and then reports whether it has struck.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ NEVER = 1 << 40
 
 
 class Fault(Protocol):
-    """A fault that strikes at an occasion, from the first to the last that an operation offers."""
+    """A fault that can strike at each occasion of an operation, such as each of its calls."""
 
     name: str
 
     def armed(self, nth: int) -> Any:
-        """Return a context manager in which the fault strikes at occasion `nth`."""
+        """Return a context manager during which the fault strikes at its n-th occasion."""
 
     @property
     def struck(self) -> bool:
-        """Whether the fault has struck: the last operation had at least that many occasions."""
+        """Return whether the fault has struck: if not, the operation had fewer occasions."""
 
 
 class OsFault:
-    """The n-th call to the operating system about the state folder or for a socket fails, SQLite's calls too.
+    """The n-th system call about the state folder or for a socket fails, in SQLite too.
 
     The process has to run with the recorder preloaded (`recorder.c`).
     """
@@ -47,7 +47,7 @@ class OsFault:
 
     @contextmanager
     def armed(self, nth: int) -> Iterator[None]:
-        """Strike in a block."""
+        """In a block, let the n-th system call fail."""
         self._library.disk_arm(nth, self._error)
         try:
             yield
@@ -57,9 +57,9 @@ class OsFault:
 
 
 class SqliteFault:
-    """The n-th statement fails with an error of SQLite, before its effect or after it.
+    """The n-th statement of SQL fails, before its effect or after it.
 
-    It strikes in connections that are opened while it is armed, and in those opened inside `connections`.
+    Only connections that are opened while the fault is armed, or inside `connections`, have the fault.
     """
 
     def __init__(self, code: str, *, after: bool = False) -> None:
@@ -71,7 +71,7 @@ class SqliteFault:
 
     @contextmanager
     def connections(self) -> Iterator[None]:
-        """In this block, new connections can be struck."""
+        """In a block, new connections can have the fault."""
         fault = self
 
         class Struck(sqlite3.Connection):
@@ -87,7 +87,7 @@ class SqliteFault:
 
     @contextmanager
     def armed(self, nth: int) -> Iterator[None]:
-        """Strike in a block."""
+        """In a block, let the n-th statement fail."""
         self._left = nth
         try:
             with self.connections():
@@ -112,7 +112,7 @@ class SqliteFault:
 
 
 class Cancellation(trio.abc.Instrument):
-    """Everything in `scope` is cancelled before the n-th step of any task."""
+    """A cancel of everything in `scope`, before the n-th step of any task."""
 
     name = "cancellation"
 
@@ -123,7 +123,7 @@ class Cancellation(trio.abc.Instrument):
 
     @contextmanager
     def armed(self, nth: int) -> Iterator[None]:
-        """Strike in a block, inside or around `trio.run`; tasks to be cancelled run in `scope`."""
+        """In a block, inside or around `trio.run`, cancel `scope` before the n-th step."""
         self.scope, self._left = trio.CancelScope(), nth
         try:
             yield
@@ -131,7 +131,7 @@ class Cancellation(trio.abc.Instrument):
             self.struck, self._left = self._left <= 0, NEVER
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        """Count a step."""
+        """Count a step; cancel at the n-th."""
         self._left -= 1
         if self._left == 0:
             self.scope.cancel()

@@ -1,10 +1,10 @@
 """A small program for one kind of power cut: it opens NVRAM, commits, and notes its confirmed commits.
 
-    python -m tests.soak.nvram_program NVRAM RECORDING FIRST COMMITS [close | die | spoil | mark]
+python -m tests.soak.nvram_program NVRAM RECORDING FIRST COMMITS [close | die | spoil | mark]
 
 Its records are numbers, from FIRST on. It ends without closing anything, like a killed server, unless "close"
 is given. With "die" it is killed in place of the sync of its last commit; with "spoil" that sync fails. With
-"mark" it uses NVRAM's high-water mark alone.
+"mark" it uses only NVRAM's high-water mark.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SLOT_SIZE = 48
 
 
 def use_mark(path: Path, log: Path, first: int, commits: int) -> None:
-    """Make a mark durable as a start does, and note commits as a server does."""
+    """Make a mark durable, as a start does, and note further commits in it, as a server does."""
     notes, mark = Notes(log), FileMark(path)
     sync_folder(path.parent)
     numbers = [-1 if (found := number_in(each)) is None else found for each in mark.slots()]
@@ -44,13 +44,13 @@ def slot(number: int) -> bytes:
 
 
 def number_in(content: bytes) -> int | None:
-    """Return the number in a slot, None for an empty slot; zeros up to the next slot are ignored."""
+    """Return the number in a slot, or None for an empty slot. Zeros up to the next slot are ignored."""
     digits = content[:SLOT_SIZE]
     return int(digits) if len(digits) == SLOT_SIZE and digits.isdigit() else None
 
 
 def prepare(end: str) -> None:
-    """Let the next sync of a file end the process, or fail."""
+    """Let the next sync of a file kill the process ("die") or fail ("spoil")."""
     if end == "die":
         ctypes.CDLL(None).disk_kill_sync(1)
     elif end == "spoil":
@@ -58,7 +58,7 @@ def prepare(end: str) -> None:
 
 
 def main(path: Path, log: Path, first: int, commits: int, end: str) -> None:
-    """Confirm the number that was found, and each commit that returns; an error of NVRAM ends the program."""
+    """Confirm the number that is found, and each commit that returns. An error of NVRAM ends the program."""
     if end == "mark":
         use_mark(path, log, first, commits)
     notes = Notes(log)

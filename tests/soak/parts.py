@@ -36,19 +36,19 @@ RUNS = {"codec": 1_500_000, "image": 3_500_000, "recovery": 400_000, "updates": 
 
 
 class Place(NamedTuple):
-    """The settings of a run: a folder for files, a seed, and a scale (1: the full figures)."""
+    """The settings of a run: a folder for files, a seed, and a scale, where 1 means the full figures."""
 
     folder: Path
     seed: str
     scale: float
 
     def amount(self, full: int) -> int:
-        """Return the share of a full figure, 1 at least."""
+        """Return the share of a full figure at this scale, but at least 1."""
         return max(1, math.ceil(full * self.scale))
 
 
 def kills(place: Place) -> Figures:
-    """Kill real servers under writers with -9; several systems at once."""
+    """Kill real servers with -9 while writers work, several systems at once."""
     shares = _shares(place.amount(KILLS), min(AT_ONCE, math.ceil(place.amount(KILLS) / 50)))
     attacks = [Attack(place.folder / f"system {n}", Random(f"{place.seed} {n}")) for n in range(len(shares))]
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -76,7 +76,7 @@ def power_cuts(place: Place) -> Figures:
 
 
 def _record(place: Place, library: Path, lives: int, numbered: tuple[int, int]) -> Figures:
-    """Make one recording and check its crash states.  A state that breaks a promise stays in its folder."""
+    """Make one recording and check its crash states. If a state breaks a promise, its folder stays."""
     number, states = numbered
     folder = place.folder / f"recording {number}"
     folder.mkdir()
@@ -168,12 +168,12 @@ def migration_disks(place: Place) -> Figures:
 
 
 def conformance(place: Place) -> Figures:
-    """Every case on every level, and each wrong server before all chapters.  Nothing is left to a seed."""
+    """Judge every level by every case, and every wrong server by all chapters. The seed has no effect."""
     return judges.all_levels() | judges.all_chapters(place.scale)
 
 
 def kernel_page(place: Place) -> Figures:
-    """Run docs/kernel.md as a whole: a kernel is built and booted.  It has one size, whatever the scale."""
+    """Run docs/kernel.md as a whole: a kernel is built and booted. The scale has no effect."""
     return page_about_kernels.walk()
 
 
@@ -193,6 +193,6 @@ PARTS: dict[str, Callable[[Place], Figures]] = {
 
 
 def _shares(whole: int, parts: int) -> list[int]:
-    """Split a number into equal parts, as far as possible."""
+    """Return the sizes of parts that share a number as equally as possible."""
     parts = min(parts, whole)
     return [whole // parts + (n < whole % parts) for n in range(parts)]

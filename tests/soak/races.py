@@ -1,4 +1,4 @@
-"""Calls that race: several sockets to one partition of a real server; a model checks every answer.
+"""Calls that race: several sockets to one partition of a real server. A model checks every answer.
 
 All sockets belong to one thread, which notes the moment before it sends a call and the moment after it has
 received an answer. `chance` chooses the socket of the next call, and the moments when it reads answers.
@@ -34,11 +34,11 @@ ROUNDS_OF_AN_IPL = 40
 
 
 class Race(Exception):
-    """The server did not answer, or ended a session."""
+    """The server did not answer, or it ended a session."""
 
 
 class Wish:
-    """A call to make, and the check of its answer."""
+    """A call to make, with the function that checks its answer."""
 
     def __init__(self, words: str, request: Request[Any], legal: Any) -> None:
         self.words, self.request, self.legal = words, request, legal
@@ -62,7 +62,7 @@ class Wish:
 
 
 class Lane:
-    """One session, and the password that it tries to set."""
+    """One connection with its session, and the password that it tries to set."""
 
     def __init__(self, path: Path, password: bytes) -> None:
         self.password = password
@@ -89,7 +89,7 @@ class Lane:
 
 
 class Races:
-    """Rounds of racing calls; each begins in a state in which the last one may have ended."""
+    """Rounds of racing calls. A round begins in every state in which the last one may have ended."""
 
     def __init__(self, path: Path, chance: Random) -> None:
         self.chance = chance
@@ -109,7 +109,7 @@ class Races:
             lane.socket.close()
 
     def restarted(self) -> None:
-        """Open new sessions after an IPL; the model loses passwords and TRANSIENT objects."""
+        """Open new sessions after an IPL. The model drops passwords and TRANSIENT objects."""
         self.close()
         self.lanes = self._connected()
         models = [thaw(state, self.total) for state in self.states]
@@ -121,7 +121,7 @@ class Races:
         return [Lane(self.path, b"password %d" % number) for number in range(LANES)]
 
     def round(self) -> None:
-        """Make calls on each socket, and check all answers; NotLinearizable if no order explains them."""
+        """Make calls on each socket. If no order of them explains all answers, raise NotLinearizable."""
         wishes = [[self._wish(lane) for _ in range(self.chance.randint(1, LONGEST))] for lane in self.lanes]
         history = self._run(wishes)
         self.calls += sum(map(len, history))
@@ -155,7 +155,7 @@ class Races:
         return history
 
     def _answered(self, flying: list[deque[Any]], *, wait: bool) -> Iterator[int]:
-        """Wait for answers; return the lanes that have some."""
+        """Return the connections that have answers; with `wait`, wait until there is one."""
         poll = select.poll()
         numbers = {self.lanes[n].socket.fileno(): n for n, lane in enumerate(flying) if lane}
         for descriptor in numbers:
@@ -166,12 +166,12 @@ class Races:
         return (numbers[descriptor] for descriptor, _ in found)
 
     def _now(self) -> int:
-        # A counter in place of a clock: one thread notes all moments, so their order is exact.
+        # A counter is enough as clock, because one thread notes all moments.
         self._moment += 1
         return self._moment
 
     def _wish(self, lane: Lane) -> Wish:
-        """Draw a call on one of the few labels."""
+        """Return a random call on one of the few labels."""
         owner, label = self.chance.choice(LABELS)
         password = lane.password if owner == GUARDED and self.chance.random() < 0.8 else b""
         kind = self.chance.choices(_KINDS, _WEIGHTS)[0]
@@ -222,7 +222,7 @@ class Races:
 
 
 def race(folder: Path, chance: Random, rounds: int) -> dict[str, int]:
-    """Let calls race on a new server for a number of rounds, with IPLs between; return the figures."""
+    """Let calls race on a new server for a number of rounds, with IPLs between them; return the figures."""
     server = ServerProcess(folder / "state", [f"a:{KBYTES}"], ["--flush-delay", "1"]).start()
     try:
         races = Races(server.socket("a"), chance)

@@ -49,7 +49,7 @@ class Event(NamedTuple):
 
 
 def build(folder: Path) -> Path:
-    """Compile the recorder; AssertionError if that fails."""
+    """Compile the recorder. If that fails, raise AssertionError."""
     library = folder / "recorder.so"
     assert shutil.which("gcc"), "the recorder needs gcc: apt-get install gcc libc6-dev"
     command = ["gcc", *FLAGS, str(SOURCE), "-ldl", "-o", str(library)]
@@ -59,10 +59,10 @@ def build(folder: Path) -> Path:
 
 
 class Accident(NamedTuple):
-    """An accident of a recorded process; each number counts its operations from 1, and 0 means never.
+    """An accident of a recorded process. Each number counts operations from 1, and 0 means never.
 
-    The process kills itself in place of a change, or of a sync of a file. A sync of a file fails, or of a
-    folder.
+    The process kills itself in place of a change (`kill`) or of a sync (`kill_sync`), or a sync of a file or
+    of a folder fails.
     """
 
     kill: int = 0
@@ -76,7 +76,7 @@ NOTHING = Accident()
 
 @contextmanager
 def recorded(library: Path, root: Path, log: Path, accident: Accident = NOTHING) -> Iterator[None]:
-    """Record the processes that start in this block."""
+    """In a block, record the processes that start in it."""
     numbers = {f"SWPKS_DISK_{name.upper()}": str(number) for name, number in accident._asdict().items()}
     preload = {"LD_PRELOAD": str(library), "SWPKS_DISK_ROOT": str(root), "SWPKS_DISK_LOG": str(log)}
     with mock.patch.dict(os.environ, preload | numbers):

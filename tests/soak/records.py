@@ -1,4 +1,4 @@
-"""The records of a small system in memory, damage to them, and the result of a server's start on them."""
+"""The records of a small system in memory, ways to damage them, and what a start finds in them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Records = Mapping[str, bytes]
 
 
 class _System(NamedTuple):
-    """A system: its anchor card, its high-water mark, its records before and after the last commit."""
+    """A small system: its card, its high-water mark, its records before and after the last commit."""
 
     card: Card | None
     mark: tuple[bytes, ...]
@@ -65,9 +65,9 @@ def contents() -> dict[str, Held | None]:
 
 
 def recovered(records: Records) -> dict[str, Held | None]:
-    """Return the contents that a start finds, by name; None for a refused partition. Errors are passed on.
+    """Return the contents that a start finds, by name, with None for a refused partition.
 
-    A partition with an unreadable name has a placeholder name.
+    Errors of the start are raised. A partition with an unreadable name has a placeholder name.
     """
     nvram = MemoryNvram(records)
     nvram.mark.held = list(_system().mark)
@@ -85,7 +85,7 @@ def recovered(records: Records) -> dict[str, Held | None]:
 
 
 def damage(records: Records, data: bytes) -> dict[str, bytes]:
-    """Damage records in several of seven ways, which the given bytes choose."""
+    """Return the records with damage of seven ways, which the given bytes choose."""
     damaged, past, at = dict(records), _system().past, 0
     while len(data) - at >= 4 and damaged:
         way, which, place, value = data[at : at + 4]

@@ -1,4 +1,4 @@
-"""A system at work on a recorded disk: several lives of a real server, its guests, and its console.
+"""A system at work on a recorded disk: several lives of a real server, with guests and a console.
 
 Each life begins with a check of the state that the last one has left, as guests and console see it. It ends
 with a regular stop, or the server kills itself in place of one of its changes to the disk.
@@ -47,7 +47,7 @@ GONE = (ConnectionLost, SessionEnded, ConsoleUnreachable, ConnectionError, Serve
 
 
 class First(NamedTuple):
-    """A file or folder (content None) on the disk before the first life; `path` is below the root."""
+    """A file, or with content None a folder, on the disk before the first life. `path` is below the root."""
 
     path: str
     inode: int
@@ -55,15 +55,15 @@ class First(NamedTuple):
 
 
 class Scenario:
-    """A system whose every change to the disk goes into `folder`/recording.
+    """A system each of whose changes to the disk is recorded in `folder`/recording.
 
-    In every other scenario no new partition starts by itself, so its start commits nothing of its own. Every
-    other scenario begins with an old state, so its first start is a conversion. `kept` has the partitions of
-    that state with their IPL counts. No guest uses them, so every start must find them unchanged.
+    In half of the scenarios no new partition starts by itself, so a start commits nothing. Half of the
+    scenarios begin with an old state, so their first start is a conversion. `kept` has the partitions of the
+    old state with their IPL counts. No guest uses these, so every start must find them unchanged.
     """
 
     def __init__(self, folder: Path, library: Path, chance: Random, *, old: bool | None = None) -> None:
-        """With `old`, the state is an old one; None draws it."""
+        """`old` says whether the state is an old one; with None, chance decides."""
         self.chance = chance
         self.root = folder / "disk"
         self.log = folder / "recording"
@@ -79,7 +79,7 @@ class Scenario:
             self._begin_old(folder / "old")
 
     def _begin_old(self, copy: Path) -> None:
-        """Put the old state on the disk; its contents are read from an undisturbed conversion of a copy."""
+        """Put the old state on the disk. Read its contents from a copy that is converted without faults."""
         self.kept = stored(old_state(copy, *OLD))
         old_state(self.root / "state", *OLD)
         for path in sorted(self.root.rglob("*")):
@@ -87,9 +87,9 @@ class Scenario:
             self.first.append(First(str(path.relative_to(self.root)), path.stat().st_ino, content))
 
     def play(self, lives: int) -> None:
-        """Run some lives, of which the first ends regularly and changes something.
+        """Run some lives. The first ends with a regular stop and changes something.
 
-        If the state is old, another life comes before it, because an accident may strike its conversion.
+        With an old state, another life comes first, because an accident may strike its conversion.
         """
         try:
             if self.kept:
@@ -102,7 +102,7 @@ class Scenario:
             self.notes.close()
 
     def _accident(self) -> Accident:
-        """Draw the accident of one life, which may be none."""
+        """Draw the accident of one life. There may be none."""
         random = self.chance.randint
         return self.chance.choice(
             (
@@ -129,7 +129,7 @@ class Scenario:
                 self._note()
         self.server.kill()
         for chronicle in self.chronicles.values():
-            chronicle.note()  # a commit may have taken a part of the batch that the kill cut off
+            chronicle.note()  # a commit may have a part of the batch that the kill cut off
 
     def _work(self, changes: int) -> None:
         """Let the writers and the console work for some rounds, and until there are enough states."""
@@ -144,7 +144,7 @@ class Scenario:
         raise AssertionError(f"{self._states()} states after {MOST_ROUNDS} rounds: no call changes anything")
 
     def _round(self, channels: dict[str, BlockingChannel], stack: ExitStack) -> None:
-        """Let the writer of one partition work, and sometimes the console before it."""
+        """Let the writer of one partition work; before that, sometimes let the console work."""
         name = self.chance.choice(NAMES)
         if self.chance.random() < 0.25:
             self._manage(name, channels, stack)
@@ -152,11 +152,11 @@ class Scenario:
         self._note()
 
     def _states(self) -> int:
-        """Return the number of states that all partitions have had in this life, beyond their first ones."""
+        """Return how many states the partitions have had in this life, without their first ones."""
         return sum(len(chronicle.states) - 1 for chronicle in self.chronicles.values())
 
     def _provide(self) -> None:
-        """Make each missing partition; a confirmed one may not be missing."""
+        """Make each missing partition. None of which a state is confirmed may be missing."""
         call = self.server.console.call
         views = {view.name: view for view in call(show_system()).partitions}
         assert not self.server.ready["refused"]
@@ -169,14 +169,14 @@ class Scenario:
                 self._insist(power_on(name))
 
     def _insist(self, request: ConsoleRequest[PartitionView]) -> None:
-        """Repeat a request if NVRAM or an access key's file refuses: a sync may fail, but only once."""
+        """Repeat a request that NVRAM or an access key's file refuses, because only one sync may fail."""
         with contextlib.suppress(ConsoleRefused):
             self.server.console.call(request)
             return
         self.server.console.call(request)
 
     def _open(self, stack: ExitStack, name: str, *, restarted: bool = False) -> BlockingChannel:
-        """Open a session after an IPL; compare the whole store with the chronicle."""
+        """Open a session after an IPL, and compare the whole store with the chronicle."""
         channel = stack.enter_context(self.server.connect_blocking(name))
         chronicle = self.chronicles[name]
         assert channel.ipl_count > chronicle.ipls, "no number names two IPLs"
@@ -210,7 +210,7 @@ class Scenario:
         channels[name] = self._open(stack, name, restarted=True)
 
     def _note(self) -> None:
-        """Note in the recording which states may not be lost from here on."""
+        """Note in the recording the states that no start may lose from here on."""
         for name, chronicle in self.chronicles.items():
             chronicle.note()
             self.notes.add(name=name, floor=chronicle.floor, ipls=chronicle.ipls)

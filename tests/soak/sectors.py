@@ -1,4 +1,4 @@
-"""The content of a file whose last changes have reached the disk sector by sector."""
+"""The content of a file whose last changes have reached the disk only in part, sector by sector."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SECTORS = (512, 4096)
 
 
 class Change(NamedTuple):
-    """A write of `data` at `offset`, or (None) a truncation to `offset`; `time` counts all events."""
+    """A write of `data` at `offset`, or with data None a truncation to `offset`. `time` counts all events."""
 
     time: int
     offset: int
@@ -19,7 +19,7 @@ class Change(NamedTuple):
 
 
 def replay(content: bytes, changes: Iterable[Change]) -> bytes:
-    """Return the content after some changes."""
+    """Return a content after these changes."""
     now = bytearray(content)
     for change in changes:
         enact(now, change)
@@ -27,10 +27,10 @@ def replay(content: bytes, changes: Iterable[Change]) -> bytes:
 
 
 def torn(content: bytes, changes: Sequence[Change], chance: Random, *, junk: bool = False) -> bytes:
-    """Return a content of which each sector is as it was after some of the changes that touch it.
+    """Return a content in which each sector is as it was after some of the changes that touch it.
 
     A truncation has happened as a whole or not at all: file systems change the size of a file in one step.
-    With `junk`, a few of the sectors hold noise in the bytes that were being written.
+    With `junk`, a few of the sectors have noise in the bytes that were being written.
     """
     ends = [n for n, change in enumerate(changes) if change.data is None]
     happened = chance.randint(0, len(ends))
@@ -43,7 +43,7 @@ def torn(content: bytes, changes: Sequence[Change], chance: Random, *, junk: boo
 
 
 def _torn(content: bytes, writes: Sequence[Change], chance: Random, *, junk: bool) -> bytes:
-    """Return a content of which each sector has seen some of the writes."""
+    """Return a content in which each sector has some of the writes that touch it."""
     writes = [write for write in writes if write.data]
     if not writes:
         return content
@@ -73,7 +73,7 @@ def _torn(content: bytes, writes: Sequence[Change], chance: Random, *, junk: boo
 
 
 def enact(content: bytearray, change: Change) -> None:
-    """Make a change."""
+    """Apply a change to a content."""
     if change.data is None:
         del content[change.offset :]
         content.extend(bytes(change.offset - len(content)))
@@ -89,7 +89,7 @@ def _touched(write: Change, size: int) -> range:
 
 
 def _chosen(touches: Counter[int], chance: Random) -> dict[int, int]:
-    """Choose the number of changes that each sector has: any number, or all or none except in one sector."""
+    """Choose how many changes each sector has: any number, or all but in one sector, or none but in one."""
     match chance.randrange(3):
         case 0:
             return {sector: chance.randint(0, count) for sector, count in touches.items()}
@@ -102,7 +102,7 @@ def _chosen(touches: Counter[int], chance: Random) -> dict[int, int]:
 
 
 def _spoil(content: bytearray, changes: Sequence[Change], size: int, chance: Random) -> None:
-    """Put noise where a write was under way, in one to three sectors."""
+    """Put noise into one to three sectors, in bytes that were being written."""
     writes = [change for change in changes if change.data]
     for _ in range(chance.randint(1, 3) if writes else 0):
         write = chance.choice(writes)

@@ -17,9 +17,9 @@ def held(folder: Path) -> dict[str, Whole]:
 
 
 def stored(folder: Path) -> dict[str, tuple[Whole, int]]:
-    """Return the contents and the IPL count of each partition, as the server's own start finds them.
+    """Return the contents and the IPL count of each partition that the server's own start finds.
 
-    AssertionError if the start or a partition is refused.
+    If the start or a partition is refused, raise AssertionError.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     try:

@@ -25,7 +25,7 @@ FILE = [event("C", "f"), event("W", "f", data=OLD), *synced("f", 1), *synced("",
 
 
 def left(events: list[Event], times: int = 400) -> list[Tree]:
-    """Return crash states after some events."""
+    """Return crash states that are possible after these events."""
     disk = Disk(Random(1))
     for each in events:
         disk.apply(each)
@@ -33,7 +33,7 @@ def left(events: list[Event], times: int = 400) -> list[Tree]:
 
 
 def contents(events: list[Event]) -> set[bytes | None]:
-    """Return every content of the file `f` in crash states after some events."""
+    """Return each content that the file `f` has in a crash state after these events."""
     return {tree.get("f") for tree in left(events)}
 
 
@@ -42,7 +42,7 @@ def test_what_was_synced_stays() -> None:
 
 
 def test_a_file_is_lost_without_its_entry() -> None:
-    """A sync of the file alone does not make its name in the folder durable."""
+    """A synced file is lost if its folder was not synced, because its name is not durable."""
     assert contents(FILE[:4]) == {OLD, None}
 
 
@@ -55,14 +55,14 @@ def test_a_write_without_a_sync_may_be_torn_between_sectors() -> None:
 
 
 def test_sizes_and_holes() -> None:
-    """A file may have its new size without its new bytes, which are zero then."""
+    """A file may have its new size without its new bytes. These are zero then."""
     found = contents([*FILE, event("W", "f", offset=8192, data=NEW)])
     assert OLD + bytes(8192) in found
     assert contents([*FILE, event("T", "f", offset=0), *synced("f", 1)]) == {b""}
 
 
 def test_a_truncation_is_there_as_a_whole_or_not() -> None:
-    """A file system changes the size in one step; later writes follow it."""
+    """A truncation is on the disk as a whole or not. A later write is there only after it."""
     assert contents([*FILE, event("T", "f")]) == {OLD, b""}
     found = contents([*FILE, event("T", "f"), event("W", "f", data=NEW[:512])])
     assert {OLD, b"", NEW[:512], bytes(512)} <= found
@@ -75,7 +75,10 @@ def test_a_rename_is_there_or_not() -> None:
 
 
 def test_a_rename_between_folders_is_there_or_not() -> None:
-    """The file is in exactly one of both folders; a sync of one folder settles the other as well."""
+    """After a rename between folders, the file is in exactly one of them.
+
+    A sync of one folder makes the rename durable in both.
+    """
     moved = [*FILE, event("D", "d"), *synced("", 0), event("R", "f\nd/g")]
     assert {tuple(tree) for tree in left(moved)} == {("f", "d"), ("d", "d/g")}
     for folder in ("d", ""):
@@ -88,7 +91,7 @@ def test_entries_appear_in_order() -> None:
 
 
 def test_a_failed_sync_promises_nothing() -> None:
-    """A later sync that succeeds does not repeat the writes of a failed one."""
+    """After a failed sync, a later sync that succeeds does not repeat the writes."""
     failed = [*FILE, event("W", "f", data=NEW), *synced("f", 1, good=False)]
     disk = Disk(Random(3))
     for each in [*failed, *synced("f", 1)]:
@@ -104,7 +107,7 @@ def test_a_sync_covers_only_what_came_before_its_start() -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_a_sector_holds_one_of_its_contents(seed: int) -> None:
-    """For any writes, each sector is as it was after some of them."""
+    """After any writes, each sector is as it was after some of them."""
     chance = Random(seed)
     changes = [Change(n, chance.randrange(9000), chance.randbytes(chance.randrange(3000))) for n in range(6)]
     versions = [replay(OLD, changes[:n]).ljust(16384, b"\0") for n in range(7)]
@@ -116,7 +119,7 @@ def test_a_sector_holds_one_of_its_contents(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_junk_is_only_where_something_was_written(seed: int) -> None:
-    """The other bytes of a sector stay, as SQLite expects."""
+    """Junk is only in bytes that were being written. The other bytes of a sector stay, as SQLite expects."""
     chance = Random(seed)
     write = Change(0, chance.randrange(6000), chance.randbytes(chance.randrange(1, 2000)))
     end = write.offset + len(write.data or b"")

@@ -24,7 +24,7 @@ LINES = {part["part"]: part for part in map(json.loads, re.findall(r'^\{"part".*
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_of_the_page(command: str, page_blocks: PageBlocks) -> None:
-    """`make` accepts each command of the page, and its arguments."""
+    """`make` accepts each command on the page, with its arguments."""
     assert [re.split("   +", line)[0] for line in page_blocks.lines()] == COMMANDS
     shown = subprocess.run(
         ["make", "--dry-run", "--no-print-directory", *shlex.split(command)[1:]],
@@ -38,7 +38,7 @@ def test_commands_of_the_page(command: str, page_blocks: PageBlocks) -> None:
 
 
 def test_every_part_has_its_figures() -> None:
-    """The page has the line of a run of each part, and the command with the seed of that run."""
+    """The page has the output of each part, and the command with the seed of that run."""
     assert LINES.keys() == PARTS.keys()
     given = [
         parsed(shlex.split(shlex.split(command)[2].removeprefix("SOAK_ARGS="))) for command in COMMANDS[3:]
@@ -49,7 +49,7 @@ def test_every_part_has_its_figures() -> None:
 
 
 def test_the_figures_are_those_of_their_scale() -> None:
-    """Each figure has its share of the full figure in the code; no line is from a changed tree."""
+    """Each figure on the page is at least its share of the full figure, and from an unchanged tree."""
     assert not any(line.get("commit", "").endswith("-dirty") for line in LINES.values())
     scale = {name: line["scale"] for name, line in LINES.items()}
     states = sum(number for name, number in LINES["power-cuts"].items() if name.startswith("states"))
@@ -63,7 +63,7 @@ def test_the_figures_are_those_of_their_scale() -> None:
 @pytest.mark.process
 @pytest.mark.usefixtures("not_measured")
 def test_a_run_of_the_command(soak_folder: Path) -> None:
-    """A part prints its line and leaves no files."""
+    """A run of a part prints its line and leaves no files."""
     command = [sys.executable, "-m", "tests.soak", "linearizability", "--scale", "0.001", "--seed", "9"]
     done = subprocess.run(
         [*command, "--keep", str(soak_folder)], cwd=ROOT, capture_output=True, text=True, check=True
@@ -75,7 +75,7 @@ def test_a_run_of_the_command(soak_folder: Path) -> None:
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Run git with a user of the test, without the settings of the machine."""
+    """Run git as a user of the test, without the settings of this machine."""
     settings = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
     command = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@localhost", *arguments]
     environment = os.environ | settings
@@ -84,7 +84,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def test_a_line_names_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The line has the short commit id, with a mark if a file differs; "unknown" without a work tree."""
+    """The line has the short commit id, with a mark if a file differs, or "unknown" without git."""
     assert commit_of(tmp_path) == "unknown"
     git(tmp_path, "init", "-q")
     (tmp_path / "file").write_text("first")
@@ -103,7 +103,7 @@ def test_a_line_names_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_part_that_fails_says_how_to_repeat_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The message has the seed, the command, and the folder with its files."""
+    """If a part fails, the message has the seed, the command to repeat it, and the folder of its files."""
     from tests.soak import __main__ as soak
 
     def broken(place: object) -> dict[str, int]:

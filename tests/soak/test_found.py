@@ -1,4 +1,4 @@
-"""Faults that the soak has found in the storage, each in its shortest form."""
+"""Faults in the storage that the soak has found, each in its shortest form."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Story:
-    """Processes that use one NVRAM in turn, on a recorded disk."""
+    """Processes that use one NVRAM after the other, on a recorded disk."""
 
     def __init__(self, folder: Path, library: Path) -> None:
         self.folder, self.library = folder, library
@@ -39,7 +39,7 @@ class Story:
         self.root.mkdir()
 
     def process(self, first: int, commits: int, end: str = "", accident: Accident = NOTHING) -> None:
-        """Run a process; it may be killed or end because of the accident."""
+        """Run a process. An accident may kill it or end it."""
         program = [sys.executable, "-m", "tests.soak.nvram_program"]
         given = map(str, (self.root / "nvram.sqlite", self.log, first, commits, end))
         with recorded(self.library, self.root, self.log, accident):
@@ -48,7 +48,7 @@ class Story:
         assert done.returncode == expected or any(accident), done.stderr
 
     def crashes(self, seed: int, states: int = 15) -> Iterator[tuple[Path, int]]:
-        """Yield crash states, with the last number that was confirmed."""
+        """Yield crash states, each with the last number that was confirmed before it."""
         disk, confirmed = Disk(Random(seed)), 0
         for number, event in enumerate(events(self.log)):
             if event.kind == "N":
@@ -62,7 +62,7 @@ class Story:
                 yield folder / "nvram.sqlite", confirmed
 
     def judge(self, seed: int) -> int:
-        """Open NVRAM on crash states; return the last number that was confirmed."""
+        """Open NVRAM on crash states, and check that no confirmed number is lost; return the last one."""
         confirmed = 0
         for path, confirmed in self.crashes(seed, 8):
             nvram = SqliteNvram(path)
@@ -73,10 +73,10 @@ class Story:
 
 
 def test_a_start_makes_durable_what_it_has_read(soak_folder: Path, library: Path) -> None:
-    """R-21, R-22: a kill in place of the log's sync, a start that reads the log, a power cut.
+    """R-21, R-22: A start makes the commits that it reads from the log durable before it confirms them.
 
-    The start confirmed the commit that it read, and noted it in the high-water mark. The power cut removed
-    the commit, and the next start refused the file as an older copy.
+    Found: a kill in place of the log's sync, a start that read the log and noted its last commit in the
+    high-water mark, then a power cut. It removed the commit, and the next start refused the file as older.
     """
     story = Story(soak_folder, library)
     story.process(1, 3, "die")
@@ -85,9 +85,10 @@ def test_a_start_makes_durable_what_it_has_read(soak_folder: Path, library: Path
 
 
 def test_a_start_does_not_trust_a_log_whose_sync_has_failed(soak_folder: Path, library: Path) -> None:
-    """R-21, R-22: the start read the failed commit, and merged it into the file.
+    """R-21, R-22: A start does not use a log whose sync has failed.
 
-    The log on the disk ends before that commit, and hid the newer file after a power cut.
+    Found: the start read the failed commit and merged it into the file. On the disk the log ended before that
+    commit, so after a power cut the log hid the newer file.
     """
     story = Story(soak_folder, library)
     story.process(1, 1)
@@ -98,7 +99,10 @@ def test_a_start_does_not_trust_a_log_whose_sync_has_failed(soak_folder: Path, l
 
 @pytest.mark.parametrize("nth", range(1, 3))
 def test_a_folder_that_can_not_be_synced(soak_folder: Path, library: Path, nth: int) -> None:
-    """R-21, R-23: SQLite ignores the error, so a power cut removed the whole log with confirmed changes."""
+    """R-21, R-23: If a folder can't be synced, a power cut removes no confirmed change.
+
+    Found: SQLite ignores the error, so the whole log with confirmed changes was gone.
+    """
     story = Story(soak_folder, library)
     story.process(1, 1, "close")
     story.process(2, 2, accident=Accident(fail_folder_sync=nth))
@@ -106,9 +110,10 @@ def test_a_folder_that_can_not_be_synced(soak_folder: Path, library: Path, nth: 
 
 
 def test_a_start_keeps_a_slot_of_the_mark(soak_folder: Path, library: Path) -> None:
-    """R-21: a killed server never synced the newest slot; a start read it and wrote the other one.
+    """R-21: After a power cut, a start always finds a readable slot of the mark.
 
-    A power cut then left neither, and the next start was refused.
+    Found: a killed server had not synced the newest slot, and a start wrote the other one. A power cut then
+    left neither, and the next start was refused.
     """
     story = Story(soak_folder, library)
     story.process(1, 4, "mark")
@@ -120,7 +125,10 @@ def test_a_start_keeps_a_slot_of_the_mark(soak_folder: Path, library: Path) -> N
 
 
 def test_a_commit_that_fails_right_after_its_begin(tmp_path: Path) -> None:
-    """R-23: the transaction was left open, and every later commit was refused."""
+    """R-23: If a commit fails right after its begin, later commits still work.
+
+    Found: the transaction was left open, and every later commit was refused.
+    """
     fault = SqliteFault("SQLITE_IOERR", after=True)
     with fault.connections():
         nvram = SqliteNvram(tmp_path / "nvram.sqlite")

@@ -1,4 +1,4 @@
-"""The linearizability checker finds wrong histories, and racing calls have an order (a sample)."""
+"""The checker finds answers that no order of the calls explains. A sample of racing calls has an order."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ def confirm(label: bytes = b"x") -> Judge:
 
 
 def linear(*lanes: list[tuple[Judge, int, int, Any]]) -> bool:
-    """Whether calls on several connections have an order; each call is (name, called, answered, answer)."""
+    """Return whether calls on several connections have an order.
+
+    Each call is (name, called, answered, answer).
+    """
     history = [[Call(f"{n}", *call) for n, call in enumerate(lane)] for lane in lanes]
     try:
         return bool(outcomes(history, {EMPTY}, TOTAL))
@@ -67,13 +70,13 @@ def test_two_successes_of_which_only_one_can_be_are_found() -> None:
 
 
 def test_the_order_within_a_connection_counts() -> None:
-    """R-20: a pipeline runs in the order sent, although all its calls overlap."""
+    """R-20: Calls of one connection run in the order in which they were sent, although they overlap."""
     assert not linear([(read(), 1, 9, b"1"), (write(b"1"), 2, 9, WRITTEN)])
     assert linear([(write(b"1"), 1, 9, WRITTEN), (remove, 2, 9, 0), (write(b"2"), 3, 9, WRITTEN)])
 
 
 def test_flushed_is_never_pending_again() -> None:
-    """R-20: a flush includes all older changes of the partition, and they are never pending again."""
+    """R-20: If one change counts as flushed, all older changes are flushed and never pending again."""
     one, two = (write(b"1"), 1, 2, WRITTEN), (write(b"2", b"y"), 3, 4, WRITTEN)
     assert linear([one, (confirm(), 5, 6, PENDING), (confirm(), 7, 8, FLUSHED)])
     assert not linear([one, (confirm(), 5, 6, FLUSHED), (confirm(), 7, 8, PENDING)])
@@ -96,6 +99,6 @@ def test_a_round_may_end_in_several_states() -> None:
 @pytest.mark.process
 @pytest.mark.usefixtures("not_measured")
 def test_a_sample_of_racing_calls(soak_folder: Path, soak_seed: str) -> None:
-    """R-01, R-04, R-07, R-20: every answer of racing h-calls fits one order of all of them."""
+    """R-01, R-04, R-07, R-20: One order of all racing calls explains every answer of the server."""
     figures = linearizability(Place(soak_folder, soak_seed, 0.005))
     assert figures["pairs that overlap"] > figures["rounds"]

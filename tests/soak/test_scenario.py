@@ -1,4 +1,4 @@
-"""The system on a recorded disk: its beginning, and the end of its first life."""
+"""The beginning of a scenario on a recorded disk, and the end of its first life."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ LIBRARY = Path("/nothing is started")
 
 
 def test_an_old_state_is_on_the_disk_before_the_first_life(tmp_path: Path) -> None:
-    """Each file of an old state is durable, so no power cut removes it.
+    """The files of an old state are durable before the first life, so no power cut removes them.
 
-    Its partitions' contents are known.
+    The contents of the old partitions are known.
     """
     scenario = Scenario(tmp_path, LIBRARY, Random(1), old=True)
     disk = Disk(Random(1))
@@ -37,13 +37,13 @@ def test_an_old_state_is_on_the_disk_before_the_first_life(tmp_path: Path) -> No
 
 
 def test_a_new_state_begins_with_nothing(tmp_path: Path) -> None:
-    """Every other scenario has no old state."""
+    """Without an old state, a scenario begins with an empty disk."""
     scenario = Scenario(tmp_path, LIBRARY, Random(1), old=False)
     assert (scenario.kept, scenario.first, list(scenario.root.iterdir())) == ({}, [], [])
 
 
 def test_a_life_in_which_nothing_changes_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that refuses every change fails the soak; the writers do not try forever."""
+    """If no call of the writers changes anything, the soak fails after a number of rounds."""
     rounds: list[str] = []
 
     def idle(scenario: Scenario, channels: dict[str, BlockingChannel], stack: ExitStack) -> None:
@@ -60,7 +60,7 @@ def test_a_life_in_which_nothing_changes_ends(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_batch_that_the_last_kill_cut_off_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A commit may have taken a part of the batch, so each of its states may be found."""
+    """A kill may leave a part of a batch durable. So a start may find each state of the batch."""
 
     def cut_off(scenario: Scenario, changes: int) -> None:
         scenario.chronicles["a"].write(3, b"label", policy=0)
