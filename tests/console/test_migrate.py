@@ -125,7 +125,7 @@ async def test_an_inactive_migration_needs_one_trusted_key(autojump_clock) -> No
 
 
 async def test_a_target_that_is_not_reached_ends_the_attempt(autojump_clock) -> None:
-    """R-51: If the target is not reached, the source keeps the partition. The next attempt succeeds."""
+    """R-51: If the target is not reached, the source keeps the partition; the next attempt succeeds."""
     async with moving() as world:
         world.power("a", on=True)
         world.network.cut = True
@@ -203,10 +203,7 @@ async def frozen_without_end(world: Moving, *, arrives: bool = True) -> Job:
 
 
 async def test_an_inactive_one_goes_back_to_its_source(autojump_clock) -> None:
-    """R-52: A released partition returns to its source by a new attempt, after its target was barred.
-
-    While the target can't be reached, the order is refused.
-    """
+    """R-52: A released partition returns to its source only after its target was reached and barred."""
     async with moving() as world:
         job = await released(world)
         with pytest.raises(OperatorError) as caught:
@@ -301,7 +298,7 @@ async def test_the_console_carries_what_the_channel_has_lost(autojump_clock) -> 
 
 
 async def test_a_source_in_doubt_is_told_to_resume(autojump_clock) -> None:
-    """R-51, row 10: If the target has no copy, a source in doubt resumes. Then the target can't be forced."""
+    """R-51, row 10: If the target has no copy, a source in doubt resumes; no order forces the target."""
     async with moving() as world:
         job = await frozen_without_end(world, arrives=False)
         ended = await world.ended(job)
@@ -314,10 +311,7 @@ async def test_a_source_in_doubt_is_told_to_resume(autojump_clock) -> None:
 
 
 async def test_a_target_without_the_copy_is_not_forced(autojump_clock) -> None:
-    """R-51, row 14: If the source dies before its final message, the target can't be forced.
-
-    A remote restart still works: it uses the console's last copy.
-    """
+    """R-51, row 14: A target without the copy can't be forced. A remote restart uses the last copy."""
     async with moving() as world:
         job = await frozen_without_end(world, arrives=False)
         await world.kill("a")
@@ -338,10 +332,7 @@ async def test_a_target_without_the_copy_is_not_forced(autojump_clock) -> None:
 
 
 async def test_a_frozen_one_is_stopped(autojump_clock) -> None:
-    """R-51: A frozen migration can be stopped.
-
-    If its target already has the copy, the target drops the copy.
-    """
+    """R-51: A frozen migration can be stopped, and a target that already has the copy drops it."""
     async with moving() as world:
         deaf = world.deafen("a", "prepared")
         job = await frozen_without_end(world)

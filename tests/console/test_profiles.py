@@ -221,10 +221,7 @@ async def test_copies_of_an_old_key_go_back_and_the_present_key_stays(autojump_c
 
 
 async def test_copies_that_this_system_can_not_open_change_nothing(autojump_clock) -> None:
-    """R-46: The key in a backup opens only under the root key of its system.
-
-    Another system changes nothing.
-    """
+    """R-46: The key in a backup opens only under its system's root key, so another system changes nothing."""
     async with running(Site()) as rig:
         backup = await saved(rig)
         await rig.copied()
@@ -249,10 +246,7 @@ async def test_profiles_of_a_system_in_recovery_are_refused(autojump_clock) -> N
 
 
 async def test_a_system_that_loses_its_data_meanwhile_is_recovered(autojump_clock) -> None:
-    """R-45, R-46: If the system loses its data during a restore, the job fails.
-
-    A recovery begins by itself.
-    """
+    """R-45, R-46: If the system loses its data in a restore, the job fails and a recovery begins."""
     async with running(Site()) as rig:
         backup = await saved(rig)
         await rig.copied()
@@ -375,10 +369,7 @@ async def test_a_step_waits_for_a_partition_that_runs_again(autojump_clock) -> N
 
 @pytest.mark.parametrize("at", range(0, REQUESTS, 2))
 async def test_a_restore_survives_a_restart_with_partitions_that_run(at: int, autojump_clock) -> None:
-    """After a restart of the system, the job waits until its partitions are off.
-
-    A refused job changes nothing.
-    """
+    """After a restart of the system, the job waits until the partitions that run are off."""
     async with running(Site()) as rig:
         backup = await changed(rig)
         await rig.ask(set_trusted_key("change", key=KEY))

@@ -23,10 +23,7 @@ async def restarted(world: Moving, target: str = "b"):
 
 
 async def test_a_partition_of_a_dead_system_starts_elsewhere(autojump_clock) -> None:
-    """R-52, R-54: The partition starts at the target.
-
-    Its old source is fenced, and `cleanup` removes the old store.
-    """
+    """R-52, R-54: The partition starts at the target. `cleanup` removes the store of the fenced source."""
     async with moving() as world:
         await world.kill("a")
         job = await world.ended(await restarted(world))
@@ -222,10 +219,7 @@ async def opened(world: Moving):
 
 
 async def test_a_restart_that_is_decided_goes_on_at_its_target(autojump_clock) -> None:
-    """A restart goes on at its target after a lost answer.
-
-    Afterwards a cancel and a second restart are refused.
-    """
+    """A restart goes on after a lost answer. Then a cancel and a second restart are refused."""
     async with moving("a", "b", "c") as world:
         await world.kill("a")
         site = world.site("b")
@@ -243,10 +237,7 @@ async def test_a_restart_that_is_decided_goes_on_at_its_target(autojump_clock) -
 
 
 async def test_a_decided_restart_is_not_cancelled(autojump_clock) -> None:
-    """A decided restart can't be cancelled.
-
-    The source is fenced, and the target takes the partition later.
-    """
+    """A decided restart can't be cancelled: the source is fenced, and the target gets the partition."""
     async with moving() as world:
         await world.kill("a")
         job = await restarted(world)
@@ -344,10 +335,7 @@ async def test_a_restart_goes_back_only_to_a_source_that_takes_it(autojump_clock
 @pytest.mark.parametrize("number", range(1, 11))
 @pytest.mark.parametrize("act", ["lost", "before", "after"])
 async def test_a_trouble_at_each_request_of_a_cancel(autojump_clock, act, number) -> None:
-    """R-52: After a fault at any request of a cancel, one system owns the partition.
-
-    The order can be repeated.
-    """
+    """R-52: After a fault in a cancel, one system owns the partition, and the order can be repeated."""
     async with moving() as world:
         await decided(world)
         trouble, order = Trouble(world, number, act), trio.CancelScope()

@@ -1,7 +1,4 @@
-"""Assembly: settings and stored records make a machine.
-
-Also the state folder, access keys and passed sockets.
-"""
+"""Assembly: settings and stored records make a machine. State folder, access keys, passed sockets."""
 
 import io
 import json
@@ -204,10 +201,7 @@ async def test_a_cleared_nvram_is_never_a_new_system(stored: Stored) -> None:
 
 
 async def test_accepted_older_records_put_back_contents_and_no_counter(stored: Stored) -> None:
-    """R-22: After the operator accepts older records, IPL counts skip ahead and a used-up latch stays off.
-
-    An unfinished start is refused again.
-    """
+    """R-22: Older records that are accepted put back contents: no IPL count and no used-up latch."""
     latch = "keystore_signed_updates_without_verification"
     armed = PartitionSettings("a", {"keystore_kbytes": 8, "keystore_signed_updates": 1, latch: 1})
     machine = await stored.start(armed)
@@ -384,10 +378,7 @@ def log_lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
 async def test_partitions_that_an_unreadable_record_leaves_out_are_logged(
     stored: Stored, log_lines: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    """R-22: If a record is unreadable, its partition is unknown, so the start creates no partition.
-
-    A warning names the partitions of the settings that are left out.
-    """
+    """R-22: An unreadable record may be of any partition, so none is created; a warning names them."""
     wishes = [PartitionSettings.of(name, 8) for name in ("a", "b", "c")]
     await stored.start(wishes[0])
     lost = UUID(int=7, version=4)

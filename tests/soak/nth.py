@@ -75,7 +75,7 @@ def serve(folder: Path, settings: Settings, fault: Fault | None = None, nth: int
 
 
 def _child(folder: Path, settings: Settings, fault: Fault | None, nth: int) -> int:
-    signal.signal(signal.SIGTERM, lambda *_: None)  # a commit of a cancelled server may still run
+    signal.signal(signal.SIGTERM, lambda *_: None)  # a cancelled server no longer handles SIGTERM
     try:
         if fault is None:
             _run(folder, settings, None)
