@@ -1,4 +1,4 @@
-"""The typed client of the control channel: requests without I/O, and the two consoles that carry them."""
+"""The typed client of the control channel: requests without I/O, and the two consoles that send them."""
 
 import inspect
 import socket

@@ -96,7 +96,7 @@ async def test_files_of_lines_are_in_memory_or_on_disk(pks_console, tmp_path):
 async def test_the_console_loses_its_power(pks_console):
     """A console that lost power still has its store, profile backups and copies.
 
-    A system that starts meanwhile waits for it.
+    A system that starts before the console waits for it.
     """
     await write(pks_console, b"x")
     await pks_console.backup("a")
@@ -181,7 +181,7 @@ async def test_a_system_without_copies_is_not_recovered(pks_console):
 
 
 async def test_a_lost_root_key_needs_the_file_of_the_operator(pks_console):
-    """R-48: With a new card, TPM and service processor it is a new system. The console goes on with it."""
+    """R-48: With a new card, TPM and service processor, the console finds a new system at the address."""
     pks_console.files["./key"] = bytes(range(32))
     assert (await pks_console.line("chtskey -m a -o change --newkey ./key"))[0] == 0
     await write(pks_console, b"x")

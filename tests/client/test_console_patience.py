@@ -153,7 +153,7 @@ async def test_a_transport_ends_in_time(autojump_clock: MockClock) -> None:
 
 
 async def test_a_place_is_waited_for_in_time(autojump_clock: MockClock) -> None:
-    """Of two hundred calls at once, those that wait for a thread end at their own timeouts."""
+    """If two hundred calls run at once, those that wait for a thread end at their own timeouts."""
     threads, ended = Threads(1), 0
 
     async def call() -> None:

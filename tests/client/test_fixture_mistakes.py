@@ -126,7 +126,7 @@ async def test_a_console_and_a_system_that_are_off(pks_console):
 
 
 async def test_a_job_of_a_console_that_is_off(pks_console):
-    """To wait for a running job of a console that is off is an error. A job that has ended is returned."""
+    """If the console is off, waiting for its running job is an error. A job that has ended is returned."""
     job, ended = pks_console.management.back_up(pks_console.known("a")), await pks_console.backup("b")
     running = dataclasses.replace(job, state="running")
     await pks_console.power_cut()

@@ -74,7 +74,7 @@ async def test_the_config_block_has_the_versions_length(driver, size):
 
 
 async def test_no_keystore():
-    """R-35: with the keystore off, GET_CONFIG fails and the driver reports it."""
+    """R-35: If the keystore is off, GET_CONFIG fails and the driver reports that."""
     engine = Engine(kbytes=0)
     kernel = LinuxKernel(engine)
     with pytest.raises(LinuxError) as caught:

@@ -87,7 +87,7 @@ async def test_config_for_people_and_programs(command):
 
 
 async def test_objects_go_through_files_byte_for_byte(command, tmp_path):
-    """Files, standard input and standard output carry every byte value unchanged."""
+    """Every byte value goes unchanged through files, standard input and standard output."""
     data = bytes(range(256)) * 3
     (tmp_path / "in").write_bytes(data)
     await command("write", "a", "--in", tmp_path / "in")

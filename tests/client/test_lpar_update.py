@@ -83,7 +83,7 @@ async def test_files_that_hardware_may_refuse(command, case):
 
 
 async def test_a_refused_file_is_doubted_too(command):
-    """R-70: the warning precedes the refusal, and the refusal keeps its status."""
+    """R-70: A file that the server refuses also gets the warning. The warning comes first."""
     payload = of_form("db", kek().lists, stranger(), attributes=True)
     await command("update", "db", data=authvar.auth_file(payload), status=1)
     warning, refusal = command.err.splitlines()[:2]

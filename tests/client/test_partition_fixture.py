@@ -33,7 +33,7 @@ async def test_a_partition_is_ready_to_use(pks_partition):
 
 @pytest.mark.pks_partition(level="FW950", kbytes=8, name="small")
 async def test_a_mark_says_what_it_is_like(pks_partition):
-    """R-74: the test chooses a firmware level by a mark."""
+    """R-74: The mark of a test sets the firmware level of its partition."""
     config = await pks_partition.channel.limits()
     assert (config.version, config.total_size, config.max_password_size) == (1, 8192, 32)
     assert (pks_partition.channel.level, pks_partition.partition.name) == ("FW950", "small")
@@ -46,9 +46,9 @@ async def test_sessions_of_one_partition_see_the_same_store(pks_partition):
 
 
 async def test_an_ipl_ends_every_session_and_forgets_passwords(pks_partition):
-    """R-04, R-14: all sessions get GOODBYE 2.
+    """R-04, R-14: An IPL sends GOODBYE 2 to all sessions.
 
-    Passwords and transient objects are gone; other objects stay.
+    It removes passwords and transient objects; other objects stay.
     """
     first = pks_partition.channel
     who = await first.call(gen_password(3, 64))
@@ -101,7 +101,7 @@ async def test_the_kernel_writes_through_to_nvram(pks_partition):
 
 
 async def test_kexec_is_no_ipl(pks_partition):
-    """R-06: over the whole stack, the password survives kexec but no IPL."""
+    """R-06: The password is valid after kexec, and invalid after an IPL."""
     kernel = (await boot(pks_partition.channel)).kernel
     await kernel.write(KEY, b"disk key")
     async with pks_partition.connect() as channel:

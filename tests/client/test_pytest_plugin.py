@@ -229,7 +229,10 @@ def test_on_another_loop(tmp_path):
 
 
 def test_a_failed_test_shows_the_log_of_its_server(tmp_path):
-    """With a folder as deep as below a long TMPDIR, the server runs and leaves no link behind."""
+    """In a deep folder, as with a long TMPDIR, the server runs, and no link is left.
+
+    A failed test shows its log.
+    """
     deep = tmp_path / ("d" * 100)
     output = pytest_in(tmp_path, SERVER, f"--basetemp={deep}")
     _, _, log = output.partition("- Log of swpks_server (")

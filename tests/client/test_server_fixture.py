@@ -29,7 +29,7 @@ def test_a_real_server_and_the_blocking_channel(swpks_server):
 
 
 async def test_what_was_confirmed_survives_kill(swpks_server):
-    """R-21: after SIGKILL an object is there if the kernel's write had returned. R-04: passwords are gone."""
+    """R-21: After SIGKILL an object exists if the kernel's write had returned. R-04: No password is set."""
     async with swpks_server.connect() as channel:
         chain = await boot(channel)
         await chain.kernel.write(KEY, b"disk key")
@@ -58,7 +58,7 @@ def test_stop_flushes_and_says_goodbye(swpks_server):
 
 
 def test_an_ipl_by_the_console(swpks_server):
-    """R-04: the console restarts the partition: its session gets GOODBYE 2, and its password is gone."""
+    """R-04: If the console restarts the partition, its session gets GOODBYE 2, and no password is set."""
     channel = swpks_server.connect_blocking()
     made = channel.call(gen_password(3, 64))
     channel.call(write_object(made, b"x", b"data"))

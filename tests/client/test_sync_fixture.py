@@ -29,7 +29,7 @@ def in_child(function) -> int:
 
 
 def test_a_partition_is_ready_to_use(pks_partition_sync):
-    """R-07: one session reads an object that another wrote; a flush makes it durable."""
+    """R-07: A session reads an object that another session wrote. `flush` makes the object durable."""
     pks_partition_sync.channel.call(swpks.write_object(OS, b"x", b"data"))
     with pks_partition_sync.connect() as second:
         assert second.call(swpks.read_object(OS, b"x")).data == b"data"
@@ -42,7 +42,7 @@ def test_a_partition_is_ready_to_use(pks_partition_sync):
 
 @pytest.mark.pks_partition(level="FW950", kbytes=8, name="small", secure_boot="audit")
 def test_it_reads_the_mark_of_the_other(pks_partition_sync):
-    """R-74: one mark serves both fixtures."""
+    """R-74: The same mark sets the level for both fixtures."""
     channel = pks_partition_sync.channel
     assert (channel.level, channel.limits().total_size, pks_partition_sync.partition.name) == (
         "FW950",

@@ -230,7 +230,7 @@ def full_queue(path: Path) -> Iterator[None]:
 def test_both_consoles_and_the_command_wait_for_a_full_queue(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They wait until their timeouts, and the error says that the queue was full."""
+    """Both consoles and the command try until their timeouts. Their error says that the queue was full."""
     path = tmp_path / "control.sock"
     with full_queue(path):
         with pytest.raises(ConsoleUnreachable, match="full all the time"):
@@ -342,7 +342,7 @@ def test_attempts_come_ever_more_seldom() -> None:
 
 
 def test_a_client_that_was_stopped_takes_the_answer_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pause is longer than the timeout, but the client takes an answer that has arrived meanwhile."""
+    """A client that was stopped longer than its timeout accepts an answer that arrived during the stop."""
     time = Time()
 
     async def script(peer: Peer) -> None:

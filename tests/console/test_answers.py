@@ -73,7 +73,7 @@ def test_an_honest_system_is_believed(name) -> None:
 
 
 async def test_a_system_that_lies_forges_no_row(autojump_clock) -> None:
-    """A system that sends invalid names is not added; a known one keeps its last valid view."""
+    """A system that sends invalid names is not added. A known system keeps its last valid view."""
     async with standing("S") as stand:
         known = stand.console.find("S")
         before = await stand.done("lssyscfg -r sys -F name,serial_num")

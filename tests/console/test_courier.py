@@ -28,7 +28,7 @@ async def moved(world: Moving, *, live: bool = True) -> None:
 
 
 async def test_a_system_that_starts_asks_and_is_told_to_serve(autojump_clock) -> None:
-    """R-54: no partition serves while the console is away; afterwards its owner serves."""
+    """R-54: While the console is away, no system serves the partition. Afterwards its owner serves."""
     async with moving() as world:
         world.rig.kill_console()
         world.site("a").kill()
@@ -55,7 +55,7 @@ async def test_an_answer_that_is_lost_is_given_again(autojump_clock) -> None:
 
 
 async def test_a_source_that_was_away_for_a_whole_migration(autojump_clock) -> None:
-    """R-51, R-54: a source that was off during two moves is fenced by the epoch of the second."""
+    """R-51, R-54: A source that was off during two moves gets FENCED with the number of the second move."""
     async with moving("a", "b", "c") as world:
         world.deafen("a", "prepared")
         await frozen_without_end(world)

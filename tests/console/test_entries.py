@@ -264,7 +264,10 @@ def test_entries_are_durable(tmp_path: Path) -> None:
 
 
 def test_a_store_of_the_release_before_gets_the_register(tmp_path: Path) -> None:
-    """A store of the previous release keeps its contents, and the older release refuses it from then on."""
+    """A store of the previous release is opened with all contents.
+
+    The older release refuses it afterwards.
+    """
     path = tmp_path / "console.sqlite"
     store = ConsoleStore(path)
     store.set_identity("1" * 32, "hmc")

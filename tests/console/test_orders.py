@@ -310,7 +310,7 @@ async def test_a_partition_that_has_left_is_found_elsewhere(autojump_clock) -> N
     ],
 )
 async def test_an_order_to_the_wrong_system_says_where_the_partition_is(order: str, autojump_clock) -> None:
-    """R-51: If source and target are exchanged, or -m is wrong, the refusal names the right system."""
+    """If source and target are exchanged, or -m is wrong, the refusal names the right system."""
     async with moving() as world:
         caller = StandCaller()
         assert await run_line(world.rig.console, line(order), caller) == 1

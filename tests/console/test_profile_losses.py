@@ -25,7 +25,7 @@ async def test_a_loss_that_was_not_announced_is_refused_by_the_system(autojump_c
 
 
 async def test_an_empty_partition_that_was_filled_meanwhile_is_not_deleted(autojump_clock) -> None:
-    """R-46: a partition whose deletion was announced without a loss stays if it was filled meanwhile."""
+    """R-46: A partition that was empty in the plan and has objects at the deletion is not deleted."""
     async with running(Site()) as rig:
         plan = await rig.console.plan_profiles(rig.system, 4, None)
         await rig.write("a", CANARY)

@@ -221,7 +221,7 @@ async def test_copies_of_an_old_key_go_back_and_the_present_key_stays(autojump_c
 
 
 async def test_copies_that_this_system_can_not_open_change_nothing(autojump_clock) -> None:
-    """R-46: The key in a backup opens only under its system's root key, so another system changes nothing."""
+    """The key in a backup opens only under its system's root key, so another system changes nothing."""
     async with running(Site()) as rig:
         backup = await saved(rig)
         await rig.copied()

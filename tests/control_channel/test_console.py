@@ -299,7 +299,10 @@ async def test_no_copy_is_asked_for_that_can_not_be_made(machine, asked) -> None
 
 
 async def test_a_deleted_partition_is_forgotten_once(machine, client, asked) -> None:
-    """When a deletion is durable, the system asks the console to forget the copies, until it has answered."""
+    """After a durable deletion the system asks the console to forget the copies.
+
+    It repeats this until an answer.
+    """
     await keep(client)
     uuid = machine.system.find("a").profile.uuid
     await machine.changes.delete("a")

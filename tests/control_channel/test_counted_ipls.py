@@ -91,7 +91,7 @@ async def verb(system: System, name: str, action: str) -> httpx.Response:
 
 @pytest.mark.parametrize("name,action,number", [("a", "ipl", 2), ("b", "power-on", 1)])
 async def test_the_answered_number_is_durable(system: System, name: str, action: str, number: int) -> None:
-    """The number survives a power cut right after the answer. One commit is enough for the IPL."""
+    """A power cut right after the answer does not lose the number. An IPL needs one commit only."""
     commits = system.nvram.commits
     answer = await verb(system, name, action)
     assert (answer.status_code, answer.json()["ipl_count"], system.durable(name)) == (200, number, number)

@@ -1,4 +1,4 @@
-"""The control channel on a real socket: connections and deadlines. The data channel goes on meanwhile."""
+"""The control channel on a real socket: connections, deadlines, and no effect on the data channel."""
 
 from __future__ import annotations
 
@@ -319,7 +319,7 @@ async def test_an_ipl_through_the_door(machine, path, nursery) -> None:
 
 
 def test_the_first_request_leaves_the_data_channel_alone() -> None:
-    """The HTTP stack is loaded by the first request, not by the start. Data calls go on meanwhile."""
+    """The first request loads the HTTP stack; the start does not. Data calls go on during the load."""
     script = Path(__file__).with_name("first_request.py")
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr

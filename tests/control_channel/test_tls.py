@@ -1,4 +1,4 @@
-"""The control channel over TCP in this process: handshakes, their limits, and other clients meanwhile."""
+"""The control channel over TCP in this process: handshakes, their limits, and other clients."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ async def test_nothing_is_served_before_the_handshake(machine, files, monkeypatc
 
 
 async def test_a_handshake_has_a_deadline(port, quick: MockClock) -> None:
-    """A client that stalls loses its connection; others are served meanwhile."""
+    """A client that stalls in its handshake loses its connection. Other clients are served."""
     stream = await plain(port)
     await stream.send_all(b"\x16\x03\x01\x02\x00")
     with logged("control.handshake_failed") as lines:

@@ -107,7 +107,7 @@ async def test_sizes_out_of_range_are_refused(client, kbytes) -> None:
 
 @pytest.mark.parametrize("kbytes,status", [(128, 201), (129, 409)])
 async def test_power11_has_larger_keystores(kbytes, status) -> None:
-    """R-31: up to 128 KiB on Power11."""
+    """R-31: On Power11 a keystore may have 128 KiB."""
     async with in_process(make_machine(FW1110)) as client:
         answer = await client.post("/v1/partitions", json={"name": "a", "keystore_kbytes": kbytes})
         assert answer.status_code == status

@@ -111,7 +111,7 @@ async def test_what_a_batch_changed_is_reported_once(
 
 
 async def test_partitions_do_not_see_each_other(service: Service) -> None:
-    """R-01: one label in two partitions names two objects."""
+    """R-01: The same label in two partitions names two objects."""
     alpha, beta = await service.session("alpha"), await service.session("beta")
     await alpha.call(write(b"label", b"of alpha"))
     with pytest.raises(HcallError) as caught:

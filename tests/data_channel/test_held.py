@@ -202,7 +202,7 @@ async def test_a_client_that_leaves_is_forgotten(held: Held, clock: MockClock) -
 
 
 async def test_a_password_that_was_set_meanwhile_is_demanded(held: Held, clock: MockClock) -> None:
-    """A CONFIRM that waited checks the password again: one that was set meanwhile is demanded."""
+    """A CONFIRM that waited checks the password again, so it needs one that was set during the wait."""
     peer, other = await held.session(), await held.session()
     await peer.call(write(b"a"))
     await peer.send(*peer.frames([confirm()]))

@@ -68,7 +68,7 @@ async def test_who_opens_no_session_is_sent_away(reaped: Make, clock: MockClock)
 
 
 async def test_an_idle_session_ends(reaped: Make, clock: MockClock) -> None:
-    """An idle session ends, also if its peer has gone silently. Every call begins the time again."""
+    """An idle session ends, also if its peer has disappeared. Every call begins the time again."""
     service = await reaped(idle_seconds=60)
     idle, busy = await service.session(), await service.session()
     await pass_time(clock, 50)

@@ -50,7 +50,7 @@ class Reached:
 
 @pytest.fixture(params=["sockets", "memory"])
 async def reached(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Reached]:
-    """A machine behind each transport."""
+    """A machine that a kind of transport makes reachable."""
     made = Reached(request.param, tmp_path)
     yield made
     if isinstance(made.transport, Listeners):

@@ -68,7 +68,7 @@ def test_a_password_is_made_once_in_an_ipl(first: str) -> None:
 
 
 def test_each_consumer_has_its_own_password() -> None:
-    """R-03: one consumer's password neither opens nor locks the objects of another."""
+    """R-03: The password of one consumer gives no access to another's objects and does not lock them."""
     guest = Guest(make_partition())
     for consumer in CONSUMERS:
         assert guest.set_password(consumer, b"word of %d" % consumer) == Answer(0)

@@ -53,7 +53,7 @@ def test_a_buffer_and_its_length_stand_side_by_side(opcode: Opcode) -> None:
 
 
 def test_the_arguments_of_a_call_hide_their_secrets() -> None:
-    """R-76: no repr shows passwords, keys or data."""
+    """R-76: The repr of a call's arguments shows no passwords, keys or data."""
     canary = b"canary"
     who = Credentials(Consumer.FIRMWARE, canary)
     values = {Credentials: who, Consumer: who.consumer, Place: Place(0, 1), bytes: canary, int: 1}

@@ -29,9 +29,9 @@ def test_the_shape_is_that_of_a_vendors_file() -> None:
 
 
 def test_no_chain_is_looked_at() -> None:
-    """R-70: With only the CA in KEK, files of its signers are refused.
+    """R-70: If KEK has only the CA, a file of the CA's signer is refused.
 
-    With the signer's certificate they are not.
+    If KEK also has the signer's certificate, the file is accepted.
     """
     guest = owner("FW1110", 64)
     assert guest.update("dbx", vendors(), flags=1) == Answer(H_AUTHORITY)

@@ -65,7 +65,7 @@ def test_a_written_file_is_private_and_whole(fake, tmp_path) -> None:
 
 
 def test_a_file_is_replaced_where_the_user_has_forced_it(fake, tmp_path) -> None:
-    """With --force a file is replaced and gets mode 0600, also if others could read it. A folder is not."""
+    """With --force a file is replaced, and has mode 0600 afterwards. A folder is not replaced."""
     old = tmp_path / "old"
     old.write_bytes(b"older and longer")
     old.chmod(0o644)

@@ -105,7 +105,7 @@ def test_a_commit_record_comes_back_and_has_the_documented_layout() -> None:
 
 
 def test_every_flipped_bit_of_a_commit_record_is_refused() -> None:
-    """R-02: no bit of number, MAC and list can change undetected."""
+    """R-02: A commit record with any flipped bit, in number, MAC or list, is refused."""
     stored = AUTHORITY.encode(record_of(4))
     for bit in range(8 * len(stored)):
         with pytest.raises(StorageError, match="the commit record") as caught:

@@ -182,7 +182,7 @@ def test_a_blob_opens_for_its_own_kind_and_partition_alone() -> None:
     ids=["other system", "other root key"],
 )
 def test_a_foreign_blob_never_opens(identity: SystemIdentity) -> None:
-    """R-02: neither a blob of another system nor one under another root key opens."""
+    """R-02: A blob of another system, or one under another root key, is refused."""
     with pytest.raises(NotAuthenticError):
         open_image(OldSealer(identity), 4, sealed(IMAGE, 4, 5, image_bytes(STORED)))
 

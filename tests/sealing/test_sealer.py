@@ -155,7 +155,7 @@ OTHER_KEY = SystemIdentity(IDENTITY.system_id, bytes(32))
 
 @pytest.mark.parametrize("identity", [OTHER_SYSTEM, OTHER_KEY], ids=["other system", "other root key"])
 def test_a_foreign_blob_never_opens(identity: SystemIdentity) -> None:
-    """R-02: neither a blob of another system nor one under another root key opens."""
+    """R-02: A blob of another system, or one under another root key, is refused."""
     with pytest.raises(NotAuthenticError):
         sealer().open(KIND, FOUR, sealer(identity).seal(KIND, FOUR, 3, PLAINTEXT))
 

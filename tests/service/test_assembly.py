@@ -59,7 +59,7 @@ def record_of(machine: Machine, name: str) -> str:
 
 
 async def test_a_new_system_is_made_once(stored: Stored) -> None:
-    """R-30: a partition of the settings is made and stored; the system keeps its identity."""
+    """R-30: The first start makes the system and the partitions of the settings. Later starts find them."""
     first = await stored.start(PartitionSettings.of("a", 8), PartitionSettings.of("plain"))
     of_partitions = {record_of(first, name) for name in ("a", "plain")}
     assert stored.written == {SYSTEM, COMMIT, *of_partitions}
@@ -124,7 +124,7 @@ async def test_attributes_are_remembered(stored: Stored) -> None:
 
 
 async def test_the_level_and_the_total_are_remembered(stored: Stored) -> None:
-    """R-34, R-74: a system keeps its level; another level has its own default total."""
+    """R-34, R-74: A system keeps its firmware level and total. A new level brings its own default total."""
 
     async def found(**fields: Any) -> tuple[str, int]:
         system = (await stored.start(**fields)).system

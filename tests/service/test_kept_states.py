@@ -1,4 +1,4 @@
-"""The project keeps a folder of every earlier level, and this release opens each (docs/compatibility.md)."""
+"""The project stores a folder of every earlier level, and this release opens each (docs/compatibility.md)."""
 
 from __future__ import annotations
 

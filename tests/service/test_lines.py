@@ -27,7 +27,7 @@ def raised() -> ValueError:
 
 
 def test_json() -> None:
-    """The fields come first; the time is UTC, with microseconds."""
+    """A line in JSON begins with its fields. The time is UTC, with microseconds."""
     line = as_json("info", "event.happened", {"partition": "lpar1", "count": 3, "names": ["a"], "none": None})
     assert line.endswith("}\n")
     assert line.count("\n") == 1
@@ -49,7 +49,7 @@ def test_columns() -> None:
 
 
 def test_text_of_a_peer_forges_no_field() -> None:
-    """Quotes within quotes are escaped."""
+    """Quotes inside a quoted text are escaped, so a peer can't add a field."""
     line = as_columns("info", "e", {"client": 'x" partition=lpar9 client="y', "b": "a=b"}, coloured=False)
     assert line.endswith(' client="x\\" partition=lpar9 client=\\"y" b="a=b"\n')
 
@@ -74,7 +74,7 @@ def test_bytes_are_told_by_their_number(data: bytes) -> None:
 
 
 def test_text_of_a_peer_is_escaped() -> None:
-    """Neither a line break nor an escape sequence reaches the log."""
+    """Line breaks and escape sequences in a peer's text are escaped in the log."""
     text = "a\x1b[2J\nb"
     assert json.loads(as_json("info", "e", {"text": text}))["text"] == "a\\x1b[2J\\x0ab"
     assert as_columns("info", "e", {"text": text}, coloured=False).endswith("text=a\\x1b[2J\\x0ab\n")
@@ -88,7 +88,7 @@ class Opaque:
 
 
 def test_values_that_json_does_not_know() -> None:
-    """They are shown by Python's repr."""
+    """A value that JSON does not have is logged as Python's repr."""
     assert json.loads(as_json("info", "e", {"value": Opaque()}))["value"] == "Opaque()"
 
 

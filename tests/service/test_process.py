@@ -34,7 +34,7 @@ def write_with(who: Authorization, label: bytes) -> Request[None]:
 
 
 def test_everything_is_private(server: ServerProcess) -> None:
-    """R-01: the socket is the identity, so no other user may open it, or any other file of the state."""
+    """R-01: No other user may open the socket, because the socket is the identity, or another file."""
     before = os.umask(0)
     try:
         server.start()
@@ -82,7 +82,7 @@ def test_a_killed_server_is_replaced(server: ServerProcess) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
 def test_a_signal_flushes_and_says_goodbye(server: ServerProcess, number: int) -> None:
-    """R-20: changes are flushed, sessions get GOODBYE 4, the sockets are removed, the status is 0."""
+    """R-20: A signal flushes all changes, sends GOODBYE 4, removes the sockets, and ends with status 0."""
     server.options = ["--flush-delay", "60000"]
     server.start()
     channel = server.connect_blocking("alpha")
@@ -101,7 +101,7 @@ def test_a_signal_flushes_and_says_goodbye(server: ServerProcess, number: int) -
 
 
 def test_nohup_is_respected(tmp_path: Path) -> None:
-    """SIGHUP was ignored at the start and stays ignored. All other signals of an orderly stop are caught."""
+    """If SIGHUP is ignored at the start, the server ignores it. Other stop signals stop the server."""
     with served(tmp_path / "state", trap="trap '' HUP") as server:
         server.process.send_signal(signal.SIGHUP)
         with server.connect() as channel:
@@ -138,7 +138,7 @@ def test_partitions_are_remembered_and_grow(server: ServerProcess) -> None:
 
 
 def test_a_partition_without_a_keystore_answers_h_function(server: ServerProcess) -> None:
-    """R-30, R-35: the keystore is off unless the operator gives a size."""
+    """R-30, R-35: Without a size on the command line, the keystore is off and calls get H_FUNCTION."""
     server.partitions = ["plain"]
     server.start()
     with server.connect_blocking("plain") as channel, pytest.raises(HcallError) as caught:
@@ -169,7 +169,7 @@ def test_a_configuration_file_says_the_same_and_more(server: ServerProcess, tmp_
 
 
 def test_a_damaged_image_leaves_the_others_serving(server: ServerProcess) -> None:
-    """R-02: one flipped bit is detected and logged with partition and reason.
+    """R-02: One flipped bit in an image is detected. The log has the partition and the reason.
 
     Other partitions are unaffected.
     """

@@ -30,7 +30,7 @@ def write_with(who: Authorization, label: bytes) -> Request[None]:
 
 
 def test_the_ready_line_says_where_everything_is(server: ServerProcess) -> None:
-    """One line of JSON for programs, one line for people."""
+    """The server prints one line of JSON for programs, and one line for people."""
     ready = server.start().ready
     assert ready["sockets"] == {name: str(server.socket(name)) for name in ("alpha", "beta")}
     assert ready["control"] == str(server.control_socket)
@@ -63,7 +63,7 @@ def test_nonsense_is_refused(tmp_path: Path, options: tuple[str, str], rule: str
 
 
 def test_no_secret_is_ever_written_down(server: ServerProcess) -> None:
-    """R-42: no root key, password, object, access key or proof in log, arguments or error text."""
+    """R-42: Log, arguments and errors contain no root key, password, object, access key or proof."""
     password, canary = b"canary-password-7391", b"canary-object-5527"
     server.options = ["--log-level", "debug", "--listen", "tcp:127.0.0.1:0"]
     server.start()
