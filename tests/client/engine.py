@@ -1,4 +1,4 @@
-"""The real engine behind the sans-I/O calls: no socket, no task, one function call per h-call."""
+"""The real engine for tests of the sans-I/O calls: no socket, no task, one function call per h-call."""
 
 from typing import TypeVar
 

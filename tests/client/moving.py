@@ -1,4 +1,4 @@
-"""A system whose partition leaves and is served again at the same place, over memory streams or sockets."""
+"""A system whose partition leaves and returns at the same address, over memory streams or sockets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SETTINGS = Settings(partition=(PartitionSettings.of("lpar1", 64),))
 
 
 class System:
-    """A managed system with the partition lpar1. A test moves lpar1 away and back to the same place."""
+    """A managed system with the partition lpar1. A test lets lpar1 leave and return at the same address."""
 
     def __init__(self, kind: str, folder: Path) -> None:
         keys = folder / "keys"

@@ -121,7 +121,7 @@ class Clock:
 
 @pytest.mark.parametrize("calls,piece", [(1, 1), (30, 104)])
 def test_the_timeout_is_a_deadline(monkeypatch, calls, piece):
-    """Neither an answer in small pieces nor many answers in time extend the deadline."""
+    """The call ends at its timeout, although pieces of its answer, or other answers, arrive in time."""
 
     async def script(peer):
         await peer.greet()
@@ -158,7 +158,7 @@ def test_an_answer_that_is_there_counts(monkeypatch):
 
 
 def test_nobody_says_hello():
-    """The timeout also limits the opening of a session."""
+    """If the server sends no HELLO, the opening of the session ends at the timeout."""
     ours, theirs = socket.socketpair()
     with ours, theirs, pytest.raises(TimeoutError):
         BlockingChannel.connect(ours, timeout=0.001)

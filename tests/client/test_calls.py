@@ -117,7 +117,7 @@ def test_authorization_fits_its_block(who):
 
 
 def test_refusal_names_call_status_argument_and_register():
-    """R-03: one exception names the call, the status, the refused argument and its register."""
+    """R-03: The exception for a refusal names the call, the status, the refused argument and its register."""
     request = SAMPLES[Opcode.READ_OBJECT]
     with pytest.raises(HcallError) as caught:
         request.parse(HReturn(1, Status.H_P3, (0,) * 9, ()))

@@ -15,7 +15,7 @@ from tests.client.peer import READ, Peer, against, answer
 
 
 async def test_goodbye_in_the_middle_ends_every_call():
-    """R-04: an IPL ends the session; pending calls and all later ones raise that reason."""
+    """R-04: An IPL ends the session. Pending calls and all later ones raise the reason of the GOODBYE."""
 
     async def script(peer):
         await peer.greet()
@@ -209,7 +209,7 @@ async def test_cancelling_the_block_closes_the_channel():
 
 
 async def test_unix_and_tcp_targets(tmp_path):
-    """A path is a Unix socket, a pair is host and port. If no server listens there, OSError is raised."""
+    """A path is a Unix socket, a pair is host and port. If no server listens, OSError is raised."""
 
     async def serve(stream):
         peer = Peer(stream)

@@ -242,7 +242,7 @@ async def test_nobody_there(tmp_path) -> None:
 
 @pytest.mark.process
 async def test_both_consoles_reach_a_server(swpks_server) -> None:
-    """The same requests over a real socket, with the blocking console and with Trio."""
+    """The blocking console and that on Trio send the same requests over a real socket."""
     blocking, other = swpks_server.console, Console(swpks_server.control_socket)
     assert blocking.call(console.ipl("lpar1")).ipl_count == 2
     assert (await other.call(console.ipl("lpar1"))).ipl_count == 3

@@ -118,7 +118,7 @@ async def test_the_console_loses_its_power(pks_console):
 async def test_a_system_loses_its_power(pks_console):
     """A system that lost power still has its parts, so nothing is restored.
 
-    The console reports that it is away.
+    The console reports that the system is away.
     """
     await write(pks_console, b"x")
     await pks_console.power_cut_system("a")
@@ -237,7 +237,7 @@ async def test_a_job_goes_on_as_soon_as_its_system_is_back(autojump_clock):
 
 
 async def test_a_failing_test_leaves_nothing_behind():
-    """An exception of the test leaves the fixture's block unchanged. So does an error of the console."""
+    """An exception of the test, or an error of the console, leaves the fixture's block unchanged."""
     with pytest.raises(KeyError):
         async with emulated_console() as console:
             raise KeyError(console)

@@ -1,4 +1,4 @@
-"""One timeout bounds a console's call, if the peer sends nothing, or a few bytes now and then."""
+"""One timeout bounds a console's call, whether the peer sends nothing or a few bytes now and then."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Address]]:
 
 
 def test_an_address_that_never_answers_leaves_time_for_the_next(connect: Any) -> None:
-    """Each address gets an equal share of the time left. A quick refusal leaves its share to the others."""
+    """Each address gets an equal share of the time left. If one refuses early, the others get its share."""
     assert [each.timeout for each in connect("silent", "silent", "open")] == pytest.approx([10 / 3] * 3)
     assert [each.timeout for each in connect("refusing", "silent", "open")] == pytest.approx([10 / 3, 5, 5])
     assert [each.timeout for each in connect("silent", "open", resolving=9)] == pytest.approx([0.5, 0.5])
@@ -259,7 +259,7 @@ def test_an_address_that_never_answers_leaves_time_for_the_next(connect: Any) ->
 
 
 def test_the_second_address_of_a_name_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On real sockets: the first address refuses, and the second is reached."""
+    """On real sockets the first address refuses, and the console connects to the second."""
     with socket.create_server(("127.0.0.1", 0)) as dead:
         unused = dead.getsockname()
     with socket.create_server(("127.0.0.1", 0)) as listener:

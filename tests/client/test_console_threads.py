@@ -1,4 +1,4 @@
-"""Answers of a console in several threads at once."""
+"""Several threads read answers of consoles at the same time."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ async def test_a_stage_locks_its_own_objects_only(engine, stage_type):
 
 @pytest.mark.parametrize("stage_type", STAGES)
 async def test_the_lock_is_gone_at_the_next_ipl(engine, stage_type):
-    """R-04: passwords never outlive an IPL; objects do."""
+    """R-04: An IPL unsets all passwords and keeps the objects."""
     stage = stage_type(engine)
     await stage.lock()
     await stage.write(b"secret", b"content")
@@ -149,7 +149,7 @@ async def test_the_boot_locks_one_after_the_other(engine):
 
 
 async def test_the_calls_of_a_boot(engine):
-    """The h-calls of a boot, in order (spec/linux.md)."""
+    """A boot makes the h-calls of spec/linux.md in that order."""
     await boot(engine)
     names = [Opcode(opcode).name for opcode in engine.opcodes]
     assert names == [
@@ -160,7 +160,7 @@ async def test_the_calls_of_a_boot(engine):
 
 
 async def test_a_second_boot_needs_an_ipl(engine):
-    """R-04: without an IPL the locks hold. With an IPL the whole chain runs again on the same objects."""
+    """R-04: Without an IPL the objects stay locked, so a second boot fails. After an IPL it succeeds."""
     await boot(engine)
     with pytest.raises(HcallError, match="H_IN_USE"):
         await boot(engine)
@@ -182,5 +182,5 @@ async def test_objects_of_the_last_ipl_are_found_again(engine, autojump_clock):
 
 
 def write_for(kernel, name):
-    """The kernel's write without its flush poll: no encryptor runs here."""
+    """Write as the kernel does, but without its flush poll, because no encryptor runs here."""
     return write_object(kernel._authorization, name.label, b"disk key")

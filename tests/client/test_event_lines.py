@@ -1,4 +1,4 @@
-"""The parser of an event stream: it returns whole events from any pieces, and nothing else."""
+"""The parser of an event stream: it returns whole events for any pieces, and nothing else."""
 
 from __future__ import annotations
 

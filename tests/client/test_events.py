@@ -82,7 +82,7 @@ async def test_the_end_is_an_error(path: Path, ending: bytes) -> None:
 
 
 async def test_an_error_leaves_the_block_unwrapped(path: Path) -> None:
-    """The block raises plain exceptions, never a group: those of the stream and its own."""
+    """The block raises plain exceptions and no group, for errors of the stream and for its own."""
     async with unix_server(path, answering(STREAM)):
         with pytest.raises(ConsoleUnreachable):
             async with watch_events(path) as stream:

@@ -36,7 +36,7 @@ ABOUT_A_SYSTEM = (
 
 
 async def refused(use: Callable[[], Any], message: str) -> None:
-    """Expect a use, plain or awaited, to raise one line. The last frame that pytest shows is the caller's."""
+    """Check that a wrong use raises one line, and that the last frame in pytest is the caller's."""
     with pytest.raises((Mistake, OperatorError, ServerFailed), match=message) as caught:  # noqa: PT012
         found = use()
         await (found.__aenter__() if hasattr(found, "__aenter__") else found)

@@ -28,12 +28,12 @@ BUSY = {Status.H_BUSY: 0.001} | {
 
 
 def registers(request, *names):
-    """Return the registers of some arguments, by name."""
+    """Return the registers of the named arguments."""
     return [request.registers[CALLS[Opcode(request.opcode)].arg(name).register - 4] for name in names]
 
 
 def test_a_wrapping_key_has_no_buffer():
-    """R-71: address 0, length 32, policy WRAPPINGKEY, and no memory that could receive a key."""
+    """R-71: For a wrapping key, GEN_KEY has address 0, length 32, policy WRAPPINGKEY and no buffer."""
     request = calls.gen_wrapping_key(WHO, LABEL)
     assert registers(request, "key", "key_length", "policy") == [0, 32, 0x0080_0000]
     assert [segment.data for segment in request.segments[1:]] == [LABEL]

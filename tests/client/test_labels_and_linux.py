@@ -20,7 +20,7 @@ CONFIG = Config(3, 0, 32, 64, 255, 0xFFFF, 65536, 0, 0x7F800000, 1 << 17, 3 << 6
 
 
 def test_the_header_byte_for_byte():
-    """The SED key's label as Linux writes it (spec/structures.md)."""
+    """The SED key's label has the bytes that Linux writes (spec/structures.md)."""
     label = os_label("sed-opal", b"/default/pri\0", OS_COMMON)
     assert label == b"sed-opal" + bytes.fromhex("00 04 10 0000000000") + b"/default/pri\0"
     assert parse_label(label) == OsLabel(b"sed-opal", OS_COMMON, b"/default/pri\0")
@@ -120,7 +120,7 @@ NAMED = {
 
 @pytest.mark.parametrize("status", list(Status), ids=lambda status: status.name)
 def test_errno_of_every_status(status):
-    """The driver's table of errno, written a second time in numbers."""
+    """Each status has the errno of the driver, here written a second time in numbers."""
     busy = -16 if status.name.startswith("H_LONG_BUSY") else -22
     assert linux.LINUX_7_0.to_errno(status) == NAMED.get(status.name, busy)
 
@@ -167,7 +167,7 @@ def test_the_wart_of_the_second_conversion(error, seen):
     ],
 )
 def test_one_step_of_the_flush_poll(status, r4, end):
-    """R-20: the meaning of each answer to CONFIRM_OBJECT_FLUSHED for Linux."""
+    """R-20: Each answer to CONFIRM_OBJECT_FLUSHED has the meaning that Linux gives it."""
     assert linux.poll_step(status, r4) == end
 
 

@@ -40,7 +40,7 @@ ROW = MigrationStatus(
 
 
 class StandInMigrations:
-    """Migrations that note their orders, and refuse the orders that a test names."""
+    """Migrations that record their orders, and refuse those that the test has named."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -312,7 +312,7 @@ async def test_states_have_the_words_of_the_real_console(pair: MovingStand) -> N
 
 
 async def test_the_row_of_the_state_table_is_listed(pair: MovingStand) -> None:
-    """R-51: both systems list the row of the state table, also for a partition that has left."""
+    """R-51: Source and target list the row of the state table, also for a partition that has left."""
     uuid = str(pair.machine().system.find("lpar1").profile.uuid)
     left = ROW._replace(uuid="f" * 8, name="lpar9", state="Moved", row="row 8: GONE(5) at S", job=0)
     pair.moves.rows = [ROW._replace(uuid=uuid), left]

@@ -25,7 +25,7 @@ async def state(stand: Stand) -> str:
 
 
 async def test_a_partition_goes_on_and_off(lpar1: Stand) -> None:
-    """R-36: chsysstate takes options in any order, and states have the numbers that clients know."""
+    """R-36: chsysstate takes options in any order. Its refusals have the numbers that clients know."""
     assert await lpar1.done("chsysstate -o on -r lpar -n lpar1 -m S -f default_profile -b sms") == ""
     assert (await state(lpar1), ipls(lpar1)) == ("Running", 1)
     assert (await lpar1.refused("chsysstate -m S -r lpar -n lpar1 -o on")).startswith("HSCL3681 ")

@@ -111,7 +111,7 @@ async def test_the_last_line_is_true_for_each_level(lpar1: Stand) -> None:
 
 
 async def test_a_backup_as_xml(lpar1: Stand) -> None:
-    """A backup as XML has facts without copies and keys, of a file or of the present system."""
+    """A backup file, or the present system, is written as XML with facts, without copies and keys."""
     await lpar1.done("bkprofdata -m S -f monday")
     for source in ("-b monday", "-m S"):
         await lpar1.done(f"mkprofdata -r sys -o createxml {source} -x ./data.xml --force")

@@ -18,7 +18,7 @@ from tests.console.moving import Moving, Trouble, moving
 
 
 async def test_a_running_partition_moves(autojump_clock) -> None:
-    """R-51: the lines of the job name the rows of the state table."""
+    """R-51: A running partition moves, and the job's lines name the rows of the state table."""
     async with moving() as world:
         world.power("a", on=True)
         job = await world.ended(await world.migrate())
@@ -55,7 +55,7 @@ async def test_a_partition_that_is_off_moves(autojump_clock) -> None:
 @pytest.mark.parametrize("act", ["lost", "before", "after"])
 @pytest.mark.parametrize("live", [True, False], ids=["live", "inactive"])
 async def test_a_trouble_at_each_request_delays_a_migration(autojump_clock, act, number, live) -> None:
-    """R-51, R-52: a killed console goes on; the migration ends with one owner that has the store."""
+    """R-51, R-52: After a lost answer or a kill of the console, the migration still moves the partition."""
     async with moving() as world:
         if live:
             world.power("a", on=True)
@@ -73,7 +73,7 @@ async def test_a_trouble_at_each_request_delays_a_migration(autojump_clock, act,
 @pytest.mark.parametrize("victim", ["a", "b"])
 @pytest.mark.parametrize("live", [True, False], ids=["live", "inactive"])
 async def test_a_crash_of_a_system_ends_with_one_owner(autojump_clock, number, victim, live) -> None:
-    """R-51: a crash of either end at any request leaves one owner."""
+    """R-51: After a crash of source or target at any request, one system owns the partition."""
     async with moving() as world:
         if live:
             world.power("a", on=True)

@@ -1,4 +1,4 @@
-"""The file of a profile backup, and the plan of a restore at each level; pure functions (R-46)."""
+"""The file of a profile backup, and the plan of a restore at each level. Pure functions (R-46)."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_deleted_partition_with_objects_needs_force(level: RestoreLevel) -> No
 
 @pytest.mark.parametrize("level", [1, 2, 4])
 def test_a_running_partition_refuses_the_whole_restore_by_name(level: RestoreLevel) -> None:
-    """A running partition refuses the whole restore, and is named, also with force."""
+    """If a partition runs, the whole restore is refused with its name, also with force."""
     plan = planned(level, BOTH, partition("a", power="running", generation=5), partition("b", generation=5))
     assert plan.running == ["a"]
     assert refusal(plan, force=True) is rules.HMC_PROFILE_IDLE

@@ -62,7 +62,7 @@ async def demand_recovered(rig: Rig) -> None:
 
 
 async def test_a_replaced_service_processor_is_recovered_by_itself(autojump_clock) -> None:
-    """R-45, R-48: the name comes back too, and a line gives the time of each store."""
+    """R-45, R-48: The recovery restores the system's name too, and prints the time of each store's copy."""
     async with running(Site()) as rig:
         await filled(rig)
         before = {name: rig.site.machine.system.find(name).profile for name in "ab"}
@@ -244,7 +244,7 @@ async def test_a_recovery_survives_a_lost_answer(at: int, autojump_clock) -> Non
 @pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize("at", range(REQUESTS))
 async def test_a_recovery_survives_a_kill_of_the_console(at: int, autojump_clock, tmp_path: Path) -> None:
-    """After a kill at any request, before its answer, the job goes on."""
+    """If the console is killed before the answer to a request, the job goes on at the next start."""
     async with running(Site(), path=tmp_path / "console.sqlite", manual_recovery=True) as rig:
         await filled(rig)
         await lost(rig)

@@ -89,7 +89,7 @@ async def test_a_source_that_lives_is_not_left(autojump_clock) -> None:
 
 @pytest.mark.parametrize("key", [None, bytes(32)], ids=["missing", "different"])
 async def test_another_trusted_key_is_a_refusal(autojump_clock, key) -> None:
-    """R-52: another trusted key is refused before the copy is sent."""
+    """R-52: If the target's trusted key is missing or different, the restart is refused before any copy."""
     async with moving(one_key=False) as world:
         await world.rig.ask(set_trusted_key("change", key=bytes(range(32))), world.site("a"))
         if key:
@@ -123,7 +123,7 @@ async def test_without_a_copy_nothing_is_restarted(autojump_clock) -> None:
 @pytest.mark.parametrize("number", range(1, 11))
 @pytest.mark.parametrize("act", ["lost", "before", "after"])
 async def test_a_trouble_at_each_request_delays_a_restart(autojump_clock, act, number) -> None:
-    """R-52: a killed console goes on, and the source is always fenced."""
+    """R-52: After a lost answer or a kill at any request, the restart ends, and the source is fenced."""
     async with moving() as world:
         await world.kill("a")
         job = await restarted(world)
