@@ -1,6 +1,6 @@
-"""Partitions that move powered off: released here, or owned from their console copy (rows 15 and 16).
+"""Moves of powered-off partitions: release one, or own one from its console copy (rows 15 and 16).
 
-The checks before any migration are here as well.
+This module also has the checks before any migration.
 
 Page: spec/migration.md#inactive-migration.  A start does not load this module.
 """
@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 
 class ArrivingStore(NamedTuple):
-    """A console copy that this system is to own by an attempt; `seen` are counters that the console knows."""
+    """The console copy by which this system is to own a partition.
+
+    `epoch` is the number of the attempt, and `source` the id of the source.  `seen` are the largest counters
+    of the store that the console knows.
+    """
 
     copy: bytes
     epoch: int
@@ -39,12 +43,12 @@ class ArrivingStore(NamedTuple):
 
 
 def needs_of(system: ManagedSystem, partition: Partition) -> Needs:
-    """Return the needs of a partition at another system; one that runs also needs a common format."""
+    """Return what a partition needs at another system.  A running one also needs a common format."""
     return arrival_rules.needs_of(partition, system.level, FORMATS if partition.running else ())
 
 
 def demand_fit(system: ManagedSystem, wanted: Needs) -> None:
-    """OperatorError if a partition does not fit on a system; needs with formats mean a live migration."""
+    """OperatorError if a partition does not fit on a system.  Needs with formats mean a live migration."""
     arrival_rules.demand_fit(system, wanted, FORMATS, live=bool(wanted.formats))
 
 
@@ -96,7 +100,7 @@ def _is_done(partition: Partition, state: Custody, epoch: int, peer: bytes) -> b
 
 
 def _demand_step(custodian: Custodian, uuid: UUID, epoch: int) -> None:
-    """OperatorError unless the system may own a partition from its copy by an attempt."""
+    """OperatorError unless the custody table lets this attempt own the partition from a copy."""
     standing = custodian.standing(uuid)
     if custody.step(standing, Word.COPY, epoch) is None:
         if standing.custody not in OWNING | {Custody.FROZEN}:

@@ -82,8 +82,9 @@ class ConsoleLink(NamedTuple):
 class Attachment:
     """The console of a system; `stored` is the sealed console record, `since` the time of the start.
 
-    `date` returns seconds since the epoch.  `key_id` returns the id of the trusted system key, b"" for none:
-    without one, and without a keystore that would bring one, no copy can be made.
+    `date` returns seconds since the epoch.  `key_id` returns the id of the trusted system key, b"" if there
+    is no key.  Without a key, a copy can be made only if a partition has a keystore: then the system makes a
+    key.
     """
 
     def __init__(
@@ -116,7 +117,7 @@ class Attachment:
         return f"Attachment({self.link})"
 
     def _opened(self, sealer: Sealer, stored: bytes | None) -> ConsoleRecord | None:
-        """Return the console record; one that does not open is logged, and the next console replaces it."""
+        """Return the console record.  Log one that does not open; the next console replaces it."""
         try:
             return None if stored is None else open_console(sealer, stored)
         except SealingError as error:
@@ -137,11 +138,11 @@ class Attachment:
         return self._events.console is not None
 
     def kept(self, uuid: UUID) -> Kept | None:
-        """Return the last copy of a store that the console holds, None for none."""
+        """Return the facts about the last copy of a store at the console, None if it holds none."""
         return self._record.kept.get(uuid) if self._record else None
 
     def knows(self, profile: PartitionProfile) -> bool:
-        """Whether the last copy of a store that the console holds has its present attributes."""
+        """Whether the console's last copy of a store has the present attributes of the partition."""
         held = self.kept(profile.uuid)
         try:
             return held is not None and held.profile == self._fingerprint(profile)
@@ -182,7 +183,7 @@ class Attachment:
 
     @contextmanager
     def stream(self, console_id: str) -> Iterator[Watcher]:
-        """Open the stream of the attached console for the block; OperatorError for another one."""
+        """Open the stream of the attached console for the block; OperatorError for another console."""
         self.demand(console_id)
         self._since = self._date()
         self._asked.clear()
@@ -208,8 +209,8 @@ class Attachment:
     def look(self) -> None:
         """Ask the connected console all open questions.
 
-        They are: who owns the partitions that are not served without its answer; to take each copy that it
-        does not hold; to put copies of deleted partitions aside.
+        The system asks who owns each partition that it may serve only after the answer.  It asks the console
+        to take each copy that the console does not hold, and to put copies of deleted partitions aside.
         """
         if self._system.state is not SystemState.OPERATING or self._record is None:
             return
@@ -276,7 +277,7 @@ class Attachment:
             self._change(record._replace(kept=kept, forgotten=(*record.forgotten, uuid)))
 
     def note_departed(self, uuid: UUID) -> None:
-        """Note that a partition has left: no copy of it is held here.  The console keeps its copies."""
+        """Note that a partition has left: forget its copies here.  The console keeps them."""
         self._made.pop(uuid, None)
         self._prints.pop(uuid, None)
         if (record := self._record) and uuid in record.kept:
@@ -284,7 +285,7 @@ class Attachment:
             self._change(record._replace(kept=kept))
 
     def deletion_stored(self, uuid: UUID) -> None:
-        """Note that a deletion is durable, and ask the console at once."""
+        """Note that a deletion is durable; ask the console at once to put the copies aside."""
         self._fresh.discard(uuid)
         self.look()
 
@@ -351,7 +352,7 @@ class Attachment:
         return Kept(profile.restores, profile.image_generation, time, self._fingerprint(profile))
 
     def _fingerprint(self, profile: PartitionProfile) -> bytes:
-        """Return the fingerprint of a profile as a copy has it, without counters, under the present key."""
+        """Return the fingerprint of a profile without counters, and of the present key."""
         plain = profile.at_home._replace(ipl_count=0, image_generation=0, restores=0)
         key_id = self._key_id()
         known = self._prints.get(profile.uuid)

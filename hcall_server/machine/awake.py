@@ -60,7 +60,7 @@ class AwakeClock(trio.abc.Clock):
         return self.now()
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
-        """Return the seconds to sleep until a deadline; a sleep of that length is no pause."""
+        """Return the seconds to sleep until a deadline.  A sleep of that length does not count as a pause."""
         left = deadline - self.now()
         if left > 0:
             self._expected = left + COUNTED

@@ -1,6 +1,6 @@
-"""Copies of stores for the management console, the key that seals them, and their way back.
+"""Copies of stores for the management console, the key that seals them, and restores from them.
 
-Contents go back, counters never: spec/recovery.md#restore.  A start does not load this module.
+A restore sets contents back, but no counter: spec/recovery.md#restore.  A start does not load this module.
 """
 
 from __future__ import annotations
@@ -160,8 +160,8 @@ class Backups:
     async def copy_of(self, name: str, *, released: bool = False) -> StoreCopy:
         """Return the copy of a partition's store as it is now.
 
-        OperatorError if its records were refused, or if this system does not own it.  `released`: it may
-        also be RELEASED, because the copy is for its new owner.
+        OperatorError if its records were refused, or if this system does not own it.  With `released`, a
+        partition in custody RELEASED is accepted too: the copy is for its new owner.
         """
         await self.provide_key()
         partition = self._system.find(name)
@@ -207,9 +207,9 @@ class Backups:
         return partition
 
     async def checked(self, blob: bytes, *, older: bool = True, seen: Counters = NEVER_SEEN) -> Partition:
-        """Return the partition as `restore` would leave it, and change nothing; raises as it does.
+        """Return the partition as `restore` would leave it; change nothing, and raise the same errors.
 
-        Name and free space are not checked: the console may delete or shrink other partitions before.
+        Name and free space are not checked: the console may delete or shrink other partitions first.
         """
         await self.provide_key()
         _, record, before = self._opened(blob, older=older)
@@ -218,7 +218,7 @@ class Backups:
         return self._system.made(found.profile, found.image)
 
     def arriving(self, blob: bytes, epoch: int, seen: Counters = NEVER_SEEN) -> PartitionRecord:
-        """Return the record of a copy that this system is to own by an attempt; raises as `restore` does."""
+        """Return the record by which this system is to own a copy's partition; errors as in `restore`."""
         header, record, before = self._opened(blob, arrives=True)
         if self._system.state is SystemState.OPERATING:
             objects = record.image.objects if record.image else ()
@@ -228,7 +228,7 @@ class Backups:
         return restored_over(record, before, self._system, self._keys, seen)
 
     def shown(self, record: PartitionRecord) -> Partition:
-        """Return the partition of a record, which is not added to the system."""
+        """Make the partition of a record, without adding it to the system."""
         return self._system.made(record.profile, record.image)
 
     def _opened(
@@ -271,7 +271,11 @@ class Backups:
         return partition
 
     def _mode(self, partition: Partition, before: Partition | None) -> Mode:
-        """Return the mode of a restored partition; a lost one may have been restarted on another system."""
+        """Return the mode of a restored partition.
+
+        If its store was lost here, it may have been restarted on another system: then it may have to ask
+        first.
+        """
         if before is not None and not before.refused:
             return before.mode
         capable = bool(partition.attributes.simplified_remote_restart_capable)

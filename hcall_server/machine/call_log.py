@@ -1,7 +1,7 @@
 """The log of all h-calls: `swpks serve --log-calls` (spec/service.md#log-of-the-calls).
 
-Without the option nothing of this is loaded, and no call passes it.  With it, `LoggedCalls` stands before
-the calls of each session: in front of its fault plan and its hold, so that their answers are logged too.
+Without the option nothing of this is loaded, and no call passes it.  With it, `LoggedCalls` wraps the calls
+of each session, with its fault plan and its hold.  So their answers are logged too.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class CallLog:
         self._noise = noise
 
     def before(self, partition: Partition, make: MakeCalls, on_refusal: OnRefusal) -> Calls:
-        """Return the calls of a session, each of which is logged with its answer."""
+        """Return the calls of a session, wrapped so that each call is logged with its answer."""
         allowance = self._noise.of(f"h-calls of {partition.name}", PACE)
         log = PeerLog(allowance, logs.Log(partition=partition.name))
         return LoggedCalls(make, on_refusal, log, partition)
@@ -54,7 +54,7 @@ class LoggedCalls:
         self._rule: str | None = None
 
     def begin(self) -> None:
-        """Begin a turn: the calls behind this log read the state of the partition."""
+        """Begin a turn of the wrapped calls: they read the state of the partition."""
         self._inner.begin()
 
     def answer(self, tag: int, data: bytes, start: int, end: int, hold: bool = False) -> Parts | None:
@@ -83,8 +83,8 @@ class LoggedCalls:
         self._on_refusal(refusal, opcode)
 
     def _log_call(self, read: Callable[[], tuple[HCall, HReturn]]) -> None:
-        """Write the line of a call, if its level and the pace allow one.  The call has run: never raise."""
-        # The allowance is paid first: in a flood, a line that is left out must not cost a decoded frame.
+        """Write the line of a call, if log level and pace allow it.  Never raise: the call has run."""
+        # The allowance is checked first: in a flood, no frame is decoded for a line that is left out.
         missing = self._log.missing("info", EVENT)
         if missing is None:
             return

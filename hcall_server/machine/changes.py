@@ -1,4 +1,4 @@
-"""Changes of partitions as wholes, and of the system itself, that are durable when they are answered.
+"""Durable changes: create, delete, rename or change a partition, and name the system.
 
 Pages: spec/control.md#partitions.  A start does not load this module.
 """
@@ -68,7 +68,7 @@ class ReportChange(Protocol):
     """Reports a change of a partition to the encryptor and the log."""
 
     def __call__(self, event: str, partition: Partition, /, **fields: Any) -> None:
-        """Report it."""
+        """Report the change."""
 
 
 class Changes:
@@ -135,7 +135,7 @@ class Changes:
         """Delete a partition that is powered off, durably; its name and number are free afterwards.
 
         OperatorError if it runs, and without `destroy` if it holds objects or its record was refused.
-        StorageError if NVRAM has not removed its record in time: that is retried.
+        StorageError if NVRAM has not removed its record in time; the encryptor goes on trying.
         """
         partition = self._system.demand_deletable(name, destroy=destroy)
         with self._without_key(partition):
@@ -156,9 +156,9 @@ class Changes:
         auto_start: bool | None = None,
         attributes: Mapping[str, int] | None = None,
     ) -> Partition:
-        """Change a partition, all of it or nothing, durably; another name needs power-off.
+        """Make all changes of a partition or none, durably.  A new name needs power-off.
 
-        StorageError if NVRAM has not stored it in time: that is retried.
+        StorageError if NVRAM has not stored them in time; the encryptor goes on trying.
         """
         partition = self._system.find(name)
         before = partition.profile
@@ -186,8 +186,8 @@ class Changes:
     async def set_name(self, name: str) -> None:
         """Give the system another name, durably.
 
-        In the state Recovery there is no system record, which would end that state.  So the name is stored
-        with the end of the recovery.
+        In the state Recovery no system record is written, because it would end that state.  The end of the
+        recovery stores the name then.
         """
         self._system.set_name(name)
         if self._system.state is SystemState.OPERATING:
@@ -209,7 +209,7 @@ class Changes:
         return partition
 
     async def durable_rotate_key(self, name: str) -> Partition:
-        """Give a partition a new access key that outlives a power cut: the old one never counts again.
+        """Give a partition a new access key, durably.  Once this returns, the old key is never valid again.
 
         StorageError if NVRAM does not store it in time: then the old key is in force again.  NVRAM may still
         complete that commit, so after a kill before the next flush either key may be in force.

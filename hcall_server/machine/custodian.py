@@ -10,7 +10,7 @@ needs it.
 #
 #   1. The step of a word is durable before another process hears of it.  A view is a word as well: until a
 #      step is durable, `facts` shows the state before it.
-#   2. A step that has begun is completed: a caller that is cancelled, or loses its patience, changes nothing.
+#   2. A step that has begun is completed: a caller that is cancelled, or that stops waiting, changes nothing.
 #   3. NVRAM that fails or hangs delays a step, and never cancels it: a commit that hangs may still take
 #      effect.
 #   4. A partition takes one step at a time.  The next word waits, and is checked against the state after it.
@@ -72,8 +72,8 @@ class CustodyFacts(NamedTuple):
     """The durable custody of a partition, as views show it; `generation` is that of its durable store.
 
     `peer` is the id of the system at the other end, b"" for none.  `tried` is the last attempt that began
-    here since the start, 0 for none, and `trouble` the reason why it ended here.  `row` is that of the last
-    step since the start, 0 for none.
+    here since the start, 0 for none.  `trouble` is the reason why that attempt ended here.  `row` is the
+    table row of the last step since the start, 0 for none.
     """
 
     uuid: UUID
@@ -89,7 +89,7 @@ class CustodyFacts(NamedTuple):
 
 
 class _Step:
-    """A step under way; `shown` are the facts before it, None if there was nothing to show."""
+    """A step under way; `shown` are the facts that views show until it is durable, None for none."""
 
     def __init__(self, shown: CustodyFacts | None) -> None:
         self.shown = shown
@@ -117,7 +117,7 @@ class Custodian:
     # States
 
     def standing(self, uuid: UUID) -> Standing:
-        """Return the state of a partition in memory: while a step is under way, its record is the new one."""
+        """Return the state of a partition in memory; a step under way has already changed its record."""
         partition = self._system.by_uuid(uuid)
         if partition is not None:
             profile = partition.profile
@@ -130,7 +130,7 @@ class Custodian:
         return self._system.by_uuid(uuid)
 
     def facts(self) -> list[CustodyFacts]:
-        """Return the durable custody of each partition that took part in an attempt, has left, or asks."""
+        """Return the durable custody of each partition that tried to move, has left, or asks its console."""
         stored = {each.profile.uuid: each for each in self._system.places.values() if not each.refused}
         known = dict.fromkeys([*stored, *self._system.departed, *self._under_way])
         facts = [self._shown(uuid, stored.get(uuid)) for uuid in known]
@@ -163,13 +163,13 @@ class Custodian:
         return CustodyFacts(uuid, departed.name, *now, *tried)
 
     async def changed(self, uuid: UUID) -> None:
-        """Return at the next change of a partition's standing."""
+        """Wait until a step changes the standing of a partition."""
         await self._changes.setdefault(uuid, trio.Event()).wait()
 
     # Travellers
 
     def traveller_of(self, partition: Partition) -> Traveller:
-        """Return all that travels of a partition: its record, and the state that ends with an IPL."""
+        """Return what moves to the target: the record of a partition, and its state that an IPL ends."""
         from hcall_server.sealing import PartitionRecord
         from hcall_server.sealing.traveller import Traveller
 
@@ -192,12 +192,14 @@ class Custodian:
         traveller: Traveller | None = None,
         on_mark: Callable[[], None] = lambda: None,
     ) -> Standing | None:
-        """Take the step of a word; return the standing behind it, None if the word has no effect here.
+        """Take the step of a word; return the new standing, None if the word has no effect here.
 
-        `generation` goes with PREPARED and FINAL, `peer` with each word that names another system, and
-        `traveller` with FINAL and COPY.  `on_mark` is called when memory has the new record, and its commit
-        begins; it must not raise.  It returns when the step is durable and its effects are made, and waits
-        for NVRAM without a bound.  A cancelled caller stops waiting; the step goes on.
+        `generation` belongs to PREPARED and FINAL, `peer` to each word that names another system, and
+        `traveller` to FINAL and COPY.  `on_mark` is called when memory has the new record, and its commit
+        begins; it must not raise.
+
+        `take` returns when the step is durable and its effects are made.  It waits for NVRAM without a bound.
+        A cancelled caller stops waiting; the step goes on.
 
         OperatorError if the step is refused for another reason than the table, such as a taken name.
         """
@@ -226,7 +228,7 @@ class Custodian:
             await step.ended.wait()
 
     def deleted(self, partition: Partition) -> None:
-        """Keep the last attempt of a partition that an operator deletes, in the commit of its end."""
+        """Record the last attempt of a partition that an operator deletes, in the commit of the deletion."""
         self._steps.deleted(partition)
 
     def failed(self, uuid: UUID, trouble: str) -> None:
@@ -274,7 +276,7 @@ class Custodian:
         self._changes.pop(order.uuid, trio.Event()).set()
 
     async def _do_later(self, row: Row, partition: Partition | None) -> None:
-        """Do the rest of a step, for which neither a client nor another system waits."""
+        """Do the rest of a step.  No client and no other system waits for this."""
         await trio.sleep(LATER_SECONDS)
         if partition is not None:
             self._steps.tidy(row, partition)
@@ -287,5 +289,5 @@ class Custodian:
 
 
 def _is_shown(facts: CustodyFacts) -> bool:
-    """Whether views show a custody: not that of a partition that never took part in an attempt."""
+    """Whether views show a custody.  They omit a partition that never took part in an attempt."""
     return facts.epoch > 0 or facts.custody in LEFT or facts.mode in ASKS or facts.tried > 0

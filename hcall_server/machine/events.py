@@ -36,7 +36,7 @@ class Watcher:
 
     def put(self, event: EventView) -> None:
         """Add an event, in the place of an earlier one of the same kind about the same partition."""
-        # Removed first, so that the new one stands last: the reader gets events in the order of their
+        # Removed first, so that the new event is the last one: the reader gets events in the order of their
         # numbers.
         self._unsent.pop((event.kind, event.uuid), None)
         self._unsent[event.kind, event.uuid] = event

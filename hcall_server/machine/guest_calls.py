@@ -1,4 +1,7 @@
-"""The h-calls of one session, behind its fault plan, its hold and the log (`hcall_server.hcalls.answers`)."""
+"""The h-calls of one session, wrapped in its fault plan, its hold and the log.
+
+The calls themselves: `hcall_server.hcalls.answers`.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class Before(NamedTuple):
-    """The layers before the calls of a partition: its counts, its fault plan, its hold, and the log.
+    """The layers around the calls of a partition: its counts, its fault plan, its hold, and the log.
 
-    `make` makes the calls themselves.
+    `make` makes the calls inside these layers.
     """
 
     make: Callable[[Partition, OnRefusal, Counts], Calls]
@@ -31,8 +34,8 @@ class Before(NamedTuple):
 
 
 def calls_behind(before: Before, partition: Partition, on_refusal: OnRefusal) -> Calls:
-    """Return the h-calls of a session.  A layer that the partition does not need costs its calls nothing."""
-    # The log is outermost, so that it also has the answers of a fault plan and of a hold.
+    """Return the h-calls of a session, wrapped in those layers alone that its partition needs."""
+    # The log is the outermost layer, so that it also has the answers of a fault plan and of a hold.
     if before.log is None:
         return _calls(before, partition, on_refusal)
     return before.log.before(partition, lambda note: _calls(before, partition, note), on_refusal)

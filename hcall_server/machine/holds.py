@@ -56,7 +56,7 @@ MODIFYING = frozenset(opcode for opcode, spec in CALLS.items() if Status.H_R_STA
 class Hold:
     """The hold of one partition.
 
-    `over` is cancelled at its end.  From `refuses` on, modifying calls are answered.
+    The end of the hold cancels `over`.  Once `refuses` is true, modifying calls are answered with H_R_STATE.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Hold:
         return f"Hold({len(self._waiting)} connections wait)"
 
     def wait(self, go_on: GoOn) -> Drop:
-        """Call `go_on` once, when the hold changes; the returned function cancels that."""
+        """Call `go_on` once, when the hold changes.  The returned function cancels this."""
         key = object()
         self._waiting[key] = go_on
 
@@ -78,7 +78,7 @@ class Hold:
         return drop
 
     def wake(self) -> None:
-        """Call each function that waits now; one that waits again meanwhile is not called."""
+        """Call each function that waits now.  A function that waits again meanwhile is not called."""
         # A call that is still held waits again during this loop.  Only those that
         # waited at its beginning are called, so the loop ends.
         waiting = list(self._waiting)
@@ -91,8 +91,7 @@ class Hold:
 class Holds:
     """The holds of a machine, each by the UUID of its partition.
 
-    `renew_calls` gives the sessions of a partition their calls again, through `before`.  `run_beside` runs a
-    task.
+    `renew_calls` makes the calls of a partition's sessions anew, through `before`.  `run_beside` runs a task.
     """
 
     def __init__(
@@ -112,7 +111,7 @@ class Holds:
         return f"Holds({len(self._holds)})"
 
     def held(self, partition: Partition) -> bool:
-        """Whether no call of this partition runs now."""
+        """Whether a hold of this partition is in force, so that none of its calls runs."""
         return partition.profile.uuid in self._holds
 
     def begin(self, partition: Partition) -> None:
@@ -142,7 +141,7 @@ class Holds:
         )
 
     def before(self, partition: Partition, calls: Calls, on_refusal: OnRefusal, counts: Counts) -> Calls:
-        """Return the calls of a partition behind its hold, or as they are if it has none."""
+        """Return the calls of a partition, wrapped in its hold if it has one."""
         hold = self._holds.get(partition.profile.uuid)
         return HeldCalls(hold, partition, on_refusal, counts) if hold else calls
 
@@ -182,7 +181,7 @@ class HeldCalls:
         """Do nothing: no call reads the partition."""
 
     def answer(self, tag: int, data: bytes, start: int, end: int, hold: bool = False) -> Parts | None:
-        """Return None: the call waits.  Return H_R_STATE if the call modifies and the hold lasts too long."""
+        """Return None, so that the call waits; or H_R_STATE for a modifying call after a long hold."""
         if not self._hold.refuses:
             return None
         call = decode_hcall(tag, data, start, end)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 class CountedIpls:
     """Begins IPLs once their numbers are durable.
 
-    `waiting` has the partitions, by number, whose first IPL in this server waits for its durable count.
+    `waiting` has partitions by number: the first IPL of each in this server waits for its durable count.
     """
 
     def __init__(self, encryptor: Encryptor) -> None:
@@ -66,7 +66,7 @@ class CountedIpls:
     async def begin_all(self, partitions: Iterable[Partition], ipl: Callable[[str], object]) -> None:
         """Begin the first IPLs of a server, counted by one flush.
 
-        It waits while NVRAM refuses.  If the caller cancels it, `begin_waiting` begins the rest.
+        Waits while NVRAM refuses.  If the caller cancels this call, `begin_waiting` begins the rest.
         """
         self.waiting = {each.number: each for each in partitions}
         self._count(self.waiting.values())
@@ -79,12 +79,13 @@ class CountedIpls:
             partition = next(iter(self.waiting.values()))
             async with self._turns[partition.number]:
                 await self._encryptor.durable(partition)
-                # Checked again: an operator may have powered it off, deleted or activated it during the wait.
+                # Checked again: an operator may have powered off, deleted or activated the partition
+                # meanwhile.
                 if self.waiting.pop(partition.number, None) and not partition.gone:
                     ipl(partition.name)
 
     def count(self, partition: Partition) -> None:
-        """Count the next IPL of a partition, which `begin_waiting` begins; it must run after this."""
+        """Count the next IPL of a partition; the caller then runs `begin_waiting`, which begins it."""
         self.waiting[partition.number] = partition
         self._count([partition])
 

@@ -41,7 +41,7 @@ def as_columns(level: str, event: str, fields: Mapping[str, Any], *, coloured: b
 def _harmless(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Hide bytes, escape control characters, and replace `exc_info` by the text of its trace.
 
-    `exc_info` is an exception, or True for the one that is being handled.
+    `exc_info` is an exception, or True for the exception that is being handled.
     """
     line = {name: _harmless_value(value) for name, value in fields.items() if name != "exc_info"}
     error = fields.get("exc_info")

@@ -114,7 +114,7 @@ def flush(seconds: float) -> bool:
 
 
 def explained(error: SwpksError) -> dict[str, str]:
-    """Return the fields of one of our errors."""
+    """Return the log fields of a SwpksError."""
     return {"error": error.message, "fault": error.fault.value, **named(error.rule)}
 
 
@@ -125,14 +125,15 @@ def named(rule: Rule) -> dict[str, str]:
 
 
 def shown(level: str) -> bool:
-    """Whether lines of this level are written at all."""
+    """Whether the log level lets lines of this level be written."""
     return LEVELS[level] >= _Sink.level
 
 
 def log_trouble(error: SwpksError | None) -> None:
-    """Log a failed flush, and (None) the first one that works again (R-23).
+    """Log a failed flush; or, for None, that flushes work again (R-23).
 
-    `nvram.trouble` is about NVRAM; `flush.failed` is about the host, or with a trace about a bug.
+    `nvram.trouble` is the event of an NVRAM error.  `flush.failed` is that of a host error, or of a bug, with
+    its trace.
     """
     if error is None:
         Log().info("nvram.recovered")

@@ -71,12 +71,11 @@ class Transport(Reach, Protocol):
 class Machine:
     """A managed system that runs.
 
-    `nvram` is the NVRAM behind the encryptor, with the faults that the console may ask for;
-    `entropy` makes nonces; `clock` measures the age of connections and the time of timed faults.
-    `confirm_wait` is how many seconds a CONFIRM waits for its flush; 0: it is answered at once.
-    `make_backups`, `make_attachment` and `make_migrations` make parts that a start does not need.  A
-    connected console is asked to take copies every `copy_interval` seconds.  `access` is the account of the
-    start.
+    `nvram` is the NVRAM behind the encryptor, with the faults that the console may ask for; `entropy` makes
+    nonces; `clock` measures the age of connections and the time of timed faults.  `confirm_wait` is how many
+    seconds a CONFIRM waits for its flush; 0: it is answered at once.  `make_backups`, `make_attachment` and
+    `make_migrations` make parts that a start does not need.  Every `copy_interval` seconds the machine asks a
+    connected console to take copies.  `access` is the account of how this start got the root key.
     """
 
     peers: Peers | None = None
@@ -183,7 +182,7 @@ class Machine:
         return custodian.Custodian(self)
 
     def custody_facts(self) -> list[CustodyFacts]:
-        """Return the durable custody of partitions that moved, or ask their console; few systems have any."""
+        """Return the durable custody of each partition that tried to move, has left, or asks its console."""
         stored = any(each.profile.epoch or each.mode is Mode.ASKING for each in self.system.places.values())
         known = stored or self.system.departed or "custodian" in vars(self)
         return self.custodian.facts() if known else []
@@ -201,7 +200,7 @@ class Machine:
 
     @cached_property
     def recovery(self) -> Recovery:
-        """The way into the state Recovery, and out of it."""
+        """The object that begins and ends the state Recovery."""
         from hcall_server.machine import recovery
 
         return recovery.Recovery(
@@ -238,7 +237,7 @@ class Machine:
         return self.starts.waiting
 
     async def start_waiting(self) -> None:
-        """Activate each waiting partition as soon as its count is durable; log one that can't be reached."""
+        """Activate each waiting partition once its count is durable; log a failed activation."""
         await self.starts.wait()
 
     # For the data channel
@@ -255,14 +254,14 @@ class Machine:
         self.sessions.open(link, partition)
 
     def calls_of(self, partition: Partition, on_refusal: OnRefusal) -> Calls:
-        """Return the h-calls of a partition, behind its fault plan, its hold, and the log of calls."""
+        """Return the h-calls of a partition, wrapped in its fault plan, its hold, and the log of calls."""
         number = partition.number
         counts, plan = self.counters.calls[number], self.faults.get(number)
         before = Before(HypervisorCalls, counts, plan, self.holds, self.clock, self.call_log)
         return calls_behind(before, partition, on_refusal)
 
     def renew_calls(self, partition: Partition) -> None:
-        """Give all sessions of a partition their calls again, from their next call on."""
+        """Make the calls of all sessions of a partition anew, for the next call of each session."""
         for link in self.sessions.of(partition.number):
             link.calls = self.calls_of(partition, link.on_refusal)
 
@@ -298,24 +297,24 @@ class Machine:
         return partition
 
     def arrive(self, partition: Partition, traveller: Traveller) -> None:
-        """Activate a partition that ran on another system as it ran there; any error leaves it off."""
+        """Activate a partition in the state that it had on another system; any error leaves it off."""
         before = partition.profile
         with ExitStack() as undo:
             self.transport.open(partition)
             undo.callback(self.transport.close, partition)
-            self.transport.publish_key(partition)  # two syncs: clients that follow it connect meanwhile
+            self.transport.publish_key(partition)  # this takes two syncs; clients connect meanwhile
             partition.arrive(traveller.used, traveller.secure_boot)
             undo.pop_all()
         self._report("partition.arrived", partition, before, ipl_count=partition.ipl_count)
 
     async def counted_power_on(self, name: str) -> Partition:
-        """Activate a partition once its IPL count is durable; StorageError if NVRAM does not take it."""
+        """Activate a partition once its IPL count is durable; StorageError if NVRAM does not store that."""
         partition = self.system.find(name)
         await self.starts.ipls.begin(partition, PowerEvent.POWER_ON, self.power_on)
         return partition
 
     def power_off(self, name: str) -> Partition:
-        """Stop a partition, end its sessions, and stop listening for it; or cancel a start that waits."""
+        """Stop a partition, end its sessions, and stop listening for it.  Or cancel its pending start."""
         partition = self.system.find(name)
         if not self.starts.ipls.forget(partition):
             self.system.power_off(name)
@@ -334,7 +333,7 @@ class Machine:
         return partition
 
     async def counted_ipl(self, name: str) -> Partition:
-        """Restart a partition once its IPL count is durable; StorageError if NVRAM does not take it.
+        """Restart a partition once its IPL count is durable; StorageError if NVRAM does not store it.
 
         The sessions of the old IPL go on until then.
         """
@@ -388,7 +387,7 @@ class Machine:
     def _report(
         self, event: str, partition: Partition, before: PartitionProfile | None = None, /, **fields: Any
     ) -> None:
-        """Report a change to the encryptor and the log; a profile that equals `before` has not changed."""
+        """Log a change, and mark the partition dirty unless its profile still equals `before`."""
         if partition.profile != before:
             self.encryptor.changed(partition)
         self._log.info(event, partition=partition.name, **fields)

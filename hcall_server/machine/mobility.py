@@ -19,7 +19,7 @@ class Peers(Protocol):
 
     @property
     def address(self) -> str:
-        """The address for partitions of other systems: ``unix:PATH`` or ``tcp:HOST:PORT``."""
+        """The address at which other systems reach this one: ``unix:PATH`` or ``tcp:HOST:PORT``."""
 
     async def dial(self, address: str) -> trio.abc.Stream:
         """Return a connection to another system; OSError if it is not reached."""

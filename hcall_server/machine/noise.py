@@ -129,7 +129,7 @@ class Noise:
         self._log = logs.Log()
 
     def of(self, source: str, pace: LinePace = ORDINARY) -> Allowance:
-        """Return the allowance of a source; `pace` counts at its first use."""
+        """Return the allowance of a source.  Only the first call for a source uses `pace`."""
         found = self._sources.get(source)
         if found is None:
             found = self._sources[source] = Allowance(self._clock, pace)
@@ -169,7 +169,7 @@ class PeerLog:
     def missing(self, level: str, event: str, kind: Hashable = "") -> int | None:
         """Count a line whose fields are costly to make; return how many are missing before it.
 
-        None if it is not to be written.  Else the caller writes it to `log`.
+        Return None if the line is to be left out.  Otherwise the caller writes the line to `log`.
         """
         return self._allowance.take(event, kind) if logs.shown(level) else None
 

@@ -9,15 +9,15 @@
 #      the other processes that share it.
 #   2. poll() before write(). For a pipe, POLLOUT promises room for PIPE_BUF bytes, but another writer of the
 #      same pipe can take that room first. Lines can be longer. A terminal or a socket promises less.
-#   3. One thread that writes, behind a bounded queue. It may block for as long as the reader wants.
+#   3. One thread that writes, behind a bounded queue. It may block for as long as the reader does not read.
 #
 # This is the third. It costs the event loop no time. Measured for a line of 250 bytes, rendering included,
 # and a pipe that is read: 9 us by the thread (mean 10), 15 us by a write on the loop (mean 48, because each
 # write wakes the reader). The queue alone is 1 us of it.
 #
 # The queue holds lines and, between them, numbers of lines that were dropped at that place. So the reader of
-# the log finds a gap where it is. If the notice of a gap cannot be made, the lines behind it are written all
-# the same, and a later notice counts the gap too. The thread writes whole lines, at most PIPE_BUF bytes at
+# the log finds a gap where it is. If the notice of a gap cannot be made, the lines after it are still
+# written, and a later notice counts the gap too. The thread writes whole lines, at most PIPE_BUF bytes at
 # once, or one longer line. A pipe takes PIPE_BUF bytes in one piece, so lines of servers that share a pipe
 # are not mixed.
 
@@ -199,7 +199,7 @@ class OutletText(io.TextIOBase):
 
 
 def give(descriptor: int, data: bytes, seconds: float, *, close: bool = False) -> str | None:
-    """Write bytes once, in a thread of their own; wait for it at most `seconds`.
+    """Write bytes once, in a new thread; wait for that thread at most `seconds`.
 
     Returns None if all was written, else the reason.  With `close` the thread closes the descriptor after the
     last byte, however late that is.

@@ -14,7 +14,7 @@ class Reach(Protocol):
     def open(self, partition: Partition) -> None:
         """Listen for a partition that is about to be activated; all or nothing.
 
-        OperatorError if that is impossible, ScarcityError if the host gives too little for it.
+        OperatorError if the socket can't be made.  ScarcityError if the host lacks a resource for it.
         """
 
     def close(self, partition: Partition) -> None:
@@ -33,7 +33,7 @@ class Reach(Protocol):
         """
 
     def known_key(self, name: str) -> bytes | None:
-        """Return the key that clients of a partition have already, None for none."""
+        """Return the key of a partition that its clients have at present, None if they have none."""
 
     def known_names(self) -> list[str]:
         """Return the names of all partitions whose clients have a key."""

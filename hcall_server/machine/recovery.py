@@ -69,11 +69,11 @@ class KnownKeys(Protocol):
         """Remove the key of a partition that does not exist any more."""
 
     def close_passed(self, name: str) -> None:
-        """Close the sockets that were passed for such a partition."""
+        """Close the sockets that were passed for a partition that does not exist any more."""
 
 
 class Recovered(NamedTuple):
-    """The end of a recovery: the names of the restored partitions, and of those that were given up."""
+    """The result of a recovery: the names of the restored partitions, and of those that were given up."""
 
     restored: list[str]
     given_up: list[str]
@@ -82,8 +82,8 @@ class Recovered(NamedTuple):
 class Recovery:
     """Begins and ends the state Recovery of a system.
 
-    `start` activates the partitions that start by themselves, and `start_later` does so in a task, once NVRAM
-    stores again.  `apply_settings` makes the missing partitions of the settings.
+    `start` activates the partitions that start by themselves.  `start_later` does the same in a task, once
+    NVRAM stores again.  `apply_settings` makes the missing partitions of the settings.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Recovery:
         """Put an empty system into the state Recovery; OperatorError for any other system.
 
         The system record is removed, so a restart is in Recovery as well.  StorageError if NVRAM has not
-        stored that in time; the encryptor goes on trying.
+        removed it in time; the encryptor goes on trying.
         """
         system = self._system
         if system.state is not SystemState.OPERATING or system.partitions:
@@ -157,7 +157,7 @@ class Recovery:
         return done
 
     def _ended(self, *, give_up: bool) -> Recovered:
-        """Leave the state in memory, and apply the settings that were postponed."""
+        """End the state Recovery in memory, and apply the settings that were postponed."""
         system, lost = self._system, self.lost
         if system.state is not SystemState.RECOVERY:
             operating = system.state is SystemState.OPERATING

@@ -1,4 +1,4 @@
-"""Descriptors in reserve for the console: it accepts connections even if guests' have all other ones."""
+"""Descriptors in reserve for the console: it is reachable even if guests use all other descriptors."""
 
 # How a descriptor of the reserve reaches the console
 #
@@ -35,7 +35,10 @@ _OUT = (errno.EMFILE, errno.ENFILE)
 
 
 class Reserve:
-    """Descriptors without a use; none until the first `refill`.  All functions are called on the loop."""
+    """Open descriptors that nothing uses.  All functions are called on the event loop.
+
+    The reserve is empty until the first `refill`.
+    """
 
     def __init__(self) -> None:
         self._held: list[int] = []
@@ -74,7 +77,7 @@ class Reserve:
                 self._whole.set()
 
     async def wait_whole(self) -> None:
-        """Return when nothing is lent.  The caller may then accept, if it does not wait before that."""
+        """Wait until nothing is lent.  The caller may then accept, but must not wait before it does."""
         await self._whole.wait()
 
     def refill(self) -> None:
@@ -89,7 +92,7 @@ class Reserve:
             pass
 
     def _give_up(self) -> bool:
-        """Close one; return whether there was one."""
+        """Close one descriptor of the reserve; return whether there was one."""
         if not self._held:
             return False
         os.close(self._held.pop())

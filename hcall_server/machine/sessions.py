@@ -142,7 +142,7 @@ class Link:
         return f"Link({self.partition}, {self.progress} steps)"
 
     def end(self, reason: GoodbyeReason, text: str) -> None:
-        """Make the connection say GOODBYE and close, soon; the first reason counts.  Does not wait.
+        """Make the connection send GOODBYE and close, soon.  The first reason counts.  Does not wait.
 
         No call of the peer runs after this.  This reason has priority over a protocol error whose GOODBYE
         still waits behind unsent answers: those answers are dropped.

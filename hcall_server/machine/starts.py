@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Starts:
-    """Activates partitions by `power_on`; `run_beside` runs a task beside the connections."""
+    """Activates partitions with `power_on`; `run_beside` runs a task beside the connections."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Starts:
         await self.ipls.begin_all(self._starting(), self._power_on)
 
     async def wait(self) -> None:
-        """Activate each waiting partition as soon as its count is durable; log one that can't be reached."""
+        """Activate each waiting partition once its count is durable; log a failed activation."""
         await self.ipls.begin_waiting(self.late)
 
     async def after_recovery(self) -> None:
@@ -70,11 +70,14 @@ class Starts:
             self._run_beside(self.wait)
 
     def later(self) -> None:
-        """Do the same as `after_recovery`, in a task of its own."""
+        """Do the same as `after_recovery`, in a new task."""
         self._run_beside(self.after_recovery)
 
     def served(self, partition: Partition) -> None:
-        """Activate a partition that may be served from now on, if it starts by itself, once it is counted."""
+        """Count the IPL of a partition that starts by itself, and activate it later, in a task.
+
+        Called for a partition that this system may serve from now on.
+        """
         # Counted now and begun in a task.  The caller is a step of custody, which must not wait for NVRAM
         # again.
         if partition.auto_start:
@@ -82,7 +85,7 @@ class Starts:
             self._run_beside(self.wait)
 
     def late(self, name: str) -> None:
-        """Activate a partition; log it if it can't be reached, because the server serves others already."""
+        """Activate a partition; log a failure, and do not raise it: the server serves other partitions."""
         try:
             self._power_on(name)
         except SwpksError as error:

@@ -1,4 +1,4 @@
-"""The changes by a step of custody: records before its commit; sessions, sockets and power after it.
+"""The changes that a step of custody makes: records before its commit; sessions, sockets and power after.
 
 `hcall_server.machine.custodian` decides when they are called.  None of them waits, except in a task.
 """
@@ -85,7 +85,7 @@ class Host(Protocol):
         """Drop all data that are kept under a partition's number."""
 
     def arrive(self, partition: Partition, traveller: Traveller) -> None:
-        """Activate a partition as it ran elsewhere."""
+        """Activate a partition in the state that it had on another system."""
 
     def power_on(self, name: str) -> Partition:
         """Activate a partition."""
@@ -135,13 +135,13 @@ class Steps:
         return partition
 
     def _note_moves(self) -> None:
-        """Note in the system record that partitions of it move, in the commit of the first step."""
+        """Mark the system record dirty at the first step: it states that partitions have moved."""
         if not self._noted:
             self._roster_changed()
             self._noted = self._system.state is SystemState.OPERATING
 
     def _demand_power(self, row: Row, partition: Partition | None) -> None:
-        """OperatorError if a partition that is to move is on or off where the step needs the other."""
+        """OperatorError if the step needs the other power: a running partition, or one that is off."""
         if partition is None:
             return
         if row.on in (Word.BEGIN, Word.AGREED) and not partition.running:
@@ -154,7 +154,7 @@ class Steps:
             raise OperatorError(rules.MIGRATION_POWER, f"{partition.name} is about to start")
 
     def _demand_known(self, partition: Partition | None, order: StepOrder) -> None:
-        """OperatorError if this step would bar one unknown partition too many."""
+        """OperatorError if the step would exceed the bound of barred unknown partitions."""
         # The record of all departed partitions has to fit into NVRAM, and a bar may name any UUID.
         departed = self._system.departed
         if partition is not None or order.uuid in departed:
@@ -181,10 +181,9 @@ class Steps:
     def _adopted(
         self, to: Custody, before: Partition | None, order: StepOrder, traveller: Traveller
     ) -> Partition:
-        """Put the partition that has arrived in the place of `before`.
+        """Add the partition that has arrived to the system, in place of `before`; return it.
 
-        `places` are the partitions (in Recovery the restored ones); an entry of `departed` stays beside them
-        until the partition is owned here.
+        An entry in `departed` stays until this system owns the partition.
         """
         system, (profile, image) = self._system, traveller.record
         system.demand_room(profile, before)
@@ -206,7 +205,7 @@ class Steps:
         return partition
 
     def _leave(self, to: Custody, partition: Partition | None, order: StepOrder) -> None:
-        """Remove a partition from the system; keep its `Departed` for words that come late."""
+        """Remove a partition from the system; keep its `Departed`, by which late words are recognized."""
         system, before = self._system, self._system.departed.get(order.uuid)
         name, peer = (before.name, before.peer) if before else ("", b"")
         reserves = before is not None and before.reserves_name
@@ -220,7 +219,7 @@ class Steps:
         self._machine.encryptor.departed_changed(system)
 
     def deleted(self, partition: Partition) -> None:
-        """Note a partition that an operator has deleted: its last attempt counts, and its name is free."""
+        """Note that an operator has deleted a partition: its last attempt is kept, its name is free."""
         uuid, name, epoch = partition.profile.uuid, partition.name, partition.profile.epoch
         self._system.departed[uuid] = Departed(uuid, name, Custody.NONE, epoch)
         self._machine.encryptor.departed_changed(self._system)
@@ -264,19 +263,19 @@ class Steps:
         machine.forget(partition)
 
     def tidy(self, row: Row, partition: Partition) -> None:
-        """Remove the key file of a partition that is released: its sync would hold up ACTIVATE."""
+        """Remove the key file of a released partition.  Called late: its sync would delay ACTIVATE."""
         if row.to is partition.profile.custody is Custody.RELEASED and not partition.gone:
             self._forget_key(partition.name)
 
     def _served(self, partition: Partition) -> None:
-        """Serve a partition: end its hold if it still runs, else start it as at a start of the system."""
+        """Serve a partition: end its hold if it still runs, else start it as a start of the system does."""
         if partition.running:
             self._machine.holds.end(partition)
         elif self._machine.system.state is SystemState.OPERATING:  # else the end of the recovery starts it
             self._machine.starts.served(partition)
 
     def _arrived(self, partition: Partition, order: StepOrder, *, runs: bool) -> None:
-        """Serve a partition that has arrived: as it ran, or by an IPL if a restart has lost that state."""
+        """Serve a partition that has arrived: in the state that came with it, or by an IPL without it."""
         traveller = self._travellers.pop(order.uuid, None)
         if not self._activated(partition, traveller, runs=runs):
             self._machine.run_beside(partial(self._activate_later, partition, traveller, runs=runs))
@@ -296,10 +295,10 @@ class Steps:
             return False
 
     async def _activate_later(self, partition: Partition, traveller: Traveller | None, *, runs: bool) -> None:
-        """Try again until it is activated: it is owned here, so no other system serves it.
+        """Retry the activation of a partition until it succeeds: no other system serves the partition.
 
-        It failed because of a full disk, or for want of descriptors.  If an operator has powered it on
-        meanwhile, that was an IPL, which ends the state that has arrived in memory.
+        The cause is a full disk, or a lack of descriptors.  If an operator has powered the partition on
+        meanwhile, that IPL has ended the state that came with the partition.
         """
         pause, done, count = FIRST_PAUSE, False, partition.ipl_count
         while not done:

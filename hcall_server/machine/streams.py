@@ -29,16 +29,17 @@ class EventReader:
         self._look = self._beat = trio.current_time()
 
     async def next(self) -> list[EventView] | None:
-        """Wait for the next events; an empty list stands for a heartbeat, None for the end of the stream.
+        """Wait for the next events; an empty list is a heartbeat, None the end of the stream.
 
-        The times of looks and heartbeats go on while the caller sends: at most one of each is late.
+        A look at the stores that became due while the caller was sending is made at once.  A heartbeat comes
+        after HEARTBEAT_SECONDS without an event.
         """
         watcher = self._watcher
         self._beat = trio.current_time() + HEARTBEAT_SECONDS
         while True:
             if watcher.is_console and not watcher.ended and trio.current_time() >= self._look:
                 self._machine.attachment.look()
-                # From now, and not from the last time: after a long send no looks are made up for.
+                # Counted from now, not from the last look: a long send must not cause several looks in a row.
                 self._look = trio.current_time() + self._machine.copy_interval
             if events := watcher.take():
                 return events

@@ -77,10 +77,10 @@ Serve = Callable[[Quantum], bool]
 
 
 class Source(Protocol):
-    """Finds connections with work, besides those that ask by themselves."""
+    """Finds connections with work that do not ask for turns by themselves."""
 
     async def wait(self) -> None:
-        """Return when there may be work, or when it was woken."""
+        """Return when there may be work, or when `wake` was called."""
 
     def wake(self) -> None:
         """End the present `wait`; if there is none, the next one returns at once."""
@@ -131,9 +131,9 @@ class Turns:
         self._source = source or _NoSource()
 
     def ask(self, partition: int, serve: Serve, *, wake: bool = True) -> None:
-        """Have `serve` called in a turn of a partition; it stays in the queue as long as it returns True.
+        """Queue `serve` for a turn of a partition; it is queued again each time that it returns True.
 
-        Without `wake` the caller promises that `Turns.serve` is called, in this pass of the loop.
+        Without `wake` the caller promises to call `Turns.serve` in this pass of the loop.
         """
         queue = self._queues[partition]
         if not queue and partition != self._now_served:
@@ -143,7 +143,7 @@ class Turns:
             self._wake()
 
     def serve(self) -> None:
-        """Run a pass of turns now, if the task sleeps; not to be called within a turn."""
+        """Run a pass of turns now, if the task of `run` sleeps.  Not to be called within a turn."""
         if self._sleeping and self._ring:
             # A connection that asks in this pass needs no wake: a poll would consume it.
             self._sleeping = False
@@ -179,7 +179,7 @@ class Turns:
                 now = self._turn(self._ring.popleft(), now)
                 if now >= end:
                     return
-            if found < 2:  # of more, some may be ready again: a poll costs less than a pass of Trio
+            if found < 2:  # with more, some may be ready again: a poll is cheaper than a pass of Trio
                 return
 
     def _turn(self, partition: int, now: float) -> float:
@@ -192,7 +192,7 @@ class Turns:
             if serve(turn):
                 queue.append(serve)
             if turn.calls == left and self._clock() >= turn.until:
-                break  # bytes without a whole call take time as well
+                break  # a partial call counts no call, but takes time
         if queue or self._ring:
             self._source.poll()  # a partition whose bytes came in this turn gets its turn before this one
         self._now_served = None
