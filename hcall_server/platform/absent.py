@@ -1,4 +1,4 @@
-"""The refusal of a partition's name that does not exist: the near names, or those that there are."""
+"""The message for an unknown partition name: similar names, or all names of the system."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ _LONGEST = 64
 
 
 def no_partition(name: str, partitions: Mapping[str, Partition]) -> str:
-    """Return the words of the refusal; an operator may also have given the id of a partition."""
+    """Return the message for an unknown partition name.
+
+    An operator may have given the id of a partition in place of its name: then the message has the name.
+    """
     told = f"there is no partition {name!r}"
     owner = next((each.name for each in partitions.values() if str(each.number) == name), "")
     if owner:
         return f"{told}; {name} is the id of {owner}: give its name"
-    # The search takes time by the product of the lengths, and a request may carry a text of any length.
+    # The time of the search grows with the length of the name, and a request may have a name of any length.
     near = near_names(name, partitions, 3) if len(name) <= _LONGEST else []
     if question := did_you_mean(near):
         return f"{told}; {question}"

@@ -81,7 +81,7 @@ def needs(
     passwords: Iterable[bytes] = (),
     formats: Sequence[int] = (),
 ) -> Needs:
-    """Return the needs of a partition with these objects and passwords; `level` is that of its source."""
+    """Return the needs of a partition with these objects and passwords; `level` is that of its system."""
     own = [each for each in objects if not each.policy & PROVIDED]
     every = 0
     for each in own:
@@ -105,7 +105,7 @@ def needs(
 
 
 def needs_of(partition: Partition, level: FirmwareLevel, formats: Sequence[int] = ()) -> Needs:
-    """Return the needs of a partition of this system, at `level`, at another one."""
+    """Return what a partition of this system needs at another one; this system has firmware `level`."""
     keystore = partition.keystore
     if keystore is None:
         return needs(partition.profile, level.name, (), (), formats)
@@ -259,8 +259,8 @@ def demand_fit(
 ) -> None:
     """OperatorError if a partition does not fit on a system; the first broken rule decides.
 
-    `formats` are those that the system reads.  A live migration needs a common one.  It is also refused
-    while a released store is still here.
+    `formats` are those that the system reads.  A live migration needs a format that both systems know.  It is
+    also refused while a released store of the partition is still here.
     """
     from hcall_server.platform import attributes
 

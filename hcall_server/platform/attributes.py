@@ -57,26 +57,26 @@ class Change(NamedTuple):
 
     @property
     def also_no_size(self) -> str:
-        """In words, that a size that is refused for another reason is out of the range; "" if it is not."""
+        """Return words for a message: the refused size is also out of the range; "" if it is not."""
         return f", and no size for a keystore: {self.level.sizes}" if self.out_of_range else ""
 
     @property
     def lacks_call(self) -> str:
-        """In words, the attribute that is on without the h-call that it needs; "" if there is none."""
+        """Return "ATTRIBUTE needs CALL" if an attribute is on and the level lacks its h-call, else ""."""
         numbers, calls = self.after.numbers, self.level.calls
         lacking = [(name, call) for name, call in CALLS_OF.items() if numbers[name] and call not in calls]
         return "".join(f"{name} needs {call.name}" for name, call in lacking[:1])
 
     @property
     def lacks_other(self) -> str:
-        """In words, the attribute that is on without the other one that it needs; "" if there is none."""
+        """Return "ATTRIBUTE needs OTHER" if an attribute is on and one that it needs is off, else ""."""
         numbers = self.after.numbers
         needs = [(name, row.needs) for name, row in ATTRIBUTES.items() if isinstance(row.needs, str)]
         lacking = [(name, other) for name, other in needs if numbers[name] and not numbers[other]]
         return "".join(f"{name} needs {other}" for name, other in lacking[:1])
 
     def zeroes(self, *names: str) -> bool:
-        """Whether one of these attributes is switched off."""
+        """Whether the change switches one of the named attributes off."""
         return any(getattr(self.before, name) and not getattr(self.after, name) for name in names)
 
 

@@ -32,15 +32,15 @@ each state.  The drivers (`hcall_server.mobility`, `hcall_server.machine.custodi
 # durable value, `Decision`, so no crash can produce both.
 #
 # The console remembers one more number, `moved`: the epoch by which the partition came to its present owner.
-# A question about this epoch, or an older one, is answered FENCED.  Otherwise a source that was dead during a
-# whole later migration would hear RESUME, because its epoch is older than the console's.
+# The console answers FENCED to a question about this epoch or an older one.  Otherwise a source that was down
+# during a whole later migration would receive RESUME, because its epoch is older than the console's.
 #
 # Two further ways end in the same records.  A powered-off partition is released first, and its copy is then
 # opened at the target (rows 15 and 16).  A remote restart opens the console's copy while the source is dead;
 # the source asks before it serves (R-54), and learns that it is fenced (rows 17 and 18).
 #
 # A remote restart takes two numbers.  The first is that of the bars.  A dead source may have released, and
-# could later activate a target that holds a copy.  So each target since the last move hears BAR (row 19).
+# could later activate a target that holds a copy.  So each target since the last move receives BAR (row 19).
 # When all of them have NONE of that number, the console decides with the second one (row 20).  For example:
 #
 #     attempt 5, A to B        B is PREPARED; A dies, in FROZEN or in RELEASED
@@ -105,7 +105,7 @@ STORED = frozenset(Custody) - LEFT
 
 
 class Mode(Enum):
-    """The volatile half of a state: the present task of a system with a partition; a crash loses it."""
+    """The volatile half of a state: what a system does with a partition now.  A crash loses it."""
 
     SERVING = "serving"
     """It may serve: h-calls and power are free."""
@@ -153,7 +153,7 @@ class Word(Enum):
 
 
 class Guard(Enum):
-    """The condition of a row about the epoch e of the message."""
+    """The condition of a row on e, the epoch of the message."""
 
     LATER = "e is larger than the last e"
     SAME = "e is the last e"
@@ -166,8 +166,9 @@ class Guard(Enum):
 class Row(NamedTuple):
     """One step of a system.
 
-    `number` is that of the table in spec/migration.md.  In a state of `at` and `mode`, the word `on` leads to
-    `to` and `then`, if the guard holds.  The record is durable before anything else follows, if it changes.
+    `number` is the row's number in the table of spec/migration.md.  The row is for a system whose record is
+    in `at` and whose mode is in `mode`.  If the word `on` comes and `guard` holds, the system takes the
+    record `to` and the mode `then`.  A changed record is durable before anything else follows.
     """
 
     number: int
@@ -394,5 +395,5 @@ def _decides(row: ConsoleRow, at: Register, epoch: int) -> bool:
 
 
 def answer(at: Register, epoch: int) -> Word:
-    """Return the answer to a source in doubt about an attempt older than the register's own one."""
+    """Return the answer to a source in doubt whose attempt is older than the last one in the register."""
     return Word.FENCED if epoch <= at.moved else Word.RESUME

@@ -43,7 +43,7 @@ class SystemIdentity(NamedTuple):
 def machine_type_serial(system_id: bytes) -> str:
     """Return type, model and serial number of a system, as ``9105-22A*0123ABC``; the same for ever.
 
-    The serial number comes from the public system id, so it survives every part that is replaced.
+    The serial number comes from the public system id, so it stays when a part is replaced.
     """
     number = int.from_bytes(hashlib.sha256(system_id).digest())
     digits = (number // len(_DIGITS) ** place % len(_DIGITS) for place in reversed(range(SERIAL_SIZE)))

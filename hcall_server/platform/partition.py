@@ -84,7 +84,7 @@ class Partition:
 
     @property
     def power(self) -> Power:
-        """Its state in the power table."""
+        """The partition's state in the power table."""
         return self.state.power
 
     @property
@@ -94,17 +94,17 @@ class Partition:
 
     @property
     def switched_off(self) -> Set[Opcode]:
-        """The h-calls that its firmware has and an attribute of the console switches off."""
+        """The h-calls that the firmware has, and that an attribute of the partition switches off."""
         return self._firmware.calls - self.level.calls
 
     @property
     def refused(self) -> SwpksError | None:
-        """Why its records could not be opened, None where they could."""
+        """Why the partition's records could not be opened; None if they were opened."""
         return self.state.reason
 
     @property
     def name_unknown(self) -> bool:
-        """Whether its profile could not be read: then `name` is a substitute for the real one."""
+        """Whether the profile could not be read: then `name` is a substitute for the real name."""
         return self.state.name_unknown
 
     def next_power(self, event: PowerEvent) -> Power:
@@ -131,7 +131,10 @@ class Partition:
             self._profile = self._profile._replace(ipl_count=(self._ipl_count + 1) % IPL_COUNT_LIMIT)
 
     def count_on(self, missing: int) -> None:
-        """Leave out IPL counts that may have been used, and clear the latch: the store is an older one."""
+        """Take back an older store: leave out `missing` IPL counts, and clear the latch.
+
+        The counts that are left out may have been used after the older store was written.
+        """
         self._profile = self._profile._replace(ipl_count=self._ipl_count).counted_on(missing)
         self._ipl_count = self._profile.ipl_count
         if self.keystore:
@@ -150,9 +153,10 @@ class Partition:
         self._take(PowerEvent.POWER_OFF)
 
     def arrive(self, used: UsedState | None, secure_boot: SecureBoot) -> None:
-        """Go on running as on another system: no IPL has happened, and the mode of that IPL still counts.
+        """Go on in the state that the partition had on another system.  This is no IPL.
 
-        `used` is the state of its keystore there, None without a keystore.
+        `used` is the state of its keystore there, None without a keystore.  `secure_boot` is the mode of the
+        IPL that goes on.
         """
         self.next_power(PowerEvent.ARRIVE)
         self.state = RUNNING
@@ -164,7 +168,7 @@ class Partition:
                 self.keystore.take_used(used)
 
     def leave(self) -> None:
-        """Stop, because another system owns it now; nothing if it does not run."""
+        """Stop, because another system owns the partition now.  No effect if it does not run."""
         if self.running:
             self._stop()
 
@@ -200,12 +204,12 @@ class Partition:
 
     @property
     def owned(self) -> bool:
-        """Whether this system owns it now, and not only may own it again."""
+        """Whether this system owns the partition now.  False while another system may own it."""
         return self._profile.custody in OWNING and self.mode not in UNSURE
 
     @property
     def may_serve(self) -> bool:
-        """Whether this system may serve it now, if it runs."""
+        """Whether this system may run and serve the partition now."""
         return self.owned and self.mode in SERVES
 
     def demand_owned(self) -> None:
@@ -214,7 +218,7 @@ class Partition:
             raise self._stands(migration.CUSTODY_OWNED)
 
     def _stands(self, rule: Rule) -> OperatorError:
-        """Return an error with its custody: record, mode, attempt, the other system, the remedy."""
+        """Return an error that states the custody: record, mode, attempt, the other system, the remedy."""
         custody, epoch, peer = self._profile.custody, self._profile.epoch, self._profile.peer.hex()
         attempt = f" since attempt {epoch}" if epoch else ""
         other = f", with the system {peer}" if peer else ""
@@ -226,7 +230,7 @@ class Partition:
         return OperatorError(rule, message, advised=state is not None)
 
     def set_custody(self, custody: Custody, epoch: int, peer: bytes) -> None:
-        """Enter the custody of an attempt.  The caller commits it before any word or view shows it."""
+        """Set the custody of an attempt.  The caller commits it before any word or view shows it."""
         self._profile = self._profile._replace(custody=custody, epoch=epoch, peer=peer)
 
     # Its profile: immutable, so a snapshot of it is a reference and never changes under a commit.
@@ -246,27 +250,27 @@ class Partition:
 
     @property
     def number(self) -> int:
-        """Its partition id."""
+        """The partition id."""
         return self._profile.number
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The name of the partition."""
         return self._profile.name
 
     @property
     def access_key(self) -> bytes:
-        """The key of its clients' proofs over TCP, 32 bytes; with b"" no proof is right."""
+        """The key by which clients prove themselves over TCP, 32 bytes; with b"" no proof is right."""
         return self._profile.access_key
 
     @property
     def ipl_count(self) -> int:
-        """The number of this IPL, or of the last one, modulo 2^32; the profile may have the next one."""
+        """The number of the present or last IPL, modulo 2^32.  The profile may have the next number."""
         return self._ipl_count
 
     @property
     def auto_start(self) -> bool:
-        """Whether it is activated when the system starts."""
+        """Whether the partition is activated when the system starts."""
         return self._profile.auto_start
 
     @property
@@ -276,7 +280,7 @@ class Partition:
 
     @property
     def kbytes(self) -> int:
-        """The size of its keystore in KiB; 0: off."""
+        """The size of the partition's keystore in KiB; 0: off."""
         return self._profile.attributes.keystore_kbytes
 
     @property
@@ -285,7 +289,7 @@ class Partition:
         return self._profile.attributes.next_mode
 
     def set_auto_start(self, auto_start: bool) -> None:
-        """Set whether it is activated when the system starts."""
+        """Set whether the partition is activated when the system starts."""
         self._profile = self._profile._replace(auto_start=auto_start)
 
     def rename(self, name: str) -> None:
@@ -314,7 +318,7 @@ class Partition:
     def _new_keystore(self, image: StoreImage | None = None) -> Keystore | None:
         """Return a keystore of `kbytes` KiB, empty or with the stored image; None for 0 KiB.
 
-        An empty one continues the generations of the last one: no generation ever names two images.
+        An empty keystore continues the generations of the previous one: no generation ever names two images.
         """
         if not self.kbytes:
             return None
@@ -358,9 +362,9 @@ class _Latch:
 
     @property
     def armed(self) -> bool:
-        """Whether it is set."""
+        """Whether the latch is set."""
         return bool(self._partition.attributes.keystore_signed_updates_without_verification)
 
     def disarm(self, use: LatchUse) -> None:
-        """Clear it."""
+        """Clear the latch."""
         self._partition.disarm_without_verification(use)

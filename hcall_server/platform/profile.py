@@ -48,8 +48,8 @@ class PartitionProfile(NamedTuple):
     def counted_on(self, missing: int) -> PartitionProfile:
         """Return the profile of an older store: `missing` IPL counts are left out, and the latch is off.
 
-        To go on with older records is a restore too.  The count of restores keeps console copies of the lost
-        time from passing for later ones.
+        A start that goes on with older records counts as a restore too.  The count of restores keeps console
+        copies of the lost time from passing for later ones.
         """
         attributes = self.attributes.with_numbers({LATCH: 0})
         ipl_count = (self.ipl_count + missing) % IPL_COUNT_LIMIT
@@ -60,7 +60,7 @@ class PartitionProfile(NamedTuple):
 
     @property
     def at_home(self) -> PartitionProfile:
-        """The profile without the facts of custody, which are no contents of a partition."""
+        """The profile without the facts of custody, which are no contents of a partition: custody OWN."""
         return self._replace(custody=Custody.OWN, epoch=0, peer=b"")
 
     def __repr__(self) -> str:

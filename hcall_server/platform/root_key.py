@@ -73,7 +73,8 @@ class CopyFinding(Enum):
 class RecordsFinding(Enum):
     """All other records in NVRAM, checked with the key.
 
-    NONE: there is no record, or a genuine commit record lists no system record.  Then the data were cleared.
+    NONE: there is no record; or a genuine commit record lists no system record, because the data were
+    cleared.
     """
 
     NONE = "none"

@@ -102,7 +102,7 @@ class ManagedSystem:
 
     @property
     def _idle(self) -> str:
-        """The state in which it serves nothing, and the way out, as words of an error."""
+        """Return words for an error: the state in which the system serves nothing, and the way out."""
         from hcall_abi.standstills import not_operating  # an error alone needs it, and no start
 
         return not_operating(self.state.value)
@@ -168,7 +168,7 @@ class ManagedSystem:
     def made(
         self, profile: PartitionProfile, image: StoreImage | None = None, state: PowerState = OFF
     ) -> Partition:
-        """Return a partition of this system that is not added to it."""
+        """Make a partition of this system, and return it without adding it."""
         return Partition(
             profile,
             self.level,
@@ -181,10 +181,7 @@ class ManagedSystem:
         )
 
     def demand_room(self, profile: PartitionProfile, before: Partition | None) -> None:
-        """OperatorError if a stored profile does not fit: its name, its size, or its needs of the level.
-
-        `before` is the present partition of the same UUID; its name and its space are not taken.
-        """
+        """OperatorError if the name, the size, or a needed h-call of a stored profile does not fit here."""
         name, taken = profile.name, self.assigned_kbytes
         if before is None:
             reserving = self.reserving(name)
@@ -345,8 +342,8 @@ class ManagedSystem:
         """Return the attributes of a partition after changes that the rules allow."""
         after = attributes.wished(partition.attributes, changes)
         if after != partition.attributes:
-            # While its question is open, the partition may be restarted elsewhere from a copy that still
-            # permits it. If it stopped to ask, two systems would serve it.
+            # While its question is open, the partition may be restarted elsewhere, from a copy that still
+            # permits that. If it stopped asking, two systems could serve it.
             if partition.mode is Mode.ASKING and _asks_no_more(partition.attributes, after):
                 message = f"{partition.name} waits for its console, which has to agree before this change"
                 raise OperatorError(migration.CUSTODY_CONFIRMED, message)
@@ -383,5 +380,5 @@ class ManagedSystem:
 
 
 def _asks_no_more(before: ConsoleAttributes, after: ConsoleAttributes) -> bool:
-    """Whether a change ends the question at each start: one that is open could be passed by a restart."""
+    """Whether a change switches remote restart off: then the partition asks no console at a start."""
     return before.simplified_remote_restart_capable > after.simplified_remote_restart_capable

@@ -46,7 +46,7 @@ class TrustedSystemKey:
 
     @property
     def id(self) -> bytes:
-        """The public id of the key, 8 bytes.  It stands in the clear in every copy."""
+        """The public id of the key, 8 bytes.  Every copy has it in clear."""
         return hmac.digest(self.secret, ID_INFO, "sha256")[:ID_SIZE]
 
     def __eq__(self, other: object) -> bool:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class PartitionWish(NamedTuple):
-    """Changes of a partition that are made together; None, and no further attribute, is no change."""
+    """Changes of a partition that are made together.  None, or no `further` attribute: no change."""
 
     new_name: str | None = None
     auto_start: bool | None = None
@@ -87,7 +87,7 @@ DELETIONS: tuple[Demand[PartitionState], ...] = (
 
 
 def standing(partition: Partition, *, destroy: bool = False) -> PartitionState:
-    """Return a partition with the facts that the rules of its name and its end need."""
+    """Return the facts about a partition that the rules of renames and deletions need."""
     keystore = partition.keystore
     return PartitionState(
         name=partition.name,
