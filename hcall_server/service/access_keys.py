@@ -1,4 +1,4 @@
-"""Access keys: the clients of a partition prove themselves over TCP with them (spec/service.md#state)."""
+"""Access keys, by which the clients of a partition prove themselves over TCP (spec/service.md#state)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class AccessKeys:
         return f"AccessKeys({str(self._folder)!r})"
 
     def publish(self, name: str, key: bytes) -> None:
-        """Write the file of a partition, all or nothing and durably; no effect if it has this key already.
+        """Write the file of a partition, all or nothing and durably; no effect if it has the key already.
 
         Raises OperatorError if the path is no plain file or others may read it, StorageError if it can't be
         written.
@@ -57,7 +57,7 @@ class AccessKeys:
             raise StorageError(rules.ACCESS_KEY_STORED, message) from None
 
     def _put_back(self, name: str, content: bytes | None) -> None:
-        """Undo a write that failed when the file had its name already, such as at the sync of the folder."""
+        """Put the old content of a file back after a failed write, which may have replaced it already."""
         with contextlib.suppress(OSError):
             if content is None:
                 self._path(name).unlink(missing_ok=True)

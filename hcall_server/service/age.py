@@ -47,9 +47,9 @@ class AgeCheck:
         self._accepted = accept_older
 
     def demand_new(self) -> None:
-        """Refuse empty NVRAM whose mark has a commit: its records were lost, and it is no new system.
+        """Raise for empty NVRAM whose mark has a commit: its records are lost, so the system is not new.
 
-        A first start of level 1 that was cut short has left a mark with the number 0.
+        A first start of level 1 that was cut short has left a mark with the number 0, which is accepted.
         """
         written = [slot for slot in self._nvram.mark.slots() if slot]
         if not written:
@@ -61,13 +61,13 @@ class AgeCheck:
             _refuse(rules.NVRAM_AGE, f"{reason}: put NVRAM and its mark back together")
 
     def of_level_1(self) -> int:
-        """Return how many IPL counts records of level 1 may lack; 0 where they are not older.
+        """Return how many IPL counts records of level 1 may lack; 0 if they are not older than the mark.
 
-        Level 1 never promised a mark, so a missing one is accepted.  It did not give each IPL a commit
-        of its own, so the number of missing commits is no bound for the IPLs.
+        Level 1 never promised a mark, so a missing mark is accepted.  Level 1 made no separate commit for
+        each IPL, so the number of missing commits is no bound for the IPLs.
         """
         first, second = self._nvram.mark.slots()
-        if second:  # it is written after the commit that converts the records
+        if second:  # a mark of level 2 follows the commit that converts the records
             return self._unknown(rules.NVRAM_AGE, "its records are of level 1, and its mark is of level 2")
         if not first:
             return 0
@@ -82,7 +82,7 @@ class AgeCheck:
     def of_level_2(self, authority: CommitAuthority, last: CommitRecord, *, promised: bool) -> Age:
         """Compare the last commit with the mark; `promised`: whether a missing mark means older records.
 
-        A conversion that was killed before it wrote its mark has promised none yet.
+        A conversion that was killed before it wrote its mark has promised no mark.
         """
         slots = enumerate(self._nvram.mark.slots())
         marked = {slot: number for slot, each in slots if (number := authority.marked(each)) is not None}

@@ -97,8 +97,8 @@ class Seams(NamedTuple):
 def assemble(seams: Seams, settings: Settings, *, accept_older: bool = False) -> Machine:
     """Make a machine of its parts: recover the records in NVRAM, and apply the settings.
 
-    `accept_older`: go on also with NVRAM that is older than its high-water mark, or has none.  That is a
-    decision about one start, and therefore no setting.
+    `accept_older`: go on even if NVRAM is older than its high-water mark, or has no mark.  That is a decision
+    about one start, and therefore no setting.
 
     Raises OperatorError if the settings can't be applied, StorageError if the system as a whole can't be
     opened.  A partition that can't be opened is in the system, with `refused` set.  No partition is activated
@@ -141,7 +141,7 @@ def assemble(seams: Seams, settings: Settings, *, accept_older: bool = False) ->
 
 
 def _show_left_over(system: ManagedSystem, stored: Stored, roster: Sequence[Listed]) -> None:
-    """Show partitions whose records of level 1 could not be converted; few starts load these modules."""
+    """Show partitions whose records of level 1 could not be converted.  Loads modules of level 1."""
     from hcall_server.sealing.level_1 import OldSealer
     from hcall_server.writeback.convert import recover_left_over
 
@@ -224,7 +224,7 @@ def _machine(
 
 
 def _backups_of(stored: Stored, seams: Seams, settings: Settings) -> Callable[[Machine], Backups]:
-    """Return the maker of a machine's copies and of its trusted system key."""
+    """Return a function that makes the `Backups` of a machine."""
     key = _listed(stored, TRUSTED_KEY, "the trusted system key")
 
     def make(machine: Machine) -> Backups:
@@ -256,7 +256,7 @@ def _migrations(machine: Machine) -> Mobility:
 
 
 def _attachment_of(stored: Stored, seams: Seams) -> Callable[[Machine], Attachment]:
-    """Return the maker of a machine's attachment.  Its console counts as away since this start."""
+    """Return a function that makes the `Attachment` of a machine; its console is away since this start."""
     sealed, since = _listed(stored, CONSOLE, "the console record"), seams.date()
 
     def make(machine: Machine) -> Attachment:
@@ -277,9 +277,9 @@ def _attachment_of(stored: Stored, seams: Seams) -> Callable[[Machine], Attachme
 
 
 def _listed(stored: Stored, name: str, what: str) -> bytes | None:
-    """Return a record that is opened when it is first needed, None if there is none.
+    """Return a record of NVRAM, still sealed; None if there is none.
 
-    StorageError if it is not that of the last commit, or if that commit has one and it is missing.
+    StorageError if the last commit does not list this record, or lists one that is missing.
     """
     blob, record = stored.records.get(name), record_id(name)
     if blob is None and record in stored.commit.records:
@@ -290,7 +290,7 @@ def _listed(stored: Stored, name: str, what: str) -> bytes | None:
 
 
 def _count_on(machine: Machine, missing: int) -> None:
-    """Go on with older records: contents went back, counters and the latch never do.
+    """Go on with older records: every counter leaves out what may have been used, and latches are off.
 
     Each IPL took a commit, so there were at most as many IPLs as commits are missing.
     """
@@ -355,7 +355,7 @@ def _warn_of_postponed(state: SystemState, settings: Settings) -> None:
 
 
 def _fulfil(machine: Machine, wish: PartitionSettings) -> None:
-    """Make or change a partition as the settings say, and give it their fault plan."""
+    """Make or change a partition as its settings say, and set its fault plan."""
     changed = _provide(machine.system, wish)
     if changed:
         machine.encryptor.changed(changed)
@@ -367,8 +367,8 @@ def _provide(system: ManagedSystem, wish: PartitionSettings) -> Partition | None
     """Make or change a partition as the settings say; None if nothing was to be changed.
 
     A partition whose store was refused stays as it is; `Machine.start` logs it.  While the name of a refused
-    partition can't be read, no partition is made, because that one may have the name.  A partition that
-    another system owns is neither made nor changed.
+    partition can't be read, no partition is made, because that one may have the name.  Nor is a partition
+    made or changed that another system owns.
     """
     if is_elsewhere(system, wish.name):
         return None

@@ -1,4 +1,4 @@
-"""A server's settings from a TOML file; the command line adds to them and wins.
+"""A server's settings from a TOML file; the command line adds to them and overrides them.
 
 The fields are those of the classes in `hcall_server.service.settings`.  An unknown field, a wrong type
 or a value out of range is an OperatorError that names the place in the file.

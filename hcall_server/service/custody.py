@@ -1,4 +1,4 @@
-"""Custody at a start: which partitions are served, which ask the console, which names are on other systems.
+"""Custody at a start: which partitions this system serves, which ask the console, which are elsewhere.
 
 Page: spec/migration.md#after-a-start.
 """
@@ -25,9 +25,9 @@ _KEPT = OWNING | {Custody.FROZEN}
 
 
 def open_departed(system: ManagedSystem, stored: Stored, record: bytes | None) -> None:
-    """Load the partitions that have left from their record; few systems have this record.
+    """Load the facts about departed partitions from the custody record; few systems have this record.
 
-    StorageError if it does not open, or if it contradicts the record of a partition.
+    StorageError if the record does not open, or if it contradicts the record of a partition.
     """
     if record is None:
         return
@@ -83,12 +83,12 @@ def publish_keys(machine: Machine) -> None:
         else:
             left.add(partition.name)
     for name in left:
-        with suppress(SwpksError):  # the file is one too many; the next start tries again
+        with suppress(SwpksError):  # the file stays; the next start tries again
             transport.forget_key(name)
 
 
 def is_elsewhere(system: ManagedSystem, name: str) -> bool:
-    """Whether another system owns the partition of a name in the settings; if so, log which system."""
+    """Whether a known partition of this name is not owned by this system; log one that has moved."""
     present = system.partitions.get(name)
     advice = f"nothing is made; a new partition of this name: swpks hmc create {name}"
     if present is not None:

@@ -9,7 +9,7 @@ The caller holds the lock of the state, and has proven presence.
 # guarantee:
 #
 #   1. After Clear All no copy of the old root key exists: not on the card, not wrapped, not in a part that
-#      was taken out.  Without it every record, and the trusted system key, are dead.
+#      was taken out.  Without it no record, and no trusted system key, can be opened.
 #   2. After both the system is new and empty, with its old system id.
 #   3. Without Clear All the root key stays.  The wipe takes the wrapped copies, so a reset needs a card that
 #      holds the key.
@@ -217,7 +217,7 @@ def _system_id(folder: Path, card: AnchorCard, tpms: tuple[Tpm, ...]) -> bytes |
 
 
 def _held(folder: Path) -> Card:
-    """Return the anchor card; StorageError if it holds no key: then the wipe would destroy the last copy."""
+    """Return the anchor card.  StorageError if it holds no key: the wipe would destroy the last copy."""
     card = AnchorCard(folder / ANCHOR_CARD)
     advice = "start the system once, so that it is restored from a wrapped copy, or use clear-all"
     try:

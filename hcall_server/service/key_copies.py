@@ -57,7 +57,7 @@ class KeyCopies(NamedTuple):
 
     @property
     def candidate(self) -> SystemIdentity | None:
-        """The key that all findings are relative to: the card's, else that of the first readable copy."""
+        """The key that all findings are relative to: that of the card, else of the first readable copy."""
         if self.card is not None:
             return self.card.identity
         return next((each.identity for each in self.wrapped if each.identity is not None), None)
@@ -85,7 +85,7 @@ class KeyCopies(NamedTuple):
         return agree and self.card_finding is CardFinding.HOLDS and level == SEALED_LEVEL
 
     def agreeing(self) -> list[PartReport]:
-        """Return the reports of the parts, where no copy is missing."""
+        """Return a report for each part that has a copy.  Only called if no copy is missing."""
         held = [(ANCHOR_CARD, "card"), *((each.tpm.name, each.tpm.kind) for each in self.wrapped)]
         return [PartReport(name, kind, "agrees", CopyFinding.AGREES.value) for name, kind in held]
 
@@ -123,10 +123,7 @@ def _read_wrapped(tpm: Tpm, slot: int, records: Records) -> WrappedCopy:
 
 
 def records_finding(records: Records, identity: SystemIdentity | None) -> RecordsFinding:
-    """Return whether the records other than wrapped copies open with a key; None stands for no key.
-
-    LaterLevelError for a commit record of a later release.
-    """
+    """Return whether the records other than wrapped copies open with a key; None means no readable key."""
     # The commit record alone decides (C-55).  If one damaged partition record did, it would stop the system,
     # and not just its partition.
     others = records.keys() - WRAPPED
@@ -153,5 +150,5 @@ def holds_old_records(records: Records) -> bool:
 
 
 def _of_a_first_start(records: Records) -> bool:
-    """Whether these records are those of an earlier release's first start that was killed: no partition."""
+    """Whether the records are only those of a killed first start of an earlier release: no partition."""
     return not records.keys() - _FIRST and len(records.get(COMMIT, b"")) <= FIRST_SIZE

@@ -1,4 +1,4 @@
-"""The errors of starts that a row of the root-key table stops: the finding of each part, and the way out."""
+"""The error of a start that the root-key table stops: the finding about each part, and the way out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _RULES: Mapping[str, Rule] = {
 
 
 def stop_of(row: RootKeyRow, copies: KeyCopies, records: Records) -> StorageError:
-    """Return the error of a row that stops the start."""
+    """Return the error for a row that stops the start."""
     rule = _RULES[row.id]
     parts = "; ".join(_copy_texts(copies))
     about = _about_records(rule, copies, records)

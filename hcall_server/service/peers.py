@@ -1,7 +1,7 @@
-"""The way to other systems: the listener of the mobility channel, and connections to those of others.
+"""The way to other systems: the listener of the mobility channel, and connections to other listeners.
 
-`run/mobility.sock` or a TCP port (spec/service.md#sockets).  The room `mobility` is loaded by the first
-connection.
+`run/mobility.sock` or a TCP port (spec/service.md#sockets).  The first connection loads the package
+`mobility`.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class SocketPeers:
         self.address = f"unix:{path}"
 
     async def _serve(self, machine: Machine, accepted: socket.socket) -> None:
-        """Begin to serve a connection; the first one waits until the room `mobility` is loaded."""
+        """Begin to serve a connection; the first one waits until the package `mobility` is loaded."""
         try:
             if not self._loaded:
                 await loaded(_load, machine.reserve)
@@ -123,5 +123,5 @@ class SocketPeers:
 
 
 def _load() -> None:
-    """Import the room; runs in a thread."""
+    """Import the package `mobility`; runs in a thread."""
     import hcall_server.mobility.migrations  # noqa: F401

@@ -216,7 +216,10 @@ class Server:
             self._peers.close()
 
     def _assigned(self) -> tuple[dict[str, socket.socket], list[socket.socket], socket.socket | None]:
-        """Return the passed sockets: private by partition name, common, control.  Remove stale sockets."""
+        """Return the passed sockets: the private ones by partition name, the common ones, the control socket.
+
+        Remove stale sockets.
+        """
         private, common, control = assign(self._passed, self._expected())
         owners = [*private.items(), *(("tcp", each) for each in common)]
         if control:
@@ -227,7 +230,7 @@ class Server:
         return private, common, control
 
     def _expected(self) -> list[str]:
-        """Return the names of the partitions; in the state Recovery, of all that its end may make."""
+        """Return the names of the partitions; in the state Recovery, of all that its end may create."""
         system = self.machine.system
         if system.state is SystemState.OPERATING:
             return list(system.partitions)
@@ -260,7 +263,7 @@ class Server:
             self._control_ended.set()
 
     async def _asked(self, signals: AsyncIterator[int]) -> str:
-        """Return the name of the signal that stops the server, or "none" if the console does."""
+        """Return the name of the signal that stops the server, or "none" if the console stops it."""
         asked = "none"
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_after, self.machine.stop_asked, nursery.cancel_scope)
@@ -392,7 +395,7 @@ def _unserved(machine: Machine) -> dict[str, dict[str, Any]]:
 
 
 def _without_keystore(system: ManagedSystem) -> list[str]:
-    """Return the partitions that could have a keystore and have none."""
+    """Return the names of partitions whose keystore is switched off, on a level that has keystores."""
     if not system.level.has_keystore:
         return []
     return [each.name for each in system.partitions.values() if not each.kbytes and not each.refused]

@@ -49,11 +49,11 @@ class PartitionSettings:
 
         PartitionSettings.of("lpar1", 64, secure_boot="audit", keystore_signed_updates=1)
 
-    `attributes` are the attributes to set, by the console's names and in its numbers.  All others keep
-    their stored values.  A new partition has the first values of spec/control.md#attributes, and starts
-    with the server.  A secure-boot mode counts for this start too.  The latch for updates without
-    verification is armed with a new partition only: a restart never arms it again, the console can.
-    `faults` is the fault plan of this start (spec/faults.md).
+    `attributes` are the attributes to set, by the console's names and in its numbers.  All others keep their
+    stored values.  A new partition has the first values of spec/control.md#attributes, and starts with the
+    server.  A secure-boot mode counts for this start too.  The latch for updates without verification is
+    armed only when a partition is made: a restart never arms it again, but the console can.  `faults` is the
+    fault plan of this start (spec/faults.md).
     """
 
     name: str
@@ -83,7 +83,7 @@ class PartitionSettings:
             return cls(name, numbers, auto_start, checked_plan(map(_fault, faults)))
 
     def overridden(self, other: PartitionSettings) -> PartitionSettings:
-        """Return these settings, overridden by other settings of the same partition."""
+        """Return these settings, overridden by further settings of the same partition."""
         return PartitionSettings(
             self.name,
             {**self.attributes, **other.attributes},
@@ -236,7 +236,7 @@ def parse_partition(text: str) -> PartitionSettings:
 
 @contextmanager
 def located(place: str) -> Iterator[None]:
-    """Put a place in front of the message of an OperatorError that leaves the block; its rule stays."""
+    """Put a place in front of the message of an OperatorError that leaves the block; keep its rule."""
     try:
         yield
     except OperatorError as error:

@@ -78,7 +78,7 @@ class State:
         return f"State({str(self.folder)!r})"
 
     def discard(self) -> None:
-        """Remove the state if it is new: its start was refused.  NVRAM is closed."""
+        """Remove the state if it is new: its start was refused.  The caller has closed NVRAM."""
         self._held.discard(LAYOUT)
 
     def _refused(self) -> None:
@@ -90,7 +90,7 @@ class State:
         self._held.close()
 
     def idle(self, seconds: float) -> bool:
-        """End the worker thread of the seams; return whether no commit runs after at most this time."""
+        """End the worker thread of the seams; return whether its last commit ended within this time."""
         return self._worker.ended(seconds)
 
     def seams(self, clock: Clock = time.monotonic, tpms: Sequence[str] = ()) -> Seams:

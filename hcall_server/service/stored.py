@@ -82,7 +82,7 @@ class Stored(NamedTuple):
 
 
 class _Ready(NamedTuple):
-    """Commits that can go on, after the mark was checked."""
+    """The writer of further commits, and how many commits the accepted older records lack."""
 
     commits: Commits
     missing: int = 0
@@ -190,7 +190,7 @@ class Opening:
     def _pending(
         self, identity: SystemIdentity, copies: KeyCopies, row: RootKeyRow, records: Records
     ) -> Stored:
-        """Wrap the key that Clear All has made; the records are of the old key, so no commit record fits."""
+        """Wrap the key that Clear All has made.  All records are of the old key, and none is read."""
         from hcall_server.service.key_repair import demand_stored, wrap_missing
 
         wrapping = wrap_missing(copies, identity)
@@ -221,7 +221,7 @@ class Opening:
         return _Ready(Commits(self._nvram, authority, last), missing)
 
     def _converted(self, identity: SystemIdentity, authority: CommitAuthority, records: Records) -> _Ready:
-        """Convert records of level 1; the IPL counts that older ones lack are skipped in the same commit."""
+        """Convert records of level 1; the same commit leaves out the IPL counts that older records lack."""
         from hcall_server.sealing.level_1 import OldSealer
         from hcall_server.writeback.convert import converted
 
@@ -271,9 +271,9 @@ def _first_start_of_level_1(copies: KeyCopies, records: Records) -> bool:
 def _promises_mark(copies: KeyCopies, last: CommitRecord) -> bool:
     """Whether the mark must be there: the card promises it, or a commit after the first one.
 
-    A first start writes its card after the mark.  So without a card its first commit may lack the mark.
-    The first commit of a replaced service processor may lack it beside any card.  It lists wrapped copies
-    only, so it hides no older record: without it the state is Recovery as well.
+    A first start writes its card after the mark.  So without a card its first commit may lack the mark.  The
+    first commit of a replaced service processor may lack it beside any card.  Such a commit lists wrapped
+    copies only, so it hides no older record: the state is Recovery also without it.
     """
     if last.number == _FIRST_COMMIT and set(last.records) <= {record_id(name) for name in WRAPPED}:
         return False
