@@ -33,7 +33,7 @@ def switches_of(numbers: Mapping[str, int]) -> int:
 
 
 def numbers_of(header: Any, switches: int) -> dict[str, int]:
-    """Return the numbers of all attributes; PlaintextError for one out of range, or an unknown switch."""
+    """Return the numbers of all attributes; PlaintextError for a wrong number or an unknown switch."""
     numbers = {attribute: getattr(header, field) for attribute, field in FIELDS.items()}
     numbers |= {name: ATTRIBUTES[name].default ^ bool(switches & bit) for name, bit in BITS.items()}
     inside = all(numbers[attribute] in row.numbers for attribute, row in ATTRIBUTES.items())

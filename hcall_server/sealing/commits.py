@@ -24,8 +24,8 @@ Page: spec/sealed.md#commit-record.
 # The list can't protect itself: an old NVRAM has an old and genuine list. So the number of each durable
 # commit is also written to the high-water mark, a small file beside NVRAM (spec/sealed.md#high-water-mark).
 #
-# An entry holds a tag, not a digest. A tag of AES-GCM under a key that is used once names its blob as well. A
-# digest would need a second pass over each blob of up to 128 KiB.
+# An entry holds a tag, not a digest. A tag of AES-GCM under a key that is used once identifies its blob as
+# well. A digest would need a second pass over each blob of up to 128 KiB.
 #
 # The list is stored as its bytes, sorted by id, and an entry is patched in its place. With 1,000 partitions a
 # commit of one record costs 33 us, 25 of them for the MAC (spec/sealed.md#commit-record has the
@@ -103,7 +103,7 @@ class CommitRecord(NamedTuple):
         return f"CommitRecord({self.number}, {len(self.entries) // _ENTRY_SIZE} records)"
 
     def after(self, changes: Mapping[bytes, bytes | None]) -> CommitRecord:
-        """Return the record of the next commit, which puts these blobs by their ids; None removes one."""
+        """Return the next commit's record: `changes` has new blobs by record id, None for a removal."""
         entries = bytearray(self.entries)
         for record, blob in changes.items():
             at = _place(entries, record) * _ENTRY_SIZE
@@ -143,7 +143,7 @@ class CommitAuthority:
     def decode(self, blob: bytes) -> CommitRecord:
         """Return the stored commit record; StorageError when it is damaged or of another system.
 
-        LaterLevelError for one whose level is that of a later release.
+        LaterLevelError for a record of a later release.
         """
         # The MAC covers number and entries, not the level. So a record whose MAC is right at our level has
         # only a damaged level byte. It is reported as damage, and not as a record of a later release.
@@ -173,7 +173,7 @@ class CommitAuthority:
         return int(number) if hmac.compare_digest(mac, self._mark_mac(number)) else None
 
     def _all_but_level(self, blob: bytes) -> bool:
-        """Whether a commit record is whole except for its level: then that byte is damaged."""
+        """Whether a commit record is whole except for its level byte, which is then damaged."""
         at = len(COMMIT_MAGIC)
         try:
             self.decode(blob[:at] + bytes([COMMIT_LEVEL]) + blob[at + 1 :])
@@ -189,7 +189,7 @@ class CommitAuthority:
 
 
 def later_mark(slot: bytes) -> str | None:
-    """Return the finding about a slot of the mark whose level is that of a later release, else None."""
+    """Return a phrase about a mark slot that a later release wrote; None for any other slot."""
     level = _later_level(slot, MARK_MAGIC, MARK_LEVEL)
     return None if level is None else of_later_release(level, [1, MARK_LEVEL])
 
@@ -204,7 +204,7 @@ def _entry(record: bytes, blob: bytes) -> bytes:
 
 
 def _place(entries: bytes | bytearray, record: bytes) -> int:
-    """Return the index at which an id stands in the entries, or would stand."""
+    """Return the index of an id in the entries; if it is not there, the index at which to insert it."""
     # Entries have one size, so bisection works on the bytes themselves. A list of tuples beside them would
     # have to be joined again for each MAC.
     starts = range(0, len(entries), _ENTRY_SIZE)

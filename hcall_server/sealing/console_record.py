@@ -69,8 +69,8 @@ def decode_console(plaintext: bytes) -> ConsoleRecord:
         raise layout_error(plaintext, CONSOLE_LEVEL, rules.CONSOLE_LAYOUT, error) from None
     later_fields(found.later, CONSOLE_TAGS)
     kept = {UUID(bytes=each.uuid): _kept(each) for each in found.kept}
-    # One content has one form. Two entries of a UUID would leave it to the reader which copy counts as the
-    # last.
+    # One content has one form. With two entries of a UUID, two readers could take different copies for the
+    # last one.
     if len(kept) < len(found.kept) or list(kept) != sorted(kept):
         raise PlaintextError(rules.CONSOLE_LAYOUT, "has copies that are not in the order of their UUIDs")
     forgotten = tuple(UUID(bytes=each) for each in found.forgotten)

@@ -75,7 +75,7 @@ class CopyHeader(NamedTuple):
     @property
     def age(self) -> tuple[int, int]:
         """The sort key of the copies of one partition: the restores, then the generation."""
-        # A generation alone does not order them. A restore that did not know the largest generation, as
+        # A generation alone does not order copies. A restore that did not know the largest generation, as
         # after a lost service processor, may give a smaller one than an earlier copy has.
         return self.restores, self.generation
 
@@ -98,8 +98,8 @@ def seal_copy(
 ) -> bytes:
     """Return the console copy of a partition record; `time` is in whole seconds since the epoch (UTC).
 
-    Every copy has custody OWN, no epoch and no peer.  Custody is decided where the copy is used, and is no
-    fact of the contents.
+    Every copy has custody OWN, no epoch and no peer.  Custody does not belong to the contents: the system
+    that uses the copy decides about it.
     """
     profile = record.profile
     plaintext = encode_partition(record._replace(profile=profile.at_home))

@@ -14,9 +14,10 @@ from hcall_abi.rules.rule import Rule
 
 
 class CopyError(OperatorError):
-    """A console copy was refused, which an operator has chosen; `reason` is the finding as a phrase.
+    """A console copy, which an operator has chosen, was refused.
 
-    `uuid` is the partition in its header, None where the header could not be read.
+    `reason` is the finding as a phrase.  `uuid` is the partition in its header, None if the header could not
+    be read.
     """
 
     broken: ClassVar[Rule]
@@ -29,7 +30,7 @@ class CopyError(OperatorError):
 
 
 class NotCopyError(CopyError):
-    """The bytes are not a console copy at all, or its header is damaged."""
+    """The bytes are no console copy, or the header of the copy is damaged."""
 
     broken = rules.COPY_HEADER
 

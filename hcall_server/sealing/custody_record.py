@@ -1,7 +1,7 @@
-"""The custody record: partitions that a system has no store of (spec/sealed.md#custody-record).
+"""The custody record: partitions without a store on this system (spec/sealed.md#custody-record).
 
-A partition that has left stays in this record, for two reasons.  By its last epoch the system recognizes old
-messages, and ignores them.  By its name a start knows that it must not make another partition in its place.
+A partition that has left stays in this record, for two reasons.  Its last epoch shows the system which
+messages are old and must be ignored.  Its name keeps a start from making another partition of this name.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NOBODY = bytes(SYSTEM_ID_SIZE)
 
 
 def custody_record(departed: Iterable[Departed]) -> CustodyRecord:
-    """Return the record of these partitions."""
+    """Return the custody record of these departed partitions, in the order of their UUIDs."""
     return tuple(sorted(departed, key=lambda each: each.uuid))
 
 
@@ -62,7 +62,7 @@ def decode_custody(plaintext: bytes) -> CustodyRecord:
 
 
 def seal_custody(sealer: Sealer, departed: Iterable[Departed]) -> bytes:
-    """Return the sealed blob of the record of these partitions; its generation is 0."""
+    """Return the sealed blob of the custody record of these partitions; its generation is 0."""
     return sealer.seal(SealedKind.CUSTODY, SYSTEM_OWNER, 0, encode_custody(custody_record(departed)))
 
 

@@ -63,7 +63,7 @@ class FreshKey(NamedTuple):
 
 
 def sealed(kind: int, generation: int, fresh: FreshKey, plaintext: bytes, bound: bytes) -> bytes:
-    """Return a blob: header, ciphertext, tag.  `bound` is authenticated behind the header."""
+    """Return a blob: header, ciphertext, tag.  `bound` is authenticated after the header."""
     # The whole clear header is associated data. So the kind, the generation and the length can't be
     # changed, although they are not encrypted.
     header = _HEADER.pack(kind, fresh.salt, generation, len(plaintext) + TAG_SIZE)
@@ -98,9 +98,9 @@ def explained(
     blob: bytes,
     others: Iterable[AnyOwner],
 ) -> SealingError:
-    """Return a SwappedError if `open_as` opens the blob as that of another owner, else `error`.
+    """Return a SwappedError if `open_as` opens the blob for another owner, else `error`.
 
-    Only a blob that does not authenticate is tried.
+    It is tried only for a blob that does not authenticate.
     """
     # The other errors come from the clear header, so they would be the same for every owner.
     if type(error) is not NotAuthenticError:

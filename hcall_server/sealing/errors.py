@@ -46,7 +46,7 @@ class PlaintextError(StorageError):
 class SealingError(StorageError):
     """A sealed blob was refused.
 
-    `kind` and `owner` are those of the requested record, `reason` is the finding as a phrase.
+    `kind` and `owner` are those that the caller asked for; `reason` is the finding as a phrase.
     """
 
     broken: ClassVar[Rule]
@@ -59,7 +59,7 @@ class SealingError(StorageError):
 
 
 class NotSealedError(SealingError):
-    """The bytes are not a sealed blob at all, or the fixed part of its header is damaged."""
+    """The bytes are no sealed blob, or the fixed part of the header is damaged."""
 
     broken = rules.SEALED_MAGIC
 

@@ -71,9 +71,9 @@ def encode_fields(values: Mapping[int, bytes]) -> bytes:
 
 
 def taken_apart(plaintext: bytes, begin: int) -> tuple[list[Any], int] | None:
-    """Return the fields of a list at `begin`, and where it ends; None if the bytes end before it.
+    """Return the fields of the list at `begin`, and the end of the list; None if the bytes end too early.
 
-    This is `formats.LATER_FIELDS` in a tenth of its time; a property test holds the two equal.
+    The result is that of `formats.LATER_FIELDS`, in a tenth of its time; a property test compares them.
     """
     found: list[Any] = []
     at = begin + 1
@@ -92,7 +92,7 @@ def taken_apart(plaintext: bytes, begin: int) -> tuple[list[Any], int] | None:
 def later_fields(fields: Iterable[Any], known: Collection[int]) -> dict[int, bytes]:
     """Return the values of a list by their tags.
 
-    PlaintextError names the first tag that is not `known`, or not larger than the one before it.
+    PlaintextError names the first tag that is not in `known`, or that is not larger than the tag before it.
     """
     found: dict[int, bytes] = {}
     last = -1

@@ -1,8 +1,8 @@
 """The layouts of all sealed records, as Construct definitions; the tests check spec/sealed.md against them.
 
-The envelope is around every blob and is read before authentication.  Plaintexts are read only
-afterwards, as strictly.  Where a layout is on a hot path, its `FixedLayout` is derived from the
-definition here, never written a second time.  Layouts that are only read are in `level_1_formats`.
+The envelope is around every blob and is read before authentication.  Plaintexts are read after it, with the
+same strict checks.  Where a layout is on a hot path, its `FixedLayout` is derived from the definition here,
+never written a second time.  Layouts that are only read are in `level_1_formats`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The partition image: the whole store of one partition, within its record (spec/sealed.md#partition-image).
 
 Encoding runs at every flush, so it only joins the entries that the keystore has encoded already.  Decoding
-uses `struct` codecs that are derived from the Construct definitions in `formats`.  A property test holds
-the two equal.
+uses `struct` codecs that are derived from the Construct definitions in `formats`.  A property test checks
+that codecs and definitions agree.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _CONSUMERS = frozenset(int(consumer) for consumer in Consumer)
 
 
 def encode_image(image: StoreImage) -> bytes:
-    """Return the bytes of an image, without its generation, which stands in the envelope."""
+    """Return the bytes of an image, without its generation, which the envelope has."""
     return _HEADER.pack(len(image.entries)) + b"".join(image.entries)
 
 
 def decode_image(plaintext: bytes, generation: int) -> StoreImage:
-    """Return the image that `plaintext` holds, as of `generation`.
+    """Return the image that `plaintext` holds, with this generation.
 
     Any bytes give either an image or a PlaintextError.
     """
@@ -35,8 +35,8 @@ def decode_image(plaintext: bytes, generation: int) -> StoreImage:
     begin = _HEADER.size
     for number in range(count):
         key, end = _object(plaintext, begin, number)
-        # A keystore finds objects by consumer and label. The second one of two could never be read or
-        # removed, and would still take space.
+        # A keystore finds objects by consumer and label. A second object under the same label could never be
+        # read or removed, and would still take space.
         if key in entries:
             raise PlaintextError(rules.IMAGE_LABELS, f"object {number} repeats a label of its consumer")
         entries[key] = plaintext[begin:end]

@@ -53,7 +53,7 @@ class OldProfile(NamedTuple):
 
 
 class OldSealer:
-    """Opens the records of level 1 of one managed system; partition 0 stands for the system's own."""
+    """Opens the level-1 records of one managed system; the records of the system have partition 0."""
 
     def __init__(self, identity: SystemIdentity) -> None:
         self._identity = identity
@@ -94,7 +94,7 @@ def open_profile(sealer: OldSealer, partition: int, blob: bytes) -> OldProfile:
     _, plaintext = sealer.open(kind, partition, blob)
     try:
         profile = decode_profile(plaintext)
-        # The number is bound by the seal already. A difference means that the writer put a wrong profile
+        # The seal already authenticates the number. A difference means that the writer put a wrong profile
         # under it.
         if profile.number != partition:
             raise PlaintextError(rules.PROFILE_OWNER, f"is the profile of partition {profile.number}")
@@ -116,7 +116,7 @@ def open_system(sealer: OldSealer, blob: bytes) -> SystemRecord:
 def decode_profile(plaintext: bytes) -> OldProfile:
     """Return the profile that `plaintext` holds, of level 1 or 2; raises PlaintextError for anything else.
 
-    Level 1 had no switches: in such a profile each is as at first.
+    A profile of level 1 had no switches: each of them gets its first value.
     """
     oldest = plaintext.startswith(_PROFILE_1_START)
     found = _parsed(PROFILE_1 if oldest else PROFILE_2, plaintext, rules.PROFILE_LAYOUT)

@@ -46,7 +46,7 @@ EPOCH_SIZE = 8
 
 
 class PartitionRecord(NamedTuple):
-    """A partition at rest; `image` is None while its keystore is off."""
+    """The stored form of a partition; `image` is None while its keystore is off."""
 
     profile: PartitionProfile
     image: StoreImage | None

@@ -1,4 +1,4 @@
-"""Makes a restored record of an older one: contents go back, and counters never do.
+"""Makes a restored record from an older one: it has the older contents, and newer counters.
 
 Page: spec/sealed.md#restored-partitions.
 """
@@ -9,9 +9,9 @@ Page: spec/sealed.md#restored-partitions.
 #
 #   1. A generation names one image for ever.  After a restore to generation 90, a snapshot of the new
 #      generation 95 would have the number of an older and different one.
-#   2. An IPL count names one IPL.  A client takes another number for another IPL, and the same for the same.
-#   3. The count of restores says which of two generations is the later one: a copy of before a restore may
-#      have a larger generation than the store, and is older all the same.
+#   2. An IPL count names one IPL.  A client takes two numbers for two IPLs, and one number for one IPL.
+#   3. The count of restores says which of two generations is the later one: a copy from before a restore may
+#      have a larger generation than the store, although it is older.
 #   4. The latch, the permission for one update without verification, may have been used up since.
 #
 # So all counters become one more than the largest known one: of the copy, of the records of this system, or
@@ -44,11 +44,12 @@ def restored(
     epoch: int = 0,
     peer: bytes = b"",
 ) -> PartitionRecord:
-    """Return the record of a partition that goes back to `record`.  Commit it before the system adopts it.
+    """Return the record of a partition that is restored from `record`.
 
-    `seen_generation`, `seen_ipl_count` and `seen_restores` are the largest known ones of the partition, 0 if
-    none is known.  The latch of the restored partition is off.  `custody`, `epoch` and `peer` are as given:
-    those of the present store, if there is one.  StorageError when a counter is at its largest value.
+    The caller commits it before the system adopts it.  `seen_generation`, `seen_ipl_count` and
+    `seen_restores` are the largest known ones of the partition, 0 if none is known.  The latch of the
+    restored partition is off. The caller passes `custody`, `epoch` and `peer` of the present store, if there
+    is one.  StorageError when a counter is at its largest value.
     """
     profile, image = record
     generation = _next("generation", profile.image_generation, seen_generation, GENERATION_LIMIT)
@@ -67,7 +68,7 @@ def restored(
 
 
 def _next(what: str, stored: int, seen: int, limit: int) -> int:
-    """Return the value after the larger one of two; StorageError where there is none."""
+    """Return the larger of the two counters plus one; StorageError if that exceeds the limit."""
     found = max(stored, seen) + 1
     if found >= limit:
         message = f"the {what} of a partition is {found - 1}, and no larger one is left for a restore"

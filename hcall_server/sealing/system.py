@@ -113,7 +113,7 @@ def open_system(sealer: Sealer, blob: bytes) -> SystemRecord:
 
 
 def _later(record: SystemRecord) -> bytes:
-    """Return the later fields; ValueError for a name that is too long for every reader."""
+    """Return the later fields; ValueError for a name that every reader would refuse as too long."""
     name = record.name.encode()
     if len(name) > SYSTEM_NAME_SIZE:
         raise ValueError(f"a system's name has 1 to {SYSTEM_NAME_SIZE} bytes")

@@ -102,8 +102,8 @@ def decode_traveller(plaintext: bytes) -> Traveller:
         _refuse(f"does not have the layout of its level ({type(error).__name__})")
     except PlaintextError as error:
         _refuse(f"has an unreadable record: {error.message}")
-    # The target decides about custody by its own table. A record that brings one along could make it own
-    # the partition before the source has released it.
+    # The target decides about custody by its own table. A record with another custody could make the target
+    # own the partition before the source has released it.
     if record.profile != record.profile.at_home:
         _refuse("says something of custody")
     if found.secure_boot not in _MODES or found.used not in SWITCH:
@@ -136,7 +136,7 @@ def _used_in(found: Any, record: PartitionRecord) -> UsedState | None:
     passwords = tuple(Password(each.consumer, each.secret) for each in found.passwords)
     used = UsedState(passwords, _objects_in(found, record), tuple(map(_listing, found.listings)))
     owners = [each.consumer for each in passwords]
-    # An empty password is none: a consumer without a password is not in the list.
+    # An empty password means no password, and a consumer without one is not in the list.
     if owners != sorted(set(owners)) or not _CONSUMERS.issuperset(owners) or not all(p[1] for p in passwords):
         _refuse("has passwords that no keystore has")
     tokens = [each.token for each in used.listings]
@@ -150,7 +150,10 @@ def _used_in(found: Any, record: PartitionRecord) -> UsedState | None:
 
 
 def _objects_in(found: Any, record: PartitionRecord) -> tuple[Placed, ...]:
-    """Return the volatile objects: none has the label of another one, and each has a place."""
+    """Return the volatile objects.
+
+    PeerError unless each has a place among all objects, and a label that no other object has.
+    """
     if len(found.places) % _PLACE.size:
         _refuse("has half a place of an object")
     places = [place for (place,) in _PLACE.iterate(found.places)]
