@@ -11,7 +11,7 @@ class WrappedObjectError(SwpksError):
 
 
 class UnknownFormat(WrappedObjectError):
-    """The object has another beginning, format level or algorithm than this release knows."""
+    """This release does not know the beginning, the format level or the algorithm of the object."""
 
     def __init__(self) -> None:
         super().__init__(rules.WRAPPED_FORMAT, "not a wrapped object of a known format")

@@ -1,4 +1,4 @@
-"""The layout of a wrapped object, as Construct definitions: the truth that spec/wrapped.md describes."""
+"""The layout of a wrapped object, as Construct definitions; spec/wrapped.md describes it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ TAG_SIZE = 16
 
 _FIELDS = 4 + 1 + 3 + 8 + KEY_ID_SIZE + SALT_SIZE + 4
 
-# With the tag 1024 bytes: the only public fact about the format, because Linux computes with it (C-25).
+# Header and tag have 1024 bytes together.  Only this is public about the format: Linux computes with it
+# (C-25).
 WRAPPED_HEADER = Struct(
     "magic" / Const(MAGIC),
     "level" / Const(LEVEL, Int8ub),
