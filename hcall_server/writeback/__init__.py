@@ -1,1 +1,1 @@
-"""Write-behind: how changes in memory become durable, and how they come back (R-20 to R-23)."""
+"""Write-behind: how changes in memory become durable, and how a start recovers them (R-20 to R-23)."""

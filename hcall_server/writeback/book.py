@@ -1,4 +1,4 @@
-"""The changes that are not durable: those for the next flight, and those of the present one."""
+"""The changes that are not durable yet: those in the present flight, and those for the next one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Seal = Callable[[Sealer], bytes | None]
 
 
 def awaited(keystore: Keystore | None) -> bool:
-    """Return whether a guest has asked CONFIRM for a change that is not flushed."""
+    """Return whether CONFIRM was answered "not yet" for a change that is still not flushed."""
     return keystore is not None and keystore.contents.awaited > keystore.contents.flushed
 
 
@@ -94,7 +94,10 @@ class Book:
         return self._dirty.get(partition.number) is partition
 
     def add(self, partition: Partition, now: float) -> bool:
-        """Mark a partition dirty; False if it is refused, gone, or the flight has all of its changes."""
+        """Mark a partition dirty; return False if there is nothing to write.
+
+        That is so if the partition is refused or gone, or if the present flight has all of its changes.
+        """
         # The records of a refused partition stay byte for byte, because the operator may repair them.  A
         # partition that is gone was deleted or replaced by a restored one: its record would come back.
         if partition.refused or partition.gone:
@@ -104,7 +107,7 @@ class Book:
             return False  # a guest that polls meanwhile causes no second commit
         if partition.number not in self._dirty:
             self._note(now)
-        self._dirty[partition.number] = partition  # a restored one takes the place of the one before
+        self._dirty[partition.number] = partition  # a restored partition replaces the one before
         return True
 
     def add_own(self, name: str, seal: Seal, now: float) -> None:
@@ -139,7 +142,7 @@ class Book:
         flown, self._flying = self._flying, _NOTHING
         for number, snapshot in flown.snapshots.items():
             if not snapshot.partition.gone:
-                # Not over a dirty one: during the flight a restored partition may have taken the number.
+                # A dirty partition stays: during the flight a restored partition may have taken the number.
                 self._dirty.setdefault(number, snapshot.partition)
         self._own = {**flown.own, **self._own}  # the newer mark wins, such as a removal after a write
         self.since = flown.since

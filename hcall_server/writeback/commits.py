@@ -13,10 +13,10 @@ Records = Mapping[str, bytes | None]
 
 
 def record_id(name: str) -> bytes:
-    """Return the 16 bytes that stand for a record in the commit record's list.
+    """Return the 16 bytes that identify a record in the commit record's list.
 
-    A partition's UUID; for any other record its name in ASCII, filled up with zeros.  No UUID of ours
-    looks like that: its byte 8 has the variant, 0x80 to 0xBF, which is neither ASCII nor zero.  ValueError
+    They are a partition's UUID; for any other record its name in ASCII, filled up with zeros.  No UUID of
+    ours looks like a name: byte 8 has the variant, 0x80 to 0xBF, which is neither ASCII nor zero.  ValueError
     for a name that is too long.
     """
     uuid = parse_partition(name)
@@ -45,7 +45,7 @@ class Commit:
         return f"Commit({self.following})"
 
     def run(self) -> None:
-        """Commit, then note it in the mark; NvramError when either fails."""
+        """Make the commit, then note its number in the mark; NvramError when either fails."""
         # In this order: the mark must never be ahead of the records, or the next start would be refused.
         self._nvram.commit(self.changes)
         self._nvram.mark.note(self.mark)
@@ -80,7 +80,7 @@ class Commits:
         return Commit(self._nvram, {**changes, COMMIT: record}, following, mark)
 
     def make(self, changes: Records) -> None:
-        """Make a commit of a start, and its mark.
+        """Make a commit during a start, and write its mark.
 
         Blocks; NvramError if either fails.
         """

@@ -37,7 +37,7 @@ def converted(
     known_key: KnownKey,
     missing: int = 0,
 ) -> Changes:
-    """Return the changes that make a state of level 1 one of level 2, all of them for one commit.
+    """Return the changes that convert a state of level 1 to level 2, all of them for one commit.
 
     `missing` is the number of IPL counts that each partition leaves out if older records were accepted.
 
@@ -72,8 +72,8 @@ def recover_left_over(
 ) -> None:
     """Show the partitions whose records of level 1 could not be converted, each refused with its reason.
 
-    Call it when all other partitions are in the system.  `roster` lists these: it explains a record that was
-    exchanged with one of theirs.
+    Call it when all other partitions are in the system.  `roster` lists those partitions.  With it, the
+    reason names a partition whose record was put in place of this one.
     """
     reader = _Reader(records, old, [each.number for each in roster])
     for number in reader.numbers:
@@ -105,7 +105,7 @@ def _refuse(system: ManagedSystem, number: int, name: str | None, reason: Storag
 
 
 class _Reader:
-    """Reads the records of level 1, two a partition."""
+    """Reads the records of level 1: two for each partition."""
 
     def __init__(self, records: Records, sealer: OldSealer, others: Iterable[int] = ()) -> None:
         self._records = records

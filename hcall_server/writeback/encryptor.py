@@ -21,7 +21,7 @@
 #
 #   - A removed object has no place for a number, so a table has the removals that are not flushed.
 #   - A failed commit flushes nothing.  Its partitions become dirty again, and the next flight takes new
-#     snapshots.  The commit may have taken effect all the same, so no later commit gets its number.
+#     snapshots.  The commit may still have taken effect, so no later commit gets its number.
 #   - A store that replaces another one goes on counting: no generation names two images of a partition.  A
 #     snapshot refers to the keystore that it was taken of.  So a landing after a replacement marks the old
 #     keystore, and flushes nothing of the new one.
@@ -104,7 +104,7 @@ TICK = 1e-9
 
 
 class _Landing:
-    """The next landing, for the tasks that wait for it."""
+    """The next landing; tasks wait for it."""
 
     def __init__(self) -> None:
         self.come = trio.Event()
@@ -115,7 +115,7 @@ class Encryptor:
     """Makes changes durable after the calls that made them.
 
     `delay` is in seconds.  `on_trouble` is called with each failure, and with None when NVRAM works again.
-    It also gets the exception of a waiter's function, as an error with a rule.  All times are those of
+    `on_trouble` also gets an error with a rule if the function of a waiter raises.  All times are those of
     `clock`.  All functions are called on one event loop.
     """
 
@@ -160,7 +160,7 @@ class Encryptor:
         self.record_changed(SYSTEM, lambda sealer: seal_system(sealer, SystemRecord.of(system)))
 
     def departed_changed(self, system: ManagedSystem) -> None:
-        """Mark the custody record dirty: the partitions that have left.  Without any there is no record."""
+        """Mark the custody record dirty; the next flight removes it if no partition has left."""
         from hcall_server.sealing import custody_record
 
         def sealed(sealer: Sealer) -> bytes | None:
@@ -185,10 +185,10 @@ class Encryptor:
     def wait_landing(self, go_on: GoOn, until: float) -> Drop:
         """Call `go_on` once, on the loop: at the next landing or at `until`, whichever is first.
 
-        `until` is a time of the clock.  The caller has called `changed` before, in the same turn of the
-        loop.  If the encryptor is idle and as many wait as the last landing has served, a flight starts in
-        this call.  `go_on` is never called in it.  The returned function drops the waiter; afterwards, and
-        once `go_on` was called, it does nothing.
+        `until` is a time of the clock.  The caller has called `changed` before, in the same turn of the loop.
+        If the encryptor is idle and has as many waiters as the last landing served, a flight starts in this
+        call.  `go_on` is never called in it.  The returned function drops the waiter; afterwards, and once
+        `go_on` was called, it does nothing.
         """
         drop = self._flights.wait_landing(go_on, until)
         # A patience that ends after the alarm is not the next deadline, so the alarm stays as it is.
@@ -197,9 +197,9 @@ class Encryptor:
         return drop
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Start flights and end the patience of waiters at their deadlines, until cancelled.
+        """Start flights, and call waiters whose patience ends, until cancelled.
 
-        A flight that is under way at a cancellation lands all the same, while the loop runs.
+        A flight that is under way at a cancellation still lands while the loop runs.
         """
         task_status.started()
         try:
@@ -217,10 +217,7 @@ class Encryptor:
             self._alarm = None
 
     async def flush(self) -> bool:
-        """Make everything durable that is dirty now; False if that failed, and then nothing is lost.
-
-        A cancelled caller stops waiting; the flight goes on.
-        """
+        """Make everything durable that is dirty now.  Return False if that failed; nothing is lost then."""
         await trio.lowlevel.checkpoint_if_cancelled()
         before = self._schedule.started  # such a flight may not have everything that is dirty now
         while self._flights.pending:

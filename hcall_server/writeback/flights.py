@@ -147,8 +147,8 @@ class Flights:
     def _prepare(self, batch: Batch, now: float) -> None:
         """While the disk works, make keys for the partitions whose guests are likely to ask again.
 
-        One key takes less time than the worker's thread needs to wake up.  More of them let the thread run in
-        between, when they read entropy.
+        One key takes less time than the worker's thread needs to wake up.  With more keys the thread would
+        run in between, while entropy is read.
         """
         self._prepared_at = now
         asked = (each.profile.uuid for each in batch.snapshots.values() if awaited(each.keystore))
@@ -173,7 +173,7 @@ class Flights:
         self._on_landing(error)
 
     def _settled(self, result: outcome.Outcome[None]) -> BaseException | None:
-        """Mark the flight flushed; return the exception that prevents it, also that of a bug here."""
+        """Mark the flight flushed; return the exception of a failure, or of a bug in this function."""
         try:
             result.unwrap()
             self._commits.done(self._commit)

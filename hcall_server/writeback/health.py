@@ -39,7 +39,7 @@ class Health(NamedTuple):
 
 
 class Tally:
-    """The outcomes of landings: their numbers, the last error if it stands, the pause before the retry."""
+    """Counts of landings by outcome, the last error until a flush succeeds, the pause before the retry."""
 
     def __init__(self) -> None:
         self.commits = 0

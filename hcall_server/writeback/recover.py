@@ -169,7 +169,8 @@ class _Recovery:
     def _objection(self, record: PartitionRecord) -> StorageError | OperatorError | None:
         """Return the error that refuses a record which opens, None if it is accepted.
 
-        StorageError if it is not that of the last commit, OperatorError if it is and the level is too small.
+        StorageError if the record is not that of the last commit.  OperatorError if it is, but its keystore
+        is too large for the level.
         """
         profile, level = record.profile, self._system.level
         if not self._fits(record):

@@ -79,7 +79,7 @@ class Schedule:
             self._hurried_at = now
 
     def start(self, now: float) -> None:
-        """Begin a flight: it takes all dirty changes, so no guest waits for one any more."""
+        """Begin a flight.  It takes all dirty changes, so no guest waits for a dirty change any more."""
         self._step(FlightEvent.START)
         self.started += 1
         self._started_at, self._hurried_at = now, None
@@ -89,9 +89,9 @@ class Schedule:
         self._step(FlightEvent.LANDING)
 
     def finish(self, now: float, pause: float | None) -> None:
-        """End a landing.  After a failure the next flight starts after a pause of so many seconds.
+        """End a landing.  With a `pause`, the flight failed; the next one starts after these seconds.
 
-        If a guest waits, its time counts from now on: the clients just served need time to write again.
+        If a guest waits, its waiting time begins anew: the clients just served need time to write again.
         """
         if pause is None:
             self._step(FlightEvent.GO_ON)

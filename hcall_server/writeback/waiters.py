@@ -1,4 +1,7 @@
-"""CONFIRMs that wait for a landing: each is called exactly once, by a landing or by its patience."""
+"""CONFIRMs that wait for a landing.
+
+The function of each is called exactly once: at a landing, or when its patience ends.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ Drop = Callable[[], None]
 
 
 class _Waiter:
-    """One call that is due."""
+    """One waiter: its function, and the time at which its patience ends."""
 
     __slots__ = ("_go_on", "until")
 
@@ -32,7 +35,7 @@ class _Waiter:
 class Waiters:
     """All present waiters.
 
-    `on_bug` gets the exception of a waiter's function; the others are called all the same.
+    `on_bug` gets the exception of a waiter's function; the other functions are still called.
     """
 
     def __init__(self, on_bug: Callable[[Exception], None]) -> None:
