@@ -27,7 +27,7 @@ KEY_SIZES = frozenset({2048, 3072, 4096})
 
 def certificates(lists: Iterable[SignatureList]) -> Iterator[bytes | None]:
     """Yield every certificate in DER, None for a signature in a list of another type."""
-    # None, and not left out: a signature of another type in PK or KEK must end the search for a key.
+    # A signature of another type yields None: in PK or KEK it must end the search for a key.
     for each in lists:
         for signature in each.signatures:
             yield signature[OWNER_SIZE:] if each.type == GUID_X509 else None
@@ -82,7 +82,7 @@ def _usable(der: bytes | None) -> _Usable | None:
 
 
 def _judged(der: bytes | None) -> _Usable | str:
-    """Return a certificate that counts, or the reason why it does not; nothing of its contents is in that."""
+    """Return a certificate that counts, or why it does not; the reason quotes nothing of its contents."""
     if der is None:
         return "a signature is in a list of another type than X.509"
     try:

@@ -18,8 +18,8 @@ class _Open(NamedTuple):
 def merge(stored: list[SignatureList], added: list[SignatureList]) -> list[SignatureList]:
     """Return the stored lists with the new signatures of `added`; in linear time.
 
-    A signature is not new if a list of its type has the same bytes and owner.  A new certificate gets a list
-    of its own, after the others: the tools of this family read one certificate a list.  Any other new
+    A signature is not new if a list of its type has the same bytes and owner.  A new certificate gets a new
+    list, after the others: the tools of this family read one certificate from each list.  Any other new
     signature goes to the first list that has its type, its length and its header, or starts that list.
     """
     lists = [_Open(each.type, each.header, list(each.signatures)) for each in stored]

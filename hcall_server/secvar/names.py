@@ -44,9 +44,9 @@ def name_of(label: bytes) -> bytes:
 
 
 def is_platform_key(consumer: Consumer, label: bytes) -> bool:
-    """Whether this is the PK that Linux boots by, the only one that gets in without verification.
+    """Whether this is the PK that Linux uses: no other variable may be updated without verification.
 
-    A PK of another consumer, or under another flag in its header, is an object as any other.
+    A PK of another consumer, or with another flag in its label's header, is an ordinary object.
     """
     # Otherwise a boot loader with a PK of its own could use up the permission that the console gave to Linux.
     return consumer is Consumer.OPERATING_SYSTEM and label == _PLATFORM_KEY

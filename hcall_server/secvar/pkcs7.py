@@ -86,7 +86,7 @@ class Content:
 
 @asn1.sequence
 class SignedData:
-    """SignedData as it stands in a payload, bare.
+    """SignedData, without a ContentInfo around it.
 
     OpenSSL does not sort the certificates, so they are read as a list.
     """
@@ -111,7 +111,7 @@ class Signature(NamedTuple):
     """A signature by one signer.
 
     Without signed attributes it is over the update's SHA-256 digest.  With them it is over the digest
-    `attributes`, and `stated` is the digest of the update that these attributes state.
+    `attributes`.  `stated` is the digest of the update that is in these attributes.
     """
 
     value: bytes

@@ -63,9 +63,9 @@ class UpdateRequest(NamedTuple):
     """An update, with the facts that decide about it.
 
     `name` is in UTF-16.  `stored`, `platform_key` (PK) and `exchange_keys` (KEK) are variables as they are
-    stored, None if there is none.  `unverified`: an update of PK without verification is armed; this
-    concerns no other variable.  `largest` is the largest size of the stored variable in bytes.  `strict`:
-    refuse signatures that real firmware may refuse.
+    stored, None if there is none.  `unverified`: the latch permits one update of PK without verification;
+    this concerns no other variable.  `largest` is the largest size of the stored variable in bytes.
+    `strict`: refuse signatures that real firmware may refuse.
     """
 
     name: bytes
@@ -124,7 +124,7 @@ def doubts_of(payload: bytes) -> tuple[str, ...]:
 
 
 class Authority(Enum):
-    """The authority behind an update."""
+    """The variable whose key signed an update."""
 
     PLATFORM_KEY = "PK"
     EXCHANGE_KEY = "KEK"
