@@ -70,8 +70,8 @@ class Passwords:
         return _MATCHED if compare_digest(presented, actual) else _WRONG
 
     def set(self, consumer: Consumer, password: bytes) -> None:
-        """Set a consumer's password; Taken when it has one in this IPL."""
-        # Not even the holder of the old password may change it (choice C-4); the public record is silent.
+        """Set a consumer's password; Taken if the consumer already has one in this IPL."""
+        # Not even the holder of the old password may change it (choice C-4); no public source decides this.
         if consumer in self._passwords:
             raise Taken(f"the {consumer.name} consumer already has a password")
         self._passwords[consumer] = password

@@ -87,7 +87,8 @@ class Contents:
     def _load(self, entry: bytes) -> None:
         """Add an object from its entry in the stored image."""
         consumer, label, policy, data = object_of(entry)
-        # An image has no generation for each object.  All are flushed, so that of the image will do.
+        # An image has no generation for each object.  All are flushed, so each gets the generation of the
+        # image.
         self._hold((consumer, label), KeystoreObject(policy, data, self.generation), entry)
         self.used += self._cost(label, data)
 
@@ -105,7 +106,7 @@ class Contents:
         return sum(1 for held in self._objects.values() if not held.policy & PROVIDED)
 
     def touch(self) -> None:
-        """Count a change of data that is committed with the image, so that the next flush includes it."""
+        """Count a change of data that is committed together with the image: the next flush includes it."""
         self.generation += 1
 
     def get(self, key: Key) -> KeystoreObject:
@@ -214,9 +215,9 @@ class Contents:
         self.used += cost
 
     def _hold(self, key: Key, held: KeystoreObject, entry: bytes | None = None) -> None:
-        """Put an object into the place of the old one of its key, if there is one.
+        """Store an object under its key, in place of the old object if there is one.
 
-        `entry` is its encoded entry, if the caller has it already.
+        `entry` is the object's encoded entry, if the caller has it already.
         """
         before = self._objects.get(key)
         if before is not None and before.policy & _WRAPPING:
@@ -272,7 +273,7 @@ class Contents:
         self._removed[key] = self.generation
 
     def pending(self, key: Key) -> bool:
-        """Return whether the newest change to a label is not durable yet; if so, its flush is awaited."""
+        """Return whether the newest change to a label is not durable yet; if so, note that a guest waits."""
         held = self._objects.get(key)
         # The newest change of a label is its object's, if that is persistent.  A TRANSIENT object has none in
         # NVRAM; an older persistent object of its label may be there until its removal is flushed (C-G).

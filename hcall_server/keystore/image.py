@@ -1,4 +1,4 @@
-"""The persistent part of a keystore as values: one object, and a whole store at one generation.
+"""Immutable forms of the persistent part of a keystore: one object, and a whole store.
 
 Write-behind seals a `StoreImage`, and recovery loads it.  It holds neither passwords (they are ephemeral,
 R-04) nor TRANSIENT objects (R-14).
@@ -64,7 +64,7 @@ def entry_of(consumer: int, label: bytes, policy: int, data: bytes) -> bytes:
 
 
 def object_of(entry: bytes) -> StoredObject:
-    """Return the object of an entry that `entry_of` made, or that the sealing room has checked."""
+    """Return the object of an entry that `entry_of` made, or that `hcall_server.sealing` has checked."""
     consumer, _, label_length, policy, _ = _HEADER.unpack_raw(entry)
     label_end = _HEADER.size + label_length
     return StoredObject(consumer, entry[_HEADER.size : label_end], policy, entry[label_end:])

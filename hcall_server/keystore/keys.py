@@ -53,8 +53,8 @@ class Keys:
     def for_unwrapping(self, who: Credentials, state: PasswordState, key_id: bytes) -> WrappingKey:
         """Return the key of an id for UNWRAP.
 
-        `state` is the state of the caller's password, which the caller of this function has checked.  Raises
-        NotFound if the consumer has no key of this id or has removed it, and Forbidden.
+        `state` is the result of the password check.  Raises NotFound if the consumer has no key of this id or
+        has removed it; Forbidden if the password or the key's policy forbids UNWRAP.
         """
         # Only keys of the consumer in the authorization block: its password opens no other key (choice C-43).
         label = self._contents.key_ids.label_of(who.consumer, key_id)

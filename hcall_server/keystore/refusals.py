@@ -14,7 +14,7 @@ class KeystoreRefusal(Exception):
 
 
 class Forbidden(KeystoreRefusal):
-    """The password or the policy forbids it; `policy` is the object's policy word, if there is an object."""
+    """The password or a policy forbids the call; `policy` is the word of the object, if there is one."""
 
     def __init__(self, verdict: Verdict, policy: int | None) -> None:
         by_password = verdict is Verdict.PASSWORD

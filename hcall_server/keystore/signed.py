@@ -89,13 +89,13 @@ class SignedObjects:
         """Return the data of the object now, None where there is none yet.
 
         Raises Forbidden for a wrong password and for a policy that is not met.  An IMMUTABLE object can be
-        made but not changed.  Raises WrongKind if the object has another policy word than `policy`, as
-        objects of other calls have.
+        made but not changed.  Raises WrongKind if the policy word of the object is not `policy`, such as that
+        of an object that WRITE made.
         """
         state = self._access.enter(Opcode.SIGNED_UPDATE, who)
         held = self._contents.find((who.consumer, label))
-        # Before the policy is checked, because that check is of the word in the request.  With another word a
-        # caller could leave out a bit that the object has (choice C-21).
+        # This comes before the policy check, which reads the word in the request.  Otherwise a caller could
+        # leave out a bit that the object has (choice C-21).
         if held is not None and held.policy != policy:
             raise WrongKind("the object has another policy")
         # IMMUTABLE forbids changes, and the first update is none: without this, no such object could be made.

@@ -59,7 +59,7 @@ class Keystore:
         return f"Keystore({self.contents!r})"
 
     def ipl(self, secure_boot: SecureBoot) -> None:
-        """Start a new IPL: passwords, tokens and volatile objects end, the secure-boot mode counts."""
+        """Start a new IPL: end passwords, tokens and volatile objects, and apply this secure-boot mode."""
         self.access.ipl(secure_boot)
         self.listings.clear()
         self.continuations.clear()

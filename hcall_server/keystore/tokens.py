@@ -38,7 +38,7 @@ class Tokens(Generic[T]):
         return token
 
     def retire(self, token: int) -> None:
-        """Drop a token that was used; 0 stands for no token."""
+        """Drop a token that was used; no effect for 0, which means no token."""
         self._open.pop(token, None)
 
     def clear(self) -> None:
@@ -59,7 +59,7 @@ class Tokens(Generic[T]):
 
 
 class Continuations(Tokens[Opcode]):
-    """The busy calls of one partition; a token is good for one further call of the same h-call."""
+    """The busy calls of one partition.  Each token permits one further call of the same h-call."""
 
     def __contains__(self, key: tuple[Opcode, int]) -> bool:
         call, token = key
@@ -82,7 +82,7 @@ class Listings(Tokens[tuple[Consumer, Sequence[bytes]]]):
         self._place(token, (Consumer(consumer), rest))
 
     def take(self, token: int) -> Sequence[bytes]:
-        """Return the labels left under a token that `in` has confirmed."""
+        """Return the labels left under a token; the caller has checked with `in` that the token is open."""
         return self._open[token][1]
 
     def keep(self, consumer: Consumer, used: int, rest: Sequence[bytes]) -> int:

@@ -22,7 +22,7 @@ class Password(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """A volatile object, and its place among all objects: a list of labels has the oldest one first."""
+    """A volatile object, and its place among all objects, which a list of labels has in this order."""
 
     place: int
     object: StoredObject
