@@ -9,8 +9,8 @@ import trio
 from hcall_abi.errors import SwpksError
 from hcall_server.mobility.channel import LineLost
 
-# `swpks.qemu.race` looks alike, and stays apart: there a result that came first decides, and each error
-# leaves as it is.  Here an error behind a success is raised, and a bug leaves in a group.
+# `swpks.qemu.race` looks alike, and stays apart: `race` returns the first result and raises each error
+# unchanged.  `either` also raises an error that follows a success, and raises a bug in an ExceptionGroup.
 
 
 async def either(*tasks: Callable[[], Awaitable[None]]) -> None:

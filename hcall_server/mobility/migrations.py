@@ -89,7 +89,8 @@ class LiveMigrations:
     async def abort(self, uuid: UUID, epoch: int) -> None:
         """End an attempt at its source, as far as that is still possible there.
 
-        It returns after a step under way.  So the view of the answer shows whether the partition has left.
+        Waits for the end of a step that is under way.  So the view in the answer shows whether the partition
+        has left.
         """
         source = self._sources.get(uuid)
         if source and source.attempt.epoch == epoch:
@@ -112,7 +113,7 @@ class LiveMigrations:
             raise OperatorError(rules.CUSTODY_EPOCH, f"attempt {epoch} of {name} comes after attempt {last}")
 
     async def _run(self, source: MigrationSource, begun: trio.Event) -> None:
-        """Drive an attempt, in a task of its own: the request of the order may be cancelled after BEGIN."""
+        """Drive an attempt, in a separate task: the request of the order may be cancelled after BEGIN."""
         try:
             if await source.begin():
                 begun.set()

@@ -1,4 +1,4 @@
-"""The needs of a partition at another system, between the rows of `platform.arrival` and the wire.
+"""What a partition needs at another system: conversion between `platform.arrival` and the messages.
 
 The same facts are the body of `checkArrival` and a message of the channel (spec/migration.md#validation).
 """
@@ -34,7 +34,7 @@ def demand_needs(system: ManagedSystem, facts: ArrivalCheck) -> None:
 
 
 def demand_traveller(system: ManagedSystem, traveller: Traveller, epoch: int) -> None:
-    """OperatorError if a partition that has arrived does not fit, after its changes since NEEDS."""
+    """OperatorError if an arrived partition does not fit; it may have changed since its needs were sent."""
     (profile, image), used = traveller.record, traveller.used
     stored = [object_of(each) for each in image.entries] if image else []
     more = [each.object for each in used.objects] if used else []

@@ -6,8 +6,8 @@
     ciphers = opener.split()
 
 Both ends prove that they hold the token, and each connection has new keys.  The rules are sections 5, 7.4 and
-9 of the Noise specification, revision 34.  A message that does not open raises NotProven.  This ends a
-handshake.  A cipher still opens the right message afterwards.
+9 of the Noise specification, revision 34.  A message that does not open raises NotProven.  A handshake ends
+then; a cipher can still open the right message.
 """
 
 # Why Noise, and why our own lines of it
@@ -82,7 +82,7 @@ class Cipher:
 
 
 class Ciphers(NamedTuple):
-    """The two directions of a channel, as one end of it sees them."""
+    """The ciphers of one end of a channel: one for each direction."""
 
     send: Cipher
     receive: Cipher

@@ -1,4 +1,4 @@
-"""A machine as its migrations see it."""
+"""Adapts a machine to the interface that its migrations use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def own_system_of(machine: Machine) -> OwnSystem:
-    """Return a machine as its migrations see it."""
+    """Return the interface of a machine that its migrations use."""
     system = machine.system
 
     def present(uuid: UUID) -> Partition:
@@ -35,8 +35,8 @@ def own_system_of(machine: Machine) -> OwnSystem:
     def unpack(packed: Packed, uuid: UUID) -> Traveller:
         traveller = decode_traveller(packed.plaintext)
         profile = traveller.record.profile
-        # The generation in the header becomes that of PREPARED, by which the source releases. It must be
-        # that of the bytes.
+        # PREPARED repeats the generation in the header, and the source compares that one with its store. So
+        # the bytes must have the same generation.
         if (profile.uuid, profile.image_generation) != (uuid, packed.generation):
             raise PeerError(rules.MOBILITY_FORM, "another partition has arrived than was announced")
         return traveller

@@ -60,7 +60,7 @@ class Named(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """A partition as it travels, and the generation of its store."""
+    """The bytes of a partition that travels, and the generation of its store."""
 
     generation: int
     plaintext: bytes
@@ -70,9 +70,9 @@ class OwnSystem(NamedTuple):
     """A system, as its migrations use it.
 
     `find` raises OperatorError for an unknown name.  `check` raises the error of the broken rule if a
-    partition does not fit.  `unpack` reads the bytes of a partition that arrives, and `demand` is `check`
-    for such a partition.  `peers` returns None while the system has no way to others.  `run_beside` starts
-    a task that ends with the system, if not before.
+    partition does not fit.  `unpack` reads the bytes of a partition that arrives, and `demand` is `check` for
+    such a partition.  `peers` returns None while the system can't reach other systems.  `run_beside` starts a
+    task that ends with the system, if not before.
     """
 
     keeper: Keeper
@@ -91,7 +91,7 @@ class OwnSystem(NamedTuple):
     """The bound on log lines that peers without a proof can cause."""
 
     def name_of(self, uuid: UUID) -> str:
-        """Return the name of a partition, "" for one that was never here."""
+        """Return the name of a partition, "" for a partition that was never here."""
         found = self.keeper.facts_of(uuid)
         return found.name if found else ""
 

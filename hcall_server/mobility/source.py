@@ -72,7 +72,7 @@ _log = Log()
 
 
 class Phase(Enum):
-    """The task of the source."""
+    """The phase of an attempt at its source."""
 
     COPYING = auto()
     SENDING = auto()
@@ -149,7 +149,7 @@ class MigrationSource:
         if self._scope.cancelled_caught:
             return
         at = self._own.durable(self.attempt.uuid)
-        if self._trouble and at.custody not in OWNING:  # it was in doubt, and the move succeeded all the same
+        if self._trouble and at.custody not in OWNING:  # the source was in doubt, but the move succeeded
             self._own.keeper.failed(self.attempt.uuid, "")
         _log.info(
             "migration.ended",
@@ -169,7 +169,7 @@ class MigrationSource:
 
     @property
     def phase(self) -> Phase:
-        """The present task."""
+        """The present phase."""
         return phase_of(self._own.durable(self.attempt.uuid), self.attempt.epoch)
 
     def _all_said(self) -> bool:
@@ -181,7 +181,7 @@ class MigrationSource:
         return self.begun and self.phase not in _LIVE
 
     async def _while(self, *phases: Phase) -> None:
-        """Return when the attempt has left these phases."""
+        """Wait until the attempt is in none of these phases."""
         while self.phase in phases:
             await self._own.keeper.changed(self.attempt.uuid)
 
@@ -197,7 +197,7 @@ class MigrationSource:
             await self.give_up(_late("PREPARED", PREPARED_SECONDS, self._last))
 
     async def _talk(self, scope: trio.CancelScope) -> None:
-        """Talk with the target on one connection after the other, until no word is left."""
+        """Send the words on one connection after the other, until no word is left to send."""
         pause = FIRST_WAIT
         while not self._all_said():
             self._heard = False

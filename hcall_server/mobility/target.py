@@ -1,4 +1,4 @@
-"""The target of a live migration: expected partitions, and its part of the talk (spec/migration.md)."""
+"""The target of a live migration: expected partitions, and its side of a channel (spec/migration.md)."""
 
 # The target never decides
 #
@@ -120,8 +120,8 @@ class Targets:
     async def _opened(self, stream: trio.abc.Stream) -> tuple[MobilityChannel, Attempt]:
         """Open the channel of a connection.
 
-        If too many connections have no proof, the oldest of them ends.  That of a true source has proven
-        itself long before.
+        If too many connections have no proof, the oldest of them ends.  A connection of the true source has
+        given its proof long before.
         """
         with trio.CancelScope() as scope:
             self._unopened.append(scope)
@@ -155,7 +155,7 @@ class Targets:
                     del self._talking[uuid]
 
     async def _until_ended(self, attempt: Attempt) -> None:
-        """Forget a token at the end of its attempt, or if nothing has come of it."""
+        """Forget a token at the end of its attempt, or if the attempt does not begin in EXPECT_SECONDS."""
         keeper, uuid = self._own.keeper, attempt.uuid
         with trio.move_on_after(EXPECT_SECONDS):
             while self._own.durable(uuid).epoch < attempt.epoch:
