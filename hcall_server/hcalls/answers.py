@@ -43,7 +43,7 @@ Counts = MutableMapping[tuple[int, int], int]
 
 
 class Calls(Protocol):
-    """Answers the h-calls of a partition: `HypervisorCalls`, or a fault plan before them."""
+    """Answers the h-calls of a partition: `HypervisorCalls`, or a fault plan that wraps them."""
 
     costly: bool
     """Whether the last call may have taken much longer than a READ."""
@@ -54,8 +54,8 @@ class Calls(Protocol):
     def answer(self, tag: int, data: bytes, start: int, end: int, hold: bool = False) -> Parts | None:
         """Run the call whose body is `data[start:end]`; return the frame of its answer, as two parts.
 
-        With `hold`, None for a CONFIRM whose answer would be "not yet"; the caller runs it again as a new
-        one.  Raises ProtocolError for a body that is no h-call.
+        With `hold`, return None for a CONFIRM whose answer would be "not yet".  The caller then runs the call
+        again later.  Raises ProtocolError for a body that is no h-call.
         """
 
     def execute(self, call: HCall) -> HReturn:

@@ -76,7 +76,7 @@ def _authorization(spec: HCallSpec, arg: Arg) -> Check:
         owner = CONSUMERS.get(consumer)
         if owner is None:
             raise bad_argument(arg, rules.CONSUMER_KNOWN)
-        # A bad block, and no wrong password: the same status as for the rest of the block (choice C-F).
+        # This is a bad block, not a wrong password: the status is that of the whole block (choice C-F).
         if length > context.limits.max_password_size:
             raise bad_argument(arg, rules.AUTHORIZATION_PASSWORD, f"{length} bytes")
         end = size + length
@@ -207,7 +207,7 @@ def _within(arg: Arg, index: int, bounds: Bounds) -> LengthCheck:
 
 
 def _longest(most: int | Limit | None) -> Callable[[KeystoreLimits], int]:
-    """Return the function from the limits of a partition to the upper bound of a length."""
+    """Return a function that takes the limits of a partition, and returns the upper bound of a length."""
     if isinstance(most, Limit):
         return attrgetter(most.value)
     fixed = ADDRESS_SPACE if most is None else most

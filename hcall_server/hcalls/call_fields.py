@@ -1,6 +1,7 @@
 """One h-call and its answer as fields of a log line, without secrets (spec/service.md#log-of-the-calls).
 
-Registers are shown as they are.  Of guest memory, only the label and the head of the authorization block are.
+Registers are shown unchanged.  Of guest memory, only the label and the head of the authorization block are
+shown.
 """
 
 # Why a label can be missing

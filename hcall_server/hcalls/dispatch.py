@@ -96,8 +96,8 @@ class HypervisorCalls:
     def answer(self, tag: int, data: bytes, start: int, end: int, hold: bool = False) -> Parts | None:
         """Run the call whose body is `data[start:end]`; return the frame of its answer, as two parts.
 
-        With `hold`, None for a CONFIRM whose answer would be "not yet"; it is not counted.  Raises
-        ProtocolError for a body that is no h-call.  Call `begin` before the first call of a turn.
+        With `hold`, return None for a CONFIRM whose answer would be "not yet"; that run is not counted.
+        Raises ProtocolError for a body that is no h-call.  Call `begin` before the first call of a turn.
         """
         way = self._open_ways.get(data[start : start + _OPCODE])
         arguments = None if way is None else way.read(data, start, end, self._limits)

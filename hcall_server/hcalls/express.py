@@ -121,7 +121,7 @@ class _Source:
         self._end_constant()
 
     def _read(self, layout: FixedLayout, **targets: Sequence[Target]) -> None:
-        """Read the items of a layout; a constant of the layout is demanded."""
+        """Add code that reads the items of a layout, and compares its constants."""
         for field in layout.fields:
             known = targets[field.name] if field.name in targets else [field.constant] * field.items
             for target in known:
@@ -139,7 +139,7 @@ class _Source:
             self._names.append(target)
 
     def _end_constant(self) -> None:
-        """Demand the last constants with one comparison; they are adjacent in the frame."""
+        """Add one condition for the last constants, which are adjacent in the frame."""
         constant, self._constant = self._constant, b""
         if constant:
             name = f"c{len(self._names)}"
@@ -150,7 +150,7 @@ class _Source:
     # Conditions
 
     def _demand_places(self) -> None:
-        """Demand a segment for each buffer, in order and apart, and a body that ends with their bytes."""
+        """Add conditions: a segment for each buffer, in order and apart, and nothing behind their bytes."""
         table = HCALL_HEAD_LAYOUT.size + SEGMENT_LAYOUT.size * len(self._buffers)
         carried = [f"l{n}" for n, arg in enumerate(self._buffers) if arg.kind.readable]
         self._demands.append(f"end - start == {' + '.join([str(table), *carried])}")

@@ -50,7 +50,7 @@ def gen_key(keystore: Keystore, level: FirmwareLevel, args: GenKey) -> Outcome:
 
 
 def revoke_object(keystore: Keystore, level: FirmwareLevel, args: RevokeObject) -> Outcome:
-    """Take a wrapping key out of use (R-72); return its new policy."""
+    """Revoke a wrapping key (R-72): WRAP and UNWRAP refuse it.  Return its new policy."""
     policy = keystore.keys.set_revoked(args.authorization, args.label, revoked=True)
     return Outcome(SUCCESS, _REVOKE.results(policy=policy))
 
