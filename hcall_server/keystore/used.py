@@ -22,7 +22,7 @@ class Password(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """A volatile object, and its place among all objects, which a list of labels has in this order."""
+    """A volatile object, and its place among all objects, which are in the order of a list of labels."""
 
     place: int
     object: StoredObject

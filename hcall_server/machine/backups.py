@@ -273,8 +273,8 @@ class Backups:
     def _mode(self, partition: Partition, before: Partition | None) -> Mode:
         """Return the mode of a restored partition.
 
-        If its store was lost here, it may have been restarted on another system: then it may have to ask
-        first.
+        If this system had lost the store, another system may have restarted the partition meanwhile.  Then
+        the partition may have to ask the console before it is served.
         """
         if before is not None and not before.refused:
             return before.mode

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def own_system_of(machine: Machine) -> OwnSystem:
-    """Return the interface of a machine that its migrations use."""
+    """Return a machine as the `OwnSystem` that its migrations use."""
     system = machine.system
 
     def present(uuid: UUID) -> Partition:

@@ -81,7 +81,7 @@ def needs(
     passwords: Iterable[bytes] = (),
     formats: Sequence[int] = (),
 ) -> Needs:
-    """Return the needs of a partition with these objects and passwords; `level` is that of its system."""
+    """Return the needs of a partition with these objects and passwords, from a system of this `level`."""
     own = [each for each in objects if not each.policy & PROVIDED]
     every = 0
     for each in own:
@@ -105,7 +105,7 @@ def needs(
 
 
 def needs_of(partition: Partition, level: FirmwareLevel, formats: Sequence[int] = ()) -> Needs:
-    """Return what a partition of this system needs at another one; this system has firmware `level`."""
+    """Return what a partition needs at another system; `level` is the firmware level of this system."""
     keystore = partition.keystore
     if keystore is None:
         return needs(partition.profile, level.name, (), (), formats)

@@ -153,7 +153,7 @@ class Word(Enum):
 
 
 class Guard(Enum):
-    """The condition of a row on e, the epoch of the message."""
+    """The condition that a row puts on e, the epoch of the message."""
 
     LATER = "e is larger than the last e"
     SAME = "e is the last e"

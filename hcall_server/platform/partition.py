@@ -131,9 +131,9 @@ class Partition:
             self._profile = self._profile._replace(ipl_count=(self._ipl_count + 1) % IPL_COUNT_LIMIT)
 
     def count_on(self, missing: int) -> None:
-        """Take back an older store: leave out `missing` IPL counts, and clear the latch.
+        """Go on with an older store: skip `missing` IPL counts, and clear the latch.
 
-        The counts that are left out may have been used after the older store was written.
+        The partition may have used the skipped counts after the older store was written.
         """
         self._profile = self._profile._replace(ipl_count=self._ipl_count).counted_on(missing)
         self._ipl_count = self._profile.ipl_count

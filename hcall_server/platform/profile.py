@@ -60,7 +60,7 @@ class PartitionProfile(NamedTuple):
 
     @property
     def at_home(self) -> PartitionProfile:
-        """The profile without the facts of custody, which are no contents of a partition: custody OWN."""
+        """The profile with custody OWN and no attempt: custody is no part of the contents."""
         return self._replace(custody=Custody.OWN, epoch=0, peer=b"")
 
     def __repr__(self) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class PartitionWish(NamedTuple):
-    """Changes of a partition that are made together.  None, or no `further` attribute: no change."""
+    """Changes of a partition that are made together.  None or an empty `further` changes nothing."""
 
     new_name: str | None = None
     auto_start: bool | None = None

@@ -100,7 +100,7 @@ def explained(
 ) -> SealingError:
     """Return a SwappedError if `open_as` opens the blob for another owner, else `error`.
 
-    It is tried only for a blob that does not authenticate.
+    Only a blob that does not authenticate is tried.
     """
     # The other errors come from the clear header, so they would be the same for every owner.
     if type(error) is not NotAuthenticError:

@@ -290,7 +290,7 @@ def _listed(stored: Stored, name: str, what: str) -> bytes | None:
 
 
 def _count_on(machine: Machine, missing: int) -> None:
-    """Go on with older records: every counter leaves out what may have been used, and latches are off.
+    """Go on with older records: IPL counts that may have been used are skipped, and latches are off.
 
     Each IPL took a commit, so there were at most as many IPLs as commits are missing.
     """
@@ -367,8 +367,8 @@ def _provide(system: ManagedSystem, wish: PartitionSettings) -> Partition | None
     """Make or change a partition as the settings say; None if nothing was to be changed.
 
     A partition whose store was refused stays as it is; `Machine.start` logs it.  While the name of a refused
-    partition can't be read, no partition is made, because that one may have the name.  Nor is a partition
-    made or changed that another system owns.
+    partition can't be read, no partition is made, because that one may have the name.  A partition that
+    another system owns is not changed, and no second one is made.
     """
     if is_elsewhere(system, wish.name):
         return None

@@ -123,7 +123,10 @@ def _read_wrapped(tpm: Tpm, slot: int, records: Records) -> WrappedCopy:
 
 
 def records_finding(records: Records, identity: SystemIdentity | None) -> RecordsFinding:
-    """Return whether the records other than wrapped copies open with a key; None means no readable key."""
+    """Return whether the records, other than wrapped copies, open with the key in `identity`.
+
+    `identity` is None if no key is readable.  LaterLevelError for a commit record of a later release.
+    """
     # The commit record alone decides (C-55).  If one damaged partition record did, it would stop the system,
     # and not just its partition.
     others = records.keys() - WRAPPED

@@ -216,10 +216,7 @@ class Server:
             self._peers.close()
 
     def _assigned(self) -> tuple[dict[str, socket.socket], list[socket.socket], socket.socket | None]:
-        """Return the passed sockets: the private ones by partition name, the common ones, the control socket.
-
-        Remove stale sockets.
-        """
+        """Return the passed sockets (private by partition name, common, control); remove stale sockets."""
         private, common, control = assign(self._passed, self._expected())
         owners = [*private.items(), *(("tcp", each) for each in common)]
         if control:

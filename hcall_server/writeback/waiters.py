@@ -1,6 +1,6 @@
 """CONFIRMs that wait for a landing.
 
-The function of each is called exactly once: at a landing, or when its patience ends.
+The function of each waiter is called exactly once: at a landing, or when its patience ends.
 """
 
 from __future__ import annotations
