@@ -47,7 +47,7 @@ LengthCheck = Callable[[Registers, KeystoreLimits], None]
 def field_checks(spec: HCallSpec) -> Mapping[str, Check]:
     """Return the checks of a call's arguments by name, in register order.
 
-    A length has no check of its own.  The check of an authorization block returns `Credentials`, that of an
+    A length has no separate check.  The check of an authorization block returns `Credentials`, that of an
     output buffer its `Place`, that of any other buffer its bytes.  The check of a consumer returns the
     `Consumer`, that of a number the number.
     """

@@ -40,7 +40,7 @@ class SignedUpdate(NamedTuple):
 
 
 def signed_update(keystore: Keystore, level: FirmwareLevel, args: SignedUpdate) -> Outcome:
-    """Change a secure-boot variable as its update says, or refuse it by the rule that it breaks.
+    """Change a secure-boot variable as the update requests, or raise the refusal of the broken rule.
 
     A success makes all changes at once, with the latch of the unverified PK.  A refusal changes nothing.
     """

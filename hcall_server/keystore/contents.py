@@ -240,7 +240,7 @@ class Contents:
             self._note_removal(key)
 
     def set_policy(self, key: Key, policy: int) -> None:
-        """Give an object another policy word, which counts as a change of it."""
+        """Give an object another policy word.  This counts as a change of the object."""
         held = self._objects[key]
         held.policy = policy
         self._keep_entry(key, held)  # the policy word is part of the entry

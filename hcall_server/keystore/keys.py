@@ -1,6 +1,6 @@
 """Operations on wrapping keys: those of WRAP and UNWRAP, and revocation.
 
-A wrapping key is an object with a policy bit of its own.  Its data is the key, and no operation returns
+A wrapping key is an object with the policy bit WRAPPINGKEY.  Its data is the key, and no operation returns
 that to a guest (R-16).  A wrapped object names its key by an id that is computed from the key itself
 (`key_ids`).  So a new key under an old label does not open the objects of the old key.
 """

@@ -181,7 +181,7 @@ class Backups:
         return StoreCopy(read_copy(blob), blob)
 
     async def restore(self, blob: bytes, *, older: bool = True, seen: Counters = NEVER_SEEN) -> Partition:
-        """Put a partition's store back to a copy, whole or not at all; return the partition, powered off.
+        """Restore a partition's store from a copy, whole or not at all; return the partition, powered off.
 
         A partition of the same UUID keeps its name, number, access key and custody.  Otherwise a new
         partition is made, with another number if its own is taken.  Without `older` the copy may not be older

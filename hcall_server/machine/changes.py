@@ -113,7 +113,7 @@ class Changes:
     ) -> Partition:
         """Make a partition, powered off; any error leaves the system without it.
 
-        A name that is reserved for a partition which has moved away is free for the new one.
+        The new partition may take a name that is reserved for a partition that has moved away.
         """
         kept = self._system.reserving(name)
         wish: dict[str, Any] = {"auto_start": auto_start, "number": number, "further": further}

@@ -77,7 +77,7 @@ class Events:
         return next((each for each in self._watchers if each.is_console), None)
 
     def demand_room(self) -> None:
-        """OperatorError if too many spectators read; the console has a place of its own."""
+        """OperatorError if no place is left for a spectator; one place is reserved for the console."""
         spectators = sum(not each.is_console for each in self._watchers)
         if spectators >= MAX_STREAMS - 1:
             raise OperatorError(rules.EVENTS_STREAMS, f"{spectators} streams are open beside the console's")

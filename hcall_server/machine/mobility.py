@@ -29,7 +29,7 @@ class Mobility(Protocol):
     """The migrations that a system takes part in."""
 
     async def begin(self, name: str, order: MigrationOrder) -> None:
-        """Begin to move a partition to another system; it returns before the partition has moved.
+        """Begin to move a partition to another system; return before the partition has moved.
 
         OperatorError if it can't begin.
         """

@@ -75,7 +75,7 @@ class Outlet:
                 self._changed.notify_all()
 
     def drop(self) -> None:
-        """Count a line that could not be made, such as for want of memory."""
+        """Count a line that could not be made, such as for lack of memory."""
         with self._changed:
             self._gap_at_end()
             if self._idle and self._has_thread():

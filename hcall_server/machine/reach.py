@@ -1,4 +1,4 @@
-"""How the partitions of a machine are reached: the part of the transport that knows each of them."""
+"""How clients reach the partitions of a machine: the listeners and key files in the transport."""
 
 from __future__ import annotations
 

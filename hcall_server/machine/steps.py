@@ -98,7 +98,7 @@ class Host(Protocol):
 
 
 class Steps:
-    """The marks and effects of the rows of `custody.SYSTEM`."""
+    """Makes the marks (changes in memory) and the effects of the rows of `custody.SYSTEM`."""
 
     def __init__(self, machine: Host) -> None:
         self._machine = machine

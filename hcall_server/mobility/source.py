@@ -161,7 +161,7 @@ class MigrationSource:
         )
 
     async def give_up(self, trouble: str) -> None:
-        """End the copy phase, or go into doubt: the source serves on, or asks the console."""
+        """End the copy phase, so that the source serves on.  After the freeze, ask the console instead."""
         if self.phase in (Phase.COPYING, Phase.SENDING):
             self._trouble = self._trouble or trouble
             self._own.keeper.failed(self.attempt.uuid, self._trouble)

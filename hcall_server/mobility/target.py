@@ -99,7 +99,7 @@ class Targets:
         self._own.run_beside(lambda: self._until_ended(attempt))
 
     async def serve(self, stream: trio.abc.Stream) -> None:
-        """Serve one connection to its end; a later one of the same partition ends it."""
+        """Serve one connection to its end; a later connection for the same partition ends it."""
         try:
             channel, attempt = await self._opened(stream)
             await self._alone(TargetConversation(self._own, channel, attempt, self.forget))
@@ -256,7 +256,7 @@ class TargetConversation:
         return True
 
     async def _take(self, final: Final) -> None:
-        """Store the partition that follows.  A refusal is sent to the source, so that it does not wait."""
+        """Store the partition that follows.  If it is refused, send the refusal: the source waits for it."""
         uuid, epoch = self.attempt.uuid, self.attempt.epoch
         read: list[outcome.Outcome[Traveller]] = []
 

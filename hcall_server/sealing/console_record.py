@@ -1,6 +1,6 @@
 """The console record: a system's facts about its management console (spec/sealed.md#console-record).
 
-It is a record of its own, and no part of the system record: in the state Recovery there is no system record.
+It is separate from the system record, because in the state Recovery there is no system record.
 """
 
 from __future__ import annotations

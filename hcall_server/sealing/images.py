@@ -66,7 +66,7 @@ def _object_count(plaintext: bytes) -> int:
 
 
 def _object(plaintext: bytes, offset: int, number: int) -> tuple[tuple[int, bytes], int]:
-    """Check the object at `offset`; return its owner and label, and the offset behind it."""
+    """Check the object at `offset`; return its owner and label, and the offset after the object."""
     if len(plaintext) - offset < _OBJECT.size:
         raise PlaintextError(rules.IMAGE_OBJECTS, f"truncated in the header of object {number}")
     consumer, reserved, label_length, _, data_length = _OBJECT.unpack_raw(plaintext, offset)

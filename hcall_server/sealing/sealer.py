@@ -123,5 +123,5 @@ class Sealer:
         return material[:KEY_SIZE], material[KEY_SIZE:]
 
     def _bound(self, owner: UUID) -> bytes:
-        """Return the associated data behind the header (`formats.ASSOCIATED_DATA`)."""
+        """Return the associated data that follow the header (`formats.ASSOCIATED_DATA`)."""
         return self._system_id + owner.bytes

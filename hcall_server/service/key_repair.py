@@ -62,7 +62,7 @@ def wrap_all(tpms: tuple[Tpm, ...], identity: SystemIdentity) -> dict[str, bytes
 
 
 def wrap(tpm: Tpm, identity: SystemIdentity) -> bytes:
-    """Return a wrapped record, after the TPM has unwrapped it once; TpmSilentError if it does not work."""
+    """Return a wrapped record that the TPM has unwrapped once; TpmSilentError if the TPM does not work."""
     # Unwrapped at once.  Otherwise a blob that does not unwrap would be found at a later start, and the card
     # may be lost by then.
     record = encode_wrapped(KIND_CODES[tpm.kind], tpm.seal(pack_identity(identity)))

@@ -52,7 +52,7 @@ _END = re.compile(rb"[ \t]*(?:\r?\n)?\Z")
 
 
 class PresenceRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The content of `asmi/request`: the one word that counts now, and the tries that it has cost."""
+    """The content of `asmi/request`: the only valid word, and the number of tries with it so far."""
 
     action: str
     word_sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -95,7 +95,7 @@ class Presence:
         return word
 
     def proven(self, action: str) -> bool:
-        """Return whether the presence file holds the word for this action; it counts once.
+        """Return whether the presence file holds the word for this action.  A word is valid once.
 
         Return False if there is no valid request or no presence file: `ask` for a new word then.  Raise
         OperatorError if the word in the file is wrong, or if the file is not a plain file of this user.  The
@@ -117,7 +117,7 @@ class Presence:
         return True
 
     def _valid(self, action: str) -> PresenceRequest | None:
-        """Return the request for this action, None if there is none that still counts."""
+        """Return the request for this action, None if there is none that is still valid."""
         with self._changes():
             refuse_link(self._asmi)
         request = self._stored()

@@ -12,7 +12,7 @@ from hcall_server.service.layout import TPMS
 
 
 def open_tpms(state: Path, entropy: Entropy, words: Sequence[str] = ()) -> tuple[Tpm, ...]:
-    """Return the TPMs; `words` are those of `--tpm`, and without one the remembered kind counts.
+    """Return the TPMs; `words` are those of `--tpm`.  Without a word the remembered kind is used.
 
     Raises the errors of `TpmKind.parse` and `open_tpm`.
     """

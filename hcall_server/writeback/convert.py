@@ -1,8 +1,8 @@
 """Converting a state of sealed level 1, in one commit at its first start (spec/sealed.md#conversion).
 
-Each partition gets its UUID, and one record in the place of its two.  Its access key is taken over from
-the file that its clients have, or made.  Records that do not open stay under their old names.  Their
-partition is refused at this start and every later one.  Nothing is deleted.
+Each partition gets its UUID, and one record in place of two.  Its access key is that in the file of its
+clients, or a new one.  Records that do not open stay under their old names.  Their partition is refused at
+this start and every later one.  Nothing is deleted.
 """
 
 from __future__ import annotations

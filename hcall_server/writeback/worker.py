@@ -1,4 +1,4 @@
-"""The worker of NVRAM commits: a thread of its own, or the event loop in simulations.
+"""The worker of NVRAM commits: a separate thread, or the event loop in simulations.
 
 A commit blocks for as long as the disk takes, so it may not run on the loop.
 """
@@ -51,7 +51,7 @@ class InlineWorker:
 
 
 class _Errand(NamedTuple):
-    """A job for the thread, the function for its outcome, and the loop that calls it."""
+    """A job for the thread, the function that takes its outcome, and the loop that calls this function."""
 
     job: Job
     landed: Landed
