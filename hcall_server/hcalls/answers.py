@@ -1,4 +1,4 @@
-"""The answer of an h-call before it is a frame, and the Protocol of objects that answer h-calls."""
+"""The answer of an h-call before it is encoded, and the Protocol of objects that answer h-calls."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from hcall_server.keystore.refusals import (
 
 
 class Refusal(SwpksError):
-    """An h-call is answered with a status other than H_SUCCESS, and nothing was changed.
+    """The refusal of an h-call, with a status other than H_SUCCESS; nothing was changed.
 
     `status` is that of the rule, unless another is given.  `argument` is the name of the argument that broke
     the rule, if there is one.  `outputs` are the values of r4, r5, ... that go with the status.

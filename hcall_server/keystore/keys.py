@@ -41,7 +41,7 @@ class Keys:
         return f"Keys({self._contents!r})"
 
     def for_wrapping(self, who: Credentials, label: bytes) -> WrappingKey:
-        """Return the key of a label for WRAP; Forbidden, NotFound, or WrongKind for any other object."""
+        """Return the key under a label for WRAP; Forbidden, NotFound, or WrongKind if the object is no key."""
         state = self._access.enter(Opcode.WRAP_OBJECT, who)
         held = self._contents.get((who.consumer, label))
         # Not a verdict of `authorise`: the call has a status of its own for it, H_INVALID_KEY (choice C-40).
@@ -67,8 +67,8 @@ class Keys:
     def set_revoked(self, who: Credentials, label: bytes, *, revoked: bool) -> int:
         """Revoke or unrevoke a wrapping key; return its new policy word (R-72).
 
-        A key that is in the wanted state already does not change.  Raises NotFound, and Forbidden for any
-        other object.
+        A key that is in the wanted state already does not change.  Raises NotFound, and Forbidden, also if
+        the object is no wrapping key.
         """
         call = Opcode.REVOKE_OBJECT if revoked else Opcode.UNREVOKE_OBJECT
         state = self._access.enter(call, who)

@@ -1,4 +1,4 @@
-"""The management console that a system is attached to, and the copies that it holds.
+"""The management console that a system is attached to, and the copies that the console holds.
 
 Page: spec/control.md#the-console-of-a-system.  A start does not load this module.
 """

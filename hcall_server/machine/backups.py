@@ -236,7 +236,7 @@ class Backups:
     ) -> tuple[CopyHeader, PartitionRecord, Partition | None]:
         """Return header and record of a copy, and the present partition, None for none.
 
-        With `arrives` this system is about to own the partition.  Otherwise it has to own it already.
+        With `arrives` this system is about to own the partition.  Otherwise the system has to own it already.
         """
         header, record = open_copy(self._present_key(), blob)
         before = self._system.by_uuid(header.uuid)

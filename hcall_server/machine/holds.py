@@ -1,7 +1,7 @@
-"""The hold of a partition's h-calls while it moves: no call runs from its begin to its end.
+"""The hold of a partition's h-calls while the partition moves: no call runs during the hold.
 
-The custodian begins a hold before it freezes a partition (spec/migration.md).  It ends the hold, or the
-partition leaves: then its sessions end with GOODBYE 3.
+The custodian begins a hold before it freezes a partition (spec/migration.md).  If the partition is served
+here again, the custodian ends the hold.  If the partition leaves, its sessions end with GOODBYE 3.
 """
 
 # A hold, as a client sees it

@@ -142,7 +142,7 @@ class Machine:
 
     @cached_property
     def changes(self) -> Changes:
-        """Changes of whole partitions and of the system, durable when they are answered."""
+        """The object that creates, deletes and changes partitions, and names the system, durably."""
         from hcall_server.machine import changes
 
         return changes.Changes(

@@ -267,7 +267,7 @@ class _Frames:
 
 @contextmanager
 def in_time(seconds: float, what: str) -> Iterator[None]:
-    """Bound a block; PeerError if it takes longer."""
+    """Bound the time of a block; PeerError if the block takes longer."""
     with trio.move_on_after(seconds) as scope:
         yield
     if scope.cancelled_caught:

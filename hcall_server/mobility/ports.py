@@ -27,7 +27,7 @@ class Keeper(Protocol):
         """Return the durable state, None if there is none.  Only this state may be sent to others."""
 
     async def changed(self, uuid: UUID) -> None:
-        """Return at the next change of the durable state or of its mode."""
+        """Wait until the durable state, or its mode, changes."""
 
     async def settled(self, uuid: UUID) -> None:
         """Return when no step is under way."""

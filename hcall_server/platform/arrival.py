@@ -1,4 +1,4 @@
-"""Whether a partition of another system fits here (spec/migration.md#validation), as rows.
+"""The rules whether a partition of another system fits here, as rows (spec/migration.md#validation).
 
 `needs` makes the needs of a partition, and `demand_fit` checks them against a system.  The console requests
 both before an attempt.  The target repeats the check with the partition that has arrived.  A start does not

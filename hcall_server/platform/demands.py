@@ -1,4 +1,4 @@
-"""Rules of the console as rows: when a request breaks one, and the message of the refusal."""
+"""Rules of the console as rows: the condition under which a request breaks a rule, and the message."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 class SystemIdentity(NamedTuple):
     """The identity of a managed system: public id (16 bytes) and PKS root key (32 bytes, never shown).
 
-    `sealed_level` is that of its records in NVRAM.  From level 2 on there is always a commit record: its
-    absence is a loss, and never a new system.
+    `sealed_level` is that of its records in NVRAM.  From level 2 on there is always a commit record.  If it
+    is missing, it was lost: the system is not new.
     """
 
     system_id: bytes

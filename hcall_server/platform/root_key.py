@@ -173,7 +173,7 @@ def summary(copies: Iterable[CopyFinding]) -> CopyFinding:
 
 
 def decide(card: CardFinding, copies: Iterable[CopyFinding], records: RecordsFinding) -> RootKeyRow:
-    """Return the row of three findings."""
+    """Return the row for these three findings."""
     copy = summary(copies)
     return next(
         row for row in ROOT_KEY_TABLE if card in row.card and copy in row.copies and records in row.records

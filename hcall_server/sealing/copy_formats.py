@@ -27,7 +27,7 @@ COPY_LEVEL = 2
 
 
 def _start(level: int) -> Struct:
-    """Return the layout of the fields of a fixed size; level 1 has no count of restores."""
+    """Return the layout of the fixed-size fields; level 1 has no count of restores."""
     restores = ["restores" / Int32ub] if level > 1 else []
     return Struct(
         "magic" / Const(COPY_MAGIC),

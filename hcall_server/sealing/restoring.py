@@ -48,7 +48,7 @@ def restored(
 
     The caller commits it before the system adopts it.  `seen_generation`, `seen_ipl_count` and
     `seen_restores` are the largest known ones of the partition, 0 if none is known.  The latch of the
-    restored partition is off. The caller passes `custody`, `epoch` and `peer` of the present store, if there
+    restored partition is off.  The caller passes `custody`, `epoch` and `peer` of the present store, if there
     is one.  StorageError when a counter is at its largest value.
     """
     profile, image = record

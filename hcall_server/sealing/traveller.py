@@ -181,7 +181,7 @@ def _keys(objects: Iterable[StoredObject]) -> set[tuple[int, bytes]]:
 
 
 def _listing(found: Any) -> Listing:
-    """Return an open list; each has a consumer, and at least one label that is left."""
+    """Return an open list of labels; PeerError unless it has a consumer, and at least one label."""
     joined, labels, at = found.labels, [], 0
     while at < len(joined):
         begin = at + _LENGTH

@@ -105,8 +105,8 @@ def clear_all(folder: Path, entropy: Entropy) -> str:
 def reset_settings(folder: Path, entropy: Entropy) -> str:
     """Wipe all records in NVRAM; return the text to print.
 
-    After Clear All the result is a new, empty system.  Without it the next start is in the state Recovery.
-    Raises SwpksError; a second call finishes the first.
+    After Clear All the result is a new, empty system.  Without Clear All the next start is in the state
+    Recovery.  Raises SwpksError; a second call finishes the first.
     """
     return _translated(folder, lambda: _reset_settings(folder, checked(entropy)))
 

@@ -296,8 +296,9 @@ class Encryptor:
     def _set_alarm(self) -> None:
         """Let `run` wake at the next deadline.
 
-        If it wakes too early, it finds nothing due and sets the alarm itself.  Only an alarm for "at once" is
-        moved to a later deadline: the task would run, and delay the worker's thread, for nothing.
+        If `run` wakes too early, it finds nothing due and sets the alarm itself.  Only an alarm for "at once"
+        is moved to a later deadline.  Otherwise the task would run for nothing, and delay the worker's
+        thread.
         """
         deadline = self._flights.next_deadline() if self._end is None else -math.inf
         if self._alarm is not None and (deadline < self._alarm_at or self._alarm_at == -math.inf):

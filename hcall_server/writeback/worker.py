@@ -47,7 +47,7 @@ class InlineWorker:
         trio.lowlevel.current_trio_token().run_sync_soon(lambda: landed(outcome.capture(job)))
 
     def close(self) -> None:
-        """There is nothing to stop."""
+        """Do nothing: there is no thread to end."""
 
 
 class _Errand(NamedTuple):
