@@ -41,7 +41,7 @@ class Keys:
         return f"Keys({self._contents!r})"
 
     def for_wrapping(self, who: Credentials, label: bytes) -> WrappingKey:
-        """Return the key under a label for WRAP; Forbidden, NotFound, or WrongKind if the object is no key."""
+        """Return the key under a label for WRAP; Forbidden, NotFound, or WrongKind for a non-key object."""
         state = self._access.enter(Opcode.WRAP_OBJECT, who)
         held = self._contents.get((who.consumer, label))
         # Not a verdict of `authorise`: the call has a status of its own for it, H_INVALID_KEY (choice C-40).

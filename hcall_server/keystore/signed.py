@@ -98,7 +98,8 @@ class SignedObjects:
         # leave out a bit that the object has (choice C-21).
         if held is not None and held.policy != policy:
             raise WrongKind("the object has another policy")
-        # IMMUTABLE forbids changes, and the first update is none: without this, no such object could be made.
+        # IMMUTABLE forbids changes.  The first update is no change: without this, no such object could be
+        # made.
         checked = policy & ~_IMMUTABLE if held is None else policy
         self._access.demand(Opcode.SIGNED_UPDATE, state, checked)
         return held.data if held else None

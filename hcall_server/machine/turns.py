@@ -145,7 +145,7 @@ class Turns:
     def serve(self) -> None:
         """Run a pass of turns now, if the task of `run` sleeps.  Not to be called within a turn."""
         if self._sleeping and self._ring:
-            # A connection that asks in this pass needs no wake: a poll would consume it.
+            # A connection that asks in this pass needs no wake: a poll would consume that wake.
             self._sleeping = False
             self._pass()
             self._sleeping = True

@@ -142,8 +142,8 @@ class Targets:
 
     async def _alone(self, conversation: TargetConversation) -> None:
         uuid = conversation.attempt.uuid
-        # The source dials again only if the earlier connection is broken for it. This end may not know that
-        # yet.
+        # The source dials again only if the earlier connection is broken at its end. This end may not know
+        # that yet.
         if before := self._talking.get(uuid):
             before.cancel()
         with trio.CancelScope() as scope:

@@ -87,7 +87,7 @@ def _judged(der: bytes | None) -> _Usable | str:
         return "a signature is in a list of another type than X.509"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about old certificates; those of the guest are not ours
+            warnings.simplefilter("ignore")  # they are about old certificates, and the guest chooses these
             certificate = x509.load_der_x509_certificate(der)
             key = certificate.public_key()
     except x509.InvalidVersion as error:

@@ -169,7 +169,7 @@ def _apply_missing(machine: Machine, settings: Settings) -> None:
             try:
                 _fulfil(machine, wish)
                 machine.transport.publish_key(machine.system.find(wish.name))
-            except SwpksError as error:  # at a start it would refuse the start; now the system is in use
+            except SwpksError as error:  # a start would be refused; here the system is already in use
                 _log.error("partition.not_made", partition=wish.name, **explained(error))
 
 

@@ -104,7 +104,7 @@ def read_copies(components: Components, records: Records) -> KeyCopies:
     try:
         card = components.anchor_card.read()
     except LaterLevelError:
-        raise  # if it counted as damaged, the repair would overwrite the key of the later release
+        raise  # if the card counted as damaged, the repair would overwrite the key of the later release
     except StorageError as error:
         card, damage = None, error
     wrapped = tuple(_read_wrapped(tpm, slot, records) for slot, tpm in enumerate(components.tpms, 1))

@@ -247,7 +247,8 @@ class Opening:
         """Return the result; `kept` are the records if this start has not changed them, else None."""
         card, *tpms = reports
         stored = self._nvram.load() if kept is None else kept
-        records = {} if state is SystemState.RESET_PENDING else stored  # there, none is of the card's key
+        # After Clear All no record is of the card's key.
+        records = {} if state is SystemState.RESET_PENDING else stored
         held = sorted(WRAPPED & stored.keys())
         wrapped = f"{', '.join(held)}; " if held else ""
         presence = "present" if held else "none"

@@ -28,7 +28,7 @@ class _Waiter:
             self._go_on()
 
     def drop(self) -> None:
-        # To take it out of `Waiters` is not enough: it may be in the list that is being called just now.
+        # To remove the waiter from `Waiters` is not enough: it may be in the list that is being called now.
         self._go_on = None
 
 
