@@ -9,8 +9,8 @@ import trio
 from hcall_abi.errors import SwpksError
 from hcall_server.mobility.channel import LineLost
 
-# `swpks.qemu.race` looks alike, and stays apart: `race` returns the first result and raises each error
-# unchanged.  `either` also raises an error that follows a success, and raises a bug in an ExceptionGroup.
+# `first_of` in `swpks.qemu.race` looks alike, and stays apart: it returns the first result and raises each
+# error unchanged.  `either` also raises an error that follows a success, and raises a bug in an ExceptionGroup.
 
 
 async def either(*tasks: Callable[[], Awaitable[None]]) -> None:
