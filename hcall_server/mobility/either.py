@@ -10,7 +10,7 @@ from hcall_abi.errors import SwpksError
 from hcall_server.mobility.channel import LineLost
 
 # `first_of` in `swpks.qemu.race` looks alike, and stays apart: it returns the first result and raises each
-# error unchanged.  `either` also raises an error that follows a success, and raises a bug in an ExceptionGroup.
+# error unchanged.  `either` also raises an error after a success, and raises a bug in an ExceptionGroup.
 
 
 async def either(*tasks: Callable[[], Awaitable[None]]) -> None:
