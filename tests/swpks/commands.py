@@ -1,4 +1,4 @@
-"""Checks with the real parsers whether swpks accepts a command that a message advises."""
+"""A check with the real parsers: does swpks accept a command that a message advises?"""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def takes(words: list[str]) -> bool:
-    """Whether swpks accepts a command: by argparse, or by the syntax of a line."""
+    """Return whether swpks accepts a command.
+
+    Lines of the console are checked by their syntax, all other commands by argparse.
+    """
     if words[0] in LINES:
         words = ["swpks", "hmc", "--store", "DIR", *words]
     assert words[0] == "swpks"

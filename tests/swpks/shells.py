@@ -1,4 +1,4 @@
-"""Completion in its shell: bash, zsh and fish, each run once for many command lines."""
+"""Completion by a real bash, zsh or fish: one process of the shell completes many command lines."""
 
 from __future__ import annotations
 
@@ -55,7 +55,10 @@ end <lines
 
 
 def offers(shell: str, folder: Path, lines: list[list[str]]) -> list[list[str]]:
-    """Return the offers of a shell for the last word of each command line, in a folder below `folder`."""
+    """Return, for each command line, the words that the shell offers for the last word of that line.
+
+    The shell runs in a folder below `folder`.
+    """
     folder = folder / shell
     if not folder.exists():
         (folder / "boot").mkdir(parents=True)
@@ -68,7 +71,7 @@ def offers(shell: str, folder: Path, lines: list[list[str]]) -> list[list[str]]:
 def _bash(folder: Path, lines: list[list[str]]) -> list[str]:
     program = [script_of("bash")]
     for words in lines:
-        taken_apart = [part for word in words for part in re.findall("=|[^=]+|^$", word)]  # like bash does it
+        taken_apart = [part for word in words for part in re.findall("=|[^=]+|^$", word)]  # as bash does
         program.append(f"COMP_WORDS=({shlex.join(taken_apart)}); COMP_CWORD={len(taken_apart) - 1}; _swpks")
         program.append(f'(IFS={APART}; echo "${{COMPREPLY[*]}}")')
     return _run(["bash", "--norc", "-u"], folder, "\n".join(program))
@@ -103,7 +106,7 @@ def _run(command: list[str], folder: Path, program: str) -> list[str]:
 
 
 def _on_a_terminal(command: list[str], folder: Path) -> str:
-    """Run a command on a terminal of its own; return the text that it shows."""
+    """Run a command on a new terminal; return the text that it shows."""
     ours, its = pty.openpty()
     with subprocess.Popen(
         command,
@@ -123,7 +126,7 @@ def _on_a_terminal(command: list[str], folder: Path) -> str:
 
 
 def _read(terminal: int) -> bytes:
-    """Return the next bytes of a terminal, none when its program has ended."""
+    """Return the next bytes that a terminal shows, or no bytes after its program has ended."""
     try:
         return os.read(terminal, 65536)
     except OSError:
@@ -131,7 +134,7 @@ def _read(terminal: int) -> bytes:
 
 
 def _environment(folder: Path) -> Mapping[str, str]:
-    """Return the least environment of a shell, without settings of the person who runs the tests."""
+    """Return a minimal environment for a shell, without settings of the person who runs the tests."""
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),

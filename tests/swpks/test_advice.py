@@ -1,4 +1,4 @@
-"""Every command that a message advises is accepted by swpks exactly as printed."""
+"""swpks accepts every command that a message advises, exactly as it is printed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ PROSE = re.compile(r" (?:shows|refuses|lists|and|or|first|then|for each)\b.*|\.*
 
 
 def texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Yield each text of a module that is no docstring, with its line; a value of an f-string is a hole."""
+    """Yield each string of a module, except docstrings, with its line.
+
+    The placeholder HOLE replaces each value of an f-string.
+    """
     expressions = {id(each.value) for each in ast.walk(tree) if isinstance(each, ast.Expr)}
     pieces = set[int]()
     for node in ast.walk(tree):
@@ -50,14 +53,17 @@ def texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def advised(text: str) -> list[str]:
-    """Return the commands in a text: those in backquotes, and bare ones up to the end of their clause."""
+    """Return the commands that a text advises.
+
+    They are in backquotes; a command without them goes up to the end of its clause.
+    """
     quoted = [each for each in QUOTED.findall(text) if each.split()[0] in ("swpks", *LINES)]
     bare = [each[0] for each in BARE.finditer(QUOTED.sub("", text)) if each.start()]
     return [*quoted, *(PROSE.sub("", each) for each in bare)]
 
 
 def in_the_code() -> Iterator[tuple[str, str]]:
-    """Return each advised command in the code, with its place."""
+    """Return each command that the code advises, with its place in the code."""
     for room in ROOMS:
         for path in sorted((ROOT / room).rglob("*.py")):
             where, source = str(path.relative_to(ROOT)), path.read_text()
@@ -67,7 +73,7 @@ def in_the_code() -> Iterator[tuple[str, str]]:
 
 
 def is_taken(text: str) -> bool:
-    """Whether swpks accepts a command with some value in each of its holes."""
+    """Return whether swpks accepts a command after some value has replaced each HOLE in it."""
     parts = text.replace("[NAME=]", "NAME=").removesuffix("...").split(HOLE)
     for values in product(FILLED, repeat=len(parts) - 1):
         whole = parts[0] + "".join(value + part for value, part in zip(values, parts[1:], strict=True))
@@ -77,7 +83,7 @@ def is_taken(text: str) -> bool:
 
 
 def test_each_advised_command_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
-    """A reader copies the advice, so the real parsers accept its verbs, options and order of words."""
+    """The real parsers accept each advised command: its verbs, its options and the order of its words."""
     found = sorted(set(in_the_code()))
     assert [(where, text) for where, text in found if not is_taken(text)] == []
     assert len(found) > 60
@@ -96,15 +102,15 @@ def test_a_wrong_advice_is_found() -> None:
 
 
 def test_a_line_has_its_help() -> None:
-    """`COMMAND --help` works for every line."""
+    """`LINE --help` works for every line of the console."""
     assert any("`COMMAND --help`" in each for each in REMEDIES.values())
     assert all(usage_of(name).startswith("Usage: ") for name in COMMANDS)
 
 
 def test_a_command_names_the_store_of_its_console() -> None:
-    """An advised command names the store, so it works without SWPKS_HMC.
+    """An advised `swpks hmc` command names the store, so it works without SWPKS_HMC.
 
-    A command that names an end, and a line, stay unchanged.
+    A command that has `--store` already stays unchanged; so does a line of the console.
     """
     advice = at_store("`swpks hmc jobs`, `swpks hmc serve --store DIR`, `lstskey -m SYS`; swpks hmc", "/a b")
     assert advice == (

@@ -1,4 +1,4 @@
-"""`swpks asmi`: its output, its exit statuses, and that no erase precedes the proof of presence."""
+"""`swpks asmi`: its output, its exit statuses, and the proof of presence that it needs before each erase."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ACTIONS = ("clear-all", "reset-settings")
 
 
 class Erased:
-    """An eraser that only records its calls."""
+    """A stand-in for the eraser: it records each call and erases nothing."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Path]] = []
@@ -35,14 +35,14 @@ class Erased:
         self.error: Exception | None = None
 
     def eraser(self) -> Eraser:
-        """Return its functions."""
+        """Return an `Eraser` whose functions record their calls here."""
         return Eraser(
             lambda folder, action: [f"{action} takes all of {folder.name}.", "It stays away."],
             {action: lambda *given, action=action: self.erase(action, *given) for action in ACTIONS},
         )
 
     def erase(self, action: str, folder: Path, entropy: Any) -> str:
-        """Record the call, or fail."""
+        """Record the call, or raise the planned error."""
         if self.error:
             raise self.error
         self.calls.append((action, folder))
@@ -52,7 +52,7 @@ class Erased:
 
 @pytest.fixture
 def erased(monkeypatch: pytest.MonkeyPatch) -> Erased:
-    """The eraser behind the command."""
+    """The stand-in that the command uses in place of the real eraser."""
     made = Erased()
     monkeypatch.setattr(asmi, "_eraser", made.eraser)
     return made
@@ -69,14 +69,14 @@ def state(tmp_path: Path) -> Path:
 
 
 def word_in(output: str) -> str:
-    """Return the word that a first call has printed."""
+    """Return the word that the command has printed, and now expects."""
     found = re.search(r"^The word is (\w{12})$", output, re.MULTILINE)
     assert found, output
     return found[1]
 
 
 def rule_in(error: str) -> str:
-    """Return the rule that a refusal names."""
+    """Return the id of the rule that a refusal names."""
     found = re.search(r"^swpks asmi [a-z-]+: .* fault; rule ([a-z.-]+): ", error)
     assert found, error
     return found[1]
@@ -86,7 +86,10 @@ def rule_in(error: str) -> str:
 def test_two_calls_and_a_word_between_them(
     action: str, erased: Erased, state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first call erases nothing and lists the losses; the second one erases once."""
+    """The first call erases nothing and lists the losses.
+
+    With the word in the file, the second call erases once.
+    """
     assert main(["asmi", "--state", str(state), action]) == 4
     shown = capsys.readouterr()
     assert shown.err == ""
@@ -104,7 +107,7 @@ def test_two_calls_and_a_word_between_them(
 
 
 def test_json(erased: Erased, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Answers are objects on standard output, refusals on standard error."""
+    """With --json, answers are objects on standard output, and refusals are objects on standard error."""
     command = ["asmi", "--state", str(state), "clear-all", "--json"]
     (state / "presence").touch()
     assert main(command) == 4
@@ -134,7 +137,7 @@ def test_json(erased: Erased, state: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_file_from_before_is_told(erased: Erased, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The output names a removed older file, because the operator may look for it."""
+    """If the command removes an older file of presence, its output says so."""
     (state / "presence").write_text("early")
     assert main(["asmi", "--state", str(state), "clear-all"]) == 4
     assert f"{state / 'presence'} was removed" in capsys.readouterr().out
@@ -156,7 +159,7 @@ def test_a_wrong_word_erases_nothing(erased: Erased, state: Path, capsys: pytest
 def test_the_word_of_the_other_action_erases_nothing(
     erased: Erased, state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The word is removed, and a word for this action is asked for."""
+    """The command removes a word that was printed for the other action, and asks for a new word."""
     assert main(["asmi", "--state", str(state), "reset-settings"]) == 4
     (state / "presence").write_text(word_in(capsys.readouterr().out))
     assert main(["asmi", "--state", str(state), "clear-all"]) == 4
@@ -165,7 +168,7 @@ def test_the_word_of_the_other_action_erases_nothing(
 
 
 def test_the_word_is_late(erased: Erased, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """After ten minutes the command asks for a new word."""
+    """If the word comes after ten minutes, the command asks for a new word."""
     args = argparse.Namespace(state=state, action="clear-all", json=False)
     assert asmi.carry_out(args, erased.eraser(), lambda: 1000.0, os.urandom) == 4
     (state / "presence").write_text(word_in(capsys.readouterr().out))
@@ -191,7 +194,7 @@ def test_a_running_system_is_refused(erased: Erased, state: Path, capsys: pytest
 def test_the_lock_is_held_while_it_erases(
     erased: Erased, state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second command and a start are refused meanwhile; after an error the folder is free."""
+    """During an erase, a second command is refused. After a failed erase the folder is unlocked."""
     command = ["asmi", "--state", str(state), "clear-all"]
     assert main(command) == 4
     (state / "presence").write_text(word_in(capsys.readouterr().out))
@@ -222,7 +225,10 @@ def test_the_lock_is_held_while_it_erases(
 def test_an_erase_that_fails(
     error: Exception, status: int, erased: Erased, state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A shortage is reported with its rule; an error without a rule is a bug, and is shown whole."""
+    """A lack of space, descriptors or memory is reported with its rule.
+
+    Any other OSError is raised as a bug.
+    """
     for erased.error, expected in ((error, status), (OSError(22, "Invalid argument"), None)):
         assert main(["asmi", "--state", str(state), "clear-all"]) == 4
         (state / "presence").write_text(word_in(capsys.readouterr().out))
@@ -268,7 +274,7 @@ def test_a_folder_that_is_no_state(
 def test_the_word_is_on_standard_output_alone(
     erased: Erased, state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No file, no log line and no refusal has the word."""
+    """The word is in no file, no log line and no refusal."""
     log = io.StringIO()
     logs.configure(level="debug", style="json", stream=log)
     try:
@@ -287,7 +293,7 @@ def test_the_word_is_on_standard_output_alone(
 
 @pytest.mark.usefixtures("not_measured")
 def test_only_this_command_loads_it() -> None:
-    """Other commands do not load it, so their start stays quick."""
+    """Other commands do not import the code of `swpks asmi`, so they start quickly."""
     code = (
         "import contextlib, sys; from swpks.cli.main import main\n"
         "with contextlib.suppress(SystemExit): main(['hmc', '--help'])\n"

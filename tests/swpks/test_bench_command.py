@@ -1,4 +1,4 @@
-"""`swpks bench`: real servers, short runs.  Its figures are not checked: a test machine may be busy."""
+"""`swpks bench` with real servers and short runs. The figures are not checked: a test machine may be busy."""
 
 import json
 import re
@@ -53,12 +53,15 @@ def picture(process: ServerProcess, who: Authorization = SYSTEM) -> tuple:
 
 
 def bench(*arguments: str | Path) -> int:
-    """Return the exit status of the command in this process."""
+    """Run the command in this process; return its exit status."""
     return main(["bench", *TINY, *map(str, arguments)])
 
 
 def test_a_server_of_its_own(tmp_path, capsys) -> None:
-    """R-13: without a socket it starts a server; the table, the JSON and the picture have every case."""
+    """R-13: without --socket the command starts a server.
+
+    Its table, its JSON and its plot have every case.
+    """
     output, drawn = tmp_path / "figures.json", tmp_path / "figures.svg"
     assert bench("--json", output, "--plot", drawn) == 0
     written = capsys.readouterr()
@@ -90,7 +93,10 @@ def test_json_on_standard_output_is_json_alone(server, capsysbinary) -> None:
 
 
 def test_a_consumer_with_a_password(server, tmp_path, capsys) -> None:
-    """Without the password nothing is written; with it, the run is as without one."""
+    """If the consumer has a password, the command needs it. With the password, the run leaves nothing behind.
+
+    Without the password, or if the consumer has none, the command writes nothing.
+    """
     file = tmp_path / "password"
     file.write_bytes(b"the password of this IPL")
     assert bench("--socket", server.socket(), "--password-file", file) == 1
@@ -107,7 +113,7 @@ def test_a_consumer_with_a_password(server, tmp_path, capsys) -> None:
 
 
 def test_too_little_room(tmp_path, capsys) -> None:
-    """The error has the sizes that the store lacks, and nothing is written."""
+    """The error has the number of bytes that the store lacks, and nothing is written."""
     process = ServerProcess(tmp_path / "s", ["lpar1:4"]).start()
     try:
         assert bench("--socket", process.socket()) == 1
@@ -120,7 +126,7 @@ def test_too_little_room(tmp_path, capsys) -> None:
 
 @contextmanager
 def running(process: ServerProcess) -> Iterator[subprocess.Popen]:
-    """Start the command in a process of its own; return it during its first case."""
+    """Start the command in a new process; yield that process during its first case."""
     opened = len(process.log_lines("session.opened"))
     command = [sys.executable, "-m", "swpks", "bench", "--seconds", "60", "--socket", str(process.socket())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
@@ -142,7 +148,7 @@ def test_an_interrupt_removes_the_objects(server, number) -> None:
 
 
 def test_calls_under_way_do_not_come_after_the_removal(server) -> None:
-    """A run that ends with REMOVE, WRITE and CONFIRM sent but not answered leaves no object."""
+    """A run that ends while its calls are unanswered leaves no object."""
     before = picture(server)
     with Tenant(server.socket(), b"", 20.0) as tenant, ExitStack() as stack:
         for number in range(MOST_SESSIONS):
@@ -152,7 +158,7 @@ def test_calls_under_way_do_not_come_after_the_removal(server) -> None:
 
 
 def test_a_power_off_in_the_middle(server) -> None:
-    """The message has the reason of the end, and says that the objects are still there."""
+    """If the partition is powered off during a run, the message says why, and that the objects remain."""
     with running(server) as child:
         server.console.call(power_off("lpar1"))
         _, err = child.communicate(timeout=60)
@@ -193,7 +199,7 @@ def test_a_full_disk_is_told_after_the_run(server, capsys) -> None:
 
 
 def test_the_figure_of_some_operations() -> None:
-    """Rates count calls; latencies are those of whole operations."""
+    """A rate counts calls. A latency is the time of a whole operation, which has several calls."""
     case = next(case for case in CASES if case.depth == 16)
     figure = summary(case, [0.003, 0.001, 0.002], 0.01, 0.004)
     assert figure == (case, 4800, 2000, 2000, 0.4)

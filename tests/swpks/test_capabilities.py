@@ -1,4 +1,4 @@
-"""`swpks capabilities`: its page and its output have the same keys, and its values are those of the code."""
+"""`swpks capabilities`: its page has the same keys as its output, and its values agree with the code."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def found(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 
 def keys(values: Mapping[str, Any], before: str = "") -> Iterator[str]:
-    """Return the paths of all values; an object with variable names counts as one value."""
+    """Return the paths of all values. An object whose keys are names counts as one value."""
     for name, value in values.items():
         path = f"{before}{name}"
         if path in NAMED:
@@ -59,7 +59,7 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def test_each_key_has_its_first_release() -> None:
-    """The first release of each key is not later than this one."""
+    """The page names a first release for each key; it is not later than this release."""
     this = numbers(hcall_server.__version__)
     for key, (since, content) in ROWS.items():
         assert re.fullmatch(r"\d+\.\d+\.\d+", since), key
@@ -68,7 +68,7 @@ def test_each_key_has_its_first_release() -> None:
 
 
 def test_values_are_those_of_the_code(found: dict[str, Any]) -> None:
-    """Levels, calls, commands and formats are those of the code."""
+    """The printed levels, calls, commands and formats are those of the code."""
     assert found["version"] == hcall_server.__version__
     assert found["calls"] == {opcode.name: f"0x{int(opcode):X}" for opcode in CALLS}
     levels = {name: {opcode.name for opcode in level.calls} for name, level in LEVELS.items()}
@@ -82,13 +82,13 @@ def test_values_are_those_of_the_code(found: dict[str, Any]) -> None:
 
 
 def test_every_kept_sealed_level_is_read(found: dict[str, Any]) -> None:
-    """The vectors have one folder for each level that is read."""
+    """The test vectors have one folder for each sealed level that swpks can read."""
     kept = {int(path.name.removeprefix("level-")) for path in (SPEC / "vectors/sealed").iterdir()}
     assert set(found["formats"]["sealed"]["read"]) == kept
 
 
 def test_options_of_settings_are_in_the_page_of_the_server(found: dict[str, Any]) -> None:
-    """Each option of `swpks serve` is in its page."""
+    """The page of the server has each option of `swpks serve`."""
     page = (SPEC / "service.md").read_text("utf-8")
     assert [
         name for name in found["options"]["swpks serve"] if name not in ("-h", "--help") and name not in page
@@ -96,7 +96,7 @@ def test_options_of_settings_are_in_the_page_of_the_server(found: dict[str, Any]
 
 
 def test_text_has_a_line_for_each_value(found: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    """The text for users has the same keys, without braces."""
+    """Without --json, the output has the same keys, one value in a line, and no braces."""
     assert main(["capabilities"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert f"version: {hcall_server.__version__}" in lines
@@ -107,7 +107,7 @@ def test_text_has_a_line_for_each_value(found: dict[str, Any], capsys: pytest.Ca
 
 @pytest.mark.usefixtures("not_measured")
 def test_the_program_of_the_page_runs(tmp_path: Path) -> None:
-    """The program of the page finds the option and the level."""
+    """The example program on the page runs; it finds the option and the firmware level."""
     (program,) = blocks(PAGE, "Capabilities", "python")
     command = tmp_path / "swpks"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m swpks "$@"\n')

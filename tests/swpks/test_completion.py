@@ -1,4 +1,7 @@
-"""Completion: bash, zsh and fish really run with it, bash for every option; no script misses a word."""
+"""Completion scripts in real shells: bash for every option, zsh and fish for the main words.
+
+Each script has every word.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ ALL = list(ROOT.all())
 
 
 def words_before(command: Command) -> list[str]:
-    """Return a command line that leads to a command; each operand before a further command has a value."""
+    """Return the words up to a command's name, with the word `value` for each operand on the way."""
     words, at = [command.path[0]], ROOT
     for name in command.path[1:]:
         words += ["value"] * len(at.operands) + [name]
@@ -34,24 +37,24 @@ def words_before(command: Command) -> list[str]:
 
 
 class Bash:
-    """One bash that completes many lines."""
+    """A bash process that completes many command lines."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def complete(self, *lines: list[str]) -> list[list[str]]:
-        """Return the offers for the last word of each line."""
+        """Return, for each line, the words that bash offers for its last word."""
         return offers("bash", self._folder, list(lines))
 
 
 @pytest.fixture(scope="module")
 def bash(tmp_path_factory: pytest.TempPathFactory) -> Bash:
-    """A bash in a folder of its own."""
+    """A bash that runs in an empty folder."""
     return Bash(tmp_path_factory.mktemp("bash"))
 
 
 def test_the_tree_is_that_of_the_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """The options and summaries of each --help are in the tree, and the tree has no others."""
+    """The completion tree has exactly the options of each --help, and the summaries of the commands."""
     assert {each.path[-1]: each.about for each in ROOT.commands} == COMMANDS
     for command in [each for each in ALL if each.path[-1] not in LINES]:
         with pytest.raises(SystemExit):
@@ -65,7 +68,7 @@ def test_the_tree_is_that_of_the_help(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_bash_completes_every_command(bash: Bash) -> None:
-    """bash completes commands at each place where a command may stand."""
+    """bash offers the commands at each place where a command is allowed."""
     parents = [each for each in ALL if each.commands]
     assert len(parents) >= 3
     lines = [[*words_before(each), *["value"] * len(each.operands), ""] for each in parents]
@@ -74,7 +77,7 @@ def test_bash_completes_every_command(bash: Bash) -> None:
 
 
 def test_bash_completes_every_option(bash: Bash) -> None:
-    """bash completes options behind each command, and behind another option with its value."""
+    """bash offers the options after each command, and after another option with its value."""
     options = [[name for option in each.options for name in option.names] for each in ALL]
     for command, names, offered in zip(
         ALL, options, bash.complete(*([*words_before(each), "-"] for each in ALL)), strict=True
@@ -86,7 +89,7 @@ def test_bash_completes_every_option(bash: Bash) -> None:
 
 
 def test_bash_completes_every_choice(bash: Bash) -> None:
-    """bash completes the values of options that have a list of them."""
+    """If an option has a list of values, bash offers them."""
     wanted = [
         ([*words_before(command), name, ""], option.choices)
         for command in ALL
@@ -105,7 +108,10 @@ def test_bash_completes_every_choice(bash: Bash) -> None:
 
 
 def test_bash_completes_paths(bash: Bash) -> None:
-    """A folder for DIR, a file for F; a value is no command, and a partition may have the name of a verb."""
+    """bash offers folders for DIR and files for F.
+
+    It takes the value of an option for no command, and allows a partition with the name of a verb.
+    """
     folder, file, verb, name = bash.complete(
         ["swpks", "serve", "--state", "bo"],
         ["swpks", "lpar", "x", "write", "--in", "ker"],
@@ -123,7 +129,7 @@ SOME = ("serve", "write", "power", "lssyscfg", "migrlpar", "lstskey", "explain")
 
 
 def asked() -> Iterator[tuple[list[str], set[str]]]:
-    """Return command lines with all expected offers for their last words, in any shell."""
+    """Yield command lines; each with all words that any shell must offer for its last word."""
     for command in ALL:
         before = words_before(command)
         if command.commands:
@@ -162,12 +168,15 @@ PLACES: list[tuple[str, set[str]]] = [
 @pytest.mark.process
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_shell_offers_the_words_of_the_parser(shell: str, tmp_path: Path) -> None:
-    """Each shell really runs: commands, options, choices, operands and paths; a value is no command."""
+    """Each real shell offers the commands, options, choices, operands and paths of the parser.
+
+    No shell takes the value of an option for a command.
+    """
     wanted = [*asked(), *((line.split(" "), words) for line, words in PLACES)]
     assert len(wanted) > 40
     found = offers(shell, tmp_path, [words for words, _ in wanted])
     for (words, expected), offered in zip(wanted, found, strict=True):
-        # fish offers the whole word, and a slash behind a folder.
+        # fish offers the whole word, and a slash after a folder.
         plain = [re.sub(r"^--\w+=|/$", "", each) for each in offered]
         assert set(plain) == expected, f"{' '.join(words)}: {offered}"
 
@@ -176,7 +185,7 @@ def test_the_shell_offers_the_words_of_the_parser(shell: str, tmp_path: Path) ->
 def test_a_shell_that_is_missing_is_named(
     shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In CI the test fails, and names the missing package."""
+    """If a shell is missing in CI, the test fails and names the missing package."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match=f"{shell} is not installed"):
@@ -198,7 +207,7 @@ def test_a_script_has_every_word(shell: str) -> None:
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_quotes_are_closed(shell: str) -> None:
-    """Words with apostrophes and brackets break no script; the shell checks it too."""
+    """Apostrophes and brackets in help texts do not break a script; the shell checks its syntax."""
     script = script_of(shell)
     assert all(len(re.findall("(?<!\\\\)'", line)) % 2 == 0 for line in script.splitlines())
     command = [needed(shell, shutil.which(shell)), "-n"]
@@ -208,6 +217,6 @@ def test_quotes_are_closed(shell: str) -> None:
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_command_prints_it(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The command prints the script of the wheel."""
+    """`swpks completion SHELL` prints the script that the wheel contains."""
     assert main(["completion", shell]) == 0
     assert capsys.readouterr().out == script_of(shell)

@@ -1,4 +1,4 @@
-"""`swpks explain` shows everything that an error cites; for an unknown name it shows the nearest ones."""
+"""`swpks explain` shows each thing that an error cites. For an unknown name it proposes the nearest names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOISE = re.compile(r"\]\(|\*\*|^#|^\||^```|`|^<!--|<a id", re.MULTILINE)
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
 def test_every_rule_is_explained(rule) -> None:
-    """Each rule has its id, sentence, page, and the text of its section, without marks."""
+    """The explanation of a rule has its id, sentence and page, and the text of its section without marks."""
     text = explained(rule.id, WIDTH)
     head, _, section = text.partition("\n\n")
     assert head.startswith(f"rule {rule.id}\n  {inline(rule.sentence)}\n  broken: {rule.fault.value} fault")
@@ -50,21 +50,21 @@ def test_every_page_is_shown(page: str) -> None:
 
 
 def test_every_heading_is_shown() -> None:
-    """The anchors are those of links between the pages."""
+    """Each heading has the anchor that links between the pages use."""
     for page in pages.names():
         found = {section.anchor for section in pages.sections(page)}
         assert found == anchors(ROOT / page), page
 
 
 def test_pages_are_those_of_the_contract() -> None:
-    """A checkout and an installation both have all pages, and the page that errors of fixtures name."""
+    """`swpks explain` knows all pages of the contract, and docs/testing.md, which errors of fixtures name."""
     found = {f"spec/{page.relative_to(SPEC)}" for page in SPEC.rglob("*.md")}
     assert set(pages.names()) == found | {"docs/testing.md"}
 
 
 @pytest.mark.parametrize("number", ["SWPK0701", "swpk0701", "HSCL8012", *OWN.values()])
 def test_message_numbers(number: str) -> None:
-    """Numbers of ours and of the real console are explained, in upper or lower case."""
+    """A message number of swpks or of the real console is explained, in upper or lower case."""
     found = {rule.id for rule in RULES.values() if message_number(rule) == number.upper()}
     assert found
     text = explained(number, WIDTH)
@@ -76,7 +76,7 @@ def test_message_numbers(number: str) -> None:
 
 
 def test_a_section_has_the_sections_below_it() -> None:
-    """A section includes those below it, and ends at the next one of its rank."""
+    """The text of a section includes its subsections, and ends at the next heading of the same rank."""
     text = explained("spec/service.md#ready", WIDTH)
     assert text.startswith("Ready (spec/service.md#ready)\n-----")
     assert "SIGTERM" not in text
@@ -85,7 +85,10 @@ def test_a_section_has_the_sections_below_it() -> None:
 
 @pytest.mark.parametrize("opcode", Opcode)
 def test_a_call_is_found_by_its_names_and_numbers(opcode: Opcode) -> None:
-    """The platform's name, the log's name, and the opcode in both notations show the whole page."""
+    """A call is found by its name in the platform and in the log, and by its opcode in both notations.
+
+    Each of them shows the whole page.
+    """
     spec = CALLS[opcode]
     text = explained(spec.name, WIDTH)
     assert text.startswith(f"h-call {spec.name} (0x{opcode:X}, {opcode})\n  levels: ")
@@ -103,7 +106,7 @@ def test_a_call_is_found_by_its_names_and_numbers(opcode: Opcode) -> None:
 
 @pytest.mark.parametrize("policy", Policy)
 def test_a_policy_is_found_by_its_name_and_bit(policy: Policy) -> None:
-    """A policy is found by the bit as a mask and by its number; its row is in the section."""
+    """A policy is found by its name, its mask and its bit number. The section shown has its row."""
     number = 31 - (policy.value.bit_length() - 1)
     text = explained(str(policy.name), WIDTH)
     assert text.startswith(
@@ -117,7 +120,7 @@ def test_a_policy_is_found_by_its_name_and_bit(policy: Policy) -> None:
 
 
 def test_a_policy_word_has_its_bits() -> None:
-    """A policy word shows the bits that are set, with their sentences, and not the whole table."""
+    """For a policy word, only the bits that are set are shown, each with its sentence."""
     word = Policy.IMMUTABLE | Policy.WORLDREADABLE
     text = explained(f"0x{word:08X}", WIDTH)
     assert re.findall("^policy (\\w+) ", text, re.MULTILINE) == ["WORLDREADABLE", "IMMUTABLE"]
@@ -131,7 +134,7 @@ def test_a_policy_word_has_its_bits() -> None:
 
 @pytest.mark.parametrize("policy", Policy)
 def test_every_bit_of_a_policy_word_has_a_sentence(policy: Policy) -> None:
-    """A word with an undefined bit shows the named bit, its row and sentence, and the undefined one."""
+    """A word with a named and an undefined bit shows the policy with its sentence, then the undefined bit."""
     text = explained(f"0x{policy | 0x100:08x}", 1000)
     named, unnamed = text.split("\n\n")
     head, sentence, supported, calls, page = named.splitlines()
@@ -144,21 +147,21 @@ def test_every_bit_of_a_policy_word_has_a_sentence(policy: Policy) -> None:
 
 
 def test_undefined_bits_are_numbered_from_the_most_significant() -> None:
-    """Several of them are one row; the word may have the leading zeros of a register."""
+    """Several undefined bits are shown in one line. The word may have the leading zeros of a register."""
     for word in ("0x80000101", "0x8000_0101", "0x0000000080000101"):
         assert "(0x80000101, bits 0, 23, 31)" in explained(word, WIDTH).splitlines()[0]
 
 
 @pytest.mark.parametrize("short", ["0x436", "0x0A", "0x6000000", "0x1_0000_0002", "1610612736"])
 def test_a_short_number_is_no_policy_word(short: str) -> None:
-    """An unknown opcode has the bit of REVOKED, and must not be shown as a policy."""
+    """A number with fewer digits than a policy word, such as an unknown opcode, is not shown as a policy."""
     with pytest.raises(OperatorError, match="the nearest are"):
         explained(short, WIDTH)
 
 
 @pytest.mark.parametrize("each", [*FrameType, *OpenStatus, *GoodbyeReason], ids=lambda each: each.name)
 def test_names_of_the_data_channel(each: FrameType | OpenStatus | GoodbyeReason) -> None:
-    """A frame, the answer to OPEN and the reason of GOODBYE are found, with their sections."""
+    """Frame types, statuses of OPEN and reasons of GOODBYE are found by name and by number."""
     kind = {FrameType: "frame", OpenStatus: "status of OPEN", GoodbyeReason: "reason of GOODBYE"}[type(each)]
     head = f"{kind} {each.name} ({each.value})"
     text = explained(each.name, WIDTH)
@@ -170,7 +173,7 @@ def test_names_of_the_data_channel(each: FrameType | OpenStatus | GoodbyeReason)
 
 @pytest.mark.parametrize("name", ATTRIBUTES)
 def test_attributes_of_a_partition(name: str) -> None:
-    """An attribute is shown with its values."""
+    """The explanation of an attribute shows its values."""
     text = " ".join(explained(name, WIDTH).split())
     assert text.startswith(
         f"attribute {name} {ATTRIBUTES[name].description} values: {ATTRIBUTES[name].values} "
@@ -179,7 +182,10 @@ def test_attributes_of_a_partition(name: str) -> None:
 
 
 def test_a_number_of_several_tables() -> None:
-    """Each meaning of a number is shown once, with the name that shows its section."""
+    """If a number occurs in several tables, each meaning is shown once.
+
+    Each has a name that leads to its section.
+    """
     heads = [part.splitlines()[0] for part in explained("3", WIDTH).split("\n\n")]
     assert heads == [
         "status H_NOT_AVAILABLE (3)", "policy PWSET (0x10000000, bit 3)", "frame OPENED (3)",
@@ -191,7 +197,7 @@ def test_a_number_of_several_tables() -> None:
 
 
 def test_every_subject_is_found_by_every_spelling() -> None:
-    """No subject stands twice in the table, and none hides another."""
+    """No subject occurs twice in the table, and each spelling of a subject finds it once."""
     heads = [each.head for each in subjects.subjects()]
     assert len(set(heads)) == len(heads)
     for each in subjects.subjects():
@@ -200,7 +206,7 @@ def test_every_subject_is_found_by_every_spelling() -> None:
 
 
 def test_offered_names_are_explained() -> None:
-    """Words that completion offers are explained, and each stands once."""
+    """Each word that completion offers is explained, and is offered once."""
     words = subjects.offered()
     assert len(set(words)) == len(words)
     for word in words:
@@ -226,7 +232,7 @@ def test_offered_names_are_explained() -> None:
     ],
 )
 def test_an_unknown_name(name: str, nearest: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """An unknown name is a usage error in one line, with the nearest names."""
+    """For an unknown name the usage error is one line, with the nearest names."""
     assert main(["explain", name]) == 2
     output = capsys.readouterr()
     assert output.out == ""
@@ -237,7 +243,7 @@ def test_an_unknown_name(name: str, nearest: str, capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("name", ["", "#", "../README.md", "/etc/passwd", NO_NUMBER, "\x1b[31m"])
 def test_other_names_show_no_file(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A path leads to no file outside of the pages; without a name there is the list of them."""
+    """A path never shows a file that is not one of the pages. An empty name shows the list of pages."""
     status = main(["explain", name])
     output = capsys.readouterr()
     assert (status == 0) == (name == "")
@@ -270,7 +276,7 @@ def test_a_wide_table_becomes_a_list() -> None:
 
 @pytest.mark.parametrize("status", Status)
 def test_every_status_is_explained(status: Status) -> None:
-    """Each status is shown with its number, and each rule that it answers."""
+    """The explanation of a status has its number, and each rule whose violation returns it."""
     text = explained(status.name.lower(), 100)
     assert text.startswith(f"status {status.name} ({status.value})\n  h-calls: ")
     answered = {rule.id for rule in RULES.values() if rule.answer is status}
@@ -283,7 +289,7 @@ def test_every_status_is_explained(status: Status) -> None:
 
 @pytest.mark.parametrize("register", range(4, 13))
 def test_a_positional_status_names_its_register(register: int) -> None:
-    """The register is the one with the wrong argument."""
+    """The explanation of a positional status names the register of the wrong argument."""
     assert (
         f"  as the answer to a wrong argument: that of r{register}"
         in explained(positional(register).name, 100).splitlines()
@@ -292,13 +298,13 @@ def test_a_positional_status_names_its_register(register: int) -> None:
 
 @pytest.mark.parametrize("words", [["-10"], ["--", "-10"], ["H_AUTHORITY"]])
 def test_a_negative_number_is_no_option(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """A negative number works with -- before it and without."""
+    """A negative number is accepted, with -- before it or without."""
     assert main(["explain", *words]) == 0
     assert capsys.readouterr().out.startswith("status H_AUTHORITY (-10)\n")
 
 
 def test_the_page_and_the_help_have_the_same_examples(capsys: pytest.CaptureFixture[str]) -> None:
-    """The page and the help have the same examples, and every name in them is explained."""
+    """The page and the help have the same example names, and each of them is explained."""
     with pytest.raises(SystemExit):
         main(["explain", "--help"])
     shown = re.findall(r"^    swpks explain .*$", capsys.readouterr().out, re.MULTILINE)
@@ -313,7 +319,7 @@ def test_the_page_and_the_help_have_the_same_examples(capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize("line", LINES)
 def test_a_line_of_the_console_is_found(line: str) -> None:
-    """A line of the console shows its row of the table of lines."""
+    """The name of a console line shows its row in the table of lines."""
     text = explained(line, WIDTH)
     assert text.startswith(f"line {line}\n  options: ")
     assert text.endswith("page: spec/console.md#lines")
@@ -321,7 +327,7 @@ def test_a_line_of_the_console_is_found(line: str) -> None:
 
 
 def test_an_id_that_pages_cite() -> None:
-    """A choice and a requirement are found by id, each with its row."""
+    """The id of a choice or of a requirement shows its row."""
     text = explained("C-17", WIDTH)
     assert text.startswith("choice C-17\n  r5 of READ with H_AUTHORITY")
     assert text.endswith("page: spec/choices.md")

@@ -1,4 +1,4 @@
-"""A session that is refused for its partition id or its access key: `swpks lpar` names the right one."""
+"""`swpks lpar` when the server refuses a session: the error names the right partition id or access key."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def state(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> list[SystemView | None]:
-    """The view of the system by its control socket, None for no answer."""
+    """The answers of the control socket about the system; the last one counts, and None means no answer."""
     views: list[SystemView | None] = [BOTH]
     monkeypatch.setattr(lpar_reach, "system_at", lambda *_: views[-1])
     return views
 
 
 def told(status: OpenStatus, sought: Sought) -> str:
-    """The message of a refused session, whose start is that of the client without its own advice."""
+    """Return the message for a refused session, after a check of its first words."""
     message = refused_open(sought, OpenRefused(status, "for a program"), numbered=bool(sought.number)).message
     assert message.startswith(f"the server refused OPEN: {status.name}: ")
     return message
@@ -48,7 +48,7 @@ def key_told(sought: Sought) -> str:
 
 
 def test_a_wrong_key_from_elsewhere(tmp_path: Path) -> None:
-    """Nothing but the command line is known: the option, the place of the right key, and likely reasons."""
+    """If only the command line is known, the message names the option, the right file and likely reasons."""
     message = key_told(Sought(TCP, "a", 1.0, None, 1, tmp_path / "k"))
     for words in (
         f"{tmp_path}/k is not the access key of partition 1",
@@ -61,7 +61,7 @@ def test_a_wrong_key_from_elsewhere(tmp_path: Path) -> None:
 
 
 def test_a_wrong_key_beside_the_state(state: Path, known: list[SystemView | None]) -> None:
-    """The key of another partition is recognised, and no part of a key is shown."""
+    """If the state is known, the message says whose key it is. It shows no part of a key."""
     other = state / "copy"
     other.write_text("BB" * 32)
     right = f"--access-key-file {state}/access-keys/a.key"
@@ -76,7 +76,7 @@ def test_a_wrong_key_beside_the_state(state: Path, known: list[SystemView | None
 
 
 def test_a_key_by_the_name_and_another_id(state: Path, known: list[SystemView | None]) -> None:
-    """The key follows from NAME, and --partition names another partition."""
+    """If the key follows from NAME and --partition names another partition, the message says so."""
     message = key_told(Sought(TCP, "a", 1.0, state, 2))
     assert "2 is the id of b, and the access key is that of a: leave --partition out" in message
     known.append(None)
@@ -85,7 +85,7 @@ def test_a_key_by_the_name_and_another_id(state: Path, known: list[SystemView | 
 
 
 def test_a_key_for_a_unix_socket(state: Path, known: list[SystemView | None]) -> None:
-    """None is needed there."""
+    """A Unix socket needs no access key, so the message says: leave --access-key-file out."""
     assert "leave --access-key-file out" in key_told(
         Sought(state / "run" / "a.sock", "a", 1.0, state, 0, Path("k"))
     )
@@ -93,7 +93,7 @@ def test_a_key_for_a_unix_socket(state: Path, known: list[SystemView | None]) ->
 
 @pytest.mark.parametrize("number, wrong", [(9, "there is no partition 9"), (2, "2 is the id of b")])
 def test_an_id_of_another_partition(known: list[SystemView | None], number: int, wrong: str) -> None:
-    """Those that exist are listed where the state is known, by socket and by TCP."""
+    """If the state is known, the message lists the ids that exist, for a socket and for TCP."""
     listed = f"{wrong}: the system lab has a (1), b (2); "
     by_socket = told(OpenStatus.NO_SUCH_PARTITION, Sought(Path("s/run/a.sock"), "a", 1.0, None, number))
     assert f"{listed}leave --partition out" in by_socket
@@ -105,7 +105,10 @@ def test_an_id_of_another_partition(known: list[SystemView | None], number: int,
 
 
 def test_no_id_at_all(known: list[SystemView | None]) -> None:
-    """At a listener of several partitions one is needed; a socket of one has lost it."""
+    """Without an id, a TCP listener asks for --partition.
+
+    At a partition's own socket, the message says that the partition is not served there any more.
+    """
     assert "add --partition N; swpks hmc status" in told(OpenStatus.NO_SUCH_PARTITION, Sought(TCP, "a", 1.0))
     gone = told(OpenStatus.NO_SUCH_PARTITION, Sought(Path("s/run/a.sock"), "a", 1.0))
     assert "not served there any more" in gone

@@ -1,4 +1,4 @@
-"""Partitions that move, in a user's test: `pks_console` with systems `a` and `b` (R-51, R-52)."""
+"""Partitions that move, in a user's test: the fixture `pks_console` has systems `a` and `b` (R-51, R-52)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ pytestmark = pytest.mark.pks_console(partitions={"a": ["lpar1"], "b": []})
 
 
 async def share_key(console: EmulatedConsole) -> None:
-    """Set one trusted system key on both systems."""
+    """Set the same trusted system key on both systems."""
     console.files["key"] = KEY
     assert await console.line("chtskey -m a -o change --newkey key") == (0, "")
     assert await console.line("chtskey -m b -o restore --newkey key") == (0, "")
 
 
 def refuse(line: PeerLine) -> PeerLine:
-    """Refuse each connection of the network."""
+    """Refuse each connection that a system opens to another one."""
     raise ConnectionRefusedError(f"no way from {line.source} to {line.target}")
 
 
@@ -34,7 +34,7 @@ async def states(console: EmulatedConsole, system: str) -> str:
 
 
 async def test_my_guest_moves(pks_console: EmulatedConsole) -> None:
-    """R-51: a move takes five lines; the channel follows, and the guest sees no error."""
+    """R-51: a test moves its guest in five lines. The channel follows, and the guest sees no error."""
     async with swpks.open_following(pks_console.locate("lpar1")) as channel:
         await channel.call(swpks.write_object(OS, b"label", b"data"))
         await pks_console.migrate("lpar1", "a", "b")
@@ -63,7 +63,7 @@ async def test_each_opening_finds_a_partition_that_moves(pks_console: EmulatedCo
 
 
 async def test_it_moves_back_and_keeps_its_password(pks_console: EmulatedConsole) -> None:
-    """R-51: a move back is no IPL; the second attempt has a larger number."""
+    """R-51: a partition that moves away and back has no IPL. Each move increases the attempt number."""
     lpar1 = await pks_console.partition("lpar1", "a")
     owner = await lpar1.channel.call(swpks.set_password(3, b"word"))
     await lpar1.channel.call(swpks.write_object(owner, b"label", b"data"))
@@ -79,7 +79,7 @@ async def test_it_moves_back_and_keeps_its_password(pks_console: EmulatedConsole
 
 
 async def test_a_system_that_is_not_reached(pks_console: EmulatedConsole) -> None:
-    """R-51: the attempt ends at its source, which serves on."""
+    """R-51: if the target cannot be reached, the move fails, and the source still serves the partition."""
     network = pks_console.systems["b"].network
     carry, network.carry = network.carry, refuse
     with pytest.raises(JobFailed):
@@ -93,7 +93,7 @@ async def test_a_system_that_is_not_reached(pks_console: EmulatedConsole) -> Non
 
 
 async def test_a_stopped_partition_moves(pks_console: EmulatedConsole) -> None:
-    """R-52: a stopped partition moves by a copy under the key that both systems have."""
+    """R-52: a stopped partition moves as a copy, sealed under the key that both systems have."""
     lpar1 = await pks_console.partition("lpar1", "a")
     await lpar1.channel.call(swpks.write_object(OS, b"label", b"data"))
     await lpar1.power_off()
@@ -104,7 +104,10 @@ async def test_a_stopped_partition_moves(pks_console: EmulatedConsole) -> None:
 
 
 async def test_a_dead_system(pks_console: EmulatedConsole) -> None:
-    """R-52, R-54: it restarts elsewhere; the dead system comes back, does not serve, and is cleaned up."""
+    """R-52, R-54: after a power cut of its system, the partition restarts on the other system.
+
+    When the first system starts again, it does not serve the partition, and the operator removes it there.
+    """
     await share_key(pks_console)
     lpar1 = await pks_console.partition("lpar1", "a")
     await lpar1.channel.call(swpks.write_object(OS, b"label", b"data"))

@@ -22,7 +22,10 @@ MOVED = [
 
 
 def typed_names(package) -> dict[str, str]:
-    """Return the names that type checkers see, from the block under TYPE_CHECKING, with their modules."""
+    """Return the names in the block under TYPE_CHECKING, each with its module.
+
+    Type checkers read only this block.
+    """
     tree = ast.parse(Path(package.__file__).read_text("utf-8"))
     (block,) = (n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
     imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
@@ -31,7 +34,7 @@ def typed_names(package) -> dict[str, str]:
 
 @pytest.mark.parametrize("package", [swpks, swpks.testing], ids=lambda package: package.__name__)
 def test_every_name_is_what_its_module_has(package):
-    """A type checker and a program get the same objects."""
+    """A program gets from `swpks` the same objects that a type checker finds there."""
     typed = typed_names(package)
     assert set(package.__all__) - {"__version__"} == set(typed)
     for name, module in typed.items():
@@ -40,7 +43,7 @@ def test_every_name_is_what_its_module_has(package):
 
 
 def test_old_import_paths_are_typed(tmp_path):
-    """A type checker sees the same classes by the old path, and no name that does not exist."""
+    """A type checker finds the same classes at an old import path, and reports an unknown name there."""
     (tmp_path / "old.py").write_text(
         "from hcall_client.consumers.kernel import Name\n"
         "from hcall_client.testing import ServerProcess, emulated_partition\n"
@@ -69,7 +72,7 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_the_module_is_the_command():
-    """`python -m swpks` is `swpks`."""
+    """`python -m swpks` runs the command `swpks`."""
     done = subprocess.run(
         [sys.executable, "-m", "swpks", "--version"], capture_output=True, text=True, check=False
     )
@@ -78,7 +81,10 @@ def test_the_module_is_the_command():
 
 @pytest.mark.parametrize("old,new,name", MOVED, ids=[row[0] for row in MOVED])
 def test_an_old_import_path_works_and_names_the_new_place(old, new, name):
-    """For one release the old path gives the same object, and a warning at the line that imports it."""
+    """An old import path still gives the same object, for one release.
+
+    The warning names the line that imports it.
+    """
     code = (
         f"import warnings\nwith warnings.catch_warnings(record=True) as warned:\n"
         f"    warnings.simplefilter('always')\n    from {old} import {name}\n"

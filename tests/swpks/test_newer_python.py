@@ -1,6 +1,6 @@
-"""swpks on the newest Python of the machine: a start, h-calls, and the tests of some rooms.
+"""swpks on the newest Python of the machine: a server start, h-calls, and the tests of some folders.
 
-`make test` prepares the environment (`tools/newer_python.py`).  `make test PYTHON=...` runs everything.
+`make test` prepares the environment (`tools/newer_python.py`).  `make test PYTHON=...` runs all tests.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ print(*sys.version_info[:2])
 
 @pytest.fixture(scope="module")
 def newer() -> Path:
-    """The interpreter; without one the test is skipped with the reason.
+    """The newer interpreter. If there is none, the test is skipped with the reason.
 
     In CI only one reason is accepted: the machine has no newer interpreter.
     """
@@ -56,7 +56,7 @@ def newer() -> Path:
 
 
 def run(python: Path, *words: str | Path) -> str:
-    """Run the interpreter with our packages from this folder, with warnings as errors; return its output."""
+    """Run the interpreter in this folder with our packages; return its output. Warnings are errors."""
     environment = {
         **os.environ,
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'spec'}",
@@ -72,7 +72,7 @@ def run(python: Path, *words: str | Path) -> str:
 @pytest.mark.process
 @pytest.mark.usefixtures("not_measured")
 def test_a_start_and_h_calls(newer: Path, tmp_path: Path) -> None:
-    """A server process starts, stores an object, returns it and stops regularly; no warning is raised."""
+    """A server process starts, stores and returns an object, and stops in good order, without a warning."""
     printed = run(newer, "-c", PROGRAM, tmp_path / "state")
     assert tuple(map(int, printed.split()[-2:])) > sys.version_info[:2]
 
@@ -80,9 +80,9 @@ def test_a_start_and_h_calls(newer: Path, tmp_path: Path) -> None:
 @pytest.mark.process
 @pytest.mark.usefixtures("not_measured")
 def test_some_rooms(newer: Path) -> None:
-    """The tests of a keystore's rules, of wrapped objects, and of consoles: they close all that they open.
+    """The tests for rules of a keystore, wrapped objects and consoles pass without a warning.
 
-    Python 3.13 is the first that warns of a database which is not closed.
+    Python 3.13 is the first one that warns of a database which is not closed.
     """
     files = ("contents", "key_ids", "provided", "tokens", "used")
     consoles = (
@@ -99,7 +99,7 @@ def test_some_rooms(newer: Path) -> None:
 
 
 def test_the_newest_release_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A preview, an older release, and one that does not run are skipped.
+    """The newest release that runs is chosen; a preview is not.
 
     Versions are compared as numbers.
     """
@@ -121,7 +121,7 @@ def test_the_newest_release_is_chosen(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_the_interpreter_that_make_takes(tmp_path: Path) -> None:
-    """`make PYTHON=...` finds those of pyenv; one that does not run never gets the environment of another."""
+    """`make PYTHON=...` finds interpreters of pyenv. For one that does not run, it fails with a message."""
     shims, versions = tmp_path / "shims", tmp_path / "versions"
     for path, answer in (
         (shims / "python3.98", "exit 127"),
@@ -152,7 +152,7 @@ def test_the_interpreter_that_make_takes(tmp_path: Path) -> None:
 
 
 def test_the_lock_of_the_smoke_test() -> None:
-    """The lock has the needs of swpks at run time, each with hashes, and none of the linters."""
+    """The lock has what swpks needs at run time, each package with hashes, and no linter."""
     lock = newer_python.requirements()
     names = set(re.findall(r"^([a-z0-9-]+)==", lock, re.MULTILINE))
     assert {"trio", "msgspec", "cryptography", "cffi", "pytest", "wsproto"} <= names

@@ -1,4 +1,4 @@
-"""Errors of all commands have one form: the command, the message, the fault, the rule and its page."""
+"""Errors of all commands have the same form: the command, the message, the fault, the rule and its page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHAPE = re.compile(
 def rule_named(
     words: list[str], capsys: pytest.CaptureFixture[str], *, statuses: tuple[int, ...] = (2,)
 ) -> str:
-    """Run a command that must be refused in the one form; return the id of its rule."""
+    """Run a command that must fail with an error in the common form; return the id of its rule."""
     try:
         assert main(words) in statuses
     finally:
@@ -44,7 +44,7 @@ def rule_named(
 
 
 def subcommands() -> Iterator[list[str]]:
-    """Return every command with each of its verbs; lpar with a name."""
+    """Return every command with each of its verbs; `lpar` has the name of a partition before the verb."""
     for command in COMMANDS:
         parser = CommandParser(prog="swpks")
         made = importlib.import_module(f"swpks.cli.{command}").add_parser(parser.add_subparsers())
@@ -60,21 +60,21 @@ EVERY = list(subcommands())
 
 @pytest.fixture(autouse=True)
 def _nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No server is named by the environment, and no file exists but the test's own."""
+    """Run each test in an empty folder, without SWPKS_STATE and SWPKS_HMC."""
     monkeypatch.delenv("SWPKS_STATE", raising=False)
     monkeypatch.delenv("SWPKS_HMC", raising=False)
     monkeypatch.chdir(tmp_path)
 
 
 def test_every_verb_is_walked() -> None:
-    """The list of verbs is not empty, so argparse still has the names used here."""
+    """The list of commands for these tests has the verbs of `swpks lpar` and `swpks hmc`."""
     assert {"read", "gen-password", "raw"} < {words[-1] for words in EVERY if words[0] == "lpar"}
     assert {"power", "replace", "serve"} < {words[-1] for words in EVERY if words[0] == "hmc"}
 
 
 @pytest.mark.parametrize("words", EVERY, ids=" ".join)
 def test_an_option_that_does_not_exist(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """argparse's own errors have the form: an unknown option, or missing operands before it."""
+    """An error that argparse itself finds has the common form: an unknown option, or a missing operand."""
     assert rule_named([*words, "--no-such-option"], capsys) in {"command.usage", "partition.form"}
 
 
@@ -122,7 +122,7 @@ def test_an_option_that_does_not_exist(words: list[str], capsys: pytest.CaptureF
     ],
 )
 def test_wrong_words_and_places(line: str, rule: str | None, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each wrong word or place has its rule, and no traceback."""
+    """Each wrong word, file or socket in a command line gives the rule for it, and no traceback."""
     Path("key").write_text("00" * 32)
     Path("empty").write_text("")
     found = rule_named(shlex.split(line), capsys, statuses=(1, 2, 3))
@@ -143,7 +143,7 @@ def test_wrong_words_and_places(line: str, rule: str | None, capsys: pytest.Capt
     ],
 )
 def test_a_refusal_as_json(line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A refusal is one line with the fields of a problem, also for a wrong command line."""
+    """With --json a refusal is one line with the fields of a problem, even if the command line is wrong."""
     assert main(shlex.split(line)) in {1, 2, 3}
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
@@ -195,7 +195,7 @@ def test_a_refusal_as_json(line: str, capsys: pytest.CaptureFixture[str]) -> Non
     ],
 )
 def test_a_word_that_is_near_another(line: str, near: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The error has the near names: each a whole command, or a word, that can be copied."""
+    """For a misspelt word the error proposes similar names, each as a word or command that can be copied."""
     Path("wrong.toml").write_text('firmwre = "FW1110"\n')
     try:
         assert main(shlex.split(line)) == 2
@@ -205,7 +205,7 @@ def test_a_word_that_is_near_another(line: str, near: str, capsys: pytest.Captur
 
 
 def test_a_word_that_is_near_no_other(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a near name nothing is proposed."""
+    """If no name is similar, the error proposes nothing."""
     for line in ("hmc zzzz", "lpar a raw zzzz", "hmc faults a x --state s", "serve --zzzz --state s"):
         assert main(line.split()) == 2
         assert "did you mean" not in capsys.readouterr().err
@@ -227,7 +227,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 def test_a_word_that_is_no_name_of_a_partition(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    """No other socket is tried, neither in the state nor outside of it."""
+    """If NAME cannot be a partition's name, `swpks lpar` opens no socket, and the error cites `name.form`."""
     assert main(["lpar", "--state", str(tmp_path), name, "config"]) == 3
     err = capsys.readouterr().err
     assert SHAPE.fullmatch(err)
@@ -266,7 +266,10 @@ def test_why_a_partition_is_not_there(server: ServerProcess, capsys: pytest.Capt
 @pytest.mark.process
 @pytest.mark.usefixtures("not_measured")
 def test_tcp_takes_the_id_of_the_name(server: ServerProcess, capsys: pytest.CaptureFixture[str]) -> None:
-    """For a listener of several partitions the state has the id; without it, the refusal asks for the id."""
+    """For a TCP listener of several partitions, `swpks lpar` finds the id of NAME in the state.
+
+    Without --state, the refusal asks for --partition.
+    """
     tcp, state = f"127.0.0.1:{server.ready['tcp_port']}", str(server.state)
     assert main(["lpar", "lpar1", "config", "--tcp", tcp, "--state", state, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["partition"] == 1
@@ -280,7 +283,7 @@ def test_tcp_takes_the_id_of_the_name(server: ServerProcess, capsys: pytest.Capt
 
 
 def unread(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    """Run a command whose reader has left; return its exit status and its last words."""
+    """Run a command whose standard output nobody reads; return its exit status and its standard error."""
     reader, writer = os.pipe()
     os.close(reader)
     with monkeypatch.context() as patched, os.fdopen(writer, "w") as output:
@@ -298,7 +301,7 @@ def unread(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 def test_output_that_nobody_reads(
     line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The command ends silently with status 1."""
+    """If no program reads its output, the command ends with status 1 and no message."""
     assert unread(line, monkeypatch, capsys) == (1, "")
 
 
@@ -307,7 +310,10 @@ def test_output_that_nobody_reads(
 def test_a_reader_that_has_left(
     server: ServerProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The error blames neither server nor partition, and no request is sent in vain."""
+    """If no program reads its output, a command never reports an error of the server or the partition.
+
+    A command that makes a secret fails before it sends the request.
+    """
     monkeypatch.setenv("SWPKS_STATE", str(server.state))
     Path("data").write_bytes(b"data")
     assert main(["lpar", "lpar1", "write", "x", "--in", "data"]) == 0

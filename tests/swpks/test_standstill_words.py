@@ -1,4 +1,4 @@
-"""Each way of `swpks lpar` to a partition that is not served ends with the reason of its system."""
+"""`swpks lpar` for a partition that is not served: every error has the reason that its system reports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OFF = system(partition("a", power="off"))
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[SystemView | None]:
-    """The views that the control socket of the state answers; the last one is repeated."""
+    """The answers of the control socket about the system; each request gets the last one."""
     views: list[SystemView | None] = [ASKS]
 
     def answer(control: Path, _seconds: float) -> SystemView | None:
@@ -58,7 +58,10 @@ OTHERWISE = {
 
 @pytest.mark.parametrize("way", MET)
 def test_each_way_to_a_partition_that_is_not_served(shown: list[SystemView | None], way: str) -> None:
-    """The reason in the partition's state has priority; without one, the error of the place is shown."""
+    """The error has the reason in the partition's state.
+
+    If there is none, it has the error of the connection.
+    """
     error = MET[way]()
     assert error.rule.id == "custody.confirmed"
     assert error.message.startswith("a waits until the console agrees to its start: no console is attached")
@@ -71,14 +74,17 @@ def test_each_way_to_a_partition_that_is_not_served(shown: list[SystemView | Non
 
 
 def test_without_a_state_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a state there is no control socket to ask, only a listener over TCP."""
+    """Over TCP without a state there is no control socket, so `swpks lpar` does not ask for the reason."""
     monkeypatch.delattr(lpar_reach, "system_at")
     error: SwpksError = unreached(Sought(TCP, "a", 1.0), TimeoutError())
     assert error.rule.id == "command.answered"
 
 
 def test_a_name_whose_partition_has_left(shown: list[SystemView | None]) -> None:
-    """Over TCP the id is looked up by name; of several partitions that had the name, the last one counts."""
+    """Over TCP `swpks lpar` looks the id up by name.
+
+    If several partitions had the name, the error is about the last one.
+    """
     old = CustodyView(uuid="1", name="a", custody="none", mode="settled", epoch=3, generation=0, peer_id="")
     new = CustodyView(uuid="2", name="a", custody="gone", mode="settled", epoch=7, generation=0, peer_id="ab")
     shown.append(system(custody=[old, new]))
@@ -95,14 +101,14 @@ def test_a_name_whose_partition_has_left(shown: list[SystemView | None]) -> None
 
 
 def test_a_partition_that_was_refused_keeps_its_own_reason(shown: list[SystemView | None]) -> None:
-    """The records of a refused partition did not open, so its own reason is shown and no custody."""
+    """For a partition whose records did not open, the error says so, and says nothing about custody."""
     trouble = Trouble(detail="damaged", rule_id="r", rule="r", section="s")
     shown.append(system(partition("a", power="off", mode="asking", refused=trouble)))
     assert "a is refused by its server" in MET["no socket"]().message
 
 
 def test_the_ready_line_tells_partitions_with_one_reason_together() -> None:
-    """The ready line has one remedy for partitions with the same reason, without those that are served."""
+    """The ready line groups partitions with the same reason, and names one remedy for each group."""
     console = {"name": "hmc1", "id": "ab"}
     asks = {"custody": "own", "mode": "asking", "epoch": 0, "peer_id": "", "console": console}
     frozen = {**asks, "custody": "frozen", "mode": "in-doubt", "console": None}

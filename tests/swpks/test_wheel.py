@@ -1,4 +1,4 @@
-"""The built package contains pages and completion, and shows the pages without the checkout."""
+"""The built package contains the pages and the completion scripts; an installed swpks needs no checkout."""
 
 from __future__ import annotations
 
@@ -31,39 +31,39 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
 
 
 def built(folder: Path, version: str) -> zipfile.Path:
-    """Build a wheel in a folder; nothing is written to the checkout."""
+    """Build a wheel in a folder, without a change in the checkout; return the path of the wheel."""
     (made,) = WheelBuilder(str(ROOT)).build(directory=str(folder), versions=[version])
     return zipfile.Path(made)
 
 
 def test_what_a_build_needs_is_in_the_sdist() -> None:
-    """The sdist has pages, vectors, and the hook."""
+    """The sdist has the pages, the test vectors and the build hook."""
     held = {file.distribution_path for file in SdistBuilder(str(ROOT)).recurse_included_files()}
     needed = [*SPEC.rglob("*.md"), *SPEC.rglob("*.json"), *map(ROOT.joinpath, OTHERS)]
     assert [each for each in needed if str(each.relative_to(ROOT)) not in held] == []
 
 
 def test_an_editable_install_has_completion_and_no_second_pages(tmp_path: Path) -> None:
-    """It shows the pages of the checkout, which a developer may be editing."""
+    """An editable install has completion, and shows the pages of the checkout, which a developer may edit."""
     names = [each.filename for each in built(tmp_path, "editable").root.infolist()]
     assert {f"{DATA}/{place}" for place, _ in SHELLS.values()} <= set(names)
     assert [name for name in names if name.endswith(".md")] == []
 
 
 def test_every_page_is_in_the_wheel(wheel: zipfile.Path) -> None:
-    """The pages are below swpks/spec and swpks/docs, byte for byte."""
+    """The wheel has each page below swpks/spec or swpks/docs, byte for byte."""
     for name in pages.names():
         assert (wheel / "swpks" / name).read_bytes() == (ROOT / name).read_bytes()
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_completion_is_in_the_wheel(shell: str, wheel: zipfile.Path) -> None:
-    """The script is at the shell's place, as the parser of this checkout makes it."""
+    """The wheel has each completion script in the shell's own folder, as this checkout makes it."""
     assert (wheel / DATA / SHELLS[shell][0]).read_text("utf-8") == script_of(shell)
 
 
 def test_addresses_of_the_project(wheel: zipfile.Path) -> None:
-    """Each address is a place of this repository until there is a public one."""
+    """Each address in the metadata is a URL or a file of this repository."""
     metadata = Parser().parsestr((wheel / f"swpks-{__version__}.dist-info/METADATA").read_text("utf-8"))
     urls = dict(each.split(", ") for each in metadata.get_all("Project-URL", []))
     assert {"Documentation", "Changelog"} <= urls.keys()
@@ -71,7 +71,7 @@ def test_addresses_of_the_project(wheel: zipfile.Path) -> None:
 
 
 def test_an_installed_swpks_shows_its_pages(wheel: zipfile.Path, tmp_path: Path) -> None:
-    """The pages come from the wheel alone: no folder of the checkout is on the path."""
+    """An installed swpks shows the pages of the wheel; no folder of the checkout is on its path."""
     archive = wheel.root
     archive.extractall(tmp_path / "site")
     shutil.rmtree(tmp_path / "site" / DATA)

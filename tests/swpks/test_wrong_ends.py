@@ -36,7 +36,7 @@ from swpks.hmc.store_folder import StoreFolder
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """The store of a console that is down."""
+    """The store of a console that does not run."""
     folder = tmp_path / "hmc"
     with StoreFolder(folder) as held:
         ConsoleStore(held.database).close()
@@ -44,14 +44,14 @@ def store(tmp_path: Path) -> Path:
 
 
 def error_of(capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    """Return the error of a failed command, one line before its rule."""
+    """Return the error of a command that must fail; the error is one line, with its rule at the end."""
     assert main(list(map(str, words))) in (1, 2, 3)
     return capsys.readouterr().err
 
 
 @pytest.mark.parametrize("use, rule", [(State, "state.empty"), (LockedState, "state.exists")])
 def test_no_system_is_made_in_a_store(store: Path, use, rule: str) -> None:
-    """A new system in a console's store is refused: the console would refuse its store then."""
+    """No system is made in a console's store. The store stays unchanged and still opens."""
     before = sorted(store.iterdir())
     with pytest.raises(OperatorError, match="is the store of a management console") as caught:
         use(store)
@@ -64,7 +64,7 @@ def test_no_system_is_made_in_a_store(store: Path, use, rule: str) -> None:
 def test_a_refused_name_leaves_no_new_system(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A refused name makes no system, else a second start would find one that was never ordered."""
+    """If a start refuses a partition's name, it makes no system."""
     state = tmp_path / "state"
     assert main(["serve", "--state", str(state), "--partition", f"{name}:64"]) == 2
     assert "name.form" in capsys.readouterr().err
@@ -72,7 +72,7 @@ def test_a_refused_name_leaves_no_new_system(
 
 
 def test_a_store_that_is_given_as_a_state(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The advice does not start a system in the store."""
+    """If --state names a console's store, the error does not advise to start a system in it."""
     err = error_of(capsys, "hmc", "--state", store, "status")
     assert f"{store} is a console's store: use --store {store}" in err
     assert "swpks serve" not in err
@@ -81,7 +81,7 @@ def test_a_store_that_is_given_as_a_state(store: Path, capsys: pytest.CaptureFix
 
 
 def test_a_state_that_is_given_as_a_store(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The advice does not start a console in the state."""
+    """If --store names a system's state, the error does not advise to start a console in it."""
     (tmp_path / "state1" / "service-processor").mkdir(parents=True)
     for words in (["status"], ["lshmc", "-V"]):
         err = error_of(capfd, "hmc", "--store", tmp_path / "state1", *words)
@@ -91,9 +91,9 @@ def test_a_state_that_is_given_as_a_store(tmp_path: Path, capfd: pytest.CaptureF
 
 @contextmanager
 def answering(path: Path, answer: bytes) -> Iterator[None]:
-    """A server of another kind at a socket: it answers one request with these bytes, and closes.
+    """Listen at a socket as another kind of server: answer one request with these bytes, then close.
 
-    A data channel does not wait for a request.
+    If the bytes are a HELLO of the data channel, they are sent before the request.
     """
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -131,7 +131,7 @@ CONTROL = "this command needs the control channel of a system: "
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A silent socket is asked for its kind without a wait."""
+    """Commands wait only 50 ms for bytes from a silent socket."""
     monkeypatch.setattr("swpks.cli.wrong_socket.SILENCE", 0.05)
 
 
@@ -141,7 +141,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_socket_of_another_kind(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, words: tuple[str, ...]
 ) -> None:
-    """The answer decides about the kind, and is not printed, because its bytes may be binary."""
+    """The error names the kind of socket, which follows from its answer. It prints no bytes of the answer."""
     path, own = tmp_path / "s" / "any.sock", "control" if words is HMC else "data"
     if kind.startswith(f"the {own} channel"):
         return
@@ -159,7 +159,7 @@ def test_a_socket_of_another_kind(
 def test_a_mobility_channel_closes_without_an_answer(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
-    """It gives no other sign, so its name decides, also through a link."""
+    """A mobility channel closes without an answer, so its file name decides its kind, even through a link."""
     link = tmp_path / "any.sock"
     link.symlink_to("mobility.sock")
     with answering(tmp_path / "mobility.sock", b""):
@@ -172,7 +172,7 @@ def test_a_mobility_channel_closes_without_an_answer(
 def test_a_name_alone_makes_no_mobility_channel(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
-    """The error names only the finding."""
+    """A socket with another name that closes without an answer is not called a mobility channel."""
     with answering(tmp_path / "control.sock", b""):
         err = error_of(capsys, *words, tmp_path / "control.sock")
     assert "control.sock is a socket that closes without an answer" in err
@@ -182,7 +182,7 @@ def test_a_name_alone_makes_no_mobility_channel(
 def test_a_file_or_folder_in_place_of_a_socket(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], needed: str
 ) -> None:
-    """The error names the thing and its option, and does not say that no server runs."""
+    """If --socket is a file or a folder, the error says what it is, and which option is meant for it."""
     things = {name: tmp_path / name for name in ("plain", "folder", "state", "store")}
     for folder in ("folder", "state/service-processor", "store"):
         (tmp_path / folder).mkdir(parents=True)
@@ -202,7 +202,7 @@ def test_a_file_or_folder_in_place_of_a_socket(
 def test_the_needed_socket_is_named_if_it_is_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A folder or another socket of the same state has the needed one beside it."""
+    """If the needed socket is in the same folder, the error names it."""
     run = tmp_path / "run"
     run.mkdir()
     with socket.socket(socket.AF_UNIX) as data, socket.socket(socket.AF_UNIX) as control:
@@ -215,7 +215,7 @@ def test_the_needed_socket_is_named_if_it_is_there(
 
 @pytest.mark.usefixtures("soon")
 def test_a_program_of_another_protocol(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """No option can be meant: the error is that of the protocol."""
+    """If another program listens at the socket, the error says so, and proposes no option."""
     with answering(tmp_path / "a.sock", b"SSH-2.0\n"):
         err = error_of(capsys, *HMC, tmp_path / "a.sock")
     assert "the program that listens there is no control channel" in err
@@ -230,7 +230,7 @@ CONTROL_ENDS = {
 
 @pytest.mark.parametrize("expected", CONTROL_ENDS)
 def test_a_program_learns_the_kind_as_well(tmp_path: Path, expected: str) -> None:
-    """A program has no option, so the error of its console names the path."""
+    """In a program, the error of `BlockingConsole` names the kind of socket and the path of the right one."""
     with (
         answering(tmp_path / "a.sock", CONTROL_ENDS[expected]),
         pytest.raises(ConsoleUnreachable, match=re.escape(expected.format(run=tmp_path))),
@@ -248,42 +248,42 @@ def test_a_program_learns_the_kind_as_well(tmp_path: Path, expected: str) -> Non
 def test_a_form_that_only_a_system_has(
     store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
-    """The console's usage has no such form, and names no way to it."""
+    """If a line works only at a system, the error at a console says: with --state or --socket."""
     monkeypatch.setenv("SWPKS_HMC", str(store))
     for place in ([], ["--store", store]):
         assert "with --state or --socket" in error_of(capsys, "hmc", *place, *words)
 
 
 def test_a_trace_of_many_seeds(capsys: pytest.CaptureFixture[str]) -> None:
-    """A trace of many seeds is refused; earlier it was accepted, and printed nothing."""
+    """`swpks simulate --trace` refuses several seeds; an earlier release printed nothing."""
     assert "--trace prints the history of one seed" in error_of(
         capsys, "simulate", "--seeds", "0-1", "--trace"
     )
 
 
 def test_an_empty_path_of_a_kernel(capsys: pytest.CaptureFixture[str]) -> None:
-    """An empty path is refused: it comes from an unset variable, and is no working directory."""
+    """An empty path for --kernel is refused as empty, and not taken for the working directory."""
     err = error_of(capsys, "qemu", "--partition", "a", "--kernel", "")
     assert "the path of a file is empty" in err
     assert "directory" not in err
 
 
 def test_the_help_names_the_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    """The help names the lines too, although argparse knows only the verbs."""
+    """The help of `swpks hmc` lists the console's lines, although argparse knows only its verbs."""
     with pytest.raises(SystemExit):
         main(["hmc", "--help"])
     assert set(LINES) <= set(capsys.readouterr().out.replace(",", " ").split())
 
 
 class InterruptedModule(ModuleType):
-    """A module whose import is interrupted by Ctrl-C."""
+    """A module whose import raises KeyboardInterrupt, as after Ctrl-C."""
 
     def __getattr__(self, name: str) -> object:
         raise KeyboardInterrupt
 
 
 def test_an_interrupt_of_the_imports(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interrupt gives exit status 130, and no traceback."""
+    """If Ctrl-C interrupts an import, the command ends with status 130 and no traceback."""
     monkeypatch.setitem(sys.modules, "swpks.cli.main", InterruptedModule("swpks.cli.main"))
     try:
         assert first_module() == 130
@@ -303,7 +303,7 @@ ADVICE = {
 
 @pytest.mark.parametrize("verb", ADVICE)
 def test_a_refusal_has_its_way_out(verb: str) -> None:
-    """The refusal names the level, and more reasons than the password."""
+    """The error of a refused call says what the operator can check, such as the level or the password."""
     opcode, status, expected = ADVICE[verb]
     args = argparse.Namespace(verb=verb, name="a", state=None, socket=None, password_file=None)
     error = advised(refused(opcode, HReturn(1, status, (0,) * 9, ())), args)
@@ -311,38 +311,38 @@ def test_a_refusal_has_its_way_out(verb: str) -> None:
 
 
 def test_the_size_of_a_partition_behind_an_equals_sign(capsys: pytest.CaptureFixture[str]) -> None:
-    """The error shows the form, and not only the rule of names."""
+    """For `--partition NAME=KBYTES` the error shows the right form, NAME:KBYTES."""
     err = error_of(capsys, "serve", "--state", "nowhere", "--partition", "lpar1=64")
     assert "partition 'lpar1=64': the form is NAME:KBYTES, with a colon" in err
     assert "partition.form" in err
 
 
 def test_a_call_of_every_level_has_no_level() -> None:
-    """A call of every level is refused for another reason, such as a keystore that is off."""
+    """If every level has the call, the error of H_FUNCTION does not blame the level."""
     args = argparse.Namespace(verb="rm", name="a", state=None, socket=None, password_file=None)
     answer = HReturn(1, Status.H_FUNCTION, (0,) * 9, ())
     assert "level" not in advised(refused(Opcode.REMOVE_OBJECT, answer), args).message
 
 
 class NoServer:
-    """Replaces `ServerProcess`: records the state, and starts nothing."""
+    """A stand-in for `ServerProcess`: it records the state's path, and starts nothing."""
 
     def __init__(self, state: Path, _partitions: list[str]) -> None:
         self.state = state
 
     def start(self) -> None:
-        """Start nothing."""
+        """Do nothing."""
 
     def stop(self) -> None:
-        """Stop nothing."""
+        """Do nothing."""
 
     def socket(self, name: str) -> Path:
-        """Return the socket path of a server."""
+        """Return the path of a socket in the state."""
         return self.state / "run" / f"{name}.sock"
 
 
 def test_a_long_folder_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server of `swpks bench` has a socket path that the kernel accepts."""
+    """With a long TMPDIR, the server of `swpks bench` still gets a socket path that the kernel accepts."""
     long = tmp_path / ("d" * 120)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
