@@ -1,4 +1,4 @@
-"""Server processes for the tests of faults: started by the test, killed at its end."""
+"""Server processes for the tests of faults: the test starts them, and the fixture kills them at its end."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +12,10 @@ Serve = Callable[..., ServerProcess]
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Start a server with these partitions and options; running ones are killed at the end."""
+    """Return a function that starts a server with these partitions and options.
+
+    At the end of the test, servers that still run are killed.
+    """
     servers = []
 
     def start(state: Path, partitions: Sequence[str] = (), options: Sequence[str] = ()) -> ServerProcess:

@@ -1,4 +1,4 @@
-"""Damage to a stopped server's state, and the reports of the next start about it."""
+"""Damage to the state of a stopped server, and what the next start reports about it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ LABEL = b"canary"
 
 
 def secret(name: str) -> bytes:
-    """Return the data of a partition's only object."""
+    """Return the data of the only object in a partition."""
     return b"secret of " + name.encode()
 
 
 def make_state(folder: Path, names: Iterable[str]) -> Path:
-    """Make a state with these partitions, an object in each; its server has stopped regularly."""
+    """Make a state with these partitions, with one object in each; the server has stopped in good order."""
     names = list(names)
     server = ServerProcess(folder / "state", [f"{name}:4" for name in names]).start()
     for name in names:
@@ -41,26 +41,26 @@ def make_state(folder: Path, names: Iterable[str]) -> Path:
 
 
 def copy_of(state: Path, to: Path) -> Path:
-    """Return a copy that may be damaged."""
+    """Return a copy of the state, which the test may damage."""
     shutil.copytree(state, to, ignore=shutil.ignore_patterns("*.sock"))
     return to
 
 
 def records(state: Path) -> dict[str, bytes]:
-    """Return every record, read without the server."""
+    """Return every record in NVRAM, read without the server."""
     with closing(sqlite3.connect(state / "service-processor" / "nvram.sqlite")) as nvram:
         return dict(nvram.execute("SELECT name, blob FROM record"))
 
 
 def names(state: Path) -> dict[str, str]:
-    """Return the name of each partition's record, by the name of the partition."""
+    """Return, for each partition's name, the name of its record."""
     with assembled(state) as machine:
         partitions = machine.system.partitions.values()
         return {each.name: partition_name(each.profile.uuid) for each in partitions}
 
 
 def put(state: Path, changed: dict[str, bytes | None]) -> None:
-    """Replace or remove records."""
+    """Replace records in NVRAM, or remove those whose value is None."""
     with closing(sqlite3.connect(state / "service-processor" / "nvram.sqlite")) as nvram, nvram:
         for name, blob in changed.items():
             if blob is None:
@@ -75,19 +75,19 @@ def flipped(blob: bytes, byte: int, bit: int = 0) -> bytes:
 
 
 def contents(state: Path) -> dict[str, bytes]:
-    """Return every file that a refused start must not change, byte for byte."""
+    """Return the bytes of every file that a refused start must not change."""
     kept = [path for path in state.rglob("*") if path.is_file() and path.name != "lock"]
     return {str(path.relative_to(state)): path.read_bytes() for path in kept}
 
 
 def serves(server: ServerProcess, name: str) -> bool:
-    """Whether a partition serves its original object."""
+    """Return whether a partition still returns its original object."""
     with server.connect_blocking(name) as channel:
         return channel.call(read_object(OS, LABEL)).data == secret(name)
 
 
 def refused(server: ServerProcess, request: ConsoleRequest[Any]) -> Problem:
-    """Return the console's answer to a request that a rule forbids."""
+    """Return the problem with which the server refuses this request."""
     with pytest.raises(ConsoleRefused) as caught:
         server.console.call(request)
     assert caught.value.problem.status == 409
@@ -95,7 +95,7 @@ def refused(server: ServerProcess, request: ConsoleRequest[Any]) -> Problem:
 
 
 def logged(server: ServerProcess, event: str, least: int = 1) -> list[dict[str, Any]]:
-    """Return the log lines with this event, once there are at least `least`.
+    """Wait until the log has `least` lines with this event; return these lines.
 
     An empty result is certain only after the server has stopped.
     """
@@ -107,7 +107,7 @@ Damage = Callable[[Path], None]
 
 
 def ended_by(server: ServerProcess) -> list[dict[str, Any]]:
-    """Stop a server; return the sessions that it ended earlier, for another reason than the stop."""
+    """Stop a server; return the log lines of sessions that it ended for another reason than this stop."""
     assert server.stop() == 0
     ends = logged(server, "session.ended", 0)
     return [line for line in ends if line["reason"] != GoodbyeReason.SERVER_STOPPING.name.lower()]

@@ -1,9 +1,9 @@
-"""The allowed states of one partition's keystore, from the calls of its only writer; it checks every crash.
+"""The allowed states of one partition's keystore after a crash, derived from the calls of its only writer.
 
 The writer makes each call through a `History`. It predicts the answer by rules of its own, without code of
 the engine, and notes every state of the durable part of the store. Calls run in order. So after a crash the
-found store must be one of these states, and none older than the last one that a CONFIRM has called flushed
-(R-21, R-22).
+store must equal one of these states. It must not be older than the last state that a CONFIRM has called
+flushed (R-21, R-22).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ State = dict[Key, tuple[int, bytes]]
 
 
 class Foretold(NamedTuple):
-    """The predicted answer to a call: a status, and the object of a READ; `at` is for a CONFIRM.
+    """The predicted answer to a call: its status, and the object that a READ returns.
 
-    `at` is the number of the state in which the label last changed.
+    `at` is for a CONFIRM: the number of the state in which the label last changed.
     """
 
     request: Request[Any]
@@ -45,12 +45,12 @@ class Foretold(NamedTuple):
 
 
 def used(objects: State) -> int:
-    """Return the bytes that objects use, as GET_CONFIG must report them."""
+    """Return the number of bytes that these objects use, as GET_CONFIG must report it."""
     return sum(len(label) + len(data) + OVERHEAD for (_, label), (_, data) in objects.items())
 
 
 class History:
-    """One partition of `kbytes` KiB and its writer, driven by `chance`."""
+    """The history of one partition of `kbytes` KiB; `chance` chooses the writer's calls."""
 
     def __init__(self, chance: Random, kbytes: int) -> None:
         self.memory: State = {}
@@ -65,12 +65,12 @@ class History:
         self._room = kbytes * 1024
 
     def anything(self) -> Foretold:
-        """Return any call that the writer may make next; it counts as made."""
+        """Return a call that the writer may make next. The history notes its effect at once."""
         kind = self._chance.choices(_KINDS, _WEIGHTS)[0]
         return kind(self, self._chance.choice(CONSUMERS), self._chance.choice(LABELS))
 
     def batch(self, longest: int) -> list[Foretold]:
-        """Return up to `longest` calls, to be sent at once."""
+        """Return up to `longest` calls, which the writer sends without a wait between them."""
         return [self.anything() for _ in range(self._chance.randint(1, longest))]
 
     def write(self, consumer: int, label: bytes, *, policy: int | None = None, size: int = 0) -> Foretold:
@@ -114,11 +114,11 @@ class History:
 
     @property
     def all_confirmed(self) -> bool:
-        """Whether all written changes are known to be flushed."""
+        """Return whether all written changes are known to be flushed."""
         return self.confirmed == len(self.states) - 1
 
     def newest_confirm(self) -> Foretold:
-        """Return a CONFIRM of the newest change."""
+        """Return a CONFIRM for the label that changed last."""
         return self.confirm(*max(self._changed, key=lambda key: self._changed[key]))
 
     def set_password(self, consumer: int, label: bytes) -> Foretold:
@@ -130,13 +130,13 @@ class History:
         return Foretold(request, Status.H_SUCCESS)
 
     def intrude(self, consumer: int, label: bytes) -> Foretold:
-        """Return a change without the password: it must leave no trace."""
+        """Return a change without the right password; the server must refuse it."""
         who = Authorization(consumer, WRONG)
         request = self._chance.choice((calls.write_object(who, label, b"x"), calls.remove_object(who, label)))
         return Foretold(request, Status.H_AUTHORITY)
 
     def check(self, foretold: Foretold, result: Any) -> None:
-        """Compare the result of a call, or its HcallError, with the prediction."""
+        """Assert that the result of a call, or its HcallError, is the predicted one."""
         if isinstance(result, HcallError):
             assert result.status == foretold.status, (foretold, result)
             return
@@ -148,9 +148,9 @@ class History:
             self._learn(foretold.at, foretold.present, result)
 
     def found(self, state: State) -> int:
-        """Accept the state found after a crash; return how many of the newest states were lost.
+        """Accept the state that is found after a crash; return how many of the newest states were lost.
 
-        Fails unless it is a noted state, and none older than the last confirmed one.
+        Fails unless it is a noted state, and not older than the last confirmed one.
         """
         # Equal states may occur several times; the newest occurrence counts, in favour of the server.
         numbers = [n for n, each in enumerate(self.states) if each == state]
@@ -165,16 +165,16 @@ class History:
         return lost
 
     def opened_with(self, password: bytes) -> None:
-        """Note that every consumer has this password now."""
+        """Note that every consumer now has this password."""
         self.passwords = dict.fromkeys(CONSUMERS, password)
 
     def ipl(self) -> None:
-        """Note a restart: only passwords and TRANSIENT objects are lost."""
+        """Note a restart of the partition: it loses only passwords and TRANSIENT objects."""
         self.memory = {key: held for key, held in self.memory.items() if not held[0] & TRANSIENT}
         self._forget_passwords()
 
     def all_flushed(self) -> None:
-        """Note a regular stop: the newest state is durable (R-20)."""
+        """Note that the server stopped in good order: the newest state is durable (R-20)."""
         self.confirmed = len(self.states) - 1
 
     def _forget_passwords(self) -> None:

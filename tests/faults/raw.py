@@ -1,4 +1,4 @@
-"""A client of the data channel that sends any bytes, and parses the answers by plain struct."""
+"""A client of the data channel that sends any bytes, and parses the answers with plain `struct`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROTOCOL_ERROR = 1
 
 
 class Raw(NamedTuple):
-    """A received frame."""
+    """A frame that the client has received."""
 
     kind: int
     tag: int
@@ -29,7 +29,7 @@ class Raw(NamedTuple):
 
     @property
     def reason(self) -> int:
-        """Return the reason of a GOODBYE."""
+        """Return the reason in a GOODBYE."""
         return int.from_bytes(self.body[:4], "big")
 
 
@@ -52,7 +52,7 @@ def call_frame(request: Request[Any], tag: int) -> bytes:
 
 
 def parse(data: bytes) -> tuple[list[Raw], bytes]:
-    """Return whole frames, each with a valid header, and the remaining bytes."""
+    """Return the whole frames in these bytes, and the remaining bytes. Every header must be valid."""
     frames = []
     while len(data) >= HEADER.size:
         magic, version, kind, flags, tag, length = HEADER.unpack_from(data)
@@ -83,7 +83,7 @@ def read_all(sock: socket.socket) -> bytes:
 
 
 def read_frames(sock: socket.socket, count: int) -> list[Raw]:
-    """Return this number of frames, and read no further byte."""
+    """Return exactly this number of frames; no byte after them is read."""
     data = b""
     while len(parse(data)[0]) < count:
         piece = sock.recv(1 << 16)
@@ -95,7 +95,7 @@ def read_frames(sock: socket.socket, count: int) -> list[Raw]:
 
 
 def converse(path: Path, sent: Iterable[bytes]) -> list[Raw]:
-    """Send pieces, then the end of the stream; return every frame until the server closes."""
+    """Send these pieces and the end of the stream; return every frame that the server sends."""
     with connect(path) as sock:
         try:
             for piece in sent:
@@ -109,7 +109,7 @@ def converse(path: Path, sent: Iterable[bytes]) -> list[Raw]:
 
 
 def valid_stream(chance: Random) -> list[bytes]:
-    """Return frames like those of an honest client."""
+    """Return the frames of a conversation without an error."""
     who = Authorization(chance.randint(1, 3))
     label = chance.choice((b"x", b"a longer label"))
     requests: list[Request[Any]] = [
@@ -127,7 +127,10 @@ def valid_stream(chance: Random) -> list[bytes]:
 
 
 def damaged(chance: Random) -> bytes:
-    """Return a stream that is random, truncated, flipped, spliced, out of order or has wrong lengths."""
+    """Return a damaged conversation.
+
+    Its bytes are random, cut, flipped or spliced, its frames are out of order, or a length is wrong.
+    """
     frames = valid_stream(chance)
     data = b"".join(frames)
     match chance.randrange(8):

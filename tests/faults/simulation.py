@@ -1,4 +1,4 @@
-"""A whole managed system on a virtual clock, whose power can be cut at any operation of its NVRAM.
+"""A whole managed system on a virtual clock. Its power can be cut at any operation of its NVRAM.
 
 Everything but the six seams is real: sessions over memory streams, dispatch, keystore, encryptor, sealing,
 recovery. A life runs from power-on to power cut. The next life gets only the contents of the `MemoryNvram`
@@ -37,13 +37,13 @@ LEVEL = "FW1110"
 
 
 class PowerCut(BaseException):
-    """The power is cut: no code runs after this."""
+    """Raised at the moment of a power cut, so that no code of the system runs any more."""
 
 
 class CutNvram:
-    """NVRAM whose power fails at operation `at` (from 1; 0: never), before or after its effect.
+    """NVRAM that cuts the power at its operation number `at`, before or after its effect; 0: never.
 
-    `watch` gets the records before and after each commit: the results of a cut at these moments.
+    `watch` gets the records before and after each commit. A cut at these moments would leave them.
     """
 
     def __init__(self, inner: FaultyNvram, memory: MemoryNvram) -> None:
@@ -97,7 +97,7 @@ class CutNvram:
 
 
 class SlowWorker:
-    """A worker that delays its jobs before and after, so that calls run in between.
+    """A worker that waits before and after each job, so that calls run in between.
 
     The jobs run in the nursery of a life, so a power cut ends them too.
     """
@@ -112,7 +112,7 @@ class SlowWorker:
         self._nursery.start_soon(self._run, job, landed)
 
     async def _run(self, job: Job, landed: Landed) -> None:
-        """Run a job.  A power cut in it ends the life; any other end is the job's outcome."""
+        """Run a job. A power cut during it ends the life; any other error is the job's outcome."""
         await trio.sleep(self._chance.choice(self._waits))
         result: outcome.Outcome[None] = outcome.Value(None)
         try:
@@ -127,7 +127,7 @@ class SlowWorker:
 
 
 class Direct:
-    """Replaces a session where frames do not matter: straight into dispatch, several times faster."""
+    """A session without frames: it passes calls straight to dispatch, and is several times faster."""
 
     def __init__(self, machine: Machine, name: str) -> None:
         self._machine = machine
@@ -136,7 +136,7 @@ class Direct:
         self.ipl_count = self._partition.ipl_count
 
     async def pipeline(self, requests: Iterable[Request[Any]]) -> list[Any]:
-        """Run calls, then do the work of a connection after a batch."""
+        """Execute calls, then do what a connection does after each batch; return the results."""
         results = [self._call(request) for request in requests]
         self._machine.after_calls(self._partition, Log())
         await trio.lowlevel.checkpoint()
@@ -150,7 +150,7 @@ class Direct:
 
 
 class Simulation:
-    """A system with the partitions `names`, its NVRAM and its anchor card."""
+    """A system with the partitions `names`, on simulated NVRAM and a simulated anchor card."""
 
     def __init__(
         self, chance: Random, names: tuple[str, ...], kbytes: int, faults: Iterable[NvramFault] = ()
@@ -166,7 +166,7 @@ class Simulation:
         self._entropy = Chance(chance.randbytes(8))
 
     def recovered(self, records: Mapping[str, bytes]) -> ManagedSystem:
-        """Return the system that a start on these records finds; fail if any record is refused."""
+        """Return the system that a start on these records recovers; fail if it refuses any record."""
         found = MemoryNvram(records)
         found.mark.held = list(self.memory.mark.held)
         machine = assemble(self._seams(found, MemoryCard(self.card.held)), Settings(firmware=LEVEL))
@@ -174,7 +174,7 @@ class Simulation:
         return machine.system
 
     async def live(self, delay: float, body: Callable[[Life], Awaitable[None]]) -> None:
-        """Start the machine and run `body` in it, to its end or to a power cut at any place."""
+        """Start the machine and run `body` in it until `body` ends, or until the power is cut."""
         try:
             async with trio.open_nursery() as nursery:
                 settings = Settings(firmware=LEVEL, flush_delay_ms=delay * 1000, partition=self._wishes)
@@ -196,7 +196,7 @@ class Simulation:
 
 
 class Life:
-    """A system between power-on and power cut."""
+    """A running system, from power-on to the power cut."""
 
     def __init__(self, machine: Machine, nursery: trio.Nursery, *, through_channel: bool) -> None:
         self.machine = machine
@@ -207,7 +207,7 @@ class Life:
 
     @asynccontextmanager
     async def session(self, name: str) -> AsyncIterator[Channel | Direct]:
-        """Return a session with a partition, through the data channel or straight to its h-calls."""
+        """Return a session with a partition: through the data channel, or a `Direct` one."""
         transport = self.machine.transport
         assert isinstance(transport, MemoryTransport)
         if not self._through_channel:

@@ -1,4 +1,4 @@
-"""A burst of clients at a real server: each is served within its own timeout, and no session is ended."""
+"""Many clients of a real server at once: each is served within its own timeout, and no session is ended."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ PATIENCE = 60.0
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server with its default bounds.
+    """A server with its default limits.
 
-    At the end it must have ended no session and crashed no connection.
+    At the end of the test it must have ended no session, and no connection may have crashed.
     """
     made = ServerProcess(tmp_path_factory.mktemp("burst") / "state", [f"{name}:64" for name in NAMES])
     try:
@@ -40,12 +40,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 def sockets(server: ServerProcess, count: int, names: tuple[str, ...]) -> list[Path]:
-    """Return the sockets of this number of clients, in turn."""
+    """Return a socket path for each of `count` clients; they take the partitions in turn."""
     return [server.socket(names[n % len(names)]) for n in range(count)]
 
 
 def with_trio(paths: list[Path], hold: bool) -> int:
-    """Open all sessions at once with Trio's client; with `hold`, none closes before the last is open."""
+    """Open all sessions at once with Trio's client; return their number.
+
+    With `hold`, no session closes before the last one is open.
+    """
     opened = 0
 
     async def talk(path: Path, all_open: trio.Event) -> None:
@@ -68,7 +71,7 @@ def with_trio(paths: list[Path], hold: bool) -> int:
 
 
 def with_threads(paths: list[Path], hold: bool) -> int:
-    """Do the same with the blocking client, a thread for each."""
+    """Do the same with the blocking client, with one thread for each session."""
     together = threading.Barrier(len(paths) if hold else 1)
     opened: list[int] = []
 
@@ -106,7 +109,7 @@ def _begin(together: threading.Barrier, job: Callable[[], object]) -> None:
         (with_threads, 200, NAMES[:1], True),
         (with_trio, 1000, NAMES, True),
         (with_threads, 1000, NAMES, True),
-        (with_threads, 1000, NAMES[:1], False),  # one partition has 256 places
+        (with_threads, 1000, NAMES[:1], False),  # one partition has room for 256 sessions
     ],
 )
 def test_a_burst_is_served(
@@ -116,12 +119,12 @@ def test_a_burst_is_served(
     names: tuple[str, ...],
     hold: bool,
 ) -> None:
-    """No client gets an error; a client refused for lack of a place tries again."""
+    """Every client is served without an error. A client that finds no free place tries again."""
     assert clients(sockets(server, count, names), hold) == count
 
 
 def test_a_burst_of_the_console_is_answered(server: ServerProcess) -> None:
-    """The console gets answers to two hundred requests at once, each with its own connection."""
+    """The console sends two hundred requests at once, each on a new connection, and gets every answer."""
     answers: list[bool] = []
     console = BlockingConsole(server.control_socket, PATIENCE)
     run_at_once([lambda: answers.append(console.call(show_health()).ok)] * 200)

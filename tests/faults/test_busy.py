@@ -1,4 +1,4 @@
-"""Fault plans without a server: the busy call, the duration, and the answers of a guest."""
+"""Fault plans without a server: which call is busy, for how long, and what the guest gets."""
 
 import pytest
 
@@ -43,7 +43,7 @@ class FaultyGuest(Guest):
         self.refusals.append(refusal)
 
     def pattern(self, calls: int) -> str:
-        """READ an absent object this many times: B for each busy answer, a dot for each real one."""
+        """READ an absent object `calls` times; return B for each busy answer and a dot for each real one."""
         return "".join("B" if self.read(3, b"x") == Answer(1) else "." for _ in range(calls))
 
 
@@ -60,12 +60,12 @@ class FaultyGuest(Guest):
     ],
 )
 def test_this_call_the_nth_time_so_often(faults: list[str], pattern: str) -> None:
-    """R-75: faults count calls by opcode, from the moment when the plan was set."""
+    """R-75: a fault counts only the calls with its opcode, from the moment when the plan was set."""
     assert FaultyGuest(*faults).pattern(6) == pattern
 
 
 def test_for_so_long() -> None:
-    """R-75: the seconds of a fault begin with the first busy answer; at their end the call is not busy."""
+    """R-75: the seconds of a fault begin with its first busy answer. When they end, the call is not busy."""
     guest = FaultyGuest("READ_OBJECT=H_BUSY,nth=2,seconds=2.5")
     guest.clock.now = 100.0
     assert guest.pattern(3) == ".BB"
@@ -81,7 +81,10 @@ def test_for_so_long() -> None:
 
 @pytest.mark.parametrize("name", [opcode.name for opcode in HANDLERS])
 def test_every_call_can_be_busy_and_goes_on_as_if_nothing_had_been(name: str) -> None:
-    """R-75: a busy call checks no arguments, changes nothing, and logs the rule; CONFIRM must be named."""
+    """R-75: a busy call checks no arguments and changes nothing; the refusal has the rule.
+
+    The same call after the fault has its usual answer.
+    """
     opcode = Opcode[name]
     guest, plain = FaultyGuest(f"{name}=H_BUSY"), Guest(make_partition("NEXT"))
     answer = guest.do(opcode)
@@ -97,7 +100,10 @@ def test_every_call_can_be_busy_and_goes_on_as_if_nothing_had_been(name: str) ->
 @pytest.mark.parametrize("name", SERVED_WITH_TOKEN)
 @pytest.mark.parametrize("status", ["H_BUSY", *LONG])
 def test_a_busy_call_keeps_its_token(name: str, status: str) -> None:
-    """R-75: the token stays the same during the fault; then the call is checked as usual."""
+    """R-75: every busy answer of a fault has the same token.
+
+    After the fault, the call is checked as usual.
+    """
     opcode = Opcode[name]
     guest, plain = FaultyGuest(f"{name}={status},times=3"), Guest(make_partition("NEXT"))
     first = guest.do(opcode)
@@ -107,7 +113,7 @@ def test_a_busy_call_keeps_its_token(name: str, status: str) -> None:
 
 
 def test_wrap_and_unwrap_go_on_with_their_tokens() -> None:
-    """R-71, R-75: after the fault the token is valid once, for its own call."""
+    """R-71, R-75: after the fault, a token is accepted once, and only for the call that got it."""
     guest = FaultyGuest("WRAP_OBJECT=H_BUSY,times=2", "UNWRAP_OBJECT=H_LONG_BUSY_ORDER_10_MSEC")
     assert guest.set_password(3, WORD) == guest.gen_key(3, b"key", password=WORD) == Answer(0)
     status, token, _, _ = guest.wrap(3, b"key", b"secret", password=WORD)
@@ -123,7 +129,10 @@ def test_wrap_and_unwrap_go_on_with_their_tokens() -> None:
 
 @pytest.mark.parametrize("name", SERVED_WITH_TOKEN)
 def test_a_token_that_was_never_given_out_is_not_busy(name: str) -> None:
-    """R-75: an unknown token, or another call's, goes to the argument checks and counts for no fault."""
+    """R-75: a call with an unknown token, or that of another call, gets the usual checks.
+
+    The fault does not count it.
+    """
     opcode = Opcode[name]
     guest, plain = FaultyGuest(f"{name}=H_BUSY,times=5"), Guest(make_partition("NEXT"))
     assert guest.do(opcode, token=77) == plain.do(opcode, token=77)
@@ -131,7 +140,7 @@ def test_a_token_that_was_never_given_out_is_not_busy(name: str) -> None:
 
 
 def test_function_and_state_come_first() -> None:
-    """R-35, R-75: a missing call, or a partition that is off, is never busy."""
+    """R-35, R-75: a call that the partition lacks, or to a partition that is off, is never busy."""
     assert FaultyGuest("READ_OBJECT=H_BUSY", kbytes=0).do(Opcode.READ_OBJECT).status == Status.H_FUNCTION
     assert FaultyGuest("READ_OBJECT=H_BUSY", running=False).do(Opcode.READ_OBJECT).status == Status.H_STATE
     guest = FaultyGuest("WRAP_OBJECT=H_BUSY", level="FW950")
@@ -140,7 +149,7 @@ def test_function_and_state_come_first() -> None:
 
 
 async def test_without_a_plan_nothing_stands_in_the_way() -> None:
-    """R-75: without a plan the engine itself is called, so no plan costs nothing."""
+    """R-75: a partition without a fault plan calls the engine itself, so the feature then costs no time."""
     machine = make_machine("a")
     partition = machine.system.find("a")
     assert type(machine.calls_of(partition, lambda *_: None)) is HypervisorCalls
@@ -153,7 +162,7 @@ async def test_without_a_plan_nothing_stands_in_the_way() -> None:
 @pytest.mark.parametrize("opcode", list(Opcode))
 @pytest.mark.parametrize("status", list(Status))
 def test_only_busy_statuses_of_the_call_can_be_planned(opcode: Opcode, status: Status) -> None:
-    """R-75: H_BUSY for any call, for CONFIRM only by name; long ones where the call lists them."""
+    """R-75: a fault may have H_BUSY for any call, and a long busy status only for a call that lists it."""
     listed = status in CALLS[opcode].statuses and status.name in LONG
     if status is Status.H_BUSY or listed:
         assert BusyFault(opcode, status).status is status
@@ -172,7 +181,7 @@ def test_only_busy_statuses_of_the_call_can_be_planned(opcode: Opcode, status: S
     ],
 )
 def test_faults_are_written_as_they_are_read(text: str, shown: str) -> None:
-    """R-75: faults have one form on the command line, in files and in fixtures."""
+    """R-75: the same text of a fault is used on the command line, in files and in fixtures."""
     assert str(parse_fault(text)) == shown
     assert parse_fault(shown) == parse_fault(text)
 
@@ -186,14 +195,14 @@ def test_faults_are_written_as_they_are_read(text: str, shown: str) -> None:
      "READ_OBJECT=H_BUSY ", "*=H_BUSY", "READ_OBJECT=H_LONG_BUSY_ORDER_1_MSEC"],
 )  # fmt: skip
 def test_what_is_no_fault_is_refused_with_a_rule(text: str) -> None:
-    """R-75: a wrong fault is an operator's error that names the page with the form."""
+    """R-75: a wrong text raises an OperatorError whose rule names the page with the right form."""
     with pytest.raises(OperatorError) as caught:
         parse_fault(text)
     assert caught.value.rule.page == "spec/faults.md#busy-answers"
 
 
 def test_a_fault_lasts_so_often_or_so_long() -> None:
-    """R-75: a fault has a count or a duration, and every plan ends."""
+    """R-75: a fault has a count or a duration, but not both. A plan of 65 faults is refused."""
     for times, seconds in ((None, None), (1, 1.0)):
         with pytest.raises(OperatorError, match="both times and seconds, or neither"):
             BusyFault(Opcode.READ_OBJECT, Status.H_BUSY, 1, times, seconds)

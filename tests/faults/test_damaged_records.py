@@ -1,7 +1,7 @@
 """Damaged, swapped, foreign and missing records: each stops only its own partition, by name.
 
-In process for every byte of the records, through the real file and the real recovery; through a real server
-for some dozens of bytes and for each other kind of damage.
+A test in one process damages every byte of the records, with the real file and the real recovery. Tests with
+a real server damage some dozens of bytes, and use each other kind of damage.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ REASONS = {
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state of sixteen partitions without damage."""
+    """An undamaged state with sixteen partitions."""
     return make_state(tmp_path_factory.mktemp("sound"), NAMES)
 
 
 @pytest.fixture
 def state(sound: Path, tmp_path: Path) -> Path:
-    """A copy of the sound state."""
+    """A copy of the undamaged state, which the test may damage."""
     return copy_of(sound, tmp_path / "state")
 
 
 def refused_at_boot(state: Path) -> dict[str, str]:
-    """Return the partitions that a start refuses, with the reasons; every other one must have its object."""
+    """Return the partitions that a start refuses, with the reasons. Every other keystore must open."""
     with assembled(state) as machine:
         partitions = machine.system.partitions.values()
         assert all(each.keystore is not None or each.refused for each in partitions)
@@ -65,7 +65,7 @@ def refused_at_boot(state: Path) -> dict[str, str]:
 
 
 def test_every_byte_counts(state: Path) -> None:
-    """R-02: a flipped bit in any byte of a record refuses its partition by name, and no other."""
+    """R-02: a flipped bit in any byte of a record refuses that partition by name, and no other partition."""
     name = names(state)[NAMES[1]]
     whole = records(state)[name]
     for byte in range(len(whole)):
@@ -81,7 +81,7 @@ def test_every_byte_counts(state: Path) -> None:
 @pytest.mark.process
 @pytest.mark.parametrize("start", [0, 1, 2])
 def test_a_flipped_bit_before_a_real_start(serve: Serve, state: Path, start: int) -> None:
-    """R-02: fifteen records with a flipped bit each are refused by name; the sixteenth partition serves."""
+    """R-02: a server refuses fifteen partitions whose record has a flipped bit, and serves the last one."""
     before, named = records(state), names(state)
     damaged: dict[str, bytes | None] = {}
     for n, name in enumerate(named[each] for each in NAMES[:-1]):
@@ -107,7 +107,10 @@ def test_a_flipped_bit_before_a_real_start(serve: Serve, state: Path, start: int
 def wreckage(
     blobs: dict[str, bytes], named: dict[str, str], foreign: bytes, older: bytes
 ) -> dict[str, bytes | None]:
-    """Return every kind of damage but a flipped bit, one for each partition."""
+    """Return the record to put in place for each kind of damage, except a flipped bit.
+
+    Each kind damages another partition; None removes its record.
+    """
     of = {name: blobs[named[name]] for name in NAMES}
     damage: dict[str, bytes | None] = {
         NAMES[0]: of[NAMES[1]],
@@ -126,7 +129,7 @@ def wreckage(
 
 @pytest.mark.process
 def test_every_other_sort_of_damage(serve: Serve, state: Path, tmp_path: Path) -> None:
-    """R-01, R-02, R-22: each other kind of damage refuses its partition with its reason."""
+    """R-01, R-02, R-22: after other damage, only the damaged partition is refused, with its reason."""
     (tmp_path / "other").mkdir()
     other = make_state(tmp_path / "other", [NAMES[5]])
     foreign = records(other)[names(other)[NAMES[5]]]
@@ -152,7 +155,7 @@ def test_every_other_sort_of_damage(serve: Serve, state: Path, tmp_path: Path) -
 
 @pytest.mark.process
 def test_the_console_leaves_a_refused_partition_as_it_is(serve: Serve, state: Path) -> None:
-    """R-21: no verb and no start option overwrites a refused record, which may still be rescued."""
+    """R-21: no verb and no start option overwrites a refused record, so the operator may still rescue it."""
     blobs, named = records(state), names(state)
     first, second, third = (named[name] for name in NAMES[:3])
     damaged: dict[str, bytes | None] = {first: flipped(blobs[first], 99), second: None, third: b"x"}

@@ -1,4 +1,4 @@
-"""The last flush of a stopping server, on a virtual clock, with slow NVRAM and guests that still write."""
+"""The last flush of a server that stops, on a virtual clock, with slow NVRAM and guests that still write."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OS = Authorization(3)
 
 
 async def write_on(life: Life, gap: float) -> None:
-    """Write something as a guest every `gap` seconds, forever."""
+    """Write and remove an object as a guest every `gap` seconds, forever."""
     async with life.session("a") as session:
         while True:
             await session.pipeline([write_object(OS, b"x", b"data"), remove_object(OS, b"x")])
@@ -33,7 +33,7 @@ async def write_on(life: Life, gap: float) -> None:
 async def test_a_guest_that_goes_on_writing_does_not_hold_up_the_stop(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """R-20: everything dirty at the begin of the stop becomes durable, though each commit finds more."""
+    """R-20: all changes from before the stop become durable, although a guest writes during each commit."""
     simulation = Simulation(Random(1), ("a",), 8)
     simulation.waits = (0.03,)
 
@@ -52,7 +52,7 @@ async def test_a_guest_that_goes_on_writing_does_not_hold_up_the_stop(
 
 
 async def test_trouble_is_tried_again_until_it_is_over(autojump_clock: trio.testing.MockClock) -> None:
-    """R-23: a refused commit is repeated; the caller bounds the time."""
+    """R-23: the last flush repeats a failed commit until it succeeds. The caller limits the time."""
     simulation = Simulation(Random(1), ("a",), 8)
 
     async def body(life: Life) -> None:
@@ -73,7 +73,7 @@ async def test_trouble_is_tried_again_until_it_is_over(autojump_clock: trio.test
 
 
 async def soon_flushed(session: writer.Asynchronous, label: bytes) -> bool:
-    """Poll every 10 ms for a second, like a kernel, whether a label is flushed."""
+    """Return whether a label is flushed within a second; ask every 10 ms, as the kernel does."""
     for _ in range(100):
         (confirmation,) = await session.pipeline([confirm_object_flushed(OS, label)])
         if confirmation.flushed:
@@ -86,7 +86,7 @@ async def soon_flushed(session: writer.Asynchronous, label: bytes) -> bool:
 async def test_a_flush_from_outside_puts_nothing_to_sleep(
     autojump_clock: trio.testing.MockClock, delay: float
 ) -> None:
-    """R-20: beside a flush by another task, with or without dirty data, a CONFIRM is answered soon."""
+    """R-20: a CONFIRM is answered soon, also while another task flushes the same partition."""
     simulation = Simulation(Random(1), ("a",), 8)
 
     async def body(life: Life) -> None:

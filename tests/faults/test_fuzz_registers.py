@@ -1,4 +1,4 @@
-"""Any registers and guest memory in a valid frame give a documented status; a refusal changes nothing."""
+"""Any registers and guest memory in a valid frame give a documented status. A refusal changes nothing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ DONE = (Status.H_SUCCESS, Status.H_CONTINUE)
 
 
 class Picture(NamedTuple):
-    """All state of a partition that a call could change."""
+    """All state of a partition that a call could change, for a comparison."""
 
     objects: Any
     used: int
@@ -57,7 +57,7 @@ def picture(partition: Any) -> Picture:
 
 
 def good_call(chance: Random) -> HCall:
-    """Return a call that may succeed."""
+    """Return a call with valid arguments, which may succeed."""
     who = Authorization(chance.randint(1, 3), chance.choice((b"", PASSWORD)))
     label = chance.choice((b"plain", b"world", b"fixed", b"key", b"new"))
     data, policy = chance.randbytes(chance.choice((1, 100, 2000))), chance.choice(POLICIES)
@@ -85,7 +85,7 @@ def good_call(chance: Random) -> HCall:
 
 
 def sure_calls() -> list[HCall]:
-    """Return one of each call, in an order in which all succeed: the state from which chance starts."""
+    """Return one call for each opcode, in an order in which all of them succeed."""
     who = Authorization(3)
     requests = (
         calls.get_config(520),
@@ -108,7 +108,7 @@ def sure_calls() -> list[HCall]:
 
 
 def spoiled(chance: Random, call: HCall) -> HCall:
-    """Return the call with one or two faults in a register or in its memory."""
+    """Return the call with one or two faults in its registers or in its memory."""
     opcode, registers, segments = (
         call.opcode,
         list(call.registers),
@@ -129,7 +129,7 @@ def spoiled(chance: Random, call: HCall) -> HCall:
 
 
 def altered(chance: Random, segment: Segment, how: int) -> Segment:
-    """Return a piece of guest memory that is shorter, damaged, moved, unreadable or not writable."""
+    """Return a segment of guest memory that is shorter, damaged, moved, unreadable or not writable."""
     address, length, access, data = segment
     if how == 3:
         return Segment(address, length // 2, access, data[: length // 2])
@@ -144,7 +144,7 @@ def altered(chance: Random, segment: Segment, how: int) -> Segment:
 
 
 def number(chance: Random, segments: list[Segment]) -> int:
-    """Return a number that a confused guest might put into a register."""
+    """Return a number that a guest with an error might put into a register."""
     near = [n for s in segments for n in (s.address, s.address + 1, s.length, s.length + 1)]
     bits = chance.randint(1, 64)
     return chance.choice((0, 1, 3, 4, 64, 255, 256, (1 << 64) - 1, 1 << 63, chance.getrandbits(bits), *near))
@@ -153,7 +153,7 @@ def number(chance: Random, segments: list[Segment]) -> int:
 @pytest.mark.parametrize("strict", [True, False], ids=["strict", "relaxed"])
 @pytest.mark.parametrize("level", KEYSTORE_LEVELS)
 def test_any_registers(level: str, strict: bool) -> None:
-    """R-17, R-74, R-76: the status is listed for the call, and writes stay in their segments."""
+    """R-17, R-74, R-76: the status is one that the call may return, and every write stays in its segment."""
     print(f"SWPKS_FAULT_SEED={SEED}")
     chance = Random(f"{SEED} {level} {strict}")
     served = {int(opcode) for opcode in KEYSTORE_LEVELS[level].calls}
@@ -182,7 +182,7 @@ def test_any_registers(level: str, strict: bool) -> None:
 
 
 def judge(call: HCall, answer: HReturn) -> None:
-    """Assert that the answer belongs to the call, fits a frame, and writes only where it may."""
+    """Assert that the answer has the tag of the call, fits a frame, and writes only where it may."""
     assert answer.tag == call.tag
     encode_hreturn(answer)
     for address, data in answer.writes:
@@ -195,7 +195,10 @@ def judge(call: HCall, answer: HReturn) -> None:
 
 
 def test_damaged_blocks_of_otherwise_good_calls() -> None:
-    """R-17: a damaged authorization block is refused or another consumer's; READ changes nothing."""
+    """R-17: READ refuses a damaged authorization block, or reads as the consumer in it.
+
+    It changes nothing.
+    """
     chance = Random(17)
     partition = make_partition(objects=OBJECTS)
     engine = HypervisorCalls(partition)

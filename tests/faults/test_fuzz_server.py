@@ -1,4 +1,4 @@
-"""Thousands of damaged conversations against a real server, beside an honest neighbour."""
+"""Thousands of damaged conversations with a real server, while a client without errors is served too."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ GROWTH = 6 << 20
 
 
 def memory_of(server: ServerProcess) -> int:
-    """Return the resident memory in bytes."""
+    """Return the resident memory of the server in bytes."""
     pages = Path(f"/proc/{server.pid}/statm").read_text("ascii").split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def judge(frames: list[raw.Raw]) -> str:
-    """Return the end of a conversation; fail if the server itself broke the protocol."""
+    """Return how a conversation ended; fail if the server itself broke the protocol."""
     kinds = [each.kind for each in frames]
     assert kinds[0] == raw.HELLO
     goodbyes = [each for each in frames if each.kind == raw.GOODBYE]
@@ -44,7 +44,10 @@ def judge(frames: list[raw.Raw]) -> str:
 
 
 def test_damaged_conversations_hurt_nobody_else(serve: Serve, tmp_path: Path) -> None:
-    """R-01: each ends in answers, GOODBYE 1 or a close; memory is bounded; the neighbour is not disturbed."""
+    """R-01: each conversation ends in answers, GOODBYE 1 or a close.
+
+    The memory stays bounded, and the other client is not disturbed.
+    """
     print(f"SWPKS_FAULT_SEED={SEED}")
     chance = Random(SEED)
     server = serve(tmp_path / "state", ["bad:16", "good:16"], ["--log-level", "error"])

@@ -1,8 +1,8 @@
-"""kill -9 at random moments of a real server's run, sixty times and more, with a check of each state.
+"""kill -9 at random moments of a real server's run, at least sixty times, with a check of each state.
 
 Each round starts the server on the state of the last round, and compares the whole store of both
-partitions with the history.  Then it works.  It ends in one of four ways: killed at work, killed during the
-start, killed during the stop, or stopped in good order.  The moment of a kill is random.
+partitions with the history.  Then the round makes calls.  It ends in one of four ways: killed during calls,
+killed during the start, killed during the stop, or stopped in good order.  The moment of a kill is random.
 
 `SWPKS_FAULT_SEED` repeats the choices of a run, `SWPKS_KILLS` makes it longer.  `make soak` has the long
 run, with four partitions and a console.
@@ -39,7 +39,7 @@ ENDS = {"work": 6, "start": 4, "drain": 3, "stop": 0.6}
 
 
 class Torment:
-    """A managed system of two partitions in a process that the test kills often."""
+    """A managed system of two partitions, in a server process that the test kills often."""
 
     def __init__(self, folder: Path, chance: Random) -> None:
         self.server = ServerProcess(folder / "state", [f"{name}:{KBYTES}" for name in ("a", "b")])
@@ -67,7 +67,7 @@ class Torment:
         assert "Traceback" not in self.server.log
 
     def die_while_starting(self) -> None:
-        """Kill the server before it is ready, or right after."""
+        """Kill the server before it is ready, or right after that."""
         with self.killed_within(0.45):
             try:
                 self.server.start()
@@ -77,7 +77,7 @@ class Torment:
         self.kills += 1
 
     def live(self, end: str) -> None:
-        """Run one life: check the remains of the last one, work, and end."""
+        """Run one round: start, check the stores that the last round left, make calls, and end."""
         self.server.start()
         with ExitStack() as stack:
             channels = self.open(stack)
@@ -100,7 +100,7 @@ class Torment:
                     self.ipls[name] = channels[name].ipl_count
 
     def open(self, stack: ExitStack) -> dict[str, BlockingChannel]:
-        """Open a session with each partition and check its store."""
+        """Open a session with each partition, and check the partition's store."""
         assert not self.server.ready["refused"]
         channels = {}
         for name, history in self.histories.items():
@@ -111,7 +111,7 @@ class Torment:
         return channels
 
     def work(self, channels: dict[str, BlockingChannel], batches: int = 1 << 30) -> None:
-        """Make calls on both partitions in turn, until there are enough or the server is gone."""
+        """Make calls on both partitions in turn: `batches` batches, or until the server is killed."""
         try:
             for _ in range(batches):
                 for name, channel in channels.items():
@@ -120,7 +120,7 @@ class Torment:
             assert batches == 1 << 30, "the server died too soon"
 
     def terminate(self) -> None:
-        """Send SIGTERM and wait for the end: all is flushed then, unless a kill came in between."""
+        """Send SIGTERM and wait for the end. Unless a kill came in between, everything is flushed then."""
         status = self.server.stop()
         assert status in (0, -signal.SIGKILL), self.server.log
         self.kills += status != 0
@@ -133,7 +133,7 @@ class Torment:
 
 
 class _Killing:
-    """Kills the server after some time while a block runs."""
+    """Kills the server after some time, while a block runs. The exit waits for the kill."""
 
     def __init__(self, server: ServerProcess, after: float) -> None:
         self._timer = threading.Timer(after, server.kill)
@@ -146,7 +146,10 @@ class _Killing:
 
 
 def test_what_was_confirmed_survives_every_kill(tmp_path: Path) -> None:
-    """R-01, R-04, R-14, R-20, R-21, R-22: the found state is a noted one, none older than confirmed."""
+    """R-01, R-04, R-14, R-20, R-21, R-22: after a kill, the store equals a state of the history.
+
+    It is not older than the last confirmed state.
+    """
     print(f"SWPKS_FAULT_SEED={SEED}")
     machines = [Torment(tmp_path / str(n), Random(f"{SEED} {n}")) for n in range(MACHINES)]
     for n in range(MACHINES):

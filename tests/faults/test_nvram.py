@@ -1,4 +1,4 @@
-"""NVRAM with planned failures: each trouble comes as planned, and its effect is known."""
+"""NVRAM with planned faults: each fault occurs when it was planned, and has a known effect."""
 
 import threading
 
@@ -13,7 +13,7 @@ from hcall_server.nvram.memory import MemoryNvram
 
 @pytest.mark.parametrize("kind", ["full", "io", "busy", "corrupt"])
 def test_the_planned_commit_fails_before_it_takes_effect(kind: Trouble) -> None:
-    """R-23: the second commit fails with its kind and changes nothing; the third one works."""
+    """R-23: a fault with nth=2 fails the second commit, which changes nothing. The third commit works."""
     nvram = FaultyNvram(MemoryNvram(), [NvramFault(kind, nth=2)])
     nvram.commit({"a": b"1"})
     with pytest.raises(NvramError, match="a planned fault") as caught:
@@ -25,7 +25,7 @@ def test_the_planned_commit_fails_before_it_takes_effect(kind: Trouble) -> None:
 
 
 def test_a_commit_can_fail_after_it_took_effect() -> None:
-    """R-23: a commit may lose its answer after its effect, as in a power cut between the two."""
+    """R-23: with `after`, a commit takes effect and then fails, as if a power cut lost its answer."""
     nvram = FaultyNvram(MemoryNvram(), [NvramFault("io", after=True)])
     with pytest.raises(NvramError):
         nvram.commit({"a": b"1"})
@@ -33,7 +33,7 @@ def test_a_commit_can_fail_after_it_took_effect() -> None:
 
 
 def test_loading_can_fail() -> None:
-    """R-23: a load at start can fail."""
+    """R-23: a load, which a start needs, can fail."""
     nvram = FaultyNvram(MemoryNvram({"a": b"1"}), [NvramFault("corrupt", operation="load")])
     with pytest.raises(NvramError):
         nvram.load()
@@ -41,7 +41,7 @@ def test_loading_can_fail() -> None:
 
 
 def test_trouble_lasts_until_it_is_healed() -> None:
-    """R-23: a full disk stays full until the test makes room."""
+    """R-23: a disk with the fault "full" stays full until the test removes the fault."""
     nvram = FaultyNvram(MemoryNvram())
     nvram.set_faults(NvramFault("full", times=None))
     for _ in range(3):
@@ -53,7 +53,7 @@ def test_trouble_lasts_until_it_is_healed() -> None:
 
 
 def test_a_stalled_commit_goes_on_when_it_is_released() -> None:
-    """R-23: a stalled commit neither fails nor takes effect until the stall ends."""
+    """R-23: a stalled commit neither fails nor takes effect before the fault ends."""
     nvram = FaultyNvram(MemoryNvram(), [NvramFault("stall", times=None)])
     worker = threading.Thread(target=nvram.commit, args=({"a": b"1"},))
     worker.start()
@@ -66,7 +66,10 @@ def test_a_stalled_commit_goes_on_when_it_is_released() -> None:
 
 
 def test_trouble_may_last_for_so_many_commits() -> None:
-    """R-75: the remaining count can be read; loads do not count."""
+    """R-75: a fault may last for a number of commits.
+
+    `active` shows how many have failed; loads are not counted.
+    """
     nvram = FaultyNvram(MemoryNvram())
     nvram.set_faults(NvramFault("io", times=2))
     for answered in (0, 1):
@@ -81,7 +84,7 @@ def test_trouble_may_last_for_so_many_commits() -> None:
 
 
 def test_healing_lets_go_what_hangs() -> None:
-    """R-75: a healed fault lets the waiting commit go on, and later ones meet no fault."""
+    """R-75: when a fault is removed, the commit that waits goes on, and later commits meet no fault."""
     nvram = FaultyNvram(MemoryNvram())
     nvram.set_faults(NvramFault("stall", times=None))
     worker = threading.Thread(target=nvram.commit, args=({"a": b"1"},))
@@ -94,7 +97,7 @@ def test_healing_lets_go_what_hangs() -> None:
 
 
 def test_a_fault_that_makes_no_sense_is_refused() -> None:
-    """R-75: a fault without a meaning is refused in the words of the contract, before it starts."""
+    """R-75: a fault without a meaning raises an OperatorError that names the page about faults."""
     for wrong in (
         {"trouble": "fire"},
         {"trouble": "io", "nth": 0},

@@ -1,7 +1,7 @@
 """A real server whose NVRAM can't be written: it serves on, reports the trouble, and recovers by itself.
 
-The disk refuses in two ways: a limit on the size of files, set on the running process from outside, which
-works everywhere; and a really full file system, where one may be mounted.
+The tests make writes fail in two ways. A limit on the size of files, set on the running process, works on
+every machine. A full file system needs a machine where the test may mount one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STORAGE = 3
 
 
 def until(what: Callable[[], Any]) -> Any:
-    """Ask until the answer is true."""
+    """Call the function until its result is true; return the result."""
     deadline = time.monotonic() + PATIENCE
     while not (answer := what()):
         assert time.monotonic() < deadline, "the condition never became true"
@@ -46,7 +46,7 @@ def flushed(channel: BlockingChannel, label: bytes) -> bool:
 
 
 def forbid_growth(server: ServerProcess) -> None:
-    """Limit files of the server to the present size of its log of commits."""
+    """Limit the size of the server's files to the present size of its log of commits."""
     size = (server.state / "service-processor" / "nvram.sqlite-wal").stat().st_size
     assert server.pid is not None
     assert len(server.log) < size, "its own log can still be written"
@@ -69,19 +69,19 @@ def fill_log(channel: BlockingChannel) -> None:
 
 
 def in_trouble(server: ServerProcess) -> HealthView | None:
-    """Return the health page once it has counted more than one trouble."""
+    """Return the health page if it shows trouble and more than one failed commit, else None."""
     health = server.console.call(show_health())
     return health if not health.ok and health.writeback.failures > 1 else None
 
 
 def health_status(server: ServerProcess) -> int:
-    """Return the HTTP status of the health page, for clients that read only this."""
+    """Return the HTTP status of the health page; some clients read only this."""
     with httpx.Client(transport=httpx.HTTPTransport(uds=str(server.control_socket))) as client:
         return client.get("http://swpks/health").status_code
 
 
 def stays_honest(server: ServerProcess, channel: BlockingChannel) -> None:
-    """Assert that calls work during trouble, memory has everything, and no new change counts as flushed."""
+    """Assert that calls work during the trouble, memory has every object, and no change is confirmed."""
     channel.call(write_object(OS, b"new", b"new data"))
     channel.call(remove_object(OS, b"old"))
     health = until(lambda: in_trouble(server))
@@ -97,7 +97,7 @@ def stays_honest(server: ServerProcess, channel: BlockingChannel) -> None:
 
 
 def recovers(server: ServerProcess, channel: BlockingChannel) -> None:
-    """Assert that everything is flushed once NVRAM works again, without an order."""
+    """Assert that everything is flushed once NVRAM works again, without a command of the operator."""
     until(lambda: flushed(channel, b"new"))
     assert channel.call(confirm_object_flushed(OS, b"old")) == (True, False)
     health = server.console.call(show_health())
@@ -108,7 +108,10 @@ def recovers(server: ServerProcess, channel: BlockingChannel) -> None:
 
 
 def test_files_that_may_not_grow(serve: Serve, tmp_path: Path) -> None:
-    """R-20, R-21, R-23: log, health and the exit status of `swpks hmc health` show it; nothing is lost."""
+    """R-20, R-21, R-23: log, health and the status of `swpks hmc health` show the trouble.
+
+    Nothing is lost.
+    """
     server = serve(tmp_path / "state", ["lpar1:64"], ["--flush-delay", "1"])
     with server.connect_blocking() as channel:
         fill_log(channel)
@@ -128,7 +131,10 @@ def test_files_that_may_not_grow(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_sigterm_while_nvram_refuses(serve: Serve, tmp_path: Path) -> None:
-    """R-21, R-22, R-23: the server retries for a while, then reports the loss of pending changes."""
+    """R-21, R-22, R-23: after SIGTERM the server retries for a while.
+
+    Then it reports that changes are lost.
+    """
     config = tmp_path / "swpks.toml"
     config.write_text("[limits]\ndrain_seconds = 0.3\n")
     server = serve(tmp_path / "state", ["lpar1:64"], ["--flush-delay", "1", "--config", str(config)])
@@ -148,7 +154,7 @@ def test_sigterm_while_nvram_refuses(serve: Serve, tmp_path: Path) -> None:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 600 KiB for the test."""
+    """A file system of 600 KiB, mounted for the test."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=600k,mode=0700", "swpks-test", str(folder)]
@@ -161,7 +167,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path) -> Path:
-    """Fill the free space."""
+    """Fill the free space of a file system."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
@@ -170,9 +176,9 @@ def fill(disk: Path) -> Path:
 
 
 def test_a_full_disk(disk: Path, tmp_path: Path) -> None:
-    """R-20 to R-23: a full disk at run time, at SIGTERM and at a start; with space again, all is flushed.
+    """R-20 to R-23: the disk is full at run time, then at a start. When it has space again, all is flushed.
 
-    A partition that starts on a full disk waits: its IPL count is not durable yet.
+    A partition that starts on a full disk does not run yet: its IPL count must become durable first.
     """
     server = ServerProcess(disk / "state", ["lpar1:64"], ["--flush-delay", "1"])
     server.log_path = tmp_path / "log"

@@ -1,4 +1,4 @@
-"""A server process that is stopped and continued, like by a debugger or a container's freezer."""
+"""A server process that is stopped and continued, as a debugger or the freezer of a container does it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ LOOKS = 0.25
 
 @pytest.fixture
 def server(serve: Serve, tmp_path: Path) -> ServerProcess:
-    """A server that waits one second for OPEN."""
+    """A server that waits one second for an OPEN."""
     config = tmp_path / "swpks.toml"
     config.write_text(f"[limits]\nopen_seconds = {OPEN_SECONDS}\nidle_seconds = 1.0\n")
     return serve(tmp_path / "state", ["lpar1:64"], ["--config", str(config)])
 
 
 def stop_for(server: ServerProcess, seconds: float) -> None:
-    """Stop the process for this number of seconds."""
+    """Stop the process for this number of seconds, then continue it."""
     assert server.pid
     os.kill(server.pid, signal.SIGSTOP)
     select.select([], [], [], seconds)
@@ -41,7 +41,7 @@ def stop_for(server: ServerProcess, seconds: float) -> None:
 
 
 def test_a_stopped_server_blames_nobody(server: ServerProcess) -> None:
-    """After the stop, waiting clients and silent sessions still have their whole time."""
+    """Waiting clients and silent sessions stay connected, because the time of the stop is not counted."""
     with contextlib.ExitStack() as stack:
         waiting, queued = (stack.enter_context(raw.connect(server.socket())) for _ in range(2))
         raw.read_frames(waiting, 1)

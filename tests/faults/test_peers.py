@@ -1,4 +1,7 @@
-"""Floods, half-open and slow peers of a real server: bounded, ended with the right GOODBYE; others go on."""
+"""Clients that flood a real server, never open, or never read: each gets the right GOODBYE.
+
+Their number and memory stay bounded, and other clients are served.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def server(serve: Serve, tmp_path: Path) -> ServerProcess:
-    """A server with two partitions and short deadlines."""
+    """A server with two partitions and short timeouts."""
     config = tmp_path / "swpks.toml"
     config.write_text(CONFIG)
     return serve(tmp_path / "state", ["bad:64", "good:64"], ["--config", str(config)])
@@ -41,7 +44,7 @@ def server(serve: Serve, tmp_path: Path) -> ServerProcess:
 
 @pytest.fixture
 def neighbour(server: ServerProcess) -> Iterator[BlockingChannel]:
-    """A session that must not be disturbed."""
+    """A session that the other clients must not disturb."""
     with server.connect_blocking("good") as channel:
         channel.call(write_object(OS, b"x", b"data"))
         yield channel
@@ -51,13 +54,13 @@ def neighbour(server: ServerProcess) -> Iterator[BlockingChannel]:
 
 
 def memory_of(server: ServerProcess) -> int:
-    """Return the resident memory in bytes."""
+    """Return the resident memory of the server in bytes."""
     pages = Path(f"/proc/{server.pid}/statm").read_text("ascii").split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def reason(sock: socket.socket) -> int:
-    """Return the reason why the server ended a connection without a session."""
+    """Return the reason in the GOODBYE that ended a connection without a session."""
     frames, rest = raw.parse(raw.read_all(sock))
     assert [each.kind for each in frames] == [raw.HELLO, raw.GOODBYE]
     assert not rest
@@ -65,9 +68,9 @@ def reason(sock: socket.socket) -> int:
 
 
 def test_three_hundred_that_never_open(server: ServerProcess, neighbour: BlockingChannel) -> None:
-    """R-01: connections that never open make room for those that wait, and all end in time.
+    """R-01: connections that never send an OPEN make room for later ones, and all of them are ended in time.
 
-    Half an OPEN gains no time, and an honest client behind them is served.
+    A part of an OPEN extends no timeout. A client that connects after them is served.
     """
     before = memory_of(server)
     with contextlib.ExitStack() as stack:

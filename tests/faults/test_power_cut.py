@@ -1,8 +1,8 @@
-"""The power is cut at every operation of NVRAM, before and after its effect, in thousands of places.
+"""The power is cut at every operation of NVRAM, before and after its effect: thousands of cuts.
 
-A machine works on a virtual clock. At each commit its records are checked twice, like after a cut there. At
-intervals the power is really cut, and the next life starts from there. `SWPKS_FAULT_SEED` repeats the choices
-of a run.
+A machine works on a virtual clock. At each commit the test checks the records that a cut there would leave,
+before and after it. At intervals the power is really cut, and the next life starts on what is left.
+`SWPKS_FAULT_SEED` repeats the choices of a run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ KBYTES = 8
 
 
 class Trial:
-    """A simulation, the histories of its partitions, and the check of every place for a cut."""
+    """A simulation, the histories of its partitions, and the checks of all possible cuts."""
 
     def __init__(self, seed: str, *, trouble: bool = False) -> None:
         self.chance = Random(seed)
@@ -43,7 +43,7 @@ class Trial:
         self.simulation.nvram.watch = self.judge
 
     def judge(self, records: Mapping[str, bytes]) -> None:
-        """Compare the result of a cut at this moment with the histories."""
+        """Compare the stores that a cut at this moment would leave with the histories."""
         self.judged += 1
         for name, (generation, state) in self.left(records).items():
             history, number = self.histories[name], generation - self.bases[name]
@@ -52,7 +52,7 @@ class Trial:
             self.lost += number < len(history.states) - 1
 
     def left(self, records: Mapping[str, bytes]) -> dict[str, tuple[int, State]]:
-        """Return generation and store of each partition that a start on these records would find."""
+        """Return the generation and the store of each partition that a start on these records would find."""
         if records is not self._left_by:  # the same records are checked after a commit and before the next
             self._left_by, self._left = records, dict.fromkeys(NAMES, (0, {}))
             for name, partition in self.simulation.recovered(records).partitions.items():
@@ -66,7 +66,7 @@ class Trial:
         return self._left
 
     async def live(self, batches: int, delay: float) -> None:
-        """Run one life, until each guest has done its batches or the power is cut."""
+        """Run one life, until each guest has made its batches of calls or the power is cut."""
 
         async def body(life: Life) -> None:
             async with trio.open_nursery() as guests:
@@ -76,7 +76,7 @@ class Trial:
         await self.simulation.live(delay, body)
 
     async def guest(self, life: Life, name: str, batches: int) -> None:
-        """Act as a partition's writer: read, work, let time pass; restart at random."""
+        """Act as the guest of a partition: read, write, wait for some time, and restart at random."""
         chance, history = self.chance, self.histories[name]
         await self.look(life, name, first=True)
         while batches:
@@ -92,7 +92,7 @@ class Trial:
                 await self.look(life, name, first=False)
 
     async def look(self, life: Life, name: str, *, first: bool) -> None:
-        """Read the whole store and check it; after a cut it is the remaining one."""
+        """Read the whole store and check it. With `first`, it is the store that the last cut has left."""
         history, partition = self.histories[name], life.system.find(name)
         async with life.session(name) as channel:
             assert channel.ipl_count > self.ipls[name] or first
@@ -107,7 +107,7 @@ class Trial:
             history.opened_with(writer.LOOK)
 
     async def torment(self, lives: int) -> int:
-        """Run some lives, which power cuts end if they are long enough; return the number of cuts."""
+        """Run some lives; a power cut ends each life that lasts until then. Return the number of cuts."""
         chance, nvram, cuts = self.chance, self.simulation.nvram, 0
         for _ in range(lives):
             nvram.operations, nvram.at = 0, chance.randint(1, 60)
@@ -118,7 +118,7 @@ class Trial:
 
 
 def troubles(chance: Random) -> list[NvramFault]:
-    """Plan commits that NVRAM refuses, one in five; some of them took effect and lost their answer."""
+    """Plan NVRAM faults: one commit in five fails, some of them after their effect."""
     numbers = [n for n in range(1, 2000) if chance.random() < 0.2]
     return [NvramFault(chance.choice(("full", "io")), nth=n, after=chance.random() < 0.3) for n in numbers]
 
@@ -128,7 +128,10 @@ def troubles(chance: Random) -> list[NvramFault]:
 async def test_a_cut_at_any_commit_of_a_long_history(
     autojump_clock: trio.testing.MockClock, trials: int, through_channel: bool
 ) -> None:
-    """R-04, R-14, R-20 to R-23: thousands of places for a cut; every other machine has failing NVRAM too."""
+    """R-04, R-14, R-20 to R-23: a cut at each of thousands of commits.
+
+    Every other machine has failing NVRAM too.
+    """
     print(f"SWPKS_FAULT_SEED={SEED}")
     all_trials = [Trial(f"{SEED} {n}", trouble=bool(n % 2)) for n in range(trials)]
     cuts = 0
@@ -143,7 +146,7 @@ async def test_a_cut_at_any_commit_of_a_long_history(
 
 
 async def test_a_cut_at_every_operation_of_a_short_history(autojump_clock: trio.testing.MockClock) -> None:
-    """R-21, R-22: a cut at each n-th operation, loads at start included, with a life after it."""
+    """R-21, R-22: a cut at each n-th operation, loads of a start included, with another life after it."""
     nth, after, ended = 1, False, False
     while not ended:
         trial = Trial(f"{SEED} short")

@@ -1,4 +1,4 @@
-"""Damage to parts that the whole system needs: the start is refused with the reason, and writes nothing."""
+"""Damage to parts that the whole system needs: a start is refused with the reason, and writes nothing."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ CARD = Path("anchor-card/anchor-card")
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state without damage."""
+    """An undamaged state."""
     return make_state(tmp_path_factory.mktemp("sound"), ["lpar1", "lpar2"])
 
 
 def put_file(path: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    """Return a function that damages one file of a state."""
+    """Return a function that changes one file of a state."""
 
     def damage(state: Path) -> None:
         file = state / path
@@ -37,20 +37,20 @@ def put_file(path: str, change: Callable[[bytes], bytes]) -> Callable[[Path], No
 
 
 def without(*parts: Path) -> None:
-    """Return a function that removes some parts."""
+    """Remove some parts of a state."""
     for part in parts:
         shutil.rmtree(part)
 
 
 def damaged_card(state: Path) -> Path:
-    """Damage the card; return the folder of a part that is not installed."""
+    """Damage the card; return the folder `removed`, which is new and empty."""
     put_file(str(CARD), lambda card: flipped(card, 30))(state)
     (state / "removed").mkdir(mode=0o700)
     return state / "removed"
 
 
 def put_system(blob: bytes | None) -> Callable[[Path], None]:
-    """Return a function that damages the system record."""
+    """Return a function that changes the system record."""
     return lambda state: put(state, {SYSTEM: blob})
 
 
@@ -100,7 +100,7 @@ CASES = {
 
 @pytest.fixture
 def quiet() -> Iterator[None]:
-    """The log's settings, which a command in this process changes, are put back after the test."""
+    """Restore the settings of the log after the test, because a command in this process changes them."""
     yield
     logs.configure(level="warning")
 
@@ -110,7 +110,7 @@ def quiet() -> Iterator[None]:
 def test_a_start_on_a_wrecked_system(
     sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    """R-02, R-22: exit status and message name the responsible side; no byte of the state has changed.
+    """R-02, R-22: exit status and message say what is at fault; no byte of the state has changed.
 
     The command runs twice in this process, so a refused start must release everything.
     """
@@ -129,7 +129,10 @@ def test_a_start_on_a_wrecked_system(
 
 @pytest.mark.process
 def test_the_card_of_another_system(serve: Serve, sound: Path, tmp_path: Path) -> None:
-    """R-02: under a foreign root key nothing opens or changes; with its own card the state starts."""
+    """R-02: with the card of another system, the start is refused and changes nothing.
+
+    With its own card it succeeds.
+    """
     state = copy_of(sound, tmp_path / "state")
     (tmp_path / "other").mkdir()
     other = make_state(tmp_path / "other", ["lpar1"])

@@ -27,7 +27,10 @@ SOON = 8.0
 
 
 class Load:
-    """A writer and a reader of each partition, each in a thread, until the server ends their sessions."""
+    """Two threads for each partition, a writer and a reader.
+
+    They run until the server ends their sessions.
+    """
 
     def __init__(self, server: ServerProcess) -> None:
         self.server = server
@@ -35,7 +38,10 @@ class Load:
         self.at_work = threading.Barrier(2 * len(NAMES) + 1, timeout=20)
 
     def write(self, name: str) -> int:
-        """Write; return the reason of the GOODBYE.  A change answered before it counts as confirmed."""
+        """Write until the GOODBYE; return its reason.
+
+        A change whose answer came before the GOODBYE counts as confirmed.
+        """
         history = self.histories[name]
         with self.server.connect_blocking(name) as channel:
             writer.work(channel, history, longest=10)
@@ -49,7 +55,7 @@ class Load:
                     return ended.reason
 
     def read(self, name: str) -> int:
-        """Read all the time; return the reason of the GOODBYE."""
+        """Read until the GOODBYE; return its reason."""
         with self.server.connect_blocking(name) as channel:
             self.at_work.wait()
             while True:
@@ -61,7 +67,10 @@ class Load:
 
 @pytest.mark.parametrize("delay", [0, 1000])
 def test_everything_that_was_answered_is_flushed(serve: Serve, tmp_path: Path, delay: int) -> None:
-    """R-20, R-21, R-22: all sessions get GOODBYE 4, exit status 0, soon; every answered change is there."""
+    """R-20, R-21, R-22: at SIGTERM every session gets GOODBYE 4, and the server soon ends with status 0.
+
+    The next start has every change that was answered.
+    """
     server = serve(tmp_path / "state", [f"{name}:64" for name in NAMES], ["--flush-delay", str(delay)])
     load = Load(server)
     with ThreadPoolExecutor(2 * len(NAMES)) as pool:

@@ -23,7 +23,7 @@ STORAGE = 3
 
 
 def start(serve: Serve, tmp_path: Path) -> ServerProcess:
-    """Start a server that gives up its last flush early."""
+    """Start a server whose last flush at a stop lasts at most 0.2 seconds."""
     config = tmp_path / "swpks.toml"
     config.write_text("[limits]\ndrain_seconds = 0.2\n")
     server = serve(tmp_path / "state", ["lpar1:64"], ["--flush-delay", "1", "--config", str(config)])
@@ -33,7 +33,7 @@ def start(serve: Serve, tmp_path: Path) -> ServerProcess:
 
 @contextmanager
 def confirmed(server: ServerProcess) -> Iterator[BlockingChannel]:
-    """Return a session with a confirmed object."""
+    """Return a session that has written an object, which is confirmed as flushed."""
     with server.connect_blocking() as channel:
         channel.call(write_object(OS, b"old", b"old data"))
         until(lambda: flushed(channel, b"old"))
@@ -41,7 +41,7 @@ def confirmed(server: ServerProcess) -> Iterator[BlockingChannel]:
 
 
 def never_flushed(channel: BlockingChannel) -> None:
-    """Assert that a new object stays pending, however often the guest polls."""
+    """Write an object, and assert that a CONFIRM never reports it as flushed."""
     channel.call(write_object(OS, b"new", b"new data"))
     for _ in range(50):
         assert channel.call(confirm_object_flushed(OS, b"new")) == (False, True)
@@ -49,7 +49,7 @@ def never_flushed(channel: BlockingChannel) -> None:
 
 
 def demand_rule(server: ServerProcess) -> None:
-    """Assert that log and exit message name the rule, with the exit status of storage trouble."""
+    """Assert that the log names the rule, and that the server stops with the status of storage trouble."""
     trouble = logged(server, "nvram.trouble")[0]
     assert (trouble["rule_id"], trouble["fault"]) == ("nvram.place", "storage")
     assert trouble["section"] == "spec/service.md#files-in-place"
@@ -65,7 +65,7 @@ def unhealthy(console: BlockingConsole) -> None:
 
 
 def replace(path: Path) -> None:
-    """Put a copy in the place of a file."""
+    """Move a file away, and put a copy in its place."""
     original = path.rename(path.with_name("elsewhere"))
     shutil.copy2(original, path)
 
@@ -80,7 +80,10 @@ ACCIDENTS: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("accident", ACCIDENTS.values(), ids=ACCIDENTS)
 def test_a_state_that_is_taken_away(serve: Serve, tmp_path: Path, accident: Callable[[Path], object]) -> None:
-    """R-20, R-23: the next commit is not confirmed; health, log and exit status have the reason."""
+    """R-20, R-23: if the state is gone, the next change is not confirmed.
+
+    Health, log and exit status say why.
+    """
     server = start(serve, tmp_path)
     with confirmed(server) as channel:
         accident(server.state)
@@ -92,7 +95,7 @@ def test_a_state_that_is_taken_away(serve: Serve, tmp_path: Path, accident: Call
 
 
 def test_a_state_that_is_taken_away_after_its_last_commit(serve: Serve, tmp_path: Path) -> None:
-    """R-20, R-23: though nothing is dirty, the server does not end with status 0."""
+    """R-20, R-23: if the state is gone, the server does not end with status 0, even if nothing is dirty."""
     server = start(serve, tmp_path)
     with confirmed(server):
         shutil.rmtree(server.state)
@@ -101,7 +104,7 @@ def test_a_state_that_is_taken_away_after_its_last_commit(serve: Serve, tmp_path
 
 
 def test_a_state_that_is_put_back(serve: Serve, tmp_path: Path) -> None:
-    """R-23: a state that is moved away and back gets all later changes; nothing is lost."""
+    """R-23: if the state is moved away and back, all later changes are stored there; nothing is lost."""
     server = start(serve, tmp_path)
     with confirmed(server) as channel:
         away = server.state.rename(tmp_path / "elsewhere")
@@ -119,7 +122,7 @@ def test_a_state_that_is_put_back(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_a_kill_after_the_answer_never_repeats_an_ipl_count(serve: Serve, tmp_path: Path) -> None:
-    """R-04, R-21: after kill -9 right behind the answer or the OPEN, no number names two IPLs."""
+    """R-04, R-21: no two IPLs have the same number, even if kill -9 comes right after the answer or OPEN."""
     server = serve(tmp_path / "state", ["lpar1:64"], ["--flush-delay", "60000"])
     seen: list[int] = []
 

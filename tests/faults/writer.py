@@ -1,4 +1,4 @@
-"""The writer of a partition besides its calls: it reads the whole store, and waits for its flush.
+"""What a partition's writer does besides its calls: read the whole store, and wait for its flush.
 
 Both are conversations without I/O: they yield requests and are sent the results. So the same code checks a
 real process over a blocking channel and a simulated machine over an asynchronous one.
@@ -29,7 +29,7 @@ LOOK = b"look"
 
 
 def look(history: History) -> Talk[State]:
-    """Read the whole store after an IPL: passwords are gone (R-04), and the used space is right (R-07).
+    """Return the whole store after an IPL; check that passwords are gone (R-04), and the used space (R-07).
 
     Every consumer gets a new password, so objects under PWSET can be read too.
     """
@@ -49,9 +49,9 @@ def look(history: History) -> Talk[State]:
 
 
 def confirm_all(history: History, now: Callable[[], float] = time.monotonic) -> Talk[None]:
-    """Poll until all written changes are flushed.
+    """Send CONFIRMs until all written changes are flushed.
 
-    With `now`, a change that is still pending fails the test.
+    Fail after PATIENCE seconds of the clock `now`.
     """
     deadline = now() + PATIENCE
     while not history.all_confirmed:
@@ -81,7 +81,7 @@ def _good(results: list[Any]) -> list[Any]:
 
 
 def have(channel: BlockingChannel, talk: Talk[T]) -> T:
-    """Run a conversation over a blocking channel."""
+    """Run a conversation over a blocking channel; return its result."""
     try:
         requests = next(talk)
         while True:
@@ -92,14 +92,14 @@ def have(channel: BlockingChannel, talk: Talk[T]) -> T:
 
 
 class Asynchronous(Protocol):
-    """A session that carries calls, as `hcall_client.channel.Channel` does."""
+    """The protocol of an asynchronous session: `hcall_client.channel.Channel` has it."""
 
     async def pipeline(self, requests: Iterable[Request[Any]]) -> list[Any]:
-        """Make calls in order, and return the result or the refusal of each."""
+        """Make these calls in order; return for each the result or its HcallError."""
 
 
 async def have_async(channel: Asynchronous, talk: Talk[T]) -> T:
-    """Run a conversation over an asynchronous channel."""
+    """Run a conversation over an asynchronous channel; return its result."""
     try:
         requests = next(talk)
         while True:
@@ -110,7 +110,7 @@ async def have_async(channel: Asynchronous, talk: Talk[T]) -> T:
 
 
 def work(channel: BlockingChannel, history: History, longest: int) -> None:
-    """Send a batch of calls and check every answer; an end of the session raises."""
+    """Send one batch of calls and check every answer. If the session ends, raise."""
     batch = history.batch(longest)
     for foretold, result in zip(batch, channel.pipeline(each.request for each in batch), strict=True):
         history.check(foretold, result)

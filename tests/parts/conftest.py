@@ -1,4 +1,7 @@
-"""Fixtures of the tests about replaceable parts: filled systems, made once and copied for each test."""
+"""Fixtures of the tests about replaceable parts.
+
+Each filled system is made once, and copied for each test.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from tests.parts.systems import System, contents
 
 
 class Originals(dict[str, System]):
-    """Filled and stopped systems, by name; each is made on first use, and no test starts one."""
+    """Filled systems by name, which have stopped. Each is made on first use; a test starts only copies."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -31,7 +34,7 @@ class Originals(dict[str, System]):
         return self[name]
 
     def _cleared(self, name: str) -> System:
-        """Make a system in Recovery, by a start on a new service processor."""
+        """Make a system in the state Recovery: it starts on a new service processor."""
         whole = self["swtpm" if name.startswith("swtpm") else "ours"]
         made = whole.copied(self._folder / name)
         made.remove("service-processor")
@@ -48,7 +51,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Originals:
 
 @pytest.fixture
 def stage(tmp_path: Path, originals: Originals) -> Iterator[Stage]:
-    """An empty stage for one scene."""
+    """A stage without a system yet, for one scene."""
     made = Stage(tmp_path, originals)
     yield made
     made.end()
@@ -56,7 +59,7 @@ def stage(tmp_path: Path, originals: Originals) -> Iterator[Stage]:
 
 @pytest.fixture
 def ours(tmp_path: Path, originals: Originals) -> Iterator[System]:
-    """A filled system that the test may change."""
+    """A copy of a filled system, which the test may change."""
     made = originals["ours"].copied(tmp_path / "state")
     yield made
     made.server.kill()
@@ -64,7 +67,7 @@ def ours(tmp_path: Path, originals: Originals) -> Iterator[System]:
 
 @pytest.fixture
 def other(originals: Originals) -> Iterator[System]:
-    """Another filled system for its parts; a test changes nothing in it."""
+    """Another filled system, from which a test takes parts; no test changes it."""
     found = originals["other"]
     before = contents(found.state)
     yield found

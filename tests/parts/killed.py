@@ -1,9 +1,9 @@
 """Kills a start or an erase at each of its steps in turn, and starts the system again.
 
-    python -m tests.parts.killed SCENARIO STATE FOLDER
+    python -m tests.parts.killed STATE FOLDER SCENARIO
 
-STATE is a filled system that is off. It prints one line of JSON for each kill: the step, and the findings of
-the next start. `tests.service.killed_conversion` defines a step.
+STATE is a filled system that is off. The program prints one line of JSON for each kill: the step, and the
+findings of the next start. `tests.service.killed_conversion` defines a step.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Work = Callable[[Path], None]
 
 
 def stepped(work: Work, state: Path, last: int) -> None:
-    """Run a function, and kill this process at one of its steps."""
+    """Run a function in this process, and kill the process at step number `last`."""
     steps = Steps(last)
     for name in CALLS:
         setattr(os, name, steps.wrapped(getattr(os, name)))
@@ -75,7 +75,7 @@ def replace(state: Path) -> None:
 
 
 def kept(original: Path) -> tuple[bytes, bytes]:
-    """Return the operator's files of a system: the sealed trusted system key, and the copy of alpha."""
+    """Return the files that an operator stores: the sealed trusted system key, and the copy of alpha."""
     with assembled(original) as machine:
         copy = trio.run(machine.backups.copy_of, "alpha")
         sealed = machine.backups.sealed_key()
@@ -84,7 +84,7 @@ def kept(original: Path) -> tuple[bytes, bytes]:
 
 
 def emptied(original: Path, to: Path) -> None:
-    """Make a system in Recovery, with those files beside it."""
+    """Make a system in Recovery, and note the operator's files in KEPT."""
     copied(original, to)
     sealed, copy = kept(to)
     KEPT.update(sealed=sealed, copy=copy)
@@ -96,7 +96,7 @@ KEPT: dict[str, bytes] = {}
 
 
 def bring_back(state: Path) -> None:
-    """Return the key and restore the store; each is durable when it is answered."""
+    """Return the trusted system key and restore alpha. Each answer comes when its change is durable."""
 
     async def brought(machine: Machine) -> None:
         await machine.backups.return_key(KEPT["sealed"])
@@ -117,7 +117,7 @@ def recover(state: Path) -> None:
 
 
 def delete(state: Path) -> None:
-    """Delete a partition that holds an object; the deletion is durable when it is answered."""
+    """Delete a partition that holds an object. The answer comes when the deletion is durable."""
     with assembled(state) as machine:
         trio.run(partial(machine.changes.delete, "alpha", destroy=True))
 
@@ -128,7 +128,7 @@ def rename(state: Path) -> None:
 
 
 def restore_present(state: Path) -> None:
-    """Restore the copy of a present store."""
+    """Restore the copy of a store that is still present."""
     with assembled(state) as machine:
         trio.run(machine.backups.restore, KEPT["copy"])
 
@@ -139,7 +139,7 @@ def with_copy(original: Path, to: Path) -> None:
 
 
 def found_by_start(state: Path) -> dict[str, Any]:
-    """Return the findings of a start."""
+    """Start the system in this process; return the findings."""
     with assembled(state) as machine:
         partitions = machine.system.partitions.values()
         return {
@@ -162,7 +162,7 @@ def found_by_start(state: Path) -> dict[str, Any]:
 
 
 def new(original: Path, to: Path) -> None:
-    """Make no system at all."""
+    """Make no system: the scenario is the first start."""
 
 
 def copied(original: Path, to: Path) -> None:
@@ -183,14 +183,14 @@ def old(_: Path, to: Path) -> None:
 
 
 def with_removed(original: Path, to: Path) -> None:
-    """Copy the system, with an old card that a technician took out."""
+    """Copy the system, and add an old card that a technician has removed."""
     copied(original, to)
     shutil.copytree(to / "anchor-card", to / "removed" / "anchor-card.1")
     (to / "removed").chmod(0o700)
 
 
 def cleared(original: Path, to: Path) -> None:
-    """Copy the system, after Clear All."""
+    """Copy the system, and run Clear All on the copy."""
     copied(original, to)
     clear(to)
 
@@ -237,7 +237,7 @@ FINISH: dict[str, Work] = {
 
 
 def show(state: Path, last: int, scenario: str, search: Search) -> None:
-    """Print the findings of two starts, and those after the operator has finished the work."""
+    """Print the findings of two starts; then finish the operator's work, and print those of a third start."""
     first, second = found_by_start(state), found_by_start(state)
     line = {"step": last, **first, "then": second}
     if first["state"] != "Operating" and scenario in FINISH:
@@ -247,7 +247,7 @@ def show(state: Path, last: int, scenario: str, search: Search) -> None:
 
 
 def main(scenario: str, original: Path, folder: Path) -> None:
-    """Run a scenario; the last line is of a run without a kill."""
+    """Run a scenario once for each step, with a kill at that step. The last run has no kill."""
     prepare, work = SCENARIOS[scenario]
     ready = folder / f"{scenario}-0"
     prepare(original, ready)
@@ -267,7 +267,7 @@ def main(scenario: str, original: Path, folder: Path) -> None:
 
 
 def loud(work: Callable[..., None], *arguments: Any) -> None:
-    """Run a function in a child, which ends without output; an error is printed here."""
+    """Run a function in a child process; if it raises, print the error before the child ends."""
     try:
         work(*arguments)
     except BaseException:

@@ -1,4 +1,4 @@
-"""A system with all its secrets, the operator's files, and the commands of a secure erase."""
+"""A system with all its secrets, the files of its operator, and the commands of a secure erase."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PRESENCE = 4
 
 
 class Life:
-    """A filled system; its trusted system key, copies and sealed key are in an operator's folder."""
+    """A filled system, and its operator's folder with the trusted system key, the sealed key and copies."""
 
     def __init__(self, folder: Path, wishes: tuple[str, ...] = ("alpha:64",)) -> None:
         self.operator = folder / "operator"
@@ -48,7 +48,7 @@ class Life:
         return self.operator / f"{name}.copy"
 
     def fill(self) -> None:
-        """Use a running system: an object, the latch, the operator's key, a copy of each store."""
+        """Use a running system: write an object, set the latch and the operator's key, copy each store."""
         server = self.system.server
         self.system.ask(power_off("alpha"))
         self.system.ask(set_attributes("alpha", {"keystore_signed_updates": 1, LATCH: 1}))
@@ -75,7 +75,7 @@ class Life:
     # Commands of the powered-off system
 
     def asmi(self, action: str) -> str:
-        """Erase with presence; return the text."""
+        """Erase the powered-off system, with the proof of presence; return the command's text."""
         return erase(self.system.server, action)
 
     def replace(self, part: str) -> None:
@@ -83,7 +83,7 @@ class Life:
         assert done.returncode == 0, done.stderr
 
     def hmc_refused(self, rule: str, *words: str) -> str:
-        """Run a verb that the system must refuse by this rule; return the output."""
+        """Run `swpks hmc` with these words; the system must refuse it by this rule. Return the error."""
         done = self.system.server.run("hmc", *words)
         reported = done.stderr.decode()
         assert (done.returncode, done.stdout) == (1, b""), (done.stdout, reported)
@@ -91,19 +91,22 @@ class Life:
         return reported
 
     def refused(self, rule: str, request: ConsoleRequest[Any]) -> str:
-        """Assert the same by the control channel itself, which starts no process."""
+        """Send a request, which the system must refuse by this rule; return the message.
+
+        It is faster than `hmc_refused`, because no process is started.
+        """
         with pytest.raises(ConsoleRefused) as caught:
             self.system.ask(request)
         assert caught.value.rule.id == rule
         return caught.value.message
 
     def make_partition(self) -> None:
-        """Enable a keystore, for which the system makes a trusted system key."""
+        """Create a partition with a keystore. The system makes a trusted system key for it."""
         self.system.ask(create_partition("gamma", 4))
 
 
 def erase(server: ServerProcess, action: str) -> str:
-    """Erase the powered-off system with presence; return the text."""
+    """Erase the powered-off system, with the proof of presence; return the command's text."""
     words = ["asmi", "--state", str(server.state), "--json", action]
     asked = server.run(*words)
     assert asked.returncode == PRESENCE, asked.stderr

@@ -1,4 +1,4 @@
-"""Events while a system is off, and its next start: a scene for each row of the table.
+"""Changes to a system while it is off, and its next start: one scene for each row of the decision table.
 
 A scene changes the parts of a `Stage`; `tests.parts.test_rows` runs them with a real server.
 """
@@ -23,7 +23,7 @@ OLD_DATA = b"the data of alpha" * 20
 
 
 class Stage:
-    """The systems of one scene: `system` is changed, and `other` stays whole."""
+    """The systems of one scene: the scene changes `system`, and takes parts from `other`."""
 
     def __init__(self, folder: Path, originals: Mapping[str, System]) -> None:
         self.folder = folder
@@ -37,7 +37,7 @@ class Stage:
         return self.originals["other"]
 
     def begin(self, original: str) -> None:
-        """Put a copy of an original on the stage; that of `swtpm` comes with its TPM, which runs."""
+        """Copy an original system to the stage. If its name begins with `swtpm`, start a copy of its TPM."""
         self.original = original
         self.system = self.originals[original].copied(self.folder / "state")
         if original.startswith("swtpm"):
@@ -67,7 +67,7 @@ class Stage:
         self.remove("tpm")
 
     def damage_card(self, *removed: str) -> None:
-        """Damage the card, and remove other parts."""
+        """Damage the card, and remove the parts in `removed`."""
         self.system.damage_card()
         self.remove(*removed)
 
@@ -93,11 +93,11 @@ class Stage:
         self.system.sql("DELETE FROM record WHERE name = ?", name)
 
     def old_layout(self) -> None:
-        """Turn the state into that of an earlier release, which has no wrapped copy."""
+        """Replace the system by one of an earlier release, which has no wrapped copy of the root key."""
         self.system = System(old_state(self.folder / "old", "89ecc72", "stopped"), wishes=(), data=OLD_DATA)
 
     def put_back(self) -> None:
-        """Put the right part back into each place."""
+        """Restore each part from the original."""
         for part in PARTS:
             if self.system.part(part).exists():
                 self.system.remove(part)
@@ -105,22 +105,23 @@ class Stage:
 
 
 def remember(system: System, part: str, swtpm: Swtpm) -> None:
-    """Let a system store the place of its TPM, and start it without options."""
+    """Store the path of the TPM's socket in the part, so that the system starts without options."""
     (system.part(part) / "external").write_text(f"swtpm:{swtpm.path}\n")
     system.server.options = []
 
 
 def copied_tpm(state: Path, to: Path) -> Swtpm:
-    """Return a running swtpm on a copy of the state of another one, which does not run."""
+    """Copy the state of a swtpm that does not run, and return a swtpm that runs on the copy."""
     shutil.copytree(state, to, ignore=shutil.ignore_patterns("sock*", "pid", "log"))
     return Swtpm(to).start()
 
 
 class Scene(NamedTuple):
-    """A start that goes on.
+    """A start that succeeds, and what it finds.
 
-    `copies` are findings about parts other than "agrees". `then` is the decision of the start after it;
-    `revive` is called before that start. `kept` is whether the guest's object is there.
+    `before` changes the parts. `copies` has the findings about parts, without those that agree.
+    `then` is the decision of the next start; `revive` is called before that start.
+    `kept` is True if the guest's object is still there.
     """
 
     row: str
@@ -135,7 +136,7 @@ class Scene(NamedTuple):
 
 
 class StopScene(NamedTuple):
-    """A start that stops: `rule` is its rule, and its one sentence has the words `phrases`."""
+    """A start that is refused by `rule`, with one sentence that contains each of `phrases`."""
 
     row: str
     what: str
@@ -158,12 +159,12 @@ def cleared(
     copies: Mapping[str, str] = MappingProxyType({}),
     revive: Callable[[Stage], None] = lambda _: None,
 ) -> Scene:
-    """Return a scene whose start, and the one after it, enter the state Recovery."""
+    """Return a scene in which this start and the next one enter the state Recovery."""
     return Scene(row, what, begin, before, copies, "Recovery", "cleared", False, revive)
 
 
 def revived(stage: Stage) -> None:
-    """Let the TPM answer again."""
+    """Start the TPM again, so that it answers."""
     assert stage.swtpm is not None
     stage.swtpm.start()
 

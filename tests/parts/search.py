@@ -1,4 +1,4 @@
-"""A search for secrets in bytes: every window of eight bytes, also in hex and base64."""
+"""A search for secrets in bytes: it finds any eight successive bytes of a secret, also in hex and base64."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DIGITS = 11
 
 
 def windows(secret: bytes) -> set[bytes]:
-    """Return all forms of all windows of a secret."""
+    """Return each eight successive bytes of a secret: raw, in hex and in base64."""
     found = set()
     for at in range(len(secret) - WINDOW + 1):
         window = secret[at : at + WINDOW]
@@ -24,7 +24,7 @@ def windows(secret: bytes) -> set[bytes]:
 
 
 def _base64(secret: bytes, shift: int) -> Iterator[bytes]:
-    """Yield windows of base64 where `shift` other bytes are before the secret."""
+    """Yield the base64 forms of all windows, for a secret that follows `shift` other bytes."""
     encoded = (base64.b64encode, base64.urlsafe_b64encode)
     first, last = -(-shift * 8 // 6), (shift + len(secret)) * 8 // 6
     for digits in (encode(bytes(shift) + secret)[first:last] for encode in encoded):
@@ -32,17 +32,17 @@ def _base64(secret: bytes, shift: int) -> Iterator[bytes]:
 
 
 class Search:
-    """Secrets by name, and their windows."""
+    """A search for secrets, which have names."""
 
     def __init__(self, secrets: Mapping[str, bytes]) -> None:
         self._windows = {name: windows(secret) for name, secret in secrets.items()}
 
     def within(self, content: bytes) -> set[str]:
-        """Return the names of the secrets that have any window in some bytes."""
+        """Return the names of the secrets of which these bytes contain a window."""
         return {name for name, found in self._windows.items() if any(each in content for each in found)}
 
     def below(self, folder: Path) -> dict[str, set[str]]:
-        """Return the files below a folder with a secret in them or in their names, each with its secrets."""
+        """Return the files below a folder with a secret in content or name, and the names of the secrets."""
         found: dict[str, set[str]] = {}
         for path in folder.rglob("*"):
             name = str(path.relative_to(folder))

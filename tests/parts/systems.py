@@ -36,7 +36,7 @@ WISHES = ("alpha:64",)
 
 
 class Found(NamedTuple):
-    """A start: its row and state, the findings about the parts, and the guest's object if it is there."""
+    """The findings of a start: row, state, each part's finding, and the guest's object or None."""
 
     row: str
     state: str
@@ -45,7 +45,7 @@ class Found(NamedTuple):
 
 
 class System:
-    """A state folder, and the server process on it."""
+    """A state folder, and a server process for it."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class System:
 
     @contextmanager
     def on(self, options: Sequence[str] | None = None) -> Iterator[ServerProcess]:
-        """A server during a block, stopped regularly; the options are stored for the next one."""
+        """Run a server during a block, and stop it in good order. It uses its options again next time."""
         if options is not None:
             self.server.options = list(options)
         self.server.start()
@@ -71,13 +71,13 @@ class System:
             self.server.kill()
 
     def filled(self) -> Self:
-        """Start it, write and confirm the object, stop it."""
+        """Start the system, write and confirm the object, and stop it."""
         with self.on():
             self.write_object()
         return self
 
     def copied(self, state: Path) -> System:
-        """Return a copy of the whole folder, which has never run."""
+        """Return a system on a copy of the folder; the copy has never run."""
         shutil.copytree(self.state, state, ignore=shutil.ignore_patterns("*.sock"))
         return System(state, self.server.options, self.server.partitions)
 
@@ -88,12 +88,12 @@ class System:
         shutil.rmtree(self.part(name))
 
     def take(self, name: str, other: System) -> None:
-        """Put a part of another system into the place of this system's part."""
+        """Replace a part of this system by a copy of the same part of another system."""
         self.remove(name)
         shutil.copytree(other.part(name), self.part(name))
 
     def card(self) -> Card:
-        """Return the card; AssertionError if there is none."""
+        """Return the content of the card; fail if there is no card."""
         found = AnchorCard(self.part("anchor-card")).read()
         assert found is not None
         return found
@@ -108,7 +108,7 @@ class System:
         path.write_bytes(content)
 
     def sql(self, statement: str, *values: bytes | str) -> list[tuple]:
-        """Run a statement on NVRAM of a stopped system."""
+        """Run an SQL statement on NVRAM of the stopped system."""
         path = self.part("service-processor") / "nvram.sqlite"
         with closing(sqlite3.connect(path)) as nvram, nvram:
             return nvram.execute(statement, values).fetchall()
@@ -128,7 +128,7 @@ class System:
         return self.ask(show_system())
 
     def copies(self) -> dict[str, str]:
-        """Return the findings of the start about each part's copy."""
+        """Return, for each part, what the start found out about its copy of the root key."""
         return {each.name: each.copy for each in self.components().components}
 
     def write_object(self) -> None:
@@ -140,7 +140,7 @@ class System:
             return channel.call(read_object(OS, LABEL)).data
 
     def demand_object(self) -> None:
-        """Assert that the guest's object is there; power the partition on if it is off."""
+        """Assert that the guest's object is there; first power the partition on if it is off."""
         if "alpha" not in self.server.ready["running"]:
             self.ask(power_on("alpha"))
         assert self.read_object() == self.data
@@ -148,9 +148,9 @@ class System:
     # The stopped system
 
     def found_again(self) -> Found:
-        """Return the findings of the next start.
+        """Start the system in this process; return the findings.
 
-        It runs in this process, and makes the changes of a start.
+        The start changes the state like one of a server.
         """
         with assembled(self.state) as machine:
             alpha = machine.system.partitions.get("alpha")
@@ -160,7 +160,7 @@ class System:
             return Found(machine.access.row, machine.system.state.value, copies, data)
 
     def refused(self, *options: str) -> CompletedProcess[str]:
-        """Run a start that must end by itself; on return nothing of the folder has changed.
+        """Run a start that must be refused; assert that it has changed nothing in the folder.
 
         If there was no service processor, an empty NVRAM exists then, because it is opened before the
         decision.
@@ -177,13 +177,13 @@ class System:
 
 
 def write_confirmed(channel: BlockingChannel, data: bytes) -> None:
-    """Write the object, and wait until it is durable."""
+    """Write the object, and wait until a CONFIRM reports it as flushed."""
     channel.call(write_object(OS, LABEL, data))
     while not channel.call(confirm_object_flushed(OS, LABEL)).flushed:
         pass
 
 
 def contents(state: Path) -> dict[str, bytes]:
-    """Return all files with their bytes, except the process number in the lock, and sockets."""
+    """Return the bytes of all files, except sockets and the lock, which contains a process number."""
     files = (path for path in state.rglob("*") if path.is_file() and path != state / "lock")
     return {str(path.relative_to(state)): path.read_bytes() for path in files}

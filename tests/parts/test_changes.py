@@ -1,4 +1,7 @@
-"""Partitions deleted and renamed under a real server: sockets, key files, TCP, a kill, Recovery, the stop."""
+"""Partitions are deleted and renamed under a real server, with their sockets, key files and TCP ids.
+
+Some tests then kill or stop the server; one is in Recovery.
+"""
 
 from __future__ import annotations
 
@@ -36,17 +39,17 @@ TCP = ("--listen", "tcp:127.0.0.1:0")
 
 @pytest.fixture
 def system(tmp_path: Path) -> System:
-    """A running system with an object in alpha, which is off, and a TCP listener."""
+    """A filled system that is off: its partition alpha has an object."""
     return System(tmp_path / "state").filled()
 
 
 def files(system: System) -> list[str]:
-    """Return the names that have an access-key file."""
+    """Return the names of the partitions that have an access-key file."""
     return AccessKeys(system.state / "access-keys").names()
 
 
 def killed_and_started(system: System) -> None:
-    """Kill with -9, and start without partitions in the settings."""
+    """Kill the server with -9, and start it without partitions in its settings."""
     system.server.kill()
     system.server.partitions = []
     system.server.start()
@@ -54,9 +57,9 @@ def killed_and_started(system: System) -> None:
 
 @pytest.mark.process
 def test_a_deletion_outlives_a_kill(system: System) -> None:
-    """R-23: record, roster, file and sockets of an answered deletion stay removed.
+    """R-23: after the answer to a deletion and a kill, record, key file and sockets stay removed.
 
-    The copy brings them back.
+    The copy of the store restores the partition.
     """
     with system.on(TCP) as server:
         key, uuid = server.access_key("alpha"), system.ask(show_partition("alpha")).uuid
@@ -83,7 +86,10 @@ def test_a_deletion_outlives_a_kill(system: System) -> None:
 
 @pytest.mark.process
 def test_a_rename_outlives_a_kill(system: System) -> None:
-    """R-47: the new name has the previous key, over TCP too; nothing of the old name is left."""
+    """R-47: after a rename and a kill, the partition has its old key under the new name, also over TCP.
+
+    Nothing has the old name any more.
+    """
     with system.on(TCP) as server:
         key, before = server.access_key("alpha"), system.ask(show_partition("alpha"))
         system.ask(power_off("alpha"))
@@ -101,7 +107,10 @@ def test_a_rename_outlives_a_kill(system: System) -> None:
 
 @pytest.mark.process
 def test_a_rename_and_a_stop_in_one_server(system: System) -> None:
-    """The renamed partition runs under its new name at once; the console stops the server with status 0."""
+    """A renamed partition runs under its new name at once.
+
+    When the console powers the system off, the server ends with status 0.
+    """
     system.server.start()
     try:
         system.ask(power_off("alpha"))
@@ -122,7 +131,10 @@ def test_a_rename_and_a_stop_in_one_server(system: System) -> None:
 
 @pytest.mark.process
 def test_in_recovery_nothing_is_changed(tmp_path: Path) -> None:
-    """R-48: no partition exists there; a new name waits for the end of Recovery; the stop works."""
+    """R-48: in Recovery no partition exists, so none can be changed or created. A stop works.
+
+    A new name of the system is stored when Recovery ends.
+    """
     life = Life(tmp_path, wishes=())
     life.system.server.start()
     try:
@@ -140,9 +152,9 @@ def test_in_recovery_nothing_is_changed(tmp_path: Path) -> None:
 
 
 async def test_a_passed_socket_follows_its_partition(tmp_path: Path) -> None:
-    """A rename keeps the passed socket, without a second one; a deletion closes it.
+    """If a partition is renamed, it keeps the passed socket, and gets no second one. A deletion closes it.
 
-    A new partition gets its own socket.
+    A new partition of the same name gets a new socket.
     """
     with assembled(tmp_path / "state") as machine, socket.socket(socket.AF_UNIX) as passed:
         listeners = machine.transport
@@ -165,7 +177,7 @@ async def test_a_passed_socket_follows_its_partition(tmp_path: Path) -> None:
 
 
 async def test_a_reserved_socket_follows_its_partition_too(tmp_path: Path) -> None:
-    """R-48: a store restored in Recovery gets its socket at its first power-on, under any name."""
+    """R-48: a renamed partition uses the socket that was reserved for it, and gets no other one."""
     with assembled(tmp_path / "state") as machine, socket.socket(socket.AF_UNIX) as passed:
         listeners = machine.transport
         assert isinstance(listeners, Listeners)
@@ -179,7 +191,7 @@ async def test_a_reserved_socket_follows_its_partition_too(tmp_path: Path) -> No
 
 
 async def test_a_key_file_that_cannot_be_removed_changes_nothing(tmp_path: Path) -> None:
-    """If the folder of keys refuses the removal, the partition stays as it was."""
+    """If the access-key file can't be removed, a deletion or a rename fails and changes nothing."""
     with assembled(tmp_path / "state") as machine:
         machine.changes.create("a", 8)
         listeners = machine.transport

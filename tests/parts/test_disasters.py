@@ -1,4 +1,4 @@
-"""Loss of two parts: an operator with the key's file gets the stores back from the console."""
+"""Two parts are lost: with the file of the key, an operator restores the stores from copies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
 
 
 def erased(life: Life) -> None:
-    """Erase a system without a copy of the root key: only Clear All makes a new one."""
+    """Erase a system that has lost every copy of its root key; Clear All makes a new key."""
     done = life.system.refused()
     assert (done.returncode, "rule root-key.readable:" in done.stderr) == (3, True)
     life.asmi("clear-all")
@@ -31,7 +31,7 @@ def erased(life: Life) -> None:
     ids=["card and TPM", "card and service processor"],
 )
 def test_both_are_lost(tmp_path: Path, lost: tuple[str, ...], then: Callable[[Life], None]) -> None:
-    """R-41, R-45, R-48, R-53, R-62: an empty system takes the kept key, and recovers from the copies."""
+    """R-41, R-45, R-48, R-53, R-62: an empty system accepts the operator's key, and restores the copies."""
     life = Life(tmp_path)
     system = life.system
     with system.on():
@@ -54,7 +54,7 @@ def test_both_are_lost(tmp_path: Path, lost: tuple[str, ...], then: Callable[[Li
 
 
 def test_damaged_nvram_can_be_erased(ours: System) -> None:
-    """R-60, R-61, R-62: damaged NVRAM can be erased, also after a killed erase; the id stays."""
+    """R-60, R-61, R-62: a system with damaged NVRAM can be erased, and keeps its id."""
     nvram = ours.part("service-processor") / "nvram.sqlite"
     system_id = ours.card().identity.system_id
     take_away(ours.part("service-processor"), ours.state)

@@ -1,4 +1,4 @@
-"""Secure erase through real processes: a whole life, then a search of every remaining byte."""
+"""Secure erase through real processes: a system is used and erased, then every remaining byte is searched."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
 
 
 def test_a_whole_life(tmp_path: Path) -> None:
-    """R-40, R-42, R-53, R-60, R-61, R-62: nothing readable remains; a kept key is the way back."""
+    """R-40, R-42, R-53, R-60, R-61, R-62: after an erase no secret can be read.
+
+    With the operator's key, the copy of a store can be restored.
+    """
     life = Life(tmp_path)
     system = life.system
     with system.on():
@@ -68,7 +71,7 @@ def test_a_whole_life(tmp_path: Path) -> None:
 
 
 def demand_no_erase_of_a_running_system(life: Life) -> None:
-    """Assert that ASMI and a technician refuse a powered-on system: exit status 1, and nothing is changed."""
+    """Assert that a running system refuses erases and a new TPM with status 1, and changes nothing."""
     before = contents(life.state)
     commands = [["asmi", "--state", str(life.state), action] for action in ("clear-all", "reset-settings")]
     for words in [*commands, ["hmc", "replace", "tpm"]]:
@@ -79,7 +82,7 @@ def demand_no_erase_of_a_running_system(life: Life) -> None:
 
 
 def demand_the_way_back(life: Life) -> None:
-    """Assert that the old copies are useless until the operator brings the trusted system key back."""
+    """Assert that a copy can be restored only after the operator has restored the trusted system key."""
     system, server = life.system, life.system.server
     life.refused("trusted-key.set", restore_copy(life.copy().read_bytes()))
     life.refused("trusted-key.sealed", set_trusted_key("return", sealed=life.sealed.read_bytes()))
@@ -93,7 +96,7 @@ def demand_the_way_back(life: Life) -> None:
 
 
 def demand_counters(life: Life) -> None:
-    """Assert that counters of the restored store are larger, and that its latch is off."""
+    """Assert that the counters of the restored store have increased, and that its latch is off."""
     after = life.system.ask(show_partition("alpha"))
     assert after.uuid == life.before.uuid
     assert after.ipl_count > life.before.ipl_count
@@ -105,7 +108,10 @@ def demand_counters(life: Life) -> None:
 
 
 def test_a_reset_alone_is_recovered(tmp_path: Path) -> None:
-    """R-45, R-47, R-48, R-53, R-61: after key and copies come back from the operator, all is served."""
+    """R-45, R-47, R-48, R-53, R-61: after Reset Settings, the operator returns the key and restores the copy.
+
+    Then the partitions of the settings run again.
+    """
     life = Life(tmp_path)
     system = life.system
     with system.on():
@@ -137,7 +143,11 @@ def test_a_reset_alone_is_recovered(tmp_path: Path) -> None:
 
 
 def demand_recovery(life: Life) -> None:
-    """Assert that nothing is served or made; settings wait; the known store is named and not given up."""
+    """Assert the state Recovery: no partition is served or created.
+
+    The partitions of the settings are postponed. The store of alpha is known, and not given up without a
+    command.
+    """
     system, server = life.system, life.system.server
     assert server.ready["state"] == "Recovery"
     assert (server.ready["sockets"], server.ready["partitions"]) == ({}, [])
@@ -153,7 +163,10 @@ def demand_recovery(life: Life) -> None:
 
 
 def test_a_store_is_given_up_by_name(tmp_path: Path) -> None:
-    """R-45, R-48: the losses are named before, and again when the operator accepts them."""
+    """R-45, R-48: the refusal of `swpks hmc recover` names the stores that would be lost.
+
+    So does --give-up.
+    """
     life = Life(tmp_path, ("alpha:64", "beta:4"))
     system = life.system
     with system.on():
@@ -178,7 +191,10 @@ def test_a_store_is_given_up_by_name(tmp_path: Path) -> None:
 
 
 def test_everything_is_given_up(tmp_path: Path) -> None:
-    """R-48: giving up all stores needs an explicit word of the operator; then the empty system operates."""
+    """R-48: if no store was restored, the end of Recovery is refused without `give_up`.
+
+    Then the system is empty.
+    """
     life = Life(tmp_path)
     system = life.system
     with system.on():

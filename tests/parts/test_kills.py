@@ -1,4 +1,4 @@
-"""kill -9 at each step of a first start, of the move of an older layout, of each repair and of each erase."""
+"""kill -9 at each step: of a first start, the conversion of an older layout, each repair and each erase."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ OLD = {
 
 @pytest.fixture
 def killed(tmp_path: Path, originals: dict[str, System]) -> Killed:
-    """Runs a scenario of `tests.parts.killed`; each line is one kill, the last line a whole run."""
+    """A function that runs a scenario of `tests.parts.killed`.
+
+    It returns the findings after each kill; the last are those of a run without a kill.
+    """
 
     def play(scenario: str) -> Kills:
         command = [sys.executable, "-m", "tests.parts.killed", str(originals["ours"].state), str(tmp_path)]
@@ -40,12 +43,15 @@ def killed(tmp_path: Path, originals: dict[str, System]) -> Killed:
 
 
 def stays(found: dict[str, Any], *, but: tuple[str, ...] = ("row",)) -> bool:
-    """Whether the second start after a kill has the findings of the first one."""
+    """Return whether the second start after a kill has the same findings as the first one."""
     return all(found["then"][name] == found[name] for name in found["then"] if name not in but)
 
 
 def test_a_first_start(killed: Killed) -> None:
-    """R-40, R-41: the next start succeeds, never in Recovery; the card comes last."""
+    """R-40, R-41: after each kill the next start succeeds, and never enters Recovery.
+
+    The card is written last.
+    """
     kills = killed("new")
     assert len(kills) > 40
     for found in kills:
@@ -58,7 +64,10 @@ def test_a_first_start(killed: Killed) -> None:
 
 
 def test_the_move_of_an_older_layout(killed: Killed) -> None:
-    """R-21, R-40, R-41: the same partitions, objects and system after each kill; the key is wrapped then."""
+    """R-21, R-40, R-41: after each kill the system has the same id, partitions and objects.
+
+    Its root key is wrapped then.
+    """
     kills = killed("old-layout")
     assert len(kills) > 15
     for found in kills:
@@ -71,7 +80,7 @@ def test_the_move_of_an_older_layout(killed: Killed) -> None:
 
 @pytest.mark.parametrize("part,row", [("card", "card-replaced"), ("tpm", "tpm-replaced")])
 def test_a_repair(killed: Killed, part: str, row: str) -> None:
-    """R-41: with a new card or TPM, everything is there after each kill, and the repair is made once."""
+    """R-41: with a new card or TPM, nothing is lost after any kill, and the repair is made once."""
     kills = killed(part)
     assert len(kills) > 15
     for found in kills:
@@ -86,7 +95,10 @@ def test_a_repair(killed: Killed, part: str, row: str) -> None:
 
 @pytest.mark.parametrize("parts", ["service-processor", "service-processor-tpm"])
 def test_a_new_service_processor(killed: Killed, parts: str) -> None:
-    """R-41, R-48: Recovery after each kill, never a stop and never a new system."""
+    """R-41, R-48: with a new service processor, every start after a kill enters Recovery.
+
+    It is never refused, and never makes a new system.
+    """
     kills = killed(parts)
     assert len(kills) > 20
     for found in kills:
@@ -99,14 +111,14 @@ def test_a_new_service_processor(killed: Killed, parts: str) -> None:
 
 
 def demand_erased(found: dict[str, Any], system_id: str) -> None:
-    """Assert a new, empty system of the old id, without a trace of the old root key."""
+    """Assert that the system is empty, has its old id, and has no trace of the old root key."""
     assert (found["state"], found["objects"], found["uuids"]) == ("Operating", {}, {})
     assert found["system_id"] == system_id
     assert found.get("traces", []) == []
 
 
 def test_clear_all(killed: Killed) -> None:
-    """R-60, R-62: everything is there, or the state is Reset pending and a second run finishes."""
+    """R-60, R-62: after each kill nothing is lost, or the state is Reset pending and another run finishes."""
     kills = killed("clear-all")
     assert len(kills) > 15
     states = [found["state"] for found in kills]
@@ -123,7 +135,7 @@ def test_clear_all(killed: Killed) -> None:
 
 
 def test_reset_settings_after_clear_all(killed: Killed) -> None:
-    """R-60, R-61, R-62: Reset pending until it is done, and a second run finishes; never Recovery."""
+    """R-60, R-61, R-62: the state is Reset pending until the erase is done; another run finishes it."""
     kills = killed("reset-after-clear-all")
     assert len(kills) > 20
     for found in kills:
@@ -138,7 +150,7 @@ def test_reset_settings_after_clear_all(killed: Killed) -> None:
 
 
 def test_reset_settings_alone(killed: Killed) -> None:
-    """R-48, R-61: after each kill everything is there, or everything is gone and the state is Recovery."""
+    """R-48, R-61: after each kill nothing is lost, or everything is erased and the state is Recovery."""
     kills = killed("reset-alone")
     assert len(kills) > 10
     for found in kills:
@@ -154,7 +166,10 @@ def test_reset_settings_alone(killed: Killed) -> None:
 
 
 def test_a_restore_in_recovery(killed: Killed) -> None:
-    """R-45, R-48: Recovery after each kill, with the store or without; the same commands finish it."""
+    """R-45, R-48: after each kill the state is Recovery, with or without the restored store.
+
+    In both cases the same commands finish the restore.
+    """
     kills = killed("restore")
     assert len(kills) > 15
     for found in kills:
@@ -167,13 +182,13 @@ def test_a_restore_in_recovery(killed: Killed) -> None:
 
 
 def demand_recovered(found: dict[str, Any]) -> None:
-    """Assert that the guest's object is there, in one partition without a refusal."""
+    """Assert that the guest's object is in the only partition, which is not refused."""
     assert (found["row"], found["state"], found["refused"]) == ("whole", "Operating", [])
     assert found["objects"] == OBJECTS
 
 
 def test_the_end_of_recovery(killed: Killed) -> None:
-    """R-48: after each kill the state is Recovery with the restored store, or Operating with it."""
+    """R-48: after each kill the state is Recovery or Operating; both have the restored store."""
     kills = killed("recover")
     assert len(kills) > 15
     states = [found["state"] for found in kills]
@@ -189,7 +204,7 @@ def test_the_end_of_recovery(killed: Killed) -> None:
 
 
 def test_a_technician_is_killed(killed: Killed) -> None:
-    """R-41: the old card is in its place, or a new one is; either way nothing is lost."""
+    """R-41: after each kill the old card is in place, or the start writes a new one. Nothing is lost."""
     kills = killed("replace")
     assert len(kills) > 5
     assert {found["row"] for found in kills} == {"whole", "card-replaced"}
@@ -199,7 +214,7 @@ def test_a_technician_is_killed(killed: Killed) -> None:
 
 
 def once(kills: Kills, before: Any, after: Any, name: str) -> None:
-    """Assert that each kill leaves one of two whole states, in order."""
+    """Assert that early kills leave the value `before`, and all later kills the value `after`."""
     found = [kill[name] for kill in kills]
     assert found[0] == before
     assert found[-1] == after
@@ -208,14 +223,14 @@ def once(kills: Kills, before: Any, after: Any, name: str) -> None:
 
 
 def demand_whole(found: dict[str, Any]) -> None:
-    """Assert that nothing is refused, exactly the partitions have key files, and the state stays."""
+    """Assert that no partition is refused, that each has its key file, and that a second start agrees."""
     assert (found["state"], found["refused"]) == ("Operating", []), found
     assert found["keys"] == sorted(found["uuids"]), found
     assert stays(found), found
 
 
 def test_a_deletion(killed: Killed) -> None:
-    """R-23: the partition is there with its object and its key, or nothing of it is."""
+    """R-23: after each kill the partition has its object and its key file, or nothing of it remains."""
     kills = killed("delete")
     assert len(kills) > 10
     for found in kills:
@@ -225,7 +240,7 @@ def test_a_deletion(killed: Killed) -> None:
 
 
 def test_a_rename(killed: Killed) -> None:
-    """R-47: the partition has its object, its UUID and its key, under one of the two names."""
+    """R-47: after each kill the partition has its object, UUID and key, under the old or the new name."""
     kills = killed("rename")
     assert len(kills) > 10
     for found in kills:
@@ -237,7 +252,7 @@ def test_a_rename(killed: Killed) -> None:
 
 
 def test_a_restore_of_a_store_that_is_there(killed: Killed) -> None:
-    """R-45: contents, generation and count of restores change together."""
+    """R-45: contents, generation and number of restores change together."""
     kills = killed("restore-present")
     assert len(kills) > 5
     first = kills[0]["generations"]["alpha"]

@@ -1,4 +1,4 @@
-"""Restores and keys beside other work: dirty stores, running partitions, refusals of NVRAM and disk."""
+"""Restores and key changes during other work: dirty stores, running partitions, faults of NVRAM and disk."""
 
 from __future__ import annotations
 
@@ -34,45 +34,48 @@ SETTINGS = Settings(partition=(PartitionSettings.of("a", 8),))
 
 
 class Full(MemoryTransport):
-    """A transport whose disk has no space for an access key."""
+    """A transport whose disk can have no space for an access key."""
 
     full = False
 
     def publish_key(self, partition: Partition) -> None:
-        """Raise an error, once the disk is full."""
+        """Raise an error if the disk is full."""
         if self.full:
             raise StorageError(storage.ACCESS_KEY_STORED, "the disk is full")
 
 
 class World:
-    """A system whose parts outlive its machines."""
+    """The parts of a system: NVRAM, card and transport. They stay when a machine is started anew."""
 
     def __init__(self) -> None:
         self.nvram, self.card, self.transport = MemoryNvram(), MemoryCard(), Full()
 
     def start(self, settings: Settings = SETTINGS, worker: Worker | None = None) -> Machine:
-        """Return a machine made of the parts."""
+        """Return a new machine with these parts."""
         parts = {"nvram": self.nvram, "card": self.card, "transport": self.transport}
         seams = simulated_seams(**parts, worker=worker)  # type: ignore[arg-type]
         return assemble(seams, settings)
 
 
 def labels(machine: Machine) -> set[bytes]:
-    """Return the labels in the keystore of a."""
+    """Return the labels of the objects in partition a."""
     keystore = machine.system.find("a").keystore
     assert keystore is not None
     return {each.label for each in keystore.contents.snapshot().objects}
 
 
 def write(machine: Machine, label: bytes) -> None:
-    """Write an object as a guest of a; mark the partition dirty."""
+    """Write an object as the guest of a, and mark the partition dirty."""
     partition = machine.system.find("a")
     assert Guest(partition).write(3, label, b"data").status == 0
     machine.encryptor.changed(partition)
 
 
 async def test_a_restore_takes_the_place_of_what_was_dirty() -> None:
-    """R-45: the answer comes when the restored store is durable, not the older dirty one."""
+    """R-45: a restore is answered when the restored store is durable.
+
+    Changes that were dirty before are gone.
+    """
     world = World()
     machine = world.start()
     machine.power_on("a")
@@ -90,7 +93,7 @@ async def test_a_restore_takes_the_place_of_what_was_dirty() -> None:
 
 
 async def test_a_restored_store_is_newer_than_all_that_was_seen_of_it() -> None:
-    """R-45: for a deleted partition the caller gives the counters; each counter is raised for itself."""
+    """R-45: each counter of a restored store is above the caller's `seen` value and the store's own."""
     machine = World().start()
     copy = await machine.backups.copy_of("a")
     partition = await machine.backups.restore(copy.blob, seen=(40, 0, 7))
@@ -105,7 +108,10 @@ async def test_a_restored_store_is_newer_than_all_that_was_seen_of_it() -> None:
 
 
 async def test_a_check_shows_what_a_restore_would_leave_and_changes_nothing() -> None:
-    """R-45: a check is refused like the restore itself, except for name and space, and changes nothing."""
+    """R-45: a check of a copy is refused for the reasons of a restore, except for name and space.
+
+    It changes nothing.
+    """
     machine = World().start()
     copy = await machine.backups.copy_of("a")
     before = machine.system.find("a")
@@ -129,7 +135,7 @@ async def test_a_check_shows_what_a_restore_would_leave_and_changes_nothing() ->
 
 
 async def test_a_restore_that_is_refused_changes_nothing() -> None:
-    """R-45: all or nothing, also if the access key can't be written."""
+    """R-45: if the access key can't be written, the restore fails and changes nothing."""
     world = World()
     machine = world.start()
     copy = await machine.backups.copy_of("a")
@@ -144,9 +150,9 @@ async def test_a_restore_that_is_refused_changes_nothing() -> None:
 async def test_no_copy_leaves_before_its_key_is_durable(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R-53: a copy waits for its durable key, else no key would open it after a power cut.
+    """R-53: no copy is returned before its key is durable; after a power cut no key would open it.
 
-    So does a second.
+    A second attempt waits for the key too.
     """
     world = World()
     machine = world.start()
@@ -162,7 +168,10 @@ async def test_no_copy_leaves_before_its_key_is_durable(
 
 
 async def test_an_ipl_that_waits_for_its_count_does_not_start_a_restored_store() -> None:
-    """R-45: the IPL count of the restored store is another one, and is not durable yet."""
+    """R-45: if a restore replaces a store whose IPL waits for its count, that IPL is refused.
+
+    The restored store has another IPL count.
+    """
     world, worker = World(), ParkedWorker()
     copy = await world.start().backups.copy_of("a")
     machine = world.start(worker=worker)
@@ -186,7 +195,7 @@ async def test_an_ipl_that_waits_for_its_count_does_not_start_a_restored_store()
 
 
 async def test_the_end_of_a_recovery_may_be_repeated(autojump_clock: trio.testing.MockClock) -> None:
-    """R-48: if NVRAM is too slow, the same request waits again, and then succeeds."""
+    """R-48: if NVRAM fails, the end of Recovery fails too. The same request succeeds later."""
     world = World()
     machine = world.start(Settings())
     await machine.recovery.begin()
@@ -201,7 +210,10 @@ async def test_the_end_of_a_recovery_may_be_repeated(autojump_clock: trio.testin
 
 @pytest.mark.parametrize("damage", ["new", "damaged"])
 def test_a_reset_never_wipes_the_last_copy_of_the_root_key(tmp_path: Path, damage: str) -> None:
-    """R-61: with a new or damaged card the wrapped copy is the last one; a start restores the card."""
+    """R-61: with a new or damaged card, Reset Settings is refused, because only the wrapped copy is left.
+
+    A start restores the card; then Reset Settings works.
+    """
     state, card = tmp_path / "state", tmp_path / "state" / "anchor-card" / "anchor-card"
     with assembled(state) as machine:
         system_id = machine.system.system_id
@@ -218,7 +230,7 @@ def test_a_reset_never_wipes_the_last_copy_of_the_root_key(tmp_path: Path, damag
 
 
 async def test_numbers_of_restored_stores_do_not_collide() -> None:
-    """R-47: if two stores with one number come back in Recovery, the second gets a free number."""
+    """R-47: if a restored store has the number of another partition, it gets a free number."""
     made = World().start(Settings(partition=(PartitionSettings.of("a", 8), PartitionSettings.of("b", 8))))
     copies = [await made.backups.copy_of(name) for name in ("a", "b")]
     other = World().start(Settings(partition=(PartitionSettings.of("c", 8),)))
@@ -230,7 +242,7 @@ async def test_numbers_of_restored_stores_do_not_collide() -> None:
 
 
 async def test_partitions_of_the_settings_get_their_keys_after_a_recovery() -> None:
-    """R-48: their clients have a key at once, not only after the next start."""
+    """R-48: when Recovery ends, the partitions of the settings get their access keys and run."""
     world = World()
     await world.start(Settings()).recovery.begin()
     machine = world.start()
@@ -242,7 +254,10 @@ async def test_partitions_of_the_settings_get_their_keys_after_a_recovery() -> N
 
 
 def test_a_reset_destroys_the_seed_that_a_killed_clear_all_has_left(tmp_path: Path) -> None:
-    """R-62: with that seed, an older NVRAM would bring the old root key back."""
+    """R-62: Reset Settings replaces the seed of the TPM.
+
+    With the old seed, old NVRAM would give the old root key.
+    """
     state = tmp_path / "state"
     with assembled(state):
         pass
@@ -250,7 +265,7 @@ def test_a_reset_destroys_the_seed_that_a_killed_clear_all_has_left(tmp_path: Pa
     card = AnchorCard(state / "anchor-card")
     held = card.read()
     assert held is not None
-    # Only the first step of Clear All: the card is written, the seed is still there.
+    # Only the first step of Clear All: the card is written, and the old seed is still there.
     card.write(Card(held.identity._replace(root_key=bytes(32)), reset_pending=True))
     reset_settings(state, os.urandom)
     assert (state / "tpm" / "seed").read_bytes() != seed
@@ -260,7 +275,10 @@ def test_a_reset_destroys_the_seed_that_a_killed_clear_all_has_left(tmp_path: Pa
 
 
 async def test_a_passed_socket_waits_for_its_partition(tmp_path: Path) -> None:
-    """R-48: no partition has a socket in Recovery; a restored one gets the passed socket, a lost one none."""
+    """R-48: a partition opens at the socket that was reserved for it.
+
+    The reserved socket of a lost partition is closed.
+    """
     with assembled(tmp_path / "state", SETTINGS) as machine:
         listeners = machine.transport
         assert isinstance(listeners, Listeners)

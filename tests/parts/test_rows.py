@@ -1,4 +1,4 @@
-"""Every row of the decision table with a real server: it runs the scenes of `tests.parts.scenes`."""
+"""A real server for every row of the decision table: it runs the scenes of `tests.parts.scenes`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def name_of(scene: Scene | StopScene) -> str:
 
 
 def test_every_row_has_a_scene() -> None:
-    """R-41: every row has a scene, whether it stops a start or not."""
+    """R-41: every row has a scene: a `Scene`, or a `StopScene` if the row refuses the start."""
     stopping = {row.id for row in ROOT_KEY_TABLE if row.outcome is StartOutcome.STOP}
     assert {scene.row for scene in STOPS} == stopping
     assert {scene.row for scene in SCENES} == {row.id for row in ROOT_KEY_TABLE} - stopping
@@ -33,7 +33,7 @@ def test_every_row_has_a_scene() -> None:
 
 @pytest.mark.parametrize("scene", SCENES, ids=name_of)
 def test_a_start_goes_on(scene: Scene, stage: Stage) -> None:
-    """R-40, R-41, R-48: missing copies are restored, and the start after it finds all of them whole."""
+    """R-40, R-41, R-48: a start restores missing copies of the root key; the next start finds them all."""
     stage.begin(scene.begin)
     scene.before(stage)
     system = stage.system
@@ -62,7 +62,7 @@ def test_a_start_goes_on(scene: Scene, stage: Stage) -> None:
 
 @pytest.mark.parametrize("scene", STOPS, ids=name_of)
 def test_a_start_stops(scene: StopScene, stage: Stage) -> None:
-    """R-41: one sentence names the content of each part, and nothing is changed."""
+    """R-41: a refused start names in one sentence what each part contains, and changes nothing."""
     stage.begin(scene.begin)
     scene.before(stage)
     done = stage.system.refused()

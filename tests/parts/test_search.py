@@ -1,4 +1,4 @@
-"""The search for secrets finds planted ones, and nothing else."""
+"""The search for secrets finds each secret that a test plants, and nothing else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SECRET = random.Random(1).randbytes(32)
 
 
 def test_a_planted_window_is_found_in_each_form() -> None:
-    """R-42, R-62: every window is found, raw and in hex, and in base64 after any number of other bytes."""
+    """R-42, R-62: every window is found raw, in hex, and in base64 at any offset."""
     search = Search({"secret": SECRET})
     for at in range(len(SECRET) - WINDOW + 1):
         window = SECRET[at : at + WINDOW]
@@ -27,7 +27,7 @@ def test_a_planted_window_is_found_in_each_form() -> None:
 
 
 def test_less_than_a_window_is_not_found() -> None:
-    """R-42: seven bytes are no leak, and other bytes are none."""
+    """R-42: seven bytes of a secret are not found, and other bytes are not."""
     search = Search({"secret": SECRET})
     assert search.within(SECRET[: WINDOW - 1]) == set()
     assert search.within(random.Random(2).randbytes(100_000)) == set()

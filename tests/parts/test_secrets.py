@@ -1,6 +1,7 @@
-"""No output has a secret of the system: the root key, trusted system keys, access keys, objects.
+"""No output contains a secret of the system: the root key, trusted system keys, access keys, objects.
 
-One scenario uses everything, and stores every output. The secrets are read from the files where they belong.
+One scenario uses every function, and stores every output. It reads the secrets from the files that may have
+them.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ ELSEWHERE = ("watchEvents", "stopSystem", "beginRecovery", "endRecovery")
 
 
 class Scenario:
-    """Two systems in use.
+    """Two systems that the test uses.
 
-    `outputs` has all their outputs, and `secrets` the bytes that may not be in them.
+    `outputs` has all their outputs, and `secrets` the bytes that no output may contain.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -62,7 +63,7 @@ class Scenario:
         self._keep_files()
 
     def _use(self, style: str, use: Any) -> None:
-        """Start the system with a debug log in this style, and use it; access keys change meanwhile."""
+        """Start the system with a debug log in this style, and call `use`, which changes access keys."""
         life, server = self.life, self.life.system.server
         with life.system.on([*DEBUG, style]):
             self.outputs[f"ready line, {style}"] = json.dumps(server.ready).encode()
@@ -81,7 +82,7 @@ class Scenario:
         self.secrets["object"] = CANARY
 
     def _verbs(self) -> None:
-        """Use every verb that a system with partitions has."""
+        """Send every verb of the control channel to a system with partitions."""
         copy = base64.b64encode(self.life.copy().read_bytes()).decode()
         uuid = next(
             each.uuid for each in self.life.system.ask(show_system()).partitions if each.name == "alpha"
@@ -111,7 +112,7 @@ class Scenario:
         self._get(self.life.system, "/openapi.json")
 
     def _moves(self) -> None:
-        """Move gamma away and back; alpha begins to move to a target that does not exist."""
+        """Move gamma away and back. Then begin to move alpha to a target that does not exist."""
         system = self.life.system
         uuids = {each.name: each.uuid for each in system.ask(show_system()).partitions}
         expected, moving = (base64.b64encode(token).decode() for token in TOKENS.values())
@@ -166,7 +167,7 @@ class Scenario:
             self.outputs[path] = raw(answer)
 
     def _commands(self) -> None:
-        """Run commands for users and programs, and some that are refused."""
+        """Run commands in forms for people and for programs; some of them are refused."""
         life = self.life
         assert life.system.read_object() == CANARY
         life.system.ask(power_off("alpha"))
@@ -190,7 +191,7 @@ class Scenario:
             self._run("hmc", *words)
 
     def _starts_that_stop(self) -> None:
-        """Run starts that stop: two keys that differ, and a damaged card."""
+        """Run two starts that are refused: for two different keys, and for a damaged card."""
         broken = self.life.system.copied(self.life.state.with_name("broken"))
         broken.take("anchor-card", self.empty)
         self.outputs["start: disagreement"] = broken.refused(*DEBUG, "json").stderr.encode()
@@ -211,10 +212,7 @@ class Scenario:
         self.outputs[f"swpks {' '.join(words)}"] = done.stdout + done.stderr
 
     def _keep_files(self) -> None:
-        """Collect the files of an operator or the console.
-
-        Only the files of the keys themselves have them.
-        """
+        """Add the files of the operator to the outputs, except those that contain a key itself."""
         for path in self.life.operator.iterdir():
             if path.name not in {"tsk", "wrong"}:
                 self.outputs[f"file {path.name}"] = path.read_bytes()
@@ -237,13 +235,13 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
 
 
 def test_no_output_holds_a_secret(played: Scenario) -> None:
-    """R-42: answers, metrics, logs, commands, copies, the sealed key, sentences of starts that stop."""
+    """R-42: no answer, metric, log, command, copy, sealed key or refusal contains a secret."""
     search = Search(played.secrets)
     assert {name: found for name, each in played.outputs.items() if (found := search.within(each))} == {}
 
 
 def test_everything_was_asked(played: Scenario) -> None:
-    """R-42: every verb of the control channel was used, and no output is missing or empty."""
+    """R-42: the scenario has used every verb of the control channel, and no output is missing or empty."""
     assert played.asked == {verb.operation for verb in VERBS} - {"watchEvents"}
     assert [name for name, each in played.outputs.items() if not each] == []
     assert len(played.secrets) >= 9
@@ -255,7 +253,7 @@ def test_everything_was_asked(played: Scenario) -> None:
 
 
 def test_the_search_would_have_found_each_of_them(played: Scenario) -> None:
-    """R-42: a window of any secret, planted into any output, is found."""
+    """R-42: if a window of any secret is planted into any output, the search finds it."""
     for name, secret in played.secrets.items():
         search = Search({name: secret})
         for output in played.outputs.values():
@@ -265,7 +263,7 @@ def test_the_search_would_have_found_each_of_them(played: Scenario) -> None:
 
 
 def test_the_copies_are_real(played: Scenario) -> None:
-    """R-42, R-53: the files without secrets are those from which a store comes back."""
+    """R-42, R-53: the searched files are the real copy of a store and the real sealed key."""
     assert played.outputs["file alpha.copy"][:4] == b"SPKB"
     assert played.outputs["file tsk.sealed"]
     answer = json.loads(played.outputs["verb showTrustedKey"].partition(b"\n\n")[2])

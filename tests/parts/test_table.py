@@ -1,7 +1,7 @@
-"""The decision table of the root key beside an oracle, written from its public description alone.
+"""The decision table of the root key, compared with an oracle that was written from its public description.
 
-The oracle is data: the content of the card, the result of each wrapped copy, whether the other records open,
-and the state of the system then. It knows no id of a row.
+The oracle is data. Each line has the content of the card, the result of each wrapped copy, whether the other
+records open, and the decision. It has no ids of rows.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ ANY_CARD, ANY_COPY, ANY_RECORDS = tuple(CardFinding), tuple(CopyFinding), tuple(
 
 # Card, wrapped copy, other records, decision.  The first line that fits counts.
 ORACLE = [
-    # Two different keys: the start never chooses one, also beside a card with the mark of Clear All.
+    # Two different keys: the start never chooses one, also if the card has the mark of Clear All.
     (ANY_CARD, (OTHER,), ANY_RECORDS, STOP),
-    # Clear All was done; its card comes before every other line.
+    # Clear All has marked the card: that decides before every line below.
     ((MARKED,), ANY_COPY, ANY_RECORDS, PENDING),
-    # Nothing anywhere: the only case in which a key is made.
+    # No part has anything: the only case in which a start makes a root key.
     ((NEW,), (NONE,), (CLEAR,), MAKE),
-    # Records that the key does not open.
+    # The key does not open the records.
     (ANY_CARD, ANY_COPY, (SHUT,), STOP),
     # The card holds the key.
     ((K,), (SAME, *LOST), (OPEN,), GO),
@@ -54,10 +54,10 @@ ORACLE = [
 
 
 def can_occur(card: CardFinding, copy: CopyFinding, records: RecordsFinding) -> bool:
-    """Whether a start can find these three.
+    """Return whether a start can find these three.
 
-    Only the card's mark shows that a copy of the key is from before Clear All. Without any key no record
-    opens.
+    Only a card with the mark of Clear All shows that a copy is from before Clear All. Without a root key, no
+    record opens.
     """
     if copy is BEFORE and card is not MARKED:
         return False
@@ -90,13 +90,13 @@ def test_each_combination_has_exactly_one_row() -> None:
 
 
 def test_each_decision_is_that_of_the_oracle() -> None:
-    """R-40, R-41: each possible combination has the decision of the table's description."""
+    """R-40, R-41: for each possible combination, the table decides as the oracle does."""
     for each in OCCURRING:
         assert decide(each[0], [each[1]], each[2]).outcome is oracle(*each), each
 
 
 def test_each_line_of_the_oracle_is_needed() -> None:
-    """R-41: no line of the oracle is hidden by an earlier one."""
+    """R-41: each line of the oracle is the first one that fits some combination."""
     for line in ORACLE:
         first = [each for each in OCCURRING if next(o for o in ORACLE if fits(o, each)) is line]
         assert first, line
@@ -107,27 +107,30 @@ def fits(line: tuple, each: tuple) -> bool:
 
 
 def test_each_row_is_reached() -> None:
-    """R-41: each row is reached, and has a unique id."""
+    """R-41: each row is the decision for some combination, and has a unique id."""
     ids = [row.id for row in ROOT_KEY_TABLE]
     assert {name for each in OCCURRING for name in rows_of(*each)} == set(ids)
     assert len(ids) == len(set(ids))
 
 
 def test_a_key_is_made_in_one_case_only() -> None:
-    """R-40, R-41: no key is made beside a copy or a record, because those would be lost."""
+    """R-40, R-41: a start makes a root key only if there is no card, no copy and no record.
+
+    Otherwise the old ones would be lost.
+    """
     assert [each for each in OCCURRING if decide(each[0], [each[1]], each[2]).outcome is MAKE] == [
         (NEW, NONE, CLEAR)
     ]
 
 
 def test_a_stop_names_a_way_out() -> None:
-    """R-41: each row that stops names the part to put back, or Clear All."""
+    """R-41: each row that refuses a start says which part to put back, or names Clear All."""
     for row in ROOT_KEY_TABLE:
         assert (row.outcome is STOP) == ("back" in row.consequence), row.id
 
 
 def test_each_row_of_one_outcome() -> None:
-    """R-41, R-48: only cleared records decide between Operating and Recovery."""
+    """R-41, R-48: if open records lead to Operating, then missing records lead to Recovery."""
     for card, copy in product((K, NEW, DAMAGED), (SAME, *LOST)):
         found = {records: decide(card, [copy], records).outcome for records in (OPEN, CLEAR)
                  if can_occur(card, copy, records)}  # fmt: skip
@@ -147,7 +150,7 @@ PAIRS = [
 
 
 def test_a_summary_of_two_copies() -> None:
-    """R-41: the summary of all 36 pairs, in both orders."""
+    """R-41: the two findings of a system with two TPMs are summarised, for all 36 pairs in both orders."""
     summaries: dict[tuple[CopyFinding, CopyFinding], CopyFinding] = {}
     for _, strong, others in PAIRS:
         for other in others:
@@ -157,13 +160,13 @@ def test_a_summary_of_two_copies() -> None:
 
 
 def test_a_summary_of_one_copy_and_of_none() -> None:
-    """R-41: the summary of a system with one TPM, and of one without any copy."""
+    """R-41: the summary of one finding is that finding; without any copy it is NONE."""
     assert [summary([each]) for each in CopyFinding] == list(CopyFinding)
     assert summary([]) is NONE
 
 
 class Case(NamedTuple):
-    """A wrapped copy of (system id, root key), beside a card of (1, 1)."""
+    """A wrapped copy with this system id and root key, for a system whose card has the id 1 and the key 1."""
 
     system: int
     key: int
@@ -186,7 +189,10 @@ class Case(NamedTuple):
     ids=str,
 )
 def test_another_key_is_of_before_clear_all_beside_the_mark_only(case: Case) -> None:
-    """R-41, R-60: another key of the same system is from before Clear All only if the card has the mark."""
+    """R-41, R-60: a copy with another key is from before Clear All only if the card has the mark.
+
+    Its system id must be that of the card.
+    """
     card = SystemIdentity(bytes([1]) * 16, bytes([1]) * 32)
     held = SystemIdentity(bytes([case.system]) * 16, bytes([case.key]) * 32)
     copy = WrappedCopy("root-key/1", MemoryTpm(), True, held, None)

@@ -1,4 +1,7 @@
-"""Real servers on real TPMs: restarted, killed, swapped, cleared; two of them; the remembered kind."""
+"""Real servers with real TPMs: a TPM is restarted, killed, swapped or cleared; a system has two of them.
+
+A system also stores the kind of its TPM.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,17 @@ BOTH = {**WHOLE, "tpm-2": "agrees"}
 
 
 def begun(system: System, decision: str, **copies: str) -> None:
-    """Make one start in this process, like `started`."""
+    """Start the system once in this process; compare decision and findings as `started` does."""
     whole = BOTH if system.part("tpm-2").exists() else WHOLE
     expected = {**whole, **{name.replace("_", "-"): copy for name, copy in copies.items()}}
     assert system.found_again() == (decision, "Operating", expected, system.data)
 
 
 def started(system: System, decision: str, **copies: str) -> None:
-    """Make one start with the guest's object; `copies` are findings other than "agrees"."""
+    """Start the system once; assert its decision, and that the guest's object is there.
+
+    `copies` has the findings about parts, without those that agree.
+    """
     whole = BOTH if system.part("tpm-2").exists() else WHOLE
     with system.on():
         assert system.components().decision == decision
@@ -37,13 +43,13 @@ def started(system: System, decision: str, **copies: str) -> None:
 
 @pytest.fixture
 def real(stage: Stage) -> Stage:
-    """A filled system on a running swtpm."""
+    """A filled system with a running swtpm."""
     stage.begin("swtpm")
     return stage
 
 
 def test_a_real_tpm_is_restarted_and_killed(real: Stage) -> None:
-    """R-43: the TPM unwraps after both, and the anchor card can be written from its copy."""
+    """R-43: after a restart of the TPM it unwraps the root key; its copy also restores a lost anchor card."""
     assert real.swtpm is not None
     real.swtpm.stop()
     real.swtpm.start()
@@ -55,7 +61,7 @@ def test_a_real_tpm_is_restarted_and_killed(real: Stage) -> None:
 
 
 def test_a_real_tpm_is_killed_beside_a_server(real: Stage) -> None:
-    """R-43: the server needs the TPM only at its start."""
+    """R-43: a server needs the TPM only at its start, so a running one serves on without it."""
     assert real.swtpm is not None
     with real.system.on():
         real.swtpm.kill()
@@ -65,7 +71,7 @@ def test_a_real_tpm_is_killed_beside_a_server(real: Stage) -> None:
 
 
 def test_a_real_tpm_is_cleared_and_another_one_put_in(real: Stage) -> None:
-    """R-41, R-43: TPM2_Clear and another chip are a replaced TPM: the card's key is wrapped again."""
+    """R-41, R-43: TPM2_Clear or another chip counts as a new TPM. The card's key is wrapped again."""
     assert real.swtpm is not None
     real.swtpm.clear()
     started(real.system, "tpm-replaced", tpm="restored")
@@ -77,7 +83,10 @@ def test_a_real_tpm_is_cleared_and_another_one_put_in(real: Stage) -> None:
 
 
 def test_flipped_bits_of_a_wrapped_record(real: Stage) -> None:
-    """R-41, R-43: a flip in the header, in the private or in the public part of the blob is noticed."""
+    """R-41, R-43: if a bit of the wrapped record is flipped, the next start wraps the key again.
+
+    The bit is in the header, in the private or in the public part.
+    """
     name, system = "root-key/1", real.system
     for place in (1, 40, -1):
         record = bytearray(system.record(name))
@@ -87,7 +96,10 @@ def test_flipped_bits_of_a_wrapped_record(real: Stage) -> None:
 
 
 def test_a_silent_tpm_beside_lost_nvram(real: Stage) -> None:
-    """R-41, R-43, R-48: Recovery with the card alone; the TPM wraps when it answers again."""
+    """R-41, R-43, R-48: with the card alone, the start enters Recovery.
+
+    When the TPM answers, it wraps the key.
+    """
     assert real.swtpm is not None
     real.silence()
     real.remove("service-processor")
@@ -104,7 +116,10 @@ def test_a_silent_tpm_beside_lost_nvram(real: Stage) -> None:
 
 
 def test_a_silent_tpm_beside_a_lost_card(real: Stage) -> None:
-    """R-41, R-43: the start stops; nothing is lost, and later the TPM unwraps the key."""
+    """R-41, R-43: without card and TPM the start is refused, and nothing is lost.
+
+    Later the TPM unwraps the key.
+    """
     assert real.swtpm is not None
     real.silence()
     real.remove("anchor-card")
@@ -117,7 +132,7 @@ def test_a_silent_tpm_beside_a_lost_card(real: Stage) -> None:
 
 
 def test_a_new_system_needs_its_tpm(tmp_path: Path) -> None:
-    """R-40, R-43: no key is made without its wrapped copy; the next start makes it."""
+    """R-40, R-43: if the TPM does not answer, a first start makes no root key. The next start makes it."""
     with Swtpm(tmp_path / "t") as swtpm:
         system = System(tmp_path / "s", ["--tpm", f"swtpm:{swtpm.path}"])
         swtpm.stop()
@@ -131,7 +146,7 @@ def test_a_new_system_needs_its_tpm(tmp_path: Path) -> None:
 
 
 def test_the_kind_is_remembered(real: Stage) -> None:
-    """R-43: a start without the option uses it; another kind is refused until the TPM is replaced."""
+    """R-43: a start without --tpm uses the stored kind. Another kind is refused until the TPM is replaced."""
     system = real.system
     begun(system, "whole")
     done = system.refused("--tpm", "embedded")
@@ -147,14 +162,17 @@ def test_the_kind_is_remembered(real: Stage) -> None:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> System:
-    """A filled system with an embedded TPM and a swtpm, whose state lies beside it."""
+    """A filled system with an embedded TPM and a swtpm.
+
+    The folder of the swtpm is beside that of the system.
+    """
     folder = tmp_path_factory.mktemp("p")
     with Swtpm(folder / "tpm-state") as swtpm:
         return System(folder / "pair", ["--tpm", "embedded", "--tpm", f"swtpm:{swtpm.path}"]).filled()
 
 
 class Pair:
-    """A copy of that system, and its running swtpm."""
+    """A copy of the system of `pair`, with its swtpm running."""
 
     def __init__(self, folder: Path, pair: System) -> None:
         self.system = pair.copied(folder / "state")
@@ -171,7 +189,7 @@ def both(tmp_path: Path, pair: System) -> Iterator[Pair]:
 
 
 def test_either_of_two_tpms_heals_the_other_and_the_card(both: Pair) -> None:
-    """R-41, R-43: each TPM is lost in turn, together with the card; the other one unwraps the key."""
+    """R-41, R-43: if the card and one of two TPMs are lost, the other TPM unwraps the key for both."""
     system, key = both.system, both.system.root_key()
     for lost in ("tpm", "tpm-2"):
         if lost == "tpm":
@@ -185,7 +203,7 @@ def test_either_of_two_tpms_heals_the_other_and_the_card(both: Pair) -> None:
 
 
 def test_one_of_two_tpms_is_silent(both: Pair) -> None:
-    """R-41, R-43: the other TPM repairs the card, health is not ok; later all is whole."""
+    """R-41, R-43: if one of two TPMs is silent, the other one restores the card. Later all copies agree."""
     both.swtpm.stop()
     both.system.remove("anchor-card")
     started(both.system, "card-replaced", anchor_card="restored", tpm_2="silent")
@@ -194,7 +212,7 @@ def test_one_of_two_tpms_is_silent(both: Pair) -> None:
 
 
 def test_two_tpms_with_two_keys_stop(both: Pair, originals: dict[str, System]) -> None:
-    """R-41: two keys stop a start, also without a card, and though one of them opens the records."""
+    """R-41: two TPMs with different keys refuse a start, although one key opens the records."""
     system, other = both.system, originals["other"]
     blob = other.record("root-key/1")
     system.take("tpm", other)
