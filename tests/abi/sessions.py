@@ -1,4 +1,4 @@
-"""Sessions brought into each state, and a second copy of the state table."""
+"""Functions that bring a session into each state, and a second copy of the state table."""
 
 from collections.abc import Iterable
 
@@ -64,7 +64,7 @@ PATHS: dict[SessionState, list[tuple[Role, Frame]]] = {
 
 
 def fed(session: Session, pieces: Iterable[bytes]) -> list[Event]:
-    """Return all events of a session that gets these pieces one by one."""
+    """Return all events of a session after it has received these pieces one by one."""
     events: list[Event] = []
     for piece in pieces:
         session.receive_data(piece)
@@ -73,7 +73,7 @@ def fed(session: Session, pieces: Iterable[bytes]) -> list[Event]:
 
 
 def pair(state: SessionState = SessionState.OPEN) -> tuple[Session, Session]:
-    """Return a server's and a client's session in a state, reached by their exchange of frames."""
+    """Return a server's and a client's session in this state, after they have exchanged the needed frames."""
     both = {S: Session(S), C: Session(C)}
     for sender, frame in PATHS[state]:
         receiver = both[C if sender is S else S]
@@ -83,7 +83,7 @@ def pair(state: SessionState = SessionState.OPEN) -> tuple[Session, Session]:
 
 
 def at(role: Role, state: SessionState, *, pending: bool = False) -> Session:
-    """Return one end in a state; with `pending`, one call (tag 8) waits for its answer."""
+    """Return the session of one side in this state. With `pending`, one call (tag 8) waits for its answer."""
     server, client = pair(state)
     if pending and state is SessionState.OPEN:
         fed(server, [client.send(CALL)])

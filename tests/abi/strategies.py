@@ -1,4 +1,4 @@
-"""Frames and their bytes for property tests: values drawn by hypothesis, bytes made by plain `struct`.
+"""Frames and their bytes for property tests: Hypothesis draws the values, `struct` makes the bytes.
 
 Nothing here uses the codecs under test, so a test can compare the two.
 """
@@ -35,7 +35,7 @@ def framed(kind: int, body: bytes, tag: int = 0) -> bytes:
 
 
 def text(value: str) -> bytes:
-    """Return a length byte and UTF-8."""
+    """Return the text as UTF-8 after a length byte."""
     data = value.encode()
     return bytes([len(data)]) + data
 
@@ -54,7 +54,7 @@ def raw_hreturn(status: int, regs: Sequence[int], table: Sequence[tuple[int, int
 
 @st.composite
 def segment_lists(draw: st.DrawFn) -> list[Segment]:
-    """Segments that do not overlap, in any order."""
+    """Draw lists of segments that do not overlap, in any order."""
     base = draw(st.sampled_from([0, 0x1000, 2**32 - 8, 2**63, 2**64 - 4096]))
     segments = []
     for _ in range(draw(st.integers(0, 6))):
@@ -81,45 +81,45 @@ goodbyes = st.builds(Goodbye, u32, names)
 
 
 def hcall_bytes(frame: HCall) -> bytes:
-    """Return an HCALL frame by plain struct."""
+    """Return an HCALL frame, made with `struct` alone."""
     table = [piece[:3] for piece in frame.segments]
     data = b"".join(data for *_, data in frame.segments)
     return framed(HCALL, raw_hcall(frame.opcode, frame.registers, table, data), frame.tag)
 
 
 def hreturn_bytes(frame: HReturn) -> bytes:
-    """Return an HRETURN frame by plain struct."""
+    """Return an HRETURN frame, made with `struct` alone."""
     table = [(w.address, len(w.data)) for w in frame.writes]
     data = b"".join(w.data for w in frame.writes)
     return framed(HRETURN, raw_hreturn(frame.status, frame.registers, table, data), frame.tag)
 
 
 def hello_bytes(frame: Hello) -> bytes:
-    """Return a HELLO frame by plain struct."""
+    """Return a HELLO frame, made with `struct` alone."""
     head = struct.pack(">BBHIQ", frame.lowest, frame.highest, 0, frame.max_body, frame.features)
     return framed(HELLO, head + frame.nonce + text(frame.name))
 
 
 def open_bytes(frame: Open) -> bytes:
-    """Return an OPEN frame by plain struct."""
+    """Return an OPEN frame, made with `struct` alone."""
     head = struct.pack(">HBB", frame.partition, frame.proof_kind, 0)
     return framed(OPEN, head + frame.nonce + frame.proof + text(frame.name), frame.tag)
 
 
 def opened_bytes(frame: Opened) -> bytes:
-    """Return an OPENED frame by plain struct."""
+    """Return an OPENED frame, made with `struct` alone."""
     head = struct.pack(">iHHI", frame.status, frame.partition, 0, frame.ipl_count)
     return framed(OPENED, head + frame.proof + text(frame.level), frame.tag)
 
 
 def goodbye_bytes(frame: Goodbye) -> bytes:
-    """Return a GOODBYE frame by plain struct."""
+    """Return a GOODBYE frame, made with `struct` alone."""
     return framed(GOODBYE, struct.pack(">I", frame.reason) + text(frame.text))
 
 
 @st.composite
 def damaged(draw: st.DrawFn, valid: st.SearchStrategy[bytes]) -> bytes:
-    """Valid bytes with one to three injuries: a flipped bit, a cut, an insertion, a changed word, a tail."""
+    """Draw valid bytes and damage them up to three times: flip, cut, insert, change a word, or append."""
     data = bytearray(draw(valid))
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, max(0, len(data) - 1)))

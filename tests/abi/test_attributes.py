@@ -1,4 +1,4 @@
-"""Attributes as texts: the numbers of good texts, and the rule that a wrong text breaks."""
+"""Attributes as texts: the number of each valid text, and the rule that an invalid text breaks."""
 
 import re
 
@@ -22,7 +22,7 @@ WRONG = [
 
 @pytest.mark.parametrize("texts,rule,message", WRONG, ids=[" ".join(texts) for texts, _, _ in WRONG])
 def test_a_wrong_text_names_its_rule(texts: list[str], rule: Rule, message: str) -> None:
-    """R-36: the error names the rule for the form, the name or the value, whichever is wrong."""
+    """R-36: the error has the rule for what is wrong: the form, the name or the value."""
     with pytest.raises(OperatorError) as caught:
         parse_attributes(texts)
     assert caught.value.rule is rule
@@ -30,7 +30,7 @@ def test_a_wrong_text_names_its_rule(texts: list[str], rule: Rule, message: str)
 
 
 def test_good_texts_are_numbers_by_name() -> None:
-    """R-36: words and numbers are accepted; an equals sign in the value belongs to the value."""
+    """R-36: a value may be a word or a number. A second equals sign belongs to the value."""
     assert parse_attributes([]) == {}
     assert parse_attributes(["keystore_kbytes=64", "secure_boot=enforce"]) == {
         "keystore_kbytes": 64,

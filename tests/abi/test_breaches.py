@@ -1,4 +1,4 @@
-"""The rule that a body breaks, and the field that is named: both decoders of the codec agree."""
+"""A malformed body: both decoders of the codec name the same rule, and the field that is wrong."""
 
 import pytest
 
@@ -27,7 +27,7 @@ PARTS = {
 
 
 def slow(kind: FrameType, body: bytes) -> ProtocolError:
-    """Return the error of the decoder by definition."""
+    """Return the error of `decode_by_definition` for this body."""
     with pytest.raises(ProtocolError) as caught:
         decode_by_definition(kind, 7, body)
     assert caught.value.message.startswith(f"malformed {kind.name}: ")
@@ -35,7 +35,7 @@ def slow(kind: FrameType, body: bytes) -> ProtocolError:
 
 
 def both(kind: FrameType, body: bytes) -> Rule:
-    """Return the rule that both decoders name."""
+    """Return the rule that both decoders name for this body; fail if they differ."""
     with pytest.raises(ProtocolError) as caught:
         decode(kind, 7, body, 0, len(body))
     assert caught.value.rule is slow(kind, body).rule
@@ -44,7 +44,7 @@ def both(kind: FrameType, body: bytes) -> Rule:
 
 @pytest.mark.parametrize("kind", FrameType)
 def test_bytes_left_over(kind: FrameType) -> None:
-    """Bytes behind the last field break a rule in every frame type."""
+    """In every frame type, bytes after the last field break a rule."""
     body = encode(FRAMES[kind])[HEADER:] + b"\0"
     assert both(kind, body) is LEFT_OVER[kind]
     assert slow(kind, body).message == f"malformed {kind.name}: bytes left over"
@@ -52,7 +52,7 @@ def test_bytes_left_over(kind: FrameType) -> None:
 
 @pytest.mark.parametrize("kind", PARTS)
 def test_a_body_that_ends_too_early_is_told_by_the_part_that_is_cut(kind: FrameType) -> None:
-    """A short body names the cut part: the head, the table, or the bytes of guest memory behind it."""
+    """The error of a short body names the part that is cut: the head, the table or the memory after it."""
     frame, *parts = PARTS[kind]
     body = encode(frame)[HEADER:]  # type: ignore[arg-type]
     for end in range(len(body)):
@@ -61,14 +61,14 @@ def test_a_body_that_ends_too_early_is_told_by_the_part_that_is_cut(kind: FrameT
 
 
 def test_a_proof_without_a_kind_is_named() -> None:
-    """An OPEN with proof bytes but without a kind of proof is named."""
+    """An OPEN with bytes of a proof, but without a kind of proof, breaks a rule for that."""
     body = encode(OPEN)[HEADER:].replace(OPEN.nonce + bytes(32), OPEN.nonce + bytes(31) + b"\1")
     error = slow(FrameType.OPEN, body)
     assert (error.rule, error.message) == (rules.OPEN_PROOF_ZERO, "malformed OPEN: proof")
 
 
 def test_a_reserved_field_of_a_head_is_named() -> None:
-    """Each reserved bit in the heads of HCALL and HRETURN is named."""
+    """A reserved bit in the head of an HCALL or HRETURN breaks a rule for that."""
     for kind, rule in ((FrameType.HCALL, rules.HCALL_RESERVED), (FrameType.HRETURN, rules.HRETURN_RESERVED)):
         good = encode(PARTS[kind][0])[HEADER:]  # type: ignore[arg-type]
         for at in range(82, HEAD):
@@ -76,6 +76,6 @@ def test_a_reserved_field_of_a_head_is_named() -> None:
 
 
 def test_segments_that_overlap_break_their_own_rule() -> None:
-    """Both decoders name the rule of overlaps, and not a head that is too short."""
+    """For segments that overlap, both decoders name the rule of overlaps."""
     call = HCall(1, 0x434, ZEROS, (Segment.read(0, b"abcdefgh"), Segment.written(4, 8)))
     assert both(FrameType.HCALL, encode(call)[HEADER:]) is rules.HCALL_OVERLAP

@@ -1,4 +1,4 @@
-"""The table of h-calls and the numbers, against a second table, typed by hand from the public record.
+"""The table of h-calls, compared with a second table that was typed by hand from public sources.
 
 Sources of the second table: the public Linux driver and its header (opcodes, argument order, return codes),
 and the kernel's papr_hcalls document (statuses of the newer calls).
@@ -74,7 +74,7 @@ def test_the_table_is_whole() -> None:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_shape(name: str) -> None:
-    """Opcode, arguments and results by register are those of the second table."""
+    """Opcode, arguments and results of each call are those of the second table, register by register."""
     number, args, outputs = SHAPES[name]
     spec = CALLS[Opcode[name]]
     assert spec.opcode == number
@@ -87,7 +87,7 @@ def test_shape(name: str) -> None:
 
 @pytest.mark.parametrize("name", STATUSES)
 def test_statuses(name: str) -> None:
-    """Each call has exactly the statuses of the public lists, and one for each argument."""
+    """Each call may return exactly the statuses in the public lists, and a status for each argument."""
     expected = {Status[f"H_{word}"] for word in f"{ALWAYS} {STATUSES[name]}".split()}
     if len(CALLS[Opcode[name]].args) < 2:
         expected.remove(Status.H_P2)
@@ -96,7 +96,7 @@ def test_statuses(name: str) -> None:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_buffer_has_its_length(name: str) -> None:
-    """The length argument of a buffer follows it; an authorization block contains its own length."""
+    """The argument after a buffer is its length. An authorization block has none; its length is inside it."""
     spec = CALLS[Opcode[name]]
     for arg in spec.args:
         if (arg.kind.readable or arg.kind.writable) and arg.kind is not Kind.AUTHORIZATION:
@@ -110,7 +110,7 @@ def test_every_buffer_has_its_length(name: str) -> None:
 
 
 def test_only_modifying_calls_can_meet_a_blocked_modification() -> None:
-    """Calls have H_R_STATE exactly where the public lists have it."""
+    """Exactly these calls modify the store, so a blocked modification can concern them."""
     modifying = {spec.opcode.name for spec in CALLS.values() if spec.modifies}
     assert modifying == {
         "SET_PASSWORD",
@@ -125,7 +125,7 @@ def test_only_modifying_calls_can_meet_a_blocked_modification() -> None:
 
 
 def test_strict_memory_rules() -> None:
-    """R-76: the arguments that must lie in one 4 KiB page, and the alignment of each in bytes."""
+    """R-76: exactly the expected arguments must lie in one 4 KiB page, or have an alignment."""
     pages = {(s.opcode.name, a.name) for s in CALLS.values() for a in s.args if a.one_page}
     with_auth = {n for n, (_, args, _) in SHAPES.items() if "authorization" in args}
     with_label = {n for n, (_, args, _) in SHAPES.items() if " label " in args}
@@ -155,12 +155,15 @@ NUMBERS = {
 
 
 def test_status_numbers() -> None:
-    """Status numbers are those of the kernel's header; H_INVALID_KEY has the number that we chose."""
+    """Status numbers are those of the kernel's header.
+
+    The number of H_INVALID_KEY is this project's choice.
+    """
     assert {status.name.removeprefix("H_"): int(status) for status in Status} == NUMBERS
 
 
 def test_positional_statuses() -> None:
-    """r4 is H_PARAMETER, r5 H_P2 ... r12 H_P9, in both directions."""
+    """A wrong argument in r4 gives H_PARAMETER, in r5 H_P2, up to H_P9 in r12; also in reverse."""
     expected = [-4, -55, -56, -57, -58, -59, -60, -61, -62]
     assert [int(positional(register)) for register in range(4, 13)] == expected
     assert [blamed_register(number) for number in expected] == list(range(4, 13))
@@ -171,7 +174,7 @@ def test_positional_statuses() -> None:
 
 
 def test_policy_bits() -> None:
-    """Policy bits have IBM's bit numbers, counted from the most significant."""
+    """Each policy has the bit number that IBM gives it, counted from the most significant bit."""
     bits = {1: "OSSECBOOTAUDIT", 2: "OSSECBOOTENFORCE", 3: "PWSET", 4: "WORLDREADABLE", 5: "IMMUTABLE"}
     bits |= {6: "TRANSIENT", 7: "SIGNEDUPDATE", 8: "WRAPPINGKEY", 28: "HVPROVISIONED", 30: "REVOKED"}
     assert {bit.name: int(bit) for bit in Policy} == {name: 1 << (31 - bit) for bit, name in bits.items()}
@@ -181,7 +184,7 @@ def test_policy_bits() -> None:
 
 
 def test_consumers_and_secure_boot() -> None:
-    """R-03: consumers and secure-boot modes have the numbers of the frames."""
+    """R-03: consumers and secure-boot modes have the documented numbers."""
     consumers = {"FIRMWARE": 1, "BOOT_LOADER": 2, "OPERATING_SYSTEM": 3}
     assert {c.name: int(c) for c in Consumer} == consumers
     assert {m.name: int(m) for m in SecureBoot} == {"OFF": 0, "AUDIT": 1, "ENFORCE": 2}
@@ -207,7 +210,7 @@ def test_firmware_levels() -> None:
 
 @pytest.mark.parametrize("name", KEYSTORE_LEVELS)
 def test_levels_pass_the_drivers_sanity_tests(name: str) -> None:
-    """R-74: each level passes the four checks of the config block that the Linux driver makes before use."""
+    """R-74: the config block of each level passes the four checks that the Linux driver makes."""
     level = LEVELS[name]
     assert level.max_password_size >= 32
     assert 255 <= level.max_label_size <= 0x7FFF

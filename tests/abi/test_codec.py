@@ -1,4 +1,4 @@
-"""The derived `struct` codecs and the interpreted Construct definitions agree."""
+"""The derived `struct` codecs give the same results as the interpreted Construct definitions."""
 
 import struct
 from collections.abc import Callable
@@ -16,7 +16,7 @@ ZEROS = (0,) * 9
 
 
 def outcome(read: Callable[[], Frame]) -> Frame | str:
-    """Return the frame, or that the body was refused; the words of refusals may differ."""
+    """Return the frame, or "refused" if the body is refused; the two decoders may use other words."""
     try:
         return read()
     except ProtocolError:
@@ -24,7 +24,7 @@ def outcome(read: Callable[[], Frame]) -> Frame | str:
 
 
 def both_agree(kind: int, body: bytes) -> Frame | str:
-    """Decode by both decoders, also from inside other bytes, and return the common answer."""
+    """Decode with both decoders, alone and between other bytes; return the result, which must be the same."""
     slow = outcome(lambda: decode_by_definition(kind, 7, body))
     assert outcome(lambda: decode(kind, 7, body, 0, len(body))) == slow
     around = b"\xaa" * 16 + body + b"\xbb" * 64
@@ -34,7 +34,7 @@ def both_agree(kind: int, body: bytes) -> Frame | str:
 
 @given(wire.hcalls)
 def test_valid_calls(frame: HCall) -> None:
-    """Both decoders read a valid HCALL alike, and it encodes to the bytes of plain struct."""
+    """Both decoders give the same frame for a valid HCALL. It encodes to the bytes that `struct` makes."""
     data = wire.hcall_bytes(frame)
     assert encode(frame) == data
     assert both_agree(FrameType.HCALL, data[HEADER:]) == frame._replace(tag=7)
@@ -42,7 +42,7 @@ def test_valid_calls(frame: HCall) -> None:
 
 @given(wire.hreturns)
 def test_valid_returns(frame: HReturn) -> None:
-    """Both decoders read a valid HRETURN alike, and it encodes to the bytes of plain struct."""
+    """Both decoders give the same frame for a valid HRETURN. It encodes to the bytes that `struct` makes."""
     data = wire.hreturn_bytes(frame)
     assert encode(frame) == data
     assert both_agree(FrameType.HRETURN, data[HEADER:]) == frame._replace(tag=7)
@@ -82,7 +82,7 @@ def test_crowded_segments(table: list[tuple[int, int, int]], data: bytes) -> Non
 
 @given(st.lists(st.tuples(small, st.integers(0, 12)), max_size=5))
 def test_overlap_by_counting_bytes(pieces: list[tuple[int, int]]) -> None:
-    """`overlapping` agrees with a count over the set of all bytes."""
+    """`overlapping` is True exactly if some byte address occurs twice."""
     taken = [byte for start, length in pieces for byte in range(start, start + length)]
     assert overlapping(pieces) == (len(taken) != len(set(taken)))
 
@@ -97,7 +97,7 @@ def test_the_end_of_the_address_space(length: int, refused: bool) -> None:
 
 @pytest.mark.parametrize("kind,size,count_at", [(4, 88, 80), (5, 88, 80)])
 def test_every_cut_and_every_reserved_bit(kind: int, size: int, count_at: int) -> None:
-    """Both decoders agree for heads cut at every byte, and for every reserved bit."""
+    """Both decoders agree if a head is cut at any byte, and if any reserved bit is set."""
     frames = {
         4: wire.hcall_bytes(HCall(1, 0x434, ZEROS, (Segment.read(0, b"ab"), Segment.written(16, 4))))[
             HEADER:
@@ -117,14 +117,14 @@ def test_every_cut_and_every_reserved_bit(kind: int, size: int, count_at: int) -
 
 
 def test_a_count_beyond_the_body_is_refused_without_a_table() -> None:
-    """A body with a count of 65535 segments and no table is refused."""
+    """A body that claims 65535 segments, but has no table of them, is refused."""
     for kind in (4, 5):
         assert both_agree(kind, bytes(80) + struct.pack(">HHI", 0xFFFF, 0, 0)) == "refused"
 
 
 @given(st.one_of(wire.hellos, wire.opens, wire.openeds, wire.goodbyes))
 def test_the_other_frames_match_plain_struct(frame: Frame) -> None:
-    """HELLO, OPEN, OPENED and GOODBYE encode to the bytes of plain struct, and decode back."""
+    """HELLO, OPEN, OPENED and GOODBYE encode to the bytes that `struct` makes, and decode back."""
     kind = FrameType[type(frame).__name__.upper()]
     data = getattr(wire, f"{kind.name.lower()}_bytes")(frame)
     assert encode(frame) == data
@@ -142,7 +142,7 @@ greetings = st.one_of(
 
 @given(greetings, st.data())
 def test_the_other_frames_damaged(frame: bytes, data: st.DataObject) -> None:
-    """A damaged body is refused, or decodes to a frame that encodes to exactly the same bytes."""
+    """A damaged body is refused, or its frame encodes to exactly the damaged bytes."""
     kind, body = frame[5], data.draw(wire.damaged(st.just(frame[HEADER:])))
     try:
         read = decode(kind, 0, body, 0, len(body))

@@ -1,4 +1,4 @@
-"""The console's contract: the parts of paths, and the bounds of numbers and names in bodies."""
+"""The console's contract: the variables in paths, and the limits of numbers and names in bodies."""
 
 import re
 from typing import Any
@@ -21,7 +21,7 @@ BOUNDS = [
 
 @pytest.mark.parametrize("kind,least,most,wrong", BOUNDS, ids=["Kbytes", "Count", "Counter", "Name"])
 def test_a_value_beyond_its_bounds_is_malformed(kind: Any, least: Any, most: Any, wrong: list[Any]) -> None:
-    """R-36: values beyond either bound are malformed, and no value is converted."""
+    """R-36: a value beyond a limit is malformed, and so is a text in place of a number."""
     assert [msgspec.convert(value, kind) for value in (least, most)] == [least, most]
     for value in wrong:
         with pytest.raises(msgspec.ValidationError):
@@ -29,7 +29,7 @@ def test_a_value_beyond_its_bounds_is_malformed(kind: Any, least: Any, most: Any
 
 
 def test_every_part_of_a_path_is_described() -> None:
-    """Each part in braces is described by a text that is not empty; nothing else is described."""
+    """Each variable in a path has a description, and each description belongs to a variable."""
     assert {name for verb in VERBS for name in re.findall(r"\{(\w+)\}", verb.path)} == PARAMETERS.keys()
     for parameter in PARAMETERS.values():
         assert parameter.description

@@ -1,4 +1,4 @@
-"""The state table followed by hand; the short cuts of `Exchange` equal its steps."""
+"""`Exchange` follows the state table, and its short cuts give the same result as its steps."""
 
 import itertools
 from collections.abc import Callable
@@ -21,7 +21,7 @@ EVERY = list(itertools.product(SessionState, Role, range(len(EVENTS))))
 
 
 def at(state: SessionState) -> Exchange:
-    """Return an exchange in a state; in OPEN a call with the tag of `ANSWER` waits."""
+    """Return an exchange in this state. In OPEN, one call waits for `ANSWER`."""
     exchange = Exchange()
     for sender, frame in PATHS[state]:
         exchange.step(sender, frame)
@@ -31,13 +31,16 @@ def at(state: SessionState) -> Exchange:
 
 
 def seen(exchange: Exchange) -> tuple[SessionState, list[int]]:
-    """Return the whole state of an exchange."""
+    """Return the whole state of an exchange, for a comparison."""
     return exchange.state, list(exchange._unanswered)
 
 
 @pytest.mark.parametrize("state,sender,number", EVERY)
 def test_every_state_sender_and_frame(state: SessionState, sender: Role, number: int) -> None:
-    """A step leads to the state of the second copy of the table; a step outside the table changes nothing."""
+    """A step leads to the state in the second copy of the table.
+
+    Without a row it raises, and changes nothing.
+    """
     event, exchange = EVENTS[number], at(state)
     kind = FrameType.OPEN if event is FOREIGN else FrameType[type(event).__name__.upper()]
     follows = sessions.TABLE[state].get((sender, kind))
@@ -53,7 +56,10 @@ def test_every_state_sender_and_frame(state: SessionState, sender: Role, number:
 
 
 def test_each_row_is_there_once_and_leads_somewhere() -> None:
-    """No two rows contradict each other, and every state is reached.  Two states end only by GOODBYE."""
+    """No two rows contradict each other, and every state is reached.
+
+    REFUSED ends only by GOODBYE; CLOSED has no rows.
+    """
     assert len({row[:4] for row in TABLE}) == len(TABLE) == 17
     assert {SessionState.START, *(row.follows for row in TABLE)} == set(SessionState)
     ends = set(SessionState) - {row.state for row in TABLE if row.frame is not FrameType.GOODBYE}
@@ -62,7 +68,7 @@ def test_each_row_is_there_once_and_leads_somewhere() -> None:
 
 
 def test_spans_rest_on_rows_that_stay_in_open() -> None:
-    """The rows of HCALL and HRETURN always stay in `open`, so a server may answer without a step."""
+    """HCALL and HRETURN never change the state OPEN, so a server may answer without a step."""
     rows = [row for row in TABLE if row.frame in (FrameType.HCALL, FrameType.HRETURN)]
     assert {(row.state, row.condition, row.follows) for row in rows} == {
         (SessionState.OPEN, Condition.NONE, SessionState.OPEN)
@@ -72,7 +78,7 @@ def test_spans_rest_on_rows_that_stay_in_open() -> None:
 
 
 def refusal(judge: Callable[..., None], *arguments: object) -> str:
-    """Return the table's refusal; "" if nothing is refused, or only the tag."""
+    """Return the message of a refusal, or "" if there is none. A wrong tag does not count."""
     try:
         judge(*arguments)
     except OutOfTurn as broken:
@@ -82,7 +88,7 @@ def refusal(judge: Callable[..., None], *arguments: object) -> str:
 
 @given(st.lists(st.tuples(st.sampled_from(list(Role)), st.sampled_from(EVENTS)), max_size=12))
 def test_a_header_is_refused_where_the_frame_is(sequence: list[tuple[Role, Event]]) -> None:
-    """`admit` refuses a header with the same words as `step` refuses the frame."""
+    """`admit` refuses the header of a frame with the same message as `step` refuses the frame."""
     exchange = Exchange()
     for sender, event in sequence:
         if event is FOREIGN:
@@ -97,7 +103,7 @@ def test_a_header_is_refused_where_the_frame_is(sequence: list[tuple[Role, Event
 
 @pytest.mark.parametrize("kind", FrameType)
 def test_tags_of_headers(kind: FrameType) -> None:
-    """HELLO and GOODBYE have tag 0; the other types may have any tag."""
+    """HELLO and GOODBYE must have tag 0; the other types may have any tag."""
     state, sender = next((row.state, row.sender) for row in TABLE if row.frame is kind)
     exchange = at(state)
     exchange.admit(sender, kind, 0)
@@ -110,9 +116,9 @@ def test_tags_of_headers(kind: FrameType) -> None:
 
 
 def test_a_wrong_tag_changes_nothing() -> None:
-    """A tag other than the oldest, and an answer without a call, change nothing.
+    """An answer must have the tag of the oldest call without an answer. Another tag changes nothing.
 
-    The message has both tags.
+    The message has the wrong tag and the expected one.
     """
     exchange = at(SessionState.OPEN)
     before = seen(exchange)
@@ -126,7 +132,7 @@ def test_a_wrong_tag_changes_nothing() -> None:
 
 
 def test_an_open_of_another_version_is_answered_as_any_other() -> None:
-    """The tag of an OPEN of another version waits for its answer like that of any OPEN."""
+    """An OPEN of another version waits for its answer, as any OPEN does."""
     exchange = Exchange()
     exchange.step(S, HELLO)
     exchange.step(C, FOREIGN)

@@ -1,4 +1,4 @@
-"""Layouts are derived from Construct definitions, or the definition is refused."""
+"""A `FixedLayout` is derived from a Construct definition, or the definition is refused."""
 
 from collections.abc import Callable
 from typing import Any
@@ -43,7 +43,7 @@ NOT_FIXED = {
 
 @pytest.mark.parametrize("name", NOT_FIXED)
 def test_what_is_not_understood_is_refused(name: str) -> None:
-    """A construct without a plain fixed layout raises when the layout is made, before any byte is read."""
+    """If a definition has no plain fixed layout, `FixedLayout` raises before it reads any byte."""
     with pytest.raises(TypeError, match="no fixed layout"):
         FixedLayout(NOT_FIXED[name])
 
@@ -81,9 +81,9 @@ LAYOUTS: dict[str, tuple[Any, st.SearchStrategy[tuple[Any, ...]], Callable[[Any]
 @pytest.mark.parametrize("name", LAYOUTS)
 @given(data=st.data())
 def test_a_layout_equals_its_definition(name: str, data: st.DataObject) -> None:
-    """Layout and definition give the same values or both refuse, on valid, damaged, short and long bytes.
+    """For any bytes, layout and definition give the same values, or both refuse.
 
-    Built bytes are equal.
+    Both build the same bytes.
     """
     definition, valid, picked = LAYOUTS[name]
     layout = FixedLayout(definition)
@@ -97,7 +97,7 @@ def test_a_layout_equals_its_definition(name: str, data: st.DataObject) -> None:
 
 
 def fast(layout: FixedLayout, data: bytes) -> tuple[Any, ...] | None:
-    """Return the values by the layout, None if it refuses."""
+    """Return the values that the layout reads, or None if it refuses."""
     try:
         return layout.unpack(data)
     except LayoutMismatch:
@@ -105,7 +105,7 @@ def fast(layout: FixedLayout, data: bytes) -> tuple[Any, ...] | None:
 
 
 def slow(definition: Any, picked: Callable[[Any], tuple[Any, ...]], data: bytes) -> tuple[Any, ...] | None:
-    """Return the values by interpreted Construct, None if it refuses."""
+    """Return the values that Construct reads, or None if it refuses."""
     try:
         return picked(definition.parse(data))
     except cs.ConstructError:
@@ -113,7 +113,7 @@ def slow(definition: Any, picked: Callable[[Any], tuple[Any, ...]], data: bytes)
 
 
 def test_offsets_and_repetition() -> None:
-    """A layout reads at an offset, and reads many records at once."""
+    """A layout can read at an offset, and can read many records in turn."""
     data = b"..." + b"".join(HEADER_LAYOUT.pack(1, kind, 9, 0) for kind in (4, 5))
     assert HEADER_LAYOUT.unpack(data, 3) == (1, 4, 9, 0)
     assert HEADER_LAYOUT.unpack(data, 19) == (1, 5, 9, 0)

@@ -1,4 +1,4 @@
-"""Near names: the question in the refusal of a word that is one of several."""
+"""Similar names: if a word is no known name, the refusal asks whether a similar one was meant."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from hcall_abi.near import LONGEST, near_names, near_question
 
 
 def test_the_case_of_a_word_does_not_count() -> None:
-    """A name in another case is the one that was meant; each has its own spelling."""
+    """A name that differs only in case is similar; it is proposed in its own spelling."""
     assert near_names("read_objekt", ["READ_OBJECT", "x"], 3) == ["READ_OBJECT"]
     assert near_names("READ_object", ["READ_OBJECT", "READ_OBJECTS"], 3) == ["READ_OBJECT"]
     assert near_names("Lpar", ["lpar", "LPAR", "lpar1"], 3) == ["lpar", "LPAR"]
 
 
 def test_a_question_or_nothing() -> None:
-    """A word that is near no other, and a very long one, have no question."""
+    """If no name is similar, or the word is very long, the refusal asks nothing."""
     assert near_question("pwst", ["pwset", "transient"]) == "; did you mean pwset?"
     assert near_question("zzzz", ["pwset", "transient"]) == ""
     assert near_question("a" * (LONGEST + 1), ["a" * LONGEST]) == ""

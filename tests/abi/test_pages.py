@@ -12,7 +12,7 @@ PAGES = sorted(path for path in SPEC.rglob("*.md") if "<!-- table: " in path.rea
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_has_the_tables_of_the_code(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page has the tables of the code.  It runs in this process, to use the code that is loaded here."""
+    """Each generated table in a page is the one that the code makes now."""
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     tables = importlib.import_module("spec_tables")
     text = page.read_text("utf-8")

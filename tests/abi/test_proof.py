@@ -1,4 +1,4 @@
-"""The proof of possession, against HMAC-SHA256 computed by hand."""
+"""The proofs that a side has the access key, compared with HMAC-SHA256 that the test computes itself."""
 
 import hashlib
 
@@ -12,7 +12,7 @@ keys = st.binary(min_size=1, max_size=80)
 
 
 def by_hand(key: bytes, message: bytes) -> bytes:
-    """Return HMAC by the formula of RFC 2104."""
+    """Return HMAC-SHA256, computed by the formula of RFC 2104."""
     padded = (hashlib.sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
     inner = hashlib.sha256(bytes(b ^ 0x36 for b in padded) + message).digest()
     return hashlib.sha256(bytes(b ^ 0x5C for b in padded) + inner).digest()
@@ -20,9 +20,9 @@ def by_hand(key: bytes, message: bytes) -> bytes:
 
 @given(keys, nonces, nonces, u16)
 def test_both_proofs(key: bytes, server: bytes, client: bytes, partition: int) -> None:
-    """A proof covers text, server nonce, client nonce and partition id.
+    """A proof covers a text, the server's nonce, the client's nonce and the partition id.
 
-    The texts of the two proofs differ.
+    The proof of the client and that of the server have different texts.
     """
     rest = server + client + partition.to_bytes(2, "big")
     assert client_proof(key, server, client, partition) == by_hand(key, b"swpks open 1" + rest)
@@ -33,7 +33,7 @@ def test_both_proofs(key: bytes, server: bytes, client: bytes, partition: int) -
 
 @given(keys, nonces, nonces, u16, st.integers(0, 8 * 66 - 1))
 def test_every_field_counts(key: bytes, server: bytes, client: bytes, partition: int, bit: int) -> None:
-    """One flipped bit in a nonce or the partition id gives another proof."""
+    """If one bit in a nonce or in the partition id is flipped, the proof is another."""
     fields = bytearray(server + client + partition.to_bytes(2, "big"))
     fields[bit // 8] ^= 1 << bit % 8
     other = client_proof(key, bytes(fields[:32]), bytes(fields[32:64]), int.from_bytes(fields[64:], "big"))

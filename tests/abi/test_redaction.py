@@ -21,7 +21,7 @@ SECRET_FRAMES: list[Frame] = [
 
 
 def hides(text: str) -> bool:
-    """Whether a text has no part of the canary as text, escapes, hex or decimal."""
+    """Return whether a text has no part of the canary: not as text, and not in hex or decimal."""
     shapes = (CANARY[:8].decode(), CANARY[:8].hex(), str(int.from_bytes(CANARY[:8], "big")), "43616e61")
     return not any(shape.lower() in text.lower() for shape in shapes)
 
@@ -38,7 +38,7 @@ def test_frames(frame: Frame) -> None:
 
 @pytest.mark.parametrize("frame", SECRET_FRAMES, ids=[type(frame).__name__ for frame in SECRET_FRAMES])
 def test_errors_of_damaged_frames(frame: Frame) -> None:
-    """The error of a refused body names its rule and has none of its bytes; its cause is hidden."""
+    """The error of a refused body has none of its bytes, and no cause with these bytes."""
     kind, body = FrameType[type(frame).__name__.upper()], encode(frame)[16:]
     for damaged in (body[:-1], body + CANARY, body[:40] + CANARY + body[40:]):
         with pytest.raises(ProtocolError) as caught:
@@ -53,7 +53,10 @@ def test_errors_of_damaged_frames(frame: Frame) -> None:
     "kind,rule", [(2, protocol.OPEN_NAME), (3, protocol.OPENED_LEVEL), (6, protocol.GOODBYE_TEXT)]
 )
 def test_errors_of_texts_that_are_no_utf8(kind: int, rule: Rule) -> None:
-    """Construct's own message contains the bytes of the text; our message names the field instead."""
+    """For a text that is no UTF-8, the error names the field.
+
+    Construct's error, which has the bytes, is hidden.
+    """
     fixed = {2: bytes(68), 3: bytes(44), 6: bytes(4)}[kind]
     body = fixed + bytes([len(CANARY) + 1]) + CANARY + b"\xff"
     with pytest.raises(ProtocolError) as caught:
@@ -64,7 +67,7 @@ def test_errors_of_texts_that_are_no_utf8(kind: int, rule: Rule) -> None:
 
 
 def test_sessions() -> None:
-    """A session that holds half a secret frame does not show it."""
+    """The repr of a session that has half a secret frame does not show the frame."""
     server, client = pair()
     server.receive_data(client.send(SECRET_FRAMES[2])[:-3])
     assert list(server.events()) == []
@@ -74,7 +77,7 @@ def test_sessions() -> None:
 
 
 def test_structures() -> None:
-    """Errors of unreadable config blocks and label lists show no bytes."""
+    """The error for a damaged config block or label list shows none of its bytes."""
     for read in (lambda: parse_config(CANARY), lambda: parse_label_list(CANARY, 3)):
         with pytest.raises(PeerError) as caught:
             read()
@@ -82,7 +85,7 @@ def test_structures() -> None:
 
 
 def test_the_shape_of_errors() -> None:
-    """An error has side, rule and page as attributes and in its text."""
+    """An error has the fault, the rule and the page as attributes, and in its text."""
     for kind, rule in (
         (PeerError, protocol.FRAME_WHOLE),
         (OperatorError, console.SIZE_SHRINKS),

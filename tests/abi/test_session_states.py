@@ -19,7 +19,7 @@ NAMES = [f"{state.value}-{role.value}-{kind.name}" for state, role, kind in EVER
 
 @pytest.mark.parametrize("state,role,kind", EVERY, ids=NAMES)
 def test_sending(state: SessionState, role: Role, kind: FrameType) -> None:
-    """A frame is sent where the table allows it; elsewhere sending raises, and nothing changes."""
+    """A session sends a frame that the table allows; another frame raises and changes nothing."""
     session = at(role, state, pending=True)
     follows = TABLE[state].get((role, kind))
     if follows is None:
@@ -33,9 +33,9 @@ def test_sending(state: SessionState, role: Role, kind: FrameType) -> None:
 
 @pytest.mark.parametrize("state,role,kind", EVERY, ids=NAMES)
 def test_receiving(state: SessionState, role: Role, kind: FrameType) -> None:
-    """A frame is taken where the table allows it; elsewhere its header is an error.
+    """A session accepts a frame that the table allows; the header of another frame is an error.
 
-    A closed end ignores bytes.
+    A closed session ignores bytes.
     """
     peer = Role.CLIENT if role is Role.SERVER else Role.SERVER
     session = at(role, state, pending=True)
@@ -66,7 +66,7 @@ FIXED_BITS = {
 
 @pytest.mark.parametrize("bit", FIXED_BITS)
 def test_the_short_cut_for_calls_reads_the_whole_header(bit: int) -> None:
-    """An HCALL with a flag, another magic or another version is no call, also after many good calls."""
+    """After many good calls, an HCALL with a flag, another magic or another version is still refused."""
     server, good = at(Role.SERVER, SessionState.OPEN), encode(CALL)
     spoilt = bytearray(good)
     spoilt[bit // 8] ^= 0x80 >> bit % 8
@@ -100,7 +100,7 @@ def test_any_other_status_refuses(status: int) -> None:
 
 
 def test_each_event_sees_the_state_of_its_moment() -> None:
-    """An HCALL that arrives together with the OPEN is taken if the OPEN was answered first."""
+    """An HCALL that arrives together with the OPEN is accepted if the server answers the OPEN first."""
     server = at(Role.SERVER, SessionState.GREETED)
     server.receive_data(encode(OPEN) + encode(CALL))
     events = server.events()
@@ -110,7 +110,7 @@ def test_each_event_sees_the_state_of_its_moment() -> None:
 
 
 def test_nothing_after_a_goodbye() -> None:
-    """Frames behind a GOODBYE are dropped, in the same piece or a later one."""
+    """Frames after a GOODBYE are dropped, in the same piece of bytes or in a later one."""
     server = at(Role.SERVER, SessionState.OPEN)
     assert fed(server, [encode(sessions.BYE) + encode(CALL), encode(CALL), b"junk" * 8]) == [sessions.BYE]
     assert server.state is SessionState.CLOSED
@@ -151,7 +151,7 @@ def test_the_server_may_not_answer_out_of_order() -> None:
 
 @pytest.mark.parametrize("sent,answered", [((1, 2), 2), ((1,), 0), ((), 1)])
 def test_a_client_refuses_a_wrong_tag(sent: tuple[int, ...], answered: int) -> None:
-    """An answer without a call, or out of turn, is an error for the client."""
+    """For a client, an answer without a call or in the wrong order is an error."""
     _, client = pair()
     for call in calls(*sent):
         client.send(call)
@@ -175,7 +175,7 @@ def test_opened_echoes_the_tag_of_open() -> None:
 
 @pytest.mark.parametrize("role,kind", [(Role.CLIENT, FrameType.HELLO), (Role.SERVER, FrameType.GOODBYE)])
 def test_no_tag_where_none_belongs(role: Role, kind: FrameType) -> None:
-    """HELLO and GOODBYE must have tag 0."""
+    """A HELLO or GOODBYE with a tag other than 0 is an error."""
     session = Session(role)
     session.receive_data(header(kind, 1, 0))
     with pytest.raises(ProtocolError, match="with tag 1"):
@@ -187,7 +187,7 @@ def test_no_tag_where_none_belongs(role: Role, kind: FrameType) -> None:
 
 @pytest.mark.parametrize("version", [0, 2, 255])
 def test_an_open_of_another_version_is_an_event(version: int) -> None:
-    """The body and flags of such an OPEN are skipped, and it can be answered with status 4."""
+    """Body and flags of an OPEN of another version are skipped. The server can answer it with status 4."""
     server = at(Role.SERVER, SessionState.GREETED)
     body = b"a body of some later version"
     frame = header(FrameType.OPEN, 99, len(body), version=version, flags=0x8000) + body
@@ -224,7 +224,10 @@ def test_any_other_frame_of_another_version_is_an_error(
 
 
 def test_a_client_heeds_the_servers_largest_body() -> None:
-    """A call larger than HELLO allows is refused before it is sent; one of exactly that size is sent."""
+    """A client refuses to send a call whose body is larger than HELLO allows.
+
+    One of exactly that size is sent.
+    """
     client = Session(Role.CLIENT)
     hello = Hello(1, 1, 200, 0, bytes(32), "")
     fed(client, [encode(hello)])
@@ -247,7 +250,7 @@ def test_a_client_heeds_the_servers_largest_body() -> None:
     ],
 )
 def test_a_frame_that_cannot_be_encoded_changes_nothing(frame: Frame) -> None:
-    """A frame of the caller that cannot be encoded raises, and leaves no pending call."""
+    """If the caller's frame cannot be encoded, `send` raises, and no call becomes pending."""
     _, client = pair()
     with pytest.raises(Exception, match=r"."):
         client.send(frame)
@@ -255,7 +258,7 @@ def test_a_frame_that_cannot_be_encoded_changes_nothing(frame: Frame) -> None:
 
 
 def test_garbage_is_named_by_its_magic() -> None:
-    """The error of an HTTP request on the data channel names the magic, not the length."""
+    """For an HTTP request on the data channel, the error names the wrong magic, and not the length."""
     server = at(Role.SERVER, SessionState.OPEN)
     server.receive_data(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
     with pytest.raises(ProtocolError, match="bad magic"):
@@ -264,7 +267,7 @@ def test_garbage_is_named_by_its_magic() -> None:
 
 @pytest.mark.parametrize("kind", [0, 7, 255])
 def test_unknown_frame_types(kind: int) -> None:
-    """An unknown type is refused by its header."""
+    """A header with an unknown frame type is refused."""
     server = at(Role.SERVER, SessionState.OPEN)
     server.receive_data(header(kind, 0, 10))
     with pytest.raises(ProtocolError, match="frame type"):
@@ -273,7 +276,7 @@ def test_unknown_frame_types(kind: int) -> None:
 
 @pytest.mark.parametrize("flag", range(16))
 def test_unknown_flags(flag: int) -> None:
-    """No flag bit has a meaning yet."""
+    """A header with any flag bit is refused, because no flag has a meaning yet."""
     server = at(Role.SERVER, SessionState.OPEN)
     server.receive_data(header(FrameType.HCALL, 1, 88, flags=1 << flag))
     with pytest.raises(ProtocolError, match="flags"):
@@ -290,7 +293,7 @@ def test_a_hello_that_contradicts_itself() -> None:
 
 
 def test_isinstance_of_events() -> None:
-    """Events are frames, so a caller can match on their types."""
+    """Events are frames, so a caller can match on their classes."""
     server = at(Role.SERVER, SessionState.GREETED)
     (event,) = fed(server, [encode(OPEN)])
     assert isinstance(event, Open)

@@ -1,4 +1,4 @@
-"""The session engine and the stream: pieces of any size, linear work, bounded memory, any bytes."""
+"""Sessions read a stream in pieces of any size, with linear work and bounded memory, for any bytes."""
 
 import itertools
 import random
@@ -17,7 +17,7 @@ from tests.abi.sessions import ANSWER, CALL, HELLO, OPEN, OPENED, ZEROS, at, fed
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
-    """Return the bytes in pieces."""
+    """Return the bytes in pieces, cut at these places."""
     bounds = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
     return [data[start:end] for start, end in itertools.pairwise(bounds)]
 
@@ -28,7 +28,7 @@ places = st.lists(st.integers(0, 4000), max_size=12)
 
 @given(conversations, places)
 def test_any_chunking_gives_the_same_events(frames: list[HCall], where: list[int]) -> None:
-    """Any cut of the bytes gives the same events: whole, byte by byte, with empty pieces."""
+    """A session gives the same events for any cut of the bytes: whole, byte by byte, with empty pieces."""
     data = b"".join(encode(frame) for frame in frames) + encode(Goodbye(0, "done"))
     expected = [*frames, Goodbye(0, "done")]
     for pieces in ([data], [bytes([byte]) for byte in data], cut(data, where)):
@@ -54,14 +54,14 @@ def test_events_taken_at_any_time(takes: list[int], where: list[int], chance: ra
 
 
 def calls_of(server: Session, most: int) -> list[Event]:
-    """Return the calls that a server takes as spans."""
+    """Return up to `most` calls that `spans` gives, decoded."""
     spans = server.spans(most)
     assert len(spans) <= most
     return [decode_hcall(tag, server.data, start, end) for tag, start, end in spans]
 
 
 def by_spans(server: Session, pieces: list[bytes], most: int) -> list[Event]:
-    """Return the events of a server that takes its calls as spans, as the data channel does."""
+    """Return the events of a server that reads its calls with `spans`, as the data channel does."""
     seen: list[Event] = []
     for piece in pieces:
         server.receive_data(piece)
@@ -72,7 +72,7 @@ def by_spans(server: Session, pieces: list[bytes], most: int) -> list[Event]:
 
 @given(conversations, places, st.integers(1, 5))
 def test_spans_are_the_same_events(frames: list[HCall], where: list[int], most: int) -> None:
-    """`spans` gives the same events for any pieces; a call that came in pieces is an event too."""
+    """`spans` and `events` together give all frames once and in order, for any pieces."""
     data = b"".join(encode(frame) for frame in frames)
     server = at(Role.SERVER, SessionState.OPEN)
     assert by_spans(server, cut(data, where), most) == frames
@@ -83,7 +83,7 @@ def test_spans_are_the_same_events(frames: list[HCall], where: list[int], most: 
 
 @given(wire.hcalls, st.binary(min_size=1, max_size=40), st.integers(0, 200), st.integers(1, 5))
 def test_spans_end_before_a_damaged_call(good: HCall, noise: bytes, where: int, most: int) -> None:
-    """The events before the damage still come; then both ways raise the same error."""
+    """With a damaged call in the stream, `spans` and `events` give the same events, then the same error."""
     frame = encode(good)
     data = frame + frame[:where] + noise + frame[where + len(noise) :]
     ends = []
@@ -98,14 +98,14 @@ def test_spans_end_before_a_damaged_call(good: HCall, noise: bytes, where: int, 
 
 @given(wire.hreturns, places)
 def test_a_client_reads_in_pieces_too(frame: HReturn, where: list[int]) -> None:
-    """A client's session gives the same events for any pieces."""
+    """A client's session gives the same events however the bytes are cut."""
     _, client = pair()
     client.send(CALL._replace(tag=frame.tag))
     assert fed(client, cut(encode(frame), where)) == [frame]
 
 
 def test_other_kinds_of_bytes() -> None:
-    """The owner of a bytearray or memoryview may reuse it after the session has received it."""
+    """After a session has received a bytearray or memoryview, its owner may overwrite the buffer."""
     server = at(Role.SERVER, SessionState.OPEN)
     buffer = bytearray(encode(CALL) + encode(CALL)[:50])
     server.receive_data(memoryview(buffer))
@@ -115,7 +115,7 @@ def test_other_kinds_of_bytes() -> None:
 
 
 class Counted(Session):
-    """A session that counts the bytes that it stores and the bytes that it joins again."""
+    """A session that counts how many bytes it copies into and out of its buffer."""
 
     moved = 0
 
@@ -132,7 +132,7 @@ class Counted(Session):
 
 
 def work(count: int, size: int, piece: int) -> int:
-    """Return the bytes that the engine moves for `count` calls of `size` bytes, given in pieces."""
+    """Return how many bytes a session copies for `count` calls of `size` bytes, received in pieces."""
     data = encode(CALL._replace(segments=(Segment.read(0, bytes(size)),))) * count
     server = Counted(Role.SERVER)
     server.send(HELLO)
@@ -145,14 +145,14 @@ def work(count: int, size: int, piece: int) -> int:
 
 @pytest.mark.parametrize("piece", [1, 7, 100, 1000, 65536])
 def test_the_work_is_linear(piece: int) -> None:
-    """The moved bytes beyond one pass grow linearly with the input, however it is cut."""
+    """The number of copied bytes grows linearly with the input, for every size of pieces."""
     for count, size in ((10, 5000), (100, 50), (1, 100_000)):
         total = count * (16 + 88 + 16 + size)
         assert work(count, size, piece) <= 4 * total
 
 
 def test_many_pieces_without_taking_events() -> None:
-    """Waiting pieces are joined once, not with every new piece."""
+    """A session may receive thousands of pieces before its events are read."""
     server = at(Role.SERVER, SessionState.OPEN)
     data = encode(CALL) * 50
     for byte in data:
@@ -162,7 +162,7 @@ def test_many_pieces_without_taking_events() -> None:
 
 
 def test_many_frames_at_once() -> None:
-    """A read may contain thousands of frames, and a part of one more."""
+    """One piece may have thousands of frames, and a part of one more."""
     server = at(Role.SERVER, SessionState.OPEN)
     frames = [CALL._replace(tag=n) for n in range(3000)]
     data = b"".join(map(encode, frames))
@@ -178,7 +178,7 @@ def test_many_frames_at_once() -> None:
 @pytest.mark.parametrize("length", [MAX_BODY + 1, 2**31, 2**32 - 1])
 @pytest.mark.parametrize("version,kind", [(1, 4), (2, 2), (1, 2)])
 def test_too_large_is_refused_by_the_header(length: int, version: int, kind: int) -> None:
-    """A header with a length above the limit ends the session, also in an OPEN of another version."""
+    """A header whose length is above the limit ends the session, also for an OPEN of another version."""
     server = at(Role.SERVER, SessionState.OPEN if kind == FrameType.HCALL else SessionState.GREETED)
     server.receive_data(wire.header(kind, 1, length, version=version))
     with pytest.raises(ProtocolError) as caught:
@@ -187,7 +187,7 @@ def test_too_large_is_refused_by_the_header(length: int, version: int, kind: int
 
 
 def test_the_largest_body_is_taken() -> None:
-    """A body of exactly the limit is taken."""
+    """A body of exactly the limit is accepted."""
     server, client = pair()
     call = HCall(1, 0x42C, ZEROS, (Segment.read(0, bytes(MAX_BODY - 88 - 16)),))
     data = client.send(call)
@@ -196,7 +196,7 @@ def test_the_largest_body_is_taken() -> None:
 
 
 def test_memory_is_bounded_by_one_frame_and_one_piece() -> None:
-    """A peer that sends the largest frame in small pieces, repeatedly, causes only a few copies of it."""
+    """If a peer repeatedly sends the largest frame in small pieces, memory stays below four copies of it."""
     server = at(Role.SERVER, SessionState.OPEN)
     frame = encode(HCall(1, 0x42C, ZEROS, (Segment.read(0, bytes(MAX_BODY - 88 - 16)),)))
     tracemalloc.start()
@@ -214,7 +214,7 @@ def test_memory_is_bounded_by_one_frame_and_one_piece() -> None:
 
 
 def test_a_closed_session_holds_nothing() -> None:
-    """A closed session stores no bytes that follow a GOODBYE."""
+    """After a GOODBYE, a session stores no further bytes."""
     server = at(Role.SERVER, SessionState.CLOSED)
     server.receive_data(bytes(1000))
     assert server.buffered == 0
@@ -224,7 +224,7 @@ def test_a_closed_session_holds_nothing() -> None:
 
 
 def test_an_end_between_frames() -> None:
-    """An end of the stream between frames is no error."""
+    """The end of the stream between two frames is no error."""
     server = at(Role.SERVER, SessionState.OPEN)
     server.receive_eof()
     assert server.state is SessionState.CLOSED
@@ -232,7 +232,7 @@ def test_an_end_between_frames() -> None:
 
 @pytest.mark.parametrize("size", [1, 15, 16, 17, 120])
 def test_an_end_inside_a_frame(size: int) -> None:
-    """An end of the stream inside a header or a body is an error of the peer."""
+    """The end of the stream inside a header or a body is an error of the peer."""
     server = at(Role.SERVER, SessionState.OPEN)
     assert fed(server, [encode(CALL)[:size]]) == []
     with pytest.raises(ProtocolError, match="ended inside a frame"):
@@ -259,13 +259,13 @@ parts = st.one_of(
 def test_any_bytes_give_events_or_a_protocol_error(
     start: tuple[Role, SessionState], pieces: list[bytes], where: list[int]
 ) -> None:
-    """Any bytes give events or a ProtocolError, and give the same byte by byte."""
+    """Any bytes give events or a ProtocolError. Byte by byte, they give the same."""
     data = b"".join(pieces)
     assert outcome(start, [data]) == outcome(start, cut(data, where))
 
 
 def outcome(start: tuple[Role, SessionState], pieces: list[bytes]) -> tuple[list[Event], str]:
-    """Return the events of a fresh session, and its end."""
+    """Return the events of a new session, and its last state or its error."""
     session = at(*start, pending=True)
     seen: list[Event] = []
     try:
@@ -280,7 +280,7 @@ def outcome(start: tuple[Role, SessionState], pieces: list[bytes]) -> tuple[list
 
 
 def test_writes_of_a_return_are_not_judged_by_address() -> None:
-    """A frame may contain writes to any address; the client checks them against its own memory."""
+    """A session accepts writes to any address; the client checks them against its own memory."""
     _, client = pair()
     client.send(CALL)
     frame = ANSWER._replace(writes=(Write(2**64 - 1, b"ab"), Write(0, b"")))
@@ -288,7 +288,7 @@ def test_writes_of_a_return_are_not_judged_by_address() -> None:
 
 
 def test_a_complaint_is_as_long_as_a_goodbye_takes() -> None:
-    """The text of an error is cut to 255 bytes, so the GOODBYE with it can be encoded."""
+    """The text of an error is cut to 255 bytes, so that a GOODBYE can have it."""
     goodbye = complaint(ProtocolError(rules.FRAME_MAGIC, "x" * 300))
     assert len(goodbye.text) == 255
     assert len(encode(goodbye)) == 16 + 4 + 1 + 255

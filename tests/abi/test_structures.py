@@ -1,4 +1,4 @@
-"""The structures of h-calls in guest memory: each one against plain `struct`, and damaged."""
+"""The structures that h-calls have in guest memory, compared with plain `struct`, and damaged."""
 
 import struct
 
@@ -36,13 +36,13 @@ SINCE = {
 
 
 def expressed(config: Config) -> Config:
-    """Return the config as its block version can express it: later fields read as 0."""
+    """Return the config with 0 in each field that its version of the block does not have."""
     missing = {name: 0 for name, since in SINCE.items() if config.version < since}
     return config._replace(**missing)
 
 
 def plain(config: Config) -> bytes:
-    """Return the block by plain struct: fields at 0, 1, 4, 6, 8, 10, 12, 16, 20, 24, 28, 36; zeros to 520."""
+    """Return the config block of 520 bytes, made with `struct` alone."""
     return struct.pack(">BBHHHHHIIIIQQ476x", *config[:2], 0, *config[2:])
 
 
@@ -58,7 +58,7 @@ def test_config_block(config: Config) -> None:
 @pytest.mark.parametrize("length", [24, 32, 44, 512, 520])
 @given(config=configs)
 def test_config_buffers_that_callers_use(length: int, config: Config) -> None:
-    """A block cut to 32, 512 or 520 bytes reads the same except for fields beyond its end."""
+    """A block that is cut to a common buffer size reads the same, except for fields beyond its end."""
     read = parse_config(build_config(config)[:length])
     assert read == (
         expressed(config)
@@ -69,7 +69,7 @@ def test_config_buffers_that_callers_use(length: int, config: Config) -> None:
 
 
 def test_golden_config_blocks() -> None:
-    """Fixed bytes: one block of each version."""
+    """Fixed bytes: one config block of each version."""
     config = Config(3, 0x10, 32, 64, 255, 0xFFFF, 65536, 1234, 0x7F800000, 131072, 0xC << 60, 8 << 60)
     head = (
         "0310 0000 0020 0040 00ff ffff 00010000 000004d2 7f800000 00020000 c000000000000000 8000000000000000"
@@ -85,14 +85,14 @@ def test_golden_config_blocks() -> None:
 
 @pytest.mark.parametrize("length", [0, 1, 23, 521])
 def test_config_lengths_out_of_range(length: int) -> None:
-    """A length below the fields of version 1, or above the block, is refused."""
+    """A block that is shorter than the fields of version 1, or longer than 520 bytes, is refused."""
     with pytest.raises(PeerError):
         parse_config(bytes([3]).ljust(length, b"\0")[:length])
 
 
 @pytest.mark.parametrize("version", [0, 4, 255])
 def test_unknown_config_versions(version: int) -> None:
-    """A block of an undescribed version is refused."""
+    """A block whose version has no description is refused."""
     with pytest.raises(PeerError, match="config block"):
         parse_config(bytes([version]).ljust(520, b"\0"))
 
@@ -102,7 +102,7 @@ RESERVED = {1: [2, 3, 4, 5, *range(24, 520)], 2: [2, 3, *range(24, 520)], 3: [2,
 
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_every_reserved_byte_of_the_config_block(version: int) -> None:
-    """A reserved byte other than 0 is refused; every other byte belongs to a field."""
+    """If a reserved byte is not 0, the block is refused. Every other byte belongs to a field."""
     block = build_config(Config(version, *[0] * 11))
     for at in range(1, 520):
         injured = block[:at] + b"\1" + block[at + 1 :]
@@ -115,7 +115,7 @@ def test_every_reserved_byte_of_the_config_block(version: int) -> None:
 
 @given(damaged(configs.map(build_config)))
 def test_damaged_config_blocks(data: bytes) -> None:
-    """A damaged block is refused, or encodes to the same bytes again."""
+    """A damaged block is refused, or its config encodes to the same bytes."""
     try:
         config = parse_config(data)
     except PeerError:
@@ -138,7 +138,7 @@ def test_authorization_block(consumer: int, password: bytes) -> None:
 
 @pytest.mark.parametrize("at", [0, *range(2, 14)])
 def test_reserved_bytes_of_the_authorization_block(at: int) -> None:
-    """Both decoders refuse another version, and a reserved byte other than 0."""
+    """Both decoders refuse another version, and a reserved byte that is not 0."""
     block = bytearray(build_auth(3, b"secret"))
     block[at] ^= 0x40
     with pytest.raises(ConstructError):
@@ -149,7 +149,7 @@ def test_reserved_bytes_of_the_authorization_block(at: int) -> None:
 
 @pytest.mark.parametrize("block", [build_auth(3, b"secret")[:-1], build_auth(3, b"secret") + b"x", b""])
 def test_lengths_of_the_authorization_block(block: bytes) -> None:
-    """The block must end with its password."""
+    """A block is refused unless its password ends at its last byte."""
     with pytest.raises(ConstructError):
         AUTH_BLOCK.parse(block)
 
@@ -175,7 +175,7 @@ labels = st.lists(st.binary(max_size=255), max_size=12)
 
 @given(labels)
 def test_label_list(items: list[bytes]) -> None:
-    """A label list has entries without padding, each a 16-bit length and a label."""
+    """A label list has entries without padding. Each is a 16-bit length and a label."""
     data = b"".join(struct.pack(">H", len(item)) + item for item in items)
     assert b"".join(map(build_label_entry, items)) == data
     assert parse_label_list(data, len(items)) == items
@@ -196,7 +196,7 @@ def test_broken_label_lists(items: list[bytes], cut: int) -> None:
     "size,rule", [(39, update_rules.UPDATE_HEADER), (40, update_rules.UPDATE_PART_LENGTH)]
 )
 def test_a_payload_is_judged_from_its_whole_header_on(size: int, rule: Rule) -> None:
-    """R-36: a payload shorter than its header breaks one rule, a header of zeros another."""
+    """R-36: a payload shorter than a header breaks one rule; a header of zeros breaks another rule."""
     with pytest.raises(RuleBroken) as caught:
         parse_update(bytes(size))
     assert caught.value.rule is rule

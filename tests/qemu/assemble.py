@@ -1,4 +1,4 @@
-"""Very small kernels for tests: words of code at addresses, written as an ELF file by hand."""
+"""Very small kernels for tests: instructions as numbers, written as an ELF file by hand."""
 
 import struct
 from collections.abc import Mapping, Sequence
@@ -17,17 +17,17 @@ LOCAL_ENTRY_8 = 3 << 5
 
 
 def li(register: int, value: int) -> int:
-    """Return code that loads a small number."""
+    """Return the instruction that loads a small number into a register."""
     return 14 << 26 | register << 21 | (value & 0xFFFF)
 
 
 def branch(here: int, there: int, *, link: bool) -> int:
-    """Return code that branches from one place to another."""
+    """Return the instruction that branches from one address to another."""
     return 18 << 26 | ((there - here) & 0x03FFFFFC) | link
 
 
 class Kernel:
-    """Code that grows, with names for places; `words` are numbers, or (name, link) for branches."""
+    """Code under construction. A word is an instruction, or (name, link) for a branch to a function."""
 
     def __init__(self, base: int = BASE) -> None:
         self.base = base
@@ -77,7 +77,7 @@ def elf(
     stripped: int = 0,
     base: int = BASE,
 ) -> bytes:
-    """Return a little-endian ELF file of 64 bits with one section of code and its symbols."""
+    """Return an ELF file (64 bits, little-endian) with one section of code and its symbols."""
     names, table = b"\0", bytes(24)
     for name, (address, size, kind, other) in symbols.items():
         table += struct.pack("<IBBHQQ", len(names), 1 << 4 | kind, other, 1, address, size)
@@ -111,7 +111,10 @@ def _section(
 
 
 def with_gates(kernel: Kernel) -> Kernel:
-    """Add the kernel's two functions that make h-calls: without a size, and with labels of traced twins."""
+    """Add the two functions by which Linux makes h-calls.
+
+    They have no size, as in Linux; labels in them have the names of their traced twins.
+    """
     for gate in ("plpar_hcall", "plpar_hcall9"):
         kernel.function(gate, NOP, NOP, NOP, SC1, BLR, local=True, sized=False)
         kernel.function(f"{gate}_trace", NOP, SC1, BLR, sized=False, kind=LABEL)

@@ -1,7 +1,7 @@
-"""A guest for the real QEMU without a download: some instructions with the driver's names, and an RTAS call.
+"""A guest for the real QEMU that needs no download: a few instructions with the driver's function names.
 
 QEMU's firmware (VOF) starts it at 0x400000, in big-endian mode. It switches to 64 bits and little-endian, and
-calls `early_setup` with a device tree of its own. Then it makes one h-call like the keystore driver, and ends
+calls `early_setup` with its own device tree. Then it makes one h-call like the keystore driver, and ends
 as requested. Linux ends by the same RTAS calls: `panic` makes ibm,os-term, `poweroff` makes power-off.
 """
 
@@ -25,9 +25,9 @@ SWITCH = 64
 
 
 class Token(IntEnum):
-    """RTAS functions, as QEMU's device tree numbers them.
+    """RTAS functions, with the numbers of QEMU's device tree.
 
-    With SPIN, which is none, the guest runs forever.
+    SPIN is no RTAS function: with it, the guest runs forever.
     """
 
     SPIN = 0
@@ -103,7 +103,7 @@ def _shifted(register: int, by: int) -> int:
 
 
 def _with_segment(file: bytes, length: int) -> bytes:
-    """Append the program header that QEMU loads by."""
+    """Append the program header, from which QEMU learns where to load the code."""
     segment = struct.pack("<IIQQQQQQ", 1, 7, 64, BASE + LOAD, 0, length, length, 1 << 16)
     changed = bytearray(file + segment)
     struct.pack_into("<Q", changed, 32, len(file))

@@ -1,4 +1,4 @@
-"""A simple fake machine: processors of eight instructions behind a real gdb stub.
+"""A simple fake machine: its processors know eight instructions, and a real gdb stub controls them.
 
 It runs the code that `assemble` makes, over memory streams. It stops as QEMU does: before an instruction with
 a breakpoint, never while it steps, after each step.
@@ -38,7 +38,7 @@ CORE = "<feature>" + "".join(f'<reg name="{name}" bitsize="64"/>' for name in RE
 
 
 class Processor:
-    """Registers, and whether the processor runs."""
+    """The registers of a processor, and whether it is idle."""
 
     def __init__(self, pc: int) -> None:
         self.values = dict.fromkeys(REGISTERS, 0) | {"pc": pc, "msr": LITTLE}
@@ -46,12 +46,13 @@ class Processor:
 
 
 class FakeMachine:
-    """The machine.
+    """The processors, the memory and the settings of a fake machine.
 
-    `main` is the start of the first processor, in real mode; `others` are those of further ones. `foreign`
-    lists the h-calls that were left to it, `acks` is whether it insists on acks, `odd` has answers by the
-    beginning of a request. After `resets` resets the next one is the end. The first `idle_steps` steps are
-    answered before their instruction has run.
+    `main` is the start address of the first processor, in real mode; `others` are those of the further ones.
+    `foreign` lists the h-calls that the machine itself executed. `acks`: the stub requires acks. `odd` has a
+    false
+    answer for each beginning of a request. `resets` is the number of resets before a reset ends the machine.
+    The first `idle_steps` steps are answered before their instruction has run.
     """
 
     def __init__(self, kernel: Kernel, tree: bytes, main: int, others: tuple[int, ...] = ()) -> None:
@@ -78,9 +79,9 @@ class FakeMachine:
         self.processors[0].values["r3"] = TREE
 
     def run(self) -> bytes | None:
-        """Run an instruction of every processor in turn, until one stops; return the stop reply.
+        """Run the processors in turn, one instruction each, until one stops; return the stop reply.
 
-        None for a guest that runs forever.
+        Return None if the guest runs forever.
         """
         while True:
             busy = [(n, each) for n, each in enumerate(self.processors, 1) if not each.idle]
@@ -135,7 +136,7 @@ class FakeMachine:
 
 
 class FakeStub:
-    """The machine's stub on a stream."""
+    """The gdb stub of the machine, served on a stream."""
 
     def __init__(self, machine: FakeMachine, stream: trio.abc.Stream) -> None:
         self.machine = machine
@@ -263,7 +264,7 @@ class FakeStub:
 
 
 async def monitor(machine: FakeMachine, stream: trio.abc.Stream) -> None:
-    """Serve QEMU's monitor: events first, then the answer; and the last events before the end."""
+    """Serve QEMU's monitor. Pending events precede each answer; the last events are sent before the end."""
     sent = 0
 
     async def say(message: dict[str, object]) -> None:

@@ -1,6 +1,6 @@
-"""The fake machine as a process, in the place of qemu-system-ppc64.
+"""The fake machine as a process that replaces qemu-system-ppc64.
 
-Like the real one, it goes on when its stub and its monitor lose their other end.
+As the real one does, it continues when the other end of its stub or its monitor is closed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CODE = 64
 
 
 class _Loaded(Kernel):
-    """The code of a kernel's file."""
+    """A kernel whose code comes from a file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ def _stream(name: str, words: list[str]) -> trio.SocketStream:
 
 
 async def _unbroken(serve: Callable[..., Awaitable[None]], *arguments: object) -> None:
-    """Serve a wire until its other end is gone, whether closed or broken."""
+    """Serve a connection until its other end is closed or broken."""
     try:
         await serve(*arguments)
     except* trio.BrokenResourceError:
@@ -49,7 +49,7 @@ async def _unbroken(serve: Callable[..., Awaitable[None]], *arguments: object) -
 
 
 async def main(words: list[str]) -> None:
-    """Run the machine of a command line."""
+    """Run the fake machine with the kernel and the streams of a command line."""
     for name in ("cfpc=workaround", "sbbc=workaround", "ibs=workaround", "ccf-assist=on", "cfpc=fixed"):
         print(f"{WARNING}, cap-{name}", file=sys.stderr)
     kernel = Path(words[words.index("-kernel") + 1])

@@ -1,4 +1,4 @@
-"""Debian's kernels as guests: the fetched files, the programs in them, their output and their h-calls."""
+"""Debian's kernels as guests: the packages to fetch, the programs in them, their output and their h-calls."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +43,7 @@ def busybox() -> Path:
 
 
 def backports_kernel() -> Path:
-    """Return the kernel of bookworm-backports, under its present name."""
+    """Return the path of the current kernel of bookworm-backports."""
     archive = Archive("bookworm-backports", "ppc64el")
     image = archive.dependency(archive.package(META), "linux-image-")
     (path,) = archive.files(image, ["boot/vmlinux-*"])
@@ -51,7 +51,7 @@ def backports_kernel() -> Path:
 
 
 def newest_kernel() -> Path:
-    """Return the kernel of sid, where the image is in a package of its own."""
+    """Return the path of the kernel of sid; its image is in a separate package."""
     archive = Archive("sid", "ppc64el")
     image = archive.dependency(archive.package(META), "linux-image-")
     (path,) = archive.files(archive.dependency(image, "linux-binary-"), ["usr/lib/modules/*/vmlinuz"])
@@ -59,7 +59,7 @@ def newest_kernel() -> Path:
 
 
 def need_qemu(kernel: Path) -> None:
-    """Report the test as not run if QEMU, which the test command installs, is missing."""
+    """Report the test as not run if QEMU is missing; the test command would install it."""
     try:
         check(QemuMachine(kernel))
     except MachineFailed as error:
@@ -67,7 +67,7 @@ def need_qemu(kernel: Path) -> None:
 
 
 class Called(NamedTuple):
-    """An h-call of the guest."""
+    """An h-call that the guest has made, and its answer."""
 
     name: str
     status: int
@@ -75,7 +75,7 @@ class Called(NamedTuple):
 
 
 class Guest:
-    """A kernel with one partition of a real server: it prints its report and reboots, forever."""
+    """A kernel, and one partition of a real server. The guest prints its report and reboots, forever."""
 
     def __init__(self, folder: Path, kernel: Path, server: ServerProcess) -> None:
         self.server = server
@@ -95,7 +95,7 @@ class Guest:
         self.calls.append(Called(Opcode(opcode).name, answer.status, answer))
 
     async def run(self, prepare: Callable[[Bridge], None]) -> None:
-        """Run the machine until it ends; `prepare` sets hooks."""
+        """Run the machine until it ends; `prepare` sets hooks in the bridge."""
         machine = QemuMachine(self.kernel, self.initrd, "console=hvc0 panic=-1", serial=f"file:{self.log}")
 
         def prepared(bridge: Bridge) -> None:
@@ -112,12 +112,12 @@ class Guest:
             self._tell()
 
     def _tell(self) -> None:
-        """Print the console and the h-calls with their statuses, for a failed test."""
+        """Print the console and the statuses of the h-calls, for a test that fails."""
         print(self.console)
         print(*(f"{call.name}={call.status}" for call in self.calls))
 
     async def page(self, stop: Stop) -> int:
-        """Return the virtual address of a page of the kernel's memory, zeroed."""
+        """Return the virtual address of a new page of the kernel's memory, filled with zeros."""
         maker = next(name for name in PAGE_MAKERS if name in self.image.symbols)
         return await call_function(self.bridge, stop, maker, GFP_KERNEL)
 

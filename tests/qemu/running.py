@@ -1,4 +1,4 @@
-"""`swpks qemu` as a process, with a fake QEMU or the real one, and its remains."""
+"""`swpks qemu` as a process, with a fake QEMU or the real one, and the processes that it leaves behind."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CALLED = "H_PKS_GET_CONFIG -> H_SUCCESS"
 
 
 def fake_qemu(folder: Path) -> str:
-    """Make a program with the name of QEMU; return the PATH that finds it."""
+    """Make a program with the name of QEMU; return a PATH whose first folder has it."""
     program = folder / "programs" / "qemu-system-ppc64"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m tests.qemu.fake_qemu "$@"\n')
@@ -50,7 +50,7 @@ class Running:
         self.said = ""
 
     def until(self, text: str) -> None:
-        """Wait until its output has a text."""
+        """Wait until a line of its standard error contains the text."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.said += line
@@ -59,7 +59,7 @@ class Running:
         raise AssertionError(self.said)
 
     def end(self) -> int:
-        """Wait for its end; return the exit status."""
+        """Wait until the command ends; return its exit status."""
         self.said += self.process.communicate(timeout=SECONDS)[1]
         return self.process.returncode
 
@@ -70,7 +70,7 @@ class Running:
 
 @contextmanager
 def running(*words: object, **environment: str) -> Iterator[Running]:
-    """The command during a block, with a guest that has made its call."""
+    """Run the command during a block, which starts when the guest has made its h-call."""
     command = Running(*words, **environment)
     try:
         command.until(CALLED)
@@ -89,13 +89,13 @@ def _below(pid: int) -> Iterator[int]:
 
 
 class Watched:
-    """Processes that are no children of the test, with a way to wait for their end."""
+    """Processes that are not children of the test; the test can still wait for their end."""
 
     def __init__(self, pids: list[int]) -> None:
         self._descriptors = {os.pidfd_open(pid): pid for pid in pids}
 
     def still_running(self, seconds: float = SECONDS) -> list[int]:
-        """Wait until all have ended, at most some seconds; return those that still run."""
+        """Wait some seconds until all have ended; return the ids of those that still run."""
         left = dict(self._descriptors)
         while left and (ended := select.select(list(left), [], [], seconds)[0]):
             for descriptor in ended:

@@ -86,16 +86,16 @@ async def test_a_stock_kernel_keeps_a_key(stock: Guest) -> None:
 
 
 async def wrap_round_trip(guest: Guest, stop: Stop, secret: bytes) -> dict[str, object]:
-    """Let the driver wrap a secret and unwrap it again.
+    """Call functions of the kernel's driver that wrap a secret and unwrap it again.
 
-    Return the results of its functions, and the bytes.
+    Return their results, and the bytes that they gave.
     """
 
     async def call(name: str, *arguments: int) -> int:
         return await call_function(guest.bridge, stop, name, *arguments) & 0xFFFFFFFF
 
     async def result(cells: int) -> bytes:
-        """Return the bytes that a pointer and a length behind it describe."""
+        """Return the bytes that a pointer and a length describe; both are at the address `cells`."""
         address, length = struct.unpack("<QI", await guest.get(cells, 12))
         return await guest.get(address, length)
 
@@ -115,9 +115,9 @@ async def wrap_round_trip(guest: Guest, stop: Stop, secret: bytes) -> dict[str, 
 
 
 async def test_the_newest_kernel_wraps(newest: Guest) -> None:
-    """R-73, R-71, R-35: sysfs has the config block, the device tree the secure-boot mode.
+    """R-73, R-71, R-35: the driver wraps a secret and unwraps it again.
 
-    A wrapped secret unwraps.
+    sysfs shows the config block, and the device tree has the secure-boot mode.
     """
     secret = bytes(range(7, 71))
     results: dict[str, object] = {}

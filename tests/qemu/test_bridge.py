@@ -1,4 +1,4 @@
-"""The bridge against a fake machine and the real engine: its work at each stop."""
+"""The bridge between a fake machine and the real engine: what it does at each stop of the machine."""
 
 import struct
 from collections.abc import AsyncIterator
@@ -46,7 +46,7 @@ PLACE = ("/rtas", "ibm,hypertas-functions")
 
 
 class Loopback(ServedPartition):
-    """A partition without a server: the engine itself, and a count of its IPLs."""
+    """A partition without a server: it calls the engine directly, and counts its IPLs."""
 
     def __init__(self) -> None:
         self.engine = Engine()
@@ -65,7 +65,7 @@ class Loopback(ServedPartition):
 
 
 class Rig:
-    """A kernel, the machine that runs it, and a partition."""
+    """A kernel, a fake machine that runs it, and a partition."""
 
     def __init__(
         self, folder: Path, kernel: Kernel, main: str = "start", others: tuple[int, ...] = ()
@@ -112,7 +112,10 @@ def with_driver(*body: int | tuple[str, bool], end: int = POWER_OFF, gate: str =
 
 @pytest.mark.parametrize("gate", ["plpar_hcall", "plpar_hcall9"])
 async def test_a_call_of_the_driver(tmp_path: Path, gate: str) -> None:
-    """R-73: registers and memory go to the partition, and come back as a hypervisor sets them."""
+    """R-73: the engine gets registers and memory of an h-call.
+
+    The guest gets the results as from a hypervisor.
+    """
     rig = Rig(tmp_path, with_driver(*GET_CONFIG, gate=gate))
     assert await rig.run() == Ended(0)
     assert rig.calls == [("GET_CONFIG", Status.H_SUCCESS)]
@@ -138,7 +141,7 @@ async def test_a_status_is_signed_and_results_are_in_registers(tmp_path: Path) -
 
 
 async def test_a_buffer_outside_of_the_machine(tmp_path: Path) -> None:
-    """The guest's registers are not trusted: a wrong address gives the status of its argument."""
+    """If a register has an address outside of the memory, the call gets the status of that argument."""
     rig = Rig(tmp_path, with_driver(*GET_CONFIG))
     with trio.fail_after(20):
         async with rig.bridge() as bridge:
@@ -152,7 +155,7 @@ async def test_a_buffer_outside_of_the_machine(tmp_path: Path) -> None:
 
 
 async def test_a_step_that_did_nothing_calls_no_hook_again(tmp_path: Path) -> None:
-    """A busy QEMU may answer a step before it has run the instruction, so hooks are called once."""
+    """A busy QEMU may answer a step before the instruction has run. The bridge still calls each hook once."""
     rig = Rig(tmp_path, with_driver(*GET_CONFIG))
     called = 0
     with trio.fail_after(20):
@@ -169,7 +172,7 @@ async def test_a_step_that_did_nothing_calls_no_hook_again(tmp_path: Path) -> No
 
 
 async def test_an_instruction_that_never_runs(tmp_path: Path) -> None:
-    """The guest cannot go on, and the error names the address."""
+    """If QEMU never runs an instruction, the run ends with an error that names its address."""
     rig = Rig(tmp_path, with_driver(*GET_CONFIG))
     rig.machine.idle_steps = 1000
     with trio.fail_after(20):
@@ -187,7 +190,7 @@ async def test_the_device_tree_is_completed_and_the_start_is_an_ipl(tmp_path: Pa
 
 @pytest.mark.parametrize("mode", [SecureBoot.AUDIT, SecureBoot.ENFORCE])
 async def test_the_secure_boot_mode_is_told(tmp_path: Path, mode: SecureBoot) -> None:
-    """R-35: the mode is in the device tree where Linux looks for it; for "off" the tree has none."""
+    """R-35: the device tree has the secure-boot mode in the property that Linux reads."""
     rig = Rig(tmp_path, with_driver(*GET_CONFIG))
     rig.machine.tree = flatten(MACHINE, gap=32)
     rig.machine.boot()
@@ -206,7 +209,10 @@ async def test_a_mode_that_is_off_changes_nothing(tmp_path: Path) -> None:
 
 
 async def test_a_reset_is_an_ipl_and_a_kexec_is_none(tmp_path: Path) -> None:
-    """R-73, R-04, R-06: the bridge tells them apart by events of QEMU's monitor."""
+    """R-73, R-04, R-06: a reset is an IPL; a kexec, which calls early_setup again, is none.
+
+    Events of QEMU's monitor show the difference.
+    """
     kernel = with_gates(Kernel())
     kernel.function("early_setup", NOP, BLR)
     twice = ("early_setup", True), ("early_setup", True)
@@ -219,7 +225,7 @@ async def test_a_reset_is_an_ipl_and_a_kexec_is_none(tmp_path: Path) -> None:
 
 
 async def test_other_calls_through_the_gates_are_left_to_qemu(tmp_path: Path) -> None:
-    """R-73: during one of our calls, h-calls of another processor go to QEMU only."""
+    """R-73: h-calls of another processor go to QEMU, also while a call of the driver is pending."""
     kernel = with_driver(NOP, NOP, *GET_CONFIG)
     loop = kernel.function(
         "idle_loop", *[w for _ in range(4) for w in (li(3, 0x58), ("plpar_hcall", True))], IDLE
@@ -232,7 +238,7 @@ async def test_other_calls_through_the_gates_are_left_to_qemu(tmp_path: Path) ->
 
 
 async def test_two_processors_in_the_driver(tmp_path: Path) -> None:
-    """The breakpoints of a gate stay until the last of the pending calls is over."""
+    """The breakpoints of a gate stay until the last pending call has ended."""
     kernel = with_driver(*GET_CONFIG, li(9, 1), end=IDLE)
     kernel.function("plpks_second", *GET_CONFIG, ("plpar_hcall", True), *[NOP] * 40, POWER_OFF)
     rig = Rig(tmp_path, kernel, others=(kernel.symbols["plpks_second"][0],))
@@ -257,7 +263,7 @@ async def test_a_tree_that_cannot_be_completed(tmp_path: Path) -> None:
 
 
 async def test_a_function_called_from_outside(tmp_path: Path) -> None:
-    """Registers are as before, r13 is left alone, and the callee's h-calls are served."""
+    """`call_function` restores all registers, and serves the h-calls of the called function."""
     kernel = with_driver(*GET_CONFIG, end=IDLE)
     kernel.function("plpks_helper", ("plpks_helper_body", False))
     kernel.function("plpks_helper_body", *GET_CONFIG, ("plpar_hcall", True), li(3, 42), ("borrowed", False))

@@ -1,4 +1,4 @@
-"""One machine on a partition: claims, their holders, and claims that are left behind."""
+"""Only one machine may run on a partition: claim files, the processes that hold them, and old claim files."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def test_a_claim_without_a_lock_is_taken_over(tmp_path: Path) -> None:
     mine = Claims()
     mine.take(tmp_path / "lpar1.sock")
     assert left.read_text() == f"{os.getpid()}\n"
-    assert left.stat().st_mode & 0o077 == 0o044  # of the first owner
+    assert left.stat().st_mode & 0o077 == 0o044  # the mode that the first owner set
     mine.release()
 
 
 def test_a_claim_that_was_removed_in_between_is_no_claim(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lock on a claim file that was just removed protects nothing, so the claim is made again."""
+    """If a claim file is removed before its lock is taken, the claim is made again."""
     real, path = claims._is_at, tmp_path / "lpar1.sock.qemu"
     seen: list[bool] = []
 

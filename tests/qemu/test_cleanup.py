@@ -1,4 +1,4 @@
-"""The cleanup after a process: nothing while the process runs, then everything."""
+"""The cleanup after a process: it does nothing while the process runs, then ends and removes everything."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STUBBORN = ("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1000; done"
 
 
 def _kept(folder: Path, *processes: subprocess.Popen[bytes]) -> None:
-    """Give the orders in this process, and have them carried out."""
+    """Order the end of these processes and the removal of the folder; wait until both are done."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     thread = threading.Thread(target=cleanup.clean_up, args=(theirs,))
     with theirs:
@@ -37,7 +37,7 @@ def _kept(folder: Path, *processes: subprocess.Popen[bytes]) -> None:
 
 
 def test_processes_and_folders_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that ignores SIGTERM is ended too, and one that ended by itself is no error."""
+    """A process that ignores SIGTERM is killed. One that has ended already is no error."""
     monkeypatch.setattr(cleanup, "END_SECONDS", 0.3)
     folder = tmp_path / "folder"
     (folder / "inner").mkdir(parents=True)
@@ -65,7 +65,7 @@ def test_nothing_is_left_to_do_after_an_orderly_end(tmp_path: Path) -> None:
 
 
 async def test_the_first_task_decides() -> None:
-    """The first task's result or error is returned; the others are cancelled."""
+    """`first_of` returns the result or raises the error of the first task, and cancels the others."""
 
     async def fail() -> str:
         raise LookupError("first")

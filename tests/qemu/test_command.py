@@ -1,4 +1,4 @@
-"""The words of `swpks qemu`: QEMU's options without their `--`, and a state that cannot be made."""
+"""The command line of `swpks qemu`: options for QEMU with or without the separator, and wrong states."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OURS = ("qemu", "--partition", "lpar1", "--kernel", "vmlinux")
     "words", ["-smp 2", "-hda disk", "initrd.img", "--smp 2", "--trace initrd.img -- -m 2G"]
 )
 def test_a_forgotten_separator(capsys: pytest.CaptureFixture[str], words: str) -> None:
-    """Each unknown word is refused, with the place for options of QEMU."""
+    """An unknown word is refused; the error says that options of QEMU follow after `--`."""
     assert main([*OURS, *words.split()]) == 2
     said = capsys.readouterr().err
     word = words.removeprefix("--trace ").split()[0]
@@ -29,7 +29,7 @@ def test_a_forgotten_separator(capsys: pytest.CaptureFixture[str], words: str) -
 
 
 def test_what_is_behind_the_separator_is_for_qemu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Words behind the separator go to QEMU, also if they look like options of ours."""
+    """Words after the separator go to QEMU, even if `swpks qemu` has options of the same name."""
     assert main(["qemu", "--kernel", "vmlinux", "--", "--partition", "lpar1"]) == 2
     assert "required: --partition" in capsys.readouterr().err
     missing = str(tmp_path / "missing")
@@ -50,7 +50,7 @@ def test_the_help_has_every_exit_status(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_state_that_cannot_be_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error has the place and the remedy, without a traceback."""
+    """If the state can't be made, the error has the path and the remedy, without a traceback."""
     monkeypatch.setenv("PATH", fake_qemu(tmp_path))
     tmp_path.joinpath("file").touch()
     state = tmp_path / "file" / "state"
@@ -65,7 +65,7 @@ def test_a_state_that_cannot_be_made(
 def test_a_state_with_a_path_that_is_too_long(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is refused before a folder or a log is made."""
+    """A state with a path that is too long is refused before a folder or a log is made."""
     monkeypatch.setenv("PATH", fake_qemu(tmp_path))
     above = tmp_path / ("d" * 110)
     words = ("--kernel", str(fake_kernel(tmp_path)), "--state", str(above / "state"))
@@ -77,7 +77,7 @@ def test_a_state_with_a_path_that_is_too_long(
 
 @pytest.mark.parametrize("words", ["", "--initrd i", "--append root=/dev/sda -- -drive d", "-- -initrd i"])
 def test_a_panic_without_a_root(capsys: pytest.CaptureFixture[str], words: str) -> None:
-    """The message about a panic names the missing --initrd, but guesses no root device."""
+    """If --initrd is missing, the message about a panic says so. It proposes no root device."""
     parser = argparse.ArgumentParser()
     command = qemu.add_parser(parser.add_subparsers())
     found = command.parse_args([*OURS[1:], *words.split()])
@@ -88,7 +88,7 @@ def test_a_panic_without_a_root(capsys: pytest.CaptureFixture[str], words: str) 
 
 
 class _Version(OwnProcess):
-    """A process that ends at once."""
+    """A QEMU process that prints its version and ends."""
 
     @property
     def command(self) -> list[str]:
@@ -98,7 +98,7 @@ class _Version(OwnProcess):
 @pytest.mark.process
 @pytest.mark.usefixtures("not_measured")
 def test_the_log_is_private(tmp_path: Path) -> None:
-    """An existing log that others could read becomes private too, and keeps its content."""
+    """A log that others could read becomes private, and its content stays."""
     log = tmp_path / "state.log"
     log.write_text("before\n")
     log.chmod(0o644)

@@ -1,4 +1,4 @@
-"""One more string in a flattened tree, in place."""
+"""A flattened device tree gets one more string or property, in place."""
 
 import struct
 
@@ -16,7 +16,10 @@ SHAPES = [(16, False), (16, True), (17, False), (17, True)]
 
 @pytest.mark.parametrize("version,strings_last", SHAPES)
 def test_one_string_more(version: int, strings_last: bool) -> None:
-    """R-73: `hcall-pks` is added to the list, everything else stays, and the tree has its size."""
+    """R-73: `hcall-pks` is added to the list of strings.
+
+    Nothing else changes, and the tree keeps its size.
+    """
     before = flatten(MACHINE, version=version, strings_last=strings_last)
     after = with_string(before, *PLACE, b"hcall-pks")
     assert len(after) == len(before) == tree_size(after)
@@ -57,7 +60,7 @@ def test_what_is_no_tree(header: bytes) -> None:
 
 @given(at=st.integers(40, 300), value=st.binary(min_size=1, max_size=8))
 def test_damage_is_told_or_harmless(at: int, value: bytes) -> None:
-    """A damaged tree raises our exception, or none."""
+    """A damaged tree raises TreeUnsuitable, or nothing."""
     tree = bytearray(flatten(MACHINE))
     tree[at : at + len(value)] = value
     try:
@@ -72,7 +75,7 @@ ENFORCE = b"\0\0\0\2"
 
 @pytest.mark.parametrize("version,strings_last", SHAPES)
 def test_a_property_of_the_root(version: int, strings_last: bool) -> None:
-    """R-35: the property is added, everything else stays, and the tree has its size."""
+    """R-35: the root gets the property. Nothing else changes, and the tree keeps its size."""
     before = flatten(MACHINE, version=version, strings_last=strings_last, gap=20)
     after = with_root_property(with_string(before, *PLACE, b"hcall-pks"), MODE, ENFORCE)
     assert len(after) == len(before) == tree_size(after)

@@ -1,4 +1,4 @@
-"""Symbols, code and call sites of kernels: one made by hand, and invalid files."""
+"""Symbols, code and call sites of kernels: of a kernel made by the test, and of invalid files."""
 
 import gzip
 import random
@@ -14,7 +14,7 @@ from tests.qemu.assemble import BLR, LABEL, NOP, SC1, Kernel, branch, with_gates
 
 
 def a_kernel() -> Kernel:
-    """Return a kernel with gates before and after the driver, calls to both entries, and foreign calls."""
+    """Return a kernel with calls of the driver, to both entries of a gate, and with calls of others."""
     kernel = with_gates(Kernel())
     kernel.function("plpks_one", NOP, ("plpar_hcall", True), ("plpar_hcall9", False), BLR)
     kernel.function("_plpks_two", ("plpar_hcall9", True), ("helper", True), BLR, local=False)
@@ -36,7 +36,7 @@ def test_symbols_and_code(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("other,offset", [(0, 0), (1 << 5, 0), (2 << 5, 4), (3 << 5, 8), (6 << 5, 64)])
 def test_local_entries(other: int, offset: int) -> None:
-    """The offset follows from the three highest bits of st_other, by the ELFv2 ABI."""
+    """The three highest bits of st_other give the offset of the local entry, as the ELFv2 ABI defines."""
     assert Symbol("f", 0x1000, 0, other, True).local_entry == 0x1000 + offset
 
 
@@ -46,7 +46,7 @@ def test_assembly_ends_at_the_next_function_past_its_labels(tmp_path: Path) -> N
 
 
 def test_call_sites(tmp_path: Path) -> None:
-    """R-73: only the driver's calls are found, of both gates, at either entry."""
+    """R-73: only calls in functions of the driver are found, for both gates and both entries of a gate."""
     kernel = a_kernel()
     image = load(kernel.write(tmp_path / "vmlinux"))
     sites = find_callsites(image)
@@ -63,7 +63,7 @@ def test_call_sites(tmp_path: Path) -> None:
 
 
 def image_name(image, address: int) -> str:
-    """Return the name of the function that has this instruction."""
+    """Return the name of the function that contains this address."""
     return next(f.name for f in image.functions("") if f.address <= address < f.address + f.size)
 
 
@@ -89,7 +89,7 @@ def test_what_is_no_elf_file(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_compressed_kernel(tmp_path: Path) -> None:
-    """The refusal of a vmlinuz names the remedy."""
+    """A compressed kernel (vmlinuz) is refused, and the message names the remedy."""
     path = tmp_path / "vmlinuz"
     path.write_bytes(gzip.compress(b"kernel"))
     with pytest.raises(KernelUnsuitable, match="a gzip file: unpack it first, such as zcat FILE > vmlinux"):
@@ -125,7 +125,7 @@ def test_a_section_that_claims_more_than_the_file_has(
 
 
 def test_endless_section_headers(tmp_path: Path) -> None:
-    """A count of 0 in the file's header means that the first section's header has the count."""
+    """If the ELF header has the count 0, the first section's header has the count; a huge one is refused."""
     path = a_kernel().write(tmp_path / "vmlinux")
     for entry_size in (0, 64):
         damaged = bytearray(path.read_bytes())
@@ -137,7 +137,7 @@ def test_endless_section_headers(tmp_path: Path) -> None:
 
 
 def test_damage_is_told_or_harmless(tmp_path: Path) -> None:
-    """R-73: a damaged kernel file raises our exception, or none."""
+    """R-73: a damaged kernel file raises KernelUnsuitable, or nothing."""
     chance = random.Random(73)
     whole = a_kernel().write(tmp_path / "vmlinux").read_bytes()
     damaged, refusals = tmp_path / "damaged", 0

@@ -1,4 +1,4 @@
-"""The end of `swpks qemu`, as processes: nothing is left behind, and the exit status has the reason."""
+"""How `swpks qemu` ends: no process is left behind, and the exit status shows the reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    """A PATH with the fake QEMU first."""
+    """A PATH whose first folder has the fake QEMU."""
     return fake_qemu(tmp_path)
 
 
@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> str:
 def test_nothing_is_left_behind(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, path: str, signum: signal.Signals
 ) -> None:
-    """QEMU, the server and the temporary state end with the command, even if its code can no longer run."""
+    """QEMU, the server and the temporary state end with the command, even after SIGKILL."""
     temporary = tmp_path_factory.mktemp("t")  # the path of a socket has to be short
     with running("--kernel", fake_kernel(tmp_path), PATH=path, TMPDIR=str(temporary)) as command:
         started = command.descendants()
@@ -34,7 +34,7 @@ def test_nothing_is_left_behind(
         for name in (b"fake_qemu", b"serve", b"cleanup"):
             assert any(name in each for each in names), names
         assert len(list(temporary.iterdir())) == 1
-        # Of QEMU's warnings, those of its default machine are left out.
+        # The warnings about QEMU's default machine are not shown.
         assert [line for line in command.said.splitlines() if WARNING in line] == [
             f"{WARNING}, cap-cfpc=fixed"
         ]
@@ -48,7 +48,10 @@ def test_nothing_is_left_behind(
 
 
 def test_the_second_machine_on_a_partition(tmp_path: Path, path: str, swpks_server: ServerProcess) -> None:
-    """The refusal names the process that holds the partition, and comes before any restart."""
+    """A second machine on a partition is refused before any restart.
+
+    The error names the first one's process.
+    """
     kernel, state = fake_kernel(tmp_path), swpks_server.state
     with running("--kernel", kernel, "--state", state, PATH=path) as first:
         before = swpks_server.console.call(show_partition("lpar1")).ipl_count
@@ -60,7 +63,7 @@ def test_the_second_machine_on_a_partition(tmp_path: Path, path: str, swpks_serv
         assert (view.power, view.ipl_count) == ("running", before)
         first.process.kill()
         first.end()
-    # The claim of a killed process is taken over.  SIGTERM powers the partition off.
+    # A new process takes the claim of a killed one.  SIGTERM powers the partition off.
     with running("--kernel", kernel, "--state", state, PATH=path) as third:
         third.process.terminate()
         assert third.end() == 128 + signal.SIGTERM
@@ -69,7 +72,7 @@ def test_the_second_machine_on_a_partition(tmp_path: Path, path: str, swpks_serv
 
 
 def test_a_server_that_is_away_is_told_of(tmp_path: Path, path: str, swpks_server: ServerProcess) -> None:
-    """The loss and the return of the server are both reported, even if the guest makes no call."""
+    """The command reports when it loses the server and when it reaches it again, even without an h-call."""
     words = ("--kernel", fake_kernel(tmp_path), "--state", swpks_server.state, "--patience", 7)
     with running(*words, PATH=path) as command:
         swpks_server.stop()
@@ -82,7 +85,7 @@ def test_a_server_that_is_away_is_told_of(tmp_path: Path, path: str, swpks_serve
 
 
 def test_a_keystore_that_is_off_is_told_of(tmp_path: Path, path: str) -> None:
-    """A guest without a keystore can be wanted, so it is no refusal; the way out is in the message."""
+    """If the keystore is off, the guest still starts. A message says how to turn the keystore on."""
     words = ("--partition", "lpar1:0", "--kernel", fake_kernel(tmp_path, PANIC), "--state", tmp_path / "s")
     command = Running(*words, PATH=path)
     assert command.end() == 4, command.said
@@ -91,7 +94,7 @@ def test_a_keystore_that_is_off_is_told_of(tmp_path: Path, path: str) -> None:
 
 
 def test_a_state_below_a_missing_folder(tmp_path: Path, path: str) -> None:
-    """The state is made, as by `swpks serve`, and the log beside it is private.
+    """The command makes a state below a missing folder, as `swpks serve` does. Its log is private.
 
     The guest panics at the end.
     """

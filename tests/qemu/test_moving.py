@@ -18,7 +18,7 @@ CALL = raw_call(Opcode.GET_CONFIG)
 
 
 async def test_a_call_in_flight_goes_on_at_the_new_place(tmp_path: Path) -> None:
-    """Power then depends on the system that the socket belongs to."""
+    """A call that waits during the move is executed once the partition is served again."""
     system = System("sockets", tmp_path)
     console = PatientConsole(tmp_path / "control.sock", "lpar1")
 

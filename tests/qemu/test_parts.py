@@ -1,4 +1,4 @@
-"""Memory on demand, QEMU's monitor and process, a partition that comes back, and errors."""
+"""Memory that is read on demand, QEMU's monitor and process, a partition that returns, and errors."""
 
 import os
 import socket
@@ -138,7 +138,7 @@ async def test_a_missing_initrd(tmp_path: Path) -> None:
 
 
 async def test_no_server_in_time(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
-    """R-73: if the server stays away, a clear error follows after the given time."""
+    """R-73: if no server answers within the given time, the error says so."""
     sentences: list[str] = []
     console = PatientConsole(tmp_path / "control.sock", "lpar1", patience=30, notify=sentences.append)
     with pytest.raises(PartitionUnusable, match="no server"):
@@ -195,7 +195,7 @@ def _run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
 
 
 def test_kernels_that_the_command_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """R-73: a stripped kernel, one without the driver, and no kernel: exit status 2 and a clear sentence."""
+    """R-73: a kernel that is missing, stripped or without the driver gives status 2 and one sentence."""
     without = with_gates(Kernel())
     without.function("helper", BLR)
     for kernel, says in (
@@ -208,7 +208,7 @@ def test_kernels_that_the_command_refuses(tmp_path: Path, capsys: pytest.Capture
 
 
 def _bootable(folder: Path) -> str:
-    """Return a kernel with all that the command needs."""
+    """Return a kernel with all functions that the command needs."""
     kernel = with_gates(Kernel())
     kernel.function("plpks_one", ("plpar_hcall", True), BLR)
     kernel.function("early_setup", BLR)
@@ -232,7 +232,7 @@ def test_a_command_without_qemu(
 def test_partitions_that_the_command_refuses(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    """R-73: the server's own rules for names and sizes refuse it, before anything is started."""
+    """R-73: the server's rules for names and sizes refuse a partition before anything is started."""
     state = tmp_path / "state"
     command = ["qemu", f"--partition={name}", "--kernel", _bootable(tmp_path), "--state", str(state)]
     assert main(command) == 2
@@ -244,7 +244,7 @@ def test_partitions_that_the_command_refuses(
 
 @pytest.fixture
 def broken_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A QEMU that ends at once, like the real one with unknown options."""
+    """A QEMU that ends at once, as the real one does with unknown options."""
     program = tmp_path / "bin" / "qemu-system-ppc64"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\nexit 3\n")
@@ -257,7 +257,7 @@ def broken_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_server_of_its_own_is_stopped_at_the_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """R-73: QEMU's exit status is reported, and the server that was started for it ends too."""
+    """R-73: the command reports QEMU's exit status, and stops the server that it has started."""
     state = tmp_path / "state"
     status, text = _run(capsys, "--kernel", _bootable(tmp_path), "--state", str(state))
     assert (status, "QEMU ended with status 3" in text) == (2, True), text
@@ -271,7 +271,7 @@ def test_a_server_of_its_own_is_stopped_at_the_end(
 def test_a_running_server_is_used_and_stays(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], swpks_server: ServerProcess
 ) -> None:
-    """R-73: two servers never share a state folder; a command stops only its own server."""
+    """R-73: the command uses a server that runs on the state already, and does not stop it."""
     status, text = _run(capsys, "--kernel", _bootable(tmp_path), "--state", str(swpks_server.state))
     assert (status, "QEMU ended with status 3" in text) == (2, True), text
     assert swpks_server.pid is not None
@@ -287,7 +287,7 @@ def test_a_running_server_is_used_and_stays(
 def test_a_running_server_is_asked_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], swpks_server: ServerProcess, partition: str, says: str
 ) -> None:
-    """R-73: QEMU is not started for a partition that does not exist, or has another size."""
+    """R-73: if a running server has no such partition, or another size, QEMU is not started."""
     words = ["--kernel", _bootable(tmp_path), "--state", str(swpks_server.state)]
     assert main(["qemu", "--partition", partition, *words]) == 2
     text = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The real QEMU with a guest of some instructions: its panic, its power-off, and a power-off by the console.
+"""The real QEMU with a guest of a few instructions: a panic, a power-off, and a power-off by the console.
 
 A Linux kernel ends by the same calls (test_boot.py has kernels; they take longer, and have to be fetched).
 """
@@ -29,7 +29,7 @@ def _kernel(folder: Path, token: Token) -> Path:
 
 @pytest.mark.parametrize("token,status", [(Token.OS_TERM, 4), (Token.POWER_OFF, 0)])
 def test_the_end_of_a_guest(tmp_path: Path, swpks_server: ServerProcess, token: Token, status: int) -> None:
-    """QEMU's own exit status is 0 for both; QEMU's event tells a panic from a power-off."""
+    """After a panic or a power-off QEMU's own exit status is 0; its last event shows which it was."""
     command = Running("--kernel", _kernel(tmp_path, token), "--state", swpks_server.state)
     assert command.end() == status, command.said
     assert ("the guest has panicked" in command.said) == (status == 4)
@@ -39,7 +39,7 @@ def test_the_end_of_a_guest(tmp_path: Path, swpks_server: ServerProcess, token: 
 
 
 def test_a_panic_that_pauses_the_machine(tmp_path: Path, swpks_server: ServerProcess) -> None:
-    """`-action panic=pause` pauses the guest; it does not go on by itself, so that is an end too."""
+    """With `-action panic=pause` QEMU pauses the guest after a panic. The command ends then."""
     kernel = _kernel(tmp_path, Token.OS_TERM)
     command = Running("--kernel", kernel, "--state", swpks_server.state, "--", "-action", "panic=pause")
     assert command.end() == 4, command.said

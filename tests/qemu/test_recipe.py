@@ -39,13 +39,16 @@ def recipe() -> Session:
 
 @pytest.fixture
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the tools of the repository, as the page expects it, with a short path for sockets."""
+    """A folder with the repository's tools, as the page expects it.
+
+    Its path is short, because sockets need that.
+    """
     needed("cpio", shutil.which("cpio"))
     return repository(tmp_path_factory.mktemp("k") / "r")
 
 
 def make_package(debs: Path, name: str, path: str, mode: int, depends: str = "") -> None:
-    """Build a package with one file, whose content is its own name."""
+    """Build a package with one file; the file contains its own name."""
     root = debs / name
     root.joinpath("DEBIAN").mkdir(parents=True)
     root.joinpath("DEBIAN/control").write_text(
@@ -62,7 +65,7 @@ def make_package(debs: Path, name: str, path: str, mode: int, depends: str = "")
 
 @pytest.fixture
 def offline(tmp_path: Path) -> dict[str, str]:
-    """An environment whose apt has packages of the recipe's names, and whose cache is empty."""
+    """An environment whose apt offers packages with the recipe's names, and whose cache is empty."""
     needed("dpkg-deb", shutil.which("dpkg-deb"))
     debs, programs = tmp_path / "debs", tmp_path / "programs"
     make_package(debs, "busybox-static", "bin/busybox", 0o755)
@@ -86,13 +89,13 @@ CTRL_C = [(PROMPT, b"echo begun; sleep 1000\n"), (b"\nbegun", b"\x03")]
 def shell(
     commands: list[str], folder: Path, environment: dict[str, str], typed: Sequence[tuple[bytes, bytes]] = ()
 ) -> str:
-    """Run commands as one script in a folder; the first failed one ends it. Return their output.
+    """Run commands as one script in a folder, until one fails. Return their output.
 
-    Each text of `typed` is typed when the one before it has been printed.
+    `typed` has pairs: when the first text has been printed, the second one is typed.
 
-    The page's own folder is made below it.
+    The page makes its own folder below `folder`.
 
-    timeout(1) ends the machine as well: it signals all processes that the script has started.
+    timeout(1) also ends the machine: it signals all processes that the script has started.
     """
     with subprocess.Popen(
         ["timeout", "--kill-after=10", str(PATIENCE), "bash", "-euo", "pipefail", "-c", "\n".join(commands)],
@@ -116,7 +119,7 @@ def shell(
 def test_the_recipe_packs_an_initramfs_that_starts(
     recipe: Session, folder: Path, offline: dict[str, str], tmp_path: Path
 ) -> None:
-    """All commands before the boot run: the initramfs has an init that can run, and a shell for it."""
+    """All commands before the boot work. The initramfs has an init that can run, and a shell for it."""
     *prepare, boot = recipe.commands
     assert boot.startswith("swpks qemu ")
     kernel, place = shell([*prepare, 'echo "$kernel"; pwd'], folder, offline).splitlines()
@@ -135,7 +138,7 @@ def test_the_recipe_packs_an_initramfs_that_starts(
 @pytest.mark.slow
 @pytest.mark.process
 def test_the_recipe_boots_and_prints_what_the_page_shows(page_blocks: PageBlocks, folder: Path) -> None:
-    """R-73: the whole page with Debian's packages: all that it shows is printed, in its order."""
+    """R-73: with Debian's packages, the commands of the page print all that the page shows, in its order."""
     recipe = page_blocks.session()
     head = session(ROOT / "docs" / "kernel.md", "What you need").commands
     with reported():

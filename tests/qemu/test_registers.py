@@ -1,4 +1,4 @@
-"""Register maps parsed from target.xml, with the peculiarities of QEMU's."""
+"""Register maps, parsed from target.xml with the peculiarities of QEMU."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Packets of the remote serial protocol: golden bytes, with any cut of the stream."""
+"""Packets of the remote serial protocol: fixed bytes, however the stream is cut."""
 
 import itertools
 
@@ -75,7 +75,7 @@ def test_any_payload_comes_back_whatever_the_cuts(payloads: list[bytes], cuts: l
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_packets_or_an_error(data: bytes) -> None:
-    """A broken stub raises our exception, or none."""
+    """Any bytes of a stub give packets, or raise StubError."""
     try:
         decoded(data)
     except StubError:

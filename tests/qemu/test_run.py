@@ -1,4 +1,4 @@
-"""A whole run with a fake machine and a real server: the partition is stopped at each kind of end."""
+"""A whole run with a fake machine and a real server. At every kind of end the partition is powered off."""
 
 import json
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.process
 
 
 class PlayedProcess:
-    """The part of QEMU's process that a run uses; it does not end by itself when its stub fails."""
+    """The part of QEMU's process that a run uses. It does not end when its stub fails."""
 
     def __init__(self, machine: FakeMachine, returncode: int | None) -> None:
         self.returncode = returncode
@@ -41,7 +41,7 @@ class PlayedProcess:
 
 
 class Played:
-    """A fake machine, and the arguments and results of `start`."""
+    """A fake machine, a replacement for `start`, and what the run has reported."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, end: int = POWER_OFF) -> None:
         self.kernel = with_driver(*GET_CONFIG, end=end)
@@ -72,7 +72,7 @@ class Played:
             raise failure
 
     def tell(self, sentence: str) -> None:
-        """Note a sentence for the user, and set the event that waits for it."""
+        """Note a sentence for the user, and set the event of a task that waits for it."""
         self.sentences.append(sentence)
         for part, event in self.heard.items():
             if part in sentence:
@@ -87,7 +87,7 @@ class Played:
 
 
 async def shown(server: ServerProcess) -> tuple[str, int]:
-    """Return the power of the partition, and its IPLs."""
+    """Return the power state of the partition, and its number of IPLs."""
     text = await trio.to_thread.run_sync(server.hmc, "status", "lpar1", "--json")
     view = json.loads(text)
     return view["power"], view["ipl_count"]
@@ -103,7 +103,7 @@ async def test_a_clean_end(tmp_path: Path, monkeypatch, swpks_server: ServerProc
 
 
 async def test_a_panic(tmp_path: Path, monkeypatch, swpks_server: ServerProcess) -> None:
-    """QEMU ends with status 0; its last event has the reason."""
+    """QEMU ends with status 0 after a panic; its last event shows the panic."""
     end = await Played(tmp_path, monkeypatch, end=PANIC).run(swpks_server)
     assert (await shown(swpks_server), end) == (("off", 2), MachineEnd.PANIC)
 
@@ -119,7 +119,7 @@ async def test_a_guest_that_a_panic_has_paused(
 async def test_the_console_stops_the_machine(
     tmp_path: Path, monkeypatch, swpks_server: ServerProcess
 ) -> None:
-    """A power-off ends a running guest.  A restart by the console does not, and is reported."""
+    """A power-off by the console ends a running guest. A restart does not end it, but is reported."""
     played = Played(tmp_path, monkeypatch, end=SPIN)
     called, restarted = trio.Event(), trio.Event()
     ends: list[MachineEnd] = []
@@ -143,7 +143,7 @@ async def test_the_console_stops_the_machine(
 async def test_a_machine_that_ends_while_its_call_waits(
     tmp_path: Path, monkeypatch, swpks_server: ServerProcess
 ) -> None:
-    """Ctrl-A x ends a machine also while a call waits for a server, and the wait is reported."""
+    """If the guest's call waits for a server, this is reported; Ctrl-A x still ends the machine."""
     played = Played(tmp_path, monkeypatch)
     played.heard["the guest waits up to 20 s for the keystore of lpar1: "] = played.machine.ended
 
@@ -160,14 +160,14 @@ async def test_a_machine_that_ends_while_its_call_waits(
 
 
 async def test_a_guest_that_stops(tmp_path: Path, monkeypatch, swpks_server: ServerProcess) -> None:
-    """R-73: no partition is left running without a machine behind it."""
+    """R-73: if all processors stop, the run ends and powers the partition off."""
     with pytest.raises(GuestStopped):
         await Played(tmp_path, monkeypatch, end=IDLE).run(swpks_server)
     assert await shown(swpks_server) == ("off", 2)
 
 
 async def test_a_stub_at_fault(tmp_path: Path, monkeypatch, swpks_server: ServerProcess) -> None:
-    """R-73: the partition is stopped also if QEMU fails."""
+    """R-73: if QEMU's stub fails, the run powers the partition off."""
     played = Played(tmp_path, monkeypatch)
     played.machine.odd[b"M"] = b"E14"
     played.returncode = None
@@ -177,9 +177,9 @@ async def test_a_stub_at_fault(tmp_path: Path, monkeypatch, swpks_server: Server
 
 
 async def test_a_cancelled_run(tmp_path: Path, monkeypatch, swpks_server: ServerProcess) -> None:
-    """R-73: the partition is stopped also if the user cancels.
+    """R-73: if the user cancels the run, it powers the partition off.
 
-    The power-off is not cancelled with the rest.
+    The cancellation does not stop the power-off.
     """
     with trio.CancelScope() as scope:
         await Played(tmp_path, monkeypatch).run(swpks_server, on_call=lambda *_: scope.cancel())
@@ -188,7 +188,7 @@ async def test_a_cancelled_run(tmp_path: Path, monkeypatch, swpks_server: Server
 
 
 async def test_a_machine_that_never_started(tmp_path: Path, monkeypatch, swpks_server: ServerProcess) -> None:
-    """R-73: a partition that was not touched yet stays as it is."""
+    """R-73: if the machine never started, the partition is not changed."""
     played = Played(tmp_path, monkeypatch)
     played.machine.odd[b"?"] = b"E01"
     played.machine.odd[b"qSupported"] = b"E01"
@@ -201,7 +201,7 @@ async def test_a_machine_that_never_started(tmp_path: Path, monkeypatch, swpks_s
 async def test_a_partition_that_is_not_there_starts_nothing(
     tmp_path: Path, monkeypatch, swpks_server: ServerProcess
 ) -> None:
-    """R-73: the run asks the console before it starts QEMU."""
+    """R-73: if the console has no such partition, QEMU is not started."""
     played = Played(tmp_path, monkeypatch)
     with pytest.raises(PartitionUnusable, match="there is no partition 'nosuch'"):
         await played.run(swpks_server, name="nosuch")
@@ -209,7 +209,7 @@ async def test_a_partition_that_is_not_there_starts_nothing(
 
 
 async def test_the_first_trouble_is_told(tmp_path: Path) -> None:
-    """The first reason of an end is reported, also if the server is gone later."""
+    """A run reports the first error, even if the power-off after it fails too."""
     console = PatientConsole(tmp_path / "control.sock", "lpar1", patience=0.1)
     async with partition_of(tmp_path / "lpar1.sock", console) as partition:
         partition.started = True
@@ -224,7 +224,7 @@ async def test_the_first_trouble_is_told(tmp_path: Path) -> None:
 async def test_a_power_off_that_nobody_answers(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """The wait for the power-off is bounded, whatever the server does."""
+    """A run waits at most 10 seconds for the answer to its power-off."""
     listener = trio.socket.socket(trio.socket.AF_UNIX)
     await listener.bind(str(tmp_path / "control.sock"))
     listener.listen()

@@ -1,4 +1,4 @@
-"""The stub object: its requests, its use of the answers, and its errors."""
+"""The client of QEMU's gdb stub: its requests, what it does with the answers, and its errors."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +22,7 @@ def a_machine() -> FakeMachine:
 
 @asynccontextmanager
 async def attached(machine: FakeMachine) -> AsyncIterator[Stub]:
-    """Return a started stub, with the machine behind it."""
+    """Yield a stub that is connected to this machine and started."""
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(FakeStub(machine, theirs).serve)
@@ -52,7 +52,7 @@ async def test_registers_memory_and_breakpoints(acks: bool) -> None:
 
 
 async def test_big_endian_registers() -> None:
-    """Before the kernel has switched its processor, the bytes of a register are in the other order."""
+    """Before the kernel has switched its processor, the bytes of each register are in big-endian order."""
     machine = a_machine()
     machine.processors[0].values["msr"] = BIG
     async with attached(machine) as stub:
@@ -142,7 +142,7 @@ async def test_console_output_is_no_stop() -> None:
 
 
 async def test_a_stub_that_is_gone() -> None:
-    """R-73: while the guest runs, a lost QEMU is an end; otherwise it is an error."""
+    """R-73: if QEMU is lost while the guest runs, the run ends; at another time it is an error."""
     stub, theirs = await _against()
     await theirs.aclose()
     assert await stub.resume() == Ended(None)

@@ -1,4 +1,4 @@
-"""Flattened device trees like those of prom_init: version 16 or 17, blocks in any order."""
+"""Flattened device trees like those that Linux's prom_init makes: version 16 or 17, blocks in any order."""
 
 import struct
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ Node = Mapping[str, "Node | bytes"]
 def flatten(
     root: Node, *, version: int = 17, padding: int = 64, strings_last: bool = False, gap: int = 0
 ) -> bytes:
-    """Return the tree's bytes.
+    """Return the bytes of the tree.
 
-    `padding` bytes are free behind the structure block, `gap` behind the strings.
+    `padding` free bytes follow the structure block, `gap` free bytes follow the strings.
     """
     names: dict[str, int] = {}
     structure = _node("", root, names) + struct.pack(">I", 9)
