@@ -1,4 +1,4 @@
-"""Clients with one fault each: what they send, take, check or report is changed in one place."""
+"""Clients with one fault each: in one place they send, accept, check or report something wrong."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Change = Callable[[bytes], bytes]
 
 
 def frames_of(data: bytes) -> list[bytes]:
-    """Whole frames; the last one may be a rest that is none."""
+    """Return the whole frames in these bytes; remaining bytes are the last item."""
     found = []
     while len(data) >= HEADER and len(data) >= (size := HEADER + int.from_bytes(data[12:16], "big")):
         found.append(data[:size])
@@ -32,51 +32,51 @@ def frames_of(data: bytes) -> list[bytes]:
 
 
 def on(kind: FrameType, change: Change) -> Change:
-    """Change each frame of one type."""
+    """Return a function that applies a change to each frame of one type."""
     return lambda data: b"".join(
         change(each) if each[5:6] == bytes([kind]) else each for each in frames_of(data)
     )
 
 
 def every(change: Change) -> Change:
-    """Change each frame."""
+    """Return a function that applies a change to each frame."""
     return lambda data: b"".join(map(change, frames_of(data)))
 
 
 def put(offset: int, value: bytes) -> Change:
-    """Write bytes at an offset, from the start of the header."""
+    """Return a change that writes bytes at an offset from the start of the header."""
     return lambda frame: frame[:offset] + value + frame[offset + len(value) :]
 
 
 def flip(offset: int) -> Change:
-    """Change one bit at an offset, which may count from the end."""
+    """Return a change that flips one bit at an offset, which may count from the end."""
     return lambda frame: put(offset % len(frame), bytes([frame[offset] ^ 1]))(frame)
 
 
 def longer(frame: bytes) -> bytes:
-    """One byte behind the last field."""
+    """Return the frame with one more byte after its last field."""
     return put(12, (len(frame) - HEADER + 1).to_bytes(4, "big"))(frame) + b"\0"
 
 
 class BentSocket(socket.socket):
-    """Changes all that is sent and received."""
+    """A socket that changes all bytes that it sends and receives."""
 
     sent: Change
     taken: Change
 
     def send(self, data: Any, *flags: int) -> int:
-        """Send the changed bytes, and report the length of the right ones."""
+        """Send the changed bytes; return the length of the unchanged ones."""
         right = bytes(data)
         super().send(self.sent(right))
         return len(right)
 
     def recv(self, size: int, *flags: int) -> bytes:
-        """Return changed bytes."""
+        """Receive bytes; return them changed."""
         return self.taken(super().recv(size))
 
 
 class BentAdapter(BlockingAdapter):
-    """The blocking adapter over a socket that changes bytes; `told` changes its lines."""
+    """The blocking adapter over a socket that changes bytes; `told` changes the lines that it reports."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class BentAdapter(BlockingAdapter):
         self.sent, self.taken, self.told, self.asked = sent, taken, told, asked
 
     def target(self, place: str) -> socket.socket:
-        """A connected socket of ours."""
+        """Return a connected socket that changes bytes."""
         bent = BentSocket(socket.AF_UNIX)
         bent.sent, bent.taken = self.sent, self.taken
         try:
@@ -100,19 +100,19 @@ class BentAdapter(BlockingAdapter):
         return bent
 
     def calls(self, requests: Sequence[Request[HReturn]]) -> list[str]:
-        """The calls, changed."""
+        """Make the calls, after `asked` has changed each one."""
         return super().calls([self.asked(each) for each in requests] if self.asked else requests)
 
     def answer(self, line: str) -> list[str]:
-        """The answers, changed."""
+        """Return the lines of a report, after `told` has changed each one."""
         return [self.told(each) for each in super().answer(line)]
 
 
 class EagerAdapter(BlockingAdapter):
-    """Sends OPEN before HELLO."""
+    """A client that sends OPEN before it has received HELLO."""
 
     def target(self, place: str) -> socket.socket:
-        """A socket on which an OPEN was sent."""
+        """Return a socket on which an OPEN was sent already."""
         sock = socket.socket(socket.AF_UNIX)
         sock.connect(place.removeprefix("unix:"))
         sock.send(encode(Open(1, 0, 0, bytes(range(32)), NO_PROOF, "eager")))
@@ -124,7 +124,7 @@ ATTEMPTS = 20
 
 
 class StubbornAdapter(BlockingAdapter):
-    """Makes a call again while its answer is busy, or after the session was lost."""
+    """A client that repeats a call while the answer is busy, or after the session is lost."""
 
     def __init__(self, again: tuple[str, ...]) -> None:
         super().__init__()
@@ -132,12 +132,12 @@ class StubbornAdapter(BlockingAdapter):
         self._opening: OpenPlace | None = None
 
     def connect(self, opening: OpenPlace) -> BlockingChannel:
-        """Note the place."""
+        """Connect, and note the place for a later session."""
         self._opening = opening
         return super().connect(opening)
 
     def calls(self, requests: Sequence[Request[HReturn]]) -> list[str]:
-        """Repeat until there is another answer, at most `ATTEMPTS` times.
+        """Make the calls again until the answer is another one, at most `ATTEMPTS` times.
 
         The judge leaves a client that has failed.  Without a bound its thread would go on for ever, and slow
         down every later test of this process.
@@ -153,7 +153,7 @@ class StubbornAdapter(BlockingAdapter):
 
 
 class LooseRequest(Request[HReturn]):
-    """Follows writes that lie in memory of the call: of any access, or as long as they begin in it."""
+    """A request that allows wrong writes: into any segment, or beyond the segment in which they begin."""
 
     any_access = any_length = False
 
@@ -168,26 +168,26 @@ class LooseRequest(Request[HReturn]):
 
 
 class AnyAccess(LooseRequest):
-    """Follows writes into input segments."""
+    """A request that allows writes into input segments."""
 
     any_access = True
 
 
 class AnyLength(LooseRequest):
-    """Follows writes that begin in a segment."""
+    """A request that allows writes that begin in a segment, and end outside."""
 
     any_length = True
 
 
 class AnyWrite(Request[HReturn]):
-    """Follows every write."""
+    """A request that allows every write."""
 
     def _check_write(self, start: int, size: int) -> None:
         pass
 
 
 def loose(kind: type[Request[HReturn]]) -> Callable[[], BlockingAdapter]:
-    """An adapter with requests of another type."""
+    """Return an adapter whose requests are of this faulty class."""
 
     def asked(request: Request[HReturn]) -> Request[HReturn]:
         fields = {each.name: getattr(request, each.name) for each in dataclasses.fields(request)}
@@ -197,15 +197,18 @@ def loose(kind: type[Request[HReturn]]) -> Callable[[], BlockingAdapter]:
 
 
 class SilentAdapter(BlockingAdapter):
-    """Has no answer to a second session."""
+    """A client that never answers the word `close`."""
 
     def answer(self, line: str) -> list[str]:
-        """No line for `close`."""
+        """Return the lines of a report, but none for `close`."""
         return [] if line.startswith("close") else super().answer(line)
 
 
 class BadClient(NamedTuple):
-    """A faulty client, and the cases that it is run on; `patched` is a name with another value."""
+    """A client with a fault, and the cases to run on it.
+
+    `patched` replaces a name of ours by a wrong value.
+    """
 
     name: str
     only: str
@@ -214,22 +217,22 @@ class BadClient(NamedTuple):
 
 
 def sends(name: str, only: str, change: Change) -> BadClient:
-    """A client that sends other bytes."""
+    """Return a client that changes the bytes that it sends."""
     return BadClient(name, only, lambda: BentAdapter(sent=change))
 
 
 def takes(name: str, only: str, change: Change) -> BadClient:
-    """A client that takes received bytes for other ones; the end of the stream stays."""
+    """Return a client that changes the bytes that it receives; the end of the stream is not changed."""
     return BadClient(name, only, lambda: BentAdapter(taken=lambda data: data and change(data)))
 
 
 def tells(name: str, only: str, change: Callable[[str], str]) -> BadClient:
-    """A client that reports something else."""
+    """Return a client that changes the lines that it reports."""
     return BadClient(name, only, lambda: BentAdapter(told=change))
 
 
 def asks(name: str, change: Callable[[Request[HReturn]], Request[HReturn]]) -> BadClient:
-    """A client that makes another call than it was asked for."""
+    """Return a client that makes another call than the judge has requested."""
     return BadClient(name, "call", lambda: BentAdapter(asked=change))
 
 
@@ -244,7 +247,7 @@ def _in_and_out(segments: Sequence[Segment]) -> tuple[Segment, ...]:
 
 
 def _goodbye_of(reason: int, change: Change) -> Change:
-    """Change a GOODBYE with this reason only."""
+    """Return a change of a GOODBYE with this reason."""
     return on(
         FrameType.GOODBYE,
         lambda frame: change(frame) if frame[HEADER : HEADER + 4] == reason.to_bytes(4, "big") else frame,
@@ -252,7 +255,7 @@ def _goodbye_of(reason: int, change: Change) -> Change:
 
 
 class TagBlind:
-    """Gives each answer the tag that the client expects."""
+    """Writes into each answer the tag that the client expects."""
 
     def __init__(self) -> None:
         self._tags: list[bytes] = []
@@ -263,7 +266,7 @@ class TagBlind:
         return data
 
     def taken(self, data: bytes) -> bytes:
-        """Exchange the tags of answers."""
+        """Replace the tags of answers."""
         return every(self._right)(data) if data else data
 
     def _right(self, frame: bytes) -> bytes:
@@ -272,7 +275,7 @@ class TagBlind:
 
 
 def tag_blind() -> BlockingAdapter:
-    """A client that matches answers by their order alone."""
+    """Return a client that matches answers by their order, and ignores tags."""
     blind = TagBlind()
     return BentAdapter(sent=blind.sent, taken=blind.taken)
 
@@ -283,7 +286,7 @@ def _is_whole(data: bytes) -> bool:
 
 
 def _whole_only(data: bytes) -> bytes:
-    """Wait for the rest of a frame, which never comes in the cases of chapter `header`."""
+    """Return whole frames. For a part of a frame, raise as if the rest never came."""
     if not _is_whole(data):
         raise BlockingIOError
     return data

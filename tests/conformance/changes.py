@@ -1,4 +1,4 @@
-"""The changes that mutants make: statuses, results, written bytes and frames."""
+"""The changes that mutants make in a server's answers: statuses, results, written bytes and frames."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ POSITIONS = [S.H_PARAMETER, S.H_P2, S.H_P3, S.H_P4, S.H_P5, S.H_P6, S.H_P7, S.H_
 
 
 def when(kind: type[Frame], change: Callable[[Passing, Frame], list[Frame | bytes] | None]) -> Answers:
-    """Change frames of one kind."""
+    """Return a change of the frames of one kind."""
     return lambda passing, frame: change(passing, frame) if isinstance(frame, kind) else None
 
 
 def answered(
     opcode: Opcode | None, status: Status | None, change: Callable[[Passing, HReturn], HReturn | None]
 ) -> Answers:
-    """Change the answers of one call with one status; None stands for any."""
+    """Return a change of the answers of one call with one status; None means any call or status."""
 
     def changed(passing: Passing, frame: Frame) -> list[Frame | bytes] | None:
         if not isinstance(frame, HReturn) or passing.call is None:
@@ -37,7 +37,7 @@ def answered(
 
 
 def status(chapter: str, opcode: Opcode, old: Status, new: Status) -> Mutant:
-    """Answer one status in place of another."""
+    """Return a change that replaces one status by another."""
     name = f"{opcode.name} answers {new.name} for {old.name}"
     return Mutant(name, chapter, answered(opcode, old, lambda _, frame: frame._replace(status=int(new))))
 
@@ -50,7 +50,7 @@ def output(
     words: str,
     old: Status = S.H_SUCCESS,
 ) -> Mutant:
-    """Change one result of a call."""
+    """Return a change of one result register of a call."""
     place = CALLS[opcode].output(result).place
 
     def changed(_: Passing, frame: HReturn) -> HReturn:
@@ -64,7 +64,7 @@ def output(
 def written(
     chapter: str, opcode: Opcode, change: Callable[[bytes], bytes], words: str, old: Status = S.H_SUCCESS
 ) -> Mutant:
-    """Change the bytes that a call writes."""
+    """Return a change of the bytes that a call writes."""
 
     def changed(_: Passing, frame: HReturn) -> HReturn | None:
         if not frame.writes:
@@ -76,7 +76,7 @@ def written(
 
 
 def flip(at: int) -> Callable[[bytes], bytes]:
-    """Flip one bit of a byte."""
+    """Return a change that flips one bit of a byte."""
 
     def change(data: bytes) -> bytes:
         new = bytearray(data)
@@ -88,22 +88,22 @@ def flip(at: int) -> Callable[[bytes], bytes]:
 
 
 def hello(name: str, **fields: object) -> Mutant:
-    """Change fields of HELLO."""
+    """Return a change of fields in HELLO."""
     return Mutant(name, "opening", when(Hello, lambda _, frame: [frame._replace(**fields)]))  # type: ignore[arg-type]
 
 
 def opened(name: str, change: Callable[[Opened], Opened]) -> Mutant:
-    """Change every OPENED."""
+    """Return a change of every OPENED."""
     return Mutant(name, "opening", when(Opened, lambda _, frame: [change(frame)]))  # type: ignore[arg-type]
 
 
 def goodbye(name: str, chapter: str, change: Callable[[Goodbye], list[Frame | bytes]]) -> Mutant:
-    """Change GOODBYE."""
+    """Return a change of every GOODBYE."""
     return Mutant(name, chapter, when(Goodbye, lambda _, frame: change(frame)))  # type: ignore[arg-type]
 
 
 def returned(
     name: str, chapter: str, change: Callable[[Passing, HReturn], list[Frame | bytes] | None]
 ) -> Mutant:
-    """Change every HRETURN."""
+    """Return a change of every HRETURN."""
     return Mutant(name, chapter, when(HReturn, change))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Runs of the judge against a server inside this process, right or mutated."""
+"""Functions that judge a server inside this process, which is right or a mutant."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UPDATES = {"keystore_signed_updates": 1, "keystore_signed_updates_without_verifi
 
 @contextmanager
 def server(level: str = "NEXT", kbytes: int = 64) -> Iterator[BlockingPartition]:
-    """Yield a fresh partition; one whose level has them takes signed updates, and a first PK."""
+    """Yield a new partition. If its level has signed updates, it accepts them, and a first PK."""
     attributes = UPDATES if "SIGNED_UPDATE" in {each.name for each in LEVELS[level].calls} else {}
     with blocking_partition(level=level, kbytes=kbytes, attributes=attributes) as partition:
         yield partition
@@ -33,7 +33,7 @@ def server(level: str = "NEXT", kbytes: int = 64) -> Iterator[BlockingPartition]
 def findings(
     partition: BlockingPartition, *patterns: str, mutant: Mutant | None = None, patience: float = PATIENCE
 ) -> Iterator[Finding]:
-    """Yield the findings about a partition, lazily: stop where enough is known."""
+    """Yield the findings about a partition one by one; the caller may stop early."""
     shared: dict[str, object] = {}
 
     def dial() -> socket.socket:
@@ -54,7 +54,7 @@ def _ipl(partition: BlockingPartition) -> None:
 
 
 def first_failure(mutant: Mutant) -> Finding | None:
-    """Return the first case of its chapter that fails a mutant."""
+    """Return the first case in the mutant's chapter that fails."""
     with server() as partition:
         return next(
             (

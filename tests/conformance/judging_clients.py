@@ -1,4 +1,4 @@
-"""Runs of the judge against clients inside this process, with one fault each."""
+"""A function that judges a client inside this process, which has one fault."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATIENCE = 0.25
 
 
 def caught(bad: BadClient) -> Finding | None:
-    """The first case of a faulty client's chapter that fails."""
+    """Return the first case in the client's chapter that fails, or None."""
     chosen = [case for case in CLIENT_CASES if case.chosen_by(bad.only)]
     assert chosen
     with ExitStack() as stack:

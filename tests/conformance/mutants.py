@@ -1,4 +1,7 @@
-"""Wrong servers: each mutant changes one thing of a right server, and one chapter has to find it."""
+"""Wrong servers.
+
+Each mutant changes one thing of a right server, and the cases of one chapter must find it.
+"""
 
 from __future__ import annotations
 

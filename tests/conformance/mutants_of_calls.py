@@ -1,4 +1,4 @@
-"""Wrong servers whose frames, openings, arguments, order of checks or limits are wrong."""
+"""Mutants whose frames, openings, arguments, order of checks or limits are wrong."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _longer(frame: Goodbye) -> list[Frame | bytes]:
 
 
 def _dropped(passing: Passing) -> list[Frame | bytes] | None:
-    """Drop the answers of READs with the tags of the vectors."""
+    """Drop the answers of READs whose tag is one of those in the test vectors."""
     return (
         []
         if passing.call and passing.call.tag in (2, 3, 4, 5, 6, 7) and passing.call.opcode == 0x434
@@ -62,7 +62,7 @@ def _dropped(passing: Passing) -> list[Frame | bytes] | None:
 
 
 def refused(name: str, old: int, **fields: object) -> Mutant:
-    """Change the OPENED of one status."""
+    """Return a change of each OPENED with this status."""
 
     def change(frame: Opened) -> Opened:
         return frame._replace(**fields) if frame.status == old else frame  # type: ignore[arg-type]
@@ -95,7 +95,7 @@ def _counting(passing: Passing, frame: Frame) -> list[Frame | bytes]:
 
 
 def function(name: str, change: Callable[[HReturn], HReturn]) -> Mutant:
-    """Change the answers with H_FUNCTION."""
+    """Return a change of each answer with H_FUNCTION."""
     return Mutant(name, "sessions", answered(None, S.H_FUNCTION, lambda _, frame: change(frame)))
 
 
@@ -124,7 +124,7 @@ def _with_result(frame: HReturn) -> HReturn:
 
 
 def _swapped(passing: Passing, frame: Frame) -> list[Frame | bytes] | None:
-    """Hold one answer of unknown opcodes back until the next one."""
+    """Swap the answers of two calls with an unknown opcode."""
     if passing.call is None or passing.call.opcode != 0 or passing.call.tag < 100:
         return None
     if not passing.held:
@@ -171,7 +171,7 @@ def _writes_all_the_same(passing: Passing, frame: HReturn) -> HReturn:
 
 
 def _aligned(_: Passing, call: HCall) -> HCall | None:
-    """Move the block of READ to a multiple of 16 before the server sees it."""
+    """Change the address of READ's block to a multiple of 16 before the server gets the call."""
     address = call.registers[0]
     if call.opcode != Opcode.READ_OBJECT or not address % 16:
         return None
@@ -197,7 +197,7 @@ def _password_first(passing: Passing, frame: Frame) -> list[Frame | bytes] | Non
 
 
 def _last_first(passing: Passing, frame: Frame) -> list[Frame | bytes] | None:
-    """Answer a bad reserved register of the password calls before the consumer."""
+    """Check the reserved register of SET_PASSWORD before the consumer, which is the wrong order."""
     if not isinstance(frame, HReturn) or passing.call is None or passing.call.opcode != Opcode.SET_PASSWORD:
         return None
     late = frame.status == S.H_PARAMETER and passing.call.registers[1]

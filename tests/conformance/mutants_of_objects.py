@@ -1,4 +1,4 @@
-"""Wrong servers whose passwords, policies, objects, keys or variables are wrong."""
+"""Mutants whose passwords, policies, objects, keys or variables are wrong."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _drops_bit(_: Passing, call: HCall) -> HCall | None:
 
 
 def _without_enforce(passing: Passing, call: HCall) -> HCall | None:
-    # The first two calls of a run learn the mode; they stay right, so that the judge knows the mode.
+    # The first two calls of a run find out the mode.  They are not changed, because the judge needs the mode.
     if call.opcode != Opcode.WRITE_OBJECT or b"mode" in b"".join(s[3] for s in call.segments):
         return None
     return _with_policy(call, call.registers[3] & ~0x2000_0000)
@@ -131,7 +131,7 @@ def _behind(_: Passing, frame: HReturn) -> HReturn | None:
 
 
 def _shared_names(_: Passing, call: HCall) -> HCall | None:
-    """Send the calls about objects of the boot loader as those of the operating system."""
+    """Change calls about the boot loader's objects into calls about those of the operating system."""
     if call.opcode not in (Opcode.WRITE_OBJECT, Opcode.READ_OBJECT, Opcode.REMOVE_OBJECT):
         return None
     segments = tuple(
@@ -158,7 +158,7 @@ def _remember_transient(passing: Passing, call: HCall) -> None:
 
 
 def _pending(passing: Passing, frame: Frame) -> list[Frame | bytes] | None:
-    """Answer 0 to a CONFIRM of a TRANSIENT object."""
+    """Answer a CONFIRM of a TRANSIENT object with 0 in r4."""
     if not isinstance(frame, HReturn) or passing.call is None:
         return None
     if passing.call.opcode != Opcode.CONFIRM_OBJECT_FLUSHED:

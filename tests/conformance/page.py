@@ -27,13 +27,13 @@ Rows = Iterator[tuple[object, ...]]
 
 
 def facts(level: str) -> Facts:
-    """Return the facts of a fresh partition of a level."""
+    """Return the facts about a new partition of a level."""
     with server(level) as partition:
         return facts_of(ServerPlace("in this process", dial=partition.locate))
 
 
 def cases() -> Rows:
-    """Yield the number of cases by chapter, on the oldest and the newest level, and the mutants."""
+    """Yield the number of cases on the oldest and newest level, and of mutants, for each chapter."""
     old, new = (Counter(each.chapter for each in all_cases(facts(level))) for level in ("FW950", "NEXT"))
     wrong = Counter(mutant.chapter for mutant in all_mutants())
     for chapter in new:
@@ -49,7 +49,7 @@ def mutants() -> Rows:
 
 
 def client_cases() -> Rows:
-    """Yield the number of cases of a client by chapter, and the clients with a fault there."""
+    """Yield, for each chapter, the number of cases for a client, and the number of faulty clients."""
     found = Counter(each.chapter for each in CLIENT_CASES)
     wrong = Counter(bad.only.partition(".")[0] for bad in BAD_CLIENTS)
     for chapter, count in found.items():
@@ -58,7 +58,7 @@ def client_cases() -> Rows:
 
 
 def clients() -> Rows:
-    """Yield each client with a fault, and the case that finds it."""
+    """Yield each faulty client with the case that finds it."""
     for bad in BAD_CLIENTS:
         failure = caught(bad)
         yield bad.name, f"`{failure.id}`" if failure else "not found"
@@ -74,13 +74,13 @@ def unproven() -> Rows:
 
 
 def share() -> tuple[int, int]:
-    """Return how many rules of these three kinds a case proves, and how many there are."""
+    """Return how many rules of frames, h-calls and updates a case proves, and how many exist."""
     every = [rule.id for module in (protocol, hcalls, updates) for rule in rows_of(module)]
     return len(every) - len(list(unproven())), len(every)
 
 
 def shown(name: str) -> list[list[str]]:
-    """Return the rows of a table on the page, without its head."""
+    """Return the rows of a table in the page, without its head."""
     lines = _between(PAGE.read_text("utf-8"), name).strip().splitlines()[2:]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
@@ -92,7 +92,7 @@ def _between(text: str, name: str) -> str:
 
 
 def write() -> None:
-    """Write every table into the page; the head of each stays."""
+    """Write every table into the page; their heads stay unchanged."""
     text = PAGE.read_text("utf-8")
     tables = {
         "cases": cases(),

@@ -1,4 +1,4 @@
-"""An adapter in a thread of the test, over pipes: no process is started for each mutant."""
+"""An adapter in a thread of the test, connected by pipes: a mutant needs no new process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from swpks.conformance.client.endpoint import Endpoint
 
 
 class ThreadEndpoint(Endpoint):
-    """A client in a thread.  One that hangs cannot be killed: the end of its pipes and sockets ends it."""
+    """A client in a thread. A thread cannot be killed; if its pipes and sockets are closed, it ends."""
 
     def __init__(self, make: Callable[[], BlockingAdapter]) -> None:
         commands_read, commands = os.pipe()
@@ -23,11 +23,11 @@ class ThreadEndpoint(Endpoint):
         self._thread.start()
 
     def fate(self) -> str:
-        """The words of a thread that has returned."""
+        """Return the text for a thread that has ended."""
         return "the thread has ended"
 
     def end(self, *, kill: bool) -> None:
-        """Close the pipes, and wait for the thread unless it hangs."""
+        """Close the pipes and wait for the thread, but only briefly if it hangs."""
         self.close()
         self._thread.join(0.2 if kill else 5)
 

@@ -1,7 +1,7 @@
 """A thin proxy between the judge and a right server: it changes, drops, delays or reorders one thing.
 
-The proxy is no process and has no thread: it stands in the place of the judge's socket.  So a mutant costs no
-more than the calls of its chapter.
+The proxy is no process and has no thread: it replaces the judge's socket.  So a mutant costs no more than the
+calls of its chapter.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Calls = Callable[["Passing", HCall], HCall | None]
 
 
 class Mutant(NamedTuple):
-    """One wrong server: the chapter that has to find it, and the change."""
+    """A wrong server: the change that makes it wrong, and the chapter whose cases must find it."""
 
     name: str
     chapter: str
@@ -37,7 +37,7 @@ class Mutant(NamedTuple):
 
 
 class Passing:
-    """The state of one connection that a mutant may use: the call of the present answer, and a memory."""
+    """What a change may use about its connection: the call whose answer passes, and stored values."""
 
     def __init__(self, shared: dict[str, object]) -> None:
         self.call: HCall | None = None
@@ -48,7 +48,7 @@ class Passing:
 
 
 class ProxySocket:
-    """The judge's socket: it has the methods of a socket that `RawConnection` uses."""
+    """A replacement of the judge's socket, with the methods that `RawConnection` uses."""
 
     def __init__(self, real: socket.socket, mutant: Mutant, shared: dict[str, object]) -> None:
         self._real = real
@@ -59,11 +59,11 @@ class ProxySocket:
         self._in = b""
 
     def settimeout(self, seconds: float) -> None:
-        """Set the patience."""
+        """Set the time limit of the real socket."""
         self._real.settimeout(seconds)
 
     def shutdown(self, how: int) -> None:
-        """End one direction, behind what was sent."""
+        """End one direction, after all bytes that were sent."""
         self._real.sendall(self._out)
         self._real.shutdown(how)
 
@@ -72,11 +72,11 @@ class ProxySocket:
         self._real.close()
 
     def sendall(self, data: bytes) -> None:
-        """Pass on what the judge sends, with each whole HCALL changed."""
+        """Send the judge's bytes to the server, after each whole HCALL in them was changed."""
         self._out += data
         for frame in self._frames("_out"):
             self._real.sendall(self._call(frame))
-        # Only the begin of a right HCALL waits for its rest: a wrong header is refused without its body.
+        # Only the begin of a right HCALL waits for its rest.  The server refuses a wrong header at once.
         if not self._begins_call():
             self._real.sendall(self._out)
             self._out = b""
@@ -87,7 +87,7 @@ class ProxySocket:
         return right and int.from_bytes(head[12:16], "big") <= MAX_BODY
 
     def recv(self, size: int) -> bytes:
-        """Return the next bytes of the server, with each whole frame changed."""
+        """Return the server's next bytes, after each whole frame in them was changed."""
         while True:
             received = self._real.recv(size)
             if not received:
@@ -102,7 +102,7 @@ class ProxySocket:
                 raise TimeoutError
 
     def _frames(self, name: str) -> Iterator[bytes]:
-        """Yield the whole frames of a buffer, and leave the rest there."""
+        """Yield the whole frames in a buffer, and leave the remaining bytes there."""
         while True:
             data: bytes = getattr(self, name)
             end = HEADER + int.from_bytes(data[12:16], "big")

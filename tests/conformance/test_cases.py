@@ -1,4 +1,4 @@
-"""The cases as values: ids, pages, rules, and the share that runs without an IPL (R-80)."""
+"""The list of cases: ids, pages, rules, and how many cases run without an IPL (R-80)."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tests.spec.markdown import ROOT, anchors
 
 @pytest.mark.parametrize("level", ["FW950", "FW1030", "NEXT"])
 def test_every_case_has_an_id_of_its_own(level: str) -> None:
-    """An id names one case."""
+    """No two cases have the same id."""
     counted = Counter(case.id for case in all_cases(facts(level)))
     assert [each for each, count in counted.items() if count > 1] == []
 
 
 def test_every_case_cites_a_page_and_a_rule_that_exist() -> None:
-    """R-80: a verdict leads to the statement that it proves."""
+    """R-80: the page and the rule that a case cites exist."""
     cases = all_cases(facts("NEXT"))
     assert {case.rule for case in cases} - {""} <= set(RULES)
     for page in sorted({case.page for case in cases}):
@@ -40,19 +40,19 @@ def test_every_case_cites_a_page_and_a_rule_that_exist() -> None:
 
 @pytest.mark.parametrize("level", KEYSTORE_LEVELS)
 def test_most_cases_run_without_an_ipl(level: str) -> None:
-    """At least 80 % of the cases of a level need no `--ipl`."""
+    """At least 80 % of the cases of a level can run without `--ipl`."""
     stages = Counter(case.stage for case in all_cases(facts(level)))
     assert stages[RunStage.IPL] <= 0.2 * stages.total()
 
 
 def test_there_are_several_hundred_cases() -> None:
-    """The oldest level has hundreds of cases, the newest more than a thousand."""
+    """The oldest level has hundreds of cases, the newest one more than a thousand."""
     assert len(all_cases(facts("FW950"))) > 800
     assert len(all_cases(facts("NEXT"))) > 1400
 
 
 class _Engine(Judged):
-    """A Judged whose calls run in an engine that reports the rule of each refusal."""
+    """A `Judged` that executes its calls in an engine, which reports the rule of each refusal."""
 
     def call(self, draft: Draft) -> Returned:
         frame = draft.frame(1)
@@ -67,7 +67,7 @@ def argument_cases() -> list[ConformanceCase[Judged]]:
 
 
 def test_the_rule_of_a_wrong_argument_is_the_one_that_the_server_reports() -> None:
-    """The judge names a rule without asking the server; the log of a right server names the same one."""
+    """For a wrong argument, the judge names the same rule as the log of a right server."""
     judged = _Engine(ServerPlace("nowhere"), facts("NEXT"))
     wrong = []
     for case in argument_cases():
@@ -79,14 +79,17 @@ def test_the_rule_of_a_wrong_argument_is_the_one_that_the_server_reports() -> No
 
 
 def test_a_call_that_the_partition_does_not_have_is_a_reason_and_no_failure() -> None:
-    """A level without a call, and signed updates that are off, leave cases out with their reason."""
+    """If the level lacks a call, or signed updates are off, its cases are not run.
+
+    The report gives the reason.
+    """
     judged = Judged(ServerPlace("nowhere"), facts("FW950"))
     with pytest.raises(NotRun, match="FW950 has no WRAP_OBJECT"):
         judged.demand(Opcode.WRAP_OBJECT)
 
 
 def test_no_report_shows_a_secret() -> None:
-    """Passwords and object data of the judge are in no reason and no dialogue."""
+    """No reason and no dialogue shows a password or object data of the judge."""
     with server() as partition:
         found = list(findings(partition, "passwords", "objects", "wrapping"))
     assert all(each.judgement is Judgement.PASSED for each in found)
@@ -102,7 +105,7 @@ def test_no_report_shows_a_secret() -> None:
 
 
 def test_the_page_has_the_cases_of_every_chapter() -> None:
-    """docs/conformance.md counts the cases, and lists the rules that none proves."""
+    """docs/conformance.md counts the cases of each chapter, and lists the rules that no case proves."""
     assert shown("cases") == [[str(cell) for cell in row] for row in cases()]
     assert shown("client-cases") == [[str(cell) for cell in row] for row in client_cases()]
     assert shown("unproven") == [[str(cell) for cell in row] for row in unproven()]
@@ -111,7 +114,10 @@ def test_the_page_has_the_cases_of_every_chapter() -> None:
 
 
 def test_a_busy_answer_is_repeated_with_its_token() -> None:
-    """A server that answers busy now and then is right: the call is made again (rule call.busy)."""
+    """A right server may answer busy now and then.
+
+    The judge repeats the call with the token (rule call.busy).
+    """
     faults = ["READ_OBJECT=H_BUSY,times=3", "WRAP_OBJECT=H_LONG_BUSY_ORDER_1_MSEC,times=3"]
     with server() as partition:
         partition.set_faults(*faults)

@@ -1,4 +1,4 @@
-"""The judge of a client: both of our clients pass every case, and each faulty client is caught."""
+"""The judge of clients: both clients of this project pass every case, and each faulty client fails one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ADAPTER = f"{sys.executable} -m swpks.conformance.client.adapter --client"
 @pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize("kind", ["blocking", "trio"])
 def test_our_clients_pass_every_case(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """All cases are run: --require-all."""
+    """With --require-all, both clients of this project pass every case."""
     assert main(["conformance", "client", "--exec", f"{ADAPTER} {kind}", "--require-all"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"client hcall_client {kind}"
@@ -41,7 +41,7 @@ def test_our_clients_pass_every_case(kind: str, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("bad", BAD_CLIENTS, ids=[bad.name for bad in BAD_CLIENTS])
 def test_each_faulty_client_is_caught(bad: BadClient) -> None:
-    """R-80: one fault, and the case that docs/conformance.md names fails."""
+    """R-80: each faulty client fails the case that docs/conformance.md names for it."""
     threads = threading.active_count()
     found = caught(bad)
     for thread in threading.enumerate()[threads:]:
@@ -54,20 +54,20 @@ def test_each_faulty_client_is_caught(bad: BadClient) -> None:
 
 
 def test_a_mutant_for_each_chapter() -> None:
-    """Each chapter can fail."""
+    """Each chapter has a faulty client that fails it."""
     assert len(BAD_CLIENTS) >= 25
     assert {case.chapter for case in CLIENT_CASES} == {bad.only.partition(".")[0] for bad in BAD_CLIENTS}
 
 
 def test_the_client_of_the_mutants_is_right() -> None:
-    """Without a fault it passes, so a mutant fails by its fault."""
+    """The client that the faulty ones are made from passes, so a faulty one fails by its fault."""
     chosen = [case for case in CLIENT_CASES if case.id in ("open.fields", "call.change", "end.goodbye-3")]
     found = ClientRun(lambda: ThreadEndpoint(BlockingAdapter), PATIENCE).findings(chosen)
     assert [each.judgement for each in found] == [Judgement.PASSED] * 3
 
 
 def test_cases_name_pages_and_rules_that_exist() -> None:
-    """Ids are unique, each page has its heading, and each rule is in the catalogue."""
+    """Each case has a unique id. The heading and the rule that it cites exist."""
     assert max(Counter(case.id for case in CLIENT_CASES).values()) == 1
     headings = {
         page: {section.anchor for section in pages.sections(page)}
@@ -80,7 +80,7 @@ def test_cases_name_pages_and_rules_that_exist() -> None:
 
 
 def test_each_damaged_frame_for_a_client_has_a_case() -> None:
-    """The rule of every vector that a client refuses is proved by a case."""
+    """For every vector that a client must refuse, a case proves its rule."""
     names = ("header", "hello", "opened", "hreturn", "goodbye", "states")
     for vector in [each for name in names for each in frames(name)]:
         if vector.receiver == "client":
@@ -88,7 +88,7 @@ def test_each_damaged_frame_for_a_client_has_a_case() -> None:
 
 
 def run_command(*words: str) -> int:
-    """Judge the blocking client by the command."""
+    """Run the command on the blocking client; return its exit status."""
     return main(["conformance", "client", "--exec", f"{ADAPTER} blocking", *words])
 
 
@@ -109,14 +109,14 @@ def test_wrong_words(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Status 2, before the client is started."""
+    """A wrong option gives status 2 before a client is started."""
     monkeypatch.chdir(tmp_path)
     assert run_command(*words) == 2
     assert reason in capsys.readouterr().err
 
 
 def test_a_pattern_of_xfail_that_fits_no_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The line is named; comments are none."""
+    """If a line of the --xfail file fits no case, the error names the line. Comments are skipped."""
     file = tmp_path / "expected"
     file.write_text("# a comment\nproof.*  # another\n\nopne.fields\n")
     assert run_command("--xfail", str(file)) == 2
@@ -128,7 +128,7 @@ def test_a_pattern_of_xfail_that_fits_no_case(tmp_path: Path, capsys: pytest.Cap
 
 @pytest.mark.usefixtures("not_measured")
 def test_the_files_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A case that passes although it is expected to fail is a failure in each report."""
+    """If a case passes that is expected to fail, every report calls it a failure."""
     expected, report, junit = (tmp_path / name for name in ("expected", "report.json", "junit.xml"))
     expected.write_text("close.after-open\n")
     words = ["--only", "close", "--xfail", str(expected), "--json", str(report), "--junit", str(junit)]
@@ -154,7 +154,7 @@ def test_the_files_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 )
 @pytest.mark.usefixtures("not_measured")
 def test_a_client_that_does_not_start(command: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Status 3, and the reason."""
+    """If the client does not start, the command gives status 3 and the reason."""
     assert main(["conformance", "client", "--exec", command]) == 3
     said = capsys.readouterr().err
     assert reason in said
@@ -163,7 +163,7 @@ def test_a_client_that_does_not_start(command: str, reason: str, capsys: pytest.
 
 @pytest.mark.usefixtures("not_measured")
 def test_a_client_that_ends_is_started_again(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each case says how the client ended."""
+    """If the client ends, each case reports how, and the next case starts it again."""
     script = "read begin; echo ready brief; read open; exit 3"
     assert main(["conformance", "client", "--exec", script, "--only", "close"]) == 1
     said = capsys.readouterr().out
@@ -173,7 +173,7 @@ def test_a_client_that_ends_is_started_again(capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.usefixtures("not_measured")
 def test_a_client_that_hangs_is_killed() -> None:
-    """Each case gets a new process, and each process has ended behind it."""
+    """If the client hangs, it is killed, and the next case starts a new process."""
     started: list[ProcessEndpoint] = []
 
     def start() -> ProcessEndpoint:
@@ -188,7 +188,10 @@ def test_a_client_that_hangs_is_killed() -> None:
 
 @pytest.mark.usefixtures("not_measured")
 def test_a_function_that_the_client_lacks(capsys: pytest.CaptureFixture[str]) -> None:
-    """The cases are not run, and say so; with --require-all that is a failure."""
+    """If the client lacks a function, its cases are not run, with a reason.
+
+    With --require-all that is a failure.
+    """
     script = (
         "while read word rest; do case $word in begin) echo ready poor;; close) echo closed;; "
         "quit) exit;; *) echo unsupported no sockets;; esac; done"
@@ -200,7 +203,7 @@ def test_a_function_that_the_client_lacks(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_client_that_floods_is_given_up(tmp_path: Path) -> None:
-    """Lines without an end are dropped for one wait, not for ever; the client ignores SIGTERM."""
+    """A client that never stops writing lines fails each case, and is killed even if it ignores SIGTERM."""
     flood = tmp_path / "flood.py"
     flood.write_text(
         "import signal, sys\n"

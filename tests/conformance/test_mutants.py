@@ -1,4 +1,4 @@
-"""Wrong servers are found: each mutant by the case that docs/conformance.md names (R-80)."""
+"""Each mutant, which is a wrong server, fails the case that docs/conformance.md names for it (R-80)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ CAUGHT = {(chapter, name): case.strip("`") for chapter, name, case in shown("mut
 @pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.chapter}-{mutant.name}")
 def test_a_wrong_server_is_found(mutant: Mutant) -> None:
-    """R-80: a case of its chapter fails, and it is the case that the page names."""
+    """R-80: each mutant fails a case of its chapter; the page names the same case."""
     failure = first_failure(mutant)
     assert failure is not None
     assert CAUGHT[mutant.chapter, mutant.name] == failure.id
 
 
 def test_a_proxy_that_changes_nothing_is_found_by_no_case() -> None:
-    """R-80: the proxy itself is no fault, so a server behind it passes every case."""
+    """R-80: a right server behind the proxy passes every case, so the proxy itself is no fault."""
     # Coverage is measured here: it is the one run of all chapters against a right server in this process.
     with server() as partition:
         found = list(findings(partition, mutant=Mutant("nothing", "all")))
@@ -35,7 +35,10 @@ def test_a_proxy_that_changes_nothing_is_found_by_no_case() -> None:
 
 
 def test_there_are_enough_mutants_of_every_chapter() -> None:
-    """At least 80 mutants; each chapter of the newest level has some, and the page lists no other one."""
+    """There are at least 80 mutants, and each chapter of the newest level has some.
+
+    The page lists the same ones.
+    """
     counted = Counter(mutant.chapter for mutant in MUTANTS)
     assert counted.total() >= 80
     assert {case.chapter for case in all_cases(facts("NEXT"))} == set(counted)

@@ -1,4 +1,4 @@
-"""The judge of servers against `swpks serve`, and against servers that are none (R-80)."""
+"""The judge of servers, run on `swpks serve` and on programs that are no right server (R-80)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ OTHERS = [name for name in KEYSTORE_LEVELS if name not in ("FW950", "NEXT")]
 
 @contextmanager
 def serve(folder: Path, level: str, kbytes: int | None = None) -> Iterator[ServerProcess]:
-    """Yield a server with one partition, of the largest size of the level, on a socket and on TCP."""
+    """Run a server with one partition, of the largest size of the level, at a Unix socket and over TCP."""
     takes_updates = "SIGNED_UPDATE" in {each.name for each in LEVELS[level].calls}
     more = "".join(f",{name}={value}" for name, value in UPDATES.items()) if takes_updates else ""
     size = LARGEST[level] if kbytes is None else kbytes
@@ -60,7 +60,7 @@ def serve(folder: Path, level: str, kbytes: int | None = None) -> Iterator[Serve
 
 
 def judge(server: ServerProcess, *words: str) -> int:
-    """Run the command over the partition's Unix socket."""
+    """Run the command on the partition's Unix socket."""
     return main(["conformance", "server", "--connect", f"unix:{server.socket()}", *words])
 
 
@@ -71,7 +71,10 @@ def restart(server: ServerProcess) -> str:
 
 @pytest.mark.parametrize("level", ["FW950", "NEXT"])
 def test_swpks_passes_every_case_over_a_unix_socket(level, tmp_path, capsys) -> None:
-    """R-80: all cases of the oldest and newest keystore, the IPL too; only proofs of TCP are left out."""
+    """R-80: swpks passes all cases of the oldest and newest keystore level, with IPLs.
+
+    Only proofs of TCP are not run.
+    """
     with serve(tmp_path / "state", level) as server:
         key = str(server.state / "access-keys" / "lpar1.key")
         assert judge(server, "--ipl", restart(server), "--access-key-file", key) == 0
@@ -82,7 +85,7 @@ def test_swpks_passes_every_case_over_a_unix_socket(level, tmp_path, capsys) -> 
 
 @pytest.mark.parametrize("level", ["FW950", "NEXT"])
 def test_swpks_passes_every_case_over_tcp(level, tmp_path, capsys) -> None:
-    """Over TCP with the access key, nothing but the IPL is left out."""
+    """Over TCP with the access key, only the cases that need an IPL are not run."""
     with serve(tmp_path / "state", level) as server:
         key = str(server.state / "access-keys" / "lpar1.key")
         words = ["--connect", f"tcp:{server.ready['tcp'][0]}", "--access-key-file", key, "--json", "-"]
@@ -106,7 +109,7 @@ def test_swpks_passes_a_sample_of_every_other_level(level, tmp_path) -> None:
 
 
 def test_a_level_without_a_keystore_has_frames_and_h_function_only(tmp_path, capsys) -> None:
-    """FW940: every call is H_FUNCTION."""
+    """At FW940, which has no keystore, every call returns H_FUNCTION."""
     with serve(tmp_path / "state", "FW940", 0) as server:
         assert judge(server) == 0
     shown = capsys.readouterr().out
@@ -115,7 +118,7 @@ def test_a_level_without_a_keystore_has_frames_and_h_function_only(tmp_path, cap
 
 
 def test_reports_exit_statuses_and_expected_failures(tmp_path, capsys) -> None:
-    """--only, --xfail, --require-all, --json and --junit, with every exit status but 3."""
+    """The options --only, --xfail, --require-all, --json and --junit work, with every exit status but 3."""
     expected = tmp_path / "known.txt"
     expected.write_text("# known\nlimits.config-flags  # until the next firmware\n", "utf-8")
     junit, report = tmp_path / "report.xml", tmp_path / "report.json"
@@ -146,7 +149,7 @@ def test_reports_exit_statuses_and_expected_failures(tmp_path, capsys) -> None:
 
 
 def test_a_partition_that_is_in_use_is_not_judged(tmp_path, capsys) -> None:
-    """An object or a password in the partition is refused before any case runs (conformance.partition)."""
+    """If the partition has an object or a password, it is refused before any case (conformance.partition)."""
     with serve(tmp_path / "state", "FW1110") as server:
         server.run("lpar", "lpar1", "write", "a label", data=b"data").check_returncode()
         assert judge(server) == 2
@@ -158,7 +161,7 @@ Answer = Callable[[socket.socket], None]
 
 @pytest.fixture
 def foreign(tmp_path) -> Iterator[Callable[[Answer], str]]:
-    """Return a function that serves one connection by a function; it returns the address."""
+    """A function that answers one connection at a socket with another function. It returns the address."""
     listener = socket.socket(socket.AF_UNIX)
     path = tmp_path / "foreign.sock"
     listener.bind(str(path))
@@ -182,7 +185,7 @@ def foreign(tmp_path) -> Iterator[Callable[[Answer], str]]:
 
 
 def later_version(connection: socket.socket) -> None:
-    """Speak versions 2 to 3 alone, then wait for the judge to leave."""
+    """Offer only the versions 2 and 3, then wait until the judge closes the connection."""
     connection.sendall(encode(Hello(2, 3, 262144, 0, bytes(32), "later")))
     connection.recv(1)
 
@@ -193,7 +196,7 @@ def web_server(connection: socket.socket) -> None:
 
 
 def silent(connection: socket.socket) -> None:
-    """Say nothing until the judge leaves."""
+    """Send nothing until the judge closes the connection."""
     connection.recv(1)
 
 
@@ -208,7 +211,7 @@ def silent(connection: socket.socket) -> None:
     ids=["closes at once", "another version", "a web server", "never answers"],
 )
 def test_a_foreign_server_explains_itself(answer, reason, foreign, capsys, monkeypatch) -> None:
-    """No session: exit status 3 and the reason (conformance.session)."""
+    """If no session can be opened, the command gives status 3 and the reason (conformance.session)."""
     monkeypatch.setattr("swpks.cli.conformance_server.PATIENCE", 0.2)
     assert main(["conformance", "server", "--connect", foreign(answer)]) == 3
     shown = capsys.readouterr()
@@ -230,13 +233,13 @@ def test_a_foreign_server_explains_itself(answer, reason, foreign, capsys, monke
     ],
 )
 def test_wrong_words_are_explained(words, status, reason, capsys) -> None:
-    """A command line that makes no sense is status 2, a place without a server 3."""
+    """A wrong command line gives status 2, a place without a server status 3."""
     assert main(["conformance", "server", *words]) == status
     assert reason in capsys.readouterr().err
 
 
 def dying(partition, answers: int) -> ServerPlace:
-    """Return the place of a server that dies behind a number of connections."""
+    """Return the place of a server that refuses connections after a number of them."""
     left = iter(range(answers))
 
     def dial() -> socket.socket:
@@ -248,7 +251,7 @@ def dying(partition, answers: int) -> ServerPlace:
 
 
 def test_a_server_that_dies_leaves_a_finding_for_every_case() -> None:
-    """The passwords between the cases can't be set then; the report comes all the same."""
+    """If the server ends, the report still has a finding for each case."""
     with in_process() as partition:
         facts = facts_of(ServerPlace("in this process", dial=partition.locate))
         cases = all_cases(facts)
@@ -259,7 +262,7 @@ def test_a_server_that_dies_leaves_a_finding_for_every_case() -> None:
 
 
 def test_an_ipl_command_that_fails_loses_no_report(tmp_path, capsys) -> None:
-    """Status 2 as before, with the text and the files of the cases that were run."""
+    """If the IPL command fails, the status is 2. The text and the files have the cases that were run."""
     report = tmp_path / "report.json"
     with serve(tmp_path / "state", "FW1110") as server:
         words = ["--only", "ipl", "--only", "opening.level", "--ipl", "exit 7"]
@@ -273,7 +276,7 @@ def test_an_ipl_command_that_fails_loses_no_report(tmp_path, capsys) -> None:
 
 
 def test_a_server_that_trickles_is_given_up(foreign, capsys, monkeypatch) -> None:
-    """The patience is for a whole frame, not for each byte of it."""
+    """The time limit is for a whole frame, not for each byte, so a slow server does not stop the judge."""
 
     def trickle(connection: socket.socket) -> None:
         try:
@@ -291,7 +294,7 @@ def test_a_server_that_trickles_is_given_up(foreign, capsys, monkeypatch) -> Non
 
 
 def test_bytes_behind_a_gap_or_elsewhere_are_a_deviation() -> None:
-    """The result begins at the start of the output buffer, and has no gap."""
+    """A result must begin at the start of the output buffer, and have no gap."""
     draft = Draft.of(Opcode.GET_CONFIG, config=64)
     call, start = draft.frame(2), draft.registers["config"]
     for writes in (((start, b"a"), (start + 8, b"b")), ((start + 1, b"a"),)):
@@ -303,7 +306,7 @@ def test_bytes_behind_a_gap_or_elsewhere_are_a_deviation() -> None:
 
 @pytest.mark.parametrize("max_body", [0, 100, 0xFFFF_FFFF])
 def test_no_largest_body_stops_the_judge(max_body) -> None:
-    """A HELLO with a size of no server is a failure of the cases, and costs no memory."""
+    """An absurd largest body in HELLO fails a case, and costs the judge no memory."""
     with in_process() as partition:
         place = ServerPlace("in this process", dial=partition.locate)
         facts = facts_of(place)
@@ -316,14 +319,14 @@ def test_no_largest_body_stops_the_judge(max_body) -> None:
 
 
 def test_the_text_has_no_control_character() -> None:
-    """A judged program writes names and reasons; none of them steers the terminal."""
+    """The names and reasons that a judged program sends are printed without control characters."""
     bad = Finding("a.b", "page", "", Judgement.FAILED, "\x1b[31m", ("\x07",))
     skipped = Finding("a.c", "page", "", Judgement.NOT_RUN, "\x1b[32m")
     assert all(line.isprintable() for line in as_text(Suite("\x1b]0;name", [bad, skipped])))
 
 
 def test_a_path_without_utf_8_is_reported(tmp_path, capsys) -> None:
-    """JSON has no form for the bytes of such a path."""
+    """If a socket's path is no UTF-8, the JSON report has replacement characters in it."""
     odd = tmp_path / "x\udcff.sock"
     with serve(tmp_path / "state", "FW1110") as server:
         odd.symlink_to(server.socket())
@@ -333,7 +336,7 @@ def test_a_path_without_utf_8_is_reported(tmp_path, capsys) -> None:
 
 
 def test_a_server_of_small_objects_needs_no_large_body() -> None:
-    """The largest body has room for the largest object of the level, not for that of another level."""
+    """The largest body must have room for the largest object of this level, not of other levels."""
     with in_process("FW950") as partition:
         place = ServerPlace("in this process", dial=partition.locate)
         facts = facts_of(place)

@@ -1,4 +1,4 @@
-"""Linux's keystore driver as a shared library of user space, for each kernel whose source Debian has.
+"""Builds Linux's keystore driver as a shared library, once for each kernel whose source Debian has.
 
 The driver is GPL-2.0-only. It and the library built from it stay in the user's cache; neither enters the
 repository. The driver is not changed: `shim/` has the parts of a kernel that it needs.
@@ -31,7 +31,7 @@ FLAGS = (
 
 @dataclass(frozen=True)
 class Build:
-    """A driver that can be loaded: its kernel, and the library."""
+    """A driver that can be loaded: the version of its kernel, and its library."""
 
     kernel: tuple[int, int]
     package: str
@@ -39,12 +39,12 @@ class Build:
 
     @property
     def of_2022(self) -> bool:
-        """Whether it is the first merged driver: no signed updates, no kexec, and quirks of its own."""
+        """Whether this is the first merged driver: it has no signed updates, no kexec, and its own quirks."""
         return self.kernel < (6, 3)
 
 
 def has_drives(kernel: tuple[int, int]) -> bool:
-    """Whether a kernel has the file for self-encrypting drives."""
+    """Return whether a kernel has the source file for self-encrypting drives."""
     return kernel >= (6, 7)
 
 
@@ -63,7 +63,10 @@ def driver_of(suite: str) -> Build:
 
 
 def _compiled(sources: list[Path]) -> Path:
-    """Return the library of the driver and its users; it is made once for these sources and this shim."""
+    """Return the library of the driver and of the files that use it.
+
+    It is compiled only if a source has changed.
+    """
     tree = Path(str(sources[0]).removesuffix(DRIVER))
     key = sha256(repr(FLAGS).encode())
     for part in (*sources, *sorted(path for path in SHIM.rglob("*") if path.is_file())):
@@ -79,7 +82,7 @@ def _compiled(sources: list[Path]) -> Path:
 
 
 def _empty_headers(sources: list[Path], tree: Path, folder: Path) -> None:
-    """Make an empty file for each header that the sources name and that exists nowhere."""
+    """Make an empty file for each header that the sources name and that no folder has."""
     for source in sources:
         for name in re.findall(r"^#include <(.+)>", source.read_text("utf-8"), re.MULTILINE):
             if not (SHIM / name).exists() and not (tree / HEADERS / name).exists():

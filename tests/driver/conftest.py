@@ -1,4 +1,4 @@
-"""Kernels by their suite of Debian, and drivers that are switched off after the test."""
+"""Drivers of Debian's kernels, by the name of the suite. The fixtures unload each driver after the test."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,33 +23,36 @@ def build(request: pytest.FixtureRequest) -> Build:
 
 @pytest.fixture(scope="session", params=SUITES[1:])
 def newer(request: pytest.FixtureRequest) -> Build:
-    """Each kernel's driver but the first merged one, which has no signed updates and no kexec."""
+    """Each kernel's driver except the first merged one, which has no signed updates and no kexec."""
     with reported():
         return driver_of(request.param)
 
 
 @pytest.fixture(scope="session")
 def newest() -> Build:
-    """The newest driver, which is the one that wraps."""
+    """The newest driver, the only one that can wrap."""
     with reported():
         return driver_of("sid")
 
 
 @pytest.fixture
 def machine() -> Machine:
-    """A partition of FW1110 that flushes at once."""
+    """A partition of level FW1110 whose changes are durable at once."""
     return Machine()
 
 
 @pytest.fixture
 def hypervisor(machine: Machine) -> Scripted:
-    """The partition of `machine`, with answers to be scripted."""
+    """The partition of `machine`; a test can script some of its answers."""
     return Scripted(machine)
 
 
 @pytest.fixture
 def load(machine: Machine, hypervisor: Scripted) -> Iterator[Boot]:
-    """Load a driver on that partition, or on another hypervisor; its initcall has not run."""
+    """A function that loads a driver on that partition, or on another hypervisor.
+
+    Its initcall has not run.
+    """
     loaded: list[Driver] = []
 
     def make(build: Build, other: Hypervisor | None = None, **wishes: Any) -> Driver:
@@ -63,7 +66,7 @@ def load(machine: Machine, hypervisor: Scripted) -> Iterator[Boot]:
 
 @pytest.fixture
 def boot(load: Boot) -> Boot:
-    """Load a driver and run its initcall, which must succeed."""
+    """A function that loads a driver and runs its initcall, which must succeed."""
 
     def booted(build: Build, other: Hypervisor | None = None, **wishes: Any) -> Driver:
         driver = load(build, other, **wishes)

@@ -1,7 +1,7 @@
-"""Linux's keystore driver from Python: its functions, its h-calls, its sleep and its log.
+"""Linux's keystore driver as a Python object: its functions, its h-calls, its sleep and its log.
 
-Every `Driver` is a kernel of its own, as after a boot: the library is loaded from a copy, so its static
-variables are its own. Results of its functions are returned unchanged, 0 or a negative errno.
+Each `Driver` is like a booted kernel: the library is loaded from a new copy, so it has new static variables.
+Results of its functions are returned unchanged, 0 or a negative errno.
 """
 
 import _ctypes
@@ -80,7 +80,7 @@ class _Name(ctypes.Structure):
 
 
 class Object(NamedTuple):
-    """Result of a read: the driver's answer, the reported size, the copied bytes, the policy."""
+    """The result of a read: the driver's errno, the reported size, the copied bytes and the policy."""
 
     error: int
     size: int = 0
@@ -99,7 +99,7 @@ class Answered(NamedTuple):
 
 
 def no_sleep(microseconds: int) -> None:
-    """A sleep of no time, for tests that read no clock."""
+    """Return at once, for tests that read no clock."""
 
 
 class Driver:
@@ -138,12 +138,12 @@ class Driver:
             allocator.argtypes = (c_void_p, c_int)[: 2 if allocator is self._lib.kzalloc else 1]
 
     def close(self) -> None:
-        """Unload it, as if the machine is switched off."""
+        """Unload the driver, as if the machine were switched off."""
         self._memory.close()
         _ctypes.dlclose(self._lib._handle)
 
     def knows(self, function: str) -> bool:
-        """Whether this version of the driver has a function."""
+        """Return whether this version of the driver has the function."""
         return hasattr(self._lib, function)
 
     def init(self) -> int:
@@ -155,7 +155,7 @@ class Driver:
         return self._run(function, restype=restype)
 
     def config(self, field: str) -> int:
-        """Return a field that the driver took from the config block, by the end of its function's name."""
+        """Return a field of the config block, by the driver's function `plpks_get_<field>`."""
         return self.number(f"plpks_get_{field}", _WIDTHS.get(field, c_uint16))
 
     def opcodes(self) -> list[int]:
@@ -200,7 +200,10 @@ class Driver:
         self, name: bytes | None, room: int | None = None, *, owner: int = SYSTEM,
         component: bytes | None = b"sed-opal", os: int = COMMON, policy: int = 0,
     ) -> Object:  # fmt: skip
-        """Read into `room` bytes; None asks for the size alone (with the driver of 2022: for all)."""
+        """Read an object into `room` bytes. If `room` is None, ask only for its size.
+
+        The driver of 2022 then reads the whole object.
+        """
         function = {FIRMWARE: "fw", BOOT_LOADER: "bootloader", SYSTEM: "os"}[owner]
         space = None if room is None or self.build.of_2022 else bytes(room)
         with self._variable(name, space, policy=policy, component=component, os=os) as variable:
@@ -216,12 +219,12 @@ class Driver:
             return Object(0, variable.datalen, data, variable.policy)
 
     def sed_write(self, name: bytes, key: bytes) -> int:
-        """Store the key of a self-encrypting drive, by `sed_write_key` of plpks_sed_ops.c."""
+        """Store the key of a self-encrypting drive with `sed_write_key` of plpks_sed_ops.c."""
         with self._block(name) as name_block, self._block(key) as key_block:
             return self._run("sed_write_key", c_void_p(name_block), c_void_p(key_block), c_uint32(len(key)))
 
     def sed_read(self, name: bytes) -> tuple[int, bytes]:
-        """Read such a key, by `sed_read_key`; its caller in the kernel has room for 256 bytes."""
+        """Read the key of a self-encrypting drive with `sed_read_key`; the result has at most 256 bytes."""
         length = c_uint32()
         with self._block(name) as name_block, self._block(bytes(257)) as key_block:
             error = self._run("sed_read_key", c_void_p(name_block), c_void_p(key_block), byref(length))
@@ -275,13 +278,13 @@ class Driver:
 
     @contextmanager
     def _page_buffer(self, data: bytes) -> Iterator[c_void_p]:
-        """Return a buffer at the begin of a page, as the wrapping functions require."""
+        """Return a buffer that begins at a page, as the wrapping functions require."""
         with self._block(data.ljust(-(-len(data) // PAGE) * PAGE or PAGE, b"\0")) as block:
             yield c_void_p(block)
 
     @contextmanager
     def _block(self, data: bytes | None) -> Iterator[int | None]:
-        """Return kernel memory with `data` and a zero behind it, for log lines; NULL for None."""
+        """Yield kernel memory with `data` and a zero after it, which log lines need; None for None."""
         if data is None:
             yield None
             return
@@ -300,7 +303,7 @@ class Driver:
     def _on_hcall(self, opcode: int, arguments: object, count: int, returned: object) -> int:
         try:
             return self._hcall(opcode, arguments, count, returned)
-        except BaseException as failure:  # C can't pass it on: it is raised when the function has returned
+        except BaseException as failure:  # C can't raise it; Python does when the function returns
             self._failure = self._failure or failure
             return int(Status.H_HARDWARE)
 
@@ -330,6 +333,6 @@ class Driver:
 
 
 def _load(library: Path) -> ctypes.CDLL:
-    """Load a copy, because the loader would give the same variables for the same file."""
+    """Load a copy of the library. For the same file the loader would return the same variables."""
     with tempfile.TemporaryDirectory() as folder:
         return ctypes.CDLL(str(shutil.copy(library, folder)))

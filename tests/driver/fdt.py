@@ -1,4 +1,4 @@
-"""Flattened device trees, made and read with libfdt like kexec and early boot do."""
+"""Flattened device trees, made and read with libfdt as kexec and early boot do it."""
 
 import ctypes
 from ctypes import byref, c_char_p, c_int, c_void_p
@@ -16,7 +16,7 @@ def _libfdt() -> ctypes.CDLL:
 
 
 def make(*, chosen: bool = True, password: bytes | None = None) -> ctypes.Array:
-    """Return a tree with a /chosen node, and an old kernel's password in it."""
+    """Return a tree that has a /chosen node with the password of an old kernel."""
     tree = ctypes.create_string_buffer(SIZE)
     fdt = _libfdt()
     assert fdt.fdt_create_empty_tree(tree, SIZE) == 0
@@ -29,7 +29,7 @@ def make(*, chosen: bool = True, password: bytes | None = None) -> ctypes.Array:
 
 
 def password(tree: ctypes.Array) -> bytes | None:
-    """Return the password in the tree, None if it has none."""
+    """Return the password in the tree, or None if it has none."""
     fdt, length = _libfdt(), c_int()
     node = fdt.fdt_path_offset(tree, b"/chosen")
     found = fdt.fdt_getprop(tree, node, c_char_p(PASSWORD), byref(length))

@@ -1,4 +1,4 @@
-"""Hypervisors for the driver besides a server: the real engine under a virtual clock, and scripts over it."""
+"""Hypervisors for the driver without a server: the real engine with a virtual clock, and scripted answers."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from tests.client.engine import Engine
 class Machine(Engine):
     """A partition of the real engine; changes are durable after `flush_after` microseconds of sleep.
 
-    0 is at once, None never.
+    With 0 they are durable at once, with None never.
     """
 
     def __init__(
@@ -32,33 +32,33 @@ class Machine(Engine):
         return answer
 
     def ipl(self) -> None:
-        """Restart the partition: its session ends, so a new dispatcher is made, without a fault plan."""
+        """Restart the partition; its fault plan ends, because a new session begins."""
         super().ipl()
         self.calls = HypervisorCalls(self.partition)
 
     def set_faults(self, *faults: str) -> None:
-        """Give the partition a fault plan; its seconds are those of the virtual clock."""
+        """Give the partition a fault plan, whose seconds are those of the virtual clock."""
         inner, plan = HypervisorCalls(self.partition), Plan(map(parse_fault, faults))
         self.calls = BusyCalls(
             inner, self.partition, plan, lambda: self.clock / 1_000_000, lambda refusal, opcode: None
         )
 
     def sleep(self, microseconds: int) -> None:
-        """Let virtual time pass."""
+        """Add time to the virtual clock, and flush if it is time for that."""
         self.clock += microseconds
         if self.flush_after is not None and self.clock >= self.flush_after:
             self.flush()
 
 
 class Script(NamedTuple):
-    """A scripted answer: the status, and r4 and the following registers."""
+    """A scripted answer: the status, then the values of r4 and the following registers."""
 
     status: int
     registers: tuple[int, ...] = ()
 
 
 class Scripted:
-    """A machine with scripted answers to some calls; it executes all other calls."""
+    """A machine that gives scripted answers to some calls, and executes all other calls."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -66,11 +66,11 @@ class Scripted:
         self._always: dict[int, Script] = {}
 
     def next(self, opcode: int, *scripts: Script) -> None:
-        """Script the next answers to a call."""
+        """Script the answers to the next calls of one opcode."""
         self._scripts[int(opcode)] = list(scripts)
 
     def always(self, opcode: int, script: Script) -> None:
-        """Script every answer to a call, after those of `next`."""
+        """Script the answer to every call of one opcode, once those of `next` are used up."""
         self._always[int(opcode)] = script
 
     def call(self, request: Request[HReturn], /) -> HReturn:

@@ -11,7 +11,7 @@ LARGEST_BUFFER = 1 << 28
 class ProcessMemory:
     """Guest memory that is the memory of this process.
 
-    An unmapped address is an error status, not a crash.
+    An address without memory gives an error status, and no crash.
     """
 
     def __init__(self) -> None:

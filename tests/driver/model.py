@@ -21,7 +21,7 @@ EXISTS, INVALID = -errno.EEXIST, -errno.EINVAL
 
 @dataclass(frozen=True)
 class Thing:
-    """An object: its data and its policy word."""
+    """The content of an object in the model: its data and its policy word."""
 
     data: bytes
     policy: int
@@ -29,7 +29,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Wrapped:
-    """The origin of a blob: the key, the driver's flags, the data."""
+    """What a blob was made from: the key, the driver's flags and the data."""
 
     key: int
     flags: int
@@ -38,9 +38,9 @@ class Wrapped:
 
 @dataclass
 class Model:
-    """A partition as the driver of its operating system sees it.
+    """A partition as the driver in its operating system sees it.
 
-    `mode` is the secure-boot mode of this IPL. `locked` says that the driver does not know the password.
+    `mode` is the secure-boot mode of this IPL. `locked` is True if the driver does not have the password.
     """
 
     total: int
@@ -54,7 +54,7 @@ class Model:
 
     @property
     def used(self) -> int:
-        """Return the bytes used of the keystore."""
+        """Return the number of bytes that the keystore uses."""
         used = self.base + sum(self._cost(name, thing.data) for name, thing in self.things.items())
         return used + (self._cost(KEY_NAME, bytes(KEY_SIZE)) if self.key else 0)
 

@@ -1,4 +1,4 @@
-"""R-73: the needs of Linux, line by line, shown by the driver itself in every version with the code.
+"""R-73: what Linux needs from a keystore, line by line. Every version of the driver shows it.
 
 The numbers are those of the project's list; the same facts are in spec/linux.md. Two lines have no caller in
 a released kernel (12, listing labels, and 13, revocation); 15, `hcall-pks`, needs a whole machine.
@@ -22,7 +22,7 @@ AUTHORITY = -errno.EPERM
 
 
 def last(driver: Driver, opcode: int) -> Answered:
-    """Return the newest call with that opcode."""
+    """Return the newest call of the driver with this opcode."""
     return next(call for call in reversed(driver.calls) if call.opcode == opcode)
 
 
@@ -33,7 +33,10 @@ def statuses(calls: Iterable[Answered], opcode: int) -> list[int]:
 @pytest.mark.parametrize("level", KEYSTORE_LEVELS)
 @pytest.mark.parametrize("kbytes", [4, 64])
 def test_1_the_config_block_passes_the_sanity_tests(build, load, level, kbytes):
-    """Line 1: lengths 512 and 520 are accepted, and every level's figures satisfy the driver's four tests."""
+    """Line 1: GET_CONFIG accepts the lengths 512 and 520.
+
+    The figures of every level pass the driver's four tests.
+    """
     driver = load(build, Scripted(Machine(level, kbytes)))
     assert driver.init() == 0
     asked = last(driver, Opcode.GET_CONFIG)
@@ -48,7 +51,7 @@ def test_1_the_config_block_passes_the_sanity_tests(build, load, level, kbytes):
 
 
 def test_2_the_password_fills_its_buffer(build, boot, load):
-    """Line 2: GEN_PASSWORD writes exactly r7 bytes; a second one in the same IPL answers H_IN_USE."""
+    """Line 2: GEN_PASSWORD writes exactly r7 bytes. A second one in the same IPL returns H_IN_USE."""
     driver = load(build)
     assert driver.init() == 0
     made = last(driver, Opcode.GEN_PASSWORD)
@@ -61,7 +64,7 @@ def test_2_the_password_fills_its_buffer(build, boot, load):
 
 
 def test_3_the_password_lives_as_long_as_the_ipl(newer, boot, load, machine):
-    """Line 3: it survives kexec and is gone at an IPL."""
+    """Line 3: the password stays valid after kexec, and is invalid after an IPL."""
     tree, old = fdt.make(), boot(newer)
     assert old.write(b"name", b"data") == 0
     assert old.populate(tree) == 0
@@ -76,7 +79,7 @@ def test_3_the_password_lives_as_long_as_the_ipl(newer, boot, load, machine):
 
 @pytest.mark.parametrize("consumer", [1, 2])
 def test_4_other_consumers_objects_need_no_password(build, boot, machine, consumer):
-    """Line 4: consumer 1 or 2, password length 0, a raw label: world-readable objects can be read."""
+    """Line 4: without a password the driver reads world-readable objects of consumers 1 and 2."""
     machine.do(write_object(Authorization(consumer), b"SB_VERSION", b"\1", WORLD))
     machine.do(write_object(Authorization(consumer), b"hidden", b"\1"))
     machine.do(set_password(consumer, b"of that consumer"))
@@ -87,7 +90,7 @@ def test_4_other_consumers_objects_need_no_password(build, boot, machine, consum
 
 
 def test_5_nothing_is_overwritten(build, boot):
-    """Line 5: H_RESOURCE where the label exists, and the object stays as it was."""
+    """Line 5: if the label exists, WRITE returns H_RESOURCE and the object is unchanged."""
     driver = boot(build)
     assert driver.write(b"name", b"first") == 0
     assert driver.write(b"name", b"other") == -errno.EEXIST
@@ -96,7 +99,7 @@ def test_5_nothing_is_overwritten(build, boot):
 
 
 def test_6_a_read_tells_size_and_policy(build, boot, load):
-    """Line 6: r4 and r5 with H_SUCCESS; r5 with H_AUTHORITY if the policy denied the read."""
+    """Line 6: READ returns size and policy in r4 and r5. If the policy denied it, r5 has the policy."""
     machine = Machine(secure_boot=1)
     driver = boot(build, Scripted(machine))
     assert driver.write(b"name", b"x" * 4000, policy=AUDIT) == 0
@@ -116,7 +119,7 @@ def test_6_a_read_tells_size_and_policy(build, boot, load):
 
 
 def test_7_what_is_missing_is_not_found(build, boot):
-    """Line 7: a missing object gives H_NOT_FOUND, also to requests of the boot."""
+    """Line 7: READ of a missing object returns H_NOT_FOUND, also during the boot."""
     driver = boot(build)
     assert driver.read(b"SB_VERSION", 1, owner=FIRMWARE).error == -errno.ENOENT
     assert driver.read(b"name", 1).error == -errno.ENOENT
@@ -126,7 +129,10 @@ def test_7_what_is_missing_is_not_found(build, boot):
 
 @pytest.mark.parametrize("flush_after", [0, 10_000, 4_000_000])
 def test_8_a_confirmation_is_truthful_and_never_busy(build, boot, machine, flush_after):
-    """Line 8: pending is H_SUCCESS with 0, done with 1; after a removal H_NOT_FOUND with 1."""
+    """Line 8: CONFIRM returns r4 = 0 while a change is pending, then 1.
+
+    After a removal it returns H_NOT_FOUND with 1.
+    """
     machine.flush_after = flush_after
     driver = boot(build)
     for act, end in ((lambda: driver.write(b"name", b"x"), 0), (lambda: driver.remove(b"name"), -7)):
@@ -141,7 +147,7 @@ def test_8_a_confirmation_is_truthful_and_never_busy(build, boot, machine, flush
 @pytest.mark.parametrize("mode", [0, 1, 2])
 @pytest.mark.parametrize("policy, wanted", [(AUDIT, 1), (ENFORCE, 2), (AUDIT | ENFORCE, 2)])
 def test_policies_of_secure_boot_as_the_driver_meets_them(build, boot, mode, policy, wanted):
-    """R-17: an object that needs another mode of secure boot can neither be made nor read."""
+    """R-17: if a policy requires another secure-boot mode, the object can neither be written nor read."""
     driver = boot(build, Scripted(Machine(secure_boot=mode)))
     expected = 0 if mode >= wanted else AUTHORITY
     assert driver.write(b"name", b"x", policy=policy) == expected
@@ -149,7 +155,7 @@ def test_policies_of_secure_boot_as_the_driver_meets_them(build, boot, mode, pol
 
 
 def test_14_used_space_moves(build, boot, load):
-    """Line 14: used space follows the objects; an object that does not fit is -ENOMEM."""
+    """Line 14: used space grows and shrinks with the objects. An object that does not fit gives -ENOMEM."""
     driver = load(build, Scripted(Machine(kbytes=4)))
     assert driver.init() == 0
     empty = driver.config("usedspace")

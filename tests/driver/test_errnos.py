@@ -1,4 +1,4 @@
-"""R-73: every errno that Linux's driver derives from a status, from the driver itself.
+"""R-73: the errno that Linux's driver itself returns for every status.
 
 `hcall_client.guests.linux` has the same mapping as data; both are compared with the real code here. Each test
 goes through all statuses, and through undefined numbers.
@@ -25,7 +25,7 @@ NOT_BUSY = [status for status in FAILURES if status not in BUSY]
 
 
 def errno_of(build: Build, status: int) -> int:
-    """Return the errno of a version for a status; the driver of 2022 does not know the long busy ones."""
+    """Return the errno of this driver for a status. The driver of 2022 does not know long busy statuses."""
     if build.of_2022 and status in LONG_BUSY:
         return -errno.EINVAL
     return (LINUX_7_0 if build.kernel >= (7, 0) else LINUX_6_19).to_errno(status)
@@ -36,7 +36,7 @@ def all_of(build: Build, statuses: list[int]) -> dict[int, int]:
 
 
 def test_the_start(build, load, hypervisor):
-    """A failed GET_CONFIG ends the start; so does a failed GEN_PASSWORD, except with H_IN_USE."""
+    """If GET_CONFIG fails, the start fails. If GEN_PASSWORD fails, it fails too, except with H_IN_USE."""
     for opcode in (Opcode.GET_CONFIG, Opcode.GEN_PASSWORD):
         results = {}
         for status in FAILURES:
@@ -51,7 +51,7 @@ def test_the_start(build, load, hypervisor):
 
 
 def test_write_and_remove(build, boot, hypervisor):
-    """Both return the errno of the hypervisor's status, busy too: the driver repeats nothing."""
+    """WRITE and REMOVE return the errno of the status. The driver does not repeat a busy call."""
     driver = boot(build)
     for opcode, act in (
         (Opcode.WRITE_OBJECT, lambda: driver.write(b"name", b"data")),
@@ -68,7 +68,7 @@ def test_write_and_remove(build, boot, hypervisor):
 
 @pytest.mark.parametrize("owner", [FIRMWARE, BOOT_LOADER, SYSTEM])
 def test_read(build, boot, hypervisor, owner):
-    """A failed read leaves the caller's size and policy unchanged, whatever r4 and r5 are."""
+    """If READ fails, the caller's size and policy are unchanged, whatever r4 and r5 contain."""
     driver = boot(build)
     results = {}
     for status in FAILURES:
@@ -90,7 +90,10 @@ def test_signed_update(newer, boot, hypervisor):
 
 
 def test_generating_the_wrapping_key(newest, boot, hypervisor):
-    """An existing key is a success; H_IN_USE, which no hypervisor returns there, would be one too."""
+    """If the key exists already, the driver reports success.
+
+    H_IN_USE, which no hypervisor returns, would be one too.
+    """
     driver = boot(newest)
     results = {}
     for status in FAILURES:
@@ -117,9 +120,9 @@ def test_wrapping_and_unwrapping(newest, boot, hypervisor):
 
 
 def test_a_blob_shorter_than_its_header(newest, boot):
-    """A quirk: the driver subtracts 1024 unchecked, gets no memory, and passes a length of 4 GiB.
+    """A quirk: the driver subtracts 1024 without a check, gets no memory, and passes a length of 4 GiB.
 
-    A keystore that trusted this length would write over the guest's low memory.
+    A keystore that used this length would write over the guest's low memory.
     """
     driver = boot(newest)
     assert driver.unwrap(bytes(1023)) == (-errno.EINVAL, b"")

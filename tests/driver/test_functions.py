@@ -50,7 +50,7 @@ def test_the_functions_of_each_version(build, load):
 
 @pytest.mark.parametrize("level, password", [("FW950", 32), ("FW1110", 64)])
 def test_start_and_every_figure_of_the_config_block(build, load, level, password):
-    """R-74: the driver accepts each level, and returns the figures of its config block."""
+    """R-74: the driver accepts the config block of each level, and returns its figures."""
     machine = Machine(level, kbytes=8)
     driver = load(build, Scripted(machine))
     assert driver.init() == 0
@@ -72,7 +72,7 @@ def test_start_and_every_figure_of_the_config_block(build, load, level, password
 
 
 def test_no_keystore_no_driver(build, load):
-    """R-32: with size 0 every version logs the line of real boots, and makes no further call."""
+    """R-32: without a keystore, each driver logs the line of real machines, and makes no further call."""
     driver = load(build, Scripted(Machine(kbytes=0)))
     assert driver.init() == -errno.ENXIO
     assert errors(driver) == [ABSENT]
@@ -82,7 +82,7 @@ def test_no_keystore_no_driver(build, load):
 
 
 def test_without_the_firmware_feature_no_call_is_made(build, load):
-    """Newer kernels call only if the firmware has `hcall-pks`; the first one always calls."""
+    """If the firmware has no `hcall-pks`, newer kernels make no call. The first driver always calls."""
     driver = load(build, features=FEATURE_LPAR)
     assert driver.init() == (0 if build.of_2022 else -errno.ENODEV)
     assert driver.is_available() == build.of_2022
@@ -92,7 +92,10 @@ def test_without_the_firmware_feature_no_call_is_made(build, load):
 
 
 def test_a_second_start_in_one_ipl_goes_on_without_a_password(build, boot, load):
-    """R-04: GEN_PASSWORD answers H_IN_USE; the driver warns, and reads only world-readable objects."""
+    """R-04: on a second start GEN_PASSWORD returns H_IN_USE.
+
+    The driver warns, and reads only world-readable objects.
+    """
     boot(build).write(b"seen", b"data", policy=0x08000000)
     second = load(build)
     assert second.init() == 0
@@ -104,7 +107,7 @@ def test_a_second_start_in_one_ipl_goes_on_without_a_password(build, boot, load)
 
 
 def test_write_read_remove(build, boot):
-    """R-10, R-11, R-12 as Linux uses them, and the form of a stored SED key."""
+    """R-10, R-11, R-12: the driver writes, reads and removes objects. A drive's key has its known form."""
     driver = boot(build)
     assert driver.write(b"/default/pri\0", b"key" * 21, policy=0x08000000) == 0
     assert driver.opcodes() == [Opcode.WRITE_OBJECT, Opcode.CONFIRM_OBJECT_FLUSHED]
@@ -131,7 +134,7 @@ def test_the_shortest_and_the_longest(build, boot, length, size):
 
 
 def test_objects_of_firmware_and_boot_loader(build, boot, machine):
-    """With raw labels and no password, only world-readable objects are visible."""
+    """With raw labels and no password, the driver sees only world-readable objects."""
     for consumer, label, policy in (
         (1, b"SB_VERSION", 0x08000000),
         (2, b"grub", 0x08000000),
@@ -193,7 +196,7 @@ def test_removes_and_reads_that_the_driver_refuses_itself(build, boot):
 
 
 def test_an_object_without_component(newer, boot):
-    """Signed-update variables have no component: the first eight bytes of the header are zero."""
+    """Variables of signed updates have no component: the first eight bytes of the label's header are zero."""
     driver = boot(newer)
     assert driver.read(b"P\0K\0", component=None, os=LINUX).error == -errno.ENOENT
     assert driver.remove(b"P\0K\0", component=None, os=LINUX) == -errno.ENOENT
@@ -217,7 +220,7 @@ def test_signed_updates_that_the_driver_refuses_itself(newer, boot, wishes):
 
 
 def test_wrapping_keys_are_nobodys_to_touch(newest, boot):
-    """Since Linux 7.0 the driver itself refuses the wrapping-key policy in all calls but GEN_KEY."""
+    """Since Linux 7.0 the driver itself refuses the wrapping-key policy in every call except GEN_KEY."""
     driver = boot(newest)
     assert driver.write(b"n", b"data", policy=0x00800000) == INVALID
     assert driver.signed_update(b"n", b"data", policy=0x01800000) == INVALID
@@ -227,7 +230,7 @@ def test_wrapping_keys_are_nobodys_to_touch(newest, boot):
 
 
 def attempts(driver: Driver):
-    """Yield each function that allocates, for each number of allocations that may succeed."""
+    """Yield each function of the driver that allocates memory, with its name."""
     yield "write", lambda: driver.write(b"new", b"data")
     yield "read", lambda: driver.read(b"seen", 4).error
     yield "firmware's", lambda: driver.read(b"seen", 4, owner=FIRMWARE).error
@@ -241,7 +244,7 @@ def attempts(driver: Driver):
 
 
 def test_out_of_memory_anywhere(build, boot, load, machine):
-    """Each failed allocation gives -ENOMEM, and no block leaks.
+    """If any allocation fails, the function returns -ENOMEM and no block leaks.
 
     A quirk: the last of three allocations at start follows GEN_PASSWORD, so that password is lost until IPL.
     """
@@ -267,7 +270,7 @@ def test_out_of_memory_anywhere(build, boot, load, machine):
 
 
 def test_the_log_never_shows_a_secret(build, boot):
-    """The driver's log has neither password nor data at any level."""
+    """The driver's log shows neither the password nor object data, at any level."""
     driver = boot(build)
     driver.write(b"name", b"canary-canary")
     driver.read(b"name", 13)

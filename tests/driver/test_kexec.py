@@ -1,4 +1,4 @@
-"""R-04: the password survives kexec in real device trees, because kexec is no IPL."""
+"""R-04: the password passes from kernel to kernel by real device trees, because kexec is no IPL."""
 
 import errno
 
@@ -12,7 +12,7 @@ NO_SPACE = -3
 
 
 def hand_over(old: Driver, new: Driver) -> None:
-    """Perform kexec_file: the old kernel fills the new one's tree, the new one takes the password out."""
+    """Perform kexec_file: the old kernel writes the password into the new tree; the new one reads it."""
     tree = fdt.make()
     assert old.populate(tree) == 0
     new.early_init(tree)
@@ -21,7 +21,7 @@ def hand_over(old: Driver, new: Driver) -> None:
 
 
 def test_the_next_kernel_has_the_password(newer, boot, load):
-    """Three kernels in one IPL all read and write; only the first calls GEN_PASSWORD."""
+    """Three kernels in one IPL all read and write; only the first one calls GEN_PASSWORD."""
     old = boot(newer)
     assert old.write(b"key", b"secret") == 0
     for _ in range(2):
@@ -37,7 +37,7 @@ def test_the_next_kernel_has_the_password(newer, boot, load):
 
 
 def test_the_tree_holds_the_password_and_nothing_of_it_stays(newer, boot, load):
-    """The property has the bytes of the password; early boot removes all of them from the tree."""
+    """The tree has the password as a property. Early boot removes every byte of it from the tree."""
     tree = fdt.make()
     assert boot(newer).populate(tree) == 0
     password = fdt.password(tree)
@@ -49,7 +49,10 @@ def test_the_tree_holds_the_password_and_nothing_of_it_stays(newer, boot, load):
 
 
 def test_without_the_password_the_next_kernel_is_locked_out(newer, boot, load):
-    """A plain kexec passes no password: GEN_PASSWORD gives H_IN_USE, and only world-readable objects open."""
+    """After a kexec without the password, GEN_PASSWORD returns H_IN_USE.
+
+    Only world-readable objects can be read.
+    """
     assert boot(newer).write(b"key", b"secret") == 0
     for tree in (fdt.make(), fdt.make(chosen=False)):
         new = load(newer)
@@ -61,7 +64,7 @@ def test_without_the_password_the_next_kernel_is_locked_out(newer, boot, load):
 
 
 def test_an_ipl_between_the_two_makes_the_password_wrong(newer, boot, load, machine):
-    """A password from an earlier IPL opens nothing, and the driver does not request a new one."""
+    """A password from an earlier IPL is refused, and the driver does not request a new one."""
     old = boot(newer)
     assert old.write(b"key", b"secret") == 0
     new = load(newer)
@@ -75,7 +78,7 @@ def test_an_ipl_between_the_two_makes_the_password_wrong(newer, boot, load, mach
 
 
 def test_trees_that_cannot_take_it(newer, boot):
-    """Without a /chosen node, or without room, the errors are those of libfdt."""
+    """If the tree has no /chosen node or no room, the driver returns the error of libfdt."""
     driver = boot(newer)
     assert driver.populate(fdt.make(chosen=False)) == NO_NODE
     assert driver.log[-1][1].startswith("plpks: Can't find chosen node: FDT_ERR_NOTFOUND")
@@ -86,7 +89,7 @@ def test_trees_that_cannot_take_it(newer, boot):
 
 
 def test_no_memory_for_the_password_in_early_boot(newer, boot, load):
-    """The password is removed from the tree nevertheless, and the start continues without it."""
+    """If there is no memory for the password, early boot removes it from the tree and goes on without it."""
     tree = fdt.make()
     assert boot(newer).populate(tree) == 0
     new = load(newer)

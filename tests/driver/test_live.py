@@ -1,6 +1,6 @@
-"""R-73: Linux's driver on a real server process, over its Unix socket and the blocking client.
+"""R-73: Linux's driver with a real server process, over its Unix socket and the blocking client.
 
-The driver really sleeps between two polls, like in a kernel; flushes go to a real disk.
+The driver really sleeps between two polls, as in a kernel; flushes go to a real disk.
 """
 
 import errno
@@ -26,13 +26,13 @@ DISK = b"/default/pri\0"
 
 
 def really_sleep(microseconds: int) -> None:
-    """Sleep like a kernel between two polls for durability."""
+    """Sleep for real, as a kernel does between two polls."""
     time.sleep(microseconds / 1_000_000)
 
 
 @contextmanager
 def booted(build: Build, server: ServerProcess, name: str = "lpar1") -> Iterator[Driver]:
-    """Return a kernel on a partition of the server: a session, and a driver with a successful start."""
+    """Yield a driver that has started, in a session with a partition of the server."""
     with server.connect_blocking(name) as channel:
         driver = Driver(build, channel, sleep=really_sleep)
         try:
@@ -43,7 +43,7 @@ def booted(build: Build, server: ServerProcess, name: str = "lpar1") -> Iterator
 
 
 def test_a_key_survives_ipl_and_sigkill(newest, swpks_server):
-    """R-21: an acknowledged write survives IPL and SIGKILL; R-04: the password is new."""
+    """R-21: a confirmed write survives IPL and SIGKILL. R-04: each start has a new password."""
     with booted(newest, swpks_server) as driver:
         assert driver.write(DISK, b"the disk's key", policy=0x08000000) == 0
         assert driver.write(b"short-lived", b"data", policy=0x02000000) == 0
@@ -80,7 +80,10 @@ def test_an_old_level_and_two_partitions(newest, swpks_server):
 
 
 def test_busy_answers_of_a_fault_plan(newest, swpks_server):
-    """R-75: under a fault plan of the running server, the driver repeats nothing, and busy ends its poll."""
+    """R-75: with a fault plan, each busy call returns -EBUSY, and the driver does not repeat it.
+
+    A busy CONFIRM ends the driver's poll.
+    """
     plan = [f"{call}=H_BUSY" for call in ("WRITE_OBJECT", "READ_OBJECT", "REMOVE_OBJECT")]
     with booted(newest, swpks_server) as driver:
         swpks_server.set_faults(*plan, "CONFIRM_OBJECT_FLUSHED=H_BUSY")
@@ -94,7 +97,7 @@ def test_busy_answers_of_a_fault_plan(newest, swpks_server):
 
 @pytest.mark.swpks_server(options=["--confirm-wait", "40"])
 def test_a_guest_that_polls_works_with_a_server_that_waits(newest, swpks_server):
-    """R-21: with `--confirm-wait` the driver's first poll is answered when the change is durable."""
+    """R-21: with `--confirm-wait` the server answers the driver's first poll when the change is durable."""
     with booted(newest, swpks_server) as driver:
         for n in range(5):
             assert driver.write(b"%d" % n, b"data") == 0
@@ -111,7 +114,7 @@ def test_a_guest_that_polls_works_with_a_server_that_waits(newest, swpks_server)
 
 @pytest.mark.swpks_server(partitions=["lpar1:8"])
 def test_random_writes_reads_and_removes(build, swpks_server):
-    """R-73: answers over a socket equal the model's; acknowledged changes are durable."""
+    """R-73: over a socket the driver answers as the model does; confirmed changes are durable."""
     chance = random.Random(build.package)  # the same history in every run
     with booted(build, swpks_server) as driver:
         model = Model(driver.config("totalsize"), driver.config("usedspace"), driver.config("objoverhead"))

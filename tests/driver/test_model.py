@@ -1,4 +1,4 @@
-"""R-73: driver and model agree over random histories of a partition: objects, IPLs, kexecs, secrets."""
+"""R-73: driver and model give the same results over random histories: objects, IPLs, kexecs, secrets."""
 
 from ctypes import c_bool
 
@@ -49,7 +49,7 @@ MODES = st.sampled_from([0, 1, 2])
 
 
 class Life(RuleBasedStateMachine):
-    """One partition of 8 KiB, over several IPLs, under the kernel that a subclass names."""
+    """A random history of one partition of 8 KiB, over several IPLs. Subclasses set the kernel."""
 
     build: Build
     blobs = Bundle("blobs")
@@ -154,7 +154,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.wraps)
     @rule(pair=consumes(blobs), data=st.data())
     def unwrap_damaged(self, pair: tuple[bytes, Wrapped], data: st.DataObject):
-        """A blob with any flipped bit gives no data."""
+        """If any bit of a blob is flipped, it is not unwrapped."""
         place = data.draw(st.integers(0, len(pair[0]) - 1))
         damaged = bytearray(pair[0])
         damaged[place] ^= 1 << data.draw(st.integers(0, 7))
@@ -169,7 +169,7 @@ class Life(RuleBasedStateMachine):
 
 
 def test_driver_and_model_agree(build):
-    """R-73: every version of the driver answers like the model."""
+    """R-73: every version of the driver gives the same results as the model."""
     tuned = settings(max_examples=settings().max_examples // 6, stateful_step_count=40)
     lives = type("Lives", (Life,), {"build": build})
     run_state_machine_as_test(lives, settings=tuned)

@@ -1,4 +1,4 @@
-"""R-70: Linux's secure-boot variables through the driver's own signed updates, with real signatures."""
+"""R-70: Linux's secure-boot variables, written by the driver's signed updates with real signatures."""
 
 import errno
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ ROOM = 0xFFFF
 
 @dataclass
 class Secvar:
-    """The actions of Linux's secvar files on a driver."""
+    """Update and read a variable as Linux's secvar files do it, with one driver."""
 
     driver: Driver
 
@@ -38,14 +38,14 @@ class Secvar:
         return self.driver.read(wide(name), ROOM, component=None, os=LINUX)
 
     def enrol(self) -> None:
-        """Enrol the first PK, which needs no signature, and KEK."""
+        """Write the first PK, which needs no signature, and KEK."""
         assert self.update("PK", authvar.payload(BEFORE, b"no PKCS#7", pk().lists)) == 0
         assert self.update("KEK", update("KEK", kek().lists)) == 0
 
 
 @pytest.fixture
 def secvar(newer, boot, machine: Machine) -> Secvar:
-    """A driver on a partition that is armed for its first PK."""
+    """A `Secvar` with a partition that accepts a first PK."""
     console_sets(machine.partition, ARMED)
     machine.ipl()
     return Secvar(boot(newer))
@@ -56,7 +56,7 @@ def stored(holder: Holder) -> bytes:
 
 
 def test_the_driver_finds_dynamic_keys(secvar, boot, newer, machine):
-    """R-36: SB_VERSION exists for the boot exactly while dynamic keys are on at the console."""
+    """R-36: the boot finds SB_VERSION only if dynamic keys are on at the console."""
     assert secvar.driver.read(b"SB_VERSION", 1, owner=FIRMWARE).data == b"\1"
     console_sets(machine.partition, ARMED | {LATCH: 0, DYNAMIC: 0})
     machine.ipl()
@@ -64,7 +64,7 @@ def test_the_driver_finds_dynamic_keys(secvar, boot, newer, machine):
 
 
 def test_every_variable_is_enrolled_and_read(secvar, boot, newer, machine):
-    """All nine variables are stored with the policies of Linux, read back, and read again after an IPL."""
+    """All nine variables are stored with the policies that Linux uses, and can be read, also after an IPL."""
     secvar.enrol()
     for name in list(POLICIES)[2:]:
         assert secvar.update(name, update(name, contents_of(name), kek())) == 0
@@ -77,7 +77,7 @@ def test_every_variable_is_enrolled_and_read(secvar, boot, newer, machine):
 
 
 def test_variables_obey_signed_updates_alone(secvar):
-    """R-15: WRITE accepts no such policy, and finds the label taken."""
+    """R-15: WRITE can neither replace a variable nor create one with its policy."""
     secvar.enrol()
     driver = secvar.driver
     assert driver.write(wide("KEK"), b"x", component=b"", os=LINUX) == -errno.EEXIST
@@ -85,7 +85,10 @@ def test_variables_obey_signed_updates_alone(secvar):
 
 
 def test_what_is_refused_changes_nothing(secvar):
-    """After a wrong signer, an old time, damage, another policy or unknown flags, the file reads the same."""
+    """If an update is refused, the variable is unchanged.
+
+    Reasons are a wrong signer, an old time, damage, another policy or unknown flags.
+    """
     secvar.enrol()
     assert secvar.update("db", update("db", stranger().lists, kek())) == 0
     good = update("db", kek().lists, kek(), time=LATER)
@@ -106,7 +109,7 @@ def test_what_is_refused_changes_nothing(secvar):
 
 
 def test_appending(secvar):
-    """Flags 1, in the first eight bytes of an auth file, appends lists; the later time stays."""
+    """With flags 1 in the first eight bytes of an auth file, the lists are appended. The later time stays."""
     secvar.enrol()
     assert secvar.update("dbx", update("dbx", stranger().lists, kek())) == 0
     more = update("dbx", kek().lists, kek(), time=BEFORE, append=True)
@@ -119,7 +122,7 @@ def test_appending(secvar):
 
 @pytest.mark.parametrize("flush_after", [0, 50_000])
 def test_deleting_ends_with_not_found_and_flushed(secvar, machine, flush_after):
-    """R-12, R-23: an empty update signed by PK deletes; the poll takes H_NOT_FOUND for success."""
+    """R-12, R-23: an empty update signed by PK deletes a variable. The poll takes H_NOT_FOUND as success."""
     secvar.enrol()
     machine.clock, machine.flush_after = 0, flush_after
     assert secvar.update("KEK", update("KEK", b"", pk(), time=LATER)) == 0
@@ -129,7 +132,7 @@ def test_deleting_ends_with_not_found_and_flushed(secvar, machine, flush_after):
 
 
 def test_9_busy_for_less_than_five_seconds(secvar, machine):
-    """Line 9: busy answers have a token; the update continues with it, and is done once."""
+    """Line 9: a busy answer has a token. The driver repeats the call with it, and the update is done once."""
     secvar.enrol()
     machine.set_faults("SIGNED_UPDATE=H_LONG_BUSY_ORDER_1_SEC,times=4")
     payload = update("db", stranger().lists, kek())
@@ -143,7 +146,7 @@ def test_9_busy_for_less_than_five_seconds(secvar, machine):
 
 
 def test_9_busy_for_too_long(secvar, machine):
-    """Line 9: after 5 s of sleep Linux returns -EBUSY; nothing has changed, and a later attempt works."""
+    """Line 9: after 5 s of sleep Linux returns -EBUSY. Nothing has changed, and a later attempt succeeds."""
     secvar.enrol()
     machine.set_faults("SIGNED_UPDATE=H_LONG_BUSY_ORDER_100_MSEC,seconds=6")
     payload = update("db", stranger().lists, kek())
@@ -154,7 +157,10 @@ def test_9_busy_for_too_long(secvar, machine):
 
 
 def test_without_signed_updates(newer, boot):
-    """R-36: without permission the call answers H_FUNCTION, and no algorithms are listed."""
+    """R-36: without the console's permission, a signed update returns H_FUNCTION.
+
+    No algorithms are listed.
+    """
     driver = boot(newer)
     assert Secvar(driver).update("PK", update("PK", pk().lists)) == -errno.ENXIO
     assert driver.config("signedupdatealgorithms") == 0

@@ -1,4 +1,4 @@
-"""R-73: keys of self-encrypting drives, by Linux's own plpks_sed_ops.c over its own driver."""
+"""R-73: keys of self-encrypting drives, written and read by Linux's plpks_sed_ops.c with its driver."""
 
 import errno
 import re
@@ -27,7 +27,7 @@ WRITTEN = [
 
 
 def stored(machine, label: bytes = LABEL) -> tuple[bytes, int]:
-    """Return the object and its policy, as firmware reads it: without a password."""
+    """Return the data and policy of the object, read without a password as firmware does."""
     read = machine.do(read_object(OS, label, 4000))
     return read.data, read.policy
 
@@ -44,7 +44,10 @@ def test_the_boot_pin_is_kept(newer, boot, machine):
 
 
 def test_a_new_pin_takes_the_place_of_the_old_one(newer, boot):
-    """A write never overwrites, so the kernel removes first, and waits until each change is durable."""
+    """A write never overwrites.
+
+    So the kernel removes the old PIN first, and waits until each change is durable.
+    """
     driver = boot(newer)
     assert driver.sed_write(PIN, KEY) == 0
     driver.opcodes()
@@ -64,7 +67,7 @@ def test_other_keys_have_their_own_names(newer, boot, machine):
 
 @pytest.mark.parametrize("size", [0, 1, 31, 32, 36])
 def test_keys_of_each_length(newer, boot, size):
-    """A quirk: a key of 33 to 36 bytes extends into the padding of the object, and reads back."""
+    """A quirk: a key of 33 to 36 bytes extends into the padding of the object, and is read back whole."""
     driver = boot(newer)
     assert driver.sed_write(PIN, bytes(range(1, size + 1))) == 0
     assert driver.sed_read(PIN) == (0, bytes(range(1, size + 1)))
@@ -78,7 +81,7 @@ def test_an_ipl_keeps_the_pin(newer, boot, machine):
 
 
 def test_nobody_else_changes_it(newer, boot, machine):
-    """Other consumers can read the world-readable PIN, but neither remove nor replace it."""
+    """Other consumers can read the world-readable PIN, but can neither remove nor replace it."""
     assert boot(newer).sed_write(PIN, KEY) == 0
     calls = {
         remove_object(OS, LABEL): Status.H_AUTHORITY,
@@ -97,7 +100,7 @@ def test_nobody_else_changes_it(newer, boot, machine):
     (Status.H_NO_MEM, errno.ENOMEM), (Status.H_AUTHORITY, errno.EPERM), (Status.H_BUSY, errno.EBUSY),
 ])  # fmt: skip
 def test_a_refusal_reaches_the_caller(newer, boot, hypervisor, status, error):
-    """The write returns its own h-call's error; an error of the removal before it is ignored."""
+    """`sed_write_key` returns the error of its WRITE. It ignores an error of the REMOVE before it."""
     driver = boot(newer)
     hypervisor.next(Opcode.REMOVE_OBJECT, Script(Status.H_AUTHORITY))
     hypervisor.next(Opcode.WRITE_OBJECT, Script(status))
@@ -106,7 +109,7 @@ def test_a_refusal_reaches_the_caller(newer, boot, hypervisor, status, error):
 
 
 def test_a_machine_without_a_keystore(newer, load):
-    """Without a keystore neither function makes a call."""
+    """Without a keystore, neither function makes an h-call."""
     driver = load(newer, features=1)
     driver.init()
     driver.opcodes()
@@ -116,7 +119,7 @@ def test_a_machine_without_a_keystore(newer, load):
 
 
 def test_the_object_of_the_recipe(newer, boot, machine, tmp_path: Path):
-    """Linux finds its PIN in the object that docs/recipes.md makes with a shell."""
+    """Linux finds its PIN in the object that the shell commands in docs/recipes.md make."""
     commands = session(ROOT / "docs" / "recipes.md", "A self-encrypting drive").commands
     made = commands[: next(n for n, command in enumerate(commands) if command.startswith("swpks"))]
     subprocess.run(["bash", "-euc", "\n".join(made)], cwd=tmp_path, check=True)

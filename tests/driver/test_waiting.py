@@ -1,4 +1,4 @@
-"""R-73, R-23: the waits of Linux's driver under a virtual clock: flush poll, busy answers, quirks."""
+"""R-73, R-23: how long Linux's driver waits, on a virtual clock: flush poll, busy answers, quirks."""
 
 import errno
 
@@ -32,7 +32,7 @@ def pairs(status: int, flushed: int) -> Script:
 @pytest.mark.parametrize("asked", [1, 2, 499, 500])
 @pytest.mark.parametrize("act", [write, remove])
 def test_the_poll_asks_until_it_is_flushed(build, boot, hypervisor, act, asked):
-    """The driver polls every 10 ms, 500 times at most; the 500th answer still counts."""
+    """The driver polls every 10 ms, at most 500 times; the 500th answer still counts."""
     driver = boot(build)
     opcode = Opcode.WRITE_OBJECT if act is write else Opcode.REMOVE_OBJECT
     hypervisor.next(opcode, Script(0))
@@ -45,7 +45,10 @@ def test_the_poll_asks_until_it_is_flushed(build, boot, hypervisor, act, asked):
 @pytest.mark.parametrize("flushed", [0, 2, 0x100, 0xFF])
 @pytest.mark.parametrize("act", [write, remove])
 def test_a_flush_that_never_comes(build, boot, hypervisor, act, flushed):
-    """Quirks: the timeout is reported as -EINVAL, not -ETIMEDOUT; by the driver of 2022 as a success."""
+    """Quirks: after a time-out the driver returns -EINVAL, not -ETIMEDOUT.
+
+    The driver of 2022 returns success.
+    """
     driver = boot(build)
     hypervisor.next(Opcode.REMOVE_OBJECT, Script(0))
     hypervisor.always(Opcode.CONFIRM_OBJECT_FLUSHED, pairs(0, flushed))
@@ -58,7 +61,10 @@ def test_a_flush_that_never_comes(build, boot, hypervisor, act, flushed):
 
 @pytest.mark.parametrize("act", [write, remove])
 def test_every_error_during_the_poll(build, boot, hypervisor, act):
-    """A quirk: the errno is converted again like a status; no error is ever polled twice."""
+    """A quirk: during the poll, the driver converts an errno a second time.
+
+    It never repeats a poll after an error.
+    """
     driver = boot(build)
     hypervisor.always(Opcode.WRITE_OBJECT, Script(0))
     hypervisor.always(Opcode.REMOVE_OBJECT, Script(0))
@@ -98,7 +104,7 @@ def test_generating_a_key_takes_some_failures_for_success(newest, boot, hypervis
 
 
 def test_a_signed_update_reports_its_poll_as_it_was(newer, boot, hypervisor):
-    """The poll of a signed update returns -ETIMEDOUT unchanged, without that quirk."""
+    """A signed update returns -ETIMEDOUT unchanged, without that second conversion."""
     driver = boot(newer)
     hypervisor.always(Opcode.SIGNED_UPDATE, Script(0))
     results = {}
@@ -116,7 +122,7 @@ HINTS = dict(zip(BUSY, (1, 1, 10, 100, 1000, 10_000, 100_000), strict=True))
 
 @pytest.mark.parametrize("busy", BUSY)
 def test_a_busy_signed_update_goes_on_with_its_token(newer, boot, hypervisor, busy):
-    """The driver sleeps for the time of the status, and repeats the call with r4 as the token."""
+    """After a busy status the driver sleeps for its time, and repeats the call with r4 as the token."""
     driver = boot(newer)
     hypervisor.next(Opcode.SIGNED_UPDATE, Script(busy, (0x1234_5678_9ABC_DEF0,)), Script(0, (0xDEAD,)))
     hypervisor.next(Opcode.CONFIRM_OBJECT_FLUSHED, FLUSHED)
@@ -132,7 +138,7 @@ def test_a_busy_signed_update_goes_on_with_its_token(newer, boot, hypervisor, bu
 
 @pytest.mark.parametrize("busy", BUSY)
 def test_a_signed_update_that_stays_busy(newer, boot, hypervisor, busy):
-    """The driver returns -EBUSY as soon as the sleeps reach 5 s, and does not poll."""
+    """As soon as its sleeps reach 5 s, the driver returns -EBUSY, and does not poll."""
     driver = boot(newer)
     hypervisor.always(Opcode.SIGNED_UPDATE, Script(busy, (7,)))
     assert driver.signed_update(PK, b"payload") == -errno.EBUSY
@@ -143,7 +149,10 @@ def test_a_signed_update_that_stays_busy(newer, boot, hypervisor, busy):
 @pytest.mark.parametrize("busy", BUSY)
 @pytest.mark.parametrize("opcode", [Opcode.WRAP_OBJECT, Opcode.UNWRAP_OBJECT])
 def test_wrapping_repeats_at_once_and_without_end(newest, boot, hypervisor, opcode, busy):
-    """The driver repeats without sleep or limit, so our keystore is busy only by a fault plan."""
+    """The driver repeats a busy call without sleep or limit.
+
+    So our keystore is busy only with a fault plan.
+    """
     driver = boot(newest)
     hypervisor.next(opcode, *[Script(busy, (n + 1,)) for n in range(300)], Script(Status.H_ABORTED))
     wrap = opcode is Opcode.WRAP_OBJECT
@@ -155,7 +164,7 @@ def test_wrapping_repeats_at_once_and_without_end(newest, boot, hypervisor, opco
 
 @pytest.mark.parametrize("flush_after", [0, 30_000, 4_990_000])
 def test_the_engine_flushes_in_time(build, boot, machine, flush_after):
-    """R-23: any flush below 5 s is a success for the driver, without H_BUSY or an early H_NOT_FOUND."""
+    """R-23: if a flush takes less than 5 s, the driver succeeds, without a busy status."""
     machine.flush_after = flush_after
     driver = boot(build)
     assert write(driver) == 0
@@ -167,7 +176,7 @@ def test_the_engine_flushes_in_time(build, boot, machine, flush_after):
 
 
 def test_nvram_that_stays_full(newer, boot, machine):
-    """R-75: the change is there, but its confirmation never comes: the driver returns a failure."""
+    """R-75: a change that is never confirmed is in memory, but the driver returns a failure."""
     driver = boot(newer)
     machine.flush_after = None
     assert write(driver) == -errno.EINVAL

@@ -1,4 +1,4 @@
-"""R-71: Linux's trusted keys on the keystore: the newest driver makes the wrapping key, wraps and unwraps."""
+"""R-71: Linux's trusted keys: the newest driver makes the wrapping key, wraps and unwraps."""
 
 import errno
 
@@ -26,7 +26,7 @@ def remove_key(driver: Driver) -> int:
 
 
 def test_10_busy_wrapping_goes_on_with_its_token(newest, boot, machine):
-    """Line 10: busy answers of a fault plan have a token in r4, and the driver repeats the call at once."""
+    """Line 10: with a fault plan, a busy answer has a token in r4. The driver repeats the call at once."""
     driver = boot(newest)
     assert driver.gen_wrapping_key() == 0
     machine.set_faults("WRAP_OBJECT=H_LONG_BUSY_ORDER_1_SEC,times=3", "UNWRAP_OBJECT=H_BUSY,times=2")
@@ -43,7 +43,10 @@ def test_10_busy_wrapping_goes_on_with_its_token(newest, boot, machine):
 
 @pytest.mark.parametrize("size", [1, 32, 128, 4095, 4096, LARGEST])
 def test_10_a_blob_is_exactly_1024_bytes_longer(newest, boot, size):
-    """Line 10: WRAP returns input + 1024 in r5, and UNWRAP accepts an output of blob - 1024."""
+    """Line 10: WRAP returns the input's length + 1024 in r5.
+
+    UNWRAP accepts a buffer of the blob's length - 1024.
+    """
     driver = boot(newest)
     assert driver.gen_wrapping_key() == 0
     data = bytes(n % 251 for n in range(size))
@@ -58,7 +61,10 @@ def test_10_a_blob_is_exactly_1024_bytes_longer(newest, boot, size):
 
 
 def test_11_the_wrapping_key(newest, boot):
-    """Line 11: made with r8 = 0 and r9 = 32, found on a second start, and never written to guest memory."""
+    """Line 11: the driver makes the key with r8 = 0 and r9 = 32, and finds it on a second start.
+
+    The key is never written to guest memory.
+    """
     driver = boot(newest)
     for status in (Status.H_SUCCESS, Status.H_RESOURCE):
         assert driver.gen_wrapping_key() == 0
@@ -70,7 +76,7 @@ def test_11_the_wrapping_key(newest, boot):
 
 
 def test_13_revocation_is_seen_at_once(newest, boot):
-    """Line 13, as far as a released kernel shows it: a revoked key is unusable, and r5 has the reason."""
+    """Line 13: a revoked key can't be used, and r5 has the reason. No released kernel shows more."""
     machine = Machine("NEXT")
     driver = boot(newest, Scripted(machine))
     assert driver.gen_wrapping_key() == 0
@@ -89,7 +95,7 @@ def test_13_revocation_is_seen_at_once(newest, boot):
 
 @pytest.mark.parametrize("flags, wanted", [(0, 0), (1, 1), (2, 2)])
 def test_the_policy_of_a_blob_counts_when_it_is_unwrapped(newest, boot, machine, flags, wanted):
-    """R-17: a blob can be wrapped in any mode, and unwrapped only in the mode that its flags require."""
+    """R-17: a blob can be wrapped in any secure-boot mode, but unwrapped only in the mode in its flags."""
     driver = boot(newest)
     assert driver.gen_wrapping_key() == 0
     error, blob = driver.wrap(SECRET, flags)
@@ -102,7 +108,7 @@ def test_the_policy_of_a_blob_counts_when_it_is_unwrapped(newest, boot, machine,
 
 
 def test_a_new_key_of_the_same_name_opens_nothing(newest, boot):
-    """R-71: a blob is bound to the key itself, so it is lost with it, even if a new key takes the label."""
+    """R-71: if a key is removed, its blobs are lost, even if a new key gets the same label."""
     driver = boot(newest)
     assert driver.wrap(SECRET) == (-errno.ENOENT, b"")
     assert driver.gen_wrapping_key() == 0
@@ -115,7 +121,7 @@ def test_a_new_key_of_the_same_name_opens_nothing(newest, boot):
 
 
 def test_an_object_that_took_the_label_is_no_key(newest, boot):
-    """A quirk: GEN_KEY's H_RESOURCE is a success for the driver, even if the object is no wrapping key."""
+    """A quirk: if GEN_KEY returns H_RESOURCE, the driver reports success, even if the object is no key."""
     driver = boot(newest)
     assert driver.write(KEY_NAME, b"x" * 32, component=WRAPPER, os=LINUX) == 0
     assert driver.gen_wrapping_key() == 0
@@ -124,7 +130,7 @@ def test_an_object_that_took_the_label_is_no_key(newest, boot):
 
 
 def test_blobs_that_never_were(newest, boot):
-    """Empty, cut, longer, foreign and short blobs give -EINVAL, and no byte is written to the guest."""
+    """For an empty, cut, longer or foreign blob, the driver returns -EINVAL, and no byte is written."""
     driver = boot(newest)
     assert driver.gen_wrapping_key() == 0
     _, blob = driver.wrap(SECRET)
@@ -144,14 +150,14 @@ def test_blobs_that_never_were(newest, boot):
 
 
 def test_a_level_without_wrapping(newest, boot):
-    """R-74: before FW1110 the config block says that wrapping is missing, and a call gives H_FUNCTION."""
+    """R-74: before FW1110 the config block has no wrapping features. A wrapping call returns H_FUNCTION."""
     driver = boot(newest, Scripted(Machine("FW1060")))
     assert not driver.number("plpks_wrapping_is_supported")
     assert driver.wrap(SECRET) == driver.unwrap(bytes(1056)) == (-errno.ENXIO, b"")
 
 
 def test_trusted_keys_survive_kexec_and_ipl(newest, boot, load, machine):
-    """R-71: the blob is on the guest's disk; the key stays in the keystore."""
+    """R-71: a blob can be unwrapped after kexec and IPL, because its key stays in the keystore."""
     old = boot(newest)
     assert old.gen_wrapping_key() == 0
     _, blob = old.wrap(SECRET)
