@@ -1,7 +1,7 @@
 """Write the golden conversations of the mobility channel: `python -m tests.mobility.make_vectors FOLDER`.
 
-The package `noiseprotocol` alone makes them, so our code is tested against bytes of another implementation.
-Its ephemeral keys are fixed. An existing golden file is never made again.
+They are made only with the package `noiseprotocol`, so they test our code against another implementation.
+The ephemeral keys are fixed. An existing golden file is never made again.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ CASES = {"short": (1, 16), "full-frame": (1, 65519), "many": (24, 33)}
 
 
 def fixed(what: str, length: int) -> bytes:
-    """Return bytes that look random and are the same every time."""
+    """Return bytes that look random, and are the same in every run."""
     return hashlib.shake_256(f"swpks noise {what}".encode()).digest(length)
 
 
@@ -27,7 +27,7 @@ def prologue() -> bytes:
 
 
 def vector(name: str) -> dict[str, object]:
-    """Return one golden conversation with all its inputs, byte strings in hex."""
+    """Return one golden conversation with all its inputs; byte strings are in hex."""
     count, length = CASES[name]
     token, keys = fixed("token", 32), (fixed(f"{name} opener", 32), fixed(f"{name} answerer", 32))
     opener = second.end(True, token, prologue(), keys[0])
@@ -55,7 +55,7 @@ def vector(name: str) -> dict[str, object]:
 
 
 def main(folder: Path) -> None:
-    """Write every case; an existing file is never overwritten."""
+    """Write the file of every case that has none yet."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in CASES:
         with (folder / f"{name}.json").open("x", encoding="utf-8") as out:

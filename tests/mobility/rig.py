@@ -1,6 +1,7 @@
-"""Two systems that a partition moves between: real drivers and channel, over keepers that only have tables.
+"""Two systems that move a partition: real drivers and channel, but custodians that have only the tables.
 
-A keeper takes its rows from `platform.custody`, and makes a record durable when the test allows it.
+A custodian says who owns a partition. Here it is a `Keeper`: it takes its rows from `platform.custody`, and
+makes a record durable when the test allows it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ STORE = b"a store with secrets" * 20
 
 
 class Keeper:
-    """A custodian without a machine: `hold` keeps records from becoming durable until it is set."""
+    """A custodian without a machine. Until `hold` is set, no record becomes durable."""
 
     def __init__(self, at: Standing) -> None:
         self.memory: dict[UUID, Standing] = {PARTITION: at}
@@ -56,22 +57,22 @@ class Keeper:
         return self.durable[PARTITION]
 
     def standing(self, uuid: UUID) -> Standing:
-        """Return the state in memory."""
+        """Return the state of the partition in memory."""
         return self.memory.get(uuid, Standing())
 
     def facts_of(self, uuid: UUID) -> CustodyFacts | None:
-        """Return the durable state."""
+        """Return the durable state of the partition."""
         at = self.durable.get(uuid)
         if at is None:
             return None
         return CustodyFacts(uuid, "x", at.custody, at.mode, at.epoch, at.generation, b"", self.tried)
 
     async def changed(self, uuid: UUID) -> None:
-        """Wait for a change."""
+        """Wait until the state changes."""
         await self._changes[uuid].wait()
 
     async def settled(self, uuid: UUID) -> None:
-        """Wait until memory is durable."""
+        """Wait until the state in memory is durable."""
         while self.memory.get(uuid) != self.durable.get(uuid):
             await self.changed(uuid)
 
@@ -86,7 +87,7 @@ class Keeper:
         traveller: Any = None,
         on_mark: Callable[[], None] = lambda: None,
     ) -> Standing | None:
-        """Take the step of the tables."""
+        """Take the step that the tables have for this word."""
         async with self._lock:
             row = custody.step(self.standing(uuid), on, epoch, generation)
             if row is None:
@@ -110,24 +111,24 @@ class Keeper:
             return self.durable[uuid]
 
     def failed(self, uuid: UUID, trouble: str) -> None:
-        """Store the trouble."""
+        """Note an error of an attempt."""
         self.trouble = trouble
 
     async def until(self, wanted: Callable[[Standing], bool]) -> Standing:
-        """Wait for a durable state."""
+        """Wait until `wanted` is true of the durable state; return that state."""
         while not wanted(self.at):
             await self.changed(PARTITION)
         return self.at
 
 
 class Cut(trio.abc.Stream):
-    """A stream that breaks before its n-th frame, or within it."""
+    """A stream that breaks before its n-th frame, or in the middle of it."""
 
     def __init__(self, inner: trio.abc.Stream, frames: int, *, within: bool) -> None:
         self.inner, self.left, self.within = inner, frames, within
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send one frame, unless it is the frame at which the stream breaks."""
+        """Send a frame, or break if it is the n-th one."""
         if not self.left:
             if self.within:
                 await self.inner.send_all(bytes(data)[: len(data) // 2])
@@ -151,7 +152,7 @@ class Cut(trio.abc.Stream):
 
 @dataclass
 class Wires:
-    """The network between the systems: the listeners, and the fault of each next connection."""
+    """The network between the systems: the listeners, and the faults planned for the next connections."""
 
     nursery: trio.Nursery
     listeners: dict[str, LiveMigrations] = field(default_factory=dict)
@@ -161,7 +162,7 @@ class Wires:
     down: bool = False
 
     async def dial(self, address: str) -> trio.abc.Stream:
-        """Connect; each connection gets the next of the planned faults."""
+        """Connect; the connection gets the next planned fault."""
         await trio.lowlevel.checkpoint()
         self.dialled += 1
         if self.down or address not in self.listeners:
@@ -175,7 +176,7 @@ class Wires:
 
 @dataclass
 class Peers:
-    """The connections of one system to others."""
+    """How one system connects to others."""
 
     wires: Wires
     address: str
@@ -186,7 +187,7 @@ class Peers:
 
 
 class System:
-    """One system: its keeper, and its migrations."""
+    """One system: its keeper, and its driver of migrations."""
 
     def __init__(self, wires: Wires, system_id: bytes, at: Standing) -> None:
         self.id, self.keeper = system_id, Keeper(at)
@@ -232,7 +233,7 @@ class System:
         return packed.plaintext
 
     def _demand(self, traveller: Any, _: int) -> None:
-        """Accept every partition, unless the test has set a refusal."""
+        """Accept every partition, unless the test has planned a refusal."""
 
     def _check(self, facts: ArrivalCheck) -> None:
         self.checked.append(facts)
@@ -244,7 +245,7 @@ _GIVEN = itertools.count(1000)
 
 
 def entropy(size: int) -> bytes:
-    """Return bytes that differ each time."""
+    """Return bytes that differ at each call."""
     return next(_GIVEN).to_bytes(size, "big")
 
 
@@ -257,46 +258,46 @@ NEEDS = ArrivalCheck(
 
 @dataclass
 class Pair:
-    """Source and target."""
+    """The source and the target of a migration."""
 
     source: System
     target: System
     wires: Wires
 
     def order(self, epoch: int = 1, token: bytes = TOKEN) -> MigrationOrder:
-        """Give the source the console's order."""
+        """Send the console's order to the source."""
         return MigrationOrder(
             uuid=str(PARTITION), epoch=epoch, target_id=TARGET.hex(), address=self.target.address, token=token
         )
 
     async def expect(self, epoch: int = 1, token: bytes = TOKEN) -> str:
-        """Give the target the console's order."""
+        """Send the console's order to the target."""
         expected = ExpectedPartition(uuid=str(PARTITION), epoch=epoch, source_id=SOURCE.hex(), token=token)
         return await self.target.migrations.expect(expected)
 
     async def begin(self, epoch: int = 1, token: bytes = TOKEN) -> None:
-        """Give both orders."""
+        """Send the console's orders to both."""
         await self.expect(epoch, token)
         await self.source.migrations.begin(NAME, self.order(epoch, token))
 
     async def moved(self, epoch: int = 1) -> None:
-        """Wait until the target serves, and the source knows it."""
+        """Wait until the target serves the partition, and the source has noticed."""
         await self.target.keeper.until(lambda at: at.custody is Custody.ARRIVED and at.epoch == epoch)
         await self.source.keeper.until(lambda at: at.custody is Custody.GONE and at.epoch == epoch)
 
     async def returned(self) -> str:
-        """Wait until the source serves again; return the reason."""
+        """Wait until the source serves the partition again; return the reason."""
         await self.source.keeper.until(lambda at: at.mode is Mode.SERVING)
         return self.source.keeper.trouble
 
     def attempt(self, epoch: int = 1, token: bytes = TOKEN) -> Attempt:
-        """Return an attempt as both ends know it."""
+        """Return the identity of an attempt, as both systems know it."""
         return Attempt(PARTITION, epoch, SOURCE, TARGET, token)
 
 
 @asynccontextmanager
 async def pair() -> AsyncIterator[Pair]:
-    """Run two systems; the first of them owns the partition."""
+    """Run two systems; the first one owns the partition."""
     with trio.fail_after(3600):  # seconds of a virtual clock
         async with trio.open_nursery() as nursery:
             wires = Wires(nursery)

@@ -1,4 +1,4 @@
-"""The second implementation of the channel's Noise pattern: the package `noiseprotocol`."""
+"""The second implementation of the channel's Noise pattern, made with the package `noiseprotocol`."""
 
 import warnings
 
@@ -8,7 +8,7 @@ NAME = b"Noise_NNpsk0_25519_AESGCM_SHA256"
 
 
 def end(opens: bool, token: bytes, prologue: bytes, ephemeral: bytes | None = None) -> NoiseConnection:
-    """Return one end of a connection; without `ephemeral` the package takes a random key."""
+    """Return one end of a connection. Without `ephemeral`, the package makes a random key."""
     made = NoiseConnection.from_name(NAME)
     made.set_prologue(prologue)
     made.set_psks(psk=token)
@@ -27,7 +27,7 @@ def write(connection: NoiseConnection) -> bytes:
 
 
 def read(connection: NoiseConnection, message: bytes) -> None:
-    """Take a message of the handshake."""
+    """Process a message of the handshake."""
     assert bytes(connection.read_message(message)) == b""
 
 

@@ -1,4 +1,4 @@
-"""FINAL is sent while the commit of FROZEN runs; its last message follows that commit."""
+"""The source sends FINAL while FROZEN is committed. The last message of FINAL follows the commit."""
 
 import trio
 from trio.testing import MockClock
@@ -14,7 +14,7 @@ MOVED = [2, 4, 6, 8]
 
 
 async def test_the_partition_travels_while_frozen_is_committed(autojump_clock: MockClock) -> None:
-    """R-51: the target reads FINAL meanwhile, and stores nothing before FROZEN is durable."""
+    """R-51: the target receives FINAL during the commit of FROZEN, but stores nothing before it ends."""
     async with pair() as both:
         both.source.keeper.hold = trio.Event()
         await both.begin()
@@ -30,7 +30,10 @@ async def test_the_partition_travels_while_frozen_is_committed(autojump_clock: M
 
 
 async def test_a_source_that_ends_in_the_commit_of_frozen_leaves_nothing(autojump_clock: MockClock) -> None:
-    """R-51: without the last message nothing has arrived, and the next connection starts anew."""
+    """R-51: if the source ends before the last message, the target has nothing.
+
+    The next connection starts anew.
+    """
     lines: list[trio.abc.Stream] = []
 
     def kept(stream: trio.abc.Stream) -> trio.abc.Stream:
@@ -53,7 +56,7 @@ async def test_a_source_that_ends_in_the_commit_of_frozen_leaves_nothing(autojum
 
 
 async def test_a_commit_of_frozen_that_hangs_leaves_nothing(autojump_clock: MockClock) -> None:
-    """R-51: the target ends the connection, and the source is in doubt when NVRAM continues."""
+    """R-51: if the commit of FROZEN hangs, the target ends the connection. Later the source is in doubt."""
     async with pair() as both:
         both.source.keeper.hold = trio.Event()
         await both.begin()
@@ -68,7 +71,10 @@ async def test_a_commit_of_frozen_that_hangs_leaves_nothing(autojump_clock: Mock
 async def test_a_partition_that_does_not_read_is_refused_behind_its_last_message(
     autojump_clock: MockClock,
 ) -> None:
-    """R-51: the refusal does not stop the commit of the source, which receives it afterwards."""
+    """R-51: the target refuses an unreadable partition after its last message.
+
+    The source has committed FROZEN by then.
+    """
     async with pair() as both:
         both.target.unreadable = PeerError(rules.MOBILITY_FORM, "the partition makes no sense")
         both.source.keeper.hold = trio.Event()

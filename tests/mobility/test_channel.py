@@ -1,4 +1,4 @@
-"""The channel alone: failed handshakes, wrong frames and messages, and all its bounds."""
+"""The channel alone: failed handshakes, wrong frames and messages, and all its limits."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -49,7 +49,7 @@ SAMPLES: list[Message] = [
 
 
 class Tapped(trio.abc.Stream):
-    """A stream that records its sent frames, and passes them through `change`."""
+    """A stream that records the frames that it sends, after `change` has changed them."""
 
     def __init__(self, inner: trio.abc.Stream) -> None:
         self.inner = inner
@@ -57,7 +57,7 @@ class Tapped(trio.abc.Stream):
         self.change: Callable[[bytes], bytes] = bytes
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send the bytes as `change` returns them."""
+        """Send the bytes that `change` returns."""
         self.sent.append(bytes(data))
         await self.inner.send_all(self.change(bytes(data)))
 
@@ -95,7 +95,7 @@ async def opened(
 
 
 async def broken(step: Awaitable[object], rule: Rule, text: str = "") -> None:
-    """Assert that a step breaks a rule, and that the error's text has no token."""
+    """Assert that a step breaks this rule, and that the error does not show the token."""
     with pytest.raises(PeerError) as caught:
         await step
     assert caught.value.rule is rule
@@ -104,7 +104,7 @@ async def broken(step: Awaitable[object], rule: Rule, text: str = "") -> None:
 
 
 async def test_messages_pass_in_both_directions(autojump_clock: MockClock) -> None:
-    """R-51: messages of each kind, and many at once, arrive unchanged and in order."""
+    """R-51: messages of each kind arrive unchanged and in order, also many at once."""
     async with opened() as (source, target, _):
         for sender, receiver in ((source, target), (target, source)):
             async with trio.open_nursery() as nursery:
@@ -116,7 +116,10 @@ async def test_messages_pass_in_both_directions(autojump_clock: MockClock) -> No
 
 @pytest.mark.parametrize("message", SAMPLES, ids=repr)
 def test_messages_are_strict(message: Message) -> None:
-    """R-51: each message has one form; one byte more or less makes another message or none."""
+    """R-51: each message has exactly one form.
+
+    With a byte more or less, it is another message or an error.
+    """
     text = encode(message)
     assert decode(text) == message
     for wrong in (text + b"\0", text[:-1], b"", b"\0" + text[1:], b"\xff" + text[1:]):
@@ -127,7 +130,7 @@ def test_messages_are_strict(message: Message) -> None:
 
 @given(st.binary(max_size=64))
 def test_any_bytes_are_a_message_or_an_error(text: bytes) -> None:
-    """R-51: the reader gives a message or an error for any bytes."""
+    """R-51: any bytes are read as a message or give an error."""
     found: Message | None = None
     with suppress(PeerError):
         found = decode(text)
@@ -135,7 +138,7 @@ def test_any_bytes_are_a_message_or_an_error(text: bytes) -> None:
 
 
 def test_a_long_detail_is_cut() -> None:
-    """R-51: a long detail of a refusal is cut, so the refusal stays one small message."""
+    """R-51: the detail of a refusal is cut, so that the refusal fits in one small message."""
     found = decode(encode(RefusedMessage("arrival.name", "ü" * MAX_DETAIL)))
     assert found == RefusedMessage("arrival.name", "ü" * (MAX_DETAIL // 2))
 
@@ -152,7 +155,7 @@ OTHERS = {
 async def test_only_an_end_with_the_token_of_this_attempt_opens_it(
     autojump_clock: MockClock, expected: Attempt | None
 ) -> None:
-    """R-51: a wrong token is refused in the first message; the target sends no byte to a stranger."""
+    """R-51: a wrong token is refused in the first message, and the target sends nothing back."""
     near, far = trio.testing.memory_stream_pair()
     spoken = Tapped(far)
 
@@ -167,14 +170,14 @@ async def test_only_an_end_with_the_token_of_this_attempt_opens_it(
 
 
 async def test_a_target_without_the_token_is_refused(autojump_clock: MockClock) -> None:
-    """R-51: a target without the token is refused, also one that answers before it has read."""
+    """R-51: the source refuses a target without the token, even one that answers before it has read."""
     near, far = trio.testing.memory_stream_pair()
     await far.send_all(HANDSHAKE_SIZE.to_bytes(2, "big") + bytes([9]) * HANDSHAKE_SIZE)
     await broken(open_channel(near, ATTEMPT, entropy), rules.MOBILITY_PROVEN, "does not hold the token")
 
 
 async def test_an_introduction_of_another_version_is_refused(autojump_clock: MockClock) -> None:
-    """R-51: another version or length is refused before the token is looked up."""
+    """R-51: an introduction of another version or length is refused before its token is looked up."""
     good = ATTEMPT.introduction()
     for wrong, rule in ((b"\0\2" + good[2:], rules.MOBILITY_FORM), (good + b"\0", rules.MOBILITY_FORM)):
         near, far = trio.testing.memory_stream_pair()
@@ -185,7 +188,7 @@ async def test_an_introduction_of_another_version_is_refused(autojump_clock: Moc
 
 @pytest.mark.parametrize("size", [0, 1, 26, 27, 28, 50, 77])
 async def test_a_stranger_has_little_time(autojump_clock: MockClock, size: int) -> None:
-    """R-51: a stranger has little time, whatever it has sent, also if it sends a byte at times."""
+    """R-51: a client without a token is disconnected soon, even if it sends single bytes at times."""
     near, far = trio.testing.memory_stream_pair()
     first = Handshake(True, TOKEN, ATTEMPT.prologue(), entropy(32)).write_first()
     frames = b"".join(len(each).to_bytes(2, "big") + each for each in (ATTEMPT.introduction(), first))
@@ -217,7 +220,7 @@ CHANGES: dict[str, tuple[Callable[[bytes], bytes], Rule]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 async def test_a_changed_message_does_not_open(autojump_clock: MockClock, change: str) -> None:
-    """R-51: a forged, repeated or too short message does not open."""
+    """R-51: a forged, repeated or short message is refused."""
     async with opened() as (source, target, stream):
         stream.change, rule = CHANGES[change]
         await source.send(Fits())
@@ -227,7 +230,7 @@ async def test_a_changed_message_does_not_open(autojump_clock: MockClock, change
 
 
 async def test_messages_in_another_order_do_not_open(autojump_clock: MockClock) -> None:
-    """R-51: swapped messages do not open, nor those behind an omitted one."""
+    """R-51: swapped messages are refused, and so is the message after an omitted one."""
     async with opened() as (source, target, stream):
         stream.change = lambda _: b""
         await source.send(Fits())
@@ -237,7 +240,7 @@ async def test_messages_in_another_order_do_not_open(autojump_clock: MockClock) 
 
 
 async def test_a_stream_that_ends_within_a_message(autojump_clock: MockClock) -> None:
-    """R-51: an end at any byte within a message is an error; an end between two messages is none."""
+    """R-51: a stream that ends within a message is an error. An end between two messages is none."""
     size = 2 + len(encode(Fits())) + 16
     for kept in range(size):
         async with opened() as (source, target, stream):
@@ -252,7 +255,7 @@ async def test_a_stream_that_ends_within_a_message(autojump_clock: MockClock) ->
 
 
 async def test_a_peer_that_stops_within_a_message_is_not_waited_for(autojump_clock: MockClock) -> None:
-    """R-51: a peer may pause between messages, but not within one."""
+    """R-51: a peer may pause between two messages, but not within one."""
     async with opened() as (source, target, stream):
         with trio.move_on_after(1000):
             await target.receive()
@@ -264,7 +267,7 @@ async def test_a_peer_that_stops_within_a_message_is_not_waited_for(autojump_clo
 
 
 async def test_a_peer_that_takes_nothing_is_not_waited_for(autojump_clock: MockClock) -> None:
-    """R-51: a send to a peer that reads nothing ends in bounded time."""
+    """R-51: if the peer reads nothing, a send ends after a bounded time."""
     near, far = trio.testing.lockstep_stream_pair()
 
     async def answer() -> None:
@@ -277,7 +280,7 @@ async def test_a_peer_that_takes_nothing_is_not_waited_for(autojump_clock: MockC
 
 
 async def test_a_broken_connection_is_no_fault_of_anybody(autojump_clock: MockClock) -> None:
-    """R-51: a broken connection raises no fault of a side, neither for the sender nor for the receiver."""
+    """R-51: if the connection breaks, the error blames neither side."""
     async with opened() as (source, target, _):
         await target.aclose()
         with pytest.raises(LineLost):
@@ -287,7 +290,7 @@ async def test_a_broken_connection_is_no_fault_of_anybody(autojump_clock: MockCl
 
 
 async def passed(source: MobilityChannel, target: MobilityChannel, store: bytes) -> bytes:
-    """Send a partition, and receive it."""
+    """Send a partition and receive it; return what was received."""
     got = []
 
     async def receive() -> None:
@@ -303,7 +306,7 @@ async def passed(source: MobilityChannel, target: MobilityChannel, store: bytes)
 
 @pytest.mark.parametrize("size", [0, 1, MAX_TEXT - 1, MAX_TEXT, MAX_TEXT + 1, 128 * 1024, MAX_FINAL])
 async def test_partitions_of_every_size_pass(autojump_clock: MockClock, size: int) -> None:
-    """R-51: each size takes as few messages as possible, also an empty one."""
+    """R-51: a partition of any size is sent in as few messages as possible, also an empty one."""
     async with opened() as (source, target, stream):
         before = len(stream.sent)
         store = (bytes(range(251)) * (size // 251 + 1))[:size]
@@ -313,7 +316,10 @@ async def test_partitions_of_every_size_pass(autojump_clock: MockClock, size: in
 
 
 async def test_a_partition_that_is_too_large_is_refused_before_it_comes(autojump_clock: MockClock) -> None:
-    """R-51: the sender refuses it, and the receiver refuses it at its header."""
+    """R-51: the sender refuses a partition that is too large.
+
+    The receiver refuses it when it reads the header.
+    """
     async with opened() as (source, target, _):
         await broken(source.send_final(19, bytes(MAX_FINAL + 1)), rules.MOBILITY_SIZE)
         await broken(target.receive_final(Final(19, MAX_FINAL + 1)), rules.MOBILITY_SIZE, "262145 bytes")
@@ -324,7 +330,7 @@ async def test_a_partition_that_is_too_large_is_refused_before_it_comes(autojump
 async def test_a_partition_of_another_length_is_refused(
     autojump_clock: MockClock, total: int, text: str
 ) -> None:
-    """R-51: header and pieces have to agree in length."""
+    """R-51: a partition is refused if its header and its pieces differ in length."""
     async with opened() as (source, target, _):
         await source.send_final(19, bytes(10))
         assert await target.receive() == Final(19, 10)
@@ -332,7 +338,7 @@ async def test_a_partition_of_another_length_is_refused(
 
 
 async def test_a_partition_that_comes_slowly_has_a_bound(autojump_clock: MockClock) -> None:
-    """R-51: each piece has a time limit, and all together have thirty seconds."""
+    """R-51: each piece of a partition has a time limit, and all together have thirty seconds."""
     async with opened() as (source, target, _), trio.open_nursery() as nursery:
 
         async def drip() -> None:
@@ -346,7 +352,7 @@ async def test_a_partition_that_comes_slowly_has_a_bound(autojump_clock: MockClo
 
 
 async def test_nothing_secret_is_on_the_wire_or_shown(autojump_clock: MockClock) -> None:
-    """R-51: neither the token nor the store is in any frame, name or text."""
+    """R-51: no frame, name or text contains the token or the store."""
     async with opened() as (source, target, stream):
         store = b"canary of a store" * 9000
         await passed(source, target, store)

@@ -1,4 +1,4 @@
-"""A live migration between two drivers: its normal course, and each possible end."""
+"""A live migration between two drivers: its normal course, and each way in which it can end."""
 
 from contextlib import suppress
 from typing import Any
@@ -21,7 +21,7 @@ MOVED = [2, 4, 6, 8]
 
 
 async def test_a_partition_moves(autojump_clock: MockClock) -> None:
-    """R-51: the source is in copy phase, frozen, released, gone.
+    """R-51: the source's states are copy phase, frozen, released, gone.
 
     The target is prepared, then owns the store.
     """
@@ -39,7 +39,7 @@ async def test_a_partition_moves(autojump_clock: MockClock) -> None:
 
 
 async def test_the_largest_partition_moves_and_a_larger_one_does_not(autojump_clock: MockClock) -> None:
-    """R-51: FINAL has 256 KiB at most; the source does not even freeze for more."""
+    """R-51: FINAL has at most 256 KiB. A source with more does not begin to freeze."""
     async with pair() as both:
         both.source.store = bytes(MAX_FINAL + 1)
         await both.begin()
@@ -56,7 +56,7 @@ async def test_the_largest_partition_moves_and_a_larger_one_does_not(autojump_cl
 async def test_a_source_whose_connection_breaks_dials_again(
     autojump_clock: MockClock, frame: int, within: bool
 ) -> None:
-    """R-51: it dials again after a break at any of its frames: proof, needs, parts of FINAL, ACTIVATE."""
+    """R-51: the source connects again after a break at any frame that it sends."""
     async with pair() as both:
         both.source.store = bytes(70_000)
         both.wires.spoil.append(lambda stream: Cut(stream, frame, within=within))
@@ -71,7 +71,7 @@ async def test_a_source_whose_connection_breaks_dials_again(
 async def test_a_target_whose_connection_breaks_is_dialled_again(
     autojump_clock: MockClock, frame: int, within: bool
 ) -> None:
-    """R-51: after a break at FITS or PREPARED, the target repeats it on the next connection."""
+    """R-51: if the connection breaks at FITS or PREPARED, the target repeats it on the next connection."""
     async with pair() as both:
         both.wires.spoil_answers.append(lambda stream: Cut(stream, frame, within=within))
         await both.begin()
@@ -80,7 +80,7 @@ async def test_a_target_whose_connection_breaks_is_dialled_again(
 
 
 async def test_active_that_is_lost_is_the_matter_of_the_console(autojump_clock: MockClock) -> None:
-    """R-51: the target has then dropped the token; the source asks again and waits for the courier."""
+    """R-51: if ACTIVE is lost, the target has dropped the token already. The source then asks the console."""
     async with pair() as both:
         both.wires.spoil_answers.append(lambda stream: Cut(stream, 3, within=False))
         await both.begin()
@@ -98,7 +98,7 @@ async def test_active_that_is_lost_is_the_matter_of_the_console(autojump_clock: 
 async def test_a_target_that_is_not_reached_leaves_the_partition_where_it_is(
     autojump_clock: MockClock,
 ) -> None:
-    """R-51: nothing was durable, so nothing has to be undone; a later attempt succeeds."""
+    """R-51: if the target cannot be reached, nothing is durable yet, and a later attempt succeeds."""
     async with pair() as both:
         both.wires.down = True
         await both.begin()
@@ -110,7 +110,10 @@ async def test_a_target_that_is_not_reached_leaves_the_partition_where_it_is(
 
 
 async def test_a_partition_that_does_not_fit_stays(autojump_clock: MockClock) -> None:
-    """R-50: the source shows the target's refusal as the reason; the token is not valid any more."""
+    """R-50: if the partition does not fit, the source shows the target's reason.
+
+    The token becomes invalid.
+    """
     async with pair() as both:
         both.target.misfit = OperatorError(rules.ARRIVAL_SIZE, "64 KiB are asked for, 12 are free")
         await both.begin()
@@ -122,7 +125,10 @@ async def test_a_partition_that_does_not_fit_stays(autojump_clock: MockClock) ->
 async def test_a_target_that_refuses_the_partition_itself_puts_the_source_in_doubt(
     autojump_clock: MockClock,
 ) -> None:
-    """R-51: the source asks the console without waiting for its time-out; the answer is ABORTED."""
+    """R-51: if the target refuses FINAL, the source is in doubt and asks the console at once.
+
+    The answer is ABORTED.
+    """
     async with pair() as both:
         both.target.keeper.refuses = OperatorError(rules.ARRIVAL_NAME, "lpar1 is taken")
         await both.begin()
@@ -139,7 +145,7 @@ async def test_a_target_that_refuses_the_partition_itself_puts_the_source_in_dou
 async def test_prepared_that_takes_too_long_leads_into_doubt_and_aborted_drops_the_copy(
     autojump_clock: MockClock,
 ) -> None:
-    """R-51: the target's NVRAM hangs, so the source resumes; ABORTED drops the late copy."""
+    """R-51: if NVRAM of the target hangs, the source resumes. ABORTED makes the target drop the late copy."""
     async with pair() as both:
         both.target.keeper.hold = trio.Event()
         await both.begin()
@@ -154,7 +160,10 @@ async def test_prepared_that_takes_too_long_leads_into_doubt_and_aborted_drops_t
 
 
 async def test_prepared_that_comes_late_is_still_heard_in_doubt(autojump_clock: MockClock) -> None:
-    """R-51: without an answer of the console, row 6 still accepts PREPARED, and no trouble stays."""
+    """R-51: a source in doubt still accepts a late PREPARED, if the console has not answered.
+
+    No error stays.
+    """
     async with pair() as both:
         both.target.keeper.hold = trio.Event()
         await both.begin()
@@ -167,7 +176,7 @@ async def test_prepared_that_comes_late_is_still_heard_in_doubt(autojump_clock: 
 
 
 async def test_nothing_is_said_before_it_is_durable(autojump_clock: MockClock) -> None:
-    """R-51: RELEASED and PREPARED are not sent while their commits hang."""
+    """R-51: RELEASED and PREPARED are not sent before their commits have ended."""
     async with pair() as both:
         await both.expect()
         both.target.keeper.hold = hold = trio.Event()
@@ -185,7 +194,7 @@ async def test_nothing_is_said_before_it_is_durable(autojump_clock: MockClock) -
 
 
 async def test_an_abort_by_order_ends_the_copy_phase(autojump_clock: MockClock) -> None:
-    """R-51: the source serves on, whatever the target does meanwhile."""
+    """R-51: after an ABORT in the copy phase, the source still serves, whatever the target does."""
     async with pair() as both:
         both.wires.listeners[both.target.address] = Silent()  # type: ignore[assignment]
         await both.begin()
@@ -199,7 +208,7 @@ async def test_an_abort_by_order_ends_the_copy_phase(autojump_clock: MockClock) 
 
 
 async def test_a_target_that_says_nothing_ends_the_copy_phase_in_time(autojump_clock: MockClock) -> None:
-    """R-51: without a handshake, or without an answer, the copy phase ends in time."""
+    """R-51: if the target does not answer, the copy phase ends after a time limit."""
     async with pair() as both:
         both.wires.listeners[both.target.address] = Silent()  # type: ignore[assignment]
         await both.begin()
@@ -208,16 +217,16 @@ async def test_a_target_that_says_nothing_ends_the_copy_phase_in_time(autojump_c
 
 
 class Silent:
-    """A target that accepts a connection and then does nothing."""
+    """A target that accepts a connection, and then does nothing."""
 
     async def serve(self, stream: trio.abc.Stream) -> None:
-        """Read forever."""
+        """Read and ignore all bytes."""
         while await stream.receive_some():
             pass
 
 
 async def test_orders_are_refused_by_their_rules(autojump_clock: MockClock) -> None:
-    """R-51: source and target check an order by these rules, before anything begins."""
+    """R-51: source and target check an order by these rules before anything begins."""
     async with pair() as both:
         begin, order = both.source.migrations.begin, both.order()
         await refused(rules.CUSTODY_OWNED, both.target.migrations.begin, NAME, order)
@@ -256,12 +265,12 @@ async def test_orders_are_refused_by_their_rules(autojump_clock: MockClock) -> N
 
 
 def replaced(order: Any, **changes: Any) -> Any:
-    """Return an order with other fields."""
+    """Return an order with other values in some fields."""
     return type(order)(**{**{each: getattr(order, each) for each in order.__struct_fields__}, **changes})
 
 
 async def refused(rule: Any, order: Any, *arguments: Any) -> None:
-    """Assert that an order breaks a rule."""
+    """Assert that an order is refused by this rule."""
     with pytest.raises(SwpksError) as caught:
         await order(*arguments)
     assert caught.value.rule is rule
@@ -269,7 +278,7 @@ async def refused(rule: Any, order: Any, *arguments: Any) -> None:
 
 
 async def test_a_later_connection_takes_the_place_of_an_earlier_one(autojump_clock: MockClock) -> None:
-    """R-51: a new connection replaces an old one, so the source need not wait for the end of a dead one."""
+    """R-51: a new connection replaces the old one. So the source need not wait until a dead one ends."""
     async with pair() as both:
         await both.expect()
         first = await open_channel(await both.wires.dial(both.target.address), both.attempt(), entropy)
@@ -292,7 +301,7 @@ async def test_a_later_connection_takes_the_place_of_an_earlier_one(autojump_clo
     ids=repr,
 )
 async def test_a_target_takes_no_word_of_a_target(autojump_clock: MockClock, message: Message) -> None:
-    """R-51: words of a target, and words of another attempt, end the connection and change nothing."""
+    """R-51: a target ends the connection if it gets a target's word, or that of another attempt."""
     async with pair() as both:
         await both.expect()
         channel = await open_channel(await both.wires.dial(both.target.address), both.attempt(), entropy)
@@ -303,7 +312,7 @@ async def test_a_target_takes_no_word_of_a_target(autojump_clock: MockClock, mes
 
 
 async def test_a_target_that_answers_out_of_place_ends_the_copy_phase(autojump_clock: MockClock) -> None:
-    """R-51: the copy phase ends soon, because another connection may be better."""
+    """R-51: if the target sends a message at the wrong time, the copy phase ends soon."""
     async with pair() as both:
         answering = Answering(both, WordMessage(Word.ACTIVE, 1))
         both.wires.listeners[both.target.address] = answering  # type: ignore[assignment]
@@ -313,13 +322,13 @@ async def test_a_target_that_answers_out_of_place_ends_the_copy_phase(autojump_c
 
 
 class Answering:
-    """A target that holds the token, and sends one message only."""
+    """A target that has the token, and answers each message with the same one."""
 
     def __init__(self, both: Pair, message: Message) -> None:
         self.both, self.message = both, message
 
     async def serve(self, stream: trio.abc.Stream) -> None:
-        """Answer each message."""
+        """Answer each message with this one."""
         channel, _ = await answer_channel(stream, lambda uuid, epoch: self.both.attempt(epoch), entropy)
         with suppress(LineLost):
             while await channel.receive():
@@ -327,7 +336,7 @@ class Answering:
 
 
 async def test_an_order_that_is_cancelled_does_not_end_its_attempt(autojump_clock: MockClock) -> None:
-    """R-51: BEGIN may have been taken, so its driver goes on."""
+    """R-51: if the order is cancelled, its attempt goes on, because BEGIN may be durable."""
     async with pair() as both:
         await both.expect()
         with trio.CancelScope() as scope:
@@ -337,7 +346,7 @@ async def test_an_order_that_is_cancelled_does_not_end_its_attempt(autojump_cloc
 
 
 async def test_a_partition_that_is_powered_off_meanwhile_stays(autojump_clock: MockClock) -> None:
-    """R-51: the partition stays powered off at its source; else it would run at the target."""
+    """R-51: a partition that is powered off in the copy phase stays, else it would run at the target."""
     async with pair() as both:
         await both.expect()
         both.source.on_pack = lambda: setattr(both.source, "running", False)

@@ -1,4 +1,4 @@
-"""The Noise pattern of the mobility channel: golden conversations, another implementation, and forgeries."""
+"""The Noise pattern of the mobility channel: golden conversations, a second implementation, and forgeries."""
 
 import hashlib
 import json
@@ -25,12 +25,12 @@ KEYS = bytes([1] * 32), bytes([2] * 32)
 
 
 def pair(token: bytes = TOKEN, prologue: bytes = PROLOGUE) -> tuple[Handshake, Handshake]:
-    """Return both ends; token and prologue are those of the answerer."""
+    """Return both ends of a handshake; `token` and `prologue` are those of the answering end."""
     return Handshake(True, TOKEN, PROLOGUE, KEYS[0]), Handshake(False, token, prologue, KEYS[1])
 
 
 def opened() -> tuple[Ciphers, Ciphers]:
-    """Return the ciphers of both ends after a good handshake."""
+    """Return the ciphers of both ends, after a handshake that succeeds."""
     opener, answerer = pair()
     answerer.read_first(opener.write_first())
     opener.read_second(answerer.write_second())
@@ -39,7 +39,7 @@ def opened() -> tuple[Ciphers, Ciphers]:
 
 
 def test_the_files_are_what_they_say() -> None:
-    """R-51: each golden conversation equals the output of the second implementation."""
+    """R-51: each golden conversation is the output of the second implementation."""
     assert set(VECTORS) == set(make_vectors.CASES)
     for name, vector in VECTORS.items():
         assert vector == make_vectors.vector(name)
@@ -47,7 +47,7 @@ def test_the_files_are_what_they_say() -> None:
 
 @pytest.mark.parametrize("name", VECTORS)
 def test_the_package_makes_the_golden_conversations(name: str) -> None:
-    """R-51: the package makes the same messages from the same token, prologue and ephemeral keys."""
+    """R-51: our code makes the golden messages from the same token, prologue and ephemeral keys."""
     golden: dict[str, Any] = VECTORS[name]
     expected = {
         each: bytes.fromhex(golden[each]) for each in ("token", "prologue", "first", "second", "hash")
@@ -73,7 +73,7 @@ def test_the_package_makes_the_golden_conversations(name: str) -> None:
 
 @pytest.mark.parametrize("opens", [True, False])
 def test_it_understands_another_implementation(opens: bool) -> None:
-    """R-51: the handshake works with `noiseprotocol` at the other end, in both roles."""
+    """R-51: our code completes the handshake with `noiseprotocol`, in both roles."""
     ours, theirs = Handshake(opens, TOKEN, PROLOGUE, KEYS[0]), second.end(not opens, TOKEN, PROLOGUE)
     if opens:
         second.read(theirs, ours.write_first())
@@ -93,7 +93,7 @@ def test_it_understands_another_implementation(opens: bool) -> None:
     "token,prologue", [(bytes(32), PROLOGUE), (TOKEN, PROLOGUE[:-1] + b"\0")], ids=["token", "prologue"]
 )
 def test_the_first_message_tells_another_token_and_another_attempt(token: bytes, prologue: bytes) -> None:
-    """R-51: an end without the token of exactly this attempt is refused before it gets an answer."""
+    """R-51: an end without the token of exactly this attempt is refused, and gets no answer."""
     opener, answerer = pair(token, prologue)
     with pytest.raises(NotProven):
         answerer.read_first(opener.write_first())
@@ -116,7 +116,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_handshake_opens_nothing(damage: Callable[[bytes], bytes]) -> None:
-    """R-51: damage in either message, at any place, opens nothing."""
+    """R-51: if any byte of a handshake message is damaged, the handshake fails."""
     opener, answerer = pair()
     first = opener.write_first()
     with pytest.raises(NotProven):
@@ -127,7 +127,7 @@ def test_a_damaged_handshake_opens_nothing(damage: Callable[[bytes], bytes]) -> 
 
 
 def test_the_keys_of_one_side_do_not_open_its_own_messages() -> None:
-    """R-51: a message that is sent back to its sender does not open."""
+    """R-51: a message that is sent back to its sender is refused."""
     opener, _ = pair()
     with pytest.raises(NotProven):
         opener.read_second(opener.write_first())
@@ -137,7 +137,7 @@ def test_the_keys_of_one_side_do_not_open_its_own_messages() -> None:
 
 
 def test_messages_come_once_and_in_their_order() -> None:
-    """R-51: a repeated, a later and a shortened message do not open, and the next right one still does."""
+    """R-51: a repeated, later or shortened message is refused. The next right message is still accepted."""
     ours, theirs = opened()
     first, later = ours.send.encrypt(b"1"), ours.send.encrypt(b"2")
     for wrong in (later, first[:-1], first + b"\0", b""):
@@ -150,7 +150,7 @@ def test_messages_come_once_and_in_their_order() -> None:
 
 
 def test_each_connection_has_its_own_keys() -> None:
-    """R-51: with other ephemeral keys, the same token gives other ciphers."""
+    """R-51: each connection has other keys for its messages, even with the same token."""
     ours, _ = opened()
     opener, answerer = Handshake(True, TOKEN, PROLOGUE, KEYS[1]), Handshake(False, TOKEN, PROLOGUE, KEYS[0])
     answerer.read_first(opener.write_first())
@@ -160,7 +160,7 @@ def test_each_connection_has_its_own_keys() -> None:
 
 
 def test_no_nonce_is_used_twice() -> None:
-    """R-51: a direction whose nonces are used up neither sends nor opens."""
+    """R-51: when the nonces of a direction are used up, no message is sent or accepted any more."""
     cipher = Cipher(bytes(32))
     vars(cipher)["_next"] = LAST_NONCE
     for use in (cipher.encrypt, cipher.decrypt):
@@ -169,7 +169,7 @@ def test_no_nonce_is_used_twice() -> None:
 
 
 def test_nothing_secret_is_shown() -> None:
-    """Neither handshake nor cipher shows a key, and a token of a wrong length is not quoted."""
+    """No text of a handshake or cipher shows a key, and no error quotes a token."""
     ours, _ = opened()
     assert repr(pair()[0]) == "Handshake(opens)"
     assert repr(ours.send) == "Cipher(0 messages)"

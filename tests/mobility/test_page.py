@@ -1,4 +1,4 @@
-"""The page about migrations has the channel's times, bounds and layouts."""
+"""The page about migrations has the time limits, sizes and layouts of the channel."""
 
 import re
 from pathlib import Path
@@ -32,6 +32,6 @@ def test_the_bounds_of_the_page_are_those_of_the_code() -> None:
 
 
 def test_the_kinds_of_the_page_are_those_of_the_code() -> None:
-    """R-51: the page has the kinds of messages with their numbers."""
+    """R-51: the page lists each kind of message, with its number."""
     listed = dict(re.findall(r"\| (\d) \| ([A-Z]+) \| (?:source|target) \|", TEXT))
     assert listed == {str(int(kind)): kind.name for kind in MessageKind}

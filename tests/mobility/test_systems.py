@@ -1,4 +1,4 @@
-"""Two whole systems in one process: a partition moves between machines made by the assembly."""
+"""Two whole systems in one process: a partition moves between real machines."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -27,7 +27,7 @@ Two = tuple[EmulatedSystem, EmulatedSystem]
 async def two_systems(
     *others: PartitionSettings, kbytes: int = 64
 ) -> AsyncIterator[tuple[EmulatedSystem, EmulatedSystem]]:
-    """Return systems "a", with the partition lpar1, and "b" with others."""
+    """Run the system "a" with the partition lpar1, and the system "b" with other partitions."""
     network = MemoryNetwork()
     async with trio.open_nursery() as nursery:
         systems = [
@@ -42,7 +42,7 @@ async def two_systems(
 
 
 async def ordered(a: EmulatedSystem, b: EmulatedSystem, epoch: int = 1) -> UUID:
-    """Order a migration like a console; return the UUID of the partition."""
+    """Order a migration as the console does; return the UUID of the partition."""
     uuid = a.machine.system.find("lpar1").profile.uuid
     ids = [each.machine.system.system_id.hex() for each in (a, b)]
     expected = await b.link.call(requests.expect_partition(str(uuid), epoch, ids[0], TOKEN))
@@ -54,7 +54,7 @@ async def ordered(a: EmulatedSystem, b: EmulatedSystem, epoch: int = 1) -> UUID:
 
 
 async def until(system: EmulatedSystem, uuid: UUID, custody: Custody) -> Any:
-    """Wait until a system shows a custody."""
+    """Wait until a system shows this state of custody."""
     keeper = system.machine.custodian
     while not ((facts := keeper.facts_of(uuid)) and facts.custody is custody):
         await keeper.changed(uuid)
@@ -62,7 +62,7 @@ async def until(system: EmulatedSystem, uuid: UUID, custody: Custody) -> Any:
 
 
 async def test_a_running_partition_moves(autojump_clock: MockClock) -> None:
-    """R-51: objects and passwords arrive, no IPL happens, and the source has nothing left."""
+    """R-51: objects and passwords arrive without an IPL, and nothing stays at the source."""
     async with two_systems() as (a, b):
         lpar1 = await a.partition("lpar1")
         await lpar1.channel.call(write_object(LINUX, b"label", b"data"))
@@ -81,7 +81,7 @@ async def test_a_running_partition_moves(autojump_clock: MockClock) -> None:
 
 
 async def test_a_full_store_moves(autojump_clock: MockClock) -> None:
-    """R-51: 128 KiB of objects and the longest password make one FINAL of less than 256 KiB."""
+    """R-51: a store of 128 KiB and the longest password fit in a FINAL of less than 256 KiB."""
     async with two_systems(kbytes=128) as (a, b):
         lpar1 = await a.partition("lpar1")
         password = b"p" * 32
@@ -102,7 +102,10 @@ async def test_a_full_store_moves(autojump_clock: MockClock) -> None:
 
 
 async def test_a_name_that_is_taken_is_refused_by_the_target(autojump_clock: MockClock) -> None:
-    """R-51: the refusal comes in the copy phase; the source shows its reason and serves on."""
+    """R-51: if the target uses the name, it refuses in the copy phase.
+
+    The source shows this and still serves.
+    """
     async with two_systems(PartitionSettings.of("lpar1", 4)) as (a, b):
         uuid = await ordered(a, b)
         keeper = a.machine.custodian
@@ -116,7 +119,10 @@ async def test_a_name_that_is_taken_is_refused_by_the_target(autojump_clock: Moc
 
 
 async def test_a_target_that_restarts_before_it_serves_needs_the_courier(autojump_clock: MockClock) -> None:
-    """R-51: its token is lost; the console carries the words, and the partition starts with an IPL."""
+    """R-51: a target that restarts has lost its token.
+
+    The console carries the messages, and an IPL begins.
+    """
     async with two_systems() as (a, b):
         count = a.machine.system.find("lpar1").ipl_count
         uuid = await ordered(a, b)

@@ -1,4 +1,7 @@
-"""Tokens of the mobility channel: valid for one attempt until its end, in no log; and strangers."""
+"""Tokens of the mobility channel: each is valid only until its attempt ends, and is in no log.
+
+Clients without a token can't disturb an attempt.
+"""
 
 import base64
 import io
@@ -19,7 +22,7 @@ from tests.mobility.test_channel import Tapped
 
 
 async def test_a_token_counts_for_one_attempt_and_until_its_end(autojump_clock: MockClock) -> None:
-    """R-51: after the end of the attempt the token opens nothing, under the same or another epoch."""
+    """R-51: when an attempt has ended, its token is refused, also under another epoch."""
     async with pair() as both:
         await both.begin()
         await both.moved()
@@ -30,7 +33,7 @@ async def test_a_token_counts_for_one_attempt_and_until_its_end(autojump_clock: 
 
 @pytest.mark.parametrize("end", ["expired", "replaced", "refused", "aborted"])
 async def test_every_end_of_an_attempt_ends_its_token(autojump_clock: MockClock, end: str) -> None:
-    """R-51: a token ends with a time-out, a later attempt, a refusal, or a resumed source."""
+    """R-51: a token ends with a time-out, a later attempt, a refusal, or when the source resumes."""
     async with pair() as both:
         if end == "refused":
             both.target.misfit = OperatorError(rules.ARRIVAL_SIZE, "it is too large")
@@ -57,7 +60,7 @@ async def test_every_end_of_an_attempt_ends_its_token(autojump_clock: MockClock,
 
 
 async def test_an_expected_attempt_may_be_ordered_again(autojump_clock: MockClock) -> None:
-    """R-51: an expected attempt may be repeated with the same token; another token is another attempt."""
+    """R-51: the console may repeat its order to expect an attempt, but only with the same token."""
     async with pair() as both:
         await both.expect()
         await both.expect()
@@ -68,14 +71,14 @@ async def test_an_expected_attempt_may_be_ordered_again(autojump_clock: MockCloc
 
 
 async def refused_channel(both: Pair, attempt: Attempt) -> None:
-    """Assert that a connection with this attempt is refused in the first message."""
+    """Assert that the target refuses a connection of this attempt in the first message."""
     with pytest.raises(PeerError) as caught:
         await open_channel(await both.wires.dial(both.target.address), attempt, entropy)
     assert caught.value.rule is rules.MOBILITY_PROVEN
 
 
 async def test_no_token_and_no_store_is_in_a_log(autojump_clock: MockClock) -> None:
-    """R-51: no log and no shown reason has them, after a good migration or a failed one."""
+    """R-51: no log and no shown reason has a token or a store, after a migration that succeeds or fails."""
     stream = io.StringIO()
     logs.configure(level="debug", style="json", stream=stream)
     try:
@@ -102,7 +105,10 @@ async def test_no_token_and_no_store_is_in_a_log(autojump_clock: MockClock) -> N
 
 
 async def test_strangers_do_not_keep_a_source_out(autojump_clock: MockClock) -> None:
-    """R-51: of many unproven connections the oldest are closed; each has little time in any case."""
+    """R-51: of many connections without a proof, the oldest are closed, so the source can connect.
+
+    Each has little time in any case.
+    """
     async with pair() as both:
         streams = [await both.wires.dial(both.target.address) for _ in range(3 * target.MAX_UNOPENED)]
         await trio.sleep(0.1)
@@ -115,7 +121,10 @@ async def test_strangers_do_not_keep_a_source_out(autojump_clock: MockClock) -> 
 
 
 async def test_a_recorded_handshake_opens_nothing(autojump_clock: MockClock) -> None:
-    """R-51: a replayed first message opens, but it neither sends a word nor ends the real connection."""
+    """R-51: a stranger who repeats a recorded first message can send no word.
+
+    The real connection stays open.
+    """
     async with pair() as both:
         taps: list[Tapped] = []
 

@@ -1,4 +1,4 @@
-"""Rules of custody and of arriving partitions, broken at a managed system and in the bytes of a migration."""
+"""Rules about custody and arriving partitions, broken at a managed system and by the bytes of a migration."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def make_system(level: str = "FW1110", seed: bytes = b"target") -> ManagedSystem
 
 
 def _needs() -> Needs:
-    """Return the needs of a partition of another system."""
+    """Return what a partition of another system needs from its target."""
     source = make_system(seed=b"source")
     return needs_of(source.create("a", 8), source.level, FORMATS)
 
 
 def arriving(level: str = "FW1110", **changes: Any) -> Break:
-    """Break by a partition that does not fit on an empty system."""
+    """Return a break: a partition arrives that does not fit on an empty system."""
     return lambda _: refused(demand_fit, make_system(level), _needs()._replace(**changes), FORMATS, live=True)
 
 
@@ -47,7 +47,7 @@ def _name_taken(_: Path) -> Rule:
 
 
 def not_served(mode: Mode, custody: Custody, request: Callable[[ManagedSystem], object]) -> Break:
-    """Break by a request about a partition that this system does not serve."""
+    """Return a break: a request about a partition that this system does not serve."""
 
     def broken(_: Path) -> Rule:
         system = make_system()

@@ -1,4 +1,4 @@
-"""Rules of commands on a powered-off system: the state that they lock, and the proof of physical presence."""
+"""Rules of commands on a powered-off system: the lock of its state, and the proof of physical presence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.rules.breaking import Breaks, refused
 
 
 def _asked(folder: Path) -> Presence:
-    """Return the physical presence in a folder with a requested word."""
+    """Return a `Presence` that has asked for a word in this folder."""
     presence = Presence(folder, lambda: 0.0, os.urandom)
     presence.ask("clear-all")
     return presence

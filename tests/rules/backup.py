@@ -1,6 +1,6 @@
-"""Rules of the trusted system key, of console copies and of the root key's wrapped copies.
+"""Rules about the trusted system key, console copies and wrapped copies of the root key.
 
-The bytes are right except for one mistake.
+Each break uses right bytes with one mistake.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def _copy() -> bytes:
 
 
 def copied(change: Change, key: TrustedSystemKey = KEY) -> Break:
-    """Break by changing the bytes of a copy before it is opened with a key."""
+    """Return a break: the bytes of a copy are changed before a key opens it."""
     return lambda _: refused(open_copy, key, change(_copy()))
 
 
 def put(at: int, data: bytes) -> Change:
-    """Return a change of the bytes from an offset on."""
+    """Return a function that writes `data` over bytes, from the offset `at` on."""
     return lambda old: old[:at] + data + old[at + len(data) :]
 
 

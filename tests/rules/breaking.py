@@ -1,7 +1,7 @@
-"""Common parts of the chapters of `tests/rules`: the form of a break, and how its rule is found.
+"""Common parts of the modules in `tests/rules`: what a break is, and how the broken rule is found.
 
-A break is a function that does one wrong thing through a public surface and returns the rule in the refusal.
-It gets an empty folder; most breaks do not need it.
+A break is a function that does one wrong thing through a public interface, and returns the rule in the
+refusal. It gets an empty folder; most breaks do not need it.
 """
 
 from __future__ import annotations
@@ -33,38 +33,38 @@ FAULTS: dict[type, Fault] = {
 
 
 def rule_of(error: SwpksError) -> Rule:
-    """Return the rule of an error; check that the error's class and the rule name the same side."""
+    """Return the rule of an error. The class of the error must fit the fault of the rule."""
     assert {FAULTS[kind] for kind in type(error).__mro__ if kind in FAULTS} <= {error.fault}
     return error.rule
 
 
 def refused(function: Callable[..., object], *arguments: Any, **options: Any) -> Rule:
-    """Return the rule that a call breaks."""
+    """Return the rule in the error that this call must raise."""
     with pytest.raises(SwpksError) as caught:
         function(*arguments, **options)
     return rule_of(caught.value)
 
 
 def breaks(function: Callable[..., object], *arguments: Any, **options: Any) -> Break:
-    """Return a break that needs no folder."""
+    """Return a break that makes this call and needs no folder."""
     return lambda _: refused(function, *arguments, **options)
 
 
 async def refused_late(made: Awaitable[object]) -> Rule:
-    """Return the rule that an asynchronous call breaks."""
+    """Return the rule in the error that this asynchronous call must raise."""
     with pytest.raises(SwpksError) as caught:
         await made
     return rule_of(caught.value)
 
 
 def run(function: Callable[..., Awaitable[Rule]], *arguments: Any) -> Rule:
-    """Run an asynchronous break in virtual time, without waiting."""
+    """Run an asynchronous break on a virtual clock; return its rule."""
     return trio.run(function, *arguments, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 @contextmanager
 def logged(event: str) -> Iterator[list[dict[str, Any]]]:
-    """The lines with this event that the block writes. The list is filled at its end."""
+    """Yield a list; when the block ends, it gets the log lines with this event."""
     stream, lines = io.StringIO(), list[dict[str, Any]]()
     logs.configure(level="debug", style="json", stream=stream)
     try:
@@ -75,7 +75,7 @@ def logged(event: str) -> Iterator[list[dict[str, Any]]]:
 
 
 def row_of(shown: dict[str, Any]) -> Rule:
-    """Return the rule in a log line or a problem; check its sentence, page and fault."""
+    """Return the rule that a log line or a problem names; check its sentence, page and fault."""
     rule = RULES[shown["rule_id"]]
     assert (shown["rule"], shown["section"]) == (rule.sentence, rule.page)
     assert shown.get("fault", rule.fault.value) == rule.fault.value

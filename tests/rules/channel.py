@@ -1,4 +1,4 @@
-"""Rules of the data channel, broken by raw bytes of a client and of a server, and by OPEN."""
+"""Rules of the data channel, broken by raw bytes of a client or a server, and by an OPEN."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def frame(
     flags: int = 0,
     length: int | None = None,
 ) -> bytes:
-    """Return the bytes of a frame, right or wrong."""
+    """Return the bytes of a frame; arguments can make it wrong."""
     size = len(body) if length is None else length
     return struct.pack(">4sBBHII", magic, version, kind, flags, tag, size) + body
 
@@ -41,13 +41,13 @@ def frame(
 def hcall(
     *segments: tuple[int, int, int], data: bytes = b"", count: int | None = None, zero: int = 0
 ) -> bytes:
-    """Return an HCALL; a segment is its address, its length and its access."""
+    """Return an HCALL. A segment is given as its address, length and access."""
     head = REGISTERS + struct.pack(">HHI", len(segments) if count is None else count, zero, 0)
     return frame(FrameType.HCALL, head + b"".join(struct.pack(">QII", *each) for each in segments) + data)
 
 
 def hreturn(*writes: tuple[int, int], data: bytes = b"", count: int | None = None, zero: int = 0) -> bytes:
-    """Return the body of an HRETURN; a write is its address and its length."""
+    """Return the body of an HRETURN. A write is given as its address and length."""
     head = REGISTERS + struct.pack(">HHI", len(writes) if count is None else count, zero, 0)
     return head + b"".join(struct.pack(">QII", *each, 0) for each in writes) + data
 
@@ -56,7 +56,10 @@ def hreturn(*writes: tuple[int, int], data: bytes = b"", count: int | None = Non
 
 
 def from_client(*pieces: bytes, opened: bool = True) -> Break:
-    """Break by a client that sends exactly these bytes: GOODBYE 1 has the rule's sentence, the log its id."""
+    """Return a break: a client sends exactly these bytes.
+
+    The server must answer with GOODBYE 1 and the rule's sentence; its log has the rule's id.
+    """
 
     async def talk() -> Goodbye:
         async with trio.open_nursery() as nursery:
@@ -87,7 +90,7 @@ def from_client(*pieces: bytes, opened: bool = True) -> Break:
 
 
 def from_server(kind: int, body: bytes, *, tag: int | None = None) -> Break:
-    """Break by a server that answers a call of an open session with this frame."""
+    """Return a break: a server answers a call in an open session with this frame."""
 
     async def talk() -> Rule:
         async def script(peer: Peer) -> None:
@@ -103,7 +106,7 @@ def from_server(kind: int, body: bytes, *, tag: int | None = None) -> Break:
 
 
 def greeting(*frames: bytes) -> Break:
-    """Break by a server that sends these frames in place of HELLO and OPENED."""
+    """Return a break: a server sends these frames in place of HELLO and OPENED."""
 
     async def script(peer: Peer) -> None:
         for each in frames:
@@ -117,7 +120,7 @@ def greeting(*frames: bytes) -> Break:
 
 
 def _until_closed(script):
-    """Return the script; it ends early if the client has left."""
+    """Return the script with a change: it ends if the client closes the connection."""
 
     async def guarded(peer: Peer) -> None:
         try:
@@ -169,7 +172,10 @@ async def _no_goodbye() -> Rule:
 def opening(
     status: OpenStatus, *, partition: int = 0, sessions: int = 64, off: bool = False, common: bool = False
 ) -> Break:
-    """Break by the OPEN of a real client. The server refuses it, and both ends name the same rule."""
+    """Return a break: a real client sends an OPEN that the server refuses.
+
+    Both ends must name the same rule.
+    """
 
     async def talk() -> Rule:
         machine = make_machine("alpha", "beta", limits=Limits(max_sessions=sessions))
@@ -213,7 +219,7 @@ def _other_version(_: Path) -> Rule:
 
 
 def greeted_by(**opened: object) -> Break:
-    """Break by a server with an implausible OPENED."""
+    """Return a break: a server sends an OPENED with a wrong field."""
 
     async def script(peer: Peer) -> None:
         await peer.greet(**opened)  # type: ignore[arg-type]
@@ -231,17 +237,17 @@ OPENED_BODY = struct.pack(">iHHI32sB1s", 0, 1, 0, 1, NO_PROOF, 1, b"L")
 
 
 def hello_body(body: bytes) -> Break:
-    """Break by a server that greets with this body."""
+    """Return a break: a server sends a HELLO with this body."""
     return greeting(frame(FrameType.HELLO, body, tag=0))
 
 
 def open_body(body: bytes) -> Break:
-    """Break by a client that opens with this body."""
+    """Return a break: a client sends an OPEN with this body."""
     return from_client(frame(FrameType.OPEN, body), opened=False)
 
 
 def opened_body(body: bytes) -> Break:
-    """Break by a server that answers OPEN with this body."""
+    """Return a break: a server answers OPEN with an OPENED that has this body."""
     return greeting(GREETED, frame(FrameType.OPENED, body, tag=1))
 
 

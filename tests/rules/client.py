@@ -1,6 +1,6 @@
-"""Rules that a client checks in its server's answers, and rules that it derives from a status alone.
+"""Rules that a client checks in a server's answers, or that it concludes from a status alone.
 
-The server is a script with wrong answers, over the channel of real clients.
+A scripted server sends wrong answers to real clients.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ UPDATE = signed_update(WHO, b"label", b"data", 0)
 
 
 def answered(request: Request[Any], make: Callable[[HCall], HReturn]) -> Break:
-    """Break by a call with this answer."""
+    """Return a break: a call gets the answer that `make` returns."""
 
     async def script(peer: Peer) -> None:
         await peer.greet()
@@ -46,12 +46,12 @@ def answered(request: Request[Any], make: Callable[[HCall], HReturn]) -> Break:
 
 
 def status(request: Request[Any], number: int) -> Break:
-    """Break by a call that is answered with a status."""
+    """Return a break: a call gets this status."""
     return answered(request, lambda call: answer(call, number))
 
 
 def written(request: Request[Any], data: bytes, *registers: int, status: int = 0) -> Break:
-    """Break by a call that is answered with data in its output buffer."""
+    """Return a break: a call gets these bytes in its output buffer."""
     return answered(
         request, lambda call: answer(call, status, *registers, writes=(Write(out(call).address, data),))
     )

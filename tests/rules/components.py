@@ -1,4 +1,4 @@
-"""Rules of the parts that store or wrap the root key: their files, their kinds, their answers."""
+"""Rules about the parts that store or wrap the root key: their files, their kinds, their answers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.rules.breaking import Break, Breaks, breaks, refused
 
 
 def opened(folder: Path, word: str | None = None) -> Tpm:
-    """Return the TPM of a folder, as a start opens it."""
+    """Return the TPM in a folder, opened as a start does it."""
     return open_tpm(folder / "tpm", "tpm", TpmKind.parse(word) if word else None, os.urandom)
 
 
 def used(word: str, damage: Callable[[Path], object], then: str | None = None) -> Break:
-    """Unseal with an intact TPM after this change of its folder."""
+    """Return a break: a TPM seals, `damage` changes its folder, and the next TPM unseals."""
 
     def broken(folder: Path) -> Rule:
         tpm = opened(folder, word)

@@ -1,4 +1,4 @@
-"""Rules of requests over HTTP, of faults on demand, and of the errors of a control channel's client."""
+"""Rules about HTTP requests, planned faults, and the errors of a client of the control channel."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def _problem(method: str, path: str, options: dict[str, Any], failure: Exc
 
 
 def asked(method: str, path: str, *, failure: Exception | None = None, **options: Any) -> Break:
-    """Break by a request over HTTP; check id, sentence, page and fault in the problem."""
+    """Return a break: an HTTP request. Id, sentence, page and fault of the problem are checked."""
     return lambda _: run(_problem, method, path, options, failure)
 
 

@@ -1,4 +1,7 @@
-"""Rules of the steps of custody, broken by a machine's verbs: order, number, identity, power, and NVRAM."""
+"""Rules about custody, broken by requests to a machine: wrong order, number, identity, power, or NVRAM.
+
+A custody says which system owns a partition.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ NEVER_HERE = "0d1d5f52-5b2a-4d0c-9d9a-0a3c1a4b9f11"
 
 
 def at_home(wrong: Callable[[Home], Awaitable[Rule]]) -> Break:
-    """Break on a running system with the partition a."""
+    """Return a break: `wrong` makes a request to a running system with the partition a."""
 
     async def broken() -> Rule:
         async with trio.open_nursery() as nursery:
@@ -36,7 +39,7 @@ def at_home(wrong: Callable[[Home], Awaitable[Rule]]) -> Break:
 
 
 def released(home: Home, uuid: object = None, epoch: int = E) -> Awaitable[Rule]:
-    """Break by the release of a."""
+    """Order a release of a; return the rule in the refusal."""
     request = release_partition(A, str(uuid or home.uuid), epoch, TARGET)
     asked = home.link.call(request)
     return refused_late(asked)

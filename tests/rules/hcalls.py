@@ -1,4 +1,4 @@
-"""Rules of h-calls, broken by guests; each answer has the status or the register of its row."""
+"""Rules of h-calls, broken by guests. Each answer has the rule's status, or the status of its register."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AUDIT, PWSET, WORLD, IMMUTABLE, SIGNED = 0x4000_0000, 0x1000_0000, 0x0800_0000, 
 
 
 def check(guest: Guest, call: HCall, answer: Answer) -> Rule:
-    """Return the rule in the log; check its status, register and argument in the answer."""
+    """Return the rule in the log; the answer must have its status, or the status of its argument."""
     refusal = guest.refusals[-1]
     rule = refusal.rule
     assert answer.status == refusal.status
@@ -32,7 +32,7 @@ def check(guest: Guest, call: HCall, answer: Answer) -> Rule:
 
 
 def guest(level: str = "NEXT", **how) -> Guest:
-    """Return a system with its password, an object and a wrapping key."""
+    """Return a guest with its password set, an object and a wrapping key."""
     plain = StoredObject(SYSTEM, LABEL, 0, b"data")
     made = Guest(make_partition(level, objects=[plain, KEY_OBJECT], **how))
     assert made.set_password(SYSTEM, PASSWORD) == Answer(0)
@@ -40,7 +40,7 @@ def guest(level: str = "NEXT", **how) -> Guest:
 
 
 def sent(layout: Layout, by: Callable[[], Guest] = guest) -> Break:
-    """Break by one call of a guest."""
+    """Return a break: a guest makes this h-call."""
 
     def broken(_: Path) -> Rule:
         user, call = by(), layout.frame()
@@ -50,7 +50,7 @@ def sent(layout: Layout, by: Callable[[], Guest] = guest) -> Break:
 
 
 def call(opcode: Opcode, **values: int | bytes) -> Break:
-    """Break by a call that is right except for these arguments. The authorization is the system's."""
+    """Return a break: an h-call whose other arguments are right, made as the operating system."""
     auth = {"authorization": auth_block(SYSTEM, PASSWORD)}
     known = {arg.name for arg in CALLS[opcode].args}
     right = {name: value for name, value in auth.items() if name in known}
@@ -58,24 +58,24 @@ def call(opcode: Opcode, **values: int | bytes) -> Break:
 
 
 def damaged(opcode: Opcode, hurt: Callable[[Layout], object]) -> Break:
-    """Break by a right call that is then damaged."""
+    """Return a break: a right h-call, which `hurt` then damages."""
     layout = good(opcode)
     hurt(layout)
     return sent(layout)
 
 
 def registers(opcode: Opcode, **values: int) -> Break:
-    """Break by a right call with other numbers in registers."""
+    """Return a break: a right h-call with other numbers in these registers."""
     return damaged(opcode, lambda layout: layout.registers.update(values))
 
 
 def auth(block: bytes, address: int | None = None) -> Break:
-    """Break by a READ with another authorization block."""
+    """Return a break: a READ with this authorization block."""
     return damaged(Opcode.READ_OBJECT, lambda layout: layout.readable("authorization", block, address))
 
 
 def user(by: Callable[[], Guest], opcode: Opcode, password: bytes = PASSWORD, **values: int | bytes) -> Break:
-    """Break by a right call of another guest."""
+    """Return a break: another guest makes a right h-call."""
     layout = good(opcode, password)
     for name, value in values.items():
         if isinstance(value, bytes):
@@ -86,7 +86,7 @@ def user(by: Callable[[], Guest], opcode: Opcode, password: bytes = PASSWORD, **
 
 
 def holding(policy: int, label: bytes = LABEL, **how) -> Callable[[], Guest]:
-    """Return a system with its password and one object of this policy."""
+    """Return a function that makes a guest with its password set and one object of this policy."""
 
     def make() -> Guest:
         made = Guest(make_partition("NEXT", objects=[StoredObject(SYSTEM, label, policy, bytes(32))], **how))
@@ -126,7 +126,7 @@ WRAPPED = wrap(bytes(range(32)), b"secret")
 
 
 def unwrapped(blob: bytes) -> Break:
-    """Break by an UNWRAP of these bytes."""
+    """Return a break: an UNWRAP of these bytes."""
     return call(Opcode.UNWRAP_OBJECT, input=blob, output=max(0, len(blob) - 1024))
 
 

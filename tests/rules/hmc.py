@@ -19,7 +19,7 @@ from tests.rules.breaking import Break, Breaks, breaks, refused, refused_late, r
 
 
 def _console(then: Callable[[Rig], Awaitable[Rule]], *names: str) -> Break:
-    """Break at a console with one system, or with systems of these names."""
+    """Return a break: `then` does something wrong at a console with these systems."""
 
     async def broken() -> Rule:
         async with running(*(Site(name) for name in names or ("lab",)), manual_recovery=True) as rig:
@@ -29,7 +29,7 @@ def _console(then: Callable[[Rig], Awaitable[Rule]], *names: str) -> Break:
 
 
 def _asked(then: Callable[[Rig], object]) -> Callable[[Rig], Awaitable[Rule]]:
-    """Break by a request that the console refuses at once."""
+    """Return a function that makes a request, which the console refuses at once."""
 
     async def broken(rig: Rig) -> Rule:
         await trio.lowlevel.checkpoint()
@@ -39,7 +39,7 @@ def _asked(then: Callable[[Rig], object]) -> Callable[[Rig], Awaitable[Rule]]:
 
 
 def _begun(then: Callable[[Rig], Awaitable[None]]) -> Callable[[Rig], Awaitable[Rule]]:
-    """Break by a recovery that fails. The job names the rule."""
+    """Return a function that prepares and begins a recovery, which fails. The job names the rule."""
 
     async def broken(rig: Rig) -> Rule:
         await then(rig)
@@ -69,7 +69,7 @@ async def _nothing(rig: Rig) -> None:
 
 
 async def _no_copies(rig: Rig) -> None:
-    """The system loses its stores before the console has any copy."""
+    """Let the system lose its stores before the console has any copy of them."""
     rig.site.kill()
     rig.site.lose_service_processor()
     with rig.store._database.changes() as change:
@@ -99,7 +99,7 @@ async def _recovering(rig: Rig) -> Rule:
 
 
 def _store(statement: str) -> Break:
-    """Break by a statement of another program on the file of a store."""
+    """Return a break: another program has run this SQL statement on the file of a console's store."""
 
     def broken(folder: Path) -> Rule:
         path = folder / "console.sqlite"

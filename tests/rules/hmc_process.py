@@ -1,4 +1,4 @@
-"""Rules of the console's process and its wire, broken by a command or by another program."""
+"""Rules of the console's process and its socket, broken by a command or by another program."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _other_links(folder: Path) -> Rule:
 
 
 def _file_not_sent(folder: Path) -> Rule:
-    """Break by a command that answers that it does not open the file."""
+    """Break a rule: the command answers that it does not open the requested file."""
     found: list[Rule] = []
 
     async def work(caller: WireCaller) -> bytes:
@@ -56,7 +56,7 @@ def _file_not_sent(folder: Path) -> Rule:
 
 
 def _stopped(_: Path) -> Rule:
-    """Break by a verb that waits when the console stops."""
+    """Break a rule: a request waits when the console stops."""
 
     async def broken() -> Rule:
         async with standing("S") as stand:

@@ -1,4 +1,4 @@
-"""Rules of a kernel in QEMU, broken by simulated kernels, stubs, device trees and servers."""
+"""Rules about a kernel in QEMU, broken by simulated kernels, stubs, device trees and servers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _bootable(folder: Path) -> Path:
 
 
 def _started(folder: Path, kernel: Path, *, installed: bool = True) -> Rule:
-    """Break by `swpks qemu` on a foreign folder."""
+    """Break a rule: `swpks qemu` starts with a state folder that has a foreign file."""
     (folder / "state").mkdir()
     (folder / "state" / "letter").touch()
     if installed:

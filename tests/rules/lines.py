@@ -1,4 +1,4 @@
-"""Rules of the console's lines. A line breaks each one, and its output has the number of the rule."""
+"""Rules of the console's lines. A line breaks each rule, and its output has the rule's message number."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PARTITION = "mksyscfg -r lpar -i name=lpar1"
 
 
 def _line(line: str, *before: str) -> Break:
-    """Break by one line, after other lines that succeed."""
+    """Return a break: the lines in `before` succeed, then `line` is refused."""
 
     async def refused() -> Rule:
         async with standing("S") as stand:

@@ -1,4 +1,4 @@
-"""Rules of the console of a system, and of its stream of events."""
+"""Rules about the console that a system is connected to, and about its stream of events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules of the channel between two systems: at each end, the peer breaks them."""
+"""Rules of the channel between two systems. The peer of each end breaks them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.rules.breaking import Break, Breaks, breaks, refused_late, run
 
 
 def late(step: Callable[[], Awaitable[Rule]]) -> Break:
-    """Break in its own event loop, under a virtual clock."""
+    """Return a break that runs an asynchronous step on a virtual clock."""
     return lambda _: run(step)
 
 

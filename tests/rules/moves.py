@@ -1,4 +1,4 @@
-"""Rules of the console's orders about migrations and remote restarts, broken at real machines."""
+"""Rules of the console's orders about migrations and remote restarts, broken with real machines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Step = Callable[[Moving], Awaitable[Rule]]
 
 
 def met(step: Step, *names: str, one_key: bool = True) -> Break:
-    """Break by an order to a console with the sites a and b, or these."""
+    """Return a break: `step` gives an order to a console with the systems a and b, or with these ones."""
 
     async def performed() -> Rule:
         async with moving(*names, one_key=one_key) as world:

@@ -1,4 +1,4 @@
-"""Rules of names, sizes, attributes and power, broken by a console's requests to a managed system."""
+"""Rules about names, sizes, attributes and power, broken by a console's requests to a managed system."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def make_system(level: str = "FW1110", kbytes: int = 8) -> ManagedSystem:
 
 
 def asked(request: Callable[[ManagedSystem], object], **how) -> Break:
-    """Break by a request to a system."""
+    """Return a break: a request to a system with a powered-off partition."""
     return lambda _: refused(request, make_system(**how))
 
 
 def asked_on(request: Callable[[ManagedSystem], object], **how) -> Break:
-    """Break by a request while the partition runs."""
+    """Return a break: a request to a system whose partition runs."""
 
     def broken(_: Path) -> Rule:
         system = make_system(**how)
@@ -49,7 +49,7 @@ def asked_on(request: Callable[[ManagedSystem], object], **how) -> Break:
 
 
 def set_to(**changes: int) -> Callable[[ManagedSystem], object]:
-    """Return a request that sets attributes."""
+    """Return a request that sets these attributes."""
     return lambda system: system.set_attributes("a", changes)
 
 
@@ -90,7 +90,7 @@ def _holding_a_variable(_: Path) -> Rule:
 
 
 def _after_damage(request: Callable[[ManagedSystem], object]) -> Break:
-    """Break by a request to a system that could not open the record of lpar2."""
+    """Return a break: a request to a system that could not open the record of lpar2."""
 
     def broken(_: Path) -> Rule:
         records = first_records(2, 8)
@@ -100,7 +100,7 @@ def _after_damage(request: Callable[[ManagedSystem], object]) -> Break:
 
 
 def _beside_a_stranger(_: Path) -> Rule:
-    """Break by a new partition beside a damaged record without a name."""
+    """Break a rule: a partition is created while a damaged record has no known name."""
     records = committed({**first_records(1, 8), partition_name(UUID(int=9, version=4)): b"damaged " * 20})
     return refused(Rig(0, records=records).system.create, "new")
 

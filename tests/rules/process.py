@@ -41,7 +41,7 @@ SPREAD = re.MULTILINE | re.DOTALL
 
 
 def told(text: str) -> Rule:
-    """Return the rule in a command's standard error; check its id, sentence and page."""
+    """Return the rule that a command's standard error names; check its id, sentence and page."""
     found = re.search(
         r"^swpks[^:]*: .* \[(\w+) fault; rule ([a-z.-]+): ([^\[]*); see (spec/[^\]]*)\]\Z",
         text.rstrip(),
@@ -54,7 +54,7 @@ def told(text: str) -> Rule:
 
 
 def _used_partition(_: Path) -> Rule:
-    """Judge a partition that has an object."""
+    """Break a rule: a partition that has an object is judged."""
     with blocking_partition() as partition:
         partition.channel.call(write_object(Authorization(3), b"a label", b"data"))
         place = ServerPlace("in this process", dial=partition.locate)
@@ -62,14 +62,14 @@ def _used_partition(_: Path) -> Rule:
 
 
 def _no_data_channel(_: Path) -> Rule:
-    """Judge a server that closes at once."""
+    """Break a rule: the judged server closes the connection at once."""
     ours, theirs = socket.socketpair()
     theirs.close()
     return refused(facts_of, ServerPlace("in this process", dial=lambda: ours))
 
 
 def command(*arguments: object) -> Rule:
-    """Return the rule that a command breaks."""
+    """Run a command that must be refused; return the rule in its error."""
     given = list(map(str, arguments))
     with contextlib.redirect_stderr(io.StringIO()) as error, contextlib.redirect_stdout(io.StringIO()):
         assert main(given) in {1, 2, 3}
@@ -78,27 +78,30 @@ def command(*arguments: object) -> Rule:
 
 
 def serve(*options: object) -> Break:
-    """Break by a start with these options. The tests' own process stays open for a debugger."""
+    """Return a break: a server starts with these options.
+
+    It allows a debugger, like the process of the tests.
+    """
     return lambda folder: command("serve", "--debuggable", "--state", folder / "state", *options)
 
 
 def passed(names: str = "", count: str = "1") -> Break:
-    """Break by wrong LISTEN_FDS or LISTEN_FDNAMES, the variables by which sockets are passed."""
+    """Return a break: LISTEN_FDS or LISTEN_FDNAMES, which pass sockets to a process, is wrong."""
     environment = {"LISTEN_PID": "7", "LISTEN_FDS": count, "LISTEN_FDNAMES": names}
     return breaks(passed_sockets, environment, 7)
 
 
 def adopted(folder: Path, *, of_a_socket: bool) -> Rule:
-    """Break by a passed descriptor of a file, or of a socket that does not listen."""
+    """Break a rule: the passed descriptor is a file, or a socket that does not listen."""
     with (folder / "file").open("w") as file, socket.socket() as silent:
         number = silent.fileno() if of_a_socket else file.fileno()
-        os.set_inheritable(number, True)  # as a passed one is
+        os.set_inheritable(number, True)  # as for a passed descriptor
         with mock.patch.object(sockets, "FIRST_PASSED", number):
             return refused(passed_sockets, {"LISTEN_PID": "7", "LISTEN_FDS": "1"}, 7)
 
 
 def configured(content: str) -> Break:
-    """Break by a start with a configuration file."""
+    """Return a break: a server starts with this configuration file."""
 
     def broken(folder: Path) -> Rule:
         (folder / "swpks.toml").write_text(content)
@@ -123,7 +126,7 @@ def _named(name: str) -> Break:
 
 
 def _null_gone(_: Path) -> Rule:
-    """Break by a command that starts without standard input, where /dev/null does not exist."""
+    """Break a rule: a command starts without standard input, and /dev/null does not exist."""
     kept = os.dup(0)
     os.close(0)
     try:
@@ -135,7 +138,7 @@ def _null_gone(_: Path) -> Rule:
 
 
 def _output_full(_: Path) -> Rule:
-    """Break by a command whose standard output is full."""
+    """Break a rule: a command can't write to its standard output."""
     with Path("/dev/full").open("w") as full, mock.patch.object(sys, "stdout", full):
         return refused(streams.say, "result")
 
@@ -177,7 +180,7 @@ def _without_a_folder(folder: Path) -> Rule:
 
 
 def _silent(folder: Path) -> Rule:
-    """Break by a socket that accepts connections and answers none."""
+    """Break a rule: a socket accepts connections, but never answers."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "a.sock"))
         listener.listen()

@@ -1,4 +1,4 @@
-"""Rules of the root key's copies, of Recovery and of restores, broken at machines with parts in memory."""
+"""Rules about the root key's copies, Recovery and restores, broken at machines whose parts are in memory."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ KEY, OTHER = TrustedSystemKey(bytes(32)), TrustedSystemKey(bytes(range(32)))
 
 
 class Parts:
-    """The parts of a system, which outlive its machines."""
+    """The parts of a system; they stay when a machine is started anew."""
 
     def __init__(self, nvram: MemoryNvram | None = None) -> None:
         self.nvram, self.card, self.tpm = nvram or MemoryNvram(), MemoryCard(), MemoryTpm()
 
     def start(self, settings: Settings = SETTINGS) -> Machine:
-        """Make a machine of the parts in their present state."""
+        """Return a machine that has started with these parts."""
         return assemble(simulated_seams(nvram=self.nvram, card=self.card, tpms=[self.tpm]), settings)
 
 
 class _LosesWrapped(MemoryNvram):
-    """NVRAM that loses wrapped copies silently."""
+    """NVRAM that loses the wrapped copy of the root key."""
 
     def load(self) -> dict[str, bytes]:
-        """Return the records without them."""
+        """Return the records without the wrapped copy."""
         return {name: blob for name, blob in super().load().items() if name != wrapped_name(1)}
 
 
@@ -68,7 +68,7 @@ def _two_layouts(folder: Path) -> Rule:
 
 
 def started(then: Callable[[Machine], Awaitable[object]], settings: Settings = SETTINGS) -> Break:
-    """Break by an act on a new system with one partition, or with those of the settings."""
+    """Return a break: `then` makes a request to a new system, whose partitions the settings order."""
 
     async def broken() -> Rule:
         return await refused_late(then(Parts().start(settings)))
@@ -77,7 +77,7 @@ def started(then: Callable[[Machine], Awaitable[object]], settings: Settings = S
 
 
 def recovering(then: Callable[[Machine], Awaitable[object]]) -> Break:
-    """Break by an act on a system in the state Recovery."""
+    """Return a break: `then` makes a request to a system in the state Recovery."""
 
     async def broken() -> Rule:
         machine = Parts().start(Settings())

@@ -1,4 +1,4 @@
-"""Rules about resources of the host: a verb, a start or a flush that gets too little."""
+"""Rules about resources of the host: a request, a start or a flush gets too little of one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.writeback.rig import Rig
 
 
 def listening(number: int) -> Break:
-    """Break by a private socket that can't be made, because the kernel returns this error number."""
+    """Return a break: the kernel refuses to make a private socket, with this error number."""
 
     def broken(folder: Path) -> Rule:
         with failing(1, number):

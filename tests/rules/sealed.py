@@ -1,4 +1,4 @@
-"""Rules of stored records: damaged sealed records, and the system or partition that they disable."""
+"""Rules about stored records: damaged sealed records, and the system or partition that cannot start then."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ LABELLED = b"\3\0\0\5" + bytes(7) + b"\4" + b"labeldata"
 
 
 def recovered(make: Callable[[dict[str, bytes], str], bytes | None]) -> Break:
-    """Return the break of a rule by a changed record of partition 2; partition 1 still opens.
+    """Return a break: the record of partition 2 is changed; partition 1 still opens.
 
-    `make` returns the bytes for the record, from all records and the name of this one.
+    `make` gets all records and the name of this record, and returns its new bytes.
     """
 
     def broken(_: Path) -> Rule:
@@ -38,12 +38,12 @@ def recovered(make: Callable[[dict[str, bytes], str], bytes | None]) -> Break:
 
 
 def damaged(change: Change) -> Break:
-    """Break by changed bytes of a partition's record."""
+    """Return a break: the bytes of a partition's record are changed."""
     return recovered(lambda records, name: change(records[name]))
 
 
 def sealed(change: Change) -> Break:
-    """Break by a changed plaintext of a partition's record, sealed again with the right key."""
+    """Return a break: the plaintext of a partition's record is changed, and sealed with the right key."""
 
     def blob(records: dict[str, bytes], name: str) -> bytes:
         uuid = parse_partition(name)
@@ -55,24 +55,27 @@ def sealed(change: Change) -> Break:
 
 
 def image(content: bytes) -> Break:
-    """Break by a partition's record with these bytes in place of its empty image."""
+    """Return a break: a partition's record has these bytes in place of its empty image."""
     return sealed(lambda plaintext: plaintext.removesuffix(EMPTY_IMAGE) + content)
 
 
 def put(at: int, data: bytes) -> Change:
-    """Return a change of the bytes from an offset on."""
+    """Return a function that writes `data` over bytes, from the offset `at` on."""
     return lambda old: old[:at] + data + old[at + len(data) :]
 
 
 def _an_older_copy(records: dict[str, bytes], name: str) -> bytes:
-    """Return the record of partition 2 sealed again: genuine, but not the one of the commit."""
+    """Return the record of partition 2, sealed a second time.
+
+    It is genuine, but the commit record has another one.
+    """
     uuid = parse_partition(name)
     assert uuid is not None
     return seal_partition(make_sealer(), open_partition(make_sealer(), uuid, records[name]))
 
 
 def started(name: str, make: Change | None) -> Break:
-    """Break by the start of a system without a record, or with a changed one."""
+    """Return a break: a system starts with a missing or a changed record."""
 
     def broken(_: Path) -> Rule:
         records = first_records(1, 8)
@@ -83,7 +86,7 @@ def started(name: str, make: Change | None) -> Break:
 
 
 def system(change: Change) -> Break:
-    """Break by a system record with a changed plaintext."""
+    """Return a break: a system starts, and the plaintext of its system record is changed."""
 
     def blob(old: bytes) -> bytes:
         _, plaintext = make_sealer().open(SealedKind.SYSTEM_RECORD, SYSTEM_OWNER, old)

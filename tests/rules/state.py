@@ -1,4 +1,4 @@
-"""Rules of a state folder: its owner and modes, the anchor card, access keys, and NVRAM in a file."""
+"""Rules about a state folder: its owner and modes, the anchor card, access keys, and NVRAM in a file."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ CARD, KEY, NVRAM = "anchor-card/anchor-card", "access-keys/a.key", "service-proc
 
 
 def started(folder: Path) -> None:
-    """Make a machine of a state folder."""
+    """Start a machine on a state folder, and stop it."""
     with assembled(folder, SETTINGS):
         pass
 
 
 def start(damage: Callable[[Path], object]) -> Break:
-    """Break by a start on an intact state after this damage."""
+    """Return a break: a system is made, `damage` changes its state, and it starts again."""
 
     def broken(folder: Path) -> Rule:
         started(folder / "state")
@@ -46,7 +46,7 @@ def start(damage: Callable[[Path], object]) -> Break:
 
 
 def first_start(prepare: Callable[[Path], object]) -> Break:
-    """Break by a first start on a folder after this preparation."""
+    """Return a break: `prepare` changes an empty folder, and a first start uses it."""
 
     def broken(folder: Path) -> Rule:
         prepare(folder)
@@ -56,12 +56,12 @@ def first_start(prepare: Callable[[Path], object]) -> Break:
 
 
 def write(path: str, content: bytes) -> Callable[[Path], object]:
-    """Write a file of the state."""
+    """Return a function that writes a file in the state."""
     return lambda state: (state / path).write_bytes(content)
 
 
 def mode(path: str, number: int) -> Callable[[Path], object]:
-    """Change the mode of a file or folder."""
+    """Return a function that changes the mode of a file or folder."""
     return lambda state: (state / path).chmod(number)
 
 
@@ -86,7 +86,7 @@ def _key_cannot_be_made(state: Path) -> None:
 
 
 def old_start(damage: Callable[[Path], object]) -> Break:
-    """Break by the first start on a state of an earlier release after this damage."""
+    """Return a break: `damage` changes the state of an earlier release, and this release starts on it."""
 
     def broken(folder: Path) -> Rule:
         state = old_state(folder / "state", "89ecc72", "stopped")
@@ -107,7 +107,7 @@ def _older_nvram(folder: Path) -> Rule:
 
 
 def converted(name: str, blob: bytes) -> Break:
-    """Break by a record of partition 2 that can't be converted from sealed level 1."""
+    """Return a break: a record of partition 2 can't be converted from sealed level 1."""
 
     def broken(_: Path) -> Rule:
         (partition,) = Rig(0, records={**level_1.records(), name: blob}).refused

@@ -1,4 +1,4 @@
-"""Every rule of the contract is broken once, through a public surface, and the refusal names that rule."""
+"""Every rule of the contract is broken once, through a public interface, and the refusal names that rule."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ PROCESSES = ("stop.flushed",)
     "rule", [pytest.param(each, marks=pytest.mark.process) if each in PROCESSES else each for each in BREAKS]
 )
 def test_a_broken_rule_is_named(rule: str, tmp_path: Path) -> None:
-    """It is the row itself, not an equal one, so every surface shows the same id, sentence and page."""
+    """The refusal has the row of the table itself, so id, sentence and page are the same everywhere."""
     assert BREAKS[rule](tmp_path) is RULES[rule]
 
 
 def test_all_rules_are_broken_here() -> None:
-    """Each row has exactly one break, and no break has another rule."""
+    """Each rule has exactly one break, and each break belongs to a rule."""
     assert BREAKS.keys() == RULES.keys()
     assert sum(len(chapter.BREAKS) for chapter in CHAPTERS) == len(RULES)

@@ -1,4 +1,4 @@
-"""The rows themselves: names, ids, sentences, and the conclusions of a client from a status."""
+"""The rows of the rule tables: names, ids, sentences, and what a client concludes from a status."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COVERING = (rows.FUNCTION, rows.FUNCTION_UPDATE, rows.AUTHORITY, rows.AUTHORITY_
 
 
 def test_every_module_of_rules_is_a_chapter() -> None:
-    """A row outside all chapters would be on no page, and no test would break it."""
+    """Each module with rules is a chapter. A rule outside all chapters would be on no page and in no test."""
     found = {path.stem for folder in rules.__path__ for path in Path(folder).glob("*.py")}
     chapters = {chapter.__name__.rpartition(".")[2] for chapter in CHAPTERS}
     assert found == chapters | {"__init__", "rule", "catalogue"}
@@ -35,7 +35,7 @@ def test_every_module_of_rules_is_a_chapter() -> None:
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.__name__)
 def test_a_constant_has_the_name_of_its_rule(chapter) -> None:
-    """One name finds the rule in the code, in a log and on the page."""
+    """The constant in the code has the same words as the id, which is in the log and on the page."""
     for name, row in vars(chapter).items():
         if isinstance(row, Rule):
             assert name == row.id.upper().replace(".", "_").replace("-", "_")
@@ -43,7 +43,7 @@ def test_a_constant_has_the_name_of_its_rule(chapter) -> None:
 
 
 def test_ids_and_sentences_are_unique() -> None:
-    """An id names one rule for ever, and no two rules have the same sentence."""
+    """No two rules have the same id or the same sentence."""
     every = [row for chapter in CHAPTERS for row in rows_of(chapter)]
     assert len(every) == len(RULES)
     assert [text for text, times in Counter(row.sentence for row in every).items() if times > 1] == []
@@ -51,7 +51,10 @@ def test_ids_and_sentences_are_unique() -> None:
 
 @pytest.mark.parametrize("row", RULES.values(), ids=RULES)
 def test_a_sentence_is_plain(row: Rule) -> None:
-    """It states a fact in a few words, without a full stop, because other sentences contain it."""
+    """A rule's sentence states a fact in a few words.
+
+    It has no full stop, because other sentences contain it.
+    """
     assert row.sentence == row.sentence.strip()
     assert not row.sentence.endswith(".")
     assert "{" not in row.sentence
@@ -59,7 +62,7 @@ def test_a_sentence_is_plain(row: Rule) -> None:
 
 
 def test_every_rule_is_used() -> None:
-    """A row that no code refers to is dead, even if a test could still make it."""
+    """The code uses every rule. A rule that only a test can break would be useless."""
     root = Path(__file__).resolve().parents[2]
     folders = ("spec/hcall_abi", "hcall_server", "hcall_client", "swpks")
     files = [path for folder in folders for path in (root / folder).rglob("*.py")]
@@ -75,14 +78,14 @@ def test_every_rule_is_used() -> None:
 
 @pytest.mark.parametrize("module", ["hcall_client", "swpks.cli.hmc", "hcall_server.service.server"])
 def test_the_whole_catalogue_is_loaded_by_nobody_at_start(module: str) -> None:
-    """Each module loads the chapters that it uses; only a refusal or a tool needs all of them."""
+    """No program loads the whole catalogue at its start, because only a refusal or a tool needs all rules."""
     code = f"import sys, {module}; print('hcall_abi.rules.catalogue' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
 
 def test_a_status_with_one_rule_shows_that_rule() -> None:
-    """If a status has only one rule, the client's error and the server's log have the same sentence."""
+    """If a status has only one rule, the client's error names the rule that the server's log has."""
     meanings = defaultdict(set)
     for row in RULES.values():
         if row.status is not None and row not in COVERING:
@@ -98,13 +101,13 @@ def test_a_status_with_one_rule_shows_that_rule() -> None:
 
 
 def test_an_answer_to_open_shows_its_rule() -> None:
-    """Each status has one rule, which both ends show."""
+    """Each status of OPEN has one rule, which client and server both show."""
     assert {row.answer: row for row in RULES.values() if isinstance(row.answer, OpenStatus)} == OPEN_RULES
     assert OPEN_RULES.keys() == set(OpenStatus) - {OpenStatus.OPENED}
 
 
 def test_positional_rules_of_one_call_name_its_argument() -> None:
-    """R-76: a rule that names an argument is positional, and the h-call of its page has that argument."""
+    """R-76: if a rule names an argument, it is positional, and the h-call of its page has the argument."""
     named = [row for row in RULES.values() if row.argument]
     assert len(named) > 15
     for row in named:

@@ -1,4 +1,4 @@
-"""The places that show a rule: an exception, a log line, a problem, a client's error, and GOODBYE."""
+"""Where a rule is shown: in an exception, a log line, a problem, a client's error, and GOODBYE."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ FIELDS = {"rule_id", "rule", "section"}
 
 
 def test_an_exception_says_message_fault_id_sentence_and_page() -> None:
-    """In this order. If the real console has a number for the message, the number comes first."""
+    """The text of an exception has message, fault, id, sentence and page.
+
+    If the real console has a number for the message, the number comes first.
+    """
     error = OperatorError(rows.POWER_STOPPED, "lpar1 is running")
     row = rows.POWER_STOPPED
     assert (
@@ -44,7 +47,7 @@ def test_an_exception_says_message_fault_id_sentence_and_page() -> None:
 
 
 async def talk_to_a_machine(say: Callable[[support.Peer], Any]) -> Any:
-    """Run a client's function in an open session; return its result."""
+    """Call a function with an open session; return its result."""
     async with trio.open_nursery() as nursery:
         service = await Service.start(nursery, support.make_machine())
         result = await say(await service.session())
@@ -53,7 +56,7 @@ async def talk_to_a_machine(say: Callable[[support.Peer], Any]) -> Any:
 
 
 async def test_a_refused_h_call_is_logged_by_its_rule() -> None:
-    """The log line has id, sentence and page, and the client's error has the same row."""
+    """After a refused h-call, the log line and the client's error name the same rule."""
 
     async def ask(peer: support.Peer) -> Rule:
         with pytest.raises(HcallError) as caught:
@@ -66,7 +69,7 @@ async def test_a_refused_h_call_is_logged_by_its_rule() -> None:
 
 
 async def test_a_goodbye_and_its_line_have_the_sentence() -> None:
-    """The client that broke the protocol gets the reason, and so does the reader of the log."""
+    """If a client breaks the protocol, its GOODBYE and the log line both have the rule's sentence."""
 
     async def damage(peer: support.Peer) -> Goodbye:
         await peer.stream.send_all(frame(FrameType.HCALL, magic=b"LACH"))
@@ -80,7 +83,7 @@ async def test_a_goodbye_and_its_line_have_the_sentence() -> None:
 
 
 async def test_a_problem_and_its_line_have_the_same_row() -> None:
-    """Over HTTP `rule_id`, `rule` and `section` of the problem equal those of the log."""
+    """Over HTTP, `rule_id`, `rule` and `section` of the problem are those of the log line."""
     machine = make_machine()
     machine.system.create("a", 8)
     with logged("control.refused") as lines:
@@ -93,7 +96,7 @@ async def test_a_problem_and_its_line_have_the_same_row() -> None:
 
 
 async def test_a_console_raises_the_row_that_its_system_named() -> None:
-    """The client has the same table, so its error has the row itself."""
+    """The console's error has the row of its own table for the rule that the system named."""
     system = Console(httpx.ASGITransport(make_app(make_machine())))
     await system.call(console.create_partition("a", 8))
     with pytest.raises(ConsoleRefused) as caught:
@@ -102,7 +105,7 @@ async def test_a_console_raises_the_row_that_its_system_named() -> None:
 
 
 async def test_a_console_shows_the_message_number_once() -> None:
-    """R-36: HSCL0DC8 is at the front of the text, as in the system's own error."""
+    """R-36: the number HSCL0DC8 begins the text of a console's error, and is not repeated."""
     machine = make_machine()
     system = Console(httpx.ASGITransport(make_app(machine)))
     await system.call(console.create_partition("a", 8))
@@ -117,7 +120,7 @@ async def test_a_console_shows_the_message_number_once() -> None:
 
 
 async def test_a_rule_of_a_newer_system_is_shown_as_it_was_told() -> None:
-    """A system may have more rules than its console."""
+    """If a system names a rule that the console does not have, the error shows it as the system sent it."""
     body = {
         "type": "/problems/refused", "title": "Refused by a rule", "status": 409, "detail": "too many moons",
         "fault": "operator", "rule_id": "moon.count", "rule": "a system has one moon",

@@ -21,7 +21,7 @@ PLACE = "https://localhost:1"
 
 
 def _no_certificate(folder: Path) -> Rule:
-    """Break by a program that connects without TLS; the log line names the rule."""
+    """Break a rule: a program connects without TLS. The log line names the rule."""
 
     async def talk() -> None:
         context = server_context(ServerFiles(*Authority(folder).server()))
@@ -42,7 +42,7 @@ def _no_certificate(folder: Path) -> Rule:
 
 
 def _key_for_all(folder: Path) -> Rule:
-    """Break by the key of a server, and that of a client, in a file that others can read."""
+    """Break a rule: the key file of a client, and then of a server, can be read by other users."""
     files = Authority(folder).client()
     files.key.chmod(0o644)
     rule = refused(transport_to, PLACE, files)

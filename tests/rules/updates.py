@@ -1,4 +1,7 @@
-"""Rules of signed updates, broken by the system's own SIGNED_UPDATE. A refused update stores nothing."""
+"""Rules of signed updates, broken by SIGNED_UPDATE of the operating system.
+
+A refused update stores nothing.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ UPDATES = {"keystore_signed_updates": 1}
 
 
 def owner(variables: dict[str, bytes], *, strict: bool = False) -> Guest:
-    """Return a system with its password and these stored variables. The latch is not armed."""
+    """Return a guest with its password set and these stored variables. It cannot skip the verification."""
     objects = [
         StoredObject(SYSTEM, authvar.variable_label(name), authvar.variable_policy(name), data)
         for name, data in variables.items()
@@ -34,7 +37,7 @@ def owner(variables: dict[str, bytes], *, strict: bool = False) -> Guest:
 
 
 def refuse(guest: Guest, name: str, payload: bytes, **other: int | bytes) -> Rule:
-    """Return the rule that the guest's update of a variable breaks; check that the variable is unchanged."""
+    """Return the rule for which a guest's update is refused; check that the variable is unchanged."""
     label, policy = authvar.variable_label(name), authvar.variable_policy(name)
     before = guest.read(SYSTEM, label, password=PASSWORD)
     values: dict[str, int | bytes] = {
@@ -47,7 +50,7 @@ def refuse(guest: Guest, name: str, payload: bytes, **other: int | bytes) -> Rul
 
 
 def case(rule: Rule) -> Break:
-    """Break by a rule's last case in the table of test_judge, sent by a guest to its keystore."""
+    """Return a break: the last case for this rule in the table of test_judge, sent by a guest."""
     _, name, payload, changes = next(each for each in reversed(CASES) if each[0] is rule)
 
     def broken(_: Path) -> Rule:
@@ -62,7 +65,7 @@ def case(rule: Rule) -> Break:
 
 
 def argument(**other: int | bytes) -> Break:
-    """Break by an update with another label or other flags."""
+    """Return a break: an update with another label or other flags."""
     return lambda _: refuse(owner({}), "PK", b"never looked at", **other)
 
 

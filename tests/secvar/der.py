@@ -1,4 +1,4 @@
-"""DER written by hand, so that the reader of PKCS#7 gets forms that no library writes."""
+"""DER encoded by hand, so that tests get forms of PKCS#7 that no library writes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OIDS = {
 
 
 def tlv(tag: int, *parts: bytes) -> bytes:
-    """Return a tag, the shortest length, and the parts."""
+    """Return an element: the tag, the shortest form of the length, and the content."""
     body = b"".join(parts)
     if len(body) < 0x80:
         return bytes([tag, len(body)]) + body
@@ -39,7 +39,7 @@ def sequence(*parts: bytes) -> bytes:
 
 
 def set_of(*parts: bytes) -> bytes:
-    """Return a SET OF, in order."""
+    """Return a SET OF with its elements sorted."""
     return tlv(0x31, *sorted(parts))
 
 
@@ -54,7 +54,7 @@ def algorithm(name: str, parameters: bytes = b"\5\0") -> bytes:
 
 
 def version(number: int) -> bytes:
-    """Return the version of a certificate, in its context tag."""
+    """Return the element for the version of a certificate."""
     return tlv(0xA0, bytes([2, 1, number]))
 
 
@@ -69,7 +69,7 @@ def parts(element: bytes) -> list[bytes]:
 
 
 def _content(data: bytes) -> tuple[bytes, bytes]:
-    """Return the content of the first element of `data`, and the bytes behind the element."""
+    """Return the content of the first element in `data`, and the bytes after that element."""
     length, start = data[1], 2
     if length >= 0x80:
         start += length & 0x7F
@@ -89,7 +89,7 @@ def signer_info(
     how: bytes = algorithm("RSA"),
     after: bytes = b"",
 ) -> bytes:
-    """Return a SignerInfo; `attributes` is the content of the SET."""
+    """Return a SignerInfo; `attributes` is the content of the SET of signed attributes."""
     signed = tlv(0xA0, attributes) if attributes else b""
     return sequence(b"\2\1\1", who, digest, signed, how, tlv(4, value), after)
 
@@ -100,12 +100,12 @@ def signed_data(
     content: bytes = sequence(oid("data")),
     extra: bytes = b"",
 ) -> bytes:
-    """Return a bare SignedData."""
+    """Return a SignedData without a ContentInfo."""
     return sequence(b"\2\1\1", digests, content, extra, set_of(*signers))
 
 
 def content_info(data: bytes, kind: str = "signed data") -> bytes:
-    """Return a ContentInfo around it."""
+    """Return a ContentInfo that contains this SignedData."""
     return sequence(oid(kind), tlv(0xA0, data))
 
 
@@ -115,7 +115,7 @@ def signature(data: bytes, signer: Holder) -> bytes:
 
 
 def signed_attributes(data: bytes) -> bytes:
-    """Return the signed attributes for a signature over `data`, in the order of a SET."""
+    """Return the signed attributes for a signature over `data`, sorted as in a SET."""
     digest = attribute("message digest", tlv(4, hashlib.sha256(data).digest()))
     return b"".join(sorted([attribute("content type", oid("data")), digest]))
 

@@ -1,4 +1,4 @@
-"""`decide` with the usual store of these tests: PK and KEK exist, and nothing else."""
+"""Calls of `decide` with the usual store of these tests, which contains only PK and KEK."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def trusted() -> dict[str, bytes]:
 
 
 def judge(name: str, payload: bytes, *, verify: Verify | None = None, **changes: Any) -> Decision:
-    """Return the decision about a payload; `changes` are fields of the request, `verify` replaces RSA."""
+    """Return the decision about a payload. `changes` are fields of the request, `verify` replaces RSA."""
     fields = {
         "append": False,
         "stored": None,
@@ -33,7 +33,7 @@ def judge(name: str, payload: bytes, *, verify: Verify | None = None, **changes:
 
 
 def stored(name: str, payload: bytes, **changes: Any) -> bytes:
-    """Return the stored bytes after an update that must be accepted."""
+    """Return the bytes that an update stores; the update must be accepted."""
     decision = judge(name, payload, **changes)
     assert isinstance(decision, Replace), decision
     return decision.data

@@ -1,4 +1,4 @@
-"""Keys and certificates for signed updates, made once in a run, because RSA keys take time."""
+"""Keys and certificates for signed updates. Each is made once in a run, because RSA keys take time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOW = EfiTime(2024, 2, 3, 4, 5, 6)
 
 
 class Holder(NamedTuple):
-    """A signer: a private key and a certificate for it."""
+    """A signer: a private key and its certificate."""
 
     key: rsa.RSAPrivateKey
     certificate: x509.Certificate
@@ -35,16 +35,16 @@ class Holder(NamedTuple):
 
     @property
     def lists(self) -> bytes:
-        """Return a signature list of the certificate."""
+        """Return a signature list that contains the certificate."""
         return authvar.certificate_lists([self.der])
 
     @property
     def variable(self) -> bytes:
-        """Return a stored variable with that list, of an early time."""
+        """Return a stored variable that contains that list and an early time."""
         return build_stored(StoredVariable(BEFORE, self.lists))
 
     def files(self, folder) -> tuple[str, str]:
-        """Write the key and the certificate as files in PEM; return their paths."""
+        """Write key and certificate as PEM files; return their paths."""
         key = self.key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
@@ -57,14 +57,17 @@ class Holder(NamedTuple):
 
 @functools.cache
 def holder(name: str, bits: int = 2048) -> Holder:
-    """Return a holder of an RSA key; the same one for each name."""
+    """Return a signer with an RSA key; it is the same one for the same name."""
     key = rsa.generate_private_key(65537, bits)
     return Holder(key, certificate(name, key))
 
 
 @functools.cache
 def authority(bits: int = 2048, *, ca: bool = True) -> bytes:
-    """Return a CA's certificate in DER, always the same one for a length; with `ca` false, one without CA."""
+    """Return a CA's certificate in DER for a key of this length, always the same one.
+
+    If `ca` is False, the certificate is that of no CA.
+    """
     key = holder({2048: "KEK", 3072: "long", 4096: "big"}[bits], bits).key  # making one takes time
     constraints = x509.BasicConstraints(ca=ca, path_length=None)
     return certificate("authority", key, extension=constraints).public_bytes(serialization.Encoding.DER)
@@ -78,7 +81,7 @@ def certificate(
     *,
     issuer: str | None = None,
 ) -> x509.Certificate:
-    """Return a certificate of version 3 for any kind of key, signed by itself or by another key."""
+    """Return a certificate of version 3 for any kind of key, signed with that key or another one."""
     subject, other = (
         x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in (name, issuer or name)
     )
@@ -99,9 +102,9 @@ def certificate(
 
 
 def public_key(bits: int, exponent: int, number: int = 0) -> bytes:
-    """Return a certificate in DER for an RSA key without a known private key.
+    """Return a certificate in DER for an RSA key whose private key is unknown.
 
-    Another one for each `number`.
+    Each `number` gives another key.
     """
     modulus = random.Random(number).getrandbits(bits) | 1 << bits - 1 | 1
     key = SimpleNamespace(public_key=rsa.RSAPublicNumbers(exponent, modulus).public_key)
@@ -117,9 +120,9 @@ def elliptic() -> bytes:
 
 
 def for_pss(good: bytes) -> bytes:
-    """Return the certificate in DER with its key restricted to RSASSA-PSS.
+    """Return the certificate in DER, with its key restricted to RSASSA-PSS.
 
-    Its own signature is invalid then.
+    The certificate's own signature is invalid then.
     """
     whole = der.parts(good)
     fields = der.parts(whole[0])
@@ -129,22 +132,22 @@ def for_pss(good: bytes) -> bytes:
 
 
 def contents_of(name: str) -> bytes:
-    """Return contents of certificates that a variable accepts."""
+    """Return certificates as contents that a variable accepts."""
     return authvar.certificate_lists([authority()]) if name == "trustedcadb" else kek().lists
 
 
 def pk() -> Holder:
-    """Return the holder of PK."""
+    """Return the signer whose certificate is in PK."""
     return holder("PK")
 
 
 def kek() -> Holder:
-    """Return the holder of a key in KEK."""
+    """Return a signer whose certificate is in KEK."""
     return holder("KEK")
 
 
 def stranger() -> Holder:
-    """Return a signer whose key is in no variable."""
+    """Return a signer whose certificate is in no variable."""
     return holder("stranger")
 
 
@@ -158,7 +161,7 @@ def of_form(
     attributes: bool = False,
     by_key: bool = False,
 ) -> bytes:
-    """Return a payload whose signature has signed attributes, or whose signer is named by its key."""
+    """Return a payload whose signature has signed attributes, or which names its signer by key."""
     message = authvar.to_sign(name, contents, time, append=append)
     attributes_der = der.signed_attributes(message) if attributes else b""
     value = der.signature(der.tlv(0x31, attributes_der) if attributes else message, signer)
@@ -170,7 +173,7 @@ def of_form(
 def update(
     name: str, contents: bytes, signer: Holder | None = None, *, time: EfiTime = NOW, append: bool = False
 ) -> bytes:
-    """Return a payload with a signature of `signer`, by default of PK's holder."""
+    """Return a payload with a signature of `signer`, by default of the signer in PK."""
     who = signer or pk()
     pkcs7 = authvar.sign(authvar.to_sign(name, contents, time, append=append), who.key, who.certificate)
     return authvar.payload(time, pkcs7, contents)

@@ -1,4 +1,4 @@
-"""Accepted certificates: their version, the kind and size of their key, and its exponent."""
+"""Which certificates are accepted: their version, the kind and size of their key, and its exponent."""
 
 from collections.abc import Callable
 
@@ -46,10 +46,9 @@ SIZES = [
 
 
 def of_version(number: int | None, good: bytes) -> bytes:
-    """Return a certificate with another version and without extensions; None: version 1, which is not
-    written.
+    """Return a certificate with another version and without extensions.
 
-    Its signature is invalid then, but is not checked.
+    None means version 1, which is not written. The signature is invalid then, but is not checked.
     """
     whole = der.parts(good)
     fields = der.parts(whole[0])
@@ -59,19 +58,19 @@ def of_version(number: int | None, good: bytes) -> bytes:
 
 
 def stored(certificate: bytes) -> bytes:
-    """Return a variable that holds one certificate."""
+    """Return a variable that contains one certificate."""
     return build_stored(StoredVariable(BEFORE, authvar.certificate_lists([certificate])))
 
 
 def outcome(decision: Decision) -> Rule | None:
-    """Return the rule that refused an update; None if it was accepted."""
+    """Return the rule for which an update is refused, or None if it is accepted."""
     assert isinstance(decision, Replace | Refused)
     return decision.rule if isinstance(decision, Refused) else None
 
 
 @pytest.mark.parametrize("number", [None, 1, 3], ids=["v1", "v2", "v4"])
 def test_only_version_3_counts(number: int | None) -> None:
-    """R-70: a certificate of version 1 is neither accepted into PK or KEK nor trusted there."""
+    """R-70: a certificate of version 1 is not accepted into PK or KEK, and not trusted there."""
     old = of_version(number, pk().der)
     if number is None:
         assert x509.load_der_x509_certificate(old).version is x509.Version.v1
@@ -96,7 +95,7 @@ REASONS: dict[str, tuple[Callable[[], bytes], str]] = {
 
 @pytest.mark.parametrize("case", REASONS)
 def test_the_reason_of_a_refused_certificate(case: str) -> None:
-    """R-70: the log has the reason, for a new certificate in PK, KEK or trustedcadb, and for one in KEK."""
+    """R-70: the log has the reason for a refused certificate, whether it is new or stored in KEK."""
     make, reason = REASONS[case]
     lists = authvar.certificate_lists([make()])
     decisions = [judge(name, update(name, lists)) for name in ("PK", "KEK", "trustedcadb")]
@@ -111,7 +110,7 @@ def test_the_reason_of_a_refused_certificate(case: str) -> None:
 
 @pytest.mark.parametrize("bits,counts", SIZES)
 def test_keys_of_2048_3072_and_4096_bits_count(bits: int, counts: bool) -> None:
-    """R-70: such a key works as a new PK, as a new key in KEK, and as the signer of an update."""
+    """R-70: an RSA key of 2048, 3072 or 4096 bits is accepted into PK and KEK, and can sign an update."""
     made = public_key(bits, 65537)
     key = rsa_key(made)
     assert (key.key_size if key else None) == (bits if counts else None)
@@ -123,12 +122,12 @@ def test_keys_of_2048_3072_and_4096_bits_count(bits: int, counts: bool) -> None:
 
 
 def both(made: bytes) -> bytes:
-    """Return a KEK that holds this certificate before that of the signer."""
+    """Return a KEK that contains this certificate before that of the signer."""
     return build_stored(StoredVariable(BEFORE, authvar.certificate_lists([made]) + kek().lists))
 
 
 def test_a_key_of_3072_bits_signs() -> None:
-    """R-70: such a key signs as PK and in KEK, with signatures of its own length."""
+    """R-70: a key of 3072 bits can sign updates from PK and from KEK."""
     long = holder("long", 3072)
     assert outcome(judge("PK", update("PK", long.lists, long), platform_key=long.variable)) is None
     assert outcome(judge("db", update("db", b"contents", long), exchange_keys=long.variable)) is None
@@ -148,7 +147,7 @@ def test_a_key_for_pss_does_not_count() -> None:
 
 @pytest.mark.parametrize("bits", [2048, 3072, 4096])
 def test_trustedcadb_takes_authorities(bits: int) -> None:
-    """R-70: trustedcadb takes a CA with a key of any valid length; without CA it is refused."""
+    """R-70: trustedcadb accepts a CA with a key of any valid length, and refuses a certificate of no CA."""
     good, bad = authority(bits), authority(bits, ca=False)
     for made, counts in (([good], True), ([bad], False), ([good, bad], False), ([good, kek().der], False)):
         decision = judge("trustedcadb", update("trustedcadb", authvar.certificate_lists(made)))
@@ -157,7 +156,7 @@ def test_trustedcadb_takes_authorities(bits: int) -> None:
 
 
 def test_appends_to_trustedcadb_are_judged_by_what_is_new() -> None:
-    """R-70: contents from before the rule stay, also digests; no new ones of that kind are accepted."""
+    """R-70: older contents of trustedcadb stay, even digests. An append may not add contents of that kind."""
     before = stored(kek().der)
     for made, counts in ((authority(), True), (authority(ca=False), False), (kek().der, False)):
         payload = update("trustedcadb", authvar.certificate_lists([made]), append=True)
@@ -167,7 +166,7 @@ def test_appends_to_trustedcadb_are_judged_by_what_is_new() -> None:
 
 
 def test_trustedcadb_can_be_emptied() -> None:
-    """R-70: contents without certificates are allowed: PK's holder deletes, KEK's empties it."""
+    """R-70: an update without certificates deletes trustedcadb if PK signs, and empties it if KEK signs."""
     held = stored(authority())
     assert judge("trustedcadb", update("trustedcadb", b""), stored=held) == Delete()
     assert outcome(judge("trustedcadb", update("trustedcadb", b"", kek()), stored=held)) is None
@@ -176,7 +175,7 @@ def test_trustedcadb_can_be_emptied() -> None:
 @settings(max_examples=150)
 @given(st.integers(0, 10_000), st.integers(0, 255))
 def test_damaged_authorities(at: int, value: int) -> None:
-    """R-70: damaged extensions are accepted or refused by the rule, and raise no other error."""
+    """R-70: a certificate with damaged extensions is accepted, or refused by a rule."""
     damaged = bytearray(authority())
     damaged[at % len(damaged)] = value
     made = authvar.certificate_lists([bytes(damaged)])
@@ -184,7 +183,7 @@ def test_damaged_authorities(at: int, value: int) -> None:
 
 
 def test_extensions_that_cannot_be_read() -> None:
-    """R-70: a double extension, noise, and none at all raise no error."""
+    """R-70: double, unreadable or missing extensions raise no error."""
     whole = der.parts(authority())
     fields = der.parts(whole[0])
     extensions = der.parts(der.parts(fields[-1])[0])
@@ -201,12 +200,12 @@ EXPONENTS = [(3, True), (5, True), (65537, True), (2**32 - 1, True), (2**32 + 1,
 
 @pytest.mark.parametrize("exponent,counts", EXPONENTS)
 def test_the_exponent_is_odd_and_small(exponent: int, counts: bool) -> None:
-    """R-70: exponents have at most 32 bits, so a verification cannot be made slow."""
+    """R-70: the exponent of a key is odd and has at most 32 bits, so no verification is slow."""
     assert (rsa_key(public_key(2048, exponent)) is not None) is counts
 
 
 def test_another_kind_of_key_or_of_bytes_is_no_key() -> None:
-    """R-70: elliptic keys, one of them without a size, noise, and other signature types are no keys."""
+    """R-70: elliptic keys, random bytes and other signature types are no RSA keys."""
     edwards = certificate("edwards", ed25519.Ed25519PrivateKey.generate(), pk().key)
     others = (elliptic(), edwards.public_bytes(Encoding.DER), b"noise", b"", None)
     assert [rsa_key(each) for each in others] == [None] * 5

@@ -1,4 +1,4 @@
-"""EFI structures: every layout against `struct`, lists that are cut and damaged, merging."""
+"""EFI structures: layouts compared with `struct`, damaged lists, and merged lists."""
 
 import struct
 import uuid
@@ -41,7 +41,7 @@ def test_guids_are_those_of_the_specifications() -> None:
 
 
 def test_names_and_their_vendors() -> None:
-    """R-70: PK and KEK are EFI's global variables, seven are databases, all others are Power's own."""
+    """R-70: PK and KEK have EFI's global vendor, the seven databases theirs, and all others Power's own."""
     assert list(POLICIES) == [
         *("PK", "KEK", "db", "dbx", "grubdb", "grubdbx", "sbat", "moduledb", "trustedcadb")
     ]
@@ -56,7 +56,7 @@ def test_names_and_their_vendors() -> None:
 
 @given(TIMES, st.binary(max_size=9), st.booleans())
 def test_what_is_signed(time: EfiTime, contents: bytes, append: bool) -> None:
-    """R-70: the signed bytes are name, vendor, attributes, 16 bytes of time, contents."""
+    """R-70: the signed bytes are the name, the vendor, the attributes, 16 bytes of time, and the contents."""
     head = b"d\0b\0" + uuid.UUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f").bytes_le
     fields = struct.pack("<IHBBBBB9x", 0x67 if append else 0x27, *time)
     assert signed_bytes(wide("db"), time, contents, append=append) == head + fields + contents
@@ -64,7 +64,7 @@ def test_what_is_signed(time: EfiTime, contents: bytes, append: bool) -> None:
 
 @given(TIMES, st.binary(min_size=1, max_size=40), st.binary(max_size=40))
 def test_payloads(time: EfiTime, pkcs7: bytes, contents: bytes) -> None:
-    """R-70: payloads have the layout of the pages, and parse back."""
+    """R-70: payloads have the documented layout, and can be parsed back."""
     built = efi.build_update(UpdatePayload(time, pkcs7, contents))
     head = struct.pack("<HBBBBB9x", *time) + struct.pack("<IHH", 24 + len(pkcs7), 0x0200, 0x0EF1)
     assert built == head + efi.GUID_PKCS7 + pkcs7 + contents
@@ -76,7 +76,7 @@ def test_payloads(time: EfiTime, pkcs7: bytes, contents: bytes) -> None:
 
 @given(TIMES, st.binary(max_size=40))
 def test_stored_variables(time: EfiTime, contents: bytes) -> None:
-    """R-70: a stored variable has version 0, six fields of time, the contents."""
+    """R-70: a stored variable has version 0, six fields of time, and the contents."""
     built = efi.build_stored(StoredVariable(time, contents))
     assert built == struct.pack("<BHBBBBB", 0, *time) + contents
     assert efi.parse_stored(built) == (time, contents)
@@ -86,14 +86,14 @@ def test_stored_variables(time: EfiTime, contents: bytes) -> None:
 
 @given(TIMES, TIMES)
 def test_time_is_ordered(one: EfiTime, other: EfiTime) -> None:
-    """R-70: times are compared by their fields, the year first, not by their bytes."""
+    """R-70: times are compared field by field, the year first, and not as bytes."""
     packed = [struct.pack(">HBBBBB", *time) for time in (one, other)]
     assert (one < other) == (packed[0] < packed[1])
 
 
 @given(st.lists(lists(), max_size=4))
 def test_signature_lists(some: list[SignatureList]) -> None:
-    """R-70: signature lists parse back; cut anywhere but between two lists they are refused."""
+    """R-70: signature lists can be parsed back. Cut within a list, they are refused."""
     built = efi.build_lists(some)
     assert efi.parse_lists(built, rules.UPDATE_KEK_CONTENTS) == some
     ends = {len(efi.build_lists(some[:n])) for n in range(len(some) + 1)}
@@ -104,7 +104,7 @@ def test_signature_lists(some: list[SignatureList]) -> None:
 
 
 def test_layout_of_a_list() -> None:
-    """R-70: type, whole size, size of the header, size of a signature; then header and signatures."""
+    """R-70: a list has its type, its size, the sizes of header and signature, then header and signatures."""
     built = efi.build_lists([SignatureList(b"t" * 16, b"head", (b"o" * 16 + b"1", b"p" * 16 + b"2"))])
     assert built == b"t" * 16 + struct.pack("<III", 66, 4, 17) + b"head" + b"o" * 16 + b"1" + b"p" * 16 + b"2"
     made = authvar.certificate_lists([b"der"], b"w" * 16)
@@ -120,7 +120,7 @@ def test_layout_of_a_list() -> None:
     ],
 )
 def test_sizes_of_a_list_that_do_not_agree(size: int, header: int, signature: int) -> None:
-    """R-70: one signature of one byte is 45 bytes; every other number in a size field is refused."""
+    """R-70: a list with a wrong number in any of its size fields is refused."""
     data = b"t" * 16 + struct.pack("<III", size, header, signature) + b"o" * 16 + b"1"
     with pytest.raises(RuleBroken):
         efi.parse_lists(data, rules.UPDATE_APPEND_LISTS)
@@ -130,13 +130,13 @@ TYPES = st.sampled_from([b"a" * 16, b"b" * 16])
 
 
 def signatures(some: list[SignatureList]) -> list[tuple[bytes, bytes]]:
-    """Return every signature with the type of its list."""
+    """Return every signature, with the type of the list that contains it."""
     return [(each.type, signature) for each in some for signature in each.signatures]
 
 
 @given(st.lists(lists(TYPES), max_size=4), st.lists(lists(TYPES), max_size=4))
 def test_merging(stored: list[SignatureList], added: list[SignatureList]) -> None:
-    """R-70: stored signatures keep their order, each new one is added once.
+    """R-70: stored signatures stay in their order, and each new one is added once.
 
     A second merge changes nothing.
     """
@@ -158,7 +158,7 @@ CERTIFICATES = st.lists(lists(st.sampled_from([GUID_X509, GUID_SHA256])), max_si
 def test_each_new_certificate_has_a_list_of_its_own(
     stored: list[SignatureList], added: list[SignatureList]
 ) -> None:
-    """R-70: each certificate gets its own list; digests of one length and header share a list."""
+    """R-70: each new certificate gets a separate list. Digests of one length and header share a list."""
     merged = merge(stored, added)
     before = {signature for kind, signature in signatures(stored) if kind == GUID_X509}
     new = {signature for kind, signature in signatures(added) if kind == GUID_X509} - before
@@ -171,7 +171,7 @@ def test_each_new_certificate_has_a_list_of_its_own(
 
 
 def test_certificates_of_one_length() -> None:
-    """R-70: two appended certificates of a stored one's length, in one list, get a list each."""
+    """R-70: two new certificates in one list get a list each, even if a stored one has their length."""
     one, two, three = (b"o" * 16 + name * 800 for name in (b"1", b"2", b"3"))
     stored = [SignatureList(GUID_X509, b"", (one,))]
     added = [SignatureList(GUID_X509, b"", (two, one, three))]
@@ -179,7 +179,7 @@ def test_certificates_of_one_length() -> None:
 
 
 def test_merging_is_not_quadratic() -> None:
-    """R-70: a full variable of new signatures merges fast, and merges again fast."""
+    """R-70: a full variable of new signatures is merged quickly, also a second time."""
     many = [
         SignatureList(b"a" * 16, b"", tuple(n.to_bytes(17, "big") for n in range(start, start + 3800)))
         for start in (0, 3800)

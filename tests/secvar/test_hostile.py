@@ -1,4 +1,4 @@
-"""Hostile payloads: never accepted, always refused by a rule, in bounded time and memory."""
+"""Hostile payloads are never accepted. A rule refuses each of them, in bounded time and memory."""
 
 import functools
 import hashlib
@@ -28,7 +28,7 @@ LARGEST_PAYLOAD = 0xFFFF
 
 @functools.cache
 def good() -> bytes:
-    """Return an update with signed attributes in a ContentInfo, which has the most to damage."""
+    """Return an update with signed attributes in a ContentInfo. It has the most bytes that can be damaged."""
     message = authvar.to_sign("db", CONTENTS, NOW)
     digest = der.attribute("message digest", der.tlv(4, hashlib.sha256(message).digest()))
     joined = b"".join(sorted([der.attribute("content type", der.oid("data")), digest]))
@@ -37,25 +37,25 @@ def good() -> bytes:
 
 
 def refused(payload: bytes, **changes) -> Rule:
-    """Return the rule by which a payload is refused; fail for anything else."""
+    """Return the rule for which a payload is refused; fail on any other result."""
     decision = judge("db", payload, **changes)
     assert isinstance(decision, Refused), decision
     return decision.rule
 
 
 def test_the_good_one_is_good() -> None:
-    """The undamaged payload is accepted; otherwise the tests of this module would prove nothing."""
+    """The undamaged payload is accepted. Otherwise the other tests here would prove nothing."""
     assert isinstance(judge("db", good()), Replace)
 
 
 def test_cut_at_every_byte() -> None:
-    """R-70: no beginning of an update is an update."""
+    """R-70: an update that is cut at any byte is refused."""
     for end in range(len(good())):
         refused(good()[:end])
 
 
 def test_every_bit_counts() -> None:
-    """R-70: a flipped bit anywhere is refused, except in bytes that are neither signed nor read."""
+    """R-70: a payload with any flipped bit is refused, except in bytes that are neither signed nor read."""
     data, heedless = good(), set()
     for at in range(len(data)):
         for bit in range(8) if at < 60 else (at % 8,):
@@ -73,7 +73,7 @@ def test_every_bit_counts() -> None:
 @settings(max_examples=300)
 @given(st.data())
 def test_random_damage(data: st.DataObject) -> None:
-    """R-70: overwritten, removed and inserted bytes give a refusal, and no exception."""
+    """R-70: a payload with overwritten, removed or inserted bytes is refused, without an exception."""
     payload = bytearray(good())
     at = data.draw(st.integers(16, 100))
     cut = data.draw(st.integers(0, 8))
@@ -86,7 +86,7 @@ def test_random_damage(data: st.DataObject) -> None:
 @settings(max_examples=300)
 @given(st.binary(max_size=200))
 def test_random_bytes(noise: bytes) -> None:
-    """R-70: random bytes as a whole payload, as its PKCS#7, and as a certificate of PK are refused."""
+    """R-70: random bytes are refused as a payload, as its PKCS#7, and as a certificate in PK."""
     refused(noise)
     refused(authvar.payload(NOW, noise or b"\0", CONTENTS))
     if noise:
@@ -128,7 +128,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs(name: str) -> None:
-    """R-70: deep nesting, large lengths and counts are refused in a few megabytes."""
+    """R-70: deep nesting and large lengths and counts are refused, with a few megabytes of memory."""
     bomb = authvar.payload(NOW, BOMBS[name](), b"")
     assert len(bomb) <= LARGEST_PAYLOAD
     tracemalloc.start()
@@ -139,7 +139,7 @@ def test_bombs(name: str) -> None:
 
 
 class Counted:
-    """RSA like in the engine, with the number of calls for each key."""
+    """RSA verification as in the engine, which also counts the calls for each key."""
 
     def __init__(self) -> None:
         self.trials: list[tuple[int, int, bytes]] = []
@@ -153,13 +153,13 @@ class Counted:
 
 
 def many(count: int, size: int = 256) -> list[bytes]:
-    """Return signers with random signatures; in a SET they precede real ones."""
+    """Return signers with random signatures; they precede real ones in a SET."""
     return [der.signer_info(bytes(8) + random.Random(n).randbytes(size - 8)) for n in range(count)]
 
 
 @functools.cache
 def as_many_as_fit(bits: int, exponent: int) -> list[bytes]:
-    """Return certificates of different keys that fill a KEK."""
+    """Return as many certificates of different keys as fit into a KEK."""
     size = len(authvar.certificate_lists([public_key(bits, exponent)]))
     return [public_key(bits, exponent, number) for number in range(LARGEST_PAYLOAD // size)]
 
@@ -235,7 +235,7 @@ def test_the_most_work_there_is(
     rule: Rule,
     cost: int | None,
 ) -> None:
-    """R-70: without a right signature, each key is tried once on signatures of its length, up to a bound."""
+    """R-70: without a right signature, each key is tried once on signatures of its length, up to a limit."""
     counted = Counted()
     payload = authvar.payload(NOW, der.signed_data(*signers()), b"")
     exchange_keys = bytes(8) + authvar.certificate_lists(keys())
@@ -247,7 +247,10 @@ def test_the_most_work_there_is(
 
 
 def test_the_last_trial_counts() -> None:
-    """R-70: the 16th trial is made and may succeed; with one more stranger before it, it is not made."""
+    """R-70: the 16th trial may still succeed.
+
+    If one more stranger precedes the right key, it is never tried.
+    """
     keys = as_many_as_fit(2048, SMALL)
     good_one = der.signer_info(der.signature(authvar.to_sign("db", CONTENTS, NOW), kek()))
     payload = authvar.payload(NOW, der.signed_data(*many(3), good_one), CONTENTS)
@@ -260,7 +263,7 @@ def test_the_last_trial_counts() -> None:
 
 
 def test_exponents() -> None:
-    """R-70: a key needs an odd exponent from 3 to 2^32 - 1, in the stored KEK and in an update of it."""
+    """R-70: an exponent must be odd, from 3 to 2^32 - 1, in the stored KEK and in an update of KEK."""
     for exponent, counts in (
         (3, True),
         (17, True),
@@ -279,7 +282,7 @@ def test_exponents() -> None:
 @settings(max_examples=200)
 @given(st.integers(0, 10_000), st.integers(0, 255))
 def test_damaged_certificates(at: int, value: int) -> None:
-    """R-70: a PK with a damaged certificate accepts no other key."""
+    """R-70: if the certificate in PK is damaged, an update signed by another key is still refused."""
     certificate = bytearray(pk().der)
     certificate[at % len(certificate)] = value
     decision = judge(
@@ -291,14 +294,14 @@ def test_damaged_certificates(at: int, value: int) -> None:
 
 @functools.cache
 def update_by_kek() -> bytes:
-    """Return an update by a holder of KEK."""
+    """Return an update that a signer in KEK has signed."""
     return update("db", CONTENTS, kek())
 
 
 @settings(max_examples=200)
 @given(st.binary(max_size=64), st.integers(0, 0xFFFF_FFFF), st.integers(0, 0xFFFF_FFFF), st.integers(0, 64))
 def test_hostile_lists(noise: bytes, size: int, signature: int, header: int) -> None:
-    """R-70: hostile lists in PK, in KEK, in appended and in stored contents raise no other error."""
+    """R-70: hostile lists in PK, KEK, an append or a stored variable raise no unexpected error."""
     hostile = b"t" * 16 + struct.pack("<III", size, header, signature) + noise
     armed = authvar.payload(NOW, b"-", hostile)
     assert isinstance(judge("PK", armed, unverified=True), Refused)
@@ -306,7 +309,7 @@ def test_hostile_lists(noise: bytes, size: int, signature: int, header: int) -> 
 
 
 def test_a_certificate_of_a_key_that_does_not_count_signs_nothing() -> None:
-    """R-70: KEK stops at a bad certificate, even if a good one follows."""
+    """R-70: KEK is read up to a bad certificate. A good one after it cannot sign."""
     lists = build_lists([SignatureList(b"x" * 16, b"", (bytes(17),))])
     for bad in (authvar.certificate_lists([elliptic()]), lists):
         keys = {"exchange_keys": bytes(8) + bad + kek().lists}

@@ -1,4 +1,7 @@
-"""Every rule of a signed update is broken alone: the refusal has its status and its words."""
+"""For every rule of a signed update, an update breaks only this rule.
+
+The refusal has its status and words.
+"""
 
 import hashlib
 import struct
@@ -37,28 +40,28 @@ CONTENTS = b"what db is to hold"
 
 
 def payload(pkcs7: bytes | None = None, contents: bytes = CONTENTS) -> bytes:
-    """Return an update of db, by PK's holder if no PKCS#7 is given."""
+    """Return an update of db; without a given PKCS#7, the signer in PK signs it."""
     return update("db", contents) if pkcs7 is None else authvar.payload(NOW, pkcs7, contents)
 
 
 def patched(at: int, data: bytes) -> bytes:
-    """Return a good payload with other bytes at an offset."""
+    """Return a good payload with other bytes from an offset on."""
     good = payload()
     return good[:at] + data + good[at + len(data) :]
 
 
 def message(contents: bytes = CONTENTS) -> bytes:
-    """Return the bytes that the updates of this table sign."""
+    """Return the bytes that each update in this table signs."""
     return authvar.to_sign("db", contents, NOW)
 
 
 def by_pk(**changes: bytes) -> bytes:
-    """Return a SignerInfo with the signature of PK's holder."""
+    """Return a SignerInfo with the signature of the signer in PK."""
     return der.signer_info(der.signature(message(), pk()), **changes)
 
 
 def with_attributes(*attributes: bytes, signer=pk) -> bytes:
-    """Return a SignedData whose signature is over these attributes."""
+    """Return a SignedData that signs these attributes."""
     joined = b"".join(sorted(attributes))
     value = der.signature(der.tlv(0x31, joined), signer())
     return der.signed_data(der.signer_info(value, attributes=joined))
@@ -68,17 +71,17 @@ TYPE = der.attribute("content type", der.oid("data"))
 
 
 def digest(data: bytes | None = None) -> bytes:
-    """Return a message digest attribute, by default of the update."""
+    """Return a message-digest attribute, by default for the update."""
     return der.attribute("message digest", der.tlv(4, hashlib.sha256(data or message()).digest()))
 
 
 def old(contents: bytes) -> bytes:
-    """Return a stored variable of an early time."""
+    """Return a stored variable with an early time."""
     return build_stored(StoredVariable(BEFORE, contents))
 
 
 def length(value: int) -> bytes:
-    """Return the length field of the certificate part."""
+    """Return the bytes of the length field of the certificate part."""
     return struct.pack("<I", value)
 
 
@@ -88,7 +91,7 @@ def holding(*content: bytes) -> bytes:
 
 
 def with_content(content: bytes, tag: int = 4) -> bytes:
-    """Return a SignedData with content, by default in an OCTET STRING, and the signature of the update."""
+    """Return a SignedData that contains the content, by default in an OCTET STRING, and signs the update."""
     return der.signed_data(by_pk(), content=holding(der.tlv(tag, content)))
 
 
@@ -235,7 +238,7 @@ EXACT = {
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{n}-{case[0].id}" for n, case in enumerate(CASES)])
 def test_a_broken_rule(case: Case) -> None:
-    """R-70: the refusal names exactly this rule, and describes the finding."""
+    """R-70: the refusal names exactly this rule, and says what was found."""
     rule, name, make, changes = case
     made = {field: value() if callable(value) else value for field, value in changes.items()}
     decision = judge(name, make(), **made)
@@ -262,19 +265,22 @@ LABELS = [
 
 @pytest.mark.parametrize("rule,label", LABELS)
 def test_a_bad_label(rule: Rule, label: bytes) -> None:
-    """R-70: the header must be that of the operating systems, the name UTF-16 without NUL."""
+    """R-70: the label must have the operating systems' header, and a name in UTF-16 without NUL."""
     assert broken_by_label(label) is rule
 
 
 def test_good_labels() -> None:
-    """R-70: the nine names, and any other name in UTF-16, also with a 0 byte across two characters."""
+    """R-70: a label may have one of the nine names, or any other name in UTF-16.
+
+    A 0 byte may be in two successive characters.
+    """
     for name in (*POLICIES, "x", "\u0100\u0041", "é" * 100):
         assert broken_by_label(authvar.variable_label(name)) is None
     assert authvar.variable_label("PK") == HEADER + PK
 
 
 def test_bad_flags() -> None:
-    """R-70: append is the only flag, and PK has none."""
+    """R-70: append is the only flag, and is not allowed for PK."""
     label, other = authvar.variable_label("PK"), authvar.variable_label("db")
     for flags in (2, 3, 1 << 63, 1 << 32):
         assert broken_by_flags(flags, other) is broken_by_flags(flags, label) is rules.UPDATE_FLAGS
@@ -285,7 +291,7 @@ def test_bad_flags() -> None:
 
 
 def test_every_rule_is_broken_here() -> None:
-    """R-70: each row of the table of rules has its test here, and its status."""
+    """R-70: each rule of signed updates has a case here, with its status."""
     tested = (
         {case[0] for case in CASES}
         | {rule for rule, _ in LABELS}
@@ -318,7 +324,7 @@ GOOD: list[tuple[str, Callable[[], bytes]]] = [
 
 @pytest.mark.parametrize("make", [make for _, make in GOOD], ids=[name for name, _ in GOOD])
 def test_what_breaks_no_rule(make: Callable[[], bytes]) -> None:
-    """R-70: equal forms of PKCS#7 are accepted alike; the named signer does not matter."""
+    """R-70: all equivalent forms of PKCS#7 are accepted; the name of the signer does not matter."""
     assert judge("db", payload(make())) == Replace(build_stored(StoredVariable(NOW, CONTENTS)))
 
 
@@ -331,7 +337,7 @@ DOUBTED = {
 
 @pytest.mark.parametrize("name,make", GOOD, ids=[name for name, _ in GOOD])
 def test_forms_that_hardware_may_refuse(name: str, make: Callable[[], bytes]) -> None:
-    """R-70: such forms are logged with their reason; strict updates refuse them, and nothing else."""
+    """R-70: a form that hardware may refuse is logged with the reason. Strict updates refuse it."""
     reasons = DOUBTED.get(name, ())
     assert doubts_of(payload(make())) == reasons
     decision = judge("db", payload(make()), strict=True)
@@ -343,6 +349,6 @@ def test_forms_that_hardware_may_refuse(name: str, make: Callable[[], bytes]) ->
 
 
 def test_a_payload_that_cannot_be_read_has_no_doubts() -> None:
-    """R-70: its refusal names the rule; a bare PK without verification has no PKCS#7 either."""
+    """R-70: an unreadable payload has no forms that hardware may refuse: the refusal names only the rule."""
     for bad in (b"", payload()[:39], authvar.payload(NOW, b"-", b""), payload(der.sequence())):
         assert doubts_of(bad) == ()

@@ -1,7 +1,7 @@
-"""Signed updates made by public tools, accepted or refused by the rules.
+"""Signed updates that public tools make, accepted or refused by the rules.
 
-openssl (cms and smime), efitools' sign-efi-sig-list and cert-to-efi-sig-list, sbsigntools' sbvarsign. A
-missing tool fails its test: `tools/debian-packages test` installs them.
+The tools are openssl (cms and smime), efitools' sign-efi-sig-list and cert-to-efi-sig-list, sbsigntools'
+sbvarsign. A missing tool fails its test: `tools/debian-packages test` installs them.
 """
 
 import shutil
@@ -25,7 +25,7 @@ CONTENTS = b"new contents"
 
 
 def run(folder: Path, *words: str) -> None:
-    """Run a tool that must exist and succeed."""
+    """Run a tool, which must exist and succeed."""
     assert shutil.which(words[0]), f"{words[0]} is missing: tools/debian-packages test"
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -58,7 +58,7 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("append", [False, True])
 def test_openssl(tmp_path: Path, way: str, append: bool) -> None:
-    """R-70: with and without attributes, certificates and identifiers; by PK, by KEK and by a stranger."""
+    """R-70: signatures of openssl by PK or KEK are accepted in several forms, those of a stranger are not."""
     expected = build_stored(StoredVariable(NOW, CONTENTS))
     for signer in (pk(), kek()):
         payload = openssl(tmp_path, signer, *WAYS[way], append=append)
@@ -80,7 +80,7 @@ def test_openssl_with_a_long_key(tmp_path: Path) -> None:
 
 
 def test_openssl_with_other_certificates(tmp_path: Path) -> None:
-    """R-70: additional certificates of a chain are ignored; a stranger's certificate does not help."""
+    """R-70: further certificates in a chain are ignored. That of a stranger does not help."""
     (tmp_path / "other").mkdir()
     _, other = kek().files(tmp_path / "other")
     for way in ("cms", "smime"):
@@ -97,7 +97,7 @@ def test_openssl_with_other_certificates(tmp_path: Path) -> None:
     ],
 )
 def test_openssl_otherwise(tmp_path: Path, words: tuple[str, ...], digest: str, rule: Rule) -> None:
-    """R-70: another digest is refused."""
+    """R-70: a signature with another digest is refused."""
     decision = judge("db", openssl(tmp_path, pk(), *words, digest=digest))
     assert isinstance(decision, Refused)
     assert decision.rule is rule
@@ -105,7 +105,7 @@ def test_openssl_otherwise(tmp_path: Path, words: tuple[str, ...], digest: str, 
 
 @pytest.mark.parametrize("way", [("cms",), ("cms", "-noattr"), ("smime", "-noattr")])
 def test_openssl_with_content(tmp_path: Path, way: tuple[str, ...]) -> None:
-    """R-70: the signed bytes are accepted as content; those of another time are not."""
+    """R-70: a SignedData may contain the signed bytes, but not those of another time."""
     whole = openssl(tmp_path, pk(), *way, "-nodetach")
     assert authvar.to_sign("db", CONTENTS, NOW) in parse_update(whole).pkcs7
     assert stored("db", whole) == build_stored(StoredVariable(NOW, CONTENTS))
@@ -115,7 +115,7 @@ def test_openssl_with_content(tmp_path: Path, way: tuple[str, ...]) -> None:
 
 
 def test_openssl_with_a_key_for_pss(tmp_path: Path) -> None:
-    """R-70: a real certificate of id-RSASSA-PSS is refused as PK."""
+    """R-70: a real certificate with an id-RSASSA-PSS key is refused as PK."""
     words = ["openssl", "req", "-x509", "-newkey", "rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048", "-nodes"]
     run(tmp_path, *words, "-subj", "/CN=pss", "-keyout", "key", "-outform", "DER", "-out", "certificate")
     lists = authvar.certificate_lists([(tmp_path / "certificate").read_bytes()])
@@ -137,7 +137,7 @@ def test_openssl_with_another_padding(tmp_path: Path) -> None:
 
 
 def test_openssl_with_two_signers(tmp_path: Path) -> None:
-    """R-70: one of two signers is enough."""
+    """R-70: if two signers have signed, one trusted signer is enough."""
     (tmp_path / "other").mkdir()
     key, certificate = stranger().files(tmp_path / "other")
     payload = openssl(tmp_path, pk(), "cms", "-noattr", "-signer", certificate, "-inkey", key)
@@ -158,7 +158,7 @@ def efitools(folder: Path, signer: Holder, name: str, lists: bytes, *words: str)
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_efitools(tmp_path: Path, name: str) -> None:
-    """R-70: bare SignedData without attributes works for all nine variables."""
+    """R-70: a SignedData without ContentInfo and attributes is accepted for all nine variables."""
     lists = contents_of(name)
     payload = efitools(tmp_path, pk(), name, lists)
     assert parse_update(payload).time == NOW
@@ -174,7 +174,7 @@ def test_efitools(tmp_path: Path, name: str) -> None:
 
 
 def test_efitools_appends(tmp_path: Path) -> None:
-    """R-70: the attribute of append is signed."""
+    """R-70: the attribute for an append is part of the signed bytes."""
     payload = efitools(tmp_path, kek(), "dbx", stranger().lists, "-a")
     before = build_stored(StoredVariable(BEFORE, kek().lists))
     both = build_lists(parse_lists(kek().lists + stranger().lists, rules.UPDATE_APPEND_LISTS))
@@ -184,12 +184,12 @@ def test_efitools_appends(tmp_path: Path) -> None:
 
 
 def test_efitools_deletes(tmp_path: Path) -> None:
-    """R-70: an update without lists, signed by PK's holder, deletes."""
+    """R-70: an update without lists, signed by the signer in PK, deletes the variable."""
     assert judge("db", efitools(tmp_path, pk(), "db", b"")) == Delete()
 
 
 def test_efitools_makes_lists(tmp_path: Path) -> None:
-    """R-70: cert-to-efi-sig-list makes the same bytes as our code, and they are a valid PK."""
+    """R-70: cert-to-efi-sig-list makes the same bytes as our code, and they are accepted as PK."""
     _, certificate = pk().files(tmp_path)
     owner = "11111111-2222-3333-4444-123456789abc"
     run(tmp_path, "cert-to-efi-sig-list", "-g", owner, certificate, "made")
@@ -201,7 +201,7 @@ def test_efitools_makes_lists(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["PK", "KEK", "db", "grubdb"])
 def test_sbsigntools(tmp_path: Path, name: str) -> None:
-    """R-70: bare SignedData with signed attributes is accepted, with the time of its making."""
+    """R-70: a SignedData of sbvarsign with signed attributes is accepted, with the time when it was made."""
     key, certificate = pk().files(tmp_path)
     (tmp_path / "lists").write_bytes(kek().lists)
     attributes = "NON_VOLATILE,BOOTSERVICE_ACCESS,RUNTIME_ACCESS"

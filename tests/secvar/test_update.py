@@ -1,4 +1,4 @@
-"""The new value of a variable: authority, time, append, deletion, and the update without verification."""
+"""The new value of a variable: who may sign, time, append, deletion, and an update without verification."""
 
 import struct
 
@@ -21,7 +21,7 @@ DIGESTS = build_lists([SignatureList(GUID_SHA256, b"", (b"o" * 16 + b"1" * 32, b
 
 
 def broken(decision) -> Rule:
-    """Return the rule that refused the update."""
+    """Return the rule for which an update is refused."""
     assert isinstance(decision, Refused), decision
     return decision.rule
 
@@ -33,7 +33,10 @@ def old(contents: bytes, time: EfiTime = BEFORE) -> bytes:
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_pk_signs_every_variable(name: str) -> None:
-    """R-70: PK signs all nine; stored are 8 bytes of version and time, then the contents unchanged."""
+    """R-70: the signer in PK may update all nine variables.
+
+    8 bytes of version and time precede the contents.
+    """
     lists = contents_of(name)
     got = stored(name, update(name, lists))
     assert got == struct.pack("<BHBBBBB", 0, *NOW) + lists
@@ -41,7 +44,7 @@ def test_pk_signs_every_variable(name: str) -> None:
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_kek_signs_all_but_pk_and_kek(name: str) -> None:
-    """R-70: KEK signs the seven databases, and any other name."""
+    """R-70: a signer in KEK may update the seven databases, and variables with any other name."""
     contents = contents_of(name) if name == "trustedcadb" else DIGESTS
     assert stored(name, update(name, contents, kek()))[8:] == contents
     assert stored("mine", update("mine", DIGESTS, kek()))[8:] == DIGESTS
@@ -51,7 +54,7 @@ def test_kek_signs_all_but_pk_and_kek(name: str) -> None:
 
 
 def test_every_key_of_kek_signs() -> None:
-    """R-70: the second list of KEK counts like the first; RSA-4096 like RSA-2048."""
+    """R-70: a certificate in the second list of KEK may sign too, and so may an RSA-4096 key."""
     big = holder("big", 4096)
     keys = old(kek().lists + big.lists)
     for who in (kek(), big):
@@ -61,14 +64,14 @@ def test_every_key_of_kek_signs() -> None:
 
 
 def test_without_pk_nobody_signs() -> None:
-    """R-70: an empty store accepts no signature at all."""
+    """R-70: if no PK is stored, no signature is accepted."""
     nothing = {"platform_key": None, "exchange_keys": None}
     for name in POLICIES:
         assert broken(judge(name, update(name, pk().lists), **nothing)).status == -10
 
 
 def test_a_signature_is_for_one_name_time_and_kind() -> None:
-    """R-70: the name, the time, the contents and append are all signed."""
+    """R-70: a signature covers the name, the time, the contents and whether it is an append."""
     for name, payload, append in (
         ("dbx", update("db", DIGESTS), False),
         ("db", update("db", DIGESTS), True),
@@ -82,7 +85,7 @@ def test_a_signature_is_for_one_name_time_and_kind() -> None:
 
 @pytest.mark.parametrize("field", range(6))
 def test_time_goes_forward(field: int) -> None:
-    """R-70: every field counts, the year most; an equal time is refused."""
+    """R-70: the time of an update must be later, in any field; an equal time is refused."""
     earlier = EfiTime(*[value - (n == field) for n, value in enumerate(NOW)])
     payload = update("db", DIGESTS)
     assert isinstance(judge("db", payload, stored=old(b"", earlier)), Replace)
@@ -92,7 +95,7 @@ def test_time_goes_forward(field: int) -> None:
 
 
 def test_an_append_keeps_the_later_time() -> None:
-    """R-70: the time of an append is not compared, but never sets the variable's time back."""
+    """R-70: the time of an append is not compared. The variable keeps the later one of both times."""
     payload = update("dbx", DIGESTS, append=True)
     for before in (BEFORE, NOW, LATER):
         got = stored("dbx", payload, append=True, stored=old(kek().lists, before))
@@ -104,7 +107,10 @@ def test_an_append_keeps_the_later_time() -> None:
 
 @pytest.mark.parametrize("name", UNCHECKED)
 def test_databases_hold_nothing_twice(name: str) -> None:
-    """R-70: an appended copy changes nothing; a new signature joins the list of its type."""
+    """R-70: if a signature is stored already, an append of it changes nothing.
+
+    A new one joins the list of its type.
+    """
     third = b"o" * 16 + b"3" * 32
     both = build_lists([SignatureList(GUID_SHA256, b"", (third, b"o" * 16 + b"1" * 32))])
     payload = update(name, DIGESTS, append=True)
@@ -117,13 +123,13 @@ def test_databases_hold_nothing_twice(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["KEK", "mine"])
 def test_other_variables_are_appended_to_as_they_are(name: str) -> None:
-    """R-70: KEK and unknown names get the new bytes at the end, duplicates too."""
+    """R-70: an append to KEK or an unknown variable adds the bytes at the end, even if stored already."""
     payload = update(name, kek().lists, append=True)
     assert stored(name, payload, append=True, stored=old(kek().lists))[8:] == kek().lists * 2
 
 
 def test_no_contents() -> None:
-    """R-70: empty contents delete the variable for PK's holder, and empty it for a holder of KEK."""
+    """R-70: an update without contents deletes the variable if PK signs, and empties it if KEK signs."""
     for name in POLICIES:
         assert judge(name, update(name, b""), stored=old(kek().lists)) == Delete()
         assert judge(name, update(name, b"")) == Delete()
@@ -131,14 +137,14 @@ def test_no_contents() -> None:
 
 
 def test_pk_is_replaced_by_its_holder() -> None:
-    """R-70: after the change the new PK signs and the old one does not."""
+    """R-70: after an update of PK, the new key may sign and the old one may not."""
     new = stored("PK", update("PK", stranger().lists), stored=pk().variable)
     assert isinstance(judge("db", update("db", DIGESTS, stranger()), platform_key=new), Replace)
     assert broken(judge("db", update("db", DIGESTS), platform_key=new)) is rules.UPDATE_BY_PK_OR_KEK
 
 
 def test_pk_without_verification() -> None:
-    """R-36, R-70: neither signature nor time are checked, nor whether there is a PKCS#7."""
+    """R-36, R-70: without verification, an update of PK needs no signature, no later time and no PKCS#7."""
     no_keys = {"platform_key": None, "exchange_keys": None, "unverified": True}
     payload = authvar.payload(BEFORE, b"no PKCS#7", stranger().lists)
     for before in (None, pk().variable, old(pk().lists, NOW)):
@@ -151,7 +157,7 @@ def test_pk_without_verification() -> None:
 
 
 def test_everything_is_deleted_by_a_sentence() -> None:
-    """R-36, R-70: while armed, the sentence deletes all; else not even PK's signature helps."""
+    """R-36, R-70: a fixed sentence as the contents of PK deletes all variables, but only while armed."""
     for head in (bytes(44), b"x" * 44):
         contents = head + WIPE_SENTENCE
         armed = authvar.payload(BEFORE, b"-", contents)
@@ -172,27 +178,27 @@ def test_trustedcadb_holds_nothing_twice() -> None:
 
 @pytest.mark.parametrize("name", [*UNCHECKED, "mine"])
 def test_contents_of_other_variables_are_their_own_affair(name: str) -> None:
-    """R-70: contents without a rule are stored byte for byte."""
+    """R-70: contents for which no rule exists are stored byte for byte."""
     for contents in (b"x", bytes(27), b"\xff" * 1000, DIGESTS + b"trailing"):
         assert stored(name, update(name, contents))[8:] == contents
 
 
 def test_the_largest_variable() -> None:
-    """R-70: the 8 bytes of its header count."""
+    """R-70: the limit of a variable's size includes the 8 bytes of its header."""
     payload = update("db", bytes(1000))
     assert len(stored("db", payload, largest=1008)) == 1008
     assert broken(judge("db", payload, largest=1007)) is rules.UPDATE_VARIABLE_FITS
 
 
 def test_what_is_stored_and_no_variable_gives_way() -> None:
-    """An object of another form under the label is replaced, never appended to."""
+    """An object under the label that is no variable is replaced, and never appended to."""
     assert stored("db", update("db", DIGESTS), stored=b"\1other") == old(DIGESTS, NOW)
     payload = update("db", DIGESTS, append=True)
     assert broken(judge("db", payload, append=True, stored=b"\1other")) is rules.UPDATE_STORED_LISTS
 
 
 def test_nothing_of_the_contents_shows() -> None:
-    """A request, a payload and a decision show no contents, so they can be logged."""
+    """The texts of a request, a payload and a decision show no contents, so they can be logged."""
     from hcall_abi.efi import parse_update
     from hcall_server.secvar.update import UpdateRequest
 
