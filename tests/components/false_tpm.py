@@ -1,4 +1,4 @@
-"""A fake TPM socket in trouble: a thread plays the other end of each connection."""
+"""The socket of a false TPM with faults: a thread answers each connection."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Play = Callable[[socket.socket, threading.Event], None]
 
 @contextlib.contextmanager
 def false_tpm(folder: Path, play: Play) -> Iterator[str]:
-    """A listening socket during a block; it yields the path."""
+    """Listen at a socket during a block; yield its path."""
     path, over = str(folder / "false"), threading.Event()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
@@ -43,7 +43,7 @@ def _serve(listener: socket.socket, play: Play, over: threading.Event) -> None:
 
 
 def answering(*answers: bytes) -> Play:
-    """Answer the first command correctly and the next ones with these bytes, then close the connection."""
+    """Answer the first command correctly, the next ones with these bytes, then close the connection."""
 
     def play(connection: socket.socket, _over: threading.Event) -> None:
         for each in (answer(0, tag=0x8001), *answers):
@@ -54,7 +54,7 @@ def answering(*answers: bytes) -> Play:
 
 
 def command_of(connection: socket.socket) -> bytes:
-    """Receive a whole command."""
+    """Receive one whole command."""
     header = connection.recv(10, socket.MSG_WAITALL)
     if len(header) < 10:
         raise OSError("the client is gone")
@@ -63,12 +63,12 @@ def command_of(connection: socket.socket) -> bytes:
 
 
 def silence(connection: socket.socket, over: threading.Event) -> None:
-    """Keep the connection open until the test is over, without an answer."""
+    """Keep the connection open until the test ends, without an answer."""
     over.wait(PATIENCE)
 
 
 def trickle(connection: socket.socket, over: threading.Event) -> None:
-    """Send single bytes of an answer, each within the time-out of one read."""
+    """Send the bytes of an answer singly, each within the time-out of one read."""
     command_of(connection)
     for byte in answer(0, bytes(3000)):
         connection.sendall(bytes([byte]))
@@ -82,5 +82,5 @@ def answer(code: int, body: bytes = b"", *, tag: int = 0x8002) -> bytes:
 
 
 def made(handle: int) -> bytes:
-    """Return the answer to a command that makes an object."""
+    """Return the answer to a command that makes an object in the TPM."""
     return answer(0, struct.pack(">II", handle, 0) + bytes(5))

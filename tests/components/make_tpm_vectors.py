@@ -16,12 +16,12 @@ CASES = {"root-key": 32, "longest-secret": 128, "empty-secret": 0}
 
 
 def fixed(what: str, length: int) -> bytes:
-    """Return bytes that look random and are the same every time."""
+    """Return bytes that look random, and are the same in every run."""
     return hashlib.shake_256(f"swpks embedded tpm {what}".encode()).digest(length)
 
 
 def vector(name: str) -> dict[str, object]:
-    """Return one golden blob with all its inputs, byte strings in hex."""
+    """Return one golden blob with all its inputs; byte strings are in hex."""
     seed, salt, secret = fixed("seed", 32), fixed(name, 32), fixed(f"{name} secret", CASES[name])
     key, nonce = second_tpm.derive(seed, salt)
     values = {
@@ -37,7 +37,7 @@ def vector(name: str) -> dict[str, object]:
 
 
 def main(folder: Path) -> None:
-    """Write every case; an existing file is never overwritten."""
+    """Write the file of every case that has none yet."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in CASES:
         with (folder / f"{name}.json").open("x", encoding="utf-8") as out:

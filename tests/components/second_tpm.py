@@ -14,7 +14,7 @@ INFO = b"swpks embedded tpm 1"
 
 
 def derive(seed: bytes, salt: bytes) -> tuple[bytes, bytes]:
-    """Return the key and the nonce of one sealing."""
+    """Return the key and the nonce for one blob."""
     material = hkdf_sha256(seed, salt, INFO, 44)
     return material[:32], material[32:]
 
@@ -25,7 +25,7 @@ def seal(seed: bytes, salt: bytes, secret: bytes) -> bytes:
 
 
 def unseal(seed: bytes, blob: bytes) -> bytes:
-    """Return the secret; AssertionError if anything in the blob is wrong."""
+    """Return the secret in a blob; fail if anything in the blob is wrong."""
     level, salt = struct.unpack_from(">B32s", blob)
     assert level == 1
     return Gcm(*derive(seed, salt)).decrypt(blob[33:], blob[:33])

@@ -27,7 +27,7 @@ PATIENCE = 10
 
 
 class Swtpm:
-    """One TPM: the folder of its state, and its process while it runs."""
+    """A software TPM: the folder of its state, and its process while it runs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -44,9 +44,9 @@ class Swtpm:
         self.kill()
 
     def start(self, *, started_up: bool = True) -> Self:
-        """Start it on its state; on return its sockets accept.
+        """Start the process on its state; wait until its sockets accept.
 
-        Without `started_up`, TPM2_Startup has not been sent.
+        If `started_up` is False, TPM2_Startup is not sent.
         """
         self.folder.mkdir(mode=0o700, exist_ok=True)
         program = needed("swtpm", shutil.which("swtpm"))
@@ -66,36 +66,36 @@ class Swtpm:
         return self
 
     def stop(self) -> None:
-        """End it with a regular shutdown."""
+        """Shut the TPM down in good order."""
         self._end(subprocess.Popen.terminate)
 
     def kill(self) -> None:
-        """End it at once, as a power cut does; its sockets stay behind."""
+        """Kill the process, as a power cut would. Its sockets stay in the folder."""
         self._end(subprocess.Popen.kill)
 
     def restart(self) -> Self:
-        """Kill it, and start it on the same state."""
+        """Kill the process, and start it on the same state."""
         self.kill()
         return self.start()
 
     def clear(self) -> None:
-        """Give it a new owner seed, as `tpm2_clear` does: nothing that it sealed before unseals any more."""
+        """Give the TPM a new owner seed, as `tpm2_clear` does. It can't unseal older blobs any more."""
         self.ask(0x8002, CLEAR, struct.pack(">II", LOCKOUT, len(PASSWORD)) + PASSWORD)
 
     def own(self, password: bytes) -> None:
-        """Give the owner hierarchy a password, as `tpm2_changeauth -c owner` does."""
+        """Set a password of the owner hierarchy, as `tpm2_changeauth -c owner` does."""
         sized = struct.pack(">H", len(password)) + password
         self.ask(0x8002, CHANGE_AUTH, struct.pack(">II", OWNER, len(PASSWORD)) + PASSWORD + sized)
 
     def loaded(self) -> int:
-        """Return the number of transient objects in its memory."""
+        """Return the number of transient objects in the TPM's memory."""
         answer = self.ask(0x8001, GET_CAPABILITY, struct.pack(">III", HANDLES, TRANSIENT, 16))
         more, kind, count = struct.unpack_from(">BII", answer)
         assert (more, kind) == (0, HANDLES)
         return int(count)
 
     def ask(self, tag: int, command: int, rest: bytes) -> bytes:
-        """Send a command, and return the bytes behind the header of its answer."""
+        """Send a command; return the bytes after the header of the answer."""
         with socket.socket(socket.AF_UNIX) as stream:
             stream.settimeout(PATIENCE)
             stream.connect(self.path)
@@ -107,7 +107,7 @@ class Swtpm:
         return body
 
     def _wait(self, process: subprocess.Popen[bytes], listening: int) -> None:
-        """Wait for the file with its process number, written once it listens; RuntimeError if it ends."""
+        """Wait for the file with the process id, written when the sockets accept; raise if swtpm ends."""
         ended = os.pidfd_open(process.pid)
         try:
             if listening in select.select([listening, ended], [], [], PATIENCE)[0]:

@@ -1,4 +1,4 @@
-"""The anchor card: whole and private, or refused with the reason; its key never leaks."""
+"""The anchor card is read whole and private, or refused with the reason. No text shows its root key."""
 
 import hashlib
 import os
@@ -28,13 +28,13 @@ def card(tmp_path: Path) -> AnchorCard:
 
 @pytest.fixture
 def file(card: AnchorCard, tmp_path: Path) -> Path:
-    """The file of a card that was written."""
+    """The path of a card that was written."""
     card.write(CONTENT)
     return tmp_path / "anchor" / "anchor-card"
 
 
 def test_a_new_system_has_no_card(card: AnchorCard) -> None:
-    """Reading makes neither folder nor key."""
+    """A read of a missing card makes neither a folder nor a key."""
     assert card.read() is None
     card.write(CONTENT)
     assert card.read() == CONTENT
@@ -48,7 +48,7 @@ def test_a_card_is_a_part_behind_its_seam(card: AnchorCard) -> None:
 
 
 def test_another_process_reads_the_same_card(card: AnchorCard, file: Path) -> None:
-    """R-21: a written card is there after a restart; a second write replaces the whole card."""
+    """R-21: a written card is still there for another process. A second write replaces the whole card."""
     assert AnchorCard(file.parent).read() == CONTENT
     card.write(OTHER)
     assert AnchorCard(file.parent).read() == OTHER
@@ -59,7 +59,7 @@ def test_another_process_reads_the_same_card(card: AnchorCard, file: Path) -> No
     "content,flags", [(CONTENT, 0), (OF_LEVEL_1, 0), (OTHER, 1)], ids=["level 2", "level 1", "reset pending"]
 )
 def test_the_file_has_the_documented_layout(card: AnchorCard, file: Path, content: Card, flags: int) -> None:
-    """The file has the layout of spec/sealed.md#anchor-card; its level is that of the records in NVRAM."""
+    """The file has the layout of spec/sealed.md#anchor-card, and the sealed level of the records in NVRAM."""
     card.write(content)
     system_id, root_key, level = content.identity
     body = struct.pack(">4sBBH16s32s", b"SPKA", level, flags, 0, system_id, root_key)
@@ -68,13 +68,13 @@ def test_the_file_has_the_documented_layout(card: AnchorCard, file: Path, conten
 
 
 def test_a_new_card_has_the_level_that_promises_a_commit_record() -> None:
-    """R-22: a new card has level 2, so the loss of the commit record never looks like a new system."""
+    """R-22: a new card has level 2. So a lost commit record never makes the system look new."""
     assert SystemIdentity.make(bytes).sealed_level == SEALED_LEVEL == 2
     assert SystemIdentity(bytes(16), bytes(32)).sealed_level == 2
 
 
 def test_a_card_of_level_1_is_read_and_becomes_one_of_level_2(card: AnchorCard, file: Path) -> None:
-    """R-21: a card of level 1 keeps its key; the conversion changes only the level."""
+    """R-21: a card of level 1 can be read. Its conversion changes only the level."""
     card.write(OF_LEVEL_1)
     before = file.read_bytes()
     found = AnchorCard(file.parent).read()
@@ -86,7 +86,7 @@ def test_a_card_of_level_1_is_read_and_becomes_one_of_level_2(card: AnchorCard, 
 
 
 def test_nobody_else_can_read_it(file: Path) -> None:
-    """The card is 0600 in a folder of 0700, whatever the umask."""
+    """The card has mode 0600 in a folder of mode 0700, whatever the umask is."""
     assert [stat.S_IMODE(path.stat().st_mode) for path in (file, file.parent)] == [0o600, 0o700]
 
 
@@ -94,7 +94,7 @@ def test_nobody_else_can_read_it(file: Path) -> None:
     "which,mode", [("file", 0o640), ("file", 0o604), ("folder", 0o750), ("folder", 0o701)]
 )
 def test_a_card_open_to_others_is_refused(card: AnchorCard, file: Path, which: str, mode: int) -> None:
-    """The error names the path with the wrong mode, and the right mode."""
+    """If other users can read the card, the error names the path, its mode and the right mode."""
     path = file if which == "file" else file.parent
     path.chmod(mode)
     with pytest.raises(OperatorError, match=f"{path} has mode {mode:04o}") as caught:
@@ -103,7 +103,7 @@ def test_a_card_open_to_others_is_refused(card: AnchorCard, file: Path, which: s
 
 
 def test_every_flipped_bit_is_found(card: AnchorCard, file: Path) -> None:
-    """R-02, R-22: a damaged root key is never used, and no flipped bit changes the level from 2 to 1."""
+    """R-02, R-22: a card with a flipped bit is refused, so no damaged key or level is ever used."""
     good = file.read_bytes()
     for bit in range(8 * len(good)):
         changed = bytearray(good)
@@ -114,7 +114,7 @@ def test_every_flipped_bit_is_found(card: AnchorCard, file: Path) -> None:
 
 
 def test_every_other_length_is_refused(card: AnchorCard, file: Path) -> None:
-    """A truncated, empty or extended file is reported as damaged."""
+    """A cut, empty or extended file is reported as damaged."""
     good = file.read_bytes()
     for length in range(len(good)):
         file.write_bytes(good[:length])
@@ -149,7 +149,7 @@ def test_reserved_bytes_and_magic_are_checked(card: AnchorCard, file: Path, at: 
 
 @pytest.mark.parametrize("what", ["folder", "pipe"])
 def test_a_card_that_is_no_plain_file_is_refused(card: AnchorCard, file: Path, what: str) -> None:
-    """Anything but a plain file in that place is refused, and reading never blocks."""
+    """Anything except a plain file is refused, and the read never blocks."""
     file.rename(file.with_name("elsewhere"))
     match what:
         case "folder":
@@ -162,7 +162,7 @@ def test_a_card_that_is_no_plain_file_is_refused(card: AnchorCard, file: Path, w
 
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_a_link_is_neither_read_nor_written(card: AnchorCard, file: Path, what: str) -> None:
-    """R-02: a link in place of a card or its folder is refused; content and mode of its target stay."""
+    """R-02: a link in place of the card or its folder is refused. Its target is unchanged."""
     path = file if what == "file" else file.parent
     target = path.rename(path.with_name("elsewhere"))
     path.symlink_to(target)
@@ -180,7 +180,7 @@ def test_a_link_is_neither_read_nor_written(card: AnchorCard, file: Path, what: 
     "loss", ["file deleted", "folder deleted", "other card", "overwritten", "open to others"]
 )
 def test_the_loss_of_a_card_is_told(card: AnchorCard, file: Path, loss: str) -> None:
-    """R-21: the loss of a card is reported, until the card is back; without it no start works."""
+    """R-21: if the card is lost, this is reported until it is back. No start works meanwhile."""
     assert card.moved() is None
     content, mode = file.read_bytes(), file.stat().st_mode
     match loss:
@@ -206,14 +206,14 @@ def test_the_loss_of_a_card_is_told(card: AnchorCard, file: Path, loss: str) -> 
 
 
 def test_a_card_that_was_never_read_cannot_be_lost(tmp_path: Path) -> None:
-    """A system without a card yet reports no loss."""
+    """A system that has no card yet reports no loss."""
     card = AnchorCard(tmp_path / "none")
     assert card.read() is None
     assert card.moved() is None
 
 
 def test_a_power_cut_while_writing_leaves_the_old_card(card: AnchorCard, file: Path) -> None:
-    """R-21: reading ignores an unfinished replacement, and the next write removes it."""
+    """R-21: a read ignores an unfinished new card, and the next write removes it."""
     unfinished = file.with_name("anchor-card.new")
     unfinished.write_bytes(file.read_bytes()[:40])
     assert card.read() == CONTENT
@@ -223,7 +223,7 @@ def test_a_power_cut_while_writing_leaves_the_old_card(card: AnchorCard, file: P
 
 
 def test_a_card_that_cannot_be_written_stays_what_it_was(card: AnchorCard, file: Path) -> None:
-    """The old card stays, and the error names the file, when its replacement can't be made."""
+    """If a new card can't be written, the old one stays, and the error names the file."""
     file.with_name("anchor-card.new").mkdir()
     with pytest.raises(StorageError, match=f"{file} can't be written"):
         card.write(OTHER)
@@ -233,7 +233,7 @@ def test_a_card_that_cannot_be_written_stays_what_it_was(card: AnchorCard, file:
 def test_a_card_that_cannot_be_renamed_leaves_no_second_copy(
     card: AnchorCard, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a failed write no second file has the root key."""
+    """After a failed write, no second file has the root key."""
 
     def refuse(self: Path, target: Path) -> Path:
         raise OSError(28, "No space left on device")
@@ -246,7 +246,7 @@ def test_a_card_that_cannot_be_renamed_leaves_no_second_copy(
 
 
 def test_the_root_key_never_shows(card: AnchorCard, file: Path) -> None:
-    """No repr or error holds the key."""
+    """No repr and no error contains the root key."""
     text = f"{IDENTITY} {IDENTITY!r} {card!r} {[IDENTITY]}"
     file.write_bytes(file.read_bytes() + b"x")
     with pytest.raises(StorageError) as caught:
@@ -255,7 +255,7 @@ def test_the_root_key_never_shows(card: AnchorCard, file: Path) -> None:
 
 
 def test_a_new_identity_is_made_of_entropy_alone() -> None:
-    """A new identity takes sixteen bytes of id, then thirty-two of key, from the entropy source."""
+    """A new identity takes sixteen bytes of entropy for the id, then thirty-two for the root key."""
     asked: list[int] = []
 
     def entropy(count: int) -> bytes:

@@ -1,4 +1,4 @@
-"""spec/components.md and the code agree: layouts, words of the option, figures, codes."""
+"""spec/components.md agrees with the code: layouts, words of the option, numbers, codes."""
 
 import re
 from pathlib import Path
@@ -16,14 +16,14 @@ LAYOUTS = re.findall(r"^<!-- layout: blobs\.(\S+) -->$", PAGE, re.MULTILINE)
 
 
 def table(marker: str) -> list[list[str]]:
-    """Return the rows of the table behind a marker, without its head."""
+    """Return the rows of the table after a marker, without its head."""
     lines = PAGE.split(f"<!-- {marker} -->\n", 1)[1].split("\n\n", 1)[0].splitlines()
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_page_shows_the_layouts_of_the_code(layout: str) -> None:
-    """The page has every field at its offset, with its width, in its order."""
+    """The page has every field of a layout in order, with its offset and width."""
     offset, expected = 0, []
     for field in getattr(blobs, layout).subcons:
         if field.name:
@@ -33,7 +33,7 @@ def test_the_page_shows_the_layouts_of_the_code(layout: str) -> None:
 
 
 def test_every_layout_has_its_table() -> None:
-    """Every layout has its table; the blob is its header and the parts that the text describes."""
+    """Each layout has a table. A blob is its header, and the parts that the text describes."""
     defined = {name for name, value in vars(blobs).items() if name.isupper() and hasattr(value, "subcons")}
     assert defined == {*LAYOUTS, "BLOB"}
 

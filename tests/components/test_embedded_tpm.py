@@ -1,4 +1,4 @@
-"""The embedded TPM: a seed in a file, and blobs that only this seed opens."""
+"""The embedded TPM: a seed in a file, and blobs that only this seed can open."""
 
 import os
 import stat
@@ -19,7 +19,7 @@ SEED = b"CANARY-seed-of-embedded-tpm-3210"
 
 
 def entropy_of(*pieces: bytes):
-    """Return an entropy source that gives these pieces in order."""
+    """Return an entropy source that returns these pieces in turn."""
     left = list(pieces)
 
     def entropy(count: int) -> bytes:
@@ -41,7 +41,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_secret_comes_back(tpm: EmbeddedTpm, file: Path) -> None:
-    """A secret unseals after a restart too; the private seed is made with the first secret, once."""
+    """A secret can be unsealed after a restart too. The seed is made once, with the first secret."""
     part: Tpm = tpm
     assert not file.parent.exists()
     blob, other = part.seal(SECRET), part.seal(SECRET)
@@ -55,7 +55,7 @@ def test_a_secret_comes_back(tpm: EmbeddedTpm, file: Path) -> None:
 
 
 def test_the_seed_is_durable_before_the_blob_exists(tmp_path: Path) -> None:
-    """The seed is drawn and written before the salt of the first blob is drawn."""
+    """The seed is written before the salt of the first blob is taken from the entropy."""
     asked: list[tuple[int, bool]] = []
     file = tmp_path / "tpm" / "seed"
 
@@ -68,7 +68,7 @@ def test_the_seed_is_durable_before_the_blob_exists(tmp_path: Path) -> None:
 
 
 def test_a_secret_that_no_tpm_seals(tpm: EmbeddedTpm) -> None:
-    """Secrets have the size limit of a real TPM, so that they fit after a change of kind."""
+    """A secret may be as long as a real TPM allows, so that it also fits after a change of kind."""
     assert tpm.unseal(tpm.seal(bytes(128))) == bytes(128)
     with pytest.raises(ValueError, match="at most 128 bytes"):
         tpm.seal(bytes(129))
@@ -92,7 +92,7 @@ def test_every_other_length_of_a_blob_is_refused(tpm: EmbeddedTpm) -> None:
 
 
 def test_a_tpm_without_its_seed_is_a_new_one(tpm: EmbeddedTpm, file: Path) -> None:
-    """Without its seed it refuses, and makes none for reading; with a new seed it refuses the old blob."""
+    """Without its seed, unseal fails and makes no seed. With a new seed, it refuses the old blob."""
     blob = tpm.seal(SECRET)
     file.unlink()
     with pytest.raises(TpmRefusedError, match=f"{file} does not exist: this is a new TPM"):
@@ -111,7 +111,7 @@ def test_a_seed_of_another_length_is_not_replaced(tpm: EmbeddedTpm, file: Path, 
 
 
 def test_a_damaged_seed_is_not_replaced(tmp_path: Path, file: Path) -> None:
-    """With any byte of the seed damaged, seal and unseal fail with advice, and the file stays."""
+    """If any byte of the seed is damaged, seal and unseal fail with advice, and the file stays."""
     tpm = EmbeddedTpm(tmp_path / "tpm", "tpm", entropy_of(SEED, bytes(32)))
     tpm.seal(SECRET)
     good = file.read_bytes()
@@ -124,7 +124,7 @@ def test_a_damaged_seed_is_not_replaced(tmp_path: Path, file: Path) -> None:
 
 @pytest.mark.parametrize("at", [0, 4, 5, 6, 7])
 def test_a_seed_of_another_level_is_refused(tpm: EmbeddedTpm, file: Path, at: int) -> None:
-    """Magic, level and reserved bytes are checked although the check value is right."""
+    """A wrong magic, level or reserved byte is refused, even if the check value is right."""
     body = bytearray(encoded_seed(SEED)[:40])
     body[at] ^= 2
     file.parent.mkdir(mode=0o700)
@@ -134,7 +134,7 @@ def test_a_seed_of_another_level_is_refused(tpm: EmbeddedTpm, file: Path, at: in
 
 
 def refused_seed(tpm: EmbeddedTpm, file: Path, reason: str) -> None:
-    """Both operations refuse the seed with advice, show nothing of it, and change nothing."""
+    """Assert that seal and unseal refuse the seed with advice, show nothing of it, and change nothing."""
     before = file.read_bytes()
     for attempt in (lambda: tpm.seal(SECRET), lambda: tpm.unseal(bytes(81))):
         with pytest.raises(StorageError, match=f"tpm: {file} .*{reason}.*swpks hmc replace tpm") as caught:
@@ -186,7 +186,7 @@ def test_too_little_entropy_is_no_key(tmp_path: Path, sizes: tuple[int, ...]) ->
 
 
 def test_the_tpm_in_memory() -> None:
-    """Each TPM in memory differs unless the seed is the same; a test can make it silent."""
+    """Two TPMs in memory differ unless they have the same seed. A test can make one silent."""
     one, other = MemoryTpm(), MemoryTpm("tpm-2")
     blob = one.seal(SECRET)
     assert SECRET not in blob

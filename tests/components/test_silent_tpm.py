@@ -1,4 +1,4 @@
-"""A TPM in trouble: no answer, half an answer, nonsense, or a code of its own; the blob is not blamed."""
+"""A TPM that does not answer, or answers wrongly: the error never says that the blob is bad."""
 
 import struct
 import time
@@ -25,7 +25,7 @@ HEADER = answer(0, bytes(100))[:10]
 
 
 def test_a_tpm_that_never_answers(tmp_path: Path) -> None:
-    """The whole operation ends within the patience of the caller."""
+    """If the TPM never answers, the operation ends within the caller's time limit."""
     with false_tpm(tmp_path, silence) as path:
         started = time.monotonic()
         with pytest.raises(TpmSilentError, match=r"no whole answer came within 0\.1 seconds") as caught:
@@ -36,7 +36,7 @@ def test_a_tpm_that_never_answers(tmp_path: Path) -> None:
 
 
 def test_a_tpm_that_trickles(tmp_path: Path) -> None:
-    """The deadline is for the operation: single bytes in time do not extend it."""
+    """The time limit is for the whole operation, so single bytes in time do not extend it."""
     with false_tpm(tmp_path, trickle) as path:
         started = time.monotonic()
         with pytest.raises(TpmSilentError, match=r"within 0\.2 seconds"):
@@ -66,7 +66,7 @@ def test_a_tpm_that_trickles(tmp_path: Path) -> None:
     ],
 )
 def test_a_tpm_that_dies_in_the_middle(tmp_path: Path, play: Play) -> None:
-    """A TPM that ends between two commands or within an answer is silent."""
+    """A TPM that ends between two commands, or within an answer, counts as silent."""
     ended = r"closed the connection|reset by peer|Broken pipe"
     with false_tpm(tmp_path, play) as path, pytest.raises(TpmSilentError, match=ended):
         SwtpmTpm(path, "tpm").unseal(BLOB)
@@ -86,7 +86,7 @@ def test_a_tpm_that_dies_in_the_middle(tmp_path: Path, play: Play) -> None:
     ids=["http", "4 GiB", "over the limit", "under the header", "empty", "short", "long"],
 )
 def test_answers_that_are_none(tmp_path: Path, wrong: bytes, reason: str) -> None:
-    """An answer that is too long, too short or nonsense causes no wait and no large allocation."""
+    """A nonsense answer of any length causes no wait and no large allocation."""
     for play in (answering(wrong), answering(KEY, wrong)):
         with false_tpm(tmp_path, play) as path, pytest.raises(TpmSilentError, match=reason):
             SwtpmTpm(path, "tpm").unseal(BLOB)
@@ -94,7 +94,7 @@ def test_answers_that_are_none(tmp_path: Path, wrong: bytes, reason: str) -> Non
 
 
 def test_a_secret_of_another_layout_is_not_shown(tmp_path: Path) -> None:
-    """The error of a malformed answer to UNSEAL does not show the key in it."""
+    """If the answer to UNSEAL is malformed, the error does not show the key in it."""
     for body in (SECRET, struct.pack(">IH", 34, 33) + SECRET + bytes(5)):
         flushed = answer(0, tag=0x8001)
         play = answering(KEY, LOADED, answer(0, body), flushed, flushed)
@@ -106,7 +106,10 @@ def test_a_secret_of_another_layout_is_not_shown(tmp_path: Path) -> None:
 
 
 def test_objects_are_removed_also_after_an_error(tmp_path: Path) -> None:
-    """Objects are removed, the last loaded first; an answer is kept although the TPM can't remove them."""
+    """Objects are removed after an error too, the last one first.
+
+    If a removal fails, the answer still counts.
+    """
     asked: list[bytes] = []
 
     def play(connection, over) -> None:
@@ -121,7 +124,7 @@ def test_objects_are_removed_also_after_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", TpmCommand)
 def test_only_what_blames_the_blob_is_a_refusal(command: TpmCommand) -> None:
-    """Of all codes of 12 bits, only format one in answers to LOAD or UNSEAL refuses the blob."""
+    """Only format-one codes in answers to LOAD or UNSEAL mean that the blob is refused."""
     for code in range(1, 0x1000):
         error = error_of("tpm", command, code)
         refused = bool(code & 0x80) and command in (TpmCommand.LOAD, TpmCommand.UNSEAL)
@@ -139,7 +142,7 @@ def test_codes_have_advice(code: int) -> None:
 
 
 def test_a_library_that_hangs_is_left_behind() -> None:
-    """The caller goes on after its patience; a late result is dropped."""
+    """If the library hangs, the caller goes on after its time limit. A late result is dropped."""
     over, late = Event(), Event()
 
     def hang() -> None:
@@ -162,7 +165,7 @@ def test_patience_passes_results_and_errors_on() -> None:
 
 
 def test_patience_needs_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a free thread the error names threads, and not the TPM."""
+    """If no thread can be started, the error says that, and does not blame the TPM."""
 
     def refuse(self: Thread) -> None:
         raise RuntimeError("can't start new thread")

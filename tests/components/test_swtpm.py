@@ -1,4 +1,4 @@
-"""The root key under a real TPM 2.0, by plain commands: unsealing, refusals, restarts."""
+"""The root key under a real TPM 2.0, with plain commands: unsealing, refusals, restarts."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +26,7 @@ def tpm(swtpm: Swtpm) -> SwtpmTpm:
 
 
 def test_a_secret_comes_back(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
-    """A secret sealed by one connection unseals by another; the blob does not contain it in clear."""
+    """A secret that one connection has sealed can be unsealed by another. The blob does not show it."""
     part: Tpm = tpm
     blob = part.seal(SECRET)
     assert SECRET not in blob
@@ -36,7 +36,10 @@ def test_a_secret_comes_back(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
 
 
 def test_sizes_up_to_the_limit(tpm: SwtpmTpm) -> None:
-    """A longer secret is refused before it is sent, because the TPM's refusal would look like trouble."""
+    """A secret that is too long is refused before it is sent.
+
+    The TPM's own refusal would look like trouble.
+    """
     for size in (1, 128):
         assert tpm.unseal(tpm.seal(bytes(size))) == bytes(size)
     with pytest.raises(ValueError, match="at most 128 bytes, and these are 129"):
@@ -44,7 +47,7 @@ def test_sizes_up_to_the_limit(tpm: SwtpmTpm) -> None:
 
 
 def test_restarts_keep_what_was_sealed(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
-    """Sealed secrets survive a regular shutdown, and kill -9 with its stale sockets."""
+    """Sealed secrets can be unsealed after a shutdown, and after kill -9 with its old sockets."""
     blob = tpm.seal(SECRET)
     swtpm.stop()
     swtpm.start()
@@ -74,7 +77,7 @@ def test_a_cleared_tpm_refuses(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
 
 @pytest.mark.usefixtures("not_measured")
 def test_every_flipped_bit_is_refused(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
-    """A blob with a flipped bit is refused as foreign, never unsealed, and never reported as a silent TPM."""
+    """A blob with a flipped bit is refused as foreign, and not reported as a silent TPM."""
     blob = tpm.seal(SECRET)
     for bit in range(8 * len(blob)):
         damaged = bytearray(blob)
@@ -102,14 +105,14 @@ def test_a_blob_of_another_shape_is_not_sent(tpm: SwtpmTpm, change, reason: str)
 
 
 def test_parts_of_two_blobs_do_not_fit(tpm: SwtpmTpm) -> None:
-    """The private part of one secret with the public part of another is refused."""
+    """A blob with the private part of one secret and the public part of another is refused."""
     one, other = (SealedBlob.split(tpm.seal(each)) for each in (SECRET, bytes(32)))
     with pytest.raises(TpmRefusedError, match="0x1df"):
         tpm.unseal(one._replace(public=other.public).joined())
 
 
 def test_refusals_leave_nothing_in_the_tpm(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
-    """Twenty refusals leave no object in the memory of the TPM, which holds only three."""
+    """After twenty refusals the TPM's memory, which has room for three objects, is empty."""
     foreign = SealedBlob.split(tpm.seal(SECRET))
     foreign = foreign._replace(private=foreign.private[:-1] + bytes([foreign.private[-1] ^ 1]))
     for _ in range(20):
@@ -119,7 +122,7 @@ def test_refusals_leave_nothing_in_the_tpm(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
 
 
 def test_a_tpm_that_was_not_started_up(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
-    """A TPM without startup does not condemn the blob, so the copy is kept; the advice names the option."""
+    """If the TPM has had no startup, the blob is not refused. The advice names the option."""
     blob = tpm.seal(SECRET)
     swtpm.stop()
     swtpm.start(started_up=False)
@@ -131,7 +134,7 @@ def test_a_tpm_that_was_not_started_up(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
 
 @pytest.mark.parametrize("how,reason", [("stop", "No such file"), ("kill", "Connection refused")])
 def test_a_tpm_that_does_not_run(swtpm: Swtpm, tpm: SwtpmTpm, how: str, reason: str) -> None:
-    """The socket of a TPM is missing after a shutdown, and stale after a kill."""
+    """If the TPM does not run, its socket is missing after a shutdown, and refuses after a kill."""
     blob = tpm.seal(SECRET)
     getattr(swtpm, how)()
     for attempt in (lambda: tpm.unseal(blob), lambda: tpm.seal(SECRET)):
@@ -140,7 +143,7 @@ def test_a_tpm_that_does_not_run(swtpm: Swtpm, tpm: SwtpmTpm, how: str, reason: 
 
 
 def test_an_owner_with_a_password_is_named(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
-    """A password of the owner fails CREATE_PRIMARY with a format-one code; this does not condemn the blob."""
+    """If the owner has a password, CREATE_PRIMARY fails with a format-one code. The blob is not refused."""
     blob = tpm.seal(SECRET)
     swtpm.own(b"owner")
     with pytest.raises(TpmSilentError, match="0x9a2: its owner hierarchy has a password; remove"):
@@ -148,7 +151,7 @@ def test_an_owner_with_a_password_is_named(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
 
 
 def test_a_busy_tpm_is_silent(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
-    """swtpm serves one client at a time: while another is connected it is silent, afterwards it works.
+    """swtpm serves one client at a time: it is silent while another one is connected, and works afterwards.
 
     It then reads the commands that were given up; they leave nothing in its memory.
     """
@@ -162,12 +165,12 @@ def test_a_busy_tpm_is_silent(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
 
 
 def made_in(link) -> int:
-    """Make a primary key, and leave it in the TPM."""
+    """Make a primary key in the TPM, and do not remove it."""
     return commands.handle_of(link.run(commands.TpmCommand.CREATE_PRIMARY, commands.create_primary()))
 
 
 def test_a_full_tpm_is_silent(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
-    """A TPM filled with objects of other programs is silent; this does not condemn the blob."""
+    """A TPM that is full of other programs' objects counts as silent. The blob is not refused."""
     blob = tpm.seal(SECRET)
     with tpm._connected() as connection:
         for _ in range(3):

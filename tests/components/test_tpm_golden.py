@@ -1,4 +1,4 @@
-"""The golden files of the embedded TPM: opened by the package, by a second implementation, and by openssl."""
+"""Golden files of the embedded TPM: the package, a second implementation and openssl open them."""
 
 import hashlib
 import json
@@ -25,23 +25,23 @@ PUBLISHED = {
 
 @pytest.fixture(params=VECTORS)
 def golden(request: pytest.FixtureRequest) -> dict[str, bytes]:
-    """The byte strings of one vector."""
+    """The values of one golden file, as byte strings."""
     return {name: bytes.fromhex(value) for name, value in VECTORS[request.param].items() if name != "level"}
 
 
 def test_the_files_are_what_they_say() -> None:
-    """Each file equals the output of the second implementation."""
+    """Each golden file equals the output of the second implementation."""
     assert {name: make_tpm_vectors.vector(name) for name in make_tpm_vectors.CASES} == VECTORS
 
 
 def test_published_files_never_change() -> None:
-    """Published files never change: another format needs a new level."""
+    """A published golden file never changes: another format needs a new level."""
     digests = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest()[:32] for path in FOLDER.iterdir()}
     assert digests == PUBLISHED
 
 
 def test_the_package_makes_and_opens_them(golden: dict[str, bytes]) -> None:
-    """The package makes the same bytes from the same seed and salt, and opens them."""
+    """From the same seed and salt, the package makes the same bytes, and opens them."""
     assert unwrapped(golden["seed"], golden["blob"]) == golden["secret"]
     assert wrapped(golden["seed"], golden["salt"], golden["secret"]) == golden["blob"]
     assert encoded_seed(golden["seed"]) == golden["seed_file"]
@@ -71,7 +71,7 @@ def test_the_second_implementation_opens_new_blobs(tmp_path: Path) -> None:
 
 
 def test_openssl_derives_and_decrypts_the_same(golden: dict[str, bytes]) -> None:
-    """openssl derives the same key, and decrypts with GCM's counter mode."""
+    """openssl derives the same key, and decrypts the blob with GCM's counter mode."""
     derived = _openssl(
         "kdf", "-binary", "-keylen", "44", "-kdfopt", "digest:SHA2-256",
         "-kdfopt", f"hexkey:{golden['seed'].hex()}", "-kdfopt", f"hexsalt:{golden['salt'].hex()}",

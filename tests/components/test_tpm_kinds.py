@@ -1,4 +1,4 @@
-"""The kind of a TPM: the words of the option, the file that remembers the kind, a forgotten option."""
+"""The kind of a TPM: the words of the option, the file that stores the kind, and a forgotten option."""
 
 import os
 import stat
@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The TPM library seems installed; it is not called."""
+    """Let the TPM library seem installed; it is not called."""
     monkeypatch.setattr(tss, "_library", lambda name: None)
 
 
@@ -88,7 +88,7 @@ def test_words_that_name_no_tpm(word: str, reason: str) -> None:
 
 @pytest.mark.usefixtures("library")
 def test_each_kind_is_opened_and_remembered(folder: Path) -> None:
-    """The embedded kind writes nothing before its first secret: an empty folder means the embedded kind."""
+    """The embedded kind writes nothing before its first secret. An empty folder means the embedded kind."""
     tpm = opened(folder)
     assert isinstance(tpm, EmbeddedTpm)
     assert not folder.exists()
@@ -102,7 +102,7 @@ def test_each_kind_is_opened_and_remembered(folder: Path) -> None:
 @pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("kind,part", [(SWTPM, SwtpmTpm), (TCTI, TssTpm)])
 def test_an_external_tpm_is_remembered_before_its_use(folder: Path, kind: TpmKind, part: type) -> None:
-    """An external TPM is remembered in one private line, so a forgotten option finds it again."""
+    """The address of an external TPM is stored in a private file, so a later start needs no option."""
     for wanted in (kind, None):
         tpm = opened(folder, wanted, "tpm-2")
         assert type(tpm) is part
@@ -125,7 +125,10 @@ def test_another_place_of_one_kind_is_remembered(folder: Path) -> None:
 @pytest.mark.parametrize("first", [EMBEDDED, SWTPM, TCTI], ids=str)
 @pytest.mark.parametrize("then", [EMBEDDED, SWTPM, TCTI], ids=str)
 def test_another_kind_is_refused(folder: Path, first: TpmKind, then: TpmKind) -> None:
-    """Another kind, or a forgotten option, never wraps the key again for a weaker TPM; nothing changes."""
+    """A start with another kind, or without the option, is refused.
+
+    So the key is never wrapped for a weaker TPM.
+    """
     tpm = opened(folder, first)
     if first == EMBEDDED:
         tpm.seal(SECRET)
@@ -159,7 +162,7 @@ def test_two_kinds_in_one_folder_are_no_guess(folder: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_file_that_names_no_tpm_is_damage(folder: Path, content: bytes) -> None:
-    """Any other content than the written line is damage; the error names the file and the remedy."""
+    """If the file has any other content, it is damaged; the error names the file and the remedy."""
     opened(folder, SWTPM)
     file = folder / "external"
     file.write_bytes(content)
@@ -172,7 +175,7 @@ def test_a_file_that_names_no_tpm_is_damage(folder: Path, content: bytes) -> Non
 
 @pytest.mark.parametrize("path,mode", [("external", 0o644), (".", 0o750)])
 def test_a_file_open_to_others_is_refused(folder: Path, path: str, mode: int) -> None:
-    """A file with an open mode is refused, because another user could name a TPM of their own in it."""
+    """A file that other users can write or read is refused: they could name another TPM in it."""
     opened(folder, SWTPM)
     (folder / path).chmod(mode)
     with pytest.raises(OperatorError, match=f"has mode {mode:04o}") as caught:
@@ -193,7 +196,10 @@ def test_a_link_is_refused(folder: Path, which: str) -> None:
 def test_a_missing_library_is_named_and_nothing_is_remembered(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A missing library is named and not remembered, else the next start without the option would fail."""
+    """If the library is missing, the error names it.
+
+    No kind is stored, so the next start without the option works.
+    """
     monkeypatch.setitem(sys.modules, "tpm2_pytss", None)
     with pytest.raises(OperatorError, match=r"libtss2-dev.*pip install 'swpks\[tpm\]'") as caught:
         opened(folder, TCTI)
@@ -202,7 +208,7 @@ def test_a_missing_library_is_named_and_nothing_is_remembered(
 
 
 def test_a_forgotten_option_reaches_the_real_tpm(folder: Path, tmp_path: Path) -> None:
-    """A secret that was sealed with the option unseals without it."""
+    """A secret that was sealed with the option can be unsealed without it."""
     with Swtpm(tmp_path / "a") as swtpm:
         blob = opened(folder, TpmKind.parse(f"swtpm:{swtpm.path}")).seal(SECRET)
         assert opened(folder).unseal(blob) == SECRET

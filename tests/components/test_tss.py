@@ -1,4 +1,4 @@
-"""A TPM through its software stack: the same blobs as by plain commands, and the same kinds of errors."""
+"""A TPM used through its software stack: the blobs and errors are the same as with plain commands."""
 
 import importlib.util
 import os
@@ -62,7 +62,7 @@ def test_restarts_keep_what_was_sealed(swtpm: Swtpm, tpm: TssTpm) -> None:
 
 
 def test_other_and_cleared_tpms_refuse(tmp_path: Path, swtpm: Swtpm, tpm: TssTpm) -> None:
-    """Twenty refusals leave no object and no session in the TPM."""
+    """Another or a cleared TPM refuses a blob. Twenty refusals leave nothing in the TPM."""
     blob = tpm.seal(SECRET)
     with Swtpm(tmp_path / "b") as other:
         for _ in range(20):
@@ -77,7 +77,7 @@ def test_other_and_cleared_tpms_refuse(tmp_path: Path, swtpm: Swtpm, tpm: TssTpm
 
 @pytest.mark.usefixtures("not_measured")
 def test_damaged_bytes_are_refused(swtpm: Swtpm, tpm: TssTpm) -> None:
-    """Damaged bytes are refused, never reported as a silent TPM, also if the library itself reads them."""
+    """Damaged bytes are refused, and not reported as a silent TPM, even if the library itself parses them."""
     blob = tpm.seal(SECRET)
     public = len(blob) - 50
     for bit in (*range(0, 8 * public, 61), *range(8 * public, 8 * len(blob), 3)):
@@ -110,7 +110,7 @@ def test_a_tcti_that_does_not_exist() -> None:
 
 
 def test_a_tpm_that_never_answers(tmp_path: Path) -> None:
-    """The library has no time-out; the caller goes on, and leaves the thread behind."""
+    """The library has no time-out. So the caller goes on, and does not wait for the thread."""
     with false_tpm(tmp_path, silence) as path:
         os.link(path, f"{path}.ctrl")
         with pytest.raises(TpmSilentError, match=r"did not answer within 0\.1 seconds") as caught:
@@ -121,7 +121,7 @@ def test_a_tpm_that_never_answers(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize("level,lines", [(None, False), ("all+ERROR", True)])
 def test_the_library_writes_to_no_terminal(level: str | None, lines: bool) -> None:
-    """The library's own log stays off stderr, unless the operator asks for it."""
+    """The library's own log is not on standard error, unless the operator asks for it."""
     code = (
         "from hcall_server.components.tpm.tss import TssTpm\n"
         "try: TssTpm('swtpm:path=/nowhere', 'tpm').seal(b'secret')\n"

@@ -1,4 +1,4 @@
-"""Copies that arrive without a channel, and the checks before any migration (R-50, R-52, R-53)."""
+"""Copies that arrive without a mobility channel, and the checks before a migration (R-50, R-52, R-53)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.custody.world import HMC, PASSWORD, A, E, Home
 
 
 async def off_with_keys(stage: Stage) -> TrustedSystemKey:
-    """Power a off, and give both systems the same trusted system key."""
+    """Power a off, and set the same trusted system key at both systems."""
     stage.s.machine.power_off(A)
     key = await stage.s.machine.backups.provide_key()
     assert key
@@ -28,7 +28,7 @@ async def off_with_keys(stage: Stage) -> TrustedSystemKey:
 
 
 async def test_an_inactive_migration(stage: Stage) -> None:
-    """R-52: the partition is released, then its copy arrives, powered off; orders may be repeated."""
+    """R-52: S releases the powered-off partition, then T takes its copy. Both orders may be repeated."""
     await off_with_keys(stage)
     order = release_partition(A, str(stage.uuid), E, stage.t.id.hex())
     copies = [await stage.s.link.call(order) for _ in range(2)]
@@ -52,7 +52,7 @@ async def test_an_inactive_migration(stage: Stage) -> None:
 
 
 async def test_an_old_copy_does_not_arrive(stage: Stage) -> None:
-    """R-52: an attempt needs a larger number than all earlier ones, at both systems."""
+    """R-52: the number of an attempt must be larger than that of every earlier one, at both systems."""
     await off_with_keys(stage)
     copy = await stage.s.link.call(release_partition(A, str(stage.uuid), E, stage.t.id.hex()))
     await stage.t.take(stage.uuid, Word.BAR, E)
@@ -74,7 +74,7 @@ async def test_an_old_copy_does_not_arrive(stage: Stage) -> None:
 
 @pytest.mark.parametrize("other", [False, True])
 async def test_a_copy_of_another_key_is_refused_before_decryption(stage: Stage, other: bool) -> None:
-    """R-53: a copy is refused while the key is missing or different, and nothing is changed."""
+    """R-53: if the trusted system key is missing or another one, a copy is refused and nothing is changed."""
     stage.s.machine.power_off(A)
     copy = await stage.s.link.call(release_partition(A, str(stage.uuid), E, stage.t.id.hex()))
     if other:
@@ -87,7 +87,7 @@ async def test_a_copy_of_another_key_is_refused_before_decryption(stage: Stage, 
 
 
 async def test_a_running_partition_is_not_released(stage: Stage) -> None:
-    """R-51: a running partition is refused, and nothing becomes durable."""
+    """R-51: the release of a running partition is refused, and no record is written."""
     commits = stage.s.nvram.commits
     with pytest.raises(OperatorError) as caught:
         await stage.s.link.call(release_partition(A, str(stage.uuid), E, stage.t.id.hex()))
@@ -96,7 +96,7 @@ async def test_a_running_partition_is_not_released(stage: Stage) -> None:
 
 
 async def test_a_restore_keeps_custody_and_asks(stage: Stage) -> None:
-    """R-45, R-54: contents go back; custody and an open question stay as they are."""
+    """R-45, R-54: a restore replaces the contents. Custody and an open question to the console stay."""
     await off_with_keys(stage)
     await stage.s.machine.attachment.attach(HMC, "hmc")
     copy = await stage.s.machine.backups.copy_of(A)
@@ -112,7 +112,7 @@ async def test_a_restore_keeps_custody_and_asks(stage: Stage) -> None:
 
 
 async def test_a_partition_that_left_is_not_lost_in_recovery(stage: Stage) -> None:
-    """R-48: its key file was removed with it, so a later Recovery does not wait for it."""
+    """R-48: a later Recovery does not wait for a partition that has left, because its key file is removed."""
     await stage.gone()
     stage.s.nvram.records.clear()
     stage.s.nvram.mark.held = [b"", b""]
@@ -122,7 +122,7 @@ async def test_a_partition_that_left_is_not_lost_in_recovery(stage: Stage) -> No
 
 
 async def test_a_lost_partition_comes_back_with_its_attempt(stage: Stage) -> None:
-    """R-48, R-51: in Recovery its copy arrives with the epoch of the console's register."""
+    """R-48, R-51: in Recovery, the copy of a partition arrives with the epoch in the console's register."""
     key = await off_with_keys(stage)
     copy = await stage.s.machine.backups.copy_of(A)
     stage.s.nvram.records.clear()
@@ -142,7 +142,7 @@ async def test_a_lost_partition_comes_back_with_its_attempt(stage: Stage) -> Non
 
 
 async def test_needs_are_those_that_the_target_checks(stage: Stage) -> None:
-    """R-50: the target's rules decide whether a partition fits, and the answer changes nothing."""
+    """R-50: the target's rules decide whether a partition fits. The check changes nothing."""
     needs = await stage.s.link.call(show_needs(A))
     assert (needs.uuid, needs.objects, needs.longest_password) == (str(stage.uuid), 1, len(PASSWORD))
     assert needs.formats
@@ -159,7 +159,7 @@ async def test_needs_are_those_that_the_target_checks(stage: Stage) -> None:
 
 
 async def test_a_copy_that_does_not_fit_does_not_arrive(stage: Stage) -> None:
-    """R-50, R-52: the same rules refuse a copy that does not fit."""
+    """R-50, R-52: a copy that does not fit is refused by the same rules as a live migration."""
     key = await off_with_keys(stage)
     copy = await stage.s.link.call(release_partition(A, str(stage.uuid), E, stage.t.id.hex()))
     small = Home(stage.t.nursery, Settings(firmware="FW940"), b"x")
@@ -171,7 +171,7 @@ async def test_a_copy_that_does_not_fit_does_not_arrive(stage: Stage) -> None:
 
 @pytest.mark.parametrize("case", ["asks", "alone", "not capable", "without console"])
 async def test_a_partition_that_is_restored_here_asks(stage: Stage, case: str) -> None:
-    """R-45, R-54: a restored partition asks, because another system may have it since the copy."""
+    """R-45, R-54: a restored partition asks the console, because another system may own it by now."""
     await off_with_keys(stage)
     if case == "not capable":
         stage.s.machine.set_attributes(A, {"simplified_remote_restart_capable": 0})

@@ -1,4 +1,4 @@
-"""A live migration: the state moves, effects follow durable records, and no time-out decides (R-51, R-55)."""
+"""A live migration: records are durable before their effects, and no time-out decides (R-51, R-55)."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ OWN, FROZEN, RELEASED = Custody.OWN, Custody.FROZEN, Custody.RELEASED
 
 
 def session(stage: Stage) -> Link:
-    """Open a session of a at S."""
+    """Open a session with partition a at S."""
     link = Link(0.0, lambda: None)
     stage.s.machine.open_session(link, stage.s.a, link.on_refusal)
     return link
 
 
 def reason(link: Link) -> int:
-    """Return the reason of the GOODBYE that ends a session, 0 while the session is open."""
+    """Return the reason of the GOODBYE that ended a session, or 0 while it is open."""
     return link.ending.reason if link.ending else 0
 
 
 async def test_a_live_migration_keeps_all_that_an_ipl_would_end(stage: Stage) -> None:
-    """R-51: objects, password, IPL count, generation and access key move; S has nothing any more."""
+    """R-51: objects, passwords, IPL count, generation and access key move to T. Nothing stays at S."""
     before = stage.s.a
     profile, ipl_count = before.profile, before.ipl_count
     await stage.gone()
@@ -53,7 +53,7 @@ async def test_a_live_migration_keeps_all_that_an_ipl_would_end(stage: Stage) ->
 
 
 async def test_a_target_that_restarts_before_it_serves_begins_an_ipl(stage: Stage) -> None:
-    """R-04, R-51: passwords in memory are lost; the object stays, and the IPL gets a new number."""
+    """R-04, R-51: if T restarts first, passwords are lost and an IPL begins. The objects stay."""
     await stage.released()
     await stage.t.start()
     assert await stage.t.take(stage.uuid, Word.ACTIVATE)
@@ -64,7 +64,7 @@ async def test_a_target_that_restarts_before_it_serves_begins_an_ipl(stage: Stag
 
 
 def refuse_keys(stage: Stage, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
-    """Let the disk of T refuse this number of key files."""
+    """Let the disk of T refuse the next key files, as many as given."""
     transport, failures = stage.t.machine.transport, [1] * times
     publish = transport.publish_key
 
@@ -81,7 +81,7 @@ def refuse_keys(stage: Stage, monkeypatch: pytest.MonkeyPatch, times: int) -> No
 async def test_an_activation_that_fails_is_tried_again(
     stage: Stage, autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch, lost: bool
 ) -> None:
-    """R-51: after the disk refuses the key file, T repeats the activation, without an order."""
+    """R-51: if the disk refuses the key file, T repeats the activation without an order."""
     await stage.released()
     if lost:
         await stage.t.start()
@@ -97,9 +97,9 @@ async def test_an_activation_that_fails_is_tried_again(
 async def test_an_operator_activates_a_partition_first(
     stage: Stage, autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R-04: an operator's activation is an IPL, so state in memory is lost.
+    """R-04: if an operator powers the partition on first, an IPL begins and passwords are lost.
 
-    A later power-off is not undone.
+    A later power-off stays in effect.
     """
     await stage.released()
     refuse_keys(stage, monkeypatch, 4)
@@ -114,7 +114,7 @@ async def test_an_operator_activates_a_partition_first(
 
 
 async def test_a_number_of_a_taken_place_is_another_one(stage: Stage) -> None:
-    """R-47: if the target uses the partition's number, it gets another; the UUID is the identity."""
+    """R-47: if T already uses the partition's number, the partition gets another one; its UUID stays."""
     stage.t.machine.changes.create("other")
     await stage.arrived()
     assert (stage.t.a.number, stage.t.a.profile.uuid, stage.s.machine.system.by_uuid(stage.uuid)) == (
@@ -125,7 +125,7 @@ async def test_a_number_of_a_taken_place_is_another_one(stage: Stage) -> None:
 
 
 async def test_a_taken_name_refuses_the_copy_and_changes_nothing(stage: Stage) -> None:
-    """R-50: the target names the reason, and its record shows no attempt."""
+    """R-50: if the name is in use, T refuses the copy with this reason. Its record shows no attempt."""
     stage.t.machine.changes.create(A)
     await stage.frozen()
     commits = stage.t.nvram.commits
@@ -138,7 +138,7 @@ async def test_a_taken_name_refuses_the_copy_and_changes_nothing(stage: Stage) -
 
 
 async def test_sessions_end_when_the_release_is_durable(stage: Stage, nursery: trio.Nursery) -> None:
-    """R-51: GOODBYE 3 says that the target has the partition, so it follows the point of no return."""
+    """R-51: sessions at S get GOODBYE 3 only when the release is durable."""
     link = session(stage)
     await stage.prepared()
     generation = stage.s.machine.custodian.standing(stage.uuid).generation
@@ -152,7 +152,7 @@ async def test_sessions_end_when_the_release_is_durable(stage: Stage, nursery: t
 
 
 async def test_another_generation_is_no_release(stage: Stage) -> None:
-    """R-51: PREPARED for another generation of the store is no release; this is a second safeguard."""
+    """R-51: PREPARED for another generation of the store does not release the partition."""
     await stage.prepared()
     generation = stage.s.machine.custodian.standing(stage.uuid).generation
     assert await stage.s.take(stage.uuid, Word.PREPARED, generation=generation + 1) is None
@@ -160,7 +160,7 @@ async def test_another_generation_is_no_release(stage: Stage) -> None:
 
 
 async def test_a_resumed_source_serves_the_same_ipl(stage: Stage) -> None:
-    """R-51: sessions stay open, with password and IPL."""
+    """R-51: if S resumes, sessions, passwords and the IPL continue."""
     link = session(stage)
     await stage.in_doubt()
     for refused in (stage.s.machine.counted_ipl, stage.s.machine.counted_power_on):
@@ -176,7 +176,7 @@ async def test_a_resumed_source_serves_the_same_ipl(stage: Stage) -> None:
 async def test_a_source_that_restarted_in_doubt_starts_after_resume(
     stage: Stage, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """R-51: after a crash in doubt, the source waits for the answer, then makes a normal start."""
+    """R-51: if S restarts in doubt, it waits for the console's answer, and then starts the partition anew."""
     await stage.frozen()
     await stage.s.start()
     assert not stage.s.a.running
@@ -189,7 +189,7 @@ async def test_a_source_that_restarted_in_doubt_starts_after_resume(
 
 
 async def test_the_power_of_a_moving_partition(stage: Stage) -> None:
-    """R-51: a live migration needs a running partition, a release a stopped one; a refusal begins nothing."""
+    """R-51: a live migration needs a running partition, a release a powered-off one. Else nothing begins."""
     with pytest.raises(OperatorError) as caught:
         await stage.s.take(stage.uuid, Word.RELEASE)
     assert caught.value.rule is rules.MIGRATION_POWER
@@ -205,7 +205,7 @@ async def test_the_power_of_a_moving_partition(stage: Stage) -> None:
 
 
 async def test_a_cancelled_caller_does_not_stop_a_step(stage: Stage, nursery: trio.Nursery) -> None:
-    """R-51: a step that began is completed; a repeated step waits for it, and finds it done."""
+    """R-51: if the caller is cancelled, its step is still completed. A repeated order waits for that."""
     await stage.prepared()
     generation = stage.s.machine.custodian.standing(stage.uuid).generation
     stage.s.worker.gate = trio.Event()
@@ -236,9 +236,9 @@ async def _cancel_later(scope: trio.CancelScope) -> None:
 async def test_a_verb_has_patience_and_the_step_has_more(
     stage: Stage, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """R-23: the verb times out and reports silent NVRAM.
+    """R-23: if NVRAM does not answer, the request times out and reports that.
 
-    The step continues, and the order may be repeated.
+    Its step continues, and the order may be repeated.
     """
     await stage.prepared()
     generation = stage.s.machine.custodian.standing(stage.uuid).generation
@@ -259,7 +259,7 @@ async def test_a_verb_has_patience_and_the_step_has_more(
 async def test_nvram_that_fails_delays_every_step(
     stage: Stage, autojump_clock: trio.testing.MockClock, after: bool
 ) -> None:
-    """R-23, R-51: each commit fails several times, before or after its effect; the end is the same."""
+    """R-23, R-51: if each commit fails several times, before or after its effect, the result is the same."""
     for home in (stage.s, stage.t):
         faults = [NvramFault("io", nth=nth, times=2, after=after) for nth in (1, 4, 7, 10)]
         home.machine.nvram.set_faults(*faults)
@@ -270,7 +270,7 @@ async def test_nvram_that_fails_delays_every_step(
 
 
 async def test_words_of_one_partition_wait_for_each_other(stage: Stage, nursery: trio.Nursery) -> None:
-    """R-51: an ABORT waits until FROZEN is durable, so no record is in doubt."""
+    """R-51: an ABORT waits until FROZEN is durable, so there is never a doubt about the record."""
     await stage.copying()
     stage.s.worker.gate = trio.Event()
     nursery.start_soon(lambda: stage.s.take(stage.uuid, Word.AGREED, peer=stage.t.id))
@@ -288,7 +288,7 @@ async def test_words_of_one_partition_wait_for_each_other(stage: Stage, nursery:
 
 
 async def test_a_change_of_standing_is_told(stage: Stage, nursery: trio.Nursery) -> None:
-    """Drivers wait for the next change; trouble of an attempt is shown."""
+    """A driver can wait for each change of a partition's state. An error of the attempt is shown."""
     custodian = stage.s.machine.custodian
     heard: list[Mode] = []
 
@@ -309,7 +309,7 @@ async def test_a_change_of_standing_is_told(stage: Stage, nursery: trio.Nursery)
 
 
 async def test_an_attempt_that_has_left_no_record_is_shown(stage: Stage) -> None:
-    """R-55: the console learns why the first attempt ended, though no record of it is durable."""
+    """R-55: the console sees why an attempt ended, even if none of its records became durable."""
     await stage.copying()
     await stage.s.take(stage.uuid, Word.ABORT)
     stage.s.machine.custodian.failed(stage.uuid, "the target is away")
@@ -320,7 +320,7 @@ async def test_an_attempt_that_has_left_no_record_is_shown(stage: Stage) -> None
 
 
 async def test_a_stop_in_the_middle_of_a_step(stage: Stage, nursery: trio.Nursery) -> None:
-    """R-51: the caller gets an open result; the next start reads the true one."""
+    """R-51: if the system stops during a step, the caller gets an error that leaves the result open."""
     await stage.prepared()
     generation = stage.s.machine.custodian.standing(stage.uuid).generation
     stage.s.worker.gate = trio.Event()

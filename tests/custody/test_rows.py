@@ -1,6 +1,8 @@
-"""Every row of `custody.SYSTEM` on a machine, with a power cut before its commit, and after it.
+"""Every row of `custody.SYSTEM` on a machine, with a power cut before and after its commit.
 
-Words of a console come by its verbs; words of the channel and of a driver come to the custodian.
+A word is a message about a partition. Requests of a console bring its words; the test gives words of the
+channel
+and of a driver to the custodian.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ LATER = E + 1
 
 
 class Case(NamedTuple):
-    """A row from one of its records: the system, the steps there, the word, and the next record."""
+    """A row and a record in which it begins: the system, the steps before, the word, and the next record."""
 
     number: int
     on: Word
@@ -50,12 +52,12 @@ class Case(NamedTuple):
 
     @property
     def id(self) -> str:
-        """Return the id for pytest."""
+        """Return the name of the case for pytest."""
         return f"{self.number}-{self.on.value}-{self.at.name}"
 
 
 def by_console(word: str, epoch: int = E, peer: str = "") -> Callable[[Stage, Home], Awaitable[object]]:
-    """Deliver a word by the console's verb."""
+    """Return a function that sends a word by the console's request."""
 
     def say(stage: Stage, home: Home) -> Awaitable[object]:
         generation = stage.s.machine.custodian.standing(stage.uuid).generation
@@ -68,7 +70,7 @@ def by_console(word: str, epoch: int = E, peer: str = "") -> Callable[[Stage, Ho
 
 
 def heard(word: Word, epoch: int = E) -> Callable[[Stage, Home], Awaitable[object]]:
-    """Deliver a word by a driver."""
+    """Return a function that gives a word to the custodian, as a driver does."""
 
     def say(stage: Stage, home: Home) -> Awaitable[object]:
         return home.take(stage.uuid, word, epoch, peer=stage.t.id)
@@ -77,7 +79,7 @@ def heard(word: Word, epoch: int = E) -> Callable[[Stage, Home], Awaitable[objec
 
 
 async def final(stage: Stage, home: Home) -> object:
-    """Deliver FINAL from the source that is frozen now."""
+    """Give FINAL from the frozen source to the target."""
     custodian = stage.s.machine.custodian
     standing = custodian.standing(stage.uuid)
     further = {"generation": standing.generation, "peer": stage.s.id}
@@ -87,16 +89,16 @@ async def final(stage: Stage, home: Home) -> object:
 
 
 async def begun(stage: Stage) -> None:
-    """Change nothing: both systems are at the beginning."""
+    """Do nothing: both systems are in their first state."""
 
 
 async def off(stage: Stage) -> None:
-    """Power the partition off."""
+    """Power the partition a off."""
     stage.s.machine.power_off(A)
 
 
 async def asking(stage: Stage) -> None:
-    """Restart S with a console: a asks (R-54)."""
+    """Restart S, which has a console, so that a asks before it is served (R-54)."""
     await stage.s.machine.attachment.attach(HMC, "hmc")
     await stage.s.start()
 
@@ -108,7 +110,7 @@ async def barred(stage: Stage) -> None:
 
 
 async def gone_from_t(stage: Stage) -> None:
-    """Move a to T and back by an earlier attempt: T has GONE, and S is frozen again."""
+    """Move a to T and back in earlier attempts, so that T has GONE. Then freeze S again."""
     await stage.gone(1)
     back = Stage(stage.t, stage.s)
     await back.gone(2)
@@ -116,7 +118,7 @@ async def gone_from_t(stage: Stage) -> None:
 
 
 async def prepared_before(stage: Stage) -> None:
-    """Leave the copy of an ended attempt at T, and freeze S for the next one."""
+    """Leave the copy of an ended attempt at T, and freeze S for the next attempt."""
     await stage.prepared(1)
     await stage.s.take(stage.uuid, Word.ABORT, 1)
     await stage.s.take(stage.uuid, Word.RESUME, 1)
@@ -130,7 +132,7 @@ async def released_off(stage: Stage) -> None:
 
 
 async def copied_to_t(stage: Stage) -> None:
-    """Let S release a; T has the same trusted system key."""
+    """Let S release a, and give T the same trusted system key."""
     await released_off(stage)
     key = await stage.s.machine.backups.provide_key()
     assert key
@@ -138,7 +140,7 @@ async def copied_to_t(stage: Stage) -> None:
 
 
 async def copied_to_prepared(stage: Stage) -> None:
-    """Let T, with the key, take the released a; T receives no further word."""
+    """Let T store the released a, and give it the trusted system key. T gets no further word."""
     await stage.released()
     key = await stage.s.machine.backups.provide_key()
     assert key
@@ -146,7 +148,7 @@ async def copied_to_prepared(stage: Stage) -> None:
 
 
 async def copied_to_gone(stage: Stage) -> None:
-    """The same as `copied_to_prepared`, but a was on T before."""
+    """Move a to T and back, so that T has GONE. Then let S release a; T has the trusted system key."""
     await stage.gone(1)
     await Stage(stage.t, stage.s).gone(2)
     stage.s.machine.power_off(A)
@@ -154,7 +156,7 @@ async def copied_to_gone(stage: Stage) -> None:
 
 
 async def copied_again(stage: Stage) -> None:
-    """Let S release the powered-off a again; T has the key."""
+    """Let S release the powered-off a a second time; T has the trusted system key."""
     await stage.s.take(stage.uuid, Word.RELEASE, E, peer=stage.t.id)
     key = await stage.s.machine.backups.provide_key()
     assert key
@@ -170,12 +172,12 @@ async def copy(stage: Stage, home: Home) -> object:
 
 
 async def release(stage: Stage, home: Home) -> object:
-    """Let the console order S to release the powered-off a."""
+    """Order S, as the console does, to release the powered-off a."""
     return await home.link.call(release_partition(A, str(stage.uuid), E, stage.t.id.hex()))
 
 
 async def aborted(stage: Stage) -> None:
-    """Let T have a copy, and S resume."""
+    """Let T store a copy, and let S resume."""
     await stage.prepared()
     await stage.s.take(stage.uuid, Word.ABORT)
     await stage.s.take(stage.uuid, Word.RESUME)
@@ -214,13 +216,13 @@ CASES = [
 
 
 def test_every_row_has_its_cases() -> None:
-    """Each row has a case for each record that it begins in; ARRIVED stands for OWN, as in the table."""
+    """Each row has a case for each record in which it begins. ARRIVED counts as OWN, as in the table."""
     wanted = {(row.number, row.on, at) for row in SYSTEM for at in row.at - {ARRIVED}}
     assert {(case.number, case.on, case.at) for case in CASES} == wanted
 
 
 def demand_served(home: Home) -> None:
-    """Assert that only owned partitions have a socket, and that running ones have their key file."""
+    """Assert that exactly the running, owned partitions have a socket, and owned ones their key file."""
     partitions = home.machine.system.partitions.values()
     assert home.transport.listening == {
         each.name for each in partitions if each.running and each.profile.custody is not RELEASED
@@ -232,9 +234,9 @@ def demand_served(home: Home) -> None:
 async def test_a_row(
     stage: Stage, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, case: Case
 ) -> None:
-    """R-51, R-52, R-54, R-55: the record is durable first, then shown, then its effects follow.
+    """R-51, R-52, R-54, R-55: a record is durable before it is shown, and before its effects.
 
-    A power cut leaves one of two states.
+    A power cut leaves the old or the new record.
     """
     await case.setup(stage)
     home, uuid = getattr(stage, case.home), stage.uuid
@@ -273,7 +275,7 @@ async def test_a_row(
 
 
 async def demand_after_cut(home: Home, stage: Stage, case: Case) -> None:
-    """Assert that a cut after the commit leaves the new record with its effects, and serves no other."""
+    """Assert that a power cut after the commit leaves the new record with its effects."""
     for settings in (home.settings, WITH_A) if case.to is not NONE else (home.settings,):
         after = home.cut(settings=settings)
         asks = case.number in (17,)
@@ -291,7 +293,7 @@ async def demand_after_cut(home: Home, stage: Stage, case: Case) -> None:
 async def test_a_row_while_nvram_fails(
     stage: Stage, autojump_clock: trio.testing.MockClock, case: Case, after: bool
 ) -> None:
-    """R-23, R-51: a commit that fails before or after its effect only delays the step."""
+    """R-23, R-51: if a commit fails, before or after its effect, the step only takes longer."""
     await case.setup(stage)
     home, uuid = getattr(stage, case.home), stage.uuid
     home.machine.nvram.set_faults(NvramFault("io", times=6, after=after))
@@ -308,7 +310,7 @@ async def test_a_row_while_nvram_fails(
 
 
 def test_a_fail_point_kills() -> None:
-    """R-55: the fail point in the environment kills at its own place only."""
+    """R-55: the fail point named in the environment kills the process there, and at no other point."""
     for name, status in (("frozen", -9), ("other", 0)):
         code = "from hcall_server import failpoints; failpoints.reached('frozen')"
         environment = os.environ | {failpoints.VARIABLE: name}
@@ -318,7 +320,7 @@ def test_a_fail_point_kills() -> None:
 
 @pytest.mark.parametrize("command", [["serve", "--state"], ["hmc", "serve", "--store"]], ids=["serve", "hmc"])
 def test_an_unknown_fail_point_stops_the_start(tmp_path: Path, command: list[str]) -> None:
-    """R-55: exit status 2 with the known names, before anything is made; else a kill never comes."""
+    """R-55: for an unknown fail point, a start ends with status 2 and lists the known ones."""
     environment = os.environ | {failpoints.VARIABLE: "release"}
     ended = subprocess.run(
         [sys.executable, "-m", "swpks", *command, tmp_path / "place"],
@@ -334,7 +336,7 @@ def test_an_unknown_fail_point_stops_the_start(tmp_path: Path, command: list[str
 
 
 def test_every_fail_point_is_reached() -> None:
-    """R-55: each row of `POINTS` has a call in the code, and each call has a row."""
+    """R-55: the code calls each fail point of `POINTS`, and no other one."""
     root = Path(failpoints.__file__).parent
     called: set[str] = set(POINTS.values())
     for path in root.rglob("*.py"):
@@ -347,7 +349,7 @@ def test_every_fail_point_is_reached() -> None:
 
 
 async def test_a_word_without_a_row_changes_nothing(stage: Stage) -> None:
-    """Repeated and late words are normal and are no error."""
+    """A repeated or late word is no error, and changes nothing."""
     await stage.gone()
     for home in (stage.s, stage.t):
         commits, standing = home.nvram.commits, home.machine.custodian.standing(stage.uuid)

@@ -1,4 +1,4 @@
-"""Each state of custody has a true sentence, and a remedy with existing commands (R-51, R-54)."""
+"""For each state of custody there is a true sentence, and a remedy with existing commands (R-51, R-54)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ State = tuple[Custody, Mode]
 
 
 def every_state() -> Iterator[State]:
-    """Return the states of the tables: after a start, and after each row."""
+    """Return all states that the tables can reach, at a start or after a row."""
     for custody in Custody:
         for asks in (False, True):
             yield custody, mode_after_start(custody, asks=asks)
@@ -51,7 +51,7 @@ UNSERVED = sorted(REACHED - {(c.name.lower(), m.value) for c in OWNING for m in 
 
 
 def test_the_table_has_every_state_and_no_other() -> None:
-    """A state without a row would be shown as a step that soon ends, so each state has a row."""
+    """The table has exactly the states that occur. A missing one would be shown as a step that soon ends."""
     assert set(standstills.STATES) == REACHED
     served = {state for state, row in standstills.STATES.items() if row.rule is None}
     assert served == REACHED - set(UNSERVED)
@@ -63,7 +63,7 @@ def test_the_table_has_every_state_and_no_other() -> None:
 def test_each_state_is_told_with_commands_that_exist(
     state: tuple[str, str], console: KnownConsole | None
 ) -> None:
-    """No placeholder is left in a remedy, and each of its commands exists."""
+    """No remedy has a placeholder left in it, and each command in it exists."""
     found = standstill(*state, "lpar1", console)
     assert found is not None
     assert found.rule in (rules.CUSTODY_OWNED, rules.CUSTODY_CONFIRMED)
@@ -77,13 +77,13 @@ def test_each_state_is_told_with_commands_that_exist(
 
 @pytest.mark.parametrize("state", standstills.SYSTEM_REMEDIES)
 def test_each_state_of_a_system_too(state: str) -> None:
-    """The same holds for Recovery and Reset pending."""
+    """The remedies for Recovery and Reset pending have existing commands too."""
     demand_commands(standstills.not_operating(state))
     demand_commands(standstills.KEY_FIRST)
 
 
 def demand_commands(text: str) -> None:
-    """Assert that argparse or the console's lines accept each command of a remedy."""
+    """Assert that argparse, or the syntax of console lines, accepts each command in a remedy."""
     commands = re.findall(r"swpks [^;,()]+?(?=[;,()]|: |$| shows| has | for each)", text)
     assert commands or "swpks" not in text
     for command in commands:
@@ -94,14 +94,17 @@ def demand_commands(text: str) -> None:
 
 
 def test_between_two_states() -> None:
-    """While a step is being stored, the record is the next one and the mode the last one."""
+    """While a step is stored, the record is new and the mode is old.
+
+    The sentence says: try again in a moment.
+    """
     found = standstill("released", "in-doubt", "lpar1")
     assert found is not None
     assert (found.words, found.remedy) == ("takes a step of a migration", "try again in a moment")
 
 
 def shown(view: SystemView, name: str = A) -> str:
-    """Return the sentence that `swpks lpar` gets about a partition, "" if only its power is shown."""
+    """Return the sentence that `swpks lpar` gets about a partition, or "" if only its power is shown."""
     found = unserved(view, name)
     return f"{found.rule.id}: {found.message}" if found else ""
 
@@ -120,7 +123,7 @@ WALK = {
 
 @pytest.mark.parametrize("step", WALK)
 async def test_a_migration_step_by_step(stage: Stage, step: str) -> None:
-    """R-51: both systems show the step in their own views; power is refused with the same remedy."""
+    """R-51: both systems show each step. A power request is refused with the same remedy."""
     await getattr(stage, step)()
     ids = {stage.s.id.hex(): "S", stage.t.id.hex(): "T"}
     for home, expected in zip((stage.s, stage.t), WALK[step], strict=True):
@@ -138,7 +141,7 @@ async def test_a_migration_step_by_step(stage: Stage, step: str) -> None:
 
 
 async def test_a_copy_that_was_dropped(stage: Stage) -> None:
-    """R-51: the partition is elsewhere, and BAR dropped its copy here; the sentence names the partition."""
+    """R-51: if BAR dropped a copy here, the sentence says that the partition is not here."""
     await stage.prepared()
     assert await stage.t.take(stage.uuid, Word.BAR, E + 1)
     view = system_view(stage.t.machine)
@@ -147,7 +150,10 @@ async def test_a_copy_that_was_dropped(stage: Stage) -> None:
 
 
 async def test_a_partition_that_asks(stage: Stage) -> None:
-    """R-54: the sentence names the console, and the remedy depends on the connection to it."""
+    """R-54: if a partition asks its console, the sentence names it.
+
+    The remedy depends on the connection to it.
+    """
     await stage.s.machine.attachment.attach(HMC, "hmc1")
     await stage.s.start()
     sentence = shown(system_view(stage.s.machine))
@@ -167,7 +173,7 @@ async def test_a_partition_that_asks(stage: Stage) -> None:
 
 
 async def test_recovery_names_the_steps_in_their_order(stage: Stage) -> None:
-    """R-48: no partition exists; the key comes before the copies, and a restore without it says so."""
+    """R-48: in Recovery, errors list the steps in order: first the key, then the copies."""
     machine = stage.t.machine
     await machine.recovery.begin()
     steps = "swpks hmc chtskey -o return --sealed FILE, then swpks hmc restore FILE for each copy, then swpks"
@@ -189,7 +195,7 @@ async def test_recovery_names_the_steps_in_their_order(stage: Stage) -> None:
 
 
 async def test_the_other_states_of_a_system(stage: Stage) -> None:
-    """Reset pending has its own remedy; a system in Operating has none."""
+    """Reset pending has another remedy, and Operating has none."""
     machine = stage.t.machine
     with pytest.raises(OperatorError, match="enable a keystore, or chtskey -o restore --newkey FILE"):
         await machine.backups.restore(b"copy")

@@ -1,4 +1,4 @@
-"""Starts, settings, copies and Recovery together with custody (R-52, R-53, R-54)."""
+"""How starts, settings, copies and Recovery work with custody (R-52, R-53, R-54)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AGAIN = Settings(partition=(PartitionSettings.of(A, 64), PartitionSettings.of("b
 
 
 def lines(capsys: pytest.CaptureFixture[str], event: str) -> list[dict[str, Any]]:
-    """Return the log lines of an event."""
+    """Return the log lines with this event."""
     found = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
     return [each for each in found if each["event"] == event]
 
@@ -42,7 +42,7 @@ def lines(capsys: pytest.CaptureFixture[str], event: str) -> list[dict[str, Any]
 async def test_settings_make_no_partition_that_has_moved(
     stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """R-51: `serve --partition NAME` makes and changes nothing, and logs the partition's system."""
+    """R-51: if the partition has moved, `serve --partition NAME` makes none, and logs where it is."""
     await stage.released()
     capsys.readouterr()
     for step in ("released", "gone"):
@@ -65,7 +65,7 @@ async def test_settings_make_no_partition_that_has_moved(
 async def test_a_release_without_migrations_refuses_a_system_whose_partitions_moved(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, home: str
 ) -> None:
-    """R-55: a release without migrations refuses the state from the first commit with a moved partition on.
+    """R-55: once a partition has moved, an older release without migrations refuses the state.
 
     Otherwise it would make a second partition of that name.
     """
@@ -85,7 +85,7 @@ async def test_a_release_without_migrations_refuses_a_system_whose_partitions_mo
 async def test_a_target_that_was_only_barred_is_refused_by_it_too(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R-55: a partition that was never at this system can have an epoch here, after a bar."""
+    """R-55: a bar stores an epoch, so an older release refuses this state too."""
     assert await stage.t.take(stage.uuid, Word.BAR)
     monkeypatch.setattr(system, "SYSTEM_TAGS", frozenset({1}))
     with pytest.raises(StorageError, match="unknown tag 2"):
@@ -93,7 +93,10 @@ async def test_a_target_that_was_only_barred_is_refused_by_it_too(
 
 
 async def test_a_new_partition_frees_the_name_and_nothing_else(stage: Stage) -> None:
-    """R-51: the record of the partition that left stays; it may come back if its name is free."""
+    """R-51: if a new partition takes the name of one that left, the record of that one stays.
+
+    It can come back when its name is free.
+    """
     await stage.gone()
     created = stage.s.machine.changes.create(A, 8)
     assert created.profile.uuid != stage.uuid
@@ -116,7 +119,10 @@ async def test_a_new_partition_frees_the_name_and_nothing_else(stage: Stage) -> 
 
 
 async def test_a_copy_that_was_dropped_keeps_the_name_reserved(stage: Stage) -> None:
-    """R-51: a copy dropped on its way back reserves its name, so no start makes another partition."""
+    """R-51: if a copy was dropped on its way back, its name stays reserved.
+
+    So no start makes another partition of that name.
+    """
     await stage.gone()
     back = Stage(stage.t, stage.s)
     await back.prepared(E + 1)
@@ -132,7 +138,7 @@ async def test_a_copy_that_was_dropped_keeps_the_name_reserved(stage: Stage) -> 
 
 
 async def test_a_deleted_partition_keeps_its_last_attempt(stage: Stage) -> None:
-    """R-51: words of older attempts have no effect on its UUID; its name is free."""
+    """R-51: after a deletion, words of older attempts have no effect on the UUID. The name is free."""
     await stage.gone()
     stage.t.machine.power_off(A)
     await stage.t.machine.changes.delete(A, destroy=True)
@@ -142,7 +148,7 @@ async def test_a_deleted_partition_keeps_its_last_attempt(stage: Stage) -> None:
 
 
 async def test_partitions_that_are_not_owned_are_not_changed(stage: Stage) -> None:
-    """R-51: an operator's verbs refuse prepared and released partitions."""
+    """R-51: requests of an operator are refused for prepared and released partitions."""
     await stage.prepared()
     await stage.s.take(stage.uuid, Word.ABORT)
     for home in (stage.s, stage.t):
@@ -162,7 +168,7 @@ async def test_partitions_that_are_not_owned_are_not_changed(stage: Stage) -> No
 
 
 async def test_a_contradiction_refuses_the_start(stage: Stage) -> None:
-    """R-02: a partition's record and a record that it left by the same attempt contradict each other."""
+    """R-02: a start is refused if a partition has a record, and another record says that it left."""
     await stage.in_doubt()
     stage.s.machine.system.departed[stage.uuid] = Departed(stage.uuid, A, Custody.GONE, E, stage.t.id)
     stage.s.machine.encryptor.departed_changed(stage.s.machine.system)
@@ -180,28 +186,31 @@ async def test_a_contradiction_refuses_the_start(stage: Stage) -> None:
 
 
 class Reader:
-    """A console that reads its stream."""
+    """A console that reads the event stream of a system."""
 
     def __init__(self, home: Home) -> None:
         self.home = home
         self.events: list[EventView] = []
 
     async def read(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Read forever."""
+        """Read events forever."""
         async with self.home.link.events(HMC.hex()) as stream:
             task_status.started()
             async for event in stream:
                 self.events.append(event)
 
     def asked(self) -> list[str]:
-        """Return the partitions whose custody was asked since the last call."""
+        """Return the partitions that have asked for their custody since the last call."""
         found = [each.partition for each in self.events if each.kind == "ask-custody"]
         self.events.clear()
         return found
 
 
 async def test_a_partition_asks_before_it_is_served(stage: Stage, nursery: trio.Nursery) -> None:
-    """R-54: it asks after each start if there is a console; health shows this until the answer starts it."""
+    """R-54: if there is a console, a partition asks it after each start.
+
+    Health shows that until the answer.
+    """
     s = stage.s
     assert stage.s.cut().at(stage.uuid)[1] is Mode.SERVING
     await s.machine.attachment.attach(HMC, "hmc")
@@ -213,7 +222,7 @@ async def test_a_partition_asks_before_it_is_served(stage: Stage, nursery: trio.
     with pytest.raises(OperatorError, match="serve --without-console") as caught:
         await s.machine.counted_power_on(A)
     assert caught.value.rule is rules.CUSTODY_CONFIRMED
-    with pytest.raises(OperatorError) as caught:  # else the question could be avoided
+    with pytest.raises(OperatorError) as caught:  # a change here would avoid the question
         s.machine.set_attributes(A, {"simplified_remote_restart_capable": 0})
     assert caught.value.rule is rules.CUSTODY_CONFIRMED
     reader = Reader(s)
@@ -229,7 +238,7 @@ async def test_a_partition_asks_before_it_is_served(stage: Stage, nursery: trio.
 
 
 async def test_a_partition_that_is_about_to_start_is_not_released(stage: Stage) -> None:
-    """R-52, R-54: after SERVE and before activation, no inactive migration takes the partition."""
+    """R-52, R-54: after SERVE and before its activation, a partition cannot be released."""
     s = stage.s
     await s.machine.attachment.attach(HMC, "hmc")
     await s.start()
@@ -245,7 +254,7 @@ async def test_a_partition_that_is_about_to_start_is_not_released(stage: Stage) 
 
 
 async def test_only_capable_partitions_ask(stage: Stage) -> None:
-    """R-54: without remote restart a partition starts by itself; with older records it asks nevertheless."""
+    """R-54: a partition without remote restart starts without a question, except on older records."""
     await stage.s.machine.attachment.attach(HMC, "hmc")
     older = stage.s.nvram.copy()
     stage.s.machine.power_off(A)
@@ -266,7 +275,7 @@ async def test_only_capable_partitions_ask(stage: Stage) -> None:
 
 
 async def test_a_source_in_doubt_asks_at_once(stage: Stage, nursery: trio.Nursery) -> None:
-    """R-51: a source in doubt puts its question on the stream at once."""
+    """R-51: a source in doubt sends its question on the event stream at once."""
     await stage.s.machine.attachment.attach(HMC, "hmc")
     reader = Reader(stage.s)
     await nursery.start(reader.read)
@@ -281,7 +290,10 @@ async def test_a_source_in_doubt_asks_at_once(stage: Stage, nursery: trio.Nurser
 async def test_without_its_console_it_starts_all_the_same(
     stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """R-54: the operator's override starts it without the console; log and health show this."""
+    """R-54: with the operator's override, a partition starts without its console.
+
+    Log and health show this.
+    """
     await stage.s.machine.attachment.attach(HMC, "hmc")
     capsys.readouterr()
     after = stage.s.cut(settings=Settings(without_console=True))
@@ -295,7 +307,7 @@ async def test_without_its_console_it_starts_all_the_same(
 
 
 async def test_a_fenced_partition_stays_off_for_ever(stage: Stage) -> None:
-    """R-54: a fenced partition stays off, though this system knows nothing of the attempt that moved it."""
+    """R-54: a fenced partition stays off, although this system knows no attempt that moved it."""
     s = stage.s
     await s.machine.attachment.attach(HMC, "hmc")
     await s.start()
@@ -309,7 +321,7 @@ async def test_a_fenced_partition_stays_off_for_ever(stage: Stage) -> None:
 
 
 async def test_copies_are_asked_of_owned_partitions_alone(stage: Stage, nursery: trio.Nursery) -> None:
-    """R-52: copies are asked only of owned partitions, so an old store never replaces a better copy."""
+    """R-52: the console is asked to copy only owned partitions, so an old store replaces no better copy."""
     for home in (stage.s, stage.t):
         await home.machine.attachment.attach(HMC, "hmc")
     await stage.prepared()

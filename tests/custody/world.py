@@ -1,7 +1,7 @@
-"""Two systems of simulated parts, S and T, whose NVRAM, card and key files outlive their machines.
+"""Two systems of simulated parts, S and T. NVRAM, card and key files stay when a machine ends.
 
-A `Home` stores a copy of its NVRAM after each commit. `cut` assembles a machine from such a copy: the result
-of a power cut at that commit.
+A `Home` stores a copy of its NVRAM after each commit. `cut` makes a machine from such a copy: the result of a
+power cut at that commit.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ EMPTY = Settings(firmware="FW1110")
 
 
 class Spy(MemoryTransport):
-    """A transport that records the partitions that it listens for."""
+    """A transport that records for which partitions it listens."""
 
     def __init__(self, keys: dict[str, bytes]) -> None:
         super().__init__(keys)
         self.listening: set[str] = set()
 
     def open(self, partition: Partition) -> None:
-        """Record the partition."""
+        """Record that it listens for the partition."""
         self.listening.add(partition.name)
 
     def close(self, partition: Partition) -> None:
-        """Forget the partition."""
+        """Record that it no longer listens for the partition."""
         self.listening.discard(partition.name)
 
     def address(self, name: str) -> str:
-        """Return a place for a partition that is listened for."""
+        """Return an address if it listens for the partition, else ""."""
         return f"unix:/run/{name}.sock" if name in self.listening else ""
 
 
 class HeldWorker(TaskWorker):
-    """A worker whose commits wait until `gate` is set."""
+    """A worker that runs each commit only when `gate` is set."""
 
     def __init__(self) -> None:
         self.gate = trio.Event()
@@ -74,7 +74,7 @@ class Remembering(MemoryNvram):
         self.states: list[MemoryNvram] = []
 
     def commit(self, changes: Mapping[str, bytes | None]) -> None:
-        """Commit, and store a copy."""
+        """Commit the changes, and store a copy of the NVRAM."""
         super().commit(changes)
         self.states.append(self.copy())
 
@@ -86,7 +86,7 @@ class Remembering(MemoryNvram):
 
 
 class Home:
-    """The parts of one system, and the machine that runs on them."""
+    """The parts of one system, and the machine that uses them."""
 
     def __init__(self, nursery: trio.Nursery, settings: Settings, seed: bytes) -> None:
         self.nursery, self.settings, self.seed = nursery, settings, seed
@@ -97,7 +97,7 @@ class Home:
         self.machine = self.assembled()
 
     def assembled(self, settings: Settings | None = None) -> Machine:
-        """Return a machine made of the parts; it does not run yet."""
+        """Return a new machine with these parts; it does not run yet."""
         self.boots += 1
         self.worker, self.transport = HeldWorker(), Spy(self.keys)
         self.machine = self._made(self.nvram, self.transport, self.worker, settings or self.settings)
@@ -113,25 +113,25 @@ class Home:
         *,
         accept_older: bool = False,
     ) -> Machine:
-        # Each boot has random bytes of its own, which are the same in every run.
+        # Each boot has other random bytes.  They are the same in every run.
         entropy = Chance(self.seed + bytes([self.boots]))
         parts: dict[str, Any] = {"nvram": nvram, "card": self.card, "entropy": entropy}
         seams = simulated_seams(**parts, transport=transport, worker=worker)
         return assemble(seams, settings, accept_older=accept_older)
 
     async def start(self, settings: Settings | None = None) -> None:
-        """Cut the power, and run a new machine over the durable records."""
+        """Cut the power, and run a new machine on the durable records."""
         self.stop()
         await self.run(self.assembled(settings))
 
     async def run(self, machine: Machine) -> None:
-        """Run a machine and start its partitions."""
+        """Run a machine, and start its partitions."""
         self._scope = trio.CancelScope()
         await self.nursery.start(self._run, machine, self._scope)
         await machine.counted_start()
 
     def stop(self) -> None:
-        """Cut the power."""
+        """Cut the power; the machine ends."""
         if self._scope:
             self._scope.cancel()
 
@@ -152,7 +152,10 @@ class Home:
         *,
         accept_older: bool = False,
     ) -> After:
-        """Return the system after a power cut now, or with this NVRAM; the present system goes on."""
+        """Return the system that a power cut now would leave, or one with this NVRAM.
+
+        The present system goes on.
+        """
         self.boots += 1
         # Copies of keys and NVRAM: the machine after the cut must not change the present system.
         transport = Spy(dict(self.keys))
@@ -170,39 +173,39 @@ class Home:
 
     @property
     def a(self) -> Partition:
-        """Return the partition a."""
+        """Return the partition a of this system."""
         return self.machine.system.find(A)
 
     @property
     def uuid(self) -> UUID:
-        """Return the UUID of a."""
+        """Return the UUID of the partition a."""
         return self.a.profile.uuid
 
     def guest(self) -> Guest:
-        """Return the guest of a."""
+        """Return a guest of the partition a."""
         return Guest(self.a)
 
     def shown(self, uuid: UUID) -> CustodyFacts | None:
-        """Return the view of a partition's custody."""
+        """Return what the system reports about a partition's custody."""
         return next((each for each in self.machine.custody_facts() if each.uuid == uuid), None)
 
     async def take(self, uuid: UUID, on: Word, epoch: int = E, **further: Any) -> Standing | None:
-        """Take a step of custody."""
+        """Give a word to the custodian, and wait for its step."""
         return await self.machine.custodian.take(uuid, on, epoch, **further)
 
 
 class After:
-    """A system after a power cut; nothing is activated before `starts`."""
+    """A system after a power cut. No partition runs before `starts`."""
 
     def __init__(self, machine: Machine, transport: Spy) -> None:
         self.machine, self.transport = machine, transport
 
     def at(self, uuid: UUID) -> tuple[Custody, Mode, int]:
-        """Return the standing of a partition."""
+        """Return the custody, the mode and the epoch of a partition."""
         return self.machine.custodian.standing(uuid)[:3]
 
     async def starts(self) -> list[str]:
-        """Start the partitions that start by themselves; return the names of those that run."""
+        """Start the partitions that may start without an order; return the names of those that run."""
         await self.machine.counted_start()
         running = [each.name for each in self.machine.system.partitions.values() if each.running]
         assert set(running) == self.transport.listening

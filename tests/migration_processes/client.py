@@ -1,4 +1,4 @@
-"""A client that follows its partition while it writes, confirms and reads; and a watch on sockets.
+"""A client that follows its partition while it writes, confirms and reads; and a watch on its sockets.
 
     with Load(console.locate("lpar1"), ledger) as load: ...     # raises the first failure at its end
 
@@ -47,7 +47,7 @@ ENDS = (ConnectionLost, SessionEnded, OpenRefused, NotReached, PeerError, OSErro
 
 
 class Ledger:
-    """The confirmed objects of a client, by their numbers, over many sessions."""
+    """The numbers of a client's confirmed objects, over many sessions."""
 
     def __init__(self) -> None:
         self.kept: dict[int, bytes] = {}
@@ -61,14 +61,14 @@ class Ledger:
         """The errors that have ended its channels."""
 
     def demand(self, channel: BlockingChannel | FollowingBlockingChannel) -> None:
-        """Assert that every confirmed write is there."""
+        """Assert that every object with a confirmed write is in the store."""
         self.own(channel)
         for number, data in self.kept.items():
             found = channel.call(read_object(OWNER, label_of(number))).data
             assert found == data, f"write {number} of {self.last}: {found[:20]!r}, not {data[:20]!r}"
 
     def own(self, channel: BlockingChannel | FollowingBlockingChannel) -> None:
-        """Set the password if an IPL has ended it, and only then."""
+        """Set the password if an IPL has ended it."""
         if channel.ipl_count == self.ipls:
             assert self.password_set
             return
@@ -92,7 +92,7 @@ def label_of(number: int) -> bytes:
 
 
 class Load:
-    """The client's thread, during a block."""
+    """A client in a thread, which works during a block."""
 
     def __init__(self, locate: Callable[[], Target], ledger: Ledger) -> None:
         self.ledger = ledger
@@ -122,7 +122,7 @@ class Load:
             raise self._failure
 
     def goes_on(self, writes: int = 4) -> None:
-        """Wait until `writes` further writes are confirmed."""
+        """Wait until this number of further writes is confirmed."""
         goal = self.ledger.confirmed + writes
         with self._beat:
             came = self._beat.wait_for(lambda: self._failure or self.ledger.confirmed >= goal, PATIENCE)
@@ -132,7 +132,7 @@ class Load:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """A block in which the client makes no call, and has an answer to each earlier one."""
+        """Pause the client during a block; it has an answer to every call then."""
         self._may_call.clear()
         try:
             assert self._holds.wait(PATIENCE), f"the client is stuck; it got {self.ledger.ends[-3:]}"
@@ -158,13 +158,13 @@ class Load:
                     self._note(error)
         except BaseException as error:
             self._failure = error
-        # A thread that has failed must not leave `paused` or `goes_on` waiting.
+        # If this thread has failed, `paused` and `goes_on` must not wait for it.
         self._holds.set()
         with self._beat:
             self._beat.notify_all()
 
     def _note(self, error: Exception) -> None:
-        """Note the error that has ended a session, and pause before the next one."""
+        """Note the error that has ended a session, and wait before the next session."""
         self.ledger.ends.append(error)
         self._over.wait(0.005)
 
@@ -180,11 +180,11 @@ class Load:
                 self.moves += channel.moves
 
     def _round(self, channel: FollowingBlockingChannel) -> None:
-        """Write the next object, confirm it, read one, and remove an old one."""
+        """Write and confirm the next object, read one object, and remove an old one."""
         ledger = self.ledger
         self._remove_strays(channel)
         ledger.last += 1
-        # Before the call: if the session ends within it, the object may be in the store.
+        # Noted before the call: if the session ends during it, the object may be in the store.
         ledger.strays.add(ledger.last)
         number, data = ledger.last, (b"%d " % ledger.last).ljust(SIZE, b".")
         self._call(channel, write_object(OWNER, label_of(number), data))
@@ -204,7 +204,7 @@ class Load:
             self._beat.notify_all()
 
     def _remove_strays(self, channel: FollowingBlockingChannel) -> None:
-        """Remove old objects, and those whose write was never confirmed: else they would fill the store."""
+        """Remove objects whose write was never confirmed, and old ones. Otherwise the store would be full."""
         for number in sorted(self.ledger.strays):
             try:
                 self._call(channel, remove_object(OWNER, label_of(number)))
@@ -214,7 +214,7 @@ class Load:
             self.ledger.strays.discard(number)
 
     def _call(self, channel: FollowingBlockingChannel, request: Request[T]) -> T:
-        """Make a call; a call answered with H_R_STATE during a hold has not run, and is repeated."""
+        """Make a call. If it gets H_R_STATE during a hold, it was not executed, and is repeated."""
         while True:
             try:
                 answer = channel.call(request)
@@ -233,7 +233,7 @@ class Load:
 
 
 class Watch:
-    """Makes calls at one system's socket of a partition, and notes the times of the first and last answer."""
+    """Makes calls at a partition's socket on one system, and notes the times of the first and last answer."""
 
     def __init__(self, socket: Path) -> None:
         self.socket = socket
@@ -275,12 +275,12 @@ class Watch:
 
 
 def demand_one_owner(before: Watch, after: Watch) -> None:
-    """Assert that the first owner answered nothing after the next owner's first answer."""
+    """Assert that the first owner's last answer precedes the next owner's first answer."""
     if after.first_end is not None and before.last_start is not None:
         late = before.last_start - after.first_end
         assert late < 0, f"{before.socket} served {late:.3f} s after {after.socket} had answered"
 
 
 def has_moved(error: BaseException) -> bool:
-    """Whether a session ended because its partition has left."""
+    """Return whether a session ended because its partition has moved away."""
     return isinstance(error, SessionEnded) and error.reason == GoodbyeReason.MIGRATED

@@ -1,4 +1,4 @@
-"""Makes one storage operation of a running process fail, from another process (`tests/soak/recorder.c`)."""
+"""Makes one storage operation of another process fail (`tests/soak/recorder.c`)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ _FORM = struct.Struct("@3l")
 
 
 class DiskSwitch:
-    """The switch of a process; its next start preloads the recorder, which maps the same memory.
+    """The switch for one process.
 
-    System calls on the process's own folder count, SQLite's calls too; sockets do not.
+    At its next start the process loads the recorder, which shares memory with it.
+
+    System calls on the process's own folder are counted, also those of SQLite; sockets are not.
     """
 
     def __init__(self, library: Path, process: OwnProcess) -> None:
@@ -30,7 +32,7 @@ class DiskSwitch:
         }
 
     def arm(self, nth: int, error: int) -> None:
-        """Let the operation `nth` from now on fail once with an errno."""
+        """Let the `nth` operation from now on fail once with this errno."""
         self._shared[:] = _FORM.pack(nth, 0, error)
 
     def disarm(self) -> int:

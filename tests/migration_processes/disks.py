@@ -1,4 +1,4 @@
-"""One storage operation of source, target or console fails in a migration of real processes.
+"""A migration of real processes in which one storage operation of source, target or console fails.
 
 The n-th operation fails once with EIO or ENOSPC, for n = 1, 2, 3 and so on, until an attempt has fewer.
 Operations count from the order to the end of the attempt. A system must go on by itself. A console may end,
@@ -26,7 +26,7 @@ ERRORS = (errno.EIO, errno.ENOSPC)
 
 
 class DiskFault(NamedTuple):
-    """A kind of migration, the process whose storage fails, and the error."""
+    """The kind of migration, the process whose storage fails, and the error."""
 
     kind: str
     role: str
@@ -34,12 +34,12 @@ class DiskFault(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Return its name in messages."""
+        """Return the name of this fault for messages."""
         return f"{self.kind}-{self.role}-{errno.errorcode[self.error]}"
 
 
 def switch_of(fleet: Fleet, role: str) -> DiskSwitch:
-    """Return the switch of source, target or console."""
+    """Return the disk switch of source, target or console."""
     process = process_of(fleet, role)
     return next(each for each in fleet.switches if each.process is process)
 
@@ -49,7 +49,7 @@ Fails = Callable[[], AbstractContextManager[None]]
 
 
 def sweep(fleet: Fleet, fault: DiskFault, first: int = 1, stride: int = 1) -> int:
-    """Let each n-th operation fail, from `first` on; return the number of failures."""
+    """Make attempts in which the n-th operation fails, for each n from `first` on; return their number."""
     for nth in count(first, stride):
         try:
             struck = attempt(fleet, fault, nth)
@@ -61,7 +61,7 @@ def sweep(fleet: Fleet, fault: DiskFault, first: int = 1, stride: int = 1) -> in
 
 
 def attempt(fleet: Fleet, fault: DiskFault, nth: int) -> bool:
-    """Make one attempt in which operation `nth` fails; return whether there was such an operation."""
+    """Make an attempt in which the `nth` operation fails; return whether it has so many operations."""
     calls = list[int]()
 
     @contextmanager
@@ -95,7 +95,7 @@ def _inactive(fleet: Fleet, load: Load, fails: Fails) -> None:
 
 
 def _restart(fleet: Fleet, load: Load, fails: Fails) -> None:
-    """Let the storage of target or console fail while the source is dead."""
+    """Make a remote restart in which the storage of target or console fails; the source is dead."""
     restarts.lose_source(fleet, load)
     with fails():
         fleet.until(lambda: _restarted(fleet), "the target does not serve")
@@ -103,7 +103,7 @@ def _restart(fleet: Fleet, load: Load, fails: Fails) -> None:
 
 
 def _returns(fleet: Fleet, load: Load, fails: Fails) -> None:
-    """Let the storage of the source fail during its return or its cleanup."""
+    """Make a remote restart; the source's storage fails when it returns or is cleaned up."""
     restarts.lose_source(fleet, load)
     restarts.order_restart(fleet).ended()
     restarts.serves_alone(fleet, load)
@@ -126,7 +126,7 @@ PLAYS = {
 
 
 def _settled(fleet: Fleet) -> None:
-    """Wait for the end of an attempt; an ended console is started again, but no order is given."""
+    """Wait for the end of an attempt. If the console has ended, start it again without an order."""
 
     def found() -> bool:
         _revive(fleet)
@@ -138,7 +138,7 @@ def _settled(fleet: Fleet) -> None:
 
 
 def _restarted(fleet: Fleet) -> bool:
-    """Order a remote restart unless one runs; return whether the target serves."""
+    """Order a remote restart unless one runs; return whether the target serves the partition."""
     _revive(fleet)
     with suppress(SwpksError):
         if not fleet.serves(fleet.target) and not fleet.moves():
@@ -148,7 +148,7 @@ def _restarted(fleet: Fleet) -> bool:
 
 
 def _revive(fleet: Fleet) -> None:
-    """Start a console that has ended by an error of its store; a system must still run."""
+    """Start the console again if an error of its store has ended it. A system must still run."""
     if fleet.console.pid is None:
         fleet.start_again(fleet.console)
 

@@ -1,4 +1,4 @@
-"""Two systems, a console and the partition that moves between them; each is a real process.
+"""Two systems, a console, and a partition that moves between the systems; all are real processes.
 
 with fleet.load() as load:
     order = fleet.order("migrlpar", "-o", "m", ...)
@@ -33,7 +33,7 @@ OWNING = ("own", "arrived")
 
 
 class Line:
-    """A running command line of an operator."""
+    """A command line of an operator, which runs."""
 
     def __init__(self, words: Sequence[str | Path]) -> None:
         self.words = words
@@ -42,25 +42,25 @@ class Line:
 
     @property
     def report(self) -> str:
-        """Return its output, if it has ended."""
+        """Return the output of the command if it has ended."""
         return "it runs" if self._process.poll() is None else str(self.ended())
 
     def ended(self) -> tuple[int, str]:
-        """Wait for its end; return its exit status and its output."""
+        """Wait until the command ends; return its exit status and output."""
         if self._said is None:
             self._said, _ = self._process.communicate(timeout=SECONDS)
         assert "Traceback" not in self._said, self._said
         return self._process.returncode, self._said
 
     def kill(self) -> None:
-        """Kill it if it runs."""
+        """Kill the command if it runs."""
         if self._said is None:
             self._process.kill()
             self._process.communicate()
 
 
 class Fleet:
-    """The processes; `source` is the system that has the partition now, `target` the other one."""
+    """The three processes. `source` is the system that has the partition now, `target` the other one."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Fleet:
         return *self.systems, self.console
 
     def start(self) -> Fleet:
-        """Start all; both systems get the same trusted system key, so that copies can move too."""
+        """Start all processes. Both systems get the same trusted system key, so that copies can move too."""
         for each in self.systems:
             each.start()
             if each.console.call(show_system()).firmware_level != "FW940":
@@ -112,7 +112,7 @@ class Fleet:
     # Processes
 
     def start_again(self, process: OwnProcess, point: str = "") -> None:
-        """Stop a process if it runs, and start it; at `point` it kills itself."""
+        """Stop a process if it runs, and start it. If `point` is given, it kills itself there."""
         if process.pid is not None:
             process.stop()
         process.environment.pop(VARIABLE, "")
@@ -123,11 +123,11 @@ class Fleet:
             self.connected(process)
 
     def died(self, process: OwnProcess) -> None:
-        """Wait until a process has died at its fail point."""
+        """Wait until a process has killed itself at its fail point."""
         self.until(lambda: process.pid is None, f"{process} did not reach its point")
 
     def connected(self, system: ServerProcess) -> None:
-        """Let the console dial a system now, and wait for the connection.
+        """Let the console connect to a system, and wait for that.
 
         Do nothing if the console is dead.
         """
@@ -142,14 +142,14 @@ class Fleet:
             )
 
     def known(self, system: ServerProcess) -> bool:
-        """Whether the console is connected to a system."""
+        """Return whether the console is connected to a system."""
         found = self.console.console().order(list[KnownSystemView], "systems")
         return any(each.name == system.state.name and each.connected for each in found)
 
     # Lines
 
     def order(self, *words: str) -> Line:
-        """Start a command line, and return at once."""
+        """Start a command line; return without a wait."""
         self.lines.append(Line([self.links / words[0], *words[1:]]))
         return self.lines[-1]
 
@@ -166,17 +166,17 @@ class Fleet:
         return report
 
     def move(self) -> Line:
-        """Start the command line of the move."""
+        """Start the command line that moves the partition."""
         return self.order("migrlpar", "-o", "m", *self.way)
 
     @property
     def way(self) -> list[str]:
-        """Return the options of a command line for source, target and partition."""
+        """Return the options that name source, target and partition."""
         return ["-m", self.source.state.name, "-t", self.target.state.name, "-p", NAME]
 
     @property
     def here(self) -> list[str]:
-        """Return the options of a command line for source and partition."""
+        """Return the options that name source and partition."""
         return ["-m", self.source.state.name, "-p", NAME]
 
     # Power
@@ -187,7 +187,7 @@ class Fleet:
         self.is_off = True
 
     def power_on(self, system: ServerProcess) -> None:
-        """Power the partition on, as an operator, unless a start of its owner has done so."""
+        """Power the partition on, as an operator, unless its owner has started it already."""
         if self.is_off:
             system.console.call(power_on(NAME))
             self.is_off = False
@@ -195,7 +195,7 @@ class Fleet:
     # States
 
     def until(self, true: Callable[[], object], trouble: str) -> None:
-        """Call a condition until it is true; each call makes a request or a pause."""
+        """Repeat a condition until it is true; each try makes a request or waits."""
         deadline = time.monotonic() + SECONDS
         while not true():
             assert time.monotonic() < deadline, f"{trouble}\n{self.report()}"
@@ -210,18 +210,19 @@ class Fleet:
         return next((each for each in self.view(system).custody if each.name == NAME), None)
 
     def partition(self, system: ServerProcess) -> PartitionView | None:
-        """Return the partition on a system, None if it has none."""
+        """Return the partition on a system, or None if the system has none."""
         return next((each for each in self.view(system).partitions if each.name == NAME), None)
 
     def custody_of(self, system: ServerProcess) -> str:
-        """Return the partition's record on a system, "" for none."""
+        """Return the name of the partition's record on a system, or "" if there is none."""
         found = self.custody(system)
         return found.custody if found else ""
 
     def serves(self, system: ServerProcess) -> bool:
-        """Whether a system owns the partition, may serve it, and runs it unless an operator has stopped it.
+        """Return whether a system owns the partition, may serve it, and runs it.
 
-        A start powers the partition on a moment after its mode allows to serve.
+        If an operator has powered it off, it need not run. A start powers it on a moment after the system may
+        serve.
         """
         found = self.partition(system)
         power = "off" if self.is_off else "running"
@@ -232,7 +233,7 @@ class Fleet:
         )
 
     def is_gone(self, system: ServerProcess) -> bool:
-        """Whether the system has only the record that the partition left, and nothing else."""
+        """Return whether the system has nothing but the record that the partition left."""
         return self.partition(system) is None
 
     def jobs(self) -> list[JobView]:
@@ -241,12 +242,12 @@ class Fleet:
         return [each for each in found if each.state == "running"]
 
     def settled(self) -> ServerProcess:
-        """Wait until one system serves and the other has nothing, and no job runs; return the owner."""
+        """Wait until one system serves, the other has nothing and no job runs; return the owner."""
         self.until(self.is_settled, "no end")
         return self.source if self.serves(self.source) else self.target
 
     def is_settled(self) -> bool:
-        """Whether one system serves, the other has nothing, and no job runs."""
+        """Return whether one system serves the partition, the other has nothing, and no job runs."""
         first, second = self.systems
         one = (self.serves(first) and self.is_gone(second)) or (self.serves(second) and self.is_gone(first))
         return one and not self.moves()
@@ -256,7 +257,7 @@ class Fleet:
         return [each for each in self.jobs() if each.kind in ("migrate", "restart")]
 
     def report(self) -> str:
-        """Return the states of all processes, for the message of a failed test."""
+        """Return the states of all processes, for the message of a test that fails."""
         lines = []
         for each in self.systems:
             with suppress(SwpksError, OSError):
@@ -272,10 +273,11 @@ class Fleet:
 
     @contextmanager
     def load(self) -> Iterator[Load]:
-        """A client and the watches over both sockets, during one attempt.
+        """Run a client, and watch both sockets, during one attempt.
 
-        At the end: one owner at every moment, a client that goes on, no confirmed write lost, and no socket
-        at the other system, also after its restart. The owner is then `source`.
+        At the end assert: there was one owner at every moment, the client goes on, and no confirmed write is
+        lost.
+        The other system has no socket, also after a restart. The owner is then `source`.
         """
         with ExitStack() as stack:
             load = stack.enter_context(Load(self.console.locate(NAME), self.ledger))
@@ -299,7 +301,7 @@ class Fleet:
         self.demand()
 
     def demand(self) -> None:
-        """Assert that every confirmed write is at the owner, and nothing at the other system."""
+        """Assert that the owner has every object with a confirmed write, and the other system has nothing."""
         with self.source.connect_blocking(NAME) as channel:
             self.ledger.demand(channel)
         self.start_again(self.target)

@@ -1,4 +1,4 @@
-"""kill -9 of source, target and console in an inactive migration, and the owner at each end.
+"""kill -9 of source, target and console in an inactive migration, and which system owns the partition then.
 
 The client pauses while the partition is off, and both sockets are watched during the whole attempt.
 """
@@ -20,9 +20,9 @@ End = Literal["source", "target", "either"]
 
 @contextmanager
 def powered_off(fleet: Fleet, end: End = "target", *, is_started: bool = False) -> Iterator[None]:
-    """Run one attempt with a powered-off partition; its owner must be the stated one, and is powered on.
+    """Run a block with the partition powered off. Then assert which system owns it, and power it on there.
 
-    `is_started`: the owner has been restarted since it owns the partition, so the partition runs.
+    `is_started`: the owner was restarted after it got the partition, so the partition runs already.
     """
     owners = {"source": [fleet.source], "target": [fleet.target], "either": [*fleet.systems]}[end]
     with fleet.load() as load:
@@ -37,13 +37,13 @@ def powered_off(fleet: Fleet, end: End = "target", *, is_started: bool = False) 
 
 
 def whole(fleet: Fleet) -> None:
-    """An inactive migration without a kill."""
+    """Make an inactive migration without a kill."""
     with powered_off(fleet):
         assert fleet.move().ended()[0] == 0
 
 
 def inactive(role: str, point: str, *, is_started: bool = False) -> Scenario:
-    """An inactive migration whose `role` dies at a point and comes back; the job goes on by itself."""
+    """Return a scenario: in an inactive migration, `role` dies at a point and is started again."""
 
     def scenario(fleet: Fleet) -> None:
         victim = process_of(fleet, role)
@@ -58,7 +58,7 @@ def inactive(role: str, point: str, *, is_started: bool = False) -> Scenario:
 
 
 def stopped_too_late(fleet: Fleet) -> None:
-    """The source's NVRAM hangs in the release: a stop is refused, and the partition arrives in the end."""
+    """NVRAM of the source hangs during the release: a stop is refused, and later the partition arrives."""
     source = fleet.source
     with powered_off(fleet, "target"):
         stall(source, "io", FOR_EVER)
@@ -69,9 +69,9 @@ def stopped_too_late(fleet: Fleet) -> None:
 
 
 def sent_back(role: str, point: str) -> Scenario:
-    """The target lost its key after the release: `migrlpar -o r --force` gives the partition back.
+    """Return a scenario: the target has lost its key after the release, so the operator orders the way back.
 
-    A process dies during this order, which is then repeated.
+    The order is `migrlpar -o r --force`. A process dies during it; then it is repeated.
     """
 
     def scenario(fleet: Fleet) -> None:
@@ -99,7 +99,7 @@ def sent_back(role: str, point: str) -> Scenario:
 
 
 def _shown(fleet: Fleet, column: str) -> str:
-    """Return a column of the attempt, as the console shows it."""
+    """Return a column that the console shows about the attempt."""
     return fleet.line("lslparmigr", "-r", "lpar", "-m", fleet.source.state.name, "-F", column).strip()
 
 

@@ -1,4 +1,4 @@
-"""kill -9 of source, target and console at each of their fail points in a live move, and its end.
+"""kill -9 of source, target and console at each of their fail points in a live move, and the result.
 
 Each function is one attempt from `fleet.source` to `fleet.target` under load. `fleet.load` checks it.
 """
@@ -28,7 +28,10 @@ def process_of(fleet: Fleet, role: str) -> OwnProcess:
 
 
 def live(role: str, point: str) -> Scenario:
-    """A live move: the process of `role` dies at a point and is started again.  The move ends by itself."""
+    """Return a scenario: in a live move, `role` dies at a point and is started again.
+
+    The move ends by itself.
+    """
 
     def scenario(fleet: Fleet) -> None:
         victim = process_of(fleet, role)
@@ -43,13 +46,13 @@ def live(role: str, point: str) -> Scenario:
 
 
 def _went_on(fleet: Fleet, load: Load) -> None:
-    """Wait for the end of attempt and command line; the line may have died with the console."""
+    """Wait until the attempt and the command line have ended. The line may have failed with the console."""
     fleet.settled()
     load.goes_on()
 
 
 def stopped(role: str, point: str) -> Scenario:
-    """The target hangs, the operator stops the attempt, and `role` dies at a point of the way back."""
+    """Return a scenario: the target hangs, the operator stops the attempt, then `role` dies at a point."""
 
     def scenario(fleet: Fleet) -> None:
         victim = process_of(fleet, role)
@@ -65,7 +68,7 @@ def stopped(role: str, point: str) -> Scenario:
 
 
 def _stopped_at_a_stall(fleet: Fleet, victim: OwnProcess) -> None:
-    """Stop an attempt while its target's NVRAM hangs, until `victim` is dead."""
+    """Stop an attempt while NVRAM of the target hangs, until `victim` is dead."""
     stall(fleet.target, "stall")
     fleet.move()
     fleet.until(lambda: fleet.custody(fleet.source), "not frozen")
@@ -85,12 +88,15 @@ def _mode(fleet: Fleet) -> str:
 
 
 def stall(system: ServerProcess, trouble: TroubleName, commits: int | None = None) -> WritebackView:
-    """Begin or end a trouble of a system's NVRAM."""
+    """Begin or end a fault of a system's NVRAM."""
     return system.console.call(set_nvram_fault(trouble, commits))
 
 
 def console_forces_and_dies(fleet: Fleet) -> None:
-    """The source is dead at PREPARED, the operator forces, and the console dies after its decision."""
+    """The source is dead at PREPARED, and the operator forces the move.
+
+    The console dies after its decision.
+    """
     source, target, console = fleet.source, fleet.target, fleet.console
     fleet.start_again(source, "final-sent")
     fleet.start_again(console, "forced")
@@ -115,10 +121,10 @@ def _prepared(fleet: Fleet) -> None:
 
 
 def console_tells_and_dies(fleet: Fleet) -> None:
-    """The source dies after it has sent FINAL; the console dies after it has sent a word to the source."""
+    """The source dies after it has sent FINAL. The console dies after it has sent a word to the source."""
     source, console = fleet.source, fleet.console
     fleet.start_again(source, "final-sent")
-    fleet.settled()  # the word allows it to serve
+    fleet.settled()  # the word allows the source to serve
     fleet.start_again(console, "told")
     with fleet.load() as load:
         fleet.move()
@@ -130,7 +136,7 @@ def console_tells_and_dies(fleet: Fleet) -> None:
 
 
 def _forced(fleet: Fleet, load: Load) -> None:
-    """Order a move whose source dies at FINAL, force its target, and wait until that serves."""
+    """Order a move whose source dies at FINAL; force it, and wait until the target serves."""
     fleet.move()
     fleet.died(fleet.source)
     _prepared(fleet)
@@ -139,17 +145,20 @@ def _forced(fleet: Fleet, load: Load) -> None:
 
 
 def force(fleet: Fleet) -> None:
-    """The source is dead at PREPARED: `migrlpar -o r --force`; it comes back and is fenced."""
+    """The source is dead at PREPARED: `migrlpar -o r --force` moves the partition.
+
+    The source returns and is fenced.
+    """
     _force(fleet)
 
 
 def source_is_fenced_and_dies(fleet: Fleet) -> None:
-    """Like `force`, but the source dies again when it is fenced."""
+    """Do the same as `force`, but the source dies again when it is fenced."""
     _force(fleet, "fenced")
 
 
 def _force(fleet: Fleet, *points: str) -> None:
-    """Force a move whose source is dead; the source comes back, and dies again at each of `points`."""
+    """Force a move whose source is dead. The source returns, and dies again at each of `points`."""
     source = fleet.source
     fleet.start_again(source, "final-sent")
     with fleet.load() as load:
@@ -163,12 +172,12 @@ def _force(fleet: Fleet, *points: str) -> None:
 
 
 def target_is_dead_for_ever(fleet: Fleet) -> None:
-    """The target dies at PREPARED and stays dead: an order to stop lets the source serve again."""
+    """The target dies at PREPARED and is not started again. An order to stop lets the source serve."""
     _target_stays_away(fleet, ("migrlpar", "-o", "s", *fleet.here))
 
 
 def source_gives_up(fleet: Fleet) -> None:
-    """The target dies at PREPARED and stays dead: the source serves again after its own time-out of 10 s."""
+    """The target dies at PREPARED and is not started again. After 10 s the source serves by itself."""
     _target_stays_away(fleet)
 
 
@@ -188,7 +197,7 @@ def _target_stays_away(fleet: Fleet, *orders: tuple[str, ...]) -> None:
 
 
 def console_is_dead(fleet: Fleet) -> None:
-    """The console dies during the move and stays dead: the two systems do not need it."""
+    """The console dies during the move and is not started again. The systems do not need it."""
     console, target = fleet.console, fleet.target
     with fleet.load() as load:
         fleet.move()
@@ -200,7 +209,7 @@ def console_is_dead(fleet: Fleet) -> None:
 
 
 def troubled(role: str, trouble: TroubleName) -> Scenario:
-    """A live move while commits of one end repeatedly fail or hang."""
+    """Return a scenario: a live move while commits of one system repeatedly fail or hang."""
 
     def scenario(fleet: Fleet) -> None:
         victim = process_of(fleet, role)
@@ -214,7 +223,7 @@ def troubled(role: str, trouble: TroubleName) -> Scenario:
 
 
 class Trouble:
-    """A block in which NVRAM of a system repeatedly fails."""
+    """Makes NVRAM of a system fail repeatedly during a block."""
 
     def __init__(self, system: ServerProcess, trouble: TroubleName) -> None:
         self._system = system
@@ -232,7 +241,7 @@ class Trouble:
         stall(self._system, "none")
 
     def _run(self) -> None:
-        """Refuse every second commit, or delay it for a while."""
+        """Refuse or delay every second commit."""
         while not self._over.is_set():
             if self._trouble == "stall":
                 stall(self._system, "stall")
@@ -244,7 +253,7 @@ class Trouble:
                 self._wait_for_commit(commits)
 
     def _wait_for_commit(self, before: int) -> None:
-        """Wait until the refused commit was repeated, so that NVRAM makes progress."""
+        """Wait until the refused commit has been repeated, so that NVRAM makes progress."""
         while not self._over.wait(0.01):
             if self._system.console.call(show_health()).writeback.commits > before:
                 return

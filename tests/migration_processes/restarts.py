@@ -1,4 +1,4 @@
-"""kill -9 in a remote restart, and of a dead source that comes back.
+"""kill -9 in a remote restart, and of a source that was dead and returns.
 
 The copy is made while the client pauses, and the source is killed in that pause. So the copy and then the
 target must have every confirmed write. The client runs again while the partition is restarted.
@@ -13,7 +13,7 @@ from tests.migration_processes.live import Scenario, process_of
 
 
 def lose_source(fleet: Fleet, load: Load) -> None:
-    """Kill the source after a copy with every confirmed write, and wait until the console has noticed."""
+    """Kill the source after a copy with every confirmed write; wait until the console has noticed."""
     with load.paused():
         copy(fleet)
         fleet.source.kill()
@@ -21,25 +21,25 @@ def lose_source(fleet: Fleet, load: Load) -> None:
 
 
 def copy(fleet: Fleet) -> None:
-    """Let the console make a copy of each store of the source."""
+    """Let the console copy each store of the source."""
     job = fleet.console.console().order(JobView, "backup", system=fleet.source.state.name)
     assert job.state == "done", job
 
 
 def noticed(fleet: Fleet) -> None:
-    """Wait until the console knows that the source is away."""
+    """Wait until the console reports that the source is away."""
     fleet.until(lambda: not fleet.known(fleet.source), "the console has not noticed")
 
 
 def order_restart(fleet: Fleet) -> Line:
-    """Order the remote restart."""
+    """Start the command line of the remote restart."""
     return fleet.order("rrstartlpar", "-o", "restart", *fleet.way)
 
 
 def ends_at_target(fleet: Fleet, load: Load, point: str = "") -> None:
-    """Assert that the target serves without the source.
+    """Assert that the target serves while the source is dead.
 
-    The source returns, dies at `point`, and is fenced.
+    Then the source returns, dies at `point`, and is fenced.
     """
     serves_alone(fleet, load)
     source = fleet.source
@@ -54,23 +54,23 @@ def ends_at_target(fleet: Fleet, load: Load, point: str = "") -> None:
 
 
 def serves_alone(fleet: Fleet, load: Load) -> None:
-    """Wait until the target serves, and the client goes on, while the source is dead."""
+    """Wait until the target serves and the client goes on, while the source is dead."""
     fleet.until(lambda: fleet.serves(fleet.target), "the target does not serve")
     load.goes_on()
 
 
 def is_fenced(fleet: Fleet) -> None:
-    """Wait until a returned source knows that it does not own the partition."""
+    """Wait until a source that returned has the record that it does not own the partition."""
     fleet.until(lambda: fleet.custody_of(fleet.source) == "released", "it was not fenced")
 
 
 def clean_up(fleet: Fleet) -> Line:
-    """Order that the source of a restart removes the partition's store."""
+    """Order the removal of the partition's store at the old source."""
     return fleet.order("rrstartlpar", "-o", "cleanup", *fleet.here)
 
 
 def whole(fleet: Fleet) -> None:
-    """A remote restart with a dead source, and no other kill."""
+    """Make a remote restart with no kill but that of the source."""
     with fleet.load() as load:
         lose_source(fleet, load)
         assert order_restart(fleet).ended()[0] == 0
@@ -78,7 +78,7 @@ def whole(fleet: Fleet) -> None:
 
 
 def restart(role: str, point: str) -> Scenario:
-    """A remote restart whose target or console dies at a point and comes back; the job goes on by itself."""
+    """Return a scenario: in a remote restart, `role` dies at a point and is started again."""
 
     def scenario(fleet: Fleet) -> None:
         victim = process_of(fleet, role)
@@ -95,7 +95,7 @@ def restart(role: str, point: str) -> Scenario:
 
 
 def source_is_fenced_and_dies(fleet: Fleet) -> None:
-    """The dead source comes back, and dies when it is fenced."""
+    """The dead source returns, and dies again when it is fenced."""
     with fleet.load() as load:
         lose_source(fleet, load)
         assert order_restart(fleet).ended()[0] == 0
@@ -103,7 +103,7 @@ def source_is_fenced_and_dies(fleet: Fleet) -> None:
 
 
 def source_is_cleaned_up_and_dies(fleet: Fleet) -> None:
-    """The dead source comes back, and dies when its store is removed."""
+    """The dead source returns, and dies again when its store is removed."""
     source = fleet.source
     with fleet.load() as load:
         lose_source(fleet, load)
@@ -118,7 +118,7 @@ def source_is_cleaned_up_and_dies(fleet: Fleet) -> None:
 
 
 def console_fences_and_dies(fleet: Fleet) -> None:
-    """The dead source comes back, and the console dies after it has sent FENCED."""
+    """The dead source returns. The console dies after it has sent FENCED to it."""
     console = fleet.console
     with fleet.load() as load:
         lose_source(fleet, load)
@@ -132,7 +132,10 @@ def console_fences_and_dies(fleet: Fleet) -> None:
 
 
 def barred(role: str, point: str) -> Scenario:
-    """The source dies at FINAL of a live move; a process dies when the restart bars the target."""
+    """Return a scenario: the source dies at FINAL of a live move.
+
+    A process dies when the remote restart bars the target.
+    """
 
     def scenario(fleet: Fleet) -> None:
         source, target, victim = fleet.source, fleet.target, process_of(fleet, role)

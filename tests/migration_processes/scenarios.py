@@ -1,4 +1,4 @@
-"""Each scenario of a migration by kills, of every kind: live, inactive, remote restart."""
+"""The list of all scenarios with kills: live moves, inactive migrations, remote restarts."""
 
 from __future__ import annotations
 

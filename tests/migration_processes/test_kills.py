@@ -1,4 +1,4 @@
-"""R-51, R-52, R-54, R-55: kill -9, and disks that fail, in migrations of real processes under load."""
+"""R-51, R-52, R-54, R-55: migrations of real processes under load, with kill -9 or a disk that fails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # o
 
 
 class Fleets:
-    """A fleet that plays one scenario after the other; a failed scenario ends it."""
+    """A fleet for many scenarios in turn. If a scenario fails, the next one gets a new fleet."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -49,7 +49,7 @@ class Fleets:
 
 @pytest.fixture(scope="module")
 def fleets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleets]:
-    """Two systems and a console, which are used again for each scenario."""
+    """Two systems and a console; all scenarios use them."""
     made = Fleets(tmp_path_factory.mktemp("f"))
     yield made
     made.end()
@@ -74,13 +74,13 @@ SAMPLE = (
 
 @pytest.mark.parametrize("name", SAMPLE)
 def test_a_kill(fleets: Fleets, name: str) -> None:
-    """R-51, R-52, R-54, R-55: one owner at every moment, no confirmed write lost, a client that goes on."""
+    """R-51, R-52, R-54, R-55: there is one owner, no confirmed write is lost, and the client goes on."""
     fleets.play(SCENARIOS[name])
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="the recorder needs gcc")
 def test_a_failing_disk(tmp_path: Path) -> None:
-    """R-51, R-52: a migration survives one failed operation of a disk, at console and target."""
+    """R-51, R-52: a migration succeeds although one operation of a disk fails, at console or target."""
     fleet = Fleet(tmp_path, library=build(tmp_path))
     try:
         fleet.start()

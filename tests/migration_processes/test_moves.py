@@ -1,4 +1,4 @@
-"""Moves of a partition between real processes: both directions, dead systems, inactive, refused."""
+"""Moves between real processes: both directions, with dead systems, powered-off partitions, and refusals."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 
 @contextmanager
 def running(folder: Path, *options: str, target: tuple[str, ...] = ()) -> Iterator[Fleet]:
-    """A fleet during a block."""
+    """Run a fleet during a block."""
     made = Fleet(folder, options, target)
     try:
         yield made.start()
@@ -43,7 +43,7 @@ def running(folder: Path, *options: str, target: tuple[str, ...] = ()) -> Iterat
 
 
 def state(fleet: Fleet, system: ServerProcess, columns: str) -> str:
-    """Return columns of the partition at a system."""
+    """Return columns that the console shows about the partition at a system."""
     filtered = f"lpar_names={NAME}"
     output = fleet.line(
         "lssyscfg", "-r", "lpar", "-m", system.state.name, "--filter", filtered, "-F", columns
@@ -52,7 +52,10 @@ def state(fleet: Fleet, system: ServerProcess, columns: str) -> str:
 
 
 def test_there_and_back_over_tcp(tmp_path: Path) -> None:
-    """R-51, R-55: after two live moves, settings do not make the partition again; its name can be freed."""
+    """R-51, R-55: after two live moves, the settings do not make the partition again.
+
+    Its name can be freed.
+    """
     with running(tmp_path, "--mobility", "tcp:127.0.0.1:0") as fleet:
         east, west = fleet.systems
         assert fleet.view(west).mobility.startswith("tcp:127.0.0.1:")
@@ -77,12 +80,12 @@ def test_there_and_back_over_tcp(tmp_path: Path) -> None:
 
 
 def rule(output: str) -> str:
-    """Return the rule whose number a refusal begins with."""
+    """Return the rule whose message number begins a refusal."""
     return {number: each for each, number in {**PUBLIC, **OWN}.items()}[output.split(maxsplit=1)[0]]
 
 
 def test_a_remote_restart_from_a_dead_system(fleet: Fleet) -> None:
-    """R-52, R-54: the target serves the copy; the source comes back, asks, and serves nothing."""
+    """R-52, R-54: the target serves from the copy. When the source returns, it asks, and serves nothing."""
     east, west = fleet.systems
     with fleet.load():
         pass
@@ -109,7 +112,7 @@ def test_a_remote_restart_from_a_dead_system(fleet: Fleet) -> None:
 
 
 def test_a_source_that_is_restarted_remotely_at_prepared(fleet: Fleet) -> None:
-    """R-51, R-54: a remote restart bars the target of the attempt; the source is fenced when it returns."""
+    """R-51, R-54: a remote restart bars the target of the attempt. When the source returns, it is fenced."""
     east, west = fleet.systems
     with fleet.load():
         pass
@@ -129,7 +132,7 @@ def test_a_source_that_is_restarted_remotely_at_prepared(fleet: Fleet) -> None:
 
 
 def demand_told(east: ServerProcess, link: ConsoleLinkView, capsys: pytest.CaptureFixture[str]) -> None:
-    """Assert that ready line, `lpar` and `power on` name the console and both remedies."""
+    """Assert that the ready line, `lpar` and `power on` name the console and both remedies."""
     console = {"name": link.name, "id": link.id}
     asking = {"custody": "own", "mode": "asking", "epoch": 0, "peer_id": "", "console": console}
     assert east.ready["unserved"] == {NAME: asking}
@@ -147,7 +150,7 @@ def demand_told(east: ServerProcess, link: ConsoleLinkView, capsys: pytest.Captu
 
 
 def test_a_start_without_the_console(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
-    """R-54: a system with a console asks; `--without-console` starts it nevertheless, and health says so."""
+    """R-54: a system with a console asks it. With `--without-console` it starts, and health shows that."""
     east = fleet.source
     with fleet.load():
         pass
@@ -174,7 +177,7 @@ def test_a_start_without_the_console(fleet: Fleet, capsys: pytest.CaptureFixture
 
 
 def test_an_inactive_migration(fleet: Fleet) -> None:
-    """R-52: a powered-off partition moves by its copy, there and back, and the source has nothing of it."""
+    """R-52: a powered-off partition moves as a copy, there and back. Nothing stays at the source."""
     with fleet.load():
         pass
     for _ in range(2):
@@ -191,7 +194,7 @@ def test_an_inactive_migration(fleet: Fleet) -> None:
 
 
 def test_a_level_without_a_keystore(tmp_path: Path) -> None:
-    """R-50: a partition with a keystore can't move to FW940; one with a disabled keystore can."""
+    """R-50: a partition moves to FW940, which has no keystore, only if its keystore is off."""
     with running(tmp_path, target=("--firmware", "FW940")) as fleet:
         east, west = fleet.systems
         assert rule(fleet.refused("migrlpar", "-o", "v", *fleet.way)) == "arrival.level"

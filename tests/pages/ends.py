@@ -1,4 +1,4 @@
-"""The beginning of a page makes the reader's folder; its end leaves no process."""
+"""A page begins with a folder of its own, and leaves no process at its end."""
 
 import sys
 from pathlib import Path
@@ -27,7 +27,7 @@ An orphan is in it as well.  Bash reads the files itself: a program of its own w
 
 
 def begins(steps: Session) -> bool:
-    """Whether a page begins in an empty folder.
+    """Return whether a page begins in an empty folder.
 
     kernel.md first stores the place of the repository; compatibility.md has its own environment.
     """
@@ -37,13 +37,13 @@ def begins(steps: Session) -> bool:
 
 
 def ends(steps: Session) -> bool:
-    """Whether a page ends its servers; a page without servers has nothing to end."""
+    """Return whether a page ends its servers. A page without servers has nothing to end."""
     started = any(command.endswith("&") for command in steps.commands)
     return steps.commands[-1] == END or not started
 
 
 def with_end(steps: Session, then: str, last: str) -> Session:
-    """Return a page with one more command before its end, and a list of processes after the end.
+    """Return a page with one more command before its end, and a list of processes after it.
 
     That list must be empty.
     """

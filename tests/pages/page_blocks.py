@@ -1,6 +1,6 @@
-"""The fixture `page_blocks`: it gives a test the blocks of its page, and fails it for a block left out.
+"""The fixture `page_blocks` gives a test the blocks of its page, and fails the test if it leaves one out.
 
-So a row of `ELSEWHERE` (table.py) proves that its test has taken every block of the row.
+So a row of `ELSEWHERE` (table.py) proves that its test has used every block of the row.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PASSED = pytest.StashKey[bool]()
 
 
 class PageBlocks:
-    """The blocks of some rows of one page."""
+    """The blocks of one page that a test must use."""
 
     def __init__(self, rows: Sequence[Elsewhere]) -> None:
         (page,) = {row.page for row in rows}
@@ -26,11 +26,11 @@ class PageBlocks:
 
     @property
     def left(self) -> list[Block]:
-        """Return the blocks that the test has not taken."""
+        """Return the blocks that the test has not used."""
         return [each for each in self._blocks if each.kind not in self._taken]
 
     def session(self) -> Session:
-        """Take the terminal sessions as one session, in the order of the page."""
+        """Return the terminal sessions as one session, in the order of the page."""
         headings = dict.fromkeys(each.heading for each in self._take(""))
         parts = [session(self._path, heading) for heading in headings]
         return Session(
@@ -38,11 +38,11 @@ class PageBlocks:
         )
 
     def programs(self) -> list[str]:
-        """Take the Python blocks."""
+        """Return the Python blocks."""
         return [each.code for each in self._take("python")]
 
     def lines(self) -> list[str]:
-        """Take the lines of the indented blocks."""
+        """Return the lines of the indented blocks."""
         return [line.strip() for each in self._take("indented") for line in each.code.splitlines()]
 
     def _take(self, kind: str) -> list[Block]:
@@ -52,13 +52,13 @@ class PageBlocks:
 
 @pytest.fixture
 def page_blocks(request: pytest.FixtureRequest) -> Iterator[PageBlocks]:
-    """The blocks that the table gives to this test, which must take all of them."""
+    """The blocks that the table assigns to this test, which must use all of them."""
     name = f"{request.path.relative_to(ROOT)}::{request.node.originalname}"
     yield from given_to(name, lambda: request.node.stash.get(PASSED, False))
 
 
 def given_to(name: str, passed: Callable[[], bool]) -> Iterator[PageBlocks]:
-    """Yield the blocks of a test; AssertionError if it has passed and has left one out."""
+    """Yield the blocks of a test. If the test has passed without one of them, fail."""
     rows = [row for row in ELSEWHERE if row.test == name]
     assert rows, f"tests/pages/table.py has no row for {name}"
     given = PageBlocks(rows)
@@ -68,6 +68,6 @@ def given_to(name: str, passed: Callable[[], bool]) -> Iterator[PageBlocks]:
 
 
 def note_outcome(item: pytest.Item, report: pytest.TestReport) -> None:
-    """Store whether a test has passed, for the fixture."""
+    """Note whether a test has passed, for the fixture."""
     if report.when == "call":
         item.stash[PASSED] = report.passed

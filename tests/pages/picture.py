@@ -1,4 +1,4 @@
-"""Reading docs/system.svg: the places of its boxes and arrows, and the space of its labels."""
+"""Reads docs/system.svg: the positions of boxes and arrows, and the space of the labels."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -18,7 +18,7 @@ ABOVE, BELOW = 0.76, 0.24
 
 
 class Box(NamedTuple):
-    """A rectangle, by its edges."""
+    """A rectangle, given by its edges."""
 
     left: float
     top: float
@@ -30,14 +30,14 @@ class Box(NamedTuple):
         return Box(self.left - by, self.top - by, self.right + by, self.bottom + by)
 
     def holds(self, other: "Box") -> bool:
-        """Whether another rectangle lies inside."""
+        """Return whether another rectangle lies inside this one."""
         return (
             self.left <= other.left and self.top <= other.top
             and other.right <= self.right and other.bottom <= self.bottom
         )  # fmt: skip
 
     def meets(self, other: "Box") -> bool:
-        """Whether the two rectangles have a common point."""
+        """Return whether the two rectangles have a common point."""
         return (
             self.left <= other.right and other.left <= self.right
             and self.top <= other.bottom and other.top <= self.bottom
@@ -52,7 +52,7 @@ class Label(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """The parts of a picture that the checks use."""
+    """The parts of a picture that are checked."""
 
     labels: list[Label]
     boxes: list[Box]

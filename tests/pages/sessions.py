@@ -1,4 +1,4 @@
-"""Runs the sessions that a page shows."""
+"""Runs the terminal sessions that a page shows."""
 
 import os
 import re
@@ -21,10 +21,10 @@ _TIME = re.compile(r"\[ *\d+\.\d+\] ")
 
 
 def run(folder: Path, commands: list[str], then: str = "", seconds: float = SECONDS) -> list[str]:
-    """Run the commands in one shell, like a reader; return the output of each, and the output of `then`.
+    """Run the commands in one shell, as a reader does; return the output of each, and that of `then`.
 
     `then` runs at the end, while the servers of the session still run; they are ended afterwards.
-    AssertionError if the shell has ended earlier: else the rest of a page would not be compared.
+    If the shell has ended earlier, fail: the rest of a page would not be compared.
     """
     lines = ["trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT"]
     for number, command in enumerate(commands):
@@ -65,7 +65,7 @@ def follow(folder: Path, steps: Session, then: str = "", seconds: float = SECOND
 
 
 def difference(command: str, typed: str, expected: str, found: str) -> str:
-    """Return a text about a difference in output, or "".  A guest prints each line shown, and more."""
+    """Return a text about the difference of two outputs, or "". A guest may print more than shown."""
     if not typed:
         return "" if shows(expected, found) else f"$ {command}\n{found}"
     missing = absent(expected, found)
@@ -73,7 +73,7 @@ def difference(command: str, typed: str, expected: str, found: str) -> str:
 
 
 def _awaited(command: str, pipe: str) -> list[str]:
-    """Return shell lines for a background server or console; the session waits until it is ready.
+    """Return shell lines that start a server or console in the background and wait until it is ready.
 
     It writes to --ready-fd when it is ready. If it ends before, the pipe is closed, and the session goes on.
     """
@@ -86,12 +86,12 @@ def _awaited(command: str, pipe: str) -> list[str]:
 
 
 def shows(shown: str, written: str) -> bool:
-    """Whether output is as a page shows it; `...` there stands for any text."""
+    """Return whether output is as a page shows it; `...` on the page stands for any text."""
     return re.fullmatch(_pattern(shown), written.strip(), re.DOTALL) is not None
 
 
 def absent(shown: str, written: str) -> str | None:
-    """Return the first line that a guest has not printed in its place, or None.  A guest prints more."""
+    """Return the first line that a guest has not printed in order, or None. A guest may print more."""
     rest = _TIME.sub("", written)
     for line in shown.splitlines():
         found = re.search(_pattern(_TIME.sub("", line)), rest)
@@ -102,15 +102,15 @@ def absent(shown: str, written: str) -> str | None:
 
 
 def screen(path: Path, heading: str) -> str:
-    """The terminal under a heading, below the last command of the shell, with the commands of a guest."""
+    """Return what the terminal shows under a heading: the output after the last command of the shell."""
     last = blocks(path, heading)[-1]
     return re.split(r"^\$ (?:.*\\\n)*.*\n", last, flags=re.MULTILINE)[-1]
 
 
 def not_on_screen(shown: str, written: str) -> str | None:
-    """The first lines of a page that a guest's terminal does not have in their place, or None.
+    """Return the first shown lines that a guest's terminal does not have in order, or None.
 
-    Only a line `...` stands for lines that are left out: all others follow each other on the terminal.
+    Lines are left out only where the page has a line `...`. All others follow each other on the terminal.
     """
     rest, left_out = on_terminal(written), False
     for block in re.split(r"^(\.\.\.\n)", on_terminal(shown), flags=re.MULTILINE):
@@ -126,7 +126,7 @@ def not_on_screen(shown: str, written: str) -> str | None:
 
 
 def on_terminal(text: str) -> str:
-    """The lines of a terminal without times, escape sequences, and the ends of lines of a raw terminal."""
+    """Return the lines of a terminal without times, escape sequences and carriage returns."""
     return _TIME.sub("", re.sub(r"\x1b\[[0-9;]*[A-Za-z]|\r", "", text)).strip("\n") + "\n"
 
 

@@ -1,7 +1,7 @@
 """The table of the tests that run the blocks of the pages.
 
 A new page needs a row here: `test_every_block.py` fails until each of its blocks is run, or has a reason. A
-page of terminal sessions is a row of WHOLE, and needs no test of its own: `test_whole_pages.py` runs it.
+page of terminal sessions is a row of WHOLE, and needs no separate test: `test_whole_pages.py` runs it.
 """
 
 from typing import NamedTuple
@@ -10,10 +10,11 @@ from tests.spec.markdown import Block
 
 
 class Whole(NamedTuple):
-    """A page whose sessions are run in one shell, in its order.
+    """A page whose sessions are run in one shell, in the order of the page.
 
-    A Python block is a file in the folder from the start if its previous paragraph names a file, such as
-    `program.py`.
+    If the paragraph before a Python block names a file, such as `program.py`, the folder has that file from
+    the
+    start.
     """
 
     page: str
@@ -28,7 +29,7 @@ class Whole(NamedTuple):
 
 
 class Elsewhere(NamedTuple):
-    """Blocks under a heading that a separate test runs; `*` is any heading."""
+    """Blocks under a heading that another test runs. The heading `*` means any heading."""
 
     page: str
     heading: str
@@ -40,12 +41,12 @@ class Elsewhere(NamedTuple):
     """Text of the blocks of this row; others under the heading have rows of their own."""
 
     def names(self, block: Block) -> bool:
-        """Whether a block of the page belongs to this row."""
+        """Return whether a block of the page belongs to this row."""
         return self.kind == block.kind and self.heading in (block.heading, "*") and self.has in block.code
 
 
 class InSoak(NamedTuple):
-    """Sessions under a heading that are too long for `make test`; a part of `make soak` runs them."""
+    """Sessions under a heading that take too long for `make test`; a part of `make soak` runs them."""
 
     page: str
     heading: str
@@ -53,7 +54,7 @@ class InSoak(NamedTuple):
 
 
 class NotRun(NamedTuple):
-    """Blocks under a heading that no test runs, and the reason; `*` is any heading."""
+    """Blocks under a heading that no test runs, with the reason. The heading `*` means any heading."""
 
     page: str
     heading: str

@@ -1,4 +1,4 @@
-"""The programs of docs/clients.md in cases that a page can't show: several moves, and a broken session.
+"""The programs of docs/clients.md in cases that the page can't show: several moves, and a broken session.
 
 `test_whole_pages.py` runs all of them as the page says.
 """
@@ -26,7 +26,7 @@ def names_of(program: str) -> dict:
 
 
 async def test_the_program_follows_its_partition(tmp_path: Path) -> None:
-    """R-55: each object is written once, is durable, and is removed once, whenever the moves happen."""
+    """R-55: whenever the partition moves, each object is written, becomes durable, and is removed once."""
     main = names_of("follow.py")["main"]
     system, written = System("sockets", tmp_path), []
     (tmp_path / "store" / "run").mkdir(parents=True)
@@ -46,7 +46,7 @@ async def test_the_program_follows_its_partition(tmp_path: Path) -> None:
 
 
 async def test_an_end_that_is_unknown(pks_partition, capsys) -> None:
-    """The program goes on after a session that broke, and raises any other error."""
+    """The program continues after a session that broke, and raises any other error."""
     write = names_of("ends.py")["write"]
     await write(pks_partition.channel)
     assert (await pks_partition.channel.call(read_object(Authorization(3), b"label"))).data == b"data"

@@ -1,4 +1,4 @@
-"""docs/compatibility.md is true: an upgrade and a step back, with this release as the earlier one.
+"""docs/compatibility.md is true for an upgrade and a step back; this release is the earlier one.
 
 No later release exists yet. This one plays it, and writes an anchor card with a level that no release has.
 `pip` is replaced by a choice of one of the two, and `venv` by an empty environment: both would take seconds.
@@ -51,7 +51,7 @@ PYTHON3 = """#!/bin/sh
 def test_an_upgrade_and_a_step_back(
     tmp_path_factory: pytest.TempPathFactory, page_blocks: PageBlocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R-22: each command of the page in its order; at the end the earlier release serves the saved state."""
+    """R-22: the commands of the page run in order. At the end, the earlier release serves the saved state."""
     earlier = Path(sys.executable).parent / "swpks"
     work = tmp_path_factory.mktemp("u")  # the path of a socket has to be short
     given = work / "given"

@@ -1,4 +1,4 @@
-"""Each code block of README.md and docs/ is run by a test, or has a reason (`table.py`)."""
+"""A test runs each code block of README.md and docs/, or `table.py` has a reason why not."""
 
 import ast
 import re
@@ -20,7 +20,7 @@ OTHERS = (*ELSEWHERE, *IN_SOAK, *NOT_RUN)
 
 
 def named(page: str, block: Block) -> bool:
-    """Whether this block has a row of its own."""
+    """Return whether a row of the table names this block."""
     own = any(row.page == page and row.names(block) for row in ELSEWHERE)
     return own or any(
         (row.page, getattr(row, "kind", "")) == (page, block.kind) and row.heading in (block.heading, "*")
@@ -29,7 +29,7 @@ def named(page: str, block: Block) -> bool:
 
 
 def whole(page: str, block: Block) -> bool:
-    """Whether the block is run with its whole page: a session, or a program that a session runs."""
+    """Return whether a block is run with its whole page: a session, or a program that a session runs."""
     return page in RUN_AS_A_WHOLE and (not block.kind or block.code in programs(ROOT / page).values())
 
 
@@ -40,12 +40,12 @@ def left_out(page: str) -> list[Block]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_no_block_is_left_out(page: str) -> None:
-    """A new block needs a row, unless the whole page is run."""
+    """Each block has a row, or is run with its whole page."""
     assert left_out(page) == []
 
 
 def test_a_block_that_is_left_out_is_found(tmp_path, monkeypatch) -> None:
-    """In a new page, a session, a program and an indented command without a row are found."""
+    """In a new page, a session, a program or an indented command without a row is reported."""
     page = tmp_path / "new.md"
     page.write_text(
         "# New\n\n```\n$ true\n```\n\n```python\nprint()\n```\n\n## Below\n\nSo:\n\n    make it\n"
@@ -57,7 +57,7 @@ def test_a_block_that_is_left_out_is_found(tmp_path, monkeypatch) -> None:
 
 @pytest.mark.parametrize("row", OTHERS, ids=lambda row: f"{row.page}: {row.heading}, {row[2][:40]}")
 def test_no_row_is_left_over(row) -> None:
-    """Each row has a block: an old row would excuse a new block under the same heading."""
+    """Each row has a block. An old row would excuse a new block under the same heading."""
     kind = getattr(row, "kind", "")
     blocks = all_blocks(ROOT / row.page)
     mine = [block for block in blocks if block.kind == kind and row.heading in (block.heading, "*")]
@@ -66,7 +66,7 @@ def test_no_row_is_left_over(row) -> None:
 
 @pytest.mark.parametrize("test", sorted({row.test for row in ELSEWHERE}))
 def test_a_named_test_takes_its_blocks(test: str) -> None:
-    """The function exists in its file, and has the fixture, which fails it if it leaves a block out."""
+    """Each test that a row names exists, and uses the fixture `page_blocks`."""
     file, _, function = test.partition("::")
     defined = ast.walk(ast.parse((ROOT / file).read_text("utf-8")))
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -75,7 +75,7 @@ def test_a_named_test_takes_its_blocks(test: str) -> None:
 
 
 def test_a_block_that_a_test_does_not_take_is_found() -> None:
-    """The fixture finds sessions, programs and lines that were not taken.
+    """The fixture reports sessions, programs and lines that the test has not used.
 
     Blocks of other rows do not count.
     """
@@ -93,7 +93,10 @@ def test_a_block_that_a_test_does_not_take_is_found() -> None:
 
 
 def test_a_test_that_leaves_a_block_out_fails() -> None:
-    """Only a passed test is failed for it, not a skipped one.  A test without a row is an error."""
+    """If a test passes and leaves a block out, it fails; a skipped one does not.
+
+    A test without a row is an error.
+    """
     name = ELSEWHERE[0].test
     for passed, taken, fails in ((True, False, True), (True, True, False), (False, False, False)):
         fixture = given_to(name, partial(bool, passed))
@@ -109,20 +112,20 @@ def test_a_test_that_leaves_a_block_out_fails() -> None:
 
 @pytest.mark.parametrize("row", IN_SOAK)
 def test_a_named_part_of_the_soak_exists(row) -> None:
-    """`make soak` has the part, and its module names the page."""
+    """If a row names a part of `make soak`, the part exists, and its module names the page."""
     assert row.part in PARTS
     module = ROOT / "tests" / "soak" / f"{row.part.replace('-', '_')}.py"
     assert row.page.rpartition("/")[2] in module.read_text("utf-8")
 
 
 def test_a_row_that_is_not_run_has_a_reason() -> None:
-    """Few rows are not run, and each has a reason."""
+    """Few blocks are not run, and the row of each has a reason."""
     assert len(NOT_RUN) <= 8
     assert all(len(row.reason.split()) > 5 for row in NOT_RUN)
 
 
 def test_every_make_target_of_the_pages_exists() -> None:
-    """`make` accepts every target that a page names in a block or in a sentence."""
+    """Each `make` target that a page names exists."""
     lines = (
         re.findall(r"(?:^ *|`)(make [a-z][^`\n#]*)", (ROOT / page).read_text("utf-8"), re.M) for page in PAGES
     )

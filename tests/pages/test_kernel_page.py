@@ -1,4 +1,4 @@
-"""docs/kernel.md in `make test`: the keys are made as shown, and the keystore takes two of the three updates.
+"""docs/kernel.md in `make test`: keys are made as shown, and the keystore accepts two of the three updates.
 
 `make soak` runs the whole page in the kernel that it builds (tests/soak/kernel_page.py).
 """
@@ -31,7 +31,7 @@ swpks lpar lpar1 update KEK --auth root/KEK-wrong.update 2>refused || grep -o H_
 
 @pytest.mark.process
 def test_the_keys_of_the_page(tmp_path: Path, page_blocks: PageBlocks) -> None:
-    """The page's commands make each file, and each update ends as the page says."""
+    """The commands of the page make each file, and each update has the result that the page shows."""
     for command in ("openssl", "cert-to-efi-sig-list", "sign-efi-sig-list", "cpio"):
         needed(command, shutil.which(command))
     (tmp_path / "root").mkdir()
@@ -40,7 +40,7 @@ def test_the_keys_of_the_page(tmp_path: Path, page_blocks: PageBlocks) -> None:
 
 
 def test_the_session_of_the_build_returns_to_its_folder() -> None:
-    """The session returns to its first folder, because the boots name `build/vmlinux` relative to it."""
+    """The session of the build ends in its first folder. Later commands name `build/vmlinux` from there."""
     page = whole(PAGE)
     folder, built = ".", ""
     for command in page.commands:
@@ -54,7 +54,7 @@ def test_the_session_of_the_build_returns_to_its_folder() -> None:
 
 
 def test_the_packages_of_the_page_are_those_that_the_soak_asks_for() -> None:
-    """Each package that the build needs is named on the page and in tools/debian-packages."""
+    """The page and tools/debian-packages name each package that the build needs."""
     (install,) = (command for command in whole(PAGE).commands if command.startswith(INSTALL))
     wanted = (ROOT / "tools" / "debian-packages").read_text("utf-8")
     for package in install.removeprefix(INSTALL).split():
@@ -65,7 +65,7 @@ def test_the_packages_of_the_page_are_those_that_the_soak_asks_for() -> None:
 
 @pytest.mark.process
 def test_a_package_that_is_not_installed_is_found(tmp_path: Path) -> None:
-    """The soak checks the packages in place of an installation, and finds a missing one."""
+    """The soak does not install the packages. It reports one that is missing."""
     written, there, _ = run(tmp_path, [checked(f"{INSTALL}no-such-package"), checked(f"{INSTALL}dpkg")])
     assert "no-such-package" in written
     assert not there

@@ -1,4 +1,4 @@
-"""docs/system.svg is readable and complete: no label crosses anything, and every room is in it."""
+"""docs/system.svg is readable and complete: no label crosses anything, and every room has a label."""
 
 import re
 
@@ -34,7 +34,7 @@ HIDDEN = {
 
 
 def crossings(picture: Picture) -> list[str]:
-    """Return each label that lies over the edge of a box, over an arrow, or over another label."""
+    """Return each label that lies on the edge of a box, on an arrow, or on another label."""
     found = []
     for number, (text, room) in enumerate(picture.labels):
         near = room.grown(GAP)
@@ -48,7 +48,7 @@ def crossings(picture: Picture) -> list[str]:
 
 
 def test_no_label_crosses_anything() -> None:
-    """No label crosses anything, also in a font that is 5 % wider."""
+    """No label crosses anything, even in a font that is 5 % wider."""
     assert len(PICTURE.labels) > 30
     assert crossings(PICTURE) == []
 
@@ -60,12 +60,12 @@ def test_no_label_crosses_anything() -> None:
     ('<text x="1000" y="20">outside</text>', "crosses a box"),
 ])  # fmt: skip
 def test_a_label_in_a_wrong_place_is_found(label: str, found: str) -> None:
-    """The check finds each kind of wrong place."""
+    """The check reports each kind of wrong position."""
     assert any(found in line for line in crossings(read(SVG.replace("</svg>", f"{label}</svg>"))))
 
 
 def test_every_part_of_the_house_is_in_the_picture() -> None:
-    """Each room has a label in the picture, or stands in the list of rooms without one."""
+    """Each room has a label in the picture, or is in the list of rooms without a label."""
     page = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
     house = page.split("```")[1]
     rooms = {word for line in house.splitlines() for word in re.findall(r"[a-z_]+", line[:COMMENTS])}

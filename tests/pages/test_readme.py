@@ -1,4 +1,4 @@
-"""README.md is true: its examples of tests pass, and its boot is that of the recipe.
+"""README.md is true: its example tests pass, and its boot is the one of the recipe.
 
 `test_whole_pages.py` runs its sessions and its program, in the order of the page.
 """
@@ -17,7 +17,7 @@ RECIPE = session(KERNEL, FIVE)
 
 
 def test_the_boot_is_that_of_the_recipe(page_blocks: PageBlocks) -> None:
-    """The README has the boot command of tests/qemu/test_recipe.py, and a part of its session."""
+    """README.md has the boot command of the recipe in docs/kernel.md, and a part of its session."""
     boot = page_blocks.session()
     assert boot.commands == RECIPE.commands[-1:]
     assert set(boot.guest) <= set(RECIPE.guest)
@@ -26,7 +26,7 @@ def test_the_boot_is_that_of_the_recipe(page_blocks: PageBlocks) -> None:
 
 
 def the_test_of(page_blocks: PageBlocks) -> Callable[[Any], Awaitable[None]]:
-    """Return the test in the page's example."""
+    """Return the test function in the page's example."""
     (example,) = page_blocks.programs()
     names: dict[str, Any] = {}
     exec(example, names)
@@ -35,16 +35,16 @@ def the_test_of(page_blocks: PageBlocks) -> Callable[[Any], Awaitable[None]]:
 
 
 async def test_the_test_of_a_partition(pks_partition, page_blocks: PageBlocks) -> None:
-    """The example of the fixture is a test that passes."""
+    """The example test with a partition passes."""
     await the_test_of(page_blocks)(pks_partition)
 
 
 async def test_the_test_of_a_console(pks_console, page_blocks: PageBlocks) -> None:
-    """R-45, R-46: the example of a console and its systems passes."""
+    """R-45, R-46: the example test with a console and its systems passes."""
     await the_test_of(page_blocks)(pks_console)
 
 
 @pytest.mark.pks_console(partitions={"a": ["lpar1"], "b": []})
 async def test_the_test_of_a_move(pks_console, page_blocks: PageBlocks) -> None:
-    """R-51: the guest's channel follows its partition."""
+    """R-51: the example test passes: the guest's channel follows its partition."""
     await the_test_of(page_blocks)(pks_console)

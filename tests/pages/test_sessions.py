@@ -1,4 +1,4 @@
-"""The check of a page's session leaves nothing out."""
+"""The check of a page's terminal session misses nothing."""
 
 import pytest
 
@@ -8,27 +8,27 @@ from tests.spec.markdown import Session
 
 @pytest.mark.process
 def test_each_command_has_its_output(tmp_path) -> None:
-    """Each command has its output, also a failed one; the last output is that of the end."""
+    """Each command has its own output, also one that fails. The last output is that of `then`."""
     assert run(tmp_path, ["echo one", "false", "echo two"], "echo end") == ["one\n", "", "two\n", "end\n"]
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("end", ["exit 0", "exit 3", "kill -9 $$"])
 def test_a_shell_that_ends_early_is_an_error(tmp_path, end: str) -> None:
-    """The last commands were not run, so the session is an error."""
+    """If the shell ends early, the last commands were not run, so the check fails."""
     with pytest.raises(AssertionError, match="the shell ended in"):
         run(tmp_path, ["echo one", end, "echo two"])
 
 
 @pytest.mark.process
 def test_an_end_that_fails_is_an_error(tmp_path) -> None:
-    """If the program after the session fails, the session is an error, whatever it has printed."""
+    """If the program after the session fails, the check fails, whatever it has printed."""
     with pytest.raises(AssertionError):
         run(tmp_path, ["echo one"], "echo fine; false")
 
 
 def test_each_difference_is_told(tmp_path) -> None:
-    """The error lists all commands with another output, and a guest's line that is missing or too late."""
+    """The error lists every command with another output, and each line of a guest that is missing or late."""
     steps = Session(["echo one", "echo two", "cat"], [], [], ["one\n", "2\n", "b\na\n"], ["", "", "a\nb\n"])
     with pytest.raises(AssertionError) as found:
         follow(tmp_path, steps)
@@ -40,7 +40,7 @@ def test_each_difference_is_told(tmp_path) -> None:
 
 @pytest.mark.process
 def test_commands_are_typed_into_a_guest(tmp_path) -> None:
-    """Commands are the input of the guest's command, which may print more than the page shows."""
+    """The commands of a guest are its input. The guest may print more than the page shows."""
     steps = Session(["cat"], [], [], ["[    0.5] two ...\n"], ["one\n[    7.25] two and more\nthree\n"])
     assert follow(tmp_path, steps, "echo end").strip() == "end"
 
@@ -51,7 +51,7 @@ def test_commands_are_typed_into_a_guest(tmp_path) -> None:
     ("a\n...\nc", "a\nc", None), ("a\nc", "a", "c"), ("1...", "2", "1..."),
 ])  # fmt: skip
 def test_lines_of_a_guest(shown: str, written: str, missing: str | None) -> None:
-    """Each line of a guest must be in its place."""
+    """The lines of a guest must come in the order of the page."""
     assert absent(shown, written) == missing
 
 
@@ -62,5 +62,5 @@ def test_lines_of_a_guest(shown: str, written: str, missing: str | None) -> None
     ("a\n...\nb", "a\nb", None), ("a ... c", "a b c", None), ("a ... c", "a\nc", "a ... c\n"),
 ])  # fmt: skip
 def test_lines_that_a_page_leaves_out(shown: str, written: str, missing: str | None) -> None:
-    """Only `...` on a line of its own leaves lines out."""
+    """Only a line `...` on the page means that lines are left out."""
     assert not_on_screen(shown, written) == missing

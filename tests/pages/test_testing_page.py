@@ -31,7 +31,7 @@ exec(compile("\n".join(PROGRAMS), str(PAGE), "exec"))
 
 
 def test_every_program_is_collected(page_blocks: PageBlocks) -> None:
-    """Each block with a test is collected, because an uncollected one would not be run."""
+    """pytest collects each block with a test; otherwise the block would not be run."""
     assert page_blocks.programs() == PROGRAMS
     assert len(PROGRAMS) == 6
     for program in PROGRAMS:
@@ -42,13 +42,13 @@ def test_every_program_is_collected(page_blocks: PageBlocks) -> None:
 
 @pytest.mark.usefixtures("not_measured")
 def test_the_project_of_the_page(tmp_path, monkeypatch, page_blocks: PageBlocks) -> None:
-    """In an empty folder, each command answers as shown, also to wrong options."""
+    """In an empty folder, each command gives the shown output, also with wrong options."""
     for name, value in ONLY_OURS.items():
         monkeypatch.setenv(name, value)
     page = page_blocks.session()
     commands = list(page.commands)
     assert len(commands) == 7
-    commands[-1] += " || true"  # the shell would end at a failure
+    commands[-1] += " || true"  # otherwise a failure would end the shell
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     *written, _ = run(repository(tmp_path / "repository"), commands)
     for command, shown, found in zip(commands, page.shown, written, strict=True):
@@ -56,7 +56,7 @@ def test_the_project_of_the_page(tmp_path, monkeypatch, page_blocks: PageBlocks)
 
 
 def test_the_options_are_those_of_the_fixtures() -> None:
-    """The tables have every option of the fixtures, with its default."""
+    """The tables have every option of the fixtures, with its default value."""
     makers: tuple[Any, ...] = (fresh_partition, emulated_console, ServerProcess)
     for table, maker in zip(tables(TEXT)[2:5], makers, strict=True):
         documented = {name: row[1] for row in table[1:] for name in re.findall(r"`(\w+)`", row[0])[:3]}
@@ -69,14 +69,14 @@ def test_the_options_are_those_of_the_fixtures() -> None:
 
 
 class Members(NamedTuple):
-    """A table of the members of a fixture: their names, and the examples."""
+    """The table of a fixture's members: their names, and the examples."""
 
     names: set[str]
     examples: dict[str, str]
 
 
 def members(number: int) -> Members:
-    """Read a table; `code | code` in a cell would be read as two cells."""
+    """Return a table of members. Each row must have three cells; a `|` within a cell would make it two."""
     rows = tables(TEXT)[number][1:]
     names = [re.findall(r"`(\w+)[`(]", row[0]) for row in rows]
     assert all(len(row) == 3 for row in rows)
@@ -91,7 +91,7 @@ def public(given: object) -> set[str]:
 
 
 async def run_example(text: str, **names: Any) -> dict[str, Any]:
-    """Run an example of a table, and return the names that it has made."""
+    """Run an example in a table; return the names that it defines."""
     names["swpks"] = swpks
     coroutine = eval(compile(text, str(PAGE), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)
     if coroutine is not None:
@@ -100,7 +100,10 @@ async def run_example(text: str, **names: Any) -> dict[str, Any]:
 
 
 async def test_the_members_of_both_partitions(pks_partition, pks_partition_sync) -> None:
-    """The table has exactly the public members of both partitions; `open` and `run` are in one each."""
+    """The table has exactly the public members of the two partition classes.
+
+    `open` and `run` are in one class each.
+    """
     documented = members(1)
     assert documented.names == public(pks_partition_sync)
     assert documented.names - {"run"} | {"open"} == public(pks_partition)
@@ -110,13 +113,13 @@ async def test_the_members_of_both_partitions(pks_partition, pks_partition_sync)
 
 
 def before(member: str) -> list[str]:
-    """Return the steps that the page requires before the example of a member of the console."""
+    """Return the steps that the page requires before the example for this member of the console."""
     (item,) = re.findall(rf"^- `{member}` .*\n(?:  .*\n)*", TEXT, re.MULTILINE) or [""]
     return re.findall(r"`((?:job = |await |pks_console\.files).*?)`", item)
 
 
 def options_of(member: str) -> dict[str, Any]:
-    """Return the options of the mark under which the example of a member of the console runs."""
+    """Return the options of the pytest mark with which this example of the console runs."""
     (mark,) = re.findall(
         r"^Each example runs alone .*`@pytest\.mark\.pks_console\((.*)\)`", TEXT, re.MULTILINE
     )
@@ -126,7 +129,7 @@ def options_of(member: str) -> dict[str, Any]:
 
 
 def test_the_members_of_a_console() -> None:
-    """The table has exactly the public members; steps before examples belong to members of the table."""
+    """The table has exactly the public members of a console. The steps before examples name such members."""
     documented = members(5)
     assert documented.names == public(EmulatedConsole) | {"systems", "files", "log", "management"}
     assert {member for member in documented.examples if before(member)} == {
@@ -136,7 +139,7 @@ def test_the_members_of_a_console() -> None:
 
 @pytest.mark.parametrize("member", members(5).examples)
 async def test_an_example_of_a_console(member: str) -> None:
-    """The example runs alone, after the steps that the page requires, and its job succeeds."""
+    """The example runs alone, after the steps that the page requires. Its job succeeds."""
     example = members(5).examples[member]
     assert f"pks_console.{member}" in example
     async with emulated_console(**options_of(member)) as console:
@@ -168,7 +171,7 @@ async def test_an_example_of_a_partition(member: str) -> None:
 
 
 def test_the_members_of_a_server(tmp_path) -> None:
-    """The table has exactly the public members; each example is Python.
+    """The table has exactly the public members of a server, and each example is valid Python.
 
     `test_server_fixture.py` runs such calls.
     """
@@ -180,7 +183,7 @@ def test_the_members_of_a_server(tmp_path) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a default in the types of the page."""
+    """Return a default value with the types that the page uses."""
     if hasattr(value, "items"):
         return {key: list(each) for key, each in value.items()}
     return list(value) if isinstance(value, tuple | list) else value

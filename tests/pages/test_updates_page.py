@@ -1,4 +1,4 @@
-"""docs/signed-updates.md and spec/secure-boot-variables.md have the same commands; they are run as a page."""
+"""docs/signed-updates.md has the commands of spec/secure-boot-variables.md, and a test runs the page."""
 
 import re
 
@@ -9,7 +9,7 @@ SPEC = (ROOT / "spec" / "secure-boot-variables.md").read_text("utf-8")
 
 
 def test_the_commands_of_openssl_are_those_of_the_guide() -> None:
-    """Each openssl command of the contract's page is run there; in the function the signer is a parameter."""
+    """The guide has each openssl command of the contract's page, with KEK in place of the parameter."""
     run = "\n".join(whole(GUIDE).commands).replace('"$3.', '"KEK.').replace('"KEK.crt"', "KEK.crt")
     run = run.replace('"KEK.key"', "KEK.key")
     lines = re.findall(r"^    (openssl .*)$", SPEC, re.MULTILINE)
@@ -19,6 +19,6 @@ def test_the_commands_of_openssl_are_those_of_the_guide() -> None:
 
 
 def test_the_extensions_of_a_leaf_are_those_of_the_guide() -> None:
-    """Both lines of `leaf.ext` are in the sentence below the commands."""
+    """The sentence below the commands has both lines of `leaf.ext`."""
     (lines,) = re.findall(r"^`leaf\.ext` has the lines `(.*?)` and `(.*?)`\.", SPEC, re.MULTILINE)
     assert "\n".join(["<<'EOF'", *lines, "EOF"]) in "".join(blocks(GUIDE, "Certificates"))

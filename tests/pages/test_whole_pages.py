@@ -1,4 +1,4 @@
-"""The pages are true: each command of a page, in the order of the page, answers as shown."""
+"""The pages are true: each command of a page, run in the order of the page, gives the shown output."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.spec.markdown import ROOT, Session, programs, whole
 
 
 def steps_of(row: Whole) -> Session:
-    """Return the sessions of the page that this module runs: those under headings without another row."""
+    """Return the sessions of a page that this module runs: those whose heading has no other row."""
     others = (*ELSEWHERE, *IN_SOAK, *NOT_RUN)
     sessions = (each for each in others if each.page == row.page and not getattr(each, "kind", ""))
     return whole(ROOT / row.page, {each.heading for each in sessions})
@@ -27,9 +27,9 @@ def test_every_command_of_the_page(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """R-04, R-06, R-10, R-13, R-36, R-44 to R-46, R-50 to R-52, R-54, R-75: all commands run in one shell.
+    """R-04, R-06, R-10, R-13, R-36, R-44 to R-46, R-50 to R-52, R-54, R-75: each page runs in one shell.
 
-    From the beginning of the page to its end, after which no process is left.
+    Its commands give the shown output, and leave no process.
     """
     if not row.measured:
         request.getfixturevalue("not_measured")
@@ -50,7 +50,7 @@ def test_every_command_of_the_page(
 
 
 def steps_in(page: str) -> Session:
-    """Return all sessions of a page but those that are no commands of a user."""
+    """Return all sessions of a page, except those that are no commands of a user."""
     return whole(ROOT / page, {row.heading for row in NOT_RUN if row.page == page})
 
 
@@ -64,7 +64,7 @@ PAGES = [page for page in ALL_PAGES if re.search(r"^\$ ", (ROOT / page).read_tex
 
 @pytest.mark.parametrize("page", PAGES)
 def test_each_page_has_a_head_and_an_end(page: str) -> None:
-    """A page makes its folder and ends its servers: the next page may run in the same shell."""
+    """Each page makes its folder and ends its servers, so the next page can run in the same shell."""
     text = (ROOT / page).read_text("utf-8")
     assert begins(steps_in(page))
     assert ends(steps_in(page))
@@ -72,12 +72,12 @@ def test_each_page_has_a_head_and_an_end(page: str) -> None:
 
 
 def test_pages_with_commands_are_found() -> None:
-    """The list above is not empty by an error of reading."""
+    """The list of pages above is not empty."""
     assert {"docs/kernel.md", *(row.page for row in WHOLE)} <= set(PAGES)
 
 
 def test_a_page_without_a_head_or_an_end_is_found() -> None:
-    """A page that leaves its server running, and one that starts in the folder of the last one, are found."""
+    """The check reports a page that leaves its server running, and one that makes no folder."""
     page = Session(["swpks serve &", "swpks hmc status"], [], [], ["", ""], ["", ""])
     assert not begins(page)
     assert not ends(page)
@@ -85,7 +85,10 @@ def test_a_page_without_a_head_or_an_end_is_found() -> None:
 
 @pytest.mark.process
 def test_a_process_that_is_left_is_found(tmp_path: Path) -> None:
-    """An orphan is found too, which is no job of the shell; processes of the shell itself are not listed."""
+    """The check reports an orphan, which is no job of the shell.
+
+    It does not report processes of the shell itself.
+    """
     orphan = "(sleep 60 >/dev/null 2>&1 & echo $! >pid)"
     gone = "kill $(cat pid); while [ -e /proc/$(cat pid) ]; do :; done"
     first, _, found, _, none, _ = run(tmp_path, [LEFT, orphan, LEFT, gone, LEFT])
