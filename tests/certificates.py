@@ -1,4 +1,4 @@
-"""Certificates for tests of TLS: small CAs with EC keys, made in a folder."""
+"""Certificates for tests of TLS: a small CA with EC keys, in a folder of the test."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 class Authority:
-    """A CA with its files in a folder."""
+    """A CA, and the folder with its files."""
 
     def __init__(self, folder: Path, name: str = "ca") -> None:
         self._folder = folder
@@ -53,7 +53,7 @@ class Authority:
     def files(
         self, name: str, *hosts: str, passphrase: bytes = b"", purpose: x509.ObjectIdentifier | None = None
     ) -> TlsFiles:
-        """Return the files of one end: its certificate is for these hosts, and for one purpose if given."""
+        """Return key and certificate files for these hosts, and for one purpose if it is given."""
         key = ec.generate_private_key(ec.SECP256R1())
         extensions: list[x509.ExtensionType] = [x509.BasicConstraints(ca=False, path_length=None)]
         if hosts:

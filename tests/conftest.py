@@ -1,4 +1,4 @@
-"""Settings of all tests: profiles of Hypothesis, the place of temporary folders, a fixture without coverage.
+"""Settings for all tests: profiles of Hypothesis, the folder for temporary files, and common fixtures.
 
 `HYPOTHESIS_PROFILE=thorough make test PYTEST_ARGS=tests/abi/test_layout.py` tries many more examples.
 No profile has a deadline: a busy machine would exceed it, and that says nothing about the code.
@@ -34,7 +34,7 @@ if memory := in_memory():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Report to the fixture `page_blocks` whether its test has passed."""
+    """Report to the fixture `page_blocks` whether the test has passed."""
     report = yield
     note_outcome(item, report)
     return report
@@ -42,7 +42,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture
 def not_measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leave a test, and the processes that it starts, out of coverage.
+    """Exclude a test, and the processes that it starts, from the measurement of coverage.
 
     Two kinds of tests use it. Some repeat branches that other tests reach a hundred thousand times; coverage
     would make them four times slower. Others start processes in which coverage would load modules or write

@@ -1,7 +1,8 @@
-"""A guest's side of an h-call, by hand: buffers in guest memory, registers, and the parsed answer.
+"""The guest's part of an h-call, without `hcall_client`: guest memory, registers, and the parsed answer.
 
-Independent of `hcall_client`, so that a mistake there cannot hide one in the server.  Every argument
-of a call has a page-aligned place of its own, found by its register.
+So a mistake in `hcall_client` cannot hide one in the server.  Every argument of a call has a page-aligned
+place
+in memory, found by its register.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def make_partition(
 ) -> Partition:
     """Return a partition in its first IPL, in secure-boot `mode`, with these `objects` in its NVRAM.
 
-    By the default of `attributes` it has every call of its level, and takes an unsigned PK.
+    With the default `attributes` it has every call of its level, and accepts a PK without a signature.
     """
     numbers = {"keystore_kbytes": kbytes, "secure_boot": mode, **attributes}
     profile = PartitionProfile(
@@ -84,17 +85,17 @@ def make_partition(
 
 
 def console_sets(partition: Partition, changes: Mapping[str, int]) -> None:
-    """Set attributes of the console; the console's rules are not applied."""
+    """Set attributes as the console does, without the console's rules."""
     partition.change(wished(partition.attributes, changes))
 
 
 def auth_block(consumer: int, password: bytes = b"", *, version: int = 1, length: int | None = None) -> bytes:
-    """Return an authorization block; `length` replaces the length of the password."""
+    """Return an authorization block. `length` replaces the real length of the password."""
     return struct.pack(">BB12xH", version, consumer, len(password) if length is None else length) + password
 
 
 class Place(NamedTuple):
-    """The place of an argument: the address of its memory, the name of its length argument, its kind."""
+    """Where an argument is: the address of its memory, the name of its length argument, its kind."""
 
     address: int
     length: str | None
@@ -108,7 +109,7 @@ PLACES = {
 
 
 class Layout:
-    """The registers and segments of an h-call, by the names of its arguments."""
+    """The registers and memory segments of an h-call, by the names of its arguments."""
 
     def __init__(self, opcode: Opcode) -> None:
         self.opcode = opcode
@@ -117,12 +118,12 @@ class Layout:
         self.memory: dict[str, Segment] = {}
 
     def readable(self, name: str, data: bytes, address: int | None = None) -> None:
-        """Place `data` in guest memory, and its address in a buffer argument."""
+        """Put `data` into guest memory, and its address into the register of this argument."""
         at = self.places[name].address if address is None else address
         self._place(name, Segment(at, len(data), IN, data))
 
     def writable(self, name: str, length: int, address: int | None = None) -> None:
-        """Place a writable buffer in guest memory, and its address in a buffer argument."""
+        """Put an output buffer into guest memory, and its address into the register of this argument."""
         at = self.places[name].address if address is None else address
         self._place(name, Segment(at, length, OUT, b""))
 
@@ -141,7 +142,7 @@ class Layout:
 
 
 def lay_out(opcode: Opcode, **values: int | bytes) -> Layout:
-    """Lay out a call: bytes for an input buffer, a length for an output buffer, else a number."""
+    """Return the layout of a call. Bytes are an input buffer; a number is a length or a register's value."""
     layout = Layout(opcode)
     for name, value in values.items():
         if isinstance(value, bytes):
@@ -154,7 +155,7 @@ def lay_out(opcode: Opcode, **values: int | bytes) -> Layout:
 
 
 class Answer(NamedTuple):
-    """The answer of a call: r3, the other registers of the call, and the bytes of the output buffer."""
+    """The answer to a call: r3, r4, r5 and the bytes that it wrote into the output buffer."""
 
     status: int
     r4: int = 0
@@ -197,7 +198,7 @@ def parse_labels(listed: bytes) -> list[bytes]:
 
 
 class Guest:
-    """The calls of a partition's guest; `refusals` are the refusals that the log would report."""
+    """A guest that makes h-calls to a partition. `refusals` has the refusals that the log would report."""
 
     def __init__(self, partition: Partition) -> None:
         self.partition = partition
@@ -205,7 +206,7 @@ class Guest:
         self._calls: Calls = HypervisorCalls(partition, lambda refusal, opcode: self.refusals.append(refusal))
 
     def send(self, call: HCall) -> Answer:
-        """Run a frame without changes."""
+        """Execute the frame of a call; return the answer."""
         answer: HReturn = self._calls.execute(call)
         assert answer.tag == call.tag
         assert len(answer.registers) == 9
@@ -215,7 +216,7 @@ class Guest:
         return Answer(answer.status, answer.registers[0], answer.registers[1], written)
 
     def do(self, opcode: Opcode, **values: int | bytes) -> Answer:
-        """Lay out a call and run it."""
+        """Make a call with these arguments."""
         return self.send(lay_out(opcode, **values).frame())
 
     def config(self, length: int = 520) -> Config:
@@ -275,7 +276,7 @@ class Guest:
     def gen_key(
         self, consumer: int, label: bytes, *, policy: int = WRAPPING, length: int = 32, password: bytes = b""
     ) -> Answer:
-        """Call GEN_KEY; a wrapping key has no buffer, any other key is in `written`."""
+        """Call GEN_KEY. The key is in `written`, except for a wrapping key."""
         values = {"authorization": auth_block(consumer, password), "label": label, "policy": policy}
         layout = lay_out(Opcode.GEN_KEY, **values)  # type: ignore[arg-type]
         if policy & WRAPPING:
@@ -294,7 +295,7 @@ class Guest:
         token: int = 0,
         password: bytes = b"",
     ) -> Answer:
-        """Call WRAP_OBJECT with a buffer of the exact size."""
+        """Call WRAP_OBJECT with an output buffer of the exact size."""
         return self.do(
             Opcode.WRAP_OBJECT,
             authorization=auth_block(consumer, password),
@@ -306,7 +307,7 @@ class Guest:
         )
 
     def unwrap(self, consumer: int, wrapped: bytes, *, token: int = 0, password: bytes = b"") -> Answer:
-        """Call UNWRAP_OBJECT with a buffer of the exact size."""
+        """Call UNWRAP_OBJECT with an output buffer of the exact size."""
         auth, room = auth_block(consumer, password), max(0, len(wrapped) - 1024)
         return self.do(Opcode.UNWRAP_OBJECT, authorization=auth, input=wrapped, output=room, token=token)
 

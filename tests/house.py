@@ -1,4 +1,4 @@
-"""The machinery behind test_house.py: read modules with `ast`, report the rule that each one breaks.
+"""The checks behind test_house.py: read modules with `ast`, and report each broken rule.
 
 The rules of the project are tables in test_house.py, and rows of spec/requirements.md. Every finding is one
 line "file:line: finding", so a failed test reads like a linter's output.
@@ -18,7 +18,7 @@ FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True)
 class Module:
-    """One source file: its import name, its place for messages, and its tree."""
+    """A source file: its import name, its path for messages, and its syntax tree."""
 
     name: str
     where: str
@@ -28,9 +28,9 @@ class Module:
 
 @dataclass(frozen=True)
 class Import:
-    """One imported name, absolute: `from a.b import c` gives `a.b.c`.
+    """One imported name in absolute form: `from a.b import c` gives `a.b.c`.
 
-    `at_run` is False under TYPE_CHECKING.
+    `at_run` is False if the import is under TYPE_CHECKING.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Import:
 
 
 def parse(name: str, source: str, where: str | None = None) -> Module:
-    """Return a module from source text.  Tests of the machinery pass broken modules here."""
+    """Return a module from source text.  The tests of these checks pass faulty modules here."""
     return Module(name, where or name.replace(".", "/") + ".py", source, ast.parse(source))
 
 
@@ -55,17 +55,17 @@ def load(root: Path, base: str, top: str) -> list[Module]:
 
 
 def within(name: str, prefix: str) -> bool:
-    """Whether a dotted name is the prefix or lies below it."""
+    """Return whether a dotted name is the prefix, or lies below it."""
     return name == prefix or name.startswith(prefix + ".")
 
 
 def longest(name: str, prefixes: Collection[str]) -> str | None:
-    """Return the longest of the prefixes that the name lies within."""
+    """Return the longest of the prefixes below which the name lies, or None."""
     return max((p for p in prefixes if within(name, p)), key=len, default=None)
 
 
 def imports(module: Module) -> Iterator[Import]:
-    """Every import of a module: also in functions, in TYPE_CHECKING blocks, and relative ones."""
+    """Yield every import of a module: also in functions, in TYPE_CHECKING blocks, and relative ones."""
     yield from _imports(module, module.tree, top_level=True, at_run=True)
 
 
@@ -96,7 +96,7 @@ def _absolute(module: Module, node: ast.ImportFrom) -> str:
 
 
 def wrong_arrows(module: Module, rooms: Rooms, ours: Collection[str]) -> Iterator[str]:
-    """Imports of our own packages that the room's row does not allow; a room may always import itself."""
+    """Yield each import of our packages that the row of its room forbids. A room may always import itself."""
     room = longest(module.name, rooms)
     if room is None:
         yield f"{module.where}:1: {module.name} belongs to no room; give it a row in the table of rooms"
@@ -110,16 +110,16 @@ def wrong_arrows(module: Module, rooms: Rooms, ours: Collection[str]) -> Iterato
 
 
 def unused_arrows(modules: Collection[Module], room: str, rooms: Rooms) -> set[str]:
-    """The imports that a room's row allows although none of its modules has them."""
+    """Yield each import that the row of a room allows, but that none of its modules has."""
     own = [module for module in modules if longest(module.name, rooms) == room]
     taken = {longest(found.name, rooms[room]) for module in own for found in imports(module)}
     return {arrow for arrow in rooms[room] if arrow not in taken}
 
 
 def graph(modules: Collection[Module], *, at_run: bool) -> dict[str, set[str]]:
-    """The modules that each module imports among those given, also in functions.
+    """Return, for each module, the given modules that it imports, also in functions.
 
-    `at_run` leaves out the imports for types.
+    With `at_run`, imports only for types are left out.
     """
     names = {module.name for module in modules}
     return {
@@ -133,7 +133,7 @@ def graph(modules: Collection[Module], *, at_run: bool) -> dict[str, set[str]]:
 
 
 def circles(modules: Collection[Module]) -> list[str]:
-    """One line for each import circle, those of types included: `a > b > a`."""
+    """Yield one line for each circle of imports, such as `a > b > a`. Imports for types count too."""
     arrows = graph(modules, at_run=False)
     found: list[str] = []
     done: set[str] = set()
@@ -152,7 +152,7 @@ def circles(modules: Collection[Module]) -> list[str]:
 
 
 def longest_chain(modules: Collection[Module]) -> tuple[str, ...]:
-    """The longest chain of run-time imports, in which each module imports the next.
+    """Return the longest chain of run-time imports, in which each module imports the next.
 
     There must be no circle.
     """
@@ -168,35 +168,35 @@ def longest_chain(modules: Collection[Module]) -> tuple[str, ...]:
 def forbidden_imports(
     module: Module, forbidden: Collection[str], why: str, *, but: Collection[str] = ()
 ) -> Iterator[str]:
-    """Imports of a forbidden module or from it; names in the list of exceptions are allowed."""
+    """Yield each import of a forbidden module, except the names in the list of exceptions."""
     for found in imports(module):
         if found.name not in but and any(within(found.name, name) for name in forbidden):
             yield f"{module.where}:{found.line}: {module.name} may not import {found.name}: {why}"
 
 
 def eager_imports(module: Module, package: str) -> Iterator[str]:
-    """Run-time imports of a package at module level, where only imports in functions are allowed."""
+    """Yield each import of a package at module level, if it is allowed only in functions."""
     for found in imports(module):
         if within(found.name, package) and found.top_level and found.at_run:
             yield f"{module.where}:{found.line}: {found.name} has to be imported lazily, inside a function"
 
 
 def undeclared_imports(module: Module, known: Collection[str]) -> Iterator[str]:
-    """Imports of a module that is neither ours, nor Python's, nor of a declared dependency."""
+    """Yield each import of a module that is not ours, not Python's, and of no declared dependency."""
     for found in imports(module):
         if found.name.split(".")[0] not in known:
             yield f"{module.where}:{found.line}: {found.name} comes from no declared dependency"
 
 
 def long_file(module: Module, limit: int) -> Iterator[str]:
-    """A file with at least `limit` lines."""
+    """Yield a finding if a file has at least `limit` lines."""
     lines = len(module.source.splitlines())
     if lines >= limit:
         yield f"{module.where}:1: the file has {lines} lines; it has to be under {limit}"
 
 
 def long_functions(module: Module, limit: int) -> Iterator[str]:
-    """Functions with at least `limit` lines, the docstring included."""
+    """Yield each function with at least `limit` lines, including its docstring."""
     for node in ast.walk(module.tree):
         if isinstance(node, FunctionNode) and node.end_lineno is not None:
             lines = node.end_lineno - node.lineno + 1
@@ -206,7 +206,7 @@ def long_functions(module: Module, limit: int) -> Iterator[str]:
 
 
 def missing_docstrings(module: Module) -> Iterator[str]:
-    """Public modules, classes, functions and methods without a docstring."""
+    """Yield each public module, class, function and method without a docstring."""
     if any(part.startswith("_") for part in module.name.split(".")):
         return
     if not ast.get_docstring(module.tree):
@@ -225,13 +225,13 @@ def _undescribed(module: Module, body: list[ast.stmt], outer: str) -> Iterator[s
 
 
 def _described_elsewhere(node: FunctionNode | ast.ClassDef) -> bool:
-    """Whether the docstring stands elsewhere: at the overridden method, or at the property of a setter."""
+    """Return whether another place has the docstring: the overridden method, or the property of a setter."""
     names = {ast.unparse(each).rpartition(".")[2] for each in node.decorator_list}
     return bool(names & {"overload", "override", "setter", "deleter"})
 
 
 def idle_coroutines(module: Module, allowed: Collection[str]) -> Iterator[str]:
-    """Async functions that await nothing, except those of a Protocol, which have no body."""
+    """Yield each async function without an await. A Protocol's functions have no body and do not count."""
     for node in ast.walk(module.tree):
         if not isinstance(node, ast.AsyncFunctionDef) or node.name in allowed or _is_signature(node):
             continue
@@ -245,7 +245,7 @@ def _is_signature(node: ast.AsyncFunctionDef) -> bool:
 
 
 def classes_of_one_name(modules: Collection[Module]) -> dict[str, list[str]]:
-    """The class names that are defined more than once, each with its files."""
+    """Yield each class name that is defined more than once, with its files."""
     places: dict[str, list[str]] = {}
     for module in modules:
         for node in ast.walk(module.tree):
@@ -255,28 +255,28 @@ def classes_of_one_name(modules: Collection[Module]) -> dict[str, list[str]]:
 
 
 def prints(module: Module) -> Iterator[str]:
-    """Calls of print: a library has no standard output."""
+    """Yield each call of print, because a library has no standard output."""
     for call in _calls(module):
         if isinstance(call.func, ast.Name) and call.func.id == "print":
             yield f"{module.where}:{call.lineno}: print() belongs to the command line alone"
 
 
 def asserts(module: Module) -> Iterator[str]:
-    """Assert statements: python -O removes them, so they check nothing at run time."""
+    """Yield each assert statement. python -O removes them, so they check nothing at run time."""
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Assert):
             yield f"{module.where}:{node.lineno}: assert checks nothing under python -O; raise an error"
 
 
 def opened_files(module: Module) -> Iterator[str]:
-    """Calls of the builtins for files and the terminal, which a pure room must not use."""
+    """Yield each call of a builtin for files or the terminal, which a pure room must not use."""
     for call in _calls(module):
         if isinstance(call.func, ast.Name) and call.func.id in {"open", "input"}:
             yield f"{module.where}:{call.lineno}: {call.func.id}() in a pure room; go through a seam"
 
 
 def logged_secrets(module: Module, words: Collection[str]) -> Iterator[str]:
-    """Log calls with an argument that is named like a secret: a keyword, a name or an attribute."""
+    """Yield each log call with an argument whose name is that of a secret."""
     for call in _calls(module):
         if not (isinstance(call.func, ast.Attribute) and call.func.attr in LOG_METHODS):
             continue
@@ -295,7 +295,7 @@ def _calls(module: Module) -> Iterator[ast.Call]:
 
 
 def named_rows(modules: Collection[Module]) -> dict[str, str]:
-    """The requirement rows that docstrings of tests name, each with "file:line" of the first such test.
+    """Return the requirement rows that docstrings of tests name, each with "file:line" of the first test.
 
     Tests are test functions, test classes and state machines.
     """
@@ -318,7 +318,7 @@ def _is_test(node: ast.AST) -> bool:
 
 @dataclass(frozen=True)
 class Requirement:
-    """One row of the page of requirements; `number` is the id without the plus sign that may follow it."""
+    """One row of the page of requirements. `number` is the id, without a plus sign after it."""
 
     number: str
     state: str
@@ -327,7 +327,7 @@ class Requirement:
 
 
 def requirements(page: str, where: str) -> list[Requirement]:
-    """The rows of all tables of a page: id, state, behaviour; without head rows and rulers."""
+    """Return the rows of all tables in a page: id, state and behaviour, without heads and rulers."""
     rows = []
     for line, content in enumerate(page.splitlines(), 1):
         if content.startswith("|") and not re.match(r"\| *(id|-+) *\|", content):
@@ -337,7 +337,7 @@ def requirements(page: str, where: str) -> list[Requirement]:
 
 
 def wrong_requirements(rows: Collection[Requirement], named: Mapping[str, str]) -> Iterator[str]:
-    """Rows whose state does not agree with the tests, and tests that name an unknown row."""
+    """Yield each row whose state does not agree with the tests, and each test that names an unknown row."""
     known: set[str] = set()
     for row in rows:
         yield from (f"{row.where}: {row.number} {what}" for what in _wrong(row, named))

@@ -1,7 +1,7 @@
-"""A folder in memory for temporary files of tests.
+"""A folder in memory for the temporary files of tests.
 
-A state syncs its files some ten times a start, and a disk takes milliseconds for each sync. No test sees a
-difference: kill -9 takes nothing from the page cache. Power cuts are tested on recorded disks (tests/soak).
+A start syncs the files of its state some ten times, and a disk takes milliseconds for each sync. No test sees
+a difference: kill -9 takes nothing from the page cache. Power cuts are tested on recorded disks (tests/soak).
 """
 
 import os
@@ -14,7 +14,7 @@ ROOM = 512 << 20
 
 
 def in_memory() -> Path | None:
-    """Return the folder in memory; None if the usual temporary folder must be used."""
+    """Return the folder in memory, or None if the usual temporary folder must be used."""
     if os.access(IN_MEMORY, os.W_OK) and shutil.disk_usage(IN_MEMORY).free >= ROOM:
         return IN_MEMORY
     return None

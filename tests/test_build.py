@@ -35,7 +35,7 @@ build_wheel(sys.argv[1])
 
 
 def build(source: Path, out: Path, order: str, umask: str, **more: str) -> dict[str, bytes]:
-    """Build source distribution and wheel of a folder; return their bytes by name."""
+    """Build source distribution and wheel from a folder; return their bytes by name."""
     out.mkdir()
     environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", **more}
     command = [sys.executable, "-c", BUILD, str(out), order, umask]
@@ -44,7 +44,7 @@ def build(source: Path, out: Path, order: str, umask: str, **more: str) -> dict[
 
 
 def unpacked(distribution: Path, to: Path) -> Path:
-    """Unpack a source distribution with other times and modes, and add files of earlier work."""
+    """Unpack a source distribution with other times and modes, and add files as earlier work leaves them."""
     with tarfile.open(distribution) as archive:
         archive.extractall(to, filter="data")
     (source,) = to.iterdir()
@@ -68,7 +68,7 @@ Built = tuple[Path, dict[str, bytes], dict[str, bytes]]
 
 @pytest.fixture(scope="module")
 def builds(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Two builds: of this folder, and of its source distribution in another folder at another time."""
+    """Two builds: from this folder, and from its source distribution in another folder at another time."""
     folder = tmp_path_factory.mktemp("builds")
     first = build(ROOT, folder / "first", "as it is", "022")
     (distribution,) = (folder / "first").glob("*.tar.gz")
@@ -78,7 +78,7 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 def members(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Every file in a distribution."""
+    """Yield every file in a distribution."""
     if path.suffix == ".whl":
         with zipfile.ZipFile(path) as wheel:
             yield from ((name, wheel.read(name)) for name in wheel.namelist())
@@ -90,7 +90,7 @@ def members(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def test_two_builds_give_the_same_bytes(builds: Built) -> None:
-    """The bytes do not depend on folder, time, time zone, modes, order or remains of other work."""
+    """The bytes do not depend on the folder, time, time zone, modes, order, or files of earlier work."""
     _, first, second = builds
     assert [name.rpartition("-")[2] for name in first] == ["any.whl", "0.1.0.tar.gz"]
     assert first.keys() == second.keys()
@@ -98,7 +98,7 @@ def test_two_builds_give_the_same_bytes(builds: Built) -> None:
 
 
 def test_no_distribution_names_the_folder_of_its_build(builds: Built) -> None:
-    """No file contains a path of the machine, and no file is included that git does not track."""
+    """No file in a distribution contains a path of the machine. Each file is one that git tracks."""
     folder, _, _ = builds
     for path in folder.iterdir():
         names = []

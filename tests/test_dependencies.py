@@ -1,4 +1,4 @@
-"""Dependencies: each one is declared, locked, explained and used; an extra is loaded only for its use."""
+"""Each dependency is declared, locked, explained and used. An extra is imported only when it is used."""
 
 import re
 import sys
@@ -24,17 +24,17 @@ PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("u
 
 
 def distribution(requirement: str) -> str:
-    """Return the name in a requirement: hypercorn for `hypercorn[trio]>=0.17`."""
+    """Return the distribution that a requirement names: hypercorn for `hypercorn[trio]>=0.17`."""
     return re.split(r"[\[<>=!~; ]", requirement, maxsplit=1)[0].lower()
 
 
 def modules_of(distributions: set[str]) -> set[str]:
-    """Return the import names of distributions; a few differ from the distribution's name."""
+    """Return the import names of distributions; some differ from the distribution's name."""
     return {_IMPORTED_AS.get(name, name.replace("-", "_")) for name in distributions}
 
 
 def declared(*, everything: bool) -> set[str]:
-    """Return the distributions that pyproject.toml names: for run time, or for build and development too."""
+    """Return the distributions that pyproject.toml names: for run time, or also for build and development."""
     project = list(PYPROJECT["project"]["dependencies"])
     groups = PYPROJECT["dependency-groups"].values()
     tools = [*PYPROJECT["build-system"]["requires"], *(each for group in groups for each in group)]
@@ -43,7 +43,7 @@ def declared(*, everything: bool) -> set[str]:
 
 
 def extra(name: str) -> set[str]:
-    """The distributions of one extra."""
+    """Return the distributions of one extra."""
     return {distribution(each) for each in PYPROJECT["project"]["optional-dependencies"][name]}
 
 
@@ -55,7 +55,7 @@ def test_every_dependency_has_its_reason() -> None:
 
 
 def test_imports_come_from_declared_dependencies() -> None:
-    """At run time the packages import only modules of Python, ours and declared ones."""
+    """At run time the packages import only Python's modules, our own, and those of declared dependencies."""
     modules = modules_of(declared(everything=False))
     known = modules | set(sys.stdlib_module_names) | set(OURS)
     more = {module.name: {"pytest"} for module in PACKAGES if house.within(module.name, FIXTURES)}
@@ -65,7 +65,7 @@ def test_imports_come_from_declared_dependencies() -> None:
 
 
 def test_an_extra_is_loaded_only_when_it_is_used() -> None:
-    """The module for an extra can be imported without the extra, so an error can name the missing package."""
+    """A module for an extra can be imported without the extra. So an error can name the missing package."""
     assert EXTRAS.keys() == PYPROJECT["project"]["optional-dependencies"].keys()
     for name, room in EXTRAS.items():
         (module,) = (each for each in PACKAGES if each.name == room)
@@ -76,13 +76,13 @@ def test_an_extra_is_loaded_only_when_it_is_used() -> None:
 
 
 def test_every_declared_dependency_is_used() -> None:
-    """Each declared dependency is imported: an unused one is only a risk."""
+    """Each declared dependency is imported. An unused one would be only a risk."""
     used = {found.name.split(".")[0] for module in PACKAGES for found in house.imports(module)}
     assert modules_of(declared(everything=False)) - used == set()
 
 
 def test_the_lock_is_whole_and_says_nothing_of_a_machine() -> None:
-    """Every declared distribution is locked with hashes; the files name no index, host or path."""
+    """Every declared distribution is locked with hashes. The lock files name no index, host or path."""
     lock = "".join(path.read_text("utf-8") for path in sorted(ROOT.glob("requirements-*.lock")))
     pins = dict(re.findall(r"^([a-z0-9-]+)==[^\n]*\\\n    --hash=(\w+):", lock, re.MULTILINE))
     assert declared(everything=True) - pins.keys() == set()

@@ -1,7 +1,7 @@
-"""The house rules: imports between rooms, pure rooms, sizes, and docstrings.
+"""The rules of the project's code: imports between rooms, pure rooms, sizes, and docstrings.
 
-The rules are the tables at the top. A new room needs a row. To change a row is to decide about the design;
-change ARCHITECTURE.md with it.
+The rules are the tables at the top; a room is a package with a row. To change a row is to decide about the
+design; change ARCHITECTURE.md with it.
 """
 
 import re
@@ -25,7 +25,7 @@ _VERSION = {"hcall_server.__version__"}
 
 
 def _server(*rooms: str) -> set[str]:
-    """Rooms of the server, and the contract."""
+    """Return the names of these rooms of the server, and that of the contract."""
     return {f"hcall_server.{room}" for room in rooms} | _ABI
 
 
@@ -205,35 +205,35 @@ PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("u
 
 
 def expect_none(findings: Iterator[str], rule: str) -> None:
-    """Fail with the rule and every finding, one a line."""
+    """Fail if there is a finding; the message has the rule and one line for each finding."""
     found = list(findings)
     if found:
         pytest.fail("\n".join([rule, *found]), pytrace=False)
 
 
 def over(modules: list[house.Module], check: Callable[[house.Module], Iterator[str]]) -> Iterator[str]:
-    """Run one check on many modules."""
+    """Yield the findings of one check on many modules."""
     return (finding for module in modules for finding in check(module))
 
 
 def in_rooms(*rooms: str) -> list[house.Module]:
-    """Return the modules of some rooms."""
+    """Return the modules in these rooms."""
     return [module for module in PACKAGES if any(house.within(module.name, room) for room in rooms)]
 
 
 def test_arrows_point_one_way() -> None:
-    """Imports between rooms follow the table; imports in functions and under TYPE_CHECKING count as well."""
+    """Each import between rooms is in the table, also an import in a function or under TYPE_CHECKING."""
     expect_none(over(PACKAGES, lambda m: house.wrong_arrows(m, ROOMS, OURS)), "Arrows are fixed.")
 
 
 def test_no_arrow_is_allowed_that_nobody_takes() -> None:
-    """The table allows only imports that exist."""
+    """Each import that the table allows exists."""
     unused = {room: house.unused_arrows(in_rooms(room), room, ROOMS) for room in ROOMS}
     assert {room: arrows for room, arrows in unused.items() if arrows} == {}
 
 
 def test_the_page_has_the_table_of_rooms() -> None:
-    """ARCHITECTURE.md has the same arrows; it names the server's rooms by their short names."""
+    """ARCHITECTURE.md shows the same imports; it has the server's rooms by their short names."""
     rows = re.findall(
         r"^\| (`.*`) \| .* \| (.*) \|$", (ROOT / "ARCHITECTURE.md").read_text("utf-8"), re.MULTILINE
     )
@@ -246,30 +246,30 @@ def test_the_page_has_the_table_of_rooms() -> None:
 
 
 def _whole(name: str) -> str:
-    """Return the import name of a room that the page names."""
+    """Return the import name for a room that the page names."""
     return f"hcall_server.{name}" if f"hcall_server.{name}" in ROOMS else name
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    """A module in an import circle can't be read without the others, so there is none."""
+    """There is no circle of imports. A module in a circle could not be read without the others."""
     assert house.circles(PACKAGES) == []
 
 
 def test_no_import_chain_of_the_server_is_long() -> None:
-    """A reader can follow each chain of imports to its end."""
+    """No chain of imports in the server is long, so a reader can follow each one to its end."""
     server = in_rooms("hcall_server")
     chain = house.longest_chain(server)
     assert len(chain) <= SERVER_CHAIN, " > ".join(chain)
 
 
 def test_the_server_is_imported_lazily_by_test_helpers() -> None:
-    """A user's program that imports our fixtures loads the server only when it starts one."""
+    """If a user's program imports our fixtures, the server is loaded only when the program starts one."""
     modules = [m for m in in_rooms(*LAZY_SERVER) if not house.within(m.name, SIMULATION)]
     expect_none(over(modules, lambda m: house.eager_imports(m, "hcall_server")), "Load the server lazily.")
 
 
 def test_pure_rooms_touch_nothing_outside() -> None:
-    """The engine imports no clock, chance, files or threads: they come in through the seams."""
+    """A pure room imports no clock, chance, files or threads; it gets them through the seams."""
     modules = in_rooms(*PURE)
     why = "this room is pure; take it through a seam"
     found = over(modules, lambda m: house.forbidden_imports(m, WORLD, why, but=VALUES))
@@ -278,21 +278,21 @@ def test_pure_rooms_touch_nothing_outside() -> None:
 
 
 def test_formats_touch_nothing_outside() -> None:
-    """Packets, register maps, device trees and TPM commands are plain functions of bytes and values."""
+    """Packets, register maps, device trees and TPM commands use only bytes and values."""
     why = "this module is sans-I/O; the transport is another one"
     findings = over(in_rooms(*BYTES_ONLY), lambda m: house.forbidden_imports(m, WORLD, why))
     expect_none(findings, "Formats are sans-I/O.")
 
 
 def test_conversations_and_flights_touch_nothing_outside() -> None:
-    """Conversations and flights never wait, so their tests need no loop, no stream and no clock."""
+    """Conversations and flights to NVRAM never wait. So their tests need no event loop, stream or clock."""
     why = "this part is sans-I/O; streams and deadlines belong to the connection, and to the encryptor's task"
     findings = over(in_rooms(*SANS_IO), lambda m: house.forbidden_imports(m, WORLD, why))
     expect_none(findings, "Conversations and flights are sans-I/O.")
 
 
 def test_no_any_on_the_way_of_a_call() -> None:
-    """No value on the path of a call has the type Any: the type checker would skip it."""
+    """No value on the path of an h-call has the type Any, because type checkers would not check it."""
     findings = over(
         in_rooms(*FULLY_TYPED), lambda m: house.forbidden_imports(m, {"typing.Any"}, "name the type")
     )
@@ -300,7 +300,7 @@ def test_no_any_on_the_way_of_a_call() -> None:
 
 
 def test_the_blocking_client_needs_no_trio() -> None:
-    """Neither the blocking channel nor the typed calls name Trio."""
+    """The blocking channel and the typed calls do not import Trio."""
     modules = in_rooms(*WITHOUT_TRIO)
     expect_none(over(modules, lambda m: house.forbidden_imports(m, {"trio"}, "it is plain")), "No Trio here.")
 
@@ -308,7 +308,7 @@ def test_the_blocking_client_needs_no_trio() -> None:
 @pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize("module,unwanted", NEVER_LOADED, ids=[row[0] for row in NEVER_LOADED])
 def test_importing_loads_nothing_unwanted(module: str, unwanted: set[str]) -> None:
-    """Importing a module in a new process loads no module that it must not need."""
+    """In a new process, an import of a module loads no module that it must not need."""
     loaded = f"[name for name in sorted(sys.modules) for each in {unwanted!r} if fnmatch(name, each)]"
     code = f"import sys, {module}; from fnmatch import fnmatch; print(*{loaded})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
@@ -317,27 +317,27 @@ def test_importing_loads_nothing_unwanted(module: str, unwanted: set[str]) -> No
 
 
 def test_files_are_small() -> None:
-    """Files are short enough to be read at once."""
+    """No file is too long to be read at once."""
     expect_none(over(EVERYTHING, lambda m: house.long_file(m, FILE_LINES)), "Files stay small.")
 
 
 def test_a_class_name_stands_once() -> None:
-    """A class name stands once in the project, so a name in a traceback identifies its class."""
+    """No two classes have the same name, so a name in a traceback identifies its class."""
     assert house.classes_of_one_name(PACKAGES) == {}
 
 
 def test_functions_are_small() -> None:
-    """Functions fit a screen."""
+    """Each function fits on a screen."""
     expect_none(over(EVERYTHING, lambda m: house.long_functions(m, FUNCTION_LINES)), "Functions stay small.")
 
 
 def test_public_names_are_described() -> None:
-    """Every public module, class, function and method of the packages has its docstring."""
+    """Every public module, class, function and method in the packages has a docstring."""
     expect_none(over(PACKAGES, house.missing_docstrings), "Public names are described.")
 
 
 def test_no_function_is_async_for_nothing() -> None:
-    """A function that awaits nothing is not async: it ends at once, and callers may rely on it."""
+    """A function without an await is not async. It ends at once, and callers may rely on that."""
     modules = in_rooms("hcall_server", "hcall_client", "swpks")
     expect_none(over(modules, lambda m: house.idle_coroutines(m, CALLED_AS_ASYNC)), "Nothing is awaited.")
 
@@ -350,24 +350,24 @@ def test_no_prints_in_the_libraries() -> None:
 
 
 def test_no_asserts_in_the_packages() -> None:
-    """The packages have no asserts: a run-time check must work under python -O, and name its rule."""
+    """The packages have no asserts. A run-time check must also work under python -O, and name its rule."""
     expect_none(over(PACKAGES, house.asserts), "No assert here.")
 
 
 def test_no_secret_is_handed_to_a_log() -> None:
-    """No log call has a password, a key or object content as an argument."""
+    """No log call gets a password, a key or object data as an argument."""
     expect_none(over(PACKAGES, lambda m: house.logged_secrets(m, SECRETS)), "Secrets never reach the log.")
 
 
 def test_requirement_rows_and_tests_agree() -> None:
-    """Tests name each row that is built, and no row that is unknown or not built yet."""
+    """Tests name each requirement that is built, and no requirement that is unknown or not built yet."""
     page = "spec/requirements.md"
     rows = house.requirements((ROOT / page).read_text("utf-8"), page)
     expect_none(house.wrong_requirements(rows, house.named_rows(TESTS)), "The states of rows are true.")
 
 
 def test_one_version_everywhere() -> None:
-    """The package, pyproject.toml and the top of CHANGELOG.md agree."""
+    """The package, pyproject.toml and the top of CHANGELOG.md have the same version."""
     assert hcall_server.__version__ == PYPROJECT["project"]["version"]
     changes = (ROOT / "CHANGELOG.md").read_text("utf-8")
     found = re.search(r"^## \[(\d[^\]]*)\]", changes, re.MULTILINE)
@@ -377,7 +377,7 @@ def test_one_version_everywhere() -> None:
 
 @pytest.mark.parametrize("package", ["spec/hcall_abi", *OURS[1:]])
 def test_packages_say_that_they_are_typed(package: str) -> None:
-    """The packages have py.typed, so type checkers of other projects read our annotations."""
+    """Each package has py.typed, so type checkers of other projects use our annotations."""
     assert (ROOT / package / "py.typed").is_file()
 
 
@@ -387,7 +387,7 @@ FOREIGN_TO_THE_KEYSTORE = {
 
 
 def test_the_keystore_speaks_of_its_own_matters() -> None:
-    """The keystore raises errors of its own; statuses, registers and arguments belong to `hcalls`."""
+    """The keystore raises its own errors. Only `hcalls` knows statuses, registers and arguments."""
     keystore = [module for module in PACKAGES if house.within(module.name, "hcall_server.keystore")]
     assert len(keystore) > 8
     for module in keystore:

@@ -1,4 +1,4 @@
-"""Tests of the house rules: each bad fake module is caught, each good one passes."""
+"""Tests of the checks in house.py: they report each faulty module, and accept each good one."""
 
 from collections.abc import Iterator
 

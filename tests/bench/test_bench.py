@@ -1,4 +1,4 @@
-"""The benchmark runs and reports in full.  Its figures are not checked here: a test machine may be busy."""
+"""The benchmark runs, and its report is complete. The figures are not checked: a test machine may be busy."""
 
 import json
 import os
@@ -46,13 +46,13 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 @pytest.fixture
 def out() -> Iterator[Path]:
-    """A folder for results with a short path, because servers make their sockets below it."""
+    """A folder for results. Its path is short, because servers make their sockets below it."""
     with tempfile.TemporaryDirectory(prefix="swpks-") as folder:
         yield Path(folder)
 
 
 def quick(out: Path, *cases: str) -> tuple[dict[str, dict], str]:
-    """Run some cases quickly with real servers and a real load; return the rows by key, and the output."""
+    """Run some cases quickly, with real servers and load; return the rows by key, and the printed text."""
     needed("gcc", shutil.which("cc") or shutil.which("gcc"))
     command = [sys.executable, "-m", "bench", "--quick", "--seconds", "0.05", "--out", str(out)]
     done = subprocess.run(
@@ -66,7 +66,7 @@ def quick(out: Path, *cases: str) -> tuple[dict[str, dict], str]:
 
 @pytest.mark.process
 def test_a_quick_run_reports_everything(out: Path) -> None:
-    """A quick run reports a case against the echo, one against bare commits, and the server as a process."""
+    """A quick run reports a case compared with the echo, one with bare commits, and the server's process."""
     rows, printed = quick(out, "read64", "poll-1", "start", "fixture", "memory")
     assert set(rows) == {"read64", "poll-1", "start", "start-cpu", "fixture", "memory", "memory-loaded"}
     for key in ("read64", "poll-1"):
@@ -128,7 +128,10 @@ def test_a_quick_run_waits_for_flushes(out: Path) -> None:
 
 @pytest.mark.process
 def test_wrong_signatures_cost_all_trials(tmp_path: Path) -> None:
-    """The server tries its maximum of pairs of key and signature, and reports that number."""
+    """With wrong signatures the server tries its maximum of pairs of key and signature.
+
+    The report has that number.
+    """
     server = ServerProcess(tmp_path / "s", [f"{OFFENDER}:{SETTINGS}"]).start()
     try:
         with server.connect_blocking(OFFENDER) as channel:
@@ -141,7 +144,7 @@ def test_wrong_signatures_cost_all_trials(tmp_path: Path) -> None:
 
 
 def test_a_case_without_its_peer_says_so() -> None:
-    """A missing program is a reason in the report: no failure and no empty cell."""
+    """If a program is missing, the report has the reason, and no failure or empty cell."""
     row = peer_row(AGAINST[0], {})
     assert (row.value, row.ratio) == (None, None)
     assert row.note == "Redis is not installed: tools/debian-packages bench"
@@ -150,7 +153,7 @@ def test_a_case_without_its_peer_says_so() -> None:
 
 
 def test_a_thread_may_end_while_threads_are_pinned() -> None:
-    """If a thread ends while threads are pinned, the others are pinned nevertheless, also a new one."""
+    """If a thread ends while threads are pinned to cores, all others are pinned, also a new one."""
     seen: list[int] = []
     over = threading.Event()
     later = threading.Thread(target=over.wait)
@@ -169,7 +172,7 @@ def test_a_thread_may_end_while_threads_are_pinned() -> None:
 
 
 def test_what_runs_in_real_time_stays_there_for_the_block_alone() -> None:
-    """Behind the block, the benchmark's own thread has its old scheduler and cores."""
+    """After the block, the benchmark's own thread has its old scheduler and cores."""
     before = os.sched_getscheduler(0), os.sched_getaffinity(0)
     real_time = RealTime()
     with real_time.here(min(before[1])):
@@ -188,7 +191,7 @@ def test_an_unknown_case_is_refused() -> None:
 
 
 def test_the_echo_answers_frames_of_the_same_sizes() -> None:
-    """For every case the echo server answers with the sizes of swpks."""
+    """For every case, the answers of the echo server have the same sizes as those of swpks."""
     answers = answers_by_size([program for case in CALLS for program in case.workload()])
     for case in CALLS:
         for step in [step for program in case.workload() for step in program.steps]:
@@ -199,7 +202,7 @@ def test_the_echo_answers_frames_of_the_same_sizes() -> None:
 
 @pytest.mark.parametrize("case", [*CALLS, *CONFIRMS], ids=lambda case: case.key)
 def test_programs_hold_the_protocol(case: object) -> None:
-    """The frames of every case are whole HCALLs, and each has its HRETURN."""
+    """The frames of every case are whole HCALLs, and each gets its HRETURN."""
     for program in case.workload():  # type: ignore[attr-defined]
         calls = [call for step in program.steps for call in frames(step.frames, Role.SERVER)]
         answers = [frames(each, Role.CLIENT) for step in program.steps for each in step.answers or ()]
@@ -210,9 +213,9 @@ def test_programs_hold_the_protocol(case: object) -> None:
 
 @pytest.mark.parametrize("waits", [True, False])
 def test_a_confirmed_write_counts_once(waits: bool) -> None:
-    """One request removes the last object, writes the next and confirms it: one operation.
+    """One operation is one request that removes the last object, writes the next and confirms it.
 
-    If CONFIRM waits, its "flushed" ends the operation without polling; else a poll ends it.
+    If CONFIRM waits, its answer "flushed" ends the operation; else a poll ends it.
     """
     workload = (confirmed_writes if waits else polled_writes)(3)
     assert len({program.steps for program in workload}) == 3
@@ -239,7 +242,7 @@ def test_goals_are_judged_by_ratio_or_by_value() -> None:
 
 
 def test_ratios_are_those_of_one_round() -> None:
-    """Both rates of a ratio are of one round, so a slow round changes no ratio."""
+    """Both rates in a ratio are from the same round, so a slow round does not change the ratio."""
     ours, ceiling = (
         [Measured(rate, 1, 1, 1, 1, 0) for rate in rates] for rates in ([8, 24, 8], [10, 30, 10])
     )
@@ -247,7 +250,7 @@ def test_ratios_are_those_of_one_round() -> None:
 
 
 def test_work_counts_both_ends() -> None:
-    """Work includes the CPU time of both ends, so twice the server's time does not halve the ratio."""
+    """Work is the CPU time of both ends. So if the server's time doubles, the ratio is not halved."""
     ours, ceiling = [Measured(1, 1, 1, 20, 10, 0)], [Measured(1, 1, 1, 10, 10, 0)]
     assert work_ratio(ours, ceiling) == pytest.approx(20 / 30)
 
@@ -262,7 +265,7 @@ def frames(data: bytes, role: Role) -> list[object]:
 
 
 def test_the_seconds_of_a_demo() -> None:
-    """The seconds of a demo come from its last line; a demo with a failed check has none."""
+    """The seconds of a demo are in its last line. If a check has failed, there are none."""
     assert seconds_of("a line\nall 121 checks held, 29 steps, 12.5 s\n") == 12.5
     with pytest.raises(RuntimeError, match="1 of 121 failed"):
         seconds_of("1 of 121 failed, 29 steps, 12.5 s\n")

@@ -1,4 +1,4 @@
-"""The result of a test whose Debian package, or a command from one, is not available."""
+"""What a test does if a Debian package, or a command from one, is not available."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,10 @@ from tools.debian_archive import Unavailable
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """An unavailable package fails the test in CI; elsewhere the test is not run, with the reason."""
+    """Run a block.
+
+    If it raises Unavailable, the test fails in CI, and is skipped with the reason elsewhere.
+    """
     try:
         yield
     except Unavailable as error:
@@ -21,7 +24,7 @@ def reported() -> Iterator[None]:
 
 
 def needed(name: str, found: str | None) -> str:
-    """Return `found`, the path of a command of tools/debian-packages; if it is None, end the test."""
+    """Return the path of a command in tools/debian-packages. If it is None, fail or skip the test."""
     with reported():
         if found is None:
             raise Unavailable(f"{name} is not installed")

@@ -1,4 +1,4 @@
-"""Files from Debian packages with a fake apt: its commands, and the files that are kept or refused."""
+"""Files from Debian packages, with a fake apt: its commands, and the files that are stored or refused."""
 
 import os
 import stat
@@ -26,7 +26,7 @@ SOURCE = Package("linux-source-9", "9.1", "all")
 
 
 class PlayedApt(Archive):
-    """A fake archive and its apt; `asked` has the commands, `down` makes the network fail."""
+    """A fake archive and its apt. `asked` has the commands; with `down` the network fails."""
 
     def __init__(self, cache: Path, *, shown: str = SHOWN, deb: Path | None = None) -> None:
         super().__init__("sid", "ppc64el", cache)
@@ -49,7 +49,7 @@ class PlayedApt(Archive):
 
 @pytest.fixture
 def deb(tmp_path: Path) -> Path:
-    """A package with a kernel, a program, a link of each kind and a source archive."""
+    """A package with a kernel, a program, links of each kind, and a source archive."""
     inner = BytesIO()
     with tarfile.open(fileobj=inner, mode="w:xz") as tar:
         for name in ("linux-9/a/plpks.c", "linux-9/b/plpks.h", "linux-9/c/other.c", "linux-9/run.sh"):
@@ -114,7 +114,7 @@ def mode_of(path: Path) -> int:
 
 
 def test_files_keep_the_permission_bits_that_are_safe_to_keep(tmp_path: Path, deb: Path) -> None:
-    """A program stays executable in the cache, whatever the umask; setuid and setgid are dropped."""
+    """A program stays executable in the cache, whatever the umask is. setuid and setgid are removed."""
     archive = PlayedApt(tmp_path / "cache", deb=deb)
     before = os.umask(0o077)
     try:
@@ -127,7 +127,7 @@ def test_files_keep_the_permission_bits_that_are_safe_to_keep(tmp_path: Path, de
 
 
 def test_a_cache_of_an_older_layout_is_not_used(tmp_path: Path, deb: Path) -> None:
-    """Files that an older layout unpacked without permission bits are fetched again, and left alone."""
+    """Files in a cache of an older layout, without permission bits, are fetched again and not changed."""
     key = sha256(repr(("bin/busybox", None)).encode()).hexdigest()[:12]
     old = tmp_path / "cache/debian/files" / f"linux-source-9_9.1_all_{key}" / "bin/busybox"
     old.parent.mkdir(parents=True)
@@ -139,7 +139,7 @@ def test_a_cache_of_an_older_layout_is_not_used(tmp_path: Path, deb: Path) -> No
 
 
 def test_a_link_is_no_file_and_is_named(tmp_path: Path, deb: Path) -> None:
-    """A link is refused by name: its target may lie in another package, so the caller has to name it."""
+    """A link is refused by name. Its target may be in another package, so the caller must name that."""
     archive = PlayedApt(tmp_path / "cache", deb=deb)
     with pytest.raises(Unavailable, match=r"no boot/vmlinux that is a file: .* is a link to vmlinux-9$"):
         archive.files(SOURCE, ["boot/vmlinux"])
@@ -175,7 +175,7 @@ def test_index_is_asked_for_once_and_an_old_one_serves(tmp_path: Path) -> None:
 
 
 def test_a_package_that_is_gone_makes_the_index_stale(tmp_path: Path) -> None:
-    """A mirror keeps no old versions, so the run after a failed download fetches the index again."""
+    """If a download fails, the next run fetches the index again, because mirrors delete old versions."""
     archive = PlayedApt(tmp_path)
     archive.package("linux-image-powerpc64le")
     archive.down = True
@@ -194,7 +194,7 @@ def test_no_network_and_no_index_is_a_reason(tmp_path: Path) -> None:
 
 
 def test_a_suite_that_cant_be_had_is_asked_for_once_in_a_process(tmp_path: Path) -> None:
-    """A mirror without an answer is tried once a process, because each attempt takes long."""
+    """A mirror that does not answer is tried once in a process, because each attempt takes long."""
     asked = []
     for _ in range(3):
         archive = PlayedApt(tmp_path)
@@ -220,7 +220,7 @@ def test_an_old_index_serves_without_asking_twice(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["../../x", "a/../../x", "/proc/x", "b/../x"])
 def test_a_path_that_leads_out_of_the_folder_is_refused(tmp_path: Path, path: str) -> None:
-    """A path in an archive that leads out of the folder is refused: patterns match slashes and dots."""
+    """If a path in an archive leads out of the folder, it is refused; patterns could match it."""
     out = tmp_path / "in" / "out"
     with pytest.raises(Unavailable, match="leads out of its folder"):
         _take([Member(path, 0o644, BytesIO(b"content"), "")], ["*"], out, "p.deb")

@@ -1,4 +1,4 @@
-"""tools/debian-file: the error names each wrong argument and the remedy, without a traceback."""
+"""tools/debian-file: an error names the wrong argument and the remedy, without a traceback."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ esac
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment with the fake apt, its own cache, and the package."""
+    """An environment with the fake apt, an empty cache and the package."""
     folder = tmp_path_factory.mktemp("debian-file")
     for name in ("apt-get", "apt-cache"):
         (folder / name).write_text(APT)
@@ -68,7 +68,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 class Run(NamedTuple):
-    """The end of the command: its exit status and its output."""
+    """The exit status of a command, and its output."""
 
     returncode: int
     stdout: str
@@ -79,7 +79,7 @@ class Run(NamedTuple):
 def run(
     world: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Run]:
-    """Run the command in this process, which saves a start of Python for each case."""
+    """Run the command in this process. That is faster than a new Python for each case."""
 
     def done(*arguments: str, **other: str) -> Run:
         for name, value in {**world, **other}.items():
@@ -120,7 +120,7 @@ def run(
     ],
 )
 def test_a_wrong_argument_is_named(run: Callable[..., Run], arguments: tuple[str, ...], says: str) -> None:
-    """A wrong argument gives one line, and the exit status of a wrong command line."""
+    """For a wrong argument the command prints one line, and has the status of a wrong command line."""
     done = run(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("debian-file: ")
@@ -129,7 +129,7 @@ def test_a_wrong_argument_is_named(run: Callable[..., Run], arguments: tuple[str
 
 
 def test_a_path_is_printed(run: Callable[..., Run]) -> None:
-    """A path is printed, and --help is no error."""
+    """The command prints the path of the file. --help is no error."""
     done = run(*GOOD[:3], "bin/tool")
     assert (done.returncode, done.stderr) == (0, "")
     assert Path(done.stdout.strip()).read_text() == "tool"
@@ -140,7 +140,7 @@ def test_a_path_is_printed(run: Callable[..., Run]) -> None:
 
 
 def test_a_failure_of_the_machine_is_another_status(run: Callable[..., Run], tmp_path: Path) -> None:
-    """Errors of the mirror and the cache have another exit status than a wrong argument."""
+    """An error of the mirror or the cache gives another exit status than a wrong argument."""
     down = run("down", *GOOD[1:])
     assert down.returncode == 1
     assert "E: Failed to fetch x; E: Some files failed; see to it that `apt-get update` works" in down.stderr

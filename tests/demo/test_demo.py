@@ -1,4 +1,4 @@
-"""The demo as users run it: a process of its own, with its output in a pipe."""
+"""The demo as users run it: a new process, with its output in a pipe."""
 
 import ast
 import json
@@ -200,7 +200,7 @@ sys.exit(main(["demo"]))
 def play(
     folder: Path, *options: str, command: list[str] | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a demo with `folder` for its temporary files."""
+    """Run a demo whose temporary files are in `folder`."""
     return subprocess.run(
         [*(command or COMMAND), *options], capture_output=True, text=True, encoding="utf-8", timeout=LIMIT,
         check=False, env={**os.environ, "TMPDIR": str(folder), **environment},
@@ -212,19 +212,19 @@ def steps_of(output: str) -> list[str]:
 
 
 def said(output: str) -> list[str]:
-    """Return the lines of the output; continued lines are joined."""
+    """Return the lines of the output; a line that continues another one is joined to it."""
     joined = re.sub(r"\n {6}(?=\S)", " ", output)
     return [line.strip() for line in joined.splitlines()]
 
 
 def in_order(beginnings: list[str], lines: list[str]) -> list[str]:
-    """Return the beginnings that no line has in the right order."""
+    """Return those beginnings of lines that the output does not have in this order."""
     rest = iter(lines)
     return [each for each in beginnings if not any(line.startswith(each) for line in rest)]
 
 
 def servers_in(folder: Path) -> list[str]:
-    """Return the command lines of the processes that work in a folder."""
+    """Return the command lines of the processes whose working directory or arguments are in this folder."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -243,7 +243,7 @@ def nothing_left(folder: Path) -> None:
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
-    """A folder with a short name: a socket's path has at most 107 bytes, and pytest's are longer."""
+    """A folder with a short name, because the path of a socket has at most 107 bytes."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
 
@@ -251,7 +251,7 @@ def tmp_path() -> Iterator[Path]:
 @pytest.mark.process
 @pytest.mark.slow
 def test_all_of_it_holds_and_nothing_secret_is_told(tmp_path: Path) -> None:
-    """Every step is there and every claim holds; plain output and log contain no secret.
+    """The output has every step, and every claim holds. Plain output and log contain no secret.
 
     R-01 to R-04, R-08, R-10 to R-13, R-21, R-45, R-46, R-51, R-52 and R-54, on real processes.
     """
@@ -286,7 +286,10 @@ def test_all_of_it_holds_and_nothing_secret_is_told(tmp_path: Path) -> None:
 @pytest.mark.process
 @pytest.mark.slow
 def test_without_cryptsetup_it_plays_with_an_aes_file_in_a_folder_that_it_keeps(tmp_path: Path) -> None:
-    """A named folder stays after the demo, for a look at state, disk and log."""
+    """Without cryptsetup the demo uses an AES file.
+
+    A folder that the user names stays, with state, disk and log.
+    """
     temporary, folder = tmp_path / "t", tmp_path / "new" / "folder"
     temporary.mkdir()
     done = play(temporary, "--state", str(folder), PATH="")
@@ -316,7 +319,7 @@ def test_one_claim_that_does_not_hold_makes_the_exit_status_1(tmp_path: Path) ->
 
 @pytest.mark.process
 def test_a_step_that_breaks_ends_the_story_with_1(tmp_path: Path) -> None:
-    """The second step finds its server dead; the demo ends with status 1."""
+    """If a step finds its server dead, the demo ends with status 1."""
     breaking = SHORT.format(step="play.server.kill()")
     done = play(tmp_path, command=[sys.executable, "-c", breaking])
     assert done.returncode == 1, done.stdout + done.stderr
@@ -335,7 +338,7 @@ DEFAULT = {
 @pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
-    """The signal comes while the server runs and a step waits; the demo stops it and removes its folder."""
+    """If a signal comes while a step waits, the demo stops its server and removes its folder."""
     waiting = SHORT.format(step="print('waiting', flush=True); await trio.sleep_forever()")
     # The test itself may run with hang-ups ignored, as under nohup.
     waiting = f"import signal; signal.signal(signal.{number.name}, signal.{DEFAULT[number]})\n{waiting}"
@@ -358,7 +361,7 @@ def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signa
 
 @pytest.mark.process
 def test_a_demo_that_nobody_watches_ends_and_leaves_nothing(tmp_path: Path) -> None:
-    """`swpks demo | head` ends the demo without an error message, and with the cleanup of Ctrl-C."""
+    """If its reader leaves, as in `swpks demo | head`, the demo ends without an error and cleans up."""
     done = play(tmp_path, command=[sys.executable, "-c", UNWATCHED])
     assert (done.returncode, done.stderr) == (1, "")
     assert steps_of(done.stdout) == STEPS[:1]
@@ -379,7 +382,7 @@ WAITS = {"sleep", "sleep_until", "sleep_forever"}
 
 
 def test_no_act_waits_for_a_fixed_time() -> None:
-    """Each act waits for an event, with a bound; so the demo is as fast as the machine."""
+    """Each step waits for an event with a time limit, and never for a fixed time."""
     calls = {
         (path.name, getattr(call.func, "attr", getattr(call.func, "id", "")))
         for path in Path(story.__file__).parent.glob("*.py")

@@ -1,4 +1,4 @@
-"""The demo's disks: each kind is really used where the machine has the tools."""
+"""The disks of the demo. Each kind is really used if the machine has the tools."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ NOTE = b"a note that is longer than one sector: " + bytes(range(256)) * 5
 
 @pytest.fixture
 def cryptsetup() -> str:
-    """The command cryptsetup; without it the test fails in CI."""
+    """The path of cryptsetup. If it is missing, the test fails in CI."""
     return needed("cryptsetup", luks.find_cryptsetup())
 
 
@@ -32,7 +32,7 @@ def container(cryptsetup: str, tmp_path: Path) -> luks.Container:
 
 
 def hold(disk: Disk, file: Path) -> None:
-    """Assert the promises of every kind of disk."""
+    """Assert what every kind of disk promises."""
     disk.write(KEY, NOTE)
     assert disk.read(KEY, len(NOTE)) == NOTE
     assert disk.read(KEY, 5) == NOTE[:5]
@@ -66,7 +66,7 @@ def test_an_unmapped_container_opens_with_its_key_alone(container: luks.Containe
 def test_the_volume_key_is_the_one_that_the_header_vouches_for(
     cryptsetup: str, container: luks.Container, tmp_path: Path
 ) -> None:
-    """The digest of the volume key in the LUKS2 header, computed here with PBKDF2, is that of the key."""
+    """The digest in the LUKS2 header is that of the volume key; the test computes it with PBKDF2."""
     dumped = subprocess.run(
         [cryptsetup, "luksDump", "--dump-json-metadata", str(tmp_path / "disk")],
         capture_output=True, check=True,
@@ -81,7 +81,7 @@ def test_the_volume_key_is_the_one_that_the_header_vouches_for(
 def test_cryptsetup_itself_decrypts_what_was_written_unmapped(
     cryptsetup: str, container: luks.Container, tmp_path: Path
 ) -> None:
-    """cryptsetup decrypts the disk offline to the written plain sectors: it is a genuine LUKS2 disk."""
+    """cryptsetup decrypts the disk to the sectors that were written, so it is a genuine LUKS2 disk."""
     luks.UnmappedDisk(container).write(KEY, NOTE)
     done = subprocess.run(
         [cryptsetup, "reencrypt", "--decrypt", "--force-offline-reencrypt", "--batch-mode",
@@ -146,7 +146,7 @@ def test_the_best_disk_says_why_it_is_what_it_is(tmp_path: Path) -> None:
 
 
 def test_cryptsetup_is_found_beside_the_search_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Debian stores cryptsetup in /usr/sbin, which is missing from the search path of many users."""
+    """cryptsetup is found in /usr/sbin, where Debian has it, even if the search path lacks that folder."""
     (tmp_path / "sbin").mkdir()
     program = tmp_path / "sbin" / "cryptsetup"
     program.touch(mode=0o755)

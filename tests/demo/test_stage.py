@@ -1,4 +1,4 @@
-"""The output of the demo: marks, optional colour, and the final verdict."""
+"""The output of the demo: marks, colour if wanted, and the final result."""
 
 import io
 

@@ -1,6 +1,7 @@
-"""The rows of the authorisation matrix: call, consumer, policy word, password state, mode and level (R-17).
+"""The rows of the authorisation matrix (R-17): call, consumer, policy, password, mode, level.
 
-The newest level has all rows. Other levels only have the words of one bit each and one consumer, because a
+Only the newest level has all rows. Other levels have only policy words of one bit, and one consumer, because
+a
 level only removes calls and bits.
 """
 
@@ -80,7 +81,7 @@ SHAPES = [(call, level) for level in LEVELS for call in Call]
 
 
 def owners(level: str) -> tuple[int, ...]:
-    """Return the consumers for the rows of a level."""
+    """Return the consumers that the rows of a level use."""
     return OWNERS if level == NEWEST else OWNERS[2:]
 
 
@@ -100,7 +101,7 @@ def words(call: Call, level: str) -> list[int]:
 
 
 def rows(call: Call, level: str, owner: int, mode: int) -> Iterator[Row]:
-    """Yield every row of one call of one consumer in one secure-boot mode."""
+    """Yield every row for one call and one consumer in one secure-boot mode."""
     existing = (True, False) if call in NAMING or call in MAKERS else (False,)
     wrapped_words = WRAPPED_WORDS if call is Call.UNWRAP else (0,)
     for password_set, presented in PASSWORDS:

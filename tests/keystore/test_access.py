@@ -1,4 +1,4 @@
-"""Passwords and policies at the interface of the keystore: its answers and the texts of its refusals."""
+"""Passwords and policies at the interface of the keystore: what it decides, and the texts of its refusals."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def store() -> Keystore:
 
 
 def test_each_state_of_a_password() -> None:
-    """R-05: none set or one set; presented: none, the right one, a wrong one or a longer one."""
+    """R-05: whether a password is set, and whether the given one is missing, right, wrong or longer."""
     access = AccessControl(SecureBoot.OFF)
     states = [access.state(Credentials(OWNER, presented)) for presented in (b"", b"right")]
     access.passwords.set(OWNER, b"right")
@@ -39,7 +39,10 @@ def test_each_state_of_a_password() -> None:
 
 
 def test_a_refusal_tells_password_from_policy() -> None:
-    """R-17: in its verdict and in its text. It has the policy word of the object, if there is one."""
+    """R-17: a refusal says whether password or policy is the reason.
+
+    It has the object's policy word, if any.
+    """
     access = AccessControl(SecureBoot.OFF)
     access.passwords.set(OWNER, b"right")
     with pytest.raises(Forbidden, match=r"^the password does not fit$") as caught:
@@ -51,7 +54,7 @@ def test_a_refusal_tells_password_from_policy() -> None:
 
 
 def test_a_second_password_is_refused_by_name() -> None:
-    """R-05: set or generated, the first password stays."""
+    """R-05: the first password stays, whether it was set or generated."""
     keystore = store()
     first = keystore.generate_password(OWNER, 32)
     for again in (
@@ -64,7 +67,7 @@ def test_a_second_password_is_refused_by_name() -> None:
 
 
 def test_an_ipl_ends_passwords_tokens_and_the_mode() -> None:
-    """R-04: no state of one IPL continues in the next."""
+    """R-04: an IPL ends passwords, tokens and the secure-boot mode of the last one."""
     keystore = store()
     keystore.generate_password(OWNER, 32)
     token, listing = (
@@ -81,7 +84,7 @@ def test_an_ipl_ends_passwords_tokens_and_the_mode() -> None:
 
 
 def test_a_keystore_of_no_partition_has_no_permission_to_use_up() -> None:
-    """R-36: only a partition has the permission to update PK without verification."""
+    """R-36: a keystore without a partition never permits an update of PK without verification."""
     keystore = store()
     assert not keystore.latch.armed
     keystore.latch.disarm(LatchUse.PK_TAKEN)

@@ -1,4 +1,4 @@
-"""The authorisation decision against the oracle, every row of the matrix."""
+"""The engine's authorisation decision, compared with an oracle on every row of the matrix."""
 
 from collections import Counter
 
@@ -54,7 +54,7 @@ def password_state(row: Row) -> PasswordState:
 
 
 def verdict(row: Row) -> Verdict:
-    """Return the engine's decision on a row; UNWRAP has two, for the key and for the wrapped object."""
+    """Return the engine's decision on a row. For UNWRAP, the object is decided after the key."""
     word = row.word if row.exists or row.call in MAKERS else None
     if row.call is Call.SIGNED and not row.exists:
         word = row.word & ~FOR_EVER
@@ -70,7 +70,7 @@ def _decision(row: Row, word: int | None) -> Verdict:
 
 
 def agrees(row: Row) -> bool:
-    """Return whether engine and oracle decide a row alike, and for the same kind of reason."""
+    """Return whether engine and oracle decide a row alike: by policy, by password, or allowed."""
     rule = deciding_rule(row)
     if rule is None:
         return verdict(row) is Verdict.ALLOWED
@@ -81,13 +81,13 @@ def agrees(row: Row) -> bool:
 
 @pytest.mark.parametrize("call,level,owner", CASES, ids=[f"{c[0].name}-{c[1]}-{c[2]}" for c in CASES])
 def test_the_decision_is_the_oracles(call: Call, level: str, owner: int) -> None:
-    """R-17, R-10, R-11, R-12, R-13: every row of the matrix, decided by the pure function alone."""
+    """R-17, R-10, R-11, R-12, R-13: on every row of the matrix, engine and oracle decide alike."""
     matrix = [row for mode in MODES for row in rows(call, level, owner, mode)]
     assert [row for row in matrix if not agrees(row)] == []
 
 
 def test_the_matrix_has_thousands_of_rows_and_uses_every_rule() -> None:
-    """R-17: a rule of the oracle that decides no row would prove nothing."""
+    """R-17: each rule of the oracle decides some row; otherwise the rule would prove nothing."""
     matrix = [
         row
         for call, level in SHAPES
@@ -104,7 +104,10 @@ def test_the_matrix_has_thousands_of_rows_and_uses_every_rule() -> None:
 @pytest.mark.parametrize("call", MAKERS, ids=lambda call: call.name)
 @pytest.mark.parametrize("level", LEVELS)
 def test_every_policy_word_of_a_new_object_is_judged_as_the_oracle_does(level: str, call: Call) -> None:
-    """R-15, R-16, R-17: unknown, unsupported and reported bits, and bits of other calls, are refused."""
+    """R-15, R-16, R-17: engine and oracle decide alike on every policy word of a new object.
+
+    Unknown and unsupported bits, and those of other calls, are refused.
+    """
     for word in WRITTEN_WORDS:
         status = answer(Row(call, 3, word, False, Presented.NOTHING, 2, False, level)).status
         refused = refused_word(words_of(Opcode[call.value]), word, OFFERED[level]) is not None
@@ -112,7 +115,7 @@ def test_every_policy_word_of_a_new_object_is_judged_as_the_oracle_does(level: s
 
 
 def test_the_six_writable_bits_may_stand_together() -> None:
-    """R-17: audit and enforce together are allowed, as is every combination of writable bits."""
+    """R-17: every combination of writable policy bits is allowed, even audit with enforce."""
     for word in (0x7E00_0000, 0x6000_0000, 0):
         assert refused_word(words_of(Opcode.WRITE_OBJECT), word, 0x7F80_0000) is None
     writable = [
@@ -122,7 +125,7 @@ def test_the_six_writable_bits_may_stand_together() -> None:
 
 
 def test_every_verdict_is_reached() -> None:
-    """R-17: each verdict of the engine is the result of some row."""
+    """R-17: each verdict of the engine occurs on some row."""
     reached = {
         verdict(row)
         for call, level in DECIDED

@@ -1,4 +1,4 @@
-"""A keystore's records of its own changes, flushes, removals and space."""
+"""What a keystore records about changes, flushes, removals and space."""
 
 import pytest
 
@@ -12,12 +12,12 @@ LABEL = (3, b"label")
 
 
 def contents(image: StoreImage | None = None, *, replaces: int = 0) -> Contents:
-    """A store of 64 KiB."""
+    """Return a store of 64 KiB."""
     return Contents(limits_of(LEVELS["NEXT"], 64), image, replaces=replaces)
 
 
 def test_the_generation_counts_changes() -> None:
-    """R-20: one for each stored change, of any kind; none for a TRANSIENT object."""
+    """R-20: each change of a stored object increases the generation. A TRANSIENT object does not."""
     store = contents(StoreImage(7, ()))
     changes = [
         lambda: store.put(LABEL, 0, b"data"),
@@ -36,7 +36,7 @@ def test_the_generation_counts_changes() -> None:
 
 
 def test_removals_that_are_flushed_take_no_memory() -> None:
-    """R-20: only pending removals are counted, so after many removals no absent label is pending."""
+    """R-20: only pending removals are counted, so many flushed ones make no absent label pending."""
     store = contents()
     for _ in range(MAX_PENDING_REMOVALS):
         store.put(LABEL, 0, b"")
@@ -49,7 +49,7 @@ def test_removals_that_are_flushed_take_no_memory() -> None:
 
 
 def test_beyond_4096_removals_every_absent_label_waits() -> None:
-    """R-20, R-21: until the next flush, so no removed label counts as durably gone too early."""
+    """R-20, R-21: after 4096 removals without a flush, every absent label is pending until the next flush."""
     store = contents()
     for n in range(MAX_PENDING_REMOVALS):
         store.put((3, b"%d" % n), 0, b"")
@@ -66,7 +66,7 @@ def test_beyond_4096_removals_every_absent_label_waits() -> None:
 
 @pytest.mark.parametrize("generation", [0, 1, 2**40])
 def test_an_image_counts_as_flushed(generation: int) -> None:
-    """R-21: an image from NVRAM is durable, with its absent labels, whatever its generation."""
+    """R-21: a store that was loaded from NVRAM is durable, and so is the absence of its labels."""
     store = contents(StoreImage.of(generation, (StoredObject(3, b"label", 0, b"data"),)))
     assert (store.generation, store.flushed, store.awaited, store.dirty) == (generation, generation, 0, False)
     assert not store.pending(LABEL)
@@ -75,7 +75,7 @@ def test_an_image_counts_as_flushed(generation: int) -> None:
 
 
 def test_an_older_flush_takes_nothing_back() -> None:
-    """R-21: reports of commits may come in any order; the newest counts."""
+    """R-21: commits may be reported in any order; only the newest one counts."""
     store = contents()
     for label in (b"a", b"b"):
         store.put((3, label), 0, b"")
@@ -86,7 +86,10 @@ def test_an_older_flush_takes_nothing_back() -> None:
 
 
 def test_a_store_that_replaces_another_waits_for_its_first_flush() -> None:
-    """R-33: until the empty store is durable, a crash could bring the old objects back."""
+    """R-33: an empty store that replaces another one is pending until its flush.
+
+    A crash could restore the old objects.
+    """
     store = contents(replaces=9)
     assert (store.generation, store.flushed, store.dirty) == (10, 9, True)
     assert store.pending(LABEL)
@@ -97,7 +100,7 @@ def test_a_store_that_replaces_another_waits_for_its_first_flush() -> None:
 
 
 def test_an_entry_has_the_documented_header() -> None:
-    """R-21: the 12 bytes of spec/sealed.md#partition-image; the definition reads and makes the same bytes."""
+    """R-21: the 12 bytes before an entry are those in spec/sealed.md#partition-image."""
     header = bytes.fromhex("03 00 0005 00018000 00000004")
     assert entry_of(3, b"label", 0x0001_8000, b"data") == header + b"label" + b"data"
     assert OBJECT_HEADER.build(dict(OBJECT_HEADER.parse(header))) == header

@@ -1,4 +1,4 @@
-"""UNWRAP finds its key by the id in the object, among any number of keys, and only while the key exists."""
+"""UNWRAP finds its key by the id in the wrapped object, among any number of keys, while the key exists."""
 
 import pytest
 
@@ -15,7 +15,7 @@ TRANSIENT = 0x0200_0000
 
 @pytest.fixture
 def derived(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Records the result of every derivation of an id from now on."""
+    """A list that gets the result of every derivation of an id from now on."""
     found: list[bytes] = []
     derive = key_ids.key_id_of
 
@@ -28,7 +28,7 @@ def derived(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 
 def with_keys(count: int, objects: tuple[StoredObject, ...] = ()) -> Guest:
-    """Return a guest whose system has `count` wrapping keys beside the stored `objects`."""
+    """Return a guest with `count` wrapping keys of its operating system, and the stored `objects`."""
     keys = (StoredObject(3, b"%d" % n, WRAPPING, n.to_bytes(32, "big")) for n in range(count))
     user = Guest(make_partition("NEXT", 128, objects=[*keys, *objects]))
     assert user.set_password(SYSTEM, PASSWORD) == Answer(0)
@@ -36,7 +36,7 @@ def with_keys(count: int, objects: tuple[StoredObject, ...] = ()) -> Guest:
 
 
 def by_search(keystore: Keystore, key_id: bytes) -> list[bytes]:
-    """Return the labels of the system's keys with an id, by a search through all objects."""
+    """Return the labels of the keys with an id, found by a search through all objects."""
     objects = keystore.contents._objects.items()
     return [
         label for (owner, label), held in objects
@@ -46,7 +46,7 @@ def by_search(keystore: Keystore, key_id: bytes) -> list[bytes]:
 
 @pytest.mark.parametrize("count", [1, 10, 500])
 def test_an_id_is_derived_once_a_key(derived: list[bytes], count: int) -> None:
-    """R-71: when a store is loaded and when a key is made. WRAP, UNWRAP and refusals derive none."""
+    """R-71: an id is derived once, when its key is loaded or made. WRAP, UNWRAP and refusals derive none."""
     user = with_keys(count)
     assert len(set(derived)) == len(derived) == count
     assert user.gen_key(SYSTEM, LABEL, password=PASSWORD) == Answer(0)
@@ -63,7 +63,7 @@ def test_an_id_is_derived_once_a_key(derived: list[bytes], count: int) -> None:
 
 
 def test_a_restart_finds_the_keys_again() -> None:
-    """R-71, R-21: ids are not stored, so loading a store derives them from its keys."""
+    """R-71, R-21: ids are not stored, so a restart derives them from the keys."""
     user = guest()
     blob = wrapped(user)
     after = with_keys(3, store(user).contents.snapshot().objects)
@@ -77,7 +77,10 @@ def test_a_restart_finds_the_keys_again() -> None:
 
 
 def test_a_transient_key_ends_with_the_ipl_and_another_does_not() -> None:
-    """R-16, R-71: a new key under the label of an ended one unwraps none of the old objects."""
+    """R-16, R-71: a TRANSIENT key ends with the IPL.
+
+    A new key under its label unwraps none of its objects.
+    """
     user = guest()
     blob, short = wrapped(user), b""
     for _ in range(2):
@@ -92,7 +95,7 @@ def test_a_transient_key_ends_with_the_ipl_and_another_does_not() -> None:
 
 
 def test_a_key_under_two_labels_is_there_until_both_are_gone() -> None:
-    """R-71: a store that was edited by hand may have the same key twice, also for two owners."""
+    """R-71: a store that was edited by hand may have a key twice. UNWRAP finds it until both are removed."""
     key = bytes(range(32))
     twice = (StoredObject(FIRMWARE, b"a", WRAPPING, key), StoredObject(3, b"a", WRAPPING, key))
     user = with_keys(2, (*twice, StoredObject(3, b"b", WRAPPING, key)))
@@ -109,7 +112,7 @@ def test_a_key_under_two_labels_is_there_until_both_are_gone() -> None:
 
 
 def test_what_gives_way_is_no_key_any_more() -> None:
-    """R-16: an object of the hypervisor replaces a key under its label."""
+    """R-16: if an object of the hypervisor replaces a key under its label, UNWRAP does not find the key."""
     user = guest()
     blob = wrapped(user)
     store(user).contents.provide(Consumer.OPERATING_SYSTEM, LABEL, 0, b"not a key")
@@ -122,12 +125,12 @@ def test_what_gives_way_is_no_key_any_more() -> None:
 
 
 def store_id(blob: bytes) -> bytes:
-    """Return the id in a wrapped object (spec/wrapped.md#the-object)."""
+    """Return the key's id in a wrapped object (spec/wrapped.md#the-object)."""
     return blob[16:32]
 
 
 def test_nothing_is_shown() -> None:
-    """R-04: no text shows even the ids."""
+    """R-04: the text of `KeyIds` shows only the number of keys."""
     ids = KeyIds()
     ids.add(3, b"label", bytes(32))
     assert repr(ids) == "KeyIds(1 keys)"

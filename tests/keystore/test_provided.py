@@ -1,4 +1,4 @@
-"""Objects that the hypervisor puts into a keystore: no space, no NVRAM, no changes by guests (R-16)."""
+"""Objects that the hypervisor puts into a keystore: no space, no NVRAM, no change by guests (R-16)."""
 
 from hcall_abi.consumers import Consumer
 from tests.guest import FIRMWARE, OVERHEAD, SYSTEM, Answer, Guest, make_partition
@@ -8,7 +8,7 @@ LABEL = b"SB_VERSION"
 
 
 def provided(guest: Guest | None = None) -> Guest:
-    """Return a guest whose firmware has an object of the hypervisor."""
+    """Return a guest in whose store the hypervisor has put an object of the firmware."""
     found = guest or Guest(make_partition())
     store = found.partition.keystore
     assert store is not None
@@ -17,7 +17,7 @@ def provided(guest: Guest | None = None) -> Guest:
 
 
 def test_it_is_read_with_its_status_bit() -> None:
-    """R-16: any consumer reads it without a password. A bit of its policy marks it as the hypervisor's."""
+    """R-16: any consumer reads the hypervisor's object without a password. A policy bit marks it."""
     guest = provided()
     guest.set_password(FIRMWARE, b"its password")
     assert guest.read(FIRMWARE, LABEL) == Answer(0, 1, WORLD | HVPROVISIONED, b"\1")
@@ -26,7 +26,7 @@ def test_it_is_read_with_its_status_bit() -> None:
 
 
 def test_no_guest_removes_or_overwrites_it() -> None:
-    """R-16: its owner can't either."""
+    """R-16: no guest can remove or overwrite the hypervisor's object, not even its owner."""
     guest = provided()
     assert guest.remove(FIRMWARE, LABEL) == Answer(-10)
     assert guest.write(FIRMWARE, LABEL, b"\0") == Answer(-16)
@@ -34,7 +34,10 @@ def test_no_guest_removes_or_overwrites_it() -> None:
 
 
 def test_it_takes_no_space_and_is_no_object_of_the_partition() -> None:
-    """R-07, R-33: a store with no other object is empty, and a full store has room for it."""
+    """R-07, R-33: the hypervisor's object uses no space, even in a full store.
+
+    A store with no other is empty.
+    """
     guest = provided()
     store = guest.partition.keystore
     assert store is not None
@@ -45,7 +48,10 @@ def test_it_takes_no_space_and_is_no_object_of_the_partition() -> None:
 
 
 def test_it_never_reaches_nvram_and_ends_with_the_ipl() -> None:
-    """R-16: every IPL starts without it, and CONFIRM does not wait."""
+    """R-16: the hypervisor's object is not stored in NVRAM, and ends with the IPL.
+
+    CONFIRM does not wait for it.
+    """
     guest = provided()
     store = guest.partition.keystore
     assert store is not None
@@ -57,7 +63,7 @@ def test_it_never_reaches_nvram_and_ends_with_the_ipl() -> None:
 
 
 def test_an_object_of_the_guest_gives_way() -> None:
-    """R-16: the hypervisor replaces a guest's object under its label, and its space is free."""
+    """R-16: the hypervisor's object replaces a guest's object under its label, whose space becomes free."""
     guest = Guest(make_partition())
     guest.write(FIRMWARE, LABEL, b"\0" * 100)
     store = guest.partition.keystore

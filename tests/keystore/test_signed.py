@@ -1,4 +1,4 @@
-"""The objects that SIGNED_UPDATE finds in a keystore, and its atomic change there (R-15)."""
+"""Which object a SIGNED_UPDATE changes in a keystore, and that it does so as a whole (R-15)."""
 
 import pytest
 
@@ -27,7 +27,7 @@ def store() -> Keystore:
 
 
 def update(keystore: Keystore, label: bytes, data: bytes | None, policy: int = SIGNED) -> bytes | None:
-    """Make a whole signed update; its signature is not checked here."""
+    """Make a whole signed update. Its signature is not checked at this interface."""
     before = keystore.signed.begin(Credentials(OS, b""), label, policy)
     keystore.signed.update(OS, label, policy, data)
     return before
@@ -40,7 +40,7 @@ def refused(keystore: Keystore, label: bytes, policy: int, password: bytes = b""
 
 
 def test_an_update_makes_replaces_and_removes() -> None:
-    """R-15: each update sees the result of the one before. Space and generations fit the present object."""
+    """R-15: each update sees the object that the last one left. Space and generation are right after each."""
     keystore = store()
     assert update(keystore, b"db", b"first", WORLD | SIGNED) is None
     assert update(keystore, b"db", b"a longer second", WORLD | SIGNED) == b"first"
@@ -61,7 +61,7 @@ def test_removing_what_is_not_there_changes_nothing() -> None:
 
 
 def test_space_is_that_of_the_difference() -> None:
-    """R-07: the space of the old contents is free for the new ones, and a refusal changes nothing."""
+    """R-07: an update may use the space of the old contents. A refused update changes nothing."""
     keystore = store()
     room = 4096 - OVERHEAD - 2
     update(keystore, b"db", bytes(room))
@@ -73,7 +73,7 @@ def test_space_is_that_of_the_difference() -> None:
 
 
 def test_the_policy_word_stays() -> None:
-    """R-15: another word than the object's is H_P4, also for an object that WRITE made."""
+    """R-15: an update with another policy word than the stored object's returns H_P4."""
     keystore = store()
     update(keystore, b"db", b"x", SIGNED)
     keystore.objects.write(Credentials(OS, b""), b"plain", WORLD, b"x")
@@ -83,7 +83,7 @@ def test_the_policy_word_stays() -> None:
 
 
 def test_what_may_be_tried() -> None:
-    """R-10, R-12, R-13: the password is checked first, then the policy of the old or the new object."""
+    """R-10, R-12, R-13: an update needs the right password. Then the object's policy must allow it."""
     keystore = store()
     assert refused(keystore, b"db", SIGNED | PWSET) is Status.H_AUTHORITY
     assert refused(keystore, b"db", SIGNED | ENFORCE) is Status.H_AUTHORITY
@@ -97,7 +97,7 @@ def test_what_may_be_tried() -> None:
 
 
 def test_delete_everything_takes_one_consumers_signed_objects() -> None:
-    """R-15: whatever their policies. Plain objects and those of other consumers stay."""
+    """R-15: "delete everything" removes one consumer's signed objects of any policy. Plain objects stay."""
     keystore = store()
     for label, policy in ((b"PK", SIGNED), (b"db", SIGNED | WORLD), (b"fixed", SIGNED | IMMUTABLE)):
         update(keystore, label, b"x", policy)
@@ -112,14 +112,14 @@ def test_delete_everything_takes_one_consumers_signed_objects() -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("owner", OWNERS)
 def test_every_row_of_the_matrix(owner: int, mode: int) -> None:
-    """R-17, R-15: whether an update may be tried, for every word, password and mode."""
+    """R-17, R-15: on each row of the matrix, engine and oracle decide alike whether an update may begin."""
     for row in rows(Call.SIGNED, NEWEST, owner, mode):
         if answer(row).status != BAD_POLICY:
             assert tried(row) == answer(row).status, row
 
 
 def tried(row: Row) -> int:
-    """Return the status at the begin of an update of the row's object."""
+    """Return the status with which an update of the row's object begins."""
     objects = [StoredObject(row.owner, b"db", row.word, b"x")] if row.exists else []
     keystore = make_partition(NEWEST, objects=objects, mode=row.mode).keystore
     assert keystore is not None

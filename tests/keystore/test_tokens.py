@@ -17,14 +17,14 @@ LAST = 2**64 - 1
     ids=["small", "0", "half", "the last"],
 )
 def test_a_number_that_is_taken_leads_to_the_next(number: int, tokens: list[int]) -> None:
-    """R-75: all 64 bits are used, and 0 never. Two open tokens differ, whatever the entropy returns."""
+    """R-75: a token uses all 64 bits and is never 0. Two open tokens differ, whatever the entropy returns."""
     made = Continuations(lambda length: number.to_bytes(length, "big"))
     assert [made.issue(WRAP) for _ in tokens] == tokens
     assert all((WRAP, token) in made for token in tokens)
 
 
 def test_a_token_belongs_to_its_call() -> None:
-    """R-75: another call can't continue with it, and it is valid until it is retired."""
+    """R-75: a token is valid until it is retired, and only for the call that got it."""
     made = Continuations(Chance())
     token = made.issue(WRAP)
     assert ((WRAP, token) in made, (UNWRAP, token) in made, (WRAP, token + 1) in made) == (True, False, False)
@@ -35,7 +35,7 @@ def test_a_token_belongs_to_its_call() -> None:
 
 
 def test_the_oldest_of_too_many_goes_stale() -> None:
-    """R-75: 16 tokens are open, so a guest that never continues uses bounded memory."""
+    """R-75: at most 16 tokens are open, so a guest that never continues a call uses bounded memory."""
     made = Continuations(Chance())
     tokens = [made.issue(WRAP) for _ in range(MAX_OPEN + 1)]
     assert MAX_OPEN == 16
@@ -43,7 +43,7 @@ def test_the_oldest_of_too_many_goes_stale() -> None:
 
 
 def test_a_list_goes_on_where_it_stopped() -> None:
-    """R-03: its token belongs to its consumer, is used once, and is 0 at the end of the list."""
+    """R-03: the token of a list is valid once, for its consumer. At the end of the list it is 0."""
     made = Listings(Chance())
     first = made.keep(Consumer.FIRMWARE, 0, [b"a", b"b"])
     assert (Consumer.FIRMWARE, first) in made

@@ -1,4 +1,7 @@
-"""The state of a running keystore besides its image. A live migration is no IPL, so this state moves too."""
+"""State of a running keystore that its image does not have.
+
+A live migration is no IPL, so it moves this too.
+"""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +26,7 @@ def made() -> Keystore:
 
 
 def moved(source: Keystore) -> Keystore:
-    """Return the keystore at the target: the image, and then the other state of the source."""
+    """Return the keystore at the target, made from the source's image and its other state."""
     target = Keystore(LIMITS, Chance(b"target"), source.contents.snapshot())
     target.take_used(source.used_state())
     return target
@@ -34,7 +37,7 @@ def order(keystore: Keystore) -> list[list[bytes]]:
 
 
 def test_passwords_objects_and_lists_go_on() -> None:
-    """R-51: the target answers as the source would have."""
+    """R-51: after a move, the target gives the same answers as the source would."""
     source = made()
     password = source.generate_password(OS, 32)
     who = Credentials(OS, password)
@@ -53,7 +56,7 @@ def test_passwords_objects_and_lists_go_on() -> None:
 
 
 def test_an_ipl_at_the_target_ends_them() -> None:
-    """R-04, R-14: moved state is as volatile as before."""
+    """R-04, R-14: an IPL at the target ends the moved state, as at the source."""
     source = made()
     source.generate_password(OS, 32)
     source.contents.put((OS, b"b"), TRANSIENT, b"data")
@@ -65,7 +68,7 @@ def test_an_ipl_at_the_target_ends_them() -> None:
 
 
 def test_objects_of_the_hypervisor_take_no_space_there_either() -> None:
-    """R-12: an object that every IPL makes exists without an IPL, and uses no space."""
+    """R-12: an object of the hypervisor is at the target without an IPL, and uses no space."""
     source = made()
     source.contents.provide(Consumer.FIRMWARE, b"SB_VERSION", 0, b"\1")
     source.contents.put((Consumer.FIRMWARE, b"after"), 0, b"data")
@@ -83,7 +86,7 @@ def test_wrapping_keys_that_end_with_the_ipl_are_found_by_their_ids() -> None:
 
 
 def test_no_more_lists_than_before() -> None:
-    """R-75: the oldest of too many lists are stale at the target too."""
+    """R-75: the target has the same open lists, and no more than the limit."""
     source = made()
     for _ in range(MAX_OPEN + 3):
         source.listings.keep(OS, 0, [b"label"])
@@ -93,7 +96,7 @@ def test_no_more_lists_than_before() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(Consumer), st.binary(max_size=2), st.sampled_from([0, TRANSIENT]))))
 def test_objects_keep_their_order(written: list[tuple[Consumer, bytes, int]]) -> None:
-    """R-03, R-51: a list of labels begins with the oldest, whatever kinds of objects exist."""
+    """R-03, R-51: at the target too, a list of labels begins with the oldest object of any kind."""
     source = made()
     for consumer, label, policy in written:
         if source.contents.find((consumer, label)) is None:
@@ -107,7 +110,7 @@ def test_objects_keep_their_order(written: list[tuple[Consumer, bytes, int]]) ->
 
 
 def test_nothing_of_it_shows() -> None:
-    """R-02: no text form has a password, data or a label of a list."""
+    """R-02: the text of the moved state has no password, data or label."""
     state = UsedState(
         (Password(3, b"CANARY-password"),),
         (Placed(0, StoredObject(3, b"label", TRANSIENT, b"CANARY-data")),),

@@ -1,4 +1,4 @@
-"""The tool behind `make mutants`: the changes that it makes, and the code that it leaves unchanged."""
+"""The tool of `make mutants`: which changes it makes to the code, and what it leaves unchanged."""
 
 import ast
 
@@ -54,7 +54,7 @@ LEFT_ALONE = [
 
 
 def changes(source: str) -> list[str]:
-    """Return the operator of each change, and the code after it."""
+    """Return, for each change, its operator and the changed code."""
     return sorted(f"{site.operator}: {site.after}" for site in sites(ast.parse(source)))
 
 
@@ -66,7 +66,7 @@ def test_changes(source: str, expected: list[str]) -> None:
 
 @pytest.mark.parametrize("source", LEFT_ALONE)
 def test_what_is_left_alone(source: str) -> None:
-    """Docstrings, types, messages, logs and `__repr__` are not changed: no test has to fix them."""
+    """Docstrings, types, messages, logs and `__repr__` are not changed, because no test checks them."""
     assert changes(source) == []
 
 
@@ -79,7 +79,7 @@ def test_a_raise_can_be_removed_and_its_message_stays() -> None:
 
 
 def test_every_change_is_made_alone_and_compiles() -> None:
-    """A mutant differs from the code in one place, which it names, and it compiles."""
+    """Each mutant differs from the code in one place, which it names, and can be compiled."""
     (path,) = (each for each in ROOMS["keystore"].modules if each.name == "tokens.py")
     source = path.read_text("utf-8")
     whole = ast.unparse(ast.parse(source))
@@ -93,7 +93,7 @@ def test_every_change_is_made_alone_and_compiles() -> None:
 
 
 def test_a_seed_draws_the_same_mutants_again() -> None:
-    """Two runs with one seed make the same mutants; each mutant of a room has its own name."""
+    """Two runs with the same seed make the same mutants. No two mutants of a room have the same name."""
     every = population("writeback")
     sample = drawn("writeback", 7)
     assert sample == drawn("writeback", 7) != drawn("writeback", 8)
@@ -102,7 +102,10 @@ def test_a_seed_draws_the_same_mutants_again() -> None:
 
 
 def test_the_score_leaves_out_equivalent_mutants_alone() -> None:
-    """The score is killed / not equivalent; a survivor with another reason counts as not equivalent."""
+    """The score is killed mutants divided by those that are not equivalent.
+
+    A survivor with any reason but "equivalent" counts as not equivalent.
+    """
     mutants = [Mutant("keystore", "f.py", "f", "constant", "1", str(n), 1, 1, n) for n in range(5)]
     outcome = dict(zip(mutants, [Result("a test", 1.0)] * 2 + [Result(None, 1.0)] * 3, strict=True))
     known = {
@@ -115,5 +118,5 @@ def test_the_score_leaves_out_equivalent_mutants_alone() -> None:
 
 
 def test_every_survivor_has_its_reason() -> None:
-    """The committed file of survivors can be read, and each row has a reason."""
+    """The committed file of surviving mutants can be read, and each row has a reason."""
     assert all(len(row.reason.split()) > 3 for row in survivors.read().values())

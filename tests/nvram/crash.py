@@ -1,4 +1,4 @@
-"""Common parts of the tests of NVRAM in files: the state after a power cut, and its check.
+"""Common parts of the tests of NVRAM in files: the files after a power cut, and how they are checked.
 
 NVRAM is opened here as a server opens it: with the commit record checked against the high-water mark.
 """
@@ -35,7 +35,7 @@ Records = dict[str, bytes | None]
 
 
 class Live:
-    """An NVRAM file with the commits of a system; its first commit is that of the system record."""
+    """An NVRAM file of a system that makes commits. The first commit has the system record."""
 
     def __init__(self, path: Path) -> None:
         self.nvram = SqliteNvram(path)
@@ -43,7 +43,7 @@ class Live:
         self._commits: Commits = opening(first, self.nvram).open(SystemRecord("FW1110", 1024)).commits
 
     def commit(self, generation: int, size: int = 1500) -> Records:
-        """Commit every record, sealed again with this generation; return the records."""
+        """Seal every record with this generation, and commit them; return the records."""
         changes: Records = {
             name: SEALER.seal(*place, generation, os.urandom(size)) for name, place in PLACES.items()
         }
@@ -61,7 +61,7 @@ def opening(card: MemoryCard, nvram: SqliteNvram, *, accept_older: bool = False)
 
 
 def power_cut(folder: Path, to: Path) -> Path:
-    """Copy the files of an open NVRAM as a kill of its process would leave them."""
+    """Copy the files of an open NVRAM, as they are if its process is killed."""
     to.mkdir(exist_ok=True)
     for name in FILES:
         (to / name).unlink(missing_ok=True)
@@ -71,7 +71,7 @@ def power_cut(folder: Path, to: Path) -> Path:
 
 
 def stored(path: Path, *, accept_older: bool = False) -> Stored:
-    """Return the contents that a server finds in the file of a system that was started before."""
+    """Return what a server finds in the file of a system that has run before."""
     nvram = SqliteNvram(path)
     try:
         card = MemoryCard(Card(IDENTITY))
@@ -90,7 +90,7 @@ def loaded(path: Path, *, accept_older: bool = False) -> Records:
 
 
 def never_wrong(path: Path, expected: Records) -> bool:
-    """Return whether damage was detected; fail if a record is lost or changed without detection."""
+    """Return whether damage was detected. Fail if a record is lost or changed, and this is not detected."""
     try:
         found = stored(path)
     except StorageError:

@@ -1,4 +1,4 @@
-"""Files of NVRAM that are removed, replaced or overwritten while it is open: the next commit reports it."""
+"""An open file of NVRAM is removed, replaced or overwritten: the next commit reports it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Accident = Callable[[Path], object]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The folder of an NVRAM, which a test may move as a whole."""
+    """The folder of an NVRAM; a test may move the whole folder."""
     made = tmp_path / "state"
     made.mkdir()
     return made
@@ -38,28 +38,28 @@ def nvram(folder: Path) -> Iterator[SqliteNvram]:
 
 
 def moved(file: Path) -> Path:
-    """Rename a file or folder."""
+    """Move a file or folder to another name."""
     return file.rename(file.with_name(f"{file.name}.elsewhere"))
 
 
 def replaced(file: Path) -> None:
-    """Replace a file or folder by a copy, as a restored backup does."""
+    """Replace a file or folder by a copy of it, as a restored backup does."""
     original = moved(file)
     shutil.copytree(original, file) if original.is_dir() else shutil.copy2(original, file)
 
 
 def linked(file: Path) -> None:
-    """Move a file to another place and leave a link to it."""
+    """Move a file to another place, and leave a link to it."""
     file.symlink_to(moved(file))
 
 
 def overwritten(file: Path) -> None:
-    """Write older content into the file itself, as cp does."""
+    """Write older content into the same file, as cp does."""
     file.write_bytes(file.read_bytes()[:4096])
 
 
 def to(name: str, accident: Accident) -> Accident:
-    """Return the accident of one file."""
+    """Return a function that does this accident to one file."""
     return lambda folder: accident(folder / name)
 
 
@@ -81,7 +81,7 @@ ACCIDENTS: dict[str, Accident] = {
 
 
 def refuses(nvram: SqliteNvram, changes: Mapping[str, bytes | None]) -> str:
-    """Return the message of a commit that is refused because of its place."""
+    """Make a commit that must be refused because of the file's place; return the message."""
     with pytest.raises(NvramError) as caught:
         nvram.commit(changes)
     assert (caught.value.kind, caught.value.rule) == ("io", rules.NVRAM_PLACE)
@@ -90,7 +90,7 @@ def refuses(nvram: SqliteNvram, changes: Mapping[str, bytes | None]) -> str:
 
 @pytest.mark.parametrize("accident", ACCIDENTS.values(), ids=ACCIDENTS)
 def test_the_next_commit_notices(nvram: SqliteNvram, folder: Path, accident: Accident) -> None:
-    """R-20, R-23: it is refused by its own rule, and so is every later one. The message names the file.
+    """R-20, R-23: the next commit and all later ones are refused by a rule. The message names the file.
 
     An empty commit also checks: a server makes one at its end, when nothing may have changed.
     """
@@ -104,7 +104,7 @@ def test_the_next_commit_notices(nvram: SqliteNvram, folder: Path, accident: Acc
 
 
 class WhileCommitting(Mapping[str, bytes | None]):
-    """Changes whose accident comes between the check before the commit and SQLite's commit."""
+    """Changes during whose commit the accident happens, after the check and before SQLite's commit."""
 
     def __init__(self, accident: Callable[[], object]) -> None:
         self.accident = accident
@@ -126,7 +126,7 @@ class WhileCommitting(Mapping[str, bytes | None]):
 def test_a_commit_is_checked_afterwards_as_well(
     nvram: SqliteNvram, folder: Path, name: str, accident: Accident
 ) -> None:
-    """R-20: SQLite commits into an unlinked file and reports success. Here it is an error."""
+    """R-20: if the file is unlinked, SQLite still reports success. Here the commit is an error."""
     refuses(nvram, WhileCommitting(lambda: accident(folder / name)))
 
 
@@ -135,7 +135,10 @@ def test_a_commit_is_checked_afterwards_as_well(
 def test_a_file_that_is_put_back_is_as_good_as_before(
     nvram: SqliteNvram, folder: Path, name: str, during: bool
 ) -> None:
-    """R-23: with the file under its name again, the same commit succeeds. The next start finds everything."""
+    """R-23: when the file is back under its name, the same commit succeeds.
+
+    The next start finds everything.
+    """
     away: list[Path] = []
     if during:
         refuses(nvram, WhileCommitting(lambda: away.append(moved(folder / name))))
@@ -149,7 +152,7 @@ def test_a_file_that_is_put_back_is_as_good_as_before(
 
 
 def found(folder: Path) -> dict[str, bytes]:
-    """Return the contents that a start finds."""
+    """Return the records that a start finds."""
     again = SqliteNvram(folder / NAME)
     try:
         return again.load()
@@ -161,7 +164,7 @@ def found(folder: Path) -> dict[str, bytes]:
 def test_a_lost_log_takes_no_confirmed_record_with_it(
     nvram: SqliteNvram, folder: Path, tmp_path: Path, accident: Accident
 ) -> None:
-    """R-21: once the loss is detected, the database itself has every commit, also after a kill."""
+    """R-21: when the loss of the log is detected, the database gets every commit, also before a kill."""
     accident(folder / f"{NAME}-wal")
     refuses(nvram, {"b": b"new"})
     killed = tmp_path / "killed"
@@ -172,7 +175,7 @@ def test_a_lost_log_takes_no_confirmed_record_with_it(
 
 
 def test_the_files_of_another_state_stay_as_they_are(nvram: SqliteNvram, folder: Path) -> None:
-    """R-22: if another state replaces an open one, it is neither written nor checkpointed at the end."""
+    """R-22: if another state is put in place of an open one, nothing is written into its files."""
     replaced(folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert f"{NAME}-wal" in before
@@ -183,7 +186,10 @@ def test_the_files_of_another_state_stay_as_they_are(nvram: SqliteNvram, folder:
 
 
 def test_other_files_that_a_start_needs_are_asked_for(folder: Path) -> None:
-    """R-20: they are checked before and after each commit. While one is lost, no commit succeeds."""
+    """R-20: files such as the lock are checked before and after each commit.
+
+    While one is lost, no commit succeeds.
+    """
     lost: list[str] = []
     nvram = SqliteNvram(folder / NAME, [lambda: None, lambda: lost[0] if lost else None])
     nvram.commit(dict(CONFIRMED))
@@ -197,7 +203,7 @@ def test_other_files_that_a_start_needs_are_asked_for(folder: Path) -> None:
 
 @pytest.mark.parametrize("end", ["", "-wal", "-mark", "-journal", "-shm"])
 def test_a_link_is_refused_and_its_target_untouched(folder: Path, tmp_path: Path, end: str) -> None:
-    """R-02: its target is not read, written or given another mode, and no file is made beside it."""
+    """R-02: a link in place of NVRAM is refused. Its target and the target's folder are unchanged."""
     target = tmp_path / "target"
     target.write_bytes(b"of somebody else")
     target.chmod(0o644)

@@ -1,4 +1,4 @@
-"""Record names: made and parsed; other names are rejected."""
+"""Names of records are made and parsed. Any other name is rejected."""
 
 from uuid import UUID
 
@@ -11,7 +11,7 @@ A = UUID("1b4e28ba-2fa1-41d2-883f-0016d3cca427")
 
 
 def test_names_are_the_documented_ones() -> None:
-    """R-47, spec/sealed.md#record-names: a partition's record is named by its UUID."""
+    """R-47, spec/sealed.md#record-names: the name of a partition's record contains its UUID."""
     assert (SYSTEM, COMMIT, partition_name(A)) == (
         "system",
         "commit",
@@ -26,7 +26,7 @@ def test_names_are_the_documented_ones() -> None:
 
 
 def test_names_come_apart_again() -> None:
-    """R-01: the name of a record contains its partition."""
+    """R-01: the name of a record gives the partition to which the record belongs."""
     assert parse_partition(partition_name(A)) == A
     assert parse_old_name(old_image_name(4)) == (4, "image")
     assert parse_old_name(old_profile_name(65535)) == (65535, "profile")
@@ -40,6 +40,6 @@ def test_names_come_apart_again() -> None:
      f"x/{A}", f"partition/{A}\n"],
 )  # fmt: skip
 def test_a_name_that_nobody_wrote_is_not_understood(name: str) -> None:
-    """R-02: a damaged name never counts as that of another record."""
+    """R-02: a damaged name is rejected, so it never counts as the name of another record."""
     assert parse_partition(name) is None
     assert parse_old_name(name) is None

@@ -1,4 +1,4 @@
-"""The behaviour of every NVRAM, whichever back end is behind the seam."""
+"""The behaviour that every back end of NVRAM must have."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ Maker = Callable[[], Nvram]
 
 @pytest.fixture(params=["memory", "sqlite", "faulty"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Maker:
-    """Returns a function that opens the same place at each call."""
+    """A function that opens the same NVRAM at each call."""
     memory = MemoryNvram()
     makers: dict[str, Maker] = {
         "memory": lambda: memory,
@@ -28,7 +28,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Maker:
 
 
 def test_a_new_nvram_is_empty(make: Maker) -> None:
-    """It has no records, also none for bookkeeping."""
+    """A new NVRAM has no records, not even for bookkeeping."""
     nvram = make()
     assert nvram.load() == {}
     nvram.close()
@@ -56,7 +56,7 @@ def test_records_survive_closing(make: Maker) -> None:
 
 
 def test_what_was_loaded_is_a_copy(make: Maker) -> None:
-    """To change the result changes no record."""
+    """A change of the loaded dictionary changes no record."""
     nvram = make()
     nvram.commit({"system": b"s"})
     nvram.load().clear()
@@ -75,7 +75,7 @@ changes = st.dictionaries(
 def test_any_history_ends_in_what_it_says(
     make: Maker, history: list[tuple[dict[str, bytes | None], bool]]
 ) -> None:
-    """R-22: after any commits and re-openings the records are those of a plain dictionary."""
+    """R-22: after any commits and re-openings, the records equal those in a plain dictionary."""
     nvram = make()
     nvram.commit(dict.fromkeys(nvram.load()))
     expected: dict[str, bytes | None] = {}

@@ -1,4 +1,4 @@
-"""The SQLite back end: private, owned by one server, and with clear errors of a full or failing disk."""
+"""The SQLite back end: private files, one owner, and clear errors for a full or failing disk."""
 
 import contextlib
 import resource
@@ -28,7 +28,7 @@ def nvram(tmp_path: Path) -> Iterator[SqliteNvram]:
 
 
 def test_every_file_is_private(tmp_path: Path, nvram: SqliteNvram) -> None:
-    """R-02: mode 0600 for the file, its log and its mark. Access of others to an old file is removed."""
+    """R-02: the file, its log and its mark have mode 0600. An old file with another mode gets it too."""
     nvram.commit({"a": BLOB})
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert modes == {"nvram.db": 0o600, "nvram.db-wal": 0o600, "nvram.db-mark": 0o600}
@@ -39,13 +39,16 @@ def test_every_file_is_private(tmp_path: Path, nvram: SqliteNvram) -> None:
 
 
 def test_a_commit_is_synced_before_it_returns(nvram: SqliteNvram) -> None:
-    """R-21: on return the commit is durable, according to SQLite's own setting."""
+    """R-21: SQLite's setting guarantees that a commit is durable when it returns."""
     settings = {name: nvram._pragma(name) for name in ("journal_mode", "synchronous", "locking_mode")}
     assert settings == {"journal_mode": "wal", "synchronous": 2, "locking_mode": "exclusive"}
 
 
 def test_a_second_server_is_refused(tmp_path: Path, nvram: SqliteNvram) -> None:
-    """NVRAM has one owner, in this process and others, and an attempt does not release the owner's lock."""
+    """NVRAM has one owner.
+
+    A second attempt is refused, in this process or another, and does not unlock it.
+    """
     path = tmp_path / "nvram.db"
     for _ in range(2):
         with pytest.raises(NvramInUseError, match=f"another server uses this state: {path}"):
@@ -66,7 +69,7 @@ def in_another_process(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_killed_owner_leaves_no_lock(tmp_path: Path) -> None:
-    """R-21: the lock ends with the process, and its commits are there."""
+    """R-21: the lock ends with its process, and the commits of the process are there."""
     path = tmp_path / "nvram.db"
     code = f"n = SqliteNvram(Path({str(path)!r})); n.commit({{'a': b'1'}}); os.kill(os.getpid(), 9)"
     assert in_another_process(code).returncode == -9
@@ -76,7 +79,7 @@ def test_a_killed_owner_leaves_no_lock(tmp_path: Path) -> None:
 
 
 def test_the_log_does_not_grow_without_bound(tmp_path: Path, nvram: SqliteNvram) -> None:
-    """R-23: the log of a server that runs for years has some megabytes."""
+    """R-23: the log of commits stays below some megabytes, however long the server runs."""
     for _ in range(300):
         nvram.commit({"partition/00001/image": BLOB})
     one_commit = 2 * len(BLOB)
@@ -85,7 +88,7 @@ def test_the_log_does_not_grow_without_bound(tmp_path: Path, nvram: SqliteNvram)
 
 
 def test_it_can_be_used_by_one_thread_after_another(nvram: SqliteNvram) -> None:
-    """Opened by the server's thread, committed to by a worker."""
+    """The server's thread may open NVRAM, and a worker thread may commit to it."""
     worker = threading.Thread(target=nvram.commit, args=({"a": BLOB},))
     worker.start()
     worker.join(10)
@@ -95,7 +98,10 @@ def test_it_can_be_used_by_one_thread_after_another(nvram: SqliteNvram) -> None:
 def keeps_everything_through_trouble(
     nvram: SqliteNvram, kind: str, trouble: contextlib.AbstractContextManager
 ) -> None:
-    """R-23: commits fail with `kind`, change nothing, may be retried, and succeed after the fault."""
+    """Assert R-23: commits fail with `kind` and change nothing.
+
+    After the fault, a repeated commit succeeds.
+    """
     before = {"small": b"1", "large": BLOB}
     nvram.commit(dict(before))
     with trouble:
@@ -117,7 +123,7 @@ def few_pages(nvram: SqliteNvram) -> Iterator[None]:
 
 @contextlib.contextmanager
 def small_files() -> Iterator[None]:
-    """Limit the size of files to 256 KiB (EFBIG; SQLite calls it an I/O error)."""
+    """Limit the size of files to 256 KiB. SQLite reports the error EFBIG as an I/O error."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (256 << 10, before[1]))
     try:
@@ -127,12 +133,12 @@ def small_files() -> Iterator[None]:
 
 
 def test_a_full_database_loses_nothing(nvram: SqliteNvram) -> None:
-    """R-23: the file may not grow. Its records stay, and the same connection works afterwards."""
+    """R-23: if the file may not grow, its records stay, and the same connection works afterwards."""
     keeps_everything_through_trouble(nvram, "full", few_pages(nvram))
 
 
 def test_an_io_error_loses_nothing(tmp_path: Path, nvram: SqliteNvram) -> None:
-    """R-23: a write fails in the middle of a commit. The records stay, also for the next server."""
+    """R-23: if a write fails in the middle of a commit, the records stay, also for the next server."""
     keeps_everything_through_trouble(nvram, "io", small_files())
     nvram.close()
     again = SqliteNvram(tmp_path / "nvram.db")
@@ -142,7 +148,7 @@ def test_an_io_error_loses_nothing(tmp_path: Path, nvram: SqliteNvram) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 1 MiB, if this process may mount one."""
+    """A real file system of 1 MiB; the test is skipped if this process may not mount one."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "swpks-test", str(folder)]
@@ -167,7 +173,7 @@ def full(disk: Path) -> Iterator[None]:
 
 
 def test_a_really_full_disk_loses_nothing(small_disk: Path) -> None:
-    """R-23: ENOSPC from the kernel. After space is freed, the same commit succeeds."""
+    """R-23: if the kernel returns ENOSPC, the same commit succeeds after space is freed."""
     nvram = SqliteNvram(small_disk / "nvram.db")
     keeps_everything_through_trouble(nvram, "full", full(small_disk))
     with full(small_disk):
@@ -178,7 +184,7 @@ def test_a_really_full_disk_loses_nothing(small_disk: Path) -> None:
 
 
 def test_a_full_disk_at_the_first_start_is_named(small_disk: Path) -> None:
-    """R-23: the error of a new NVRAM that does not fit says so, and the next start makes it."""
+    """R-23: if a new NVRAM does not fit on the disk, the error says so. The next start makes it."""
     with full(small_disk), pytest.raises(NvramError, match=r"nvram\.db") as caught:
         SqliteNvram(small_disk / "nvram.db")
     assert caught.value.kind == "full"
@@ -194,7 +200,7 @@ def test_a_bug_in_a_caller_leaves_the_connection_usable(nvram: SqliteNvram) -> N
 
 
 def test_use_after_closing_is_an_error_and_no_crash(nvram: SqliteNvram) -> None:
-    """R-23: a late commit is refused, not lost silently."""
+    """R-23: a commit after close is refused, so that it is not lost silently."""
     nvram.close()
     with pytest.raises(NvramError):
         nvram.commit({"a": b"1"})
@@ -214,7 +220,7 @@ def test_use_after_closing_is_an_error_and_no_crash(nvram: SqliteNvram) -> None:
     ],
 )
 def test_another_database_is_refused(tmp_path: Path, nvram: SqliteNvram, statement: str, reason: str) -> None:
-    """R-02: a SQLite file of another program, or of a later level, stays unchanged and is named."""
+    """R-02: a SQLite file of another program or of a later level is refused by name, and stays unchanged."""
     nvram.close()
     with contextlib.closing(sqlite3.connect(tmp_path / "nvram.db")) as connection, connection:
         connection.execute(statement)
@@ -225,7 +231,7 @@ def test_another_database_is_refused(tmp_path: Path, nvram: SqliteNvram, stateme
 
 @pytest.mark.parametrize("content", [b"not a database" * 100, bytes(8192)])
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
-    """R-02: the error says that it is damaged, and the file stays unchanged."""
+    """R-02: a file that is no database is reported as damaged, and stays unchanged."""
     path = tmp_path / "nvram.db"
     path.write_bytes(content)
     with pytest.raises(StorageError, match=f"{path} is damaged"):
@@ -234,7 +240,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -
 
 
 def test_a_place_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    """A missing folder, or a folder in the file's place, is an error of the operator."""
+    """A missing folder, or a folder in place of the file, is an error of the operator."""
     (tmp_path / "folder").mkdir()
     for path in tmp_path / "missing" / "nvram.db", tmp_path / "folder":
         with pytest.raises(OperatorError, match=f"{path} can't be used"):
@@ -242,7 +248,7 @@ def test_a_place_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 
 
 def test_a_record_of_a_wrong_type_is_refused(tmp_path: Path, nvram: SqliteNvram) -> None:
-    """R-02: a number in the place of a blob is damage."""
+    """R-02: if a record is a number and no blob, it is reported as damage."""
     nvram._connection.execute("INSERT INTO record VALUES ('system', 7)")
     with pytest.raises(NvramError, match="wrong types"):
         nvram.load()
@@ -256,7 +262,7 @@ def old(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("statement", ["DELETE FROM commits", "UPDATE commits SET number = 'x'"])
 def test_a_file_of_level_1_has_its_commit_number(old: Path, statement: str) -> None:
-    """R-02: without it the mark of level 1 would prove nothing."""
+    """R-02: a file of level 1 must have its commit number, because its mark proves nothing without it."""
     with contextlib.closing(sqlite3.connect(old)) as connection, connection:
         connection.execute(statement)
     with pytest.raises(NvramError, match="it has no commit number"):
@@ -264,7 +270,7 @@ def test_a_file_of_level_1_has_its_commit_number(old: Path, statement: str) -> N
 
 
 def test_a_file_of_level_1_does_not_lose_all_its_records(old: Path) -> None:
-    """R-22: a system with commits has a system record, so an empty table is no new system."""
+    """R-22: if a file has a commit number but no record, it is damaged, and no new system."""
     with contextlib.closing(sqlite3.connect(old)) as connection, connection:
         connection.execute("DELETE FROM record")
     with pytest.raises(NvramError, match="its records are gone"):
@@ -272,7 +278,7 @@ def test_a_file_of_level_1_does_not_lose_all_its_records(old: Path) -> None:
 
 
 def shape(path: Path) -> tuple[int, int, list[tuple[str, ...]]]:
-    """Return the properties of an NVRAM file, without its records."""
+    """Return the properties of an NVRAM file except its records."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
         application, level = (
             connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
@@ -282,7 +288,10 @@ def shape(path: Path) -> tuple[int, int, list[tuple[str, ...]]]:
 
 
 def test_the_first_commit_makes_a_file_of_level_1_a_new_one(old: Path, nvram: SqliteNvram) -> None:
-    """R-21: its tables become those of a new file, and every other record stays."""
+    """R-21: the first commit converts the tables of level 1 to those of a new file.
+
+    All other records stay.
+    """
     opened = SqliteNvram(old)
     assert opened.old_number > 0
     before = opened.load()
@@ -297,7 +306,7 @@ def test_the_first_commit_makes_a_file_of_level_1_a_new_one(old: Path, nvram: Sq
 
 
 def test_a_failed_commit_leaves_a_file_of_level_1(old: Path) -> None:
-    """R-22: its tables change with its records or not at all. The next attempt changes both."""
+    """R-22: if that commit fails, tables and records are unchanged. The next attempt changes both."""
     opened = SqliteNvram(old)
     before, number = opened.load(), opened.old_number
     with pytest.raises(NvramError):

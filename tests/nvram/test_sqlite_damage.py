@@ -1,4 +1,4 @@
-"""Power cuts and damage: NVRAM has the confirmed records, or an error that names the file."""
+"""After power cuts and damage, NVRAM has the confirmed records or raises an error that names the file."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ FIRST_COMMIT = 32 + 2 * FRAME
 
 @pytest.fixture
 def history(tmp_path: Path) -> list[Records]:
-    """Six commits into `tmp_path`/live, whose process is then killed; the files are in `tmp_path`/cut."""
+    """Make six commits in `tmp_path`/live; return them. The files after a kill are in `tmp_path`/cut."""
     (tmp_path / "live").mkdir()
     nvram = Live(tmp_path / "live" / "nvram.db")
     commits = [nvram.commit(generation) for generation in range(6)]
@@ -31,12 +31,12 @@ def history(tmp_path: Path) -> list[Records]:
 
 
 def test_a_killed_server_loses_nothing_that_was_committed(tmp_path: Path, history: list[Records]) -> None:
-    """R-21: without a close, the last commit is there, whole."""
+    """R-21: after a kill without a close, the whole last commit is there."""
     assert loaded(tmp_path / "cut" / "nvram.db") == history[-1]
 
 
 def test_at_every_commit_a_killed_server_comes_back_with_it(tmp_path: Path) -> None:
-    """R-21, R-22: after each commit of a long series the files contain that commit."""
+    """R-21, R-22: after a kill behind any commit of a long series, the files have that commit."""
     nvram = Live(tmp_path / "nvram.db")
     for generation in range(20):
         commit = nvram.commit(generation, size=20_000)
@@ -45,7 +45,7 @@ def test_at_every_commit_a_killed_server_comes_back_with_it(tmp_path: Path) -> N
 
 
 def test_a_log_cut_off_anywhere_gives_one_whole_commit(tmp_path: Path) -> None:
-    """R-22: a power cut that tears the log leaves an earlier state, never a mixture.
+    """R-22: if a power cut tears the log, an earlier commit is there as a whole, never a mixture.
 
     The mark is as old as the log, as after a power cut that came before either was written.
     """
@@ -70,7 +70,7 @@ def test_a_log_cut_off_anywhere_gives_one_whole_commit(tmp_path: Path) -> None:
 
 
 def test_a_log_that_loses_a_confirmed_commit_is_refused(tmp_path: Path, history: list[Records]) -> None:
-    """R-22: the log was cut by damage, not by a power cut, and would give an older store: this is an error.
+    """R-22: if damage has cut the log, and a confirmed commit is lost, the start is refused.
 
     The operator may accept it explicitly. Then it counts on from the mark, and later starts accept it.
     """
@@ -85,7 +85,7 @@ def test_a_log_that_loses_a_confirmed_commit_is_refused(tmp_path: Path, history:
 
 
 def test_no_flipped_bit_in_the_log_gives_a_wrong_answer(tmp_path: Path, history: list[Records]) -> None:
-    """R-02, R-22: all records are only in the log. Each sampled flip is detected or harmless."""
+    """R-02, R-22: each sampled flip of a bit in the log, which has all records, is detected or harmless."""
     size = (tmp_path / "cut" / "nvram.db-wal").stat().st_size
     found = 0
     for byte in [*range(32), *range(32, 32 + 24), *range(60, size, 613)]:
@@ -96,7 +96,10 @@ def test_no_flipped_bit_in_the_log_gives_a_wrong_answer(tmp_path: Path, history:
 
 
 def test_no_flipped_bit_in_the_file_gives_a_wrong_answer(tmp_path: Path, history: list[Records]) -> None:
-    """R-02: SQLite detects damage of its structure, the seal damage of a record. No record disappears."""
+    """R-02: SQLite detects damage of its structure, and the seal damage of a record.
+
+    No record is lost silently.
+    """
     live = tmp_path / "live"
     size = (live / "nvram.db").stat().st_size
     page_ends = [at + n for at in range(0, size, PAGE) for n in (*range(24), *range(PAGE - 40, PAGE, 3))]
@@ -110,7 +113,7 @@ def test_no_flipped_bit_in_the_file_gives_a_wrong_answer(tmp_path: Path, history
 
 @pytest.mark.parametrize("length", [0, 1, 99, 512, PAGE, 2 * PAGE, 3 * PAGE + 5])
 def test_a_truncated_file_is_refused(tmp_path: Path, history: list[Records], length: int) -> None:
-    """R-02, R-22: also an empty one, which SQLite takes for a new file."""
+    """R-02, R-22: a truncated file is refused, also an empty one, which SQLite would take for a new file."""
     path = tmp_path / "live" / "nvram.db"
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(StorageError):
@@ -118,7 +121,10 @@ def test_a_truncated_file_is_refused(tmp_path: Path, history: list[Records], len
 
 
 def test_a_missing_file_is_not_a_new_system(tmp_path: Path, history: list[Records]) -> None:
-    """R-22, R-48: the mark shows that commits existed. If the mark is missing too, the data were cleared."""
+    """R-22, R-48: if the file is missing, the mark shows that commits existed.
+
+    Without a mark, the data were cleared.
+    """
     path = tmp_path / "live" / "nvram.db"
     path.unlink()
     with pytest.raises(NvramError, match="it is empty, but its high-water mark"):
@@ -129,7 +135,7 @@ def test_a_missing_file_is_not_a_new_system(tmp_path: Path, history: list[Record
 
 
 def test_an_older_copy_is_refused(tmp_path: Path) -> None:
-    """R-22: yesterday's file under today's mark, or without one, needs the operator's acceptance."""
+    """R-22: if yesterday's file is used with today's mark, or without a mark, the operator must accept it."""
     path = tmp_path / "nvram.db"
     live = Live(path)
     live.commit(1)
@@ -149,7 +155,7 @@ def test_an_older_copy_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_commit_number_that_was_edited_is_noticed(tmp_path: Path, history: list[Records]) -> None:
-    """R-22: the MAC covers the number, so an older file can't get the newest number."""
+    """R-22: the MAC of a commit covers its number, so an older file can't be given a newer number."""
     path = tmp_path / "live" / "nvram.db"
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         (blob,) = connection.execute("SELECT blob FROM record WHERE name = 'commit'").fetchone()
@@ -160,7 +166,7 @@ def test_a_commit_number_that_was_edited_is_noticed(tmp_path: Path, history: lis
 
 
 def test_a_mark_that_lags_behind_is_brought_up(tmp_path: Path) -> None:
-    """R-21: after a power cut the mark may be old. The next start accepts that and renews it."""
+    """R-21: after a power cut the mark may be older than the file. The next start accepts and renews it."""
     live = Live(tmp_path / "nvram.db")
     mark = tmp_path / "nvram.db-mark"
     lagging = mark.read_bytes()
@@ -174,7 +180,10 @@ def test_a_mark_that_lags_behind_is_brought_up(tmp_path: Path) -> None:
 
 
 def test_a_torn_mark_refuses_nothing_that_is_there(tmp_path: Path, history: list[Records]) -> None:
-    """R-21, R-22: whatever a power cut does to the slot in use, the other slot is whole."""
+    """R-21, R-22: a power cut can damage only the slot of the mark that is being written.
+
+    The other one is whole.
+    """
     live = tmp_path / "live"
     good = (live / "nvram.db-mark").read_bytes()
     for junk in (bytes(48), b"\xff" * 48, good[:20] + bytes(28), os.urandom(48)):
@@ -186,7 +195,7 @@ def test_a_torn_mark_refuses_nothing_that_is_there(tmp_path: Path, history: list
 
 
 def test_the_slots_of_the_mark_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R-21: the other slot is durable and has a genuine mark at all times."""
+    """R-21: while one slot of the mark is written, the other one is durable and genuine."""
     monkeypatch.setattr(mark, "SWITCH", 3)
     live = Live(tmp_path / "nvram.db")
     path = tmp_path / "nvram.db-mark"
@@ -203,6 +212,6 @@ def test_the_slots_of_the_mark_take_turns(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_nothing_but_the_known_files_is_left(tmp_path: Path, history: list[Records]) -> None:
-    """Three files while open, two after closing: an operator needs no others."""
+    """An open NVRAM has three files, a closed one has two, and there are no others."""
     assert {path.name for path in (tmp_path / "cut").iterdir()} == set(FILES)
     assert {path.name for path in (tmp_path / "live").iterdir()} == set(FILES) - {"nvram.db-wal"}

@@ -1,4 +1,4 @@
-"""Imports that fail, because the process has no descriptor for the files of a module."""
+"""Makes imports fail, as if the process had no descriptor for the files of a module."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ import pytest
 
 
 class _NoDescriptor(importlib.abc.MetaPathFinder):
-    """A finder that finds no module below some names, because it cannot open its folder."""
+    """A finder that raises EMFILE for modules below some names."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self._names = names
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
-        """Raise the error of Python's own finder."""
+        """Raise the same error as Python's own finder."""
         if fullname.startswith(self._names):
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 @contextmanager
 def unloadable(*names: str) -> Iterator[None]:
-    """Let imports below these names fail for lack of a descriptor; forget earlier imports."""
+    """Run a block in which imports below these names fail for lack of a descriptor.
+
+    Earlier imports are forgotten.
+    """
     with pytest.MonkeyPatch.context() as patched:
         for name in [each for each in sys.modules if each.startswith(names)]:
             patched.delitem(sys.modules, name)

@@ -1,4 +1,4 @@
-"""Calls of the operating system that fail on demand: the n-th one of a block, with any error number."""
+"""Makes the n-th system call in a block fail, with any error number."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SYSTEM_CALLS: tuple[tuple[Any, str], ...] = (
 
 
 class Nth:
-    """The calls of a block; `failed` is whether the n-th call has come."""
+    """Counts the system calls in a block. `failed` is True once the n-th call has failed."""
 
     def __init__(self, nth: int, number: int, only: str | None) -> None:
         self.failed = False
@@ -33,7 +33,7 @@ class Nth:
         self._only = only
 
     def wrapped(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `real` with the failure in it."""
+        """Return a function that calls `real`, and fails at the n-th call."""
 
         def call(*arguments: Any, **options: Any) -> Any:
             if self._only in {None, name}:
@@ -48,7 +48,10 @@ class Nth:
 
 @contextmanager
 def failing(nth: int, number: int, only: str | None = None) -> Iterator[Nth]:
-    """Let the n-th system call in the block fail; `only` counts those of one name."""
+    """Run a block in which the n-th system call fails.
+
+    With `only`, just the calls of that name are counted.
+    """
     made = Nth(nth, number, only)
     with pytest.MonkeyPatch.context() as patched:
         for place, name in SYSTEM_CALLS:

@@ -1,4 +1,4 @@
-"""All kinds of objects at a path in place of the expected file."""
+"""Makes every kind of object at a path where a command expects a file."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ PATIENCE = 10.0
 
 
 def missing(place: Path) -> Path:
-    """Make nothing."""
+    """Return the path, and make nothing there."""
     return place
 
 
 def below_a_file(place: Path) -> Path:
-    """Make a path that goes on below a file."""
+    """Make a file, and return a path below it."""
     place.touch()
     return place / "file"
 
 
 def fifo(place: Path) -> Path:
-    """Make a pipe that has no other end."""
+    """Make a pipe whose other end nobody opens."""
     os.mkfifo(place)
     return place
 
 
 def lost_link(place: Path) -> Path:
-    """Make a link to nothing."""
+    """Make a link whose target does not exist."""
     place.symlink_to(place.with_name("nowhere"))
     return place
 
@@ -57,7 +57,7 @@ def folder(place: Path) -> Path:
 
 
 def endless(place: Path) -> Path:
-    """Make a link to a device that never ends."""
+    """Make a link to a device from which a read never ends."""
     place.symlink_to("/dev/zero")
     return place
 
@@ -88,7 +88,7 @@ def binary(place: Path) -> Path:
 
 
 def forbidden(place: Path) -> Path:
-    """Make a file that may not be opened; root, who may open everything, needs `made` for this."""
+    """Make a file that may not be opened. For root, who may open everything, use `made`."""
     place.touch()
     place.chmod(0)
     return place
@@ -107,7 +107,7 @@ KINDS: tuple[Callable[[Path], Path], ...] = (
 
 @contextmanager
 def made(kind: Callable[[Path], Path], place: Path) -> Iterator[Path]:
-    """The path of a kind during a block; `forbidden` holds for root as well."""
+    """Yield a path with this kind of object. With `forbidden`, even root can't open it."""
     path, real = kind(place), os.open
 
     def guarded(opened: Any, *arguments: Any, **options: Any) -> int:
@@ -123,7 +123,7 @@ def made(kind: Callable[[Path], Path], place: Path) -> Iterator[Path]:
 
 @contextmanager
 def gone(place: Path) -> Iterator[None]:
-    """A working directory that was removed, during a block."""
+    """Run a block in a working directory that has been removed."""
     place.mkdir()
     with contextlib.chdir(place):
         place.rmdir()
@@ -132,7 +132,7 @@ def gone(place: Path) -> Iterator[None]:
 
 @contextmanager
 def no_hang() -> Iterator[None]:
-    """Fail if the block takes longer than `PATIENCE`; it may hang in a system call.
+    """Fail if the block takes longer than `PATIENCE`, even if it hangs in a system call.
 
     If a library repeats an interrupted call, the test cannot fail: then the process ends with a trace.
     """

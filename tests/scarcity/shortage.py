@@ -1,4 +1,4 @@
-"""Shortages for tests: entropy that fails on demand, and a machine that uses it."""
+"""Entropy that fails when a test says so, and a machine that uses it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ FAILURES: tuple[Failure, ...] = ("error", "short", "none")
 
 
 class FailingEntropy:
-    """Entropy whose calls in `failing` fail, counted from 1; `calls` is their number so far."""
+    """Entropy that fails at the calls whose numbers are in `failing`.
+
+    `calls` is the number of calls so far.
+    """
 
     def __init__(self, failure: Failure, failing: frozenset[int] = frozenset()) -> None:
         self.calls = 0
@@ -45,7 +48,7 @@ class FailingEntropy:
 
 
 class Scene:
-    """A machine with one running partition, on parts that outlive it."""
+    """A machine with one running partition. Its parts stay when the machine is made anew."""
 
     def __init__(self, entropy: Callable[[int], bytes], worker: Worker | None = None) -> None:
         self.nvram, self.card = MemoryNvram(), MemoryCard()
@@ -55,7 +58,7 @@ class Scene:
         self.machine.start()
 
     def assembled(self) -> Machine:
-        """Return a machine on the present contents of NVRAM and the card."""
+        """Return a new machine with the present NVRAM and card."""
         seams = simulated_seams(
             nvram=self.nvram,
             card=self.card,

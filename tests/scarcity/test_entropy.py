@@ -1,4 +1,4 @@
-"""Entropy that fails once ends one call, one connection, one flush or the start, and nothing else."""
+"""If entropy fails once, only one call, one connection, one flush or one start fails."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ each_failure = pytest.mark.parametrize("failure", FAILURES)
 
 
 def make_guest(failure: Failure) -> tuple[Guest, FailingEntropy]:
-    """Return a guest with a wrapping key and three labels, and its entropy, which works so far."""
+    """Return a guest with a wrapping key and three labels, and its entropy, which does not fail yet."""
     entropy = FailingEntropy(failure)
     guest = Guest(make_partition(entropy=checked(entropy)))
     assert guest.gen_key(SYSTEM, b"wrapping") == Answer(0)
@@ -52,7 +52,7 @@ CALLS: dict[str, Callable[[Guest], Answer]] = {
 @each_failure
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_one_failure_is_one_aborted_call(failure: Failure, call: Callable[[Guest], Answer]) -> None:
-    """The call answers H_ABORTED, changes nothing, and succeeds when it is repeated."""
+    """If entropy fails, the call returns H_ABORTED and changes nothing. It succeeds when it is repeated."""
     guest, entropy = make_guest(failure)
     store = guest.partition.keystore
     assert store is not None
@@ -66,7 +66,7 @@ def test_one_failure_is_one_aborted_call(failure: Failure, call: Callable[[Guest
 
 @each_failure
 def test_a_failed_password_is_not_set(failure: Failure) -> None:
-    """R-05: after the failure the consumer has no password, neither a short nor an empty one."""
+    """R-05: if GEN_PASSWORD fails, the consumer has no password, not even a short or empty one."""
     guest, entropy = make_guest(failure)
     entropy.fail_next()
     assert guest.gen_password(SYSTEM).status == ABORTED
@@ -75,7 +75,7 @@ def test_a_failed_password_is_not_set(failure: Failure) -> None:
 
 @each_failure
 def test_a_failed_list_keeps_its_token(failure: Failure) -> None:
-    """The token of the failed call is still valid, and so are all others."""
+    """If the call for a list fails, its token stays valid, and so do all others."""
     guest, entropy = make_guest(failure)
     tokens = [guest.labels(SYSTEM, room=FIRST).r5 for _ in range(MAX_OPEN)]
     assert all(tokens)
@@ -89,7 +89,7 @@ def test_a_failed_list_keeps_its_token(failure: Failure) -> None:
 
 @each_failure
 def test_a_busy_answer_without_a_token_is_aborted(failure: Failure) -> None:
-    """R-75: a planned busy answer that needs a token, but gets no entropy for it, is H_ABORTED."""
+    """R-75: if there is no entropy for the token of a planned busy answer, the call returns H_ABORTED."""
     guest, entropy = make_guest(failure)
     plan = Plan([parse_fault("WRAP_OBJECT=H_LONG_BUSY_ORDER_1_MSEC")])
     inner, note = guest._calls, guest.refusals.append
@@ -101,7 +101,7 @@ def test_a_busy_answer_without_a_token_is_aborted(failure: Failure) -> None:
 
 @each_failure
 async def test_one_failure_is_one_connection(failure: Failure, nursery: trio.Nursery) -> None:
-    """A connection that gets no nonce ends without HELLO; other connections are served."""
+    """If there is no nonce for a connection, it ends without HELLO. Others are served."""
     entropy = FailingEntropy(failure)
     service = await Service.start(nursery, Scene(entropy).machine)
     first = await service.session()
@@ -118,7 +118,7 @@ async def test_one_failure_is_one_connection(failure: Failure, nursery: trio.Nur
 async def test_one_failure_is_one_flush(
     failure: Failure, autojump_clock: object, nursery: trio.Nursery
 ) -> None:
-    """R-21, R-23: the flush is repeated, nothing counts as flushed before, and health reports it."""
+    """R-21, R-23: a flush without entropy is repeated, nothing counts as flushed, and health reports it."""
     scene = Scene(entropy := FailingEntropy(failure))
     machine = scene.machine
     service = await Service.start(nursery, machine)
@@ -154,7 +154,7 @@ async def _found_after_a_power_cut(scene: Scene) -> bytes:
 
 @each_failure
 def test_no_start_without_entropy(failure: Failure, tmp_path: Path) -> None:
-    """A new system does not start without entropy; the next start on its folder succeeds."""
+    """A new system does not start without entropy. The next start in its folder succeeds."""
     for nth in (1, 2):
         folder = tmp_path / f"state {nth}"
         entropy = FailingEntropy(failure, frozenset({nth}))

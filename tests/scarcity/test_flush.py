@@ -1,4 +1,4 @@
-"""Any error in a flush is one failed flush: reported and repeated; the machine goes on (R-21, R-23)."""
+"""Any error in a flush makes only this flush fail. It is reported and repeated (R-21, R-23)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECRET = "never in a log line"
 
 
 class Failing(InlineWorker):
-    """A worker that fails some jobs with an exception, before or after the commit took effect."""
+    """A worker that raises in some jobs, before or after the commit took effect."""
 
     def __init__(self, error: Exception, times: int, *, after: bool) -> None:
         self._error, self._times, self._after = error, times, after
@@ -61,7 +61,10 @@ ERRORS: list[tuple[Exception, Rule]] = [
 async def test_any_error_is_one_failed_flush(
     error: Exception, rule: Rule, after: bool, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-21, R-23: nothing counts as flushed, health has the rule, and the next flush stores all."""
+    """R-21, R-23: after an error in a flush nothing counts as flushed.
+
+    Health has the rule; the next flush stores all.
+    """
     rig = Rig(worker=Failing(error, 2, after=after))
     rig.write(b"label")
     assert not await rig.encryptor.flush()
@@ -79,7 +82,10 @@ async def test_any_error_is_one_failed_flush(
 
 @pytest.mark.parametrize("error", [trio.Cancelled, KeyboardInterrupt, SystemExit])
 async def test_an_end_is_no_failure(error: type[BaseException]) -> None:
-    """R-23: an exception that ends the process is passed on; the change stays dirty for the last flush."""
+    """R-23: an exception that ends the process is raised again, and does not count as a failed flush.
+
+    The change stays dirty, so that the last flush stores it.
+    """
 
     class Ended(InlineWorker):
         def start(self, job: Job, landed: Landed) -> None:
@@ -96,7 +102,7 @@ async def test_an_end_is_no_failure(error: type[BaseException]) -> None:
 
 
 async def test_a_bug_is_logged_with_its_trace() -> None:
-    """R-23: an error without a rule is logged with its trace; a shortage is logged with its rule."""
+    """R-23: an error without a rule is logged with its traceback, a shortage with its rule."""
     stream = io.StringIO()
     logs.configure(style="json", stream=stream)
     try:
@@ -120,7 +126,7 @@ def _no_thread(self: threading.Thread) -> Never:
 
 
 async def test_a_thread_that_is_refused_is_one_failed_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R-23: the job of a thread that never started is dropped; the next flush tries again."""
+    """R-23: if no thread can start, its job is dropped, and the next flush tries again."""
     worker = ThreadWorker()
     rig = Rig(worker=worker)
     rig.write(b"label")
@@ -136,7 +142,7 @@ async def test_a_thread_that_is_refused_is_one_failed_flush(monkeypatch: pytest.
 
 
 async def test_nvram_trouble_stays_what_it_was() -> None:
-    """R-23: an NVRAM error keeps its own rule and words."""
+    """R-23: an NvramError in a flush is reported with its own rule and text."""
     rig = Rig(plan=[NvramFault("full")])
     rig.write(b"label")
     assert not await rig.encryptor.flush()

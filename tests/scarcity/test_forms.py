@@ -1,4 +1,4 @@
-"""Hosts, ports, timeouts and values of a configuration that make libraries raise."""
+"""Hosts, ports, timeouts and values in a configuration for which libraries would raise."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HOSTS = (
 
 @pytest.mark.parametrize("host", HOSTS, ids=ascii)
 def test_a_host_that_is_no_name(host: str) -> None:
-    """The settings refuse it before anything is opened, and the socket refuses it too."""
+    """The settings refuse an invalid host before anything is opened; the socket would refuse it too."""
     with pytest.raises(OperatorError) as refused:
         parse_listen(f"tcp:{host}:1")
     assert refused.value.rule is rules.LISTEN_FORM
@@ -44,7 +44,7 @@ def test_a_host_that_is_no_name(host: str) -> None:
 
 @pytest.mark.parametrize("port", ["65536", "99999", "100000", "-1", "+1", "", "0x1", "1_0", "٣", "1 "])
 def test_a_port_that_is_no_port(port: str) -> None:
-    """A port is 0 to 65535 in plain digits, and nothing else."""
+    """A port is accepted only if it is 0 to 65535, in plain digits."""
     with pytest.raises(OperatorError) as refused:
         parse_listen(f"tcp:localhost:{port}")
     assert refused.value.rule is rules.LISTEN_FORM
@@ -55,7 +55,7 @@ def test_a_port_that_is_no_port(port: str) -> None:
     ["tcp:localhost:0", "tcp:127.0.0.1:1", "tcp:[::1]:65535", "tcp:a.example.:1", "tcp:bücher.example:1"],
 )
 def test_hosts_that_can_be_looked_up(text: str) -> None:
-    """An address, a name, a name with a final dot, and a name that is not ASCII are accepted."""
+    """A host may be an address, a name, a name with a final dot, or a name that is not ASCII."""
     assert Settings(listen=(text,)).listen == (text,)
 
 
@@ -80,7 +80,7 @@ CONTENTS = {
 
 @pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
 def test_a_file_that_breaks_its_parser(content: str, tmp_path: Path) -> None:
-    """A clear error names the file, whatever the parser raises."""
+    """Whatever a parser raises, a clear error names the file."""
     path = tmp_path / "swpks.toml"
     path.write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(OperatorError) as refused:
@@ -102,7 +102,7 @@ def test_a_file_that_breaks_its_parser(content: str, tmp_path: Path) -> None:
 def test_a_client_that_is_told_nonsense(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The command ends with exit status 2 and a message, without any connection."""
+    """For an invalid argument the command ends with status 2 and a message, and connects nowhere."""
     key = tmp_path / "key"
     key.write_text(bytes(32).hex())
     try:
@@ -124,7 +124,7 @@ def test_a_client_that_is_told_nonsense(
 
 @pytest.mark.parametrize("content", ["", "\n", "00", "0" * 62, "0" * 66, "g" * 64, "é" * 32], ids=ascii)
 def test_a_key_that_is_no_key(content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """R-01: the command refuses an empty or short key, and opens no session with it."""
+    """R-01: the command refuses a file with an empty or short access key, and opens no session."""
     key = tmp_path / "key"
     key.write_text(content)
     assert main(["lpar", "a", "config", "--tcp", "localhost:1", "--access-key-file", str(key)]) == 2
@@ -149,7 +149,7 @@ def test_a_key_that_is_no_key(content: str, tmp_path: Path, capsys: pytest.Captu
 def test_a_number_that_no_register_holds(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A number beyond a register is a usage error, before any request or write."""
+    """A number that does not fit a register is a usage error, before any request is sent."""
     monkeypatch.chdir(tmp_path)
     assert main(["lpar", "--socket", str(tmp_path / "sock"), "a", *words]) == 2
     assert "is not between 0 and 2^" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Modules that the server loads late: a shortage during the import costs one call or one line."""
+"""The server imports some modules late. If an import fails, only one call or one log line is lost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from tests.secvar.keys import update
 
 
 def test_an_update_without_its_libraries_is_aborted() -> None:
-    """R-70: the call changes nothing, the session goes on, and the same update succeeds later."""
+    """R-70: without its libraries, SIGNED_UPDATE is aborted and changes nothing.
+
+    The same update succeeds later.
+    """
     guest = set_up()
     payload, before = update("db", b"contents"), guest.picture()
     with unloadable("hcall_server.secvar.pkcs7", "hcall_server.secvar.certificates"):
@@ -32,7 +35,7 @@ def test_an_update_without_its_libraries_is_aborted() -> None:
 
 
 async def test_guests_wait_while_the_reserve_is_lent(nursery: trio.Nursery) -> None:
-    """`wait_whole` returns when the last of two loans has ended, with the reserve whole again."""
+    """`wait_whole` returns when the last of two loans has ended and the reserve is whole again."""
     reserve, events = Reserve(), list[str]()
 
     async def guest() -> None:
@@ -54,7 +57,7 @@ async def test_guests_wait_while_the_reserve_is_lent(nursery: trio.Nursery) -> N
 
 
 async def test_loads_at_once_leave_the_switch_interval_alone() -> None:
-    """Simultaneous loads restore the original switch interval, not that of another load."""
+    """After simultaneous imports, the thread switch interval is the original one."""
     usual, reserve, found = sys.getswitchinterval(), Reserve(), list[float]()
 
     def work() -> float:
@@ -73,7 +76,7 @@ async def test_loads_at_once_leave_the_switch_interval_alone() -> None:
 
 
 async def test_a_load_that_fails_gives_the_reserve_back() -> None:
-    """A failed load returns the reserve; the caller gets its error."""
+    """If an import fails, the reserve of descriptors is returned, and the caller gets the error."""
     reserve = Reserve()
 
     def fail() -> Never:

@@ -1,4 +1,4 @@
-"""Each path of a command with every kind of object there: a clear error, no trace, no hang."""
+"""Every kind of object at each path in a command: a clear error, no traceback, no hang."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ COMMANDS = {**READ, **WRITTEN, **PLACES}
 
 
 class Done(NamedTuple):
-    """The end of a command: its exit status and its last words."""
+    """The exit status of a command, and its last output."""
 
     status: int
     last_words: str
@@ -72,7 +72,7 @@ class Done(NamedTuple):
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Values for the server's options in the command lines."""
+    """Values for the options of the server in command lines."""
     folder = tmp_path_factory.mktemp("places")
     server = ServerProcess(folder / "state", ["alpha:64"], ["--listen", "tcp:127.0.0.1:0"]).start()
     assert server.run("lpar", "alpha", "write", "given", data=b"data").returncode == 0
@@ -85,7 +85,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 
 def run(command: tuple[str, ...], words: dict[str, str], path: Path, monkeypatch: pytest.MonkeyPatch) -> Done:
-    """Run a command in this process."""
+    """Run a command in this process; return how it ended."""
     error, output = io.TextIOWrapper(io.BytesIO()), io.TextIOWrapper(io.BytesIO())
     given = [words.get(word, word.replace(AT, str(path))) for word in command]
     with monkeypatch.context() as patched, no_hang():
@@ -112,7 +112,10 @@ REFUSED_CALLS = {"lpar raw"}
 
 
 def cases() -> Iterator[Any]:
-    """Return each command with each kind; a missing folder is left out for the demo, which wants it."""
+    """Yield each command with each kind of object.
+
+    For the demo, a missing folder is no error and is left out.
+    """
     for command in COMMANDS:
         for kind in KINDS:
             if (command, kind) != ("demo --state", missing):
@@ -128,7 +131,7 @@ def test_a_path_that_leads_elsewhere(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The command ends soon, with a message and an exit status, for each object that it cannot use."""
+    """For each object that a command can't use, it ends soon, with a message and an exit status."""
     with made(kind, tmp_path / "place") as path:
         status, reported = run(COMMANDS[command], words, path, monkeypatch)
     fine = kind.__name__ in FINE.get(command, ())
@@ -143,7 +146,10 @@ def test_a_path_that_leads_elsewhere(
 def test_no_password_is_made_that_cannot_be_kept(
     words: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R-05: an unwritable path is refused before GEN_PASSWORD, so the next try succeeds."""
+    """R-05: if --out can't be written, the command fails before GEN_PASSWORD.
+
+    So the next attempt succeeds.
+    """
     command = (*LPAR, "gen-password", "--consumer", "boot-loader", "--out", AT)
     for n, kind in enumerate((below_a_file, fifo, loop, folder, forbidden, too_long)):
         with made(kind, tmp_path / str(n)) as path:
@@ -160,7 +166,7 @@ def test_no_password_is_made_that_cannot_be_kept(
 def test_a_secret_may_come_through_a_pipe(
     words: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pipe with a writer is read to its end, whether the writer writes early or late."""
+    """A secret may come through a pipe. It is read to its end, even if the writer is late."""
     key = (Path(words["STATE"]) / "access-keys" / "alpha.key").read_bytes()
     for seconds in (0.0, 0.05):
         reader, writer = os.pipe()
@@ -184,7 +190,7 @@ def _send(writer: int, content: bytes) -> None:
 def test_a_relative_path_without_a_working_directory(
     command: str, words: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message names the relative path."""
+    """If the working directory is gone, the message names the relative path."""
     with gone(tmp_path / "gone"):
         done = run(COMMANDS[command], words, Path("place"), monkeypatch)
     assert done.status == 2

@@ -1,4 +1,4 @@
-"""A server process without descriptors or threads refuses only the work that needs them."""
+"""A server process without free descriptors or threads refuses only the work that needs them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CRASHES = "Traceback (most recent call last)"
 
 @contextmanager
 def no_descriptors(server: ServerProcess) -> Iterator[None]:
-    """Take every free descriptor from a running server during a block."""
+    """Take every free descriptor of a running server during a block."""
     assert server.pid is not None
     before = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
     taken = {int(each.name) for each in Path(f"/proc/{server.pid}/fd").iterdir()}
@@ -40,9 +40,9 @@ def no_descriptors(server: ServerProcess) -> Iterator[None]:
 
 
 def test_without_a_descriptor_a_verb_is_refused_whole(server: ServerProcess) -> None:
-    """RLIMIT_NOFILE: power on and create are refused and change nothing; sessions and flushes go on."""
+    """RLIMIT_NOFILE: power on and create are refused, and change nothing. Sessions and flushes go on."""
     server.partitions = ["alpha:64", "off:8"]
-    server.options = ["--debuggable"]  # its descriptors are counted from outside
+    server.options = ["--debuggable"]  # the test reads its descriptors in /proc
     server.start()
     server.hmc("power", "off", "off")
     with _client(server) as client, server.connect_blocking("alpha") as session:
@@ -73,9 +73,9 @@ def _files(server: ServerProcess) -> list[str]:
 
 
 def test_the_first_request_without_a_descriptor(server: ServerProcess) -> None:
-    """The console has reserved descriptors: for loading its HTTP stack, and for its connection.
+    """The server has descriptors in reserve for the console: for its HTTP modules, and for one connection.
 
-    A second console waits, and is served when the first has gone; guests go on meanwhile.
+    A second console waits until the first has gone. Guests are served meanwhile.
     """
     server.start()
     with server.connect_blocking("alpha") as session, no_descriptors(server):
@@ -95,7 +95,7 @@ def test_the_first_request_without_a_descriptor(server: ServerProcess) -> None:
 
 @contextmanager
 def starved(server: ServerProcess) -> Iterator[None]:
-    """Leave a running server few descriptors, let guests take them, and let more guests wait for one."""
+    """Leave few descriptors to a running server; guests take them, and further guests wait."""
     assert server.pid is not None
     before = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (48, before[1]))
@@ -109,9 +109,9 @@ def starved(server: ServerProcess) -> Iterator[None]:
 
 
 def test_guests_that_wait_take_nothing_from_the_console(server: ServerProcess) -> None:
-    """The first request loads the HTTP stack, and the first request of metrics loads more.
+    """When the server frees descriptors to import modules for a console's request, no waiting guest gets one.
 
-    A descriptor that the server frees for these imports is not given to a waiting guest.
+    The first request imports the HTTP modules, and the first request of metrics imports more.
     """
     server.start()
     with server.connect_blocking("beta") as session, starved(server), _client(server) as client:
@@ -124,7 +124,7 @@ def test_guests_that_wait_take_nothing_from_the_console(server: ServerProcess) -
 
 
 def _client(server: ServerProcess) -> httpx.Client:
-    """Return a console that keeps its connection."""
+    """Return a client that keeps its connection to the server open."""
     transport = httpx.HTTPTransport(uds=str(server.control_socket))
     return httpx.Client(transport=transport, base_url="http://swpks")
 
@@ -147,13 +147,13 @@ sys.exit(main(sys.argv[1:]))
 
 
 def huge_stacks() -> None:
-    """Leave no space for the stack of a thread: the kernel's error is then that of RLIMIT_NPROC."""
+    """Leave no memory for the stack of a thread. The kernel's error is that of RLIMIT_NPROC."""
     resource.setrlimit(resource.RLIMIT_STACK, (1 << 32, resource.getrlimit(resource.RLIMIT_STACK)[1]))
     resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))
 
 
 def few_descriptors() -> None:
-    """Leave too few descriptors for a server."""
+    """Limit the number of descriptors so far that no server can start."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (8, 8))
 
 
@@ -164,7 +164,10 @@ def few_descriptors() -> None:
     ids=["threads", "descriptors"],
 )
 def test_a_start_without_it_is_explained(before: Callable[[], None], rule: str, tmp_path: Path) -> None:
-    """One line with the rule and the advice, exit status 2, and the state can be served afterwards."""
+    """A start without descriptors or threads ends with status 2, and one line with rule and advice.
+
+    Later the state can be served.
+    """
     command = [sys.executable, "-m", "swpks", "serve", "--state", str(tmp_path / "state")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, preexec_fn=before)
     assert (done.returncode, CRASHES in done.stderr) == (2, False), done.stderr
@@ -174,7 +177,7 @@ def test_a_start_without_it_is_explained(before: Callable[[], None], rule: str, 
 
 
 def test_a_console_without_a_thread_answers_503(tmp_path: Path) -> None:
-    """Only NVRAM has a thread: guests are served, and the console gets 503."""
+    """If only NVRAM has a thread, guests are served, and the console gets status 503."""
     state = tmp_path / "state"
     reader, writer = os.pipe()
     command = ["-c", NO_THREAD, "1", "serve", "--state", str(state), "--partition", "a:8"]

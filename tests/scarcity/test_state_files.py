@@ -1,4 +1,4 @@
-"""Each file of a state is replaced by every other kind of file: the start ends soon, with the reason."""
+"""Each file of a state is replaced by every other kind of object: the start soon ends with the reason."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ HEALED = {(fifo, "anchor-card/anchor-card")}
 
 
 def started(state: Path) -> Machine:
-    """Assemble a machine of a state folder, and release the folder."""
+    """Start a machine on a state folder, and release the folder."""
     with no_hang(), assembled(state, SETTINGS) as machine:
         return machine
 
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state without damage."""
+    """An undamaged state."""
     made = tmp_path_factory.mktemp("state") / "state"
     started(made)
     return made
@@ -66,7 +66,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_file_of_the_state_is_something_else(
     name: str, kind: Callable[[Path], Path], state: Path, tmp_path: Path
 ) -> None:
-    """R-22: the start ends with an error that names a rule, or gives a machine that has its partition."""
+    """R-22: the start raises an error with a rule, or the machine has its partition."""
     here = tmp_path / "state"
     shutil.copytree(state, here)
     place = here / name

@@ -1,4 +1,4 @@
-"""The verbs of the console during a shortage of the host: each verb happens as a whole or not at all."""
+"""Requests of the console during a shortage: each one is done as a whole, or not at all."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ VERBS: dict[str, tuple[str, str, Any]] = {
 
 
 class Console:
-    """A machine with real private sockets, its console, and a view of everything that a verb may change."""
+    """A machine with real private sockets and its console.
+
+    `look` shows everything that a request may change.
+    """
 
     def __init__(self, machine: Machine, folder: Path, client: httpx.AsyncClient) -> None:
         self.machine = machine
@@ -56,12 +59,12 @@ class Console:
         self._client = client
 
     async def ask(self, verb: str) -> httpx.Response:
-        """Make one request."""
+        """Send one request; return the answer."""
         method, path, body = VERBS[verb]
         return await self._client.request(method, path, json=body)
 
     def look(self) -> dict[str, Any]:
-        """Return everything that a verb may change."""
+        """Return everything that a request may change."""
         machine = self.machine
         assert isinstance(machine.transport, Listeners)
         mask = os.umask(0o077)
@@ -78,14 +81,14 @@ class Console:
         }
 
     def plan(self, partition: Partition) -> list[str]:
-        """Return the faults of a partition."""
+        """Return the fault plan of a partition."""
         plan = self.machine.faults.get(partition.number)
         return [str(each.fault) for each in plan.planned] if plan else []
 
 
 @asynccontextmanager
 async def console(folder: Path, keys: KeyFiles | None = None) -> AsyncIterator[Console]:
-    """Return the console of a machine with the partitions `on` and `off`."""
+    """Return a `Console` for a machine with the partitions `on` and `off`."""
     (folder / "keys").mkdir(exist_ok=True)
     listeners = Listeners(folder, keys or AccessKeys(folder / "keys"))
     seams = simulated_seams(transport=listeners, entropy=Chance())
@@ -104,7 +107,7 @@ async def console(folder: Path, keys: KeyFiles | None = None) -> AsyncIterator[C
 
 
 def demand_problem(answer: httpx.Response, rule: str) -> None:
-    """Assert that the answer is a problem of scarcity with a remedy."""
+    """Assert that the answer is a problem about a shortage, with a remedy."""
     problem = answer.json()
     row = RULES[rule]
     assert (answer.status_code, problem["type"]) == (503, "urn:swpks:problem:scarcity")
@@ -115,7 +118,7 @@ def demand_problem(answer: httpx.Response, rule: str) -> None:
 @pytest.mark.parametrize("number", NUMBERS, ids=[errno.errorcode[each] for each in NUMBERS])
 @pytest.mark.parametrize("verb", VERBS)
 async def test_all_of_a_verb_or_nothing(verb: str, number: int, tmp_path: Path) -> None:
-    """If the n-th system call fails, the verb has changed nothing, and its repetition succeeds.
+    """If the n-th system call fails, the request has changed nothing, and succeeds when repeated.
 
     A power-off is never refused: a socket that cannot be removed stays, and the next power-on removes it.
     """
@@ -141,7 +144,7 @@ async def test_all_of_a_verb_or_nothing(verb: str, number: int, tmp_path: Path) 
 
 
 async def test_a_socket_that_could_not_be_removed_is_no_obstacle(tmp_path: Path) -> None:
-    """On a file system that became read-only, a power-off succeeds, and so does the next power-on."""
+    """If the file system is read-only, a power-off succeeds, and so does the next power-on."""
     async with console(tmp_path) as there:
         with failing(1, errno.EROFS, "unlink"):
             assert (await there.ask("power off")).status_code == 200
@@ -151,12 +154,12 @@ async def test_a_socket_that_could_not_be_removed_is_no_obstacle(tmp_path: Path)
 
 
 def uncounted(partition: Partition) -> PartitionProfile:
-    """Return the profile without its count: an IPL number may be skipped."""
+    """Return the profile without its IPL count, because a number may be skipped."""
     return partition.profile._replace(ipl_count=0)
 
 
 class BrokenKeys(AccessKeys):
-    """Key files in a folder that accepts no new file."""
+    """Access-key files in a folder that accepts no new file."""
 
     def __init__(self, folder: Path, number: int) -> None:
         super().__init__(folder)
@@ -171,7 +174,7 @@ class BrokenKeys(AccessKeys):
 
 @pytest.mark.parametrize("number", NUMBERS, ids=[errno.errorcode[each] for each in NUMBERS])
 async def test_a_partition_without_its_key_is_not_made(number: int, tmp_path: Path) -> None:
-    """R-30: after any error of the access key there is no partition, and its number is free again."""
+    """R-30: if the access key can't be written, no partition is made, and its number is free again."""
     (tmp_path / "keys").mkdir()
     keys = BrokenKeys(tmp_path / "keys", number)
     async with console(tmp_path, keys) as there:
@@ -183,7 +186,7 @@ async def test_a_partition_without_its_key_is_not_made(number: int, tmp_path: Pa
 
 
 async def test_an_ipl_that_fails_leaves_no_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the activation fails after its socket was made, the partition is off and has no socket."""
+    """If an activation fails after its socket was made, the partition is off and the socket is removed."""
     async with console(tmp_path) as there:
         before = there.look()
         with monkeypatch.context() as patched:
@@ -198,5 +201,5 @@ def _no_memory(*_: object) -> None:
 
 
 def demand_problem_of_memory(answer: httpx.Response) -> None:
-    """Assert a problem of scarcity without a place, because a MemoryError names none."""
+    """Assert that the answer is a problem about memory. It names no place, because a MemoryError has none."""
     assert (answer.status_code, answer.json()["rule_id"]) == (503, "scarce.memory")

@@ -1,4 +1,4 @@
-"""The simulation finds mistakes planted into the product, each within a stated number of seeds.
+"""Mistakes are planted into the product; the simulation finds each one within a stated number of seeds.
 
 The search of custody (`tests/platform`) finds mistakes of the tables by every interleaving. The mistakes here
 are in the code around the tables, or in tables that the code follows.
@@ -47,7 +47,7 @@ Bug = Callable[[], AbstractContextManager[Any]]
 
 
 def with_rows(change: Callable[[Row], Row | None]) -> AbstractContextManager[Any]:
-    """Let the custodian follow changed tables."""
+    """Run a block in which the custodian follows changed tables."""
     rows = tuple(row for row in map(change, custody.SYSTEM) if row)
     step = custody.step
 
@@ -97,7 +97,7 @@ def target_serves_alone() -> AbstractContextManager[Any]:
 
 
 def _and_later(word: Word) -> Callable[..., None]:
-    """Return a `Custodian._durable` that takes a word a second after PREPARED, by itself."""
+    """Return a `Custodian._durable` that takes this word a second after PREPARED, without a message."""
     durable = Custodian._durable
 
     def changed(self: Any, step: Any, row: Row, partition: Any, order: Any) -> None:
@@ -345,7 +345,10 @@ def test_the_stated_seeds_have_the_stories_of_their_mistakes() -> None:
 
 @pytest.mark.parametrize("name", BUGS)
 def test_a_mistake_breaks_a_promise(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The watch of views, words and decisions is off, because it finds most of these mistakes earlier."""
+    """Each mistake breaks a promise.
+
+    The checks of views, words and decisions are off, because they find most of these mistakes earlier.
+    """
     for sharp, judge in ((DurableRecords, "shown"), (DurableRecords, "heard")):
         monkeypatch.setattr(sharp, judge, lambda *_: None)
     for judge in ("entered", "heard"):

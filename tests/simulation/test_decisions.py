@@ -1,4 +1,4 @@
-"""The watch of decisions checks a console's words against the last entry of its register."""
+"""The check of decisions: a console's words must agree with the last entry of its register."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ UUID_OF_X = UUID(int=1)
 
 
 class JudgeTrace:
-    """Raises each failure at once."""
+    """A trace that raises each failure at once."""
 
     def note(self, *_: str) -> None:
-        """Take a line of the trace."""
+        """Ignore a line of the trace."""
 
     def fail(self, message: str) -> None:
-        """Take a failure."""
+        """Raise a failure."""
         raise AssertionError(message)
 
 
 class Judged:
-    """Two systems whose records and entries a test sets."""
+    """Two systems; a test sets their records and the entries of the console's register."""
 
     def __init__(self) -> None:
         self.a, self.b = (SimpleNamespace(name=each, system_id=each * 32, machine=None) for each in "ab")
@@ -48,17 +48,17 @@ class Judged:
         self.watch.entered(entry._replace(decision=decision, **changes))
 
     def moved(self) -> None:
-        """Move x to b, by entries alone."""
+        """Move x to b, only by entries of the register."""
         self.entered()
         self.entered(Decision.DONE, moved=1, owner=self.b.system_id, over=True)
 
     def hears(self, site: Any, word: Word, epoch: int = 0) -> None:
-        """Deliver a word to a system."""
+        """Send a word of the console to a system."""
         self.watch.heard(site, HeardWord(UUID_OF_X, word, epoch))
 
 
 def test_only_the_last_owner_is_told_to_serve() -> None:
-    """R-54: SERVE goes only to the last owner; an entry with a former owner does not count."""
+    """R-54: the console may send SERVE only to the last owner in its register."""
     judged = Judged()
     judged.moved()
     judged.hears(judged.b, Word.SERVE, 1)
@@ -70,7 +70,7 @@ def test_only_the_last_owner_is_told_to_serve() -> None:
 
 
 def test_without_an_entry_only_the_one_with_the_store_is_told_to_serve() -> None:
-    """R-54: without an entry, a second system may have the store too, and then no system serves."""
+    """R-54: without an entry, SERVE is right only for a system that alone has the store."""
     judged = Judged()
     judged.stored(judged.a, Custody.OWN)
     judged.hears(judged.a, Word.SERVE)
@@ -85,7 +85,7 @@ def test_without_an_entry_only_the_one_with_the_store_is_told_to_serve() -> None
 
 @pytest.mark.parametrize("custody, right", [(Custody.PREPARED, True), (Custody.NONE, False)])
 def test_a_target_is_forced_only_while_it_has_the_copy(custody: Custody, right: bool) -> None:
-    """R-51: a target that has dropped its copy is not forced."""
+    """R-51: a target may be forced only while it has the copy."""
     judged = Judged()
     judged.entered()
     judged.stored(judged.b, Custody.PREPARED, 1)

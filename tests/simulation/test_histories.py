@@ -1,4 +1,4 @@
-"""The checker of histories accepts possible histories, and no other."""
+"""The checker of histories accepts each possible history, and refuses the others."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_flushed_is_never_pending_again() -> None:
 
 
 def test_a_crash_leaves_a_state_that_was() -> None:
-    """After a crash the second of two writes may be missing, the first only together with it."""
+    """After a crash the second of two writes may be lost. The first may be lost only together with it."""
     both = [write(1, 2, b"1"), write(3, 4, b"2", label="y")]
     assert good([*both, read(6, 7, b"1", ipl=2), read(8, 9, ABSENT, "y", ipl=2)], events=(crash(5),))
     assert not good([*both, read(6, 7, ABSENT, ipl=2), read(8, 9, b"2", "y", ipl=2)], events=(crash(5),))
@@ -115,7 +115,7 @@ def test_what_has_been_frozen_is_durable() -> None:
 
 
 def test_a_password_ends_with_the_ipl() -> None:
-    """R-04: a password ends with the IPL."""
+    """R-04: the checker knows that an IPL ends a password."""
     set_one = GuestCall(1, 2, "a", 1, Did.SET, "g", password=b"p", answer=DONE)
     assert good([set_one, guarded(3, ABSENT, b"p"), guarded(4, DENIED, b"")])
     assert good([set_one, guarded(3, DENIED, b"p", ipl=2), guarded(4, ABSENT, b"", ipl=2)])

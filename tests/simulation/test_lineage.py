@@ -1,4 +1,4 @@
-"""R-52: the check that a restart brings the newest copy of the console."""
+"""R-52: the check that a remote restart uses the newest copy that the console has."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_copy_brings_the_last_state_that_it_can_have() -> None:
 
 
 def test_lost_generations_come_again_behind_a_restart() -> None:
-    """Seed 502095: a copy of generation 1, made after a restart, has the state of that restart."""
+    """Seed 502095: after a restart, a new copy may have the same generation as a state that was lost."""
     line = Lineage()
     line.served(ONE, 1)
     line.served(TWO, 2)

@@ -1,4 +1,4 @@
-"""A seed determines a history; and the simulated seams keep their contract."""
+"""A seed determines a history, and the simulated seams behave as the real ones must."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_run_takes_nothing_from_outside_and_leaves_nothing() -> None:
 
 @pytest.mark.parametrize("kind, rule", [(12, "arrival.level"), (17, "restart.key")])
 def test_a_system_that_differs_from_the_others(kind: int, rule: str) -> None:
-    """R-50, R-52, R-53: a level without a keystore, or another trusted key, refuses the partition."""
+    """R-50, R-52, R-53: a system without a keystore, or with another key, refuses the partition."""
     outcomes = [simulate(seed) for seed in range(kind, 140, 20)]
     lines = [line for each in outcomes for line in each.trace]
     assert not any(each.failure for each in outcomes)
@@ -82,13 +82,13 @@ def test_a_system_that_differs_from_the_others(kind: int, rule: str) -> None:
 
 
 def test_a_system_that_asks_has_no_memory_to_lose() -> None:
-    """Seed 14487: the dead source of a remote restart comes back, asks, and crashes again."""
+    """Seed 14487: the dead source of a remote restart returns, asks its console, and crashes again."""
     outcome = simulate(14487)
     assert not outcome.failure, outcome.failure
 
 
 def test_a_source_that_is_fenced_before_its_target_serves() -> None:
-    """Seed 232930: the restart's target crashes after its commit, and the dead source returns before it."""
+    """Seed 232930: a restart's target crashes after its commit, and the dead source returns before it."""
     outcome = simulate(232930)
     assert not outcome.failure, outcome.failure
     assert outcome.figures["restarts"] == 1

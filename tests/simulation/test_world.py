@@ -1,4 +1,4 @@
-"""R-50 to R-55: no seed of the simulated world breaks a promise; `make soak` has more of them."""
+"""R-50 to R-55: no tested seed of the simulated world breaks a promise. `make soak` tests more seeds."""
 
 from __future__ import annotations
 

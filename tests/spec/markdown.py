@@ -1,4 +1,4 @@
-"""Reading the pages: headings as anchors, tables, links, and the terminal sessions of recipes."""
+"""Reads the pages: headings with their anchors, tables, links, and terminal sessions."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -14,12 +14,12 @@ _LONG = re.MULTILINE | re.DOTALL
 
 @lru_cache
 def text_of(path: Path) -> str:
-    """Return a page without its code blocks."""
+    """Return the text of a page without its code blocks."""
     return re.sub(r"^```.*?^```$", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
 
 
 def slug(heading: str) -> str:
-    """Return the anchor that GitHub makes of a heading."""
+    """Return the anchor that GitHub makes for a heading."""
     plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading.strip().lower())
     return re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
 
@@ -33,14 +33,14 @@ def anchors(path: Path) -> frozenset[str]:
 
 
 def section(path: Path, heading: str) -> str:
-    """Return the text under a heading, down to the next one of any depth."""
+    """Return the text under a heading, up to the next heading of any rank."""
     match = re.search(rf"^#+ {re.escape(heading)}$\n(.*?)(?=^#|\Z)", text_of(path), re.MULTILINE | re.DOTALL)
     assert match, f"{path.name} has no heading {heading!r}"
     return match[1]
 
 
 def tables(text: str) -> list[list[list[str]]]:
-    """Return the tables of a text, as rows of cells, heads included and rulers left out."""
+    """Return the tables in a text, as rows of cells: with their heads, and without the rulers."""
     found = []
     for block in re.findall(r"(?:^\|.*\|$\n?)+", text, re.MULTILINE):
         lines = [line for line in block.splitlines() if not re.fullmatch(r"[| -]+", line)]
@@ -49,14 +49,14 @@ def tables(text: str) -> list[list[list[str]]]:
 
 
 def links(path: Path) -> Iterator[str]:
-    """Return the targets of a page's links, without those to other sites."""
+    """Return the targets of the links in a page, except those to other sites."""
     for target in re.findall(r"\]\(([^)\s]+)\)", text_of(path)):
         if "://" not in target and not target.startswith("mailto:"):
             yield target
 
 
 def broken(target: str, base: Path) -> str | None:
-    """Return the reason why a link from a page is broken, or None."""
+    """Return why a link in a page is broken, or None."""
     file, _, anchor = target.partition("#")
     path = (base.parent / file).resolve() if file else base
     if not path.exists():
@@ -67,10 +67,11 @@ def broken(target: str, base: Path) -> str | None:
 
 
 class Session(NamedTuple):
-    """The terminal sessions under a heading: shell commands, commands in the guest, and their output.
+    """The terminal sessions under a heading: shell commands, commands in a guest, and their output.
 
-    `shown` is the output between each shell command and the next one, `output` all lines of it. `typed` has
-    the commands of the guest that each shell command starts, one on a line.
+    `shown` has the output after each shell command, `output` all lines of it. `typed` has, for each shell
+    command,
+    the commands for the guest that it starts, one in a line.
     """
 
     commands: list[str]
@@ -81,10 +82,11 @@ class Session(NamedTuple):
 
 
 def session(path: Path, heading: str) -> Session:
-    """Read the code blocks between a heading and the next one.
+    """Return the sessions in the code blocks between a heading and the next one.
 
-    A shell command stands behind the prompt "$ ", a guest's behind "/ # ". A command continues after a
-    backslash at the end of its line, and to the end of its here document. All other lines are output.
+    A shell command follows the prompt "$ ", a guest's command "/ # ". A command continues after a backslash
+    at the
+    end of its line, and to the end of its here document. All other lines are output.
     """
     found = Session([], [], [], [], [])
     lines = iter("".join(blocks(path, heading)).splitlines())
@@ -108,13 +110,13 @@ def headings(path: Path) -> list[str]:
 
 
 def whole(path: Path, leave: Iterable[str] = ()) -> Session:
-    """Return all sessions of a page as one, in order, without those under the headings in `leave`."""
+    """Return all sessions of a page as one, in order, except those under the headings in `leave`."""
     parts = [session(path, heading) for heading in headings(path) if heading not in leave]
     return Session(*([each for part in parts for each in getattr(part, field)] for field in Session._fields))
 
 
 def blocks(path: Path, heading: str, language: str = "") -> list[str]:
-    """Return the code blocks of a language under a heading; comments in them are no headings."""
+    """Return the code blocks of one language under a heading. A comment in a block is no heading."""
     text = path.read_text("utf-8")
     begin = re.search(rf"^#+ {re.escape(heading)}$", text, re.MULTILINE)
     assert begin, f"{path.name} has no heading {heading!r}"
@@ -129,13 +131,13 @@ def blocks(path: Path, heading: str, language: str = "") -> list[str]:
 
 
 def programs(path: Path) -> dict[str, str]:
-    """Return the Python blocks to which the previous paragraph gives a file name, such as `program.py`."""
+    """Return the Python blocks before which a paragraph names a file, such as `program.py`."""
     found = re.findall(r"`(\w+\.py)`[^`\n]*\n\n```python\n(.*?)^```$", path.read_text("utf-8"), _LONG)
     return dict(found)
 
 
 class Block(NamedTuple):
-    """A code block: its heading, and its language; `indented` for one without a fence."""
+    """A code block with its heading and its language. `indented` is True if it has no fence."""
 
     heading: str
     kind: str
@@ -143,7 +145,7 @@ class Block(NamedTuple):
 
 
 def all_blocks(path: Path) -> list[Block]:
-    """Return every code block in order: fenced ones, and lines after four blanks outside of lists."""
+    """Return every code block in order: fenced ones, and lines indented by four blanks outside of lists."""
     found, heading, fence = [], "", ""
     for part in re.split(r"(^```\w*\n.*?^```$\n?|^#+ [^\n]+$)", path.read_text("utf-8"), flags=_LONG):
         if part.startswith("#"):
@@ -158,7 +160,7 @@ def all_blocks(path: Path) -> list[Block]:
 
 
 def _whole(first: str, lines: Iterator[str]) -> str:
-    """Return a command; following lines that continue it are consumed."""
+    """Return a command with the lines that continue it, which are removed from the input."""
     command = first
     while command.endswith("\\"):
         command += "\n" + next(lines)

@@ -1,4 +1,4 @@
-"""Addresses of listeners: the order of a migration has one of two forms (R-51)."""
+"""The address of a target in the order of a migration has one of two forms (R-51)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WRONG = (
 
 
 def order(address: str) -> bytes:
-    """Return the body of an order."""
+    """Return the body of an order with this address."""
     fields = {
         "uuid": "00000000-0000-4000-8000-000000000001",
         "epoch": 1,
@@ -28,12 +28,12 @@ def order(address: str) -> bytes:
 
 @pytest.mark.parametrize("address", RIGHT)
 def test_an_address_is_taken(address: str) -> None:
-    """R-51: a path, or a host and a port, is accepted."""
+    """R-51: an address may be a path, or a host and a port."""
     assert msgspec.json.decode(order(address), type=MigrationOrder).address == address
 
 
 @pytest.mark.parametrize("address", WRONG)
 def test_another_form_is_no_order(address: str) -> None:
-    """R-51: another form is refused as a body (400), before anything is begun."""
+    """R-51: an address of another form is refused with the body (400), before anything begins."""
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(order(address), type=MigrationOrder)

@@ -1,4 +1,4 @@
-"""The page about compatibility has the levels of the code, and each example of a promise holds."""
+"""The page about compatibility has the levels in the code, and the examples of its promises exist."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ LEVELS: dict[str, Levels] = {
 
 
 def table(head: str) -> dict[str, list[str]]:
-    """Return the rows of a table of the page by their first cell, without links."""
+    """Return the rows of a table in the page, by their first cell, without links."""
     rows = re.search(rf"^\| {re.escape(head)} \|\n\|[- |]+\|\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
     assert rows
     plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", rows[1])
@@ -71,7 +71,7 @@ FORMATS = table("format | written | read | stored examples")
 
 
 def test_the_page_has_the_levels_of_the_code() -> None:
-    """The page has the level that is written, and every level that is read."""
+    """For each format, the page has the level that is written, and every level that is read."""
     listed = {name: (row[0], row[1]) for name, row in FORMATS.items()}
     assert listed == {
         name: (str(written) if written else "-", ", ".join(map(str, sorted(read))))
@@ -81,19 +81,19 @@ def test_the_page_has_the_levels_of_the_code() -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_has_kept_examples(name: str) -> None:
-    """Each folder that a row names exists and is not empty."""
+    """Each folder of examples that a row names exists and is not empty."""
     folders = re.findall("`([^`]+)`", FORMATS[name][2])
     assert folders
     assert all(any((ROOT / folder).iterdir()) for folder in folders)
 
 
 def test_the_page_shows_the_words_of_a_refusal() -> None:
-    """The finding of its example is the one of the code."""
+    """The example of a refusal in the page has the text that the code gives."""
     assert of_later_release(3, CARD_LEVELS) in " ".join(PAGE.split())
 
 
 def test_the_oldest_python_is_that_of_the_package() -> None:
-    """The page, pyproject.toml and its classifiers name the same oldest Python."""
+    """The page, pyproject.toml and its classifiers name the same oldest version of Python."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     oldest = project["requires-python"].removeprefix(">=")
     assert table("interface | stable | how long")["Python's own version"][0] == f"{oldest} and later"

@@ -1,4 +1,4 @@
-"""The page of the management console has the fields, bounds and tables of the code."""
+"""The page of the management console has the fields, limits and tables that the code has."""
 
 import re
 import sqlite3
@@ -22,7 +22,7 @@ TEXT = " ".join(PAGE.read_text("utf-8").split())
 
 
 def cells(heading: str, head: str) -> dict[str, str]:
-    """Return the rows of a table under a heading, without code marks: the first cell and the second."""
+    """Return the first two cells of each row in a table under a heading, without code marks."""
     (found,) = (table for table in tables(section(PAGE, heading)) if table[0][0] == head)
     return {row[0].replace("`", ""): row[1].replace("`", "") for row in found[1:]}
 
@@ -36,13 +36,13 @@ def fields(struct: type[msgspec.Struct]) -> str:
     "struct", [views.KnownSystemView, views.RemovedSystemView, views.StoredCopyView, views.JobView]
 )
 def test_answers_of_own_verbs(struct: type) -> None:
-    """The page has every struct of an answer, with its fields."""
+    """The page has every struct of an answer, with all its fields."""
     on_page = cells("Own verbs", "struct")[struct.__name__]
     assert on_page == ", ".join(struct.__annotations__)
 
 
 def test_orders_of_the_wire() -> None:
-    """The page has every verb of ours, and only fields that an order has."""
+    """The page has every verb that only this console has, and only fields that an order has."""
     on_page = cells("The wire", "verb of an order")
     assert set(on_page) == set(get_args(get_type_hints(wire.Order)["verb"]))
     operands = {each for row in on_page.values() for each in row.split(", ")} - {"-"}
@@ -50,7 +50,7 @@ def test_orders_of_the_wire() -> None:
 
 
 def test_requests_and_messages_of_the_wire() -> None:
-    """The page has all requests of a command, and all messages to it."""
+    """The page has every request that a command sends, and every message that it gets."""
     text = PAGE.read_text("utf-8")
     requests = set(re.findall(r"^\| `\{\"(\w+)\": [\[{]", text, re.MULTILINE))
     assert requests == set(wire.WireRequest.__struct_fields__)
@@ -59,7 +59,7 @@ def test_requests_and_messages_of_the_wire() -> None:
 
 
 def test_bounds_are_those_of_the_code() -> None:
-    """Sentences of the page have the sizes, seconds and numbers of the code."""
+    """The sizes, seconds and numbers in the sentences of the page are those of the code."""
     for words in (
         f"at most {wire.LONGEST_LINE >> 20} MiB. A connection",
         f"1 to {wire.MOST_WORDS} words",
@@ -86,13 +86,13 @@ def test_bounds_are_those_of_the_code() -> None:
 
 
 def test_kinds_of_jobs() -> None:
-    """The page has the values of `Job.state` and the kinds of jobs."""
+    """The page has the values of `Job.state`, and the kinds of jobs."""
     assert get_args(jobs.JobState) == ("running", "done", "failed")
     assert "Long work is a job: `backup`, `recover`, `restore-profiles`, `migrate`, `restart`." in TEXT
 
 
 def test_the_file_of_a_profile_backup() -> None:
-    """The page has the objects of the file and their fields."""
+    """The page has the objects in the file of a profile backup, with their fields."""
     structs: dict[str, type[msgspec.Struct]] = {
         "system": profile_format.SavedSystem,
         "partition": profile_format.SavedPartition,
@@ -114,7 +114,7 @@ def test_the_tables_of_the_store(tmp_path: Path) -> None:
 
 
 def test_own_verbs_and_lines_are_on_the_page() -> None:
-    """The page has each verb that only a console has, and each name of a link."""
+    """The page has each verb that only a console has, and the name of each link."""
     commands = " ".join(cells("Own verbs", "command"))
     for verb in (*hmc_console.ORDER_VERBS, hmc.SERVE, hmc.LINKS):
         assert f"swpks hmc {verb}" in commands, verb

@@ -1,7 +1,8 @@
-"""The list of checks on each h-call's page, tested in order: one fault is repaired after the other.
+"""The order of checks on each h-call's page: a call has all faults, and a test repairs one after the other.
 
-Every call starts with all possible faults at once. Each step repairs the fault that was answered last. The
-returned statuses are the page's list, in its order, and then H_SUCCESS.
+Each step repairs the fault whose status was returned last. The returned statuses must be the list of the
+page,
+in its order, and then H_SUCCESS.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,7 +29,10 @@ Walk = Callable[[], Iterator[Answer]]
 
 
 class Broken:
-    """A call whose arguments are repaired one by one; memory not given yet is an invalid address."""
+    """A call whose arguments are repaired one by one.
+
+    A buffer that is not repaired has an invalid address.
+    """
 
     def __init__(self, opcode: Opcode, guest: Guest, **values: int) -> None:
         self.guest = guest
@@ -37,11 +41,11 @@ class Broken:
             self.layout.registers[arg.name] = values.get(arg.name, NOWHERE)
 
     def now(self) -> Answer:
-        """Run the call in its present form."""
+        """Make the call with its present arguments."""
         return self.guest.send(self.layout.frame())
 
     def mend(self, name: str, value: int | bytes) -> Answer:
-        """Give an argument a valid value, keep the content of its length register, and run the call."""
+        """Make an argument valid, without a change of its length register, and make the call."""
         length = self.layout.places[name].length
         kept = self.layout.registers[length] if length else 0
         if isinstance(value, bytes):
@@ -56,7 +60,7 @@ class Broken:
 
 
 def guest(*objects: StoredObject, mode: int = 0, kbytes: int = 4) -> Guest:
-    """Return a guest of the newest level, whose operating system has set its password."""
+    """Return a guest of the newest level; the password of its operating system is set."""
     made = Guest(make_partition("NEXT", kbytes, objects=objects, mode=mode))
     assert made.set_password(SYSTEM, PASSWORD).status == 0
     return made
@@ -101,7 +105,7 @@ def get_objectlabels() -> Iterator[Answer]:
 
 
 def _labelled(opcode: Opcode, user: Guest, **values: int) -> tuple[Broken, list[Answer]]:
-    """Run a call on a label of 256 bytes, until the label is good."""
+    """Make a call with a label of 256 bytes, and repair the label step by step."""
     call = Broken(opcode, user, label_length=256, **values)
     answers = [
         call.now(),
@@ -179,7 +183,7 @@ def gen_key() -> Iterator[Answer]:
 
 
 def _enforce(user: Guest) -> None:
-    """Start another IPL, in which policies of secure boot are fulfilled."""
+    """Begin another IPL, whose mode allows objects with policies of secure boot."""
     user.ipl(2)
     assert user.set_password(SYSTEM, PASSWORD).status == 0
 
@@ -227,7 +231,7 @@ def unwrap_object() -> Iterator[Answer]:
 
 
 def _from_key_to_object(call: Broken, wrapped: bytes) -> Iterator[Answer]:
-    """Run the last steps of UNWRAP: the key's policy, a sound object, then the object's policy."""
+    """Make the last steps of UNWRAP: the policy of the key, the sound object, the policy of the object."""
     keystore = call.guest.partition.keystore
     assert keystore is not None
     keystore.signed.update(Consumer.OPERATING_SYSTEM, b"key", WRAPPING, KEY)  # the same key, without a policy
@@ -296,13 +300,13 @@ WALKS: dict[Opcode, Walk] = {
 
 @pytest.mark.parametrize("opcode", HANDLERS, ids=[opcode.name for opcode in HANDLERS])
 def test_the_page_tells_the_order(opcode: Opcode) -> None:
-    """From all faults to none, the statuses are those of the page's list."""
+    """As the faults are repaired one by one, the statuses are those in the page's list."""
     got = [Status(answer.status) for answer in WALKS[opcode]()]
     assert got == [*checks(opcode), Status.H_SUCCESS]
 
 
 def test_before_all_of_them() -> None:
-    """Without a keystore H_FUNCTION, not activated H_STATE; both before any argument is checked."""
+    """Before any argument is checked, a missing keystore gives H_FUNCTION, power off H_STATE."""
     for opcode in Opcode:
         off = Broken(opcode, Guest(make_partition(kbytes=0)))
         assert off.now().status == Status.H_FUNCTION

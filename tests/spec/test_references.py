@@ -1,4 +1,4 @@
-"""Every page and heading that the code or a page refers to exists."""
+"""Every page and heading to which the code or a page refers exists."""
 
 import re
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ NAMED = re.compile(r"spec/([\w/-]+\.md)(?:#([\w-]*)(\{)?)?")
 
 
 def missing(page: str, anchor: str | None, where: str) -> Iterator[str]:
-    """Return the error in a reference from code."""
+    """Return what is wrong with a reference in the code, or None."""
     path = SPEC / page
     if not path.is_file():
         yield f"{where}: spec/{page}: no such page"
@@ -26,7 +26,7 @@ def missing(page: str, anchor: str | None, where: str) -> Iterator[str]:
 
 
 def references() -> Iterator[str]:
-    """Return every broken reference in the sources."""
+    """Yield every broken reference in the sources."""
     for source in SOURCES:
         text = source.read_text("utf-8")
         where = source.relative_to(ROOT).as_posix()
@@ -41,7 +41,7 @@ def test_pages_and_headings_that_code_names() -> None:
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
 def test_pages_of_rules(rule: Rule) -> None:
-    """Each rule has an existing page and heading: both are in every refusal that names the rule."""
+    """The page and the heading that a rule names exist; each refusal by the rule shows them."""
     match = NAMED.fullmatch(rule.page)
     assert match, rule.page
     assert match[2], f"{rule.page} has no heading"
@@ -55,12 +55,12 @@ def test_every_frame_has_its_heading() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.relative_to(ROOT).as_posix() for page in PAGES])
 def test_links_between_pages(page) -> None:
-    """Every relative link leads to a file, and to a heading of it."""
+    """Every relative link leads to an existing file, and to a heading in it."""
     assert [why for target in links(page) if (why := broken(target, page))] == []
 
 
 def test_nothing_private_in_the_pages() -> None:
-    """Pages name public sources, and no path of a developer's machine."""
+    """The pages name only public sources, and no path of a developer's machine."""
     for page in PAGES:
         text = page.read_text("utf-8")
         assert not re.search(r"(?<![\w.])/(?:work|tmp|home|root)/", text), page

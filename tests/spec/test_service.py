@@ -1,4 +1,4 @@
-"""The server's page: its example is an accepted configuration with every field."""
+"""The example configuration in the server's page is accepted, and has every field."""
 
 import dataclasses
 import re
@@ -13,7 +13,7 @@ PAGE = (SPEC / "service.md").read_text("utf-8")
 
 
 def test_the_example_configuration(tmp_path: Path) -> None:
-    """It is read without an error and names every field of the server's and a partition's settings."""
+    """The example can be read, and names every field of the settings for a server and a partition."""
     match = re.search(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     assert match
     file = tmp_path / "swpks.toml"

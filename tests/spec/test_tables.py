@@ -1,4 +1,4 @@
-"""Tables in the pages against the code: generated ones are fresh, bytes are those of Construct."""
+"""Tables in the pages agree with the code: the generated tables, and the tables of bytes."""
 
 import re
 import subprocess
@@ -20,7 +20,7 @@ from tests.spec.markdown import ROOT, SPEC, anchors, section, tables, text_of
 
 
 def test_generated_tables_are_fresh() -> None:
-    """`tools/spec_tables.py --check`: no page differs from the code."""
+    """`tools/spec_tables.py --check` finds no page that differs from the code."""
     command = [sys.executable, str(ROOT / "tools" / "spec_tables.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
@@ -38,7 +38,7 @@ def test_generated_tables_are_fresh() -> None:
     ],
 )
 def test_drift_is_noticed(tmp_path: Path, name: str, right: str, wrong: str) -> None:
-    """A page whose table was changed by hand is named."""
+    """If a table was changed by hand, the check names its page."""
     page = (SPEC / name).read_text("utf-8")
     assert right in page
     (tmp_path / name).write_text(page.replace(right, wrong), "utf-8")
@@ -58,7 +58,7 @@ Row = tuple[int | None, int | None, str]
 
 
 def described(con: Any, offset: int | None = 0, name: str = "") -> Iterator[Row]:
-    """Return offset, size and name of every field; None if they depend on the bytes."""
+    """Yield offset, size and name of every field. A number that depends on the bytes is None."""
     match con:
         case cs.Renamed():
             yield from described(con.subcon, offset, con.name)
@@ -76,7 +76,7 @@ def described(con: Any, offset: int | None = 0, name: str = "") -> Iterator[Row]
 
 
 def size_of(con: Any) -> int | None:
-    """Return the fixed size of a construct, None if it has none."""
+    """Return the fixed size of a construct, or None if it has none."""
     try:
         return int(con.sizeof())
     except cs.SizeofError:
@@ -91,7 +91,7 @@ def printed(page: str, heading: str, number: int = 0) -> list[Row]:
 
 
 def number_or_none(cell: str) -> int | None:
-    """Return a number, None for a value that depends on the bytes."""
+    """Return a number, or None if the cell is no number."""
     return int(cell) if cell.isdigit() else None
 
 
@@ -118,7 +118,7 @@ LAYOUTS = [
 
 @pytest.mark.parametrize("page,heading,number,definition", LAYOUTS, ids=[f"{r[1]}-{r[2]}" for r in LAYOUTS])
 def test_tables_of_bytes(page: str, heading: str, number: int, definition: Any) -> None:
-    """Offset, size and name of every field, in order, are those of the definition."""
+    """Offset, size and name of every field are those of the definition, in its order."""
     table, rows = printed(page, heading, number), list(described(definition))
     if heading == "Label":
         assert table.pop() == (16, None, "name")  # the bytes behind the header
@@ -130,7 +130,7 @@ def test_tables_of_bytes(page: str, heading: str, number: int, definition: Any) 
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_since_version_of_the_config_block(version: int) -> None:
-    """A field is reserved in every config version before its own."""
+    """In each version of the config block, the fields of later versions are reserved."""
     table = tables(section(SPEC / "structures.md", "Config block"))[0][1:]
     rows = list(described(structures.CONFIG_BLOCKS[version]))
     for cells, (_, _, name) in zip(table, rows, strict=True):
@@ -138,7 +138,7 @@ def test_since_version_of_the_config_block(version: int) -> None:
 
 
 def test_the_state_table() -> None:
-    """The rows of protocol.md are the table of the session tests, with conditions."""
+    """The state table in protocol.md has the rows and conditions of the table in the session tests."""
     text = section(SPEC / "protocol.md", "States")
     rows = [tuple(row) for row in tables(text)[0][1:]]
     conditional = {
@@ -156,7 +156,7 @@ def test_the_state_table() -> None:
 
 
 def test_the_diagram_of_states() -> None:
-    """Each row of the table is in the diagram: beside an arrow, or above the state that it leads to."""
+    """The diagram has each row of the table: beside an arrow, or above the next state."""
     text = (SPEC / "protocol.md").read_text("utf-8").partition("state-diagram -->")[2].partition("<!--")[0]
     shown: list[tuple[str, ...]] = []
     waiting: list[tuple[str, ...]] = []
@@ -176,7 +176,10 @@ def test_the_diagram_of_states() -> None:
 
 
 def test_the_tags_of_frames() -> None:
-    """A request chooses its tag, an answer repeats it, and the two other frames have none."""
+    """The page says: the sender chooses the tag of OPEN and HCALL, and an answer repeats it.
+
+    HELLO and GOODBYE have the tag 0.
+    """
     rows = dict(tables(section(SPEC / "protocol.md", "Tags"))[0][1:])
     asks, answers = "chosen by the sender", "that of the oldest unanswered frame"
     assert rows == {
@@ -195,7 +198,7 @@ HEADINGS = ["parameters", "results", "checks", "policies", "public-and-chosen"]
 
 
 def checks(opcode: Opcode) -> list[Status]:
-    """Return the statuses in a page's list of checks, in order."""
+    """Return the statuses in a page's list of checks, in their order."""
     text = section(SPEC / "hcalls" / f"{opcode.name.lower()}.md", "Checks")
     return [Status[name] for name in re.findall(r"^\d+\. (H_\w+):", text, re.MULTILINE)]
 
@@ -204,7 +207,8 @@ def checks(opcode: Opcode) -> list[Status]:
 def test_pages_of_the_hcalls(opcode: Opcode) -> None:
     """Each call has a page with its sections.
 
-    Checks in register order first, each with a status of the call.
+    Its list of checks begins with those of the registers, in order. Each has a status that the call may
+    return.
     """
     path = SPEC / "hcalls" / f"{opcode.name.lower()}.md"
     assert set(HEADINGS) <= anchors(path)
@@ -221,7 +225,7 @@ def test_pages_of_the_hcalls(opcode: Opcode) -> None:
 
 
 def test_numbers_of_choices() -> None:
-    """Each choice has an id, none is missing, and pages cite no other one."""
+    """Each choice has an id, no number is missing, and pages cite no other id."""
     rows = [row for table in tables(text_of(SPEC / "choices.md")) for row in table[1:] if table[0][0] == "id"]
     keys = {row[0] for row in rows}
     letters, numbers = [*"ABCDEFGHIJKLMNOPQRSTUVWXYZ"], range(1, len(rows) - 25)

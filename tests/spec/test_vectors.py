@@ -1,4 +1,4 @@
-"""The golden frames in spec/vectors/frames: by plain `struct` alone, and by the session engine."""
+"""The golden frames in spec/vectors/frames, read with plain `struct` and with the session engine."""
 
 import hashlib
 import hmac
@@ -29,7 +29,7 @@ Vector = dict[str, Any]
 
 
 def load(name: str) -> Any:
-    """Return one file of vectors."""
+    """Return the vectors in one file."""
     return json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
 
 
@@ -42,12 +42,12 @@ KEYS = {name: bytes.fromhex(value) for name, value in load("keys").items()}
 
 
 def named(vectors: list[Vector]) -> Any:
-    """Parametrize over vectors by their names."""
+    """Return a decorator that runs a test for each vector, by name."""
     return pytest.mark.parametrize("vector", vectors, ids=[vector["name"] for vector in vectors])
 
 
 def values(vector: Vector) -> dict[str, Any]:
-    """Return the fields of a vector by name; of several with one name, the first."""
+    """Return the values of a vector's fields by name. If several fields have one name, the first counts."""
     found: dict[str, Any] = {}
     for field in vector["fields"]:
         found.setdefault(field["name"], field["value"])
@@ -55,7 +55,7 @@ def values(vector: Vector) -> dict[str, Any]:
 
 
 def test_the_vectors_are_many_and_well_named() -> None:
-    """Every frame type has valid and damaged vectors; names are unique."""
+    """Every frame type has valid and damaged vectors, and each name is unique."""
     assert len({vector["name"] for vector in VECTORS}) == len(VECTORS) > 90
     for kind in FrameType:
         assert any(bytes.fromhex(v["hex"])[5] == kind for v in VALID)
@@ -67,7 +67,7 @@ def test_the_vectors_are_many_and_well_named() -> None:
 
 @named([*VECTORS, *({"name": f"session-{n}", **step} for n, step in enumerate(SESSION))])
 def test_fields_are_the_bytes(vector: Vector) -> None:
-    """The described fields follow one another without a gap, and each value equals its bytes."""
+    """The fields of a vector follow each other without a gap, and each value equals its bytes."""
     data, offset = bytes.fromhex(vector["hex"]), 0
     for field in vector["fields"]:
         assert field["offset"] == offset, field
@@ -79,7 +79,7 @@ def test_fields_are_the_bytes(vector: Vector) -> None:
 
 
 def read(kind: str, piece: bytes) -> int | str:
-    """Return one value by its type."""
+    """Return the value in these bytes, by its type."""
     match kind:
         case "bytes":
             return piece.hex()
@@ -92,7 +92,7 @@ def read(kind: str, piece: bytes) -> int | str:
 
 @named(VALID)
 def test_valid_frames_by_plain_struct(vector: Vector) -> None:
-    """Header and body have the design of the page, and all lengths add up."""
+    """Header and body of a valid vector have the layout in the page, and all lengths add up."""
     data = bytes.fromhex(vector["hex"])
     magic, version, kind, flags, tag, length = struct.unpack_from(">4sBBHII", data)
     assert (magic, version, flags, length) == (b"HCAL", 1, 0, len(data) - 16)
@@ -104,7 +104,7 @@ def test_valid_frames_by_plain_struct(vector: Vector) -> None:
 
 
 def check_body(kind: int, body: bytes) -> None:
-    """Check the shape of a valid body, by plain struct."""
+    """Assert the layout of a valid body, with plain `struct`."""
     if kind in (4, 5):
         *_, count, short, word = struct.unpack_from(">10QHHI", body)
         rows = [struct.unpack_from(">QII", body, 88 + 16 * n) for n in range(count)]
@@ -119,7 +119,7 @@ def check_body(kind: int, body: bytes) -> None:
 
 
 def test_registers_of_a_call() -> None:
-    """r3 to r12 stand at offsets 16 to 88, the segment table at 104."""
+    """In an HCALL r3 to r12 are at the offsets 16 to 88, and the segment table is at 104."""
     (vector,) = [v for v in VALID if v["name"] == "hcall-read-object"]
     data = bytes.fromhex(vector["hex"])
     assert struct.unpack_from(">10Q", data, 16) == (0x434, 0x1000, 0x2000, 29, 0x3000, 64, 0, 0, 0, 0)
@@ -130,7 +130,7 @@ def test_registers_of_a_call() -> None:
 
 @pytest.mark.parametrize("name,text", [("open-proof", b"swpks open 1"), ("opened-proof", b"swpks opened 1")])
 def test_proofs_by_hmac(name: str, text: bytes) -> None:
-    """The proofs in the vectors equal Python's hmac over bytes put together here, and those of the code."""
+    """The proofs in the vectors are those of the code, and those that Python's hmac gives."""
     (vector,) = [v for v in VALID if v["name"] == name]
     fields = values(vector)
     partition = fields["partition id"]
@@ -146,7 +146,7 @@ def test_proofs_by_hmac(name: str, text: bytes) -> None:
 
 @named(VALID)
 def test_valid_frames_by_the_session(vector: Vector) -> None:
-    """The receiver takes it as one event, and the sender makes the same bytes from that event."""
+    """The receiver reads a valid vector as one event. The sender makes the same bytes from that event."""
     data = bytes.fromhex(vector["hex"])
     tag = int.from_bytes(data[8:12], "big")
     role = Role.SERVER if vector["from"] == "client" else Role.CLIENT
@@ -160,7 +160,10 @@ def test_valid_frames_by_the_session(vector: Vector) -> None:
 
 
 def prepared(role: Role, state: SessionState, tag: int) -> Session:
-    """Return one end in a state; a client's end has an OPEN or a call of that tag waiting."""
+    """Return one end in this state.
+
+    At a client's end, an OPEN or a call with this tag waits for its answer.
+    """
     if role is Role.SERVER or state in (SessionState.START, SessionState.GREETED):
         return sessions.at(role, state)
     if state is SessionState.OPENING:
@@ -174,7 +177,7 @@ def prepared(role: Role, state: SessionState, tag: int) -> Session:
 
 @named(BROKEN)
 def test_damaged_frames_by_the_session(vector: Vector) -> None:
-    """The receiver refuses it, whole or byte by byte, by the rule and section that the vector names."""
+    """The receiver refuses a damaged vector, whole or byte by byte, by the rule that the vector names."""
     data = bytes.fromhex(vector["hex"])
     tag = 2 if vector["state"] == "open" else 1
     for pieces in ([data], [bytes([byte]) for byte in data]):
@@ -185,7 +188,7 @@ def test_damaged_frames_by_the_session(vector: Vector) -> None:
 
 
 def test_every_rule_of_a_frame_is_broken_by_a_vector() -> None:
-    """For each rule of headers, bodies and turns there is a vector that breaks it."""
+    """For each rule about headers, bodies and turns, a vector breaks it."""
     page = re.compile(
         r"spec/protocol\.md#(frame-header|framing|hello|open|opened|hcall|hreturn|goodbye|states|tags)"
     )
@@ -199,7 +202,7 @@ def test_every_rule_of_a_frame_is_broken_by_a_vector() -> None:
 
 
 def test_the_session_of_the_prose() -> None:
-    """Two engines that exchange the frames of session.json follow each other to the end."""
+    """Two engines can exchange the frames in session.json up to the end."""
     ends = {"server": Session(Role.SERVER), "client": Session(Role.CLIENT)}
     for step in SESSION:
         data = bytes.fromhex(step["hex"])
@@ -210,7 +213,7 @@ def test_the_session_of_the_prose() -> None:
 
 
 def test_the_files_are_what_the_tool_makes() -> None:
-    """The tool still makes every byte of the published files."""
+    """The tool still makes the published files, byte for byte."""
     command = [sys.executable, str(ROOT / "tools" / "frame_vectors.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

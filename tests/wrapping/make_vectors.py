@@ -22,12 +22,12 @@ CASES = {
 
 
 def fixed(what: str, length: int) -> bytes:
-    """Return bytes that look random and are the same in every run."""
+    """Return bytes that look random, and are the same in every run."""
     return hashlib.shake_256(f"swpks wrapped {what}".encode()).digest(length)
 
 
 def vector(name: str) -> dict[str, object]:
-    """Return one golden object with all its inputs, byte strings in hex."""
+    """Return one golden object with all its inputs; byte strings are in hex."""
     flags, length = CASES[name]
     key, salt, data = fixed("key", 32), fixed(name, 32), fixed(f"{name} data", length)
     material = hkdf_sha256(key, salt, b"swpks wrapping 1", 44)
@@ -44,7 +44,7 @@ def vector(name: str) -> dict[str, object]:
 
 
 def main(folder: Path) -> None:
-    """Write every case; an existing file is never overwritten."""
+    """Write the file of every case that has none yet."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in CASES:
         with (folder / f"{name}.json").open("x", encoding="utf-8") as out:

@@ -1,4 +1,4 @@
-"""A second implementation of wrapped objects, written only from spec/wrapped.md, and two forms of input."""
+"""A second implementation of wrapped objects, made only from spec/wrapped.md; it wraps in two input forms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEAST_FLAGS = 0x1000_0000_0000_0001
 
 
 def key_id(key: bytes) -> bytes:
-    """Return the id that a wrapped object has for its key."""
+    """Return the id by which a wrapped object names its key."""
     return hmac.new(key, b"swpks wrapping key id 1", hashlib.sha256).digest()[:16]
 
 
@@ -25,7 +25,7 @@ def header(key: bytes, flags: int, salt: bytes, length: int) -> bytes:
 
 @functools.lru_cache(maxsize=1024)
 def wrap(key: bytes, data: bytes, flags: int = LEAST_FLAGS, salt: bytes = b"s" * 32) -> bytes:
-    """Wrap `data`, slowly."""
+    """Return the wrapped object for `data`; this implementation is slow."""
     material = hkdf_sha256(key, salt, b"swpks wrapping 1", 44)
     clear = header(key, flags, salt, len(data))
     sealed = Gcm(material[:32], material[32:]).encrypt(data, clear)
@@ -33,7 +33,7 @@ def wrap(key: bytes, data: bytes, flags: int = LEAST_FLAGS, salt: bytes = b"s" *
 
 
 def unwrap(key: bytes, wrapped: bytes) -> tuple[int, bytes]:
-    """Return the flags and the wrapped data. Any deviation raises AssertionError."""
+    """Return the flags and the data in a wrapped object; fail if anything in it is wrong."""
     magic, level, flags, name, salt, length = struct.unpack_from(">4sB3xQ16s32sI", wrapped)
     assert (magic, level, name, length) == (b"SPKW", 1, key_id(key), len(wrapped) - 1024)
     assert wrapped[:1008] == header(key, flags, salt, length)

@@ -1,4 +1,4 @@
-"""Wrapped objects: no bit can be changed, no key is used twice with a nonce, and no text shows the data."""
+"""Wrapped objects: no bit can be changed, no key is used twice with a nonce, no text shows the data."""
 
 import pytest
 from hypothesis import given
@@ -17,14 +17,14 @@ WRAPPED = second.wrap(KEY, DATA)
 
 @given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32), st.binary(max_size=200))
 def test_it_comes_back(key: bytes, salt: bytes, data: bytes) -> None:
-    """R-71: a wrapped object is exactly 1024 bytes longer, and unwraps to the same data."""
+    """R-71: a wrapped object is exactly 1024 bytes longer than its data, and unwraps to the same data."""
     wrapped = wrapping.wrap(key, key_id_of(key), LEAST_FLAGS, salt, data)
     assert len(wrapped) == len(data) + 1024
     assert wrapping.open_wrapped(key, wrapped) == data
 
 
 def test_every_bit_counts() -> None:
-    """R-71: after a flip of any single bit in header, tag or ciphertext it does not unwrap."""
+    """R-71: if any bit of header, tag or ciphertext is flipped, the object does not unwrap."""
     for place in range(len(WRAPPED) * 8):
         spoilt = bytearray(WRAPPED)
         spoilt[place // 8] ^= 0x80 >> place % 8
@@ -34,7 +34,7 @@ def test_every_bit_counts() -> None:
 
 @given(st.integers(0, len(WRAPPED) - 1), st.binary(max_size=40))
 def test_neither_shorter_nor_longer(cut: int, more: bytes) -> None:
-    """R-71: the length is authenticated."""
+    """R-71: a wrapped object that is shorter or longer does not unwrap."""
     for wrong in (WRAPPED[:cut], WRAPPED[:cut] + more, WRAPPED + b"\0" + more):
         if wrong != WRAPPED:
             with pytest.raises(WrappedObjectError):
@@ -53,7 +53,7 @@ def test_neither_shorter_nor_longer(cut: int, more: bytes) -> None:
     ids=["nothing", "too short for a level", "another magic", "another level", "another algorithm"],
 )
 def test_formats_that_are_not_known(wrong: bytes) -> None:
-    """R-71: the error differs from that of damage, so the guest learns that it needs a newer hypervisor."""
+    """R-71: an unknown format gives another error than damage: the guest needs a newer hypervisor."""
     with pytest.raises(UnknownFormat):
         wrapping.read_header(wrong)
 
@@ -70,21 +70,21 @@ def test_another_key_opens_nothing() -> None:
 
 
 def test_a_short_key_or_salt_is_never_padded() -> None:
-    """Too few bytes of entropy are refused."""
+    """A key or a salt of fewer than 32 bytes is refused."""
     for key, salt in ((KEY[:31], bytes(32)), (KEY, bytes(31))):
         with pytest.raises(ValueError, match="32 bytes each"):
             wrapping.wrap(key, bytes(16), LEAST_FLAGS, salt, DATA)
 
 
 def test_each_salt_makes_another_key() -> None:
-    """R-71: two wrappings of the same bytes share only the clear part of the header."""
+    """R-71: with two salts, the same bytes give two objects that share only the clear part of the header."""
     other = wrapping.wrap(KEY, key_id_of(KEY), LEAST_FLAGS, b"t" * 32, DATA)
     assert other[1008:] != WRAPPED[1008:]
     assert other[:32] == WRAPPED[:32]
 
 
 def test_no_text_shows_a_secret() -> None:
-    """R-71: no text shows the key, in any spelling, or the wrapped data."""
+    """R-71: no text shows the key in any form, or the data."""
     key = WrappingKey(key_id_of(KEY), KEY)
     texts = [repr(key), str(key)]
     for wrong in (b"", WRAPPED[:-1], WRAPPED[:-1] + b"?"):

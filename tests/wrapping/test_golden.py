@@ -1,4 +1,4 @@
-"""The golden wrapped objects: opened by the package, by a second implementation, and against openssl."""
+"""The golden wrapped objects, opened by the package, by a second implementation and with openssl."""
 
 import json
 import shutil
@@ -26,14 +26,14 @@ SHOWN = ("level", "flags")
 
 
 def test_the_files_are_what_they_say() -> None:
-    """R-71: the second implementation still makes each of them."""
+    """R-71: the second implementation still makes each golden file."""
     assert set(VECTORS) == set(make_vectors.CASES)
     for name, vector in VECTORS.items():
         assert vector == make_vectors.vector(name)
 
 
 def test_the_package_makes_and_opens_them(golden: dict[str, bytes]) -> None:
-    """R-71: key, salt and flags give the same bytes, and unwrapping gives the data."""
+    """R-71: from key, salt and flags the package makes the same bytes, and unwraps them to the data."""
     key, wrapped = golden["wrapping_key"], golden["wrapped"]
     header = wrapping.read_header(wrapped)
     assert (header.key_id, header.salt, header.length) == (
@@ -47,7 +47,7 @@ def test_the_package_makes_and_opens_them(golden: dict[str, bytes]) -> None:
 
 
 def test_openssl_derives_the_same(golden: dict[str, bytes]) -> None:
-    """R-71: HKDF, HMAC and GCM's counter mode by a third implementation."""
+    """R-71: openssl, a third implementation, gives the same HKDF, HMAC and GCM counter mode."""
     hexkey, salt, info = golden["wrapping_key"].hex(), golden["salt"].hex(), b"swpks wrapping 1".hex()
     derived = _openssl(
         "kdf", "-binary", "-keylen", "44", "-kdfopt", "digest:SHA2-256", "-kdfopt", f"hexkey:{hexkey}",
