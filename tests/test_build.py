@@ -78,7 +78,7 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 def members(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield every file in a distribution."""
+    """Yield the name and the bytes of each file in a distribution."""
     if path.suffix == ".whl":
         with zipfile.ZipFile(path) as wheel:
             yield from ((name, wheel.read(name)) for name in wheel.namelist())

@@ -218,13 +218,13 @@ def said(output: str) -> list[str]:
 
 
 def in_order(beginnings: list[str], lines: list[str]) -> list[str]:
-    """Return those beginnings of lines that the output does not have in this order."""
+    """Return the expected beginnings of lines that the output does not have in this order."""
     rest = iter(lines)
     return [each for each in beginnings if not any(line.startswith(each) for line in rest)]
 
 
 def servers_in(folder: Path) -> list[str]:
-    """Return the command lines of the processes whose working directory or arguments are in this folder."""
+    """Return the command lines of all processes that name this folder."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:

@@ -1,9 +1,8 @@
 """The allowed states of one partition's keystore after a crash, derived from the calls of its only writer.
 
-The writer makes each call through a `History`. It predicts the answer by rules of its own, without code of
-the engine, and notes every state of the durable part of the store. Calls run in order. So after a crash the
-store must equal one of these states. It must not be older than the last state that a CONFIRM has called
-flushed (R-21, R-22).
+The writer makes each call through a `History`. It predicts the answer without code of the engine, and notes
+every state of the durable part of the store. Calls run in order. So after a crash the store must equal one of
+these states. It must not be older than the last state that a CONFIRM has called flushed (R-21, R-22).
 """
 
 from __future__ import annotations

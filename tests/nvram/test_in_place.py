@@ -164,7 +164,10 @@ def found(folder: Path) -> dict[str, bytes]:
 def test_a_lost_log_takes_no_confirmed_record_with_it(
     nvram: SqliteNvram, folder: Path, tmp_path: Path, accident: Accident
 ) -> None:
-    """R-21: when the loss of the log is detected, the database gets every commit, also before a kill."""
+    """R-21: if the log is lost, the next commit is refused.
+
+    The database itself then has every confirmed record.
+    """
     accident(folder / f"{NAME}-wal")
     refuses(nvram, {"b": b"new"})
     killed = tmp_path / "killed"

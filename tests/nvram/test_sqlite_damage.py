@@ -21,7 +21,7 @@ FIRST_COMMIT = 32 + 2 * FRAME
 
 @pytest.fixture
 def history(tmp_path: Path) -> list[Records]:
-    """Make six commits in `tmp_path`/live; return them. The files after a kill are in `tmp_path`/cut."""
+    """The records of six commits, made in `tmp_path`/live. Their files after a kill are in `tmp_path`/cut."""
     (tmp_path / "live").mkdir()
     nvram = Live(tmp_path / "live" / "nvram.db")
     commits = [nvram.commit(generation) for generation in range(6)]
@@ -36,7 +36,7 @@ def test_a_killed_server_loses_nothing_that_was_committed(tmp_path: Path, histor
 
 
 def test_at_every_commit_a_killed_server_comes_back_with_it(tmp_path: Path) -> None:
-    """R-21, R-22: after a kill behind any commit of a long series, the files have that commit."""
+    """R-21, R-22: if a server is killed right after any commit of a long series, the commit is there."""
     nvram = Live(tmp_path / "nvram.db")
     for generation in range(20):
         commit = nvram.commit(generation, size=20_000)

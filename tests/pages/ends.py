@@ -1,4 +1,4 @@
-"""A page begins with a folder of its own, and leaves no process at its end."""
+"""Each page begins in a new folder, and leaves no process at its end. The functions here check that."""
 
 import sys
 from pathlib import Path

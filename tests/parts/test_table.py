@@ -166,7 +166,7 @@ def test_a_summary_of_one_copy_and_of_none() -> None:
 
 
 class Case(NamedTuple):
-    """A wrapped copy with this system id and root key, for a system whose card has the id 1 and the key 1."""
+    """A wrapped copy with this system id and root key. The card of the system has the id 1 and the key 1."""
 
     system: int
     key: int

@@ -60,7 +60,7 @@ def test_what_is_no_tree(header: bytes) -> None:
 
 @given(at=st.integers(40, 300), value=st.binary(min_size=1, max_size=8))
 def test_damage_is_told_or_harmless(at: int, value: bytes) -> None:
-    """A damaged tree raises TreeUnsuitable, or nothing."""
+    """A damaged tree raises TreeUnsuitable, or is accepted without an error."""
     tree = bytearray(flatten(MACHINE))
     tree[at : at + len(value)] = value
     try:

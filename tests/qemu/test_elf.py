@@ -137,7 +137,7 @@ def test_endless_section_headers(tmp_path: Path) -> None:
 
 
 def test_damage_is_told_or_harmless(tmp_path: Path) -> None:
-    """R-73: a damaged kernel file raises KernelUnsuitable, or nothing."""
+    """R-73: a damaged kernel file raises KernelUnsuitable, or is accepted without an error."""
     chance = random.Random(73)
     whole = a_kernel().write(tmp_path / "vmlinux").read_bytes()
     damaged, refusals = tmp_path / "damaged", 0

@@ -29,7 +29,7 @@ def _needs() -> Needs:
 
 
 def arriving(level: str = "FW1110", **changes: Any) -> Break:
-    """Return a break: a partition arrives that does not fit on an empty system."""
+    """Return a function that breaks a rule: a partition arrives that does not fit on an empty system."""
     return lambda _: refused(demand_fit, make_system(level), _needs()._replace(**changes), FORMATS, live=True)
 
 
@@ -47,7 +47,7 @@ def _name_taken(_: Path) -> Rule:
 
 
 def not_served(mode: Mode, custody: Custody, request: Callable[[ManagedSystem], object]) -> Break:
-    """Return a break: a request about a partition that this system does not serve."""
+    """Return a function that breaks a rule: a request about a partition that this system does not serve."""
 
     def broken(_: Path) -> Rule:
         system = make_system()

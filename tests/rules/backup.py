@@ -28,7 +28,7 @@ def _copy() -> bytes:
 
 
 def copied(change: Change, key: TrustedSystemKey = KEY) -> Break:
-    """Return a break: the bytes of a copy are changed before a key opens it."""
+    """Return a function that breaks a rule: the bytes of a copy are changed before a key opens it."""
     return lambda _: refused(open_copy, key, change(_copy()))
 
 

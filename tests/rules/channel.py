@@ -56,7 +56,7 @@ def hreturn(*writes: tuple[int, int], data: bytes = b"", count: int | None = Non
 
 
 def from_client(*pieces: bytes, opened: bool = True) -> Break:
-    """Return a break: a client sends exactly these bytes.
+    """Return a function that breaks a rule: a client sends exactly these bytes.
 
     The server must answer with GOODBYE 1 and the rule's sentence; its log has the rule's id.
     """
@@ -90,7 +90,7 @@ def from_client(*pieces: bytes, opened: bool = True) -> Break:
 
 
 def from_server(kind: int, body: bytes, *, tag: int | None = None) -> Break:
-    """Return a break: a server answers a call in an open session with this frame."""
+    """Return a function that breaks a rule: a server answers a call in an open session with this frame."""
 
     async def talk() -> Rule:
         async def script(peer: Peer) -> None:
@@ -106,7 +106,7 @@ def from_server(kind: int, body: bytes, *, tag: int | None = None) -> Break:
 
 
 def greeting(*frames: bytes) -> Break:
-    """Return a break: a server sends these frames in place of HELLO and OPENED."""
+    """Return a function that breaks a rule: a server sends these frames in place of HELLO and OPENED."""
 
     async def script(peer: Peer) -> None:
         for each in frames:
@@ -172,7 +172,7 @@ async def _no_goodbye() -> Rule:
 def opening(
     status: OpenStatus, *, partition: int = 0, sessions: int = 64, off: bool = False, common: bool = False
 ) -> Break:
-    """Return a break: a real client sends an OPEN that the server refuses.
+    """Return a function that breaks a rule: a real client sends an OPEN that the server refuses.
 
     Both ends must name the same rule.
     """
@@ -219,7 +219,7 @@ def _other_version(_: Path) -> Rule:
 
 
 def greeted_by(**opened: object) -> Break:
-    """Return a break: a server sends an OPENED with a wrong field."""
+    """Return a function that breaks a rule: a server sends an OPENED with a wrong field."""
 
     async def script(peer: Peer) -> None:
         await peer.greet(**opened)  # type: ignore[arg-type]
@@ -237,17 +237,17 @@ OPENED_BODY = struct.pack(">iHHI32sB1s", 0, 1, 0, 1, NO_PROOF, 1, b"L")
 
 
 def hello_body(body: bytes) -> Break:
-    """Return a break: a server sends a HELLO with this body."""
+    """Return a function that breaks a rule: a server sends a HELLO with this body."""
     return greeting(frame(FrameType.HELLO, body, tag=0))
 
 
 def open_body(body: bytes) -> Break:
-    """Return a break: a client sends an OPEN with this body."""
+    """Return a function that breaks a rule: a client sends an OPEN with this body."""
     return from_client(frame(FrameType.OPEN, body), opened=False)
 
 
 def opened_body(body: bytes) -> Break:
-    """Return a break: a server answers OPEN with an OPENED that has this body."""
+    """Return a function that breaks a rule: a server answers OPEN with an OPENED that has this body."""
     return greeting(GREETED, frame(FrameType.OPENED, body, tag=1))
 
 

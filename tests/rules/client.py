@@ -31,7 +31,7 @@ UPDATE = signed_update(WHO, b"label", b"data", 0)
 
 
 def answered(request: Request[Any], make: Callable[[HCall], HReturn]) -> Break:
-    """Return a break: a call gets the answer that `make` returns."""
+    """Return a function that breaks a rule: a call gets the answer that `make` returns."""
 
     async def script(peer: Peer) -> None:
         await peer.greet()
@@ -46,12 +46,12 @@ def answered(request: Request[Any], make: Callable[[HCall], HReturn]) -> Break:
 
 
 def status(request: Request[Any], number: int) -> Break:
-    """Return a break: a call gets this status."""
+    """Return a function that breaks a rule: a call gets this status."""
     return answered(request, lambda call: answer(call, number))
 
 
 def written(request: Request[Any], data: bytes, *registers: int, status: int = 0) -> Break:
-    """Return a break: a call gets these bytes in its output buffer."""
+    """Return a function that breaks a rule: a call gets these bytes in its output buffer."""
     return answered(
         request, lambda call: answer(call, status, *registers, writes=(Write(out(call).address, data),))
     )

@@ -21,7 +21,7 @@ def opened(folder: Path, word: str | None = None) -> Tpm:
 
 
 def used(word: str, damage: Callable[[Path], object], then: str | None = None) -> Break:
-    """Return a break: a TPM seals, `damage` changes its folder, and the next TPM unseals."""
+    """Return a function that breaks a rule: after a TPM has sealed, `damage` changes its folder."""
 
     def broken(folder: Path) -> Rule:
         tpm = opened(folder, word)

@@ -38,7 +38,10 @@ async def _problem(method: str, path: str, options: dict[str, Any], failure: Exc
 
 
 def asked(method: str, path: str, *, failure: Exception | None = None, **options: Any) -> Break:
-    """Return a break: an HTTP request. Id, sentence, page and fault of the problem are checked."""
+    """Return a function that breaks a rule: an HTTP request.
+
+    Id, sentence, page and fault of the problem are checked.
+    """
     return lambda _: run(_problem, method, path, options, failure)
 
 

@@ -25,7 +25,7 @@ NEVER_HERE = "0d1d5f52-5b2a-4d0c-9d9a-0a3c1a4b9f11"
 
 
 def at_home(wrong: Callable[[Home], Awaitable[Rule]]) -> Break:
-    """Return a break: `wrong` makes a request to a running system with the partition a."""
+    """Return a function that breaks a rule: `wrong` makes a request to a running system with partition a."""
 
     async def broken() -> Rule:
         async with trio.open_nursery() as nursery:

@@ -40,7 +40,7 @@ def guest(level: str = "NEXT", **how) -> Guest:
 
 
 def sent(layout: Layout, by: Callable[[], Guest] = guest) -> Break:
-    """Return a break: a guest makes this h-call."""
+    """Return a function that breaks a rule: a guest makes this h-call."""
 
     def broken(_: Path) -> Rule:
         user, call = by(), layout.frame()
@@ -50,7 +50,7 @@ def sent(layout: Layout, by: Callable[[], Guest] = guest) -> Break:
 
 
 def call(opcode: Opcode, **values: int | bytes) -> Break:
-    """Return a break: an h-call whose other arguments are right, made as the operating system."""
+    """Return a function that breaks a rule: an h-call of the operating system with these arguments."""
     auth = {"authorization": auth_block(SYSTEM, PASSWORD)}
     known = {arg.name for arg in CALLS[opcode].args}
     right = {name: value for name, value in auth.items() if name in known}
@@ -58,24 +58,24 @@ def call(opcode: Opcode, **values: int | bytes) -> Break:
 
 
 def damaged(opcode: Opcode, hurt: Callable[[Layout], object]) -> Break:
-    """Return a break: a right h-call, which `hurt` then damages."""
+    """Return a function that breaks a rule: a right h-call, which `hurt` then damages."""
     layout = good(opcode)
     hurt(layout)
     return sent(layout)
 
 
 def registers(opcode: Opcode, **values: int) -> Break:
-    """Return a break: a right h-call with other numbers in these registers."""
+    """Return a function that breaks a rule: a right h-call with other numbers in these registers."""
     return damaged(opcode, lambda layout: layout.registers.update(values))
 
 
 def auth(block: bytes, address: int | None = None) -> Break:
-    """Return a break: a READ with this authorization block."""
+    """Return a function that breaks a rule: a READ with this authorization block."""
     return damaged(Opcode.READ_OBJECT, lambda layout: layout.readable("authorization", block, address))
 
 
 def user(by: Callable[[], Guest], opcode: Opcode, password: bytes = PASSWORD, **values: int | bytes) -> Break:
-    """Return a break: another guest makes a right h-call."""
+    """Return a function that breaks a rule: another guest makes a right h-call."""
     layout = good(opcode, password)
     for name, value in values.items():
         if isinstance(value, bytes):
@@ -126,7 +126,7 @@ WRAPPED = wrap(bytes(range(32)), b"secret")
 
 
 def unwrapped(blob: bytes) -> Break:
-    """Return a break: an UNWRAP of these bytes."""
+    """Return a function that breaks a rule: an UNWRAP of these bytes."""
     return call(Opcode.UNWRAP_OBJECT, input=blob, output=max(0, len(blob) - 1024))
 
 

@@ -19,7 +19,7 @@ from tests.rules.breaking import Break, Breaks, breaks, refused, refused_late, r
 
 
 def _console(then: Callable[[Rig], Awaitable[Rule]], *names: str) -> Break:
-    """Return a break: `then` does something wrong at a console with these systems."""
+    """Return a function that breaks a rule: `then` does something wrong at a console with these systems."""
 
     async def broken() -> Rule:
         async with running(*(Site(name) for name in names or ("lab",)), manual_recovery=True) as rig:
@@ -99,7 +99,7 @@ async def _recovering(rig: Rig) -> Rule:
 
 
 def _store(statement: str) -> Break:
-    """Return a break: another program has run this SQL statement on the file of a console's store."""
+    """Return a function that breaks a rule: another program has run this SQL on a console's store."""
 
     def broken(folder: Path) -> Rule:
         path = folder / "console.sqlite"

@@ -14,7 +14,7 @@ _PARTITION = "mksyscfg -r lpar -i name=lpar1"
 
 
 def _line(line: str, *before: str) -> Break:
-    """Return a break: the lines in `before` succeed, then `line` is refused."""
+    """Return a function that breaks a rule: the lines in `before` succeed, then `line` is refused."""
 
     async def refused() -> Rule:
         async with standing("S") as stand:

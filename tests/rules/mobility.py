@@ -17,7 +17,7 @@ from tests.rules.breaking import Break, Breaks, breaks, refused_late, run
 
 
 def late(step: Callable[[], Awaitable[Rule]]) -> Break:
-    """Return a break that runs an asynchronous step on a virtual clock."""
+    """Return a function that runs an asynchronous step, which breaks a rule, on a virtual clock."""
     return lambda _: run(step)
 
 

@@ -17,7 +17,7 @@ Step = Callable[[Moving], Awaitable[Rule]]
 
 
 def met(step: Step, *names: str, one_key: bool = True) -> Break:
-    """Return a break: `step` gives an order to a console with the systems a and b, or with these ones."""
+    """Return a function that breaks a rule: `step` gives an order to a console with these systems."""
 
     async def performed() -> Rule:
         async with moving(*names, one_key=one_key) as world:

@@ -33,12 +33,12 @@ def make_system(level: str = "FW1110", kbytes: int = 8) -> ManagedSystem:
 
 
 def asked(request: Callable[[ManagedSystem], object], **how) -> Break:
-    """Return a break: a request to a system with a powered-off partition."""
+    """Return a function that breaks a rule: a request to a system with a powered-off partition."""
     return lambda _: refused(request, make_system(**how))
 
 
 def asked_on(request: Callable[[ManagedSystem], object], **how) -> Break:
-    """Return a break: a request to a system whose partition runs."""
+    """Return a function that breaks a rule: a request to a system whose partition runs."""
 
     def broken(_: Path) -> Rule:
         system = make_system(**how)
@@ -90,7 +90,7 @@ def _holding_a_variable(_: Path) -> Rule:
 
 
 def _after_damage(request: Callable[[ManagedSystem], object]) -> Break:
-    """Return a break: a request to a system that could not open the record of lpar2."""
+    """Return a function that breaks a rule: a request to a system that could not open the record of lpar2."""
 
     def broken(_: Path) -> Rule:
         records = first_records(2, 8)

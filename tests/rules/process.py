@@ -78,7 +78,7 @@ def command(*arguments: object) -> Rule:
 
 
 def serve(*options: object) -> Break:
-    """Return a break: a server starts with these options.
+    """Return a function that breaks a rule: a server starts with these options.
 
     It allows a debugger, like the process of the tests.
     """
@@ -86,7 +86,7 @@ def serve(*options: object) -> Break:
 
 
 def passed(names: str = "", count: str = "1") -> Break:
-    """Return a break: LISTEN_FDS or LISTEN_FDNAMES, which pass sockets to a process, is wrong."""
+    """Return a function that breaks a rule: LISTEN_FDS or LISTEN_FDNAMES, which pass sockets, is wrong."""
     environment = {"LISTEN_PID": "7", "LISTEN_FDS": count, "LISTEN_FDNAMES": names}
     return breaks(passed_sockets, environment, 7)
 
@@ -101,7 +101,7 @@ def adopted(folder: Path, *, of_a_socket: bool) -> Rule:
 
 
 def configured(content: str) -> Break:
-    """Return a break: a server starts with this configuration file."""
+    """Return a function that breaks a rule: a server starts with this configuration file."""
 
     def broken(folder: Path) -> Rule:
         (folder / "swpks.toml").write_text(content)

@@ -68,7 +68,7 @@ def _two_layouts(folder: Path) -> Rule:
 
 
 def started(then: Callable[[Machine], Awaitable[object]], settings: Settings = SETTINGS) -> Break:
-    """Return a break: `then` makes a request to a new system, whose partitions the settings order."""
+    """Return a function that breaks a rule: `then` makes a request to a new system with these settings."""
 
     async def broken() -> Rule:
         return await refused_late(then(Parts().start(settings)))
@@ -77,7 +77,7 @@ def started(then: Callable[[Machine], Awaitable[object]], settings: Settings = S
 
 
 def recovering(then: Callable[[Machine], Awaitable[object]]) -> Break:
-    """Return a break: `then` makes a request to a system in the state Recovery."""
+    """Return a function that breaks a rule: `then` makes a request to a system in the state Recovery."""
 
     async def broken() -> Rule:
         machine = Parts().start(Settings())

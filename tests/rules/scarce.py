@@ -21,7 +21,7 @@ from tests.writeback.rig import Rig
 
 
 def listening(number: int) -> Break:
-    """Return a break: the kernel refuses to make a private socket, with this error number."""
+    """Return a function that breaks a rule: the kernel refuses a private socket with this error number."""
 
     def broken(folder: Path) -> Rule:
         with failing(1, number):

@@ -19,7 +19,7 @@ LABELLED = b"\3\0\0\5" + bytes(7) + b"\4" + b"labeldata"
 
 
 def recovered(make: Callable[[dict[str, bytes], str], bytes | None]) -> Break:
-    """Return a break: the record of partition 2 is changed; partition 1 still opens.
+    """Return a function that breaks a rule: the record of partition 2 is changed; partition 1 still opens.
 
     `make` gets all records and the name of this record, and returns its new bytes.
     """
@@ -38,12 +38,12 @@ def recovered(make: Callable[[dict[str, bytes], str], bytes | None]) -> Break:
 
 
 def damaged(change: Change) -> Break:
-    """Return a break: the bytes of a partition's record are changed."""
+    """Return a function that breaks a rule: the bytes of a partition's record are changed."""
     return recovered(lambda records, name: change(records[name]))
 
 
 def sealed(change: Change) -> Break:
-    """Return a break: the plaintext of a partition's record is changed, and sealed with the right key."""
+    """Return a function that breaks a rule: the plaintext of a partition's record is changed, and sealed."""
 
     def blob(records: dict[str, bytes], name: str) -> bytes:
         uuid = parse_partition(name)
@@ -55,7 +55,7 @@ def sealed(change: Change) -> Break:
 
 
 def image(content: bytes) -> Break:
-    """Return a break: a partition's record has these bytes in place of its empty image."""
+    """Return a function that breaks a rule: these bytes replace the empty image in a partition's record."""
     return sealed(lambda plaintext: plaintext.removesuffix(EMPTY_IMAGE) + content)
 
 
@@ -75,7 +75,7 @@ def _an_older_copy(records: dict[str, bytes], name: str) -> bytes:
 
 
 def started(name: str, make: Change | None) -> Break:
-    """Return a break: a system starts with a missing or a changed record."""
+    """Return a function that breaks a rule: a system starts with a missing or a changed record."""
 
     def broken(_: Path) -> Rule:
         records = first_records(1, 8)
@@ -86,7 +86,7 @@ def started(name: str, make: Change | None) -> Break:
 
 
 def system(change: Change) -> Break:
-    """Return a break: a system starts, and the plaintext of its system record is changed."""
+    """Return a function that breaks a rule: a system starts with a changed plaintext of its record."""
 
     def blob(old: bytes) -> bytes:
         _, plaintext = make_sealer().open(SealedKind.SYSTEM_RECORD, SYSTEM_OWNER, old)

@@ -35,7 +35,7 @@ def started(folder: Path) -> None:
 
 
 def start(damage: Callable[[Path], object]) -> Break:
-    """Return a break: a system is made, `damage` changes its state, and it starts again."""
+    """Return a function that breaks a rule: a start on a state that `damage` has changed."""
 
     def broken(folder: Path) -> Rule:
         started(folder / "state")
@@ -46,7 +46,7 @@ def start(damage: Callable[[Path], object]) -> Break:
 
 
 def first_start(prepare: Callable[[Path], object]) -> Break:
-    """Return a break: `prepare` changes an empty folder, and a first start uses it."""
+    """Return a function that breaks a rule: `prepare` changes an empty folder, and a first start uses it."""
 
     def broken(folder: Path) -> Rule:
         prepare(folder)
@@ -86,7 +86,7 @@ def _key_cannot_be_made(state: Path) -> None:
 
 
 def old_start(damage: Callable[[Path], object]) -> Break:
-    """Return a break: `damage` changes the state of an earlier release, and this release starts on it."""
+    """Return a function that breaks a rule: a start on a state of an earlier release, after `damage`."""
 
     def broken(folder: Path) -> Rule:
         state = old_state(folder / "state", "89ecc72", "stopped")
@@ -107,7 +107,7 @@ def _older_nvram(folder: Path) -> Rule:
 
 
 def converted(name: str, blob: bytes) -> Break:
-    """Return a break: a record of partition 2 can't be converted from sealed level 1."""
+    """Return a function that breaks a rule: a record of partition 2 can't be converted from level 1."""
 
     def broken(_: Path) -> Rule:
         (partition,) = Rig(0, records={**level_1.records(), name: blob}).refused

@@ -50,7 +50,7 @@ def refuse(guest: Guest, name: str, payload: bytes, **other: int | bytes) -> Rul
 
 
 def case(rule: Rule) -> Break:
-    """Return a break: the last case for this rule in the table of test_judge, sent by a guest."""
+    """Return a function that breaks a rule: a guest sends the rule's last case in the table of test_judge."""
     _, name, payload, changes = next(each for each in reversed(CASES) if each[0] is rule)
 
     def broken(_: Path) -> Rule:
@@ -65,7 +65,7 @@ def case(rule: Rule) -> Break:
 
 
 def argument(**other: int | bytes) -> Break:
-    """Return a break: an update with another label or other flags."""
+    """Return a function that breaks a rule: an update with another label or other flags."""
     return lambda _: refuse(owner({}), "PK", b"never looked at", **other)
 
 

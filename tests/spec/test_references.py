@@ -17,7 +17,7 @@ NAMED = re.compile(r"spec/([\w/-]+\.md)(?:#([\w-]*)(\{)?)?")
 
 
 def missing(page: str, anchor: str | None, where: str) -> Iterator[str]:
-    """Return what is wrong with a reference in the code, or None."""
+    """Yield what is wrong with a reference to a page, if anything."""
     path = SPEC / page
     if not path.is_file():
         yield f"{where}: spec/{page}: no such page"

@@ -137,7 +137,7 @@ def test_json(erased: Erased, state: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_file_from_before_is_told(erased: Erased, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """If the command removes an older file of presence, its output says so."""
+    """If the command removes an older file `presence`, its output says so."""
     (state / "presence").write_text("early")
     assert main(["asmi", "--state", str(state), "clear-all"]) == 4
     assert f"{state / 'presence'} was removed" in capsys.readouterr().out
