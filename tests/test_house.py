@@ -33,7 +33,7 @@ def _server(*rooms: str) -> set[str]:
 # around it.
 ROOMS: dict[str, set[str]] = {
     "hcall_abi": set(),
-    "hcall_server": set(),  # the package itself: its version, nothing else
+    "hcall_server": set(),  # the package itself, which has only its version
     "hcall_server.files": _ABI,
     "hcall_server.failpoints": set(),
     # pure

@@ -44,7 +44,7 @@ _LONG = " ".join(
     f"LONG_BUSY_ORDER_{n}" for n in ("1_MSEC", "10_MSEC", "100_MSEC", "1_SEC", "10_SEC", "100_SEC")
 )
 
-# call -> its statuses beyond ALWAYS
+# call -> the statuses that it may return, besides those in ALWAYS
 STATUSES: dict[str, str] = {
     "GET_CONFIG": "BUSY",
     "SET_PASSWORD": "R_STATE BUSY P3 P4 IN_USE",

@@ -45,7 +45,7 @@ def test_receiving(state: SessionState, role: Role, kind: FrameType) -> None:
         assert list(session.events()) == []
         assert session.buffered == 0
     elif follows is None:
-        for _ in range(2):  # the error is final: another call raises it again
+        for _ in range(2):  # each later call raises the same error again
             with pytest.raises(ProtocolError) as caught:
                 list(session.events())
             assert caught.value.rule.page == "spec/protocol.md#states"
@@ -57,7 +57,7 @@ def test_receiving(state: SessionState, role: Role, kind: FrameType) -> None:
 
 
 FIXED_BITS = {
-    # the bits of a header before tag and length, and the rule that a flip of each breaks
+    # bits of a header before tag and length -> the rule that is broken if the bit is flipped
     **dict.fromkeys(range(32), rules.FRAME_MAGIC),
     **dict.fromkeys(range(32, 40), rules.FRAME_VERSION),
     **dict.fromkeys(range(48, 64), rules.FRAME_FLAGS),

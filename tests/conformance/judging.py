@@ -41,7 +41,7 @@ def findings(
         return real if mutant is None else ProxySocket(real, mutant, shared)  # type: ignore[return-value]
 
     place = ServerPlace("in this process", patience=patience, dial=partition.locate)
-    # The facts come from the right server: a mutant must be found by a case, and not before the first one.
+    # The facts come from the right server, because a case must find the mutant, and not this step.
     facts = facts_of(place)
     run = Run(Judged(place._replace(dial=dial), facts), lambda: _ipl(partition))
     yield from run.findings(

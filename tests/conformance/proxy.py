@@ -98,7 +98,7 @@ class ProxySocket:
             if any(frames):
                 return b"".join(frames)
             if frames and not self._passing.held:
-                # A frame was dropped.  The judge would wait for its whole patience; here that takes no time.
+                # A frame was dropped.  The judge would wait until its time-out; here it ends at once.
                 raise TimeoutError
 
     def _frames(self, name: str) -> Iterator[bytes]:

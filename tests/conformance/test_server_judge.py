@@ -123,7 +123,7 @@ def test_reports_exit_statuses_and_expected_failures(tmp_path, capsys) -> None:
     expected.write_text("# known\nlimits.config-flags  # until the next firmware\n", "utf-8")
     junit, report = tmp_path / "report.xml", tmp_path / "report.json"
     with serve(tmp_path / "state", "FW1060") as server:
-        # The partition is judged by a level that it does not have.
+        # The partition has another level than the one that it is judged by.
         words = ["--level", "FW1110", "--only", "limits", "--only", "opening.level"]
         assert judge(server, *words, "--json", str(report), "--junit", str(junit)) == 1
         shown = capsys.readouterr().out

@@ -167,7 +167,7 @@ SECRETS = {
 PIECE = 12
 """A leak is this number of characters in a row: a whole word of the erase, or 6 bytes in hexadecimal."""
 
-# The first two steps, with a step of the test between them.
+# The first two steps of the demo, and a step of the test between them.
 SHORT = """
 import sys, trio
 from swpks.demo import story
@@ -180,7 +180,7 @@ first, second, *_ = story.STEPS
 sys.exit(play(steps=(first, ours, second)))
 """
 
-# The command itself, with a reader that leaves after the first step.
+# The command `swpks demo`; its reader leaves after the first step.
 UNWATCHED = """
 import os, sys
 from swpks.cli.main import main
@@ -340,7 +340,7 @@ DEFAULT = {
 def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     """If a signal comes while a step waits, the demo stops its server and removes its folder."""
     waiting = SHORT.format(step="print('waiting', flush=True); await trio.sleep_forever()")
-    # The test itself may run with hang-ups ignored, as under nohup.
+    # The signal's default action is restored, because the test may run under nohup.
     waiting = f"import signal; signal.signal(signal.{number.name}, signal.{DEFAULT[number]})\n{waiting}"
     running = subprocess.Popen(
         [sys.executable, "-c", waiting], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

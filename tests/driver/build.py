@@ -24,7 +24,7 @@ HEADERS = "arch/powerpc/include"
 FLAGS = (
     "-std=gnu11", "-O1", "-g", "-fPIC", "-shared", "-D__KERNEL__", "-DCONFIG_PSERIES_PLPKS",
     "-Wall", "-Werror",
-    "-Wno-int-conversion",  # a null pointer in a register
+    "-Wno-int-conversion",  # the driver passes a null pointer in a register
     "-Wno-pointer-sign", "-Wno-unused",
 )  # fmt: skip
 

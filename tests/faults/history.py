@@ -23,7 +23,7 @@ WRONG = b"not the password"
 TRANSIENT = int(Policy.TRANSIENT)
 IMMUTABLE = int(Policy.IMMUTABLE)
 PWSET = int(Policy.PWSET)
-# Four zeros: half of the objects have no policy.
+# The zeros occur four times, so that half of the objects have no policy.
 POLICIES = (0, 0, 0, 0, int(Policy.WORLDREADABLE), PWSET, TRANSIENT, TRANSIENT | PWSET)
 
 Key = tuple[int, bytes]
@@ -151,7 +151,7 @@ class History:
 
         Fails unless it is a noted state, and not older than the last confirmed one.
         """
-        # Equal states may occur several times; the newest occurrence counts, in favour of the server.
+        # If equal states occur several times, the newest one counts: it is in favour of the server.
         numbers = [n for n, each in enumerate(self.states) if each == state]
         assert numbers, f"a state that never was: {self._difference(state)}"
         assert numbers[-1] >= self.confirmed, (

@@ -182,7 +182,7 @@ class Simulation:
                 try:
                     machine = assemble(self._seams(self.nvram, self.card, nursery), settings)
                 except NvramError:
-                    return  # NVRAM refuses a first start: the server ends, and there was no state
+                    return  # NVRAM failed at a first start: the server ends without a state
                 await nursery.start(machine.run)
                 machine.start()
                 await body(Life(machine, nursery, through_channel=self.through_channel))
@@ -213,6 +213,6 @@ class Life:
         if not self._through_channel:
             yield Direct(self.machine, name)
             return
-        await trio.lowlevel.checkpoint()  # after a power cut no session is connected
+        await trio.lowlevel.checkpoint()  # a power cut ends this task here, before it connects
         async with open_channel(transport.connect(name)) as channel:
             yield channel

@@ -53,7 +53,7 @@ class Trial:
 
     def left(self, records: Mapping[str, bytes]) -> dict[str, tuple[int, State]]:
         """Return the generation and the store of each partition that a start on these records would find."""
-        if records is not self._left_by:  # the same records are checked after a commit and before the next
+        if records is not self._left_by:  # the records after a commit are also those before the next one
             self._left_by, self._left = records, dict.fromkeys(NAMES, (0, {}))
             for name, partition in self.simulation.recovered(records).partitions.items():
                 assert partition.keystore is not None

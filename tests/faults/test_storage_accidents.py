@@ -27,7 +27,7 @@ def start(serve: Serve, tmp_path: Path) -> ServerProcess:
     config = tmp_path / "swpks.toml"
     config.write_text("[limits]\ndrain_seconds = 0.2\n")
     server = serve(tmp_path / "state", ["lpar1:64"], ["--flush-delay", "1", "--config", str(config)])
-    server.log_path = server.log_path.rename(tmp_path / "log")  # outside of the state, so it stays
+    server.log_path = server.log_path.rename(tmp_path / "log")  # outside of the state, which the test removes
     return server
 
 

@@ -61,7 +61,7 @@ def stopped(role: str, point: str) -> Scenario:
             _stopped_at_a_stall(fleet, victim)
             fleet.start_again(victim)
             _went_on(fleet, load)
-            # A console that dies may get PREPARED before the stop, and then the move goes on.
+            # If the console dies, it may get PREPARED before the stop. Then the move goes on.
             assert role == "console" or fleet.settled() is fleet.source
 
     return scenario

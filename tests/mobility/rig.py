@@ -96,7 +96,7 @@ class Keeper:
                 raise self.refuses
             self.memory[uuid] = custody.after(self.standing(uuid), row, epoch, generation)
             on_mark()
-            # As in the real custodian, a taken step becomes durable although its caller is cancelled.
+            # As in the real custodian, a step becomes durable even if its caller is cancelled.
             with trio.CancelScope(shield=True):
                 if self.hold is not None and row.to:
                     await self.hold.wait()

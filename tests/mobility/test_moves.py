@@ -235,7 +235,7 @@ async def test_orders_are_refused_by_their_rules(autojump_clock: MockClock) -> N
         )
         both.source.running = False
         await refused(rules.MIGRATION_POWER, begin, NAME, order)
-        keeper = both.source.keeper  # a restarted system serves nothing at first
+        keeper = both.source.keeper  # as after a restart, when it serves nothing yet
         serving = keeper.memory[PARTITION]
         for mode, rule in ((Mode.ASKING, rules.CUSTODY_CONFIRMED), (Mode.IN_DOUBT, rules.CUSTODY_IDLE)):
             keeper.memory[PARTITION] = serving._replace(mode=mode)

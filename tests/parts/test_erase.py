@@ -31,7 +31,7 @@ def test_a_whole_life(tmp_path: Path) -> None:
     with system.on():
         life.fill()
         demand_no_erase_of_a_running_system(life)
-    life.replace("anchor-card")  # the old card with its key is in `removed` then
+    life.replace("anchor-card")  # the old card, with its key, moves to `removed`
     with system.on():
         assert system.components().decision == "card-replaced"
 

@@ -144,7 +144,7 @@ class Scenario:
         with self.empty.on([*DEBUG, "json"]):
             end = ["beginRecovery", "endRecovery", "stopSystem"]
             self._ask(self.empty, end, {"endRecovery": {"give_up": True}})
-            assert self.empty.server.wait() == 0  # a signal in its last moments would end it another way
+            assert self.empty.server.wait() == 0  # before the next signal, which would give another status
         self.outputs["log, empty"] = self.empty.server.log_path.read_bytes()
         self.secrets["root key of another system"] = self.empty.root_key()
 

@@ -47,7 +47,7 @@ ORACLE = [
     # The card is lost, and a TPM still unwraps the key.
     ((NEW, DAMAGED), (SAME,), (OPEN,), GO),
     ((NEW, DAMAGED), (SAME,), (CLEAR,), RECOVERY),
-    # No copy is readable, and there was a key once.
+    # No copy is readable, but something shows that a key existed.
     ((NEW,), (UNREADABLE, SILENT), (CLEAR,), STOP),
     ((DAMAGED,), LOST, (CLEAR,), STOP),
 ]

@@ -126,7 +126,7 @@ class FakeMachine:
             values["r3"] = 0
         elif word >> 26 == 14:  # addi, which assemblers write as li
             values[f"r{word >> 21 & 31}"] = word & 0xFFFF
-        elif word >> 26 == 18:  # b; with the lowest bit it is bl
+        elif word >> 26 == 18:  # b; bl if the lowest bit is set
             offset = word & 0x03FFFFFC
             values["lr"] = pc + 4 if word & 1 else values["lr"]
             values["pc"] = pc + offset - ((offset & 0x02000000) << 1)

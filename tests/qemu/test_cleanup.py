@@ -51,7 +51,7 @@ def test_processes_and_folders_are_gone(tmp_path: Path, monkeypatch: pytest.Monk
         os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
         _kept(folder, sleeping, stubborn, ended)
         assert (sleeping.wait(), stubborn.wait()) == (-15, -9)
-        os.killpg(stubborn.pid, 9)  # the sleep of the shell
+        os.killpg(stubborn.pid, 9)  # ends the `sleep` that the shell has started
     assert not folder.exists()
 
 

@@ -66,7 +66,7 @@ class Played:
             try:
                 yield Wires(ours, our_monitor, PlayedProcess(self.machine, self.returncode))  # type: ignore[arg-type]
             except BaseException as error:
-                failure = error  # the failure itself, not in the nursery's group
+                failure = error  # raised later, so that the nursery does not wrap it in a group
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
@@ -154,7 +154,7 @@ async def test_a_machine_that_ends_while_its_call_waits(
         bridge.hook("plpar_hcall", away)
 
     monkeypatch.setattr(run, "NOTICE_SECONDS", 0.01)
-    with pytest.raises(PartitionUnusable, match="no server"):  # for the power-off at the end
+    with pytest.raises(PartitionUnusable, match="no server"):  # raised by the power-off at the end
         await played.run(swpks_server, prepare=prepare)
     assert not any("open again" in each for each in played.sentences)
 

@@ -157,7 +157,7 @@ def few_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (8, 8))
 
 
-@pytest.mark.usefixtures("not_measured")  # a measurement needs descriptors of its own
+@pytest.mark.usefixtures("not_measured")  # coverage would need further descriptors
 @pytest.mark.parametrize(
     "before,rule",
     [(huge_stacks, "scarce.threads"), (few_descriptors, "scarce.descriptors")],

@@ -254,7 +254,7 @@ def test_the_last_trial_counts() -> None:
     keys = as_many_as_fit(2048, SMALL)
     good_one = der.signer_info(der.signature(authvar.to_sign("db", CONTENTS, NOW), kek()))
     payload = authvar.payload(NOW, der.signed_data(*many(3), good_one), CONTENTS)
-    for strangers, taken in ((2, True), (3, False)):  # 4 trials each, as many for PK
+    for strangers, taken in ((2, True), (3, False)):  # 4 trials for each key in KEK, and 4 for PK
         lists = authvar.certificate_lists([*keys[:strangers], kek().der])
         counted = Counted()
         decision = judge("db", payload, exchange_keys=bytes(8) + lists, verify=counted)

@@ -121,7 +121,7 @@ def test_tables_of_bytes(page: str, heading: str, number: int, definition: Any) 
     """Offset, size and name of every field are those of the definition, in its order."""
     table, rows = printed(page, heading, number), list(described(definition))
     if heading == "Label":
-        assert table.pop() == (16, None, "name")  # the bytes behind the header
+        assert table.pop() == (16, None, "name")  # the bytes after the header
     assert [name for _, _, name in table] == [name for _, _, name in rows]
     assert table == [
         row if row[0] is not None else (at[0], *row[1:]) for row, at in zip(rows, table, strict=True)
