@@ -16,7 +16,7 @@ Boot = Callable[..., Driver]
 
 @pytest.fixture(scope="session", params=SUITES)
 def build(request: pytest.FixtureRequest) -> Build:
-    """Each kernel's driver in turn; sid has the newest."""
+    """Each kernel's driver in turn; that of sid is the newest."""
     with reported():
         return driver_of(request.param)
 

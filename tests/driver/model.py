@@ -122,7 +122,7 @@ class Model:
         return (OK, wrapped.data) if self.mode >= (0, 1, 2)[wrapped.flags] else (NOT_PERMITTED, b"")
 
     def ipl(self, mode: int) -> None:
-        """Restart: transient objects are removed, and the driver makes a new password."""
+        """Restart the partition: transient objects are removed, and the driver makes a new password."""
         self.mode, self.locked = mode, False
         self.things = {name: thing for name, thing in self.things.items() if not thing.policy & TRANSIENT}
 

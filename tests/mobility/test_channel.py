@@ -66,11 +66,11 @@ class Tapped(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Receive."""
+        """Receive bytes, unchanged."""
         return await self.inner.receive_some(max_bytes)
 
     async def aclose(self) -> None:
-        """Close."""
+        """Close the stream."""
         await self.inner.aclose()
 
 

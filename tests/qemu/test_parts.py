@@ -55,7 +55,7 @@ async def _monitor(*lines: bytes) -> Qmp:
 
 
 async def test_resets_are_counted_up_to_the_answer() -> None:
-    """Resets are counted when any answer is read, because their events precede it.
+    """When an answer of the monitor is read, all resets before it are counted.
 
     Other events are skipped.
     """
@@ -75,7 +75,7 @@ async def test_resets_are_counted_up_to_the_answer() -> None:
 
 
 async def test_a_panic_is_noted_until_a_reset() -> None:
-    """A panic after which the guest runs on, by the user's option, does not count."""
+    """If the guest runs on after a panic, as an option of QEMU allows, the panic does not count."""
     panic = b'{"event": "GUEST_PANICKED", "data": {"action": "%s"}}'
     for lines, found in (
         ([panic % b"poweroff"], True),
@@ -96,7 +96,10 @@ async def test_a_monitor_that_makes_no_sense(line: bytes) -> None:
 
 
 def test_the_command_line_of_qemu() -> None:
-    """The user's options come last; stub and monitor are inherited descriptors, without a port or path."""
+    """The user's options come last.
+
+    QEMU inherits the sockets of stub and monitor, so it needs no port or path.
+    """
     machine = QemuMachine(Path("vmlinux"), Path("initrd"), "quiet", ["-smp", "2"])
     line = command_line(machine, 7, 9)
     assert line[0] == "qemu-system-ppc64"

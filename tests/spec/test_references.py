@@ -49,7 +49,7 @@ def test_pages_of_rules(rule: Rule) -> None:
 
 
 def test_every_frame_has_its_heading() -> None:
-    """Each frame has a heading of its name, because rules, vectors and readers look for it."""
+    """The page has a heading with the name of each frame, because rules and vectors refer to it."""
     assert {kind.name.lower() for kind in FrameType} <= anchors(SPEC / "protocol.md")
 
 

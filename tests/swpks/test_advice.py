@@ -94,7 +94,7 @@ def test_each_advised_command_is_taken(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_wrong_advice_is_found() -> None:
-    """The search and the parsers of the test above find a wrong advice."""
+    """The search finds a wrong command in a text, and the parsers refuse it."""
     assert advised("is off: swpks hmc power on lpar1.") == ["swpks hmc power on lpar1"]
     assert advised("see `swpks hmc jobs -x`, which") == ["swpks hmc jobs -x"]
     for wrong in ("swpks hmc power on lpar1", "swpks hmc jobs -x", "chtskey -o restore -x FILE"):

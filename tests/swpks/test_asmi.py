@@ -178,7 +178,7 @@ def test_the_word_is_late(erased: Erased, state: Path, capsys: pytest.CaptureFix
 
 
 def test_a_running_system_is_refused(erased: Erased, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A running system is refused before anything is asked or written."""
+    """While the system runs, the command is refused before it asks or writes anything."""
     server = StateFolder(state)
     server.make()
     server.try_lock()
@@ -265,7 +265,7 @@ def test_usage(words: list[str], erased: Erased, state: Path, monkeypatch: pytes
 def test_a_folder_that_is_no_state(
     erased: Erased, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A missing or wrong folder is not made."""
+    """If --state names a missing or wrong folder, the command makes nothing there."""
     assert main(["asmi", "--state", str(tmp_path / "state"), "clear-all"]) == 1
     assert rule_in(capsys.readouterr().err) == storage.STATE_EXISTS.id
     assert list(tmp_path.iterdir()) == []

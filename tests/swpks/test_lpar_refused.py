@@ -20,7 +20,7 @@ TCP = ("host", 1)
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    """A state folder with the access keys of two partitions, a (1) and b (2)."""
+    """A state folder with the access keys of two partitions: a has the id 1, b the id 2."""
     folder = tmp_path / "s" / "access-keys"
     folder.mkdir(parents=True)
     for name, key in (("a", "aa" * 32), ("b", "bb" * 32)):

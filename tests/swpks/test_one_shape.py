@@ -213,7 +213,7 @@ def test_a_word_that_is_near_no_other(capsys: pytest.CaptureFixture[str]) -> Non
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A system with a running partition, one that is off, and a listener for all."""
+    """A system with a running partition, a powered-off one, and a TCP listener for all partitions."""
     folder = tmp_path_factory.mktemp("shape")
     server = ServerProcess(
         folder / "state", ["lpar1:64", "lpar2:64"], ["--listen", "tcp:127.0.0.1:0"]

@@ -18,7 +18,7 @@ VECTORS = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(FOL
 
 @pytest.fixture(params=VECTORS)
 def golden(request: pytest.FixtureRequest) -> dict[str, bytes]:
-    """Return the byte strings of one vector."""
+    """Return the values of one golden file, as byte strings."""
     return {name: bytes.fromhex(value) for name, value in VECTORS[request.param].items() if name not in SHOWN}
 
 
