@@ -63,8 +63,8 @@ CALL_RULES: Mapping[tuple[int, int], Rule] = {
 """The rule that a client shows for a status of one h-call, where `STATUS_RULES` has another."""
 
 ADVICE: Mapping[Rule, str] = {
-    calls.FUNCTION_UPDATE: "the server's log has the reason; to switch signed updates on, power the "
-    "partition off, `swpks hmc set NAME keystore_signed_updates=1`, and power it on",
+    calls.FUNCTION_UPDATE: "the server's log has the reason; to switch signed updates on: "
+    "`swpks hmc power NAME off`, `swpks hmc set NAME keystore_signed_updates=1`, `swpks hmc power NAME on`",
     **dict.fromkeys(
         (calls.AUTHORITY_UPDATE, calls.SPACE_UPDATE, calls.ARGUMENT_RIGHT),
         "the answer of an h-call has no room for the reason: the server's log has the exact rule",

@@ -65,13 +65,11 @@ def run(args: argparse.Namespace) -> int:
         return _run(args)
     except UsageError as error:
         return _fail(args, error, USAGE)
-    # The special errors precede their base class SwpksError.
-    except HcallError as error:
+    # The special errors come before SwpksError, which is their base.
+    except (HcallError, CallTooLarge, NotFlushed) as error:
         from swpks.cli.lpar_advice import advised
 
         return _fail(args, advised(error, args), REFUSED)
-    except (CallTooLarge, NotFlushed) as error:
-        return _fail(args, error, REFUSED)
     except LinuxError as error:
         return _fail(args, _of_kernel(error), REFUSED)
     except SwpksError as error:
@@ -102,10 +100,12 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _sought(target: LparTarget, args: argparse.Namespace) -> Sought:
+    from swpks.cli.lpar_commands import partition_name, state_of
     from swpks.cli.lpar_sought import Sought
 
-    file = args.access_key_file
-    return Sought(target.address, args.name, args.timeout, args.state, target.partition, file)
+    # SWPKS_STATE may be another system than that of --socket, and NAME another partition.
+    name, state, file = partition_name(args), state_of(args), args.access_key_file
+    return Sought(target.address, name, args.timeout, state, target.partition, file)
 
 
 def _carried_out(target: LparTarget, args: argparse.Namespace) -> int:

@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 import argparse
-import shlex
+from typing import TypeVar
 
 from hcall_abi.calls import Opcode
+from hcall_abi.errors import SwpksError
 from hcall_abi.levels import LEVELS
 from hcall_abi.statuses import Status
 from hcall_client.errors import HcallError, with_message
+from swpks.cli.lpar_commands import hmc_end, ipl_command, partition_name, serve_command
 from swpks.cli.lpar_names import label_of_variable
 
+_E = TypeVar("_E", bound=SwpksError)
 _OF_AN_OBJECT = ("read", "rm", "confirm", "wrap", "unwrap", "revoke", "unrevoke")
 """Verbs of `swpks lpar` about an existing object, which has a policy."""
 
 
-def ipl_command(args: argparse.Namespace) -> str:
-    """Return the command that restarts the partition, which unsets the passwords of its consumers."""
-    state = f" --state {shlex.quote(str(args.state))}" if args.state and not args.socket else ""
-    return f"swpks hmc{state} ipl {shlex.quote(args.name)}"
+def advised(error: SwpksError, args: argparse.Namespace) -> SwpksError:
+    """Return the error of a refused call, or of a change that is not durable, with the way out."""
+    completed = _completed(error, args)
+    return _of_call(completed, args) if isinstance(completed, HcallError) else completed
 
 
-def advised(error: HcallError, args: argparse.Namespace) -> HcallError:
-    """Return a refusal; with a remedy, if a password, a variable's name or the level may be its reason."""
+def _completed(error: _E, args: argparse.Namespace) -> _E:
+    """Return an error whose commands of `swpks hmc` name the partition, and the system of the options."""
+    from swpks.hmc import verb_remedies  # an error alone needs it
+
+    return with_message(error, verb_remedies.completed(error.message, hmc_end(args), partition_name(args)))
+
+
+def _of_call(error: HcallError, args: argparse.Namespace) -> HcallError:
+    """Return a refusal with the way out, if a password, the name or the level may be its reason."""
     if error.status == Status.H_IN_USE:
         return with_message(error, f"{error.message}; to unset the password: {ipl_command(args)}")
     if error.status == Status.H_NOT_FOUND and (shown := label_of_variable(getattr(args, "label", None))):
         return with_message(error, f"{error.message}; the label of the secure-boot variable is '{shown}'")
-    if error.status == Status.H_FUNCTION and (level := _level_of(error.opcode)):
-        return with_message(
-            error,
-            f"{error.message}; if its level is below {level}: swpks serve --firmware {level}",
-        )
+    if error.status == Status.H_FUNCTION:
+        return _of_function(error, args)
     if error.status != Status.H_AUTHORITY or error.policy or error.opcode == Opcode.SIGNED_UPDATE:
         return error
     # The answer of some calls does not say whether the password or the policy is the reason.
@@ -39,6 +46,15 @@ def advised(error: HcallError, args: argparse.Namespace) -> HcallError:
     lost = f"if the password is lost, {ipl_command(args)} unsets it"
     policy = "; or the policy of the object forbids it" if args.verb in _OF_AN_OBJECT else ""
     return with_message(error, f"{error.message}; {given}{lost}{policy}")
+
+
+def _of_function(error: HcallError, args: argparse.Namespace) -> HcallError:
+    """Return the refusal of a call that the partition does not have, with its first level."""
+    level = _level_of(error.opcode)
+    if not level:
+        return error
+    serve = serve_command(args, f"--firmware {level}")
+    return with_message(error, f"{error.message}; if its level is below {level}: `{serve}`")
 
 
 def _level_of(opcode: int) -> str:

@@ -11,7 +11,7 @@ from hcall_abi.levels import LEVELS
 from hcall_client.channel import open_channel
 from hcall_client.guests.boot import BootedChain
 from hcall_client.guests.boot import boot as run_boot
-from swpks.cli.lpar_advice import ipl_command
+from swpks.cli.lpar_commands import ipl_command
 from swpks.cli.lpar_target import LparTarget
 from swpks.cli.lpar_values import opened_output
 from swpks.cli.lpar_verbs import OK, show

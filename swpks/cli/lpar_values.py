@@ -81,6 +81,11 @@ def consumer(text: str) -> int:
     return number(text)
 
 
+def consumer_word(number: int) -> str:
+    """Return the word of a consumer on the command line, or its number if it has none."""
+    return next((word for word, each in CONSUMERS.items() if each == number), str(number))
+
+
 def opcode(text: str) -> int:
     """Return an opcode by the name of its h-call, with or without H_PKS_, or any number."""
     name = text.upper().removeprefix("H_PKS_")

@@ -69,11 +69,22 @@ def with_remedy_for(error: SwpksError, asked: Asked) -> SwpksError:
     remedy = at_store(_LINE.sub("swpks hmc ", remedy), asked.store)
     if at_console:
         remedy = remedy if asked.store else f"at its console: {remedy}"
-    elif asked.end:
-        remedy = _VERB.sub(f"{asked.end} ", remedy)
+    else:
+        remedy = at_end(remedy, asked.end)
     advised = with_message(error, f"{error.message}; {remedy}")
     advised.advised = True
     return advised
+
+
+def at_end(text: str, end: str) -> str:
+    """Return a text whose commands of `swpks hmc` have this option for their end; unchanged for ""."""
+    return _VERB.sub(lambda _: f"{end} ", text) if end else text
+
+
+def completed(text: str, end: str, partition: str) -> str:
+    """Return a text with the partition in place of NAME, and with an option for the end, in its commands."""
+    # The name first: a path in the option may have the word NAME in it.
+    return at_end(put_words(text, {"NAME": partition}), end)
 
 
 def _at_system(rule_id: str) -> str:

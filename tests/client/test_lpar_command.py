@@ -121,6 +121,7 @@ async def test_a_flush_that_does_not_come(command, monkeypatch):
     monkeypatch.setattr(lpar_verbs, "LINUX_7_0", replace(LINUX_7_0, poll_limit=0))
     await command("write", "x", "--wait", data=b"1", status=1)
     assert "was not durable within 0 s" in command.err
+    assert f"see `swpks hmc --state {command.state} status`" in command.err
     assert await command("confirm", "x") == b"pending\n"
 
 
@@ -264,6 +265,13 @@ async def test_a_partition_that_is_off_is_3(command):
     await command.emulated.power_off()
     await command("config", status=3)
     assert "NOT_ACTIVATED" in command.err
+    # With --socket the system is that of the socket, and not that of SWPKS_STATE; NAME is any word.
+    run = command.state / "run"
+    with socket.socket(socket.AF_UNIX) as control:
+        control.bind(str(run / "control.sock"))
+        here, command.state = command.state, "/other"
+        await command("config", "--socket", run / "lpar1.sock", name="any", status=3)
+    assert f": swpks hmc --state {here} power lpar1 on [" in command.err
 
 
 async def test_tcp_proves_both_ends(command, tmp_path):

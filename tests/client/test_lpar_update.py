@@ -124,7 +124,9 @@ async def test_updates_that_are_off(tmp_path, capsysbinary, monkeypatch):
     async with serving(tmp_path, capsysbinary, monkeypatch) as command:
         await command("update", "PK", data=authvar.auth_file(first_pk()), status=1)
         assert "was refused with H_FUNCTION; the server's log has the reason" in command.err
-        assert "`swpks hmc set NAME keystore_signed_updates=1`" in command.err
+        hmc = f"swpks hmc --state {command.state}"
+        change = f"`{hmc} set lpar1 keystore_signed_updates=1`"
+        assert f": `{hmc} power lpar1 off`, {change}, `{hmc} power lpar1 on`; " in command.err
         assert "rule function.update: " in command.err
 
 

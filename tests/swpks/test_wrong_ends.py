@@ -32,6 +32,7 @@ from swpks.cli.lpar_advice import advised
 from swpks.cli.main import main
 from swpks.hmc.names import LINES
 from swpks.hmc.store_folder import StoreFolder
+from tests.swpks.commands import parser
 
 
 @pytest.fixture
@@ -291,11 +292,18 @@ def test_an_interrupt_of_the_imports(monkeypatch: pytest.MonkeyPatch) -> None:
         gc.enable()
 
 
+def parsed(verb: str) -> argparse.Namespace:
+    """Return the options of `swpks lpar lpar1 VERB x` without a place."""
+    args = parser().parse_args(["lpar", "lpar1", verb, "x"])
+    args.state = None  # SWPKS_STATE may be set
+    return args
+
+
 ADVICE = {
     "revoke": (
         Opcode.REVOKE_OBJECT,
         Status.H_FUNCTION,
-        "if its level is below NEXT: swpks serve --firmware NEXT",
+        "if its level is below NEXT: `swpks serve --firmware NEXT`",
     ),
     "rm": (Opcode.REMOVE_OBJECT, Status.H_AUTHORITY, "; or the policy of the object forbids it"),
 }
@@ -305,8 +313,7 @@ ADVICE = {
 def test_a_refusal_has_its_way_out(verb: str) -> None:
     """The error of a refused call says what the operator can check, such as the level or the password."""
     opcode, status, expected = ADVICE[verb]
-    args = argparse.Namespace(verb=verb, name="a", state=None, socket=None, password_file=None)
-    error = advised(refused(opcode, HReturn(1, status, (0,) * 9, ())), args)
+    error = advised(refused(opcode, HReturn(1, status, (0,) * 9, ())), parsed(verb))
     assert error.message.endswith(expected)
 
 
@@ -318,10 +325,9 @@ def test_the_size_of_a_partition_behind_an_equals_sign(capsys: pytest.CaptureFix
 
 
 def test_a_call_of_every_level_has_no_level() -> None:
-    """If every level has the call, the error of H_FUNCTION does not blame the level."""
-    args = argparse.Namespace(verb="rm", name="a", state=None, socket=None, password_file=None)
+    """A call of every level is refused for another reason, such as a keystore that is off."""
     answer = HReturn(1, Status.H_FUNCTION, (0,) * 9, ())
-    assert "level" not in advised(refused(Opcode.REMOVE_OBJECT, answer), args).message
+    assert "level" not in advised(refused(Opcode.REMOVE_OBJECT, answer), parsed("rm")).message
 
 
 class NoServer:

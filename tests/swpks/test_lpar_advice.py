@@ -1,0 +1,102 @@
+"""Refused h-calls of `swpks lpar`: each advised command is complete, and accepted exactly as printed."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import socket
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from hcall_abi.calls import Opcode
+from hcall_abi.frames import HReturn
+from hcall_abi.statuses import Status
+from hcall_client.request import refused
+from swpks.cli.lpar_advice import advised
+from tests.swpks.commands import parser, takes
+
+VERBS: dict[str, tuple[Opcode, ...]] = {
+    "ls": (Opcode.GET_OBJECTLABELS,),
+    "read x": (Opcode.READ_OBJECT,),
+    "rm x": (Opcode.REMOVE_OBJECT,),
+    "write x": (Opcode.WRITE_OBJECT,),
+    "confirm x": (Opcode.CONFIRM_OBJECT_FLUSHED,),
+    "wrap k": (Opcode.WRAP_OBJECT,),
+    "unwrap": (Opcode.UNWRAP_OBJECT,),
+    "revoke k": (Opcode.REVOKE_OBJECT,),
+    "update db": (Opcode.SIGNED_UPDATE, Opcode.CONFIRM_OBJECT_FLUSHED),
+    "gen-key k": (Opcode.GEN_KEY,),
+    "gen-password --out pw": (Opcode.GEN_PASSWORD,),
+    "set-password --new-password-file pw": (Opcode.SET_PASSWORD,),
+    "boot": (Opcode.SET_PASSWORD, Opcode.WRITE_OBJECT),
+}
+"""Verbs with their operands, and the h-calls that each makes."""
+COMMAND = re.compile(r"`(swpks [^`]+)`")
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[Path]:
+    """The state folder of a system whose control channel exists; its name has a blank."""
+    folder = tmp_path / "my lab"
+    (folder / "run").mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as control:
+        control.bind(str(folder / "run" / "control.sock"))
+        yield folder
+
+
+def told(verb: str, opcode: int, status: int, *options: object) -> str:
+    """Return the message of a verb whose h-call was refused."""
+    return message(parsed(verb, *options), opcode, status)
+
+
+def parsed(verb: str, *options: object) -> argparse.Namespace:
+    """Return the parsed command line of a verb."""
+    return parser().parse_args(["lpar", "lpar1", *map(str, options), *verb.split()])
+
+
+def message(args: argparse.Namespace, opcode: int, status: int) -> str:
+    """Return the message of a refused h-call of a command."""
+    return advised(refused(opcode, HReturn(1, status, (0,) * 9, ())), args).message
+
+
+@pytest.mark.parametrize("place", ["state", "socket", "tcp"])
+def test_each_advised_command_is_complete(place: str, state: Path) -> None:
+    """It names the system and the partition of the failed command, and has no word to be replaced."""
+    places = {
+        "state": ["--state", state],
+        "socket": ["--state", "/other", "--socket", state / "run" / "lpar1.sock"],
+        "tcp": ["--state", state, "--tcp", "localhost:1"],
+    }
+    found = set[str]()
+    for verb, opcodes in VERBS.items():
+        args = parsed(verb, *places[place])
+        for opcode, status in product(opcodes, Status):
+            found |= set(COMMAND.findall(message(args, opcode, status)))
+    for each in found:
+        words = shlex.split(each)
+        assert takes(words), each
+        assert not re.search(r"\b(NAME|DIR|LABEL|VERB)\b", each)
+        assert words[1] == "serve" or "lpar1" in words
+        assert "/other" not in words
+        assert {str(state), str(state / "run" / "lpar1.sock"), "localhost:1"} & set(words), each
+    assert {each.split()[1] for each in found} >= {"hmc", "serve"}
+
+
+def test_a_socket_without_a_state(tmp_path: Path) -> None:
+    """A control channel beside the socket is named; a place that is not known is not guessed."""
+    update = ("update db", Opcode.SIGNED_UPDATE, Status.H_FUNCTION)
+    assert "`swpks hmc set lpar1 key" in told(*update, "--socket", tmp_path / "run" / "a.sock")
+    with socket.socket(socket.AF_UNIX) as control:
+        control.bind(str(tmp_path / "control.sock"))
+        expected = f"`swpks hmc --socket {tmp_path}/control.sock set lpar1 keystore_signed_updates=1`"
+        assert expected in told(*update, "--socket", tmp_path / "a.sock")
+
+
+def test_the_name_of_a_socket_in_a_state(state: Path) -> None:
+    """With --socket the command never uses NAME, so the partition of an advice is that of the socket."""
+    found = told("update db", Opcode.SIGNED_UPDATE, Status.H_FUNCTION, "--socket", state / "run" / "b.sock")
+    assert " set b keystore_signed_updates=1`" in found
