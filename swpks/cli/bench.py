@@ -23,7 +23,8 @@ from hcall_client.errors import HcallError, OpenRefused
 from hcall_server import __version__
 from swpks.cli import streams
 from swpks.cli.durations import bounded_seconds
-from swpks.cli.files import STANDARD, read_input
+from swpks.cli.files import STANDARD
+from swpks.cli.inputs import PASSWORD_NEEDED, EmptyInput, content_of
 from swpks.cli.lpar_reach import refused_open, unreached
 from swpks.cli.lpar_sought import Sought
 from swpks.cli.refusals import refuse
@@ -68,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
         return _run(options)
     except (BenchRefused, HcallError) as error:
         return _fail(error, REFUSED)
-    except FileFailed as error:
+    except (FileFailed, EmptyInput) as error:
         return _fail(error, USAGE)
     except OpenRefused as error:
         return _fail(refused_open(_sought(options), error, numbered=False), UNREACHABLE)
@@ -112,7 +113,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _password(path: Path | None) -> bytes:
     try:
-        return b"" if path is None else read_input(path)
+        return b"" if path is None else content_of(path, PASSWORD_NEEDED)
     except OSError as error:
         raise FileFailed(path, error) from None
 

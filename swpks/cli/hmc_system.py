@@ -16,6 +16,7 @@ from hcall_client import console
 from swpks.cli import hmc_output as output
 from swpks.cli.files import read_input
 from swpks.cli.hmc_ask import Ask, ConsoleVerb, Saving
+from swpks.cli.inputs import EmptyInput
 from swpks.cli.refusals import reason_of
 
 
@@ -25,6 +26,13 @@ def _content(path: Path) -> bytes:
         return read_input(path)
     except OSError as error:
         raise OperatorError(rules.BACKUP_FILE, f"{path}: {reason_of(error)}") from None
+
+
+def _saved(path: Path, verb: str) -> bytes:
+    """Return the bytes of a file that a verb has saved; OperatorError if it can't be read, or is empty."""
+    if content := _content(path):
+        return content
+    raise EmptyInput(path, f"name a file that {verb} has saved")
 
 
 def _key(path: Path | None) -> bytes | None:
@@ -52,7 +60,7 @@ def _sealed(answer: TrustedKeyView) -> bytes:
 
 
 def _change_key(args: argparse.Namespace) -> Ask:
-    sealed = _content(args.sealed) if args.sealed else None
+    sealed = _saved(args.sealed, "lstskey --sealed") if args.sealed else None
     new, old = _key(args.newkey), _key(args.oldkey)
     return Ask(console.set_trusted_key(args.operation, new, old, sealed), output.trusted_key)
 
@@ -66,7 +74,7 @@ def _blob(answer: CopyView) -> bytes:
 
 
 def _restore(args: argparse.Namespace) -> Ask:
-    return Ask(console.restore_copy(_content(args.file), older=not args.not_older))
+    return Ask(console.restore_copy(_saved(args.file, "copy"), older=not args.not_older))
 
 
 def _recover(args: argparse.Namespace) -> Ask:

@@ -25,6 +25,7 @@ from hcall_client.errors import STATUS_RULES, CallTooLarge, HcallError, OpenRefu
 from hcall_client.guests.linux import LinuxError
 from swpks.cli import lpar_values as values
 from swpks.cli import refusals
+from swpks.cli.inputs import EmptyInput
 from swpks.cli.lpar_keys import KEY_VERBS
 from swpks.cli.lpar_target import LparTarget, add_target_options, target_of
 from swpks.cli.lpar_update import UPDATE_FLAGS, update
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     """Carry out a parsed command line and return the exit status; errors go to standard error."""
     try:
         return _run(args)
-    except UsageError as error:
+    except (UsageError, EmptyInput) as error:
         return _fail(args, error, USAGE)
     # The special errors come before SwpksError, which is their base.
     except (HcallError, CallTooLarge, NotFlushed) as error:

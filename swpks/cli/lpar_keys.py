@@ -16,7 +16,7 @@ from hcall_client import keys
 from hcall_client.blocking import BlockingChannel
 from hcall_client.busy import Make, until_done
 from hcall_client.calls import Authorization, Request
-from swpks.cli.lpar_values import UsageError, chosen_label, read_file
+from swpks.cli.lpar_values import UsageError, chosen_label, read_content
 from swpks.cli.lpar_verbs import OK, give, giving, show, wait_flushed, who
 
 T = TypeVar("T")
@@ -40,15 +40,17 @@ def gen_key(channel: BlockingChannel, args: argparse.Namespace) -> int:
 
 def wrap(channel: BlockingChannel, args: argparse.Namespace) -> int:
     """Encrypt a file or standard input under a wrapping key."""
-    label, authorization, data = chosen_label(args), who(args), read_file(args.input)
+    label, authorization = chosen_label(args), who(args)
+    data = read_content(args.input, "wrap needs at least 1 byte; give the bytes by --in F, or by a pipe")
     wrapped = _done(channel, lambda token: keys.wrap_object(authorization, label, data, args.flags, token))
     give(args, {"size": len(wrapped)}, wrapped)
     return OK
 
 
 def unwrap(channel: BlockingChannel, args: argparse.Namespace) -> int:
-    """Decrypt a wrapped object from a file or standard input."""
-    authorization, wrapped = who(args), read_file(args.input)
+    """Decrypt a wrapped object out of a file or standard input."""
+    authorization = who(args)
+    wrapped = read_content(args.input, "give the output of wrap by --in F, or by a pipe")
     data = _done(channel, lambda token: keys.unwrap_object(authorization, wrapped, token=token))
     give(args, {"size": len(data)}, data)
     return OK

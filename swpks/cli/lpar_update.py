@@ -14,7 +14,7 @@ from hcall_client.calls import Request, signed_update
 from hcall_client.guests import authvar
 from swpks.cli.lpar_doubts import warn_of_doubts
 from swpks.cli.lpar_names import warn_of_case
-from swpks.cli.lpar_values import UsageError, read_file
+from swpks.cli.lpar_values import UsageError, read_content
 from swpks.cli.lpar_verbs import OK, wait_flushed, who
 
 UPDATE_FLAGS = {"none": 0, "append": FLAG_APPEND}
@@ -23,7 +23,8 @@ UPDATE_FLAGS = {"none": 0, "append": FLAG_APPEND}
 
 def update(channel: BlockingChannel, args: argparse.Namespace) -> int:
     """Change a secure-boot variable by an auth file, as Linux does for a write to `update`."""
-    flags, payload = _taken_apart(read_file(args.auth), args.flags, args.auth)
+    content = read_content(args.auth, "give the signed update by --auth F, or by a pipe")
+    flags, payload = _taken_apart(content, args.flags, args.auth)
     warn_of_case(args.name, args.variable)
     warn_of_doubts(args.name, payload)
     label, authorization = authvar.variable_label(args.variable), who(args)

@@ -24,6 +24,7 @@ from hcall_abi.wrapping import DEFAULT_WRAP_FLAGS, WrapFlag
 from hcall_client.guests.labels import label_of, os_label, plain_bytes
 from swpks.cli.durations import bounded_seconds
 from swpks.cli.files import output, read_input
+from swpks.cli.inputs import content_of
 from swpks.cli.refusals import reason_of
 
 CONSUMERS = {
@@ -199,10 +200,23 @@ def chosen_label(args: argparse.Namespace) -> bytes:
         raise UsageError(str(error)) from None
 
 
+def read_content(path: Path | None, needed: str) -> bytes:
+    """Return the bytes of a file or of standard input, as `read_file`; EmptyInput for none."""
+    with _reading(path):
+        return content_of(path, needed)
+
+
 def read_file(path: Path | None) -> bytes:
-    """Return the bytes of a file, or of standard input if there is no path or the path is `-`."""
-    try:
+    """Return the bytes of a file; of standard input without a path, or for `-`."""
+    with _reading(path):
         return read_input(path)
+
+
+@contextmanager
+def _reading(path: Path | None) -> Iterator[None]:
+    """Turn an error of the input into a UsageError."""
+    try:
+        yield
     except OSError as error:
         message = f"cannot read {path or 'standard input'}: {reason_of(error)}"
         raise UsageError(message, rules.COMMAND_FILE) from None

@@ -23,7 +23,8 @@ from hcall_client.calls import Authorization
 from hcall_client.guests.labels import describe_label, parse_label
 from hcall_client.guests.linux import LINUX_7_0
 from swpks.cli import streams
-from swpks.cli.lpar_values import chosen_label, opened_output, read_file
+from swpks.cli.inputs import PASSWORD_NEEDED
+from swpks.cli.lpar_values import chosen_label, opened_output, read_content
 
 OK = 0
 REFUSED = 1
@@ -32,8 +33,9 @@ RESULTS = (Status.H_SUCCESS, Status.H_CONTINUE)
 
 
 def who(args: argparse.Namespace) -> Authorization:
-    """Return the consumer that the options name, with the password from --password-file."""
-    password = read_file(args.password_file) if args.password_file else b""
+    """Return the consumer of the options, with the password from its file."""
+    file = args.password_file
+    password = read_content(file, PASSWORD_NEEDED) if file else b""
     return Authorization(args.consumer, password)
 
 
@@ -127,7 +129,8 @@ def read(channel: BlockingChannel, args: argparse.Namespace) -> int:
 def write(channel: BlockingChannel, args: argparse.Namespace) -> int:
     """Make an object from a file or standard input."""
     label, authorization = chosen_label(args), who(args)
-    channel.call(calls.write_object(authorization, label, read_file(args.input), args.policy))
+    data = read_content(args.input, "an object has at least 1 byte; give its bytes by --in F, or by a pipe")
+    channel.call(calls.write_object(authorization, label, data, args.policy))
     return wait_flushed(channel, authorization, label) if args.wait else OK
 
 
@@ -184,8 +187,9 @@ def gen_password(channel: BlockingChannel, args: argparse.Namespace) -> int:
 
 
 def set_password(channel: BlockingChannel, args: argparse.Namespace) -> int:
-    """Set the password that a file contains."""
-    channel.call(calls.set_password(args.consumer, read_file(args.new_password_file)))
+    """Set the password in a file."""
+    needed = "a password has at least 1 byte; name another file, or let gen-password make a password"
+    channel.call(calls.set_password(args.consumer, read_content(args.new_password_file, needed)))
     return OK
 
 

@@ -187,6 +187,12 @@ def _silent(folder: Path) -> Rule:
         return command("lpar", "a", "config", "--timeout", "0.05", "--socket", folder / "a.sock")
 
 
+def _empty_password(folder: Path) -> Rule:
+    file = folder / "pw"
+    file.touch()
+    return command("bench", "--password-file", file)
+
+
 def _no_auth_file(folder: Path) -> Rule:
     file = folder / "PK.auth"
     file.write_bytes(bytes(8))
@@ -216,6 +222,7 @@ BREAKS: Breaks = {
     "conformance.session": _no_data_channel,
     "command.usage": lambda _: command("lpar", "a", "read"),
     "command.file": lambda folder: command("bench", "--json", folder),
+    "command.input": _empty_password,
     "command.auth-file": _no_auth_file,
     "command.socket": lambda folder: command("lpar", "a", "config", "--socket", folder),
     "command.answered": _silent,

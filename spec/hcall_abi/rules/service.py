@@ -112,6 +112,12 @@ COMMAND_FILE = Rule(
     "spec/service.md#files",
     _OPERATOR,
 )
+COMMAND_INPUT = Rule(
+    "command.input",
+    "a file or standard input whose content a command sends has at least one byte",
+    "spec/service.md#files",
+    _OPERATOR,
+)
 COMMAND_AUTH_FILE = Rule(
     "command.auth-file",
     "the file of an update is a signed payload, behind 8 bytes of flags or with --flags",
