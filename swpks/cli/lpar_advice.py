@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from hcall_abi.calls import Opcode
@@ -10,7 +12,14 @@ from hcall_abi.errors import SwpksError
 from hcall_abi.levels import LEVELS
 from hcall_abi.statuses import Status
 from hcall_client.errors import HcallError, with_message
-from swpks.cli.lpar_commands import hmc_end, ipl_command, partition_name, serve_command
+from swpks.cli.lpar_commands import (
+    hmc_command,
+    hmc_end,
+    ipl_command,
+    lpar_command,
+    partition_name,
+    serve_command,
+)
 from swpks.cli.lpar_names import label_of_variable
 
 _E = TypeVar("_E", bound=SwpksError)
@@ -33,28 +42,38 @@ def _completed(error: _E, args: argparse.Namespace) -> _E:
 
 def _of_call(error: HcallError, args: argparse.Namespace) -> HcallError:
     """Return a refusal with the way out, if a password, the name or the level may be its reason."""
-    if error.status == Status.H_IN_USE:
-        return with_message(error, f"{error.message}; to unset the password: {ipl_command(args)}")
-    if error.status == Status.H_NOT_FOUND and (shown := label_of_variable(getattr(args, "label", None))):
-        return with_message(error, f"{error.message}; the label of the secure-boot variable is '{shown}'")
-    if error.status == Status.H_FUNCTION:
-        return _of_function(error, args)
-    if error.status != Status.H_AUTHORITY or error.policy or error.opcode == Opcode.SIGNED_UPDATE:
-        return error
+    find = _ADVICE.get(error.status)
+    found = find(error, args) if find else ""
+    return with_message(error, f"{error.message}; {found}") if found else error
+
+
+def _of_password_set(_: HcallError, args: argparse.Namespace) -> str:
+    return f"to unset the password: `{ipl_command(args)}`"
+
+
+def _of_label(_: HcallError, args: argparse.Namespace) -> str:
+    if shown := label_of_variable(getattr(args, "label", None)):
+        return f"the label of the secure-boot variable is '{shown}'"
+    # The label of an unwrap is in the wrapped object, which may be that of another partition.
+    return "" if args.verb == "unwrap" else f"`{lpar_command(args, 'ls')}` lists the labels of this consumer"
+
+
+def _of_authority(error: HcallError, args: argparse.Namespace) -> str:
+    if error.policy or error.opcode == Opcode.SIGNED_UPDATE:
+        return ""
     # The answer of some calls does not say whether the password or the policy is the reason.
     given = "" if args.password_file else "if its password is set: --password-file F; "
-    lost = f"if the password is lost, {ipl_command(args)} unsets it"
     policy = "; or the policy of the object forbids it" if args.verb in _OF_AN_OBJECT else ""
-    return with_message(error, f"{error.message}; {given}{lost}{policy}")
+    return f"{given}if the password is lost, `{ipl_command(args)}` unsets it{policy}"
 
 
-def _of_function(error: HcallError, args: argparse.Namespace) -> HcallError:
-    """Return the refusal of a call that the partition does not have, with its first level."""
-    level = _level_of(error.opcode)
-    if not level:
-        return error
-    serve = serve_command(args, f"--firmware {level}")
-    return with_message(error, f"{error.message}; if its level is below {level}: `{serve}`")
+def _of_function(error: HcallError, args: argparse.Namespace) -> str:
+    """Return the advice for a call that the partition does not have: its first level, or a keystore."""
+    if level := _level_of(error.opcode):
+        return f"if its level is below {level}: `{serve_command(args, f'--firmware {level}')}`"
+    name = shlex.quote(partition_name(args))
+    steps = (f"power {name} off", f"set {name} keystore_kbytes=64", f"power {name} on")
+    return "if the keystore is off: " + ", ".join(f"`{hmc_command(args, each)}`" for each in steps)
 
 
 def _level_of(opcode: int) -> str:
@@ -62,3 +81,12 @@ def _level_of(opcode: int) -> str:
     without = [name for name, level in LEVELS.items() if level.calls and opcode not in level.calls]
     having = [name for name, level in LEVELS.items() if opcode in level.calls]
     return having[0] if having and without else ""
+
+
+_ADVICE: Mapping[int, Callable[[HcallError, argparse.Namespace], str]] = {
+    Status.H_IN_USE: _of_password_set,
+    Status.H_NOT_FOUND: _of_label,
+    Status.H_FUNCTION: _of_function,
+    Status.H_AUTHORITY: _of_authority,
+}
+"""The advice for a refusal by its status, "" for none."""

@@ -112,7 +112,10 @@ async def test_write_confirm_remove(command):
     assert await command("confirm", "x") == b"flushed: no object has this label\n"
     assert await command.json("confirm", "x", "--wait") == {"flushed": True, "present": False}
     await command("read", "x", status=1)
-    assert "H_NOT_FOUND" in command.err
+    ls = f"swpks lpar --state {command.state} lpar1 ls"
+    assert f"refused with H_NOT_FOUND; `{ls}` lists the labels of this consumer [" in command.err
+    await command("rm", "x", "--consumer", "firmware", status=1)
+    assert f"H_NOT_FOUND; `{ls} --consumer firmware` lists the labels of this consumer [" in command.err
 
 
 async def test_a_flush_that_does_not_come(command, monkeypatch):
@@ -181,18 +184,18 @@ async def test_boot_locks_everything(command, tmp_path):
     assert f"the kernel's is in {tmp_path / 'pw'}, and the others are lost; to unset them: {ipl}" in text
     await command("write", "x", data=b"1", status=1)
     assert (
-        f"; if its password is set: --password-file F; if the password is lost, {ipl} unsets it ["
+        f"; if its password is set: --password-file F; if the password is lost, `{ipl}` unsets it ["
         in command.err
     )
     (tmp_path / "other").write_bytes(b"other")
     await command("rm", "x", "--password-file", tmp_path / "other", status=1)
     assert (
-        f"H_AUTHORITY; if the password is lost, {ipl} unsets it; or the policy of the object forbids it ["
+        f"H_AUTHORITY; if the password is lost, `{ipl}` unsets it; or the policy of the object forbids it ["
         in command.err
     )
     await command("boot", status=1)
     assert "H_PKS_SET_PASSWORD was refused with H_IN_USE" in command.err
-    assert f"; to unset the password: {ipl} [" in command.err
+    assert f"; to unset the password: `{ipl}` [" in command.err
     await command.emulated.ipl()
     assert (await command.json("boot"))["ipl_count"] == 2
 

@@ -83,7 +83,7 @@ def test_each_advised_command_is_complete(place: str, state: Path) -> None:
         assert words[1] == "serve" or "lpar1" in words
         assert "/other" not in words
         assert {str(state), str(state / "run" / "lpar1.sock"), "localhost:1"} & set(words), each
-    assert {each.split()[1] for each in found} >= {"hmc", "serve"}
+    assert {each.split()[1] for each in found} == {"hmc", "lpar", "serve"}
 
 
 def test_a_socket_without_a_state(tmp_path: Path) -> None:
@@ -100,3 +100,29 @@ def test_the_name_of_a_socket_in_a_state(state: Path) -> None:
     """With --socket the command never uses NAME, so the partition of an advice is that of the socket."""
     found = told("update db", Opcode.SIGNED_UPDATE, Status.H_FUNCTION, "--socket", state / "run" / "b.sock")
     assert " set b keystore_signed_updates=1`" in found
+
+
+@pytest.mark.parametrize("verb", ["read x", "rm x", "confirm x", "wrap k", "revoke k"])
+def test_an_unknown_label_leads_to_ls(verb: str, state: Path) -> None:
+    """The command of the labels has the connection, the consumer and the password of the refused one."""
+    options = ("--state", state, "--consumer", "2", "--password-file", "my pw")
+    found = told(verb, VERBS[verb][0], Status.H_NOT_FOUND, *options)
+    ls = f"swpks lpar --state '{state}' lpar1 ls --consumer boot-loader --password-file 'my pw'"
+    assert found.endswith(f"; `{ls}` lists the labels of this consumer")
+    tcp = ("--tcp", "h:1", "--access-key-file", "k", "--partition", "3", "--consumer", "9")
+    ls = "swpks lpar lpar1 ls --tcp h:1 --access-key-file k --partition 3 --consumer 9"
+    assert f"`{ls}`" in message(stateless(verb, *tcp), VERBS[verb][0], Status.H_NOT_FOUND)
+
+
+def stateless(verb: str, *options: object) -> argparse.Namespace:
+    """Return the parsed command line of a verb without the state of the environment."""
+    args = parsed(verb, *options)
+    args.state = None
+    return args
+
+
+def test_a_keystore_that_is_off(state: Path) -> None:
+    """A call of every firmware level is missing because the partition has no keystore."""
+    hmc = f"swpks hmc --state '{state}'"
+    off = f"if the keystore is off: `{hmc} power lpar1 off`, `{hmc} set lpar1 keystore_kbytes=64`, "
+    assert off in told("ls", Opcode.GET_OBJECTLABELS, Status.H_FUNCTION, "--state", state)
