@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from hcall_abi.calls import Opcode
 from hcall_abi.errors import SwpksError
 from hcall_abi.levels import LEVELS
 from hcall_abi.statuses import Status
@@ -15,16 +14,14 @@ from hcall_client.errors import HcallError, with_message
 from swpks.cli.lpar_commands import (
     hmc_command,
     hmc_end,
-    ipl_command,
     lpar_command,
     partition_name,
     serve_command,
 )
 from swpks.cli.lpar_names import label_of_variable
+from swpks.cli.lpar_passwords import of_authority, of_password_set
 
 _E = TypeVar("_E", bound=SwpksError)
-_OF_AN_OBJECT = ("read", "rm", "confirm", "wrap", "unwrap", "revoke", "unrevoke")
-"""Verbs of `swpks lpar` about an existing object, which has a policy."""
 
 
 def advised(error: SwpksError, args: argparse.Namespace) -> SwpksError:
@@ -47,24 +44,11 @@ def _of_call(error: HcallError, args: argparse.Namespace) -> HcallError:
     return with_message(error, f"{error.message}; {found}") if found else error
 
 
-def _of_password_set(_: HcallError, args: argparse.Namespace) -> str:
-    return f"to unset the password: `{ipl_command(args)}`"
-
-
 def _of_label(_: HcallError, args: argparse.Namespace) -> str:
     if shown := label_of_variable(getattr(args, "label", None)):
         return f"the label of the secure-boot variable is '{shown}'"
     # The label of an unwrap is in the wrapped object, which may be that of another partition.
     return "" if args.verb == "unwrap" else f"`{lpar_command(args, 'ls')}` lists the labels of this consumer"
-
-
-def _of_authority(error: HcallError, args: argparse.Namespace) -> str:
-    if error.policy or error.opcode == Opcode.SIGNED_UPDATE:
-        return ""
-    # The answer of some calls does not say whether the password or the policy is the reason.
-    given = "" if args.password_file else "if its password is set: --password-file F; "
-    policy = "; or the policy of the object forbids it" if args.verb in _OF_AN_OBJECT else ""
-    return f"{given}if the password is lost, `{ipl_command(args)}` unsets it{policy}"
 
 
 def _of_function(error: HcallError, args: argparse.Namespace) -> str:
@@ -84,9 +68,9 @@ def _level_of(opcode: int) -> str:
 
 
 _ADVICE: Mapping[int, Callable[[HcallError, argparse.Namespace], str]] = {
-    Status.H_IN_USE: _of_password_set,
+    Status.H_IN_USE: of_password_set,
     Status.H_NOT_FOUND: _of_label,
     Status.H_FUNCTION: _of_function,
-    Status.H_AUTHORITY: _of_authority,
+    Status.H_AUTHORITY: of_authority,
 }
 """The advice for a refusal by its status, "" for none."""

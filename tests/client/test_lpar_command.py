@@ -189,10 +189,13 @@ async def test_boot_locks_everything(command, tmp_path):
     )
     (tmp_path / "other").write_bytes(b"other")
     await command("rm", "x", "--password-file", tmp_path / "other", status=1)
-    assert (
-        f"H_AUTHORITY; if the password is lost, `{ipl}` unsets it; or the policy of the object forbids it ["
-        in command.err
-    )
+    wrong = f"the password in {tmp_path / 'other'} is not that of the consumer os in this IPL: name the right"
+    lost = f"; if the password is lost, `{ipl}` unsets it"
+    assert f"H_AUTHORITY; perhaps {wrong} file by --password-file" in command.err
+    assert f"{lost}; or the policy of the object forbids it [" in command.err
+    await command("read", "x", "--password-file", tmp_path / "other", status=1)
+    assert f"H_AUTHORITY; {wrong} file by --password-file" in command.err
+    assert f" leave it out if no password was set since the last IPL{lost} [" in command.err
     await command("boot", status=1)
     assert "H_PKS_SET_PASSWORD was refused with H_IN_USE" in command.err
     assert f"; to unset the password: `{ipl}` [" in command.err

@@ -126,3 +126,35 @@ def test_a_keystore_that_is_off(state: Path) -> None:
     hmc = f"swpks hmc --state '{state}'"
     off = f"if the keystore is off: `{hmc} power lpar1 off`, `{hmc} set lpar1 keystore_kbytes=64`, "
     assert off in told("ls", Opcode.GET_OBJECTLABELS, Status.H_FUNCTION, "--state", state)
+
+
+WRONG = "the password in old.pw is not that of the consumer firmware in this IPL: name the right file by"
+WITH_FILE = ("--consumer", "firmware", "--password-file", "old.pw")
+MAKING = "; or this IPL has not the password or the secure-boot mode that --policy demands"
+POLICIES = {
+    "read x": "",
+    "confirm x": "",
+    "ls": "",
+    "write x": "",
+    "write x --policy pwset": MAKING,
+    "rm x": "; or the policy of the object forbids it",
+    "unwrap": "; or the policy of the object forbids it",
+}
+
+
+@pytest.mark.parametrize("verb", POLICIES)
+def test_a_wrong_password_is_no_lost_one(verb: str, state: Path) -> None:
+    """The message names the file and the consumer, and has the ways out; the policy only if it may count."""
+    opcode = VERBS[verb.partition(" --")[0]][0]
+    found = told(verb, opcode, Status.H_AUTHORITY, "--state", state, *WITH_FILE)
+    policy = POLICIES[verb]
+    assert f"H_AUTHORITY; {'perhaps ' if policy else ''}{WRONG} --password-file, or leave it out if" in found
+    lost = f"; if the password is lost, `swpks hmc --state '{state}' ipl lpar1` unsets it"
+    assert found.endswith(lost + policy)
+
+
+def test_the_password_of_an_update(state: Path) -> None:
+    """The log has the reason of a refused update, which may be the password."""
+    update = ("update db", Opcode.SIGNED_UPDATE, Status.H_AUTHORITY, "--state", state)
+    assert f"has the exact rule; if that is password.fits: {WRONG}" in told(*update, *WITH_FILE)
+    assert "password.fits" not in told(*update)

@@ -1,0 +1,62 @@
+"""The advice of `swpks lpar` about passwords: one that is missing, wrong, lost, or set already."""
+
+# How much a refusal says
+#
+# H_AUTHORITY has two reasons, the password and the policy, and only READ returns the policy of a refusal.
+# REVOKE and UNREVOKE return it too, but their policy may be 0.  CONFIRM and GET_OBJECTLABELS look at no
+# policy, and neither do WRITE and GEN_KEY for a policy of 0.  For these calls the message names the password
+# as the reason.  For others it says "perhaps".
+#
+# A password that was right before the last IPL is refused as a wrong one is: no password is set now.  The
+# answer does not distinguish the two, so the message has the way out of both.  The command could ask by
+# further calls, but a test of a guest counts its calls, and faults are injected by their number.
+
+from __future__ import annotations
+
+import argparse
+
+from hcall_abi.calls import Opcode
+from hcall_client.errors import HcallError
+from swpks.cli.lpar_commands import ipl_command
+from swpks.cli.lpar_values import consumer_word
+
+_OF_AN_OBJECT = ("rm", "wrap", "unwrap", "revoke", "unrevoke")
+"""Verbs about an existing object whose policy may be the reason, although the answer does not have it."""
+_MAKING = ("write", "gen-key")
+"""Verbs that make an object; its maker must be able to reach it."""
+
+
+def of_authority(error: HcallError, args: argparse.Namespace) -> str:
+    """Return the advice for H_AUTHORITY; "" if the policy of the object is the reason."""
+    if error.policy:
+        return ""
+    if error.opcode == Opcode.SIGNED_UPDATE:
+        # Its message leads to the server's log, which has the exact rule.
+        return f"if that is password.fits: {_of_password(args, '')}" if args.password_file else ""
+    policy = _policy(args)
+    return _of_password(args, "perhaps " if policy else "") + policy
+
+
+def _of_password(args: argparse.Namespace, doubt: str) -> str:
+    lost = f"if the password is lost, `{ipl_command(args)}` unsets it"
+    if not args.password_file:
+        return f"if its password is set: --password-file F; {lost}"
+    return (
+        f"{doubt}the password in {args.password_file} is not that of the consumer "
+        f"{consumer_word(args.consumer)} in this IPL: name the right file by --password-file, or leave it "
+        f"out if no password was set since the last IPL; {lost}"
+    )
+
+
+def _policy(args: argparse.Namespace) -> str:
+    """Return that a policy may be the reason, "" if it can't."""
+    if args.verb in _OF_AN_OBJECT:
+        return "; or the policy of the object forbids it"
+    if args.verb in _MAKING and args.policy:
+        return "; or this IPL has not the password or the secure-boot mode that --policy demands"
+    return ""
+
+
+def of_password_set(_: HcallError, args: argparse.Namespace) -> str:
+    """Return the advice for a password that cannot be set twice in an IPL."""
+    return f"to unset the password: `{ipl_command(args)}`"
