@@ -59,4 +59,11 @@ def _policy(args: argparse.Namespace) -> str:
 
 def of_password_set(_: HcallError, args: argparse.Namespace) -> str:
     """Return the advice for a password that cannot be set twice in an IPL."""
-    return f"to unset the password: `{ipl_command(args)}`"
+    unset = f"to unset the password: `{ipl_command(args)}`"
+    if args.verb == "boot":
+        return f"boot sets each password itself, and a consumer has one already in this IPL; {unset}"
+    return (
+        f"the password of the consumer {consumer_word(args.consumer)} is set until the next IPL: it is in "
+        "the --out file of the gen-password or boot that set it, in the --new-password-file of a "
+        f"set-password, or in no file if a guest set it; use that file with --password-file; {unset}"
+    )

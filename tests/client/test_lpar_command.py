@@ -166,7 +166,7 @@ async def test_passwords_travel_in_files_only(command, tmp_path):
     chosen.write_bytes(b"correct horse battery staple 32b")
     await command("set-password", "--consumer", "boot-loader", "--new-password-file", chosen)
     await command("set-password", "--consumer", "2", "--new-password-file", chosen, status=1)
-    assert "H_IN_USE" in command.err
+    assert "H_IN_USE; the password of the consumer boot-loader is set until the next IPL: " in command.err
     await command("--consumer", "boot-loader", "write", "y", "--password-file", chosen, data=b"1")
 
 
@@ -197,7 +197,8 @@ async def test_boot_locks_everything(command, tmp_path):
     assert f"H_AUTHORITY; {wrong} file by --password-file" in command.err
     assert f" leave it out if no password was set since the last IPL{lost} [" in command.err
     await command("boot", status=1)
-    assert "H_PKS_SET_PASSWORD was refused with H_IN_USE" in command.err
+    boot = "boot sets each password itself, and a consumer has one already in this IPL"
+    assert f"H_PKS_SET_PASSWORD was refused with H_IN_USE; {boot}; to unset" in command.err
     assert f"; to unset the password: `{ipl}` [" in command.err
     await command.emulated.ipl()
     assert (await command.json("boot"))["ipl_count"] == 2
@@ -392,4 +393,9 @@ async def test_a_secret_that_is_refused_leaves_no_file(command, tmp_path):
     """An empty file would look like a password."""
     await command("gen-password", "--out", "-")
     await command("gen-password", "--out", tmp_path / "new", status=1)
+    told = "H_IN_USE; the password of the consumer os is set until the next IPL: it is in the --out file of"
+    assert f"{told} the gen-password or boot that set it, in the --new-password-file of a set" in command.err
+    ipl = f"swpks hmc --state {command.state} ipl lpar1"
+    use = "use that file with --password-file"
+    assert f"in no file if a guest set it; {use}; to unset the password: `{ipl}` [" in command.err
     assert not (tmp_path / "new").exists()
