@@ -37,7 +37,7 @@ _LINES = {
     "line.value": "spec/console.md#changes has the values of each attribute",
     "line.later": "use the terminal of the machine that runs the guest, such as that of swpks qemu",
     "line.system-on": "start its server: `swpks serve --state DIR`",
-    "line.job": "remove the cause, and repeat the line; `swpks hmc jobs` shows the job",
+    "line.job": "remove the cause, and repeat the command; `swpks hmc jobs` shows the job",
     "line.size": "divide the line into several ones",
 }
 _SYSTEMS = {

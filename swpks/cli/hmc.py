@@ -160,6 +160,8 @@ def _answered(args: argparse.Namespace, target: Target) -> int:
         return _carried_out(args, end)
     except ConsoleRefused as error:
         return _refused(args, target, error)
+    except hmc_console.FollowedJobFailed as error:
+        return _fail(args, target, error, REFUSED)
     except ConsoleUnreachable as error:
         return _fail(args, target, _unreached(error, target), UNREACHABLE)
     except ConsoleMisspoken as error:
@@ -301,7 +303,8 @@ def _advised(args: argparse.Namespace, target: Target | None, error: SwpksError)
     end = f"--socket {shlex.quote(str(args.socket))}" if args.socket else end
     partition = getattr(args, "name", "") if args.verb in (*PARTITION_VERBS, "copy") else ""
     store = str(target.store or "") if target else ""
-    return with_remedy_for(error, Asked(store, args.system or "", partition or "", end))
+    of_job = error.system if isinstance(error, hmc_console.FollowedJobFailed) else ""
+    return with_remedy_for(error, Asked(store, of_job or args.system or "", partition or "", end))
 
 
 def _add_target_options(parser: argparse.ArgumentParser, default: Any) -> None:

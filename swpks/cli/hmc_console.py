@@ -8,7 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from hcall_abi.control_views import SystemView
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules.hmc import LINE_JOB
 from hcall_client import console as requests
+from hcall_client.errors import printable
 from swpks.cli import hmc_console_output as output
 from swpks.cli import hmc_output, streams
 from swpks.cli.hmc_serve import place_of
@@ -104,11 +107,27 @@ def _copies(args: argparse.Namespace, console: StoreConsole) -> OrderAnswer:
 def _followed(args: argparse.Namespace, console: StoreConsole, verb: str, **operands: Any) -> OrderAnswer:
     """Begin a job, or follow a running one, until its end; print its progress.
 
-    With --json the first line is the job at the beginning, and the last line the job at its end.
+    With --json the first line is the job at the beginning, and the last line the job at its end.  Without
+    it, FollowedJobFailed is raised if the job has failed.
     """
     job = console.follow(JobView, verb, JsonJob(_write) if args.json else _write, **operands)
+    if job.state == "failed" and not args.json:
+        raise FollowedJobFailed(job)
     # The progress was printed while the job ran, so there is no text at the end.
     return OrderAnswer(job, lambda _: "", FAILED if job.state == "failed" else 0, is_job=True)
+
+
+class FollowedJobFailed(OperatorError):
+    """A followed job has failed; its rule is that of the failure, `system` the name of its system."""
+
+    def __init__(self, job: JobView) -> None:
+        from hcall_abi.rules.catalogue import RULES  # a failure alone needs it
+
+        self.system = job.system
+        reason = job.lines[-1] if job.lines else "no reason is known"
+        # As for a line: the rule of the failure has a remedy that helps more than that of `line.job`.
+        rule, message = RULES.get(job.rule_id, LINE_JOB), f"job {job.number} ({job.kind}) failed: {reason}"
+        super().__init__(rule, printable(message), advised=job.advised)
 
 
 class JsonJob(Shown):

@@ -64,7 +64,8 @@ class StoredCopyView(View):
 class JobView(View):
     """A job of the console.
 
-    `waiting` is the reason why the job waits, `rule_id` the rule by which it failed; both may be "".
+    `waiting` is the reason why it waits, `rule_id` the rule by which it failed; both may be "".  The last
+    line of a failed job is the reason; `advised`: it has the remedy already.
     """
 
     number: int
@@ -76,3 +77,4 @@ class JobView(View):
     lines: list[str]
     waiting: str = ""
     rule_id: str = ""
+    advised: bool = False

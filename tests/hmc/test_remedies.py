@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -11,7 +12,7 @@ import httpx
 import msgspec
 import pytest
 
-from hcall_abi.control import PROBLEM_JSON
+from hcall_abi.control import JSON, PROBLEM_JSON
 from hcall_abi.control_views import Problem
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.messages import message
@@ -132,6 +133,59 @@ def test_the_line_of_the_error(
     err = capfd.readouterr().err
     assert err.startswith(f"swpks hmc power{told.format(fake.store)}")
     assert err.count("\n") == 1
+
+
+JOB = {"number": 4, "kind": "backup", "system": "sys 1", "done": 0, "total": 2, "state": "failed"}
+ENDED: dict[str, tuple[dict[str, object], str]] = {
+    "a remedy of the rule": (
+        {"lines": ["kept", "it runs"], "rule_id": "copy.idle"},
+        "it runs; `swpks hmc --store {} chsysstate -r lpar -m 'sys 1' -n NAME -o shutdown --immed` powers it "
+        "off [operator fault; rule copy.idle: ",
+    ),
+    "a remedy of the reason": (
+        {"lines": ["it runs: stop it"], "rule_id": "copy.idle", "advised": True},
+        "it runs: stop it [operator fault; rule copy.idle: ",
+    ),
+    "no rule": (
+        {"lines": ["sys 1 was removed from the console"]},
+        "sys 1 was removed from the console; remove the cause, and repeat the command; "
+        "`swpks hmc --store {} jobs` shows the job [operator fault; rule line.job: ",
+    ),
+    "a rule of a later console, and no line": (
+        {"lines": [], "rule_id": "of.tomorrow"},
+        "no reason is known; remove the cause, and repeat the command; ",
+    ),
+}
+"""Fields of a failed job, and the end of the error of the command that has followed it."""
+
+
+def followed(fake: FakeConsole, fields: dict[str, object], *words: str) -> int:
+    """Follow a job that fails; return the exit status."""
+    ended = {**JOB, **fields}
+    last = {"answer": {"status": 200, "type": JSON, "content": json.dumps(ended)}}
+    with fake.saying({"progress": ended}, last):
+        return main(["hmc", "--store", str(fake.store), *words])
+
+
+@pytest.mark.parametrize("words", [["backup"], ["recover", "-m", "4"], ["jobs", "4"]], ids=" ".join)
+@pytest.mark.parametrize("case", ENDED)
+def test_a_job_that_fails_has_its_remedy(
+    fake: FakeConsole, capfd: pytest.CaptureFixture[str], case: str, words: list[str]
+) -> None:
+    """The error of the command that follows it is that of a verb: the reason, the remedy, and the rule."""
+    fields, told = ENDED[case]
+    assert followed(fake, fields, *words) == 1
+    out, err = capfd.readouterr()
+    assert out.endswith("job 4 (backup sys 1): failed, 0 of 2\n")
+    assert err.startswith(f"swpks hmc {words[0]}: job 4 (backup) failed: {told.format(fake.store)}")
+    assert err.count("\n") == 1
+
+
+def test_a_failed_job_as_json_is_its_last_line(fake: FakeConsole, capfd: pytest.CaptureFixture[str]) -> None:
+    """A program reads the rule in the job; there is no further error."""
+    assert followed(fake, {"lines": ["it runs"], "rule_id": "copy.idle"}, "backup", "--json") == 1
+    out, err = capfd.readouterr()
+    assert (json.loads(out.splitlines()[-1])["rule_id"], err) == ("copy.idle", "")
 
 
 def test_json_has_no_remedy(fake: FakeConsole, capfd: pytest.CaptureFixture[str]) -> None:
