@@ -68,6 +68,9 @@ class LockedFolder:
             # The owner may be between its flock and its pwrite: then there is no id yet.
             return os.read(lock, 32).decode("ascii", "replace").strip() or "unknown"
         self.ours = True
+        # The id stays in the file after the end of the process, as in other lock files, also after a start
+        # that is refused later.  That harms nothing: the flock decides alone, and the id is read only while
+        # another process holds it.  To empty the file at each end is not better: a killed process can't.
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         if new:  # without its lock, the next start would refuse the state as a folder of other files

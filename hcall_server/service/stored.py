@@ -217,6 +217,10 @@ class Opening:
         promised = _promises_mark(copies, last)
         missing, newest = self._age.of_level_2(authority, last, promised=promised)
         last = last._replace(number=last.number + missing)
+        # A start that is refused later, such as for the size of a partition, leaves this mark.  That harms
+        # nothing: the number is that of the last commit, which the next start finds too.  Above older records
+        # that were accepted, the mark has the next start refused again, as before.  It cannot wait for the
+        # settings, because a commit may follow at once, and writes the other slot.
         self._nvram.mark.make_durable(authority.mark(last.number), newest)
         return _Ready(Commits(self._nvram, authority, last), missing)
 

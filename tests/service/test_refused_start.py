@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+import trio
 
 from hcall_server.machine import logs
+from hcall_server.nvram.mark import SLOTS
+from hcall_server.sealing.commits import MARK, MARK_MAGIC
 from hcall_server.service.settings import PartitionSettings, Settings
 from swpks.cli.main import main, whole_parser
 from tests.service.folder import assembled
@@ -92,13 +98,34 @@ def refused(line: list[str], state: Path, taken: str) -> bool:
         return ended.code == 2
 
 
-def content(folder: Path) -> dict[str, bytes | None]:
-    """Return all files below a folder with their contents, without two files that each start writes.
+class Entry(NamedTuple):
+    """A file or folder of a state: its mode, its inode, and of a file the bytes and its last write.
 
-    The lock has the id of the last process, and the mark of NVRAM a number that is new at each open.
+    The time of a folder is left out: NVRAM makes and removes files of its log.  Each start writes the lock,
+    and most starts the mark of NVRAM; of the mark `data` is its number.
     """
-    found = (path for path in folder.rglob("*") if path.name not in ("lock", "nvram.sqlite-mark"))
-    return {str(path): path.read_bytes() if path.is_file() else None for path in found}
+
+    mode: int
+    inode: int
+    data: bytes | int | None
+    written: int
+
+
+def content(folder: Path) -> dict[str, Entry]:
+    """All that is below a folder, but the id of the last process in the lock."""
+    return {str(path): _entry(path) for path in folder.rglob("*")}
+
+
+def _entry(path: Path) -> Entry:
+    found = path.lstat()
+    if path.name == "nvram.sqlite-mark":
+        data = path.read_bytes()
+        slots = (data[at:] for at in SLOTS)
+        numbers = [MARK.parse(slot).number for slot in slots if slot.startswith(MARK_MAGIC)]
+        return Entry(found.st_mode, found.st_ino, max(numbers), 0)
+    if path.name == "lock" or not path.is_file():
+        return Entry(found.st_mode, found.st_ino, None, 0)
+    return Entry(found.st_mode, found.st_ino, path.read_bytes(), found.st_mtime_ns)
 
 
 def test_each_option_with_a_value_has_a_wrong_one() -> None:
@@ -130,13 +157,29 @@ def test_an_empty_folder_stays_and_foreign_files_too(tmp_path: Path, taken: str)
 
 
 def test_a_state_that_is_there_is_not_changed(tmp_path: Path, taken: str) -> None:
-    """R-44: A refused start changes nothing in an existing state: settings, keys, parts."""
+    """R-44: not its settings, its keys, its parts, nor the number of its mark; the same lines as above."""
     state = tmp_path / "above" / "state"
     state.parent.mkdir()
-    with assembled(state, Settings(partition=(PartitionSettings.of("a", 64),))):
-        pass
+    with assembled(state, Settings(partition=(PartitionSettings.of("a", 64),))) as machine:
+        assert trio.run(machine.encryptor.flush)
     before = content(state)
     for line in LINES:
         if "--state" not in line and line:
             assert refused([*line, "--name", "other"] if "--name" not in line else line, state, taken), line
             assert content(state) == before, line
+    with assembled(state) as machine:
+        assert list(machine.system.partitions) == ["a"]
+
+
+def test_the_lock_of_a_refused_start_stands_in_no_way(tmp_path: Path, taken: str) -> None:
+    """The file keeps the id of the last holder, and no lock: the next start reads no id that is left."""
+    state = tmp_path / "above" / "state"
+    with assembled(state):
+        own = (state / "lock").read_text()
+        assert refused(["--partition", "b:64"], state, taken), "another start has the state"
+        assert (state / "lock").read_text() == own == f"{os.getpid()}\n"
+    (state / "lock").write_text("1\n")
+    assert refused(["--partition", "b:1"], state, taken)
+    assert (state / "lock").read_text() == own
+    with (state / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
