@@ -50,7 +50,7 @@ def status(args: argparse.Namespace, console: StoreConsole) -> OrderAnswer | Non
     # If the console has one system, `status` shows all of its state.  A system that was never reached has no
     # id, and no status.
     if args.system is None and (len(systems) != 1 or not systems[0].system_id):
-        return OrderAnswer(systems, output.systems)
+        return _listed(console, systems)
     chosen = [
         each
         for each in systems
@@ -78,7 +78,11 @@ def recover(args: argparse.Namespace, console: StoreConsole) -> OrderAnswer:
 
 
 def _systems(_args: argparse.Namespace, console: StoreConsole) -> OrderAnswer:
-    return OrderAnswer(console.order(list[KnownSystemView], "systems"), output.systems)
+    return _listed(console, console.order(list[KnownSystemView], "systems"))
+
+
+def _listed(console: StoreConsole, systems: list[KnownSystemView]) -> OrderAnswer:
+    return OrderAnswer(systems, output.systems if systems else lambda _: output.no_systems(console.store))
 
 
 def _add_system(args: argparse.Namespace, console: StoreConsole) -> OrderAnswer:

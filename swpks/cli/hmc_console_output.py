@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from swpks.cli.hmc_output import age, moment, table
 from swpks.hmc.views import JobView, KnownSystemView, RemovedSystemView, StoredCopyView
 
 
+def no_systems(store: str) -> str:
+    """Return the answer of a console that knows no system, with the command that adds one to its store."""
+    return f"no systems; add one: `swpks hmc --store {shlex.quote(store)} add-system [NAME=]WHERE`"
+
+
 def systems(answer: Sequence[KnownSystemView]) -> str:
-    """Return a table of the systems, why some are not connected, and the partitions without a copy."""
-    if not answer:
-        return "no systems; add one: swpks hmc add-system [NAME=]WHERE"
+    """Return the systems as a table, the reason for each one that is away, and partitions without a copy."""
     rows: list[Sequence[str]] = [
         ("SYSTEM", "TYPE-MODEL*SERIAL", "STATE", "PARTITIONS", "LINK", "SINCE", "OLDEST COPY", "WHERE")
     ]

@@ -15,6 +15,7 @@ from hcall_abi.rules import console as rules
 from hcall_client import console
 from swpks.cli import hmc_output as output
 from swpks.cli.hmc_ask import Ask, ConsoleVerb
+from swpks.cli.hmc_target import given_options
 
 
 def _kbytes(text: str) -> int:
@@ -88,7 +89,8 @@ def _after_the_name(args: argparse.Namespace, attribute: str, value: str) -> int
             attribute_number(attribute, args.name)
         except OperatorError:
             raise error from None
-        advice = f"the name comes first: swpks hmc {args.verb} {shlex.quote(value)} {args.name}"
+        words = ("swpks hmc", given_options(args), args.verb, shlex.quote(value), args.name)
+        advice = f"the name comes first: `{' '.join(filter(None, words))}`"
         raise OperatorError(error.rule, f"{error.message}; {advice}", advised=True) from None
 
 

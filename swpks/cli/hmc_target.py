@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -44,6 +45,12 @@ def target_of(args: argparse.Namespace) -> Target | None:
         return Target(store=store)
     state = state_folder()
     return _system(state) if state else None
+
+
+def given_options(args: argparse.Namespace) -> str:
+    """Return the options of a command that name its target, as another command needs them; "" for none."""
+    values = {"--store": args.store, "--state": args.state, "--socket": args.socket, "-m": args.system}
+    return " ".join(f"{name} {shlex.quote(str(value))}" for name, value in values.items() if value)
 
 
 def refuse_two(given: list[str]) -> None:

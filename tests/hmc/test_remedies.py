@@ -188,6 +188,26 @@ def test_a_failed_job_as_json_is_its_last_line(fake: FakeConsole, capfd: pytest.
     assert (json.loads(out.splitlines()[-1])["rule_id"], err) == ("copy.idle", "")
 
 
+def test_a_console_without_systems_names_the_command_that_adds_one(
+    fake: FakeConsole, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With the store, because the next shell may have no SWPKS_HMC."""
+    with fake.saying({"answer": {"status": 200, "type": JSON, "content": "[]"}}):
+        assert main(["hmc", "--store", str(fake.store), "systems"]) == 0
+    out = capfd.readouterr().out
+    assert out == f"no systems; add one: `swpks hmc --store {fake.store} add-system [NAME=]WHERE`\n"
+
+
+@pytest.mark.parametrize(
+    "end", [["--state", "my lab"], ["--store", "hmc", "-m", "sys 1"], ["--socket", "c.sock"]]
+)
+def test_a_name_behind_its_value(capfd: pytest.CaptureFixture[str], end: list[str]) -> None:
+    """The command in the right order has the same target."""
+    assert main(["hmc", *end, "keystore", "64", "lpar1"]) == 2
+    (told,) = QUOTED.findall(capfd.readouterr().err)
+    assert shlex.split(told) == ["swpks", "hmc", *end, "keystore", "lpar1", "64"]
+
+
 def test_json_has_no_remedy(fake: FakeConsole, capfd: pytest.CaptureFixture[str]) -> None:
     """With --json, the problem is printed unchanged, without a remedy."""
     with fake.saying(answer(OperatorError(rules.PARTITION_OFF, "it runs"))):
