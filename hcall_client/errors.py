@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from hcall_abi.calls import CALLS, HCallSpec, Opcode
-from hcall_abi.errors import PeerError, SwpksError
+from hcall_abi.errors import OperatorError, PeerError, SwpksError
 from hcall_abi.frames import GoodbyeReason, OpenStatus
 from hcall_abi.policies import Policy, describe
 from hcall_abi.rules import hcalls as calls
 from hcall_abi.rules import protocol
 from hcall_abi.rules.rule import Rule
+from hcall_abi.rules.service import COMMAND_SOCKET
 from hcall_abi.statuses import Status, blamed_register, status_name
+from hcall_client.other_ends import OtherEnd
 
 RETRY_AFTER = {
     Status.H_BUSY: 0.001,
@@ -274,6 +276,15 @@ class NotReached(SwpksError):
 
     def __init__(self, message: str) -> None:
         super().__init__(protocol.OPEN_PLACE, f"the partition is not reached: {message}")
+
+
+class WrongSocket(OperatorError):
+    """A path that a program gave has another kind of thing than the needed one; `found` is its kind."""
+
+    def __init__(self, path: str, found: OtherEnd, needed: OtherEnd, right: str) -> None:
+        self.found = found
+        message = f"{printable(path)} is {found.value}; needed is {needed.value}: {printable(right)}"
+        super().__init__(COMMAND_SOCKET, message)
 
 
 class ServerNotProven(PeerError):

@@ -4,7 +4,8 @@
 #
 # A path can be a link, or a name of the operator's own.  So the answer decides.  A data channel sends its
 # HELLO first.  All other kinds wait for the client, and a request of HTTP makes each of them answer: the
-# control channel with HTTP, a console with JSON, its where socket with "error: ".
+# control channel with a problem in HTTP, a console with JSON, its where socket with "error: ".  A web server
+# answers in HTTP too, but without a problem.
 #
 # A mobility channel answers no client without a token: it closes.  Many other programs do so too.  Only there
 # the name of the file decides.
@@ -26,6 +27,8 @@ from hcall_client.unix import connect_unix
 _REQUEST = b"GET / HTTP/1.1\r\nHost: swpks\r\nConnection: close\r\n\r\n"
 _DATABASE = "console.sqlite"
 _PROCESSOR = "service-processor"
+_PROBLEM = b"application/problem+json"
+"""In the head of each error of the control channel, which is the only answer to `_REQUEST`."""
 
 
 class OtherEnd(Enum):
@@ -36,6 +39,7 @@ class OtherEnd(Enum):
     CONSOLE = "the socket of a management console"
     WHERE = "the where socket of a management console"
     MOBILITY = "the mobility channel of a system"
+    WEB = "the socket of a web server"
     CLOSING = "a socket that closes without an answer, such as a mobility channel"
     OTHER = "a socket of another program"
     STATE = "the state folder of a system"
@@ -46,7 +50,7 @@ class OtherEnd(Enum):
 
 _FIRST_BYTES = {
     b"HCAL": OtherEnd.DATA,
-    b"HTTP/": OtherEnd.CONTROL,
+    b"HTTP/": OtherEnd.WEB,
     b"{": OtherEnd.CONSOLE,
     b"error: ": OtherEnd.WHERE,
 }
@@ -103,4 +107,6 @@ def end_of_answer(answer: bytes, path: str | os.PathLike[str]) -> OtherEnd:
     if not answer:
         with suppress(OSError):
             return OtherEnd.MOBILITY if Path(path).resolve().name == "mobility.sock" else OtherEnd.CLOSING
+    if answer.startswith(b"HTTP/") and _PROBLEM in answer:
+        return OtherEnd.CONTROL
     return next((end for first, end in _FIRST_BYTES.items() if answer.startswith(first)), OtherEnd.OTHER)

@@ -13,8 +13,11 @@ import errno
 import os
 import re
 import socket
+import time
 from collections.abc import Callable
+from pathlib import Path
 
+from hcall_client.other_ends import OtherEnd, end_at, end_of_answer, end_of_file
 from hcall_client.unix import with_path
 
 Address = str | os.PathLike[str] | tuple[str, int]
@@ -23,8 +26,17 @@ Address = str | os.PathLike[str] | tuple[str, int]
 SECONDS = 5.0
 """How long the console may take to answer."""
 _LONGEST = 4096
-_SILENT = "the console does not answer: its log says why, or whether it is stopped"
+_PARTS = 10
+"""After this part of the time without an answer, the kind of the socket is asked for.
+
+A console answers from its memory, within milliseconds.  The question takes two such parts at most.
+"""
+_SILENT = "the console does not answer: its log says why, or whether it is stopped; or this is another socket"
 _PLACE = "/run/where.sock"
+_ANSWERS = (b"unix:", b"tcp:", b"error: ")
+"""The first bytes of each answer of a console."""
+_NO_FINDING = (None, OtherEnd.WHERE, OtherEnd.CLOSING)
+"""A console that stops closes without an answer as well."""
 _TCP = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]+)):([0-9]{1,5})")
 
 
@@ -35,8 +47,8 @@ class NotLocated(LookupError):
 def locate_at(path: str | os.PathLike[str], name: str, seconds: float = SECONDS) -> Callable[[], Address]:
     """Return a function that asks the console's where socket for the data channel of partition `name`.
 
-    The function blocks for `seconds` at most.  It raises NotLocated for an answer without an address, and
-    OSError if the console can't be asked.
+    The function blocks for `seconds` at most.  It raises NotLocated for an answer without an address, OSError
+    if the console can't be asked, and WrongSocket if another kind of thing is at the path.
     """
     if not isinstance(name, str):
         raise TypeError(f"the name of a partition is text, not {type(name).__name__}")
@@ -47,8 +59,7 @@ def locate_at(path: str | os.PathLike[str], name: str, seconds: float = SECONDS)
 
     def locate() -> Address:
         with socket.socket(socket.AF_UNIX) as asking:
-            # The timeout holds for connect, send and each receive alone. The console ends a connection
-            # after 5 seconds itself (spec/console.md#where).
+            deadline = time.monotonic() + seconds
             asking.settimeout(seconds)
             try:
                 asking.connect(asked)
@@ -58,7 +69,7 @@ def locate_at(path: str | os.PathLike[str], name: str, seconds: float = SECONDS)
                 raise _not_asked(error, asked) from None
             try:
                 asking.sendall(f"{name}\n".encode())
-                return parse_address(_line(asking))
+                return parse_address(_line(asking, asked, deadline, seconds / _PARTS))
             except TimeoutError:
                 raise TimeoutError(errno.ETIMEDOUT, _SILENT, asked) from None
             except OSError as error:  # the console has ended meanwhile
@@ -68,7 +79,10 @@ def locate_at(path: str | os.PathLike[str], name: str, seconds: float = SECONDS)
 
 
 def _not_asked(error: OSError, path: str) -> OSError:
-    """Return the error of a where socket with its path, and the remedy."""
+    """Return the error of a where socket with its path, and the remedy; WrongSocket if it is none."""
+    _check(end_of_file(path), path)
+    if isinstance(error, ConnectionResetError | BrokenPipeError):
+        _check(end_of_answer(b"", path), path)
     named = with_path(error, path)
     store = path.removesuffix(_PLACE) if path.endswith(_PLACE) else "STORE"
     if named.errno in (errno.ENOENT, errno.ECONNREFUSED):
@@ -92,12 +106,41 @@ def parse_address(text: str) -> Address:
     return found[1] or found[2], int(found[3])
 
 
-def _line(asking: socket.socket) -> str:
-    """Return the next line without its newline; "" if the stream ends before it."""
-    received = b""
+def _line(asking: socket.socket, path: str, deadline: float, step: float) -> str:
+    """Return the next line without its newline; "" if the stream ends before it.
+
+    If the first bytes are no answer of a console, or none come within `step` seconds, the kind of the socket
+    is asked for.
+    """
+    asking.settimeout(step)
+    try:
+        received = asking.recv(_LONGEST)
+    except TimeoutError:
+        received = _check(end_at(path, step), path)
+    else:
+        if not received:
+            _check(end_of_answer(b"", path), path)
+            return ""
+        if not any(received.startswith(each[: len(received)]) for each in _ANSWERS):
+            # Another question decides: a web server may answer the name of a partition with a page alone.
+            found = end_at(path, step)
+            _check(end_of_answer(received, path) if found in _NO_FINDING else found, path)
     while b"\n" not in received and len(received) < _LONGEST:
+        asking.settimeout(max(deadline - time.monotonic(), 0.001))
         data = asking.recv(_LONGEST)
         if not data:
             return ""
         received += data
     return received.partition(b"\n")[0].decode("utf-8", "replace")
+
+
+def _check(found: OtherEnd | None, path: str) -> bytes:
+    """Raise WrongSocket for a kind that is no where socket; return b"" for none and for a where socket."""
+    if found in _NO_FINDING or found is None:
+        return b""
+    # Loaded for this error alone: without it this module needs only the standard library.
+    from hcall_client.errors import WrongSocket
+
+    right = f"{path}{_PLACE}" if found is OtherEnd.STORE else f"STORE{_PLACE}"
+    beside = Path(path).with_name("where.sock")
+    raise WrongSocket(path, found, OtherEnd.WHERE, str(beside) if beside.is_socket() else right)

@@ -12,10 +12,12 @@ from hcall_abi.errors import OperatorError, PeerError, SwpksError
 from hcall_abi.levels import LEVELS
 from hcall_abi.rules.service import COMMAND_USAGE
 from hcall_client.errors import OpenRefused, printable
+from hcall_client.other_ends import OtherEnd, end_at
 from hcall_client.where import NotLocated, parse_address
 from swpks.cli.lpar_reach import refused_open, unreached
 from swpks.cli.lpar_sought import Sought
 from swpks.cli.lpar_target import read_access_key
+from swpks.cli.wrong_socket import SILENCE, wrong_socket
 
 if TYPE_CHECKING:
     from swpks.conformance.case import ConformanceCase
@@ -91,9 +93,24 @@ def _facts(place: ServerPlace, options: argparse.Namespace) -> Facts:
     except OpenRefused as error:
         raise NoSession(refused_open(_sought(place), error, numbered=bool(options.partition))) from None
     except PeerError as error:
+        _check_kind(place)
         raise NoSession(error) from None
     except OSError as error:
+        _check_kind(place)
         raise NoSession(unreached(_sought(place), error)) from None
+
+
+def _check_kind(place: ServerPlace) -> None:
+    """Raise OperatorError if there was no session because the path has another kind of thing.
+
+    Asked after the failure alone: a server with a place for one connection must not lose it to the question.
+    """
+    if not isinstance(place.address, tuple):
+        path = Path(place.address)
+        found = end_at(path, min(SILENCE, place.patience))
+        # Another implementation may close a connection too, such as one without a place for a session.
+        if found not in (None, OtherEnd.DATA, OtherEnd.OTHER, OtherEnd.CLOSING):
+            raise wrong_socket(path, found, OtherEnd.DATA, option="--connect unix:")
 
 
 def place_of(options: argparse.Namespace) -> ServerPlace:

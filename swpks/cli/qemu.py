@@ -155,6 +155,10 @@ def run(options: argparse.Namespace) -> int:
 
     wanted = wanted_of(options.partition)
     # All that can be checked without a server comes first: a start changes the state folder.
+    if options.where:
+        from swpks.cli.wrong_socket import check_where_socket
+
+        check_where_socket(options.where, wanted.name)
     machine = QemuMachine(options.kernel, options.initrd, options.append, options.options)
     image = load(options.kernel)
     find_callsites(image)

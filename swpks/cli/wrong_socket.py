@@ -1,4 +1,4 @@
-"""The error of a command whose --socket is of the wrong kind; it names the kind and the right option."""
+"""The error of a command whose socket is of another kind: the kind, and the option that is meant."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.rules.service import COMMAND_SOCKET
+from hcall_client.errors import NotReached, WrongSocket
 from hcall_client.other_ends import OtherEnd, end_at
+from hcall_client.where import locate_at
 
 if TYPE_CHECKING:
     from hcall_client.console import ConsoleUnreachable
@@ -30,6 +32,14 @@ _USES = {
     OtherEnd.STORE: "swpks hmc --store {path}",
 }
 """The command that uses each kind; `above` is the folder of the folder of a socket."""
+_FILES = {
+    OtherEnd.DATA: ("{name}.sock", "DIR", "the state folder of a system"),
+    OtherEnd.CONTROL: ("control.sock", "DIR", "the state folder of a system"),
+    OtherEnd.WHERE: ("where.sock", "STORE", "the store of a console"),
+}
+"""The file of each needed kind in a folder `run`; the word for the folder above, and its meaning."""
+SOCKET = "--socket "
+"""The option of most commands, with the text between it and the path."""
 
 
 def check_data_socket(path: Path, timeout: float, name: str = "NAME") -> None:
@@ -43,6 +53,22 @@ def check_data_socket(path: Path, timeout: float, name: str = "NAME") -> None:
         raise wrong_socket(path, found, OtherEnd.DATA, name)
 
 
+def check_where_socket(path: Path, name: str) -> None:
+    """Raise an error if a path that shall be a console's where socket is another thing, or silent.
+
+    A console that is down passes, and one that does not know the partition: both may change soon, and the
+    command waits for that.
+    """
+    try:
+        locate_at(path, name)()
+    except WrongSocket as error:
+        raise wrong_socket(path, error.found, OtherEnd.WHERE, name, "--where ") from None
+    except TimeoutError as error:
+        raise NotReached(f"{path}: {error.strerror}") from None
+    except (OSError, LookupError):
+        return
+
+
 def no_control_channel(path: Path, error: ConsoleUnreachable) -> SwpksError:
     """Return the error of a command if the path of its control channel is of another kind.
 
@@ -53,17 +79,20 @@ def no_control_channel(path: Path, error: ConsoleUnreachable) -> SwpksError:
     return wrong_socket(path, error.found, OtherEnd.CONTROL)
 
 
-def wrong_socket(path: Path, found: OtherEnd, needed: OtherEnd, name: str = "NAME") -> OperatorError:
-    """Return the error of a command whose socket is `found`, but has to be `needed`."""
+def wrong_socket(
+    path: Path, found: OtherEnd, needed: OtherEnd, name: str = "NAME", option: str = SOCKET
+) -> OperatorError:
+    """Return the error of a command for a socket of another kind than the needed one.
+
+    `option` is the option that the user gave, with the text between it and the path.
+    """
     quoted, above = shlex.quote(str(path)), shlex.quote(str(path.parent.parent))
     use = f" ({_USES[found].format(path=quoted, above=above)})" if found in _USES else ""
-    file = f"{name}.sock" if needed is OtherEnd.DATA else "control.sock"
-    message = f"{path} is {found.value}{use}; this command needs {needed.value}: {_place(path, found, file)}"
+    file, word, meaning = _FILES[needed]
+    run = path / "run" if found in (OtherEnd.STATE, OtherEnd.STORE, OtherEnd.FOLDER) else path.parent
+    right = run / file.format(name=name)
+    place = shlex.quote(str(right))
+    if not right.is_socket():
+        place = f"{word}/run/{right.name}, where {word} is {meaning}"
+    message = f"{path} is {found.value}{use}; this command needs {needed.value}: {option}{place}"
     return OperatorError(COMMAND_SOCKET, message)
-
-
-def _place(path: Path, found: OtherEnd, file: str) -> str:
-    """Return --socket with the path of the right socket if it exists, else the socket's place in a state."""
-    run = path / "run" if found in (OtherEnd.STATE, OtherEnd.FOLDER) else path.parent
-    right = run / file
-    return f"--socket {shlex.quote(str(right))}" if right.is_socket() else f"run/{file} of a system's state"

@@ -125,7 +125,10 @@ COMMAND_AUTH_FILE = Rule(
     _OPERATOR,
 )
 COMMAND_SOCKET = Rule(
-    "command.socket", "the socket of --socket is of the kind that the command uses", _COMMANDS, _OPERATOR
+    "command.socket",
+    "a socket that is given to a command or function is of the kind that it needs",
+    _COMMANDS,
+    _OPERATOR,
 )
 COMMAND_ANSWERED = Rule(
     "command.answered", "a server answers a command within its --timeout", _COMMANDS, _PEER

@@ -1,0 +1,153 @@
+"""Sockets of another kind, for the functions and commands that name a socket by another option."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from hcall_abi.frames import MAGIC
+from hcall_client.errors import WrongSocket
+from hcall_client.other_ends import OtherEnd
+from hcall_client.where import locate_at
+from swpks.cli.main import main
+
+HTTP = b"HTTP/1.1 404 \r\ncontent-type: application/problem+json\r\n\r\n"
+GREETING = MAGIC + b"\0\1\n"
+SECONDS = 0.5
+
+
+@contextmanager
+def served(path: Path, answer: bytes, *, at_once: bool = False) -> Iterator[None]:
+    """A server that answers each request of HTTP with these bytes, and with `at_once` each line.
+
+    It keeps silent else, as the control channel does.  A data channel greets first.
+    """
+    kept: list[socket.socket] = []
+
+    def serve(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                asked, _ = listener.accept()
+                kept.append(asked)
+                if answer.startswith(MAGIC):
+                    asked.sendall(answer)
+                elif asked.recv(4096).startswith(b"GET ") or at_once:
+                    asked.sendall(answer)
+                    asked.shutdown(socket.SHUT_WR)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        thread = threading.Thread(target=serve, args=[listener])
+        thread.start()
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(20)
+            for each in kept:
+                each.close()
+
+
+KINDS = {
+    OtherEnd.DATA: (GREETING, False),
+    OtherEnd.CONTROL: (HTTP, False),
+    OtherEnd.CONSOLE: (b'{"say": "secret"}\n{"exit": 1}\n', True),
+    OtherEnd.WEB: (b"HTTP/1.1 400 Bad Request\r\n\r\n", True),
+    OtherEnd.OTHER: (b"SSH-2.0 secret\r\n", True),
+    OtherEnd.MOBILITY: (b"", True),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_place_from_another_socket(tmp_path: Path, kind: OtherEnd) -> None:
+    """The error names the kind and the rule; earlier it came after 5 seconds, or with the socket's bytes."""
+    path = tmp_path / ("mobility.sock" if kind is OtherEnd.MOBILITY else "any.sock")
+    answer, at_once = KINDS[kind]
+    began = time.monotonic()
+    with served(path, answer, at_once=at_once), pytest.raises(WrongSocket) as caught:
+        locate_at(path, "lpar1", SECONDS)()
+    assert time.monotonic() - began < SECONDS
+    assert caught.value.found is kind
+    assert f"{path} is {kind.value}; needed is the where socket of a management" in str(caught.value)
+    assert "STORE/run/where.sock [operator fault; rule command.socket" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_place_from_a_folder(tmp_path: Path) -> None:
+    """A store is no socket, and no reason to start its console; its where socket is named."""
+    (tmp_path / "console.sqlite").touch()
+    with pytest.raises(WrongSocket, match=f"is the store of a .*: {tmp_path}/run/where.sock"):
+        locate_at(tmp_path, "lpar1")()
+
+
+def test_a_slow_console_is_waited_for(tmp_path: Path) -> None:
+    """The question for the kind shows a where socket; its late answer counts."""
+    path = tmp_path / "where.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            first = listener.accept()[0]
+            with first, listener.accept()[0] as second:
+                assert second.recv(4096).startswith(b"GET ")
+                second.sendall(b"error: no system has it\n")
+                assert first.recv(4096) == b"lpar1\n"
+                first.sendall(b"unix:/a/lpar1.sock\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert locate_at(path, "lpar1", SECONDS)() == "/a/lpar1.sock"
+        thread.join()
+
+
+def test_the_where_socket_of_a_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`swpks qemu` names its own option, and starts nothing."""
+    run = tmp_path / "run"
+    run.mkdir()
+    words = ["qemu", "--partition", "lpar1", "--kernel", "none", "--state", str(tmp_path / "s"), "--where"]
+    with served(run / "any.sock", GREETING):
+        assert main([*words, str(run / "any.sock")]) == 2
+        err = capsys.readouterr().err
+        use = f"(swpks lpar NAME --socket {run}/any.sock); this command needs the where socket of a manage"
+        assert f"any.sock is {OtherEnd.DATA.value} {use}ment console: --where STORE/run/where.sock, wh" in err
+        with socket.socket(socket.AF_UNIX) as where:
+            where.bind(str(run / "where.sock"))
+            assert main([*words, str(run / "any.sock")]) == 2
+    assert f"{use}ment console: --where {run}/where.sock [" in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_silent_where_socket_of_a_kernel(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No guest is started for a console that does not answer."""
+    monkeypatch.setattr("swpks.cli.wrong_socket.locate_at", partial(locate_at, seconds=0.05))
+    path = tmp_path / "where.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        words = ["qemu", "--partition", "lpar1", "--kernel", "none", "--where", str(path)]
+        assert main(words) != 0
+    assert f"{path}: the console does not answer: its log says why" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["CONTROL", "CONSOLE"])
+def test_a_judge_of_another_socket(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """The judge of a server names the kind and its own option; earlier "the end of the stream"."""
+    monkeypatch.setattr("swpks.cli.conformance_server.PATIENCE", 0.05)
+    end = OtherEnd[kind]
+    with served(tmp_path / "any.sock", KINDS[end][0]):
+        assert main(["conformance", "server", "--connect", f"unix:{tmp_path}/any.sock"]) == 2
+    captured = capsys.readouterr()
+    assert f"any.sock is {end.value} (swpks hmc --" in captured.err
+    assert "the data channel of a partition: --connect unix:DIR/run/NAME.sock, where DIR" in captured.err
+    assert captured.out == ""
