@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +15,7 @@ from hcall_abi.rules.service import COMMAND_USAGE
 from hcall_client.errors import OpenRefused, printable
 from hcall_client.other_ends import OtherEnd, end_at
 from hcall_client.where import NotLocated, parse_address
+from swpks.cli.durations import bounded_seconds
 from swpks.cli.lpar_reach import refused_open, unreached
 from swpks.cli.lpar_sought import Sought
 from swpks.cli.lpar_target import read_access_key
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 PATIENCE = 5.0
 """Seconds that one answer may take."""
+IPL_SECONDS = 600.0
+"""Seconds that the command of --ipl may take: a partition of real hardware needs minutes for its IPL."""
+LONGEST_IPL = 86400.0
 LARGEST_PARTITION = 0xFFFE
 
 
@@ -42,6 +47,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--ipl",
         metavar="COMMAND",
         help="a shell command that restarts the partition, and returns when it is up",
+    )
+    add(
+        "--ipl-timeout",
+        type=partial(bounded_seconds, most=LONGEST_IPL, name="time for an IPL"),
+        default=IPL_SECONDS,
+        metavar="S",
+        help="seconds after which the command of --ipl is ended (default: %(default)g)",
     )
     add("--level", choices=LEVELS, metavar="L", help="firmware level (default: the one that OPENED names)")
 
@@ -81,7 +93,7 @@ def judged(options: argparse.Namespace) -> JudgedServer:
     facts = _facts(place, options)
     # A path may have bytes that are no UTF-8, but the report has to be UTF-8.
     subject = f"{facts.hello.name!r} at {printable(options.connect)}, level {facts.level.name}"
-    ipl = ipl_by(options.ipl) if options.ipl else None
+    ipl = ipl_by(options.ipl, options.ipl_timeout) if options.ipl else None
     return JudgedServer(subject, all_cases(facts), Run(Judged(place, facts), ipl))
 
 

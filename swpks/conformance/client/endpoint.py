@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 
 from hcall_abi.errors import PeerError
 from hcall_abi.rules.service import CONFORMANCE_CLIENT
+from swpks.conformance.group import CommandGroup
 
 END_SECONDS = 1.0
 """Seconds that a client has to end after `quit` and the end of its standard input."""
@@ -48,14 +49,9 @@ class ProcessEndpoint(Endpoint):
     """A client in its own process, which the shell starts; it shares the judge's standard error."""
 
     def __init__(self, command: str) -> None:
-        # The client gets its own process group: the shell may start it as a child, and both have to end.
-        self._process = subprocess.Popen(  # noqa: S603 - the command line of the user
-            ["/bin/sh", "-c", command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
-        stdin, stdout = self._process.stdin, self._process.stdout
+        # A group of its own: the shell may start the client as a child, and both have to end.
+        self._group = CommandGroup(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        stdin, stdout = self._group.process.stdin, self._group.process.stdout
         if stdin is None or stdout is None:
             raise ClientNotStarted("the client has no pipes")
         # Copies of the descriptors: Popen closes its own with its file objects, and this object must own
@@ -65,29 +61,20 @@ class ProcessEndpoint(Endpoint):
         stdout.close()
 
     def fate(self) -> str:
-        """Return the exit status, or a note that the client closed its output and still runs."""
-        try:
-            status = self._process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
+        """Return the exit status, or that it closed its output and runs on."""
+        status = self._group.status_within(END_SECONDS)
+        if status is None:
             return "it has closed its standard output and still runs"
         if status < 0:
             return f"it was ended by {signal.Signals(-status).name}"
         return f"its exit status is {status}"
 
     def end(self, *, kill: bool) -> None:
-        """End the client by closing its standard input.
+        """End the client: its standard input ends; after `END_SECONDS`, or at once with `kill`, SIGKILL.
 
-        If it still runs after `END_SECONDS`, SIGKILL ends its process group.  With `kill`, SIGKILL comes at
-        once.
+        SIGKILL also goes to programs that have outlived the shell, whatever the end of the shell was.
         """
         self.close()
         if not kill:
-            try:
-                self._process.wait(END_SECONDS)
-                return
-            except subprocess.TimeoutExpired:
-                pass
-        # The shell is not reaped yet, so no other process can have its process group id.
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            self._group.status_within(END_SECONDS)
+        self._group.kill()

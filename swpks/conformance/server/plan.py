@@ -34,7 +34,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -56,6 +55,7 @@ from swpks.conformance.case import (
     NotRun,
     RunStage,
 )
+from swpks.conformance.group import CommandGroup
 from swpks.conformance.server.connection import EndOfStream, NoAnswer, RawConnection, ServerPlace
 from swpks.conformance.server.judged import CONSUMERS, SHOWN, Facts, Judged
 
@@ -295,14 +295,27 @@ def _finding(case: ConformanceCase[Judged], judgement: Judgement, reason: str) -
     return Finding(case.id, case.page, case.rule, judgement, reason)
 
 
-def ipl_by(command: str) -> Callable[[], None]:
-    """Return a function that makes an IPL by a shell command and returns when the partition is up again."""
+def ipl_by(command: str, seconds: float) -> Callable[[], None]:
+    """Return the IPL that a command of the shell makes; it returns when the partition is up again.
+
+    After `seconds`, and after a failure, all programs of the command are ended.
+    """
 
     def ipl() -> None:
         # The command is the operator's own, given on the command line for this purpose.
         # Its output goes to standard error: standard output may carry the report.
-        done = subprocess.run(["/bin/sh", "-c", command], check=False, stdout=2)  # noqa: S603
-        if done.returncode:
-            raise OperatorError(COMMAND_USAGE, f"--ipl: the command ended with {done.returncode}: {command}")
+        group = CommandGroup(command, stdout=2)
+        try:
+            status = group.status_within(seconds)
+            if status is None:
+                message = f"--ipl: the command has not ended within {seconds:g} s, and was ended: {command}"
+                raise OperatorError(COMMAND_USAGE, f"{message}; for more time: --ipl-timeout S")
+            if status:
+                raise OperatorError(COMMAND_USAGE, f"--ipl: the command ended with {status}: {command}")
+        except BaseException:
+            group.kill()
+            raise
+        # It may have started the server again in the background, so its group stays.
+        group.release()
 
     return ipl
