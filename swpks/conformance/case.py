@@ -12,6 +12,9 @@ from hcall_abi.rules.rule import Rule
 
 S = TypeVar("S")
 
+MOST_SILENCES = 3
+"""Cases in a row without an answer, after which the others are not tried: each costs the whole patience."""
+
 
 class Deviation(Exception):
     """The implementation did something that the contract does not allow.

@@ -187,6 +187,21 @@ def test_a_client_that_hangs_is_killed() -> None:
 
 
 @pytest.mark.usefixtures("not_measured")
+def test_a_client_that_is_always_silent_ends_the_run() -> None:
+    """Three cases in a row without an answer are enough; earlier each of all cases cost the patience."""
+    command = "read begin; echo ready mute; exec sleep 60"
+    found = list(ClientRun(lambda: ProcessEndpoint(command), PATIENCE).findings(CLIENT_CASES))
+    assert len(found) == len(CLIENT_CASES)
+    assert [each.judgement for each in found[:3]] == [Judgement.FAILED] * 3
+    assert {(each.judgement, each.reason) for each in found[3:]} == {
+        (
+            Judgement.NOT_RUN,
+            "the run has ended early: the client let the judge wait 0.25 s in each of 3 cases in a row",
+        )
+    }
+
+
+@pytest.mark.usefixtures("not_measured")
 def test_a_function_that_the_client_lacks(capsys: pytest.CaptureFixture[str]) -> None:
     """If the client lacks a function, its cases are not run, with a reason.
 

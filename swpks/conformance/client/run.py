@@ -1,4 +1,8 @@
-"""Runs of cases on a client: each case gets a new trial, and a client that hangs is started again."""
+"""Run cases on a client: each gets a trial of its own, and a client that hangs is started again.
+
+If a client lets the patience run out in three failed cases in a row, the others are not tried.  There are
+hundreds of them, and each would cost the whole patience.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from swpks.conformance.case import ConformanceCase, Deviation, Finding, Judgement, NotRun
+from swpks.conformance.case import MOST_SILENCES, ConformanceCase, Deviation, Finding, Judgement, NotRun
 from swpks.conformance.client.dialogue import PATIENCE, LineClient, Silent, Start
 from swpks.conformance.client.endpoint import ClientNotStarted
 from swpks.conformance.client.trial import Trial
@@ -24,6 +28,7 @@ class ClientRun:
 
     def __init__(self, start: Start, patience: float = PATIENCE) -> None:
         self._client = LineClient(start, patience)
+        self._silences = 0
 
     @property
     def name(self) -> str:
@@ -41,11 +46,18 @@ class ClientRun:
                 self._client.stop()
 
     def _finding(self, case: ClientCase, folder: Path) -> Finding:
+        if self._silences >= MOST_SILENCES:
+            waited = f"{self._client.patience:g} s in each of {MOST_SILENCES} cases in a row"
+            reason = f"the run has ended early: the client let the judge wait {waited}"
+            return Finding(case.id, case.page, case.rule, Judgement.NOT_RUN, reason)
         began = time.monotonic()
         self._client.log.clear()
         judgement, reason = self._judged(case, folder)
         lines = () if judgement is Judgement.PASSED else tuple(self._client.log[-LAST_LINES:])
         seconds = time.monotonic() - began
+        # By the clock: a line, a frame, a connection or the start may be missing, and all cost the same.
+        silent = judgement is Judgement.FAILED and seconds >= self._client.patience
+        self._silences = self._silences + 1 if silent else 0
         return Finding(case.id, case.page, case.rule, judgement, reason, lines, seconds)
 
     def _judged(self, case: ClientCase, folder: Path) -> tuple[Judgement, str]:

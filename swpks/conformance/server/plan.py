@@ -48,6 +48,7 @@ from hcall_abi.statuses import Status
 from hcall_abi.structures import Config, parse_config
 from hcall_client.errors import OpenRefused
 from swpks.conformance.case import (
+    MOST_SILENCES,
     ConformanceCase,
     Deviation,
     Finding,
@@ -60,8 +61,6 @@ from swpks.conformance.server.connection import EndOfStream, NoAnswer, RawConnec
 from swpks.conformance.server.judged import CONSUMERS, SHOWN, Facts, Judged
 
 Cases = Sequence[ConformanceCase[Judged]]
-MOST_SILENCES = 3
-"""Cases in a row without any answer, after which the run ends: each costs the whole patience."""
 
 
 def facts_of(place: ServerPlace, level: FirmwareLevel | None = None) -> Facts:
