@@ -25,10 +25,11 @@ from hcall_abi.rules.service import COMMAND_FILE, COMMAND_USAGE
 from swpks.cli import conformance_server, streams
 from swpks.cli.files import STANDARD, read_input
 from swpks.cli.refusals import refuse
-from swpks.cli.report_files import FileFailed, opened_report
+from swpks.cli.report_files import Content, FileFailed, opened_report
 
 if TYPE_CHECKING:
     from swpks.conformance.case import Finding
+    from swpks.conformance.report import Suite
 
 NO_SESSION = 3
 _COMMENT = "#"
@@ -173,7 +174,10 @@ def report_run(
     findings: Iterator[Finding],
     subject: Callable[[], str],
 ) -> int:
-    """Run all cases, print and write the report, and return the exit status."""
+    """Run all cases, print and write the report, and return the exit status.
+
+    Raises OperatorError if a file can't be written, after all other forms of the report.
+    """
     from swpks.conformance.case import expected_failures
     from swpks.conformance.report import Suite, as_json, as_junit, as_text
 
@@ -182,11 +186,28 @@ def report_run(
         to_json, to_junit = (opened_report(stack, path) for path in (options.json, options.junit))
         found = expected_failures(findings, expected)
         suite = Suite(subject(), found)
-        to_json(lambda: as_json(suite))
-        to_junit(lambda: as_junit(suite))
+        forms = [(options.json, to_json, as_json), (options.junit, to_junit, as_junit)]
+        # Standard output last: if its reader has left, the command ends there.
+        forms.sort(key=lambda form: form[0] in STANDARD[1:])
+        failures = [error for _, write, form in forms if (error := _failure_of(write, form, suite))]
     if not any(path in STANDARD[1:] for path in (options.json, options.junit)):
         streams.say("\n".join(as_text(suite)))
+    for error in failures[:-1]:
+        refuse(f"conformance {options.verb}", error)
+    if failures:
+        raise failures[-1]
     return suite.status(require_all=options.require_all)
+
+
+def _failure_of(
+    write: Callable[[Content], None], form: Callable[[Suite], bytes], suite: Suite
+) -> OperatorError | None:
+    """Write one form of the report; return the error, so that the other forms of a long run are not lost."""
+    try:
+        write(lambda: form(suite))
+    except OperatorError as error:
+        return error
+    return None
 
 
 def _text(path: Path) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 import threading
 import xml.etree.ElementTree as ET
@@ -26,6 +28,11 @@ from tests.conformance.page import shown
 from tests.conformance.pipes import ThreadEndpoint
 
 CAUGHT = {name: case.strip("`") for name, case in shown("clients")}
+POOR = (
+    "while read word rest; do case $word in begin) echo ready poor;; close) echo closed;; "
+    "quit) exit;; *) echo unsupported no sockets;; esac; done"
+)
+"""A client without sockets."""
 ADAPTER = f"{sys.executable} -m swpks.conformance.client.adapter --client"
 
 
@@ -141,6 +148,36 @@ def test_the_files_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert (suite.get("name"), suite.get("tests"), suite.get("failures")) == ("close", "2", "1")
 
 
+@pytest.mark.usefixtures("not_measured")
+def test_a_report_file_that_is_full_loses_no_other_form(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The text and the other file are there; the error and the exit status follow."""
+    full, junit = str(tmp_path / "full"), tmp_path / "junit.xml"
+    junit.touch()
+    junit.chmod(0o644)
+
+    def write(descriptor: int, data: bytes) -> int:
+        if os.path.samestat(os.fstat(descriptor), Path(full).stat()):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return really(descriptor, data)
+
+    # The disk is full only when the report is written: `output` has opened the file before the run.
+    really = os.write
+    monkeypatch.setattr("swpks.cli.files.os.write", write)
+    command = ["conformance", "client", "--exec", POOR, "--only", "close"]
+    assert main([*command, "--json", full, "--junit", str(junit)]) == 2
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-1] == "2 cases: 2 not run"
+    assert f"swpks conformance client: {full}: No space left on device [" in said.err
+    assert ET.fromstring(junit.read_bytes()).find("testsuite") is not None
+    assert junit.stat().st_mode & 0o777 == 0o600
+    assert main([*command, "--json", full, "--junit", full]) == 2
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-1] == "2 cases: 2 not run"
+    assert said.err.count(full) == 2
+
+
 @pytest.mark.parametrize(
     "command,reason",
     [
@@ -203,15 +240,8 @@ def test_a_client_that_is_always_silent_ends_the_run() -> None:
 
 @pytest.mark.usefixtures("not_measured")
 def test_a_function_that_the_client_lacks(capsys: pytest.CaptureFixture[str]) -> None:
-    """If the client lacks a function, its cases are not run, with a reason.
-
-    With --require-all that is a failure.
-    """
-    script = (
-        "while read word rest; do case $word in begin) echo ready poor;; close) echo closed;; "
-        "quit) exit;; *) echo unsupported no sockets;; esac; done"
-    )
-    words = ["conformance", "client", "--exec", script, "--only", "close"]
+    """The cases are not run, and say so; with --require-all that is a failure."""
+    words = ["conformance", "client", "--exec", POOR, "--only", "close"]
     assert main(words) == 0
     assert "not run, 2 cases: the client does not support this: no sockets" in capsys.readouterr().out
     assert main([*words, "--require-all"]) == 1
