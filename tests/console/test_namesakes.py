@@ -1,12 +1,18 @@
 """Two systems with one name: an order with this name is refused, and the console logs the conflict."""
 
+from typing import Any
+
+import msgspec
 import pytest
 
+from hcall_abi.control_bodies import SystemChanges
 from hcall_abi.errors import OperatorError
-from hcall_abi.requests import set_system
+from hcall_abi.requests import set_system, show_system
 from hcall_abi.rules import hmc as rules
 from hcall_server.console.systems import NoLog
-from tests.console.rig import Site, running
+from swpks.hmc import wire
+from swpks.hmc.orders import ConsoleHandler
+from tests.console.rig import Rig, Site, running
 
 
 class WarningLog(NoLog):
@@ -52,3 +58,43 @@ async def test_a_system_with_the_name_of_another_one_is_not_added(autojump_clock
         assert caught.value.rule is rules.HMC_SYSTEM_NAME_NEW
         await rig.ask(set_system("other"), other)
         assert (await rig.console.add_system("/other")).name == "other"
+
+
+async def named(rig: Rig, system: str, name: str) -> dict[str, Any]:
+    """Return the answer to `swpks hmc name` at the console: a view, or a problem."""
+    body = msgspec.Raw(msgspec.json.encode(SystemChanges(name=name)))
+    asked = wire.Forwarded(operation="setSystem", system=system, body=body)
+    handler = ConsoleHandler(rig.console)
+    message = await handler.handle(wire.WireRequest(ask=asked), None)  # type: ignore[arg-type]
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.decode(message)["answer"]["content"])
+    return found
+
+
+async def test_a_name_by_the_console(autojump_clock) -> None:
+    """The system has the name, and the next command finds it by that name; the old name is free then."""
+    lab, other = Site("lab"), Site("other", "c")
+    async with running(lab, other) as rig:
+        assert (await named(rig, "lab", "new name"))["name"] == "new name"
+        assert rig.console.find("new name").where == "/lab"
+        assert (await rig.ask(show_system(), lab)).name == "new name"
+        assert (await named(rig, "new name", "new name"))["name"] == "new name"
+        assert (await named(rig, "other", "lab"))["name"] == "lab"
+        assert rig.console.find("lab").where == "/other"
+
+
+async def test_a_refused_name_by_the_console(autojump_clock) -> None:
+    """A taken name, a malformed one, and an unknown system: each has its own rule, and nothing changes."""
+    async with running(lab := Site("lab"), Site("other", "c")) as rig:
+        serial = rig.console.find("other").type_model_serial
+        taken = await named(rig, "lab", "other")
+        assert taken["rule_id"] == rules.HMC_SYSTEM_NAME_NEW.id
+        assert f"'other' is the name of another system, {serial}" in taken["detail"]
+        # The schema of the body excludes an empty name, so that one is not sent to the system.
+        malformed = {"a/b": "system.name-form", "x" * 32: "system.name-form", "": "hmc.operation"}
+        for name, rule in malformed.items():
+            assert (await named(rig, "lab", name))["rule_id"] == rule
+        unknown = await named(rig, "third", "fourth")
+        assert unknown["rule_id"] == rules.HMC_SYSTEM_KNOWN.id
+        assert "no system 'third'" in unknown["detail"]
+        assert [each.name for each in rig.console.systems] == ["lab", "other"]
+        assert (await rig.ask(show_system(), lab)).name == "lab"
