@@ -48,10 +48,12 @@ def run(folder: Path, commands: list[str], then: str = "", seconds: float = SECO
     return written
 
 
-def follow(folder: Path, steps: Session, then: str = "", seconds: float = SECONDS) -> str:
+def follow(
+    folder: Path, steps: Session, then: str = "", seconds: float = SECONDS, *, by_line: bool = False
+) -> str:
     """Run a session, and compare the output of each command with the page; return the output of `then`.
 
-    The commands of a guest are the input of the command that starts it.
+    The commands of a guest are the input of the command that starts it.  `by_line`: as in `shows`.
     """
     commands = [
         f"{command} <<'#typed#'\n{typed}#typed#" if typed else command
@@ -59,15 +61,15 @@ def follow(folder: Path, steps: Session, then: str = "", seconds: float = SECOND
     ]
     *written, last = run(folder, commands, then, seconds)
     expected_and_found = zip(steps.commands, steps.typed, steps.shown, written, strict=True)
-    wrong = [difference(*each) for each in expected_and_found]
+    wrong = [difference(*each, by_line=by_line) for each in expected_and_found]
     assert not any(wrong), "\n".join(filter(None, wrong))
     return last
 
 
-def difference(command: str, typed: str, expected: str, found: str) -> str:
-    """Return a text about the difference of two outputs, or "". A guest may print more than shown."""
+def difference(command: str, typed: str, expected: str, found: str, *, by_line: bool = False) -> str:
+    """Return a text about a difference in output, or "".  A guest prints each line shown, and more."""
     if not typed:
-        return "" if shows(expected, found) else f"$ {command}\n{found}"
+        return "" if shows(expected, found, by_line=by_line) else f"$ {command}\n{found}"
     missing = absent(expected, found)
     return f"{missing!r} is not printed, or not in this place:\n$ {command}\n{found}" if missing else ""
 
@@ -85,9 +87,17 @@ def _awaited(command: str, pipe: str) -> list[str]:
     return lines
 
 
-def shows(shown: str, written: str) -> bool:
-    """Return whether output is as a page shows it; `...` on the page stands for any text."""
-    return re.fullmatch(_pattern(shown), written.strip(), re.DOTALL) is not None
+def shows(shown: str, written: str, *, by_line: bool = False) -> bool:
+    """Whether output is as a page shows it; `...` there stands for any text.
+
+    `by_line`: only a line `...` stands for lines, and `...` inside a line for a part of this line.
+    """
+    pattern = _pattern(shown)
+    if by_line:
+        lines = shown.strip().splitlines()
+        parts = (".*" if each == "..." else _pattern(each).replace(".*", "[^\n]*") for each in lines)
+        pattern = "\n".join(parts)
+    return re.fullmatch(pattern, written.strip(), re.DOTALL) is not None
 
 
 def absent(shown: str, written: str) -> str | None:

@@ -13,15 +13,9 @@ from tests.debian.reporting import needed
 from tests.pages.page_blocks import PageBlocks
 from tests.pages.sessions import follow, run
 from tests.soak.kernel_page import INSTALL, PAGE, boots, checked
-from tests.spec.markdown import ROOT, whole
+from tests.spec.markdown import ROOT, session, whole
 
 UPDATES = """
-export SWPKS_STATE=$PWD/state
-mkfifo ready
-swpks serve --ready-fd 9 --state state --partition lpar1:64 2>serve.log 9>ready >serve.out &
-read -r _ <ready
-swpks hmc power lpar1 off >power.out
-swpks hmc set lpar1 keystore_signed_updates=1 keystore_signed_updates_without_verification=1 >set.out
 swpks hmc power lpar1 on >power.out
 swpks lpar lpar1 update PK --auth root/PK.update && echo PK
 swpks lpar lpar1 update db --auth root/db.update && echo db
@@ -31,11 +25,22 @@ swpks lpar lpar1 update KEK --auth root/KEK-wrong.update 2>refused || grep -o H_
 
 @pytest.mark.process
 def test_the_keys_of_the_page(tmp_path: Path, page_blocks: PageBlocks) -> None:
-    """The commands of the page make each file, and each update has the result that the page shows."""
+    """The page's commands make each file, and each update ends as the page says.
+
+    The commands of the console before the first boot are those of the page too.
+    """
     for command in ("openssl", "cert-to-efi-sig-list", "sign-efi-sig-list", "cpio"):
         needed(command, shutil.which(command))
     (tmp_path / "root").mkdir()
-    ends = follow(tmp_path, page_blocks.session(), UPDATES)
+    keys, enrol = page_blocks.session(), session(PAGE, "Enrol them in the guest")
+    boot = next(n for n, command in enumerate(enrol.commands) if command.startswith("swpks qemu "))
+    assert boot >= 4
+    steps = keys._replace(
+        commands=keys.commands + enrol.commands[:boot],
+        shown=keys.shown + enrol.shown[:boot],
+        typed=keys.typed + enrol.typed[:boot],
+    )
+    ends = follow(tmp_path, steps, UPDATES, by_line=True)
     assert ends.split() == ["PK", "db", "H_AUTHORITY"]
 
 

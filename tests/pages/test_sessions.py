@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.pages.sessions import absent, follow, not_on_screen, run
+from tests.pages.sessions import absent, follow, not_on_screen, run, shows
 from tests.spec.markdown import Session
 
 
@@ -25,6 +25,16 @@ def test_an_end_that_fails_is_an_error(tmp_path) -> None:
     """If the program after the session fails, the check fails, whatever it has printed."""
     with pytest.raises(AssertionError):
         run(tmp_path, ["echo one"], "echo fine; false")
+
+
+def test_a_part_of_a_line_ends_with_the_line() -> None:
+    """By line, `...` inside a line hides no line behind it; a line `...` stands for several."""
+    for written, same in (("a 1 b\nc\n", True), ("a 1 b\nmore\nc\n", False), ("a 1\n2 b\nc\n", False)):
+        assert shows("a ... b\nc\n", written, by_line=True) is same
+    assert shows("a ... b\nc\n", "a 1\n2 b\nc\n")
+    assert shows("a\n...\nb\n", "a\n1\n2\nb\n", by_line=True)
+    assert shows("...\n", "1\n2\n", by_line=True)
+    assert not shows("a ...\n", "a 1\nmore\n", by_line=True)
 
 
 def test_each_difference_is_told(tmp_path) -> None:

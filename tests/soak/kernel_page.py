@@ -24,7 +24,8 @@ def walk() -> dict[str, int]:
     with tempfile.TemporaryDirectory(prefix="swpks-kernel-") as folder:
         commands = [f"export TMPDIR={folder}", *(checked(command) for command in steps.commands)]
         all_steps = steps._replace(commands=commands, shown=["", *steps.shown], typed=["", *steps.typed])
-        follow(repository(Path(folder, "repository")), with_end(all_steps, "", ""), seconds=SECONDS)
+        place = repository(Path(folder, "repository"))
+        follow(place, with_end(all_steps, "", ""), seconds=SECONDS, by_line=True)
     return {"commands": len(steps.commands), "typed into guests": len(steps.guest), "boots": boots(steps)}
 
 
