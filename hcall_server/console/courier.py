@@ -145,6 +145,7 @@ class Courier:
     async def _answer(self, system: KnownSystem, fact: CustodyView) -> None:
         for each in list(self._systems()):  # a system that was just added may be the owner
             self._hear(each, fact.uuid)
+        # Stricter than the guard of restores, and by epochs.  waiting.py says why both are not one function.
         entry, facts = self.registry.of(fact.uuid), self.registry.facts(fact.uuid)
         claimed = self.registry.claimed(system, fact.uuid)
         heard_of = self.registry.heard()

@@ -214,6 +214,7 @@ class StoreGuard(NamedTuple):
 
     def refusal(self, system: KnownSystem, uuid: str) -> str:
         """Return why an operator may not restore a store at a system, "" if that is possible."""
+        # Not one function with the courier: a removed owner counts as lost here (waiting.py says more).
         registry = self.tools.registry
         entry = registry.of(uuid)
         owner = entry and registry.owner_of(entry)

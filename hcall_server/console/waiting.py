@@ -3,6 +3,32 @@
 The log has them in the event `custody.unanswered`.
 """
 
+# Three answers about the owner, and why they are not one function
+#
+# Three places look at the same facts: an owner elsewhere, another system that shows the store, and an attempt
+# that brings it.  They decide about different acts:
+#
+#   `Courier._answer`     a system asks whether it may serve (`entries.answered`)
+#   `StoreGuard.refusal`  an operator restores a copy of the store at a system
+#   `_asking` below       a line for the operator, about a system that got no answer
+#
+# A common function of the register was tried on paper, and would change what is permitted:
+#
+#   1. A removed owner.  It counts as lost, so the guard ignores it (`owner_of`): a restore is the way to get
+#      the partition back.  The courier compares ids, and keeps the asking system off: a removed system may
+#      still serve.
+#   2. A copy of an attempt that another system holds.  The courier gives no answer if the copy is later than
+#      the question, by its epoch.  The guard has no question, so no epoch: an open attempt of a system that
+#      has lost its stores is ended first (`StoreGuard.settle`).
+#   3. A forced attempt without a final copy.  The guard refuses, because its target becomes the owner.  The
+#      courier does not look at it here: the attempt itself says which end may serve.
+#   4. No answer and FENCED differ.  A refusal is one text; an answer can also be that the store is old.
+#
+# The order.  `claimed` is "" for a partition whose owner is known, so of the first two facts only one holds.
+# Both can hold for a removed owner alone.  Then `_asking` names the system that shows the store, as the
+# courier checks `claimed` first: the operator can act there.  `_asking` only explains.  If it is wrong, a
+# text is wrong, and no store has two owners.
+
 from __future__ import annotations
 
 import shlex
