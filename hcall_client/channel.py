@@ -335,10 +335,10 @@ async def open_channel(
     server's status, another PeerError for a server that breaks the protocol, and OSError where there is no
     server.
 
-    `patience` is the time in seconds for the opening (None: for ever); TimeoutError after that.  If the
-    server has no place, the attempt is repeated within this time; then the last refusal is raised
-    (spec/protocol.md#waiting).  Without patience, only a full queue is waited for.  A connected stream has
-    one attempt.
+    `patience` is the time limit of the opening in seconds; TimeoutError is raised after it.  Within the
+    limit, an attempt that the server refuses for lack of a place is repeated.  At the limit the last refusal
+    is raised (spec/protocol.md#waiting).  None means no time limit: a full queue is waited for without end,
+    and a refusal is raised at once.  A connected stream has one attempt.
     """
     check_place(target, trio.abc.Stream, _EXAMPLE)
     check_seconds("patience", patience)

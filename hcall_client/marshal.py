@@ -69,9 +69,9 @@ class _Range(NamedTuple):
 def marshal(opcode: int, registers: Sequence[int], memory: GuestMemory) -> Request[HReturn]:
     """Return the call that a guest makes with `opcode` in r3 and `registers` in r4 and on.
 
-    Buffers that share bytes become one segment.  A call that the table does not have gets no memory.  The
-    result of the request is the answer with any status.  ValueError for values that do not fit into nine
-    64-bit registers.
+    Buffers that share bytes become one segment.  A call that is not in the table gets no memory.  The
+    request returns the answer whatever its status is; a bad status is not raised as an error.  Raises
+    ValueError for values that do not fit into nine 64-bit registers.
     """
     # A front end may know only the registers that the call uses.
     padded = (*registers, *(0,) * (9 - len(registers)))

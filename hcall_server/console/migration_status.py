@@ -169,7 +169,10 @@ def row_text(entry: Entry, fact: CustodyView, system: str) -> str:
 
 
 class End(NamedTuple):
-    """A system of an attempt, with the custody of this attempt that the system shows, or None."""
+    """One end of an attempt: the name of a system, and the custody that it shows for this attempt.
+
+    The custody is None if the system shows none.
+    """
 
     name: str
     fact: CustodyView | None

@@ -108,9 +108,10 @@ class RestorePlan(msgspec.Struct):
 
 
 class StorePlaces(NamedTuple):
-    """The places of stores: `own` are the present and the former identities of the system.
+    """Which system has the store of each partition.
 
-    `elsewhere` has the UUIDs of partitions on other known systems, with the names of these systems.
+    `own` holds the ids of this system, present and former.  `elsewhere` maps the UUID of each partition
+    that another known system has to the name of that system.
     """
 
     own: Collection[str]

@@ -111,7 +111,8 @@ class LinkRow(NamedTuple):
 class JobProgress(msgspec.Struct):
     """The progress of a job: `steps` has the result of each finished step, `lines` are for the operator.
 
-    `rule_id` is the rule by which the job failed, "" for none; `advised`: its last line has the remedy.
+    `rule_id` is the rule by which the job failed, "" for none.  `advised` is true if the last of `lines`
+    already contains the remedy.
     """
 
     done: int = 0

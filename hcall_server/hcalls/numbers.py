@@ -34,7 +34,10 @@ FindBroken = Callable[[int, Registers, Pieces, Context], Rule | None]
 
 
 def number_check(spec: HCallSpec, arg: Arg) -> Check:
-    """Return the check of an argument that is a number; it returns the number, or the consumer."""
+    """Return the function that checks a numeric argument.
+
+    That function returns the number; for an argument that names a consumer, it returns the `Consumer`.
+    """
     index, top = arg.place, 1 << arg.bits
     find_broken = _FINDERS[arg.kind](spec, arg)
     is_consumer = arg.kind is Kind.CONSUMER

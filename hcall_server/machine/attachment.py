@@ -156,7 +156,10 @@ class Attachment:
     # The console comes and goes
 
     async def attach(self, console_id: bytes, name: str) -> None:
-        """Attach a console, durably.  OperatorError while another one is connected, and in Reset pending."""
+        """Attach a console durably.
+
+        Raises OperatorError while another console is connected, and in the state Reset pending.
+        """
         self._system.demand_not_pending()
         before = self._record
         if before is None or before.id != console_id:

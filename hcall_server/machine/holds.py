@@ -193,5 +193,5 @@ class HeldCalls:
         return answer_parts(tag, int(refusal.status), (), ())
 
     def execute(self, call: HCall) -> Never:
-        """Raise RuntimeError: no call of a partition that is held runs."""
+        """Raise RuntimeError, because none of a partition's calls may run while it is held."""
         raise RuntimeError(f"h-call {call.opcode:#x} of a partition that is held")

@@ -1,4 +1,4 @@
-"""The signals that stop a server in order (spec/service.md#stopping)."""
+"""The signals that make a server stop cleanly, with all changes stored (spec/service.md#stopping)."""
 
 from __future__ import annotations
 

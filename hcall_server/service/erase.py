@@ -189,7 +189,10 @@ def _replace_wrapped(folder: Path, tpms: tuple[Tpm, ...], identity: SystemIdenti
 
 
 def _wrapped(tpms: tuple[Tpm, ...], identity: SystemIdentity) -> tuple[dict[str, bytes], list[str]]:
-    """Return the wrapped copies by name, and a note for each TPM that does not work; a later start wraps."""
+    """Wrap the key with each TPM; return the copies by name, and a note for each TPM that failed.
+
+    A later start wraps the key for a TPM that failed.
+    """
     made: dict[str, bytes] = {}
     notes = []
     for slot, tpm in enumerate(tpms, 1):

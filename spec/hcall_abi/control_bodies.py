@@ -43,7 +43,7 @@ class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 def _id(description: str) -> msgspec.Meta:
-    """Return the bounds of an identity of 16 bytes in hexadecimal digits."""
+    """Return the constraint of a field that holds a 16-byte id as 32 hexadecimal digits."""
     return msgspec.Meta(pattern="^[0-9a-f]{32}$", max_length=32, description=description)
 
 

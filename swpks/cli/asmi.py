@@ -101,7 +101,10 @@ def _erased(args: argparse.Namespace, folder: Path, eraser: Eraser, entropy: _Ra
 
 
 def _asked(args: argparse.Namespace, folder: Path, eraser: Eraser, presence: Presence) -> str:
-    """Return the text with the losses and a new word; print it on standard output only."""
+    """Make a new word, and return the text that shows it with the losses.
+
+    The caller must print this text on standard output only.
+    """
     losses = eraser.losses(folder, args.action)
     asked = {
         "action": args.action,

@@ -55,7 +55,7 @@ def number(text: str, bits: int = 64) -> int:
 
 
 def length(text: str) -> int:
-    """Return a number of bytes: 32 bits, the size of a length in a frame."""
+    """Parse a length in bytes.  It must fit into 32 bits, as the length field of a frame has."""
     return number(text, 32)
 
 

@@ -64,7 +64,7 @@ def check_where_socket(path: Path, name: str) -> None:
     except WrongSocket as error:
         raise wrong_socket(path, error.found, OtherEnd.WHERE, name, "--where ") from None
     except TimeoutError as error:
-        raise NotReached(f"{path}: {error.strerror}") from None
+        raise NotReached(f"{path}: {error.strerror or error}") from None
     except (OSError, LookupError):
         return
 

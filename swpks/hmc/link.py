@@ -48,7 +48,7 @@ class SocketLink:
 
 
 class _Ending(trio.abc.ReceiveChannel[EventView]):
-    """The events of a stream; an error of the stream ends the channel as the end of the stream does.
+    """A channel of events that also ends, without an exception, when its stream fails.
 
     If the error were raised, the nursery of the stream would put it into an exception group.
     """

@@ -151,10 +151,7 @@ async def test_labels_of_every_kind(command):
 
 
 async def test_passwords_travel_in_files_only(command, tmp_path):
-    """R-04, R-05: The command reads and writes passwords in files only.
-
-    Without the file, the objects are refused.
-    """
+    """R-04, R-05: The command reads and writes passwords in files only; without the file it is refused."""
     made, chosen = tmp_path / "made", tmp_path / "chosen"
     assert await command("gen-password", "--out", made) == b""
     assert len(made.read_bytes()) == 64

@@ -8,9 +8,10 @@ from hcall_client.patience import Patience
 
 
 def test_a_rest_that_no_clock_shows_is_no_rest() -> None:
-    """If the clock can't show the time that is left, `look` raises TimeoutError.
+    """A remainder that comes from the rounding of floats counts as no time left.
 
-    Seed 501202 of the simulation found this: in virtual time the client never stopped.
+    `look` then raises TimeoutError.  Seed 501202 of the simulation found the fault: in virtual time the
+    client never stopped.
     """
     now = [0.0]
     patience = Patience(0.4, lambda: now[0])

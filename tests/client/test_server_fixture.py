@@ -85,7 +85,10 @@ def test_a_mark_says_how_it_is_started(swpks_server):
 
 @pytest.mark.swpks_server(options=["--listen", "tcp:127.0.0.1:0"])
 def test_the_command_line_against_the_same_state(swpks_server):
-    """Other commands find the state by SWPKS_STATE, with the access key of a TCP listener."""
+    """`run` gives a command the state folder in SWPKS_STATE, so the command reaches the server.
+
+    The state folder also has the access key, which a TCP listener needs.
+    """
     done = swpks_server.run("lpar", "lpar1", "write", "x", "--wait", data=b"\0binary\xff")
     assert (done.returncode, done.stderr) == (0, b"")
     assert swpks_server.run("lpar", "lpar1", "read", "x").stdout == b"\0binary\xff"

@@ -295,7 +295,10 @@ async def test_over_http_2_a_stream_is_not_exempt(machine, nursery) -> None:
 
 
 async def test_looks_come_in_the_interval_of_the_settings(machine, autojump_clock: MockClock) -> None:
-    """Sixty seconds by default. A store that changes all the time causes one question in each interval."""
+    """The system sends `take-copy` at most once per interval, also if the store changes all the time.
+
+    The interval is 60 seconds by default.
+    """
     await attached(machine)
     times: list[float] = []
     with opened_stream(machine, ID) as reader:

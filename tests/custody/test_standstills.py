@@ -94,9 +94,9 @@ def demand_commands(text: str) -> None:
 
 
 def test_between_two_states() -> None:
-    """While a step is stored, the record is new and the mode is old.
+    """While a step is being stored, the record is already new, but the mode is still old.
 
-    The sentence says: try again in a moment.
+    The remedy for the operator is then to try again in a moment.
     """
     found = standstill("released", "in-doubt", "lpar1")
     assert found is not None

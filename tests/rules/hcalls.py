@@ -19,7 +19,11 @@ AUDIT, PWSET, WORLD, IMMUTABLE, SIGNED = 0x4000_0000, 0x1000_0000, 0x0800_0000, 
 
 
 def check(guest: Guest, call: HCall, answer: Answer) -> Rule:
-    """Return the rule in the log; the answer must have its status, or the status of its argument."""
+    """Return the rule of the last refusal.
+
+    The answer must have the rule's status.  If the rule is about an argument, it must have the status of
+    the refused argument.
+    """
     refusal = guest.refusals[-1]
     rule = refusal.rule
     assert answer.status == refusal.status

@@ -47,9 +47,9 @@ def copied(record: PartitionRecord = RECORD, key: TrustedSystemKey = KEY) -> byt
 
 
 def made_of(plaintext: bytes, **facts: Any) -> bytes:
-    """Return a copy of any plaintext and facts.
+    """Seal this plaintext and these facts as a copy, even if they are invalid.
 
-    The second implementation makes it, as a faulty release could.
+    The second implementation checks nothing, so it imitates the copy of a faulty release.
     """
     every = {
         "system_id": SYSTEM_ID.hex(), "uuid": FOUR.hex, "generation": 99, "time": TIME, "kbytes": 64,

@@ -19,7 +19,10 @@ def old_mark(number: int) -> bytes:
 
 
 def at_level_1(first: bytes, second: bytes = b"", *, accept: bool = False) -> int:
-    """Return the number of missing commits of NVRAM whose last commit of level 1 was the fifth."""
+    """Compare NVRAM of level 1, whose last commit is number 5, with the two slots of a mark.
+
+    Return how many commits NVRAM lacks.
+    """
     nvram = MemoryNvram()
     nvram.old_number, nvram.mark.held = 5, [first, second]
     return AgeCheck(nvram, accept_older=accept).of_level_1()

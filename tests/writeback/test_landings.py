@@ -321,7 +321,10 @@ async def test_company_comes_back_from_the_landing(
 async def test_a_landing_that_served_nobody_starts_nothing(
     parked: ParkedWorker, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-20: If a landing served no waiter, a change during the flight waits for others as usual."""
+    """R-20: If no client waited for the finished commit, the next commit does not start early.
+
+    A change that was made during the commit waits for the usual delay.
+    """
     rig = Rig(worker=parked)
     await nursery.start(rig.encryptor.run)
     rig.write(b"first")

@@ -78,9 +78,9 @@ def _still_served(judged: Judged) -> None:
 
 
 def _answered(vector: FrameVector) -> Attempt:
-    """Return the attempt to send a right HCALL of the vectors.
+    """Return a case that sends the valid HCALL of this vector.
 
-    The server must return an HRETURN with its tag; the status is free.
+    The server must answer with an HRETURN that has the same tag, and any status.
     """
 
     def attempt(judged: Judged) -> None:
@@ -99,7 +99,7 @@ def _answered(vector: FrameVector) -> Attempt:
 
 
 def _in_pieces(size: int) -> Attempt:
-    """Return the attempt to send all frames of a session in pieces of `size` bytes."""
+    """Return a case that sends all frames of a session in pieces of `size` bytes."""
 
     def attempt(judged: Judged) -> None:
         connection = judged.connect()
