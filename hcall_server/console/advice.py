@@ -56,7 +56,10 @@ def at_store(text: str, folder: str) -> str:
 
 
 def put_words(text: str, words: Mapping[str, str | None]) -> str:
-    """Return a text whose commands have values for words in capitals, such as SYSTEM; None keeps a word."""
+    """Replace words in capitals, such as SYSTEM, in the commands of a text; return the new text.
+
+    `words` has the value of each word.  A word whose value is empty or None stays as it is.
+    """
     put = {capitals: shlex.quote(word) for capitals, word in words.items() if word}
 
     def filled(command: re.Match[str]) -> str:

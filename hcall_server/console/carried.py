@@ -51,7 +51,8 @@ def _for_frozen(here: CustodyView, others: Facts) -> list[Carried]:
 
 def _for_released(entry: Entry | None, system: str, here: CustodyView, others: Facts) -> list[Carried]:
     """Return ACTIVE once a view shows the owner; after a remote restart only an operator sends it."""
-    # A dead source has the only store with the changes since the copy.
+    # The lost source of a restart has the only store with the changes since the copy.  So it drops this store
+    # only when an operator orders that.
     if entry is None or (entry.kind == "restart" and entry.source == system):
         return []
     return [left(entry, here)] if serves_elsewhere(entry, system, here, others) else []

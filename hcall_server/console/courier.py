@@ -131,7 +131,10 @@ class Courier:
         self._spread(system)
 
     def turn(self, uuid: str) -> trio.Lock:
-        """Return a partition's lock: its holder gives the partition an owner, or answers a system."""
+        """Return the lock of a partition.
+
+        A task holds it while it gives the partition an owner, or answers a system about the partition.
+        """
         return self._turns[uuid]
 
     async def answer(self, system: KnownSystem, fact: CustodyView) -> None:
@@ -145,7 +148,8 @@ class Courier:
     async def _answer(self, system: KnownSystem, fact: CustodyView) -> None:
         for each in list(self._systems()):  # a system that was just added may be the owner
             self._hear(each, fact.uuid)
-        # Stricter than the guard of restores, and by epochs.  waiting.py says why both are not one function.
+        # This check is stricter than the guard of restores, and compares epochs.  waiting.py says why the two
+        # are not one function.
         entry, facts = self.registry.of(fact.uuid), self.registry.facts(fact.uuid)
         claimed = self.registry.claimed(system, fact.uuid)
         heard_of = self.registry.heard()
@@ -189,7 +193,10 @@ class Courier:
         self._hear(system)
 
     def _hear(self, system: KnownSystem, uuid: str = "") -> None:
-        """Store the facts of a system's view in the register, durably; `uuid` limits them to a partition."""
+        """Store the facts of a system's view in the register, durably.
+
+        With `uuid`, only the facts about this partition are stored.
+        """
         for fact in self.registry.facts_of(system):
             if uuid not in ("", fact.uuid):
                 continue
@@ -236,9 +243,10 @@ class Courier:
 
 
 def _heard_by_others(fact: CustodyView) -> object:
-    """Return the facts from which words for other systems follow.
+    """Return the parts of a fact from which words for other systems follow.
 
-    The generation counts for a prepared copy only.  The generation of a served store changes with each write.
+    The generation is such a part only for a prepared copy.  That of a served store changes with each write,
+    so it must not wake the other systems.
     """
     prepared = fact.custody == "prepared"
     return msgspec.structs.replace(fact, generation=fact.generation if prepared else 0)

@@ -164,7 +164,7 @@ class Database:
             )
 
     def _placed(self, path: Path) -> InPlace:
-        """Return the check that the file stays in place.
+        """Return the object that checks whether the path still names the open file.
 
         If the file is gone already, close the database and raise StorageError.
         """

@@ -75,13 +75,13 @@ Kind = Literal["", "live", "inactive", "restart"]
 class Entry(NamedTuple):
     """The console's row of a partition, by its UUID.
 
-    `epoch`, `decision` and `moved` are those of `custody.Register`.  `kind`, `source` and `target` belong to
-    the attempt `epoch`.  `owner` is the present owner, "" if there is none or it is unknown.  Systems are
-    named by their ids.
+    `epoch`, `decision` and `moved` are those of `custody.Register`.  `kind`, `source` and `target` belong
+    to the attempt `epoch`.  `owner` is the present owner, "" if there is none or it is unknown.  Systems
+    are named by their ids.
 
-    `over`: the attempt can't move the partition any more.  `final` is the sealed copy that the target has to
-    open, for an inactive migration or a restart; b"" for none.  `others` are the targets of earlier
-    attempts since the last move that are not over either.
+    `over`: the attempt can't move the partition any more.  `final` is the sealed copy that the target has
+    to open, for an inactive migration or a restart; b"" for none.  `others` belong to earlier attempts
+    since the last move: they are the targets of those attempts that are not over.
     """
 
     uuid: str
@@ -176,7 +176,8 @@ def heard(entry: Entry | None, system: str, fact: CustodyView) -> Entry | None:
             final=b"",
             others=(),
         )
-    elif at is Custody.PREPARED and fact.epoch > known.epoch:  # the same; the source may have got RESUME
+    elif at is Custody.PREPARED and fact.epoch > known.epoch:
+        # Here too, the console's newer store is lost.  That console may have sent RESUME to the source.
         changed = _opened(known, fact.peer_id, system, fact.epoch)._replace(decision=Decision.ABORTED)
     else:
         changed = _ended(known, system, at, fact.epoch)
@@ -370,8 +371,8 @@ def _agreed(
     """Return the answer to a system that has started (R-54): only the owner serves.
 
     There is no answer if another system holds a later copy of this store: the asking system has lost its
-    later records.  A deleted partition has no owner.  The first system that asks about it with an epoch of
-    its last move or later becomes the owner.
+    later records.  A deleted partition has no owner.  Then the first system that asks about it becomes the
+    owner, unless its epoch is before the last move.
     """
     if entry and not entry.owner:
         if fact.epoch < entry.moved:

@@ -67,7 +67,10 @@ def parse_record(text: str) -> list[Pair]:
 
 
 def divide_records(texts: Iterable[str]) -> list[str]:
-    """Return the lines of some texts without parsing them, one record each; empty lines are skipped."""
+    """Return the records in some texts, unparsed: each line that is not empty is one record.
+
+    OperatorError if there are too many records.
+    """
     lines = [line.strip("\r") for text in texts for line in text.split("\n")]
     records = [line for line in lines if line.strip()]
     _demand_number("a line", len(records), MOST_RECORDS, "records")

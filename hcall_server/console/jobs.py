@@ -97,9 +97,9 @@ class Job:
     """Long work, which survives a restart of the console.
 
     `done` and `total` count steps.  `lines` are for the operator: findings, and at the end the result.
-    `waiting` is the reason why a running job waits, "" if it does not wait.  `rule_id` is the rule by which a
-    job failed, "" for none.  The last line of a failed job is the message, and `advised` is whether it has
-    the remedy.
+    `waiting` is the reason why a running job waits, "" if it does not wait.  `rule_id` is the rule by which
+    a job failed, "" for none.  The last line of a failed job is the error message; `advised`: this line has
+    the remedy already.
     """
 
     number: int

@@ -228,7 +228,10 @@ class MigrationJob:
         return EndedAttempt(True, f"the attempt {self._attempt} was {end}; {place}")
 
     async def _confirmed(self) -> EndedAttempt | None:
-        """Return how the attempt has ended, by a new view of its source; None without a view or an end."""
+        """Request a new view of the source, and return how the attempt has ended.
+
+        None if the source does not answer, or the attempt has not ended.
+        """
         try:
             await self._source.call(show_system())
         except SwpksError:
@@ -358,7 +361,7 @@ class MigrationJob:
                 self._run.finish(line, line)
 
     def _end(self, system: KnownSystem) -> End:
-        """Return a system of the attempt, with its custody if that belongs to this attempt."""
+        """Return one end of the attempt: a system, and its custody if that belongs to this attempt."""
         fact = fact_of(self._tools, system, self._plan.uuid)
         return End(system.name, fact if fact and fact.epoch == self._attempt else None)
 
@@ -370,5 +373,5 @@ class MigrationJob:
 
 
 def _reached(line: str) -> str:
-    """Return the record in a line about a row, such as ``RELEASED(7) at a``."""
+    """Return the text of the record in a line about a row, such as ``RELEASED(7) at a``."""
     return line.partition(": ")[2]

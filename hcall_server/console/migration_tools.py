@@ -289,7 +289,11 @@ async def _take(tools: MigrationTools, target: KnownSystem, entry: Entry) -> Non
 
 
 def _renumber(tools: MigrationTools, entry: Entry) -> None:
-    """Give a copy that waits for its target a new number: a bar without a result has used the old number."""
+    """Give an attempt a new number, so that its target can take the copy.
+
+    The target has noted the number of a bar that had no result.  It refuses the copy under that number, and
+    under earlier ones.
+    """
     epoch = tools.registry.next_epoch(entry.uuid)
     if entry.decision is Decision.FORCED:
         again = restarted(

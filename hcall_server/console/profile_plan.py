@@ -253,7 +253,7 @@ def _put_back(plan: RestorePlan, saved: SavedPartition, partition: PartitionView
 def _rename(
     plan: RestorePlan, saved: Mapping[str, SavedPartition], present: Mapping[str, PartitionView]
 ) -> None:
-    """Plan to set back the names that are free after the deletions."""
+    """Plan to rename partitions as in the backup, where the old name is free after the deletions."""
     deleted = {step.uuid for step in plan.steps if step.kind == "delete"}
     for uuid, old in saved.items():
         if uuid not in present or present[uuid].name == old.name:

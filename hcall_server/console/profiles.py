@@ -308,7 +308,11 @@ def _demand_as_announced(step: RestoreStep, partition: PartitionView) -> None:
 
 @contextmanager
 def _changed_since(name: str) -> Iterator[None]:
-    """Return a block that turns a refusal to lose objects into the error of a changed partition."""
+    """Return a block for a request that must not lose more objects than was announced.
+
+    If the system refuses the request because objects would be lost, the block raises another error: the
+    partition has changed since the restore was announced.
+    """
     try:
         yield
     except SwpksError as error:

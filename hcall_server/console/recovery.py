@@ -265,8 +265,9 @@ class SystemRecovery:
     async def _there(self, name: str) -> str:
         """Return the result of a step whose store is there already.
 
-        If the view lists the name, the store counts as restored, so `_missing` notices if the system loses it
-        again.  If not, the result is final, because `_missing` would ask for that store for ever.
+        If the view lists the name, the store counts as restored.  Then `_missing` notices if the system
+        loses the store again.  If the view does not list the name, the result is final: otherwise
+        `_missing` would ask for this store for ever.
         """
         view = await self._run.call(show_system())
         return f"{_RESTORED}{name}" if name in view.restored else _THERE

@@ -179,7 +179,10 @@ class Registry:
         return next((each.name for each in others if uuid in each.stores), "")
 
     def outside(self, system: KnownSystem) -> dict[str, str]:
-        """Return the partitions that a system may not get back, each with the name of the other system."""
+        """Return the partitions that a system may not get back.
+
+        Each has the name of the system that owns the partition, or that an attempt may move it to.
+        """
         found = {each.uuid: self.elsewhere(system, each.uuid) for each in self.entries}
         for entry in self.entries:
             if self.unfinished(system, entry.uuid):

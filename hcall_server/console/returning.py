@@ -64,7 +64,7 @@ async def give_back(tools: MigrationTools, entry: Entry) -> None:
 
     OperatorError if the target can't be barred, or owns the partition.
     """
-    # Barred outside of the lock: a bar looks at systems, and a look takes this lock to answer them.
+    # `barred` runs outside of the lock: it calls `Courier.look`, which takes this lock to answer a system.
     now = await barred(tools, entry)
     async with tools.courier.turn(entry.uuid):
         changed = tools.entry(entry.uuid) != now  # another order came meanwhile

@@ -157,7 +157,11 @@ class StreamKeeper:
         stream.cancel()
 
     async def _answer(self, system: KnownSystem, event: EventView, inbox: _Inbox) -> str:
-        """Answer an event; repeat that while the store can't be written.  Return "": the stream goes on."""
+        """Answer an event; while the console's store can't be written, try again.  Return "".
+
+        The result "" lets the stream go on.  If the system refuses a request, the event is logged and
+        dropped. SwpksError, which ends the stream, if the system can't be reached or breaks the protocol.
+        """
         for seconds in waits():
             try:
                 await self._answer_once(system, event, inbox)
@@ -197,8 +201,8 @@ class StreamKeeper:
     async def _greet(self, system: KnownSystem) -> list[EventView]:
         """Begin a stream; return further events to answer.
 
-        One is about the custody of the partitions.  The others are about copies that the system counts as
-        stored, and that the store lacks.
+        One event is about the custody of the partitions.  The others are about copies that the console's
+        store lacks although the system counts them as stored.
         """
         system.note_connected()
         self._log.info("system.connected", system=system.name)

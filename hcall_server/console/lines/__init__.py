@@ -2,7 +2,7 @@
 
 # A line of the real console
 #
-# People have scripts for the real console.  They read its lists by names or by places, compare its HSCL
+# People have scripts for the real console.  They read its lists by name or by position, compare its HSCL
 # numbers, and pass options that have no meaning for an emulated system.  So a line must guarantee:
 #
 #   1. The grammar, the names and the order of attributes, and the HSCL texts are those of public sources.

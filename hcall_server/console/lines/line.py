@@ -64,8 +64,8 @@ class Line:
     async def refuse(self, error: SwpksError) -> None:
         """Print a refusal.  Its remedy has the system and the partition of this line, if they are known."""
         text = refusal(self.console, error)
-        # Only remedies of the catalogue have words in capitals.  An error with advice of its own names its
-        # case already.
+        # Only remedies of the catalogue have words in capitals to replace.  An error with advice of its own
+        # has the names already.
         if error.rule.id in OF_ONE_SYSTEM and not error.advised:
             text = put_words(text, {"SYSTEM": self._system_name(), "NAME": self.options.value("-n")})
         await self.caller.say(text)
@@ -173,7 +173,10 @@ def owner_of(line: Line, name: str) -> str:
 
 
 def named_at(line: Line, view: SystemView, name: str) -> PartitionView:
-    """Return the partition with a name; OperatorError (HSCL8012) if it is not here, with its system."""
+    """Return the partition with a name.
+
+    If it is not here, OperatorError (HSCL8012); the message names the system that has the partition.
+    """
     try:
         return named(view, name)
     except OperatorError as error:

@@ -1,6 +1,6 @@
 """lssyscfg: partitions, their profiles, managed systems (spec/console.md#lists).
 
-The attributes of partitions have the order of the real console, because scripts cut records by place.
+The attributes of partitions have the order of the real console, because scripts cut records by position.
 Attributes that an emulated partition does not have are constants.
 """
 
@@ -98,8 +98,8 @@ PARTITIONS: Getters[ListedPartition] = {
     "curr_lpar_proc_compat_mode": constant("default"),
     "suspend_capable": constant("0"),
     "remote_restart_capable": constant("0"),
-    # At the place of the real console; the other attributes of PKS have no public place (spec/choices.md,
-    # C-96).
+    # It has the position of the real console.  For the other attributes of PKS, no public source shows a
+    # position (spec/choices.md, C-96).
     _CAPABLE: _setting(_CAPABLE),
     "remote_restart_status": lambda it: it.restart,
     "sync_curr_profile": constant("0"),
@@ -107,7 +107,8 @@ PARTITIONS: Getters[ListedPartition] = {
     "vtpm_enabled": constant("0"),
     "secure_boot": _setting("secure_boot"),
     "curr_secure_boot": lambda it: str(SECURE_BOOT_MODES.index(it.partition.curr_secure_boot)),
-    # These follow all attributes with a public place. So a script that cuts records by place still works.
+    # These follow all attributes with a known position. So a script that cuts records by position still
+    # works.
     **{name: _setting(name) for name in ATTRIBUTES if name not in ("secure_boot", _CAPABLE)},
     "uuid": lambda it: it.partition.uuid,
 }
@@ -185,19 +186,29 @@ def selected(system: SystemView, filters: dict[str, list[str]]) -> list[ListedPa
 
 
 def _selected(line: Line, view: SystemView, filters: dict[str, list[str]]) -> list[ListedPartition]:
-    """Return the partitions that match; if another system has one of the names, the error says which."""
+    """Return the partitions that match the filters.
+
+    OperatorError for a partition name that this system does not have.  If another system has a partition of
+    this name, the error names that system.
+    """
     for name in sorted(set(filters.get("lpar_names", []))):
         named_at(line, view, name)
     return selected(view, filters)
 
 
 def _matches(filters: dict[str, list[str]], name: str, value: str) -> bool:
-    """Return whether the filter `name` permits `value`, which all partitions have; True without a filter."""
+    """Return whether the filter `name` permits the partitions of a system; True without such a filter.
+
+    All partitions have the same `value` under this name, so the filter permits all of them or none.
+    """
     return value in filters.get(name, [value])
 
 
 def filters_of(line: Line, *names: str) -> dict[str, list[str]]:
-    """Return the values of each name in the line's --filter; only `names` may be in it; {} without it."""
+    """Parse the --filter of a line: return the values of each name, {} for a line without --filter.
+
+    OperatorError for a name that is not one of `names`.
+    """
     return parse_filter(text, names) if (text := line.options.value("--filter")) is not None else {}
 
 
