@@ -173,9 +173,10 @@ def destroy(path: Path) -> None:
 
 @contextlib.contextmanager
 def overwritten_after(path: Path) -> Iterator[None]:
-    """Return a block, at whose end the old file of a path is overwritten if the block has replaced it.
+    """Return a block that may replace the file at a path; at its end, the replaced file is overwritten.
 
-    Nothing happens if there was no file.  `destroy` says how far the overwriting reaches.
+    If the path had no file, or the block does not replace it, nothing is overwritten.  `destroy` says how
+    far the overwriting reaches.
     """
     try:
         # Opened before the block: afterwards the old file has no name.  O_NONBLOCK: a pipe in its place must

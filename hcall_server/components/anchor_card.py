@@ -104,14 +104,17 @@ class AnchorCard:
         return None if content is None else self._decoded(content)
 
     def _hold(self, card: Card) -> None:
-        """Remember the content of the card and the place of its file, so that `moved` can compare them."""
+        """Remember the content of the card and the identity of its file, so that `moved` can compare both."""
         try:
             self._place, self._held = InPlace(self._file.path, ours=True), card
         except OSError as error:
             raise self._file.damaged(f"can't be found again: {error.strerror or error}") from None
 
     def _decoded(self, content: bytes) -> Card:
-        """Return the content of a card's bytes; the check value is checked first, then each field."""
+        """Return the content of a card from its bytes.
+
+        The level is checked first, then the check value, then each field.
+        """
         if (level := _later_level(content)) is not None:
             message = f"{self.name}: {self._file.path} has {of_later_release(level, CARD_LEVELS)}"
             raise LaterLevelError(rules.STATE_LEVEL, message)
@@ -139,8 +142,9 @@ def _encoded(card: Card) -> bytes:
 def _later_level(content: bytes) -> int | None:
     """Return the level of a card that a later release wrote; None for any other content.
 
-    Magic, level and the check value at the end are those of every level.  So a later card does not count as
-    damaged.  A damaged card would be written again from the copy of a TPM.
+    In all levels, a card begins with magic and level, and ends with the check value.  So the card of a
+    later release is recognised, and not reported as damaged.  A damaged card would be replaced by the copy
+    that a TPM unwraps.
     """
     body, check = content[:-CHECK_SIZE], content[-CHECK_SIZE:]
     if not body.startswith(_MAGIC) or len(body) <= len(_MAGIC) or hashlib.sha256(body).digest() != check:

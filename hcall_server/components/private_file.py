@@ -1,6 +1,6 @@
-"""A small private file in a folder of its own, which is replaced as a whole.  Each part of a system has one.
+"""Reads and writes a small private file, always as a whole.  Each part of a system has such a file.
 
-It has mode 0600, its folder has mode 0700.  Neither may be a symbolic link.
+The file has mode 0600, and a folder of its own with mode 0700.  Neither may be a symbolic link.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from hcall_server.files import make_folder, make_private, refuse_link, replace_p
 class PrivateFile:
     """The file of one part.  `name` names the part in messages; `limit` is the largest content in bytes.
 
-    `private` is the rule for a file that others may use, `whole` the rule for a file that can't be read or
-    written.
+    If others may use the file, the error has the rule `private`.  If the file can't be read or written, the
+    error has the rule `whole`.
     """
 
     def __init__(self, path: Path, name: str, limit: int, *, private: Rule, whole: Rule) -> None:

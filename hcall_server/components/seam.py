@@ -79,7 +79,7 @@ class Tpm(Protocol):
 
 
 class Components(NamedTuple):
-    """The parts of one managed system that can be replaced; one or two TPMs."""
+    """The replaceable parts of one managed system: its anchor card, and one or two TPMs."""
 
     anchor_card: AnchorCardPart
     tpms: tuple[Tpm, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 # The default action of each of these signals ends the process at once, which is a power cut for the guests:
-# pending changes may be lost.  So the server stops in order, also if the signal had another purpose.
+# pending changes may be lost.  So the server stops cleanly, also if the signal had another purpose.
 _ALWAYS = {signal.SIGTERM, signal.SIGINT}
 _UNLESS_IGNORED = {
     signal.SIGHUP,  # the terminal was closed

@@ -82,7 +82,7 @@ class EmbeddedTpm:
 
 
 def replace_advice(folder: Path, name: str) -> str:
-    """Return the advice to replace the TPM in a folder of the state."""
+    """Return the command that replaces a TPM, as advice; `folder` is the folder of the TPM in the state."""
     import shlex
 
     return f"to have a new TPM, run `swpks hmc replace {name} --state {shlex.quote(str(folder.parent))}`"

@@ -60,7 +60,10 @@ class SwtpmTpm:
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[_TpmLink]:
-        """Open a connection; every failure of it or of its answers becomes a TpmSilentError."""
+        """Return a block with a connection.
+
+        If the connection or an answer fails, the block raises TpmSilentError.
+        """
         place = f"{self.name} at {self._path}"
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
@@ -114,10 +117,10 @@ class _TpmLink:
 
     @contextlib.contextmanager
     def made(self, command: TpmCommand, content: bytes) -> Iterator[int]:
-        """Run a command that loads an object; give its handle, and remove the object in the end.
+        """Return a block with the handle of an object, which is removed at the end of the block.
 
-        At the end, the result of the operation is known.  So a failure to remove the object is no error: it
-        costs the TPM some memory until its next start.
+        `command` and `content` load the object.  At the end of the block, the caller has its result.  So a
+        failure to remove the object is no error: the TPM has less memory until its next start.
         """
         handle = commands.handle_of(self.run(command, content))
         try:
