@@ -27,10 +27,11 @@ def encoded(event: EventView) -> bytes:
 
 
 class EventStream(Response):
-    """An answer that ends with the server, with its reader, or with a newer stream of the same console.
+    """An answer that goes on until the server stops, or its reader is gone.
 
-    `console` is the id of the console that reads the stream, None for another reader.  OperatorError for an
-    id that is not attached, and if there are too many streams.
+    A newer stream of the same console ends it too.  `console` is the id of the console that reads the
+    stream, None for another reader.  OperatorError for an id that is not attached, and if there are too
+    many streams.
     """
 
     def __init__(self, machine: Machine, console: str | None) -> None:

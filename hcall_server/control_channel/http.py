@@ -78,8 +78,8 @@ class Http:
 class BoundedStream(trio.abc.HalfCloseableStream):
     """A stream as Hypercorn needs it: sends have a deadline, and the end of the requests is reported.
 
-    Hypercorn shields its sends, so only the stream itself can end them.  One that takes
-    longer than `SEND_SECONDS` closes the stream and raises `trio.BrokenResourceError`.
+    Hypercorn shields its sends, so only the stream itself can end them.  A send that takes longer than
+    `SEND_SECONDS` closes the stream and raises `trio.BrokenResourceError`.
     """
 
     def __init__(self, stream: trio.SocketStream | TlsStream, ended: Callable[[], Awaitable[None]]) -> None:

@@ -174,7 +174,7 @@ class ServerConversation:
             self._machine.after_calls(self._link.partition, self.log.log)
 
     def _to_send(self, data: bytes) -> bytes:
-        """Count bytes that the connection sends next."""
+        """Count the bytes that the connection sends next, and return them."""
         counters = self._machine.counters
         counters.batches += 1
         counters.bytes_sent += len(data)

@@ -57,7 +57,10 @@ _END = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
 
 class Lane:
-    """The epoll set of the sockets in the lane: a source of turns.  ScarcityError if the host has none."""
+    """The epoll set of the sockets in the lane: a source of turns.
+
+    ScarcityError if the host has no resources for the set.
+    """
 
     def __init__(self, turns: Turns) -> None:
         with ExitStack() as undo:
@@ -244,7 +247,7 @@ class Seat:
             reschedule(task, result)
 
     def _abandon(self, _: object) -> Abort:
-        """End the ride.  If a flush lands in the same step of the loop, a held call does not run."""
+        """End the ride.  A held call does not run, even if a flush ends in the same step of the loop."""
         self._state, self._task = _OUT, None
         self._drop_wait()
         return Abort.SUCCEEDED

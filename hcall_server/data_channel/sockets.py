@@ -87,7 +87,8 @@ class SocketFile:
     def remove(self) -> None:
         """Remove the file; call it before the socket is closed, because then its inode can be used again.
 
-        Another socket there stays: the state was moved away, and another server serves a new one.
+        If the path names another socket by now, that socket stays.  This happens if the state was moved
+        away, and another server serves a new state at the path.
         """
         with suppress(OSError):
             if samestat(self._path.lstat(), self._made):
@@ -133,10 +134,10 @@ def listen_tcp(host: str, port: int) -> socket.socket:
 def passed_sockets(environment: Mapping[str, str], process: int) -> list[tuple[str, socket.socket]]:
     """Return the listening sockets that a service manager passed to this process, with their names.
 
-    `environment` holds LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES (sd_listen_fds); an unnamed one is
-    called "".  Raises OperatorError for a descriptor that was not passed, or that is no listening
-    stream socket of TCP or of a path.  Call it before this process opens a file: a count that is
-    too large would otherwise name that file.
+    `environment` holds LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES (sd_listen_fds).  A socket without a name
+    gets the name "".  A passed descriptor has to be a listening stream socket, of TCP or at a path.
+    OperatorError for any other descriptor, and for one that was not passed.  Call it before this process
+    opens a file: otherwise a LISTEN_FDS that is too large could count that file as well.
     """
     if environment.get("LISTEN_PID") != str(process):
         return []

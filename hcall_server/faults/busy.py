@@ -92,7 +92,8 @@ class BusyCalls:
     def _planned(self, call: HCall) -> Keystore | None:
         """Return the keystore if the plan counts this call, else None.
 
-        The plan counts a call if the partition can serve it, and its continue token, if it has one, is valid.
+        The plan counts a call if the partition can serve it.  If the call has a continue token, the token
+        has to be valid too.
         """
         # H_FUNCTION and H_STATE come before "busy" (spec/faults.md), and the argument checks must see a wrong
         # token.  The inner calls answer all such calls.

@@ -44,8 +44,8 @@ class FaultyNvram:
         """Replace the faults, and end the stall of an operation that hangs."""
         plan = Plan(faults)
         with self._lock:
-            # Each plan has an event of its own.  If plans shared an event that is cleared again, a thread of
-            # the old plan could begin to wait only then, and hang.
+            # Each plan has an event of its own.  A shared event would have to be cleared for the new plan.  A
+            # thread of the old plan that begins to wait after that would hang.
             self._released.set()
             self._plan, self._released = plan, threading.Event()
             self.stalled.clear()
@@ -78,7 +78,8 @@ class FaultyNvram:
             self.counts[operation] += 1
             fault = self._plan.met_by(operation)
             released = self._released
-            # Under the lock, so that `set_faults` comes before this fault, or clears the event after it.
+            # Set under the lock.  So `set_faults` has either replaced the plan before, or clears `stalled`
+            # afterwards.
             if fault is not None and fault.trouble == "stall":
                 self.stalled.set()
         if fault is None:
