@@ -145,7 +145,8 @@ def _lacks_call(row: MatrixRow) -> bool:
 
 
 def _authenticates(row: MatrixRow) -> bool:
-    # A READ of a world-readable object checks no password.  A missing object has no policy, so its READ does.
+    # A READ of a world-readable object checks no password.  A missing object has no policy, so a READ of it
+    # checks the password.
     world_read = row.call is OracleCall.READ and row.exists and row.word & WORLD
     return (
         row.call not in (OracleCall.CONFIG, OracleCall.SET_PASSWORD, OracleCall.GEN_PASSWORD)

@@ -11,7 +11,11 @@ import msgspec
 
 
 class FrameVector(msgspec.Struct, rename={"sender": "from", "receiver": "to"}):
-    """A frame, right or wrong.  A wrong one has its receiver, the state of the session, and its rule."""
+    """A frame, valid or invalid.
+
+    If the frame is invalid, the vector has the end that receives it, the state of the session, and the rule
+    that it breaks.
+    """
 
     name: str
     valid: bool
@@ -33,7 +37,7 @@ FRAME_FILES = ("header", "hello", "open", "opened", "hcall", "hreturn", "goodbye
 
 
 def frames(*files: str) -> list[FrameVector]:
-    """Return the vectors of frames in these files of spec/vectors/frames, of all by default."""
+    """Return the vectors of frames in the named files of spec/vectors/frames; without names, in all files."""
     found: list[FrameVector] = []
     for name in files or FRAME_FILES:
         text = (_folder() / "frames" / f"{name}.json").read_bytes()

@@ -17,6 +17,6 @@ swpks conformance client --exec 'python -m swpks.conformance.client.adapter --cl
 # "The client sends nothing" is proved without a pause where that is possible: the judge waits for the line or
 # for the end of the stream, which come after everything that the client had to send.
 #
-# We dropped a server in a thread of its own.  Its view and that of the line protocol would need a clock to be
-# put in order, and a case would be two programs.  We also dropped a library in place of an adapter (a
-# binding of the client's language to Python): most clients to be judged are in C, Rust or firmware.
+# We dropped a server in a thread of its own.  Only a clock could then put the events of the server and of the
+# line protocol in order, and a case would be two programs.  We also dropped a library in place of an adapter
+# (a binding of the client's language to Python): most clients to be judged are in C, Rust or firmware.

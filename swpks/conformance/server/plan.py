@@ -295,9 +295,10 @@ def _finding(case: ConformanceCase[Judged], judgement: Judgement, reason: str) -
 
 
 def ipl_by(command: str, seconds: float) -> Callable[[], None]:
-    """Return the IPL that a command of the shell makes; it returns when the partition is up again.
+    """Return a function that makes an IPL by a command of the shell.
 
-    After `seconds`, and after a failure, all programs of the command are ended.
+    The function returns when the command has ended.  The partition has to be up again by then.  After
+    `seconds`, and after a failure, all programs of the command are ended.
     """
 
     def ipl() -> None:

@@ -42,7 +42,10 @@ class Signer(NamedTuple):
         append: bool = False,
         signed: bytes | None = None,
     ) -> bytes:
-        """Return the payload of an update; with `signed`, the signature covers these contents instead."""
+        """Return the payload of an update.
+
+        With `signed`, the signature covers `signed` in place of the contents, so the update is wrong.
+        """
         message = authvar.to_sign(name, contents if signed is None else signed, time, append=append)
         return authvar.payload(time, authvar.sign(message, self.key, self.certificate), contents)
 

@@ -39,9 +39,9 @@ def cases(facts: Facts) -> Iterator[ConformanceCase[Judged]]:
 
 
 def _refused(vector: FrameVector) -> Attempt:
-    """Return the attempt to send a wrong frame.
+    """Return a case that sends this wrong frame.
 
-    The server must end this session with GOODBYE 1, and must go on serving other sessions.
+    The server must end the session with GOODBYE 1, and must go on serving other sessions.
     """
 
     def attempt(judged: Judged) -> None:

@@ -99,7 +99,7 @@ def _total(judged: Judged) -> None:
 
 
 def _prefix(length: int) -> Attempt:
-    """Return the attempt with a shorter buffer, which gets the first bytes of the whole block."""
+    """Return a case that passes GET_CONFIG a shorter buffer: it gets the first bytes of the whole block."""
 
     def attempt(judged: Judged) -> None:
         whole = _block(judged, _SIZE)

@@ -145,7 +145,7 @@ def _name_spaces(judged: Judged) -> None:
 
 
 def _too_big(room: int) -> Attempt:
-    """Return the attempt to READ into a buffer that is too small.
+    """Return a case that READs into a buffer that is too small.
 
     The server must return H_TOO_BIG with size and policy, and must write no byte.
     """

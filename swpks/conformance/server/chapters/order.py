@@ -88,7 +88,11 @@ def _two_bad(opcode: Opcode, first: Arg, second: Arg) -> Attempt:
 
 
 def _before_password(opcode: Opcode, last: Arg) -> Attempt:
-    """Return the attempt to make a call with a wrong password and a wrong last argument."""
+    """Return a case that makes a call with a wrong password and a wrong last argument.
+
+    The server must return the status of that argument.  If the last argument is the authorization block,
+    only this block is wrong.
+    """
 
     def attempt(judged: Judged) -> None:
         draft = good(judged, opcode)
@@ -101,9 +105,9 @@ def _before_password(opcode: Opcode, last: Arg) -> Attempt:
 
 
 def _password_before_existence(opcode: Opcode) -> Attempt:
-    """Return the attempt to make a call with a wrong password on a label that does not exist.
+    """Return a case that makes a call with a wrong password on a label that does not exist.
 
-    A caller without the password must not learn which labels exist.
+    The server must return H_AUTHORITY: a caller without the password must not learn which labels exist.
     """
 
     def attempt(judged: Judged) -> None:

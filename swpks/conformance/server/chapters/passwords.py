@@ -52,7 +52,7 @@ def cases(facts: Facts) -> Iterator[ConformanceCase[Judged]]:
 
 
 def _goes_on(consumer: int) -> Attempt:
-    """Return the attempt to WRITE and READ with the right password, or with none if none is set."""
+    """Return a case that WRITEs and READs with the consumer's password, or with none if none is set."""
 
     def attempt(judged: Judged) -> None:
         label = judged.label()
@@ -63,7 +63,7 @@ def _goes_on(consumer: int) -> Attempt:
 
 
 def _presented(consumer: int, password: bytes) -> Attempt:
-    """Return the attempt to make calls with this password in place of the right one.
+    """Return a case that makes calls with this password in place of the right one.
 
     The server must return H_AUTHORITY for each call.
     """
@@ -159,7 +159,10 @@ def _changed(consumer: int, name: str) -> Attempt:
 
 
 def _demanded_by(opcode: Opcode) -> Attempt:
-    """Return the attempt to make this call with a wrong password on an object that exists."""
+    """Return a case that makes this call with a wrong password on an object that exists.
+
+    The server must return H_AUTHORITY.
+    """
 
     def attempt(judged: Judged) -> None:
         label = judged.label()

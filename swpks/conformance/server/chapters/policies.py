@@ -116,7 +116,7 @@ def _presented(judged: Judged) -> dict[Presented, bytes]:
 
 
 def _rows(call: OracleCall, word: int) -> Attempt:
-    """Return the attempt to make a call on an object of this policy, with each kind of password."""
+    """Return a case that makes a call on an object of this policy, once with each kind of password."""
 
     def attempt(judged: Judged) -> None:
         label = _object(judged, word)

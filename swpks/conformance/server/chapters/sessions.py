@@ -53,10 +53,10 @@ def _unknown(opcode: int) -> Attempt:
 
 
 def _not_served(opcode: Opcode) -> Attempt:
-    """Return the attempt to make a call that the level lacks.
+    """Return a case that makes a call which the level lacks.
 
-    Its arguments are wrong too.  The server must return H_FUNCTION, which comes before any check of
-    arguments.
+    The arguments of the call are wrong too.  The server must return H_FUNCTION, because this check comes
+    before any check of arguments.
     """
 
     def attempt(judged: Judged) -> None:

@@ -191,7 +191,7 @@ def _of_another_consumer(judged: Judged) -> None:
 
 
 def _damaged(at: int, status: Status) -> Attempt:
-    """Return the attempt to unwrap an object of which one bit was changed."""
+    """Return a case that unwraps an object of which one bit was changed; the server must refuse it."""
 
     def attempt(judged: Judged) -> None:
         wrapped = bytearray(_wrapped(judged, _key(judged)))
@@ -218,7 +218,10 @@ def _before_the_password(judged: Judged) -> None:
 
 
 def _opens_in(bit: int, least: int) -> Attempt:
-    """Return the attempt to unwrap an object whose flags demand a secure-boot mode."""
+    """Return a case that unwraps an object whose flags demand a secure-boot mode.
+
+    The server must open the object in mode `least` and above, and must return H_AUTHORITY in other modes.
+    """
 
     def attempt(judged: Judged) -> None:
         # The upper half of the wrap flags is a policy: the same bits as in a policy word.
