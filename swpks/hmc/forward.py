@@ -72,7 +72,7 @@ async def forwarded(
 
 
 def _placed(error: SwpksError, place: str) -> SwpksError:
-    """Return a refusal to which `place` is added, the text about where the partition is; "" adds nothing."""
+    """Return a refusal whose text also says where the partition is; `place` is this addition, "" for none."""
     error.message = f"{error.message}; {place}" if place else error.message
     # The problem of the system is passed on with its fields; only the detail is the console's text.
     if isinstance(error, ConsoleRefused):

@@ -69,7 +69,7 @@ _log = logs.Log()
 
 @dataclass(frozen=True)
 class ProcessSettings:
-    """Settings of a start: of the console, systems as (name, place), and certificate files for TLS."""
+    """Settings of a start: those of the console, each system as (name, place), and TLS certificate files."""
 
     console: ConsoleSettings = field(default_factory=ConsoleSettings)
     systems: tuple[tuple[str | None, str], ...] = ()
@@ -98,7 +98,7 @@ def run(folder: Path, settings: ProcessSettings, announce: Announce) -> None:
 
 
 class ConsoleServer:
-    """A console as a process: the sockets for commands and for places, the start and the stop."""
+    """A console as a process: the socket of commands, the socket of `where`, the start and the stop."""
 
     def __init__(self, console: ManagementConsole, folder: StoreFolder, settings: ProcessSettings) -> None:
         self.console = console

@@ -40,9 +40,11 @@ _VERB = re.compile(r"(?<=`swpks\shmc\s)(?![^`]*--st)(?=[^-])")
 
 
 class Asked(NamedTuple):
-    """The server that a command has asked: a console with `store`, or a system that the option `end` names.
+    """The server that a command has asked: a console, or a system.
 
-    `system` is the word after -m, and `partition` the partition of the command; both may be "".
+    For a console, `store` is its folder.  For a system, `store` is "", and `end` is the option of the
+    command that names the system.  `system` is the word after -m, and `partition` the partition of the
+    command; both may be "".
     """
 
     store: str = ""
@@ -77,18 +79,21 @@ def with_remedy_for(error: SwpksError, asked: Asked) -> SwpksError:
 
 
 def at_end(text: str, end: str) -> str:
-    """Return a text whose commands of `swpks hmc` have this option for their end; unchanged for ""."""
+    """Add the option `end` to each command of `swpks hmc` in a text; return the new text.
+
+    A command that names its console or system already stays as it is.  If `end` is "", nothing is added.
+    """
     return _VERB.sub(lambda _: f"{end} ", text) if end else text
 
 
 def completed(text: str, end: str, partition: str) -> str:
-    """Return a text with the partition in place of NAME, and with an option for the end, in its commands."""
+    """Complete the commands in a text: replace NAME by the partition, and add the option `end`."""
     # The name first: a path in the option may have the word NAME in it.
     return at_end(put_words(text, {"NAME": partition}), end)
 
 
 def _at_system(rule_id: str) -> str:
-    """Return a rule's remedy in the commands of a system; "" if only a console has its commands."""
+    """Return the remedy of a rule, with commands for a system; "" if only a console has these commands."""
     remedy = _OTHER_RULES.get(rule_id) or REMEDIES[rule_id]
     for words, own in _AT_SYSTEM.items():
         remedy = remedy.replace(words, own)

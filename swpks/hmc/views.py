@@ -65,7 +65,7 @@ class JobView(View):
     """A job of the console.
 
     `waiting` is the reason why it waits, `rule_id` the rule by which it failed; both may be "".  The last
-    line of a failed job is the reason; `advised`: it has the remedy already.
+    line of a failed job is the error message; `advised`: this line has the remedy already.
     """
 
     number: int
