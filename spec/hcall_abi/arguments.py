@@ -96,7 +96,10 @@ _WRITABLE = frozenset({Kind.OUTPUT, Kind.WRAP_OUTPUT, Kind.KEY_OUTPUT})
 
 # The table has the name of a limit and not its number: the number depends on the partition's firmware level.
 class Limit(Enum):
-    """A size in bytes that depends on the partition; the value is its name in the keystore's limits."""
+    """A bound in bytes that depends on the partition.
+
+    The value is the name of the field that has the number, in the limits of the keystore.
+    """
 
     PASSWORD = "max_password_size"  # noqa: S105 - the name of a size
     LABEL = "max_label_size"
@@ -118,7 +121,7 @@ class Bounds(NamedTuple):
 
 
 class Words(NamedTuple):
-    """The policy words that a call refuses for its new object, beside those that all calls refuse.
+    """Which policy words a call refuses for its new object, besides those that all calls refuse.
 
     A word with a bit of `refused`, or without one of `demanded`, breaks `rule`.
     """
@@ -131,9 +134,10 @@ class Words(NamedTuple):
 class Arg(NamedTuple):
     """One argument of an h-call.
 
-    `register` is 4 to 12; a row of the table sets it from the argument's place.  `length` names
-    the length argument of a buffer.  `bounds` are the allowed lengths (None: any), and `words` the allowed
-    policy words.
+    `register` is 4 to 12; a row of the table sets it from the argument's place.  `length` names the length
+    argument of a buffer.  `bounds` are the allowed lengths (None: any).  `words` says which policy words the
+    call refuses (None: only those that all calls refuse).
+
     `one_page` says that the buffer must not cross a 4 KiB page, and its address is a multiple of
     `alignment`, where memory is strict (R-76).
     """
@@ -142,7 +146,8 @@ class Arg(NamedTuple):
     kind: Kind
     # Set by `_spec` from the place in the row, so no two arguments of a call have the same register.
     register: int = 0
-    # A wider number is refused by the status of the argument (choice C-M), not cut off.
+    # A number with more bits is not cut off. The call is refused with the status of the argument (choice
+    # C-M).
     bits: int = 64
     length: str | None = None
     bounds: Bounds | None = None

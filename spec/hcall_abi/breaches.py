@@ -91,7 +91,11 @@ def breach(kind: FrameType, error: Exception) -> tuple[Rule, str]:
 
 
 def _path(error: Exception) -> list[str]:
-    """Return the fields on the way to an error; its path is such as "(parsing) -> head -> count"."""
+    """Return the names of the fields that lead to an error, the outermost first.
+
+    The path of Construct's error is text such as "(parsing) -> head -> count".  An error without a path
+    gives an empty list.
+    """
     # A UnicodeDecodeError comes from Python's codec, and has no path.
     path: str | None = getattr(error, "path", None)
     return path.split(" -> ")[1:] if path else []

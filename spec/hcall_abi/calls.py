@@ -88,9 +88,10 @@ class HCallSpec(NamedTuple):
         raise KeyError(name)
 
     def results(self, **values: int) -> tuple[int, ...]:
-        """Return results by name as the values of r4, r5, ...; results without a value are 0.
+        """Return the values of r4, r5, ... for results that are given by name.
 
-        The tuple ends with the last named result.  KeyError for a name that the call does not have.
+        The tuple ends with the last given result; a result before it that is not given is 0.  KeyError for a
+        name that the call does not have.
         """
         places = {self.output(name).place: value for name, value in values.items()}
         return tuple(places.get(place, 0) for place in range(max(places) + 1))

@@ -73,7 +73,8 @@ _HRETURN_HEAD = FixedLayout(HRETURN_HEAD)
 _WRITE = FixedLayout(WRITE)
 
 _IN, _OUT, _BOTH = int(Access.IN), int(Access.OUT), int(Access.BOTH)
-# Every h-call passes these: a name of the module is found faster than an attribute.
+# Each h-call uses these two functions and sizes. As names of the module they are found faster than as
+# attributes of the layouts.
 _HCALL_HEAD_SIZE, _unpack_hcall_head = HCALL_HEAD_LAYOUT.size, HCALL_HEAD_LAYOUT.unpack_raw
 _SEGMENT_SIZE, _unpack_segments = SEGMENT_LAYOUT.size, SEGMENT_LAYOUT.iterate
 
@@ -233,7 +234,10 @@ _HRETURN_SIZE, _WRITE_SIZE = _HRETURN_HEAD.size, _WRITE.size
 
 
 def _packs(layout: str) -> tuple[Callable[..., bytes], ...]:
-    """Return functions that pack an answer: number N takes N registers, and writes zeros for the others."""
+    """Return functions that pack an answer; function number N takes N registers.
+
+    It writes 0 for the other registers.
+    """
     # Most answers have few results. A format with padding writes the zeros, so no tuple of nine numbers
     # is made.
     registers, size = f"{REGISTERS}Q", calcsize(">Q")

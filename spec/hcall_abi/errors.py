@@ -13,8 +13,9 @@ from hcall_abi.rules.rule import Fault, Rule
 class SwpksError(Exception):
     """A broken rule: `rule` is its row, `message` is the finding of this case.
 
-    The text begins with the message number of the real console, where the rule has one.  `advised`: the
-    message already has a remedy, so a line does not add the rule's remedy (`hcall_abi.remedies`).
+    The text begins with the message number of the real console, where the rule has one.  If `advised` is
+    true, the message has a remedy already, so the program that prints the error does not add the rule's
+    remedy (`hcall_abi.remedies`).
     """
 
     def __init__(self, rule: Rule, message: str, *, advised: bool = False) -> None:

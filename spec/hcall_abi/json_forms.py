@@ -1,8 +1,9 @@
 """JSON Schema of checks that a body's types do not express, for the description of the control channel.
 
-The server checks bodies by the structs of `hcall_abi.control_bodies`.  A client that checks a body by the
-description first gets the same result.  For two checks the description accepts more than the server, because
-JSON Schema cannot express them: that a text is printable, and that the labels of a host's name are valid.
+The server itself checks bodies by the structs of `hcall_abi.control_bodies`.  A client may check its request
+by the description beforehand, and gets the result that the server would return.  There are two exceptions,
+which JSON Schema cannot express: that a text is printable, and that the labels of a host's name are valid.
+In these two the description accepts more than the server.
 """
 
 from __future__ import annotations

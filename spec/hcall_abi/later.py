@@ -12,7 +12,11 @@ FILE = "use it with the later release"
 
 
 def of_later_release(found: int, read: Iterable[int], advice: str = FOLDER, what: str = "level") -> str:
-    """Return the text after "has": a level (or `what`) that this release cannot read, and the advice."""
+    """Return the end of a message about a level of a later release, for the place after the word "has".
+
+    It has the level that was found, the levels that this release can `read`, and the advice.  `what`
+    replaces the word "level".
+    """
     known = sorted(read)
     plural = "s" if len(known) > 1 else ""
     reads = f"reads {what}{plural} {' and '.join(map(str, known))}" if known else f"reads no {what}"

@@ -13,7 +13,7 @@ from typing import Any
 class Mistake(Exception):
     """The program calls a function in a wrong way; nothing has happened yet.
 
-    `swpks.testing` raises it at the line of the caller, without the frames between.
+    If `swpks.testing` raises it, the traceback ends at the line of the caller.
     """
 
 
@@ -34,9 +34,9 @@ class WrongLoop(Mistake, RuntimeError):
 
 
 def of_caller(found: Any) -> bool:
-    """Return whether pytest leaves out the frames of a module; its `__tracebackhide__` is this function.
+    """Return whether pytest leaves the frames of a module out of a traceback: only for a `Mistake`.
 
-    pytest calls it with its ExceptionInfo.  The frames are left out only for a `Mistake`.
+    A module uses this function as its `__tracebackhide__`.  pytest calls it with its ExceptionInfo.
     """
     # Errors of other kinds keep their frames: they are bugs here, and the frames show where.
     hidden: bool = found.errisinstance(Mistake)

@@ -15,10 +15,11 @@ from hcall_abi.rules.rule import Rule
 
 
 class Standstill(NamedTuple):
-    """A state of a partition: the rule that forbids to serve it, the state as text, the remedy.
+    """A state of a partition: the rule that forbids the system to serve it, the state as text, the remedy.
 
-    `rule` is None for a state that is served.  `words` follow the partition's name.  {console} stands for the
-    console, {reach} for the way to it, {name} for the partition.
+    If the partition is served in this state, `rule` is None.  `words` is text that follows the partition's
+    name.  In `words` and `remedy`, {console} stands for the console, {reach} for the way to reach the
+    console, {name} for the partition.
     """
 
     rule: Rule | None

@@ -60,7 +60,8 @@ LAST_ARGUMENT_REGISTER = 12
 REGISTERS = LAST_ARGUMENT_REGISTER - FIRST_ARGUMENT_REGISTER + 1
 """How many registers go into an h-call besides r3, and come back."""
 
-# In register order. The numbers are not: H_PARAMETER is far from H_P2.
+# In the order of the registers, listed by hand. A computed number would be wrong: H_PARAMETER is not next to
+# H_P2.
 _POSITIONAL = (
     Status.H_PARAMETER,
     Status.H_P2,

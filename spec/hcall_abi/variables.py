@@ -1,4 +1,4 @@
-"""The nine secure-boot variables, and the bytes that an update of one is signed over.
+"""The nine secure-boot variables, and the bytes that the signature of an update covers.
 
 Facts: spec/secure-boot-variables.md#names.  A name is UTF-16, little-endian, without terminator.
 """

@@ -3,8 +3,9 @@
     raise OperatorError(console.SIZE_RANGE, "2 KiB is no size for a keystore")
 
 The exception's text, the server's log line, the HTTP problem, the client's error and the table in
-spec/rules.md show the same row.  A message may hold figures, such as a limit of the firmware level; a
-sentence holds none that depends on them.  So a sentence can be searched for and compared.
+spec/rules.md show the same row.  A message may have figures of its case, such as a limit of the firmware
+level.  The sentence of a rule has no such figure.  It is the same text in every case, so it can be searched
+for and compared.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ A status or a position answers an h-call, an OPEN status answers OPEN.  All othe
 
 # A named tuple: a frozen dataclass takes 0.5 ms longer to define, and every client loads this module.
 class Rule(NamedTuple):
-    """One rule: its stable id, the sentence that has to be true, its place in `spec/`, and the answer if not.
+    """One rule: its stable id, the sentence that has to be true, its page, and the answer if it is not true.
 
-    `page` is a page with a heading, such as ``spec/protocol.md#framing``.  `code` is the message number
-    of the real management console, where it has one.  `argument` is the name of the argument that a
-    positional rule of one h-call is about.
+    `page` is a page with a heading, such as ``spec/protocol.md#framing``.  `code` is the message number of
+    the real management console, where it has one.  A positional rule of only one h-call has in `argument`
+    the name of the argument that the rule is about.
     """
 
     # The id is for programs and never changes. The sentence is for people; it states a condition, and
@@ -69,14 +70,15 @@ class Rule(NamedTuple):
         """Who has to change something: the guest for an h-call, the operator for an OPEN."""
         if isinstance(self.answer, Fault):
             return self.answer
-        # Partition, access key, power and places at OPEN are all set by an operator; the guest can't
-        # change them.
+        # OPEN may be refused because of the version, the partition, its access key, its power, or the bound
+        # of sessions. The guest can change none of these; all but the version are set by an operator.
         return Fault.OPERATOR if isinstance(self.answer, OpenStatus) else Fault.GUEST
 
     @property
     def status(self) -> Status | None:
-        """The status that a broken rule returns, or None.
+        """The status that an h-call returns if it breaks the rule, or None.
 
-        None for a rule about one argument, whose place decides, and for a rule that no h-call can break.
+        None for a rule about one argument, because the status depends on the argument's place.  None also
+        for a rule that no h-call can break.
         """
         return self.answer if isinstance(self.answer, Status) else None

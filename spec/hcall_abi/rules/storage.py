@@ -29,8 +29,8 @@ _STATE = "spec/service.md#state"
 SEALED_MAGIC = Rule(
     "sealed.magic", "a sealed blob begins with its magic, and its reserved bytes are zero", _SEALED, _STORAGE
 )
-# Checked before the length: a later level may have another one, and must be called later and not
-# damaged.
+# Checked before the length: a later level may have another length. The message must say that the blob is of a
+# later release, not that it is damaged.
 SEALED_LEVEL = Rule(
     "sealed.level", "the format level of a sealed blob is one that this release knows", _SEALED, _STORAGE
 )

@@ -12,7 +12,8 @@ from hcall_abi.statuses import Status
 MAX_SIGNERS = 16
 """Most signers of one update; more are refused, so that judging one takes bounded time."""
 
-# The calls of other partitions wait during a verification, so its number is bounded (C-Z).
+# While signatures are verified, the calls of other partitions wait. So the number of verifications is bounded
+# (C-Z).
 MAX_TRIALS = 16
 """Most pairs of a trusted key and a signature that are tried for one update: 1 to 2.4 ms with RSA-4096."""
 
@@ -31,7 +32,11 @@ _AUTHORITY = Status.H_AUTHORITY
 
 
 def _rule(name: str, broken: Status | str, sentence: str) -> Rule:
-    """Return the row of a rule about an argument, by its name, or of a rule with a status."""
+    """Return the row of a rule.
+
+    If `broken` is the name of an argument, the rule is about this argument; otherwise `broken` is the
+    status.
+    """
     # By name and not by register: the register follows from the row of the call.
     page = "spec/hcalls/signed_update.md#rules"
     if isinstance(broken, str):
@@ -92,8 +97,8 @@ UPDATE_APPEND_LISTS = _rule(
     "append-lists", _PAYLOAD, "appended contents are whole signature lists, at least one"
 )
 UPDATE_STORED_LISTS = _rule("stored-lists", _PAYLOAD, "an append extends whole signature lists")
-# The sentence is public, so everybody can send it; only the operator's latch makes it count (C-34,
-# C-X).
+# The payload that orders this is a public sentence, so anybody can send it. It is obeyed only after the
+# operator has armed the latch (C-34, C-X).
 UPDATE_WIPE_ARMED = _rule(
     "wipe-armed",
     _AUTHORITY,
