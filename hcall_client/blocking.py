@@ -92,12 +92,13 @@ class BlockingChannel:
         """Connect and open a session.
 
         `partition` 0 means the only partition of the listener.  With `access_key` both ends prove that they
-        hold the key.  Raises OpenRefused with the server's status, another PeerError for a server that breaks
-        the protocol, and OSError (TimeoutError too) if there is no server.
+        hold the key.  Raises OpenRefused with the server's status, another PeerError for a server that
+        breaks the protocol, and OSError (TimeoutError too) if there is no server.
 
-        If the server has no place, the attempt is repeated within `timeout`; then the last refusal is
-        raised (spec/protocol.md#waiting).  Without a timeout, only a full queue is waited for.  A connected
-        socket has one attempt.
+        If the server has no free place for a session, the client repeats the attempt within `timeout`.
+        After that it raises the last refusal (spec/protocol.md#waiting).  Without a timeout, the client
+        waits only for a full queue, and raises a refusal at once.  If the target is a connected socket,
+        there is only one attempt.
         """
         check_place(target, socket.socket, _EXAMPLE)
         check_seconds("timeout", timeout)
@@ -181,8 +182,7 @@ class BlockingChannel:
 
         Returns a result or the refusal for each.  Raises the error that ends the session.
         """
-        # A list, because the requests are needed again to parse the answers, and an iterator has each
-        # once.
+        # A list and not an iterator: the requests are needed a second time, to parse the answers.
         asked = list(several(requests))
         sent = self.run(asked)
         if self.ended and len(sent) < len(asked):
@@ -347,11 +347,15 @@ def _connect_tcp(host: str, port: int, patience: Patience) -> socket.socket:
 
 
 def _connect_address(sock: socket.socket, address: Any, patience: Patience, rest: int) -> socket.socket:
-    """Connect within an equal share of the time left for `rest` addresses; close the socket on failure."""
+    """Connect, and return the socket; on failure close it.
+
+    The time that is left is shared equally by `rest` addresses, of which this is the first.
+    """
     try:
         sock.settimeout(patience.share(rest))
         sock.connect(address)
-        # Without it the kernel would hold a small call back until the last one is acknowledged.
+        # Without this option the kernel would hold a small call back until the call before it is
+        # acknowledged.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except BaseException:
         sock.close()

@@ -19,8 +19,8 @@ their order, and no others.
 #     out.
 #   - `BlockingChannel.run` returns also if the session ends in the middle. It lists the calls that were
 #     submitted, each with an answer or an error. Later calls were never sent.
-#   - The first error decides. GOODBYE 3 opens the next session; every other error is raised, because a call
-#     of it may have run.
+#   - The first error decides. After GOODBYE 3 the next session is opened. Every other error is raised,
+#     because a call that ended with this error may have run.
 #
 # If a call runs into `timeout`, TimeoutError leaves `_answered`. The call may have run, so it is not
 # repeated.
@@ -138,8 +138,8 @@ class FollowingBlockingChannel(Moving[BlockingChannel]):
             # The session may have ended before this call, so the list can be empty.
             sent = self._channel.run(requests[len(answered) :])
             answered += (each for each in sent if each.answer is not None)
-            # A call that was too large to be sent has its own error; a session that ended before the
-            # first call has its end.
+            # A call that was too large to be sent has an error of its own. If the session ended before the
+            # first call, no call has an error, and the error is that of the session.
             error = next((each.error for each in sent if each.error), self._channel.ended)
             if len(answered) < len(requests):
                 self._move_on(error)

@@ -146,8 +146,8 @@ def get_object_labels(
 def _read_labels(answer: HReturn, written: bytes) -> Labels:
     count, token = (_LABELS.output(name).of(answer.registers) for name in ("count", "token"))
     more = answer.status == Status.H_CONTINUE
-    # Without a token the caller would start again at the first part; without a label it might never
-    # end.
+    # If the answer had no token, the caller would begin the list again. If it had no label, the caller might
+    # ask for ever.
     if more and not (count and token):
         raise untrue(rules.ANSWER_CONTINUE, "an unfinished list without label or token")
     # Each entry has at least its 16-bit length. Checked before parsing, so a count of a bad server

@@ -330,15 +330,16 @@ async def open_channel(
 ) -> AsyncIterator[Channel]:
     """Connect, open a session with a partition, and close it at the end of the block.
 
-    `partition` 0 means the only partition of the listener.  With `access_key` the client proves that it holds
-    the key, and refuses a server that cannot prove the same (ServerNotProven).  Raises OpenRefused with the
-    server's status, another PeerError for a server that breaks the protocol, and OSError where there is no
-    server.
+    `partition` 0 means the only partition of the listener.  With `access_key` the client proves that it
+    holds the key, and refuses a server that cannot prove the same (ServerNotProven).  Raises OpenRefused
+    with the server's status, another PeerError for a server that breaks the protocol, and OSError where
+    there is no server.
 
     `patience` is the time limit of the opening in seconds; TimeoutError is raised after it.  Within the
-    limit, an attempt that the server refuses for lack of a place is repeated.  At the limit the last refusal
-    is raised (spec/protocol.md#waiting).  None means no time limit: a full queue is waited for without end,
-    and a refusal is raised at once.  A connected stream has one attempt.
+    limit, the client repeats an attempt if the server has no free place for a session.  At the limit it
+    raises the last refusal (spec/protocol.md#waiting).  None means no time limit: the client waits for a
+    full queue without end, and raises a refusal at once.  If the target is a connected stream, there is only
+    one attempt.
     """
     check_place(target, trio.abc.Stream, _EXAMPLE)
     check_seconds("patience", patience)

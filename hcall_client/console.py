@@ -260,7 +260,11 @@ class BlockingConsole:
 
 
 def _unreachable(error: HTTPException | OSError, path: str) -> ConsoleUnreachable:
-    """Return the error for a path: the reason without its errno, or the kind of another thing at the path."""
+    """Return the error of a request that got no answer at `path`.
+
+    If the path is another thing than a control channel, the error names that kind of thing.  Otherwise it
+    has the reason without its errno.
+    """
     found = _found(error, path)
     if found is not None:
         return ConsoleUnreachable(path, _other_end(found, path), found=found)

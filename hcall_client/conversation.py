@@ -274,8 +274,8 @@ class Conversation:
             self.end(refused_open(opened.status, self.opening.partition, self.opening.access_key))
             return
         partition, key, _ = self.opening
-        # A proof that is wrong raises, and does not end quietly: `receive` then sends GOODBYE 1 with
-        # the rule. No call can have been sent yet, so an impostor has seen no password.
+        # A wrong proof raises an error, so that `receive` sends GOODBYE 1 with the rule. No call can have
+        # been sent yet, so an impostor has seen no password.
         if key and self._hello:
             expected = server_proof(key, self._hello.nonce, self._nonce, partition)
             if not proofs_equal(opened.proof, expected):

@@ -279,7 +279,10 @@ class NotReached(SwpksError):
 
 
 class WrongSocket(OperatorError):
-    """A path that a program gave has another kind of thing than the needed one; `found` is its kind."""
+    """A program gave a path at which there is another kind of thing than it needs.
+
+    `found` is the kind of the thing at the path.
+    """
 
     def __init__(self, path: str, found: OtherEnd, needed: OtherEnd, right: str) -> None:
         self.found = found

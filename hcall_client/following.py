@@ -160,7 +160,8 @@ class FollowingChannel(Moving[Channel]):
                 await self._room()
                 calls.append(self._start(request))
         except trio.Cancelled:
-            # Calls of the part that was started must not run on the next system without a reader.
+            # The caller was cancelled, so no task will read the answers. Calls that it has started must not
+            # be sent again to the next system.
             _give_up(calls)
             raise
         await _awaited(calls)

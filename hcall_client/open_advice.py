@@ -39,7 +39,8 @@ def _of_key(partition: int, key: bytes | None) -> str:
 
 
 def _of_id(partition: int) -> str:
-    # The server refuses a partition that has moved away in the same way, also at the partition's own socket.
+    # A wrong id and a partition that has moved away are refused in the same way, also at the partition's own
+    # socket.
     if partition:
         told = f"this listener does not serve the id {partition}, or that partition has moved away"
     else:

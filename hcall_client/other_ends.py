@@ -1,17 +1,17 @@
 """The kind of the thing at the path of a socket: by its file, and by its answer."""
 
-# Why a question, and not the name
+# Why the first bytes of an answer decide, and not the name of the file
 #
 # A path can be a link, or a name of the operator's own.  So the answer decides.  A data channel sends its
 # HELLO first.  All other kinds wait for the client, and a request of HTTP makes each of them answer: the
 # control channel with a problem in HTTP, a console with JSON, its where socket with "error: ".  A web server
 # answers in HTTP too, but without a problem.
 #
-# A mobility channel answers no client without a token: it closes.  Many other programs do so too.  Only there
-# the name of the file decides.
+# A mobility channel closes the connection of a client without a token.  Many other programs do so too.  Only
+# if a connection is closed without an answer, the name of the file decides.
 #
-# The request is sent after a silence alone.  A data channel that is slow answers it with its HELLO, and logs
-# a broken rule.  So it is sent on a connection of its own.
+# The request is sent only if no HELLO has come in time.  A data channel that is slow sends its HELLO later,
+# and logs the request as a broken rule.  So the request has a connection that is used for nothing else.
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def end_at(path: str | os.PathLike[str], seconds: float) -> OtherEnd | None:
     with sock:
         sock.settimeout(seconds)
         if (greeting := _received(sock)) is not None:
-            # An end before any request is that of a server that stops.
+            # If a server closes before any request, it is about to stop, and its kind is not known.
             return end_of_answer(greeting, path) if greeting else None
         with suppress(OSError):
             sock.sendall(_REQUEST)

@@ -117,9 +117,9 @@ class Patience:
         return max(0.0, self._left)
 
     def look(self, longest: float = LOOK) -> float | None:
-        """Return how many seconds to wait before the next look; None is for ever.
+        """Return how many seconds the caller may wait before it calls this again; None means for ever.
 
-        A wait of that length is no pause.  Raises TimeoutError when no time is left.
+        A gap of that length does not count as a pause of this process.  TimeoutError when no time is left.
         """
         left = self.left()
         if left is None:
@@ -140,9 +140,10 @@ class Patience:
         return self.look(math.inf)
 
     def share(self, parts: int) -> float | None:
-        """Return the seconds for the first of `parts` waits, one after the other; None is for ever.
+        """Return the seconds for the first of `parts` waits that follow each other; None is for ever.
 
-        Each wait gets an equal part of the rest, and at least `LEAST`, so each of them is tried.
+        Each wait gets an equal part of the time that is left, and at least `LEAST`, so each of them is
+        tried.
         """
         left = self.left()
         if left is None:
@@ -161,9 +162,9 @@ class Attempts:
     """The attempts to open one session.  It decides whether another attempt follows, and when.
 
     A refusal is an answer.  Without a timeout nothing would bound the wait for a better answer, so the
-    refusal is raised at once.  A full queue is no answer: the attempt is repeated, as the kernel waits for a
-    blocking socket.  `may_pass` says after which refusals another attempt may succeed: by default those for
-    lack of a place.
+    refusal is raised at once.  A full queue is no answer: the attempt is repeated, also without a timeout.
+    In a connect of a blocking socket the kernel would wait in the same way.  `may_pass` says after which
+    refusals another attempt may succeed: by default those for lack of a place.
     """
 
     def __init__(

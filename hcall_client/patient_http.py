@@ -59,7 +59,7 @@ class UnixConnection(HTTPConnection):
 
     def connect(self) -> None:
         """Connect; while the queue of the server is full, try again."""
-        # No other error than a full queue is repeated here: `Attempts` raises it.
+        # Only a full queue leads to another attempt. `Attempts` raises every other error.
         attempts = Attempts(self._patience)
         while True:
             try:
@@ -118,7 +118,7 @@ class _PatientSocket:
     def close(self) -> None:
         """Close the socket, unless a file still reads it.
 
-        `http.client` closes it before it reads a body that ends with its connection.
+        If a body ends with the connection, `http.client` calls this before it reads the body.
         """
         self._open -= 1
         if self._open <= 0:

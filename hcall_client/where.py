@@ -79,7 +79,10 @@ def locate_at(path: str | os.PathLike[str], name: str, seconds: float = SECONDS)
 
 
 def _not_asked(error: OSError, path: str) -> OSError:
-    """Return the error of a where socket with its path, and the remedy; WrongSocket if it is none."""
+    """Return the error for a where socket that could not be asked, with the path and the remedy.
+
+    Raises WrongSocket if another kind of thing is at the path.
+    """
     _check(end_of_file(path), path)
     if isinstance(error, ConnectionResetError | BrokenPipeError):
         _check(end_of_answer(b"", path), path)
@@ -109,8 +112,8 @@ def parse_address(text: str) -> Address:
 def _line(asking: socket.socket, path: str, deadline: float, step: float) -> str:
     """Return the next line without its newline; "" if the stream ends before it.
 
-    If the first bytes are no answer of a console, or none come within `step` seconds, the kind of the socket
-    is asked for.
+    If the first bytes are no answer of a console, or none come within `step` seconds, this function finds
+    out the kind of the socket.  It raises WrongSocket if that is no where socket.
     """
     asking.settimeout(step)
     try:
@@ -122,7 +125,8 @@ def _line(asking: socket.socket, path: str, deadline: float, step: float) -> str
             _check(end_of_answer(b"", path), path)
             return ""
         if not any(received.startswith(each[: len(received)]) for each in _ANSWERS):
-            # Another question decides: a web server may answer the name of a partition with a page alone.
+            # The answer to an HTTP request decides. To the line with the partition's name, a web server may
+            # answer with a page alone, which does not show its kind.
             found = end_at(path, step)
             _check(end_of_answer(received, path) if found in _NO_FINDING else found, path)
     while b"\n" not in received and len(received) < _LONGEST:
@@ -135,7 +139,10 @@ def _line(asking: socket.socket, path: str, deadline: float, step: float) -> str
 
 
 def _check(found: OtherEnd | None, path: str) -> bytes:
-    """Raise WrongSocket for a kind that is no where socket; return b"" for none and for a where socket."""
+    """Raise WrongSocket for a kind that can't be a where socket.
+
+    For an unknown kind, and for a kind that may be a where socket, return b"": no bytes were received.
+    """
     if found in _NO_FINDING or found is None:
         return b""
     # Loaded for this error alone: without it this module needs only the standard library.
