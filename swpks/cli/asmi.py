@@ -40,7 +40,11 @@ _Random = Callable[[int], bytes]
 
 
 class Eraser(NamedTuple):
-    """The functions of the command: `losses` returns sentences about the losses, `erase` has each action."""
+    """The functions that the command calls.
+
+    `losses` returns sentences about the data that an erase will lose.  `erase` has a function for each
+    action, which carries the action out and returns the text for the operator.
+    """
 
     losses: Callable[[Path, str], list[str]]
     erase: dict[str, Callable[[Path, _Random], str]]

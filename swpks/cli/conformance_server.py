@@ -113,14 +113,16 @@ def _facts(place: ServerPlace, options: argparse.Namespace) -> Facts:
 
 
 def _check_kind(place: ServerPlace) -> None:
-    """Raise OperatorError if there was no session because the path has another kind of thing.
+    """Raise OperatorError if the reason for the failed session is that the path has another kind of thing.
 
-    Asked after the failure alone: a server with a place for one connection must not lose it to the question.
+    Called only after a failure, because it opens a connection: a server that has room for only one
+    connection would not accept the session as well.
     """
     if not isinstance(place.address, tuple):
         path = Path(place.address)
         found = end_at(path, min(SILENCE, place.patience))
-        # Another implementation may close a connection too, such as one without a place for a session.
+        # CLOSING is no proof of another kind. Another implementation of the data channel may also close a
+        # connection without an answer, for instance if it has no place for a further session.
         if found not in (None, OtherEnd.DATA, OtherEnd.OTHER, OtherEnd.CLOSING):
             raise wrong_socket(path, found, OtherEnd.DATA, option="--connect unix:")
 

@@ -103,7 +103,7 @@ def _plain_output(descriptor: int, path: Path, size: int, *, new: bool) -> Itera
         nonlocal written
         written = True
         _write_all(descriptor, data)
-        os.truncate(descriptor, len(data))  # after the write: it would free the allocated space
+        os.truncate(descriptor, len(data))  # before the write, this would free the allocated space
         os.fsync(descriptor)
 
     # An old file may have a wider mode.  A program that has it open already can still read the file.

@@ -129,7 +129,8 @@ class FollowedJobFailed(OperatorError):
 
         self.system = job.system
         reason = job.lines[-1] if job.lines else "no reason is known"
-        # As for a line: the rule of the failure has a remedy that helps more than that of `line.job`.
+        # The error has the rule of the failure, as a failed line has: the remedy of that rule helps more than
+        # the remedy of `line.job`.
         rule, message = RULES.get(job.rule_id, LINE_JOB), f"job {job.number} ({job.kind}) failed: {reason}"
         super().__init__(rule, printable(message), advised=job.advised)
 

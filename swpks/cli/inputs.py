@@ -4,8 +4,8 @@
 #
 # The h-call would refuse it too, as a wrong length in a register: a fault of the guest.  But the usual reason
 # is a pipe whose first program has failed, or a file that was never written, and only the command knows
-# which.  An empty password is no wrong one: it means "no password", so its refusal would lead to a password
-# that is not lost.  `swpks lpar raw` sends empty data too.
+# which.  An empty password means "no password".  The h-call would be refused as for a lost password, although
+# no password is lost.  `swpks lpar raw` sends empty data too.
 
 from __future__ import annotations
 

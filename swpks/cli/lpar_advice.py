@@ -31,7 +31,10 @@ def advised(error: SwpksError, args: argparse.Namespace) -> SwpksError:
 
 
 def _completed(error: _E, args: argparse.Namespace) -> _E:
-    """Return an error whose commands of `swpks hmc` name the partition, and the system of the options."""
+    """Return an error whose commands of `swpks hmc` can be copied.
+
+    Each such command in the message gets the partition's name, and the option that names the system.
+    """
     from swpks.hmc import verb_remedies  # an error alone needs it
 
     return with_message(error, verb_remedies.completed(error.message, hmc_end(args), partition_name(args)))
@@ -47,12 +50,16 @@ def _of_call(error: HcallError, args: argparse.Namespace) -> HcallError:
 def _of_label(_: HcallError, args: argparse.Namespace) -> str:
     if shown := label_of_variable(getattr(args, "label", None)):
         return f"the label of the secure-boot variable is '{shown}'"
-    # The label of an unwrap is in the wrapped object, which may be that of another partition.
+    # UNWRAP takes the label from the wrapped object. Another partition may have made this object, so a list
+    # of the labels here may not help.
     return "" if args.verb == "unwrap" else f"`{lpar_command(args, 'ls')}` lists the labels of this consumer"
 
 
 def _of_function(error: HcallError, args: argparse.Namespace) -> str:
-    """Return the advice for a call that the partition does not have: its first level, or a keystore."""
+    """Return the advice for a call that the partition does not have.
+
+    It is to start the server with a firmware level that has the call, or to switch the keystore on.
+    """
     if level := _level_of(error.opcode):
         return f"if its level is below {level}: `{serve_command(args, f'--firmware {level}')}`"
     name = shlex.quote(partition_name(args))

@@ -31,7 +31,7 @@ def of_authority(error: HcallError, args: argparse.Namespace) -> str:
     if error.policy:
         return ""
     if error.opcode == Opcode.SIGNED_UPDATE:
-        # Its message leads to the server's log, which has the exact rule.
+        # The message of this error sends the reader to the server's log, which names the broken rule.
         return f"if that is password.fits: {_of_password(args, '')}" if args.password_file else ""
     policy = _policy(args)
     return _of_password(args, "perhaps " if policy else "") + policy
@@ -49,7 +49,7 @@ def _of_password(args: argparse.Namespace, doubt: str) -> str:
 
 
 def _policy(args: argparse.Namespace) -> str:
-    """Return that a policy may be the reason, "" if it can't."""
+    """Return the clause that names a policy as a possible reason; "" if no policy can be the reason."""
     if args.verb in _OF_AN_OBJECT:
         return "; or the policy of the object forbids it"
     if args.verb in _MAKING and args.policy:

@@ -56,7 +56,7 @@ def give(args: argparse.Namespace, about: Mapping[str, Any], data: bytes) -> Non
 @contextmanager
 def giving(args: argparse.Namespace, size: int = 0) -> Iterator[Callable[[Mapping[str, Any], bytes], None]]:
     """Yield a function that does what `give` does, for an open output with room for `size` bytes."""
-    # Without a file, --json writes JSON to standard output.  So standard output is tried before the call,
+    # Without a file, --json writes JSON to standard output.  So standard output is checked before the call
     # too.
     with opened_output(args.output, size) as put:
 
@@ -117,7 +117,8 @@ def read(channel: BlockingChannel, args: argparse.Namespace) -> int:
     """Read an object: write its bytes to a file or standard output, or print it as JSON."""
     label, size = chosen_label(args), args.size
     if size is None:
-        # The buffer is offered to the hypervisor, and READ refuses a smaller one than the object.
+        # READ refuses a buffer that is smaller than the object. So the buffer has the size of the largest
+        # object.
         limits = channel.limits()
         size = max(limits.max_object_size, limits.max_large_object_size)
     found = channel.call(calls.read_object(who(args), label, size))

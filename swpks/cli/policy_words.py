@@ -81,6 +81,6 @@ def _sentences() -> dict[str, str]:
     for bullet in _BULLET.findall(_section()):
         head, _, text = " ".join(bullet.split()).partition(": ")
         shared = len(_NAME.findall(head)) > 1
-        # The sentences about two bits name them in the order of their names.
+        # A text about two bits means them in the order of their names, so these names stay in front of it.
         found.update(dict.fromkeys(_NAME.findall(head), f"{head}: {text}" if shared else text))
     return found

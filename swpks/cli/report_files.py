@@ -25,7 +25,8 @@ class FileFailed(OperatorError):
 def opened_report(stack: ExitStack, path: Path | None) -> Callable[[Content], None]:
     """Open a file for results, and return the function that writes it.
 
-    If no file is named, the function does nothing.  Both raise FileFailed.
+    If no file is named, the function does nothing.  FileFailed if the file can't be opened; the function
+    raises FileFailed if the file can't be written.
     """
     if path is None:
         return lambda content: None

@@ -284,7 +284,10 @@ def sentence(ready: dict[str, Any], unsized: list[str]) -> str:
 
 
 def _power(ready: dict[str, Any], name: str) -> str:
-    """Return why a partition does not answer at a socket of a service manager, "" if it answers."""
+    """Return a note for the ready line if a partition has a socket and does not answer there, else "".
+
+    Only a socket that a service manager has passed exists while its partition does not answer.
+    """
     if name in ready["running"]:
         return ""
     return " (not served)" if name in ready["unserved"] else " (powered off)"

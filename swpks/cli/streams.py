@@ -81,7 +81,7 @@ def complain(text: str) -> None:
         text = _escaped(text)
     try:
         descriptor = sys.stderr.fileno()
-    except (AttributeError, OSError, ValueError):  # none, or one in memory as in tests
+    except (AttributeError, OSError, ValueError):  # no stream, or one in memory, as in tests
         print(text, file=sys.stderr)
         return
     line = f"{text}\n".encode(sys.stderr.encoding, "backslashreplace")

@@ -54,10 +54,10 @@ def check_data_socket(path: Path, timeout: float, name: str = "NAME") -> None:
 
 
 def check_where_socket(path: Path, name: str) -> None:
-    """Raise an error if a path that shall be a console's where socket is another thing, or silent.
+    """Raise an error if a path can't be the where socket of a console, or if it does not answer in time.
 
-    A console that is down passes, and one that does not know the partition: both may change soon, and the
-    command waits for that.
+    No error if the console is down, or does not know the partition.  Both may change soon, and the command
+    waits for that.
     """
     try:
         locate_at(path, name)()
@@ -70,9 +70,10 @@ def check_where_socket(path: Path, name: str) -> None:
 
 
 def no_control_channel(path: Path, error: ConsoleUnreachable) -> SwpksError:
-    """Return the error of a command if the path of its control channel is of another kind.
+    """Return the error of a command whose request got no answer from a control channel.
 
-    If the kind is unknown, or no kind of swpks, it is `error` itself.
+    If the path is a socket of another kind of swpks, the error names the kind.  Otherwise it is `error`
+    itself.
     """
     if error.found in (None, OtherEnd.OTHER):
         return error
