@@ -321,7 +321,10 @@ class EmulatedConsole:
         await self.log.until(lambda: known.connected)
 
     def _begun(self, known: KnownSystem) -> LoggedEvent | None:
-        """Return the event since the last connection that began a recovery or found no copies, if any."""
+        """Return the last event of a system that began a recovery, or found no copies for one.
+
+        None if there is no such event since the console has last connected to the system.
+        """
         for each in reversed(self.log.events):
             ours = each.fields.get("system") == known.name
             if each.event == _STARTED or (ours and each.event == "system.away"):

@@ -154,8 +154,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def _may_use(item: pytest.Function, fixtures: tuple[str, ...]) -> bool:
     """Whether a test uses one of these fixtures, or may request one of them while it runs."""
-    # A test or fixture that takes `request` can ask for any fixture, and can read any mark. Only the fixtures
-    # of pytest and of this module do neither.
+    # A test or fixture that takes `request` can ask for any fixture, and can read any mark. The fixtures of
+    # pytest and of this module take `request` too, but do neither.
     if not set(fixtures).isdisjoint(item.fixturenames):
         return True
     known = item._fixtureinfo

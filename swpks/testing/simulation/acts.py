@@ -104,7 +104,8 @@ class Performance:
             life.end()
         else:
             life.crash_at = life.steps + step.number, step.late
-            # Without work, no durable step comes. Then the step gives up after LENGTH.
+            # If the system has no work, it makes no durable step, and does not crash. Then the wait ends
+            # after LENGTH seconds.
             with trio.move_on_after(LENGTH):
                 await life.over.wait()
             life.crash_at = None

@@ -10,8 +10,8 @@ when the console stores it.  Each word that the console sends must follow from a
 # Such an order is a mistake of the operator, and R-54 fences the source.
 #
 # Tried and dropped: a SERVE or FENCED was right if any entry that was ever stored allowed it. Then SERVE to a
-# former owner was no failure until two systems served (seed 7). A forced target needed only that it had the
-# copy once. Now the last entry and the present record count (tests/simulation/test_decisions.py).
+# former owner was no failure until two systems served (seed 7). A forced target was right if it had ever had
+# the copy. Now the last entry and the present record count (tests/simulation/test_decisions.py).
 
 from __future__ import annotations
 

@@ -62,7 +62,8 @@ class CountedCall(NamedTuple):
 class BrittleStream(trio.abc.Stream):
     """A client's end of a connection that breaks at the time `breaks`; later answers are lost."""
 
-    # Sends still work after the break. So calls run whose answers are lost, which is the hard case.
+    # Sends still work after the break. So the server runs calls, and their answers are lost. This is the hard
+    # case.
 
     def __init__(self, inner: trio.abc.Stream, breaks: float) -> None:
         self._inner = inner

@@ -86,7 +86,7 @@ class Guests:
                     self.sessions.append(session)
                     await self._talk(channel, session, site, number, pace)
             except OpenRefused:
-                longest = 1.6  # longer, because a handshake takes more time of the simulation than all else
+                longest = 1.6  # a longer pause: handshakes are the largest part of the simulation's real time
             except (OSError, SwpksError):
                 pass
             await trio.sleep(chance.uniform(0.05, longest))
@@ -185,8 +185,8 @@ async def _answer(channel: Channel, request: Request[Any]) -> Answer | bytes:
         status = Status(error.status)
         if status in NOT_RUN:
             return Answer.NEVER
-        # No other status is right for these calls. A RuntimeError is no exception of the product, so it
-        # reaches the world.
+        # No other status is right for these calls. The guests catch errors of the product, but no
+        # RuntimeError. So it ends the simulation.
         if status not in ANSWERS:
             raise RuntimeError(f"a guest gets the answer {status.name} from a partition that runs") from None
         return ANSWERS[status]

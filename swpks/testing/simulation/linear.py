@@ -28,8 +28,8 @@ each lane.  A call that was answered before another call was made comes first.  
 # a model has to be hashable and has to have one form only: two forms of the same state would be two nodes.
 #
 # How much work it is. The problem is NP-complete in general. A history of n calls in k lanes has at most
-# (n/k + 1)^k positions. The rule "answered before called" leaves far fewer: only calls that overlap have
-# more than one order. So callers bound the overlap, and not this module the time:
+# (n/k + 1)^k positions. The rule "answered before called" leaves far fewer: only calls that overlap have more
+# than one order. So this module has no limit of time. Its callers limit how many calls overlap:
 #
 #   - A guest makes at most three calls at once, and a visit has a dozen of such rounds.
 #   - A round of the soak has up to five calls on each of four sockets. The next round begins in the states

@@ -89,7 +89,11 @@ class Migrant:
         return site in self._watch.owners(self.uuid)
 
     def _has_left(self, site: Site) -> bool:
-        """Whether a system has no store of the partition, or only as a remote restart's source (R-54)."""
+        """Whether a system has no claim to the partition any more.
+
+        It has no claim if it has no store of the partition.  It has none either if its store is RELEASED
+        because another system has restarted the partition (R-54).
+        """
         at = site.running.custodian.standing(self.uuid)
         if at.custody is not Custody.RELEASED:
             return at.custody in LEFT

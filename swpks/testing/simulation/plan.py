@@ -162,7 +162,10 @@ def _force_after_resume(chance: Random) -> Story:
 
 
 def _restart_in_doubt(chance: Random) -> Story:
-    """Return a story in which a source is lost while its target has a copy, and a third system restarts."""
+    """Return a story in which a source is lost while its target has a copy of the partition.
+
+    Then a third system restarts the partition.
+    """
     on, back = chance.choice(("FROZEN", "PREPARED", "RELEASED")), chance.choice((0.0, 0.2, 0.5, 2.0))
     at = chance.uniform(0.3, 2.0)
     steps = [
@@ -214,7 +217,7 @@ def _beside(chance: Random, steps: Sequence[Step]) -> list[Step]:
 
 
 def _near(chance: Random, moves: list[float], what: str, systems: tuple[str, ...]) -> Step:
-    """Return a step that waits for a state of a move, or comes soon after its order, or at any time."""
+    """Return a step that comes in a state of a move, or soon after the order of a move, or at any time."""
     kind, at, who = chance.random(), chance.choice(moves), chance.choice(systems)
     # The step comes 1 ms before its move, so that it waits already when the move reaches the state.
     if kind < 0.75:

@@ -156,7 +156,8 @@ class Watch:
         uuid = partition.profile.uuid
         self.moves += 1
         before = self._before[site.name, uuid]
-        # Not so if a bar came between PREPARED and ARRIVED.
+        # This is the end of a live migration. If a bar came between PREPARED and ARRIVED, the condition is
+        # false, and the code below decides.
         if (before.custody, before.epoch) == (Custody.PREPARED, now.epoch):
             self._note(uuid, site.name, Fate.FLUSHED)
             return
@@ -185,7 +186,7 @@ class Watch:
         self.look(site)
         values, generation = values_of(partition), partition.profile.image_generation
         if self._is_fenced(site, uuid):
-            generation = 0  # counted apart from the owner: no later state of the owner comes from it
+            generation = 0  # no later state of the owner comes from a state of a fenced system
         self._lines[uuid].served(values, generation)
         standing = self.standing(site, uuid)
         if partition.gone or standing.custody not in OWNING or standing.mode not in SERVES:
