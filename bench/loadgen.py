@@ -99,7 +99,8 @@ def finish_load(child: subprocess.Popen[str]) -> Measured:
 
 
 def _measured(status: int, output: str, complaint: str) -> Measured:
-    # No answer of the server is a result of a flood; any other failure is a failure of the benchmark.
+    # If the server does not answer in time, that is a result: a flood may cause it. Any other failure is a
+    # failure of the benchmark.
     if "the last answers did not come" in complaint:
         raise NoAnswer(complaint.strip())
     if status:

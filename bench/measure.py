@@ -129,7 +129,10 @@ class Bench:
         return found
 
     def starts(self, state: Path) -> list[Start]:
-        """Start a server on an existing state, and after a process that imports trio, again and again."""
+        """Measure a number of starts of a server on an existing state.
+
+        Before each start, a process that only imports trio is measured.
+        """
         found = []
         for _ in self.rounds("starts", self.effort.starts):
             with self.real_time.here(self.place.server):  # child processes inherit core and priority
@@ -140,7 +143,7 @@ class Bench:
         return found
 
     def fixtures(self) -> list[float]:
-        """Open and close in-process partitions again and again; return the seconds to each session."""
+        """Open and close in-process partitions; return the seconds until each had an open session."""
         self.progress("test fixtures")
 
         async def one() -> float:

@@ -154,7 +154,10 @@ AGAINST = (
 
 
 def peer_rows(bench: Bench, servers: dict[bool, Server]) -> list[Row]:
-    """Measure cases on swpks, Redis and swtpm; the key of `servers` is whether their CONFIRM waits."""
+    """Measure cases on swpks, Redis and swtpm.
+
+    The key in `servers` says whether the CONFIRM of that server of swpks waits for the flush.
+    """
     folder = bench.folder / "peers"
     folder.mkdir()
     found: dict[Against, Rounds] = defaultdict(lambda: defaultdict(list))

@@ -8,7 +8,8 @@ of exactly the sizes that swpks sends.
 #
 # The generator must be cheap beside the server, so it neither encodes nor decodes.  It sends bytes, and
 # checks the size and the status of each answer.  So an operation must have the same frames each time.  A READ
-# has.  A WRITE does not replace an object, so a unit of writes removes its object first.
+# has the same frames each time.  A WRITE does not replace an object, so a unit of writes removes its object
+# first.
 #
 # The answers serve two purposes.  Their sizes are checked, and the echo server sends them.  So the echo moves
 # exactly the bytes that swpks moves, and the difference is the work on them.
@@ -54,7 +55,8 @@ _NUMBER = struct.Struct("=I")
 class Step(NamedTuple):
     """Frames of one send; `answers` are the complete frames that answer them, None if unknown.
 
-    `awaited` is the number of answers; `units` is the number of operations that end with an END step.
+    `awaited` is the number of answers.  `flags` are those above; with END, `units` is the number of
+    operations that end with this step.
     """
 
     frames: bytes

@@ -11,9 +11,9 @@
 # The share of the client is reported beside each figure (`process_time`).  A user can see from it how much
 # faster a client in C would be.
 #
-# A confirmed write ends when CONFIRM reports it durable.  The client repeats only the CONFIRM.  It pauses
-# before, each time twice as long, up to `LONGEST_PAUSE`: polls without a pause would take the CPU from
-# the flush.
+# A confirmed write ends when CONFIRM reports it durable.  The client repeats only the CONFIRM.  Before each
+# repetition it pauses, each time twice as long, up to `LONGEST_PAUSE`: polls without a pause would take the
+# CPU from the flush.
 #
 # Each operation that has begun is finished, also after the end of the time.  So the server has no call left
 # when the next case begins.

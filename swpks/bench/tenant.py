@@ -87,7 +87,10 @@ class Tenant:
             raise BenchRefused(rule, left) from None
 
     def requests(self, call: BenchCall, number: int) -> tuple[list[Request[Any]], Request[Any] | None]:
-        """Return the calls of one operation, and the CONFIRM to repeat, None if the operation reads."""
+        """Return the calls of one operation, and the CONFIRM that the client repeats.
+
+        The CONFIRM is None for an operation that only reads.
+        """
         if call is not BenchCall.CONFIRMED:
             label, size = (self._small, SMALL) if call is BenchCall.READ_SMALL else (self._large, LARGE)
             return [read_object(self._who, label, size)], None

@@ -9,12 +9,12 @@
 # encrypts the sectors.
 #
 # This is no imitation of a format.  `payload` reads cipher, sector size and tweak from the metadata of the
-# container, and refuses any other ones.  A test maps the same file where device-mapper works, and reads the
-# same bytes.
+# container, and refuses all values but those that this class can handle.  A test maps the same file where
+# device-mapper works, and reads the same bytes.
 #
-# A key must never be visible to other users of the host.  The words of a command line are (ps), and so is a
-# file with a wrong mode.  So each key goes through a pipe: to cryptsetup's standard input, and back from its
-# output.
+# A key must never be visible to other users of the host.  But they can see the words of each command line
+# (ps), and files with a wrong mode.  So each key goes through a pipe: to cryptsetup's standard input, and
+# back from its output.
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@
 #     copy.
 #   - The console is attached to the restored system, and the last steps are orders to this console.
 #
-# A step that breaks ends the demo: later checks would fail for its reason, and hide it.
+# If a step breaks, the demo ends: later checks would fail for the same reason, and hide the first failure.
 
 from __future__ import annotations
 
