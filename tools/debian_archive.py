@@ -13,8 +13,9 @@ The cache is `$SWPKS_CACHE`, else `$XDG_CACHE_HOME/swpks`, else `~/.cache/swpks`
 package, version and `LAYOUT`. Files of an older layout are kept, because an older checkout may use them. The
 whole cache can be deleted at any time. A file has the permission bits of its package, with these exceptions:
 the owner can always read and write it, and no other user can write it. The bits setuid, setgid and sticky are
-never set. The index is fetched again after some hours; without a network the last one is used. If a suite
-cannot be fetched, a process does not try again, for any of its archives.
+never set. The index is fetched again after some hours; without a network the last one is used. If the
+index of a suite for an architecture cannot be fetched, this process does not try again, also not with another
+`Archive`.
 """
 
 # Why apt does the work here
@@ -153,7 +154,10 @@ class Archive:
         return Unavailable(f"{self.suite} has no package {name} for {self.architecture}", advice, "PACKAGE")
 
     def dependency(self, package: Package, prefix: str) -> Package:
-        """Return the dependency of `package` with this prefix, such as the kernel of a meta-package."""
+        """Return the dependency of `package` whose name begins with `prefix`.
+
+        For a meta-package of kernels, this is the kernel.
+        """
         for name in package.depends:
             if prefix and name.startswith(prefix) and name != package.name:
                 return self.package(name)
@@ -274,7 +278,10 @@ class Archive:
 
 
 def _output(command: Sequence[str], asked: str, cwd: str | None = None) -> str:
-    """Return the output of a command; Unavailable with its purpose `asked` if it fails."""
+    """Return the output of a command.
+
+    If the command fails, Unavailable has `asked` in its message, which names the purpose of the command.
+    """
     try:
         done = subprocess.run(
             command, cwd=cwd, check=True, capture_output=True, text=True, timeout=PATIENCE,

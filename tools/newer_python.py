@@ -2,10 +2,10 @@
 
     python -m tools.newer_python
 
-It is in `FOLDER`; each version of Python that runs this module has another folder.  It holds the packages of
-swpks and pytest, from requirements-dev.lock with its hashes.  A second run does nothing, until the lock or
-the newest Python changes.  If there is no newer Python, or its wheels can't be installed, nothing fails:
-`why-not` in the folder has the reason, and the test shows it.
+It is in `FOLDER`; each version of Python that runs this module has a folder of its own.  It holds the
+packages of swpks and pytest, from requirements-dev.lock with its hashes.  A second run does nothing, until
+the lock or the newest Python changes.  If there is no newer Python, or its wheels can't be installed,
+nothing fails: `why-not` in the folder has the reason, and the test shows it.
 """
 
 from __future__ import annotations
@@ -82,7 +82,10 @@ def key(version: str) -> tuple[int, ...]:
 
 
 def candidates() -> Iterator[Path]:
-    """Yield each interpreter with a newer name once: those on the PATH, then those of pyenv."""
+    """Yield each interpreter whose name has a newer version, once.
+
+    Those on the PATH come first, then those of pyenv.
+    """
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     folders = [*map(Path, os.environ.get("PATH", "").split(os.pathsep)), *sorted(pyenv.glob("*/bin"))]
     seen: set[Path] = set()

@@ -15,7 +15,7 @@ ends.  Survivors are listed in `survivors.toml`, each with its reason; any other
     patching.py    a mutant in functions that are loaded already
     loading.py     the modules that a mutant does not change
     trial.py       a mutant whose module is loaded anew; the run of the tests, the time-outs
-    server.py      the processes that fork one for each mutant
+    server.py      the processes that fork a child for each mutant
     survivors.py   the file of survivors
     report.py      the scores, and all that fails a run
 """

@@ -51,7 +51,10 @@ def by_module(tasks: list[Task]) -> list[list[Task]]:
 
 
 def run(mutants: list[Mutant], jobs: int, show: Show) -> dict[Mutant, Result]:
-    """Try all mutants by patching, and those that are left by loading; return the outcome of each."""
+    """Try each mutant, and return the outcome of each.
+
+    All are tried by patching.  Those that patching cannot decide are then tried by loading.
+    """
     folders = sorted({folder for mutant in mutants for folder in ROOMS[mutant.room].tests})
     outcome: dict[Mutant, Result] = {}
 
