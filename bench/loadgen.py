@@ -152,7 +152,7 @@ def flooding(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Ctrl-C must end the benchmark alone, which then ends the flood and reads its figures.
+        # Ctrl-C must reach only the benchmark, which then ends the flood and reads its figures.
         start_new_session=True,
     ) as child:
         try:

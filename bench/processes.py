@@ -53,7 +53,7 @@ class Child:
     ) -> None:
         self._log = log
         with log.open("ab") as out:
-            # A new session: an interrupt from the terminal must reach the benchmark alone.
+            # A new session: an interrupt from the terminal must reach only the benchmark.
             self._child = subprocess.Popen(
                 [*map(str, arguments)],
                 executable=program,

@@ -227,8 +227,9 @@ def _decoded(content: bytes, kind: type[T]) -> T:
 class BlockingConsole:
     """A console of one system, over the control channel's Unix socket.  Each call has its own connection.
 
-    A call raises ConsoleRefused if a rule forbids it, ConsoleUnreachable, or ConsoleMisspoken.  `timeout` is
-    in seconds, for the whole call.  A pause of this process uses almost none of the timeout.
+    A call that a rule forbids raises ConsoleRefused.  A call without a right answer raises
+    ConsoleUnreachable or ConsoleMisspoken.  `timeout` is in seconds, for the whole call.  A pause of this
+    process uses almost none of the timeout.
     """
 
     def __init__(self, path: str | os.PathLike[str], timeout: float = DEFAULT_TIMEOUT) -> None:

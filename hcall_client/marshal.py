@@ -113,7 +113,11 @@ def _length(spec: HCallSpec, arg: Arg, registers: Sequence[int], memory: GuestMe
 
 
 def _block_length(address: int, memory: GuestMemory) -> int:
-    """Return the length of the authorization block; that of its header if the guest lacks the rest."""
+    """Return the length of the authorization block.
+
+    If the guest's memory does not have the whole block, return the length of the block's header; 0 if it
+    does not have the header either.
+    """
     # The guest may have put any number into the register.
     if address + _HEADER > ADDRESS_SPACE or not memory.holds(address, _HEADER):
         return 0

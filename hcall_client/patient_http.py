@@ -125,7 +125,10 @@ class _PatientSocket:
             self._socket.close()
 
     def _wait(self, event: int) -> None:
-        """Wait until the socket is ready; TimeoutError when the time is over, also while it is ready."""
+        """Wait until the socket is ready.
+
+        TimeoutError when the time is over, even if the socket is ready at that moment.
+        """
         # `look` raises when the time is over, also if the socket is ready. So single bytes can't extend
         # the time.
         self._poll.register(self._socket, event)

@@ -22,8 +22,8 @@ _SCARCE = (
 _BY_RULE = {
     **{kind.rule: kind for kind in ProblemKind if kind.rule},
     **dict.fromkeys(_SCARCE, ProblemKind.SCARCITY),
-    # By its fault this would be an operator's mistake, but HTTP clients expect 404 for a path without a
-    # resource.
+    # The fault of this rule is the operator's, which would give another kind. But HTTP clients expect the
+    # status 404 for a path without a resource.
     rules.NAME_EXISTS: ProblemKind.NOT_FOUND,
 }
 _BY_FAULT = {Fault.PEER: ProblemKind.MALFORMED, Fault.STORAGE: ProblemKind.STORAGE}

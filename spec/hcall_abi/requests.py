@@ -187,7 +187,7 @@ def set_nvram_fault(
     """Set an NVRAM fault, or end it ("none").
 
     `commits` is the number of commits that fail; 1 if it is left out.  OperatorError for an unknown
-    `trouble`, and for `commits` with any other than "full" and "io".
+    `trouble`, and for `commits` if the trouble is neither "full" nor "io".
     """
     if trouble != "none" and trouble not in get_args(ConsoleTrouble):
         names = listed(("none", *get_args(ConsoleTrouble)))
@@ -237,7 +237,7 @@ def show_copy(name: str) -> ConsoleRequest[CopyView]:
 
 
 def restore_copy(copy: bytes, *, older: bool = True, check: bool = False) -> ConsoleRequest[PartitionView]:
-    """Put a store back to a copy; its partition must be powered off.
+    """Restore a store from a console copy; the partition must be powered off.
 
     With `older`, the copy may be older than the present store; the later changes of that store are lost.
     With `check`, nothing is changed, and the answer is the partition as the restore would leave it.

@@ -76,7 +76,8 @@ def _found(error: BaseException) -> Scarcity | None:
         return found[0] if all(found) else None
     if isinstance(error, MemoryError):
         return _MEMORY
-    # Python has no type and no number for it, so its English text is compared.
+    # If no thread can be started, Python raises an error without a type or a number of its own. So its
+    # English text is compared.
     if isinstance(error, RuntimeError) and _NO_THREAD in str(error):
         return _THREADS
     return None

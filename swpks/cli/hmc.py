@@ -297,7 +297,7 @@ def _advised(args: argparse.Namespace, target: Target | None, error: SwpksError)
     """Return an error with its remedy; with --json without it, because programs compare the rule."""
     if args.json:
         return error
-    from swpks.hmc.verb_remedies import Asked, with_remedy_for  # an error alone needs it
+    from swpks.hmc.verb_remedies import Asked, with_remedy_for  # only an error needs it
 
     end = f"--state {shlex.quote(str(args.state))}" if args.state else ""
     end = f"--socket {shlex.quote(str(args.socket))}" if args.socket else end

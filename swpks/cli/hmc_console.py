@@ -125,7 +125,7 @@ class FollowedJobFailed(OperatorError):
     """A followed job has failed; its rule is that of the failure, `system` the name of its system."""
 
     def __init__(self, job: JobView) -> None:
-        from hcall_abi.rules.catalogue import RULES  # a failure alone needs it
+        from hcall_abi.rules.catalogue import RULES  # only a failure needs it
 
         self.system = job.system
         reason = job.lines[-1] if job.lines else "no reason is known"

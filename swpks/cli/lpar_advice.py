@@ -35,7 +35,7 @@ def _completed(error: _E, args: argparse.Namespace) -> _E:
 
     Each such command in the message gets the partition's name, and the option that names the system.
     """
-    from swpks.hmc import verb_remedies  # an error alone needs it
+    from swpks.hmc import verb_remedies  # only an error needs it
 
     return with_message(error, verb_remedies.completed(error.message, hmc_end(args), partition_name(args)))
 

@@ -89,7 +89,8 @@ COPY_CONTENTS = Rule(
     _COPY,
     _OPERATOR,
 )
-# Contents may go back, counters never do: an old copy must not pass for a newer one afterwards.
+# A restore may bring back older contents, but the counters always grow. Otherwise an old copy could later be
+# taken for a newer one.
 COPY_COUNTERS = Rule(
     "copy.counters",
     "generation, IPL count and restore count of a restored partition are larger than any before",

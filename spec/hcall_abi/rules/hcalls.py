@@ -54,7 +54,8 @@ CALL_BUSY = Rule(
 ARGUMENT_BITS = Rule("argument.bits", "a number has no more bits than its argument", _ORDER, _ARGUMENT)
 ARGUMENT_ZERO = Rule("argument.zero", "a reserved argument is 0", _ORDER, _ARGUMENT)
 CONSUMER_KNOWN = Rule("consumer.known", "the consumer is 1, 2 or 3", _PASSWORDS, _ARGUMENT)
-# Everything that is wrong with the block is refused at r4 (C-F): it has no other argument.
+# Whatever is wrong with the authorization block, the call is refused with the status of r4 (C-F): no other
+# argument is about the block.
 AUTHORIZATION_READABLE = Rule(
     "authorization.readable", "the authorization block is in one readable segment", _BLOCK, _ARGUMENT
 )
@@ -197,7 +198,8 @@ POLICY_WORLD_KEY = Rule("policy.world-key", "a wrapping key is not world-readabl
 PASSWORD_ONCE = Rule(
     "password.once", "a consumer's password is set once in an IPL", _PASSWORDS, Status.H_IN_USE
 )
-# A password is also refused while none is set (C-5): its caller assumes a state that the keystore is not in.
+# A call with a password is also refused while no password is set (C-5): its caller is wrong about the state
+# of the keystore.
 PASSWORD_FITS = Rule(
     "password.fits",
     "a call presents the consumer's password once it is set, and no password before",

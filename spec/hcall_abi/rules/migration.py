@@ -25,7 +25,8 @@ CUSTODY_CONFIRMED = Rule(
     _OPERATOR,
 )
 CUSTODY_IDLE = Rule("custody.idle", "a partition takes part in one migration at a time", _CUSTODY, _OPERATOR)
-# A message of an older attempt may arrive late. The system ignores it, because its number is smaller.
+# A message of an older attempt may arrive late. The system ignores it, because its attempt has a smaller
+# number.
 CUSTODY_EPOCH = Rule(
     "custody.epoch", "an attempt has a larger number than every one before it", _CUSTODY, _OPERATOR
 )
@@ -38,7 +39,7 @@ CUSTODY_STORED = Rule(
 CUSTODY_UUID = Rule(
     "custody.uuid", "a request about a migration names its partition by its UUID", _CUSTODY, _OPERATOR
 )
-# A bar is a durable record of a partition that has no store here, so their number needs a bound.
+# A bar is a durable record of a partition that has no store here, so the number of bars needs a bound.
 CUSTODY_BARRED = Rule(
     "custody.barred",
     "a system stores at most 4,096 bars of partitions that were never here",

@@ -36,8 +36,8 @@ class Lineage:
     def least(self, copied: int) -> int:
         """Return the least generation that a restart may bring if the console has the copy `copied`.
 
-        If no call ran in the generation of the copy, its state is that of the last earlier generation with a
-        call.
+        If no call ran in the generation of the copy, the copy has the state of the last earlier generation
+        in which a call ran.
         """
         return max((each for each in self._last.values() if each <= copied), default=0)
 
