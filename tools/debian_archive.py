@@ -278,9 +278,9 @@ class Archive:
 
 
 def _output(command: Sequence[str], asked: str, cwd: str | None = None) -> str:
-    """Return the output of a command.
+    """Return the output of a command; Unavailable if the command fails.
 
-    If the command fails, Unavailable has `asked` in its message, which names the purpose of the command.
+    `asked` names the purpose of the command, for the message of Unavailable.
     """
     try:
         done = subprocess.run(

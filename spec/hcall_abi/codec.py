@@ -130,8 +130,8 @@ def decode_hcall(tag: int, data: bytes, start: int, end: int) -> HCall:
         if address < previous:
             ordered = False
         previous = address + length
-    # One comparison for both mistakes. If the data end too early, slices come out short, but `offset`
-    # is counted from the lengths.
+    # One comparison finds both too few bytes and too many. If the data end too early, slices come out short,
+    # but `offset` is counted from the lengths.
     if offset != end:
         raise malformed(rules.HCALL_BYTES, "HCALL")
     # If the segments ascend, the usual case, the loop has shown that none overlap.

@@ -75,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
 def carry_out(args: argparse.Namespace, eraser: Eraser, now: Callable[[], float], entropy: _Random) -> int:
     """Carry out the command with this eraser, clock and source of random bytes; return the exit status."""
     try:
-        # The lock is that of the server: a system that runs is refused, and none can start meanwhile.
+        # A server takes the same lock. So the erase of a running system is refused, and no server can start
+        # during an erase.
         with LockedState(args.state) as locked:
             # Clock and random bytes are arguments, so a test can let a word expire.
             presence = Presence(locked.folder, now, entropy)

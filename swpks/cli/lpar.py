@@ -104,7 +104,7 @@ def _sought(target: LparTarget, args: argparse.Namespace) -> Sought:
     from swpks.cli.lpar_commands import partition_name, state_of
     from swpks.cli.lpar_sought import Sought
 
-    # SWPKS_STATE may be another system than that of --socket, and NAME another partition.
+    # With --socket, SWPKS_STATE may name another system than that of the socket, and NAME another partition.
     name, state, file = partition_name(args), state_of(args), args.access_key_file
     return Sought(target.address, name, args.timeout, state, target.partition, file)
 

@@ -20,7 +20,11 @@ from swpks.cli.lpar_values import consumer_word
 
 
 def state_of(args: argparse.Namespace) -> Path | None:
-    """Return the state folder of the system; that of a --socket only if its control channel is there."""
+    """Return the state folder of the partition's system; None if it is not known.
+
+    With --socket, the folder follows from the socket's path.  It counts only if the socket is in a folder
+    `run` that also has the control channel.
+    """
     if not args.socket:
         return args.state or None
     run: Path = args.socket.parent

@@ -97,8 +97,8 @@ def _outcomes(seeds: range) -> Iterator[Simulated]:
     """Yield the outcomes of seeds, in their order, computed on all processors."""
     from swpks.testing.simulation import simulate
 
-    # A trace costs time, and only a failed seed shows one.  A seed is one history, so the second run is the
-    # same.
+    # A trace costs time, so the first run of a seed makes none.  If the seed fails, it runs again with a
+    # trace; the second run has the same history.
     quick = partial(simulate, traced=False)
     processors = os.cpu_count() or 1
     if processors == 1 or len(seeds) <= _SHARE:

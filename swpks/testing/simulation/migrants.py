@@ -112,7 +112,7 @@ class Migrant:
         machine = site.running
         partition = machine.system.find(self.name)
         try:
-            # An owner must serve: a call in the present IPL has to work before the next one begins.
+            # An owner must serve: a call in the present IPL has to work before the next IPL begins.
             if partition.running:
                 await self.guests.greet(site)
             await (machine.counted_ipl if partition.running else machine.counted_power_on)(self.name)
