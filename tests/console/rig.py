@@ -44,7 +44,7 @@ def date() -> float:
 
 
 class KeyFolder(MemoryTransport):
-    """A transport with access keys that outlive the machine, like the folder of the keys."""
+    """A memory transport whose access keys survive a restart of the machine, like files in a folder."""
 
     def __init__(self, keys: dict[str, bytes]) -> None:
         super().__init__()

@@ -170,7 +170,7 @@ def _name(cell: Cell) -> str:
 
 
 def test_every_row_of_the_page_is_walked() -> None:
-    """The tests have the states of the page, with cells for both orders."""
+    """Each of the eight rows of the page's table has cells here, for both orders."""
     text = PAGE.read_text()
     table = text.partition("**Abort and recover at each step:**")[2].partition("\n\n")[2].partition("\n\n")[0]
     rows = [re.split(r" *\| *", line)[1:3] for line in table.splitlines()[2:]]
@@ -261,7 +261,10 @@ async def test_a_stop_overtakes_an_order(autojump_clock, operation: str) -> None
 
 @pytest.mark.parametrize("operation", ["beginMigration", "releasePartition"])
 async def test_a_stop_tells_of_a_job_that_has_not_ended(autojump_clock, operation: str) -> None:
-    """R-51: If a request takes longer than the stop waits, the stop reports that it may still arrive."""
+    """R-51: A stop waits only some seconds for a request of the job.
+
+    If the request takes longer, the stop reports that this request may still arrive.
+    """
     async with moving() as world:
         go = await on_its_way(world, operation)
         output = await world.migrations.stop(world.known("a"), "x")

@@ -16,7 +16,10 @@ def numbered(*copies: CopyFacts) -> list[CopyFacts]:
 
 
 def test_the_newest_of_each_store_stay() -> None:
-    """The newest copies stay: by restores first, then by generation; the order of arrival does not matter."""
+    """The newest copies of each store stay, in whatever order they arrived.
+
+    Of two copies, the one with more restores is newer. If these are equal, the higher generation is newer.
+    """
     copies = numbered(copy_of(A, 9), copy_of(A, 2, 1), copy_of(A, 5), copy_of(A, 7), copy_of(B, 1))
     assert superfluous(copies, [A, B], "k1", 2) == {3, 4}
     assert [each.rank for each in by_store(copies)[A]] == [(1, 2), (0, 9), (0, 7), (0, 5)]

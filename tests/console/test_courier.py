@@ -177,7 +177,7 @@ async def replaced(world: Moving, name: str) -> None:
 
 
 async def test_a_recovery_leaves_a_moved_store_where_it_is(autojump_clock) -> None:
-    """R-45, R-51: the old system has a copy from before the move; its recovery ignores that copy."""
+    """R-45, R-51: A recovery of the old system ignores the console's copy from before the move."""
     async with moving() as world:
         await moved(world, live=False)
         await replaced(world, "a")
@@ -226,7 +226,10 @@ async def test_a_recovery_waits_for_the_target_of_an_open_attempt(autojump_clock
 
 
 async def test_a_target_that_lost_its_records_gets_the_store_back(autojump_clock) -> None:
-    """R-45, R-51: the recovered owner gets its own copy back, and the next attempt has a larger number."""
+    """R-45, R-51: If the owner after a move loses its records, it gets its last copy back.
+
+    The next attempt has a larger number.
+    """
     async with moving() as world:
         await moved(world, live=False)
         world.rig.site = world.site("b")
@@ -277,7 +280,10 @@ async def test_the_owner_of_a_deleted_partition_is_forgotten(autojump_clock) -> 
 
 
 async def test_a_copy_of_the_old_system_stays_until_the_new_one_has_its_own(autojump_clock) -> None:
-    """R-52: the copy of the old system stays until the new one has its own, in case of a loss."""
+    """R-52: The console keeps the old system's copy of a store until the new system has sent one.
+
+    If the new system is lost before that, a restart uses the old copy.
+    """
     async with moving("a", "b", "c") as world:
         job = await released(world)
         world.site("b").link.away = False

@@ -86,9 +86,9 @@ def test_rows_that_no_view_has_shown_follow_from_later_ones(source, target, forc
 
 
 def test_a_row_is_the_one_that_the_system_took() -> None:
-    """R-51: a record may follow from several rows.
+    """R-51: The console names the row that the system reports, because several rows lead to one custody.
 
-    Its number selects the row, else the usual row is taken.
+    If the system reports no row, the console names the usual one.
     """
     for custody, row in (("released", 12), ("released", 18), ("none", 19), ("none", 13), ("gone", 8)):
         text = row_text(_E, fact(custody, 5, row=row), "a")  # type: ignore[arg-type]
@@ -130,7 +130,10 @@ def test_a_source_in_doubt_is_answered_by_the_table() -> None:
 
 
 def test_a_question_about_an_older_attempt() -> None:
-    """A question about an attempt up to the last move fences the source; a later one resumes it."""
+    """A source that asks about the attempt of the last move, or an older one, is fenced.
+
+    If it asks about a later attempt that is not the open one, it resumes.
+    """
     later = begun(DONE, "live", 8, B, C)
     assert decided(later, ASKS)[1] == Carried(UUID, 5, "fenced", peer=B)
     assert decided(later, fact("frozen", 7, C, "in-doubt"), B)[1] == Carried(UUID, 7, "resume")
@@ -162,9 +165,9 @@ def test_only_the_owner_serves_after_a_start() -> None:
 
 
 def test_a_new_store_answers_only_what_it_can_know() -> None:
-    """A console without an entry does not answer alone.
+    """A console without an entry answers a source in doubt only after the target has sent a view.
 
-    Before the loss of its store it may have forced a target.
+    Before the console lost its store, it may have forced the target.
     """
     assert answered(None, A, ASKS, [A]) is None
     assert decided(None, ASKS) == (Decision.ABORTED, Carried(UUID, 5, "resume"))
@@ -242,7 +245,7 @@ CARRIED = {
 
 @pytest.mark.parametrize("case", CARRIED.values(), ids=CARRIED)
 def test_a_word_follows_from_the_records(case) -> None:
-    """R-51: each word follows from a record that its system has shown."""
+    """R-51: The console sends a word to a system only if a record that this system has shown requires it."""
     entry, system, custody, mode, other, shown, words = case
     facts = {system: fact(custody, 5, other, mode), other: fact(shown, 5, system)}
     found = words_for(entry, system, facts)

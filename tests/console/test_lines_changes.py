@@ -108,7 +108,7 @@ async def test_it_grows_while_off_and_never_shrinks(lpar1: Stand) -> None:
 
 
 async def test_it_is_disabled_only_while_empty(lpar1: Stand) -> None:
-    """R-33: HSCL0DC8 while anything is stored.
+    """R-33: While anything is stored, disabling the keystore is refused with HSCL0DC8.
 
     An empty keystore is disabled even while its partition runs.
     """

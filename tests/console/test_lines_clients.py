@@ -28,7 +28,10 @@ async def piped(stand: Stand, line: str) -> str:
 
 
 async def test_the_walk_of_op_test(stand: Stand) -> None:
-    """R-36: op-test sets attributes, restarts, arms the latch, and zeroes all; HSCL0DC8 unless empty."""
+    """R-36: The lines of op-test set attributes, restart the partition, arm the latch, and zero all.
+
+    While anything is stored, the zeroing is refused with HSCL0DC8.
+    """
     await stand.done('mksyscfg -r lpar -m S -i "name=lpar1,profile_name=default_profile,lpar_env=aixlinux"')
     await stand.done(f'chsyscfg -r lpar -m S -i "{RECORD.format(64, 1, 1, 1, 2)}"')
     look = 'lssyscfg -r lpar -m S --filter "lpar_names=lpar1" | ' + PIPE

@@ -34,7 +34,10 @@ async def full(stand: Stand) -> Stand:
 
 
 async def test_a_record_has_the_order_of_the_real_console(full: Stand) -> None:
-    """R-36: the attributes of PKS follow those of the real console, in one line."""
+    """R-36: A record is one line, with the attributes in the order of the real console.
+
+    The attributes of PKS come last, before the UUID.
+    """
     line = await full.done('lssyscfg -r lpar -m S --filter "lpar_names=lpar1"')
     found = {each.name: each.value for each in parse_record(line)}
     assert ",".join(found) == ORDER

@@ -345,7 +345,10 @@ async def test_a_system_that_was_never_seen_is_known_by_the_records(pair: Moving
 
 
 async def test_systems_and_the_console(pair: MovingStand) -> None:
-    """The list of systems has the numbers of mobility. No system of this test has a mobility listener."""
+    """`lslparmigr -r sys` lists what mobility a system supports and how many moves are in progress.
+
+    No system of this test has a mobility listener.
+    """
     assert await pair.done("lslparmigr -r sys -m S") == (
         "active_lpar_mobility_capable=0,num_active_migrations_supported=1,num_active_migrations_in_progress=0,"
         "inactive_lpar_mobility_capable=1,num_inactive_migrations_supported=1,"

@@ -68,7 +68,7 @@ async def test_refused_lines(lpar1: Stand, line: str, number: str) -> None:
 
 
 async def test_a_system_goes_off(stand: Stand) -> None:
-    """A line stops the server of a system in order; only `swpks serve` starts it again."""
+    """A line stops the server of a system cleanly; only `swpks serve` starts it again."""
     asked = stand.machine().stop_asked
     assert await stand.done("chsysstate -r sys -m S -o rebuild") == ""
     assert not asked.is_set()

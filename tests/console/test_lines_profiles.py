@@ -133,7 +133,7 @@ async def test_xml_in_the_folder_of_the_console(lpar1: Stand) -> None:
 
 @pytest.mark.parametrize("line", ["bkprofdata -m S -f ./b", "mkprofdata -r sys -o createxml -m S -x ./b"])
 async def test_an_existing_file_needs_force(lpar1: Stand, line: str) -> None:
-    """The refusal names --force, so that another path is not the only way."""
+    """If the file exists, the refusal names --force, so the user knows a remedy besides another path."""
     await lpar1.done(line)
     assert await lpar1.refused(line) == "SWPK0203 ./b: File exists; use --force to replace it"
     await lpar1.done(f"{line} --force")

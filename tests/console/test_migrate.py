@@ -183,9 +183,9 @@ async def test_a_target_is_forced_when_its_source_is_dead(autojump_clock) -> Non
 
 
 async def frozen_without_end(world: Moving, *, arrives: bool = True) -> Job:
-    """Freeze the source, which receives nothing from its target.
+    """Begin a migration whose source freezes and then receives nothing from its target.
 
-    If the final message `arrives`, the target has it.
+    With `arrives`, the target still receives the final message of the source, otherwise nothing more.
     """
     world.power("a", on=True)
     partition = world.site("a").machine.system.find("x")

@@ -71,7 +71,10 @@ async def named(rig: Rig, system: str, name: str) -> dict[str, Any]:
 
 
 async def test_a_name_by_the_console(autojump_clock) -> None:
-    """The system has the name, and the next command finds it by that name; the old name is free then."""
+    """If a system is renamed through the console, the next command finds it by the new name.
+
+    Its old name is free then.
+    """
     lab, other = Site("lab"), Site("other", "c")
     async with running(lab, other) as rig:
         assert (await named(rig, "lab", "new name"))["name"] == "new name"

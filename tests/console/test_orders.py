@@ -161,7 +161,7 @@ async def test_a_store_that_is_elsewhere_is_not_restored_by_hand(autojump_clock)
 
 
 async def test_a_migration_is_stopped_at_its_source_alone(autojump_clock) -> None:
-    """R-51: A stop is sent to the source only, and again with each order.
+    """R-51: A stop is sent to the source only. Each further stop order sends it again.
 
     An order that names the target is refused.
     """

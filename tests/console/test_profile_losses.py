@@ -38,7 +38,7 @@ async def test_an_empty_partition_that_was_filled_meanwhile_is_not_deleted(autoj
 async def test_a_damaged_copy_is_noticed_before_the_first_step(autojump_clock) -> None:
     """R-46: If a copy is damaged, the job fails before it changes a partition.
 
-    It sets the previous key again.
+    The job then sets the trusted system key again that was present before.
     """
     async with running(Site()) as rig:
         backup = await saved(rig)

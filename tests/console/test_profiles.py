@@ -101,7 +101,10 @@ async def test_a_deleted_store_that_comes_back_outranks_all_copies_of_before(aut
 
 
 async def test_counters_are_those_of_all_systems_also_of_a_forwarded_restore(autojump_clock) -> None:
-    """R-45: The console adds the counters of all systems to a restore that an operator sends through it."""
+    """R-45: If an operator sends a restore through the console, the console adds counters to the request.
+
+    They are the largest that any system has shown.
+    """
     async with running(Site("lab"), Site("other", "")) as rig:
         other = rig.sites["/other"]
         for site in rig.sites.values():

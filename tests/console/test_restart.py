@@ -89,7 +89,10 @@ async def test_a_source_that_lives_is_not_left(autojump_clock) -> None:
 
 @pytest.mark.parametrize("key", [None, bytes(32)], ids=["missing", "different"])
 async def test_another_trusted_key_is_a_refusal(autojump_clock, key) -> None:
-    """R-52: If the target's trusted key is missing or different, the restart is refused before any copy."""
+    """R-52: If the target's trusted key is missing or different, a restart is refused.
+
+    Until then no copy has been sent to the target.
+    """
     async with moving(one_key=False) as world:
         await world.rig.ask(set_trusted_key("change", key=bytes(range(32))), world.site("a"))
         if key:

@@ -87,7 +87,7 @@ async def test_a_partition_that_was_restored_past_the_console_waits(autojump_clo
 
 
 async def waits(world: Moving, system: str) -> str:
-    """Return the attribute of lslparmigr for the partition on a system."""
+    """Return the attribute `waits` that lslparmigr lists for the partition on a system."""
     caller = StandCaller()
     line = shlex.split(f"lslparmigr -r lpar -m {system} -F waits")
     assert await run_line(world.rig.console, line, caller) == 0
