@@ -153,7 +153,7 @@ KINDS: dict[str, tuple[Callable[[Path], int], str]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_descriptor_that_takes_no_line_is_refused(tmp_path: Path, kind: str) -> None:
-    """The message has the reason. The descriptor stays open."""
+    """A ready descriptor that takes no line is refused with the reason, and stays open."""
     make, reason = KINDS[kind]
     number = make(tmp_path)
     try:
@@ -249,7 +249,10 @@ def test_a_socket_of_another_family_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_refused_socket_leaves_those_before_it_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The program that passed them may want them back."""
+    """If a passed socket is refused, the passed sockets before it stay open.
+
+    The program that passed the sockets may want to use them again.
+    """
     with socket.create_server(("127.0.0.1", 0)) as one, socket.socket() as other:
         first = os.dup(one.fileno())
         os.dup2(first, 200)

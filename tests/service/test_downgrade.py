@@ -175,9 +175,9 @@ PLAINTEXTS: dict[str, Callable[[bytes], Any]] = {
 @pytest.mark.parametrize("rest", [b"", b"a layout that nobody knows yet"], ids=["nothing", "bytes"])
 @pytest.mark.parametrize("kind", PLAINTEXTS)
 def test_a_later_plaintext_is_named(kind: str, rest: bytes) -> None:
-    """A plaintext of a later level has its own error, whatever follows the level.
+    """A plaintext of a later level is refused with an error of its own, whatever follows the level.
 
-    Another level has another error.
+    A plaintext with the invalid level 0 is refused as a wrong layout.
     """
     with pytest.raises(
         PlaintextError, match=r"has level 9 of a later release, .*; start the later"

@@ -78,7 +78,10 @@ async def test_a_plan_that_is_refused_changes_nothing(pks_partition) -> None:
 
 @pytest.mark.process
 def test_the_console_sets_and_shows_a_plan(swpks_server: ServerProcess) -> None:
-    """R-75: over the control channel, with its progress. A restart drops the plan."""
+    """R-75: The console sets a fault plan over the control channel, and shows its progress.
+
+    A restart of the server drops the plan.
+    """
     swpks_server.set_faults("GET_CONFIG=H_BUSY,nth=2", "READ_OBJECT=H_BUSY,seconds=30")
     with swpks_server.connect_blocking() as channel:
         channel.call(get_config())

@@ -27,7 +27,10 @@ def raised() -> ValueError:
 
 
 def test_json() -> None:
-    """A line in JSON begins with its fields. The time is UTC, with microseconds."""
+    """In a line of JSON, the event's fields come first, then its name, level and time.
+
+    The time is UTC, with microseconds.
+    """
     line = as_json("info", "event.happened", {"partition": "lpar1", "count": 3, "names": ["a"], "none": None})
     assert line.endswith("}\n")
     assert line.count("\n") == 1
@@ -104,7 +107,10 @@ def test_values_within_values() -> None:
 
 
 def test_a_trace() -> None:
-    """The traceback has its causes: in JSON as a field, in columns below the line."""
+    """A traceback includes the causes of the exception.
+
+    In JSON it is a field of the line. In columns it follows below the line.
+    """
     shown = json.loads(as_json("error", "e", {"exc_info": raised(), "n": 1}))
     assert "exc_info" not in shown
     assert shown["exception"].startswith("Traceback (most recent call last):\n")

@@ -64,7 +64,10 @@ def read_until(reader: int, end: bytes) -> bytes:
 
 
 def accounted(found: bytes, lines: list[bytes]) -> int:
-    """Return how many of the first lines were found, or were counted in a gap at the right place."""
+    """Return how many lines the output accounts for: it has the line, or a gap that counts it.
+
+    AssertionError if a found line is not the next one.
+    """
     place = 0
     for line in found.splitlines(keepends=True):
         if line.startswith(b"dropped ") and line.endswith(b"\n"):

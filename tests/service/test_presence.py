@@ -77,7 +77,7 @@ def test_the_request_is_private_and_holds_no_word(presence: Presence, clock: Clo
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n", " ", "\t \n", "  \r\n"])
 def test_blanks_and_a_line_end_do_not_count(presence: Presence, end: str) -> None:
-    """Editors and shells write blanks and line ends."""
+    """Blanks and a line end after the word do not matter, because editors and shells write them."""
     presence.path.parent.mkdir(exist_ok=True)
     word = presence.ask(ACTION)
     presence.path.write_bytes(f"{word}{end}".encode())

@@ -99,10 +99,10 @@ def refused(line: list[str], state: Path, taken: str) -> bool:
 
 
 class Entry(NamedTuple):
-    """A file or folder of a state: its mode, its inode, and of a file the bytes and its last write.
+    """One file or folder of a state, as it is compared before and after a start.
 
-    The time of a folder is left out: NVRAM makes and removes files of its log.  Each start writes the lock,
-    and most starts the mark of NVRAM; of the mark `data` is its number.
+    A folder has no `data` and no time `written`, because NVRAM makes and removes files in it. The lock has
+    neither, because each start writes it. For the mark of NVRAM, `data` is only its number.
     """
 
     mode: int
@@ -112,7 +112,7 @@ class Entry(NamedTuple):
 
 
 def content(folder: Path) -> dict[str, Entry]:
-    """All that is below a folder, but the id of the last process in the lock."""
+    """Return the entries of all files and folders below a folder, by path."""
     return {str(path): _entry(path) for path in folder.rglob("*")}
 
 
@@ -157,7 +157,10 @@ def test_an_empty_folder_stays_and_foreign_files_too(tmp_path: Path, taken: str)
 
 
 def test_a_state_that_is_there_is_not_changed(tmp_path: Path, taken: str) -> None:
-    """R-44: not its settings, its keys, its parts, nor the number of its mark; the same lines as above."""
+    """R-44: No refused line in LINES changes an existing state.
+
+    Its settings, keys and parts stay, and so does the number of NVRAM's mark.
+    """
     state = tmp_path / "above" / "state"
     state.parent.mkdir()
     with assembled(state, Settings(partition=(PartitionSettings.of("a", 64),))) as machine:
@@ -172,7 +175,10 @@ def test_a_state_that_is_there_is_not_changed(tmp_path: Path, taken: str) -> Non
 
 
 def test_the_lock_of_a_refused_start_stands_in_no_way(tmp_path: Path, taken: str) -> None:
-    """The file keeps the id of the last holder, and no lock: the next start reads no id that is left."""
+    """After a refused start, the next start can lock the file.
+
+    The file still has the id of the last process that had the lock. No start reads that id.
+    """
     state = tmp_path / "above" / "state"
     with assembled(state):
         own = (state / "lock").read_text()

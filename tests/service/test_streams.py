@@ -24,7 +24,7 @@ SMALL = 4096
 
 
 def serves(server: Served) -> bool:
-    """Return whether the partition answers and the server stops in order."""
+    """Return whether the partition answers and the server stops cleanly."""
     with server.connect() as channel:
         channel.call(write(b"label"))
     return server.stop() == 0
@@ -39,9 +39,9 @@ def small_pipe() -> tuple[int, int]:
 
 @pytest.mark.process
 def test_output_that_is_full_in_an_encoding_that_is_too_small(tmp_path: Path) -> None:
-    """If standard output is full, the ready line is lost with a warning.
+    """If standard output is full, the ready line is lost, and the log has a warning.
 
-    The log writes the path with escapes.
+    If the log's encoding lacks a letter of the state's path, the log has an escape in its place.
     """
     options = ("--log-format", "console")
     ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
