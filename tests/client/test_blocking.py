@@ -177,7 +177,10 @@ def test_goodbye_in_the_middle():
 
 
 def test_the_last_words_are_heard_after_a_broken_send():
-    """If the server sent GOODBYE before the connection broke, the error has the reason in it, not EPIPE."""
+    """If the server sent GOODBYE before the connection broke, the error has the reason of the GOODBYE.
+
+    It is not the EPIPE of the failed send.
+    """
     opened, closed = threading.Event(), threading.Event()
 
     async def script(peer):

@@ -199,7 +199,7 @@ async def test_an_answer_that_is_none(
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 1e30])
 def test_timeouts_that_no_socket_has(seconds: float) -> None:
-    """Both consoles refuse a timeout that no socket accepts, when they are made."""
+    """Neither console can be made with a timeout that no socket accepts."""
     for make in (BlockingConsole, Console):
         with pytest.raises(OperatorError, match="a timeout of"):
             make("control.sock", seconds)

@@ -208,7 +208,10 @@ async def test_time_is_that_of_the_trio_clock(autojump_clock):
 
 
 async def test_a_system_that_is_added_again_is_tried_at_once(autojump_clock):
-    """The console connects at once, before its periodic attempt up to five seconds later."""
+    """If a system is added again, the console connects to it at once.
+
+    The next periodic attempt would come up to five seconds later.
+    """
     async with emulated_console() as console:
         await console.power_cut_system("a")
         await trio.sleep(100)
@@ -237,7 +240,7 @@ async def test_a_job_goes_on_as_soon_as_its_system_is_back(autojump_clock):
 
 
 async def test_a_failing_test_leaves_nothing_behind():
-    """An exception of the test, or an error of the console, leaves the fixture's block unchanged."""
+    """An exception of the test, or an error of the console, comes out of the fixture's block unchanged."""
     with pytest.raises(KeyError):
         async with emulated_console() as console:
             raise KeyError(console)

@@ -71,7 +71,7 @@ async def test_chunked_answers(path: Path) -> None:
 
 @pytest.mark.parametrize("ending", [b"", b"id: 3\n"], ids=["between", "within"])
 async def test_the_end_is_an_error(path: Path, ending: bytes) -> None:
-    """Each read after the last event raises the error."""
+    """After the last event, each read raises the error that the stream has ended."""
     script = answering(STREAM, encoded(HELLO), encoded(CHANGED), ending)
     async with unix_server(path, script), watch_events(path) as stream:
         for expected in (HELLO, CHANGED):
@@ -82,7 +82,7 @@ async def test_the_end_is_an_error(path: Path, ending: bytes) -> None:
 
 
 async def test_an_error_leaves_the_block_unwrapped(path: Path) -> None:
-    """The block raises plain exceptions and no group, for errors of the stream and for its own."""
+    """The block raises plain exceptions and no group, for errors of the stream and of the caller's code."""
     async with unix_server(path, answering(STREAM)):
         with pytest.raises(ConsoleUnreachable):
             async with watch_events(path) as stream:

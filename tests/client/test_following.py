@@ -200,7 +200,10 @@ async def test_the_first_opening_looks_for_its_partition_for_a_while(
 async def test_the_first_opening_finds_a_partition_on_its_way(
     system: System, autojump_clock: MockClock, tmp_path: Path
 ) -> None:
-    """R-55: Opening is tried again while the address does not serve the partition, or not yet."""
+    """R-55: While the partition is on its way, opening is tried again.
+
+    Its address may be unknown or without a server, or the server may have lost it or not serve it yet.
+    """
     troubles: list[Target | Exception] = [
         FileNotFoundError(2, "none"),
         NotLocated("between"),

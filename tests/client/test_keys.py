@@ -73,7 +73,10 @@ def test_r5_tells_how_much_is_in_the_buffer(request_):
 
 @pytest.mark.parametrize("make", [calls.revoke_object, calls.unrevoke_object])
 def test_the_policy_afterwards_is_the_result(make):
-    """R-72: r4 is the policy after a successful call; with H_AUTHORITY the error has the policy in r4."""
+    """R-72: A successful call returns the policy that the answer has in r4.
+
+    If the status is H_AUTHORITY, the error has that policy.
+    """
     call = make(WHO, LABEL)
     assert call.parse(answer(call.frame(1), 0, 0x0080_0002)) == Policy.WRAPPINGKEY | Policy.REVOKED
     with pytest.raises(PeerError, match="32 bits"):

@@ -148,7 +148,10 @@ def test_continue_came_with_the_listing():
     ],
 )
 def test_the_wart_of_the_second_conversion(error, seen):
-    """The driver converts errors of the flush poll a second time; the table without warts does not."""
+    """The table LINUX_7_0 converts errors of the flush poll a second time, as the driver does.
+
+    The table WITHOUT_WARTS returns them unchanged.
+    """
     assert linux.LINUX_7_0.poll_result(error) == seen
     assert linux.WITHOUT_WARTS.poll_result(error) == error
 

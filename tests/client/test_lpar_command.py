@@ -78,7 +78,7 @@ async def command(tmp_path, capsysbinary, monkeypatch):
 
 
 async def test_config_for_people_and_programs(command):
-    """R-07: sizes and used space, as text and as JSON."""
+    """R-07: `config` prints the sizes and the used space, as text or as JSON."""
     text = (await command("config")).decode()
     assert "firmware                   FW1110" in text
     assert "OSSECBOOTAUDIT|" in text
@@ -129,7 +129,10 @@ async def test_a_flush_that_does_not_come(command, monkeypatch):
 
 
 async def test_labels_of_every_kind(command):
-    """Labels as text, as bytes in hexadecimal, and with the header of operating systems."""
+    """The command takes and lists labels of every kind.
+
+    They are text, bytes in hexadecimal, or text with the header of operating systems.
+    """
     await command("write", "plain", data=b"1")
     await command("write", "hex:00ff", data=b"2")
     await command("write", "--os-label", "sed-opal:disk", "--os-flag", "common", data=b"3")
@@ -387,7 +390,7 @@ async def test_an_error_without_words_is_told(command, tmp_path, monkeypatch, ve
 
 
 async def test_a_secret_that_is_refused_leaves_no_file(command, tmp_path):
-    """An empty file would look like a password."""
+    """If GEN_PASSWORD is refused, the new output file is removed: an empty one would look like a password."""
     await command("gen-password", "--out", "-")
     await command("gen-password", "--out", tmp_path / "new", status=1)
     told = "H_IN_USE; the password of the consumer os is set until the next IPL: it is in the --out file of"

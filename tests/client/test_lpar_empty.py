@@ -38,7 +38,10 @@ async def command(tmp_path, capsysbinary, monkeypatch):
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
 async def test_an_empty_standard_input(command, verb):
-    """As after `swpks lpar lpar1 write x </dev/null`, or a pipe whose first program has failed."""
+    """Each command that needs data refuses an empty standard input before it sends a call.
+
+    The input is empty after `</dev/null`, or in a pipe whose first program has failed.
+    """
     await command(*verb, status=2)
     assert f"swpks lpar lpar1 {verb[0]}: standard input is empty: {VERBS[verb]} [operator" in command.err
     assert "rule command.input: " in command.err
@@ -55,7 +58,7 @@ async def test_an_empty_file(command, empty, verb):
 
 
 async def test_raw_sends_empty_data(command, empty):
-    """It sends any call, valid or not."""
+    """`raw` sends empty data too, because it sends any call, valid or not."""
     words = ("--register", "r4=0x1000", "--segment", f"0x1000:in:@{empty}")
     assert b"H_PKS_GET_OBJECTLABELS" in await command("raw", "GET_OBJECTLABELS", *words, status=1)
 
@@ -70,7 +73,7 @@ async def test_raw_sends_empty_data(command, empty):
     ids=" ".join,
 )
 def test_an_empty_file_of_other_commands(empty, tmp_path, capsys, words):
-    """It is refused before a server is looked for."""
+    """Other commands refuse an empty file before they look for a server."""
     given = [word.replace("FILE", str(empty)).replace("DIR", str(tmp_path)) for word in words]
     assert main(given) == 2
     assert f": {empty} is empty: " in capsys.readouterr().err

@@ -145,7 +145,7 @@ async def test_a_confirm_may_wait(pks_partition):
 
 
 async def test_a_failing_test_leaves_nothing_behind():
-    """An exception of the test leaves the fixture's block unchanged, after the server has ended."""
+    """An exception of the test comes out of the fixture's block unchanged. By then the server has ended."""
     with pytest.raises(KeyError):
         async with emulated_partition() as partition:
             raise KeyError(partition)

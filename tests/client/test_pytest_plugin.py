@@ -192,7 +192,10 @@ def test_wrong_marks_are_named(tmp_path):
 
 
 def test_without_trio_mode(tmp_path):
-    """The error names the missing line of the configuration. A test with the mark needs none."""
+    """If `trio_mode = true` is missing in the configuration of pytest, the error names that line.
+
+    A test with the mark `trio` does not need it.
+    """
     output = pytest_in(tmp_path, ASYNCHRONOUS)
     found = reasons(output)
     todo = "no plugin runs test_project.py::test_{}: set trio_mode = true in the configuration of pytest"
@@ -229,9 +232,9 @@ def test_on_another_loop(tmp_path):
 
 
 def test_a_failed_test_shows_the_log_of_its_server(tmp_path):
-    """In a deep folder, as with a long TMPDIR, the server runs, and no link is left.
+    """A failed test shows the log of its server.
 
-    A failed test shows its log.
+    The server also runs in a deep folder, as with a long TMPDIR, and its short link is removed at the end.
     """
     deep = tmp_path / ("d" * 100)
     output = pytest_in(tmp_path, SERVER, f"--basetemp={deep}")

@@ -18,7 +18,7 @@ KEY = Name("sed-opal", "disk")
 
 
 def test_a_real_server_and_the_blocking_channel(swpks_server):
-    """R-07: write and read over the real socket; a pipeline too."""
+    """R-07: Over the real socket an object is written and read, also by many calls in a pipeline."""
     with swpks_server.connect_blocking() as channel:
         channel.call(write_object(OS, b"x", b"data"))
         assert channel.call(read_object(OS, b"x")).data == b"data"

@@ -57,7 +57,10 @@ async def test_the_ways_of_the_page(made, tmp_path, capsysbinary, monkeypatch, w
 
 
 def test_the_certificates_of_a_payload():
-    """R-70: ContentInfo and bare SignedData have certificates; without any, and for noise, ValueError."""
+    """R-70: `certificates_in` finds the certificates in ContentInfo and in bare SignedData.
+
+    It raises ValueError if there are none, or if the bytes are noise.
+    """
     time, pkcs7, _ = parse_update(vendors())
     bare = der.parts(der.parts(pkcs7)[1])[0]
     for form in (pkcs7, bare):

@@ -117,7 +117,10 @@ async def serves(peer: Peer) -> None:
 @both
 @pytest.mark.parametrize("refuse", [full, crowded])
 def test_a_refusal_for_lack_of_a_place_is_repeated(tmp_path: Path, opened: Open, refuse: Any) -> None:
-    """Before OPENED no call has run, so another attempt is safe."""
+    """If the server has no free place, the client opens again until its timeout.
+
+    This is safe, because no call runs before OPENED.
+    """
     listener = Listener(tmp_path / "s", refuse, refuse, serves)
     with listener.serving() as path:
         assert opened(path, 30) == 7
@@ -169,7 +172,10 @@ async def gone(peer: Peer) -> None:
 def test_no_other_refusal_is_repeated(
     tmp_path: Path, opened: Open, script: Any, error: type[SwpksError]
 ) -> None:
-    """A wrong key, a partition that is off and a server that stops do not pass by themselves."""
+    """A client opens only once if the key is wrong, the partition is off, or the server stops.
+
+    These troubles do not pass by themselves.
+    """
     listener = Listener(tmp_path / "s", script)
     with listener.serving() as path, pytest.raises(error):
         opened(path, 30)
