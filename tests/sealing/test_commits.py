@@ -80,9 +80,9 @@ def test_an_older_record_is_noticed() -> None:
 
 
 def test_generation_and_tag_both_count() -> None:
-    """R-02: The list has each bit of generation and tag.
+    """R-02: The list notices each flipped bit in a blob's generation or tag, and each other length.
 
-    The tag covers all bytes of the blob between them.
+    It need not compare the bytes between the two, because the tag covers them.
     """
     blob = seal_partition(SEALER, RECORD)
     made = NO_COMMIT.after({FOUR.bytes: blob})

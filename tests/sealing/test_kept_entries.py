@@ -120,7 +120,7 @@ TestHistories = Histories.TestCase
 
 
 def test_a_revoked_key_is_revoked_in_the_image() -> None:
-    """R-72: The image has the revocation of a key, and its end.
+    """R-72: After REVOKE the image has the key as revoked, and after UNREVOKE as it was before.
 
     The entries of other objects stay the same.
     """

@@ -87,7 +87,7 @@ def test_the_page_shows_the_layouts_of_the_code(layout: str) -> None:
 def test_every_layout_has_its_table() -> None:
     """Each layout of the code has a table on the page.
 
-    The headers of objects and records are in the table of the whole.
+    A header has none of its own: its fields are rows in the table of the layout that contains it.
     """
     within = {
         "console_formats.CONSOLE_HEADER",

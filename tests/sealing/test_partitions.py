@@ -203,9 +203,9 @@ def test_a_later_field_is_refused_by_its_tag(tag: int) -> None:
 
 
 def test_a_store_that_was_never_restored_has_no_field_for_it() -> None:
-    """R-02: A store that was never restored has no field for restores, and so the bytes of older releases.
+    """R-02: The record of a store that was never restored has no field for restores.
 
-    A field with the value zero is refused.
+    So it has the same bytes as in older releases. A field with the value zero is refused.
     """
     assert PLAINTEXT[LATER] == 0
     restored = PartitionRecord(RECORD.profile._replace(restores=7), RECORD.image)
@@ -232,9 +232,9 @@ def test_every_custody_with_a_store_has_a_record(custody: Custody) -> None:
 
 
 def test_a_store_that_never_moved_has_no_fields_of_attempts() -> None:
-    """R-02: A store that never moved has no fields of attempts, and so the bytes of older releases.
+    """R-02: The record of a store that never moved has no fields of attempts.
 
-    An attempt zero or an empty peer as a field is refused.
+    So it has the same bytes as in older releases. A field with attempt zero or an empty peer is refused.
     """
     assert PLAINTEXT[LATER] == 0
     epoch, peer = (2, b"\0\0\0\0\0\0\0\7"), (3, bytes(16))
@@ -285,7 +285,10 @@ def test_the_switches_have_the_bits_of_the_page() -> None:
 
 
 def test_a_record_of_before_may_be_restarted_remotely() -> None:
-    """R-54: A record of an older release may be restarted remotely: the bit means that it may not."""
+    """R-54: A partition whose record comes from an older release may be restarted remotely.
+
+    Its record lacks the bit for remote restart, and only a set bit forbids it.
+    """
     assert PLAINTEXT[2:4] == b"\0\5"
     assert decoded(PLAINTEXT).profile.attributes.simplified_remote_restart_capable == 1
     never = PROFILE._replace(

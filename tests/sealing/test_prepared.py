@@ -38,7 +38,7 @@ def salt_of(blob: bytes) -> int:
 
 
 def test_a_prepared_key_is_used_by_the_next_sealing_alone() -> None:
-    """R-02: The next sealing of its owner uses a prepared key. Later ones draw new keys."""
+    """R-02: A prepared key is used for the next sealing of its owner only. Later ones draw new keys."""
     sealer = Sealer(IDENTITY, entropy := Counted())
     sealer.prepare(OWNERS[:1])
     assert entropy.draws == 1
@@ -54,7 +54,10 @@ def test_a_prepared_key_is_its_owners() -> None:
 
 
 def test_what_is_sealed_with_it_is_as_ever() -> None:
-    """R-02: A restarted system and the second implementation open a blob with a prepared key."""
+    """R-02: A blob that was sealed with a prepared key opens as any other blob.
+
+    A restarted system opens it, and so does the second implementation.
+    """
     sealer = Sealer(IDENTITY, os.urandom)
     sealer.prepare(OWNERS)
     for owner in OWNERS:

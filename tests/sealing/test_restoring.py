@@ -70,7 +70,10 @@ def test_everything_else_is_as_in_the_copy(record: PartitionRecord, generation: 
 
 @given(st.integers(0, LARGEST_RESTORES), st.integers(0, LARGEST_RESTORES))
 def test_restores_are_counted_like_the_others(stored: int, seen: int) -> None:
-    """The count of restores is one more than in copy and present store. At its maximum it is refused."""
+    """A restored record has one restore more than the copy or the present store, whichever has more.
+
+    If that one is at the maximum, the restore is refused.
+    """
     record = PartitionRecord(RECORD.profile._replace(restores=stored), RECORD.image)
     if max(stored, seen) == LARGEST_RESTORES:
         with pytest.raises(StorageError, match="count of restores of a partition is 4294967295") as caught:
@@ -100,7 +103,10 @@ def test_a_counter_at_its_end_is_an_error(record: PartitionRecord, seen: tuple[i
 
 
 def test_custody_is_the_callers() -> None:
-    """R-51: A copy has no custody, epoch and peer, so the caller passes them. The default is OWN."""
+    """R-51: The caller passes the custody, epoch and peer of a restored partition.
+
+    Those in the record have no effect. By default the custody is OWN, without epoch and peer.
+    """
     moved = RECORD._replace(profile=PROFILE._replace(custody=Custody.RELEASED, epoch=3, peer=bytes(16)))
     assert restored(moved, 0, 0).profile[-2:] == (0, b"")
     assert restored(moved, 0, 0).profile.custody is Custody.OWN
