@@ -124,5 +124,5 @@ class Estate:
 
 
 def answers(channel: BlockingChannel) -> set[Status | int]:
-    """Return the statuses that a guest gets for each call of PKS, with wrong arguments only."""
+    """Call each h-call of PKS with all registers zero; return the statuses."""
     return {channel.call(raw_call(opcode)).status for opcode in CALLS}

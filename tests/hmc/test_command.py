@@ -148,7 +148,10 @@ def test_words_that_are_lines(environment, tmp_path) -> None:
 
 
 def test_the_command_knows_every_line_of_the_console() -> None:
-    """The command's own list of line names equals the console's. It must not load their modules."""
+    """The command has its own list of the console's lines, and both lists are equal.
+
+    So the command need not load the modules of the console.
+    """
     assert set(names.LINES) == {*COMMANDS}
 
 

@@ -151,7 +151,10 @@ HARMLESS = r"\x1b]0;PWN\x07\x1b[2J\x9b31m\r\u202e"
 
 
 def test_a_console_does_not_steer_the_terminal(fake, capfdbinary) -> None:
-    """Control characters are escaped, except newlines and tabs in text. A value of a job keeps none."""
+    """Control characters from the console are escaped.
+
+    A text keeps its newlines and tabs. In a value of a job they are escaped too.
+    """
     job = {**STEPS[0], "kind": EVIL, "lines": [f"a\n{EVIL}"], "waiting": f"b\n{EVIL}"}
     assert run(fake, ["lshmc"], {"say": f"c\n\t{EVIL}"}, {"progress": job}, {"exit": 0}) == 0
     assert capfdbinary.readouterr().out.decode().splitlines() == [

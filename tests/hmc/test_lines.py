@@ -207,7 +207,7 @@ def test_attributes_have_their_effects(estate: Estate) -> None:
 def test_the_latch_lets_one_update_through(estate: Estate) -> None:
     """R-36: The latch permits one unsigned PK. It can be armed again only while the partition is off.
 
-    While the PK is stored, zeroing is HSCL0DC8.
+    While the PK is stored, zeroing the attributes is refused with HSCL0DC8.
     """
     armed = 'chsyscfg -r lpar -m new -i "name=latch, keystore_signed_updates_without_verification=1"'
     estate.make("new", "latch", 64)
@@ -234,7 +234,7 @@ def test_the_latch_lets_one_update_through(estate: Estate) -> None:
 
 
 def test_power_by_lines(estate: Estate) -> None:
-    """R-36: HSCL3681 and HSCL1558 refuse a power-on and a shutdown that do not fit.
+    """R-36: HSCL1558 refuses the shutdown of a stopped partition, HSCL3681 the start of a running one.
 
     A restart ends the guest's session and counts an IPL.
     """

@@ -66,7 +66,7 @@ SWAP = """UPDATE copy SET blob = (SELECT blob FROM copy WHERE uuid = ? LIMIT 1)
 def test_the_newest_copy_is_damaged(plant: Plant) -> None:
     """R-44, R-45: If the newest copy is damaged, an older one is restored.
 
-    A line has its age and the reason.
+    The lines of the job report that, and why the newest copy was skipped.
     """
     plant.begin()
     plant.fill("old")

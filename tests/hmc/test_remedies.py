@@ -45,9 +45,10 @@ def travelled(error: SwpksError) -> ConsoleRefused:
 
 @pytest.mark.parametrize("rule_id", REMEDIES)
 def test_each_number_of_ours_has_its_remedy_once(rule_id: str) -> None:
-    """Each message number of ours gets its remedy once. The commands in it fit the console or system asked.
+    """Each message with a number of ours gets its remedy once.
 
-    An error that has its own advice gets no second remedy.
+    The commands in a remedy fit the console, or the system, that refused. An error that has its own advice
+    gets no second remedy.
     """
     for name, asked in ENDS.items():
         told = with_remedy_for(travelled(OperatorError(RULES[rule_id], "finding")), asked)
@@ -172,7 +173,10 @@ def followed(fake: FakeConsole, fields: dict[str, object], *words: str) -> int:
 def test_a_job_that_fails_has_its_remedy(
     fake: FakeConsole, capfd: pytest.CaptureFixture[str], case: str, words: list[str]
 ) -> None:
-    """The error of the command that follows it is that of a verb: the reason, the remedy, and the rule."""
+    """The command that follows a failed job reports it as a verb reports an error.
+
+    The line has the reason, the remedy and the rule.
+    """
     fields, told = ENDED[case]
     assert followed(fake, fields, *words) == 1
     out, err = capfd.readouterr()
@@ -182,7 +186,10 @@ def test_a_job_that_fails_has_its_remedy(
 
 
 def test_a_failed_job_as_json_is_its_last_line(fake: FakeConsole, capfd: pytest.CaptureFixture[str]) -> None:
-    """A program reads the rule in the job; there is no further error."""
+    """With --json, a failed job is the last line of output, and standard error is empty.
+
+    A program reads the rule in the job.
+    """
     assert followed(fake, {"lines": ["it runs"], "rule_id": "copy.idle"}, "backup", "--json") == 1
     out, err = capfd.readouterr()
     assert (json.loads(out.splitlines()[-1])["rule_id"], err) == ("copy.idle", "")
@@ -191,7 +198,10 @@ def test_a_failed_job_as_json_is_its_last_line(fake: FakeConsole, capfd: pytest.
 def test_a_console_without_systems_names_the_command_that_adds_one(
     fake: FakeConsole, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """With the store, because the next shell may have no SWPKS_HMC."""
+    """If the console has no systems, the command prints how to add one.
+
+    The printed command names the store, because SWPKS_HMC may not be set in the next shell.
+    """
     with fake.saying({"answer": {"status": 200, "type": JSON, "content": "[]"}}):
         assert main(["hmc", "--store", str(fake.store), "systems"]) == 0
     out = capfd.readouterr().out
@@ -202,7 +212,10 @@ def test_a_console_without_systems_names_the_command_that_adds_one(
     "end", [["--state", "my lab"], ["--store", "hmc", "-m", "sys 1"], ["--socket", "c.sock"]]
 )
 def test_a_name_behind_its_value(capfd: pytest.CaptureFixture[str], end: list[str]) -> None:
-    """The command in the right order has the same target."""
+    """If name and value are exchanged, the error has the command in the right order.
+
+    That command has the same console or system as the wrong one.
+    """
     assert main(["hmc", *end, "keystore", "64", "lpar1"]) == 2
     (told,) = QUOTED.findall(capfd.readouterr().err)
     assert shlex.split(told) == ["swpks", "hmc", *end, "keystore", "lpar1", "64"]
