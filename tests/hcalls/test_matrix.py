@@ -101,7 +101,7 @@ class World:
         return store.contents.snapshot()
 
     def data(self, label: bytes) -> bytes:
-        """Return the data that the hypervisor made for an object, or nothing if NVRAM does not store it."""
+        """Return the data of an object that the hypervisor made. If NVRAM has no such object, return b""."""
         return next((held.data for held in self.image().objects if held.label == label), b"")
 
     def expected(self) -> set[StoredObject]:

@@ -123,7 +123,7 @@ def test_generated_passwords_differ() -> None:
 
 
 def test_a_password_reaches_no_image() -> None:
-    """R-04: Passwords are not in the image, and to set one makes no change to store."""
+    """R-04: Passwords are not in the image. Setting one leaves nothing for NVRAM to store."""
     guest = Guest(make_partition())
     store = guest.partition.keystore
     assert store is not None

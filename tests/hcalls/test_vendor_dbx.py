@@ -55,7 +55,10 @@ def test_the_same_contents_signed_again() -> None:
     [("FW1030", 24, H_P7), ("FW1030", 25, 0), ("FW1050", 23, H_NO_MEM), ("FW1050", 24, 0), ("FW1110", 24, 0)],
 )
 def test_the_size_of_the_store(level: str, kbytes: int, status: int) -> None:
-    """R-34, R-70: 24 KiB from FW1050 on. On FW1030 the payload must fit in the store: 25 KiB."""
+    """R-34, R-70: The vendor's dbx needs a store of 24 KiB from FW1050 on.
+
+    On FW1030 the payload itself must also fit into the store, so there it needs 25 KiB.
+    """
     guest = Owner(level=level, kbytes=kbytes)
     assert guest.update("PK", first_pk()) == Answer(0)
     assert guest.update("KEK", update("KEK", leaf().lists)) == Answer(0)
