@@ -26,7 +26,7 @@ class ParkedService:
         return peer
 
     async def land(self) -> None:
-        """Let the commit end that runs or waits for more changes."""
+        """Let the running commit end. If it still waits for more changes, let it run and end."""
         await self.pass_time(GATHERING)
         self.disk.let_go()
         await wait_all_tasks_blocked()

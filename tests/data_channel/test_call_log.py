@@ -84,7 +84,7 @@ def test_a_password_that_is_set_is_no_label() -> None:
 
 @pytest.mark.parametrize("lane", [False, True])
 async def test_calls_of_a_session_are_logged(nursery, lane: bool) -> None:
-    """The frames are real: results and the number of written bytes are in the answer."""
+    """For calls in real frames, the log lines have status, results and the number of written bytes."""
     service = await Service.start(nursery, started(), lane=lane)
     channel = await service.session("alpha")
     with logged(EVENT) as lines:

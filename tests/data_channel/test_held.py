@@ -70,7 +70,10 @@ async def nothing_comes(peer: Peer) -> None:
 
 
 async def test_it_is_answered_when_the_flush_has_landed(held: Held, clock: MockClock) -> None:
-    """A WRITE is answered at once; a CONFIRM in the same send, when the WRITE is durable."""
+    """If one send has a WRITE and its CONFIRM, the WRITE is answered at once.
+
+    The CONFIRM is answered when the WRITE is durable.
+    """
     peer = await held.session()
     await peer.send(*peer.frames([write(b"a"), confirm()]))
     assert (await peer.expect(HReturn)).status == 0

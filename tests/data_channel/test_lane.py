@@ -85,7 +85,10 @@ async def test_an_end_right_behind_the_calls_is_seen(service: Service, rides: li
 
 
 async def test_answers_that_do_not_fit_are_sent_by_the_task(service: Service, rides: list[Seat]) -> None:
-    """If the socket's buffer is full, it leaves the lane and returns later. No byte is lost or repeated."""
+    """If a socket's buffer is full, the connection leaves the lane and returns later.
+
+    No byte is lost or repeated.
+    """
     peer = service.connect_socket()
     await peer.open()
     await peer.call(write(b"big", bytes(range(256)) * 200))
@@ -123,7 +126,10 @@ async def test_an_ipl_and_a_power_off_reach_who_is_in_the_lane(service: Service)
 
 
 async def test_a_socket_is_out_of_the_set_before_it_is_closed(service: Service) -> None:
-    """A socket leaves the lane before it is closed, so the next connection with its number is served."""
+    """A socket leaves the lane before it is closed.
+
+    So the next socket that gets its descriptor number can enter the lane.
+    """
     for number in range(50):
         peer = await service.session()
         await peer.call(write(b"%d" % number))

@@ -26,7 +26,7 @@ async def test_hello_comes_at_once(service: Service) -> None:
 
 @pytest.mark.parametrize("number", [0, 1])
 async def test_a_private_listener_serves_its_partition(service: Service, number: int) -> None:
-    """R-01: id 0 or the partition's own number open it."""
+    """R-01: A private listener accepts an OPEN with id 0 or with its partition's own number."""
     opened = await service.connect("alpha").open(number)
     assert opened == (7, 0, 1, 1, NO_PROOF, "FW1110")
 
