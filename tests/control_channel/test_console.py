@@ -260,9 +260,9 @@ async def test_a_look_asks_for_what_the_console_does_not_hold(machine, client, a
 
 @pytest.mark.parametrize("operation", ["change", "restore"])
 async def test_another_trusted_system_key_makes_copies_old(machine, client, asked, operation) -> None:
-    """R-44, R-53: the new key opens no earlier copy.
+    """R-44, R-53: If the key is changed or restored, the system requests all copies at once.
 
-    Both operations request copies at once, without a look.
+    The new key opens no earlier copy. The same key again requests nothing.
     """
     await keep(client)
     key = {"operation": operation, "key": base64.b64encode(bytes(range(32))).decode()}
@@ -336,7 +336,10 @@ async def test_in_reset_pending_no_console_attaches(machine, client) -> None:
 
 
 async def test_numbers_grow_and_a_newer_event_takes_the_place_of_an_older(machine) -> None:
-    """A reader that does not read costs one event per kind and partition. Event numbers always grow."""
+    """For a reader that does not read, only the newest event of each kind and partition is stored.
+
+    The numbers of events always grow.
+    """
     with machine.events.opened(is_console=False) as watcher:
         for _ in range(100):
             machine.set_attributes("a", {"secure_boot": 1})

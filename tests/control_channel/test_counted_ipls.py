@@ -318,9 +318,9 @@ async def test_a_partition_that_cannot_be_reached(nursery: trio.Nursery, late: b
 async def test_no_number_names_two_ipls(
     seed: int, nursery: trio.Nursery, autojump_clock: trio.abc.Clock
 ) -> None:
-    """R-04, R-21: Verbs at the same time, failing NVRAM, and power cuts between any two steps:
+    """R-04, R-21: No number ever names two IPLs.
 
-    no number ever names two IPLs.
+    Verbs run at the same time, NVRAM fails, and power cuts come between any two steps.
     """
     chance = Random(seed)
     system = System()

@@ -107,7 +107,10 @@ def taken(body: type[Body], text: str) -> bool:
 
 @pytest.mark.parametrize("name", BODIES)
 def test_both_judge_a_body_alike(name: str) -> None:
-    """Server and description accept the same of some thousand bodies: bounds, fractions, patterns, pairs."""
+    """Server and description accept or refuse each of some thousand bodies alike.
+
+    The bodies try bounds, fractions, patterns and pairs of fields.
+    """
     judged = {text: (taken(BODIES[name], text), accepts(SCHEMAS, name, text)) for text in texts(name)}
     assert {text: both for text, both in judged.items() if both[0] != both[1]} == {}
     assert judged[json.dumps(known_good(name))] == (True, True)

@@ -212,7 +212,7 @@ async def test_a_reader_that_stops_reading_is_cut(machine, tmp_path, monkeypatch
 
 
 async def test_the_stop_does_not_wait_for_a_stream(machine, tmp_path) -> None:
-    """Readers get an event, and their connections end at once."""
+    """At a stop, each reader gets the event `stopping`, and its connection ends at once."""
     await attached(machine)
     async with AsyncExitStack() as stack:
         async with served(machine, tmp_path / "control.sock") as path:
@@ -285,7 +285,7 @@ async def test_a_heartbeat_every_ten_seconds(machine, nursery, autojump_clock: M
 
 
 async def test_over_http_2_a_stream_is_not_exempt(machine, nursery) -> None:
-    """Over HTTP/2 a stream does not outlast the lifetime of its connection. Other requests share that."""
+    """Over HTTP/2 a stream ends with the lifetime of its connection, which other requests use too."""
     sender, receiver = trio.open_memory_channel[dict[str, Any]](10)
     scope = {"http_version": "2", "state": {http.EXEMPT: lambda: 1 / 0}}
     nursery.start_soon(written, machine, None, sender.send, scope)

@@ -104,7 +104,10 @@ def test_attributes_travel_as_the_vocabulary_has_them() -> None:
 
 
 def test_every_event_of_power_is_a_verb() -> None:
-    """Each power event is a verb, by the end of its path. Only ARRIVE is none: it ends a move."""
+    """The path of a verb ends with each power event except ARRIVE.
+
+    ARRIVE has no verb, because it ends a move.
+    """
     ends = [verb.path.rpartition("/")[2] for verb in VERBS if verb.method == "POST" and "{name}" in verb.path]
     events = [event.value for event in PowerEvent if event is not PowerEvent.ARRIVE]
     assert sorted(ends) == sorted([*events, "rotate-key", "delete", "migration", "release"])
@@ -237,7 +240,10 @@ async def test_the_description_is_whole(description) -> None:
 
 
 async def test_one_status_may_have_an_answer_and_problems(description) -> None:
-    """503 of health is the view with the reasons, or a problem. 503 of a change is one of two kinds."""
+    """Status 503 of health is the view with the reasons, or a problem.
+
+    Status 503 of a change is a problem of one of two kinds.
+    """
     health = description["paths"]["/health"]["get"]["responses"]["503"]
     assert health["content"].keys() == {JSON, PROBLEM_JSON}
     change = description["paths"]["/v1/partitions"]["post"]["responses"]["503"]

@@ -255,7 +255,7 @@ async def test_health_tells_what_is_wrong(machine, client) -> None:
 
 
 async def test_metrics(machine, client) -> None:
-    """Each figure of the metrics has its labels, and all unknown numbers have the label OTHER."""
+    """Each metric has its labels. Unknown h-calls and unknown reasons are counted under the label OTHER."""
     partition = machine.system.create("a", 8)
     machine.power_on("a")
     put_object(machine, "a")
