@@ -10,7 +10,10 @@ from tests.platform.custody_world import World
 
 
 def figures(scale: float) -> dict[str, int]:
-    """Return the numbers of states: of all searches at scale 1, and of one small search below it."""
+    """Return the numbers of states that the searches visited.
+
+    At a scale of 1 or more all large searches run, at a smaller scale only a small one.
+    """
     if scale < 1:
         return _of("fixed", [fixed(2, 2)], eager=False)
     return {

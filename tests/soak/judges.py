@@ -22,7 +22,10 @@ def all_levels() -> dict[str, int]:
 
 
 def all_chapters(scale: float) -> dict[str, int]:
-    """Judge wrong servers by all chapters, at scale 1 all of them; return how many each chapter has found."""
+    """Judge wrong servers by all chapters; return how many each chapter has found.
+
+    At scale 1 these are all wrong servers, at a smaller scale a part of them.
+    """
     mutants = all_mutants()
     counts = Counter[str]()
     for mutant in mutants[:: max(1, round(1 / scale))]:

@@ -193,6 +193,6 @@ PARTS: dict[str, Callable[[Place], Figures]] = {
 
 
 def _shares(whole: int, parts: int) -> list[int]:
-    """Return the sizes of parts that share a number as equally as possible."""
+    """Divide a number into parts that are as equal as possible; return the parts."""
     parts = min(parts, whole)
     return [whole // parts + (n < whole % parts) for n in range(parts)]

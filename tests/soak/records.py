@@ -85,7 +85,7 @@ def recovered(records: Records) -> dict[str, Held | None]:
 
 
 def damage(records: Records, data: bytes) -> dict[str, bytes]:
-    """Return the records with damage of seven ways, which the given bytes choose."""
+    """Return damaged records. `data` chooses the damages, each of one of seven ways, and their places."""
     damaged, past, at = dict(records), _system().past, 0
     while len(data) - at >= 4 and damaged:
         way, which, place, value = data[at : at + 4]

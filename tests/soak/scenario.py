@@ -156,7 +156,10 @@ class Scenario:
         return sum(len(chronicle.states) - 1 for chronicle in self.chronicles.values())
 
     def _provide(self) -> None:
-        """Make each missing partition. None of which a state is confirmed may be missing."""
+        """Create each partition that is missing, and power on each one that does not run.
+
+        AssertionError if a partition is missing although one of its states is confirmed.
+        """
         call = self.server.console.call
         views = {view.name: view for view in call(show_system()).partitions}
         assert not self.server.ready["refused"]

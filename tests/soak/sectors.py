@@ -89,7 +89,10 @@ def _touched(write: Change, size: int) -> range:
 
 
 def _chosen(touches: Counter[int], chance: Random) -> dict[int, int]:
-    """Choose how many changes each sector has: any number, or all but in one sector, or none but in one."""
+    """Return how many of its changes each sector has, in one of three ways.
+
+    Either any number in each sector; or all, except in one sector; or none, except in one sector.
+    """
     match chance.randrange(3):
         case 0:
             return {sector: chance.randint(0, count) for sector, count in touches.items()}

@@ -73,10 +73,10 @@ class Story:
 
 
 def test_a_start_makes_durable_what_it_has_read(soak_folder: Path, library: Path) -> None:
-    """R-21, R-22: A start makes the commits that it reads from the log durable before it confirms them.
+    """R-21, R-22: Before a start confirms commits that it has read from the log, it makes them durable.
 
-    Found: a kill in place of the log's sync, a start that read the log and noted its last commit in the
-    high-water mark, then a power cut. It removed the commit, and the next start refused the file as older.
+    Found: a kill came in place of the log's sync. A start then read the log and noted its last commit in
+    the high-water mark. A power cut removed that commit, and the next start refused the file as older.
     """
     story = Story(soak_folder, library)
     story.process(1, 3, "die")
