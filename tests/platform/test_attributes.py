@@ -122,7 +122,10 @@ def test_they_change_only_while_the_partition_is_off(name: str) -> None:
 
 @pytest.mark.parametrize("capable", [0, 1])
 def test_remote_restart_changes_only_while_the_partition_is_off(capable: int) -> None:
-    """R-54: A partition asks or not from its start on, so the attribute changes only while it is off."""
+    """R-54: The attribute for remote restart changes only while the partition is off.
+
+    At the start of the partition it decides whether the partition asks the console.
+    """
     for kbytes in 0, 16:
         system = make_system({"keystore_kbytes": kbytes, RESTART: capable})
         partition = system.power_on("lpar1")

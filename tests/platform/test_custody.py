@@ -52,7 +52,10 @@ def test_each_state_and_word(at: Standing) -> None:
 
 @pytest.mark.parametrize("at", REGISTERS, ids=lambda at: f"{at.decision.value} {at.moved}")
 def test_each_decision_and_word(at: Register) -> None:
-    """R-51: For each decision and word at most one row of the console fits. Its numbers never decrease."""
+    """R-51: For each decision and word at most one row of the console fits.
+
+    No row makes a number in the register smaller.
+    """
     for on, epoch in product(Word, EPOCHS):
         rows = [row for row in CONSOLE if console_step(at, on, epoch, [row])]
         assert len(rows) <= 1, (on, epoch)
