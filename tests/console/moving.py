@@ -227,7 +227,10 @@ class Moving:
         return missed
 
     async def ended(self, job: Job | None = None, seconds: float = 600) -> Job:
-        """Follow a job to its end, by default the last one; find it by number after a restart."""
+        """Follow a job to its end; by default it is the last one.
+
+        If the console restarts meanwhile, find the job again by its number.
+        """
         number = (job or self.rig.console.jobs.all[-1]).number
         with trio.fail_after(seconds):
             while True:

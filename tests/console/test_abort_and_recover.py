@@ -48,7 +48,10 @@ async def waiting_prepared(world: Moving) -> Deaf:
 
 
 async def in_doubt(world: Moving) -> Deaf:
-    """Bring the source into doubt, while the console can't receive its question: their stream is broken."""
+    """Bring the source into doubt, and break its stream to the console.
+
+    So the source can't ask the console what to do.
+    """
     deaf = world.deafen("a", "prepared")
     await frozen_without_end(world)
     link = world.site("a").link

@@ -21,7 +21,7 @@ FORGED = "x\nsys2  9105-22A*0000000  Operating"
 
 
 class LyingLink(MachineLink):
-    """The link to a system whose view has other facts."""
+    """The link to a system. Views that come through it have `facts` in place of the system's own values."""
 
     def __init__(self, honest: MachineLink, **facts: Any) -> None:
         super().__init__(honest.machine)

@@ -190,7 +190,10 @@ async def test_a_recovery_leaves_a_moved_store_where_it_is(autojump_clock) -> No
 
 
 async def test_a_recovery_ends_an_attempt_that_the_loss_has_left_open(autojump_clock) -> None:
-    """R-45, R-51: the source had frozen; first its target is barred, then the last copy comes back."""
+    """R-45, R-51: If a frozen source loses its records, the recovery first bars the target.
+
+    Then it restores the last copy at the source.
+    """
     async with moving() as world:
         world.deafen("a", "prepared")
         await frozen_without_end(world)

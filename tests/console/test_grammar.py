@@ -115,7 +115,10 @@ def test_an_unknown_column_is_refused(words: list[str]) -> None:
 
 
 def test_values_with_the_delimiter_are_quoted() -> None:
-    """Values with the delimiter are quoted, as on a public page of a campus and for op-test's searches."""
+    """A value that contains the delimiter is quoted.
+
+    A public page of a campus shows this form, and op-test searches for it.
+    """
     blanks = parse_columns(["name", "lpar_env", "state", "os_version"], NAMES)
     assert blanks.line(["aix01", "aixlinux", "Running", "AIX 7.1 7100-04-00-0000"]) == (
         'aix01 aixlinux Running "AIX 7.1 7100-04-00-0000"'

@@ -158,7 +158,7 @@ async def pair() -> AsyncIterator[MovingStand]:
 async def test_an_order_reaches_the_console(
     pair: MovingStand, line: str, asked: list[str], output: str
 ) -> None:
-    """R-51, R-52: operation, names, ids and result lines of an order reach the console and the caller."""
+    """R-51, R-52: The console gets operation and names of an order. The caller gets the result lines."""
     assert await pair.run(line) == (0, output)
     assert pair.moves.asked == asked
 
@@ -274,7 +274,7 @@ async def test_a_job_that_fails_has_the_number_of_its_rule(pair: MovingStand) ->
 
 
 async def test_a_system_that_is_away_is_named(pair: MovingStand) -> None:
-    """The refusal names the source or target that can't be reached, and the time since then."""
+    """If the target or the source can't be reached, the refusal names it, and the time when it went away."""
     away = OperatorError(control.CONSOLE_SERVED, "nothing serves this system")
     pair.moves.refusals["lpar1"] = away
     pair.console.find("T").note_away("gone")

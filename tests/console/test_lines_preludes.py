@@ -28,7 +28,7 @@ async def test_reference_codes(lpar1: Stand) -> None:
 
 
 async def test_the_console_tells_what_it_is(lpar1: Stand) -> None:
-    """lshmc answers in the forms of the real console, with a build level that is the emulator's."""
+    """lshmc prints the lines of the real console, but the build level in them is the emulator's own."""
     version = await lpar1.done("lshmc -V")
     assert version.startswith('"version= Version: 10\n Release: 3\n')
     assert "HMC Build level swpks " in version

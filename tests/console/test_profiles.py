@@ -180,7 +180,10 @@ async def test_a_partition_that_another_system_has_is_skipped(autojump_clock) ->
 
 
 async def test_partitions_of_a_system_that_is_away_are_its_own(autojump_clock) -> None:
-    """R-46: A partition whose system is away is skipped: the console has its last view and its copies."""
+    """R-46: A restore skips a partition that belongs to another system, also while that system is away.
+
+    The console knows the owner from the system's last view, or from its copies.
+    """
     lab, other = Site("lab"), Site("other", "")
     async with running(lab, other) as rig:
         backup = await saved(rig)

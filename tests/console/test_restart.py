@@ -384,7 +384,10 @@ async def test_a_restart_that_waits_is_cancelled(autojump_clock) -> None:
 
 
 async def test_a_partition_that_is_not_capable_is_refused(autojump_clock) -> None:
-    """simplified_remote_restart_capable=0 is known from the last view, or from the copy alone."""
+    """A partition with simplified_remote_restart_capable=0 is not restarted at another system.
+
+    A console that was killed and started again knows that value too.
+    """
     async with moving() as world:
         from hcall_abi.requests import set_attributes
 

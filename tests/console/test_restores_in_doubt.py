@@ -94,7 +94,10 @@ async def test_a_system_that_is_away_gets_nothing(autojump_clock) -> None:
 
 
 async def test_a_store_that_the_last_view_shows(autojump_clock) -> None:
-    """R-54: A store in a system's last view counts, although the console restarted and has no copy."""
+    """R-54: If the last view of an absent system has a store, no other system can restore it.
+
+    That also holds if the console restarted and has no copy of the store.
+    """
     async with moving("a", "b", "c") as world:
         copy = await never_asks(world)
         await world.rig.ask(restore_copy(copy), world.site("b"))
