@@ -137,9 +137,9 @@ def test_a_later_state_is_refused_by_its_level(state: Path, part: str, accept_ol
 
 
 def test_a_damaged_level_of_the_card_is_damage(state: Path) -> None:
-    """R-40: If the check value of the card is wrong, its level is damage and not a later release.
+    """R-40: If the check value of the card is wrong, a higher level on it counts as damage.
 
-    The start writes the card again.
+    The start does not take it for a later release, and writes the card again.
     """
     path = state / "anchor-card" / "anchor-card"
     good = path.read_bytes()

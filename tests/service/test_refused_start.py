@@ -177,7 +177,7 @@ def test_a_state_that_is_there_is_not_changed(tmp_path: Path, taken: str) -> Non
 def test_the_lock_of_a_refused_start_stands_in_no_way(tmp_path: Path, taken: str) -> None:
     """After a refused start, the next start can lock the file.
 
-    The file still has the id of the last process that had the lock. No start reads that id.
+    The file still has the id of the last process that had the lock. The next start ignores that id.
     """
     state = tmp_path / "above" / "state"
     with assembled(state):

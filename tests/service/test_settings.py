@@ -121,7 +121,7 @@ def test_other_attributes_are_refused(text: str, rule: Rule) -> None:
 
 @pytest.mark.parametrize("value", ["enforce", "2"])
 def test_a_word_or_its_number(tmp_path: Path, value: str) -> None:
-    """R-36: settings accept the words of `swpks hmc set`; a file may have the number as a number."""
+    """R-36: Settings accept the words of `swpks hmc set`, and also the numbers of these words."""
     wish = PartitionSettings("a", {"secure_boot": 2})
     assert parse_partition(f"a,secure_boot={value}") == wish
     assert PartitionSettings.of("a", secure_boot=value) == PartitionSettings.of("a", secure_boot=2) == wish
