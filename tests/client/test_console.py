@@ -158,7 +158,7 @@ def test_names_that_cannot_stand_in_a_path_are_not_sent(name: str) -> None:
 
 
 def test_a_stall_has_no_number_of_commits() -> None:
-    """R-75: a stall lasts until the operator ends it."""
+    """R-75: A stall with a number of commits is refused, because a stall lasts until the operator ends it."""
     with pytest.raises(OperatorError, match="stall takes no number of commits"):
         console.set_nvram_fault("stall", 2)
 

@@ -100,7 +100,10 @@ async def test_wrong_uses_of_a_console(pks_console):
 
 
 async def test_a_console_and_a_system_that_are_off(pks_console):
-    """The error names the function that starts the console or the system, or that adds a removed system."""
+    """If a needed console or system is off, the error names the function that starts it.
+
+    If the system was removed from the console, the error names the function that adds it.
+    """
     await pks_console.power_cut_system("a")
     message = r"the system a is off: write await start_system\('a'\)"
     await refused(lambda: pks_console.partition("lpar1", "a"), message)

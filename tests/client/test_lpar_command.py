@@ -171,9 +171,9 @@ async def test_passwords_travel_in_files_only(command, tmp_path):
 
 
 async def test_boot_locks_everything(command, tmp_path):
-    """R-03: `boot` runs the emulated chain, which sets every password.
+    """R-03: `boot` runs the emulated boot, which sets the passwords of all consumers.
 
-    It can save the kernel's for later commands.
+    With --out it saves the kernel's password for later commands.
     """
     text = (await command("boot", "--out", tmp_path / "pw")).decode()
     assert "boot loader  dynamic keys" in text
