@@ -287,7 +287,7 @@ def test_the_switches_have_the_bits_of_the_page() -> None:
 def test_a_record_of_before_may_be_restarted_remotely() -> None:
     """R-54: A partition whose record comes from an older release may be restarted remotely.
 
-    Its record lacks the bit for remote restart, and only a set bit forbids it.
+    Only a set bit forbids the remote restart, and older releases never set it.
     """
     assert PLAINTEXT[2:4] == b"\0\5"
     assert decoded(PLAINTEXT).profile.attributes.simplified_remote_restart_capable == 1
