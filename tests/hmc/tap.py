@@ -75,7 +75,10 @@ class Tap:
         self._noted += data
 
     def demand_answer(self, request: bytes) -> bool | None:
-        """Count a request. Return False if it is held, True if its answer is held, or None."""
+        """Count a request.
+
+        Return False if the request is to be held, True if its answer is to be held, else None.
+        """
         if self._hold is None or not request.startswith(self._hold[0]):
             return None
         wanted, nth, answered = self._hold
