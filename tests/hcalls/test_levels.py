@@ -110,7 +110,7 @@ def test_a_stopped_partition_is_answered_nothing(opcode: Opcode) -> None:
 def test_switching_the_keystore_on_and_off_shows_at_the_next_call() -> None:
     """R-33, R-35: If the keystore is switched off, the next call is H_FUNCTION.
 
-    Later the store is new and empty.
+    If it is switched on again, it is new and empty.
     """
     guest = Guest(make_partition())
     guest.set_password(3, b"old")
@@ -125,7 +125,7 @@ def test_switching_the_keystore_on_and_off_shows_at_the_next_call() -> None:
 
 
 def test_refusals_are_optional_listening() -> None:
-    """Without a function for refusals, calls are answered as well."""
+    """If no function for the report of refusals is set, calls are answered all the same."""
     from hcall_server.hcalls.dispatch import HypervisorCalls
 
     assert HypervisorCalls(make_partition()).execute(bare(0)).status == -2
