@@ -91,7 +91,10 @@ async def test_no_call_runs_in_a_hold(held: Held, clock: MockClock) -> None:
 
 
 async def test_calls_that_ran_before_are_answered(held: Held, clock: MockClock) -> None:
-    """A hold begins between two calls: each call has run and is answered, or waits."""
+    """A call that ran before the hold is answered. A call that arrives during the hold waits.
+
+    A second begin or end of the hold has no effect.
+    """
     peer = await held.session()
     await peer.call(write(b"a"))
     held.holds.begin(held.alpha)
