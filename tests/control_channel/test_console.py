@@ -218,7 +218,7 @@ async def test_no_console_is_shown_where_there_is_none(machine, client) -> None:
 
 
 async def test_a_copy_that_is_none_of_this_store_is_refused(machine, client) -> None:
-    """A report about a copy is refused if its UUID or its state never belonged to this store."""
+    """A report about a copy is refused if this system never had a store with that UUID in that state."""
     await attach(client)
     for changes in {"uuid": str(UUID(int=1))}, {"generation": 1}, {"restores": 1}:
         refused = await keep(client, **changes)
@@ -356,7 +356,7 @@ async def test_numbers_grow_and_a_newer_event_takes_the_place_of_an_older(machin
 
 
 def test_what_the_attachment_shows_of_itself(machine) -> None:
-    """The repr shows names and counts."""
+    """The text of a reader, of all readers and of the attachment shows only names and counts."""
     with machine.events.opened(is_console=False) as watcher:
         assert repr(watcher) == "Watcher(spectator, 1 events wait)"
         assert "1 events wait" in repr(machine.events)

@@ -146,7 +146,10 @@ async def test_the_name_of_the_system(machine, client) -> None:
 
 
 async def test_a_name_in_recovery_does_not_end_it(machine, client) -> None:
-    """R-48: In Recovery a new name is stored when the state ends. A system record would end it at once."""
+    """R-48: A new name that is given in Recovery is stored only when Recovery ends.
+
+    The name is in the system record, and a system record in NVRAM would end Recovery.
+    """
     machine.system.partitions.clear()
     await machine.recovery.begin()
     assert (await client.patch("/v1/system", json={"name": "old name"})).json()["state"] == "Recovery"

@@ -104,7 +104,7 @@ def test_attributes_travel_as_the_vocabulary_has_them() -> None:
 
 
 def test_every_event_of_power_is_a_verb() -> None:
-    """The path of a verb ends with each power event except ARRIVE.
+    """For each power event except ARRIVE there is a verb whose path ends with that event.
 
     ARRIVE has no verb, because it ends a move.
     """
