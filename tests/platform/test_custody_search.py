@@ -125,7 +125,10 @@ def test_a_wrong_operator_of_a_forced_attempt_harms_nobody() -> None:
 
 
 def without_owner(dead: int) -> tuple[int, Counter[tuple[str, str]]]:
-    """Return how many states have this party down, and the records of those that reach no owner."""
+    """Return two results about the states in which this party is down.
+
+    The first is their number. The second counts those that reach no owner, by record and decision.
+    """
     found = Search(fixed(2, 2)).explore()
     search = Search(fixed(2, 2), eager=False)  # the last words before the death may be lost
     starts = [each for each in found.locals if is_down(search.view(each), dead)]
