@@ -61,7 +61,7 @@ async def test_a_size_that_no_level_has_is_refused_with_those_of_this_one(lpar1:
 async def test_a_wrong_pair_is_refused_with_the_page_about_changes(
     lpar1: Stand, pair: str, output: str
 ) -> None:
-    """The refusal names the page about changes, because the page about lists has other attributes."""
+    """The refusal of a wrong pair names the page about changes: the page about lists has other attributes."""
     assert (await lpar1.refused(f"chsyscfg -r lpar -m S -i name=lpar1,{pair}")).startswith(output)
 
 

@@ -40,7 +40,10 @@ async def test_a_key_is_changed_and_restored(lpar1: Stand) -> None:
 
 @pytest.mark.parametrize("file", ["short", "long", "nofile"])
 async def test_a_refused_file_has_the_size_of_a_key(lpar1: Stand, file: str) -> None:
-    """The refusal names the size of a key, because another path alone would not help."""
+    """If the key file has another size or does not exist, the refusal names the size of a key.
+
+    It does not only ask for another path.
+    """
     output = await lpar1.refused(f"chtskey -m S -o change --newkey {file}")
     assert "; name a file of exactly 32 bytes" in output
     assert "where you can write" not in output

@@ -57,7 +57,10 @@ async def test_a_recovery_that_runs_is_followed(
 async def test_a_recovery_without_a_copy_names_the_command_that_ends_it(
     empty: bool, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """R-45: The refusal names the command that ends Recovery, also if the system has no partition."""
+    """R-45: If the console has no copy, the refusal of a recovery names the command that ends Recovery.
+
+    That also holds if the system has no partition.
+    """
     async with standing("S", manual=empty) as stand:
         if not empty:
             await stand.done('mksyscfg -r lpar -m S -i "name=lpar1,keystore_kbytes=64"')

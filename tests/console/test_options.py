@@ -71,7 +71,7 @@ def test_an_option_of_words_may_have_none() -> None:
     ],
 )
 def test_a_wrong_line_is_refused(line: str, rule: Rule, output: str) -> None:
-    """The refusal names the mistake, and shows the usage."""
+    """The refusal of a wrong line names the mistake, and shows the usage."""
     with pytest.raises(OperatorError) as caught:
         SYNTAX.parse(line.split())
     assert caught.value.rule is rule

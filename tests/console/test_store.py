@@ -334,7 +334,7 @@ ODD = {
 
 @pytest.mark.parametrize("spoil,reason", ODD.values(), ids=ODD)
 def test_an_odd_store_is_told_of(spoil, reason, tmp_path: Path) -> None:
-    """The error for a damaged store has its own reason. No new store is made."""
+    """Each kind of damage to a store raises an error with its own reason."""
     path = tmp_path / "console.sqlite"
     filled(path).close()
     spoil(path)
