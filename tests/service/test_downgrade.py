@@ -118,7 +118,7 @@ LATER: dict[str, tuple[Change, int, str, Rule]] = {
 @pytest.mark.parametrize("accept_older", [False, True])
 @pytest.mark.parametrize("part", LATER)
 def test_a_later_state_is_refused_by_its_level(state: Path, part: str, accept_older: bool) -> None:
-    """R-22: The error has the level found, the levels that this release reads, and the remedy.
+    """R-22: The error for a state of a later level has that level, the readable levels, and the remedy.
 
     No byte of the state changes.
     """

@@ -65,7 +65,7 @@ def test_without_random_bytes_there_is_no_word(tmp_path: Path, clock: Clock) -> 
 
 
 def test_the_request_is_private_and_holds_no_word(presence: Presence, clock: Clock) -> None:
-    """The file is byte by byte as in spec/erase.md."""
+    """The file of a request has mode 0600 and exactly the bytes of spec/erase.md, so it has no word."""
     word = presence.ask(ACTION)
     digest = hashlib.sha256(word.encode()).hexdigest()
     content = f'{{"action":"{ACTION}","word_sha256":"{digest}","time":{clock.now},"tries":0}}'

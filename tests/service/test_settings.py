@@ -252,7 +252,7 @@ def test_a_name_alone_does_not_take_the_size_of_the_file_away(tmp_path: Path) ->
 
 
 def test_nonsense_on_the_command_line_is_an_operators_error() -> None:
-    """The error has the same form as an error in the file."""
+    """The error for a wrong option has the same form as an error in the file."""
     for wrong, rule in (
         (["--partition=a:b"], console.ATTRIBUTE_RANGE),
         (["--listen=x"], rules.LISTEN_FORM),
