@@ -202,7 +202,7 @@ async def test_a_reader_that_closes_its_end(path: Path) -> None:
 
 
 async def test_a_problem_refuses_the_stream(path: Path) -> None:
-    """The error has the rule that the system sent."""
+    """If the system refuses the stream with a problem, the error has the rule in that problem."""
     async with unix_server(path, answer_of(b"409 Conflict", b"application/problem+json", PROBLEM)):
         with pytest.raises(ConsoleRefused, match="no") as caught:
             async with watch_events(path):

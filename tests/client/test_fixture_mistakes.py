@@ -222,7 +222,7 @@ async def test_processes_that_do_not_run(tmp_path):
 
 @pytest.mark.process
 async def test_a_partition_that_the_server_does_not_have(swpks_server):
-    """The error names the existing partitions and the mark that adds another."""
+    """The error for an unknown partition names the existing ones, and the mark that adds another."""
     message = r"no partition 'two'; it has lpar1: .*swpks_server\(partitions=\['lpar1:64', 'two:64'\]\)"
     for use in (swpks_server.connect, swpks_server.connect_blocking, swpks_server.access_key):
         await refused(lambda use=use: use("two"), message)  # type: ignore[misc]

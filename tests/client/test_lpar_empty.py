@@ -50,7 +50,7 @@ async def test_an_empty_standard_input(command, verb):
 
 @pytest.mark.parametrize("verb", FILES, ids=" ".join)
 async def test_an_empty_file(command, empty, verb):
-    """The error names the file; an empty password would be sent as no password."""
+    """If a file is empty, the error names it; an empty password would be sent as no password."""
     await command(*verb, empty, status=2)
     assert f"{empty} is empty: " in command.err
     assert FILES[verb] in command.err

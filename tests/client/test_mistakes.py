@@ -118,7 +118,10 @@ NO_REQUESTS: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize("make,message", MISTAKES, ids=[row[1][:40] for row in MISTAKES])
 def test_an_argument_of_another_type_is_named(make, message):
-    """The error names the argument and the call. The value, which may be a password, is in no text."""
+    """If an argument has a wrong type, the error names the argument and the call.
+
+    The value, which may be a password, is in no text.
+    """
     with pytest.raises((TypeError, ValueError), match=message) as caught:
         make()
     assert "secret" not in str(caught.value)
@@ -325,7 +328,7 @@ LOOPS: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize("use,message", LOOPS)
 def test_another_event_loop(use, message):
-    """The error names Trio and the function that needs no loop. Nothing has been opened."""
+    """If the caller's event loop is not Trio's, the error names Trio and the function that needs no loop."""
 
     async def main() -> None:
         found: Any = use()

@@ -114,7 +114,10 @@ def test_a_second_start_is_refused(swpks_server):
 def test_a_path_that_is_too_long_for_a_socket(
     tmp_path: Path, make: type[ServerProcess | ConsoleProcess]
 ) -> None:
-    """The error has the length in bytes and the remedy. The fixture makes nothing, not even a log."""
+    """If a folder is too deep for the path of a socket, the error has the length in bytes and the remedy.
+
+    The fixture makes nothing, not even a log.
+    """
     folder = tmp_path / ("d" * 100)
     folder.mkdir()
     with pytest.raises(ValueError, match=r"bytes, and 107 are permitted.*with short_path\(tmp_path\)"):
