@@ -104,7 +104,7 @@ def test_a_malicious_console_replaces_no_file(fake, tmp_path, line) -> None:
 
 @pytest.mark.parametrize("path", ["change", "-o", "chtskey", "newkey"])
 def test_a_malicious_console_makes_no_file(fake, tmp_path, monkeypatch, path) -> None:
-    """The console can only have a file written that an option of the line names."""
+    """The console can let the client write a file only if an option of the line names that file."""
     monkeypatch.chdir(tmp_path)
     words = ["chtskey", "-o", "change", "--newkey", "newkey"]
     assert run(fake, words, wanted(Path(path), replace=False), {"exit": 0}) == 0

@@ -34,7 +34,7 @@ SIGNED = "keystore_signed_updates,keystore_signed_updates_without_verification,l
 
 
 def test_a_new_partition_has_no_keystore(estate: Estate) -> None:
-    """R-30: In a new partition each call is H_FUNCTION, until its keystore is on: at creation or later."""
+    """R-30: In a new partition each call returns H_FUNCTION until the keystore is on."""
     estate.line(
         'mksyscfg -r lpar -m old -i "name=plain,profile_name=normal,lpar_env=aixlinux,min_mem=1024,'
         "desired_mem=4096,max_mem=8192,proc_mode=shared,min_proc_units=0.1,desired_proc_units=0.5,"

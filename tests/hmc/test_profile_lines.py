@@ -13,7 +13,7 @@ pytestmark = pytest.mark.process
 
 
 def test_later_updates_are_lost_as_announced(plant: Plant) -> None:
-    """R-46: The refusal lists the losses.
+    """R-46: A restore that would lose later updates is refused, and the refusal lists the losses.
 
     With --forcekeystore contents are restored; counters never decrease.
     """

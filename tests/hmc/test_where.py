@@ -75,7 +75,10 @@ def test_two_of_one_name_need_their_system() -> None:
 
 
 def test_a_partition_that_moves_is_followed() -> None:
-    """The answer is right before, during and after a move, also if the question names the old system."""
+    """The where socket returns the right address before, during and after a move.
+
+    The question may also name the old system.
+    """
     frozen = seen("s1", partition("a", custody="frozen", address=HERE), custody=(facts(A, "frozen", 4),))
     prepared = seen(
         "s2", partition("a", custody="prepared", address=THERE), custody=(facts(A, "prepared", 4),)
