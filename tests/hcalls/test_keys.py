@@ -42,7 +42,7 @@ def test_a_wrapping_key_has_32_bytes(length: int, status: int) -> None:
 
 
 def test_a_wrapping_key_takes_no_buffer() -> None:
-    """R-71: For a wrapping key, a buffer address other than 0 is H_P5, also if the memory is writable."""
+    """R-71: For a wrapping key, any buffer address but 0 is refused with H_P5, even in writable memory."""
     layout = lay_out(
         Opcode.GEN_KEY, authorization=auth_block(SYSTEM, PASSWORD), label=b"new", policy=WRAPPING, key=32
     )

@@ -38,7 +38,7 @@ def bare(opcode: int) -> HCall:
 def test_a_level_serves_the_calls_that_it_has(level: str) -> None:
     """R-74: Each call of the level succeeds.
 
-    A call of a later level is H_FUNCTION, whatever its arguments.
+    A call of a later level returns H_FUNCTION, whatever its arguments.
     """
     for opcode in GOOD:
         guest = Guest(make_partition(level, objects=[KEY_OBJECT, StoredObject(3, LABEL, 0, b"data")]))
@@ -51,7 +51,7 @@ def test_a_level_serves_the_calls_that_it_has(level: str) -> None:
 
 
 def test_a_level_without_keystore_serves_no_call() -> None:
-    """R-50, R-74: On a level without a keystore each call is H_FUNCTION, whatever its arguments."""
+    """R-50, R-74: On a level without a keystore each call returns H_FUNCTION, whatever its arguments."""
     guest = Guest(make_partition("FW940", 0, attributes={}))
     for opcode in GOOD:
         assert guest.send(good(opcode).frame()) == guest.send(bare(opcode)) == H_FUNCTION
@@ -82,7 +82,7 @@ def test_every_call_of_the_table_is_answered() -> None:
     "opcode", [0, 0x418, 0x41D, 0x440, 0x444, 0x498, 0x4B4, 1 << 63, (1 << 64) - 1, 0x1_0000_041C]
 )
 def test_unknown_opcodes(opcode: int) -> None:
-    """R-74: An unknown number is H_FUNCTION, also a known number with higher bits set."""
+    """R-74: A call with an unknown number returns H_FUNCTION, also a known number with higher bits set."""
     assert Guest(make_partition()).send(bare(opcode)) == H_FUNCTION
 
 
@@ -108,7 +108,7 @@ def test_a_stopped_partition_is_answered_nothing(opcode: Opcode) -> None:
 
 
 def test_switching_the_keystore_on_and_off_shows_at_the_next_call() -> None:
-    """R-33, R-35: If the keystore is switched off, the next call is H_FUNCTION.
+    """R-33, R-35: If the keystore is switched off, the next call returns H_FUNCTION.
 
     If it is switched on again, it is new and empty.
     """

@@ -47,8 +47,8 @@ def side(number: int) -> Side:
 class TwoPartitions(RuleBasedStateMachine):
     """R-01, R-03, R-04, R-07, R-08, R-14, R-17, R-20: Any order of calls gives the model's answers.
 
-    Each call goes to one of two partitions. Afterwards used space and the stored objects of both are
-    compared, so an effect of one partition on the other is found.
+    Each call goes to one of two partitions. Afterwards used space and stored objects of both are compared.
+    So an effect of one partition on the other is found.
     """
 
     def __init__(self) -> None:

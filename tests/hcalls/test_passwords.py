@@ -40,14 +40,14 @@ def test_a_generated_password_fills_the_whole_length(level: str) -> None:
 @pytest.mark.parametrize("opcode", [Opcode.SET_PASSWORD, Opcode.GEN_PASSWORD])
 @pytest.mark.parametrize("consumer", [0, 4, 255, 256 + 3, 2**32 + 3, 2**64 - 1])
 def test_there_are_three_consumers(opcode: Opcode, consumer: int) -> None:
-    """R-03: A consumer number above 3 in r4 is H_PARAMETER, also if its low byte is valid."""
+    """R-03: A consumer number above 3 in r4 is refused with H_PARAMETER, also if its low byte is valid."""
     value: int | bytes = b"p" * 32 if opcode is Opcode.SET_PASSWORD else 32
     assert Guest(make_partition()).do(opcode, consumer=consumer, password=value) == Answer(-4)
 
 
 @pytest.mark.parametrize("reserved", [1, 1 << 63])
 def test_r5_is_zero(reserved: int) -> None:
-    """A value in r5 other than 0 is H_P2, because the meaning of r5 is not public."""
+    """A value in r5 other than 0 is refused with H_P2, because the meaning of r5 is not public."""
     guest = Guest(make_partition())
     assert guest.do(Opcode.SET_PASSWORD, consumer=3, reserved=reserved, password=b"p") == Answer(-55)
     assert guest.do(Opcode.GEN_PASSWORD, consumer=3, reserved=reserved, password=32) == Answer(-55)
@@ -56,7 +56,7 @@ def test_r5_is_zero(reserved: int) -> None:
 
 @pytest.mark.parametrize("first", ["set", "generate"])
 def test_a_password_is_made_once_in_an_ipl(first: str) -> None:
-    """R-04, R-05: A second password in one IPL is H_IN_USE, and the first stays valid."""
+    """R-04, R-05: A second password in one IPL is refused with H_IN_USE, and the first stays valid."""
     guest = Guest(make_partition())
     password = b"chosen" if first == "set" else guest.gen_password(3).written
     if first == "set":

@@ -236,7 +236,7 @@ def test_a_bad_argument(argument: str, value: bytes | int, status: int, rule: Ru
 
 
 def test_pk_is_not_appended_to() -> None:
-    """R-70: An append to PK is H_P5, whether the latch is armed or not."""
+    """R-70: An append to PK is refused with H_P5, whether the latch is armed or not."""
     for attributes in (ARMED, {"keystore_signed_updates": 1}):
         guest = Owner(attributes)
         assert guest.update("PK", first_pk(), flags=1) == Answer(H_P5)
