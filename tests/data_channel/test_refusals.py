@@ -189,7 +189,10 @@ def test_the_noise_of_one_hides_no_line_of_another(machine: Machine) -> None:
 
 
 def test_an_hour_of_noise(time: Time) -> None:
-    """In an hour of one source, one line a second is written: a day has 35 MB in place of 100 GB."""
+    """If one source causes lines for an hour, one line a second is written.
+
+    So a day has 35 MB of log in place of 100 GB.
+    """
     allowance, written_lines = Allowance(time), 0
     for _ in range(HOUR):
         written_lines += sum(allowance.take("session.opened") is not None for _ in range(5))
