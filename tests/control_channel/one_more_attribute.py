@@ -1,7 +1,7 @@
 """Adds an attribute only to `hcall_abi/console.py` and reports where it appears: one line of JSON.
 
-The script runs in its own process.  It adds one field to the source of the module, imports the module, and
-checks every place that is derived from the rows.
+The script runs in its own process.  It adds one field to the source of the module and imports the module.
+Then it checks every place that is derived from the rows.
 """
 
 from __future__ import annotations
