@@ -1,6 +1,6 @@
 """Calls that race: several sockets to one partition of a real server. A model checks every answer.
 
-All sockets belong to one thread, which notes the moment before it sends a call and the moment after it has
+All sockets belong to one thread. It notes the moment before it sends a call, and the moment after it has
 received an answer. `chance` chooses the socket of the next call, and the moments when it reads answers.
 """
 

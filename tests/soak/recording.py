@@ -61,8 +61,8 @@ def build(folder: Path) -> Path:
 class Accident(NamedTuple):
     """An accident of a recorded process. Each number counts operations from 1, and 0 means never.
 
-    The process kills itself in place of a change (`kill`) or of a sync (`kill_sync`), or a sync of a file or
-    of a folder fails.
+    The process kills itself in place of a change (`kill`) or of a sync (`kill_sync`). With the other
+    numbers, a sync of a file or of a folder fails.
     """
 
     kill: int = 0
