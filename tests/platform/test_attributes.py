@@ -183,7 +183,7 @@ def test_a_level_without_signed_updates_refuses_them() -> None:
 
 @pytest.mark.parametrize("name", [UPDATES, DYNAMIC])
 def test_zeroing_attributes_of_a_store_in_use_is_hscl0dc8(name: str) -> None:
-    """R-36: While objects of signed updates exist, zeroing their attributes is HSCL0DC8."""
+    """R-36: While objects of signed updates exist, zeroing their attributes is refused with HSCL0DC8."""
     system = make_system(ALL_ON)
     hold(system, SIGNED, PLAIN)
     zeroed = {UPDATES: 0, LATCH: 0, DYNAMIC: 0} if name == UPDATES else {DYNAMIC: 0}
@@ -237,7 +237,7 @@ def test_the_latch_is_cleared_once_and_takes_the_image_along() -> None:
 
 
 def test_without_signed_updates_the_call_does_not_exist() -> None:
-    """R-36: Without the attribute, SIGNED_UPDATE is H_FUNCTION before any other check."""
+    """R-36: Without the attribute, SIGNED_UPDATE returns H_FUNCTION before any other check."""
     system = make_system(ON)
     partition = system.power_on("lpar1")
     guest = Guest(partition)

@@ -211,7 +211,7 @@ def test_a_name_that_does_not_exist(system: ManagedSystem, name: str, told: str)
 
 
 def test_a_name_in_a_system_without_partitions() -> None:
-    """The error says that the system has no partitions."""
+    """If a system has no partitions, the error for any name says so."""
     empty = ManagedSystem(LEVELS["FW1110"], bytes(16), Chance(), total_kbytes=100)
     with pytest.raises(OperatorError, match="no partition 'a'; the system has no partition"):
         empty.find("a")
