@@ -210,8 +210,8 @@ async def play(script: list[Step]) -> None:
 def test_what_is_found_after_a_crash_was_once_there(script: list[Step]) -> None:
     """R-21, R-22, R-23, R-14: After a crash, a start finds a state that existed, with no part of another.
 
-    The state is not older than the last confirmed one, and has no TRANSIENT object. A cut may come at any
-    point: between calls, during a commit that takes effect or not, after a failure that took effect or not.
+    The state is not older than the last confirmed one, and has no TRANSIENT object. The cut may come
+    between calls, during a commit, or after a failure. Commit and failure may have taken effect or not.
     """
     trio.run(play, script)
 
