@@ -129,10 +129,7 @@ async def test_a_flush_that_does_not_come(command, monkeypatch):
 
 
 async def test_labels_of_every_kind(command):
-    """The command takes and lists labels of every kind.
-
-    They are text, bytes in hexadecimal, or text with the header of operating systems.
-    """
+    """The command takes labels as text, as hexadecimal bytes, and with the header of operating systems."""
     await command("write", "plain", data=b"1")
     await command("write", "hex:00ff", data=b"2")
     await command("write", "--os-label", "sed-opal:disk", "--os-flag", "common", data=b"3")

@@ -101,10 +101,7 @@ async def test_a_deleted_store_that_comes_back_outranks_all_copies_of_before(aut
 
 
 async def test_counters_are_those_of_all_systems_also_of_a_forwarded_restore(autojump_clock) -> None:
-    """R-45: If an operator sends a restore through the console, the console adds counters to the request.
-
-    They are the largest that any system has shown.
-    """
+    """R-45: To a restore that an operator sends, the console adds the largest counters of all systems."""
     async with running(Site("lab"), Site("other", "")) as rig:
         other = rig.sites["/other"]
         for site in rig.sites.values():
@@ -180,10 +177,7 @@ async def test_a_partition_that_another_system_has_is_skipped(autojump_clock) ->
 
 
 async def test_partitions_of_a_system_that_is_away_are_its_own(autojump_clock) -> None:
-    """R-46: A restore skips a partition that belongs to another system, also while that system is away.
-
-    The console knows the owner from the system's last view, or from its copies.
-    """
+    """R-46: A restore skips the partition of another system, also while that system is away."""
     lab, other = Site("lab"), Site("other", "")
     async with running(lab, other) as rig:
         backup = await saved(rig)

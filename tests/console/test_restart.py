@@ -89,10 +89,7 @@ async def test_a_source_that_lives_is_not_left(autojump_clock) -> None:
 
 @pytest.mark.parametrize("key", [None, bytes(32)], ids=["missing", "different"])
 async def test_another_trusted_key_is_a_refusal(autojump_clock, key) -> None:
-    """R-52: If the target's trusted key is missing or different, a restart is refused.
-
-    Until then no copy has been sent to the target.
-    """
+    """R-52: If the target's trusted key is missing or different, a restart is refused; no copy is sent."""
     async with moving(one_key=False) as world:
         await world.rig.ask(set_trusted_key("change", key=bytes(range(32))), world.site("a"))
         if key:
@@ -384,10 +381,7 @@ async def test_a_restart_that_waits_is_cancelled(autojump_clock) -> None:
 
 
 async def test_a_partition_that_is_not_capable_is_refused(autojump_clock) -> None:
-    """A partition with simplified_remote_restart_capable=0 is not restarted at another system.
-
-    A console that was killed and started again knows that value too.
-    """
+    """A partition with simplified_remote_restart_capable=0 is not restarted at another system."""
     async with moving() as world:
         from hcall_abi.requests import set_attributes
 
