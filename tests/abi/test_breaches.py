@@ -61,14 +61,14 @@ def test_a_body_that_ends_too_early_is_told_by_the_part_that_is_cut(kind: FrameT
 
 
 def test_a_proof_without_a_kind_is_named() -> None:
-    """An OPEN with bytes of a proof, but without a kind of proof, breaks a rule for that."""
+    """An OPEN with bytes of a proof, but without a kind of proof, breaks the rule about such bytes."""
     body = encode(OPEN)[HEADER:].replace(OPEN.nonce + bytes(32), OPEN.nonce + bytes(31) + b"\1")
     error = slow(FrameType.OPEN, body)
     assert (error.rule, error.message) == (rules.OPEN_PROOF_ZERO, "malformed OPEN: proof")
 
 
 def test_a_reserved_field_of_a_head_is_named() -> None:
-    """A reserved bit in the head of an HCALL or HRETURN breaks a rule for that."""
+    """A reserved bit in the head of an HCALL or HRETURN breaks the rule about reserved bits of that frame."""
     for kind, rule in ((FrameType.HCALL, rules.HCALL_RESERVED), (FrameType.HRETURN, rules.HRETURN_RESERVED)):
         good = encode(PARTS[kind][0])[HEADER:]  # type: ignore[arg-type]
         for at in range(82, HEAD):

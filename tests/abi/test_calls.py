@@ -87,7 +87,10 @@ def test_shape(name: str) -> None:
 
 @pytest.mark.parametrize("name", STATUSES)
 def test_statuses(name: str) -> None:
-    """Each call may return exactly the statuses in the public lists, and a status for each argument."""
+    """Each call may return exactly the statuses in the public lists.
+
+    A call with fewer than two arguments cannot return H_P2.
+    """
     expected = {Status[f"H_{word}"] for word in f"{ALWAYS} {STATUSES[name]}".split()}
     if len(CALLS[Opcode[name]].args) < 2:
         expected.remove(Status.H_P2)
@@ -163,7 +166,10 @@ def test_status_numbers() -> None:
 
 
 def test_positional_statuses() -> None:
-    """A wrong argument in r4 gives H_PARAMETER, in r5 H_P2, up to H_P9 in r12; also in reverse."""
+    """A wrong argument in r4 gives H_PARAMETER, in r5 H_P2, up to H_P9 in r12.
+
+    From each of these statuses, a client finds the register.
+    """
     expected = [-4, -55, -56, -57, -58, -59, -60, -61, -62]
     assert [int(positional(register)) for register in range(4, 13)] == expected
     assert [blamed_register(number) for number in expected] == list(range(4, 13))

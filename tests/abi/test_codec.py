@@ -16,7 +16,10 @@ ZEROS = (0,) * 9
 
 
 def outcome(read: Callable[[], Frame]) -> Frame | str:
-    """Return the frame, or "refused" if the body is refused; the two decoders may use other words."""
+    """Return the frame, or "refused" if the body is refused.
+
+    Messages are left out, because the two decoders may use other words for the same error.
+    """
     try:
         return read()
     except ProtocolError:

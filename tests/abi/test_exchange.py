@@ -78,7 +78,10 @@ def test_spans_rest_on_rows_that_stay_in_open() -> None:
 
 
 def refusal(judge: Callable[..., None], *arguments: object) -> str:
-    """Return the message of a refusal, or "" if there is none. A wrong tag does not count."""
+    """Return the message of a refusal, or "" if there is none.
+
+    A header is not refused for its tag, so a refusal for a wrong tag counts as none.
+    """
     try:
         judge(*arguments)
     except OutOfTurn as broken:
