@@ -101,7 +101,7 @@ def test_a_quick_run_grows(out: Path) -> None:
 @pytest.mark.process
 @pytest.mark.slow
 def test_a_quick_run_floods_a_neighbour(out: Path) -> None:
-    """Each flood reaches the server and the control, while the console gets requests."""
+    """Each flood reaches the measured server and the control server, while the console gets requests."""
     rows, printed = quick(out, "neighbour")
     for name in FLOODS:
         row = rows[f"neighbour-{name}-1"]
@@ -114,7 +114,10 @@ def test_a_quick_run_floods_a_neighbour(out: Path) -> None:
 
 @pytest.mark.process
 def test_a_quick_run_waits_for_flushes(out: Path) -> None:
-    """A quick run covers a server whose CONFIRM waits, stores of many objects, and the installed peers."""
+    """A quick run measures a server whose CONFIRM waits, stores of many objects, and other programs.
+
+    If such a program is not installed, its row says so.
+    """
     rows, _ = quick(out, "confirm-1", "confirm-64", "objects", "peers")
     assert min(rows["confirm-1"]["ratio"], rows["confirm-64"]["ratio"]) > 0
     for key in ("objects-20", "objects-labels-20", "objects-write-20", "objects-confirmed-20"):
@@ -153,7 +156,10 @@ def test_a_case_without_its_peer_says_so() -> None:
 
 
 def test_a_thread_may_end_while_threads_are_pinned() -> None:
-    """If a thread ends while threads are pinned to cores, all others are pinned, also a new one."""
+    """If a thread ends while the threads of a process are pinned, each other thread is still pinned once.
+
+    A thread that has just begun is pinned too.
+    """
     seen: list[int] = []
     over = threading.Event()
     later = threading.Thread(target=over.wait)
