@@ -59,7 +59,10 @@ def test_another_process_reads_the_same_card(card: AnchorCard, file: Path) -> No
     "content,flags", [(CONTENT, 0), (OF_LEVEL_1, 0), (OTHER, 1)], ids=["level 2", "level 1", "reset pending"]
 )
 def test_the_file_has_the_documented_layout(card: AnchorCard, file: Path, content: Card, flags: int) -> None:
-    """The file has the layout of spec/sealed.md#anchor-card, and the sealed level of the records in NVRAM."""
+    """The file has the layout of spec/sealed.md#anchor-card.
+
+    Its level is the sealed level of the records in NVRAM.
+    """
     card.write(content)
     system_id, root_key, level = content.identity
     body = struct.pack(">4sBBH16s32s", b"SPKA", level, flags, 0, system_id, root_key)

@@ -33,7 +33,10 @@ def test_the_page_shows_the_layouts_of_the_code(layout: str) -> None:
 
 
 def test_every_layout_has_its_table() -> None:
-    """Each layout has a table. A blob is its header, and the parts that the text describes."""
+    """Each layout in the code has a table on the page, except BLOB.
+
+    A text describes the parts of a blob.
+    """
     defined = {name for name, value in vars(blobs).items() if name.isupper() and hasattr(value, "subcons")}
     assert defined == {*LAYOUTS, "BLOB"}
 

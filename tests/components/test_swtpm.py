@@ -38,7 +38,7 @@ def test_a_secret_comes_back(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
 def test_sizes_up_to_the_limit(tpm: SwtpmTpm) -> None:
     """A secret that is too long is refused before it is sent.
 
-    The TPM's own refusal would look like trouble.
+    If the TPM refused it, the error would look like trouble with the TPM.
     """
     for size in (1, 128):
         assert tpm.unseal(tpm.seal(bytes(size))) == bytes(size)
@@ -134,7 +134,10 @@ def test_a_tpm_that_was_not_started_up(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
 
 @pytest.mark.parametrize("how,reason", [("stop", "No such file"), ("kill", "Connection refused")])
 def test_a_tpm_that_does_not_run(swtpm: Swtpm, tpm: SwtpmTpm, how: str, reason: str) -> None:
-    """If the TPM does not run, its socket is missing after a shutdown, and refuses after a kill."""
+    """If the TPM does not run, the error says so.
+
+    After a shutdown its socket is missing. After a kill the socket refuses connections.
+    """
     blob = tpm.seal(SECRET)
     getattr(swtpm, how)()
     for attempt in (lambda: tpm.unseal(blob), lambda: tpm.seal(SECRET)):

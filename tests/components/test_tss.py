@@ -110,7 +110,10 @@ def test_a_tcti_that_does_not_exist() -> None:
 
 
 def test_a_tpm_that_never_answers(tmp_path: Path) -> None:
-    """The library has no time-out. So the caller goes on, and does not wait for the thread."""
+    """If the TPM never answers, the caller goes on after its own time limit.
+
+    The library has no time-out, so its thread is left behind.
+    """
     with false_tpm(tmp_path, silence) as path:
         os.link(path, f"{path}.ctrl")
         with pytest.raises(TpmSilentError, match=r"did not answer within 0\.1 seconds") as caught:
