@@ -132,15 +132,15 @@ class StubbornAdapter(BlockingAdapter):
         self._opening: OpenPlace | None = None
 
     def connect(self, opening: OpenPlace) -> BlockingChannel:
-        """Connect, and note the place for a later session."""
+        """Connect, and store the opening: `calls` may open a later session with it."""
         self._opening = opening
         return super().connect(opening)
 
     def calls(self, requests: Sequence[Request[HReturn]]) -> list[str]:
-        """Make the calls again until the answer is another one, at most `ATTEMPTS` times.
+        """Repeat the calls while their last answer begins with one of `again`, at most `ATTEMPTS` times.
 
-        The judge leaves a client that has failed.  Without a bound its thread would go on for ever, and slow
-        down every later test of this process.
+        If the session is lost, open another one first.  Without a bound, the thread of a client that the
+        judge has given up would go on for ever, and slow down every later test of this process.
         """
         found: list[str] = []
         for _ in range(ATTEMPTS):
@@ -207,7 +207,7 @@ class SilentAdapter(BlockingAdapter):
 class BadClient(NamedTuple):
     """A client with a fault, and the cases to run on it.
 
-    `patched` replaces a name of ours by a wrong value.
+    `patched` is the path of a name in our code, and the wrong value that replaces it.
     """
 
     name: str

@@ -24,7 +24,10 @@ UPDATES = {"keystore_signed_updates": 1, "keystore_signed_updates_without_verifi
 
 @contextmanager
 def server(level: str = "NEXT", kbytes: int = 64) -> Iterator[BlockingPartition]:
-    """Yield a new partition. If its level has signed updates, it accepts them, and a first PK."""
+    """Yield a new partition.
+
+    If its level has signed updates, they are on, and PK can be updated without verification.
+    """
     attributes = UPDATES if "SIGNED_UPDATE" in {each.name for each in LEVELS[level].calls} else {}
     with blocking_partition(level=level, kbytes=kbytes, attributes=attributes) as partition:
         yield partition

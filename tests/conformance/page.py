@@ -33,7 +33,7 @@ def facts(level: str) -> Facts:
 
 
 def cases() -> Rows:
-    """Yield the number of cases on the oldest and newest level, and of mutants, for each chapter."""
+    """Yield a row for each chapter: cases on the oldest level, cases on the newest level, and mutants."""
     old, new = (Counter(each.chapter for each in all_cases(facts(level))) for level in ("FW950", "NEXT"))
     wrong = Counter(mutant.chapter for mutant in all_mutants())
     for chapter in new:

@@ -76,7 +76,7 @@ class ProxySocket:
         self._out += data
         for frame in self._frames("_out"):
             self._real.sendall(self._call(frame))
-        # Only the begin of a right HCALL waits for its rest.  The server refuses a wrong header at once.
+        # Only the beginning of a right HCALL waits here. The server refuses a wrong header at once.
         if not self._begins_call():
             self._real.sendall(self._out)
             self._out = b""

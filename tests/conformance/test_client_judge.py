@@ -152,7 +152,10 @@ def test_the_files_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_a_report_file_that_is_full_loses_no_other_form(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The text and the other file are there; the error and the exit status follow."""
+    """If a report file cannot be written, the text and the other file are complete.
+
+    The error follows on standard error, and the exit status is 2.
+    """
     full, junit = str(tmp_path / "full"), tmp_path / "junit.xml"
     junit.touch()
     junit.chmod(0o644)
@@ -225,7 +228,10 @@ def test_a_client_that_hangs_is_killed() -> None:
 
 @pytest.mark.usefixtures("not_measured")
 def test_a_client_that_is_always_silent_ends_the_run() -> None:
-    """Three cases in a row without an answer are enough; earlier each of all cases cost the patience."""
+    """After three cases in a row without an answer, the run ends. The other cases are reported as not run.
+
+    So the judge does not wait for its time limit in each case.
+    """
     command = "read begin; echo ready mute; exec sleep 60"
     found = list(ClientRun(lambda: ProcessEndpoint(command), PATIENCE).findings(CLIENT_CASES))
     assert len(found) == len(CLIENT_CASES)
@@ -240,7 +246,10 @@ def test_a_client_that_is_always_silent_ends_the_run() -> None:
 
 @pytest.mark.usefixtures("not_measured")
 def test_a_function_that_the_client_lacks(capsys: pytest.CaptureFixture[str]) -> None:
-    """The cases are not run, and say so; with --require-all that is a failure."""
+    """If the client lacks a function, its cases are not run, and the report gives the reason.
+
+    With --require-all, the exit status is that of a failure.
+    """
     words = ["conformance", "client", "--exec", POOR, "--only", "close"]
     assert main(words) == 0
     assert "not run, 2 cases: the client does not support this: no sockets" in capsys.readouterr().out

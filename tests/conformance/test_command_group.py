@@ -35,7 +35,10 @@ def ends(pid: int) -> bool:
 
 
 def test_an_ipl_command_that_hangs_is_ended(tmp_path: Path) -> None:
-    """The error names the command and the limit; a child of its shell ends as well."""
+    """An IPL command that hangs is ended together with the children of its shell.
+
+    The error names the command and the limit.
+    """
     command = f"sleep 600 & echo $! >{tmp_path}/pid; wait"
     began = time.monotonic()
     with pytest.raises(OperatorError) as caught:
@@ -46,14 +49,14 @@ def test_an_ipl_command_that_hangs_is_ended(tmp_path: Path) -> None:
 
 
 def test_an_ipl_command_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    """Its shell has ended, and its child is ended."""
+    """If an IPL command fails, the child that its shell has left is ended."""
     with pytest.raises(OperatorError, match="the command ended with 7"):
         ipl_by(f"sleep 600 >/dev/null 2>&1 & echo $! >{tmp_path}/pid; exit 7", 60)()
     assert ends(pid_in(tmp_path / "pid"))
 
 
 def test_an_ipl_command_may_start_the_server(tmp_path: Path) -> None:
-    """A server in its background lives on after the IPL."""
+    """A server that an IPL command starts in the background goes on after the IPL."""
     os.mkfifo(tmp_path / "end")
     ipl_by(f"(read line <{tmp_path}/end) >/dev/null 2>&1 & echo $! >{tmp_path}/pid", 60)()
     with (tmp_path / "end").open("w", encoding="utf-8") as end:  # a reader is there, else this waits
@@ -64,7 +67,7 @@ def test_an_ipl_command_may_start_the_server(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kill", [True, False])
 def test_a_client_that_outlives_its_shell_is_ended(tmp_path: Path, *, kill: bool) -> None:
-    """Earlier only a shell that still ran was ended with its group."""
+    """If the shell of a client has ended before its child, the child is ended too."""
     endpoint = ProcessEndpoint(f"sleep 600 & echo $! >{tmp_path}/pid; exit 3")
     assert endpoint.fate() == "its exit status is 3"
     pid = pid_in(tmp_path / "pid")
@@ -75,6 +78,6 @@ def test_a_client_that_outlives_its_shell_is_ended(tmp_path: Path, *, kill: bool
 
 @pytest.mark.parametrize("limit", ["0", "nan", "x", "1e9"])
 def test_a_wrong_limit(limit: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Status 2, before anything is asked."""
+    """For a wrong time limit the command ends with status 2, before it connects."""
     assert main(["conformance", "server", "--connect", "unix:x", "--ipl-timeout", limit]) == 2
     assert "is no time for an IPL: above 0, at most 86400 s" in capsys.readouterr().err

@@ -47,7 +47,10 @@ OTHERS = [name for name in KEYSTORE_LEVELS if name not in ("FW950", "NEXT")]
 
 @contextmanager
 def serve(folder: Path, level: str, kbytes: int | None = None) -> Iterator[ServerProcess]:
-    """Run a server with one partition, of the largest size of the level, at a Unix socket and over TCP."""
+    """Run a server with one partition at a Unix socket and over TCP.
+
+    By default, the partition has the largest size of the level.
+    """
     takes_updates = "SIGNED_UPDATE" in {each.name for each in LEVELS[level].calls}
     more = "".join(f",{name}={value}" for name, value in UPDATES.items()) if takes_updates else ""
     size = LARGEST[level] if kbytes is None else kbytes
@@ -73,7 +76,7 @@ def restart(server: ServerProcess) -> str:
 def test_swpks_passes_every_case_over_a_unix_socket(level, tmp_path, capsys) -> None:
     """R-80: swpks passes all cases of the oldest and newest keystore level, with IPLs.
 
-    Only proofs of TCP are not run.
+    Only the cases about proofs are not run, because they need TCP.
     """
     with serve(tmp_path / "state", level) as server:
         key = str(server.state / "access-keys" / "lpar1.key")
@@ -161,7 +164,7 @@ Answer = Callable[[socket.socket], None]
 
 @pytest.fixture
 def foreign(tmp_path) -> Iterator[Callable[[Answer], str]]:
-    """A function that answers one connection at a socket with another function. It returns the address."""
+    """A function that makes a socket at which `answer` handles one connection; it returns the address."""
     listener = socket.socket(socket.AF_UNIX)
     path = tmp_path / "foreign.sock"
     listener.bind(str(path))
@@ -233,7 +236,7 @@ def test_a_foreign_server_explains_itself(answer, reason, foreign, capsys, monke
     ],
 )
 def test_wrong_words_are_explained(words, status, reason, capsys) -> None:
-    """A wrong command line gives status 2, a place without a server status 3."""
+    """A wrong command line gives status 2. An address without a server gives status 3."""
     assert main(["conformance", "server", *words]) == status
     assert reason in capsys.readouterr().err
 
