@@ -19,7 +19,7 @@ from tests.custody.world import HMC, PASSWORD, A, E, Home
 
 
 async def off_with_keys(stage: Stage) -> TrustedSystemKey:
-    """Power a off, and set the same trusted system key at both systems."""
+    """Power `a` off, and set the same trusted system key at both systems."""
     stage.s.machine.power_off(A)
     key = await stage.s.machine.backups.provide_key()
     assert key

@@ -23,7 +23,7 @@ OWN, FROZEN, RELEASED = Custody.OWN, Custody.FROZEN, Custody.RELEASED
 
 
 def session(stage: Stage) -> Link:
-    """Open a session with partition a at S."""
+    """Open a session with the partition `a` at S."""
     link = Link(0.0, lambda: None)
     stage.s.machine.open_session(link, stage.s.a, link.on_refusal)
     return link
@@ -114,7 +114,7 @@ async def test_an_operator_activates_a_partition_first(
 
 
 async def test_a_number_of_a_taken_place_is_another_one(stage: Stage) -> None:
-    """R-47: if T already uses the partition's number, the partition gets another one; its UUID stays."""
+    """R-47: if T already uses the partition's number, the partition gets a new number. Its UUID stays."""
     stage.t.machine.changes.create("other")
     await stage.arrived()
     assert (stage.t.a.number, stage.t.a.profile.uuid, stage.s.machine.system.by_uuid(stage.uuid)) == (
@@ -125,7 +125,10 @@ async def test_a_number_of_a_taken_place_is_another_one(stage: Stage) -> None:
 
 
 async def test_a_taken_name_refuses_the_copy_and_changes_nothing(stage: Stage) -> None:
-    """R-50: if the name is in use, T refuses the copy with this reason. Its record shows no attempt."""
+    """R-50: if the name is in use at T, T refuses the copy for this reason.
+
+    T stores nothing about the attempt.
+    """
     stage.t.machine.changes.create(A)
     await stage.frozen()
     commits = stage.t.nvram.commits
@@ -189,7 +192,10 @@ async def test_a_source_that_restarted_in_doubt_starts_after_resume(
 
 
 async def test_the_power_of_a_moving_partition(stage: Stage) -> None:
-    """R-51: a live migration needs a running partition, a release a powered-off one. Else nothing begins."""
+    """R-51: a live migration needs a running partition, and a release needs a powered-off one.
+
+    Otherwise the step is refused, and the custody is unchanged.
+    """
     with pytest.raises(OperatorError) as caught:
         await stage.s.take(stage.uuid, Word.RELEASE)
     assert caught.value.rule is rules.MIGRATION_POWER
@@ -270,7 +276,7 @@ async def test_nvram_that_fails_delays_every_step(
 
 
 async def test_words_of_one_partition_wait_for_each_other(stage: Stage, nursery: trio.Nursery) -> None:
-    """R-51: an ABORT waits until FROZEN is durable, so there is never a doubt about the record."""
+    """R-51: an ABORT waits until FROZEN is durable. Then S is in doubt."""
     await stage.copying()
     stage.s.worker.gate = trio.Event()
     nursery.start_soon(lambda: stage.s.take(stage.uuid, Word.AGREED, peer=stage.t.id))

@@ -1,8 +1,7 @@
 """Every row of `custody.SYSTEM` on a machine, with a power cut before and after its commit.
 
-A word is a message about a partition. Requests of a console bring its words; the test gives words of the
-channel
-and of a driver to the custodian.
+A word is a message about a partition. The words of a console come with its requests. The test itself gives
+the custodian the words of the channel and of a driver.
 """
 
 from __future__ import annotations
@@ -93,12 +92,12 @@ async def begun(stage: Stage) -> None:
 
 
 async def off(stage: Stage) -> None:
-    """Power the partition a off."""
+    """Power the partition `a` off."""
     stage.s.machine.power_off(A)
 
 
 async def asking(stage: Stage) -> None:
-    """Restart S, which has a console, so that a asks before it is served (R-54)."""
+    """Restart S, which has a console, so that `a` asks before it is served (R-54)."""
     await stage.s.machine.attachment.attach(HMC, "hmc")
     await stage.s.start()
 
@@ -110,7 +109,7 @@ async def barred(stage: Stage) -> None:
 
 
 async def gone_from_t(stage: Stage) -> None:
-    """Move a to T and back in earlier attempts, so that T has GONE. Then freeze S again."""
+    """Move `a` to T and back in earlier attempts, so that T has GONE. Then freeze S again."""
     await stage.gone(1)
     back = Stage(stage.t, stage.s)
     await back.gone(2)
@@ -126,13 +125,13 @@ async def prepared_before(stage: Stage) -> None:
 
 
 async def released_off(stage: Stage) -> None:
-    """Power a off, and let S release it."""
+    """Power `a` off, and let S release it."""
     await off(stage)
     await stage.s.take(stage.uuid, Word.RELEASE, E, peer=stage.t.id)
 
 
 async def copied_to_t(stage: Stage) -> None:
-    """Let S release a, and give T the same trusted system key."""
+    """Let S release `a`, and give T the same trusted system key."""
     await released_off(stage)
     key = await stage.s.machine.backups.provide_key()
     assert key
@@ -140,7 +139,7 @@ async def copied_to_t(stage: Stage) -> None:
 
 
 async def copied_to_prepared(stage: Stage) -> None:
-    """Let T store the released a, and give it the trusted system key. T gets no further word."""
+    """Let T store the released `a`, and give it the trusted system key. T gets no further word."""
     await stage.released()
     key = await stage.s.machine.backups.provide_key()
     assert key
@@ -148,7 +147,7 @@ async def copied_to_prepared(stage: Stage) -> None:
 
 
 async def copied_to_gone(stage: Stage) -> None:
-    """Move a to T and back, so that T has GONE. Then let S release a; T has the trusted system key."""
+    """Move `a` to T and back, so that T has GONE. Then let S release `a`; T has the trusted system key."""
     await stage.gone(1)
     await Stage(stage.t, stage.s).gone(2)
     stage.s.machine.power_off(A)
@@ -156,7 +155,7 @@ async def copied_to_gone(stage: Stage) -> None:
 
 
 async def copied_again(stage: Stage) -> None:
-    """Let S release the powered-off a a second time; T has the trusted system key."""
+    """Let S release the powered-off `a` a second time; T has the trusted system key."""
     await stage.s.take(stage.uuid, Word.RELEASE, E, peer=stage.t.id)
     key = await stage.s.machine.backups.provide_key()
     assert key
@@ -172,7 +171,7 @@ async def copy(stage: Stage, home: Home) -> object:
 
 
 async def release(stage: Stage, home: Home) -> object:
-    """Order S, as the console does, to release the powered-off a."""
+    """Order S, as the console does, to release the powered-off `a`."""
     return await home.link.call(release_partition(A, str(stage.uuid), E, stage.t.id.hex()))
 
 
@@ -222,7 +221,10 @@ def test_every_row_has_its_cases() -> None:
 
 
 def demand_served(home: Home) -> None:
-    """Assert that exactly the running, owned partitions have a socket, and owned ones their key file."""
+    """Assert that exactly the running partitions have a socket, except released ones.
+
+    Each owned partition has its key file.
+    """
     partitions = home.machine.system.partitions.values()
     assert home.transport.listening == {
         each.name for each in partitions if each.running and each.profile.custody is not RELEASED

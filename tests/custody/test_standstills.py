@@ -1,4 +1,4 @@
-"""For each state of custody there is a true sentence, and a remedy with existing commands (R-51, R-54)."""
+"""Each state of custody is shown in a true sentence, with a remedy of existing commands (R-51, R-54)."""
 
 from __future__ import annotations
 

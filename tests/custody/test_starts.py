@@ -93,9 +93,9 @@ async def test_a_target_that_was_only_barred_is_refused_by_it_too(
 
 
 async def test_a_new_partition_frees_the_name_and_nothing_else(stage: Stage) -> None:
-    """R-51: if a new partition takes the name of one that left, the record of that one stays.
+    """R-51: if a new partition takes the name of one that left, the old partition's record stays.
 
-    It can come back when its name is free.
+    The old partition can come back when the name is free.
     """
     await stage.gone()
     created = stage.s.machine.changes.create(A, 8)
@@ -254,7 +254,10 @@ async def test_a_partition_that_is_about_to_start_is_not_released(stage: Stage) 
 
 
 async def test_only_capable_partitions_ask(stage: Stage) -> None:
-    """R-54: a partition without remote restart starts without a question, except on older records."""
+    """R-54: a partition without remote restart asks no question, once the console knows that setting.
+
+    After a start on older records it asks, whatever its setting.
+    """
     await stage.s.machine.attachment.attach(HMC, "hmc")
     older = stage.s.nvram.copy()
     stage.s.machine.power_off(A)
@@ -266,7 +269,7 @@ async def test_only_capable_partitions_ask(stage: Stage) -> None:
     attachment.made(profile, 1)
     await attachment.keep(stage.s.a, stage.uuid, **facts)
     capable_not = stage.s.nvram.copy()
-    assert stage.s.cut(unknown).at(stage.uuid)[1] is Mode.ASKING  # the console may have a copy with 1
+    assert stage.s.cut(unknown).at(stage.uuid)[1] is Mode.ASKING  # the console's copy may have the value 1
     assert stage.s.cut(older).at(stage.uuid)[1] is Mode.ASKING
     assert await stage.s.cut(capable_not).starts() == [A]
     await stage.s.machine.counted_power_on(A)

@@ -173,16 +173,16 @@ class Home:
 
     @property
     def a(self) -> Partition:
-        """Return the partition a of this system."""
+        """Return the partition `a` of this system."""
         return self.machine.system.find(A)
 
     @property
     def uuid(self) -> UUID:
-        """Return the UUID of the partition a."""
+        """Return the UUID of the partition `a`."""
         return self.a.profile.uuid
 
     def guest(self) -> Guest:
-        """Return a guest of the partition a."""
+        """Return a guest of the partition `a`."""
         return Guest(self.a)
 
     def shown(self, uuid: UUID) -> CustodyFacts | None:
