@@ -24,7 +24,10 @@ def reported() -> Iterator[None]:
 
 
 def needed(name: str, found: str | None) -> str:
-    """Return the path of a command in tools/debian-packages. If it is None, fail or skip the test."""
+    """Return `found`, the path of a command in tools/debian-packages.
+
+    If `found` is None, fail or skip the test.
+    """
     with reported():
         if found is None:
             raise Unavailable(f"{name} is not installed")

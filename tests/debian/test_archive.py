@@ -139,7 +139,10 @@ def test_a_cache_of_an_older_layout_is_not_used(tmp_path: Path, deb: Path) -> No
 
 
 def test_a_link_is_no_file_and_is_named(tmp_path: Path, deb: Path) -> None:
-    """A link is refused by name. Its target may be in another package, so the caller must name that."""
+    """If a path is a link, the error names the link and its target.
+
+    The target may be in another package, so the caller must ask for it.
+    """
     archive = PlayedApt(tmp_path / "cache", deb=deb)
     with pytest.raises(Unavailable, match=r"no boot/vmlinux that is a file: .* is a link to vmlinux-9$"):
         archive.files(SOURCE, ["boot/vmlinux"])
