@@ -112,8 +112,8 @@ TOLD = [
 ]
 """Beginnings of the output lines of the later acts, in order."""
 
-# The whole story, with steps that record secrets, so that the test can search for them: root key
-# and access keys before and after the erase; at the end all others, and both logs.
+# The whole story, with added steps that record secrets, so that the test can search for them.  Before and
+# after the erase they record the root key and the access keys; at the end all other secrets and both logs.
 SPY = """
 import json, sys
 from base64 import b64encode
