@@ -89,7 +89,10 @@ class Object(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """One h-call of the driver: r3 and its arguments; then r3, r4 to r12 and the number of written bytes."""
+    """One h-call of the driver, and the answer to it.
+
+    The call: r3 and the arguments. The answer: r3, r4 to r12, and the number of written bytes.
+    """
 
     opcode: int
     arguments: tuple[int, ...]
@@ -284,7 +287,10 @@ class Driver:
 
     @contextmanager
     def _block(self, data: bytes | None) -> Iterator[int | None]:
-        """Yield kernel memory with `data` and a zero after it, which log lines need; None for None."""
+        """Yield kernel memory that holds `data` and a zero byte, which log lines need.
+
+        If `data` is None, yield None.
+        """
         if data is None:
             yield None
             return

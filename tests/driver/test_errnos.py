@@ -92,7 +92,7 @@ def test_signed_update(newer, boot, hypervisor):
 def test_generating_the_wrapping_key(newest, boot, hypervisor):
     """If the key exists already, the driver reports success.
 
-    H_IN_USE, which no hypervisor returns, would be one too.
+    It would do so for H_IN_USE too, which no hypervisor returns.
     """
     driver = boot(newest)
     results = {}
@@ -120,9 +120,10 @@ def test_wrapping_and_unwrapping(newest, boot, hypervisor):
 
 
 def test_a_blob_shorter_than_its_header(newest, boot):
-    """A quirk: the driver subtracts 1024 without a check, gets no memory, and passes a length of 4 GiB.
+    """A quirk: the driver subtracts 1024 from the blob's length without a check.
 
-    A keystore that used this length would write over the guest's low memory.
+    So UNWRAP gets an output length of 4 GiB, and no buffer. A keystore that used this length would write
+    over the guest's low memory.
     """
     driver = boot(newest)
     assert driver.unwrap(bytes(1023)) == (-errno.EINVAL, b"")

@@ -107,7 +107,10 @@ def test_a_second_start_in_one_ipl_goes_on_without_a_password(build, boot, load)
 
 
 def test_write_read_remove(build, boot):
-    """R-10, R-11, R-12: the driver writes, reads and removes objects. A drive's key has its known form."""
+    """R-10, R-11, R-12: the driver writes, reads and removes objects.
+
+    The same name with another component or another OS is another object.
+    """
     driver = boot(build)
     assert driver.write(b"/default/pri\0", b"key" * 21, policy=0x08000000) == 0
     assert driver.opcodes() == [Opcode.WRITE_OBJECT, Opcode.CONFIRM_OBJECT_FLUSHED]

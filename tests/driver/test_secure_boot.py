@@ -109,7 +109,10 @@ def test_what_is_refused_changes_nothing(secvar):
 
 
 def test_appending(secvar):
-    """With flags 1 in the first eight bytes of an auth file, the lists are appended. The later time stays."""
+    """With flags 1 in the first eight bytes of an auth file, the lists are appended.
+
+    The variable keeps the later one of both times.
+    """
     secvar.enrol()
     assert secvar.update("dbx", update("dbx", stranger().lists, kek())) == 0
     more = update("dbx", kek().lists, kek(), time=BEFORE, append=True)

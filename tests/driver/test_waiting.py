@@ -104,7 +104,7 @@ def test_generating_a_key_takes_some_failures_for_success(newest, boot, hypervis
 
 
 def test_a_signed_update_reports_its_poll_as_it_was(newer, boot, hypervisor):
-    """A signed update returns -ETIMEDOUT unchanged, without that second conversion."""
+    """A signed update returns the errno of its poll unchanged: the driver does not convert it again."""
     driver = boot(newer)
     hypervisor.always(Opcode.SIGNED_UPDATE, Script(0))
     results = {}
@@ -122,7 +122,10 @@ HINTS = dict(zip(BUSY, (1, 1, 10, 100, 1000, 10_000, 100_000), strict=True))
 
 @pytest.mark.parametrize("busy", BUSY)
 def test_a_busy_signed_update_goes_on_with_its_token(newer, boot, hypervisor, busy):
-    """After a busy status the driver sleeps for its time, and repeats the call with r4 as the token."""
+    """After a busy status the driver sleeps for the time in the status, then repeats the call.
+
+    The token of the repeated call is r4 of the busy answer.
+    """
     driver = boot(newer)
     hypervisor.next(Opcode.SIGNED_UPDATE, Script(busy, (0x1234_5678_9ABC_DEF0,)), Script(0, (0xDEAD,)))
     hypervisor.next(Opcode.CONFIRM_OBJECT_FLUSHED, FLUSHED)
@@ -176,7 +179,7 @@ def test_the_engine_flushes_in_time(build, boot, machine, flush_after):
 
 
 def test_nvram_that_stays_full(newer, boot, machine):
-    """R-75: a change that is never confirmed is in memory, but the driver returns a failure."""
+    """R-75: if NVRAM stays full, a change is in memory but never confirmed. The driver returns a failure."""
     driver = boot(newer)
     machine.flush_after = None
     assert write(driver) == -errno.EINVAL

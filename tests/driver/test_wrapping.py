@@ -76,7 +76,10 @@ def test_11_the_wrapping_key(newest, boot):
 
 
 def test_13_revocation_is_seen_at_once(newest, boot):
-    """Line 13: a revoked key can't be used, and r5 has the reason. No released kernel shows more."""
+    """Line 13: a revoked key can't be used, and r5 of READ has the reason.
+
+    No released kernel revokes a key, so the test itself does.
+    """
     machine = Machine("NEXT")
     driver = boot(newest, Scripted(machine))
     assert driver.gen_wrapping_key() == 0
