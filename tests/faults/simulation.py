@@ -41,9 +41,10 @@ class PowerCut(BaseException):
 
 
 class CutNvram:
-    """NVRAM that cuts the power at its operation number `at`, before or after its effect; 0: never.
+    """NVRAM that cuts the power at its operation number `at`, before or after the effect of the operation.
 
-    `watch` gets the records before and after each commit. A cut at these moments would leave them.
+    If `at` is 0, there is no cut. `watch` gets the records before and after each commit: those that a cut
+    at this moment would leave.
     """
 
     def __init__(self, inner: FaultyNvram, memory: MemoryNvram) -> None:

@@ -119,7 +119,7 @@ def test_a_burst_is_served(
     names: tuple[str, ...],
     hold: bool,
 ) -> None:
-    """Every client is served without an error. A client that finds no free place tries again."""
+    """Every client is served without an error. A client that is refused for lack of room tries again."""
     assert clients(sockets(server, count, names), hold) == count
 
 

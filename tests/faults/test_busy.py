@@ -81,7 +81,7 @@ def test_for_so_long() -> None:
 
 @pytest.mark.parametrize("name", [opcode.name for opcode in HANDLERS])
 def test_every_call_can_be_busy_and_goes_on_as_if_nothing_had_been(name: str) -> None:
-    """R-75: a busy call checks no arguments and changes nothing; the refusal has the rule.
+    """R-75: a busy call checks no arguments and changes nothing. The log names the rule of busy answers.
 
     The same call after the fault has its usual answer.
     """

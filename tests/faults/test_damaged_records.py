@@ -107,9 +107,9 @@ def test_a_flipped_bit_before_a_real_start(serve: Serve, state: Path, start: int
 def wreckage(
     blobs: dict[str, bytes], named: dict[str, str], foreign: bytes, older: bytes
 ) -> dict[str, bytes | None]:
-    """Return the record to put in place for each kind of damage, except a flipped bit.
+    """Return damaged records by name: one for each kind of damage, except a flipped bit.
 
-    Each kind damages another partition; None removes its record.
+    Each kind damages another partition. None means that the record is removed.
     """
     of = {name: blobs[named[name]] for name in NAMES}
     damage: dict[str, bytes | None] = {

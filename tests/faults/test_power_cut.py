@@ -43,7 +43,7 @@ class Trial:
         self.simulation.nvram.watch = self.judge
 
     def judge(self, records: Mapping[str, bytes]) -> None:
-        """Compare the stores that a cut at this moment would leave with the histories."""
+        """Compare the histories with the stores that a cut at this moment would leave."""
         self.judged += 1
         for name, (generation, state) in self.left(records).items():
             history, number = self.histories[name], generation - self.bases[name]
@@ -92,7 +92,10 @@ class Trial:
                 await self.look(life, name, first=False)
 
     async def look(self, life: Life, name: str, *, first: bool) -> None:
-        """Read the whole store and check it. With `first`, it is the store that the last cut has left."""
+        """Read the whole store and check it.
+
+        `first`: no call was made since the last cut, which may have lost changes.
+        """
         history, partition = self.histories[name], life.system.find(name)
         async with life.session(name) as channel:
             assert channel.ipl_count > self.ipls[name] or first
@@ -107,7 +110,7 @@ class Trial:
             history.opened_with(writer.LOOK)
 
     async def torment(self, lives: int) -> int:
-        """Run some lives; a power cut ends each life that lasts until then. Return the number of cuts."""
+        """Run this number of lives; return how many of them a power cut has ended."""
         chance, nvram, cuts = self.chance, self.simulation.nvram, 0
         for _ in range(lives):
             nvram.operations, nvram.at = 0, chance.randint(1, 60)
@@ -146,7 +149,10 @@ async def test_a_cut_at_any_commit_of_a_long_history(
 
 
 async def test_a_cut_at_every_operation_of_a_short_history(autojump_clock: trio.testing.MockClock) -> None:
-    """R-21, R-22: a cut at each n-th operation, loads of a start included, with another life after it."""
+    """R-21, R-22: a cut at each operation in turn, also at the load of a start.
+
+    Another life follows each cut.
+    """
     nth, after, ended = 1, False, False
     while not ended:
         trial = Trial(f"{SEED} short")
