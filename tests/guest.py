@@ -1,8 +1,7 @@
 """The guest's part of an h-call, without `hcall_client`: guest memory, registers, and the parsed answer.
 
-So a mistake in `hcall_client` cannot hide one in the server.  Every argument of a call has a page-aligned
-place
-in memory, found by its register.
+So a mistake in `hcall_client` cannot hide one in the server.  The memory of every argument begins at a
+page. The test finds it by the argument's register.
 """
 
 from __future__ import annotations
