@@ -1,8 +1,7 @@
 """The rows of the authorisation matrix (R-17): call, consumer, policy, password, mode, level.
 
-Only the newest level has all rows. Other levels have only policy words of one bit, and one consumer, because
-a
-level only removes calls and bits.
+Only the newest level has all rows. Other levels have only policy words of one bit, and one consumer,
+because a level only removes calls and bits.
 """
 
 from __future__ import annotations

@@ -23,7 +23,10 @@ def store() -> Keystore:
 
 
 def test_each_state_of_a_password() -> None:
-    """R-05: whether a password is set, and whether the given one is missing, right, wrong or longer."""
+    """R-05: the state of a password is unset, missing, matched or wrong.
+
+    The right password with one more byte is wrong.
+    """
     access = AccessControl(SecureBoot.OFF)
     states = [access.state(Credentials(OWNER, presented)) for presented in (b"", b"right")]
     access.passwords.set(OWNER, b"right")

@@ -17,7 +17,10 @@ def contents(image: StoreImage | None = None, *, replaces: int = 0) -> Contents:
 
 
 def test_the_generation_counts_changes() -> None:
-    """R-20: each change of a stored object increases the generation. A TRANSIENT object does not."""
+    """R-20: each change of a stored object increases the generation.
+
+    A change of a TRANSIENT object does not.
+    """
     store = contents(StoreImage(7, ()))
     changes = [
         lambda: store.put(LABEL, 0, b"data"),
@@ -36,7 +39,10 @@ def test_the_generation_counts_changes() -> None:
 
 
 def test_removals_that_are_flushed_take_no_memory() -> None:
-    """R-20: only pending removals are counted, so many flushed ones make no absent label pending."""
+    """R-20: only pending removals are counted.
+
+    However many removals are flushed, an absent label is not pending.
+    """
     store = contents()
     for _ in range(MAX_PENDING_REMOVALS):
         store.put(LABEL, 0, b"")

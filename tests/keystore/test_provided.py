@@ -36,7 +36,7 @@ def test_no_guest_removes_or_overwrites_it() -> None:
 def test_it_takes_no_space_and_is_no_object_of_the_partition() -> None:
     """R-07, R-33: the hypervisor's object uses no space, even in a full store.
 
-    A store with no other is empty.
+    A store that has only this object counts as empty.
     """
     guest = provided()
     store = guest.partition.keystore
