@@ -132,7 +132,10 @@ class Load:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Pause the client during a block; it has an answer to every call then."""
+        """Pause the client during a block.
+
+        The block begins when no call of the client waits for an answer.
+        """
         self._may_call.clear()
         try:
             assert self._holds.wait(PATIENCE), f"the client is stuck; it got {self.ledger.ends[-3:]}"

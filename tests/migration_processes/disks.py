@@ -61,7 +61,7 @@ def sweep(fleet: Fleet, fault: DiskFault, first: int = 1, stride: int = 1) -> in
 
 
 def attempt(fleet: Fleet, fault: DiskFault, nth: int) -> bool:
-    """Make an attempt in which the `nth` operation fails; return whether it has so many operations."""
+    """Make an attempt in which the `nth` operation fails; return False if it has fewer operations."""
     calls = list[int]()
 
     @contextmanager

@@ -112,7 +112,10 @@ class Fleet:
     # Processes
 
     def start_again(self, process: OwnProcess, point: str = "") -> None:
-        """Stop a process if it runs, and start it. If `point` is given, it kills itself there."""
+        """Stop a process if it runs, and start it.
+
+        With `point`, the new process kills itself at this fail point.
+        """
         if process.pid is not None:
             process.stop()
         process.environment.pop(VARIABLE, "")
@@ -275,9 +278,8 @@ class Fleet:
     def load(self) -> Iterator[Load]:
         """Run a client, and watch both sockets, during one attempt.
 
-        At the end assert: there was one owner at every moment, the client goes on, and no confirmed write is
-        lost.
-        The other system has no socket, also after a restart. The owner is then `source`.
+        At the end assert: there was one owner at every moment, the client goes on, and no confirmed write
+        is lost. The other system has no socket, also after a restart. Afterwards `source` is the owner.
         """
         with ExitStack() as stack:
             load = stack.enter_context(Load(self.console.locate(NAME), self.ledger))

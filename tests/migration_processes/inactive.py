@@ -71,7 +71,8 @@ def stopped_too_late(fleet: Fleet) -> None:
 def sent_back(role: str, point: str) -> Scenario:
     """Return a scenario: the target has lost its key after the release, so the operator orders the way back.
 
-    The order is `migrlpar -o r --force`. A process dies during it; then it is repeated.
+    The order is `migrlpar -o r --force`. A process dies during this order. If that leaves the migration
+    unfinished, the order is repeated.
     """
 
     def scenario(fleet: Fleet) -> None:

@@ -46,7 +46,10 @@ def live(role: str, point: str) -> Scenario:
 
 
 def _went_on(fleet: Fleet, load: Load) -> None:
-    """Wait until the attempt and the command line have ended. The line may have failed with the console."""
+    """Wait until the attempt has ended and the client goes on.
+
+    The command line is not checked: it may have failed together with the console.
+    """
     fleet.settled()
     load.goes_on()
 

@@ -54,7 +54,7 @@ def state(fleet: Fleet, system: ServerProcess, columns: str) -> str:
 def test_there_and_back_over_tcp(tmp_path: Path) -> None:
     """R-51, R-55: after two live moves, the settings do not make the partition again.
 
-    Its name can be freed.
+    A new partition may then take its name at the system that it has left.
     """
     with running(tmp_path, "--mobility", "tcp:127.0.0.1:0") as fleet:
         east, west = fleet.systems
