@@ -14,7 +14,10 @@ MOVED = [2, 4, 6, 8]
 
 
 async def test_the_partition_travels_while_frozen_is_committed(autojump_clock: MockClock) -> None:
-    """R-51: the target receives FINAL during the commit of FROZEN, but stores nothing before it ends."""
+    """R-51: the target receives FINAL during the commit of FROZEN.
+
+    It stores nothing before that commit ends.
+    """
     async with pair() as both:
         both.source.keeper.hold = trio.Event()
         await both.begin()
@@ -71,7 +74,7 @@ async def test_a_commit_of_frozen_that_hangs_leaves_nothing(autojump_clock: Mock
 async def test_a_partition_that_does_not_read_is_refused_behind_its_last_message(
     autojump_clock: MockClock,
 ) -> None:
-    """R-51: the target refuses an unreadable partition after its last message.
+    """R-51: the target refuses an unreadable partition only after the last message of FINAL.
 
     The source has committed FROZEN by then.
     """

@@ -306,7 +306,7 @@ async def passed(source: MobilityChannel, target: MobilityChannel, store: bytes)
 
 @pytest.mark.parametrize("size", [0, 1, MAX_TEXT - 1, MAX_TEXT, MAX_TEXT + 1, 128 * 1024, MAX_FINAL])
 async def test_partitions_of_every_size_pass(autojump_clock: MockClock, size: int) -> None:
-    """R-51: a partition of any size is sent in as few messages as possible, also an empty one."""
+    """R-51: a partition of any size, even an empty one, is sent in as few messages as possible."""
     async with opened() as (source, target, stream):
         before = len(stream.sent)
         store = (bytes(range(251)) * (size // 251 + 1))[:size]

@@ -71,7 +71,10 @@ async def test_a_source_whose_connection_breaks_dials_again(
 async def test_a_target_whose_connection_breaks_is_dialled_again(
     autojump_clock: MockClock, frame: int, within: bool
 ) -> None:
-    """R-51: if the connection breaks at FITS or PREPARED, the target repeats it on the next connection."""
+    """R-51: if the connection breaks at FITS or PREPARED, the target sends that message again.
+
+    It uses the next connection that the source opens.
+    """
     async with pair() as both:
         both.wires.spoil_answers.append(lambda stream: Cut(stream, frame, within=within))
         await both.begin()
@@ -80,7 +83,7 @@ async def test_a_target_whose_connection_breaks_is_dialled_again(
 
 
 async def test_active_that_is_lost_is_the_matter_of_the_console(autojump_clock: MockClock) -> None:
-    """R-51: if ACTIVE is lost, the target has dropped the token already. The source then asks the console."""
+    """R-51: if ACTIVE is lost, only the console can bring it, because the target has dropped the token."""
     async with pair() as both:
         both.wires.spoil_answers.append(lambda stream: Cut(stream, 3, within=False))
         await both.begin()
@@ -162,7 +165,7 @@ async def test_prepared_that_takes_too_long_leads_into_doubt_and_aborted_drops_t
 async def test_prepared_that_comes_late_is_still_heard_in_doubt(autojump_clock: MockClock) -> None:
     """R-51: a source in doubt still accepts a late PREPARED, if the console has not answered.
 
-    No error stays.
+    The source then shows no error any more.
     """
     async with pair() as both:
         both.target.keeper.hold = trio.Event()
