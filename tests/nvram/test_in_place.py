@@ -81,7 +81,7 @@ ACCIDENTS: dict[str, Accident] = {
 
 
 def refuses(nvram: SqliteNvram, changes: Mapping[str, bytes | None]) -> str:
-    """Make a commit that must be refused because of the file's place; return the message."""
+    """Make a commit that must be refused because the open file is not in its place; return the message."""
     with pytest.raises(NvramError) as caught:
         nvram.commit(changes)
     assert (caught.value.kind, caught.value.rule) == ("io", rules.NVRAM_PLACE)
@@ -104,7 +104,7 @@ def test_the_next_commit_notices(nvram: SqliteNvram, folder: Path, accident: Acc
 
 
 class WhileCommitting(Mapping[str, bytes | None]):
-    """Changes during whose commit the accident happens, after the check and before SQLite's commit."""
+    """Changes that cause the accident while they are committed: after the check, before SQLite's commit."""
 
     def __init__(self, accident: Callable[[], object]) -> None:
         self.accident = accident

@@ -47,7 +47,8 @@ def test_a_commit_is_synced_before_it_returns(nvram: SqliteNvram) -> None:
 def test_a_second_server_is_refused(tmp_path: Path, nvram: SqliteNvram) -> None:
     """NVRAM has one owner.
 
-    A second attempt is refused, in this process or another, and does not unlock it.
+    If another server opens the same NVRAM, it is refused, in this process or another. The first server
+    stays the owner.
     """
     path = tmp_path / "nvram.db"
     for _ in range(2):
@@ -262,7 +263,10 @@ def old(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("statement", ["DELETE FROM commits", "UPDATE commits SET number = 'x'"])
 def test_a_file_of_level_1_has_its_commit_number(old: Path, statement: str) -> None:
-    """R-02: a file of level 1 must have its commit number, because its mark proves nothing without it."""
+    """R-02: a file of level 1 without a valid commit number is refused.
+
+    Its mark alone would prove nothing.
+    """
     with contextlib.closing(sqlite3.connect(old)) as connection, connection:
         connection.execute(statement)
     with pytest.raises(NvramError, match="it has no commit number"):
@@ -290,7 +294,7 @@ def shape(path: Path) -> tuple[int, int, list[tuple[str, ...]]]:
 def test_the_first_commit_makes_a_file_of_level_1_a_new_one(old: Path, nvram: SqliteNvram) -> None:
     """R-21: the first commit converts the tables of level 1 to those of a new file.
 
-    All other records stay.
+    Records that the commit does not name stay.
     """
     opened = SqliteNvram(old)
     assert opened.old_number > 0
@@ -306,7 +310,10 @@ def test_the_first_commit_makes_a_file_of_level_1_a_new_one(old: Path, nvram: Sq
 
 
 def test_a_failed_commit_leaves_a_file_of_level_1(old: Path) -> None:
-    """R-22: if that commit fails, tables and records are unchanged. The next attempt changes both."""
+    """R-22: if the first commit into a file of level 1 fails, tables and records are unchanged.
+
+    The next attempt changes both.
+    """
     opened = SqliteNvram(old)
     before, number = opened.load(), opened.old_number
     with pytest.raises(NvramError):

@@ -72,7 +72,8 @@ def test_a_log_cut_off_anywhere_gives_one_whole_commit(tmp_path: Path) -> None:
 def test_a_log_that_loses_a_confirmed_commit_is_refused(tmp_path: Path, history: list[Records]) -> None:
     """R-22: if damage has cut the log, and a confirmed commit is lost, the start is refused.
 
-    The operator may accept it explicitly. Then it counts on from the mark, and later starts accept it.
+    If the operator accepts the loss explicitly, NVRAM counts on from the mark. Later starts need no such
+    permission.
     """
     path = tmp_path / "cut" / "nvram.db"
     log = tmp_path / "cut" / "nvram.db-wal"
@@ -96,7 +97,7 @@ def test_no_flipped_bit_in_the_log_gives_a_wrong_answer(tmp_path: Path, history:
 
 
 def test_no_flipped_bit_in_the_file_gives_a_wrong_answer(tmp_path: Path, history: list[Records]) -> None:
-    """R-02: SQLite detects damage of its structure, and the seal damage of a record.
+    """R-02: SQLite detects damage of its structure. The seal of a record detects damage of that record.
 
     No record is lost silently.
     """
@@ -121,9 +122,9 @@ def test_a_truncated_file_is_refused(tmp_path: Path, history: list[Records], len
 
 
 def test_a_missing_file_is_not_a_new_system(tmp_path: Path, history: list[Records]) -> None:
-    """R-22, R-48: if the file is missing, the mark shows that commits existed.
+    """R-22, R-48: if the file is missing, the mark shows that commits existed, and the start is refused.
 
-    Without a mark, the data were cleared.
+    If the mark is missing too, the data count as cleared: the system enters Recovery.
     """
     path = tmp_path / "live" / "nvram.db"
     path.unlink()
