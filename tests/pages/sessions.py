@@ -67,7 +67,10 @@ def follow(
 
 
 def difference(command: str, typed: str, expected: str, found: str, *, by_line: bool = False) -> str:
-    """Return a text about a difference in output, or "".  A guest prints each line shown, and more."""
+    """Return a text about a difference in output, or "".
+
+    A guest may print more lines than the page shows.
+    """
     if not typed:
         return "" if shows(expected, found, by_line=by_line) else f"$ {command}\n{found}"
     missing = absent(expected, found)
@@ -112,7 +115,7 @@ def absent(shown: str, written: str) -> str | None:
 
 
 def screen(path: Path, heading: str) -> str:
-    """Return what the terminal shows under a heading: the output after the last command of the shell."""
+    """Return the output after the last shell command under a heading: what the terminal then shows."""
     last = blocks(path, heading)[-1]
     return re.split(r"^\$ (?:.*\\\n)*.*\n", last, flags=re.MULTILINE)[-1]
 

@@ -13,8 +13,7 @@ class Whole(NamedTuple):
     """A page whose sessions are run in one shell, in the order of the page.
 
     If the paragraph before a Python block names a file, such as `program.py`, the folder has that file from
-    the
-    start.
+    the start.
     """
 
     page: str

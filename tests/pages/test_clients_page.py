@@ -26,7 +26,7 @@ def names_of(program: str) -> dict:
 
 
 async def test_the_program_follows_its_partition(tmp_path: Path) -> None:
-    """R-55: whenever the partition moves, each object is written, becomes durable, and is removed once."""
+    """R-55: however often the partition moves, the program writes and removes each object once."""
     main = names_of("follow.py")["main"]
     system, written = System("sockets", tmp_path), []
     (tmp_path / "store" / "run").mkdir(parents=True)

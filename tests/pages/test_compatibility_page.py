@@ -1,7 +1,8 @@
 """docs/compatibility.md is true for an upgrade and a step back; this release is the earlier one.
 
-No later release exists yet. This one plays it, and writes an anchor card with a level that no release has.
-`pip` is replaced by a choice of one of the two, and `venv` by an empty environment: both would take seconds.
+No later release exists yet, so a script plays it. The script runs this release, and gives the anchor card a
+level that no release has. Scripts also replace `pip`, which only chooses one of the two releases, and `venv`,
+which makes an empty environment: the real ones would take seconds.
 """
 
 from __future__ import annotations
