@@ -96,7 +96,10 @@ KEPT: dict[str, bytes] = {}
 
 
 def bring_back(state: Path) -> None:
-    """Return the trusted system key and restore alpha. Each answer comes when its change is durable."""
+    """Give the trusted system key back to the system, and restore alpha.
+
+    Each call ends when its change is durable.
+    """
 
     async def brought(machine: Machine) -> None:
         await machine.backups.return_key(KEPT["sealed"])

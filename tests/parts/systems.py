@@ -60,7 +60,10 @@ class System:
 
     @contextmanager
     def on(self, options: Sequence[str] | None = None) -> Iterator[ServerProcess]:
-        """Run a server during a block, and stop it in good order. It uses its options again next time."""
+        """Run a server during a block, and stop it in good order.
+
+        Without `options`, the server has those of its last run.
+        """
         if options is not None:
             self.server.options = list(options)
         self.server.start()
@@ -150,7 +153,7 @@ class System:
     def found_again(self) -> Found:
         """Start the system in this process; return the findings.
 
-        The start changes the state like one of a server.
+        The state changes as at the start of a server.
         """
         with assembled(self.state) as machine:
             alpha = machine.system.partitions.get("alpha")

@@ -57,9 +57,9 @@ def killed_and_started(system: System) -> None:
 
 @pytest.mark.process
 def test_a_deletion_outlives_a_kill(system: System) -> None:
-    """R-23: after the answer to a deletion and a kill, record, key file and sockets stay removed.
+    """R-23: if the server is killed after it has answered a deletion, nothing of the partition comes back.
 
-    The copy of the store restores the partition.
+    Record, key file and sockets stay removed. The copy of the store restores the partition.
     """
     with system.on(TCP) as server:
         key, uuid = server.access_key("alpha"), system.ask(show_partition("alpha")).uuid

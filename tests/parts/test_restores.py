@@ -58,14 +58,14 @@ class World:
 
 
 def labels(machine: Machine) -> set[bytes]:
-    """Return the labels of the objects in partition a."""
+    """Return the labels of the objects in partition `a`."""
     keystore = machine.system.find("a").keystore
     assert keystore is not None
     return {each.label for each in keystore.contents.snapshot().objects}
 
 
 def write(machine: Machine, label: bytes) -> None:
-    """Write an object as the guest of a, and mark the partition dirty."""
+    """Write an object as the guest of `a`, and mark the partition dirty."""
     partition = machine.system.find("a")
     assert Guest(partition).write(3, label, b"data").status == 0
     machine.encryptor.changed(partition)
@@ -93,7 +93,7 @@ async def test_a_restore_takes_the_place_of_what_was_dirty() -> None:
 
 
 async def test_a_restored_store_is_newer_than_all_that_was_seen_of_it() -> None:
-    """R-45: each counter of a restored store is above the caller's `seen` value and the store's own."""
+    """R-45: each counter of a restored store is above the counter of the copy and above that in `seen`."""
     machine = World().start()
     copy = await machine.backups.copy_of("a")
     partition = await machine.backups.restore(copy.blob, seen=(40, 0, 7))
@@ -108,9 +108,9 @@ async def test_a_restored_store_is_newer_than_all_that_was_seen_of_it() -> None:
 
 
 async def test_a_check_shows_what_a_restore_would_leave_and_changes_nothing() -> None:
-    """R-45: a check of a copy is refused for the reasons of a restore, except for name and space.
+    """R-45: a check of a copy changes nothing. It is refused for the same reasons as a restore.
 
-    It changes nothing.
+    But a check is not refused for a name that is in use, or for a lack of space.
     """
     machine = World().start()
     copy = await machine.backups.copy_of("a")
@@ -150,9 +150,9 @@ async def test_a_restore_that_is_refused_changes_nothing() -> None:
 async def test_no_copy_leaves_before_its_key_is_durable(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R-53: no copy is returned before its key is durable; after a power cut no key would open it.
+    """R-53: no copy is returned before its key is durable. A second attempt waits for the key too.
 
-    A second attempt waits for the key too.
+    Otherwise a power cut could destroy the only key that opens the copy.
     """
     world = World()
     machine = world.start()

@@ -54,10 +54,10 @@ ORACLE = [
 
 
 def can_occur(card: CardFinding, copy: CopyFinding, records: RecordsFinding) -> bool:
-    """Return whether a start can find these three.
+    """Return whether a start can find this card, this copy and these records together.
 
-    Only a card with the mark of Clear All shows that a copy is from before Clear All. Without a root key, no
-    record opens.
+    Only a card with the mark of Clear All shows that a copy is from before Clear All. Without a root key,
+    no record opens.
     """
     if copy is BEFORE and card is not MARKED:
         return False

@@ -49,7 +49,10 @@ def real(stage: Stage) -> Stage:
 
 
 def test_a_real_tpm_is_restarted_and_killed(real: Stage) -> None:
-    """R-43: after a restart of the TPM it unwraps the root key; its copy also restores a lost anchor card."""
+    """R-43: a real TPM unwraps the root key after a restart, and after a kill.
+
+    The wrapped copy also restores a lost anchor card.
+    """
     assert real.swtpm is not None
     real.swtpm.stop()
     real.swtpm.start()
