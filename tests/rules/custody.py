@@ -25,7 +25,7 @@ NEVER_HERE = "0d1d5f52-5b2a-4d0c-9d9a-0a3c1a4b9f11"
 
 
 def at_home(wrong: Callable[[Home], Awaitable[Rule]]) -> Break:
-    """Return a function that breaks a rule: `wrong` makes a request to a running system with partition a."""
+    """Return a function that breaks a rule: `wrong` makes a request to a system whose partition `a` runs."""
 
     async def broken() -> Rule:
         async with trio.open_nursery() as nursery:
@@ -39,7 +39,7 @@ def at_home(wrong: Callable[[Home], Awaitable[Rule]]) -> Break:
 
 
 def released(home: Home, uuid: object = None, epoch: int = E) -> Awaitable[Rule]:
-    """Order a release of a; return the rule in the refusal."""
+    """Order a release of `a`; return the rule in the refusal."""
     request = release_partition(A, str(uuid or home.uuid), epoch, TARGET)
     asked = home.link.call(request)
     return refused_late(asked)
