@@ -131,7 +131,7 @@ def test_a_path_that_leads_elsewhere(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """For each object that a command can't use, it ends soon, with a message and an exit status."""
+    """If a command can't use an object, the command ends soon, with a message and an exit status."""
     with made(kind, tmp_path / "place") as path:
         status, reported = run(COMMANDS[command], words, path, monkeypatch)
     fine = kind.__name__ in FINE.get(command, ())
