@@ -171,7 +171,10 @@ def test_each_new_certificate_has_a_list_of_its_own(
 
 
 def test_certificates_of_one_length() -> None:
-    """R-70: two new certificates in one list get a list each, even if a stored one has their length."""
+    """R-70: if one new list has two new certificates, each of them gets a separate list.
+
+    This holds even if a stored certificate has their length.
+    """
     one, two, three = (b"o" * 16 + name * 800 for name in (b"1", b"2", b"3"))
     stored = [SignatureList(GUID_X509, b"", (one,))]
     added = [SignatureList(GUID_X509, b"", (two, one, three))]

@@ -105,7 +105,10 @@ def test_openssl_otherwise(tmp_path: Path, words: tuple[str, ...], digest: str, 
 
 @pytest.mark.parametrize("way", [("cms",), ("cms", "-noattr"), ("smime", "-noattr")])
 def test_openssl_with_content(tmp_path: Path, way: tuple[str, ...]) -> None:
-    """R-70: a SignedData may contain the signed bytes, but not those of another time."""
+    """R-70: a SignedData may contain the signed bytes.
+
+    If these bytes have another time than the update, the update is refused.
+    """
     whole = openssl(tmp_path, pk(), *way, "-nodetach")
     assert authvar.to_sign("db", CONTENTS, NOW) in parse_update(whole).pkcs7
     assert stored("db", whole) == build_stored(StoredVariable(NOW, CONTENTS))

@@ -191,7 +191,7 @@ def test_the_largest_variable() -> None:
 
 
 def test_what_is_stored_and_no_variable_gives_way() -> None:
-    """An object under the label that is no variable is replaced, and never appended to."""
+    """If the stored object under the label is no variable, an update replaces it. An append is refused."""
     assert stored("db", update("db", DIGESTS), stored=b"\1other") == old(DIGESTS, NOW)
     payload = update("db", DIGESTS, append=True)
     assert broken(judge("db", payload, append=True, stored=b"\1other")) is rules.UPDATE_STORED_LISTS
