@@ -97,7 +97,10 @@ def target_serves_alone() -> AbstractContextManager[Any]:
 
 
 def _and_later(word: Word) -> Callable[..., None]:
-    """Return a `Custodian._durable` that takes this word a second after PREPARED, without a message."""
+    """Return a replacement of `Custodian._durable`.
+
+    A second after PREPARED is durable, the custodian takes this word, although no message brings it.
+    """
     durable = Custodian._durable
 
     def changed(self: Any, step: Any, row: Row, partition: Any, order: Any) -> None:

@@ -42,13 +42,13 @@ class Judged:
         self.records._keep(site.name, UUID_OF_X, StoredState(custody, epoch))
 
     def entered(self, decision: Decision = Decision.OPEN, **changes: Any) -> None:
-        """Let the console store an entry of the attempt 1, a to b."""
+        """Let the console store an entry for attempt 1, from system a to system b."""
         a, b = self.a.system_id, self.b.system_id
         entry = Entry(str(UUID_OF_X), "x", "live", 1, Decision.OPEN, source=a, target=b, owner=a, over=False)
         self.watch.entered(entry._replace(decision=decision, **changes))
 
     def moved(self) -> None:
-        """Move x to b, only by entries of the register."""
+        """Let the console's register say that partition x has moved to b. No system stores a record."""
         self.entered()
         self.entered(Decision.DONE, moved=1, owner=self.b.system_id, over=True)
 

@@ -88,7 +88,7 @@ def test_a_system_that_asks_has_no_memory_to_lose() -> None:
 
 
 def test_a_source_that_is_fenced_before_its_target_serves() -> None:
-    """Seed 232930: a restart's target crashes after its commit, and the dead source returns before it."""
+    """Seed 232930: the target of a remote restart crashes after its commit. The dead source returns first."""
     outcome = simulate(232930)
     assert not outcome.failure, outcome.failure
     assert outcome.figures["restarts"] == 1
