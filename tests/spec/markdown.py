@@ -69,9 +69,8 @@ def broken(target: str, base: Path) -> str | None:
 class Session(NamedTuple):
     """The terminal sessions under a heading: shell commands, commands in a guest, and their output.
 
-    `shown` has the output after each shell command, `output` all lines of it. `typed` has, for each shell
-    command,
-    the commands for the guest that it starts, one in a line.
+    `shown` has the output after each shell command. `output` has all output in separate lines. `typed` has,
+    for each shell command, the commands for the guest that it starts, one in a line.
     """
 
     commands: list[str]
@@ -85,8 +84,7 @@ def session(path: Path, heading: str) -> Session:
     """Return the sessions in the code blocks between a heading and the next one.
 
     A shell command follows the prompt "$ ", a guest's command "/ # ". A command continues after a backslash
-    at the
-    end of its line, and to the end of its here document. All other lines are output.
+    at the end of its line, and to the end of its here document. All other lines are output.
     """
     found = Session([], [], [], [], [])
     lines = iter("".join(blocks(path, heading)).splitlines())

@@ -34,6 +34,6 @@ def test_an_address_is_taken(address: str) -> None:
 
 @pytest.mark.parametrize("address", WRONG)
 def test_another_form_is_no_order(address: str) -> None:
-    """R-51: an address of another form is refused with the body (400), before anything begins."""
+    """R-51: if the address has another form, the order's body is refused (400) before anything begins."""
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(order(address), type=MigrationOrder)

@@ -1,8 +1,7 @@
 """The order of checks on each h-call's page: a call has all faults, and a test repairs one after the other.
 
 Each step repairs the fault whose status was returned last. The returned statuses must be the list of the
-page,
-in its order, and then H_SUCCESS.
+page, in its order, and then H_SUCCESS.
 """
 
 from collections.abc import Callable, Iterator
@@ -231,7 +230,7 @@ def unwrap_object() -> Iterator[Answer]:
 
 
 def _from_key_to_object(call: Broken, wrapped: bytes) -> Iterator[Answer]:
-    """Make the last steps of UNWRAP: the policy of the key, the sound object, the policy of the object."""
+    """Make the last steps of UNWRAP: repair the key's policy, then the wrapped object, then its policy."""
     keystore = call.guest.partition.keystore
     assert keystore is not None
     keystore.signed.update(Consumer.OPERATING_SYSTEM, b"key", WRAPPING, KEY)  # the same key, without a policy

@@ -188,7 +188,7 @@ def test_damaged_frames_by_the_session(vector: Vector) -> None:
 
 
 def test_every_rule_of_a_frame_is_broken_by_a_vector() -> None:
-    """For each rule about headers, bodies and turns, a vector breaks it."""
+    """For each rule about headers, bodies, states and tags of frames, a vector breaks it."""
     page = re.compile(
         r"spec/protocol\.md#(frame-header|framing|hello|open|opened|hcall|hreturn|goodbye|states|tags)"
     )
