@@ -110,7 +110,7 @@ def test_bash_completes_every_choice(bash: Bash) -> None:
 def test_bash_completes_paths(bash: Bash) -> None:
     """bash offers folders for DIR and files for F.
 
-    It takes the value of an option for no command, and allows a partition with the name of a verb.
+    It never takes the value of an option for a command. A partition may have the name of a verb.
     """
     folder, file, verb, name = bash.complete(
         ["swpks", "serve", "--state", "bo"],

@@ -65,7 +65,10 @@ def message(args: argparse.Namespace, opcode: int, status: int) -> str:
 
 @pytest.mark.parametrize("place", ["state", "socket", "tcp"])
 def test_each_advised_command_is_complete(place: str, state: Path) -> None:
-    """It names the system and the partition of the failed command, and has no word to be replaced."""
+    """Each advised command names the system and the partition of the failed command.
+
+    It has no placeholder that the user must replace.
+    """
     places = {
         "state": ["--state", state],
         "socket": ["--state", "/other", "--socket", state / "run" / "lpar1.sock"],
@@ -97,14 +100,17 @@ def test_a_socket_without_a_state(tmp_path: Path) -> None:
 
 
 def test_the_name_of_a_socket_in_a_state(state: Path) -> None:
-    """With --socket the command never uses NAME, so the partition of an advice is that of the socket."""
+    """With --socket the command never uses NAME, so the advice names the partition of the socket."""
     found = told("update db", Opcode.SIGNED_UPDATE, Status.H_FUNCTION, "--socket", state / "run" / "b.sock")
     assert " set b keystore_signed_updates=1`" in found
 
 
 @pytest.mark.parametrize("verb", ["read x", "rm x", "confirm x", "wrap k", "revoke k"])
 def test_an_unknown_label_leads_to_ls(verb: str, state: Path) -> None:
-    """The command of the labels has the connection, the consumer and the password of the refused one."""
+    """For an unknown label, the message advises `ls`.
+
+    The advised command has the connection, the consumer and the password of the refused command.
+    """
     options = ("--state", state, "--consumer", "2", "--password-file", "my pw")
     found = told(verb, VERBS[verb][0], Status.H_NOT_FOUND, *options)
     ls = f"swpks lpar --state '{state}' lpar1 ls --consumer boot-loader --password-file 'my pw'"
@@ -144,7 +150,10 @@ POLICIES = {
 
 @pytest.mark.parametrize("verb", POLICIES)
 def test_a_wrong_password_is_no_lost_one(verb: str, state: Path) -> None:
-    """The message names the file and the consumer, and has the ways out; the policy only if it may count."""
+    """For a wrong password, the message names the file, the consumer and the remedies.
+
+    It names the policy only if the policy may be the reason.
+    """
     opcode = VERBS[verb.partition(" --")[0]][0]
     found = told(verb, opcode, Status.H_AUTHORITY, "--state", state, *WITH_FILE)
     policy = POLICIES[verb]
@@ -154,7 +163,10 @@ def test_a_wrong_password_is_no_lost_one(verb: str, state: Path) -> None:
 
 
 def test_the_password_of_an_update(state: Path) -> None:
-    """The log has the reason of a refused update, which may be the password."""
+    """For a refused update, the message refers to the reason in the log.
+
+    If a password was given, the message also says what to do if that is the reason.
+    """
     update = ("update db", Opcode.SIGNED_UPDATE, Status.H_AUTHORITY, "--state", state)
     assert f"has the exact rule; if that is password.fits: {WRONG}" in told(*update, *WITH_FILE)
     assert "password.fits" not in told(*update)

@@ -297,7 +297,7 @@ def test_an_interrupt_of_the_imports(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def parsed(verb: str) -> argparse.Namespace:
-    """Return the options of `swpks lpar lpar1 VERB x` without a place."""
+    """Return the options of `swpks lpar lpar1 VERB x`, without a state from the environment."""
     args = parser().parse_args(["lpar", "lpar1", verb, "x"])
     args.state = None  # SWPKS_STATE may be set
     return args

@@ -23,9 +23,10 @@ SECONDS = 0.5
 
 @contextmanager
 def served(path: Path, answer: bytes, *, at_once: bool = False) -> Iterator[None]:
-    """A server that answers each request of HTTP with these bytes, and with `at_once` each line.
+    """A server that answers each HTTP request with these bytes. With `at_once`, it answers anything so.
 
-    It keeps silent else, as the control channel does.  A data channel greets first.
+    Otherwise it stays silent, as the control channel does.  If the bytes are a HELLO, it sends them at
+    once, without a request.
     """
     kept: list[socket.socket] = []
 
@@ -66,7 +67,10 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_a_place_from_another_socket(tmp_path: Path, kind: OtherEnd) -> None:
-    """The error names the kind and the rule; earlier it came after 5 seconds, or with the socket's bytes."""
+    """For each other kind of socket, the error soon names the kind and the rule.
+
+    It shows none of the bytes that the socket has sent.
+    """
     path = tmp_path / ("mobility.sock" if kind is OtherEnd.MOBILITY else "any.sock")
     answer, at_once = KINDS[kind]
     began = time.monotonic()
@@ -80,14 +84,17 @@ def test_a_place_from_another_socket(tmp_path: Path, kind: OtherEnd) -> None:
 
 
 def test_a_place_from_a_folder(tmp_path: Path) -> None:
-    """A store is no socket, and no reason to start its console; its where socket is named."""
+    """For the folder of a console's store, the error names the where socket in this folder."""
     (tmp_path / "console.sqlite").touch()
     with pytest.raises(WrongSocket, match=f"is the store of a .*: {tmp_path}/run/where.sock"):
         locate_at(tmp_path, "lpar1")()
 
 
 def test_a_slow_console_is_waited_for(tmp_path: Path) -> None:
-    """The question for the kind shows a where socket; its late answer counts."""
+    """If a console is slow, a second connection finds out that its socket is a where socket.
+
+    The client then waits for the late answer.
+    """
     path = tmp_path / "where.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -108,7 +115,7 @@ def test_a_slow_console_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_the_where_socket_of_a_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`swpks qemu` names its own option, and starts nothing."""
+    """If `swpks qemu` gets another kind of socket, it starts nothing. The error names --where."""
     run = tmp_path / "run"
     run.mkdir()
     words = ["qemu", "--partition", "lpar1", "--kernel", "none", "--state", str(tmp_path / "s"), "--where"]
@@ -127,7 +134,7 @@ def test_the_where_socket_of_a_kernel(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_a_silent_where_socket_of_a_kernel(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No guest is started for a console that does not answer."""
+    """If the console does not answer, `swpks qemu` says so and starts no guest."""
     monkeypatch.setattr("swpks.cli.wrong_socket.locate_at", partial(locate_at, seconds=0.05))
     path = tmp_path / "where.sock"
     with socket.socket(socket.AF_UNIX) as listener:
@@ -142,7 +149,7 @@ def test_a_silent_where_socket_of_a_kernel(
 def test_a_judge_of_another_socket(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """The judge of a server names the kind and its own option; earlier "the end of the stream"."""
+    """For another kind of socket, the error of the judge of servers names the kind and --connect."""
     monkeypatch.setattr("swpks.cli.conformance_server.PATIENCE", 0.05)
     end = OtherEnd[kind]
     with served(tmp_path / "any.sock", KINDS[end][0]):
