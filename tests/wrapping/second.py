@@ -1,4 +1,4 @@
-"""A second implementation of wrapped objects, made only from spec/wrapped.md; it wraps in two input forms."""
+"""A second implementation of wrapped objects, made only from spec/wrapped.md."""
 
 from __future__ import annotations
 
