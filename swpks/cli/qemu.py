@@ -2,16 +2,18 @@
 
     swpks qemu --partition lpar1 --kernel /boot/vmlinux-6.12.0-powerpc64le --initrd initrd.img
     swpks qemu --partition lpar1 --kernel vmlinux --append "console=hvc0 debug" -- -smp 2 -m 2G
+    swpks qemu --partition lpar1 --disk boot.img --kernel vmlinux
 
 A server that runs on the state folder is used; otherwise one is started, and stopped at the end.  Its
 log is DIR.log, beside the state folder.  Without a state folder the keystore is removed at the end.
+With --disk the machine boots from its disk: firmware, boot loader and kernel use the keystore.
 The console is this terminal: Ctrl-A x ends the machine.  A reboot of the guest is an IPL of the
 partition.  A power-off by the console ends the machine.
 
 Exit status: 0 the guest or its user has ended the machine; 1 the stub, the guest or the server failed
 on the way; 2 the command line, the kernel, the partition or QEMU cannot be used; 3 the state cannot be
-stored; 4 the guest has panicked; 5 the console has powered the partition off; 128 + N signal N has
-ended the command, such as 143 for SIGTERM.
+stored; 4 the guest has panicked; 5 the console has powered the partition off; 6 the boot loader has
+not started the kernel; 128 + N signal N has ended the command, such as 143 for SIGTERM.
 """
 
 from __future__ import annotations
@@ -34,10 +36,11 @@ from swpks.cli.where import state_folder, state_path
 if TYPE_CHECKING:
     from hcall_abi.frames import HReturn
     from swpks.cli.qemu_server import Wanted
+    from swpks.qemu.boot import DiskBoot
     from swpks.qemu.cleanup import Cleanup
     from swpks.qemu.run import MachineEnd
 
-PANIC, POWER_OFF = 4, 5
+PANIC, POWER_OFF, NOT_BOOTED = 4, 5, 6
 """Exit statuses of machines that have ended in order, but not by a power-off of the guest."""
 
 
@@ -92,6 +95,7 @@ def _is_for_qemu(word: str) -> bool:
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add `qemu` to the command's subparsers; `run` of this module carries it out."""
     from swpks.qemu import machine
+    from swpks.qemu.boot import BOOT_LIMIT
     from swpks.qemu.console import PATIENCE
 
     parser: argparse.ArgumentParser = subparsers.add_parser(
@@ -111,11 +115,20 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     add("--kernel", type=_file, required=True, metavar="FILE", help="vmlinux for ppc64le, with its symbols")
     add("--initrd", type=_file, metavar="FILE", help="the initramfs")
+    add("--append", metavar="ARGS", help=f"kernel command line (default: {machine.COMMAND_LINE})")
     add(
-        "--append",
-        default=machine.COMMAND_LINE,
-        metavar="ARGS",
-        help="kernel command line (default: %(default)s)",
+        "--disk", type=_file, metavar="FILE", help="boot from this raw disk image; --kernel gives the symbols"
+    )
+    add(
+        "--lock-boot-loader",
+        action="store_true",
+        help="with --disk: firmware locks the boot loader's objects too when the kernel starts",
+    )
+    add(
+        "--boot-limit",
+        type=float,
+        metavar="S",
+        help=f"with --disk: seconds from a reset to the kernel's start (default: {BOOT_LIMIT:g}; 0: none)",
     )
     add(
         "--state",
@@ -147,19 +160,18 @@ def _file(text: str) -> Path:
 def run(options: argparse.Namespace) -> int:
     """Run the kernel and its keystore until the machine ends; return the exit status."""
     from swpks.cli.ending import ended_in_order
+    from swpks.cli.qemu_disk import disk_boot
     from swpks.cli.qemu_server import server_on, state_of, wanted_of
     from swpks.qemu.callsites import find_callsites
     from swpks.qemu.cleanup import Cleanup
     from swpks.qemu.elf import load
-    from swpks.qemu.machine import QemuMachine, check
+    from swpks.qemu.machine import COMMAND_LINE, QemuMachine, check
 
     wanted = wanted_of(options.partition)
     # All that can be checked without a server comes first: a start changes the state folder.
-    if options.where:
-        from swpks.cli.wrong_socket import check_where_socket
-
-        check_where_socket(options.where, wanted.name)
-    machine = QemuMachine(options.kernel, options.initrd, options.append, options.options)
+    boot = disk_boot(options, _say)
+    append = COMMAND_LINE if options.append is None else options.append
+    machine = QemuMachine(options.kernel, options.initrd, append, options.options, disk=options.disk)
     image = load(options.kernel)
     find_callsites(image)
     check(machine)
@@ -169,12 +181,18 @@ def run(options: argparse.Namespace) -> int:
         state_of(options.state, cleanup) as state,
         server_on(state, wanted, cleanup),
     ):
-        end = _run(options, state, wanted, cleanup, machine, image)
-    return status_of(end, options)
+        end = _run(options, state, wanted, cleanup, machine, image, boot)
+    return status_of(end, options, boot)
 
 
 def _run(
-    options: argparse.Namespace, state: Path, wanted: Wanted, cleanup: Cleanup, machine: Any, image: Any
+    options: argparse.Namespace,
+    state: Path,
+    wanted: Wanted,
+    cleanup: Cleanup,
+    machine: Any,
+    image: Any,
+    boot: DiskBoot | None,
 ) -> MachineEnd:
     """Run the machine beside its server; SystemExit when a signal ends it."""
     import trio
@@ -194,7 +212,14 @@ def _run(
         if not await console.check(kbytes):
             _say(_OFF.format(name=name))
         return await run_kernel(
-            machine, image, target, console, on_call=trace, patience=options.patience, cleanup=cleanup
+            machine,
+            image,
+            target,
+            console,
+            on_call=trace,
+            patience=options.patience,
+            cleanup=cleanup,
+            boot=boot,
         )
 
     return trio.run(unless_ended, main)
@@ -203,12 +228,18 @@ def _run(
 def _rootless(options: argparse.Namespace) -> bool:
     """Return whether the command line names no root file system."""
     others = any(word.lstrip("-") == "initrd" for word in options.options)
-    return options.initrd is None and not others and "root=" not in options.append
+    given = options.initrd or options.disk or others or "root=" in (options.append or "")
+    return not given
 
 
-def status_of(end: MachineEnd, options: argparse.Namespace) -> int:
-    """Return the exit status for the machine's end; report a panic, or a power-off by the console."""
+def status_of(end: MachineEnd, options: argparse.Namespace, boot: DiskBoot | None = None) -> int:
+    """Return the exit status for an end, and report any end but one by the guest or its user."""
+    from swpks.cli.qemu_disk import failed_boot
     from swpks.qemu.run import MachineEnd
+
+    if boot and end is MachineEnd.NOT_BOOTED:
+        _say(failed_boot(boot))
+        return NOT_BOOTED
 
     if end is MachineEnd.PANIC:
         _say(f"the guest has panicked; its console is above{_NO_ROOT if _rootless(options) else ''}")

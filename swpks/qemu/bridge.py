@@ -19,6 +19,8 @@ A hypervisor call          the partition answers an H_PKS call; QEMU carries out
 #      H_ABORTED, because the call may or may not have run.  The bridge never repeats a call by itself.
 #   4. Each reset of the machine is one IPL of the partition.  A kexec is none: passwords survive it.
 #
+# `chain.ChainBridge` is this bridge for a machine that boots from a disk; it begins at the reset.
+#
 # Why two kinds of breakpoints.  The instruction that makes an h-call is `sc 1`, in `plpar_hcall` and
 # `plpar_hcall9`.  The whole kernel makes h-calls by these two functions.  QEMU runs a 4 KiB page of code with
 # a breakpoint several times slower: permanent breakpoints there cost a factor of three.  So the permanent
@@ -55,6 +57,7 @@ from hcall_abi.calls import CALLS
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.frames import HReturn
 from swpks.qemu import devicetree
+from swpks.qemu.breakpoints import BreakpointGroup
 from swpks.qemu.callsites import CallSites, Gate, find_callsites
 from swpks.qemu.elf import KernelImage
 from swpks.qemu.errors import GuestStopped
@@ -113,6 +116,7 @@ class Bridge:
         self._resets: int | None = None
         self._memory_size = 0
         self._places = self._table()
+        self._gates = {gate: BreakpointGroup(stub, gate.hypervisor_calls) for gate in self._sites.gates}
         self._hooks: dict[int, Hook] = {}
 
     def hook(self, function: str, hook: Hook) -> None:
@@ -122,15 +126,21 @@ class Bridge:
     async def run(self) -> Ended:
         """Serve the guest until its machine ends; GuestStopped if the guest stops and cannot go on."""
         self._memory_size = await self.monitor.memory_size()
-        for address in (*self._places, *self._hooks):
-            # The breakpoints of the gates are set only during a call of the driver; see the essay.
-            if not self._is_gate(address):
-                await self.stub.set_breakpoint(address)
+        await self._begin()
         while True:
             stop = await self.stub.resume()
             if isinstance(stop, Ended):
                 return stop
             await self.handle(stop)
+
+    async def _begin(self) -> None:
+        """Set the breakpoints that the machine starts with."""
+        await self._kernel_points().set()
+
+    def _kernel_points(self) -> BreakpointGroup:
+        """Return the permanent breakpoints in the kernel; those of the gates last for a call only."""
+        places = (address for address in self._places if not self._is_gate(address))
+        return BreakpointGroup(self.stub, (*places, *self._hooks))
 
     async def handle(self, stop: Stop) -> None:
         """Run the action that belongs to the address where the guest has stopped."""
@@ -178,46 +188,62 @@ class Bridge:
         A kernel that was started by kexec stops here too, but a kexec is no IPL.
         """
         # early_setup also runs after a kexec. Only a reset, which QEMU reports over QMP, is an IPL.
-        resets = await self.monitor.resets()
-        if resets != self._resets:
-            self._resets = resets
+        if await self._was_reset():
             await self._partition.ipl()
-        # A call that the reset has cut off never reaches its `sc 1`, so its breakpoints are cleared here.
-        for gate in list(self._under_way):
-            await self._disarm(gate, all_of_them=True)
+        await self._drop_calls()
         await self._advertise()
         await self._step_from(stop, address)
+
+    async def _was_reset(self) -> bool:
+        """Return whether the machine was reset since the last call of this function."""
+        before, self._resets = self._resets, await self.monitor.resets()
+        return self._resets != before
+
+    async def _drop_calls(self) -> None:
+        """Forget the driver's calls under way: a call that a reset has cut off never comes to its `sc 1`."""
+        self._under_way.clear()
+        for points in self._gates.values():
+            await points.clear()
 
     async def _advertise(self) -> None:
         (pointer,) = await self.stub.read("r3")
         at = real(pointer)
         size = devicetree.tree_size(await self.stub.read_memory(at, devicetree.HEADER_SIZE))
         before = await self.stub.read_memory(at, size)
-        after = devicetree.with_string(before, *FUNCTIONS, ADVERTISED)
-        mode = await self._partition.secure_boot()
-        if mode != SecureBoot.OFF:  # for Linux, a tree without the property means OFF too
-            after = devicetree.with_root_property(after, SECURE_BOOT, mode.to_bytes(4, "big"))
-        # The tree of this machine has much padding, and each KiB needs a packet: only the changed part is
-        # written.
+        after = await self._completed(before)
+        # A tree of the machine has much padding, and a write needs a packet for each KiB: only the changed
+        # part is written.
         changed = [n for n in range(size) if before[n] != after[n]]
         if changed:
             await self.stub.write_memory(at + changed[0], after[changed[0] : changed[-1] + 1])
 
+    async def _completed(self, tree: bytes) -> bytes:
+        """Return the tree with the properties of a partition that the machine's own tree lacks."""
+        tree = devicetree.with_string(tree, *FUNCTIONS, ADVERTISED)
+        mode = await self._partition.secure_boot()
+        if mode != SecureBoot.OFF:  # to Linux a tree without the property says the same
+            tree = devicetree.with_root_property(tree, SECURE_BOOT, mode.to_bytes(4, "big"))
+        return tree
+
     async def _driver_calls(self, _stop: Stop, address: int) -> None:
         """Emulate the ``bl``: set the breakpoints of the gate, set LR, jump."""
         gate = self._sites.calls[address]
-        if not self._under_way[gate]:
-            for at in gate.hypervisor_calls:
-                await self.stub.set_breakpoint(at)
+        await self._gates[gate].set()
         self._under_way[gate] += 1
         await self.stub.write({"lr": address + 4, "pc": gate.entry})
 
     async def _hypervisor_call(self, stop: Stop, address: int) -> None:
-        """Answer an H_PKS call from the partition; run the instruction of any other, so that QEMU answers."""
+        """Answer an H_PKS call of the driver; for any other, run the instruction, so that QEMU answers."""
+        if await self._answer(address):
+            await self._end_call(next(each for each in self._gates if address in each.hypervisor_calls))
+        else:
+            await self._step_from(stop, address)
+
+    async def _answer(self, address: int) -> bool:
+        """Answer the h-call at an `sc 1`; return False, with nothing done, for any other call."""
         opcode, *registers = await self.stub.read("r3", *ARGUMENTS)
         if opcode not in CALLS:
-            await self._step_from(stop, address)
-            return
+            return False
         answer = await self._make(opcode, tuple(registers))
         for at, data in answer.writes:
             await self.stub.write_memory(at, data)
@@ -225,8 +251,7 @@ class Bridge:
         # The processor goes on after `sc 1`, so QEMU never gets this h-call. r3 is signed: a negative status
         # has to fill all 64 bits.
         await self.stub.write({"r3": answer.status & _WORD, **results, "pc": address + 4})
-        gate = next(each for each in self._sites.gates if address in each.hypervisor_calls)
-        await self._disarm(gate)
+        return True
 
     async def _make(self, opcode: int, registers: tuple[int, ...]) -> HReturn:
         seen = SeenMemory(self._memory_size)
@@ -236,15 +261,13 @@ class Bridge:
             self._on_call(opcode, answer)
         return answer
 
-    async def _disarm(self, gate: Gate, *, all_of_them: bool = False) -> None:
-        """Count one ended call in a gate, or all of them; clear the breakpoints if no call is left."""
+    async def _end_call(self, gate: Gate) -> None:
+        """Count one call less; clear the breakpoints of the gate with the last one."""
         if not self._under_way[gate]:
-            return  # the machine was reset while this processor was stopped here
-        self._under_way[gate] -= self._under_way[gate] if all_of_them else 1
+            return  # the machine was reset while this processor stood here
+        self._under_way[gate] -= 1
         if not self._under_way[gate]:
-            del self._under_way[gate]
-            for at in gate.hypervisor_calls:
-                await self.stub.clear_breakpoint(at)
+            await self._gates[gate].clear()
 
 
 _TRAP = 5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hcall_abi.errors import OperatorError, PeerError
 from hcall_abi.rules import service as rules
 from hcall_abi.rules.rule import Rule
@@ -12,6 +14,31 @@ class KernelUnsuitable(OperatorError):
 
     def __init__(self, message: str) -> None:
         super().__init__(rules.KERNEL_IMAGE, message)
+
+
+class LoaderUnsuitable(OperatorError):
+    """The disk has no boot loader that QEMU's firmware could start."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(rules.LOADER_IMAGE, message)
+
+
+class OtherKernel(OperatorError):
+    """The boot loader has started a kernel from the disk that is not the one of the command line."""
+
+    def __init__(self, kernel: Path) -> None:
+        super().__init__(
+            rules.KERNEL_BOOTED,
+            f"the disk's kernel is another one than {kernel}: give --kernel the file that is on the disk, "
+            "before it was signed or after",
+        )
+
+
+class FirmwareUnsuitable(OperatorError):
+    """The firmware of this QEMU does not accept the keystore's client services."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(rules.FIRMWARE_SERVICES, f"the firmware of this QEMU cannot be used: {message}")
 
 
 class MachineFailed(OperatorError):

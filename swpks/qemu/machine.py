@@ -6,11 +6,12 @@ other process can connect to the stub, which gives access to all of the guest's 
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,8 @@ from swpks.qemu.warnings import passed_on
 PROGRAM = "qemu-system-ppc64"
 BOARD = "pseries,x-vof=on"
 """The machine: a partition, with QEMU's small built-in firmware (VOF), which starts a kernel at once."""
+DISK_BOARD = "pseries"
+"""The machine that boots from a disk, with SLOF as its firmware; VOF has no disks."""
 CPU = "power9"
 MEMORY = "1G"
 COMMAND_LINE = "console=hvc0"
@@ -38,7 +41,8 @@ END_SECONDS = 5.0
 class QemuMachine:
     """A machine to start: a kernel, its initramfs and command line, and further options of QEMU.
 
-    `serial` is the console, in the form of QEMU's option -serial; `program` is the name of the QEMU program.
+    With `disk` the machine boots from it, and `kernel` gives only the symbols.  `serial` is the console, as
+    QEMU's option -serial names it; with a disk it is the terminal or `file:PATH`.  `program` is QEMU.
     """
 
     kernel: Path
@@ -47,27 +51,32 @@ class QemuMachine:
     options: Sequence[str] = field(default=())
     serial: str = TERMINAL
     program: str = PROGRAM
+    disk: Path | None = None
 
 
 class Wires(NamedTuple):
-    """The started machine: its process, and the streams to its gdb stub and to its monitor."""
+    """The started machine: streams to its gdb stub and to its monitor, and its process.
+
+    `console` has the bytes that a machine with a disk prints; without a disk it is None.
+    """
 
     stub: trio.abc.Stream
     monitor: trio.abc.Stream
     process: trio.Process
+    console: trio.abc.ReceiveStream | None = None
 
 
-def command_line(machine: QemuMachine, stub: int, monitor: int) -> list[str]:
+def command_line(machine: QemuMachine, stub: int, monitor: int, console: int | None = None) -> list[str]:
     """Return QEMU's command line; `stub` and `monitor` are descriptors of connected sockets.
 
-    `options` of the machine come last, so that they override the others.
+    `console` is a descriptor that gets a copy of the console; a machine with a disk needs it.  The machine's
+    own options come last, so that they win.
     """
+    board = BOARD if machine.disk is None else DISK_BOARD
     return [
-        *(machine.program, "-machine", BOARD, "-cpu", CPU, "-m", MEMORY),
-        *("-nodefaults", "-vga", "none", "-display", "none", "-serial", machine.serial),
-        *("-kernel", str(machine.kernel)),
-        *(("-initrd", str(machine.initrd)) if machine.initrd else ()),
-        *("-append", machine.append),
+        *(machine.program, "-machine", board, "-cpu", CPU, "-m", MEMORY),
+        *("-nodefaults", "-vga", "none", "-display", "none"),
+        *(_direct(machine) if console is None else _from_disk(machine, console)),
         *("-chardev", f"socket,id=swpks-stub,fd={stub}", "-gdb", "chardev:swpks-stub"),
         *("-chardev", f"socket,id=swpks-monitor,fd={monitor}"),
         *("-mon", "chardev=swpks-monitor,mode=control"),
@@ -76,11 +85,42 @@ def command_line(machine: QemuMachine, stub: int, monitor: int) -> list[str]:
     ]
 
 
+def _direct(machine: QemuMachine) -> list[str]:
+    """Return the options of a kernel that QEMU starts."""
+    initrd = ["-initrd", str(machine.initrd)] if machine.initrd else []
+    return [
+        *("-serial", machine.serial, "-kernel", str(machine.kernel)),
+        *(*initrd, "-append", machine.append),
+    ]
+
+
+def _from_disk(machine: QemuMachine, console: int) -> list[str]:
+    """Return the options of a disk, and of a console that is copied to a descriptor.
+
+    `-serial` takes no copy, so its two forms are spelled out as character devices.
+    """
+    log = f"id=swpks-console,logfile=/dev/fd/{console}"
+    if machine.serial == TERMINAL:
+        kind = [f"stdio,mux=on,signal=off,{log}", "-mon", "chardev=swpks-console,mode=readline"]
+    else:
+        kind = [f"file,path={_escaped(machine.serial.removeprefix('file:'))},{log}"]
+    return [
+        *("-chardev", *kind, "-serial", "chardev:swpks-console"),
+        *("-drive", f"file={_escaped(str(machine.disk))},format=raw,if=none,id=swpks-disk"),
+        *("-device", "virtio-blk-pci,drive=swpks-disk,bootindex=0"),
+    ]
+
+
+def _escaped(path: str) -> str:
+    """Return a path for an option of QEMU, where a comma ends a value and two commas mean one."""
+    return path.replace(",", ",,")
+
+
 def check(machine: QemuMachine) -> None:
     """Raise MachineFailed if QEMU is not installed, or a file is missing."""
     if shutil.which(machine.program) is None:
         raise MachineFailed(f"{machine.program} is not installed (Debian: apt-get install qemu-system-ppc)")
-    for needed in filter(None, (machine.kernel, machine.initrd)):
+    for needed in filter(None, (machine.kernel, machine.initrd, machine.disk)):
         if not needed.is_file():
             raise MachineFailed(f"{needed} is no file")
 
@@ -98,17 +138,32 @@ async def start(machine: QemuMachine, cleanup: Cleanup | None = None, **streams:
     filtered = "stderr" not in streams
     streams.setdefault("stderr", subprocess.PIPE)
     (ours_stub, theirs_stub), (ours_monitor, theirs_monitor) = socket.socketpair(), socket.socketpair()
-    # This process closes its copies of QEMU's ends after the start: otherwise the streams would not end with
-    # QEMU.
-    with theirs_stub, theirs_monitor:
-        fds = (theirs_stub.fileno(), theirs_monitor.fileno())
+    # Our copies of QEMU's ends are closed after its start: otherwise its end would not close the streams.
+    with theirs_stub, theirs_monitor, _copied_console(machine) as (console, theirs_console):
+        fds = (theirs_stub.fileno(), theirs_monitor.fileno(), *theirs_console)
         process = await trio.lowlevel.open_process(command_line(machine, *fds), pass_fds=fds, **streams)
     async with passed_on(process.stderr if filtered else None, machine.program), _ended(process):
         if cleanup:
             # First of all: from here on, a SIGKILL of this process does not leave QEMU behind.
             cleanup.end_process(process.pid)
         async with _stream(ours_stub) as stub, _stream(ours_monitor) as monitor:
-            yield Wires(stub, monitor, process)
+            yield Wires(stub, monitor, process, console)
+
+
+@contextmanager
+def _copied_console(machine: QemuMachine) -> Iterator[tuple[trio.abc.ReceiveStream | None, tuple[int, ...]]]:
+    """Yield our end and QEMU's end of a pipe for a copy of the console; only a machine with a disk has one.
+
+    QEMU's end is closed here at the end of the block.
+    """
+    if machine.disk is None:
+        yield None, ()
+        return
+    ours, theirs = os.pipe()
+    try:
+        yield trio.lowlevel.FdStream(ours), (theirs,)
+    finally:
+        os.close(theirs)
 
 
 @asynccontextmanager

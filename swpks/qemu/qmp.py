@@ -26,8 +26,8 @@ _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 class Qmp:
     """QEMU's monitor over a stream.  Raises StubError if QEMU is gone.
 
-    `panicked`: whether a panic of the guest has stopped the machine.  It is up to date after a command, and
-    after `drain`.
+    `panicked`: whether the guest has reported a panic that stopped the machine.  `powered_off`: whether the
+    guest, and not the user, has ended the machine.  Both are up to date after a command, and after `drain`.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
@@ -35,7 +35,8 @@ class Qmp:
         self._buffer = bytearray()
         self._resets = 0
         self.panicked = False
-        # `drain` and a command may run at the same time; each must get its own messages.
+        self.powered_off = False
+        # `drain` and a command may run at once; each must get its own messages.
         self._turn = trio.Lock()
 
     async def start(self) -> None:
@@ -97,6 +98,8 @@ class Qmp:
         elif message.get("event") == "GUEST_PANICKED":
             # With `-action panic=none` the guest runs on, so its later end is no panic.
             self.panicked = message["data"]["action"] != RUNS_ON
+        elif message.get("event") == "SHUTDOWN":
+            self.powered_off = bool(message["data"]["guest"])
 
     async def _message(self) -> dict[str, Any]:
         while b"\n" not in self._buffer:

@@ -18,7 +18,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from enum import Enum
 from typing import Any
@@ -26,7 +26,9 @@ from typing import Any
 import trio
 
 from hcall_client.channel import Locate, Target
+from swpks.qemu.boot import DiskBoot, Stage
 from swpks.qemu.bridge import Bridge, OnCall
+from swpks.qemu.chain import ChainBridge
 from swpks.qemu.cleanup import Cleanup
 from swpks.qemu.console import PATIENCE, PatientConsole
 from swpks.qemu.elf import KernelImage
@@ -52,6 +54,7 @@ class MachineEnd(Enum):
     GUEST = "the guest or the user has ended the machine"
     PANIC = "the guest has panicked"
     POWER_OFF = "the console has powered the partition off"
+    NOT_BOOTED = "the boot loader has not started the kernel"
 
 
 async def run_kernel(
@@ -64,16 +67,18 @@ async def run_kernel(
     prepare: Prepare | None = None,
     patience: float = PATIENCE,
     cleanup: Cleanup | None = None,
+    boot: DiskBoot | None = None,
     **streams: Any,
 ) -> MachineEnd:
     """Run a kernel until its machine ends, then stop the partition; return the reason of the end.
 
-    `image` is the result of `elf.load` for the machine's kernel.  `target` is the partition's data channel,
-    or a function that returns its present address.  `patience` is the time in seconds that a server may be
-    away. `cleanup` and `streams` are those of `machine.start`.  The console is asked for the partition before
-    QEMU starts.  A partition that was started is stopped even if this function fails or is cancelled.  A
-    power-off by the console ends the machine.  Raises MachineFailed with QEMU's exit status if that is not 0,
-    and the errors of `swpks.qemu.errors` if the guest can't be served.
+    `boot` is given for a machine with a disk, and has the reason and the last lines of a boot that failed.
+    `image` is the result of `elf.load` for the machine's kernel; `target` is the partition's data channel, or
+    returns its present address; `patience` the seconds that a server may be away in between; `cleanup` and
+    `streams` are those of `machine.start`.  The console is asked for the partition before QEMU starts; a
+    partition that was started is stopped also when this fails or is cancelled.  A power-off by the console
+    ends the machine.  Raises MachineFailed with QEMU's exit status if that is not 0, and the errors of
+    `swpks.qemu.errors` if the guest cannot be served.
     """
     # The console is asked before QEMU starts: an unknown partition is an error of the command line, not of
     # the guest.
@@ -85,20 +90,26 @@ async def run_kernel(
         _stopped_at_the_end(partition),
         start(machine, cleanup=cleanup, **streams) as wires,
     ):
-        bridge = Bridge(Stub(wires.stub), Qmp(wires.monitor), image, partition, on_call)
-        end = await _served(wires, bridge, partition, prepare)
+        parts = Stub(wires.stub), Qmp(wires.monitor), image, partition
+        bridge = ChainBridge(*parts, boot, on_call) if boot else Bridge(*parts, on_call)
+        end = await _served(wires, bridge, partition, prepare, boot)
         if end is MachineEnd.GUEST and await wires.process.wait():
             raise MachineFailed(f"QEMU ended with status {wires.process.returncode}; its output is above")
         return end
 
 
 async def _served(
-    wires: Wires, bridge: Bridge, partition: ServedPartition, prepare: Prepare | None
+    wires: Wires,
+    bridge: Bridge,
+    partition: ServedPartition,
+    prepare: Prepare | None,
+    boot: DiskBoot | None,
 ) -> MachineEnd:
     """Serve the guest until the machine ends or the console powers the partition off."""
 
     async def serve() -> MachineEnd:
-        return await _guest(wires, bridge, prepare)
+        end = await _guest(wires, bridge, prepare)
+        return await _loader_end(bridge, boot) if boot and end is MachineEnd.GUEST else end
 
     async def power() -> MachineEnd:
         await partition.wait_powered_off()
@@ -111,7 +122,37 @@ async def _served(
         await trio.sleep(NOTICE_SECONDS)
         return await _reason(bridge)
 
-    return await first_of(serve, power, process)
+    tasks = [serve, power, process, *(_boot_tasks(boot, wires.console) if boot and wires.console else ())]
+    return await first_of(*tasks)
+
+
+def _boot_tasks(
+    boot: DiskBoot, console: trio.abc.ReceiveStream
+) -> tuple[Callable[[], Awaitable[MachineEnd]], ...]:
+    """Return the tasks of a machine that boots from a disk: the watch of the boot, and its console."""
+
+    async def failed() -> MachineEnd:
+        await boot.wait_failed()
+        return MachineEnd.NOT_BOOTED
+
+    async def read() -> MachineEnd:
+        await boot.read(console)
+        return await trio.sleep_forever()
+
+    return failed, read
+
+
+async def _loader_end(bridge: Bridge, boot: DiskBoot) -> MachineEnd:
+    """Return the end of a machine that its guest or its user has ended.
+
+    A loader that refuses a kernel may power the machine off.  A user may end QEMU at any time.
+    """
+    if boot.stage is Stage.KERNEL or not bridge.monitor.powered_off:
+        return MachineEnd.GUEST
+    with trio.move_on_after(END_SECONDS):
+        await boot.console_ended.wait()
+    boot.fail("it has powered the machine off")
+    return MachineEnd.NOT_BOOTED
 
 
 async def _guest(wires: Wires, bridge: Bridge, prepare: Prepare | None) -> MachineEnd:

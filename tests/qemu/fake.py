@@ -30,7 +30,7 @@ from tests.qemu.assemble import (
 LITTLE, BIG = 0x8000000000001033, 0x8000000000001032
 SIZE = 1 << 20
 CODE, TREE = 0, 0x40000
-REGISTERS = [*(f"r{n}" for n in range(32)), "pc", "msr", "cr", "lr"]
+REGISTERS = [*(f"r{n}" for n in range(32)), "pc", "msr", "cr", "lr", "ctr", "xer"]
 REAL = (1 << 60) - 1
 
 TARGET = '<target><xi:include href="core.xml"/></target>'
@@ -274,7 +274,7 @@ async def monitor(machine: FakeMachine, stream: trio.abc.Stream) -> None:
         nonlocal sent
         new, sent = machine.events[sent:], len(machine.events)
         for name in new:
-            await say({"event": name, "data": {"action": "poweroff"}})
+            await say({"event": name, "data": {"action": "poweroff", "guest": True}})
 
     async def end() -> None:
         await machine.ended.wait()

@@ -283,6 +283,24 @@ KERNEL_IMAGE = Rule(
     "spec/qemu.md#the-kernel",
     _OPERATOR,
 )
+KERNEL_BOOTED = Rule(
+    "kernel.booted",
+    "the kernel that a boot loader starts from the disk is the one of --kernel",
+    "spec/qemu.md#a-boot-from-a-disk",
+    _OPERATOR,
+)
+LOADER_IMAGE = Rule(
+    "loader.image",
+    "the disk has a PReP partition that begins with a 32-bit big-endian ELF file for PowerPC",
+    "spec/qemu.md#a-boot-from-a-disk",
+    _OPERATOR,
+)
+FIRMWARE_SERVICES = Rule(
+    "firmware.services",
+    "the machine's firmware is SLOF, with the client interface of IEEE 1275 and `interpret`",
+    "spec/qemu.md#client-services",
+    _OPERATOR,
+)
 MACHINE_RUNS = Rule(
     "machine.runs",
     "qemu-system-ppc64 is installed, finds its files, and ends without an error",

@@ -1,0 +1,154 @@
+"""A boot from a disk: how far it is, what its console prints, and when it counts as failed.
+
+A loader that refuses a kernel ends at a prompt, in a menu, or in a power-off.  A prompt waits for a user for
+ever.  So the command ends a boot that has failed (spec/qemu.md#a-boot-that-fails), and prints the loader's
+last lines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+
+import trio
+
+from swpks.qemu.bootdisk import BootLoader
+from swpks.qemu.errors import OtherKernel
+
+BOOT_LIMIT = 120.0
+"""Seconds from a reset to the hand-over.  A good boot takes 8 s on an idle machine with two processors."""
+KERNEL_LIMIT = 30.0
+"""Seconds from the hand-over to `early_setup`: the kernel copies itself and no more, which takes 0.1 s."""
+LAST_LINES = 12
+"""Lines of the console that are kept for a report."""
+LONGEST_LINE = 512
+"""Characters of a line that are kept; a loader may print without an end of line."""
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|[\x00-\x08\x0b-\x1f\x7f]")
+_PROMPT = re.compile(r"(?:0|grub|grub rescue)> ?")
+"""Prompts of SLOF and of GRUB, as the whole of a line."""
+
+
+class Stage(IntEnum):
+    """How far a boot is."""
+
+    FIRMWARE = 0
+    LOADER = 1
+    HANDED_OVER = 2
+    KERNEL = 3
+
+
+class ConsoleTail:
+    """The last lines of a console, from its bytes as they come."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._line = ""
+
+    def feed(self, data: bytes) -> None:
+        """Add the next bytes of the console."""
+        *ended, rest = (self._line + data.decode("latin-1")).split("\n")
+        self._lines.extend(filter(None, map(_plain, ended)))
+        self._line = rest[-LONGEST_LINE:]
+
+    def clear(self) -> None:
+        """Forget all lines."""
+        self._lines.clear()
+        self._line = ""
+
+    @property
+    def lines(self) -> list[str]:
+        """The last lines, without escape sequences and empty lines; a prompt is not among them."""
+        last = _plain(self._line)
+        return [*self._lines, *([] if not last or _PROMPT.fullmatch(last) else [last])]
+
+    @property
+    def prompts(self) -> bool:
+        """Whether the console ends with a prompt of SLOF or GRUB."""
+        return bool(_PROMPT.fullmatch(_plain(self._line)))
+
+
+def _plain(line: str) -> str:
+    return _ESCAPES.sub("", line)[-LONGEST_LINE:].strip()
+
+
+def _silent(_sentence: str) -> None:
+    pass
+
+
+@dataclass
+class DiskBoot:
+    """A boot from `disk`, whose loader is to start the kernel of the file `kernel`.
+
+    `limit` is the time from a reset to the hand-over in seconds; `lock_boot_loader` has firmware lock the
+    second consumer at the hand-over; `notify` gets sentences for the user.  `failure` is the reason of a boot
+    that has failed, or empty.
+    """
+
+    disk: Path
+    kernel: Path
+    loader: BootLoader
+    limit: float = BOOT_LIMIT
+    lock_boot_loader: bool = False
+    notify: Callable[[str], None] = _silent
+    tail: ConsoleTail = field(default_factory=ConsoleTail)
+    stage: Stage = Stage.FIRMWARE
+    failure: str = ""
+    console_ended: trio.Event = field(default_factory=trio.Event)
+    _changed: trio.Event = field(default_factory=trio.Event)
+
+    def enter(self, stage: Stage) -> None:
+        """Note a stage of the boot; a new boot begins with FIRMWARE."""
+        # The lines of firmware, such as its licence, would push those of the loader out of the report.
+        self.tail.clear()
+        self.stage = stage
+        self._wake()
+
+    async def read(self, console: trio.abc.ReceiveStream) -> None:
+        """Read the copy of the console up to its end.
+
+        It must be read all the time: QEMU would wait for room in the pipe, and the guest with it.
+        """
+        async with console:
+            async for data in console:
+                self.tail.feed(bytes(data))
+                if self.tail.prompts:
+                    self._wake()
+        self.console_ended.set()
+
+    def fail(self, reason: str) -> None:
+        """Note why the boot has failed."""
+        self.failure = self.failure or reason
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def wait_failed(self) -> None:
+        """Return when the boot has failed; OtherKernel if no kernel of this file runs after the hand-over."""
+        while True:
+            with trio.move_on_after(self._seconds()) as limit:
+                await self._wait_stage(self.stage)
+            if limit.cancelled_caught:
+                if self.stage is Stage.HANDED_OVER:
+                    raise OtherKernel(self.kernel)
+                self.fail(f"it took longer than {self.limit:g} s")
+            if self.failure:
+                return
+
+    def _seconds(self) -> float:
+        if self.stage is Stage.HANDED_OVER:
+            return KERNEL_LIMIT
+        return self.limit if self.stage < Stage.HANDED_OVER else float("inf")
+
+    async def _wait_stage(self, stage: Stage) -> None:
+        """Wait until the boot has another stage, or has failed at a prompt."""
+        while self.stage is stage and not self.failure:
+            if stage < Stage.HANDED_OVER and self.tail.prompts:
+                self.fail("it waits at a prompt")
+            else:
+                await self._changed.wait()

@@ -1,0 +1,176 @@
+"""The bridge of a machine that boots from a disk: firmware, boot loader, kernel.
+
+The reset vector            an IPL of the partition
+The boot loader's entry     firmware gets the keystore's services, and its objects are locked
+A hypervisor call of it     an H_PKS call goes to the partition
+The hand-over               the breakpoints of the kernel are set, those of firmware are cleared
+"""
+
+# How firmware and boot loader take their keys from the partition
+#
+# With `-kernel`, QEMU starts the kernel itself, so the first two consumers make no call.  From a disk the
+# machine boots as a real one: SLOF (QEMU's firmware), a boot loader, the kernel.  This bridge must guarantee:
+#
+#   1. The binaries are not changed: neither SLOF, nor the loader, nor the kernel.  SLOF gets words of Forth
+#      through its own client interface (`firmware.forth`).
+#   2. The partition gets the h-calls of three consumers, in their order: firmware's before the loader runs,
+#      the loader's through firmware, the kernel's by its driver.
+#   3. Each reset of the machine is one IPL, at the reset vector.  So firmware's h-calls belong to the new
+#      IPL.
+#   4. A reset or an end of the machine at any moment is handled, also in the middle of a call from outside.
+#
+# Four groups of breakpoints, each set only while it is needed:
+#
+#   reset       always.  SLOF and Linux pass the address 0x100 by themselves too; only QEMU's count of resets
+#               tells whether the machine was reset.
+#   loader      from the reset to the loader's start.  SLOF may run other code at this address before, so the
+#               code there is compared with the one on the disk.
+#   firmware    the one `sc 1` in firmware's page, from its installation to the hand-over.
+#   kernel      from the hand-over on.  Set before, they would make SLOF 2.4 s slower, and stop the loader
+#               where it uses the same addresses.
+#
+# A call from outside is nested: the stop at the loader's entry is under way, and the guest runs again until
+# firmware returns.  Stops in between are handled by the same function.  After a reset there, the call never
+# returns, and its registers are gone.  So the reset raises `CallCut`, which leaves the call, and is handled
+# then as any other reset.
+#
+# `early_setup` is compared with the kernel's file: the disk may have another kernel than `--kernel` names.
+# Most other kernels do not even stop there.  `DiskBoot` has a time limit for that.
+
+from __future__ import annotations
+
+from hcall_abi.statuses import Status, status_name
+from swpks.qemu import devicetree
+from swpks.qemu.boot import DiskBoot, Stage
+from swpks.qemu.breakpoints import BreakpointGroup
+from swpks.qemu.bridge import (
+    ADVERTISED,
+    FUNCTIONS,
+    KERNEL_ENTRY,
+    SECURE_BOOT,
+    Bridge,
+    OnCall,
+    real,
+)
+from swpks.qemu.callsites import HYPERVISOR_CALL
+from swpks.qemu.elf import KernelImage
+from swpks.qemu.errors import FirmwareUnsuitable, OtherKernel
+from swpks.qemu.firmware import forth
+from swpks.qemu.firmware.client_interface import CallCut, ClientInterface, status_of
+from swpks.qemu.partition import ServedPartition
+from swpks.qemu.qmp import Qmp
+from swpks.qemu.stub import Stop, Stub
+
+RESET_VECTOR = 0x100
+COMPARED = 64
+"""Bytes of a kernel's first function that are compared."""
+
+
+class ChainBridge(Bridge):
+    """Serves one machine that boots from a disk; see the module, and `Bridge`."""
+
+    def __init__(
+        self,
+        stub: Stub,
+        qmp: Qmp,
+        image: KernelImage,
+        partition: ServedPartition,
+        boot: DiskBoot,
+        on_call: OnCall | None = None,
+    ) -> None:
+        super().__init__(stub, qmp, image, partition, on_call)
+        self._boot = boot
+        self._loader = BreakpointGroup(stub, [boot.loader.entry])
+        self._firmware = BreakpointGroup(stub, [])
+        self._kernel = BreakpointGroup(stub, [])
+        self._calling = False
+
+    async def _begin(self) -> None:
+        self._kernel = self._kernel_points()
+        self._places[RESET_VECTOR] = self._reset_vector
+        self._places[self._boot.loader.entry] = self._loader_starts
+        await BreakpointGroup(self.stub, [RESET_VECTOR]).set()
+
+    async def handle(self, stop: Stop) -> None:
+        """Run the action of the address where the guest stopped; see `Bridge.handle`."""
+        try:
+            await self._handle_in_call(stop)
+        except CallCut as cut:
+            self._calling = False
+            if isinstance(cut.stop, Stop):
+                await self.handle(cut.stop)
+
+    async def _handle_in_call(self, stop: Stop) -> None:
+        """As `handle`, for a stop in the middle of a call from outside: CallCut leaves the call."""
+        await super().handle(stop)
+
+    async def _reset_vector(self, stop: Stop, address: int) -> None:
+        """Restart the partition, if the machine was reset."""
+        if self._calling and self._resets != await self.monitor.resets():
+            raise CallCut(stop)
+        if await self._was_reset():
+            await self._restart()
+        await self._step_from(stop, address)
+
+    async def _restart(self) -> None:
+        await self._partition.ipl()
+        await self._drop_calls()
+        await self._kernel.clear()
+        await self._firmware.clear()
+        await self._loader.set()
+        self._boot.enter(Stage.FIRMWARE)
+
+    async def _loader_starts(self, stop: Stop, address: int) -> None:
+        """Install the services; SLOF's own code at this address just runs on."""
+        if await self.stub.read_memory(address, len(self._boot.loader.code)) == self._boot.loader.code:
+            (entry,) = await self.stub.read("r5")
+            self._calling = True
+            await self._install(ClientInterface(self.stub, stop, entry, self._handle_in_call))
+            self._calling = False
+            await self._loader.clear()
+            self._boot.enter(Stage.LOADER)
+        await self._step_from(stop, address)
+
+    async def _install(self, client: ClientInterface) -> None:
+        at = await client.interpret(forth.BASE) + forth.CALL_AT
+        if await self.stub.read_memory(at, 4) != HYPERVISOR_CALL.to_bytes(4, "big"):
+            raise FirmwareUnsuitable(f"its Forth has left no `sc 1` at 0x{at:X}")
+        self._places[at] = self._firmware_calls
+        self._firmware = BreakpointGroup(self.stub, [at])
+        await self._firmware.set()
+        # Without a keystore there are no services, as on a machine whose firmware has none.
+        if await client.interpret(forth.GET_CONFIG) == Status.H_SUCCESS:
+            await self._lock(client)
+            await client.interpret(forth.SERVICES)
+        mode = await self._partition.secure_boot()
+        await client.set_property(SECURE_BOOT, mode.to_bytes(4, "big"))
+
+    async def _lock(self, client: ClientInterface) -> None:
+        status = status_of(await client.interpret(forth.LOCK))
+        if status != Status.H_SUCCESS:
+            self._boot.notify(f"firmware has not locked its objects: {status_name(status)}")
+        if self._boot.lock_boot_loader:
+            await client.interpret(forth.LOCK_LOADER)
+
+    async def _firmware_calls(self, stop: Stop, address: int) -> None:
+        """Answer an h-call of firmware, or take its report of the hand-over."""
+        (opcode,) = await self.stub.read("r3")
+        if opcode == forth.HAND_OVER:
+            await self.stub.write({"r3": Status.H_SUCCESS, "pc": address + 4})
+            await self._firmware.clear()
+            await self._kernel.set()
+            self._boot.enter(Stage.HANDED_OVER)
+        elif not await self._answer(address):
+            await self._step_from(stop, address)
+
+    async def _kernel_starts(self, stop: Stop, address: int) -> None:
+        code = self.image.code(self.image.find(KERNEL_ENTRY))[:COMPARED]
+        start = real(self.image.find(KERNEL_ENTRY).address)
+        if await self.stub.read_memory(start, len(code)) != code:
+            raise OtherKernel(self._boot.kernel)
+        self._boot.enter(Stage.KERNEL)
+        await super()._kernel_starts(stop, address)
+
+    async def _completed(self, tree: bytes) -> bytes:
+        # The secure-boot mode came into the tree by SLOF's own setprop, for the loader as well.
+        return devicetree.with_string(tree, *FUNCTIONS, ADVERTISED)

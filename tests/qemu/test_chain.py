@@ -1,0 +1,294 @@
+"""The bridge of a machine that boots from a disk, against a fake SLOF and the real engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from hcall_abi.calls import Opcode
+from hcall_abi.consumers import Consumer, SecureBoot
+from hcall_abi.frames import HReturn
+from hcall_abi.statuses import Status
+from hcall_client.calls import Authorization, write_object
+from hcall_client.errors import HcallError
+from hcall_client.guests.labels import SB_VERSION
+from hcall_client.request import Request
+from swpks.qemu.boot import DiskBoot, Stage
+from swpks.qemu.chain import ChainBridge
+from swpks.qemu.devicetree import string_list
+from swpks.qemu.elf import load
+from swpks.qemu.errors import FirmwareUnsuitable, OtherKernel
+from swpks.qemu.firmware import forth
+from swpks.qemu.qmp import Qmp
+from swpks.qemu.stub import Ended, Stub
+from tests.qemu.assemble import NOP, RESET, Kernel
+from tests.qemu.fake import TREE, FakeStub, monitor
+from tests.qemu.fake_slof import FakeSlof, Steps, loader_image
+from tests.qemu.test_bridge import BUFFER, GET_CONFIG, PLACE, Loopback, with_driver
+from tests.qemu.tree import MACHINE, flatten
+
+MODE = b"ibm,secure-boot"
+
+
+def hands_over() -> Steps:
+    """Play a loader that starts its kernel at once."""
+    yield "quiesce", (), 0
+
+
+class ChainRig:
+    """A machine that boots from a disk, and a partition."""
+
+    def __init__(
+        self, folder: Path, loader: Callable[[], Steps] = hands_over, kernel: Kernel | None = None
+    ) -> None:
+        self.kernel = kernel or with_driver(*GET_CONFIG)
+        self.image = load(self.kernel.write(folder / "vmlinux"))
+        self.machine = FakeSlof(self.kernel, flatten(MACHINE), loader)
+        self.partition = Loopback()
+        self.notes: list[str] = []
+        self.boot = DiskBoot(
+            folder / "boot.img", folder / "vmlinux", loader_image(), notify=self.notes.append
+        )
+        self.calls: list[tuple[str, int]] = []
+
+    @asynccontextmanager
+    async def bridge(self) -> AsyncIterator[ChainBridge]:
+        ours, theirs = trio.testing.memory_stream_pair()
+        our_monitor, their_monitor = trio.testing.memory_stream_pair()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(FakeStub(self.machine, theirs).serve)
+            nursery.start_soon(monitor, self.machine, their_monitor)
+            stub, qmp = Stub(ours), Qmp(our_monitor)
+            await stub.start()
+            await qmp.start()
+            yield ChainBridge(stub, qmp, self.image, self.partition, self.boot, self.note)
+            nursery.cancel_scope.cancel()
+
+    def note(self, opcode: int, answer: HReturn) -> None:
+        self.calls.append((Opcode(opcode).name, answer.status))
+
+    async def run(self) -> Ended:
+        """Run the machine to its end; an error of the bridge is raised as it is."""
+        failures: list[Exception] = []
+        with trio.fail_after(20):
+            async with self.bridge() as bridge:
+                try:
+                    return await bridge.run()
+                except Exception as error:  # raised below, where no nursery wraps it into a group
+                    failures.append(error)
+        raise failures[0]
+
+    def before_first_call(self, action: Callable[[], None]) -> None:
+        """Have `action` run when the guest has stopped at its first h-call."""
+        inner, first = self.partition.call, iter([action])
+
+        async def call(request: Request[HReturn]) -> HReturn:
+            next(first, lambda: None)()
+            return await inner(request)
+
+        self.partition.call = call  # type: ignore[method-assign]
+
+    def writes(self, consumer: Consumer) -> int:
+        """Return the status of a write without a password."""
+        try:
+            self.partition.engine.do(write_object(Authorization(consumer), b"label", b"data"))
+        except HcallError as error:
+            return error.status
+        return Status.H_SUCCESS
+
+
+async def test_three_consumers_in_their_order(tmp_path: Path) -> None:
+    """R-77: firmware locks its objects, answers the loader, and the kernel's driver makes its own calls."""
+    found: list[list[int] | None] = []
+
+    def loader() -> Steps:
+        found.append((yield "test", (b"pks-max-object-size\0",), 1))
+        found.append((yield "pks-max-object-size", (), 1))
+        label = SB_VERSION
+        found.append((yield "pks-read-object", (1, label, len(label), BUFFER, 0xFFFF), 3))
+        found.append((yield "pks-read-sbvar", (0, 1, BUFFER, 0xFFFF), 2))
+        yield "quiesce", (), 0
+
+    rig = ChainRig(tmp_path, loader)
+    system = rig.partition.engine.system
+    system.power_off("lpar1")
+    system.set_attributes(
+        "lpar1", {"keystore_signed_updates": 1, "linux_dynamic_key_secure_boot": 1}
+    )  # firmware then has SB_VERSION
+    system.power_on("lpar1")
+    assert await rig.run() == Ended(0)
+    known, size, version, db = found
+    assert known == [0]
+    assert size is not None
+    assert size[0] > 0
+    assert version is not None
+    assert (version[0], version[2]) == (1, 0)
+    assert db == [0, Status.H_NOT_FOUND & 0xFFFFFFFF]
+    assert rig.calls == [
+        ("GET_CONFIG", 0),
+        ("GEN_PASSWORD", 0),
+        ("GET_CONFIG", 0),
+        ("READ_OBJECT", 0),
+        ("READ_OBJECT", Status.H_NOT_FOUND),
+        ("GET_CONFIG", 0),
+    ]
+    assert rig.partition.ipls == 1
+    assert rig.boot.stage is Stage.KERNEL
+    assert rig.machine.foreign == []
+
+
+async def test_while_the_kernel_runs(tmp_path: Path) -> None:
+    """R-77: consumer 1 is locked and 2 is open; /rtas has hcall-pks; no breakpoint of firmware is left."""
+    rig = ChainRig(tmp_path)
+    await rig.run()
+    assert rig.writes(Consumer.FIRMWARE) == Status.H_AUTHORITY
+    assert rig.writes(Consumer.BOOT_LOADER) == Status.H_SUCCESS
+    tree = bytes(rig.machine.memory[TREE : TREE + len(rig.machine.tree)])
+    assert b"hcall-pks" in string_list(tree, *PLACE)
+    assert not rig.machine.breakpoints[rig.machine.call_at]
+    assert not rig.machine.breakpoints[loader_image().entry]
+
+
+async def test_the_boot_loader_is_locked_on_request(tmp_path: Path) -> None:
+    """R-77: --lock-boot-loader locks consumer 2 at the hand-over."""
+    rig = ChainRig(tmp_path)
+    rig.boot.lock_boot_loader = True
+    await rig.run()
+    assert rig.writes(Consumer.BOOT_LOADER) == Status.H_AUTHORITY
+
+
+@pytest.mark.parametrize("mode", list(SecureBoot))
+async def test_the_secure_boot_mode(tmp_path: Path, mode: SecureBoot) -> None:
+    """R-77: /ibm,secure-boot is set by firmware's own setprop, also to 0: GRUB reads no key without it."""
+    rig = ChainRig(tmp_path)
+    rig.partition.mode = mode
+    await rig.run()
+    assert rig.machine.properties == {MODE: bytes([0, 0, 0, mode])}
+
+
+async def test_a_partition_without_a_keystore(tmp_path: Path) -> None:
+    """Firmware then has no services, and the kernel starts all the same."""
+    found: list[list[int] | None] = []
+
+    def loader() -> Steps:
+        found.append((yield "test", (b"pks-max-object-size\0",), 1))
+        yield "quiesce", (), 0
+
+    rig = ChainRig(tmp_path, loader)
+    rig.partition.engine = type(rig.partition.engine)(kbytes=0)
+    await rig.run()
+    assert found == [[0xFFFFFFFF]]
+    assert rig.calls == [("GET_CONFIG", Status.H_FUNCTION)] * 2
+    assert rig.boot.stage is Stage.KERNEL
+
+
+async def test_each_reset_is_an_ipl(tmp_path: Path) -> None:
+    """R-77: the second boot locks again; the passes of SLOF over its own reset vector are no IPL."""
+    rig = ChainRig(tmp_path, kernel=with_driver(*GET_CONFIG, end=RESET))
+    await rig.run()
+    assert rig.partition.ipls == 2
+    assert [name for name, _ in rig.calls] == ["GET_CONFIG", "GEN_PASSWORD", "GET_CONFIG"] * 2
+
+
+async def test_a_reset_in_a_call_from_outside(tmp_path: Path) -> None:
+    """R-77: the call is left, and the new boot installs the services anew."""
+    rig = ChainRig(tmp_path)
+
+    def cut() -> None:
+        rig.machine.at[rig.machine.call_at + 4] = rig.machine.reset
+
+    rig.before_first_call(cut)
+    await rig.run()
+    assert rig.partition.ipls == 2
+    assert rig.boot.stage is Stage.KERNEL
+    assert [name for name, _ in rig.calls] == ["GET_CONFIG", "GET_CONFIG", "GEN_PASSWORD", "GET_CONFIG"]
+
+
+async def test_an_end_in_a_call_from_outside(tmp_path: Path) -> None:
+    """The end of QEMU in the middle of the installation is the end of the machine."""
+    rig = ChainRig(tmp_path)
+
+    def cut() -> None:
+        rig.machine.at[rig.machine.call_at + 4] = lambda _: False
+
+    rig.before_first_call(cut)
+    assert isinstance(await rig.run(), Ended)
+    assert rig.boot.stage is Stage.FIRMWARE
+
+
+async def test_firmware_that_runs_code_at_the_loaders_address(tmp_path: Path) -> None:
+    """The stop counts only if the code there is that of the disk."""
+    rig = ChainRig(tmp_path)
+    rig.machine.own_code = True
+    await rig.run()
+    assert rig.boot.stage is Stage.KERNEL
+    assert rig.calls[0] == ("GET_CONFIG", 0)
+
+
+@pytest.mark.parametrize("service", ["claim", "interpret", "setprop", "finddevice"])
+async def test_firmware_without_a_service(tmp_path: Path, service: str) -> None:
+    """An SLOF whose client interface lacks a service is an error that names the service."""
+    rig = ChainRig(tmp_path)
+    rig.machine.without = {service}
+    with pytest.raises(FirmwareUnsuitable, match=service):
+        await rig.run()
+
+
+async def test_firmware_whose_words_differ(tmp_path: Path) -> None:
+    """An SLOF whose Forth refuses the text is an error with the number of its exception."""
+    rig = ChainRig(tmp_path)
+    rig.machine.broken = True
+    with pytest.raises(FirmwareUnsuitable, match="0xFFFFFFF3"):
+        await rig.run()
+
+
+async def test_another_kernel_on_the_disk(tmp_path: Path) -> None:
+    """A kernel that has other code at `early_setup` is not the one of --kernel."""
+    other = Kernel()
+    other.function("pad", NOP)
+    rig = ChainRig(tmp_path, kernel=with_driver(*GET_CONFIG))
+    rig.machine.kernel = with_driver(*GET_CONFIG)
+    rig.machine.kernel.words[rig.machine.kernel.words.index(NOP, 22)] = 0x60000001
+    with pytest.raises(OtherKernel, match="vmlinux"):
+        await rig.run()
+
+
+async def test_a_lock_that_fails_is_reported(tmp_path: Path) -> None:
+    """The user reads the status; the boot goes on, as firmware's objects are then open."""
+    rig = ChainRig(tmp_path)
+    inner = rig.partition.call
+
+    async def call(request: Request[HReturn]) -> HReturn:
+        if request.opcode == Opcode.GEN_PASSWORD:
+            return HReturn(0, Status.H_ABORTED, request.registers, ())
+        return await inner(request)
+
+    rig.partition.call = call  # type: ignore[method-assign]
+    await rig.run()
+    assert rig.notes == ["firmware has not locked its objects: H_ABORTED"]
+    assert rig.boot.stage is Stage.KERNEL
+
+
+async def test_the_page_is_blank_when_the_kernel_starts(tmp_path: Path) -> None:
+    """R-77: no byte of firmware's password is in memory that the kernel gets."""
+    rig = ChainRig(tmp_path)
+    generated: list[bytes] = []
+    inner = rig.partition.call
+
+    async def call(request: Request[HReturn]) -> HReturn:
+        answer = await inner(request)
+        if request.opcode == Opcode.GEN_PASSWORD:
+            generated.append(answer.writes[0][1])
+        return answer
+
+    rig.partition.call = call  # type: ignore[method-assign]
+    await rig.run()
+    assert len(generated) == 1
+    assert generated[0] not in rig.machine.memory
+    page = rig.machine.call_at - forth.CALL_AT
+    assert not any(rig.machine.memory[page : page + forth.LABELS])

@@ -1,0 +1,77 @@
+"""The program of tools/grub-disk: Debian's GRUB on a disk image."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+
+from swpks.testing import grub_disk
+from tools.debian_archive import Archive, Unavailable
+
+SUITE = "forky"
+"""The first suite of Debian whose GRUB (2.14) reads the platform keystore."""
+PACKAGE = "grub-ieee1275-bin"
+FOLDER = "usr/lib/grub/powerpc-ieee1275"
+
+
+def grub_modules() -> Path:
+    """Return the folder with Debian's GRUB modules for such a disk; Unavailable as `Archive` raises it."""
+    archive = Archive(SUITE, "ppc64el")
+    package = archive.package(PACKAGE)
+    (dependencies,) = archive.files(package, [f"{FOLDER}/moddep.lst"])
+    names = grub_disk.module_files(dependencies.parent)
+    return archive.files(package, [f"{FOLDER}/{name}" for name in names])[0].parent
+
+
+def write_disk(options: argparse.Namespace) -> None:
+    """Write the disk image of a command line."""
+    kernel = options.kernel.read_bytes()
+    if options.sign:
+        kernel = grub_disk.with_signature(kernel, _key(options.sign[0]), _certificate(options.sign[1]))
+    static = [_certificate(path).public_bytes(Encoding.DER) for path in options.static_key]
+    core = grub_disk.core_image(grub_modules(), grub_disk.configuration(options.append), certificates=static)
+    files = {grub_disk.KERNEL: kernel, grub_disk.INITRD: options.initrd.read_bytes()}
+    options.out.write_bytes(grub_disk.disk_image(core, files))
+
+
+def _key(path: Path) -> RSAPrivateKey:
+    key = load_pem_private_key(path.read_bytes(), None)
+    if not isinstance(key, RSAPrivateKey):
+        raise ValueError(f"{path}: GRUB checks RSA signatures only")
+    return key
+
+
+def _certificate(path: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(path.read_bytes())
+
+
+def main(words: list[str], text: str | None) -> int:
+    """Run the program; `text` is its help."""
+    parser = argparse.ArgumentParser(
+        "tools/grub-disk", description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("--kernel", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--initrd", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--append", default="console=hvc0 panic=-1", metavar="ARGS")
+    parser.add_argument("--sign", type=Path, nargs=2, metavar=("KEY", "CERT"))
+    parser.add_argument("--static-key", type=Path, action="append", default=[], metavar="CERT")
+    try:
+        write_disk(parser.parse_args(words))
+    except Unavailable as error:
+        return _failed(f"{error}{f'; {error.advice}' if error.advice else ''}")
+    except OSError as error:
+        return _failed(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except (TypeError, ValueError) as error:
+        return _failed(f"a key or certificate cannot be used: {error}")
+    return 0
+
+
+def _failed(message: str) -> int:
+    print(f"tools/grub-disk: {message}", file=sys.stderr)
+    return 1
