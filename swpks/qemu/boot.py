@@ -7,6 +7,7 @@ last lines.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import deque
 from collections.abc import Callable
@@ -29,7 +30,7 @@ LONGEST_LINE = 512
 """Characters of a line that are kept; a loader may print without an end of line."""
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|[\x00-\x08\x0b-\x1f\x7f]")
-_PROMPT = re.compile(r"(?:0|grub|grub rescue)> ?")
+_PROMPT = re.compile(r"(?:0 |grub|grub rescue)>")
 """Prompts of SLOF and of GRUB, as the whole of a line."""
 
 
@@ -100,11 +101,14 @@ class DiskBoot:
     failure: str = ""
     console_ended: trio.Event = field(default_factory=trio.Event)
     _changed: trio.Event = field(default_factory=trio.Event)
+    _began: float = -math.inf
 
     def enter(self, stage: Stage) -> None:
         """Note a stage of the boot; a new boot begins with FIRMWARE."""
         # The lines of firmware, such as its licence, would push those of the loader out of the report.
         self.tail.clear()
+        if stage is Stage.FIRMWARE:
+            self._began = trio.current_time()
         self.stage = stage
         self._wake()
 
@@ -130,8 +134,9 @@ class DiskBoot:
 
     async def wait_failed(self) -> None:
         """Return when the boot has failed; OtherKernel if no kernel of this file runs after the hand-over."""
+        self._began = trio.current_time()
         while True:
-            with trio.move_on_after(self._seconds()) as limit:
+            with trio.move_on_at(self._deadline()) as limit:
                 await self._wait_stage(self.stage)
             if limit.cancelled_caught:
                 if self.stage is Stage.HANDED_OVER:
@@ -140,10 +145,10 @@ class DiskBoot:
             if self.failure:
                 return
 
-    def _seconds(self) -> float:
+    def _deadline(self) -> float:
         if self.stage is Stage.HANDED_OVER:
-            return KERNEL_LIMIT
-        return self.limit if self.stage < Stage.HANDED_OVER else float("inf")
+            return trio.current_time() + KERNEL_LIMIT
+        return self._began + self.limit if self.stage < Stage.HANDED_OVER else math.inf
 
     async def _wait_stage(self, stage: Stage) -> None:
         """Wait until the boot has another stage, or has failed at a prompt."""
