@@ -17,6 +17,7 @@ from swpks.testing.simulation import simulate
 from tests.migration_processes.disks import FAULTS
 from tests.soak import judges, nth
 from tests.soak import kernel_page as page_about_kernels
+from tests.soak.boot_chain import boot_all
 from tests.soak.crash_states import crashes, judge
 from tests.soak.custody import figures
 from tests.soak.fuzz import fuzz
@@ -177,6 +178,11 @@ def kernel_page(place: Place) -> Figures:
     return page_about_kernels.walk()
 
 
+def boot_chain(place: Place) -> Figures:
+    """Boot Debian's GRUB in each state of its keys, and let Linux enrol keys.  It has one size."""
+    return boot_all(place.folder)
+
+
 PARTS: dict[str, Callable[[Place], Figures]] = {
     "kills": kills,
     "power-cuts": power_cuts,
@@ -189,6 +195,7 @@ PARTS: dict[str, Callable[[Place], Figures]] = {
     "migration-disks": migration_disks,
     "kernel-page": kernel_page,
     "conformance": conformance,
+    "boot-chain": boot_chain,
 }
 
 
