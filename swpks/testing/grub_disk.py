@@ -95,8 +95,9 @@ def core_image(
     entries = [
         *(_entry(_Kind.ELF, (modules / f"{name}.mod").read_bytes()) for name in _ordered(modules, wanted)),
         _entry(_Kind.MEMDISK, archive),
-        *(_entry(_Kind.X509, certificate) for certificate in certificates),
         _entry(_Kind.PREFIX, _PREFIX.encode() + b"\0"),
+        # Last and without padding: GRUB refuses a certificate with a byte behind its DER.
+        *(struct.pack(">II", _Kind.X509, 8 + len(each)) + each for each in certificates),
     ]
     size = sum(map(len, entries))
     return _with_segment(
