@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
@@ -34,20 +36,31 @@ def write_disk(options: argparse.Namespace) -> None:
     if options.sign:
         kernel = grub_disk.with_signature(kernel, _key(options.sign[0]), _certificate(options.sign[1]))
     static = [_certificate(path).public_bytes(Encoding.DER) for path in options.static_key]
-    core = grub_disk.core_image(grub_modules(), grub_disk.configuration(options.append), certificates=static)
+    core = grub_disk.core_image(
+        grub_modules(), grub_disk.configuration(options.append), grub_disk.MODULES, static
+    )
     files = {grub_disk.KERNEL: kernel, grub_disk.INITRD: options.initrd.read_bytes()}
     options.out.write_bytes(grub_disk.disk_image(core, files))
 
 
+class Unusable(Exception):
+    """A file has another content than its option needs; the text says which."""
+
+
 def _key(path: Path) -> RSAPrivateKey:
-    key = load_pem_private_key(path.read_bytes(), None)
-    if not isinstance(key, RSAPrivateKey):
-        raise ValueError(f"{path}: GRUB checks RSA signatures only")
-    return key
+    """Return the RSA key in a file; Unusable for any other content."""
+    with suppress(TypeError, ValueError, UnsupportedAlgorithm):
+        key = load_pem_private_key(path.read_bytes(), None)
+        if isinstance(key, RSAPrivateKey):
+            return key
+    raise Unusable(f"{path}: no RSA key without a password, in PEM; GRUB checks no other signatures")
 
 
 def _certificate(path: Path) -> x509.Certificate:
-    return x509.load_pem_x509_certificate(path.read_bytes())
+    """Return the certificate in a file; Unusable for any other content."""
+    with suppress(ValueError):
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    raise Unusable(f"{path}: no certificate in PEM")
 
 
 def main(words: list[str], text: str | None) -> int:
@@ -67,8 +80,8 @@ def main(words: list[str], text: str | None) -> int:
         return _failed(f"{error}{f'; {error.advice}' if error.advice else ''}")
     except OSError as error:
         return _failed(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except (TypeError, ValueError) as error:
-        return _failed(f"a key or certificate cannot be used: {error}")
+    except Unusable as error:
+        return _failed(str(error))
     return 0
 
 

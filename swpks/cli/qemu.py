@@ -25,12 +25,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hcall_abi.calls import Opcode
-from hcall_abi.errors import OperatorError
 from hcall_abi.near import near_question
-from hcall_abi.rules.service import COMMAND_FILE
 from hcall_abi.statuses import status_name
 from swpks.cli import streams
 from swpks.cli.parser import CommandParser
+from swpks.cli.qemu_disk import add_disk_options, file_path
 from swpks.cli.where import state_folder, state_path
 
 if TYPE_CHECKING:
@@ -95,7 +94,6 @@ def _is_for_qemu(word: str) -> bool:
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add `qemu` to the command's subparsers; `run` of this module carries it out."""
     from swpks.qemu import machine
-    from swpks.qemu.boot import BOOT_LIMIT
     from swpks.qemu.console import PATIENCE
 
     parser: argparse.ArgumentParser = subparsers.add_parser(
@@ -113,23 +111,16 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         metavar="NAME[:KBYTES]",
         help="the partition; KBYTES is the size of its keystore if a server is started (64 in a new state)",
     )
-    add("--kernel", type=_file, required=True, metavar="FILE", help="vmlinux for ppc64le, with its symbols")
-    add("--initrd", type=_file, metavar="FILE", help="the initramfs")
+    add(
+        "--kernel",
+        type=file_path,
+        required=True,
+        metavar="FILE",
+        help="vmlinux for ppc64le, with its symbols",
+    )
+    add("--initrd", type=file_path, metavar="FILE", help="the initramfs")
     add("--append", metavar="ARGS", help=f"kernel command line (default: {machine.COMMAND_LINE})")
-    add(
-        "--disk", type=_file, metavar="FILE", help="boot from this raw disk image; --kernel gives the symbols"
-    )
-    add(
-        "--lock-boot-loader",
-        action="store_true",
-        help="with --disk: firmware locks the boot loader's objects too when the kernel starts",
-    )
-    add(
-        "--boot-limit",
-        type=float,
-        metavar="S",
-        help=f"with --disk: seconds from a reset to the kernel's start (default: {BOOT_LIMIT:g}; 0: none)",
-    )
+    add_disk_options(parser)
     add(
         "--state",
         type=state_path,
@@ -148,13 +139,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     add("options", nargs="*", metavar="-- OPTION", help="options of qemu-system-ppc64; they have priority")
     return parser
-
-
-def _file(text: str) -> Path:
-    """Return the path of a file; OperatorError for an empty path, which would be the working directory."""
-    if not text:
-        raise OperatorError(COMMAND_FILE, "the path of a file is empty: name the kernel, or the initrd")
-    return Path(text)
 
 
 def run(options: argparse.Namespace) -> int:

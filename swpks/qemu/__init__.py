@@ -12,6 +12,11 @@ rebuilt.
     callsites     the places where the driver makes its h-calls
     devicetree    the flattened device tree, and the properties that the bridge adds
     bridge        the action at each stop
+    breakpoints   breakpoints that are set and cleared together
+    bootdisk      the boot loader in the PReP partition of a disk
+    firmware      the keystore's client services in SLOF
+    chain         the bridge of a machine that boots from a disk
+    boot          how far such a boot is, and its failures
     inferior      calls of a kernel function from outside, as a debugger makes them
     qmp           QEMU's own channel: it reports resets
     console       IPL, power-on and power-off of the partition, over the control channel

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import trio
 
-from swpks.qemu.bootdisk import BootLoader
+from swpks.qemu.bootdisk import DiskLoader
 from swpks.qemu.errors import OtherKernel
 
 BOOT_LIMIT = 120.0
@@ -34,7 +34,7 @@ _PROMPT = re.compile(r"(?:0 |grub|grub rescue)>")
 """Prompts of SLOF and of GRUB, as the whole of a line."""
 
 
-class Stage(IntEnum):
+class BootStage(IntEnum):
     """How far a boot is."""
 
     FIRMWARE = 0
@@ -92,22 +92,22 @@ class DiskBoot:
 
     disk: Path
     kernel: Path
-    loader: BootLoader
+    loader: DiskLoader
     limit: float = BOOT_LIMIT
     lock_boot_loader: bool = False
     notify: Callable[[str], None] = _silent
     tail: ConsoleTail = field(default_factory=ConsoleTail)
-    stage: Stage = Stage.FIRMWARE
+    stage: BootStage = BootStage.FIRMWARE
     failure: str = ""
     console_ended: trio.Event = field(default_factory=trio.Event)
     _changed: trio.Event = field(default_factory=trio.Event)
     _began: float = -math.inf
 
-    def enter(self, stage: Stage) -> None:
+    def enter(self, stage: BootStage) -> None:
         """Note a stage of the boot; a new boot begins with FIRMWARE."""
         # The lines of firmware, such as its licence, would push those of the loader out of the report.
         self.tail.clear()
-        if stage is Stage.FIRMWARE:
+        if stage is BootStage.FIRMWARE:
             self._began = trio.current_time()
         self.stage = stage
         self._wake()
@@ -139,21 +139,21 @@ class DiskBoot:
             with trio.move_on_at(self._deadline()) as limit:
                 await self._wait_stage(self.stage)
             if limit.cancelled_caught:
-                if self.stage is Stage.HANDED_OVER:
+                if self.stage is BootStage.HANDED_OVER:
                     raise OtherKernel(self.kernel)
                 self.fail(f"it took longer than {self.limit:g} s")
             if self.failure:
                 return
 
     def _deadline(self) -> float:
-        if self.stage is Stage.HANDED_OVER:
+        if self.stage is BootStage.HANDED_OVER:
             return trio.current_time() + KERNEL_LIMIT
-        return self._began + self.limit if self.stage < Stage.HANDED_OVER else math.inf
+        return self._began + self.limit if self.stage < BootStage.HANDED_OVER else math.inf
 
-    async def _wait_stage(self, stage: Stage) -> None:
+    async def _wait_stage(self, stage: BootStage) -> None:
         """Wait until the boot has another stage, or has failed at a prompt."""
         while self.stage is stage and not self.failure:
-            if stage < Stage.HANDED_OVER and self.tail.prompts:
+            if stage < BootStage.HANDED_OVER and self.tail.prompts:
                 self.fail("it waits at a prompt")
             else:
                 await self._changed.wait()

@@ -37,14 +37,14 @@ _OTHER_FORMATS = {b"QFI\xfb": "qcow2", b"conectix": "vpc", b"KDMV": "vmdk", b"vh
 """Formats of QEMU that are no raw disk, by their first bytes."""
 
 
-class BootLoader(NamedTuple):
+class DiskLoader(NamedTuple):
     """A boot loader: the real address of its first instruction, and the code there."""
 
     entry: int
     code: bytes
 
 
-def loader_of(disk: Path) -> BootLoader:
+def loader_of(disk: Path) -> DiskLoader:
     """Return the boot loader of a disk; LoaderUnsuitable with the reason if SLOF could not start it."""
     try:
         with open(disk, "rb", opener=_at_once) as stream:
@@ -60,7 +60,7 @@ def _at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def _loader(stream: BinaryIO) -> BootLoader:
+def _loader(stream: BinaryIO) -> DiskLoader:
     start, size = _prep_partition(stream)
     stream.seek(start)
     return _entry(stream.read(min(size, LOADER_LIMIT)))
@@ -102,7 +102,7 @@ def _gpt_partitions(stream: BinaryIO) -> Iterator[tuple[int, int]]:
             yield first, last - first + 1
 
 
-def _entry(file: bytes) -> BootLoader:
+def _entry(file: bytes) -> DiskLoader:
     """Return the entry of an ELF file."""
     if len(file) < _ELF_HEADER.size or file[:4] != b"\x7fELF":
         raise LoaderUnsuitable("the PReP partition does not begin with an ELF file")
@@ -121,5 +121,5 @@ def _entry(file: bytes) -> BootLoader:
             start = offset + entry - virtual
             code = file[start : min(start + CODE_SIZE, offset + in_file)]
             if code:
-                return BootLoader(entry, code)
+                return DiskLoader(entry, code)
     raise LoaderUnsuitable("damaged: no segment of the boot loader has its entry")

@@ -210,17 +210,16 @@ class Bridge:
         at = real(pointer)
         size = devicetree.tree_size(await self.stub.read_memory(at, devicetree.HEADER_SIZE))
         before = await self.stub.read_memory(at, size)
-        after = await self._completed(before)
+        after = self._completed(before, await self._partition.secure_boot())
         # A tree of the machine has much padding, and a write needs a packet for each KiB: only the changed
         # part is written.
         changed = [n for n in range(size) if before[n] != after[n]]
         if changed:
             await self.stub.write_memory(at + changed[0], after[changed[0] : changed[-1] + 1])
 
-    async def _completed(self, tree: bytes) -> bytes:
+    def _completed(self, tree: bytes, mode: SecureBoot) -> bytes:
         """Return the tree with the properties of a partition that the machine's own tree lacks."""
         tree = devicetree.with_string(tree, *FUNCTIONS, ADVERTISED)
-        mode = await self._partition.secure_boot()
         if mode != SecureBoot.OFF:  # to Linux a tree without the property says the same
             tree = devicetree.with_root_property(tree, SECURE_BOOT, mode.to_bytes(4, "big"))
         return tree

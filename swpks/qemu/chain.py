@@ -39,9 +39,10 @@ The hand-over               the breakpoints of the kernel are set, those of firm
 
 from __future__ import annotations
 
+from hcall_abi.consumers import SecureBoot
 from hcall_abi.statuses import Status, status_name
 from swpks.qemu import devicetree
-from swpks.qemu.boot import DiskBoot, Stage
+from swpks.qemu.boot import BootStage, DiskBoot
 from swpks.qemu.breakpoints import BreakpointGroup
 from swpks.qemu.bridge import (
     ADVERTISED,
@@ -118,7 +119,7 @@ class ChainBridge(Bridge):
         await self._kernel.clear()
         await self._firmware.clear()
         await self._loader.set()
-        self._boot.enter(Stage.FIRMWARE)
+        self._boot.enter(BootStage.FIRMWARE)
 
     async def _loader_starts(self, stop: Stop, address: int) -> None:
         """Install the services; SLOF's own code at this address just runs on."""
@@ -128,7 +129,7 @@ class ChainBridge(Bridge):
             await self._install(ClientInterface(self.stub, stop, entry, self._handle_in_call))
             self._calling = False
             await self._loader.clear()
-            self._boot.enter(Stage.LOADER)
+            self._boot.enter(BootStage.LOADER)
         await self._step_from(stop, address)
 
     async def _install(self, client: ClientInterface) -> None:
@@ -159,7 +160,7 @@ class ChainBridge(Bridge):
             await self.stub.write({"r3": Status.H_SUCCESS, "pc": address + 4})
             await self._firmware.clear()
             await self._kernel.set()
-            self._boot.enter(Stage.HANDED_OVER)
+            self._boot.enter(BootStage.HANDED_OVER)
         elif not await self._answer(address):
             await self._step_from(stop, address)
 
@@ -168,9 +169,9 @@ class ChainBridge(Bridge):
         start = real(self.image.find(KERNEL_ENTRY).address)
         if await self.stub.read_memory(start, len(code)) != code:
             raise OtherKernel(self._boot.kernel)
-        self._boot.enter(Stage.KERNEL)
+        self._boot.enter(BootStage.KERNEL)
         await super()._kernel_starts(stop, address)
 
-    async def _completed(self, tree: bytes) -> bytes:
+    def _completed(self, tree: bytes, _mode: SecureBoot) -> bytes:
         # The secure-boot mode came into the tree by SLOF's own setprop, for the loader as well.
         return devicetree.with_string(tree, *FUNCTIONS, ADVERTISED)

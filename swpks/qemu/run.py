@@ -26,7 +26,7 @@ from typing import Any
 import trio
 
 from hcall_client.channel import Locate, Target
-from swpks.qemu.boot import DiskBoot, Stage
+from swpks.qemu.boot import BootStage, DiskBoot
 from swpks.qemu.bridge import Bridge, OnCall
 from swpks.qemu.chain import ChainBridge
 from swpks.qemu.cleanup import Cleanup
@@ -147,7 +147,7 @@ async def _loader_end(bridge: Bridge, boot: DiskBoot) -> MachineEnd:
 
     A loader that refuses a kernel may power the machine off.  A user may end QEMU at any time.
     """
-    if boot.stage is Stage.KERNEL or not bridge.monitor.powered_off:
+    if boot.stage is BootStage.KERNEL or not bridge.monitor.powered_off:
         return MachineEnd.GUEST
     with trio.move_on_after(END_SECONDS):
         await boot.console_ended.wait()

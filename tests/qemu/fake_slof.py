@@ -9,8 +9,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Generator
 
-from swpks.qemu.bootdisk import BootLoader
-from tests.qemu.assemble import Kernel
+from swpks.qemu.bootdisk import DiskLoader
+from tests.qemu.assemble import SPIN, Kernel
 from tests.qemu.fake import BIG, CODE, LITTLE, REAL, TREE, FakeMachine, Processor
 from tests.qemu.mini_forth import CELL, ForthFailed, MiniForth, Program
 
@@ -35,7 +35,8 @@ class FakeSlof(FakeMachine):
 
     `properties` are those that were set at the root.  `without` has services that firmware lacks; `broken` is
     whether its Forth refuses every text.  `own_code` has firmware run code of its own at the loader's entry
-    first.  With `refused` the loader powers the machine off in place of the kernel's start.
+    first.  In place of the kernel's start, a loader with `refused` powers the machine off, and one with
+    `waits` runs for ever.
     """
 
     def __init__(self, kernel: Kernel, tree: bytes, loader: Callable[[], Steps]) -> None:
@@ -46,6 +47,7 @@ class FakeSlof(FakeMachine):
         self.broken = False
         self.own_code = False
         self.refused = False
+        self.waits = False
         self.at: dict[int, Action] = {
             RESET_VECTOR: self._firmware,
             LOADER: self._loader_starts,
@@ -110,6 +112,10 @@ class FakeSlof(FakeMachine):
         if self.refused:
             self.events.append("SHUTDOWN")
             return False
+        if self.waits:
+            self.memory[SCRATCH : SCRATCH + 4] = SPIN.to_bytes(4, "little")
+            processor.values["pc"] = SCRATCH
+            return True
         self.memory[CODE : CODE + len(self.kernel.code())] = self.kernel.code()
         processor.values |= {"pc": self.kernel.symbols["start"][0] & REAL, "r3": TREE, "msr": LITTLE}
         return True
@@ -239,6 +245,6 @@ def _block(memory: bytearray, name: str, arguments: tuple[int | bytes, ...], res
     return SCRATCH + 12 + 4 * len(arguments)
 
 
-def loader_image() -> BootLoader:
+def loader_image() -> DiskLoader:
     """Return the boot loader of this machine, as `loader_of` finds it on a disk."""
-    return BootLoader(LOADER, LOADER_CODE)
+    return DiskLoader(LOADER, LOADER_CODE)

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from swpks.qemu.boot import BOOT_LIMIT, KERNEL_LIMIT, LAST_LINES, ConsoleTail, DiskBoot, Stage
+from swpks.qemu.boot import BOOT_LIMIT, KERNEL_LIMIT, LAST_LINES, BootStage, ConsoleTail, DiskBoot
 from swpks.qemu.errors import OtherKernel
 from tests.qemu.fake_slof import loader_image
 
@@ -61,7 +61,7 @@ async def test_a_prompt_ends_the_boot(autojump_clock: trio.testing.MockClock) ->
         nursery.start_soon(watched.read, receive)
         nursery.start_soon(watched.wait_failed)
         await trio.testing.wait_all_tasks_blocked()
-        watched.enter(Stage.LOADER)
+        watched.enter(BootStage.LOADER)
         await send.send_all(GRUB + b"grub> ")
         await trio.testing.wait_all_tasks_blocked()
         await send.aclose()
@@ -69,8 +69,8 @@ async def test_a_prompt_ends_the_boot(autojump_clock: trio.testing.MockClock) ->
     assert trio.current_time() == began
 
 
-@pytest.mark.parametrize("stage", [Stage.FIRMWARE, Stage.LOADER])
-async def test_a_boot_that_takes_too_long(autojump_clock: trio.testing.MockClock, stage: Stage) -> None:
+@pytest.mark.parametrize("stage", [BootStage.FIRMWARE, BootStage.LOADER])
+async def test_a_boot_that_takes_too_long(autojump_clock: trio.testing.MockClock, stage: BootStage) -> None:
     """The limit ends a boot that waits in a menu, or in firmware."""
     began, watched = trio.current_time(), boot()
 
@@ -80,7 +80,7 @@ async def test_a_boot_that_takes_too_long(autojump_clock: trio.testing.MockClock
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watched.wait_failed)
-        if stage is not Stage.FIRMWARE:
+        if stage is not BootStage.FIRMWARE:
             nursery.start_soon(reach)
     assert watched.failure == f"it took longer than {BOOT_LIMIT:g} s"
     assert trio.current_time() - began == pytest.approx(BOOT_LIMIT)
@@ -89,7 +89,7 @@ async def test_a_boot_that_takes_too_long(autojump_clock: trio.testing.MockClock
 async def test_a_kernel_that_never_starts(autojump_clock: trio.testing.MockClock) -> None:
     """A hand-over without a start of the kernel's file is an error that names the file."""
     began, watched = trio.current_time(), boot()
-    watched.enter(Stage.HANDED_OVER)
+    watched.enter(BootStage.HANDED_OVER)
     with pytest.raises(OtherKernel, match="vmlinux"):
         await watched.wait_failed()
     assert trio.current_time() - began == pytest.approx(KERNEL_LIMIT)
@@ -98,7 +98,7 @@ async def test_a_kernel_that_never_starts(autojump_clock: trio.testing.MockClock
 async def test_a_running_kernel_has_no_limit(autojump_clock: trio.testing.MockClock) -> None:
     """A prompt of the kernel's shell that reads as GRUB's is no failure either."""
     watched = boot()
-    watched.enter(Stage.KERNEL)
+    watched.enter(BootStage.KERNEL)
     watched.tail.feed(b"\ngrub> ")
     with trio.move_on_after(100 * BOOT_LIMIT) as waited:
         await watched.wait_failed()
@@ -112,8 +112,8 @@ async def test_each_reset_begins_a_new_boot(autojump_clock: trio.testing.MockClo
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watched.wait_failed)
         await trio.sleep(BOOT_LIMIT - 1)
-        watched.enter(Stage.KERNEL)
+        watched.enter(BootStage.KERNEL)
         await trio.sleep(10)
-        watched.enter(Stage.FIRMWARE)
+        watched.enter(BootStage.FIRMWARE)
     assert trio.current_time() - began == pytest.approx(2 * BOOT_LIMIT + 9)
     assert watched.tail.lines == []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from swpks.qemu.bootdisk import CODE_SIZE, PREP_GUID, BootLoader, loader_of
+from swpks.qemu.bootdisk import CODE_SIZE, PREP_GUID, DiskLoader, loader_of
 from swpks.qemu.errors import LoaderUnsuitable
 from swpks.testing.grub_disk import disk_image
 
@@ -49,7 +49,7 @@ def test_the_loader_of_a_disk(tmp_path: Path, disk: Callable[[bytes], bytes]) ->
     """The entry, and the code there, come from the ELF file in the PReP partition."""
     path = tmp_path / "boot.img"
     path.write_bytes(disk(loader()))
-    assert loader_of(path) == BootLoader(ENTRY, CODE[16 : 16 + CODE_SIZE])
+    assert loader_of(path) == DiskLoader(ENTRY, CODE[16 : 16 + CODE_SIZE])
 
 
 def _damaged(at: int, data: bytes) -> bytes:

@@ -18,7 +18,7 @@ from hcall_client.calls import Authorization, write_object
 from hcall_client.errors import HcallError
 from hcall_client.guests.labels import SB_VERSION
 from hcall_client.request import Request
-from swpks.qemu.boot import DiskBoot, Stage
+from swpks.qemu.boot import BootStage, DiskBoot
 from swpks.qemu.chain import ChainBridge
 from swpks.qemu.devicetree import string_list
 from swpks.qemu.elf import load
@@ -138,7 +138,7 @@ async def test_three_consumers_in_their_order(tmp_path: Path) -> None:
         ("GET_CONFIG", 0),
     ]
     assert rig.partition.ipls == 1
-    assert rig.boot.stage is Stage.KERNEL
+    assert rig.boot.stage is BootStage.KERNEL
     assert rig.machine.foreign == []
 
 
@@ -184,7 +184,7 @@ async def test_a_partition_without_a_keystore(tmp_path: Path) -> None:
     await rig.run()
     assert found == [[0xFFFFFFFF]]
     assert rig.calls == [("GET_CONFIG", Status.H_FUNCTION)] * 2
-    assert rig.boot.stage is Stage.KERNEL
+    assert rig.boot.stage is BootStage.KERNEL
 
 
 async def test_each_reset_is_an_ipl(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ async def test_a_reset_in_a_call_from_outside(tmp_path: Path) -> None:
     rig.before_first_call(cut)
     await rig.run()
     assert rig.partition.ipls == 2
-    assert rig.boot.stage is Stage.KERNEL
+    assert rig.boot.stage is BootStage.KERNEL
     assert [name for name, _ in rig.calls] == ["GET_CONFIG", "GET_CONFIG", "GEN_PASSWORD", "GET_CONFIG"]
 
 
@@ -218,7 +218,7 @@ async def test_an_end_in_a_call_from_outside(tmp_path: Path) -> None:
 
     rig.before_first_call(cut)
     assert isinstance(await rig.run(), Ended)
-    assert rig.boot.stage is Stage.FIRMWARE
+    assert rig.boot.stage is BootStage.FIRMWARE
 
 
 async def test_firmware_that_runs_code_at_the_loaders_address(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ async def test_firmware_that_runs_code_at_the_loaders_address(tmp_path: Path) ->
     rig = ChainRig(tmp_path)
     rig.machine.own_code = True
     await rig.run()
-    assert rig.boot.stage is Stage.KERNEL
+    assert rig.boot.stage is BootStage.KERNEL
     assert rig.calls[0] == ("GET_CONFIG", 0)
 
 
@@ -271,7 +271,7 @@ async def test_a_lock_that_fails_is_reported(tmp_path: Path) -> None:
     rig.partition.call = call  # type: ignore[method-assign]
     await rig.run()
     assert rig.notes == ["firmware has not locked its objects: H_ABORTED"]
-    assert rig.boot.stage is Stage.KERNEL
+    assert rig.boot.stage is BootStage.KERNEL
 
 
 async def test_the_page_is_blank_when_the_kernel_starts(tmp_path: Path) -> None:

@@ -9,9 +9,13 @@ import pytest
 
 from swpks.cli import qemu
 from swpks.cli.main import main
+from swpks.qemu.boot import DiskBoot
+from swpks.qemu.bootdisk import loader_of
 from swpks.qemu.run import MachineEnd
+from swpks.testing.grub_disk import disk_image
 from swpks.testing.own_process import OwnProcess, ServerFailed
 from tests.qemu.running import fake_kernel, fake_qemu
+from tests.qemu.test_bootdisk import loader
 
 OURS = ("qemu", "--partition", "lpar1", "--kernel", "vmlinux")
 
@@ -38,12 +42,59 @@ def test_what_is_behind_the_separator_is_for_qemu(tmp_path: Path, capsys: pytest
     assert f"{missing}: No such file" in capsys.readouterr().err
 
 
+@pytest.fixture
+def boot_disk(tmp_path: Path) -> Path:
+    """A disk with a boot loader."""
+    path = tmp_path / "boot.img"
+    path.write_bytes(disk_image(loader(), {}))
+    return path
+
+
+@pytest.mark.parametrize(
+    "words,said",
+    [
+        ("--disk DISK --initrd initrd", "--initrd is not used with --disk: put it into the configuration"),
+        ("--disk DISK --append quiet", "--append is not used with --disk"),
+        ("--lock-boot-loader", "--lock-boot-loader needs --disk: without it no boot loader runs"),
+        ("--boot-limit 5", "--boot-limit needs --disk"),
+        ("--disk absent.img", "absent.img: No such file"),
+        ("--disk DISK --boot-limit -1", "--boot-limit"),
+        ("--disk DISK --boot-limit nan", "--boot-limit"),
+    ],
+)
+def test_options_of_a_disk(
+    capsys: pytest.CaptureFixture[str], boot_disk: Path, words: str, said: str
+) -> None:
+    """R-77: options that do not fit together are refused before a server or QEMU starts."""
+    assert main([*OURS, *words.replace("DISK", str(boot_disk)).split()]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_failed_boot_has_the_last_lines(capsys: pytest.CaptureFixture[str], boot_disk: Path) -> None:
+    """R-77: the exit status is 6; the message has the reason and the loader's own words."""
+    boot = DiskBoot(boot_disk, Path("vmlinux"), loader_of(boot_disk))
+    boot.tail.feed(b"error: missing or invalid signature magic.\r\n")
+    boot.fail("it waits at a prompt")
+    assert qemu.status_of(MachineEnd.NOT_BOOTED, argparse.Namespace(), boot) == 6
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == (
+        "swpks qemu: the boot loader has not started the kernel: it waits at a prompt; the last lines of its "
+        "console:"
+    )
+    assert lines[1:] == ["  | error: missing or invalid signature magic."]
+
+
 def test_the_help_has_every_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["qemu", "-h"])
     assert ended.value.code == 0
     page = " ".join(capsys.readouterr().out.split())
-    for words in ("4 the guest has panicked", "5 the console has powered the partition off", "DIR.log"):
+    for words in (
+        "4 the guest has panicked",
+        "5 the console has powered the partition off",
+        "6 the boot loader",
+        "DIR.log",
+    ):
         assert words in page
 
 

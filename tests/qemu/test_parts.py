@@ -116,6 +116,21 @@ def test_the_command_line_of_qemu() -> None:
     assert "-initrd" not in command_line(QemuMachine(Path("vmlinux")), 7, 9)
 
 
+@pytest.mark.parametrize("serial,kind", [("mon:stdio", "stdio,mux=on"), ("file:a,b", "file,path=a,,b")])
+def test_the_command_line_of_a_machine_with_a_disk(serial: str, kind: str) -> None:
+    """R-77: QEMU boots SLOF from the disk, starts no kernel itself, and copies its console."""
+    machine = QemuMachine(Path("vmlinux"), options=["-snapshot"], serial=serial, disk=Path("my,disk"))
+    line = command_line(machine, 7, 9, 11)
+    assert line[line.index("-machine") + 1] == "pseries"
+    assert "file=my,,disk,format=raw,if=none,id=swpks-disk" in line
+    console = next(word for word in line if "id=swpks-console" in word)
+    assert console.startswith(kind)
+    assert "logfile=/dev/fd/11" in console
+    assert not {"-kernel", "-append", "-initrd"} & set(line)
+    assert ("-mon" in line[: line.index("-serial")]) == (serial == "mon:stdio")
+    assert line[-1] == "-snapshot"
+
+
 async def test_no_qemu(tmp_path: Path) -> None:
     with pytest.raises(MachineFailed, match="not installed"):
         async with start(QemuMachine(tmp_path, program="qemu-system-that-nobody-has")):
