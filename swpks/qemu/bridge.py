@@ -169,12 +169,15 @@ class Bridge:
                 return
         raise GuestStopped(f"QEMU does not run the instruction at 0x{address:X}")
 
+    def _entries(self) -> set[int]:
+        """Return the addresses at which the kernel may start: with and without translation."""
+        entry = self.image.find(KERNEL_ENTRY)
+        return {at for each in (entry.address, entry.local_entry) for at in (each, real(each))}
+
     def _table(self) -> dict[int, Callable[[Stop, int], Awaitable[None]]]:
         """Return the action for each address at which the bridge stops the guest."""
-        entry = self.image.find(KERNEL_ENTRY)
-        addresses = {entry.address, entry.local_entry}
         return {
-            **{at: self._kernel_starts for each in addresses for at in (each, real(each))},
+            **dict.fromkeys(self._entries(), self._kernel_starts),
             **dict.fromkeys(self._sites.calls, self._driver_calls),
             **{at: self._hypervisor_call for gate in self._sites.gates for at in gate.hypervisor_calls},
         }

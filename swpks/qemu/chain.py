@@ -19,15 +19,17 @@ The hand-over               the breakpoints of the kernel are set, those of firm
 #      IPL.
 #   4. A reset or an end of the machine at any moment is handled, also in the middle of a call from outside.
 #
-# Four groups of breakpoints, each set only while it is needed:
+# Five groups of breakpoints, each set only while it is needed:
 #
 #   reset       always.  SLOF and Linux pass the address 0x100 by themselves too; only QEMU's count of resets
 #               tells whether the machine was reset.
 #   loader      from the reset to the loader's start.  SLOF may run other code at this address before, so the
 #               code there is compared with the one on the disk.
 #   firmware    the one `sc 1` in firmware's page, from its installation to the hand-over.
-#   kernel      from the hand-over on.  Set before, they would make SLOF 2.4 s slower, and stop the loader
-#               where it uses the same addresses.
+#   start       `early_setup`, from the hand-over on.  Set before, it would make SLOF slower (2.4 s with the
+#               next group), and stop the loader where it uses the same address.
+#   kernel      all others in the kernel, once it is known to be the one of `--kernel`: in another kernel they
+#               would be in the middle of other code, and the bridge would change its registers.
 #
 # A call from outside is nested: the stop at the loader's entry is under way, and the guest runs again until
 # firmware returns.  Stops in between are handled by the same function.  After a reset there, the call never
@@ -35,7 +37,8 @@ The hand-over               the breakpoints of the kernel are set, those of firm
 # then as any other reset.
 #
 # `early_setup` is compared with the kernel's file: the disk may have another kernel than `--kernel` names.
-# Most other kernels do not even stop there.  `DiskBoot` has a time limit for that.
+# Most other kernels do not even stop there.  Such a kernel is noticed by its end, by a reset, or by the time
+# limit of `DiskBoot`.
 
 from __future__ import annotations
 
@@ -83,11 +86,13 @@ class ChainBridge(Bridge):
         self._boot = boot
         self._loader = BreakpointGroup(stub, [boot.loader.entry])
         self._firmware = BreakpointGroup(stub, [])
+        self._start = BreakpointGroup(stub, self._entries())
         self._kernel = BreakpointGroup(stub, [])
         self._calling = False
 
     async def _begin(self) -> None:
-        self._kernel = self._kernel_points()
+        points = self._kernel_points().addresses
+        self._kernel = BreakpointGroup(self.stub, set(points) - self._entries())
         self._places[RESET_VECTOR] = self._reset_vector
         self._places[self._boot.loader.entry] = self._loader_starts
         await BreakpointGroup(self.stub, [RESET_VECTOR]).set()
@@ -110,12 +115,15 @@ class ChainBridge(Bridge):
         if self._calling and self._resets != await self.monitor.resets():
             raise CallCut(stop)
         if await self._was_reset():
+            if self._boot.stage is BootStage.HANDED_OVER:
+                raise OtherKernel(self._boot.kernel)
             await self._restart()
         await self._step_from(stop, address)
 
     async def _restart(self) -> None:
         await self._partition.ipl()
         await self._drop_calls()
+        await self._start.clear()
         await self._kernel.clear()
         await self._firmware.clear()
         await self._loader.set()
@@ -159,7 +167,7 @@ class ChainBridge(Bridge):
         if opcode == forth.HAND_OVER:
             await self.stub.write({"r3": Status.H_SUCCESS, "pc": address + 4})
             await self._firmware.clear()
-            await self._kernel.set()
+            await self._start.set()
             self._boot.enter(BootStage.HANDED_OVER)
         elif not await self._answer(address):
             await self._step_from(stop, address)
@@ -169,6 +177,7 @@ class ChainBridge(Bridge):
         start = real(self.image.find(KERNEL_ENTRY).address)
         if await self.stub.read_memory(start, len(code)) != code:
             raise OtherKernel(self._boot.kernel)
+        await self._kernel.set()
         self._boot.enter(BootStage.KERNEL)
         await super()._kernel_starts(stop, address)
 

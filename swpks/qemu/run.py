@@ -32,7 +32,7 @@ from swpks.qemu.chain import ChainBridge
 from swpks.qemu.cleanup import Cleanup
 from swpks.qemu.console import PATIENCE, PatientConsole
 from swpks.qemu.elf import KernelImage
-from swpks.qemu.errors import GuestStopped, MachineFailed, PartitionUnusable, StubError
+from swpks.qemu.errors import GuestStopped, MachineFailed, OtherKernel, PartitionUnusable, StubError
 from swpks.qemu.machine import END_SECONDS, QemuMachine, Wires, start
 from swpks.qemu.partition import ServedPartition, partition_of
 from swpks.qemu.qmp import Qmp
@@ -108,8 +108,7 @@ async def _served(
     """Serve the guest until the machine ends or the console powers the partition off."""
 
     async def serve() -> MachineEnd:
-        end = await _guest(wires, bridge, prepare)
-        return await _loader_end(bridge, boot) if boot and end is MachineEnd.GUEST else end
+        return await of_boot(await _guest(wires, bridge, prepare))
 
     async def power() -> MachineEnd:
         await partition.wait_powered_off()
@@ -120,7 +119,10 @@ async def _served(
         await wires.process.wait()
         # The bridge gets some time: it may end with an error that says more than the end of QEMU.
         await trio.sleep(NOTICE_SECONDS)
-        return await _reason(bridge)
+        return await of_boot(await _reason(bridge))
+
+    async def of_boot(end: MachineEnd) -> MachineEnd:
+        return await _end_of_boot(end, bridge, boot) if boot else end
 
     tasks = [serve, power, process, *(_boot_tasks(boot, wires.console) if boot and wires.console else ())]
     return await first_of(*tasks)
@@ -142,13 +144,16 @@ def _boot_tasks(
     return failed, read
 
 
-async def _loader_end(bridge: Bridge, boot: DiskBoot) -> MachineEnd:
-    """Return the end of a machine that its guest or its user has ended.
+async def _end_of_boot(end: MachineEnd, bridge: Bridge, boot: DiskBoot) -> MachineEnd:
+    """Return the end of a machine with a disk: before the kernel's start, it may be a failed boot.
 
-    A loader that refuses a kernel may power the machine off.  A user may end QEMU at any time.
+    A loader that refuses a kernel may power the machine off.  A user may end QEMU at any time, which is no
+    failure.  OtherKernel if a kernel has run and ended, but not the one of the command line.
     """
-    if boot.stage is BootStage.KERNEL or not bridge.monitor.powered_off:
-        return MachineEnd.GUEST
+    if boot.stage is BootStage.KERNEL or (end is MachineEnd.GUEST and not bridge.monitor.powered_off):
+        return end
+    if boot.stage is BootStage.HANDED_OVER:
+        raise OtherKernel(boot.kernel)
     with trio.move_on_after(END_SECONDS):
         await boot.console_ended.wait()
     boot.fail("it has powered the machine off")

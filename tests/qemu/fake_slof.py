@@ -36,7 +36,7 @@ class FakeSlof(FakeMachine):
     `properties` are those that were set at the root.  `without` has services that firmware lacks; `broken` is
     whether its Forth refuses every text.  `own_code` has firmware run code of its own at the loader's entry
     first.  In place of the kernel's start, a loader with `refused` powers the machine off, and one with
-    `waits` runs for ever.
+    `waits` runs for ever.  `ends_by_guest`: QEMU reports an end as one by the guest.
     """
 
     def __init__(self, kernel: Kernel, tree: bytes, loader: Callable[[], Steps]) -> None:
@@ -47,6 +47,7 @@ class FakeSlof(FakeMachine):
         self.broken = False
         self.own_code = False
         self.refused = False
+        self.ends_by_guest = True
         self.waits = False
         self.at: dict[int, Action] = {
             RESET_VECTOR: self._firmware,
@@ -66,7 +67,10 @@ class FakeSlof(FakeMachine):
 
     def execute(self, processor: Processor) -> bool:
         action = self.at.get(processor.values["pc"])
-        return action(processor) if action else super().execute(processor)
+        runs = action(processor) if action else super().execute(processor)
+        if not runs and self.ends_by_guest:
+            self.events.append("SHUTDOWN")
+        return runs
 
     def _firmware(self, processor: Processor) -> bool:
         """Pass the reset vector once more, as SLOF does, then start the loader."""
@@ -110,7 +114,6 @@ class FakeSlof(FakeMachine):
     def _kernel_starts(self, processor: Processor) -> bool:
         """Enter the kernel, or power off if the loader has none."""
         if self.refused:
-            self.events.append("SHUTDOWN")
             return False
         if self.waits:
             self.memory[SCRATCH : SCRATCH + 4] = SPIN.to_bytes(4, "little")

@@ -258,6 +258,18 @@ async def test_another_kernel_on_the_disk(tmp_path: Path) -> None:
         await rig.run()
 
 
+async def test_another_kernel_that_resets_the_machine(tmp_path: Path) -> None:
+    """A kernel that never comes to the file's `early_setup` is noticed by its reset, and not changed."""
+    rig = ChainRig(tmp_path, kernel=with_driver(*GET_CONFIG))
+    other = Kernel()
+    other.function("padding", *[NOP] * 80)
+    other.function("start", RESET)
+    rig.machine.kernel = other
+    with pytest.raises(OtherKernel, match="vmlinux"):
+        await rig.run()
+    assert [name for name, _ in rig.calls] == ["GET_CONFIG", "GEN_PASSWORD"]
+
+
 async def test_a_lock_that_fails_is_reported(tmp_path: Path) -> None:
     """The user reads the status; the boot goes on, as firmware's objects are then open."""
     rig = ChainRig(tmp_path)

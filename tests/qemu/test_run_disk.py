@@ -15,10 +15,11 @@ from swpks.qemu import run
 from swpks.qemu.boot import BootStage, DiskBoot
 from swpks.qemu.console import PatientConsole
 from swpks.qemu.elf import load
-from swpks.qemu.errors import FirmwareUnsuitable
+from swpks.qemu.errors import FirmwareUnsuitable, OtherKernel
 from swpks.qemu.machine import QemuMachine, Wires
 from swpks.qemu.run import MachineEnd
 from swpks.testing import ServerProcess
+from tests.qemu.assemble import NOP, PANIC, POWER_OFF, Kernel
 from tests.qemu.fake import FakeStub, monitor
 from tests.qemu.fake_slof import FakeSlof, Steps, loader_image
 from tests.qemu.test_bridge import GET_CONFIG, with_driver
@@ -113,6 +114,7 @@ async def test_a_user_who_ends_the_machine_early(
     """Ctrl-A x in the loader's menu is no failed boot: QEMU reports no shutdown by the guest."""
     played = PlayedDisk(tmp_path, monkeypatch)
     played.machine.at[0x20100] = lambda _: False
+    played.machine.ends_by_guest = False
     assert await played.run(swpks_server) is MachineEnd.GUEST
     assert played.boot.failure == ""
 
@@ -126,6 +128,21 @@ async def test_a_loader_at_a_prompt(
     played.machine.loader = starts_nothing
     assert await played.run(swpks_server) is MachineEnd.NOT_BOOTED
     assert played.boot.failure == "it waits at a prompt"
+    assert await shown(swpks_server) == ("off", 2)
+
+
+@pytest.mark.parametrize("end", [POWER_OFF, PANIC])
+async def test_another_kernel_that_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swpks_server: ServerProcess, end: int
+) -> None:
+    """R-77: a kernel that ends without the start of the file's kernel is another one, also if it panics."""
+    played = PlayedDisk(tmp_path, monkeypatch)
+    other = Kernel()
+    other.function("padding", *[NOP] * 80)
+    other.function("start", end)
+    played.machine.kernel = other
+    with pytest.raises(OtherKernel):
+        await played.run(swpks_server)
     assert await shown(swpks_server) == ("off", 2)
 
 
