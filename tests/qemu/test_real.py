@@ -51,4 +51,5 @@ def test_the_console_powers_off(tmp_path: Path, swpks_server: ServerProcess) -> 
         watched = Watched(command.descendants())
         swpks_server.console.call(power_off("lpar1"))
         assert command.end() == 5, command.said
+        assert "terminating on signal" not in command.said, "the command itself has ended QEMU"
     assert watched.still_running() == []
