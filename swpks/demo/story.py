@@ -38,6 +38,8 @@ from swpks.demo.play import Play, Step
 from swpks.demo.stage import DemoStage, StepBroken
 
 TITLE = "swpks demo: a partition locks its objects, loses power and parts, gets its store back, and moves"
+NEXT = "The same stages as stock programs, firmware, GRUB and Linux, in QEMU: docs/boot-loader.md"
+"""The last line: the demo's own stages are programs of swpks."""
 
 STEPS: Sequence[Step] = (
     first_ipl.power_on,
@@ -92,4 +94,6 @@ async def perform(stage: DemoStage, folder: Path, steps: Sequence[Step]) -> bool
         play.server.kill()
         await play.disconnect()
     stage.end(time.monotonic() - began)
+    if stage.held:
+        stage.title(NEXT)
     return stage.held

@@ -265,6 +265,7 @@ def test_all_of_it_holds_and_nothing_secret_is_told(tmp_path: Path) -> None:
     assert "✗" not in done.stdout
     assert re.search(r"^all \d+ checks held, 29 steps, \d+\.\d s$", done.stdout, re.MULTILINE)
     assert seconds_of(done.stdout) > 0, "the benchmark reads this line"
+    assert done.stdout.endswith(f"\n{story.NEXT}\n")
     assert "\x1b" not in done.stdout
     assert done.stderr == ""
     lines = said(done.stdout)
@@ -313,6 +314,7 @@ def test_one_claim_that_does_not_hold_makes_the_exit_status_1(tmp_path: Path) ->
     assert done.returncode == 1, done.stdout + done.stderr
     assert "✗ the moon is a cheese" in done.stdout
     assert "\n1 of " in done.stdout
+    assert story.NEXT not in done.stdout
     assert steps_of(done.stdout) == STEPS[:2], "the story goes on"
     nothing_left(tmp_path)
 

@@ -37,14 +37,14 @@ def run(folder: Path, commands: list[str], then: str = "", seconds: float = SECO
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     done = subprocess.run(
         ["bash", "-c", "\n".join([*lines, then])], cwd=folder, env=environment, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=seconds,
-        check=False, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds, check=False,
+        start_new_session=True,
     )  # fmt: skip
-    written = done.stdout.split(f"{_MARK}\n")
-    assert len(written) == len(commands) + 1, (
-        f"the shell ended in {commands[len(written) - 1]}\n{done.stdout}"
-    )
-    assert done.returncode == 0, done.stdout
+    # A carriage return is no end of line: GRUB prints one behind each.
+    printed = done.stdout.decode(errors="replace").replace("\r", "")
+    written = printed.split(f"{_MARK}\n")
+    assert len(written) == len(commands) + 1, f"the shell ended in {commands[len(written) - 1]}\n{printed}"
+    assert done.returncode == 0, printed
     return written
 
 
@@ -72,7 +72,8 @@ def difference(command: str, typed: str, expected: str, found: str, *, by_line: 
     A guest may print more lines than the page shows.
     """
     if not typed:
-        return "" if shows(expected, found, by_line=by_line) else f"$ {command}\n{found}"
+        found = on_terminal(found)
+        return "" if shows(on_terminal(expected), found, by_line=by_line) else f"$ {command}\n{found}"
     missing = absent(expected, found)
     return f"{missing!r} is not printed, or not in this place:\n$ {command}\n{found}" if missing else ""
 
@@ -140,7 +141,7 @@ def not_on_screen(shown: str, written: str) -> str | None:
 
 def on_terminal(text: str) -> str:
     """Return the lines of a terminal without times, escape sequences and carriage returns."""
-    return _TIME.sub("", re.sub(r"\x1b\[[0-9;]*[A-Za-z]|\r", "", text)).strip("\n") + "\n"
+    return _TIME.sub("", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", text)).strip("\n") + "\n"
 
 
 def _pattern(shown: str) -> str:

@@ -86,18 +86,30 @@ _README = "tests/pages/test_readme.py"
 _COMPATIBILITY = "docs/compatibility.md"
 _UPGRADE = "tests/pages/test_compatibility_page.py::test_an_upgrade_and_a_step_back"
 _KERNEL = "docs/kernel.md"
+_LOADER = "docs/boot-loader.md"
+_CHAIN = "tests/pages/test_boot_loader_page.py::test_a_good_boot_and_a_refusal"
 
 ELSEWHERE = (
     Elsewhere("README.md", _OWN, "python", f"{_README}::test_the_test_of_a_partition", "test_my_boot_code"),
     Elsewhere("README.md", _OWN, "python", f"{_README}::test_the_test_of_a_console", "test_my_runbook"),
     Elsewhere("README.md", _OWN, "python", f"{_README}::test_the_test_of_a_move", "test_my_guest_moves"),
     Elsewhere("README.md", "Under a real kernel", "", f"{_README}::test_the_boot_is_that_of_the_recipe"),
+    Elsewhere(
+        "README.md", "The whole chain: firmware, GRUB and Linux", "",
+        f"{_README}::test_the_chain_is_that_of_its_page",
+    ),
     Elsewhere(_COMPATIBILITY, "An upgrade", "", _UPGRADE),
     Elsewhere(_COMPATIBILITY, "A step back", "", _UPGRADE),
     Elsewhere(
         _KERNEL, "Five minutes: a stock kernel", "",
         "tests/qemu/test_recipe.py::test_the_recipe_boots_and_prints_what_the_page_shows",
     ),
+    Elsewhere(_LOADER, "A kernel and an initramfs", "", _CHAIN),
+    Elsewhere(_LOADER, "Keys", "", _CHAIN),
+    Elsewhere(_LOADER, "Disks", "", _CHAIN),
+    Elsewhere(_LOADER, "A partition that enforces", "", _CHAIN),
+    Elsewhere(_LOADER, "A good boot", "", _CHAIN),
+    Elsewhere(_LOADER, "A wrong key", "", _CHAIN),
     Elsewhere(_KERNEL, "Keys of your own", "", "tests/pages/test_kernel_page.py::test_the_keys_of_the_page"),
     Elsewhere(
         "docs/testing.md", "*", "python", "tests/pages/test_testing_page.py::test_every_program_is_collected"
@@ -115,6 +127,13 @@ IN_SOAK = (
     InSoak(_KERNEL, "A kernel with the secure-boot variables", "kernel-page"),
     InSoak(_KERNEL, "Enrol them in the guest", "kernel-page"),
     InSoak(_KERNEL, "At the end", "kernel-page"),
+    InSoak(_LOADER, "What you need", "boot-loader-page"),
+    InSoak(_LOADER, "No signature", "boot-loader-page"),
+    InSoak(_LOADER, "Another key in db", "boot-loader-page"),
+    InSoak(_LOADER, "Revoked kernels and keys", "boot-loader-page"),
+    InSoak(_LOADER, "Static keys", "boot-loader-page"),
+    InSoak(_LOADER, "A boot without an end", "boot-loader-page"),
+    InSoak(_LOADER, "At the end", "boot-loader-page"),
 )
 
 NOT_RUN = (

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.pages.page_blocks import PageBlocks
-from tests.pages.sessions import not_on_screen, screen
-from tests.spec.markdown import ROOT, session
+from tests.pages.sessions import not_on_screen, screen, shows
+from tests.spec.markdown import ROOT, session, whole
 
 KERNEL, FIVE = ROOT / "docs" / "kernel.md", "Five minutes: a stock kernel"
 RECIPE = session(KERNEL, FIVE)
@@ -23,6 +23,18 @@ def test_the_boot_is_that_of_the_recipe(page_blocks: PageBlocks) -> None:
     assert set(boot.guest) <= set(RECIPE.guest)
     assert len(boot.output) > 3
     assert not_on_screen(screen(ROOT / "README.md", "Under a real kernel"), screen(KERNEL, FIVE)) is None
+
+
+def test_the_chain_is_that_of_its_page(page_blocks: PageBlocks) -> None:
+    """R-77: the boots from a disk, and a part of their output, are those of docs/boot-loader.md.
+
+    `test_boot_loader_page.py` compares that page with real boots.
+    """
+    chain, page = page_blocks.session(), whole(ROOT / "docs" / "boot-loader.md")
+    assert len(chain.commands) == 2
+    for command, shown in zip(chain.commands, chain.shown, strict=True):
+        assert len(shown.splitlines()) > 4
+        assert shows(shown, page.shown[page.commands.index(command)]), command
 
 
 def the_test_of(page_blocks: PageBlocks) -> Callable[[Any], Awaitable[None]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
@@ -10,13 +11,15 @@ import pytest
 import trio
 
 from hcall_abi.rules.rule import Rule
+from swpks.qemu.bootdisk import loader_of
 from swpks.qemu.claims import Claims
 from swpks.qemu.console import PatientConsole
 from swpks.qemu.devicetree import tree_size
 from swpks.qemu.errors import GuestStopped
 from tests.control_channel.rig import make_machine, served
-from tests.qemu.assemble import BLR, IDLE, Kernel, with_gates
+from tests.qemu.assemble import BLR, IDLE, NOP, Kernel, with_gates
 from tests.qemu.test_bridge import GET_CONFIG, Rig, with_driver
+from tests.qemu.test_chain import ChainRig
 from tests.qemu.test_stub import a_machine, attached
 from tests.rules.breaking import Breaks, breaks, refused, refused_late, run
 from tests.rules.process import command
@@ -65,6 +68,18 @@ async def _idle_guest(folder: Path) -> Rule:
     return error.rule
 
 
+async def _booted(folder: Path, change: Callable[[ChainRig], None]) -> Rule:
+    """Break by a boot from a disk, with a change of its machine."""
+    rig = ChainRig(folder)
+    change(rig)
+    return await refused_late(rig.run())
+
+
+def _other_kernel(rig: ChainRig) -> None:
+    rig.machine.kernel = with_driver(*GET_CONFIG, end=IDLE)
+    rig.machine.kernel.words[rig.machine.kernel.words.index(NOP, 22)] = BLR
+
+
 def _second_machine(folder: Path) -> Rule:
     first = Claims()
     first.take(folder / "a.sock")
@@ -76,6 +91,11 @@ def _second_machine(folder: Path) -> Rule:
 
 BREAKS: Breaks = {
     "kernel.image": lambda folder: _started(folder, folder / "missing"),
+    "kernel.booted": lambda folder: run(_booted, folder, _other_kernel),
+    "loader.image": lambda folder: refused(loader_of, folder / "missing"),
+    "firmware.services": lambda folder: run(
+        _booted, folder, lambda rig: rig.machine.without.add("interpret")
+    ),
     "machine.runs": lambda folder: _started(folder, _bootable(folder), installed=False),
     "server.starts": lambda folder: _started(folder, _bootable(folder)),
     "stub.answers": lambda _: run(_odd_stub),

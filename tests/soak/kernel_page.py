@@ -16,16 +16,20 @@ INSTALL = "apt-get install "
 
 
 def walk() -> dict[str, int]:
-    """Run the page in one shell, and compare all outputs; return the figures.
+    """Run the page; return the figures."""
+    return walk_of(PAGE, SECONDS)
+
+
+def walk_of(page: Path, seconds: float) -> dict[str, int]:
+    """Run a page in one shell, and compare all outputs; return the figures.
 
     The folder is on disk: a kernel's source and build take two gigabytes.
     """
-    steps = whole(PAGE)
-    with tempfile.TemporaryDirectory(prefix="swpks-kernel-") as folder:
+    steps = whole(page)
+    with tempfile.TemporaryDirectory(prefix="swpks-page-") as folder:
         commands = [f"export TMPDIR={folder}", *(checked(command) for command in steps.commands)]
         all_steps = steps._replace(commands=commands, shown=["", *steps.shown], typed=["", *steps.typed])
-        place = repository(Path(folder, "repository"))
-        follow(place, with_end(all_steps, "", ""), seconds=SECONDS, by_line=True)
+        follow(repository(Path(folder, "repository")), with_end(all_steps, "", ""), seconds=seconds)
     return {"commands": len(steps.commands), "typed into guests": len(steps.guest), "boots": boots(steps)}
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from swpks.testing.simulation import simulate
 from tests.migration_processes.disks import FAULTS
+from tests.soak import boot_loader_page as page_about_boot_loaders
 from tests.soak import judges, nth
 from tests.soak import kernel_page as page_about_kernels
 from tests.soak.boot_chain import boot_all
@@ -183,6 +184,11 @@ def boot_chain(place: Place) -> Figures:
     return boot_all(place.folder)
 
 
+def boot_loader_page(place: Place) -> Figures:
+    """Run docs/boot-loader.md as a whole: disks boot or are refused.  It has one size, whatever the scale."""
+    return page_about_boot_loaders.walk()
+
+
 PARTS: dict[str, Callable[[Place], Figures]] = {
     "kills": kills,
     "power-cuts": power_cuts,
@@ -194,6 +200,7 @@ PARTS: dict[str, Callable[[Place], Figures]] = {
     "migration-kills": migration_kills,
     "migration-disks": migration_disks,
     "kernel-page": kernel_page,
+    "boot-loader-page": boot_loader_page,
     "conformance": conformance,
     "boot-chain": boot_chain,
 }
