@@ -1,4 +1,4 @@
-"""docs/boot-loader.md from its first command to its last: ten boots from disks, four of them good."""
+"""docs/boot-loader.md from its first command to its last: ten boots from disks, three of them good."""
 
 from __future__ import annotations
 
