@@ -55,6 +55,22 @@ def test_commands_are_typed_into_a_guest(tmp_path) -> None:
     assert follow(tmp_path, steps, "echo end").strip() == "end"
 
 
+@pytest.mark.process
+def test_output_is_that_of_a_terminal(tmp_path) -> None:
+    """Colours, carriage returns and times are no difference; a word, a line and a blank line are one."""
+    command = r"printf '\033[37m\033[?25hone\n\r\n\r[    0.5] two\r\n'"
+    for shown, same in (
+        *(("one\n\n[    7.25] two\n", True), ("...\n...two\n", True)),
+        *(("one\n[    0.5] two\n", False), ("one\n\n[    0.5] three\n", False)),
+    ):
+        steps = Session([command], [], [], [shown], [""])
+        if same:
+            follow(tmp_path, steps)
+        else:
+            with pytest.raises(AssertionError):
+                follow(tmp_path, steps)
+
+
 @pytest.mark.parametrize("shown,written,missing", [
     ("a\nb", "a\nx\nb", None), ("a\nb", "b\na", "b"), ("[  1.0] a", "[ 20.5] a", None),
     ("a ... c", "a b c", None),
