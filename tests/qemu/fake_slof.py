@@ -33,10 +33,15 @@ None instead of results means that firmware has no such service.
 class FakeSlof(FakeMachine):
     """A machine that boots: firmware, then `loader`, then the kernel of FakeMachine.
 
-    `properties` are those that were set at the root.  `without` has services that firmware lacks; `broken` is
-    whether its Forth refuses every text.  `own_code` has firmware run code of its own at the loader's entry
-    first.  In place of the kernel's start, a loader with `refused` powers the machine off, and one with
-    `waits` runs for ever.  `ends_by_guest`: QEMU reports an end as one by the guest.
+    properties     the properties that were set at the root
+    without        services that firmware lacks
+    broken         firmware's Forth refuses every text
+    is_full        `claim` fails
+    sets           `setprop` works
+    own_code       firmware runs code of its own at the loader's entry first
+    refused        the loader powers the machine off and starts no kernel
+    waits          the loader runs for ever and starts no kernel
+    ends_by_guest  QEMU reports an end of the machine as one by the guest
     """
 
     def __init__(self, kernel: Kernel, tree: bytes, loader: Callable[[], Steps]) -> None:
@@ -45,6 +50,8 @@ class FakeSlof(FakeMachine):
         self.properties: dict[bytes, bytes] = {}
         self.without: set[str] = set()
         self.broken = False
+        self.is_full = False
+        self.sets = True
         self.own_code = False
         self.refused = False
         self.ends_by_guest = True
@@ -162,7 +169,7 @@ class FakeSlof(FakeMachine):
 
     def _claim(self, _at: int, size: int, _align: int) -> Program:
         assert size <= HEAP - CLAIMED
-        return _leave(self.forth, [CLAIMED])
+        return _leave(self.forth, [CELL - 1 if self.is_full else CLAIMED])
 
     def _test(self, name: int) -> Program:
         known = _text(self.memory, name).decode() in self.forth.services
@@ -171,7 +178,7 @@ class FakeSlof(FakeMachine):
     def _set_property(self, root: int, name: int, value: int, length: int) -> Program:
         assert root == ROOT
         self.properties[_text(self.memory, name)] = bytes(self.memory[value : value + length])
-        return _leave(self.forth, [length])
+        return _leave(self.forth, [length if self.sets else CELL - 1])
 
     def _interpret(self, at: int) -> Program:
         """Run a text; behind its number is the number of the exception, 0 for none."""

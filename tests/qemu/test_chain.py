@@ -239,6 +239,22 @@ async def test_firmware_without_a_service(tmp_path: Path, service: str) -> None:
         await rig.run()
 
 
+async def test_firmware_without_memory(tmp_path: Path) -> None:
+    """A `claim` that fails is an error, before anything is written to memory."""
+    rig = ChainRig(tmp_path)
+    rig.machine.is_full = True
+    with pytest.raises(FirmwareUnsuitable, match="no 4096 bytes of memory"):
+        await rig.run()
+
+
+async def test_firmware_that_does_not_set_the_property(tmp_path: Path) -> None:
+    """Without /ibm,secure-boot, GRUB would check no signature: a failed setprop ends the boot."""
+    rig = ChainRig(tmp_path)
+    rig.machine.sets = False
+    with pytest.raises(FirmwareUnsuitable, match="ibm,secure-boot"):
+        await rig.run()
+
+
 async def test_firmware_whose_words_differ(tmp_path: Path) -> None:
     """An SLOF whose Forth refuses the text is an error with the number of its exception."""
     rig = ChainRig(tmp_path)

@@ -60,6 +60,8 @@ class ClientInterface:
         text = " ".join(script.split()).encode() + b"\0"
         size = (len(text) + PAGE - 1) & -PAGE
         (at,) = await self._call("claim", [0, size, PAGE], 1)
+        if at == CELL_MASK:
+            raise FirmwareUnsuitable(f"it has no {size} bytes of memory for the keystore's words")
         await self._stub.write_memory(at, text)
         number, caught = await self._call("interpret", [at], 2)
         await self._call("release", [at, size], 0)
@@ -70,7 +72,9 @@ class ClientInterface:
     async def set_property(self, name: str, value: bytes) -> None:
         """Set a property of the device tree's root."""
         (root,) = await self._call("finddevice", [b"/\0"], 1)
-        await self._call("setprop", [root, name.encode() + b"\0", value, len(value)], 1)
+        (size,) = await self._call("setprop", [root, name.encode() + b"\0", value, len(value)], 1)
+        if size != len(value):
+            raise FirmwareUnsuitable(f"it does not set the property {name} of the device tree's root")
 
     async def _call(self, name: str, arguments: Sequence[int | bytes], results: int) -> list[int]:
         """Call a service; arguments that are bytes are replaced by their address."""
