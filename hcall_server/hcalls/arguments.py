@@ -66,7 +66,7 @@ def _authorization(spec: HCallSpec, arg: Arg) -> Check:
         data, offset = readable_at(segments, address)
         if context.strict and address % alignment:
             raise bad_argument(arg, rules.BUFFER_PLACE)
-        # In two steps: only the head, once it is known to be readable, has the length of the password.
+        # In two steps, because the head has the length of the password: the head must be readable first.
         room = len(data) - offset
         if room < size:
             raise bad_argument(arg, rules.AUTHORIZATION_READABLE)

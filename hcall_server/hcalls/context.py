@@ -14,7 +14,7 @@ class Context(NamedTuple):
     """The partition's limits and open tokens, and how strict its memory is.
 
     `strict`: check alignment and page crossing (R-76).  `page_aligned`: check that wrap buffers start at a
-    page; the operator can relax this alone.
+    page; the operator can relax this check without the others.
     """
 
     limits: KeystoreLimits

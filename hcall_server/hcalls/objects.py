@@ -77,7 +77,7 @@ def read_object(keystore: Keystore, level: FirmwareLevel, args: ReadObject) -> O
     authorization, label, (address, length) = args
     held = keystore.objects.read(authorization, label)
     data = held.data
-    outputs = (len(data), held.policy)  # the order of `results`, which would cost every READ a call
+    outputs = (len(data), held.policy)  # in the order of `results`; to call it would slow READ
     # Only now, and not among the arguments: without access a caller must not learn the size (choice C-15).
     if len(data) > length:
         message = f"the object has {len(data)} bytes and the buffer {length}"

@@ -42,7 +42,8 @@ class SignedUpdate(NamedTuple):
 def signed_update(keystore: Keystore, level: FirmwareLevel, args: SignedUpdate) -> Outcome:
     """Change a secure-boot variable as the update requests, or raise the refusal of the broken rule.
 
-    A success makes all changes at once, with the latch of the unverified PK.  A refusal changes nothing.
+    If it succeeds, all changes are made at once.  After an update of PK without verification, the end of the
+    latch is one of them.  A refusal changes nothing.
     """
     consumer = args.authorization.consumer
     # First: the decision tries RSA keys, and a caller without the password must not cost that time.

@@ -60,8 +60,8 @@ def unwrap_object(keystore: Keystore, level: FirmwareLevel, args: UnwrapObject) 
     """Decrypt a wrapped object, if its own policy and that of its key are met."""
     who = args.authorization
     state = keystore.access.enter(_UNWRAP, who)
-    # In the order of spec/wrapped.md#order-of-checks.  The policy in the flags is last: before the object has
-    # authenticated, the flags may have been changed.
+    # In the order of spec/wrapped.md#order-of-checks.  The policy in the flags is checked last: until the
+    # object has authenticated, it is not certain that WRAP wrote these flags.
     try:
         header = read_header(args.input)
         key = keystore.keys.for_unwrapping(who, state, header.key_id)

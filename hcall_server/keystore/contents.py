@@ -275,8 +275,9 @@ class Contents:
     def pending(self, key: Key) -> bool:
         """Return whether the newest change to a label is not durable yet; if so, note that a guest waits."""
         held = self._objects.get(key)
-        # The newest change of a label is its object's, if that is persistent.  A TRANSIENT object has none in
-        # NVRAM; an older persistent object of its label may be there until its removal is flushed (C-G).
+        # If the label has a persistent object, the newest change is that of this object.  Otherwise it is a
+        # removal.  A TRANSIENT object is not in NVRAM.  But an older persistent object of the same label may
+        # be there until its removal is flushed (C-G).
         changed = self._removed.get(key, self._unnamed_removals)
         if held is not None and not held.policy & VOLATILE:
             changed = held.generation

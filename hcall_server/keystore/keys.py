@@ -67,8 +67,8 @@ class Keys:
     def set_revoked(self, who: Credentials, label: bytes, *, revoked: bool) -> int:
         """Revoke or unrevoke a wrapping key; return its new policy word (R-72).
 
-        A key that is in the wanted state already does not change.  Raises NotFound, and Forbidden, also if
-        the object is no wrapping key.
+        A key that is in the wanted state already does not change.  Raises NotFound if there is no object,
+        and Forbidden.  An object that is no wrapping key is Forbidden too.
         """
         call = Opcode.REVOKE_OBJECT if revoked else Opcode.UNREVOKE_OBJECT
         state = self._access.enter(call, who)

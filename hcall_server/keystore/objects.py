@@ -51,7 +51,8 @@ class Objects:
         state = self._access.enter(call, who)
         self._contents.demand_vacant((who.consumer, label))
         self._access.demand(call, state, policy)
-        # A function, so that a refused GEN_KEY takes no entropy; if the host gives none, nothing has changed.
+        # The data are made only now, so a refused GEN_KEY takes no entropy.  If the host gives no entropy,
+        # nothing has changed yet.
         made = data()
         self._contents.put((who.consumer, label), policy, made)
         return made

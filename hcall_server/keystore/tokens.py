@@ -4,7 +4,7 @@ There are two kinds: a list of labels that takes several calls, and a call that 
 answer has changed nothing yet.  So the continued call is checked as if it were the first.
 """
 
-# Tokens are random and not counted up, because an argument check compares them: that is before the password.
+# Tokens are random and not counted up.  They are compared by an argument check, and so before the password.
 # With a counter, a caller without the password could find out by the refusals which lists are open.
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Moves of powered-off partitions: release one, or own one from its console copy (rows 15 and 16).
+"""Moves of powered-off partitions: release one, or own one from its console copy.
 
-This module also has the checks before any migration.
+These are rows 15 and 16 of the custody table.  This module also has the checks before any migration.
 
 Page: spec/migration.md#inactive-migration.  A start does not load this module.
 """
@@ -43,20 +43,27 @@ class ArrivingStore(NamedTuple):
 
 
 def needs_of(system: ManagedSystem, partition: Partition) -> Needs:
-    """Return what a partition needs at another system.  A running one also needs a common format."""
+    """Return what a partition needs at another system.
+
+    If it runs, it also needs a format of the transfer that both systems know.
+    """
     return arrival_rules.needs_of(partition, system.level, FORMATS if partition.running else ())
 
 
 def demand_fit(system: ManagedSystem, wanted: Needs) -> None:
-    """OperatorError if a partition does not fit on a system.  Needs with formats mean a live migration."""
+    """OperatorError if a partition does not fit on a system.
+
+    If the needs list formats, the move is a live migration.
+    """
     arrival_rules.demand_fit(system, wanted, FORMATS, live=bool(wanted.formats))
 
 
 async def take(custodian: Custodian, backups: Backups, arrival: ArrivingStore) -> Partition:
-    """Own the partition of a copy, powered off and durably; a repeated order has no further effect.
+    """Own the partition of a copy, powered off and durably; return the partition.
 
-    CopyError for a copy that does not open, OperatorError if the system owns the partition already, has seen
-    a later attempt, or has no room.
+    If the order that succeeded is repeated, it has no further effect.  Otherwise: CopyError if the copy does
+    not open; OperatorError if the system owns the partition already, has seen a later attempt, or has no
+    room.
     """
     uuid = read_copy(arrival.copy).uuid
     # The console repeats an order whose answer was lost.  The first one may still be under way.

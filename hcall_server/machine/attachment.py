@@ -212,8 +212,9 @@ class Attachment:
     def look(self) -> None:
         """Ask the connected console all open questions.
 
-        The system asks who owns each partition that it may serve only after the answer.  It asks the console
-        to take each copy that the console does not hold, and to put copies of deleted partitions aside.
+        If a partition may be served only after the console's answer, the system asks who owns it.  It asks
+        the console to take each copy that the console does not hold, and to put copies of deleted partitions
+        aside.
         """
         if self._system.state is not SystemState.OPERATING or self._record is None:
             return
@@ -243,7 +244,7 @@ class Attachment:
         facts = self._facts(profile, time)
         before = self._made.get(profile.uuid)
         if before is not None and before[:3] == facts[:3] and before.profile != facts.profile:
-            # Two copies with the same clear facts: keepCopy could not name one of them.
+            # Two copies have the same clear facts, so keepCopy cannot say which of them the console holds.
             facts = facts._replace(profile=UNKNOWN)
         self._made[profile.uuid] = facts
 
@@ -312,7 +313,7 @@ class Attachment:
         return self._record
 
     def _begin(self, record: ConsoleRecord | None) -> None:
-        """Replace the console's record, None for no console; clear `_asked` and `_fresh`."""
+        """Replace the console record, and clear `_asked` and `_fresh`.  With None no console is attached."""
         self._asked.clear()
         self._fresh.clear()
         self._since = self._date()
@@ -343,7 +344,7 @@ class Attachment:
     def _can_copy(self) -> bool:
         try:
             return bool(self._key_id()) or self._system.assigned_kbytes > 0
-        except SwpksError:  # the key does not open: no copy can be made, and the verb has the reason
+        except SwpksError:  # the key does not open: a request for a copy fails, and reports the reason
             return False
 
     def _is_old(self, profile: PartitionProfile) -> bool:

@@ -92,8 +92,9 @@ class Backups:
     # The trusted system key
 
     async def provide_key(self) -> TrustedSystemKey | None:
-        """Return the key; make a random one, durably, when it is first needed and some keystore is enabled.
+        """Return the key once it is durable; None if there is no key.
 
+        If there is none yet, a random key is made.  That needs the state Operating, and an enabled keystore.
         A copy must not leave the system before its key is durable: nothing would open it after a crash.
         """
         operating = self._system.state is SystemState.OPERATING
@@ -112,7 +113,10 @@ class Backups:
         await self._set_key_durably(key, "trusted_key.changed")
 
     async def restore_key(self, key: TrustedSystemKey, old: TrustedSystemKey | None = None) -> None:
-        """Set a key back; OperatorError while a partition with a keystore runs."""
+        """Set the key that an operator or the console brings back.
+
+        OperatorError while a partition with a keystore runs.
+        """
         self._check_old(old)
         running = [each.name for each in self._system.partitions.values() if each.running and each.kbytes]
         if running:
@@ -265,7 +269,7 @@ class Backups:
             del self._system.departed[partition.profile.uuid]
             self._encryptor.departed_changed(self._system)
         self._encryptor.changed(partition)
-        # In Recovery a system record would end the state, before all stores are back.
+        # In Recovery no system record is written: it would end the state before all stores are back.
         if self._system.state is SystemState.OPERATING:
             self._encryptor.system_changed(self._system)
         return partition
@@ -314,8 +318,9 @@ def restored_over(
 
     `seen` are counters of this store that the console knows.
     """
-    # A system has no counters of a store that was deleted, or lost with the service processor.  Without those
-    # of the console, a copy of the lost time could count as newer than the restored store.
+    # If a store was deleted, or lost with the service processor, this system does not have its counters.
+    # Then only the console knows them.  Without them a copy that was made after this one, and before the
+    # loss, could count as newer than the restored store.
     profile = record.profile
     if before is None:
         number = system.free_number() if system.number_taken(profile.number) else profile.number

@@ -1,7 +1,8 @@
 """The log of all h-calls: `swpks serve --log-calls` (spec/service.md#log-of-the-calls).
 
-Without the option nothing of this is loaded, and no call passes it.  With it, `LoggedCalls` wraps the calls
-of each session, with its fault plan and its hold.  So their answers are logged too.
+Without the option this module is not loaded, and costs no call anything.  With the option, `LoggedCalls` is
+the outermost layer around the calls of each session.  So the answers of a fault plan and of a hold are logged
+too.
 """
 
 from __future__ import annotations

@@ -178,7 +178,7 @@ class Changes:
         try:
             await self._stored(f"the changes of {partition.name}")
         finally:
-            # Also if the commit is late: the new name is in force in memory, and needs its file.
+            # This is done even if the commit is late: the new name is in force in memory, and needs its file.
             if renamed and not partition.gone:
                 self._places.publish_key(partition)
         return partition

@@ -55,7 +55,7 @@ POINTS: dict[int, failpoints.SystemPoint] = {
     2: "begun", 4: "frozen", 5: "prepared", 6: "released", 7: "activated", 8: "gone", 11: "resumed",
     12: "fenced", 13: "dropped", 15: "released-off", 16: "taken", 18: "fenced", 19: "dropped",
 }  # fmt: skip
-"""The fail-point of each row of `custody.SYSTEM` that has one: it comes after the commit."""
+"""The fail-point of each row of `custody.SYSTEM` that has one.  It is reached after the commit of the row."""
 LATER_SECONDS = 0.02
 """Seconds by which work without a waiting client is put off: a freeze of a live migration takes less."""
 REPORTED_LATER = (4, 7)
@@ -117,7 +117,7 @@ class Custodian:
     # States
 
     def standing(self, uuid: UUID) -> Standing:
-        """Return the state of a partition in memory; a step under way has already changed its record."""
+        """Return the state of a partition in memory, where a step under way has already changed it."""
         partition = self._system.by_uuid(uuid)
         if partition is not None:
             profile = partition.profile
@@ -169,7 +169,10 @@ class Custodian:
     # Travellers
 
     def traveller_of(self, partition: Partition) -> Traveller:
-        """Return what moves to the target: the record of a partition, and its state that an IPL ends."""
+        """Return the data of a partition that move to the target.
+
+        They are its record and, if it runs with a keystore, the state that an IPL would end.
+        """
         from hcall_server.sealing import PartitionRecord
         from hcall_server.sealing.traveller import Traveller
 
@@ -245,7 +248,8 @@ class Custodian:
                 failpoints.reached(POINTS[row.number])
             self._durable(step, row, partition, order)
         finally:
-            # Also if the machine stops in the wait: `take` then raises, because `durable` is still false.
+            # This runs even if the machine stops during the wait.  Then `take` raises, because `durable` is
+            # still false.
             self._under_way.pop(order.uuid, None)
             step.ended.set()
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Watcher:
-    """One reader of the stream: the attached console's if `is_console`, else a spectator."""
+    """One reader of events: the attached console if `is_console`, else a spectator."""
 
     def __init__(self, *, is_console: bool) -> None:
         self.is_console = is_console

@@ -34,7 +34,7 @@ class Before(NamedTuple):
 
 
 def calls_behind(before: Before, partition: Partition, on_refusal: OnRefusal) -> Calls:
-    """Return the h-calls of a session, wrapped in those layers alone that its partition needs."""
+    """Return the h-calls of a session, wrapped only in the layers that its partition needs."""
     # The log is the outermost layer, so that it also has the answers of a fault plan and of a hold.
     if before.log is None:
         return _calls(before, partition, on_refusal)

@@ -91,7 +91,8 @@ class Hold:
 class Holds:
     """The holds of a machine, each by the UUID of its partition.
 
-    `renew_calls` makes the calls of a partition's sessions anew, through `before`.  `run_beside` runs a task.
+    `renew_calls` gives each session of a partition new calls; it gets them from `before`.  `run_beside` runs
+    a task.
     """
 
     def __init__(

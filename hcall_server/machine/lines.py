@@ -75,7 +75,10 @@ def _printable_character(character: str) -> str:
 
 
 def _column(value: Any) -> str:
-    """Return a value as text for people.  Text with blanks, quotes or "=" is quoted: it forges no field."""
+    """Return a value as text for people.  Text with blanks, quotes or "=" is quoted.
+
+    Otherwise such a text could look like a further field.
+    """
     if not isinstance(value, str):
         return str(value)
     return json.dumps(value, ensure_ascii=False) if not value or set(value) & set(' "=') else value

@@ -302,7 +302,7 @@ class Machine:
         with ExitStack() as undo:
             self.transport.open(partition)
             undo.callback(self.transport.close, partition)
-            self.transport.publish_key(partition)  # this takes two syncs; clients connect meanwhile
+            self.transport.publish_key(partition)  # this takes two syncs; clients can connect meanwhile
             partition.arrive(traveller.used, traveller.secure_boot)
             undo.pop_all()
         self._report("partition.arrived", partition, before, ipl_count=partition.ipl_count)

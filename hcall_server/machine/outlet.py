@@ -155,7 +155,7 @@ class Outlet:
         return lines
 
     def _count_lost(self, unreported: int, lost: int) -> None:
-        """Count `lost` lines as dropped; put them and an unreported gap at the start of the queue."""
+        """Count `lost` lines as dropped; note at the start of the queue how many lines are unreported."""
         with self._changed:
             self._failing = unreported + lost > 0
             self.dropped += lost

@@ -147,8 +147,8 @@ class Recovery:
             self._start_later()
             raise
         self._unsaved = None
-        # A new partition of the settings may have the name of a store that was given up: then the key and the
-        # sockets are its own.
+        # If a new partition of the settings has the name of a store that was given up, the key and the
+        # sockets of this name belong to the new partition.
         for name in set(done.given_up) - self._system.partitions.keys():
             self._keys.forget_key(name)
             self._keys.close_passed(name)

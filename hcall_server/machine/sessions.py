@@ -115,9 +115,10 @@ class Link:
     a send.  The reaper uses four fields: `accepted_at`, the time of the accept; `since` and `mark`, the time
     and the value of the last progress; `forgiven`, whether the deadlines started again after a pause of the
     server.  Times are seconds of the machine's clock.  With a session there are `partition`, the `calls`
-    that answer its h-calls, and `on_refusal`, which is called for each refusal.  `entrance` is the place
-    without a session, None once the connection has left it.  `hold` waits for the end of a hold of the
-    partition's calls, None without one.  `cancel` wakes the connection's task.
+    that answer its h-calls, and `on_refusal`, which is called for each refusal.  `entrance` has the
+    place of a connection that has no session; it is None once the connection has left it.  `hold` is the
+    function that waits for a change of the partition's hold; it is None while the calls are not held.
+    `cancel` wakes the connection's task.
     """
 
     calls: Calls
@@ -216,8 +217,8 @@ class Sessions:
     def displace(self, link: Link) -> None:
         """End a connection that has held its place at a crowded entrance for long enough.
 
-        The place is free now, not when the task has ended: a peer that does not read its GOODBYE would
-        delay the connections that wait.
+        The place is free at once.  If it were free only after the end of the task, a peer that does not read
+        its GOODBYE would delay the connections that wait.
         """
         self._leave_entrance(link)
         link.end(GoodbyeReason.IDLE_TOO_LONG, "too many connections wait for OPEN")

@@ -154,7 +154,7 @@ class Steps:
             raise OperatorError(rules.MIGRATION_POWER, f"{partition.name} is about to start")
 
     def _demand_known(self, partition: Partition | None, order: StepOrder) -> None:
-        """OperatorError if the step would exceed the bound of barred unknown partitions."""
+        """OperatorError if the step would bar one unknown partition more than the bound permits."""
         # The record of all departed partitions has to fit into NVRAM, and a bar may name any UUID.
         departed = self._system.departed
         if partition is not None or order.uuid in departed:
@@ -167,8 +167,8 @@ class Steps:
         """Give a partition its new record."""
         if partition is None or row.to is None:
             raise ValueError(f"row {row.number} needs a stored partition")
-        # Held from the turn that marks the record: a call that ran later would change the store after its
-        # last snapshot.
+        # The hold begins in the turn that marks the record: a call that ran later would change the store
+        # after its last snapshot.
         if row.to is Custody.FROZEN:
             self._machine.holds.begin(partition)
         if row.to is Custody.ARRIVED and order.uuid not in self._travellers:
@@ -197,7 +197,7 @@ class Steps:
             before.gone = True
             del system.places[before.name]
         system.places[partition.name] = partition
-        self._travellers.pop(order.uuid, None)  # a copy takes the place of an older attempt's
+        self._travellers.pop(order.uuid, None)  # the traveller of an older attempt counts no more
         if to is Custody.PREPARED:
             self._travellers[order.uuid] = traveller
         self._machine.encryptor.changed(partition)
@@ -268,14 +268,18 @@ class Steps:
             self._forget_key(partition.name)
 
     def _served(self, partition: Partition) -> None:
-        """Serve a partition: end its hold if it still runs, else start it as a start of the system does."""
+        """Serve a partition: if it runs, end its hold; if not, start it as a start of the system does."""
         if partition.running:
             self._machine.holds.end(partition)
         elif self._machine.system.state is SystemState.OPERATING:  # else the end of the recovery starts it
             self._machine.starts.served(partition)
 
     def _arrived(self, partition: Partition, order: StepOrder, *, runs: bool) -> None:
-        """Serve a partition that has arrived: in the state that came with it, or by an IPL without it."""
+        """Serve a partition that has arrived.
+
+        If its state came with it, the partition goes on in this state.  If not, it begins with an IPL,
+        provided that it `runs`.
+        """
         traveller = self._travellers.pop(order.uuid, None)
         if not self._activated(partition, traveller, runs=runs):
             self._machine.run_beside(partial(self._activate_later, partition, traveller, runs=runs))

@@ -31,8 +31,8 @@ class EventReader:
     async def next(self) -> list[EventView] | None:
         """Wait for the next events; an empty list is a heartbeat, None the end of the stream.
 
-        A look at the stores that became due while the caller was sending is made at once.  A heartbeat comes
-        after HEARTBEAT_SECONDS without an event.
+        If a check of the stores became due while the caller was sending, this makes it at once.  A heartbeat
+        comes after HEARTBEAT_SECONDS without an event.
         """
         watcher = self._watcher
         self._beat = trio.current_time() + HEARTBEAT_SECONDS

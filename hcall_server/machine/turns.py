@@ -8,8 +8,9 @@
 #
 #   1. A partition waits for at most one turn of each other partition with calls.  The number of their calls
 #      and connections does not count.
-#   2. Another task of the loop, such as the console, waits for at most two passes: Trio runs the tasks of one
-#      step in any order.  If a flush lands meanwhile, it waits for a third one.  A pass is PASS and one turn.
+#   2. Another task of the loop, such as the console, waits for at most two passes: Trio runs the tasks of
+#      one step in any order.  If a flush lands meanwhile, that task waits for a third pass.  A pass takes
+#      PASS and one turn.
 #
 # A connection with calls asks for a turn.  It does not run by itself.  One task runs the turns:
 #
@@ -179,7 +180,8 @@ class Turns:
                 now = self._turn(self._ring.popleft(), now)
                 if now >= end:
                     return
-            if found < 2:  # with more, some may be ready again: a poll is cheaper than a pass of Trio
+            # If two or more were found, some may be ready again, and a poll is cheaper than a pass of Trio.
+            if found < 2:
                 return
 
     def _turn(self, partition: int, now: float) -> float:

@@ -1,4 +1,4 @@
-"""Log events of signed updates that were accepted: one without verification, one that firmware may refuse."""
+"""Logs accepted signed updates: those without verification, and those that firmware may refuse."""
 
 from __future__ import annotations
 

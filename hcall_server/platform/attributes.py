@@ -57,7 +57,7 @@ class Change(NamedTuple):
 
     @property
     def also_no_size(self) -> str:
-        """Return words for a message: the refused size is also out of the range; "" if it is not."""
+        """Return a phrase for a message if the refused size is also out of the range, else ""."""
         return f", and no size for a keystore: {self.level.sizes}" if self.out_of_range else ""
 
     @property

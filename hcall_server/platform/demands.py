@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 class Demand(NamedTuple, Generic[T]):
-    """One row: whether a request breaks the rule, the rule, and the message.
+    """One row: the condition under which a request breaks the rule, the rule, and the message.
 
-    The message is a format; in it, `it` is the request.  So it can name figures of this request.
+    The message is a format string.  It can use the fields of the request, which it knows as `it`.
     """
 
     broken: Callable[[T], bool]

@@ -80,7 +80,7 @@ class Partition:
     def __repr__(self) -> str:
         return f"Partition({self.number}, {self.name!r}, {self.kbytes} KiB, {self.power.value})"
 
-    # Its power: each change is an event of `power.TABLE`, but `leave`, which nothing may refuse.
+    # Its power.  Each change is an event of `power.TABLE`, except `leave`, which nothing may refuse.
 
     @property
     def power(self) -> Power:
@@ -111,7 +111,7 @@ class Partition:
         """Return the state that an event leads to; OperatorError if custody or the table refuses it."""
         self.demand_owned()
         # Custody comes before the power table. A partition that another system may serve must not start
-        # here, with any power.
+        # here, whatever its power is.
         if self.mode not in SERVES:
             raise self._stands(migration.CUSTODY_CONFIRMED)
         found = TABLE[self.power, event]
@@ -192,7 +192,7 @@ class Partition:
         self.secure_boot = self.next_secure_boot
         if self.keystore:
             self.keystore.ipl(self.secure_boot)
-            # After `ipl`, which drops all volatile objects, and so those of the last IPL.
+            # This comes after `ipl`, because `ipl` drops all volatile objects.
             self._provision(self.keystore)
 
     def _provision(self, keystore: Keystore) -> None:
@@ -222,7 +222,7 @@ class Partition:
         custody, epoch, peer = self._profile.custody, self._profile.epoch, self._profile.peer.hex()
         attempt = f" since attempt {epoch}" if epoch else ""
         other = f", with the system {peer}" if peer else ""
-        from hcall_abi.standstills import standstill  # an error alone needs it, and no start
+        from hcall_abi.standstills import standstill  # only an error needs it, and no start does
 
         state = standstill(custody.name.lower(), self.mode.value, self.name)
         remedy = f": it {state.words}; {state.remedy}" if state else ""

@@ -49,7 +49,7 @@ class PartitionProfile(NamedTuple):
         """Return the profile of an older store: `missing` IPL counts are left out, and the latch is off.
 
         A start that goes on with older records counts as a restore too.  Without a new count of restores,
-        console copies from the lost time would count as newer.
+        a console copy that was made after these records would count as newer.
         """
         attributes = self.attributes.with_numbers({LATCH: 0})
         ipl_count = (self.ipl_count + missing) % IPL_COUNT_LIMIT

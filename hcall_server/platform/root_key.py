@@ -29,9 +29,9 @@ The page `spec/root-key.md` shows the same rows.
 # A damaged card counts as a new one only beside a good wrapped copy.  Otherwise the start stops, although
 # NVRAM may be empty: damage must never look like a new system (guarantee 2).  A TPM that does not answer is
 # `SILENT` and not `UNREADABLE`: nothing is known about its copy.  Another copy lets the start go on without
-# it.  The missing redundancy is reported, and a later start wraps the key.  The first start of a new system
-# is the exception: it stops at a silent TPM.  A crash before the card is written would leave records without
-# a readable key.
+# it.  The missing redundancy is reported, and a later start wraps the key for that TPM.  The first start of a
+# new system is the exception: it stops at a silent TPM.  A crash before the card is written would leave
+# records without a readable key.
 #
 # The main thread asks the TPMs before the event loop runs, so a silent one delays a start by a bounded time.
 # The worker thread of NVRAM looks better, and isn't used: a library that hangs would hold it for ever, and
@@ -149,7 +149,7 @@ ROOT_KEY_TABLE: tuple[RootKeyRow, ...] = (
     RootKeyRow("card-damaged", _DAMAGED, _ABSENT, _ANY_RECORDS, StartOutcome.STOP,
          "start a TPM that does not answer, or put the old part back; else Clear All"),
 )  # fmt: skip
-"""Every decision.  `STALE` exists beside a card with the mark only, and is in its row."""
+"""Every decision.  A copy is `STALE` only if the card has the mark "reset pending"; that row comes first."""
 
 # The order of danger. A copy with another key must stop the start, also beside a good one. After that, one
 # good copy is enough, and the others are restored from it.

@@ -103,7 +103,7 @@ class ManagedSystem:
     @property
     def _idle(self) -> str:
         """Return words for an error: the state in which the system serves nothing, and the way out."""
-        from hcall_abi.standstills import not_operating  # an error alone needs it, and no start
+        from hcall_abi.standstills import not_operating  # only an error needs it, and no start does
 
         return not_operating(self.state.value)
 
@@ -126,7 +126,7 @@ class ManagedSystem:
     def _absent(self, name: str) -> str:
         if self.state is not SystemState.OPERATING:
             return f"there is no partition {name!r}: {self._idle}"
-        from hcall_server.platform.absent import no_partition  # an error alone needs it, and no start
+        from hcall_server.platform.absent import no_partition  # only an error needs it, and no start does
 
         return no_partition(name, self.partitions)
 
@@ -271,7 +271,8 @@ class ManagedSystem:
             partition.set_auto_start(wish.auto_start)
         if wish.new_name is not None:
             partition.rename(wish.new_name)
-            # Rebuilt and not popped and added: the partition keeps its place in the order of the lists.
+            # The dict is rebuilt, so the partition keeps its place in the order of the lists.  With a removal
+            # and an insertion it would become the last one.
             self.partitions = {each.name: each for each in self.partitions.values()}
         return partition
 

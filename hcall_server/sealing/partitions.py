@@ -141,8 +141,8 @@ def _profile(header: Any, name: bytes, uuid: UUID, generation: int) -> Partition
 def _later(profile: PartitionProfile) -> bytes:
     """Return the tagged list; a profile that was never restored or moved has none of these fields."""
     restores, epoch, peer = profile.restores, profile.epoch, profile.peer
-    # Fields without a value are left out. So a partition that was never moved or restored has a record that
-    # older releases read, and they refuse one that they could serve wrongly.
+    # Fields without a value are left out. So older releases read the record of a partition that was never
+    # moved or restored. They refuse every other record, because they could serve it wrongly.
     if not (restores or epoch or peer):
         return NO_FIELDS
     fields = {

@@ -116,6 +116,6 @@ def _usable_key(certificate: x509.Certificate, key: object) -> _Usable | str:
 
 
 def _is_small(exponent: int) -> bool:
-    """Whether a public exponent makes a verification cheap; RSA has no even exponent, and not 1."""
+    """Whether a public exponent is one of RSA (odd, and not 1), and short enough for a cheap verification."""
     # A verification takes time by the length of the exponent; nearly all keys have 65537 (choice C-Y).
     return exponent >= 3 and exponent % 2 == 1 and exponent.bit_length() <= EXPONENT_BITS

@@ -44,7 +44,7 @@ def name_of(label: bytes) -> bytes:
 
 
 def is_platform_key(consumer: Consumer, label: bytes) -> bool:
-    """Whether this is the PK that Linux uses: no other variable may be updated without verification.
+    """Whether this is the PK that Linux uses.  No other variable may be updated without verification.
 
     A PK of another consumer, or with another flag in its label's header, is an ordinary object.
     """

@@ -110,8 +110,8 @@ class ContentInfo:
 class Signature(NamedTuple):
     """A signature by one signer.
 
-    Without signed attributes it is over the update's SHA-256 digest.  With them it is over the digest
-    `attributes`.  `stated` is the digest of the update that is in these attributes.
+    Without signed attributes the signature is over the SHA-256 digest of the update.  With them it is over
+    their own digest, `attributes`.  `stated` is the digest of the update that these attributes contain.
     """
 
     value: bytes
@@ -224,7 +224,7 @@ def _signed_data(der: bytes) -> SignedData:
 
 
 def _check_content(content: Content, message: bytes) -> None:
-    """RuleBroken if SignedData has other content than the signed bytes, in one OCTET STRING."""
+    """RuleBroken unless SignedData has no content, or one OCTET STRING with the signed bytes."""
     if content.content is None:
         return
     try:

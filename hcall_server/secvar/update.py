@@ -5,11 +5,11 @@ Its rules are `hcall_abi.rules.updates`, checked in this order; the first broken
 
     payload      the header, its fixed fields, the length of its certificate part
     authority    PK's holder may sign every variable, holders of KEK's keys all but PK and KEK;
-                 an update of PK is not verified while that is armed, its PKCS#7 not even read
+                 while the latch is armed, an update of PK is not verified, its PKCS#7 not even read
     time         later than that of the variable; not asked of the first update, of an append,
                  nor of an update of PK without verification
     contents     append adds lists: to the databases without duplicates, to the rest at the end;
-                 "delete everything" counts only while armed; PK and KEK hold usable certificates,
+                 "delete everything" needs the armed latch; PK and KEK hold usable certificates,
                  trustedcadb takes only those of authorities
     result       no contents: PK's holder deletes the variable, KEK's leave it empty; an append
                  keeps the later of both times; all must fit into an object

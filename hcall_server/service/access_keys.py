@@ -116,7 +116,7 @@ class AccessKeys:
                 raise OperatorError(rules.ACCESS_KEY_FILE, f"{path} is no plain file")
             if found.st_mode & 0o077:
                 raise OperatorError(rules.ACCESS_KEY_MODE, f"{path} is readable by others")
-            # One byte more than a key has: a longer file must not pass for its beginning.
+            # Read one byte more than a key has.  Otherwise a longer file could pass for a key.
             return os.read(descriptor, _LONGEST + 1)
         except OSError as error:
             raise OperatorError(rules.ACCESS_KEY_FILE, f"{path}: {error.strerror or error}") from None

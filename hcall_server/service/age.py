@@ -30,7 +30,11 @@ UNKNOWN_COMMITS = 1 << 16
 
 
 class Age(NamedTuple):
-    """The records of level 2 beside the mark: missing commits, and the slot of the newest mark."""
+    """The result of comparing records of level 2 with the high-water mark.
+
+    `missing` is the number of commits that the records lack.  `newest` is the slot of the newest mark, None
+    if there is no mark.
+    """
 
     missing: int
     newest: int | None

@@ -48,8 +48,8 @@ def set_modes(machine: Machine, stored: Stored, *, without_console: bool) -> Non
 
     - a partition that may be restarted remotely: the console may have done so while this system was down;
     - every partition, if older records were accepted: it may have left since;
-    - a partition whose present attributes the console may not know: it could have restarted an older copy, in
-      which the attribute permits that.
+    - a partition whose present attributes the console may not know: the console could have restarted it
+      elsewhere, from an older copy whose attributes permit that.
     """
     attached = CONSOLE in stored.records
     for partition in machine.system.partitions.values():
@@ -71,7 +71,10 @@ def set_modes(machine: Machine, stored: Stored, *, without_console: bool) -> Non
 
 
 def publish_keys(machine: Machine) -> None:
-    """Write the key file of each partition that is served here, and remove the file of each other one."""
+    """Write the key file of each partition that is or may again be served here; remove all other ones.
+
+    A frozen partition is one of those: the system serves it again if the attempt is aborted.
+    """
     # A file is no part of the commit of a step, so a kill may have come between the two.  Each start repairs
     # that.  A file too many would count as a lost store in a later state Recovery.
     system, transport = machine.system, machine.transport
@@ -88,7 +91,7 @@ def publish_keys(machine: Machine) -> None:
 
 
 def is_elsewhere(system: ManagedSystem, name: str) -> bool:
-    """Whether a known partition of this name is not owned by this system; log one that has moved."""
+    """Whether this name belongs to a partition that this system does not own; log one that has moved."""
     present = system.partitions.get(name)
     advice = f"nothing is made; a new partition of this name: swpks hmc create {name}"
     if present is not None:

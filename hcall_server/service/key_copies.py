@@ -153,5 +153,5 @@ def holds_old_records(records: Records) -> bool:
 
 
 def _of_a_first_start(records: Records) -> bool:
-    """Whether the records are only those of a killed first start of an earlier release: no partition."""
+    """Whether a killed first start of an earlier release has left these records, which list no partition."""
     return not records.keys() - _FIRST and len(records.get(COMMIT, b"")) <= FIRST_SIZE

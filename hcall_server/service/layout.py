@@ -95,7 +95,7 @@ def replace_part(state: Path, part: str) -> Path | None:
     old = None
     new = state / REMOVED / f"{part}.new"
     if part == TPMS[1] and not (folder.exists() or new.exists()):
-        return None  # an empty folder would be a second TPM, in a system that has one
+        return None  # an empty folder would add a second TPM to a system with one TPM
     if folder.is_dir() and not is_empty(folder):
         make_folder(state / REMOVED)
         # `new` is made before the part goes.  If a kill comes between the two renames, the next call finds

@@ -35,7 +35,7 @@ class SocketPeers:
 
     `wanted` is "unix" for a socket in `folder`, or "tcp:HOST:PORT".  OperatorError or ScarcityError if it
     can't listen.  If no Unix socket can be made there, it does not listen, and still reaches other systems.
-    `taken`: a partition of an older release has the name of that socket.
+    The same holds if the socket is `taken`: a partition of an older release has its name.
     """
 
     def __init__(self, folder: Path, wanted: str, *, taken: bool = False) -> None:

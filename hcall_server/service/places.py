@@ -14,7 +14,7 @@ def check_places(run_folder: Path, settings: Settings, *, passed: bool) -> None:
 
     Without this check, a wrong address would be refused when the settings are already applied to the state.
     """
-    if not passed:  # a service manager has made the sockets
+    if not passed:  # else a service manager has made these sockets
         for name in ("control", *(each.name for each in settings.partition)):
             check_path(run_folder / f"{name}.sock")
     wanted = [parse_listen(address) for address in settings.listen]

@@ -196,7 +196,7 @@ def _remove(path: Path) -> bool:
 
 
 def _word(content: bytes) -> bytes:
-    """Return the content without blanks and a line end after the word; a longer file stays whole."""
+    """Return the word without blanks and a line end after it; content that is too long stays whole."""
     return content if len(content) > _LONGEST_FILE else _END.sub(b"", content, count=1)
 
 

@@ -120,7 +120,7 @@ def run(
             rules.STOP_FLUSHED,
             f"not everything was flushed: {server.trouble or 'NVRAM did not answer in time'}",
         )
-    seams.nvram.commit({})  # finds a state that was removed after its last commit
+    seams.nvram.commit({})  # changes nothing; raises if the state was removed after its last commit
     seams.nvram.close()
     state.close()
 

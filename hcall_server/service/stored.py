@@ -218,9 +218,9 @@ class Opening:
         missing, newest = self._age.of_level_2(authority, last, promised=promised)
         last = last._replace(number=last.number + missing)
         # A start that is refused later, such as for the size of a partition, leaves this mark.  That harms
-        # nothing: the number is that of the last commit, which the next start finds too.  Above older records
-        # that were accepted, the mark has the next start refused again, as before.  It cannot wait for the
-        # settings, because a commit may follow at once, and writes the other slot.
+        # nothing: the number is that of the last commit, which the next start finds too.  If older records
+        # were accepted, the mark is above them, so the next start refuses them again, as before.  The mark
+        # cannot wait until the settings are applied: a commit may follow at once, and writes the other slot.
         self._nvram.mark.make_durable(authority.mark(last.number), newest)
         return _Ready(Commits(self._nvram, authority, last), missing)
 
@@ -276,9 +276,10 @@ def _first_start_of_level_1(copies: KeyCopies, records: Records) -> bool:
 def _promises_mark(copies: KeyCopies, last: CommitRecord) -> bool:
     """Whether the mark must be there: the card promises it, or a commit after the first one.
 
-    A first start writes its card after the mark.  So without a card its first commit may lack the mark.  The
-    first commit of a replaced service processor may lack it beside any card.  Such a commit lists wrapped
-    copies only, so it hides no older record: the state is Recovery also without it.
+    A first start writes the mark before its card.  So if there is no card, the mark of the first commit may
+    be missing.  If the service processor was replaced, the mark of its first commit may be missing beside any
+    card.  Such a commit lists wrapped copies only, so no older record can be served: the state is Recovery
+    in any case.
     """
     if last.number == _FIRST_COMMIT and set(last.records) <= {record_id(name) for name in WRAPPED}:
         return False

@@ -43,7 +43,7 @@ class Snapshot(NamedTuple):
 
     def mark_flushed(self) -> None:
         """Mark the image durable in the keystore."""
-        # In the keystore of the snapshot.  The partition may have got another store during the flight.
+        # This keystore is that of the snapshot.  The partition may have got another one during the flight.
         if self.keystore:
             self.keystore.contents.mark_flushed(self.profile.image_generation)
 
@@ -61,8 +61,8 @@ class Batch(NamedTuple):
     def sealed(self, sealer: Sealer) -> dict[str, bytes | None]:
         """Return the sealed records by their names in NVRAM; None removes a record."""
         records = {name: seal(sealer) for name, seal in self.own.items()}
-        # Partitions last.  One that was deleted may have come back by a restore, before its removal was
-        # flushed.  Then both have the same name here, and the record counts.
+        # Partitions come last.  A deleted one may have come back by a restore before its removal was flushed.
+        # Then its removal and its record have the same name here, and the record counts.
         for each in self.snapshots.values():
             records[partition_name(each.profile.uuid)] = each.sealed(sealer)
         return records
@@ -99,7 +99,8 @@ class Book:
         That is so if the partition is refused or gone, or if the present flight has all of its changes.
         """
         # The records of a refused partition stay byte for byte, because the operator may repair them.  A
-        # partition that is gone was deleted or replaced by a restored one: its record would come back.
+        # partition that is gone was deleted, or replaced by a restored one.  A flight must not write its
+        # record again.
         if partition.refused or partition.gone:
             return False
         flying = self._flying.snapshots.get(partition.number)

@@ -73,7 +73,7 @@ def recover_left_over(
     """Show the partitions whose records of level 1 could not be converted, each refused with its reason.
 
     Call it when all other partitions are in the system.  `roster` lists those partitions.  With it, the
-    reason names a partition whose record was put in place of this one.
+    reason can name the partition whose record was put in the place of a refused one.
     """
     reader = _Reader(records, old, [each.number for each in roster])
     for number in reader.numbers:
@@ -92,8 +92,8 @@ def recover_left_over(
 
 def _refuse(system: ManagedSystem, number: int, name: str | None, reason: StorageError) -> None:
     """Show a partition of level 1 under its name, or under a placeholder."""
-    # It gets a UUID only by its conversion.  This one has no version, so `records_of` knows that its records
-    # are those of level 1.
+    # A partition of level 1 gets a UUID only by its conversion.  This substitute has no UUID version, so
+    # `records_of` knows that the records of the partition are those of level 1.
     no_uuid = UUID(int=number)
     taken = system.by_number(number) is not None
     if name is None or taken or name in system.partitions:

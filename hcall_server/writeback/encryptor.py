@@ -219,7 +219,7 @@ class Encryptor:
     async def flush(self) -> bool:
         """Make everything durable that is dirty now.  Return False if that failed; nothing is lost then."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        before = self._schedule.started  # such a flight may not have everything that is dirty now
+        before = self._schedule.started  # these flights may lack a part of what is dirty now
         while self._flights.pending:
             if not self._flights.flying:
                 self._flights.start()
@@ -229,8 +229,8 @@ class Encryptor:
             self._raise_end()
             if flight > before:
                 return flushed
-        # With the first line a checkpoint on every path, as in Trio's own functions.  Shielded, because a
-        # flush that has happened must not be reported as cancelled.
+        # This line and the first one make every path a checkpoint, as in Trio's own functions.  This one is
+        # shielded, because a flush that has happened must not be reported as cancelled.
         await trio.lowlevel.cancel_shielded_checkpoint()
         return True
 
@@ -296,9 +296,9 @@ class Encryptor:
     def _set_alarm(self) -> None:
         """Let `run` wake at the next deadline.
 
-        If `run` wakes too early, it finds nothing due and sets the alarm itself.  Only an alarm for "at once"
-        is moved to a later deadline.  Otherwise the task would run for nothing, and delay the worker's
-        thread.
+        If the deadline is later than the alarm, the alarm stays as it is.  Then `run` wakes early, finds
+        nothing due, and sets the alarm itself.  Only an alarm for "at once" is moved to a later deadline.
+        Otherwise `run` would wake now for nothing, and delay the worker's thread.
         """
         deadline = self._flights.next_deadline() if self._end is None else -math.inf
         if self._alarm is not None and (deadline < self._alarm_at or self._alarm_at == -math.inf):

@@ -144,7 +144,8 @@ class _Recovery:
         if objection is None:
             self._system.adopt(profile, image)
         elif isinstance(objection, OperatorError):
-            # The record is the present one, only its keystore is too large for the level: it keeps its key.
+            # The record is the present one, and only its keystore is too large for the level.  So the
+            # partition keeps its access key.
             self._system.adopt(profile, state=refused(objection))
         elif self._is_taken(profile.number, profile.name):
             lost.append((profile.uuid, objection))
