@@ -222,6 +222,8 @@ def status_of(end: MachineEnd, options: argparse.Namespace, boot: DiskBoot | Non
     from swpks.qemu.run import MachineEnd
 
     if boot and end is MachineEnd.NOT_BOOTED:
+        if boot.tail.in_line:
+            streams.complain("")  # the message begins on a line of its own, behind the console's text
         _say(failed_boot(boot))
         return NOT_BOOTED
 

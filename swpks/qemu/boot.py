@@ -68,6 +68,11 @@ class ConsoleTail:
         return [*self._lines, *([] if not last or _PROMPT.fullmatch(last) else [last])]
 
     @property
+    def in_line(self) -> bool:
+        """Whether the console has printed text behind its last end of line."""
+        return bool(_plain(self._line))
+
+    @property
     def prompts(self) -> bool:
         """Whether the console ends with a prompt of SLOF or GRUB."""
         return bool(_PROMPT.fullmatch(_plain(self._line)))

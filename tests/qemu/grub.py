@@ -195,8 +195,9 @@ class GrubMachine:
                     prepare=prepare,
                     boot=boot,
                 )
-        finally:
+        except BaseException:
             print(self.log.read_text("utf-8", "replace"))  # for a failed test
+            raise
         return Outcome(end, self.log.read_text("utf-8", "replace"), boot)
 
     def _note(self, opcode: int, answer: HReturn) -> None:

@@ -73,10 +73,11 @@ def test_options_of_a_disk(
 def test_a_failed_boot_has_the_last_lines(capsys: pytest.CaptureFixture[str], boot_disk: Path) -> None:
     """R-77: the exit status is 6; the message has the reason and the loader's own words."""
     boot = DiskBoot(boot_disk, Path("vmlinux"), loader_of(boot_disk))
-    boot.tail.feed(b"error: missing or invalid signature magic.\r\n")
+    boot.tail.feed(b"error: missing or invalid signature magic.\r\ngrub> ")
     boot.fail("it waits at a prompt")
     assert qemu.status_of(MachineEnd.NOT_BOOTED, argparse.Namespace(), boot) == 6
-    lines = capsys.readouterr().err.splitlines()
+    empty, *lines = capsys.readouterr().err.splitlines()
+    assert empty == "", "the console's prompt has no end of line"
     assert lines[0] == (
         "swpks qemu: the boot loader has not started the kernel: it waits at a prompt; the last lines of its "
         "console:"
