@@ -43,9 +43,10 @@ async def in_time(function: Callable[[], Awaitable[T]], seconds: float) -> T:
 
 
 class _Bounded:
-    """A limiter that raises TimeoutError if no place becomes free in time.  Trio uses these two methods.
+    """A limiter that raises TimeoutError if no place becomes free in time.
 
-    A deadline around the whole call would end it too early after a pause of this process.
+    Trio calls its two methods, `acquire_on_behalf_of` and `release_on_behalf_of`.  A deadline around the
+    whole call would end the call too early after a pause of this process.
     """
 
     def __init__(self, places: trio.CapacityLimiter, patience: Patience) -> None:

@@ -33,8 +33,13 @@ def grub_modules() -> Path:
 def write_disk(options: argparse.Namespace) -> None:
     """Write the disk image of a command line."""
     kernel = options.kernel.read_bytes()
+    if options.out.exists() and any(map(options.out.samefile, (options.kernel, options.initrd))):
+        raise Unusable(f"{options.out}: the disk would replace the kernel or the initrd; choose another OUT")
     if options.sign:
-        kernel = grub_disk.with_signature(kernel, _key(options.sign[0]), _certificate(options.sign[1]))
+        key, certificate = _key(options.sign[0]), _certificate(options.sign[1])
+        if certificate.public_key() != key.public_key():
+            raise Unusable(f"{options.sign[1]}: the certificate is of another key than {options.sign[0]}")
+        kernel = grub_disk.with_signature(kernel, key, certificate)
     static = [_certificate(path).public_bytes(Encoding.DER) for path in options.static_key]
     core = grub_disk.core_image(
         grub_modules(), grub_disk.configuration(options.append), grub_disk.MODULES, static

@@ -166,7 +166,10 @@ def policies() -> str:
 
 
 def _asked(call: Opcode, policy: int) -> int:
-    """Return a policy word with one bit; SIGNED_UPDATE demands the bit SIGNEDUPDATE, so it is added."""
+    """Return the policy word that a test of this call uses for a policy bit.
+
+    SIGNED_UPDATE refuses a word without SIGNEDUPDATE, so this bit is added for it.
+    """
     return policy | int(Policy.SIGNEDUPDATE) if call is Opcode.SIGNED_UPDATE else policy
 
 

@@ -218,7 +218,8 @@ def _moved(known: Entry, epoch: int, *, source: str, owner: str) -> Entry:
 
 def _ended(known: Entry, system: str, at: Custody, epoch: int) -> Entry:
     """Return the entry after a record of a system, which may prove that attempts are over."""
-    # A record of an earlier attempt proves nothing about the present one: its words may still be under way.
+    # A record of an earlier attempt proves nothing about the present attempt, whose messages may still be
+    # under way.
     if known.over or epoch < known.epoch:
         return known
     forced = known.decision is Decision.FORCED

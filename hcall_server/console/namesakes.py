@@ -38,5 +38,5 @@ def demand_free_name(systems: Iterable[KnownSystem], system: KnownSystem | None,
 
 
 def namesakes(systems: Iterable[KnownSystem], system: KnownSystem | None, name: str) -> list[str]:
-    """Return type, model and serial number of each other system with a name."""
+    """Return type, model and serial number of each other system that has this name."""
     return [each.type_model_serial for each in systems if each is not system and each.name == name]

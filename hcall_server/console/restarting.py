@@ -194,7 +194,10 @@ class Restarter(NamedTuple):
         return all(facts.rank <= copy.facts.rank for _, facts in self.tools.store.copies_of(uuid))
 
     async def _bar(self, run: JobRun, entry: Entry) -> Entry:
-        """End the unfinished attempt of a lost source; the source's changes since the copy are lost."""
+        """End the unfinished attempt of a source system that is lost.
+
+        The changes that this source made after the last copy of the partition are lost too.
+        """
         attempt, place = entry.epoch, self.tools.registry.name_of(entry.target)
         now = await barred(self.tools, entry)
         if now.moved > entry.moved:

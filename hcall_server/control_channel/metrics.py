@@ -1,7 +1,7 @@
 """Figures for Prometheus, read from the machine's own counters at each request.
 
-Labels are bounded: partitions by the operator's names, h-calls and statuses by the tables of
-`hcall_abi`.  No label of a figure is the label of an object, or any other text of a guest.
+The number of Prometheus labels is bounded: their values are names of partitions, h-calls and statuses.  No
+label of a keystore object, and no other text of a guest, becomes such a value.
 """
 
 from __future__ import annotations

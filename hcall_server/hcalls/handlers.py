@@ -1,7 +1,8 @@
 """The handler of each h-call, and the named tuple of its arguments.
 
-To add an h-call: its row in `hcall_abi.calls`, its tuple and handler in the module of its family, and its
-row here.  The tuple has a field for each argument but the lengths, under the argument's name.
+To add an h-call, add three things: its row in `hcall_abi.calls`, its tuple and handler in the module of its
+family, and its row here.  The tuple has a field for each argument, under the argument's name.  Lengths have
+no field.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class Keys:
         held = self._contents.get(key)
         self._access.demand(call, state, held.policy)
         wanted = held.policy | _REVOKED if revoked else held.policy & ~_REVOKED
-        # A call that changes nothing counts no generation: it must make no flushed key pending.
+        # A call that changes nothing must not count a generation: a flushed key would become pending again.
         if wanted != held.policy:
             self._contents.set_policy(key, wanted)
         return held.policy

@@ -76,10 +76,10 @@ class Objects:
         self._contents.remove((who.consumer, label))
 
     def confirm(self, who: Credentials, label: bytes) -> bool:
-        """Return whether the newest change to a label is durable.
+        """Return whether the newest change to a label is durable; a removal is a change too.
 
-        Raises NotFound if there is no object and its absence is durable.  Returns False for a pending
-        removal, as for any other pending change.
+        Returns False while the change is pending.  Raises NotFound if the label has no object, and its
+        removal is durable or it never had one.
         """
         self._access.enter(Opcode.CONFIRM_OBJECT_FLUSHED, who)
         # First, because NotFound means here that the absence is durable; Linux takes "not found, not yet

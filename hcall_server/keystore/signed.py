@@ -86,11 +86,11 @@ class SignedObjects:
         return len(self._contents.with_bit(_SIGNED))
 
     def begin(self, who: Credentials, label: bytes, policy: int) -> bytes | None:
-        """Return the data of the object now, None where there is none yet.
+        """Return the present data of the object, None if there is no object yet.
 
         Raises Forbidden for a wrong password and for a policy that is not met.  An IMMUTABLE object can be
-        made but not changed.  Raises WrongKind if the policy word of the object is not `policy`, such as that
-        of an object that WRITE made.
+        made but not changed.  Raises WrongKind if the object has another policy word than `policy`.  One that
+        WRITE has made is an example.
         """
         state = self._access.enter(Opcode.SIGNED_UPDATE, who)
         held = self._contents.find((who.consumer, label))
@@ -109,7 +109,8 @@ class SignedObjects:
 
         The hypervisor needs PK and KEK to verify an update, also if their policy denies the guest a READ.
         """
-        # Only with SIGNEDUPDATE: WRITE could make an object named PK, and its author would be trusted.
+        # An object without SIGNEDUPDATE does not count.  WRITE can make an object named PK, and the writer's
+        # key would then be trusted.
         held = self._contents.find((consumer, label))
         return held.data if held is not None and held.policy & _SIGNED else None
 

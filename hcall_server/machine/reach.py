@@ -42,7 +42,7 @@ class Reach(Protocol):
         """Remove the key of a name that no partition has any more."""
 
     def rename_passed(self, before: str, after: str) -> None:
-        """Assign the sockets that were passed for a partition to its new name."""
+        """Give the passed sockets of a partition to the partition's new name."""
 
     def close_passed(self, name: str) -> None:
         """Close the sockets that were passed for a partition which does not exist any more."""

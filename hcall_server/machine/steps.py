@@ -98,7 +98,7 @@ class Host(Protocol):
 
 
 class Steps:
-    """Makes the marks (changes in memory) and the effects of the rows of `custody.SYSTEM`."""
+    """Carries out the rows of `custody.SYSTEM`: the changes in memory, and the effects after the commit."""
 
     def __init__(self, machine: Host) -> None:
         self._machine = machine

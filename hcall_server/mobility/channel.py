@@ -152,8 +152,8 @@ class MobilityChannel:
     async def receive_final(self, final: Final, ahead: Callable[[bytes], None] = lambda _: None) -> bytes:
         """Return the bytes that follow the header of a partition; PeerError at once if it is too large.
 
-        `ahead` gets the bytes before the empty message has come.  It may parse them, and must not act on
-        them.
+        `ahead` is a function that gets these bytes early, before the empty message that ends them has come.
+        It may parse them, and must not act on them.
         """
         if final.total > MAX_FINAL:
             raise PeerError(rules.MOBILITY_SIZE, f"the partition has {final.total} bytes")

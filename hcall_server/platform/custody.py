@@ -268,7 +268,7 @@ def _fits(row: Row, at: Standing, on: Word, epoch: int, generation: int) -> bool
 
 
 class Party(Enum):
-    """The receiver of a word."""
+    """Who receives a message about a partition's custody."""
 
     SOURCE = "source"
     TARGET = "target"

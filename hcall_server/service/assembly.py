@@ -345,7 +345,7 @@ _POSTPONED = {
 
 
 def _warn_of_postponed(state: SystemState, settings: Settings) -> None:
-    """Log the partitions of the settings that are not applied in this state."""
+    """Log that the settings of partitions are not applied in this state."""
     _log.warning(
         "partition.postponed",
         partitions=[wish.name for wish in settings.partition],

@@ -52,7 +52,7 @@ _END = re.compile(rb"[ \t]*(?:\r?\n)?\Z")
 
 
 class PresenceRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The content of `asmi/request`: the only valid word, and the number of tries with it so far."""
+    """The content of `asmi/request`: the action, the word that confirms it, and the tries so far."""
 
     action: str
     word_sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]

@@ -54,8 +54,8 @@ class Commit:
 class Commits:
     """The commits of one system, beginning after the last one that took effect.
 
-    A failed commit lists nothing: the next commit must have its changes.  The number of a failed commit is
-    not used again, because that commit may have taken effect.
+    The changes of a failed commit belong to the next commit.  The number of a failed commit is not used
+    again, because that commit may have taken effect.
     """
 
     def __init__(self, nvram: Nvram, authority: CommitAuthority, last: CommitRecord = NO_COMMIT) -> None:
@@ -67,9 +67,9 @@ class Commits:
         return f"Commits({self.last})"
 
     def prepared(self, changes: Records) -> Commit:
-        """Return the commit of these records (None removes one), with its commit record.
+        """Return a commit of these records and of the commit record that lists them; None removes a record.
 
-        Records of sealed level 1 are not in its list; a conversion removes them.
+        Records of sealed level 1 are in the commit, because a conversion removes them, and not in the list.
         """
         listed = {record_id(name): blob for name, blob in changes.items() if not parse_old_name(name)}
         following = self.last.after(listed)

@@ -91,7 +91,7 @@ def recover_left_over(
 
 
 def _refuse(system: ManagedSystem, number: int, name: str | None, reason: StorageError) -> None:
-    """Show a partition of level 1 under its name, or under a placeholder."""
+    """List an unreadable partition of level 1 as refused, under its name or under a placeholder."""
     # A partition of level 1 gets a UUID only by its conversion.  This substitute has no UUID version, so
     # `records_of` knows that the records of the partition are those of level 1.
     no_uuid = UUID(int=number)

@@ -138,7 +138,10 @@ class _Recovery:
             raise self._sealer.explain(error, blob, self._uuids) from None
 
     def _adopt(self, record: PartitionRecord, lost: list[tuple[UUID, StorageError]]) -> None:
-        """Add a partition to the system; it is lost if it claims the name or number of another."""
+        """Add a stored partition to the system, or list it in `lost`.
+
+        A partition is lost if another partition of the system already has its name or its number.
+        """
         profile, image = record
         objection = self._objection(record)
         if objection is None:

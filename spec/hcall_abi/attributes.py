@@ -22,7 +22,8 @@ def attribute_number(name: str, given: int | str) -> int:
         raise OperatorError(rules.ATTRIBUTE_KNOWN, f"no attribute {name!r}{near}; the attributes are {names}")
     try:
         return row.parse(given)
-    # `parse` names no rule: the modules of the rules import `hcall_abi.console`, so it can't import them.
+    # `parse` raises ValueError and names no rule: it is in `hcall_abi.console`, which the modules of the
+    # rules import.
     except ValueError as error:
         near = near_question(str(given), row.words)
         raise OperatorError(rules.ATTRIBUTE_RANGE, f"{name} {error}{near}") from None

@@ -1,4 +1,4 @@
-"""Makes the problem that answers a request from the rule that it broke; for systems and consoles.
+"""Makes the answer to a refused request, a problem, from the broken rule; for systems and consoles.
 
 The kinds are the rows of `hcall_abi.control.ProblemKind` (spec/control.md#problems).
 """

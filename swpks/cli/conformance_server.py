@@ -113,10 +113,10 @@ def _facts(place: ServerPlace, options: argparse.Namespace) -> Facts:
 
 
 def _check_kind(place: ServerPlace) -> None:
-    """Raise OperatorError if the reason for the failed session is that the path has another kind of thing.
+    """Raise OperatorError if a session has failed because the path is no socket of a partition.
 
-    Called only after a failure, because it opens a connection: a server that has room for only one
-    connection would not accept the session as well.
+    The caller calls it only after a failure, because it opens a connection of its own.  A server with room
+    for one connection would then refuse the session.
     """
     if not isinstance(place.address, tuple):
         path = Path(place.address)

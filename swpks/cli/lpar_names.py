@@ -9,9 +9,10 @@ from swpks.cli import streams
 
 
 def warn_of_case(name: str, variable: str) -> None:
-    """Warn on standard error if a name is that of a secure-boot variable in another case.
+    """Warn on standard error if a name differs from a secure-boot variable only in upper and lower case.
 
-    The update is sent: any name is permitted, but a name in another case is signed under another GUID.
+    The update is sent all the same.  Such a name is permitted, but its update has to be signed under
+    another GUID.
     """
     known = {each.lower(): each for each in POLICIES}.get(variable.lower(), variable)
     if known != variable:

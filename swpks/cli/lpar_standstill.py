@@ -12,9 +12,10 @@ from swpks.cli.hmc_output import attempt
 
 
 def unserved(system: SystemView, name: str) -> OperatorError | None:
-    """Return the error for a partition that is not served, for another reason than its power.
+    """Return the error for a partition that is not served although it is powered on.
 
-    None for a partition that is served, powered off or refused, and for one that was never on this system.
+    Returns None for a partition that is served, powered off or refused, and for one that was never on this
+    system.
     """
     if system.state != "Operating":
         lost = f" ({', '.join(system.lost)}: known and not restored)" if system.lost else ""

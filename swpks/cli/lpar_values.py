@@ -201,7 +201,10 @@ def chosen_label(args: argparse.Namespace) -> bytes:
 
 
 def read_content(path: Path | None, needed: str) -> bytes:
-    """Return the bytes of a file or of standard input, as `read_file`; EmptyInput for none."""
+    """Return the bytes of a file, or of standard input for `-`.
+
+    Raises EmptyInput if there are none, and the errors of `read_file`.
+    """
     with _reading(path):
         return content_of(path, needed)
 

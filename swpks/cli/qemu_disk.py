@@ -59,13 +59,17 @@ def disk_boot(options: argparse.Namespace, notify: Callable[[str], None]) -> Dis
     from swpks.qemu.boot import BOOT_LIMIT, DiskBoot
     from swpks.qemu.bootdisk import loader_of
 
-    given = [name for name in (_OF_THE_LOADER if options.disk else _OF_A_DISK) if getattr(options, name)]
+    given = [
+        name
+        for name in (_OF_THE_LOADER if options.disk else _OF_A_DISK)
+        if getattr(options, name) not in (None, False)
+    ]
     if given:
         raise OperatorError(COMMAND_USAGE, _refusal(given[0], bool(options.disk)))
     if options.disk is None:
         return None
     loader = loader_of(options.disk)
-    if not os.access(options.disk, os.W_OK) and "-snapshot" not in options.options:
+    if not os.access(options.disk, os.W_OK) and not {"-snapshot", "--snapshot"} & {*options.options}:
         advice = "make it writable, or give `-- -snapshot` to drop the guest's changes"
         raise OperatorError(LOADER_IMAGE, f"{options.disk}: the guest's disk may not be written; {advice}")
     limit = options.boot_limit or BOOT_LIMIT

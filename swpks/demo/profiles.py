@@ -1,4 +1,7 @@
-"""Steps with a profile backup: a restore loses later updates of the guest, and the console says so before."""
+"""Steps with a profile backup.
+
+A restore of the backup loses the guest's later updates.  The console says so before it restores.
+"""
 
 from __future__ import annotations
 

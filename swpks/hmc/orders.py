@@ -102,7 +102,8 @@ class ConsoleHandler:
 
     def _system_view(self, system: KnownSystem) -> KnownSystemView:
         last, now = system.last, self._console.date()
-        # The oldest of the newest copies is shown: a recovery would put back its store the furthest.
+        # Each store has a newest copy.  The oldest of these times is shown, because a recovery would lose the
+        # most changes of that store.
         newest = {uuid: copies[0].time for uuid, copies in by_store(system.copies).items()}
         copied = min(newest.values(), default=None)
         named = last.partitions.items() if last else ()

@@ -30,8 +30,8 @@ LONGEST_LINE = 512
 """Characters of a line that are kept; a loader may print without an end of line."""
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|[\x00-\x08\x0b-\x1f\x7f]")
-_PROMPT = re.compile(r"(?:0 |grub|grub rescue)>")
-"""Prompts of SLOF and of GRUB, as the whole of a line."""
+_PROMPT = re.compile(r"(?:\d+ |grub|grub rescue)>")
+"""Prompts of SLOF, with the depth of its stack, and of GRUB, as the whole of a line."""
 
 
 class BootStage(IntEnum):

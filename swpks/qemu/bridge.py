@@ -52,6 +52,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from hcall_abi.calls import CALLS
 from hcall_abi.consumers import SecureBoot
@@ -90,6 +91,10 @@ Hook = Callable[[Stop], Awaitable[None]]
 def real(address: int) -> int:
     """Return the real address for a virtual address in the kernel's linear mapping: its lowest 60 bits."""
     return address & _REAL
+
+
+class ResetMeanwhile(Exception):
+    """The machine was reset while the bridge waited for the partition."""
 
 
 class Bridge:
@@ -150,7 +155,9 @@ class Bridge:
             await self._hooks[address](stop)
             await self._step_from(stop, address)
         elif address in self._places:
-            await self._places[address](stop, address)
+            # The processor is at its reset vector then, and the next stop is there.
+            with suppress(ResetMeanwhile):
+                await self._places[address](stop, address)
         elif stop.signal != _TRAP:
             raise GuestStopped(f"the guest has stopped at 0x{address:X} for good (signal {stop.signal})")
 
@@ -194,7 +201,9 @@ class Bridge:
         if await self._was_reset():
             await self._partition.ipl()
         await self._drop_calls()
-        await self._advertise()
+        mode = await self._partition.secure_boot()
+        await self._demand_no_reset()
+        await self._advertise(mode)
         await self._step_from(stop, address)
 
     async def _was_reset(self) -> bool:
@@ -202,18 +211,27 @@ class Bridge:
         before, self._resets = self._resets, await self.monitor.resets()
         return self._resets != before
 
+    async def _demand_no_reset(self) -> None:
+        """Raise ResetMeanwhile if the machine was reset since `_was_reset`.
+
+        Another program may reset a machine that is stopped, while the bridge waits for the partition.  Then
+        the registers are those of the new boot, and must not be written.
+        """
+        if self._resets not in (None, await self.monitor.resets()):
+            raise ResetMeanwhile
+
     async def _drop_calls(self) -> None:
         """Forget the driver's calls under way: a call that a reset has cut off never comes to its `sc 1`."""
         self._under_way.clear()
         for points in self._gates.values():
             await points.clear()
 
-    async def _advertise(self) -> None:
+    async def _advertise(self, mode: SecureBoot) -> None:
         (pointer,) = await self.stub.read("r3")
         at = real(pointer)
         size = devicetree.tree_size(await self.stub.read_memory(at, devicetree.HEADER_SIZE))
         before = await self.stub.read_memory(at, size)
-        after = self._completed(before, await self._partition.secure_boot())
+        after = self._completed(before, mode)
         # A tree of the machine has much padding, and a write needs a packet for each KiB: only the changed
         # part is written.
         changed = [n for n in range(size) if before[n] != after[n]]
@@ -261,6 +279,7 @@ class Bridge:
         answer = await self._partition.call(request)
         if self._on_call:
             self._on_call(opcode, answer)
+        await self._demand_no_reset()
         return answer
 
     async def _end_call(self, gate: Gate) -> None:

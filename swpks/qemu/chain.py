@@ -133,14 +133,16 @@ class ChainBridge(Bridge):
         """Install the services; SLOF's own code at this address just runs on."""
         if await self.stub.read_memory(address, len(self._boot.loader.code)) == self._boot.loader.code:
             (entry,) = await self.stub.read("r5")
+            mode = await self._partition.secure_boot()
+            await self._demand_no_reset()
             self._calling = True
-            await self._install(ClientInterface(self.stub, stop, entry, self._handle_in_call))
+            await self._install(ClientInterface(self.stub, stop, entry, self._handle_in_call), mode)
             self._calling = False
             await self._loader.clear()
             self._boot.enter(BootStage.LOADER)
         await self._step_from(stop, address)
 
-    async def _install(self, client: ClientInterface) -> None:
+    async def _install(self, client: ClientInterface, mode: SecureBoot) -> None:
         at = await client.interpret(forth.BASE) + forth.CALL_AT
         if await self.stub.read_memory(at, 4) != HYPERVISOR_CALL.to_bytes(4, "big"):
             raise FirmwareUnsuitable(f"its Forth has left no `sc 1` at 0x{at:X}")
@@ -151,7 +153,6 @@ class ChainBridge(Bridge):
         if await client.interpret(forth.GET_CONFIG) == Status.H_SUCCESS:
             await self._lock(client)
             await client.interpret(forth.SERVICES)
-        mode = await self._partition.secure_boot()
         await client.set_property(SECURE_BOOT, mode.to_bytes(4, "big"))
 
     async def _lock(self, client: ClientInterface) -> None:
@@ -163,8 +164,11 @@ class ChainBridge(Bridge):
 
     async def _firmware_calls(self, stop: Stop, address: int) -> None:
         """Answer an h-call of firmware, or take its report of the hand-over."""
-        (opcode,) = await self.stub.read("r3")
+        opcode, status = await self.stub.read("r3", "r4")
         if opcode == forth.HAND_OVER:
+            if status:
+                shown = status_name(status_of(status))
+                self._boot.notify(f"firmware has not locked the boot loader's objects: {shown}")
             await self.stub.write({"r3": Status.H_SUCCESS, "pc": address + 4})
             await self._firmware.clear()
             await self._start.set()
@@ -173,13 +177,19 @@ class ChainBridge(Bridge):
             await self._step_from(stop, address)
 
     async def _kernel_starts(self, stop: Stop, address: int) -> None:
-        code = self.image.code(self.image.find(KERNEL_ENTRY))[:COMPARED]
-        start = real(self.image.find(KERNEL_ENTRY).address)
-        if await self.stub.read_memory(start, len(code)) != code:
-            raise OtherKernel(self._boot.kernel)
-        await self._kernel.set()
-        self._boot.enter(BootStage.KERNEL)
+        # A later kernel of a kexec may be another one; it is not compared.
+        if self._boot.stage is BootStage.HANDED_OVER:
+            await self._compare_kernel()
+            await self._kernel.set()
+            self._boot.enter(BootStage.KERNEL)
         await super()._kernel_starts(stop, address)
+
+    async def _compare_kernel(self) -> None:
+        """Raise OtherKernel if the code in memory is not that of the kernel's file."""
+        entry = self.image.find(KERNEL_ENTRY)
+        code = self.image.code(entry)[:COMPARED]
+        if await self.stub.read_memory(real(entry.address), len(code)) != code:
+            raise OtherKernel(self._boot.kernel)
 
     def _completed(self, tree: bytes, _mode: SecureBoot) -> bytes:
         # The secure-boot mode came into the tree by SLOF's own setprop, for the loader as well.

@@ -99,6 +99,8 @@ def _from_disk(machine: QemuMachine, console: int) -> list[str]:
 
     `-serial` takes no copy, so its two forms are spelled out as character devices.
     """
+    # A relative path with a colon would be taken for a protocol, such as nbd:.
+    disk = machine.disk or Path()
     log = f"id=swpks-console,logfile=/dev/fd/{console}"
     if machine.serial == TERMINAL:
         kind = [f"stdio,mux=on,signal=off,{log}", "-mon", "chardev=swpks-console,mode=readline"]
@@ -106,7 +108,7 @@ def _from_disk(machine: QemuMachine, console: int) -> list[str]:
         kind = [f"file,path={_escaped(machine.serial.removeprefix('file:'))},{log}"]
     return [
         *("-chardev", *kind, "-serial", "chardev:swpks-console"),
-        *("-drive", f"file={_escaped(str(machine.disk))},format=raw,if=none,id=swpks-disk"),
+        *("-drive", f"file={_escaped(str(disk.absolute()))},format=raw,if=none,id=swpks-disk"),
         *("-device", "virtio-blk-pci,drive=swpks-disk,bootindex=0"),
     ]
 

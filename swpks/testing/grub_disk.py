@@ -71,7 +71,10 @@ class _Kind(IntEnum):
 
 
 def configuration(append: str, kernel: str = KERNEL, initrd: str = INITRD) -> str:
-    """Return a grub.cfg: report the state of secure boot, boot the kernel, and power off if that fails."""
+    """Return a grub.cfg: report the state of secure boot, boot the kernel, and power off if that fails.
+
+    `append` is a part of GRUB's script: quote `;`, `&`, `|` and `$` in it.
+    """
     return f"""\
 echo "GRUB: keys $appendedsig_key_mgmt, signatures checked: $check_appended_signatures"
 search --no-floppy --file /{kernel} --set root

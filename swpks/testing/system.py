@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class SystemPower(Mistake, RuntimeError):
-    """The system is off and must be on, or it is on and must be off."""
+    """The call needs the other power state: it needs a running system and this one is off, or the reverse."""
 
 
 class EmulatedSystem:
@@ -101,16 +101,21 @@ class EmulatedSystem:
         self._demand_on()
         if not self.has(name):
             message = f"the system {self.name} has no partition {name!r}; it has {listed(self.names)}"
-            mark = f"@pytest.mark.pks_console(partitions={ {self.name: [*self.wished, name]} })"
-            raise UnknownName(f"{message}: name one of them, or write {mark}")
+            raise UnknownName(f"{message}: {self._remedy_for(name)}")
+
+    def _remedy_for(self, name: str) -> str:
+        """Return the remedy for a partition that the system does not have now."""
+        if name in self.wished:
+            # The mark has made this partition, so another mark would not help.
+            return f"it has moved to another system, or is not restored yet; the system is {self.state}"
+        mark = f"@pytest.mark.pks_console(partitions={ {self.name: [*self.wished, name]} })"
+        return f"name one of them, or write {mark}" if self.names else f"write {mark}"
 
     @at_caller
     async def start(self) -> None:
         """Assemble a machine from the present parts, and power it on; SystemPower if one runs already."""
         if self.running:
-            raise SystemPower(
-                f"the system {self.name} runs already: cut its power first, by await power_cut()"
-            )
+            raise self._on("runs already")
         from hcall_server.data_channel.memory import MemoryTransport
         from hcall_server.service.assembly import assemble
 
@@ -205,9 +210,15 @@ class EmulatedSystem:
             "or await start() of the system"
         )
 
+    def _on(self, runs: str) -> SystemPower:
+        return SystemPower(
+            f"the system {self.name} {runs}: write await power_cut_system({self.name!r}) of the console, "
+            "or await power_cut() of the system"
+        )
+
     def _demand_off(self) -> None:
         if self.running:
-            raise SystemPower(f"the system {self.name} runs: cut its power first, by await power_cut()")
+            raise self._on("runs")
 
 
 def settings_of(name: str, partitions: Sequence[str], numbers: Mapping[str, int], **options: Any) -> Settings:

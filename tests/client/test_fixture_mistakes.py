@@ -27,6 +27,7 @@ from swpks.testing import (
 )
 
 SYSTEMS = r"there is no system 'c'; the systems are a, b: .*pks_console\(partitions=\{.*'c': \['lpar1'\]\}\)"
+RUNS = r"the system a runs: write await power_cut_system\('a'\)"
 NAMES = r"a has no partition 'x'; it has lpar1: .*pks_console\(partitions=\{'a': \['lpar1', 'x'\]\}\)"
 TEXT = "is text, not"
 ABOUT_A_SYSTEM = (
@@ -45,6 +46,14 @@ async def refused(use: Callable[[], Any], message: str) -> None:
     assert shown[-1] == __file__, shown
     assert len(caught.traceback) <= 5
     assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+
+@pytest.mark.pks_console(partitions={"a": ["lpar1"], "b": []})
+async def test_a_partition_that_has_moved(pks_console):
+    """The mark has made the partition at this system, so the error does not advise another mark."""
+    await pks_console.migrate("lpar1", "a", "b")
+    moved = "it has moved to another system, or is not restored yet; the system is Operating"
+    await refused(lambda: pks_console.partition("lpar1", "a"), moved)
 
 
 async def test_a_system_that_the_console_does_not_have(pks_console):
@@ -86,8 +95,14 @@ CONSOLE = [
     (lambda it: it.line(b"lssyscfg"), "not bytes"),
     (lambda it: it.line("lssyscfg 'a"), "No closing quotation; write the quotes as in a shell, or a list"),
     (lambda it: it.finish("a"), "the argument of finish is a Job, not str"),
-    (lambda it: it.systems["a"].replace_service_processor(), "the system a runs: cut its power first"),
-    (lambda it: it.systems["a"].replace_card_and_tpm(), "the system a runs: cut its power first"),
+    (
+        lambda it: it.systems["a"].replace_service_processor(),
+        r"the system a runs: write await power_cut_system\('a'\)",
+    ),
+    (
+        lambda it: it.systems["a"].replace_card_and_tpm(),
+        r"the system a runs: write await power_cut_system\('a'\)",
+    ),
 ]
 
 
@@ -119,7 +134,8 @@ async def test_a_console_and_a_system_that_are_off(pks_console):
         pks_console.locate("lpar1", "b")()
     await pks_console.start()
     await refused(pks_console.start, r"the console runs already: write await restart\(\)")
-    await refused(lambda: pks_console.start_system("b"), "the system b runs already: cut its power first")
+    runs = r"the system b runs already: write await power_cut_system\('b'\) of the console"
+    await refused(lambda: pks_console.start_system("b"), runs)
     await pks_console.management.remove_system("b")
     await refused(
         lambda: pks_console.backup("b"), r"does not manage the system b: write await add\('b'\) first"

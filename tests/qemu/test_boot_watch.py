@@ -41,13 +41,13 @@ def test_only_the_last_lines_are_stored() -> None:
 
 
 @pytest.mark.parametrize(
-    "end", [b"\r\n0 > ", b"\r\ngrub> ", b"\r\ngrub rescue> ", b"\r\n\x1b[Kgrub> \x1b[7;7H"]
+    "end", [b"\r\n0 > ", b"\r\n12 > ", b"\r\ngrub> ", b"\r\ngrub rescue> ", b"\r\n\x1b[Kgrub> \x1b[7;7H"]
 )
 def test_a_prompt(end: bytes) -> None:
     assert tail_of(GRUB, end).prompts
 
 
-@pytest.mark.parametrize("end", [b"", b"grub> ls", b"grub> \r\n", b"10 > ", b"a grub> "])
+@pytest.mark.parametrize("end", [b"", b"grub> ls", b"grub> \r\n", b"x0 > ", b"a grub> "])
 def test_no_prompt(end: bytes) -> None:
     """A prompt stands alone on the last line: a command that a user types is no failure."""
     assert not tail_of(GRUB, end).prompts

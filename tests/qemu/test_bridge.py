@@ -130,6 +130,24 @@ def _gates(rig: Rig) -> list[int]:
     return [BASE + 4 * n for n, word in enumerate(rig.kernel.words) if word == SC1]
 
 
+async def test_a_reset_while_the_partition_answers(tmp_path: Path) -> None:
+    """R-73: a machine that another program resets meanwhile keeps the registers of its new boot."""
+    rig = Rig(tmp_path, with_driver(*GET_CONFIG))
+    inner, first = rig.partition.call, iter([True])
+
+    async def call(request: Request[HReturn]) -> HReturn:
+        answer = await inner(request)
+        if next(first, False):
+            rig.machine.events.append("RESET")
+            rig.machine.boot()
+        return answer
+
+    rig.partition.call = call  # type: ignore[method-assign]
+    assert await rig.run() == Ended(0)
+    assert rig.calls == [("GET_CONFIG", Status.H_SUCCESS)] * 2
+    assert rig.partition.ipls == 2
+
+
 async def test_a_status_is_signed_and_results_are_in_registers(tmp_path: Path) -> None:
     head = (li(3, Opcode.READ_OBJECT), li(4, AUTH), li(5, AUTH + 0x100), li(6, 5), li(7, BUFFER), li(8, 64))
     rig = Rig(tmp_path, with_driver(*head))

@@ -209,6 +209,36 @@ async def test_a_reset_in_a_call_from_outside(tmp_path: Path) -> None:
     assert [name for name, _ in rig.calls] == ["GET_CONFIG", "GET_CONFIG", "GEN_PASSWORD", "GET_CONFIG"]
 
 
+async def test_a_reset_while_the_partition_answers(tmp_path: Path) -> None:
+    """R-77: the answer is dropped: its registers would be those of the new boot, which begins with an IPL."""
+    rig = ChainRig(tmp_path)
+
+    def reset() -> None:
+        rig.machine.reset()
+
+    rig.before_first_call(reset)
+    await rig.run()
+    assert rig.partition.ipls == 2
+    assert rig.boot.stage is BootStage.KERNEL
+    assert [name for name, _ in rig.calls] == ["GET_CONFIG", "GET_CONFIG", "GEN_PASSWORD", "GET_CONFIG"]
+
+
+async def test_a_lock_of_the_loader_that_fails_is_reported(tmp_path: Path) -> None:
+    """R-77: a user who has asked for the lock learns that it is not there."""
+    rig = ChainRig(tmp_path)
+    rig.boot.lock_boot_loader = True
+    inner, generated = rig.partition.call, iter([True])
+
+    async def call(request: Request[HReturn]) -> HReturn:
+        if request.opcode == Opcode.GEN_PASSWORD and not next(generated, False):
+            return HReturn(0, Status.H_ABORTED, request.registers, ())
+        return await inner(request)
+
+    rig.partition.call = call  # type: ignore[method-assign]
+    await rig.run()
+    assert rig.notes == ["firmware has not locked the boot loader's objects: H_ABORTED"]
+
+
 async def test_an_end_in_a_call_from_outside(tmp_path: Path) -> None:
     """The end of QEMU in the middle of the installation is the end of the machine."""
     rig = ChainRig(tmp_path)

@@ -138,6 +138,7 @@ def test_the_tool_writes_a_signed_kernel(
     Path("certificate").write_bytes(holder.certificate.public_bytes(Encoding.PEM))
     Path("vmlinux").write_bytes(b"kernel")
     Path("initrd").write_bytes(b"initrd")
+    Path("other").write_bytes(signer("wrong").certificate.public_bytes(Encoding.PEM))
     words = ["boot.img", "--kernel", "vmlinux", "--initrd", "initrd"]
     static = ["--sign", "key", "certificate", "--static-key", "certificate"]
     assert main([*words, *static], "help") == 0
@@ -148,6 +149,9 @@ def test_the_tool_writes_a_signed_kernel(
         (["--sign", "absent", "certificate"], "absent: No such file"),
         (["--sign", "certificate", "certificate"], "certificate: no RSA key without a password, in PEM"),
         (["--static-key", "key"], "key: no certificate in PEM"),
+        (["--sign", "key", "other"], "other: the certificate is of another key than key"),
     ):
         assert main([*words, *wrong], "help") == 1
         assert said in capsys.readouterr().err
+    assert main(["vmlinux", *words[1:]], "help") == 1
+    assert Path("vmlinux").read_bytes() == b"kernel", "the kernel is not replaced by a disk"

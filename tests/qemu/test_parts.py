@@ -122,7 +122,8 @@ def test_the_command_line_of_a_machine_with_a_disk(serial: str, kind: str) -> No
     machine = QemuMachine(Path("vmlinux"), options=["-snapshot"], serial=serial, disk=Path("my,disk"))
     line = command_line(machine, 7, 9, 11)
     assert line[line.index("-machine") + 1] == "pseries"
-    assert "file=my,,disk,format=raw,if=none,id=swpks-disk" in line
+    disk = Path("my,,disk").absolute()  # a relative path with a colon would be a protocol to QEMU
+    assert f"file={disk},format=raw,if=none,id=swpks-disk" in line
     console = next(word for word in line if "id=swpks-console" in word)
     assert console.startswith(kind)
     assert "logfile=/dev/fd/11" in console

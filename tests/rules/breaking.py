@@ -46,7 +46,10 @@ def refused(function: Callable[..., object], *arguments: Any, **options: Any) ->
 
 
 def breaks(function: Callable[..., object], *arguments: Any, **options: Any) -> Break:
-    """Return a function that makes this call, which must break a rule. It needs no folder."""
+    """Return a function that makes this call, which must break a rule.
+
+    The function needs no folder.
+    """
     return lambda _: refused(function, *arguments, **options)
 
 

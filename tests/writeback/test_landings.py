@@ -289,7 +289,10 @@ async def test_gathering_ends_after_two_milliseconds(
 async def test_a_poll_does_not_start_before_the_company(
     parked: ParkedWorker, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-20: A polling guest starts a flight early, but not before just-served clients had time to return."""
+    """R-20: A guest that polls CONFIRM starts a commit early.
+
+    Clients that were just answered first get the time to send their next calls.
+    """
     rig = Rig(worker=parked)
     await nursery.start(rig.encryptor.run)
     for n in range(3):

@@ -57,7 +57,10 @@ from hcall_client.guests.authvar import variable_label
 from swpks.qemu.callsites import HYPERVISOR_CALL
 
 HAND_OVER = 0
-"""In the place of an opcode: firmware hands the machine over to an operating system."""
+"""In the place of an opcode: firmware hands the machine over to an operating system.
+
+r4 is the status of the h-call that locks the boot loader's objects, 0 if there was none.
+"""
 BUFFER_SIZE = 0xFFFF
 """Bytes of an object that a service reads at most; lengths of the client interface have 16 bits here."""
 STORED_HEADER = 8
@@ -155,6 +158,7 @@ hex
 0 value pks-target
 0 value pks-quiesce
 0 value pks-locks-loader
+0 value pks-loader-status
 pks-page 1000 erase
 {_stores(CODE, _CODE)}
 pks-page {CODE:x} + {CODE_ROOM:x} flushcache
@@ -189,7 +193,8 @@ pks-page {CODE:x} + {CODE_ROOM:x} flushcache
   to pks-password-length THEN ;
 : pks-forget ( -- ) pks-page {LABELS:x} erase 0 to pks-password-length ;
 : pks-leave ( -- )
-  pks-forget pks-locks-loader IF {Consumer.BOOT_LOADER:x} pks-generate drop pks-forget THEN ;
+  pks-forget pks-locks-loader IF
+  {Consumer.BOOT_LOADER:x} pks-generate to pks-loader-status pks-forget THEN ;
 
 : (pks-max-object-size) ( -- size ) pks-get-config IF 0 ELSE pks-page {_MAX_OBJECT:x} + w@ THEN ;
 : (pks-read-object) ( consumer label label-length buffer length -- length policy status )
@@ -204,7 +209,8 @@ pks-page {CODE:x} + {CODE_ROOM:x} flushcache
   {_result(_READ, "size")} {STORED_HEADER:x} - 0 max
   dup pks-room > IF drop 0 {Status.H_TOO_BIG:x} EXIT THEN
   pks-buffer {STORED_HEADER:x} + pks-target 2 pick move 0 ;
-: (pks-quiesce) ( -- ) pks-leave {HAND_OVER:x} pks-once drop pks-quiesce execute ;
+: (pks-quiesce) ( -- )
+  pks-leave pks-loader-status 1 pks-argument! {HAND_OVER:x} pks-once drop pks-quiesce execute ;
 
 also client-voc ' quiesce to pks-quiesce previous
 also client-voc definitions

@@ -229,7 +229,7 @@ def _near(chance: Random, moves: list[float], what: str, systems: tuple[str, ...
 
 
 def _doubt(chance: Random, moves: list[float]) -> Step:
-    """Return a fault that comes while a migration may still end at either system."""
+    """Return a fault for the time in which source and target are both possible owners of a partition."""
     at, on = chance.choice(moves) - 0.001, chance.choice(("FROZEN", "PREPARED", "PREPARED"))
     what, who = chance.choice(("island", "island", "crash", "lost-source")), chance.choice(ENDS)
     seconds = chance.choice((2.0, 14.0)) if what == "island" else chance.uniform(0.1, 4)

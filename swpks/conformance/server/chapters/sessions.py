@@ -88,7 +88,7 @@ def _repeated_tags(judged: Judged) -> None:
 
 
 def _in_order(judged: Judged) -> None:
-    """Answers come in the order of the calls, which the tags show here."""
+    """The server answers calls in the order in which they came; their tags show the order."""
     session = judged.open()
     # The tags neither rise nor fall: a server that sorts its answers by tag must fail.
     tags = [tag * 7919 % 65521 for tag in range(1, _IN_FLIGHT + 1)]
