@@ -153,6 +153,10 @@ def run(options: argparse.Namespace) -> int:
 
     wanted = wanted_of(options.partition)
     # All that can be checked without a server comes first: a start changes the state folder.
+    if options.where:
+        from swpks.cli.wrong_socket import check_where_socket
+
+        check_where_socket(options.where, wanted.name)
     boot = disk_boot(options, _say)
     append = COMMAND_LINE if options.append is None else options.append
     machine = QemuMachine(options.kernel, options.initrd, append, options.options, disk=options.disk)
