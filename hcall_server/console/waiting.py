@@ -12,7 +12,8 @@ The log has them in the event `custody.unanswered`.
 #   `StoreGuard.refusal`  an operator restores a copy of the store at a system
 #   `_asking` below       a line for the operator, about a system that got no answer
 #
-# A common function of the register was tried on paper, and would change what is permitted:
+# A common function of the register would permit other acts than today.  This was found by reading the code of
+# all three, not by a trial:
 #
 #   1. A removed owner.  It counts as lost, so the guard ignores it (`owner_of`): a restore is the way to get
 #      the partition back.  The courier compares ids, and keeps the asking system off: a removed system may

@@ -219,7 +219,8 @@ class Encryptor:
     async def flush(self) -> bool:
         """Make everything durable that is dirty now.  Return False if that failed; nothing is lost then."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        before = self._schedule.started  # these flights may lack a part of what is dirty now
+        # A flight that has started before may lack changes that are dirty now.
+        before = self._schedule.started
         while self._flights.pending:
             if not self._flights.flying:
                 self._flights.start()

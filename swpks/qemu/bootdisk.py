@@ -6,13 +6,13 @@ The partition table is MBR (type 0x41) or GPT (the type's GUID).  Source: SLOF 2
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 from uuid import UUID
 
+from swpks.qemu.elf import at_once
 from swpks.qemu.errors import LoaderUnsuitable
 
 SECTOR = 512
@@ -47,17 +47,12 @@ class DiskLoader(NamedTuple):
 def loader_of(disk: Path) -> DiskLoader:
     """Return the boot loader of a disk; LoaderUnsuitable with the reason if SLOF could not start it."""
     try:
-        with open(disk, "rb", opener=_at_once) as stream:
+        with open(disk, "rb", opener=at_once) as stream:
             return _loader(stream)
     except OSError as error:
         raise LoaderUnsuitable(f"{disk}: {error.strerror or error}") from None
     except LoaderUnsuitable as error:
         raise LoaderUnsuitable(f"{disk}: {error.message}") from None
-
-
-def _at_once(path: str, flags: int) -> int:
-    """Open a file without waiting for the writer of a pipe; a pipe is refused because it has no positions."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _loader(stream: BinaryIO) -> DiskLoader:

@@ -93,7 +93,7 @@ _GZIP = b"\x1f\x8b"
 def load(path: Path) -> KernelImage:
     """Return the symbols and the code of a kernel file; KernelUnsuitable if it can't be served."""
     try:
-        with open(path, "rb", opener=_at_once) as stream:
+        with open(path, "rb", opener=at_once) as stream:
             return _load(stream)
     except OSError as error:
         raise KernelUnsuitable(f"{path}: {error.strerror or error}") from None
@@ -101,7 +101,7 @@ def load(path: Path) -> KernelImage:
         raise KernelUnsuitable(f"{path}: {error.message}") from None
 
 
-def _at_once(path: str, flags: int) -> int:
+def at_once(path: str, flags: int) -> int:
     """Open a file, but do not wait for the writer of a pipe; `load` refuses a pipe afterwards."""
     return os.open(path, flags | os.O_NONBLOCK)
 

@@ -17,8 +17,6 @@ from hcall_abi.calls import Opcode
 from hcall_abi.consumers import Consumer, SecureBoot
 from hcall_abi.statuses import Status
 from hcall_abi.variables import wide
-from hcall_client.calls import Authorization, write_object
-from hcall_client.errors import HcallError
 from hcall_client.guests import authvar
 from swpks.qemu.bridge import Bridge, real
 from swpks.qemu.elf import load
@@ -41,7 +39,7 @@ from tests.qemu.grub import (
 )
 from tests.qemu.guest import GFP_KERNEL, PAGE_MAKERS, backports_kernel, busybox
 from tests.qemu.test_boot import LATE
-from tests.qemu.test_grub import OTHER_KEY, UNSIGNED
+from tests.qemu.test_grub import OTHER_KEY, UNSIGNED, status_of
 from tests.secvar.keys import holder
 
 FILES = {
@@ -137,7 +135,7 @@ def _enrols(server: ServerProcess, boots: list[list[int]]) -> Prepare:
     def prepare(bridge: Bridge) -> None:
         async def late(stop: Stop) -> None:
             firmware_and_loader = (Consumer.FIRMWARE, Consumer.BOOT_LOADER)
-            boots.append([_write_status(server, each) for each in firmware_and_loader])
+            boots.append([status_of(server, each) for each in firmware_and_loader])
             if len(boots) == 2:
                 await bridge.monitor.quit()
                 return
@@ -160,15 +158,6 @@ async def _update(bridge: Bridge, stop: Stop, name: str, data: bytes) -> int:
     await bridge.stub.write_memory(real(page), head.ljust(64, b"\0") + raw)
     await bridge.stub.write_memory(real(contents), data)
     return await call_function(bridge, stop, "plpks_signed_update_var", page, 0) & 0xFFFFFFFF
-
-
-def _write_status(server: ServerProcess, consumer: Consumer) -> int:
-    with server.connect_blocking() as channel:
-        try:
-            channel.call(write_object(Authorization(consumer), b"label", b"data"))
-        except HcallError as error:
-            return error.status
-    return Status.H_SUCCESS
 
 
 @contextmanager

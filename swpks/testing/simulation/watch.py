@@ -193,7 +193,7 @@ class Watch:
             self._trace.fail(f"{site.name} runs a call in {standing.custody.name} {standing.mode.value}")
 
     def _crashed(self, site: Site) -> None:
-        """Note what a crash of a system does to the history of each of its partitions."""
+        """Add the crash of a system to the history of each of its partitions."""
         machine = site.machine
         for partition in machine.system.partitions.values() if machine else ():
             uuid = partition.profile.uuid
