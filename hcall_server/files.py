@@ -1,7 +1,7 @@
 """Private files and folders that survive a power cut, and the check that they stay in place.
 
-Only this module writes such files.  It follows no symbolic link in the last component of a path: the target
-of a link may belong to another program, and a changed mode would harm it.
+Only this module writes such files.  If the last component of a path is a symbolic link, it is not followed.
+The target of the link may belong to another program, and a new mode would harm it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ _Stamp = tuple[int, int]
 
 
 class InPlace:
-    """Checks that a path still names the file that the server opened under it.
+    """Checks that a path still names the file that the server has opened.
 
-    Make it once the file is open, and leave the file open: otherwise the system may give its inode number to
-    another file.  With `ours`, only this process may write the file: `written` stores the size and time
-    of an own write, and `trouble` compares them.  A check costs one stat.
+    The caller must make this object while the file is open, and leave the file open.  After a close, another
+    file could get the same inode number.  A check costs one stat.
+
+    With `ours`, only this process may write the file.  `written` stores the size and time after each own
+    write, and `trouble` compares them.
     """
 
-    # A check never opens the file: closing it again would release the POSIX locks of this process on it.
+    # A check never opens the file.  To close it again would release the POSIX locks of this process on it.
 
     def __init__(self, path: Path, *, ours: bool = False) -> None:
         self._path = path
@@ -40,26 +42,30 @@ class InPlace:
         self._stamp: _Stamp | None = _stamp(found)
 
     def lost(self) -> str | None:
-        """Return in words why the path no longer names the file, None if it does."""
+        """Return why the path does not name the file any more, None if it does."""
         found = self._find()
         return found if isinstance(found, str) else None
 
     def trouble(self) -> str | None:
-        """Return the result of `lost`, or that another program wrote the file: this finding is permanent."""
+        """Return the result of `lost`, or that another program wrote the file.
+
+        The second finding is permanent.
+        """
         found = self._find()
         if isinstance(found, str):
             return found
         stamp = _stamp(found)
-        # Permanent, because a foreign write may have destroyed records; a file that is renamed back has not.
+        # A foreign write may have destroyed records, so this finding is permanent.  A lost file may be
+        # renamed back, and then nothing is wrong.
         if self._ours and self._stamp not in (None, stamp):
             self._spoiled = True
         self._stamp = stamp
         return f"{self._path} was written by another program" if self._spoiled else None
 
     def written(self) -> str | None:
-        """Store size and time of an own write; return the result of `lost`.
+        """Store size and time after an own write; return the result of `lost`.
 
-        If the path does not name the file now, the next check that finds the file stores them.
+        If the path does not name the file now, a later check stores them as soon as it finds the file.
         """
         found = self._find()
         if isinstance(found, str):
@@ -69,7 +75,7 @@ class InPlace:
         return None
 
     def _find(self) -> os.stat_result | str:
-        """Return the status of the opened file, or in words why the path does not name it."""
+        """Return the status of the opened file, or why the path does not name it."""
         try:
             found = self._path.lstat()
         except FileNotFoundError:
@@ -84,12 +90,12 @@ class InPlace:
 def replace_private(path: Path, content: bytes) -> None:
     """Make or replace the file `path` with mode 0600; durable on return.
 
-    The content goes to a second file, which is then renamed.  So after a power cut, or an OSError, the file
-    is the old one or the new one, whole.
+    The content is written to a second file, which is then renamed.  So a power cut or an OSError leaves the
+    old file or the new one, each complete.
     """
     new = path.with_name(f"{path.name}.new")
     try:
-        new.unlink(missing_ok=True)  # left by a killed start; `_write_new` accepts no existing name
+        new.unlink(missing_ok=True)  # a killed start may have left it
         _write_new(new, content)
         new.replace(path)
         sync_folder(path.parent)
@@ -100,7 +106,10 @@ def replace_private(path: Path, content: bytes) -> None:
 
 
 def refuse_link(path: Path) -> None:
-    """Raise OperatorError if `path` itself is a symbolic link; links above it are permitted."""
+    """Raise OperatorError if `path` itself is a symbolic link.
+
+    Links in the folders above it are permitted.
+    """
     if path.is_symlink():
         raise OperatorError(rules.STATE_LINK, f"{path} is a symbolic link to {path.readlink()}")
 
@@ -108,9 +117,11 @@ def refuse_link(path: Path) -> None:
 def make_folder(folder: Path) -> None:
     """Make a folder of mode 0700, and the missing folders above it, durable on return.
 
-    The folders above get the usual mode.  An existing folder stays as it is; OSError if the name belongs to
-    anything else.  Each entry is made durable before the next one below it is made.  So a killed start
-    leaves at most one entry that is not durable, and its folder is empty.
+    The folders above get the usual mode.  An existing folder is not changed.  OSError if the name belongs to
+    anything else.
+
+    Each entry is durable before the next one below it is made.  So a killed start leaves at most one entry
+    that is not durable, and the folder of this entry is empty.
     """
     _make_parent(folder.parent)
     try:
@@ -125,7 +136,7 @@ def make_folder(folder: Path) -> None:
 
 def make_private(folder: Path) -> None:
     """Give an existing folder the mode 0700; OSError if it is a link."""
-    # By a descriptor, because `chmod` with a path would follow a link that was put there meanwhile.
+    # The mode is set by a descriptor.  `chmod` with a path would follow a link that was put there meanwhile.
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fchmod(descriptor, PRIVATE)
@@ -137,7 +148,9 @@ def sync_folder(folder: Path) -> None:
     """Make a folder's entries durable; OSError when that fails."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except PermissionError:  # it may be written but not read: then only the whole system can be synced
+    # This process may write the folder but not read it.  Then it can't sync the folder alone, so it syncs
+    # everything.
+    except PermissionError:
         os.sync()
         return
     try:
@@ -147,7 +160,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Make the content of a file durable, whichever process wrote it; OSError if that fails."""
+    """Make the content of a file durable, even if another process wrote it; OSError if that fails."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         _sync(descriptor, path)
@@ -156,12 +169,12 @@ def sync_file(path: Path) -> None:
 
 
 def destroy(path: Path) -> None:
-    """Overwrite a file, or every file below a folder, and remove it; OSError when that fails.
+    """Overwrite and remove a file, or a folder with all files below it; OSError if that fails.
 
-    The overwriting reaches the old blocks only where the file system writes in place.  Links are removed and
-    not followed; a file that is missing already is no error.
+    The old blocks are overwritten only if the file system writes in place.  Links are removed and not
+    followed.  A missing file is no error.
     """
-    # A link first: `is_dir` follows it, and its target may belong to another program.
+    # Links are tested first.  `is_dir` would follow a link, and its target may belong to another program.
     if path.is_symlink() or not path.is_dir():
         _destroy_file(path)
         return
@@ -173,21 +186,21 @@ def destroy(path: Path) -> None:
 
 @contextlib.contextmanager
 def overwritten_after(path: Path) -> Iterator[None]:
-    """Return a block that may replace the file at a path; at its end, the replaced file is overwritten.
+    """Return a block that may replace the file at a path; at its end, the old file is overwritten.
 
-    If the path had no file, or the block does not replace it, nothing is overwritten.  `destroy` says how
-    far the overwriting reaches.
+    If there was no old file, or the block does not replace it, nothing is overwritten.  The limits of
+    `destroy` hold here too.
     """
     try:
-        # Opened before the block: afterwards the old file has no name.  O_NONBLOCK: a pipe in its place must
-        # not make the open wait.
+        # The old file is opened before the block, because it has no name afterwards.  O_NONBLOCK: if a pipe
+        # has this name, the open must not wait.
         descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         yield
         return
     with os.fdopen(descriptor, "wb") as file:
         yield
-        # The file has no name any more, so the block has replaced it. Otherwise the file is still in use.
+        # Without a name (no links), the old file was replaced.  Otherwise it is still in use.
         if os.fstat(descriptor).st_nlink == 0:
             file.write(bytes(os.fstat(descriptor).st_size))
             file.flush()
@@ -201,20 +214,24 @@ def is_empty(folder: Path) -> bool:
 
 
 def _make_parent(folder: Path) -> None:
-    """Make a folder above the state, and the folders above it, with the usual mode; durable on return."""
+    """Make a folder above the state, and the missing folders above it; durable on return.
+
+    They get the usual mode.
+    """
     if folder.is_dir():
         _sync_entry_of_another_start(folder)
         return
     _make_parent(folder.parent)
-    with contextlib.suppress(FileExistsError):  # another program may have made it just now
+    with contextlib.suppress(FileExistsError):  # if another program has made it just now
         folder.mkdir()
     sync_folder(folder.parent)
 
 
 def _sync_entry_of_another_start(folder: Path) -> None:
-    """Sync the entry of an empty folder: an earlier start may have been killed before it did so.
+    """Make the entry of an empty folder durable.
 
-    If another program made the entry, its file system may permit no sync, for example if it is read-only.
+    An earlier start may have made the folder and been killed before it synced.  If another program made the
+    folder, a sync may be impossible, for example on a read-only file system.  Such an error is ignored.
     """
     with contextlib.suppress(OSError):
         if is_empty(folder):
@@ -242,7 +259,10 @@ def _write_new(path: Path, content: bytes) -> None:
 
 
 def _sync(descriptor: int, path: Path) -> None:
-    """Sync a file or folder; the OSError of a failure has its path, which `os.fsync` leaves out."""
+    """Sync a file or folder.
+
+    The OSError of a failure has its path; that of `os.fsync` does not.
+    """
     try:
         os.fsync(descriptor)
     except OSError as error:

@@ -1,6 +1,6 @@
 """Advice for operators about a system that is not connected, or a recovery that lacks copies.
 
-Each command in backquotes can be typed as it is printed, after its words in capitals are replaced.
+The commands in backquotes can be typed as printed.  The operator only has to replace the words in capitals.
 """
 
 from __future__ import annotations
@@ -26,9 +26,12 @@ _COMMAND = re.compile("`[^`]+`")
 
 
 def to_connect(error: SwpksError, where: str, name: str) -> str:
-    """Return how to connect a system after this error; `where` is its place, `name` may be ""."""
-    # The remedy in the catalogue has the word DIR.  The place of a socket shows the folder, so the command
-    # gets the folder in place of DIR.
+    """Return the advice for an operator whose system could not be connected because of `error`.
+
+    `where` is the address of the system.  `name` is its name, "" if it is unknown.
+    """
+    # The remedy in the catalogue only has the word DIR.  The path of a socket contains the real folder, so
+    # the command can name that folder.
     if error.rule.id == rules.CONSOLE_SERVED.id:
         return to_start(where)
     remedy = REMEDIES.get(error.rule.id, "see the log of the console")
@@ -36,7 +39,10 @@ def to_connect(error: SwpksError, where: str, name: str) -> str:
 
 
 def to_start(where: str) -> str:
-    """Return how to start the system at a place; for a place on TCP, also how to correct the place."""
+    """Return how to start the system at an address.
+
+    For an address on TCP, the advice also says how to correct the address.
+    """
     if where.endswith(_SOCKET):
         return f"start it: `swpks serve --state {shlex.quote(where.removesuffix(_SOCKET))}`"
     return REMEDIES[rules.CONSOLE_SERVED.id]
@@ -48,7 +54,10 @@ def to_accept_loss(system: KnownSystem, folder: str) -> str:
 
 
 def at_store(text: str, folder: str) -> str:
-    """Return a text whose commands name the store of this console; unchanged for a store in memory."""
+    """Put the option --store into the commands of a text, so that they reach this console.
+
+    The text is unchanged if this console has its store in memory.
+    """
     if not folder:
         return text
     # `swpks hmc` without --store takes SWPKS_HMC, which may name another console.

@@ -40,7 +40,10 @@ def demand_form(answer: object) -> None:
 
 
 def _demand_custody(facts: Iterable[CustodyView]) -> None:
-    """Check the names and ids that the register stores; the id of a peer is empty if there is none."""
+    """Check the names, ids and numbers that the register will store.
+
+    An empty peer id is permitted: it means that there is no peer.
+    """
     facts = list(facts)
     _demand_match("name of a partition", _PARTITION, [each.name for each in facts])
     _demand_match("UUID", _UUID, [each.uuid for each in facts])

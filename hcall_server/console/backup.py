@@ -37,8 +37,8 @@ def backup(taker: Taker) -> Callable[[JobRun], Awaitable[None]]:
         for name in names:
             if name not in run.steps:
                 run.finish(name, await _line(taker, run, name))
-        # Without a step the job has no line, and the operator would not know whether the job has done
-        # anything.
+        # A job prints one line for each step.  A system without partitions has no step, so this line is the
+        # only sign that the job has ended.
         if not names:
             run.finish("", f"{view.name} has no partitions")
 

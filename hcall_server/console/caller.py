@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
 
 def file_refused(finding: str) -> OperatorError:
-    """Return the error about a file; `finding` is the text that the command sent, ``PATH: REASON``."""
-    # The text decides: the command sends no number of the error, and older commands could not send one.
+    """Return the error about a file that the command can't use.
+
+    `finding` is the text that the command sent, ``PATH: REASON``.
+    """
+    # The command sends no error number, so this function recognises an existing file by the text.
     if finding.endswith(f": {os.strerror(errno.EEXIST)}"):
         return OperatorError(rules.HMC_FILE, f"{finding}; use --force to replace it", advised=True)
     return OperatorError(rules.HMC_FILE, finding)
@@ -35,7 +38,10 @@ class LineCaller(Protocol):
         """Write a file with mode 0600; replace an existing file only if `replace` is true."""
 
     async def test(self, path: str, *, replace: bool) -> None:
-        """Raise OperatorError if the command knows already that it can't write a file; nothing is changed."""
+        """Raise OperatorError if the command can see already that it can't write a file.
+
+        No file is changed.
+        """
 
     async def say(self, text: str) -> None:
         """Print lines to standard output."""

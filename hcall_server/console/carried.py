@@ -18,8 +18,9 @@ from hcall_server.platform.custody import Custody, Decision, Mode, Word
 def words_for(entry: Entry | None, system: str, facts: Facts, away: Iterable[str] = ()) -> list[Carried]:
     """Return the words about a partition that are due for a system.
 
-    `facts` has the custody of the partition at each system, by the last views.  `away` are the systems that
-    are not connected: a source in doubt does not release the partition to any of them.
+    `facts` has the custody of the partition at each system, by the last views.  `away` has the systems that
+    are not connected.  If the source is in doubt, their facts are ignored.  Otherwise the source could
+    release the partition to a dead system.
     """
     here = facts.get(system)
     if here is None:
@@ -27,8 +28,8 @@ def words_for(entry: Entry | None, system: str, facts: Facts, away: Iterable[str
     others = {each: fact for each, fact in facts.items() if each != system}
     at = record(here)
     if at is Custody.FROZEN:
-        # Only for a source in doubt: the console can let such a source serve on instead (row 10).  A source
-        # in mode waiting asks nothing.
+        # A source in doubt asks the console, which can let it serve on instead (row 10).  A source in mode
+        # waiting asks nothing, so it also gets the words of systems that are away.
         if here.mode == Mode.IN_DOUBT.value:
             others = {each: fact for each, fact in others.items() if each not in away}
         return _for_frozen(here, others)
@@ -50,33 +51,40 @@ def _for_frozen(here: CustodyView, others: Facts) -> list[Carried]:
 
 
 def _for_released(entry: Entry | None, system: str, here: CustodyView, others: Facts) -> list[Carried]:
-    """Return ACTIVE once a view shows the owner; after a remote restart only an operator sends it."""
-    # The lost source of a restart has the only store with the changes since the copy.  So it drops this store
-    # only when an operator orders that.
+    """Return ACTIVE once a view shows that another system owns the partition.
+
+    The source of a remote restart gets ACTIVE only by order of an operator.
+    """
+    # The copy of a remote restart may be old.  The later changes are only in the store of the lost source.
+    # So that source drops its store only by order of an operator.
     if entry is None or (entry.kind == "restart" and entry.source == system):
         return []
     return [left(entry, here)] if serves_elsewhere(entry, system, here, others) else []
 
 
 def left(entry: Entry, here: CustodyView) -> Carried:
-    """Return ACTIVE for a system that has released a partition: the system then drops the store."""
-    # Row 8 takes any later epoch.  The epoch of the move also ends a store that was released by an earlier
-    # attempt.
+    """Return the word ACTIVE for a system that has released a partition.
+
+    The system then drops its store.
+    """
+    # Row 8 accepts any later epoch.  The store may be left from an attempt before the last move.  The epoch
+    # of that move ends such a store too.
     return Carried(here.uuid, max(here.epoch, entry.moved), "active", peer=entry.owner)
 
 
 def serves_elsewhere(entry: Entry, system: str, here: CustodyView, facts: Facts) -> bool:
     """Return whether a view shows that another system owns the partition.
 
-    If the entry has no owner, the partition was deleted at its last owner.  Then the number of the last move
-    proves that no earlier store serves again.
+    An entry without an owner means that the partition was deleted after its last move.  Then the number of
+    that move decides: a store of an earlier attempt never serves again.
     """
     if not entry.owner:
         return entry.moved >= here.epoch
     owner = facts.get(entry.owner)
     if owner is None or entry.owner == system:
         return False
-    # ABORTED counts too: the owner shows OWN after an attempt to move the partition further was aborted.
+    # ABORTED proves ownership too.  If a later attempt to move the partition was aborted, the owner shows
+    # OWN.
     return not said(owner).isdisjoint((Word.ACTIVE, Word.ABORTED)) and owner.epoch >= here.epoch
 
 
@@ -84,8 +92,8 @@ def _for_prepared(entry: Entry | None, system: str, here: CustodyView, others: F
     forces = entry and entry.decision is Decision.FORCED and entry.kind == "live"
     if entry and forces and (entry.epoch, entry.target) == (here.epoch, system):
         return [Carried(here.uuid, here.epoch, "force")]
-    # A later move proves that this copy can't be used any more.  The word about its own attempt may be lost
-    # (row 13).
+    # If the partition has moved again, the word about the attempt of this copy may be lost.  The later move
+    # proves that the copy is useless (row 13).
     for owner, fact in others.items():
         if Word.ACTIVE in said(fact) and fact.epoch > here.epoch:
             return [Carried(here.uuid, fact.epoch, "active", peer=owner)]
@@ -94,7 +102,8 @@ def _for_prepared(entry: Entry | None, system: str, here: CustodyView, others: F
         return []
     if Word.ABORTED in said(source) and source.epoch >= here.epoch:
         return [Carried(here.uuid, here.epoch, "aborted")]
-    overtaken = entry is not None and entry.moved > here.epoch  # moved by a remote restart
+    # A remote restart may have moved the partition meanwhile, and the source does not know that yet.
+    overtaken = entry is not None and entry.moved > here.epoch
     if Word.ACTIVATE in said(source) and source.epoch == here.epoch and not overtaken:
         return [Carried(here.uuid, here.epoch, "activate")]
     return []

@@ -142,8 +142,8 @@ class ManagementConsole:
     def find(self, name: str | None) -> KnownSystem:
         """Return a system by its name or type-model*serial; None means the only system.
 
-        OperatorError for an unknown name, for a name of several systems, and for None unless there is exactly
-        one system.
+        OperatorError if the name is unknown, or if several systems have it.  OperatorError for None if the
+        console knows no system, or several.
         """
         systems = self.systems
         known = ", ".join(f"{each.name} ({each.type_model_serial})" for each in systems) or "none"
@@ -166,9 +166,9 @@ class ManagementConsole:
         return found[0]
 
     async def add_system(self, where: str, name: str | None = None) -> KnownSystem:
-        """Add the system at a place, durably; a known system moves to this place.
+        """Add the system at an address, durably; a known system gets this address.
 
-        A given name must be the system's own.  The system has to answer, unless its place is known.
+        If a name is given, the system must have this name.  If the address is new, the system must answer.
         """
         system = await self._add_system(where, name)
         self.awaited.pop(where, None)
@@ -189,7 +189,7 @@ class ManagementConsole:
         if at_place and present and present is not at_place:
             message = f"{where} leads to {present.name}, which is known at {present.where}"
             raise OperatorError(rules.HMC_SYSTEM_PLACE, message)
-        if at_place:  # a renamed or replaced system: its stream stores the change
+        if at_place:  # its stream stores a new name or a new id
             return at_place
         if present:
             present.store_facts(present.row._replace(where=where))
@@ -204,16 +204,16 @@ class ManagementConsole:
         return present
 
     def note_awaited(self, where: str, name: str | None, error: SwpksError) -> None:
-        """Note why the system at a given place is not known yet; lists show it until it is added."""
+        """Remember, for lists, why the system at this address could not be added."""
         before = self.awaited.get(where)
         since = before.since if before else self.date()
         advice = to_connect(error, where, name or "")
         self.awaited[where] = AwaitedSystem(name or "", where, error.message, advice, since)
 
     async def remove_system(self, name: str) -> str:
-        """Remove a system, durably; return "", or the reason why the system still has this console's id.
+        """Remove a system, durably; return "", or why the system still has the id of this console.
 
-        Its copies stay in the store.  They are there again if the system is added again.
+        Its copies stay in the store.  If the system is added again, it has these copies again.
         """
         system = self.find(name)
         system.scope.cancel()
@@ -227,7 +227,7 @@ class ManagementConsole:
         try:
             self.jobs.end_of(system)
             self.store.remove_system(system.key)
-        except SwpksError:  # the store can't be written: the system stays
+        except SwpksError:  # the store can't be written, so the system stays
             self._watch(system)
             raise
         self._systems.pop(system.key, None)
@@ -252,7 +252,8 @@ class ManagementConsole:
     def recovery(self, system: KnownSystem, *, give_up: bool = False) -> Job:
         """Return the running recovery of a system; begin one if there is none.
 
-        With `give_up`, OperatorError (`hmc.job-alone`) if a recovery runs: its plan does not accept the loss.
+        OperatorError (`hmc.job-alone`) if `give_up` is given and a recovery runs already.  The plan of a
+        running recovery can't be changed.
         """
         running = self.jobs.running(system)
         if running is not None and running.kind == "recover" and not give_up:
@@ -283,13 +284,13 @@ class ManagementConsole:
     async def restore(self, system: KnownSystem, request: ConsoleRequest[PartitionView]) -> PartitionView:
         """Order a system to restore a copy; OperatorError if another system may have the store.
 
-        Before the order, the register makes the system the owner of the partition.  If the system refuses,
-        the register drops this owner again.  If the answer is lost, the owner stays, because the store may be
-        there.
+        The register makes the system the owner of the partition before the order.  If the system refuses, the
+        register removes this owner again.  If the answer is lost, the owner stays, because the system may
+        have restored the store.
         """
         uuid = _uuid_of(request)
         async with self.courier.turn(uuid):
-            await system.call(show_system())  # a system that is away must not become the owner
+            await system.call(show_system())  # fails if it is away: then it must not become the owner
             self._demand_restorable(system, uuid)
             given = uuid and not is_check(request) and self.registry.give(system, uuid)
             try:
@@ -309,8 +310,8 @@ class ManagementConsole:
             )
 
     async def settle(self, system: KnownSystem) -> None:
-        """Answer the questions of restored partitions, so that the next order can start them (R-54)."""
-        with suppress(SwpksError):  # otherwise the system asks again later
+        """Send a system the answers about its restored partitions, before an order starts one (R-54)."""
+        with suppress(SwpksError):  # if this fails, the system asks again later
             await system.call(show_system())
             await self.courier.look(system)
 
@@ -318,13 +319,14 @@ class ManagementConsole:
         restored = [step.uuid for step in run.plan.steps if step.kind == "restore"]
         for uuid in restored:
             self._demand_restorable(run.system, uuid)
-        # Before any step, as in `restore`: a lost answer must not leave a restored store without an owner.
+        # The owner is stored before the first step, as in `restore`.  If the answer to a step is lost, the
+        # restored store has an owner already.
         given = [uuid for uuid in restored if self.registry.give(run.system, uuid)]
         try:
             await self._profiles.perform(run)
         except SwpksError:
-            # A store that the system shows was restored before the refusal.  It stays there, and so does its
-            # owner.
+            # If the system shows a store, the store was restored before the refusal.  So it keeps its owner.
+            # All other stores lose the owner that was given above.
             for uuid in set(given) - run.system.stores:
                 self.registry.release_owner(run.system, uuid)
             raise

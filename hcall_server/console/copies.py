@@ -1,10 +1,10 @@
-"""Copies on the console: which ones are kept, and in which order a recovery tries them.  Pure.
+"""Copies on the console: which copies stay, and in which order a recovery tries them.  Pure.
 
     gone = superfluous(copies, stores, key_id, keep)
 
-The console can't open a copy (R-44).  It orders the copies of a store by their clear facts: restores first,
-then generation.  A restore adds one to `restores`, so copies of a restored store are newer than all earlier
-copies.
+The console can't open a copy (R-44).  It orders the copies of a store by two counters in the header:
+`restores`, then `generation`.  Each restore of a store adds one to `restores`.  So later copies rank above
+all copies from before the restore.
 """
 
 from __future__ import annotations
@@ -45,12 +45,13 @@ class CopyFacts(NamedTuple):
 
 
 def arrived(view: CopyView, name: str, received: float) -> CopyFacts:
-    """Return the facts of a copy that has just arrived, with the number 0.
+    """Return the facts of a copy that has just arrived; their `number` is 0.
 
-    CopyError if its clear header does not parse; OperatorError if the header differs from the answer.
+    CopyError if the clear header does not parse.  OperatorError if the header differs from the answer.
     """
     header = read_copy(view.copy)
-    # The console orders copies by the facts in the answer, but only the header is sealed with the copy.
+    # The console uses the facts in the answer, but no seal protects the answer.  The header is sealed with
+    # the copy, so both must be equal.
     found = (str(header.uuid), *header.age, header.time, header.tsk_id.hex())
     if found != (view.uuid, view.restores, view.generation, view.time, view.trusted_key_id):
         raise OperatorError(rules.COPY_HEADER, f"the copy of {name} has another header than its answer says")
@@ -79,14 +80,16 @@ def by_store(copies: Iterable[CopyFacts]) -> dict[str, list[CopyFacts]]:
 def superfluous(copies: Iterable[CopyFacts], stores: Collection[str], key_id: str, keep: int) -> set[int]:
     """Return the numbers of the copies that may be dropped.
 
-    For each store and each trusted system key, the `keep` newest copies stay.  Of copies with equal restores
-    and generation only the last one stays, because their contents are equal.  Once each of the `stores` has a
-    copy under `key_id`, a store with such a copy needs no copies under other keys.
+    For each store and each trusted system key, the `keep` newest copies stay.  If two copies have equal
+    `restores` and `generation`, their contents are equal, and only the last one stays.
+
+    Copies under other keys than `key_id` are dropped late.  First each of the `stores` must have a copy under
+    `key_id`.  Then a store with such a copy needs no others.
     """
     copies = list(copies)
     renewed = {each.uuid for each in copies if each.trusted_key_id == key_id}
-    # Before that, only copies under the old key exist for every store. An operator who has to bring a key as
-    # a file can restore them all with the old key alone.
+    # Until every store has a copy under the new key, the old copies stay.  An operator who brings the old key
+    # as a file can then restore all stores with this one key.
     complete = renewed >= set(stores)
     gone = set[int]()
     for uuid, found in by_store(copies).items():

@@ -10,11 +10,11 @@ await courier.changed(5.0)      # until any custody or entry has changed
 # the same words as well.  It reads the records in the view of one system, and sends the words that follow
 # from these records to the other system.  There is no queue of words.  A word follows from the present entry
 # and the last view of each system.  So it is sent again after each view: at each connect, change and
-# question.  A word that has had its effect has no row in the new state of its system, and does not follow any
-# more.
+# question.  After a word has had its effect, its system shows a new state.  In that state the tables have no
+# row for the word, so it is not sent again.
 #
-# A queue would have to be durable, because a console that was killed must send the rest.  It would also keep
-# words that a later step has made useless.  With the present state alone a kill loses nothing.
+# A queue would have to be durable, because a console that was killed must send its words later.  It would
+# also contain words that a later step has made useless.  Without a queue, a kill loses nothing.
 #
 # The courier must guarantee:
 #
@@ -22,30 +22,30 @@ await courier.changed(5.0)      # until any custody or entry has changed
 #   2. Each `CustodyView` is durable at its system.  So words that follow from a view of any age are true.
 #   3. Each system gets its words in the task of its own stream.  A system that hangs, or is away, delays no
 #      other system.
-#   4. An answer (RESUME, SERVE, FENCED) belongs to one run of a system.  It is decided and sent under the
-#      lock of its partition, and each attempt to send is decided anew.  A remote restart takes the same lock.
-#      A request ends with its connection, and a connection ends with the process of the system.  So no answer
-#      from before a restart arrives after it.
-#   5. A word that could not be sent (a full disk, a lost answer) follows again at the next look.  Some
-#      systems ask nothing meanwhile, so the courier looks every few seconds while a word is due.
+#   4. An answer (RESUME, SERVE, FENCED) belongs to one run of a system.  The courier decides and sends it
+#      under the lock of its partition.  If it sends again, it decides anew.  A remote restart takes the same
+#      lock.  A request ends with its connection, and a connection ends with the process of the system.  So no
+#      answer from before a restart of the system arrives after it.
+#   5. If a word could not be sent (a full disk, a lost answer), the next look finds it again.  Some systems
+#      ask nothing meanwhile.  So the courier looks every few seconds while a word is due.
 #
-# At first a changed view woke the streams of all systems that knew the partition, and each one asked for a
-# view again.  That was about four views a row of a live migration, and they delayed the commits of the
-# systems.  Now a stream is woken only if a word or an answer for its system follows.
+# Dropped: a changed view woke the streams of all systems that knew the partition.  Each stream requested a
+# view again.  A live migration had about four views for each row, and they delayed the systems' commits.
+# Now the courier wakes a stream only if a word or an answer for its system follows.
 
-# Words that are kept back
+# Words that are kept back (spec/migration.md#words-kept-back)
 #
-# Four rules are not in the tables.  They keep back words, and a word that is kept back is only late:
+# Four rules are not in the tables.  Each keeps a word back, so it is sent later.  That does no harm:
 #
 #   `stopping`  While an operator stops an attempt, its source in doubt gets no PREPARED.  So it can resume.
 #   `barring`   While a target is barred, the copy of an inactive migration is not sent there.
-#   `away`      A source in doubt gets no word that is only known from a system that is not connected.  Such a
-#               word would release the partition to a system that may be dead.  The answer of row 10 lets the
-#               source serve on.
-#   restart     The source of a remote restart gets ACTIVE only when an operator cleans it up.  Until then it
-#               keeps the store that it had when it was lost (`carried`).
+#   `away`      A source in doubt gets no word that follows from the view of a system that is away.  The word
+#               would release the partition to a system that may be dead.  Instead, the answer of row 10 lets
+#               the source serve on.
+#   restart     The source of a remote restart gets ACTIVE only when an operator orders a cleanup.  Until then
+#               the source has the store from before its loss (`carried`).
 #
-# The first two rules end with the operator's order, also if the order fails.  The third rule ends when the
+# The first two rules end with the operator's order, even if the order fails.  The third rule ends when the
 # system is connected again.
 
 from __future__ import annotations
@@ -114,14 +114,16 @@ class Courier:
         self._change = trio.Event()
 
     async def look(self, system: KnownSystem) -> None:
-        """Store the facts of a system's last view, send it the words that follow, and wake the other systems.
+        """Bring register and systems up to date after a new view of a system.
 
-        SwpksError if the system does not answer, or the console's store can't be written.
+        The courier stores the facts of the view, and sends this system the words and answers that follow.
+        Then it wakes the other systems that need a word.  SwpksError if the system does not answer, or the
+        store of the console can't be written.
         """
         sent = set[Carried]()
         self._hear(system)
-        # The due words are found anew after each word, because its answer is a new view.  Without `sent` the
-        # loop would repeat a word that has no effect for ever.
+        # The answer to a word is a new view, so the loop computes the due words anew.  A word without effect
+        # stays due.  `sent` prevents that such a word is sent again for ever.
         while word := next((each for each in self._due(system) if each not in sent), None):
             sent.add(word)
             await self._send(system, word)
@@ -133,28 +135,31 @@ class Courier:
     def turn(self, uuid: str) -> trio.Lock:
         """Return the lock of a partition.
 
-        A task holds it while it gives the partition an owner, or answers a system about the partition.
+        A task holds the lock while it makes a system the owner.  A task also holds it while it answers a
+        system that asks about the partition.
         """
         return self._turns[uuid]
 
     async def answer(self, system: KnownSystem, fact: CustodyView) -> None:
-        """Answer a system that asks; the decision is stored before it is sent.
+        """Send the answer to a system that asks about a partition; store the decision first.
 
-        Nothing else is decided about the partition until the answer has arrived or failed.
+        The lock of the partition is held until the answer has arrived or failed.  So no other decision about
+        the partition comes in between.
         """
         async with self.turn(fact.uuid):
             await self._answer(system, fact)
 
     async def _answer(self, system: KnownSystem, fact: CustodyView) -> None:
-        for each in list(self._systems()):  # a system that was just added may be the owner
+        # The facts of all systems are stored first: a system that was just added may be the owner.
+        for each in list(self._systems()):
             self._hear(each, fact.uuid)
-        # This check is stricter than the guard of restores, and compares epochs.  waiting.py says why the two
-        # are not one function.
+        # `StoreGuard` makes a similar check before a restore.  This one is stricter, because it compares
+        # epochs.  waiting.py says why they are two functions.
         entry, facts = self.registry.of(fact.uuid), self.registry.facts(fact.uuid)
         claimed = self.registry.claimed(system, fact.uuid)
         heard_of = self.registry.heard()
         decided = answered(entry, system.system_id, fact, heard_of, facts, claimed=bool(claimed))
-        # To send no answer is safe: the system does not serve, and asks again.
+        # Without an answer the system does not serve, and asks again.  So no answer is the safe choice.
         if decided is None:
             about = {"partition": fact.name, "uuid": fact.uuid, "epoch": fact.epoch, "claimed_by": claimed}
             peer = self.registry.name_of(fact.peer_id)
@@ -168,18 +173,21 @@ class Courier:
         await self._send(system, word)
 
     def poke(self, uuid: str) -> None:
-        """Wake the tasks that wait for a change, and look again at the systems of a partition."""
+        """Wake the tasks that wait for a change, and the streams of the systems that may need a word."""
         self.look_again(uuid)
         self.notify()
 
     def look_again(self, uuid: str) -> None:
-        """Look again at all systems that may need a word about a partition."""
+        """Order a new look at each system that may need a word about a partition.
+
+        The look runs later, in the stream of the system.
+        """
         entry, facts = self.registry.of(uuid), self.registry.facts(uuid)
         named = {entry.source, entry.target, entry.owner} if entry else set[str]()
         for system in list(self._systems()):
             if system.system_id in named or system.system_id in facts:
-                # The stream of each system looks, and not this loop: a look makes requests, and a system that
-                # hangs would delay the others.
+                # A look makes requests.  In this loop, a system that hangs would delay the others.  So each
+                # look runs in the stream of its own system.
                 system.ask(_LOOK)
 
     async def _send(self, system: KnownSystem, word: Carried) -> None:
@@ -243,10 +251,10 @@ class Courier:
 
 
 def _heard_by_others(fact: CustodyView) -> object:
-    """Return the parts of a fact from which words for other systems follow.
+    """Return the parts of a fact that can lead to words for other systems.
 
-    The generation is such a part only for a prepared copy.  That of a served store changes with each write,
-    so it must not wake the other systems.
+    The generation of a prepared copy is such a part.  The generation of a served store is set to 0: it
+    changes with each write, and must not wake the other systems.
     """
     prepared = fact.custody == "prepared"
     return msgspec.structs.replace(fact, generation=fact.generation if prepared else 0)

@@ -5,17 +5,17 @@ The console writes rarely, so it does so on its loop: a commit with a copy takes
 
 # Answered changes are in one file
 #
-# NVRAM has a write-ahead log: until a checkpoint, a commit is in a second file.  An operator who tidies up
-# the folder and removes ``console.sqlite-wal`` while the console runs would remove answered changes.  So this
-# database has a rollback journal: the second file has the old pages, and only for the time of a commit.
+# NVRAM has a write-ahead log: until a checkpoint, a commit is in a second file.  Here that would be a danger.
+# An operator who removes ``console.sqlite-wal`` while the console runs would remove answered changes.  So
+# this database has a rollback journal.  Its second file has the old pages, and only during a commit.
 #
-# With an exclusive lock, SQLite holds the journal open.  It ends a commit with zeros in the header of the
-# journal, and syncs them.  If an operator removes the file between two changes, nothing is lost.  But a kill
-# in the middle of the next change would do harm: the journal that could undo it has no name.  So the name is
-# checked before each change, and the database is opened again if the file is gone.
+# With an exclusive lock, SQLite leaves the journal open.  It ends a commit with zeros in the header of the
+# journal, and syncs them.  An operator may remove the file between two changes.  Nothing is lost then.  But
+# after a kill during the next change, SQLite would not find the journal that undoes this change.  So the
+# console checks the name before each change, and opens the database again if the file is gone.
 #
-# SQLite accepts an empty file as a database.  A console that accepted it would begin anew, without its
-# copies. So a new database gets its name when it is complete, and an empty file counts as damaged.
+# SQLite accepts an empty file as a database.  A console would begin anew with it, without its copies.  So an
+# empty file counts as damaged, and a new database gets its name only when it is complete.
 
 from __future__ import annotations
 
@@ -97,8 +97,9 @@ _TABLES = frozenset(("console", "system", "copy", "trusted_key", "forgotten", "j
 class Database:
     """The open database in the file `path` (mode 0600), or in memory if `path` is None.
 
-    StorageError if the file is damaged, foreign or newer, or can't be written.  OperatorError if another
-    console has it open.  After an error nothing has changed, and the same call may be tried again.
+    StorageError if the file is damaged, is no database of a console, is of a newer release, or can't be
+    written.  OperatorError if another console has it open.  After an error nothing has changed, and the
+    caller may try again.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -135,8 +136,8 @@ class Database:
             with self._translated():
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
-                # Checked again before COMMIT: if the file was removed during the block, the answered change
-                # would be lost with the file.
+                # The file may have been removed during the block.  A commit into it would be answered, and
+                # then lost with the file.
                 self._demand_in_place()
                 self._connection.execute("COMMIT")
         except BaseException:
@@ -164,7 +165,7 @@ class Database:
             )
 
     def _placed(self, path: Path) -> InPlace:
-        """Return the object that checks whether the path still names the open file.
+        """Return the check that a path still names the open file.
 
         If the file is gone already, close the database and raise StorageError.
         """
@@ -195,7 +196,8 @@ class Database:
         for each in (new, *(Path(f"{name}{end}") for name in (new, path) for end in _BESIDE)):
             each.unlink(missing_ok=True)
         new.touch(mode=0o600, exist_ok=False)
-        # Closed before the rename: SQLite's own files beside it would keep the old name.
+        # The database is closed before the rename, because SQLite's own files beside it would keep the old
+        # name.
         self._opened(new, new=True).close()
         new.replace(path)
         sync_folder(path.parent)
@@ -207,9 +209,9 @@ class Database:
             with self._translated():
                 for pragma in _PRAGMAS:
                     connection.execute(f"PRAGMA {pragma}")
-                # The pragma alone takes no lock.  It is taken here, so that a second console is refused at
-                # its start.
-                connection.execute("BEGIN EXCLUSIVE")  # the lock stays until the end
+                # The pragma locking_mode alone takes no lock.  This transaction takes it now, so that a
+                # second console is refused at its start.
+                connection.execute("BEGIN EXCLUSIVE")  # the lock stays until the database is closed
                 connection.execute("COMMIT")
                 if new:
                     _make_schema(connection)
@@ -220,7 +222,7 @@ class Database:
         return connection
 
     def _open_again(self) -> None:
-        """Open the database anew, because the file of its journal is gone."""
+        """Open the database again after its journal file was removed."""
         self._connection.close()
         self._connection = self._opened(self._path, new=False)
         self._journal = None
@@ -233,7 +235,7 @@ class Database:
         if level not in READ_LEVELS:
             finding = of_later_release(level, READ_LEVELS) if level else "the unknown level 0"
             raise StorageError(rules.HMC_STORE_LEVEL, f"{self._where} has {finding}")
-        # The check runs at each start, so that a damaged page is found before a copy is needed.  It stops at
+        # The check runs at each start.  So damage is found while the copies are not needed yet.  It stops at
         # its first finding.
         verdict = _pragma(connection, "integrity_check(1)")
         if verdict != "ok":
@@ -259,9 +261,10 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            # The low byte is the primary code; SQLite puts details such as the kind of I/O error above it.
+            # Only the low byte is the code of the error.  The bits above it are details, such as the kind of
+            # I/O error.
             code = getattr(error, "sqlite_errorcode", _NO_CODE) & 0xFF
-            # The lock is exclusive, and the timeout is 0: only another console can hold it.
+            # SQLite waits for no lock here (timeout 0), and only another console takes one.
             if code in _BUSY:
                 message = f"another console uses {self._where}: stop it first"
                 raise OperatorError(rules.HMC_STORE_OWNER, message, advised=True) from None
@@ -283,7 +286,10 @@ def _make_schema(connection: sqlite3.Connection) -> None:
 
 
 def _add_register(connection: sqlite3.Connection) -> None:
-    """Convert a store to level 2, which older releases refuse: they would restore moved stores."""
+    """Convert a store from level 1 to level 2, which has the register of owners.
+
+    Older releases refuse level 2.  Without the register they would restore stores that have moved.
+    """
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(_REGISTER)
     connection.execute(f"PRAGMA user_version = {STORE_LEVEL}")

@@ -13,18 +13,19 @@ anything that follows from it (`hcall_server.console.registry`).
 # not know whether it owns the partition asks the console, and the entry decides.  So one entry makes one
 # owner.  It must guarantee:
 #
-#   1. At most one system gets the answer that it may serve (RESUME, SERVE).  Only a console with a new store
-#      needs the help of the operator for this (spec/migration.md#new-store).
+#   1. At most one system gets the answer that it may serve (RESUME, SERVE).  If the console has a new store,
+#      the operator has to help with this (spec/migration.md#new-store).
 #   2. A decision is never taken back: FORCED is never followed by RESUME in the same attempt, and ABORTED is
 #      never followed by FORCED.
 #   3. An entry can be rebuilt: a console with a new or an older store takes it from the views of its systems.
 #   4. Each attempt ends once its systems are back.
 #
 # Two numbers say where a partition is.  `epoch` is the number of the last attempt, and `decision` belongs to
-# it.  `moved` is the number of the attempt by which the partition came to its owner.  It stays when later
-# attempts fail.  A question about an attempt up to `moved` is answered FENCED.  Otherwise a source that was
-# dead during a whole later migration would get RESUME, because its attempt is older than the console's last.
-# For the same reason an entry is never deleted: a deletion of the partition only clears `owner`.
+# it.  `moved` is the number of the attempt by which the partition came to its owner.  It does not change when
+# later attempts fail.  A system that asks about an attempt up to `moved` gets FENCED.  An example shows why:
+# a source is dead during a whole later migration.  By `epoch` alone it would get RESUME, because its attempt
+# is older than the last one.  For the same reason an entry is never deleted.  A deletion of the partition
+# only clears `owner`.
 #
 # This module is pure: entry and fact in, entry out.  So the search over all interleavings
 # (tests/platform/test_custody_search.py) and the running console use the same rows, and a test needs no
@@ -41,19 +42,20 @@ anything that follows from it (`hcall_server.console.registry`).
 #     will.  So the copy of its target can't be activated any more.
 #   - NONE(e) at the target of an attempt up to e: it holds no copy, and takes none of this attempt.
 #
-# The last two end an attempt: `over`.  While an attempt is not over, its source may have released the
-# partition, so only its target may get it.  But a second attempt may begin: a source that has frozen for the
-# first attempt refuses the second.  A late BEGIN of the first attempt may still arrive, so `others` keeps its
-# target.  A remote restart bars all these targets.
+# The last two conclusions end an attempt: it is `over`.  While an attempt is not over, its source may have
+# released the partition.  So only its target may get the partition.  A second attempt may begin meanwhile.
+# If the source has frozen for the first attempt, it refuses the second.  A late BEGIN of the first attempt
+# may still arrive, so `others` has the target of the first attempt.  A remote restart bars all these targets.
 #
-# A console without an entry, or with an older store, takes the facts of its systems.  It then answers a
-# source in doubt only if it has a view of the target: the earlier console may have forced that target.
+# A console without an entry, or with an older store, takes the facts of its systems.  An earlier console may
+# have forced the target of an attempt.  So this console answers a source in doubt only after a view of the
+# target.
 #
 # Dropped, because the search finds two owners or none (spec/migration.md#proof):
 #
-#   - To ignore ACTIVE of an older attempt: the register names a system that does not have the partition.
-#   - To bar the target of the last attempt only: an earlier source may activate its own target later.
-#   - To send the end of an attempt to its target by the console's own decision, before a system shows it.
+#   - The console ignored ACTIVE of an older attempt.  Then the register named a system without the partition.
+#   - A restart barred only the target of the last attempt.  An earlier source could activate its own target.
+#   - The console sent the end of an attempt to the target by its own decision, before a system showed it.
 
 from __future__ import annotations
 
@@ -75,13 +77,13 @@ Kind = Literal["", "live", "inactive", "restart"]
 class Entry(NamedTuple):
     """The console's row of a partition, by its UUID.
 
-    `epoch`, `decision` and `moved` are those of `custody.Register`.  `kind`, `source` and `target` belong
-    to the attempt `epoch`.  `owner` is the present owner, "" if there is none or it is unknown.  Systems
-    are named by their ids.
+    `epoch`, `decision` and `moved` are those of `custody.Register`.  `kind`, `source` and `target` belong to
+    the attempt `epoch`.  `owner` is the present owner, "" if there is none or it is unknown.  Systems are
+    named by their ids.
 
-    `over`: the attempt can't move the partition any more.  `final` is the sealed copy that the target has
-    to open, for an inactive migration or a restart; b"" for none.  `others` belong to earlier attempts
-    since the last move: they are the targets of those attempts that are not over.
+    `over`: the attempt can't move the partition any more.  `final` is the sealed copy that the target has to
+    open, for an inactive migration or a restart; b"" for none.  `others` has the targets of earlier attempts
+    since the last move, if these attempts are not over.
     """
 
     uuid: str
@@ -104,7 +106,7 @@ class Entry(NamedTuple):
 
     @property
     def open_targets(self) -> tuple[str, ...]:
-        """The targets of attempts that are not over, the present target last: each may have or get a copy."""
+        """The targets of all attempts that are not over, the present target last."""
         if self.over:
             return ()
         return (*(each for each in self.others if each != self.target), self.target)
@@ -144,7 +146,7 @@ def said(fact: CustodyView) -> set[Word]:
 
 
 def asks(fact: CustodyView) -> bool:
-    """Whether a system waits for an answer of the console."""
+    """Return whether a system waits for an answer of the console about its partition."""
     return Word.ASK in said(fact)
 
 
@@ -153,8 +155,8 @@ def asks(fact: CustodyView) -> bool:
 
 def heard(entry: Entry | None, system: str, fact: CustodyView) -> Entry | None:
     """Return the entry after a fact of a system; None if the fact changes nothing."""
-    # An entry with such a number would leave no number for a new attempt.
-    if fact.epoch > MAX_EPOCH:  # no console has given this number
+    # No console gives out such a number.  An entry with it would leave no number for a new attempt.
+    if fact.epoch > MAX_EPOCH:
         return entry
     at = record(fact)
     known = entry or Entry(fact.uuid, fact.name)
@@ -163,8 +165,8 @@ def heard(entry: Entry | None, system: str, fact: CustodyView) -> Entry | None:
     elif at is Custody.GONE and fact.epoch > known.moved and fact.peer_id:
         changed = _moved(known, fact.epoch, source=system, owner=fact.peer_id)
     elif entry and at is Custody.OWN and 0 < known.moved <= fact.epoch and not known.owner and not asks(fact):
-        changed = known._replace(owner=system)  # the partition was deleted at its owner, and restored
-    elif at is Custody.OWN and fact.epoch > known.epoch:  # the console had a newer store, which is lost
+        changed = known._replace(owner=system)  # it was deleted at its owner, and restored here
+    elif at is Custody.OWN and fact.epoch > known.epoch:  # the console's store is too old
         changed = known._replace(
             epoch=fact.epoch,
             decision=Decision.ABORTED,
@@ -177,7 +179,8 @@ def heard(entry: Entry | None, system: str, fact: CustodyView) -> Entry | None:
             others=(),
         )
     elif at is Custody.PREPARED and fact.epoch > known.epoch:
-        # Here too, the console's newer store is lost.  That console may have sent RESUME to the source.
+        # The store of the console is too old here as well.  An earlier console may have sent RESUME to the
+        # source.  So the target is never forced.
         changed = _opened(known, fact.peer_id, system, fact.epoch)._replace(decision=Decision.ABORTED)
     else:
         changed = _ended(known, system, at, fact.epoch)
@@ -191,7 +194,7 @@ def _arrived(known: Entry, system: str, fact: CustodyView) -> Entry:
         return done._replace(owner=system, over=True, final=b"", name=fact.name, others=())
     if fact.epoch > known.moved:
         return _moved(known, fact.epoch, source=fact.peer_id, owner=system)
-    if fact.epoch == known.moved and known.owner:  # an attempt has one target: this system
+    if fact.epoch == known.moved and known.owner:  # the last move has one target: this system
         return known._replace(owner=system)
     return known
 
@@ -199,7 +202,7 @@ def _arrived(known: Entry, system: str, fact: CustodyView) -> Entry:
 def _moved(known: Entry, epoch: int, *, source: str, owner: str) -> Entry:
     """Return the entry after its partition has moved from `source` to `owner` by the attempt `epoch`."""
     if epoch < known.epoch:
-        if source == known.source:  # the source has left it: its later attempt moves nothing
+        if source == known.source:  # its later attempt moves nothing now
             known = known._replace(over=True)
         others = tuple(each for each in known.others if each != owner)
         return known._replace(moved=epoch, owner=owner, others=others)
@@ -218,16 +221,18 @@ def _moved(known: Entry, epoch: int, *, source: str, owner: str) -> Entry:
 
 def _ended(known: Entry, system: str, at: Custody, epoch: int) -> Entry:
     """Return the entry after a record of a system, which may prove that attempts are over."""
-    # A record of an earlier attempt proves nothing about the present attempt, whose messages may still be
-    # under way.
+    # A record of an earlier attempt says nothing about the present one.  Messages of the present attempt may
+    # still arrive.
     if known.over or epoch < known.epoch:
         return known
     forced = known.decision is Decision.FORCED
-    # Not while forced: a dead source may come back with its old record, and the target still gets the
-    # partition.
+    # This does not hold for a forced attempt.  A dead source may come back with its old record, although the
+    # target gets the partition.
     if system == known.source and at in OWNING and not forced:
         return known._replace(over=True, others=())
-    if at is not Custody.NONE or (forced and epoch == known.epoch):  # no bar: the target has no copy yet
+    # Two cases end no attempt.  The system may still have a copy.  Or the attempt is forced, and NONE may
+    # only mean that the copy has not arrived yet.
+    if at is not Custody.NONE or (forced and epoch == known.epoch):
         return known
     others = tuple(each for each in known.others if each != system)
     return known._replace(others=others, over=system == known.target and not others)
@@ -241,7 +246,7 @@ def next_epoch(entry: Entry | None, facts: Iterable[CustodyView]) -> int:
 
     OperatorError if no number is left.
     """
-    # `tried` too: an attempt that ended before FROZEN has left no record, and its number must not come back.
+    # An attempt that ended before FROZEN is only in `tried`.  Its number must not be used again.
     known = [max(fact.epoch, fact.tried) for fact in facts]
     last = max([entry.epoch if entry else 0, *known])
     if last >= MAX_EPOCH:
@@ -257,7 +262,7 @@ def begun(entry: Entry, kind: Kind, epoch: int, source: str, target: str) -> Ent
     """
     if entry.final or entry.decision is Decision.FORCED:
         raise _busy(entry)
-    # Without this check the search finds partitions that end with no owner, or with two.
+    # Without this check, a partition can end with no owner, or with two.
     if entry.owner not in ("", source):
         raise OperatorError(rules.CUSTODY_OWNED, f"{entry.name} belongs to the system {entry.owner}")
     others = entry.open_targets
@@ -266,7 +271,7 @@ def begun(entry: Entry, kind: Kind, epoch: int, source: str, target: str) -> Ent
 
 
 def renumbered(entry: Entry, epoch: int) -> Entry:
-    """Return the entry with a new number for its attempt (row 1): for a bar, or after a bar."""
+    """Return the entry with a new number for its attempt (row 1), as a bar needs it."""
     row = custody.console_step(entry.register, Word.BEGIN, epoch)
     if row is None:
         raise _busy(entry)
@@ -274,7 +279,7 @@ def renumbered(entry: Entry, epoch: int) -> Entry:
 
 
 def aborted(entry: Entry, *, over: bool = False) -> Entry:
-    """Return the entry once its attempt is never forced (row 10); unchanged if it was forced or is done."""
+    """Return the entry, never forced from now on (row 10); unchanged if it was forced or is done."""
     row = custody.console_step(entry.register, Word.ASK, entry.epoch)
     if row is None or row.says is not Word.RESUME:
         return entry
@@ -282,24 +287,23 @@ def aborted(entry: Entry, *, over: bool = False) -> Entry:
 
 
 def forced(entry: Entry, fact: CustodyView | None) -> Entry:
-    """Return the entry whose target is forced (row 14); `fact` is the custody that the target shows.
+    """Return the entry whose target is forced (row 14).
 
-    OperatorError if the target does not hold the copy of this attempt, or if the source was permitted to
-    resume.
+    `fact` is the custody that the target shows.  OperatorError if the target has no copy of this attempt, or
+    if the source was permitted to resume.
     """
     row = custody.console_step(entry.register, Word.FORCE, entry.epoch)
     attempt = f"the attempt {entry.epoch} of {entry.name}"
     if row is None:
         raise OperatorError(rules.MIGRATION_FORCE, f"{attempt} is {entry.decision.value}")
-    # A target without PREPARED has nothing to serve.  If it were forced, the partition would end with no
-    # owner.
+    # Without PREPARED the target has no copy to serve, and the partition would have no owner.
     if fact is None or (record(fact), fact.epoch) != (Custody.PREPARED, entry.epoch):
         raise OperatorError(rules.MIGRATION_FORCE, f"the target has no copy of {attempt}")
     return entry._behind(row, entry.epoch)._replace(owner=entry.target, over=False)
 
 
 def restarted(entry: Entry, kind: Kind, epoch: int, source: str, target: str, final: bytes) -> Entry:
-    """Return the entry after a restart gives a partition to a system from a copy (row 20)."""
+    """Return the entry after a restart is decided (row 20); `target` has to open the copy `final`."""
     row = custody.console_step(entry.register, Word.RESTART, epoch)
     if row is None or not entry.over:
         raise _busy(entry)
@@ -325,19 +329,19 @@ def answered(
     """Return the entry and the answer to a system that asks; None if there is no answer yet.
 
     `known` are the systems with a view since the start of the console, and `facts` come from these views.
-    `claimed`: another system shows a store of the partition too, and the register has no owner.
+    `claimed` means: another system shows a store of the partition, and the register has no owner.
     """
     if fact.epoch > MAX_EPOCH:
         return None
     if fact.mode == Mode.ASKING.value:
         return None if claimed else _agreed(entry, system, fact, facts)
     if entry is None or fact.epoch > entry.epoch or entry.decision is Decision.NEW:
-        # The console that began this attempt may have forced the target.  Only the target's view can show
-        # that.
+        # An earlier console began this attempt, and may have forced the target.  Only a view of the target
+        # can show that.
         if fact.peer_id not in known:
             return None
         entry = _opened(entry or Entry(fact.uuid, fact.name), system, fact.peer_id, fact.epoch)
-    # An older attempt is decided already, so `moved` alone gives the answer.
+    # An attempt before the last one is decided already.  So the answer depends on `moved` alone.
     if fact.epoch < entry.epoch:
         word = custody.answer(entry.register, fact.epoch)
     else:
@@ -351,7 +355,7 @@ def answered(
 
 
 def _opened(entry: Entry, source: str, target: str, epoch: int) -> Entry:
-    """Return the entry for an attempt that only its systems show: the console's store is too old."""
+    """Return the entry of an attempt that only the systems know, because the console's store is too old."""
     others = entry.open_targets
     return entry._replace(
         kind="live",
@@ -371,16 +375,18 @@ def _agreed(
 ) -> tuple[Entry | None, Carried] | None:
     """Return the answer to a system that has started (R-54): only the owner serves.
 
-    There is no answer if another system holds a later copy of this store: the asking system has lost its
-    later records.  A deleted partition has no owner.  Then the first system that asks about it becomes the
-    owner, unless its epoch is before the last move.
+    There is no answer if another system has a later copy of this store.  Then the asking system has lost its
+    later records.
+
+    A deleted partition has no owner.  The first system that asks about it becomes the owner.  A system whose
+    epoch is before the last move gets FENCED instead.
     """
     if entry and not entry.owner:
         if fact.epoch < entry.moved:
             return entry, Carried(fact.uuid, entry.moved, "fenced", peer=entry.target)
         entry = entry._replace(owner=system)
     if entry is None or entry.owner == system:
-        # A copy of an attempt that is over can't be activated, so it does not delay the answer.
+        # No system can activate a copy of an attempt that is over.  So such a copy does not delay the answer.
         over = max(entry.moved, entry.epoch if entry.over else 0) if entry else 0
         since = max(fact.epoch, over)
         later = any(record(each) is Custody.PREPARED and each.epoch > since for each in facts.values())

@@ -105,8 +105,11 @@ def _bad(text: str, why: str) -> OperatorError:
 
 
 def _quoted(text: str, delimiters: str) -> str:
-    """Return a text, quoted (its own quotes doubled) if it has a delimiter, or begins with a quote."""
-    # A text that begins with a quote is quoted too, because the parser would take that quote for its own.
+    """Return a text as an item of a list, in quotes if it needs them.
+
+    It needs quotes if it contains a delimiter, or begins with a quote.  Quotes inside are doubled.
+    """
+    # A text that begins with a quote is put in quotes.  Otherwise the parser would read it as a quoted item.
     if not text.startswith('"') and not any(each in text for each in delimiters):
         return text
     return '"' + text.replace('"', '""') + '"'
@@ -115,8 +118,8 @@ def _quoted(text: str, delimiters: str) -> str:
 def _split(text: str, delimiters: str, *, blanks: bool = False) -> Iterator[str]:
     """Divide a text at delimiters outside of quotes, and remove the quotes.
 
-    The n-th item ends at the n-th of `delimiters`; the last delimiter ends all further items.  Only an item
-    that begins with a quote is quoted.  `blanks`: skip blanks before an item.
+    The n-th item ends at the n-th of `delimiters`; all further items end at the last delimiter.  An item is
+    quoted only if it begins with a quote.  With `blanks`, blanks before an item are skipped.
     """
     position, number = 0, 0
     while True:
@@ -127,8 +130,8 @@ def _split(text: str, delimiters: str, *, blanks: bool = False) -> Iterator[str]
         yield item
         if position >= len(text):
             return
-        # This happens only after a closing quote: an item without quotes ends at the delimiter, or with the
-        # text.
+        # An item without quotes ends at the delimiter or with the text.  So only a quoted item can have other
+        # text behind it.
         if text[position] != delimiter:
             raise _bad(text, f"{text[position : position + 20]!r} follows a closing quote")
         position += 1
@@ -181,7 +184,8 @@ def parse_columns(words: Sequence[str], known: Sequence[str]) -> Columns:
 
     OperatorError for a name that is not known.
     """
-    # The shell has divided the names at blanks.  Joined again, a blank is a delimiter like comma and colon.
+    # The shell has divided the names at blanks.  The names are joined again, because a blank is a delimiter
+    # like comma and colon.
     text = " ".join(words).strip(" ,:")
     _demand_length("-F", text)
     if not text:
@@ -208,7 +212,7 @@ def parse_filter(text: str, known: Sequence[str]) -> dict[str, list[str]]:
     try:
         pairs = parse_record(text)
     except OperatorError as error:
-        # A shell removes the outer quotes.  A beginner types no others.
+        # A shell removes the outer quotes, and a beginner types no inner ones.
         form = r'--filter "\"NAME=A,B\""'
         message = f"--filter: {error.message}; a pair with commas has quotes of its own: {form}"
         raise OperatorError(error.rule, message, advised=True) from None

@@ -10,28 +10,27 @@
 #
 # Plan before steps.  `start` checks, stores the plan and begins, without an await in between.  So two orders
 # can't both find the system idle.  The operator has seen the plan, for example the losses of a profile
-# restore.  A job that made its plan anew after a kill could do something else than it announced.
+# restore.  So a job never makes its plan anew after a kill: the new plan could differ from the announced one.
 #
-# Why each step may be repeated.  A step changes a system, and the note of the step changes the console's
-# store.  No transaction has both.  The job acts first and notes afterwards, because the other order would
-# lose a step at a kill.  So a kill between the two repeats the step, and so does a lost answer.  Each kind of
-# job makes this harmless in its own way:
+# Why each step may be repeated.  A step changes a system.  The job then stores in the console that the step
+# is done.  No transaction has both.  In the other order, a kill between the two would lose the step.  In this
+# order, a kill or a lost answer repeats the step.  Each kind of job makes this harmless in its own way:
 #
 #   backup            takes another copy.
 #   recover           restores with `older=False`: the system refuses a copy that is behind its store.
-#   restore-profiles  looks at the system first.  The system can't refuse to repeat a restore that goes back
-#                     on purpose.  So the count of restores is noted before the restore.  Another count then
-#                     shows that the restore was done.
+#   restore-profiles  requests the view of the system first.  A restore to an older copy is intended here,
+#                     so the system can't refuse a repetition.  The job stores the count of restores before
+#                     the restore.  A changed count then shows that the restore was done.
 #   migrate, restart  carry the number of their attempt.  A system ignores the words of an old one.
 #
-# Steps have names, not positions: a recovery restores a store again if the system has lost it again, and the
-# new result replaces the old one.  Memory changes after the store (`JobRun._save`).  So a follower never sees
-# a step that a crash could take back.
+# Steps have names, not positions.  If the system loses a store again, the recovery restores it again, and the
+# new result replaces the old one.  Memory changes only after the store has changed (`JobRun._save`).  So a
+# follower never sees a step that a crash could undo.
 #
-# One job a system.  Two recoveries, or a recovery and a profile restore, would undo each other's steps: each
-# of them sets trusted system keys, and sets the earlier key back at its end.  If a system loses its stores
-# while a job runs, its recovery begins after this job (`Jobs.after`).  A migration or a remote restart ends
-# early instead.  A move that brings a partition by its copy begins again after the recovery
+# One job for each system.  Two recoveries, or a recovery and a profile restore, would undo each other's
+# steps: each of them sets trusted system keys, and sets the earlier key back at its end.  If a system loses
+# its stores while a job runs, its recovery begins after this job (`Jobs.after`).  A migration or a remote
+# restart ends early instead.  A move that brings a partition by its copy begins again after the recovery
 # (`Migrations.go_on`).
 #
 # Three ways out of a step that fails:
@@ -42,15 +41,17 @@
 #                           cause.
 #   the store is full       the job is performed again from its last durable step, as after a kill.
 #
-# A `backup` makes its requests without `persist`: it promises a copy of now, and not of some later time.
+# A `backup` makes its requests without `persist`.  It promises a copy of the present state, and after a wait
+# the state would be another one.
 #
 # Tried and dropped:
 #
-#   - At first a system whose disk was full ended a job.  So one refused write at the target ended an inactive
-#     migration whose source had released the partition.  Now errors of its storage delay the job.
-#   - At first a migration stored each row as soon as it saw it.  If the systems and the console have one
-#     disk, these commits delay those of the freeze.  Now the rows gather for a moment
-#     (`migration.GATHER_SECONDS`).
+#   - At first a full disk at a system ended the job.  In an inactive migration the source has released the
+#     partition early.  One refused write at the target then ended the job in the middle.  Now errors of the
+#     system's storage delay the job.
+#   - At first a migration stored each row of the state table at once.  If the systems and the console share
+#     a disk, these commits delay the commits of the freeze.  Now the job collects rows for a moment before
+#     it stores them (`migration.GATHER_SECONDS`).
 
 from __future__ import annotations
 
@@ -97,9 +98,10 @@ class Job:
     """Long work, which survives a restart of the console.
 
     `done` and `total` count steps.  `lines` are for the operator: findings, and at the end the result.
-    `waiting` is the reason why a running job waits, "" if it does not wait.  `rule_id` is the rule by which
-    a job failed, "" for none.  The last line of a failed job is the error message; `advised`: this line has
-    the remedy already.
+    `waiting` is the reason why a running job waits, "" if it does not wait.
+
+    If a job has failed, its last line is the error message, and `rule_id` is the rule of the error.
+    `advised` says that this line contains the remedy.
     """
 
     number: int
@@ -145,14 +147,15 @@ class JobRun:
         self._save({**self.steps, step: result}, self.job.lines, self.job.done)
 
     def finish(self, step: str, *lines: str, result: str = "") -> None:
-        """Store that a step is done, durably, with lines for the operator."""
+        """Store that a step is done, durably, and add lines for the operator."""
         self._save({**self.steps, step: result}, [*self.job.lines, *lines], self.job.done + 1)
 
     def _save(self, steps: dict[str, str], lines: list[str], done: int) -> None:
-        # A step that is repeated, such as a store that was lost again, counts once more.  The total follows,
-        # so that no follower sees 4 of 3.
+        # A repeated step counts once more, for example when a system loses a store again.  So `done` can
+        # exceed `total`.  A follower must not see 4 of 3, so the total grows with it.
         total = max(self.job.total, done)
-        # If this raises, memory is unchanged, and the job goes on from the last durable step.
+        # If this call raises, the lines below do not run.  Memory is unchanged, and the job goes on from the
+        # last durable step.
         self._jobs.save(self.job, "running", JobProgress(done, total, lines, steps))
         self.steps, self.job.lines, self.job.done, self.job.total = steps, lines, done, total
         self._jobs.wake_followers(self.job)
@@ -174,20 +177,20 @@ class JobRun:
     ) -> T:
         """Await an attempt, and repeat it while the system is away, or its disk takes no write.
 
-        After an error of one of the rules `also`, the attempt is repeated as well.  A failed attempt may have
-        been performed: perhaps only its answer was lost.
+        Errors of the rules `also` repeat the attempt as well.  A failed attempt may have been performed, if
+        only its answer was lost.
         """
         asked = system or self.system
         for seconds in waits():
             try:
                 answer = await attempt()
             except SwpksError as error:
-                # An error of an unknown rule ends the job too.  Otherwise a refusal might be repeated for
-                # ever.
+                # Any other error ends the job, even of an unknown rule.  Such an error may be a refusal, and
+                # the job would repeat it for ever.
                 if not may_repeat(error) and error.rule not in also:
                     raise
                 self.wait(f"{asked.name}: {error.message}")
-                # Not a plain sleep: the stream of the system ends the pause when it connects.
+                # The stream of the system ends this pause when it connects.  A plain sleep would last longer.
                 await asked.pause(seconds)
             else:
                 self.wait("")
@@ -248,7 +251,7 @@ class Jobs:
 
     def start(self, kind: str, system: KnownSystem, plan: object) -> Job:
         """Store a job and begin it; OperatorError if the system has a running job."""
-        # No await from here to _begin: two orders at once must not both find the system idle.
+        # There is no await from here to _begin.  Otherwise two orders could both find the system idle.
         present = self.running(system)
         if present:
             message = f"job {present.number} ({present.kind}) of {system.name} runs: wait for its end"
@@ -264,9 +267,10 @@ class Jobs:
         A slow follower may miss changes, but never the last change.
         """
         while True:
-            # Before the report: a change during the report sets this event, so the next turn reports it.
+            # The event is made before the report.  So a change during the report sets it, and the next turn
+            # reports that change.
             beat = self._beats.setdefault(job.number, trio.Event())
-            ended = job.state != "running"  # it may end while the report is made
+            ended = job.state != "running"  # read before the report, because the job may end during it
             await report(job)
             if ended:
                 return job
@@ -289,7 +293,8 @@ class Jobs:
         """End the running job of a system as failed; the default reason is that the system was removed."""
         run = self._running.get(system.key)
         if run:
-            # There is no await between this and the stored end.  So the job takes no further step in between.
+            # The scope is cancelled, and the end is stored below without an await.  So the job takes no
+            # further step.
             if scope := self._scopes.get(run.job.number):
                 scope.cancel()
             self._end(run, "failed", reason or f"{system.name} was removed from the console")
@@ -303,9 +308,10 @@ class Jobs:
         self._beats.pop(job.number, trio.Event()).set()
 
     def _take(self, row: JobRow) -> None:
-        """Read a job from the store.  A job whose system is gone has failed."""
+        """Read a job from the store; a job without its system has failed."""
         system, progress = self._system_of(row.system), row.progress
-        # A stored "running" is not enough: the job needs its system, and the function of its kind.
+        # A stored "running" is not enough to go on.  The job also needs its system, and the function of its
+        # kind.
         state: JobState = "done" if row.state == "done" else "failed"
         name = system.name if system else ""
         job = Job(row.number, row.kind, name, state, progress.done, progress.total, progress.lines)
@@ -326,7 +332,8 @@ class Jobs:
     async def _perform(self, run: JobRun) -> None:
         """Perform a job to its end; repeat it from its last durable step while the store can't be written."""
         if run.job.state != "running":
-            return  # `end_of` came before the first turn of this task, and there was no scope to cancel
+            # `end_of` has ended the job before this task ran.  There was no scope yet that it could cancel.
+            return
         with self._scopes.setdefault(run.job.number, trio.CancelScope()):
             for seconds in waits():
                 try:
@@ -343,7 +350,8 @@ class Jobs:
         try:
             await self._kinds[run.job.kind].perform(run)
         except SwpksError as error:
-            # The end of the job could not be stored either.  `_perform` repeats the job instead.
+            # The store takes no write, so the end of the job could not be stored either.  `_perform` repeats
+            # the job.
             if error.rule is rules.HMC_STORE_WRITTEN:
                 raise
             self._end(run, "failed", error.message, error=error)
@@ -357,11 +365,12 @@ class Jobs:
         job = run.job
         all_lines = [*job.lines, *lines]
         rule_id, advised = (error.rule.id, error.advised) if error else ("", False)
-        # Durable first: a command that has printed the end must find it after a restart too.
+        # The end is durable before followers see it.  A command that has printed the end must find it after a
+        # restart too.
         self.save(job, state, JobProgress(job.done, job.total, all_lines, run.steps, rule_id, advised))
         job.lines, job.state, job.waiting = all_lines, state, ""
         job.rule_id, job.advised = rule_id, advised
-        # Before `after` below, which may begin the next job of this system.
+        # The job leaves this table before `after` below, which may begin the next job of the system.
         self._running.pop(run.system.key, None)
         self._scopes.pop(job.number, None)
         self._log.info("job.ended", job=job.number, kind=job.kind, system=run.system.name, state=state)

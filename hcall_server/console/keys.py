@@ -1,9 +1,10 @@
-"""Trusted system keys during a job: each copy opens only under the key that it was made under.
+"""Trusted system keys during a job: a copy opens only under the key under which it was made.
 
-The console holds these keys sealed.  A system accepts a key that it has sealed itself.  A system with another
-root key can open none of these keys.  Then the operator has to bring the key as a file (`chtskey -o
-restore`).  A refusal names the key that is needed and the present key: the operator may have brought another
-file.
+The console has these keys only in sealed form.  A system accepts a key that it has sealed itself.  A system
+with another root key accepts none of these keys.  Then the operator has to bring the key as a file (`chtskey
+-o restore`).
+
+An operator may bring a wrong file.  So a refusal names the key that is needed and the present key.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _BEFORE = "key before"
 
 
 class KeyRing:
-    """Sets trusted system keys of a job's system during the job, and the system's earlier key at its end."""
+    """Sets the trusted system keys that a job needs, and sets the earlier key again at the end."""
 
     def __init__(self, run: JobRun, store: ConsoleStore) -> None:
         self._run = run
@@ -33,17 +34,19 @@ class KeyRing:
         return f"KeyRing({self._present!r})"
 
     async def _look(self) -> None:
-        """Store the present key of the system, and note its id."""
+        """Read the present key of the system; store the key in sealed form."""
         view = await self._run.call(show_trusted_key())
         self._present = self._store.keep_shown_key(self._run.system.key, view)
-        # Noted once in a job.  After a kill, the present key may be a key that this job has set.
+        # The earlier key is stored once for each job.  After a kill, the present key may be one that this job
+        # has set.
         if _BEFORE not in self._run.steps:
             self._run.note(_BEFORE, self._present)
 
     async def use(self, key_id: str, *, raises: bool = False) -> str:
         """Set the key with an id; return "", or the reason why that is impossible.
 
-        With `raises`, SwpksError (trusted-key.idle) if a partition runs: the operator may power it off later.
+        The system refuses a new key while a partition runs.  With `raises`, this refusal is raised as
+        SwpksError (trusted-key.idle): the operator may power the partition off later.
         """
         if self._present is None:
             await self._look()
@@ -51,18 +54,20 @@ class KeyRing:
             return ""
         refused = self._refused.get(key_id) or await self._set(key_id, raises=raises)
         if refused:
-            # Remembered, because each further copy under this key would make the same request for nothing.
+            # The refusal is remembered.  Without that, each further copy under this key would repeat a
+            # useless request.
             self._refused[key_id] = refused
         return refused
 
     def forget(self) -> None:
-        """Make the next `use` read the key of the system again, because the system was replaced."""
+        """Forget the present key after the system was replaced; the next `use` reads it again."""
         self._present = None
 
     async def back(self, otherwise: str) -> str:
-        """Set the key that the system had before the job; if it had none, the key with the id `otherwise`.
+        """Set the key that the system had before the job.
 
-        Return "", or the reason why the system keeps another key.
+        If the system had no key, the key with the id `otherwise` is set.  Return "", or the reason why the
+        system keeps another key.
         """
         wanted = self._run.steps.get(_BEFORE) or otherwise
         refused = await self.use(wanted) if wanted else ""
@@ -88,7 +93,7 @@ class KeyRing:
         return "" if self._present == key_id else f"the sealed trusted system key {key_id} is another one"
 
     def _other(self, key_id: str, reason: str) -> str:
-        """Return the ids of the needed key and the present key, and the command that sets the needed one."""
+        """Return why the key with an id is not set, and the command that sets it from a file."""
         name = self._run.system.name
         command = f"`chtskey -m {shlex.quote(name)} -o restore --newkey FILE`"
         keys = f"the copies need the trusted system key {key_id}, and {name} has {self._present or 'none'}"

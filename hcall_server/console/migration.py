@@ -1,21 +1,22 @@
 """The job `migrate`: a partition moves to another system (spec/migration.md#orders).
 
-A running partition moves live: the two systems do it themselves, and the console follows.  A partition that
-is powered off is released by its source, and the target opens its copy.
+A running partition moves live.  The two systems do this themselves, and the console follows their views.  A
+partition that is powered off moves by a copy: its source releases it, and the target opens the copy.
 """
 
 # A live migration that the console has begun goes on without the console.  So after a kill of the console:
 #
-#   1. The token is lost, because it is never stored.  If the source has the order, the job only follows.
-#   2. If the source does not have the order, or has crashed before it froze the partition, a new attempt
-#      begins.  It has another number and another token.
+#   1. If the source has the order, the job only follows.  It does not need the token, which is lost: a token
+#      is never stored.
+#   2. If the source does not have the order, a new attempt begins.  A crash of the source before the freeze
+#      also leads to a new attempt.  The new attempt has another number and another token.
 #   3. The job ends when the register says that the target serves, or when the source shows that it serves on.
 #
 # An inactive migration depends on the console.  The answer to the release is the copy of the store at this
-# moment.  It is durable in the register until the target owns the partition.
+# moment.  The copy is durable in the register until the target owns the partition.
 #
-# The job reads the register and the last views, and never its own memory of an attempt: a stop, a recovery or
-# a remote restart may have changed the entry during any await.
+# A stop, a recovery or a remote restart may change the entry during any await.  So the job reads the register
+# and the last views each time, and remembers nothing about an attempt.
 
 from __future__ import annotations
 
@@ -79,7 +80,10 @@ class MigrationPlan(msgspec.Struct):
 
 
 class EndedAttempt(NamedTuple):
-    """An attempt that has ended at its source; `began` is false if the source did not begin it."""
+    """An attempt that has ended at its source.
+
+    `began` is false if the source has never begun it.
+    """
 
     began: bool
     reason: str
@@ -119,8 +123,8 @@ class MigrationJob:
         if begins:
             await self._begin()
         ended = await self._follow()
-        # Only an attempt that an earlier run of the console opened: its token is lost.  If this run opened
-        # the attempt and its order did not arrive, that is an error.
+        # After a restart of the console the token is lost, so an attempt that did not begin is replaced by a
+        # new one.  If this run opened the attempt, its order did not arrive, and the job fails instead.
         if ended and not ended.began and not begins and self._is_open():
             await self._begin()
             ended = await self._follow()
@@ -130,7 +134,7 @@ class MigrationJob:
         self._finish()
 
     async def _explained(self, ended: EndedAttempt) -> str:
-        """Return why an attempt has ended, with the name and the health of its target."""
+        """Return why an attempt has ended, with the name of its target and the target's health problems."""
         if not ended.began or ended.rule is not rules.MIGRATION_FAILED:
             return ended.reason
         try:
@@ -145,7 +149,10 @@ class MigrationJob:
         return f"{ended.reason} (target {self._registry.name_of(self._plan.target)}{trouble})"
 
     async def _begin(self) -> None:
-        """Begin a new attempt at both systems; the source answers before the partition has moved."""
+        """Begin a new attempt at both systems; return when the source has the order.
+
+        The source answers the order before the partition has moved.
+        """
         try:
             self._open("live")
             await self._order()
@@ -155,9 +162,10 @@ class MigrationJob:
             raise
 
     def _open(self, kind: Kind) -> None:
-        """Store a new attempt (row 1) before any order is sent; OperatorError unless its source is the owner.
+        """Store a new attempt (row 1); OperatorError unless its source owns the partition.
 
-        The checks of the order may be old, so they are repeated here, without an await before the entry.
+        The checks of the operator's order may be old, so they are repeated here.  There is no await between
+        them and the entry.  No order is sent before the entry is stored.
         """
         plan, registry = self._plan, self._registry
         demand_owned(self._tools, self._source, plan.uuid, plan.name)
@@ -169,7 +177,10 @@ class MigrationJob:
         self._run.finish(_ATTEMPT, line, result=str(epoch))
 
     async def _order(self) -> None:
-        """Give both systems the token of the channel; it is not stored."""
+        """Send both systems the order for the attempt, with a new token for their channel.
+
+        The token is not stored.
+        """
         epoch, plan, source, target = self._attempt, self._plan, self._source, self._target
         token = self._tools.entropy(TOKEN_SIZE)
         expected = expect_partition(plan.uuid, epoch, source.system_id, token)
@@ -183,12 +194,13 @@ class MigrationJob:
         self._run.note(_BEGUN, str(epoch))
 
     async def _ordered(self, order: MigrationOrder) -> None:
-        """Order the migration at its source, unless it was stopped.
+        """Order the migration at its source, unless the attempt was stopped.
 
-        A refusal counts as done if the source shows the attempt: the answer to an earlier order was lost.
+        If the source refuses the order but shows the attempt, the order counts as done.  Then the answer to
+        an earlier order was lost.
         """
         if self._tools.entry(order.uuid).decision is Decision.DONE:
-            return  # an earlier order has moved the partition
+            return  # an earlier order has moved the partition already
         self._demand_open()
         try:
             await self._source.call(begin_migration(self._plan.name, order))
@@ -206,15 +218,16 @@ class MigrationJob:
             await trio.sleep(GATHER_SECONDS)
             self._say_rows()
             entry = self._tools.entry(self._plan.uuid)
-            # The number of the attempt is not compared: a bar has a new number, and an earlier attempt may
-            # have moved the partition.
+            # The owner alone decides, and not the number of the attempt.  A bar changes that number, and an
+            # earlier attempt may have moved the partition.
             if entry.owner == self._target.system_id:
                 return None
             if entry.moved >= self._attempt:
                 return self._overtaken(entry)
             if entry.epoch > self._attempt:
                 return self._overtaken(entry)
-            # The last view may be older than the order, and would show a source that has not begun.
+            # The last view may be older than the order.  It would then show an attempt that has not begun.
+            # So `_confirmed` requests a new view before the attempt counts as ended.
             if self._ended() and (ended := await self._confirmed()):
                 return ended
             away = [each for each in (self._source, self._target) if not each.connected]
@@ -228,9 +241,9 @@ class MigrationJob:
         return EndedAttempt(True, f"the attempt {self._attempt} was {end}; {place}")
 
     async def _confirmed(self) -> EndedAttempt | None:
-        """Request a new view of the source, and return how the attempt has ended.
+        """Return how the attempt has ended, by a new view of the source.
 
-        None if the source does not answer, or the attempt has not ended.
+        None if the source does not answer, or if the attempt has not ended.
         """
         try:
             await self._source.call(show_system())
@@ -239,7 +252,7 @@ class MigrationJob:
         return self._ended()
 
     def _ended(self) -> EndedAttempt | None:
-        """Return how the attempt has ended at its source, None while it may go on."""
+        """Return how the attempt has ended at its source; None while it may go on."""
         if (fact := fact_of(self._tools, self._source, self._plan.uuid)) is not None:
             return self._resumed(fact) if record(fact) in OWNING else self._left(fact)
         partition = partition_of(self._source, self._plan.uuid)
@@ -248,7 +261,7 @@ class MigrationJob:
         return self._unbegun()
 
     def _resumed(self, fact: CustodyView) -> EndedAttempt | None:
-        """Return the end of an attempt whose source owns the partition."""
+        """Return how the attempt has ended at a source that owns the partition; None while it may go on."""
         attempt = self._attempt
         served = f"{self._source.name} serves {self._plan.name}, and the attempt {attempt} has ended"
         if fact.epoch >= attempt:
@@ -264,7 +277,10 @@ class MigrationJob:
         return EndedAttempt(False, f"{place}, and has not begun the attempt {self._attempt}")
 
     def _left(self, fact: CustodyView) -> EndedAttempt | None:
-        """Return the end of an attempt whose source had released the partition by an earlier attempt."""
+        """Return how the attempt has ended at a source that does not own the partition any more.
+
+        The source has released it by an earlier attempt.  None while the present attempt may go on.
+        """
         owner = self._registry.elsewhere(self._source, self._plan.uuid)
         if not owner or record(fact) in (Custody.FROZEN, Custody.PREPARED) or fact.epoch >= self._attempt:
             return None
@@ -280,7 +296,7 @@ class MigrationJob:
             raise OperatorError(rules.MIGRATION_FAILED, f"the attempt {self._attempt} was stopped")
 
     def _note_aborted(self) -> None:
-        """If this attempt was opened, store that it is never forced."""
+        """Store that this attempt is never forced, if it was opened."""
         entry = self._registry.of(self._plan.uuid)
         if entry and entry.epoch == self._attempt:
             self._tools.enter(aborted(entry))
@@ -304,14 +320,17 @@ class MigrationJob:
     async def _settle(self) -> None:
         """Wait until the source of a stopped attempt shows whether it has released the partition.
 
-        The attempt was stopped before a restart of the console, and an order to release may still reach the
-        source.  The source answers the ABORT only after it has handled such an order.
+        An order to release, sent before a restart of the console, may still reach the source.  This sends
+        ABORT.  The source answers ABORT only after it has handled the order.
         """
         order = tell_custody(self._plan.uuid, self._attempt, "abort")
         await self._run.persist(lambda: self._source.call(order))
 
     async def _release(self) -> None:
-        """Have the source release the partition (row 15), and store its copy until the target owns it."""
+        """Have the source release the partition (row 15), and store the copy in its answer.
+
+        The register has the copy until the target owns the partition.
+        """
         plan, attempt = self._plan, self._attempt
         request = release_partition(plan.name, plan.uuid, attempt, self._target.system_id)
         try:
@@ -327,7 +346,7 @@ class MigrationJob:
         self._run.finish(_RELEASED, f"row 15: RELEASED({attempt}) at {self._source.name}")
 
     def _unless_stopped(self, request: ConsoleRequest[CopyView]) -> ConsoleRequest[CopyView]:
-        if not self._shows_release():  # otherwise the stop came too late
+        if not self._shows_release():  # after a release, a stop comes too late
             self._demand_open()
         return request
 
@@ -339,7 +358,9 @@ class MigrationJob:
         try:
             await self._source.call(show_system())
         except SwpksError:
-            return True  # unknown: a partition that may be released must not be aborted
+            # The source does not answer, so it may have released the partition.  Such an attempt must not be
+            # aborted.
+            return True
         fact = fact_of(self._tools, self._source, self._plan.uuid)
         return fact is not None and record(fact) is Custody.RELEASED
 
@@ -361,7 +382,7 @@ class MigrationJob:
                 self._run.finish(line, line)
 
     def _end(self, system: KnownSystem) -> End:
-        """Return one end of the attempt: a system, and its custody if that belongs to this attempt."""
+        """Return a system of the attempt, with the custody that it shows for this attempt."""
         fact = fact_of(self._tools, system, self._plan.uuid)
         return End(system.name, fact if fact and fact.epoch == self._attempt else None)
 
@@ -373,5 +394,5 @@ class MigrationJob:
 
 
 def _reached(line: str) -> str:
-    """Return the text of the record in a line about a row, such as ``RELEASED(7) at a``."""
+    """Return the part of a row's line that names the record, such as ``RELEASED(7) at a``."""
     return line.partition(": ")[2]

@@ -46,7 +46,10 @@ class Statuses(NamedTuple):
     job_of: Callable[[str], Job | None]
 
     def all(self, system: KnownSystem | None) -> list[MigrationStatus]:
-        """Return the attempts about a system, or all; a partition that was only restored has no attempt."""
+        """Return the attempts about a system, or all attempts.
+
+        A partition that was only restored has no attempt.
+        """
         entries = [each for each in self.registry.entries if each.epoch]
         if system is not None:
             wanted = system.system_id
@@ -94,7 +97,10 @@ class Statuses(NamedTuple):
         )
 
     def _row(self, entry: Entry) -> str:
-        """Return the row that was reached last; rows of the target count as later than rows of the source."""
+        """Return the row that was reached last.
+
+        A row of the target counts as later than a row of the source.
+        """
         if entry.decision is Decision.NEW:
             return ""
         reached = list[tuple[int, str]]()
@@ -106,7 +112,10 @@ class Statuses(NamedTuple):
 
 
 def _at(system: KnownSystem | None, entry: Entry, status: MigrationStatus) -> MigrationStatus:
-    """Return the status as a list of one system shows it: at its owner, a moved partition is "Not Moving"."""
+    """Return the status as the list of one system shows it.
+
+    A partition that has moved to this system is "Not Moving" in its list.
+    """
     here = system is not None and entry.owner == system.system_id
     return status._replace(state="Not Moving") if here and status.state == "Moved" else status
 
@@ -144,9 +153,9 @@ def _decision_text(entry: Entry) -> str:
 
 
 def _row(at: Custody, *, kind: str, mode: str) -> int:
-    """Return the row of the state table that has led to a record."""
+    """Return the row of the state table that usually leads to a record."""
     return {
-        # Several rows lead to one record.  Kind and mode choose the usual one.
+        # Several rows can lead to the same record.  The kind of the move and the mode select the usual row.
         Custody.FROZEN: 9 if mode == "in-doubt" else 4,
         Custody.RELEASED: 15 if kind == "inactive" else 18 if kind == "restart" else 6,
         Custody.GONE: 8,
@@ -160,8 +169,7 @@ def _row(at: Custody, *, kind: str, mode: str) -> int:
 def row_text(entry: Entry, fact: CustodyView, system: str) -> str:
     """Return the row that a system has reached, such as ``row 6: RELEASED(7) at a``.
 
-    After a restart, a system does not know its row any more.  Then the result has the usual row of the
-    record.
+    A system forgets its row at a restart.  Then the result has the row that usually leads to the record.
     """
     at = record(fact)
     row = fact.row or _row(at, kind=entry.kind, mode=fact.mode)
@@ -169,9 +177,9 @@ def row_text(entry: Entry, fact: CustodyView, system: str) -> str:
 
 
 class End(NamedTuple):
-    """One end of an attempt: the name of a system, and the custody that it shows for this attempt.
+    """One of the two systems of an attempt, with the custody that it shows for this attempt.
 
-    The custody is None if the system shows none.
+    `fact` is None if the system shows no custody for this attempt.
     """
 
     name: str
@@ -181,15 +189,15 @@ class End(NamedTuple):
 def live_rows(entry: Entry, source: End, target: End, *, forced: bool) -> list[str]:
     """Return the rows that a live attempt has reached, in their order.
 
-    Views are samples, and can miss a row.  If a view shows a later row, the rows before it are listed too.
-    `forced`: the target did not wait for RELEASED, so a later row does not always prove RELEASED.
+    Views are samples, and can miss a row.  So a later row in a view proves the rows before it.  With
+    `forced`, a later row does not always prove RELEASED: the target did not wait for it.
     """
     ends = [
         each for each in (target, source) if each.fact and record(each.fact) in (Custody.OWN, Custody.NONE)
     ]
     rows = [row_text(entry, each.fact, each.name) for each in ends if each.fact]
     passed, released, resumed = False, False, source in ends
-    # From the end to the beginning, because only a later row proves that an earlier one was reached.
+    # The loop runs from the last row to the first, because a later row proves the earlier ones.
     for at, end, usual in reversed(_path(source, target, forced=forced)):
         shown = end.fact is not None and record(end.fact) is at
         follows = released if at is Custody.RELEASED else passed or (resumed and at is Custody.FROZEN)
@@ -204,7 +212,7 @@ def live_rows(entry: Entry, source: End, target: End, *, forced: bool) -> list[s
 
 
 def _path(source: End, target: End, *, forced: bool) -> list[tuple[Custody, End, int]]:
-    """Return the records of a live attempt up to its end, with the row that usually leads to each."""
+    """Return the records of a successful live attempt, each with its system and its usual row."""
     return [
         (Custody.FROZEN, source, 4),
         (Custody.PREPARED, target, 5),

@@ -60,7 +60,7 @@ class MigrationTools(NamedTuple):
         return system
 
     async def view(self, system: KnownSystem) -> SystemView:
-        """Return the present view of a system; afterwards the register has the facts of this view."""
+        """Return the present view of a system, and store its facts in the register."""
         view = await system.call(show_system())
         await self.courier.look(system)
         return system.view or view
@@ -78,7 +78,11 @@ def partition_of(system: KnownSystem, uuid: str) -> PartitionView | None:
 
 
 def demand_owned(tools: MigrationTools, source: KnownSystem, uuid: str, name: str) -> None:
-    """Raise OperatorError unless a system owns a partition, by the register and by its last view."""
+    """Raise OperatorError unless a system owns a partition.
+
+    It does not own the partition if the register names another owner, or if its last view shows another
+    custody.
+    """
     if elsewhere := tools.registry.elsewhere(source, uuid):
         raise OperatorError(rules.CUSTODY_OWNED, f"{name} belongs to {elsewhere}")
     partition, fact = partition_of(source, uuid), fact_of(tools, source, uuid)
@@ -90,8 +94,9 @@ def demand_owned(tools: MigrationTools, source: KnownSystem, uuid: str, name: st
 async def demand_key(target: KnownSystem, key_id: str, name: str, *, lost: bool = False) -> None:
     """Raise OperatorError unless a system has the trusted system key of a copy.
 
-    Call it before anything else is sent: a system without this key must not get the copy.  `lost`: the system
-    that made the copy is dead, so the operator can't change its key any more.
+    The caller must call this before it sends anything else: a system without this key must not get the copy.
+    `lost` changes the advice in the message.  The system that made the copy is dead, so its key can't be
+    changed.
     """
     present = (await target.call(show_trusted_key())).id
     if present == key_id and key_id:
@@ -110,8 +115,8 @@ async def demand_key(target: KnownSystem, key_id: str, name: str, *, lost: bool 
 async def barred(tools: MigrationTools, entry: Entry) -> Entry:
     """Bar the targets of all open attempts (row 19); return the entry, whose attempts are over then.
 
-    OperatorError if a target can't be reached.  The caller has to check the owner in the entry: a target may
-    serve already.
+    OperatorError if a target can't be reached.  A target may serve already.  So the caller must check the
+    owner in the entry.
     """
     if _has_ended(entry):
         return entry
@@ -127,9 +132,10 @@ def _has_ended(entry: Entry) -> bool:
 
 
 def _holders(tools: MigrationTools, entry: Entry) -> list[KnownSystem]:
-    """Return the systems that have to be barred, the target of the entry last.
+    """Return the systems that have to be barred: each may have or get a copy.
 
-    OperatorError if such a system was removed from the console.
+    The target of the entry is the last one.  OperatorError if one of the systems was removed from the
+    console.
     """
     holders = {uid for uid, fact in tools.registry.facts(entry.uuid).items() if fact.custody == "prepared"}
     others = holders.union(entry.open_targets) - {entry.target}
@@ -137,7 +143,10 @@ def _holders(tools: MigrationTools, entry: Entry) -> list[KnownSystem]:
 
 
 async def demand_barrable(tools: MigrationTools, entry: Entry) -> None:
-    """Raise OperatorError if an attempt is open, and a system that has to be barred does not answer."""
+    """Raise OperatorError if a system that has to be barred does not answer.
+
+    An attempt that has ended needs no bar.
+    """
     if _has_ended(entry):
         return
     for system in _holders(tools, entry):
@@ -150,14 +159,16 @@ async def demand_barrable(tools: MigrationTools, entry: Entry) -> None:
 
 
 async def _barred(tools: MigrationTools, entry: Entry) -> Entry:
-    await demand_barrable(tools, entry)  # if this refuses, the attempt is unchanged
+    await demand_barrable(tools, entry)  # raises before anything is changed
     registry, entry = tools.registry, tools.entry(entry.uuid)
-    if _has_ended(entry):  # an answer may have shown that the target serves: that is not taken back
+    # An answer to the check above may have shown that the target serves.  That ends the attempt, and no bar
+    # is needed.
+    if _has_ended(entry):
         return entry
     epoch = registry.next_epoch(entry.uuid)
     systems = _holders(tools, entry)
-    # A forced attempt keeps its number: it must stay decided if a bar fails.  The bar alone has the new
-    # number.
+    # A forced attempt must stay decided, even if a bar fails.  So its entry does not get the new number, and
+    # only the bar has it.
     if entry.decision is not Decision.FORCED:
         registry.enter(renumbered(entry, epoch))
     for system in systems:
@@ -167,9 +178,9 @@ async def _barred(tools: MigrationTools, entry: Entry) -> Entry:
 
 
 async def _bar(tools: MigrationTools, entry: Entry, system: KnownSystem, epoch: int) -> None:
-    """Have a system drop its copy of an attempt, and take no copy of this attempt later.
+    """Have a system drop its copy of an attempt; it also refuses this copy from then on.
 
-    Return as well if the system owns the partition.
+    If the system owns the partition already, this returns too.
     """
     trouble = "its answer shows the copy still"
     for _ in range(_BAR_TRIES):
@@ -181,8 +192,8 @@ async def _bar(tools: MigrationTools, entry: Entry, system: KnownSystem, epoch: 
                 raise
             trouble = error.message
         fact = fact_of(tools, system, entry.uuid)
-        # The record of the system decides, and not its answer: an answer may be lost, and a view shows
-        # durable records only.
+        # The bar counts only when a view shows it.  An answer may be lost, and a view shows durable records
+        # only.
         if fact and record(fact) in LEFT and fact.epoch >= epoch:
             return
         if tools.entry(entry.uuid).moved > entry.moved:
@@ -204,7 +215,7 @@ class StoreGuard(NamedTuple):
     tools: MigrationTools
 
     def elsewhere(self, system: KnownSystem, uuid: str) -> str:
-        """Return why a recovery may not bring a store back to a system, "" if it may."""
+        """Return why a recovery must not restore a store at a system, "" if it may."""
         entry = self.tools.registry.of(uuid)
         if entry and entry.moved and not entry.owner:
             return "it has moved, and was deleted where it was"
@@ -213,8 +224,9 @@ class StoreGuard(NamedTuple):
         return self.refusal(system, uuid)
 
     def refusal(self, system: KnownSystem, uuid: str) -> str:
-        """Return why an operator may not restore a store at a system, "" if that is possible."""
-        # Not one function with the courier: a removed owner counts as lost here (waiting.py says more).
+        """Return why an operator must not restore a store at a system, "" if the operator may."""
+        # `Courier._answer` makes a similar check.  Here an owner that was removed from the console counts as
+        # lost (waiting.py).
         registry = self.tools.registry
         entry = registry.of(uuid)
         owner = entry and registry.owner_of(entry)
@@ -228,7 +240,10 @@ class StoreGuard(NamedTuple):
         return ""
 
     async def settle(self, system: KnownSystem, uuid: str) -> str:
-        """End the open attempt of a system that has lost its stores; return "", or why it can't be ended."""
+        """End the open attempt of a partition whose source has lost its stores.
+
+        Return "", or why the attempt can't be ended.
+        """
         entry = self.tools.registry.unfinished(system, uuid)
         if entry is None or entry.source != system.system_id or entry.final:
             return ""
@@ -245,10 +260,10 @@ class StoreGuard(NamedTuple):
 
 
 async def hand_over(run: JobRun, tools: MigrationTools, uuid: str) -> Entry:
-    """Send the final copy of an entry to its target until the target owns it; return the entry after that.
+    """Send the final copy of an entry to its target until the target owns it; return the new entry.
 
-    While the target is away, the job waits.  Each turn reads the entry anew, because an operator may have
-    changed the target.
+    While the target is away, the job waits.  The loop reads the entry again each time, because an operator
+    may have changed the target.
     """
     for seconds in waits():
         entry = tools.entry(uuid)
@@ -257,8 +272,8 @@ async def hand_over(run: JobRun, tools: MigrationTools, uuid: str) -> Entry:
             return entry
         target = tools.system(entry.target)
         try:
-            # The entry has the number of the bar by now.  A copy with this number could reach the target
-            # before the bar.
+            # A bar puts its own number into the entry.  A copy under this number could reach the target
+            # before the bar.  So no copy is sent while a bar runs.
             if uuid not in tools.courier.barring:
                 await _take(tools, target, entry)
         except SwpksError as error:
@@ -276,7 +291,7 @@ async def _take(tools: MigrationTools, target: KnownSystem, entry: Entry) -> Non
     except SwpksError as error:
         if may_repeat(error):
             raise
-        await tools.view(target)  # an earlier answer may have been lost
+        await tools.view(target)  # an earlier request may have been performed
         now = tools.entry(entry.uuid)
         if not now.final or now.epoch != entry.epoch:
             return
@@ -289,10 +304,10 @@ async def _take(tools: MigrationTools, target: KnownSystem, entry: Entry) -> Non
 
 
 def _renumber(tools: MigrationTools, entry: Entry) -> None:
-    """Give an attempt a new number, so that its target can take the copy.
+    """Give an attempt a new number, so that its target accepts the copy.
 
-    The target has noted the number of a bar that had no result.  It refuses the copy under that number, and
-    under earlier ones.
+    A bar without a result has left its number at the target.  The target refuses a copy under this number and
+    under lower ones.
     """
     epoch = tools.registry.next_epoch(entry.uuid)
     if entry.decision is Decision.FORCED:

@@ -78,10 +78,15 @@ class Migrations:
         await self._validated(source, target, name)
 
     async def migrate(self, source: KnownSystem, target: KnownSystem, name: str) -> Job:
-        """Validate, and begin to move a partition, live if it runs, inactive if it is off: `-o m`."""
+        """Validate, and begin to move a partition: `-o m`.
+
+        A running partition moves live.  A partition that is powered off moves by a copy (inactive).
+        """
         validated = await self._validated(source, target, name)
-        partition = self._idle(source, validated.uuid, name)  # again: another order may have begun meanwhile
-        if partition.power != validated.power:  # the checks were for the other kind of migration
+        # This check runs again, because another order may have begun meanwhile.
+        partition = self._idle(source, validated.uuid, name)
+        # The checks above depend on the kind of migration, and the kind has changed.
+        if partition.power != validated.power:
             message = f"{name} was powered on or off meanwhile: repeat the order"
             raise OperatorError(rules.MIGRATION_POWER, message, advised=True)
         live = partition.power == "running"
@@ -106,7 +111,7 @@ class Migrations:
         return partition
 
     def _idle(self, source: KnownSystem, uuid: str, name: str) -> PartitionView:
-        """Return the partition; OperatorError unless the system owns it, and no attempt moves it."""
+        """Return the partition; OperatorError if the system does not own it, or if an attempt moves it."""
         demand_owned(self._tools, source, uuid, name)
         partition = partition_of(source, uuid)
         if partition is None:
@@ -118,12 +123,15 @@ class Migrations:
         return partition
 
     async def stop(self, source: KnownSystem, name: str) -> str:
-        """Stop a migration before its point of no return: `-o s`; return the line about it."""
+        """Stop a migration before its point of no return: `-o s`; return the line for the operator."""
         entry = self._running(source, name)
         return await stop(self._tools, source, entry, lambda: self._unended(entry.uuid))
 
     async def _unended(self, uuid: str) -> Job | None:
-        """Wait until the job about a partition has ended; return the job if it takes too long."""
+        """Wait until the job about a partition has ended; return None.
+
+        If the job takes too long, return the job.
+        """
         job = self._job_of(uuid)
         if job is None:
             return None
@@ -134,14 +142,15 @@ class Migrations:
     async def recover(self, source: KnownSystem, name: str, *, force: bool = False) -> Job | str:
         """Bring an attempt to its end: `-o r`.
 
-        Return the job to follow, or the line about an attempt that has ended without a job.  `force`: the
-        source of a live attempt is lost, so its target serves; the partition of an inactive attempt goes back
-        to its source.
+        Return the job to follow.  If the attempt has ended without a job, return the line for the operator.
+
+        `force` depends on the kind of the attempt.  In a live attempt the source is lost, so the target
+        serves.  In an inactive attempt the partition goes back to its source.
         """
         entry = self._running(source, name)
         await self._refreshed(entry)
-        # The entry is read by its UUID: another partition may have the name by now, and this attempt may have
-        # ended.
+        # The entry is read again, because the attempt may have ended.  It is read by its UUID, because
+        # another partition may have the name now.
         entry = self._tools.entry(entry.uuid)
         if _has_ended(entry):
             return self._job_of(entry.uuid) or self._ended_line(entry)
@@ -163,7 +172,7 @@ class Migrations:
         return await self.recover(source, name)
 
     async def _refreshed(self, entry: Entry) -> None:
-        """Ask both systems of an attempt for their views; a system that is away is skipped."""
+        """Request the views of both systems of an attempt; skip a system that is away."""
         for system_id in (entry.source, entry.target):
             system = self._registry.system(system_id)
             if system is not None:
@@ -186,9 +195,9 @@ class Migrations:
         await self._tools.courier.look(target)
 
     async def _send_back(self, source: KnownSystem, entry: Entry) -> None:
-        """Give a released partition back to its source by a new attempt, after its target was barred.
+        """Give a released partition back to its source by a new attempt; bar its target first.
 
-        SwpksError if the source can't open the copy, or the target can't be barred.
+        SwpksError if the source can't open the copy, or if the target can't be barred.
         """
         if entry.owner != source.system_id:
             raise decided(entry)
@@ -196,15 +205,18 @@ class Migrations:
         await give_back(self._tools, entry)
 
     def make_room(self, system: KnownSystem) -> None:
-        """End the migration or restart job of a system that has lost its stores: its recovery comes first."""
+        """End the migration or restart job of a system, so that its recovery can begin.
+
+        The system has lost its stores, and it can have one running job only.
+        """
         running = self.jobs.running(system)
         if running is not None and running.kind in (MIGRATE, RESTART):
             self.jobs.end_of(system, f"the recovery of {system.name} comes first")
 
     def go_on(self, system: KnownSystem) -> None:
-        """After the recovery of a system, begin again a job that the recovery has ended.
+        """After the recovery of a system, begin the job again that `make_room` has ended.
 
-        It is the job that moves a partition from or to this system by a copy.
+        Only a job that moves a partition by a copy begins again.
         """
         for entry in self._registry.entries:
             of = entry.target if entry.kind == "restart" else entry.source
@@ -216,7 +228,7 @@ class Migrations:
         if entry.kind == "restart":
             target = self._tools.system(entry.target)
             return self.jobs.start(RESTART, target, RestartPlan(entry.uuid, entry.name, entry.source))
-        if entry.kind == "live":  # the operator may have named either system
+        if entry.kind == "live":  # the job belongs to the source
             source = self._tools.system(entry.source)
         back = entry.target == source.system_id
         wanted = entry.source if back else entry.target
@@ -232,7 +244,10 @@ class Migrations:
         raise self._lacks(rules.MIGRATION_RUNNING, f"no migration of {name} from {source.name} runs", name)
 
     def _lacks(self, rule: Rule, finding: str, name: str) -> OperatorError:
-        """Return the refusal of an order; it says which system has the partition."""
+        """Return the error about an order that finds nothing to do.
+
+        The message names the system that has the partition.
+        """
         place = self._registry.found_at(name)
         return OperatorError(rule, f"{finding}; {place}" if place else finding)
 
@@ -252,8 +267,7 @@ class Migrations:
         """Validate, and begin to restart a partition of a lost system; the job belongs to the target."""
         uuid = find_uuid(self._tools, source, name)
         entry = self._registry.of(uuid)
-        # A decided restart is only continued: the target is the owner already, so no check can change that
-        # now.
+        # After the decision no check can change the owner, so the job just goes on.
         if not is_decided(entry, target):
             self._demand_alone(uuid, name)
             await self._restarter.validate(source, target, uuid, name)
@@ -261,7 +275,7 @@ class Migrations:
         return self.jobs.start(RESTART, target, RestartPlan(uuid, name, source.system_id))
 
     def _end_migration(self, uuid: str) -> None:
-        """End the migration job of a partition: a remote restart has given it to another system."""
+        """End the migration job of a partition that a remote restart has given to another system."""
         for run in self.jobs.plans(MIGRATE):
             if run.plan.uuid == uuid:
                 self.jobs.end_of(run.system, "a remote restart takes its place")
@@ -272,7 +286,10 @@ class Migrations:
             raise OperatorError(hmc.HMC_JOB_ALONE, f"job {running.number} restarts {name} already")
 
     async def cleanup(self, source: KnownSystem, name: str) -> str:
-        """Remove a partition from its former system after a restart elsewhere; return the line about it."""
+        """Have the former system drop its store of a partition that was restarted elsewhere.
+
+        Return the line for the operator.
+        """
         entry = self._left_behind(source, name)
         await self._refreshed(entry)
         await self._tools.view(source)
@@ -293,17 +310,23 @@ class Migrations:
         return f"{name} is removed from {source.name}: {place}"
 
     def _left_behind(self, source: KnownSystem, name: str) -> Entry:
-        """Return the entry of a partition whose store may still be at a system, else OperatorError."""
+        """Return the entry of a partition whose store may still be at a system.
+
+        OperatorError if there is no such partition.
+        """
         named = [each for each in self._registry.entries if each.name == name]
         kept = [each for each in named if self._has_store_of(source, each)]
         if not kept:
             raise self._lacks(rules.RESTART_CLEANUP, f"{source.name} has nothing of {name} to clean up", name)
         facts = {each.uuid: fact_of(self._tools, source, each.uuid) for each in kept}
         released = (each for each in kept if (at := facts[each.uuid]) and record(at) is Custody.RELEASED)
-        return next(released, kept[0])  # several partitions may have had this name
+        return next(released, kept[0])  # several partitions may have had this name: prefer a released one
 
     def _has_store_of(self, source: KnownSystem, entry: Entry) -> bool:
-        """Return whether a system may have a store of a partition that has another owner, or was deleted."""
+        """Return whether a system may still have the store of a partition that it does not own.
+
+        The partition has another owner, or was deleted at its owner.
+        """
         shown = source.system_id in self._registry.facts(entry.uuid)
         if not entry.owner:
             return bool(entry.moved) and shown
@@ -313,8 +336,8 @@ class Migrations:
     async def cancel(self, source: KnownSystem, name: str) -> Job | str:
         """Cancel a remote restart whose target has not opened the copy: `rrstartlpar -o cancel`.
 
-        Before the console has decided, return the line that reports the cancellation.  After the decision,
-        the source has released the partition and gets it back; return the job that does this.
+        Before the console has decided the restart, this ends its job, and returns the line for the operator.
+        After the decision, the source gets the partition back, and this returns the job that does it.
         """
         uuid = find_uuid(self._tools, source, name)
         run = next((each for each in self.jobs.plans(RESTART) if each.plan.uuid == uuid), None)
@@ -353,7 +376,7 @@ class Migrations:
         return self._statuses().all(system)
 
     def moving(self, system: KnownSystem, partition: PartitionView) -> bool:
-        """Return whether the state of a partition is `Migrating - ...` on this system (lssyscfg)."""
+        """Return whether lssyscfg shows the state of a partition as `Migrating - ...` on this system."""
         return self._statuses().moving(system, partition)
 
     def remote_restart_status(self, system: KnownSystem, partition: PartitionView) -> str:

@@ -1,8 +1,8 @@
 """Equal names of systems: the console refuses an order that would make two names equal.
 
-If a contact shows that two systems have one name already, the console logs that.
-
     view = await give_name(console.systems, system, "sys2")   # OperatorError if another system has this name
+
+Two systems may have the same name already.  The console logs that when it connects to them.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ async def give_name(systems: Iterable[KnownSystem], system: KnownSystem, name: s
     """Give a system another name, for an operator; OperatorError if another system has it."""
     demand_free_name(systems, system, name)
     view = await system.call(set_system(name))
-    # Stored at once, and not with the next view: the next command may use the new name.
+    # The name is stored at once, because the next command may use it.
     system.store_facts(system.row._replace(name=view.name))
     return view
 
 
 def demand_free_name(systems: Iterable[KnownSystem], system: KnownSystem | None, name: str) -> None:
-    """Raise OperatorError if another system has a name; `system` is to get it, None for a new system.
+    """Raise OperatorError if another system has a name.
 
-    A system that has the name already may get it again: a script that is repeated changes nothing.
+    `system` is the system that will get the name, None for a new system.  A system may get its present name
+    again, so that a repeated script changes nothing.
     """
     if system is not None and system.name == name:
         return

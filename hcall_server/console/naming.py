@@ -1,7 +1,7 @@
-"""Names in place of ids in messages: a system knows other systems by id alone, the console knows the names.
+"""Names in place of ids in messages: a system has only the ids of others, the console has the names.
 
 names = Names(systems, entries)
-names.put(error)          # "lpar1 is RELEASED, with the system 5e1f..." becomes "..., with the system sys2"
+names.put(error)      # "lpar1 is RELEASED, with the system 5e1f..." becomes "..., with the system sys2"
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Names:
         for system in self._systems():
             if system.view:
                 yield from ((each.uuid, each.name) for each in system.view.partitions)
-        # Stored names come in a second loop: a present view of any system is newer than each of them.
+        # Stored names come last, because the present view of any system is newer than all of them.
         for system in self._systems():
             if system.view:
                 yield from ((each.uuid, each.name) for each in system.view.custody)

@@ -23,8 +23,8 @@ Ignored = Literal["nothing", "value", "number"]
 class Option:
     """An option: its flag, the values that it takes, and whether a line needs it.
 
-    `choices` are the permitted values; without them any value is permitted.  A usage line prints `shown` in
-    place of the value.  `number`: the value is a decimal number.
+    `choices` are the permitted values; if it is empty, any value is permitted.  `shown` stands for the value
+    in a usage line.  `number` says that the value must be a decimal number.
     """
 
     flag: str
@@ -56,7 +56,7 @@ class Syntax:
     """The options of one command.
 
     `one_of` has groups of options: a line has exactly one option of each group.  `ignored` are options of the
-    real console that change nothing here, with the kind of value that they take.
+    real console that change nothing here, each with the kind of its value.
     """
 
     command: str
@@ -99,8 +99,8 @@ class Syntax:
                 raise self._refused(rules.LINE_OPTION, finding)
             if option.flag in given:
                 raise self._refused(rules.LINE_OPTION, f"the option {option.flag} is given twice")
-            # Words end at the next word that begins with a dash.  A single value is any word: it may begin
-            # with a dash.
+            # The words of an option end before a word that begins with a dash.  A single value may itself
+            # begin with a dash.
             end = position + 1
             if option.takes == "words":
                 while end < len(words) and not words[end].startswith("-"):
@@ -113,11 +113,11 @@ class Syntax:
 
     def _checked(self, option: Option, words: tuple[str, ...]) -> tuple[str, ...]:
         """Return the words of an option; OperatorError if the value is missing or is not permitted."""
-        # A known flag is never a value: `-m -n lpar1` lacks the system, and would otherwise look for one
-        # called -n.
+        # A known flag is never a value.  In `-m -n lpar1` the value of -m is missing, and -n must not count
+        # as the name of a system.
         if option.takes == "value" and (not words or words[0] in self.known):
             raise self._refused(rules.LINE_OPTION, f"the option {option.flag} needs a value")
-        # `isdigit` alone is true for digits of other scripts and for superscripts.
+        # `isdigit` alone also accepts digits of other scripts, and superscripts.
         if option.number and not (words[0].isascii() and words[0].isdigit()):
             raise self._refused(rules.LINE_CHOICE, f"{option.flag} takes a number, not {words[0][:40]!r}")
         if option.choices and words[0] not in option.choices:

@@ -10,7 +10,10 @@ LONGEST_WAIT = 5.0
 
 
 def waits() -> Iterator[float]:
-    """Yield waits in seconds without an end: each is twice the one before, up to the longest."""
+    """Yield pauses in seconds without an end.
+
+    Each pause is twice the one before, up to a longest pause.
+    """
     seconds = FIRST_WAIT
     while True:
         yield seconds

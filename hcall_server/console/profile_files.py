@@ -33,7 +33,7 @@ class ProfileFiles:
         return f"ProfileFiles({self._folder})"
 
     def names(self, serial: str) -> list[str]:
-        """Return the names of all backups of a system, sorted."""
+        """Return the names of all files of a system, sorted: profile backups and XML."""
         if self._folder is None:
             return sorted(name for each, name in self._memory if each == serial)
         folder = self._folder / serial
@@ -42,18 +42,19 @@ class ProfileFiles:
         return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
     def backups(self, serial: str) -> list[str]:
-        """Return the names of the profile backups of a system, without files of XML, sorted."""
+        """Return the names of the profile backups of a system, sorted; files of XML are left out."""
         return [name for name in self.names(serial) if not self._is_xml(serial, name)]
 
     def place(self, serial: str, name: str) -> str:
-        """Return the path of a file; its name alone if the files are in memory."""
+        """Return the path of a file; only its name if the files are in memory."""
         return name if self._folder is None else str(self._folder / serial / name)
 
     def _is_xml(self, serial: str, name: str) -> bool:
         try:
             return self.read(serial, name).startswith(_XML)
         except SwpksError:
-            return False  # listed, so that the operator can remove it
+            # An unreadable file counts as a backup.  So it is listed, and the operator can remove it.
+            return False
 
     def read(self, serial: str, name: str) -> bytes:
         """Return the content of a backup."""
@@ -62,17 +63,21 @@ class ProfileFiles:
             return self._memory[serial, name]
         path = self._folder / serial / name
         refuse_link(path)
-        if not path.is_file():  # the open of a pipe would wait for its writer
+        # A pipe is refused here, because opening it would wait for its writer.
+        if not path.is_file():
             raise OperatorError(rules.HMC_PROFILE_FILE, f"{path} is no file")
         try:
             with path.open("rb") as file:
-                # One byte more than the limit shows that the file is too long, without reading all of it.
+                # If the file is too long, one byte above the limit is enough to see that.
                 return file.read(MAX_PROFILE + 1)
         except OSError as error:
             raise _failed(path, error) from None
 
     def test(self, serial: str, name: str, *, replace: bool) -> None:
-        """Raise OperatorError for a malformed name; without `replace` also for an existing backup."""
+        """Raise OperatorError if a backup can't be written under this name.
+
+        The name is malformed, or it exists already and `replace` is false.
+        """
         _demand_bare(serial, name)
         if not replace and name in self.names(serial):
             message = f"the profile backup {name} exists: use --force to replace it"

@@ -133,7 +133,8 @@ def decode_profiles(content: bytes) -> ProfileBackup:
     if int(level) != PROFILE_LEVEL:
         known = of_later_release(int(level), [PROFILE_LEVEL], FILE) if int(level) else "the unknown level 0"
         raise OperatorError(rules.HMC_PROFILE_LEVEL, f"the profile backup has {known}")
-    # The level is checked first: a file of a later level may have another digest, and is not damaged.
+    # The level was checked before the digest.  A file of a later level may have another kind of digest, and
+    # is not damaged.
     if digest != _digest(body):
         raise _refused("the profile backup is damaged: its content is not that of its first line")
     try:
@@ -145,12 +146,13 @@ def decode_profiles(content: bytes) -> ProfileBackup:
 
 
 def demand_own_copies(backup: ProfileBackup) -> None:
-    """Raise OperatorError unless the facts of each partition are those in the clear header of its copy.
+    """Raise OperatorError unless the facts of each partition equal those in the header of its copy.
 
-    A restore announces the facts, and puts the copy back.  A system opens a copy only with the header that it
-    has sealed.  So a restore is as announced, or is refused.
+    A restore announces the facts, and restores the copy.  The system opens a copy only with the header that
+    it has sealed.  So the system restores what was announced, or refuses.
     """
-    # A second row of a partition could announce one loss and carry out another.
+    # A partition must have one row only.  With two, the restore could announce the loss of one row and carry
+    # out the other.
     if len({each.uuid for each in backup.partitions}) < len(backup.partitions):
         raise _refused("the profile backup has a partition twice")
     for each in backup.partitions:

@@ -10,24 +10,28 @@
 #
 # This must hold:
 #
-#   1. Each loss is printed before anything is done.  A restore that gives up objects is refused as a whole,
-#      unless --forcekeystore is given.  It gives up objects if a store goes behind its present (restores,
-#      generation), or if a partition that has objects is deleted.  No step loses more than was announced: a
-#      step without a printed loss may lose nothing, and a step whose partition has changed since is refused.
-#   2. Contents go back, counters never.  The system does that; so each restored store is newer than before.
-#   3. Two systems must never serve one store.  So a partition that another known system has is skipped, with
-#      a line.  If the backup was made by another system, its partitions are skipped too, unless they are here
-#      already: that system may serve them, also if this console does not know it.
-#   4. A running partition that the plan touches refuses the restore as a whole, by name.
-#   5. All of it is done, or nothing, as far as that can be known: the stores fit into the system, and the
-#      system has checked every copy before the first step.  If a step still fails, the restore ends, and its
-#      last line lists the steps that were done.
-#   6. The plan is durable before the first step, and holds the copies.  So a restore that was killed goes on
-#      as it was announced, also if the system looks different now.
+#   1. Each loss is printed before anything is done.  A restore loses objects in two cases: a store goes
+#      behind its present (restores, generation), or a partition with objects is deleted.  Such a restore is
+#      refused as a whole, unless --forcekeystore is given.  No step loses more than was announced: a step
+#      without a printed loss may lose nothing.  If its partition has changed since the announcement, a step
+#      is refused.
+#   2. Contents go back, counters never.  The system ensures that.  So each restored store is newer than
+#      before.
+#   3. Two systems must never serve one store.  So a partition of another known system is skipped, and a line
+#      says so.  A backup of another system is a second case: that system may serve the partitions, even if
+#      this console does not know it.  So only partitions that are here already are restored from it.
+#   4. If the plan touches a running partition, the whole restore is refused.  The refusal names the
+#      partition.
+#   5. All steps are done, or none, as far as checks can ensure that.  Before the first step, the stores must
+#      fit into the system, and the system checks every copy.  If a step still fails, the restore ends, and
+#      its last line lists the steps that were done.
+#   6. The plan is durable before the first step, and contains the copies.  So after a kill, a restore goes on
+#      as it was announced, even if the system has changed.
 #
-# The order of the steps: deletions, names, stores, new partitions, attributes; before them the keys of all
-# copies, and after them the earlier key.  So the names of deleted partitions are free for the others.  If two
-# partitions have exchanged their names, they stay so, with a line: it would need a third name in between.
+# The order of the steps: deletions, names, stores, new partitions, attributes.  Before them come the keys of
+# all copies, and after them the earlier key.  Deletions come first, so that their names are free for the
+# other partitions.  If two partitions have exchanged their names, they keep them, and a line says so.  To
+# exchange the names again would need a third name for a moment.
 
 from __future__ import annotations
 
@@ -57,10 +61,10 @@ StepKind = Literal["delete", "rename", "restore", "create", "change"]
 
 
 class RestoreStep(msgspec.Struct):
-    """One step: `name` is the present name of the partition, or the future name of a new one.
+    """One step of a restore.
 
-    `loss`: the step gives up objects, as announced.  `before` is the (restores, generation) of the store that
-    the step gives up.
+    `name` is the present name of the partition, or the future name of a new one.  `loss` says that the step
+    loses objects, as announced.  `before` is the (restores, generation) of the store before the step.
     """
 
     kind: StepKind
@@ -75,8 +79,8 @@ class RestorePlan(msgspec.Struct):
     """The plan of a profile restore.
 
     `lines` describe the whole plan.  `forced` has a line for each loss that needs --forcekeystore.  `running`
-    names the partitions that have to be powered off before.  `skipped` names partitions in the backup that
-    are left out.  `room` is the reason if the stores do not fit into the system, "" if they do.
+    names the partitions that have to be powered off first.  `skipped` names partitions in the backup that are
+    left out.  If the stores do not fit into the system, `room` is the reason.
     """
 
     level: int
@@ -90,12 +94,15 @@ class RestorePlan(msgspec.Struct):
 
     @property
     def result(self) -> str:
-        """The state of the system after the restore, for the last line."""
+        """The text for the last line: the state of the system after the restore."""
         skipped = f"; skipped: {', '.join(self.skipped)}" if self.skipped else ""
         return f"{_RESULTS[self.level]}{skipped}"
 
     def demand(self, *, force: bool) -> None:
-        """Raise OperatorError if the plan may not be carried out; call it before the first step."""
+        """Raise OperatorError if the plan must not be carried out.
+
+        The caller must call this before the first step.
+        """
         if self.room:
             raise OperatorError(console.SIZE_TOTAL, self.room)
         if self.running:
@@ -110,8 +117,8 @@ class RestorePlan(msgspec.Struct):
 class StorePlaces(NamedTuple):
     """Which system has the store of each partition.
 
-    `own` holds the ids of this system, present and former.  `elsewhere` maps the UUID of each partition
-    that another known system has to the name of that system.
+    `own` has the ids of this system, present and former.  `elsewhere` has the partitions of other known
+    systems: the UUID of a partition, and the name of its system.
     """
 
     own: Collection[str]
@@ -137,7 +144,8 @@ def plan_restore(
     listed = {each.uuid for each in backup.partitions} if backup and level != INITIALIZE else set[str]()
     if level in (1, INITIALIZE):
         for each in view.partitions:
-            if each.uuid not in listed:  # a skipped partition is not deleted
+            # A partition that the restore skips stays on the system.
+            if each.uuid not in listed:
                 _delete(plan, each)
     if level in (1, 2):
         for uuid, old in saved.items():
@@ -154,7 +162,10 @@ def plan_restore(
 def _own(
     plan: RestorePlan, backup: ProfileBackup, present: Collection[str], places: StorePlaces
 ) -> dict[str, SavedPartition]:
-    """Return the partitions of a backup that this system may serve, by UUID; add a line about the rest."""
+    """Return the partitions of a backup that this system may serve, by UUID.
+
+    Each other partition gets a line that says why it is skipped.
+    """
     origin = backup.system
     foreign = origin.system_id not in places.own
     own = dict[str, SavedPartition]()
@@ -175,22 +186,23 @@ _ORDER: Mapping[StepKind, int] = {"delete": 0, "rename": 1, "restore": 2, "creat
 
 
 def _find_room(plan: RestorePlan, present: Mapping[str, PartitionView], total: int) -> None:
-    """Order the steps: steps that free space come first.
+    """Sort the steps, so that steps that free space come first.
 
-    If the stores don't fit in the end, set `room` to the reason.
+    If the stores don't fit after the last step, set `room` to the reason.
     """
     growth = {step.uuid: _kbytes(step) - _present_kbytes(present, step.uuid) for step in plan.steps}
     plan.steps.sort(key=lambda step: (_ORDER[step.kind], growth[step.uuid]))
     needed = sum(each.keystore_kbytes for each in present.values())
-    # A rename changes no size, and its partition may have a second step that counts.
+    # A rename changes no size, so it is left out.  Its partition may have a second step, and its growth
+    # counts once.
     needed += sum(growth[step.uuid] for step in plan.steps if step.kind != "rename")
-    # A system that is too full already may still be restored, if no store grows.
+    # A system may be too full already.  A restore is still permitted if no store grows.
     if needed > total and any(each > 0 for each in growth.values()):
         plan.room = f"all keystores would need {needed} KiB, and the system has {total} KiB"
 
 
 def _kbytes(step: RestoreStep) -> int:
-    """Return the size of the keystore after a step, in KiB: the size in the copy, if there is a copy."""
+    """Return the size of the keystore after a step, in KiB."""
     if step.saved is None:
         return 0
     return step.saved.keystore_kbytes
@@ -223,7 +235,7 @@ def _delete(plan: RestorePlan, partition: PartitionView) -> None:
 
 
 def rank_of(partition: PartitionView) -> tuple[int, int]:
-    """Return the rank of a present store: restores first, then generation."""
+    """Return the rank of a present store: `restores` first, then `generation`."""
     return partition.restores, partition.generation
 
 
@@ -240,7 +252,7 @@ def _put_back(plan: RestorePlan, saved: SavedPartition, partition: PartitionView
         return
     _touch(plan, partition)
     before = rank_of(partition)
-    # With `!=`, a copy of a later rank would be announced as a loss, and it loses nothing.
+    # A copy of a later rank loses nothing, so `<` is right here, and `!=` would be wrong.
     loss = saved.rank < before
     plan.steps.append(RestoreStep("restore", saved.uuid, partition.name, saved, loss, before))
     line = f"{partition.name}: back to {time_text(saved.time)}, generation {saved.generation}"
@@ -253,7 +265,10 @@ def _put_back(plan: RestorePlan, saved: SavedPartition, partition: PartitionView
 def _rename(
     plan: RestorePlan, saved: Mapping[str, SavedPartition], present: Mapping[str, PartitionView]
 ) -> None:
-    """Plan to rename partitions as in the backup, where the old name is free after the deletions."""
+    """Plan to rename partitions as in the backup.
+
+    A partition gets its old name only if the name is free after the deletions.
+    """
     deleted = {step.uuid for step in plan.steps if step.kind == "delete"}
     for uuid, old in saved.items():
         if uuid not in present or present[uuid].name == old.name:

@@ -3,21 +3,21 @@
 `profile_plan` begins with the guarantees of a restore.
 """
 
-# A step is performed with the view of now, and with the loss that was announced.  Between the plan and a step
-# the system may have changed, restarted, or performed the step already without an answer.  So each step looks
-# first:
+# Between the plan and a step, the system may have changed or restarted.  It may even have performed the step
+# already, if only its answer was lost.  But no step may lose more than was announced.  So each step requests
+# the present view first:
 #
-#   delete    A partition that is gone was deleted.  With `loss` its rank must be the announced one; without
-#             `loss` the system refuses to destroy objects.
-#   rename    The present name shows whether it was done.
-#   restore   With `loss`, the system can't know an old order from a repeated one.  So the count of restores
-#             is noted before the order, and another count shows that it was done.  Without `loss` the system
-#             refuses a copy that is behind (`copy.behind`).
-#   create    A partition of this name was made by the lost order.
-#   change    May be repeated: it sets attributes.
+#   delete    If the partition is gone, the step is done.  With `loss`, the rank of the partition must be the
+#             announced one.  Without `loss`, the system refuses to destroy objects.
+#   rename    The present name shows whether the step is done.
+#   restore   With `loss`, the system can't distinguish a repeated order from a new one.  So the job stores
+#             the count of restores before the order.  A changed count shows that the step is done.  Without
+#             `loss`, the system refuses a copy that is behind its store (`copy.behind`).
+#   create    If a partition of this name exists, an earlier order has made it.
+#   change    The step sets attributes, so it may be repeated.
 #
-# A partition that runs by now delays its step and does not end the job: the plan was announced, and half of
-# it may be done.  The job names the partition, and goes on when it is powered off.
+# If a partition runs by now, its step waits, and the job does not end: the plan was announced, and half of it
+# may be done.  The job names the partition, and goes on when the partition is powered off.
 
 from __future__ import annotations
 
@@ -86,11 +86,16 @@ class ProfileTools(NamedTuple):
             sealed = self.store.trusted_key(system.key, key_id)
             if sealed is not None:
                 saved.keys.append(SavedKey(key_id, sealed))
-        demand_own_copies(saved)  # refused if the system was replaced meanwhile
+        # The copies came one after another.  If the system was replaced meanwhile, some belong to the new
+        # one, and this check refuses the backup.
+        demand_own_copies(saved)
         return saved
 
     async def _saved(self, system: KnownSystem, partition: PartitionView) -> SavedPartition:
-        """Return a partition with its copy; without one if the system has no trusted system key."""
+        """Return a partition with its copy.
+
+        The copy is left out if the system has no trusted system key.
+        """
         saved = saved_partition(partition)
         try:
             taken = await self.taker.fetch(system, partition.name)
@@ -133,13 +138,16 @@ class ProfileRestore:
                 except SwpksError as error:
                     raise await self._half_way(error) from None
         kept = await self._keys.back("")
-        # A repeated deletion finds nothing to do, even if the first one is not durable yet.  So this verb
-        # follows, which the system answers only when all changes are durable.
+        # A deletion may not be durable yet.  If it was repeated, the repetition found nothing to do, and did
+        # not wait for NVRAM.  The system answers this last request only when all changes are durable.
         await run.call(set_system((await self._operating()).name))
         run.finish("end", *filter(None, [kept]), f"{run.system.name} {self._plan.result}")
 
     async def _prepare(self) -> None:
-        """Check that the system opens every copy and can restore it, before anything is changed."""
+        """Check that the system can restore every copy.
+
+        Nothing is restored yet.  Only the trusted system key of the system may change.
+        """
         for key in self._plan.keys:
             if self._store.trusted_key(self._run.system.key, key.id) is None:
                 self._store.keep_trusted_key(self._run.system.key, key.id, key.sealed)
@@ -156,7 +164,7 @@ class ProfileRestore:
         self._run.note(_PREPARED)
 
     async def _check_copies(self, key_id: str, present: set[str]) -> None:
-        """Have the system check each copy under a key, without restoring it."""
+        """Have the system check each copy of one key; no copy is restored."""
         if refused := await self._keys.use(key_id) if key_id else "":
             raise OperatorError(copy_rules.COPY_KEY, refused)
         for step in self._plan.steps:
@@ -169,9 +177,12 @@ class ProfileRestore:
                     _demand_name(step, view)
 
     async def _half_way(self, error: SwpksError) -> SwpksError:
-        """Set the earlier key again; return a step's error with lists of the finished and open steps."""
+        """Return the error of a step, with lists of the steps that are done and not done.
+
+        The earlier key is set again first.
+        """
         if error.rule is rules.HMC_STORE_WRITTEN:
-            return error  # the job will repeat this step
+            return error  # the job repeats this step
         kept = await self._key_back()
         done = [_described(step) for step in self._plan.steps if _name(step) in self._run.steps]
         rest = [_described(step) for step in self._plan.steps if _name(step) not in self._run.steps]
@@ -179,7 +190,10 @@ class ProfileRestore:
         return OperatorError(error.rule, message, advised=error.advised)
 
     async def _key_back(self) -> str:
-        """Set the earlier key again after a failure; if that fails, return a remark for the message."""
+        """Set the earlier key again after a failure.
+
+        If that fails, return a remark for the message, else "".
+        """
         try:
             kept = await self._keys.back("")
         except SwpksError as error:
@@ -189,7 +203,10 @@ class ProfileRestore:
         return kept and f"; {kept}"
 
     async def _attempt(self, step: RestoreStep) -> str:
-        """Perform a step; the error about a running partition says to power it off."""
+        """Perform a step.
+
+        If the partition runs, the error asks the operator to power it off.
+        """
         try:
             return await self._do(step)
         except SwpksError as error:
@@ -199,9 +216,9 @@ class ProfileRestore:
             raise OperatorError(error.rule, message, advised=True) from None
 
     async def _do(self, step: RestoreStep) -> str:
-        """Perform a step that may have been done before; return the line about it.
+        """Perform a step; return the line about it.
 
-        It reads the system first, because the answer to an earlier attempt may have been lost.
+        The step may have been done already, if only its answer was lost.  So the present view is read first.
         """
         partition, saved = await self._find(step.uuid), step.saved
         if step.kind == "delete":
@@ -221,7 +238,10 @@ class ProfileRestore:
         return next((each for each in view.partitions if each.uuid == uuid), None)
 
     async def _operating(self) -> SystemView:
-        """Return the system; OperatorError if it has lost its data: a recovery has to come first."""
+        """Return the view of the system; OperatorError if the system has lost its data.
+
+        Such a system has to be recovered first.
+        """
         view = await self._run.call(show_system())
         if view.state != "Operating":
             message = f"{view.name} is in the state {view.state}: recover it, then restore the profiles again"
@@ -243,7 +263,10 @@ class ProfileRestore:
     async def _restore(
         self, step: RestoreStep, saved: SavedPartition, partition: PartitionView | None
     ) -> str:
-        """Restore a store, unless its count of restores shows that this was done before a kill."""
+        """Restore a store, unless that was done already.
+
+        After a kill or a lost answer, a changed count of restores shows that it was done.
+        """
         if saved.copy is None:
             return f"{step.name}: has no copy"
         begun = f"begun {step.uuid}"
@@ -263,7 +286,8 @@ class ProfileRestore:
     async def _create(self, saved: SavedPartition) -> str:
         view = await self._operating()
         taken = {each.number for each in view.partitions}
-        if saved.name not in {each.name for each in view.partitions}:  # otherwise a first answer was lost
+        # If the partition exists, an earlier order has made it, and its answer was lost.
+        if saved.name not in {each.name for each in view.partitions}:
             made = create_partition(
                 saved.name,
                 auto_start=saved.auto_start,
@@ -299,7 +323,7 @@ def _demand_name(step: RestoreStep, view: PartitionView) -> None:
 
 
 def _demand_as_announced(step: RestoreStep, partition: PartitionView) -> None:
-    """Raise OperatorError if more would be lost than was announced."""
+    """Raise OperatorError if the step would lose more than was announced."""
     if step.loss and rank_of(partition) != step.before:
         raise _changed(
             partition.name, f"now restores {partition.restores}, generation {partition.generation}"
@@ -310,8 +334,8 @@ def _demand_as_announced(step: RestoreStep, partition: PartitionView) -> None:
 def _changed_since(name: str) -> Iterator[None]:
     """Return a block for a request that must not lose more objects than was announced.
 
-    If the system refuses the request because objects would be lost, the block raises another error: the
-    partition has changed since the restore was announced.
+    The system may refuse the request because objects would be lost.  The block then raises another error: the
+    partition has changed since the announcement.
     """
     try:
         yield
@@ -327,5 +351,8 @@ def _changed(name: str, how: str) -> OperatorError:
 
 
 def _without_latch(saved: SavedPartition) -> dict[str, int]:
-    """Return the attributes to set, without the one-shot latch, which is never set back."""
+    """Return the attributes to set.
+
+    The one-shot latch is left out, because a restore never sets it back.
+    """
     return {name: number for name, number in saved.attributes.items() if name != _LATCH}

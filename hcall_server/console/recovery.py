@@ -10,36 +10,39 @@
 #   3. Every restore is checked.  Before the end the stores are compared with the view of the system.
 #   4. Only an operator accepts the loss of a store (--give-up).  Otherwise the system stays in Recovery.
 #   5. A system that goes away delays the job, and so does a kill of the console.
-#   6. No store comes back that the register gives to another system, or that an attempt may still move there.
+#   6. Some stores are never restored here: the register names another owner, or an attempt may still move the
+#      store to another system.
 #
 # The order of the steps is: key, [begin], stores, key, answers (R-54), end, name.
 #
-#   key      First, because without a key nothing can be restored.  An empty system that is Operating is put
-#            into Recovery only when it has taken the key of some copy.  Otherwise it would be in Recovery for
-#            nothing.
+#   key      First, because without a key nothing can be restored.  An empty system may be Operating.  It is
+#            put into Recovery only after it has accepted the key of a copy.  Otherwise it would be in
+#            Recovery in vain.
 #   stores   Each copy is tried from the newest to the oldest.  If a copy is damaged, or its key is missing,
 #            only the changes since the next older copy are lost.
 #   key      Before the end, because the end starts partitions.  A trusted system key changes only while no
 #            partition with a keystore runs (`trusted-key.idle`).
-#   answers  Also before the end: a partition that asks starts only if the console has agreed by then.
-#   end      Noted as a decision before it is ordered.  If its answer is lost, the system is Operating, and
-#            its partitions may run.  Without the note, the repeated job would refuse such a system.
-#   name     A system that lost its data has the name of its settings.  A name that is set in Recovery is
-#            stored with the end, so the job checks the name once more after the end.
+#   answers  Also before the end: at the end, a partition that asks starts only if the console has agreed.
+#   end      The job stores the decision before it orders the end.  If the answer is lost, the system is
+#            Operating, and its partitions may run.  A repeated job would refuse such a system, but the stored
+#            decision shows that this is its own work.
+#   name     A system that lost its data has the name from its settings.  A name that is set in Recovery is
+#            stored only with the end.  So the job checks the name once more after the end.
 #
-# Repetition.  A restore whose answer was lost, or that a kill has cut off, is ordered again.  If it was done,
-# the system refuses it by `copy.behind`, and the store counts as there.  The result of a restore has the name
-# of the partition, and the view of a system in Recovery lists the restored ones by name.  So if the service
-# processor is replaced again half way, these names are missing in the view, and the stores are restored
-# again. A loop around "compare, restore" does that.  A single pass over the plan would end with a system that
-# is empty.
+# Repetition.  After a lost answer or a kill, the job orders the restore again.  If the restore was done, the
+# system refuses the order by `copy.behind`, and the store counts as restored.
 #
-# The plan has the numbers of the copies, and --give-up.  So a running recovery can't become one that accepts
-# losses: an order with --give-up is refused until it has ended (`hmc.job-alone`).  No copy of a newer store
-# can arrive meanwhile, because no partition exists in Recovery.
+# The service processor may be replaced again half way, and the stores are lost once more.  The view of a
+# system in Recovery lists the names of the restored partitions.  So the job compares its results with these
+# names, and restores the missing stores again, in a loop.  Without the loop, the job could end at an empty
+# system.
 #
-# Copies of stores that were given up, or belong elsewhere now, are put aside and not erased.  A profile
-# restore takes them up again (spec/choices.md, C-87).
+# The plan has the numbers of the copies, and --give-up.  So a running recovery can't begin to accept losses:
+# until it ends, an order with --give-up is refused (`hmc.job-alone`).  No newer copy can arrive meanwhile,
+# because no partition exists in Recovery.
+#
+# Copies are put aside if their store was given up, or belongs to another system now.  They are not erased,
+# and a profile restore uses them again (spec/choices.md, C-87).
 
 from __future__ import annotations
 
@@ -89,7 +92,7 @@ class RecoveryPlan(msgspec.Struct):
 def recovery_plan(system: KnownSystem, *, give_up: bool = False) -> RecoveryPlan:
     """Return the plan to recover a system from all copies that were not put aside.
 
-    Of stores with the same name, the one with the latest copy is first: it had the name last.
+    If several stores have one name, the store with the latest copy comes first, because it had the name last.
     """
     found = sorted(by_store(system.copies).values(), key=lambda copies: (copies[0].name, -copies[0].received))
     stores = [StoreToRestore(each[0].uuid, each[0].name, [copy.number for copy in each]) for each in found]
@@ -131,11 +134,11 @@ class SystemRecovery:
     async def perform(self) -> None:
         """Perform the recovery, from its last durable step on."""
         run = self._run
-        # One more than the stores: the end counts as a step.
+        # The end of the recovery counts as a step too.
         run.expect(len(self._plan.stores) + 1)
         view = await run.call(show_system())
-        # Both are needed.  The note alone may precede another loss of the stores, and then the system is in
-        # Recovery.
+        # The stored decision alone is not enough.  The stores may have been lost again after it, and then the
+        # system is in Recovery.
         if not (_ENDING in run.steps and view.state == "Operating"):
             await self._enter(view)
             while missing := self._missing(await run.call(show_system())):
@@ -151,8 +154,7 @@ class SystemRecovery:
     async def _enter(self, view: SystemView) -> None:
         if view.state == "Recovery":
             return
-        # Refused here, before begin_recovery refuses it: otherwise the key of the system would be changed for
-        # nothing.
+        # `begin_recovery` would refuse this system too, but only after its key was changed in vain.
         if view.state != "Operating" or view.partitions:
             message = (
                 f"{view.name} is in the state {view.state}, with {counted(len(view.partitions), 'partition')}"
@@ -165,7 +167,7 @@ class SystemRecovery:
             if error.rule is not console.RECOVERY_STATE:
                 raise
             again = await self._run.call(show_system())
-            if again.state != "Recovery":  # otherwise the first answer was lost
+            if again.state != "Recovery":  # if it is in Recovery, an earlier order was performed
                 raise
 
     async def _demand_key(self) -> None:
@@ -187,9 +189,12 @@ class SystemRecovery:
     # The stores
 
     def _missing(self, view: SystemView) -> list[StoreToRestore]:
-        """Return the stores that were not tried yet, and the stores that the system has lost again."""
+        """Return the stores that still have to be restored.
+
+        They were not tried yet, or the system has lost them again.
+        """
         there = {f"{_RESTORED}{name}" for name in view.restored}
-        # These results are final.  Only a restore is compared with the present view.
+        # A store with one of these results is done.  Only a restored store is compared with the present view.
         there |= {_THERE, _LOST, _ASIDE}
         done = {uuid for uuid, result in self._run.steps.items() if result in there}
         return [each for each in self._plan.stores if each.uuid not in done]
@@ -200,8 +205,8 @@ class SystemRecovery:
         A store that has moved to another system stays there.
         """
         system = self._run.system
-        # Unfinished attempts come before the search for another owner: an attempt may have moved the store,
-        # and the bar reports that.
+        # The unfinished attempt is ended before the search for another owner.  The attempt may have moved the
+        # store, and the bar shows that.
         unsettled = await self._guard.settle(system, store.uuid)
         if place := self._guard.elsewhere(system, store.uuid):
             self._run.finish(store.uuid, f"{store.name}: not restored: {place}", result=_ASIDE)
@@ -212,8 +217,8 @@ class SystemRecovery:
         reasons = list[str]()
         for number in store.copies:
             copy = self._copies.get(number)
-            # The console has dropped this copy since the plan was made: the partition has a newer copy
-            # elsewhere.
+            # The console has dropped this copy since it made the plan, because another system has sent a
+            # newer copy.
             if copy is None:
                 continue
             result, reason = await self._restore_from(copy)
@@ -239,7 +244,10 @@ class SystemRecovery:
         return lines
 
     async def _restore_from(self, copy: CopyFacts, *, again: bool = False) -> tuple[str, str]:
-        """Order the restore of a copy; return the result of the step, and why it has failed, or ""."""
+        """Order the restore of a copy; return the result of the step, and a note.
+
+        The note says why the restore has failed, "" for none.
+        """
         if refused := await self._keys.use(copy.trusted_key_id):
             return _LOST, refused
         try:
@@ -247,13 +255,13 @@ class SystemRecovery:
         except SwpksError as error:
             if error.rule is rules.HMC_STORE_WRITTEN:
                 raise
-            # Repeated once only: otherwise a system that refuses a key right after it was set would be asked
-            # for ever.
-            if error.rule in _OTHER_KEY and not again:  # the system was replaced since the key was set
+            # The system was replaced after its key was set, so the key is set again, but once only.  A system
+            # that refuses each new key would otherwise get requests for ever.
+            if error.rule in _OTHER_KEY and not again:
                 self._keys.forget()
                 return await self._restore_from(copy, again=True)
-            # Another store has the name.  The store that had a name last is restored first, so this store is
-            # put aside.
+            # Another store has the name already.  The latest store of a name is restored first, so this one
+            # is older, and is put aside.
             if error.rule is console.NAME_NEW:
                 return _ASIDE, error.message
             if error.rule is copy_rules.COPY_BEHIND:
@@ -263,11 +271,11 @@ class SystemRecovery:
         return f"{_RESTORED}{view.name}", ""
 
     async def _there(self, name: str) -> str:
-        """Return the result of a step whose store is there already.
+        """Return the result of a step whose store is on the system already.
 
-        If the view lists the name, the store counts as restored.  Then `_missing` notices if the system
-        loses the store again.  If the view does not list the name, the result is final: otherwise
-        `_missing` would ask for this store for ever.
+        If the view lists the name, the store counts as restored, and `_missing` notices if it is lost again.
+        If the view does not list the name, the result is final.  Otherwise `_missing` would return this store
+        for ever.
         """
         view = await self._run.call(show_system())
         return f"{_RESTORED}{name}" if name in view.restored else _THERE
@@ -277,16 +285,16 @@ class SystemRecovery:
     async def _leave(self) -> None:
         run = self._run
         if (await run.call(show_system())).name != self._plan.name:
-            await self._rename()  # stored with the end of the recovery
+            # The system stores the name with the end of the recovery.
+            await self._rename()
         lost = self._with_result(_LOST)
         if lost and not self._plan.give_up:
             names = ", ".join(store.name for store in self._plan.stores if store.uuid in lost)
             message = f"{run.system.name} stays in Recovery: not restored: {names}; {self._accept_loss()}"
             raise OperatorError(rules.HMC_RECOVERY_COPIES, message)
         run.note(_ENDING)
-        await self._settle(
-            run.system
-        )  # so that the end starts only partitions that the console has agreed to
+        # The answers come before the end, because the end starts only partitions that the console agreed to.
+        await self._settle(run.system)
         try:
             done = await run.call(end_recovery(give_up=self._plan.give_up))
         except SwpksError as error:
@@ -301,10 +309,11 @@ class SystemRecovery:
             run.job.lines.append(f"given up: {', '.join(done.given_up)}")
 
     async def _finish(self) -> None:
-        """Put aside the copies of stores that were not restored, and set the name back."""
+        """Put the copies of stores aside that were not restored, and give the system its name back."""
         run, name = self._run, self._plan.name
         view = await run.call(show_system())
-        # Only after the end: a system that stays in Recovery is recovered again, and then needs these copies.
+        # The copies are put aside only after the end.  If the system stays in Recovery, the next recovery
+        # needs them.
         self._store.forget(run.system.key, self._with_result(_LOST, _ASIDE))
         lines = list[str]()
         if view.name != name:

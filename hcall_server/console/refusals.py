@@ -8,7 +8,7 @@ from hcall_server.console.entries import Entry
 
 
 def decided(entry: Entry) -> OperatorError:
-    """Return the refusal of an order that would take back a decided attempt."""
+    """Return the refusal of an order that would reverse a decided attempt."""
     return OperatorError(rules.MIGRATION_DECIDED, decided_text(entry))
 
 

@@ -1,4 +1,4 @@
-"""The register of a running console: its entries, durable, and the custody that its systems have shown.
+"""The register of a running console: durable entries, and the custody that systems have shown.
 
 registry = Registry(store, systems)
 registry.enter(entry, "opened")
@@ -11,22 +11,22 @@ name = registry.elsewhere(system, uuid)
 # view of each system.  It must guarantee:
 #
 #   1. An entry is in the store before it is in memory.  So no request to a system follows from an entry that
-#      a crash could take back.  If the store can't be written, memory has the old entry.
-#   2. Each id in an entry or a fact that is returned is the present one.  A system that was replaced has
-#      another id, and takes the place of its predecessor (`KnownSystem.former_ids`).  Ids are mapped when
-#      they are read, so a replacement rewrites no entry.
+#      a crash could undo.  If the store can't be written, memory has the old entry.
+#   2. The register returns entries and facts with present ids only.  A system that was replaced has another
+#      id, and takes the place of its predecessor (`KnownSystem.former_ids`).  The register maps ids when it
+#      reads them, so a replacement rewrites no entry.
 #
-# Three questions about a store are different ones:
+# There are three different questions about a store:
 #
-#   elsewhere   By the register: another system is the owner.
-#   claimed     By the views, for a partition without an entry or an owner: another system shows a store of
-#               it. A system that is away, or is not Operating, also counts by its copies, because it may come
-#               back with the stores of these copies.
-#   unfinished  By an open attempt: the system may still lose the partition, or get it.
+#   elsewhere   Is another system the owner?  The register answers that.
+#   claimed     Does another system show a store, if the partition has no owner in the register?  The views
+#               answer that.  If a system is away or not Operating, its copies count too: it may come back
+#               with the stores of these copies.
+#   unfinished  May the system still lose or get the partition by an open attempt?
 #
-# A restore by an operator makes its system the owner before the system gets the copy (`give`).  An answer may
-# be lost, and the store may be there all the same.  If the owner was entered after the answer, another order
-# could restore the same copy elsewhere in between.  A refusal takes the owner back (`release_owner`).
+# Before a restore by an operator, the register makes the system the owner (`give`).  Otherwise another order
+# could restore the same copy elsewhere before the answer arrives.  If the answer is lost, the owner stays,
+# because the store may be there.  If the system refuses, the owner is removed (`release_owner`).
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 class Registry:
     """The register; `systems` returns all systems of the console.
 
-    Each system in a returned entry has its present id: a successor takes the place of its predecessor.
+    A returned entry has present ids: a system that was replaced has the id of its successor.
     """
 
     def __init__(self, store: ConsoleStore, systems: Callable[[], Iterable[KnownSystem]]) -> None:
@@ -81,7 +81,7 @@ class Registry:
             failpoints.reached(point)
 
     def release_owner(self, system: KnownSystem, uuid: str) -> None:
-        """Store that a system does not own a partition any more; the entry stays without an owner."""
+        """Remove a system as the owner of a partition; the entry stays, without an owner."""
         entry = self.of(uuid)
         if entry and entry.owner == system.system_id:
             self.enter(entry._replace(owner=""))
@@ -89,8 +89,8 @@ class Registry:
     def give(self, system: KnownSystem, uuid: str) -> bool:
         """Store that a system owns a partition, before an operator's restore.
 
-        Return False, and store nothing, if it has an owner.  An owner that was removed from the console does
-        not count.
+        If the partition has an owner, store nothing and return False.  An owner that was removed from the
+        console does not count.
         """
         entry = self.of(uuid) or Entry(uuid, "")
         if self.owner_of(entry):
@@ -99,14 +99,14 @@ class Registry:
         return True
 
     def owner_of(self, entry: Entry) -> KnownSystem | None:
-        """Return the owner of a partition, None if there is none, or if the console does not know it."""
+        """Return the owner of a partition; None if there is none, or the console has removed it."""
         return self.system(entry.owner) if entry.owner else None
 
     # Systems
 
     def system(self, system_id: str) -> KnownSystem | None:
-        """Return the system with this id, or its successor; None if the console has neither."""
-        # Present ids come first: a former id of another system must not hide the system that has this id now.
+        """Return the system with this id, or the system that has replaced it; None for an unknown id."""
+        # Present ids are compared first.  The present id of one system may be a former id of another entry.
         for each in self._systems():
             if system_id == each.system_id:
                 return each
@@ -133,7 +133,10 @@ class Registry:
     # Custody as the systems show it
 
     def facts(self, uuid: str) -> Facts:
-        """Return the custody of a partition in the last view of each system, by the system's present id."""
+        """Return the custody that each system shows for a partition, by the id of the system.
+
+        It comes from the last views, and all ids are present ones.
+        """
         return {
             system.system_id: _with_peer(fact, self._id)
             for system in self._systems()
@@ -160,17 +163,17 @@ class Registry:
     # Who may have a store
 
     def elsewhere(self, system: KnownSystem, uuid: str) -> str:
-        """Return the name of the owner if another system owns the partition, otherwise ""."""
+        """Return the name of the owner if another system owns the partition, else ""."""
         entry = self.of(uuid)
         if entry is None or entry.owner in ("", system.system_id):
             return ""
         return self.name_of(entry.owner)
 
     def claimed(self, system: KnownSystem, uuid: str) -> str:
-        """Return the name of another system that shows a store of a partition without an owner, "" for none.
+        """Return the name of another system that may have a store of a partition without an owner.
 
-        For a partition that has moved, the register decides.  For all other partitions the views decide, and
-        the copies of systems that are away.
+        The result is "" if there is no such system, or if the partition has moved: then the register decides.
+        A store counts if a view shows it.  The copies of a system that is away count too.
         """
         entry = self.of(uuid)
         if entry and (entry.moved or self.owner_of(entry)):
@@ -179,9 +182,9 @@ class Registry:
         return next((each.name for each in others if uuid in each.stores), "")
 
     def outside(self, system: KnownSystem) -> dict[str, str]:
-        """Return the partitions that a system may not get back.
+        """Return the partitions that must not be restored at a system, by UUID.
 
-        Each has the name of the system that owns the partition, or that an attempt may move it to.
+        Each has the name of the system that owns the partition, or may get it by an open attempt.
         """
         found = {each.uuid: self.elsewhere(system, each.uuid) for each in self.entries}
         for entry in self.entries:
@@ -190,12 +193,15 @@ class Registry:
         return {uuid: place for uuid, place in found.items() if place}
 
     def is_here(self, system: KnownSystem, uuid: str) -> bool:
-        """Return whether a system owns a partition by the register, and no attempt may move it."""
+        """Return whether the register names a system as the owner, and no attempt may move the partition."""
         entry = self.of(uuid)
         return entry is not None and entry.owner == system.system_id and not self.unfinished(system, uuid)
 
     def unfinished(self, system: KnownSystem, uuid: str) -> Entry | None:
-        """Return the entry if an attempt from or to this system may still move the partition, else None."""
+        """Return the entry if an attempt from or to this system may still move the partition.
+
+        Otherwise None.
+        """
         entry = self.of(uuid)
         if entry is None or entry.over or entry.decision is Decision.DONE:
             return None
@@ -203,7 +209,10 @@ class Registry:
 
 
 def shown(system: KnownSystem) -> list[CustodyView]:
-    """Return the custody in the last view of a system, with the ids that it has shown."""
+    """Return the custody in the last view of a system.
+
+    Its ids are not mapped: they may be former ones.
+    """
     return system.view.custody if system.view else []
 
 

@@ -6,20 +6,22 @@ Page: spec/migration.md#remote-restart.
 # The source is dead, or cut off.  It can't agree.  So the job must guarantee:
 #
 #   1. Before the source serves again, it asks the console for the owner (R-54).  The new owner is durable in
-#      the register before the target gets the copy.  From then on the order can't be taken back.
+#      the register before the target gets the copy.  After that, only a cancellation can give the
+#      partition back to its source (`returning`).
 #   2. Nothing is sent to a target whose trusted system key is missing, or is another one.
 #   3. The target has checked the copy, its level and its space before the owner changes.
 #   4. The targets of all unfinished attempts are barred before the owner changes.  Otherwise a source that
 #      released the partition before its death could still activate it at one of them.
-#   5. The source is asked once more under the lock of the answers.  The decision follows without an await.
+#   5. Under the lock of the partition, the job requests the view of the source once more.  The decision
+#      follows without an await.
 #
 # A source that comes back as RELEASED counts as dead: it never serves this store again.
 #
-# Bars take time, and the source may come back meanwhile, serve, leave a newer copy, and fail again.  So the
-# newest copy is looked up again under the lock, and all checks are repeated if there is a newer one.
+# Bars take time.  Meanwhile the source may come back, serve, send a newer copy, and fail again.  So the job
+# looks up the newest copy again under the lock.  If there is a newer copy, all checks are repeated.
 #
-# If the operator is wrong, and the source serves while it is cut off, two systems serve.  A lease would
-# prevent that.  It was dropped, because a console that is away for long would stop its partitions
+# The operator may be wrong: the source may be cut off and still serve.  Then two systems serve.  A lease
+# would prevent that.  It was dropped, because a long absence of the console would stop all partitions
 # (spec/migration.md).
 
 from __future__ import annotations
@@ -68,14 +70,14 @@ class LastCopy(NamedTuple):
 
 
 def is_decided(entry: Entry | None, target: KnownSystem) -> bool:
-    """Return whether the register has decided a restart at this target, which is not done yet."""
+    """Return whether a restart at this target is decided, and not done yet."""
     if entry is None or entry.kind != "restart":
         return False
     return entry.decision is Decision.FORCED and entry.target == target.system_id
 
 
 def find_uuid(tools: MigrationTools, source: KnownSystem, name: str) -> str:
-    """Return the UUID of a partition that a lost system had; OperatorError for an unknown name."""
+    """Return the UUID of a partition that was on a lost system; OperatorError for an unknown name."""
     if source.view:
         found = [each.uuid for each in source.view.partitions if each.name == name]
     else:
@@ -116,7 +118,8 @@ class Restarter(NamedTuple):
         if not copies:
             raise OperatorError(rules.RESTART_COPY, f"the console has no copy of {name}")
         facts = copies[0][1]
-        # Read before the next await, during which a newer copy may replace this one.
+        # The content is read before the next await.  During that await a newer copy may replace this one in
+        # the store.
         copy = LastCopy(facts, self.tools.store.blob(facts.number))
         await demand_key(target, facts.trusted_key_id, name, lost=True)
         return copy
@@ -132,7 +135,8 @@ class Restarter(NamedTuple):
         if place := self.tools.registry.claimed(source, uuid):
             raise OperatorError(rules.CUSTODY_OWNED, f"{place} has a store of this partition too")
         if entry is None or (entry.decision is Decision.FORCED and entry.source == source.system_id):
-            return  # the target has not shown yet that it owns the partition
+            # This restart is decided already, and the target has not shown yet that it owns the partition.
+            return
         if entry.owner not in ("", source.system_id):
             owner = self.tools.registry.name_of(entry.owner)
             raise OperatorError(rules.CUSTODY_OWNED, f"{entry.name} belongs to {owner}")
@@ -151,13 +155,13 @@ class Restarter(NamedTuple):
     async def _decide(self, run: JobRun, plan: RestartPlan) -> None:
         """Make the target the owner, durably (row 20); OperatorError if that is not allowed.
 
-        If a newer copy arrives during the bars, the checks begin again with the newer copy.
+        A newer copy may arrive while targets are barred.  Then the checks begin again with the newer copy.
         """
         while not await self._is_decided_with(run, plan, await self._checked(run, plan)):
             pass
 
     async def _is_decided_with(self, run: JobRun, plan: RestartPlan, copy: LastCopy) -> bool:
-        """Make the target the owner, with this copy; return False if there is a newer copy."""
+        """Make the target the owner, with this copy; return False if a newer copy has arrived."""
         tools, source = self.tools, self.tools.system(plan.source)
         entry = tools.registry.of(plan.uuid) or Entry(plan.uuid, plan.name, owner=source.system_id)
         if not entry.over:
@@ -171,7 +175,8 @@ class Restarter(NamedTuple):
             ids = source.system_id, run.system.system_id
             now = tools.registry.of(plan.uuid) or entry
             tools.enter(restarted(now, "restart", epoch, *ids, copy.blob), "forced")
-            self.end_migration(plan.uuid)  # only now: a refused restart leaves the job alone
+            # The migration job ends only after the decision, because a refused restart must not disturb it.
+            self.end_migration(plan.uuid)
         run.finish(
             _DECIDED,
             f"row 20: FORCED({epoch}) at the console",
@@ -180,7 +185,10 @@ class Restarter(NamedTuple):
         return True
 
     async def _checked(self, run: JobRun, plan: RestartPlan) -> LastCopy:
-        """Return the newest copy, after the target has checked it; while the target is away, wait."""
+        """Return the newest copy, after the target has checked it.
+
+        While the target is away, this waits.
+        """
         source = self.tools.system(plan.source)
 
         async def demanded() -> LastCopy:
@@ -194,9 +202,10 @@ class Restarter(NamedTuple):
         return all(facts.rank <= copy.facts.rank for _, facts in self.tools.store.copies_of(uuid))
 
     async def _bar(self, run: JobRun, entry: Entry) -> Entry:
-        """End the unfinished attempt of a source system that is lost.
+        """End the open attempt of a lost source by bars; return the entry.
 
-        The changes that this source made after the last copy of the partition are lost too.
+        The source's changes after the last copy are lost too.  OperatorError if the attempt has moved the
+        partition already.
         """
         attempt, place = entry.epoch, self.tools.registry.name_of(entry.target)
         now = await barred(self.tools, entry)
@@ -215,7 +224,8 @@ class Restarter(NamedTuple):
         async def started() -> None:
             await self.tools.view(target)
             partition = partition_of(target, plan.uuid)
-            # A partition that runs is no error: an earlier request, whose answer was lost, has started it.
+            # A running partition is no error: an earlier request has started it, and only the answer was
+            # lost.
             if partition and partition.power == "off":
                 await target.call(power_on(partition.name))
 
@@ -224,10 +234,10 @@ class Restarter(NamedTuple):
 
 
 def _has_lost(tools: MigrationTools, source: KnownSystem, uuid: str) -> bool:
-    """Return whether a system has released a partition by an attempt whose target can't get it any more.
+    """Return whether a system has released a partition for good: its target can't get it any more.
 
-    An attempt that still brings the partition to its target has newer contents than the last copy.  So the
-    operator has to recover that attempt.
+    If an attempt still brings the partition to its target, that target has newer contents than the last copy.
+    The operator then has to recover the attempt.
     """
     fact, entry = fact_of(tools, source, uuid), tools.registry.of(uuid)
     if fact is None or record(fact) is not Custody.RELEASED:
@@ -241,14 +251,14 @@ def _has_lost(tools: MigrationTools, source: KnownSystem, uuid: str) -> bool:
 
 
 async def demand_dead(tools: MigrationTools, source: KnownSystem, uuid: str) -> None:
-    """Raise OperatorError if a system answers, and has not released the partition for good.
+    """Raise OperatorError if a system answers, unless it has released the partition for good.
 
-    The system gets a request, because a console that has just started has no stream yet.
+    This makes a request.  A console that has just started has no stream yet that could show the connection.
     """
     try:
         await source.call(show_system())
     except SwpksError:
-        # If the stream is open, the system is not dead: the request has failed for another reason.
+        # The request may have failed for another reason.  If the stream is open, the system is not dead.
         answers = source.connected
     else:
         answers = True

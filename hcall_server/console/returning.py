@@ -1,6 +1,7 @@
-"""Give a partition back to the source of an attempt whose target has not opened the copy (rows 19 and 20).
+"""Give a partition back to the source of an attempt (rows 19 and 20).
 
-Pages: spec/migration.md#orders, spec/migration.md#remote-restart.
+The target of the attempt has not opened the copy.  Pages: spec/migration.md#orders,
+spec/migration.md#remote-restart.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from hcall_server.sealing.copies import read_copy
 
 
 async def demand_returnable(tools: MigrationTools, entry: Entry) -> None:
-    """Raise OperatorError unless a decided restart can go back to its source; nothing is changed.
+    """Raise OperatorError unless the source of a decided restart can get the partition back.
 
-    The source must show RELEASED, and be able to open the copy (row 16).  The target must answer, because it
-    has to be barred.
+    Nothing is changed.  The source must show RELEASED, and be able to open the copy (row 16).  The target
+    must answer, because it has to be barred.
     """
     source = tools.system(entry.source)
     state = "away"
@@ -49,9 +50,10 @@ async def demand_returnable(tools: MigrationTools, entry: Entry) -> None:
 
 
 async def demand_takes(tools: MigrationTools, entry: Entry) -> None:
-    """Raise SwpksError unless the source of an attempt can open its copy; nothing is changed.
+    """Raise SwpksError unless the source of an attempt can open the copy; nothing is changed.
 
-    After the decision a refusal would be too late: the target is barred, and the source is the owner.
+    The caller must call this before the decision.  After the decision the source is the owner, and could not
+    refuse.
     """
     source = tools.system(entry.source)
     await demand_key(source, read_copy(entry.final).tsk_id.hex(), entry.name)
@@ -60,14 +62,15 @@ async def demand_takes(tools: MigrationTools, entry: Entry) -> None:
 
 
 async def give_back(tools: MigrationTools, entry: Entry) -> None:
-    """Bar the target of an attempt, then decide by a new attempt that its source gets the copy.
+    """Bar the target of an attempt, then decide that its source gets the copy.
 
-    OperatorError if the target can't be barred, or owns the partition.
+    The decision is a new attempt.  OperatorError if the target can't be barred, or owns the partition.
     """
-    # `barred` runs outside of the lock: it calls `Courier.look`, which takes this lock to answer a system.
+    # `barred` runs outside of the lock.  It calls `Courier.look`, which takes the same lock to answer a
+    # system.
     now = await barred(tools, entry)
     async with tools.courier.turn(entry.uuid):
-        changed = tools.entry(entry.uuid) != now  # another order came meanwhile
+        changed = tools.entry(entry.uuid) != now  # by another order
         if changed or now.owner != entry.owner or not now.over or not now.final:
             raise decided(tools.entry(entry.uuid))
         epoch = tools.registry.next_epoch(entry.uuid)

@@ -1,8 +1,9 @@
 """The largest counters of each store that the console has seen, on any of its systems (R-45).
 
-A system that has lost or deleted a store does not know its counters any more.  The target of a migration has
-never known them.  So the console sends them with each restore, and with each copy that a system has to own.
-Otherwise an older copy could have larger counters than the restored store.  The next recovery would use it.
+A system does not know the counters of a store that it has lost or deleted.  The target of a migration does
+not know them either.  Without them an older copy could count as newer than the restored store, and the next
+recovery would use it.  So the console sends the counters with each restore, and with each copy for a new
+owner.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ StoreCounters = tuple[int, int, int]
 
 
 class SeenStores:
-    """Stores counters from views of partitions; counters of copies are stored with the copy.
+    """Stores the largest counters from views of partitions.
 
-    While the disk of the console is full, counters stay in memory and are stored later.  No answer fails
-    because of that.
+    The counters of a copy are stored with the copy.  While the console's disk is full, counters stay in
+    memory and are stored later.  So no answer fails because of them.
     """
 
     def __init__(self, store: ConsoleStore) -> None:
@@ -42,7 +43,7 @@ class SeenStores:
         return f"SeenStores({len(self._noted)} noted, {len(self._unsaved)} unsaved)"
 
     def note(self, *views: PartitionView) -> None:
-        """Remember the counters in views of partitions, where they are larger than before."""
+        """Remember the counters in these views, if they are larger than before."""
         for view in views:
             counters = view.restores, view.generation, view.ipl_count
             larger = _larger(counters, self._noted.get(view.uuid, (0, 0, 0)))
@@ -51,18 +52,20 @@ class SeenStores:
         if self._unsaved:
             try:
                 self._store.note_seen(self._unsaved)
-            except SwpksError:  # the next note tries again
+            # The disk is full.  The counters stay in memory, and the next call tries again.
+            except SwpksError:
                 return
             self._unsaved = {}
 
     def completed(self, request: ConsoleRequest[T]) -> ConsoleRequest[T]:
-        """Return the request; a request to restore or take a copy gets the largest counters of its store."""
+        """Return the request, with the largest counters of its store if it carries a copy."""
         body = request.body
         if not isinstance(body, CopyToRestore | ArrivingCopy):
             return request
         try:
             uuid = str(read_copy(body.copy).uuid)
-        except SwpksError:  # the system will refuse the copy, with a reason
+        # The copy is unreadable.  The request stays as it is, and the system refuses the copy.
+        except SwpksError:
             return request
         stored = _larger(self._store.seen(uuid), self._noted.get(uuid, (0, 0, 0)))
         restores, generation, ipl_count = _larger(

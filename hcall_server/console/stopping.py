@@ -5,11 +5,11 @@ Page: spec/migration.md#orders.
 
 # A stop and the job of the migration run at the same time.  The job may have sent an order (BEGIN or RELEASE)
 # that has not reached the source yet.  The ABORT of the stop can overtake this order.  Then the partition
-# moves although the operator has read that it was stopped.  The job ends when it has the answer to its order.
-# So the stop waits for the end of the job, and looks at the source again.
+# would move, although the operator has read that it was stopped.  The job ends after the answer to its order.
+# So the stop waits for the end of the job, and then requests the view of the source again.
 #
-# Meanwhile the source must not get PREPARED: its target would be ready, so it would release the partition.
-# So the attempt is in `Courier.stopping` as long as the stop takes.
+# During the stop, the source must not get PREPARED.  It would release the partition, because PREPARED says
+# that the target is ready.  So the attempt is in `Courier.stopping` until the stop ends.
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ from hcall_server.platform.custody import Custody, Decision
 async def stop(
     tools: MigrationTools, source: KnownSystem, entry: Entry, unended: Callable[[], Awaitable[Job | None]]
 ) -> str:
-    """Stop an attempt; return the line about it.  SwpksError if it can't be stopped, or its state is unknown.
+    """Stop an attempt; return the line for the operator.
 
-    Each order sends ABORT to the source again, because the word may have been lost.  `unended` waits for the
-    end of the job, and returns a job that takes too long.
+    Each call sends ABORT to the source again, because an earlier ABORT may have been lost.  `unended` waits
+    for the end of the job, and returns a job that takes too long.  SwpksError if the attempt can't be
+    stopped, or if its state is unknown.
     """
     _demand_stoppable(tools, source, entry)
     tools.courier.stopping.add((entry.uuid, entry.epoch))
@@ -50,7 +51,7 @@ async def stop(
 
 
 def _demand_stoppable(tools: MigrationTools, source: KnownSystem, entry: Entry) -> None:
-    """Raise OperatorError unless an attempt leaves from this system and can still be stopped."""
+    """Raise OperatorError unless this system is the source of the attempt, and the attempt can be stopped."""
     if entry.source != source.system_id:
         place = tools.registry.name_of(entry.source)
         message = (
@@ -59,11 +60,14 @@ def _demand_stoppable(tools: MigrationTools, source: KnownSystem, entry: Entry) 
         raise OperatorError(rules.MIGRATION_SYSTEMS, message, advised=True)
     if entry.decision not in (Decision.OPEN, Decision.ABORTED):
         raise decided(entry)
-    _demand_here(tools, source, entry)  # first: a request to a dead source would only give `console.served`
+    _demand_here(tools, source, entry)  # checked before a request, which fails at a dead source
 
 
 def _demand_here(tools: MigrationTools, source: KnownSystem, entry: Entry) -> None:
-    """Raise OperatorError if the last view or the final copy shows that the partition was released."""
+    """Raise OperatorError if the source has released the partition.
+
+    The last view or the final copy shows that.
+    """
     fact = fact_of(tools, source, entry.uuid)
     left = fact and fact.epoch >= entry.epoch and record(fact) in (Custody.RELEASED, Custody.GONE)
     if left or tools.entry(entry.uuid).final:
@@ -71,7 +75,10 @@ def _demand_here(tools: MigrationTools, source: KnownSystem, entry: Entry) -> No
 
 
 async def _settle(tools: MigrationTools, source: KnownSystem, entry: Entry) -> None:
-    """Store that a stopped attempt is never forced, and have its source serve again."""
+    """Store that a stopped attempt is never forced.
+
+    If the source is in doubt, send it the answer with which it serves again.
+    """
     now = tools.entry(entry.uuid)
     if now.epoch != entry.epoch or now.decision not in (Decision.OPEN, Decision.ABORTED):
         raise decided(now)
@@ -85,7 +92,7 @@ async def _settle(tools: MigrationTools, source: KnownSystem, entry: Entry) -> N
 
 
 def _place(tools: MigrationTools, source: KnownSystem, entry: Entry) -> str:
-    """Return a phrase with the state of the partition at the source of a stopped attempt."""
+    """Return a phrase for the operator: where the partition of a stopped attempt is, and its mode."""
     partition, fact = partition_of(source, entry.uuid), fact_of(tools, source, entry.uuid)
     mode = fact.mode if fact else partition.mode if partition else "unknown"
     return f"{source.name} serves it" if mode == "serving" else f"it is {mode} at {source.name}"

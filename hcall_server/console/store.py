@@ -10,16 +10,17 @@ system keys are sealed under root keys that never leave their systems.
 #
 # Some rows stay although nothing uses them at present:
 #
-#   system     A removed system keeps its row, so that its copies are there when it is added again.
+#   system     The row of a removed system stays.  If the system is added again, its copies are there.
 #   former     The ids that an entry had before its system was replaced.  A register entry or a profile backup
 #              may still name them.
-#   forgotten  A deleted partition is put aside, and its copies stay.  A recovery skips them.  A profile
-#              restore takes them up again.
-#   seen       The largest counters of each store, by its UUID alone: a store may come back on another system.
-#   register   A partition that was deleted keeps its entry (`entries`).
+#   forgotten  The partitions that were deleted.  Their copies stay, and a recovery skips them.  A profile
+#              restore uses them again.
+#   seen       The largest counters of each store, by its UUID alone.  A store may come back on another
+#              system.
+#   register   The entry of a deleted partition stays (`entries`).
 #
-# Only copies and finished jobs are bounded, by `superfluous` and FINISHED_JOBS: they are the rows that grow
-# with time, and not with the number of systems and partitions.
+# Only copies and finished jobs are bounded, by `superfluous` and FINISHED_JOBS.  These rows grow with time.
+# All others grow only with the number of systems and partitions.
 
 from __future__ import annotations
 
@@ -135,9 +136,9 @@ class JobRow(NamedTuple):
 
 
 class ConsoleStore:
-    """The store in the file `path`, or in memory; a simulation passes its own `database`.
+    """The store in the file `path`, or in memory.
 
-    Errors: see `Database`.
+    A simulation passes its own `database`.  The errors are those of `Database`.
     """
 
     def __init__(self, path: Path | None = None, *, database: Database | None = None) -> None:
@@ -148,7 +149,7 @@ class ConsoleStore:
 
     @property
     def folder(self) -> str:
-        """The folder of the store as a command names it, "" in memory."""
+        """The folder of the store, for the option --store of a command; "" in memory."""
         return self._database.folder
 
     def close(self) -> None:
@@ -186,7 +187,10 @@ class ConsoleStore:
         return next(each for each in self.systems() if each.system_id == system_id)
 
     def note_system(self, row: SystemRow) -> None:
-        """Store changed facts of a system; if the id changes, the old id becomes a former id."""
+        """Store changed facts of a system.
+
+        If the id changes, the old id becomes a former id.
+        """
         with self._database.changes() as change:
             change.execute(_FORMER, (row.key, row.system_id))
             change.execute(_NOTE, (*row[1:], row.key))
@@ -196,11 +200,15 @@ class ConsoleStore:
         return {row[0] for row in self._database.rows("SELECT system_id FROM former WHERE system = ?", key)}
 
     def remove_system(self, key: int) -> None:
-        """Remove a system; its copies stay, and are there if it is added again."""
+        """Remove a system; its copies stay.
+
+        If the system is added again, it has these copies again.
+        """
         with self._database.changes() as change:
             change.execute("UPDATE system SET removed = 1 WHERE key = ?", (key,))
             change.execute("DELETE FROM link WHERE system = ?", (key,))
-            # In the same transaction: a job without its system could not go on at the next start.
+            # The job fails in the same transaction, because a job without its system could not go on at the
+            # next start.
             change.execute("UPDATE job SET state = 'failed' WHERE system = ? AND state = 'running'", (key,))
 
     def link(self, system: int) -> LinkRow | None:
@@ -209,7 +217,8 @@ class ConsoleStore:
         if not rows:
             return None
         connected, since, heard, view = rows[0]
-        # A copy is a contact too, and is stored more often than the link.
+        # The arrival of a copy is a contact too.  The link is stored less often, so the later of both times
+        # counts.
         copied = self._database.rows(_HEARD, system)[0][0] or 0.0
         shown = None if view is None else msgspec.msgpack.decode(view, type=LastView)
         return LinkRow(bool(connected), since, max(heard, copied), shown)
@@ -227,9 +236,12 @@ class ConsoleStore:
         return [self._row(CopyFacts, row) for row in self._database.rows(_COPIES, system)]
 
     def blob(self, number: int) -> bytes:
-        """Return a sealed copy; damage in it is found by the system that opens it."""
-        # With the CAST a damaged type is bytes as well.  The seal of the copy then shows the damage, for this
-        # copy alone.
+        """Return a sealed copy.
+
+        The console can't see damage in it; the system that opens it can.
+        """
+        # The CAST returns bytes even if the stored type is damaged.  The seal then shows the damage, and no
+        # other copy is affected.
         query = "SELECT CAST(blob AS BLOB) FROM copy WHERE number = ?"
         blob: bytes = self._database.rows(query, number)[0][0]
         return blob
@@ -239,9 +251,11 @@ class ConsoleStore:
     ) -> bool:
         """Store a copy, and drop superfluous copies; return False if the new copy was dropped itself.
 
-        `stores` are the UUIDs of all present stores of the system.  A copy never replaces a newer copy: it is
-        dropped if there are `keep` newer ones.  The first copy of a partition that has moved to this system
-        drops the copies of its former system.
+        `stores` are the UUIDs of all present stores of the system.  If there are `keep` newer copies, the new
+        one is dropped.
+
+        A partition may have moved to this system.  Its first copy from here drops the copies of its former
+        system.
         """
         key_id = facts.trusted_key_id
         with self._database.changes() as change:
@@ -249,18 +263,21 @@ class ConsoleStore:
             change.execute(_NOTE_SEEN, (facts.uuid, *facts.rank, 0))
             change.execute(_REMEMBER, (system, facts.uuid))
             change.execute("UPDATE system SET trusted_key_id = ? WHERE key = ?", (key_id, system))
-            # The new copy is in the table by now, so it is compared like all others.
+            # The new copy is in the table already, so `superfluous` compares it with all others.
             gone = superfluous(self.copies(system), {facts.uuid, *stores}, key_id, keep)
             change.executemany("DELETE FROM copy WHERE number = ?", [(each,) for each in gone])
-            # Only then: until the new system has a copy of its own, those of the former system are the only
-            # ones.
+            # The copies of the former system are dropped only now.  Until the new system has a copy, they are
+            # the only ones.
             if number not in gone and change.execute(_ARRIVED, (facts.uuid, system)).fetchone()[0]:
                 change.execute(_DROP_LEFT, (facts.uuid, system, *facts.rank))
         return number not in gone
 
     def note_seen(self, counters: Mapping[str, tuple[int, int, int]]) -> None:
-        """Store restores, generation and IPL count of stores, by UUID, where they are larger than before."""
-        # A system may answer with a larger number, for which SQLite raises OverflowError.
+        """Store the counters of stores, by UUID, if they are larger than before.
+
+        The counters are restores, generation and IPL count.
+        """
+        # A system may send a number above `_LARGEST`.  SQLite would raise OverflowError for it.
         rows = [(uuid, *(min(each, _LARGEST) for each in seen)) for uuid, seen in counters.items()]
         with self._database.changes() as change:
             change.executemany(_NOTE_SEEN, rows)
@@ -274,13 +291,13 @@ class ConsoleStore:
         return rows[0] if rows else (0, 0, 0)
 
     def forget(self, system: int, uuids: Iterable[str]) -> None:
-        """Put the copies of deleted partitions aside: a recovery does not restore them."""
+        """Put the copies of deleted partitions aside, so that a recovery does not restore them."""
         with self._database.changes() as change:
             rows = [(system, uuid) for uuid in uuids]
             change.executemany("INSERT OR IGNORE INTO forgotten VALUES (?, ?)", rows)
 
     def remember(self, system: int, uuid: str) -> None:
-        """Take up the copies of a partition that was put aside: a recovery restores it again."""
+        """Reverse `forget` for a partition, so that a recovery restores its copies again."""
         with self._database.changes() as change:
             change.execute(_REMEMBER, (system, uuid))
 
@@ -302,7 +319,10 @@ class ConsoleStore:
             change.execute(_ENTER, (*entry[:4], entry.decision.value, *entry[5:-1], " ".join(entry.others)))
 
     def copies_of(self, uuid: str) -> list[tuple[int, CopyFacts]]:
-        """Return the copies of a store on all systems, with the key of each system; the newest is first."""
+        """Return the copies of a store on all systems, the newest first.
+
+        Each comes with the key of its system.
+        """
         rows = self._database.rows(_COPIES_OF, uuid)
         found = [(self._row(tuple[int], row[:1])[0], self._row(CopyFacts, row[1:])) for row in rows]
         return sorted(found, key=lambda each: (each[1].rank, each[1].number), reverse=True)
@@ -315,7 +335,10 @@ class ConsoleStore:
             change.execute("INSERT OR REPLACE INTO trusted_key VALUES (?, ?, ?)", (system, key_id, sealed))
 
     def keep_shown_key(self, system: int, view: TrustedKeyView) -> str:
-        """Store the sealed key in an answer of a system, if there is one; return its id, "" without a key."""
+        """Store the sealed key in an answer of a system, if there is one.
+
+        Return the id of the key, "" without a key.
+        """
         if view.id is not None and view.sealed is not None:
             self.keep_trusted_key(system, view.id, view.sealed)
         return view.id or ""
@@ -356,7 +379,10 @@ class ConsoleStore:
             raise self._database.damaged(f"a job is of another shape ({error})") from None
 
     def _row(self, kind: type[T], row: tuple[object, ...]) -> T:
-        """Return a row as typed values; StorageError for a wrong type, which a column of SQLite accepts."""
+        """Return a row as typed values.
+
+        StorageError for a value of a wrong type: a column of SQLite accepts any type.
+        """
         try:
             return msgspec.convert(row, kind)
         except (msgspec.ValidationError, ValueError) as error:

@@ -44,10 +44,10 @@ class NoLog:
 
 
 def _away_since(link: LinkRow | None) -> float:
-    """Return the time from which a system counts as away at a start of the console; 0.0 if it is not known.
+    """Return the time since which a system counts as away, at a start of the console.
 
-    A system that was connected may have gone while the console was off.  Then the result is the time of its
-    last contact.
+    0.0 if the time is unknown.  A connected system may have gone while the console was off.  Then the result
+    is the time of its last contact.
     """
     if link is None:
         return 0.0
@@ -76,9 +76,9 @@ class AwaitedSystem:
 class KnownSystem:
     """A system of the console: its stored facts, and its views since the console started.
 
-    `view` is the last view, None before the first contact.  `last` is its short form for lists, and survives
-    a restart of the console.  `since` is the time, in seconds since 1970, from which the system has been
-    connected or away.  `trouble` is the reason why it is away, "" while it is connected.
+    `view` is the last view, None before the first contact.  `last` is the short form of a view for lists, and
+    survives a restart of the console.  `since` is the time of the last change between connected and away, in
+    seconds since 1970.  `trouble` is the reason why the system is away, "" while it is connected.
     """
 
     def __init__(
@@ -150,20 +150,20 @@ class KnownSystem:
 
     @property
     def copies(self) -> list[CopyFacts]:
-        """The facts of all copies of this system, without copies that were put aside."""
+        """The facts of all copies of this system; copies that were put aside are left out."""
         aside = self._store.forgotten(self.key)
         return [each for each in self._store.copies(self.key) if each.uuid not in aside]
 
     @property
     def stores(self) -> set[str]:
-        """The UUIDs of the partitions of this system.
+        """The UUIDs of the stores that this system has, or may have.
 
-        The UUIDs of its copies are included, unless the system is connected and Operating.
+        These are its partitions.  Unless the system is connected and Operating, its copies count too.
         """
         seen = self.last.partitions if self.last else {}
         present = {each.uuid for each in self.view.partitions} if self.view else set(seen)
-        # The view of an Operating, connected system is complete.  A system in Recovery shows no partitions,
-        # and one that is away may come back with the stores of its copies.
+        # The view of a connected, Operating system is complete.  In Recovery, a system shows no partitions.
+        # A system that is away may come back with the stores of its copies.
         if self.view and self.view.state == "Operating" and self.connected:
             return present
         return present | {each.uuid for each in self.copies}
@@ -174,12 +174,13 @@ class KnownSystem:
         return f"{self.trouble}; {self.advice}" if self.advice else self.trouble
 
     async def call(self, request: ConsoleRequest[T]) -> T:
-        """Make a request of this system, and keep the view in its answer.
+        """Make a request of this system, store the view in its answer, and return the answer.
 
-        The request names the system.  So if another system is at this place now, it refuses the request.
-        A restore gets the largest counters that the console has seen of this store.
+        The request names the system.  So another system at the same address refuses it.  A request to restore
+        a copy gets the largest counters that the console has seen of the store.
         """
-        # Two requests may run at once, and their answers may cross.
+        # Two requests may run at the same time.  `_notes` shows whether another answer has arrived in
+        # between.
         before = self._notes
         try:
             answer = await self.link.call(self._seen.completed(request).only_for(self.system_id))
@@ -190,19 +191,20 @@ class KnownSystem:
         if not is_check(request):
             overtaken, stores = self._notes != before, self.stores
             self.note(answer)
-            if overtaken and self.stores != stores:  # either of the two answers may be the newer one
+            # It is unknown which of the two answers is newer, so the console requests one more view.
+            if overtaken and self.stores != stores:
                 self.ask(EventView(number=0, kind="ask-custody"))
         return answer
 
     def explained(self, error: SwpksError) -> SwpksError:
-        """Return the error of a request; if the system is away, with the time from which it is away."""
+        """Return the error of a request; add since when the system is away, if it is away."""
         if error.rule is not console.CONSOLE_SERVED or self.connected:
             return error
         away = f"{self.name} is away since {time_text(self.since)}"
         return OperatorError(error.rule, f"{away}: {error.message}", advised=error.advised)
 
     def note(self, answer: object) -> None:
-        """Keep the view in an answer, and the counters of its partitions."""
+        """Store the view in an answer as the last view, and the counters of its partitions."""
         self._notes += 1
         if isinstance(answer, SystemView):
             self.show(answer)
@@ -212,19 +214,19 @@ class KnownSystem:
             self._replace(answer)
 
     def _replace(self, answer: PartitionView) -> None:
-        """Replace the view of a partition in the present view of the system."""
+        """Put a new view of one partition into the last view of the system."""
         if self.view:
             others = [each for each in self.view.partitions if each.uuid != answer.uuid]
             present = sorted([*others, answer], key=lambda partition: partition.number)
             self.show(msgspec.structs.replace(self.view, partitions=present))
 
     def show(self, view: SystemView) -> None:
-        """Make a view the present one."""
+        """Make a view the last view of the system."""
         self.view, self.last = view, _last_view(view)
         self._store_link()
 
     def note_connected(self) -> None:
-        """Note that the stream is open, and end all pauses of this system."""
+        """Store that the stream is open, and end all pauses of this system."""
         if not self.connected:
             self.connected, self.since, self.trouble, self.advice = True, self._date(), "", ""
             self._store_link()
@@ -232,7 +234,10 @@ class KnownSystem:
             self.wake()
 
     def note_away(self, trouble: str, advice: str = "") -> None:
-        """Note why there is no stream, and the remedy; `since` stays the time at which the stream ended."""
+        """Store why there is no stream, and the remedy.
+
+        The first call after a connection sets `since`; further calls do not change it.
+        """
         if self.connected:
             self.connected, self.since = False, self._date()
             self._store_link()
@@ -240,17 +245,20 @@ class KnownSystem:
         self.tried.set()
 
     def note_stop(self) -> None:
-        """Store that the system is connected until now, because the console stops."""
+        """Store that the system was connected until now; called when the console stops."""
         if self.connected:
-            # Without this line nothing would be stored, because only `heard` has changed.
+            # `_store_link` ignores a change of `heard` alone, so this line makes it store the link.
             self._stored = None
             self._store_link()
 
     def _store_link(self) -> None:
-        """Store the link if it has changed; if the store can't be written, the next change stores it."""
+        """Store the link if it has changed.
+
+        If the store can't be written, the next change stores it.
+        """
         link = LinkRow(self.connected, self.since, self._date(), self.last)
         before = self._stored
-        # Compared without `heard`, which is new each time: otherwise each view would cost a commit.
+        # `heard` changes with each view.  It is not compared, because each view would then cost a commit.
         if before is None or before._replace(heard=link.heard) != link:
             with suppress(SwpksError):
                 self._store.note_link(self.key, link)

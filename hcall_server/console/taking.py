@@ -1,7 +1,7 @@
-"""Take a copy of a store: ask the system for it, check it, store it, and confirm it to the system (R-44).
+"""Take a copy of a store: request it, check it, store it, and confirm it to the system (R-44).
 
-`keep_copy` is sent last: by then the copy, and the sealed key that opens it, are durable in the store.  If an
-answer is lost, the system asks for the copy again.
+`keep_copy` confirms the copy, and is sent last.  By then the copy and its sealed key are durable in the
+store.  If an answer is lost, the system asks for the copy again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from hcall_server.sealing.copies import read_copy
 
 
 class TakenCopy(NamedTuple):
-    """A copy that a system has made; `kept` is false if the store has enough newer ones."""
+    """A copy that a system has made.
+
+    `kept` is false if the store has enough newer copies, and did not store this one.
+    """
 
     facts: CopyFacts
     blob: bytes
@@ -27,7 +30,10 @@ class TakenCopy(NamedTuple):
 
 
 class Taker:
-    """Puts copies into the console's store, `keep` of each partition; `date` returns seconds since 1970."""
+    """Puts copies into the console's store.
+
+    The store has `keep` copies of each partition.  `date` returns seconds since 1970.
+    """
 
     def __init__(self, store: ConsoleStore, keep: int, date: Callable[[], float]) -> None:
         self._store = store
@@ -42,8 +48,7 @@ class Taker:
     async def fetch(self, system: KnownSystem, name: str) -> TakenCopy:
         """Take the copy of a partition, durably, and return it."""
         view = await system.call(show_copy(name))
-        # The key is stored before the copy: otherwise a kill could leave a copy whose key the console does
-        # not hold.
+        # The key is stored before the copy.  In the other order, a kill could leave a copy without its key.
         if self._store.trusted_key(system.key, view.trusted_key_id) is None:
             await self.take_key(system)
         facts, kept = self.keep(system, name, view)
@@ -55,7 +60,7 @@ class Taker:
         return TakenCopy(facts, view.copy, kept)
 
     def keep(self, system: KnownSystem, name: str, view: CopyView) -> tuple[CopyFacts, bool]:
-        """Store a copy that a system has made, durably; return its facts, and whether it is kept."""
+        """Store a copy that a system has made, durably; return its facts, and whether it was stored."""
         facts = arrived(view, name, self._date())
         stores = [each.uuid for each in system.view.partitions] if system.view else []
         kept = self._store.keep_copy(system.key, facts, view.copy, stores, self._keep)
@@ -63,17 +68,18 @@ class Taker:
         return facts, kept
 
     async def take_key(self, system: KnownSystem) -> None:
-        """If a system has a trusted system key, store this key, sealed under the root key of the system."""
+        """Store the sealed trusted system key of a system, if it has one."""
         self._store.keep_shown_key(system.key, await system.call(show_trusted_key()))
 
     def put_aside(self, system: KnownSystem, view: SystemView) -> None:
-        """Put aside the copies of stores that the system does not have any more.
+        """Put aside the copies of stores that the system has deleted.
 
         The stores were deleted while this console was away, so no event reported that.  Copies of a
-        predecessor stay: a system that was replaced, or is empty, may get them back.
+        predecessor are not put aside: a replaced system may restore them.
         """
         present = {each.uuid for each in view.partitions}
-        # An empty system has deleted everything, or has lost everything.  Copies that are left do no harm.
+        # If the system is empty, it has deleted its stores or lost them.  It is unknown which, so the copies
+        # stay.  They do no harm.
         if not present:
             return
         gone = [found[0] for uuid, found in by_store(system.copies).items() if uuid not in present]
@@ -82,9 +88,10 @@ class Taker:
             self._store.forget(system.key, deleted)
 
     def missing(self, system: KnownSystem, view: SystemView) -> list[PartitionView]:
-        """Return the partitions whose last confirmed copy, by the record of the system, is not in this store.
+        """Return the partitions whose last confirmed copy is not in this store.
 
-        The operator may have put an older store back, or the copy belongs to another entry.
+        The system has a record of the last confirmed copy.  The console may lack it if an operator has
+        restored an older store of the console, or if the copy belongs to another entry.
         """
         held = {uuid: found[0].rank for uuid, found in by_store(system.copies).items()}
         return [

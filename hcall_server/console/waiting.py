@@ -1,34 +1,34 @@
 """Reasons why a partition is not served, in words for the operator.
 
-The log has them in the event `custody.unanswered`.
+The event `custody.unanswered` in the log has the same reasons.
 """
 
 # Three answers about the owner, and why they are not one function
 #
-# Three places look at the same facts: an owner elsewhere, another system that shows the store, and an attempt
-# that brings it.  They decide about different acts:
+# Three functions read the same facts: another system is the owner, another system shows the store, or an
+# attempt brings the store to a system.  They decide about different acts:
 #
-#   `Courier._answer`     a system asks whether it may serve (`entries.answered`)
-#   `StoreGuard.refusal`  an operator restores a copy of the store at a system
-#   `_asking` below       a line for the operator, about a system that got no answer
+#   `Courier._answer`     the answer to a system that asks whether it may serve (`entries.answered`)
+#   `StoreGuard.refusal`  the restore of a copy by an operator
+#   `_asking` below       the text for the operator about a system that got no answer
 #
-# A common function of the register would permit other acts than today.  This was found by reading the code of
-# all three, not by a trial:
+# One common function would permit other acts than these three.  They differ in four cases:
 #
-#   1. A removed owner.  It counts as lost, so the guard ignores it (`owner_of`): a restore is the way to get
-#      the partition back.  The courier compares ids, and keeps the asking system off: a removed system may
-#      still serve.
-#   2. A copy of an attempt that another system holds.  The courier gives no answer if the copy is later than
-#      the question, by its epoch.  The guard has no question, so no epoch: an open attempt of a system that
-#      has lost its stores is ended first (`StoreGuard.settle`).
-#   3. A forced attempt without a final copy.  The guard refuses, because its target becomes the owner.  The
-#      courier does not look at it here: the attempt itself says which end may serve.
-#   4. No answer and FENCED differ.  A refusal is one text; an answer can also be that the store is old.
+#   1. The owner was removed from the console.  The guard permits a restore: it is the only way to get the
+#      partition back (`owner_of`).  The courier gives no permission, because the removed system may still
+#      serve.
+#   2. Another system has a copy by an attempt.  The courier compares epochs.  If the copy is later than the
+#      asking store, it gives no answer.  A restore has no epoch to compare.  So the recovery first ends the
+#      open attempt (`StoreGuard.settle`).
+#   3. An attempt is forced, and has no final copy.  The guard refuses a restore, because the target becomes
+#      the owner.  The courier ignores this case: the attempt itself decides which system may serve.
+#   4. The guard has one kind of refusal.  The courier has two: no answer yet, and FENCED, which says that the
+#      store of the system is old.
 #
-# The order.  `claimed` is "" for a partition whose owner is known, so of the first two facts only one holds.
-# Both can hold for a removed owner alone.  Then `_asking` names the system that shows the store, as the
-# courier checks `claimed` first: the operator can act there.  `_asking` only explains.  If it is wrong, a
-# text is wrong, and no store has two owners.
+# `_asking` checks `claimed` first, as the courier does.  If the owner is known, `claimed` is "", so only one
+# of the first two facts holds.  If the owner was removed, both may hold.  Then `_asking` names the system
+# that shows the store, because the operator can act there.  A mistake in `_asking` gives a wrong text only,
+# and never two owners.
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _BETWEEN = (Mode.WAITING.value, Mode.IN_DOUBT.value)
 
 
 def reason(registry: Registry, system: KnownSystem, uuid: str) -> str:
-    """Return why a partition of a system is not served, with the remedy; "" if it does not wait."""
+    """Return why a partition of a system is not served, with the remedy; "" if it waits for nothing."""
     fact = next((each for each in registry.facts_of(system) if each.uuid == uuid), None)
     if fact is None:
         return ""
@@ -60,7 +60,7 @@ def reason(registry: Registry, system: KnownSystem, uuid: str) -> str:
 
 
 def _asking(registry: Registry, system: KnownSystem, fact: CustodyView) -> str:
-    """Return the reason why the console does not agree to the start of a partition (R-54)."""
+    """Return why the console does not permit the start of a partition (R-54)."""
     if not system.connected:
         return f"{system.name} is away, and asks this console when it is back"
     if place := registry.claimed(system, fact.uuid):
@@ -76,14 +76,14 @@ def _asking(registry: Registry, system: KnownSystem, fact: CustodyView) -> str:
 
 
 def shown_by(place: str, name: str) -> str:
-    """Return a message with remedies: another system shows the store of this partition."""
+    """Return the message that another system shows the store of a partition, with remedies."""
     other, lpar = shlex.quote(place), shlex.quote(name)
     deleted = f"delete one of the two, such as by `swpks hmc delete {lpar} -m {other}`"
     return f"{place} shows its store; {deleted}; if {place} is lost: `swpks hmc remove-system {other}`"
 
 
 def _prepared_at(registry: Registry, uuid: str) -> str:
-    """Return the name of a system that holds a copy of an attempt, "" for none."""
+    """Return the name of a system that has a copy of the partition by an attempt, "" for none."""
     facts = registry.facts(uuid)
     prepared = [each for each, fact in facts.items() if record(fact) is Custody.PREPARED]
     return registry.name_of(prepared[0]) if prepared else ""

@@ -2,19 +2,19 @@
 
 # The console dials; a system never does.  For each system one task holds one stream.  It must guarantee:
 #
-#   1. No confirmed copy is lost.  `keep_copy` is sent when the copy, and the sealed key that opens it, are
-#      durable in the store.  If anything fails before, the question stays open, and the system asks again.
+#   1. No confirmed copy is lost.  The copy and its sealed key become durable in the store first.  Then the
+#      console confirms the copy by `keep_copy`.  Without `keep_copy`, the system asks again.
 #   2. A system that is away delays its own copies and nothing else.  The task tries again, first after 0.1 s,
-#      at last every 5 s.  After an absence of the console the system still has its open questions.
+#      at last every 5 s.  After an absence of the console, the system repeats its open questions.
 #   3. An error of one system never reaches another one: each task catches its own errors.
 #   4. Every output shows since when a system has been connected or away, and why.
-#   5. The console notices another system at a place, and goes on with it under the old entry.  A replacement
-#      has to get the copies of its predecessor.
+#   5. The console notices a new system at the address of a known one.  The new system gets the entry of the
+#      old one, because a replacement has to get the copies of its predecessor.
 #
-# The reader of the stream only collects events.  A second task answers them, in their order.  So a slow copy
-# leaves no event in the pipe, and a hundred `changed` cost one request.  While the console's disk is full,
-# the task repeats the same answer, and the stream stays open.  If the system refuses a request, the event is
-# logged and dropped: the system asks again at its next interval.
+# The reader of the stream only collects events.  A second task answers them, in their order.  So the reader
+# goes on during a slow copy, and a hundred `changed` cost one request.  While the console's disk is full, the
+# task repeats the same answer, and the stream stays open.  If the system refuses a request, the event is
+# logged and dropped.  The system asks again at its next interval.
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ _REPORT = "see the log of the console, and report it"
 
 
 class StreamKeeper:
-    """Watches systems for the console with this id and name.
+    """Watches the systems of the console with this id and name.
 
-    `others` returns all systems of the console.  `recover` is called for a system in the state Recovery: at
-    each connect, and when it has come into that state.
+    `others` returns all systems of the console.  `recover` is called when a system is in the state Recovery:
+    at each connect, and when the system has just come into that state.
     """
 
     def __init__(
@@ -76,16 +76,17 @@ class StreamKeeper:
             while True:
                 began = trio.current_time()
                 trouble, advice = await self._explained(system, self._hold(system))
-                # A stream that breaks at once, again and again, must not begin with short pauses each time.
+                # Only a stream that has lasted for a while resets the pauses.  Otherwise a stream that always
+                # breaks at once would be opened too often.
                 if system.connected and trio.current_time() - began > LONGEST_WAIT:
                     pauses = waits()
                 self._away(system, trouble, advice)
                 await system.pause(next(pauses))
 
     async def _explained(self, system: KnownSystem, work: Awaitable[str]) -> tuple[str, str]:
-        """Await `work`; return why the stream ends, and the remedy for the operator, each "" for none.
+        """Await `work`; return why the stream ends, and the remedy for the operator.
 
-        `work` returns a reason or "".  An error of `work` is a reason too.
+        Each is "" if there is none.  The reason is the result of `work`, or its error.
         """
         try:
             return await work, ""
@@ -96,14 +97,16 @@ class StreamKeeper:
             return f"the console failed at this system ({type(error).__name__})", _REPORT
 
     async def _hold(self, system: KnownSystem) -> str:
-        """Attach to a system, and answer its events until the stream ends; return the reason of its end."""
-        view = await system.link.call(show_system())  # past system.call, which names the expected system
+        """Attach to a system, and answer its events; return why the stream has ended."""
+        # This does not use `system.call`, which names the expected system.  A replacement would refuse it.
+        view = await system.link.call(show_system())
         self._identify(system, view)
         system.note(view)
         await system.call(attach_console(*self._identity))
         inbox = _Inbox()
         system.ask = inbox.add
-        # No error leaves this block: a nursery, here or in the link, would wrap it in a group.
+        # No error leaves this block, because a nursery would wrap it in a group.  Errors are stored in the
+        # inbox.
         async with system.link.events(self._identity[0]) as events, trio.open_nursery() as nursery:
             nursery.start_soon(self._answer_all, system, inbox, nursery.cancel_scope)
             if await _read(events, inbox):
@@ -117,7 +120,10 @@ class StreamKeeper:
         system.note_away(trouble, advice)
 
     def _identify(self, system: KnownSystem, view: SystemView) -> None:
-        """Store the identity of the system at this place; OperatorError if it is known at another place."""
+        """Store the identity of the system at this address.
+
+        OperatorError if the console knows this system at another address.
+        """
         if view.system_id != system.system_id:
             for other in self._others():
                 if other.system_id == view.system_id:
@@ -131,16 +137,16 @@ class StreamKeeper:
         self._note_name(system, view)
 
     def _note_name(self, system: KnownSystem, view: SystemView) -> None:
-        """Store the name that the system has now.
+        """Store the present name of the system.
 
-        A system that has lost its data has the name of its settings, until a recovery sets the old one back.
-        That name is not stored.
+        A system that has lost its data has the name from its settings, until a recovery restores its own.
+        The name from the settings is not stored.
         """
         if view.state == "Operating" and (view.partitions or not self._store.copies(system.key)):
             before = system.name
             system.store_facts(system.row._replace(name=view.name))
-            # The console can't refuse the name that a system has.  So commands have to use the serial numbers
-            # then.
+            # Two systems may have the same name, because the console can't refuse it here.  Commands then
+            # have to use the serial numbers.
             others = namesakes(self._others(), system, view.name)
             if others and before != view.name:
                 own = system.type_model_serial
@@ -149,7 +155,7 @@ class StreamKeeper:
                 )
 
     async def _answer_all(self, system: KnownSystem, inbox: _Inbox, stream: trio.CancelScope) -> None:
-        """Answer events until one of them can't be answered on this stream."""
+        """Answer events; if one can't be answered on this stream, end the stream."""
         while not inbox.trouble:
             event = await inbox.first()
             inbox.trouble, _ = await self._explained(system, self._answer(system, event, inbox))
@@ -157,10 +163,11 @@ class StreamKeeper:
         stream.cancel()
 
     async def _answer(self, system: KnownSystem, event: EventView, inbox: _Inbox) -> str:
-        """Answer an event; while the console's store can't be written, try again.  Return "".
+        """Answer an event; return "", which lets the stream go on.
 
-        The result "" lets the stream go on.  If the system refuses a request, the event is logged and
-        dropped. SwpksError, which ends the stream, if the system can't be reached or breaks the protocol.
+        While the console's store can't be written, this tries again.  If the system refuses a request, the
+        event is logged and dropped.  If the system can't be reached or breaks the protocol, this raises
+        SwpksError, and the stream ends.
         """
         for seconds in waits():
             try:
@@ -184,7 +191,8 @@ class StreamKeeper:
             await self._taker.take(system, event.partition)
         elif event.kind == "forget-copies":
             self._store.forget(system.key, [event.uuid])
-            # The view decides, and not the event: an operator may have restored the partition since.
+            # The event may be old: an operator may have restored the partition since.  So the present view
+            # decides.
             view = await system.call(show_system())
             if event.uuid not in (each.uuid for each in view.partitions):
                 self._courier.registry.release_owner(system, event.uuid)
@@ -199,10 +207,10 @@ class StreamKeeper:
             await self._courier.look(system)
 
     async def _greet(self, system: KnownSystem) -> list[EventView]:
-        """Begin a stream; return further events to answer.
+        """Begin a stream; return events that the console answers on its own.
 
-        One event is about the custody of the partitions.  The others are about copies that the console's
-        store lacks although the system counts them as stored.
+        One event is about the custody of the partitions.  The others are about missing copies: the system
+        counts them as stored, but the console's store does not have them.
         """
         system.note_connected()
         self._log.info("system.connected", system=system.name)
@@ -221,9 +229,9 @@ class StreamKeeper:
         return [custody, *copies]
 
     def _recover_once(self, system: KnownSystem, view: SystemView) -> None:
-        """Begin to recover a system that has come into the state Recovery.
+        """Begin to recover a system that has just come into the state Recovery.
 
-        A recovery that has failed is not begun again at the next event: an operator has to see it.
+        If a recovery fails, it is not begun again at the next event, because an operator has to act.
         """
         if view.state == "Recovery" and not system.recovered:
             self._recover(system)
@@ -231,7 +239,10 @@ class StreamKeeper:
 
 
 class _Inbox:
-    """Events that wait for their answer, in order; a newer event replaces one of the same kind and store."""
+    """Events that wait for their answer, in their order.
+
+    A newer event replaces an event of the same kind about the same store.
+    """
 
     def __init__(self) -> None:
         self._waiting: dict[tuple[str, str], EventView] = {}
@@ -245,14 +256,17 @@ class _Inbox:
         self._filled.set()
 
     async def first(self) -> EventView:
-        """Wait for an event; return the oldest one, which stays in the inbox until `drop`."""
+        """Wait for an event, and return the oldest one; it stays in the inbox until `drop`."""
         while not self._waiting:
             self._filled = trio.Event()
             await self._filled.wait()
         return next(iter(self._waiting.values()))
 
     def drop(self, event: EventView) -> None:
-        """Drop an answered event; an event that has replaced it meanwhile stays, after the other events."""
+        """Remove an answered event.
+
+        If a newer event has replaced it meanwhile, the newer one stays, behind all others.
+        """
         key = event.kind, event.uuid
         latest = self._waiting.pop(key)
         if latest is not event:

@@ -2,8 +2,8 @@
 
     address = whereabouts(console.systems, "lpar1")        # or its UUID, or SYSTEM/NAME
 
-The answer comes from the last view of the system that owns the partition.  No request goes to a system, so a
-question costs the console almost nothing.
+The answer comes from the last view of the system that owns the partition.  The console makes no request for
+it, so the answer costs almost nothing.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ S = TypeVar("S", bound=SeenSystem)
 
 
 class Whereabouts(NamedTuple, Generic[S]):
-    """A partition on a system; `address` is "" if it has left, or is not served."""
+    """A partition on a system.
+
+    `address` is "" if the partition has left this system, or is not served.
+    """
 
     system: S
     uuid: str
@@ -56,7 +59,7 @@ class Whereabouts(NamedTuple, Generic[S]):
 def whereabouts(systems: Iterable[SeenSystem], asked: str) -> str:
     """Return the address of a partition's data channel, ``unix:PATH`` or ``tcp:HOST:PORT``.
 
-    Errors are those of `place_of`, and OperatorError if the owner does not serve the partition.
+    OperatorError if the owner does not serve the partition, and for each error of `place_of`.
     """
     owner = place_of(systems, asked)
     if not owner.address:
@@ -65,11 +68,13 @@ def whereabouts(systems: Iterable[SeenSystem], asked: str) -> str:
 
 
 def place_of(systems: Iterable[S], asked: str) -> Whereabouts[S]:
-    """Return the place of a partition on the system that owns it.
+    """Return a partition on the system that owns it.
 
-    `asked` is its UUID, its name, or SYSTEM/NAME with a system that has it or has had it.  OperatorError if
-    there is no such partition, if several have the name, or if no system owns it at present.  A partition
-    that its source has released is at its target: clients wait there for the last step of the move.
+    `asked` is its UUID, its name, or SYSTEM/NAME.  SYSTEM may also be a system that the partition has left.
+    OperatorError if there is no such partition, if several have the name, or if no system owns it.
+
+    If the source of a move has released the partition, the result is the target.  Clients wait there for the
+    end of the move.
     """
     places = [place for system in systems for place in _places(system)]
     uuids = _named(places, asked)
@@ -80,13 +85,13 @@ def place_of(systems: Iterable[S], asked: str) -> Whereabouts[S]:
     found = [each for each in named if each.custody in _OWNING] or _arriving(named)
     if not found:
         raise OperatorError(rules.HMC_WHERE, f"{asked[:_SHOWN]}: no system owns it at present")
-    # Views are of different moments, so two systems may show that they own it.  The later epoch is the newer
-    # record.  At equal epochs, the target has precedence over a frozen source.
+    # Views are of different times, so two systems may show the same partition as their own.  The later epoch
+    # is the newer record.  At equal epochs, a target counts more than a frozen source.
     return max(found, key=lambda each: (each.epoch, each.custody != "frozen"))
 
 
 def found_at(systems: Iterable[S], name: str) -> str:
-    """Return a phrase with the systems that have a partition with this name, "" for none."""
+    """Return a phrase that names the systems with a partition of this name, "" for none."""
     found = {each.system.type_model_serial: each.system for each in _owned(systems, name)}
     names = [each.name for each in found.values()]
     if len(names) > 1:
@@ -95,19 +100,22 @@ def found_at(systems: Iterable[S], name: str) -> str:
 
 
 def _owned(systems: Iterable[S], name: str) -> list[Whereabouts[S]]:
-    """Return the partitions with a name, each on the system that owns it by its last view."""
+    """Return the partitions with a name, each only on the system that shows that it owns it."""
     places = [place for system in systems for place in _places(system)]
     return [each for each in places if each.name == name and each.custody in _OWNING]
 
 
 def _arriving(named: list[Whereabouts[S]]) -> list[Whereabouts[S]]:
-    """Return the target of an attempt whose source has released the partition; the target will serve soon."""
+    """Return the target of an attempt if the source has released the partition.
+
+    The target will serve the partition soon.
+    """
     released = {each.epoch for each in named if each.custody == "released"}
     return [each for each in named if each.custody == "prepared" and each.epoch in released]
 
 
 def _named(places: list[Whereabouts[S]], asked: str) -> set[str]:
-    """Return the UUIDs of the partitions that a question may mean."""
+    """Return the UUIDs of the partitions that `asked` may mean."""
     if _UUID.fullmatch(asked):
         return {each.uuid for each in places if each.uuid == asked}
     system, slash, name = asked.rpartition("/")
@@ -115,7 +123,7 @@ def _named(places: list[Whereabouts[S]], asked: str) -> set[str]:
     if slash:
         found = [each for each in found if system in (each.system.name, each.system.type_model_serial)]
     owned = [each for each in found if each.custody in _OWNING]
-    # A partition that has left does not hide one that has its name now.
+    # A present partition counts before one that has left and had the same name.
     return {each.uuid for each in owned or found}
 
 

@@ -1,5 +1,5 @@
 """The control channel: HTTP on a Unix socket, for the management console (spec/control.md).
 
-At start a server imports only `serve`.  It loads the HTTP stack when the first request comes.  The verbs are
-rows of `hcall_abi.control.VERBS`; their functions are in `verbs`.
+A server imports only `serve` at its start.  `serve` loads the HTTP stack when the first request comes.  Each
+verb has a row in `hcall_abi.control.VERBS`, and a function in `verbs`.
 """

@@ -44,7 +44,8 @@ def make_app(machine: Machine) -> Starlette:
     routes = [Route(path, _Path(machine, verbs)) for path, verbs in paths.items()]
     routes.append(Route(openapi.PATH, _Description()))
     app = Starlette(routes=routes, exception_handlers={HTTPException: _not_routed})
-    # If a path has a slash too many, Starlette would answer with a redirect, which is in no row of the table.
+    # If a path ends with one slash too many, Starlette would answer with a redirect.  The table of verbs has
+    # no redirects.
     app.router.redirect_slashes = False
     app.state.allowance = machine.noise.of(CONTROL)
     return app
@@ -73,8 +74,8 @@ class _Path:
 
     async def _answer(self, request: Request) -> Response:
         verb = self._verb(request)
-        # Before the partition is looked up: another system can have a partition of the same name, and must
-        # not be changed in its place.
+        # The identity is checked before the partition is looked up.  Another system may have a partition of
+        # the same name, and the request must not change that one.
         self._machine.system.demand_identity(request.headers.get(SYSTEM_HEADER, ""))
         name = request.path_params.get("name", "")
         if "name" in request.path_params:
@@ -82,15 +83,15 @@ class _Path:
         body = await self._body(request, verb)
         perform, load = PERFORMED[verb.operation]
         if load and verb.operation not in self._loaded:
-            # Imported at the first request that needs it, so that a start stays short, and in a thread, so
-            # that h-calls go on.
+            # The modules are imported at the first request that needs them, which makes a start short.  A
+            # thread imports them, so that h-calls go on.
             await loaded(partial(load, self._machine), self._machine.reserve)
             self._loaded.add(verb.operation)
         answer = perform(Call(self._machine, name, body, request.headers.get(CONSOLE_HEADER)))
         return _response(verb, await answer if isinstance(answer, Awaitable) else answer)
 
     def _verb(self, request: Request) -> Verb:
-        # HEAD is GET whose body the server leaves away.
+        # HEAD is performed as GET.  The server then leaves out the body.
         verb = self._verbs.get("GET" if request.method == "HEAD" else request.method)
         if verb is None:
             allowed = ", ".join(sorted(self._verbs))
@@ -102,7 +103,7 @@ class _Path:
         return verb
 
     async def _body(self, request: Request, verb: Verb) -> Body | None:
-        # Read also for a verb without a body, so that a sent body is refused and not ignored.
+        # The body is read even if the verb takes none.  So a body is refused, and not ignored.
         content = await _content(request)
         decoder = self._decoders.get(verb.method)
         if decoder is None:
@@ -135,13 +136,16 @@ class _Description:
 
 
 async def _content(request: Request) -> bytes:
-    """Return the body, whole and within its bounds of size and time."""
+    """Return the whole body.
+
+    ProblemError if it is too large, or takes too long.
+    """
     content = bytearray()
     with trio.move_on_after(REQUEST_BODY_SECONDS) as limit:
         async with aclosing(request.stream()) as chunks:
             async for chunk in chunks:
                 content += chunk
-                # Counted as it comes: Content-Length may be missing, or wrong.
+                # The bytes are counted as they come, because Content-Length may be missing or wrong.
                 if len(content) > MAX_REQUEST_BODY:
                     raise ProblemError(rules.REQUEST_SIZE, f"the body has more than {MAX_REQUEST_BODY} bytes")
     if limit.cancelled_caught:
@@ -166,7 +170,7 @@ def _refused(request: Request, error: Exception) -> Response:
     problem = problem_of(found)
     context = _log.bind(method=request.method, path=request.url.path, status=problem.status)
     log = PeerLog(request.app.state.allowance, context)
-    # An error without a rule of its own is a bug of the server. Only such an error is logged with its trace.
+    # An error without a rule of its own is a bug of the server.  So its trace is logged.
     if found.rule is not rules.REQUEST_ANSWERED:
         log.info("control.refused", kind=found.rule.id, **explained(found))
     else:

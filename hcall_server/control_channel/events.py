@@ -29,9 +29,9 @@ def encoded(event: EventView) -> bytes:
 class EventStream(Response):
     """An answer that goes on until the server stops, or its reader is gone.
 
-    A newer stream of the same console ends it too.  `console` is the id of the console that reads the
-    stream, None for another reader.  OperatorError for an id that is not attached, and if there are too
-    many streams.
+    It also ends when the same console opens a newer stream.  `console` is the id of the console that reads
+    the stream, None for another reader.  OperatorError if the id is not attached, or if there are too many
+    streams.
     """
 
     def __init__(self, machine: Machine, console: str | None) -> None:
@@ -47,8 +47,8 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": b""})
             return
         with opened_stream(self._machine, self._console) as reader:
-            # A connection of HTTP/2 carries other requests at the same time. They must not share the
-            # exemption.
+            # A stream has no deadline, so its connection of HTTP/1 is exempt from the lifetime.  A connection
+            # of HTTP/2 carries other requests too, which must not be exempt.
             if scope["http_version"] in _HTTP_1 and EXEMPT in scope.get("state", {}):
                 scope["state"][EXEMPT]()
             async with trio.open_nursery() as nursery:
@@ -56,13 +56,13 @@ class EventStream(Response):
                 await _begin(scope, send)
                 await _write(reader, send)
                 nursery.cancel_scope.cancel()
-            # After the nursery: Hypercorn reports the end of an answer to the app as if its reader had
+            # This send comes after the nursery.  Hypercorn reports the end of an answer as if the reader had
             # left, and `_until_gone` would cancel this send.
             await send({"type": "http.response.body", "body": b""})
 
 
 async def _begin(scope: Any, send: Any) -> None:
-    # A reader of HTTP/1 can't send another request after an endless answer, so its connection ends with it.
+    # On HTTP/1 no request can follow an answer without an end.  So the connection closes with the answer.
     closing = [(b"connection", b"close")] if scope["http_version"] in _HTTP_1 else []
     await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, *closing]})
 
@@ -74,7 +74,7 @@ async def _write(reader: EventReader, send: Any) -> None:
 
 
 async def _until_gone(receive: Any, stream: trio.CancelScope) -> None:
-    """End the stream when its reader is gone."""
+    """Cancel the stream when its reader is gone."""
     while (await receive())["type"] != "http.disconnect":
         pass
     stream.cancel()

@@ -42,14 +42,14 @@ class Http:
     async def converse(self, stream: trio.SocketStream | TlsStream, exempt: Callable[[], None]) -> None:
         """Answer the requests of one connection, until it is closed.
 
-        `exempt` is called when the connection sends a stream of events, which has no end.
+        The server calls `exempt` when the connection begins a stream of events, because a stream has no end.
         """
-        # Hypercorn has one context for all connections.  One for each lets us end the idle wait of this
-        # connection alone.  Without that, a connection would stay for 5 seconds after its client has gone.
+        # Hypercorn would use one context for all connections.  Here each connection has its own, so that its
+        # idle wait can be ended alone.  Otherwise it would stay open for 5 seconds after its client has gone.
         context = WorkerContext(None)
         self._contexts.add(context)
         bounded = BoundedStream(stream, context.terminated.set)
-        # Hypercorn uses only methods that this stream has; its annotation is too narrow.
+        # Hypercorn asks for an SSLStream, but uses only methods that this stream has too.
         connection = cast("trio.SSLStream[trio.SocketStream]", bounded)
 
         def begin_stream() -> None:
@@ -67,7 +67,10 @@ class Http:
             self._streams.discard(bounded)
 
     async def stop(self) -> None:
-        """Close idle connections at once, and the others after their present answer.  It does not wait."""
+        """Close idle connections at once, and the others after their present answer.
+
+        Return before the last one is closed.
+        """
         self._stopping = True
         for stream in self._streams:
             stream.hurry()
@@ -76,10 +79,10 @@ class Http:
 
 
 class BoundedStream(trio.abc.HalfCloseableStream):
-    """A stream as Hypercorn needs it: sends have a deadline, and the end of the requests is reported.
+    """A stream for Hypercorn: each send has a deadline, and the end of the requests is reported.
 
-    Hypercorn shields its sends, so only the stream itself can end them.  A send that takes longer than
-    `SEND_SECONDS` closes the stream and raises `trio.BrokenResourceError`.
+    Hypercorn shields its sends, so only the stream itself can end them.  If a send takes longer than
+    `SEND_SECONDS`, the stream is closed, and `trio.BrokenResourceError` is raised.
     """
 
     def __init__(self, stream: trio.SocketStream | TlsStream, ended: Callable[[], Awaitable[None]]) -> None:
@@ -90,7 +93,7 @@ class BoundedStream(trio.abc.HalfCloseableStream):
         self.socket = stream.socket
 
     def hurry(self) -> None:
-        """Bound the present send and all later ones by `PARTING_SECONDS`."""
+        """Give the present send and each later one at most `PARTING_SECONDS`."""
         self._seconds = PARTING_SECONDS
         self._limit.deadline = min(self._limit.deadline, trio.current_time() + PARTING_SECONDS)
 
@@ -99,7 +102,8 @@ class BoundedStream(trio.abc.HalfCloseableStream):
         with trio.move_on_after(self._seconds) as self._limit:
             await self._stream.send_all(data)
         if self._limit.cancelled_caught:
-            # A send that was cut has left half a piece. Nothing after it could be understood.
+            # The client has got a part of this data only.  It could not understand anything that follows, so
+            # the connection is closed.
             await trio.aclose_forcefully(self._stream)
             raise trio.BrokenResourceError("the client does not read its answer")
 
@@ -129,15 +133,15 @@ class BoundedStream(trio.abc.HalfCloseableStream):
 def _config() -> Config:
     config = Config()
     config.include_server_header = False
-    # This server logs by events. Hypercorn's own loggers would write other lines, without the bounds on
-    # lines that peers cause.
+    # Hypercorn's own loggers are off.  This server has a bound on log lines that peers cause, and those
+    # loggers have none.
     config.accesslog = None
     config.errorlog = None
     config.h11_max_incomplete_size = HEADER_BYTES
     config.h2_max_header_list_size = HEADER_BYTES
     config.h2_max_concurrent_streams = 8
     config.websocket_max_message_size = HEADER_BYTES
-    # With a bound, the unread rest of a body would block its answer.  The queue still stays small: the
-    # application reads at once, or answers, and then the rest is dropped.
+    # The queue has no bound, because a full queue of unread body would block the answer.  It stays small: the
+    # application reads at once, or it answers, and the rest of the body is dropped.
     config.max_app_queue_size = cast(int, math.inf)
     return config

@@ -23,9 +23,12 @@ _one_at_a_time = threading.Lock()
 
 
 async def loaded(load: Callable[[], T], reserve: Reserve) -> T:
-    """Return the result of `load`, which imports modules in a thread and may use the reserve meanwhile."""
-    # An import opens files. Without the reserve, a host without free descriptors could not even load the
-    # answer that says so.
+    """Return the result of `load`, which imports modules in a thread.
+
+    The thread may use the reserve of descriptors meanwhile.
+    """
+    # An import opens files.  Without the reserve, a host without free descriptors could not load the code of
+    # its error answer.
     with reserve.lent():
         return await trio.to_thread.run_sync(_beside_the_loop, load)
 
@@ -38,8 +41,8 @@ def _beside_the_loop(load: Callable[[], T]) -> T:
 @contextmanager
 def _quick_switches() -> Iterator[None]:
     """Shorten the switch interval of the interpreter for the imports of a thread."""
-    # An import releases the interpreter's lock at each of its many file reads.  If a busy event loop held the
-    # lock for Python's usual 5 ms each time, loading the HTTP stack would take half a minute.
+    # An import reads many files, and releases the interpreter's lock at each read.  A busy event loop then
+    # has the lock for 5 ms, Python's usual interval.  To load the HTTP stack would take half a minute.
     usual = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_SECONDS)
     try:

@@ -29,8 +29,8 @@ MEDIA_TYPE = CONTENT_TYPE_LATEST
 
 def exposition(machine: Machine) -> bytes:
     """Return all figures of `machine` in Prometheus' text format."""
-    # A registry for each request, and not the global one: a process can have several machines, as tests do.
-    # auto_describe would collect once more.
+    # Each request has its own registry, and not the global one, because a process of tests has several
+    # machines. auto_describe would collect all figures twice.
     registry = CollectorRegistry(auto_describe=False)
     registry.register(MachineCollector(machine))
     return generate_latest(registry)
@@ -43,7 +43,7 @@ class MachineCollector(Collector):
         self._machine = machine
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every family of figures, whether it has samples yet or not."""
+        """Yield every family of figures, even if it has no samples yet."""
         yield InfoMetricFamily(
             "swpks", "the server", {"version": __version__, "level": self._machine.system.level.name}
         )
@@ -59,8 +59,8 @@ class MachineCollector(Collector):
     def _calls(self) -> Iterator[Metric]:
         labels = ["partition", "hcall", "status"]
         family = CounterMetricFamily("swpks_hcalls", "answered h-calls", labels=labels)
-        # Several unknown opcodes share the name OTHER, so their counts are added before a sample is made:
-        # Prometheus refuses two samples with the same labels.
+        # Several unknown opcodes share the name OTHER, and Prometheus refuses two samples with the same
+        # labels.  So their counts are added first.
         counts: Counter[tuple[str, str, str]] = Counter()
         for partition in self._machine.system.partitions.values():
             for (opcode, status), count in self._machine.counters.calls[partition.number].items():
@@ -166,5 +166,8 @@ def _by_number(name: str, text: str, label: str, names: type[IntEnum], counts: M
 
 
 def _named(names: type[IntEnum], number: int) -> str:
-    """Return the name of a number; all unknown numbers share one name, so that labels stay few."""
+    """Return the name of a number.
+
+    All unknown numbers share one name, so that there are few labels.
+    """
     return names(number).name if number in names._value2member_map_ else "OTHER"

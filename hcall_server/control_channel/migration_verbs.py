@@ -75,7 +75,7 @@ async def begin_migration(call: Call) -> PartitionView:
 
 
 async def take_partition(call: Call) -> PartitionView:
-    """Take over a partition from its console copy, or only check the copy."""
+    """Take over a partition from its console copy; with `check`, only check the copy."""
     from hcall_server.machine import arrivals
 
     body: ArrivingCopy = call.body
@@ -99,11 +99,15 @@ async def release_partition(call: Call) -> CopyView:
 
 
 async def tell_custody(call: Call) -> SystemView:
-    """Perform a word of the migration protocol.  A word without effect in this state is no error."""
+    """Perform a word of the migration protocol.
+
+    A word that has no effect in this state is no error.
+    """
     body: CustodyMessage = call.body
     call.machine.system.demand_not_pending()
     uuid, word = UUID(body.uuid), Word(body.word)
-    # ABORT goes to the driver of the attempt, if there is one: it has to end its connection as well.
+    # A driver of the attempt, if there is one, must end its connection.  So ABORT goes to the driver, and not
+    # directly to the custodian.
     if word is Word.ABORT:
         step: Awaitable[object] = call.machine.migrations.abort(uuid, body.epoch)
     else:
@@ -114,7 +118,10 @@ async def tell_custody(call: Call) -> SystemView:
 
 
 def load_custody(_: Machine) -> None:
-    """Import the modules of custody, in a thread: a start does not need them."""
+    """Import the modules of custody.
+
+    This runs in a thread at the first request, because a start does not need them.
+    """
     import hcall_server.machine.arrivals
     import hcall_server.machine.attachment
     import hcall_server.machine.backups
@@ -122,15 +129,18 @@ def load_custody(_: Machine) -> None:
 
 
 def load_mobility(machine: Machine) -> Mobility:
-    """Have the machine make its part for migrations, which imports the modules of a live migration."""
+    """Have the machine make its part for live migrations, which imports the modules for them."""
     load_custody(machine)
     return machine.migrations
 
 
 async def _in_time(step: Awaitable[T], what: str) -> T:
-    """Wait for a step; StorageError if NVRAM does not store it in time.  The step itself goes on."""
-    # A request has to end in a bounded time, and the step may not: its commit can be under way. So only the
-    # waiting is cancelled. Every word may be repeated, so the console repeats it.
+    """Wait for a step; StorageError if NVRAM does not store it in time.
+
+    The step itself goes on after the error.
+    """
+    # A request must end in a bounded time.  The step must not be cut off, because its commit may have begun.
+    # So only the wait is cancelled.  The console repeats the word, which is always permitted.
     with trio.move_on_after(PATIENCE):
         return await step
     message = f"NVRAM has not stored {what} within {PATIENCE:g} seconds: it is retried, so repeat the request"

@@ -75,7 +75,10 @@ def _parameter(name: str) -> dict[str, Any]:
 
 
 def _responses(verb: Verb) -> dict[str, Any]:
-    """Return the answers by status: one status may have several kinds of problems, and an answer too."""
+    """Return the answers of a verb by their status.
+
+    A status may belong to an answer and to several kinds of problems.
+    """
     responses: dict[str, dict[str, Any]] = {}
     for kind in problems_of(verb):
         _add(responses, kind.status, kind.title, _content(PROBLEM_JSON, Problem))
@@ -88,8 +91,8 @@ def _responses(verb: Verb) -> dict[str, Any]:
 def _add(
     responses: dict[str, dict[str, Any]], status: int, description: str, content: dict[str, Any]
 ) -> None:
-    # OpenAPI has each status only once. So its descriptions are joined, and its content has a media type for
-    # the answer and one for problems.
+    # OpenAPI has each status only once.  So the descriptions of a status are joined.  The answer and the
+    # problems have different media types.
     before = responses.get(str(status), {"description": "", "content": {}})
     words = "; ".join(filter(None, (before["description"], description)))
     responses[str(status)] = {"description": words, "content": before["content"] | content}

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Call(NamedTuple):
-    """One request, checked against its row.
+    """One request, checked against the row of its verb.
 
-    `name` is the name of an existing partition, "" if the path has none.  `body` is of the type in the row.
-    `console` is the header Swpks-Console, None without it.
+    `name` is the name of an existing partition, "" if the path has none.  `body` has the type in the row.
+    `console` is the header Swpks-Console, None if the request has none.
     """
 
     machine: Machine
@@ -34,7 +34,7 @@ class Text(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """An answer with another status than the first one of its row."""
+    """An answer whose status is not the first one in the row of its verb."""
 
     status: int
     body: Answered
@@ -50,7 +50,7 @@ Answer = Answered | Text | Reply | StreamAnswer
 
 
 class Performed(NamedTuple):
-    """How a verb is performed; `load` imports the modules of `perform`, in a thread and once."""
+    """The function that performs a verb; `load` imports its modules once, in a thread."""
 
     perform: Callable[[Call], Answer | Awaitable[Answer]]
     load: Callable[[Machine], object] | None = None

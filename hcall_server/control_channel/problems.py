@@ -1,4 +1,7 @@
-"""Errors of HTTP itself, and a rule for errors without one (`hcall_abi.problems` makes the problem)."""
+"""Errors of HTTP itself, and the rule for errors that have none.
+
+`hcall_abi.problems` makes a problem of an error.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ from hcall_abi.scarcity import scarcity_of
 
 
 class ProblemError(SwpksError):
-    """A request that HTTP itself refuses, by a rule that belongs to one kind of problem.
+    """A request that is refused because of its HTTP; the rule belongs to one kind of problem.
 
-    `allow` lists the methods of the path, if the request has another method.
+    If the method is wrong, `allow` lists the methods of the path.
     """
 
     def __init__(self, rule: Rule, message: str, *, allow: str = "") -> None:
@@ -20,7 +23,10 @@ class ProblemError(SwpksError):
 
 
 def explained_error(error: Exception) -> SwpksError:
-    """Return the error itself if it has a rule, else a scarcity of the host, or an internal failure."""
+    """Return the error itself if it has a rule; otherwise make an error with a rule from it.
+
+    That is a scarcity of the host, or an internal failure.
+    """
     if isinstance(error, SwpksError):
         return error
     failed = SwpksError(rules.REQUEST_ANSWERED, "the server failed; its log has the reason")

@@ -5,19 +5,19 @@ Hypercorn speaks HTTP, with one `TCPServer` for each connection.  This module ac
 
 # Why we accept connections ourselves
 #
-# `hypercorn.trio.serve` would do all of this, but three of its effects are wrong for this server. An error in
-# one connection ends all of them. A client that does not read delays the stop for ever. The number of
-# connections has no bound. So accepting, deadlines and the end of a connection are our own, and Hypercorn
-# only gets a stream for each connection.
+# `hypercorn.trio.serve` would do all of this, but three of its effects are wrong for this server.  An error
+# in one connection ends all of them.  A client that does not read delays the stop for ever.  The number of
+# connections has no bound.  So this module accepts connections, sets deadlines and ends connections itself.
+# Hypercorn only gets a stream for each connection.
 #
-# The operator must reach the server also in trouble. Three things serve that:
+# The operator must reach the server even if the host is in trouble.  For this there are three rules:
 #
-#   1. The HTTP stack is loaded at the first request. Until then it costs a start neither time nor memory. If
-#      it can't be loaded, the client gets an answer made without it, and the next request tries again.
-#   2. Some descriptors are kept in reserve for this channel. So a request gets through while guests have
-#      taken all others. Clients over TCP do not get the reserve: they are not the operator of this host.
-#   3. No client keeps a place for ever: a connection has a lifetime, and a deadline for each send. Over TCP,
-#      a client has no place before its certificate is verified.
+#   1. The HTTP stack is loaded at the first request.  Until then it costs neither time nor memory.  If it
+#      can't be loaded, the client gets an answer that is made without it.  The next request tries again.
+#   2. Some descriptors are reserved for this channel.  So the operator is served even while guests have taken
+#      all others.  Clients over TCP do not get the reserve: they are not the operator of this host.
+#   3. No client can stay for ever.  A connection has a lifetime, and a deadline for each send.  Over TCP, a
+#      client gets a place for requests only after its certificate is verified.
 
 from __future__ import annotations
 
@@ -78,10 +78,10 @@ async def serve_control(
 ) -> None:
     """Serve the control channel of `machine` on a listening stream socket until cancelled.
 
-    With `tls` the socket is one of TCP, and each client has to show a certificate before anything is served.
+    With `tls` the socket is one of TCP.  Each client has to show a certificate before anything is served.
 
-    The caller still owns the socket: it is not closed here, and not used after this returns.  When cancelled,
-    this accepts no more connections, and gives requests under way `GRACE_SECONDS`.
+    When cancelled, this accepts no more connections.  Requests that have begun get `GRACE_SECONDS`.  The
+    socket still belongs to the caller: it is not closed here, and not used after the return.
     """
     listen_socket.setblocking(False)
     failed = ""
@@ -96,10 +96,10 @@ async def serve_control(
                 http = await loaded(lambda: _load(machine), reserve)
             except Exception as error:
                 before, failed = failed, repr(error)
-                if failed != before:  # without a descriptor it fails ten times a second
+                if failed != before:  # without descriptors it fails ten times a second
                     log.error("control.not_loaded", **_reason(error))
                 if handshakes:
-                    await trio.sleep(ASKING_SECONDS)  # a client over TCP gets no reason before its handshake
+                    await trio.sleep(ASKING_SECONDS)  # before its handshake, a client over TCP gets no answer
                 else:
                     await _turn_away(listen_socket, reserve, error)
             else:
@@ -121,23 +121,27 @@ def _load(machine: Machine) -> Http:
 
 
 async def _turn_away(listen_socket: socket.socket, reserve: Reserve, error: Exception) -> None:
-    """Answer the waiting connection with a problem, without the HTTP stack, which is still not loaded."""
+    """Answer the waiting connection with a problem, made without the HTTP stack."""
     answer = _answer(error)
     try:
         accepted = reserve.accept(listen_socket)
     except OSError:
-        await trio.sleep(RETRY_SECONDS)  # the connection still waits: without a pause this would spin
+        # The connection still waits.  Without this pause, the loop would use a whole processor.
+        await trio.sleep(RETRY_SECONDS)
         return
     async with trio.SocketStream(trio.socket.from_stdlib_socket(accepted)) as stream:
         with trio.move_on_after(ASKING_SECONDS), contextlib.suppress(trio.BrokenResourceError):
-            # Read the request first. A close with unread bytes would reset the connection, and the client
-            # could lose the answer.
+            # The request is read before the answer.  To close with unread bytes would reset the connection,
+            # and the client could lose the answer.
             await stream.receive_some(REQUEST_BYTES)
             await stream.send_all(answer)
 
 
 def _answer(error: Exception) -> bytes:
-    """Return the answer that needs no HTTP stack; b"" if even its module can't be loaded."""
+    """Return the answer that needs no HTTP stack.
+
+    b"" if not even its module can be loaded.
+    """
     try:
         from hcall_server.control_channel.by_hand import answer_by_hand
     except (OSError, ImportError, MemoryError):
@@ -152,7 +156,7 @@ def _reason(error: Exception) -> dict[str, Any]:
 
 
 class _ControlListener:
-    """Accepts connections, and holds each of them to its bounds."""
+    """Accepts connections, and applies the bounds to each of them."""
 
     def __init__(
         self,
@@ -175,26 +179,31 @@ class _ControlListener:
         self._deadline = math.inf
 
     async def run(self) -> None:
-        """Accept until cancelled, then let the requests that are under way end."""
+        """Accept until cancelled, then let the requests that have begun end."""
         async with trio.open_nursery() as connections:
             try:
                 while True:
                     if self._tls:
-                        # Over TCP the handshake comes before the place, so that strangers can't take all
-                        # places.
+                        # Over TCP a client gets its place only after the handshake.  Otherwise clients
+                        # without a certificate could take all places.
                         connections.start_soon(self._admit, self._tls, await self._next())
                     else:
                         await self._room.acquire()
                         connections.start_soon(self._serve, await self._next())
             finally:
-                self._machine.events.stop()  # otherwise their connections would stay open for the whole grace
+                # Streams of events end now.  Otherwise their connections would stay open for all of the grace
+                # time.
+                self._machine.events.stop()
                 await self._http.stop()
                 self._deadline = trio.current_time() + GRACE_SECONDS
                 for scope in self._scopes:
                     scope.deadline = min(scope.deadline, self._deadline)
 
     async def _next(self) -> trio.SocketStream:
-        """Return the next connection; a connection that the client closes before the accept is skipped."""
+        """Return the next connection.
+
+        A connection that its client closes before the accept is skipped.
+        """
         logged = False
         while True:
             await wait_readable(self._socket)
@@ -205,8 +214,9 @@ class _ControlListener:
             except (BlockingIOError, ConnectionAbortedError):
                 continue
             except OSError as error:
-                # Most likely too many open files: the data channel has them, and gives some back.
-                if not logged:  # ten lines a second would add nothing
+                # The most probable reason is too many open files.  Connections of the data channel have them,
+                # and will release some.
+                if not logged:  # log it once, and not ten times a second
                     logged = True
                     self._log.warning("control.not_accepted", **_reason(error))
                 await trio.sleep(RETRY_SECONDS)
@@ -214,15 +224,15 @@ class _ControlListener:
             return trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
 
     def _accept(self) -> socket.socket:
-        """Accept a connection; the reserve is for the operator of this host, and not for TCP clients."""
+        """Accept a connection; only a client on this host may use the reserve of descriptors."""
         return self._socket.accept()[0] if self._tls else self._reserve.accept(self._socket)
 
     async def _admit(self, handshakes: TlsHandshakes, plain: trio.SocketStream) -> None:
-        """Serve a connection over TCP after its handshake; a stop of the server ends the handshake at once.
+        """Serve a connection over TCP after its handshake.
 
-        A client without a certificate gets none of the places for requests.  If many such clients come, the
-        oldest handshake ends; a client with a certificate has finished long before.  After its handshake, a
-        client waits for a place.
+        A client gets a place for requests only after its handshake, and waits until one is free.  If too many
+        clients are in their handshakes, the oldest handshake ends.  A stop of the server ends all handshakes
+        at once.
         """
         admitted: TlsStream | None = None
         placed, handshake = False, trio.CancelScope()
@@ -250,9 +260,10 @@ class _ControlListener:
             self._handshakes.remove(handshake)
 
     async def _serve(self, stream: trio.SocketStream | TlsStream) -> None:
-        # A handshake may be complete in the moment of the stop.
+        # The server may have stopped while the handshake ended, so its deadline counts too.
         lifetime = min(trio.current_time() + LIFETIME_SECONDS, self._deadline)
-        # Shielded: when the server stops, run() sets the deadline instead.
+        # The stop cancels the nursery, but a request may still end.  So this scope is shielded, and `run`
+        # sets its deadline.
         with trio.CancelScope(shield=True, deadline=lifetime) as scope:
             self._scopes.add(scope)
             place = ExitStack()
@@ -265,7 +276,7 @@ class _ControlListener:
             try:
                 await self._http.converse(stream, exempt)
             except Exception as error:
-                # This connection ends; all others, and the data channel, go on.
+                # Only this connection ends.  All others go on, and so does the data channel.
                 self._log.error("control.connection_failed", exc_info=error)
             finally:
                 self._scopes.discard(scope)

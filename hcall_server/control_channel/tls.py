@@ -39,14 +39,14 @@ class ServerFiles(NamedTuple):
 
 
 def server_context(files: ServerFiles) -> ssl.SSLContext:
-    """Return the context of a server; OperatorError for files that can't be read, or do not fit.
+    """Return the context of a server; OperatorError if the files can't be read or do not match.
 
-    The files are read once, here.  A changed file counts from the next start on.
+    The files are read once, here.  If a file changes, the next start reads it.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
-    context.num_tickets = 0  # each connection shows its certificate anew
+    context.num_tickets = 0  # no session is resumed: each connection shows a certificate
     context.set_alpn_protocols(["http/1.1"])
     for path in files:
         _check_file(path, private=path == files.key)
@@ -71,7 +71,10 @@ def _read(path: Path, load: Callable[[], None]) -> None:
 
 
 class TlsStream(trio.abc.HalfCloseableStream):
-    """A TLS connection after its handshake, with the methods and the `socket` of a plain stream."""
+    """A TLS connection after its handshake.
+
+    It has the methods and the `socket` of a plain stream.
+    """
 
     def __init__(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
         self._stream = stream
@@ -86,11 +89,11 @@ class TlsStream(trio.abc.HalfCloseableStream):
         await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Return the received bytes; b"" at the end, even if the alert close_notify is missing."""
+        """Return the received bytes; b"" at the end, even if the peer did not announce the end."""
         return await self._stream.receive_some(max_bytes)
 
     async def send_eof(self) -> None:
-        """Do nothing: TLS of Trio ends both directions together, and `aclose` follows."""
+        """Do nothing: TLS of Trio can't end one direction alone, and `aclose` ends both."""
         await trio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
@@ -99,7 +102,10 @@ class TlsStream(trio.abc.HalfCloseableStream):
 
 
 class TlsHandshakes:
-    """Makes the handshakes with clients.  A client without a certificate of the CA is refused and logged."""
+    """Makes the handshakes with clients.
+
+    If a client has no certificate of the CA, it is refused and logged.
+    """
 
     def __init__(self, context: ssl.SSLContext, log: PeerLog) -> None:
         self._context = context
@@ -111,7 +117,7 @@ class TlsHandshakes:
     async def admit(self, plain: trio.SocketStream) -> TlsStream | None:
         """Make the handshake; None if the client is refused.  The caller closes `plain`."""
         made = _Context(self._context)
-        # https_compatible: clients of HTTP close without the alert close_notify, and that is no error here.
+        # Clients of HTTP may close without the alert close_notify.  With https_compatible, that is no error.
         stream = trio.SSLStream(plain, cast(ssl.SSLContext, made), server_side=True, https_compatible=True)
         reason, kind = f"no handshake within {HANDSHAKE_SECONDS:.0f} seconds", "time"
         with trio.move_on_after(HANDSHAKE_SECONDS):
@@ -132,7 +138,7 @@ class _Context:
     """Makes the TLS object of one connection, and gives access to its outgoing bytes."""
 
     # If a handshake fails, OpenSSL writes an alert with the reason into the outgoing bytes.  Trio does not
-    # send them, and the client would only see a closed connection.  So `admit` sends them itself.
+    # send them, so the client would only see that the connection closes.  `admit` sends them itself.
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
@@ -145,7 +151,10 @@ class _Context:
 
 
 def _failure(error: trio.BrokenResourceError) -> tuple[str, str]:
-    """Return the reason of a failed handshake, and its kind, which comes from a fixed list of OpenSSL."""
+    """Return the reason of a failed handshake, and its kind.
+
+    The kind comes from a fixed list of OpenSSL, so that kinds in the log stay few.
+    """
     cause = error.__cause__
     if not isinstance(cause, ssl.SSLError):
         return "the connection is broken", "broken"

@@ -1,7 +1,7 @@
 """The functions of the verbs: each returns the answer of its row in `hcall_abi.control.VERBS`.
 
-A function calls the machine, and returns a struct with the result.  Its errors become problems.  The
-managed system checks the rules.  A function that waits for NVRAM is asynchronous.
+A function calls the machine, and returns a struct with the result.  The managed system checks the rules, and
+errors become problems.  A function that waits for NVRAM is asynchronous.
 """
 
 from __future__ import annotations
@@ -108,8 +108,11 @@ async def set_system(call: Call) -> SystemView:
 
 
 def stop_system(call: Call) -> SystemView:
-    """Power the system off.  All requests under way, including this one, are answered before the end."""
-    # Only the event is set. To stop here would cancel the task that sends this answer.
+    """Power the system off.
+
+    All requests that have begun are answered first, and this one too.
+    """
+    # This only sets an event.  To stop the machine here would cancel the task that sends this answer.
     call.machine.stop_asked.set()
     return system_view(call.machine)
 
@@ -172,7 +175,7 @@ async def detach_console(call: Call) -> SystemView:
 
 
 def watch_events(call: Call) -> StreamAnswer:
-    """Open a stream of events; `load_events` has loaded its module."""
+    """Open a stream of events."""
     from hcall_server.control_channel import events
 
     return StreamAnswer(events.EventStream(call.machine, call.console))
@@ -242,7 +245,8 @@ async def set_trusted_key(call: Call) -> TrustedKeyView:
         old = None if body.old_key is None else TrustedSystemKey.of_file(body.old_key)
         take = backups.change_key if body.operation == "change" else backups.restore_key
         await take(TrustedSystemKey.of_file(body.key), old)
-        call.machine.attachment.look()  # copies under the old key are of no use now: request new ones
+        # Copies under the old key can't be used any more.  So new ones are requested.
+        call.machine.attachment.look()
     return trusted_key_view(call.machine)
 
 
@@ -268,19 +272,19 @@ def show_health(call: Call) -> HealthView | Reply:
 
 
 def show_metrics(call: Call) -> Text:
-    """Return the figures for Prometheus; `load_metrics` has loaded their modules."""
+    """Return the figures for Prometheus."""
     from hcall_server.control_channel import metrics
 
     return Text(metrics.MEDIA_TYPE, metrics.exposition(call.machine))
 
 
 def load_metrics(_: Machine) -> None:
-    """Import Prometheus' library; in a thread, so that the data channel goes on meanwhile."""
+    """Import Prometheus' library; runs in a thread, so that the data channel goes on meanwhile."""
     import hcall_server.control_channel.metrics  # noqa: F401
 
 
 def load_backups(_: Machine) -> None:
-    """Import the formats of copies and of keys, in a thread as well: a start does not need them."""
+    """Import the formats of copies and keys; runs in a thread, because a start does not need them."""
     import hcall_server.machine.recovery  # noqa: F401
 
 
@@ -290,7 +294,7 @@ def load_events(_: Machine) -> None:
 
 
 def load_changes(_: Machine) -> None:
-    """Import the changes of whole partitions, in a thread as well."""
+    """Import the changes of whole partitions; runs in a thread."""
     import hcall_server.machine.attachment
     import hcall_server.machine.changes  # noqa: F401
 
@@ -301,7 +305,8 @@ def _reported(machine: Machine) -> Iterator[None]:
     try:
         yield
     finally:
-        # In a finally: if the wait of a request fails, memory has still changed, and views show that.
+        # The events are sent even after an error.  If NVRAM does not store the change in time, memory has
+        # still changed, and views show the change.
         machine.notify_watchers()
 
 

@@ -56,7 +56,7 @@ def partition_view(machine: Machine, partition: Partition) -> PartitionView:
         power="running" if partition.running else "off",
         custody=_custody_name(custody),
         mode=mode.value,
-        # A partition that is about to arrive has its address already. So clients can follow it before its
+        # A partition that is about to arrive has its address already.  So clients can connect before its
         # first call is answered.
         address=machine.transport.address(partition.name) if partition.running or arrives else "",
         ipl_count=partition.ipl_count,
@@ -113,7 +113,7 @@ def _custody_name(custody: Custody) -> CustodyName:
 
 
 def components_view(machine: Machine) -> ComponentsView:
-    """Return the replaceable parts as the start found them, and the steps of that start."""
+    """Return the replaceable parts as the last start found them, and the steps of that start."""
     access = machine.access
     return ComponentsView(
         decision=access.row,

@@ -1,13 +1,13 @@
 """One connection of the data channel: a stream and a conversation.
 
-One task serves a connection.  It receives, waits for the turns in which the calls run, and sends the
-answers of each turn at once.  The lane (`hcall_server.data_channel.lane`) does this for a socket with an
-open session, while the task sleeps.  No call has a task, lock, channel or timeout of its own.  The reaper
-(`hcall_server.data_channel.reaper`) checks the deadlines in a task of its own.
+One task serves a connection.  It receives, waits for the turns in which the calls run, and sends the answers
+of each turn at once.  For a socket with an open session, the lane does the same work
+(`hcall_server.data_channel.lane`), and the task sleeps.  A call has no task, lock, channel or timeout of its
+own.  One other task checks all deadlines (`hcall_server.data_channel.reaper`).
 
-Memory of a connection (spec/protocol.md#sessions).  Received: one unfinished frame of at most header +
-`MAX_BODY`, and one receive of `RECEIVE_SIZE`.  To be sent: `FLUSH_SIZE` plus one answer of at most
-`MAX_BODY`.  That is under 1 MiB.  While the task sends an answer, it receives nothing.
+A connection needs less than 1 MiB of memory (spec/protocol.md#sessions).  Received: one unfinished frame of
+at most header + `MAX_BODY`, and one receive of `RECEIVE_SIZE`.  To be sent: `FLUSH_SIZE` plus one answer of
+at most `MAX_BODY`.  While the task sends an answer, it receives nothing.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ async def serve_stream(
 ) -> None:
     """Serve one connection to its end; no input of the peer raises.
 
-    `partition` is that of the private listener which accepted the connection, None for a listener of all
-    partitions.  `demand_proof` is for listeners that other users can reach.  The connection takes no place at
-    any entrance.  The turns of the machine have to run (`Turns.run`).
+    `partition` is that of the private listener of the connection, None for a listener of all partitions.
+    `demand_proof` is for listeners that other users can reach.  This connection does not count against the
+    places of a listener.  The caller has to run the turns of the machine (`Turns.run`).
     """
     await Connection(machine, stream, ListenerFacts(partition, demand_proof)).run()
 
 
 class Connection:
-    """A connection; its `link` shows it to the rest of the machine.
+    """A connection; the rest of the machine sees it by its `link`.
 
-    The constructor takes a place at the entrance.  So a task has to call `run`, which gives the place back.
+    The constructor takes a place at the entrance.  `run` gives the place back, so a task has to call it.
     """
 
     def __init__(
@@ -95,7 +95,10 @@ class Connection:
             await trio.aclose_forcefully(self._stream)
 
     def _log_scarcity(self, errors: ExceptionGroup[ScarcityError]) -> None:
-        """Log the shortage that ended this connection.  It is no bug, so there is no trace."""
+        """Log the shortage of the host that ended this connection.
+
+        A shortage is no bug, so the log line has no trace.
+        """
         for error in errors.exceptions:
             if isinstance(error, ScarcityError):
                 self._conversation.log.error("connection.failed", **logs.explained(error))
@@ -109,8 +112,11 @@ class Connection:
             await self._answer()
 
     async def _ride(self, lane: Lane) -> bool:
-        """Let the lane serve the connection, then send the unsent answers; False if the lane has no place."""
-        # Memory streams have no descriptor, and so no place in an epoll set.
+        """Let the lane serve the connection, then send the answers that the lane has not sent.
+
+        False if the lane has no place.
+        """
+        # A memory stream has no descriptor, so an epoll set can't contain it.
         if not isinstance(self._stream, SocketStream):
             return False
         rest = await Seat(self._machine, self.link, self._conversation, self._stream).ride(lane)
@@ -120,10 +126,10 @@ class Connection:
         return True
 
     async def _answer(self) -> None:
-        """Run the calls that have come, turn by turn, and send the answers of each turn.
+        """Run the calls that have arrived, and send the answers of each turn.
 
-        A call may be held already: the lane has held it, and then the socket was too full for earlier
-        answers.
+        The first call may be held already, by the lane.  The lane has handed the connection over because its
+        socket was full.
         """
         conversation = self._conversation
         while True:
@@ -139,8 +145,8 @@ class Connection:
         waiting = [current_task()]
 
         def serve(turn: Quantum) -> bool:
-            # A cancelled connection can't withdraw its request for a turn, so the turn may come later and
-            # find no task.
+            # The connection may have been cancelled while it waited.  It can't withdraw its request for a
+            # turn, so this turn finds no task.
             if waiting:
                 reschedule(waiting.pop(), outcome.capture(self._conversation.turn, turn))
             return False
@@ -155,46 +161,46 @@ class Connection:
         return answers
 
     async def _send(self, data: bytes | memoryview) -> None:
-        if not data:  # an empty send would fail if the client has closed its socket
+        if not data:  # an empty send would fail at a closed socket
             return
         link = self.link
-        # The reaper reads `sending` and `progress`: a send has a deadline of its own, and needs no timer
-        # here.
+        # The reaper reads `sending` and `progress`, and ends a send that takes too long.  So a send needs no
+        # timer.
         link.sending = True
         await self._stream.send_all(data)
         link.sending = False
         link.progress += 1
 
     async def _say_goodbye(self) -> None:
-        """Send the GOODBYE that this end owes, if any, within `goodbye_seconds`.
+        """Send GOODBYE within `goodbye_seconds`, if this end has to send one.
 
-        It follows the answers of all calls that ran: GOODBYE 3 promises this to the peer.  If it is not known
-        which answers were sent, no GOODBYE is sent.
+        The answers of all calls that ran are sent first: GOODBYE 3 promises this to the peer.  If it is
+        unknown which answers were sent, no GOODBYE is sent.
         """
         goodbye = self._conversation.farewell
         if goodbye is None:
             return
         frame = self._conversation.say(goodbye)
-        # A frame that is half sent is finished first; otherwise the peer would read GOODBYE as a part of
+        # A frame may be half sent.  It is finished first, because the peer would read GOODBYE as a part of
         # it.
         rest = self._unsent()
         if rest is None:
             return
         self._counters.goodbyes[goodbye.reason] += 1
-        # Shielded, because the scope of the connection may be cancelled already: that is how the machine
-        # ends it.
+        # The machine ends a connection by cancelling its scope.  This send is shielded, because it must still
+        # happen then.
         with trio.move_on_after(self._machine.limits.goodbye_seconds, shield=True):
             await self._stream.send_all(bytes(rest) + frame)
 
     def _unsent(self) -> bytes | bytearray | memoryview | None:
-        """Return the unsent answers, which must precede a GOODBYE; None if they are not known."""
+        """Return the answers to send before GOODBYE; None if it is unknown which were sent."""
         if not self.link.sending:
             return b""
         return self._stream.unsent if isinstance(self._stream, CountedStream) else None
 
 
 async def _held(wait: Wait) -> None:
-    """Wait until a call that is held may run."""
+    """Wait until a held call may run."""
     task = current_task()
     drop = wait(lambda: reschedule(task))
 

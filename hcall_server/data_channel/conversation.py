@@ -1,7 +1,8 @@
 """The server's end of one data channel without I/O: HELLO, OPEN, then calls until a GOODBYE.
 
-A `Connection`, or its seat in the lane, has the stream.  It gives received bytes to `take`, calls `turn`
-in the partition's turns, and sends the returned answers.  Nothing here waits.
+A `Connection`, or its seat in the lane, has the stream.  It gives the received bytes to `take`.  It calls
+`turn` in the turns of the partition, and sends the answers that `turn` returns.  Nothing in this module
+waits.
 """
 
 # The server's end of a session
@@ -9,23 +10,28 @@ in the partition's turns, and sends the returned answers.  Nothing here waits.
 # `hcall_abi.exchange` has the rules of frames, and both ends run it. This module adds the duties that only
 # the server has:
 #
-#   1. No call runs once the machine has ended the session, or a new IPL has begun. A call that was sent
-#      before an IPL must not act on the next one. So each turn checks this again, after every wait.
-#   2. Answers leave in the order of the calls, and those of one turn together.
-#   3. Before an answer leaves, its change has been reported to the encryptor (`end_batch`).
-#   4. The memory of a connection is bounded, also if its peer floods or does not read.
+#   1. No call runs after the machine has ended the session, or after a new IPL.  A call that was sent before
+#      an IPL must not act on the system after it.  So each turn checks this again, after every wait.
+#   2. Answers are sent in the order of the calls.  The answers of one turn are sent together.
+#   3. Before an answer is sent, its change is reported to the encryptor (`end_batch`).
+#   4. The memory of a connection is bounded, even if its peer floods the server or does not read.
 #
-# It is a state machine without I/O: `ready`, `held` and `over` are the next step of the connection. So the
+# It is a state machine without I/O: `ready`, `held` and `over` show the next step of the connection.  So the
 # task of a connection and its seat in the lane can share it, and tests need no sockets.
 #
-# Most calls are taken as spans: offsets in the received bytes, without a frame object and without a step of
-# the session, which costs a tenth of a call. Every other frame ends the spans, and takes its step (`_reply`).
+# Most calls are taken as spans, which are offsets in the received bytes.  A span needs no frame object, and
+# no step of the session.  The two would cost a tenth of a call.  Every other frame ends the spans, and gets
+# its own step (`_reply`).
 #
-# A call can be held in two cases. A CONFIRM of a change that is not durable waits for a flush
-# (`Machine.confirm_wait`), so that the guest need not poll. It then runs as a new call: password,
-# session and fault plan are checked anew, since all of them may have changed. It is counted and logged once,
-# with its answer. Every call of a partition that is about to move is held too
-# (`hcall_server.machine.holds`): it runs later, or never. Calls behind a held one wait, so the order stays.
+# A call can be held for two reasons:
+#
+#   - A CONFIRM of a change that is not durable waits for a flush (`Machine.confirm_wait`), so that the guest
+#     need not poll.  Afterwards it runs as a new call.  Password, session and fault plan are checked again,
+#     because they may have changed.  The call is counted and logged once, with its answer.
+#   - The partition is about to move (`hcall_server.machine.holds`).  All its calls are held: they run later,
+#     or never.
+#
+# Calls behind a held call wait too, so the order of the calls stays.
 
 from __future__ import annotations
 
@@ -75,10 +81,10 @@ _OVER = (SessionState.CLOSED, SessionState.REFUSED)
 
 
 class ServerConversation:
-    """One session from the server's side; see the module.
+    """One session from the server's side (see the comment above).
 
-    `link` shows the conversation to the rest of the machine, which can end it there.  `log` is the log
-    of the connection; once a session is open its lines name the partition.
+    The rest of the machine sees the conversation by its `link`, and can end it there.  `log` is the log of
+    the connection.  While a session is open, its lines name the partition.
     """
 
     def __init__(self, machine: Machine, link: Link, facts: ListenerFacts, log: logs.Log) -> None:
@@ -92,14 +98,14 @@ class ServerConversation:
         self._machine = machine
         self._link = link
         self._facts = facts
-        self._nonce = b""  # until HELLO
+        self._nonce = b""  # set by HELLO
         self._session = Session(Role.SERVER)
         self._violation: Goodbye | None = None
         self._ipl_count = 0
         self._clock = machine.clock
-        self._spans: list[Span] = []  # calls that were taken and have not run, in order
+        self._spans: list[Span] = []  # taken calls that have not run yet, in order
         self._patient = machine.confirm_wait > 0
-        self._landings = 0  # flushes that have ended since the held CONFIRM ran first
+        self._landings = 0  # flushes since the first run of the held CONFIRM
         self._flush_awaited = False
         self._deadline = 0.0
 
@@ -108,9 +114,9 @@ class ServerConversation:
 
     @property
     def farewell(self) -> Goodbye | None:
-        """The GOODBYE that this end still has to send to its peer, None if there is none.
+        """The GOODBYE that this end still has to send, None if there is none.
 
-        The reason of the machine has precedence over a protocol error.
+        If the machine has ended the session, its reason counts, and not a protocol error.
         """
         return None if self._session.state in _OVER else self._link.ending or self._violation
 
@@ -121,9 +127,9 @@ class ServerConversation:
         return self._to_send(self._session.send(hello))
 
     def take(self, data: bytes | bytearray) -> None:
-        """Take received bytes, b"" at the end of the stream; then the conversation may be `ready`.
+        """Take received bytes, or b"" at the end of the stream; the conversation may be `ready` afterwards.
 
-        Not to be called while it is `ready` or `held`, or once it is `over`.
+        The caller must not call this while the conversation is `ready`, `held` or `over`.
         """
         self._link.progress += 1
         self._machine.counters.bytes_received += len(data)
@@ -134,11 +140,11 @@ class ServerConversation:
             self._take_end()
 
     def turn(self, turn: Quantum) -> bytes:
-        """Run the calls that have come, as far as the turn goes; return the answers.
+        """Run the calls that have arrived, until the turn is used up; return the answers.
 
-        Then the conversation is `ready` for another turn, or `held`, or needs bytes.  If a peer breaks the
-        protocol, the answers to its earlier calls are still returned.  No call runs once the machine has
-        ended the session.
+        Afterwards the conversation is `ready` for another turn, or `held`, or needs bytes.  If a peer breaks
+        the protocol, the answers to its earlier calls are still returned.  If the machine has ended the
+        session, no call runs.
         """
         answers: list[bytes] = []
         if self._alive():
@@ -152,7 +158,11 @@ class ServerConversation:
         return self._to_send(b"".join(answers)) if answers else b""
 
     def go_on(self) -> None:
-        """Let the held call run: a flush or the wait of a CONFIRM has ended, or the hold has changed."""
+        """Let the held call run again.
+
+        For a CONFIRM, a flush has ended, or the wait is over.  Otherwise the hold of the partition has
+        changed.
+        """
         if self._flush_awaited:
             self._landings += 1
             self._patient = self._landings < LANDINGS and self._clock() < self._deadline
@@ -160,21 +170,22 @@ class ServerConversation:
         self.ready = True
 
     def say(self, goodbye: Goodbye) -> bytes:
-        """Return the bytes of a GOODBYE; it ends the session."""
+        """Return the bytes of a GOODBYE, and end the session."""
         reason = GoodbyeReason(goodbye.reason).name.lower()
         self.log.info("session.ended", kind=reason, reason=reason, text=goodbye.text)
         return self._session.send(goodbye)
 
     def end_batch(self) -> None:
-        """Report the changes of the calls to the machine; `turn` does it before their answers leave.
+        """Report the changes of the calls to the machine.
 
-        The connection does it again at its end, for calls whose answers were not sent.
+        `turn` does this before it returns the answers.  The connection does it again at its end, for calls
+        whose answers were not sent.
         """
         if self._link.partition is not None:
             self._machine.after_calls(self._link.partition, self.log.log)
 
     def _to_send(self, data: bytes) -> bytes:
-        """Count the bytes that the connection sends next, and return them."""
+        """Count the bytes that the connection will send next, and return them."""
         counters = self._machine.counters
         counters.batches += 1
         counters.bytes_sent += len(data)
@@ -182,9 +193,10 @@ class ServerConversation:
         return data
 
     def _alive(self) -> bool:
-        """Whether calls may run and be answered: the machine has not ended the session or begun an IPL.
+        """Return whether calls may run and be answered.
 
-        Check it after each wait of the connection.  All other ends of a session come in received bytes.
+        They may not if the machine has ended the session, or if an IPL has begun.  The conversation checks
+        this after each wait.  All other ends of a session come in received bytes.
         """
         link = self._link
         if link.ending is not None:
@@ -212,7 +224,7 @@ class ServerConversation:
     def _drop_calls(self) -> None:
         self._spans, self.ready, self.held = [], False, None
 
-    # Calls: the loop of every h-call, so it makes no frame objects.
+    # The loop of every h-call begins here.  It makes no frame objects, because they cost time.
 
     def _run(self, turn: Quantum, answers: list[bytes]) -> None:
         """Run calls, and answer other frames on the way."""
@@ -225,7 +237,10 @@ class ServerConversation:
                 return
 
     def _next_calls(self, most: int, answers: list[bytes]) -> bool:
-        """Take the next calls in order, `most` at most; False if no whole frame is left."""
+        """Take the next calls in order, at most `most`; answer other frames before them.
+
+        False if no whole frame is left.
+        """
         session = self._session
         while not (spans := session.spans(most)):
             event = session.next_event() if session.buffered and not self.over else None
@@ -238,9 +253,10 @@ class ServerConversation:
         return True
 
     def _run_calls(self, turn: Quantum, answers: list[bytes], size: int) -> int:
-        """Run the calls that were taken, as far as the turn goes; add the bytes of their data to `size`.
+        """Run the taken calls until the turn is used up.
 
-        Each READ runs this loop, so it tests as little as possible.
+        Return `size` plus the bytes of data in their answers.  Each READ runs this loop, so it tests as
+        little as possible.
         """
         spans, data, calls, landed = self._spans, self._session.data, self._link.calls, self._landings > 0
         calls.begin()
@@ -250,14 +266,15 @@ class ServerConversation:
             if parts is None:
                 self._hold()
                 break
-            if landed:  # the held CONFIRM is answered now
+            if landed:  # the CONFIRM that was held has its answer now
                 self._landings, landed = 0, False
                 self._patient = patient = True
             answers += parts
             ran += 1
             written = len(parts[1])
             size += written
-            # Four cheap calls share one reading of the clock. One costly call may use up the turn alone.
+            # The clock is read once for four cheap calls, because a reading costs time.  A costly call may
+            # use up the turn alone, so the clock is read after it.
             if not ran & 3 or calls.costly or end - start + written > HEAVY:
                 over = self._clock() >= turn.until
                 if over or size >= FLUSH_SIZE:
@@ -267,23 +284,25 @@ class ServerConversation:
         return size
 
     def _hold(self) -> None:
-        """Hold a call of a partition whose calls are held, or a CONFIRM whose answer would be "not yet".
+        """Hold the next call.
 
-        The wait of a CONFIRM counts from its first run.
+        Either all calls of the partition are held, or the call is a CONFIRM whose answer would be "not yet".
+        The deadline of a CONFIRM counts from its first run.
         """
         hold, self.ready, self._flush_awaited = self._link.hold, False, self._link.hold is None
         if hold is not None:
             self.held = hold
             return
-        # A CONFIRM that waits again keeps its first deadline.
+        # A CONFIRM that waits once more has its deadline from the first wait.
         if not self._landings:
             self._deadline = self._clock() + self._machine.confirm_wait
         self.held = partial(self._machine.encryptor.wait_landing, until=self._deadline)
 
-    # All other frames: they come once in a session, so clarity counts more than speed here.
+    # The rest of the class is about all other frames.  They come once in a session, so clear code counts more
+    # than speed.
 
     def _reply(self, event: Event) -> list[bytes]:
-        """Return the answer to a frame that is no call, if it has one."""
+        """Return the answer to a frame that is no call; an empty list if it gets no answer."""
         if isinstance(event, Open):
             return [self._open(event)]
         if isinstance(event, OtherVersion):

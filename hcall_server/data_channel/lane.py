@@ -1,4 +1,4 @@
-"""The lane: ready sockets of open sessions are served in one sweep, without a task switch for each."""
+"""The lane: one task serves all sockets of open sessions that have bytes, without task switches."""
 
 # Why a lane
 #
@@ -7,9 +7,9 @@
 # registered (edge-triggered).  One task waits for the whole set and serves each ready socket: receive, run,
 # send.  With 16 connections this makes the rate of calls twice as high, with 64 three times.
 #
-# In the lane, nothing waits for a socket.  Meanwhile the connection's own task sleeps.  It does the rest: a
-# send that the socket does not take whole, the end of the stream, GOODBYE from either end, an error.  So the
-# rules of ending a connection are in one place, the task.
+# The lane never waits for a single socket.  While the lane serves a connection, the connection's own task
+# sleeps.  Four things end that, and the task goes on: the socket does not take all of a send, the stream
+# ends, either end sends GOODBYE, or an error occurs.  So the task alone has the rules of ending a connection.
 #
 #     state     meaning                              next state
 #     idle      no bytes wait in the socket          asking: epoll reports bytes
@@ -20,13 +20,14 @@
 #
 # Edge-triggered means that epoll reports bytes once.  So three things must hold:
 #
-#   1. A socket leaves `asking` for `idle` only after a receive that found it empty, or returned less than its
-#      limit.  An end of the stream may follow such a short receive without another event.  So after an
-#      event with the end of the stream, only an empty socket counts.
-#   2. An event in the states `asking` and `held` is stored: the socket does not count as drained.
-#   3. A socket leaves the set before it is closed: another socket may get its number at once.
+#   1. A socket goes from `asking` to `idle` only when it is drained: a receive has found it empty, or has
+#      returned less than its limit.  After an event with the end of the stream, a short receive is not
+#      enough: the end may follow without another event.  Then only an empty socket counts as drained.
+#   2. If an event comes in the states `asking` and `held`, the socket does not count as drained any more.
+#   3. A socket leaves the set before it is closed, because another socket may get its number at once.
 #
-# An exception in the service of one socket goes to that connection's task, and ends that connection alone.
+# If the service of one socket raises an exception, the task of that connection gets it.  Only that connection
+# ends.
 
 from __future__ import annotations
 
@@ -79,7 +80,7 @@ class Lane:
         return f"Lane({len(self._seats)} sockets)"
 
     def enter(self, seat: Seat) -> bool:
-        """Serve a socket from now on, with the bytes that it has already; False if the set takes no more."""
+        """Serve a socket from now on; it may have bytes already.  False if the set takes no more sockets."""
         try:
             self._epoll.register(seat.descriptor, _WANTED)
         except OSError:
@@ -88,7 +89,7 @@ class Lane:
         return True
 
     def leave(self, seat: Seat) -> None:
-        """Remove a socket from the set; nothing if it is not in it."""
+        """Remove a socket from the set, if it is there."""
         if self._seats.pop(seat.descriptor, None):
             self._epoll.unregister(seat.descriptor)
 
@@ -102,7 +103,7 @@ class Lane:
 
     def poll(self) -> int:
         """Request a turn for each socket that has bytes; return the number of events."""
-        # Never blocks: Trio waits for this set as for a single descriptor (`wait`).
+        # The time-out is 0, so this never blocks.  `wait` waits for the set by Trio.
         ready = self._epoll.poll(0, EVENTS)
         for descriptor, events in ready:
             seat = self._seats.get(descriptor)
@@ -121,7 +122,7 @@ class Lane:
 
 
 class SeatState(Enum):
-    """The state of a socket; see the essay above."""
+    """The state of a socket; the comment at the top of the module explains the states."""
 
     IDLE = auto()
     ASKING = auto()
@@ -133,7 +134,10 @@ _IDLE, _ASKING, _HELD, _OUT = SeatState
 
 
 class Seat:
-    """The place of one connection with an open session in the lane; each `ride` needs a new seat."""
+    """The place of one connection in the lane, during one `ride`.
+
+    Each ride needs a new seat.
+    """
 
     def __init__(
         self, machine: Machine, link: Link, conversation: ServerConversation, stream: SocketStream
@@ -154,7 +158,7 @@ class Seat:
     async def ride(self, lane: Lane) -> memoryview | None:
         """Serve the connection in the lane until its own task has work.
 
-        Returns the unsent rest of the answers; None if the lane has no place.  Raises the error that ends the
+        Return the unsent rest of the answers; None if the lane has no place.  Raise the error that ends the
         connection.
         """
         if not lane.enter(self):
@@ -169,7 +173,10 @@ class Seat:
             self._drop_wait()
 
     def notice(self, ending: bool) -> None:
-        """Process an event of the set: bytes have come, or, with `ending`, the end of the stream."""
+        """Process an event of the set: bytes have arrived.
+
+        With `ending`, the end of the stream has arrived too.
+        """
         self._ending = self._ending or ending
         if self._state is _IDLE:
             self._ask()
@@ -177,12 +184,12 @@ class Seat:
             self._drained = False
 
     def serve(self, turn: Quantum) -> bool:
-        """Receive, run and send within a turn; return whether the socket asks for another turn."""
+        """Receive, run and send within a turn; return whether the socket needs another turn."""
         if self._state is _OUT:
             return False
         try:
             return self._serve(turn)
-        except Exception as error:  # it is raised in the connection's own task
+        except Exception as error:  # goes to the connection's own task
             self._hand_over(outcome.Error(error))
             return False
 
@@ -212,8 +219,8 @@ class Seat:
         return False
 
     def _receive(self) -> bool:
-        """Receive once; False if there are no bytes, or at the end of the stream."""
-        # One receive for each turn, so a socket that is never empty can't keep the others out.
+        """Receive once; False if the socket is empty, or at the end of the stream."""
+        # There is one receive in each turn.  So a socket that is never empty can't delay the others.
         data = self._stream.receive_now()
         if data is None:
             self._drained, self._state = True, _IDLE
@@ -226,7 +233,10 @@ class Seat:
         return False
 
     def _send(self, answers: bytes) -> bool:
-        """Send as much as the socket takes; hand the rest over, and return False, if it does not take all."""
+        """Send as many bytes as the socket takes.
+
+        If it does not take all, give the rest to the connection's own task, and return False.
+        """
         sent = self._stream.send_now(answers)
         if sent == len(answers):
             return True
@@ -234,20 +244,26 @@ class Seat:
         return False
 
     def _go_on(self) -> None:
-        """Request a turn, in which the held call runs.  Then the caller runs the turns (`Turns.serve`)."""
+        """Request a turn, in which the held call runs.
+
+        The caller then has to run the turns (`Turns.serve`).
+        """
         self._drop = None
         self._conversation.go_on()
         self._ask(wake=False)
 
     def _hand_over(self, result: outcome.Outcome[memoryview]) -> None:
-        """Resume the connection's own task with a result."""
+        """Wake the connection's own task, with a result."""
         self._state = _OUT
         task, self._task = self._task, None
         if task is not None:
             reschedule(task, result)
 
     def _abandon(self, _: object) -> Abort:
-        """End the ride.  A held call does not run, even if a flush ends in the same step of the loop."""
+        """End the ride, because the connection's own task was cancelled.
+
+        The held call does not run, even if its flush has just ended.
+        """
         self._state, self._task = _OUT, None
         self._drop_wait()
         return Abort.SUCCEEDED

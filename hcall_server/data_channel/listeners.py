@@ -1,8 +1,8 @@
 """Accepts connections, with one task for each listening socket.
 
-A partition's own socket is made when it is powered on and removed when it is powered off.  A socket that a
-service manager passed stays open while the server runs.  At such a socket, OPEN is answered with status 3
-while the partition is powered off.
+A partition's own socket exists while the partition is powered on.  A socket that a service manager passed
+stays open while the server runs.  If its partition is powered off, OPEN at this socket is answered with
+status 3.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class KeyFiles(Protocol):
 class Listeners:
     """The listening sockets of a server; the `Transport` of its machine.
 
-    `folder` is the folder of private sockets, `keys` the place of access keys for clients.  A socket that
-    exists before `run` is served from `run` on.
+    `folder` is the folder of private sockets, `keys` the store of access keys for clients.  Sockets that
+    exist before `run` are served as soon as `run` begins.
     """
 
     def __init__(self, folder: Path, keys: KeyFiles) -> None:
@@ -71,7 +71,7 @@ class Listeners:
         self._closed = False
 
     def publish_key(self, partition: Partition) -> None:
-        """Write a partition's access key for its clients; a partition without a key is left out."""
+        """Write a partition's access key for its clients; do nothing if it has no key."""
         if partition.access_key:
             self._keys.publish(partition.name, partition.access_key)
 
@@ -84,19 +84,19 @@ class Listeners:
         return self._keys.names()
 
     def forget_key(self, name: str) -> None:
-        """Remove the key of a name that no partition has any more."""
+        """Remove the key that was stored under a name that no partition has any more."""
         self._keys.forget(name)
 
     def rename_passed(self, before: str, after: str) -> None:
-        """Keep the socket that was passed for a partition, under its new name."""
+        """Assign the socket that was passed for a partition to the partition's new name."""
         if before in self._passed:
             self._passed[after] = self._passed.pop(before)
         if before in self._reserved:
-            self.close_passed(after)  # it has no clients: no partition had this name
+            self.close_passed(after)  # no partition had this name, so this socket has no clients
             self._reserved[after] = self._reserved.pop(before)
 
     def close_passed(self, name: str) -> None:
-        """Close the socket that was passed for a partition which does not exist any more."""
+        """Close the socket that was passed for a partition, because the partition was deleted."""
         self._passed.pop(name, None)
         for listener in [each for each in self._common if each.owner == name]:
             self._common.remove(listener)
@@ -131,14 +131,14 @@ class Listeners:
 
     @property
     def paths(self) -> dict[str, str]:
-        """The paths of private sockets that are open, passed ones too, by partition."""
+        """The paths of the open private sockets, by partition; passed sockets are included."""
         passed = {name: str(path) for name, path in self._passed.items() if path}
         return {name: str(self.path(name)) for name in self._own} | passed
 
     def address(self, name: str) -> str:
-        """Return the address of a partition's private socket, passed or its own; "" if it has none.
+        """Return the address of a partition's private socket; "" if it has none.
 
-        A partition that is powered off has its future address.
+        If the partition is powered off, this is the address that it will have.
         """
         if self._closed:
             return ""
@@ -147,10 +147,10 @@ class Listeners:
         return f"unix:{path}" if path else ""
 
     def open(self, partition: Partition) -> None:
-        """Make a partition's private socket and serve it; a passed socket takes its place.
+        """Make a partition's private socket and serve it.
 
-        OperatorError once the server stops, and if the socket can't be made; ScarcityError if the host
-        lacks a resource for it.
+        If a socket was passed for the partition, serve that one instead.  OperatorError if the server stops,
+        or if the socket can't be made.  ScarcityError if the host lacks a resource for it.
         """
         if self._closed:
             raise OperatorError(rules.STOP_SOCKETS, f"{partition.name} cannot be reached: the server stops")
@@ -181,15 +181,18 @@ class Listeners:
         self._share(_Listener(passed, partition))
 
     def reserve(self, passed: socket.socket, name: str) -> None:
-        """Keep a socket that was passed for a partition that does not exist yet; `open` serves it."""
+        """Store a socket that was passed for a future partition; `open` will serve it."""
         self._reserved[name] = passed
 
     def share(self, common: socket.socket) -> None:
-        """Serve a socket for all partitions: each OPEN names its partition, and has a proof."""
+        """Serve a socket for all partitions.
+
+        Each OPEN at it must name its partition, and must have a proof.
+        """
         self._share(_Listener(common, None))
 
     def close_all(self) -> None:
-        """Stop accepting anywhere, for good, and remove the private sockets."""
+        """Close all listening sockets for good, and remove the files of private sockets."""
         self._closed = True
         for listener in [*self._own.values(), *self._common]:
             listener.remove()
@@ -227,14 +230,15 @@ class _Listener:
         return self._partition.name if self._partition else None
 
     def remove(self) -> None:
-        """Remove the socket that was made at `path`; call it before `stop`."""
+        """Remove the file of the socket, if this server made it; call this before `stop`."""
         if self._file:
             self._file.remove()
 
     def stop(self) -> None:
         """Accept no more, and close the socket."""
         self._scope.cancel()
-        # Trio has to drop the descriptor before it is closed: another file may get its number at once.
+        # Trio has to forget the descriptor before it is closed, because another file may get its number at
+        # once.
         trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
 
@@ -249,13 +253,13 @@ class _Listener:
         entrance, facts = Entrance(machine.limits.max_unopened), self._facts()
         log = PeerLog(machine.noise.of(facts.source), _log)
         with self._scope:
-            while not self._is_closed():  # `stop` may come before this task has begun
+            while not self._is_closed():  # `stop` may be called before this task begins
                 await wait_readable(self._socket)
-                # Wait before accept, not after it. A connection in the kernel's queue costs no descriptor,
-                # and keeps its order.
+                # This wait comes before the accept.  A connection in the kernel's queue needs no descriptor,
+                # and the queue has the right order.
                 await entrance.wait_place()
-                # Guests that wait for a descriptor must not take the one that the console's next request
-                # needs.
+                # The reserve of descriptors must be whole first.  Otherwise a guest could take the descriptor
+                # that the console needs for its next request.
                 await machine.reserve.wait_whole()
                 try:
                     accepted, _ = self._socket.accept()
@@ -270,13 +274,14 @@ class _Listener:
                 if accepted.family != socket.AF_UNIX and not _tuned(accepted):
                     accepted.close()
                     continue
-                # Make the connection here and not in its task: it must take its place before the next accept.
+                # The connection is made here, and not in its task, because it must take its place before the
+                # next accept.
                 connection = Connection(machine, SocketStream(accepted), facts, entrance, lane)
                 nursery.start_soon(connection.run)
 
     def _facts(self) -> ListenerFacts:
-        # The mode of a private Unix socket decides who can connect, and it is 0600 if it was made here. Every
-        # other listener can be reached by clients of other partitions.
+        # At a private Unix socket, the mode of the file (0600) decides who can connect.  So no proof is
+        # needed there.  Clients of other partitions can reach every other listener.
         private = self._socket.family == socket.AF_UNIX and self._partition is not None
         return ListenerFacts(self._partition, demand_proof=not private, listener=_address(self._socket))
 
@@ -291,10 +296,9 @@ def _address(listening: socket.socket) -> str:
 
 
 def _tuned(accepted: socket.socket) -> bool:
-    """Set the options of a TCP connection for small frames; False if it has ended already."""
+    """Set the options of a TCP connection for small frames; False if the connection has ended."""
     try:
-        # An answer is a small frame and leaves at once. With Nagle's algorithm it would wait for the
-        # client's ACK.
+        # An answer is a small frame.  With Nagle's algorithm it would wait for an ACK of the client.
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     except OSError:
@@ -305,9 +309,9 @@ def _tuned(accepted: socket.socket) -> bool:
 def assign(
     passed: list[tuple[str, socket.socket]], partitions: list[str]
 ) -> tuple[dict[str, socket.socket], list[socket.socket], socket.socket | None]:
-    """Return the passed sockets: those of partitions by name, common ones ("tcp"), and that for "control".
+    """Return the passed sockets: private ones by partition, those for all ("tcp"), and that for "control".
 
-    A name can be that of a systemd unit (`_owner`).  OperatorError for any other name.
+    A socket's name may be that of a systemd unit (`_owner`).  OperatorError for a name that fits nothing.
     """
     private: dict[str, socket.socket] = {}
     common: list[socket.socket] = []
@@ -330,11 +334,13 @@ def assign(
 
 
 def _owner(name: str, partitions: set[str], alone: str | None) -> str | None:
-    """Return the owner of a socket's name: a partition, "control" or "tcp"; None if the name fits none.
+    """Return what a passed socket is for: a partition, "control" or "tcp"; None if its name fits none.
 
-    Three forms are tried in order: the name itself; without the suffix ".socket" of a unit; and without the
-    prefix "swpks-" as well.  If one socket was passed and there is one partition, `alone` is its name.  Then
-    an empty name, and the unit of the service itself (`swpks.socket`), mean this partition.
+    The name is tried as it is, then without the suffix ".socket" of a unit, then without the prefix "swpks-"
+    too.
+
+    `alone` is the only partition, if there is one partition and one socket.  Then an empty name means this
+    partition, and so does the unit of the service itself (`swpks.socket`).
     """
     unit = name.removesuffix(".socket")
     for each in (name, unit, unit.removeprefix("swpks-")):

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class _MemoryEnd(CountedStream):
-    """The server's end of a pair of memory streams, which takes all bytes of a send or none."""
+    """The server's end of a pair of memory streams.
+
+    A send is taken as a whole, or not at all.
+    """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
@@ -30,9 +33,9 @@ class _MemoryEnd(CountedStream):
         return await self._stream.receive_some(max_bytes)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all of `data`; a cancelled call has sent none of it."""
+        """Send all of `data`; if the call is cancelled, nothing was sent."""
         self.unsent = data
-        # A memory stream is cancelled before it takes any byte, so all of `data` counts as unsent until it
+        # If this send is cancelled, it has taken no byte.  So all of `data` counts as unsent until it
         # returns.
         await self._stream.send_all(data)
         self.unsent = b""
@@ -49,12 +52,12 @@ class _MemoryEnd(CountedStream):
 class MemoryTransport:
     """The transport of a machine without sockets.
 
-    `connect` works while `run` does.  A connection to a powered-off partition is accepted, and its OPEN is
-    refused, as at a listener of all partitions.
+    `connect` works while `run` runs.  A connection to a powered-off partition is accepted, and its OPEN is
+    refused.  A listener of all partitions does the same.
 
-    `keys` are the access keys by the names of their partitions.  If the test gives them to the next
-    transport, they outlive the machine, as the folder of the keys does (spec/recovery.md).  Without `keys`,
-    no keys are known.
+    `keys` are the access keys by the names of their partitions.  A test may pass them to the next transport.
+    They then outlive the machine, as the folder of keys does (spec/recovery.md).  Without `keys`, no keys are
+    known.
     """
 
     def __init__(self, keys: dict[str, bytes] | None = None) -> None:
@@ -119,9 +122,10 @@ class MemoryTransport:
         return ours
 
     def serve(self, stream: trio.abc.Stream, name: str | None, *, demand_proof: bool = False) -> None:
-        """Serve a connected stream, as if the listener of partition `name` (None: of all) had accepted it.
+        """Serve a connected stream as if a listener had accepted it.
 
-        It waits while all places of that listener are taken.  RuntimeError where the machine does not run.
+        `name` is the partition of that listener, None for a listener of all partitions.  While all places of
+        the listener are taken, the stream waits.  RuntimeError if the machine does not run.
         """
         if self._serving is None:
             raise RuntimeError("the machine does not run: its connections are not served")

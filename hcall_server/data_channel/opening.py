@@ -1,7 +1,7 @@
 """The rules of OPEN, without I/O (spec/protocol.md#open).
 
-The order of checks: version, partition, proof, power, number of sessions.  At a private Unix socket no
-proof is needed.  If a client sends a proof there, the proof has to be right.
+The order of checks: version, partition, proof, power, number of sessions.  At a private Unix socket no proof
+is needed.  If a client sends one there, it has to be right.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LEFT = LEFT | {Custody.RELEASED}
 class ListenerFacts(NamedTuple):
     """The listener of a connection: its partition (None: all), and whether it demands a proof.
 
-    `listener` names the listening socket of all partitions, for the log.
+    For a listener of all partitions, `listener` is the address in the log.
     """
 
     partition: Partition | None
@@ -35,7 +35,7 @@ class ListenerFacts(NamedTuple):
 
     @property
     def source(self) -> str:
-        """The source in the log lines of its connections, as long as they have no session."""
+        """The source in the log lines of its connections, until they have a session."""
         return self.partition.name if self.partition else self.listener
 
 
@@ -57,16 +57,16 @@ def admit(
     has_room: Callable[[int], bool],
     held: Callable[[Partition], bool],
 ) -> Admitted | Rule:
-    """Decide about an OPEN; return its partition, or the rule that it breaks.
+    """Return the partition of an OPEN, or the rule that the OPEN breaks.
 
     `nonce` is that of the HELLO.  `held` returns whether the calls of a partition are held, because it is
-    about to move.  While they are held, a partition that has left still counts as here: its record may not be
-    durable yet.
+    about to move.  While they are held, the partition counts as present, even if it has left: the record of
+    that may not be durable yet.
     """
     partition = _wanted(frame.partition, facts, system)
     if partition is None or (partition.profile.custody in _LEFT and not held(partition)):
         return rules.OPEN_PARTITION
-    # The proof comes before power and sessions: a client without the key does not learn whether the
+    # The proof is checked before power and sessions.  So a client without the key can't find out whether the
     # partition runs.
     key = partition.access_key if frame.proof_kind == ProofKind.HMAC_SHA256 else b""
     if not _proven(frame, facts, nonce, key):
@@ -79,17 +79,18 @@ def admit(
 
 
 def accepted(frame: Open, admitted: Admitted, nonce: bytes) -> Opened:
-    """Return the OPENED for an OPEN that is accepted; it proves that the server has the key too."""
+    """Return the OPENED for an accepted OPEN; it proves to the client that the server has the key too."""
     partition = admitted.partition
     proof = NO_PROOF
     if frame.proof_kind == ProofKind.HMAC_SHA256:
-        # The id as it was in OPEN, also if it was 0: the client has signed these fields and checks them.
+        # The proof has the partition id from OPEN, even if it was 0.  The client checks the proof with the
+        # fields that it sent.
         proof = server_proof(admitted.key, nonce, frame.nonce, frame.partition)
     return Opened(frame.tag, 0, partition.number, partition.ipl_count, proof, partition.level.name)
 
 
 def refusal(tag: int, rule: Rule, partition: int = 0) -> Opened:
-    """Return the OPENED for an OPEN that breaks `rule`; its status is the answer of the rule.
+    """Return the OPENED for an OPEN that breaks `rule`; the rule has its status.
 
     ValueError for a rule that no OPEN can break.
     """
@@ -112,5 +113,5 @@ def _wanted(number: int, facts: ListenerFacts, system: ManagedSystem) -> Partiti
 def _proven(frame: Open, facts: ListenerFacts, nonce: bytes, key: bytes) -> bool:
     if frame.proof_kind != ProofKind.HMAC_SHA256:
         return not facts.demand_proof
-    # Without a key no proof is right: every client can make an HMAC under an empty key.
+    # Without a key every proof is wrong, because any client can make an HMAC under an empty key.
     return bool(key) and proofs_equal(frame.proof, client_proof(key, nonce, frame.nonce, frame.partition))

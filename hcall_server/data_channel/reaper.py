@@ -1,21 +1,21 @@
 """One task that ends connections past their deadline, so that no call has to set a timer.
 
-The same task logs the counts of left-out log lines.
+The same task also logs how many log lines were left out.
 """
 
 # Deadlines without timers
 #
-# A timer for each call would have to be set and cleared on the path of every call. So calls only count
-# progress (`Link.progress`). One task sweeps all connections ten times within the shortest deadline. A sweep
-# compares the progress of each connection with that of the last sweep, and ends connections without progress
-# for too long. So an end comes at most one interval late, which is a second or less.
+# A timer for each call would have to be set and cleared for every call.  So calls only count progress
+# (`Link.progress`).  One task sweeps all connections ten times within the shortest deadline.  A sweep
+# compares the progress of each connection with that of the last sweep.  If a connection made no progress for
+# too long, the sweep ends it.  So an end is late by at most one interval, which is a second or less.
 #
-# A pause of the server is no fault of its peers. The clock counts almost nothing of it
-# (`hcall_server.machine.awake`). Besides, all deadlines start again at the first sweep after a pause: bytes
-# that a peer sent meanwhile may still be unread. A connection gets this only once until it makes progress.
-# Otherwise a guest that blocks the loop again and again would keep every idle connection open.
+# A pause of the server is no fault of its peers.  The clock counts almost nothing of the pause
+# (`hcall_server.machine.awake`).  But bytes that a peer sent meanwhile may still be unread.  So the first
+# sweep after a pause starts all deadlines again.  A connection gets this once, and again only after progress.
+# Otherwise a guest that blocks the loop again and again would prevent the end of every idle connection.
 #
-# A session whose calls are held does not count as idle: its peer waits for an answer.
+# If calls of a session are held, the session does not count as idle, because its peer waits for an answer.
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ LONGEST_PAUSE = 1.0
 
 
 def pause(limits: Limits) -> float:
-    """Return the seconds between two sweeps: a tenth of the shortest deadline, a second at most."""
+    """Return the seconds between two sweeps.
+
+    This is a tenth of the shortest deadline, but at most a second.
+    """
     deadlines = (limits.open_seconds, limits.send_seconds, limits.idle_seconds or limits.open_seconds)
     return min(LONGEST_PAUSE, min(deadlines) / 10)
 
@@ -57,7 +60,7 @@ async def reap(machine: Machine) -> None:
 
 
 def start_again(sessions: Sessions, now: float) -> None:
-    """Start the deadlines of every connection again, after a pause of the server."""
+    """Start the deadline of every connection again, after a pause of the server."""
     for link in sessions:
         if not link.forgiven:
             link.forgiven = True
@@ -70,11 +73,11 @@ def sweep(sessions: Sessions, limits: Limits, now: float) -> None:
         unopened = link in sessions.unopened
         if link.mark != link.progress or (link.hold is not None and not link.sending):
             link.mark, link.since = link.progress, now
-            # Before OPEN, single bytes are no reason to start the deadline a second time.
+            # Before OPEN, the deadline starts again once only, whatever the progress is.  Otherwise a client
+            # that sends single bytes could stay for ever.
             link.forgiven = link.forgiven and unopened
         end_if_late(link, unopened, limits, now)
-        # Only while others wait for a place of the same listener. A slow client does no harm at an empty
-        # one.
+        # A slow client does harm only if others wait for a place of the same listener.
         if link.entrance is not None and link.entrance.crowded:
             make_room(sessions, link, limits, now)
 
@@ -91,6 +94,6 @@ def end_if_late(link: Link, unopened: bool, limits: Limits, now: float) -> None:
 
 
 def make_room(sessions: Sessions, link: Link, limits: Limits, now: float) -> None:
-    """End a connection that has held its place at a crowded entrance for long enough."""
+    """End a connection at a crowded entrance, if it has had its place for long enough."""
     if now - link.accepted_at >= limits.grace_seconds:
         sessions.displace(link)

@@ -1,6 +1,6 @@
-"""Log lines of refused h-calls, bounded because a hostile guest can cause refusals without end.
+"""Log lines of refused h-calls; their number is bounded, because a guest can cause any number.
 
-The bound is that of the partition (`hcall_server.machine.noise`).  A kind is an h-call and a rule, so a
+Each partition has its own bound (`hcall_server.machine.noise`).  Lines are counted by h-call and rule, so a
 refusal that repeats hides no other.
 """
 
@@ -22,7 +22,7 @@ _NAMES = {int(opcode): opcode.name for opcode in Opcode}
 def log_refusal(log: PeerLog, refusal: Refusal, opcode: int) -> None:
     """Write a refusal to the log, within the bound of its partition."""
     kind = _NAMES.get(opcode, OTHER), refusal.rule.id
-    # Asked before the fields are made: a refusal that is left out costs no formatting.
+    # This check comes first, so that a line that is left out costs no formatting.
     missing = log.missing("info", EVENT, kind)
     if missing is None:
         return

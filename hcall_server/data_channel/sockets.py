@@ -35,9 +35,9 @@ _log = logs.Log()
 def listen_unix(path: Path) -> socket.socket:
     """Return a listening socket at `path`, mode 0600 from the first moment.
 
-    A socket of an earlier server is removed: the caller holds the lock of the state, so no server uses it.
-    Raises OperatorError for a path that is too long or taken by another file, and ScarcityError if the host
-    lacks a resource.  After an error there is no socket at the path.
+    A socket of an earlier server is removed.  That is safe, because the caller has the lock of the state.
+    OperatorError for a path that is too long, or that another file has.  ScarcityError if the host lacks a
+    resource.  After an error there is no socket at the path.
     """
     check_path(path)
     with ExitStack() as undo:
@@ -47,7 +47,7 @@ def listen_unix(path: Path) -> socket.socket:
             undo.callback(listener.close)
             listener.setblocking(False)
             _bind_private(listener, path)
-            # From bind on the path exists. An error in listen must not leave it to clients.
+            # The path exists after `bind`.  If `listen` fails, clients must not find a socket there.
             undo.callback(remove_quietly, path)
             listener.listen(BACKLOG)
         except OSError as error:
@@ -69,7 +69,10 @@ def check_path(path: Path) -> None:
 
 
 def _bind_private(listener: socket.socket, path: Path) -> None:
-    """Bind with mode 0600 from the first moment: a chmod afterwards would leave a gap."""
+    """Bind with mode 0600 from the first moment.
+
+    If the mode were set after `bind`, other users could connect before that.
+    """
     before = os.umask(0o177)
     try:
         listener.bind(os.fspath(path))
@@ -78,17 +81,21 @@ def _bind_private(listener: socket.socket, path: Path) -> None:
 
 
 class SocketFile:
-    """The file of a socket that this server made; `remove` leaves another file at its path alone."""
+    """The file of a socket that this server made.
+
+    `remove` does nothing if another file is at its path by now.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._made = path.lstat()
 
     def remove(self) -> None:
-        """Remove the file; call it before the socket is closed, because then its inode can be used again.
+        """Remove the file; the caller must call this before it closes the socket.
 
-        If the path names another socket by now, that socket stays.  This happens if the state was moved
-        away, and another server serves a new state at the path.
+        After the close, another file could get the same inode number.  If the path names another socket by
+        now, that socket stays.  An example: the state was moved away, and another server serves a new state
+        here.
         """
         with suppress(OSError):
             if samestat(self._path.lstat(), self._made):
@@ -98,7 +105,8 @@ class SocketFile:
 def remove_quietly(path: Path) -> None:
     """Remove a socket that has no listener any more; log a failure.
 
-    A socket that stays is harmless: connections to it are refused, and the next `listen_unix` removes it.
+    If the socket stays, it does no harm: connections to it are refused, and the next `listen_unix` removes
+    it.
     """
     try:
         path.unlink(missing_ok=True)
@@ -123,7 +131,7 @@ def listen_tcp(host: str, port: int) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = found[0]
         listener = socket.create_server(address, family=family, backlog=BACKLOG)
-    except (OSError, ValueError) as error:  # a name that has no form for DNS is a ValueError
+    except (OSError, ValueError) as error:  # ValueError: the name is no valid name for DNS
         place, reason = f"can't listen at {host}, port {port}", getattr(error, "strerror", None) or error
         wrong = OperatorError(rules.SOCKET_ADDRESS, f"{place}: {reason}")
         raise scarcity_of(error, place) or wrong from None
@@ -134,10 +142,12 @@ def listen_tcp(host: str, port: int) -> socket.socket:
 def passed_sockets(environment: Mapping[str, str], process: int) -> list[tuple[str, socket.socket]]:
     """Return the listening sockets that a service manager passed to this process, with their names.
 
-    `environment` holds LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES (sd_listen_fds).  A socket without a name
-    gets the name "".  A passed descriptor has to be a listening stream socket, of TCP or at a path.
-    OperatorError for any other descriptor, and for one that was not passed.  Call it before this process
-    opens a file: otherwise a LISTEN_FDS that is too large could count that file as well.
+    `environment` has LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES (sd_listen_fds).  A socket without a name gets
+    the name "".  OperatorError for a descriptor that was not passed, or is no listening stream socket of TCP
+    or at a path.
+
+    The caller must call this before the process opens a file.  If LISTEN_FDS is too large, that file could
+    count as passed.
     """
     if environment.get("LISTEN_PID") != str(process):
         return []
@@ -160,9 +170,12 @@ def passed_sockets(environment: Mapping[str, str], process: int) -> list[tuple[s
 
 
 def _adopt(descriptor: int) -> socket.socket:
-    """Return the listening socket of a descriptor; children of this process do not inherit it any more."""
+    """Return the listening socket of a descriptor.
+
+    Children of this process do not inherit it any more.
+    """
     try:
-        if not os.get_inheritable(descriptor):  # exec closes such descriptors, so this process has opened it
+        if not os.get_inheritable(descriptor):  # this process opened it: exec closes such descriptors
             message = f"descriptor {descriptor} was not passed to this process"
             raise OperatorError(rules.SOCKET_PASSED, message)
         passed = socket.socket(fileno=descriptor)
@@ -185,7 +198,7 @@ def _unfit(passed: socket.socket) -> str | None:
         return "does not listen"
     if passed.family not in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6):
         return f"is of family {passed.family.name}"
-    # A path has a mode that keeps other users out. An abstract name has none.
+    # The mode of a path excludes other users.  An abstract name has no mode.
     if passed.family == socket.AF_UNIX and bound_path(passed) is None:
         return "has an abstract name, which every user of the host can connect to"
     return None
@@ -209,9 +222,9 @@ def remove_stale_sockets(folder: Path, passed: Iterable[socket.socket]) -> None:
 
 
 def check_place(folder: Path, owner: str, passed: socket.socket) -> None:
-    """Raise OperatorError if a passed socket is at a path in `folder` that belongs to another owner.
+    """Raise OperatorError if a passed socket is at a path that this server uses for another socket.
 
-    `owner` is the partition for which the socket was passed, "control" or "tcp".
+    `owner` is what the socket was passed for: a partition, "control" or "tcp".
     """
     path = bound_path(passed)
     if path and path.suffix == ".sock" and path.stem != owner and _is_same(path.parent, folder):

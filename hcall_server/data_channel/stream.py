@@ -1,4 +1,4 @@
-"""A stream over a plain non-blocking socket, for the data channel's hot path.
+"""A stream over a plain non-blocking socket; every h-call uses it, so it does little.
 
 Trio's own SocketStream takes a lock, checks a closed flag and runs a checkpoint in each operation.  Here one
 task owns each connection, so none of that is needed.  The task calls `recv` and `send` directly, and waits
@@ -18,7 +18,10 @@ RECEIVE_SIZE = 64 * 1024
 
 
 class CountedStream(Stream):
-    """A stream that knows which bytes a cancelled `send_all` did not send: the rest of some frame."""
+    """A stream that knows the unsent bytes of a cancelled `send_all`.
+
+    They are in `unsent`, and may begin in the middle of a frame.
+    """
 
     unsent: bytes | bytearray | memoryview = b""
 
@@ -26,9 +29,9 @@ class CountedStream(Stream):
 class SocketStream(CountedStream):
     """A connected stream socket, Unix or TCP, used by one task.
 
-    `receive_some` always lets other tasks run; `send_all` only when it has to wait, which is
-    enough for a task that does both in turn.  A peer that is gone raises
-    `trio.BrokenResourceError`, as with any Trio stream.
+    `receive_some` always lets other tasks run.  `send_all` lets them run only when it has to wait; the task
+    receives between its sends.  If the peer is gone, `trio.BrokenResourceError` is raised, as by any Trio
+    stream.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -57,12 +60,15 @@ class SocketStream(CountedStream):
                 continue
             except OSError as error:
                 raise _broken(error) from error
-            # A short read emptied the socket, so another try at once would be a wasted system call.
+            # A short read has emptied the socket.  Another read at once would be useless.
             self._drained = len(data) < size
             return data
 
     def receive_now(self) -> bytes | None:
-        """Return received bytes, at most RECEIVE_SIZE; b"" at the end of the stream, None if none came."""
+        """Return received bytes, at most RECEIVE_SIZE; None if none have arrived.
+
+        b"" at the end of the stream.
+        """
         try:
             return self._recv(RECEIVE_SIZE)
         except BlockingIOError:
@@ -71,7 +77,7 @@ class SocketStream(CountedStream):
             raise _broken(error) from error
 
     def send_now(self, data: bytes) -> int:
-        """Send the bytes that the socket takes at once; return their number."""
+        """Send as many bytes as the socket takes at once; return their number."""
         try:
             return self._send(data)
         except BlockingIOError:
@@ -92,7 +98,8 @@ class SocketStream(CountedStream):
 
     async def _send_rest(self, rest: memoryview) -> None:
         while rest:
-            # Stored before each wait, which may be cancelled: GOODBYE has to follow the rest of this frame.
+            # The wait below may be cancelled.  `unsent` then has the rest of this frame, which must be sent
+            # before GOODBYE.
             self.unsent = rest
             try:
                 await wait_writable(self._socket)

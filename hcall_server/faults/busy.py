@@ -1,7 +1,7 @@
 """Busy answers on demand, before the h-calls of one partition (R-75, spec/faults.md#busy-answers).
 
-Without a plan no call is ever busy.  Only a partition with a plan gets its calls through `BusyCalls`, so
-other partitions pay nothing for it.
+Without a plan no call is ever busy.  Only the calls of a partition with a plan go through `BusyCalls`, so a
+plan costs other partitions nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ _TOKEN_AT = {
 
 
 class BusyCalls:
-    """The h-calls of a partition, with a fault plan before them; `clock` returns seconds."""
+    """The h-calls of a partition with a fault plan: the plan may answer "busy" instead.
+
+    `clock` returns seconds.
+    """
 
     def __init__(
         self,
@@ -52,19 +55,19 @@ class BusyCalls:
         self._counts = defaultdict(int) if counts is None else counts
 
     def begin(self) -> None:
-        """Begin a turn: the inner calls read the state of the partition."""
+        """Begin a turn, in which the inner calls read the state of the partition once."""
         self._inner.begin()
 
     def answer(self, tag: int, data: bytes, start: int, end: int, hold: bool = False) -> Parts | None:
         """Return the frame of the answer to the call in `data[start:end]`; None if the call has to be held.
 
-        The answer is busy if the plan says so, and otherwise that of `Calls`.
+        If the plan says so, the answer is "busy".  Otherwise the inner calls answer.
         """
         call = decode_hcall(tag, data, start, end)
         if self._planned(call) is None:
             return self._inner.answer(tag, data, start, end, hold)
-        # In two steps, because a CONFIRM that is held counts once, when it is answered.  Only the inner call
-        # shows whether it is held.
+        # A held CONFIRM counts only when it is answered, and only the inner call shows whether it is held.
+        # So the plan is asked before that call, and counts after it.
         now = self._clock()
         if self._plan.would_meet(call.opcode, now):
             answer = self.execute(call)
@@ -76,12 +79,12 @@ class BusyCalls:
         return parts
 
     def execute(self, call: HCall) -> HReturn:
-        """Run one call, or answer "busy" if the plan says so; return the answer."""
+        """Run one call and return its answer, which is "busy" if the plan says so."""
         keystore = self._planned(call)
         fault = self._plan.met_by(call.opcode, self._clock()) if keystore else None
         if keystore is None or fault is None:
             return self._inner.execute(call)
-        # A busy answer may need a random token: without entropy it is an aborted call, as any other.
+        # A busy answer may need a random token.  Without entropy the call is aborted, like any other call.
         try:
             outputs, refusal = _outputs(keystore, call), _busy(fault)
         except ScarcityError as error:
@@ -92,11 +95,11 @@ class BusyCalls:
     def _planned(self, call: HCall) -> Keystore | None:
         """Return the keystore if the plan counts this call, else None.
 
-        The plan counts a call if the partition can serve it.  If the call has a continue token, the token
-        has to be valid too.
+        The plan counts a call that the partition can serve.  If the call has a continue token, the token has
+        to be valid too.
         """
-        # H_FUNCTION and H_STATE come before "busy" (spec/faults.md), and the argument checks must see a wrong
-        # token.  The inner calls answer all such calls.
+        # A call that can't be served gets H_FUNCTION or H_STATE before "busy" (spec/faults.md).  A wrong
+        # token must reach the checks of arguments.  So the inner calls answer both.
         keystore = self._partition.keystore
         if keystore is None or not self._partition.running or call.opcode not in self._partition.level.calls:
             return None
@@ -111,7 +114,8 @@ def _outputs(keystore: Keystore, call: HCall) -> tuple[int, ...]:
     place = _TOKEN_AT.get(opcode)
     if place is None:
         return ()
-    # The same token while the fault lasts: a guest that repeats a call drops no token of another call.
+    # The guest gets the same token while the fault lasts.  A new token each time would push out tokens of
+    # other calls.
     return CALLS[opcode].results(token=call.registers[place] or keystore.continuations.issue(opcode))
 
 

@@ -1,6 +1,7 @@
-"""NVRAM that fails by plan, because real disks fail too seldom for a test (R-23, R-75, spec/faults.md#nvram).
+"""NVRAM that fails by plan (R-23, R-75, spec/faults.md#nvram).
 
-The management console sets a fault while a server runs; simulations plan faults before they start.
+Real disks fail too seldom for a test.  The management console sets a fault while a server runs.  Simulations
+plan faults before they start.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from hcall_server.nvram.seam import Mark, Nvram, NvramError, Trouble
 class FaultyNvram:
     """NVRAM wrapped in the fault injector.
 
-    `load` and `commit` run in the worker thread; `set_faults` and `active` run on the event loop.
-    A stalled commit hangs its thread until other faults, or none, are set.
+    `load` and `commit` run in the worker thread; `set_faults` and `active` run on the event loop.  A stalled
+    operation blocks its thread until `set_faults` is called.
     """
 
     def __init__(self, inner: Nvram, faults: Iterable[NvramFault] = ()) -> None:
@@ -44,8 +45,8 @@ class FaultyNvram:
         """Replace the faults, and end the stall of an operation that hangs."""
         plan = Plan(faults)
         with self._lock:
-            # Each plan has an event of its own.  A shared event would have to be cleared for the new plan.  A
-            # thread of the old plan that begins to wait after that would hang.
+            # Each plan has its own event.  A shared event would have to be cleared for the new plan.  A
+            # thread of the old plan might begin to wait after that, and would wait for ever.
             self._released.set()
             self._plan, self._released = plan, threading.Event()
             self.stalled.clear()
@@ -73,18 +74,18 @@ class FaultyNvram:
         self.inner.close()
 
     def _begin(self, operation: NvramOperation) -> NvramFault | None:
-        """Count the operation, apply the fault that comes before it, and return that fault."""
+        """Count the operation, perform a fault that comes before it, and return the fault."""
         with self._lock:
             self.counts[operation] += 1
             fault = self._plan.met_by(operation)
             released = self._released
-            # Set under the lock.  So `set_faults` has either replaced the plan before, or clears `stalled`
-            # afterwards.
+            # `stalled` is set under the lock.  So `set_faults` either replaces the plan before this, or
+            # clears `stalled` after it.
             if fault is not None and fault.trouble == "stall":
                 self.stalled.set()
         if fault is None:
             return None
-        # Outside of the lock: `set_faults` needs it to end the stall.
+        # The wait is outside of the lock, because `set_faults` needs the lock to end the stall.
         if fault.trouble == "stall":
             released.wait()
         elif not fault.after:

@@ -1,6 +1,6 @@
 """The progress of a fault plan: it finds the fault that answers the next operation.
 
-H-calls and NVRAM use the same plan.  The grammar of faults is data of the contract (`hcall_abi.faults`).
+H-calls and NVRAM use the same plan.  `hcall_abi.faults` has the grammar of faults.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ F = TypeVar("F", BusyFault, NvramFault)
 class FaultProgress(Generic[F]):
     """The progress of one fault.
 
-    `seen` operations of its kind have come, and it has answered `answered` of them.  `until` is the end of a
-    fault with a duration, in seconds of the caller's clock; its first answer sets it.  `spent`: it answers no
-    more.
+    `seen` counts the operations of its kind.  `answered` counts those that it has answered.  Its first answer
+    sets `until` if the fault has a duration: the end, in seconds of the caller's clock.  If it is `spent`, it
+    answers no more operations.
     """
 
     fault: F
@@ -39,7 +39,7 @@ class FaultProgress(Generic[F]):
         """Count an operation, and return whether this fault answers it; `now` is in seconds."""
         met, fault = self.would_meet(now), self.fault
         self.seen += 1
-        # A duration counts from the first answer, not from the plan: the guest decides when it calls.
+        # A duration counts from the first answer, because the guest decides when it calls.
         if self.until is not None:
             self.spent = not met
         elif met and fault.seconds is not None:
@@ -50,9 +50,9 @@ class FaultProgress(Generic[F]):
 
 
 class Plan(Generic[F]):
-    """The faults of one partition or of NVRAM, in order; the first that meets an operation answers it.
+    """The faults of one partition or of NVRAM, in order; the first fault that fits answers an operation.
 
-    Every fault counts every operation of its kind, also those that another fault answers.
+    Every fault counts all operations of its kind, even those that another fault answers.
     """
 
     def __init__(self, faults: Iterable[F] = ()) -> None:
@@ -66,9 +66,9 @@ class Plan(Generic[F]):
         return any(each.fault.kind == kind and each.would_meet(now) for each in self.planned)
 
     def met_by(self, kind: object, now: float = 0.0) -> F | None:
-        """Count an operation of a kind and return the fault that answers it, if one does."""
+        """Count an operation of a kind, and return the fault that answers it, None if no fault does."""
         met = None
-        # No early return: each fault counts all operations of its kind, whichever fault answers them.
+        # The loop has no early return, because each fault counts all operations of its kind.
         for planned in self.planned:
             if planned.fault.kind == kind and planned.meets(now) and met is None:
                 planned.answered += 1

@@ -1,9 +1,9 @@
 """NVRAM: the place of the sealed records (spec/sealed.md#nvram).
 
-`Nvram` is the interface; `SqliteNvram` is the default, `MemoryNvram` and `FaultyNvram` are its
-simulated twins.  The records are sealed already: NVRAM has names and bytes, never a key.
+`Nvram` is the interface, and `SqliteNvram` the usual back end.  Tests and simulations use `MemoryNvram` and
+`FaultyNvram`.  NVRAM has names and sealed bytes, and never a key.
 
-Import the back ends from their own modules: a simulation then does not load SQLite.
+The caller imports each back end from its own module.  So a simulation does not load SQLite.
 """
 
 from hcall_server.nvram.names import (

@@ -1,4 +1,4 @@
-"""Files of NVRAM: private and durable; a locked file is never opened."""
+"""Files of NVRAM: private and durable; an existing file is never opened here, because of its locks."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hcall_server.nvram.seam import NvramError
 
 
 def make_private_file(path: Path) -> None:
-    """Make the file with mode 0600 if it is new, or give it that mode; a link is refused."""
+    """Make a file with mode 0600, or give an existing file that mode; a link is refused."""
     try:
-        # An existing file is not opened.  Closing a descriptor drops all POSIX locks of this process on the
-        # file, and another `SqliteNvram` may hold some.
+        # An existing file is not opened.  To close it again would drop all POSIX locks of this process on it,
+        # and another `SqliteNvram` of this process may have such locks.
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         except FileExistsError:
@@ -33,7 +33,7 @@ def make_private_file(path: Path) -> None:
 
 def demand_plain_companions(path: Path) -> None:
     """Raise OperatorError if a journal or log of SQLite is no plain file."""
-    # If one of these files is a pipe, SQLite would wait for ever.
+    # SQLite would open these files, and would wait for ever at a pipe.
     for name in (f"{path.name}-journal", f"{path.name}-wal"):
         companion = path.with_name(name)
         if os.path.lexists(companion) and not stat.S_ISREG(companion.lstat().st_mode):

@@ -1,28 +1,32 @@
-"""The high-water mark: the number of the last commit known durable (spec/sealed.md#high-water-mark)."""
+"""The high-water mark: the number of the last commit that is known to be durable.
 
-# SQLite answers damage in its write-ahead log by going back to the last commit before it, silently.  And an
-# attacker who can write files can put back an older copy of the whole database.  For a keystore both are
-# wrong: the store would be older than a confirmed one (R-22).  So the number of each durable commit is noted
-# in a file of its own, with a MAC.  At the next start NVRAM may not be older than the mark.
+Page: spec/sealed.md#high-water-mark.
+"""
+
+# If its write-ahead log is damaged, SQLite silently goes back to the last commit before the damage.  And an
+# attacker who can write files can restore an older copy of the whole database.  In both cases the keystore
+# would be older than a confirmed one (R-22).  So the number of each durable commit is written to a file of
+# its own, with a MAC.  At the next start NVRAM must not be older than this mark.
 #
 # Guarantees:
 #
-#   1. It is never ahead of the records: it is written after the commit has returned.
-#   2. It costs almost nothing: it is written without a sync.  After a power cut it may lag behind.
-#   3. A torn write of the mark refuses no start.  So there are two slots, in different blocks of the
-#      medium, and only one of them is being written at a time.  The other one is durable already.
-#   4. A missing mark is not a way around the check.  One slot at least is always durable.  So a state
-#      without any readable slot did not come from a power cut.
+#   1. The mark is never ahead of the records, because it is written after the commit has returned.
+#   2. The mark costs almost nothing, because it is written without a sync.  A power cut may lose the last
+#      marks.
+#   3. After a torn write of the mark, the next start is not refused.  There are two slots, in different
+#      blocks of the medium.  Only one of them is written at a time, and the other one is durable already.
+#   4. Nobody can avoid the check by removing the mark.  At least one slot is always durable.  So a power cut
+#      can't be the reason for a state without any readable slot.
 #
-# The slots alternate: after SWITCH commits the written slot is synced, and the other one is written from then
-# on.  Each start does the same: `make_durable` fills a slot before `note` touches the other one.
+# The slots alternate.  After SWITCH commits, the written slot is synced, and later marks go to the other
+# slot.  Each start does the same: `make_durable` fills one slot before `note` writes to the other one.
 #
-# One slot with a sync for each commit was tried first: it doubles the cost of a confirmed write.  A check
-# value in the place of the MAC finds torn writes as well; but every program can compute one.
+# Dropped: one slot, with a sync for each commit.  It doubles the cost of a confirmed write.  Also dropped: a
+# check value instead of the MAC.  It finds torn writes too, but every program can compute it.
 #
-# This module reads and writes slots of a file.  Their contents need a key of the system
-# (`sealing/commits.py`).  Level 1 of the mark, written before sealed level 2, was one slot in the place of
-# the first.  It is read once, before the conversion (`service/age.py`).
+# This module reads and writes the slots of a file.  To make and check their contents, a key of the system is
+# needed (`sealing/commits.py`).  Level 1 of the mark, written before sealed level 2, was a single slot at the
+# place of the first one.  It is read once, before the conversion (`service/age.py`).
 
 from __future__ import annotations
 
@@ -52,17 +56,20 @@ class MemoryMark:
         return tuple(self.held)
 
     def make_durable(self, content: bytes, keep: int | None) -> None:
-        """Write the slot other than `keep`; `note` writes to `keep` from then on."""
+        """Write the slot other than `keep`; each later `note` writes to `keep`."""
         self._next = keep or 0
         self.held[1 - self._next] = content
 
     def note(self, content: bytes) -> None:
-        """Write the present slot."""
+        """Write the slot that `make_durable` has chosen for notes."""
         self.held[self._next] = content
 
 
 class FileMark:
-    """The mark in a file of its own, mode 0600; raises NvramError if it can't be read or written."""
+    """The mark in a file of its own, mode 0600.
+
+    NvramError if the file can't be read or written.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -75,26 +82,29 @@ class FileMark:
             raise self._trouble(error) from None
 
     def slots(self) -> tuple[bytes, ...]:
-        """Return the contents of the slots, each with the bytes up to the next one."""
+        """Return the contents of the slots; each has all bytes up to the next slot."""
         return tuple(self._read(at) for at in SLOTS)
 
     def make_durable(self, content: bytes, keep: int | None) -> None:
-        """Make a mark durable in the slot other than `keep`; `note` writes to `keep` from then on.
+        """Make a mark durable in the slot other than `keep`; each later `note` writes to `keep`.
 
-        If no slot is genuine, the second one is written first.  A mark of level 1 is at the place of the
-        first slot, and stays readable until the new mark is durable.
+        If no slot is genuine, `keep` is None, and the second slot is written.  A mark of level 1 is at the
+        place of the first slot.  So it stays readable until the new mark is durable.
         """
         self._next = keep or 0
-        # A killed server may have written the slot that is kept, without a sync.  It must be durable before
-        # the other slot is written: else a power cut now could destroy both slots, and the next start would
-        # be refused.
+        # A killed server may have written the slot `keep` without a sync.  This slot must be durable before
+        # the other one is written.  Otherwise a power cut could destroy both, and the next start would be
+        # refused.
         self._sync()
         self._write(content, 1 - self._next)
         self._sync()
         self._noted, self._last = 0, content
 
     def note(self, content: bytes) -> None:
-        """Note a durable commit; after SWITCH notes in one slot, the next note goes to the other slot."""
+        """Store the number of a durable commit, without a sync.
+
+        After SWITCH calls for one slot, the next call writes to the other slot.
+        """
         if self._noted == SWITCH:
             self._sync()
             self._next, self._noted = 1 - self._next, 0
@@ -105,12 +115,12 @@ class FileMark:
     def close(self) -> None:
         """Close the file, with the last mark in both slots; a second close does nothing.
 
-        So the loss of one slot of a stopped system does not lower the mark.
+        So a stopped system loses nothing if one slot is destroyed later.
         """
         if self._descriptor >= 0:
             if self._last:
                 with contextlib.suppress(NvramError):
-                    self._sync()  # before the other slot, the durable one, is overwritten
+                    self._sync()  # the other slot, overwritten next, is the durable one
                     self._write(self._last, 1 - self._next)
             os.close(self._descriptor)
             self._descriptor = -1

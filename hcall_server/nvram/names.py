@@ -19,14 +19,17 @@ CONSOLE = "console"
 CUSTODY = "custody"
 """The sealed custody record."""
 
-# Only this spelling counts: UUID() also reads capitals and braces, so two names could mean one partition.
+# Only this spelling counts.  UUID() also accepts capitals and braces, so two names could mean one partition.
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _PARTITION = re.compile(rf"partition/({_UUID})", re.ASCII)
 _OLD_RECORD = re.compile(r"partition/([0-9]{5})/(image|profile)", re.ASCII)
 
 
 def wrapped_name(slot: int) -> str:
-    """Return the name of the root key's copy that the TPM of a slot (1 or 2) wrapped: ``root-key/1``."""
+    """Return the name of the root key's copy for the TPM of a slot (1 or 2), such as ``root-key/1``.
+
+    This TPM has wrapped the copy.
+    """
     return f"root-key/{slot}"
 
 
@@ -43,8 +46,8 @@ def parse_partition(name: str) -> UUID | None:
 
 def records_of(uuid: UUID) -> tuple[str, ...]:
     """Return the names of all records of a partition."""
-    # A partition that could not be converted from sealed level 1 has no UUID of its own.  `writeback.convert`
-    # puts its number into the place of one, and it has two records.
+    # A partition that could not be converted from sealed level 1 has no UUID of its own, but two records.
+    # `writeback.convert` has put its number in place of the UUID.
     if uuid.version is None:
         return old_profile_name(uuid.int), old_image_name(uuid.int)
     return (partition_name(uuid),)

@@ -1,4 +1,4 @@
-"""The NVRAM seam: a store of sealed records, and its errors."""
+"""The interface of NVRAM: a store of sealed records, and its errors."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Trouble = Literal["full", "io", "busy", "corrupt"]
 class NvramError(StorageError):
     """An operation of NVRAM failed; `kind` is the reason.
 
-    After a failed commit the records are the old or the new ones, never a mixture.  The same commit can
-    be repeated: it writes the same bytes under the same names.
+    After a failed commit, NVRAM has all old records or all new ones, and never a mixture.  The same commit
+    can be repeated: it writes the same bytes under the same names.
     """
 
     def __init__(self, kind: Trouble, message: str, rule: Rule = rules.NVRAM_COMMIT) -> None:
@@ -26,7 +26,7 @@ class NvramError(StorageError):
 
 
 class NvramInUseError(OperatorError):
-    """Another server has the same NVRAM open."""
+    """Another server has this NVRAM open."""
 
     def __init__(self, place: str) -> None:
         super().__init__(rules.STATE_OWNER, f"another server uses this state: {place} is held")
@@ -35,35 +35,41 @@ class NvramInUseError(OperatorError):
 class Mark(Protocol):
     """The high-water mark of one NVRAM: two slots of bytes.
 
-    Their content is made and checked with a key of the system (`sealing.commits`).  Every function raises
+    The contents are made and checked with a key of the system (`sealing.commits`).  Every function raises
     NvramError if it fails.
     """
 
     def slots(self) -> tuple[bytes, ...]:
-        """Return the contents of the slots, in order; zeros may follow each.  A slot never written is b""."""
+        """Return the contents of the slots, in order.
+
+        Zeros may follow each content.  A slot that was never written is b"".
+        """
 
     def make_durable(self, content: bytes, keep: int | None) -> None:
-        """Make `content` durable in the slot other than `keep`; `note` writes to `keep` from then on.
+        """Make `content` durable in the slot other than `keep`; each later `note` writes to `keep`.
 
         `keep` is the slot of the newest genuine mark, None if no slot is genuine.
         """
 
     def note(self, content: bytes) -> None:
-        """Note a durable commit; returns before the note itself is durable."""
+        """Store the number of a durable commit.
+
+        It returns before the mark itself is durable.
+        """
 
 
 class Nvram(Protocol):
     """A place for sealed records, by name.
 
-    Used by one thread at a time, not always the same.  Every function raises NvramError if it fails.
+    One thread at a time uses it, but not always the same one.  Every function raises NvramError if it fails.
     """
 
-    # There is no operation that reads one record: a start loads all, and from then on memory has the present
-    # state.  So a back end needs durable transactions, and no queries.
+    # There is no operation that reads one record.  A start loads all records, and afterwards memory has the
+    # present state.  So a back end needs durable transactions, and no queries.
 
     @property
     def mark(self) -> Mark:
-        """The high-water mark: the number of the last commit known durable."""
+        """The high-water mark: the number of the last commit that is known to be durable."""
 
     @property
     def old_number(self) -> int:
@@ -73,9 +79,9 @@ class Nvram(Protocol):
         """Return every record."""
 
     def commit(self, changes: Mapping[str, bytes | None]) -> None:
-        """Put these records, or remove those that are None: all or nothing, durable on return.
+        """Put these records, and remove those that are None: all or nothing, durable on return.
 
-        A commit without changes only checks that the next start will find the committed records.
+        Without changes, it only checks that the next start will find the committed records.
         """
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """NVRAM in one SQLite file: durable commits, one owner, damage found at open (spec/sealed.md#nvram)."""
 
-# Why the write-ahead log (WAL) with synchronous=FULL: of SQLite's journals it needs the fewest syncs for a
-# durable commit.  Measured for a 64 KiB record, medians of interleaved runs on one machine, in microseconds:
+# NVRAM uses the write-ahead log (WAL) with synchronous=FULL.  Of SQLite's journals, it needs the fewest syncs
+# for a durable commit.  Measured for a 64 KiB record, medians of interleaved runs on one machine, in
+# microseconds:
 #
 #     WAL                          230 to 430
 #     rollback journal DELETE      760
@@ -44,14 +45,14 @@ It is part of the first commit, which for records of level 1 is their conversion
 release has converted kept its tables: it loses them with its first commit as well.
 """
 _PRAGMAS = (
-    "locking_mode = EXCLUSIVE",  # one owner, and no shared-memory file
+    "locking_mode = EXCLUSIVE",  # only one process, so no file of shared memory
     "journal_mode = WAL",
     "synchronous = FULL",
     f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
-    "journal_size_limit = 8388608",  # a log that once grew large gives its space back
+    "journal_size_limit = 8388608",  # after growth, the log is cut back to this size
     "cell_size_check = ON",
     "trusted_schema = OFF",
-    "secure_delete = ON",  # replaced blobs are sealed anyway; it costs nothing measurable
+    "secure_delete = ON",  # costs nothing measurable; replaced blobs are sealed anyway
 )
 _KINDS: dict[int, Trouble] = {
     sqlite3.SQLITE_FULL: "full",
@@ -75,8 +76,8 @@ _REMOVE = "DELETE FROM record WHERE name = ?"
 class SqliteNvram:
     """Records in the SQLite file `path`, mode 0600, with its high-water mark in `path`-mark.
 
-    Raises NvramInUseError if another server has it open.  Raises OperatorError if it is a link or can't
-    be used, NvramError of kind ``corrupt`` if it is damaged.
+    NvramInUseError if another server has it open.  OperatorError if it is a link or can't be used.
+    NvramError of kind ``corrupt`` if it is damaged.
 
     `beside` checks the other files that a later start needs.
     """
@@ -87,8 +88,8 @@ class SqliteNvram:
         self._renewal: tuple[str, ...] = ()
         self.old_number = 0
         """The number of the last commit in a file of level 1."""
-        # All this before SQLite opens anything: it follows links, makes new files that others may read, and
-        # would wait for ever at a pipe in the place of its log.
+        # These checks come before SQLite opens anything.  SQLite follows links, makes files that others may
+        # read, and would wait for ever at a pipe in place of its log.
         for end in _BESIDE:
             refuse_link(_beside(path, end))
         make_private_file(path)
@@ -120,8 +121,8 @@ class SqliteNvram:
     def commit(self, changes: Mapping[str, bytes | None]) -> None:
         """Put or remove records in one transaction; durable on return, all or nothing.
 
-        After an error the connection is ready for the next try.  The files have to be in place before
-        and afterwards: SQLite would write on in a file that has lost its name, and report success.
+        After an error the connection is ready for the next try.  The files are checked before and after the
+        transaction: if a file has lost its name, SQLite still writes to it and reports success.
         """
         self._check_place()
         if not changes:
@@ -130,22 +131,25 @@ class SqliteNvram:
             with self._translated("io"):
                 self._transaction(changes)
         finally:
-            # After a failure too: SQLite may have written pages, and the next check must not take these for
-            # the writes of another program.
+            # This runs after a failure too.  SQLite may have written pages, and the next check must not take
+            # them for the writes of another program.
             moved = self._place.written()
         if moved:
             raise self._moved(moved)
         self._check_beside()
 
     def close(self) -> None:
-        """Release the file; the log is folded into it, now if that is possible, else at the next open."""
+        """Release the file.
+
+        SQLite moves the commits of its log into the file, now or at the next open.
+        """
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
         self.mark.close()
 
     def _transaction(self, changes: Mapping[str, bytes | None]) -> None:
         execute = self._connection.execute
-        try:  # around BEGIN as well: a transaction that is left open refuses every later commit
+        try:  # around BEGIN too: an open transaction would refuse every later commit
             execute("BEGIN IMMEDIATE")
             for name, blob in changes.items():
                 execute(_REMOVE, (name,)) if blob is None else execute(_PUT, (name, blob))
@@ -155,13 +159,15 @@ class SqliteNvram:
         except BaseException:
             self._roll_back()
             raise
-        # Only now: a conversion that fails is tried again, with the same statements.
+        # These statements are dropped only after success.  If a conversion fails, it is tried again with
+        # them.
         self._renewal, self.old_number = (), 0
 
     def _check_place(self) -> None:
-        """Raise NvramError if a later start would not find the files that are open here."""
+        """Raise NvramError unless a later start will find the files that are open here."""
         if moved := self._place.trouble():
-            # The commits in the lost log were confirmed.  They are still readable here, and nowhere else.
+            # The commits in the lost log were confirmed.  Only this process can still read them, so they are
+            # saved now.
             if self._place.only_log_lost:
                 self._fold_log()
             raise self._moved(moved)
@@ -173,13 +179,13 @@ class SqliteNvram:
                 raise self._moved(moved)
 
     def _fold_log(self) -> None:
-        """Bring all commits into the database, so that confirmed commits outlive the lost log."""
+        """Move all commits from the log into the database, because the log has lost its name."""
         with contextlib.suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self._place.written()
 
     def _roll_back(self) -> None:
-        """End a failed transaction; some errors have ended it already."""
+        """End a failed transaction, if the error has not ended it already."""
         if self._connection.in_transaction:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
@@ -190,7 +196,8 @@ class SqliteNvram:
             self._connection.execute(f"PRAGMA {pragma}")
         found = dict(self._connection.execute("SELECT name, sql FROM sqlite_master WHERE sql NOT NULL"))
         application, level = self._pragma("application_id"), self._pragma("user_version")
-        # Both are tested: a database of ours that has lost its tables is damaged, and not new.
+        # Only a database without tables and without an application id is new.  With the id alone, it has lost
+        # its tables, and is damaged.
         if not found and not application:
             self._make_schema()
             return 0
@@ -212,12 +219,12 @@ class SqliteNvram:
     def _make_log_durable(self) -> None:
         """Make the commits in the log durable.
 
-        Otherwise a power cut could lose commits that are durable by the mark and by every CONFIRM.
+        The mark and every CONFIRM say already that they are durable.  A power cut must not lose them.
         """
-        # A kill may have prevented the last sync of the log; SQLite still reads it.  Our sync is enough,
-        # unless an earlier one has failed: then the kernel no longer writes those pages.  So the log is also
-        # folded into the file and emptied, if there is room.  The second sync makes the empty log durable: a
-        # rest of the old one would hide newer pages of the file.
+        # A kill may have prevented the last sync of the log, although SQLite reads its commits.  So the log
+        # is synced here.  If an earlier sync has failed, the kernel does not write those pages any more.  So
+        # the log is also moved into the file and emptied, if there is room.  The second sync makes the empty
+        # log durable.  An old part of the log would otherwise hide newer pages of the file.
         log = _beside(self._path, "-wal")
         with self._synced():
             sync_file(log)
@@ -247,12 +254,11 @@ class SqliteNvram:
         execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _check_integrity(self) -> None:
-        """Check the whole file, by SQLite; NvramError if it is damaged.
+        """Have SQLite check the whole file; NvramError if it is damaged.
 
         It takes about as long as loading (1 to 3 ms for 64 images of 64 KiB).
         """
-        # The seals find records that are changed.  Only this check finds records that have disappeared by
-        # damage.
+        # A seal shows that a record was changed.  Only this check shows that damage has removed a record.
         verdict = self._pragma("integrity_check(1)")
         if verdict != "ok":
             raise self._corrupt(str(verdict).replace("\n", " "))
@@ -262,7 +268,7 @@ class SqliteNvram:
         rows = self._connection.execute("SELECT number FROM commits").fetchall()
         if len(rows) != 1 or not isinstance(rows[0][0], int):
             raise self._corrupt("it has no commit number")
-        # An emptied table passes every other check, and the start would take the system for a new one.
+        # An emptied table passes every other check.  The start would then take the system for a new one.
         if rows[0][0] and not self._connection.execute("SELECT count(*) FROM record").fetchone()[0]:
             raise self._corrupt("it has had commits, and its records are gone")
         return rows[0][0]
@@ -271,7 +277,8 @@ class SqliteNvram:
         path = _beside(self._path, "-mark")
         mark = FileMark(path)
         try:
-            with self._synced():  # for the entries of mark and log: SQLite ignores an error there
+            # This makes the entries of mark and log in the folder durable.  SQLite would ignore an error.
+            with self._synced():
                 sync_folder(path.parent)
         except BaseException:
             mark.close()
@@ -279,15 +286,19 @@ class SqliteNvram:
         return mark
 
     def _pragma(self, name: str) -> Any:
-        """Return the first value that a pragma gives."""
+        """Return the first value of a pragma."""
         return self._connection.execute(f"PRAGMA {name}").fetchone()[0]
 
     @contextlib.contextmanager
     def _translated(self, unclear: Trouble, *, opening: bool = False) -> Iterator[None]:
-        """Return a block that turns SQLite's errors into NvramError; of kind `unclear` for unknown codes."""
+        """Return a block that turns SQLite's errors into NvramError.
+
+        An unknown code gets the kind `unclear`.
+        """
         try:
             yield
-        # UnicodeDecodeError: a damaged name has bytes that are no text, in results and in SQLite's messages.
+        # A damaged name may be no valid text, in a result or in a message of SQLite.  Python then raises
+        # UnicodeDecodeError.
         except (sqlite3.Error, UnicodeDecodeError) as error:
             code = getattr(error, "sqlite_errorcode", _NO_CODE) & 0xFF
             if opening and code == sqlite3.SQLITE_BUSY:
@@ -317,27 +328,31 @@ class SqliteNvram:
 
 
 class _Place:
-    """The check that the paths of NVRAM's three files still lead to the files that are open."""
+    """The check that the paths of NVRAM's three files still name the files that are open."""
 
     def __init__(self, path: Path) -> None:
         self._database = InPlace(path, ours=True)
         self._log = InPlace(_beside(path, "-wal"), ours=True)
-        # Without `ours`: the mark is written after each commit, so its time differs from the time that was
-        # stored.
+        # The mark is written after each commit, so its time may change between two checks.  So it has no
+        # `ours`.
         self._mark = InPlace(_beside(path, "-mark"))
 
     def trouble(self) -> str | None:
-        """Return why one of the files is not as the last commit left it, None if all are."""
+        """Return why one of the files is not as after the last commit, None if all are."""
         return self._database.trouble() or self._log.trouble() or self._mark.trouble()
 
     def written(self) -> str | None:
-        """Store the stamps after a commit; return why one of the names has another file or no file."""
-        database, log = self._database.written(), self._log.written()  # both, also if the first one is lost
+        """Store size and time of the files after a commit.
+
+        Return why a path does not name its open file any more, None if all paths do.
+        """
+        # Both are called, even if the first call has a finding.
+        database, log = self._database.written(), self._log.written()
         return database or log or self._mark.trouble()
 
     @property
     def only_log_lost(self) -> bool:
-        """Whether the database is as it was, and the name of its log is gone or has another file."""
+        """Whether the database is unchanged, and the path of its log names no file or another file."""
         return self._database.trouble() is None and self._log.lost() is not None
 
 

@@ -1,1 +1,1 @@
-"""The parts of every server process: the lock of its folder, log, ready line, signals, no dumps."""
+"""The parts of every server process: folder lock, log, ready line, signals, protection of memory."""

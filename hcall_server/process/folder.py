@@ -19,13 +19,13 @@ STORE_DATABASE = "console.sqlite"
 
 
 class LockedFolder:
-    """A folder that one process uses at a time.  `make` comes first, then `try_lock`.
+    """A folder that one process uses at a time; the caller calls `make` first, then `try_lock`.
 
-    An existing folder is recognised by its lock, or by a file of one of the names `also`: a backup may lack
-    the lock.
+    An existing folder is recognised by its lock, or by a file with one of the names `also`.  A restored
+    backup may have no lock.
 
-    `make` and `try_lock` raise OperatorError if the operator has to change something.  They also
-    raise OSError; `trouble` turns it into an error with a rule.
+    `make` and `try_lock` raise OperatorError if the operator has to change something.  They also raise
+    OSError; `trouble` turns it into an error with a rule.
     """
 
     def __init__(self, folder: Path, *also: str) -> None:
@@ -43,7 +43,10 @@ class LockedFolder:
         return f"{type(self).__name__}({str(self.path)!r})"
 
     def make(self) -> None:
-        """Make the folder, or use an empty folder; OperatorError if the folder has other content."""
+        """Make the folder, or use an existing one.
+
+        OperatorError if an existing folder has content of other programs.
+        """
         refuse_link(self.path)
         self._missing = [each for each in (self.path, *self.path.parents) if not each.exists()]
         make_folder(self.path)
@@ -56,24 +59,26 @@ class LockedFolder:
         check_private(self.path)
 
     def try_lock(self) -> str | None:
-        """Take the lock; if another process holds it, return the id of that process, or "unknown"."""
-        # flock, and not a file that exists while the server runs: the kernel releases the lock at any end of
-        # the process, so a killed server leaves no lock that an operator would have to remove.
+        """Take the lock and return None; if another process has it, return its id, or "unknown"."""
+        # The lock is a flock, and not the existence of a file.  The kernel releases a flock at any end of the
+        # process.  So after a kill, no operator has to remove a lock.
         new = not self.lock_path.exists()
         lock = os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._lock = lock
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            # The owner may be between its flock and its pwrite: then there is no id yet.
+            # The other process may have the lock, and not have written its id yet.
             return os.read(lock, 32).decode("ascii", "replace").strip() or "unknown"
         self.ours = True
-        # The id stays in the file after the end of the process, as in other lock files, also after a start
-        # that is refused later.  That harms nothing: the flock decides alone, and the id is read only while
-        # another process holds it.  To empty the file at each end is not better: a killed process can't.
+        # The id stays in the file after the end of the process, even if this start is refused later.  That
+        # does no harm: the id is read only while another process has the flock.  To empty the file at the end
+        # would not help, because a killed process can't do it.
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        if new:  # without its lock, the next start would refuse the state as a folder of other files
+        # The entry of the lock is made durable.  Without a lock, the next start would refuse the folder as a
+        # folder of other programs.
+        if new:
             sync_folder(self.path)
         return None
 
@@ -86,14 +91,15 @@ class LockedFolder:
         return inner
 
     def discard(self, entries: Iterable[str]) -> None:
-        """Remove these entries, and the folders that `make` has made, if the folder was new.
+        """Remove these entries after a refused start, if the folder was new.
 
-        Call it when a start is refused.  Otherwise a file of this start, such as the kind of a TPM, would
-        decide about the next start.  Other content stays, and so does all of a folder that was in use before.
+        Otherwise a file of this start, such as the kind of a TPM, would influence the next start.  The
+        folders that `make` has made are removed too.  Other content stays.  If the folder was in use before,
+        nothing is removed.
         """
         if self.new is None or not self.ours:
             return
-        with suppress(OSError):  # the refusal is reported, and not a file that stays
+        with suppress(OSError):  # the error to report is the refusal of the start
             for path in {self.path / name for name in entries} - self.new:
                 destroy(path)
             for folder in self._missing:
@@ -107,7 +113,10 @@ class LockedFolder:
 
 
 def trouble(error: OSError, folder: Path) -> SwpksError:
-    """Return the error for an OSError, with its rule: the device fails, or the operator has to act."""
+    """Return the error for an OSError, with a rule.
+
+    The rule says that the device fails, or that the operator has to act.
+    """
     message = f"{error.filename or folder}: {error.strerror or error}"
     if error.errno == errno.EIO:
         return StorageError(rules.STATE_DEVICE, f"{message}; see the log of the kernel")
@@ -115,7 +124,7 @@ def trouble(error: OSError, folder: Path) -> SwpksError:
 
 
 def check_private(folder: Path) -> None:
-    """Refuse a folder of another user, or a folder that others may enter."""
+    """Raise OperatorError if a folder belongs to another user, or if others may enter it."""
     found = folder.lstat()
     if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise OperatorError(
@@ -125,6 +134,9 @@ def check_private(folder: Path) -> None:
 
 
 def _is_new(folder: Path) -> bool:
-    """Return whether a folder is empty, or has only `run` with sockets that a service manager has made."""
+    """Return whether a folder is new: empty, or with nothing but `run`.
+
+    `run` may only have sockets, which a service manager has made.
+    """
     names = [path.name for path in folder.iterdir()]
     return not names or (names == ["run"] and all(path.is_socket() for path in (folder / "run").iterdir()))

@@ -1,4 +1,4 @@
-"""Run a server process with its log: the part that all our servers have in common."""
+"""Run a server process with its log: the common part of all servers."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _STANDARD_ERROR = 2
 def run_logged(serve: Callable[[], None], crashed: str, *, level: str, style: str | None) -> int:
     """Call `serve`, with its log on standard error; return the exit status, 0 or CRASHED.
 
-    Raises the SwpksError of `serve`, and a ScarcityError if the host lacked a resource.  Any other error is a
-    bug: it is logged as the event `crashed`.
+    Raise the SwpksError of `serve`, or ScarcityError if the host lacks a resource.  Any other error is a bug:
+    it is logged as the event `crashed`.
     """
     logs.configure(level=level, style=style)
     logs.write_behind(_STANDARD_ERROR, sys.stderr.encoding or "utf-8")
@@ -32,7 +32,8 @@ def run_logged(serve: Callable[[], None], crashed: str, *, level: str, style: st
     except Exception as error:
         if scarce := scarcity_of(error):
             raise scarce from None
-        # Python would write the traceback, and wait for ever for a reader that has stopped.
+        # The error is logged here.  If it left the process, Python would write it itself, and would wait for
+        # ever if the reader has stopped.
         logs.Log().error(crashed, exc_info=error)
         return CRASHED
     finally:
@@ -41,6 +42,9 @@ def run_logged(serve: Callable[[], None], crashed: str, *, level: str, style: st
 
 
 def protect_memory(*, debuggable: bool) -> None:
-    """Forbid core dumps and debuggers, unless the operator permits them; log it if the system refuses."""
+    """Forbid core dumps and debuggers, unless the operator permits them.
+
+    If the system refuses that, log it.
+    """
     if not (debuggable or forbid_dumps()):
         logs.Log().warning("process.dumpable", reason="the system refuses PR_SET_DUMPABLE")

@@ -1,4 +1,4 @@
-"""The descriptor of `--ready-fd`: checked before anything is opened, written when every socket listens."""
+"""The descriptor of `--ready-fd`: checked at the start, written when every socket listens."""
 
 from __future__ import annotations
 
@@ -23,13 +23,12 @@ _KINDS = {stat.S_IFREG, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFSOCK}
 
 
 def take_descriptor(number: int) -> int:
-    """Return a copy of a descriptor that was passed to this process, for `send_line`; close the original.
+    """Return a copy of a passed descriptor, for `send_line`, and close the original.
 
-    The original is left open if it is a standard stream.  OperatorError if it was not passed, or can't be
-    written to; nothing is written then.
+    A standard stream is not closed.  OperatorError if the descriptor was not passed, or can't be written to.
     """
-    # A number that was not passed is free.  The next file that the server opens, such as NVRAM, would get
-    # it, and the ready line would go into that file.  So the number is checked before the first open.
+    # A number that was not passed is free.  The server's next open file, such as NVRAM, would get this
+    # number, and the ready line would go into that file.  So the number is checked before the first open.
     try:
         _check(number)
         copy: int = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _STANDARD + 1)
@@ -43,14 +42,17 @@ def take_descriptor(number: int) -> int:
 
 
 def send_line(descriptor: int, line: str) -> str | None:
-    """Write a line and close the descriptor; return None, or the reason why no reader took it in time."""
+    """Write a line and close the descriptor.
+
+    Return None, or the reason why no reader has taken the line in time.
+    """
     return give(descriptor, f"{line}\n".encode(), PATIENCE, close=True)
 
 
 def announce(sentence: str, fields: str, descriptor: int | None, encoding: str) -> None:
     """Write a line for people to standard output, and one for programs to the descriptor of --ready-fd.
 
-    If a line can't be written, that is logged, and the server still serves.
+    If a line can't be written, log that; the server still serves.
     """
     line = f"{sentence}\n".encode(encoding, "backslashreplace")
     failures = {"standard output": give(_STANDARD_OUTPUT, line, PATIENCE)}
@@ -62,8 +64,12 @@ def announce(sentence: str, fields: str, descriptor: int | None, encoding: str) 
 
 
 def _check(number: int) -> None:
-    """Refuse a descriptor that was not passed, or can't be written to; OSError if it is closed."""
-    # A descriptor that was passed through exec has no FD_CLOEXEC, and Python sets it on each that it opens.
+    """Raise OperatorError if a descriptor was not passed, or can't be written to.
+
+    OSError if it is closed.
+    """
+    # A descriptor that was passed has no FD_CLOEXEC.  Python sets this flag on each descriptor that it opens
+    # itself.
     if fcntl.fcntl(number, fcntl.F_GETFD) & fcntl.FD_CLOEXEC:
         raise _refused(number, "this process opened it itself; it was not passed")
     if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
@@ -76,8 +82,8 @@ def _check(number: int) -> None:
 
 
 def _check_connected(number: int) -> None:
-    """Raise OSError for a socket without a peer, such as a listening one."""
-    # A copy is used, because the end of the block closes it.
+    """Raise OSError for a socket without a peer, such as a listening socket."""
+    # The end of the block closes the socket, so this uses a copy.
     with socket.socket(fileno=os.dup(number)) as copy:
         copy.getpeername()
 

@@ -1,16 +1,19 @@
-"""The signals that make a server stop cleanly, with all changes stored (spec/service.md#stopping)."""
+"""The signals that make a server stop cleanly (spec/service.md#stopping).
+
+A clean stop stores all changes first.
+"""
 
 from __future__ import annotations
 
 import signal
 
-# The default action of each of these signals ends the process at once, which is a power cut for the guests:
-# pending changes may be lost.  So the server stops cleanly, also if the signal had another purpose.
+# By default, each of these signals ends the process at once.  For the guests that is a power cut, and pending
+# changes may be lost.  So the server stops cleanly instead, whatever the purpose of the signal is.
 _ALWAYS = {signal.SIGTERM, signal.SIGINT}
 _UNLESS_IGNORED = {
     signal.SIGHUP,  # the terminal was closed
-    signal.SIGQUIT,  # Ctrl-\ is easily typed by accident; its core dump is forbidden anyway
-    signal.SIGUSR1,  # log rotation sends it to programs that reopen their log
+    signal.SIGQUIT,  # Ctrl-\, often typed by accident; the server makes no core dump
+    signal.SIGUSR1,  # sent by log rotation, to make programs reopen a log
     signal.SIGUSR2,
     signal.SIGPWR,
     signal.SIGXCPU,
@@ -20,6 +23,9 @@ HURRY_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 
 
 def stop_signals() -> set[signal.Signals]:
-    """Return the signals that stop the server; a signal that is ignored at the start stays ignored."""
-    # SIGINT is not tested for SIG_DFL: Python has installed a handler of its own for it.
+    """Return the signals that stop the server.
+
+    A signal that is ignored at the start stays ignored.
+    """
+    # SIGINT has no default action to test, because Python has installed its own handler.
     return _ALWAYS | {each for each in _UNLESS_IGNORED if signal.getsignal(each) is signal.SIG_DFL}

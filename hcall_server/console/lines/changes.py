@@ -96,7 +96,8 @@ class Vocabulary:
                 near = nearest(pair.name, [*self.texts, *self.numbers])
                 message = f"{command}: {pair.name[:40]!r} is no attribute that it can set{near}"
                 raise OperatorError(rules.LINE_ATTRIBUTE, message)
-            # `+=` is part of the grammar, and refused here: no attribute of an emulated system is a list.
+            # The grammar has `+=` and `-=` for lists.  No attribute of an emulated system is a list, so they
+            # are refused here.
             if pair.operator != "=":
                 message = f"{command}: {pair.name} is no list, so it takes = and not {pair.operator}"
                 raise OperatorError(rules.LINE_ATTRIBUTE, message)
@@ -111,8 +112,8 @@ class Vocabulary:
 _MADE = Vocabulary(
     ("name", "lpar_id", "auto_start"),
     ("name",),
-    # A record that makes a partition has both kinds of attributes.  `new_name` means nothing for a new
-    # partition.
+    # A record that makes a partition has attributes of the partition and of its profile.  It has no
+    # `new_name`, because a new partition has no earlier name.
     ignored.OF_PARTITIONS | (ignored.OF_PROFILES - {"new_name"}),
     tuple(ATTRIBUTES),
 )
@@ -125,7 +126,8 @@ _CHANGED = Vocabulary(
 _PROFILE = Vocabulary(
     ("lpar_name", "lpar_id", "auto_start"),
     ("lpar_name", "lpar_id"),
-    # `name` is the name of a profile here.  Scripts make profiles of other names, and each partition has one.
+    # `name` is the name of a profile here.  Scripts use any name for it, and each partition has one profile
+    # only.  So the name is ignored.
     ignored.OF_PARTITIONS | ignored.OF_PROFILES | {"name"},
     tuple(ATTRIBUTES),
 )
@@ -141,7 +143,10 @@ VOCABULARIES: Mapping[str, Vocabulary] = {
 
 
 async def _wanted(line: Line, change: RecordChange, name: str) -> PartitionView:
-    """Return the partition that a record is about, by its name, its id, or both if they agree."""
+    """Return the partition that a record is about.
+
+    A record has a name, an id, or both.  OperatorError if name and id belong to different partitions.
+    """
     number = change.partition_id()
     view = await line.system()
     if number is None:
@@ -150,7 +155,7 @@ async def _wanted(line: Line, change: RecordChange, name: str) -> PartitionView:
         return numbered(view, str(number))
     found = named_at(line, view, change.text(name))
     if found.number != number:
-        # The operator may mean either partition, and the wrong one must not be changed.
+        # It is unknown which of the two partitions the operator means, and the wrong one must not be changed.
         message = f"{line.options.command}: {found.name} has the ID {found.number}, and not lpar_id={number}"
         raise OperatorError(rules.LINE_VALUE, f"{message}; leave one of them out", advised=True)
     return found
@@ -160,7 +165,7 @@ async def _make(line: Line, change: RecordChange) -> str:
     numbers = dict(change.numbers)
     request = create_partition(
         change.text("name"),
-        # The request has the size as a field of its own, and all other numbers as attributes.
+        # In the request, the size is a field, and all other numbers are attributes.
         numbers.pop("keystore_kbytes", 0),
         auto_start=change.switch("auto_start") or False,
         number=change.partition_id(),
@@ -192,7 +197,10 @@ async def _change_system(line: Line, change: RecordChange) -> str:
 
 
 async def _with_sizes(line: Line, record: Sequence[Pair], error: OperatorError) -> SwpksError:
-    """Return the error of a record; if a keystore size is wrong, with the sizes that the system permits."""
+    """Return the error of a record, in clearer words if a keystore size is wrong.
+
+    The message then has the sizes that the system permits.
+    """
     size = next((each.value for each in record if each.name == "keystore_kbytes"), "")
     if error.rule is not control.ATTRIBUTE_RANGE or not error.message.startswith("keystore_kbytes "):
         return error
@@ -215,7 +223,7 @@ async def _each(line: Line, vocabulary: Vocabulary, perform: Perform) -> int:
             changes.append(vocabulary.change_of(line.options.command, record))
         except OperatorError as error:
             raise await _with_sizes(line, record, error) from None
-        await checkpoint()  # other commands go on meanwhile
+        await checkpoint()  # lets other commands run
     if not changes:
         raise OperatorError(rules.LINE_RECORD, f"{line.options.command}: there is no record")
     done: list[str] = []
@@ -223,7 +231,7 @@ async def _each(line: Line, vocabulary: Vocabulary, perform: Perform) -> int:
         try:
             done.append(await perform(line, change))
         except SwpksError:
-            # A script that sees a refusal has to know where to go on.
+            # After a refusal, a script has to know which records it must not repeat.
             if done:
                 await line.say(f"{len(done)} of {len(changes)} records are done: {', '.join(done)}.")
             raise
@@ -238,7 +246,10 @@ async def _mksyscfg(line: Line) -> int:
 
 
 async def _save_profile(line: Line) -> int:
-    """Check the line, and save nothing: the only profile of a partition is its present configuration."""
+    """Check the line, and change nothing.
+
+    A partition has one profile only: its present configuration.
+    """
     _demand(line, "-p", "--id")
     _demand(line, "-n")
     _demand(line, "-o")

@@ -1,11 +1,10 @@
 """Attributes and options that an emulated system accepts and ignores (spec/choices.md#the-consoles-lines).
 
-They are about processors, memory, I/O and power, of which an emulated system has none.
+They are about processors, memory, I/O and power.  An emulated system has none of these.
 """
 
-# They are listed by name, so that a misspelt name is still refused (`line.attribute`, `line.option`).  A
-# pattern or a general "ignore the rest" would also ignore `keystore_kbyte`, and a script would go on without
-# a keystore.
+# The names are listed one by one, so that a misspelt name is still refused (`line.attribute`, `line.option`).
+# A pattern would also ignore the misspelt `keystore_kbyte`.  The script would go on without a keystore.
 
 from __future__ import annotations
 
@@ -101,7 +100,8 @@ OF_PROFILES = frozenset(
 )
 """Attributes of partition profiles."""
 
-# Each option has the kind of its value: the parser has to know whether the next word belongs to the option.
+# Each option has the kind of its value.  From the kind, the parser knows whether the next word belongs to the
+# option.
 _OF_MOVES: Mapping[str, Ignored] = {
     "-w": "number",
     "-d": "number",

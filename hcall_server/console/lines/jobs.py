@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 async def follow(line: Line, job: Job) -> int:
-    """Follow a job to its end, while the caller prints its lines.  OperatorError if the job failed."""
+    """Follow a job to its end; the caller prints its lines meanwhile.
+
+    OperatorError if the job failed.
+    """
     await line.console.jobs.follow(job, line.caller.progress)
     if job.state == "failed":
         reason = job.lines[-1] if job.lines else "no reason is known"

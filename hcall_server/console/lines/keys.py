@@ -30,7 +30,8 @@ async def _read_key(line: Line, flag: str) -> bytes | None:
     try:
         key = await line.caller.read(path, TRUSTED_KEY_SIZE)
     except OperatorError as error:
-        # The command sends no more than a key, so only the command knows the size of a longer file.
+        # The command sends at most the bytes of one key.  So only the command knows the size of a longer
+        # file, and its error gets this remedy.
         remedy = f"name a file of exactly {TRUSTED_KEY_SIZE} bytes that you can read"
         raise OperatorError(error.rule, f"{error.message}; {remedy}", advised=True) from None
     if len(key) != TRUSTED_KEY_SIZE:
@@ -41,14 +42,14 @@ async def _read_key(line: Line, flag: str) -> bytes | None:
 
 async def _chtskey(line: Line) -> int:
     operation = cast("Literal['change', 'restore']", line.options.needed("-o"))
-    # Both files are read before the system gets anything: the second one may be missing.
+    # Both files are read before the request, because the second one may be missing.
     new, old = await _read_key(line, "--newkey"), await _read_key(line, "--oldkey")
     await line.known.call(set_trusted_key(operation, new, old))
     return 0
 
 
 async def _lstskey(line: Line) -> int:
-    # Checks -F before the request: a misspelt name is refused also while the system is away.
+    # This call only checks -F.  A misspelt name is then refused even while the system is away.
     line.listed(ATTRIBUTES, [])
     await line.show(ATTRIBUTES, [await line.known.call(show_trusted_key())])
     return 0

@@ -44,7 +44,7 @@ LARGEST_RECORDS = 1 << 20
 
 
 def constant(text: str) -> Callable[[object], str]:
-    """Return the getter of an attribute that is the same for all subjects."""
+    """Return a getter that returns the same text for every row of a list."""
     return lambda _: text
 
 
@@ -64,8 +64,8 @@ class Line:
     async def refuse(self, error: SwpksError) -> None:
         """Print a refusal.  Its remedy has the system and the partition of this line, if they are known."""
         text = refusal(self.console, error)
-        # Only remedies of the catalogue have words in capitals to replace.  An error with advice of its own
-        # has the names already.
+        # Only remedies of the catalogue contain words in capitals.  If the error is `advised`, its advice has
+        # real names already.
         if error.rule.id in OF_ONE_SYSTEM and not error.advised:
             text = put_words(text, {"SYSTEM": self._system_name(), "NAME": self.options.value("-n")})
         await self.caller.say(text)
@@ -87,16 +87,17 @@ class Line:
         return await self.known.call(show_system())
 
     async def last_view(self) -> tuple[SystemView, bool]:
-        """Return the present view of the system of -m, and False; if it is away, its last view, and True.
+        """Return the view of the system of -m, and whether the system is away.
 
-        SwpksError if it is away, and the console has seen no partition of it since its own start.
+        If it is away, the view is its last one.  SwpksError if it is away, and the console has seen no
+        partition of it since the console's own start.
         """
         try:
             return await self.system(), False
         except SwpksError as error:
             last = self.known.view
-            # A system that answers with a refusal is not away.  A line with its last view would hide the
-            # refusal.
+            # Only a system without an answer is away.  If the system refuses the request, the caller must see
+            # the refusal, and not the last view.
             if error.rule is not system_rules.CONSOLE_SERVED or last is None or not last.partitions:
                 raise
             return last, True
@@ -112,12 +113,13 @@ class Line:
         """Return the records of -i, or of the file of -f."""
         texts = self.options.words("-i")
         if (path := self.options.value("-f")) is not None:
-            # A byte that is no UTF-8 becomes U+FFFD, which no name and no number permits.
+            # A byte that is no UTF-8 becomes U+FFFD.  No name and no number may contain it, so the record is
+            # refused later.
             texts = ((await self.caller.read(path, LARGEST_RECORDS)).decode("utf-8", "replace"),)
         records = []
         for record in divide_records(texts):
             records.append(parse_record(record))
-            await checkpoint()  # other commands go on meanwhile
+            await checkpoint()  # lets other commands run
         return records
 
     async def show(self, getters: Getters[T], subjects: Sequence[T]) -> None:
@@ -131,10 +133,11 @@ class Line:
             if "--header" in self.options:
                 raise OperatorError(rules.LINE_NEEDED, f"{self.options.command}: --header goes with -F")
             return [print_record((name, get(each)) for name, get in getters.items()) for each in subjects]
-        # Also for an empty list, so that a script with a misspelt name fails on its first run.
+        # An unknown name is refused even for an empty list.  So a script with a misspelt name fails on its
+        # first run.
         columns = parse_columns(self.options.words("-F"), tuple(getters))
         lines = [columns.line([getters[name](each) for name in columns.names]) for each in subjects]
-        # No header above "No results were found.": a script would take it for a row.
+        # There is no header above "No results were found.", because a script would take that line for a row.
         return [columns.header, *lines] if lines and "--header" in self.options else lines
 
 
@@ -151,7 +154,10 @@ class LineCommand:
 
 
 def refusal(console: ManagementConsole, error: SwpksError) -> str:
-    """Return a refusal as a line prints it: the commands in it name the store of this console."""
+    """Return the text of a refusal, as a line prints it.
+
+    The commands in the text have the option --store with the folder of this console.
+    """
     return at_store(message(error), console.store.folder)
 
 
@@ -161,7 +167,7 @@ def named(view: SystemView, name: str) -> PartitionView:
 
 
 def owner_of(line: Line, name: str) -> str:
-    """Return the name of the system that owns a partition, "" if no system has shown that it owns it.
+    """Return the name of the system that owns a partition; "" if no view shows an owner.
 
     The partition is on the system of the line, or has been there.
     """
@@ -190,7 +196,7 @@ def elsewhere(line: Line, name: str) -> str:
     if not place:
         return ""
     target = line.options.value("-t") if "-t" in line.options else None
-    # The partition is on the target: -m and -t were exchanged, which is easily done in a line with both.
+    # The partition is on the system of -t.  The operator has probably exchanged -m and -t.
     swapped = target and place.endswith(f" {line.console.find(target).name}")
     return f" The {place}{': -m is the source, and -t the target' if swapped else ''}."
 
@@ -202,8 +208,8 @@ def numbered(view: SystemView, number: str) -> PartitionView:
 
 
 def _named(name: str) -> str:
-    """Return the name of a partition for a refusal: the line may have an empty one, or control characters."""
-    # Escaped, so that a name in a line can't add a second line to the output that a script reads.
+    """Return how a refusal names a partition; the name in the line may be empty."""
+    # Control characters are escaped.  Otherwise a name could add a second line to output that a script reads.
     shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in name[:80])
     return f"named {shown}" if shown else "with an empty name"
 

@@ -44,9 +44,9 @@ NOT_AVAILABLE = "Not Available"
 
 @dataclass(frozen=True)
 class ListedPartition:
-    """A partition with its system, for the attributes of both.
+    """A partition and its system, from which a list takes its attributes.
 
-    `state`, and the remote restart status `restart`, are in the console's words.
+    `state` and `restart`, the remote restart status, are in the console's words.
     """
 
     system: SystemView
@@ -63,7 +63,10 @@ def state_of(partition: PartitionView) -> str:
 
 
 def _setting(name: str) -> Callable[[ListedPartition], str]:
-    """Return the getter of an attribute of PKS or secure boot; it returns the console's number."""
+    """Return the getter of an attribute of PKS or secure boot.
+
+    The getter returns the number that the real console prints.
+    """
     row = ATTRIBUTES[name]
     return lambda it: str(row.number_of(getattr(it.partition, name)))
 
@@ -98,8 +101,8 @@ PARTITIONS: Getters[ListedPartition] = {
     "curr_lpar_proc_compat_mode": constant("default"),
     "suspend_capable": constant("0"),
     "remote_restart_capable": constant("0"),
-    # It has the position of the real console.  For the other attributes of PKS, no public source shows a
-    # position (spec/choices.md, C-96).
+    # This attribute has its position on the real console.  For the other attributes of PKS, no public source
+    # shows one (spec/choices.md, C-96).
     _CAPABLE: _setting(_CAPABLE),
     "remote_restart_status": lambda it: it.restart,
     "sync_curr_profile": constant("0"),
@@ -107,8 +110,8 @@ PARTITIONS: Getters[ListedPartition] = {
     "vtpm_enabled": constant("0"),
     "secure_boot": _setting("secure_boot"),
     "curr_secure_boot": lambda it: str(SECURE_BOOT_MODES.index(it.partition.curr_secure_boot)),
-    # These follow all attributes with a known position. So a script that cuts records by position still
-    # works.
+    # The positions of these attributes are unknown, so they come after all known ones.  A script that cuts
+    # records by position still works.
     **{name: _setting(name) for name in ATTRIBUTES if name not in ("secure_boot", _CAPABLE)},
     "uuid": lambda it: it.partition.uuid,
 }
@@ -142,7 +145,10 @@ class ListedSystem:
     connected: bool
 
     def shown(self, get: Callable[[LastView], object]) -> str | None:
-        """Return a fact of the last view, None without a view; the fact is old while the system is away."""
+        """Return a fact of the last view as text, None without a view.
+
+        While the system is away, the fact is old.
+        """
         return None if self.known.last is None else str(get(self.known.last))
 
 
@@ -168,13 +174,16 @@ SYSTEMS: Getters[ListedSystem] = {
 
 
 def selected(system: SystemView, filters: dict[str, list[str]]) -> list[ListedPartition]:
-    """Return the partitions that match every filter, by number; HSCL8012 for an id that does not exist."""
+    """Return the partitions that match every filter, in the order of their numbers.
+
+    OperatorError (HSCL8012) for a partition id that does not exist.
+    """
     found = sorted(system.partitions, key=lambda each: each.number)
     if "lpar_names" in filters:
         found = [each for each in found if each.name in filters["lpar_names"]]
     if "lpar_ids" in filters:
         numbers = set(filters["lpar_ids"])
-        # Called for its error: a filter with an id that does not exist is refused (spec/choices.md, C-93).
+        # This call raises the error for an id that does not exist (spec/choices.md, C-93).
         for missing in sorted(numbers - {str(each.number) for each in system.partitions}):
             numbered(system, missing)
         found = [each for each in found if str(each.number) in numbers]
@@ -197,9 +206,10 @@ def _selected(line: Line, view: SystemView, filters: dict[str, list[str]]) -> li
 
 
 def _matches(filters: dict[str, list[str]], name: str, value: str) -> bool:
-    """Return whether the filter `name` permits the partitions of a system; True without such a filter.
+    """Return whether a filter permits the partitions of a system.
 
-    All partitions have the same `value` under this name, so the filter permits all of them or none.
+    All partitions have the same `value` under this name.  So the filter permits all of them or none.  True if
+    there is no filter of this name.
     """
     return value in filters.get(name, [value])
 
@@ -219,16 +229,16 @@ async def filtered(line: Line, *names: str) -> list[ListedPartition]:
 
 
 async def _partitions(line: Line) -> None:
-    # Parsed before the request, so that a mistake is reported also while the system is away.
+    # The filters are parsed before the request, so that a mistake is reported even while the system is away.
     filters = filters_of(line, "lpar_names", "lpar_ids", "work_groups")
     view, away = await line.last_view()
-    # The register is asked also for a system that is away: a restart elsewhere shows in the status here.
+    # The status also depends on the register.  So a restart elsewhere is visible while the system is away.
     found = [_with_words(line, each) for each in _selected(line, view, filters)]
     await line.show(PARTITIONS, [replace(each, state=NOT_AVAILABLE) for each in found] if away else found)
 
 
 def _with_words(line: Line, it: ListedPartition) -> ListedPartition:
-    """Return a partition with its state and restart status by the console's register."""
+    """Return a partition with the state and the restart status that the register adds."""
     migrations, known = line.console.migrations, line.known
     moving = migrations.moving(known, it.partition)
     return replace(
@@ -244,14 +254,15 @@ async def _profiles(line: Line) -> None:
 
 async def _systems(line: Line) -> None:
     if "--filter" in line.options:
-        parse_filter(line.options.value("--filter") or "", ())  # there is no attribute to filter by
+        # Systems have no attribute to filter by, so this refuses every name in a filter.
+        parse_filter(line.options.value("--filter") or "", ())
     known = [line.known] if "-m" in line.options else line.console.systems
     await line.show(SYSTEMS, [await listed_system(each) for each in known])
 
 
 async def listed_system(known: KnownSystem) -> ListedSystem:
-    """Return a system after a request for its view, or with its last view if it can't be reached."""
-    # No request is made: it would wait for its time-out, and the system is known to be away.
+    """Return a system with a new view, or with its last view if it can't be reached."""
+    # The system is known to be away.  A request would only wait for its time-out, so none is made.
     if not known.connected:
         return ListedSystem(known, connected=False)
     try:
@@ -263,7 +274,7 @@ async def listed_system(known: KnownSystem) -> ListedSystem:
 
 async def _system_profiles(line: Line) -> None:
     """Print an empty list: no system has a profile."""
-    # The list is always empty, but a misspelt name is still refused.
+    # A misspelt name is refused, although the list is always empty.
     parse_columns(line.options.words("-F"), ("name", "lpar_names", "profile_names"))
     await line.system()
     await line.say(NO_RESULTS)
@@ -273,7 +284,10 @@ _LISTS = {"lpar": _partitions, "prof": _profiles, "sys": _systems, "sysprof": _s
 
 
 def list_command(name: str, lists: Mapping[str, Callable[[Line], Awaitable[None]]]) -> LineCommand:
-    """Return a command that prints the list of its option -r; `lists` has the function of each choice."""
+    """Return a command that prints lists: its option -r selects the list.
+
+    `lists` has the function for each value of -r.
+    """
 
     async def run(line: Line) -> int:
         await lists[line.options.needed("-r")](line)

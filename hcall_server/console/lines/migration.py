@@ -43,15 +43,15 @@ def _target(line: Line) -> KnownSystem:
 
 
 async def _with_notice(line: Line, name: str, order: Callable[[], Awaitable[T]]) -> T:
-    """Carry out an order that prints nothing itself; if it takes long, print that the line waits."""
+    """Carry out an order and return its result; if it takes long, print that the line waits."""
     result: list[T] = []
     refusal: SwpksError | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_notice_late, line, name)
         try:
             result.append(await order())
-        # The error is raised after the nursery, which would wrap it into an exception group.
-        except SwpksError as error:  # not in a group
+        # The nursery would wrap the error into an exception group.  So the error is raised after the nursery.
+        except SwpksError as error:
             refusal = error
         nursery.cancel_scope.cancel()
     if refusal is not None:
@@ -65,17 +65,21 @@ async def _notice_late(line: Line, name: str) -> None:
 
 
 async def _follow(line: Line, job: Job) -> None:
-    """Follow a job to its end; if it has failed, OperatorError with the rule of the failure."""
+    """Follow a job to its end.
+
+    If the job has failed, raise OperatorError with the rule of the failure.
+    """
     await line.console.jobs.follow(job, line.caller.progress)
     if job.state == "failed":
         reason = job.lines[-1] if job.lines else "no reason is known"
-        # The rule of the failure has its own number and remedy, which help more than `line.job`.
+        # The rule of the failure has a number and a remedy of its own.  They help more than those of
+        # `line.job`.
         rule = RULES.get(job.rule_id, rules.LINE_JOB)
         raise OperatorError(rule, f"job {job.number} ({job.kind}) failed: {reason}", advised=job.advised)
 
 
 async def _finish(line: Line, result: Job | str) -> None:
-    """Print the line of a finished order, or follow its job."""
+    """Follow the job that an order returned, or print the text that it returned."""
     await (line.say(result) if isinstance(result, str) else _follow(line, result))
 
 
@@ -98,7 +102,10 @@ async def _stop(line: Line, name: str) -> None:
 
 
 async def _recover(line: Line, name: str) -> None:
-    """Bring an attempt to its end; a failed attempt counts as a success if one system owns the partition."""
+    """Bring an attempt to its end.
+
+    If the attempt has failed, and one system owns the partition, the line has succeeded: it prints the owner.
+    """
     force = "--force" in line.options
     recovered = await line.console.migrations.recover(line.known, name, force=force)
     try:
@@ -162,8 +169,8 @@ async def _names(line: Line) -> list[str]:
     """
     if (given := line.options.value("-p")) is not None:
         names = [each.strip() for each in given.split(",")]
-        # Without duplicates: the second order about one partition would be refused.  An empty -p stays, to be
-        # refused.
+        # Duplicates are removed, because a second order about one partition would be refused.  If no name is
+        # left, -p itself is returned, and refused later.
         return list(dict.fromkeys(each for each in names if each)) or [given]
     view, _ = await line.last_view()
     if (number := line.options.value("--id")) is not None:
@@ -172,7 +179,10 @@ async def _names(line: Line) -> list[str]:
 
 
 def _check(line: Line) -> None:
-    """Raise OperatorError for a mistake about all partitions of a line: its source, or its target."""
+    """Raise OperatorError for a mistake that concerns all partitions of a line.
+
+    Such a mistake is in the system of -m, the system of -t, or the option --force.
+    """
     source, operation = line.known, line.options.needed("-o")
     for flag, meant in (("-t", _TO_A_TARGET), ("--force", _FORCED)):
         if flag in line.options and operation not in meant:
@@ -187,11 +197,14 @@ def _check(line: Line) -> None:
 
 
 def _explained(line: Line, error: SwpksError) -> SwpksError:
-    """Return a refusal as the line prints it: if one system is away, with its name, and since when."""
+    """Return a refusal as the line prints it.
+
+    If exactly one system is away, the text has its name, and since when it is away.
+    """
     if error.rule is control.CONSOLE_SERVED:
         given = [line.options.value(flag) for flag in ("-m", "-t") if flag in line.options]
         away = [each for each in map(line.console.find, given) if not each.connected]
-        # With both systems away the error does not say which one it is about.
+        # If both systems are away, it is unknown which one caused the error.
         if len(away) == 1:
             return away[0].explained(error)
     return error
@@ -200,8 +213,8 @@ def _explained(line: Line, error: SwpksError) -> SwpksError:
 async def _each(line: Line, operations: Mapping[str, Work]) -> int:
     """Carry out an operation on each partition of the line; the exit status is 1 after a refusal."""
     work, status = operations[line.options.needed("-o")], 0
-    # Once for the line, and before the first partition: such a mistake would be the same refusal for each of
-    # them.
+    # This check concerns the whole line, so it runs once.  In the loop, each partition would print the same
+    # refusal.
     _check(line)
     names = await _names(line)
     if not names:

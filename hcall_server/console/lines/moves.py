@@ -27,7 +27,10 @@ _ENDED = ("Not Moving", "Moved", "Aborted")
 
 @dataclass(frozen=True)
 class ListedMove:
-    """A partition that is on a system, has left it or comes to it; `move` is the console's record."""
+    """A partition that is on a system, has left the system, or comes to it.
+
+    `move` is the console's record of its last move.
+    """
 
     uuid: str
     partition: PartitionView | None
@@ -47,7 +50,7 @@ class ListedMove:
 
 
 def _known_by_record(text: str) -> str | None:
-    """Return a text of the record, but None for "": then the attribute does not apply."""
+    """Return a text of the record; None for "", because the attribute does not apply then."""
     return text or None
 
 
@@ -73,7 +76,7 @@ PARTITIONS: Getters[ListedMove] = {
 
 @dataclass(frozen=True)
 class ListedMobility:
-    """The abilities of a system, and its present migrations: `moves` are the console's records."""
+    """A system, and the console's records of its present migrations."""
 
     system: SystemView
     moves: Sequence[MigrationStatus]
@@ -108,7 +111,8 @@ async def _moves(line: Line) -> list[ListedMove]:
         view, _ = await line.last_view()
         partitions = view.partitions
     except SwpksError as error:
-        # The register alone is enough: an operator needs it when a system is lost in a migration.
+        # A lost system does not answer.  The list then shows the records of the register, because the
+        # operator needs them most at that time.
         if error.rule is not control.CONSOLE_SERVED or not records:
             raise
         partitions = []
@@ -123,7 +127,7 @@ async def _moves(line: Line) -> list[ListedMove]:
 
 def _selected(line: Line, moves: list[ListedMove], filters: dict[str, list[str]]) -> list[ListedMove]:
     """Return the moves that match every filter; OperatorError (HSCL8012) for an unknown partition."""
-    # Partitions that are not here come last: they have no number to sort by.
+    # Partitions on other systems come last, because they have no number to sort by.
     found = sorted(moves, key=lambda each: (each.partition is None, int(each.number or 0), each.name))
     for key, described in ("lpar_names", "named"), ("lpar_ids", "with ID"):
         wanted = filters.get(key)

@@ -23,12 +23,12 @@ def _request(line: Line, operation: str) -> Power:
         raise OperatorError(rules.LINE_RMC, message)
     if operation == "shutdown":
         return ipl if "--restart" in line.options else power_off
-    # The rest is `dumprestart`, which is an IPL here (spec/console.md#power).
+    # The last operation is `dumprestart`.  It is an IPL on an emulated system (spec/console.md#power).
     return power_on if operation == "on" else ipl
 
 
 async def _partition(line: Line, operation: str) -> int:
-    # The option table can't check this: these options belong to -r lpar alone.
+    # -n and --id belong to -r lpar alone.  The option table can't express that, so the check is here.
     if ("-n" in line.options) == ("--id" in line.options):
         raise OperatorError(rules.LINE_NEEDED, "chsysstate -r lpar takes one of -n, --id")
     partition = await line.partition()
@@ -42,7 +42,10 @@ async def _off(line: Line) -> int:
 
 
 async def _rebuild(line: Line) -> int:
-    """Read the system again: the console keeps no other state of it."""
+    """Request the view of the system again.
+
+    There is nothing else to rebuild: the console has no other state of the system.
+    """
     await line.system()
     return 0
 

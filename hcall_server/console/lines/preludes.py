@@ -1,12 +1,12 @@
 """Short lists that clients read before their work: lshmc, lslic, lsrefcode, terminals, resources.
 
-Facts that the console knows are true.  Processors, memory, RMC and service processors are constants of an
-emulated system (spec/choices.md#the-consoles-lines).
+Facts that the console knows are printed as they are.  An emulated system has no processors, memory, RMC or
+service processors: their values are constants (spec/choices.md#the-consoles-lines).
 """
 
-# Clients such as op-test send these lines before their work.  So each command is there, with its options and
-# the form of its output.  A value that a client could act on is the truth: no RMC connection, no open
-# terminal, no further resources.
+# Clients such as op-test send these lines before their work.  So each command exists, with its options and
+# its form of output.  Clients may act on some values, so these are true: there is no RMC connection, no open
+# terminal, and no further resource.
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ async def _lsrefcode(line: Line) -> int:
 
 
 async def _rmvterm(line: Line) -> int:
-    """Check the partition.  No terminal is ever open, so none is closed."""
+    """Check that the partition exists; no terminal is ever open, so none is closed."""
     await line.partition("-p")
     return 0
 

@@ -26,7 +26,10 @@ _FILE = Option("-f", "FILE", required=True)
 
 
 async def _write(line: Line, name: str, content: bytes) -> None:
-    """Write a file of the console's folder or of the caller; replace a file only with --force."""
+    """Write a file of the console's folder, or of the caller if the name has a slash.
+
+    An existing file is replaced only with --force.
+    """
     force = "--force" in line.options
     if "/" in name:
         await line.caller.write(name, content, replace=force)
@@ -35,7 +38,10 @@ async def _write(line: Line, name: str, content: bytes) -> None:
 
 
 async def _test(line: Line, name: str) -> None:
-    """Raise OperatorError if a file can't be written; called first, because copies take long."""
+    """Raise OperatorError if a file can't be written.
+
+    Copies take long, so a line calls this before it takes them.
+    """
     force = "--force" in line.options
     if "/" in name:
         await line.caller.test(name, replace=force)
@@ -59,14 +65,18 @@ async def _bkprofdata(line: Line) -> int:
 
 
 async def _rstprofdata(line: Line) -> int:
-    """Print each effect and each loss of the restore, then carry it out; a refusal changes nothing."""
+    """Print each effect and each loss of the restore, then carry it out.
+
+    If the plan is refused, nothing is changed.
+    """
     level, name = int(line.options.needed("-l")), line.options.value("-f")
     if (name is None) != (level == INITIALIZE):
         message = f"rstprofdata: -l {level} {'needs' if name is None else 'takes no'} -f FILE"
         raise OperatorError(rules.LINE_NEEDED, message)
     known, saved = line.known, await _read(line, name) if name is not None else None
     plan = await line.console.plan_profiles(known, cast("RestoreLevel", level), saved)
-    # Printed before `restore_profiles` may refuse the plan: the refusal is about the losses in these lines.
+    # The plan is printed before `restore_profiles` may refuse it.  The refusal is about the losses in these
+    # lines.
     await line.say(*plan.lines)
     if not plan.steps:
         return 0
@@ -80,13 +90,17 @@ def _rmprofdata(line: Line) -> int:
 
 
 async def _mkprofdata(line: Line) -> int:
-    """Write a backup, or without -b the present data, as XML without copies and keys."""
+    """Write profile data as XML, without copies and keys.
+
+    With -b, the data comes from that backup; otherwise it is the present data.
+    """
     name, written = line.options.value("-b"), line.options.needed("-x")
     await _test(line, written)
     saved = await (line.console.save_profiles(line.known) if name is None else _read(line, name))
     await _write(line, written, profiles_as_xml(saved))
     if "/" not in written:
-        # A reader of XML is another program, which does not know the console's own folder.
+        # The XML is for another program.  That program does not know the console's own folder, so the full
+        # path is printed.
         await line.say(f"{line.console.profile_files.place(line.known.serial, written)} is written")
     return 0
 

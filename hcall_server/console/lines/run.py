@@ -39,30 +39,36 @@ def usage_of(command: str) -> str:
 
 
 async def run_line(console: ManagementConsole, argv: Sequence[str], caller: LineCaller) -> int:
-    """Run a line and return its exit status: 0, or 1 after a refusal, which is printed."""
+    """Run a line and return its exit status: 0, or 1 after a refusal.
+
+    The refusal is printed.
+    """
     try:
         command = _command(argv[0] if argv else "")
-        # Before the parser: --help is in no table, and a line with --help needs no other option.
+        # --help is checked before the parser.  No option table contains it, and a line with --help needs no
+        # other option.
         if HELP in argv[1:]:
             await caller.say(command.syntax.usage)
             return 0
         line = Line(console, command.syntax.parse(argv[1:]), caller)
     except SwpksError as error:
-        # The remedy has no names of a system or partition: they come from a parsed line, and there is none.
+        # The line could not be parsed.  So its system and partition are unknown, and the remedy does not name
+        # them.
         await caller.say(refusal(console, error))
         return 1
     try:
         status = command.run(line)
         return status if isinstance(status, int) else await status
     except SwpksError as error:
-        # The link knows a place only.  The operator needs the name of the system, and since when it is away.
+        # The error of the link has only the address of the system.  `explained` adds its name, and since when
+        # it is away.
         away = error.rule is control.CONSOLE_SERVED
         await line.refuse(line.known.explained(error) if away else _with_usage(command, error))
         return 1
 
 
 def _with_usage(command: LineCommand, error: SwpksError) -> SwpksError:
-    """Return a refusal; if the options of the line do not go together, the usage line follows it."""
+    """Return a refusal; add the usage line if the refusal is about options."""
     if error.rule not in _OF_OPTIONS or error.advised:
         return error
     return OperatorError(error.rule, f"{error.message}.\n{command.syntax.usage}", advised=True)
