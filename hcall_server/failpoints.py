@@ -1,9 +1,8 @@
-"""Fail points: at a named point, the process kills itself by SIGKILL, without any clean-up.
+"""Fail points: a test names one, and the process kills itself there by SIGKILL, without any clean-up.
 
     SWPKS_FAIL_AT=released swpks serve ...
 
-Tests set the variable.  Without it, a point costs one comparison.  `spec/migration.md#fail-points` has the
-names.
+Without the variable a point costs one comparison.  `spec/migration.md#fail-points` has the names.
 """
 
 from __future__ import annotations
@@ -43,8 +42,7 @@ POINTS: tuple[str, ...] = tuple(name for names in PROCESSES.values() for name in
 def reached(name: Point) -> None:
     """Kill this process if SWPKS_FAIL_AT names this point."""
     if name == _WANTED:
-        # This is a kill, and no exception or exit.  Those would run `finally` blocks, and a power cut does
-        # not.
+        # An exception or an exit would run `finally` blocks.  A power cut does not.
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -1,7 +1,7 @@
 """Private files and folders that survive a power cut, and the check that they stay in place.
 
-Only this module writes such files.  If the last component of a path is a symbolic link, it is not followed.
-The target of the link may belong to another program, and a new mode would harm it.
+Only this module writes such files.  It follows no symbolic link in the last component of a path.  The
+target of a link may belong to another program, which a changed mode would harm.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _Stamp = tuple[int, int]
 
 
 class InPlace:
-    """Checks that a path still names the file that the server has opened.
+    """Checks that a path still names the file that the server opened under it.
 
-    The caller must make this object while the file is open, and leave the file open.  After a close, another
-    file could get the same inode number.  A check costs one stat.
+    Make the object while the file is open, and leave the file open.  After a close, the system may give its
+    inode number to another file.  A check costs one stat.
 
-    With `ours`, only this process may write the file.  `written` stores the size and time after each own
+    If `ours` is true, only this process may write the file.  `written` stores the size and time of an own
     write, and `trouble` compares them.
     """
 
-    # A check never opens the file.  To close it again would release the POSIX locks of this process on it.
+    # A check never opens the file.  The close would release the POSIX locks of this process on it.
 
     def __init__(self, path: Path, *, ours: bool = False) -> None:
         self._path = path
@@ -42,30 +42,28 @@ class InPlace:
         self._stamp: _Stamp | None = _stamp(found)
 
     def lost(self) -> str | None:
-        """Return why the path does not name the file any more, None if it does."""
+        """Return in words why the path no longer names the file, None if it does."""
         found = self._find()
         return found if isinstance(found, str) else None
 
     def trouble(self) -> str | None:
-        """Return the result of `lost`, or that another program wrote the file.
-
-        The second finding is permanent.
-        """
+        """Return the result of `lost`.  If another program ever wrote the file, return a text about that."""
         found = self._find()
         if isinstance(found, str):
             return found
         stamp = _stamp(found)
         # A foreign write may have destroyed records, so this finding is permanent.  A lost file may be
-        # renamed back, and then nothing is wrong.
+        # renamed back, and is then intact.
         if self._ours and self._stamp not in (None, stamp):
             self._spoiled = True
         self._stamp = stamp
         return f"{self._path} was written by another program" if self._spoiled else None
 
     def written(self) -> str | None:
-        """Store size and time after an own write; return the result of `lost`.
+        """Store size and time of an own write; return the result of `lost`.
 
-        If the path does not name the file now, a later check stores them as soon as it finds the file.
+        If the path does not name the file now, nothing is stored.  The next check that finds the file
+        stores them.
         """
         found = self._find()
         if isinstance(found, str):
@@ -75,7 +73,7 @@ class InPlace:
         return None
 
     def _find(self) -> os.stat_result | str:
-        """Return the status of the opened file, or why the path does not name it."""
+        """Return the status of the opened file, or in words why the path does not name it."""
         try:
             found = self._path.lstat()
         except FileNotFoundError:
@@ -90,12 +88,13 @@ class InPlace:
 def replace_private(path: Path, content: bytes) -> None:
     """Make or replace the file `path` with mode 0600; durable on return.
 
-    The content is written to a second file, which is then renamed.  So a power cut or an OSError leaves the
-    old file or the new one, each complete.
+    The content goes to a second file, which is then renamed.  So after a power cut, or an OSError, the file
+    is the old one or the new one, whole.
     """
     new = path.with_name(f"{path.name}.new")
     try:
-        new.unlink(missing_ok=True)  # a killed start may have left it
+        # a killed start may have left this file, and `_write_new` accepts no existing name
+        new.unlink(missing_ok=True)
         _write_new(new, content)
         new.replace(path)
         sync_folder(path.parent)
@@ -106,10 +105,7 @@ def replace_private(path: Path, content: bytes) -> None:
 
 
 def refuse_link(path: Path) -> None:
-    """Raise OperatorError if `path` itself is a symbolic link.
-
-    Links in the folders above it are permitted.
-    """
+    """Raise OperatorError if `path` itself is a symbolic link; links above it are permitted."""
     if path.is_symlink():
         raise OperatorError(rules.STATE_LINK, f"{path} is a symbolic link to {path.readlink()}")
 
@@ -117,11 +113,9 @@ def refuse_link(path: Path) -> None:
 def make_folder(folder: Path) -> None:
     """Make a folder of mode 0700, and the missing folders above it, durable on return.
 
-    The folders above get the usual mode.  An existing folder is not changed.  OSError if the name belongs to
-    anything else.
-
-    Each entry is durable before the next one below it is made.  So a killed start leaves at most one entry
-    that is not durable, and the folder of this entry is empty.
+    The folders above get the usual mode.  An existing folder stays as it is; OSError if the name belongs to
+    anything else.  Each entry is made durable before the next one below it is made.  So a killed start
+    leaves at most one entry that is not durable, and its folder is empty.
     """
     _make_parent(folder.parent)
     try:
@@ -136,7 +130,7 @@ def make_folder(folder: Path) -> None:
 
 def make_private(folder: Path) -> None:
     """Give an existing folder the mode 0700; OSError if it is a link."""
-    # The mode is set by a descriptor.  `chmod` with a path would follow a link that was put there meanwhile.
+    # By its path, `chmod` would follow a link that was put there meanwhile.  So a descriptor is used.
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fchmod(descriptor, PRIVATE)
@@ -148,9 +142,7 @@ def sync_folder(folder: Path) -> None:
     """Make a folder's entries durable; OSError when that fails."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    # This process may write the folder but not read it.  Then it can't sync the folder alone, so it syncs
-    # everything.
-    except PermissionError:
+    except PermissionError:  # the folder may be written but not read, so only the whole system can be synced
         os.sync()
         return
     try:
@@ -160,7 +152,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Make the content of a file durable, even if another process wrote it; OSError if that fails."""
+    """Make the content of a file durable, whichever process wrote it; OSError if that fails."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         _sync(descriptor, path)
@@ -169,12 +161,12 @@ def sync_file(path: Path) -> None:
 
 
 def destroy(path: Path) -> None:
-    """Overwrite and remove a file, or a folder with all files below it; OSError if that fails.
+    """Overwrite a file, or every file below a folder, and remove it; OSError when that fails.
 
-    The old blocks are overwritten only if the file system writes in place.  Links are removed and not
-    followed.  A missing file is no error.
+    The overwriting reaches the old blocks only where the file system writes in place.  Links are removed,
+    but not followed.  A missing file is no error.
     """
-    # Links are tested first.  `is_dir` would follow a link, and its target may belong to another program.
+    # The link is checked first.  `is_dir` would follow it, and its target may belong to another program.
     if path.is_symlink() or not path.is_dir():
         _destroy_file(path)
         return
@@ -186,21 +178,21 @@ def destroy(path: Path) -> None:
 
 @contextlib.contextmanager
 def overwritten_after(path: Path) -> Iterator[None]:
-    """Return a block that may replace the file at a path; at its end, the old file is overwritten.
+    """Return a block that may replace the file at a path; at its end, the replaced file is overwritten.
 
-    If there was no old file, or the block does not replace it, nothing is overwritten.  The limits of
-    `destroy` hold here too.
+    If the path had no file, or the block does not replace it, nothing is overwritten.  `destroy` says how
+    far the overwriting reaches.
     """
     try:
-        # The old file is opened before the block, because it has no name afterwards.  O_NONBLOCK: if a pipe
-        # has this name, the open must not wait.
+        # The file is opened before the block, because it has no name afterwards.  O_NONBLOCK, because the
+        # open of a pipe would wait.
         descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         yield
         return
     with os.fdopen(descriptor, "wb") as file:
         yield
-        # Without a name (no links), the old file was replaced.  Otherwise it is still in use.
+        # If the file has no name any more, the block has replaced it.  If it has one, it is still in use.
         if os.fstat(descriptor).st_nlink == 0:
             file.write(bytes(os.fstat(descriptor).st_size))
             file.flush()
@@ -214,24 +206,20 @@ def is_empty(folder: Path) -> bool:
 
 
 def _make_parent(folder: Path) -> None:
-    """Make a folder above the state, and the missing folders above it; durable on return.
-
-    They get the usual mode.
-    """
+    """Make a folder above the state, and the folders above it, with the usual mode; durable on return."""
     if folder.is_dir():
         _sync_entry_of_another_start(folder)
         return
     _make_parent(folder.parent)
-    with contextlib.suppress(FileExistsError):  # if another program has made it just now
+    with contextlib.suppress(FileExistsError):  # another program may have made the folder just now
         folder.mkdir()
     sync_folder(folder.parent)
 
 
 def _sync_entry_of_another_start(folder: Path) -> None:
-    """Make the entry of an empty folder durable.
+    """Sync the entry of an empty folder: an earlier start may have been killed before it did so.
 
-    An earlier start may have made the folder and been killed before it synced.  If another program made the
-    folder, a sync may be impossible, for example on a read-only file system.  Such an error is ignored.
+    If another program made the entry, its file system may permit no sync, for example if it is read-only.
     """
     with contextlib.suppress(OSError):
         if is_empty(folder):
@@ -259,10 +247,7 @@ def _write_new(path: Path, content: bytes) -> None:
 
 
 def _sync(descriptor: int, path: Path) -> None:
-    """Sync a file or folder.
-
-    The OSError of a failure has its path; that of `os.fsync` does not.
-    """
+    """Sync a file or folder; the OSError of a failure has its path, which `os.fsync` leaves out."""
     try:
         os.fsync(descriptor)
     except OSError as error:

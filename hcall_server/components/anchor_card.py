@@ -41,8 +41,10 @@ CARD = Struct("body" / Bytes(CARD_BODY.sizeof()), "check" / Bytes(CHECK_SIZE), T
 
 CARD_SIZE: int = CARD_BODY.sizeof() + CHECK_SIZE
 _LONGEST = 4096
-"""Bytes of the longest card that is read.  A card of a later level may be longer than this one, and has to be
-reported as such, not as damaged."""
+"""Bytes of the longest card that is read.
+
+A card of a later level may be longer than a card of this level.  It must not be reported as damaged.
+"""
 
 
 class AnchorCard:
@@ -63,7 +65,7 @@ class AnchorCard:
     def read(self) -> Card | None:
         """Return the content of the card, None when there is no card yet.
 
-        Raises OperatorError if others may read the card or it is a link, StorageError if it is damaged, and
+        OperatorError if others may read the card, or if it is a link.  StorageError if it is damaged.
         LaterLevelError if a later release wrote it.
         """
         card = self._read()
@@ -82,7 +84,7 @@ class AnchorCard:
     def moved(self) -> str | None:
         """Return why the next start would not find the content of this card, None if it would find it.
 
-        A call costs one stat.  If the file was replaced or its time has changed, the card is read; a card
+        A call costs one stat.  If the file was replaced or its time has changed, the card is read.  A card
         with equal content is accepted.
         """
         trouble = self._place.trouble() if self._place else None
@@ -92,8 +94,8 @@ class AnchorCard:
             found = self._read()
         except SwpksError as error:
             return error.message
-        # A card with equal content, such as one from a restored folder, is as good as the old file. Later
-        # calls compare with this file.
+        # Accept a card with equal content, such as one from a restored folder.  Later calls compare with
+        # this file.
         if found is None or found != self._held:
             return trouble
         self._hold(found)
@@ -104,7 +106,7 @@ class AnchorCard:
         return None if content is None else self._decoded(content)
 
     def _hold(self, card: Card) -> None:
-        """Remember the content of the card and the identity of its file, so that `moved` can compare both."""
+        """Remember the content of the card and the identity of its file.  `moved` compares both."""
         try:
             self._place, self._held = InPlace(self._file.path, ours=True), card
         except OSError as error:
@@ -120,8 +122,8 @@ class AnchorCard:
             raise LaterLevelError(rules.STATE_LEVEL, message)
         try:
             card = CARD.parse(content)
-            # The check value comes before the fields. So a damaged field is reported as damage, and not as
-            # a wrong value.
+            # The check value is compared before the fields are read.  So a damaged field is reported as
+            # damage, not as a wrong value.
             if hashlib.sha256(card.body).digest() != card.check:
                 raise self._file.damaged("is damaged: its check value is wrong")
             body = CARD_BODY.parse(card.body)

@@ -36,7 +36,7 @@ class MemoryTpm:
     """
 
     kind = "embedded"
-    # Counted and not random: a simulation takes no random bytes from the host.
+    # Seeds are counted, not random: a simulation takes no random bytes from the host.
     _seeds = itertools.count(1)
 
     def __init__(self, name: str = "tpm", seed: int | None = None) -> None:

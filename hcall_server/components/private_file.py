@@ -67,13 +67,13 @@ class PrivateFile:
 
     def _content(self) -> bytes:
         """Return the file's bytes if it is a private plain file."""
-        # O_NOFOLLOW, because a link could appear after `_refuse_links`. O_NONBLOCK, because the open of a
-        # FIFO would wait for its writer, and the start with it.
+        # O_NOFOLLOW, because a link may appear after `_refuse_links`.  O_NONBLOCK, because the open of a
+        # FIFO would wait for its writer, and so would the start.
         descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            # fstat of the open file and not stat of the path: the path may name another file by now.
+            # Check the open file.  The path may name another file by now.
             self._check_private(os.fstat(descriptor))
-            # One byte more than the limit, so that the caller sees a file that is too long.
+            # Read one byte more than the limit, so that the caller notices a file that is too long.
             return os.read(descriptor, self._limit + 1)
         finally:
             os.close(descriptor)

@@ -59,8 +59,8 @@ class TpmSilentError(StorageError):
 class Tpm(Protocol):
     """One TPM.  Both operations block for up to `TPM_PATIENCE`, and are called at start only.
 
-    They raise TpmSilentError if the TPM does not work, and `unseal` raises TpmRefusedError for a blob that
-    is not its own.  No error holds a secret.
+    They raise TpmSilentError if the TPM does not work.  `unseal` raises TpmRefusedError for the blob of
+    another TPM.  No error holds a secret.
     """
 
     @property

@@ -47,9 +47,13 @@ LengthCheck = Callable[[Registers, KeystoreLimits], None]
 def field_checks(spec: HCallSpec) -> Mapping[str, Check]:
     """Return the checks of a call's arguments by name, in register order.
 
-    A length has no separate check.  The check of an authorization block returns `Credentials`, that of an
-    output buffer its `Place`, that of any other buffer its bytes.  The check of a consumer returns the
-    `Consumer`, that of a number the number.
+    A length has no separate check.  A check returns the value of its argument:
+
+    - an authorization block: `Credentials`
+    - an output buffer: a `Place`
+    - any other buffer: its bytes
+    - a consumer: a `Consumer`
+    - a number: the number
     """
     fields = [arg for arg in spec.args if not arg.kind.is_length]
     return {
@@ -66,7 +70,7 @@ def _authorization(spec: HCallSpec, arg: Arg) -> Check:
         data, offset = readable_at(segments, address)
         if context.strict and address % alignment:
             raise bad_argument(arg, rules.BUFFER_PLACE)
-        # In two steps, because the head has the length of the password: the head must be readable first.
+        # The head has the length of the password, so it is read first.
         room = len(data) - offset
         if room < size:
             raise bad_argument(arg, rules.AUTHORIZATION_READABLE)
@@ -76,7 +80,8 @@ def _authorization(spec: HCallSpec, arg: Arg) -> Check:
         owner = CONSUMERS.get(consumer)
         if owner is None:
             raise bad_argument(arg, rules.CONSUMER_KNOWN)
-        # This is a bad block, not a wrong password: the status is that of the whole block (choice C-F).
+        # A password that is too long makes the block wrong.  So the status is that of the block, not of a
+        # wrong password (choice C-F).
         if length > context.limits.max_password_size:
             raise bad_argument(arg, rules.AUTHORIZATION_PASSWORD, f"{length} bytes")
         end = size + length
@@ -97,7 +102,7 @@ def _input(spec: HCallSpec, arg: Arg) -> Callable[[Registers, Pieces, Context], 
 
     def check(registers: Registers, segments: Pieces, context: Context) -> bytes:
         address, length = registers[index], registers[length_index]
-        found = b""  # a buffer without bytes needs no memory, so its address is not checked (choice C-A)
+        found = b""  # the address of an empty buffer is not checked (choice C-A)
         if length:
             for start, extent, access, data in segments:
                 if start <= address and address + length <= start + extent and access & IN:
@@ -108,8 +113,8 @@ def _input(spec: HCallSpec, arg: Arg) -> Callable[[Registers, Pieces, Context], 
             misplaced = placed and (address % alignment or address % PAGE + length > room)
             if misplaced and context.strict and (context.page_aligned or not relaxable):
                 raise bad_argument(arg, rules.BUFFER_PLACE)
-        # After the address: a buffer that ends outside the memory is refused at the register of its address,
-        # which comes first.
+        # The address is checked before the length, because its register comes first.  A buffer that ends
+        # outside the memory is refused there.
         if check_length:
             check_length(registers, context.limits)
         return found
@@ -160,10 +165,10 @@ def _key_output(spec: HCallSpec, arg: Arg) -> Check:
     policy = spec.kind(Kind.POLICY).place
 
     def check(registers: Registers, segments: Pieces, context: Context) -> Place:
-        # The policy is an earlier register, so its own check has passed.
+        # The register of the policy is earlier, so its own check has passed.
         if not registers[policy] & _WRAPPING:
             return plain(registers, segments, context)
-        # The driver's form of the call for a wrapping key: address 0 and length 32.
+        # For a wrapping key, the Linux driver passes address 0 and length 32.
         if registers[index]:
             raise bad_argument(arg, rules.KEY_ADDRESS)
         if registers[length_index] != WRAPPING_KEY_SIZE:

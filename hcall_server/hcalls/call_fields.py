@@ -6,16 +6,17 @@ shown.
 
 # Why a label can be missing
 #
-# A label is no secret, but its register is an address that a guest has chosen.  A guest with two registers
-# swapped would have its password or its object data logged as a label.  So a label is hidden
+# A label is no secret, but its register is an address that a guest has chosen.  If a guest swaps two
+# registers, its password or its object data would be logged as a label.  So a label is hidden in four cases:
 #
-#   1. unless the authorization block of the call is well formed: with swapped registers it is none;
-#   2. if its memory overlaps that of another argument;
-#   3. if it has four bytes in a row of the presented password, or of one that is set;
-#   4. if it looks like the head of an authorization block.
+#   1. The authorization block of the call is not well formed.  This is so if its register was swapped.
+#   2. The memory of the label overlaps that of another argument.
+#   3. The label has four bytes in a row of the presented password, or of a password that is set.  The memory
+#      may still have a password that this call does not present.
+#   4. The label looks like the head of an authorization block.
 #
-# Passwords that are set count in 3 too: the memory may still have a password that this call does not present.
-# A shorter test, to show the labels of successful calls only, would hide those that a developer looks for.
+# We dropped a shorter test, to show the labels of successful calls only.  It would hide the labels that a
+# developer looks for.
 
 from __future__ import annotations
 
@@ -133,18 +134,21 @@ def _bytes_at(call: HCall, address_register: int, length_register: int) -> bytes
 def _harmless(
     spec: HCallSpec, call: HCall, arg: Arg, label: bytes, block: _Block | None, passwords: Iterable[bytes]
 ) -> bool:
-    """Whether a label may be shown: it is no password and no object data, even if registers are swapped."""
+    """Whether a label may be shown.  It must be neither a password nor object data.
+
+    A guest may swap registers by mistake.
+    """
     if block is None or _head(label, 0) is not None:
         return False
     start = call.registers[arg.place]
-    # By addresses and not by bytes: a part of the data may have any content.
+    # Addresses are compared, not bytes: a part of the data may have any content.
     if any(start < end and begin < start + len(label) for begin, end in _others(spec, call, arg, block)):
         return False
     return not any(_has_part(label, password) for password in (block.password, *passwords))
 
 
 def _has_part(label: bytes, password: bytes) -> bool:
-    # A password of fewer than four bytes counts as one run; the empty one, as no run at all.
+    # A password of fewer than four bytes is one run.  An empty password has no run.
     runs = (password[n : n + _RUN] for n in range(max(len(password) - _RUN + 1, 1)))
     return any(run and run in label for run in runs)
 

@@ -22,7 +22,8 @@ class GetConfig(NamedTuple):
 def config_of(keystore: Keystore, level: FirmwareLevel) -> Config:
     """Return the content of GET_CONFIG: limits, space, and only features whose calls the level has."""
     limits, calls = keystore.contents.limits, level.calls
-    # A feature without its call is left out, also if only the console has taken the call away (choice C-O).
+    # A feature needs its call.  The console may have taken the call away; then the feature is left out too
+    # (choice C-O).
     flags = (FLAG_WRAPPING if Opcode.WRAP_OBJECT in calls else 0) | (
         FLAG_REVOKING if Opcode.REVOKE_OBJECT in calls else 0
     )
@@ -44,6 +45,7 @@ def config_of(keystore: Keystore, level: FirmwareLevel) -> Config:
 
 def get_config(keystore: Keystore, level: FirmwareLevel, args: GetConfig) -> Outcome:
     """Write the config block, cut to the length of the buffer."""
-    # Versions of the Linux driver pass 32, 512 and 520 bytes; each gets as much as fits (choice C-7).
+    # Versions of the Linux driver pass buffers of 32, 512 and 520 bytes.  Each gets as much as fits (choice
+    # C-7).
     address, length = args.config
     return Outcome(SUCCESS, (), (Write(address, build_config(config_of(keystore, level))[:length]),))

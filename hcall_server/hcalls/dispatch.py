@@ -46,13 +46,13 @@ class _Way(NamedTuple):
 
 def _way_of(handler: Handler) -> _Way:
     opcode, arguments, _, answer = handler
-    costly = opcode is Opcode.GET_OBJECTLABELS  # it visits every object
+    costly = opcode is Opcode.GET_OBJECTLABELS  # this call visits every object
     return _Way(int(opcode), express_of(CALLS[opcode], arguments), answer, costly)
 
 
 _OPCODE = HCALL_HEAD_LAYOUT.fields[0].size
 """Bytes of the opcode, the first field of a body."""
-# By the bytes of the opcode: so the look-up needs a slice of the frame, and no number has to be decoded.
+# The key is the opcode as bytes.  So the look-up slices the frame, and decodes no number.
 _WAYS: Mapping[Opcode, tuple[bytes, _Way]] = {
     opcode: (int(opcode).to_bytes(_OPCODE, "big"), _way_of(HANDLERS[opcode])) for opcode in SERVED
 }
@@ -96,8 +96,9 @@ class HypervisorCalls:
     def answer(self, tag: int, data: bytes, start: int, end: int, hold: bool = False) -> Parts | None:
         """Run the call whose body is `data[start:end]`; return the frame of its answer, as two parts.
 
-        With `hold`, return None for a CONFIRM whose answer would be "not yet"; that run is not counted.
-        Raises ProtocolError for a body that is no h-call.  Call `begin` before the first call of a turn.
+        If `hold` is true, a CONFIRM with the answer "not yet" returns None, and is not counted.
+        ProtocolError for a body that is no h-call.  The caller must call `begin` before the first call of a
+        turn.
         """
         way = self._open_ways.get(data[start : start + _OPCODE])
         arguments = None if way is None else way.read(data, start, end, self._limits)
@@ -105,7 +106,8 @@ class HypervisorCalls:
             call = decode_hcall(tag, data, start, end)
             opcode = call.opcode if call.opcode in CALLS else OTHER_CALL
             outcome = self._outcome(call)
-            # It may be a signed update, which tries several RSA keys: the turn has to read its clock.
+            # This call may be a signed update, which tries several RSA keys.  So the turn has to read its
+            # clock.
             self.costly = True
         else:
             opcode, _, answer, self.costly = way
@@ -113,7 +115,7 @@ class HypervisorCalls:
                 outcome = answer(self._keystore, self._level, arguments)
             except _REFUSALS as error:
                 outcome = self._refused(error, opcode)
-        # Before the count: a CONFIRM that is held runs again later, and is one call.
+        # A held CONFIRM runs again later.  It is one call, so this run is not counted.
         if hold and outcome is NOT_YET:
             return None
         status, outputs, writes = outcome
@@ -127,8 +129,8 @@ class HypervisorCalls:
 
     def _outcome(self, call: HCall) -> Outcome:
         """Run one call by the ordinary way."""
-        # The fixed order of checks of spec/hcalls/index.md: call served, power, arguments; the rest is the
-        # keystore's.
+        # The order of checks is fixed (spec/hcalls/index.md): call served, power, arguments.  The keystore
+        # makes the rest of the checks.
         _, opcode, registers, segments = call
         partition = self._partition
         keystore = partition.keystore
@@ -145,8 +147,9 @@ class HypervisorCalls:
             return self._refused(error, opcode)
 
     def _context_of(self, keystore: Keystore) -> Context:
-        """Return the context of a call: the last one, if its limits and strictness are still the same."""
-        # One context serves many calls: only a change of the store's size makes another one necessary.
+        """Return the context of a call: the last one, if limits and strictness have not changed."""
+        # One context serves many calls.  A new one is needed after a change of the store's size or of
+        # strictness.
         context, partition = self._context, self._partition
         if (
             context is None

@@ -150,12 +150,15 @@ class _Source:
     # Conditions
 
     def _demand_places(self) -> None:
-        """Add conditions: a segment for each buffer, in order and apart, and nothing behind their bytes."""
+        """Add the conditions of the segments: one for each buffer, in order, without overlap.
+
+        The frame has no bytes after those of the segments.
+        """
         table = HCALL_HEAD_LAYOUT.size + SEGMENT_LAYOUT.size * len(self._buffers)
         carried = [f"l{n}" for n, arg in enumerate(self._buffers) if arg.kind.readable]
         self._demands.append(f"end - start == {' + '.join([str(table), *carried])}")
         for n, arg in enumerate(self._buffers):
-            # Ascending and apart: so no two segments overlap, which would break the protocol.
+            # A segment ends before the next one begins.  Segments that overlap would break the protocol.
             limit = f"a{n + 1}" if n + 1 < len(self._buffers) else str(ADDRESS_SPACE)
             self._demands += [f"a{n} == r{arg.register}", f"a{n} + l{n} <= {limit}"]
             if arg.alignment > 1:
@@ -177,7 +180,7 @@ class _Source:
             case Kind.POLICY:
                 return self._policy(arg)
             case Kind.LIST_TOKEN:
-                # A token of a list that goes on needs the table of open lists: the ordinary way has that.
+                # A token needs the table of open lists, which only the ordinary way has.
                 self._demands.append(f"not r{arg.register}")
                 return "0"
             case _:
@@ -197,11 +200,11 @@ class _Source:
         bounds = length.bounds
         if bounds is None:
             return
-        # A table row that needs more must fail at import, and not get a function with a condition left out.
+        # The function would lack the further condition of this row.  So the import fails instead.
         if bounds.beyond:
             raise TypeError("no express way for a length that depends on another")
         fixed = str(bounds.most or ADDRESS_SPACE)
-        # Not written into the text as a number: a partition's limits change when its store grows.
+        # The limit is read at each call, because it changes when the store of a partition grows.
         most = f"limits.{bounds.most.value}" if isinstance(bounds.most, Limit) else fixed
         self._demands.append(f"{bounds.least} <= r{length.register} <= {most}")
 

@@ -1,7 +1,7 @@
 """The handler of each h-call, and the named tuple of its arguments.
 
-To add an h-call, add three things: its row in `hcall_abi.calls`, its tuple and handler in the module of its
-family, and its row here.  The tuple has a field for each argument, under the argument's name.  Lengths have
+To add an h-call, add its row in `hcall_abi.calls`, and its row here.  Its tuple and its handler belong into
+the module of its family.  The tuple has a field for each argument, under the argument's name.  Lengths have
 no field.
 """
 
@@ -46,7 +46,7 @@ def _handler(opcode: Opcode, arguments: type[A], answer: Answer[A]) -> Handler:
 
 def _in_order(*checks: Check) -> Collect:
     """Return the checks as one function, which runs them in order."""
-    # Written out for up to four checks: a loop over them would cost every READ 3 % of its time.
+    # Up to four checks are written out.  A loop over them would cost every READ 3 % of its time.
     match checks:
         case (a,):
             return lambda r, s, x: (a(r, s, x),)

@@ -23,7 +23,7 @@ class Place(NamedTuple):
 
 def readable_at(segments: Pieces, address: int) -> tuple[bytes, int]:
     """Return the readable segment around `address` and the offset in it; (b"", 0) if there is none."""
-    # A linear search: a plain call has one segment for each buffer, so four at most.
+    # The search is linear, because a plain call has four segments at most, one for each buffer.
     for start, extent, access, data in segments:
         if start <= address < start + extent and access & IN:
             return data, address - start

@@ -1,7 +1,7 @@
 """Checks of arguments that are numbers: consumers, policy words, flags, tokens."""
 
 # Some checks depend on an earlier argument, such as flags on the label.  They read its register and memory
-# again, without any test: the checks run in register order, so the check of that argument has passed.
+# again, but do not check them again: checks run in register order, so that argument is right.
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def refused_word(words: Words, policy: int, supported: int) -> Rule | None:
     `words` are those of the call, `supported` the bits that the firmware level offers
     (spec/policies.md#words-that-are-refused).
     """
-    # In the order of spec/policies.md#words-that-are-refused: the log names the first rule that is broken.
+    # The log names the first broken rule, so the order is that of spec/policies.md#words-that-are-refused.
     if policy & STATUS_BITS:
         return rules.POLICY_STATUS_BITS
     if policy & ~supported:
@@ -109,7 +109,7 @@ def _broken_by_wrap_flags(value: int) -> Rule | None:
         return rules.WRAP_ALGORITHM
     if not value & WrapFlag.PWSET:
         return rules.WRAP_PWSET  # the driver's comment says that it is mandatory (choice C-26)
-    # Unlike a policy word, which may have both: Linux refuses both modes in wrap flags.
+    # Linux refuses both modes together in wrap flags.  A policy word may have both.
     return rules.WRAP_MODES if value & _BOTH_MODES == _BOTH_MODES else None
 
 

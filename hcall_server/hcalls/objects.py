@@ -77,8 +77,9 @@ def read_object(keystore: Keystore, level: FirmwareLevel, args: ReadObject) -> O
     authorization, label, (address, length) = args
     held = keystore.objects.read(authorization, label)
     data = held.data
-    outputs = (len(data), held.policy)  # in the order of `results`; to call it would slow READ
-    # Only now, and not among the arguments: without access a caller must not learn the size (choice C-15).
+    outputs = (len(data), held.policy)  # in the order of `results`, whose call would slow READ
+    # This check comes after the access checks.  A caller without access must not learn the size (choice
+    # C-15).
     if len(data) > length:
         message = f"the object has {len(data)} bytes and the buffer {length}"
         raise Refusal(rules.OBJECT_FITS_BUFFER, message, argument="data_length", outputs=outputs)
@@ -100,7 +101,8 @@ def get_objectlabels(keystore: Keystore, level: FirmwareLevel, args: GetObjectLa
     """Write as many whole entries of the list as fit; return a token for the rest."""
     labels = keystore.objects.labels(args.authorization, args.token)
     listed = _fitting(labels, args.labels.length)
-    # H_CONTINUE with no entry would let a guest ask for ever (choice C-29).
+    # If no entry fits, the call is refused.  After H_CONTINUE without an entry, a guest could ask for ever
+    # (choice C-29).
     if labels and not listed:
         raise bad_argument(_LABELS.arg("labels_length"), rules.LIST_ROOM, f"{args.labels.length} bytes")
     rest = labels[len(listed) :]

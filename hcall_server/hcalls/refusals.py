@@ -126,7 +126,7 @@ def aborted(error: ScarcityError) -> Refusal:
 
 
 def _forbidden(call: Opcode, error: Forbidden) -> Refusal:
-    """Return H_AUTHORITY, with the policy if that is the reason and the call returns it."""
+    """Return H_AUTHORITY.  Add the policy if it is the reason, and if the call returns policies."""
     returned = call in _RETURNS_POLICY and error.verdict is not Verdict.PASSWORD
     outputs = CALLS[call].results(policy=error.policy or 0) if returned else ()
     return Refusal(VERDICTS[error.verdict], str(error), outputs=outputs)

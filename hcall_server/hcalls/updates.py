@@ -40,18 +40,19 @@ class SignedUpdate(NamedTuple):
 
 
 def signed_update(keystore: Keystore, level: FirmwareLevel, args: SignedUpdate) -> Outcome:
-    """Change a secure-boot variable as the update requests, or raise the refusal of the broken rule.
+    """Change a secure-boot variable as the update requests.  Raise the refusal if a rule is broken.
 
-    If it succeeds, all changes are made at once.  After an update of PK without verification, the end of the
-    latch is one of them.  A refusal changes nothing.
+    All changes are made at once.  An update of PK without verification also ends the latch.  A refusal
+    changes nothing.
     """
     consumer = args.authorization.consumer
-    # First: the decision tries RSA keys, and a caller without the password must not cost that time.
+    # The password is checked before the decision, which tries RSA keys.  A caller without the password must
+    # not cost that time.
     stored = keystore.signed.begin(args.authorization, args.label, args.policy)
     unverified = keystore.latch.armed and is_platform_key(consumer, args.label)
     use = _carried_out(_decided(keystore, args, stored, unverified=unverified), keystore, args)
-    # After the change, and in the same call: object and latch are in the same snapshot, so in one commit.  A
-    # refused update raises before this, and leaves the latch armed.
+    # The latch ends in the same call as the change.  So object and latch are in one snapshot, and in one
+    # commit.  A refused update raises before this line, and leaves the latch armed.
     if unverified:
         keystore.latch.disarm(use)
     else:
@@ -64,7 +65,8 @@ def _decided(keystore: Keystore, args: SignedUpdate, stored: bytes | None, *, un
     """Decide about an update; ScarcityError if its modules can't be loaded for lack of descriptors."""
     consumer, label = args.authorization.consumer, args.label
     try:
-        # Loaded by the first update, with the library for certificates: a start without them is faster.
+        # The first update loads these modules and the library for certificates.  A start without them is
+        # faster.
         from hcall_server.secvar.update import UpdateRequest, decide
 
         return decide(
@@ -99,8 +101,9 @@ def _carried_out(decision: Decision, keystore: Keystore, args: SignedUpdate) -> 
 
 
 def _note_doubts(keystore: Keystore, args: SignedUpdate) -> None:
-    """Store the reasons why real firmware may refuse this verified update, until the log has them."""
-    # Reading the PKCS#7 again costs less than a trial of a key, and the decision needs no second result.
+    """Store the reasons why real firmware may refuse this verified update.  The log takes them later."""
+    # The PKCS#7 is read a second time.  That costs less than a trial of a key, and `decide` can return one
+    # result.
     from hcall_server.secvar.update import doubts_of
 
     if reasons := doubts_of(args.data):

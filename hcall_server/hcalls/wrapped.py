@@ -60,8 +60,8 @@ def unwrap_object(keystore: Keystore, level: FirmwareLevel, args: UnwrapObject) 
     """Decrypt a wrapped object, if its own policy and that of its key are met."""
     who = args.authorization
     state = keystore.access.enter(_UNWRAP, who)
-    # In the order of spec/wrapped.md#order-of-checks.  The policy in the flags is checked last: until the
-    # object has authenticated, it is not certain that WRAP wrote these flags.
+    # The checks have the order of spec/wrapped.md#order-of-checks.  The policy in the flags is checked
+    # last.  Before the object has authenticated, it is not certain that WRAP wrote these flags.
     try:
         header = read_header(args.input)
         key = keystore.keys.for_unwrapping(who, state, header.key_id)
@@ -73,7 +73,7 @@ def unwrap_object(keystore: Keystore, level: FirmwareLevel, args: UnwrapObject) 
 
 
 def _written(call: Opcode, keystore: Keystore, token: int, output: Place, data: bytes) -> Outcome:
-    # Only a call that succeeds uses its token up: a refused one has changed nothing.
+    # Only a call that succeeds uses up its token.  A refused call changes nothing.
     keystore.continuations.retire(token)
     results = CALLS[call].results(token=0, size=len(data))
     return Outcome(SUCCESS, results, (Write(output.address, data),))

@@ -30,7 +30,7 @@ from hcall_server.keystore.authority import PasswordState, Verdict, authorise
 from hcall_server.keystore.refusals import Forbidden, Taken
 
 _ALLOWED = Verdict.ALLOWED
-# A look-up of a member on its class costs more than a function call, and every h-call needs these two.
+# Every h-call needs these members.  A look-up on the Enum class costs more than a function call.
 _UNSET, _UNSET_PRESENTED = PasswordState.UNSET, PasswordState.UNSET_PRESENTED
 _MATCHED, _MISSING, _WRONG = PasswordState.MATCHED, PasswordState.MISSING, PasswordState.WRONG
 
@@ -60,7 +60,7 @@ class Passwords:
 
         The time depends on the length of the presented password, but not on its bytes.
         """
-        # Wrong guesses are not slowed: a call waits for nothing, so a delay would stop every partition.
+        # A wrong password causes no delay.  An h-call never waits, so a delay would stop every partition.
         consumer, presented = who
         actual = self._passwords.get(consumer)
         if actual is None:
@@ -71,7 +71,8 @@ class Passwords:
 
     def set(self, consumer: Consumer, password: bytes) -> None:
         """Set a consumer's password; Taken if the consumer already has one in this IPL."""
-        # Not even the holder of the old password may change it (choice C-4); no public source decides this.
+        # A set password cannot be changed, not even by its holder.  The public sources do not decide this;
+        # it is our choice C-4.
         if consumer in self._passwords:
             raise Taken(f"the {consumer.name} consumer already has a password")
         self._passwords[consumer] = password
@@ -106,7 +107,7 @@ class AccessControl:
         self.passwords.reset()
 
     def enter(self, call: Opcode, who: Credentials) -> PasswordState:
-        """Return the state of the password; Forbidden unless it permits `call` without any policy."""
+        """Return the state of the password.  Forbidden if the password alone forbids `call`."""
         state = self.state(who)
         self.demand(call, state, None)
         return state

@@ -13,7 +13,7 @@
 #
 #   password     of the consumer that the call names
 #   existence    an object of the label, or no object if the call makes one
-#   policy       the word of the object, or of the object to be made: its maker must be able to reach it
+#   policy       the word of the object; for a new object too, because its maker must be able to use it
 #   space        for the change
 #
 # The password precedes existence.  So a caller without it gets the same refusal for a used label and for a
@@ -40,9 +40,9 @@
 #
 #   - A check of the password that a world-readable READ presents (choice C-C).  It would protect nothing: the
 #     same caller may read the object without a password.
-#   - Policy checks in CONFIRM, GET_OBJECTLABELS and, but for IMMUTABLE and HVPROVISIONED, REMOVE (C-D, C-19).
-#     They return no object data, and an owner may remove an object that it may not read at this secure-boot
-#     mode.
+#   - Policy checks in CONFIRM and GET_OBJECTLABELS, and further ones in REMOVE (C-D, C-19).  REMOVE checks
+#     IMMUTABLE and HVPROVISIONED only.  These calls return no object data.  An owner may remove an object
+#     that it may not read at this secure-boot mode.
 #   - A refusal of OSSECBOOTAUDIT together with OSSECBOOTENFORCE (C-E).  The flags of WRAP refuse both because
 #     Linux does.  For policy words the public record is silent, and the stricter bit has a clear meaning.
 #   - Free space for TRANSIENT objects (C-K).  They never reach NVRAM, but the size of the store is the only
@@ -111,7 +111,7 @@ _SIGNED = int(Policy.SIGNEDUPDATE)
 _ACCESS = _PWSET | _AUDIT | _ENFORCE
 
 
-# Names of the module: a look-up on the Enum class would cost each h-call more than the comparison itself.
+# Every h-call needs these members.  A look-up on the Enum class costs more than the comparison itself.
 _MATCHED, _UNSET, _ALLOWED = PasswordState.MATCHED, PasswordState.UNSET, Verdict.ALLOWED
 
 
@@ -131,7 +131,7 @@ class _Demand(NamedTuple):
 _DEMANDS: Mapping[Opcode, _Demand] = {
     Opcode.WRITE_OBJECT: _Demand(_ACCESS),
     Opcode.READ_OBJECT: _Demand(_ACCESS | _WRAPPING | _REVOKED, waiving=_WORLD),
-    # No WRAPPINGKEY here: Linux itself demands that a key is revoked before it is removed (choice C-19).
+    # WRAPPINGKEY does not deny REMOVE.  Linux itself revokes a key before it removes it (choice C-19).
     Opcode.REMOVE_OBJECT: _Demand(_IMMUTABLE | _PROVIDED),
     Opcode.CONFIRM_OBJECT_FLUSHED: _Demand(0),
     Opcode.GET_OBJECTLABELS: _Demand(0),
@@ -147,14 +147,15 @@ _DEMANDS: Mapping[Opcode, _Demand] = {
 def authorise(call: Opcode, policy: int | None, password: PasswordState, secure_boot: SecureBoot) -> Verdict:
     """Decide whether `call` may go on.
 
-    `password` is about the consumer that owns the object; `policy` is the object's policy word, or None
-    where there is no object (then only the password counts).  All three consumers have the same rights,
+    `password` is about the consumer that owns the object.  `policy` is the object's policy word.  If there
+    is no object, `policy` is None, and only the password counts.  All three consumers have the same rights,
     each over its own objects.
     """
     denying, waiving, required = _DEMANDS[call]
     word = policy or 0
     authentic = password is _MATCHED or password is _UNSET
-    # Before any policy bit: a caller without the password must not learn that the object exists.
+    # The password is checked before the policy bits.  A caller without it must not learn that the object
+    # exists.
     if not authentic and not word & waiving:
         return Verdict.PASSWORD
     if required and policy is not None and not word & required:

@@ -25,9 +25,9 @@ from hcall_server.keystore.limits import KeystoreLimits
 from hcall_server.keystore.refusals import NoRoom, NotFound, Taken
 
 MAX_PENDING_REMOVALS = 4096
-"""Most removals that are stored by label; beyond it every absent label is pending until the next flush.
+"""Most removals that are stored by label.  Beyond it, every absent label is pending until the next flush.
 
-A guest that writes and removes while NVRAM refuses could otherwise fill the memory of the server.
+Without this bound, a guest could fill the memory of the server: it writes and removes while NVRAM refuses.
 """
 
 PROVIDED = int(Policy.HVPROVISIONED)
@@ -67,18 +67,21 @@ class Contents:
     def __init__(self, limits: KeystoreLimits, image: StoreImage | None = None, *, replaces: int = 0) -> None:
         self.limits = limits
         self.flushed = image.generation if image else replaces
-        # The removal of the previous store is a change: the first flush of an empty store makes it durable.
+        # If an empty store replaces another one, that counts as a change.  The first flush makes it
+        # durable.
         self.generation = self.flushed + (1 if replaces and not image else 0)
         self.awaited = 0
         self.used = 0
         self._objects: dict[Key, KeystoreObject] = {}
-        self._entries: dict[Key, bytes] = {}  # in the order of the objects; without the volatile ones
+        self._entries: dict[Key, bytes] = {}  # of all objects but the volatile ones, in their order
         self.find: Callable[[Key], KeystoreObject | None] = self._objects.get
         """Returns the object of a key, or None.  It is the dict's own method, because every READ calls it."""
         self.key_ids = KeyIds()
-        # Removals that are not flushed, each with its generation.  CONFIRM must not answer "gone" before they
-        # are: a crash would bring the object back.  `_unnamed_removals` is the newest generation of removals
-        # whose labels are not known: those of a previous store, and those beyond MAX_PENDING_REMOVALS.
+        # The removals that are not flushed, each with its generation.  CONFIRM must not answer "gone"
+        # before the removal is flushed: a crash would bring the object back.
+        #
+        # Some removals have no known label: those of a previous store, and those beyond
+        # MAX_PENDING_REMOVALS.  `_unnamed_removals` is the newest generation of these.
         self._removed: dict[Key, int] = {}
         self._unnamed_removals = self.generation if not image else 0
         for entry in image.entries if image else ():
@@ -87,8 +90,8 @@ class Contents:
     def _load(self, entry: bytes) -> None:
         """Add an object from its entry in the stored image."""
         consumer, label, policy, data = object_of(entry)
-        # An image has no generation for each object.  All are flushed, so each gets the generation of the
-        # image.
+        # An image has no generation for each object.  All objects are flushed, so each gets the generation
+        # of the image.
         self._hold((consumer, label), KeystoreObject(policy, data, self.generation), entry)
         self.used += self._cost(label, data)
 
@@ -139,7 +142,8 @@ class Contents:
 
     def mark_flushed(self, generation: int) -> None:
         """Mark the snapshot of `generation` as durable."""
-        # An older commit may be reported after a newer one; it must not make flushed changes pending again.
+        # A landing may report an older commit after a newer one.  Flushed changes must not become pending
+        # again.
         self.flushed = max(self.flushed, generation)
         self._removed = {key: when for key, when in self._removed.items() if when > self.flushed}
 
@@ -147,7 +151,7 @@ class Contents:
         """Return all objects, the oldest first."""
         return [StoredObject(*key, held.policy, held.data) for key, held in self._objects.items()]
 
-    # Volatile objects: they travel with a partition that moves, and end at an IPL
+    # Volatile objects: they move with a partition, and end at an IPL
 
     def volatile(self) -> list[tuple[int, StoredObject]]:
         """Return the volatile objects, each with its place among all objects."""
@@ -165,12 +169,13 @@ class Contents:
         """
         order = list(self._objects)
         for place, (consumer, label, policy, data) in objects:
-            # An insertion moves only the later objects, so in ascending order no later place becomes wrong.
+            # The places are ascending, and an insertion moves only later objects.  So the objects inserted
+            # before keep their places.
             self._hold((consumer, label), KeystoreObject(policy, data, self.generation))
             self.used += 0 if policy & PROVIDED else self._cost(label, data)
             order.insert(place, (consumer, label))
         found = {key: self._objects[key] for key in order}
-        # The dict stays the same object: `find`, and `Objects`, have its bound method.
+        # Refill the same dict: `find` and `Objects` have its bound method.
         self._objects.clear()
         self._objects.update(found)
 
@@ -179,18 +184,19 @@ class Contents:
     def provide(self, consumer: Consumer, label: bytes, policy: int, data: bytes) -> None:
         """Put an object of the hypervisor's own into a consumer's name space until the next IPL.
 
-        The policy word gets HVPROVISIONED.  Such an object takes no space of the partition, is not
-        counted, and is never stored in NVRAM.  So the caller provides it after every IPL
-        (spec/policies.md#objects-of-the-hypervisor).  An object that a consumer made under the label is
-        removed.
+        The policy word gets HVPROVISIONED.  Such an object takes no space and is not counted.  It is never
+        stored in NVRAM, so the caller provides it after every IPL
+        (spec/policies.md#objects-of-the-hypervisor).  If a consumer has made an object under the label,
+        that object is removed.
         """
         key = (consumer, label)
-        # A removal, not a silent replacement: the consumer's object must leave the stored image too.
+        # A silent replacement would leave the consumer's object in the stored image.  So it is removed
+        # first.
         if key in self._objects:
             self.remove(key)
         self._hold(key, KeystoreObject(policy | PROVIDED, data, self.generation))
 
-    # Changes; the caller has checked that each is allowed
+    # Changes: the caller has checked that each is allowed
 
     def _cost(self, label: bytes, data: bytes) -> int:
         return len(label) + len(data) + self.limits.object_overhead
@@ -204,10 +210,11 @@ class Contents:
     def put(self, key: Key, policy: int, data: bytes) -> None:
         """Make or replace an object, if there is space for it."""
         held = self._objects.get(key)
-        # The old data count as free, so a signed update fits into a store that its variable fills.
+        # The space of the old data counts as free.  So a signed update succeeds even if its variable fills
+        # the store.
         freed = self._cost(key[1], held.data) if held else 0
         cost = self._cost(key[1], data) - freed
-        # Before the first change: a call that finds no room has changed nothing.
+        # Checked before the first change: a call that finds no room must change nothing.
         self._demand_space(cost)
         if not policy & VOLATILE:
             self.generation += 1
@@ -265,8 +272,8 @@ class Contents:
 
     def _note_removal(self, key: Key) -> None:
         """Store a removal until it is flushed, in bounded memory."""
-        # Beyond the bound the labels are forgotten, and the newest generation counts for every absent label.
-        # That is the safe side: CONFIRM may say "not yet" for an unrelated label, but never "gone" too early.
+        # Beyond the bound, the labels are forgotten, and each absent label gets the newest generation.
+        # Then CONFIRM may say "not yet" for an unrelated label.  It never says "gone" too early.
         if len(self._removed) >= MAX_PENDING_REMOVALS:
             self._removed.clear()
             self._unnamed_removals = self.generation
@@ -275,9 +282,9 @@ class Contents:
     def pending(self, key: Key) -> bool:
         """Return whether the newest change to a label is not durable yet; if so, note that a guest waits."""
         held = self._objects.get(key)
-        # If the label has a persistent object, the newest change is that of this object.  Otherwise it is a
-        # removal.  A TRANSIENT object is not in NVRAM.  But an older persistent object of the same label may
-        # be there until its removal is flushed (C-G).
+        # If the label has a persistent object, its last change is the newest one.  If not, the newest
+        # change is a removal.  A TRANSIENT object may have the label of a persistent one whose removal is
+        # not flushed.  That one is still in NVRAM (C-G).
         changed = self._removed.get(key, self._unnamed_removals)
         if held is not None and not held.policy & VOLATILE:
             changed = held.generation

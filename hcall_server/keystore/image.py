@@ -15,9 +15,11 @@ R-04) nor TRANSIENT objects (R-14).
 # of the time or less.
 #
 # An entry costs a WRITE 0.3 us, and memory: about 90 bytes, and the object's label and data once more.  So a
-# full store of 3448 objects takes a third more memory, and one of large objects twice as much.  Headers
-# alone, joined with the labels and data of the objects, would save the second copy and take three times as
-# long.  One joined image, changed in place, would make each WRITE and REMOVE as expensive as a flush.
+# full store of 3448 objects takes a third more memory, and one of large objects twice as much.
+#
+# We dropped two alternatives.  Headers that are encoded in advance would save the second copy, but a snapshot
+# would take three times as long.  One joined image, changed in place, would make each WRITE and REMOVE as
+# expensive as a flush.
 #
 # The entry's layout is defined here, because this room makes entries.  The sealing room builds the layout of
 # the image from it (`sealing/formats.py`).  Only that room reads bytes that may be wrong.

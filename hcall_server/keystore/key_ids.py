@@ -3,8 +3,8 @@
 An id is a function of the key (spec/wrapped.md#the-key-id) and is not stored in NVRAM.
 """
 
-# An id is derived once, when a key enters the keystore.  A search at every UNWRAP was dropped: it derived the
-# id of every wrapping key, and with 1,900 keys it stopped all partitions for 15 ms.
+# An id is derived once, when a key enters the keystore.  We dropped a search at every UNWRAP: it derived
+# the id of every wrapping key.  With 1,900 keys it stopped all partitions for 15 ms.
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class KeyIds:
     def add(self, owner: int, label: bytes, key: bytes) -> None:
         """Add a key.  The label must not have one yet."""
         self._ids[owner, label] = key_id = key_id_of(key)
-        # A list of labels, because nothing forbids two labels with the same key.
+        # Two labels may have the same key, so each id has a list of labels.
         self._labels.setdefault((owner, key_id), []).append(label)
 
     def drop(self, owner: int, label: bytes) -> None:

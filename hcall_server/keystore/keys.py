@@ -44,7 +44,8 @@ class Keys:
         """Return the key under a label for WRAP; Forbidden, NotFound, or WrongKind for a non-key object."""
         state = self._access.enter(Opcode.WRAP_OBJECT, who)
         held = self._contents.get((who.consumer, label))
-        # Not a verdict of `authorise`: the call has a status of its own for it, H_INVALID_KEY (choice C-40).
+        # `authorise` does not check this, because the call has a status of its own for it: H_INVALID_KEY
+        # (choice C-40).
         if not held.policy & _WRAPPING:
             raise WrongKind("the object is no wrapping key")
         self._access.demand(Opcode.WRAP_OBJECT, state, held.policy)
@@ -53,10 +54,11 @@ class Keys:
     def for_unwrapping(self, who: Credentials, state: PasswordState, key_id: bytes) -> WrappingKey:
         """Return the key of an id for UNWRAP.
 
-        `state` is the result of the password check.  Raises NotFound if the consumer has no key of this id or
-        has removed it; Forbidden if the password or the key's policy forbids UNWRAP.
+        `state` is the result of the password check.  NotFound if the consumer has no key of this id.
+        Forbidden if the password or the key's policy forbids UNWRAP.
         """
-        # Only keys of the consumer in the authorization block: its password opens no other key (choice C-43).
+        # The search finds only keys of the consumer in the authorization block.  Its password opens no
+        # other key (choice C-43).
         label = self._contents.key_ids.label_of(who.consumer, key_id)
         if label is None:
             raise NotFound("this consumer has no wrapping key of this id")
@@ -76,7 +78,8 @@ class Keys:
         held = self._contents.get(key)
         self._access.demand(call, state, held.policy)
         wanted = held.policy | _REVOKED if revoked else held.policy & ~_REVOKED
-        # A call that changes nothing must not count a generation: a flushed key would become pending again.
+        # A call that changes nothing must not count as a change.  Otherwise a flushed key would become
+        # pending again.
         if wanted != held.policy:
             self._contents.set_policy(key, wanted)
         return held.policy

@@ -16,8 +16,8 @@ class KeystoreLimits(NamedTuple):
     `max_object_size` is the value in GET_CONFIG (16 bits); `largest_object` is the limit of WRITE.
     """
 
-    # Two limits, because 16 bits cannot hold the size of a large object.  Linux demands that this field is
-    # 0xFFFF where objects of 64 KiB and more exist, and reads their limit from another field.
+    # There are two limits, because a field of 16 bits cannot hold the size of a large object.  If objects
+    # of 64 KiB and more exist, Linux demands 0xFFFF in this field, and reads the limit from another one.
 
     total_size: int
     object_overhead: int
@@ -32,7 +32,8 @@ def limits_of(level: FirmwareLevel, kbytes: int) -> KeystoreLimits:
     """Return the limits of a keystore of `kbytes` KiB on a firmware level (spec/levels.md)."""
     total = kbytes * KIB
     large = level.config_version >= LARGE_OBJECTS_SINCE and level.max_large_object_size > 0
-    # Without large objects the whole store bounds an object; with them the value is fixed (choice C-12).
+    # Without large objects, no object is larger than the store.  With them, the value is fixed (choice
+    # C-12).
     max_object = level.max_object_size if large else min(total, level.max_object_size)
     return KeystoreLimits(
         total_size=total,

@@ -26,7 +26,7 @@ class Objects:
         self._contents = contents
         self._access = access
         self._listings = listings
-        # READ is the most frequent call: bound functions save it three look-ups.
+        # READ is the most frequent call.  These bound functions save it three look-ups.
         self._state, self._find, self._demand = access.state, contents.find, access.demand
         self._entropy = entropy
 
@@ -47,12 +47,12 @@ class Objects:
     def _make(
         self, call: Opcode, who: Credentials, label: bytes, policy: int, data: Callable[[], bytes]
     ) -> bytes:
-        """Make an object; its policy must permit its maker to use it."""
+        """Make an object.  Its policy must permit its maker to use it."""
         state = self._access.enter(call, who)
         self._contents.demand_vacant((who.consumer, label))
         self._access.demand(call, state, policy)
-        # The data are made only now, so a refused GEN_KEY takes no entropy.  If the host gives no entropy,
-        # nothing has changed yet.
+        # The data are made after the checks, so a refused GEN_KEY takes no entropy.  They are made before
+        # the first change, so a lack of entropy changes nothing.
         made = data()
         self._contents.put((who.consumer, label), policy, made)
         return made
@@ -60,7 +60,8 @@ class Objects:
     def read(self, who: Credentials, label: bytes) -> KeystoreObject:
         """Return an object that the caller may read; Forbidden or NotFound."""
         state = self._state(who)
-        # Not `enter`: a world-readable object needs no password, and only the object shows whether it is one.
+        # `enter` would demand the password.  A world-readable object needs none, so READ has to find the
+        # object first.
         held = self._find((who.consumer, label))
         if held is None:
             self._demand(_READ, state, None)
@@ -76,20 +77,22 @@ class Objects:
         self._contents.remove((who.consumer, label))
 
     def confirm(self, who: Credentials, label: bytes) -> bool:
-        """Return whether the newest change to a label is durable; a removal is a change too.
+        """Return whether the newest change to a label is durable.  A removal is a change too.
 
-        Returns False while the change is pending.  Raises NotFound if the label has no object, and its
-        removal is durable or it never had one.
+        NotFound if the label has no object, and its absence is durable.
         """
         self._access.enter(Opcode.CONFIRM_OBJECT_FLUSHED, who)
-        # First, because NotFound means here that the absence is durable; Linux takes "not found, not yet
-        # durable" for a failure (spec/hcalls/confirm_object_flushed.md).
+        # The pending change is checked first, because NotFound means that the absence is durable.  Linux
+        # takes "not found, not yet durable" for a failure (spec/hcalls/confirm_object_flushed.md).
         if self._contents.pending((who.consumer, label)):
             return False
         self._contents.get((who.consumer, label))
         return True
 
     def labels(self, who: Credentials, token: int) -> Sequence[bytes]:
-        """Return the labels of a consumer, or those that are left under a token of `listings`."""
+        """Return the labels of a consumer.
+
+        With a token, return those that its list has not delivered yet.
+        """
         self._access.enter(Opcode.GET_OBJECTLABELS, who)
         return self._listings.take(token) if token else self._contents.labels(who.consumer)

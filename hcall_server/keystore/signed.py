@@ -88,18 +88,18 @@ class SignedObjects:
     def begin(self, who: Credentials, label: bytes, policy: int) -> bytes | None:
         """Return the present data of the object, None if there is no object yet.
 
-        Raises Forbidden for a wrong password and for a policy that is not met.  An IMMUTABLE object can be
-        made but not changed.  Raises WrongKind if the object has another policy word than `policy`.  One that
-        WRITE has made is an example.
+        Forbidden if the password or the policy forbids the update.  An IMMUTABLE object can be made but not
+        changed.  WrongKind if the object has another policy word than `policy`, such as an object that
+        WRITE has made.
         """
         state = self._access.enter(Opcode.SIGNED_UPDATE, who)
         held = self._contents.find((who.consumer, label))
-        # This comes before the policy check, which reads the word in the request.  Otherwise a caller could
-        # leave out a bit that the object has (choice C-21).
+        # The policy check below reads the word in the request.  So this check comes first: a caller must
+        # not leave out a bit that the object has (choice C-21).
         if held is not None and held.policy != policy:
             raise WrongKind("the object has another policy")
-        # IMMUTABLE forbids changes.  The first update is no change: without this, no such object could be
-        # made.
+        # IMMUTABLE forbids changes, but the first update makes the object.  If that were refused, no such
+        # object could exist.
         checked = policy & ~_IMMUTABLE if held is None else policy
         self._access.demand(Opcode.SIGNED_UPDATE, state, checked)
         return held.data if held else None
@@ -109,8 +109,8 @@ class SignedObjects:
 
         The hypervisor needs PK and KEK to verify an update, also if their policy denies the guest a READ.
         """
-        # An object without SIGNEDUPDATE does not count.  WRITE can make an object named PK, and the writer's
-        # key would then be trusted.
+        # Only an object with SIGNEDUPDATE counts.  WRITE can make any other object named PK.  Then the
+        # writer's key would be trusted.
         held = self._contents.find((consumer, label))
         return held.data if held is not None and held.policy & _SIGNED else None
 
@@ -128,7 +128,7 @@ class SignedObjects:
 
     def remove_all(self, consumer: Consumer) -> int:
         """Remove all signed-update objects of a consumer, with any policy; return their number."""
-        # A list first, because each removal changes the dict that `with_bit` reads.
+        # make the list first: each removal changes the dict that `with_bit` reads
         doomed = [key for key in self._contents.with_bit(_SIGNED) if key[0] == consumer]
         for key in doomed:
             self._contents.remove(key)

@@ -67,7 +67,8 @@ class Keystore:
 
     def used_state(self) -> UsedState:
         """Return the state that a move keeps and an IPL ends: passwords, volatile objects, label lists."""
-        # Imported here, because only a partition that moves needs it: a start loads one module less.
+        # The import is here, because only a partition that moves needs the module.  A start does not load
+        # it.
         from hcall_server.keystore import used
 
         return used.UsedState(
@@ -86,7 +87,8 @@ class Keystore:
 
     def generate_password(self, consumer: Consumer, length: int) -> bytes:
         """Make, set and return a random password of `length` bytes (R-05); Taken when there is one."""
-        # If the host gives no random bytes, this raises before a password is set, so the guest may repeat it.
+        # The random bytes come first.  If the host gives none, no password is set, and the guest may repeat
+        # the call.
         password = self.random(length)
         self.access.passwords.set(consumer, password)
         return password

@@ -4,8 +4,8 @@ There are two kinds: a list of labels that takes several calls, and a call that 
 answer has changed nothing yet.  So the continued call is checked as if it were the first.
 """
 
-# Tokens are random and not counted up.  They are compared by an argument check, and so before the password.
-# With a counter, a caller without the password could find out by the refusals which lists are open.
+# Tokens are random, not counted up.  A token is checked with the arguments, before the password.  With a
+# counter, the refusals would show a caller without the password which lists are open.
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class Tokens(Generic[T]):
 
     def _place(self, token: int, item: T) -> None:
         if len(self._open) >= MAX_OPEN:
-            del self._open[next(iter(self._open))]  # the oldest: a dict has the order of insertion
+            # the oldest one, because a dict has the order of insertion
+            del self._open[next(iter(self._open))]
         self._open[token] = item
 
     def _new(self) -> int:
@@ -90,7 +91,8 @@ class Listings(Tokens[tuple[Consumer, Sequence[bytes]]]):
 
         If the entropy fails, `used` stays good.
         """
-        # First the step that can fail: a call that is refused for lack of entropy has used up no token.
+        # The new token comes first, because this step can fail.  A call that fails must not use up its
+        # token.
         token = self._new() if rest else 0
         self.retire(used)
         if token:

@@ -22,7 +22,7 @@ class Password(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """A volatile object, and its place among all objects, which are in the order of a list of labels."""
+    """A volatile object, and its place in the list of all objects.  A list of labels has the same order."""
 
     place: int
     object: StoredObject

@@ -59,14 +59,15 @@ def demand_fit(system: ManagedSystem, wanted: Needs) -> None:
 
 
 async def take(custodian: Custodian, backups: Backups, arrival: ArrivingStore) -> Partition:
-    """Own the partition of a copy, powered off and durably; return the partition.
+    """Make this system the durable owner of a copy's partition; return the partition, powered off.
 
-    If the order that succeeded is repeated, it has no further effect.  Otherwise: CopyError if the copy does
-    not open; OperatorError if the system owns the partition already, has seen a later attempt, or has no
-    room.
+    A repeated order has no further effect if the first one succeeded.
+
+    CopyError if the copy does not open.  OperatorError if this system owns the partition already, has seen
+    a later attempt, or has no room.
     """
     uuid = read_copy(arrival.copy).uuid
-    # The console repeats an order whose answer was lost.  The first one may still be under way.
+    # The console repeats an order if the answer was lost.  The step of the first order may still run.
     await custodian.settled(uuid)
     present = custodian.partition(uuid)
     if present is not None and _is_done(present, Custody.ARRIVED, arrival.epoch, arrival.source):
@@ -82,7 +83,7 @@ async def take(custodian: Custodian, backups: Backups, arrival: ArrivingStore) -
 
 
 def checked(custodian: Custodian, backups: Backups, arrival: ArrivingStore) -> Partition:
-    """Return the partition as `take` would leave it, and change nothing; raises as it does."""
+    """Return the partition as `take` would make it, and change nothing.  Raises the same errors as `take`."""
     record = backups.arriving(arrival.copy, arrival.epoch, arrival.seen)
     _demand_step(custodian, record.profile.uuid, arrival.epoch)
     return backups.shown(record)

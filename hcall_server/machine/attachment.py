@@ -10,29 +10,29 @@ Page: spec/control.md#the-console-of-a-system.  A start does not load this modul
 #
 #   1. A system has one console.  Its id is durable before attachConsole is answered.  Another console takes
 #      over only while no stream of the first is open: then the first is lost, or away.
-#   2. A store whose present contents the console does not hold is asked for again and again, as long as the
-#      console is connected.  A copy counts as held when keepCopy was answered, and not before.
-#   3. The console is asked at least once to put the copies of a deleted partition aside.  It is asked after
-#      the deletion is durable: a power cut before could bring the partition back, without its copies.
-#   4. A console that is away, slow or full of errors costs nothing else: no h-call, no verb and no flush
-#      waits for it, and no task runs for it while it is away.
+#   2. If the console does not hold the present contents of a store, it is asked for a copy again and again
+#      while it is connected.  A copy counts as held once keepCopy was answered.
+#   3. The console is asked at least once to put the copies of a deleted partition aside.  The system asks
+#      only when the deletion is durable.  Before that, a power cut could bring the partition back.
+#   4. A console that is away, slow or full of errors delays nothing else.  No h-call, no verb and no flush
+#      waits for it.  While it is away, no task runs for it.
 #
-# So there is no queue of questions.  At each look, the open questions follow from the present state: from the
-# copies in the console record, and from the present partitions.  A look is made when the console connects,
-# and then every `copy interval`, by the task that writes its stream.  `asked` only keeps a question from
-# being asked again at once; a new stream of the console forgets it.
+# So there is no queue of questions.  `look` finds the open questions in the present state: in the copies of
+# the console record, and in the present partitions.  The task that writes the console's stream calls `look`
+# when the console connects, and then every `copy interval`.  `_asked` has the time of each question: no
+# question is repeated at once.  A new stream of the console clears `_asked`.
 #
-# The console's copy is current if three facts are those of the store: its count of restores, its
-# generation, and a fingerprint of its profile and of the trusted system key.  The generation counts changes
-# of the contents alone, and an attribute or a name belongs into a copy as well.  Counters do not: they
-# never go back, so an IPL makes no copy old.  Another key does: an operator who sets one relies on its file
-# from then on, and that file opens no earlier copy.
+# The console's copy is current if three facts agree with the store: the count of restores, the generation,
+# and a fingerprint.  The generation counts changes of the contents only.  The fingerprint covers the rest of
+# the profile, such as a name or an attribute, and the trusted system key.  It omits the counters: they never
+# go back, so an IPL does not make a copy old.  Another key makes each copy old, because the new key does not
+# open it.
 #
-# keepCopy names a copy by its clear facts, which have no fingerprint.  `made` remembers it for the last copy
-# of each store.  A copy that is not remembered (the server was restarted between) is held with an unknown
-# profile.  Then the store is asked for once more.
+# keepCopy names a copy by restores, generation and time.  These facts have no fingerprint.  `_made` has the
+# fingerprint for the last copy of each store.  After a restart of the server it is missing.  Then the copy
+# is recorded with an unknown profile, and the system asks the console for one more copy.
 #
-# We dropped a hook at every change of a store: it would cost time in each h-call, and a look finds the same.
+# We dropped a hook at every change of a store: it would cost time in each h-call, and `look` finds the same.
 
 from __future__ import annotations
 
@@ -80,11 +80,12 @@ class ConsoleLink(NamedTuple):
 
 
 class Attachment:
-    """The console of a system; `stored` is the sealed console record, `since` the time of the start.
+    """The console of a system.
 
-    `date` returns seconds since the epoch.  `key_id` returns the id of the trusted system key, b"" if there
-    is no key.  Without a key, a copy can be made only if a partition has a keystore: then the system makes a
-    key.
+    `stored` is the sealed console record.  `since` is the time of the start.  `date` returns seconds since
+    1970.  `key_id` returns the id of the trusted system key, b"" if there is no key.
+
+    If there is no key, the first request for a copy makes one.  That needs a partition with a keystore.
     """
 
     def __init__(
@@ -117,7 +118,10 @@ class Attachment:
         return f"Attachment({self.link})"
 
     def _opened(self, sealer: Sealer, stored: bytes | None) -> ConsoleRecord | None:
-        """Return the console record.  Log one that does not open; the next console replaces it."""
+        """Return the console record, None if it does not open.
+
+        A record that does not open is logged.  The next console replaces it.
+        """
         try:
             return None if stored is None else open_console(sealer, stored)
         except SealingError as error:
@@ -210,15 +214,16 @@ class Attachment:
     # Its copies
 
     def look(self) -> None:
-        """Ask the connected console all open questions.
+        """Send all open questions to the connected console.
 
-        If a partition may be served only after the console's answer, the system asks who owns it.  It asks
-        the console to take each copy that the console does not hold, and to put copies of deleted partitions
-        aside.
+        If a partition may be served only after the console's answer, the system asks who owns the
+        partition.  It asks the console to take each copy that the console does not hold.  It asks the
+        console to put copies of deleted partitions aside.
         """
         if self._system.state is not SystemState.OPERATING or self._record is None:
             return
-        # Nothing is pending, so every deletion is durable, also one whose caller has stopped waiting.
+        # No change is pending, so every deletion is durable.  A caller that has stopped waiting never calls
+        # `deletion_stored`, so its deletion is cleared here.
         if not self._encryptor.pending:
             self._fresh.clear()
         present = {each.profile.uuid for each in self._system.partitions.values()}
@@ -240,18 +245,22 @@ class Attachment:
                 self._ask("take-copy", partition.profile.uuid, partition.name)
 
     def made(self, profile: PartitionProfile, time: int) -> None:
-        """Note that a copy of a store was made now: the console may confirm later that it holds the copy."""
+        """Remember the facts of a copy that was made now.  The console may confirm the copy later."""
         facts = self._facts(profile, time)
         before = self._made.get(profile.uuid)
         if before is not None and before[:3] == facts[:3] and before.profile != facts.profile:
-            # Two copies have the same clear facts, so keepCopy cannot say which of them the console holds.
+            # Two copies have the same restores, generation and time.  keepCopy names only these, so it
+            # cannot say which of the two copies the console holds.
             facts = facts._replace(profile=UNKNOWN)
         self._made[profile.uuid] = facts
 
     async def keep(
         self, partition: Partition, uuid: UUID, *, restores: int, generation: int, time: int
     ) -> None:
-        """Note durably that the console holds a copy.  An older copy than the one held changes nothing."""
+        """Record durably that the console holds a copy.
+
+        If the console holds a newer copy, nothing changes.
+        """
         record = self._attached()
         profile = partition.profile
         present = self._facts(profile, 0)
@@ -272,7 +281,10 @@ class Attachment:
         await self._stored(f"which copy of {partition.name} the console holds")
 
     def note_deleted(self, uuid: UUID) -> None:
-        """Note that a partition was deleted: its copies are to be put aside.  Durable with the deletion."""
+        """Record that a partition was deleted: the console is to put its copies aside.
+
+        The record becomes durable in the commit of the deletion.
+        """
         self._made.pop(uuid, None)
         self._prints.pop(uuid, None)
         if record := self._record:
@@ -281,7 +293,7 @@ class Attachment:
             self._change(record._replace(kept=kept, forgotten=(*record.forgotten, uuid)))
 
     def note_departed(self, uuid: UUID) -> None:
-        """Note that a partition has left: forget its copies here.  The console keeps them."""
+        """Forget the copies of a partition that has left this system.  The console still has them."""
         self._made.pop(uuid, None)
         self._prints.pop(uuid, None)
         if (record := self._record) and uuid in record.kept:
@@ -289,12 +301,12 @@ class Attachment:
             self._change(record._replace(kept=kept))
 
     def deletion_stored(self, uuid: UUID) -> None:
-        """Note that a deletion is durable; ask the console at once to put the copies aside."""
+        """Ask the console to put the copies of a deleted partition aside.  The deletion must be durable."""
         self._fresh.discard(uuid)
         self.look()
 
     async def forget(self, uuids: Iterable[UUID]) -> None:
-        """Note durably that the console has put copies of deleted partitions aside."""
+        """Record durably that the console has put copies of deleted partitions aside."""
         self._attached()
         self._forget(set(uuids))
         await self._stored("which copies the console has put aside")
@@ -313,7 +325,7 @@ class Attachment:
         return self._record
 
     def _begin(self, record: ConsoleRecord | None) -> None:
-        """Replace the console record, and clear `_asked` and `_fresh`.  With None no console is attached."""
+        """Replace the console record, None for no console.  Also clear `_asked` and `_fresh`."""
         self._asked.clear()
         self._fresh.clear()
         self._since = self._date()
@@ -344,11 +356,11 @@ class Attachment:
     def _can_copy(self) -> bool:
         try:
             return bool(self._key_id()) or self._system.assigned_kbytes > 0
-        except SwpksError:  # the key does not open: a request for a copy fails, and reports the reason
+        except SwpksError:  # the key does not open; a request for a copy will fail, and report the reason
             return False
 
     def _is_old(self, profile: PartitionProfile) -> bool:
-        """Whether the console does not hold the present state of a store."""
+        """Whether the console lacks a copy of the present state of a store."""
         held = self.kept(profile.uuid)
         return held is None or held._replace(time=0) != self._facts(profile, 0)
 
@@ -356,7 +368,7 @@ class Attachment:
         return Kept(profile.restores, profile.image_generation, time, self._fingerprint(profile))
 
     def _fingerprint(self, profile: PartitionProfile) -> bytes:
-        """Return the fingerprint of a profile without counters, and of the present key."""
+        """Return one fingerprint of two things: a profile without its counters, and the present key."""
         plain = profile.at_home._replace(ipl_count=0, image_generation=0, restores=0)
         key_id = self._key_id()
         known = self._prints.get(profile.uuid)

@@ -7,12 +7,12 @@
 # requests of the console, of the last frames, of a commit that hangs.  All of them read one clock, the clock
 # of the loop.  So only this module handles pauses.
 #
-# The loop asks the clock how long it may sleep, and reads it after the sleep.  If the loop returns much later
-# than that, the server was paused.  The same holds between two readings without a sleep.  Of such a gap only
-# `COUNTED` seconds count.
+# The loop asks the clock how long it may sleep, and reads it after the sleep.  If the sleep was much longer,
+# the server was paused.  If much time has passed between two readings without a sleep, it was paused too.
+# Only `COUNTED` seconds of such a gap count.
 #
-# Why a gap counts at all: a guest's calls can keep the loop busy for longer than `COUNTED`, again and again.
-# If such gaps counted nothing, the guest would stop the clock, and with it the deadlines of all other peers.
+# A gap has to count a little.  A guest's calls can keep the loop busy for longer than `COUNTED`, again and
+# again.  If such gaps did not count, the guest would stop the clock, and the deadlines of all other peers.
 
 from __future__ import annotations
 

@@ -57,9 +57,9 @@ class StoreCopy(NamedTuple):
 class Backups:
     """The trusted system key of a system, and copies of its stores.
 
-    `date` returns seconds since the epoch; it is the time in a copy.  `sealed_key` is the stored record of
-    the key, None before it is first needed; SealingError if it does not open.
-    `asks` returns whether a restored partition waits for the console's agreement (R-54).
+    `date` returns the time of a copy in seconds since 1970.  `sealed_key` is the stored record of the key,
+    None if no key was made yet.  SealingError if that record does not open.  `asks` returns whether a
+    restored partition waits for the console's agreement (R-54).
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Backups:
         return None if self.key is None else seal_trusted_key(self._sealer, self.key)
 
     async def change_key(self, key: TrustedSystemKey, old: TrustedSystemKey | None = None) -> None:
-        """Set another key; earlier copies need the old one.  A given `old` must be the present key."""
+        """Set another key; a given `old` must be the present key.  Only the old key opens earlier copies."""
         self._check_old(old)
         await self._set_key_durably(key, "trusted_key.changed")
 
@@ -154,7 +154,8 @@ class Backups:
             return
         key = self.key
         await flushed(self._encryptor, f"the trusted system key {key.id.hex()}")
-        # Several callers may wait for one key, and another key may be set meanwhile.  The first caller logs.
+        # Several callers may wait for one key.  Only the first one logs it.  If another key was set during
+        # the wait, its own caller logs that one.
         if self._unsaved and self.key is key:
             self._log.info(self._unsaved, id=key.id.hex())
             self._unsaved = ""
@@ -164,8 +165,8 @@ class Backups:
     async def copy_of(self, name: str, *, released: bool = False) -> StoreCopy:
         """Return the copy of a partition's store as it is now.
 
-        OperatorError if its records were refused, or if this system does not own it.  With `released`, a
-        partition in custody RELEASED is accepted too: the copy is for its new owner.
+        OperatorError if the partition's records were refused, or if this system does not own the partition.
+        `released` also accepts a partition in custody RELEASED: its new owner needs the copy.
         """
         await self.provide_key()
         partition = self._system.find(name)
@@ -187,14 +188,14 @@ class Backups:
     async def restore(self, blob: bytes, *, older: bool = True, seen: Counters = NEVER_SEEN) -> Partition:
         """Restore a partition's store from a copy, whole or not at all; return the partition, powered off.
 
-        A partition of the same UUID keeps its name, number, access key and custody.  Otherwise a new
-        partition is made, with another number if its own is taken.  Without `older` the copy may not be older
-        than the present store.  `seen` are counters of this store that the console knows: the new ones are
-        larger.
+        A partition of the same UUID keeps its name, number, access key and custody.  If there is none, a
+        new partition is made.  It gets another number if its own is taken.  The new counters are larger
+        than `seen`, the counters that the console knows.
 
-        Raises CopyError for a copy that does not open, OperatorError if the partition runs, if the copy is
-        older, or if name or space are taken.  StorageError if NVRAM has not stored it in time; the encryptor
-        goes on trying.
+        CopyError if the copy does not open.  OperatorError if the partition runs, or if name or space are
+        taken.  OperatorError if the copy is older than the present store, unless `older` is true.
+        StorageError if NVRAM does not store it in time: memory has the restored store, and the encryptor
+        still tries.
         """
         await self.provide_key()
         header, record, before = self._opened(blob, older=older)
@@ -211,7 +212,7 @@ class Backups:
         return partition
 
     async def checked(self, blob: bytes, *, older: bool = True, seen: Counters = NEVER_SEEN) -> Partition:
-        """Return the partition as `restore` would leave it; change nothing, and raise the same errors.
+        """Return the partition as `restore` would make it, and change nothing.  Raises the same errors.
 
         Name and free space are not checked: the console may delete or shrink other partitions first.
         """
@@ -222,7 +223,7 @@ class Backups:
         return self._system.made(found.profile, found.image)
 
     def arriving(self, blob: bytes, epoch: int, seen: Counters = NEVER_SEEN) -> PartitionRecord:
-        """Return the record by which this system is to own a copy's partition; errors as in `restore`."""
+        """Return a copy's record as this system is to own it.  Raises the errors of `restore`."""
         header, record, before = self._opened(blob, arrives=True)
         if self._system.state is SystemState.OPERATING:
             objects = record.image.objects if record.image else ()
@@ -240,7 +241,7 @@ class Backups:
     ) -> tuple[CopyHeader, PartitionRecord, Partition | None]:
         """Return header and record of a copy, and the present partition, None for none.
 
-        With `arrives` this system is about to own the partition.  Otherwise the system has to own it already.
+        This system must own the partition already.  If `arrives` is true, it need not own it yet.
         """
         header, record = open_copy(self._present_key(), blob)
         before = self._system.by_uuid(header.uuid)
@@ -256,7 +257,7 @@ class Backups:
 
     def _adopt(self, record: PartitionRecord, before: Partition | None) -> Partition:
         """Put the partition of a record in the place of `before`, and mark its records dirty."""
-        # The file of the access key comes first, because only this step can fail: then nothing has changed.
+        # Publish the access key first, because only this step can fail.  An error then changes nothing.
         partition = self._system.made(record.profile, record.image)
         self._keys.publish_key(partition)
         partition.mode = self._mode(partition, before)
@@ -269,16 +270,17 @@ class Backups:
             del self._system.departed[partition.profile.uuid]
             self._encryptor.departed_changed(self._system)
         self._encryptor.changed(partition)
-        # In Recovery no system record is written: it would end the state before all stores are back.
+        # In Recovery the system record is not written.  That record would end the state too early, before
+        # all stores are restored.
         if self._system.state is SystemState.OPERATING:
             self._encryptor.system_changed(self._system)
         return partition
 
     def _mode(self, partition: Partition, before: Partition | None) -> Mode:
-        """Return the mode of a restored partition.
+        """Return the mode of a restored partition: whether it is served, or has to ask the console first.
 
-        If this system had lost the store, another system may have restarted the partition meanwhile.  Then
-        the partition may have to ask the console before it is served.
+        If the store is absent or refused here, this system may have lost it.  Then another system may have
+        restarted the partition meanwhile.
         """
         if before is not None and not before.refused:
             return before.mode
@@ -314,13 +316,13 @@ def restored_over(
     keys: ClientKeys,
     seen: Counters = NEVER_SEEN,
 ) -> PartitionRecord:
-    """Return the record to store: contents of the copy, identity of the present partition, larger counters.
+    """Return the record to store: contents of the copy, identity of the present partition, new counters.
 
-    `seen` are counters of this store that the console knows.
+    The new counters are larger than the present ones, and than `seen`, those that the console knows.
     """
-    # If a store was deleted, or lost with the service processor, this system does not have its counters.
-    # Then only the console knows them.  Without them a copy that was made after this one, and before the
-    # loss, could count as newer than the restored store.
+    # If this system has deleted or lost the store, it has no counters of it.  Only the console knows them.
+    # The new counters must be larger.  Otherwise another copy of the lost store could count as newer than
+    # the restored store.
     profile = record.profile
     if before is None:
         number = system.free_number() if system.number_taken(profile.number) else profile.number

@@ -85,7 +85,8 @@ class LoggedCalls:
 
     def _log_call(self, read: Callable[[], tuple[HCall, HReturn]]) -> None:
         """Write the line of a call, if log level and pace allow it.  Never raise: the call has run."""
-        # The allowance is checked first: in a flood, no frame is decoded for a line that is left out.
+        # The allowance is checked before the frame is decoded.  In a flood, most lines are left out, and
+        # their frames are not decoded.
         missing = self._log.missing("info", EVENT)
         if missing is None:
             return

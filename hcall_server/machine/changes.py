@@ -5,25 +5,24 @@ Pages: spec/control.md#partitions.  A start does not load this module.
 
 # Files and records of a partition that goes or gets another name
 #
-# A partition has data in three places: its record and the system record in NVRAM, the file of its access key,
-# and its sockets.  The records are changed by one commit.  A file cannot be part of it, so a kill may come
+# A partition has data in three places: in NVRAM (its record and the system record), in the file of its access
+# key, and in its sockets.  One commit changes the records.  A file cannot be part of it, so a kill may come
 # between the two.  This must hold:
 #
-#   1. After a kill at any moment, the partition is there whole, or not at all, under one of its names.
-#   2. No file of a key stays behind for a name that no partition has.  In a later state Recovery it would be
-#      a store that is known and lost.
+#   1. After a kill at any moment, the partition has one of its two names, and is there whole or not at all.
+#   2. No key file stays behind for a name that no partition has.  In a later state Recovery, such a file
+#      would look like a lost store.
 #
 # A start writes the file of each partition that has none, from its record.  So the old file is removed
-# before the commit, and a new one is written after it.  A kill before the commit leaves a partition without
-# its file, and a kill after it does too: the next start writes the file of the name that the record has.
-# The clients of a partition that is powered off do not miss it meanwhile.
+# before the commit, and a new one is written after it.  A kill between these two steps leaves a partition
+# without its file.  The next start writes the file, under the name in the record.  Until then the partition
+# is powered off, and its clients do not need the file.
 #
-# The other order, a new file before the commit and the old one removed after it, leaves a file too many
-# after a kill.  A start would have to read all files to find it.
+# We dropped the other order: a new file before the commit, and the old one removed after it.  A kill would
+# leave one file too many.  A start would have to read all files to find it.
 #
-# All of a change but the wait for its commit is one step of the event loop.  If NVRAM does not take the
-# commit in time, the change stays in force in memory and is retried: a commit that hangs may still take
-# effect.
+# A change is one step of the event loop, up to the wait for its commit.  If NVRAM is late, the change stays
+# in force in memory and the commit is retried: a commit that hangs may still take effect.
 
 from __future__ import annotations
 
@@ -132,10 +131,11 @@ class Changes:
         return partition
 
     async def delete(self, name: str, *, destroy: bool = False) -> None:
-        """Delete a partition that is powered off, durably; its name and number are free afterwards.
+        """Delete a partition that is powered off, durably.  Its name and number are then free.
 
-        OperatorError if it runs, and without `destroy` if it holds objects or its record was refused.
-        StorageError if NVRAM has not removed its record in time; the encryptor goes on trying.
+        OperatorError if the partition runs.  OperatorError if it holds objects or its record was refused,
+        unless `destroy` is true.  StorageError if NVRAM does not remove the record in time.  Then the
+        encryptor still tries.
         """
         partition = self._system.demand_deletable(name, destroy=destroy)
         with self._without_key(partition):
@@ -156,9 +156,10 @@ class Changes:
         auto_start: bool | None = None,
         attributes: Mapping[str, int] | None = None,
     ) -> Partition:
-        """Make all changes of a partition or none, durably.  A new name needs power-off.
+        """Make all changes of a partition or none, durably; return the partition.
 
-        StorageError if NVRAM has not stored them in time; the encryptor goes on trying.
+        A new name needs power-off.  StorageError if NVRAM does not store the changes in time.  Then the
+        encryptor still tries.
         """
         partition = self._system.find(name)
         before = partition.profile
@@ -178,7 +179,8 @@ class Changes:
         try:
             await self._stored(f"the changes of {partition.name}")
         finally:
-            # This is done even if the commit is late: the new name is in force in memory, and needs its file.
+            # Write the key file under the new name, even if the commit is late.  Memory has the new name
+            # already, so clients look for this file.
             if renamed and not partition.gone:
                 self._places.publish_key(partition)
         return partition
@@ -211,10 +213,12 @@ class Changes:
     async def durable_rotate_key(self, name: str) -> Partition:
         """Give a partition a new access key, durably.  Once this returns, the old key is never valid again.
 
-        StorageError if NVRAM does not store it in time: then the old key is in force again.  NVRAM may still
-        complete that commit, so after a kill before the next flush either key may be in force.
+        StorageError if NVRAM does not store the new key in time.  The old key is then in force again.  But
+        NVRAM may still complete the late commit.  After a kill before the next flush, either key may be in
+        force.
         """
-        # One rotation at a time: a second one would take the undurable key of the first for the old key.
+        # Only one rotation runs at a time.  A rotation that fails sets the key in `before` again.  For a
+        # second rotation at the same time, that would be the key of the first one, which is not durable.
         async with self._key_turn:
             before = self._system.find(name).access_key
             partition = self.rotate_key(name)
@@ -230,7 +234,7 @@ class Changes:
         raise StorageError(storage.ACCESS_KEY_STORED, message)
 
     def _without_key(self, partition: Partition) -> ExitStack:
-        """Remove the key file of a partition; an error in the block puts it back."""
+        """Remove the key file of a partition.  If the block raises, write the file again."""
         with ExitStack() as undo:
             undo.push(lambda kind, *_: self._put_back(partition) if kind else None)
             self._places.forget_key(partition.name)

@@ -6,24 +6,27 @@ needs it.
 
 # A step of custody
 #
-# The other end of a migration, and the console, rely on the words of a system.  So this must hold:
+# The other end of a migration, and the console, rely on what a system reports.  So this must hold:
 #
-#   1. The step of a word is durable before another process hears of it.  A view is a word as well: until a
-#      step is durable, `facts` shows the state before it.
+#   1. A step is durable before another process learns of it.  This includes views: until a step is durable,
+#      `facts` shows the state before the step.
 #   2. A step that has begun is completed: a caller that is cancelled, or that stops waiting, changes nothing.
 #   3. NVRAM that fails or hangs delays a step, and never cancels it: a commit that hangs may still take
 #      effect.
 #   4. A partition takes one step at a time.  The next word waits, and is checked against the state after it.
 #   5. A crash between the commit and the effects is repaired by the restart alone.
 #
-# A step has four parts.  `marked` changes memory and marks records dirty, in one turn of the loop: so one
-# commit has all of them, and it has every change of the store that was made before.  Then the commit is
-# awaited, without bound.  Then the mode changes, which lets the partition serve.  Then come the effects:
-# sessions, sockets, power (`hcall_server.machine.steps`).
+# A step has four parts:
 #
-# Between the mark and the commit the record in memory is the new one, and the mode the old one.  The power
-# table refuses both a record that does not own and a mode that does not serve.  So in this gap a partition
-# neither begins to serve too early nor goes on too long.
+#   - The mark: `marked` changes memory and marks records dirty, in one turn of the loop.  So one commit has
+#     all these records, and every earlier change of the store.
+#   - The commit is awaited, without bound.
+#   - The mode of the partition changes.  It may permit the partition to serve.
+#   - The effects: sessions, sockets, power (`hcall_server.machine.steps`).
+#
+# Between mark and commit, memory has the new record and the old mode.  The power table refuses a partition
+# if its record does not own it.  It also refuses a partition if its mode does not serve.  So a partition
+# serves only if both the old and the new state permit that.
 #
 # A step runs as a task of the machine, not of the caller.  If the machine stops meanwhile, the step ends
 # without its effects: the last flush makes it durable, and the next start does the rest.
@@ -57,23 +60,26 @@ POINTS: dict[int, failpoints.SystemPoint] = {
 }  # fmt: skip
 """The fail-point of each row of `custody.SYSTEM` that has one.  It is reached after the commit of the row."""
 LATER_SECONDS = 0.02
-"""Seconds by which work without a waiting client is put off: a freeze of a live migration takes less."""
+"""Seconds after a step until the work that no client waits for.  A freeze of a live migration takes less."""
 REPORTED_LATER = (4, 7)
 """The rows that are reported to the readers of events later.
 
-The console answers each event by a request for a view.  That would hold up the commit of FROZEN, and behind
-ARRIVED the first calls of the clients.  The where socket needs neither: it waits for PREPARED and RELEASED.
+The console answers each event by a request for a view.  That would delay the commit of FROZEN.  After
+ARRIVED it would delay the first calls of the clients.  The where socket waits for PREPARED and RELEASED only.
 """
 ASKS = frozenset({Mode.ASKING, Mode.IN_DOUBT})
 """The modes in which a system waits for an answer of its console."""
 
 
 class CustodyFacts(NamedTuple):
-    """The durable custody of a partition, as views show it; `generation` is that of its durable store.
+    """The durable custody of a partition, as views show it.
 
-    `peer` is the id of the system at the other end, b"" for none.  `tried` is the last attempt that began
-    here since the start, 0 for none.  `trouble` is the reason why that attempt ended here.  `row` is the
-    table row of the last step since the start, 0 for none.
+    `generation` is that of the durable store.  `peer` is the id of the system at the other end, b"" for
+    none.
+
+    Three fields begin anew with each start.  `tried` is the last attempt that began here, 0 for none.
+    `trouble` is the reason why that attempt ended here.  `row` is the table row of the last step, 0 for
+    none.
     """
 
     uuid: UUID
@@ -89,7 +95,7 @@ class CustodyFacts(NamedTuple):
 
 
 class _Step:
-    """A step under way; `shown` are the facts that views show until it is durable, None for none."""
+    """A step under way.  Until it is durable, views show the facts in `shown`, or (None) no custody."""
 
     def __init__(self, shown: CustodyFacts | None) -> None:
         self.shown = shown
@@ -117,7 +123,7 @@ class Custodian:
     # States
 
     def standing(self, uuid: UUID) -> Standing:
-        """Return the state of a partition in memory, where a step under way has already changed it."""
+        """Return the state of a partition in memory.  A step under way has already changed it."""
         partition = self._system.by_uuid(uuid)
         if partition is not None:
             profile = partition.profile
@@ -195,16 +201,16 @@ class Custodian:
         traveller: Traveller | None = None,
         on_mark: Callable[[], None] = lambda: None,
     ) -> Standing | None:
-        """Take the step of a word; return the new standing, None if the word has no effect here.
+        """Take the step that follows from a word; return the new standing.  None if the word has no effect.
 
-        `generation` belongs to PREPARED and FINAL, `peer` to each word that names another system, and
-        `traveller` to FINAL and COPY.  `on_mark` is called when memory has the new record, and its commit
-        begins; it must not raise.
+        PREPARED and FINAL need `generation`.  FINAL and COPY need `traveller`.  Each word that names
+        another system needs `peer`.  `on_mark` is called once memory has the new record, before the commit.
+        It must not raise.
 
-        `take` returns when the step is durable and its effects are made.  It waits for NVRAM without a bound.
-        A cancelled caller stops waiting; the step goes on.
+        The function returns when the step is durable and its effects are made.  It waits for NVRAM without
+        a bound.  If the caller is cancelled, the step goes on.
 
-        OperatorError if the step is refused for another reason than the table, such as a taken name.
+        OperatorError if the table permits the step, but another rule refuses it, such as a taken name.
         """
         await self.settled(uuid)
         row = custody.step(self.standing(uuid), on, epoch, generation)
@@ -225,13 +231,13 @@ class Custodian:
         return step.standing
 
     async def settled(self, uuid: UUID) -> None:
-        """Return when no step of a partition is under way; at once, without a checkpoint, if none is."""
-        # A loop: another caller that waited for the same step may have begun the next one.
+        """Return when no step of a partition is under way.  If none is, return without a checkpoint."""
+        # When a step ends, another waiting caller may run first and begin the next step.  So check again.
         while step := self._under_way.get(uuid):
             await step.ended.wait()
 
     def deleted(self, partition: Partition) -> None:
-        """Record the last attempt of a partition that an operator deletes, in the commit of the deletion."""
+        """Record the last attempt of a deleted partition, in the commit of the deletion."""
         self._steps.deleted(partition)
 
     def failed(self, uuid: UUID, trouble: str) -> None:
@@ -248,8 +254,7 @@ class Custodian:
                 failpoints.reached(POINTS[row.number])
             self._durable(step, row, partition, order)
         finally:
-            # This runs even if the machine stops during the wait.  Then `take` raises, because `durable` is
-            # still false.
+            # The machine may stop during the wait.  Then `durable` is still false, and `take` raises.
             self._under_way.pop(order.uuid, None)
             step.ended.set()
 
@@ -280,7 +285,10 @@ class Custodian:
         self._changes.pop(order.uuid, trio.Event()).set()
 
     async def _do_later(self, row: Row, partition: Partition | None) -> None:
-        """Do the rest of a step.  No client and no other system waits for this."""
+        """Do the work that can wait after a step: remove a key file, or report the step.
+
+        No client and no other system waits for this.
+        """
         await trio.sleep(LATER_SECONDS)
         if partition is not None:
             self._steps.tidy(row, partition)

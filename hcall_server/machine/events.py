@@ -1,7 +1,7 @@
 """Numbered events for the readers of the control channel (spec/control.md#events).
 
-A slow reader costs the machine no time and little memory: at most one event of each kind about each partition
-waits for it.  A newer event replaces an older one that was not sent yet.
+A slow reader costs the machine no time and little memory.  For each reader, at most one event of each kind
+waits about each partition.  A newer event replaces one that was not sent yet.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Watcher:
         return f"Watcher({'console' if self.is_console else 'spectator'}, {len(self._unsent)} events wait)"
 
     def put(self, event: EventView) -> None:
-        """Add an event, in the place of an earlier one of the same kind about the same partition."""
-        # Removed first, so that the new event is the last one: the reader gets events in the order of their
-        # numbers.
+        """Add an event.  It replaces a waiting event of the same kind about the same partition."""
+        # The old event is removed before the new one is added, so the new one is last.  The reader gets the
+        # events in the order of their numbers.
         self._unsent.pop((event.kind, event.uuid), None)
         self._unsent[event.kind, event.uuid] = event
         self._news.set()
@@ -77,7 +77,7 @@ class Events:
         return next((each for each in self._watchers if each.is_console), None)
 
     def demand_room(self) -> None:
-        """OperatorError if no place is left for a spectator; one place is reserved for the console."""
+        """OperatorError if there is no room for one more spectator.  Room for the console is always left."""
         spectators = sum(not each.is_console for each in self._watchers)
         if spectators >= MAX_STREAMS - 1:
             raise OperatorError(rules.EVENTS_STREAMS, f"{spectators} streams are open beside the console's")
@@ -116,7 +116,7 @@ class Events:
 
     def end_console(self) -> None:
         """End the stream of the console."""
-        # Removed at once: the console no longer counts as connected, although the last bytes are still sent.
+        # Clear `console` now: the console no longer counts as connected.  Its stream may still send events.
         if console := self.console:
             self._watchers.remove(console)
             console.end()

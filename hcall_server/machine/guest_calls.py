@@ -48,5 +48,5 @@ def _calls(before: Before, partition: Partition, on_refusal: OnRefusal) -> Calls
         from hcall_server.faults.busy import BusyCalls
 
         calls = BusyCalls(calls, partition, plan, clock, on_refusal, counts)
-    # The hold replaces all calls, the fault plan included.  So the plan counts a call when it runs.
+    # A held call does not reach the fault plan.  The plan counts the call when it runs.
     return holds.before(partition, calls, on_refusal, counts)

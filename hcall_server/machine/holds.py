@@ -15,10 +15,10 @@ here again, the custodian ends the hold.  If the partition leaves, its sessions 
 #
 # Calls of one connection are answered in their order.  So a call behind one that waits also waits.
 #
-# A session finds its hold in `Link.hold` and its calls behind `HeldCalls`, which is put before them in
-# `Link.calls`.  `HeldCalls.answer` returns None for a call that waits, as a CONFIRM does which waits for its
-# flush.  So a call costs nothing more while there is no hold.  A CONFIRM that waited for its flush when the
-# hold began comes to `HeldCalls` when the flush has ended, and waits again.
+# A hold sets two fields of a session's link: `Link.hold`, and `HeldCalls` in `Link.calls`.  So a call costs
+# nothing more while there is no hold.  `HeldCalls.answer` returns None for a call that waits.  A CONFIRM that
+# waits for its flush also returns None.  If a hold begins during that wait, the CONFIRM comes to `HeldCalls`
+# after the flush, and waits again.
 #
 # GOODBYE 3 promises that calls without an answer have not run.  `leave` only ends the sessions.  The
 # connection keeps the promise: it sends the answers of all calls that ran before the GOODBYE, or no GOODBYE.
@@ -79,8 +79,8 @@ class Hold:
 
     def wake(self) -> None:
         """Call each function that waits now.  A function that waits again meanwhile is not called."""
-        # A call that is still held waits again during this loop.  Only those that
-        # waited at its beginning are called, so the loop ends.
+        # A call that is still held waits again during this loop.  The loop calls only those that waited at
+        # its beginning, so it ends.
         waiting = list(self._waiting)
         for each in waiting:
             go_on = self._waiting.pop(each, None)
@@ -89,10 +89,10 @@ class Hold:
 
 
 class Holds:
-    """The holds of a machine, each by the UUID of its partition.
+    """The holds of a machine, by the UUID of the held partition.
 
-    `renew_calls` gives each session of a partition new calls; it gets them from `before`.  `run_beside` runs
-    a task.
+    `renew_calls` gives each session of a partition new calls, which it gets from `before`.  `run_beside`
+    runs a task.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Holds:
             self._turns.serve()
 
     def leave(self, partition: Partition) -> None:
-        """End the hold and all sessions, because the partition has left: GOODBYE 3.
+        """End the hold of a partition that has left, and all its sessions: GOODBYE 3.
 
         Calls that wait are dropped.  Works without a hold as well.
         """

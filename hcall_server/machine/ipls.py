@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 class CountedIpls:
     """Begins IPLs once their numbers are durable.
 
-    `waiting` has partitions by number: the first IPL of each in this server waits for its durable count.
+    A server counts the first IPL of each partition, and begins it later.  `waiting` has these partitions,
+    by number, until their counts are durable.
     """
 
     def __init__(self, encryptor: Encryptor) -> None:
@@ -45,10 +46,10 @@ class CountedIpls:
         self.waiting: dict[int, Partition] = {}
 
     async def begin(self, partition: Partition, event: PowerEvent, ipl: Callable[[str], object]) -> None:
-        """Call `ipl` with the partition's name once its next IPL is counted durably.
+        """Count the partition's next IPL durably, then call `ipl` with the partition's name.
 
-        Raises OperatorError if the power table refuses the event, StorageError if NVRAM refuses the count
-        or does not store it in time.  Then no IPL has begun, and the partition is unchanged.
+        OperatorError if the power table refuses the event.  StorageError if NVRAM does not store the count
+        in time, or refuses it.  An error leaves the partition unchanged: no IPL has begun.
         """
         partition.next_power(event)
         with trio.move_on_after(PATIENCE):
@@ -79,8 +80,8 @@ class CountedIpls:
             partition = next(iter(self.waiting.values()))
             async with self._turns[partition.number]:
                 await self._encryptor.durable(partition)
-                # Checked again: an operator may have powered off, deleted or activated the partition
-                # meanwhile.
+                # An operator may have powered off, deleted or activated the partition during the wait.  So
+                # check again.
                 if self.waiting.pop(partition.number, None) and not partition.gone:
                     ipl(partition.name)
 

@@ -9,9 +9,9 @@ from hcall_abi.errors import OperatorError
 from hcall_abi.rules import service as rules
 
 GRACE = 5
-"""Divides `open_seconds`: at a crowded listener a connection has a fifth of it, two seconds by default.
+"""The divisor of `open_seconds` at a crowded listener: a connection has a fifth of it, 2 s by default.
 
-An honest client answers HELLO in milliseconds, and also on an overloaded host within this time."""
+An honest client answers HELLO in milliseconds.  Even on an overloaded host, this time is enough."""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 A line is an event name ("hcall.refused") and fields; a refusal names its rule and the section of `spec/`.
 The text of a line is made in `hcall_server.machine.lines`.
 
-A server writes through an `Outlet`: a reader that stops, or a full disk, costs lines and never time.  A line
-that cannot be made is dropped and counted as well.  So a log call never raises.
+A server writes through an `Outlet`.  If a reader stops, or a disk is full, lines are lost, but no caller
+waits. A line that cannot be made is dropped and counted as well.  So a log call never raises.
 """
 
 from __future__ import annotations
@@ -81,9 +81,10 @@ class Log:
 
 
 def configure(*, level: str = "info", style: str | None = None, stream: Stream | None = None) -> None:
-    """Set level, format and stream; style None means console on a terminal, JSON elsewhere.
+    """Set level, format and stream of the log.
 
-    Lines go to `stream`, None for standard error, and are written at once by the caller.
+    `stream` None is standard error.  `style` None is columns on a terminal, and JSON elsewhere.  From now
+    on, each caller writes its line itself and waits for the stream.
     """
     _Sink.level = LEVELS[level]
     _Sink.format = style
@@ -93,10 +94,10 @@ def configure(*, level: str = "info", style: str | None = None, stream: Stream |
 
 
 def write_behind(descriptor: int, encoding: str = "utf-8") -> None:
-    """Write lines to a descriptor from now on, by a thread, so that no caller waits for its reader.
+    """Write lines to a descriptor from now on, in a thread.  So no caller waits for the reader.
 
-    A line that can't be written is dropped and counted.  Once lines can be written again, `log.dropped` has
-    the number.
+    A line that cannot be written is dropped and counted.  The next line that can be written is preceded by
+    `log.dropped` with the count.
     """
     outlet = Outlet(descriptor, lambda number: _notice(number, encoding))
     _Sink.stream = OutletText(outlet, encoding=encoding, terminal=os.isatty(descriptor))
@@ -149,7 +150,7 @@ def _emit(level: str, event: str, fields: dict[str, Any]) -> None:
         stream = _Sink.stream or sys.stderr
         stream.write(_rendered(level, event, fields))
         stream.flush()
-    except Exception:  # such as no memory: the service goes on
+    except Exception:  # a line that cannot be made must not end the service
         drop()
 
 

@@ -71,11 +71,13 @@ class Transport(Reach, Protocol):
 class Machine:
     """A managed system that runs.
 
-    `nvram` is the NVRAM behind the encryptor, with the faults that the console may ask for; `entropy` makes
-    nonces; `clock` measures the age of connections and the time of timed faults.  `confirm_wait` is how many
-    seconds a CONFIRM waits for its flush; 0: it is answered at once.  `make_backups`, `make_attachment` and
-    `make_migrations` make parts that a start does not need.  Every `copy_interval` seconds the machine asks a
-    connected console to take copies.  `access` is the account of how this start got the root key.
+    `nvram` is the NVRAM behind the encryptor, with the faults that the console may ask for.  `entropy`
+    makes nonces.  `clock` measures the age of connections and the time of timed faults.  `confirm_wait` is
+    how many seconds a CONFIRM waits for its flush; 0: it is answered at once.  `make_backups`,
+    `make_attachment` and `make_migrations` make parts that a start does not need.
+
+    Every `copy_interval` seconds the machine asks a connected console to take copies.  `access` is the
+    account of how this start got the root key.
     """
 
     peers: Peers | None = None
@@ -127,7 +129,7 @@ class Machine:
         self._events: Events | None = None
         self.starts = Starts(system, encryptor, self.power_on, self.run_beside)
         self._nursery: trio.Nursery | None = None
-        self.faults: dict[int, Plan[BusyFault]] = {}  # of the partitions that have a plan, by number
+        self.faults: dict[int, Plan[BusyFault]] = {}  # by partition number; only partitions with a plan
         self._log = logs.Log()
         self.stop_asked = trio.Event()
         """Set when the console powers the system off; the server stops in good order then."""
@@ -302,7 +304,7 @@ class Machine:
         with ExitStack() as undo:
             self.transport.open(partition)
             undo.callback(self.transport.close, partition)
-            self.transport.publish_key(partition)  # this takes two syncs; clients can connect meanwhile
+            self.transport.publish_key(partition)  # clients can connect during the two syncs of this call
             partition.arrive(traveller.used, traveller.secure_boot)
             undo.pop_all()
         self._report("partition.arrived", partition, before, ipl_count=partition.ipl_count)
@@ -356,7 +358,7 @@ class Machine:
         plan = Plan(checked_plan(faults))
         self.faults.pop(partition.number, None)
         if plan.planned:
-            # Loaded now, because a session that opens later may find no descriptor left.
+            # Import the module now.  A session that opens later may find no free descriptor for the import.
             import hcall_server.faults.busy  # noqa: F401
 
             self.faults[partition.number] = plan
@@ -370,7 +372,7 @@ class Machine:
         self._log.info("nvram.fault", trouble=fault.trouble if fault else "none")
 
     def forget(self, partition: Partition) -> None:
-        """Drop all data that are kept under a partition's number: another partition may get the number."""
+        """Drop all data of a partition's number.  Another partition may get the number."""
         self.faults.pop(partition.number, None)
         self.counters.calls.pop(partition.number, None)
         self.starts.ipls.forget(partition)
@@ -387,7 +389,7 @@ class Machine:
     def _report(
         self, event: str, partition: Partition, before: PartitionProfile | None = None, /, **fields: Any
     ) -> None:
-        """Log a change, and mark the partition dirty unless its profile still equals `before`."""
+        """Log a change.  Mark the partition dirty if its profile differs from `before`."""
         if partition.profile != before:
             self.encryptor.changed(partition)
         self._log.info(event, partition=partition.name, **fields)

@@ -25,8 +25,8 @@ from hcall_server.machine import logs
 # If lines of a kind were left out, the next one has their number.  Once a minute, and when the server stops,
 # `log.shortened` has the counts of each source.  The metrics have their totals.
 #
-# We dropped doubling distances (lines 1, 2, 4, 8, ...): after an hour of noise, a developer who starts the
-# next experiment sees no line of it.
+# We dropped doubling distances (lines 1, 2, 4, 8, ...).  After an hour of noise, a developer who starts
+# another experiment would see no line of it.
 
 FIRST = 16
 """The number of lines of each kind that are always written, for each source."""
@@ -53,7 +53,7 @@ Clock = Callable[[], float]
 
 
 class LinePace(NamedTuple):
-    """The bound of a source beyond the first lines of each kind: lines at once, and lines per second."""
+    """The pace of a source after the first lines of each kind: `burst` lines at once, then `per_second`."""
 
     burst: int = BURST
     per_second: float = PER_SECOND
@@ -63,7 +63,7 @@ ORDINARY = LinePace()
 
 
 class _Tally:
-    """The lines of one kind: how many came, and how many are missing since the last one."""
+    """The counts of one kind of line: `seen` since the start, `missing` since the last line written."""
 
     __slots__ = ("missing", "seen")
 
@@ -86,9 +86,10 @@ class Allowance:
         self._tokens = float(pace.burst)
 
     def take(self, event: str, kind: Hashable = "") -> int | None:
-        """Count a line; return how many of its kind are missing before it, None if it is left out itself.
+        """Count a line; return None if it has to be left out.
 
-        The kinds of one event must be few: each takes memory.
+        Otherwise return how many lines of its kind were left out just before it.  The kinds of one event
+        must be few, because each takes memory.
         """
         tally = self._tallies.get((event, kind))
         if tally is None:
@@ -174,7 +175,7 @@ class PeerLog:
         return self._allowance.take(event, kind) if logs.shown(level) else None
 
     def info(self, event: str, *, kind: Hashable = "", **fields: Any) -> None:
-        """Write an event; lines of one event with different kinds do not hide each other."""
+        """Write an event.  Lines of different kinds do not hide each other."""
         self._write("info", event, kind, fields)
 
     def warning(self, event: str, *, kind: Hashable = "", **fields: Any) -> None:

@@ -18,9 +18,10 @@ PATIENCE = 5.0
 
 
 async def flushed(encryptor: Encryptor, what: str, rule: Rule = rules.BACKUP_STORED) -> None:
-    """Wait until all changes are durable; StorageError by `rule` if NVRAM does not store them in time.
+    """Wait until all changes are durable.  StorageError by `rule` if NVRAM does not store them in time.
 
-    The encryptor goes on trying then.  `what` names the change in the message.
+    After a StorageError, the encryptor still tries to store the changes.  `what` names the change in the
+    message.
     """
     with trio.move_on_after(PATIENCE):
         if await encryptor.flush():

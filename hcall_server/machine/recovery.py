@@ -17,24 +17,23 @@ Page: spec/recovery.md.
 #   3. The state ends on purpose only.  If a known store was not restored, the caller has to accept its loss.
 #   4. A kill at any time leaves Recovery or Operating, and nothing between them.
 #
-# The state is not stored as a word: a start with a root key and without a system record is in Recovery.  So
-# `begin` removes that record, and the first commit that has one again ends the state.  This gives guarantee 4
-# without a second record that could contradict the first.
+# No record names the state: a start with a root key and without a system record is in Recovery.  So `begin`
+# removes the system record, and the first commit of a new one ends the state.  This gives guarantee 4.  A
+# record of the state could contradict the system record.
 #
-# A store is known if the state has a file with its access key.  The folder of the keys is no part of the
-# service processor, so it outlives it.  We dropped a list of partitions on the anchor card: the real card
-# has none, and it would have to be written with each new partition.
+# A store is known if the state folder has a file with its access key.  These files are no part of the
+# service processor, so they outlive its replacement.  We dropped a list of partitions on the anchor card: the
+# real card has none, and each new partition would have to be written to it.
 #
 # The order of the end:
 #
-#   - In memory: the restored stores become partitions, powered off, and the settings make missing ones.  The
-#     two lists of the answer are made before the settings, so a new partition does not pass for a restored
-#     one.
+#   - In memory: the restored stores become partitions, powered off.  Then the two lists of the answer are
+#     made.  Then the settings make missing partitions: they must not be in the list of restored ones.
 #   - One commit with the system record and the new partitions.
 #   - The access keys and passed sockets of the stores that were given up are removed.  If that came before
 #     the commit, a kill would lead back to Recovery without these keys.  Then the stores would not be known
 #     any more, and the next end would lose them without a question (guarantee 3).  A kill after the commit
-#     leaves a key too many: a later Recovery lists its store as lost, which an operator can see and accept.
+#     may leave such a key.  Then a later Recovery lists its store as lost, and an operator can accept that.
 #   - Partitions that start by themselves are activated.
 #
 # If NVRAM does not take the commit in time, memory stays Operating, because a commit that hangs may still
@@ -135,9 +134,9 @@ class Recovery:
     async def end(self, *, give_up: bool) -> Recovered:
         """Leave the state Recovery; return the names that were restored and given up.
 
-        OperatorError in another state.  OperatorError without `give_up`, if a known store was not restored or
-        if no store was restored at all.  StorageError if NVRAM has not stored the system record in time; the
-        encryptor goes on trying, and the caller may repeat the request.
+        OperatorError in another state.  If `give_up` is false: OperatorError if a known store was not
+        restored, or if no store was restored.  StorageError if NVRAM does not store the system record in
+        time.  Then the encryptor still tries to store it, and the caller may repeat the request.
         """
         done = self._unsaved or self._ended(give_up=give_up)
         self._unsaved = done
@@ -147,8 +146,8 @@ class Recovery:
             self._start_later()
             raise
         self._unsaved = None
-        # If a new partition of the settings has the name of a store that was given up, the key and the
-        # sockets of this name belong to the new partition.
+        # A new partition of the settings may have the name of a lost store.  It owns the key and the
+        # sockets of this name, so they are not removed.
         for name in set(done.given_up) - self._system.partitions.keys():
             self._keys.forget_key(name)
             self._keys.close_passed(name)

@@ -7,10 +7,10 @@
 # two ways, and in neither can a guest's connection take it:
 #
 #   1. For a connection of the console: close and accept without a wait in between, on the event loop.
-#   2. For imports, such as that of the HTTP stack: they run in a thread, take most of a second, and open one
-#      file after the other. `lent` gives the whole reserve up for them. Meanwhile the listeners of the
-#      partitions accept nothing: they wait in `wait_whole`. New connections wait in the kernel's queue;
-#      open sessions go on.
+#   2. For imports, such as that of the HTTP stack. They run in a thread, and open one file after the other
+#      for most of a second. `lent` gives the whole reserve up for them. Meanwhile the listeners of the
+#      partitions accept nothing: they wait in `wait_whole`. New connections wait in the kernel's queue.
+#      Open sessions go on.
 #
 # We dropped an import on the event loop: it needs no `wait_whole`, but stops every session for that time. We
 # dropped a wait only where descriptors are scarce: the process cannot count its free ones without opening
@@ -29,7 +29,7 @@ import trio
 
 SIZE = 2
 """Descriptors in the reserve.  While modules are loaded, one is for their files and one for NVRAM's journal.
-Later one is for a connection of the console."""
+At other times, one is for a connection of the console."""
 
 _OUT = (errno.EMFILE, errno.ENFILE)
 
@@ -77,7 +77,7 @@ class Reserve:
                 self._whole.set()
 
     async def wait_whole(self) -> None:
-        """Wait until nothing is lent.  The caller may then accept, but must not wait before it does."""
+        """Wait until nothing is lent.  The caller may then accept, but must not wait before the accept."""
         await self._whole.wait()
 
     def refill(self) -> None:

@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 # Each listener has `max_unopened` entrance places of its own.  A private socket belongs to one partition,
 # so the connections of a partition cannot take the entrance of another one.  When all places of a listener
 # are taken, the server stops accepting there.  Further connections wait in the queue of the kernel, in the
-# order of their arrival, and their clients see a slow server.  An earlier version accepted them and ended
-# the oldest one.  That was often an honest client which was about to send its OPEN.
+# order of their arrival, and their clients see a slow server.  We dropped the other way: the server accepts
+# them and ends the oldest one.  That was often an honest client which was about to send its OPEN.
 #
 # A stranger may hold all places of a TCP listener and send nothing.  So if a connection waits, those that
 # have held a place for a fifth of `open_seconds` are ended (GOODBYE 5).  No connection is ended for a newer
 # one before that.  If none waits, each connection has the whole of `open_seconds`.
 #
-# Sessions: a partition has `max_sessions` at most, and all together have `max_connections`.  Of these the
-# first `min_sessions` of each partition that runs are kept for it.  With N partitions that run, a session
-# is opened if its partition has fewer than `min_sessions`, or if
+# Sessions: a partition has `max_sessions` at most, and all partitions together have `max_connections`.  Each
+# of the N partitions that run has `min_sessions` places that are kept for it.  A session is opened if its
+# partition has fewer than `min_sessions`, or if
 #
 #     sessions of all  +  kept places that are free yet  <  max_connections
 #
@@ -64,8 +64,8 @@ if TYPE_CHECKING:
 #   4. The first reason counts: a power-off does not change the GOODBYE of a session that has ended for
 #      another reason.
 #
-# A session keeps its `calls` in the link, and not the partition in its task.  So a fault plan or a hold gets
-# in front of the calls of open sessions by one assignment, and a call pays nothing while there is neither.
+# A link has the `calls` of its session.  So one assignment puts a fault plan or a hold in front of the calls
+# of an open session.  If there is neither, a call costs nothing more.
 
 Wait = Callable[[Callable[[], None]], Callable[[], None]]
 """Calls its argument once, when a held call may run.  Returns a function that cancels the wait."""
@@ -111,14 +111,18 @@ class Entrance:
 class Link:
     """One connection as the rest of the machine sees it; its own task receives and sends.
 
-    `progress` changes with every batch received and every send begun or ended.  `sending` is true during
-    a send.  The reaper uses four fields: `accepted_at`, the time of the accept; `since` and `mark`, the time
-    and the value of the last progress; `forgiven`, whether the deadlines started again after a pause of the
-    server.  Times are seconds of the machine's clock.  With a session there are `partition`, the `calls`
-    that answer its h-calls, and `on_refusal`, which is called for each refusal.  `entrance` has the
-    place of a connection that has no session; it is None once the connection has left it.  `hold` is the
-    function that waits for a change of the partition's hold; it is None while the calls are not held.
-    `cancel` wakes the connection's task.
+    `progress` changes with every batch received and every send begun or ended.  `sending` is true during a
+    send.  `cancel` wakes the connection's task.  Times are seconds of the machine's clock.
+
+    The reaper uses four fields.  `accepted_at` is the time of the accept.  `since` and `mark` are the time
+    and the value of the last progress.  `forgiven` is whether the deadlines started again after a pause of
+    the server.
+
+    A session has three more fields.  `partition` is its partition.  `calls` answer its h-calls.
+    `on_refusal` is called for each refusal.
+
+    `entrance` has the place of a connection without a session.  Once the connection has left it, it is
+    None.  `hold` waits for a change of the partition's hold.  It is None while the calls are not held.
     """
 
     calls: Calls
@@ -143,10 +147,10 @@ class Link:
         return f"Link({self.partition}, {self.progress} steps)"
 
     def end(self, reason: GoodbyeReason, text: str) -> None:
-        """Make the connection send GOODBYE and close, soon.  The first reason counts.  Does not wait.
+        """Make the connection send GOODBYE and close, soon.  Does not wait.  Only the first reason counts.
 
-        No call of the peer runs after this.  This reason has priority over a protocol error whose GOODBYE
-        still waits behind unsent answers: those answers are dropped.
+        No call of the peer runs after this.  The GOODBYE of a protocol error may still wait behind unsent
+        answers.  Then the task drops that GOODBYE and the answers, and sends this GOODBYE.
         """
         if self.ending is None:
             self.ending = Goodbye(int(reason), text)
@@ -217,8 +221,8 @@ class Sessions:
     def displace(self, link: Link) -> None:
         """End a connection that has held its place at a crowded entrance for long enough.
 
-        The place is free at once.  If it were free only after the end of the task, a peer that does not read
-        its GOODBYE would delay the connections that wait.
+        The place is free at once, before the task ends.  The task may take long, if the peer does not read
+        its GOODBYE.  The connections that wait must not wait for that.
         """
         self._leave_entrance(link)
         link.end(GoodbyeReason.IDLE_TOO_LONG, "too many connections wait for OPEN")

@@ -78,8 +78,8 @@ class Starts:
 
         Called for a partition that this system may serve from now on.
         """
-        # Counted now and begun in a task.  The caller is a step of custody, which must not wait for NVRAM
-        # again.
+        # The IPL is counted now, and a task begins it.  The caller is a step of custody: it must not wait
+        # for NVRAM a second time.
         if partition.auto_start:
             self.ipls.count(partition)
             self._run_beside(self.wait)

@@ -5,17 +5,16 @@
 
 # Marks and effects
 #
-# A mark changes memory before the commit.  It may refuse its step, and has changed nothing then.  An effect
-# follows the commit.  It fails only in ways that a start repairs as well: a socket that can't be made, a file
-# that can't be removed.  Such a failure is logged.  An activation that has failed is tried again: without it
-# no system serves the partition.
+# A mark changes memory before the commit.  If it refuses its step, it has changed nothing.  An effect follows
+# the commit.  It can fail: a socket can't be made, or a file can't be removed.  Such a failure is logged, and
+# the next start repairs it.  A failed activation is tried again: without it no system serves the partition.
 #
 # The file of an access key follows the owner.  A start writes it for each partition that is served here, and
 # removes it for each that has been released or has left.  So a kill between commit and effect leaves no file
 # behind that a later state Recovery would take for a lost store.
 #
-# A partition that comes back keeps its `Departed` until it is owned here: a start with settings that name it
-# must not make another one if its copy is dropped again.
+# A partition that comes back keeps its `Departed` until this system owns it.  The arriving copy may be
+# dropped again.  Then a start whose settings name the partition must not make a new one.
 
 from __future__ import annotations
 
@@ -116,7 +115,7 @@ class Steps:
     def marked(self, row: Row, partition: Partition | None, order: StepOrder) -> Partition | None:
         """Make a row's changes in memory and mark its records dirty; return the partition, None for none.
 
-        OperatorError, and no change, if the step is refused.
+        OperatorError if the step is refused.  Then nothing has changed.
         """
         self._demand_power(row, partition)
         if row.to is None:
@@ -135,13 +134,13 @@ class Steps:
         return partition
 
     def _note_moves(self) -> None:
-        """Mark the system record dirty at the first step: it states that partitions have moved."""
+        """Mark the system record dirty at the first step: the record says that partitions have moved."""
         if not self._noted:
             self._roster_changed()
             self._noted = self._system.state is SystemState.OPERATING
 
     def _demand_power(self, row: Row, partition: Partition | None) -> None:
-        """OperatorError if the step needs the other power: a running partition, or one that is off."""
+        """OperatorError if the power state of the partition does not fit the step."""
         if partition is None:
             return
         if row.on in (Word.BEGIN, Word.AGREED) and not partition.running:
@@ -154,8 +153,9 @@ class Steps:
             raise OperatorError(rules.MIGRATION_POWER, f"{partition.name} is about to start")
 
     def _demand_known(self, partition: Partition | None, order: StepOrder) -> None:
-        """OperatorError if the step would bar one unknown partition more than the bound permits."""
-        # The record of all departed partitions has to fit into NVRAM, and a bar may name any UUID.
+        """OperatorError if the step bars an unknown partition, and the largest number is barred already."""
+        # The console may bar any UUID.  All departed partitions share one NVRAM record, so their number
+        # needs a bound.
         departed = self._system.departed
         if partition is not None or order.uuid in departed:
             return
@@ -167,8 +167,8 @@ class Steps:
         """Give a partition its new record."""
         if partition is None or row.to is None:
             raise ValueError(f"row {row.number} needs a stored partition")
-        # The hold begins in the turn that marks the record: a call that ran later would change the store
-        # after its last snapshot.
+        # The hold begins in the same turn of the loop as the mark.  A call between them would change the
+        # store after its last snapshot.
         if row.to is Custody.FROZEN:
             self._machine.holds.begin(partition)
         if row.to is Custody.ARRIVED and order.uuid not in self._travellers:
@@ -197,7 +197,7 @@ class Steps:
             before.gone = True
             del system.places[before.name]
         system.places[partition.name] = partition
-        self._travellers.pop(order.uuid, None)  # the traveller of an older attempt counts no more
+        self._travellers.pop(order.uuid, None)  # the data of an older attempt are no longer valid
         if to is Custody.PREPARED:
             self._travellers[order.uuid] = traveller
         self._machine.encryptor.changed(partition)
@@ -205,7 +205,10 @@ class Steps:
         return partition
 
     def _leave(self, to: Custody, partition: Partition | None, order: StepOrder) -> None:
-        """Remove a partition from the system; keep its `Departed`, by which late words are recognized."""
+        """Remove a partition from the system.
+
+        Store a `Departed`, by which later words about it are checked.
+        """
         system, before = self._system, self._system.departed.get(order.uuid)
         name, peer = (before.name, before.peer) if before else ("", b"")
         reserves = before is not None and before.reserves_name
@@ -219,7 +222,7 @@ class Steps:
         self._machine.encryptor.departed_changed(system)
 
     def deleted(self, partition: Partition) -> None:
-        """Note that an operator has deleted a partition: its last attempt is kept, its name is free."""
+        """Record that an operator has deleted a partition.  Keep its last attempt, and free its name."""
         uuid, name, epoch = partition.profile.uuid, partition.name, partition.profile.epoch
         self._system.departed[uuid] = Departed(uuid, name, Custody.NONE, epoch)
         self._machine.encryptor.departed_changed(self._system)
@@ -247,7 +250,7 @@ class Steps:
         if row.to in LEFT:
             self._machine.transport.close_passed(partition.name)
         elif partition.gone:
-            return  # an operator has deleted or restored it meanwhile
+            return  # an operator has deleted or restored the partition meanwhile
         elif row.to is Custody.ARRIVED:
             self._arrived(partition, order, runs=row.on is not Word.COPY)
         elif row.to is Custody.RELEASED:
@@ -263,22 +266,26 @@ class Steps:
         machine.forget(partition)
 
     def tidy(self, row: Row, partition: Partition) -> None:
-        """Remove the key file of a released partition.  Called late: its sync would delay ACTIVATE."""
+        """Remove the key file of a released partition.
+
+        Called some seconds after the step, because the sync of the removal would delay ACTIVATE.
+        """
         if row.to is partition.profile.custody is Custody.RELEASED and not partition.gone:
             self._forget_key(partition.name)
 
     def _served(self, partition: Partition) -> None:
-        """Serve a partition: if it runs, end its hold; if not, start it as a start of the system does."""
+        """Serve a partition.  If it runs, end its hold.  If it is off and starts by itself, activate it."""
         if partition.running:
             self._machine.holds.end(partition)
-        elif self._machine.system.state is SystemState.OPERATING:  # else the end of the recovery starts it
+        # in Recovery, the end of the recovery starts the partition
+        elif self._machine.system.state is SystemState.OPERATING:
             self._machine.starts.served(partition)
 
     def _arrived(self, partition: Partition, order: StepOrder, *, runs: bool) -> None:
         """Serve a partition that has arrived.
 
-        If its state came with it, the partition goes on in this state.  If not, it begins with an IPL,
-        provided that it `runs`.
+        If its state came with it, the partition goes on in this state.  Otherwise it begins with an IPL if
+        `runs` is true.  If `runs` is false, it stays off.
         """
         traveller = self._travellers.pop(order.uuid, None)
         if not self._activated(partition, traveller, runs=runs):
@@ -301,8 +308,8 @@ class Steps:
     async def _activate_later(self, partition: Partition, traveller: Traveller | None, *, runs: bool) -> None:
         """Retry the activation of a partition until it succeeds: no other system serves the partition.
 
-        The cause is a full disk, or a lack of descriptors.  If an operator has powered the partition on
-        meanwhile, that IPL has ended the state that came with the partition.
+        A full disk or a lack of descriptors makes an activation fail.  If an operator powers the partition
+        on meanwhile, the retries end.  That IPL ends the state that came with the partition.
         """
         pause, done, count = FIRST_PAUSE, False, partition.ipl_count
         while not done:
@@ -315,7 +322,7 @@ class Steps:
     def _forget_key(self, name: str) -> None:
         try:
             self._machine.transport.forget_key(name)
-        except SwpksError as error:  # the next start removes it
+        except SwpksError as error:  # the next start of the server removes the file
             self._failed("partition.key_left", name, error)
 
     def _failed(self, event: str, name: str, error: SwpksError) -> None:

@@ -29,17 +29,18 @@ class EventReader:
         self._look = self._beat = trio.current_time()
 
     async def next(self) -> list[EventView] | None:
-        """Wait for the next events; an empty list is a heartbeat, None the end of the stream.
+        """Return the next events, an empty list for a heartbeat, None at the end of the stream.
 
-        If a check of the stores became due while the caller was sending, this makes it at once.  A heartbeat
-        comes after HEARTBEAT_SECONDS without an event.
+        A heartbeat comes after HEARTBEAT_SECONDS without an event.  A check of the stores may become due
+        while the caller sends events.  Then the next call makes this check first.
         """
         watcher = self._watcher
         self._beat = trio.current_time() + HEARTBEAT_SECONDS
         while True:
             if watcher.is_console and not watcher.ended and trio.current_time() >= self._look:
                 self._machine.attachment.look()
-                # Counted from now, not from the last look: a long send must not cause several looks in a row.
+                # The interval begins with this check, not when it was due.  So a long send is followed by
+                # one check, not by several.
                 self._look = trio.current_time() + self._machine.copy_interval
             if events := watcher.take():
                 return events

@@ -8,17 +8,17 @@
 #
 #   1. A partition waits for at most one turn of each other partition with calls.  The number of their calls
 #      and connections does not count.
-#   2. Another task of the loop, such as the console, waits for at most two passes: Trio runs the tasks of
-#      one step in any order.  If a flush lands meanwhile, that task waits for a third pass.  A pass takes
-#      PASS and one turn.
+#   2. Another task of the loop, such as the console, waits for at most two passes, because Trio runs the
+#      tasks of one step in any order.  If a flush lands meanwhile, the task waits for a third pass.  A pass
+#      takes PASS and one turn.
 #
 # A connection with calls asks for a turn.  It does not run by itself.  One task runs the turns:
 #
 #     ring      the partitions that ask, in order; the first one has its turn, then goes to the end
 #     queue     for each partition, its connections that ask, in order
-#     turn      up to CALLS h-calls of one partition, from as many of its connections as have them, and no
-#               further call after SECONDS; after SHARED, if another partition had a turn in the last
-#               SHARED_FOR seconds
+#     turn      up to CALLS h-calls of one partition, from one or more of its connections.  After SECONDS it
+#               begins no further call.  If another partition had a turn in the last SHARED_FOR seconds,
+#               this limit is SHARED
 #     pass      turns until PASS is over or no connection asks; then every other task of the loop runs once
 #
 # A call that has begun is never cut.  So the bound of a turn is its time and the longest call.  Turns go
@@ -30,9 +30,9 @@
 # always SHARED, and shortens no other one.
 #
 # Connections ask in two ways.  The task of a connection waits for its turn
-# (`hcall_server.data_channel.connection`).  A socket in the lane is served by the task here, which wakes no
-# other one (`hcall_server.data_channel.lane`).  The lane is a source: it finds the sockets with bytes.  The
-# task polls it at the start of a pass and between two turns.
+# (`hcall_server.data_channel.connection`).  While a socket is in the lane, its own task sleeps, and the task
+# here serves it (`hcall_server.data_channel.lane`).  The lane is a source: it finds the sockets with bytes.
+# The task here polls it at the start of a pass and between two turns.
 #
 # The end of a flush lets many sockets ask at once, in a callback of the loop.  The encryptor then calls
 # `serve`, which begins their turns in that callback.  To wake the task would cost a pass of the loop: a tenth
@@ -61,7 +61,7 @@ NO_PARTITION = 0
 
 
 class Quantum:
-    """The rest of a turn: the number of `calls` left, and the time `until` which a call may begin."""
+    """What is left of a turn: the number of `calls`, and the time `until` which a call may begin."""
 
     __slots__ = ("calls", "until")
 
@@ -132,9 +132,9 @@ class Turns:
         self._source = source or _NoSource()
 
     def ask(self, partition: int, serve: Serve, *, wake: bool = True) -> None:
-        """Queue `serve` for a turn of a partition; it is queued again each time that it returns True.
+        """Queue `serve` for a turn of a partition.  Each time that it returns True, it is queued again.
 
-        Without `wake` the caller promises to call `Turns.serve` in this pass of the loop.
+        If `wake` is false, the caller must call `Turns.serve` in this pass of the loop.
         """
         queue = self._queues[partition]
         if not queue and partition != self._now_served:
@@ -144,9 +144,10 @@ class Turns:
             self._wake()
 
     def serve(self) -> None:
-        """Run a pass of turns now, if the task of `run` sleeps.  Not to be called within a turn."""
+        """Run a pass of turns now, if the task of `run` sleeps.  Never call this within a turn."""
         if self._sleeping and self._ring:
-            # A connection that asks in this pass needs no wake: a poll would consume that wake.
+            # With `_sleeping` false, `ask` does not wake the source during this pass.  The pass serves each
+            # connection that asks, and its poll would consume the wake.
             self._sleeping = False
             self._pass()
             self._sleeping = True
@@ -180,7 +181,8 @@ class Turns:
                 now = self._turn(self._ring.popleft(), now)
                 if now >= end:
                     return
-            # If two or more were found, some may be ready again, and a poll is cheaper than a pass of Trio.
+            # If the poll found two or more connections, some may have new bytes already.  Another poll
+            # costs less than a pass of Trio.
             if found < 2:
                 return
 
@@ -194,9 +196,9 @@ class Turns:
             if serve(turn):
                 queue.append(serve)
             if turn.calls == left and self._clock() >= turn.until:
-                break  # a partial call counts no call, but takes time
+                break  # part of a call is not counted, but takes time
         if queue or self._ring:
-            self._source.poll()  # a partition whose bytes came in this turn gets its turn before this one
+            self._source.poll()  # other partitions with new bytes get their turn before this one
         self._now_served = None
         if queue:
             self._ring.append(partition)

@@ -41,7 +41,7 @@ def log_doubts(signed: SignedObjects, log: PeerLog) -> None:
 
 def _name(label: bytes) -> str:
     """Return the name of one of the nine variables, or "another name"."""
-    # The name is a kind of log line, and each kind takes memory.  A guest chooses the other names, so they
-    # share one kind.
+    # Each name of a variable is a kind of log line, and each kind takes memory.  A guest can choose any
+    # name.  So all other names are one kind.
     name = label[LABEL_HEADER_SIZE:].decode("utf-16-le", "replace")
     return name if name in POLICIES else "another name"

@@ -1,8 +1,8 @@
 """The mobility channel: encrypted frames between two systems, over any Trio stream (spec/migration.md).
 
 `open_channel` and `answer_channel` return an open `MobilityChannel`.  Its methods raise LineLost if the
-connection breaks or ends between two frames, and PeerError with a rule for every other fault.  After an error
-the channel is of no use: the caller closes it.
+connection breaks, or ends between two frames.  For every other fault they raise PeerError with a rule.
+After an error the channel is of no use: the caller closes it.
 """
 
 # The mobility channel: the bytes between source and target
@@ -24,10 +24,9 @@ the channel is of no use: the caller closes it.
 #   RELEASED  At the source, after PREPARED; the word on the wire is ACTIVATE. From here on only the
 #             target can own the partition.
 #
-# FINAL is the header, the bytes of the partition, and an empty message. The bytes may be sent while the
-# commit of FROZEN runs: nothing changes the partition any more. The empty message waits for the commit. If
-# the source ends before it, the target has received nothing. So the freeze is shorter by the transfer, and
-# PREPARED still never precedes FROZEN.
+# FINAL is the header, the bytes of the partition, and an empty message. The bytes may be sent while FROZEN is
+# committed: nothing changes the partition any more. This makes the freeze shorter. The empty message waits
+# for the commit. Without it, the target has received nothing. So PREPARED never precedes FROZEN.
 #
 # There is no pre-copy. A virtual machine copies memory while the guest runs, because gigabytes would take too
 # long in the freeze. A store has 128 KiB at most (C-139). So the whole transfer is a few messages, and
@@ -146,14 +145,14 @@ class MobilityChannel:
             await self._send(b"")
 
     async def receive(self) -> Message:
-        """Wait for the next message, without a bound until its first byte comes."""
+        """Wait for the next message.  There is no time limit for its first byte."""
         return decode(await self._receive())
 
     async def receive_final(self, final: Final, ahead: Callable[[bytes], None] = lambda _: None) -> bytes:
         """Return the bytes that follow the header of a partition; PeerError at once if it is too large.
 
-        `ahead` is a function that gets these bytes early, before the empty message that ends them has come.
-        It may parse them, and must not act on them.
+        `ahead` gets these bytes early, before the empty message that ends them has come.  It may parse
+        them, but must not act on them.
         """
         if final.total > MAX_FINAL:
             raise PeerError(rules.MOBILITY_SIZE, f"the partition has {final.total} bytes")
@@ -164,7 +163,7 @@ class MobilityChannel:
                 if not piece:
                     raise PeerError(rules.MOBILITY_FORM, "the partition is shorter than its header says")
                 pieces += piece
-            # Parse while the source commits: this takes its time out of the freeze.
+            # Parse now, while the source commits.  So the parsing does not make the freeze longer.
             if len(pieces) == final.total:
                 ahead(bytes(pieces))
             if len(pieces) > final.total or await self._receive():
@@ -193,7 +192,7 @@ async def open_channel(stream: trio.abc.Stream, attempt: Attempt, entropy: Entro
         await frames.send(handshake.write_first())
         try:
             answer = await frames.receive(HANDSHAKE_SIZE, HANDSHAKE_SIZE)
-        except LineClosed:  # a target gives no reason to a peer without a proof
+        except LineClosed:  # the target closes without a reason if the peer has no proof
             raise PeerError(rules.MOBILITY_PROVEN, "the target does not know this attempt") from None
         with _proven("the target does not hold the token of this attempt"):
             handshake.read_second(answer)
@@ -205,7 +204,7 @@ async def open_channel(stream: trio.abc.Stream, attempt: Attempt, entropy: Entro
 async def answer_channel(
     stream: trio.abc.Stream, find: Callable[[UUID, int], Attempt | None], entropy: Entropy
 ) -> tuple[MobilityChannel, Attempt]:
-    """Open a channel as the target; `find` returns the attempt of a UUID and an epoch, if it is expected."""
+    """Open a channel as the target.  `find` returns the expected attempt of a UUID and an epoch, or None."""
     frames = _Frames(stream)
     with in_time(OPEN_SECONDS, "the handshake"):
         size = INTRODUCTION.sizeof()
@@ -237,7 +236,8 @@ class _Frames:
 
     async def receive(self, least: int, most: int) -> bytes:
         """Return the next frame, which has `least` to `most` bytes."""
-        # No deadline here: between two messages a connection may be idle for as long as the attempt needs.
+        # There is no deadline for the first byte: between two messages a connection may be idle for as long
+        # as the attempt needs.
         if not self._came and not await self._more():
             raise LineClosed("the other end has closed the connection")
         with in_time(FRAME_SECONDS, "a message that is received"):

@@ -171,7 +171,8 @@ def encode(message: Message) -> bytes:
         case Fits():
             return _built(MessageKind.FITS, {})
         case RefusedMessage(rule, detail):
-            # The cut may split a character; the decoder drops the half of it, so the text stays UTF-8.
+            # The cut may split a character.  The decoder drops the incomplete character, so the text stays
+            # UTF-8.
             text = detail.encode()[:MAX_DETAIL].decode(errors="ignore")
             return _built(MessageKind.REFUSED, {"rule": rule, "detail": text})
         case Final():

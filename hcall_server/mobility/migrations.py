@@ -36,9 +36,9 @@ class LiveMigrations:
         return f"LiveMigrations({len(self._sources)} under way, {self._targets!r})"
 
     async def begin(self, name: str, order: MigrationOrder) -> None:
-        """Begin to move a partition to another system; the same order again changes nothing.
+        """Begin to move a partition to another system.  A repeated order changes nothing.
 
-        OperatorError if it can't begin.  It returns before the partition has moved.
+        OperatorError if the migration cannot begin.  The function returns before the partition has moved.
         """
         own, uuid = self._own, UUID(order.uuid)
         partition = own.find(name)
@@ -49,7 +49,7 @@ class LiveMigrations:
         # again.
         if under_way and under_way.attempt.epoch == order.epoch and not under_way.ended:
             return
-        # Before the check of power: a partition that waits for its console is powered off as well, and the
+        # Check custody before power.  A partition that waits for its console is powered off too, but the
         # operator needs the true reason.
         self._demand_new(name, uuid, order.epoch)
         if not partition.running:
@@ -87,10 +87,9 @@ class LiveMigrations:
         await self._targets.serve(stream)
 
     async def abort(self, uuid: UUID, epoch: int) -> None:
-        """End an attempt at its source, as far as that is still possible there.
+        """End an attempt at its source.  After the freeze, the source asks its console instead.
 
-        Waits for the end of a step that is under way.  So the view in the answer shows whether the partition
-        has left.
+        Return when no step is under way.  So the view in the answer shows whether the partition has left.
         """
         source = self._sources.get(uuid)
         if source and source.attempt.epoch == epoch:
@@ -106,8 +105,8 @@ class LiveMigrations:
         before = self._sources.get(uuid)
         if at.mode is not Mode.SERVING or (before and not before.begun):
             raise _busy(name, at)
-        # An attempt that failed in the copy phase leaves no record. Its number is remembered in `tried`, so
-        # a delayed order does not begin it again.
+        # An attempt that failed in the copy phase leaves no record.  Its number is in `tried`.  So a
+        # delayed order does not begin it again.
         last = max(at.epoch, shown.tried if shown else 0)
         if epoch <= last:
             raise OperatorError(rules.CUSTODY_EPOCH, f"attempt {epoch} of {name} comes after attempt {last}")
@@ -118,7 +117,7 @@ class LiveMigrations:
             if await source.begin():
                 begun.set()
                 await source.run()
-        except Exception as error:  # the system goes on, and so does the custody of the partition
+        except Exception as error:  # a bug here must not end the system; the custody stays as it is
             uuid = source.attempt.uuid
             name = self._own.name_of(uuid)
             _log.error("migration.driver_failed", partition=name, uuid=str(uuid), exc_info=error)
@@ -126,7 +125,7 @@ class LiveMigrations:
                 await source.give_up("its driver has failed")
         finally:
             begun.set()
-            # A later attempt may have taken the place already.
+            # A later attempt may be in the dict already.
             if self._sources.get(source.attempt.uuid) is source:
                 del self._sources[source.attempt.uuid]
 

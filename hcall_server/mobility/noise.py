@@ -16,7 +16,7 @@ then; a cipher can still open the right message.
 # name, a proof and test vectors.  Python's `ssl` has no TLS with a shared secret before 3.13.
 #
 # The package `noiseprotocol` has had no release since 2018, and `cryptography` has every primitive.  So the
-# pattern is written here, in its two fixed messages.  The tests hold it against that package in both roles.
+# pattern is written here, in its two fixed messages.  The tests compare it with that package in both roles.
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class Cipher:
     def decrypt(self, message: bytes, bound: bytes = b"") -> bytes:
         """Return the text of `message`; NotProven unless it is the next message of the peer, unchanged."""
         try:
-            # The count goes on only after a message that opens. So a forged one does not shift the nonces
-            # of the right ones.
+            # The count of messages grows only after a message that opens.  So a forged message does not
+            # change the nonce of the next genuine one.
             text = self._aead.decrypt(self._nonce(), message, bound)
         except InvalidTag:
             raise NotProven from None
@@ -101,8 +101,9 @@ class Handshake:
         self._opens = opens
         self._own = X25519PrivateKey.from_private_bytes(ephemeral)
         self._peer = b""
-        self._chain = self._hash = NAME  # 32 bytes, as long as a hash, so it is not hashed (section 5.2)
-        self._cipher = Cipher(bytes(KEY_SIZE))  # no message passes before the token is mixed in
+        # the name has the length of a hash, so it is not hashed (section 5.2)
+        self._chain = self._hash = NAME
+        self._cipher = Cipher(bytes(KEY_SIZE))  # never used: no message is sent before the token is mixed in
         self._mix_hash(prologue)
         self._chain, both, key = _derived(self._chain, token, 3)
         self._mix_hash(both)
@@ -139,8 +140,8 @@ class Handshake:
 
     def split(self) -> Ciphers:
         """Return the ciphers of the channel, after the second message."""
-        # A key for each direction: both ends count their nonces from 0, so one key would encrypt two
-        # messages under the same nonce.
+        # Each direction has a key of its own.  Both ends count their nonces from 0, so a common key would
+        # encrypt two messages under the same nonce.
         first, second = _derived(self._chain, b"", 2)
         mine, theirs = (first, second) if self._opens else (second, first)
         return Ciphers(Cipher(mine), Cipher(theirs))
@@ -176,8 +177,8 @@ class Handshake:
         self._hash = hashlib.sha256(self._hash + data).digest()
 
     def _seal(self) -> bytes:
-        # The payload is empty, but its tag authenticates all that was exchanged so far. This is the proof
-        # of the token.
+        # The payload is empty.  Its tag authenticates all that was exchanged so far, and so proves the
+        # token.
         tag = self._cipher.encrypt(b"", self._hash)
         self._mix_hash(tag)
         return tag

@@ -35,8 +35,8 @@ def own_system_of(machine: Machine) -> OwnSystem:
     def unpack(packed: Packed, uuid: UUID) -> Traveller:
         traveller = decode_traveller(packed.plaintext)
         profile = traveller.record.profile
-        # PREPARED repeats the generation in the header, and the source compares that one with its store. So
-        # the bytes must have the same generation.
+        # PREPARED repeats the generation of the header, and the source compares it with its store.  So the
+        # bytes must have the generation of the header.
         if (profile.uuid, profile.image_generation) != (uuid, packed.generation):
             raise PeerError(rules.MOBILITY_FORM, "another partition has arrived than was announced")
         return traveller

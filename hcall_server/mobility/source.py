@@ -13,17 +13,18 @@ of custody and on each new connection.  It passes AGREED, ABORT and the received
 # answered RESUME (OWN).  Then it sends ABORTED once: the console carries it too.  While the source is in
 # doubt, the driver goes on to listen, because PREPARED may still come.
 #
-# ABORTED is never sent about an attempt that did not freeze.  A crash forgets that such an attempt was tried.
-# If its BEGIN is repeated later, an old ABORTED could meet the copy of the second try, after its release.
+# ABORTED is never sent about an attempt that did not freeze.  After a crash, the source does not know that it
+# has tried this attempt.  If its BEGIN is repeated then, a second try begins.  An old ABORTED could reach the
+# target after the release of the second try, and remove its copy.
 #
 # A time-out here never decides who owns the partition.  It only ends the copy phase, or moves the source from
 # waiting to in doubt.  A source in doubt serves nothing and asks the console (C-134).  To resume after a
 # silent time looks better for the clients.  But the target may be PREPARED, and the console may have forced
 # it already: then two systems would serve.
 #
-# FINAL is sent while FROZEN is committed.  `_freeze` runs both, and joins them: the commit sets `marked` when
-# memory has the new record, so the bytes are those of the commit; the end of the commit sets `frozen`, and
-# only then the empty message goes out.
+# FINAL is sent while FROZEN is committed.  `_freeze` runs both in parallel, and two events join them.
+# `marked` is set when memory has the new record: from then on the bytes are those of the commit.  `frozen`
+# is set at the end of the commit: only then the empty message is sent.
 
 from __future__ import annotations
 
@@ -149,7 +150,7 @@ class MigrationSource:
         if self._scope.cancelled_caught:
             return
         at = self._own.durable(self.attempt.uuid)
-        if self._trouble and at.custody not in OWNING:  # the source was in doubt, but the move succeeded
+        if self._trouble and at.custody not in OWNING:  # the source was in doubt, and the partition has moved
             self._own.keeper.failed(self.attempt.uuid, "")
         _log.info(
             "migration.ended",
@@ -161,7 +162,10 @@ class MigrationSource:
         )
 
     async def give_up(self, trouble: str) -> None:
-        """End the copy phase, so that the source serves on.  After the freeze, ask the console instead."""
+        """End the copy phase: the source serves on.
+
+        After the freeze, the source asks the console instead.
+        """
         if self.phase in (Phase.COPYING, Phase.SENDING):
             self._trouble = self._trouble or trouble
             self._own.keeper.failed(self.attempt.uuid, self._trouble)
@@ -205,8 +209,8 @@ class MigrationSource:
                 await self._connect()
             except (LineLost, SwpksError) as error:
                 await self._broken(error)
-            # Only a message of the target makes the pauses short again. A target that accepts and closes
-            # would otherwise be dialled ten times a second.
+            # Only a message of the target resets the pause.  Otherwise a target that accepts and closes
+            # would be dialled ten times a second.
             if self._heard:
                 pause = FIRST_WAIT
             if not self._all_said():
@@ -246,7 +250,7 @@ class MigrationSource:
         await either(lambda: self._say(channel, sent), lambda: self._hear(channel))
 
     async def _agree(self, channel: MobilityChannel) -> bool:
-        """Send NEEDS, freeze, and send FINAL; False if FINAL was not sent."""
+        """Send NEEDS, freeze, and send FINAL.  Return whether FINAL was sent."""
         uuid, epoch = self.attempt.uuid, self.attempt.epoch
         await channel.send(NeedsMessage(self._own.needs(uuid, epoch)))
         answer = await channel.receive()
@@ -255,7 +259,8 @@ class MigrationSource:
             return False
         if not isinstance(answer, Fits):
             raise _out_of_place(answer)
-        # Measured before the freeze, so that a partition that is too large is not frozen for nothing.
+        # The size is checked before the freeze.  A partition that is too large must not be frozen for
+        # nothing.
         size = len(self._own.pack(uuid).plaintext)
         if size > MAX_FINAL:
             raise PeerError(rules.MOBILITY_SIZE, f"the partition has {size} bytes")
@@ -264,9 +269,9 @@ class MigrationSource:
         return await self._freeze(channel)
 
     async def _freeze(self, channel: MobilityChannel) -> bool:
-        """Freeze the partition, and send it while the commit runs; False if the empty message was not sent.
+        """Freeze the partition, and send it while the commit runs; return whether all of it was sent.
 
-        From the mark on nothing changes the partition.  So its bytes are those of the commit.
+        After the mark, nothing changes the partition.  So the bytes that are sent are those of the commit.
         """
         uuid, failures = self.attempt.uuid, list[LineLost | SwpksError]()
         marked, frozen, taken = trio.Event(), trio.Event(), None
@@ -297,9 +302,9 @@ class MigrationSource:
         return frozen.is_set()
 
     async def _say(self, channel: MobilityChannel, sent: bool) -> None:
-        """Send the words of the phase, again after each change; return when no word is left.
+        """Send the words of the phase, again after each change.  Return when no word is left to send.
 
-        `sent`: FINAL was sent on this connection.
+        `sent` is whether FINAL was sent on this connection.
         """
         pause = FIRST_WAIT
         while True:
@@ -316,7 +321,7 @@ class MigrationSource:
             elif phase is Phase.ABORTED:
                 await channel.send(WordMessage(Word.ABORTED, self.attempt.epoch))
                 self._said_aborted = True
-                await trio.sleep(ABORTED_SECONDS)  # the target closes first, after it has read ABORTED
+                await trio.sleep(ABORTED_SECONDS)  # let the target read ABORTED and close first
                 return
             elif phase is Phase.OVER:
                 return

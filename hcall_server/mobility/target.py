@@ -47,8 +47,7 @@ if TYPE_CHECKING:
     from hcall_server.sealing.traveller import Traveller
 
 EXPECT_SECONDS = 60.0
-"""Seconds that a token waits for a partition.  A source tries for a shorter time, so later it is of no
-use."""
+"""Seconds that a token waits for a partition.  The source of an attempt gives up earlier."""
 MAX_UNOPENED = 32
 """Connections without a proof, at most; one more ends the oldest of them."""
 AFTER_SECONDS = 30.0
@@ -89,7 +88,7 @@ class Targets:
         if at.custody not in LEFT and at.custody is not Custody.PREPARED:
             custody = at.custody.name.lower()
             raise OperatorError(rules.ARRIVAL_CUSTODY, f"{attempt.uuid} is here, in custody {custody}")
-        # The console repeats an order whose answer was lost.
+        # The console repeats an order if the answer was lost.  The repeated order changes nothing.
         if known and known.epoch == attempt.epoch and hmac.compare_digest(known.token, attempt.token):
             return
         if attempt.epoch <= max(at.epoch, self._last.get(attempt.uuid, 0)):
@@ -107,7 +106,7 @@ class Targets:
             pass
         except SwpksError as error:
             self._log.warning("migration.refused", kind=error.rule.id, **explained(error))
-        except Exception as error:  # this connection ends, and the system goes on
+        except Exception as error:  # a bug here ends this connection only
             self._log.error("migration.connection_failed", exc_info=error)
         finally:
             await trio.aclose_forcefully(stream)
@@ -120,8 +119,8 @@ class Targets:
     async def _opened(self, stream: trio.abc.Stream) -> tuple[MobilityChannel, Attempt]:
         """Open the channel of a connection.
 
-        If too many connections have no proof, the oldest of them ends.  A connection of the true source has
-        given its proof long before.
+        If too many connections have no proof, the oldest of them ends.  The true source gives its proof at
+        once, so its connection is not among them.
         """
         with trio.CancelScope() as scope:
             self._unopened.append(scope)
@@ -142,7 +141,7 @@ class Targets:
 
     async def _alone(self, conversation: TargetConversation) -> None:
         uuid = conversation.attempt.uuid
-        # The source dials again only if the earlier connection is broken at its end. This end may not know
+        # If the source dials again, its end of the earlier connection is broken.  This end may not know
         # that yet.
         if before := self._talking.get(uuid):
             before.cancel()
@@ -197,14 +196,13 @@ class TargetConversation:
         """Send the word of the custody: when it has changed, and after each message of the source."""
         said: WordMessage | None = None
         while True:
-            # A new event before the state is read: a change after the read sets this event, so no change is
-            # missed.
+            # The new event is made before the state is read.  A change after the read sets it, so no change
+            # is missed.
             bell = self._bell = trio.Event()
             asked, self._asked = self._asked, False
             at = self._own.durable(self.attempt.uuid)
             now = self._word_to_send(at)
-            # A repeated ACTIVATE means that the source has not received ACTIVE, so the same word is sent
-            # again then.
+            # If the source repeats ACTIVATE, it has not received ACTIVE.  So the same word is sent again.
             if now and (asked or now != said):
                 await self._channel.send(now)
                 said = now
@@ -260,7 +258,7 @@ class TargetConversation:
         uuid, epoch = self.attempt.uuid, self.attempt.epoch
         read: list[outcome.Outcome[Traveller]] = []
 
-        def ahead(plaintext: bytes) -> None:  # the source commits meanwhile
+        def ahead(plaintext: bytes) -> None:  # called while the source commits
             packed = Packed(final.generation, plaintext)
             read.append(outcome.capture(self._own.unpack, packed, uuid))
 

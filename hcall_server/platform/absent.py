@@ -20,13 +20,13 @@ _LONGEST = 64
 def no_partition(name: str, partitions: Mapping[str, Partition]) -> str:
     """Return the message for an unknown partition name.
 
-    An operator may have given the id of a partition in place of its name: then the message has the name.
+    An operator may have given the id of a partition, not its name.  Then the message has the name.
     """
     told = f"there is no partition {name!r}"
     owner = next((each.name for each in partitions.values() if str(each.number) == name), "")
     if owner:
         return f"{told}; {name} is the id of {owner}: give its name"
-    # The time of the search grows with the length of the name, and a request may have a name of any length.
+    # A request may have a name of any length, and the time of the search grows with it.
     near = near_names(name, partitions, 3) if len(name) <= _LONGEST else []
     if question := did_you_mean(near):
         return f"{told}; {question}"

@@ -178,8 +178,8 @@ ARRIVALS: tuple[Demand[Candidate], ...] = (
         "this system has {it.needs.name} itself: {it.custody.name} since attempt {it.epoch}",
     ),
     Demand(
-        # Only for a live move. A remote restart opens a copy of the console, and a released store gives way
-        # to it (row 16).
+        # This rule is for a live move only.  A remote restart opens a copy of the console, which replaces a
+        # released store (row 16).
         lambda it: it.live and it.custody is Custody.RELEASED,
         rules.ARRIVAL_CUSTODY,
         "this system has not heard yet that {it.needs.name} serves elsewhere since attempt {it.epoch}",
@@ -257,10 +257,10 @@ ARRIVALS: tuple[Demand[Candidate], ...] = (
 def demand_fit(
     system: ManagedSystem, wanted: Needs, formats: Collection[int] = (), *, live: bool = False
 ) -> None:
-    """OperatorError if a partition does not fit on a system; the first broken rule decides.
+    """OperatorError if a partition does not fit on a system.  The first broken rule decides.
 
-    `formats` are those that the system reads.  A live migration needs a format that both systems know.  It is
-    also refused while a released store of the partition is still here.
+    `formats` are those that the system reads.  A live migration needs a format that both systems know.  It
+    is refused as long as this system still has a released store of the partition.
     """
     from hcall_server.platform import attributes
 
@@ -278,8 +278,8 @@ def _candidate(system: ManagedSystem, wanted: Needs, formats: Collection[int], *
     custody, epoch = (left.custody, left.epoch) if left else (Custody.NONE, 0)
     if before is not None:
         custody, epoch = before.profile.custody, before.profile.epoch
-    # A store of the same partition is replaced by the one that arrives. So neither its name nor its space
-    # counts as taken.
+    # The arriving store replaces a store of the same partition here.  So neither the name nor the space of
+    # that store counts as taken.
     others = [each for each in system.places.values() if each is not before]
     kept = system.reserving(wanted.name)
     return Candidate(

@@ -57,7 +57,7 @@ class Change(NamedTuple):
 
     @property
     def also_no_size(self) -> str:
-        """Return a phrase for a message if the refused size is also out of the range, else ""."""
+        """Return a phrase if the refused size is also out of range, else "".  It is part of a message."""
         return f", and no size for a keystore: {self.level.sizes}" if self.out_of_range else ""
 
     @property
@@ -142,7 +142,8 @@ SIZES: tuple[Demand[Change], ...] = (
 
 UPDATES: tuple[Demand[Change], ...] = (
     Demand(
-        # A running partition may be disabled (R-33), and this switches these attributes off.
+        # A running partition may be disabled (R-33).  That also switches these attributes off, so a size of
+        # 0 is allowed.
         lambda it: it.running and it.kbytes != 0 and it.before.of_updates != it.after.of_updates,
         rules.ATTRIBUTE_RUNNING,
         "the partition is running",
@@ -178,8 +179,8 @@ IDLE: Demand[Change] = Demand(
     "{it.name} is running",
 )
 
-# STORED is first: a refused partition has no keystore, so the rules about sizes would count no objects in
-# it and let the operator disable it.
+# STORED has to be the first rule.  A refused partition has no keystore in memory.  So the rules about sizes
+# would count no objects in it, and let the operator disable it.
 RULES = (STORED, *SIZES, *UPDATES, IDLE)
 """In the order of the checks; the first broken rule decides."""
 
@@ -187,13 +188,14 @@ RULES = (STORED, *SIZES, *UPDATES, IDLE)
 def wished(before: ConsoleAttributes, changes: Mapping[str, int]) -> ConsoleAttributes:
     """Return the attributes after `changes`; OperatorError for an unknown name or value.
 
-    If the keystore is switched off, so are the attributes of signed updates, unless they are named.
+    If the changes switch the keystore off, the attributes of signed updates go off too.  An attribute in
+    `changes` gets the value there.
     """
     for name, number in changes.items():
         check(WISHES, Wish(name, number))
     after = before.with_numbers(changes)
-    # Without this, R-33 could not be met by one request: attributes of signed updates need a keystore, so a
-    # size of 0 alone would break a rule.
+    # The attributes of signed updates need a keystore.  If they stayed on, a size of 0 alone would break
+    # that rule, and one request could not disable the keystore (R-33).
     if before.keystore_kbytes and not after.keystore_kbytes:
         after = before.with_numbers(dict.fromkeys(OF_UPDATES, 0) | dict(changes))
     return after

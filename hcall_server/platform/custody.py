@@ -19,13 +19,13 @@ each state.  The drivers (`hcall_server.mobility`, `hcall_server.machine.custodi
 #
 #   Epochs.     Each attempt has a number, larger than all before.  Each message carries it.  A system
 #               remembers the epoch of its last record, so a message of an old attempt has no effect.
-#   Records.    The words of a system follow from its record and mode, and only a durable record is shown.
-#               It stores first, then speaks.
-#   One commit. RELEASED is the point of no return.  Before it only the source can own the partition
-#               again, after it only the target.
+#   Records.    Record and mode of a system determine which words it sends.  It stores a record first, and
+#               then sends the words of this record.
+#   One commit. RELEASED is the point of no return.  Before it, only the source can own the partition
+#               again.  After it, only the target can.
 #   Asking.     A source that has frozen does not know whether the target has the state.  It never decides
 #               alone: it serves nothing and asks the console.  The console stores its decision, then answers.
-#   Time-outs.  The target acts on none: neither to serve nor to drop its copy.
+#   Time-outs.  No time-out makes the target serve, or drop its copy.
 #
 # A console that starts an attempt writes its number first.  When it has answered RESUME for an attempt, it
 # never forces this attempt.  When it has forced one, it never answers RESUME for it.  These two facts are one
@@ -39,29 +39,30 @@ each state.  The drivers (`hcall_server.mobility`, `hcall_server.machine.custodi
 # opened at the target (rows 15 and 16).  A remote restart opens the console's copy while the source is dead;
 # the source asks before it serves (R-54), and learns that it is fenced (rows 17 and 18).
 #
-# A remote restart takes two numbers.  The first is that of the bars.  A dead source may have released, and
-# could later activate a target that holds a copy.  So each target since the last move receives BAR (row 19).
-# When all of them have NONE of that number, the console decides with the second one (row 20).  For example:
+# A remote restart takes two numbers.  The first number is for BAR.  A dead source may have released.  If it
+# comes back, it could activate a target that has its copy.  So the console sends BAR to each target since the
+# last move (row 19).  When each of them has the record NONE of this number, the console decides with the
+# second number (row 20):
 #
 #     attempt 5, A to B        B is PREPARED; A dies, in FROZEN or in RELEASED
 #     BAR(6) to B              NONE(6): ACTIVATE(5) of A has no effect any more
 #     RESTART(7) on C or B     FORCED(7) is stored, then COPY(7): the target is ARRIVED
 #
-# With one number for both, B could not take the copy: row 16 needs a larger one.  With the bar of the last
-# target alone, an older target could be activated.  The console also looks at the target of the restart
-# first: an owner takes no copy.
+# One number for both would not work: row 16 needs a number larger than that of the bar, or B could not take
+# the copy.  To bar the last target only would not be enough: an older target could be activated.  The console
+# also checks the target of the restart first: a system that owns the partition takes no copy.
 #
 # An answer to a question (RESUME, SERVE, FENCED) is about one run of the source.  It must not arrive in the
 # next run, because a restart elsewhere may be between them.  So the console decides and sends under one lock,
 # on a connection to the system that asks, and decides anew if that fails.  A restart takes the same lock.
 #
-# Old stores and copies are removed.  ACTIVE or ABORTED of a later attempt prove that a system owned the
-# partition after a release or a copy.  So they end both (rows 8 and 13), also if the word of the attempt
-# itself was lost.  The console sends them to each system that it knows.  ACTIVE of an older attempt is no
-# decision about the last one.  But the register takes the owner from it (row 7): there an attempt begins.
+# ACTIVE or ABORTED of a later attempt proves that a system has owned the partition since.  So these words end
+# a released store and a copy of an earlier attempt (rows 8 and 13), even if its own word was lost.  The
+# console sends them to each system that it knows.  ACTIVE of an older attempt does not decide the last one.
+# But it names the owner, so the register stores it (row 7).  The next attempt begins at the owner.
 #
 # A word that is not sent is only late.  So the drivers may send less than `SAYS` allows.  A source sends
-# ABORTED once.  The console keeps words back while a source is stopped or a target barred (`courier`).
+# ABORTED once.  While a source is stopped or a target is barred, the console sends no words (`courier`).
 #
 # We dropped a lease.  It would save the question at each start, and cost synchronous clocks and a console
 # that is always up.  We also dropped a console that orders the target to drop its copy: the console can't
@@ -128,7 +129,7 @@ UNSURE = frozenset({Mode.WAITING, Mode.IN_DOUBT, Mode.SETTLED})
 
 
 class Word(Enum):
-    """A message, an order of the console, or an event inside a system; the value is its name on the wire.
+    """A message, an order of the console, or an event inside a system.  The value is the name on the wire.
 
     Events inside the source are AGREED (with the target) and ABORT (a time-out, or an order to stop).
     """
@@ -239,7 +240,7 @@ def step(
 
 
 def after(at: Standing, row: Row, epoch: int = 0, generation: int = 0) -> Standing:
-    """Return the state after a row was applied; a new record has the epoch of the message."""
+    """Return the state after a row was applied.  A changed record has the epoch of the message."""
     if row.to is None:
         return at._replace(mode=row.then)
     taken = generation if row.on in (Word.FINAL, Word.COPY) else at.generation
@@ -247,7 +248,7 @@ def after(at: Standing, row: Row, epoch: int = 0, generation: int = 0) -> Standi
 
 
 def mode_after_start(custody: Custody, *, asks: bool) -> Mode:
-    """Return the mode after a start; `asks`: the console has to agree before this partition is served."""
+    """Return the mode after a start.  If `asks`, the console has to agree before the partition is served."""
     if custody is Custody.FROZEN:
         return Mode.IN_DOUBT
     if custody in OWNING:
@@ -276,7 +277,7 @@ class Party(Enum):
 
 
 class Saying(NamedTuple):
-    """A word that a system says in a durable state, again and again; `mode` None is any mode."""
+    """A word that a system sends again and again in a durable state.  If `mode` is None, any mode counts."""
 
     at: Custody
     mode: Mode | None
@@ -294,7 +295,7 @@ SAYS: tuple[Saying, ...] = (
     Saying(Custody.OWN, Mode.ASKING, Word.ASK, (Party.CONSOLE,)),
     Saying(Custody.ARRIVED, Mode.ASKING, Word.ASK, (Party.CONSOLE,)),
 )
-"""The words of a system in each state: the source and the target over their channel, the console for both.
+"""The words of a system in each state.  Source and target use their channel, and the console carries both.
 
 ABORTED of epoch 0 is not sent: no attempt was made.
 """
@@ -349,20 +350,19 @@ CONSOLE: tuple[ConsoleRow, ...] = (
     ConsoleRow(7, _UNDECIDED | {Decision.FORCED}, Word.ACTIVE, Guard.SAME, Decision.DONE, None),
     ConsoleRow(7, _UNDECIDED, Word.ACTIVE, Guard.EARLIER, None, None),
 )
-"""Every step of the console about the attempt of its row.
+"""Every step of the console about the attempt of its row.  `answer` is for questions about older attempts.
 
-Row 1 needs that the source is the owner, row 14 that PREPARED of this attempt was heard.  Row 20 needs that
-the targets of all attempts since the last move are barred (in FORCED that of this move too), that its own
-target can take a copy, and that the source is dead or has RELEASED.  For questions about older attempts see
-`answer`.
+Row 1 needs that the source is the owner.  Row 14 needs that PREPARED of this attempt was received.  Row 20
+needs that the source is dead or has RELEASED, and that the target can take a copy.  It also needs that the
+targets of all attempts since the last move are barred.  In FORCED, the target of that move is barred too.
 """
 
 
 class Register(NamedTuple):
     """The console's row of a partition.
 
-    `epoch` is the largest that was ever given.  `moved` is the epoch by which it came to its present owner,
-    0 for one that has never moved.
+    `epoch` is the largest that was ever given.  `moved` is the epoch of the attempt that made the present
+    owner, 0 if the partition has never moved.
     """
 
     epoch: int = 0
@@ -395,5 +395,5 @@ def _decides(row: ConsoleRow, at: Register, epoch: int) -> bool:
 
 
 def answer(at: Register, epoch: int) -> Word:
-    """Return the answer to a source in doubt whose attempt is older than the last one in the register."""
+    """Return the answer to a source in doubt.  Its attempt is older than the last one in the register."""
     return Word.FENCED if epoch <= at.moved else Word.RESUME

@@ -14,8 +14,8 @@ class Departed(NamedTuple):
     `peer` is the id of the other system of this attempt, b"" for none.  A GONE partition belongs to that
     system now.  `name` is the last name on this system, "" for a partition that was never here.
 
-    With `reserves_name`, the settings of a server make no second partition of this name, because the
-    partition has it on the other system.  An operator may free the name.
+    `reserves_name`: the partition has this name on the other system.  So the settings of a server make no
+    second partition of this name.  An operator may free the name.
     """
 
     uuid: UUID

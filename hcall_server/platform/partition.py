@@ -40,8 +40,8 @@ class Partition:
 
     `firmware` is the level of its system.  `level` is the level of the partition: without SIGNED_UPDATE
     while the console has signed updates off.  `image` is the stored image, None for an empty store.
-    `state` is OFF, or `power.refused(...)` if the records could not be opened; only an event of power leads
-    to RUNNING.
+    `state` is OFF, or `power.refused(...)` if the records could not be opened.  Only an event of power
+    leads to RUNNING.
 
     `keystore` is None while the keystore is off (0 KiB, R-35) or refused.  `secure_boot` is the mode of
     this IPL, or of the last one.
@@ -80,7 +80,7 @@ class Partition:
     def __repr__(self) -> str:
         return f"Partition({self.number}, {self.name!r}, {self.kbytes} KiB, {self.power.value})"
 
-    # Its power.  Each change is an event of `power.TABLE`, except `leave`, which nothing may refuse.
+    # Power: each change is an event of `power.TABLE`, except `leave`, which nothing may refuse
 
     @property
     def power(self) -> Power:
@@ -110,8 +110,8 @@ class Partition:
     def next_power(self, event: PowerEvent) -> Power:
         """Return the state that an event leads to; OperatorError if custody or the table refuses it."""
         self.demand_owned()
-        # Custody comes before the power table. A partition that another system may serve must not start
-        # here, whatever its power is.
+        # Custody is checked before the power table.  A partition that another system may serve must not
+        # start here, whatever its power is.
         if self.mode not in SERVES:
             raise self._stands(migration.CUSTODY_CONFIRMED)
         found = TABLE[self.power, event]
@@ -120,13 +120,12 @@ class Partition:
         return found
 
     def count_ipl(self) -> None:
-        """Count the next IPL in advance, so that its number can be durable before the IPL begins.
+        """Count the next IPL in advance.  So its number can be durable before the IPL begins.
 
         A second call before that IPL changes nothing.  If the IPL never begins, the next one takes its
         number.
         """
-        # The profile is ahead of `_ipl_count` while the number of the next IPL is stored and that IPL has
-        # not begun.
+        # If the two counts differ, the next IPL is counted already and has not begun.
         if self._profile.ipl_count == self._ipl_count:
             self._profile = self._profile._replace(ipl_count=(self._ipl_count + 1) % IPL_COUNT_LIMIT)
 
@@ -162,7 +161,7 @@ class Partition:
         self.state = RUNNING
         self.secure_boot = secure_boot
         if self.keystore:
-            # `_provision` is not called: the objects of the hypervisor travel with the volatile ones.
+            # Do not call `_provision`: the hypervisor's objects have arrived with the volatile ones.
             self.keystore.access.ipl(secure_boot)
             if used is not None:
                 self.keystore.take_used(used)
@@ -192,7 +191,7 @@ class Partition:
         self.secure_boot = self.next_secure_boot
         if self.keystore:
             self.keystore.ipl(self.secure_boot)
-            # This comes after `ipl`, because `ipl` drops all volatile objects.
+            # `ipl` drops all volatile objects, so the hypervisor's objects are put in after it.
             self._provision(self.keystore)
 
     def _provision(self, keystore: Keystore) -> None:
@@ -200,7 +199,7 @@ class Partition:
         if self.attributes.linux_dynamic_key_secure_boot:
             keystore.contents.provide(Consumer.FIRMWARE, SB_VERSION, int(Policy.WORLDREADABLE), DYNAMIC_KEYS)
 
-    # Its custody: the custodian decides and commits; the partition only stores the result.
+    # Custody: the custodian decides and commits, and the partition only stores the result
 
     @property
     def owned(self) -> bool:
@@ -222,7 +221,7 @@ class Partition:
         custody, epoch, peer = self._profile.custody, self._profile.epoch, self._profile.peer.hex()
         attempt = f" since attempt {epoch}" if epoch else ""
         other = f", with the system {peer}" if peer else ""
-        from hcall_abi.standstills import standstill  # only an error needs it, and no start does
+        from hcall_abi.standstills import standstill  # imported here, because only an error needs it
 
         state = standstill(custody.name.lower(), self.mode.value, self.name)
         remedy = f": it {state.words}; {state.remedy}" if state else ""
@@ -233,7 +232,7 @@ class Partition:
         """Set the custody of an attempt.  The caller commits it before any word or view shows it."""
         self._profile = self._profile._replace(custody=custody, epoch=epoch, peer=peer)
 
-    # Its profile: immutable, so a snapshot of it is a reference and never changes under a commit.
+    # Profile: it is immutable, so a snapshot of it never changes during a commit
 
     @property
     def profile(self) -> PartitionProfile:
@@ -241,7 +240,7 @@ class Partition:
         if self.keystore is None:
             return self._profile
         generation = self.keystore.contents.generation
-        # Views and snapshots read the profile often. So a copy is made once for each change, and not for each
+        # Views and snapshots read the profile often.  So it is copied once for each change, not for each
         # reader.
         if self._shown.image_generation != generation or self._shown_of is not self._profile:
             self._shown_of = self._profile
@@ -306,8 +305,8 @@ class Partition:
         A size of 0 removes the keystore.  A new keystore is empty.
         """
         resized = attributes.keystore_kbytes != self.kbytes
-        # `self.profile` and not `self._profile`: it has the generation of the keystore that may be removed
-        # below. A later keystore continues from it.
+        # Read `self.profile`, because `self._profile` may lack the last generation of the keystore.  The
+        # keystore may be removed below.  A later one continues from its generation.
         self._profile = self.profile._replace(attributes=attributes)
         self.level = effective_level(self._firmware, attributes)
         if resized and self.keystore and attributes.keystore_kbytes:
@@ -318,7 +317,7 @@ class Partition:
     def _new_keystore(self, image: StoreImage | None = None) -> Keystore | None:
         """Return a keystore of `kbytes` KiB, empty or with the stored image; None for 0 KiB.
 
-        An empty keystore continues the generations of the previous one: no generation ever names two images.
+        An empty keystore continues the generations of the previous one.  So no generation names two images.
         """
         if not self.kbytes:
             return None
@@ -336,10 +335,10 @@ class Partition:
     # The permission to update PK without verification
 
     def disarm_without_verification(self, use: LatchUse) -> None:
-        """Clear the one-shot latch after a PK without verification; nothing if it is not armed.
+        """Clear the one-shot latch after a PK without verification.  No effect if it is not armed.
 
-        This counts as a change of the keystore, so profile and image are committed together.  If the PK is
-        durable, the cleared latch is durable too, whenever the power fails.
+        This counts as a change of the keystore, so one commit has profile and image.  A durable PK has a
+        durable cleared latch, even if the power fails.
         """
         if self.attributes.keystore_signed_updates_without_verification:
             disarmed = self.attributes.with_numbers({LATCH: 0})

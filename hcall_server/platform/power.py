@@ -5,12 +5,12 @@
 # A partition is off, it runs, or it is refused.  Refused means: its records in NVRAM could not be opened, so
 # the partition has no keystore.  The sessions and the console rely on this module for five guarantees:
 #
-#   1. Every way into RUNNING is an IPL, but one.  TABLE has three rows that lead there.  `Partition` performs
-#      two of them by the same function, which begins an IPL.  The third is ARRIVE: a partition comes running
-#      from another system, and its IPL goes on here.
+#   1. With one exception, every way into RUNNING is an IPL.  TABLE has three rows that lead there.
+#      `Partition` performs two of them by the same function, which begins an IPL.  The exception is ARRIVE:
+#      a partition comes running from another system, and its IPL goes on here.
 #   2. An IPL ends the passwords, the TRANSIENT objects and the open label lists of the last IPL
-#      .  So does a power-off.  A live migration does not: these come along, in memory alone
-#      .  If they are lost on the way, the partition comes up by an IPL.
+#      .  So does a power-off.  A live migration does not: it moves them too, but only in memory
+#      .  If they are lost during the migration, the partition begins with an IPL.
 #   3. An IPL latches the secure-boot mode.  `secure_boot` is the mode of this IPL; `next_secure_boot` is
 #      the last setting of the console.  The console never changes the mode of a running guest, because the
 #      guest has already measured it and acted on it.
@@ -25,9 +25,9 @@
 # frozen while it runs stays RUNNING.  Its calls are held, and no IPL ends the passwords that they rely on.
 # When another system owns it, `Partition.leave` stops it without this table: no operator may refuse that.
 #
-# State, reason and lost name are one value, `PowerState`.  They were three attributes once: a flag for
-# running, an error, and a flag for the name.  Then code could set the error of a running partition, and no
-# check found it.  Now a partition is made with its state: OFF, or the return value of `refused`.
+# State, reason and lost name are one value, `PowerState`.  A partition is made with it: OFF, or the return
+# value of `refused`.  We dropped three attributes, a flag for running, an error, and a flag for the name.
+# With them, code could set the error of a running partition, and no check found it.
 #
 # REFUSED has no row that leads out of it.  The operator repairs or removes the records and starts the server
 # again.  We dropped an event "repaired".  Recovery needs all records at once to distinguish a swapped

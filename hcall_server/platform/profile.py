@@ -22,14 +22,17 @@ LATCH = "keystore_signed_updates_without_verification"
 class PartitionProfile(NamedTuple):
     """The stored data of a partition besides its objects; immutable, changed by `_replace`.
 
-    `uuid` never changes; number and name may change or collide between systems (R-47).  `access_key` is the
-    key of its clients' proofs over TCP, 32 bytes; with b"" no proof is right.  `attributes` are those that
-    the console has set.  `image_generation` is the generation of the image that is committed with the
-    profile; while the keystore is off, it is that of the last image.  `restores` counts the restores of the
-    store: generations from before a restore and after it can't be compared.
+    `uuid` never changes.  Number and name may change, and two systems may use the same ones (R-47).
+    `access_key` has 32 bytes.  With it the clients prove themselves over TCP.  If it is b"", no proof is
+    right.  `attributes` are those that the console has set.
 
-    `custody` is that of this system after the attempt `epoch`, 0 if none was made.  `peer` is the id of the
-    system at the other end of it, b"" for none: the target of FROZEN and RELEASED, the source of PREPARED.
+    `image_generation` is the generation of the image in the same commit.  While the keystore is off, it is
+    that of the last image.  `restores` counts the restores of the store.  Generations before and after a
+    restore cannot be compared.
+
+    `custody` is that of this system after the attempt `epoch`, 0 if there was none.  `peer` is the id of
+    the system at the other end, b"" for none.  It is the target for FROZEN and RELEASED, the source for
+    PREPARED.
     """
 
     number: int
@@ -46,15 +49,15 @@ class PartitionProfile(NamedTuple):
     peer: bytes = b""
 
     def counted_on(self, missing: int) -> PartitionProfile:
-        """Return the profile of an older store: `missing` IPL counts are left out, and the latch is off.
+        """Return the profile to use after older records were accepted.
 
-        A start that goes on with older records counts as a restore too.  Without a new count of restores,
-        a console copy that was made after these records would count as newer.
+        The profile skips `missing` IPL counts, and its latch is off.  It counts one more restore.
+        Otherwise a console copy that was made after these records would count as newer.
         """
         attributes = self.attributes.with_numbers({LATCH: 0})
         ipl_count = (self.ipl_count + missing) % IPL_COUNT_LIMIT
-        # At its largest value the count stays. To refuse, as a restore does, would stop the start of the
-        # system.
+        # A count at its largest value stays there.  A restore refuses this case.  A refusal here would stop
+        # the start of the system.
         restores = min(self.restores + 1, MOST_RESTORES)
         return self._replace(attributes=attributes, ipl_count=ipl_count, restores=restores)
 

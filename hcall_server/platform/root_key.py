@@ -19,12 +19,12 @@ The page `spec/root-key.md` shows the same rows.
 # So one lost part costs nothing.  If all readable copies are lost, the start stops: the lost part may still
 # be found.  Only Clear All replaces a key, by order of the operator.
 #
-# The findings are relative to one key, the candidate: that of the anchor card, or else that of the first
-# wrapped copy that a TPM unwraps.  The candidate is no preference: a copy with another key is `DIFFERS`, and
-# that row stops.  With two TPMs there are two wrapped copies; `summary` makes one finding of them.
+# The findings are relative to one key, the candidate.  It is the key on the anchor card.  If the card has
+# none, it is that of the first wrapped copy that a TPM unwraps.  The candidate has no priority: a copy with
+# another key is `DIFFERS`, and that row stops.  `summary` makes one finding of the wrapped copies.
 #
-# The finding about the records is that of the commit record alone, a MAC under a key from the root key.  A
-# damaged partition record says nothing about the root key, and costs its own partition only.
+# The finding about the records is that of the commit record alone.  It has a MAC under a key from the root
+# key.  A damaged partition record says nothing about the root key, and stops its own partition only.
 #
 # A damaged card counts as a new one only beside a good wrapped copy.  Otherwise the start stops, although
 # NVRAM may be empty: damage must never look like a new system (guarantee 2).  A TPM that does not answer is
@@ -33,9 +33,9 @@ The page `spec/root-key.md` shows the same rows.
 # new system is the exception: it stops at a silent TPM.  A crash before the card is written would leave
 # records without a readable key.
 #
-# The main thread asks the TPMs before the event loop runs, so a silent one delays a start by a bounded time.
-# The worker thread of NVRAM looks better, and isn't used: a library that hangs would hold it for ever, and
-# every later flush would wait (C-57).
+# The main thread asks the TPMs before the event loop runs.  So a silent TPM delays a start by a bounded time.
+# We dropped the worker thread of NVRAM: a library that hangs would hold it for ever, and every later flush
+# would wait (C-57).
 #
 # Why a table: there are 72 combinations, and operators meet most of them only in trouble.  Nested conditions
 # would hide a forgotten one.  With rows as data, a test finds exactly one row for each combination.
@@ -73,8 +73,8 @@ class CopyFinding(Enum):
 class RecordsFinding(Enum):
     """All other records in NVRAM, checked with the key.
 
-    NONE: there is no record; or a genuine commit record lists no system record, because the data were
-    cleared.
+    NONE: there is no record, or the data were cleared.  If they were cleared, a genuine commit record lists
+    no system record.
     """
 
     NONE = "none"
@@ -151,8 +151,8 @@ ROOT_KEY_TABLE: tuple[RootKeyRow, ...] = (
 )  # fmt: skip
 """Every decision.  A copy is `STALE` only if the card has the mark "reset pending"; that row comes first."""
 
-# The order of danger. A copy with another key must stop the start, also beside a good one. After that, one
-# good copy is enough, and the others are restored from it.
+# The most dangerous finding comes first.  A copy with another key must stop the start, even beside a good
+# copy.  After that, one good copy is enough: the others are restored from it.
 _PRECEDENCE = (
     CopyFinding.DIFFERS,
     CopyFinding.AGREES,
@@ -193,8 +193,8 @@ class AccessStep(NamedTuple):
 class PartReport(NamedTuple):
     """One replaceable part at this start: its name and kind, the finding about its copy, and details.
 
-    `copy` is "agrees", "restored" or "silent"; for the service processor, which stores the wrapped copies,
-    it is "present" or "none".  `ok` is False if redundancy is missing.
+    `copy` is "agrees", "restored" or "silent".  The service processor stores the wrapped copies.  Its
+    `copy` is "present" or "none".  `ok` is False if redundancy is missing.
     """
 
     name: str

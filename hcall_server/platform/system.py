@@ -103,7 +103,7 @@ class ManagedSystem:
     @property
     def _idle(self) -> str:
         """Return words for an error: the state in which the system serves nothing, and the way out."""
-        from hcall_abi.standstills import not_operating  # only an error needs it, and no start does
+        from hcall_abi.standstills import not_operating  # imported here, because only an error needs it
 
         return not_operating(self.state.value)
 
@@ -126,7 +126,7 @@ class ManagedSystem:
     def _absent(self, name: str) -> str:
         if self.state is not SystemState.OPERATING:
             return f"there is no partition {name!r}: {self._idle}"
-        from hcall_server.platform.absent import no_partition  # only an error needs it, and no start does
+        from hcall_server.platform.absent import no_partition  # imported here, because only an error needs it
 
         return no_partition(name, self.partitions)
 
@@ -143,7 +143,7 @@ class ManagedSystem:
         )
 
     def demand_not_left(self, uuid: UUID) -> None:
-        """OperatorError for a partition that has moved away: a restore would give it a second owner."""
+        """OperatorError for a partition that has moved away.  A restore would give it a second owner."""
         found = self.departed.get(uuid)
         if found is not None and found.custody is Custody.GONE:
             message = f"{found.name} has moved to the system {found.peer.hex()} by attempt {found.epoch}"
@@ -209,11 +209,11 @@ class ManagedSystem:
         further: Mapping[str, int] = NOTHING,
         frees_name: bool = False,
     ) -> Partition:
-        """Make a partition, powered off; with 0 `kbytes` its keystore is off (R-30).
+        """Make a partition, powered off.  If `kbytes` is 0, its keystore is off (R-30).
 
         Without a `number` it gets the lowest free partition id.  `further` are attributes by their names.
-        With `frees_name` it may take the name that is reserved for a partition that has left.  The custody
-        record changes then.
+        If `frees_name` is true, it may take a name that is reserved for a partition that has left.  The
+        custody record changes then.
         """
         self.demand_operating()
         self._demand_new(name, frees_name=frees_name)
@@ -230,15 +230,16 @@ class ManagedSystem:
             attributes=first,
             auto_start=auto_start,
         )
-        # Freed last, after every check: a refused request must not change the custody record.
+        # The reserved name is freed after all checks.  A refused request must not change the custody
+        # record.
         if reserving := self.reserving(name):
             self.departed[reserving.uuid] = reserving._replace(reserves_name=False)
         return self.adopt(profile)
 
     def set_attributes(self, name: str, changes: Mapping[str, int]) -> Partition:
-        """Change console attributes by their names, all of them or none (R-36).
+        """Set console attributes by their names, all of them or none (R-36).
 
-        A value that an attribute has already is no change, and is never refused.
+        A value that is already in force is no change, and is never refused.
         """
         partition = self.owned(name)
         after = self._checked(partition, changes)
@@ -249,7 +250,7 @@ class ManagedSystem:
     def demand_change(self, name: str, wish: PartitionWish) -> None:
         """OperatorError if these changes of a partition are refused.
 
-        A value that the partition has already is no change, and is never refused.
+        A value that is already in force is no change, and is never refused.
         """
         from hcall_server.platform import whole
 
@@ -271,8 +272,8 @@ class ManagedSystem:
             partition.set_auto_start(wish.auto_start)
         if wish.new_name is not None:
             partition.rename(wish.new_name)
-            # The dict is rebuilt, so the partition keeps its place in the order of the lists.  With a removal
-            # and an insertion it would become the last one.
+            # The dict is rebuilt, so the partition keeps its position in lists.  If it were removed and
+            # inserted, it would become the last one.
             self.partitions = {each.name: each for each in self.partitions.values()}
         return partition
 
@@ -328,8 +329,8 @@ class ManagedSystem:
         return partition
 
     def _demand_new(self, name: str, *, frees_name: bool = False) -> None:
-        # A partition whose profile can't be read may be the one of this name. To make another one would
-        # take its place.
+        # A stored partition with an unreadable profile may have this name.  A new partition would take the
+        # name from it.
         unreadable = any(partition.name_unknown for partition in self.partitions.values())
         reserved = not frees_name and self.reserving(name) is not None
         check(names.RULES, NewName(name, name in self.partitions, unreadable, reserved))
@@ -343,8 +344,9 @@ class ManagedSystem:
         """Return the attributes of a partition after changes that the rules allow."""
         after = attributes.wished(partition.attributes, changes)
         if after != partition.attributes:
-            # While its question is open, the partition may be restarted elsewhere, from a copy that still
-            # permits that. If it stopped asking, two systems could serve it.
+            # The partition waits for the console's answer.  Meanwhile the console may restart it elsewhere,
+            # from an older copy that permits a restart.  If this change stopped the question, two systems
+            # could serve it.
             if partition.mode is Mode.ASKING and _asks_no_more(partition.attributes, after):
                 message = f"{partition.name} waits for its console, which has to agree before this change"
                 raise OperatorError(migration.CUSTODY_CONFIRMED, message)
@@ -381,5 +383,5 @@ class ManagedSystem:
 
 
 def _asks_no_more(before: ConsoleAttributes, after: ConsoleAttributes) -> bool:
-    """Whether a change switches remote restart off: then the partition asks no console at a start."""
+    """Whether a change switches remote restart off.  A start would then not ask the console any more."""
     return before.simplified_remote_restart_capable > after.simplified_remote_restart_capable

@@ -72,7 +72,8 @@ RENAMES: tuple[Demand[PartitionState], ...] = (_OFF,)
 DELETIONS: tuple[Demand[PartitionState], ...] = (
     _OFF,
     Demand(
-        # A refused partition has no keystore in memory, so the rule about objects would count 0.
+        # A refused partition has no keystore in memory.  The rule about objects would count 0 objects in
+        # it.
         lambda it: it.refused and not it.destroy,
         rules.PARTITION_EMPTY,
         "the stored keystore of {it.name} was refused, so its objects are not known",

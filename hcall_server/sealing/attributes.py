@@ -1,4 +1,4 @@
-"""The console's attributes in a sealed record: each has a field of the header, or a bit of its switches.
+"""The console's attributes in a sealed record.  Each has a field of the header, or is a bit of its switches.
 
 Profiles of sealed level 1 and partition records have the same fields and bits.
 """
@@ -37,8 +37,8 @@ def numbers_of(header: Any, switches: int) -> dict[str, int]:
     numbers = {attribute: getattr(header, field) for attribute, field in FIELDS.items()}
     numbers |= {name: ATTRIBUTES[name].default ^ bool(switches & bit) for name, bit in BITS.items()}
     inside = all(numbers[attribute] in row.numbers for attribute, row in ATTRIBUTES.items())
-    # A bit that this release does not know may be a restriction of a later one. To ignore it could serve a
-    # partition that must not be served, so the record is refused.
+    # An unknown bit may be a restriction of a later release.  If this release ignored it, it could serve a
+    # partition that must not be served.  So it refuses the record.
     if switches & ~sum(BITS.values()) or not inside:
         raise out_of_range()
     return numbers

@@ -10,7 +10,7 @@ Page: spec/sealed.md#commit-record.
 # commit record must guarantee two things:
 #
 #   1. A start serves no partition from a record that the last commit did not contain.
-#   2. One replaced record costs its own partition, and not the system.
+#   2. One replaced record stops its own partition, and not the system.
 #
 # It lists the id, the generation and the tag of every present record, under a MAC. It is written in the same
 # transaction as these records, so after a crash list and records are of the same commit.
@@ -24,8 +24,8 @@ Page: spec/sealed.md#commit-record.
 # The list can't protect itself: an old NVRAM has an old and genuine list. So the number of each durable
 # commit is also written to the high-water mark, a small file beside NVRAM (spec/sealed.md#high-water-mark).
 #
-# An entry holds a tag, not a digest. A tag of AES-GCM under a key that is used once identifies its blob as
-# well. A digest would need a second pass over each blob of up to 128 KiB.
+# An entry holds a tag, not a digest. The blob has this AES-GCM tag already. Its key is used once, so the tag
+# identifies the blob as a digest would. A digest would need a second pass over each blob of up to 128 KiB.
 #
 # The list is stored as its bytes, sorted by id, and an entry is patched in its place. With 1,000 partitions a
 # commit of one record costs 33 us, 25 of them for the MAC (spec/sealed.md#commit-record has the
@@ -82,7 +82,7 @@ MARK = Struct(
 )
 """A slot of the high-water mark, 48 bytes (spec/sealed.md#high-water-mark); bytes behind it are ignored."""
 
-# Every commit packs these two while its clients wait for the flush, so both are derived codecs.
+# Every commit packs these two layouts while its clients wait for the flush.  Derived codecs are faster.
 _COMMIT = FixedLayout(COMMIT_HEADER)
 _MARK = FixedLayout(MARK)
 _ENTRY_SIZE: int = ENTRY.sizeof()
@@ -145,8 +145,8 @@ class CommitAuthority:
 
         LaterLevelError for a record of a later release.
         """
-        # The MAC covers number and entries, not the level. So a record whose MAC is right at our level has
-        # only a damaged level byte. It is reported as damage, and not as a record of a later release.
+        # The MAC covers number and entries, but not the level.  If the MAC is right for our level, only the
+        # level byte is damaged.  Then the record is reported as damaged, not as one of a later release.
         if (level := _later_level(blob, COMMIT_MAGIC, COMMIT_LEVEL)) and not self._all_but_level(blob):
             finding = of_later_release(level, [COMMIT_LEVEL])
             raise LaterLevelError(rules.STATE_LEVEL, f"the commit record has {finding}")
@@ -173,7 +173,7 @@ class CommitAuthority:
         return int(number) if hmac.compare_digest(mac, self._mark_mac(number)) else None
 
     def _all_but_level(self, blob: bytes) -> bool:
-        """Whether a commit record is whole except for its level byte, which is then damaged."""
+        """Whether only the level byte of a commit record is damaged."""
         at = len(COMMIT_MAGIC)
         try:
             self.decode(blob[:at] + bytes([COMMIT_LEVEL]) + blob[at + 1 :])
@@ -204,8 +204,8 @@ def _entry(record: bytes, blob: bytes) -> bytes:
 
 
 def _place(entries: bytes | bytearray, record: bytes) -> int:
-    """Return the index of an id in the entries; if it is not there, the index at which to insert it."""
-    # Entries have one size, so bisection works on the bytes themselves. A list of tuples beside them would
-    # have to be joined again for each MAC.
+    """Return the index of an id in the entries, or the index at which to insert it."""
+    # All entries have one size, so bisection works on their bytes. A list of tuples would have to be joined
+    # again for each MAC.
     starts = range(0, len(entries), _ENTRY_SIZE)
     return bisect_left(starts, record, key=lambda at: bytes(entries[at : at + ID_SIZE]))

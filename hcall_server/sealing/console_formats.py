@@ -20,8 +20,8 @@ from hcall_server.platform.identity import UUID_SIZE
 from hcall_server.sealing.formats import LATER_FIELDS
 
 CONSOLE_LEVEL = 1
-# The fingerprint is compared by the system that made it, and nowhere else. An accidental match only costs
-# one copy that is not requested, so 8 bytes of a SHA-256 are enough.
+# Only the system that made a fingerprint compares it.  If two fingerprints match by accident, one copy is
+# not requested.  For that, 8 bytes of a SHA-256 are enough.
 FINGERPRINT_SIZE = 8
 
 CONSOLE_HEADER = Struct(

@@ -58,9 +58,9 @@ _SHA256 = SHA256()
 class CopyHeader(NamedTuple):
     """The clear facts of a console copy.  Until `open_copy` has authenticated them, they are only claims.
 
-    `tsk_id` is the id of the trusted system key, `system_id` that of the system of origin.  `generation` is
-    that of the store, `time` is in whole seconds since the epoch (UTC), `kbytes` is the size of the keystore.
-    `restores` counts the restores of the store, 0 in a copy of level 1.
+    `tsk_id` is the id of the trusted system key.  `system_id` is that of the system of origin.
+    `generation` is that of the store.  `time` is in whole seconds since 1970 (UTC).  `kbytes` is the size
+    of the keystore.  `restores` counts the restores of the store, 0 in a copy of level 1.
     """
 
     tsk_id: bytes
@@ -75,8 +75,9 @@ class CopyHeader(NamedTuple):
     @property
     def age(self) -> tuple[int, int]:
         """The sort key of the copies of one partition: the restores, then the generation."""
-        # A generation alone does not order copies. A restore that did not know the largest generation, as
-        # after a lost service processor, may give a smaller one than an earlier copy has.
+        # The generation alone does not order copies.  A restore may not know the largest generation, for
+        # example after the service processor was lost.  Then the new generations are smaller than those of
+        # earlier copies.
         return self.restores, self.generation
 
 
@@ -151,7 +152,7 @@ def _clear(facts: CopyHeader, salt: bytes, sealed_length: int) -> bytes:
 
 
 def _keys(key: TrustedSystemKey, salt: bytes, uuid: UUID) -> tuple[AESGCM, bytes]:
-    """Return the cipher and the nonce of the one copy that has this salt."""
+    """Return cipher and nonce for the salt of a copy.  No other copy has this salt."""
     hkdf = HKDF(_SHA256, KEY_SIZE + NONCE_SIZE, salt, COPY_INFO + uuid.bytes)
     material = hkdf.derive(key.secret)
     return AESGCM(material[:KEY_SIZE]), material[KEY_SIZE:]
@@ -159,8 +160,8 @@ def _keys(key: TrustedSystemKey, salt: bytes, uuid: UUID) -> tuple[AESGCM, bytes
 
 def _parsed(blob: bytes) -> Any:
     """Return the header of a copy, after every check that needs no key."""
-    # Both sides are cut to the shorter length. So a file of fewer than 4 right bytes is reported as
-    # truncated, and not as a file of another kind.
+    # A file shorter than the magic is compared with the start of the magic only.  If that matches, the file
+    # is reported as truncated, not as another kind of file.
     if blob[: len(COPY_MAGIC)] != COPY_MAGIC[: len(blob)]:
         raise NotCopyError("is no console copy: it begins with other bytes", subject="the file")
     if len(blob) < LEAST_SIZE:
@@ -171,8 +172,8 @@ def _parsed(blob: bytes) -> Any:
         known = of_later_release(level, _LEVELS, FILE) if level else "the unknown level 0"
         raise CopyLevelError(f"has {known}")
     layout, size = _LEVELS[level]
-    # The length of the firmware name is read by hand. Construct would report a header that is cut short in
-    # the same way as a wrong field.
+    # The length of the firmware name is read here, not by Construct.  Construct would report a header that
+    # is cut short like a wrong field.
     least = size + _SIZES + TAG_SIZE + blob[size]
     if len(blob) < least:
         raise CopyLengthError(f"is truncated: {len(blob)} bytes, and its header alone needs more")
@@ -210,8 +211,8 @@ def _record(plaintext: bytes, header: CopyHeader) -> PartitionRecord:
     except PlaintextError as error:
         raise CopyUnreadableError(f"is authentic but unreadable: {error.message}", header.uuid) from None
     kbytes = profile.attributes.keystore_kbytes
-    # The header is authenticated with the record. So a difference is a fault of the release that wrote the
-    # copy. The console sorts copies by the header, so it must not differ from the record that is restored.
+    # Header and record are authenticated together.  So if they differ, the release that wrote the copy is
+    # faulty.  The copy is refused, because the console sorts copies by the header.
     if kbytes != header.kbytes:
         reason = f"has a keystore of {kbytes} KiB, and its header says {header.kbytes} KiB"
         raise CopyUnreadableError(reason, header.uuid)

@@ -34,8 +34,8 @@ def _start(level: int) -> Struct:
         "level" / Const(level, Int8ub),
         "kind" / Const(int(SealedKind.PARTITION), Int8ub),
         "reserved" / Const(0, Int16ub),
-        # In the clear, because the console needs these without a key: it finds the copies of a partition,
-        # orders them by (restores, generation), and checks whether they fit a target.
+        # The next fields are in clear, because the console has no key.  By them it finds the copies of a
+        # partition, orders them by (restores, generation), and checks whether they fit a target.
         "tsk_id" / Bytes(ID_SIZE),
         "system_id" / Bytes(SYSTEM_ID_SIZE),
         "uuid" / Bytes(UUID_SIZE),

@@ -76,8 +76,8 @@ def open_custody(sealer: Sealer, blob: bytes) -> CustodyRecord:
 
 
 def _departed(found: Any) -> Departed:
-    # A system writes only GONE and NONE here: every other custody has a store, and is in a partition
-    # record. An epoch of 0 would let every old message count. An empty name can't be reserved.
+    # A system writes only GONE and NONE here.  In every other custody the partition has a store, and its
+    # own record.  With an epoch of 0, no message would be old.  An empty name cannot be reserved.
     nameless = found.reserves_name and not found.name
     if found.custody not in LEFT or found.reserves_name not in SWITCH or not found.epoch or nameless:
         raise PlaintextError(rules.CUSTODY_RECORD, "a field has a value outside its range")

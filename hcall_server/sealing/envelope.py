@@ -98,9 +98,9 @@ def explained(
     blob: bytes,
     others: Iterable[AnyOwner],
 ) -> SealingError:
-    """Return a SwappedError if `open_as` opens the blob for another owner, else `error`.
+    """Return a SwappedError if `open_as` opens the blob for another owner.  If not, return `error`.
 
-    Only a blob that does not authenticate is tried.
+    Other owners are tried only for a blob that does not authenticate.
     """
     # The other errors come from the clear header, so they would be the same for every owner.
     if type(error) is not NotAuthenticError:
@@ -118,14 +118,14 @@ def explained(
 
 def read_label(level: int, kind: int, owner: Owner, blob: bytes) -> Label:
     """Return the salt and the generation of a header, after every check that needs no key."""
-    # A blob of fewer than 4 bytes passes if they are the start of the magic: the next check reports it as
-    # truncated.
+    # A blob shorter than the magic is compared with the start of the magic only.  If that matches, the next
+    # check reports the blob as truncated.
     if blob[: len(MAGIC)] != MAGIC[: len(blob)]:
         raise NotSealedError(kind, owner, "not a sealed blob: the magic is missing")
     if len(blob) < HEADER_SIZE + TAG_SIZE:
         raise SealedLengthError(kind, owner, f"truncated: {len(blob)} bytes, fewer than the least possible")
-    # unpack_raw does not check the constants. So each wrong field gets its own error, in the order of the
-    # page; unpack would report all of them as one mismatch.
+    # unpack_raw does not check the constants, so each wrong field gets its own error below, in the order of
+    # the page.  unpack would report all of them as one mismatch.
     _, found_level, found, reserved, salt, generation, length = _HEADER.unpack_raw(blob)
     if found_level != level:
         reason = f"has the format level {found_level} where a record of level {level} belongs"

@@ -56,8 +56,8 @@ CUSTODY_TAGS: frozenset[int] = frozenset()
 
 def layout_error(plaintext: bytes, level: int, rule: Rule, error: Exception) -> PlaintextError:
     """Return the error of a plaintext that does not have the layout of `level`, the newest one."""
-    # Every plaintext keeps its level in its first two bytes, at all levels. So a later level can be
-    # reported by its number, though nothing else of that plaintext can be read.
+    # Every plaintext begins with its level, at all levels.  So a later level can be reported by its number,
+    # even if the rest of the plaintext cannot be read.
     found = int.from_bytes(plaintext[:_LEVEL_SIZE], "big")
     if len(plaintext) >= _LEVEL_SIZE and found > level:
         return PlaintextError(rules.STATE_LEVEL, f"has {of_later_release(found, [level])}")
@@ -83,8 +83,8 @@ def taken_apart(plaintext: bytes, begin: int) -> tuple[list[Any], int] | None:
             return None
         tag, length = _START.unpack_raw(plaintext, at)
         at = value + length
-        # A value that runs past the end is cut short by the slice. The comparison after the loop finds
-        # that, because `at` counts the stated length.
+        # If a value runs past the end, the slice cuts it short.  `at` counts the stated length, so the
+        # comparison after the loop finds that.
         found.append(Container(tag=tag, value=plaintext[value:at]))
     return (found, at) if at <= len(plaintext) else None
 
@@ -92,7 +92,8 @@ def taken_apart(plaintext: bytes, begin: int) -> tuple[list[Any], int] | None:
 def later_fields(fields: Iterable[Any], known: Collection[int]) -> dict[int, bytes]:
     """Return the values of a list by their tags.
 
-    PlaintextError names the first tag that is not in `known`, or that is not larger than the tag before it.
+    The tags have to ascend, and each has to be in `known`.  PlaintextError names the first tag that breaks
+    this.
     """
     found: dict[int, bytes] = {}
     last = -1

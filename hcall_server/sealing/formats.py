@@ -1,7 +1,7 @@
 """The layouts of all sealed records, as Construct definitions; the tests check spec/sealed.md against them.
 
 The envelope is around every blob and is read before authentication.  Plaintexts are read after it, with the
-same strict checks.  Where a layout is on a hot path, its `FixedLayout` is derived from the definition here,
+same strict checks.  A layout on a hot path has a `FixedLayout`.  It is derived from the definition here,
 never written a second time.  Layouts that are only read are in `level_1_formats`.
 """
 
@@ -52,7 +52,8 @@ def envelope_header(level: int) -> Struct:
         "kind" / Int8ub,
         "reserved" / Const(0, Int16ub),
         "salt" / Bytes(SALT_SIZE),
-        # In the clear: the commit record lists generation and tag of a blob without its key.
+        # The generation is in clear, because the commit record lists it and is made without the key of the
+        # blob.
         "generation" / Int64ub,
         "sealed_length" / Int32ub,
     )
@@ -117,7 +118,7 @@ PARTITION = Struct(
     "header" / PARTITION_HEADER,
     "name" / Bytes(this.header.name_length),
     "later" / LATER_FIELDS,
-    # The image takes all bytes that are left: `decode_image` checks its end, so it needs no length here.
+    # The image has no length field: it takes all bytes that are left, and `decode_image` checks its end.
     "image" / GreedyBytes,
 )
 """The plaintext of a partition record: profile, then image (spec/sealed.md#partition-record)."""

@@ -50,16 +50,15 @@ def _object_count(plaintext: bytes) -> int:
     """Return the number of objects from an image's header, bounded by the bytes that are there."""
     if len(plaintext) < _HEADER.size:
         raise PlaintextError(rules.IMAGE_HEADER, "truncated in its header")
-    # unpack_raw leaves the constants unchecked, so that each of them can have a rule and a message of its
-    # own.
+    # unpack_raw does not check the constants. So each of them gets a rule and a message of its own below.
     level, reserved, count = _HEADER.unpack_raw(plaintext)
     if level != IMAGE_LEVEL:
         finding = of_later_release(level, [IMAGE_LEVEL]) if level else "the unknown level 0"
         raise PlaintextError(rules.IMAGE_LEVEL, f"the image has {finding}")
     if reserved:
         raise PlaintextError(rules.IMAGE_RESERVED, f"reserved bytes hold 0x{reserved:04x}")
-    # Bound the count before the loop: each object has at least its header. So a wrong count is reported as
-    # such, and not as an object that is cut short.
+    # Check the count before the loop: each object has at least a header. Otherwise a wrong count would be
+    # reported as an object that is cut short.
     if count > (len(plaintext) - _HEADER.size) // _OBJECT.size:
         raise PlaintextError(rules.IMAGE_OBJECTS, f"{count} objects can't be in {len(plaintext)} bytes")
     return int(count)

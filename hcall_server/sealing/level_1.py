@@ -94,8 +94,8 @@ def open_profile(sealer: OldSealer, partition: int, blob: bytes) -> OldProfile:
     _, plaintext = sealer.open(kind, partition, blob)
     try:
         profile = decode_profile(plaintext)
-        # The seal already authenticates the number. A difference means that the writer put a wrong profile
-        # under it.
+        # The seal already authenticates the number.  If the numbers differ, the writer has sealed the wrong
+        # profile.
         if profile.number != partition:
             raise PlaintextError(rules.PROFILE_OWNER, f"is the profile of partition {profile.number}")
     except PlaintextError as error:
@@ -123,8 +123,8 @@ def decode_profile(plaintext: bytes) -> OldProfile:
     header = found.header
     switches = 0 if oldest else header.attributes
     numbers = numbers_of(header, switches)
-    # A release of level 1 knew these switches alone. A later bit in such a profile is damage, even if this
-    # release has an attribute for it.
+    # A release of level 1 knew only these switches.  Any other bit in such a profile is damage, even if
+    # this release has an attribute for it.
     if header.auto_start not in SWITCH or not found.name or switches & ~_SWITCHES:
         raise out_of_range()
     return OldProfile(
@@ -143,8 +143,8 @@ def old_marked(slot: bytes) -> int | None:
         number, check = _MARK.unpack(slot)
     except LayoutMismatch:
         return None
-    # The codec accepts bytes behind the mark, as level 2 has them. A mark of level 1 was the whole file, so
-    # a longer one is damaged.
+    # A mark of level 1 is a whole file, so a longer file is damaged.  The codec does not check that: it
+    # accepts bytes behind the mark, because level 2 has them.
     whole = len(slot) == _MARK.size and zlib.crc32(slot[:-_CHECK_SIZE]) == check
     return int(number) if whole else None
 

@@ -79,10 +79,10 @@ def decode_partition(plaintext: bytes, uuid: UUID, generation: int) -> Partition
     profile = _profile(found.header, found.name, uuid, generation)
     if later:
         profile = _with_later(profile, later)
-    # Each custody but OWN was entered by a word of some attempt, and a word has an epoch above 0.
+    # A partition leaves custody OWN only by a word of an attempt, and the epoch of an attempt is above 0.
     if profile.custody is not Custody.OWN and not profile.epoch:
         raise out_of_range()
-    # An image is at least its header, also that of an empty store. So no bytes means no image.
+    # Even the image of an empty store has a header.  So no bytes means no image.
     if bool(found.image) != bool(profile.attributes.keystore_kbytes):
         raise PlaintextError(rules.RECORDS_WHOLE, "has an image and no keystore, or a keystore and no image")
     return PartitionRecord(profile, decode_image(found.image, generation) if found.image else None)
@@ -91,8 +91,8 @@ def decode_partition(plaintext: bytes, uuid: UUID, generation: int) -> Partition
 def parsed(plaintext: bytes) -> Any:
     """Return the result of `PARTITION.parse`, or raise its error.
 
-    A start parses the record of every partition.  So derived codecs take a whole record apart, in a
-    tenth of the time.  All other records go to Construct, which parses them or raises the error.
+    A start parses the record of every partition.  Derived codecs take a well-formed record apart, in a
+    tenth of the time.  For any other record, Construct gives the result or raises the error.
     """
     try:
         header = Container(zip(_HEADER.names, _HEADER.unpack(plaintext), strict=True))
@@ -141,8 +141,8 @@ def _profile(header: Any, name: bytes, uuid: UUID, generation: int) -> Partition
 def _later(profile: PartitionProfile) -> bytes:
     """Return the tagged list; a profile that was never restored or moved has none of these fields."""
     restores, epoch, peer = profile.restores, profile.epoch, profile.peer
-    # Fields without a value are left out. So older releases read the record of a partition that was never
-    # moved or restored. They refuse every other record, because they could serve it wrongly.
+    # A field without a value is left out.  So older releases can read the record of a partition that was
+    # never moved or restored.  They refuse all other records, which they could serve wrongly.
     if not (restores or epoch or peer):
         return NO_FIELDS
     fields = {

@@ -10,13 +10,13 @@ Page: spec/sealed.md#restored-partitions.
 #   1. A generation names one image for ever.  After a restore to generation 90, a snapshot of the new
 #      generation 95 would have the number of an older and different one.
 #   2. An IPL count names one IPL.  A client takes two numbers for two IPLs, and one number for one IPL.
-#   3. The count of restores says which of two generations is the later one: a copy from before a restore may
-#      have a larger generation than the store, although it is older.
+#   3. The count of restores says which of two generations is the later one.  A copy from before a restore is
+#      older than the store, but may have a larger generation.
 #   4. The latch, the permission for one update without verification, may have been used up since.
 #
-# So all counters become one more than the largest known one: of the copy, of the records of this system, or
-# of the console's list.  At its largest value a counter is refused and does not wrap, because a wrapped one
-# would be smaller than all before it.
+# So each counter becomes one more than its largest known value.  That may be in the copy, in the records of
+# this system, or in the console's list.  If a counter has its largest value, the restore is refused.  It must
+# not wrap: it would be smaller than all values before.
 #
 # CONFIRM takes every object of a stored image as durable at the image's generation.  So a restored record is
 # sealed and committed first, and adopted afterwards.

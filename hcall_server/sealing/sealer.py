@@ -18,11 +18,12 @@ Every layout, derivation and check: spec/sealed.md.
 # The partition key encrypts nothing itself. It is derived once for each owner and cached: a cached key saves
 # a derivation in each flush, and is as secret as the root key, which is in the same memory.
 #
-# The nonce is derived too, although under a key used once any nonce is fresh, even a constant one. NIST SP
+# The nonce is derived too. Under a key that is used once, even a constant nonce would be fresh. NIST SP
 # 800-38D, 8.2 has two constructions of the nonce, and this is neither; spec/sealed.md#keys has the argument.
 #
 # UUID and system id are associated data as well. So a blob opens only as the record of its own partition and
-# system, although a foreign one would already fail by its key: the binding does not rest on the derivation.
+# system. The key of another partition or system would already fail. But the binding must not depend on the
+# derivation of the key alone.
 
 from __future__ import annotations
 
@@ -68,19 +69,19 @@ class Sealer:
 
     def seal(self, kind: int, owner: UUID, generation: int, plaintext: bytes) -> bytes:
         """Return `plaintext` sealed under a fresh key (64 KiB take some ten microseconds)."""
-        # Pop, so that a prepared key can't seal twice.
+        # pop, so that a prepared key is used for one sealing only
         fresh = self._prepared.pop(owner, None) or self._new_key(owner)
         return sealed(kind, generation, fresh, plaintext, self._bound(owner))
 
     def prepare(self, owners: Iterable[UUID]) -> None:
-        """Make the keys of the next sealings of these owners, while no client waits; drop all other ones.
+        """Make the keys of the next sealings of these owners, while no client waits.  Drop all other keys.
 
-        So an unused key, as that of a deleted partition, stays in memory until the next call at most.
-        Errors of the entropy source are raised; the keys that were made before the error stay.
+        So an unused key, such as that of a deleted partition, stays in memory until the next call at most.
+        Errors of the entropy source are raised.  Keys that were made before the error stay.
         """
         before, self._prepared = self._prepared, {}
         for owner in owners:
-            # A key that was prepared before and not used is as fresh as a new one.
+            # A key that was prepared and not used is still fresh.
             self._prepared[owner] = before.get(owner) or self._new_key(owner)
 
     def open(self, kind: int, owner: UUID, blob: bytes) -> Unsealed:

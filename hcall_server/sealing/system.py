@@ -48,10 +48,11 @@ _number = attrgetter("number")
 class SystemRecord(NamedTuple):
     """The stored data of the managed system: the name of its firmware level and its PKS total in KiB.
 
-    `roster` lists its partitions.  It gives the name of a partition whose own record does not open.
-    `name` is the console's name of the system, "" where the record has none.  `moved`: a partition has taken
-    part in a migration.  A release without migrations would not see that the partition has left, and would
-    make it again.
+    `roster` lists its partitions.  If the record of a partition does not open, the roster still has its
+    name.  `name` is the console's name of the system, "" for none.
+
+    If `moved`, a partition has taken part in a migration.  A release without migrations refuses such a
+    record.  It would not see that the partition has left, and would make it again.
     """
 
     firmware: str
@@ -73,8 +74,8 @@ class SystemRecord(NamedTuple):
 def encode_system(record: SystemRecord) -> bytes:
     """Return the plaintext of the system record (a roster of 1,000 partitions takes about a millisecond)."""
     header = SYSTEM_HEADER.build({"total_kbytes": record.total_kbytes, "firmware": record.firmware.encode()})
-    # Packed by a derived codec: Construct would interpret the layout again for each partition, on the event
-    # loop.
+    # A derived codec packs the roster.  On the event loop, Construct would interpret the layout again for
+    # each partition.
     roster = b"".join(_listed(each) for each in record.roster)
     return bytes(header) + len(record.roster).to_bytes(COUNT_SIZE, "big") + roster + _later(record)
 
@@ -117,8 +118,8 @@ def _later(record: SystemRecord) -> bytes:
     name = record.name.encode()
     if len(name) > SYSTEM_NAME_SIZE:
         raise ValueError(f"a system's name has 1 to {SYSTEM_NAME_SIZE} bytes")
-    # An empty value has no field. So a system without a name and without moves has the record of the
-    # releases before these fields, byte for byte.
+    # An empty value has no field.  So if a system has no name and no moves, its record is the same as in
+    # releases without these fields, byte for byte.
     fields = {SYSTEM_NAME_TAG: name, SYSTEM_MOVES_TAG: _MOVED if record.moved else b""}
     return encode_fields({tag: value for tag, value in fields.items() if value})
 

@@ -9,14 +9,14 @@ The bytes are never stored.  The channel protects them on the way, so they are n
 # source sends it while its calls are held, so encoding and decoding have to be quick.  So volatile objects
 # have the encoding of an image, whose codec needs a microsecond for each.
 #
-# The whole is bounded.  A store has 128 KiB at most, and each object's entry is smaller than the space that
-# the object takes of it.  Open lists of labels may be larger than the store that they were made of: 16 of
-# them, each with labels that may be removed since.  So lists that do not fit are left out, the oldest first.
-# The guest's next call with such a token is answered H_P2, as after 16 further lists, and the guest starts a
-# new list.
+# The size is bounded.  A store has 128 KiB at most, and the entry of an object is smaller than its space in
+# the store.  The open lists of labels may be larger than the store: there are up to 16, and the objects in
+# them may be removed since.  So lists that do not fit are left out, the oldest first.  The guest's next call
+# with such a token is answered H_P2.  The same happens after 16 further lists.  Then the guest starts a new
+# list.
 #
 # The other end has proven that it holds the token of this attempt.  It may still be faulty, or of another
-# release, so reading is strict and total: any bytes give a partition that could have been sent, or an error.
+# release.  So reading is strict: any bytes give an error, or a partition that could have been sent.
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _used_in(found: Any, record: PartitionRecord) -> UsedState | None:
     passwords = tuple(Password(each.consumer, each.secret) for each in found.passwords)
     used = UsedState(passwords, _objects_in(found, record), tuple(map(_listing, found.listings)))
     owners = [each.consumer for each in passwords]
-    # An empty password means no password, and a consumer without one is not in the list.
+    # No password is empty: a consumer without a password is not in the list.
     if owners != sorted(set(owners)) or not _CONSUMERS.issuperset(owners) or not all(p[1] for p in passwords):
         _refuse("has passwords that no keystore has")
     tokens = [each.token for each in used.listings]
@@ -152,7 +152,7 @@ def _used_in(found: Any, record: PartitionRecord) -> UsedState | None:
 def _objects_in(found: Any, record: PartitionRecord) -> tuple[Placed, ...]:
     """Return the volatile objects.
 
-    PeerError unless each has a place among all objects, and a label that no other object has.
+    Each object must have a place in the list of all objects, and a label of its own.  Otherwise PeerError.
     """
     if len(found.places) % _PLACE.size:
         _refuse("has half a place of an object")
@@ -167,8 +167,8 @@ def _objects_in(found: Any, record: PartitionRecord) -> tuple[Placed, ...]:
     if _keys(stored) & _keys(objects):
         _refuse("has a volatile object under the label of another one")
     last = -1
-    # Places count the list of all objects, in which the guest sees them. So the volatile object with index
-    # n can stand behind all stored objects and n volatile ones, and no further.
+    # A place is an index in the list of all objects, as the guest sees it.  Before the volatile object
+    # number n there are at most all stored objects and n volatile ones.
     for number, place in enumerate(places):
         if not last < place <= len(stored) + number:
             _refuse(f"has its volatile object {number} at the place {place}")

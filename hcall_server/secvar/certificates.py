@@ -3,9 +3,9 @@
 This module loads `cryptography`; import it where an update is checked, not before.
 """
 
-# Neither validity nor a chain is checked, as in PowerVM's public library: a key counts because its
-# certificate is in PK or KEK.  A key that its certificate restricts to RSASSA-PSS does not count, because no
-# update has such a signature.
+# As in PowerVM's public library, neither validity nor a chain is checked.  A key counts because its
+# certificate is in PK or KEK.  A key that is restricted to RSASSA-PSS does not count: no update has such a
+# signature.
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KEY_SIZES = frozenset({2048, 3072, 4096})
 
 def certificates(lists: Iterable[SignatureList]) -> Iterator[bytes | None]:
     """Yield every certificate in DER, None for a signature in a list of another type."""
-    # A signature of another type yields None: in PK or KEK it must end the search for a key.
+    # A signature of another type yields None.  In PK or KEK, it must end the search for a key.
     for each in lists:
         for signature in each.signatures:
             yield signature[OWNER_SIZE:] if each.type == GUID_X509 else None
@@ -87,7 +87,8 @@ def _judged(der: bytes | None) -> _Usable | str:
         return "a signature is in a list of another type than X.509"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they are about old certificates, and the guest chooses these
+            # the warnings are about old certificates, which the guest chooses
+            warnings.simplefilter("ignore")
             certificate = x509.load_der_x509_certificate(der)
             key = certificate.public_key()
     except x509.InvalidVersion as error:
@@ -106,7 +107,8 @@ def _usable_key(certificate: x509.Certificate, key: object) -> _Usable | str:
     if not isinstance(key, RSAPublicKey):
         return "the key of a certificate is not RSA"
     if certificate.public_key_algorithm_oid != PublicKeyAlgorithmOID.RSAES_PKCS1_v1_5:
-        # A key of id-RSASSA-PSS is an RSAPublicKey too: only the id of its algorithm shows the restriction.
+        # A key for id-RSASSA-PSS is an RSAPublicKey too.  Only the id of its algorithm shows the
+        # restriction.
         return "the key of a certificate is for RSASSA-PSS alone (id-RSASSA-PSS)"
     if key.key_size not in KEY_SIZES:
         return f"the key of a certificate has {key.key_size} bits; 2048, 3072 and 4096 count"
@@ -117,5 +119,6 @@ def _usable_key(certificate: x509.Certificate, key: object) -> _Usable | str:
 
 def _is_small(exponent: int) -> bool:
     """Whether a public exponent is one of RSA (odd, and not 1), and short enough for a cheap verification."""
-    # A verification takes time by the length of the exponent; nearly all keys have 65537 (choice C-Y).
+    # The time of a verification grows with the length of the exponent.  Nearly all keys have 65537 (choice
+    # C-Y).
     return exponent >= 3 and exponent % 2 == 1 and exponent.bit_length() <= EXPONENT_BITS

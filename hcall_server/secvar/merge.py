@@ -19,12 +19,14 @@ def merge(stored: list[SignatureList], added: list[SignatureList]) -> list[Signa
     """Return the stored lists with the new signatures of `added`; in linear time.
 
     A signature is not new if a list of its type has the same bytes and owner.  A new certificate gets a new
-    list, after the others: the tools of this family read one certificate from each list.  Any other new
-    signature goes to the first list that has its type, its length and its header, or starts that list.
+    list, after the others.  The tools of this family read only one certificate from each list.
+
+    Any other new signature goes to the first list of its type, its length and its header.  If there is
+    none, it starts one.
     """
     lists = [_Open(each.type, each.header, list(each.signatures)) for each in stored]
-    # Sets and dicts: a search of the stored lists for each new signature would take quadratic time, and a
-    # guest chooses how many signatures there are.
+    # A guest chooses the number of signatures.  Without sets and dicts, each new signature would need a
+    # search of all stored lists: quadratic time.
     present = {(each.type, signature) for each in stored for signature in each.signatures}
     shared: dict[tuple[bytes, bytes, int], _Open] = {}
     for each in lists:

@@ -48,7 +48,8 @@ def is_platform_key(consumer: Consumer, label: bytes) -> bool:
 
     A PK of another consumer, or with another flag in its label's header, is an ordinary object.
     """
-    # Otherwise a boot loader with a PK of its own could use up the permission that the console gave to Linux.
+    # A boot loader may have a PK of its own.  It must not use up the permission that the console gave to
+    # Linux.
     return consumer is Consumer.OPERATING_SYSTEM and label == _PLATFORM_KEY
 
 

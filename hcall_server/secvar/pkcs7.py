@@ -1,9 +1,10 @@
 """PKCS#7 SignedData: its shape, and the search for a trusted key that made one of its signatures.
 
 The shape is declared below.  `cryptography` reads DER by these declarations, strictly and without
-recursion.  It never parses a part without a declaration, so deep nesting there costs nothing.  Both forms of
-public tools are read: SignedData in a ContentInfo (openssl) and bare (efitools, sbsigntools), with signed
-attributes and without, detached and with the signed bytes as its content.
+recursion.  It never parses a part without a declaration, so deep nesting there costs nothing.
+
+Public tools make two forms, and both are read: SignedData in a ContentInfo (openssl), and bare SignedData
+(efitools, sbsigntools).  Signed attributes are optional.  The signed bytes may be included or detached.
 
 The certificates in the message and the name of a signer are ignored.  Only keys of PK and KEK are trusted,
 and each is tried on the signatures (spec/secure-boot-variables.md#signature).
@@ -110,8 +111,9 @@ class ContentInfo:
 class Signature(NamedTuple):
     """A signature by one signer.
 
-    Without signed attributes the signature is over the SHA-256 digest of the update.  With them it is over
-    their own digest, `attributes`.  `stated` is the digest of the update that these attributes contain.
+    Without signed attributes, the signature is over the SHA-256 digest of the update.  With them, it is
+    over the digest of these attributes: `attributes`.  Then the attributes contain a digest of the update:
+    `stated`.
     """
 
     value: bytes
@@ -145,8 +147,8 @@ def doubts_of(der: bytes) -> tuple[str, ...]:
 
     Returns none for bytes that are no SignedData: they are refused here too.
     """
-    # PowerVM's public library compares a signature with the digest of the update alone.  So it refuses signed
-    # attributes, and a signer that is named by a key identifier.
+    # PowerVM's public library compares a signature only with the digest of the update.  So it refuses
+    # signed attributes.  It also refuses a signer that is named by a key identifier.
     try:
         return _doubts(_signed_data(der).signers.as_list())
     except RuleBroken:
@@ -183,7 +185,8 @@ class Trials:
     """
 
     def __init__(self, signatures: Iterable[Signature], update: bytes, verify: Verify = verifies) -> None:
-        # Equal signatures need one trial, and one that states the digest of another update needs none.
+        # Equal signatures need only one trial.  A signature that states the digest of another update needs
+        # none.
         distinct = dict.fromkeys(signatures)
         self._signatures = [each for each in distinct if each.stated is None or each.stated == update]
         self._update = update
@@ -208,8 +211,8 @@ class Trials:
 
 
 def _signed_data(der: bytes) -> SignedData:
-    # Bare SignedData first, as efitools and sbsigntools make it.  No bytes are both: SignedData begins with a
-    # number, ContentInfo with an object identifier.
+    # Try bare SignedData first, as efitools and sbsigntools make it.  No bytes are both forms: SignedData
+    # begins with a number, ContentInfo with an object identifier.
     try:
         return asn1.decode_der(SignedData, der)
     except ValueError:
@@ -255,8 +258,8 @@ def _signature(signer: SignerInfo, content_type: ObjectIdentifier) -> Signature:
         raise RuleBroken(rules.UPDATE_PKCS7_ATTRIBUTES, "a signed attribute is missing or bad") from None
     if kind != content_type:
         raise RuleBroken(rules.UPDATE_PKCS7_ATTRIBUTES, "the signed content type is another")
-    # The message has the attributes under the tag [0], and the signature is over them as a SET: RFC 5652,
-    # section 5.4.  So they are encoded again.
+    # In the message, the attributes have the tag [0].  The signature is over them as a SET, so they are
+    # encoded again (RFC 5652, section 5.4).
     as_set = asn1.encode_der(signer.signed_attributes)
     return Signature(signer.signature, hashlib.sha256(as_set).digest(), stated)
 

@@ -146,8 +146,8 @@ def _decide(request: UpdateRequest, verify: Verify | None) -> Decision:
     unverified = request.unverified and request.name == PK
     authority = Authority.PLATFORM_KEY if unverified else _authority(request, update, verify)
     stored = parse_stored(request.stored) if request.stored is not None else None
-    # The time prevents a replay of old signed bytes.  An append is not compared, as in the public library
-    # (spec/secure-boot-variables.md#replay).
+    # The time prevents a replay of old signed bytes.  As in the public library, the time of an append is
+    # not compared (spec/secure-boot-variables.md#replay).
     if stored and not request.append and not unverified and update.time <= stored.time:
         raise RuleBroken(rules.UPDATE_TIME_LATER, f"{update.time} is not after {stored.time}")
     if request.append:
@@ -184,11 +184,11 @@ def _authority(request: UpdateRequest, update: UpdatePayload, verify: Verify | N
 
 
 def _trusted(request: UpdateRequest) -> Iterator[tuple[Authority, RSAPublicKey]]:
-    """Yield the keys that may sign an update, PK's first; one that cannot be read ends the search."""
-    # A generator: certificates after the fitting one are never parsed.
+    """Yield the keys that may sign an update, PK's first.  An unusable one raises RuleBroken."""
+    # This is a generator, so certificates after the fitting one are never parsed.
     for key in _keys(request.platform_key):
         yield Authority.PLATFORM_KEY, key
-    # A holder of KEK must not be able to make itself PK, or to put further keys into KEK.
+    # A holder of KEK must not make itself PK, and must not put further keys into KEK.
     if request.name not in (PK, KEK):
         for key in _keys(request.exchange_keys):
             yield Authority.EXCHANGE_KEY, key
@@ -214,12 +214,13 @@ def _keys(variable: bytes | None) -> Iterator[RSAPublicKey]:
 
 
 def _appended(request: UpdateRequest, update: UpdatePayload, stored: StoredVariable | None) -> StoredVariable:
-    """Return the variable with the update's lists added; the later of both times stays."""
+    """Return the variable with the update's lists added, and with the later of both times."""
     if not update.contents:
         raise RuleBroken(rules.UPDATE_APPEND_LISTS, "an append without contents")
     if request.stored is not None and stored is None:
         raise RuleBroken(rules.UPDATE_STORED_LISTS, "the stored object is not a variable")
-    # A first append is a replacement, so any contents pass; merging needs whole lists on both sides.
+    # A first append is a replacement, so it may have any contents.  A merge needs whole lists on both
+    # sides.
     before = stored or StoredVariable(EfiTime(0, 0, 0), b"")
     contents = before.contents + update.contents
     if before.contents and vendor_of(request.name) == VENDOR_SECURITY:
@@ -229,8 +230,11 @@ def _appended(request: UpdateRequest, update: UpdatePayload, stored: StoredVaria
 
 
 def _pack(request: UpdateRequest, variable: StoredVariable, new: bytes) -> Replace:
-    """Return the variable to store, if its contents are allowed and fit; `new` are those of the update."""
-    # Of trustedcadb only the new certificates are checked.  An earlier version accepted any contents, and an
+    """Return the variable to store.  RuleBroken if its contents are not allowed, or do not fit.
+
+    `new` are the contents of the update.
+    """
+    # For trustedcadb only the new certificates are checked.  Older releases accepted any contents, and an
     # append to such a variable must still be possible.
     if request.name == PK:
         _check_keys(variable.contents, rules.UPDATE_PK_CONTENTS, exactly_one=True)
@@ -239,7 +243,7 @@ def _pack(request: UpdateRequest, variable: StoredVariable, new: bytes) -> Repla
     elif request.name == TRUSTED_CA:
         _check_authorities(new)
     data = build_stored(variable)
-    # `largest` is not the limit of WRITE: READ must be able to deliver the whole variable.
+    # READ must be able to deliver the whole variable.  So the bound is `largest`, not the limit of WRITE.
     if len(data) > request.largest:
         raise RuleBroken(rules.UPDATE_VARIABLE_FITS, f"{len(data)} bytes, {request.largest} are the most")
     return Replace(data)

@@ -35,14 +35,15 @@ class AccessKeys:
         return f"AccessKeys({str(self._folder)!r})"
 
     def publish(self, name: str, key: bytes) -> None:
-        """Write the file of a partition, all or nothing and durably; no effect if it has the key already.
+        """Write the file of a partition, all or nothing and durably.  If it has the key already, do nothing.
 
-        Raises OperatorError if the path is no plain file or others may read it, StorageError if it can't be
+        OperatorError if the path is no plain file, or if others may read it.  StorageError if it cannot be
         written.
         """
         shown = key.hex().encode() + b"\n"
         found = self._content(name)
-        # Every start publishes every key.  A file that has the key already must not cost two syncs each time.
+        # A start publishes the key of every partition.  Without this check it would wait for two syncs for
+        # each of them.
         if found == shown:
             return
         if found is not None:
@@ -57,7 +58,7 @@ class AccessKeys:
             raise StorageError(rules.ACCESS_KEY_STORED, message) from None
 
     def _put_back(self, name: str, content: bytes | None) -> None:
-        """Put the old content of a file back after a failed write, which may have replaced it already."""
+        """Write the old content of a file again.  A failed write may have replaced it already."""
         with contextlib.suppress(OSError):
             if content is None:
                 self._path(name).unlink(missing_ok=True)
@@ -67,8 +68,8 @@ class AccessKeys:
     def known(self, name: str) -> bytes | None:
         """Return the key in the file of a partition, None if there is no file.
 
-        Raises OperatorError if it is not a private plain file, or if its content is not one key: a line of
-        hexadecimal digits, which ends with LF, with CRLF, or without either.
+        The file must hold one key: a line of hexadecimal digits, with LF, CRLF or no line end.
+        OperatorError for any other content, and for a file that is not private or not plain.
         """
         content = self._content(name)
         if content is None:
@@ -100,7 +101,7 @@ class AccessKeys:
             raise StorageError(rules.ACCESS_KEY_STORED, message) from None
 
     def _content(self, name: str) -> bytes | None:
-        """Return the content of a file, None if there is none; a fifo or a link is refused at once."""
+        """Return the content of a file, None if there is none.  A fifo or a link is refused at once."""
         path = self._path(name)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)

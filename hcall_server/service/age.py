@@ -2,18 +2,17 @@
 
 # Why records have an age
 #
-# SQLite answers damage in its write-ahead log by going back to the commit before it, without an error.  And
-# an attacker who can write files can put back an older copy of the whole database.  Both would undo a
-# confirmed change.  So the number of each durable commit is noted beside NVRAM, in the mark, and a start
-# compares.
+# If the write-ahead log is damaged, SQLite goes back to the commit before the damage, without an error.  An
+# attacker who can write files can put back an older copy of the whole database.  Both would undo a confirmed
+# change.  So the number of each durable commit is written beside NVRAM, in the mark.  Each start compares the
+# records with the mark.
 #
-# Level 1 counts its commits in NVRAM, and its mark has a check value.  Level 2 counts them in the commit
-# record, and its mark has a MAC: every program can compute a check value, so it proves nothing about an
-# attacker.
+# Level 1 counts its commits in NVRAM, and its mark has a check value.  An attacker can compute a check value
+# too.  So level 2 counts its commits in the commit record, and its mark has a MAC.
 #
 # A larger number in the mark means older records.  They are refused, unless the operator accepts them for
-# this start.  Then the caller gets the number of missing commits.  Contents go back, but no count may: an
-# IPL count that came twice would name two IPLs.
+# this start.  Then the caller gets the number of missing commits.  The contents are older, but no count may
+# go back: one IPL count would name two IPLs.
 
 from __future__ import annotations
 
@@ -51,9 +50,9 @@ class AgeCheck:
         self._accepted = accept_older
 
     def demand_new(self) -> None:
-        """Raise for empty NVRAM whose mark has a commit: its records are lost, so the system is not new.
+        """Raise if NVRAM is empty and its mark has a commit: the records are lost, the system is not new.
 
-        A first start of level 1 that was cut short has left a mark with the number 0, which is accepted.
+        A first start of level 1 that was cut short leaves a mark with the number 0.  That mark is accepted.
         """
         written = [slot for slot in self._nvram.mark.slots() if slot]
         if not written:
@@ -67,11 +66,13 @@ class AgeCheck:
     def of_level_1(self) -> int:
         """Return how many IPL counts records of level 1 may lack; 0 if they are not older than the mark.
 
-        Level 1 never promised a mark, so a missing mark is accepted.  Level 1 made no separate commit for
-        each IPL, so the number of missing commits is no bound for the IPLs.
+        Level 1 did not promise a mark, so a missing mark is accepted.  Level 1 did not commit each IPL, so
+        more IPLs than commits may be missing.
         """
         first, second = self._nvram.mark.slots()
-        if second:  # a mark of level 2 follows the commit that converts the records
+        # A mark of level 2 proves that the records were converted once.  So these records are an older
+        # copy.
+        if second:
             return self._unknown(rules.NVRAM_AGE, "its records are of level 1, and its mark is of level 2")
         if not first:
             return 0
@@ -84,9 +85,9 @@ class AgeCheck:
         return max(missing, UNKNOWN_COMMITS) if missing else 0
 
     def of_level_2(self, authority: CommitAuthority, last: CommitRecord, *, promised: bool) -> Age:
-        """Compare the last commit with the mark; `promised`: whether a missing mark means older records.
+        """Compare the last commit with the mark.  If `promised`, a missing mark means older records.
 
-        A conversion that was killed before it wrote its mark has promised no mark.
+        A conversion may be killed before it writes its mark.  Then no mark is promised.
         """
         slots = enumerate(self._nvram.mark.slots())
         marked = {slot: number for slot, each in slots if (number := authority.marked(each)) is not None}
@@ -100,7 +101,7 @@ class AgeCheck:
         return Age(self._unknown(rules.NVRAM_MARK, reason), None)
 
     def _refuse_later_mark(self) -> None:
-        """Refuse a mark of a later release: the numbers in it can't be read, so no permission covers them."""
+        """Refuse a mark of a later release.  Its numbers cannot be read, so the operator cannot permit it."""
         for slot in self._nvram.mark.slots():
             if (finding := later_mark(slot)) is not None:
                 _refuse(rules.STATE_LEVEL, f"its high-water mark has {finding}")

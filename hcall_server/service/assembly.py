@@ -10,7 +10,7 @@ A power cut, in a test, is `assemble` again over the same NVRAM and components.
 #
 # A start must guarantee:
 #
-#   1. A refused start changes no stored partition.  Of a new or a converted system the first commit stays.
+#   1. A refused start changes no stored partition.  Only the first commit of a new or converted system stays.
 #   2. A start that is killed at any moment can be repeated.
 #   3. A partition whose records do not open stops itself alone, and not the start.
 #   4. A server activates no partition before its IPL count is durable (`hcall_server.machine.ipls`).
@@ -20,8 +20,8 @@ A power cut, in a test, is `assemble` again over the same NVRAM and components.
 #     root key and mark   First, because nothing opens without the key.  It writes repairs, which can be
 #                         repeated, and the first commit of a new or a converted system.
 #     partitions          Before the settings, which change stored partitions and make the missing ones.
-#     departed            Before the settings as well: a name in them may be that of a partition that has
-#                         moved away, and then no new one is made.
+#     departed            Before the settings as well.  If a name in the settings is that of a partition which
+#                         has moved away, no new one is made.
 #     modes               Before the state, because Recovery sets the stored partitions aside.
 #     state               Before the settings: in another state than Operating they are postponed.
 #     settings            In memory only (guarantee 1).  The encryptor commits them once it runs.
@@ -31,9 +31,8 @@ A power cut, in a test, is `assemble` again over the same NVRAM and components.
 # channel, and waits for the IPL counts.  The control channel comes before that wait.  So an operator reaches
 # a server whose NVRAM hangs, and sees the reason in its health.
 #
-# All of `assemble` runs without an event loop.  The first step asks the TPMs, and these calls block, up to
-# ten seconds each.  No client is connected yet that would wait for them.  So there is no asynchronous
-# variant of it.
+# All of `assemble` runs without an event loop.  The first step calls the TPMs.  Each call can block for ten
+# seconds.  No client is connected yet, so no client waits for it.
 
 from __future__ import annotations
 
@@ -80,9 +79,9 @@ _log = Log()
 class Seams(NamedTuple):
     """The outside world of a machine: six seams, each real or simulated.
 
-    `entropy` returns random bytes; `clock` returns seconds, and `date` seconds since the epoch; `nvram`
-    holds sealed records; `components` hold the root key; `worker` runs NVRAM commits; `transport` carries
-    the data channel.
+    `entropy` returns random bytes.  `clock` returns seconds, and `date` seconds since 1970.  `nvram` holds
+    sealed records.  `components` hold the root key.  `worker` runs NVRAM commits.  `transport` carries the
+    data channel.
     """
 
     entropy: Entropy
@@ -169,7 +168,8 @@ def _apply_missing(machine: Machine, settings: Settings) -> None:
             try:
                 _fulfil(machine, wish)
                 machine.transport.publish_key(machine.system.find(wish.name))
-            except SwpksError as error:  # a start would be refused; here the system is already in use
+            # not raised as at a start: after a recovery the system is in use already
+            except SwpksError as error:
                 _log.error("partition.not_made", partition=wish.name, **explained(error))
 
 
@@ -245,7 +245,7 @@ def _backups_of(stored: Stored, seams: Seams, settings: Settings) -> Callable[[M
 
 
 def _asks(machine: Machine, settings: Settings) -> bool:
-    """Whether a partition that is restored waits for the console's agreement (R-54)."""
+    """Whether a restored partition waits for the console's agreement (R-54)."""
     return machine.attachment.link is not None and not settings.without_console
 
 
@@ -290,9 +290,9 @@ def _listed(stored: Stored, name: str, what: str) -> bytes | None:
 
 
 def _count_on(machine: Machine, missing: int) -> None:
-    """Go on with older records: IPL counts that may have been used are skipped, and latches are off.
+    """Go on with older records: skip the IPL counts that may have been used, and clear the latches.
 
-    Each IPL took a commit, so there were at most as many IPLs as commits are missing.
+    Each IPL needed a commit.  So at most as many IPLs as commits are missing.
     """
     for partition in machine.system.places.values():
         if not partition.refused:
@@ -326,7 +326,7 @@ def _record(stored: SystemRecord | None, settings: Settings) -> SystemRecord:
 
 
 def _warn_of_left_out(system: ManagedSystem, settings: Settings) -> None:
-    """Log the partitions of the settings that are not made: an unreadable one may have their name."""
+    """Log the partitions of the settings that are not made, because an unreadable one may have their name."""
     unreadable = [each.name for each in system.partitions.values() if each.name_unknown]
     left_out = [wish.name for wish in settings.partition if wish.name not in system.partitions]
     if unreadable and left_out:
@@ -366,9 +366,9 @@ def _fulfil(machine: Machine, wish: PartitionSettings) -> None:
 def _provide(system: ManagedSystem, wish: PartitionSettings) -> Partition | None:
     """Make or change a partition as the settings say; None if nothing was to be changed.
 
-    A partition whose store was refused stays as it is; `Machine.start` logs it.  While the name of a refused
-    partition can't be read, no partition is made, because that one may have the name.  A partition that
-    another system owns is not changed, and no second one is made.
+    A partition whose store was refused stays as it is; `Machine.start` logs it.  If the name of a refused
+    partition cannot be read, no partition is made: the refused one may have that name.  If another system
+    owns the partition, it is neither changed nor made again.
     """
     if is_elsewhere(system, wish.name):
         return None
@@ -383,7 +383,7 @@ def _provide(system: ManagedSystem, wish: PartitionSettings) -> Partition | None
         return None
     else:
         before = found.profile
-        attributes.pop(LATCH, None)  # a restart must not arm a used latch again
+        attributes.pop(LATCH, None)  # a restart must not arm the latch again after its use
     if wish.auto_start is not None:
         found.set_auto_start(wish.auto_start)
     system.set_attributes(wish.name, attributes)

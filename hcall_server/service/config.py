@@ -1,7 +1,7 @@
 """A server's settings from a TOML file; the command line adds to them and overrides them.
 
-The fields are those of the classes in `hcall_server.service.settings`.  An unknown field, a wrong type
-or a value out of range is an OperatorError that names the place in the file.
+The fields are those of the classes in `hcall_server.service.settings`.  An unknown field, a wrong type or a
+value out of range raises OperatorError.  The error names the place in the file.
 """
 
 from __future__ import annotations
@@ -68,13 +68,14 @@ def read_config(path: Path) -> Settings:
             raise OperatorError(rules.CONFIG_FILE, "its values are nested too deeply") from None
         except OSError as error:
             raise OperatorError(rules.CONFIG_FILE, f"can't be read: {error.strerror or error}") from None
-        except ValueError as error:  # the errors of TOML, of UTF-8 and of types are ValueErrors
+        except ValueError as error:  # wrong TOML, wrong UTF-8 and wrong types all raise ValueError
             raise OperatorError(rules.CONFIG_FILE, str(error)) from None
 
 
 def _content(path: Path) -> bytes:
     """Return the bytes of a plain file; OperatorError for anything else, such as a pipe without a writer."""
-    # O_NONBLOCK: the open of a fifo would otherwise wait for a writer, before its kind can be checked.
+    # Without O_NONBLOCK, the open of a fifo would wait for a writer.  Its kind can be checked only after
+    # the open.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

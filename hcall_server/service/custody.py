@@ -25,7 +25,7 @@ _KEPT = OWNING | {Custody.FROZEN}
 
 
 def open_departed(system: ManagedSystem, stored: Stored, record: bytes | None) -> None:
-    """Load the facts about departed partitions from the custody record; few systems have this record.
+    """Load the facts about departed partitions from the custody record.  Few systems have this record.
 
     StorageError if the record does not open, or if it contradicts the record of a partition.
     """
@@ -42,14 +42,14 @@ def open_departed(system: ManagedSystem, stored: Stored, record: bytes | None) -
 
 
 def set_modes(machine: Machine, stored: Stored, *, without_console: bool) -> None:
-    """Give each stored partition its mode.  Modes are not stored, so custody and attributes decide it.
+    """Give each stored partition its mode.  Modes are not stored: custody and attributes determine them.
 
     If a console is attached, some partitions ask it before they are served (R-54):
 
-    - a partition that may be restarted remotely: the console may have done so while this system was down;
-    - every partition, if older records were accepted: it may have left since;
-    - a partition whose present attributes the console may not know: the console could have restarted it
-      elsewhere, from an older copy whose attributes permit that.
+    - A partition that may be restarted remotely.  The console may have done so while this system was down.
+    - Every partition, if older records were accepted.  It may have left after they were written.
+    - A partition whose present attributes the console may not know.  The console may have an older copy whose
+      attributes permit a remote restart.  It may have restarted the partition from that copy.
     """
     attached = CONSOLE in stored.records
     for partition in machine.system.partitions.values():
@@ -71,12 +71,13 @@ def set_modes(machine: Machine, stored: Stored, *, without_console: bool) -> Non
 
 
 def publish_keys(machine: Machine) -> None:
-    """Write the key file of each partition that is or may again be served here; remove all other ones.
+    """Write the key file of each partition that this system serves now or later; remove all other key files.
 
-    A frozen partition is one of those: the system serves it again if the attempt is aborted.
+    A frozen partition gets its file.  The system serves it again if the attempt is aborted.
     """
-    # A file is no part of the commit of a step, so a kill may have come between the two.  Each start repairs
-    # that.  A file too many would count as a lost store in a later state Recovery.
+    # The commit of a step has no key files, so a kill may come between the two.  Then a file is missing, or
+    # there is one too many.  Each start repairs that.  In a later state Recovery, one file too many would
+    # look like a lost store.
     system, transport = machine.system, machine.transport
     left = {each.name for each in system.departed.values() if each.name}
     for partition in system.places.values():
@@ -91,7 +92,7 @@ def publish_keys(machine: Machine) -> None:
 
 
 def is_elsewhere(system: ManagedSystem, name: str) -> bool:
-    """Whether this name belongs to a partition that this system does not own; log one that has moved."""
+    """Whether another system owns the partition of this name.  Log a partition that has moved."""
     present = system.partitions.get(name)
     advice = f"nothing is made; a new partition of this name: swpks hmc create {name}"
     if present is not None:

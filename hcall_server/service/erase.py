@@ -9,19 +9,19 @@ The caller holds the lock of the state, and has proven presence.
 # guarantee:
 #
 #   1. After Clear All no copy of the old root key exists: not on the card, not wrapped, not in a part that
-#      was taken out.  Without it no record, and no trusted system key, can be opened.
+#      was taken out.  Without this key, neither a record nor the trusted system key can be opened.
 #   2. After both the system is new and empty, with its old system id.
 #   3. Without Clear All the root key stays.  The wipe takes the wrapped copies, so a reset needs a card that
 #      holds the key.
-#   4. A kill at any point leaves a system that still has everything, or one that can finish: the card's mark
-#      "reset pending" is written with the new key, in one step, and removed last.
+#   4. After a kill at any point, the system still has everything, or the erase can be finished.  For that
+#      the card has the mark "reset pending".  It is written with the new key, in one step, and removed last.
 #
-# The seed of an embedded TPM goes as well: with it, an older NVRAM that was kept somewhere would bring the
-# old key back.  An external TPM belongs to its operator, who has to clear it for the same effect.
+# The seed of an embedded TPM is destroyed as well.  With this seed and an older copy of NVRAM, the old key
+# could be unwrapped.  An external TPM belongs to its operator, who has to clear it for the same effect.
 #
-# The order of Clear All: the new card with the mark, durable; then the wrapped copies.  A kill between them
-# leaves wrapped copies of the old key, and a card with the mark.  The next start, or a second Clear All,
-# replaces them: in this state a copy of another key is no disagreement.
+# The order of Clear All: first the new card with the mark, durable; then the wrapped copies.  A kill between
+# them leaves wrapped copies of the old key, and a card with the mark.  Beside this mark, a copy of another
+# key does not stop a start.  The next start, or a second Clear All, replaces these copies.
 #
 # The wipe takes the folder of the service processor away by one rename.  So its records are there as a
 # whole, or not at all.  Removing records one by one, and the high-water mark after them, would leave NVRAM
@@ -78,7 +78,7 @@ def _no_way_back(folder: Path) -> tuple[str, str]:
 
 
 def losses(folder: Path, action: str) -> list[str]:
-    """Return the losses by an action, a sentence each; SwpksError if the action is refused now."""
+    """Return what an action destroys, one text for each loss.  SwpksError if the action is refused now."""
     removed = f"parts that were taken out, in {folder / REMOVED}"
     if action == "reset-settings":
         lost = [
@@ -95,7 +95,7 @@ def losses(folder: Path, action: str) -> list[str]:
 
 
 def clear_all(folder: Path, entropy: Entropy) -> str:
-    """Destroy the root key and the trusted system key, and make a new root key; return the text to print.
+    """Destroy the root key and the trusted system key.  Make a new root key.  Return the text to print.
 
     Until `reset_settings` the system serves nothing.  Raises SwpksError; a second call finishes the first.
     """
@@ -123,7 +123,8 @@ def _clear_all(folder: Path, entropy: Entropy) -> str:
     card, tpms = AnchorCard(folder / ANCHOR_CARD), open_tpms(folder, entropy)
     known = _system_id(folder, card, tpms)
     identity = SystemIdentity(known or entropy(SYSTEM_ID_SIZE), entropy(ROOT_KEY_SIZE))
-    destroy(folder / ANCHOR_CARD / f"{ANCHOR_CARD}.new")  # a killed write of the card may have left it
+    # a write of the card that was killed may have left this file
+    destroy(folder / ANCHOR_CARD / f"{ANCHOR_CARD}.new")
     with overwritten_after(folder / ANCHOR_CARD / ANCHOR_CARD):
         write_card(card, Card(identity, reset_pending=True))
     _destroy_seeds(folder, tpms)
@@ -210,7 +211,7 @@ def _system_id(folder: Path, card: AnchorCard, tpms: tuple[Tpm, ...]) -> bytes |
         if held is not None:
             return held.identity.system_id
     except StorageError:
-        pass  # a damaged card: the wrapped copies have the id as well
+        pass  # the card is damaged; the wrapped copies have the id too
     try:
         with closing(SqliteNvram(nvram_path(folder))) as nvram:
             found = read_copies(Components(card, tpms), nvram.load()).candidate

@@ -104,7 +104,7 @@ def read_copies(components: Components, records: Records) -> KeyCopies:
     try:
         card = components.anchor_card.read()
     except LaterLevelError:
-        raise  # if the card counted as damaged, the repair would overwrite the key of the later release
+        raise  # a card of a later release is not damaged: a repair would overwrite its key
     except StorageError as error:
         card, damage = None, error
     wrapped = tuple(_read_wrapped(tpm, slot, records) for slot, tpm in enumerate(components.tpms, 1))
@@ -127,8 +127,8 @@ def records_finding(records: Records, identity: SystemIdentity | None) -> Record
 
     `identity` is None if no key is readable.  LaterLevelError for a commit record of a later release.
     """
-    # The commit record alone decides (C-55).  If one damaged partition record did, it would stop the system,
-    # and not just its partition.
+    # Only the commit record is checked (C-55).  A damaged partition record must stop its own partition, not
+    # the whole system.
     others = records.keys() - WRAPPED
     if not others:
         return RecordsFinding.NONE
@@ -153,5 +153,5 @@ def holds_old_records(records: Records) -> bool:
 
 
 def _of_a_first_start(records: Records) -> bool:
-    """Whether a killed first start of an earlier release has left these records, which list no partition."""
+    """Whether the records are those of a first start that was killed.  They list no partition."""
     return not records.keys() - _FIRST and len(records.get(COMMIT, b"")) <= FIRST_SIZE

@@ -63,8 +63,8 @@ def wrap_all(tpms: tuple[Tpm, ...], identity: SystemIdentity) -> dict[str, bytes
 
 def wrap(tpm: Tpm, identity: SystemIdentity) -> bytes:
     """Return a wrapped record that the TPM has unwrapped once; TpmSilentError if the TPM does not work."""
-    # Unwrapped at once.  Otherwise a blob that does not unwrap would be found at a later start, and the card
-    # may be lost by then.
+    # Let the TPM unwrap the new blob now.  If it cannot, a later start would find that out, perhaps when
+    # the card is lost.
     record = encode_wrapped(KIND_CODES[tpm.kind], tpm.seal(pack_identity(identity)))
     try:
         unwrapped = unpack_identity(tpm.unseal(decode_wrapped(record).blob))

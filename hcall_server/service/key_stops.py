@@ -65,7 +65,8 @@ def _copy_texts(copies: KeyCopies) -> Iterator[str]:
 
 def _opening(copies: KeyCopies, records: Records) -> str:
     """Return a phrase for the message: which of the different keys open the records."""
-    # Only a phrase.  No copy is ever preferred to another one (C-51), so the operator decides.
+    # This is only information for the operator, who decides.  The server never prefers one copy to another
+    # (C-51).
     keys: list[tuple[str, SystemIdentity]] = []
     if copies.card is not None:
         keys.append(("the anchor card", copies.card.identity))

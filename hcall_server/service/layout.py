@@ -64,9 +64,10 @@ def make_service_processor(state: Path) -> None:
 
 
 def take_away(path: Path, state: Path) -> None:
-    """Take a file or folder of a part away by one rename, durably: it is there whole or not at all.
+    """Take a file or folder of a part away, durably, by one rename.  `finish_wipe` destroys it later.
 
-    Destroying it in its place would leave a damaged part after a kill.  `finish_wipe` destroys it.
+    After a kill, the part is there whole or not at all.  If it were destroyed in its place, a kill would
+    leave a damaged part.
     """
     finish_wipe(state)
     if path.exists():
@@ -78,15 +79,15 @@ def take_away(path: Path, state: Path) -> None:
 
 
 def finish_wipe(state: Path) -> None:
-    """Destroy all that an erase has taken away, also an erase that was killed."""
+    """Destroy everything that an erase has taken away, even if that erase was killed."""
     if (state / _WIPED).exists():
         destroy(state / _WIPED)
 
 
 def replace_part(state: Path, part: str) -> Path | None:
-    """Replace a part by a new, empty one; return the new path of the old part, None if that was empty.
+    """Replace a part by a new, empty one.  Return the new path of the old part, None if it was empty.
 
-    The old part is kept below `removed`, so a technician can put it back.
+    The old part is stored below `removed`, so a technician can put it back.
     """
     if part == SERVICE_PROCESSOR:
         make_service_processor(state)
@@ -95,11 +96,11 @@ def replace_part(state: Path, part: str) -> Path | None:
     old = None
     new = state / REMOVED / f"{part}.new"
     if part == TPMS[1] and not (folder.exists() or new.exists()):
-        return None  # an empty folder would add a second TPM to a system with one TPM
+        return None  # an empty folder would give the system a second TPM
     if folder.is_dir() and not is_empty(folder):
         make_folder(state / REMOVED)
-        # `new` is made before the part goes.  If a kill comes between the two renames, the next call finds
-        # it, and does only the second one.
+        # Make `new` before the old part is moved.  After a kill between the two renames, the next call
+        # finds `new` and does only the second rename.
         make_folder(new)
         old = next(path for path in _shelf(state / REMOVED, part) if not path.exists())
         folder.rename(old)

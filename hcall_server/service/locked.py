@@ -14,8 +14,8 @@ from hcall_server.service.state_folder import StateFolder, trouble
 class LockedState:
     """The folder of a powered-off system.  No server starts on it before `close`, or the end of the block.
 
-    Raises OperatorError if the folder is no state, is not private, has a link in the place of an entry, or
-    is in use by another process; StorageError if its device fails.  Nothing is made.
+    OperatorError if the folder is no state, is not private, or is in use by another process.  OperatorError
+    also if an entry is a link.  StorageError if its device fails.  Nothing is made.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -14,12 +14,13 @@ def notify(message: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return
-    # systemd writes the zero byte before an abstract name as "@", because a variable can't have a zero byte.
+    # An abstract address begins with a zero byte.  A variable cannot have one, so systemd writes "@" for
+    # it.
     if address.startswith("@"):
         address = "\0" + address[1:]
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-            channel.setblocking(False)  # a full queue of the manager must not stop the event loop
+            channel.setblocking(False)  # if the manager's queue is full, the event loop must not wait
             channel.connect(address)
             channel.send(message.encode())
     except OSError:

@@ -31,11 +31,13 @@ _log = Log()
 
 
 class SocketPeers:
-    """The way of a server to other systems; it listens from the moment it is made.
+    """The connections of a server to other systems, and from them.  It listens as soon as it is made.
 
     `wanted` is "unix" for a socket in `folder`, or "tcp:HOST:PORT".  OperatorError or ScarcityError if it
-    can't listen.  If no Unix socket can be made there, it does not listen, and still reaches other systems.
-    The same holds if the socket is `taken`: a partition of an older release has its name.
+    cannot listen there.
+
+    It does not listen on a Unix socket if the path is too long.  It does not listen either if the path is
+    `taken` by a partition of an older release.  It still reaches other systems then.
     """
 
     def __init__(self, folder: Path, wanted: str, *, taken: bool = False) -> None:
@@ -70,8 +72,8 @@ class SocketPeers:
         with self._scope:
             while listener.fileno() >= 0:
                 await wait_readable(listener)
-                # Without this an accept here could take a descriptor that was freed for the console's
-                # imports.
+                # While the console's imports run, the freed descriptors are for them.  An accept would take
+                # one.
                 await machine.reserve.wait_whole()
                 try:
                     accepted, _ = listener.accept()
@@ -111,7 +113,7 @@ class SocketPeers:
             if accepted.family != socket.AF_UNIX:
                 accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             stream = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
-        except Exception as error:  # one connection fails; the other end dials again
+        except Exception as error:  # only this connection fails, and the other end dials again
             if not isinstance(error, OSError) or error.errno not in (errno.ECONNRESET, errno.EINVAL):
                 _log.error("migration.not_loaded", exc_info=error)
             accepted.close()

@@ -10,17 +10,17 @@ from hcall_server.service.settings import UNIX, Settings, parse_listen
 
 
 def check_places(run_folder: Path, settings: Settings, *, passed: bool) -> None:
-    """Raise the errors of this server's sockets, as far as they are known before the state folder is made.
+    """Raise the errors of this server's sockets that can be found before the state folder is made.
 
-    Without this check, a wrong address would be refused when the settings are already applied to the state.
+    Without this check, a wrong address would be refused too late: the settings would be stored already.
     """
-    if not passed:  # else a service manager has made these sockets
+    if not passed:  # a service manager has made passed sockets already
         for name in ("control", *(each.name for each in settings.partition)):
             check_path(run_folder / f"{name}.sock")
     wanted = [parse_listen(address) for address in settings.listen]
     wanted += [
         parse_listen(each) for each in (settings.control, settings.mobility) if each not in (None, UNIX)
     ]
-    with ExitStack() as trials:  # all at once: two listeners at one address are found as well
+    with ExitStack() as trials:  # open all of them together, so that two listeners with one address are found
         for host, port in wanted:
             trials.callback(listen_tcp(host, port).close)

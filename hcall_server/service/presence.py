@@ -81,9 +81,9 @@ class Presence:
         return f"Presence({str(self._folder)!r})"
 
     def ask(self, action: str) -> str:
-        """Return a new word for one action; older words do not count any more.  Durable on return.
+        """Return a new word for one action.  Older words are no longer valid.  Durable on return.
 
-        A presence file that is there already can only hold an older word, and is removed.
+        If there is a presence file already, it is removed: it can only hold an older word.
         """
         word = "".join(ALPHABET[byte % len(ALPHABET)] for byte in self._entropy(WORD_SIZE))
         with self._changes():
@@ -97,9 +97,9 @@ class Presence:
     def proven(self, action: str) -> bool:
         """Return whether the presence file holds the word for this action.  A word is valid once.
 
-        Return False if there is no valid request or no presence file: `ask` for a new word then.  Raise
-        OperatorError if the word in the file is wrong, or if the file is not a plain file of this user.  The
-        second error does not count as a try.
+        If there is no valid request or no presence file, return False.  The caller must `ask` for a new
+        word then.  OperatorError if the word in the file is wrong.  OperatorError also if the file is not a
+        plain file of this user: this does not count as a try.
         """
         request = self._valid(action)
         if request is None or (found := _content(self.path, _LONGEST_FILE)) is None:
@@ -117,7 +117,7 @@ class Presence:
         return True
 
     def _valid(self, action: str) -> PresenceRequest | None:
-        """Return the request for this action, None if there is none that is still valid."""
+        """Return the request for this action, None if there is no valid one."""
         with self._changes():
             refuse_link(self._asmi)
         request = self._stored()
@@ -126,7 +126,7 @@ class Presence:
         return request if 0 <= self._now() - request.time < LIFETIME else None
 
     def _stored(self) -> PresenceRequest | None:
-        """Return the request in the file, None for anything but the bytes that `_store` writes."""
+        """Return the request in the file.  None if the file has any other bytes than `_store` writes."""
         try:
             content = _content(self._request, _LONGEST_REQUEST) or b""
             request = msgspec.json.decode(content, type=PresenceRequest)
@@ -154,9 +154,9 @@ class Presence:
 
 
 def _content(path: Path, most: int) -> bytes | None:
-    """Return the content of a plain file of this user, None if there is no file; never wait for a fifo.
+    """Return the content of a plain file of this user, None if there is no file.  Never wait for a fifo.
 
-    Of a longer file than `most` bytes, return one byte more than that.
+    If the file is longer than `most` bytes, return the first `most + 1` bytes.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -184,7 +184,10 @@ def _not_plain(path: Path, why: str) -> OperatorError:
 
 
 def _remove(path: Path) -> bool:
-    """Remove a file, durable on return; return whether it was there.  A link itself is removed."""
+    """Remove a file, durable on return; return whether it was there.
+
+    Of a link, the link itself is removed.
+    """
     try:
         path.unlink()
     except FileNotFoundError:
@@ -196,7 +199,7 @@ def _remove(path: Path) -> bool:
 
 
 def _word(content: bytes) -> bytes:
-    """Return the word without blanks and a line end after it; content that is too long stays whole."""
+    """Return the word without trailing blanks and line end.  Content that is too long is not changed."""
     return content if len(content) > _LONGEST_FILE else _END.sub(b"", content, count=1)
 
 

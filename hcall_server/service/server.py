@@ -13,13 +13,13 @@
 #   - No new connections, requests or sockets: a power-on from now on is refused.
 #   - The first flush, while sessions go on.  Durability needs only the last one, but a client that waits in
 #     CONFIRM would get GOODBYE in place of its answer (guarantee 2).
-#   - GOODBYE 4 to all sessions, then the end of the requests under way, in bounded time.  An earlier version
-#     did not wait for requests: a verb could be answered after the last flush, and be lost.
+#   - GOODBYE 4 to all sessions, then the end of the requests under way, in bounded time.  Without this wait,
+#     a verb could be answered after the last flush, and be lost.
 #   - The last flush, for the changes since the first one.  Both share `drain_seconds`.
 #   - The worker ends, NVRAM is closed, and the lock is released last: the next server finds closed files.
 #
-# If the last flush fails, the worker may still be in a commit: the process ends with status 3 and closes
-# nothing.  A second signal of `HURRY_SIGNALS` skips all waits; `pending` decides the status then too.
+# If the last flush fails, the worker may still be in a commit.  Then the process closes nothing and ends
+# with status 3.  A second signal of `HURRY_SIGNALS` skips all waits; `pending` decides the status then too.
 
 from __future__ import annotations
 
@@ -110,17 +110,17 @@ def run(
     try:
         trio.run(server.serve, announce, clock=clock)
     except BaseException:
-        if state.idle(_LAST_COMMIT):  # else a commit still uses NVRAM
+        if state.idle(_LAST_COMMIT):  # if not, a commit still uses NVRAM
             seams.nvram.close()
             state.close()
         raise
     seams.worker.close()
-    if not server.flushed:  # the worker thread may still use NVRAM, so NVRAM is not closed
+    if not server.flushed:  # the worker may still use NVRAM, so it stays open
         raise StorageError(
             rules.STOP_FLUSHED,
             f"not everything was flushed: {server.trouble or 'NVRAM did not answer in time'}",
         )
-    seams.nvram.commit({})  # changes nothing; raises if the state was removed after its last commit
+    seams.nvram.commit({})  # empty: raises if the state was removed after its last commit
     seams.nvram.close()
     state.close()
 
@@ -172,7 +172,7 @@ class Server:
                 nursery.cancel_scope.cancel()
         if self._over_tcp:
             self._over_tcp.close()
-        if failure is not None:  # raised here, where no nursery wraps it into a group
+        if failure is not None:  # raised outside of the nursery, which would wrap it into a group
             raise failure
 
     async def _start(self, nursery: trio.Nursery) -> dict[str, Any]:
@@ -200,7 +200,7 @@ class Server:
             control = listen_unix(self._sockets / "control.sock")
             made = SocketFile(self._sockets / "control.sock")
         await nursery.start(self._serve_control, control, made)
-        with trio.move_on_after(ANNOUNCE_PATIENCE):  # NVRAM in trouble must not hold up the start
+        with trio.move_on_after(ANNOUNCE_PATIENCE):  # a slow or failed NVRAM must not delay the announcement
             await machine.counted_start()
         if machine.waiting:
             _log.warning("partition.waiting", partitions=[each.name for each in machine.waiting])
@@ -216,7 +216,7 @@ class Server:
             self._peers.close()
 
     def _assigned(self) -> tuple[dict[str, socket.socket], list[socket.socket], socket.socket | None]:
-        """Return the passed sockets (private by partition name, common, control); remove stale sockets."""
+        """Remove stale sockets.  Return the passed ones: private by partition name, common, control."""
         private, common, control = assign(self._passed, self._expected())
         owners = [*private.items(), *(("tcp", each) for each in common)]
         if control:
@@ -227,7 +227,7 @@ class Server:
         return private, common, control
 
     def _expected(self) -> list[str]:
-        """Return the names of the partitions; in the state Recovery, of all that its end may create."""
+        """Return the names of all partitions.  In the state Recovery: of all that its end may create."""
         system = self.machine.system
         if system.state is SystemState.OPERATING:
             return list(system.partitions)
@@ -237,9 +237,9 @@ class Server:
     async def _serve_control(
         self, control: socket.socket, made: SocketFile | None, *, task_status: trio.TaskStatus[None]
     ) -> None:
-        """Serve the control channel; its module is loaded here and its HTTP stack by the first request.
+        """Serve the control channel.  `made` is the file of its socket, None if the socket was passed.
 
-        `made` is the file of a socket that was not passed.
+        This imports the module of the channel.  The first request imports the HTTP stack.
         """
         from hcall_server.control_channel.serve import serve_control
 
@@ -269,7 +269,7 @@ class Server:
         return asked
 
     async def _until_stopped(self, signals: AsyncIterator[int]) -> None:
-        """Wait for a signal or the console, then stop in good order; a signal ends the wait for NVRAM."""
+        """Wait for a signal or the console, then stop.  A further signal ends the wait for NVRAM."""
         asked = await self._asked(signals)
         notify("STOPPING=1")
         sessions, encryptor = self.machine.sessions, self.machine.encryptor
@@ -278,14 +278,14 @@ class Server:
         deadline = trio.current_time() + limits.drain_seconds
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope)
-            self._control.cancel()  # a verb that is answered after the last flush would be lost
+            self._control.cancel()  # a verb that is answered after the last flush could be lost
             self._close()
             with trio.CancelScope(deadline=deadline):
                 await drain(encryptor)
             sessions.end_all(GoodbyeReason.SERVER_STOPPING, "the server stops")
             with trio.move_on_after(limits.goodbye_seconds + 1):
                 await sessions.wait_empty()
-            await self._control_ended.wait()  # it bounds the time of running requests itself
+            await self._control_ended.wait()  # the control channel bounds the time of running requests
             with trio.CancelScope(deadline=deadline):
                 await drain(encryptor)
             nursery.cancel_scope.cancel()
@@ -300,9 +300,10 @@ async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
 
 
 async def drain(encryptor: Encryptor) -> None:
-    """Return when all changes made until now are durable; the caller bounds the time.
+    """Return when all changes made until now are durable.  The caller bounds the time.
 
-    Sessions may go on.  The alternative, to wait until nothing is dirty, lets a busy guest delay the stop.
+    Sessions may go on.  A wait until no change is left could be endless: a busy guest always makes new
+    ones.
     """
     while True:
         if await encryptor.flush():
@@ -318,7 +319,7 @@ async def _cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope
 
 
 def log_access(access: AccessAccount) -> None:
-    """Log each step of this start's access to the keystores, and each part without a good copy of the key."""
+    """Log the steps of this start's access to the keystores, and parts without a good copy of the key."""
     for step in access.steps:
         _log.info("root_key.step", step=step.number, finding=step.text)
     for part in access.parts:
@@ -327,7 +328,7 @@ def log_access(access: AccessAccount) -> None:
 
 
 def _tls_of(settings: Settings) -> ssl.SSLContext | None:
-    """Return the TLS of the control channel over TCP; None without it, and then its module is not loaded."""
+    """Return the TLS of the control channel over TCP, or None.  If it is None, no TLS module is loaded."""
     found = settings.control_over_tcp()
     if found is None:
         return None
@@ -372,9 +373,9 @@ def _ready(
 
 
 def _unserved(machine: Machine) -> dict[str, dict[str, Any]]:
-    """Return the custody of each partition that this system may not serve now, and its console."""
+    """Return custody and console of each partition that this system may not serve now."""
     stands = {each.name for each in machine.system.partitions.values() if not each.may_serve}
-    if not stands:  # then attachment and custodian are not loaded
+    if not stands:  # do not load attachment and custodian without need
         return {}
     link = machine.attachment.link
     console = {"name": link.name, "id": link.id} if link else None

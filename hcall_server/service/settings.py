@@ -49,11 +49,12 @@ class PartitionSettings:
 
         PartitionSettings.of("lpar1", 64, secure_boot="audit", keystore_signed_updates=1)
 
-    `attributes` are the attributes to set, by the console's names and in its numbers.  All others keep their
-    stored values.  A new partition has the first values of spec/control.md#attributes, and starts with the
-    server.  A secure-boot mode counts for this start too.  The latch for updates without verification is
-    armed only when a partition is made: a restart never arms it again, but the console can.  `faults` is the
-    fault plan of this start (spec/faults.md).
+    `attributes` are the attributes to set, by the console's names and in its numbers.  All other attributes
+    keep their stored values.  A new partition has the first values of spec/control.md#attributes, and starts
+    with the server.  A secure-boot mode is in force in this start already.
+
+    The latch for updates without verification is armed only when a partition is made.  A restart does not arm
+    it again.  The console can.  `faults` is the fault plan of this start (spec/faults.md).
     """
 
     name: str
@@ -155,7 +156,8 @@ class Settings:
     def control_over_tcp(self) -> tuple[str, int, str, str, str] | None:
         """Return host, port, certificate, key and CA file of the control channel over TCP; None without it.
 
-        OperatorError if some of them are missing.  The command line and a file may each have a part of them.
+        OperatorError if one of them is missing.  The command line may give some of them, and a file the
+        others.
         """
         control, cert, key, ca = fields = self.control, self.tls_cert, self.tls_key, self.tls_ca
         if control is not None and cert is not None and key is not None and ca is not None:
@@ -171,19 +173,20 @@ def _check_tpms(words: tuple[str, ...]) -> None:
         raise OperatorError(rules.TPM_COUNT, f"{len(words)} TPMs are given")
     if not words:
         return
-    # The start parses them again.  Here a wrong one is refused before the folder of a new system is made.
-    # Loaded late: few starts name a TPM.
+    # The start parses the words again.  This check refuses a wrong word before the folder of a new system
+    # is made.  The import is here because few starts name a TPM.
     from hcall_server.components.tpm.kinds import EMBEDDED, TpmKind
 
-    # Two embedded TPMs are two parts, each with a seed of its own.  The same external TPM twice would be
-    # one part, and no second copy.
+    # Each embedded TPM has a seed of its own, so two of them are two parts.  An external TPM that is named
+    # twice is one part.  It would hold no second copy.
     external = [found for found in map(TpmKind.parse, words) if found != EMBEDDED]
     if len(set(external)) < len(external):
         raise OperatorError(rules.TPM_COUNT, f"{external[0]} is given twice")
 
 
 def _check_names(names: list[str]) -> None:
-    # The system checks the form again.  Here it is refused before the folder of a new system is made.
+    # The system checks the names again.  This check refuses a wrong name before the folder of a new system
+    # is made.
     for name in names:
         check([FORM], NewName(name, taken=False, unreadable=False))
     if len(set(names)) != len(names):
@@ -224,7 +227,7 @@ def parse_partition(text: str) -> PartitionSettings:
     start, *rest = text.split(",")
     name, _, size = start.partition(":")
     with located(f"partition {text!r}"):
-        if "=" in name:  # such as lpar1=64; the rule of names alone would not show the form
+        if "=" in name:  # the rule of names would not show the form for "lpar1=64"
             raise OperatorError(rules.PARTITION_FORM, "the form is NAME:KBYTES, with a colon")
         attributes = parse_attributes(rest)
         if "keystore_kbytes" in attributes:
@@ -236,7 +239,7 @@ def parse_partition(text: str) -> PartitionSettings:
 
 @contextmanager
 def located(place: str) -> Iterator[None]:
-    """Put a place in front of the message of an OperatorError that leaves the block; keep its rule."""
+    """Put a place in front of the message of an OperatorError from the block.  The error keeps its rule."""
     try:
         yield
     except OperatorError as error:

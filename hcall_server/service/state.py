@@ -46,9 +46,9 @@ from hcall_server.writeback.worker import ThreadWorker
 class State:
     """The folder of one managed system, locked for this process until it ends.
 
-    Raises OperatorError if another server uses it, if it is not private, if it is a link, or if it has other
-    content than a state; StorageError if its device fails.  All files that it makes are durable before NVRAM
-    is opened.
+    OperatorError if another server uses it, or if it is not private.  OperatorError also if it is a link,
+    or has other content than a state.  StorageError if its device fails.  All files that this class makes
+    are durable before NVRAM is opened.
     """
 
     def __init__(self, folder: Path, entropy: Entropy = os.urandom) -> None:
@@ -78,7 +78,7 @@ class State:
         return f"State({str(self.folder)!r})"
 
     def discard(self) -> None:
-        """Remove the state if it is new: its start was refused.  The caller has closed NVRAM."""
+        """Remove a new state whose start was refused.  An older state stays.  The caller has closed NVRAM."""
         self._held.discard(LAYOUT)
 
     def _refused(self) -> None:
@@ -102,8 +102,8 @@ class State:
         card = AnchorCard(self.folder / ANCHOR_CARD)
         components = Components(card, open_tpms(self.folder, self._entropy, tpms))
         self._make_service_processor()
-        # Each commit checks these paths.  A commit into a file that has lost its name must not be confirmed
-        # (spec/service.md#files-in-place).
+        # Each commit checks these paths (spec/service.md#files-in-place).  If a file has lost its name, a
+        # commit into it would be lost, and must not be confirmed.
         place = InPlace(self.folder / SERVICE_PROCESSOR)
         beside = (*(each.trouble for each in (*self._in_place, place)), card.moved)
         return Seams(
@@ -111,7 +111,8 @@ class State:
             clock=clock,
             nvram=SqliteNvram(nvram_path(self.folder), beside),
             components=components,
-            # Started now: a host without a free thread then refuses the start, and not the first commit.
+            # The thread starts now.  If the host has no free thread, this start is refused, not the first
+            # commit.
             worker=self._worker.started(),
             transport=self.listeners,
         )

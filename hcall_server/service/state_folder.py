@@ -44,8 +44,8 @@ class StateFolder(LockedFolder):
                 check_private(inner)
 
     def _refuse_store(self, rule: Rule) -> None:
-        # The store of a console has a lock as well, and the console would refuse a folder with the parts of a
-        # system.
+        # The store of a console has a lock file too.  If the parts of a system were made in it, the console
+        # would refuse the folder.
         if (self.path / STORE_DATABASE).is_file():
             message = f"{self.path} is the store of a management console: choose another --state"
             raise OperatorError(rule, message)

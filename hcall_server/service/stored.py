@@ -7,11 +7,11 @@
     Recovery         the same, without a system record
     Reset pending    wrapped copies of the card's key; no record is read
 
-A new system writes its card last, and its wrapped copies with its first commit.  So a start that is killed
-before that commit leaves nothing behind, and after it only the card is missing.  A system whose system record
-is missing was cleared.
+The first commit of a new system has its wrapped copies.  Its card is written last.  A start that is killed
+before that commit leaves nothing behind.  A start that is killed after it leaves all but the card.  If the
+system record is missing, the system was cleared.
 
-Records of sealed level 1 are converted, in one commit, if they are not older than the mark.
+Records of sealed level 1 are converted in one commit.  They must not be older than the mark.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ _STATES = {
 class Stored(NamedTuple):
     """A stored system: state, identity, records, and the writer of commits.
 
-    `missing` is the number of commits that accepted older records lack.  Each partition has to count on by
-    as many IPLs before it is served.  `access` is the account of the start.
+    `missing` is the number of commits that accepted older records lack.  Each partition skips as many IPL
+    counts before it is served.  `access` is the account of the start.
     """
 
     state: SystemState
@@ -82,7 +82,7 @@ class Stored(NamedTuple):
 
 
 class _Ready(NamedTuple):
-    """The writer of further commits, and how many commits the accepted older records lack."""
+    """The writer of further commits.  `missing` is the number of commits that accepted older records lack."""
 
     commits: Commits
     missing: int = 0
@@ -113,8 +113,8 @@ class Opening:
     def open(self, record: SystemRecord) -> Stored:
         """Return the stored system; a new one begins with the system record `record`.
 
-        Raises StorageError, with a rule for each reason, if copies of the key differ or are lost, or if
-        records are lost, damaged or older than the mark.
+        StorageError if copies of the key differ or are lost.  StorageError also if records are lost,
+        damaged or older than the mark.  Each reason has its own rule.
         """
         records = self._nvram.load()
         copies = read_copies(self._components, records)
@@ -142,7 +142,7 @@ class Opening:
         row: RootKeyRow,
         records: Records,
     ) -> Stored:
-        """Make a new system: one commit, its mark, and the card that promises both."""
+        """Make a new system: one commit, then its mark, then the card.  The card promises the other two."""
         from hcall_server.service.key_repair import demand_stored, wrap_all, write_card
 
         if not records:
@@ -179,7 +179,8 @@ class Opening:
         """Restore the copies that are missing; return the reports, and whether records have changed."""
         from hcall_server.service.key_repair import demand_stored, restore_card, wrap_missing
 
-        # All wrapped copies in one commit, then the card: after a kill in between, fewer copies are missing.
+        # First all wrapped copies in one commit, then the card.  A kill between them leaves fewer missing
+        # copies than before.
         wrapping = wrap_missing(copies, identity)
         if wrapping.changes:
             commits.make(wrapping.changes)
@@ -204,8 +205,9 @@ class Opening:
     def _checked(self, identity: SystemIdentity, copies: KeyCopies, records: Records) -> _Ready:
         """Compare the records with the mark, and make the mark durable again.
 
-        If older records are accepted, commits count on from the mark.  The mark stays above the records until
-        the next commit.  So if this start is killed before that commit, the next one is refused again.
+        If older records are accepted, the numbers of new commits continue from the mark.  Until the next
+        commit, the mark stays above the records.  If this start is killed before that commit, the next
+        start is refused again.
         """
         authority = CommitAuthority(identity.root_key)
         if holds_old_records(records):
@@ -217,15 +219,17 @@ class Opening:
         promised = _promises_mark(copies, last)
         missing, newest = self._age.of_level_2(authority, last, promised=promised)
         last = last._replace(number=last.number + missing)
-        # A start that is refused later, such as for the size of a partition, leaves this mark.  That harms
-        # nothing: the number is that of the last commit, which the next start finds too.  If older records
-        # were accepted, the mark is above them, so the next start refuses them again, as before.  The mark
-        # cannot wait until the settings are applied: a commit may follow at once, and writes the other slot.
+        # The mark is made durable before the settings are applied.  It cannot wait: the next commit may
+        # follow at once, and writes the other slot.
+        #
+        # A start that is refused after this point leaves the mark.  That harms nothing.  The mark has the
+        # number of the last commit, and the next start finds the same.  If older records were accepted, the
+        # mark is above them, and the next start refuses them again.
         self._nvram.mark.make_durable(authority.mark(last.number), newest)
         return _Ready(Commits(self._nvram, authority, last), missing)
 
     def _converted(self, identity: SystemIdentity, authority: CommitAuthority, records: Records) -> _Ready:
-        """Convert records of level 1; the same commit leaves out the IPL counts that older records lack."""
+        """Convert records of level 1.  The same commit skips the IPL counts that older records lack."""
         from hcall_server.sealing.level_1 import OldSealer
         from hcall_server.writeback.convert import converted
 
@@ -234,7 +238,8 @@ class Opening:
         changes = converted(records, old, sealer, self._entropy, known_key, self._age.of_level_1())
         commits = Commits(self._nvram, authority)
         commits.make(changes)
-        # The other slot may hold a mark of level 2, beside which these records were accepted.
+        # Write a mark for the new records.  These records may have been accepted beside a mark of level 2,
+        # which the other slot may still hold.
         self._nvram.mark.note(authority.mark(commits.last.number))
         return _Ready(commits)
 
@@ -248,10 +253,10 @@ class Opening:
         ready: _Ready,
         kept: Records | None,
     ) -> Stored:
-        """Return the result; `kept` are the records if this start has not changed them, else None."""
+        """Return the result.  `kept` are the records, or None if this start has changed them."""
         card, *tpms = reports
         stored = self._nvram.load() if kept is None else kept
-        # After Clear All no record is of the card's key.
+        # After Clear All the card has a new key, which opens no record.
         records = {} if state is SystemState.RESET_PENDING else stored
         held = sorted(WRAPPED & stored.keys())
         wrapped = f"{', '.join(held)}; " if held else ""
@@ -268,18 +273,19 @@ class Opening:
 
 
 def _first_start_of_level_1(copies: KeyCopies, records: Records) -> bool:
-    """Whether a first start of sealed level 1 was killed: that level wrote its card before any record."""
+    """Whether a first start of sealed level 1 was killed.  Level 1 wrote its card before any record."""
     card = copies.card
     return card is not None and card.identity.sealed_level < SEALED_LEVEL and not records
 
 
 def _promises_mark(copies: KeyCopies, last: CommitRecord) -> bool:
-    """Whether the mark must be there: the card promises it, or a commit after the first one.
+    """Whether the mark must be there: the card or a later commit promises it.
 
     A first start writes the mark before its card.  So if there is no card, the mark of the first commit may
-    be missing.  If the service processor was replaced, the mark of its first commit may be missing beside any
-    card.  Such a commit lists wrapped copies only, so no older record can be served: the state is Recovery
-    in any case.
+    be missing.
+
+    If the service processor was replaced, its first commit lists wrapped copies only.  The mark of this
+    commit may be missing too.  That harms nothing: the state is Recovery, and no older record is served.
     """
     if last.number == _FIRST_COMMIT and set(last.records) <= {record_id(name) for name in WRAPPED}:
         return False

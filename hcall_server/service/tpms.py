@@ -1,4 +1,7 @@
-"""The TPMs of a state folder: one, or two if a second one was named in the settings or has a folder."""
+"""The TPMs of a state folder: one or two.
+
+There is a second one if the settings named it, or if it has a folder.
+"""
 
 from __future__ import annotations
 

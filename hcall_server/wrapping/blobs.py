@@ -1,9 +1,9 @@
 """Making and opening wrapped objects: AES-256-GCM under a fresh key for every wrapping."""
 
-# HKDF-SHA256 derives key and nonce of one wrapping from the wrapping key and 32 random bytes, which are in
-# the object.  So no pair of key and nonce is used twice, also after many wrappings or a restored store
-# (spec/wrapped.md#keys).  A counter is not used: each WRAP would change the store, and a restored store would
-# repeat its numbers.
+# HKDF-SHA256 derives key and nonce of one wrapping from the wrapping key and 32 random bytes, which the
+# object stores.  So no pair of key and nonce is used twice, even after many wrappings or a restored store
+# (spec/wrapped.md#keys).  We dropped a counter: each WRAP would change the store, and a restored store
+# would repeat its numbers.
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def wrap(key: bytes, key_id: bytes, flags: int, salt: bytes, data: bytes) -> byt
     header = _HEADER.pack(flags, key_id, salt, len(data))
     cipher, nonce = _fresh_cipher(key, salt)
     sealed = cipher.encrypt(nonce, data, header)
-    # The library appends the tag; the format has it at a fixed offset, in front of the ciphertext.
+    # The library puts the tag at the end.  The format has it in front of the ciphertext, at a fixed offset.
     return header + sealed[len(data) :] + sealed[: len(data)]
 
 
@@ -55,7 +55,8 @@ def read_header(wrapped: bytes) -> Header:
 
     Raises UnknownFormat, or DamagedObject for bytes that no wrapped object of this format can have.
     """
-    # Before the layout: an object of another level must be "unknown" (H_UNSUPPORTED) and not "damaged".
+    # The beginning is checked before the layout.  An object of another level must be "unknown"
+    # (H_UNSUPPORTED), not "damaged".
     if wrapped[: len(_BEGINNING)] != _BEGINNING:
         raise UnknownFormat
     try:
@@ -81,6 +82,6 @@ def open_wrapped(key: bytes, wrapped: bytes) -> bytes:
 
 
 def _fresh_cipher(key: bytes, salt: bytes) -> tuple[AESGCM, bytes]:
-    """Return the cipher and the nonce of the one wrapping that has this salt."""
+    """Return cipher and nonce for the salt of a wrapping.  No other wrapping has this salt."""
     material = HKDF(_SHA256, WRAPPING_KEY_SIZE + NONCE_SIZE, salt, WRAPPING_INFO).derive(key)
     return AESGCM(material[:WRAPPING_KEY_SIZE]), material[WRAPPING_KEY_SIZE:]

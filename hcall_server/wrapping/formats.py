@@ -16,8 +16,8 @@ TAG_SIZE = 16
 
 _FIELDS = 4 + 1 + 3 + 8 + KEY_ID_SIZE + SALT_SIZE + 4
 
-# Header and tag have 1024 bytes together.  Only this is public about the format: Linux computes with it
-# (C-25).
+# Header and tag have 1024 bytes together, because Linux computes with this size.  It is the only public
+# fact about the format (C-25).
 WRAPPED_HEADER = Struct(
     "magic" / Const(MAGIC),
     "level" / Const(LEVEL, Int8ub),

@@ -32,8 +32,8 @@ class Snapshot(NamedTuple):
 
     def covers(self, partition: Partition) -> bool:
         """Return whether this snapshot is still current."""
-        # The profile has the generation of the keystore, so equal profiles mean that no object has changed.
-        # `is` for the keystore, because the landing marks the keystore of the snapshot and no other.
+        # A profile has the generation of its keystore.  So if the profiles are equal, no object has
+        # changed.  The keystore is compared by `is`: the landing marks only the keystore of the snapshot.
         return self.keystore is partition.keystore and self.profile == partition.profile
 
     def sealed(self, sealer: Sealer) -> bytes:
@@ -43,7 +43,7 @@ class Snapshot(NamedTuple):
 
     def mark_flushed(self) -> None:
         """Mark the image durable in the keystore."""
-        # This keystore is that of the snapshot.  The partition may have got another one during the flight.
+        # Mark the keystore of the snapshot.  The partition may have got another keystore during the flight.
         if self.keystore:
             self.keystore.contents.mark_flushed(self.profile.image_generation)
 
@@ -61,8 +61,8 @@ class Batch(NamedTuple):
     def sealed(self, sealer: Sealer) -> dict[str, bytes | None]:
         """Return the sealed records by their names in NVRAM; None removes a record."""
         records = {name: seal(sealer) for name, seal in self.own.items()}
-        # Partitions come last.  A deleted one may have come back by a restore before its removal was flushed.
-        # Then its removal and its record have the same name here, and the record counts.
+        # Partitions come last, because their records have priority.  A partition may be deleted, and
+        # restored before its removal is flushed.  Then `records` has the removal under the same name.
         for each in self.snapshots.values():
             records[partition_name(each.profile.uuid)] = each.sealed(sealer)
         return records
@@ -96,19 +96,20 @@ class Book:
     def add(self, partition: Partition, now: float) -> bool:
         """Mark a partition dirty; return False if there is nothing to write.
 
-        That is so if the partition is refused or gone, or if the present flight has all of its changes.
+        There is nothing to write if the partition is refused or gone.  The same holds if the present flight
+        has all of its changes.
         """
         # The records of a refused partition stay byte for byte, because the operator may repair them.  A
-        # partition that is gone was deleted, or replaced by a restored one.  A flight must not write its
-        # record again.
+        # partition that is gone was deleted or replaced by a restored one.  Its record must not be written
+        # again.
         if partition.refused or partition.gone:
             return False
         flying = self._flying.snapshots.get(partition.number)
         if flying is not None and flying.covers(partition):
-            return False  # a guest that polls meanwhile causes no second commit
+            return False  # so a guest that polls during the flight causes no second commit
         if partition.number not in self._dirty:
             self._note(now)
-        self._dirty[partition.number] = partition  # a restored partition replaces the one before
+        self._dirty[partition.number] = partition  # a restored partition replaces the earlier one
         return True
 
     def add_own(self, name: str, seal: Seal, now: float) -> None:
@@ -118,7 +119,8 @@ class Book:
 
     def drop(self, partition: Partition) -> None:
         """Forget the dirty changes of a partition that is gone."""
-        # `is_dirty` compares the object: a new partition may have the number of the deleted one already.
+        # A new partition may have the number of the deleted one already.  So `is_dirty` compares the
+        # object, not the number.
         if self.is_dirty(partition):
             del self._dirty[partition.number]
 
@@ -139,13 +141,17 @@ class Book:
         self._flying = _NOTHING
 
     def put_back(self) -> bool:
-        """Make the contents of the flight dirty again; return whether a CONFIRM has asked for some of it."""
+        """Make the contents of the flight dirty again.
+
+        Return whether a CONFIRM has asked for some of them.
+        """
         flown, self._flying = self._flying, _NOTHING
         for number, snapshot in flown.snapshots.items():
             if not snapshot.partition.gone:
-                # A dirty partition stays: during the flight a restored partition may have taken the number.
+                # Do not replace a dirty partition.  It may be a restored one that took this number during
+                # the flight.
                 self._dirty.setdefault(number, snapshot.partition)
-        self._own = {**flown.own, **self._own}  # the newer mark wins, such as a removal after a write
+        self._own = {**flown.own, **self._own}  # a newer change has priority, such as a removal after a write
         self.since = flown.since
         return any(awaited(snapshot.keystore) for snapshot in flown.snapshots.values())
 

@@ -15,9 +15,9 @@ Records = Mapping[str, bytes | None]
 def record_id(name: str) -> bytes:
     """Return the 16 bytes that identify a record in the commit record's list.
 
-    They are a partition's UUID; for any other record its name in ASCII, filled up with zeros.  No UUID of
-    ours looks like a name: byte 8 has the variant, 0x80 to 0xBF, which is neither ASCII nor zero.  ValueError
-    for a name that is too long.
+    They are a partition's UUID.  For any other record they are its name in ASCII, filled up with zeros.  A
+    UUID of ours cannot look like a name.  Its byte 8 has the variant, 0x80 to 0xBF: neither ASCII nor zero.
+    ValueError for a name that is too long.
     """
     uuid = parse_partition(name)
     if uuid is not None:
@@ -46,7 +46,8 @@ class Commit:
 
     def run(self) -> None:
         """Make the commit, then note its number in the mark; NvramError when either fails."""
-        # In this order: the mark must never be ahead of the records, or the next start would be refused.
+        # The records are committed before the mark.  If the mark were ahead of them, the next start would
+        # be refused.
         self._nvram.commit(self.changes)
         self._nvram.mark.note(self.mark)
 
@@ -69,11 +70,12 @@ class Commits:
     def prepared(self, changes: Records) -> Commit:
         """Return a commit of these records and of the commit record that lists them; None removes a record.
 
-        Records of sealed level 1 are in the commit, because a conversion removes them, and not in the list.
+        A conversion removes the records of sealed level 1.  The commit has these removals.  The list never
+        has these records.
         """
         listed = {record_id(name): blob for name, blob in changes.items() if not parse_old_name(name)}
         following = self.last.after(listed)
-        # The number is used up now, its entries count once the commit has taken effect (`done`).
+        # The number is used up now, even if the commit fails.  `done` sets the entries after a success.
         self.last = self.last._replace(number=following.number)
         record = self._authority.encode(following)
         mark = self._authority.mark(following.number)
@@ -84,8 +86,8 @@ class Commits:
 
         Blocks; NvramError if either fails.
         """
-        # The mark of the first commit must be durable: afterwards a missing mark means a loss, never a new
-        # system (spec/sealed.md#high-water-mark).
+        # The mark of the first commit must be durable.  If the mark is missing after that, something was
+        # lost: the system is not new (spec/sealed.md#high-water-mark).
         first = not self.last.entries
         commit = self.prepared(changes)
         self._nvram.commit(commit.changes)

@@ -53,15 +53,15 @@ def converted(
             before = reader.profile(number)
             image = reader.image(before)
         except StorageError:
-            # Its records stay as they are, for a repair; `recover_left_over` finds the reason again and
-            # shows it at every start.
+            # Leave the records of this partition as they are, for a repair.  Every start shows the reason
+            # by `recover_left_over`.
             continue
         key = known_key(before.name) or entropy(ACCESS_KEY_SIZE)
         profile = _renewed(before, new_uuid(entropy), key)
         record = PartitionRecord(profile.counted_on(missing) if missing else profile, image)
         roster.append(Listed(record.profile.uuid, number, profile.name))
         changes[partition_name(record.profile.uuid)] = seal_partition(sealer, record)
-        # Only names that NVRAM has: a partition without a keystore has no image.
+        # Remove only records that NVRAM has.  A partition without a keystore has no image.
         changes |= {name: None for name in _names(number) if name in records}
     system = open_system(old, records[SYSTEM])._replace(roster=tuple(roster))
     return {SYSTEM: seal_system(sealer, system), **changes}
@@ -92,8 +92,8 @@ def recover_left_over(
 
 def _refuse(system: ManagedSystem, number: int, name: str | None, reason: StorageError) -> None:
     """List an unreadable partition of level 1 as refused, under its name or under a placeholder."""
-    # A partition of level 1 gets a UUID only by its conversion.  This substitute has no UUID version, so
-    # `records_of` knows that the records of the partition are those of level 1.
+    # A partition of level 1 gets its UUID by the conversion.  Until then it has this substitute, which has
+    # no UUID version.  So `records_of` knows that the records of the partition are those of level 1.
     no_uuid = UUID(int=number)
     taken = system.by_number(number) is not None
     if name is None or taken or name in system.partitions:
@@ -134,7 +134,7 @@ class _Reader:
             image = open_image(self._sealer, profile.number, blob)
         except SealingError as error:
             raise self._sealer.explain(error, blob, self._known) from None
-        # At level 1 profile and image were two records, so one of them could be put back alone.
+        # Level 1 has two records for profile and image.  An attacker can put back one of them alone.
         if image.generation != profile.image_generation:
             raise StorageError(
                 rules.RECORDS_TOGETHER,

@@ -6,9 +6,9 @@
 # reports whether that has happened; with `--confirm-wait` it waits for that.  This must hold:
 #
 #   1. Nothing counts as flushed before the commit that contains it has returned (R-21).
-#   2. After a crash, NVRAM holds a state that each partition really had, none older than the last confirmed
-#      one (R-22).  So there is one flight at a time, and a failed one is never repeated: the next attempt
-#      seals anew.  An old commit that a slow disk completes late would otherwise undo a newer one.
+#   2. After a crash, NVRAM holds a state that each partition really had.  It is not older than the last
+#      confirmed one (R-22).  So there is one flight at a time, and a failed one is never repeated: the next
+#      attempt seals anew.  Otherwise a slow disk could complete an old commit late, and undo a newer one.
 #   3. No change is forgotten, whatever NVRAM, the host or a bug does (R-23).
 #   4. Each waiter is called exactly once, by a landing or by its patience; or it is dropped, and never
 #      called.
@@ -16,10 +16,10 @@
 # Generations: how a store knows which of its changes are durable.  Each keystore counts its changes
 # (`Contents.generation`), and an object has the count of its last change.  A snapshot has the count at which
 # it was taken.  When its commit has returned, the keystore stores that number as `flushed`.  A change is
-# pending while its number is larger than `flushed`.  So guarantee 1 is one comparison of two integers.  And a
-# change that comes during a flight stays pending, although nothing notes that it came late.
+# pending while its number is larger than `flushed`.  So guarantee 1 is one comparison of two integers.  A
+# change that comes during a flight has a larger number than the snapshot.  So it stays pending.
 #
-#   - A removed object has no place for a number, so a table has the removals that are not flushed.
+#   - A removed object cannot have a number.  So a table has the removals that are not flushed.
 #   - A failed commit flushes nothing.  Its partitions become dirty again, and the next flight takes new
 #     snapshots.  The commit may still have taken effect, so no later commit gets its number.
 #   - A store that replaces another one goes on counting: no generation names two images of a partition.  A
@@ -32,12 +32,13 @@
 #
 # A flight is one commit with all that is dirty when it starts.  Its states (`schedule.TABLE`):
 #
-#     IDLE     No flight is under way.  A waiter starts one if the company is complete; else a deadline does.
+#     IDLE     No flight is under way.  A waiter starts one if the company (see below) is complete; else a
+#              deadline does.
 #     FLYING   The worker has the commit.  All waiters wait for its landing.  If a change came too late for
 #              it, its waiter asks again, and waits for the next one.
-#     LANDED   The outcome is noted, and the waiters are called.  A waiter may wait again in its call: it is
-#              company of the next flight, which starts when all have been called.
-#     RESTING  The last flight failed.  Waiters start no flight; they wait for the retry.  `flush` does not.
+#     LANDED   The outcome is stored, and the waiters are called.  A waiter may wait again in its call.  Then
+#              it waits for the next flight, which starts when all have been called.
+#     RESTING  The last flight failed.  Waiters start no flight; they wait for the retry.  `flush` starts one.
 #
 # The callers: the data channel calls `changed` after a batch, and `wait_landing` for a CONFIRM that
 # would answer "not yet".  The start of a flight is synchronous: take, seal, hand to the worker.  So it
@@ -65,8 +66,8 @@
 #   - A lock around an asynchronous flush.  From CONFIRM to commit it cost three passes of the loop.  A
 #     caller that was cancelled took the outcome of its commit with it.  Now no caller owns a flight, and
 #     every landing counts.
-#   - An event that wakes the task.  It was replaced at each start, and a waiter that had the old one slept
-#     on.  Now the task's cancel scope has the deadline, and there is nothing to replace.
+#   - An event that wakes the task.  Each start replaced the event, and a waiter with the old one slept on.
+#     Now the task's cancel scope has the deadline, and nothing is replaced.
 #   - The commit on the loop.  A client that is alone would be served about 90 us earlier, but a disk that
 #     stalls would stop every partition.
 
@@ -145,8 +146,8 @@ class Encryptor:
         )
         self._landing: _Landing | None = None
         self._end: BaseException | None = None
-        # The scope in which `run` sleeps; None while there is no such task.  `_alarm_at` is its deadline as a
-        # time of the clock seam: -inf for at once, inf for none.
+        # `run` sleeps in this scope.  It is None while no task runs `run`.  `_alarm_at` is the deadline of
+        # the scope as a time of the clock seam: -inf for at once, inf for none.
         self._alarm: trio.CancelScope | None = None
         self._alarm_at = math.inf
 
@@ -185,13 +186,14 @@ class Encryptor:
     def wait_landing(self, go_on: GoOn, until: float) -> Drop:
         """Call `go_on` once, on the loop: at the next landing or at `until`, whichever is first.
 
-        `until` is a time of the clock.  The caller has called `changed` before, in the same turn of the loop.
-        If the encryptor is idle and has as many waiters as the last landing served, a flight starts in this
-        call.  `go_on` is never called in it.  The returned function drops the waiter; afterwards, and once
-        `go_on` was called, it does nothing.
+        `until` is a time of the clock.  The caller must have called `changed` before, in the same turn of
+        the loop.  If the encryptor is idle and has as many waiters as the last landing served, this call
+        starts a flight.  It never calls `go_on` itself.
+
+        The returned function drops the waiter.  Once `go_on` was called, it has no effect.
         """
         drop = self._flights.wait_landing(go_on, until)
-        # A patience that ends after the alarm is not the next deadline, so the alarm stays as it is.
+        # If `until` is later than the alarm, it is not the next deadline.  Then the alarm stays as it is.
         if until < self._alarm_at or self._alarm_at == -math.inf:
             self._set_alarm()
         return drop
@@ -206,8 +208,8 @@ class Encryptor:
             while True:
                 self._flights.do_what_is_due()
                 self.after_waiters()
-                # A new scope each time, because a scope that was cancelled by its deadline stays cancelled.
-                # No await stands between the work above and the alarm, so no change can come unnoticed.
+                # Each pass needs a new scope: a scope that its deadline has cancelled stays cancelled.
+                # There is no await between the work above and the alarm, so no change is missed.
                 with trio.CancelScope() as self._alarm:
                     self._alarm_at = math.inf
                     self._set_alarm()
@@ -219,7 +221,7 @@ class Encryptor:
     async def flush(self) -> bool:
         """Make everything durable that is dirty now.  Return False if that failed; nothing is lost then."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        # A flight that has started before may lack changes that are dirty now.
+        # A flight that is under way may lack changes that are dirty now.  Only a later one counts.
         before = self._schedule.started
         while self._flights.pending:
             if not self._flights.flying:
@@ -230,20 +232,21 @@ class Encryptor:
             self._raise_end()
             if flight > before:
                 return flushed
-        # This line and the first one make every path a checkpoint, as in Trio's own functions.  This one is
-        # shielded, because a flush that has happened must not be reported as cancelled.
+        # Every path of the function is a checkpoint, as in Trio's own functions.  This checkpoint is
+        # shielded: a flush that has happened must not be reported as cancelled.
         await trio.lowlevel.cancel_shielded_checkpoint()
         return True
 
     async def stored(self) -> None:
-        """Return when everything is durable that is dirty now; `run` retries meanwhile.
+        """Return when everything is durable that is dirty now.
 
-        The first flight starts at once; a pause after a failure is kept.
+        If no flight is under way, this call starts one at once.  If that fails, `run` starts the next one
+        after a pause.
         """
         before = self._schedule.started
         while self._flights.pending:
-            # Only the first flight is started here.  If it fails, `run` starts the next one after its pause:
-            # NVRAM that refuses gets no additional attempts from each caller.
+            # `run` starts all further flights.  Otherwise each caller would send further commits to an
+            # NVRAM that refuses them.
             if not self._flights.flying and self._schedule.started == before:
                 self._flights.start()
                 self._set_alarm()
@@ -273,8 +276,8 @@ class Encryptor:
         return landing.flushed
 
     def _landed(self, error: BaseException | None) -> None:
-        # No task calls this: the worker has it called by `run_sync_soon`, and Trio turns an exception there
-        # into a TrioInternalError.  So a task that wakes raises it instead (`_raise_end`).
+        # The worker calls this by `run_sync_soon`, outside of any task.  Trio turns an exception there into
+        # a TrioInternalError.  So the next task that wakes raises it instead (`_raise_end`).
         if error is not None and not isinstance(error, Exception):
             self._end = error
         landing, self._landing = self._landing, None
@@ -285,21 +288,26 @@ class Encryptor:
         self.after_waiters()
 
     def _raise_end(self) -> None:
-        """Raise an exception that ends the process, such as KeyboardInterrupt, in the first task to check."""
+        """Raise an exception that ends the process, such as KeyboardInterrupt.
+
+        Only the first caller raises it.
+        """
         end, self._end = self._end, None
         if end is not None:
             raise end
 
     def _report(self, error: SwpksError | None) -> None:
-        with suppress(Exception):  # health has the same error, and a log that fails must not end the server
+        with suppress(Exception):  # a log that fails must not end the server; health has the same error
             self.on_trouble(error)
 
     def _set_alarm(self) -> None:
-        """Let `run` wake at the next deadline.
+        """Let `run` wake at the next deadline, or earlier.
 
-        If the deadline is later than the alarm, the alarm stays as it is.  Then `run` wakes early, finds
-        nothing due, and sets the alarm itself.  Only an alarm for "at once" is moved to a later deadline.
-        Otherwise `run` would wake now for nothing, and delay the worker's thread.
+        An alarm is moved to an earlier deadline.  It is not moved to a later one: `run` wakes early, finds
+        nothing due, and sets the alarm again.
+
+        An alarm for "at once" is moved to any deadline.  Otherwise `run` would wake now for nothing, and
+        delay the worker's thread.
         """
         deadline = self._flights.next_deadline() if self._end is None else -math.inf
         if self._alarm is not None and (deadline < self._alarm_at or self._alarm_at == -math.inf):
@@ -307,7 +315,7 @@ class Encryptor:
             self._alarm.deadline = self._loop_time(deadline)
 
     def _loop_time(self, deadline: float) -> float:
-        """Return a time of the clock seam as one of Trio's loop; both run at the same pace."""
+        """Convert a time of the clock seam to a time of Trio's loop; both run at the same pace."""
         if math.isinf(deadline):
             return deadline
         rest = deadline - self._clock()

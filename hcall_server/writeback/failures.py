@@ -6,14 +6,16 @@ from hcall_abi.errors import SwpksError
 from hcall_abi.rules import storage as rules
 from hcall_abi.scarcity import scarcity_of
 
-# A flush fails for three kinds of reasons: NVRAM refuses; the host has no entropy, memory or thread; or a bug
-# raises any other exception.  All three are handled alike.  An exception that ended the encryptor would end
-# the whole server, and lose the changes of all partitions that no commit has taken yet.  A server that goes
-# on and reports the failure loses nothing: CONFIRM answers "not yet", and the operator can act.
+# A flush fails for three kinds of reasons: NVRAM refuses; the host has no entropy, memory or thread; or a
+# bug raises any other exception.  All three are handled alike.
+#
+# If an exception ended the encryptor, the whole server would end.  All changes that no commit has taken yet
+# would be lost.  A server that goes on and reports the failure loses nothing: CONFIRM answers "not yet",
+# and the operator can act.
 
 
 def flush_error(error: Exception) -> SwpksError:
-    """Return the failure of a flush as an error with a rule; its `__cause__` is the exception of a bug."""
+    """Return the failure of a flush as an error with a rule.  For a bug, its `__cause__` is the exception."""
     if isinstance(error, SwpksError):
         return error
     found: SwpksError | None = scarcity_of(error, "the flush")

@@ -79,8 +79,8 @@ class Flights:
 
         Returns whether `next_deadline` may have changed.
         """
-        # Called after every batch of h-calls.  For a partition that is dirty already it must cost little, so
-        # it does not even read the clock.
+        # This runs after every batch of h-calls.  If the partition is dirty already, it must cost little:
+        # then it does not read the clock.
         if self.book.is_dirty(partition) and (self._schedule.hurried or not awaited(partition.keystore)):
             return False
         now = self._clock()
@@ -106,7 +106,10 @@ class Flights:
             self.start()
 
     def next_deadline(self) -> float:
-        """Return the time of the next `do_what_is_due`: -inf for at once, inf for not before another call."""
+        """Return the time of the next `do_what_is_due`.
+
+        -inf means at once.  inf means that nothing is due before another call.
+        """
         return min(self._start_at(), self._waiters.deadline)
 
     def _start_at(self) -> float:
@@ -119,14 +122,16 @@ class Flights:
     def start(self) -> None:
         """Start a flight with all that is dirty: take it, seal it, hand it to the worker."""
         now = self._clock()
-        # First: the table raises KeyError for a second flight before the book is touched (R-22).
+        # If a flight is under way, the table raises KeyError here, before the book is changed (R-22).
         self._schedule.start(now)
         if now - self._prepared_at > FRESH:
             self._sealer.prepare(())
-        # No await from here to the worker: a snapshot is sealed as it was taken.
+        # There is no await between this line and the worker.  So each record is sealed as it was when the
+        # snapshot was taken.
         batch = self.book.take()
         self._worker.start(self._job(batch), self._land)
-        # After the hand-over: the keys are made while the disk works, and delay no commit.
+        # The keys are made after the worker has the commit.  The disk works meanwhile, so they delay no
+        # commit.
         self._prepare(batch, now)
 
     def _start_if_complete(self) -> None:
@@ -136,8 +141,8 @@ class Flights:
 
     def _job(self, batch: Batch) -> Job:
         """Return the commit of a batch.  If sealing fails, the job raises that error like a commit."""
-        # A failure here lands like one of the disk.  Raised from `start`, it would end the caller, and the
-        # flight would never land.
+        # A failure to seal is the outcome of the flight, like a failure of the disk.  If `start` raised it,
+        # the caller would end, and the flight would never land.
         sealed = outcome.capture(lambda: self._commits.prepared(batch.sealed(self._sealer)))
         if isinstance(sealed, outcome.Error):
             return sealed.unwrap
@@ -145,14 +150,14 @@ class Flights:
         return self._commit.run
 
     def _prepare(self, batch: Batch, now: float) -> None:
-        """While the disk works, make keys for the partitions whose guests are likely to ask again.
+        """Make keys for the partitions whose guests are likely to ask again.  The disk works meanwhile.
 
-        One key takes less time than the worker's thread needs to wake up.  With more keys the thread would
-        run in between, while entropy is read.
+        One key takes less time than the worker's thread needs to wake up.  If more keys were made, the
+        thread would run between them, while entropy is read.
         """
         self._prepared_at = now
         asked = (each.profile.uuid for each in batch.snapshots.values() if awaited(each.keystore))
-        with suppress(Exception):  # the next sealing tries again, and its error is that of a flush
+        with suppress(Exception):  # the next sealing tries again; if it fails, the flush reports it
             self._sealer.prepare(islice(asked, PREPARED))
 
     def _land(self, result: outcome.Outcome[None]) -> None:
@@ -165,8 +170,8 @@ class Flights:
             self._note_success()
         else:
             pause = self._note_failure(error, now)
-        # Waiters are called when the outcome is noted: their CONFIRMs run again and read it.  The state is
-        # still LANDED then, so a waiter that waits again starts no flight before all have been called.
+        # Waiters are called after the outcome is stored, because their CONFIRMs run again and read it.  The
+        # state is still LANDED.  So a waiter that waits again starts no flight before all have been called.
         self._waiters.serve()
         self._schedule.finish(now, pause)
         self._start_if_complete()
@@ -191,7 +196,8 @@ class Flights:
 
         An exception that ends the process, such as KeyboardInterrupt, is no failure of NVRAM: no pause.
         """
-        # The start of the flight has ended the hurry, but its guests still wait for these changes.
+        # The start of the flight has cleared the hurry.  If its guests still wait for these changes, it is
+        # set again.
         if self.book.put_back():
             self._schedule.hurry(now)
         if not isinstance(error, Exception):

@@ -34,12 +34,15 @@ class Health(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """Whether the last flush succeeded, or none has ended yet, and no commit is stalled."""
+        """Whether NVRAM takes commits: none is stalled, and the last flush, if any, succeeded."""
         return self.state not in ("retrying", "stalled")
 
 
 class Tally:
-    """Counts of landings by outcome, the last error until a flush succeeds, the pause before the retry."""
+    """Counts of landings by outcome.
+
+    Also the last error until a flush succeeds, and the pause before a retry.
+    """
 
     def __init__(self) -> None:
         self.commits = 0
@@ -71,8 +74,8 @@ class Tally:
         )
 
     def _state(self, book: Book, flying_since: float | None, now: float) -> FlushState:
-        # "retrying" before "flushing": the error stands until a flight has succeeded, also while the next one
-        # is under way.  Otherwise health would change to and fro with each retry.
+        # "retrying" has priority over "flushing".  The error stands until a flight succeeds, even while the
+        # next one is under way.  Otherwise each retry would change the state to "flushing" and back.
         if flying_since is not None and now - flying_since > STALL:
             return "stalled"
         if self.error:

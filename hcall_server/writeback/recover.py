@@ -66,9 +66,9 @@ def recover_partitions(
     `roster` is that of the system record.  It has the names of partitions whose own records do not open.
     """
     ids = (UUID(bytes=record) for record in commit.records)
-    listed = {each for each in ids if each.version is not None}  # all other records are listed by their names
-    # Both sets: a partition that is listed and not found has lost its record, and one that is found and not
-    # listed has an older copy or a foreign one.  Either is shown as refused.
+    listed = {each for each in ids if each.version is not None}  # every other record has its name as id
+    # Take both sets.  A partition that is listed and not found has lost its record.  One that is found and
+    # not listed has an older or a foreign record.  Both kinds are shown as refused.
     found = {uuid for name in records if (uuid := parse_partition(name))}
     recovery = _Recovery(system, records, commit, sealer, listed | found, roster)
     recovery.bring_back_all()
@@ -113,9 +113,9 @@ class _Recovery:
 
     def bring_back_all(self) -> None:
         """Bring every partition back, whole or refused."""
-        # In the order of trust.  First records of the last commit, then older or foreign copies, last those
-        # that do not open.  A copy may claim the name or number of a partition that is in order, and must not
-        # get it.
+        # The most trusted records come first: those of the last commit, then older or foreign copies, then
+        # those that do not open.  A copy may have the name or number of an intact partition, and must not
+        # take it.
         opened: list[PartitionRecord] = []
         lost: list[tuple[UUID, StorageError]] = []
         for uuid in self._uuids:
@@ -147,14 +147,14 @@ class _Recovery:
         if objection is None:
             self._system.adopt(profile, image)
         elif isinstance(objection, OperatorError):
-            # The record is the present one, and only its keystore is too large for the level.  So the
-            # partition keeps its access key.
+            # This is the present record; only its keystore is too large for the level.  So its access key
+            # is valid.
             self._system.adopt(profile, state=refused(objection))
         elif self._is_taken(profile.number, profile.name):
             lost.append((profile.uuid, objection))
         else:
-            # The access key of an older copy may have been replaced since.  The start would write it over the
-            # new one in `access-keys/`, and accept a proof with it.
+            # The access key in an older copy may have been replaced since, so it is dropped.  Otherwise the
+            # start would write the old key to `access-keys/`, and accept it again.
             self._system.adopt(profile._replace(access_key=b""), state=refused(objection))
 
     def _stand_in(self, uuid: UUID, error: StorageError) -> None:
@@ -171,10 +171,10 @@ class _Recovery:
         return self._commit.lists(uuid.bytes, self._records[partition_name(uuid)])
 
     def _objection(self, record: PartitionRecord) -> StorageError | OperatorError | None:
-        """Return the error that refuses a record which opens, None if it is accepted.
+        """Return the error that refuses a record which opens, None if the record is accepted.
 
-        StorageError if the record is not that of the last commit.  OperatorError if it is, but its keystore
-        is too large for the level.
+        StorageError if the record is not that of the last commit.  OperatorError if its keystore is too
+        large for the level.
         """
         profile, level = record.profile, self._system.level
         if not self._fits(record):

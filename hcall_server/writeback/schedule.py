@@ -74,7 +74,8 @@ class Schedule:
 
     def hurry(self, now: float) -> None:
         """Note that a guest waits for a dirty change."""
-        # The first guest decides: if each later one moved the time, a flight could be put off for long.
+        # Only the first guest sets the time.  If each later guest moved it, the flight could be delayed for
+        # long.
         if self._hurried_at is None:
             self._hurried_at = now
 
@@ -89,9 +90,10 @@ class Schedule:
         self._step(FlightEvent.LANDING)
 
     def finish(self, now: float, pause: float | None) -> None:
-        """End a landing.  With a `pause`, the flight failed; the next one starts after these seconds.
+        """End a landing.  A `pause` means that the flight failed: the next one starts after these seconds.
 
-        If a guest waits, its waiting time begins anew: the clients just served need time to write again.
+        If a guest waits, its waiting time begins anew.  The clients that were just served need time to
+        write again.
         """
         if pause is None:
             self._step(FlightEvent.GO_ON)
@@ -104,8 +106,8 @@ class Schedule:
     def start_at(self, since: float, company: int) -> float:
         """Return the time at which the flight starts without another call.
 
-        -inf: at once; inf: not before the present flight has landed.
-        `since` is the time of the oldest dirty change, `company` the number that the last landing served.
+        -inf means at once.  inf means not before the present flight has landed.  `since` is the time of the
+        oldest dirty change.  `company` is the number of waiters that the last landing served.
         """
         if self.state is FlightState.RESTING:
             return self._retry_at + (self._delay if self._hurried_at is None else 0)
@@ -114,7 +116,8 @@ class Schedule:
         latest = since + self._delay
         if self._hurried_at is None:
             return latest
-        # The last landing served one waiter at most: there is no company to wait for, so at once.
+        # If the last landing served one waiter at most, no other one is expected.  Then the flight starts
+        # at once.
         return min(latest, self._hurried_at + GATHERING) if company > 1 else -math.inf
 
     def _step(self, event: FlightEvent) -> None:

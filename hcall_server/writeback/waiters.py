@@ -28,7 +28,8 @@ class _Waiter:
             self._go_on()
 
     def drop(self) -> None:
-        # To remove the waiter from `Waiters` is not enough: it may be in the list that is being called now.
+        # The waiter may be in the list that is being called now.  So it is not enough to remove it from
+        # `Waiters`.
         self._go_on = None
 
 
@@ -42,13 +43,13 @@ class Waiters:
         self.company = 1
         """The number of waiters that the last landing has served, at least 1."""
         self.deadline = math.inf
-        """No patience ends before this; it may be too early, because a dropped waiter does not move it."""
+        """No patience ends before this time.  It may be too early: a dropped waiter does not change it."""
         self._waiting: dict[_Waiter, None] = {}
         self._on_bug = on_bug
 
     @property
     def complete(self) -> bool:
-        """Whether as many wait as the last landing has served: a flight need not wait for more."""
+        """Whether as many waiters wait as the last landing served.  A flight need not wait for more."""
         return len(self._waiting) >= self.company
 
     def add(self, go_on: GoOn, until: float) -> Drop:
@@ -60,7 +61,8 @@ class Waiters:
 
     def serve(self) -> None:
         """Call all present waiters, because a flight has landed; new ones wait for the next landing."""
-        # Taken out before the first call: a waiter that waits again in its call is not called twice.
+        # The list is emptied before the first call.  A waiter that waits again in its call is not called
+        # twice.
         waiting, self._waiting = self._waiting, {}
         self.company, self.deadline = max(1, len(waiting)), math.inf
         self._call(waiting)

@@ -3,8 +3,10 @@
 A commit blocks for as long as the disk takes, so it may not run on the loop.
 """
 
-# One thread of our own, and not Trio's pool of threads: a hop takes 20 to 50 us less, and commits keep their
-# order.  The thread is a daemon.  A commit may hang for ever on a broken disk, and the process must still be
+# The worker has a thread of its own, not one of Trio's pool.  A hop takes 20 to 50 us less, and commits
+# stay in their order.
+#
+# The thread is a daemon, because a commit may hang for ever on a broken disk.  The process must still be
 # able to end.
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ class InlineWorker:
 
     def start(self, job: Job, landed: Landed) -> None:
         """Run `job` in the next pass of the loop."""
-        # Not at once: the caller of a real worker goes on before the job has run, and so must this one.
+        # The job does not run in this call: with a real worker, the caller goes on before the job has run.
         trio.lowlevel.current_trio_token().run_sync_soon(lambda: landed(outcome.capture(job)))
 
     def close(self) -> None:
@@ -66,7 +68,7 @@ class _Errand(NamedTuple):
         try:
             self.token.run_sync_soon(self.landed, result)
         except trio.RunFinishedError:
-            return  # the loop has ended, and with it the task that would take the outcome
+            return  # the loop has ended, so no task is left to take the outcome
 
 
 class ThreadWorker:
@@ -79,7 +81,7 @@ class ThreadWorker:
     def started(self) -> Self:
         """Start the thread, and return this worker; ScarcityError if the system gives no thread.
 
-        A server does it before it serves: then no later shortage of threads can stop its flushes.
+        A server calls this before it serves.  Then a later shortage of threads cannot stop its flushes.
         """
         if self._thread is None:
             thread = threading.Thread(target=self._work, name="swpks-nvram", daemon=True)
@@ -87,7 +89,8 @@ class ThreadWorker:
                 thread.start()
             except (RuntimeError, MemoryError) as error:
                 raise scarcity_of(error, "the thread of NVRAM commits") or error from None
-            self._thread = thread  # only now: a job for a thread that never started would wait for ever
+            # set after the start: a job for a thread that did not start would wait for ever
+            self._thread = thread
         return self
 
     def start(self, job: Job, landed: Landed) -> None:

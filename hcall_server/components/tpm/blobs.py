@@ -62,7 +62,7 @@ def decoded_seed(content: bytes) -> bytes:
         file = SEED_FILE.parse(content)
         if hashlib.sha256(file.body).digest() != file.check:
             raise NotOursError("is damaged: its check value is wrong")
-        # After the check value, so that a damaged byte does not look like a later level.
+        # The check value is compared before the level.  So a damaged byte does not look like a later level.
         if (level := file.body[len(SEED_MAGIC)]) > EMBEDDED_LEVEL and file.body.startswith(SEED_MAGIC):
             raise NotOursError(f"has {of_later_release(level, [EMBEDDED_LEVEL])}")
         return bytes(SEED_BODY.parse(file.body).seed)

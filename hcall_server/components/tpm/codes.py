@@ -6,11 +6,10 @@
 # key is wrapped again.  A TPM that can't work now keeps its blob.  So a code that is about the TPM must never
 # count as a foreign blob, or a busy TPM would cost the system its wrapped copy.
 #
-# A code of format one (bit 0x080) names a handle, a session or a parameter of the command as wrong.  As the
-# answer to LOAD or UNSEAL it is about the blob, because this server makes the rest of the command, always in
-# the same way.  0x1df is an example: the integrity of the blob is wrong, because another TPM made it or
-# because it is damaged.  Every other code is about the TPM: not started, in failure mode, testing, out of
-# memory, locked.
+# A code of format one (bit 0x080) names a wrong handle, session or parameter of the command.  As the answer
+# to LOAD or UNSEAL it is about the blob: this server makes the rest of the command always in the same way.
+# For example, 0x1df says that the integrity of the blob is wrong: another TPM made it, or it is damaged.
+# Every other code is about the TPM: not started, in failure mode, testing, out of memory, locked.
 
 from __future__ import annotations
 
@@ -57,8 +56,8 @@ MEANINGS: Mapping[int, tuple[str, str]] = MappingProxyType(
 
 def error_of(name: str, command: TpmCommand, code: int) -> StorageError:
     """Return the error for a response code other than 0."""
-    # Codes above 0xfff are those of layers between this program and the TPM, where the bit 0x080 has
-    # another meaning.
+    # A code above 0xfff comes from a layer between this program and the TPM.  There bit 0x080 has another
+    # meaning.
     if code & FORMAT_ONE and command in OF_BLOB and code <= 0xFFF:
         return TpmRefusedError(
             f"{name}: the TPM answers {command.name} with {code:#05x}: "

@@ -1,8 +1,8 @@
 """TPM 2.0 commands as bytes, and answers as values.  Pure; TPM 2.0 Library, parts 2 and 3, has the layouts.
 
 A secret is sealed below a primary key.  The TPM makes that key anew for each operation, from its own seed
-and the template here.  So nothing is stored in the TPM, and a template never changes: a changed template
-would make another key, and no blob would unseal.
+and the template here.  So nothing is stored in the TPM.  The template must never change.  A changed
+template would make another key, and no blob would unseal.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ _EMPTY_PASSWORD = bytes.fromhex("40000009 0000 00 0000")
 """One session, the password: handle, nonce, attributes, the empty password."""
 
 _ECC, _KEYED_HASH, _SHA256, _NULL, _AES, _CFB, _P256 = 0x23, 0x08, 0x0B, 0x10, 0x06, 0x43, 0x03
-# noDA: after wrong passwords of any program, a TPM refuses the objects that do not have this bit. The root
-# key must still unwrap then. fixedTPM and fixedParent: the blob can't be moved to another TPM.
+# After wrong passwords of any program, a TPM refuses all objects without noDA.  The root key must still
+# unwrap then.  fixedTPM and fixedParent: the blob cannot be moved to another TPM.
 _FIXED_TPM, _FIXED_PARENT, _SENSITIVE_DATA_ORIGIN, _USER_WITH_AUTH = 1 << 1, 1 << 4, 1 << 5, 1 << 6
 _NO_DA, _RESTRICTED, _DECRYPT = 1 << 10, 1 << 16, 1 << 17
 _BOUND = _FIXED_TPM | _FIXED_PARENT | _USER_WITH_AUTH | _NO_DA
@@ -70,8 +70,9 @@ PRIMARY_TEMPLATE: bytes = (
     _words(_ECC, _SHA256)
     + Int32ub.build(_BOUND | _SENSITIVE_DATA_ORIGIN | _RESTRICTED | _DECRYPT)
     + _NO_BYTES  # no policy
-    + _words(_AES, 128, _CFB, _NULL, _P256, _NULL)  # for its children; no signing scheme; curve; no KDF
-    + _NO_BYTES * 2  # the point: the TPM computes it
+    # the cipher for its children, no signing scheme, the curve, no KDF
+    + _words(_AES, 128, _CFB, _NULL, _P256, _NULL)
+    + _NO_BYTES * 2  # an empty point, because the TPM computes it
 )
 """The primary key's public area (TPMT_PUBLIC): ECC P-256, storage key."""
 
@@ -150,8 +151,8 @@ def answer_size(header: bytes) -> int:
     found = _HEADER.parse(header)
     if found.tag not in (_SESSIONS, _NO_SESSIONS):
         raise MalformedAnswerError(f"begins with the tag {found.tag:#06x}")
-    # The size comes from the other end of the socket, which may be any program. The bound keeps its bytes
-    # from filling the memory.
+    # Any program may be at the other end of the socket and send this size.  The bound keeps its bytes from
+    # filling the memory.
     if not HEADER_SIZE <= found.size <= ANSWER_MOST:
         raise MalformedAnswerError(f"states a length of {found.size} bytes")
     return int(found.size) - HEADER_SIZE

@@ -53,7 +53,7 @@ class EmbeddedTpm:
     def unseal(self, blob: bytes) -> bytes:
         """Return the secret in a blob; TpmRefusedError if the seed is missing, or is another one."""
         seed = self._seed()
-        # A seed is never made here. A new one could not open the blob, and would hide that the old one is
+        # Do not make a seed here.  A new seed could not open the blob, and would hide that the old one is
         # lost.
         if seed is None:
             raise TpmRefusedError(f"{self.name}: {self._file.path} does not exist: this is a new TPM")
@@ -73,7 +73,8 @@ class EmbeddedTpm:
         seed = self._entropy(SEED_SIZE)
         if len(seed) != SEED_SIZE:
             raise ValueError("the entropy source gave too few bytes")
-        # Durable before the first blob exists. A blob without its seed would be a copy that no TPM unwraps.
+        # The seed is durable before the first blob exists.  If the seed were lost, no TPM could unwrap that
+        # blob.
         self._file.write(encoded_seed(seed))
         return seed
 

@@ -1,8 +1,8 @@
 """The kind of a TPM: `--tpm embedded`, `--tpm swtpm:PATH` or `--tpm tcti:STRING`, remembered in its folder.
 
-A start without the option uses the remembered kind.  The embedded TPM would be a dangerous default there: it
-would not unwrap the copy, and the start would wrap the root key again, for a TPM that is only a file.  So
-the kind is stored before the first use, and another kind is refused until the operator replaces the TPM.
+A start without the option uses the remembered kind.  The embedded TPM would be a dangerous default there.
+It would not unwrap the copy.  Then the start would wrap the root key again, for a TPM that is only a file.
+So the kind is stored before the first use.  Another kind is refused until the operator replaces the TPM.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ _OWN_KINDS = ("swtpm", "tcti")
 
 
 class TpmKind(NamedTuple):
-    """A kind of TPM, and its place: the path of a socket, a TCTI, or nothing for the embedded kind."""
+    """A kind of TPM, and its place.
+
+    The place is the path of a socket, or a TCTI.  The embedded kind has none.
+    """
 
     kind: str
     place: str = ""
@@ -103,8 +106,8 @@ def remembered_kind(folder: Path, name: str) -> TpmKind | None:
 def _line(content: bytes) -> TpmKind:
     word = os.fsdecode(content)
     found = TpmKind.parse(word.removesuffix("\n"))
-    # Only the exact line that `open_tpm` writes counts. A line that parses to another one was edited, and
-    # may name a TPM that the operator did not mean.
+    # Only the exact line that `open_tpm` writes is accepted.  Any other line was edited, and may name a TPM
+    # that the operator did not mean.
     if found == EMBEDDED or f"{found}\n" != word:
         raise ValueError("not a line that was written here")
     return found

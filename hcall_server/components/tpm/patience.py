@@ -1,12 +1,12 @@
 """Bounds the time of an operation that blocks in a library."""
 
-# A socket has a time-out of its own.  A library may have none, and a thread that hangs in C can't be ended.
-# So the operation gets a thread of its own, which is left behind after the time.  The worker thread of
-# NVRAM looks better, because it is there already.  But then every later flush would wait until the end of
-# the process.
+# A socket has a time-out of its own.  A library may have none, and a thread that hangs in C cannot be
+# ended.  So the operation gets a thread of its own, which is left behind after the time.  We dropped the
+# worker thread of NVRAM: after a call that hangs, every later flush would wait until the end of the
+# process.
 #
-# It is a daemon thread: otherwise the interpreter would wait for it at the end, and the server would never
-# stop.
+# The thread is a daemon.  At its end, the interpreter would wait for any other thread, and the server would
+# never stop.
 
 from __future__ import annotations
 

@@ -95,9 +95,9 @@ class _TpmLink:
         TimeoutError if it does not serve this client in time.
         """
         self._connect(path)
-        # A TPM that is busy with another client reads a waiting command later, also if this end has given
-        # up by then. An object that this command made would stay in the TPM's memory. So the first command
-        # makes none.
+        # A TPM may be busy with another client.  It reads a waiting command later, even if this client has
+        # given up.  If that command made an object, the object would stay in the TPM's memory.  So the first
+        # command makes none.
         self.run(TpmCommand.GET_TEST_RESULT, commands.get_test_result())
 
     def _connect(self, path: str) -> None:
@@ -106,8 +106,8 @@ class _TpmLink:
         TimeoutError if there is no place in time.
         """
         left = self._left()
-        # Python's settimeout makes the socket non-blocking, and then a full queue is an error at once. With
-        # SO_SNDTIMEO the kernel waits for a place, and the time still has a bound.
+        # Python's settimeout makes the socket non-blocking.  Then a full queue is an error at once.  With
+        # SO_SNDTIMEO the kernel waits for a place in the queue, for a bounded time.
         limit = struct.pack("@ll", int(left), max(1, int(left % 1 * 1_000_000)))
         self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         try:

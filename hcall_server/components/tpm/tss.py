@@ -1,7 +1,8 @@
 """A TPM 2.0 through its standard software stack: tpm2-pytss over libtss2, for every TPM that a TCTI names.
 
 Template and blob are those of `commands`.  So for one TPM, `swtpm` and this module open each other's blobs.
-The secret crosses the link encrypted, in a salted session: no process between this one and the TPM reads it.
+The secret crosses the link encrypted, in a salted session.  No process between this one and the TPM can
+read it.
 """
 
 from __future__ import annotations
@@ -131,15 +132,15 @@ class _TssLink:
         arguments = (key, library.ESYS_TR.NONE, library.TPM2_SE.HMAC, cipher, library.TPM2_ALG.SHA256)
         started = lambda: self._esapi.start_auth_session(*arguments)  # noqa: E731
         with self._made(TpmCommand.START_AUTH_SESSION, started) as session:
-            # CONTINUESESSION keeps the session after its one command, so that `_made` can remove it on
-            # every path.
+            # CONTINUESESSION keeps the session after its one command.  So `_made` can remove it on every
+            # path.
             attributes = direction | library.TPMA_SESSION.CONTINUESESSION
             self._esapi.trsess_set_attributes(session, attributes)
             yield session
 
     @contextlib.contextmanager
     def _made(self, command: TpmCommand, call: Callable[[], Any]) -> Iterator[Any]:
-        """Make an object in the TPM, and remove it in the end; a failure to remove it is no error."""
+        """Make an object in the TPM, and remove it at the end.  A failure to remove it is no error."""
         handle = self._run(command, call)
         try:
             yield handle
@@ -161,7 +162,8 @@ class _TssLink:
 
 def _library(name: str) -> Any:
     """Return tpm2-pytss, imported when it is first needed: it takes 0.1 s to load."""
-    # Before the import: the C library reads the variable once, and would write to stderr otherwise.
+    # Set the variable before the import.  The C library reads it once, and would write to stderr without
+    # it.
     os.environ.setdefault("TSS2_LOG", "all+NONE")
     try:
         import tpm2_pytss
