@@ -103,7 +103,8 @@ def _on_two_servers(bench: Bench, only: set[str]) -> list[Row]:
             servers[True] = stack.enter_context(Server(bench.folder / "waiting", options=WAITING))
         for server in servers.values():
             server.prepare()
-        # Read before the load: the goal is for a filled partition without the buffers that grow under load.
+        # The memory is read before the load: the goal is for a filled partition, without the buffers that
+        # grow under load.
         ready = {waits: server.resident() for waits, server in servers.items()}
         if calls:
             found = bench.calls(calls, servers[False])
@@ -142,7 +143,8 @@ def main() -> int:
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
     real_time = RealTime(wanted=not options.no_fifo)
-    # On the disk of the checkout: commits to a file system in memory are not durable, and would be too fast.
+    # The folder is on the disk of the checkout. In a file system in memory, commits would not be durable, and
+    # too fast.
     with tempfile.TemporaryDirectory(prefix="run-", dir=out) as folder:
         rows = measure(Bench(Path(folder), out, effort, _show, real_time), only)
     _show("")

@@ -116,9 +116,9 @@ CONFIRMS = (
     _confirmed(1, Goal(0.45)),
     _confirmed(16, Goal(3.5)),
     _confirmed(64, Goal(6.5)),
-    # The goals are about the rates of the first encryptor, with half of its CPU time. Its rates were 0.27,
-    # 1.23 and 2.12 times the rate of bare commits. An operation took 4.1, 1.19 and 0.69 times the CPU time of
-    # a bare commit.
+    # Each goal is a little below the rate of the first encryptor, at half of its CPU time. Its rates were
+    # 0.27, 1.23 and 2.12 times the rate of bare commits. One of its operations took 4.1, 1.19 and 0.69 times
+    # the CPU time of a bare commit.
     _polled(1, Goal(0.25, cpu=2.0)),
     _polled(16, Goal(1.15, cpu=0.6)),
     _polled(64, Goal(2.0, cpu=0.35)),

@@ -3,8 +3,8 @@
     python -m bench.echo --socket PATH --answers FILE --ready-fd N [--stream trio|plain]
 
 It does the least work of a Trio program: one buffered receive, and one send for all complete frames in it.
-`trio` is Trio's own SocketStream, the ceiling of the goals.  `plain` is the non-blocking socket that swpks
-itself uses; the difference to swpks is the cost of codec, checks and engine.
+`trio` is Trio's own SocketStream, and is the ceiling of the goals. `plain` is the non-blocking socket that
+swpks itself uses. Its difference to swpks is the cost of codec, checks and engine.
 """
 
 from __future__ import annotations

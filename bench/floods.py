@@ -1,8 +1,8 @@
 """The calls of a flooding session: they cost the server much and the client little.
 
-The offender is a partition like any other. It has signed updates, a store full of long labels, and a KEK with
-many public keys. No private key of them exists. So an update with many signatures makes the server try each
-key on each signature.
+The offender is a partition like any other. It has signed updates, a store full of long labels, and a KEK
+with many public keys. No private key for them exists, so no signature fits. If an update has many
+signatures, the server tries each key on each signature.
 """
 
 # Which calls make a flood
@@ -109,7 +109,10 @@ TITLES = {
 
 
 def prepare_offender(channel: BlockingChannel) -> None:
-    """Set the password of a new offender, and store its PK, its KEK, and objects with long labels."""
+    """Set the password of a new offender, and store its objects.
+
+    These are its PK, its KEK, and objects with long labels.
+    """
     lock_offender(channel)
     holder = rsa.generate_private_key(65537, 2048)
     own = _certificate(holder.public_key(), holder)
@@ -156,7 +159,10 @@ def many_signatures(values: list[bytes]) -> bytes:
 
 
 def _nobodys_key(number: int) -> rsa.RSAPublicKey:
-    """Return a public key for which no private key exists: a key pair of this size takes a second to make."""
+    """Return a public key for which no private key exists.
+
+    A real key pair of this size would take a second to make.
+    """
     # A number of the right size is enough: a wrong signature costs the server the same work under any
     # modulus.
     modulus = random.Random(number).getrandbits(BITS) | 1 << BITS - 1 | 1

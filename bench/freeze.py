@@ -2,9 +2,9 @@
 
 # The meaning of a freeze
 #
-# Two systems and a console, each a process; a partition of 64 KiB, nearly full, moves there and back.  A
-# client follows it by the console's where socket.  A freeze runs from the last answer of the source to the
-# first answer of the target, as the client sees them.  A freeze has four durable commits one after the other.
+# Two systems and a console, each a process; a partition of 64 KiB, nearly full, moves there and back. A
+# client follows it by the console's where socket. A freeze begins when the client has the last answer of the
+# source. It ends with the first answer of the target. A freeze has four durable commits one after the other.
 # So its row also has the time of a bare commit, measured before the first move and after the last.
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ def freezes(folder: Path, moves: int, real_time: RealTime) -> list[float]:
     links = folder / "links"
     with ExitStack() as stack:
         for each in systems:
-            # Added before the start: so a start that fails half-way is cleaned up, too.
+            # The clean-up is added before the start, so that it also ends a process whose start fails
+            # half-way.
             stack.callback(each.kill)
             each.start()
         with systems[0].connect_blocking(NAME) as channel:
@@ -132,7 +133,7 @@ def freeze_rows(bench: Bench) -> list[Row]:
     bench.progress(f"{bench.effort.moves} live migrations")
     commits = [_commit(folder)]
     found = freezes(folder, bench.effort.moves, bench.real_time)
-    # Measured before and after the moves, because the speed of a shared disk changes.
+    # Commits are measured before and after the moves, because the speed of a shared disk changes.
     commits.append(_commit(folder))
     commit = sum(commits) / len(commits)
     rounds = {

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Goal:
     """The goal of a figure.
 
-    `least` and `most` bound the figure's ratio to the ceiling, `below` bounds its value.  `cpu` bounds the
-    server's CPU time for an operation, as a multiple of the ceiling's CPU time for an operation.
+    `least` and `most` bound the figure's ratio to the ceiling.  `below` bounds its value.  `cpu` is the
+    largest allowed ratio of two CPU times: one operation of the server, and one operation of the ceiling.
     """
 
     least: float | None = None
@@ -31,7 +31,10 @@ class Goal:
         return ", ".join(bounds)
 
     def met(self, value: float, ratio: float | None = None, cpu: float | None = None) -> bool:
-        """Return whether a figure, its ratio and its CPU ratio reach the goal; a missing ratio does not."""
+        """Return whether a figure, its ratio and its CPU ratio reach the goal.
+
+        If the goal bounds a ratio that is missing, the result is False.
+        """
         return (
             (self.least is None or (ratio is not None and ratio >= self.least))
             and (self.most is None or (ratio is not None and ratio <= self.most))

@@ -112,8 +112,8 @@ def flat_rows(what: str, call: str, found: dict[int, list[Measured]], goal: Goal
             continue
         both = {"swpks": rounds, "least": found[least]}
         row = compared(key, GROUP, title, "same", both, f"with {least}", "least")
-        # Not the ratio of the rates: under SCHED_FIFO the kernel takes a twentieth of each second in the
-        # middle of a run.
+        # The ratio of the p50 is used, not that of the rates. Under SCHED_FIFO the kernel takes a twentieth
+        # of each second. Such a pause changes the rate of a run, but not its median.
         row.ratio = p50_ratio(rounds, found[least])
         rows.append(judged(row, goal))
     return rows
@@ -129,14 +129,17 @@ def _memory(what: str, found: dict[int, float]) -> list[Row]:
     least, most = min(found), max(found)
     rows = [figure(f"memory-{what}s-{n}", GROUP, f"memory, {many(n, what)}", found[n], "MB") for n in found]
     if most > least:
-        # From the difference of two sizes, because both include the memory of the interpreter.
+        # Both sizes include the memory of the interpreter. Their difference does not.
         each = 1000 * (found[most] - found[least]) / (most - least)
         rows.append(figure(f"memory-per-{what}", GROUP, f"memory of each further {what}", each, "KB"))
     return rows
 
 
 def _raise_descriptors() -> int:
-    """Raise the soft limit of open files and return it; servers that are started later inherit it."""
+    """Raise the soft limit of open files, and return it.
+
+    Servers that are started later inherit the limit.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard

@@ -2,9 +2,9 @@
 
 # How a figure is measured, and why only ratios count
 #
-# Absolute figures vary with the machine by a factor of two and more; so do those of commits on a shared
-# disk.  So nearly all goals are ratios, and the benchmark guarantees that both sides of a ratio had the same
-# conditions:
+# Absolute figures depend on the machine: they vary by a factor of two and more. So do figures of commits on a
+# shared disk. So nearly all goals are ratios. The benchmark guarantees that both sides of a ratio had the
+# same conditions:
 #
 #   1. Interleaved rounds.  A round measures each case on each target in turn.  The ratio is taken inside
 #      of a round, and the figure is the median of these ratios.  A machine that slows down later slows both
@@ -13,16 +13,16 @@
 #   2. The same load.  One generator in C sends the same frames to swpks and to its ceiling.  Its own work
 #      is small. The frames are computed before (programs.py), so no encoding is measured.
 #   3. The same place.  Server and ceiling run on the same core, the generator on that core or on another one.
-#   4. The same priority.  If the user may use it, all of them run under SCHED_FIFO.  Without it another
-#      process takes the core in the middle of a call and leaves cold caches, and a ratio falls by a quarter
-#      and more.
+#   4. The same priority. If the user may use it, all of them run under SCHED_FIFO. Without it another process
+#      takes the core in the middle of a call, and the caches are cold afterwards. Then a ratio falls by a
+#      quarter or more.
 #   5. Only successes.  The generator checks each answer.  Any refusal ends the run.
 #
 # A ceiling is the least work that a server of this kind can do: an echo that only finds frames, or bare
 # commits of the same record on the same disk.  The distance to it is the part that swpks itself can change.
 #
-# Figures of the CPU stand beside those of the clock.  They change less on a busy machine, but they miss every
-# wait, so no goal of a rate is about them alone.
+# Figures of the CPU stand beside those of the clock. They change less on a busy machine. But they show no
+# wait, so each goal of a rate also bounds the clock.
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class Neighbourhood:
             health = 0.0
             for _ in range(HEALTHS):
                 health = max(health, self._waited(show_health()))
-                # One such wait misses the goal already, and further health checks would take minutes.
+                # A wait above FAR_TOO_LONG misses the goal. Further health checks would only take minutes.
                 if health > FAR_TOO_LONG:
                     break
             found = Console(health, self._waited(power_off(OFFENDER)))
@@ -178,7 +178,10 @@ def _result(probe: subprocess.Popen[str]) -> Measured:
 
 
 def neighbour_rows(bench: Bench) -> list[Row]:
-    """Return rows with p50 and p99 of a neighbour under each flood, its control, and the console's waits."""
+    """Return the rows of a neighbour under each flood.
+
+    They have p50 and p99 of the neighbour and of its control, and the waits of the console.
+    """
     keys: list[Key] = [(name, sessions) for name in FLOODS for sessions in bench.effort.floods]
     ours: dict[Key, list[Measured]] = defaultdict(list)
     control: dict[Key, list[Measured]] = defaultdict(list)

@@ -61,7 +61,7 @@ def redis(folder: Path) -> Peer | None:
     if program is None:
         return None
     path = folder / "redis.sock"
-    # A relative path: Redis changes to --dir before it makes the socket.
+    # The path is relative to --dir: Redis changes to that folder before it makes the socket.
     words: list[Word] = [
         "redis-server",
         "--port",
@@ -127,7 +127,10 @@ def _tpm(*commands: bytes) -> Workload:
 
 
 def tpm_writes() -> Workload:
-    """Return NV_Writes of 64 bytes that change each time: a TPM does not store equal bytes again."""
+    """Return NV_Writes of 64 bytes.
+
+    The bytes change with each write, because a TPM does not store equal bytes again.
+    """
     return _tpm(nv_write(bytes(64)), nv_write(bytes(range(64))))
 
 
@@ -156,7 +159,7 @@ AGAINST = (
 def peer_rows(bench: Bench, servers: dict[bool, Server]) -> list[Row]:
     """Measure cases on swpks, Redis and swtpm.
 
-    The key in `servers` says whether the CONFIRM of that server of swpks waits for the flush.
+    `servers` are servers of swpks. The key of each says whether its CONFIRM waits for the flush.
     """
     folder = bench.folder / "peers"
     folder.mkdir()
@@ -193,7 +196,10 @@ def _program(folder: Path, number: int, each: Against) -> Path:
 
 
 def peer_row(each: Against, rounds: Rounds) -> Row:
-    """Return the row of a case compared with a peer; without rounds, the row says that it is missing."""
+    """Return the row of a case compared with a peer.
+
+    If there are no rounds, the peer is missing, and the row says so.
+    """
     case = CASES[each.key]
     key, title = f"{each.peer.lower()}-{each.what.split()[0].lower()}-{case.key}", case.title
     if not rounds:

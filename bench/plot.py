@@ -31,10 +31,10 @@ def draw(rows: list[Row], out: Path) -> list[str]:
         "growth.png": _growth,
         "neighbour.png": _neighbour,
     }
-    # Loaded here: a run that draws nothing does not need matplotlib, nor do the tests.
+    # Matplotlib is loaded here: tests, and a run that draws nothing, do not need it.
     import matplotlib as mpl
 
-    # Files only: a machine without a display has no other back end.
+    # This back end writes files only. No other one works on a machine without a display.
     mpl.use("Agg")
     from matplotlib import pyplot
 
@@ -100,7 +100,7 @@ def _growth(figure: Any, rows: list[Row]) -> bool:
         axis = figure.add_subplot(lines, 3, place)
         axis.plot([n for n, _ in points], [row.value for _, row in points], "o-", color=MET, markersize=4)
         axis.set_xscale("log")
-        # From 0: a cut axis would make small differences look large.
+        # The axis begins at 0: a cut axis would make small differences look large.
         axis.set_ylim(0, 1.25 * max(row.value or 0.0 for _, row in points))
         axis.set_title(title, fontsize=9)
         axis.set_ylabel(points[0][1].unit, fontsize=8)

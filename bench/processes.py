@@ -53,7 +53,7 @@ class Child:
     ) -> None:
         self._log = log
         with log.open("ab") as out:
-            # A new session: an interrupt from the terminal must reach only the benchmark.
+            # The child gets a new session of the terminal: Ctrl-C must reach only the benchmark.
             self._child = subprocess.Popen(
                 [*map(str, arguments)],
                 executable=program,
@@ -83,7 +83,10 @@ class Child:
         return self._child.poll() is None
 
     def failed(self) -> RuntimeError:
-        """Return the error for a process that failed or did not become ready, with the end of its log."""
+        """Return the error for a process that failed or did not become ready.
+
+        Its message contains the end of the process's log.
+        """
         return RuntimeError(
             f"the process failed or did not get ready; {self._log} says:\n{self._log.read_text()[-2000:]}"
         )
@@ -94,7 +97,8 @@ class Child:
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that the process has used so far, in seconds."""
-        return time.clock_gettime(~self.pid << 3 | 2)  # clock_getcpuclockid(3), as Linux has it
+        # The number is the clock id that clock_getcpuclockid(3) returns on Linux.
+        return time.clock_gettime(~self.pid << 3 | 2)
 
     def resident(self) -> float:
         """Return the resident memory in MB (10^6 bytes)."""
@@ -128,7 +132,9 @@ class Process(Child):
         ours, theirs = os.pipe()
         began = time.perf_counter()
         super().__init__([*arguments, "--ready-fd", str(theirs)], log, descriptors=[theirs])
-        os.close(theirs)  # else the read would not end if the process dies before its ready line
+        # This end of the pipe is closed here. Otherwise the read would never end if the process ended before
+        # its ready line.
+        os.close(theirs)
         try:
             self._await_ready(ours)
         except BaseException:

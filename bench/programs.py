@@ -55,8 +55,8 @@ _NUMBER = struct.Struct("=I")
 class Step(NamedTuple):
     """Frames of one send; `answers` are the complete frames that answer them, None if unknown.
 
-    `awaited` is the number of answers.  `flags` are those above; with END, `units` is the number of
-    operations that end with this step.
+    `awaited` is the number of answers.  `flags` are START, END and the other constants above this class.
+    If END is set, `units` operations end with this step.
     """
 
     frames: bytes
@@ -126,7 +126,10 @@ def reads(label: bytes, size: int, depth: int = 1) -> Workload:
 
 
 def writes_and_removes(connections: int = 1) -> Workload:
-    """Return WRITEs of a new object of 64 bytes, each followed by its REMOVE; each call is an operation."""
+    """Return WRITEs of a new object of 64 bytes, and a REMOVE after each.
+
+    Each call is an operation.
+    """
     calls, workload = engine(), []
     for label in labels(connections):
         write = step_of(calls, [write_object(OWNER, label, bytes(64))])

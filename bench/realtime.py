@@ -2,14 +2,14 @@
 
 # Why SCHED_FIFO, and why the machine stays usable
 #
-# Without it, another process on the machine takes the core in the middle of a call and leaves the caches
-# cold; a ratio falls by a quarter and more. With it, two processes of the same priority on one core
-# alternate only when one of them waits. That fits every case that runs so: the client waits for its
-# answers, the server for its next call.
+# Without it, another process takes the core in the middle of a call, and the caches are cold afterwards. Then
+# a ratio falls by a quarter or more. With it, two processes of the same priority on one core alternate only
+# when one of them waits. That fits every case that runs so: the client waits for its answers, the server for
+# its next call.
 #
-# The machine stays usable. The load ends by itself (load.c has an alarm), the parent has no such priority
-# while it waits, and the kernel keeps a twentieth of each second for all others. If an administrator has
-# switched that off, an interrupt would wait for the end of each run; the benchmark then runs without
+# The machine stays usable. The load ends by itself (load.c has an alarm). The parent has no such priority
+# while it waits. The kernel keeps a twentieth of each second for all other processes. An administrator may
+# have switched off this share. Then Ctrl-C would wait for the end of each run, so the benchmark runs without
 # priority.
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ _RUNTIME = Path("/proc/sys/kernel/sched_rt_runtime_us")
 
 
 def each_thread(pid: int, act: Callable[[int], None]) -> None:
-    """Call `act` for each thread of a process, also for threads that start meanwhile; skip ended threads."""
+    """Call `act` for each thread of a process.
+
+    Threads that start meanwhile are included, and ended threads are skipped.
+    """
     done: set[int] = set()
     while new := {int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()} - done:
         for thread in new:
@@ -34,7 +37,10 @@ def each_thread(pid: int, act: Callable[[int], None]) -> None:
 
 
 class RealTime:
-    """SCHED_FIFO for processes, if it is permitted: `active` says so, and `text` has the reason if not."""
+    """SCHED_FIFO for processes.
+
+    `active` says whether it is permitted and used.  If it is not, `text` has the reason.
+    """
 
     def __init__(self, *, wanted: bool = True) -> None:
         self.text = _obstacle() if wanted else "no: switched off by --no-fifo"
@@ -52,7 +58,10 @@ class RealTime:
 
     @contextmanager
     def here(self, core: int) -> Iterator[None]:
-        """In the block, run this thread and its new child processes on a core, under SCHED_FIFO if active."""
+        """Run this thread on a core during the block, under SCHED_FIFO if active.
+
+        Child processes that start in the block inherit both.
+        """
         cores = os.sched_getaffinity(0)
         os.sched_setaffinity(0, [core])
         try:

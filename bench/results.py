@@ -22,8 +22,8 @@ from bench.measure import Effort, Rounds, Start
 class Row:
     """One figure.
 
-    `value` is in `unit`, or None if it is missing: then `note` has the reason.  `p50` and `p99` are in
-    microseconds, and `cpu` is the server's CPU time for an operation in microseconds.
+    `value` is in `unit`. If it is missing, it is None, and `note` has the reason. `p50`, `p99` and `cpu`
+    are in microseconds. `cpu` is the server's CPU time for one operation.
 
     `ratio` is the value divided by `ceiling`, and `work` is a ratio of CPU times alone.  `plain` is the ratio
     to the echo server with the stream of swpks.  `cpu_ratio` is the server's CPU time for an operation,
@@ -56,7 +56,7 @@ CALLS, CONFIRMED, PROCESS = "h-calls beside an echo", "confirmed writes beside b
 
 
 def judged(row: Row, goal: Goal | None) -> Row:
-    """Return the row after adding its goal, and whether the figure meets the goal."""
+    """Add a goal to a row, and whether the figure meets it; return the row."""
     if goal is not None:
         row.goal, row.mark = str(goal), goal.mark
         # A figure that could not be measured has missed its goal: a silent gap would look like a success.
@@ -156,7 +156,7 @@ def about(effort: Effort, real_time: str) -> dict[str, Any]:
         "kernel": platform.release().partition("-")[0],
         "processor": model.partition(":")[2].strip(),
         "cores": len(os.sched_getaffinity(0)),
-        # Part of the result, because the load of a busy machine explains odd figures.
+        # The load average is a part of the result, because the load of a busy machine explains odd figures.
         "load_average": round(os.getloadavg()[0], 2),
         "fifo": real_time,
         **effort._asdict(),

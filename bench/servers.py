@@ -11,7 +11,7 @@ from bench.programs import KBYTES, OBJECTS, preparation, write_answers
 from hcall_client.blocking import BlockingChannel
 from hcall_client.console import BlockingConsole
 
-# The installed command, as a user starts it, and not `python -m`.
+# The benchmark starts the installed command, as a user does, and not `python -m`.
 SWPKS = Path(sys.executable).with_name("swpks")
 WAITING = ("--confirm-wait", "40")
 """Options of a server whose CONFIRM waits for the flush: milliseconds."""

@@ -51,7 +51,10 @@ def objects(count: int) -> list[tuple[bytes, bytes]]:
 
 
 def calls(count: int) -> HypervisorCalls:
-    """Return the object that executes the h-calls of a partition in this process with so many objects."""
+    """Return the object that executes the h-calls of a partition with `count` objects.
+
+    The partition is in this process.
+    """
     return HypervisorCalls(filled_partition(objects(count), KBYTES))
 
 
@@ -89,7 +92,7 @@ WORKLOADS = {
 
 
 def object_rows(bench: Bench) -> list[Row]:
-    """Return rows with the rate of calls for more and more objects, and with the time that a flush takes."""
+    """Return rows for more and more objects: the rate of calls, and the time of a flush."""
     counts = bench.effort.objects
     names = {count: f"objects{count}" for count in counts}
     found: dict[str, dict[int, list[Measured]]] = defaultdict(lambda: defaultdict(list))
@@ -102,7 +105,7 @@ def object_rows(bench: Bench) -> list[Row]:
     }
     programs = {key: bench.program(case) for key, case in cases.items()}
     state = bench.folder / "objects"
-    # One server for all sizes: its partitions differ only in the number of objects.
+    # One server has the partitions of all sizes: they differ only in the number of objects.
     with Server(state, [f"{name}:{KBYTES}" for name in names.values()], WAITING) as server:
         for count, name in names.items():
             bench.progress(f"{count} objects")
@@ -131,7 +134,10 @@ def hold_rows(bench: Bench) -> list[Row]:
 
 
 def holds(count: int) -> list[float]:
-    """Return the seconds that snapshot and seal take, measured again after each of some changes."""
+    """Return the seconds of several snapshots and seals.
+
+    A change of the store precedes each of them.
+    """
     partition = filled_partition(objects(count), KBYTES)
     engine, keystore = HypervisorCalls(partition), partition.keystore
     if keystore is None:
@@ -139,11 +145,11 @@ def holds(count: int) -> list[float]:
     sealer = Sealer(SystemIdentity(bytes(16), bytes(32)), os.urandom)
     took = []
     for _ in range(HOLDS):
-        # A change before each seal, as before each flush of a server.
+        # A change precedes each seal, because a server has a change before each flush.
         step_of(engine, [write_object(OWNER, LABEL, b"x"), remove_object(OWNER, LABEL)])
         began = time.perf_counter()
-        # Measured in this process: from outside of a server, the time would include the wait for the event
-        # loop.
+        # The time is measured in this process. From outside of a server, it would include the wait for the
+        # event loop.
         seal_partition(sealer, PartitionRecord(partition.profile, keystore.contents.snapshot()))
         took.append(time.perf_counter() - began)
     return took

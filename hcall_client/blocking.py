@@ -13,7 +13,7 @@ opens one of its own.
 # The socket does not block. One loop (`_step`) waits until the socket can send or has bytes, and sends or
 # receives them. A blocking `sendall` would be shorter, but it deadlocks: a server stops reading a connection
 # while its answers are not taken (spec/protocol.md#deadlines). If a pipeline is larger than the buffers of
-# both ends, the client waits in `sendall` and the server in its own send.
+# both ends, both wait: the client in `sendall`, the server in its own send.
 #
 # A call that runs into the timeout stays in the queue of the conversation. Its late answer finishes it there,
 # and no caller reads that answer. The answers after it still belong to their own calls. So the channel stays
@@ -76,7 +76,8 @@ class BlockingChannel:
         self._poll = select.poll()
         self._limits: Config | None = None
         sock.setblocking(False)
-        # Last, because it uses all other fields. If it raises, `_open` closes the socket.
+        # The greeting is the last line, because it uses all other fields. If it raises, `_open` closes the
+        # socket.
         self._opened = self._greet(patience or self._patience())
 
     @classmethod
@@ -182,7 +183,7 @@ class BlockingChannel:
 
         Returns a result or the refusal for each.  Raises the error that ends the session.
         """
-        # A list and not an iterator: the requests are needed a second time, to parse the answers.
+        # The requests are put into a list, because they are needed a second time, to parse the answers.
         asked = list(several(requests))
         sent = self.run(asked)
         if self.ended and len(sent) < len(asked):
@@ -201,7 +202,7 @@ class BlockingChannel:
             if self.ended:
                 break
             sent.append(self._conversation.submit(request))
-            # Bound the memory: a pipeline of a generator may have any length.
+            # A pipeline that a generator produces may have any length. This loop bounds its memory.
             while len(self._conversation.outgoing) > HIGH_WATER and not self.ended:
                 self._step(patience)
         # Answers come in order, so the answer of the last call is the last answer.
@@ -258,8 +259,8 @@ class BlockingChannel:
         """
         ready = self._wait(patience)
         try:
-            # POLLIN, POLLHUP and POLLERR alike: only `recv` says which bytes or which error there are.
-            # Received first, because after a GOODBYE nothing may be sent.
+            # `recv` follows each of POLLIN, POLLHUP and POLLERR, because it alone returns the bytes or raises
+            # the error. It precedes the send: if a GOODBYE was received, nothing may be sent.
             if ready & ~select.POLLOUT:
                 self._receive()
             if ready & select.POLLOUT:
@@ -288,8 +289,8 @@ class BlockingChannel:
     def _send(self) -> None:
         outgoing = self._conversation.outgoing
         try:
-            # A view: slicing a bytearray would copy all that waits for each piece that the socket
-            # takes.
+            # A slice of the bytearray would copy all waiting bytes for each piece that the socket takes. A
+            # view copies none.
             sent = self._socket.send(memoryview(outgoing)[:HIGH_WATER])
         except BlockingIOError:
             return
@@ -298,8 +299,8 @@ class BlockingChannel:
     def _lose(self, error: OSError) -> None:
         """Read a GOODBYE that may precede the break, then end the conversation."""
         self._conversation.outgoing.clear()
-        # A server that says GOODBYE and closes resets the connection if unread bytes of ours remain.
-        # The send then fails before the GOODBYE is read, but it is in the socket.
+        # If the server closes while unread bytes of ours remain, its kernel resets the connection. The send
+        # then fails. But the server's GOODBYE is already in our socket, and can still be read.
         try:
             while not self._conversation.ended and (data := self._socket.recv(RECEIVE_SIZE)):
                 self._conversation.receive(data)
@@ -335,7 +336,7 @@ def _connect_tcp(host: str, port: int, patience: Patience) -> socket.socket:
     the next address after 0.25 s, and uses the first connection that is made.  That is faster, but needs an
     event loop.
     """
-    patience.rest()  # a resolver that is slow is no pause of this process
+    patience.rest()  # a slow name lookup counts in full
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     for rest, (family, kind, protocol, _, address) in zip(range(len(found), 0, -1), found, strict=True):
         try:
@@ -354,8 +355,7 @@ def _connect_address(sock: socket.socket, address: Any, patience: Patience, rest
     try:
         sock.settimeout(patience.share(rest))
         sock.connect(address)
-        # Without this option the kernel would hold a small call back until the call before it is
-        # acknowledged.
+        # Without this option the kernel would delay a small call until the earlier call is acknowledged.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except BaseException:
         sock.close()

@@ -4,8 +4,8 @@
     with FollowingBlockingChannel(locate, timeout=5) as channel:
         channel.call(write_object(who, b"label", b"data"))
 
-It does the same as `hcall_client.following`: after GOODBYE 3 it repeats the calls that have no answer, in
-their order, and no others.
+It does the same as `hcall_client.following`. After GOODBYE 3 it repeats the calls that have no answer, in
+their order. It repeats no other calls.
 """
 
 # How one thread repeats the calls of a moved partition
@@ -87,7 +87,8 @@ class FollowingBlockingChannel(Moving[BlockingChannel]):
         self._timeout = timeout
         self._move_patience = move_patience
         self._lost: SwpksError | None = None
-        # Last: `__repr__` and `close` need the channel, and an opening that fails raises from here.
+        # The channel is made in the last line. `__repr__` and `close` need it. If the opening fails, this
+        # line raises, and no half-made object is used.
         self._channel = self._open(FirstAttempts(Patience(timeout, time.monotonic), time.monotonic))
 
     def __repr__(self) -> str:
@@ -131,15 +132,15 @@ class FollowingBlockingChannel(Moving[BlockingChannel]):
         """Make calls until each has an answer; after a GOODBYE 3 go on in the next session."""
         answered: list[Pending] = []
         while len(answered) < len(requests):
-            # The search after the last GOODBYE 3 failed. A new search would take another `move_patience`
-            # seconds, so each later call raises the same error at once.
+            # If the search after the last GOODBYE 3 has failed, each later call raises the same error at
+            # once. A new search would take another `move_patience` seconds.
             if self._lost:
                 raise self._lost
             # The session may have ended before this call, so the list can be empty.
             sent = self._channel.run(requests[len(answered) :])
             answered += (each for each in sent if each.answer is not None)
-            # A call that was too large to be sent has an error of its own. If the session ended before the
-            # first call, no call has an error, and the error is that of the session.
+            # If a call was too large to be sent, it has an error of its own. If the session ended before the
+            # first call, no call has an error. Then the session's error is raised.
             error = next((each.error for each in sent if each.error), self._channel.ended)
             if len(answered) < len(requests):
                 self._move_on(error)
@@ -149,7 +150,7 @@ class FollowingBlockingChannel(Moving[BlockingChannel]):
         """Open the next session after GOODBYE 3; raise every other error."""
         if error is not None and not has_moved(error):
             raise error
-        # Close the old socket first: its place belongs to a session that is over.
+        # The old socket is closed first. Its session is over, but it would still take a place at the server.
         self._channel.close()
         try:
             patience = Patience(self._move_patience, time.monotonic)

@@ -33,10 +33,10 @@ class _Waits:
         """Return the seconds to sleep after a busy answer; raise every other refusal."""
         if error.retry_after is None:
             raise error
-        # For most calls, H_BUSY has no token. Then the call begins again, with token 0.
+        # If H_BUSY has no token, as for most calls, the call begins again with token 0.
         self.token = error.token or 0
-        # Linux adds up its sleeps, without the time of the calls between them (spec/faults.md). So no
-        # clock is needed.
+        # As in Linux, only the sleeps count, and not the calls between them (spec/faults.md). So no clock is
+        # needed.
         self.patience -= error.retry_after
         return error.retry_after
 
@@ -49,8 +49,8 @@ def until_done(
 ) -> T:
     """Repeat a call through `call`, such as `BlockingChannel.call`, until it is not busy any more.
 
-    `sleep` gets seconds.  Raises the last busy HcallError once the sleeps sum up to `patience`
-    (`math.inf`: never, as in Linux for WRAP and UNWRAP).  Raises every other refusal at once.
+    `sleep` gets seconds. If the sleeps add up to `patience`, raises the last busy HcallError. `math.inf`
+    means no limit, as in Linux for WRAP and UNWRAP. Raises every other refusal at once.
     """
     waits = _Waits(patience)
     while True:

@@ -119,7 +119,8 @@ def set_password(consumer: int, password: bytes) -> Request[Authorization]:
 def gen_password(consumer: int, length: int) -> Request[Authorization]:
     """Order the hypervisor to make and set a random password of `length` bytes."""
 
-    # A shorter password would be set in the hypervisor, and the caller would use a wrong one.
+    # If the answer had only a part of the password, the caller would use a wrong one. The hypervisor has set
+    # the whole password.
     def read(_: HReturn, written: bytes) -> Authorization:
         if len(written) != length:
             raise untrue(rules.ANSWER_WHOLE, f"a password of {len(written)} bytes, not {length}")
@@ -135,7 +136,7 @@ def get_object_labels(
     return build(
         Opcode.GET_OBJECTLABELS,
         _read_labels,
-        # H_CONTINUE is positive and no error: the list has further parts.
+        # H_CONTINUE is no error: it means that the list has further parts.
         also={Status.H_CONTINUE},
         authorization=authorization,
         token=token,
@@ -150,8 +151,8 @@ def _read_labels(answer: HReturn, written: bytes) -> Labels:
     # ask for ever.
     if more and not (count and token):
         raise untrue(rules.ANSWER_CONTINUE, "an unfinished list without label or token")
-    # Each entry has at least its 16-bit length. Checked before parsing, so a count of a bad server
-    # makes no work.
+    # Each entry has at least a length of 16 bits. This check precedes the parsing: a false count of a bad
+    # server must cost no time.
     if count * 2 > len(written):
         raise untrue(rules.ANSWER_LABELS, f"{count} labels in {len(written)} bytes")
     return Labels(tuple(parse_label_list(written, count)), token, more)
@@ -232,12 +233,12 @@ def raw_call(
 ) -> Request[HReturn]:
     """Return a request for any call, right or wrong: up to nine registers from r4 on, and guest memory.
 
-    The result is the whole answer, with any status; PeerError only for writes outside the writable
-    segments.  ValueError for numbers that a frame cannot hold.
+    The result is the whole answer, with any status. PeerError if the server writes outside the writable
+    segments, ValueError for numbers that a frame cannot hold.
     """
     example = 'raw_call(opcode, [r4], [Segment.read(r4, b"...")])'
     memory = all_of(Segment, "segments", segments, example)
-    # Only sizes of the frame's fields are checked. Everything else is the hypervisor's to refuse: tests
+    # Only the sizes of the frame's fields are checked. The hypervisor refuses everything else, because tests
     # send wrong calls with this function.
     if not 0 <= as_number(("an opcode",), opcode) < 1 << 64 or len(memory) > 0xFFFF:
         raise WrongValue("an opcode has 64 bits, and a call at most 65535 segments")

@@ -10,17 +10,16 @@ received while calls are sent.
 
 # Two tasks, and callers that may be cancelled
 #
-# A caller could send its own call and wait for the answer in one function. Then a cancellation in the
-# middle of a send would leave half a frame on the stream, and no later frame could be read. So callers
-# never touch the stream. They put a frame into the conversation's buffer and wait for their `Pending`. One
-# task sends the buffer, another one receives.
+# A caller could send its own call and wait for the answer in one function. But a cancellation in the middle
+# of a send would leave half a frame on the stream. The server could read no later frame. So callers never
+# touch the stream. They put a frame into the conversation's buffer and wait for their `Pending`. One task
+# sends the buffer, another one receives.
 #
 # Both tasks are shielded. A cancelled scope of the user must not stop a send in its middle. `_close` ends
 # them, after it has given the GOODBYE half a second.
 #
-# An error of the stream ends the conversation, and each caller gets it from its own call. It is not raised
-# in the tasks: the nursery would cancel the block of the user, also a part of it that makes no call at that
-# moment.
+# An error of the stream ends the conversation, and each caller gets it from its own call. The tasks do not
+# raise it: the nursery would cancel the block of the user, even if the block makes no call at that moment.
 
 from __future__ import annotations
 
@@ -75,8 +74,8 @@ class Channel:
         self._stream = stream
         self._conversation = conversation
         self._opened = opened
-        # `_work`: there are bytes to send. `_taken`: some were taken. `_over`: the session has ended.
-        # `_sent`: the sender has returned.
+        # `_work` is set if there are bytes to send. `_taken` is set when the sender has taken bytes out of
+        # the buffer. `_over` is set when the session has ended, `_sent` when the sender has returned.
         self._work = trio.Event()
         self._taken = trio.Event()
         self._over = trio.Event()
@@ -150,7 +149,7 @@ class Channel:
 
     async def room(self) -> None:
         """Wait until few bytes wait to be sent, or the session is over."""
-        # Bound the memory of a pipeline that is produced faster than the server takes it.
+        # If a pipeline is produced faster than the server takes it, this loop bounds its memory.
         while len(self._conversation.outgoing) > HIGH_WATER and not self._conversation.ended:
             await self._taken.wait()
 
@@ -176,16 +175,16 @@ class Channel:
             while self._conversation.outgoing or not self._conversation.ended:
                 if not self._conversation.outgoing:
                     await self._work.wait()
-                # Renewed before the buffer is taken: bytes that come during the send set the new event,
-                # so the next round does not wait. The same for `_taken`.
+                # The new event is made before the buffer is taken. If bytes are queued during the send, they
+                # set the new event, and the next round does not wait. The same is true for `_taken`.
                 self._work = trio.Event()
                 data = self._conversation.take_outgoing()
                 self._taken.set()
                 self._taken = trio.Event()
                 try:
                     await self._stream.send_all(data)
-                # A server that says GOODBYE closes at once. The send may fail before the receiver has
-                # read it.
+                # A server closes at once after its GOODBYE. So the send may fail before the receiver has read
+                # the GOODBYE.
                 except _BROKEN:
                     await self._await_goodbye()
         self._sent.set()
@@ -205,7 +204,8 @@ class Channel:
                     self._conversation.receive(bytes(await self._stream.receive_some(RECEIVE_SIZE)))
                 except _BROKEN:
                     self._conversation.end(ConnectionLost("the connection broke while receiving"))
-                # Also after an error, because callers and the sender wait for the end.
+                # The waiting tasks are woken after an error too: callers and the sender wait for the end of
+                # the session.
                 self._note()
 
     async def _close(self) -> None:
@@ -235,11 +235,11 @@ async def _connect(target: Target, patience: Patience) -> trio.abc.Stream:
     if isinstance(target, trio.abc.Stream):
         return target
     if isinstance(target, tuple):
-        # Trio resolves the name in a thread and tries the addresses itself. So this is one wait, without
-        # looks at the clock.
+        # Trio resolves the name in a thread and tries the addresses itself. This function can't look at the
+        # clock meanwhile, so it announces one long wait.
         with _within(patience.rest()):
             return await trio.open_tcp_stream(*target)
-    # `connect_unix` does not wait, so this is the checkpoint of the function.
+    # `connect_unix` does not wait. So this line is the checkpoint that each async function needs.
     await trio.lowlevel.checkpoint()
     return trio.SocketStream(trio.socket.from_stdlib_socket(connect_unix(target)))
 
@@ -254,9 +254,12 @@ def _within(seconds: float | None) -> Iterator[None]:
 
 
 async def _receive(stream: trio.abc.Stream, patience: Patience) -> bytes:
-    """Return the next bytes; TimeoutError if none come in time, not counting a pause of this process."""
+    """Return the next bytes; TimeoutError if none come in time.
+
+    A pause of this process uses almost none of the time.
+    """
     while True:
-        # A wait in pieces, so that `patience` sees a pause of this process.
+        # The wait is cut into pieces: in one long wait, `patience` could not see a pause of this process.
         look = patience.look()
         with trio.move_on_after(math.inf if look is None else look):
             return bytes(await stream.receive_some(RECEIVE_SIZE))
@@ -289,7 +292,7 @@ async def _attempt(stream: trio.abc.Stream, opening: OpenRequest, patience: Pati
     conversation = Conversation(opening)
     try:
         return Channel(stream, conversation, await _greet(stream, conversation, patience))
-    # BaseException: Cancelled is one, and a stream that is left open takes a place at the server.
+    # BaseException is caught, because Cancelled is one. A stream that stays open takes a place at the server.
     except BaseException:
         await _close_at_once(stream)
         raise
@@ -302,14 +305,17 @@ async def _close_at_once(stream: trio.abc.Stream) -> None:
 
 
 async def _greet(stream: trio.abc.Stream, conversation: Conversation, patience: Patience) -> Opened:
-    """Exchange HELLO, OPEN and OPENED, and return the OPENED; raises the error that ended the session."""
+    """Exchange HELLO, OPEN and OPENED, and return the OPENED.
+
+    If the session ends meanwhile, raise the error that ended it.
+    """
     while conversation.opened is None and conversation.ended is None:
         try:
             conversation.receive(await _receive(stream, patience))
             if outgoing := conversation.take_outgoing():
                 with _within(patience.rest()):
                     await stream.send_all(outgoing)
-        # It is an OSError, so the next clause would take it for a broken connection.
+        # TimeoutError is an OSError. The next clause would take it for a broken connection.
         except TimeoutError:
             raise
         except _BROKEN:

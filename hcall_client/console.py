@@ -137,7 +137,7 @@ _CONTROL = "run/control.sock"
 _PLACE = 'BlockingConsole("state/run/control.sock")'
 PLACES = 32
 """Requests of one `Console` that are carried at once: as many as a server serves."""
-# No socket, or one that an ended server has left behind.
+# The path has no socket, or an ended server has left its socket behind.
 _ABSENT = (FileNotFoundError, ConnectionRefusedError)
 """Errors of a connect to a socket without a server."""
 _HOST = "swpks"
@@ -153,8 +153,11 @@ class ConsoleRefused(SwpksError):
 
 
 def _rule_of(problem: Problem) -> Rule:
-    """Return the rule that a problem names; for a rule of a newer server, a row made from the problem."""
-    # Imported here: only a refusal needs all rules, and a command that succeeds starts faster without.
+    """Return the rule that a problem names.
+
+    If a newer server has sent a rule that this release lacks, make its row from the problem.
+    """
+    # The rules are imported here, because only a refusal needs them. A command that succeeds starts faster.
     from hcall_abi.rules.catalogue import RULES
 
     code = None if problem.code is None else printable(problem.code)
@@ -195,13 +198,13 @@ def answer_of(request: ConsoleRequest[T], status: int, media_type: str, content:
     try:
         if media_type.split(";", maxsplit=1)[0].strip() == PROBLEM_JSON:
             raise ConsoleRefused(_decoded(content, Problem))
-        # Problems come before this check: their statuses are not in the row of the verb.
+        # A problem is found before this check, because the verb's row does not list the statuses of problems.
         if status not in verb.answers:
             raise ConsoleMisspoken(verb.operation, f"status {status}")
         if verb.answers[status] is None:
             return request.answer(content.decode())  # type: ignore[call-arg]  # it is str
         return _decoded(content, request.answer)
-    # RecursionError: msgspec raises it for JSON that is nested too deeply.
+    # msgspec raises RecursionError for JSON that is nested too deeply.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConsoleMisspoken(verb.operation, f"a body of another shape ({error})") from None
 
@@ -216,7 +219,7 @@ def _decoded(content: bytes, kind: type[T]) -> T:
     msgspec (0.22) completes its description of a struct at the first use of it.  A second thread that
     uses the struct meanwhile reads a null pointer, and the process ends with a segmentation fault.
     """
-    # Read without the lock: a decoder in the table is complete.
+    # This read needs no lock: each decoder in the table is complete.
     decoder = _decoders.get(kind)
     if decoder is None:
         with _making:
@@ -277,7 +280,8 @@ def _unreachable(error: HTTPException | OSError, path: str) -> ConsoleUnreachabl
 
 def _found(error: HTTPException | OSError, path: str) -> OtherEnd | None:
     if isinstance(error, RemoteDisconnected):
-        # A system that stops closes its connections too. So only the file name of a mobility channel counts.
+        # A closed connection does not show the kind: a system that stops closes its connections too. So only
+        # the file name of a mobility channel counts here.
         return found if (found := end_of_answer(b"", path)) is OtherEnd.MOBILITY else None
     if isinstance(error, BadStatusLine):
         return end_of_answer(str(error.args[0]).encode("latin-1", "replace"), path)
@@ -285,7 +289,10 @@ def _found(error: HTTPException | OSError, path: str) -> OtherEnd | None:
 
 
 def _other_end(found: OtherEnd, path: str) -> str:
-    """Return the reason for a path that is no control channel; the text has no byte of the answer."""
+    """Return the reason for a path that is no control channel.
+
+    The text has no byte of the answer.
+    """
     match found:
         case OtherEnd.FOLDER | OtherEnd.STATE | OtherEnd.STORE:
             return f"it is {found.value}; the socket of a system is {Path(path, _CONTROL)}"
@@ -300,10 +307,10 @@ def _other_end(found: OtherEnd, path: str) -> str:
 class Console:
     """`BlockingConsole` for Trio.
 
-    `target` is the path of a socket, or a transport of httpx.  For a path, a worker thread carries the
-    request.  The reason: httpx uses a Trio function that takes a full queue for a connection.  When the
-    caller is cancelled, the request may or may not be carried out.  The transport is not closed: it belongs
-    to the caller.  `hcall_client.control_transport` makes a transport for TCP with mutual TLS.
+    `target` is the path of a socket, or a transport of httpx. For a path, a worker thread carries the
+    request, and not httpx: its Trio function takes a full queue for a connection. If the caller is
+    cancelled, the request may or may not be carried out. The transport is not closed, because it belongs to
+    the caller. `hcall_client.control_transport` makes a transport for TCP with mutual TLS.
 
     At most `PLACES` requests to a path are sent at once.  The others wait, within their own timeouts.
     """
@@ -332,7 +339,8 @@ class Console:
         return await self._call_by(self.target, request)
 
     async def _call_by(self, transport: httpx.AsyncBaseTransport, request: ConsoleRequest[T]) -> T:
-        # Imported here: Trio and httpx take much of a command's start, and a path needs no httpx.
+        # httpx is imported here, because a path does not need it. The import takes a large part of a
+        # command's start.
         import httpx
 
         from hcall_client.in_thread import in_time
@@ -343,12 +351,13 @@ class Console:
                 asked = client.build_request(
                     request.verb.method, request.path, content=request.content, headers=request.headers
                 )
-                # As a stream, the body is bounded while it is read, and not after it is in memory.
+                # The answer is a stream, so the size of the body is bounded while it is read. Otherwise all
+                # of it would be in memory first.
                 answer = await client.send(asked, stream=True)
                 return answer, await bounded(answer, LARGEST_ANSWER)
 
         try:
-            # The timeout of httpx begins anew with each step.
+            # The timeout of httpx begins again with each step, so `in_time` bounds the whole request.
             answer, content = await in_time(ask, self.timeout)
         except (httpx.HTTPError, OSError) as error:
             raise ConsoleUnreachable(transport, reason_of(error)) from None
@@ -360,7 +369,7 @@ class Console:
         from hcall_client.in_thread import Threads
 
         self._threads = self._threads or Threads(PLACES)
-        # The clock starts before the wait for a thread: that wait is a part of the timeout.
+        # The timeout includes the wait for a thread, so the clock starts here.
         console, patience = BlockingConsole(path, self.timeout), Patience(self.timeout, time.monotonic)
         try:
             return await self._threads.run(partial(console._call_within, patience, request), patience)

@@ -47,8 +47,8 @@ def transport_to(where: str | os.PathLike[str], tls: TlsFiles | None = None) -> 
     if "://" not in place:
         if not place or "\0" in place:
             raise OperatorError(rules.CONSOLE_PLACE, f"{place!r} is no path")
-        # `trust_env`: a proxy of the environment must not get a console's requests. `verify`: no TLS here,
-        # but httpx would still load the system's authorities.
+        # `trust_env` is off: a proxy of the environment must not get a console's requests. `verify` has no
+        # authorities: a Unix socket has no TLS, but httpx would load those of the system.
         inner = httpx.AsyncHTTPTransport(uds=place, verify=_no_authorities(), trust_env=False, limits=_LIMITS)
         return ControlTransport(inner, httpx.URL("http://swpks"), place)
     host, port = parse_https(place)
@@ -104,7 +104,7 @@ class ControlTransport(httpx.AsyncBaseTransport):
 
         httpx leaves a connection open when it is cancelled in a TLS handshake.
         """
-        # httpx passes its streams to trace functions and nowhere else, so they are collected there.
+        # This list collects the streams: httpx passes them only to trace functions.
         opened: list[Any] = []
 
         async def trace(step: str, info: dict[str, Any]) -> None:

@@ -4,8 +4,8 @@ Both channels (`hcall_client.channel` and `hcall_client.blocking`) add a stream:
 `receive` and send the bytes of `outgoing`.  Answers come in the order of the calls, so the waiting calls are
 a queue.  A call whose caller was cancelled keeps its place, and its answer is dropped.
 
-A forked process has a copy of the conversation and of its socket.  A frame of the copy would end the session
-of the process that opened it, or take an answer from it.  So the copy sends nothing.
+A forked process has a copy of the conversation and of its socket. If the copy sent a frame, the first
+process could lose its session or an answer. So the copy sends nothing.
 """
 
 # The client's end: one queue, one end
@@ -20,8 +20,9 @@ of the process that opened it, or take an answer from it.  So the copy sends not
 #   3. `receive` never raises. In the Trio channel it runs in a task of its own, which has no caller. Errors
 #      reach the callers through their calls.
 #
-# Answers come in the order of the calls (`hcall_abi.exchange`), so the pending calls are a queue, and an
-# answer belongs to its head. A dictionary by tag would find the same call at a higher price.
+# Answers come in the order of the calls (`hcall_abi.exchange`). So the pending calls are a queue, and an
+# answer belongs to the first call of the queue. A dictionary by tag would find the same call at a higher
+# price.
 #
 # A caller that is cancelled leaves its `Pending` in the queue. If it were taken out, the answer on its way
 # would finish the next call instead.
@@ -106,7 +107,10 @@ def ticket_of(partition: int, access_key: bytes | None, name: str) -> OpenReques
 
 
 class Pending:
-    """A call in flight.  `on_done`, if set, is called once, when the call has an answer or an error."""
+    """A call in flight.
+
+    When the call has an answer or an error, `on_done` is called once, if it is set.
+    """
 
     __slots__ = ("answer", "error", "on_done", "opcode")
 
@@ -151,7 +155,8 @@ class Conversation:
                 "an open request has a key that is not empty, a name of 255 bytes, a 16-bit partition id"
             )
         self.opening = opening
-        # Compared before each send: a forked process has copies of this object and of the socket.
+        # This id is compared before each send. A forked process has copies of this object and of the socket,
+        # and must not send.
         self.process = os.getpid()
         self.outgoing = bytearray()
         self.opened: Opened | None = None
@@ -193,8 +198,8 @@ class Conversation:
             size = _body_size(request)
         except AttributeError:
             raise no_request(request, "get_config()") from None
-        # Checked before the frame is made: the session would refuse it too, but as a bug of this end.
-        # The caller gets an error that names both sizes, and the session goes on.
+        # The size is checked before the frame is made. The session would refuse the frame too, but as an
+        # error in this program. Here the caller gets an error with both sizes, and the session goes on.
         if self._hello is not None and size > self._hello.max_body:
             raise CallTooLarge(size, self._hello.max_body)
         # Tags may repeat after 2**32 calls: only the order of the answers counts.

@@ -88,7 +88,7 @@ GOODBYES = {
 }
 """The reasons of GOODBYE in words."""
 
-# A set of numbers: `Status(number)` raises for an unknown one, and a later server may send one.
+# The set has plain numbers: a later server may send an unknown number, and `Status(number)` would raise.
 _STATUSES = frozenset(map(int, Status))
 _WITH_POLICY = (Status.H_AUTHORITY, Status.H_TOO_BIG)
 
@@ -99,8 +99,8 @@ def in_flight(error: SwpksError, opcode: int) -> SwpksError:
     Only GOODBYE 3 promises that the call has not run.  After every other end the call may have run.  So the
     error of a call that changes something says that this is unknown.  This package never repeats such a call.
     """
-    # A call that changes nothing may be repeated by its caller, so its error needs no warning.
-    # `has_moved`: the promise of GOODBYE 3 holds for each call.
+    # If a call changes nothing, its caller may repeat it, so its error needs no warning. If the session ended
+    # by GOODBYE 3 (`has_moved`), no call without an answer has run.
     spec = _spec(opcode)
     if spec is None or not spec.modifies or not isinstance(error, PeerError) or has_moved(error):
         return error
@@ -150,8 +150,8 @@ _E = TypeVar("_E", bound=SwpksError)
 
 def with_message(error: _E, message: str) -> _E:
     """Return an error of the same type and fields with another message."""
-    # Without `__init__`: each class has other parameters. Another exception object, because one error
-    # may end many calls, and each gets a text of its own.
+    # `__init__` is not called, because each class has other parameters. The error is a new object: one error
+    # may end many calls, and each call gets its own message.
     changed = type(error).__new__(type(error))
     changed.__dict__.update(error.__dict__)
     changed.message, changed.args, changed.__cause__ = message, (message,), error
@@ -159,7 +159,10 @@ def with_message(error: _E, message: str) -> _E:
 
 
 def has_moved(error: BaseException | None) -> bool:
-    """Return whether a session ended by GOODBYE 3: then its calls without an answer have not run."""
+    """Return whether a session ended by GOODBYE 3.
+
+    If so, its calls without an answer have not run.
+    """
     return isinstance(error, SessionEnded) and error.reason == GoodbyeReason.MIGRATED
 
 
@@ -171,11 +174,13 @@ def printable(text: str) -> str:
 class HcallError(SwpksError):
     """An h-call was refused.
 
-    `status` is r3, a `Status` (an int if no table has the number), and `opcode` the h-call.  If the status
-    is that of an argument's position, `register` (4 to 12) and `argument` (its name in the table) name it.
-    `policy` is the object's policy word, if the answer has it.  `size` is the size of the object in bytes,
-    with H_TOO_BIG.  With a busy status, `retry_after` is the hinted wait in seconds, and `token` the token of
-    the next call, if the h-call has one.  Fields without a value are None.
+    `status` is r3: a `Status`, or an int if no table has the number.  `opcode` is the h-call.  Some
+    statuses mean that an argument is wrong.  Then `register` (4 to 12) is its register, and `argument` its
+    name in the table.  `policy` is the object's policy word, if the answer has it.  With H_TOO_BIG, `size`
+    is the size of the object in bytes.
+
+    With a busy status, `retry_after` is the hinted wait in seconds.  If the h-call has a token, `token` is
+    that of the next call.  Fields without a value are None.
     """
 
     def __init__(self, status: int, opcode: int, outputs: Sequence[int] = ()) -> None:
@@ -245,8 +250,8 @@ def _output(spec: HCallSpec | None, name: str, outputs: Sequence[int]) -> int | 
 
 
 def _policy(spec: HCallSpec | None, status: int, outputs: Sequence[int]) -> Policy | None:
-    """Return the policy word of a refusal; None for 0: then the policy is not the reason."""
-    # Only with these two statuses is the register a policy (choices C-15 and C-17).
+    """Return the policy word of a refusal; None if there is no word, or if it is 0."""
+    # The register has a policy only with these two statuses (choices C-15 and C-17).
     word = _output(spec, "policy", outputs) if status in _WITH_POLICY else None
     return Policy(word & 0xFFFFFFFF) if word else None
 

@@ -42,14 +42,14 @@ class EventParser:
         Yield None too for an event of an unknown kind: a later server may send such events.
         """
         self._rest += data
-        # Search only new bytes: a peer that sends single bytes would else cost the square of a line's
-        # length.
+        # Only new bytes are searched. If a peer sends single bytes, a search from the start would repeat all
+        # earlier bytes each time.
         while (end := self._rest.find(b"\n", self._searched)) >= 0:
             line = bytes(self._rest[:end])
             del self._rest[: end + 1]
             self._searched = 0
             yield from self._take(line)
-        # Also an unfinished line is bounded, or a stream without a newline would fill the memory.
+        # An unfinished line is bounded too. Otherwise a stream without a newline would fill the memory.
         self._searched = len(self._rest)
         _check_length(self._searched)
 
@@ -58,8 +58,8 @@ class EventParser:
         if line.startswith(b":"):
             yield None
         elif line:
-            # The server sends the three fields in one order. SSE allows any order and more fields; a
-            # strict reader finds a damaged stream at once.
+            # The server always sends the three fields in this order. SSE allows any order and more fields.
+            # But a strict reader finds a damaged stream at once.
             self._values.append(_value(line, _FIELDS[len(self._values) :]))
         elif self._values:
             values, self._values = self._values, []
@@ -89,7 +89,7 @@ def _event(values: list[str]) -> EventView | None:
     if len(values) < len(_FIELDS):
         raise _wrong(f"an event without {_FIELDS[len(values)]!r}")
     number, kind, data = values
-    # Before its data are read: a later kind may have other fields.
+    # The kind is checked before the data are read: an event of a later kind may have other fields.
     if kind not in _KINDS:
         return None
     try:

@@ -65,10 +65,11 @@ async def watch_events(
     """Open the stream of events of the system at `target`, a path or a transport of `transport_to`.
 
     With `console_id` it is the stream of that attached console; without it, the stream of a spectator.
-    Raises ConsoleRefused if the system refuses the stream, and ConsoleUnreachable if it is not reached.  When
-    the stream ends, breaks, or is silent for `SILENCE_SECONDS` (without even a comment), `receive` first
-    returns the events that have come, then raises ConsoleUnreachable.  Bytes that are no event are
-    ConsoleMisspoken.
+    Raises ConsoleRefused if the system refuses the stream, and ConsoleUnreachable if it is not reached.
+
+    The stream may end or break, or send nothing, not even a comment, for `SILENCE_SECONDS`.  Then `receive`
+    first returns the received events, and afterwards raises ConsoleUnreachable.  If bytes are no event, it
+    raises ConsoleMisspoken.
     """
     check_loop("watch_events")
     transport = target if isinstance(target, httpx.AsyncBaseTransport) else transport_to(target)
@@ -79,7 +80,7 @@ async def watch_events(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(events.fill, response)
             try:
-                # Not BaseException: Cancelled has to reach the nursery.
+                # BaseException is not caught: it includes Cancelled, which has to reach the nursery.
                 yield events
             except Exception as error:
                 failure = error
@@ -95,9 +96,10 @@ async def _opened(
     """Return the response whose body is the stream; `stack` closes it."""
 
     async def ask() -> httpx.Response:
-        # No timeout of httpx: it bounds the time between two pieces of a body, and `fill` does that.
+        # A timeout of httpx would bound the time between two pieces of a body. `fill` bounds that time
+        # already, so httpx gets no timeout.
         client = await stack.enter_async_context(client_of(transport, None))
-        # `identity`: compressed events would wait in a buffer until a block is full.
+        # `identity` switches compression off: compressed events would wait in a buffer until a block is full.
         headers = {"accept": EVENT_STREAM, "accept-encoding": "identity"}
         if console_id:
             headers[CONSOLE_HEADER] = console_id
@@ -143,7 +145,7 @@ class _Events(trio.abc.ReceiveChannel[EventView]):
         try:
             return await self._receive.receive()
         except trio.EndOfChannel:
-            # The block has ended, and the task was cancelled before it found a reason.
+            # If there is no failure, the block has ended, and the task was cancelled before it had a reason.
             if self._failure is None:
                 raise
             raise self._failure from None
@@ -187,6 +189,6 @@ class _Events(trio.abc.ReceiveChannel[EventView]):
         try:
             await self._send.send(event)
         except trio.BrokenResourceError:
-            # The reader has closed its end but is still in the block. This task waits to be cancelled
-            # by the end of the block; it must not end the stream as if the server had.
+            # The reader takes no more events, but its block has not ended. This task must not end the stream,
+            # as if the server had ended it. So it sleeps until the end of the block cancels it.
             await trio.sleep_forever()

@@ -3,9 +3,9 @@
     async with open_following(locate_at_async("store/run/where.sock", "lpar1")) as channel:
         await channel.call(write_object(who, b"label", b"data"))
 
-When a partition has left its system, each session ends with GOODBYE 3.  This reason promises that a call
-without an answer has not run.  So the channel asks for the new place, opens a session there, and makes these
-calls again, in their order.  Their callers only notice that the call takes longer.
+When a partition has left its system, each session ends with GOODBYE 3. GOODBYE 3 promises that a call
+without an answer has not run. So the channel asks for the new place, and opens a session there. It makes
+these calls again, in their order. A caller only notices that its call takes longer.
 
 Every other end promises nothing.  It ends the channel.  Each caller gets the error that a plain channel
 raises, and nothing is repeated.
@@ -15,8 +15,8 @@ raises, and nothing is repeated.
 #
 # A partition moves to another system while its client has calls in flight. The client must not see this. It
 # must not lose a call, because a guest's WRITE that is lost looks like a bug of the keystore. It must not
-# make a call twice, because the second WRITE is refused with H_RESOURCE, and a second REMOVE with
-# H_NOT_FOUND. So this module guarantees four things:
+# make a call twice: a second WRITE is refused with H_RESOURCE, a second REMOVE with H_NOT_FOUND. So this
+# module guarantees four things:
 #
 #   1. A call that has an answer is never sent again.
 #   2. A call without an answer is sent again only if it has certainly not run.
@@ -25,14 +25,14 @@ raises, and nothing is repeated.
 #      error still says that the call has not run, so the caller may repeat it.
 #
 # The server makes guarantee 2 possible (spec/protocol.md#moves). From the freeze on, the source runs no call
-# of the partition. When the partition leaves, the source drops the calls that wait, sends the answers of all
-# that ran, and then sends GOODBYE 3. If it cannot send an answer, it sends no GOODBYE 3. So the client needs
-# no record of its own: the queue of unanswered calls in `Conversation` is the list of the calls that have not
-# run.
+# of the partition. When the partition leaves, the source drops the calls that wait. It sends the answers of
+# all calls that ran, and then GOODBYE 3. If it cannot send an answer, it sends no GOODBYE 3. So the client
+# needs no record of its own: the queue of unanswered calls in `Conversation` is the list of the calls that
+# have not run.
 #
-# All other ends promise nothing. A broken connection may have lost an HCALL on its way out or an HRETURN on
-# its way back, and the client cannot know which. The channel then ends, and nothing is repeated.
-# `hcall_client.errors.in_flight` marks the errors of the calls that may have changed something.
+# All other ends promise nothing. A broken connection may have lost an HCALL or an HRETURN, and the client
+# cannot know which. The channel then ends, and nothing is repeated. `hcall_client.errors.in_flight` marks the
+# errors of the calls that may have changed something.
 #
 # Guarantee 3 follows from one queue and one rule. `Conversation.end` finishes the unanswered calls in their
 # order, and `_done` appends each to `_waiting`. Calls that are made between two sessions are appended too.
@@ -47,10 +47,9 @@ raises, and nothing is repeated.
 # channel. But it is not sent again: its caller is gone, and nothing would read the answer.
 #
 # Another way was considered: the source could answer H_R_STATE during the whole freeze, and the guest would
-# try again (spec/choices.md, C-36). But Linux turns H_R_STATE into -EIO and does not repeat a WRITE, and
-# the wait for a flush ends with a failure at any error (spec/linux.md). So calls are held for a second
-# first, and those that a hold has not answered are repeated here. H_R_STATE remains only for holds that
-# last longer.
+# try again (spec/choices.md, C-36). But Linux turns H_R_STATE into -EIO and does not repeat a WRITE. Its wait
+# for a flush fails at any error (spec/linux.md). So the source first holds calls for a second. If a held call
+# gets no answer, this module repeats it. H_R_STATE remains only for holds that last longer.
 
 from __future__ import annotations
 
@@ -97,7 +96,10 @@ __tracebackhide__ = of_caller
 
 
 class _Call(Generic[T]):
-    """A call of the channel, which several sessions may send in turn; `wanted`: its caller still waits."""
+    """A call of the channel, which several sessions may send in turn.
+
+    `wanted` is true while the caller waits for the answer.
+    """
 
     def __init__(self, request: Request[T]) -> None:
         self.request = request
@@ -118,7 +120,7 @@ class FollowingChannel(Moving[Channel]):
         self._opening = opening
         self._patience = patience
         self._move_patience = move_patience
-        # GOODBYE 3 fills this in the order of the old session; `_start` appends newer calls.
+        # GOODBYE 3 fills this queue in the order of the old session; `_start` appends newer calls.
         self._waiting: deque[_Call[Any]] = deque()  # calls without a session, in order
         self._was_open = False
         self._ended: SwpksError | None = None
@@ -217,7 +219,10 @@ class FollowingChannel(Moving[Channel]):
     # The sessions, one after the other
 
     async def _follow(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Open a session, and after each GOODBYE 3 the next session; any other end ends the channel."""
+        """Open a session, and after each GOODBYE 3 the next session.
+
+        Any other end of a session ends the channel.
+        """
         error: SwpksError = SessionEnded(GoodbyeReason.DONE, "closed by this end")
         try:
             first = Patience(self._patience, trio.current_time)
@@ -246,8 +251,9 @@ class FollowingChannel(Moving[Channel]):
     async def _stay(self, task_status: trio.TaskStatus[None]) -> SwpksError | None:
         """Run the present session until it ends, and return the error that ended it."""
         async with serving(self._channel):
-            # A fresh queue first: if this session gets GOODBYE 3 at once, `_done` fills it again.
-            # Nothing is awaited until the queue is sent, so no newer call can be sent before these.
+            # The queue is replaced first: if this session gets GOODBYE 3 at once, `_done` fills the new
+            # queue. Nothing is awaited until the old queue is sent. So no newer call can be sent before
+            # these.
             waiting, self._waiting = self._waiting, deque()
             for call in waiting:
                 if call.wanted:
@@ -265,7 +271,7 @@ class FollowingChannel(Moving[Channel]):
         self._wake()
 
     def _wake(self) -> None:
-        # A new event for the next change: a Trio event can't be reset.
+        # The next change needs a new event, because a Trio event can't be reset.
         self._changed.set()
         self._changed = trio.Event()
 
@@ -293,10 +299,10 @@ async def open_following(
     moving at that moment.  So the first opening looks for it for 5 seconds (`FIRST_PATIENCE`), or for
     `patience` if that is shorter.  Then it raises NotReached or the last refusal; both name the place.
 
-    After GOODBYE 3 the channel tries for `move_patience` seconds to open the next session.  It repeats the
-    attempt if no server listens at the place, if the partition has left it, and if it is not served there
-    yet.  When the time is over, each call without an answer raises SessionEnded with reason MIGRATED.  It has
-    not run.
+    After GOODBYE 3 the channel tries for `move_patience` seconds to open the next session. It repeats the
+    attempt in three cases: no server listens at the place, the partition has left it, or the partition is
+    not served there yet. When the time is over, each call without an answer raises SessionEnded with reason
+    MIGRATED. It has not run.
     """
     check_function("locate", locate, 'open_following(locate_at_async("store/run/where.sock", "lpar1"))')
     check_seconds("patience", patience)
@@ -318,7 +324,10 @@ async def open_following(
 
 
 async def _awaited(calls: list[_Call[T]]) -> None:
-    """Wait until all calls have an answer, or an error; if the caller is cancelled, no call is repeated."""
+    """Wait until all calls have an answer, or an error.
+
+    If the caller is cancelled, no call is repeated.
+    """
     try:
         for call in calls:
             if not call.pending.done:

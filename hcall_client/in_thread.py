@@ -26,11 +26,11 @@ class Threads:
     async def run(self, function: Callable[[], T], patience: Patience) -> T:
         """Run a function in a thread and return its result.
 
-        TimeoutError if no thread becomes free in time.  `function` has its own timeout.  If the caller is
-        cancelled, the thread goes on until `function` returns, and counts as one of the `count` threads until
-        then.
+        TimeoutError if no thread becomes free in time. `function` has its own timeout. If the caller is
+        cancelled, the thread goes on until `function` returns. Until then it counts as one of the `count`
+        threads.
         """
-        # A cast: Trio calls two methods of a limiter, and CapacityLimiter is final.
+        # A cast is needed, because CapacityLimiter is final. Trio calls only two methods of a limiter.
         limiter = cast(trio.CapacityLimiter, _Bounded(self.places, patience))
         return await trio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=limiter)
 

@@ -21,7 +21,10 @@ __tracebackhide__ = of_caller
 
 
 def gen_key(authorization: Authorization, label: bytes, length: int, policy: int = 0) -> Request[bytes]:
-    """Make a new object of `length` random bytes; the result is the key, which the hypervisor stores too."""
+    """Make a new object of `length` random bytes.
+
+    The result is the key.  The hypervisor stores it too.
+    """
 
     def read(_: HReturn, written: bytes) -> bytes:
         if len(written) != length:
@@ -79,7 +82,8 @@ def unwrap_object(
         authorization=authorization,
         flags=flags,
         input=given,
-        # Not below 0: the hypervisor, and not this function, refuses a blob that is too short.
+        # If the blob is too short, the length is 0, and the hypervisor refuses the call. This function
+        # refuses nothing.
         output=max(0, len(given) - WRAP_OVERHEAD) if size is None else size,
         token=token,
     )
@@ -118,7 +122,7 @@ def _with_register(call: Request[None], name: str, value: int, *, without: str) 
     registers = list(call.registers)
     registers[spec.arg(name).place] = value
     place = spec.arg(without).place
-    # The address must be 0 (`key.address`), so the empty segment behind it goes too.
+    # The rule `key.address` wants the address 0. So the empty segment at the old address is removed too.
     segments = tuple(each for each in call.segments if each.address != registers[place])
     registers[place] = 0
     return replace(call, registers=tuple(registers), segments=segments)

@@ -14,7 +14,7 @@ refuses the argument (spec/protocol.md#memory).
 # Which memory a call takes along
 #
 # A real hypervisor reads guest memory when it needs it. The server cannot read guest memory through the data
-# channel, so the front end sends all memory beforehand that the call may use. The table of h-calls says
+# channel. So the front end sends, with the call, all memory that the call may use. The table of h-calls says
 # which: each address argument has a length argument, and an authorization block has its own length.
 #
 #   - Nothing is refused here. If a buffer is too long for a frame, or the guest lacks a part of it, the
@@ -73,7 +73,7 @@ def marshal(opcode: int, registers: Sequence[int], memory: GuestMemory) -> Reque
     request returns the answer whatever its status is; a bad status is not raised as an error.  Raises
     ValueError for values that do not fit into nine 64-bit registers.
     """
-    # A front end may know only the registers that the call uses.
+    # A front end may know only the registers that the call uses. The others become 0.
     padded = (*registers, *(0,) * (9 - len(registers)))
     spec = _ROW_OF.get(opcode)
     ranges = _ranges(spec, padded, memory) if spec else ()
@@ -87,20 +87,27 @@ def deliver(answer: HReturn, memory: GuestMemory) -> None:
 
 
 def argument_count(opcode: int) -> int:
-    """Return how many registers from r4 on the call takes; 0 for a call that the table does not have."""
+    """Return how many registers from r4 on the call takes.
+
+    The result is 0 for a call that the table does not have.
+    """
     spec = _ROW_OF.get(opcode)
     return len(spec.args) if spec else 0
 
 
 def _ranges(spec: HCallSpec, registers: Sequence[int], memory: GuestMemory) -> Iterator[_Range]:
-    """Yield the memory of each buffer of a call, as far as the guest has it and a frame carries it."""
+    """Yield the memory of each buffer of a call.
+
+    A buffer is left out if the guest lacks a part of it, or if it is too long for a frame.
+    """
     for arg in spec.args:
         if not (arg.kind.readable or arg.kind.writable):
             continue
         start = registers[arg.place]
         length = _length(spec, arg, registers, memory)
         written = arg.kind.writable
-        # Bytes of an output buffer do not travel with the call, so only the length field bounds it.
+        # An output buffer does not travel with the call. So its length is bounded only by the size of the
+        # length field.
         longest = _LONGEST_OUTPUT if written else LONGEST_INPUT
         if 0 < length <= longest and start + length <= ADDRESS_SPACE and memory.holds(start, length):
             yield _Range(start, start + length, Access.OUT if written else Access.IN)
@@ -115,8 +122,8 @@ def _length(spec: HCallSpec, arg: Arg, registers: Sequence[int], memory: GuestMe
 def _block_length(address: int, memory: GuestMemory) -> int:
     """Return the length of the authorization block.
 
-    If the guest's memory does not have the whole block, return the length of the block's header; 0 if it
-    does not have the header either.
+    If the guest has only a part of the block in memory, return the length of the header.  If it lacks a
+    part of the header too, return 0.
     """
     # The guest may have put any number into the register.
     if address + _HEADER > ADDRESS_SPACE or not memory.holds(address, _HEADER):

@@ -22,7 +22,10 @@ Place = tuple[str, ...]
 
 
 def no_request(given: object, example: str) -> WrongType:
-    """Return the error of a `call` whose argument is no request; the message shows the right `example`."""
+    """Return the error of a `call` whose argument is no request.
+
+    The message shows the right `example`.
+    """
     # The usual mistake is a function without its parentheses, such as call(get_config).
     name = getattr(given, "__name__", None)
     if not callable(given) or name is None:
@@ -57,7 +60,10 @@ def check_loop(asked: str, without: str = "") -> None:
 
 
 def several(requests: Iterable[T]) -> Iterator[T]:
-    """Return an iterator of the requests of a pipeline; WrongType with the right form for one request."""
+    """Return an iterator of the requests of a pipeline.
+
+    For a single request, raise WrongType with the right form.
+    """
     if not isinstance(requests, Iterable):
         raise WrongType(f"pipeline takes several requests, not {_kind(requests)}: write pipeline([...])")
     return iter(requests)

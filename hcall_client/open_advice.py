@@ -11,7 +11,10 @@ KEY_PLACE = "DIR/access-keys/NAME.key"
 
 
 def refused_open(status: int, partition: int, key: bytes | None) -> OpenRefused:
-    """Return the error for an OPEN with this partition id and key, which the server refused with `status`."""
+    """Return the error of an OPEN that the server refused with `status`.
+
+    `partition` and `key` are those of the OPEN.
+    """
     if status == OpenStatus.NOT_AUTHORISED:
         return OpenRefused(status, _of_key(partition, key))
     if status == OpenStatus.NO_SUCH_PARTITION:
@@ -20,7 +23,7 @@ def refused_open(status: int, partition: int, key: bytes | None) -> OpenRefused:
 
 
 def _of_key(partition: int, key: bytes | None) -> str:
-    # The text shows the length of a key of another length, never a byte of it.
+    # If the key has a wrong length, the text shows that length, and never a byte of the key.
     if key is None:
         return (
             "no access key was given, and this listener demands that of the partition: "

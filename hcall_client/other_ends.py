@@ -103,7 +103,10 @@ def end_of_file(path: str | os.PathLike[str]) -> OtherEnd | None:
 
 
 def end_of_answer(answer: bytes, path: str | os.PathLike[str]) -> OtherEnd:
-    """Return the kind of a socket by the first bytes of its answer; b"" is an end without an answer."""
+    """Return the kind of a socket by the first bytes of its answer.
+
+    No bytes mean that the server has closed the connection without an answer.
+    """
     if not answer:
         with suppress(OSError):
             return OtherEnd.MOBILITY if Path(path).resolve().name == "mobility.sock" else OtherEnd.CLOSING

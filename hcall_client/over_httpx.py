@@ -21,7 +21,10 @@ def client_of(transport: httpx.AsyncBaseTransport, timeout: float | None) -> htt
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the text of the first error in a chain of causes that has one, such as the error of TLS."""
+    """Return the text of an error, or of the first of its causes that has a text.
+
+    For instance, an error of httpx may have no text, but its cause in TLS has one.
+    """
     found: BaseException | None = error
     # httpx wraps errors of httpcore, which wrap those of ssl. Only the innermost may have a text.
     while found and not str(found):
@@ -33,14 +36,15 @@ def reason_of(error: BaseException) -> str:
 async def body_of(response: httpx.Response) -> AsyncIterator[AsyncIterator[bytes]]:
     """Yield the pieces of a body as they come; the caller may leave the block at any point.
 
-    httpx reads through nested generators, and Trio warns of each that is not run to its end.  The generators
-    end when a read fails, so the connection is closed first.
+    httpx reads through nested generators. If a generator is not run to its end, Trio warns. A failed read
+    ends all of them, so this function first closes the connection.
     """
     chunks = response.aiter_raw()
     try:
         yield chunks
     finally:
-        # Shielded: often the block ends because it was cancelled, and then too the generators have to end.
+        # The shield is needed because a cancellation often ends the block. The generators have to end then
+        # too.
         with trio.CancelScope(shield=True), suppress(httpx.HTTPError):
             await response.aclose()
             async for _ in chunks:
@@ -48,10 +52,13 @@ async def body_of(response: httpx.Response) -> AsyncIterator[AsyncIterator[bytes
 
 
 async def bounded(response: httpx.Response, longest: int) -> bytes | None:
-    """Return the body of an answer, None for one of more than `longest` bytes; the rest is not read."""
-    if response.is_stream_consumed:  # a transport that is no network has read it
+    """Return the body of an answer.
+
+    If the body has more than `longest` bytes, return None, and do not read the rest.
+    """
+    if response.is_stream_consumed:  # a transport without a network has read the whole body
         return response.content if len(response.content) <= longest else None
-    # Bounded while it comes: the stated length of a bad server means nothing.
+    # The size is checked while the body arrives: a bad server may state a wrong length.
     content = bytearray()
     async with body_of(response) as chunks:
         async for chunk in chunks:

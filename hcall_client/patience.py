@@ -3,9 +3,9 @@
 A client can be stopped and continued: by job control, a debugger, or the freezer of a container.  Its
 server may have answered meanwhile.  So a timeout counts almost nothing of a pause.
 
-A server under a burst of clients makes some of them wait.  Three answers say that nothing has run and that
-the next attempt may succeed (spec/protocol.md#waiting).  A client repeats its attempt after these, and only
-after these, within its own timeout.
+A server under a burst of clients makes some of them wait. Three answers say that nothing has run and that
+the next attempt may succeed (spec/protocol.md#waiting). Only after these answers a client repeats its
+attempt, within its own timeout.
 """
 
 # Time of a client: which time counts, and when to try again
@@ -31,8 +31,8 @@ after these, within its own timeout.
 #     So it is raised at once then.
 #   - All else is raised: another attempt within the timeout would end in the same way.
 #
-# Pauses grow, so that a burst of clients does not become a burst of attempts, and each is shortened by a
-# random part, so that clients that were refused together do not come back together.
+# Pauses grow: a burst of clients must not become a burst of attempts. Each pause is shortened by a random
+# part. So clients that were refused together do not come back together.
 
 from __future__ import annotations
 
@@ -111,7 +111,8 @@ class Patience:
         now = self._clock()
         gap = now - self._last
         self._last = now
-        # A longer gap than announced: the process was stopped. Its length says nothing of the server.
+        # If the gap is longer than announced, the process was stopped. The server is not the cause of such a
+        # gap.
         self._left -= gap if gap <= self._expected else COUNTED
         self._expected = COUNTED
         return max(0.0, self._left)
@@ -131,7 +132,10 @@ class Patience:
         return wait
 
     def expect_wait(self) -> None:
-        """Announce a wait of unknown length: all of it counts, and none of it is a pause of this process."""
+        """Announce a wait of unknown length.
+
+        All of its time counts: no part of it is taken for a pause of this process.
+        """
         self.left()
         self._expected = math.inf
 
@@ -142,8 +146,8 @@ class Patience:
     def share(self, parts: int) -> float | None:
         """Return the seconds for the first of `parts` waits that follow each other; None is for ever.
 
-        Each wait gets an equal part of the time that is left, and at least `LEAST`, so each of them is
-        tried.
+        Each wait gets an equal part of the time that is left. The part is at least `LEAST`, so that each
+        wait is tried.
         """
         left = self.left()
         if left is None:
@@ -161,10 +165,10 @@ def milliseconds(seconds: float | None) -> int | None:
 class Attempts:
     """The attempts to open one session.  It decides whether another attempt follows, and when.
 
-    A refusal is an answer.  Without a timeout nothing would bound the wait for a better answer, so the
-    refusal is raised at once.  A full queue is no answer: the attempt is repeated, also without a timeout.
-    In a connect of a blocking socket the kernel would wait in the same way.  `may_pass` says after which
-    refusals another attempt may succeed: by default those for lack of a place.
+    A refusal is an answer. Without a timeout nothing would bound the wait for a better answer, so the
+    refusal is raised at once. A full queue is no answer: the attempt is repeated, also without a timeout.
+    The kernel waits in the same way if a blocking socket connects. `may_pass` says after which refusals
+    another attempt may succeed. By default these are refusals for lack of a place.
     """
 
     def __init__(
@@ -198,12 +202,13 @@ class Attempts:
     def pause_after(self, error: Exception) -> float:
         """Return the seconds to wait before the next attempt, or raise if no attempt follows.
 
-        It raises `error`, or TimeoutError if the queue was full all the time.  If the time ended in the
-        middle of an attempt, it raises the refusal of the attempt before, which says more than a timeout.
+        It raises `error`, or TimeoutError if the queue was full all the time. If the time ended in the
+        middle of an attempt, it raises the refusal of the attempt before. That refusal says more than a
+        timeout.
         """
         left, full = self._left_after(error), is_full(error)
-        # The time ended while the server was silent. The refusal before names the cause; "did not
-        # answer in time" would not.
+        # The time ended while the server was silent, but an earlier attempt was refused. That refusal names
+        # the cause; "did not answer in time" would not.
         if isinstance(error, TimeoutError) and self._refused:
             raise self._refused from None
         if not full and (left is None or not self._may_pass(error)):
@@ -227,8 +232,8 @@ class FirstAttempts(Attempts):
 
     def __init__(self, patience: Patience, clock: Callable[[], float]) -> None:
         super().__init__(patience, may_arrive, ON_THE_WAY)
-        # A second timeout: the wait for a place may take the whole timeout, but the search for a missing
-        # partition only 5 seconds.
+        # This is a second timeout. The wait for a place may take the whole timeout, but the search for a
+        # missing partition only 5 seconds.
         self._search = Patience(FIRST_PATIENCE, clock)
 
     def ask(self) -> None:
@@ -267,5 +272,5 @@ def may_arrive(error: Exception) -> bool:
     """
     if isinstance(error, OpenRefused):
         return error.status in _ON_THE_WAY or lacks_place(error)
-    # SessionEnded with any reason: before OPENED it cannot say that a call has run.
+    # SessionEnded counts with any reason: before OPENED no reason can mean that a call has run.
     return isinstance(error, OSError | LookupError | ConnectionLost | SessionEnded)

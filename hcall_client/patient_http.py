@@ -1,7 +1,8 @@
 """HTTP of Python's own library over a Unix socket, with one timeout for the whole request.
 
-A command starts faster with it than with httpx.  The timeout of `http.client` would begin anew with the
-connection and with each piece of an answer.  So a server that sends single bytes would never be too late.
+A command starts faster with this library than with httpx. But the timeout of `http.client` begins again
+with each piece of an answer. A server that sends single bytes would never be too late. So this module has a
+timeout of its own.
 """
 
 from __future__ import annotations
@@ -31,13 +32,14 @@ def content_of(answer: HTTPResponse) -> bytes:
 
     The stated length is checked first, because `http.client` allocates as many bytes as the answer states.
     """
-    # Such a body ends with its connection, so a body that was cut off would look complete.
+    # A body without a length ends with its connection. If the connection broke, the part that came would look
+    # complete.
     if answer.length is None and not answer.chunked:
         raise WrongAnswer("a body without a length")
     if (answer.length or 0) > LARGEST_ANSWER:
         raise WrongAnswer(f"a body of more than {LARGEST_ANSWER} bytes")
-    # One byte more than allowed: a chunked body has no stated length, so this shows that it is too
-    # large.
+    # One byte more than allowed is read. A chunked body has no stated length, so only this byte shows that it
+    # is too large.
     content = answer.read(LARGEST_ANSWER + 1)
     if len(content) > LARGEST_ANSWER:
         raise WrongAnswer(f"a body of more than {LARGEST_ANSWER} bytes")
@@ -67,7 +69,7 @@ class UnixConnection(HTTPConnection):
             except OSError as error:
                 time.sleep(attempts.pause_after(error))
             else:
-                # A cast: `http.client` uses only the three methods that this class has.
+                # A cast is enough: `http.client` uses only the three methods that this class has.
                 self.sock = cast(socket.socket, connected)
                 return
 
@@ -80,7 +82,7 @@ class _PatientSocket:
         self._patience = patience
         self._poll = select.poll()
         self._received = 0
-        # Users of the socket: the connection, and each file of `makefile`.
+        # The number of users of the socket: the connection, and each file of `makefile`.
         self._open = 1
 
     def sendall(self, data: bytes) -> None:
@@ -109,7 +111,7 @@ class _PatientSocket:
                 size = self._socket.recv_into(buffer)
             except BlockingIOError:
                 continue
-            # A bound for all answers together: `http.client` skips any number of interim answers (1xx).
+            # All answers together are bounded: `http.client` skips any number of interim answers (1xx).
             self._received += size
             if self._received > LARGEST_HEAD + LARGEST_ANSWER:
                 raise WrongAnswer(f"more than {LARGEST_HEAD + LARGEST_ANSWER} bytes")

@@ -7,9 +7,9 @@ buffer pages of its own in a made-up memory.  So no buffer breaks a rule on alig
 # A made-up guest memory
 #
 # An h-call takes addresses, so a client without a guest needs a memory to point into. `build` makes one for
-# each call: every buffer begins a page of its own, from `FIRST_ADDRESS` on. Pages satisfy every rule of
-# strict memory (16 bytes for an authorization block, one page for WRAP, no crossing), so a program need not
-# know these rules. Tests that break them use `raw_call`.
+# each call: every buffer begins a page of its own, from `FIRST_ADDRESS` on. A buffer at the start of a page
+# satisfies every rule of strict memory. So a program need not know these rules. Tests that break them use
+# `raw_call`.
 #
 # The answer is checked before it is read. A client must not trust a server with its memory: each write has to
 # lie within one writable segment of this call. Then the bytes from the start of the output buffer are joined.
@@ -87,8 +87,8 @@ class Request(Generic[T]):
     def parse(self, answer: HReturn) -> T:
         """Return the result in an answer.
 
-        Raises HcallError for a refusal, and PeerError for an answer that no honest server gives, such as
-        one with writes outside the call's output buffers.
+        Raises HcallError for a refusal. Raises PeerError for an answer that breaks a rule, for instance by
+        writes outside the call's output buffers.
         """
         for address, data in answer.writes:
             self._check_write(address, len(data))
@@ -98,7 +98,7 @@ class Request(Generic[T]):
 
     def _check_write(self, start: int, size: int) -> None:
         for address, length, access, _ in self.segments:
-            # One segment has to hold the whole write: two neighbours are two buffers.
+            # One segment has to hold the whole write. Two neighbouring segments are two buffers.
             if access & Access.OUT and address <= start and start + size <= address + length:
                 return
         message = f"a write of {size} bytes at 0x{start:X}"
@@ -152,7 +152,7 @@ class _Memory:
         else:
             segment = Segment.read(address, bytes(value))
         self.segments.append(segment)
-        # At least one page: a buffer of length 0 needs an address that no other buffer has.
+        # Each buffer gets at least one page: a buffer of length 0 needs an address that no other buffer has.
         self._free += max(1, -(-segment.length // PAGE)) * PAGE
         return address
 
@@ -183,7 +183,7 @@ def _built(opcode: Opcode, reader: Reader[T], also: Iterable[int], values: Mappi
         # No call has two output buffers.
         output = number if arg.kind.writable else output
         _set_length(spec, arg, memory, registers)
-    # Most calls share one set, so a request costs no new one.
+    # Most calls have no further statuses, and share one set. So a request makes no new set.
     accepts = _SUCCESS.union(map(int, also)) if also else _SUCCESS
     checked = check_registers(registers)
     return Request(int(opcode), checked, tuple(memory.segments), reader, accepts, output)
@@ -213,16 +213,19 @@ def _unsigned(place: Place, value: object) -> int:
 def as_number(place: Place, value: object) -> int:
     """Return a whole number; TypeError that names the place for any other value."""
     try:
-        # `index` and not `int`: int would take a text with digits and cut a float.
+        # `int` would accept a text with digits, and cut a float. `index` refuses both.
         return index(value)  # type: ignore[arg-type]
     except TypeError:
         raise no_number(place, value) from None
 
 
 def as_bytes(place: Place, value: object) -> bytes:
-    """Return the bytes of a buffer; TypeError that names the place, and shows no value, for any other."""
+    """Return the bytes of a buffer.
+
+    If the value is not bytes, raise TypeError.  The message names the place, and never shows the value.
+    """
     try:
-        # Over memoryview: bytes(5) would be five zeros, and a list of numbers would be accepted.
+        # `memoryview` refuses numbers and lists. bytes(5) would be five zeros, and bytes([1, 2]) two bytes.
         return bytes(memoryview(value))  # type: ignore[arg-type]
     except TypeError:
         raise no_bytes(place, value) from None

@@ -17,7 +17,10 @@ Complain = Callable[[PeerError], None]
 
 
 def result_of(request: Request[T], pending: Pending, complain: Complain) -> T:
-    """Return the result of a call; HcallError if it was refused, or the error that ended it."""
+    """Return the result of a call.
+
+    If the call was refused, raise HcallError.  If it has ended otherwise, raise the error that ended it.
+    """
     answer = pending.result()
     try:
         return request.parse(answer)

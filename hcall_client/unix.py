@@ -10,9 +10,8 @@ import socket
 def connect_unix(path: str | os.PathLike[str]) -> socket.socket:
     """Return a connected, non-blocking socket; never waits.
 
-    Raises OSError with the path: one with EAGAIN (`is_full`) if the queue of the server is full, others if
-    there is no server.  Trio's `open_unix_socket` is not used: it takes EAGAIN for a connection that is being
-    made, and returns a stream that is connected to nothing.
+    Raises OSError with the path. If the queue of the server is full, its errno is EAGAIN (`is_full`).
+    Trio's `open_unix_socket` is not used: at EAGAIN it returns a stream that is connected to nothing.
     """
     sock = socket.socket(socket.AF_UNIX)
     try:
@@ -21,7 +20,8 @@ def connect_unix(path: str | os.PathLike[str]) -> socket.socket:
     except OSError as error:
         sock.close()
         raise with_path(error, path) from None
-    # TypeError for a path of another type, and a KeyboardInterrupt: neither may leave a descriptor.
+    # A path of another type raises TypeError, and Ctrl-C raises KeyboardInterrupt. Neither may leave an open
+    # descriptor.
     except BaseException:
         sock.close()
         raise

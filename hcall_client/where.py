@@ -47,8 +47,8 @@ class NotLocated(LookupError):
 def locate_at(path: str | os.PathLike[str], name: str, seconds: float = SECONDS) -> Callable[[], Address]:
     """Return a function that asks the console's where socket for the data channel of partition `name`.
 
-    The function blocks for `seconds` at most.  It raises NotLocated for an answer without an address, OSError
-    if the console can't be asked, and WrongSocket if another kind of thing is at the path.
+    The function blocks for `seconds` at most. It raises NotLocated for an answer without an address, and
+    OSError if the console can't be asked. If another kind of thing is at the path, it raises WrongSocket.
     """
     if not isinstance(name, str):
         raise TypeError(f"the name of a partition is text, not {type(name).__name__}")
@@ -79,9 +79,9 @@ def locate_at(path: str | os.PathLike[str], name: str, seconds: float = SECONDS)
 
 
 def _not_asked(error: OSError, path: str) -> OSError:
-    """Return the error for a where socket that could not be asked, with the path and the remedy.
+    """Return the error for a where socket that could not be asked.
 
-    Raises WrongSocket if another kind of thing is at the path.
+    Its message has the path and the remedy.  Raises WrongSocket if another kind of thing is at the path.
     """
     _check(end_of_file(path), path)
     if isinstance(error, ConnectionResetError | BrokenPipeError):
@@ -112,8 +112,8 @@ def parse_address(text: str) -> Address:
 def _line(asking: socket.socket, path: str, deadline: float, step: float) -> str:
     """Return the next line without its newline; "" if the stream ends before it.
 
-    If the first bytes are no answer of a console, or none come within `step` seconds, this function finds
-    out the kind of the socket.  It raises WrongSocket if that is no where socket.
+    The first bytes may be no answer of a console, or none may come within `step` seconds. Then this
+    function finds out the kind of the socket, and raises WrongSocket if it is no where socket.
     """
     asking.settimeout(step)
     try:
@@ -125,8 +125,8 @@ def _line(asking: socket.socket, path: str, deadline: float, step: float) -> str
             _check(end_of_answer(b"", path), path)
             return ""
         if not any(received.startswith(each[: len(received)]) for each in _ANSWERS):
-            # The answer to an HTTP request decides. To the line with the partition's name, a web server may
-            # answer with a page alone, which does not show its kind.
+            # The answer to an HTTP request shows the kind. A web server may answer the line with the
+            # partition's name by a page, and a page alone does not show the kind.
             found = end_at(path, step)
             _check(end_of_answer(received, path) if found in _NO_FINDING else found, path)
     while b"\n" not in received and len(received) < _LONGEST:
@@ -145,7 +145,8 @@ def _check(found: OtherEnd | None, path: str) -> bytes:
     """
     if found in _NO_FINDING or found is None:
         return b""
-    # Loaded for this error alone: without it this module needs only the standard library.
+    # `hcall_client.errors` is loaded for this error alone. Otherwise this file needs only the standard
+    # library.
     from hcall_client.errors import WrongSocket
 
     right = f"{path}{_PLACE}" if found is OtherEnd.STORE else f"STORE{_PLACE}"

@@ -29,7 +29,7 @@ class PagesAndCompletion(BuildHookInterface[Any]):
                 str(page): f"{PAGES}/{page.relative_to(root / 'spec').as_posix()}"
                 for page in sorted((root / "spec").rglob("*.md"))
             }
-            # Golden vectors, which `swpks conformance` sends.
+            # `swpks conformance` sends these golden vectors.
             build_data["force_include"] |= {
                 str(vector): f"{PAGES}/{vector.relative_to(root / 'spec').as_posix()}"
                 for vector in sorted((root / "spec/vectors/frames").glob("*.json"))
@@ -44,8 +44,8 @@ class PagesAndCompletion(BuildHookInterface[Any]):
     def _completion(self, root: Path) -> dict[str, str]:
         """Return the place in the wheel for each completion script.
 
-        The scripts are made in a temporary folder: the tree may be read-only.  `sys.path` has the tree until
-        they are made, because the parser loads the module of each command.
+        The scripts are made in a temporary folder: the tree may be read-only. The parser loads the module
+        of each command. So the tree is in `sys.path` until the scripts are made.
         """
         self._folder = Path(tempfile.mkdtemp(prefix="swpks-completion-"))
         placed = {}

@@ -39,7 +39,10 @@ def _since(name: str, row: AttributeRow) -> str:
 
 
 def _call_of(row: AttributeRow) -> Opcode | None:
-    """Return the h-call that an attribute needs, itself or because of another attribute that it needs."""
+    """Return the h-call that an attribute needs, None if it needs none.
+
+    If an attribute needs another attribute, it needs that one's h-call.
+    """
     return _call_of(ATTRIBUTES[row.needs]) if isinstance(row.needs, str) else row.needs
 
 

@@ -10,12 +10,12 @@ changes nothing on the machine, and adds no foreign architecture. The mirror is 
 own apt uses.
 
 The cache is `$SWPKS_CACHE`, else `$XDG_CACHE_HOME/swpks`, else `~/.cache/swpks`; files in it are kept by
-package, version and `LAYOUT`. Files of an older layout are kept, because an older checkout may use them. The
-whole cache can be deleted at any time. A file has the permission bits of its package, with these exceptions:
-the owner can always read and write it, and no other user can write it. The bits setuid, setgid and sticky are
-never set. The index is fetched again after some hours; without a network the last one is used. If the
-index of a suite for an architecture cannot be fetched, this process does not try again, also not with another
-`Archive`.
+package, version and `LAYOUT`. Files of an older layout are kept, because an older checkout may use them.
+The whole cache can be deleted at any time. A file has the permission bits of its package, with these
+exceptions: the owner can always read and write it, and no other user can write it. The bits setuid, setgid
+and sticky are never set. The index is fetched again after some hours; without a network the last one is
+used. If the index of a suite cannot be fetched, this process does not try again. This is also true for
+another `Archive`.
 """
 
 # Why apt does the work here
@@ -116,7 +116,7 @@ class Archive:
     """
 
     def __init__(self, suite: str, architecture: str = "amd64", cache: Path | None = None) -> None:
-        # Both become the name of a folder.
+        # Both texts become names of folders.
         _demand_name(suite, "suite", "bookworm or bookworm-backports")
         _demand_name(architecture, "architecture", "ppc64el or amd64")
         self.suite = suite
@@ -168,9 +168,9 @@ class Archive:
     def files(self, package: Package, wanted: Sequence[str], inside: str | None = None) -> list[Path]:
         """Unpack and return the first file that each pattern of `wanted` matches, in their order.
 
-        Patterns are those of the shell, for a whole path without leading slash. With `inside`, the package
-        has one tar archive whose path matches `inside`, and patterns are for paths in it. Links are skipped;
-        if only links match, Unavailable names them.
+        Patterns are those of the shell, for a whole path without leading slash. If `inside` is given, the
+        package has one tar archive with a matching path, and the patterns are for paths in it. Links are
+        skipped; if only links match, Unavailable names them.
         """
         key = sha256(repr((LAYOUT, *wanted, inside)).encode()).hexdigest()[:12]
         folder = self._cache / "files" / f"{package.name}_{package.version}_{package.architecture}_{key}"
@@ -266,7 +266,7 @@ class Archive:
             "APT::Sandbox::User": "",
             "Acquire::Languages": "none",
             "Dir::Cache": state / "cache",
-            "Dir::Cache::pkgcache": "pkgcache.bin",  # some container images switch it off; it saves seconds
+            "Dir::Cache::pkgcache": "pkgcache.bin",  # saves seconds; some container images have none
             "Dir::Etc::sourcelist": state / "sources.list",
             "Dir::Etc::sourceparts": "-",
             "Dir::State": state,

@@ -5,7 +5,7 @@ import hmac
 import struct
 
 FORMATS = {"u8": ">B", "u16": ">H", "u32": ">I", "u64": ">Q", "s32": ">i", "s64": ">q"}
-# Digests of fixed texts, so that each run makes the same vectors.
+# The nonces are digests of fixed texts, so that each run makes the same vectors.
 SERVER_NONCE = hashlib.sha256(b"server nonce of the vectors").digest()
 CLIENT_NONCE = hashlib.sha256(b"client nonce of the vectors").digest()
 ACCESS_KEY = hashlib.sha256(b"access key of the vectors").digest()

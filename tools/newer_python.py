@@ -2,10 +2,10 @@
 
     python -m tools.newer_python
 
-It is in `FOLDER`; each version of Python that runs this module has a folder of its own.  It holds the
-packages of swpks and pytest, from requirements-dev.lock with its hashes.  A second run does nothing, until
-the lock or the newest Python changes.  If there is no newer Python, or its wheels can't be installed,
-nothing fails: `why-not` in the folder has the reason, and the test shows it.
+It is in `FOLDER`; each version of Python that runs this module has a folder of its own. It holds the
+packages of swpks and pytest, from requirements-dev.lock with its hashes. A second run does nothing, until
+the lock or the newest Python changes. A missing Python is no failure, nor are wheels that can't be
+installed. Then `why-not` in the folder has the reason, and the test shows it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def main(folder: Path) -> None:
     if stamp.is_file() and stamp.read_text("utf-8") == made_of:
         return
     shutil.rmtree(folder, ignore_errors=True)
-    # Debian has Pythons without ensurepip.  The pip of the running one installs into the new environment.
+    # Some Pythons of Debian have no ensurepip. So the pip of the running Python installs into the new
+    # environment.
     subprocess.run([python, "-m", "venv", "--without-pip", folder], check=True, capture_output=True)
     requirements_file = folder / "requirements.lock"
     requirements_file.write_text(lock, "utf-8")
@@ -125,7 +126,7 @@ def closure(wanted: list[str]) -> set[str]:
     while todo:
         each = todo.pop()
         name, extras = name_of(each.name), {"", *each.extras}
-        # Only new extras are followed: two distributions may require each other.
+        # Only new extras are followed. Two distributions may require each other, and the loop would not end.
         new = extras - found.setdefault(name, set())
         found[name] |= new
         try:

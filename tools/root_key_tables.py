@@ -39,7 +39,10 @@ def root_key() -> Lines:
 
 
 def words_of(kind: type[Enum], members: Collection[Enum]) -> str:
-    """Return the findings of a row as text; if all but one belong to the row, name the one that does not."""
+    """Return the findings of a row as text.
+
+    If only one finding does not belong to the row, the text names that one.
+    """
     others = [each.value for each in kind if each not in members]
     if len(others) > 1:
         return " or ".join(each.value for each in kind if each in members)

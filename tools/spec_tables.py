@@ -180,7 +180,10 @@ def _refused(call: Opcode, policy: int) -> bool:
 
 
 def verdicts(group: str) -> str:
-    """Return the table of the effect of each policy bit on each call of a group, as the engine decides it."""
+    """Return a table of the engine's decisions: a row for each policy bit, a column for each call.
+
+    `group` is the group of calls: make, use or keys.
+    """
     calls = {"make": MAKERS, "use": USERS, "keys": KEY_USERS}[group]
     base = int(Policy.WRAPPINGKEY) if group == "keys" else 0
     lines = [["none", *(_effect(call, 0) for call in calls)]]

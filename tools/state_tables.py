@@ -21,7 +21,10 @@ def tags() -> Lines:
 
 
 def diagram() -> str:
-    """Return a diagram of the states from top to bottom; side transitions are at the right of their state."""
+    """Return a diagram of the states from top to bottom.
+
+    Side transitions are at the right of their state.
+    """
     rows = [row for row in TABLE if row.frame is not FrameType.GOODBYE]
     lines = ["```"]
     state: SessionState | None = next(iter(SessionState))
@@ -40,7 +43,10 @@ def diagram() -> str:
 
 
 def _ending() -> str:
-    """Return a line about GOODBYE, with the states in which not every end may send it."""
+    """Return the line of the diagram about GOODBYE.
+
+    It also names the states in which an end may not send GOODBYE.
+    """
     ways = {(row.state, row.sender, row.follows) for row in TABLE if row.frame is FrameType.GOODBYE}
     ends = {follows for _, _, follows in ways}
     lacking = [

@@ -46,7 +46,8 @@ FLAGS_SIZE = 8
 """Bytes of flags before the payload, big-endian as all other numbers of h-calls."""
 _PKCS7_PART = CERTIFICATE_PART.build({"length": 0})[4:]
 """Revision, type and GUID of the certificate part; they stand behind the time and the length."""
-# The place of revision, type and GUID, counted from the end of the time: 4 bytes of length come first.
+# The bytes of revision, type and GUID, counted from the end of the time. The 4 bytes before them are a
+# length.
 _KIND = slice(4, 4 + len(_PKCS7_PART))
 
 
@@ -80,8 +81,7 @@ def variable_policy(name: str) -> int:
 
 def efi_time(moment: datetime) -> EfiTime:
     """Return a datetime as an update contains it: whole seconds; the time zone is not converted."""
-    # Imported here, as cryptography below: labels and auth files are read by commands that need
-    # neither.
+    # `datetime` and cryptography are imported late. Commands that read labels and auth files need neither.
     from datetime import datetime as kind
 
     check_kind(kind, "a moment", moment, "efi_time(datetime.now())")
@@ -92,7 +92,8 @@ def certificate_lists(certificates: Iterable[bytes], owner: bytes = bytes(16)) -
     """Return signature lists of certificates in DER, each in a list of its own."""
     certificates = all_of(bytes, "certificates", certificates, 'certificate_lists([b"..."])')
     check_bytes("owner", owner)
-    # A list has signatures of one length, and two certificates seldom have the same.
+    # Each certificate gets its own list. All signatures of a list have the same length, and two certificates
+    # seldom have.
     return build_lists(SignatureList(GUID_X509, b"", (owner + each,)) for each in certificates)
 
 
@@ -111,15 +112,17 @@ def sign(data: bytes, key: RSAPrivateKey, certificate: Certificate) -> bytes:
     from cryptography.hazmat.primitives.serialization.pkcs7 import PKCS7Options, PKCS7SignatureBuilder
 
     builder = PKCS7SignatureBuilder().set_data(data).add_signer(certificate, key, SHA256())
-    # Detached and without attributes: PowerVM's public library refuses signed attributes (choice C-T).
+    # The signature is detached and has no attributes: PowerVM's public library refuses signed attributes
+    # (choice C-T).
     options = [PKCS7Options.DetachedSignature, PKCS7Options.Binary, PKCS7Options.NoAttributes]
     return builder.sign(Encoding.DER, options)
 
 
 def certificates_in(data: bytes) -> list[Certificate]:
-    """Return the certificates in the PKCS#7 of a payload; ValueError if it has none, or can't be read.
+    """Return the certificates in the PKCS#7 of a payload.
 
-    They are for display: no update is accepted because of them.
+    They are for display: no update is accepted because of them.  ValueError if the PKCS#7 has no
+    certificate, or can't be read.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization.pkcs7 import load_der_pkcs7_certificates
@@ -147,8 +150,8 @@ def _content_info(signed_data: bytes) -> bytes:
 
 def _tlv(tag: int, body: bytes) -> bytes:
     """Return an element of DER, with the shortest length."""
-    # DER has one form of a length only: one byte below 128, else the number of bytes and as few bytes
-    # as possible.
+    # DER allows one form for each length. A length below 128 is one byte. A larger one is the number of its
+    # bytes, then as few bytes as possible.
     size = len(body).to_bytes((len(body).bit_length() + 7) // 8, "big")
     return bytes([tag, len(body)] if len(body) < 0x80 else [tag, 0x80 | len(size), *size]) + body
 

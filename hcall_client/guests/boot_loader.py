@@ -10,7 +10,7 @@ from hcall_client.guests.common import Stage
 from hcall_client.guests.labels import SB_VERSION
 
 __tracebackhide__ = of_caller
-# As Linux does (spec/linux.md): no SB_VERSION, or one that cannot be read, means static keys.
+# If SB_VERSION is absent or can't be read, the keys are static, as in Linux (spec/linux.md).
 _STATIC = (Status.H_NOT_FOUND, Status.H_AUTHORITY)
 
 

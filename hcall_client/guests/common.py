@@ -1,7 +1,7 @@
 """The common part of firmware and boot loader: a stage of the boot that locks its objects.
 
-An early stage reads and writes its objects, then sets a password that only it knows, and starts the next
-stage.  Later stages can't use its objects without the password (R-03, R-04).  The next IPL unsets it.
+An early stage reads and writes its objects. Then it sets a password that only it knows, and starts the next
+stage. Later stages can't use its objects without the password (R-03, R-04). The next IPL unsets it.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Stage:
 
     async def lock(self) -> None:
         """Set a random password of the greatest length; no other stage knows it in this IPL."""
-        # The greatest length, as Linux asks for (spec/linux.md).
+        # The password has the greatest length, as in Linux (spec/linux.md).
         size = (await self._channel.limits()).max_password_size
         self._authorization = await self._channel.call(set_password(self.consumer, self._entropy(size)))
 
@@ -80,8 +80,8 @@ class Stage:
     async def read(self, label: bytes, owner: int | None = None) -> ObjectRead:
         """Read an object of this consumer, or of another `owner` without authorization."""
         other = owner is not None and owner != self.consumer
-        # Without a password: the password of this consumer counts for its own objects only. Another
-        # consumer's object can be read if it is world-readable.
+        # For another consumer's object no password is sent: a password counts only for the objects of its own
+        # consumer. Such an object can be read if it is world-readable.
         who = Authorization(owner) if other and owner is not None else self._authorization
         size = (await self._channel.limits()).max_object_size
         return await self._channel.call(read_object(who, label, size))
@@ -97,7 +97,7 @@ class Stage:
     async def labels(self) -> list[bytes]:
         """List all labels of this consumer."""
         found: list[bytes] = []
-        # Stands for the part before the first one: token 0 begins a new list.
+        # The loop needs a part to begin with. Token 0 in it begins a new list.
         part = Labels((), 0, more=True)
         while part.more:
             part = await self._channel.call(get_object_labels(self._authorization, part.token))
@@ -113,7 +113,7 @@ class Stage:
         check_bytes("data", data)  # before the present object is removed
         check_number("policy", policy)
         try:
-            # An ObjectRead is a tuple, and a policy compares as its number.
+            # An ObjectRead is a tuple, and a policy is a number. So both are compared by their values.
             if await self.read(label) == (data, policy):
                 return False
             await self.remove(label)

@@ -71,8 +71,12 @@ class KexecHandover:
         return f"KexecHandover({sorted(self.chosen)})"
 
     def take_password(self) -> bytes:
-        """Return the password, if one was handed over, and blank the property as early boot does."""
-        # Removed as soon as it is read (spec/linux.md): user space can read the device tree.
+        """Return the password, empty if none was handed over.
+
+        This also removes the property, as early boot does.
+        """
+        # The property is removed as soon as it is read (spec/linux.md), because user space can read the
+        # device tree.
         return self.chosen.pop(PASSWORD_PROPERTY, b"")
 
 
@@ -108,7 +112,10 @@ class LinuxKernel:
 
     @classmethod
     async def from_kexec(cls, channel: Caller, handover: KexecHandover, driver: Driver = LINUX_7_0) -> Self:
-        """Return the next kernel; it uses the password that the last kernel handed over, if there is one."""
+        """Return the next kernel.
+
+        If the last kernel handed a password over, the next kernel uses it.
+        """
         kernel = cls(channel, driver)
         kernel._authorization = Authorization(Consumer.OPERATING_SYSTEM, handover.take_password())
         await kernel.init()

@@ -43,7 +43,10 @@ class OsLabel(NamedTuple):
 
     @property
     def text(self) -> str | None:
-        """The name as text if it is in UTF-16, little-endian, and of printable ASCII; else None."""
+        """The name as text, None if it is not readable.
+
+        A readable name is printable ASCII in UTF-16, little-endian.
+        """
         characters, zeros = self.name[::2], self.name[1::2]
         if len(characters) != len(zeros) or not characters or any(zeros):
             return None
@@ -94,9 +97,13 @@ def describe_label(label: bytes) -> str:
 
 
 def _component(component: bytes) -> str:
-    """Return a component as text; in hexadecimal if it is not printable, or if the text is ambiguous."""
+    """Return a component as text.
+
+    The text is hexadecimal if the component is not printable, or if its text would be ambiguous.
+    """
     text = _text(component)
-    # A colon in it, or the words `hex` and `utf16`, would move the border between component and name.
+    # The text is `component:name`. If the component had a colon, or were the word `hex` or `utf16`, a reader
+    # would split it at the wrong colon.
     unclear = text in _KINDS or (":" in text and not text.startswith(_HEX))
     return f"{_HEX}{component.hex()}" if unclear else text
 

@@ -1,7 +1,7 @@
 """The reactions of Linux's PLPKS driver to the keystore's answers, as data and pure functions.
 
-`hcall_client.guests.kernel` uses them.  Facts: spec/linux.md.  Numbers are Linux's errno values as the driver
-returns them, 0 or negative.
+`hcall_client.guests.kernel` uses them. Facts: spec/linux.md. Numbers are errno values as the Linux driver
+returns them: 0 or negative.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ ERRNO: Mapping[int, int] = MappingProxyType(
 class Driver:
     """The points in which versions of the driver differ.
 
-    `poll_interval` and `poll_limit` are in seconds.  With `converts_twice`, WRITE and REMOVE convert the
-    result of the flush poll as if it were a status, although it is an errno already.  `knows_continue` adds
+    `poll_interval` and `poll_limit` are in seconds. The result of the flush poll is an errno. With
+    `converts_twice`, WRITE and REMOVE convert it again, as if it were a status. `knows_continue` adds
     H_CONTINUE -> -EAGAIN, as drivers that list labels have it.
     """
 
@@ -82,10 +82,11 @@ class Driver:
     def poll_result(self, error: int) -> int:
         """Return the result of WRITE and REMOVE for the errno with which their flush poll ended.
 
-        With `converts_twice` a timeout becomes -EINVAL, -ENOENT becomes -ENXIO and -EBUSY -EEXIST.
+        With `converts_twice`, a timeout becomes -EINVAL, -ENOENT becomes -ENXIO, and -EBUSY becomes
+        -EEXIST.
         """
-        # Statuses and errno values are both small negative numbers: -ETIMEDOUT is no status, so it
-        # becomes -EINVAL; -ENOENT is -2, the number of H_FUNCTION.
+        # Statuses and errno values are both small negative numbers, so an errno may equal a status. -ENOENT
+        # is -2, the number of H_FUNCTION. -ETIMEDOUT is no status, so it becomes -EINVAL.
         return self.to_errno(error) if self.converts_twice else error
 
 
@@ -113,7 +114,10 @@ def poll_step(status: int, flushed: int) -> int | None:
 
 
 def broken_limit(config: Config) -> str | None:
-    """Return the text of the first sanity test that a config block fails; None if it passes all."""
+    """Return the text of the first sanity test that a config block fails.
+
+    Return None if the block passes all tests.
+    """
     if config.max_password_size < MIN_PASSWORD_SIZE:
         return f"max password size {config.max_password_size} is below {MIN_PASSWORD_SIZE}"
     if not MIN_LABEL_SIZE <= config.max_label_size <= MAX_LABEL_SIZE:

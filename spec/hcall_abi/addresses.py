@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-# An IPv6 address stands in brackets, so that none of its colons can be taken for the colon before the port.
+# An IPv6 address stands in brackets. Otherwise one of its colons could be taken for the colon before the
+# port.
 _PLACE = re.compile(r"unix:(.+)|tcp:(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+)):([0-9]{1,5})", re.DOTALL)
 
 

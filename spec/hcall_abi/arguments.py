@@ -46,14 +46,14 @@ class Kind(Enum):
     """The address of bytes that the hypervisor reads."""
     PASSWORD = "password"  # noqa: S105
     """The address of a password that the hypervisor reads."""
-    # Separate kinds: the operator can relax the alignment of WRAP_INPUT and WRAP_OUTPUT alone.
+    # WRAP_INPUT and WRAP_OUTPUT are kinds of their own, because the operator can relax their alignment alone.
     WRAP_INPUT = "page-aligned input buffer"
     """The address of bytes that WRAP or UNWRAP reads; their alignment can be relaxed alone (R-76)."""
     OUTPUT = "output buffer"
     """The address of bytes that the hypervisor may write."""
     WRAP_OUTPUT = "page-aligned output buffer"
     """The address of bytes that WRAP or UNWRAP may write; their alignment can be relaxed alone (R-76)."""
-    # Not OUTPUT: the policy word of GEN_KEY decides whether the call has an output buffer.
+    # The kind OUTPUT does not fit: the policy word of GEN_KEY decides whether the call has an output buffer.
     KEY_OUTPUT = "output buffer of a key"
     """The address of bytes for a new key; 0 for a wrapping key, which no guest gets."""
     LENGTH = "length"
@@ -80,7 +80,8 @@ class Kind(Enum):
         return not (self.readable or self.writable or self.is_length)
 
 
-# Sets and not a flag in each kind: an enum's value is the text that the pages show.
+# The facts of the kinds are in sets, because a kind has no room for a flag: its value is the text that the
+# pages show.
 _READABLE = frozenset(
     {
         Kind.AUTHORIZATION,
@@ -116,7 +117,7 @@ class Bounds(NamedTuple):
     rule: Rule
     least: int = 0
     most: int | Limit | None = None
-    # For WRAP and UNWRAP: the least length of the output depends on the length of the input.
+    # WRAP and UNWRAP need this field: the least length of the output depends on the length of the input.
     beyond: str | None = None
 
 
@@ -135,16 +136,17 @@ class Arg(NamedTuple):
     """One argument of an h-call.
 
     `register` is 4 to 12; a row of the table sets it from the argument's place.  `length` names the length
-    argument of a buffer.  `bounds` are the allowed lengths (None: any).  `words` says which policy words the
-    call refuses (None: only those that all calls refuse).
+    argument of a buffer.  `bounds` are the allowed lengths (None: any).  `words` says which policy words
+    the call refuses (None: only those that all calls refuse).
 
-    `one_page` says that the buffer must not cross a 4 KiB page, and its address is a multiple of
-    `alignment`, where memory is strict (R-76).
+    `one_page` and `alignment` count only if memory is strict (R-76).  With `one_page`, the buffer must not
+    cross a 4 KiB page.  Its address must be a multiple of `alignment`.
     """
 
     name: str
     kind: Kind
-    # Set by `_spec` from the place in the row, so no two arguments of a call have the same register.
+    # `_spec` sets this number from the place in the row. So no two arguments of a call have the same
+    # register.
     register: int = 0
     # A number with more bits is not cut off. The call is refused with the status of the argument (choice
     # C-M).

@@ -22,8 +22,8 @@ def attribute_number(name: str, given: int | str) -> int:
         raise OperatorError(rules.ATTRIBUTE_KNOWN, f"no attribute {name!r}{near}; the attributes are {names}")
     try:
         return row.parse(given)
-    # `parse` raises ValueError and names no rule: it is in `hcall_abi.console`, which the modules of the
-    # rules import.
+    # `parse` can't name a rule: the modules of the rules import its module, `hcall_abi.console`. So it raises
+    # ValueError, and the rule is added here.
     except ValueError as error:
         near = near_question(str(given), row.words)
         raise OperatorError(rules.ATTRIBUTE_RANGE, f"{name} {error}{near}") from None

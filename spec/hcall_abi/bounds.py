@@ -29,7 +29,7 @@ LONGEST_TIMEOUT = 86400.0
 MAX_STREAMS = 8
 """Most streams of events at once (spec/control.md#events)."""
 
-# A third of the silence after which a client ends the stream (`hcall_client.events`).
+# This is a third of the silence after which a client ends the stream (`hcall_client.events`).
 HEARTBEAT_SECONDS = 10.0
 """Longest time between two pieces of a stream of events, in seconds."""
 

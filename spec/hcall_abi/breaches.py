@@ -30,8 +30,8 @@ class _Breach(NamedTuple):
 _TEXT = (StringError, UnicodeDecodeError)  # which of them depends on the version of Construct
 _RESERVED, _LEFT_OVER = "a reserved field", "bytes left over"
 
-# `breach` uses the first row that fits.  The last row of a frame is for all other errors: the body ends too
-# early.
+# `breach` uses the first row that fits. The last row of a frame is for a body that ends too early, and fits
+# every error.
 _BREACHES: dict[FrameType, tuple[_Breach, ...]] = {
     FrameType.HELLO: (
         _Breach(ConstError, "", rules.HELLO_RESERVED, _RESERVED),

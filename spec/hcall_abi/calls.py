@@ -1,9 +1,9 @@
 """The table of all 14 h-calls: opcode, every argument by register, results and statuses.
 
-Dispatch and argument checks of the server, the typed calls of the client, the pages in `spec/hcalls/` and the
-test matrices read this table.  So a fact about an h-call is written once.
-Facts: opcodes and argument order are those of the public Linux driver (spec/hcalls/index.md);
-SET_PASSWORD's arguments are not public, so they are our choice (C-1).
+A fact about an h-call is written once, in this table. The server's dispatch and argument checks, the
+client's typed calls, the pages in `spec/hcalls/` and the test matrices read it. Facts: opcodes and argument
+order are those of the public Linux driver (spec/hcalls/index.md); SET_PASSWORD's arguments are not public,
+so they are our choice (C-1).
 
 The shape of an argument is `hcall_abi.arguments.Arg`.
 """
@@ -90,8 +90,8 @@ class HCallSpec(NamedTuple):
     def results(self, **values: int) -> tuple[int, ...]:
         """Return the values of r4, r5, ... for results that are given by name.
 
-        The tuple ends with the last given result; a result before it that is not given is 0.  KeyError for a
-        name that the call does not have.
+        The tuple ends with the last given result. If an earlier result is not given, it is 0. KeyError for
+        a name that the call does not have.
         """
         places = {self.output(name).place: value for name, value in values.items()}
         return tuple(places.get(place, 0) for place in range(max(places) + 1))
@@ -161,8 +161,8 @@ def _spec(
     """Build a row: arguments and results take the registers from r4 on, in order."""
     placed = tuple(arg._replace(register=FIRST_ARGUMENT_REGISTER + n) for n, arg in enumerate(args))
     results = tuple(Output(name, FIRST_ARGUMENT_REGISTER + n) for n, name in enumerate(outputs))
-    # The statuses of some calls are not public. For them: a call that modifies returns H_R_STATE in a frozen
-    # partition, and each argument can be refused with the status of its position.
+    # For some calls the statuses are not public. Our choice: in a frozen partition a call that modifies
+    # returns H_R_STATE. A wrong argument returns the status of its position.
     state = {Status.H_R_STATE} if modifies else set()
     retry = {Status.H_BUSY} if busy else set()
     statuses = _COMMON | state | retry | {arg.status for arg in placed} | set(also)
@@ -175,7 +175,8 @@ _ROWS = (
         *_buffer("config", Kind.OUTPUT, Bounds(rules.CONFIG_LENGTH, CONFIG_MIN_SIZE), one_page=True),
     ),
     _spec(
-        # Our choice, modelled on GEN_PASSWORD (C-1): no public program makes this call.
+        # The arguments are our choice (C-1), because no public program makes this call. They are modelled on
+        # GEN_PASSWORD.
         Opcode.SET_PASSWORD,
         _CONSUMER,
         _RESERVED,
@@ -200,7 +201,7 @@ _ROWS = (
         Opcode.GET_OBJECTLABELS,
         _AUTH,
         Arg("token", Kind.LIST_TOKEN),
-        # Count in r4, token in r5: both drivers read it so, although papr_hcalls.rst lists the token
+        # The count is in r4 and the token in r5: both drivers read them so. papr_hcalls.rst lists the token
         # first.
         *_buffer("labels", Kind.OUTPUT),
         outputs=("count", "token"),
@@ -228,8 +229,8 @@ _ROWS = (
         Opcode.READ_OBJECT,
         _AUTH,
         *_LABEL,
-        # No bounds: a buffer that is too small is no wrong argument. H_TOO_BIG returns the size, so a
-        # guest may begin with a length of 0.
+        # The length has no bounds, because a buffer that is too small is no wrong argument. H_TOO_BIG returns
+        # the size, so a guest may begin with a length of 0.
         *_buffer("data", Kind.OUTPUT),
         outputs=("size", "policy"),
         also={Status.H_AUTHORITY, Status.H_NOT_FOUND, Status.H_TOO_BIG},
@@ -292,7 +293,7 @@ _ROWS = (
         *_buffer(
             "output",
             Kind.WRAP_OUTPUT,
-            # Negative: the output is smaller than the input by the overhead.
+            # The bound is negative, because the output is smaller than the input by the overhead.
             Bounds(rules.UNWRAP_ROOM, -WRAP_OVERHEAD, beyond="input_length"),
             alignment=PAGE,
         ),

@@ -16,10 +16,10 @@ HRETURN need `struct` codecs, which are derived from the same Construct definiti
 #   - Hand-written `struct` formats: as fast as possible, but a second definition that can drift from the
 #     first.
 #
-# The present solution: the formats are derived from the definitions when the module is loaded
-# (`hcall_abi.layout`), and only the order of the checks is written by hand. A property test feeds right,
-# damaged, truncated and over-long bytes to both and compares frames and refusals. The other four frames are
-# sent once a session, and use the definitions.
+# The present solution: `hcall_abi.layout` derives the formats from the definitions when the module is loaded.
+# Only the order of the checks is written by hand. A property test feeds right, damaged, truncated and
+# over-long bytes to both and compares frames and refusals. The other four frames are sent once a session, and
+# use the definitions.
 #
 # The decoders check everything that the definition checks, and name the rule of the first breach. A message
 # never has a byte of the body: it may be a password.
@@ -73,8 +73,8 @@ _HRETURN_HEAD = FixedLayout(HRETURN_HEAD)
 _WRITE = FixedLayout(WRITE)
 
 _IN, _OUT, _BOTH = int(Access.IN), int(Access.OUT), int(Access.BOTH)
-# Each h-call uses these two functions and sizes. As names of the module they are found faster than as
-# attributes of the layouts.
+# Each h-call uses these two functions and sizes. Python finds a name of the module faster than an attribute
+# of a layout.
 _HCALL_HEAD_SIZE, _unpack_hcall_head = HCALL_HEAD_LAYOUT.size, HCALL_HEAD_LAYOUT.unpack_raw
 _SEGMENT_SIZE, _unpack_segments = SEGMENT_LAYOUT.size, SEGMENT_LAYOUT.iterate
 
@@ -106,8 +106,8 @@ def decode_hcall(tag: int, data: bytes, start: int, end: int) -> HCall:
     if table > end:
         raise malformed(rules.HCALL_HEAD, "HCALL")
     values = _unpack_hcall_head(data, start)
-    # The two reserved fields behind opcode, nine registers and count. A set bit has a meaning that this
-    # release does not know, so it is refused and not skipped.
+    # These are the two reserved fields behind opcode, nine registers and count. A set bit has a meaning that
+    # this release does not know. So the frame is refused.
     if values[11] or values[12]:
         raise malformed(rules.HCALL_RESERVED, "HCALL")
     offset = table + values[10] * _SEGMENT_SIZE
@@ -118,8 +118,8 @@ def decode_hcall(tag: int, data: bytes, start: int, end: int) -> HCall:
     previous = 0
     ordered = True
     for address, length, access in _unpack_segments(data[table:offset]):
-        # The commonest access first, and two comparisons in place of a mask: this line runs for each
-        # segment.
+        # The most frequent access is compared first, and two comparisons are faster than a mask. This line
+        # runs for each segment.
         if access == _IN or access == _BOTH:
             segments.append((address, length, access, data[offset : offset + length]))
             offset += length
@@ -130,11 +130,11 @@ def decode_hcall(tag: int, data: bytes, start: int, end: int) -> HCall:
         if address < previous:
             ordered = False
         previous = address + length
-    # One comparison finds both too few bytes and too many. If the data end too early, slices come out short,
-    # but `offset` is counted from the lengths.
+    # One comparison finds both too few bytes and too many. If the data end too early, the slices are shorter
+    # than stated, but `offset` is the sum of the stated lengths.
     if offset != end:
         raise malformed(rules.HCALL_BYTES, "HCALL")
-    # If the segments ascend, the usual case, the loop has shown that none overlap.
+    # Usually the segments ascend. Then the loop has shown that none overlap.
     if not (ordered and previous <= ADDRESS_SPACE) and overlapping([piece[:2] for piece in segments]):
         raise malformed(rules.HCALL_OVERLAP, "HCALL")
     return new_tuple(HCall, (tag, values[0], values[1:10], tuple(segments)))
@@ -163,7 +163,7 @@ def decode_hreturn(tag: int, data: bytes, start: int, end: int) -> HReturn:
     return HReturn(tag, values[0], values[1:10], tuple(writes))
 
 
-# Makes the HCALL from the parsed definition. The property test compares it with `decode_hcall`.
+# The property test compares this HCALL, made from the parsed definition, with that of `decode_hcall`.
 def _read_hcall(tag: int, body: Any) -> HCall:
     segments, offset = [], 0
     for item in body.segments:
@@ -253,9 +253,10 @@ _pack_answer, _pack_answer_one_write = _packs(_HRETURN_FRAME), _packs(_HRETURN_F
 def answer_parts(
     tag: int, status: int, registers: tuple[int, ...], writes: tuple[Write, ...]
 ) -> tuple[bytes, bytes]:
-    """Return the two parts of an HRETURN frame, fields and data, so that a join of frames copies them once.
+    """Return the two parts of an HRETURN frame: fields and data.
 
-    `registers` are the values from r4 on; the other registers are 0.
+    The parts are separate, so that a join of frames copies them only once.  `registers` are the values from
+    r4 on; the other registers are 0.
     """
     count = len(registers)
     if len(writes) == 1:  # the answer to most reads
@@ -264,7 +265,7 @@ def answer_parts(
         size = _HRETURN_SIZE + _WRITE_SIZE + length
         head = (_HRETURN_START, tag, size, status, *registers, 1, 0, 0, address, length, 0)
         return _pack_answer_one_write[count](*head), data
-    # A list and not a generator: join makes a list of a generator first.
+    # A list is faster than a generator here: join would first make a list of it.
     table = b"".join([_WRITE.pack_raw(address, len(data), 0) for address, data in writes])
     data = b"".join([data for _, data in writes])
     size = _HRETURN_SIZE + len(table) + len(data)

@@ -1,9 +1,9 @@
 """The console's vocabulary: attributes, secure-boot modes, names, message numbers (spec/control.md).
 
-The names and numbers are those of the real console where it has them.  Each attribute of a partition is
-one field of `ConsoleAttributes`, and the row of the field has its description and numbers.  These are made
-from the rows: the settings of a server, the bodies and views of the control channel with their OpenAPI
-schemas, the switches of the partition record, `swpks hmc set` and its output, and the table of the page.
+The names and numbers are those of the real console where it has them. Each attribute of a partition is one
+field of `ConsoleAttributes`, and the row of the field has its description and numbers. All other forms of
+an attribute are made from its row: the setting of a server, the fields in bodies and views, the OpenAPI
+schemas, the switch in the partition record, `swpks hmc set` and the table of the page.
 
 The verbs are in `hcall_abi.control`, the grammar of fault plans in `hcall_abi.faults`.  The rows have all
 values of an attribute.  The system decides which of them a partition may have at a given moment.
@@ -38,32 +38,33 @@ SWITCH = range(2)
 
 _LATER = SYSTEM_NAME_SIZE - 1
 """Most characters of a name after its first one."""
-# No blank and no slash: the name becomes a file name, and is printed in lines without quotes.
+# A name has no blank and no slash. It becomes a file name, and is printed in lines without quotes.
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LATER}}}")
 _SYSTEM_NAME = re.compile(rf"[A-Za-z0-9]([A-Za-z0-9 ._-]{{0,{_LATER - 1}}}[A-Za-z0-9._-])?")
 RESERVED_NAMES = ("control", "mobility", "tcp")
 """Names that no partition may have: those of the other sockets, and of the listener on TCP."""
-# At most nine digits: the time of `int` grows with the square of the number of digits.
+# A number has at most nine digits, because `int` becomes very slow for many digits.
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 class AttributeRow(NamedTuple):
     """The row of one attribute.
 
-    `numbers` are all allowed numbers, and `words` their names, from 0 on.  `sealed` is the attribute's place
-    in the partition record (spec/sealed.md#partition-record): the name of a field, or a bit of `attributes`.
-    The bit is set while the attribute differs from its `default`.
+    `numbers` are all allowed numbers, and `words` their names, from 0 on.  `sealed` is the attribute's
+    place in the partition record (spec/sealed.md#partition-record): the name of a field, or a bit of
+    `attributes`. The bit is set while the attribute differs from its `default`.
 
     If `needs` is an h-call, a firmware level without this call does not have the attribute.  If `needs` is
     another attribute, this one can be on only while the other is on.
 
-    `of_updates` marks attributes of signed updates: they change only while the partition is powered off, and
-    are switched off with the keystore.  `while_off` marks other attributes that change only while it is off.
+    `of_updates` marks attributes of signed updates.  They change only while the partition is powered off.
+    If the keystore is switched off, they are switched off too.  `while_off` marks other attributes that
+    change only while the partition is powered off.
     """
 
     description: str
     numbers: range
-    # Part of a stored format: the number of a bit keeps its meaning for ever.
+    # This place is a part of a stored format: the number of a bit never changes its meaning.
     sealed: str | int
     words: tuple[str, ...] = ()
     default: int = 0
@@ -131,8 +132,8 @@ class ConsoleAttributes:
     ]
     keystore_signed_updates_without_verification: Annotated[
         int,
-        # A latch and not a switch: no key exists that could sign the first PK, but a second unsigned PK would
-        # take over the system.
+        # This attribute is a latch and not a switch. The first PK has to be unsigned, because no key exists
+        # that could sign it. A second unsigned PK would take over the system.
         AttributeRow(
             "a latch: while it is 1, one update of Linux's PK needs no signature; "
             "the first that succeeds, a deletion too, sets it back to 0",
@@ -164,7 +165,8 @@ class ConsoleAttributes:
             "so it asks its console before it starts with its system",
             SWITCH,
             8,
-            # The record stores differences from the default, so in older records the partition is capable.
+            # The record stores only differences from the default. So a partition in an older record is
+            # capable.
             default=1,
             while_off=True,
         ),
@@ -227,7 +229,7 @@ def is_partition_name(name: str) -> bool:
 def is_system_name(name: str) -> bool:
     """Return whether a managed system can have this name.
 
-    It has the characters of a partition's name, and blanks between them.  So it never looks like type, model
-    and serial number, which have an asterisk, and needs no quotes in the console's output.
+    It has the characters of a partition's name, and blanks between them. So it needs no quotes in the
+    console's output. It can't be taken for type, model and serial number, because these have an asterisk.
     """
     return bool(_SYSTEM_NAME.fullmatch(name))

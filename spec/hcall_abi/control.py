@@ -63,7 +63,7 @@ class ProblemKind(Enum):
     NOT_FOUND = (404, "Not found", rules.REQUEST_PATH)
     NO_METHOD = (405, "Method not allowed", rules.REQUEST_METHOD)
     TOO_SLOW = (408, "Request too slow", rules.REQUEST_TIME)
-    # None: many rules have this kind, so the problem names the rule itself.
+    # The rule is None, because many rules have this kind. The problem names the rule itself.
     REFUSED = (409, "Refused by a rule", None)
     TOO_LARGE = (413, "Body too large", rules.REQUEST_SIZE)
     NOT_JSON = (415, "Not JSON", rules.REQUEST_JSON)

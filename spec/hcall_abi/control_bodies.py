@@ -57,7 +57,8 @@ Uuid = Annotated[
         description="UUID of a partition",
     ),
 ]
-# Each pattern has a longest length too: in Python's expressions, `$` also accepts a newline at the end.
+# Each pattern has a longest length too, because `$` alone is too weak: in Python it also accepts a newline at
+# the end.
 ConsoleId = Annotated[str, _id("identity of a management console, no secret")]
 SystemId = Annotated[str, _id("public identity of a managed system")]
 Epoch = Annotated[int, msgspec.Meta(ge=1, le=MAX_EPOCH, description="the number of an attempt")]

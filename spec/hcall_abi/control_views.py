@@ -20,8 +20,8 @@ CustodyName = Literal["own", "frozen", "released", "gone", "none", "prepared", "
 ModeName = Literal["serving", "copying", "waiting", "in-doubt", "asking", "settled"]
 
 
-# Unknown fields are accepted here and refused in `Body`: an older client must go on with a newer
-# server.
+# A view accepts unknown fields: an older client must be able to read the answers of a newer server. A `Body`
+# refuses them.
 class View(msgspec.Struct, kw_only=True):
     """The base of every struct in an answer: a later version may add fields."""
 
@@ -235,7 +235,7 @@ class ExpectationView(View):
     address: str
 
 
-# Not ArrivalCheck itself: a view may get new fields, and a body refuses unknown fields.
+# This view can't be ArrivalCheck itself. A view may get new fields, and a body refuses unknown fields.
 class NeedsView(View):
     """The needs of a partition at another system, with the fields of `control_bodies.ArrivalCheck`."""
 

@@ -1,4 +1,4 @@
-"""EFI structures of signed updates: little-endian and packed, all other memory being big-endian.
+"""EFI structures of signed updates: little-endian and packed.  All other memory is big-endian.
 
 The payload of an update (EFI's "authentication 2" block), signature lists, and the form in which a variable
 is stored (spec/secure-boot-variables.md).  Parsers raise `RuleBroken`.  No signature is checked here.

@@ -13,8 +13,8 @@ from hcall_abi.rules.rule import Fault, Rule
 class SwpksError(Exception):
     """A broken rule: `rule` is its row, `message` is the finding of this case.
 
-    The text begins with the message number of the real console, where the rule has one.  If `advised` is
-    true, the message has a remedy already, so the program that prints the error does not add the rule's
+    The text begins with the message number of the real console, where the rule has one. If `advised` is
+    true, the message has a remedy already. Then the program that prints the error does not add the rule's
     remedy (`hcall_abi.remedies`).
     """
 

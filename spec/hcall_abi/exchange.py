@@ -23,8 +23,8 @@
 # only state in which both may send: an HRETURN answers an HCALL that both have seen, and changes no state.
 # GOODBYE can cross any frame. So an end in `closed` drops all later frames without a check.
 #
-# A step changes nothing before all its checks have passed. So a refused frame can be refused again, and a
-# caller that catches the error of a bad send has a session that is still whole.
+# A step changes nothing before all its checks have passed. So a refused frame can be refused again. A caller
+# may catch the error of a bad send: its session is unchanged.
 #
 # Conditions: an OPENED with status 0 opens the session, another status refuses it. An OPEN of a version that
 # the server does not speak leads to `opening` as well, so that OPENED can refuse it. It is the only frame of
@@ -44,9 +44,9 @@
 # Other modules check bytes, lengths and the largest body (`hcall_abi.session`), and the contents of OPEN (the
 # server). The end of the stream is no frame, but it closes a session as GOODBYE does: see `Exchange.end`.
 #
-# An earlier version had a table without conditions. The rules of OPENED and of the tags stood beside it,
-# once in the code that sends and once in the code that receives. We dropped that: two copies of a rule can
-# differ, and the page could not be drawn from the table.
+# An earlier version had a table without conditions. The code that sends and the code that receives each had
+# the rules of OPENED and of the tags. We dropped that: two copies of a rule can differ, and the page could
+# not be drawn from the table.
 
 from __future__ import annotations
 
@@ -178,7 +178,10 @@ class OutOfTurn(SwpksError):
 
 
 class Exchange:
-    """A session as both ends see it: its state, and the tags of the frames that have no answer yet."""
+    """A session as both ends see it.
+
+    It has the state, and the tags of the frames that have no answer yet.
+    """
 
     def __init__(self) -> None:
         self._enter(_START)
@@ -193,9 +196,12 @@ class Exchange:
         return len(self._unanswered)
 
     def step(self, sender: Role, event: Event) -> None:
-        """Take the step for a frame of `sender`; OutOfTurn, with nothing changed, if a rule forbids it."""
+        """Take the step for a frame of `sender`.
+
+        If a rule forbids the frame, raise OutOfTurn; then nothing has changed.
+        """
         kind = _TYPES[type(event)]
-        # First the row, then the tag, then the state: nothing changes before both checks have passed.
+        # The row is checked first, then the tag. The state changes last, so a refused frame changes nothing.
         turn = self._turn(sender, kind, _condition(event))
         if not isinstance(event, (Hello, Goodbye)):
             if TAGS[kind] is TagUse.ASKS:
@@ -206,9 +212,10 @@ class Exchange:
             self._enter(turn.follows)
 
     def admit(self, sender: Role, kind: int, tag: int) -> None:
-        """Refuse a frame by its header alone: OutOfTurn if no frame of this type may come from `sender` now.
+        """Refuse a frame by its header alone.
 
-        `kind` is one of `FrameType`.  `step` still has to follow, once the body has come.
+        Raise OutOfTurn if no frame of type `kind` may come from `sender` now.  `kind` is one of
+        `FrameType`. When the body has come, the caller must still call `step`.
         """
         # Only the tag that must be 0 can be checked by the header. `step` checks the others.
         if tag and TAGS[kind] is TagUse.ZERO:
@@ -216,7 +223,10 @@ class Exchange:
         self._turn(sender, kind, None)
 
     def skips(self, sender: Role, kind: int) -> bool:
-        """Whether a frame of a version that this end does not support is legal now: its body is skipped."""
+        """Whether a frame is legal now although this end does not support its version.
+
+        The body of such a frame is skipped.
+        """
         turns = self._turns.get(kind, ())
         return any(turn.sender is sender and turn.condition is Condition.VERSION_OTHER for turn in turns)
 
@@ -226,7 +236,7 @@ class Exchange:
 
     def _enter(self, state: SessionState) -> None:
         self.state = state
-        # The rows of the present state, looked up once for each change and not for each frame.
+        # The rows of the present state are looked up once for each change of state, and not for each frame.
         self._turns = _TURNS[state]
 
     def _turn(self, sender: Role, kind: int, condition: Condition | None) -> Turn:

@@ -1,7 +1,8 @@
 """Faults on demand: the grammar of fault plans, for server, clients and command line (spec/faults.md).
 
-A fault answers operations of its kind: from the `nth` one on, `times` in a row or for `seconds`.  The count
-begins when the plan is set.  Busy answers count the calls of one h-call; NVRAM faults count commits.
+A fault answers operations of its kind, from the `nth` one on. It answers `times` operations in a row, or
+all of them for `seconds`. The count begins when the plan is set. Busy answers count the calls of one
+h-call; NVRAM faults count commits.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ COUNTED_TROUBLES = ("full", "io")
 """The troubles that last for a number of commits."""
 
 _LONG_BUSY = frozenset(status for status in Status if status.name.startswith("H_LONG_BUSY_ORDER"))
-# The pattern bounds the digits: the time of `int` grows with the square of their number.
+# The pattern bounds the number of digits, because `int` becomes very slow for many digits.
 _TEXT = re.compile(
     r"(?P<hcall>\w+)=(?P<status>\w+)(,nth=(?P<nth>\d{1,7}))?"
     r"(,times=(?P<times>\d{1,7})|,seconds=(?P<seconds>\d{1,4}(\.\d{1,6})?))?",
@@ -45,9 +46,9 @@ class BusyFault:
     """A fault that answers `call` with `status`, from the `nth` call after the plan was set.
 
     The fault answers `times` calls in a row, or all calls for `seconds`; exactly one of the two is given.
-    `status` is H_BUSY or one of the call's H_LONG_BUSY_ORDER_*.  H_BUSY is allowed for every call, also for
-    CONFIRM, whose row of the table does not have it (spec/faults.md#busy-answers).  OperatorError for any
-    other status, and for counts and times out of range.
+    `status` is H_BUSY or one of the call's H_LONG_BUSY_ORDER_*. H_BUSY is allowed for every call. This
+    includes CONFIRM, although its row of the table lacks H_BUSY (spec/faults.md#busy-answers).
+    OperatorError for any other status, and for counts and times out of range.
     """
 
     call: Opcode
@@ -62,7 +63,8 @@ class BusyFault:
             names = ", ".join(status.name for status in sorted(allowed))
             message = f"{self.call.name} never answers {self.status.name}; its busy answers are {names}"
             raise OperatorError(rules.FAULT_STATUS, message)
-        # With both it would be unclear which of them ends the fault. With neither it would never end.
+        # Exactly one of the two must be given. With both, the end of the fault would be unclear. With
+        # neither, it would never end.
         if (self.times is None) == (self.seconds is None):
             raise OperatorError(rules.FAULT_LASTING, "a fault with both times and seconds, or neither")
         if not 1 <= self.nth <= MAX_COUNT or (self.times is not None and not 1 <= self.times <= MAX_COUNT):
@@ -84,9 +86,11 @@ class BusyFault:
 class NvramFault:
     """A fault that makes commits of NVRAM fail with `trouble`, from the `nth` commit after it was set.
 
-    The fault affects `times` commits in a row; None means until it is ended, and a stall needs None.  With
-    `after`, the commit takes effect first, so that only its answer is lost.  `operation` may be loads instead
-    of commits.  `after` and `operation` are for simulations.
+    The fault affects `times` commits in a row.  If `times` is None, it lasts until it is ended.  A stall
+    always lasts until it is ended.  With `after`, the commit takes effect, and only its answer is lost.
+
+    `operation` says whether the fault affects commits or loads.  `after` and `operation` are for
+    simulations.
     """
 
     trouble: NvramTrouble
@@ -101,8 +105,8 @@ class NvramFault:
     def __post_init__(self) -> None:
         if self.trouble not in get_args(NvramTrouble):
             raise OperatorError(rules.TROUBLE_KNOWN, f"no trouble {self.trouble!r}")
-        # A commit that hangs does not return, so there is no second one to count, and no effect before
-        # its answer.
+        # A commit that hangs does not return. So there is no second one to count, and no answer that could be
+        # lost after an effect.
         if self.trouble == "stall" and (self.times is not None or self.after):
             raise OperatorError(rules.TROUBLE_STALL, "a stall with a number or an effect")
         if self.nth < 1 or (self.times is not None and self.times < 1):

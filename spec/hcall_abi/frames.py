@@ -92,7 +92,10 @@ _ACCESSES = frozenset(int(access) for access in Access)
 
 
 class Hello(NamedTuple):
-    """HELLO: versions and largest body of the server, which sends it once it has accepted a connection."""
+    """HELLO: versions and largest body of the server.
+
+    The server sends it as soon as it has accepted a connection.
+    """
 
     lowest: int
     highest: int
@@ -214,8 +217,8 @@ Frame = Hello | Open | Opened | HCall | HReturn | Goodbye
 def overlapping(segments: list[tuple[int, int]]) -> bool:
     """Return whether any two (address, length) pieces of memory share a byte or leave the address space."""
     end = 0
-    # Sorted by address, so that only neighbours need a comparison. Pieces of length 0 are no memory,
-    # and may lie anywhere.
+    # The pieces are sorted by address, so only neighbours are compared. Pieces of length 0 are no memory, and
+    # may lie anywhere.
     for address, length in sorted(piece for piece in segments if piece[1]):
         if address < end:
             return True
@@ -236,7 +239,7 @@ def _segments_apart(context: Any) -> bool:
     return not overlapping([(segment.address, segment.length) for segment in context.segments])
 
 
-# One byte of length, so every name is bounded by 255 bytes without a check.
+# The length of a name is one byte. So no name has more than 255 bytes, and no check is needed.
 _NAME = PascalString(Int8ub, "utf8")
 
 HEADER = Struct(
@@ -256,7 +259,7 @@ HELLO = Struct(
     "features" / Int64ub,
     "nonce" / Bytes(NONCE_SIZE),
     "name" / _NAME,
-    # `Terminated` at the end of every body: without it Construct ignores bytes that are left over.
+    # Every body ends with `Terminated`. Without it Construct ignores bytes that are left over.
     Check(this.lowest <= this.highest),
     Terminated,
 )
@@ -268,7 +271,7 @@ OPEN = Struct(
     "nonce" / Bytes(NONCE_SIZE),
     "proof" / Bytes(PROOF_SIZE),
     "name" / _NAME,
-    # A proof with kind 0 would be a proof that is not checked.
+    # Kind 0 means that there is no proof. If the field had bytes then, nobody would check them.
     Check(lambda context: context.proof_kind != ProofKind.NONE or not any(context.proof)),
     Terminated,
 )
@@ -294,10 +297,11 @@ SEGMENT = Struct("address" / Int64ub, "length" / Int32ub, "access" / Int32ub)
 HCALL = Struct(
     "head" / HCALL_HEAD,
     "segments" / Array(this.head.count, SEGMENT),
-    # Both checks have names: a CheckError has no field, so `hcall_abi.breaches` finds the rule by the name.
+    # Both checks have names, because a CheckError has no field. `hcall_abi.breaches` finds the rule by the
+    # name.
     "accesses_known" / Check(_accesses_known),
     "segments_apart" / Check(_segments_apart),
-    # Its length follows from the table. A length field of its own could contradict the table.
+    # The segment table gives the length of the data. A second length field could contradict the table.
     "data" / Bytes(lambda context: _carried(context.segments)),
     Terminated,
 )

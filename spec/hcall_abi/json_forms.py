@@ -1,9 +1,9 @@
 """JSON Schema of checks that a body's types do not express, for the description of the control channel.
 
-The server itself checks bodies by the structs of `hcall_abi.control_bodies`.  A client may check its request
-by the description beforehand, and gets the result that the server would return.  There are two exceptions,
-which JSON Schema cannot express: that a text is printable, and that the labels of a host's name are valid.
-In these two the description accepts more than the server.
+The server itself checks bodies by the structs of `hcall_abi.control_bodies`. A client may check its request
+by the description beforehand. The result is that of the server, with two exceptions. JSON Schema cannot
+express that a text is printable, and that the labels of a host's name are valid. In these two cases the
+description accepts more than the server.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ TOKEN = {"pattern": f"^[A-Za-z0-9+/]{{{_CHARACTERS - 1}}}=$"}
 PRINTABLE = {"pattern": r"^[^\x00-\x1f\x7f-\xa0\xad\u2028\u2029]*$"}
 """Text for people."""
 _HOST = r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]\x00-\x20\x7f-\xa0\xad\u2028\u2029]+)"
-# A regular expression has no numbers: 1 to 65535 digit by digit, with leading zeros as the server
-# accepts them.
+# This is 1 to 65535, with leading zeros as the server accepts them. A regular expression has no numbers, so
+# it lists the digits.
 _PORT = "(?!0+$)(0?[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 PLACE = {"pattern": rf"^(unix:[^\x00]+|tcp:{_HOST}:{_PORT})$"}
 """The address of a listener (`hcall_abi.addresses.is_place`)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-# The whole folder: a single older file beside newer ones would be refused by the commit record.
+# The advice is about the whole folder. The commit record would refuse a single older file beside newer ones.
 FOLDER = "start the later release again, or put back a copy of the whole folder from before its first start"
 """The advice for a state or a store."""
 FILE = "use it with the later release"
@@ -12,10 +12,10 @@ FILE = "use it with the later release"
 
 
 def of_later_release(found: int, read: Iterable[int], advice: str = FOLDER, what: str = "level") -> str:
-    """Return the end of a message about a level of a later release, for the place after the word "has".
+    """Return the end of a message about a level of a later release.
 
-    It has the level that was found, the levels that this release can `read`, and the advice.  `what`
-    replaces the word "level".
+    The text stands after the word "has".  It has the level that was found, the levels that this release can
+    `read`, and the advice.  `what` replaces the word "level".
     """
     known = sorted(read)
     plural = "s" if len(known) > 1 else ""

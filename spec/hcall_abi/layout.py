@@ -1,13 +1,13 @@
 """Strict `struct` codecs derived from Construct definitions.
 
-The Construct definition is the only definition of a layout.  But an interpreted Construct parse costs tens of
-microseconds, and compiled Construct accepts truncated input.  So neither is used for every frame.
-`FixedLayout` turns a Construct `Struct` with fields of fixed size into one `struct.Struct` and a list of
-constants to check.  When it is made, it refuses every construct that it does not support.
+The Construct definition is the only definition of a layout. But an interpreted Construct parse costs tens
+of microseconds, and compiled Construct accepts truncated input. So neither is used for every frame.
+`FixedLayout` takes a Construct `Struct` with fields of fixed size. It makes one `struct.Struct` and a list
+of constants to check. It refuses an unsupported construct when it is made.
 
-Supported: big-endian integers, `Bytes(n)` with a number, `Const` of those, nested `Struct`, and
-`Array(n, ...)` of one integer.  Property tests hold every derived codec equal to its Construct
-definition on valid, damaged, truncated and over-long input.
+Supported are big-endian integers, `Bytes(n)` with a number, `Const` of those, nested `Struct`, and `Array`
+of one integer. Property tests compare each derived codec with its Construct definition. The input is valid,
+damaged, truncated or over-long.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _fields(con: Any, name: str | None = None) -> Iterator[Field]:
     match con:
         case construct.Renamed():
             yield from _fields(con.subcon, con.name)
-        # Big-endian only, because the items are joined under one `>`. EFI structures stay with
+        # Only big-endian fields are supported, because one `>` covers all items. EFI structures stay with
         # Construct.
         case construct.FormatField(fmtstr=code) if code[0] == ">" and code[1:] in _INTEGERS:
             yield Field(name, code[1:])
@@ -62,8 +62,8 @@ def _fields(con: Any, name: str | None = None) -> Iterator[Field]:
         case construct.Struct():
             for subcon in con.subcons:
                 yield from _fields(subcon)
-        # At import, not at the first frame: a construct that this module would misread must not reach a
-        # peer.
+        # This error comes at import and not at the first frame. So no peer ever gets a frame that this module
+        # would misread.
         case _:
             raise TypeError(f"no fixed layout for {con!r}")
 
@@ -109,8 +109,8 @@ class FixedLayout:
         self._template = [field.constant for field in fields for _ in range(field.items)]
         self._holes = [n for n, value in enumerate(self._template) if value is None]
         self._runs = _constant_runs(fields)
-        # Pad bytes in the place of constants: `unpack` has compared them as bytes, so they need not
-        # become numbers.
+        # The format has pad bytes in the place of constants. `unpack` has compared the constants as bytes, so
+        # they need not become numbers.
         skipping = [field.packed if field.constant is None else f"{field.size}x" for field in fields]
         self._unpack_values = struct.Struct(">" + "".join(skipping)).unpack_from
         self.unpack_raw: Callable[..., tuple[Any, ...]] = self._struct.unpack_from

@@ -19,10 +19,10 @@ KIB = 1024
 class FirmwareLevel(NamedTuple):
     """The calls, limits and masks of one firmware level.
 
-    Sizes of passwords, labels and objects are in bytes, those of stores in KiB.  `max_object_size`
-    is an upper bound.  Below `config_version` 3, GET_CONFIG returns the size of the whole store if that is
-    smaller.  A `max_large_object_size` of 0 means that the level has no
-    objects of 64 KiB or more.
+    Sizes of passwords, labels and objects are in bytes, those of stores in KiB. `max_object_size` is an
+    upper bound. If `config_version` is below 3, GET_CONFIG returns the smaller of this bound and the size
+    of the whole store. A `max_large_object_size` of 0 means that the level has no objects of 64 KiB or
+    more.
     """
 
     name: str
@@ -69,7 +69,8 @@ _FIRST_CALLS = frozenset(
 _WRAPPING_CALLS = frozenset({Opcode.WRAP_OBJECT, Opcode.UNWRAP_OBJECT})
 _REVOKING_CALLS = frozenset({Opcode.REVOKE_OBJECT, Opcode.UNREVOKE_OBJECT})
 
-# For migrations: a target of this level must refuse a partition with a keystore (`arrival.level`).
+# This level exists for migrations: a target of this level must refuse a partition with a keystore
+# (`arrival.level`).
 FW940 = FirmwareLevel(
     name="FW940",
     calls=frozenset(),

@@ -199,7 +199,8 @@ OWN: Mapping[str, str] = MappingProxyType(
 
 def message_number(rule: Rule) -> str:
     """Return the message number of a rule."""
-    # The real console's number first: a script that was written for it finds the same one here.
+    # The real console's number comes first. A script that was written for that console finds the same number
+    # here.
     return rule.code or PUBLIC.get(rule.id) or OWN.get(rule.id, NO_NUMBER)
 
 

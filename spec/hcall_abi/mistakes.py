@@ -34,9 +34,10 @@ class WrongLoop(Mistake, RuntimeError):
 
 
 def of_caller(found: Any) -> bool:
-    """Return whether pytest leaves the frames of a module out of a traceback: only for a `Mistake`.
+    """Return whether pytest leaves the frames of a module out of a traceback.
 
-    A module uses this function as its `__tracebackhide__`.  pytest calls it with its ExceptionInfo.
+    The answer is yes only for a `Mistake`.  A module uses this function as its `__tracebackhide__`.  pytest
+    calls it with its ExceptionInfo.
     """
     # Errors of other kinds keep their frames: they are bugs here, and the frames show where.
     hidden: bool = found.errisinstance(Mistake)
@@ -72,7 +73,10 @@ def check_number(place: str, given: object) -> None:
 
 
 def no_number(place: str, given: object) -> WrongType:
-    """Return the error of a value that is no whole number; it never shows the value, a possible secret."""
+    """Return the error of a value that is no whole number.
+
+    The value may be a secret, so the error never shows it.
+    """
     hint = ": write it without quotes" if isinstance(given, str) else ""
     return WrongType(f"{place} is a whole number, not {kind_of(given)}{hint}")
 
@@ -84,7 +88,10 @@ def check_bytes(place: str, given: object) -> None:
 
 
 def no_bytes(place: str, given: object) -> WrongType:
-    """Return the error of a value that is no bytes; it never shows the value, a possible secret."""
+    """Return the error of a value that is no bytes.
+
+    The value may be a secret, so the error never shows it.
+    """
     hint = ': write b"..." or encode the text' if isinstance(given, str) else ""
     return WrongType(f"{place} is bytes, not {kind_of(given)}{hint}")
 

@@ -11,12 +11,16 @@ NEAREST = 3
 
 
 def near_names(word: str, known: Iterable[str], most: int) -> list[str]:
-    """Return at most `most` known names that are similar to a word, the nearest first; case is ignored."""
+    """Return known names that are similar to a word, the nearest first.
+
+    There are at most `most`, and case is ignored.
+    """
     import difflib  # here, because only a refusal needs it, and no start does
 
     if len(word) > LONGEST:
         return []
-    # Compared in small letters: else `read_object` and READ_OBJECT would have no letter in common.
+    # Names are compared in small letters. Otherwise `read_object` and READ_OBJECT would have no letter in
+    # common.
     spelled: dict[str, list[str]] = {}
     for each in known:
         spelled.setdefault(each.lower(), []).append(each)

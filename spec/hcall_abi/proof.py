@@ -1,8 +1,7 @@
 """Proof of possession of a partition's access key (spec/protocol.md#proof).
 
-Both ends prove that they hold the key, and neither sends it.  Each makes an HMAC-SHA256 over both nonces and
-the partition id.  The client's message begins with another text than the server's, so one proof can't be
-replayed as the other.
+Both ends prove that they hold the key, and neither sends it. Each makes an HMAC-SHA256 over both nonces and
+the partition id. The two messages begin with different texts, so one proof can't be replayed as the other.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-# Different texts: a peer that reflects the client's proof must not pass as the server.
+# The two texts differ: a peer that sends the client's proof back must not pass as the server.
 _CLIENT_TEXT = b"swpks open 1"
 _SERVER_TEXT = b"swpks opened 1"
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-# Not a part of the rules: the sentence of a rule is a condition, and is for every reader. A remedy is an
-# order, and is only for the operator of a console. A test parses each command in backquotes with the real
-# parsers.
+# Remedies are no part of the rules. The sentence of a rule is a condition for every reader. A remedy is an
+# order for the operator of a console. A test parses each command in backquotes with the real parsers.
 _PROGRAM = "this is a fault of the program that sent it: correct that program"
 _BUG = "this is a fault of swpks: report it, with the lines of the log"
 _SPACE = "make room on the disk of the console's store, or mount it for writing; the log has the reason"

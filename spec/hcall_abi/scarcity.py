@@ -71,8 +71,8 @@ def _found(error: BaseException) -> Scarcity | None:
         return BY_ERRNO.get(error.errno or 0)
     if isinstance(error, BaseExceptionGroup):
         found = [_found(each) for each in error.exceptions]
-        # A group may hold another error beside the scarcity. That error must not be hidden by the
-        # advice.
+        # If a group holds another error beside the scarcity, there is no advice: it would hide the other
+        # error.
         return found[0] if all(found) else None
     if isinstance(error, MemoryError):
         return _MEMORY

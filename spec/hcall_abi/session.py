@@ -83,8 +83,8 @@ class LocalProtocolError(Exception):
 def complaint(error: SwpksError) -> Goodbye:
     """Return the GOODBYE for a peer that broke the protocol: reason 1, and the rule in its text."""
     text = f"{error.rule.id}: {error.message}; {error.rule.sentence}"
-    # Cut in bytes, and then back to whole characters: a cut in the middle of one would break
-    # `goodbye.text`.
+    # The text is cut at a number of bytes. A character that was cut in its middle is removed, because it
+    # would break `goodbye.text`.
     shortened = text.encode()[:_LONGEST_TEXT].decode(errors="ignore")
     return Goodbye(int(GoodbyeReason.PROTOCOL_ERROR), shortened)
 
@@ -136,7 +136,7 @@ class Session:
         """
         if self._exchange.state is _CLOSED:
             return
-        # Bytes that the caller has not taken yet. They would be lost with the old `data`.
+        # The caller has not taken these bytes yet. Without the copy they would be lost with the old `data`.
         if self._position < len(self.data):
             self._wait_for(_HEADER_SIZE)
         if self._partial:
@@ -147,7 +147,7 @@ class Session:
 
     def receive_eof(self) -> None:
         """Take the end of the stream; ProtocolError when it comes inside a frame."""
-        # In `closed` left-over bytes are no error: they were sent before the peer read our GOODBYE.
+        # In state `closed`, left-over bytes are no error: the peer sent them before it read our GOODBYE.
         if self.buffered and self.state is not SessionState.CLOSED:
             raise ProtocolError(rules.FRAME_WHOLE, "the stream ended inside a frame")
         self._exchange.end()
@@ -155,8 +155,8 @@ class Session:
     def events(self) -> Iterator[Event]:
         """Yield one event for each whole frame received.
 
-        Each event is checked against the state at the moment it is taken, so answer an OPEN
-        before taking the next one.
+        Each event is checked when it is taken, against the state at that moment. So answer an OPEN before
+        you take the next event.
         """
         while (event := self.next_event()) is not None:
             yield event
@@ -168,9 +168,9 @@ class Session:
     def spans(self, most: int) -> list[Span]:
         """Return the places of up to `most` complete HCALL frames that come next, without decoding them.
 
-        This is for a server, which answers them in order.  The spans point into `data`, which stays until the
-        next `receive_data`.  They end before the first frame that is not a whole and legal HCALL;
-        `next_event` returns that frame or raises its error.
+        This is for a server, which answers them in order. The spans point into `data`, which stays until
+        the next `receive_data`. They end before the first frame that is no whole HCALL, or is not legal.
+        `next_event` returns that frame, or raises its error.
         """
         spans: list[Span] = []
         if not self._serves or self._exchange.state is not _OPEN:
@@ -195,7 +195,7 @@ class Session:
 
     def send(self, frame: Frame) -> bytes:
         """Return the bytes of `frame`; LocalProtocolError when it may not be sent now."""
-        # Encoded before the step: a frame that can't be built must not change the state.
+        # The frame is encoded before the step: if a frame can't be built, the state must not change.
         data = encode(frame)
         size = len(data) - _HEADER_SIZE
         if size > self._peer_max_body and type(frame) is HCall:
@@ -256,7 +256,8 @@ class Session:
         """Refuse a frame by its header alone, before its body has come."""
         if magic != MAGIC:
             raise ProtocolError(rules.FRAME_MAGIC, "bad magic")
-        # Before flags and type: only magic, version and length have the same meaning in every version.
+        # The version is checked before flags and type: only magic, version and length mean the same in every
+        # version.
         if version != VERSION:
             if not self._exchange.skips(self.peer, kind):
                 raise ProtocolError(rules.FRAME_VERSION, f"a frame of version {version}")

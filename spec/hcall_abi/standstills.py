@@ -15,11 +15,11 @@ from hcall_abi.rules.rule import Rule
 
 
 class Standstill(NamedTuple):
-    """A state of a partition: the rule that forbids the system to serve it, the state as text, the remedy.
+    """A state of a partition: the rule that forbids service, the state as text, the remedy.
 
     If the partition is served in this state, `rule` is None.  `words` is text that follows the partition's
-    name.  In `words` and `remedy`, {console} stands for the console, {reach} for the way to reach the
-    console, {name} for the partition.
+    name.  `words` and `remedy` have three place-holders: {console} is the console, {reach} the way to reach
+    the console, {name} the partition.
     """
 
     rule: Rule | None

@@ -1,7 +1,7 @@
 """The statuses of h-calls: the values of r3 when a call returns.
 
-The numbers are those of the public kernel header (spec/choices.md#statuses); H_INVALID_KEY is
-named by public documentation but numbered by none, so its number is our choice.
+The numbers are those of the public kernel header (spec/choices.md#statuses). Public documentation names
+H_INVALID_KEY but gives no number, so its number is our choice.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Status(IntEnum):
     H_NOT_ACTIVE = -71
     H_STATE = -75
     H_IN_USE = -77
-    # Our choice (C-13): papr_hcalls.rst has the name, and no public header a number.
+    # The number is our choice (C-13): papr_hcalls.rst has the name, and no public header has a number.
     H_INVALID_KEY = -78
 
 
@@ -60,8 +60,8 @@ LAST_ARGUMENT_REGISTER = 12
 REGISTERS = LAST_ARGUMENT_REGISTER - FIRST_ARGUMENT_REGISTER + 1
 """How many registers go into an h-call besides r3, and come back."""
 
-# In the order of the registers, listed by hand. A computed number would be wrong: H_PARAMETER is not next to
-# H_P2.
+# The list is in the order of the registers. A computed number would be wrong, because H_PARAMETER is not next
+# to H_P2.
 _POSITIONAL = (
     Status.H_PARAMETER,
     Status.H_P2,

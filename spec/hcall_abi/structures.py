@@ -122,7 +122,7 @@ AUTH_HEAD = Struct(
 AUTH_BLOCK = Struct("head" / AUTH_HEAD, "password" / Bytes(this.head.password_length), Terminated)
 """The authorization block: whose objects are meant, and that consumer's password."""
 
-# A derived layout, because nearly every call has such a block.
+# The layout is derived for speed, because nearly every call has such a block.
 AUTH_LAYOUT = FixedLayout(AUTH_HEAD)
 """The first 16 bytes of an authorization block, as (consumer, password length)."""
 
@@ -146,7 +146,7 @@ LABEL_HEADER_SIZE: int = LABEL_HEADER.sizeof()
 """Bytes of the header before the name: 16."""
 
 
-# The count is in a register and not in memory, so the definition is made for each list.
+# The count is in a register and not in memory, so each list needs a definition of its own.
 def label_list(count: int) -> Struct:
     """Return the definition of the list that GET_OBJECTLABELS writes, with `count` entries."""
     return Struct("labels" / Array(count, Prefixed(Int16ub, GreedyBytes)), Terminated)

@@ -14,7 +14,10 @@ from hcall_abi.rules import service as rules
 
 
 def check_mode(path: object, mode: int, *, private: bool) -> None:
-    """Raise OperatorError for a file that is not plain, or a `private` file with rights for other users."""
+    """Raise OperatorError if a file is not plain.
+
+    Raise it too if a `private` file gives rights to other users.
+    """
     if not stat.S_ISREG(mode):  # a pipe without a writer would hold up the start
         raise OperatorError(rules.TLS_FILES, f"{path} is not a plain file")
     if private and stat.S_IMODE(mode) & 0o077:

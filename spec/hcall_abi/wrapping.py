@@ -24,7 +24,7 @@ AES_256_GCM = 1
 class WrapFlag(IntFlag):
     """The policy in the wrap flags, 64 bits: when the wrapped object may be unwrapped."""
 
-    # The same order as in a policy word, from bit 1 on, but in a word of 64 bits.
+    # The bits have the same order as in a policy word, from bit 1 on. But this word has 64 bits.
     OSSECBOOTAUDIT = 1 << 62
     """Only while OS secure boot is in audit or enforce mode."""
     OSSECBOOTENFORCE = 1 << 61

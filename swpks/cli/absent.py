@@ -13,8 +13,8 @@ from hcall_abi.rules.console import CONSOLE_SERVED
 def no_server(path: Path) -> OperatorError:
     """Return the error of a command that found no server listening at the socket `path`.
 
-    If the socket is in a folder `run`, the error names the remedy: `run` belongs to a state, whose server can
-    be started, or to a console's store.
+    If the socket is in a folder `run`, that folder belongs to a state or to a console's store. For a state,
+    the remedy is to start its server. For a console's store, it is to name the right target.
     """
     from swpks.hmc.store_folder import DATABASE  # most commands reach their server, and need no error
 

@@ -60,7 +60,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.set_defaults(run=run)
     add = parser.add_argument
-    # No SWPKS_STATE here: an erase cannot be undone, so the operator has to name the system.
+    # SWPKS_STATE does not count here: an erase cannot be undone, so the operator has to name the system.
     add("--state", type=state_path, required=True, metavar="DIR", help="the state folder of the system")
     add("--json", action="store_true", help="print JSON")
     add("action", choices=ACTIONS, help="; ".join(f"{name} is {what}" for name, what in ACTIONS.items()))

@@ -87,14 +87,14 @@ def _sought(options: argparse.Namespace) -> Sought:
 
 
 def _run(options: argparse.Namespace) -> int:
-    # Loaded late: `swpks bench --help` needs neither the clients nor a server.
+    # These modules are loaded late: `swpks bench --help` needs neither the clients nor a server.
     from swpks.bench.report import as_json, as_svg, table
     from swpks.bench.run import own_server, run_bench
     from swpks.cli.wrong_socket import check_data_socket
 
     password = _password(options.password_file)
     with ExitStack() as stack:
-        # The files are opened before the run: a wrong path must not lose the results of a long run.
+        # The files are opened before the run: if a path is wrong, the results of a long run must not be lost.
         to_json, to_plot = (opened_report(stack, path) for path in (options.json, options.plot))
         if options.socket:
             check_data_socket(options.socket, TIMEOUT)

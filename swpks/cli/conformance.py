@@ -98,7 +98,7 @@ def run_server(options: argparse.Namespace) -> int:
         findings = server.run.findings(chosen.cases)
         status = report_run(options, chosen.expected, findings, lambda: server.subject)
         if server.run.unusable:
-            # Raised only after the report, which has the cases that ran before the IPL.
+            # The error is raised after the report: the report has the cases that ran before the IPL.
             raise server.run.unusable
         return status
     except conformance_server.NoSession as reason:
@@ -176,7 +176,7 @@ def report_run(
 ) -> int:
     """Run all cases, print and write the report, and return the exit status.
 
-    Raises OperatorError if a file can't be written, after all other forms of the report.
+    If a file can't be written, raises OperatorError after all other forms of the report were written.
     """
     from swpks.conformance.case import expected_failures
     from swpks.conformance.report import Suite, as_json, as_junit, as_text
@@ -187,7 +187,7 @@ def report_run(
         found = expected_failures(findings, expected)
         suite = Suite(subject(), found)
         forms = [(options.json, to_json, as_json), (options.junit, to_junit, as_junit)]
-        # Standard output last: if its reader has left, the command ends there.
+        # Standard output is written last: if its reader has left, the command ends there.
         forms.sort(key=lambda form: form[0] in STANDARD[1:])
         failures = [error for _, write, form in forms if (error := _failure_of(write, form, suite))]
     if not any(path in STANDARD[1:] for path in (options.json, options.junit)):
@@ -202,7 +202,10 @@ def report_run(
 def _failure_of(
     write: Callable[[Content], None], form: Callable[[Suite], bytes], suite: Suite
 ) -> OperatorError | None:
-    """Write one form of the report; return the error, so that the other forms of a long run are not lost."""
+    """Write one form of the report, and return the error if that fails.
+
+    The error is not raised, so that the other forms of a long run are not lost.
+    """
     try:
         write(lambda: form(suite))
     except OperatorError as error:

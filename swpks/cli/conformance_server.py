@@ -65,7 +65,10 @@ def _partition(text: str) -> int:
 
 
 class JudgedServer(NamedTuple):
-    """A judged server with an open session: its name in the report, the cases of its level, and their run."""
+    """A judged server with an open session.
+
+    It has the server's name in the report, the cases of the server's level, and their run.
+    """
 
     subject: str
     cases: list[ConformanceCase[Judged]]
@@ -121,8 +124,8 @@ def _check_kind(place: ServerPlace) -> None:
     if not isinstance(place.address, tuple):
         path = Path(place.address)
         found = end_at(path, min(SILENCE, place.patience))
-        # CLOSING is no proof of another kind. Another implementation of the data channel may also close a
-        # connection without an answer, for instance if it has no place for a further session.
+        # CLOSING does not show another kind. A server of the data channel may close a connection without an
+        # answer, for instance if it has no place for a session.
         if found not in (None, OtherEnd.DATA, OtherEnd.OTHER, OtherEnd.CLOSING):
             raise wrong_socket(path, found, OtherEnd.DATA, option="--connect unix:")
 

@@ -92,7 +92,8 @@ def _about(found: Sequence[Subject], width: int) -> str:
 def _facts(subject: Subject, width: int) -> str:
     lines = [subject.head, *(f"  {fact}" for fact in subject.facts)]
     lines += [f"  page: {subject.page}"] if subject.page else []
-    if subject.kind == "rule":  # its sentence stays in one line, to be searched for
+    # The sentence of a rule stays in one line, so that a search finds it.
+    if subject.kind == "rule":
         return "\n".join(lines)
     return "\n".join(textwrap.fill(each, width, subsequent_indent="    ") for each in lines)
 

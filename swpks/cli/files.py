@@ -138,7 +138,10 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 def _try_stdout() -> None:
-    """Raise OSError if standard output is closed, a pipe without a reader, or an always full device."""
+    """Raise OSError if a write to standard output would fail.
+
+    It fails if standard output is closed, or is a pipe without a reader, or a device that is always full.
+    """
     if sys.stdout is None:
         raise OSError(errno.EBADF, "standard output is closed")
     with suppress(io.UnsupportedOperation):  # a stream in memory has no descriptor
@@ -148,7 +151,7 @@ def _try_stdout() -> None:
 def _try(descriptor: int) -> None:
     """Raise OSError if a device is always full, or if no process reads a pipe."""
     os.write(descriptor, b"")
-    poll = select.poll()  # a pipe without a reader takes 0 bytes
+    poll = select.poll()  # the write above does not fail for a pipe without a reader
     poll.register(descriptor, 0)
     if any(events & select.POLLERR for _, events in poll.poll(0)):
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
@@ -163,7 +166,10 @@ def _to_stdout(data: bytes) -> None:
 
 
 def _first_of_pipe(descriptor: int) -> bytes:
-    """Return the first bytes of a pipe; OSError if it is empty and no process can write to it."""
+    """Return the first bytes of a pipe.
+
+    OSError if the pipe is empty and no process can write to it.
+    """
     try:
         first = os.read(descriptor, LARGEST_INPUT)
     except BlockingIOError:

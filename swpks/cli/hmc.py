@@ -167,15 +167,18 @@ def _answered(args: argparse.Namespace, target: Target) -> int:
     except ConsoleMisspoken as error:
         return _fail(args, target, error, UNREACHABLE)
     except OperatorError as error:
-        # `lstskey --sealed` raises this rule because of the system's answer. So it is a refusal (1) and no
-        # usage error (2).
+        # `lstskey --sealed` raises TRUSTED_KEY_SET because of the system's answer. So the exit status is 1
+        # (refused), and not 2 (usage error).
         if error.rule is not backup.TRUSTED_KEY_SET:
             raise
         return _fail(args, target, error, REFUSED)
 
 
 def _unreached(error: ConsoleUnreachable, target: Target) -> SwpksError:
-    """Return the error of a command that reached no server, with the message that all commands use."""
+    """Return the error of a command that reached no server.
+
+    Its message is the one that all commands use.
+    """
     if target.socket is None:
         return error
     if error.found:
@@ -237,7 +240,10 @@ def _carried_out(args: argparse.Namespace, end: End) -> int:
 
 
 def _named(answer: Answered | str, end: End) -> Answered | str:
-    """Return the answer with names of systems instead of their ids; only a console knows the names."""
+    """Return the answer with the names of systems in place of their ids.
+
+    Only a console knows the names.
+    """
     if not (isinstance(answer, SystemView) and answer.custody and isinstance(end, StoreConsole)):
         return answer
     systems = end.order(list[KnownSystemView], "systems")
@@ -245,7 +251,10 @@ def _named(answer: Answered | str, end: End) -> Answered | str:
 
 
 def _ordered(args: argparse.Namespace, end: StoreConsole) -> OrderAnswer | None:
-    """Carry out a verb of the console itself; None for a verb that the console forwards to a system."""
+    """Carry out a verb of the console itself.
+
+    Return None for a verb that the console forwards to a system.
+    """
     if args.verb in ORDER_VERBS:
         return ORDER_VERBS[args.verb].carry_out(args, end)
     if args.verb == "recover" and not args.begin:
@@ -254,7 +263,10 @@ def _ordered(args: argparse.Namespace, end: StoreConsole) -> OrderAnswer | None:
 
 
 def _asked(end: End, ask: Ask) -> Answered | str:
-    """Return the answer; if the verb has a file, write it.  OperatorError if the file can't be written."""
+    """Return the answer; if the verb has a file, also write the file.
+
+    OperatorError if the file can't be written.
+    """
     if ask.saving is None:
         return cast(Answered | str, end.call(ask.request))
     path, content = ask.saving
@@ -268,7 +280,10 @@ def _asked(end: End, ask: Ask) -> Answered | str:
 
 
 def _show(args: argparse.Namespace, answer: Answered | str, shown: Callable[[Any], str]) -> int:
-    """Print an answer: text as it is, other answers with --json as JSON; return the exit status."""
+    """Print an answer, and return the exit status.
+
+    Text is printed as it is.  Other answers are printed as JSON if --json is given.
+    """
     if isinstance(answer, str):
         streams.say(escaped(answer.removesuffix("\n"), LAYOUT))
         return 0

@@ -23,9 +23,10 @@ FAILED = 1
 
 
 class OrderAnswer(NamedTuple):
-    """The answer to a verb of the console itself, the function that makes text of it, and the exit status.
+    """The answer to a verb of the console itself.
 
-    If `is_job` is true, the answer is a job that has ended; its JSON is one line.
+    It comes with the function that makes text of it, and with the exit status.  If `is_job` is true, the
+    answer is a job that has ended; its JSON is one line.
     """
 
     answer: Any
@@ -43,7 +44,10 @@ class OrderVerb(NamedTuple):
 
 
 def status(args: argparse.Namespace, console: StoreConsole) -> OrderAnswer | None:
-    """Return the state of all systems, or of the only one; None if a request to one system has to be sent."""
+    """Return the state of all systems, or of the only one.
+
+    The result is None if the command has to send a request to one system instead.
+    """
     if args.name is not None:
         return None
     systems = console.order(list[KnownSystemView], "systems")
@@ -122,21 +126,27 @@ def _followed(args: argparse.Namespace, console: StoreConsole, verb: str, **oper
 
 
 class FollowedJobFailed(OperatorError):
-    """A followed job has failed; its rule is that of the failure, `system` the name of its system."""
+    """A followed job has failed.
+
+    The rule of this error is the rule by which the job failed.  `system` is the name of the job's system.
+    """
 
     def __init__(self, job: JobView) -> None:
         from hcall_abi.rules.catalogue import RULES  # only a failure needs it
 
         self.system = job.system
         reason = job.lines[-1] if job.lines else "no reason is known"
-        # The error has the rule of the failure, as a failed line has: the remedy of that rule helps more than
-        # the remedy of `line.job`.
+        # The error has the rule by which the job failed, as a failed line has. The remedy of that rule helps
+        # more than the remedy of `line.job`.
         rule, message = RULES.get(job.rule_id, LINE_JOB), f"job {job.number} ({job.kind}) failed: {reason}"
         super().__init__(rule, printable(message), advised=job.advised)
 
 
 class JsonJob(Shown):
-    """Prints a running job once, as one line of JSON: scripts need the job's number before it ends."""
+    """Prints a running job once, as one line of JSON.
+
+    Scripts need the job's number before the job ends.
+    """
 
     def __init__(self, write: Callable[[str], None]) -> None:
         super().__init__(write, terminal=False)

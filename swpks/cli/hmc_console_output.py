@@ -10,12 +10,18 @@ from swpks.hmc.views import JobView, KnownSystemView, RemovedSystemView, StoredC
 
 
 def no_systems(store: str) -> str:
-    """Return the answer of a console that knows no system, with the command that adds one to its store."""
+    """Return the answer of a console that knows no system.
+
+    The text has the command that adds a system to the console's store.
+    """
     return f"no systems; add one: `swpks hmc --store {shlex.quote(store)} add-system [NAME=]WHERE`"
 
 
 def systems(answer: Sequence[KnownSystemView]) -> str:
-    """Return the systems as a table, the reason for each one that is away, and partitions without a copy."""
+    """Return the systems as a table.
+
+    Below the table are the reason for each system that is away, and the partitions without a copy.
+    """
     rows: list[Sequence[str]] = [
         ("SYSTEM", "TYPE-MODEL*SERIAL", "STATE", "PARTITIONS", "LINK", "SINCE", "OLDEST COPY", "WHERE")
     ]
@@ -44,7 +50,10 @@ def added(answer: KnownSystemView) -> str:
 
 
 def removed(answer: RemovedSystemView) -> str:
-    """Return the text about a removed system; if it still has the console's id, with the reason."""
+    """Return the text about a removed system.
+
+    If the system still has the console's id, the text has the reason.
+    """
     text = f"{answer.name} is removed; its copies stay in the store"
     return f"{text}\n{answer.trouble}" if answer.trouble else text
 
@@ -89,7 +98,10 @@ def _state(each: KnownSystemView) -> str:
 
 
 def _away(each: KnownSystemView) -> str:
-    """Return why a system is not connected; if it was never reached, it may have no name."""
+    """Return why a system is not connected.
+
+    A system that was never reached may have no name.
+    """
     named = each.name or f"the system at {each.where}"
     return f"{named} {'is away' if each.system_id else 'was not reached yet'}: {_reason(each)}"
 

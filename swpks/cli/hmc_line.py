@@ -2,8 +2,8 @@
 
 # Lines of the real console
 #
-# A line such as `lssyscfg -r lpar -F name` has the syntax of the real console, and the console's own parser
-# reads it.  argparse must not see such words: it would look for options of ours among them, and accept
+# A line such as `lssyscfg -r lpar -F name` has the syntax of the real console. The console's own parser reads
+# it. argparse must not see such words: it would look for options of ours among them, and accept
 # abbreviations.
 #
 # So `line_of` cuts the words in two: first options of ours that name the store, then the line.  The first
@@ -33,9 +33,9 @@ _MEANS_CONSOLE = frozenset({"--store", "-m"})
 
 
 def carried_out(words: Sequence[str]) -> int | None:
-    """Carry out a line and return its exit status; None if the words after `swpks hmc` are no line.
+    """Carry out a line, and return its exit status.
 
-    OperatorError if no console is named.
+    Return None if the words after `swpks hmc` are no line.  OperatorError if no console is named.
     """
     if text := _usage(words):
         streams.say(text)
@@ -51,7 +51,10 @@ def carried_out(words: Sequence[str]) -> int | None:
 
 
 def _usage(words: Sequence[str]) -> str:
-    """Return the usage of a line if the words have --help, "" for anything else; no console is needed."""
+    """Return the usage of a line if the words have --help, "" for anything else.
+
+    This needs no console.
+    """
     where, line = _split(list(words))
     if not line or line[0] not in LINES or "--help" not in line[1:]:
         return ""
@@ -63,7 +66,10 @@ def _usage(words: Sequence[str]) -> str:
 
 
 def line_of(words: Sequence[str]) -> tuple[str, list[str]] | None:
-    """Return the store of the console and the words of a line; None for words that argparse parses."""
+    """Return the store of the console, and the words of a line.
+
+    Return None for words that argparse parses.
+    """
     where, line = _split(list(words))
     _refuse_ours(line)
     if not line or line[0] not in LINES:
@@ -84,7 +90,10 @@ def line_of(words: Sequence[str]) -> tuple[str, list[str]] | None:
 
 
 def _refuse_systems_own(line: Sequence[str]) -> None:
-    """Raise OperatorError for options that only a system accepts: the line's usage would not name them."""
+    """Raise OperatorError for options that only a system accepts.
+
+    The usage of the line would not explain these options.
+    """
     names = [word.partition("=")[0] for word in line[1:]]
     returns = ("-o", "return") in pairwise(line)
     if line[0] in ALSO_VERBS and ("--sealed" in names or returns):

@@ -62,7 +62,7 @@ def system(answer: SystemView) -> str:
     notes = [f"{each.name} is REFUSED: {each.refused.detail}" for each in partitions if each.refused]
     notes += moves
     rows = [_HEAD, *map(_row, partitions)]
-    # Only a system with a console has copies; without one the column would be a row of `none`.
+    # The column is left out for a system without a console, because such a system has no copies.
     if answer.console:
         rows = [(*row, cell) for row, cell in zip(rows, ("COPY", *map(_copy_age, partitions)), strict=True)]
     return "\n".join([head, "", *table(rows), *notes])
@@ -93,7 +93,10 @@ def attempt(answer: CustodyView) -> str:
 
 
 def _moves(answer: CustodyView | PartitionView) -> str:
-    """Return an unusual custody state as text, "" for a usual state or a partition that was never here."""
+    """Return an unusual custody state as text.
+
+    Return "" for a usual state, and for a partition that was never here.
+    """
     return "" if answer.custody == "none" else standstills.words(answer.custody, answer.mode)
 
 
@@ -185,7 +188,7 @@ def recovered(answer: RecoveredView) -> str:
 
 def partition(answer: PartitionView) -> str:
     """Return one partition as a table of one row, its further attributes, and why it was refused."""
-    # All attributes of the contract's table: a new one is shown without a change here.
+    # The loop is over the contract's table, so a new attribute is shown without a change here.
     others = [name for name in ATTRIBUTES if name not in _IN_TABLE]
     lines = table([_HEAD, _row(answer)]) + [f"{name}={getattr(answer, name)}" for name in others]
     lines += map(_fault, answer.faults)

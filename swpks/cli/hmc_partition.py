@@ -80,7 +80,10 @@ def _keystore(args: argparse.Namespace) -> Ask:
 
 
 def _after_the_name(args: argparse.Namespace, attribute: str, value: str) -> int:
-    """Return the number of the value that follows the partition's name; OperatorError for a wrong value."""
+    """Return the number of an attribute's value, which the line has behind the partition's name.
+
+    Raises OperatorError if the value is wrong.
+    """
     try:
         return attribute_number(attribute, value)
     except OperatorError as error:

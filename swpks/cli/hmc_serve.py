@@ -43,7 +43,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def place_of(text: str) -> tuple[str | None, str]:
-    """Return name and place of ``[NAME=]WHERE``; a path is made absolute, for a console in another folder."""
+    """Return name and place of ``[NAME=]WHERE``.
+
+    A path is made absolute, for a console in another folder.
+    """
     name, found, where = text.partition("=")
     # A path may have `=` in it.  A system's name has no `/`: with a `/` before `=`, the whole text is a path.
     if not found or "/" in name:
@@ -66,7 +69,7 @@ def run(args: argparse.Namespace, folder: Path) -> int:
     if any(files) and not all(files):
         message = "--tls-cert, --tls-key and --tls-ca go together"
         raise OperatorError(console_rules.CONSOLE_PLACE, message, advised=True)
-    # Loaded late: the other verbs of `hmc` must not load the server.
+    # The server is loaded late: the other verbs of `hmc` must not load it.
     from hcall_server import failpoints
     from hcall_server.process.logged import run_logged
     from hcall_server.process.ready import announce, take_descriptor

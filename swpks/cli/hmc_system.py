@@ -40,7 +40,7 @@ def _key(path: Path | None) -> bytes | None:
     if path is None:
         return None
     content = _content(path)
-    # Checked here, because the message can name the file.  The server never sees its name.
+    # The length is checked here, because the message can name the file. The server never sees its name.
     if len(content) != TRUSTED_KEY_SIZE:
         raise OperatorError(
             rules.TRUSTED_KEY_FILE, f"{path} has {len(content)} bytes, not {TRUSTED_KEY_SIZE}"

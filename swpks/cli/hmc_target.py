@@ -31,7 +31,7 @@ def store_folder() -> Path | None:
 
 
 def target_of(args: argparse.Namespace) -> Target | None:
-    """Return the target that the options name, else the target of the environment; None if neither names one.
+    """Return the target that the options name, else that of the environment; None if there is none.
 
     OperatorError for two options: a command that changes the wrong system is worse than one that fails.
     """
@@ -48,7 +48,10 @@ def target_of(args: argparse.Namespace) -> Target | None:
 
 
 def given_options(args: argparse.Namespace) -> str:
-    """Return the options of a command that name its target, as another command needs them; "" for none."""
+    """Return the options of a command that name its target, "" for none.
+
+    They have the form that another command needs.
+    """
     values = {"--store": args.store, "--state": args.state, "--socket": args.socket, "-m": args.system}
     return " ".join(f"{name} {shlex.quote(str(value))}" for name, value in values.items() if value)
 
@@ -70,7 +73,10 @@ def refuse_twice(words: Sequence[str]) -> None:
 
 
 def only_at_system(verb: str) -> str:
-    """Return why a console refuses some options of `verb`: at a console, `verb` is a line without them."""
+    """Return why a console refuses some options of `verb`.
+
+    A console takes `verb` for a line, and that line does not have these options.
+    """
     own = "-o return and --sealed work" if verb == "chtskey" else "--sealed works"
     return f"at a console, {verb} is a line: swpks hmc --store DIR {verb} ...; {own} with --state or --socket"
 

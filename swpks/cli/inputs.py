@@ -2,10 +2,10 @@
 
 # Why an empty input is refused here
 #
-# The h-call would refuse it too, as a wrong length in a register: a fault of the guest.  But the usual reason
-# is a pipe whose first program has failed, or a file that was never written, and only the command knows
-# which.  An empty password means "no password".  The h-call would be refused as for a lost password, although
-# no password is lost.  `swpks lpar raw` sends empty data too.
+# The h-call would refuse it too, as a wrong length in a register: a fault of the guest. But usually the first
+# program of a pipe has failed, or a file was never written. Only the command knows which of the two. An empty
+# password means "no password". The h-call would be refused as for a lost password, although no password is
+# lost. `swpks lpar raw` sends empty data too.
 
 from __future__ import annotations
 

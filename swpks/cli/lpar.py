@@ -92,7 +92,7 @@ def _run(args: argparse.Namespace) -> int:
         from swpks.cli.lpar_reach import refused_open
 
         raise refused_open(_sought(target, args), error, numbered=bool(target.partition)) from None
-    except LinuxError:  # an OSError too, but an answer of the guest, not a connection that failed
+    except LinuxError:  # it is an OSError, but the connection has not failed: the guest has answered
         raise
     except OSError as error:
         from swpks.cli.lpar_reach import unreached
@@ -104,7 +104,7 @@ def _sought(target: LparTarget, args: argparse.Namespace) -> Sought:
     from swpks.cli.lpar_commands import partition_name, state_of
     from swpks.cli.lpar_sought import Sought
 
-    # With --socket, SWPKS_STATE may name another system than that of the socket, and NAME another partition.
+    # If --socket is given, SWPKS_STATE may name another system, and NAME may be another partition.
     name, state, file = partition_name(args), state_of(args), args.access_key_file
     return Sought(target.address, name, args.timeout, state, target.partition, file)
 
@@ -127,7 +127,10 @@ def _carried_out(target: LparTarget, args: argparse.Namespace) -> int:
 
 
 def _of_kernel(error: LinuxError) -> SwpksError:
-    """Return the error for a LinuxError of the emulated kernel, with the rule for the h-call's status."""
+    """Return the error for a LinuxError of the emulated kernel.
+
+    Its rule is that of the h-call's status.
+    """
     rule = STATUS_KNOWN if error.status is None else STATUS_RULES.get(error.status, STATUS_KNOWN)
     return OperatorError(rule, f"the emulated kernel gave up: {error.strerror or error}")
 

@@ -25,7 +25,10 @@ _E = TypeVar("_E", bound=SwpksError)
 
 
 def advised(error: SwpksError, args: argparse.Namespace) -> SwpksError:
-    """Return the error of a refused call, or of a change that is not durable, with the way out."""
+    """Return an error with the remedy.
+
+    The error is that of a refused call, or of a change that is not durable.
+    """
     completed = _completed(error, args)
     return _of_call(completed, args) if isinstance(completed, HcallError) else completed
 
@@ -41,7 +44,10 @@ def _completed(error: _E, args: argparse.Namespace) -> _E:
 
 
 def _of_call(error: HcallError, args: argparse.Namespace) -> HcallError:
-    """Return a refusal with the way out, if a password, the name or the level may be its reason."""
+    """Return a refusal with its remedy.
+
+    A remedy is known if the password, the name or the level may be the reason.
+    """
     find = _ADVICE.get(error.status)
     found = find(error, args) if find else ""
     return with_message(error, f"{error.message}; {found}") if found else error
@@ -58,7 +64,7 @@ def _of_label(_: HcallError, args: argparse.Namespace) -> str:
 def _of_function(error: HcallError, args: argparse.Namespace) -> str:
     """Return the advice for a call that the partition does not have.
 
-    It is to start the server with a firmware level that has the call, or to switch the keystore on.
+    The advice is to start the server with a firmware level that has the call, or to switch the keystore on.
     """
     if level := _level_of(error.opcode):
         return f"if its level is below {level}: `{serve_command(args, f'--firmware {level}')}`"
@@ -68,7 +74,10 @@ def _of_function(error: HcallError, args: argparse.Namespace) -> str:
 
 
 def _level_of(opcode: int) -> str:
-    """Return the first firmware level that has a call; "" if all levels with h-calls have it, or none."""
+    """Return the first firmware level that has a call.
+
+    Return "" if every level with h-calls has the call, or none has it.
+    """
     without = [name for name, level in LEVELS.items() if level.calls and opcode not in level.calls]
     having = [name for name, level in LEVELS.items() if opcode in level.calls]
     return having[0] if having and without else ""

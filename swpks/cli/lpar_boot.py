@@ -26,8 +26,8 @@ def boot(target: LparTarget, args: argparse.Namespace) -> int:
     The passwords are lost at the end of this command; only the kernel's password can be saved in a file.
     """
     if args.output:
-        # Opened before the passwords are set: a password that is lost would lock the kernel out until the
-        # next IPL.
+        # The file is opened before the passwords are set. If the kernel's password were lost, the kernel
+        # would be locked out until the next IPL.
         with opened_output(args.output, LONGEST_PASSWORD) as put:
             chain, fields = _run(target, args.timeout)
             put(chain.kernel.password)

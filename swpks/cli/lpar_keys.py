@@ -23,7 +23,10 @@ T = TypeVar("T")
 
 
 def gen_key(channel: BlockingChannel, args: argparse.Namespace) -> int:
-    """Make a wrapping key, which is never returned, or a plain key, which is written to the output."""
+    """Make a wrapping key or a plain key.
+
+    A wrapping key is never returned.  A plain key is written to the output.
+    """
     label, authorization = chosen_label(args), who(args)
     if args.length is None:
         if args.output:
@@ -32,7 +35,8 @@ def gen_key(channel: BlockingChannel, args: argparse.Namespace) -> int:
         _done(channel, lambda _: keys.gen_wrapping_key(authorization, label, policy))
     else:
         call = keys.gen_key(authorization, label, args.length, args.policy)
-        # Opened before the key is made: a second call would be refused, and the policy may forbid every READ.
+        # The output is opened before the key is made. If the key were lost, a second call would be refused,
+        # and the policy may forbid every READ.
         with giving(args, args.length) as give_key:
             give_key({"size": args.length}, _done(channel, lambda _: call))
     return wait_flushed(channel, authorization, label) if args.wait else OK

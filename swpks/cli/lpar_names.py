@@ -9,10 +9,10 @@ from swpks.cli import streams
 
 
 def warn_of_case(name: str, variable: str) -> None:
-    """Warn on standard error if a name differs from a secure-boot variable only in upper and lower case.
+    """Warn if a name differs from a secure-boot variable only in upper and lower case.
 
-    The update is sent all the same.  Such a name is permitted, but its update has to be signed under
-    another GUID.
+    The warning goes to standard error, and the update is sent all the same.  Such a name is permitted, but
+    its update has to be signed under another GUID.
     """
     known = {each.lower(): each for each in POLICIES}.get(variable.lower(), variable)
     if known != variable:
@@ -25,8 +25,8 @@ def warn_of_case(name: str, variable: str) -> None:
 def label_of_variable(label: bytes | None) -> str:
     """Return a secure-boot variable's label as text, if `label` is its plain name; "" for others.
 
-    `update db` makes an object whose label is a header and `db` in UTF-16.  But `read db` reads the label
-    `db`.
+    The plain name is not the label: `update db` makes an object whose label is a header and `db` in UTF-16.
+    But `read db` reads the label `db`.
     """
     name = (label or b"").decode("ascii", "replace")
     return describe_label(variable_label(name)) if name in POLICIES else ""

@@ -2,14 +2,14 @@
 
 # How much a refusal says
 #
-# H_AUTHORITY has two reasons, the password and the policy, and only READ returns the policy of a refusal.
-# REVOKE and UNREVOKE return it too, but their policy may be 0.  CONFIRM and GET_OBJECTLABELS look at no
-# policy, and neither do WRITE and GEN_KEY for a policy of 0.  For these calls the message names the password
-# as the reason.  For others it says "perhaps".
+# H_AUTHORITY has two reasons, the password and the policy. If the policy is the reason, READ, REVOKE and
+# UNREVOKE return it. But a policy that REVOKE or UNREVOKE refuses may itself be 0. CONFIRM and
+# GET_OBJECTLABELS check no policy. WRITE and GEN_KEY check none if the policy is 0. For these calls the
+# message names the password. For others it says "perhaps".
 #
-# A password that was right before the last IPL is refused as a wrong one is: no password is set now.  The
-# answer does not distinguish the two, so the message has the way out of both.  The command could ask by
-# further calls, but a test of a guest counts its calls, and faults are injected by their number.
+# A password that was right before the last IPL is refused as a wrong one is: no password is set now. The
+# answer does not distinguish the two, so the message has the way out of both. Further calls could find out.
+# But a test of a guest counts calls, and faults are injected by their number.
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def of_authority(error: HcallError, args: argparse.Namespace) -> str:
     if error.policy:
         return ""
     if error.opcode == Opcode.SIGNED_UPDATE:
-        # The message of this error sends the reader to the server's log, which names the broken rule.
+        # The reason may be another rule. The message of the error already sends the reader to the server's
+        # log, which names the broken rule.
         return f"if that is password.fits: {_of_password(args, '')}" if args.password_file else ""
     policy = _policy(args)
     return _of_password(args, "perhaps " if policy else "") + policy

@@ -57,7 +57,7 @@ def unreached(sought: Sought, error: OSError) -> SwpksError:
     place = str(target) if isinstance(target, Path) else f"{target[0]}:{target[1]}"
     if isinstance(target, Path) and isinstance(error, _GONE):
         return _without_listener(target, sought)
-    if isinstance(error, TimeoutError):  # calls of a frozen partition are held, connections in Recovery too
+    if isinstance(error, TimeoutError):  # a frozen partition holds calls, and Recovery holds connections
         message = f"the server at {place} did not answer within {sought.timeout:g} s"
         message += ": see its log, or set --timeout"
         return _standstill(sought) or PeerError(rules.COMMAND_ANSWERED, message)

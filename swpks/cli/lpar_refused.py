@@ -71,7 +71,10 @@ def _of_key(sought: Sought, system: SystemView | None) -> str:
 
 
 def _of_state(sought: Sought, system: SystemView | None, folder: Path) -> str:
-    """Return the advice for a key that the command took from the state folder, by the partition's name."""
+    """Return the advice for a key that the command took from the state folder.
+
+    The command took the key of the partition that has the name NAME.
+    """
     file, owner = folder / f"{sought.name}.key", _named(system, sought.number)
     if owner and owner != sought.name:
         return (
@@ -85,7 +88,10 @@ def _of_state(sought: Sought, system: SystemView | None, folder: Path) -> str:
 
 
 def _wanted(sought: Sought, system: SystemView | None) -> str:
-    """Return the name of the partition whose id the command sent; if it is unknown, the command's NAME."""
+    """Return the name of the partition whose id the command sent.
+
+    If that name is not known, return the command's NAME.
+    """
     return _named(system, sought.number) or sought.name
 
 

@@ -9,9 +9,10 @@ Target = Path | tuple[str, int]
 
 
 class Sought(NamedTuple):
-    """The partition of a command: its address and name, a timeout in seconds, the state folder if known.
+    """The partition of a command: its address and name.
 
-    `number` is the id that was sent, 0 for none; `key_file` is the file of --access-key-file.
+    `timeout` is in seconds.  `state` is the state folder, if it is known.  `number` is the id that was
+    sent, 0 for none; `key_file` is the file of --access-key-file.
     """
 
     target: Target

@@ -44,7 +44,10 @@ def _standing(system: SystemView, partition: PartitionView | None, name: str) ->
 
 
 def _custody(system: SystemView, partition: PartitionView | None, name: str) -> CustodyView | None:
-    """Return the custody of a partition; if it has left, the newest custody record with its name."""
+    """Return the custody of a partition.
+
+    If the partition has left, return the newest custody record with its name.
+    """
     if partition is not None:
         return next((each for each in system.custody if each.uuid == partition.uuid), None)
     # A name may be reused after a partition has left.  The highest epoch is the newest attempt.

@@ -60,8 +60,8 @@ def _number(args: argparse.Namespace) -> int:
         return int(args.partition)
     if args.state is None:
         return 0
-    # The access key is that of NAME.  With the id of another partition, the server would reject the key, and
-    # the message would point to the wrong option.
+    # The access key is that of NAME. If the command sent the id of another partition, the server would reject
+    # the key. The message would then point to the wrong option.
     from swpks.cli.lpar_reach import PATIENCE, system_at
 
     system = system_at(args.state / "run" / "control.sock", min(args.timeout, PATIENCE))

@@ -41,8 +41,8 @@ def _taken_apart(data: bytes, flags: str | None, path: Path | None) -> authvar.A
     """Return flags and payload of a file; UsageError if its content contradicts --flags."""
     name = str(path) if path else "standard input"
     form = authvar.form_of(data)
-    # The three public tools write three forms.  A wrong form would be refused by the h-call with a status
-    # that does not name the reason.
+    # Each of the three public tools writes another form. If the form is wrong, the h-call refuses it with a
+    # status that does not name the reason.
     if form is authvar.FileForm.LISTS:
         reason = "holds unsigned signature lists: sign them with sign-efi-sig-list first"
         raise _wrong(f"{name} {reason}")

@@ -45,7 +45,7 @@ class UsageError(OperatorError):
 def number(text: str, bits: int = 64) -> int:
     """Return an unsigned number of `bits` bits: decimal, or hexadecimal with 0x."""
     try:
-        # Base 0 accepts 0x, as the contract's pages write opcodes and policy words.
+        # Base 0 accepts 0x: the contract's pages write opcodes and policy words so.
         found = int(text, 0)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no number (decimal or 0x...)") from None
@@ -154,7 +154,10 @@ def _flags(text: str, known: type[IntFlag], what: str) -> int:
 
 
 def wrap_flags(text: str) -> int:
-    """Return wrap flags: a number unchanged, or the bits of some names and those that WRAP demands."""
+    """Return wrap flags from a number or from names.
+
+    A number stays unchanged.  To the bits of names, those that WRAP demands are added.
+    """
     if text[:1].isdigit():
         return number(text)
     # A number is sent as given, so that a test can send a wrong word; names are for people.
@@ -227,14 +230,15 @@ def _reading(path: Path | None) -> Iterator[None]:
 
 @contextmanager
 def opened_output(path: Path | None, size: int = 0) -> Iterator[Callable[[bytes], None]]:
-    """Yield a function that writes the result of a call; UsageError before the call if it cannot be written.
+    """Yield a function that writes the result of a call.
 
-    `size` is the largest result in bytes, if the call cannot be repeated; 0 if it can.
+    UsageError, before the call, if the result could not be written.  `size` is the largest result in bytes,
+    if the call cannot be repeated; 0 if it can.
     """
     with ExitStack() as stack:
         with _writing(path):
-            # `_writing` surrounds the opening and each write, and not the block: an OSError in the block is
-            # an error of the connection.
+            # `_writing` covers the opening and each write, and not the block. An OSError in the block is an
+            # error of the connection.
             put = stack.enter_context(output(path, size))
 
         def write(data: bytes) -> None:

@@ -55,7 +55,10 @@ def give(args: argparse.Namespace, about: Mapping[str, Any], data: bytes) -> Non
 
 @contextmanager
 def giving(args: argparse.Namespace, size: int = 0) -> Iterator[Callable[[Mapping[str, Any], bytes], None]]:
-    """Yield a function that does what `give` does, for an open output with room for `size` bytes."""
+    """Yield a function that does what `give` does.
+
+    The output is open already, and has room for `size` bytes.
+    """
     # Without a file, --json writes JSON to standard output.  So standard output is checked before the call
     # too.
     with opened_output(args.output, size) as put:
@@ -157,7 +160,7 @@ def confirm(channel: BlockingChannel, args: argparse.Namespace) -> int:
 
 def wait_flushed(channel: BlockingChannel, authorization: Authorization, label: bytes) -> int:
     """Poll until a change is durable, as often and as long as Linux does."""
-    # The bounds of Linux, so that a script sees the same time-outs as a guest.
+    # The loop has the bounds of Linux. So a script gets the same time-outs as a guest.
     end = time.monotonic() + LINUX_7_0.poll_limit
     while not channel.call(calls.confirm_object_flushed(authorization, label)).flushed:
         if time.monotonic() > end:

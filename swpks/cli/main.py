@@ -2,8 +2,8 @@
 
 # From words to an exit status
 #
-# The command line guarantees that each error has one shape (refusals.py), that a short command starts
-# quickly, and that an exit status of 0 means that the output was written.
+# The command line guarantees three things. Each error has one shape (refusals.py). A short command starts
+# quickly. If the exit status is 0, the output was written.
 #
 # Loading.  Only the module of the named command is imported: `swpks serve` needs the whole server, and other
 # commands must not load it.  So `_parser` gives a full subparser to the chosen command only; the others have
@@ -78,8 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        # Memory, threads or descriptors may run out anywhere, in library code too.  It is no mistake of ours,
-        # so no traceback.
+        # Memory, threads or descriptors may run out anywhere, in library code too. Such a shortage is no
+        # error of the program, so no traceback is printed.
         scarce = scarcity_of(error)
         if scarce is None:
             raise
@@ -153,7 +153,8 @@ def _words(options: argparse.Namespace) -> str:
 
 def _demand_folder(options: argparse.Namespace) -> None:
     """Raise OperatorError for a relative path if the working directory was deleted."""
-    # Checked here once: otherwise each command would report a missing file, although the folder is missing.
+    # The folder is checked here, once for all commands. Otherwise each command would report a missing file,
+    # although the folder is missing.
     relative = [value for value in vars(options).values() if _is_relative(value)]
     if not relative:
         return
@@ -185,7 +186,10 @@ def _parsed(given: list[str]) -> argparse.Namespace:
 def _unrecognized(
     parser: argparse.ArgumentParser, options: argparse.Namespace, unknown: list[str]
 ) -> WrongWords:
-    """Return the error for unknown words, with the command and a near option; argparse would name neither."""
+    """Return the error for unknown words.
+
+    It names the command and a similar option; argparse would name neither.
+    """
     from swpks.cli.words import option_names  # only an error needs it
 
     words, known = _words(options), option_names(parser, options)

@@ -73,7 +73,8 @@ def sections(name: str) -> tuple[Section, ...]:
     found = []
     for n, (at, rank, heading, anchor) in enumerate(heads):
         end = next((later for later, other, _, _ in heads[n + 1 :] if other <= rank), len(lines))
-        # The text of a section with an anchor begins at the paragraph itself, else after the heading.
+        # If a paragraph has an anchor, the text of its section begins at the paragraph. Otherwise it begins
+        # after the heading.
         begin = at if rank == _PARAGRAPH else at + 1
         found.append(Section(heading, anchor, "\n".join(lines[begin:end]).strip("\n")))
     return tuple(found)
@@ -89,7 +90,10 @@ def _plain(heading: str) -> str:
 
 
 def _head(line: str) -> tuple[int, str, str] | None:
-    """Return rank, text and anchor of a heading, or of a paragraph with an anchor; None for other lines."""
+    """Return rank, text and anchor of a heading.
+
+    A paragraph with an anchor counts as a heading.  Return None for any other line.
+    """
     if match := re.fullmatch(r"(#+) (.+)", line):
         return len(match[1]), _plain(match[2]), slug(match[2])
     if match := re.match(r'(?:- )?<a id="([^"]+)"></a>(?:\*\*(.+?)\*\*)?', line):

@@ -26,8 +26,8 @@ NEAREST = 3
 class CommandParser(argparse.ArgumentParser):
     """A parser that raises WrongWords where argparse would print its usage and end the process.
 
-    Its subparsers do the same.  `elsewhere` maps words that are no commands here to the commands that a user
-    probably means.
+    Its subparsers do the same. `elsewhere` has words that are no commands here, each with the command that
+    a user probably means.
     """
 
     elsewhere: Mapping[str, str] = {}

@@ -73,7 +73,10 @@ def _cells(line: str) -> list[str]:
 
 
 def _table(rows: list[list[str]], width: int) -> str:
-    """Return a table in columns; if it is too wide, as a list, with the column's heading before each cell."""
+    """Return a table in columns.
+
+    If the table is too wide, return a list, with the column's heading before each cell.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=False)]
     if sum(widths) + 2 * len(widths) <= width:
         return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
@@ -104,7 +107,7 @@ def inline(text: str) -> str:
         code.append(match[2])
         return "\0"
 
-    # A star in code is no mark of emphasis, but a star before and after code may be.
+    # Code is put aside first: a star in code is no mark of emphasis. A star before and after code may be one.
     text = re.sub(r"(`+)(.+?)\1", keep, text)
     text = re.sub(r"\*\*(.+?)\*\*", r"\1", text)
     text = re.sub(r"(?<![\w*])\*([^*\s][^*]*)\*(?![\w*])", r"\1", text)

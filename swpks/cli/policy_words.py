@@ -26,7 +26,10 @@ _NAME = re.compile(r"\*\*([A-Z]+)\*\*")
 
 
 def bits_of(text: str) -> list[Subject]:
-    """Return the bits that are set in a policy word; an empty list for text that is no policy word."""
+    """Return the bits that are set in a policy word.
+
+    The list is empty for text that is no policy word.
+    """
     number = number_of(text) if _WORD.fullmatch(text.replace("_", "")) else None
     if number is None or not 0 < number < 1 << _WIDTH:
         return []
@@ -36,7 +39,10 @@ def bits_of(text: str) -> list[Subject]:
 
 
 def _named(bit: Policy) -> Subject:
-    """Return a named bit as a subject, with its table row and its sentence instead of the whole section."""
+    """Return a named bit as a subject.
+
+    It has the bit's table row and sentence, and not the whole section.
+    """
     supported, calls = _rows()[bit.name or ""]
     facts = (
         inline(_sentences()[bit.name or ""]),
@@ -81,6 +87,7 @@ def _sentences() -> dict[str, str]:
     for bullet in _BULLET.findall(_section()):
         head, _, text = " ".join(bullet.split()).partition(": ")
         shared = len(_NAME.findall(head)) > 1
-        # A text about two bits means them in the order of their names, so these names stay in front of it.
+        # A sentence about two bits has a part for each, in the order of their names. So both names stay in
+        # front of the sentence.
         found.update(dict.fromkeys(_NAME.findall(head), f"{head}: {text}" if shared else text))
     return found

@@ -87,7 +87,10 @@ class QemuParser(CommandParser):
 
 
 def _is_for_qemu(word: str) -> bool:
-    """Return whether a word is an option with one dash, as QEMU has them; our only such option is -h."""
+    """Return whether a word is an option of QEMU.
+
+    Such an option has one dash.  Our only option with one dash is -h.
+    """
     return word[:1] == "-" and word[1:2].isalpha() and word != "-h" and " " not in word
 
 
@@ -152,7 +155,7 @@ def run(options: argparse.Namespace) -> int:
     from swpks.qemu.machine import COMMAND_LINE, QemuMachine, check
 
     wanted = wanted_of(options.partition)
-    # All that can be checked without a server comes first: a start changes the state folder.
+    # The checks that need no server come first: the start of a server changes the state folder.
     if options.where:
         from swpks.cli.wrong_socket import check_where_socket
 
@@ -221,7 +224,10 @@ def _rootless(options: argparse.Namespace) -> bool:
 
 
 def status_of(end: MachineEnd, options: argparse.Namespace, boot: DiskBoot | None = None) -> int:
-    """Return the exit status for an end, and report any end but one by the guest or its user."""
+    """Return the exit status for an end, and report the end.
+
+    An end by the guest or its user is not reported.
+    """
     from swpks.cli.qemu_disk import failed_boot
     from swpks.qemu.run import MachineEnd
 

@@ -45,7 +45,10 @@ def add_disk_options(parser: argparse.ArgumentParser) -> None:
 
 
 def file_path(text: str) -> Path:
-    """Return the path of a file; OperatorError for an empty one, which would be the working directory."""
+    """Return the path of a file.
+
+    OperatorError for an empty path, which would be the working directory.
+    """
     if not text:
         raise OperatorError(COMMAND_FILE, "the path of a file is empty: name the kernel, initrd or disk")
     return Path(text)

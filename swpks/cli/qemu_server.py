@@ -40,12 +40,16 @@ def wanted_of(text: str) -> Wanted:
 
 @contextmanager
 def state_of(wanted: Path | None, cleanup: Cleanup) -> Iterator[Path]:
-    """Yield the state folder: the named one, or a temporary one that is removed at the end of the block."""
+    """Yield the state folder that is named, or a temporary one.
+
+    The temporary one is removed at the end of the block.
+    """
     if wanted is not None:
         yield wanted.absolute()
         return
     with tempfile.TemporaryDirectory(prefix="swpks-") as folder:
-        # Python removes the folder at the end of the block, but not after SIGKILL.
+        # Python removes the folder at the end of the block. `cleanup` removes it if SIGKILL ends this
+        # process.
         cleanup.remove_folder(Path(folder).absolute())
         streams.complain("swpks qemu: no --state: the keystore lasts as long as this command")
         with short_path(Path(folder).absolute()) as short:  # a long TMPDIR would leave no room for sockets

@@ -7,9 +7,9 @@ The contract is spec/service.md#commands.
 
 # Why one shape
 #
-# A script has to distinguish errors without a search in English text.  So each error of each command, also
-# one of argparse and one that the server sent, is a line with the command, the message, the fault and the
-# rule.  With --json the same fields are a line of JSON.  Scripts compare the id of the rule, not the message.
+# A script has to distinguish errors without a search in English text. So each error is a line with the
+# command, the message, the fault and the rule. This is also true of errors of argparse and of the server.
+# With --json the same fields are a line of JSON. Scripts compare the id of the rule, not the message.
 
 from __future__ import annotations
 

@@ -195,8 +195,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     changes["first_name"] = _first_name(options.state)
     changes |= {field: value for field, value in _given(options).items() if value is not None}
     if options.listen:
-        # The command line adds listeners, and does not replace those of the file: they do not contradict each
-        # other.
+        # The listeners of the command line are added to those of the file: both can be true at the same time.
         changes["listen"] = (*settings.listen, *options.listen)
     if options.debuggable:
         changes["debuggable"] = True
@@ -284,9 +283,9 @@ def sentence(ready: dict[str, Any], unsized: list[str]) -> str:
 
 
 def _power(ready: dict[str, Any], name: str) -> str:
-    """Return a note for the ready line if a partition has a socket and does not answer there, else "".
+    """Return a note for the ready line about a partition that does not answer, "" if it does.
 
-    Only a socket that a service manager has passed exists while its partition does not answer.
+    Such a partition has a socket only if a service manager has passed that socket.
     """
     if name in ready["running"]:
         return ""

@@ -78,7 +78,10 @@ def _one(seed: int, *, trace: bool) -> int:
 
 
 def _many(seeds: range) -> int:
-    """Simulate a range of seeds; print the seeds per minute, and traces of the first seeds that fail."""
+    """Simulate a range of seeds.
+
+    Print the seeds per minute, and traces of the first seeds that fail.
+    """
     began, figures, failed = time.monotonic(), Counter[str](), 0
     for outcome in _outcomes(seeds):
         figures.update(outcome.figures)

@@ -111,8 +111,8 @@ def _escaped(text: str) -> str:
 def output() -> Iterator[None]:
     """Handle errors of standard output, to which the block writes.
 
-    If a write fails, the bytes are dropped and the command ends: without a message and with status 1 if the
-    pipe has no reader any more, otherwise with an OperatorError.
+    If a write fails, the bytes are dropped, and the command ends. If the pipe has no reader any more, the
+    status is 1, without a message. Otherwise OperatorError is raised.
     """
     try:
         yield
@@ -128,8 +128,8 @@ def drop_unwritten(stream: TextIO) -> None:
     try:
         stream.flush()
     except OSError:
-        # The buffer still has the bytes, and there is no public way to empty it.  With /dev/null behind the
-        # descriptor, the flush at exit succeeds.
+        # The buffer still has the bytes, and there is no public way to empty it. The descriptor becomes
+        # /dev/null here, so the flush at exit succeeds.
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
         os.close(null)
@@ -152,7 +152,8 @@ def _replace(number: int) -> None:
     if null != number:
         os.dup2(null, number)
         os.close(null)
-    # A program that the command starts would have a closed stream again otherwise.
+    # The new descriptor is inheritable. Otherwise a program that the command starts would have a closed
+    # stream again.
     os.set_inheritable(number, True)
     _replaced.add(number)
 

@@ -121,13 +121,16 @@ def _index() -> dict[str | int | None, list[Subject]]:
 
 
 def nearest(name: str) -> list[str]:
-    """Return the known names that are nearest to an unknown name, at most one for each subject and page."""
+    """Return the known names that are nearest to an unknown name.
+
+    Each subject and each page has at most one name in the list.
+    """
     number = number_of(name)
     if number is not None:
         return _nearest_numbers(number)
     known = {spelling.lower(): (shown, what) for spelling, shown, what in _spellings()}
     close = difflib.get_close_matches(name.lower(), known, _SPELLINGS * NEAREST, _CLOSE)
-    # A subject has up to `_SPELLINGS` names.  Without this, one subject could fill the whole list.
+    # A subject has up to `_SPELLINGS` names, and could fill the whole list. So each subject is listed once.
     by_subject: dict[str, str] = {}
     for each in close:
         shown, what = known[each]
@@ -138,14 +141,17 @@ def nearest(name: str) -> list[str]:
 def _nearest_numbers(number: int) -> list[str]:
     """Return the nearest numbers with their names."""
     known = [(text, each) for each in subjects() for text in each.numbers if number_of(text) is not None]
-    # By absolute values: a missing minus is the likeliest mistake.
+    # The numbers are compared without their signs, because a missing minus is the likeliest mistake.
     known.sort(key=lambda row: abs(abs(number) - abs(int(row[0], 0))))
     shown = {each: f"{text} ({each.name})" for text, each in reversed(known[: _SPELLINGS * NEAREST])}
     return list(reversed(shown.values()))[:NEAREST]
 
 
 def _spellings() -> Iterator[tuple[str, str, str]]:
-    """Yield each name that a user can type, the text that shows this name, and its subject or page."""
+    """Yield each name that a user can type.
+
+    With it come the text that shows the name, and the subject or page.
+    """
     whole = set(pages.names())
     for each in subjects():
         what = each.page if each.page in whole else each.head
@@ -161,7 +167,10 @@ def asked(text: str) -> str:
 
 
 def offered() -> tuple[str, ...]:
-    """Return the names that completion offers, each once: no numbers; pages without spec/ and .md."""
+    """Return the names that completion offers, each once.
+
+    Numbers are left out.  Pages come without spec/ and .md.
+    """
     return tuple(dict.fromkeys([*(each.name for each in subjects()), *map(_short, pages.names())]))
 
 

@@ -38,7 +38,8 @@ def for_every_verb(parser: argparse.ArgumentParser, title: str, default: Any) ->
     group = parser.add_argument_group(title)
 
     def add(name: str, fallback: Any, **options: Any) -> None:
-        # SUPPRESS: a default of the verb would overwrite a value that stands before the verb.
+        # A verb needs SUPPRESS: with a default of its own, it would overwrite a value that stands before the
+        # verb.
         group.add_argument(name, default=fallback if default is None else default, **options)
 
     return add

@@ -43,10 +43,10 @@ SOCKET = "--socket "
 
 
 def check_data_socket(path: Path, timeout: float, name: str = "NAME") -> None:
-    """Raise OperatorError if `path` shall be a data channel, but is known to be of another kind.
+    """Raise OperatorError if `path` is known to be something else than a data channel.
 
-    No error for a path without a listener, or a server that is silent or has another protocol: the command
-    itself reports these.
+    If nothing listens at the path, or the server is silent or has another protocol, there is no error here.
+    The command itself reports these cases.
     """
     found = end_at(path, min(SILENCE, timeout / _PARTS))
     if found not in (None, OtherEnd.DATA, OtherEnd.OTHER):

@@ -17,7 +17,10 @@ _log = Log()
 
 
 async def next_connection(listener: socket.socket, refused: str) -> trio.SocketStream:
-    """Return the next connection; log a failure as an event with the name `refused`, and try again."""
+    """Return the next connection.
+
+    A failure is logged as an event with the name `refused`, and the accept is tried again.
+    """
     while True:
         await wait_readable(listener)
         try:

@@ -65,14 +65,17 @@ async def forwarded(
     statuses = list(request.verb.answers)
     if isinstance(answer, str):
         return wire.answer(statuses[0], PROMETHEUS, answer.encode())
-    # Health is the only verb whose status depends on its answer: a monitor must get a failed check as an
-    # error.
+    # The verb `health` has two statuses. If the health is bad, the status is an error, because a monitor has
+    # to notice it.
     status = statuses[-1] if isinstance(answer, HealthView) and not answer.ok else statuses[0]
     return wire.answer(status, JSON, msgspec.json.encode(answer))
 
 
 def _placed(error: SwpksError, place: str) -> SwpksError:
-    """Return a refusal whose text also says where the partition is; `place` is this addition, "" for none."""
+    """Return a refusal whose text ends with `place`.
+
+    `place` says where the partition is; it may be "".
+    """
     error.message = f"{error.message}; {place}" if place else error.message
     # The problem of the system is passed on with its fields; only the detail is the console's text.
     if isinstance(error, ConsoleRefused):

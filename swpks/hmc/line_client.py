@@ -1,9 +1,8 @@
 """A command of the management console: send its words to the console, and open files for it.
 
-This program needs nothing but Python's own library: `swpks hmc links` copies it into a folder, under the
-names of the real console's commands.  An import of httpx or argparse would take longer than the answer.  It
-opens files with the rights of its user.  A malicious console must get no other file, so tables have the
-options that name a file to be read or to be written.  The wire: spec/console.md#the-wire.
+`swpks hmc links` copies this program, under the names of the real console's commands.  So it uses only
+Python's own library, and no argparse: its import would take longer than the answer.  Tables name the
+options that have a file: a malicious console must get no other file.  Page: spec/console.md#the-wire.
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ class Wire:
         self._socket.close()
 
     def send(self, message: Message) -> None:
-        """Send a message; a console that does not read it is no error: its last message has the reason."""
+        """Send a message; if the console does not read it, its last message has the reason."""
         line = json.dumps(message).encode("ascii") + b"\n"
         if len(line) > LONGEST_LINE:
             raise NoConsole(f"a message of {len(line)} bytes, {LONGEST_LINE} are the most")
@@ -204,7 +203,7 @@ def _allowed(path: object, named: frozenset[str], how: str) -> str:
 
 
 def _replace(path: str, content: bytes) -> None:
-    """Replace a file by a new file and a rename: after a power cut, the old or the new content is there."""
+    """Replace a file by a rename: after a power cut, the old or the new content is there."""
     folder = os.path.dirname(path)
     new = os.path.join(folder, f".swpks-{os.urandom(8).hex()}")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -244,7 +243,7 @@ def escaped(text: object, keep: str = "") -> str:
 
 
 class Shown:
-    """The output of a command: text, and the progress of a job as a bar on a terminal, or as lines.
+    """The output of a command: text, and the progress of a job, which is a bar on a terminal.
 
     `write` gets text with its newlines, and raises OSError if it can't write the text.
     """
@@ -299,9 +298,10 @@ class Shown:
 
 
 def converse(wire: Wire, request: Message, files: NamedFiles, shown: Shown) -> Message:
-    """Send a request, do what the console asks about files, and return its last message.
+    """Send a request to the console, and return the console's last message.
 
-    Raises NoConsole, and OSError if the output can't be written.
+    In between, this function prints the lines and opens the files that the console asks for. Raises
+    NoConsole, and OSError if the output can't be written.
     """
     wire.send(request)
     while True:
@@ -320,7 +320,7 @@ def converse(wire: Wire, request: Message, files: NamedFiles, shown: Shown) -> M
 
 
 def _file(message: Message, files: NamedFiles) -> Message:
-    """Read, write or test a file for the console; return the reply, which has the reason of a failure."""
+    """Read, write or test a file for the console; return the reply, or the reason of a failure in it."""
     path = message.get("read", message.get("write", message.get("test")))
     try:
         if "test" in message:

@@ -15,15 +15,15 @@ CLIENT = "swpks-line"
 
 
 def make_links(folder: Path, store: Path) -> tuple[str, ...]:
-    """Make or renew a folder with a link for each command of a console; return the names of the links.
+    """Make or renew a folder of links, and return the names of the links.
 
-    The commands go to the console with this store.  OperatorError if the folder holds other files, or can't
-    be written.
+    There is a link for each command of a console.  The commands go to the console with this store.
+    OperatorError if the folder holds other files, or can't be written.
     """
     try:
         folder.mkdir(exist_ok=True)
-        # Checked before the first change: a folder that was named by mistake, such as /usr/bin, stays as it
-        # is.
+        # The folder is checked before the first change. If it was named by mistake, such as /usr/bin, it
+        # stays as it is.
         others = [path.name for path in folder.iterdir() if not _is_ours(path)]
         if others:
             message = f"{folder} holds other things, such as {sorted(others)[0]}: name a new folder"
@@ -41,7 +41,7 @@ def make_links(folder: Path, store: Path) -> tuple[str, ...]:
 
 
 def _is_ours(path: Path) -> bool:
-    # Checked first, because is_file() follows a link, and a link to another program is not ours.
+    # A link is no file of ours. It is checked first, because is_file() would follow it.
     if path.is_symlink():
         return path.name in LINES and str(path.readlink()) == CLIENT
     return path.name in (CLIENT, f"{CLIENT}.new") and path.is_file()
@@ -65,7 +65,10 @@ def _program(store: Path) -> str:
 
 
 def _write(path: Path, content: str) -> None:
-    """Replace a file by a rename, so that a command that starts meanwhile finds the old or the new file."""
+    """Replace a file by a rename.
+
+    A command that starts meanwhile finds the old or the new file.
+    """
     new = path.with_name(f"{path.name}.new")
     new.write_text(content, "utf-8")
     new.chmod(0o755)

@@ -102,7 +102,7 @@ class ConsoleHandler:
 
     def _system_view(self, system: KnownSystem) -> KnownSystemView:
         last, now = system.last, self._console.date()
-        # Each store has a newest copy.  The oldest of these times is shown, because a recovery would lose the
+        # Each store has a newest copy. The view shows the oldest of their times: a recovery would lose the
         # most changes of that store.
         newest = {uuid: copies[0].time for uuid, copies in by_store(system.copies).items()}
         copied = min(newest.values(), default=None)
@@ -136,7 +136,8 @@ class ConsoleHandler:
 
     async def _remove_system(self, order: wire.Order, _caller: WireCaller) -> RemovedSystemView:
         system = self._console.find(order.name)
-        # The serial number is used: two systems may have the name, and `find` has chosen one of them.
+        # The system is removed by its serial number. Two systems may have the same name, and `find` has
+        # chosen one of them.
         trouble = await self._console.remove_system(system.type_model_serial)
         return RemovedSystemView(name=system.name, trouble=trouble)
 

@@ -152,8 +152,8 @@ class ConsoleServer:
             await self._try_known(deadline)
             await nursery.start(self._tell_where)
             await nursery.start(serve_commands)
-        # This runs after a cancellation too: a socket file that is left behind would look like a console that
-        # does not answer.
+        # The sockets are closed after a cancellation too. A socket file that is left behind would look like a
+        # console that does not answer.
         except BaseException:
             close()
             raise

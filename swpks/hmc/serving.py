@@ -16,9 +16,10 @@
 #
 # Places
 #
-# 32 commands are served at once. A command that follows a job may hold its place for hours, so a place is
-# never taken from a command that has sent its request. One that has sent none gives way to the next command:
-# otherwise 32 silent connections would lock out the operator for the 10 seconds of a request.
+# 32 commands are served at once. A command that follows a job may hold its place for hours. So the server
+# never takes a place from a command that has sent its request. A command that has sent none loses its place
+# to the next command: otherwise 32 silent connections would lock out the operator for the 10 seconds of a
+# request.
 
 from __future__ import annotations
 
@@ -113,7 +114,7 @@ class WireCaller:
 
     async def progress(self, job: Job) -> None:
         """Send the progress of a job to the command; end the handler if the command is gone."""
-        # Set before the send: the send may wait, and the command may go away meanwhile.
+        # The flag is set before the send: the send may wait, and the command may go away meanwhile.
         self._following = True
         await self.send(wire.progress(job))
         if self._gone:
@@ -127,8 +128,8 @@ class WireCaller:
 
     async def send(self, message: bytes) -> None:
         """Send a message; if the command does not read it in time, treat the command as gone."""
-        # A line may send from two tasks: one of them reports that the other waits.  Their messages must not
-        # mix.
+        # A line may send from two tasks, because one of them reports that the other waits. Their messages
+        # must not mix.
         async with self._sending:
             if self._gone:
                 return
@@ -142,7 +143,8 @@ class WireCaller:
 
     def take(self, reply: wire.FileReply) -> None:
         """Pass the command's reply to the waiting question about a file; PeerError if none waits."""
-        # The event is set before the first question too, so a reply without a question is found here.
+        # `_replied` is set while no question waits, also before the first one. So a reply without a question
+        # is found here.
         if self._replied.is_set():
             raise PeerError(rules.HMC_WIRE, "a reply without a question about a file")
         self._replies.append(reply)
@@ -156,7 +158,8 @@ class WireCaller:
 
     async def _ask(self, path: str, message: bytes) -> wire.FileReply:
         self._following = False
-        # A question may have timed out: its late reply is not the answer to this question.
+        # An earlier question may have timed out. Its late reply must not count as the answer to this
+        # question.
         self._replies.clear()
         self._replied = trio.Event()
         await self.send(message)
@@ -227,7 +230,7 @@ class CommandServer:
         await self._places.acquire()
 
     async def _serve(self, conversation: _Conversation) -> None:
-        # Shielded, because run() sets a deadline when the console stops.
+        # The shield keeps the request alive when `run` is cancelled. `run` then sets a deadline for it.
         with trio.CancelScope(shield=True):
             try:
                 await conversation.run()
@@ -274,7 +277,10 @@ class _Conversation:
         self._stream.socket.close()
 
     def stop(self, deadline: float) -> None:
-        """End the request because the console stops: at once if it follows a job, else at the deadline."""
+        """End the request because the console stops.
+
+        A request that follows a job ends at once, any other one at the deadline.
+        """
         self._work.deadline = min(self._work.deadline, deadline)
         self._caller.unfollow()
 

@@ -101,7 +101,8 @@ class StoreConsole:
                 last = converse(wire, message, NamedFiles(()), shown)
             found = msgspec.convert(last.get("answer"), WireAnswer)
         except NoConsole as error:
-            # No console answers. The remedy of the rule is about a system, so it is left out.
+            # If no console answers, the remedy of the rule does not help, because it is about a system. So
+            # `advised` leaves it out.
             raise StoreUnreachable(str(error), advised=True) from None
         except msgspec.ValidationError as error:
             raise ConsoleMisspoken("a command", f"a message of another shape ({error})") from None

@@ -16,10 +16,11 @@ DATABASE = STORE_DATABASE
 
 
 class StoreFolder:
-    """The locked folder of a console; it is made if it is missing, and locked until the end of the block.
+    """The locked folder of a console.
 
-    OperatorError if another console uses the folder, or if it is no console's store, is not private, or can't
-    be written.  StorageError if its device fails.
+    A missing folder is made.  The lock lasts until the end of the block.  OperatorError if another console
+    uses the folder.  OperatorError too if the folder is no console's store, is not private, or can't be
+    written.  StorageError if its device fails.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -50,7 +51,7 @@ class StoreFolder:
         self._held.close()
 
     def _open(self) -> None:
-        # Checked before anything is made: the folder of a system stays as it is.
+        # This check comes before the first file is made, so the folder of a system stays as it is.
         if any((self.path / name).exists() for name in OF_A_SYSTEM):
             message = f"{self.path} is the state folder of a system; choose another --store"
             raise OperatorError(rules.HMC_STORE_FOLDER, message, advised=True)

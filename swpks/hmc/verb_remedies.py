@@ -88,12 +88,15 @@ def at_end(text: str, end: str) -> str:
 
 def completed(text: str, end: str, partition: str) -> str:
     """Complete the commands in a text: replace NAME by the partition, and add the option `end`."""
-    # The name first: a path in the option may have the word NAME in it.
+    # NAME is replaced before the option is added, because a path in the option may have the word NAME in it.
     return at_end(put_words(text, {"NAME": partition}), end)
 
 
 def _at_system(rule_id: str) -> str:
-    """Return the remedy of a rule, with commands for a system; "" if only a console has these commands."""
+    """Return the remedy of a rule, with commands for a system.
+
+    Return "" if only a console has these commands.
+    """
     remedy = _OTHER_RULES.get(rule_id) or REMEDIES[rule_id]
     for words, own in _AT_SYSTEM.items():
         remedy = remedy.replace(words, own)

@@ -11,12 +11,14 @@ from hcall_abi.control_views import View
 class KnownSystemView(View):
     """A system that the console knows; `state` and `partitions` are those of the last contact.
 
-    `since` is the time since when it has been connected or away, `trouble` the reason why it is away, and
-    `advice` the remedy.  A system of the command line that was never reached has no serial number and no id.
-    Its name is "" if none was given.  `copied` is the time of the oldest among the newest copies of its
-    stores, null if there is none.  `age` is the age of this copy in seconds, by the console's clock.
-    `without_copy` names the partitions that have no copy.  `waiting` has a line for each partition that is
-    not served, with the reason and the remedy.
+    `since` is the time since when it has been connected or away.  If it is away, `trouble` is the reason,
+    and `advice` the remedy.  A system of the command line that was never reached has no serial number and
+    no id. Its name is "" if none was given.
+
+    Each store of the system has a newest copy.  `copied` is the time of the oldest of these copies, null if
+    there is none.  `age` is the age of this copy in seconds, by the console's clock. `without_copy` names
+    the partitions that have no copy.  `waiting` has a line for each partition that is not served, with the
+    reason and the remedy.
     """
 
     name: str

@@ -27,7 +27,10 @@ _log = Log()
 
 
 def answer_to(locate: Callable[[str], str], question: bytes) -> bytes:
-    """Return the line that answers a question; an error line if the question has no newline at its end."""
+    """Return the line that answers a question.
+
+    If the question has no newline at its end, the line is an error.
+    """
     if not question.endswith(b"\n"):
         return _line(f"{_ERROR}a question is one line of at most {LONGEST_QUESTION} bytes")
     try:
@@ -61,8 +64,8 @@ class WhereServer:
         async with trio.open_nursery() as nursery:
             task_status.started()
             while True:
-                # Acquired before the accept: a connection without a place stays in the queue, and its time
-                # does not run yet.
+                # The place is taken before the accept. If there is no place, a connection stays in the queue,
+                # and its time does not run yet.
                 await self._places.acquire()
                 stream = await next_connection(self._listener, "question.not_accepted")
                 nursery.start_soon(self._serve, stream)

@@ -52,7 +52,8 @@ class WireRequest(msgspec.Struct, forbid_unknown_fields=True):
     order: Order | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
-        # Three optional fields and this check, because msgspec would need a tag in each struct of a union.
+        # A request has three optional fields, and this check permits one of them. With a union, msgspec would
+        # need a tag in each struct.
         given = [each for each in (self.line, self.ask, self.order) if each is not msgspec.UNSET]
         if len(given) != 1:
             raise ValueError("a request is one of line, ask and order")
@@ -78,8 +79,8 @@ class LineBuffer:
 
     def __init__(self, longest: int = LONGEST_LINE) -> None:
         self._longest = longest
-        # Pieces are joined once: adding each piece to one bytes object would copy up to 24 MiB again and
-        # again.
+        # The pieces are joined once. If each piece were added to one bytes object, up to 24 MiB would be
+        # copied again and again.
         self._pieces: list[bytes] = []
         self._size = 0
 

@@ -64,7 +64,8 @@ def run(mutants: list[Mutant], jobs: int, show: Show) -> dict[Mutant, Result]:
                 outcome[task.mutant] = result
                 show(task.mutant, result)
 
-    # Started in the main thread: a process that a daemon thread forks would make all its threads daemons.
+    # The pool is started in the main thread. If a daemon thread forked the processes, all their threads would
+    # be daemons.
     with multiprocessing.get_context("fork").Pool(jobs) as pool:
         reach = dict(zip(folders, pool.map(baseline, folders, chunksize=1), strict=True))
         seconds = [each for folder in reach.values() for each in folder.seconds.values()]
@@ -91,7 +92,10 @@ def show_some(mutant: Mutant, result: Result) -> None:
 
 
 def main() -> int:
-    """Run, and return the exit status: 1 for a survivor without a reason, or for a score that is too low."""
+    """Run, and return the exit status.
+
+    The status is 1 for a survivor without a reason, or for a score that is too low.
+    """
     wishes = arguments()
     sample = [
         mutant

@@ -35,7 +35,8 @@ def in_child(work: Callable[[], object]) -> tuple[int, str]:
                 pipe.write(answer)
             status = 0
         finally:
-            # Not sys.exit: it would run exit handlers and write buffers that belong to the parent.
+            # os._exit ends the child at once. sys.exit would run exit handlers and write buffers that belong
+            # to the parent.
             os._exit(status)
     os.close(writing)
     with os.fdopen(reading) as pipe:

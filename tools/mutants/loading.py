@@ -13,8 +13,8 @@ def load_unchanged(module: str) -> None:
     """Load those modules of this project that do not import `module`, directly or through other modules."""
     imported = _imports()
     changed = {module}
-    # A module that imports a changed one has copied names of it (`from ... import`), so it is changed as
-    # well.
+    # A module may have copied names of a changed module (`from ... import`). So each module that imports a
+    # changed one counts as changed.
     while more := {name for name, names in imported.items() if names & changed} - changed:
         changed |= more
     for name in sorted(imported.keys() - changed):

@@ -97,7 +97,8 @@ def _name(node: ast.Name) -> Iterator[Change]:
 
 def _other_constants(value: object) -> Iterator[Any]:
     match value:
-        # bool before int: True is an int, and True + 1 is true as well.
+        # `bool` comes before `int`, because True is an int. True + 1 would be a bad change: it counts as
+        # true, too.
         case bool():
             yield not value
         case int():
@@ -121,7 +122,11 @@ def _call(node: ast.Call) -> Iterator[Change]:
 
 
 def _can_be_swapped(node: ast.Call) -> bool:
-    """Return whether a swap of the first two arguments may change what the call does."""
+    """Return whether a mutant may swap the first two arguments of a call.
+
+    It may not if the swap can't change the result: both arguments are equal, or the function takes them in
+    any order.
+    """
     if len(node.args) < 2 or any(isinstance(arg, ast.Starred) for arg in node.args[:2]):
         return False
     # Equal arguments cannot be distinguished after a swap, so such a mutant would be equivalent.

@@ -49,7 +49,10 @@ def patched(mutant: Mutant, functions: Mapping[Name, Sequence[FunctionType]]) ->
 def _pairs(
     before: CodeType, after: CodeType, functions: Mapping[Name, Sequence[FunctionType]], *, reached: bool
 ) -> Iterator[tuple[CodeType, CodeType, bool]]:
-    """Yield (old, new, reached) for each changed code object; `reached`: a loaded function contains it."""
+    """Yield (old, new, reached) for each changed code object.
+
+    `reached` says whether a loaded function contains it.
+    """
     reached = reached or bool(functions.get(_name(before)))
     if before != after and (reached or _own(before) != _own(after)):
         yield before, after, reached

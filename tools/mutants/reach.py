@@ -2,9 +2,9 @@
 
 # Which tests can kill a mutant
 #
-# Most tests never run the changed line.  So coverage measures once, on the unchanged code, which test runs
-# which line. The measurement takes longer than the tests themselves, so it is stored, under a digest of all
-# files that it depends on.  The tests of a line are the bits of one number.
+# Most tests never run the changed line. So coverage measures once, on the unchanged code, which test runs
+# which line. The measurement takes longer than the tests themselves, so its result is stored. The name of the
+# file is a digest of all files that the result depends on. The tests of a line are the bits of one number.
 #
 # Code outside of functions runs when a module is loaded, before any test.  Coverage assigns it to no test.  A
 # change there can break any test of the rooms that load the module, so `every` has more tests than `usual`.
@@ -45,7 +45,11 @@ class Task(NamedTuple):
 
 
 class Reach(NamedTuple):
-    """The tests of a folder: their seconds; for each line of each file, the tests that run it, as bits."""
+    """The tests of a folder, and the lines that they run.
+
+    `seconds` has the time of each test.  `lines` has a number for each line of each file: its bits are the
+    tests that run the line.
+    """
 
     seconds: dict[str, float]
     lines: dict[str, dict[int, int]]
@@ -95,7 +99,10 @@ def _measured(folder: str) -> str:
 
 
 def _tests_by_line(data: coverage.CoverageData, tests: list[str]) -> dict[str, dict[int, str]]:
-    """Return the tests that ran each line of each file: a hexadecimal number with a bit for each test."""
+    """Return the tests that ran each line of each file.
+
+    They are a hexadecimal number: it has a bit for each test.
+    """
     bit = {test: 1 << place for place, test in enumerate(tests)}
     return {
         Path(file).relative_to(ROOT).as_posix(): {

@@ -73,6 +73,7 @@ def _unexplained(outcome: Mapping[Mutant, Result], known: Mapping[tuple[str, ...
             findings.append(f"a survivor without a reason: {mutant}\n{survivors.row_of(mutant)}")
         if result.killer is not None and row is not None:
             findings.append(f"killed by {result.killer}, so its row can go: {mutant}")
-    # All rooms, also those that were not tried: a row must be removed with its code.
+    # The places of all rooms are compared, also of rooms that were not tried: if code is removed, its row
+    # must be removed too.
     places = {mutant.key for room in ROOMS for mutant in population(room)}
     return findings + [f"no such place any more: {' | '.join(key)}" for key in known if key not in places]

@@ -47,9 +47,9 @@ Functions = Mapping[Name, Sequence[FunctionType]]
 class Forks:
     """A pytest plugin that does not run the tests once, but in a fork for each mutant.
 
-    A fork has all tests loaded already, and patches its mutant in.  `results` has the outcome of each mutant.
-    None means that the mutant cannot be patched in, or that no test has killed it: then it has to be tried
-    again with its module loaded anew.
+    A fork has all tests loaded already, and patches its mutant in. `results` has the outcome of each
+    mutant. None means that the mutant cannot be patched in, or that no test has killed it. Such a mutant
+    has to be tried again, with its module loaded anew.
     """
 
     def __init__(self, tasks: Sequence[Task]) -> None:
@@ -87,7 +87,10 @@ class Forks:
 
 
 def _changed(mutant: Mutant, usual: Mapping[str, float], functions: Functions) -> bool:
-    """Patch a mutant into this process; False if no test runs its line, or if it can't be patched in."""
+    """Patch a mutant into this process.
+
+    Return False if no test runs the mutant's line, or if the mutant can't be patched in.
+    """
     return bool(usual) and patched(mutant, functions)
 
 
@@ -106,7 +109,10 @@ def _run_items(session: pytest.Session, change: Callable[[], bool], watch: Watch
 
 
 def try_patched(tasks: Sequence[Task]) -> list[Result | None]:
-    """Try each mutant in a fork with loaded tests; return the outcomes, None for another trial."""
+    """Try each mutant in a fork with loaded tests; return the outcomes.
+
+    If a mutant needs another trial, its outcome is None.
+    """
 
     def work() -> list[Result | None]:
         forks = Forks(tasks)

@@ -64,7 +64,10 @@ def changed(source: str, number: int) -> ast.Module:
 
 
 class _Place(NamedTuple):
-    """The place of a node in the tree: a field of its owner, and the index if the field is a list."""
+    """The place of a node in the tree: a field of its owner.
+
+    If the field is a list, the place also has the index.
+    """
 
     owner: ast.AST
     field: str
@@ -123,7 +126,8 @@ def _shown(place: _Place, node: ast.AST, after: ast.AST, path: tuple[ast.AST, ..
     if isinstance(node, ast.ExceptHandler):
         return _line(node), "raise"
     around = _around(path)
-    # The change is made, shown and undone: the text around it depends on the whole expression.
+    # The change is made, shown and undone. The new text can't be made from the node alone, because it depends
+    # on the whole expression.
     before = _line(around)
     place.put(after)
     try:
@@ -140,7 +144,10 @@ def _line(node: ast.AST) -> str:
 
 
 def _around(path: tuple[ast.AST, ...]) -> ast.AST:
-    """Return the outermost node of a path whose code is short enough to be shown, else the innermost."""
+    """Return the part of the code that the report shows for the innermost node of `path`.
+
+    It is the outermost node with code that is short enough.  If none is, it is the innermost node.
+    """
     nearest = [node for node in path if not isinstance(node, ast.Module)]
     for node in nearest:
         if isinstance(

@@ -12,8 +12,8 @@ FILE = Path(__file__).with_name("survivors.toml")
 class Survivor(NamedTuple):
     """A row of the file.
 
-    If `equivalent` is true, no test can distinguish the mutant from the code, and the mutant is not in the
-    score.  Any other survivor is in the score as not killed.
+    If `equivalent` is true, no test can distinguish the mutant from the code. Such a mutant is not in the
+    score. Any other survivor is in the score as not killed.
     """
 
     key: tuple[str, ...]
@@ -26,7 +26,7 @@ def read() -> dict[tuple[str, ...], Survivor]:
     rows = tomllib.loads(FILE.read_text("utf-8")).get("survivor", [])
     survivors = [Survivor(_key(row), row["equivalent"], row["reason"]) for row in rows]
     found = {each.key: each for each in survivors}
-    # The second row would hide the reason of the first.
+    # If a mutant had two rows, the second would hide the reason of the first.
     if len(found) != len(rows):
         raise SystemExit(f"{FILE.name} names a mutant twice")
     return found

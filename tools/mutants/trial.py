@@ -5,9 +5,9 @@
 # Hypothesis draws the same examples every time and does not shrink, so a score does not depend on chance.
 # Tests that start processes are left out: such a process would load the unchanged module from the disk.
 #
-# A test that needs ten times its usual time is ended by a signal, and the mutant counts as killed by time.
-# CPU time decides first, since it does not depend on how busy the machine is.  Time on the clock decides
-# about a test that waits.
+# If a test needs ten times its usual time, a signal ends it. The mutant then counts as killed by time. CPU
+# time decides first, since it does not depend on how busy the machine is. Time on the clock decides about a
+# test that waits.
 
 import importlib.abc
 import importlib.machinery
@@ -107,8 +107,8 @@ class Watch:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """End the process when a test takes ten times as long as it should."""
         usual = self.usual.get(item.nodeid, 5.0)
-        # The constants are for short tests: ten times a few milliseconds would be less than the machine's
-        # noise.
+        # The constants are for short tests: ten times a few milliseconds would be less than the usual
+        # variation of the machine.
         set_limits(10 * usual + 3, 20 * usual + 20)
         try:
             if self.measured:
@@ -124,7 +124,10 @@ class Watch:
             self.failed.append(report.nodeid)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Record a test file that can't be loaded as a failed test: it kills a mutant too."""
+        """Record a test file that can't be loaded as a failed test.
+
+        Such a file kills a mutant too.
+        """
         if report.failed:
             self.failed.append(f"loading {report.nodeid}")
 
@@ -152,5 +155,5 @@ def put_in_place(mutant: Mutant) -> None:
     finder = ChangedModule(mutant)
     if finder.name in sys.modules:
         raise RuntimeError(f"{finder.name} is loaded already")
-    # First in the path: Python's own finders would find the unchanged file.
+    # This finder is the first one: Python's own finders would find the unchanged file.
     sys.meta_path.insert(0, finder)

@@ -67,7 +67,7 @@ CONSOLE_LAYOUT = Rule(
 COPY_HEADER = Rule(
     "copy.header", "a console copy begins with its magic, and its fixed fields are right", _COPY, _OPERATOR
 )
-# Before the length: a later level may have another length.
+# The level is checked before the length, because a later level may have another length.
 COPY_LEVEL = Rule(
     "copy.level", "the level of a console copy is one that this release knows", _COPY, _OPERATOR
 )
@@ -78,8 +78,8 @@ COPY_KEY = Rule(
     _COPY,
     _OPERATOR,
 )
-# A right key id and a wrong tag mean damage; another key id means another key. The remedies differ, so
-# these are two rules.
+# If the key id is right and the tag wrong, the copy is damaged. If the key id is wrong, the copy has another
+# key. The remedies differ, so these are two rules.
 COPY_AUTHENTIC = Rule(
     "copy.authentic", "a console copy authenticates under the key whose id is in its header", _COPY, _OPERATOR
 )
@@ -99,7 +99,8 @@ COPY_COUNTERS = Rule(
 )
 BACKUP_FILE = Rule("backup.file", "the file of a key or a copy can be read and written", _RESTORE, _OPERATOR)
 COPY_IDLE = Rule("copy.idle", "a store is restored while its partition is powered off", _RESTORE, _OPERATOR)
-# Only with `--not-older`. Without it an operator may go back on purpose.
+# This rule is checked only with `--not-older`. Without this option an operator may restore an older copy on
+# purpose.
 COPY_BEHIND = Rule(
     "copy.behind",
     "a copy that may not be older has the restore count and generation of the present store, or larger ones",

@@ -11,8 +11,7 @@ from hcall_abi.rules.rule import Rule
 
 def rows_of(chapter: ModuleType) -> tuple[Rule, ...]:
     """Return the rules of a module of this package, in the order of the module."""
-    # In the order of the module, because `vars` keeps it. So a new rule is one row and no list has to
-    # name it.
+    # The rules are in the order of the module, because `vars` keeps it. So no list has to name a new rule.
     return tuple(row for row in vars(chapter).values() if isinstance(row, Rule))
 
 

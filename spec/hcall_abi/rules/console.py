@@ -65,8 +65,7 @@ NAME_FORM = Rule(
 )
 NAME_EXISTS = Rule("name.exists", "the partition exists", _NAMES, _OPERATOR)
 NAME_NEW = Rule("name.new", "no two partitions of a system have the same name", _NAMES, _OPERATOR)
-# The unreadable record may have the wanted name; then two partitions would have
-# one name.
+# The unreadable record may have the wanted name. Then two partitions would have the same name.
 NAME_UNREADABLE = Rule(
     "name.unreadable",
     "no partition is made or renamed while the name of a stored one cannot be read",
@@ -114,7 +113,7 @@ SIZE_RANGE = Rule("size.range", "a size is 0, or in the range of the firmware le
 SIZE_TOTAL = Rule("size.total", "all keystores of a system stay within its total", _SIZES, _OPERATOR)
 SIZE_IN_USE = Rule("size.in-use", "only an empty keystore is switched off", _SIZES, _OPERATOR, IN_USE_CODE)
 SIZE_SHRINKS = Rule("size.shrinks", "a keystore never shrinks, except to 0", _SIZES, _OPERATOR)
-# Switching it off is allowed in every power state, as on the real console.
+# A keystore may be switched off in every power state, as on the real console.
 SIZE_RUNNING = Rule(
     "size.running",
     "a keystore is switched on or grown while the partition is powered off",
@@ -131,7 +130,8 @@ ATTRIBUTE_FORM = Rule(
     "attribute.form", "an attribute is given once, as ATTRIBUTE=VALUE", _ATTRIBUTES, _OPERATOR
 )
 ATTRIBUTE_RANGE = Rule("attribute.range", "an attribute has a number in its range", _ATTRIBUTES, _OPERATOR)
-# So an operator can arm a used latch again only while the partition is powered off.
+# This rule protects the latch: an operator can arm a used latch again only while the partition is powered
+# off.
 ATTRIBUTE_RUNNING = Rule(
     "attribute.running",
     "attributes of signed updates change while the partition is powered off",
@@ -185,7 +185,7 @@ POWER_OPENED = Rule(
     "spec/sealed.md#refusals",
     _OPERATOR,
 )
-# A damaged record may hold objects. A change would replace it, and the chance to repair it.
+# A damaged record may hold objects, and may be repaired later. A change would replace the record.
 POWER_STORED = Rule(
     "power.stored",
     "a partition whose stored keystore could not be opened stays as it was stored",
@@ -240,8 +240,7 @@ TROUBLE_COMMITS = Rule("trouble.commits", "only full and io take a number of com
 
 # The console of a system, and its stream of events
 
-# An open stream shows that the attached console runs. Without one, that console is lost or away, and another
-# may take over.
+# An open stream shows that the attached console runs. If there is no stream, another console may take over.
 CONSOLE_ATTACHED = Rule(
     "console.attached",
     "another console takes a system over only while the attached one has no stream open",
@@ -254,8 +253,8 @@ CONSOLE_KNOWN = Rule(
     _LINK,
     _OPERATOR,
 )
-# If the system accepted the claim of a newer copy, later changes would count as saved although no copy has
-# them.
+# A console may say that it has a copy newer than the store. If the system believed it, later changes would
+# count as saved, but no copy would have them.
 CONSOLE_COPY = Rule(
     "console.copy", "a kept copy is one of this partition, and not newer than its store", _LINK, _OPERATOR
 )

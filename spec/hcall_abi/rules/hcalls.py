@@ -29,8 +29,8 @@ _UNWRAP = "spec/hcalls/unwrap_object.md#checks"
 
 # Before the arguments
 
-# Three rules with one status. The guest sees no difference. The log names the rule, and their
-# remedies differ.
+# These three rules have the same status, so the guest sees no difference. They are separate, because the log
+# names the rule, and each has another remedy.
 CALL_KEYSTORE = Rule("call.keystore", "the keystore has a size above 0", _ORDER, Status.H_FUNCTION)
 CALL_SERVED = Rule("call.served", "the partition's firmware level has the h-call", _ORDER, Status.H_FUNCTION)
 CALL_SWITCHED = Rule(
@@ -49,13 +49,13 @@ CALL_BUSY = Rule(
 
 # Arguments
 
-# Arguments are checked in register order, r4 first, before the password: they read no object, so they
-# show nothing of a store.
+# Arguments are checked in register order, r4 first. These checks come before that of the password: they read
+# no object, so they show nothing of a store.
 ARGUMENT_BITS = Rule("argument.bits", "a number has no more bits than its argument", _ORDER, _ARGUMENT)
 ARGUMENT_ZERO = Rule("argument.zero", "a reserved argument is 0", _ORDER, _ARGUMENT)
 CONSUMER_KNOWN = Rule("consumer.known", "the consumer is 1, 2 or 3", _PASSWORDS, _ARGUMENT)
-# Whatever is wrong with the authorization block, the call is refused with the status of r4 (C-F): no other
-# argument is about the block.
+# Any fault of the authorization block is refused with the status of r4 (C-F): no other argument is about the
+# block.
 AUTHORIZATION_READABLE = Rule(
     "authorization.readable", "the authorization block is in one readable segment", _BLOCK, _ARGUMENT
 )
@@ -70,7 +70,7 @@ AUTHORIZATION_PASSWORD = Rule(
 )
 BUFFER_READABLE = Rule("buffer.readable", "an input buffer is in one readable segment", _ORDER, _ARGUMENT)
 BUFFER_WRITABLE = Rule("buffer.writable", "an output buffer is in one writable segment", _ORDER, _ARGUMENT)
-# The only rule of arguments that an operator can relax (spec/hcalls/index.md#strict-memory).
+# An operator can relax this rule, and no other rule of arguments (spec/hcalls/index.md#strict-memory).
 BUFFER_PLACE = Rule(
     "buffer.place",
     "with strict memory, a buffer has its alignment and stays within its page",
@@ -104,8 +104,7 @@ OBJECT_LENGTH = Rule(
     "spec/hcalls/write_object.md#checks",
     _ARGUMENT,
 )
-# The token is checked before the password. So tokens are random: a caller without the password can't guess
-# one.
+# The token is checked before the password. So it is random: a caller without the password can't guess it.
 LIST_TOKEN = Rule(
     "list.token",
     "the token is 0, or the one that the last answer to this consumer returned",
@@ -130,7 +129,7 @@ KEY_LENGTH = Rule(
     "spec/hcalls/gen_key.md#checks",
     _ARGUMENT,
 )
-# An address would mean that the guest expects a copy of the key.
+# If the guest gave an address, it would expect a copy of the key.
 KEY_ADDRESS = Rule(
     "key.address",
     "the address is 0 for a wrapping key, which is never written to memory",
@@ -206,7 +205,8 @@ PASSWORD_FITS = Rule(
     _PASSWORDS,
     _AUTHORITY,
 )
-# Checked after the password: a caller without the password must not find out which labels exist.
+# The server checks the label after the password: a caller without the password must not learn which labels
+# exist.
 OBJECT_EXISTS = Rule(
     "object.exists", "the label names an object of this consumer", _ORDER, Status.H_NOT_FOUND
 )

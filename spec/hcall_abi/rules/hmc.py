@@ -19,7 +19,8 @@ _RECOVERY = "spec/console.md#recovery"
 HMC_SYSTEM_KNOWN = Rule(
     "hmc.system-known", "a command names a managed system that the console knows", _SYSTEMS, _OPERATOR
 )
-# With one system no line needs -m. With more, a wrong guess could change the wrong system.
+# If the console knows one system, no line needs -m. If it knows more, a wrong guess could change the wrong
+# system.
 HMC_SYSTEM_NAMED = Rule(
     "hmc.system-named",
     "a command names its managed system with -m, unless the console knows exactly one",
@@ -217,7 +218,7 @@ LINE_LATER = Rule(
     _LINES,
     _OPERATOR,
 )
-# HSCL0DB4 is the real console's number for this, so scripts meet the message that they know.
+# HSCL0DB4 is the real console's number for this refusal, so scripts meet the message that they know.
 LINE_RMC = Rule(
     "line.rmc",
     "osshutdown needs an RMC connection, which no emulated partition has",

@@ -13,11 +13,11 @@ _RESTART = "spec/migration.md#remote-restart"
 
 # Custody
 
-# The rule behind all others of this chapter: one owner at every moment.
+# All other rules of this chapter serve this one: a partition has one owner at every moment.
 CUSTODY_OWNED = Rule(
     "custody.owned", "a system serves and changes only partitions that it owns", _CUSTODY, _OPERATOR
 )
-# While its system was down, the console may have restarted the partition on another one.
+# While the partition's system was down, the console may have restarted the partition on another system.
 CUSTODY_CONFIRMED = Rule(
     "custody.confirmed",
     "a partition that may be restarted remotely starts only after its console has agreed",
@@ -39,7 +39,8 @@ CUSTODY_STORED = Rule(
 CUSTODY_UUID = Rule(
     "custody.uuid", "a request about a migration names its partition by its UUID", _CUSTODY, _OPERATOR
 )
-# A bar is a durable record of a partition that has no store here, so the number of bars needs a bound.
+# A bar is a durable record about a partition without a store here. Nothing else bounds the number of such
+# records.
 CUSTODY_BARRED = Rule(
     "custody.barred",
     "a system stores at most 4,096 bars of partitions that were never here",

@@ -20,19 +20,21 @@ _GOODBYE = "spec/protocol.md#goodbye"
 
 # Headers
 
-# Checked by the header alone, before the body has come. So a frame that is refused costs no memory.
+# The receiver checks these rules by the header alone, before the body arrives. So a refused frame costs no
+# memory.
 FRAME_MAGIC = Rule("frame.magic", "a frame begins with HCAL", _HEADER, _PEER)
 FRAME_VERSION = Rule("frame.version", "the version of a frame is 1", _HEADER, _PEER)
 FRAME_FLAGS = Rule("frame.flags", "the flags of a frame are 0", _HEADER, _PEER)
 FRAME_TYPE = Rule("frame.type", "a frame type is 1 to 6", _HEADER, _PEER)
 FRAME_TAG = Rule("frame.tag", "HELLO and GOODBYE have tag 0", _HEADER, _PEER)
 FRAME_LENGTH = Rule("frame.length", "a body is no longer than the receiver accepts", _FRAMING, _PEER)
-# The peer has closed, so this is only logged: no GOODBYE could reach it.
+# If this rule is broken, the peer has closed the stream. So the receiver can only log it: no GOODBYE would
+# reach the peer.
 FRAME_WHOLE = Rule("frame.whole", "a stream ends between two frames", _FRAMING, _PEER)
 
 # Bodies
 
-# A rule for each way in which a body can be wrong: the author of another client needs the field, and
+# Each way in which a body can be wrong has its own rule: the author of another client needs the field, and
 # not only the frame.
 HELLO_FIELDS = Rule("hello.fields", "the body of HELLO has all its fields", _HELLO, _PEER)
 HELLO_RESERVED = Rule("hello.reserved", "the reserved field of HELLO is 0", _HELLO, _PEER)
@@ -59,7 +61,7 @@ HCALL_ACCESS = Rule("hcall.access", "the access of a segment is 1, 2 or 3", _HCA
 HCALL_BYTES = Rule(
     "hcall.bytes", "the bytes of all readable segments follow, no fewer and no more", _HCALL, _PEER
 )
-# With two segments over one byte the result would depend on their order.
+# If two segments had a byte in common, the result would depend on their order.
 HCALL_OVERLAP = Rule(
     "hcall.overlap", "segments do not overlap, and end within 64-bit addresses", _HCALL, _PEER
 )
@@ -121,7 +123,7 @@ OPEN_SESSIONS = Rule(
     "spec/protocol.md#sessions",
     OpenStatus.TOO_MANY_SESSIONS,
 )
-# Raised by clients only: there is no server that could answer.
+# Only a client finds this rule broken: there is no server that could answer.
 OPEN_PLACE = Rule(
     "open.place",
     "a system listens at the place where a client looks for its partition",
@@ -139,7 +141,7 @@ OPEN_RULES: Mapping[OpenStatus, Rule] = MappingProxyType(
 )
 """The rule behind each answer that refuses OPEN, for the server's log and the client's error."""
 OPENED_STATUS = Rule("opened.status", "the status of OPENED is 0 to 5", _OPENED, _PEER)
-# Without it a program at the server's address would get the guest's passwords.
+# Without the server's proof, another program at the server's address would get the guest's passwords.
 OPENED_PROOF = Rule(
     "opened.proof",
     "a client that proves its access key gets a proof from the server",

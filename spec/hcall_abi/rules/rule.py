@@ -2,10 +2,10 @@
 
     raise OperatorError(console.SIZE_RANGE, "2 KiB is no size for a keystore")
 
-The exception's text, the server's log line, the HTTP problem, the client's error and the table in
-spec/rules.md show the same row.  A message may have figures of its case, such as a limit of the firmware
-level.  The sentence of a rule has no such figure.  It is the same text in every case, so it can be searched
-for and compared.
+The same row is shown in many places: an exception, the server's log, an HTTP problem, the client's error,
+the table in spec/rules.md. A message may have figures of its case, such as a limit of the firmware level.
+The sentence of a rule has no such figure. It is the same text in every case, so it can be searched for and
+compared.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Fault(Enum):
     """The emulator itself: a bug."""
 
 
-# Not a status: the same rule is H_P2 in one call and H_P5 in another.
+# A mark stands here instead of a status: the same rule is H_P2 in one call and H_P5 in another.
 class Positional(Enum):
     """Marks rules about one argument of an h-call."""
 
@@ -47,17 +47,18 @@ A status or a position answers an h-call, an OPEN status answers OPEN.  All othe
 """
 
 
-# A named tuple: a frozen dataclass takes 0.5 ms longer to define, and every client loads this module.
+# A rule is a named tuple: a frozen dataclass takes 0.5 ms longer to define, and every client loads this
+# module.
 class Rule(NamedTuple):
     """One rule: its stable id, the sentence that has to be true, its page, and the answer if it is not true.
 
-    `page` is a page with a heading, such as ``spec/protocol.md#framing``.  `code` is the message number of
-    the real management console, where it has one.  A positional rule of only one h-call has in `argument`
-    the name of the argument that the rule is about.
+    `page` is a page with a heading, such as ``spec/protocol.md#framing``. `code` is the message number of
+    the real management console, where it has one. If a positional rule belongs to only one h-call,
+    `argument` is the name of the argument.
     """
 
-    # The id is for programs and never changes. The sentence is for people; it states a condition, and
-    # not a failure, so one text fits the log, the page and the answer.
+    # The id is for programs, and never changes. The sentence is for people. It states a condition and no
+    # failure, so the same text fits the log, the page and the answer.
     id: str
     sentence: str
     page: str
@@ -78,7 +79,7 @@ class Rule(NamedTuple):
     def status(self) -> Status | None:
         """The status that an h-call returns if it breaks the rule, or None.
 
-        None for a rule about one argument, because the status depends on the argument's place.  None also
-        for a rule that no h-call can break.
+        It is None for a rule about one argument, because the status then depends on the argument's place.
+        It is None too for a rule that no h-call can break.
         """
         return self.answer if isinstance(self.answer, Status) else None

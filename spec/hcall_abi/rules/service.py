@@ -160,8 +160,8 @@ PARTITION_FORM = Rule(
     _CONFIGURATION,
     _OPERATOR,
 )
-# The command line overrides the file for each partition, so two entries in one of them contradict each
-# other.
+# The command line may repeat a partition of the file, because it overrides the file. Two entries in the file,
+# or two on the command line, contradict each other.
 PARTITION_TWICE = Rule("partition.twice", "the settings name each partition once", _CONFIGURATION, _OPERATOR)
 
 # Sockets
@@ -177,8 +177,8 @@ SOCKET_PLACE = Rule(
 SOCKET_ADDRESS = Rule("socket.address", "the address of a listener is free and local", _SOCKETS, _OPERATOR)
 SOCKET_COUNT = Rule("socket.count", "LISTEN_FDS is a number of at most four digits", _SOCKETS, _OPERATOR)
 SOCKET_NAMES = Rule("socket.names", "LISTEN_FDNAMES names every socket", _SOCKETS, _OPERATOR)
-# A number that the service manager has not passed could be a file that this process opens later, such
-# as NVRAM.
+# A descriptor that the service manager has not passed is free. This process may open a file under its number
+# later, such as NVRAM.
 SOCKET_PASSED = Rule(
     "socket.passed",
     "LISTEN_FDS is the number of passed descriptors; all are sockets",
@@ -233,8 +233,8 @@ READY_DESCRIPTOR = Rule(
     "spec/service.md#ready",
     _OPERATOR,
 )
-# A closed descriptor 0 to 2 would be given to the next file that is opened, and log lines would go into
-# it.
+# If descriptor 0, 1 or 2 is closed, the next opened file gets its number. Log lines would then go into that
+# file.
 STREAM_CLOSED = Rule(
     "stream.closed", "a standard stream that is closed at start is replaced by /dev/null", _STREAMS, _OPERATOR
 )

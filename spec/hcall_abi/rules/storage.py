@@ -29,8 +29,8 @@ _STATE = "spec/service.md#state"
 SEALED_MAGIC = Rule(
     "sealed.magic", "a sealed blob begins with its magic, and its reserved bytes are zero", _SEALED, _STORAGE
 )
-# Checked before the length: a later level may have another length. The message must say that the blob is of a
-# later release, not that it is damaged.
+# The level is checked before the length, because a later level may have another length. The message must name
+# the later release, and not say that the blob is damaged.
 SEALED_LEVEL = Rule(
     "sealed.level", "the format level of a sealed blob is one that this release knows", _SEALED, _STORAGE
 )
@@ -173,7 +173,7 @@ CARD_WHOLE = Rule(
 
 # The copies of the root key
 
-# Two different keys: a part of another system was put in. Neither is preferred, and the start stops.
+# If two keys differ, a part of another system was put in. The start stops, because neither key is preferred.
 ROOT_KEY_AGREE = Rule(
     "root-key.agree",
     "all readable copies of the root key are of one system and equal",
@@ -223,7 +223,7 @@ NVRAM_AGE = Rule(
 NVRAM_WRITABLE = Rule(
     "nvram.writable", "NVRAM is a plain file that the server may read and write", _NVRAM, _OPERATOR
 )
-# SQLite goes on with a file whose name is gone, and reports success.
+# If the file of NVRAM is renamed or removed, SQLite goes on with it and reports success.
 NVRAM_PLACE = Rule(
     "nvram.place",
     "while a server runs, the files of its state stay in place, and only the server writes them",

@@ -37,7 +37,7 @@ def _rule(name: str, broken: Status | str, sentence: str) -> Rule:
     If `broken` is the name of an argument, the rule is about this argument; otherwise `broken` is the
     status.
     """
-    # By name and not by register: the register follows from the row of the call.
+    # The argument is given by its name. Its register follows from the row of the call.
     page = "spec/hcalls/signed_update.md#rules"
     if isinstance(broken, str):
         return Rule(f"update.{name}", sentence, page, Positional.ARGUMENT, argument=broken)
@@ -74,13 +74,14 @@ UPDATE_PKCS7_ATTRIBUTES = _rule(
     _PAYLOAD,
     "signed attributes hold the content type of the SignedData and one message digest",
 )
-# Off by default. Files that pass with it are accepted by PowerVM's public library too (C-T).
+# This check is off by default. If a file passes the check, PowerVM's public library accepts the file too
+# (C-T).
 UPDATE_STRICT = _rule(
     "strict",
     _PAYLOAD,
     "with strict updates, signers have no signed attributes and are named by issuer and serial number",
 )
-# H_AUTHORITY and not H_P6: the stored keys are at fault, and not the payload.
+# The status is H_AUTHORITY and not H_P6, because the stored keys are wrong, and not the payload.
 UPDATE_TRUSTED_KEYS = _rule("trusted-keys", _AUTHORITY, f"PK and KEK hold X.509 v3 certificates with {_KEYS}")
 UPDATE_TRIALS = _rule(
     "trials",
@@ -91,14 +92,14 @@ UPDATE_BY_PK = _rule("by-pk", _AUTHORITY, "PK and KEK are updated by the holder 
 UPDATE_BY_PK_OR_KEK = _rule(
     "by-pk-or-kek", _AUTHORITY, "a variable is updated by the holder of PK or of a key in KEK"
 )
-# Else an old update with a good signature could be replayed.
+# Without this rule, an old update with a good signature could be replayed.
 UPDATE_TIME_LATER = _rule("time-later", _AUTHORITY, "the time is later than that of the variable")
 UPDATE_APPEND_LISTS = _rule(
     "append-lists", _PAYLOAD, "appended contents are whole signature lists, at least one"
 )
 UPDATE_STORED_LISTS = _rule("stored-lists", _PAYLOAD, "an append extends whole signature lists")
-# The payload that orders this is a public sentence, so anybody can send it. It is obeyed only after the
-# operator has armed the latch (C-34, C-X).
+# The payload that orders the wipe is a public sentence, so anybody can send it. The hypervisor obeys it only
+# after the operator has armed the latch (C-34, C-X).
 UPDATE_WIPE_ARMED = _rule(
     "wipe-armed",
     _AUTHORITY,

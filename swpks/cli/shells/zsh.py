@@ -9,8 +9,8 @@ def script(root: Command) -> str:
     """Return the script of zsh, which zsh loads as the function `_swpks`."""
     functions = "\n\n".join(map(_function, root.all()))
     start = "#compdef swpks\n# zsh completion for swpks, made of its parser: `swpks completion zsh`.\n\n"
-    # zsh runs the file as the body of the function at the first completion.  A user may source it instead:
-    # then it has to register the function itself.
+    # At the first completion zsh runs the file as the body of the function. If a user sources the file
+    # instead, it has to register the function itself.
     end = 'if [ "$funcstack[1]" = "_swpks" ]; then\n    _swpks "$@"\nelse\n    compdef _swpks swpks\nfi\n'
     return f"{start}{functions}\n\n{end}"
 
@@ -62,9 +62,10 @@ def _parent(command: Command, specs: list[str]) -> str:
 
 
 def _option(argument: Argument) -> list[str]:
-    """Return a spec of `_arguments` for each name of an option; its `*` permits the option more than once.
+    """Return a spec of `_arguments` for each name of an option.
 
-    A spec with `=` permits --option=value.  argparse accepts that, but the console's lines do not.
+    The `*` of a spec permits the option more than once.  A spec with `=` permits --option=value.  argparse
+    accepts that, but the console's lines do not.
     """
     about = _plain(argument.about)
     value = f":{_plain(argument.value)}:{_action(argument)}" if argument.value else ""
