@@ -6,10 +6,10 @@
 # Python's collector would visit them again and again while they are made, to free 2,500 objects of garbage,
 # and take 7 % of the time to the ready line.  So the collector is off from before the first import.
 #
-# `swpks serve` turns it on right before its ready line.  At that moment it also freezes the present objects
-# (gc.freeze): a full collection then visits only later ones.  Without the freeze, each full collection stops
-# the event loop for 10 ms and more; with it, for some microseconds.  No collection precedes the freeze: it
-# would take as long, to free 0.6 MB.
+# `swpks serve` turns the collector on right before its ready line.  At that moment it also freezes the
+# present objects (gc.freeze): a full collection then visits only later ones.  Without the freeze, each full
+# collection stops the event loop for 10 ms and more.  With the freeze, it takes some microseconds.  No
+# collection runs before the freeze: it would also take 10 ms, and free only 0.6 MB.
 #
 # Every other command turns the collector on before it runs.
 

@@ -45,9 +45,9 @@ CASES = (
 class Figure(NamedTuple):
     """The result of a case.
 
-    `rate` is in calls or in confirmed writes a second.  `p50` and `p99` are in microseconds: the time from a
-    send to its last answer.  With several calls in flight, that is the answer to the last of them.  `client`
-    is the share of the time in which this process used the CPU.
+    `rate` is in calls or in confirmed writes a second.  `p50` and `p99` are latencies in microseconds.  A
+    latency is the time from the send of an operation to its last answer.  `client` is the share of the time
+    in which this process used the CPU.
     """
 
     case: Case

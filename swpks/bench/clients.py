@@ -11,12 +11,12 @@
 # The share of the client is reported beside each figure (`process_time`).  A user can see from it how much
 # faster a client in C would be.
 #
-# A confirmed write ends when CONFIRM reports it durable.  The client repeats only the CONFIRM.  Before each
-# repetition it pauses, each time twice as long, up to `LONGEST_PAUSE`: polls without a pause would take the
-# CPU from the flush.
+# A confirmed write ends when CONFIRM reports it durable.  The client repeats only the CONFIRM, with a pause
+# before each repetition.  Each pause is twice as long as the last one, up to `LONGEST_PAUSE`.  Without
+# pauses, the repeated calls would take the CPU from the flush.
 #
-# Each operation that has begun is finished, also after the end of the time.  So the server has no call left
-# when the next case begins.
+# At the end of its time, a case still finishes the operations that have begun.  So the server has no call
+# left when the next case begins.
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ WARM_UP = 0.2
 class BenchClient:
     """A client that repeats one operation: send some calls at once, then wait for all answers.
 
-    An operation that is a confirmed write ends when r4 of `again`, its last call, is 1; until then the client
-    repeats `again`.  `wake` is the time of the next repetition, None while none is due.  `took` has the
-    seconds of each operation.
+    A confirmed write has one more call, `again`: the CONFIRM.  The client repeats `again` until its r4 is
+    1.  `wake` is the time of the next repetition, None while none is due.  `took` has the seconds of each
+    operation.
     """
 
     def __init__(

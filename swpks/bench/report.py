@@ -58,7 +58,7 @@ def as_json(figures: Sequence[Figure], about: dict[str, str | float]) -> bytes:
 
 def as_svg(figures: Sequence[Figure], about: str) -> bytes:
     """Return an SVG picture: a bar for each rate, with its latencies beside it."""
-    # The longest bar is the best rate: the picture compares cases of one run, not runs.
+    # The best rate gets the longest bar.  So a picture compares the cases of one run, and not several runs.
     most = max(each.rate for each in figures)
     parts = [_text(10, 22, "swpks bench", size=15), _text(10, 42, about)]
     for number, each in enumerate(figures):

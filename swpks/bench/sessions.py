@@ -20,7 +20,8 @@ RECEIVE_SIZE = 1 << 18
 class BenchSession:
     """A session whose open socket this class reads and writes directly.
 
-    `timeout` is in seconds, for the opening and for each receive and send; after it, TimeoutError is raised.
+    `timeout` is in seconds.  It limits the opening, each receive and each send.  After it, TimeoutError is
+    raised.
     """
 
     def __init__(self, path: str | os.PathLike[str], timeout: float) -> None:

@@ -48,7 +48,8 @@ class Tenant:
         self._path = path
         self._timeout = timeout
         self._who = Authorization(Consumer.OPERATING_SYSTEM, password)
-        # The mark is random, so the labels of two runs differ, and so do those that a killed run has left.
+        # The mark is random, so the labels of each run are new.  A run that was killed has left its objects
+        # under other labels.
         self._mark = b"swpks-bench-" + secrets.token_hex(4).encode()
         self._written: list[bytes] = []
 
@@ -69,10 +70,10 @@ class Tenant:
         self._leave(error)
 
     def _leave(self, error: BaseException | None) -> None:
-        """Remove all objects.
+        """Remove all objects; BenchRefused if that fails.
 
-        If that fails, raise BenchRefused with the labels of the objects, and with the message of `error`, if
-        any.
+        The text of BenchRefused names the objects that stay.  If `error` is given, the text begins with its
+        message.
         """
         if self._disposable or not self._written:
             return

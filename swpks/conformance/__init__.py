@@ -19,11 +19,11 @@ spec/conformance.md.
 #   3. A wrong implementation fails.  Mutants of a right server prove it: each changes one thing, and one case
 #      has to fail (docs/conformance.md lists both).
 #
-# The judge uses the tables of `hcall_abi` and nothing of the server.  A table that the server reads too can
-# be wrong in both.  So three expectations come from elsewhere: the golden vectors of frames, the offsets of
-# the config block (chapter `limits` has them from the page), and the sentences of `oracle.py`, which state
-# the authorisation rules a second time.  The vectors of wrapped objects are of no use here: no call imports
-# their keys.
+# The judge uses the tables of `hcall_abi` and nothing of the server.  The server may use these tables too.
+# Then judge and server have the same mistake, and no case fails.  So three expectations come from elsewhere:
+# the golden vectors of frames, the offsets of the config block (chapter `limits` has them from the page), and
+# the sentences of `oracle.py`, which state the authorisation rules a second time.  The vectors of wrapped
+# objects are of no use here: no call imports their keys.
 #
 # We dropped a judge that replays recorded sessions.  A recording can't follow a server that picks its own
 # nonces, tokens and passwords, and a difference in a recording names no rule.

@@ -13,7 +13,7 @@ from hcall_abi.rules.rule import Rule
 S = TypeVar("S")
 
 MOST_SILENCES = 3
-"""Cases in a row without an answer, after which the others are not tried: each costs the whole patience."""
+"""If so many cases in a row get no answer, the others are not tried: each would cost the whole patience."""
 
 
 class Deviation(Exception):
@@ -129,6 +129,6 @@ def expected_failures(findings: Iterable[Finding], patterns: Iterable[str]) -> l
 def _expected(finding: Finding, patterns: list[str]) -> Finding:
     if not any(selects(each, finding.id) for each in patterns):
         return finding
-    # A case that was not run stays NOT_RUN: the run shows neither that it still fails nor that it now passes.
+    # NOT_RUN stays NOT_RUN: such a case neither fails as expected nor passes.
     changed = {Judgement.FAILED: Judgement.EXPECTED, Judgement.PASSED: Judgement.SURPRISE}
     return finding._replace(judgement=changed.get(finding.judgement, finding.judgement))

@@ -1,4 +1,4 @@
-"""A command of the operator in a process group of its own, which can be ended as a whole."""
+"""A command of the operator in a process group of its own, so all its programs can be killed at once."""
 
 # Why a group
 #
@@ -6,9 +6,8 @@
 # would keep pipes of the judge open, and stay behind after the run.  So each command leads a session of its
 # own, and SIGKILL goes to its whole group.
 #
-# The id of the group must not be that of another one by then.  The kernel does not reuse the id of a leader
-# that is not waited for.  So the group is killed before `wait`, and a pidfd shows the end of the leader
-# without a wait.
+# SIGKILL must not reach another group that has got the same id.  The kernel does not reuse the id of a leader
+# before `wait`.  So the group is killed before `wait`.  A pidfd shows the end of the leader without a wait.
 #
 # A program that makes a session of its own, as a daemon does, leaves the group, and is not ended.
 
@@ -51,7 +50,7 @@ class CommandGroup:
         self.release()
 
     def release(self) -> None:
-        """Wait for the shell, and leave its group alone from now on."""
+        """Wait for the end of the shell.  Afterwards `kill` sends no signal to the group."""
         if self.process.returncode is None:
             self.process.wait()
             os.close(self._ended)

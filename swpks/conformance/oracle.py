@@ -1,9 +1,10 @@
 """A second statement of the authorisation rules: sentences in order, each with its condition.
 
-It is written from the public record and the choices of the project, not from the engine of the server.  The
-matrix tests (R-17) compare it with the engine row by row.  The first sentence whose condition holds gives the
-answer. If none does, the call is granted.  Numbers are literal here, so that a wrong constant in the contract
-is found.
+The first sentence whose condition holds gives the answer.  If no condition holds, the call is granted.
+
+The sentences come from the public record and the choices of the project, not from the engine of the server.
+The matrix tests (R-17) compare them with the engine, row by row.  Numbers are literal here: the comparison
+then finds a wrong constant in the contract.
 """
 
 from __future__ import annotations
@@ -85,9 +86,11 @@ class Presented(Enum):
 class MatrixRow(NamedTuple):
     """One row of the matrix.
 
-    `word` is a policy: of the object that the call names, of the key that UNWRAP finds, or the call's
-    argument.  `owner` is the consumer in the authorization block (1 to 3), `mode` the secure-boot mode (0
-    off, 1 audit, 2 enforce), `wrapped` the policy inside the wrapped object that UNWRAP gets.
+    `word` is the policy that decides.  WRITE, KEY and SIGNED have it as an argument.  For UNWRAP it is the
+    policy of the wrapping key.  For all other calls it is the policy of the named object.
+
+    `owner` is the consumer in the authorization block (1 to 3).  `mode` is the secure-boot mode (0 off, 1
+    audit, 2 enforce).  `wrapped` is the policy inside the wrapped object that UNWRAP gets.
     """
 
     call: OracleCall
@@ -309,10 +312,11 @@ def deciding_rule(row: MatrixRow) -> Sentence | None:
 
 
 def answer(row: MatrixRow) -> OracleAnswer:
-    """Return the platform's answer to a row, if the call's arguments are right and the store has space.
+    """Return the platform's answer to a row.
 
-    A granted READ returns the policy, and granted REVOKE and UNREVOKE return the policy after the call.  If
-    one of these calls is refused because of the policy, it returns the policy too.
+    The arguments of the call are right, and the store has space.  A granted READ returns the policy.  A
+    granted REVOKE or UNREVOKE returns the policy after the call.  If one of these calls is refused because
+    of the policy, it returns the policy too.
     """
     rule = deciding_rule(row)
     if row.call is not OracleCall.READ and row.call not in REVOCATION:

@@ -1,4 +1,7 @@
-"""The golden vectors of the contract: frames and wrapped objects (spec/vectors), which no table has made."""
+"""The golden vectors of the contract: frames and wrapped objects (spec/vectors).
+
+Their bytes do not come from the tables of `hcall_abi`.  So they also find a mistake in these tables.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,7 @@ import msgspec
 class FrameVector(msgspec.Struct, rename={"sender": "from", "receiver": "to"}):
     """A frame, valid or invalid.
 
-    If the frame is invalid, the vector has the end that receives it, the state of the session, and the rule
-    that it breaks.
+    An invalid frame breaks the rule `rule` when `receiver` receives it in the session state `state`.
     """
 
     name: str

@@ -14,7 +14,7 @@ _NVRAM = "service-processor"
 _PARTS = (CARD, TPM, _NVRAM, "removed")
 """Folders of the state that a refused start, and an erase without its word, must not change."""
 _STORAGE, _PRESENCE_NEEDED = 3, 4
-"""Exit status of `swpks serve` if the storage fails, of `swpks asmi` if it has printed a word."""
+"""Exit statuses: of `swpks serve` if the storage fails, of `swpks asmi` if it has printed a word."""
 
 
 async def lose_both(play: Play) -> None:
@@ -63,8 +63,8 @@ async def start_new(play: Play) -> None:
     """Start the system without partitions, because the copies need the names of the old ones."""
     shows = "A system with a new root key, a new identity and no partition."
     with play.stage.step("A new, empty system starts", shows):
-        # The configuration names both partitions.  A start with it would make them, but the copies need these
-        # names.
+        # The configuration names both partitions, so a start would make them new.  But the copies need these
+        # names, so the configuration is dropped.
         play.server.options.clear()
         play.server.start()
         system = play.server.console.call(show_system())

@@ -82,7 +82,8 @@ async def lock_all_stages(play: Play) -> None:
             await play.refused(f"setting another password for the {words(consumer)}", again, Status.H_IN_USE)
         for owner, label in PRIVATE.items():
             for password, whose in ((b"", "no password"), (secrets.token_bytes(32), "a wrong password")):
-                # No password and a wrong password are two paths of the check, and both have to refuse.
+                # The server checks no password and a wrong password in different ways.  Both checks have to
+                # refuse.
                 attempt = play.channel.call(read_object(Authorization(owner, password), label))
                 await play.refused(
                     f"reading an object of the {words(owner)} with {whose}", attempt, Status.H_AUTHORITY
@@ -169,7 +170,10 @@ def words(consumer: Consumer) -> str:
 
 
 async def boot_chain(play: Play) -> None:
-    """Boot firmware, boot loader and kernel in the open session; each keeps objects that exist already."""
+    """Boot firmware, boot loader and kernel in the open session.
+
+    A stage makes only the objects that do not exist yet.
+    """
     play.chain = await boot(play.channel, firmware=_firmware, boot_loader=_boot_loader(play.public_key))
 
 
@@ -195,7 +199,7 @@ def _boot_loader(public_key: bytes) -> Callable[[BootLoader], Awaitable[None]]:
 
 def _contents(play: Play) -> tuple[bytes, ...]:
     """Return bytes that occur only in the stored objects."""
-    # Only the end of the public key: all keys of this kind begin with the same bytes in DER.
+    # The search is for the end of the public key: all keys of this kind begin with the same bytes in DER.
     return (play.disk_key[:8], play.public_key[-8:], *_PRIVATE_DATA.values(), NEIGHBOURS_DATA)
 
 

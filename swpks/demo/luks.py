@@ -2,19 +2,19 @@
 
 # Three ways to a disk, and why one is written by hand
 #
-# The demo shows that a disk key opens a disk.  It must do that on any host, and as really as the host permits
-# (best_disk.py).  A real machine maps a LUKS2 container by device-mapper.  That needs root and
+# The demo shows that a disk key opens a disk.  It must run on any host, and use a real disk as far as the
+# host permits (best_disk.py).  A real machine maps a LUKS2 container by device-mapper.  That needs root and
 # /dev/mapper/control, which many containers lack.  But cryptsetup itself works there: it makes the container,
 # and unlocks its volume key. Only the mapping is missing.  So `UnmappedDisk` does the part of the kernel: it
 # encrypts the sectors.
 #
-# This is no imitation of a format.  `payload` reads cipher, sector size and tweak from the metadata of the
-# container, and refuses all values but those that this class can handle.  A test maps the same file where
-# device-mapper works, and reads the same bytes.
+# The written format is the real one.  `payload` reads cipher, sector size and tweak from the metadata of the
+# container.  It refuses all values that this class can't handle.  Where device-mapper works, a test maps the
+# same file, and reads the same bytes.
 #
-# A key must never be visible to other users of the host.  But they can see the words of each command line
-# (ps), and files with a wrong mode.  So each key goes through a pipe: to cryptsetup's standard input, and
-# back from its output.
+# A key must never be visible to other users of the host.  They can see the words of each command line (ps),
+# and files with a wrong mode.  So each key goes through a pipe: to cryptsetup's standard input, and back from
+# its output.
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _CONTROL = Path("/dev/mapper/control")
 
 def find_cryptsetup() -> str | None:
     """Return the path of cryptsetup, None if it is not installed."""
-    # cryptsetup is in /usr/sbin, which is not in the search path of most users.
+    # cryptsetup is in /usr/sbin.  Most users lack that folder in their search path, so it is added.
     folders = os.environ.get("PATH", "").split(os.pathsep)
     beside = [str(Path(folder).with_name("sbin")) for folder in folders if Path(folder).name == "bin"]
     return shutil.which("cryptsetup", path=os.pathsep.join([*folders, *beside]))
@@ -86,20 +86,22 @@ class Container:
     @contextlib.contextmanager
     def mapped(self, key: bytes) -> Iterator[Path]:
         """Map the container for the length of a block; yield the block device with its plain content."""
-        # Names of device-mapper are valid for the whole host, and two demos may run at once.
+        # A name in device-mapper is valid for the whole host.  Two demos may run at once, so the name is
+        # random.
         name = f"swpks-demo-{secrets.token_hex(4)}"
         try:
             self.run("open", "--type", "luks2", str(self._path), name, key=key)
             yield _CONTROL.with_name(name)
         finally:
-            # An interrupted `open` may have made the mapping already.
+            # An interrupted `open` may have made the mapping already.  So the mapping is removed if it
+            # exists.
             if _CONTROL.with_name(name).exists():
                 self.run("close", name)
 
     def volume_key(self, key: bytes) -> bytes:
         """Return the key that encrypts the sectors; only `key` unlocks it."""
         text = self.run("luksDump", "--dump-volume-key", str(self._path), key=key).decode()
-        # Versions of cryptsetup print the name "MK" or "Volume key".
+        # The name of the key in the text depends on the version of cryptsetup.
         found = re.search(r"(?:MK|Volume key) dump:((?:\s+[0-9a-f]{2})+)", text)
         if found is None:
             raise DiskError("cryptsetup luksDump: the volume key is not where it used to be")
@@ -129,7 +131,10 @@ class Container:
 
 
 def mapping_obstacle(container: Container, key: bytes) -> str | None:
-    """Return why this host can't map a container; None if it can, after a successful try."""
+    """Return why this host can't map a container, None if it can.
+
+    The function maps the container to try it, and then removes the mapping.
+    """
     if os.geteuid() != 0:
         return "only root may map"
     try:
@@ -208,7 +213,7 @@ def _sector_cipher(volume_key: bytes, number: int) -> Cipher[modes.XTS]:
 def _environment() -> dict[str, str]:
     """Return the environment for cryptsetup.
 
-    Its messages are in English, and it does not wait for a udev that does not run.
+    Its messages are then in English.  It also does not wait for udev, which may not run here.
     """
     environment = os.environ | {"LC_ALL": "C"}
     if not Path("/run/udev/control").exists():

@@ -1,14 +1,17 @@
-"""Steps of a move: a partition moves while a client writes; later its system is killed, and it restarts."""
+"""Steps of a move: a partition moves to another system, and later comes back by a remote restart.
+
+A client writes during the move.  The restart is needed because the other system is killed.
+"""
 
 # The proof of a live migration
 #
-# The partition may not lose a confirmed write, may not serve at two systems, and its client may not see an
-# error.  So a client writes numbers all the while: each one is removed, written and confirmed before the
-# next.  After the move, the stored number has to be the last confirmed one.  The session follows the
-# partition (`open_following`).
+# A move may not lose a confirmed write, and the client may not see an error.  Two systems may never serve the
+# partition at once.  So a client writes numbers during the move.  It removes the last number, writes the next
+# one, and waits until that one is durable.  After the move, the stored number has to be the last confirmed
+# one.  The session follows the partition (`open_following`).
 #
-# The IPL count and the password have to be those of before.  A restart that looks like a move would change
-# both.
+# A move changes neither the IPL count nor the password.  A restart that looks like a move would change both,
+# so the step checks them.
 
 from __future__ import annotations
 
@@ -78,7 +81,8 @@ async def migrate(play: Play) -> None:
         play.line("migrlpar", "-o", "v", "-m", SYSTEM, "-t", SPARE, "-p", PARTITION)
         before = play.partition(PARTITION)
         owner = Authorization(Consumer.OPERATING_SYSTEM, play.chain.kernel.password)
-        # The session of the earlier steps has a fixed address, so it would end with the move.
+        # The session of the earlier steps has a fixed address.  The move would end it, so another kind of
+        # session is opened.
         await play.disconnect()
         locate = locate_at_async(play.hmc.store / _WHERE, PARTITION)
         async with open_following(locate, patience=SOON) as channel, trio.open_nursery() as nursery:
@@ -128,7 +132,10 @@ async def restart_remotely(play: Play) -> None:
 
 
 async def clean_up(play: Play) -> None:
-    """Start the killed system again; it asks the console, which does not let it serve the partition."""
+    """Start the killed system again, and check that it does not serve the partition.
+
+    The system asks the console first, and the console refuses.
+    """
     shows = (
         "A system asks the console first. Two systems that serve one partition would have different stores."
     )

@@ -32,8 +32,8 @@ async def lose_passwords(play: Play) -> None:
         play.server.start()
         channel = await play.connect()
         play.stage.check(f"{PARTITION} is in IPL {channel.ipl_count}", channel.ipl_count == 2)
-        # A kernel that kexec starts gets the password of the kernel before it. Here that is the password of
-        # the last IPL.
+        # After a kexec, a kernel has the password of the kernel before it. This one has the password of the
+        # last IPL, which must be refused.
         stale = await LinuxKernel.from_kexec(channel, play.chain.kernel.kexec())
         wanted = "reading the disk key with the password of the last IPL"
         await play.refused(wanted, stale.read(DISK_KEY), Status.H_AUTHORITY)

@@ -9,7 +9,7 @@ from swpks.demo.first_ipl import DISK_KEY, boot_chain
 from swpks.demo.play import PARTITION, Play
 
 CARD, TPM = "anchor-card", "tpm"
-"""The parts that hold, or unwrap, the root key."""
+"""The parts for the root key: the card stores the key, and the TPM unwraps a copy of it."""
 _START_STEPS = [1, 2, 3, 4, 5, 6, 7]
 """The steps of the access procedure that belong to a start."""
 
@@ -53,7 +53,7 @@ async def secret_is_there(play: Play) -> None:
 
 
 def _start(play: Play, part: str, decision: str) -> None:
-    """Start the system with a new part, and check that it has restored the root key's copy for the part."""
+    """Start the system with a new part, and check that the part has got its copy of the root key."""
     play.server.start()
     view = play.server.console.call(show_components())
     for each in view.steps:
@@ -65,5 +65,5 @@ def _start(play: Play, part: str, decision: str) -> None:
 
 
 def _copy_of(view: ComponentsView, part: str) -> str:
-    """Return the state of the root key's copy that belongs to a part."""
+    """Return the state of a part's copy of the root key."""
     return next((each.copy for each in view.components if each.name == part), "unknown part")

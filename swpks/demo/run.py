@@ -33,9 +33,11 @@ INTERRUPTED = 130
 def play(state: Path | None = None, *, keep: bool = False, steps: Sequence[Step] | None = None) -> int:
     """Run the demo; return its exit status.
 
-    It is 0 if all checks held, 1 if not or if the output is closed, 130 after an interrupt.  `state` is a new
-    or empty folder for all files, which stays.  None means a temporary folder, which stays if `keep` is true.
-    `steps` replace the steps of the story, for tests.
+    The status is 0 if all checks held, and 130 after an interrupt.  It is 1 if a check failed, or if the
+    output is closed.
+
+    `state` is a new or empty folder for all files, which stays.  None means a temporary folder, which is
+    removed unless `keep` is true.  Tests replace the steps of the story by `steps`.
     """
     import trio
 
@@ -46,7 +48,7 @@ def play(state: Path | None = None, *, keep: bool = False, steps: Sequence[Step]
     try:
         with _signals_interrupt(), _folder(state, keep=keep) as folder:
             return 0 if trio.run(perform, stage, folder, steps or STEPS) else 1
-    # A nursery of Trio puts an interrupt into a group.
+    # A nursery of Trio puts an interrupt into a group, so groups are caught too.
     except (KeyboardInterrupt, BaseExceptionGroup) as error:
         if _has(error, Unwatched):
             return UNWATCHED

@@ -29,7 +29,7 @@ class StepBroken(Exception):
     """A step ended early, and later steps depend on it; the demo has printed the cause."""
 
 
-# It is a KeyboardInterrupt, so that no `except Exception` of a step takes it for a failed check.
+# This error is a KeyboardInterrupt: an `except Exception` of a step must not take it for a failed check.
 class Unwatched(KeyboardInterrupt):
     """The output can't be written any more; the demo ends with a clean-up, as after an interrupt."""
 
@@ -108,7 +108,7 @@ class DemoStage:
     def _line(self, text: str) -> None:
         """Write a line; Unwatched if the output can't be written."""
         try:
-            # Flushed, because a reader of a pipe has to get each step when it happens.
+            # Each line is flushed: a reader of a pipe has to get each step when it happens.
             print(text, file=self._out, flush=True)
         except OSError as error:
             raise Unwatched from error

@@ -2,15 +2,15 @@
 
 # The order of the steps
 #
-# There is one system, one partition and one disk key.  Each step relies on the state that the earlier ones
-# have left. So a step cannot be moved without a look at the ones before it:
+# There is one system, one partition and one disk key.  Each step relies on the state that the earlier steps
+# have left. So the order has reasons:
 #
 #   - The first IPL stores the objects.  Each later step checks that one of them survives, or that it is
 #     refused.
 #   - The power cut comes right after the confirmed writes: the next IPL shows that they were durable.
 #   - A bit of NVRAM is flipped while the neighbour exists, because only one of the two may be refused.
-#   - Card and TPM are lost after the copy for the console was made.  From there on the stores come from the
-#     copy.
+#   - Card and TPM are lost after a copy of the store was saved.  All later steps use a store that comes from
+#     this copy.
 #   - The console is attached to the restored system, and the last steps are orders to this console.
 #
 # If a step breaks, the demo ends: later checks would fail for the same reason, and hide the first failure.

@@ -50,8 +50,8 @@ def flip_bit(nvram: Path, record: str) -> str:
         row, size = connection.execute(
             "SELECT rowid, length(blob) FROM record WHERE name = ?", (record,)
         ).fetchone()
-        # A bit in the middle: a bit of the header could be refused for another reason, such as an unknown
-        # format.
+        # The bit is in the middle of the record.  A changed header could be refused for another reason, such
+        # as an unknown format.
         middle = size // 2
         with connection.blobopen("record", "blob", row) as blob:
             blob[middle] ^= 1

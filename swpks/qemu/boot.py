@@ -23,7 +23,7 @@ from swpks.qemu.errors import OtherKernel
 BOOT_LIMIT = 120.0
 """Seconds from a reset to the hand-over.  A good boot takes 8 s on an idle machine with two processors."""
 KERNEL_LIMIT = 30.0
-"""Seconds from the hand-over to `early_setup`: the kernel copies itself and no more, which takes 0.1 s."""
+"""Seconds from the hand-over to `early_setup`.  The kernel only copies itself, which takes 0.1 s."""
 LAST_LINES = 12
 """Lines of the console that are kept for a report."""
 LONGEST_LINE = 512
@@ -31,7 +31,7 @@ LONGEST_LINE = 512
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|[\x00-\x08\x0b-\x1f\x7f]")
 _PROMPT = re.compile(r"(?:\d+ |grub|grub rescue)>")
-"""Prompts of SLOF, with the depth of its stack, and of GRUB, as the whole of a line."""
+"""A line with a prompt and nothing else: of SLOF (with the depth of its stack), or of GRUB."""
 
 
 class BootStage(IntEnum):
@@ -90,9 +90,9 @@ def _silent(_sentence: str) -> None:
 class DiskBoot:
     """A boot from `disk`, whose loader is to start the kernel of the file `kernel`.
 
-    `limit` is the time from a reset to the hand-over in seconds; `lock_boot_loader` has firmware lock the
-    second consumer at the hand-over; `notify` gets sentences for the user.  `failure` is the reason of a boot
-    that has failed, or empty.
+    `limit` is the most time in seconds from a reset to the hand-over.  With `lock_boot_loader`, firmware
+    also locks the second consumer at the hand-over.  `notify` gets sentences for the user.  `failure` is
+    the reason why the boot has failed, or empty.
     """
 
     disk: Path
@@ -110,7 +110,8 @@ class DiskBoot:
 
     def enter(self, stage: BootStage) -> None:
         """Note a stage of the boot; a new boot begins with FIRMWARE."""
-        # The lines of firmware, such as its licence, would push those of the loader out of the report.
+        # The lines of the last stage are deleted.  Firmware prints a long licence, which would push the
+        # loader's lines out of the report.
         self.tail.clear()
         if stage is BootStage.FIRMWARE:
             self._began = trio.current_time()
@@ -120,7 +121,7 @@ class DiskBoot:
     async def read(self, console: trio.abc.ReceiveStream) -> None:
         """Read the copy of the console up to its end.
 
-        It must be read all the time: QEMU would wait for room in the pipe, and the guest with it.
+        The caller must read all the time.  If the pipe is full, QEMU stops the guest and waits.
         """
         async with console:
             async for data in console:
@@ -138,7 +139,10 @@ class DiskBoot:
         self._changed = trio.Event()
 
     async def wait_failed(self) -> None:
-        """Return when the boot has failed; OtherKernel if no kernel of this file runs after the hand-over."""
+        """Return when the boot has failed.
+
+        OtherKernel if the boot loader has handed over, but no kernel of the file `kernel` runs in time.
+        """
         self._began = trio.current_time()
         while True:
             with trio.move_on_at(self._deadline()) as limit:

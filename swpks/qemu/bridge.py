@@ -22,21 +22,21 @@ A hypervisor call          the partition answers an H_PKS call; QEMU carries out
 # `chain.ChainBridge` is this bridge for a machine that boots from a disk; it begins at the reset.
 #
 # Why two kinds of breakpoints.  The instruction that makes an h-call is `sc 1`, in `plpar_hcall` and
-# `plpar_hcall9`.  The whole kernel makes h-calls by these two functions.  QEMU runs a 4 KiB page of code with
-# a breakpoint several times slower: permanent breakpoints there cost a factor of three.  So the permanent
-# breakpoints are at the calls of these functions in the keystore's driver.  Such a breakpoint arms those at
-# `sc 1`; the end of the call clears them.  While they are armed, another processor may stop at them with
-# another h-call.  Then the bridge lets this processor run the one instruction, and QEMU answers.
+# `plpar_hcall9`.  The whole kernel makes h-calls by these two functions.  QEMU is slower in a 4 KiB page of
+# code with a breakpoint.  Permanent breakpoints at `sc 1` would make the guest three times slower.  So the
+# permanent breakpoints are at the calls of these functions in the keystore's driver.  A stop there sets the
+# breakpoints at `sc 1`, and the end of the call clears them.  Meanwhile, another processor may stop at `sc 1`
+# with another h-call.  Then the bridge lets this processor run the one instruction, and QEMU answers.
 #
-# Why the bridge counts.  With several processors, two calls of the driver may be in a gate at once.  The
-# first one to end must not clear the breakpoints of the other.  So `_under_way` has the calls in each gate,
-# and only the last one clears.  A reset sets the count to zero, because no processor returns from a call that
-# it cut off.
+# Why the bridge counts.  With several processors, two calls of the driver may be in a gate at once.  The end
+# of the first call must not clear the breakpoints of the other.  So `_under_way` has the number of calls in
+# each gate, and the end of the last one clears them.  A reset sets all numbers to zero: the calls that it
+# cuts off never end.
 #
-# Why the device tree.  The driver does nothing unless `/rtas/ibm,hypertas-functions` has `hcall-pks`.
-# `early_setup` is the last function before the tree is read, and has its address in r3.  The address of a
-# breakpoint is virtual, and the kernel may run with or without translation there.  So there is a breakpoint
-# at the virtual address and one at the real address.
+# Why the device tree.  The driver does nothing unless `/rtas/ibm,hypertas-functions` has `hcall-pks`.  So the
+# bridge adds it before the kernel reads the tree.  `early_setup` is the last function before that, and its
+# argument in r3 is the address of the tree.  A breakpoint has a virtual address, and the kernel may run there
+# with or without translation.  So there are two breakpoints: at the virtual address and at the real one.
 #
 # Alternatives that were tried and dropped:
 #
@@ -68,14 +68,14 @@ from swpks.qemu.qmp import Qmp
 from swpks.qemu.stub import Ended, Stop, Stub
 
 KERNEL_ENTRY = "early_setup"
-"""The first function of the kernel that has the device tree, in r3, and the last before it is read."""
+"""The last function before the kernel reads the device tree; r3 has the address of the tree."""
 FUNCTIONS = ("/rtas", "ibm,hypertas-functions")
 ADVERTISED = b"hcall-pks"
-"""The name of the keystore's h-calls in that list (spec/qemu.md#the-device-tree)."""
+"""The name of the keystore's h-calls in the property of `FUNCTIONS` (spec/qemu.md#the-device-tree)."""
 SECURE_BOOT = "ibm,secure-boot"
 """The root's property with the secure-boot mode of the current IPL, in four bytes."""
 STEPS = 10
-"""Most steps to get over one instruction; a guest that is stuck there is an error and no endless loop."""
+"""Most steps to run one instruction; after them, GuestStopped is raised."""
 ARGUMENTS = tuple(f"r{number}" for number in range(4, 13))
 
 _REAL = (1 << 60) - 1
@@ -85,7 +85,7 @@ _WORD = (1 << 64) - 1
 OnCall = Callable[[int, HReturn], None]
 """Called after every h-call, with its opcode and the answer."""
 Hook = Callable[[Stop], Awaitable[None]]
-"""The action at a stop; afterwards the instruction there is run."""
+"""The action at a stop; after it, the bridge runs the instruction at the stop."""
 
 
 def real(address: int) -> int:
@@ -143,7 +143,7 @@ class Bridge:
         await self._kernel_points().set()
 
     def _kernel_points(self) -> BreakpointGroup:
-        """Return the permanent breakpoints in the kernel; those of the gates last for a call only."""
+        """Return the breakpoints that stay in the kernel; a gate's breakpoints are set for each call."""
         places = (address for address in self._places if not self._is_gate(address))
         return BreakpointGroup(self.stub, (*places, *self._hooks))
 
@@ -155,7 +155,8 @@ class Bridge:
             await self._hooks[address](stop)
             await self._step_from(stop, address)
         elif address in self._places:
-            # The processor is at its reset vector then, and the next stop is there.
+            # After a reset the processor is at its reset vector.  So this stop needs no more action, and the
+            # guest runs on.
             with suppress(ResetMeanwhile):
                 await self._places[address](stop, address)
         elif stop.signal != _TRAP:
@@ -164,8 +165,9 @@ class Bridge:
     async def _step_from(self, stop: Stop, address: int) -> None:
         """Run the instruction at a breakpoint.
 
-        A busy QEMU may answer a step before it has run the instruction.  Then the next resume would stop here
-        again, and a hook would be called twice.
+        A busy QEMU may answer a step before it has run the instruction.  So the bridge repeats the step
+        until the address has changed.  Without that, the guest would stop here again, and a hook would be
+        called twice.
         """
         for _ in range(STEPS):
             if isinstance(await self.stub.step(stop.thread), Ended):
@@ -214,14 +216,14 @@ class Bridge:
     async def _demand_no_reset(self) -> None:
         """Raise ResetMeanwhile if the machine was reset since `_was_reset`.
 
-        Another program may reset a machine that is stopped, while the bridge waits for the partition.  Then
-        the registers are those of the new boot, and must not be written.
+        The guest is stopped while the bridge waits for the partition, but another program may reset it.
+        Then the registers are those of the new boot, and must not be written.
         """
         if self._resets not in (None, await self.monitor.resets()):
             raise ResetMeanwhile
 
     async def _drop_calls(self) -> None:
-        """Forget the driver's calls under way: a call that a reset has cut off never comes to its `sc 1`."""
+        """Forget all calls of the driver that have not ended: a reset has cut them off."""
         self._under_way.clear()
         for points in self._gates.values():
             await points.clear()
@@ -232,16 +234,15 @@ class Bridge:
         size = devicetree.tree_size(await self.stub.read_memory(at, devicetree.HEADER_SIZE))
         before = await self.stub.read_memory(at, size)
         after = self._completed(before, mode)
-        # A tree of the machine has much padding, and a write needs a packet for each KiB: only the changed
-        # part is written.
+        # Only the changed part is written: the tree has much padding, and each KiB of a write is a packet.
         changed = [n for n in range(size) if before[n] != after[n]]
         if changed:
             await self.stub.write_memory(at + changed[0], after[changed[0] : changed[-1] + 1])
 
     def _completed(self, tree: bytes, mode: SecureBoot) -> bytes:
-        """Return the tree with the properties of a partition that the machine's own tree lacks."""
+        """Return the tree with the partition's properties, where the machine's tree lacks them."""
         tree = devicetree.with_string(tree, *FUNCTIONS, ADVERTISED)
-        if mode != SecureBoot.OFF:  # to Linux a tree without the property says the same
+        if mode != SecureBoot.OFF:  # Linux takes a tree without the property for OFF
             tree = devicetree.with_root_property(tree, SECURE_BOOT, mode.to_bytes(4, "big"))
         return tree
 
@@ -253,14 +254,17 @@ class Bridge:
         await self.stub.write({"lr": address + 4, "pc": gate.entry})
 
     async def _hypervisor_call(self, stop: Stop, address: int) -> None:
-        """Answer an H_PKS call of the driver; for any other, run the instruction, so that QEMU answers."""
+        """Answer the call at an `sc 1` if it is an h-call of the keystore; otherwise let QEMU answer it."""
         if await self._answer(address):
             await self._end_call(next(each for each in self._gates if address in each.hypervisor_calls))
         else:
             await self._step_from(stop, address)
 
     async def _answer(self, address: int) -> bool:
-        """Answer the h-call at an `sc 1`; return False, with nothing done, for any other call."""
+        """Answer the call at an `sc 1`, and return True.
+
+        If the call is no h-call of the keystore, do nothing and return False.
+        """
         opcode, *registers = await self.stub.read("r3", *ARGUMENTS)
         if opcode not in CALLS:
             return False
@@ -268,8 +272,8 @@ class Bridge:
         for at, data in answer.writes:
             await self.stub.write_memory(at, data)
         results = dict(zip(ARGUMENTS, answer.registers, strict=True))
-        # The processor goes on after `sc 1`, so QEMU never gets this h-call. r3 is signed: a negative status
-        # has to fill all 64 bits.
+        # The processor goes on after `sc 1`, so QEMU never gets this h-call. The status in r3 is signed: a
+        # negative one has to fill all 64 bits.
         await self.stub.write({"r3": answer.status & _WORD, **results, "pc": address + 4})
         return True
 
@@ -283,9 +287,9 @@ class Bridge:
         return answer
 
     async def _end_call(self, gate: Gate) -> None:
-        """Count one call less; clear the breakpoints of the gate with the last one."""
+        """Count the end of a call of a gate; after the last one, clear the gate's breakpoints."""
         if not self._under_way[gate]:
-            return  # the machine was reset while this processor stood here
+            return  # a reset has cut this call off
         self._under_way[gate] -= 1
         if not self._under_way[gate]:
             await self._gates[gate].clear()

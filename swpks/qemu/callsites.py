@@ -72,7 +72,7 @@ def calls_of(image: KernelImage, function: Symbol) -> Iterator[tuple[int, int]]:
 
 
 def _gate(image: KernelImage, name: str) -> Gate:
-    # With tracepoints on, a gate makes the call in a twin function, which has its own `sc 1`.
+    # If tracepoints are on, a gate makes the call in a twin function.  The twin has an `sc 1` of its own.
     bodies = [image.find(name), *filter(None, [image.symbols.get(name + TRACED)])]
     words = (pair for body in bodies for pair in _words(image, body))
     calls = {address for address, word in words if word == HYPERVISOR_CALL}

@@ -2,7 +2,7 @@
 
 The reset vector            an IPL of the partition
 The boot loader's entry     firmware gets the keystore's services, and its objects are locked
-A hypervisor call of it     an H_PKS call goes to the partition
+Firmware's `sc 1`           an H_PKS call goes to the partition
 The hand-over               the breakpoints of the kernel are set, those of firmware are cleared
 """
 
@@ -21,24 +21,25 @@ The hand-over               the breakpoints of the kernel are set, those of firm
 #
 # Five groups of breakpoints, each set only while it is needed:
 #
-#   reset       always.  SLOF and Linux pass the address 0x100 by themselves too; only QEMU's count of resets
-#               tells whether the machine was reset.
-#   loader      from the reset to the loader's start.  SLOF may run other code at this address before, so the
-#               code there is compared with the one on the disk.
+#   reset       always.  SLOF and Linux pass the address 0x100 without a reset too.  So the bridge asks QEMU
+#               how often the machine was reset.
+#   loader      from the reset to the loader's start.  SLOF may run other code at this address before.  So the
+#               code there is compared with the code on the disk.
 #   firmware    the one `sc 1` in firmware's page, from its installation to the hand-over.
-#   start       `early_setup`, from the hand-over on.  Set before, it would make SLOF slower (2.4 s with the
-#               next group), and stop the loader where it uses the same address.
-#   kernel      all others in the kernel, once it is known to be the one of `--kernel`: in another kernel they
-#               would be in the middle of other code, and the bridge would change its registers.
+#   start       `early_setup`, from the hand-over on.  Before the hand-over, this group and the next would
+#               cost SLOF 2.4 s.  They would also stop the loader if it uses the same address.
+#   kernel      all other breakpoints in the kernel.  They are set when the kernel is known to be that of
+#               `--kernel`.  In another kernel they would be in the middle of other code, and the bridge would
+#               change its registers.
 #
-# A call from outside is nested: the stop at the loader's entry is under way, and the guest runs again until
-# firmware returns.  Stops in between are handled by the same function.  After a reset there, the call never
-# returns, and its registers are gone.  So the reset raises `CallCut`, which leaves the call, and is handled
-# then as any other reset.
+# A call from outside is nested.  It begins in the stop at the loader's entry, and the guest runs on until
+# firmware returns.  The same function handles the stops in between.  If the machine is reset meanwhile, the
+# call never returns.  So the reset raises `CallCut`, which leaves the call.  Then the bridge handles the
+# reset as any other one.
 #
-# `early_setup` is compared with the kernel's file: the disk may have another kernel than `--kernel` names.
-# Most other kernels do not even stop there.  Such a kernel is noticed by its end, by a reset, or by the time
-# limit of `DiskBoot`.
+# The disk may have another kernel than `--kernel` names.  So the code of `early_setup` is compared with the
+# kernel's file.  Most other kernels do not even stop at its address.  Then the end of the machine, a reset,
+# or the time limit of `DiskBoot` reports the other kernel.
 
 from __future__ import annotations
 
@@ -71,7 +72,7 @@ COMPARED = 64
 
 
 class ChainBridge(Bridge):
-    """Serves one machine that boots from a disk; see the module, and `Bridge`."""
+    """The bridge of one machine that boots from a disk."""
 
     def __init__(
         self,
@@ -107,7 +108,7 @@ class ChainBridge(Bridge):
                 await self.handle(cut.stop)
 
     async def _handle_in_call(self, stop: Stop) -> None:
-        """As `handle`, for a stop in the middle of a call from outside: CallCut leaves the call."""
+        """Handle a stop; during a call from outside, a reset raises CallCut."""
         await super().handle(stop)
 
     async def _reset_vector(self, stop: Stop, address: int) -> None:
@@ -130,7 +131,10 @@ class ChainBridge(Bridge):
         self._boot.enter(BootStage.FIRMWARE)
 
     async def _loader_starts(self, stop: Stop, address: int) -> None:
-        """Install the services; SLOF's own code at this address just runs on."""
+        """Install the keystore's services if the boot loader starts here.
+
+        SLOF may run other code at this address before.  That code just runs on.
+        """
         if await self.stub.read_memory(address, len(self._boot.loader.code)) == self._boot.loader.code:
             (entry,) = await self.stub.read("r5")
             mode = await self._partition.secure_boot()
@@ -177,7 +181,7 @@ class ChainBridge(Bridge):
             await self._step_from(stop, address)
 
     async def _kernel_starts(self, stop: Stop, address: int) -> None:
-        # A later kernel of a kexec may be another one; it is not compared.
+        # Only the first kernel is compared: a kexec may start any other kernel.
         if self._boot.stage is BootStage.HANDED_OVER:
             await self._compare_kernel()
             await self._kernel.set()
@@ -192,5 +196,5 @@ class ChainBridge(Bridge):
             raise OtherKernel(self._boot.kernel)
 
     def _completed(self, tree: bytes, _mode: SecureBoot) -> bytes:
-        # The secure-boot mode came into the tree by SLOF's own setprop, for the loader as well.
+        # The tree has the secure-boot mode already: SLOF has set it for the loader.
         return devicetree.with_string(tree, *FUNCTIONS, ADVERTISED)

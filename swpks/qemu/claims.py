@@ -5,8 +5,9 @@
 # A second machine on a partition would restart it: the first machine's session would end, and its password
 # would be cleared.  The server cannot refuse that, because a reboot of the guest asks for a restart too.
 #
-# A claim is a locked file beside the partition's socket, with the process id of its holder.  The lock ends
-# with the process, also if that is killed.  The file is removed at the end; a file without a lock is reused.
+# A claim is a locked file beside the partition's socket, with the process id of its holder.  The kernel
+# releases the lock when the process ends, even if it was killed.  An orderly end removes the file.  If a file
+# without a lock is left, the next process uses it again.
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ class Claims:
         """Remove the files of all claims, and release their locks."""
         while self._held:
             path, descriptor = self._held.popitem()
-            # The file is removed while the lock is held: a process that opens it now finds that it is gone.
+            # The file is removed before the lock is released.  If another process has opened it already,
+            # `_is_at` reports that the file is gone.
             path.unlink(missing_ok=True)
             os.close(descriptor)
 
@@ -52,10 +54,11 @@ def _locked(path: Path) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            # A lock, not only a process id: the kernel releases the lock however the process ends, and an id
-            # may be reused.
+            # The claim is a lock, and not only a process id.  The kernel releases a lock at every end of the
+            # process, and an id may be reused.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The last holder removes its file. A lock on a removed file would exclude no other process.
+            # The last holder may have removed the file meanwhile.  A lock on a removed file would exclude no
+            # other process.
             if _is_at(descriptor, path):
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
@@ -65,7 +68,7 @@ def _locked(path: Path) -> int:
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # its holder removed the file after it was opened here
+        os.close(descriptor)  # the file was removed after this process had opened it: try again
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

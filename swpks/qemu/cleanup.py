@@ -9,15 +9,15 @@ some 20 ms.
 
 # Why a second process
 #
-# After SIGKILL this process cannot clean up, but QEMU, a server and the temporary state are still there.  A
-# process that holds the other end of a socket notices the end of this one in any case: the kernel closes the
-# socket.
+# After SIGKILL this process cannot clean up, but QEMU, a server and the temporary state are still there.  So
+# a second process holds the other end of a socket.  At every end of this process, the kernel closes the
+# socket, and the second process notices it.
 #
 # PR_SET_PDEATHSIG looks simpler, and was not used.  It signals a child when the *thread* that started it
 # ends, and Trio starts processes from threads that end early.  It also removes no folder.
 #
-# Processes are passed as descriptors (pidfd).  The number of a process may belong to another one when it is
-# used.
+# Processes are passed as descriptors (pidfd).  A process id is not safe: after the end of its process,
+# another process may get it.
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ class Cleanup:
         # Each message is one packet, so that a descriptor arrives with its message.
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            # A new session: no signal of the terminal or of a process group reaches the cleanup process.
+            # The cleanup process gets a session of its own.  So no signal of the terminal or of a process
+            # group reaches it.
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and program
                 # -I and -S: without site-packages and variables of Python, the start takes some 20 ms.
                 [sys.executable, "-I", "-S", __file__],

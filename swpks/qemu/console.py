@@ -110,8 +110,7 @@ class PatientConsole:
         while True:
             try:
                 return await self._console.call(request)
-            # A refusal stays a refusal, however often the request is repeated; only an absent server may come
-            # back.
+            # Only an absent server is worth another try.  A refusal would stay a refusal.
             except (ConsoleRefused, ConsoleMisspoken) as error:
                 raise PartitionUnusable(error.message) from None
             except ConsoleUnreachable as error:

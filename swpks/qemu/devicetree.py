@@ -8,14 +8,12 @@ big-endian.
 
 # Why the tree is changed in place
 #
-# The tree has been placed in memory by the firmware, and the kernel has its address and its size.  The bridge
-# cannot allocate guest memory, so a larger tree would have no place.  But the firmware leaves padding behind
-# the structure block and behind the strings.  Additions go there: the blocks keep their offsets, and the tree
-# keeps its size.
+# The firmware has placed the tree in memory, and the kernel has its address and its size.  The bridge cannot
+# allocate guest memory for a larger tree.  But the firmware leaves padding behind the structure block and
+# behind the strings.  Additions go there: the blocks keep their offsets, and the tree keeps its size.
 #
-# A property that becomes longer moves the rest of the structure block.  That is safe, because tokens have no
-# addresses in them.  Only the name of a property is an offset, and that is an offset in the strings, which do
-# not move.
+# A property that becomes longer moves the rest of the structure block.  That is safe: tokens have no
+# addresses in them.  A property names itself by an offset in the strings, and the strings do not move.
 #
 # If the padding is too small, the command ends.  A kernel without the property would have no keystore, and
 # its user would look for the reason in the driver.
@@ -108,7 +106,8 @@ def _with_name(tree: bytes, name: bytes) -> tuple[bytes, int]:
     """Return a tree whose strings contain a name, and the offset of that name in the strings."""
     header = _header(tree)
     end = header.strings + header.strings_size
-    # The name may also be the end of a longer name: a property has an offset, and reads up to the zero byte.
+    # The name may be found at the end of a longer name.  That is enough: a property's name is read from its
+    # offset to the zero byte.
     at = tree.find(name, header.strings, end)
     if at >= 0:
         return tree, at - header.strings

@@ -40,8 +40,8 @@ class Symbol(NamedTuple):
         """The address for calls from the same module, whose r2 is the same.
 
         In the ELFv2 ABI this entry follows the instructions that set up r2.  The three highest bits of
-        `st_other` give the length of these instructions: 2 to the power of the value in bytes, none for 0 and
-        1.
+        `st_other` give the length of these instructions.  A value of 0 or 1 means none.  Any other value n
+        means 2 to the power of n bytes.
         """
         power = self.other >> 5
         return self.address + ((1 << power) if power > 1 else 0)
@@ -112,7 +112,8 @@ def _load(stream: Any) -> KernelImage:
     from elftools.elf.elffile import ELFFile
 
     try:
-        # Distributions install gzip files as kernels, and the message `not an ELF file` would not help.
+        # Distributions install their kernels as gzip files.  The message `not an ELF file` would not help
+        # their users.
         if stream.read(len(_GZIP)) == _GZIP:
             raise KernelUnsuitable("a gzip file: unpack it first, such as zcat FILE > vmlinux")
         # For a pipe, this raises OSError.
@@ -157,7 +158,7 @@ def _content(section: Any, size: int) -> bytes:
 def _symbols(table: bytes, names: bytes) -> Iterator[Symbol]:
     """Yield the defined symbols that may be functions."""
     for name, info, other, section, address, size in _SYMBOL.iter_unpack(table):
-        # Untyped symbols too: labels of assembly, such as plpar_hcall_trace, have no type.
+        # Symbols without a type count too: labels of assembly, such as plpar_hcall_trace, have none.
         if info & 0xF in (_FUNCTION, _UNTYPED) and section != _UNDEFINED and name:
             text = names[name : names.index(b"\0", name)].decode()
             yield Symbol(text, address, size, other, info & 0xF == _FUNCTION)

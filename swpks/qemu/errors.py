@@ -24,7 +24,7 @@ class LoaderUnsuitable(OperatorError):
 
 
 class OtherKernel(OperatorError):
-    """The boot loader has started a kernel from the disk that is not the one of the command line."""
+    """The boot loader has started another kernel than that of the command line."""
 
     def __init__(self, kernel: Path) -> None:
         super().__init__(
@@ -42,7 +42,7 @@ class FirmwareUnsuitable(OperatorError):
 
 
 class MachineFailed(OperatorError):
-    """QEMU or a file is missing, or QEMU ended although neither the guest nor the user ended it."""
+    """QEMU or a file is missing, or QEMU has ended with an error."""
 
     def __init__(self, message: str) -> None:
         super().__init__(rules.MACHINE_RUNS, message)

@@ -16,7 +16,7 @@ MOST_ARGUMENTS = 8
 """Arguments in registers, r3 to r10; further ones would need the stack."""
 
 _SAVED = (*(f"r{number}" for number in range(13)), "lr", "pc")
-"""Registers that a callee may change.  Not r13: it belongs to the processor, and the task may change that."""
+"""Registers that a callee may change.  r13 belongs to the processor, and the task may move to another."""
 _WORD = (1 << 64) - 1
 
 

@@ -41,8 +41,9 @@ END_SECONDS = 5.0
 class QemuMachine:
     """A machine to start: a kernel, its initramfs and command line, and further options of QEMU.
 
-    With `disk` the machine boots from it, and `kernel` gives only the symbols.  `serial` is the console, as
-    QEMU's option -serial names it; with a disk it is the terminal or `file:PATH`.  `program` is QEMU.
+    If `disk` is given, the machine boots from it.  Then `kernel` gives only the symbols.  `serial` is the
+    console, in the form of QEMU's option -serial.  With a disk, only the terminal and `file:PATH` are
+    allowed.  `program` is QEMU.
     """
 
     kernel: Path
@@ -67,10 +68,11 @@ class Wires(NamedTuple):
 
 
 def command_line(machine: QemuMachine, stub: int, monitor: int, console: int | None = None) -> list[str]:
-    """Return QEMU's command line; `stub` and `monitor` are descriptors of connected sockets.
+    """Return QEMU's command line.
 
-    `console` is a descriptor that gets a copy of the console; a machine with a disk needs it.  The machine's
-    own options come last, so that they win.
+    `stub` and `monitor` are descriptors of connected sockets.  A machine with a disk also needs `console`,
+    a descriptor that gets a copy of the console.  The machine's own options come last, so they override the
+    others.
     """
     board = BOARD if machine.disk is None else DISK_BOARD
     return [
@@ -95,9 +97,9 @@ def _direct(machine: QemuMachine) -> list[str]:
 
 
 def _from_disk(machine: QemuMachine, console: int) -> list[str]:
-    """Return the options of a disk, and of a console that is copied to a descriptor.
+    """Return the options of a disk, and of a console that QEMU copies to a descriptor.
 
-    `-serial` takes no copy, so its two forms are spelled out as character devices.
+    `-serial` can't copy the console, so the console is a character device.
     """
     # A relative path with a colon would be taken for a protocol, such as nbd:.
     disk = machine.disk or Path()
@@ -114,7 +116,10 @@ def _from_disk(machine: QemuMachine, console: int) -> list[str]:
 
 
 def _escaped(path: str) -> str:
-    """Return a path for an option of QEMU, where a comma ends a value and two commas mean one."""
+    """Return a path in the form of QEMU's options.
+
+    A comma ends the value of an option, so each comma of the path is doubled.
+    """
     return path.replace(",", ",,")
 
 
@@ -131,22 +136,26 @@ def check(machine: QemuMachine) -> None:
 async def start(machine: QemuMachine, cleanup: Cleanup | None = None, **streams: Any) -> AsyncIterator[Wires]:
     """Run QEMU, halted before its first instruction, for the length of a block.
 
-    `cleanup` ends QEMU if this process is killed.  `streams` are `stdin`, `stdout` and `stderr` as for
-    `subprocess.Popen`.  QEMU inherits the streams that are not given, but `stderr` is passed on without the
-    expected warnings (`swpks.qemu.warnings`).  If QEMU still runs at the end of the block, it is ended.
-    Errors are those of `check`.
+    If QEMU still runs at the end of the block, it is ended.  If this process is killed, `cleanup` ends
+    QEMU.
+
+    `streams` are `stdin`, `stdout` and `stderr` as for `subprocess.Popen`.  QEMU inherits a stream that is
+    not given.  Without `stderr`, QEMU's errors are passed on except the expected warnings
+    (`swpks.qemu.warnings`).  Errors are those of `check`.
     """
     check(machine)
     filtered = "stderr" not in streams
     streams.setdefault("stderr", subprocess.PIPE)
     (ours_stub, theirs_stub), (ours_monitor, theirs_monitor) = socket.socketpair(), socket.socketpair()
-    # Our copies of QEMU's ends are closed after its start: otherwise its end would not close the streams.
+    # After the start, this process closes its copies of QEMU's descriptors.  Otherwise the streams would stay
+    # open when QEMU has ended.
     with theirs_stub, theirs_monitor, _copied_console(machine) as (console, theirs_console):
         fds = (theirs_stub.fileno(), theirs_monitor.fileno(), *theirs_console)
         process = await trio.lowlevel.open_process(command_line(machine, *fds), pass_fds=fds, **streams)
     async with passed_on(process.stderr if filtered else None, machine.program), _ended(process):
         if cleanup:
-            # First of all: from here on, a SIGKILL of this process does not leave QEMU behind.
+            # QEMU is registered before anything else.  From here on, a SIGKILL of this process does not leave
+            # QEMU behind.
             cleanup.end_process(process.pid)
         async with _stream(ours_stub) as stub, _stream(ours_monitor) as monitor:
             yield Wires(stub, monitor, process, console)
@@ -154,9 +163,9 @@ async def start(machine: QemuMachine, cleanup: Cleanup | None = None, **streams:
 
 @contextmanager
 def _copied_console(machine: QemuMachine) -> Iterator[tuple[trio.abc.ReceiveStream | None, tuple[int, ...]]]:
-    """Yield our end and QEMU's end of a pipe for a copy of the console; only a machine with a disk has one.
+    """Yield both ends of a pipe for a copy of the console: ours, and QEMU's.
 
-    QEMU's end is closed here at the end of the block.
+    A machine without a disk has no such pipe.  At the end of the block, this process closes QEMU's end.
     """
     if machine.disk is None:
         yield None, ()

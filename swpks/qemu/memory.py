@@ -59,7 +59,8 @@ async def marshal_slowly(
     opcode: int, registers: tuple[int, ...], memory: SeenMemory, read: ReadMemory
 ) -> Request[HReturn]:
     """Return the call of a guest; read each piece of guest memory that the call needs."""
-    # An asynchronous copy of `marshal` would be a second version of the rules for buffers.
+    # The loop calls the synchronous `marshal`.  An asynchronous copy would be a second version of the rules
+    # for buffers.
     while True:
         try:
             return marshal(opcode, registers, memory)

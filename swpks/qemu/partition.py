@@ -22,17 +22,18 @@ that session reports a power-off, or a server that is away.
 #
 # A session ends for five reasons, and each needs another reaction:
 #
-#   - An IPL from here: the guest's reboot.  The end is expected, so nothing is reported.  `_left` marks the
-#     session.
+#   - An IPL by this module, because the guest has rebooted.  The end is expected, so nothing is reported.
+#     `_left` marks the session.
 #   - An IPL by the console: the guest goes on with a password that is refused.  A message asks the user to
 #     reboot it.
-#   - A power-off by the console: the machine has to end.  GOODBYE has the same reason as for an IPL.  So
-#     the console is asked for the power.
-#   - A time without calls: the server closes idle sessions.  It is opened again, and nothing is reported.
+#   - A power-off by the console: the machine has to end.  Its GOODBYE has the same reason as that of an IPL.
+#     So this module asks the console whether the partition is off.
+#   - A time without calls: the server closes idle sessions.  The session is opened again, and nothing is
+#     reported.
 #   - Anything else: the server is away.  The user is informed, and informed again when a session is open.
 #
-# The session is opened in a task of its own (`_hold`), because a context manager must be left in the task
-# that entered it, and both the guest's call and `wait_powered_off` may open one.
+# The session is opened in a task of its own (`_hold`).  Both the guest's call and `wait_powered_off` may need
+# a new session.  But Trio demands that one task enters and leaves a context manager.
 
 from __future__ import annotations
 
@@ -68,9 +69,9 @@ NAME = "swpks qemu"
 class ServedPartition:
     """A partition of a running server; `partition_of` makes it.
 
-    `started` is true once this object has asked for an IPL, also if the answer was lost.  `target` is an
-    address, or a function that returns the present address.  With a function, the partition is followed to
-    other systems, and claimed there.
+    `started` becomes true when this object asks for an IPL.  It stays true if the answer is lost.  `target`
+    is an address, or a function that returns the present address.  With a function, this object follows the
+    partition to other systems, and claims it there.
     """
 
     def __init__(
@@ -104,8 +105,8 @@ class ServedPartition:
 
     async def ipl(self) -> None:
         """Restart the partition: its passwords are cleared, and the next call opens a new session."""
-        # Set before the request: if its answer is lost, the partition may run, and must be stopped at the
-        # end.
+        # `started` is set before the request.  If the answer is lost, the partition may run, and must be
+        # stopped at the end.
         self.started = True
         self._left = self._channel
         await self._console.ipl()
@@ -122,9 +123,10 @@ class ServedPartition:
         await self._console.power_off()
 
     async def wait_powered_off(self) -> None:
-        """Wait for the first `ipl`, then return when the console has powered the partition off.
+        """Return when the console has powered the partition off, at the earliest after the first `ipl`.
 
-        Other ends of the session are reported to the user, unless `ipl` caused them or the session was idle.
+        An end of the session for another reason is reported to the user.  An end by `ipl` and an end of an
+        idle session are not reported.
         """
         await self._begun.wait()
         while True:
@@ -163,8 +165,8 @@ class ServedPartition:
             try:
                 return await self._opened()
             except _NOT_OPENED as error:
-                # A server that is away may come back.  A refusal that is not in `_MAY_PASS` would only be
-                # repeated.
+                # If the server is away, it may come back, so the next try makes sense.  A refusal that is not
+                # in `_MAY_PASS` would only be repeated.
                 refused = isinstance(error, OpenRefused) and error.status not in _MAY_PASS
                 if refused or trio.current_time() >= deadline:
                     raise PartitionUnusable(f"no session with the partition: {error}") from None
@@ -180,8 +182,8 @@ class ServedPartition:
 
     async def _opened(self) -> Channel | FollowingChannel:
         """Return the open session, or open one; raise one of `_NOT_OPENED` if that fails."""
-        # The guest's call and `wait_powered_off` may both find that the session has ended; only one opens a
-        # new one.
+        # The guest's call and `wait_powered_off` may both find that the session has ended.  With the lock,
+        # only one of them opens a new one.
         async with self._opens:
             if self._channel is None or self._channel.ended:
                 self._channel = await self._nursery.start(self._hold)
@@ -203,7 +205,10 @@ class ServedPartition:
         return open_following(partial(self._place, target), name=NAME, move_patience=self._patience)
 
     async def _place(self, locate: Locate) -> Target:
-        """Return the present address; claim the partition at that system, and use its console from now on."""
+        """Return the present address of the partition.
+
+        The partition is claimed at that system.  From now on, this object uses that system's console.
+        """
         place = await place_of(locate)
         if isinstance(place, str | os.PathLike):
             self._claims.take(Path(place))

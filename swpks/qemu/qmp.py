@@ -18,7 +18,7 @@ LONGEST_LINE = 1 << 20
 """Longest message in bytes that is received."""
 
 RUNS_ON = "run"
-"""The action of QEMU at a panic that changes nothing: its user has asked for `-action panic=none`."""
+"""QEMU's action at a panic if its user has asked for `-action panic=none`: the guest runs on."""
 
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 
@@ -52,8 +52,7 @@ class Qmp:
 
     async def resets(self) -> int:
         """Return how often the machine has been reset so far, by the guest or from outside."""
-        # The status in the answer is not used. The answer guarantees that all earlier events have been
-        # counted.
+        # Only the moment of the answer matters: all earlier events have been counted by then.
         await self.command("query-status")
         return self._resets
 

@@ -9,11 +9,11 @@ import trio
 
 T = TypeVar("T")
 
-# `hcall_server.mobility.either` is similar, and stays separate.  There, an error that comes after the first
-# result is raised, because its caller must get the error of a lost line.  Here, a result that came first
-# decides. There, a bug is raised in a group, as from any nursery.  Here, each error is raised as it is,
-# because QEMU's callers match plain errors.  A module for both would have to lie in a package that the server
-# and `swpks.qemu` may import, where nothing else uses Trio.
+# `hcall_server.mobility.either` is similar, and stays separate.  The two differ in two points.  If an error
+# follows the first result, `either` raises it, because its caller must get the error of a lost line.
+# `first_of` returns the result.  `either` raises a bug in a group, as any nursery does.  `first_of` raises
+# each error as it is, because QEMU's callers match plain errors.  One module for both would have to lie in a
+# package that the server and `swpks.qemu` may import.  Nothing else there uses Trio.
 
 
 async def first_of(*tasks: Callable[[], Awaitable[T]]) -> T:
@@ -34,7 +34,7 @@ async def first_of(*tasks: Callable[[], Awaitable[T]]) -> T:
         except BaseException as error:
             failures.append(error)
         else:
-            # An error that came first decides, even if another task ends well before it is cancelled.
+            # If a task has failed first, its error decides, even if this task has ended well meanwhile.
             if not failures:
                 results.append(result)
         nursery.cancel_scope.cancel()

@@ -2,7 +2,7 @@
 
 The stub's target.xml includes a file for each part of the processor.  Registers are numbered from 0 in the
 order of the files, unless an entry states its number.  `p` and `P` packets use these numbers.  QEMU's files
-name some registers twice, such as lr, which is also a special register: the first entry counts.
+name some registers twice: lr is also among the special registers.  Then the first entry counts.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def register_map(files: list[bytes]) -> Mapping[str, GuestRegister]:
             if name == "reg":
                 number = _number(attributes.get("regnum"), number)
                 size = _number(attributes.get("bitsize"), 0) // 8
-                # A repeated name takes a number too: otherwise all later registers would be off by one.
+                # A repeated name takes a number too.  Without that, the numbers of all later registers would
+                # be wrong.
                 registers.setdefault(attributes.get("name", ""), GuestRegister(number, size))
                 number += 1
     return registers

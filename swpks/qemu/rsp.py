@@ -28,7 +28,7 @@ class Sign(Enum):
     ACK = b"+"
     NACK = b"-"
     DAMAGED = b""
-    """A packet came whose checksum does not hold; the other end is to send it again."""
+    """A packet came with a wrong checksum; the other end has to send it again."""
 
 
 Event = bytes | Sign

@@ -12,9 +12,9 @@
 # The reason decides the exit status.  QEMU reports a panic as an event of its monitor, and may close the stub
 # before that event is read.  So the monitor is drained before the reason is determined (`_reason`, `_guest`).
 #
-# In the end the partition is powered off, as a partition without a machine is.  That is shielded from
-# cancellation, with a bound: a server that does not answer must not keep the command.  A partition that had
-# no IPL from here stays as it was.
+# In the end the partition is powered off, as a partition without a machine is.  A cancellation does not stop
+# the power-off.  But the power-off has a time limit: a server that does not answer must not hold up the
+# command.  If this command made no IPL of the partition, the partition stays as it was.
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ from swpks.qemu.race import first_of
 from swpks.qemu.stub import Stub
 
 POWER_OFF_SECONDS = 10.0
-"""Seconds that the power-off at the end may take; it is shielded from cancellation for so long."""
+"""Seconds that the power-off at the end may take; a cancellation does not stop it in this time."""
 NOTICE_SECONDS = 1.0
-"""Seconds for a bridge to notice the end of QEMU; one that waits for a server does not notice it."""
+"""Seconds for the bridge to notice the end of QEMU.  If it waits for a server, it does not notice."""
 
 Prepare = Callable[[Bridge], None]
 """Called with the bridge before the guest runs: the place to put hooks."""
@@ -72,18 +72,21 @@ async def run_kernel(
 ) -> MachineEnd:
     """Run a kernel until its machine ends, then stop the partition; return the reason of the end.
 
-    `boot` is given for a machine with a disk, and has the reason and the last lines of a boot that failed.
-    `image` is the result of `elf.load` for the machine's kernel; `target` is the partition's data channel, or
-    returns its present address; `patience` the seconds that a server may be away in between; `cleanup` and
-    `streams` are those of `machine.start`.  The console is asked for the partition before QEMU starts; a
-    partition that was started is stopped also when this fails or is cancelled.  A power-off by the console
-    ends the machine.  Raises MachineFailed with QEMU's exit status if that is not 0, and the errors of
-    `swpks.qemu.errors` if the guest cannot be served.
+    `image` is the result of `elf.load` for the machine's kernel.  `target` is the address of the
+    partition's data channel, or a function that returns the present one.  `patience` is the time in seconds
+    that a server may be away.  `cleanup` and `streams` are those of `machine.start`.  A machine with a disk
+    needs `boot`.  If its boot fails, `boot` has the reason and the last lines.
+
+    If the partition was started, it is stopped also after an error or a cancellation.  A power-off by the
+    console ends the machine.
+
+    Raises MachineFailed with QEMU's exit status if that is not 0.  If the guest can't be served, raises an
+    error of `swpks.qemu.errors`.
     """
     # The console is asked before QEMU starts: an unknown partition is an error of the command line, not of
     # the guest.
     await console.check()
-    # The order of the blocks matters: QEMU ends first, then the partition is stopped, then session and claim
+    # The blocks end in reverse order: QEMU ends first, then the partition is stopped, then session and claim
     # end.
     async with (
         partition_of(target, console, patience) as partition,
@@ -117,7 +120,7 @@ async def _served(
     async def process() -> MachineEnd:
         """Return the reason if QEMU ends while the bridge waits for a server."""
         await wires.process.wait()
-        # The bridge gets some time: it may end with an error that says more than the end of QEMU.
+        # The bridge gets some time to end by itself: its error may say more than the end of QEMU.
         await trio.sleep(NOTICE_SECONDS)
         return await of_boot(await _reason(bridge))
 
@@ -145,10 +148,10 @@ def _boot_tasks(
 
 
 async def _end_of_boot(end: MachineEnd, bridge: Bridge, boot: DiskBoot) -> MachineEnd:
-    """Return the end of a machine with a disk: before the kernel's start, it may be a failed boot.
+    """Return how a machine with a disk has ended; NOT_BOOTED if the boot loader has not started a kernel.
 
-    A loader that refuses a kernel may power the machine off.  A user may end QEMU at any time, which is no
-    failure.  OtherKernel if a kernel has run and ended, but not the one of the command line.
+    A loader that refuses a kernel may power the machine off.  A user may end QEMU at any time: that is no
+    failed boot.  OtherKernel if the loader has started another kernel than that of the command line.
     """
     if boot.stage is BootStage.KERNEL or (end is MachineEnd.GUEST and not bridge.monitor.powered_off):
         return end
@@ -171,7 +174,7 @@ async def _guest(wires: Wires, bridge: Bridge, prepare: Prepare | None) -> Machi
     except StubError as error:
         await _blame(wires.process, error)
     except GuestStopped:
-        await bridge.monitor.resets()  # after its answer, the event of a panic has been received
+        await bridge.monitor.resets()  # its answer comes after the event of a panic
         if not bridge.monitor.panicked:
             raise
         return MachineEnd.PANIC
@@ -209,7 +212,10 @@ async def _stop(partition: ServedPartition) -> None:
 
 
 async def _blame(process: trio.Process, error: StubError) -> None:
-    """Raise an error of the stub, unless QEMU has ended: then its exit status is reported instead."""
+    """Raise an error of the stub if QEMU still runs.
+
+    If QEMU has ended, its exit status is reported instead of the error.
+    """
     with trio.move_on_after(END_SECONDS):
         await process.wait()
     if process.returncode is None:

@@ -30,7 +30,10 @@ _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 
 
 class Stop(NamedTuple):
-    """A stop of the guest: the thread that has stopped, which is a processor of the guest, and the signal."""
+    """A stop of the guest: the thread that has stopped, and the signal.
+
+    A thread of the stub is a processor of the guest.
+    """
 
     thread: bytes
     signal: int
@@ -55,12 +58,15 @@ class Stub:
         self._thread = b""
 
     async def start(self) -> None:
-        """Agree on the protocol and read the list of registers; addresses of memory are real from here on."""
+        """Agree on the protocol, and read the list of registers.
+
+        From here on, addresses of memory are real addresses.
+        """
         features = await self.ask(b"qSupported:multiprocess+;vContSupported+;xmlRegisters=powerpc")
         offered = features.split(b";")
         size = next((each[11:] for each in offered if each.startswith(b"PacketSize=")), b"400")
-        # A packet has two hexadecimal digits for each byte of memory, and a command before them: half of the
-        # packet size could be too much.
+        # A packet has a command, and two hexadecimal digits for each byte of memory.  Half of the packet size
+        # leaves no room for the command, so a chunk is a quarter.
         self._chunk = max(int(size, 16) // 4, 1)
         # A socket pair loses no bytes, so acknowledgements would only double the number of packets.
         if b"QStartNoAckMode+" in offered:
@@ -76,7 +82,7 @@ class Stub:
             raise StubError("the stub's machine is no PowerPC: pc, lr, msr and r3 are not all there")
 
     async def stopped(self) -> Stop:
-        """Return the present stop of the guest, such as its first one."""
+        """Return the stop in which the guest is now; StubError if the machine has ended."""
         reply = _stop_reply(await self.ask(b"?"))
         if isinstance(reply, Ended):
             raise StubError("the machine has ended")
@@ -208,8 +214,8 @@ class Stub:
                 if self._acknowledge:
                     with contextlib.suppress(StubGone):  # a stub that ends needs no acknowledgement
                         await self._write(b"+")
-                # While the guest runs, the stub may send text of its monitor (O and hexadecimal digits). It
-                # is no stop reply.
+                # While the guest runs, the stub may send text of its monitor (O and hexadecimal digits). Such
+                # a packet is no stop reply, so it is skipped.
                 if request is None and event[:1] == b"O" and event != b"OK":
                     continue
                 return event

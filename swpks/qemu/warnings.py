@@ -5,8 +5,8 @@
 # `cap-cfpc=broken` would silence them too, but they change the guest: Linux then reports a vulnerable
 # processor. So the machine stays as it is, and exactly these lines are left out.
 #
-# QEMU also reports each SIGTERM with the id of its sender. A signal of this process is no news for the
-# reader: the command itself reports why it ends the machine.
+# QEMU also reports each SIGTERM with the id of its sender. If this process has sent the signal, the line is
+# left out: the command itself reports why it ends the machine.
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ async def passed_on(stderr: trio.abc.ReceiveStream | None, program: str) -> Asyn
             yield
         except BaseException as error:  # raised below, because a nursery would put it into a group
             failure = error
-        # Another process may have inherited the stream from QEMU; then the stream does not end with QEMU.
+        # Another process may have inherited the stream from QEMU.  Then the stream stays open after QEMU, so
+        # the wait has a limit.
         with trio.move_on_after(LAST_LINES_SECONDS, shield=True):
             await done.wait()
         scope.cancel()

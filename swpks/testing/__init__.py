@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from swpks.testing.short_paths import short_path
     from swpks.testing.system import EmulatedSystem
 else:
-    # pytest loads this package with its plugin in every project, and few tests of a project use a partition.
+    # pytest loads this package with its plugin in every project.  Few tests use a partition, so each name is
+    # loaded at its first use.
     __getattr__, __dir__ = lazily(
         __name__,
         {

@@ -65,7 +65,10 @@ def at_caller(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def block(function: Callable[P, Iterator[T]]) -> Callable[P, AbstractContextManager[T]]:
-    """Return what `contextmanager` returns, but explained errors of the entry end at the caller's line."""
+    """Return a context manager, as `contextmanager` does.
+
+    If its entry raises an explained error, the traceback ends at the caller's line.
+    """
     # A generator runs to its `yield` in `__enter__`, and not at the call. So `__enter__` has to be wrapped.
     make = contextmanager(function)
 
@@ -77,9 +80,9 @@ def block(function: Callable[P, Iterator[T]]) -> Callable[P, AbstractContextMana
 
 
 def async_block(function: Callable[P, AsyncIterator[T]]) -> Callable[P, AbstractAsyncContextManager[T]]:
-    """Return what `asynccontextmanager` returns, but errors of the entry end at the caller's line.
+    """Return an asynchronous context manager, as `asynccontextmanager` does.
 
-    This holds for explained errors only.
+    If its entry raises an explained error, the traceback ends at the caller's line.
     """
     make = asynccontextmanager(function)
 
@@ -91,7 +94,7 @@ def async_block(function: Callable[P, AsyncIterator[T]]) -> Callable[P, Abstract
 
 
 class _EnteredBlock(AbstractContextManager[T], ContextDecorator, Generic[T]):
-    """A context manager that makes and enters an inner one when its `with` statement begins."""
+    """A context manager that is made only when its `with` statement begins."""
 
     def __init__(self, make: Callable[[], AbstractContextManager[T]]) -> None:
         self._make = make
@@ -108,7 +111,7 @@ class _EnteredBlock(AbstractContextManager[T], ContextDecorator, Generic[T]):
 
 
 class _EnteredAsyncBlock(AbstractAsyncContextManager[T], AsyncContextDecorator, Generic[T]):
-    """A context manager that makes and enters an inner one when its `async with` statement begins."""
+    """An asynchronous context manager that is made only when its `async with` statement begins."""
 
     def __init__(self, make: Callable[[], AbstractAsyncContextManager[T]]) -> None:
         self._make = make

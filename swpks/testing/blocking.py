@@ -61,7 +61,8 @@ class BlockingPartition:
         """Return a new connection to the partition, for `FollowingBlockingChannel`."""
         from hcall_server.data_channel.stream import SocketStream
 
-        # A socket, not a memory stream: a plain test blocks in the kernel, in another thread than the server.
+        # The connection is a socket and no memory stream: a plain test waits in the kernel, in another thread
+        # than the server.
         ours, theirs = socket.socketpair()
         try:
             self.run(lambda: self._transport.serve(SocketStream(theirs), self.partition.name))

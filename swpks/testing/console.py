@@ -189,8 +189,8 @@ class EmulatedConsole:
     async def partition(self, name: str, system: str) -> EmulatedPartition:
         """Return a partition with an open session; a partition that is off is powered on first.
 
-        The session ends with its machine, so call this again after a power cut.  After a start of the system,
-        the console has to agree before the partition is served; OperatorError if the console is off then.
+        The session ends with its machine, so call this again after a power cut.  After a start, a system
+        may serve only when the console allows it.  OperatorError if the console is off then.
         """
         owner = self.systems[system]
         if owner.running:
@@ -321,9 +321,9 @@ class EmulatedConsole:
         await self.log.until(lambda: known.connected)
 
     def _begun(self, known: KnownSystem) -> LoggedEvent | None:
-        """Return the last event of a system that began a recovery, or found no copies for one.
+        """Return the last event by which the console began a recovery of a system, or found no copies for it.
 
-        None if there is no such event since the console has last connected to the system.
+        Only events since the last connection to the system count.  None if there is none.
         """
         for each in reversed(self.log.events):
             ours = each.fields.get("system") == known.name

@@ -75,7 +75,7 @@ class MachineLink:
         found = await answer if isinstance(answer, Awaitable) else answer
         self.asked.append(request.verb.operation)
         await trio.lowlevel.checkpoint()  # a console that is killed in this moment gets no answer
-        # The answer is lost only after the verb had its effect: the console can't know that.
+        # The answer is lost after the verb has had its effect.  The console can't know that.
         if self.lost_answers:
             self.lost_answers -= 1
             raise OperatorError(rules.CONSOLE_SERVED, "the answer was lost")

@@ -65,10 +65,10 @@ def words_of(line: str | Sequence[str]) -> Sequence[str]:
 def told_of_the_mark(
     error: OperatorError, name: str, source: str, target: str, systems: Mapping[str, EmulatedSystem]
 ) -> OperatorError:
-    """Return the refusal of a move.  If the mark of the test is the reason, the error names a right mark.
+    """Return the refusal of a move.
 
-    The default systems `a` and `b` both have a partition `lpar1`.  So the first move of a new test is
-    refused.
+    If the cause is the mark of the test, the error shows a right mark.  This is a frequent mistake: the
+    default systems `a` and `b` both have a partition `lpar1`, so a move of it is refused.
     """
     message = error.message
     if error.rule is migration.ARRIVAL_NAME and systems[target].has(name):

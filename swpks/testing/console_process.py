@@ -38,7 +38,7 @@ class ConsoleProcess(OwnProcess):
 
     @property
     def _sockets(self) -> list[Path]:
-        """The console's two sockets: for commands, and for questions where a partition is."""
+        """The console's two sockets: one takes commands, the other reports where a partition is."""
         return [self.socket, self.store / "run" / "where.sock"]
 
     @property

@@ -13,11 +13,11 @@ partition.  That one is a plain tar archive, which GRUB reads as a file system. 
 
 # Why a core image of our own making
 #
-# GRUB's own tool for it is grub-mkimage.  Its program in the package for ppc64el does not run on another
-# machine, and that of the machine's own release is often too old: the keystore came with 2.14.  A core image
-# is simple: `kernel.img`, an ELF file, and one more segment with the modules.  This segment has the addresses
-# and the sizes that grub-mkimage gives it.  Source of the format: GRUB 2.14, include/grub/kernel.h and
-# util/mkimage.c.
+# GRUB's own tool for this is grub-mkimage.  The package for ppc64el has it only as a program for that
+# processor.  The host's own release often has a version before 2.14, the first one with the keystore.  So
+# this module makes the core image.  The image is simple: `kernel.img`, an ELF file, and one more segment with
+# the modules.  This segment has the addresses and the sizes that grub-mkimage gives it.  Source of the
+# format: GRUB 2.14, include/grub/kernel.h and util/mkimage.c.
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _ELF_HEADER, _SEGMENT = struct.Struct(">24sIIIIHHHHHH"), struct.Struct(">8I")
 
 
 class _Kind(IntEnum):
-    """What an entry of the segment of modules is."""
+    """The kind of an entry in the segment of modules."""
 
     ELF = 0
     MEMDISK = 1
@@ -99,7 +99,7 @@ def core_image(
         *(_entry(_Kind.ELF, (modules / f"{name}.mod").read_bytes()) for name in _ordered(modules, wanted)),
         _entry(_Kind.MEMDISK, archive),
         _entry(_Kind.PREFIX, _PREFIX.encode() + b"\0"),
-        # Last and without padding: GRUB refuses a certificate with a byte behind its DER.
+        # Certificates come last and have no padding: GRUB refuses a certificate with a byte behind its DER.
         *(struct.pack(">II", _Kind.X509, 8 + len(each)) + each for each in certificates),
     ]
     size = sum(map(len, entries))
@@ -116,9 +116,9 @@ def module_files(modules: Path, wanted: Sequence[str] = MODULES) -> list[str]:
 
 def with_signature(kernel: bytes, key: RSAPrivateKey, certificate: x509.Certificate) -> bytes:
     """Return a kernel with an appended signature, as Linux's scripts/sign-file makes it."""
-    # Without attributes and certificates: GRUB accepts a signature over the plain SHA-256 of the file, and
-    # finds the signer among its own keys.  `openssl cms -sign -binary -noattr -nocerts -md sha256` makes the
-    # same.
+    # The signature has neither attributes nor certificates.  GRUB needs none: it checks the plain SHA-256 of
+    # the file, and finds the signer among its own keys.  The same signature comes from `openssl cms -sign
+    # -binary -noattr -nocerts -md sha256`.
     signature = (
         PKCS7SignatureBuilder()
         .set_data(kernel)
@@ -143,7 +143,10 @@ def appended(signature: bytes) -> bytes:
 
 
 def disk_image(core: bytes, files: Mapping[str, bytes]) -> bytes:
-    """Return a raw disk: a PReP partition with the core image, and one that is a tar archive of the files."""
+    """Return a raw disk with two partitions.
+
+    The first is a PReP partition with the core image.  The second is a tar archive of the files.
+    """
     archive = _tar(files)
     first = max(_sectors(core), PREP_SECTORS)
     second = FIRST_SECTOR + first
@@ -161,7 +164,7 @@ def disk_image(core: bytes, files: Mapping[str, bytes]) -> bytes:
 
 
 def _partition(active: int, kind: int, start: int, count: int) -> bytes:
-    # Cylinders and heads of a disk that is too large for them: readers use the sectors.
+    # The disk is too large for cylinders and heads, so both have the highest value.  Readers use the sectors.
     return struct.pack("<B3sB3sII", active, b"\xfe\xff\xff", kind, b"\xfe\xff\xff", start, count)
 
 
@@ -185,7 +188,10 @@ def _entry(kind: _Kind, data: bytes) -> bytes:
 
 
 def _ordered(modules: Path, wanted: Sequence[str]) -> list[str]:
-    """Return the wanted modules and those that they need, each after its own needs."""
+    """Return the wanted modules and all modules that they need.
+
+    Each module comes after the modules that it needs.
+    """
     lines = (modules / "moddep.lst").read_text().splitlines()
     needs = {name: rest.split() for name, _, rest in (line.partition(":") for line in lines)}
 
@@ -198,7 +204,10 @@ def _ordered(modules: Path, wanted: Sequence[str]) -> list[str]:
 
 
 def _with_segment(kernel: bytes, modules: bytes) -> bytes:
-    """Return `kernel.img` with a second segment: the modules, behind its memory."""
+    """Return `kernel.img` with a second segment, which has the modules.
+
+    Its address is above the memory of the first segment.
+    """
     ident, entry, table, _, flags, *_ = _ELF_HEADER.unpack_from(kernel)
     _, offset, virtual, physical, in_file, in_memory, *_ = _SEGMENT.unpack_from(kernel, table)
     base = (virtual + in_memory + _GAP + _ALIGN - 1) & -_ALIGN

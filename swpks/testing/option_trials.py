@@ -1,8 +1,8 @@
 """Checks of the options in a mark, before pytest starts the fixture that reads the mark."""
 
-# pytest-trio runs an asynchronous fixture within the test. An error of the fixture comes in a group of
-# exceptions, below the lines of four modules. So the options are tried before, by the functions that the
-# fixture will call. A separate list of checks could differ from those functions.
+# pytest-trio runs an asynchronous fixture within the test. If the fixture fails, its error comes in a group
+# of exceptions, below the lines of four modules. So this module tries the options before the test begins. It
+# calls the functions that the fixture will call: separate checks could differ from them.
 
 from __future__ import annotations
 

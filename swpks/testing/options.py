@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hcall_server.platform.partition import Partition
 
 FLUSH_DELAY = 0.0
-"""Seconds for which a change waits for others before it is flushed: none, so that tests need no time."""
+"""Seconds for which a change waits for others before its flush.  It is 0, so that tests need not wait."""
 
 _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "name": ((str,), "text"),

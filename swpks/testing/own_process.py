@@ -51,7 +51,7 @@ class OwnProcess:
         self.log_path = folder.with_name(folder.name + ".log")
         self._process: subprocess.Popen[bytes] | None = None
         self._starter = 0
-        """The process that started this one: only it learns of the end.  A fork has a copy of this object."""
+        """The id of the process that started this one.  A fork of that process can't wait for the end."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.folder}, pid {self.pid})"
@@ -138,8 +138,8 @@ class OwnProcess:
             raise ServerFailed("the server runs already")
         self._check_sockets()
         reader, writer = _pipe()
-        # This process closes its copy of the writing end. Otherwise the pipe would not end when the new
-        # process ends early, and the wait below would take its whole time.
+        # This process closes its copy of the writing end. So the pipe ends when the new process ends early.
+        # Otherwise the wait below would take its whole time.
         try:
             self._process, self._starter = self._started(writer), os.getpid()
         finally:

@@ -101,8 +101,8 @@ class EmulatedPartition:
 
     async def _open(self) -> Channel:
         """Open a session in a background task, and return its channel; the task ends with the session."""
-        # A channel needs an open `async with` block. A test that calls `ipl` has none, so a task of the
-        # background nursery holds it open.
+        # A channel is open only within an `async with` block. A test that calls `ipl` has no such block. So a
+        # task of the background nursery has it.
         if self._nursery is None:
             raise RuntimeError("the partition is not served any more")
         self.channel = await self._nursery.start(self._hold)
@@ -121,8 +121,8 @@ class EmulatedPartition:
             await nursery.start(self.machine.run)
             self.machine.start()
             await self._open()
-            # If a test uses the partition after its block, it gets an error that says so, not the error of a
-            # closed nursery.
+            # A test may use the partition after its block by mistake. Then the error must say so, and not
+            # name a closed nursery.
             try:
                 yield
             finally:

@@ -58,7 +58,7 @@ class MemoryNetwork:
             raise ConnectionRefusedError(f"the system {target} does not run")
         line = self.carry(PeerLine(source, target, *trio.testing.memory_stream_pair()))
         self.lines += 1
-        # The target's machine runs the task, so a power cut of the target also breaks the connection.
+        # The target's machine runs the task. So a power cut of the target also breaks the connection.
         machine.run_beside(partial(machine.migrations.serve, line.far))
         return line.near
 

@@ -188,9 +188,10 @@ class ServerProcess(OwnProcess):
             raise ServerDown("the server does not run: write start() first")
 
     def _check_name(self, name: str, known: Sequence[str]) -> None:
-        """Raise NoSuchPartition if a name is not in `known`, NotRunning if no server was started.
+        """Raise NoSuchPartition if the running server has no partition of this name.
 
-        A server that was started outside of this object has its sockets in the same place.
+        NotRunning if this object never started a server, and `known` is empty.  If `known` is not empty,
+        another server uses the same folder, and the name is not checked.
         """
         check_text("the name of a partition", name)
         if self._process is None and not known:

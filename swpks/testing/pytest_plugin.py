@@ -142,7 +142,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
     Without this, the options in the mark would change nothing.
     """
-    # Only the test's own marks are checked. A mark of a class or a module is for those tests that use it.
+    # Only the test's own marks are checked. A mark of a class or a module may be for other tests in it.
     for mark in {each.name for each in item.own_markers} & _READERS.keys():
         readers = _READERS[mark]
         if isinstance(item, pytest.Function) and not _may_use(item, readers):
@@ -155,7 +155,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _may_use(item: pytest.Function, fixtures: tuple[str, ...]) -> bool:
     """Whether a test uses one of these fixtures, or may request one of them while it runs."""
     # A test or fixture that takes `request` can ask for any fixture, and can read any mark. The fixtures of
-    # pytest and of this module take `request` too, but do neither.
+    # pytest and of this module never do that, so they do not count.
     if not set(fixtures).isdisjoint(item.fixturenames):
         return True
     known = item._fixtureinfo
@@ -170,7 +170,10 @@ def _may_use(item: pytest.Function, fixtures: tuple[str, ...]) -> bool:
 
 
 def _demand_trio(request: pytest.FixtureRequest) -> None:
-    """Note that a plugin runs the fixture; fail the test if the event loop is not Trio's."""
+    """Fail the test if the event loop is not Trio's.
+
+    The function also notes that a plugin runs the fixture.
+    """
     import trio
 
     request.node.stash[_driven] = True
@@ -187,7 +190,7 @@ def pytest_fixture_setup(
     If the fixture is asynchronous, check that a plugin runs it.
     """
     name = fixturedef.argname
-    # A project may have its own fixture with one of these names.
+    # A project may have a fixture of its own with one of these names. Such a fixture is not checked.
     if name not in _FIXTURES or fixturedef.func.__module__ != __name__:
         return (yield)
     with _failure_kept(fixturedef, request):
@@ -245,7 +248,7 @@ def _missing(config: pytest.Config) -> Iterator[str]:
 
 def _is_asynchronous(request: pytest.FixtureRequest) -> bool:
     test = request.function
-    # Hypothesis replaces an asynchronous test by a plain one that runs it.
+    # Hypothesis puts a plain function in place of an asynchronous test. `inner_test` is the test itself.
     inner = getattr(getattr(test, "hypothesis", None), "inner_test", test)
     return inspect.iscoroutinefunction(inner)
 
@@ -255,7 +258,8 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add the server's log to the report of a failed test, unless the setup failed."""
-    # If the setup failed, the error has the end of the log already.
+    # If the setup failed, its error has the end of the log already. So the log is added only for other
+    # failures.
     report = yield
     server = item.stash.get(_server, None)
     if server and report.failed and call.when != "setup" and (log := server.log):

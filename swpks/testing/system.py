@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class SystemPower(Mistake, RuntimeError):
-    """The call needs the other power state: it needs a running system and this one is off, or the reverse."""
+    """The call needs a running system and this one is off, or the call needs a system that is off."""
 
 
 class EmulatedSystem:

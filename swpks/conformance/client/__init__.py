@@ -14,9 +14,9 @@ swpks conformance client --exec 'python -m swpks.conformance.client.adapter --cl
 #      to come.  So a failure can be repeated.
 #   3. A case ends.  Each wait has a deadline.  A client that hangs is killed, and started again.
 #
-# "The client sends nothing" is proved without a pause where that is possible: the judge waits for the line or
-# for the end of the stream, which come after everything that the client had to send.
+# Some cases prove that the client sends nothing.  Most of them need no pause: the judge waits for the
+# client's next line, or for the end of the stream.  The client would have sent everything else before.
 #
-# We dropped a server in a thread of its own.  Only a clock could then put the events of the server and of the
-# line protocol in order, and a case would be two programs.  We also dropped a library in place of an adapter
-# (a binding of the client's language to Python): most clients to be judged are in C, Rust or firmware.
+# We dropped a server in a thread of its own.  The server and the line protocol would then be two programs,
+# and only a clock could order their events.  We also dropped a library in place of an adapter (a binding of
+# the client's language to Python): most clients to be judged are in C, Rust or firmware.

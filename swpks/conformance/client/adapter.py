@@ -23,8 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--client", choices=("blocking", "trio"), default="blocking")
     chosen = parser.parse_args(arguments).client
     for stream in (sys.stdin, sys.stdout):
-        # The name of a firmware level may have any character, also one that the locale of the judge's shell
-        # lacks.
+        # The report of a session has the name of a firmware level, which may have any character.  The locale
+        # of the judge's shell may lack some, so the streams use UTF-8.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", newline="\n")
     if chosen == "trio":
@@ -40,5 +40,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 if __name__ == "__main__":
     status = main()
     sys.stdout.flush()
-    # os._exit skips the interpreter's clean-up: the judge waits until this process has ended.
+    # The judge waits for the end of this process.  `os._exit` is quick: it skips the interpreter's clean-up.
     os._exit(status)

@@ -19,8 +19,7 @@ def target_of(place: str) -> str | tuple[str, int]:
 
 def error_line(error: Exception) -> str:
     """Return the report line for an exception that the client's library has raised."""
-    # Only the end of a session has an outcome.  A call that is too large for the server was not sent, so it
-    # has none.
+    # Only the end of a session has an outcome.  A call that is too large was not sent, so it has no outcome.
     outcome = ""
     if has_moved(error):
         outcome = " outcome=not-run"

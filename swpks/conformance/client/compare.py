@@ -40,7 +40,8 @@ def demand_call(made: HCall, came: HCall) -> None:
         raise Deviation(f"HCALL with opcode 0x{made.opcode:X}", f"0x{came.opcode:X}")
     if came.registers != made.registers:
         raise Deviation(f"r4 to r12 = {_words(made.registers)}", _words(came.registers))
-    # The contract leaves the order of segments open, and a segment of length 0 names no memory.
+    # The client may send the segments in any order, so they are sorted.  A segment of length 0 names no
+    # memory, so it is left out.
     expected, found = (sorted(each for each in call.segments if each[1]) for call in (made, came))
     if [each[:3] for each in found] != [each[:3] for each in expected]:
         raise Deviation(f"segments {_segments(expected)}", _segments(found))

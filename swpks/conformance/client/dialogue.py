@@ -127,7 +127,7 @@ class LineClient:
         for descriptor in (reports, *(each.descriptor for each in watched)):
             poll.register(descriptor, select.POLLIN)
         ready = dict(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
-        # A line that has come is read first.  The next wait finds bytes that came on a watched descriptor.
+        # If a line and other bytes have come, the line is read first.  The next call finds the other bytes.
         if reports in ready:
             data = os.read(reports, _RECEIVE)
             if not data:

@@ -49,19 +49,24 @@ class ProcessEndpoint(Endpoint):
     """A client in its own process, which the shell starts; it shares the judge's standard error."""
 
     def __init__(self, command: str) -> None:
-        # A group of its own: the shell may start the client as a child, and both have to end.
+        # The command gets a group of its own: the shell may start the client as a child, and both have to
+        # end.
         self._group = CommandGroup(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         stdin, stdout = self._group.process.stdin, self._group.process.stdout
         if stdin is None or stdout is None:
             raise ClientNotStarted("the client has no pipes")
-        # Copies of the descriptors: Popen closes its own with its file objects, and this object must own
-        # them.
+        # This object needs descriptors of its own: Popen closes the original ones together with its file
+        # objects.
         super().__init__(os.dup(stdin.fileno()), os.dup(stdout.fileno()))
         stdin.close()
         stdout.close()
 
     def fate(self) -> str:
-        """Return the exit status, or that it closed its output and runs on."""
+        """Return how the client ended.
+
+        The text has the exit status or the signal.  If the client still runs, the text says that it has
+        only closed its output.
+        """
         status = self._group.status_within(END_SECONDS)
         if status is None:
             return "it has closed its standard output and still runs"
@@ -70,9 +75,9 @@ class ProcessEndpoint(Endpoint):
         return f"its exit status is {status}"
 
     def end(self, *, kill: bool) -> None:
-        """End the client: its standard input ends; after `END_SECONDS`, or at once with `kill`, SIGKILL.
+        """End the client: close its pipes, and send SIGKILL if it still runs after `END_SECONDS`.
 
-        SIGKILL also goes to programs that have outlived the shell, whatever the end of the shell was.
+        With `kill`, SIGKILL is sent at once.  SIGKILL also goes to programs that have outlived the shell.
         """
         self.close()
         if not kill:

@@ -1,7 +1,7 @@
-"""Run cases on a client: each gets a trial of its own, and a client that hangs is started again.
+"""Run cases on a client: each case gets a trial of its own.
 
-If a client lets the patience run out in three failed cases in a row, the others are not tried.  There are
-hundreds of them, and each would cost the whole patience.
+A client that hangs is killed and started again.  If three cases in a row fail and use up the patience, the
+other cases are not run.  Each of them would wait as long.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class ClientRun:
         judgement, reason = self._judged(case, folder)
         lines = () if judgement is Judgement.PASSED else tuple(self._client.log[-LAST_LINES:])
         seconds = time.monotonic() - began
-        # By the clock: a line, a frame, a connection or the start may be missing, and all cost the same.
+        # A case counts as silent if it failed and took the whole patience.  The judge may have waited for a
+        # line, a frame, a connection or the start: all of them cost the same time.
         silent = judgement is Judgement.FAILED and seconds >= self._client.patience
         self._silences = self._silences + 1 if silent else 0
         return Finding(case.id, case.page, case.rule, judgement, reason, lines, seconds)
@@ -89,7 +90,7 @@ class ClientRun:
         trial.leave()
         # The lines of the recovery are deleted, so that the report ends with the lines of the failure.
         before = len(self._client.log)
-        # If the client answers `close`, it is used again: a new start may take seconds.
+        # If the client answers `close`, the next case uses it too: a new start may take seconds.
         with suppress(Deviation):
             self._client.closed()
             del self._client.log[before:]

@@ -29,8 +29,7 @@ class Trial:
 
     def dial(self, *, partition: int = 0, key: bytes | None = None, tcp: bool = False) -> ServedConnection:
         """Ask the client to open a session, and accept its connection."""
-        # The server listens before the command is sent, so a quick client never finds the place without a
-        # server.
+        # The server listens before the command is sent.  Otherwise a quick client would find no server.
         listener, place = self._listen_tcp() if tcp else self._listen_unix()
         self.client.command(open_line(OpenPlace(place, partition, key)))
         listener.settimeout(self.client.patience)
@@ -106,7 +105,10 @@ class Trial:
         return report
 
     def either(self, *kinds: str) -> str:
-        """Return the kind of the next line, which must be in `kinds`; frames may come before the line."""
+        """Return the kind of the next line; Deviation if `kinds` lacks it.
+
+        Frames may come before the line.
+        """
         report = self.client.report()
         if report.kind not in kinds:
             raise Deviation(" or ".join(f"`{kind}`" for kind in kinds), line_of(report))
@@ -182,7 +184,8 @@ class Trial:
 
     def _watched(self) -> list[Watched]:
         again = Deviation("the line of the client", "a connection that no command asked for")
-        # The listeners stay open, so the judge sees a client that connects again unasked, and reports it.
+        # The listeners stay open.  So the judge sees a client that opens a second connection without a
+        # command.
         listening = [Watched(each.fileno(), lambda: again) for each in self._listeners]
         connected = [
             Watched(each.descriptor, each.unasked)

@@ -20,7 +20,7 @@ from swpks.conformance.client.dialogue import Silent, shown
 _HEADER = HEADER_LAYOUT.size
 _RECEIVE = 1 << 16
 _PIECE_SECONDS = 0.02
-"""Seconds in which a client takes one piece; a client that does not read yet gets the rest in larger ones."""
+"""Seconds to wait until the client has read a piece; after that, the rest is sent in larger pieces."""
 _CLIENTS = (FrameType.OPEN, FrameType.HCALL, FrameType.GOODBYE)
 """The frames that a client sends."""
 
@@ -86,7 +86,7 @@ class ServedConnection:
             pass  # the client has closed; the next wait checks the bytes that it sent before
 
     def _taken(self) -> bool:
-        # Without this wait the kernel would join the pieces, and the client would see one.
+        # Without this wait, the kernel would join the pieces into one.
         deadline = time.monotonic() + _PIECE_SECONDS
         # TIOCOUTQ is the number of bytes that the peer has not read yet.
         while struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))[0]:
@@ -153,7 +153,7 @@ class ServedConnection:
         header = self._read(_HEADER, "the header of a frame")
         if header is None:
             return None
-        # Each field is checked alone, so that the deviation names the wrong field and not only the rule.
+        # Each field is checked alone: the deviation can then name the wrong field, and not only the rule.
         magic, version, kind, flags, tag, length = HEADER_LAYOUT.unpack_raw(header)
         place = f"a frame with the header {header.hex()}"
         _demand(magic == MAGIC, "a frame that begins with HCAL", place)
@@ -209,7 +209,7 @@ def _bytes(frame: Frame | bytes) -> bytes:
 
 
 def _summary(frame: Any) -> str:
-    """Return a frame in one line that begins with its name, as on the page."""
+    """Return a frame in one line; the line begins with the frame's name in capitals."""
     name, _, rest = repr(frame).partition("(")
     # The nonce is left out: it is random, and would be most of the line.
     return f"{name.upper()} ({_NONCE.sub('', rest)}"

@@ -32,7 +32,7 @@ class Returned(NamedTuple):
         return self.spec.output(name).of(self.registers)
 
     def expect(self, status: int, **outputs: int) -> Returned:
-        """Return this answer; Deviation if its status or one of the named results is another."""
+        """Return this answer; Deviation if its status or one of the named results differs."""
         if self.status != status:
             raise Deviation(f"{status_name(status)} of {self.spec.name}", status_name(self.status))
         for name, value in outputs.items():
@@ -60,14 +60,14 @@ class Returned(NamedTuple):
 def checked(draft: Draft, call: HCall, answer: HReturn) -> Returned:
     """Return the answer to a call; Deviation if it breaks a rule that holds for all calls.
 
-    These rules are: it has the tag of the call, results only in their registers, writes only into output
-    buffers.
+    An answer has the tag of its call.  Only registers of results may differ from 0.  Only output buffers
+    may be written.
     """
     spec = draft.spec
     if answer.tag != call.tag:
         raise Deviation(f"an HRETURN with the tag {call.tag} of its call", f"the tag {answer.tag}")
-    # Every other register must be 0: a server could leak values of its own there, and no single case would
-    # look.
+    # Every other register must be 0: a server could leak values of its own there.  No case looks at these
+    # registers, so the check is here.
     results = {output.place for output in spec.outputs}
     for place in range(REGISTERS):
         if place not in results and answer.registers[place]:

@@ -198,7 +198,8 @@ class RawConnection:
 
     def _received(self, awaited: str, deadline: float) -> bytes:
         """Return the next bytes, b"" at the end of the stream; a connection reset counts as the end."""
-        # One deadline for all pieces: a server that sends single bytes must not delay the run for hours.
+        # All pieces have one deadline.  Otherwise a server that sends single bytes could delay the run for
+        # hours.
         self._socket.settimeout(max(0.001, deadline - time.monotonic()))
         try:
             return self._socket.recv(1 << 18)

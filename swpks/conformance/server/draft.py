@@ -40,8 +40,8 @@ class Draft:
     def of(cls, opcode: Opcode, **values: int | bytes) -> Self:
         """Return a call with these arguments.
 
-        A value is the bytes of a buffer that the call reads, the length of a buffer that it writes, or a
-        number.
+        For a buffer that the call reads, the value is its bytes.  For a buffer that the call writes, the
+        value is its length.  Any other value is a number.
         """
         draft = cls(opcode)
         for name, value in values.items():
@@ -51,8 +51,8 @@ class Draft:
     def put(self, name: str, value: int | bytes, offset: int = 0) -> None:
         """Set one argument; a buffer begins `offset` bytes after the argument's address."""
         arg = self.spec.arg(name)
-        # The buffers are far apart: otherwise a server that takes one register for another could still find
-        # memory.
+        # The buffers are far apart.  If a server confuses two registers, it finds no memory at the wrong
+        # address.
         address = (arg.register << 20) + offset
         if isinstance(value, bytes):
             self._place(arg, Segment.read(address, value))
@@ -95,7 +95,10 @@ class Draft:
         return f"{self.spec.opcode.name}({shown})"
 
     def _shown(self, arg: Arg) -> str:
-        """Return the text of an argument: a number or an address, no bytes, which may be a password."""
+        """Return an argument's register as text: a number or an address.
+
+        The text has no bytes of a buffer, because a buffer may have a password.
+        """
         value = self.registers[arg.name]
         if arg.kind is Kind.LENGTH or (value < PAGE and arg.kind.is_number):
             return str(value)

@@ -1,7 +1,9 @@
-"""The server under judgement, with what the cases need: sessions, calls, passwords and objects.
+"""The server under judgement: the sessions, calls, passwords and objects of the cases.
 
-A case gets a `Judged`.  The main session stays open from case to case.  It is opened again if a case lost it.
-Each object that a case makes is removed when the case ends, except IMMUTABLE objects, which no call removes.
+Each case gets the same `Judged`.  The main session stays open between cases.  If a case loses the session,
+the next call opens a new one.
+
+At the end of a case, its objects are removed.  IMMUTABLE objects stay, because no call removes them.
 """
 
 from __future__ import annotations
@@ -125,7 +127,7 @@ class Judged:
     def connect(self, *, lasting: bool = False) -> RawConnection:
         """Return a new connection.
 
-        It is closed at the end of the case, or with `lasting` at the end of the run.
+        The end of the case closes it.  With `lasting`, it stays open until the end of the run.
         """
         connection = RawConnection(self.place, self.note)
         (self._lasting_connections if lasting else self._connections).append(connection)
@@ -156,9 +158,10 @@ class Judged:
     def call(self, draft: Draft) -> Returned:
         """Make a call over the main session; return its answer.
 
-        A busy call is repeated for `patience` seconds, as the contract demands of a caller.  NotRun if the
-        level lacks the call, because other cases judge that, or if the body is longer than `max_body` of
-        HELLO.
+        If the answer is busy, the judge repeats the call for `patience` seconds.
+
+        NotRun if the level lacks the call: other cases judge that.  NotRun also if the body would be longer
+        than `max_body` of HELLO.
         """
         self.demand(draft.spec.opcode)
         if draft.body_size > self.facts.hello.max_body:
@@ -277,7 +280,10 @@ class Judged:
         return int.from_bytes(block[16:20], "big")
 
     def made(self, label: bytes, *, by: int = SYSTEM) -> None:
-        """Note an object that neither `write` nor `gen_key` made, so that the end of the case removes it."""
+        """Have the end of the case remove an object.
+
+        `write` and `gen_key` do that for their own objects.
+        """
         self._made.add((by, label))
 
     def keep(self, label: bytes, *, by: int = SYSTEM) -> None:
@@ -305,8 +311,8 @@ class Judged:
                 with contextlib.suppress(NotRun):
                     self.remove(label, by=by)
         except (Deviation, PeerError, OSError):
-            # The other objects stay: each wait could take the whole patience.  The session may have a late
-            # answer, so it is closed.
+            # The other objects stay: each further REMOVE could take the whole patience.  A late answer may
+            # come on the session, so the session is closed.
             self.lose_session()
         self._made.clear()
 

@@ -15,11 +15,11 @@
 #
 # Why one IPL.  The judge can't make an IPL: `--ipl` names a command of the operator, and on hardware it may
 # take minutes.  So all cases of this stage do their first parts, then the IPL comes once, then all do their
-# second parts.  A case whose first part failed has its finding by then, and no second part.  The stage is the
-# last one, because the IPL ends the passwords that the stage before it needs.
+# second parts.  If the first part of a case fails, the case has no second part.  The IPL clears the passwords
+# that other stages need, so this stage is the last one.
 #
-# Why the objects of a case are removed after it.  The smallest store has only a few KiB, and cases of space
-# and of label lists would see the objects of others.  An error of the removal is no finding, because
+# Why the objects of a case are removed after it.  The smallest store has only a few KiB.  Also, cases about
+# space and label lists would see the objects of other cases.  An error of the removal is no finding, because
 # REMOVE_OBJECT has cases of its own.  IMMUTABLE objects stay, so few cases make them.
 #
 # Why the facts are learned first.  The list of cases follows from them: the calls of the level, the longest
@@ -28,9 +28,10 @@
 #
 # If three cases in a row get no answer, the others are not tried: each would cost the whole patience.
 #
-# We dropped one partition for each case.  It would need no stages and no removals.  But the contract has no
-# call that makes a partition, so no foreign server offers it to the judge, and firmware has a single one.
-# An IPL for each case of the last stage would be simpler too, and would take hours on hardware.
+# We dropped a partition of its own for each case.  A run would then need no stages and no removals.  But the
+# contract has no call that makes a partition, so a foreign server can't offer it to the judge.  Firmware even
+# has only one partition.  An IPL for each case of the last stage would be simpler too, but would take hours
+# on hardware.
 
 from __future__ import annotations
 
@@ -172,7 +173,7 @@ class Run:
         self._ipl = ipl
         self._silences = 0
         self.unusable: OperatorError | None = None
-        """The reason why `ipl` has made no IPL; the cases behind it are not run."""
+        """The reason why `ipl` has made no IPL; the cases that need it are not run."""
 
     def findings(self, cases: Cases) -> Iterator[Finding]:
         """Try the cases in the order of their stages; yield a finding for each.
@@ -216,7 +217,8 @@ class Run:
             self.unusable = error
             yield from (_finding(case, Judgement.NOT_RUN, error.message) for case in cases)
             return
-        # The server has ended this session.  Its GOODBYE would be read as the answer to the next call.
+        # The IPL has ended the main session, so it is closed here.  Its GOODBYE would be read as the answer
+        # to the next call.
         self._judged.lose_session()
         self._judged.passwords.clear()
         for case in cases:
@@ -257,8 +259,8 @@ class Run:
                 try:
                     answer = self._judged.do(Opcode.SET_PASSWORD, consumer=consumer, password=password)
                 except (Deviation, PeerError, OSError):
-                    # No case runs now, so there is no finding to make.  The cases that need the password name
-                    # the reason.
+                    # No case runs now, so the error makes no finding.  Cases that need the password are not
+                    # run, and report the reason.
                     self._judged.lose_session()
                     return
                 if answer.status == Status.H_SUCCESS:
@@ -315,7 +317,7 @@ def ipl_by(command: str, seconds: float) -> Callable[[], None]:
         except BaseException:
             group.kill()
             raise
-        # It may have started the server again in the background, so its group stays.
+        # The command may have started the server in the background, so its group is not killed.
         group.release()
 
     return ipl

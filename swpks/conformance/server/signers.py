@@ -55,7 +55,7 @@ def signer(name: str) -> Signer:
     """Return the signer with this name; the first call generates its key, which takes about 0.1 s."""
     key = generate_private_key(65537, 2048)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"conformance {name}")])
-    # Long expired on purpose: a server does not check the validity of certificates
+    # The certificate has expired on purpose: a server does not check the validity of certificates
     # (spec/secure-boot-variables.md).
     start = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
     builder = (

@@ -22,7 +22,7 @@ FRAME = 0x100
 PAGE = 0x1000
 
 _SAVED = (*(f"r{number}" for number in range(32)), "lr", "pc", "ctr", "cr", "xer")
-"""Registers that the firmware may change: it saves them for a loader's call, and not for all of these."""
+"""Registers that the firmware may change.  The loader expects no call here, so all are restored."""
 
 
 def status_of(cell: int) -> int:

@@ -31,17 +31,17 @@ Each text leaves one number on the stack of SLOF.
 #
 # Arguments and results have separate places, because a busy call is repeated with the same arguments.
 #
-# Why the helpers are defined outside of `client-voc`, SLOF's vocabulary of client services: it has words
-# called `exit`, `read`, `write`, `seek`, `open` and `close`.  A text that is compiled while SLOF searches
-# this vocabulary first gets them in place of Forth's own words.  So each word that is defined there calls one
-# helper and nothing else.
+# Why the helpers are defined outside of `client-voc`, SLOF's vocabulary of client services.  That vocabulary
+# has words called `exit`, `read`, `write`, `seek`, `open` and `close`.  While SLOF searches it first, a new
+# definition gets these words in place of Forth's own.  So each word that is defined there calls one helper
+# and nothing else.
 #
-# `quiesce` is defined again there.  It calls SLOF's own one last, whose address is taken before.  It is also
-# where firmware reports the hand-over to the bridge, by an opcode that no h-call has.
+# `quiesce` is defined again in `client-voc`.  The new `quiesce` reports the hand-over to the bridge, by an
+# opcode that no h-call has.  Last it calls SLOF's own `quiesce`, whose address was stored before.
 #
-# An alternative was to catch calls of the client interface by a breakpoint, and to answer them in Python.  It
-# worked, with 2,800 stops and 25 s a boot in place of 13 stops and 11 s.  And it would have been firmware by
-# name only.
+# An alternative was tried: breakpoints catch the calls of the client interface, and Python answers them.  A
+# boot then needed 2,800 stops and 25 s, in place of 13 stops and 11 s.  The services would not have been
+# firmware at all.
 
 from __future__ import annotations
 
@@ -92,7 +92,10 @@ CALL_AT = CODE + 4 * MACHINE_CODE.index(HYPERVISOR_CALL)
 
 
 def offset_of(structure: Struct, name: str) -> int:
-    """Return the offset of a field, behind fields of fixed size; KeyError if there is no such field."""
+    """Return the offset of a field in a structure; KeyError if there is no such field.
+
+    All fields before it must have a fixed size.
+    """
     at = 0
     for field in structure.subcons:
         if field.name == name:
@@ -135,7 +138,10 @@ def _labels() -> str:
 
 
 def _label_cases() -> str:
-    """Return Forth that replaces a number by address and length of a label, and leaves the word."""
+    """Return Forth that looks up the label of a number on the stack.
+
+    If a variable has the number, the Forth leaves the label's address and length, and exits the word.
+    """
     return " ".join(
         f"dup {number:x} = IF drop pks-page {_label_at(number):x} + {len(_label(number)):x} EXIT THEN"
         for number in VARIABLES

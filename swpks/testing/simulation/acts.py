@@ -82,7 +82,7 @@ class Performance:
             await self.operator.order("migrate", owner)
             await self.operator.order("power-on", self._owner())
         elif step.what == "restart-dead":
-            # The console refuses a restart while its stream to the source is open.
+            # The owner crashes first: the console refuses a restart while its stream to the source is open.
             self.sites[owner].life.end()
             await trio.sleep(0.5)
             await self.operator.order("restart", owner)
@@ -153,12 +153,12 @@ class Performance:
     async def _late_force(self, step: Step) -> None:
         """Give the order `force`; its message to the target comes late, and meanwhile the console restarts.
 
-        The source then asks the new console what to do.  If `step.number` is 1, the new console can reach the
-        target and sees its copy.  The source crashes if `step.late`, else it is only cut off.
+        The source then asks the new console what to do.  If `step.number` is 1, the new console can reach
+        the target and sees its copy.  If `step.late`, the source crashes.  Otherwise it is only cut off.
         """
-        # The order of events is the point: the console sends FORCE, the console restarts without its memory,
-        # the source asks the new console, and FORCE arrives last. A console that answers from memory alone
-        # would give the partition to the source, and the target would serve it too.
+        # This step makes one order of events. The console sends FORCE, and restarts without its memory. The
+        # source asks the new console. FORCE arrives last. A console that answers from memory alone would give
+        # the partition to the source. Then the target would serve it too.
         source, target = self.sites[step.who], self.sites[self._ways.last(step.who)]
         self.around.network.cut_one_in = 1
         source.line.away = True
@@ -189,9 +189,8 @@ class Performance:
         self.around.network.cut_one_in = 0
 
     def _source(self) -> str:
-        """Return the system that the partition leaves; without an attempt, return its owner."""
-        # The surest sign comes first. If the source is dead or has started again, its target still shows the
-        # attempt.
+        """Return the source of the present attempt; if there is none, return the owner of the partition."""
+        # The surest sign comes first. If the source is down or has started again, the target still names it.
         at = {name: self.watch.standing(site, self.uuid) for name, site in self.sites.items()}
         found = [name for name in at if at[name].custody is Custody.FROZEN or at[name].mode is Mode.COPYING]
         arrives = [self._peer(name) for name in at if at[name].custody is Custody.PREPARED]
@@ -207,8 +206,8 @@ class Performance:
     async def _force_after_resume(self, step: Step) -> None:
         """Give the order `force` twice; the console must refuse both orders.
 
-        The first order comes before the target has a copy; a `late` step leaves it out.  The second order
-        comes after the source has resumed, while the target does not know this yet.
+        The first order comes before the target has a copy.  A step with `late` has no first order.  The
+        second order comes after the source has resumed.  The target does not know this yet.
         """
         source, target = self.sites[step.who], self.sites[self._ways.last(step.who)]
         self.around.network.cut_one_in = 1
@@ -231,7 +230,7 @@ class Performance:
     async def _restart_in_doubt(self, step: Step) -> None:
         """Lose the source in the middle of a migration, order a remote restart, and bring the source back.
 
-        The source is cut off if `step.late`, else it crashes.
+        If `step.late`, the source is cut off.  Otherwise it crashes.
         """
         source = self.sites[step.who]
         self.around.network.cut_one_in = 1
@@ -261,4 +260,4 @@ _ACTS: dict[str, Callable[[Performance, Step], Awaitable[None]]] = {
     "force-after-resume": Performance._force_after_resume,
     "restart-in-doubt": Performance._restart_in_doubt,
 }
-"""The function of each step that is more than one order of the operator."""
+"""The functions of steps.  A step that is not listed is one order of the operator."""

@@ -5,13 +5,14 @@ when the console stores it.  Each word that the console sends must follow from a
 """
 
 # The check knows more than the console: the durable records of all systems, also of those that are dead or
-# cut off. But a decision is wrong only if the console could have known better. So a restart is wrong if the
+# cut off. But a decision is wrong only if the console could have known better. A restart is wrong if the
 # source was connected and owned the partition. It is not wrong if the source ran and could not be reached.
 # Such an order is a mistake of the operator, and R-54 fences the source.
 #
-# Tried and dropped: a SERVE or FENCED was right if any entry that was ever stored allowed it. Then SERVE to a
-# former owner was no failure until two systems served (seed 7). A forced target was right if it had ever had
-# the copy. Now the last entry and the present record count (tests/simulation/test_decisions.py).
+# Two weaker checks were dropped. The first allowed SERVE and FENCED by any entry that was ever stored. A
+# SERVE to a former owner was then found only when two systems served (seed 7). The second allowed a forced
+# target that had ever had the copy. Now the last entry and the present record count
+# (tests/simulation/test_decisions.py).
 
 from __future__ import annotations
 
@@ -63,8 +64,8 @@ class DecisionWatch:
         elif entry.epoch == before.epoch:
             if entry.decision not in _FURTHER[before.decision]:
                 self._trace.fail(f"the console takes back {before!r}: {entry!r}")
-        # A new attempt. Its number must be larger than any that a system has stored, also on a system that
-        # the console can't reach: a late word of an older attempt would otherwise fit the new one.
+        # This is a new attempt. No system may have stored its number before, not even one that the console
+        # can't reach. Otherwise a late word of an older attempt would count for the new one.
         elif entry.epoch <= self._records.largest(uuid):
             self._trace.fail(f"the console gives the number {entry.epoch} twice: {entry!r}")
         if entry.decision is Decision.FORCED and (before.decision, before.epoch) != (
@@ -74,14 +75,15 @@ class DecisionWatch:
             self._forced(uuid, before, entry)
 
     def _forced(self, uuid: UUID, before: Entry, entry: Entry) -> None:
-        """Check a decision that gives a partition to a target although its source has not agreed."""
+        """Check a decision by which a partition goes to a target although its source has not agreed."""
         target = self._at(entry.target)
         if entry.kind == "live":
             if target and not self._has_copy(target, uuid, entry.epoch):
                 self._trace.fail(f"the console forces {target.name}, which has no copy: {entry!r}")
             return
         self._demand_barred(uuid, entry)
-        # A repeated decision for the same target is no new decision: the source may be back by now.
+        # The console may repeat a decision for the same target. The source may be back by then, so it is not
+        # checked again.
         again = (before.kind, before.decision, before.target) == ("restart", Decision.FORCED, entry.target)
         if entry.kind == "restart" and not again:
             self._demand_away(uuid, entry)
@@ -92,7 +94,7 @@ class DecisionWatch:
         return now.custody in (Custody.PREPARED, Custody.ARRIVED) and now.epoch == epoch
 
     def _demand_barred(self, uuid: UUID, entry: Entry) -> None:
-        """Fail if a system has a copy that the source of an earlier attempt may still activate."""
+        """Fail if a system has a copy, and the source of that earlier attempt may still activate it."""
         for site in self._sites.values():
             copy = self._records.at(site.name, uuid)
             if copy.custody is not Custody.PREPARED:
@@ -116,8 +118,8 @@ class DecisionWatch:
 
         For SERVE and FENCED, the last entry must allow the word.
         """
-        # For the other words, any stored entry counts: they have the epoch of their attempt, so a system
-        # refuses a late one. SERVE and FENCED are about the present owner.
+        # SERVE and FENCED are about the present owner. The other words have the epoch of their attempt. If
+        # such a word comes late, the system refuses it. So any stored entry may allow it.
         if word.on not in _OF_CONSOLE:
             return
         stored = self._stored.get(word.uuid, [])[1:]
@@ -150,7 +152,8 @@ _OF_CONSOLE = frozenset(
 def _says(entry: Entry, word: HeardWord, system_id: str) -> bool:
     """Whether an entry allows the console to send this word to this system.
 
-    RESUME also follows from a restart, which bars older attempts without an entry for each of them.
+    A restart ends all older attempts, and the console stores no entry for each of them.  So its entry also
+    allows RESUME for these attempts.
     """
     same = entry.epoch == word.epoch
     match word.on:

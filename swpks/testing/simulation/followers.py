@@ -4,10 +4,9 @@ No other guest uses its label, so the right answer is known.  A call that runs t
 has another answer.
 """
 
-# Why this guest is needed: the history of the other guests can't show its faults. A lost answer makes the
-# outcome of a call unknown, and the checker then allows both outcomes. A channel that repeats lost calls
-# would pass there. For this guest the promise of the channel is exact: each call runs once, in its order, or
-# the channel ends.
+# Why this guest is needed. If another guest gets no answer, the outcome of its call is unknown, and the
+# checker allows both outcomes. So the checker would not find a channel that repeats lost calls. The promise
+# to this guest is exact: each call runs once, in its order, or the channel ends.
 
 from __future__ import annotations
 
@@ -51,7 +50,10 @@ class CountedCall(NamedTuple):
         return calls.read_object(who, label, SIZE)
 
     def outcome(self, held: bytes | None) -> tuple[Answer | bytes, bytes | None]:
-        """Return the right answer, and the object after the call, if the label has the object `held` now."""
+        """Return the right answer to the call, and the label's object after the call.
+
+        `held` is the label's object before the call.
+        """
         if self.did is Did.WRITE:
             return (Answer.DONE, self.data) if held is None else (Answer.TAKEN, held)
         if held is None:

@@ -47,7 +47,7 @@ class Visit(NamedTuple):
     def known(self) -> list[GuestCall]:
         """Return the calls that the history needs: all calls that may have run.
 
-        A call without an answer can't run after the end of the connection, so that moment is its bound.
+        A call without an answer may have run at any time before the end of the connection.
         """
         # The bound saves work: a call that may run at any later time doubles the work of the checker.
         ended = math.inf if self.served.ended is None else self.served.ended
@@ -75,8 +75,8 @@ class Guests:
     async def run(self, number: int, pace: float) -> None:
         """Open sessions at random systems and make calls as one of the guests, until `over` is set."""
         chance = self._around.chance(f"guest {self.name} {number}")
-        # A guest asks any system, not only the owner. Otherwise no guest would use a system that serves
-        # although it may not.
+        # A guest asks any system, not only the owner. So the guests also find a system that serves and must
+        # not.
         while not self.over:
             site, longest = chance.choice(self._sites), 0.4
             try:
@@ -111,7 +111,8 @@ class Guests:
 
     async def _talk(self, channel: Channel, session: Visit, site: Site, number: int, pace: float) -> None:
         """Make up to 12 rounds of calls; return earlier if the session ends or an answer does not come."""
-        # Each visit has its own generator, so the length of one visit does not change the draws of the next.
+        # Each visit has a random generator of its own. So the length of one visit does not change the next
+        # visit.
         chance = self._around.chance(f"talk {self.name} {number} {len(self.sessions)}")
         for _ in range(chance.randint(1, 12)):
             if self.over:
@@ -135,9 +136,9 @@ class Guests:
             await trio.sleep(chance.expovariate(1 / pace))
 
     async def _make(self, channel: Channel, session: Visit, request: Request[Any], call: GuestCall) -> None:
-        """Make a call, and enter it into the history at its place in the order of the connection."""
-        # There is no checkpoint between this line and the channel's send, so the history has the order of the
-        # wire.
+        """Make a call, and enter it into the history of its connection."""
+        # No checkpoint comes between this line and the send of the call. So the history has the calls in the
+        # order in which they are sent.
         entry = len(session.calls)
         trace = self._around.trace
         session.calls.append(call := call._replace(called=trace.moment()))
@@ -155,7 +156,7 @@ class Guests:
 
     def _wish(self, kind: float, label: str, luck: float) -> tuple[Request[Any], GuestCall]:
         """Return a random call and its entry for the history; `kind` and `luck` are random numbers."""
-        # All data and passwords have different numbers, so a read shows which write it has read.
+        # Each object and each password has a new number. So a read shows which write it has read.
         owner = OWNERS.get(label, OTHERS)
         password = self._password if label == GUARDED and luck < 0.8 else b""
         who, name = Authorization(owner, password), label.encode()
@@ -185,8 +186,8 @@ async def _answer(channel: Channel, request: Request[Any]) -> Answer | bytes:
         status = Status(error.status)
         if status in NOT_RUN:
             return Answer.NEVER
-        # No other status is right for these calls. The guests catch errors of the product, but no
-        # RuntimeError. So it ends the simulation.
+        # No other status is right for these calls, so the RuntimeError has to end the simulation. The guests
+        # catch only errors of the product.
         if status not in ANSWERS:
             raise RuntimeError(f"a guest gets the answer {status.name} from a partition that runs") from None
         return ANSWERS[status]

@@ -1,12 +1,14 @@
 """The history of one partition: the calls of its guests and its events, checked against a model.
 
-The model is a register for each label: a write needs a free label, a removal frees the label.  `versions` are
-the states of all labels since the last state that is known to be durable, oldest first.  After a crash, the
-store has one of these states; each of them is allowed.  A confirmation removes the versions before the last
-change of its label.
+In the model, each label has an object or none.  A write needs a label without an object.  A removal takes
+the object away.
 
-IPLs need no entries: each call has the IPL count of its session.  A call of a later IPL finds no password and
-no TRANSIENT object of the earlier IPL.  A call of an earlier IPL can't run any more.
+`versions` are states of all labels, oldest first.  The first state is durable.  After a crash, the store
+may have any of these states.  A confirmation of a label shows that the last change of the label is durable.
+So the versions before that change are removed.
+
+IPLs need no entries: each call has the IPL count of its session.  A call of a later IPL finds no password
+and no TRANSIENT object of the earlier IPL.  A call of an earlier IPL can't run any more.
 """
 
 from __future__ import annotations
@@ -76,20 +78,23 @@ class GuestCall(NamedTuple):
 
 
 class Fate(Enum):
-    """The kind of an event that changes what a partition may contain."""
+    """An event other than a call that may change the objects of a partition."""
 
     CRASHED = "crashed"
-    """The system that served it has lost its memory."""
+    """The system that served the partition has lost its memory."""
     FLUSHED = "flushed"
-    """All its changes have become durable."""
+    """All changes of the partition have become durable."""
     RESTARTED = "restarted"
-    """Another system serves it from an older copy, whose values are `values`."""
+    """Another system serves the partition from an older copy, which has the objects `values`."""
     LOST = "lost"
-    """The system that had it before a restart has learned that it is fenced."""
+    """After a restart elsewhere, the former system has got the word that it is fenced."""
 
 
 class Event(NamedTuple):
-    """An event of a partition on a system, at one moment."""
+    """Something that happens to a partition on the system `system`, at the moment `called`.
+
+    `values` are the objects of the copy if `fate` is RESTARTED.
+    """
 
     called: float
     system: str
@@ -98,7 +103,7 @@ class Event(NamedTuple):
 
     @property
     def answered(self) -> float:
-        """The moment of the event, which is also `called`: an event takes no time."""
+        """The same moment as `called`: an event takes no time."""
         return self.called
 
     def __str__(self) -> str:
@@ -147,13 +152,14 @@ def check(
     `calls` has the calls of each session in order.  A call with an unknown outcome gets its own lane, because
     it may run after later calls of its guest.
     """
-    # The events of a partition are one lane, so the search keeps their order, and places them between calls.
+    # The order of the events is known, so they are one lane. The search places them between the calls.
     lanes: list[list[GuestCall | Event]] = [list(events)]
     for session in calls:
         known: list[GuestCall | Event] = []
         for call in session:
             if call.answer is Answer.UNKNOWN:
-                # These three calls change nothing: if their outcome is unknown, they are left out.
+                # READ, LOOK and CONFIRM change nothing. If their outcome is unknown, they prove nothing and
+                # are left out.
                 if call.did not in {Did.READ, Did.LOOK, Did.CONFIRM}:
                     lanes.append([call])
             else:
@@ -248,7 +254,7 @@ def _granted(store: Store, call: GuestCall) -> Iterator[Store]:
 def _confirmed(store: Store, call: GuestCall) -> Iterator[Store]:
     """Yield the store after a confirmation; yield none if the answer is wrong.
 
-    A flush may come at any time, and makes all older changes durable too.
+    A flush may come at any time.  It makes all older changes durable too.
     """
     # Find the version that made the last change of this label: all later versions may still be pending.
     at = KEPT.index(call.label)

@@ -4,9 +4,9 @@ A real crash ends everything at once.  Here, cancelled tasks may run on for some
 longer.  So NVRAM, store, links and wires check that the life is not over before they have an effect.
 """
 
-# Why a flag, and not only cancellation. Trio cancels a task at its next checkpoint, and `finally` blocks run
-# after it. A task of a crashed system could still commit, answer a guest or send a word there. No real power
-# cut allows that, so the history would be impossible. So the flag changes first, and the cancellation only
+# Why a flag, and not only cancellation. Trio cancels a task at its next checkpoint, and then runs its
+# `finally` blocks. Until they have ended, a task of a crashed system could still commit, answer a guest or
+# send a word. After a real power cut it could not. So the flag changes first, and the cancellation only
 # removes the tasks.
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class LivingNvram:
             raise PowerCut
         self._inner.commit(changes)
         # The watch is called even if the life ends now: the records are durable, and the next life starts
-        # from them. But the machine gets no result, as after a real power cut directly after an fsync.
+        # from them. The machine gets no result, as if power failed directly after an fsync.
         self._committed(changes)
         self._life.crash_after()
         if not self._life.alive:
@@ -120,12 +120,13 @@ class SlowWorker:
         self._chance = chance
         self._free_at = 0.0
         self.sealed: Callable[[], None] = lambda: None
-        """Called when a job is handed over: its records were sealed in this turn of the loop."""
+        """Called when the machine hands a job over, right after it has sealed the records of the job."""
 
     def start(self, job: Job, landed: Landed) -> None:
         """Run `job` after a random time; call `landed` with its outcome if the life is not over then."""
         self.sealed()
-        # Up to 4 ms, and one commit in ten up to 200 ms: then other messages overtake the commit.
+        # A commit takes up to 4 ms, and one in ten up to 200 ms. During a long commit, other messages come
+        # before its result.
         slow = self._chance.random() < 0.1
         begins = max(self._free_at, trio.current_time())
         self._free_at = begins + self._chance.uniform(0.0001, 0.2 if slow else 0.004)

@@ -1,11 +1,11 @@
 """The states that one store has had, by generation: a remote restart may not bring too old a state."""
 
-# The check: a remote restart brings the state of the newest copy that the console had, or a later one (R-52).
-# A restart makes its copy the present. The states after that copy are lost, and their generations come again
-# with other contents. The first version compared generations over all restarts. A copy made after a restart
-# then looked like a lost state with the same generation, and a right restart was a failure (seed 502095). So
-# `restarted` sets all earlier states to generation 0. It does not remove them: a fenced system that has not
-# yet got word of the restart may still serve one.
+# A remote restart must bring the state of the newest copy that the console had, or a later one (R-52). A
+# restart loses the states after its copy. Then their generations come again with other contents. The first
+# version compared generations over all restarts. A copy made after a restart then had the generation of a
+# lost state. So a right restart was reported as a failure (seed 502095). Now `restarted` sets all earlier
+# states to generation 0. It does not remove these states. A fenced system that does not know of the restart
+# yet may still serve one.
 from __future__ import annotations
 
 from swpks.testing.simulation.histories import Values
@@ -36,8 +36,8 @@ class Lineage:
     def least(self, copied: int) -> int:
         """Return the least generation that a restart may bring if the console has the copy `copied`.
 
-        If no call ran in the generation of the copy, the copy has the state of the last earlier generation
-        in which a call ran.
+        Not every generation has calls.  If that of the copy has none, the copy has the state of the last
+        earlier generation with a call.
         """
         return max((each for each in self._last.values() if each <= copied), default=0)
 

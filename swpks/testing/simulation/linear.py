@@ -1,8 +1,8 @@
 """A linearizability checker: Wing and Gong's search, with the memory of Lowe.
 
-A history is a number of lanes.  A lane has the calls of one connection, in order.  The history is
-linearizable if all calls can be put in one order that keeps three rules.  The order keeps the order within
-each lane.  A call that was answered before another call was made comes first.  The model allows each answer.
+A history has several lanes.  A lane has the calls of one connection, in order.  The history is linearizable
+if all calls have one common order that keeps three rules.  Calls of a lane stay in their order.  A call
+that was answered before another call was made comes first.  The model allows each answer.
 """
 
 # The checker of linearizability
@@ -19,8 +19,8 @@ each lane.  A call that was answered before another call was made comes first.  
 #
 # The search is that of Wing and Gong. A node is a position in each lane and a state of the model. From a
 # node, the head of each lane is a candidate for the next call. A head is excluded if it was called after the
-# answer of another head: that other call must come first. Then `step` returns the states behind the call. A
-# dead end returns to the node before it, here by a stack.
+# answer of another head: that other call must come first. Then `step` returns the states behind the call.
+# From a dead end, the search goes on at an earlier node, which is on the stack.
 #
 # That search alone visits a node once for each way that leads to it. Lowe added a memory: if the same calls
 # have led to the same state before, the rest needs no second search. Here the calls of a node are the
@@ -34,14 +34,14 @@ each lane.  A call that was answered before another call was made comes first.  
 #   - A guest makes at most three calls at once, and a visit has a dozen of such rounds.
 #   - A round of the soak has up to five calls on each of four sockets. The next round begins in the states
 #     in which the last one may have ended. This is why all ends are returned, and not the first one.
-#   - A call without an answer may run at any time until `answered`, or never. If that moment is infinity, it
-#     stays a candidate to the end, and may double the nodes. So a guest's visit sets the end of its
-#     connection there, and `histories` leaves out lost calls that change nothing.
+#   - A call without an answer may run at any time until `answered`, or never. If `answered` is infinity, the
+#     call stays a candidate to the end, and may double the nodes. So `Visit.known` sets `answered` to the end
+#     of the connection. `histories` leaves out lost calls that change nothing.
 #
-# Two things that look better and are not used. Stopping at the first order found is quicker, but loses the
-# other ends, in which the next round may begin. A checker for each label would be much quicker, because
-# linearizability is local: a history is linearizable if the calls of each object are. But labels of one
-# partition share passwords, IPLs, crashes and flushes. They are one object.
+# Two things look better and are not used. A search that stops at the first order is quicker, but loses the
+# other ends, in which the next round may begin. A checker for each label would be much quicker. Usually that
+# is possible: a history is linearizable if the calls of each object are (linearizability is local). But
+# labels of one partition share passwords, IPLs, crashes and flushes. They are one object.
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ def outcomes(
 ) -> set[S]:
     """Return every state in which a history may end; NotLinearizable if no order of its calls exists.
 
-    The history begins in one of `starts`.  `step` returns the states after a call that is made in a state;
-    none if the model gives another answer.  For a call without an answer it also returns the unchanged state,
-    because the call may never have run.
+    The history begins in one of `starts`.  `step` makes a call in a state, and returns the possible states
+    after it.  If the model gives another answer, `step` returns no state.  A call without an answer may
+    never have run.  So for such a call `step` also returns the unchanged state.
     """
     done = tuple(len(lane) for lane in lanes)
     todo = [((0,) * len(lanes), start) for start in starts]
@@ -87,18 +87,18 @@ def outcomes(
         if at == done:
             ends.add(state)
             continue
-        # Needed only for the text of a failure: the fault is near the end of the longest order.
+        # `furthest` is only for the text of a failure: the fault is near the end of the longest order.
         if sum(at) >= sum(furthest):
             furthest = at
-        # The later calls of a lane are answered after its head, so the earliest answer belongs to a head.
+        # In each lane, the head is answered first. So the earliest answer of all belongs to a head.
         heads = [lane[n] for lane, n in zip(lanes, at, strict=True) if n < len(lane)]
         first = min(call.answered for call in heads)
         for number, (lane, n) in enumerate(zip(lanes, at, strict=True)):
             if n == len(lane) or lane[n].called > first:
                 continue
             further = (*at[:number], n + 1, *at[number + 1 :])
-            # A node is noted when it is put on the stack. If it were noted when it is taken, it could lie
-            # there twice.
+            # A node is noted when it is put on the stack. Otherwise it could be put there twice before it is
+            # taken.
             for after in step(state, lane[n]):
                 if (further, after) not in seen:
                     seen.add((further, after))

@@ -91,7 +91,7 @@ class Migrant:
     def _has_left(self, site: Site) -> bool:
         """Whether a system has no claim to the partition any more.
 
-        It has no claim if it has no store of the partition.  It has none either if its store is RELEASED
+        That is so if the system has no store of the partition.  It is also so if its store is RELEASED
         because another system has restarted the partition (R-54).
         """
         at = site.running.custodian.standing(self.uuid)
@@ -107,7 +107,8 @@ class Migrant:
 
     async def end(self) -> None:
         """Make an IPL, read all objects, and check the history."""
-        # The last read comes after an IPL, so it finds a password or a TRANSIENT object that should be gone.
+        # The last read comes after an IPL. If a password or a TRANSIENT object survives the IPL, the read
+        # finds it.
         (site,) = self._watch.owners(self.uuid)
         machine = site.running
         partition = machine.system.find(self.name)

@@ -75,8 +75,8 @@ class Operator:
             return False
         text = "no answer"
         self.busy += 1
-        # Called before the order: from now on the console may choose its newest copy, so this copy is the
-        # bound.
+        # `_restarts` is called before the order. The console chooses its newest copy at some moment after
+        # this one. So the restart may not bring an older copy than the newest one now.
         refused = self._restarts() if what == "restart" else _nothing
         try:
             with trio.move_on_after(PATIENCE):
@@ -130,7 +130,10 @@ def _known(console: ManagementConsole, where: str) -> KnownSystem:
 
 
 async def _followed(console: ManagementConsole, job: Job | str) -> None:
-    """Wait for the end of a job; OperatorError if the job fails.  A text means that no job was needed."""
+    """Wait for the end of a job; OperatorError if the job fails.
+
+    If `job` is a text, no job was needed.
+    """
     if isinstance(job, str):
         return
     ended = await console.jobs.follow(job, _unwatched)

@@ -6,18 +6,19 @@ system reaches a state of custody.
 
 # How a story is drawn from a seed
 #
-# A story is a list of steps: orders of the operator and faults. It is drawn as a whole before the world
-# begins, from a generator of its own. So a story depends on the seed alone, and not on the code that plays
-# it: a change of the product changes the history of a seed, and leaves its story.
+# A story is a list of steps: orders of the operator and faults. The whole story is drawn before the world
+# begins, from a generator of its own. So it depends on the seed alone. If the product changes, the history of
+# a seed changes, but its story does not.
 #
-# A step has a time, and most have a state of custody too. It waits for its time, and then until some system
-# reaches the state. Its systems are named by their parts in the move, `source` and `target`: which systems
-# these are is known only then. A step whose state never comes is given up at the end of the story. So a step
-# about a move is ordered a millisecond before that move: the wait has to begin before the state is reached.
+# A step has a time, and most steps have a state of custody too. Such a step waits for its time, and then
+# until some system reaches the state. Only then is it known which systems `source` and `target` of the move
+# are. If the state never comes, the step is given up at the end of the story. The wait has to begin before
+# the state is reached. So a step about a move is ordered a millisecond before that move.
 #
 # The weights are choices, made so that doubt is frequent. PREPARED and FROZEN come most often in STATES: in
 # these states a migration may still end at either system. An island, which is a system without connections,
-# comes most often in FAULTS. One half of the stories by chance has one more fault in such a state (`_doubt`).
+# comes most often in FAULTS. Half of the stories that are not directed have one more fault in such a state
+# (`_doubt`).
 #
 # Chance alone does not meet every doubt. Some need four or five events in order: a target is forced, the
 # word is late, the console restarts without knowing of it, and the source comes back and asks. So 4 of 20
@@ -30,8 +31,8 @@ system reaches a state of custody.
 #   19  busy                 many calls and slow answers, so that a GOODBYE may overtake answers
 #
 # The other seeds are by chance. Some have a third system, a second partition, a guest that follows its
-# partition, or a system that differs. Which ones is decided by the seed modulo 20, and not drawn. So each
-# range of 20 seeds has every kind, and a test of a mistake can name the few seeds that matter to it.
+# partition, or a system that differs. The seed modulo 20 decides which ones. So each range of 20 seeds has
+# every kind, and a test of a mistake can name the few seeds that it needs.
 #
 # A change of this file changes the stories of nearly all seeds. Then docs/track-record.md names seeds "of
 # the first stories", which no command replays. So a fault gets a test of its own when it is found.
@@ -115,8 +116,11 @@ class Story(NamedTuple):
     follows: bool = False
     """Whether a guest follows its partition by the channel of the product."""
     stranger: str = ""
-    """The difference of the third system: `level`, one without a keystore (R-50); `key`, a trusted system
-    key of its own, so that no copy gets there or back (R-52, R-53)."""
+    """The difference of the third system: `level` or `key`; "" if there is none.
+
+    `level`: its firmware level has no keystore (R-50).  `key`: it has a trusted system key of its own, so it
+    can't open the copies of the others, nor they its copies (R-52, R-53).
+    """
 
 
 def plan(seed: int) -> Story:
@@ -206,7 +210,8 @@ def _by_chance(chance: Random, systems: tuple[str, ...]) -> Story:
 
 def _beside(chance: Random, steps: Sequence[Step]) -> list[Step]:
     """Return the moves of a second partition, most of them at the time of a move of the first partition."""
-    # The moves come at the same time, so that they share commits, jobs and crashes of the systems.
+    # The moves of both partitions come at the same time. So they share commits, jobs and crashes of the
+    # systems.
     times = [each.at for each in steps if each.what in MOVES]
     found = []
     for _ in range(chance.choice((1, 2, 2, 3))):

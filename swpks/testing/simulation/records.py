@@ -1,7 +1,7 @@
 """The durable custody of each system, and checks of every view and every word against it.
 
-The search of custody (tests/platform) assumes that a system stores a state before it sends it.  This module
-checks that, for each view that a system sends and for each word that a system receives.
+The search of custody (tests/platform) assumes that a system stores a state before it sends the state.  This
+module checks that for each view that is sent, and for each word that arrives.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SAID_IN: Mapping[Word, frozenset[Custody]] = {
 }
 """For each word between systems, the records in which a system may say it."""
 _LATER = frozenset({Word.ACTIVE, Word.ABORTED})
-"""Words that the record of a later attempt proves as well."""
+"""Words that a system may also say after it has stored a later attempt."""
 
 
 class DurableRecords:
@@ -94,8 +94,8 @@ class DurableRecords:
 
     def sealed(self, name: str, machine: Machine) -> None:
         """Note the state of a system at the moment at which a commit seals its records."""
-        # The commit becomes durable later. Memory may change until then, but the record has the present
-        # state.
+        # The record has the state of this moment. Memory may change before the commit is durable, so the
+        # state is stored here.
         self._sealed[name] = _in_memory(machine)
 
     def committed(self, name: str, changes: Mapping[str, bytes | None]) -> None:

@@ -81,7 +81,8 @@ class NoInput:
     One of Trio's own tasks waits for a socket. It calls the functions that were passed to `run_sync_soon`.
     """
 
-    # Trio's own class makes a system call in each round of the loop, although nothing can arrive.
+    # Trio's own class makes a system call in each round of the loop. Here nothing can arrive, so the call
+    # would only take time.
 
     def __init__(self) -> None:
         self._caller: trio.lowlevel.Task | None = None

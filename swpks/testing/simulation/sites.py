@@ -93,7 +93,7 @@ class Site:
         self.life.end()
         self.lives = 0
         self.system_id = ""
-        """Known from its first life on."""
+        """The system's id; empty before its first start."""
         self.crashed: Callable[[Site], None] = lambda site: None
         self.committed: Callable[[Site, Mapping[str, bytes | None]], None] = lambda site, changes: None
         self.on_change: Callable[[Site], None] = lambda site: None
@@ -140,8 +140,8 @@ class Site:
             self._listen(machine, life, nursery)
             await nursery.start(machine.run)
             self.line.restart(machine)
-            # The caller of `start` goes on from here, before the partitions run: a step may crash a start in
-            # the middle.
+            # `start` returns here, before the partitions run. So a step may crash the system in the middle of
+            # its start.
             task_status.started()
             await machine.counted_start()
             await trio.sleep_forever()
@@ -166,15 +166,15 @@ class Site:
 
     def _watch(self, machine: Machine, life: Life) -> None:
         """Report each batch of calls, each change of custody and each word of custody to the watch."""
-        # The methods are wrapped from outside, so that the product has no hook that only a test uses. After
-        # the end of a life nothing is reported: tasks that still run have no effect then.
+        # The methods are wrapped from outside: the product must not have a hook for tests only. After the end
+        # of a life, nothing is reported. Tasks that still run then have no effect.
         after_calls, ran = machine.after_calls, 0
 
         def after(partition: Partition, log: Log) -> None:
             nonlocal ran
             after_calls(partition, log)
-            # A batch may contain only calls that a hold has refused. They have not run, so a system that does
-            # not own the partition may answer them.
+            # If a hold refuses a call, the call has not run. So a system that does not own the partition may
+            # answer it. A batch with only such calls is not reported.
             before, ran = ran, _run(machine)
             if life.alive and ran > before:
                 self.served(self, partition)

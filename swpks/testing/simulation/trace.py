@@ -13,8 +13,8 @@ MARK = b"CANARY-"
 class Trace:
     """The lines of a simulation, its broken promises, and its moments, which are numbered from 1."""
 
-    # Moments, not the virtual time, order the calls of a history. Many steps have the same time, but the
-    # order of any two calls must be known, or that they overlap.
+    # The calls of a history are ordered by moments, not by the virtual time. Many steps have the same time.
+    # But for any two calls it must be known which comes first, or that they overlap.
 
     def __init__(self, *, kept: bool = True) -> None:
         self.lines: list[str] = []

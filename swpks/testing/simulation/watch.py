@@ -53,7 +53,7 @@ class Watch:
         self._before: dict[tuple[str, UUID], Standing] = {}
         self._arrived: set[tuple[UUID, int]] = set()
         self._released_by_fence: set[tuple[str, UUID, int]] = set()
-        """Owners that the console has fenced, by epoch: the copy at the target is older than their store."""
+        """Systems that owned a partition until FENCED came, and the epoch of that word."""
         self._lines: dict[UUID, Lineage] = defaultdict(Lineage)
         self._ordered: dict[UUID, list[int]] = defaultdict(list)
         """The least generation that each order of a remote restart may bring."""
@@ -98,7 +98,8 @@ class Watch:
         The restart has to bring the state of that copy or a later one.  Return a function that withdraws the
         order.
         """
-        # Several orders may be open at once. Any of them may cause the restart, so the smallest bound counts.
+        # Several orders may be open at once, and any of them may cause the restart. So the smallest bound
+        # counts.
         orders, least = self._ordered[uuid], self._lines[uuid].least(copied)
         orders.append(least)
 
@@ -156,8 +157,8 @@ class Watch:
         uuid = partition.profile.uuid
         self.moves += 1
         before = self._before[site.name, uuid]
-        # This is the end of a live migration. If a bar came between PREPARED and ARRIVED, the condition is
-        # false, and the code below decides.
+        # If the system had the copy (PREPARED), a live migration ends here. If a bar came between PREPARED
+        # and ARRIVED, the code below decides.
         if (before.custody, before.epoch) == (Custody.PREPARED, now.epoch):
             self._note(uuid, site.name, Fate.FLUSHED)
             return
@@ -186,7 +187,7 @@ class Watch:
         self.look(site)
         values, generation = values_of(partition), partition.profile.image_generation
         if self._is_fenced(site, uuid):
-            generation = 0  # no later state of the owner comes from a state of a fenced system
+            generation = 0  # the later states of the owner do not come from this state
         self._lines[uuid].served(values, generation)
         standing = self.standing(site, uuid)
         if partition.gone or standing.custody not in OWNING or standing.mode not in SERVES:
@@ -205,7 +206,8 @@ class Watch:
             held = (*OWNING, Custody.FROZEN, Custody.RELEASED)
             if served and standing.custody in held and durable in OWNING:
                 self._note(uuid, site.name, Fate.CRASHED)
-            # The record with FROZEN also has the store, and nothing changes after it: no change is lost.
+            # The record with FROZEN also has the store, and the store does not change after it. So the crash
+            # loses no change.
             elif durable is Custody.FROZEN:
                 self._note(uuid, site.name, Fate.FLUSHED)
             if self._is_fenced(site, uuid):

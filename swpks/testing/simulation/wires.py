@@ -55,8 +55,9 @@ class Cable(trio.abc.Stream):
     @contextmanager
     def _broken(self) -> Iterator[None]:
         """Turn ClosedResourceError into BrokenResourceError, unless the user has closed this end."""
-        # A cut closes the pipes of both ends. If a real connection breaks, both ends get BrokenResourceError;
-        # Trio keeps ClosedResourceError for an end that its own user has closed.
+        # A cut closes the pipes of both ends, and a closed pipe raises ClosedResourceError. In Trio that
+        # error is for an end that its own user has closed. If a real connection breaks, both ends get
+        # BrokenResourceError.
         try:
             yield
         except trio.ClosedResourceError:

@@ -27,7 +27,7 @@ All parts are those of the product; only the seams and the clock are simulated. 
 #   crashes           `Life`: an end of all ways to the outside, at a drawn time or at a durable step.
 #
 # Each purpose has a generator of its own (`choices`). So a further draw in one part does not change the draws
-# of the others. An iterated collection must have an order: a set of objects has none that a seed decides.
+# of the others. A loop must not run over a set of objects: its order does not come from the seed.
 #
 # The checks, and their moments:
 #
@@ -50,13 +50,14 @@ All parts are those of the product; only the seams and the clock are simulated. 
 #   - Faults at any time. A migration is short beside a story of 6 s, so a fault would hardly ever meet one.
 #     Most steps wait for a state of custody instead (`plan`).
 #   - Trio's MockClock. It takes two more rounds of the loop for each deadline, and asks the real clock.
-#   - SERVE and FENCED compared with all entries that the console had ever stored. SERVE to a former owner was
-#     then no failure until two systems served (seed 7). Now the last entry counts (docs/track-record.md).
-#   - The age of a restarted copy by its generation alone. A restart makes generations come again, so a right
-#     restart was reported (seed 502095). `lineage` begins anew there.
+#   - A check of SERVE and FENCED against any entry that the console had ever stored. A SERVE to a former
+#     owner was then found only when two systems served (seed 7). Now the last entry counts
+#     (docs/track-record.md).
+#   - A check of a restarted copy by its generation alone. After a restart, generations come again. So a right
+#     restart was reported (seed 502095). `lineage` begins anew at each restart.
 #
-# Not here: sockets, real disks and processes. tests/migration_processes kills real processes, and the soak's
-# model of a disk loses bytes that were not synced. A seed keeps its history only while code and stories do
+# Not here: sockets, real disks and processes. tests/migration_processes kills real processes. The model of a
+# disk in the soak loses bytes that were not synced. A seed keeps its history only while code and stories do
 # not change. So each fault that a seed has found gets a test of its own.
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ from swpks.testing.simulation.watch import Watch
 NAME, SECOND = "lpar1", "lpar2"
 THIRD = THREE[-1]
 CALM = 40.0
-"""Longest wait in seconds for one owner, after each order of the operator that follows the last fault."""
+"""After the last fault and each further order: most seconds until each partition has one owner."""
 
 
 class Simulated(NamedTuple):
@@ -117,8 +118,8 @@ class World:
 
     async def play(self) -> None:
         """Play the story of the seed to its end, or to its first failure."""
-        # A failure is an event: the product may catch an exception. The first failure cancels the story:
-        # after a broken promise, later events prove nothing.
+        # A failure sets an event and raises nothing: the product might catch an exception. The first failure
+        # cancels the story: after a broken promise, later events prove nothing.
         trace = self.around.trace
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._play, nursery.cancel_scope)
@@ -132,7 +133,7 @@ class World:
                 each.visit(guests, self._plan, number)
             await self._story()
             await self._calm()
-            # The guests go on for a while, so that the history has calls on the last owner.
+            # The guests go on for a while. So the history also has calls on the last owner.
             await trio.sleep(1.5)
             for each in self.migrants:
                 each.leave()
@@ -189,8 +190,8 @@ class World:
             ends = begins + story.length
             for migrant, steps in zip(self.migrants, (story.steps, story.beside), strict=False):
                 nursery.start_soon(_performed, migrant, steps, begins, ends)
-            # A step whose state never comes gives up at the end of the story. A step that has begun may take
-            # longer, and this nursery waits for it.
+            # If the state of a step never comes, the step gives up at the end of the story. A step that has
+            # begun may take longer, and this nursery waits for it.
             await trio.sleep_until(begins + story.length)
 
     # The end
@@ -201,7 +202,7 @@ class World:
         self.around.network.cut_one_in, self.around.network.slowest = 0, 0.01
         for site in self.sites.values():
             site.line.away, site.line.bad, site.line.slowest = False, 0.0, 0.01
-            # A step may have set a crash at a later commit, and may still wait for it.
+            # A step may still wait for a crash that it has set. The crash must not come any more.
             site.life.crash_at = None
             if site.machine:
                 site.machine.set_nvram_fault(None)
@@ -226,7 +227,7 @@ class World:
 
         After its start, the system asks the console, which fences it (R-54).
         """
-        # Sorted, because `fenced` is a set: the order of a set does not depend on the seed alone.
+        # `fenced` is a set, and its order does not depend on the seed alone. So it is sorted.
         for fenced in sorted(self.watch.fenced, key=lambda each: each.site):
             self.sites[fenced.site].life.end()
             await trio.sleep(1.0)

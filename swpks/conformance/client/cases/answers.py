@@ -27,7 +27,8 @@ def _status(trial: Trial, status: int) -> None:
     call = trial.call(connection, CHANGE)
     connection.say(answer(call, status))
     trial.returned(status)
-    # If the client repeated a busy call by itself, that call would come here in place of the next one.
+    # The next frame must be the new call.  A client that repeats a busy call by itself sends the old call
+    # here.
     call = trial.call(connection, plan())
     connection.say(answer(call))
     trial.returned(0)
@@ -58,7 +59,8 @@ def _largest(trial: Trial) -> None:
 
 
 def _top(trial: Trial) -> None:
-    # The segment ends at 2**64.  A sum in 64 bits wraps to 0, so a naive check would refuse this write.
+    # This write is right, and its segment ends at 2**64.  A client that adds in 64 bits gets 0 for that end,
+    # and refuses the write.
     top = (1 << 64) - 8
     connection = trial.open()
     call = trial.call(connection, plan(segments=[Segment.written(top, 8)]))
@@ -75,7 +77,8 @@ def _wrong(trial: Trial, writes: Sequence[Write]) -> None:
 
 
 def _earlier_call(trial: Trial) -> None:
-    # A client that allows the segments of earlier calls too would accept the second of these writes.
+    # The second answer writes to the segment of the first call.  A client must allow only the segments of the
+    # present call.
     connection = trial.open()
     before = trial.call(connection, plan(segments=[Segment.written(0x6000, 16)]))
     connection.say(answer(before, writes=[Write(0x6000, _SIX)]))

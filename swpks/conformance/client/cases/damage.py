@@ -24,8 +24,8 @@ def _with(offset: int, value: bytes) -> Callable[[bytes], bytes]:
     return lambda header: header[:offset] + value + header[offset + len(value) :]
 
 
-# The writes of all vectors lie in this segment.  Otherwise a client could refuse a damaged answer because of
-# its writes.
+# The writes of all vectors lie in this segment.  A write outside of it would be a second fault: the client
+# could refuse the answer for it.
 _ALL_MEMORY = (Segment.written(0x1000, 0x8000),)
 
 _HEADERS: tuple[tuple[str, Callable[[bytes], bytes], Rule], ...] = (
@@ -40,7 +40,7 @@ _HEADERS: tuple[tuple[str, Callable[[bytes], bytes], Rule], ...] = (
     ("long-body", _with(12, (MAX_BODY + 1).to_bytes(4, "big")), rules.FRAME_LENGTH),
     ("body-of-4-gib", _with(12, b"\xff" * 4), rules.FRAME_LENGTH),
 )
-"""Each wrong header: its name, how it is made of a right one, and its rule."""
+"""Each wrong header: its name, the function that makes it from a right one, and the rule that it breaks."""
 
 
 def in_state(trial: Trial, state: str) -> tuple[ServedConnection, int]:
@@ -59,7 +59,10 @@ def in_state(trial: Trial, state: str) -> tuple[ServedConnection, int]:
 
 
 def _right(trial: Trial, kind: FrameType) -> tuple[ServedConnection, bytes]:
-    """Return a connection on which a frame of this type may come next, and a right frame of the type."""
+    """Return a connection and a right frame of this type.
+
+    The frame may come next on this connection.
+    """
     if kind is FrameType.HELLO:
         return trial.dial(), encode(hello())
     if kind is FrameType.OPENED:
@@ -81,12 +84,12 @@ def _header(trial: Trial, kind: FrameType, damaged: Callable[[bytes], bytes]) ->
 def _headers() -> Iterator[ConformanceCase[Trial]]:
     for kind in (FrameType.HELLO, FrameType.OPENED, FrameType.HRETURN):
         for name, damaged, rule in _HEADERS:
-            # Chapter `version` has the cases of a HELLO in another version.
+            # A HELLO in another version is left out: chapter `version` has these cases.
             if not (kind is FrameType.HELLO and rule is rules.FRAME_VERSION):
                 page = FRAMING if rule is rules.FRAME_LENGTH else HEADER
                 run = partial(_header, kind=kind, damaged=damaged)
                 yield made(f"header.{kind.name.lower()}-{name}", page, run, rule)
-    # The tag of these two frames is always 0.  Chapter `tag` has the other frames, whose right tag depends on
+    # HELLO and GOODBYE have the tag 0 always.  Chapter `tag` has the other frames, whose right tag depends on
     # the session.
     for kind in (FrameType.HELLO, FrameType.GOODBYE):
         run = partial(_header, kind=kind, damaged=_with(8, bytes((0, 0, 0, 1))))
@@ -104,8 +107,7 @@ def _body(trial: Trial, vector: FrameVector) -> None:
 def _bodies() -> Iterator[ConformanceCase[Trial]]:
     for name in ("hello", "opened", "hreturn", "goodbye"):
         for vector in frames(name):
-            # The vectors of GOODBYE are for both ends: a GOODBYE that breaks a rule is wrong from a server
-            # too.
+            # Both ends send GOODBYE.  So a GOODBYE that is wrong from a client is wrong from a server too.
             if not vector.valid:
                 yield made(
                     f"body.{vector.name}", vector.section, partial(_body, vector=vector), vector.rule_id

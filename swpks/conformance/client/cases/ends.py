@@ -1,8 +1,9 @@
 """Chapter `end`: the server ends a session, with GOODBYE or without, in each state."""
 
-# A client has to report whether a lost call may have run.  A call that changes something must not be repeated
-# by a library: only the program knows whether it may.  After GOODBYE 3 (the partition has moved) the calls
-# without an answer did not run.  After every other end they may have run, so their outcome is unknown.
+# A client has to report whether a lost call may have run.  A library must not repeat a call that changes
+# something: only the program knows whether a repetition does harm.  After GOODBYE 3 (the partition has moved)
+# the calls without an answer did not run.  After every other end they may have run, so their outcome is
+# unknown.
 
 from __future__ import annotations
 
@@ -62,7 +63,7 @@ def _goodbye_early(trial: Trial, state: str) -> None:
     trial.numbered("ended", GoodbyeReason.SERVER_STOPPING)
 
 
-# After a refusal a server closes without GOODBYE, but the table of states allows a GOODBYE.  The client must
+# The table of states allows a GOODBYE after a refusal, although a server usually sends none.  The client must
 # report the refusal, which came first.
 def _goodbye_refused(trial: Trial) -> None:
     opening = trial.greet()
@@ -121,7 +122,7 @@ def _lost_call(trial: Trial) -> None:
     trial.call(connection, CHANGE)
     connection.finish()
     _left(connection)
-    # A report that comes before any new connection proves that the client does not repeat the call.
+    # If the report comes before any new connection, the client has not repeated the call.
     _outcome(trial.report("lost").outcome, "unknown")
 
 

@@ -31,7 +31,7 @@ def _greeted(trial: Trial, lowest: int = 1, highest: int = 1, features: int = 0,
 def _golden(trial: Trial, vector: FrameVector) -> None:
     connection = trial.dial()
     connection.say(vector.data)
-    # Without a key no proof depends on the nonce, so the HELLO of this session need not be the vector.
+    # `AskedSession` needs a HELLO, but not that of the vector: without a key, no proof covers HELLO.
     trial.admit(AskedSession(connection, hello(), connection.take(Open)))
 
 
@@ -43,8 +43,8 @@ def _other_version(trial: Trial, lowest: int, highest: int) -> None:
 
 
 def _later_header(trial: Trial) -> None:
-    # A server without version 1 sends HELLO in a later version.  The client may treat it as another version
-    # (GOODBYE 0) or as a wrong frame (GOODBYE 1).  It must not send OPEN.
+    # A server without version 1 sends HELLO in a later version.  The client may report another version
+    # (GOODBYE 0) or a wrong frame (GOODBYE 1).  It must not send OPEN.
     frame = encode(hello(2, 3))
     connection = trial.dial()
     connection.say(frame[:4] + b"\2" + frame[5:])
@@ -77,7 +77,8 @@ def _proven(trial: Trial, partition: int) -> None:
 
 
 def _again(trial: Trial) -> None:
-    # Two sessions: a client that used its nonce a second time would send a proof that was seen before.
+    # The second session has another nonce of the server.  A client that sends its first proof again is found
+    # there.
     for _ in range(2):
         _proven(trial, 0)
 
@@ -85,7 +86,7 @@ def _again(trial: Trial) -> None:
 def _key_stays(trial: Trial) -> None:
     opening = trial.greet(key=_KEY)
     trial.admit(opening, key=_KEY)
-    # The key must not be sent, neither as bytes nor as the digits in which the command `open` has it.
+    # The key must stay in the client.  It would be a leak as bytes, and as the digits of the command `open`.
     if _KEY in encode(opening.open) or _KEY.hex().encode() in encode(opening.open):
         raise Deviation("an OPEN without the key", "the key in OPEN")
 

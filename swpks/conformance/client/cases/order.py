@@ -76,7 +76,7 @@ def _out_of_order(trial: Trial) -> None:
         raise NotRun("the client gives all calls the same tag, so their order cannot be seen")
     connection.say(answer(second), answer(first))
     trial.broken(connection)
-    # A pipeline is answered with one line for each call, so the same end comes twice.
+    # The pipeline has two calls, and the client reports each of them.  So the second report comes too.
     trial.report("broken")
 
 
@@ -84,7 +84,8 @@ def _twice(trial: Trial) -> None:
     connection = trial.open()
     call = trial.call(connection, plan())
     connection.say(answer(call, 0, 1), answer(call, 0, 2))
-    # The client may read the second answer together with the first, or only with its next call.
+    # The second answer is one too many.  The client may read it together with the first, or only with its
+    # next call.
     if trial.either("returned", "broken") == "returned":
         trial.client.command("call 0x41c")
         _last_is_complaint(connection)

@@ -64,8 +64,7 @@ def _fresh_nonce(trial: Trial) -> None:
 
 
 def _waits_for_hello(trial: Trial) -> None:
-    # The GOODBYE ends the session before HELLO.  An OPEN that was sent too early is found among the frames
-    # before the end.
+    # The server sends GOODBYE in place of HELLO.  If the client has sent OPEN too early, `rest` returns it.
     connection = trial.dial()
     connection.say(Goodbye(GoodbyeReason.SERVER_STOPPING, "stopping"))
     if any(isinstance(frame, Open | HCall) for frame in connection.rest()):
@@ -94,7 +93,8 @@ def _many(trial: Trial, count: int) -> None:
     # call.
     connection = trial.open()
     calls = trial.pipeline(connection, [plan(registers=(0x4000, 24, n)) for n in range(count)])
-    # Each answer has its number in r4: tags may repeat, so only r4 shows an exchange of two answers.
+    # Each answer has its number in r4.  The tags may repeat, so only r4 shows whether the client has mixed up
+    # two answers.
     connection.say(*(answer(call, 0, n) for n, call in enumerate(calls, 1)))
     for n in range(1, count + 1):
         trial.returned(0, n)
@@ -163,7 +163,8 @@ _CALLS = {
     "neighbours": plan(segments=[Segment.read(0x1000, bytes(range(16))), Segment.written(0x1010, 8)]),
     "empty-segment": plan(segments=[Segment.read(0x1000, b""), Segment.written(0x4000, 24)]),
     "many-segments": plan(segments=[Segment.read(0x1000 + 32 * n, bytes([n] * 8)) for n in range(64)]),
-    # A segment that only the server writes has no bytes in HCALL, so it may be longer than the largest body.
+    # HCALL has no bytes of a segment that only the server writes.  So this segment may be longer than the
+    # largest body.
     "large-output": plan(segments=[Segment.written(0x100000, 0xFFFFFFFF)]),
 }
 

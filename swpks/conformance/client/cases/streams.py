@@ -1,4 +1,4 @@
-"""Chapter `piece`: the bytes of the server come in pieces that do not begin or end with a frame."""
+"""Chapter `piece`: the server sends its frames in pieces of other sizes than the frames."""
 
 # A stream has no borders between frames, so a client must not depend on the pieces.  The sizes are those at
 # which a reader may go wrong: 1 byte, 7 (no field has this size), a header alone, a header with one byte of

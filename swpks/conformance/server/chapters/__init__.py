@@ -26,8 +26,9 @@ from swpks.conformance.server.judged import Facts, Judged
 
 Chapter = Callable[[Facts], Iterator[ConformanceCase[Judged]]]
 
-# Basic chapters come first.  A server with wrong frames fails almost every later case, so the first failure
-# of a report is the one to mend first.  This order holds within a stage; the stages come first.
+# A run tries stage after stage.  Within a stage, the chapters come in this order, basic ones first.  A server
+# with wrong frames fails almost every later case too.  So its author mends the first failure of a report
+# first.
 CHAPTERS: tuple[Chapter, ...] = (
     frames.cases,
     opening.cases,

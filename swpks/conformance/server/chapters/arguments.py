@@ -166,7 +166,7 @@ def _memory(arg: Arg) -> Iterator[Damage]:
 def _moved(arg: Arg, offset: int) -> Hurt:
     """Return the damage that moves a buffer to an offset in its page.
 
-    A buffer that is too short to cross the end of the page there is made longer.
+    Near the end of the page, the buffer is also made long enough to cross the end.
     """
 
     def hurt(draft: Draft) -> None:
@@ -177,7 +177,7 @@ def _moved(arg: Arg, offset: int) -> Hurt:
             if arg.length:
                 draft.registers[arg.length] = length
         if arg.kind is Kind.AUTHORIZATION and offset > PAGE // 2:
-            # The head and a password of 16 bytes: the block stays aligned, and crosses the end of the page.
+            # The head and a password of 16 bytes: this block is aligned and also crosses the end of the page.
             data = auth_block(SYSTEM, b"x" * 16)
             length = len(data)
         draft.memory[arg.name] = Segment(start + offset, length, access, data)
@@ -218,7 +218,7 @@ def bad_lengths(facts: Facts, opcode: Opcode, arg: Arg) -> tuple[int, ...]:
         (Opcode.GET_CONFIG, "config_length"): (0, 1, 23),
         (Opcode.SET_PASSWORD, "password_length"): (0, config.max_password_size + 1),
         (Opcode.GEN_PASSWORD, "password_length"): (0, 31, config.max_password_size + 1),
-        # A server checks the room for a label list after the password, so chapter `labels` has these cases.
+        # The room for a label list is checked after the password.  So chapter `labels` has these cases.
         (Opcode.GET_OBJECTLABELS, "labels_length"): (),
         (Opcode.WRITE_OBJECT, "data_length"): (0, largest + 1),
         (Opcode.GEN_KEY, "key_length"): (0, largest + 1),
@@ -238,10 +238,11 @@ def _resized(opcode: Opcode, arg: Arg, length: int) -> Damage:
 
     def hurt(draft: Draft) -> None:
         draft.put(buffer.name, length if buffer.kind.writable else b"x" * length)
-        # A written buffer of length 0 has no segment, so `put` sets no length for it.
+        # A written buffer of length 0 has no segment, and `put` then sets no length.  So the length is set
+        # here.
         draft.registers[arg.name] = length
 
-    # Each length that can be wrong has bounds with a rule.
+    # A length with bounds breaks the rule of these bounds, any other length the rule of arguments.
     return Damage(f"length-{length}", hurt, arg.bounds.rule if arg.bounds else rules.ARGUMENT_RIGHT)
 
 
@@ -255,7 +256,7 @@ BAD_WRAP_FLAGS = {
     LEAST_FLAGS | 0x0800_0000_0000_0000: rules.WRAP_BITS,
     LEAST_FLAGS | 0x6000_0000_0000_0000: rules.WRAP_MODES,
 }
-"""Wrong wrap flags, each with one fault but the first, and the rule that is checked first."""
+"""Wrong wrap flags, and the rule that each breaks.  0 breaks several: its rule is checked first."""
 
 
 def bad_values(facts: Facts, opcode: Opcode, arg: Arg) -> tuple[int, ...]:
@@ -284,7 +285,7 @@ def _bad_words(facts: Facts, opcode: Opcode) -> tuple[int, ...]:
     }[opcode]
     demanded = int(Policy.SIGNEDUPDATE) if opcode is Opcode.SIGNED_UPDATE else 0
     taken = facts.config.supported_policies & ~int(own)
-    # The demanded bit is set, so that each word has only one fault.
+    # SIGNED_UPDATE demands a bit.  Each word has that bit, because a word without it would have two faults.
     words = [1 << bit | demanded for bit in range(32) if not taken >> bit & 1]
     words += [1 << 32 | demanded, 1 << 63 | demanded, int(Policy.WORLDREADABLE) | 1 << 32 | demanded]
     if demanded:

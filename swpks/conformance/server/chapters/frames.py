@@ -58,7 +58,7 @@ def _refused(vector: FrameVector) -> Attempt:
 
 
 def _in_state(judged: Judged, state: str) -> RawConnection:
-    """Return a connection whose session is in this state of the page's table of states."""
+    """Return a connection in a state of a session: `open`, `refused`, or before OPEN."""
     connection = judged.connect()
     hello = connection.hello()
     if state == "open":
@@ -87,7 +87,8 @@ def _answered(vector: FrameVector) -> Attempt:
         connection = _in_state(judged, "open")
         connection.send(vector.data, f"{vector.name}: {vector.hex[:48]}")
         call = decode(FrameType.HCALL, 0, vector.data, _HEADER, len(vector.data))
-        # The labels of the vectors lack the prefix of the run, so `write` did not note the object.
+        # The bytes of this WRITE are sent as they are, so `Judged.write` could not note the object for its
+        # removal.
         if isinstance(call, HCall) and call.opcode == Opcode.WRITE_OBJECT:
             judged.made(next(data for address, _, _, data in call.segments if address == call.registers[1]))
         frame = connection.frame("HRETURN")
@@ -140,7 +141,7 @@ def _above_largest_body(judged: Judged) -> None:
 def _of_size(size: int) -> HCall:
     """Return an HCALL of an unknown opcode whose body has `size` bytes.
 
-    Deviation if `max_body` of HELLO is out of bounds, so that no such HCALL exists.
+    `size` comes from `max_body` of HELLO.  If that is out of bounds, Deviation is raised.
     """
     if not _HEAD + _SEGMENT < size <= MAX_BODY + 1:
         raise Deviation(f"a largest body of {_HEAD + _SEGMENT + 1} to {MAX_BODY} bytes in HELLO", str(size))
@@ -150,8 +151,8 @@ def _of_size(size: int) -> HCall:
 
 def _by_header_alone(judged: Judged) -> None:
     """The server refuses a body that is too long as soon as it has the header."""
-    # No body is sent.  A server that waits for it would allocate memory for a length that any stranger can
-    # name.
+    # No body is sent.  A server that waits for the body has to allocate memory for it.  Any stranger could
+    # then make the server allocate much memory.
     session = judged.open()
     header = encode(_of_size(judged.facts.hello.max_body + 1))[:16]
     session.connection.send(header, "the header of an HCALL with one byte too many")

@@ -64,7 +64,7 @@ def _nothing_before(judged: Judged) -> None:
 
 
 def _keep_session(judged: Judged) -> None:
-    # With `lasting`, the end of the case does not close the connection, so the IPL can end the session.
+    # `lasting` keeps the connection open when this part of the case ends.  Only the IPL may end the session.
     judged.kept["session"] = opened_on(judged.connect(lasting=True))
 
 
@@ -151,7 +151,7 @@ def _note_used(judged: Judged) -> None:
 
 
 def _used_as_before(judged: Judged) -> None:
-    """A TRANSIENT object, written again after the IPL, takes as much space as before: the old one is gone."""
+    """The IPL frees the space of a TRANSIENT object: the same WRITE then takes as much space as before."""
     before, label = judged.used(), judged.label("transient with space")
     judged.write(label, bytes(100), Policy.TRANSIENT).expect(Status.H_SUCCESS)
     right = judged.remembered("used", int)
@@ -220,7 +220,7 @@ def _wrap(judged: Judged) -> None:
 def _unwrapped(judged: Judged) -> None:
     """The wrapping key survives the IPL: UNWRAP opens its objects once the password is set again."""
     wrapped = judged.remembered("wrapped", bytes)
-    # Each wrapped object demands a password that is set, and the IPL has cleared it.
+    # UNWRAP demands that a password is set, and the IPL has cleared the password.
     judged.unwrap(wrapped).expect(Status.H_AUTHORITY)
     _set_again(judged)
     judged.unwrap(wrapped).expect(Status.H_SUCCESS).expect_written(b"before the IPL")

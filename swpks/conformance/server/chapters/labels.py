@@ -142,7 +142,8 @@ def _snapshot(judged: Judged) -> None:
 def _no_room(judged: Judged) -> None:
     label = judged.label()
     judged.write(label, by=BOOT_LOADER).expect(Status.H_SUCCESS)
-    # An entry has two bytes and the label.  So 2 has room for no label, and the last length lacks one byte.
+    # An entry of the list is two bytes and the label.  A buffer of 2 bytes has no room for a label.  The last
+    # buffer is one byte too short.
     for room in (0, 2, 1 + len(label)):
         judged.labels(by=BOOT_LOADER, room=room).expect(Status.H_P4).expect_nothing_written()
 

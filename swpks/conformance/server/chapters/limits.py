@@ -51,7 +51,8 @@ def _expected(facts: Facts) -> dict[str, int]:
     """Return the fields of the config block whose values follow from the level (spec/levels.md)."""
     level, config = facts.level, facts.config
     plain = level.max_object_size
-    # Up to version 2, the block has the smaller of the level's size and the partition's total.
+    # Up to version 2 of the block, a partition smaller than the largest object of its level reports its total
+    # size.
     least = min(plain, config.total_size) if level.config_version < 3 else plain
     wraps, revokes = Opcode.WRAP_OBJECT in level.calls, Opcode.REVOKE_OBJECT in level.calls
     newest = level.config_version >= 3
@@ -138,7 +139,7 @@ def _object_of(length: int) -> Attempt:
 
 
 def _largest(judged: Judged) -> None:
-    """The server stores an object that fills the store, or that has the largest size of the level."""
+    """The server stores the largest object for which both the level and the store have room."""
     facts = judged.facts
     label = judged.label()
     free = facts.room - len(label) - facts.level.object_overhead

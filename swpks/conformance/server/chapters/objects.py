@@ -151,7 +151,7 @@ def _too_big(room: int) -> Attempt:
     """
 
     def attempt(judged: Judged) -> None:
-        # A policy other than 0, because a server that returns no policy with H_TOO_BIG returns 0.
+        # The policy is not 0: a server that forgets the policy in H_TOO_BIG returns 0.
         label, policy = judged.label(), int(Policy.WORLDREADABLE)
         judged.write(label, _DATA, policy).expect(Status.H_SUCCESS)
         answer = judged.read(label, room=room).expect(Status.H_TOO_BIG, size=len(_DATA), policy=policy)

@@ -114,7 +114,7 @@ def _skipped_body(judged: Judged) -> None:
     """The server skips an OPEN of another version by its length, and ignores its flags and body."""
     connection = judged.connect()
     connection.hello()
-    # Every later version keeps the places of magic, version and length, so a server can skip this frame.
+    # Every later version has magic, version and length at the same offsets.  So a server can skip this frame.
     header = b"HCAL" + bytes([9, 2]) + b"\xff\xff" + (78).to_bytes(4, "big") + (1000).to_bytes(4, "big")
     connection.send(header + os.urandom(1000), "OPEN of version 9 with flags and 1000 unknown bytes, tag 78")
     opened = _tagged(connection, 78)
@@ -165,7 +165,7 @@ def _wrong_proof(judged: Judged) -> None:
     """The server refuses a wrong proof, over a private Unix socket too."""
     connection = judged.connect()
     opening, _ = connection.opening(connection.hello())
-    # The proof is random: a server could refuse a proof of zeros with kind 1 for its form.
+    # The proof is random bytes: a server could refuse a proof of zeros because of its form alone.
     wrong = opening._replace(proof_kind=ProofKind.HMAC_SHA256, proof=os.urandom(32))
     connection.send(encode(wrong), "OPEN with a wrong proof")
     _expect(connection.opened(), OpenStatus.NOT_AUTHORISED)

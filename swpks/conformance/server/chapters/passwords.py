@@ -52,7 +52,10 @@ def cases(facts: Facts) -> Iterator[ConformanceCase[Judged]]:
 
 
 def _goes_on(consumer: int) -> Attempt:
-    """Return a case that WRITEs and READs with the consumer's password, or with none if none is set."""
+    """Return a case that makes WRITE and READ with the consumer's password.
+
+    If no password is set, the calls have none.
+    """
 
     def attempt(judged: Judged) -> None:
         label = judged.label()

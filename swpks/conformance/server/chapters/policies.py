@@ -34,7 +34,11 @@ PLAIN_BITS = (
 
 
 def words(facts: Facts) -> list[int]:
-    """Return the policy words of the objects: 0, single bits, pairs that one check combines, and keys."""
+    """Return the policy words of the objects that the cases make.
+
+    Plain objects get 0, each single bit, and each pair of OSSECBOOTAUDIT, OSSECBOOTENFORCE, PWSET and
+    WORLDREADABLE.  If the level has WRAP, there are wrapping keys too.
+    """
     acting = (Policy.OSSECBOOTAUDIT, Policy.OSSECBOOTENFORCE, Policy.PWSET, Policy.WORLDREADABLE)
     plain = [0, *PLAIN_BITS, *(one | other for one, other in combinations(acting, 2))]
     keys = [
@@ -156,8 +160,8 @@ def _sent(judged: Judged, call: OracleCall, label: bytes, word: int, auth: bytes
 
 def _expect(row: MatrixRow, answer: Returned) -> None:
     """Compare an answer with the answer of the oracle; a deviation names the deciding sentence."""
-    # WRITE and KEY send the policy 0.  `word` of the row is the policy of the object that already has the
-    # label.
+    # WRITE and KEY have their policy as an argument, and these calls send 0.  But `row.word` is the policy of
+    # the object that already has the label.
     right = oracle.answer(row._replace(word=0) if row.call in (OracleCall.WRITE, OracleCall.KEY) else row)
     if answer.status != right.status:
         rule = oracle.deciding_rule(row)

@@ -33,7 +33,7 @@ _ANY = b"any bytes at all"
 _TIME, _PART = 16, 24
 """Bytes of the time, and of the header of the certificate part."""
 Change = Callable[[bytes], bytes]
-"""Makes a wrong payload of a right one."""
+"""Returns a wrong payload, made from a right one."""
 
 
 def cases(facts: Facts) -> Iterator[ConformanceCase[Judged]]:
@@ -157,7 +157,7 @@ def _le(number: int) -> bytes:
 
 
 def _longer_part(right: bytes) -> bytes:
-    """Make the length of the certificate part one byte larger, so that it ends in the contents."""
+    """Make the length of the certificate part one byte too large: the part then ends in the contents."""
     (length,) = struct.unpack_from("<I", right, _TIME)
     return _with(right, _TIME, _le(length + 1))
 
@@ -224,7 +224,7 @@ def _refused_update(name: str, by: str) -> Attempt:
 
 
 def _variable(judged: Judged, name: str) -> str:
-    """Return the name of a variable, and note the variable for removal at the end of the case."""
+    """Return the name of a variable; the end of the case removes the variable."""
     _with_kek(judged)
     judged.made(authvar.variable_label(name))
     return name
@@ -240,7 +240,7 @@ def _accepted(by: str) -> Attempt:
 
 
 def _expect_stored(judged: Judged, name: str, time: EfiTime, contents: bytes) -> None:
-    """Deviation unless the variable is stored as version 0, the time in seven bytes, and the contents."""
+    """Check the stored bytes of a variable: version 0, the time in seven bytes, then the contents."""
     head = struct.pack("<BHBBBBB", 0, *time)
     label = authvar.variable_label(name)
     answer = judged.read(label).expect(Status.H_SUCCESS, policy=authvar.variable_policy(name))
@@ -352,7 +352,7 @@ def _immutable(judged: Judged) -> None:
     """An IMMUTABLE variable can be made, and then no update changes it."""
     _with_kek(judged)
     name = f"forever {judged.prefix.hex()[-16:]}"
-    # TRANSIENT, so that an IPL removes the variable: no call can.
+    # No call can remove the variable.  It is TRANSIENT, so the next IPL removes it.
     policy = int(Policy.SIGNEDUPDATE | Policy.IMMUTABLE | Policy.TRANSIENT)
     _send(judged, name, signer("PK").update(name, _ANY), policy=policy).expect(Status.H_SUCCESS)
     later = signer("PK").update(name, b"new", LATER)

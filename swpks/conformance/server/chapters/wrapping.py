@@ -120,7 +120,7 @@ def _never_the_same(judged: Judged) -> None:
 
 def _hides(judged: Judged) -> None:
     wrapped = _wrapped(judged, _key(judged))
-    # A random object does not contain eight bytes of the input by chance; it does contain single bytes.
+    # Eight bytes of the input can't be in a random object by chance.  Single bytes can.
     if any(_SECRET[n : n + 8] in wrapped for n in range(0, len(_SECRET) - 8, 8)):
         raise Deviation("a wrapped object without the input", "eight bytes of the input inside")
 
@@ -224,7 +224,8 @@ def _opens_in(bit: int, least: int) -> Attempt:
     """
 
     def attempt(judged: Judged) -> None:
-        # The upper half of the wrap flags is a policy: the same bits as in a policy word.
+        # The upper half of the wrap flags is a policy with the bits of a policy word.  So the bit is moved up
+        # by 32.
         answer = judged.wrap(_key(judged), _SECRET, LEAST_FLAGS | bit << 32).expect(Status.H_SUCCESS)
         status = Status.H_SUCCESS if judged.facts.mode >= least else Status.H_AUTHORITY
         judged.unwrap(answer.written).expect(status)
@@ -233,7 +234,7 @@ def _opens_in(bit: int, least: int) -> Attempt:
 
 
 def _longer_output(judged: Judged) -> None:
-    """If the buffer is longer than the result, r5 has the number of bytes of the result."""
+    """If the buffer is longer than the result, r5 has the length of the result."""
     wrapped = _wrapped(judged, _key(judged))
     answer = judged.do(
         Opcode.UNWRAP_OBJECT, authorization=judged.auth(SYSTEM), input=wrapped, output=len(_SECRET) + 100
