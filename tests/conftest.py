@@ -15,21 +15,23 @@ from hypothesis import HealthCheck, settings
 from tests.memory import in_memory
 from tests.pages.page_blocks import note_outcome, page_blocks
 
-__all__ = ["page_blocks"]  # this fixture serves all folders of tests
+__all__ = ["page_blocks"]  # pytest finds this fixture here for all folders of tests
 
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", parent=settings.get_profile("ci"), max_examples=5000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
-# A run under `nohup` or in the background ignores these signals, and so would the servers that tests start.
+# A process under `nohup` or in the background ignores these signals, and its children inherit that. The
+# servers of the tests need the default actions.
 for ignored in (signal.SIGHUP, signal.SIGQUIT):
     signal.signal(ignored, signal.SIG_DFL)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if memory := in_memory():
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))  # the folder of each tmp_path
+    # pytest makes the folder of each `tmp_path` below this one.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
 @pytest.hookimpl(wrapper=True)

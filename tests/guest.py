@@ -78,7 +78,8 @@ def make_partition(
     partition = Partition(profile, LEVELS[level], chance, strict_memory=strict, strict_updates=strict_updates)
     if running:
         partition.power_on()
-    if objects is not None:  # set after the IPL, because an IPL ends TRANSIENT ones
+    # The store is filled after the IPL, because an IPL removes TRANSIENT objects.
+    if objects is not None:
         partition.keystore = partition._new_keystore(StoreImage.of(1, objects))
     return partition
 

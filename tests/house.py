@@ -110,7 +110,7 @@ def wrong_arrows(module: Module, rooms: Rooms, ours: Collection[str]) -> Iterato
 
 
 def unused_arrows(modules: Collection[Module], room: str, rooms: Rooms) -> set[str]:
-    """Yield each import that the row of a room allows, but that none of its modules has."""
+    """Yield each import that a room's row allows and no module of the room makes."""
     own = [module for module in modules if longest(module.name, rooms) == room]
     taken = {longest(found.name, rooms[room]) for module in own for found in imports(module)}
     return {arrow for arrow in rooms[room] if arrow not in taken}
@@ -182,7 +182,7 @@ def eager_imports(module: Module, package: str) -> Iterator[str]:
 
 
 def undeclared_imports(module: Module, known: Collection[str]) -> Iterator[str]:
-    """Yield each import of a module that is not ours, not Python's, and of no declared dependency."""
+    """Yield each import that is neither ours, nor Python's, nor that of a declared dependency."""
     for found in imports(module):
         if found.name.split(".")[0] not in known:
             yield f"{module.where}:{found.line}: {found.name} comes from no declared dependency"

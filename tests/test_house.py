@@ -29,14 +29,14 @@ def _server(*rooms: str) -> set[str]:
     return {f"hcall_server.{room}" for room in rooms} | _ABI
 
 
-# room -> the rooms that it may import beside itself. A finer row (hcall_client.guests) comes before the room
-# around it.
+# room -> the other rooms that it may import. The first row that fits a module counts, so an inner room
+# (hcall_client.guests) comes before the outer one.
 ROOMS: dict[str, set[str]] = {
     "hcall_abi": set(),
-    "hcall_server": set(),  # the package itself, which has only its version
+    "hcall_server": set(),  # the package itself holds only its version
     "hcall_server.files": _ABI,
     "hcall_server.failpoints": set(),
-    # pure
+    # rooms of plain functions and values
     "hcall_server.keystore": _ABI,
     "hcall_server.secvar": _ABI,
     "hcall_server.wrapping": _ABI,
@@ -110,36 +110,36 @@ LAZY_SERVER = ("swpks.testing",)
 SIMULATION = "swpks.testing.simulation"
 """Names of this package load their module at first use; a module of it is a whole world."""
 
-# Modules that read the clock, chance, files, threads or the network, or that log: all of them are behind the
-# seams.
+# Modules that read the clock, chance, files, threads or the network, or that log. Pure code may use none of
+# them: it gets their results through the seams.
 WORLD = {
     "asyncio", "datetime", "logging", "os", "pathlib", "random", "secrets", "select", "selectors", "signal",
     "socket", "sqlite3", "subprocess", "tempfile", "threading", "time", "trio", "uuid",
 }  # fmt: skip
-# Plain values in modules that can also read the world.
+# Plain values from the modules in WORLD. Pure code may use them.
 VALUES = {"uuid.UUID"}
 PURE = (
     "hcall_abi",
     *(f"hcall_server.{room}" for room in ("keystore", "secvar", "wrapping", "platform", "hcalls", "sealing")),
 )
-# the parts of the bridge to QEMU, of the TPMs and of the console's lines that are plain functions of bytes
+# Plain functions of bytes in the bridge to QEMU, in the TPMs and in the console's lines.
 BYTES_ONLY = (
     *(f"swpks.qemu.{name}" for name in ("rsp", "registers", "callsites", "devicetree")),
     *(f"hcall_server.components.tpm.{name}" for name in ("blobs", "bounds", "codes", "commands")),
     *(f"hcall_server.console.{name}" for name in ("grammar", "options")),
 )
-# the server's end of the data channel, and flights to NVRAM: they never wait
+# State machines that never wait: the server's end of the data channel, and the flights to NVRAM.
 SANS_IO = (
     *(f"hcall_server.data_channel.{name}" for name in ("conversation", "opening")),
     *(f"hcall_server.writeback.{name}" for name in ("book", "flights", "schedule", "waiters")),
     "hcall_client.event_lines",
 )
-# modules on the path of every h-call: each value has its type
+# Modules that every h-call passes through. Each value in them has its type.
 FULLY_TYPED = ("hcall_server.hcalls", "hcall_server.keystore", "hcall_server.data_channel")
 WITHOUT_TRIO = tuple(f"hcall_client.{name}" for name in ("blocking", "busy", "calls", "console", "keys"))
 
-# Importing the module (first) must not load any module of the patterns (second). The test tries it in a new
-# process.
+# (module, patterns): the import of the module must not load any module that fits a pattern. The test imports
+# it in a new process.
 NEVER_LOADED = [
     ("hcall_client.blocking", {"trio", "hcall_server"}),
     ("hcall_client.calls", {"trio", "hcall_server"}),

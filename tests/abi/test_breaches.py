@@ -1,4 +1,4 @@
-"""A malformed body: both decoders of the codec name the same rule, and the field that is wrong."""
+"""For a malformed body, both decoders of the codec report the same rule and the wrong field."""
 
 import pytest
 
@@ -61,7 +61,7 @@ def test_a_body_that_ends_too_early_is_told_by_the_part_that_is_cut(kind: FrameT
 
 
 def test_a_proof_without_a_kind_is_named() -> None:
-    """An OPEN with bytes of a proof, but without a kind of proof, breaks the rule about such bytes."""
+    """An OPEN that names no kind of proof must have no bytes of a proof."""
     body = encode(OPEN)[HEADER:].replace(OPEN.nonce + bytes(32), OPEN.nonce + bytes(31) + b"\1")
     error = slow(FrameType.OPEN, body)
     assert (error.rule, error.message) == (rules.OPEN_PROOF_ZERO, "malformed OPEN: proof")

@@ -80,7 +80,7 @@ def test_spans_rest_on_rows_that_stay_in_open() -> None:
 def refusal(judge: Callable[..., None], *arguments: object) -> str:
     """Return the message of a refusal, or "" if there is none.
 
-    A header is not refused for its tag, so a refusal for a wrong tag counts as none.
+    The check of a header does not read the tag. So "" is returned for a refusal of the tag too.
     """
     try:
         judge(*arguments)

@@ -1,4 +1,4 @@
-"""A `FixedLayout` is derived from a Construct definition, or the definition is refused."""
+"""A `FixedLayout` is derived from a Construct definition. A definition without a fixed layout is refused."""
 
 from collections.abc import Callable
 from typing import Any
@@ -55,8 +55,8 @@ NESTED = cs.Struct(
     cs.Const(7, cs.Int32ub),
 )
 
-# definition name -> the definition, a strategy for its values without the constants, and a function that
-# reads these values from a container
+# definition name -> (1) the definition, (2) a strategy that draws the field values, without the constants,
+# (3) a function that reads these values from a parsed container
 LAYOUTS: dict[str, tuple[Any, st.SearchStrategy[tuple[Any, ...]], Callable[[Any], tuple[Any, ...]]]] = {
     "header": (HEADER, st.tuples(u8, u8, u32, u32), lambda c: (c.version, c.type, c.tag, c.length)),
     "HCALL head": (HCALL_HEAD, st.tuples(*[u64] * 10, u16), lambda c: (c.opcode, *c.registers, c.count)),

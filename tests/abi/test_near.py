@@ -1,4 +1,4 @@
-"""Similar names: if a word is no known name, the refusal asks whether a similar one was meant."""
+"""If a word is no known name, the refusal proposes a similar name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The proofs that a side has the access key, compared with HMAC-SHA256 that the test computes itself."""
+"""Each side proves that it has the access key. The test computes the same HMAC-SHA256 itself."""
 
 import hashlib
 

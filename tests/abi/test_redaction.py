@@ -38,7 +38,7 @@ def test_frames(frame: Frame) -> None:
 
 @pytest.mark.parametrize("frame", SECRET_FRAMES, ids=[type(frame).__name__ for frame in SECRET_FRAMES])
 def test_errors_of_damaged_frames(frame: Frame) -> None:
-    """The error of a refused body has none of its bytes, and no cause with these bytes."""
+    """The error of a refused body shows none of the body's bytes. Its cause does not show them either."""
     kind, body = FrameType[type(frame).__name__.upper()], encode(frame)[16:]
     for damaged in (body[:-1], body + CANARY, body[:40] + CANARY + body[40:]):
         with pytest.raises(ProtocolError) as caught:

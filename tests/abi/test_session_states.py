@@ -57,7 +57,8 @@ def test_receiving(state: SessionState, role: Role, kind: FrameType) -> None:
 
 
 FIXED_BITS = {
-    # bits of a header before tag and length -> the rule that is broken if the bit is flipped
+    # position of a header bit before the tag and the length -> the rule that a frame breaks if this bit is
+    # flipped
     **dict.fromkeys(range(32), rules.FRAME_MAGIC),
     **dict.fromkeys(range(32, 40), rules.FRAME_VERSION),
     **dict.fromkeys(range(48, 64), rules.FRAME_FLAGS),
@@ -135,9 +136,9 @@ def test_answers_in_order_with_their_tags() -> None:
 
 
 def test_the_server_may_not_answer_out_of_order() -> None:
-    """The server may answer neither out of order, nor twice, nor without a call.
+    """The server may not answer out of order, twice, or without a call.
 
-    The attempt changes nothing.
+    A refused attempt changes nothing.
     """
     server, client = pair()
     fed(server, [client.send(call) for call in calls(1, 2)])

@@ -1,4 +1,7 @@
-"""Sessions read a stream in pieces of any size, with linear work and bounded memory, for any bytes."""
+"""Sessions read any bytes in pieces of any size.
+
+The work is linear in the number of bytes. The memory is bounded.
+"""
 
 import itertools
 import random

@@ -66,7 +66,10 @@ def quick(out: Path, *cases: str) -> tuple[dict[str, dict], str]:
 
 @pytest.mark.process
 def test_a_quick_run_reports_everything(out: Path) -> None:
-    """A quick run reports a case compared with the echo, one with bare commits, and the server's process."""
+    """A quick run reports each figure of its cases in its output, on the page and in the plot.
+
+    READ is compared with the echo server, the poll with bare commits.
+    """
     rows, printed = quick(out, "read64", "poll-1", "start", "fixture", "memory")
     assert set(rows) == {"read64", "poll-1", "start", "start-cpu", "fixture", "memory", "memory-loaded"}
     for key in ("read64", "poll-1"):
@@ -114,9 +117,9 @@ def test_a_quick_run_floods_a_neighbour(out: Path) -> None:
 
 @pytest.mark.process
 def test_a_quick_run_waits_for_flushes(out: Path) -> None:
-    """A quick run measures a server whose CONFIRM waits, stores of many objects, and other programs.
+    """A quick run has rows for three more comparisons: waiting CONFIRMs, large stores, other programs.
 
-    If such a program is not installed, its row says so.
+    If another program is not installed, its row says so.
     """
     rows, _ = quick(out, "confirm-1", "confirm-64", "objects", "peers")
     assert min(rows["confirm-1"]["ratio"], rows["confirm-64"]["ratio"]) > 0
@@ -156,7 +159,7 @@ def test_a_case_without_its_peer_says_so() -> None:
 
 
 def test_a_thread_may_end_while_threads_are_pinned() -> None:
-    """If a thread ends while the threads of a process are pinned, each other thread is still pinned once.
+    """A thread may end while the threads of a process are pinned. Each other thread is pinned once.
 
     A thread that has just begun is pinned too.
     """

@@ -121,7 +121,7 @@ class Clock:
 
 @pytest.mark.parametrize("calls,piece", [(1, 1), (30, 104)])
 def test_the_timeout_is_a_deadline(monkeypatch, calls, piece):
-    """The call ends at its timeout, although pieces of its answer, or other answers, arrive in time."""
+    """A call ends at its timeout. Pieces of its answer, or other answers, do not extend it."""
 
     async def script(peer):
         await peer.greet()

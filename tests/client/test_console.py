@@ -102,7 +102,7 @@ def answering(status: int, content: bytes, kind: str = "application/json") -> Co
 def test_every_verb_has_a_request() -> None:
     """Each verb of the contract has a function, and each function sends the body of its verb.
 
-    Only the event stream has no such function, because a stream is more than one answer.
+    Only the event stream has no function here: a stream is more than one answer.
     """
     verbs = {verb.operation for verb in VERBS} - {"watchEvents"}
     assert {request.verb.operation for request in (*REQUESTS, *MOVES)} == verbs
@@ -150,7 +150,10 @@ def test_attributes_that_no_partition_has_are_not_sent(changes: dict[str, int]) 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "\udcff", "x" * 256])
 def test_names_that_cannot_stand_in_a_path_are_not_sent(name: str) -> None:
-    """A name that is empty, a dot or two dots, too long or not UTF-8 is refused before anything is sent."""
+    """An invalid name is refused before anything is sent.
+
+    Invalid names are empty, too long, not UTF-8, a dot, or two dots.
+    """
     for make in (console.show_partition, console.power_on, console.create_partition):
         with pytest.raises(OperatorError) as caught:
             make(name)
@@ -206,7 +209,7 @@ def test_timeouts_that_no_socket_has(seconds: float) -> None:
 
 
 def test_what_is_no_http_is_told_in_one_harmless_line(tmp_path) -> None:
-    """If another program on the socket sends bytes that are not HTTP, the error is one printable line."""
+    """If another program answers on the socket without HTTP, the error is one printable line."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))
         listener.listen()

@@ -162,7 +162,8 @@ async def test_a_store_without_a_copy_keeps_its_system_in_recovery(pks_console):
     """
     await pks_console.backup("a")
     assert (await pks_console.line("mksyscfg -r lpar -m a -i name=late,keystore_kbytes=8"))[0] == 0
-    await pks_console.power_cut()  # before a copy of the new store
+    # The power is cut before the console copies the new partition's store.
+    await pks_console.power_cut()
     await pks_console.replace_service_processor("a")
     await pks_console.start()
     with pytest.raises(JobFailed, match="a stays in Recovery") as caught:
@@ -200,7 +201,8 @@ async def test_time_is_that_of_the_trio_clock(autojump_clock):
         await write(console, b"x")
         await trio.sleep(601)
         assert console.known("a").copies[-1].generation > 0
-        await trio.sleep(2 * 3600)  # a day would take thousands of heartbeats
+        # Two hours are enough. A virtual day would need thousands of heartbeats.
+        await trio.sleep(2 * 3600)
         job = await console.replace_service_processor("a")
         assert job
         assert "2 hours ago" in job.lines[0]

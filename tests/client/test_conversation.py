@@ -1,4 +1,4 @@
-"""The client's end without I/O: valid bytes in any pieces, and arbitrary bytes."""
+"""The client's end of a session, without I/O, for valid bytes in any pieces and for arbitrary bytes."""
 
 import itertools
 

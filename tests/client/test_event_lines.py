@@ -1,4 +1,4 @@
-"""The parser of an event stream: it returns whole events for any pieces, and nothing else."""
+"""The parser of an event stream returns only whole events, in whatever pieces their bytes come."""
 
 from __future__ import annotations
 

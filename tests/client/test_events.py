@@ -228,7 +228,7 @@ async def test_answers_that_are_no_stream(path: Path, script: Script, reason: st
 
 
 async def test_nobody_is_there(path: Path, autojump_clock: MockClock) -> None:
-    """If no socket exists, or if the server never answers, opening the stream raises an error."""
+    """If there is no socket or no answer, opening the stream raises an error."""
     del autojump_clock
     with pytest.raises(ConsoleUnreachable, match=f"server at {path}: .*No such file"):
         async with watch_events(path):

@@ -37,7 +37,7 @@ ABOUT_A_SYSTEM = (
 
 
 async def refused(use: Callable[[], Any], message: str) -> None:
-    """Check that a wrong use raises one line, and that the last frame in pytest is the caller's."""
+    """Check that a wrong use raises one line. The last frame that pytest shows must be the caller's."""
     with pytest.raises((Mistake, OperatorError, ServerFailed), match=message) as caught:  # noqa: PT012
         found = use()
         await (found.__aenter__() if hasattr(found, "__aenter__") else found)
@@ -242,12 +242,14 @@ async def test_a_partition_that_the_server_does_not_have(swpks_server):
     message = r"no partition 'two'; it has lpar1: .*swpks_server\(partitions=\['lpar1:64', 'two:64'\]\)"
     for use in (swpks_server.connect, swpks_server.connect_blocking, swpks_server.access_key):
         await refused(lambda use=use: use("two"), message)  # type: ignore[misc]
-    with pytest.raises(FileNotFoundError, match="no partition 'two'"):  # a waiting program catches this type
+    # A program that waits for a partition catches FileNotFoundError.
+    with pytest.raises(FileNotFoundError, match="no partition 'two'"):
         swpks_server.connect_blocking("two")
     await refused(lambda: swpks_server.ipl("two"), "ipl two: .*the partitions are lpar1")
     await refused(swpks_server.start, "the server runs already")
     swpks_server.kill()
     for use in (swpks_server.connect, swpks_server.connect_blocking):
         await refused(use, r"the server does not run: write start\(\) first")
-    with pytest.raises(ConnectionRefusedError):  # a waiting program catches this type
+    # A program that waits for a server catches ConnectionRefusedError.
+    with pytest.raises(ConnectionRefusedError):
         swpks_server.connect_blocking()

@@ -114,14 +114,17 @@ async def test_the_way_may_take_a_while(system: System, autojump_clock: MockCloc
         before = await channel.limits()
         nursery.start_soon(channel.wait_ended)
         system.move()
-        system.machine.power_off("lpar1")  # a closed socket; over memory streams it is status 3
+        # A powered-off partition closes its socket. Over memory streams OPEN returns status 3.
+        system.machine.power_off("lpar1")
         nursery.start_soon(channel.call, write(1))
         await trio.sleep(5)
         custody = system.lpar1.profile.custody
         system.machine.power_on("lpar1")
-        system.lpar1.set_custody(Custody.RELEASED, 1, b"")  # status 1
+        # OPEN now returns status 1.
+        system.lpar1.set_custody(Custody.RELEASED, 1, b"")
         await trio.sleep(5)
-        system.lpar1.set_custody(Custody.PREPARED, 1, b"")  # status 3
+        # OPEN now returns status 3.
+        system.lpar1.set_custody(Custody.PREPARED, 1, b"")
         await trio.sleep(5)
         assert channel.moves == 0
         assert system.ran() == {}
@@ -200,9 +203,10 @@ async def test_the_first_opening_looks_for_its_partition_for_a_while(
 async def test_the_first_opening_finds_a_partition_on_its_way(
     system: System, autojump_clock: MockClock, tmp_path: Path
 ) -> None:
-    """R-55: While the partition is on its way, opening is tried again.
+    """R-55: While the partition moves, opening is tried again.
 
-    Its address may be unknown or without a server, or the server may have lost it or not serve it yet.
+    The address may be unknown, or no server may listen there. A server may close the connection, or may not
+    serve the partition yet.
     """
     troubles: list[Target | Exception] = [
         FileNotFoundError(2, "none"),
@@ -219,11 +223,12 @@ async def test_the_first_opening_finds_a_partition_on_its_way(
         return found
 
     custody = system.lpar1.profile.custody
-    system.lpar1.set_custody(Custody.RELEASED, 1, b"")  # status 1
+    system.lpar1.set_custody(Custody.RELEASED, 1, b"")  # OPEN now returns status 1.
 
     async def arrive() -> None:
         await trio.sleep(1)
-        system.lpar1.set_custody(Custody.PREPARED, 1, b"")  # status 3
+        # OPEN now returns status 3.
+        system.lpar1.set_custody(Custody.PREPARED, 1, b"")
         await trio.sleep(1)
         system.lpar1.set_custody(custody, 1, b"")
 

@@ -269,7 +269,8 @@ async def test_a_partition_that_is_off_is_3(command):
     await command.emulated.power_off()
     await command("config", status=3)
     assert "NOT_ACTIVATED" in command.err
-    # With --socket the system is that of the socket, and not that of SWPKS_STATE; NAME is any word.
+    # If --socket is given, the command uses the system of that socket and ignores SWPKS_STATE. NAME may then
+    # be any word.
     run = command.state / "run"
     with socket.socket(socket.AF_UNIX) as control:
         control.bind(str(run / "control.sock"))
@@ -357,7 +358,7 @@ async def test_a_secret_is_never_in_a_file_of_others(command, tmp_path):
 
 
 async def test_an_output_that_takes_nothing_is_not_the_partitions_fault(command):
-    """An output that can't be written is a usage error that names the file, not an error of the partition."""
+    """An output that can't be written is a usage error that names the file, and no partition's error."""
     await command("gen-password", "--out", "/dev/full", status=2)
     assert "cannot write /dev/full: No space left on device" in command.err
 
@@ -374,7 +375,7 @@ async def test_a_refusal_as_json_has_the_facts(command):
 
 @pytest.mark.parametrize("verb", ["gen-password", "gen-key"])
 async def test_an_error_without_words_is_told(command, tmp_path, monkeypatch, verb):
-    """An OSError without `strerror` is reported by its text; the message was "None" before."""
+    """An OSError without `strerror` is reported by its text."""
 
     def broken(*_):
         raise OSError("the device went away")

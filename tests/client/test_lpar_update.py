@@ -74,7 +74,7 @@ async def test_files_that_hardware_may_refuse(command, case):
         assert await command("update", "db", *words, data=authvar.auth_file(payload)) == b""
         logged = [
             line for line in command.err.splitlines() if not line.startswith("{")
-        ]  # without the server's log
+        ]  # the log lines of the server begin with "{"
         assert len(logged) == len(reasons)
         for line, reason in zip(logged, reasons, strict=True):
             assert line.startswith(f"swpks lpar lpar1 update: warning: hardware may refuse this: {reason}")
@@ -167,7 +167,7 @@ def send(channel, name, payload):
     label, policy = authvar.variable_label(name), authvar.variable_policy(name)
     channel.call(signed_update(OS, label, payload, policy))
     while not channel.call(confirm_object_flushed(OS, label)).flushed:
-        pass  # a CONFIRM makes the flush come sooner
+        pass  # Each CONFIRM makes the flush begin sooner.
 
 
 @pytest.mark.process

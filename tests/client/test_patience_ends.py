@@ -15,7 +15,8 @@ def test_a_rest_that_no_clock_shows_is_no_rest() -> None:
     """
     now = [0.0]
     patience = Patience(0.4, lambda: now[0])
-    for now[0] in (0.1, 0.2, 0.3, 0.4):  # the sum of these pauses is a little less than 0.4
+    # In floating point, the four pauses up to these moments add up to a little less than 0.4.
+    for now[0] in (0.1, 0.2, 0.3, 0.4):
         patience.left()
     left = patience.left()
     assert left is not None

@@ -234,7 +234,7 @@ def test_on_another_loop(tmp_path):
 def test_a_failed_test_shows_the_log_of_its_server(tmp_path):
     """A failed test shows the log of its server.
 
-    The server also runs in a deep folder, as with a long TMPDIR, and its short link is removed at the end.
+    The server also runs in a deep folder, as with a long TMPDIR. Its short link is removed at the end.
     """
     deep = tmp_path / ("d" * 100)
     output = pytest_in(tmp_path, SERVER, f"--basetemp={deep}")

@@ -1,4 +1,7 @@
-"""The process fixture: a real server on a real socket, through both channels, killed and restarted."""
+"""The fixture that starts a real server process.
+
+The tests use both channels of its real sockets, kill the process and restart it.
+"""
 
 import signal
 from pathlib import Path
@@ -125,7 +128,8 @@ def test_a_path_that_is_too_long_for_a_socket(
     assert list(folder.iterdir()) == []
     with short_path(folder) as short:
         made = make(short / "state", options=["--no_such_option"])
-        with pytest.raises(ServerFailed, match="no_such_option"):  # the path is accepted
+        # The server rejects the option, so the short path was accepted.
+        with pytest.raises(ServerFailed, match="no_such_option"):
             made.start()
 
 

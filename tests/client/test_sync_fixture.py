@@ -18,7 +18,10 @@ forks = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
 
 def in_child(function) -> int:
-    """Run a function in a forked process; return its exit status, 99 after an exception that leaves it."""
+    """Run a function in a forked process; return its exit status.
+
+    If the function raises, the status is 99.
+    """
     child = os.fork()
     if not child:
         try:

@@ -1,6 +1,7 @@
-"""Clients wait within their timeouts for a server without a free place (spec/protocol.md#waiting).
+"""If a server has no free place, clients wait for one within their timeouts (spec/protocol.md#waiting).
 
-A client that was stopped and continued accepts an answer that came in time. The stop uses up no timeout.
+A client process may be stopped and continued. The time of the stop counts in no timeout, so the client
+still accepts an answer that came in time.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ class Listener:
         script = self._scripts[min(self.count, len(self._scripts) - 1)]
         self.count += 1
         async with stream:
-            with contextlib.suppress(trio.BrokenResourceError, Closed):  # the client has left before
+            # The client may have closed the connection before.
+            with contextlib.suppress(trio.BrokenResourceError, Closed):
                 await script(Peer(stream))
 
     async def _listen(self) -> None:

@@ -68,7 +68,7 @@ def test_the_seed_is_durable_before_the_blob_exists(tmp_path: Path) -> None:
 
 
 def test_a_secret_that_no_tpm_seals(tpm: EmbeddedTpm) -> None:
-    """A secret may be as long as a real TPM allows, so that it also fits after a change of kind."""
+    """A secret must not be longer than a real TPM allows. So it still fits after a change of the kind."""
     assert tpm.unseal(tpm.seal(bytes(128))) == bytes(128)
     with pytest.raises(ValueError, match="at most 128 bytes"):
         tpm.seal(bytes(129))
@@ -92,7 +92,7 @@ def test_every_other_length_of_a_blob_is_refused(tpm: EmbeddedTpm) -> None:
 
 
 def test_a_tpm_without_its_seed_is_a_new_one(tpm: EmbeddedTpm, file: Path) -> None:
-    """Without its seed, unseal fails and makes no seed. With a new seed, it refuses the old blob."""
+    """Without the seed, unseal fails and makes no new one. With a new seed, unseal refuses the old blob."""
     blob = tpm.seal(SECRET)
     file.unlink()
     with pytest.raises(TpmRefusedError, match=f"{file} does not exist: this is a new TPM"):

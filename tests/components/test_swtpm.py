@@ -154,9 +154,9 @@ def test_an_owner_with_a_password_is_named(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
 
 
 def test_a_busy_tpm_is_silent(swtpm: Swtpm, tpm: SwtpmTpm) -> None:
-    """swtpm serves one client at a time: it is silent while another one is connected, and works afterwards.
+    """While another client is connected, swtpm is silent. Afterwards it works again.
 
-    It then reads the commands that were given up; they leave nothing in its memory.
+    By then the callers of the earlier commands have given up. These commands leave nothing in the TPM.
     """
     blob = tpm.seal(SECRET)
     with tpm._connected():

@@ -77,7 +77,10 @@ def test_other_and_cleared_tpms_refuse(tmp_path: Path, swtpm: Swtpm, tpm: TssTpm
 
 @pytest.mark.usefixtures("not_measured")
 def test_damaged_bytes_are_refused(swtpm: Swtpm, tpm: TssTpm) -> None:
-    """Damaged bytes are refused, and not reported as a silent TPM, even if the library itself parses them."""
+    """Damaged bytes are refused, even if the library itself parses them.
+
+    They are not reported as a silent TPM.
+    """
     blob = tpm.seal(SECRET)
     public = len(blob) - 50
     for bit in (*range(0, 8 * public, 61), *range(8 * public, 8 * len(blob), 3)):

@@ -139,8 +139,8 @@ class StubbornAdapter(BlockingAdapter):
     def calls(self, requests: Sequence[Request[HReturn]]) -> list[str]:
         """Repeat the calls while their last answer begins with one of `again`, at most `ATTEMPTS` times.
 
-        If the session is lost, open another one first.  Without a bound, the thread of a client that the
-        judge has given up would go on for ever, and slow down every later test of this process.
+        If the session is lost, another one is opened first. The bound is for a client that the judge no
+        longer waits for: its thread would run forever and slow down every later test of this process.
         """
         found: list[str] = []
         for _ in range(ATTEMPTS):

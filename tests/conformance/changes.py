@@ -21,7 +21,10 @@ def when(kind: type[Frame], change: Callable[[Passing, Frame], list[Frame | byte
 def answered(
     opcode: Opcode | None, status: Status | None, change: Callable[[Passing, HReturn], HReturn | None]
 ) -> Answers:
-    """Return a change of the answers of one call with one status; None means any call or status."""
+    """Return a change of each answer to `opcode` that has this status.
+
+    None means any call or any status.
+    """
 
     def changed(passing: Passing, frame: Frame) -> list[Frame | bytes] | None:
         if not isinstance(frame, HReturn) or passing.call is None:

@@ -1,4 +1,4 @@
-"""Functions that judge a server inside this process, which is right or a mutant."""
+"""Functions that judge a server in this process: a right server or a mutant."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def findings(
         return real if mutant is None else ProxySocket(real, mutant, shared)  # type: ignore[return-value]
 
     place = ServerPlace("in this process", patience=patience, dial=partition.locate)
-    # The facts come from the right server, because a case must find the mutant, and not this step.
+    # The facts come from the right server. A case has to find the mutant; the reading of the facts must not.
     facts = facts_of(place)
     run = Run(Judged(place._replace(dial=dial), facts), lambda: _ipl(partition))
     yield from run.findings(

@@ -1,4 +1,4 @@
-"""A function that judges a client inside this process, which has one fault."""
+"""A function that judges a client in this process. The client has one fault."""
 
 from __future__ import annotations
 

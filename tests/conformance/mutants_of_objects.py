@@ -77,7 +77,8 @@ def _drops_bit(_: Passing, call: HCall) -> HCall | None:
 
 
 def _without_enforce(passing: Passing, call: HCall) -> HCall | None:
-    # The first two calls of a run find out the mode.  They are not changed, because the judge needs the mode.
+    # The judge finds the secure boot mode with the first two calls of a run. They stay unchanged, because the
+    # judge needs the true mode.
     if call.opcode != Opcode.WRITE_OBJECT or b"mode" in b"".join(s[3] for s in call.segments):
         return None
     return _with_policy(call, call.registers[3] & ~0x2000_0000)

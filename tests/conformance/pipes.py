@@ -40,6 +40,6 @@ def _serve(adapter: BlockingAdapter, commands: int, reports: int) -> None:
         ):
             serve_lines(adapter, given, told)
     except BrokenPipeError:
-        pass  # the judge has given this client up
+        pass  # The judge no longer reads from this client.
     finally:
         adapter.close()

@@ -37,7 +37,10 @@ class Mutant(NamedTuple):
 
 
 class Passing:
-    """What a change may use about its connection: the call whose answer passes, and stored values."""
+    """The data that a change may use.
+
+    `call` is the call whose answer is being passed on. The other fields store values of the change itself.
+    """
 
     def __init__(self, shared: dict[str, object]) -> None:
         self.call: HCall | None = None
@@ -76,7 +79,8 @@ class ProxySocket:
         self._out += data
         for frame in self._frames("_out"):
             self._real.sendall(self._call(frame))
-        # Only the beginning of a right HCALL waits here. The server refuses a wrong header at once.
+        # An unfinished HCALL waits here until the rest of the frame is sent. Bytes with a wrong header are
+        # passed on at once, because the server refuses them at once.
         if not self._begins_call():
             self._real.sendall(self._out)
             self._out = b""
@@ -98,7 +102,8 @@ class ProxySocket:
             if any(frames):
                 return b"".join(frames)
             if frames and not self._passing.held:
-                # A frame was dropped.  The judge would wait until its time-out; here it ends at once.
+                # The mutant dropped a frame. The judge would wait until its time-out. This error ends the
+                # wait at once.
                 raise TimeoutError
 
     def _frames(self, name: str) -> Iterator[bytes]:

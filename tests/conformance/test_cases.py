@@ -94,7 +94,7 @@ def test_no_report_shows_a_secret() -> None:
         found = list(findings(partition, "passwords", "objects", "wrapping"))
     assert all(each.judgement is Judgement.PASSED for each in found)
     with server("FW1110") as partition:
-        # The facts are those of a newer level than the partition's, so many cases fail.
+        # The facts are those of NEXT and the partition has FW1110, so many cases fail.
         judged = Judged(ServerPlace("x", dial=partition.locate), facts("NEXT"))
         judged.write(b"label", b"canary in the data").expect(0)
         judged.passwords[3] = b"canary of a password"

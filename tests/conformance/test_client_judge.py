@@ -67,7 +67,7 @@ def test_a_mutant_for_each_chapter() -> None:
 
 
 def test_the_client_of_the_mutants_is_right() -> None:
-    """The client that the faulty ones are made from passes, so a faulty one fails by its fault."""
+    """The client behind the faulty ones passes every case. So a faulty one fails only by its fault."""
     chosen = [case for case in CLIENT_CASES if case.id in ("open.fields", "call.change", "end.goodbye-3")]
     found = ClientRun(lambda: ThreadEndpoint(BlockingAdapter), PATIENCE).findings(chosen)
     assert [each.judgement for each in found] == [Judgement.PASSED] * 3
@@ -165,7 +165,7 @@ def test_a_report_file_that_is_full_loses_no_other_form(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return really(descriptor, data)
 
-    # The disk is full only when the report is written: `output` has opened the file before the run.
+    # Only the write of the report meets a full disk. `output` has opened the file before the run.
     really = os.write
     monkeypatch.setattr("swpks.cli.files.os.write", write)
     command = ["conformance", "client", "--exec", POOR, "--only", "close"]
@@ -257,7 +257,10 @@ def test_a_function_that_the_client_lacks(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_client_that_floods_is_given_up(tmp_path: Path) -> None:
-    """A client that never stops writing lines fails each case, and is killed even if it ignores SIGTERM."""
+    """A client that never stops writing lines fails each case.
+
+    The judge kills it, even if it ignores SIGTERM.
+    """
     flood = tmp_path / "flood.py"
     flood.write_text(
         "import signal, sys\n"

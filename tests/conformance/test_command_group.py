@@ -59,7 +59,8 @@ def test_an_ipl_command_may_start_the_server(tmp_path: Path) -> None:
     """A server that an IPL command starts in the background goes on after the IPL."""
     os.mkfifo(tmp_path / "end")
     ipl_by(f"(read line <{tmp_path}/end) >/dev/null 2>&1 & echo $! >{tmp_path}/pid", 60)()
-    with (tmp_path / "end").open("w", encoding="utf-8") as end:  # a reader is there, else this waits
+    # The open waits for a reader. It returns because the background process reads the FIFO.
+    with (tmp_path / "end").open("w", encoding="utf-8") as end:
         pid = pid_in(tmp_path / "pid")
         end.write("end\n")
     assert ends(pid)

@@ -28,7 +28,8 @@ def test_a_wrong_server_is_found(mutant: Mutant) -> None:
 
 def test_a_proxy_that_changes_nothing_is_found_by_no_case() -> None:
     """R-80: a right server behind the proxy passes every case, so the proxy itself is no fault."""
-    # Coverage is measured here: no other run in this process has all chapters against a right server.
+    # This test is measured for coverage, because no other run in this process plays all chapters against a
+    # right server.
     with server() as partition:
         found = list(findings(partition, mutant=Mutant("nothing", "all")))
     assert [each for each in found if each.judgement is Judgement.FAILED] == []

@@ -126,7 +126,7 @@ def test_reports_exit_statuses_and_expected_failures(tmp_path, capsys) -> None:
     expected.write_text("# known\nlimits.config-flags  # until the next firmware\n", "utf-8")
     junit, report = tmp_path / "report.xml", tmp_path / "report.json"
     with serve(tmp_path / "state", "FW1060") as server:
-        # The partition has another level than the one that it is judged by.
+        # The partition has FW1060, and the judge is asked for FW1110.
         words = ["--level", "FW1110", "--only", "limits", "--only", "opening.level"]
         assert judge(server, *words, "--json", str(report), "--junit", str(junit)) == 1
         shown = capsys.readouterr().out
@@ -279,7 +279,7 @@ def test_an_ipl_command_that_fails_loses_no_report(tmp_path, capsys) -> None:
 
 
 def test_a_server_that_trickles_is_given_up(foreign, capsys, monkeypatch) -> None:
-    """The time limit is for a whole frame, not for each byte, so a slow server does not stop the judge."""
+    """A slow server does not stop the judge: the time limit is for a whole frame, not for each byte."""
 
     def trickle(connection: socket.socket) -> None:
         try:
@@ -287,7 +287,7 @@ def test_a_server_that_trickles_is_given_up(foreign, capsys, monkeypatch) -> Non
                 connection.sendall(bytes([each]))
                 time.sleep(0.1)
         except OSError:
-            pass  # the judge has left
+            pass  # The judge has closed the connection.
 
     monkeypatch.setattr("swpks.cli.conformance_server.PATIENCE", 0.3)
     began = time.monotonic()

@@ -255,7 +255,10 @@ class Moving:
         assert self.data(name) == data
 
     async def demand_at(self, name: str, data: bytes) -> None:
-        """Assert that x is served at this site only, with its data, and that no other site has it."""
+        """Assert that x is served at this site only, with its data.
+
+        No other site may have x.
+        """
         await self.demand_here(name, data)
         assert self.rig.console.registry.name_of(self.entry.owner) == name
 
@@ -285,7 +288,8 @@ class Trouble:
         answer = await perform(request)
         if self._act == "after":
             self._world.rig.kill_console()
-            await trio.lowlevel.checkpoint()  # the killed console's task ends here, without the answer
+            # The task of the killed console ends at this checkpoint and gets no answer.
+            await trio.lowlevel.checkpoint()
         if self._act == "lost":
             raise OperatorError(rules.CONSOLE_SERVED, "the answer was lost")
         return answer

@@ -106,7 +106,7 @@ class Site:
         self.nvram = MemoryNvram()
 
     def lose_card_and_service_processor(self) -> None:
-        """Replace both parts with the root key: the next start is a new system."""
+        """Replace card and NVRAM, the two parts that hold the root key. The next start makes a new system."""
         self.nvram, self.card, self.tpm = MemoryNvram(), MemoryCard(), MemoryTpm()
         self.keys.clear()
 

@@ -128,8 +128,8 @@ def make_machine(name: str, card: MemoryCard | None = None) -> Machine:
     A new machine has the same system id, and so the same serial number, in every run.
     """
     seams = simulated_seams(entropy=Chance(name.encode()), card=card)
-    # The machine runs no tasks, so it could not use an answer of the console. `without_console` lets restored
-    # partitions serve without a question to the console.
+    # This machine runs no tasks, so no console can answer it. With `without_console`, a restored partition
+    # serves without a question to the console.
     return assemble(seams, Settings(name=name, firmware="FW1110", without_console=True))
 
 

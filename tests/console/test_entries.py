@@ -245,7 +245,7 @@ CARRIED = {
 
 @pytest.mark.parametrize("case", CARRIED.values(), ids=CARRIED)
 def test_a_word_follows_from_the_records(case) -> None:
-    """R-51: The console sends a word to a system only if a record that this system has shown requires it."""
+    """R-51: The console sends a word only to a system whose last shown record requires the word."""
     entry, system, custody, mode, other, shown, words = case
     facts = {system: fact(custody, 5, other, mode), other: fact(shown, 5, system)}
     found = words_for(entry, system, facts)

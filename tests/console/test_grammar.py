@@ -56,7 +56,7 @@ def test_operators_are_read() -> None:
 
 
 def test_a_text_has_a_record_a_line() -> None:
-    """A text has one record in each line, with the line ends of Unix or Windows, as in a file of -f."""
+    """A text has one record in each line, as in a file of -f. Lines may end as on Unix or Windows."""
     records = parse_records("name=a,x=1\r\n\n  \nname=b\n")
     assert records == [[Pair("name", "a"), Pair("x", "1")], [Pair("name", "b")]]
 

@@ -118,7 +118,7 @@ async def test_a_job_that_ends_before_its_first_turn_takes_no_step(rig: Rig, aut
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
 async def test_a_killed_job_goes_on_with_its_plan(step: int, rig: Rig, autojump_clock) -> None:
-    """If the console is killed before it notes a performed step, it repeats this step and no other one."""
+    """A kill may come between a step and its note. The console then repeats this step and no other one."""
     rig.kill_after = step
     jobs = rig.jobs()
     with trio.move_on_after(10):

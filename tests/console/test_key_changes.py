@@ -19,7 +19,8 @@ async def test_another_key_makes_all_copies_anew(operation, autojump_clock) -> N
         began = trio.current_time()
         new = (await rig.ask(set_trusted_key(operation, key=KEY))).id
         await rig.until(lambda: {each.trusted_key_id for each in rig.system.copies} == {new})
-        assert trio.current_time() - began < 1  # the system asks at once, before its regular interval
+        # The system asks for copies at once. It does not wait for its regular interval.
+        assert trio.current_time() - began < 1
         assert {each.name for each in rig.system.copies} == {"a", "b"}
         assert new is not None
         assert old != new

@@ -132,7 +132,8 @@ async def test_force_is_about_the_attempt_that_was_found(autojump_clock) -> None
         deaf = await frozen_released(world)
         world.rig.console.jobs.end_of(world.known("a"), "ended")
         ids = world.known("a").system_id, world.known("b").system_id
-        other = begun(Entry("f" * 36, "x"), "live", 1, *ids)  # sorts after the moving partition
+        # This entry's UUID sorts after that of the moving partition.
+        other = begun(Entry("f" * 36, "x"), "live", 1, *ids)
         world.rig.console.registry.enter(other)
         deaf.clear()
         reported = await world.migrations.recover(world.known("a"), "x", force=True)
@@ -149,7 +150,8 @@ async def test_recover_goes_on_with_a_restart(autojump_clock) -> None:
 
         async def call(request: ConsoleRequest[Any]) -> Any:
             requests.append(request.verb.operation)
-            if requests.count("takePartition") == 3:  # the first two requests are checks
+            # The first two requests are the console's checks.
+            if requests.count("takePartition") == 3:
                 raise OperatorError(rules.ARRIVAL_SIZE, "there is no room")
             return await perform(request)
 

@@ -125,7 +125,8 @@ async def test_xml_in_the_folder_of_the_console(lpar1: Stand) -> None:
     """The line names the folder of an XML file; the list of profile backups leaves it out."""
     await lpar1.done("bkprofdata -m S -f monday")
     output = await lpar1.done("mkprofdata -r sys -o createxml -m S -x out.xml")
-    assert output == "out.xml is written"  # the store of this console is in memory, so it has no folder
+    # This console's store is in memory, so the line has no folder to name.
+    assert output == "out.xml is written"
     output = await lpar1.refused("rmprofdata -m S -f nothing")
     assert output.endswith("; there are: monday")
     await lpar1.done("rmprofdata -m S -f out.xml")

@@ -183,9 +183,10 @@ async def test_a_target_is_forced_when_its_source_is_dead(autojump_clock) -> Non
 
 
 async def frozen_without_end(world: Moving, *, arrives: bool = True) -> Job:
-    """Begin a migration whose source freezes and then receives nothing from its target.
+    """Begin a migration whose frozen source receives nothing from its target.
 
-    With `arrives`, the target still receives the final message of the source, otherwise nothing more.
+    With `arrives`, the target still receives the final message of the source. Otherwise the target receives
+    nothing either.
     """
     world.power("a", on=True)
     partition = world.site("a").machine.system.find("x")

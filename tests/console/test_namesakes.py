@@ -92,7 +92,7 @@ async def test_a_refused_name_by_the_console(autojump_clock) -> None:
         taken = await named(rig, "lab", "other")
         assert taken["rule_id"] == rules.HMC_SYSTEM_NAME_NEW.id
         assert f"'other' is the name of another system, {serial}" in taken["detail"]
-        # The schema of the body excludes an empty name, so that one is not sent to the system.
+        # The schema of the request excludes an empty name, so the console does not send it to the system.
         malformed = {"a/b": "system.name-form", "x" * 32: "system.name-form", "": "hmc.operation"}
         for name, rule in malformed.items():
             assert (await named(rig, "lab", name))["rule_id"] == rule

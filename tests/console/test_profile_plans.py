@@ -120,7 +120,10 @@ def test_a_partition_of_another_system_is_skipped_by_name(level: RestoreLevel) -
 
 
 def test_a_partition_that_is_skipped_is_not_deleted() -> None:
-    """A partition of the backup that another system has is skipped, and level 1 does not delete it here."""
+    """A partition of the backup may be at another system now. The restore skips it.
+
+    If this system has it too, level 1 does not delete it here.
+    """
     plan = planned(1, BOTH, partition("b", objects=3), elsewhere={B: "other"})
     assert steps(plan) == ["restore a"]
     assert plan.result == "has the partitions of the backup, and no others; skipped: b"
@@ -181,9 +184,9 @@ def test_names_go_back_where_they_are_free() -> None:
 
 
 def test_a_missing_partition_whose_name_is_taken_is_skipped() -> None:
-    """If another partition has its name, level 2 skips a missing partition.
+    """If another partition has the name of a missing one, level 2 skips the missing one.
 
-    Level 1 first deletes the other.
+    Level 1 first deletes the other partition.
     """
     other = partition("c", name="a")
     assert steps(planned(2, backup(saved("a")), other)) == []

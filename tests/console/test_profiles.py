@@ -393,6 +393,6 @@ async def test_a_restore_survives_a_restart_with_partitions_that_run(at: int, au
         await rig.ended(job)
         if job.state == "done":
             await demand_restored(rig)
-        else:  # before its first step, a restore is refused as a whole
+        else:  # the restore was refused before its first step
             assert "nothing was changed" in job.lines[-1]
             assert "renamed" in await names(rig)

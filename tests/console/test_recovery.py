@@ -179,7 +179,8 @@ async def test_a_new_system_takes_the_stores_with_the_operators_key(autojump_clo
         await rig.ask(set_trusted_key("change", key=KEY))
         await filled(rig)
         await lost_whole(rig)
-        assert rig.console.jobs.all == []  # a new system reports no loss: only the operator knows it
+        # A new system reports no loss to the console. Only the operator knows of the loss.
+        assert rig.console.jobs.all == []
         job = await rig.ended(rig.console.recover(rig.system))
         assert job.state == "failed"
         needed = rig.system.row.trusted_key_id
@@ -301,7 +302,8 @@ async def test_a_second_loss_behind_a_lost_answer_is_noticed(autojump_clock) -> 
     def arm(rig: Rig, replace: Callable[[], None]) -> None:
         def lose_answer() -> None:
             rig.site.link.lost_answers = 1
-            interrupt(rig, nth("restoreCopy", 1, rig), replace)  # at the next store
+            # The processor is lost again when the same store is restored again.
+            interrupt(rig, nth("restoreCopy", 1, rig), replace)
 
         interrupt(rig, nth("restoreCopy", 1, rig), lose_answer)
 

@@ -196,7 +196,7 @@ async def test_an_attempt_that_ends_while_its_target_is_asked_is_not_opened_agai
             asked += request.verb.operation == "showSystem"
             answer = await perform(request)
             now = heard(registry.of(world.uuid), target, shown)
-            if asked == 2 and now:  # the first request belongs to the checks of the order
+            if asked == 2 and now:  # the first request is one of the checks before the order
                 registry.enter(now)
             return answer
 
@@ -208,7 +208,7 @@ async def test_an_attempt_that_ends_while_its_target_is_asked_is_not_opened_agai
 
 
 async def opened(world: Moving):
-    """Open an attempt from a to b that never ends for the console; the source does not freeze."""
+    """Enter an attempt from a to b in the register, but send no order to a or b."""
     from hcall_server.console.entries import Entry, begun
 
     registry = world.rig.console.registry
@@ -257,7 +257,7 @@ async def test_a_decided_restart_is_not_cancelled(autojump_clock) -> None:
 
 
 async def decided(world: Moving):
-    """Decide a restart of x at b, which refuses the copy; then start a, which releases x."""
+    """Decide a restart of x at b, which refuses the copy. Then start a, which releases x."""
     await world.kill("a")
     perform, checks = world.site("b").link.call, []
 
@@ -343,7 +343,8 @@ async def test_a_trouble_at_each_request_of_a_cancel(autojump_clock, act, number
 
         def killed() -> None:
             kill()
-            order.cancel()  # the order runs in the process of the console
+            # The order runs in the console's process, so a kill ends it too.
+            order.cancel()
 
         world.rig.kill_console = killed  # type: ignore[method-assign]
 
@@ -363,7 +364,7 @@ async def test_a_trouble_at_each_request_of_a_cancel(autojump_clock, act, number
 
 
 async def test_a_restart_that_waits_is_cancelled(autojump_clock) -> None:
-    """A restart that waits is not decided, so a cancel lets the source serve again when it is back."""
+    """A restart that waits is not decided yet. A cancel lets the source serve when it is back."""
     async with moving() as world:
         await world.kill("a")
         site = world.site("b")

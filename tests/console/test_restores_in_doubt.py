@@ -38,7 +38,10 @@ async def lost(perform: Perform, request: ConsoleRequest[Any]) -> Any:
 
 
 async def never_asks(world: Moving) -> bytes:
-    """Make and delete a partition x that never asks before it serves; return a copy of it."""
+    """Make a partition x that serves without a question to its console, and delete it.
+
+    Return the copy of x that was made before.
+    """
     without = change_partition("x", attributes={"simplified_remote_restart_capable": 0})
     await world.known("a").call(without)
     copy = await copy_at(world, "a")

@@ -76,7 +76,8 @@ async def test_a_console_that_has_just_started_asks_the_source_before_a_restart(
         await held.reached.wait()
         await world.start("a")
         await world.rig.until(lambda: world.serving() == ["a"])
-        world.known("a").connected = False  # its stream is not open yet
+        # The console has not yet opened the system's event stream.
+        world.known("a").connected = False
         held.free.set()
         await trio.sleep(60)
         assert world.serving() == ["a"]
@@ -169,7 +170,8 @@ async def test_a_restart_goes_on_when_its_source_comes_back_released(autojump_cl
     """
     async with moving("a", "b", "c") as world:
         await frozen_released(world)
-        with pytest.raises(OperatorError) as caught:  # the attempt has newer data than the last copy
+        # The moved partition has newer data than its last copy.
+        with pytest.raises(OperatorError) as caught:
             await restarted(world, "c")
         assert caught.value.rule is rules.RESTART_SOURCE
         await world.kill("a")

@@ -16,7 +16,7 @@ KEY = bytes(range(100, 132))
 
 
 async def test_nothing_of_the_console_opens_a_copy(autojump_clock, tmp_path: Path) -> None:
-    """The console's bytes contain no object, no key and no access key, and open no copy."""
+    """The console's bytes contain no object, no key and no access key. They open no copy."""
     async with running(Site(), path=tmp_path / "console.sqlite") as rig:
         await rig.ask(set_trusted_key("change", key=KEY))
         await rig.write("a", CANARY)

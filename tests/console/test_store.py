@@ -242,7 +242,7 @@ def test_answered_changes_are_in_one_file(tmp_path: Path) -> None:
 
 
 def test_a_commit_has_its_journal_although_one_was_removed(tmp_path: Path) -> None:
-    """If its journal was removed, the next change makes a new one, so a kill still finds the old pages."""
+    """If the journal was removed, the next change makes a new one. So a kill loses no old pages."""
     folder = tmp_path / "store"
     folder.mkdir()
     journal = folder / "console.sqlite-journal"

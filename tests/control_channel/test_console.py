@@ -62,9 +62,9 @@ async def keep(client: httpx.AsyncClient, name: str = "a", **changes: Any) -> ht
 
 
 class Asked:
-    """The open stream of the console without a transport.
+    """Shows which questions the system asks its attached console. The console's stream has no transport.
 
-    `look` returns the questions that one check produces.
+    `look` lets the system check once, and returns the questions.
     """
 
     def __init__(self, machine: Machine, watcher: Watcher) -> None:
@@ -218,7 +218,7 @@ async def test_no_console_is_shown_where_there_is_none(machine, client) -> None:
 
 
 async def test_a_copy_that_is_none_of_this_store_is_refused(machine, client) -> None:
-    """A report about a copy is refused if this system never had a store with that UUID in that state."""
+    """A report about a copy is refused if this system never had a store in that state."""
     await attach(client)
     for changes in {"uuid": str(UUID(int=1))}, {"generation": 1}, {"restores": 1}:
         refused = await keep(client, **changes)
@@ -266,7 +266,8 @@ async def test_another_trusted_system_key_makes_copies_old(machine, client, aske
     """
     await keep(client)
     key = {"operation": operation, "key": base64.b64encode(bytes(range(32))).decode()}
-    for questions in ([("take-copy", "a")], []):  # the same key again changes nothing
+    # The second request sets the same key again and changes nothing.
+    for questions in ([("take-copy", "a")], []):
         await client.put("/v1/trusted-key", json=key)
         events = [question(event) for event in asked.watcher.take() if event.kind == "take-copy"]
         assert (events, asked.look()) == (questions, [])

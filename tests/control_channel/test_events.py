@@ -1,4 +1,4 @@
-"""The event stream on a real socket: its readers, its ends, and the resources that it leaves free."""
+"""The event stream on a real socket: its readers, its ends, and the resources that an end frees."""
 
 from __future__ import annotations
 
@@ -176,7 +176,8 @@ async def test_a_stream_takes_no_place_and_has_no_end(machine, tmp_path, monkeyp
     monkeypatch.setattr(serve, "LIFETIME_SECONDS", 0.2)
     async with served(machine, tmp_path / "control.sock") as path, streamed(path) as reader:
         await reader.until("hello")
-        assert await exchange(path, b"GET ") == b""  # this connection ends at its lifetime
+        # The server closes this ordinary connection at the end of its lifetime.
+        assert await exchange(path, b"GET ") == b""
         async with over_socket(path) as client:
             assert (await client.get("/health")).status_code == 200
         machine.notify_watchers()
@@ -232,7 +233,8 @@ async def test_the_stop_does_not_wait_for_a_reader_that_does_not_read(machine, t
         async with served(machine, tmp_path / "control.sock") as path:
             await stack.enter_async_context(streamed(path))
             watcher = machine.events._watchers[0]
-            while not watcher._unsent:  # the pipe is full
+            # The loop ends when the pipe is full.
+            while not watcher._unsent:
                 machine.notify_watchers()
                 await wait_all_tasks_blocked()
             began = trio.current_time()
@@ -249,7 +251,7 @@ async def test_a_stream_that_begins_during_the_stop_ends_at_once(machine, path) 
 async def test_the_next_request_of_a_stream_is_not_answered(machine, path) -> None:
     """A second request on the connection of a stream gets no answer.
 
-    Only the stream outlasts the lifetime.
+    Otherwise a stream would let its connection serve requests beyond the lifetime of connections.
     """
     async with streamed(path) as reader:
         await reader.until("hello")

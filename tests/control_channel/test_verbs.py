@@ -169,7 +169,7 @@ async def test_the_system_total_is_kept() -> None:
 
 
 async def test_the_total_of_fw950(machine) -> None:
-    """R-34: 1 MiB on FW950, unless the settings have another total."""
+    """R-34: On FW950, all keystores of a system have 1 MiB together. The settings may set another total."""
     async with in_process(machine) as client:
         assert (await client.get("/v1/system")).json()["total_kbytes"] == 1024
 

@@ -104,7 +104,8 @@ async def test_a_restore_keeps_custody_and_asks(stage: Stage) -> None:
     restored = await stage.s.machine.backups.restore(copy.blob)
     assert restored.mode is Mode.ASKING
     await stage.s.take(stage.uuid, Word.SERVE, 0)
-    stage.s.machine.power_off(A)  # otherwise SERVE would start it
+    # If the power were on, SERVE would start the partition.
+    stage.s.machine.power_off(A)
     await stage.s.take(stage.uuid, Word.RELEASE, E, peer=stage.t.id)
     with pytest.raises(OperatorError) as caught:
         await stage.s.machine.backups.restore(copy.blob)

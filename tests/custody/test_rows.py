@@ -1,7 +1,7 @@
-"""Every row of `custody.SYSTEM` on a machine, with a power cut before and after its commit.
+"""Each row of `custody.SYSTEM` runs on a machine. The power is cut before and after its commit.
 
-A word is a message about a partition. The words of a console come with its requests. The test itself gives
-the custodian the words of the channel and of a driver.
+A row begins with a word, which is a message about a partition. Words of a console come in its requests. The
+test gives the machine the words of the mobility channel and of a driver.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ LATER = E + 1
 
 
 class Case(NamedTuple):
-    """A row and a record in which it begins: the system, the steps before, the word, and the next record."""
+    """A row of the table, the way into the state in which it begins, and the expected next state.
+
+    `setup` brings the systems into the state `at`. `say` sends the word `on` to the system `home`.
+    """
 
     number: int
     on: Word
@@ -221,7 +224,7 @@ def test_every_row_has_its_cases() -> None:
 
 
 def demand_served(home: Home) -> None:
-    """Assert that exactly the running partitions have a socket, except released ones.
+    """Assert that each running partition has a socket, unless it is released. No other one has a socket.
 
     Each owned partition has its key file.
     """

@@ -88,7 +88,7 @@ def demand_commands(text: str) -> None:
     assert commands or "swpks" not in text
     for command in commands:
         words = shlex.split(command)[1:]
-        # Without the console's store in the command, a line would need SWPKS_HMC.
+        # A console line without the name of the store would need SWPKS_HMC, so a remedy must not show one.
         assert words[0] != "hmc" or words[1] not in LINES or words[1] == "chtskey", command
         assert takes(["swpks", *words]), command
 

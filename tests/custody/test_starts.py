@@ -222,7 +222,8 @@ async def test_a_partition_asks_before_it_is_served(stage: Stage, nursery: trio.
     with pytest.raises(OperatorError, match="serve --without-console") as caught:
         await s.machine.counted_power_on(A)
     assert caught.value.rule is rules.CUSTODY_CONFIRMED
-    with pytest.raises(OperatorError) as caught:  # a change here would avoid the question
+    # If this change were permitted, the partition could start without the question to the console.
+    with pytest.raises(OperatorError) as caught:
         s.machine.set_attributes(A, {"simplified_remote_restart_capable": 0})
     assert caught.value.rule is rules.CUSTODY_CONFIRMED
     reader = Reader(s)
@@ -269,7 +270,8 @@ async def test_only_capable_partitions_ask(stage: Stage) -> None:
     attachment.made(profile, 1)
     await attachment.keep(stage.s.a, stage.uuid, **facts)
     capable_not = stage.s.nvram.copy()
-    assert stage.s.cut(unknown).at(stage.uuid)[1] is Mode.ASKING  # the console's copy may have the value 1
+    # The console's copy may still have the value 1, so the system asks.
+    assert stage.s.cut(unknown).at(stage.uuid)[1] is Mode.ASKING
     assert stage.s.cut(older).at(stage.uuid)[1] is Mode.ASKING
     assert await stage.s.cut(capable_not).starts() == [A]
     await stage.s.machine.counted_power_on(A)

@@ -81,7 +81,8 @@ class Remembering(MemoryNvram):
     def copy(self) -> MemoryNvram:
         """Return NVRAM with the same records and the same mark."""
         made = MemoryNvram(self.records)
-        made.mark = deepcopy(self.mark)  # a machine on the copy changes its mark
+        # A machine that runs on the copy must not change the mark of the original.
+        made.mark = deepcopy(self.mark)
         return made
 
 
@@ -113,7 +114,7 @@ class Home:
         *,
         accept_older: bool = False,
     ) -> Machine:
-        # Each boot has other random bytes.  They are the same in every run.
+        # The boot number changes the random bytes of each boot. The seed makes them the same in every run.
         entropy = Chance(self.seed + bytes([self.boots]))
         parts: dict[str, Any] = {"nvram": nvram, "card": self.card, "entropy": entropy}
         seams = simulated_seams(**parts, transport=transport, worker=worker)
@@ -157,7 +158,7 @@ class Home:
         The present system goes on.
         """
         self.boots += 1
-        # Copies of keys and NVRAM: the machine after the cut must not change the present system.
+        # The new machine gets copies of the keys and of NVRAM. Its changes must not reach the present system.
         transport = Spy(dict(self.keys))
         copy = self.nvram.copy() if nvram is None else deepcopy(nvram)
         wanted = settings or self.settings

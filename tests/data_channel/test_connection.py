@@ -201,7 +201,7 @@ async def test_all_answers_due_leave_before_the_goodbye(service: Service, count:
 
 
 async def test_nothing_runs_behind_a_bad_frame(service: Service) -> None:
-    """No call after a bad frame runs, not even while the answers before it are being sent."""
+    """No call after a bad frame runs. This also holds while earlier answers are being sent."""
     peer = await service.session()
     await peer.call(write(b"big", bytes(60_000)))
     calls = b"".join(map(peer.session.send, peer.frames([read(b"big")] * 10)))

@@ -1,4 +1,4 @@
-"""The server's end of a session without I/O: bytes in, bytes out, no event loop."""
+"""The server's end of a session, without I/O: bytes in, bytes out, no event loop."""
 
 import itertools
 import struct

@@ -1,4 +1,4 @@
-"""A CONFIRM that waits for its flush: the flush, the calls after it, and the ends of the wait (R-20, R-21).
+"""A CONFIRM that waits for its flush: the flush, later calls, and the ends of the wait (R-20, R-21).
 
 The test ends each commit, and time is virtual.
 """
@@ -27,7 +27,7 @@ CONFIRM = int(Opcode.CONFIRM_OBJECT_FLUSHED)
 
 
 class Held(ParkedService):
-    """A service whose commits the test ends, with the number of answered CONFIRMs."""
+    """A service whose commits end when the test says so. It counts the CONFIRMs that it has answered."""
 
     def confirms(self, partition: int = 1) -> int:
         """Return the number of answered CONFIRMs of a partition."""
@@ -119,7 +119,8 @@ async def test_it_sees_two_flushes_end_at_most(held: Held, clock: MockClock) -> 
     for _ in range(2):
         await wait_all_tasks_blocked()
         held.disk.fail(OSError("no"))
-        await held.pass_time(1.0)  # the retry comes
+        # The encryptor tries the failed flush again in this second.
+        await held.pass_time(1.0)
     assert not confirm().parse(await peer.expect(HReturn)).flushed
 
 
@@ -183,7 +184,8 @@ async def test_a_landing_in_the_step_of_a_cancellation_runs_nothing(held: Held, 
     await peer.send(*peer.frames([confirm()]))
     await nothing_comes(peer)
     (link,) = held.machine.sessions
-    link._cancel()  # as a nursery does at its end: no GOODBYE
+    # The end of a nursery cancels a link in the same way. No GOODBYE is sent.
+    link._cancel()
     held.disk.let_go()
     await wait_all_tasks_blocked()
     assert await peer.event() is None
@@ -192,7 +194,7 @@ async def test_a_landing_in_the_step_of_a_cancellation_runs_nothing(held: Held, 
 
 
 async def test_a_client_that_leaves_is_forgotten(held: Held, clock: MockClock) -> None:
-    """If the client leaves while its CONFIRM waits, the session ends after the flush, without an error."""
+    """A client may leave while its CONFIRM waits. The session then ends after the flush, without an error."""
     peer = await held.session()
     await peer.call(write(b"a"))
     await peer.send(*peer.frames([confirm()]))
@@ -205,7 +207,7 @@ async def test_a_client_that_leaves_is_forgotten(held: Held, clock: MockClock) -
 
 
 async def test_a_password_that_was_set_meanwhile_is_demanded(held: Held, clock: MockClock) -> None:
-    """A CONFIRM that waited checks the password again, so it needs one that was set during the wait."""
+    """A CONFIRM that waited checks the password again. So a password that was set meanwhile is needed."""
     peer, other = await held.session(), await held.session()
     await peer.call(write(b"a"))
     await peer.send(*peer.frames([confirm()]))

@@ -1,7 +1,8 @@
-"""The hold of a partition that is about to move, and the promise of GOODBYE 3 (R-51, R-55).
+"""The hold of a partition that is about to move, and the meaning of GOODBYE 3 (R-51, R-55).
 
-During a hold no call of the partition runs. Each test runs over memory streams, over sockets with a task
-each, and over sockets in the lane.  Times are virtual.
+During a hold no call of the partition runs. GOODBYE 3 promises that each call without an answer did not
+run. Each test runs over memory streams and over two kinds of socket: with a task for each socket, and with
+all sockets in one task (the lane). Times are virtual.
 """
 
 from __future__ import annotations
@@ -83,10 +84,12 @@ async def test_no_call_runs_in_a_hold(held: Held, clock: MockClock) -> None:
     await peer.send(*peer.frames([write(b"a", b"1"), read(b"a"), write(b"a", b"2"), read(b"a")]))
     await nothing_comes(peer)
     assert held.answered() == {}
-    await other.call(write(b"b"))  # another partition is not held
+    # The hold of alpha does not stop the calls of beta.
+    await other.call(write(b"b"))
     held.holds.end(held.alpha)
     statuses = [(await peer.expect(HReturn)).status for _ in range(4)]
-    assert statuses == [0, 0, Status.H_RESOURCE, 0]  # the label is taken by then
+    # The second WRITE is refused, because the first one has taken the label.
+    assert statuses == [0, 0, Status.H_RESOURCE, 0]
     assert held.answered() == {0: 1, Status.H_RESOURCE: 1}
 
 
@@ -98,7 +101,8 @@ async def test_calls_that_ran_before_are_answered(held: Held, clock: MockClock) 
     peer = await held.session()
     await peer.call(write(b"a"))
     held.holds.begin(held.alpha)
-    held.holds.begin(held.alpha)  # a second begin has no effect
+    # A hold that has begun is not begun again.
+    held.holds.begin(held.alpha)
     assert held.holds.held(held.alpha)
     await peer.send(*peer.frames([read(b"a")]))
     await nothing_comes(peer)
@@ -127,14 +131,16 @@ async def test_later_modifying_calls_are_refused(held: Held, clock: MockClock) -
         await nothing_comes(peer)
         await held.pass_time(HOLD_SECONDS / 2)
         assert [(await peer.expect(HReturn)).status for _ in range(2)] == [Status.H_R_STATE] * 2
-        await nothing_comes(peer)  # the READ waits, and so does the WRITE after it
+        # The READ still waits, and the WRITE waits behind the READ.
+        await nothing_comes(peer)
     assert held.answered() == {Status.H_R_STATE: 1}
     assert [line["rule_id"] for line in refusals] == ["state.modifiable"] * 2
     assert [line["hcall"] for line in refusals] == ["WRITE_OBJECT", "SET_PASSWORD"]
     held.holds.end(held.alpha)
     assert (await peer.expect(HReturn)).status == Status.H_NOT_FOUND
     assert (await peer.expect(HReturn)).status == 0
-    await peer.call(write(b"a"))  # without a password: SET_PASSWORD has not run
+    # The call needs no password: the refused SET_PASSWORD set none.
+    await peer.call(write(b"a"))
 
 
 async def test_calls_that_come_late_in_a_hold(held: Held, clock: MockClock) -> None:
@@ -166,7 +172,8 @@ async def test_a_confirm_that_waited_for_its_flush_is_held(held: Held, clock: Mo
     await held.land()
     await nothing_comes(peer)
     await held.pass_time(HOLD_SECONDS)
-    await nothing_comes(peer)  # CONFIRM does not list H_R_STATE
+    # No answer comes, because H_R_STATE is no status of CONFIRM.
+    await nothing_comes(peer)
     held.holds.end(held.alpha)
     assert confirm().parse(await peer.expect(HReturn)).flushed
     assert held.answered(Opcode.CONFIRM_OBJECT_FLUSHED) == {0: 1}
@@ -178,7 +185,8 @@ async def test_a_confirm_may_wait_again_after_a_hold(held: Held, clock: MockCloc
     await peer.send(*peer.frames([write(b"a"), confirm()]))
     assert (await peer.expect(HReturn)).status == 0
     held.holds.begin(held.alpha)
-    await held.pass_time(0.1)  # the CONFIRM's waiting time is over, and it is held
+    # The CONFIRM's own waiting time is over. Now only the hold delays its answer.
+    await held.pass_time(0.1)
     await nothing_comes(peer)
     held.holds.end(held.alpha)
     await held.pass_time(0.1)
@@ -269,7 +277,8 @@ async def test_open_in_a_hold_and_after_it(held: Held, clock: MockClock) -> None
     held.holds.begin(held.alpha)
     assert (await held.service.connect("alpha").open()).status == OpenStatus.NOT_ACTIVATED
     alpha = held.alpha
-    alpha.set_custody(Custody.RELEASED, 1, b"")  # not durable yet: still status 3
+    # OPEN returns status 3 until the record is durable.
+    alpha.set_custody(Custody.RELEASED, 1, b"")
     assert (await held.service.connect("alpha").open()).status == OpenStatus.NOT_ACTIVATED
     held.holds.leave(alpha)
     assert (await held.service.connect("alpha").open()).status == OpenStatus.NO_SUCH_PARTITION

@@ -1,4 +1,7 @@
-"""The lane: sockets that are served without a task switch, and the work that stays in their own tasks."""
+"""The lane serves many sockets in one task, without a task switch for each call.
+
+Work that may wait stays in a task of its own.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Places for connections and sessions: the wait for a place, its end, and the share of each partition.
+"""Connections and sessions need a place. They wait for it, and each partition has a share.
 
 spec/protocol.md#sessions has the arithmetic.
 """
@@ -88,7 +88,7 @@ async def test_who_holds_a_place_and_is_silent_makes_room(
 
 
 async def test_each_listener_has_places_of_its_own(nursery: trio.Nursery) -> None:
-    """R-01: Each listener has its own places, so peers at one do not delay those at another."""
+    """R-01: Each listener has its own places. Peers at one listener do not delay those at another."""
     service = await serving(nursery, "alpha", "beta", max_unopened=2)
     crowd = Crowd(nursery, service)
     for name in ("alpha", None) * 6:
@@ -105,7 +105,8 @@ async def test_four_partitions_cannot_lock_a_fifth_out(nursery: trio.Nursery) ->
         opened = 0
         while (await service.connect(name).open()).status == OpenStatus.OPENED:
             opened += 1
-        assert opened == {"d": 6}.get(name, 8)  # 2 of 32 places are reserved for the fifth
+        # 2 of the server's 32 sessions are reserved for "e", so "d" gets only 6.
+        assert opened == {"d": 6}.get(name, 8)
     share = [await service.session("e") for _ in range(2)]
     assert (await service.connect("e").open()).status == OpenStatus.TOO_MANY_SESSIONS
     for peer in share:

@@ -104,7 +104,10 @@ async def test_the_idle_time_begins_when_a_send_ends(reaped: Make, clock: MockCl
 
 
 async def blocked_reader(service: Service, count: int = 100, behind: bytes = b"") -> Peer:
-    """Return a session with many calls whose client does not read. `behind` is sent with the calls."""
+    """Return a session whose client has sent many calls and reads no answer.
+
+    The bytes `behind` are sent after the calls.
+    """
     peer = service.connect_socket()
     await peer.open()
     await peer.call(write(b"big", bytes(60_000)))
@@ -173,7 +176,10 @@ async def test_a_slow_but_steady_reader_gets_everything(reaped: Make, clock: Moc
 
 
 def test_the_pause_follows_the_shortest_deadline() -> None:
-    """The reaper wakes so often that a deadline is late by a tenth of it, and by a second at most."""
+    """The reaper wakes often enough for the shortest deadline.
+
+    It acts at most a tenth of the deadline late, and never more than a second late.
+    """
     assert pause(Limits()) == 1.0
     assert pause(Limits(send_seconds=0.5)) == 0.05
     assert pause(Limits(idle_seconds=0)) == 1.0

@@ -73,7 +73,7 @@ def refusal(rule: Rule, argument: str | None = None) -> Refusal:
 
 @contextmanager
 def written() -> Iterator[list[dict[str, Any]]]:
-    """A list that has, after the block, the lines that the block wrote at level info or above."""
+    """Yield a list. At the end of the block it gets the log lines of the block, at level info or above."""
     stream, lines = io.StringIO(), list[dict[str, Any]]()
     logs.configure(level="info", style="json", stream=stream)
     try:
@@ -133,7 +133,10 @@ def test_unknown_numbers_are_one_sort(time: Time) -> None:
 
 
 def test_after_the_noise_a_line_says_what_is_missing(time: Time) -> None:
-    """Tokens return with time. The next line is logged again and has the number of missing lines."""
+    """After a quiet time, lines of a source are logged again.
+
+    The first of them has the number of lines that were left out.
+    """
     log = PeerLog(Allowance(time), logs.Log())
     with logged("it.happened") as lines:
         for _ in range(FIRST + BURST + 5):
@@ -147,7 +150,7 @@ def test_after_the_noise_a_line_says_what_is_missing(time: Time) -> None:
 
 
 def test_a_hidden_level_costs_nothing(time: Time) -> None:
-    """A line below the log level uses up no token."""
+    """A line below the log level does not count against the bound of its source."""
     allowance = Allowance(time)
     with logged("shown.line") as lines:
         logs.configure(level="warning", style="json", stream=logs._Sink.stream)

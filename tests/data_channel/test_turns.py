@@ -79,7 +79,7 @@ async def ring(nursery: trio.Nursery) -> Ring:
 
 
 async def test_a_partition_waits_for_one_turn_of_another(ring: Ring) -> None:
-    """A partition waits for one turn of another, although that has received 600 calls at once."""
+    """A partition waits for one turn of another, however many calls the other has received."""
     ring.talk(1, "flood", 600)
     ring.talk(2, "neighbour", 1)
     await wait_all_tasks_blocked()
@@ -216,7 +216,10 @@ async def test_who_asks_while_nobody_does_is_served_at_once(ring: Ring) -> None:
 
 
 class Script:
-    """A source that calls one function per poll. Like the lane's, a poll clears a pending wake."""
+    """A source of work that calls one function of the test per poll.
+
+    `poll` clears a pending wake, as the lane does.
+    """
 
     def __init__(self, *polls: Callable[[], int]) -> None:
         self.polls = list(polls)
@@ -267,7 +270,7 @@ async def test_without_its_source_the_turns_go_on(ring: Ring) -> None:
 
 
 async def test_a_landing_runs_the_turns_itself(ring: Ring) -> None:
-    """`serve` runs a request in the caller's step, without a wake of the task."""
+    """`serve` runs the waiting turns at once, before it returns. The task of the turns is not woken."""
     await wait_all_tasks_blocked()
     ring.turns.ask(1, Talker("held", 1, ring.clock, ring.ran).serve, wake=False)
     assert ring.ran == []

@@ -112,8 +112,8 @@ TOLD = [
 ]
 """Beginnings of the output lines of the later acts, in order."""
 
-# The whole story, with added steps that record secrets, so that the test can search for them.  Before and
-# after the erase they record the root key and the access keys; at the end all other secrets and both logs.
+# SPY runs all steps of the demo. It adds steps that record the root key and access keys around the erase, and
+# a last one that records all other secrets and both logs. The test searches for these secrets.
 SPY = """
 import json, sys
 from base64 import b64encode
@@ -167,7 +167,7 @@ SECRETS = {
 PIECE = 12
 """A leak is this number of characters in a row: a whole word of the erase, or 6 bytes in hexadecimal."""
 
-# The first two steps of the demo, and a step of the test between them.
+# SHORT runs the first two steps of the demo, and a step of the test between them.
 SHORT = """
 import sys, trio
 from swpks.demo import story
@@ -180,7 +180,7 @@ first, second, *_ = story.STEPS
 sys.exit(play(steps=(first, ours, second)))
 """
 
-# The command `swpks demo`; its reader leaves after the first step.
+# UNWATCHED runs the command `swpks demo`. The reader of its output leaves after the first step.
 UNWATCHED = """
 import os, sys
 from swpks.cli.main import main
@@ -342,7 +342,7 @@ DEFAULT = {
 def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     """If a signal comes while a step waits, the demo stops its server and removes its folder."""
     waiting = SHORT.format(step="print('waiting', flush=True); await trio.sleep_forever()")
-    # The signal's default action is restored, because the test may run under nohup.
+    # The parent may run under nohup, so the program restores the signal's default action.
     waiting = f"import signal; signal.signal(signal.{number.name}, signal.{DEFAULT[number]})\n{waiting}"
     running = subprocess.Popen(
         [sys.executable, "-c", waiting], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -309,7 +309,9 @@ class Driver:
     def _on_hcall(self, opcode: int, arguments: object, count: int, returned: object) -> int:
         try:
             return self._hcall(opcode, arguments, count, returned)
-        except BaseException as failure:  # C can't raise it; Python does when the function returns
+        # C code cannot pass on an exception. The failure is raised later, when the driver's function has
+        # returned.
+        except BaseException as failure:
             self._failure = self._failure or failure
             return int(Status.H_HARDWARE)
 

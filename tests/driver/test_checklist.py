@@ -1,7 +1,7 @@
-"""R-73: what Linux needs from a keystore, line by line. Every version of the driver shows it.
+"""R-73: Linux's list of needs from a keystore, item by item, shown with every version of the driver.
 
-The numbers are those of the project's list; the same facts are in spec/linux.md. Two lines have no caller in
-a released kernel (12, listing labels, and 13, revocation); 15, `hcall-pks`, needs a whole machine.
+The numbers are those of the project's list; spec/linux.md has the same facts. In released kernels nothing
+calls item 12 (list labels) and item 13 (revocation). Item 15 (`hcall-pks`) needs a whole machine.
 """
 
 import errno

@@ -149,7 +149,7 @@ def test_objects_of_firmware_and_boot_loader(build, boot, machine):
     assert driver.read(b"SB_VERSION", 1, owner=FIRMWARE) == Object(0, 1, b"\1", 0x08000000)
     assert driver.read(b"grub", 1, owner=BOOT_LOADER).data == b"\1"
     assert driver.read(b"missing", 1, owner=BOOT_LOADER).error == -errno.ENOENT
-    # The password is checked before existence.
+    # The platform checks the password first, so a missing object also gives -EPERM.
     assert driver.read(b"missing", 1, owner=FIRMWARE).error == -errno.EPERM
     assert driver.read(b"hidden", 1, owner=FIRMWARE).error == -errno.EPERM
     assert driver.read(b"SB_VERSION", 1, owner=SYSTEM).error == -errno.ENOENT

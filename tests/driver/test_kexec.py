@@ -89,7 +89,10 @@ def test_trees_that_cannot_take_it(newer, boot):
 
 
 def test_no_memory_for_the_password_in_early_boot(newer, boot, load):
-    """If there is no memory for the password, early boot removes it from the tree and goes on without it."""
+    """If there is no memory for the password, early boot goes on without it.
+
+    Early boot still removes the password from the tree.
+    """
     tree = fdt.make()
     assert boot(newer).populate(tree) == 0
     new = load(newer)

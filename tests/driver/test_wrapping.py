@@ -111,7 +111,7 @@ def test_the_policy_of_a_blob_counts_when_it_is_unwrapped(newest, boot, machine,
 
 
 def test_a_new_key_of_the_same_name_opens_nothing(newest, boot):
-    """R-71: if a key is removed, its blobs are lost, even if a new key gets the same label."""
+    """R-71: if a key is removed, its blobs are lost. A new key with the same label does not open them."""
     driver = boot(newest)
     assert driver.wrap(SECRET) == (-errno.ENOENT, b"")
     assert driver.gen_wrapping_key() == 0

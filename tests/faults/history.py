@@ -1,8 +1,9 @@
-"""The allowed states of one partition's keystore after a crash, derived from the calls of its only writer.
+"""The states that one partition's keystore may have after a crash, derived from its writer's calls.
 
-The writer makes each call through a `History`. It predicts the answer without code of the engine, and notes
-every state of the durable part of the store. Calls run in order. So after a crash the store must equal one of
-these states. It must not be older than the last state that a CONFIRM has called flushed (R-21, R-22).
+There is only one writer. It makes each call through a `History`. The history predicts the answer without
+code of the engine, and notes every state of the durable part of the store. Calls run in order. So after a
+crash the store must equal one of these states. It must not be older than the last state that a CONFIRM has
+called flushed (R-21, R-22).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ WRONG = b"not the password"
 TRANSIENT = int(Policy.TRANSIENT)
 IMMUTABLE = int(Policy.IMMUTABLE)
 PWSET = int(Policy.PWSET)
-# The zeros occur four times, so that half of the objects have no policy.
+# Zero stands here four times. So half of the objects have no policy.
 POLICIES = (0, 0, 0, 0, int(Policy.WORLDREADABLE), PWSET, TRANSIENT, TRANSIENT | PWSET)
 
 Key = tuple[int, bytes]
@@ -149,9 +150,9 @@ class History:
     def found(self, state: State) -> int:
         """Accept the state that is found after a crash; return how many of the newest states were lost.
 
-        Fails unless it is a noted state, and not older than the last confirmed one.
+        The test fails unless the state is a noted one. It must not be older than the last confirmed state.
         """
-        # If equal states occur several times, the newest one counts: it is in favour of the server.
+        # A state may occur several times in the history. The newest place counts, in favour of the server.
         numbers = [n for n, each in enumerate(self.states) if each == state]
         assert numbers, f"a state that never was: {self._difference(state)}"
         assert numbers[-1] >= self.confirmed, (

@@ -102,7 +102,7 @@ def converse(path: Path, sent: Iterable[bytes]) -> list[Raw]:
                 sock.sendall(piece)
             sock.shutdown(socket.SHUT_WR)
         except (BrokenPipeError, ConnectionResetError):
-            pass  # the server has closed already
+            pass  # The server has already closed the connection.
         frames, rest = parse(read_all(sock))
     assert not rest, "a frame that was begun is finished"
     return frames

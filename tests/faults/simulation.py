@@ -41,10 +41,10 @@ class PowerCut(BaseException):
 
 
 class CutNvram:
-    """NVRAM that cuts the power at its operation number `at`, before or after the effect of the operation.
+    """NVRAM that cuts the power before or after its operation number `at`.
 
-    If `at` is 0, there is no cut. `watch` gets the records before and after each commit: those that a cut
-    at this moment would leave.
+    If `at` is 0, there is no cut. Before and after each commit, `watch` gets the present records. A power
+    cut at that moment would leave these records.
     """
 
     def __init__(self, inner: FaultyNvram, memory: MemoryNvram) -> None:
@@ -183,13 +183,14 @@ class Simulation:
                 try:
                     machine = assemble(self._seams(self.nvram, self.card, nursery), settings)
                 except NvramError:
-                    return  # NVRAM failed at a first start: the server ends without a state
+                    # NVRAM failed at the first start, so the server has ended and left no state.
+                    return
                 await nursery.start(machine.run)
                 machine.start()
                 await body(Life(machine, nursery, through_channel=self.through_channel))
                 nursery.cancel_scope.cancel()
         except* PowerCut:
-            pass  # the end of this life; the next one starts on the records
+            pass  # The power cut ends this life. The next life starts on the stored records.
 
     def _seams(self, nvram: Nvram, card: MemoryCard, nursery: trio.Nursery | None = None) -> Seams:
         worker = SlowWorker(self.chance, self.waits, nursery)
@@ -214,6 +215,7 @@ class Life:
         if not self._through_channel:
             yield Direct(self.machine, name)
             return
-        await trio.lowlevel.checkpoint()  # a power cut ends this task here, before it connects
+        # A pending power cut ends the task here, before the task connects.
+        await trio.lowlevel.checkpoint()
         async with open_channel(transport.connect(name)) as channel:
             yield channel

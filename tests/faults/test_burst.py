@@ -71,7 +71,10 @@ def with_trio(paths: list[Path], hold: bool) -> int:
 
 
 def with_threads(paths: list[Path], hold: bool) -> int:
-    """Do the same with the blocking client, with one thread for each session."""
+    """Open all sessions at once with the blocking client, one thread each; return their number.
+
+    With `hold`, no session closes before the last one is open.
+    """
     together = threading.Barrier(len(paths) if hold else 1)
     opened: list[int] = []
 
@@ -109,7 +112,8 @@ def _begin(together: threading.Barrier, job: Callable[[], object]) -> None:
         (with_threads, 200, NAMES[:1], True),
         (with_trio, 1000, NAMES, True),
         (with_threads, 1000, NAMES, True),
-        (with_threads, 1000, NAMES[:1], False),  # one partition has room for 256 sessions
+        # One partition has room for 256 sessions, so these clients end theirs at once.
+        (with_threads, 1000, NAMES[:1], False),
     ],
 )
 def test_a_burst_is_served(

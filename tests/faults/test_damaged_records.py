@@ -1,7 +1,7 @@
-"""Damaged, swapped, foreign and missing records: each stops only its own partition, by name.
+"""A damaged, swapped, foreign or missing record stops only its own partition, and the server names it.
 
-A test in one process damages every byte of the records, with the real file and the real recovery. Tests with
-a real server damage some dozens of bytes, and use each other kind of damage.
+One test runs in this process and damages every byte of the records, with real NVRAM and recovery. The tests
+with a real server damage some dozens of bytes, and also use each other kind of damage.
 """
 
 from __future__ import annotations

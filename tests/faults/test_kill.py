@@ -1,10 +1,10 @@
-"""kill -9 at random moments of a real server's run, at least sixty times, with a check of each state.
+"""A real server gets kill -9 at random moments, at least sixty times. Each state is checked.
 
-Each round starts the server on the state of the last round, and compares the whole store of both
-partitions with the history.  Then the round makes calls.  It ends in one of four ways: killed during calls,
-killed during the start, killed during the stop, or stopped in good order.  The moment of a kill is random.
+Each round starts the server on the state of the last round, and compares the whole store of both partitions
+with the history. Then the round makes calls. The server is killed during calls, during the start or during
+the stop, or it is stopped in good order.
 
-`SWPKS_FAULT_SEED` repeats the choices of a run, `SWPKS_KILLS` makes it longer.  `make soak` has the long
+`SWPKS_FAULT_SEED` repeats the choices of a run, `SWPKS_KILLS` makes it longer. `make soak` has the long
 run, with four partitions and a console.
 """
 

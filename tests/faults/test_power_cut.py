@@ -53,7 +53,8 @@ class Trial:
 
     def left(self, records: Mapping[str, bytes]) -> dict[str, tuple[int, State]]:
         """Return the generation and the store of each partition that a start on these records would find."""
-        if records is not self._left_by:  # the records after a commit are also those before the next one
+        # The records after one commit are the records before the next one, so one result is stored.
+        if records is not self._left_by:
             self._left_by, self._left = records, dict.fromkeys(NAMES, (0, {}))
             for name, partition in self.simulation.recovered(records).partitions.items():
                 assert partition.keystore is not None
@@ -92,9 +93,9 @@ class Trial:
                 await self.look(life, name, first=False)
 
     async def look(self, life: Life, name: str, *, first: bool) -> None:
-        """Read the whole store and check it.
+        """Read the whole store and compare it with the history.
 
-        `first`: no call was made since the last cut, which may have lost changes.
+        `first` is True for the first look after a power cut. The cut may then have lost changes.
         """
         history, partition = self.histories[name], life.system.find(name)
         async with life.session(name) as channel:

@@ -1,4 +1,4 @@
-"""A real server whose state is deleted, moved or replaced while it runs, or that is killed at an IPL."""
+"""Accidents of a real server: its state is deleted, moved or replaced, or it is killed at an IPL."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def start(serve: Serve, tmp_path: Path) -> ServerProcess:
     config = tmp_path / "swpks.toml"
     config.write_text("[limits]\ndrain_seconds = 0.2\n")
     server = serve(tmp_path / "state", ["lpar1:64"], ["--flush-delay", "1", "--config", str(config)])
-    server.log_path = server.log_path.rename(tmp_path / "log")  # outside of the state, which the test removes
+    # The test removes the state, so the log is moved out of it.
+    server.log_path = server.log_path.rename(tmp_path / "log")
     return server
 
 
@@ -122,7 +123,7 @@ def test_a_state_that_is_put_back(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_a_kill_after_the_answer_never_repeats_an_ipl_count(serve: Serve, tmp_path: Path) -> None:
-    """R-04, R-21: no two IPLs have the same number, even if kill -9 comes right after the answer or OPEN."""
+    """R-04, R-21: No two IPLs have the same number, even if a kill comes right after the answer or OPEN."""
     server = serve(tmp_path / "state", ["lpar1:64"], ["--flush-delay", "60000"])
     seen: list[int] = []
 

@@ -117,7 +117,10 @@ def work(channel: BlockingChannel, history: History, longest: int) -> None:
 
 
 async def work_async(channel: Asynchronous, history: History, longest: int) -> None:
-    """Do the same over an asynchronous channel."""
+    """Send one batch of calls over an asynchronous channel and check every answer.
+
+    If the session ends, raise.
+    """
     batch = history.batch(longest)
     for foretold, result in zip(batch, await channel.pipeline(each.request for each in batch), strict=True):
         history.check(foretold, result)

@@ -181,7 +181,8 @@ BAD_LENGTHS = {
     (Opcode.UNWRAP_OBJECT, "input_length"): (0, 1024, 0x10000 + 1024),
     (Opcode.UNWRAP_OBJECT, "output_length"): (0, 5),
     (Opcode.SIGNED_UPDATE, "data_length"): (0, 0x1_0000),
-    (Opcode.READ_OBJECT, "data_length"): (),  # its only wrong form, a smaller length, is H_TOO_BIG
+    # The only wrong length of READ is too small. Its status is H_TOO_BIG, so it is no damage.
+    (Opcode.READ_OBJECT, "data_length"): (),
 }
 
 

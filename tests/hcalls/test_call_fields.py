@@ -143,7 +143,8 @@ def test_swapped_registers_show_no_secret(opcode: Opcode) -> None:
             layout.registers |= {"authorization": authorization, "label": address, "label_length": length}
             calls.append(layout.frame())
     other = layout.frame()
-    twin = Segment(block.address + 0x800, len(CANARY) - 4, 1, CANARY[4:])  # a second copy of the password
+    # This segment holds a second copy of the password.
+    twin = Segment(block.address + 0x800, len(CANARY) - 4, 1, CANARY[4:])
     registers = (block.address, twin.address, twin.length, *other.registers[3:])
     calls.append(other._replace(registers=registers, segments=(*other.segments, twin)))
     assert leaks(*calls) == []

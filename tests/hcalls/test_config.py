@@ -79,7 +79,7 @@ def test_each_level_tells_what_it_has(
 
 @pytest.mark.parametrize("level", KEYSTORE_LEVELS)
 def test_features_are_told_with_their_calls_only(level: str) -> None:
-    """R-74: A flag, an algorithm or a wrapping feature is set if and only if its call exists on the level."""
+    """R-74: A flag, an algorithm or a wrapping feature is reported exactly if the level has its call."""
     guest = Guest(make_partition(level))
     config = guest.config()
     for opcode, feature in (

@@ -82,7 +82,8 @@ def bent(draw: st.DrawFn, call: HCall) -> HCall:
         elif len(data) != length:
             data = bytes(length)
         segments[place] = Segment(address, length, access, data)
-        if draw(st.booleans()):  # the register follows the address
+        # In half of the cases the register gets the new address too.
+        if draw(st.booleans()):
             registers = [address if each == address - move else each for each in registers]
     if draw(st.booleans()):
         segments = draw(st.permutations(segments))
@@ -209,7 +210,7 @@ def test_an_answer_by_either_way_is_the_same_frame(body: bytes) -> None:
             calls.answer(7, body, 0, len(body))
         return
     if call.opcode in (Opcode.WRITE_OBJECT, Opcode.REMOVE_OBJECT):
-        return  # a second run would have another result
+        return  # A second run of these calls would have another result.
     parts = calls.answer(7, body, 0, len(body))
     assert parts is not None
     by_answer = reported.copy()

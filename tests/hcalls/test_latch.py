@@ -38,7 +38,8 @@ def test_the_latch_stays_armed_until_a_pk_gets_in() -> None:
     for payload in (b"", first_pk()[:39], authvar.payload(BEFORE, b"-", b"no list")):
         assert guest.update("PK", payload).status < 0
     assert guest.update("KEK", update("KEK", kek().lists)) == Answer(H_AUTHORITY)
-    assert guest.update("PK", first_pk(), policy=0x0900_0000) == Answer(0)  # any policy
+    # The armed latch accepts any policy.
+    assert guest.update("PK", first_pk(), policy=0x0900_0000) == Answer(0)
     assert guest.update("PK", first_pk()) == Answer(H_P4)
     assert not guest.partition.attributes.keystore_signed_updates_without_verification
 

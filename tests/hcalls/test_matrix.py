@@ -183,7 +183,7 @@ def call(guest: Guest, row: Row) -> Answer:
 
 
 def call_signed(guest: Guest, row: Row, password: bytes) -> Answer:
-    """Send an update of a variable that is valid, so only the conditions of its row can refuse it."""
+    """Send a valid signed update of a variable. Only the conditions of the row can refuse it."""
     name = variable(row.word, exists=row.exists)
     auth, label = auth_block(row.owner, password), variable_label(name)
     values: dict[str, int | bytes] = {

@@ -166,14 +166,16 @@ def test_policies_of_variables() -> None:
         (0x0800_0000, H_P4),
         (0x0180_0000, H_P4),
         (0x0100_0008, H_P4),
-        (0x2100_0000, H_AUTHORITY),  # enforce mode
-        (0x0500_0000, 0),  # immutable: made, never changed
+        # in enforce mode a policy needs authority
+        (0x2100_0000, H_AUTHORITY),
+        (0x0500_0000, 0),  # an immutable variable can be made, but not changed
     ):
         assert guest.update("db", update("db", b"x"), policy=policy) == Answer(status)
     later = update("db", b"y", time=LATER)
     assert guest.update("db", later, policy=0x0500_0000) == Answer(H_AUTHORITY)
     assert guest.update("db", later) == Answer(H_P4)
-    assert guest.update("dbx", update("dbx", b"t"), policy=0x0300_0000) == Answer(0)  # transient
+    # TRANSIENT: the IPL below removes the variable.
+    assert guest.update("dbx", update("dbx", b"t"), policy=0x0300_0000) == Answer(0)
     guest.ipl()
     assert guest.read(SYSTEM, authvar.variable_label("dbx")) == Answer(H_NOT_FOUND)
 
@@ -307,7 +309,7 @@ def test_fuzz(fuzzed: Owner, data: st.DataObject) -> None:
     assert answer.status in CALLS[Opcode.SIGNED_UPDATE].statuses
     if answer.status:
         assert fuzzed.picture() == before
-    else:  # the damaged bytes are unsigned or unchanged
+    else:  # the damage was in unsigned bytes, or changed nothing
         fuzzed.remove(SYSTEM, authvar.variable_label("db"), password=PASSWORD)
 
 

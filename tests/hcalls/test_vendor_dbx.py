@@ -24,7 +24,8 @@ def test_the_shape_is_that_of_a_vendors_file() -> None:
     assert [1300 < len(each.der) < 1500 for each in (ca(), leaf())] == [True, True]
     assert ca().der in vendors()
     assert leaf().der in vendors()
-    assert len(contents()) == 21_628  # this figure and the next one are on the page
+    # The page prints this number and the next one.
+    assert len(contents()) == 21_628
     assert 24_750 < len(vendors()) < 24_850
 
 
@@ -82,6 +83,7 @@ def test_signed_again_it_needs_less(level: str) -> None:
     """R-70: without the vendor's certificates the payload fits in 24 KiB on FW1030 too."""
     guest = Owner(level=level, kbytes=24)
     assert guest.update("PK", first_pk()) == Answer(0)
-    assert guest.update("KEK", update("KEK", leaf().lists)) == Answer(0)  # as in the table of the page
+    # The page's table of sizes assumes this KEK.
+    assert guest.update("KEK", update("KEK", leaf().lists)) == Answer(0)
     again = update("dbx", contents(), pk(), append=True)
     assert guest.update("dbx", again, flags=1) == Answer(0)

@@ -43,7 +43,8 @@ class FakeConsole:
         if after:
             after.wait(20)
         with connection, suppress(BrokenPipeError, ConnectionResetError):
-            self._converse(connection, messages)  # a client that cannot print closes before the last message
+            # A client that cannot print closes the connection before the last message.
+            self._converse(connection, messages)
 
     def _converse(self, connection: socket.socket, messages: tuple[Message | bytes, ...]) -> None:
         with connection.makefile("rwb") as stream:

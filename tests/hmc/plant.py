@@ -162,14 +162,16 @@ class Plant:
             try:
                 self.server.console.call(power_on(name))
             except ConsoleRefused as error:
-                if error.rule is not POWER_STOPPED:  # the partition has already started by itself
+                # POWER_STOPPED means that the partition has already started by itself.
+                if error.rule is not POWER_STOPPED:
                     raise
         return self.server.connect_blocking(name)
 
     def write(self, name: str, data: bytes) -> None:
         """Write the guest's object durably; it replaces an older one."""
         with self.guest(name) as channel:
-            with suppress(HcallError):  # there may be no older object
+            # The removal fails if there is no older object.
+            with suppress(HcallError):
                 channel.call(remove_object(OS, LABEL))
             write_confirmed(channel, data)
 
@@ -213,7 +215,10 @@ class Plant:
         return [each for each in self.keeper.jobs(self.name) if each.kind == "recover"]
 
     def recovered(self, count: int = 1, state: str = "done") -> JobView:
-        """Wait for the end of this recovery, which began by itself; return its job."""
+        """Wait for the end of recovery number `count`, and check its state; return its job.
+
+        The console has begun this recovery without an order.
+        """
         begun = f'"kind": "recover", "system": "{self.name}", "event": "job.started"'
         self.keeper.console.log_lines(begun, count)
         job = self.recoveries()[count - 1]

@@ -41,7 +41,10 @@ class Tap:
         return bytes(self._noted)
 
     def hold(self, request: bytes, nth: int = 1, *, answered: bool = False) -> None:
-        """Hold the nth request from now on that begins so, or with `answered` its answer."""
+        """Hold the nth request from now on that begins with these bytes.
+
+        If `answered` is True, hold the answer to this request instead.
+        """
         self.held.clear()
         self._free.clear()
         self._hold = request, nth, answered
@@ -58,13 +61,14 @@ class Tap:
         self._listener.close()
 
     def _accept(self) -> None:
-        with suppress(OSError):  # closed
+        # The accept fails when the tap is closed. Then this thread ends.
+        with suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
                 far = socket.socket(socket.AF_UNIX)
                 try:
                     far.connect(str(self._target))
-                except OSError:  # the system is away
+                except OSError:  # no system listens
                     near.close()
                     far.close()
                     continue
@@ -108,7 +112,7 @@ class _Connection:
                 if held is False:
                     self._tap.wait()
                     break
-                # Before the request is sent, because its answer may come at once.
+                # The mark is set before the request is sent, because the answer may come at once.
                 self._hold_answer = self._hold_answer or held is True
                 self._far.sendall(data)
             self._end()

@@ -19,7 +19,8 @@ from tests.hmc.plant import Keeper, Plant
 from tests.hmc.tap import Tap
 from tests.parts.search import Search
 
-pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests measure this code
+# Other tests cover this code, so coverage is not measured here.
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
 
 ENCODED = re.compile(rb"[A-Za-z0-9+/]{24,}={0,2}")
 
@@ -91,7 +92,7 @@ def used(attacked: Attacked) -> dict[str, bytes]:
     plant.begin()
     key, password, canary = attacked.folder / "tsk", os.urandom(32), os.urandom(64)
     key.write_bytes(os.urandom(32))
-    # Directly at the system, so that no key passes through the console.
+    # The key goes directly to the system. No key may pass through the console.
     system.hmc("chtskey", "-o", "change", "--newkey", str(key))
     plant.write("alpha", canary)
     with plant.guest("beta") as guest:
@@ -123,8 +124,10 @@ def test_no_secret_is_in_anything_that_the_console_has(attacked: Attacked) -> No
     sealed = decode_profiles(piles["own.profiles"]).keys[0].sealed
     opened = Search({"sealed key": sealed[-40:]})
     has_it = {name for name in piles if found_in(piles[name], opened)}
-    assert has_it >= {"system", "commands", "monday", "own.profiles"}  # so the search decodes deep enough
-    assert b"SPKB" in piles["console.sqlite"]  # the copies themselves
+    # If a sealed key is found in these piles, the search decodes deep enough to find a secret.
+    assert has_it >= {"system", "commands", "monday", "own.profiles"}
+    # The store of the console holds the sealed copies.
+    assert b"SPKB" in piles["console.sqlite"]
     assert has_it.isdisjoint({"log", "said", "own.profiles.xml"})
     for name, secret in secrets.items():
         assert found_in(piles["commands"] + base64.b64encode(b"x" + secret), search) == {name}

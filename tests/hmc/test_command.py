@@ -107,7 +107,7 @@ def test_usage_errors_that_name_the_way_out(run, tmp_path, words, reported) -> N
 
 
 def test_no_console_and_no_system(run, environment, tmp_path) -> None:
-    """If no console serves the store, the status is 3 for a verb of ours and 1 for a line.
+    """If no console serves the store, a verb of ours has status 3, and a line has status 1.
 
     SWPKS_HMC has priority over SWPKS_STATE.
     """
@@ -208,7 +208,7 @@ def test_a_folder_that_cannot_be_made(tmp_path) -> None:
 def two(console: ConsoleProcess, systems: list[ServerProcess]) -> ConsoleProcess:
     """A running console with two systems."""
     console.systems = [f"{each.state.name}={each.start().control_socket}" for each in systems]
-    # On a busy machine the systems may be added after the start has stopped waiting for them.
+    # On a busy machine `start` may return before both systems are added.
     console.start().log_lines("system.added", least=2)
     return console
 
@@ -223,7 +223,8 @@ def test_a_console_of_two_systems(two, systems, run, environment, tmp_path) -> N
     status, out, _ = run("status")
     assert status == 0
     assert [line.split()[0] for line in out.splitlines()[1:3]] == ["sys1", "sys2"]
-    assert "20" in out.splitlines()[1]  # the time of the last contact
+    # "20" begins the year of the last contact.
+    assert "20" in out.splitlines()[1]
     listed = json.loads(run("systems", "--json")[1])
     assert [each["where"] for each in listed] == [str(each.control_socket) for each in systems]
     serial = listed[1]["type_model_serial"]
@@ -251,7 +252,8 @@ def test_a_console_of_two_systems(two, systems, run, environment, tmp_path) -> N
     assert run("delete", "bare", "-m", "sys2")[0] == 0
     _jobs_and_copies(run)
     assert "connected since 20" in run("status", "-m", "sys2")[1]
-    assert run("recover", "-m", "sys1")[0] == 1  # a system with a partition needs no recovery
+    # A system with a partition needs no recovery, so the order fails.
+    assert run("recover", "-m", "sys1")[0] == 1
     status, out, _ = run("recover", "-m", "sys1", "--json")
     assert (status, [json.loads(line)["state"] for line in out.splitlines()]) == (1, ["running", "failed"])
     systems[1].kill()

@@ -9,7 +9,8 @@ import pytest
 
 from tests.hmc.plant import Keeper, Plant, until
 
-pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests measure this code
+# Other tests cover this code, so coverage is not measured here.
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
 
 PROCESSOR = "service-processor"
 
@@ -58,7 +59,8 @@ def test_the_console_is_lost_and_the_old_one_comes_back(pair: tuple[Plant, Keepe
     plant.recovered()
     plant.demand("second")
     old.console.start()
-    (away,) = old.console.ready["away"]  # the ready line reports the open stream of the other console
+    # The ready line of the old console says that the new console's stream is open.
+    (away,) = old.console.ready["away"]
     assert away["trouble"].startswith("the console new (")
     assert away["trouble"].endswith(" is connected")
     assert away["advice"].startswith("stop the other console, or take the system out of it there: ")
@@ -91,6 +93,7 @@ def test_processor_first_then_console(pair: tuple[Plant, Keeper], tmp_path: Path
     new.console.log_lines("recovery.no_copies")
     assert "sys1 stays in Recovery: not restored: alpha, beta" in plant.refused("recover")
     assert "given up: alpha, beta" in plant.hmc("recover", "--give-up")
-    plant.power_off()  # the new, empty partitions of the settings
+    # The settings have made new, empty partitions, and these run now.
+    plant.power_off()
     plant.line("rstprofdata", "-l", "1", "-f", str(tmp_path / "profiles"))
     plant.demand("first")

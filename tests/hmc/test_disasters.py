@@ -10,7 +10,8 @@ from tests.hmc.plant import Plant, until
 from tests.parts.life import erase
 from tests.service.processes import serve
 
-pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests measure this code
+# Other tests cover this code, so coverage is not measured here.
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
 
 CARD, TPM, PROCESSOR = "anchor-card", "tpm", "service-processor"
 ALL_PAIRS = (CARD, TPM, CARD, PROCESSOR, TPM, PROCESSOR, CARD)

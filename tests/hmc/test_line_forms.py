@@ -13,7 +13,8 @@ from swpks.cli.hmc_line import carried_out
 from swpks.hmc import names
 from tests.hmc.estate import LEVELS, Estate
 
-pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests measure this code
+# Other tests cover this code, so coverage is not measured here.
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,8 @@ from hcall_client.guests import authvar
 from tests.hmc.estate import LEVELS, Estate, answers
 from tests.secvar.keys import BEFORE, pk
 
-pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests measure this code
+# Other tests cover this code, so coverage is not measured here.
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
 
 OS, FIRMWARE = Authorization(3), Authorization(1)
 LABEL = b"disk-key"
@@ -102,7 +103,7 @@ def test_it_grows_while_off_and_never_shrinks(estate: Estate) -> None:
 def test_it_is_switched_off_only_while_empty(estate: Estate, system: str) -> None:
     """R-33: Size 0 is refused with HSCL0DC8 unless the keystore is empty.
 
-    It can be switched off while the partition runs, but on only while it is off.
+    While the partition runs, the keystore can be switched off, but not on.
     """
     estate.make(system, "used", 8)
     estate.on(system, "used")
@@ -132,7 +133,8 @@ def test_all_keystores_stay_within_the_total(estate: Estate) -> None:
     total, assigned = map(int, estate.line(columns).split())
     assert total == 1024
     whole = (total - assigned) // 64 - 1
-    left = total - assigned - whole * 64  # 64 to 127, so both halves are valid sizes
+    # From 64 to 127 KiB are left, so each half is a valid size.
+    left = total - assigned - whole * 64
     sizes = {f"full{number}": 64 for number in range(whole)} | {"rest": left // 2, "last": left - left // 2}
     records = estate.work / "full"
     records.write_text("".join(f"name={name},keystore_kbytes={sizes[name]}\n" for name in sizes))
@@ -165,7 +167,7 @@ def test_every_call_is_refused_while_it_is_off(estate: Estate, system: str) -> N
     estate.on(system, "dark")
     with estate.guest(system, "dark") as channel:
         refused = {opcode for opcode in CALLS if channel.call(raw_call(opcode)).status in OFF}
-        # The call that the level lacks, and the call that needs its attribute.
+        # Two calls are refused: the one that the level lacks, and SIGNED_UPDATE, whose attribute is off.
         assert refused == set(CALLS) - levels.LEVELS[LEVELS[system]].calls | {Opcode.SIGNED_UPDATE}
         channel.call(write_object(OS, LABEL, b"data"))
 
@@ -220,7 +222,7 @@ def test_the_latch_lets_one_update_through(estate: Estate) -> None:
         channel.call(unsigned)
         assert channel.call(read_object(OS, label)).data[8:] == pk().lists
         while not channel.call(confirm_object_flushed(OS, label)).flushed:
-            pass  # a poll makes the flush come sooner
+            pass  # Each CONFIRM makes the flush begin sooner.
         assert estate.shown("new", "latch", SIGNED) == "1,0,0"
         with pytest.raises(HcallError, match="H_P6"):
             channel.call(unsigned)

@@ -160,7 +160,8 @@ def test_a_stop_tells_a_command_that_waits(console, systems, tmp_path, number) -
     wire = waiting(console, tmp_path)
     os.kill(console.pid, number)
     console.log_lines("console.stopping")
-    until(lambda: not accepts(console))  # the log may be written before the socket closes
+    # The console may write the log line before it closes the socket.
+    until(lambda: not accepts(console))
     os.kill(console.pid, number)
     assert "the console stops" in wire.receive()["say"]
     assert wire.receive() == {"exit": 1}
@@ -182,7 +183,8 @@ def test_a_kill_leaves_a_command_with_a_clear_line(console, systems, tmp_path) -
             env=os.environ | {"SWPKS_HMC": str(console.store)},
             stderr=subprocess.PIPE,
         )
-        wire = waiting(console, tmp_path)  # connects second, so the console has taken the command
+        # This client connects second. The console has then accepted the command's connection.
+        wire = waiting(console, tmp_path)
         console.kill()
         pipe.write(b"\n" * 32)
         wire.close()
@@ -202,7 +204,8 @@ def test_a_system_that_is_away_does_not_hinder_the_start(console, systems) -> No
     reported = (
         f"sys1 at {place} is not connected: {away['trouble']}; {advice}; the console goes on dialling\n"
     )
-    assert f"console.sock: no system yet\n{reported}" in console.log  # both lines are on standard output
+    # The console prints both lines on standard output.
+    assert f"console.sock: no system yet\n{reported}" in console.log
     shown = console.hmc("status").splitlines()
     assert shown[-1] == f"sys1 was not reached yet: {away['trouble']}; {advice}"
     console.log_lines("system.not_reached")

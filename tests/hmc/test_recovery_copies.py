@@ -15,7 +15,8 @@ from tests.certificates import Authority
 from tests.hmc.plant import OS, Keeper, Plant, until
 from tests.parts.systems import LABEL
 
-pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests measure this code
+# Other tests cover this code, so coverage is not measured here.
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
 
 PROCESSOR = "service-processor"
 
@@ -106,7 +107,8 @@ def test_every_copy_of_a_store_is_damaged(plant: Plant) -> None:
     assert "given up: beta" in plant.hmc("recover", "--give-up")
     plant.demand("old", ["alpha"])
     assert plant.copies("beta") == []
-    keystore = plant.partition("beta").keystore  # the partition that the settings have made again
+    # The settings have made "beta" again, so its keystore is empty.
+    keystore = plant.partition("beta").keystore
     assert keystore is not None
     assert keystore.objects == 0
 

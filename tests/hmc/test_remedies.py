@@ -66,7 +66,8 @@ def test_each_number_of_ours_has_its_remedy_once(rule_id: str) -> None:
             assert at_its_console or (named and not (name == "a system" and "-m" in words))
     own = travelled(OperatorError(RULES[rule_id], "finding; do this", advised=True))
     assert with_remedy_for(own, ENDS["a console"]).message == "finding; do this"
-    assert message(own).endswith(" finding; do this")  # a console forwards its line too
+    # A console sends this message on as a line. The advice must be in it.
+    assert message(own).endswith(" finding; do this")
 
 
 def test_words_of_the_command_stand_in_its_remedy() -> None:

@@ -27,7 +27,7 @@ HERE, THERE = "unix:/s1/a.sock", "tcp:[::1]:4711"
 
 
 class Seen(NamedTuple):
-    """A system with its last view."""
+    """A system, with the last view of it that the console has."""
 
     name: str
     view: SystemView | None

@@ -15,7 +15,7 @@ TRANSIENT = 0x0200_0000
 
 @pytest.fixture
 def derived(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """A list that gets the result of every derivation of an id from now on."""
+    """A list of the key ids that are derived from now on."""
     found: list[bytes] = []
     derive = key_ids.key_id_of
 

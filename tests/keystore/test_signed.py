@@ -1,4 +1,4 @@
-"""Which object a SIGNED_UPDATE changes in a keystore, and that it does so as a whole (R-15)."""
+"""The object that a SIGNED_UPDATE changes in a keystore. A refused update changes nothing (R-15)."""
 
 import pytest
 

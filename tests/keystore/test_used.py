@@ -1,6 +1,6 @@
-"""State of a running keystore that its image does not have.
+"""The state that only a running keystore has, such as passwords and open lists.
 
-A live migration is no IPL, so it moves this too.
+The stored image does not contain this state. A live migration is no IPL, so it moves the state too.
 """
 
 from hypothesis import given

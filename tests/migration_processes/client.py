@@ -1,8 +1,8 @@
-"""A client that follows its partition while it writes, confirms and reads; and a watch on its sockets.
+"""Two clients of a partition that moves: `Load` writes and reads, `Watch` only notes when a system answers.
 
     with Load(console.locate("lpar1"), ledger) as load: ...     # raises the first failure at its end
 
-The client sets a password, to notice its loss: a live move keeps a password, an IPL ends it.
+`Load` sets a password. A live move must keep the password, and an IPL must end it.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Ledger:
             assert self.password_set
             return
         assert channel.ipl_count > self.ipls, "an IPL count goes up"
-        # After an IPL a read with the old password must be refused; one object is enough to show it.
+        # After an IPL, a READ with the old password must be refused. One object is enough to show that.
         for number in self.kept if self.ipls else ():
             refused = None
             try:
@@ -161,7 +161,8 @@ class Load:
                     self._note(error)
         except BaseException as error:
             self._failure = error
-        # If this thread has failed, `paused` and `goes_on` must not wait for it.
+        # These two lines wake `paused` and `goes_on`. Without them, both would wait for a thread that has
+        # failed.
         self._holds.set()
         with self._beat:
             self._beat.notify_all()
@@ -187,7 +188,8 @@ class Load:
         ledger = self.ledger
         self._remove_strays(channel)
         ledger.last += 1
-        # Noted before the call: if the session ends during it, the object may be in the store.
+        # The number is noted before the call. If the session ends during the call, the object may be in the
+        # store.
         ledger.strays.add(ledger.last)
         number, data = ledger.last, (b"%d " % ledger.last).ljust(SIZE, b".")
         self._call(channel, write_object(OWNER, label_of(number), data))
@@ -269,8 +271,8 @@ class Watch:
             channel.call(get_config())
         except TimeoutError:
             return
-        # The server answered between `begun` and now.  The late bound of the first answer and the early
-        # bound of the last one are kept, so a slow client never looks like two owners.
+        # The server answered between `begun` and now. For the first answer the later time is stored, for the
+        # last answer the earlier time. Otherwise a slow client could look like two owners.
         if self.first_end is None:
             self.first_end = time.monotonic()
         self.last_start = begun

@@ -1,8 +1,9 @@
 """A migration of real processes in which one storage operation of source, target or console fails.
 
-The n-th operation fails once with EIO or ENOSPC, for n = 1, 2, 3 and so on, until an attempt has fewer.
-Operations count from the order to the end of the attempt. A system must go on by itself. A console may end,
-and is then started again. `fleet.load` checks the end, as after each kill.
+Operation number n fails once, with EIO or ENOSPC, for n = 1, 2, 3 and so on. The series ends when an
+attempt has fewer than n operations. The count begins with the order and stops at the end of the attempt.
+After the error a system must go on by itself. A console may end, and is then started again. `fleet.load`
+checks the result, as after each kill.
 """
 
 from __future__ import annotations
@@ -126,7 +127,10 @@ PLAYS = {
 
 
 def _settled(fleet: Fleet) -> None:
-    """Wait for the end of an attempt. If the console has ended, start it again without an order."""
+    """Wait for the end of an attempt, without an order.
+
+    A console that has ended is started again.
+    """
 
     def found() -> bool:
         _revive(fleet)

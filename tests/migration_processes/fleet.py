@@ -276,10 +276,10 @@ class Fleet:
 
     @contextmanager
     def load(self) -> Iterator[Load]:
-        """Run a client, and watch both sockets, during one attempt.
+        """Run a client, and watch both sockets, during one attempt; then check the result.
 
-        At the end assert: there was one owner at every moment, the client goes on, and no confirmed write
-        is lost. The other system has no socket, also after a restart. Afterwards `source` is the owner.
+        At every moment there was at most one owner. No confirmed write is lost, and the client goes on. The
+        system that is not the owner has no socket, even after a restart. Afterwards `source` is the owner.
         """
         with ExitStack() as stack:
             load = stack.enter_context(Load(self.console.locate(NAME), self.ledger))

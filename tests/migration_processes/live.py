@@ -64,7 +64,8 @@ def stopped(role: str, point: str) -> Scenario:
             _stopped_at_a_stall(fleet, victim)
             fleet.start_again(victim)
             _went_on(fleet, load)
-            # If the console dies, it may get PREPARED before the stop. Then the move goes on.
+            # If the victim is the console, PREPARED may have arrived before the stop. Then the move goes on,
+            # and the target may be the owner.
             assert role == "console" or fleet.settled() is fleet.source
 
     return scenario
@@ -127,7 +128,8 @@ def console_tells_and_dies(fleet: Fleet) -> None:
     """The source dies after it has sent FINAL. The console dies after it has sent a word to the source."""
     source, console = fleet.source, fleet.console
     fleet.start_again(source, "final-sent")
-    fleet.settled()  # the word allows the source to serve
+    # The restarted source first gets a word that lets it serve. The fail point must not strike at this word.
+    fleet.settled()
     fleet.start_again(console, "told")
     with fleet.load() as load:
         fleet.move()

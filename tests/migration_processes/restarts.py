@@ -1,7 +1,8 @@
-"""kill -9 in a remote restart, and of a source that was dead and returns.
+"""kill -9 during a remote restart. In some scenarios the dead source returns.
 
-The copy is made while the client pauses, and the source is killed in that pause. So the copy and then the
-target must have every confirmed write. The client runs again while the partition is restarted.
+The console copies the store while the client pauses. The source is killed in the same pause. So the copy
+has every confirmed write, and the target must have them too. The client runs again while the partition is
+restarted.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def serves_alone(fleet: Fleet, load: Load) -> None:
 
 
 def is_fenced(fleet: Fleet) -> None:
-    """Wait until a source that returned has the record that it does not own the partition."""
+    """Wait until a source that returned is fenced: its record says that it does not own the partition."""
     fleet.until(lambda: fleet.custody_of(fleet.source) == "released", "it was not fenced")
 
 
@@ -152,7 +153,8 @@ def barred(role: str, point: str) -> Scenario:
             line = order_restart(fleet)
             fleet.died(victim)
             fleet.start_again(victim)
-            if victim is target and line.ended()[0]:  # refused: the target may have the copy
+            # The target was down and may have the copy. So the order may be refused, and is given again.
+            if victim is target and line.ended()[0]:
                 assert order_restart(fleet).ended()[0] == 0
             ends_at_target(fleet, load)
 

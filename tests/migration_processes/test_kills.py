@@ -15,7 +15,8 @@ from tests.migration_processes.live import Scenario
 from tests.migration_processes.scenarios import SCENARIOS
 from tests.soak.recording import build
 
-pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests measure this code
+# Other tests cover this code, so coverage is not measured here.
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
 
 
 class Fleets:

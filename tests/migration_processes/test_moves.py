@@ -22,7 +22,8 @@ from swpks.testing import ServerProcess
 from tests.migration_processes.client import Watch
 from tests.migration_processes.fleet import NAME, Fleet
 
-pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests measure this code
+# Other tests cover this code, so coverage is not measured here.
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
 
 
 @pytest.fixture
@@ -107,7 +108,8 @@ def test_a_remote_restart_from_a_dead_system(fleet: Fleet) -> None:
     assert fleet.is_gone(east)
     fleet.source, fleet.target = west, east
     fleet.demand()
-    with fleet.load():  # and back by a live move
+    # A live move brings the partition back to the first system.
+    with fleet.load():
         assert fleet.move().ended()[0] == 0
 
 

@@ -96,7 +96,7 @@ class Keeper:
                 raise self.refuses
             self.memory[uuid] = custody.after(self.standing(uuid), row, epoch, generation)
             on_mark()
-            # As in the real custodian, a step becomes durable even if its caller is cancelled.
+            # The shield copies the real custodian: a step becomes durable even if its caller is cancelled.
             with trio.CancelScope(shield=True):
                 if self.hold is not None and row.to:
                     await self.hold.wait()
@@ -298,7 +298,7 @@ class Pair:
 @asynccontextmanager
 async def pair() -> AsyncIterator[Pair]:
     """Run two systems; the first one owns the partition."""
-    with trio.fail_after(3600):  # seconds of a virtual clock
+    with trio.fail_after(3600):  # 3600 seconds of the virtual clock
         async with trio.open_nursery() as nursery:
             wires = Wires(nursery)
             yield Pair(System(wires, SOURCE, OWNED), System(wires, TARGET, Standing()), wires)

@@ -15,7 +15,8 @@ def end(opens: bool, token: bytes, prologue: bytes, ephemeral: bytes | None = No
     made.set_as_initiator() if opens else made.set_as_responder()
     if ephemeral:
         made.set_keypair_from_private_bytes(Keypair.EPHEMERAL, ephemeral)
-    with warnings.catch_warnings():  # a fixed ephemeral key is right for golden conversations alone
+    # The library warns about a fixed ephemeral key. Only the golden conversations use one.
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="One of ephemeral keypairs is already set")
         made.start_handshake()
     return made

@@ -83,7 +83,7 @@ async def test_a_target_whose_connection_breaks_is_dialled_again(
 
 
 async def test_active_that_is_lost_is_the_matter_of_the_console(autojump_clock: MockClock) -> None:
-    """R-51: if ACTIVE is lost, only the console can bring it, because the target has dropped the token."""
+    """R-51: if ACTIVE is lost, only the console can bring it. The target has dropped the token."""
     async with pair() as both:
         both.wires.spoil_answers.append(lambda stream: Cut(stream, 3, within=False))
         await both.begin()
@@ -238,7 +238,8 @@ async def test_orders_are_refused_by_their_rules(autojump_clock: MockClock) -> N
         )
         both.source.running = False
         await refused(rules.MIGRATION_POWER, begin, NAME, order)
-        keeper = both.source.keeper  # as after a restart, when it serves nothing yet
+        # After a restart, the source serves nothing yet.
+        keeper = both.source.keeper
         serving = keeper.memory[PARTITION]
         for mode, rule in ((Mode.ASKING, rules.CUSTODY_CONFIRMED), (Mode.IN_DOUBT, rules.CUSTODY_IDLE)):
             keeper.memory[PARTITION] = serving._replace(mode=mode)
@@ -325,7 +326,7 @@ async def test_a_target_that_answers_out_of_place_ends_the_copy_phase(autojump_c
 
 
 class Answering:
-    """A target that has the token, and answers each message with the same one."""
+    """A target that has the token and answers every message with `message`."""
 
     def __init__(self, both: Pair, message: Message) -> None:
         self.both, self.message = both, message

@@ -87,7 +87,8 @@ async def test_a_full_store_moves(autojump_clock: MockClock) -> None:
         password = b"p" * 32
         await lpar1.channel.call(set_password(Consumer.OPERATING_SYSTEM, password))
         who, written = Authorization(Consumer.OPERATING_SYSTEM, password), {}
-        with suppress(HcallError):  # raised when the store is full
+        # The loop ends when a full store refuses the WRITE.
+        with suppress(HcallError):
             for number in range(1000):
                 label, data = b"object %d" % number, bytes([number % 251]) * 4000
                 await lpar1.channel.call(write_object(who, label, data))

@@ -53,7 +53,8 @@ async def test_every_end_of_an_attempt_ends_its_token(autojump_clock: MockClock,
             else:
                 await both.expect(2, bytes(32))
         await refused_channel(both, both.attempt())
-        with pytest.raises(OperatorError) as caught:  # a delayed order does not make it valid again
+        # A delayed order must not make the old token valid again.
+        with pytest.raises(OperatorError) as caught:
             await both.expect()
         assert caught.value.rule is rules.CUSTODY_EPOCH
         await refused_channel(both, both.attempt())
@@ -78,7 +79,7 @@ async def refused_channel(both: Pair, attempt: Attempt) -> None:
 
 
 async def test_no_token_and_no_store_is_in_a_log(autojump_clock: MockClock) -> None:
-    """R-51: no log and no shown reason has a token or a store, after a migration that succeeds or fails."""
+    """R-51: no log and no shown reason has a token or a store, whether the migration succeeds or fails."""
     stream = io.StringIO()
     logs.configure(level="debug", style="json", stream=stream)
     try:

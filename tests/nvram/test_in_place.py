@@ -104,7 +104,10 @@ def test_the_next_commit_notices(nvram: SqliteNvram, folder: Path, accident: Acc
 
 
 class WhileCommitting(Mapping[str, bytes | None]):
-    """Changes that cause the accident while they are committed: after the check, before SQLite's commit."""
+    """Changes that cause the accident during their own commit.
+
+    The accident comes after the check of the file and before the commit of SQLite.
+    """
 
     def __init__(self, accident: Callable[[], object]) -> None:
         self.accident = accident
@@ -126,7 +129,7 @@ class WhileCommitting(Mapping[str, bytes | None]):
 def test_a_commit_is_checked_afterwards_as_well(
     nvram: SqliteNvram, folder: Path, name: str, accident: Accident
 ) -> None:
-    """R-20: if the file is unlinked, SQLite still reports success. Here the commit is an error."""
+    """R-20: The commit is an error if the file is removed during it, although SQLite reports success."""
     refuses(nvram, WhileCommitting(lambda: accident(folder / name)))
 
 

@@ -274,7 +274,7 @@ def test_a_file_of_level_1_has_its_commit_number(old: Path, statement: str) -> N
 
 
 def test_a_file_of_level_1_does_not_lose_all_its_records(old: Path) -> None:
-    """R-22: if a file has a commit number but no record, it is damaged, and no new system."""
+    """R-22: A file with a commit number and no record is damaged. It does not count as a new system."""
     with contextlib.closing(sqlite3.connect(old)) as connection, connection:
         connection.execute("DELETE FROM record")
     with pytest.raises(NvramError, match="its records are gone"):

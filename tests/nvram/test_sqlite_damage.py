@@ -47,7 +47,7 @@ def test_at_every_commit_a_killed_server_comes_back_with_it(tmp_path: Path) -> N
 def test_a_log_cut_off_anywhere_gives_one_whole_commit(tmp_path: Path) -> None:
     """R-22: if a power cut tears the log, an earlier commit is there as a whole, never a mixture.
 
-    The mark is as old as the log, as after a power cut that came before either was written.
+    The test also puts an old mark back, because the cut may come before the mark was written.
     """
     (tmp_path / "live").mkdir()
     nvram = Live(tmp_path / "live" / "nvram.db")

@@ -63,7 +63,7 @@ def repository(folder: Path) -> Path:
         folder.joinpath(name).symlink_to(ROOT / name)
     if Path(sys.prefix, "bin", "activate").exists():
         folder.joinpath(".venv").symlink_to(sys.prefix)
-    else:  # the system's interpreter is on the path already
+    else:  # without a virtual environment, the interpreter is already on the path
         folder.joinpath(".venv", "bin").mkdir(parents=True)
         folder.joinpath(".venv", "bin", "activate").touch()
     return folder

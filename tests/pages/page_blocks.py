@@ -63,7 +63,8 @@ def given_to(name: str, passed: Callable[[], bool]) -> Iterator[PageBlocks]:
     assert rows, f"tests/pages/table.py has no row for {name}"
     given = PageBlocks(rows)
     yield given
-    if passed():  # a skipped or failed test is reported anyway
+    # A test that was skipped or has failed is reported anyway.
+    if passed():
         assert given.left == [], f"{name} leaves out blocks of its page"
 
 

@@ -33,14 +33,15 @@ def run(folder: Path, commands: list[str], then: str = "", seconds: float = SECO
         lines.append(f"echo '{_MARK}'")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SWPKS_")}
     if "SWPKS_CACHE" in os.environ:
-        environment["SWPKS_CACHE"] = os.environ["SWPKS_CACHE"]  # Debian's files are fetched only once
+        # With this cache, Debian's files are downloaded only once.
+        environment["SWPKS_CACHE"] = os.environ["SWPKS_CACHE"]
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     done = subprocess.run(
         ["bash", "-c", "\n".join([*lines, then])], cwd=folder, env=environment, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds, check=False,
         start_new_session=True,
     )  # fmt: skip
-    # A carriage return is no end of line: GRUB prints one behind each.
+    # GRUB prints a carriage return behind each line. It is removed, because the page shows none.
     printed = done.stdout.decode(errors="replace").replace("\r", "")
     written = printed.split(f"{_MARK}\n")
     assert len(written) == len(commands) + 1, f"the shell ended in {commands[len(written) - 1]}\n{printed}"

@@ -1,8 +1,8 @@
-"""docs/compatibility.md is true for an upgrade and a step back; this release is the earlier one.
+"""docs/compatibility.md is true for an upgrade and a step back. This release is the earlier one.
 
-No later release exists yet, so a script plays it. The script runs this release, and gives the anchor card a
-level that no release has. Scripts also replace `pip`, which only chooses one of the two releases, and `venv`,
-which makes an empty environment: the real ones would take seconds.
+A script stands for the later release, because none exists yet. It runs this release, and then gives the
+anchor card a level that no release has. Two more scripts save seconds. One replaces `pip`: it chooses one
+of the two releases. The other replaces `venv`: it makes an empty environment.
 """
 
 from __future__ import annotations

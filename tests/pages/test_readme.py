@@ -1,4 +1,4 @@
-"""README.md is true: its example tests pass, and its boot is the one of the recipe.
+"""README.md is true: its example tests pass, and it shows the boots of the other pages.
 
 `test_whole_pages.py` runs its sessions and its program, in the order of the page.
 """

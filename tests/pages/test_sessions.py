@@ -28,7 +28,10 @@ def test_an_end_that_fails_is_an_error(tmp_path) -> None:
 
 
 def test_a_part_of_a_line_ends_with_the_line() -> None:
-    """By line, `...` inside a line hides no line behind it; a line `...` stands for several."""
+    """With `by_line`, `...` inside a line stands for a part of this line only.
+
+    A line that is only `...` stands for any number of lines.
+    """
     for written, same in (("a 1 b\nc\n", True), ("a 1 b\nmore\nc\n", False), ("a 1\n2 b\nc\n", False)):
         assert shows("a ... b\nc\n", written, by_line=True) is same
     assert shows("a ... b\nc\n", "a 1\n2 b\nc\n")
@@ -57,7 +60,10 @@ def test_commands_are_typed_into_a_guest(tmp_path) -> None:
 
 @pytest.mark.process
 def test_output_is_that_of_a_terminal(tmp_path) -> None:
-    """Colours, carriage returns and times are no difference; a word, a line and a blank line are one."""
+    """Another colour, carriage return or time is no difference.
+
+    Another word, line or blank line is a difference.
+    """
     command = r"printf '\033[37m\033[?25hone\n\r\n\r[    0.5] two\r\n'"
     for shown, same in (
         *(("one\n\n[    7.25] two\n", True), ("...\n...two\n", True)),

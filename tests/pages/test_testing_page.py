@@ -26,7 +26,8 @@ PAGE = ROOT / "docs" / "testing.md"
 TEXT = PAGE.read_text("utf-8")
 PROGRAMS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
-# pytest finds the tests of the page here, with their marks, as in the reader's file.
+# The programs of the page are executed in this module. So pytest finds their tests and marks as in the
+# reader's own file.
 exec(compile("\n".join(PROGRAMS), str(PAGE), "exec"))
 
 
@@ -48,7 +49,8 @@ def test_the_project_of_the_page(tmp_path, monkeypatch, page_blocks: PageBlocks)
     page = page_blocks.session()
     commands = list(page.commands)
     assert len(commands) == 7
-    commands[-1] += " || true"  # otherwise a failure would end the shell
+    # A failed last command must not end the shell.
+    commands[-1] += " || true"
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     *written, _ = run(repository(tmp_path / "repository"), commands)
     for command, shown, found in zip(commands, page.shown, written, strict=True):

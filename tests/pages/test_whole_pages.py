@@ -44,7 +44,8 @@ def test_every_command_of_the_page(
         begun = re.compile(rf"(python|pytest\b.*) {re.escape(name)}\b")
         assert any(map(begun.match, steps.commands)), name
         (place / name).write_text(program)
-        steps.commands[1] += f"; cp {place / name} ."  # as the reader saves it, in the folder of the page
+        # The reader saves the file in the folder of the page, so it is copied there.
+        steps.commands[1] += f"; cp {place / name} ."
     then = f"PYTHONPATH={ROOT}:{ROOT}/spec\nexport PYTHONPATH\n{row.then}"
     follow(place, with_end(steps, then, row.last))
 
@@ -57,7 +58,8 @@ def steps_in(page: str) -> Session:
 ALL_PAGES = [
     "README.md",
     *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
-    *(row.page for row in WHOLE if row.page.startswith("spec/")),  # other pages of spec/ show excerpts
+    # The other pages of spec/ show only excerpts.
+    *(row.page for row in WHOLE if row.page.startswith("spec/")),
 ]
 PAGES = [page for page in ALL_PAGES if re.search(r"^\$ ", (ROOT / page).read_text("utf-8"), re.MULTILINE)]
 

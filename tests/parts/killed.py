@@ -45,7 +45,8 @@ def stepped(work: Work, state: Path, last: int) -> None:
     connect = steps.traced(sqlite3.connect)
     sqlite3.connect = connect  # type: ignore[assignment]
     work(state)
-    steps.step()  # the last step is the end of the work
+    # The end of the work is a step too, the last one.
+    steps.step()
 
 
 def start(state: Path) -> None:

@@ -119,9 +119,9 @@ def copied_tpm(state: Path, to: Path) -> Swtpm:
 class Scene(NamedTuple):
     """A start that succeeds, and what it finds.
 
-    `before` changes the parts. `copies` has the findings about parts, without those that agree.
-    `then` is the decision of the next start; `revive` is called before that start.
-    `kept` is True if the guest's object is still there.
+    `before` changes the parts of the system. `copies` has the findings about those parts that do not agree.
+    `revive` is called before the next start, and `then` is the decision of that start. `kept` is True if
+    the guest's object must still be there.
     """
 
     row: str

@@ -165,8 +165,8 @@ class System:
     def refused(self, *options: str) -> CompletedProcess[str]:
         """Run a start that must be refused; assert that it has changed nothing in the folder.
 
-        If there was no service processor, an empty NVRAM exists then, because it is opened before the
-        decision.
+        If there was no service processor, the start leaves an empty NVRAM: it opens NVRAM before it
+        decides.
         """
         before, new = contents(self.state), not self.part("service-processor").exists()
         wishes = [word for each in self.server.partitions for word in ("--partition", each)]

@@ -31,7 +31,8 @@ def test_a_whole_life(tmp_path: Path) -> None:
     with system.on():
         life.fill()
         demand_no_erase_of_a_running_system(life)
-    life.replace("anchor-card")  # the old card, with its key, moves to `removed`
+    # The test's folder `removed` now holds the old card with its key.
+    life.replace("anchor-card")
     with system.on():
         assert system.components().decision == "card-replaced"
 
@@ -201,7 +202,8 @@ def test_everything_is_given_up(tmp_path: Path) -> None:
         life.fill()
     life.replace("service-processor")
     for key in (life.state / "access-keys").iterdir():
-        key.unlink()  # so no store is known
+        # Without access keys, the start knows no store.
+        key.unlink()
     system.server.partitions = []
     with system.on():
         assert "no store was restored" in life.refused("recovery.complete", end_recovery())

@@ -223,7 +223,7 @@ def once(kills: Kills, before: Any, after: Any, name: str) -> None:
 
 
 def demand_whole(found: dict[str, Any]) -> None:
-    """Assert that no partition is refused, that each has its key file, and a second start agrees."""
+    """Assert that no partition is refused and each has its key file. A second start must agree."""
     assert (found["state"], found["refused"]) == ("Operating", []), found
     assert found["keys"] == sorted(found["uuids"]), found
     assert stays(found), found

@@ -265,7 +265,7 @@ def test_a_reset_destroys_the_seed_that_a_killed_clear_all_has_left(tmp_path: Pa
     card = AnchorCard(state / "anchor-card")
     held = card.read()
     assert held is not None
-    # Only the first step of Clear All: the card is written, and the old seed is still there.
+    # This is only the first step of Clear All. The card is written, and the old seed still exists.
     card.write(Card(held.identity._replace(root_key=bytes(32)), reset_pending=True))
     reset_settings(state, os.urandom)
     assert (state / "tpm" / "seed").read_bytes() != seed

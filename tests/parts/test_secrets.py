@@ -144,7 +144,8 @@ class Scenario:
         with self.empty.on([*DEBUG, "json"]):
             end = ["beginRecovery", "endRecovery", "stopSystem"]
             self._ask(self.empty, end, {"endRecovery": {"give_up": True}})
-            assert self.empty.server.wait() == 0  # before the next signal, which would give another status
+            # The server must end before the next signal, because that would change its exit status.
+            assert self.empty.server.wait() == 0
         self.outputs["log, empty"] = self.empty.server.log_path.read_bytes()
         self.secrets["root key of another system"] = self.empty.root_key()
 

@@ -31,23 +31,24 @@ MAKE, GO, RECOVERY, PENDING, STOP = StartOutcome
 LOST = (NONE, UNREADABLE, SILENT)
 ANY_CARD, ANY_COPY, ANY_RECORDS = tuple(CardFinding), tuple(CopyFinding), tuple(RecordsFinding)
 
-# Card, wrapped copy, other records, decision.  The first line that fits counts.
+# Columns: card, wrapped copy, other records, decision. The first row that fits decides.
 ORACLE = [
-    # Two different keys: the start never chooses one, also if the card has the mark of Clear All.
+    # Card and copy hold different keys. The start never chooses one of them, even if Clear All has marked the
+    # card.
     (ANY_CARD, (OTHER,), ANY_RECORDS, STOP),
-    # Clear All has marked the card: that decides before every line below.
+    # Clear All has marked the card. From here on, the mark decides alone.
     ((MARKED,), ANY_COPY, ANY_RECORDS, PENDING),
-    # No part has anything: the only case in which a start makes a root key.
+    # No part holds a key or a record. Only in this case the start makes a root key.
     ((NEW,), (NONE,), (CLEAR,), MAKE),
     # The key does not open the records.
     (ANY_CARD, ANY_COPY, (SHUT,), STOP),
-    # The card holds the key.
+    # The card holds the key that opens the records.
     ((K,), (SAME, *LOST), (OPEN,), GO),
     ((K,), (SAME, *LOST), (CLEAR,), RECOVERY),
-    # The card is lost, and a TPM still unwraps the key.
+    # The card is new or damaged, and a TPM still unwraps the key.
     ((NEW, DAMAGED), (SAME,), (OPEN,), GO),
     ((NEW, DAMAGED), (SAME,), (CLEAR,), RECOVERY),
-    # No copy is readable, but something shows that a key existed.
+    # No copy is readable, but the card or the copy shows that a key has existed.
     ((NEW,), (UNREADABLE, SILENT), (CLEAR,), STOP),
     ((DAMAGED,), LOST, (CLEAR,), STOP),
 ]
@@ -114,9 +115,9 @@ def test_each_row_is_reached() -> None:
 
 
 def test_a_key_is_made_in_one_case_only() -> None:
-    """R-40, R-41: a start makes a root key only if there is no card, no copy and no record.
+    """R-40, R-41: a start makes a root key only if the system has no card, no copy and no record.
 
-    Otherwise the old ones would be lost.
+    Otherwise the system would lose what is sealed under the old key.
     """
     assert [each for each in OCCURRING if decide(each[0], [each[1]], each[2]).outcome is MAKE] == [
         (NEW, NONE, CLEAR)
@@ -138,7 +139,7 @@ def test_each_row_of_one_outcome() -> None:
             assert found[CLEAR] is RECOVERY
 
 
-# Two TPMs. The first of these findings that occurs in either copy is the finding about both.
+# Findings about two TPMs: a reason, the finding that decides, and the findings that give way to it
 PAIRS = [
     ("one copy of another key stops, whatever the other says", OTHER, ANY_COPY),
     ("one readable copy heals the other", SAME, (SAME, BEFORE, UNREADABLE, SILENT, NONE)),

@@ -175,7 +175,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> System:
 
 
 class Pair:
-    """A copy of the system of `pair`, with its swtpm running."""
+    """A system with two TPMs, copied from the fixture `pair`. Its swtpm runs."""
 
     def __init__(self, folder: Path, pair: System) -> None:
         self.system = pair.copied(folder / "state")

@@ -115,7 +115,8 @@ class Model:
         if at.custody is Custody.RELEASED and attempt and attempt.kind is Kind.INACTIVE:
             yield Said(Word.COPY, at.epoch, attempt.target, at.generation)
         if at.custody is Custody.RELEASED and any(each.kind is Kind.RESTART for each in self.world.plan):
-            yield Said(Word.ACTIVATE, at.epoch, TO_CONSOLE, sender=me)  # the console sees each record
+            # The console learns of each record by this word.
+            yield Said(Word.ACTIVATE, at.epoch, TO_CONSOLE, sender=me)
         if at.custody is Custody.NONE and attempt and attempt.kind is Kind.BAR:
             yield Said(Word.BAR, at.epoch, TO_CONSOLE, sender=me)
 
@@ -197,7 +198,8 @@ class Model:
     def _reasons(self, register: Register, attempt: Attempt) -> Iterator[Reason]:
         """Yield the reasons why the source of a restart can't serve: it is dead, or its record shows it."""
         if register.decision is Decision.FORCED:
-            yield Reason(Cause.FORCE)  # the restart's target is barred
+            # This restart cancels a decided one. The bar of the decided one's target is reason enough.
+            yield Reason(Cause.FORCE)
             return
         yield Reason(Cause.OPERATOR, None if self.world.wrong else attempt.source)
         for epoch in range(register.moved + 1, register.epoch + 1):

@@ -1,4 +1,7 @@
-"""The search: states of a world, their safety, and the ends of its runs (tests.platform.custody_model)."""
+"""Searches all states of a world of the model (tests.platform.custody_model).
+
+The search checks whether each state is safe, and where the runs end.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,8 @@ class Search:
         firsts: tuple[Local | Desk, ...] = (*self.model.first, Desk(True, Register()))
         for party, first in enumerate(firsts):
             self._number(party, first)
-            for state in self._states[party]:  # the list grows during the loop
+            # `_moves_of` may append new states to this list.
+            for state in self._states[party]:
                 moves = self._moves_of(party, state)
                 self._moves[party].append(moves)
                 for move in moves:
@@ -192,7 +196,9 @@ class Search:
         if sum(each.serves for each in systems) > 1:
             return "two serve"
         if any(each.kind is Kind.RESTART for each in self.model.world.plan):
-            return ""  # the record of a dead owner does not count, and a copy is older than its store
+            # The record of a dead owner does not count, and a copy is older than its store. So two records
+            # may name owners.
+            return ""
         owners = [each for each in systems if each.custody in OWNING]
         if len(owners) > 1:
             return "two own"

@@ -154,7 +154,7 @@ def test_active_of_an_older_attempt() -> None:
 @pytest.mark.parametrize("custody", Custody)
 @pytest.mark.parametrize("asks", [True, False])
 def test_starts(custody: Custody, asks: bool) -> None:
-    """R-51, R-54: After a start only an owner serves, and only after SERVE if it must ask."""
+    """R-51, R-54: After a start only an owner serves. If it must ask, it serves only after SERVE."""
     mode = mode_after_start(custody, asks=asks)
     expected = {Custody.FROZEN: Mode.IN_DOUBT}
     if custody in OWNING:
@@ -183,7 +183,7 @@ def test_a_copy_brings_its_generation(on: Word, generation: int) -> None:
 
 
 def test_what_is_said_has_a_hearer() -> None:
-    """Each word that a state sends has a row at its receiver, and ASK has one at the console."""
+    """Each word that a state sends has a row at its receiver. For ASK, the receiver is the console."""
     heard = {row.on for row in SYSTEM}
     for saying in SAYS:
         for party in saying.to:

@@ -1,4 +1,4 @@
-"""Custody in a system: it serves and changes only the partitions that it owns. It reserves old names."""
+"""A system serves and changes only the partitions that it owns. It reserves the names of departed ones."""
 
 import itertools
 from collections.abc import Callable

@@ -121,7 +121,7 @@ def test_a_wrong_operator_of_a_forced_attempt_harms_nobody() -> None:
     assert decisions == set(Decision)
 
 
-# One is dead for ever
+# One party stays down for ever
 
 
 def without_owner(dead: int) -> tuple[int, Counter[tuple[str, str]]]:
@@ -130,7 +130,8 @@ def without_owner(dead: int) -> tuple[int, Counter[tuple[str, str]]]:
     The first is their number. The second counts those that reach no owner, by record and decision.
     """
     found = Search(fixed(2, 2)).explore()
-    search = Search(fixed(2, 2), eager=False)  # the last words before the death may be lost
+    # `eager=False`: the words of the last step before the death may be lost.
+    search = Search(fixed(2, 2), eager=False)
     starts = [each for each in found.locals if is_down(search.view(each), dead)]
     ended = search.stuck(starts, one_serves, dead=dead, forces=dead == 0)
     kinds = Counter((records(search.view(each)), decision(search.view(each))) for each in ended)
@@ -156,20 +157,26 @@ def decision(view: View) -> str:
 
 
 def test_target_dead_for_ever() -> None:
-    """R-51: If the target stays dead, the source serves, unless it has released or the target was forced."""
+    """R-51: If the target stays dead, the source serves.
+
+    There are two exceptions: the source has released the partition, or the target was forced.
+    """
     _, kinds = without_owner(1)
     assert all("RELEASED" in at or "GONE" in at or said in ("FORCED", "DONE") for at, said in kinds)
 
 
 def test_console_dead_for_ever() -> None:
-    """R-51: If the console stays dead, a source waits for ever only if its target has no present copy."""
+    """R-51: If the console stays dead, some frozen sources wait for ever.
+
+    These are the sources whose target has no present copy.
+    """
     _, kinds = without_owner(2)
     assert {at for at, _ in kinds if at.startswith("FROZEN")} == {"FROZEN NONE", "FROZEN OLDER"}
     assert {at.split()[0] for at, _ in kinds} == {"FROZEN", "OWN"}
 
 
 def test_source_dead_for_ever() -> None:
-    """R-51: If the source stays dead, the target is forced if it has the last copy of an open attempt."""
+    """R-51: A target with the last copy of an open attempt is forced if the source stays dead."""
     _, kinds = without_owner(0)
     assert {said for at, said in kinds if at in ("FROZEN PREPARED", "RELEASED PREPARED")} <= {
         "ABORTED",

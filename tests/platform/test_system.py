@@ -94,7 +94,7 @@ def test_sizes(level: str, kbytes: int, fine: bool) -> None:
 
 
 GROWING = [
-    # size now, requested size, whether it runs, whether permitted
+    # columns: present size, requested size, whether the partition runs, whether the change is permitted
     (0, 4, False, True),
     (0, 4, True, False),
     (4, 5, False, True),
@@ -222,7 +222,7 @@ def test_the_total_is_the_levels_unless_it_is_configured(level: str, total: int)
 
 
 POWER = [
-    # state, request, state after it or the rule of the refusal
+    # columns: state, request, state after the request or the rule that refuses it
     (Power.OFF, "power_on", Power.RUNNING),
     (Power.OFF, "power_off", rules.POWER_RUNNING),
     (Power.OFF, "ipl", rules.POWER_RUNNING),

@@ -113,7 +113,8 @@ def _section(
 def with_gates(kernel: Kernel) -> Kernel:
     """Add the two functions by which Linux makes h-calls.
 
-    They have no size, as in Linux; labels in them have the names of their traced twins.
+    As in Linux, these functions have no size. Inside each of them is a label with the name of the variant
+    that is traced.
     """
     for gate in ("plpar_hcall", "plpar_hcall9"):
         kernel.function(gate, NOP, NOP, NOP, SC1, BLR, local=True, sized=False)

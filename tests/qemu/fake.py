@@ -48,11 +48,10 @@ class Processor:
 class FakeMachine:
     """The processors, the memory and the settings of a fake machine.
 
-    `main` is the start address of the first processor, in real mode; `others` are those of the further ones.
-    `foreign` lists the h-calls that the machine itself executed. `acks`: the stub requires acks. `odd` has a
-    false
-    answer for each beginning of a request. `resets` is the number of resets before a reset ends the machine.
-    The first `idle_steps` steps are answered before their instruction has run.
+    The first processor starts at the address `main`, in real mode. The further ones start at `others`.
+    `foreign` lists the h-calls that the machine itself executed. If `acks` is True, the stub requires acks.
+    `odd` maps the beginning of a request to a false answer. The machine ends at the reset that follows
+    `resets` resets. The stub answers the first `idle_steps` steps before their instruction has run.
     """
 
     def __init__(self, kernel: Kernel, tree: bytes, main: int, others: tuple[int, ...] = ()) -> None:
@@ -95,7 +94,8 @@ class FakeMachine:
                 if not self.execute(processor):
                     return b"W00"
                 if self.events[-1:] == ["RESET"] and processor.values["pc"] == self.start:
-                    break  # the reset has made new processors
+                    # The reset has replaced the processors, so the old list is left.
+                    break
 
     def word(self, processor: Processor) -> int:
         """Return the next instruction of a processor."""
@@ -126,7 +126,8 @@ class FakeMachine:
             values["r3"] = 0
         elif word >> 26 == 14:  # addi, which assemblers write as li
             values[f"r{word >> 21 & 31}"] = word & 0xFFFF
-        elif word >> 26 == 18:  # b; bl if the lowest bit is set
+        # Instruction `b`, or `bl` if the lowest bit is set.
+        elif word >> 26 == 18:
             offset = word & 0x03FFFFFC
             values["lr"] = pc + 4 if word & 1 else values["lr"]
             values["pc"] = pc + offset - ((offset & 0x02000000) << 1)

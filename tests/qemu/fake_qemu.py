@@ -1,6 +1,6 @@
 """The fake machine as a process that replaces qemu-system-ppc64.
 
-As the real one does, it continues when the other end of its stub or its monitor is closed.
+Like QEMU, the process goes on when the other end of its stub or monitor is closed.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class FakeSlof(FakeMachine):
         return True
 
     def reset(self, _processor: Processor | None = None) -> bool:
-        """Reset the machine, as an action at an address."""
+        """Reset the machine. This is the action of an address."""
         self.events.append("RESET")
         self.boot()
         return True
@@ -181,7 +181,7 @@ class FakeSlof(FakeMachine):
         return _leave(self.forth, [length if self.sets else CELL - 1])
 
     def _interpret(self, at: int) -> Program:
-        """Run a text; behind its number is the number of the exception, 0 for none."""
+        """Run a Forth text. Then the top of the stack is the number of the exception, 0 for none."""
         try:
             if self.broken:
                 raise ForthFailed("broken")
@@ -207,7 +207,7 @@ class FakeSlof(FakeMachine):
         return True
 
     def _prepare_call(self, values: dict[str, int], registers: tuple[int, ...]) -> None:
-        """Go to the `sc 1` in the page, with its registers."""
+        """Send the processor to the `sc 1` that the text has stored, with the registers of the h-call."""
         at = self.call_at
         self.at[at] = self._unanswered
         self.at[at + 4] = self._answered
@@ -220,7 +220,7 @@ class FakeSlof(FakeMachine):
         return self.memory.index(word, HEAP)
 
     def _unanswered(self, processor: Processor) -> bool:
-        """Answer an h-call as QEMU does, which knows none of the keystore."""
+        """Answer an h-call as QEMU itself does: it has no keystore, so the function is missing."""
         self.foreign.append(processor.values["r3"])
         processor.values |= {"r3": FUNCTION_MISSING, "pc": processor.values["pc"] + 4}
         return True

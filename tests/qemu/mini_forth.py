@@ -1,7 +1,8 @@
 """A small Forth: as much as the firmware's text uses, with SLOF's vocabulary of client services.
 
-Names are resolved when a word is compiled, as in SLOF: a helper that was defined while `client-voc` is
-searched first would get that vocabulary's `exit`.  A word that makes an h-call suspends the interpreter.
+As in SLOF, a name is resolved when the word that uses it is compiled. So `client-voc` must not be searched
+first while a helper is defined: its own `exit` would be used. A word that makes an h-call suspends the
+interpreter.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class ForthFailed(Exception):
 
 
 class Jump(NamedTuple):
-    """A branch of a compiled word: to a place, always or only for 0 on the stack."""
+    """A branch of a compiled word. If `always` is False, it is taken only for 0 on the stack."""
 
     to: int
     always: bool
@@ -104,7 +105,7 @@ class MiniForth:
         return Store(variable)
 
     def _address(self, item: Item) -> int:
-        """Return an execution token: a place in the list of words that were asked for."""
+        """Return an execution token for a word: the index of the word in `executed`."""
         self.executed.append([item])
         return len(self.executed) - 1
 
@@ -112,7 +113,7 @@ class MiniForth:
         body: list[Item] = []
         marks: list[int] = []
         for token in tokens:
-            # `exit` is the one control word that a vocabulary can hide.
+            # A vocabulary may define a word `exit` of its own. No other control word can be hidden.
             control = token in CONTROL and not (token == "exit" and "exit" in self.order[-1])
             if token == "(":
                 _skip(tokens)
@@ -196,7 +197,10 @@ def _binary(function: Callable[[int, int], int]) -> Callable[[MiniForth], None]:
 
 
 def _shuffle(count: int, *order: int) -> Callable[[MiniForth], None]:
-    """Return a word that replaces the upper `count` numbers by those at these places, the lowest is 0."""
+    """Return a word that reorders the upper `count` numbers of the stack.
+
+    `order` has the old places of the new numbers. Place 0 is the lowest.
+    """
 
     def word(forth: MiniForth) -> None:
         given = [forth.pop() for _ in range(count)][::-1]
@@ -224,7 +228,8 @@ def _fetch(size: int) -> Callable[[MiniForth], None]:
 
 def _alloc(forth: MiniForth) -> None:
     size = forth.pop()
-    forth.stack.append(forth.free + 0x10)  # not at the start of a page: the text has to align it
+    # The block does not begin at the start of a page, so the text has to align it.
+    forth.stack.append(forth.free + 0x10)
     forth.free += size + 0x20
 
 
@@ -251,7 +256,10 @@ def _is_zero(forth: MiniForth) -> None:
 
 
 def _call_c(forth: MiniForth) -> Program:
-    """Run the one function that the text has: what its machine code does."""
+    """Do what the machine code of the text does: make an h-call with the registers in memory.
+
+    The text has no other machine code.
+    """
     code, _, _, registers = forth.pop(), forth.pop(), forth.pop(), forth.pop()
     words = b"".join(word.to_bytes(4, "big") for word in MACHINE_CODE)
     assert forth.memory[code : code + len(words)] == words

@@ -80,7 +80,7 @@ def _damaged(at: int, data: bytes) -> bytes:
     ],
 )
 def test_a_disk_that_does_not_boot(tmp_path: Path, disk: bytes, reason: str) -> None:
-    """Each is refused with its reason and the path."""
+    """A disk that SLOF could not boot is refused with the reason and the path."""
     path = tmp_path / "boot.img"
     path.write_bytes(disk)
     with pytest.raises(LoaderUnsuitable, match=reason) as caught:

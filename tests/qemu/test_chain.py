@@ -79,7 +79,8 @@ class ChainRig:
             async with self.bridge() as bridge:
                 try:
                     return await bridge.run()
-                except Exception as error:  # raised below, where no nursery wraps it into a group
+                # The error is raised below. Inside the nursery, it would be wrapped in a group.
+                except Exception as error:
                     failures.append(error)
         raise failures[0]
 
@@ -119,7 +120,7 @@ async def test_three_consumers_in_their_order(tmp_path: Path) -> None:
     system.power_off("lpar1")
     system.set_attributes(
         "lpar1", {"keystore_signed_updates": 1, "linux_dynamic_key_secure_boot": 1}
-    )  # firmware then has SB_VERSION
+    )  # with these attributes, firmware has SB_VERSION
     system.power_on("lpar1")
     assert await rig.run() == Ended(0)
     known, size, version, db = found
@@ -155,7 +156,7 @@ async def test_while_the_kernel_runs(tmp_path: Path) -> None:
 
 
 async def test_the_boot_loader_is_locked_on_request(tmp_path: Path) -> None:
-    """R-77: --lock-boot-loader locks consumer 2 at the hand-over."""
+    """R-77: With --lock-boot-loader, firmware locks consumer 2 at the hand-over."""
     rig = ChainRig(tmp_path)
     rig.boot.lock_boot_loader = True
     await rig.run()
@@ -172,7 +173,7 @@ async def test_the_secure_boot_mode(tmp_path: Path, mode: SecureBoot) -> None:
 
 
 async def test_a_partition_without_a_keystore(tmp_path: Path) -> None:
-    """Firmware then has no services, and the kernel starts all the same."""
+    """If the partition has no keystore, firmware has no services. The kernel still starts."""
     found: list[list[int] | None] = []
 
     def loader() -> Steps:
@@ -188,7 +189,10 @@ async def test_a_partition_without_a_keystore(tmp_path: Path) -> None:
 
 
 async def test_each_reset_is_an_ipl(tmp_path: Path) -> None:
-    """R-77: the second boot locks again; the passes of SLOF over its own reset vector are no IPL."""
+    """R-77: After a reset, the second boot locks the objects again.
+
+    SLOF also runs over its own reset vector without a reset. That is no IPL.
+    """
     rig = ChainRig(tmp_path, kernel=with_driver(*GET_CONFIG, end=RESET))
     await rig.run()
     assert rig.partition.ipls == 2
@@ -196,7 +200,7 @@ async def test_each_reset_is_an_ipl(tmp_path: Path) -> None:
 
 
 async def test_a_reset_in_a_call_from_outside(tmp_path: Path) -> None:
-    """R-77: the call is left, and the new boot installs the services anew."""
+    """R-77: A reset ends a call that the bridge makes in firmware. The new boot installs new services."""
     rig = ChainRig(tmp_path)
 
     def cut() -> None:
@@ -210,7 +214,10 @@ async def test_a_reset_in_a_call_from_outside(tmp_path: Path) -> None:
 
 
 async def test_a_reset_while_the_partition_answers(tmp_path: Path) -> None:
-    """R-77: the answer is dropped: its registers would be those of the new boot, which begins with an IPL."""
+    """R-77: After a reset, the answer to an older call is dropped.
+
+    Its registers would go to the new boot, which begins with an IPL.
+    """
     rig = ChainRig(tmp_path)
 
     def reset() -> None:
@@ -224,7 +231,7 @@ async def test_a_reset_while_the_partition_answers(tmp_path: Path) -> None:
 
 
 async def test_a_lock_of_the_loader_that_fails_is_reported(tmp_path: Path) -> None:
-    """R-77: a user who has asked for the lock learns that it is not there."""
+    """R-77: If the requested lock of the boot loader fails, the user gets a message."""
     rig = ChainRig(tmp_path)
     rig.boot.lock_boot_loader = True
     inner, generated = rig.partition.call, iter([True])
@@ -240,7 +247,7 @@ async def test_a_lock_of_the_loader_that_fails_is_reported(tmp_path: Path) -> No
 
 
 async def test_an_end_in_a_call_from_outside(tmp_path: Path) -> None:
-    """The end of QEMU in the middle of the installation is the end of the machine."""
+    """If QEMU ends during the installation in firmware, the run ends as at any end of the machine."""
     rig = ChainRig(tmp_path)
 
     def cut() -> None:
@@ -252,7 +259,10 @@ async def test_an_end_in_a_call_from_outside(tmp_path: Path) -> None:
 
 
 async def test_firmware_that_runs_code_at_the_loaders_address(tmp_path: Path) -> None:
-    """The stop counts only if the code there is that of the disk."""
+    """Firmware may run other code at the loader's address.
+
+    The bridge acts there only if the code is that of the disk.
+    """
     rig = ChainRig(tmp_path)
     rig.machine.own_code = True
     await rig.run()
@@ -305,7 +315,10 @@ async def test_another_kernel_on_the_disk(tmp_path: Path) -> None:
 
 
 async def test_another_kernel_that_resets_the_machine(tmp_path: Path) -> None:
-    """A kernel that never comes to the file's `early_setup` is noticed by its reset, and not changed."""
+    """A kernel that never reaches the file's `early_setup` is noticed when it resets the machine.
+
+    Its memory is not changed.
+    """
     rig = ChainRig(tmp_path, kernel=with_driver(*GET_CONFIG))
     other = Kernel()
     other.function("padding", *[NOP] * 80)
@@ -317,7 +330,10 @@ async def test_another_kernel_that_resets_the_machine(tmp_path: Path) -> None:
 
 
 async def test_a_lock_that_fails_is_reported(tmp_path: Path) -> None:
-    """The user reads the status; the boot goes on, as firmware's objects are then open."""
+    """If firmware can't lock its objects, the user reads the status.
+
+    The boot goes on, and firmware's objects are open.
+    """
     rig = ChainRig(tmp_path)
     inner = rig.partition.call
 

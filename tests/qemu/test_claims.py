@@ -33,7 +33,8 @@ def test_a_claim_without_a_lock_is_taken_over(tmp_path: Path) -> None:
     mine = Claims()
     mine.take(tmp_path / "lpar1.sock")
     assert left.read_text() == f"{os.getpid()}\n"
-    assert left.stat().st_mode & 0o077 == 0o044  # the mode that the first owner set
+    # The claim file has the mode that its first owner set.
+    assert left.stat().st_mode & 0o077 == 0o044
     mine.release()
 
 

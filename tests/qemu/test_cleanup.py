@@ -51,7 +51,8 @@ def test_processes_and_folders_are_gone(tmp_path: Path, monkeypatch: pytest.Monk
         os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
         _kept(folder, sleeping, stubborn, ended)
         assert (sleeping.wait(), stubborn.wait()) == (-15, -9)
-        os.killpg(stubborn.pid, 9)  # ends the `sleep` that the shell has started
+        # This kill ends the `sleep` that the stubborn shell has started.
+        os.killpg(stubborn.pid, 9)
     assert not folder.exists()
 
 

@@ -14,7 +14,10 @@ from tests.qemu.assemble import BLR, LABEL, NOP, SC1, Kernel, branch, with_gates
 
 
 def a_kernel() -> Kernel:
-    """Return a kernel with calls of the driver, to both entries of a gate, and with calls of others."""
+    """Return a kernel with h-calls of the driver and of other functions.
+
+    The driver calls both entries of a gate.
+    """
     kernel = with_gates(Kernel())
     kernel.function("plpks_one", NOP, ("plpar_hcall", True), ("plpar_hcall9", False), BLR)
     kernel.function("_plpks_two", ("plpar_hcall9", True), ("helper", True), BLR, local=False)

@@ -34,7 +34,7 @@ def test_nothing_is_left_behind(
         for name in (b"fake_qemu", b"serve", b"cleanup"):
             assert any(name in each for each in names), names
         assert len(list(temporary.iterdir())) == 1
-        # The warnings about QEMU's default machine are not shown.
+        # QEMU's warnings about its default machine are hidden. Only this other warning is shown.
         assert [line for line in command.said.splitlines() if WARNING in line] == [
             f"{WARNING}, cap-cfpc=fixed"
         ]
@@ -63,7 +63,7 @@ def test_the_second_machine_on_a_partition(tmp_path: Path, path: str, swpks_serv
         assert (view.power, view.ipl_count) == ("running", before)
         first.process.kill()
         first.end()
-    # A new process takes the claim of a killed one.  SIGTERM powers the partition off.
+    # The first command was killed, and this process takes its claim. SIGTERM then powers the partition off.
     with running("--kernel", kernel, "--state", state, PATH=path) as third:
         third.process.terminate()
         assert third.end() == 128 + signal.SIGTERM
@@ -72,7 +72,7 @@ def test_the_second_machine_on_a_partition(tmp_path: Path, path: str, swpks_serv
 
 
 def test_a_server_that_is_away_is_told_of(tmp_path: Path, path: str, swpks_server: ServerProcess) -> None:
-    """The command reports when it loses the server and when it reaches it again, even without an h-call."""
+    """The command reports the loss of the server and its return, even if the guest makes no h-call."""
     words = ("--kernel", fake_kernel(tmp_path), "--state", swpks_server.state, "--patience", 7)
     with running(*words, PATH=path) as command:
         swpks_server.stop()
@@ -98,7 +98,8 @@ def test_a_state_below_a_missing_folder(tmp_path: Path, path: str) -> None:
 
     The guest panics at the end.
     """
-    state = tmp_path / "n" / "d" / "s"  # short: the path of a socket has a bound
+    # The folders have one letter each, because a socket's path has a maximum length.
+    state = tmp_path / "n" / "d" / "s"
     command = Running("--kernel", fake_kernel(tmp_path, PANIC), "--state", state, PATH=path)
     assert command.end() == 4, command.said
     assert "the guest has panicked; its console is above. The command line names no root" in command.said

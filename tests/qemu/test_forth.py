@@ -78,7 +78,7 @@ class Slof:
             return 0, 0, 0
         if self.busy:
             self.busy -= 1
-            # A busy answer changes r4 and r5 as any other: the arguments have to be stored elsewhere.
+            # A busy answer overwrites r4 and r5 too. So the caller has to store its arguments elsewhere.
             return Status.H_BUSY, 0, 0
         found: HReturn = self.engine.do(marshal(opcode, registers, self.memory))
         deliver(found, self.memory)
@@ -154,7 +154,7 @@ def test_firmware_reads_with_its_password(slof: Slof) -> None:
 
 
 def test_an_absent_object(slof: Slof) -> None:
-    """The status of the h-call goes to the boot loader as it is."""
+    """If an object is absent or too large, the boot loader gets the status of the h-call unchanged."""
     assert slof.call("pks-read-object", 1, *slof.put(b"absent"), BUFFER, 100) == [0, 0, Status.H_NOT_FOUND]
     assert slof.call("pks-read-object", 1, *slof.put(b"private"), BUFFER, 3) == [0, 0, Status.H_TOO_BIG]
 
@@ -214,5 +214,5 @@ def test_the_boot_loader_can_be_locked(slof: Slof) -> None:
 
 
 def test_a_partition_without_a_keystore() -> None:
-    """GET_CONFIG leaves the status of the engine, so that no services are installed."""
+    """Without a keystore, GET_CONFIG returns the engine's status. Firmware then installs no services."""
     assert Slof(kbytes=0).interpret(forth.GET_CONFIG) == Status.H_FUNCTION

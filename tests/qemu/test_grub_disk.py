@@ -78,7 +78,10 @@ def test_the_configuration_is_in_the_memdisk(modules: Path) -> None:
 
 
 def test_static_keys_have_no_padding(modules: Path) -> None:
-    """GRUB refuses a certificate with a byte behind its DER; so these entries are last, with their length."""
+    """The entries of static keys are last in the segment, and have no padding.
+
+    GRUB refuses a certificate with a byte behind its DER.
+    """
     keys = [b"1", b"12345", b"123"]
     assert entries(core_image(modules, "halt", ["elf"], keys))[-3:] == [(5, key) for key in keys]
 

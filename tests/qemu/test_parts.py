@@ -75,7 +75,10 @@ async def test_resets_are_counted_up_to_the_answer() -> None:
 
 
 async def test_a_panic_is_noted_until_a_reset() -> None:
-    """If the guest runs on after a panic, as an option of QEMU allows, the panic does not count."""
+    """If the guest runs on after a panic, the panic does not count.
+
+    An option of QEMU lets the guest run on.
+    """
     panic = b'{"event": "GUEST_PANICKED", "data": {"action": "%s"}}'
     for lines, found in (
         ([panic % b"poweroff"], True),
@@ -122,7 +125,8 @@ def test_the_command_line_of_a_machine_with_a_disk(serial: str, kind: str) -> No
     machine = QemuMachine(Path("vmlinux"), options=["-snapshot"], serial=serial, disk=Path("my,disk"))
     line = command_line(machine, 7, 9, 11)
     assert line[line.index("-machine") + 1] == "pseries"
-    disk = Path("my,,disk").absolute()  # a relative path with a colon would be a protocol to QEMU
+    # QEMU takes a relative path with a colon for a protocol.
+    disk = Path("my,,disk").absolute()
     assert f"file={disk},format=raw,if=none,id=swpks-disk" in line
     console = next(word for word in line if "id=swpks-console" in word)
     assert console.startswith(kind)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from swpks.qemu.errors import StubError
 from swpks.qemu.rsp import MAX_PACKET, Decoder, Sign, checksum, encode, expand
 
-# QEMU 7.2 sent the first five of these.
+# The first five packets come from QEMU 7.2.
 GOLDEN = [
     (b"OK", b"$OK#9a"),
     (b"", b"$#00"),

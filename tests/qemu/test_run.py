@@ -52,7 +52,8 @@ class Played:
         self.heard: dict[str, trio.Event] = {}
         self.returncode: int | None = 0
         monkeypatch.setattr(run, "start", self.start)
-        monkeypatch.setattr(run, "END_SECONDS", 0.2)  # of the fake process, which does not end
+        # The fake process never ends, so the wait for its end is made short.
+        monkeypatch.setattr(run, "END_SECONDS", 0.2)
 
     @asynccontextmanager
     async def start(self, _machine: QemuMachine, **_streams: Any) -> AsyncIterator[Wires]:
@@ -66,7 +67,8 @@ class Played:
             try:
                 yield Wires(ours, our_monitor, PlayedProcess(self.machine, self.returncode))  # type: ignore[arg-type]
             except BaseException as error:
-                failure = error  # raised later, so that the nursery does not wrap it in a group
+                # The error is raised below. Inside the nursery, it would be wrapped in a group.
+                failure = error
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
@@ -154,7 +156,8 @@ async def test_a_machine_that_ends_while_its_call_waits(
         bridge.hook("plpar_hcall", away)
 
     monkeypatch.setattr(run, "NOTICE_SECONDS", 0.01)
-    with pytest.raises(PartitionUnusable, match="no server"):  # raised by the power-off at the end
+    # The power-off at the end finds no server and raises this error.
+    with pytest.raises(PartitionUnusable, match="no server"):
         await played.run(swpks_server, prepare=prepare)
     assert not any("open again" in each for each in played.sentences)
 

@@ -63,7 +63,8 @@ class PlayedDisk:
             try:
                 yield Wires(ours, our_monitor, process, console)  # type: ignore[arg-type]
             except BaseException as error:
-                failures.append(error)  # the failure itself, not in the nursery's group
+                # The error is raised below. Inside the nursery, it would be wrapped in a group.
+                failures.append(error)
             nursery.cancel_scope.cancel()
         if failures:
             raise failures[0]
@@ -135,7 +136,7 @@ async def test_a_loader_at_a_prompt(
 async def test_another_kernel_that_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swpks_server: ServerProcess, end: int
 ) -> None:
-    """R-77: a kernel that ends without the start of the file's kernel is another one, also if it panics."""
+    """R-77: A kernel that ends before the `early_setup` of the file is another kernel, even if it panics."""
     played = PlayedDisk(tmp_path, monkeypatch)
     other = Kernel()
     other.function("padding", *[NOP] * 80)

@@ -125,7 +125,8 @@ def _until_closed(script):
     async def guarded(peer: Peer) -> None:
         try:
             await script(peer)
-        except Exception:  # the client left, so any error may come
+        # The client has closed the connection, so any error may come.
+        except Exception:
             await peer.aclose()
 
     return guarded

@@ -21,8 +21,8 @@ AUDIT, PWSET, WORLD, IMMUTABLE, SIGNED = 0x4000_0000, 0x1000_0000, 0x0800_0000, 
 def check(guest: Guest, call: HCall, answer: Answer) -> Rule:
     """Return the rule of the last refusal.
 
-    The answer must have the rule's status.  If the rule is about an argument, it must have the status of
-    the refused argument.
+    The answer must have the status of this rule. A rule about arguments has no status of its own: then the
+    answer must have the status of the refused argument.
     """
     refusal = guest.refusals[-1]
     rule = refusal.rule

@@ -69,7 +69,7 @@ async def _idle_guest(folder: Path) -> Rule:
 
 
 async def _booted(folder: Path, change: Callable[[ChainRig], None]) -> Rule:
-    """Break by a boot from a disk, with a change of its machine."""
+    """Break a rule: after `change`, a machine boots from a disk."""
     rig = ChainRig(folder)
     change(rig)
     return await refused_late(rig.run())

@@ -95,7 +95,8 @@ def adopted(folder: Path, *, of_a_socket: bool) -> Rule:
     """Break a rule: the passed descriptor is a file, or a socket that does not listen."""
     with (folder / "file").open("w") as file, socket.socket() as silent:
         number = silent.fileno() if of_a_socket else file.fileno()
-        os.set_inheritable(number, True)  # as for a passed descriptor
+        # A passed descriptor is inheritable.
+        os.set_inheritable(number, True)
         with mock.patch.object(sockets, "FIRST_PASSED", number):
             return refused(passed_sockets, {"LISTEN_PID": "7", "LISTEN_FDS": "1"}, 7)
 

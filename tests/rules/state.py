@@ -132,7 +132,8 @@ def _linked(state: Path) -> None:
 
 
 def _failing_device(folder: Path) -> Rule:
-    with failing(2, errno.EIO, "fsync"):  # the first fsync is that of a folder outside the state
+    # The second fsync fails. The first one is that of a folder outside the state.
+    with failing(2, errno.EIO, "fsync"):
         return refused(started, folder / "state")
 
 

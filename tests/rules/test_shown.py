@@ -120,7 +120,7 @@ async def test_a_console_shows_the_message_number_once() -> None:
 
 
 async def test_a_rule_of_a_newer_system_is_shown_as_it_was_told() -> None:
-    """If a system names a rule that the console does not have, the error shows it as the system sent it."""
+    """If the console does not have the rule that a system names, the error shows it as it was sent."""
     body = {
         "type": "/problems/refused", "title": "Refused by a rule", "status": 409, "detail": "too many moons",
         "fault": "operator", "rule_id": "moon.count", "rule": "a system has one moon",

@@ -50,7 +50,7 @@ def refuse(guest: Guest, name: str, payload: bytes, **other: int | bytes) -> Rul
 
 
 def case(rule: Rule) -> Break:
-    """Return a function that breaks a rule: a guest sends the rule's last case in the table of test_judge."""
+    """Return a function that breaks a rule: a guest sends the last update that breaks it in `CASES`."""
     _, name, payload, changes = next(each for each in reversed(CASES) if each[0] is rule)
 
     def broken(_: Path) -> Rule:

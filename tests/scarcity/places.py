@@ -116,7 +116,8 @@ def made(kind: Callable[[Path], Path], place: Path) -> Iterator[Path]:
         return real(opened, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patched:
-        if kind is forbidden:  # root may open everything, so the error is simulated
+        # Root may open every file, so the error is simulated.
+        if kind is forbidden:
             patched.setattr(os, "open", guarded)
         yield path
 

@@ -42,7 +42,8 @@ def no_descriptors(server: ServerProcess) -> Iterator[None]:
 def test_without_a_descriptor_a_verb_is_refused_whole(server: ServerProcess) -> None:
     """RLIMIT_NOFILE: power on and create are refused, and change nothing. Sessions and flushes go on."""
     server.partitions = ["alpha:64", "off:8"]
-    server.options = ["--debuggable"]  # the test reads its descriptors in /proc
+    # With this option the test may read the server's descriptors in /proc.
+    server.options = ["--debuggable"]
     server.start()
     server.hmc("power", "off", "off")
     with _client(server) as client, server.connect_blocking("alpha") as session:
@@ -157,7 +158,8 @@ def few_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (8, 8))
 
 
-@pytest.mark.usefixtures("not_measured")  # coverage would need further descriptors
+# Coverage would need more descriptors than the limit allows.
+@pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize(
     "before,rule",
     [(huge_stacks, "scarce.threads"), (few_descriptors, "scarce.descriptors")],

@@ -98,7 +98,8 @@ async def console(folder: Path, keys: KeyFiles | None = None) -> AsyncIterator[C
         await nursery.start(listeners.run, machine)
         machine.power_on("on")
         there = Console(machine, folder, client)
-        # The first request of some verbs imports modules, with a reserve; this test is about the verb itself.
+        # The first request of some verbs imports modules and needs a reserve for that. These two requests do
+        # it before the test.
         assert (await client.post("/v1/partitions", json={"name": "on"})).status_code == 409
         assert (await client.post("/v1/partitions/on/rotate-key")).status_code == 200
         yield there

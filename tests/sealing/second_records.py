@@ -114,9 +114,10 @@ def partition_of(plaintext: bytes) -> tuple[Values, list[Values] | None]:
 
 
 def system(found: Values) -> bytes:
-    """Return a system record: firmware level, total, roster.
+    """Return a system record: firmware level, total, roster, later fields.
 
-    The name and whether partitions have moved are later fields, if there are any.
+    The system's name, and the mark that partitions have moved, are later fields. They are left out if
+    empty.
     """
     firmware = found["firmware"].encode()
     start = struct.pack(">HHIB", 2, 0, found["total_kbytes"], len(firmware)) + firmware

@@ -63,7 +63,10 @@ def objects_in(image: StoreImage | None) -> list[dict[str, Any]] | None:
 
 
 def test_a_copy_with_the_same_salt_has_the_golden_bytes(golden: dict[str, Any]) -> None:
-    """With the same salt, today's package makes the bytes of the second implementation, at level 2 only."""
+    """With the same salt, today's package makes the golden bytes of each copy of level 2.
+
+    It makes no copies of level 1.
+    """
     of = in_bytes({name: golden["of"][name] for name in ("system_id", "root_key", "owner", "blob")})
     record = sealing.open_partition(Sealer(identity_of(of), no_entropy), UUID(bytes=of["owner"]), of["blob"])
     made = copies.seal_copy(

@@ -188,7 +188,10 @@ def test_a_foreign_blob_never_opens(identity: SystemIdentity) -> None:
 
 
 def test_the_levels_are_never_taken_for_each_other() -> None:
-    """R-02: A record of one level is refused in place of one of the other, also with an edited level."""
+    """R-02: A record of level 1 is refused where level 2 belongs, and the other way round.
+
+    An edited level does not help: the record does not authenticate then.
+    """
     old, new = sealed(SealedKind.PARTITION, 4, 99, b""), seal_partition(SEALER, RECORD)
     with pytest.raises(UnknownLevelError, match="format level 1 where a record of level 2 belongs"):
         open_partition(SEALER, FOUR, old)

@@ -52,7 +52,7 @@ def table(marker: str) -> list[list[str]]:
 
 
 def fields(definition: Any) -> list[tuple[str, Any]]:
-    """Return every named field, with the fields of a nested header in its place."""
+    """Return every named field. In place of a nested header, return the fields of the header."""
     found: list[tuple[str, Any]] = []
     for field in definition.subcons:
         if field.name == "header" and hasattr(field.subcon, "subcons"):

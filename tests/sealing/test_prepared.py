@@ -68,7 +68,7 @@ def test_what_is_sealed_with_it_is_as_ever() -> None:
 
 
 def test_a_key_whose_partition_is_gone_is_dropped() -> None:
-    """R-02: A new preparation drops the keys of owners that it does not name, and draws no key twice."""
+    """R-02: A new preparation drops the keys of owners that it does not name. It draws no key twice."""
     sealer = Sealer(IDENTITY, entropy := Counted())
     sealer.prepare(OWNERS[:2])
     sealer.prepare(OWNERS[1:2])

@@ -1,4 +1,7 @@
-"""Sealed blobs: each opens whole and in its own place, or is refused with the reason."""
+"""A sealed blob opens only with the kind and owner for which it was sealed.
+
+Any other blob is refused with the reason.
+"""
 
 import itertools
 import os

@@ -160,7 +160,7 @@ def test_the_record_has_the_name_of_its_system() -> None:
 
 @pytest.mark.parametrize("name", [b"FW1110", b"lpar4", b"lab 2"])
 def test_names_are_utf_8(name: bytes) -> None:
-    """R-02: Names that are not UTF-8 are refused: of the firmware level, the system and the roster."""
+    """R-02: The names of the firmware level, the system and the partitions must be UTF-8."""
     with pytest.raises(PlaintextError, match="not UTF-8") as caught:
         decode_system(named(b"lab 2").replace(name, b"\xff" + name[1:]))
     assert caught.value.rule is rules.SYSTEM_NAME

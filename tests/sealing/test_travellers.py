@@ -180,7 +180,7 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_state_that_no_keystore_has_is_refused(wrong: str) -> None:
-    """A state that no keystore can have is refused by one rule, and no error shows its contents."""
+    """A state that no keystore can have is refused by one rule. No error shows its contents."""
     with pytest.raises(PeerError) as caught:
         decode_traveller(encode_traveller(TRAVELLER._replace(used=WRONG[wrong])))
     assert caught.value.rule is rules.MOBILITY_FORM

@@ -68,7 +68,8 @@ def authority(bits: int = 2048, *, ca: bool = True) -> bytes:
 
     If `ca` is False, the certificate is that of no CA.
     """
-    key = holder({2048: "KEK", 3072: "long", 4096: "big"}[bits], bits).key  # making one takes time
+    # To make a key takes time, so the holders' keys are used again.
+    key = holder({2048: "KEK", 3072: "long", 4096: "big"}[bits], bits).key
     constraints = x509.BasicConstraints(ca=ca, path_length=None)
     return certificate("authority", key, extension=constraints).public_bytes(serialization.Encoding.DER)
 
@@ -93,7 +94,8 @@ def certificate(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
-        .not_valid_after(start + datetime.timedelta(days=1))  # validity is not checked
+        # The code under test does not check validity.
+        .not_valid_after(start + datetime.timedelta(days=1))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
     if extension is not None:

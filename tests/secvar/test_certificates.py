@@ -137,7 +137,8 @@ def test_a_key_for_pss_does_not_count() -> None:
     """R-70: an id-RSASSA-PSS key is neither accepted into PK or KEK, nor trusted there with PKCS#1 v1.5."""
     made = for_pss(pk().der)
     public = x509.load_der_x509_certificate(made).public_key()
-    assert (public, rsa_key(pk().der)) == (pk().key.public_key(), pk().key.public_key())  # the same key
+    # Both certificates hold the same key.
+    assert (public, rsa_key(pk().der)) == (pk().key.public_key(), pk().key.public_key())
     assert rsa_key(made) is None
     for name, rule in (("PK", rules.UPDATE_PK_CONTENTS), ("KEK", rules.UPDATE_KEK_CONTENTS)):
         assert outcome(judge(name, update(name, authvar.certificate_lists([made])))) is rule

@@ -41,7 +41,11 @@ def test_guids_are_those_of_the_specifications() -> None:
 
 
 def test_names_and_their_vendors() -> None:
-    """R-70: PK and KEK have EFI's global vendor, the seven databases theirs, and all others Power's own."""
+    """R-70: Each name of a variable has its vendor.
+
+    PK and KEK have EFI's global vendor. The seven databases have EFI's vendor for image security. All other
+    names have Power's own.
+    """
     assert list(POLICIES) == [
         *("PK", "KEK", "db", "dbx", "grubdb", "grubdbx", "sbat", "moduledb", "trustedcadb")
     ]

@@ -62,11 +62,12 @@ def test_every_bit_counts() -> None:
             flipped = data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :]
             if not isinstance(judge("db", flipped), Refused):
                 heedless.add(at)
-    unheeded = [data.index(der.NAME) + n for n in range(len(der.NAME))]  # a signer's name
+    unheeded = [data.index(der.NAME) + n for n in range(len(der.NAME))]  # bytes of a signer's name
     versions = [n for n in range(40, len(data) - 2) if data[n : n + 2] == b"\2\1"]
-    numbers = [n + 2 for n in versions]  # versions and the serial number
+    numbers = [n + 2 for n in versions]  # bytes of the versions and of the serial number
     parameters = [n for n in range(40, len(data) - 1) if data[n : n + 2] == b"\5\0"]
-    names = [data.rindex(bytes.fromhex(der.OIDS["RSA"])) + 8]  # another name of the same algorithm
+    # This byte selects another name of the same algorithm.
+    names = [data.rindex(bytes.fromhex(der.OIDS["RSA"])) + 8]
     assert heedless <= {*unheeded, *numbers, *parameters, *names}
 
 
@@ -247,14 +248,16 @@ def test_the_most_work_there_is(
 
 
 def test_the_last_trial_counts() -> None:
-    """R-70: the 16th trial may still succeed.
+    """R-70: The 16th trial may still succeed, and there is no 17th.
 
-    If one more stranger precedes the right key, it is never tried.
+    So with one more stranger before it, the right key is never tried.
     """
     keys = as_many_as_fit(2048, SMALL)
     good_one = der.signer_info(der.signature(authvar.to_sign("db", CONTENTS, NOW), kek()))
     payload = authvar.payload(NOW, der.signed_data(*many(3), good_one), CONTENTS)
-    for strangers, taken in ((2, True), (3, False)):  # 4 trials for each key in KEK, and 4 for PK
+    # The 4 signatures are tried with each key in KEK and with PK: with 3 strangers, 20 trials would be
+    # needed.
+    for strangers, taken in ((2, True), (3, False)):
         lists = authvar.certificate_lists([*keys[:strangers], kek().der])
         counted = Counted()
         decision = judge("db", payload, exchange_keys=bytes(8) + lists, verify=counted)

@@ -1,6 +1,6 @@
-"""For every rule of a signed update, an update breaks only this rule.
+"""For every rule of a signed update, one update breaks only this rule.
 
-The refusal has its status and words.
+The refusal has the status and the words of the rule.
 """
 
 import hashlib

@@ -157,7 +157,7 @@ def test_pk_without_verification() -> None:
 
 
 def test_everything_is_deleted_by_a_sentence() -> None:
-    """R-36, R-70: a fixed sentence as the contents of PK deletes all variables, but only while armed."""
+    """R-36, R-70: A fixed sentence as the contents of PK deletes all variables, while the latch is armed."""
     for head in (bytes(44), b"x" * 44):
         contents = head + WIPE_SENTENCE
         armed = authvar.payload(BEFORE, b"-", contents)

@@ -32,9 +32,9 @@ REDIRECTED = 'exec "$@" {}'
 
 @contextmanager
 def served(state: Path, *options: str, streams: str = "", trap: str = "", **popen: Any) -> Iterator["Served"]:
-    """For the length of a block, a server that a shell starts with other streams. It is ready or has ended.
+    """Let a shell start a server with other streams, and yield it when it is ready or has ended.
 
-    `streams` are redirections, such as ``2>&-``; `trap` is a line of the shell before them.
+    `streams` are redirections, such as ``2>&-``. `trap` is a line of the shell that precedes them.
     """
     reader, writer = os.pipe()
     command = [sys.executable, "-m", "swpks", "serve", "--state", str(state), "--ready-fd", str(writer)]

@@ -217,7 +217,8 @@ async def test_accepted_older_records_put_back_contents_and_no_counter(stored: S
         stored.nvram.records = dict(older)
         stored.nvram.mark.held = [b"", b""] if lost else list(slots)
         seams = simulated_seams(nvram=stored.nvram, card=stored.card)
-        assemble(seams, Settings(), accept_older=True)  # the power fails before the first flush
+        # This start ends before its first flush, like a start with a power cut.
+        assemble(seams, Settings(), accept_older=True)
         with pytest.raises(StorageError) as caught:
             await stored.start()
         assert caught.value.rule.id == "nvram.age"

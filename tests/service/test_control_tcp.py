@@ -55,7 +55,10 @@ def reached(server: ServerProcess, files: TlsFiles) -> ServerProcess:
 
 
 def client_context(client: TlsFiles) -> ssl.SSLContext:
-    """Return the TLS context of a console, made as any program would; strict as from Python 3.13 on."""
+    """Return the TLS context of a console, made as other programs make theirs.
+
+    Certificates are checked strictly, as Python does by default from 3.13 on.
+    """
     context = ssl.create_default_context(cafile=client.ca)
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     context.load_cert_chain(client.cert, client.key)

@@ -144,7 +144,8 @@ def test_an_older_database_of_level_1_is_converted_on_demand_only(tmp_path: Path
     with assembled(state, accept_older=True) as machine:
         alpha = machine.system.find("alpha")
         assert (alpha.ipl_count, alpha.refused) == (3 + UNKNOWN_COMMITS, None)
-    with assembled(state) as machine:  # the conversion was one commit, and it included the counts
+    # A second start shows that the conversion was one commit and included the counts.
+    with assembled(state) as machine:
         counts = [each.ipl_count for each in machine.system.partitions.values()]
         assert counts[:2] == [3 + UNKNOWN_COMMITS] * 2
 

@@ -36,9 +36,10 @@ def wait_all(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
 
 @pytest.mark.process
 def test_a_number_that_was_not_passed_touches_nothing(server: ServerProcess) -> None:
-    """R-21: A ready descriptor that was not passed is refused. The state does not change:
+    """R-21: A ready descriptor that was not passed is refused, and the state does not change.
 
-    without the check, files of the server would get these numbers.
+    Without the check, files of the server would get these numbers. The ready line would be written into
+    them.
     """
     server.start()
     with server.connect_blocking("alpha") as channel:
@@ -97,7 +98,8 @@ def test_closed_standard_streams_never_become_files_of_the_state(tmp_path: Path)
 
     Otherwise the log would be written into that file.
     """
-    options = ("--log-level", "debug", "--debuggable")  # the last one lets this test look into /proc/PID/fd
+    # --debuggable lets this test look into /proc/PID/fd.
+    options = ("--log-level", "debug", "--debuggable")
     with served(tmp_path / "state", *options, streams="0<&- 1>&- 2>&-") as server:
         folder = Path(f"/proc/{server.ready['pid']}/fd")
         assert {str((folder / str(number)).readlink()) for number in range(3)} == {"/dev/null"}

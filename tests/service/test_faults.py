@@ -133,7 +133,8 @@ def test_nvram_refuses_or_hangs_on_demand(swpks_server: ServerProcess) -> None:
         assert "fault: stall until it is ended" in swpks_server.hmc("nvram", "stall")
         assert console.call(set_nvram_fault("full", 2)).fault == "full, 2 commits to go"
         while not channel.call(confirm).flushed:
-            pass  # the commit that hung has continued, and meets no second fault
+            # The commit that hung goes on. The second fault does not strike it.
+            pass
         channel.call(write_object(OS, b"y", b"data"))
         while not channel.call(confirm_object_flushed(OS, b"y")).flushed:
             pass

@@ -21,7 +21,8 @@ def left(folder: Path, *options: str) -> list[int]:
     """Run a start that fails before it reads a key; return the flag and the limits that it has set."""
     (folder / "thesis.tex").touch()
     command = [sys.executable, "-c", AFTER, "--state", str(folder), *options]
-    # The inherited limit must not be 0 already.
+    # The shell raises the inherited limit. If the limit were 0 already, the test could not see that the start
+    # sets it to 0.
     raised = ["sh", "-c", 'ulimit -S -c "$(ulimit -H -c)"; exec "$@"', "sh", *command]
     done = subprocess.run(raised, capture_output=True, text=True, check=True)
     return [int(word) for word in done.stdout.split()]

@@ -50,7 +50,7 @@ def refusal(state: Path) -> SwpksError:
 
 
 def test_two_layouts_are_refused(tmp_path: Path) -> None:
-    """R-22: an old database was put back beside the new one; the start does not guess."""
+    """R-22: If an old database is put back beside the new one, the start is refused."""
     state = old_state(tmp_path / "state", "9ad1d50", "stopped")
     with assembled(state):
         pass
@@ -65,7 +65,10 @@ def test_two_layouts_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_mark_without_its_database_is_refused(tmp_path: Path) -> None:
-    """R-22: records were lost, so a start makes no new ones. With the database the start succeeds."""
+    """R-22: A mark without its database means lost records, so the start makes no new ones.
+
+    When the database is put back, the start succeeds.
+    """
     state = old_state(tmp_path / "state", "9ad1d50", "stopped")
     database = (state / "nvram.sqlite").rename(tmp_path / "database")
     error = refusal(state)

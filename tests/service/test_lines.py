@@ -157,7 +157,7 @@ class Terminal(io.StringIO):
     ids=["terminal", "terminal, json", "file", "file, console"],
 )
 def test_the_style_follows_the_stream(style: str | None, stream: io.StringIO, start: str) -> None:
-    """Columns on a terminal, JSON elsewhere, unless the operator chooses."""
+    """By default, the log has columns on a terminal and JSON elsewhere. The operator can choose the style."""
     logs.configure(style=style, stream=stream)
     try:
         logs.Log().info("event.happened")

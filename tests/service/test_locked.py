@@ -58,7 +58,7 @@ def test_one_user_at_a_time(state: Path) -> None:
 
 
 def test_the_owner_may_be_unknown(state: Path) -> None:
-    """If the server has the lock but has not written its process id yet, the refusal has no id."""
+    """If the server has not yet written its process id into the lock, the refusal has no id."""
     with LockedState(state):
         os.truncate(state / "lock", 0)
         assert "process unknown uses" in refusal(state).message

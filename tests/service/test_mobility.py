@@ -1,4 +1,7 @@
-"""The listener of the mobility channel in real server processes: socket, port, and a move over each."""
+"""The listener of the mobility channel in real server processes.
+
+It is a socket or a TCP port, and a partition moves over each of them.
+"""
 
 from __future__ import annotations
 

@@ -64,9 +64,9 @@ def read_until(reader: int, end: bytes) -> bytes:
 
 
 def accounted(found: bytes, lines: list[bytes]) -> int:
-    """Return how many lines the output accounts for: it has the line, or a gap that counts it.
+    """Return how many of the lines are in the output or counted in one of its gaps.
 
-    AssertionError if a found line is not the next one.
+    If the output has another line than the next one, raise AssertionError.
     """
     place = 0
     for line in found.splitlines(keepends=True):
@@ -146,7 +146,8 @@ def test_a_torn_line_is_ended_before_the_next_one(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(os, "write", write)
     made = Outlet(99, notice)
-    with made._changed:  # the thread finds both lines at once
+    # While the lock is held, the thread sees no line. Then it finds both at once.
+    with made._changed:
         made._queue.extend([LINE, LINE])
         made._size = 2 * len(LINE)
     made.write(LINE)
@@ -288,7 +289,8 @@ def test_a_line_that_cannot_be_made_is_counted(
         if write_behind:
             found = b""
             while b"event.happened" not in found:
-                found += read_until(pipe.reader, b"\n")  # the notice and the line may be written separately
+                # The server may write the notice and the line separately.
+                found += read_until(pipe.reader, b"\n")
             lines = [json.loads(line) for line in found.splitlines()]
             assert [line["event"] for line in lines] == ["log.dropped", "event.happened"]
             assert lines[0]["lines"] == 3

@@ -109,7 +109,8 @@ def test_nohup_is_respected(tmp_path: Path) -> None:
         assert "SIGHUP" in signals(server.ready["pid"], "SigIgn")
         others = {"SIGTERM", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGPWR", "SIGXCPU"}
         caught = signals(server.ready["pid"], "SigCgt")
-        # From 3.13 on, construct loads pdb and so readline, whose handler of SIGWINCH stops no server.
+        # From Python 3.13 on, construct imports pdb, and pdb imports readline. readline handles SIGWINCH,
+        # which stops no server.
         if sys.version_info >= (3, 13):
             caught -= {"SIGWINCH"}
         assert caught == others
@@ -162,7 +163,8 @@ def test_a_configuration_file_says_the_same_and_more(server: ServerProcess, tmp_
         assert channel.level == "FW950"
         assert channel.call(get_config()).total_size == 16 * 1024
         with pytest.raises(OpenRefused) as refused:
-            server.connect_blocking("filed", timeout=0.2)  # the client tries again for that long
+            # The client tries again for 0.2 seconds.
+            server.connect_blocking("filed", timeout=0.2)
         assert refused.value.status == OpenStatus.TOO_MANY_SESSIONS
     server.partitions, server.options = [], []
     assert server.restart().ready["firmware"] == "FW950"

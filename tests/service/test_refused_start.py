@@ -99,10 +99,10 @@ def refused(line: list[str], state: Path, taken: str) -> bool:
 
 
 class Entry(NamedTuple):
-    """One file or folder of a state, as it is compared before and after a start.
+    """One file or folder of a state, for a comparison before and after a start.
 
-    A folder has no `data` and no time `written`, because NVRAM makes and removes files in it. The lock has
-    neither, because each start writes it. For the mark of NVRAM, `data` is only its number.
+    A folder has no `data` and no time `written`, because NVRAM makes and removes files in it. The lock file
+    also has neither, because each start writes it. For the mark of NVRAM, `data` is only its number.
     """
 
     mode: int

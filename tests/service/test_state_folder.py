@@ -51,7 +51,8 @@ def test_every_new_entry_is_durable_once_nvram_is_open(tmp_path: Path, disk: Dis
         nvram = folder / "service-processor"
         made = {folder.parent.parent, folder.parent, folder, *folder.iterdir(), *nvram.iterdir()}
         made |= {folder / "anchor-card" / "anchor-card", folder / "access-keys" / "a.key"}
-        made.discard(folder / "service-processor" / "nvram.sqlite-wal")  # SQLite makes the log durable itself
+        # SQLite itself makes this log durable.
+        made.discard(folder / "service-processor" / "nvram.sqlite-wal")
         assert made - disk.durable == set()
         assert {path.name for path in made} >= {"lock", "run", "nvram.sqlite", "nvram.sqlite-mark"}
 

@@ -71,7 +71,8 @@ class Whole:
         worker = self.seams.worker
         worker.close()
         assert isinstance(worker, ThreadWorker)
-        if worker._thread is not None:  # an abandoned job still uses NVRAM
+        # A job that was abandoned may still use NVRAM, so NVRAM is closed after the thread has ended.
+        if worker._thread is not None:
             worker._thread.join()
         self.seams.nvram.close()
         self.state.close()

@@ -70,13 +70,15 @@ def test_streams_without_a_reader(tmp_path: Path) -> None:
 def test_a_log_that_nobody_reads_does_not_stop_the_server(tmp_path: Path) -> None:
     """R-03: If no process reads the log, the server goes on, counts lost lines, and logs the gap."""
     reader, writer = small_pipe()
-    others = [f"lpar{n}" for n in range(5)]  # one partition alone may not write so many lines
+    # One partition alone may not write enough lines, so there are five more.
+    others = [f"lpar{n}" for n in range(5)]
     options = [word for name in others for word in ("--partition", f"{name}:4")]
     with served(tmp_path / "state", *options, stderr=writer) as server:
         os.close(writer)
         for name in ["alpha", *others]:
             for _ in range(300):
-                server.connect("\x01" * 255, name).close()  # the longest line for the least work
+                # This session costs little work and writes the longest possible line.
+                server.connect("\x01" * 255, name).close()
         assert server.metric("swpks_log_lines_dropped_total")
         with os.fdopen(reader, "rb") as log:
             dropped = next(line for line in map(json.loads, log) if line["event"] == "log.dropped")

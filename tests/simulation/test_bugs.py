@@ -97,9 +97,9 @@ def target_serves_alone() -> AbstractContextManager[Any]:
 
 
 def _and_later(word: Word) -> Callable[..., None]:
-    """Return a replacement of `Custodian._durable`.
+    """Return a replacement of `Custodian._durable` that adds a mistake.
 
-    A second after PREPARED is durable, the custodian takes this word, although no message brings it.
+    One second after PREPARED is durable, the custodian takes this word, although no message brings it.
     """
     durable = Custodian._durable
 

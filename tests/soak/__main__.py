@@ -70,7 +70,8 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def run(name: str, place: Place) -> bool:
     """Run one part and print its line; return whether it has passed."""
-    commit = commit_of(ROOT)  # the tree may change while the part runs
+    # The commit is read first, because the working tree may change while the part runs.
+    commit = commit_of(ROOT)
     place.folder.mkdir(parents=True)
     begun = time.monotonic()
     try:

@@ -106,10 +106,11 @@ def _judge(outcome: Outcome, **expected: str) -> None:
 
 
 def enrolment(folder: Path) -> int:
-    """Let Linux's driver enrol PK and db, and reboot into enforce: GRUB obeys the new keys; return the boots.
+    """Let Linux's driver enrol PK and db, and reboot into enforce mode. Return the number of boots.
 
-    The driver's own function makes the h-calls, because no kernel of Debian has the files of secvar.  The
-    boot loader is locked by firmware, which its second boot does not notice.
+    GRUB must obey the new keys. The driver's own function makes the h-calls, because no kernel of Debian
+    has the files of secvar. Firmware also locks the boot loader at each boot. The second boot succeeds all
+    the same.
     """
     boots: list[list[int]] = []
     with _machine(folder) as machine:
@@ -141,7 +142,7 @@ def _enrols(server: ServerProcess, boots: list[list[int]]) -> Prepare:
                 return
             for name, data in updates({"PK": holder("PK").lists, "db": certificates("db")}, holder("PK")):
                 assert await _update(bridge, stop, name, data) == 0
-            # The mode of the next IPL: the partition runs, so its present mode stays.
+            # This mode is for the next IPL. The partition runs, so its present mode does not change.
             await trio.to_thread.run_sync(server.hmc, "secure-boot", "lpar1", SecureBoot.ENFORCE.name.lower())
 
         bridge.hook(LATE, late)

@@ -1,8 +1,8 @@
 """Crash states of a system's files: record a run, leave the disk as a power cut may leave it, and start.
 
 The check opens each state by the server's own assembly. It fails if the start is refused, or if a partition
-is refused or missing. It also fails if a partition has a state that it never had, or one older than the
-last confirmed one.
+is refused or missing. It also fails if the state of a partition never existed, or is older than the last
+confirmed one.
 """
 
 from __future__ import annotations

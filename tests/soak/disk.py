@@ -5,13 +5,15 @@ puts a file's earlier writes, or a folder's earlier entries, on the disk. The mo
 
 - **Sectors** of 512 or 4,096 bytes. A sector holds one of the contents that it had since the last sync.
   So a write may be torn between sectors, and writes may overtake each other.
-- **Subsets**. Alternatively each write is there or not, even where two share a sector.
+- **Subsets**. In other states, any whole writes are on the disk and the others are not. Two writes may then
+  share a sector.
 - **Junk**. The bytes that were being written to a sector may hold anything. The other bytes of the sector
   stay: SQLite relies on that too and calls it powersafe overwrite.
-- **Sizes**. A file may have any size that it had since the last sync; what was never written is zero.
-- **Entries of a folder** appear in the order of the calls, so each folder stops at some point of its own.
-  A file that was synced is lost if its entry was not. A rename has happened or has not, also between two
-  folders: journals write both entries in one transaction, and a sync of one folder writes it for both.
+- **Sizes**. A file may have any size that it had since the last sync. Bytes that were never written are zero.
+- **Entries of a folder** reach the disk in the order of the calls, up to some point. Each folder has its own
+  point. If a file was synced and its entry was not, the file is lost.
+- **Renames** have happened or have not, also between two folders. A journal writes both entries in one
+  transaction, and a sync of one folder writes it for both.
 - **A failed sync** leaves some of the writes on the disk, and no later sync repeats the others.
 """
 

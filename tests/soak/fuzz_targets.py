@@ -93,7 +93,8 @@ def _events(stream: bytes, piece: int) -> list[object]:
         for at in range(0, len(stream), piece):
             session.receive_data(stream[at : at + piece])
             for event in session.events():
-                found.append(event)  # one by one, because events before a bad frame count
+                # A loop takes the events one by one, because events before a bad frame count too.
+                found.append(event)
     except PeerError as error:
         found.append(error.rule.id)
     return found
@@ -154,9 +155,10 @@ def _image_seeds() -> list[bytes]:
 
 
 def recovery(data: bytes) -> None:
-    """Start on damaged records: the start, or the partition, is refused, or the partition is unchanged.
+    """Check a start on damaged records.
 
-    Only the server's own errors may be raised. The first byte chooses how the rest damages the records.
+    The start is refused, or each partition is refused or unchanged. Only the server's own errors may be
+    raised. The first byte chooses how the other bytes damage the records.
     """
     damaged = records.damage(records.sound(), data)
     try:

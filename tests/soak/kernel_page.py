@@ -34,9 +34,9 @@ def walk_of(page: Path, seconds: float) -> dict[str, int]:
 
 
 def checked(command: str) -> str:
-    """Return a command; if it installs packages, return a command that checks them.
+    """Return a command of the page. For a command that installs packages, return one that checks them.
 
-    `make soak` installs the packages (tools/debian-packages), as far as it has the right.
+    `make soak` installs the packages (tools/debian-packages) if it has the right to do so.
     """
     if not command.startswith(INSTALL):
         return command

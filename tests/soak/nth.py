@@ -2,8 +2,8 @@
 
 python -m tests.soak.nth FOLDER SCALE        (with the recorder preloaded; see `run`)
 
-After each fault the operation has happened or has not. Its error is one of the server's own, the next start
-works, and no confirmed change is lost. Prints one JSON object with the number of faults of each kind.
+After each fault the operation has happened or has not, and no confirmed change is lost. The error is one of
+the server's own, and the next start works. The program prints one JSON object: the number of faults by kind.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def serve(folder: Path, settings: Settings, fault: Fault | None = None, nth: int
 
 
 def _child(folder: Path, settings: Settings, fault: Fault | None, nth: int) -> int:
-    signal.signal(signal.SIGTERM, lambda *_: None)  # a cancelled server no longer handles SIGTERM
+    # A cancelled server has dropped its handler. SIGTERM must not end this process then.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         if fault is None:
             _run(folder, settings, None)
@@ -152,7 +153,8 @@ def _copy(folder: Path, to: Path) -> Path:
 async def try_flushes(folder: Path, fault: Fault, prefill: int = 0) -> int:
     """Let each n-th fault strike in a flush of one running machine; return their number.
 
-    `prefill` flushes before each one fill SQLite's log, so that the flush has a checkpoint.
+    Before each of these flushes, `prefill` other flushes fill SQLite's log. The flush then has a
+    checkpoint.
     """
     nth = 1
     objects: Objects = {}

@@ -166,7 +166,7 @@ class Races:
         return (numbers[descriptor] for descriptor, _ in found)
 
     def _now(self) -> int:
-        # A counter is enough as clock, because one thread notes all moments.
+        # A counter is enough as a clock, because one thread stamps all moments.
         self._moment += 1
         return self._moment
 

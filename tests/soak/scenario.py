@@ -55,11 +55,11 @@ class First(NamedTuple):
 
 
 class Scenario:
-    """A system each of whose changes to the disk is recorded in `folder`/recording.
+    """A system whose changes to the disk are all recorded, in the file `folder`/recording.
 
     In half of the scenarios no new partition starts by itself, so a start commits nothing. Half of the
-    scenarios begin with an old state, so their first start is a conversion. `kept` has the partitions of the
-    old state with their IPL counts. No guest uses these, so every start must find them unchanged.
+    scenarios begin with an old state, so their first start is a conversion. `kept` has the partitions of
+    the old state with their IPL counts. No guest uses these, so every start must find them unchanged.
     """
 
     def __init__(self, folder: Path, library: Path, chance: Random, *, old: bool | None = None) -> None:
@@ -129,7 +129,8 @@ class Scenario:
                 self._note()
         self.server.kill()
         for chronicle in self.chronicles.values():
-            chronicle.note()  # a commit may have a part of the batch that the kill cut off
+            # The kill may cut a batch of changes. Its first changes may still be in a commit.
+            chronicle.note()
 
     def _work(self, changes: int) -> None:
         """Let the writers and the console work for some rounds, and until there are enough states."""

@@ -27,7 +27,7 @@ def replay(content: bytes, changes: Iterable[Change]) -> bytes:
 
 
 def torn(content: bytes, changes: Sequence[Change], chance: Random, *, junk: bool = False) -> bytes:
-    """Return a content in which each sector is as it was after some of the changes that touch it.
+    """Return a content in which each sector has had some of the changes that touch it.
 
     A truncation has happened as a whole or not at all: file systems change the size of a file in one step.
     With `junk`, a few of the sectors have noise in the bytes that were being written.
@@ -89,9 +89,10 @@ def _touched(write: Change, size: int) -> range:
 
 
 def _chosen(touches: Counter[int], chance: Random) -> dict[int, int]:
-    """Return how many of its changes each sector has, in one of three ways.
+    """Return how many of its changes each sector has.
 
-    Either any number in each sector; or all, except in one sector; or none, except in one sector.
+    Chance takes one of three ways. Each sector has any number of them; or all sectors but one have all; or
+    all sectors but one have none.
     """
     match chance.randrange(3):
         case 0:

@@ -62,7 +62,10 @@ def test_sizes_and_holes() -> None:
 
 
 def test_a_truncation_is_there_as_a_whole_or_not() -> None:
-    """A truncation is on the disk as a whole or not. A later write is there only after it."""
+    """A truncation is on the disk as a whole or not.
+
+    A write after the truncation is there only if the truncation is.
+    """
     assert contents([*FILE, event("T", "f")]) == {OLD, b""}
     found = contents([*FILE, event("T", "f"), event("W", "f", data=NEW[:512])])
     assert {OLD, b"", NEW[:512], bytes(512)} <= found

@@ -69,8 +69,8 @@ def broken(target: str, base: Path) -> str | None:
 class Session(NamedTuple):
     """The terminal sessions under a heading: shell commands, commands in a guest, and their output.
 
-    `shown` has the output after each shell command. `output` has all output in separate lines. `typed` has,
-    for each shell command, the commands for the guest that it starts, one in a line.
+    `commands`, `guest` and `output` have all lines of their kind. `shown` and `typed` have one text for
+    each shell command: its output, and the commands for the guest that it starts, one in a line.
     """
 
     commands: list[str]

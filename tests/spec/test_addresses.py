@@ -1,4 +1,4 @@
-"""The address of a target in the order of a migration has one of two forms (R-51)."""
+"""In the order for a migration, the target's address has one of two forms (R-51)."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def test_answers_of_own_verbs(struct: type) -> None:
 
 
 def test_orders_of_the_wire() -> None:
-    """The page has every verb that only this console has, and only fields that an order has."""
+    """The page has each verb that only this console has. It has no field that an order lacks."""
     on_page = cells("The wire", "verb of an order")
     assert set(on_page) == set(get_args(get_type_hints(wire.Order)["verb"]))
     operands = {each for row in on_page.values() for each in row.split(", ")} - {"-"}

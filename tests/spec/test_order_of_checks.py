@@ -233,7 +233,8 @@ def _from_key_to_object(call: Broken, wrapped: bytes) -> Iterator[Answer]:
     """Make the last steps of UNWRAP: repair the key's policy, then the wrapped object, then its policy."""
     keystore = call.guest.partition.keystore
     assert keystore is not None
-    keystore.signed.update(Consumer.OPERATING_SYSTEM, b"key", WRAPPING, KEY)  # the same key, without a policy
+    # The key stays the same, but loses its policy.
+    keystore.signed.update(Consumer.OPERATING_SYSTEM, b"key", WRAPPING, KEY)
     yield call.now()
     yield call.mend("input", wrapped)
     _enforce(call.guest)

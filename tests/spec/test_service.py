@@ -21,6 +21,7 @@ def test_the_example_configuration(tmp_path: Path) -> None:
     settings = read_config(file)
     assert settings.partition[0].name == "lpar1"
     content = tomllib.loads(match[1])
-    given = {field.name for field in dataclasses.fields(Settings)} - {"first_name"}  # from the folder's name
+    # `first_name` comes from the name of the folder, not from the file.
+    given = {field.name for field in dataclasses.fields(Settings)} - {"first_name"}
     assert set(content) == given
     assert set(content["partition"][0]) == PARTITION_FIELDS

@@ -58,7 +58,7 @@ Row = tuple[int | None, int | None, str]
 
 
 def described(con: Any, offset: int | None = 0, name: str = "") -> Iterator[Row]:
-    """Yield offset, size and name of every field. A number that depends on the bytes is None."""
+    """Yield offset, size and name of every field. If one depends on the bytes, it is None."""
     match con:
         case cs.Renamed():
             yield from described(con.subcon, offset, con.name)
@@ -121,7 +121,8 @@ def test_tables_of_bytes(page: str, heading: str, number: int, definition: Any) 
     """Offset, size and name of every field are those of the definition, in its order."""
     table, rows = printed(page, heading, number), list(described(definition))
     if heading == "Label":
-        assert table.pop() == (16, None, "name")  # the bytes after the header
+        # The table's last row is the bytes after the header. The definition of the header does not have it.
+        assert table.pop() == (16, None, "name")
     assert [name for _, _, name in table] == [name for _, _, name in rows]
     assert table == [
         row if row[0] is not None else (at[0], *row[1:]) for row, at in zip(rows, table, strict=True)
@@ -215,7 +216,8 @@ def test_pages_of_the_hcalls(opcode: Opcode) -> None:
     listed = checks(opcode)
     assert set(listed) <= CALLS[opcode].statuses
     positions = [register for status in listed if (register := blamed_register(status))]
-    if opcode is Opcode.GET_OBJECTLABELS:  # its buffer length is checked last, with the result
+    # GET_OBJECTLABELS checks its buffer length last, because the length depends on the result.
+    if opcode is Opcode.GET_OBJECTLABELS:
         assert listed[-1] is Status.H_P4
     else:
         assert positions == sorted(positions)
@@ -230,7 +232,8 @@ def test_numbers_of_choices() -> None:
     keys = {row[0] for row in rows}
     letters, numbers = [*"ABCDEFGHIJKLMNOPQRSTUVWXYZ"], range(1, len(rows) - 25)
     assert keys == {f"C-{each}" for each in (*numbers, *letters)}
-    assert len(rows) == len(keys) >= 171  # a row is never removed, because documents elsewhere cite it
+    # A row is never removed, because other documents cite its id.
+    assert len(rows) == len(keys) >= 171
     assert all(len(row) == 3 and all(row) for row in rows)
     pages = [
         page for page in (*SPEC.rglob("*.md"), *(ROOT / "docs").glob("*.md")) if page.name != "choices.md"

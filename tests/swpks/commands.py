@@ -34,6 +34,6 @@ def takes(words: list[str]) -> bool:
             COMMANDS[line[1][0]].syntax.parse(line[1][1:])
     except OperatorError:
         return False
-    except SystemExit as ended:  # --help
+    except SystemExit as ended:  # --help ends with status 0
         return ended.code == 0
     return True

@@ -71,7 +71,8 @@ def offers(shell: str, folder: Path, lines: list[list[str]]) -> list[list[str]]:
 def _bash(folder: Path, lines: list[list[str]]) -> list[str]:
     program = [script_of("bash")]
     for words in lines:
-        taken_apart = [part for word in words for part in re.findall("=|[^=]+|^$", word)]  # as bash does
+        # bash splits each word at "=" before it calls the completion.
+        taken_apart = [part for word in words for part in re.findall("=|[^=]+|^$", word)]
         program.append(f"COMP_WORDS=({shlex.join(taken_apart)}); COMP_CWORD={len(taken_apart) - 1}; _swpks")
         program.append(f'(IFS={APART}; echo "${{COMPREPLY[*]}}")')
     return _run(["bash", "--norc", "-u"], folder, "\n".join(program))

@@ -55,7 +55,7 @@ def texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
 def advised(text: str) -> list[str]:
     """Return the commands that a text advises.
 
-    They are in backquotes; a command without them goes up to the end of its clause.
+    A command is in backquotes. Without backquotes it ends at the end of its clause.
     """
     quoted = [each for each in QUOTED.findall(text) if each.split()[0] in ("swpks", *LINES)]
     bare = [each[0] for each in BARE.finditer(QUOTED.sub("", text)) if each.start()]

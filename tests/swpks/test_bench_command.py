@@ -131,7 +131,8 @@ def running(process: ServerProcess) -> Iterator[subprocess.Popen]:
     command = [sys.executable, "-m", "swpks", "bench", "--seconds", "60", "--socket", str(process.socket())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         try:
-            process.log_lines("session.opened", least=opened + 2)  # one client writes, one is measured
+            # Two sessions belong to the case: one client writes, the other is measured.
+            process.log_lines("session.opened", least=opened + 2)
             yield child
         finally:
             child.kill()

@@ -176,7 +176,8 @@ def test_the_shell_offers_the_words_of_the_parser(shell: str, tmp_path: Path) ->
     assert len(wanted) > 40
     found = offers(shell, tmp_path, [words for words, _ in wanted])
     for (words, expected), offered in zip(wanted, found, strict=True):
-        # fish offers the whole word, and a slash after a folder.
+        # fish offers the whole word with its option, and adds a slash to a folder. Both are removed before
+        # the comparison.
         plain = [re.sub(r"^--\w+=|/$", "", each) for each in offered]
         assert set(plain) == expected, f"{' '.join(words)}: {offered}"
 

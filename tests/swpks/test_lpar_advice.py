@@ -90,7 +90,10 @@ def test_each_advised_command_is_complete(place: str, state: Path) -> None:
 
 
 def test_a_socket_without_a_state(tmp_path: Path) -> None:
-    """A control channel beside the socket is named; a place that is not known is not guessed."""
+    """With --socket alone, the advice names a control channel in the folder of the socket.
+
+    If there is none, the advice names no system.
+    """
     update = ("update db", Opcode.SIGNED_UPDATE, Status.H_FUNCTION)
     assert "`swpks hmc set lpar1 key" in told(*update, "--socket", tmp_path / "run" / "a.sock")
     with socket.socket(socket.AF_UNIX) as control:
@@ -128,7 +131,7 @@ def stateless(verb: str, *options: object) -> argparse.Namespace:
 
 
 def test_a_keystore_that_is_off(state: Path) -> None:
-    """A call of every firmware level is missing because the partition has no keystore."""
+    """If a call that every firmware level has is missing, the advice is to switch the keystore on."""
     hmc = f"swpks hmc --state '{state}'"
     off = f"if the keystore is off: `{hmc} power lpar1 off`, `{hmc} set lpar1 keystore_kbytes=64`, "
     assert off in told("ls", Opcode.GET_OBJECTLABELS, Status.H_FUNCTION, "--state", state)
@@ -165,7 +168,7 @@ def test_a_wrong_password_is_no_lost_one(verb: str, state: Path) -> None:
 def test_the_password_of_an_update(state: Path) -> None:
     """For a refused update, the message refers to the reason in the log.
 
-    If a password was given, the message also says what to do if that is the reason.
+    If a password was given, the message also has advice for a wrong password.
     """
     update = ("update db", Opcode.SIGNED_UPDATE, Status.H_AUTHORITY, "--state", state)
     assert f"has the exact rule; if that is password.fits: {WRONG}" in told(*update, *WITH_FILE)

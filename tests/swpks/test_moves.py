@@ -106,7 +106,8 @@ async def test_a_stopped_partition_moves(pks_console: EmulatedConsole) -> None:
 async def test_a_dead_system(pks_console: EmulatedConsole) -> None:
     """R-52, R-54: after a power cut of its system, the partition restarts on the other system.
 
-    When the first system starts again, it does not serve the partition, and the operator removes it there.
+    When the first system starts again, it does not serve the partition. The operator then removes the
+    partition there.
     """
     await share_key(pks_console)
     lpar1 = await pks_console.partition("lpar1", "a")

@@ -343,7 +343,7 @@ def test_no_message_shows_none_for_an_error_without_words() -> None:
         path for room in ("swpks", "hcall_client", "hcall_server") for path in (root / room).rglob("*.py")
     ]
     bare = re.compile(r"\{\w+\.strerror\}|reason=\w+\.strerror[,)]|str\(\w+\.strerror\)")
-    # swpks/qemu has tests of its own.
+    # swpks/qemu is left out, because it has tests of its own.
     found = [
         path.name for path in files if path.parent.name != "qemu" and bare.search(path.read_text("utf-8"))
     ]

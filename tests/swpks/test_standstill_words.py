@@ -74,7 +74,7 @@ def test_each_way_to_a_partition_that_is_not_served(shown: list[SystemView | Non
 
 
 def test_without_a_state_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over TCP without a state there is no control socket, so `swpks lpar` does not ask for the reason."""
+    """Over TCP without a state, `swpks lpar` knows no control socket. So it does not ask for the reason."""
     monkeypatch.delattr(lpar_reach, "system_at")
     error: SwpksError = unreached(Sought(TCP, "a", 1.0), TimeoutError())
     assert error.rule.id == "command.answered"

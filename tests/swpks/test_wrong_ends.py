@@ -147,7 +147,8 @@ def test_a_socket_of_another_kind(
     """The error names the kind of socket, which follows from its answer. It prints no bytes of the answer."""
     path, own = tmp_path / "s" / "any.sock", "control" if words is HMC else "data"
     if kind.startswith(f"the {own} channel") or (words is HMC and "web" in kind):
-        return  # `swpks hmc` speaks HTTP too, so another error names the program
+        # This test has nothing to check if the socket has the right kind, or speaks HTTP like `swpks hmc`.
+        return
     path.parent.mkdir()
     with answering(path, ANSWERS[kind]):
         err = error_of(capsys, *words, path)
@@ -162,7 +163,7 @@ def test_a_socket_of_another_kind(
 def test_a_mobility_channel_closes_without_an_answer(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
-    """A mobility channel closes without an answer, so its file name decides its kind, even through a link."""
+    """A mobility channel closes without an answer. So its file name decides its kind, even through a link."""
     link = tmp_path / "any.sock"
     link.symlink_to("mobility.sock")
     with answering(tmp_path / "mobility.sock", b""):
@@ -260,7 +261,7 @@ def test_a_form_that_only_a_system_has(
 
 
 def test_a_trace_of_many_seeds(capsys: pytest.CaptureFixture[str]) -> None:
-    """`swpks simulate --trace` refuses several seeds; an earlier release printed nothing."""
+    """`swpks simulate --trace` refuses several seeds."""
     assert "--trace prints the history of one seed" in error_of(
         capsys, "simulate", "--seeds", "0-1", "--trace"
     )
@@ -299,7 +300,8 @@ def test_an_interrupt_of_the_imports(monkeypatch: pytest.MonkeyPatch) -> None:
 def parsed(verb: str) -> argparse.Namespace:
     """Return the options of `swpks lpar lpar1 VERB x`, without a state from the environment."""
     args = parser().parse_args(["lpar", "lpar1", verb, "x"])
-    args.state = None  # SWPKS_STATE may be set
+    # The environment may set SWPKS_STATE, so the state is removed.
+    args.state = None
     return args
 
 

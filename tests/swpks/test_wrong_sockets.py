@@ -1,4 +1,4 @@
-"""Sockets of another kind, for the functions and commands that name a socket by another option."""
+"""A function or command gets the wrong kind of socket. The error names the kind and the right option."""
 
 import socket
 import threading
@@ -23,10 +23,9 @@ SECONDS = 0.5
 
 @contextmanager
 def served(path: Path, answer: bytes, *, at_once: bool = False) -> Iterator[None]:
-    """A server that answers each HTTP request with these bytes. With `at_once`, it answers anything so.
+    """A server that answers each HTTP request with these bytes, and is silent to anything else.
 
-    Otherwise it stays silent, as the control channel does.  If the bytes are a HELLO, it sends them at
-    once, without a request.
+    With `at_once` it answers anything. If the bytes are a HELLO, it sends them at once, without a request.
     """
     kept: list[socket.socket] = []
 

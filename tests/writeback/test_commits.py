@@ -20,7 +20,10 @@ def test_the_commit_record_knows_every_record_by_16_bytes() -> None:
 
 
 def test_no_name_is_taken_for_the_uuid_of_a_partition() -> None:
-    """R-47: No name has the form of a UUID, although a byte of "systemA" has the digit of version 4."""
+    """R-47: No record name has the form of a UUID, not even "systemA".
+
+    A byte of "systemA" has the version digit 4, but the variant bits are not those of a UUID.
+    """
     assert record_id("systemA")[6] >> 4 == A.version == 4
     for name in (SYSTEM, "systemA", "sixteen-letters!"):
         assert UUID(bytes=record_id(name)).version is None

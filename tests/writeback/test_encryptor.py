@@ -163,7 +163,7 @@ async def test_what_is_at_rest_is_sealed_anew_each_time() -> None:
 
 
 async def test_a_partition_without_a_keystore_has_a_profile_alone() -> None:
-    """R-30: only its profile is stored; there is no image."""
+    """R-30: Of a partition without a keystore, only the profile is stored. There is no image."""
     rig = Rig(1, kbytes=0)
     rig.changed()
     assert await rig.encryptor.flush()
@@ -226,7 +226,8 @@ async def test_the_systems_record_goes_with_the_partitions() -> None:
 async def test_nothing_to_do_is_no_commit() -> None:
     """R-20: If nothing is dirty, a flush does not call NVRAM."""
     rig = Rig(3)
-    with assert_checkpoints():  # the flush lets other tasks run
+    # Even with nothing to do, the flush lets other tasks run.
+    with assert_checkpoints():
         assert await rig.encryptor.flush()
     assert (rig.nvram.counts["commit"], rig.encryptor.health.state) == (0, "idle")
 

@@ -1,6 +1,7 @@
-"""CONFIRMs that wait for a landing, the end of a commit (a flight): when flights start, who is called.
+"""A CONFIRM waits for a landing: when flights start, and which waiters are called.
 
-Company: the guests that a landing has just served. A flight waits a little for them to come back.
+A flight is a commit in progress. Its end is the landing. Company are the guests that a landing has just
+served. A flight waits a short time for their next CONFIRM.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def test_a_flight_that_is_under_way_keeps_others_from_starting(state: FlightStat
 
 
 async def test_idle_a_waiter_starts_the_flight_in_its_own_turn(parked: ParkedWorker) -> None:
-    """R-20: With no flight in progress, a waiter starts one at once. It is called at the landing."""
+    """R-20: If no flight is in progress, a waiter starts a flight at once. The landing calls the waiter."""
     rig = Rig(worker=parked)
     waiting = ask(rig)
     assert (len(parked.jobs), waiting.calls) == (1, [])
@@ -57,7 +58,10 @@ async def test_idle_a_waiter_starts_the_flight_in_its_own_turn(parked: ParkedWor
 
 
 async def test_flying_a_waiter_waits_for_that_landing(parked: ParkedWorker) -> None:
-    """R-21: A waiter with a change after the start of a flight is called too. Its change is still pending."""
+    """R-21: A landing also calls a waiter whose change came after the start of the flight.
+
+    That change is still pending.
+    """
     rig = Rig(worker=parked)
     first, late = ask(rig), ask(rig, b"late")
     assert len(parked.jobs) == 1
@@ -68,7 +72,7 @@ async def test_flying_a_waiter_waits_for_that_landing(parked: ParkedWorker) -> N
 
 
 async def test_landed_who_comes_back_at_once_is_in_the_next_flight(parked: ParkedWorker) -> None:
-    """R-20: A waiter that waits again while a landing calls it is called by the next landing only."""
+    """R-20: A waiter may wait again while a landing calls it. Then only the next landing calls it again."""
     rig = Rig(worker=parked)
     first, late = ask(rig), ask(rig, b"late")
     again: list[Waiting] = []
@@ -76,7 +80,8 @@ async def test_landed_who_comes_back_at_once_is_in_the_next_flight(parked: Parke
     late.then = lambda: again.append(Waiting(rig, b"late"))
     parked.let_go()
     assert (len(again), [each.calls for each in again]) == (2, [[], []])
-    assert len(parked.jobs) == 2  # both wait again, so the flight has started
+    # Both wait again, so the next flight has started at once.
+    assert len(parked.jobs) == 2
     parked.let_go()
     assert [len(each.calls) for each in (first, late, *again)] == [1, 1, 1, 1]
     assert (rig.confirm(b"late"), rig.confirm(b"next")) == (FLUSHED, FLUSHED)
@@ -115,7 +120,8 @@ async def test_nothing_dirty_starts_no_flight(parked: ParkedWorker, autojump_clo
         rig.encryptor.wait_landing(lambda: calls.append(trio.current_time()), 3.0)
         await trio.sleep(10)
         assert (parked.jobs, calls) == ([], [3.0])
-        rig.write(b"label")  # no guest confirms it
+        # No guest confirms this change.
+        rig.write(b"label")
         await trio.sleep(DEFAULT_DELAY * 0.9)
         assert parked.jobs == []
         await trio.sleep(DEFAULT_DELAY * 0.2)
@@ -138,7 +144,7 @@ async def test_flying_a_waiter_hurries_nothing_of_others(
     await starts_in(parked, DEFAULT_DELAY)
 
 
-# Each waiter exactly once
+# Each waiter is called exactly once
 
 
 async def test_a_failure_is_a_landing(parked: ParkedWorker) -> None:
@@ -211,7 +217,7 @@ async def test_a_waiter_that_raises_keeps_no_other_from_being_called(parked: Par
     assert (rig.encryptor.health.ok, rig.encryptor.health.failures) == (True, 0)
 
 
-# Company
+# A flight waits for further waiters
 
 
 class Client:
@@ -267,7 +273,8 @@ async def test_gathering_ends_after_two_milliseconds(
     await nursery.start(rig.encryptor.run)
     for n in range(4):
         ask(rig, b"company %d" % n)
-    parked.let_go()  # all four were served
+    # This landing serves four waiters.
+    parked.let_go()
     jobs, begun = len(parked.jobs), trio.current_time()
     few = [Waiting(rig, b"company %d" % n) for n in (1, 2)]
     assert len(parked.jobs) == jobs
@@ -277,7 +284,8 @@ async def test_gathering_ends_after_two_milliseconds(
     await trio.sleep(DEFAULT_DELAY)
     alone = ask(rig, b"alone")
     await trio.sleep(GATHERING * 0.9)
-    assert len(parked.jobs) == jobs + 1  # the last flight served two
+    # The last landing served two waiters, so this flight waits for a second one.
+    assert len(parked.jobs) == jobs + 1
     await trio.sleep(GATHERING * 0.2)
     parked.let_go()
     assert (len(alone.calls), rig.confirm(b"alone")) == (1, FLUSHED)
@@ -347,6 +355,7 @@ async def test_the_delay_bounds_the_gathering(
     ask(rig)
     ask(rig, b"late")
     await trio.sleep(DEFAULT_DELAY)
-    parked.let_go()  # "late" has waited as long as a change may
+    # "late" has waited DEFAULT_DELAY, so its flight starts at once.
+    parked.let_go()
     await wait_all_tasks_blocked()
     assert len(parked.jobs) == 2

@@ -153,10 +153,11 @@ class Play:
         return [each for each in self.waiters if not (each.dropped or each.called)]
 
     def judge(self) -> None:
-        """Check that each waiter is called once, when it must be, and that flushed objects have landed."""
+        """Check that each waiter is called once, at the right time. Flushed objects must have landed."""
         if self.worker.started != self.flown:
             self.flown = self.worker.started
-            self.flying = set(self.labels)  # each flight contains all that is dirty
+            # Each flight contains all dirty labels.
+            self.flying = set(self.labels)
         now = trio.current_time()
         for waiter in self.waiters:
             due = waiter.due or waiter.until <= now

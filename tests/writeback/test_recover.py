@@ -59,7 +59,10 @@ COMMIT_OF_STORED = CommitAuthority(IDENTITY.root_key).decode(STORED[COMMIT])
 
 
 def sealed(sealer: Sealer, plaintext: bytes | None = None) -> bytes:
-    """Return a sealed record of partition 2 with this plaintext, or else with an empty image."""
+    """Return a sealed record of partition 2 with this plaintext.
+
+    By default, the record has an empty image.
+    """
     if plaintext is None:
         return seal_partition(sealer, PartitionRecord(PROFILE_2, StoreImage(2, ())))
     return sealer.seal(SealedKind.PARTITION, UUID_2, 2, plaintext)
@@ -76,7 +79,7 @@ def flipped(blob: bytes, at: int, bit: int = 1) -> bytes:
 
 
 UNREADABLE = [
-    # the damage to partition 2's record, the text of its refusal
+    # columns: a name, the damage to the record of partition 2, a word of the refusal
     ("gone", lambda blob: None, "missing"),
     ("empty", lambda blob: b"", "truncated"),
     ("cut in its header", lambda blob: blob[:20], "truncated"),

@@ -61,7 +61,8 @@ async def test_a_failed_flight_does_not_bring_it_back() -> None:
         await trio.testing.wait_all_tasks_blocked()
         worker.fail(NvramError("full", "the disk is full"))
         await trio.testing.wait_all_tasks_blocked()
-        machine.encryptor.changed(gone)  # a late report about the deleted one has no effect
+        # This report about the deleted partition comes too late and has no effect.
+        machine.encryptor.changed(gone)
         while machine.encryptor.pending:
             worker.let_go()
             await trio.testing.wait_all_tasks_blocked()
@@ -70,7 +71,7 @@ async def test_a_failed_flight_does_not_bring_it_back() -> None:
 
 
 async def test_a_restore_after_a_deletion_that_is_not_durable() -> None:
-    """R-45: If a store is restored while its deletion is not durable, the restored record is stored."""
+    """R-45: A store may be restored before its deletion is durable. The restored record is then stored."""
     world = World()
     machine = world.start()
     machine.power_on("a")
@@ -119,7 +120,8 @@ async def test_a_power_on_that_waits_for_its_count_fails() -> None:
             caught.append(error)
 
     async with trio.open_nursery() as nursery:
-        for _ in range(2):  # the second waits for the first
+        # The second power-on waits for the first.
+        for _ in range(2):
             nursery.start_soon(power_on)
         await trio.testing.wait_all_tasks_blocked()
         nursery.start_soon(machine.changes.delete, "a")
@@ -132,7 +134,10 @@ async def test_a_power_on_that_waits_for_its_count_fails() -> None:
 
 
 async def test_a_rename_is_one_commit() -> None:
-    """R-47: A rename is one commit with the new name in record and roster. The record keeps its own name."""
+    """R-47: A rename is one commit. It writes the partition's new name into its record and the roster.
+
+    In NVRAM the record stays under the same record name.
+    """
     world = World()
     machine = world.start()
     assert await machine.encryptor.flush()

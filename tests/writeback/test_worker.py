@@ -89,7 +89,8 @@ def test_the_loop_may_end_before_its_job() -> None:
     assert not ended.is_set()
     release.set()
     assert ended.wait(10)
-    trio.run(done, worker, lambda: None)  # the thread goes on
+    # The worker's thread can still do jobs.
+    trio.run(done, worker, lambda: None)
     assert landed == []
     worker.close()
     assert worker._thread is not None

@@ -23,7 +23,7 @@ class TaskWorker:
     async def _fly(self, job: Job, landed: Landed) -> None:
         try:
             await self.run(job)
-        except trio.Cancelled:  # the loop ends
+        except trio.Cancelled:  # cancelled at the end of the loop
             raise
         except BaseException as error:
             landed(outcome.Error(error))
@@ -71,6 +71,7 @@ async def done(worker: Worker, job: Job) -> None:
         landing.set()
 
     worker.start(job, landed)
-    assert outcomes == []  # `start` itself reports no outcome
+    # The outcome does not come from `start` itself.
+    assert outcomes == []
     await landing.wait()
     outcomes[0].unwrap()
