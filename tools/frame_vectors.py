@@ -20,10 +20,12 @@ from pathlib import Path
 from frame_builder import (
     ACCESS_KEY,
     AUTH,
+    AUTH_32,
     CLIENT_NONCE,
     KEY,
     LABEL,
     LIMIT,
+    PASSWORD,
     SERVER_NONCE,
     Body,
     cut,
@@ -39,7 +41,7 @@ from frame_builder import (
 )
 
 FOLDER = Path(__file__).resolve().parent.parent / "spec" / "vectors" / "frames"
-AUTH_AT, LABEL_AT, DATA_AT = 0x1000, 0x2000, 0x3000
+AUTH_AT, LABEL_AT, DATA_AT, PASSWORD_AT = 0x1000, 0x2000, 0x3000, 0x4000
 AUTH_IN = (AUTH_AT, len(AUTH), 1, AUTH)
 LABEL_IN = (LABEL_AT, len(LABEL), 1, LABEL)
 ARGS = (AUTH_AT, LABEL_AT, len(LABEL))
@@ -299,6 +301,37 @@ def session():
     yield "client", "GOODBYE: done", frame(6, goodbye())
 
 
+def session_2():
+    """Yield a second session: a password is generated, and an object is written and flushed with it."""
+    auth = (AUTH_AT, len(AUTH_32), 1, AUTH_32)
+    new = hcall(0x424, (3, 0, PASSWORD_AT, 32), [(PASSWORD_AT, 32, 2, b"")])
+    data = (DATA_AT, len(KEY), 1, KEY)
+    write = hcall(0x42C, (*ARGS, 0x10000000, DATA_AT, len(KEY)), [auth, LABEL_IN, data])
+    confirm = hcall(0x43C, ARGS, [auth, LABEL_IN])
+    ours, theirs = proof(b"swpks open 1", 3), proof(b"swpks opened 1", 3)
+    yield "server", "HELLO: version 1 only, bodies up to 256 KiB", frame(1, hello())
+    yield (
+        "client",
+        "OPEN of partition 3, with the proof of the access key",
+        frame(2, open_(3, 1, proof=ours), 1),
+    )
+    yield (
+        "server",
+        "OPENED: partition 3, IPL 7, FW1110, and the server's proof",
+        frame(3, opened(proof=theirs), 1),
+    )
+    yield "client", "HCALL H_PKS_GEN_PASSWORD, consumer 3, 32 bytes at 0x4000", frame(4, new, 2)
+    password = hreturn(0, (), [(PASSWORD_AT, 32, PASSWORD)])
+    yield "server", "HRETURN H_SUCCESS: the password", frame(5, password, 2)
+    yield "client", "HCALL H_PKS_WRITE_OBJECT, policy PWSET, 16 bytes", frame(4, write, 3)
+    yield "server", "HRETURN H_SUCCESS", frame(5, hreturn(0), 3)
+    yield "client", "HCALL H_PKS_CONFIRM_OBJECT_FLUSHED", frame(4, confirm, 4)
+    yield "server", "HRETURN H_SUCCESS: r4 is 0, not yet in NVRAM", frame(5, hreturn(0), 4)
+    yield "client", "HCALL H_PKS_CONFIRM_OBJECT_FLUSHED, again", frame(4, confirm, 5)
+    yield "server", "HRETURN H_SUCCESS: r4 is 1, in NVRAM", frame(5, hreturn(0, (1,)), 5)
+    yield "client", "GOODBYE: done", frame(6, goodbye())
+
+
 def files():
     """Yield the name and the text of every file."""
     kinds = {}
@@ -310,10 +343,12 @@ def files():
         broken = {"rule": sentence, "rule_id": rule_id, "section": f"spec/protocol.md#{heading}"}
         vector = {"name": name, "valid": False, "to": receiver, "state": state, **broken, "hex": data.hex()}
         kinds.setdefault(kind, []).append(vector | {"fields": fields})
-    steps = [{"from": s, "what": what, "hex": data.hex(), "fields": f} for s, what, (data, f) in session()]
+    for name, steps in (("session", session()), ("session-2", session_2())):
+        kinds[name] = [
+            {"from": s, "what": what, "hex": data.hex(), "fields": f} for s, what, (data, f) in steps
+        ]
     # Other programs need these values to check the proofs in the frames.
     secrets = {"server_nonce": SERVER_NONCE, "client_nonce": CLIENT_NONCE, "access_key": ACCESS_KEY}
-    kinds["session"] = steps
     kinds["keys"] = {name: value.hex() for name, value in secrets.items()}
     for kind, content in kinds.items():
         yield f"{kind}.json", text_of(content)

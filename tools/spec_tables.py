@@ -274,9 +274,10 @@ def limits() -> str:
     )
 
 
-def session() -> str:
-    """Return the example session as a hexdump, from the golden frames."""
-    steps = json.loads((SPEC / "vectors" / "frames" / "session.json").read_text("utf-8"))
+def session(number: str = "") -> str:
+    """Return an example session as a hexdump, from the golden frames; the second one has the number 2."""
+    name = f"session-{number}.json" if number else "session.json"
+    steps = json.loads((SPEC / "vectors" / "frames" / name).read_text("utf-8"))
     parts = []
     for step in steps:
         arrow = "S->C" if step["from"] == "server" else "C->S"

@@ -49,13 +49,17 @@ COMMANDS = {
     "qemu": "run a Linux kernel in QEMU with a partition's keystore",
     "explain": "show the rule and the page that an error cites",
     "capabilities": "print the versions, levels, calls, formats and options of this swpks",
+    "c-header": "print the path of the C header of h-calls and frames",
+    "dissector": "print the Wireshark dissector of h-calls and frames",
     "completion": "print the completion for a shell",
     "conformance": "judge a server or a client of the data channel by the contract",
     "simulate": "test migrations in a simulated world",
     "bench": "measure the main figures of a server",
     "demo": "run the demo: a partition locks its objects, loses power, and gets its store back",
 }
-"""Each command is a module or package beside this one whose `add_parser(subparsers)` sets a default `run`."""
+"""Each command is a module or package beside this one whose `add_parser(subparsers)` sets a default `run`.
+
+A hyphen in a command is an underscore in the name of its module."""
 
 COLLECT_WHEN_READY = {"serve"}
 """Commands that turn the garbage collector on themselves; swpks/__main__.py has the reason why it is off."""
@@ -211,7 +215,7 @@ def _parser(chosen: Sequence[str | None]) -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         if name in chosen:
-            importlib.import_module(f"swpks.cli.{name}").add_parser(subparsers)
+            importlib.import_module(f"swpks.cli.{name.replace('-', '_')}").add_parser(subparsers)
         else:
             subparsers.add_parser(name, help=summary)
     return parser

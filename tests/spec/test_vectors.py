@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 
 from hcall_abi.codec import ProtocolError, decode, encode
-from hcall_abi.frames import FrameType
+from hcall_abi.frames import Frame, FrameType, HCall, HReturn, Segment
 from hcall_abi.proof import client_proof, server_proof
 from hcall_abi.rules import protocol
 from hcall_abi.rules.catalogue import rows_of
 from hcall_abi.rules.rule import Fault
 from hcall_abi.session import Role, Session, SessionState
+from hcall_client.calls import raw_call
+from swpks.testing.blocking import blocking_partition
 from tests.abi import sessions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,11 +35,12 @@ def load(name: str) -> Any:
     return json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
 
 
-KINDS = [path.stem for path in sorted(FOLDER.glob("*.json")) if path.stem not in ("keys", "session")]
+SESSIONS = ("session", "session-2")
+KINDS = [path.stem for path in sorted(FOLDER.glob("*.json")) if path.stem not in ("keys", *SESSIONS)]
 VECTORS: list[Vector] = [vector for kind in KINDS for vector in load(kind)]
 VALID = [vector for vector in VECTORS if vector["valid"]]
 BROKEN = [vector for vector in VECTORS if not vector["valid"]]
-SESSION: list[Vector] = load("session")
+STEPS = [{"name": f"{name}:{n}", **step} for name in SESSIONS for n, step in enumerate(load(name))]
 KEYS = {name: bytes.fromhex(value) for name, value in load("keys").items()}
 
 
@@ -65,7 +68,7 @@ def test_the_vectors_are_many_and_well_named() -> None:
 # By plain struct
 
 
-@named([*VECTORS, *({"name": f"session-{n}", **step} for n, step in enumerate(SESSION))])
+@named([*VECTORS, *STEPS])
 def test_fields_are_the_bytes(vector: Vector) -> None:
     """The fields of a vector follow each other without a gap, and each value equals its bytes."""
     data, offset = bytes.fromhex(vector["hex"]), 0
@@ -201,15 +204,40 @@ def test_every_rule_of_a_frame_is_broken_by_a_vector() -> None:
     assert rules - other == {vector["rule_id"] for vector in BROKEN}
 
 
-def test_the_session_of_the_prose() -> None:
-    """Two engines can exchange the frames in session.json up to the end."""
+@pytest.mark.parametrize("name", SESSIONS)
+def test_the_sessions_of_the_prose(name: str) -> None:
+    """Two engines can exchange the frames of each session up to the end."""
     ends = {"server": Session(Role.SERVER), "client": Session(Role.CLIENT)}
-    for step in SESSION:
+    for step in load(name):
         data = bytes.fromhex(step["hex"])
         peer = ends["client" if step["from"] == "server" else "server"]
         (event,) = sessions.fed(peer, [data])
         assert ends[step["from"]].send(event) == data, step["what"]  # type: ignore[arg-type]
     assert ends["server"].state is ends["client"].state is SessionState.CLOSED
+
+
+def test_a_keystore_gives_the_answers_of_the_second_session() -> None:
+    """A keystore answers the calls of session-2.json as the frames say, with a password of its own."""
+    frames = [frame for step in load("session-2") if isinstance(frame := frame_of(step), HCall | HReturn)]
+    golden = frames[1].writes[0].data  # type: ignore[union-attr]
+    with blocking_partition(flush_delay=60, confirm_wait=0) as partition:
+        password = golden
+        for call, answer in zip(frames[::2], frames[1::2], strict=True):
+            assert isinstance(call, HCall)
+            assert isinstance(answer, HReturn)
+            segments = [Segment(*piece[:3], piece[3].replace(golden, password)) for piece in call.segments]
+            if answer.registers[0]:
+                partition.flush()
+            real = partition.channel.call(raw_call(call.opcode, call.registers, segments))
+            assert (real.status, real.registers) == (answer.status, answer.registers)
+            assert [len(write.data) for write in real.writes] == [len(write.data) for write in answer.writes]
+            password = real.writes[0].data if real.writes else password
+
+
+def frame_of(step: Vector) -> Frame:
+    """Return the frame of a step in a session."""
+    data = bytes.fromhex(step["hex"])
+    return decode(data[5], int.from_bytes(data[8:12], "big"), data, 16, len(data))
 
 
 def test_the_files_are_what_the_tool_makes() -> None:
