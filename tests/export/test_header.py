@@ -152,7 +152,7 @@ def _of_call(spec: HCallSpec) -> list[tuple[str, str]]:
             f"pks_{name.lower()}_arguments(r, {values}); registers();",
             "".join(f"{value} " for value in filled),
         ),
-        *(_number(f"PKS_{name}_{result.name.upper()}", result.place) for result in spec.outputs),
+        *(_number(f"PKS_{name}_RESULT_{result.name.upper()}", result.place) for result in spec.outputs),
     ]
 
 

@@ -58,7 +58,7 @@ static int64_t read_object(struct pks_memory auth, const char *label, void *to, 
 	memory[2] = pks_out(to, *size);
 	pks_read_object_arguments(r, auth.address, memory[1].address, memory[1].length, memory[2].address, *size);
 	status = call(PKS_OPCODE_READ_OBJECT, r, memory, 3);
-	*size = (size_t)r[PKS_READ_OBJECT_SIZE];
+	*size = (size_t)r[PKS_READ_OBJECT_RESULT_SIZE];
 	return status;
 }
 

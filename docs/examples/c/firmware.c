@@ -85,15 +85,15 @@ int main(int argc, char **argv)
 	do {
 		pks_confirm_object_flushed_arguments(r, memory[0].address, memory[1].address, memory[1].length);
 		status = call(PKS_OPCODE_CONFIRM_OBJECT_FLUSHED, r, memory, 2);
-	} while (status == PKS_H_SUCCESS && !r[PKS_CONFIRM_OBJECT_FLUSHED_FLUSHED] && usleep(1000) == 0);
+	} while (status == PKS_H_SUCCESS && !r[PKS_CONFIRM_OBJECT_FLUSHED_RESULT_FLUSHED] && usleep(1000) == 0);
 	must("H_PKS_CONFIRM_OBJECT_FLUSHED", status);
 
 	memory[2] = pks_out(found, sizeof(found));
 	pks_read_object_arguments(r, memory[0].address, memory[1].address, memory[1].length, memory[2].address,
 				  memory[2].length);
 	must("H_PKS_READ_OBJECT", call(PKS_OPCODE_READ_OBJECT, r, memory, 3));
-	printf("  %u bytes, policy 0x%08x\n", (unsigned int)r[PKS_READ_OBJECT_SIZE],
-	       (unsigned int)r[PKS_READ_OBJECT_POLICY]);
+	printf("  %u bytes, policy 0x%08x\n", (unsigned int)r[PKS_READ_OBJECT_RESULT_SIZE],
+	       (unsigned int)r[PKS_READ_OBJECT_RESULT_POLICY]);
 
 	pks_remove_object_arguments(r, memory[0].address, memory[1].address, memory[1].length);
 	must("H_PKS_REMOVE_OBJECT", call(PKS_OPCODE_REMOVE_OBJECT, r, memory, 2));

@@ -29,16 +29,19 @@ def functions() -> Iterator[str]:
 
 
 def _call(spec: HCallSpec) -> str:
-    """Return the indices of the results, and the function that fills the registers of a call."""
+    """Return the places of the results, and the function that fills the registers of a call."""
     name = spec.opcode.name
-    results = [f"#define PKS_{name}_{output.name.upper()} {output.place}" for output in spec.outputs]
+    results = [f"#define PKS_{name}_RESULT_{output.name.upper()} {output.place}" for output in spec.outputs]
     head = f"static inline void pks_{name.lower()}_arguments("
     parameters = ["uint64_t registers[PKS_REGISTERS]", *(f"uint64_t {arg.name}" for arg in spec.args)]
     lines = ["pks_clear(registers, PKS_REGISTERS * sizeof(registers[0]));"]
     lines += [f"registers[{arg.place}] = {arg.name};" for arg in spec.args]
     body = "\n".join(f"\t{line}" for line in lines)
     about = f"/* {spec.name}: hcalls/{name.lower()} */"
-    return "\n".join([about, *results, _wrapped(head, parameters), "{", body, "}", ""])
+    places = (
+        ["/* The place of each result in the registers of the answer */", *results, ""] if results else []
+    )
+    return "\n".join([about, *places, _wrapped(head, parameters), "{", body, "}", ""])
 
 
 def _wrapped(head: str, parameters: list[str]) -> str:
@@ -99,6 +102,11 @@ def _levels() -> str:
 
 
 def _level(level: FirmwareLevel, fields: list[str]) -> str:
-    numbers = ", ".join(f"UINT64_C({getattr(level, field):#x})" for field in fields)
+    numbers = ", ".join(_number(getattr(level, field)) for field in fields)
     calls = ", ".join([*(f"0x{opcode:x}" for opcode in sorted(level.calls)), "0"])
     return f'\t\t{{ "{level.name}", {numbers},\n\t\t\t{{ {calls} }} }},\n'
+
+
+def _number(value: int) -> str:
+    """Return a number as C text; one that needs more than 32 bits is a mask."""
+    return str(value) if value < 1 << 17 else f"0x{value:x}" if value < 1 << 32 else f"UINT64_C(0x{value:x})"

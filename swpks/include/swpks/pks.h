@@ -872,8 +872,10 @@ static inline void pks_gen_password_arguments(uint64_t registers[PKS_REGISTERS],
 }
 
 /* H_PKS_GET_OBJECTLABELS: hcalls/get_objectlabels */
-#define PKS_GET_OBJECTLABELS_COUNT 0
-#define PKS_GET_OBJECTLABELS_TOKEN 1
+/* The place of each result in the registers of the answer */
+#define PKS_GET_OBJECTLABELS_RESULT_COUNT 0
+#define PKS_GET_OBJECTLABELS_RESULT_TOKEN 1
+
 static inline void pks_get_objectlabels_arguments(uint64_t registers[PKS_REGISTERS], uint64_t authorization,
 	uint64_t token, uint64_t labels, uint64_t labels_length)
 {
@@ -911,8 +913,10 @@ static inline void pks_gen_key_arguments(uint64_t registers[PKS_REGISTERS], uint
 }
 
 /* H_PKS_READ_OBJECT: hcalls/read_object */
-#define PKS_READ_OBJECT_SIZE 0
-#define PKS_READ_OBJECT_POLICY 1
+/* The place of each result in the registers of the answer */
+#define PKS_READ_OBJECT_RESULT_SIZE 0
+#define PKS_READ_OBJECT_RESULT_POLICY 1
+
 static inline void pks_read_object_arguments(uint64_t registers[PKS_REGISTERS], uint64_t authorization,
 	uint64_t label, uint64_t label_length, uint64_t data, uint64_t data_length)
 {
@@ -935,7 +939,9 @@ static inline void pks_remove_object_arguments(uint64_t registers[PKS_REGISTERS]
 }
 
 /* H_PKS_CONFIRM_OBJECT_FLUSHED: hcalls/confirm_object_flushed */
-#define PKS_CONFIRM_OBJECT_FLUSHED_FLUSHED 0
+/* The place of each result in the registers of the answer */
+#define PKS_CONFIRM_OBJECT_FLUSHED_RESULT_FLUSHED 0
+
 static inline void pks_confirm_object_flushed_arguments(uint64_t registers[PKS_REGISTERS],
 	uint64_t authorization, uint64_t label, uint64_t label_length)
 {
@@ -946,7 +952,9 @@ static inline void pks_confirm_object_flushed_arguments(uint64_t registers[PKS_R
 }
 
 /* H_PKS_SIGNED_UPDATE: hcalls/signed_update */
-#define PKS_SIGNED_UPDATE_TOKEN 0
+/* The place of each result in the registers of the answer */
+#define PKS_SIGNED_UPDATE_RESULT_TOKEN 0
+
 static inline void pks_signed_update_arguments(uint64_t registers[PKS_REGISTERS], uint64_t authorization,
 	uint64_t label, uint64_t label_length, uint64_t policy, uint64_t flags, uint64_t data, uint64_t data_length,
 	uint64_t token)
@@ -963,8 +971,10 @@ static inline void pks_signed_update_arguments(uint64_t registers[PKS_REGISTERS]
 }
 
 /* H_PKS_WRAP_OBJECT: hcalls/wrap_object */
-#define PKS_WRAP_OBJECT_TOKEN 0
-#define PKS_WRAP_OBJECT_SIZE 1
+/* The place of each result in the registers of the answer */
+#define PKS_WRAP_OBJECT_RESULT_TOKEN 0
+#define PKS_WRAP_OBJECT_RESULT_SIZE 1
+
 static inline void pks_wrap_object_arguments(uint64_t registers[PKS_REGISTERS], uint64_t authorization,
 	uint64_t label, uint64_t label_length, uint64_t flags, uint64_t input, uint64_t input_length,
 	uint64_t output, uint64_t output_length, uint64_t token)
@@ -982,8 +992,10 @@ static inline void pks_wrap_object_arguments(uint64_t registers[PKS_REGISTERS], 
 }
 
 /* H_PKS_UNWRAP_OBJECT: hcalls/unwrap_object */
-#define PKS_UNWRAP_OBJECT_TOKEN 0
-#define PKS_UNWRAP_OBJECT_SIZE 1
+/* The place of each result in the registers of the answer */
+#define PKS_UNWRAP_OBJECT_RESULT_TOKEN 0
+#define PKS_UNWRAP_OBJECT_RESULT_SIZE 1
+
 static inline void pks_unwrap_object_arguments(uint64_t registers[PKS_REGISTERS], uint64_t authorization,
 	uint64_t flags, uint64_t input, uint64_t input_length, uint64_t output, uint64_t output_length,
 	uint64_t token)
@@ -999,7 +1011,9 @@ static inline void pks_unwrap_object_arguments(uint64_t registers[PKS_REGISTERS]
 }
 
 /* H_PKS_REVOKE_OBJECT: hcalls/revoke_object */
-#define PKS_REVOKE_OBJECT_POLICY 0
+/* The place of each result in the registers of the answer */
+#define PKS_REVOKE_OBJECT_RESULT_POLICY 0
+
 static inline void pks_revoke_object_arguments(uint64_t registers[PKS_REGISTERS], uint64_t authorization,
 	uint64_t label, uint64_t label_length, uint64_t flags)
 {
@@ -1011,7 +1025,9 @@ static inline void pks_revoke_object_arguments(uint64_t registers[PKS_REGISTERS]
 }
 
 /* H_PKS_UNREVOKE_OBJECT: hcalls/unrevoke_object */
-#define PKS_UNREVOKE_OBJECT_POLICY 0
+/* The place of each result in the registers of the answer */
+#define PKS_UNREVOKE_OBJECT_RESULT_POLICY 0
+
 static inline void pks_unrevoke_object_arguments(uint64_t registers[PKS_REGISTERS], uint64_t authorization,
 	uint64_t label, uint64_t label_length, uint64_t flags)
 {
@@ -1196,21 +1212,21 @@ struct pks_level {
 static inline const struct pks_level *pks_level(unsigned int number)
 {
 	static const struct pks_level levels[PKS_LEVELS] = {
-		{ "FW940", UINT64_C(0x0), UINT64_C(0x0), UINT64_C(0x0), UINT64_C(0x0), UINT64_C(0x0), UINT64_C(0x0), UINT64_C(0x0), UINT64_C(0x0), UINT64_C(0x0),
+		{ "FW940", 0, 0, 0, 0, 0, 0, 0, 0, 0,
 			{ 0 } },
-		{ "FW950", UINT64_C(0x1), UINT64_C(0x20), UINT64_C(0xff), UINT64_C(0xffff), UINT64_C(0x0), UINT64_C(0x20), UINT64_C(0x7f000000), UINT64_C(0x0), UINT64_C(0x0),
+		{ "FW950", 1, 32, 255, 65535, 0, 32, 0x7f000000, 0, 0,
 			{ 0x41c, 0x420, 0x424, 0x428, 0x42c, 0x430, 0x434, 0x438, 0x43c, 0 } },
-		{ "FW1010", UINT64_C(0x2), UINT64_C(0x40), UINT64_C(0xff), UINT64_C(0xffff), UINT64_C(0x0), UINT64_C(0x20), UINT64_C(0x7f000000), UINT64_C(0x0), UINT64_C(0x0),
+		{ "FW1010", 2, 64, 255, 65535, 0, 32, 0x7f000000, 0, 0,
 			{ 0x41c, 0x420, 0x424, 0x428, 0x42c, 0x430, 0x434, 0x438, 0x43c, 0 } },
-		{ "FW1030", UINT64_C(0x3), UINT64_C(0x40), UINT64_C(0xff), UINT64_C(0xffff), UINT64_C(0x0), UINT64_C(0x20), UINT64_C(0x7f000000), UINT64_C(0xc000000000000000), UINT64_C(0x0),
+		{ "FW1030", 3, 64, 255, 65535, 0, 32, 0x7f000000, UINT64_C(0xc000000000000000), 0,
 			{ 0x41c, 0x420, 0x424, 0x428, 0x42c, 0x430, 0x434, 0x438, 0x43c, 0x454, 0 } },
-		{ "FW1050", UINT64_C(0x3), UINT64_C(0x40), UINT64_C(0xff), UINT64_C(0xffff), UINT64_C(0x10000), UINT64_C(0x20), UINT64_C(0x7f000000), UINT64_C(0xc000000000000000), UINT64_C(0x0),
+		{ "FW1050", 3, 64, 255, 65535, 65536, 32, 0x7f000000, UINT64_C(0xc000000000000000), 0,
 			{ 0x41c, 0x420, 0x424, 0x428, 0x42c, 0x430, 0x434, 0x438, 0x43c, 0x454, 0 } },
-		{ "FW1060", UINT64_C(0x3), UINT64_C(0x40), UINT64_C(0xff), UINT64_C(0xffff), UINT64_C(0x10000), UINT64_C(0x20), UINT64_C(0x7f000000), UINT64_C(0xc000000000000000), UINT64_C(0x0),
+		{ "FW1060", 3, 64, 255, 65535, 65536, 32, 0x7f000000, UINT64_C(0xc000000000000000), 0,
 			{ 0x41c, 0x420, 0x424, 0x428, 0x42c, 0x430, 0x434, 0x438, 0x43c, 0x454, 0 } },
-		{ "FW1110", UINT64_C(0x3), UINT64_C(0x40), UINT64_C(0xff), UINT64_C(0xffff), UINT64_C(0x20000), UINT64_C(0x20), UINT64_C(0x7f800000), UINT64_C(0xc000000000000000), UINT64_C(0x8000000000000000),
+		{ "FW1110", 3, 64, 255, 65535, 0x20000, 32, 0x7f800000, UINT64_C(0xc000000000000000), UINT64_C(0x8000000000000000),
 			{ 0x41c, 0x420, 0x424, 0x428, 0x42c, 0x430, 0x434, 0x438, 0x43c, 0x454, 0x490, 0x494, 0 } },
-		{ "NEXT", UINT64_C(0x3), UINT64_C(0x40), UINT64_C(0xff), UINT64_C(0xffff), UINT64_C(0x20000), UINT64_C(0x20), UINT64_C(0x7f800000), UINT64_C(0xc000000000000000), UINT64_C(0x8000000000000000),
+		{ "NEXT", 3, 64, 255, 65535, 0x20000, 32, 0x7f800000, UINT64_C(0xc000000000000000), UINT64_C(0x8000000000000000),
 			{ 0x41c, 0x420, 0x424, 0x428, 0x42c, 0x430, 0x434, 0x438, 0x43c, 0x454, 0x490, 0x494, 0x4ac, 0x4b0, 0 } },
 	};
 
