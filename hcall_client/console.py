@@ -138,7 +138,7 @@ _PLACE = 'BlockingConsole("state/run/control.sock")'
 PLACES = 32
 """Requests of one `Console` that are carried at once: as many as a server serves."""
 # The path has no socket, or an ended server has left its socket behind.
-_ABSENT = (FileNotFoundError, ConnectionRefusedError)
+_ABSENT = (FileNotFoundError, NotADirectoryError, ConnectionRefusedError)
 """Errors of a connect to a socket without a server."""
 _HOST = "swpks"
 """The host that HTTP requires; the server ignores it."""

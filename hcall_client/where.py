@@ -88,6 +88,8 @@ def _not_asked(error: OSError, path: str) -> OSError:
         _check(end_of_answer(b"", path), path)
     named = with_path(error, path)
     store = path.removesuffix(_PLACE) if path.endswith(_PLACE) else "STORE"
+    if end_of_file(store) is OtherEnd.STATE:  # a console refuses the folder of a system as its store
+        _check(OtherEnd.STATE, store)
     if named.errno in (errno.ENOENT, errno.ECONNREFUSED):
         remedy = f"no console serves this socket; to start one: swpks hmc serve --store {store}"
     elif named.errno == errno.EACCES:

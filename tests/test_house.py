@@ -36,6 +36,7 @@ ROOMS: dict[str, set[str]] = {
     "hcall_server": set(),  # the package itself holds only its version
     "hcall_server.files": _ABI,
     "hcall_server.failpoints": set(),
+    "hcall_server.folders": _ABI,
     # rooms of plain functions and values
     "hcall_server.keystore": _ABI,
     "hcall_server.secvar": _ABI,
@@ -53,12 +54,13 @@ ROOMS: dict[str, set[str]] = {
         "failpoints", "keystore", "platform", "hcalls", "sealing", "nvram", "faults", "writeback"
     ),
     "hcall_server.mobility": _server("failpoints", "keystore", "platform", "sealing", "machine"),
-    "hcall_server.process": _server("files", "machine"),
+    "hcall_server.process": _server("files", "folders", "machine"),
     "hcall_server.data_channel": _server("hcalls", "platform", "machine") | _VERSION,
     "hcall_server.control_channel": _server("keystore", "platform", "faults", "writeback", "machine")
     | _VERSION,
     "hcall_server.service": _server(
         "files",
+        "folders",
         "keystore",
         "platform",
         "sealing",
@@ -80,11 +82,11 @@ ROOMS: dict[str, set[str]] = {
     "hcall_client.consumers": {"hcall_client.guests"},
     "hcall_client.testing": {"swpks.testing"},
     "swpks": {"hcall_client", "hcall_server.__version__", "swpks.cli", "swpks.testing"} | _ABI,
-    "swpks.cli": {"hcall_client", "hcall_server.__version__", "swpks"} | _ABI,
+    "swpks.cli": {"hcall_client", "hcall_server.__version__", "hcall_server.folders", "swpks"} | _ABI,
     "swpks.cli.lpar_doubts": {"hcall_server.secvar", "swpks.cli.streams"} | _ABI,
     "swpks.cli.replace": {"hcall_server", "swpks.cli.refusals", "swpks.cli.streams"} | _ABI,
     "hcall_server.console": _server("failpoints", "files", "platform", "sealing") | _VERSION,
-    "swpks.hmc": _server("console", "process", "machine.logs", "data_channel.sockets")
+    "swpks.hmc": _server("console", "folders", "process", "machine.logs", "data_channel.sockets")
     | {"hcall_client"}
     | _VERSION,
     "swpks.cli.hmc_serve": _server("failpoints", "console", "process")

@@ -45,7 +45,24 @@ def write_disk(options: argparse.Namespace) -> None:
         grub_modules(), grub_disk.configuration(options.append), grub_disk.MODULES, static
     )
     files = {grub_disk.KERNEL: kernel, grub_disk.INITRD: options.initrd.read_bytes()}
-    options.out.write_bytes(grub_disk.disk_image(core, files))
+    _write_whole(options.out, grub_disk.disk_image(core, files))
+
+
+def _write_whole(out: Path, data: bytes) -> None:
+    """Write a file whole or not at all; write a device or a pipe as it is."""
+    if out.exists() and not out.is_file():
+        out.write_bytes(data)
+        return
+    out = out.resolve()  # the target of a link, and not the link, is replaced
+    part = out.with_name(f".{out.name}.part")
+    try:
+        part.write_bytes(data)
+        if out.exists():
+            part.chmod(out.stat().st_mode)
+        part.replace(out)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 class Unusable(Exception):

@@ -32,7 +32,7 @@ from hcall_abi.wrapping import WRAPPING_KEY_SIZE
 from hcall_server.hcalls.context import Check, Context
 from hcall_server.hcalls.memory import IN, OUT, Pieces, Place, Registers, readable_at
 from hcall_server.hcalls.numbers import CONSUMERS, number_check
-from hcall_server.hcalls.refusals import bad_argument
+from hcall_server.hcalls.refusals import Refusal, bad_argument
 from hcall_server.keystore.access import Credentials
 from hcall_server.keystore.limits import KeystoreLimits
 from hcall_server.secvar.names import broken_by_label
@@ -61,6 +61,14 @@ def field_checks(spec: HCallSpec) -> Mapping[str, Check]:
     }
 
 
+def _misplaced(arg: Arg, address: int, length: int) -> Refusal:
+    """Return the refusal of a buffer at a wrong place: by its alignment, or by the page that it leaves."""
+    found = f"the address 0x{address:X} is no multiple of {arg.alignment}"
+    if not address % arg.alignment:
+        found = f"its {length} bytes at 0x{address:X} cross the end of a page of {PAGE} bytes"
+    return bad_argument(arg, rules.BUFFER_PLACE, found)
+
+
 def _authorization(spec: HCallSpec, arg: Arg) -> Check:
     index, alignment = arg.place, arg.alignment
     size, unpack = AUTH_LAYOUT.size, AUTH_LAYOUT.unpack_raw
@@ -69,7 +77,7 @@ def _authorization(spec: HCallSpec, arg: Arg) -> Check:
         address = registers[index]
         data, offset = readable_at(segments, address)
         if context.strict and address % alignment:
-            raise bad_argument(arg, rules.BUFFER_PLACE)
+            raise _misplaced(arg, address, size)
         # The head has the length of the password, so it is read first.
         room = len(data) - offset
         if room < size:
@@ -86,7 +94,7 @@ def _authorization(spec: HCallSpec, arg: Arg) -> Check:
             raise bad_argument(arg, rules.AUTHORIZATION_PASSWORD, f"{length} bytes")
         end = size + length
         if context.strict and address % PAGE + end > PAGE:
-            raise bad_argument(arg, rules.BUFFER_PLACE)
+            raise _misplaced(arg, address, end)
         if room < end:
             raise bad_argument(arg, rules.AUTHORIZATION_READABLE)
         return new_tuple(Credentials, (owner, data[offset + size : offset + end]))
@@ -112,7 +120,7 @@ def _input(spec: HCallSpec, arg: Arg) -> Callable[[Registers, Pieces, Context], 
                 raise bad_argument(arg, rules.BUFFER_READABLE)
             misplaced = placed and (address % alignment or address % PAGE + length > room)
             if misplaced and context.strict and (context.page_aligned or not relaxable):
-                raise bad_argument(arg, rules.BUFFER_PLACE)
+                raise _misplaced(arg, address, length)
         # The address is checked before the length, because its register comes first.  A buffer that ends
         # outside the memory is refused there.
         if check_length:
@@ -150,7 +158,7 @@ def _output(spec: HCallSpec, arg: Arg) -> Callable[[Registers, Pieces, Context],
                 raise bad_argument(arg, rules.BUFFER_WRITABLE)
             misplaced = placed and (address % alignment or address % PAGE + length > room)
             if misplaced and context.strict and (context.page_aligned or not relaxable):
-                raise bad_argument(arg, rules.BUFFER_PLACE)
+                raise _misplaced(arg, address, length)
         if check_length:
             check_length(registers, context.limits)
         return new_tuple(Place, (address, length))

@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -322,8 +323,17 @@ class SqliteNvram:
     def _corrupt(self, reason: str) -> NvramError:
         return NvramError(
             "corrupt",
-            f"NVRAM: {self._path} is damaged: {reason}",
+            f"NVRAM: {self._path} is damaged: {reason}; {self._way_out()}",
             rules.NVRAM_FILE,
+        )
+
+    def _way_out(self) -> str:
+        """Return the remedies for a damaged file: nothing here repairs it."""
+        part = self._path.parent
+        replace = f"swpks hmc replace {part.name} --state {shlex.quote(str(part.parent))}"
+        return (
+            f"put a backup of {part} back (an older one needs swpks serve --accept-older); without a backup: "
+            f"{replace}, and restore the stores from copies: spec/recovery.md"
         )
 
 

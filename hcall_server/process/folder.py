@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shlex
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
@@ -12,9 +13,10 @@ from pathlib import Path
 
 from hcall_abi.errors import OperatorError, StorageError, SwpksError
 from hcall_abi.rules import storage as rules
+from hcall_server import folders
 from hcall_server.files import destroy, make_folder, make_private, refuse_link, sync_folder
 
-STORE_DATABASE = "console.sqlite"
+STORE_DATABASE = folders.DATABASE
 """The file by which a folder is the store of a management console."""
 
 
@@ -22,15 +24,16 @@ class LockedFolder:
     """A folder that one process uses at a time; the caller calls `make` first, then `try_lock`.
 
     An existing folder is recognised by its lock, or by a file with one of the names `also`.  A restored
-    backup may have no lock.
+    backup may have no lock.  A refusal names the folders of the kind `kind` that were probably meant.
 
     `make` and `try_lock` raise OperatorError if the operator has to change something.  They also raise
     OSError; `trouble` turns it into an error with a rule.
     """
 
-    def __init__(self, folder: Path, *also: str) -> None:
+    def __init__(self, folder: Path, *also: str, kind: folders.FolderKind = folders.FolderKind.STATE) -> None:
         self.path = folder.absolute()
         self.lock_path = self.path / "lock"
+        self._kind = kind
         self._lock = -1
         self.ours = False
         """Whether this process holds the lock."""
@@ -48,6 +51,7 @@ class LockedFolder:
         OperatorError if an existing folder has content of other programs.
         """
         refuse_link(self.path)
+        self._refuse_file()
         self._missing = [each for each in (self.path, *self.path.parents) if not each.exists()]
         make_folder(self.path)
         refuse_link(self.lock_path)
@@ -55,8 +59,25 @@ class LockedFolder:
             self.new = frozenset(self.path.iterdir())
             make_private(self.path)
         elif not any(sign.is_file() for sign in self._signs):
-            raise OperatorError(rules.STATE_EMPTY, f"{self.path} holds other things")
+            raise OperatorError(rules.STATE_EMPTY, f"{self.path} {self._other_things()}")
         check_private(self.path)
+
+    def _refuse_file(self) -> None:
+        """Raise OperatorError if a file is at the path, or at that of a folder above."""
+        found = next(each for each in (self.path, *self.path.parents) if each.exists())
+        if not found.is_dir():
+            question = folders.question_of(self.path, self._kind)
+            message = f"{found} is a file, not a folder{question or '; choose a new folder'}"
+            rule = rules.STATE_EMPTY if found == self.path else rules.STATE_WRITABLE
+            raise OperatorError(rule, message)
+
+    def _other_things(self) -> str:
+        """Return what is wrong with a folder that is neither new nor of the right kind, and the remedy."""
+        if folders.kind_of(self.path) is folders.FolderKind.STATE is self._kind:
+            lock = shlex.quote(str(self.lock_path))
+            return f"is a state without its file lock; if it is a whole copy of a state: touch {lock}"
+        question = folders.question_of(self.path, self._kind)
+        return f"holds other things{question or '; choose a new folder'}"
 
     def try_lock(self) -> str | None:
         """Take the lock and return None; if another process has it, return its id, or "unknown"."""
@@ -127,10 +148,11 @@ def check_private(folder: Path) -> None:
     """Raise OperatorError if a folder belongs to another user, or if others may enter it."""
     found = folder.lstat()
     if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-        raise OperatorError(
-            rules.STATE_PRIVATE,
-            f"{folder} has mode {stat.S_IMODE(found.st_mode):04o} and owner {found.st_uid}",
-        )
+        message = f"{folder} has mode {stat.S_IMODE(found.st_mode):04o} and owner {found.st_uid}"
+        remedy = f"chmod 700 {shlex.quote(str(folder))}"
+        if found.st_uid != os.geteuid():
+            remedy = "run the command as this user, or choose another folder"
+        raise OperatorError(rules.STATE_PRIVATE, f"{message}; {remedy}")
 
 
 def _is_new(folder: Path) -> bool:

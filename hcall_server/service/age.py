@@ -28,6 +28,13 @@ UNKNOWN_COMMITS = 1 << 16
 """The number of missing commits to assume if no mark has the real one."""
 
 
+_ON_PURPOSE = (
+    "put the newest copy of service-processor/ back, or start with --accept-older if this one was restored "
+    "on purpose: later changes are lost then"
+)
+"""The remedies for records that are older than the last confirmed ones, or may be."""
+
+
 class Age(NamedTuple):
     """The result of comparing records of level 2 with the high-water mark.
 
@@ -61,7 +68,8 @@ class AgeCheck:
 
         if any(old_marked(slot) != 0 for slot in written):
             reason = "it is empty, but its high-water mark says that there were commits"
-            _refuse(rules.NVRAM_AGE, f"{reason}: put NVRAM and its mark back together")
+            way = "or begin with an empty one: swpks hmc replace service-processor"
+            _refuse(rules.NVRAM_AGE, f"{reason}: put NVRAM and its mark back together, {way}")
 
     def of_level_1(self) -> int:
         """Return how many IPL counts records of level 1 may lack; 0 if they are not older than the mark.
@@ -110,12 +118,12 @@ class AgeCheck:
         """Return by how many commits `found` is below the mark."""
         if noted > found and not self._accepted:
             reason = f"its last commit is {found}, but {noted} was confirmed: it is damaged or an older copy"
-            _refuse(rules.NVRAM_AGE, reason)
+            _refuse(rules.NVRAM_AGE, f"{reason}; {_ON_PURPOSE}")
         return max(noted - found, 0)
 
     def _unknown(self, rule: Rule, reason: str) -> int:
         if not self._accepted:
-            _refuse(rule, reason)
+            _refuse(rule, f"{reason}; {_ON_PURPOSE}")
         return UNKNOWN_COMMITS
 
 

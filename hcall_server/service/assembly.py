@@ -60,7 +60,7 @@ from hcall_server.sealing import Listed, SystemRecord
 from hcall_server.service.custody import is_elsewhere, open_departed, publish_keys, set_modes
 from hcall_server.service.entropy import checked
 from hcall_server.service.key_steps import accounted
-from hcall_server.service.settings import PartitionSettings, Settings
+from hcall_server.service.settings import PartitionSettings, Settings, of_size
 from hcall_server.service.stored import Opening, Stored
 from hcall_server.writeback.commits import record_id
 from hcall_server.writeback.encryptor import Encryptor
@@ -158,7 +158,11 @@ def _apply(machine: Machine, settings: Settings) -> None:
     """Make and change the partitions of the settings."""
     _warn_of_left_out(machine.system, settings)
     for wish in settings.partition:
-        _fulfil(machine, wish)
+        known = machine.system.partitions.get(wish.name)
+        try:
+            _fulfil(machine, wish)
+        except OperatorError as error:
+            raise of_size(error, wish.name, known.kbytes if known else None) from None
 
 
 def _apply_missing(machine: Machine, settings: Settings) -> None:

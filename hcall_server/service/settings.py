@@ -249,3 +249,18 @@ def located(place: str) -> Iterator[None]:
 def _fault(text: str) -> BusyFault:
     with located(f"fault {text!r}"):
         return parse_fault(text)
+
+
+def of_size(error: OperatorError, name: str, stored: int | None) -> OperatorError:
+    """Return an error about a partition of the settings, with the remedy if it is about the size.
+
+    `stored` is the size of its keystore in KiB, None for a new partition.
+    """
+    from hcall_abi.remedies import with_remedy  # most starts are not refused
+
+    if not error.rule.id.startswith("size.") or error.advised:
+        return error
+    message = with_remedy(error.message, error.rule.id)
+    if stored is not None:
+        message = f"{error.message}; `--partition {name}` without a size keeps its {stored} KiB"
+    return OperatorError(error.rule, message, advised=True)

@@ -9,6 +9,7 @@ from hcall_abi.errors import OperatorError
 from hcall_abi.rules import storage as rules
 from hcall_abi.rules.rule import Rule
 from hcall_server.files import refuse_link
+from hcall_server.folders import question_of
 from hcall_server.process.folder import STORE_DATABASE, LockedFolder, check_private, trouble
 
 __all__ = ["LAYOUT", "StateFolder", "check_private", "trouble"]
@@ -35,7 +36,8 @@ class StateFolder(LockedFolder):
         self._refuse_store(rules.STATE_EXISTS)
         refuse_link(self.lock_path)
         if not self.lock_path.is_file():
-            message = f"{self.path} is no state folder: name the folder of --state of the server"
+            advice = question_of(self.path) or ": name the folder of --state of the server"
+            message = f"{self.path} is no state of a system{advice}"
             raise OperatorError(rules.STATE_EXISTS, message)
         check_private(self.path)
         for inner in (self.path / name for name in LAYOUT):

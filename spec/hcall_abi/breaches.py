@@ -18,17 +18,22 @@ from hcall_abi.rules.rule import Rule
 class _Breach(NamedTuple):
     """An error of class `error` inside `part` of the body breaks `rule`; "" is any part.
 
-    If the error names no field, the message has `place` instead.
+    If the error names no field, the message has `place` instead.  `shown` is the place of a byte in the body
+    whose value the message has; only a field that never holds a secret is shown.
     """
 
     error: type[Exception] | tuple[type[Exception], ...]
     part: str
     rule: Rule
     place: str
+    shown: int | None = None
 
 
 _TEXT = (StringError, UnicodeDecodeError)  # which of them depends on the version of Construct
 _RESERVED, _LEFT_OVER = "a reserved field", "bytes left over"
+
+_PROOF_KIND = 2
+"""The place of the proof kind in the body of OPEN, behind the partition id."""
 
 # `breach` uses the first row that fits. The last row of a frame is for a body that ends too early, and fits
 # every error.
@@ -42,7 +47,7 @@ _BREACHES: dict[FrameType, tuple[_Breach, ...]] = {
     ),
     FrameType.OPEN: (
         _Breach(ConstError, "", rules.OPEN_RESERVED, _RESERVED),
-        _Breach(ValidationError, "", rules.OPEN_PROOF_KIND, "proof_kind"),
+        _Breach(ValidationError, "", rules.OPEN_PROOF_KIND, "proof_kind", _PROOF_KIND),
         _Breach(CheckError, "", rules.OPEN_PROOF_ZERO, "proof"),
         _Breach(_TEXT, "", rules.OPEN_NAME, "name"),
         _Breach(TerminatedError, "", rules.OPEN_END, _LEFT_OVER),
@@ -78,16 +83,17 @@ _BREACHES: dict[FrameType, tuple[_Breach, ...]] = {
 }
 
 
-def breach(kind: FrameType, error: Exception) -> tuple[Rule, str]:
+def breach(kind: FrameType, error: Exception, body: bytes) -> tuple[Rule, str]:
     """Return the rule that a body of type `kind` breaks, and a message that names the field.
 
-    The message holds no byte of the body.
+    The message holds no byte of the body but that of a row with `shown`.
     """
     # Construct's own text is not used: it shows the bytes, which may be a password or object data.
     fields = _path(error)
     part, field = (fields[0], fields[-1]) if fields else ("", "")
     row = next(row for row in _BREACHES[kind] if isinstance(error, row.error) and row.part in ("", part))
-    return row.rule, f"malformed {kind.name}: {field or row.place}"
+    value = "" if row.shown is None else f" {body[row.shown]}"
+    return row.rule, f"malformed {kind.name}: {field or row.place}{value}"
 
 
 def _path(error: Exception) -> list[str]:

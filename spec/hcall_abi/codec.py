@@ -57,6 +57,7 @@ from hcall_abi.frames import (
     HReturn,
     Open,
     Opened,
+    Piece,
     Write,
     new_tuple,
     overlapping,
@@ -79,13 +80,22 @@ _HCALL_HEAD_SIZE, _unpack_hcall_head = HCALL_HEAD_LAYOUT.size, HCALL_HEAD_LAYOUT
 _SEGMENT_SIZE, _unpack_segments = SEGMENT_LAYOUT.size, SEGMENT_LAYOUT.iterate
 
 
+_SHOWN = 255
+"""The largest access of a segment that a message shows."""
+
+
 class ProtocolError(PeerError):
     """The peer sent bytes that the protocol does not allow."""
 
 
-def malformed(rule: Rule, frame: str) -> ProtocolError:
-    """Return the error for a body that breaks `rule`."""
-    return ProtocolError(rule, f"malformed {frame}")
+def malformed(rule: Rule, frame: str, found: str) -> ProtocolError:
+    """Return the error for a body that breaks `rule`; `found` has numbers, and no bytes of the memory."""
+    return ProtocolError(rule, f"malformed {frame}: {found}")
+
+
+def _cut(size: int, needed: int, part: str) -> str:
+    """Return the finding for a body that ends before one of its parts."""
+    return f"a body of {size} bytes, {part} needs {needed}"
 
 
 def decode(kind: int, tag: int, data: bytes, start: int, end: int) -> Frame:
@@ -104,15 +114,16 @@ def decode_hcall(tag: int, data: bytes, start: int, end: int) -> HCall:
     """Return the HCALL in `data[start:end]`; ProtocolError if the bytes break its definition."""
     table = start + _HCALL_HEAD_SIZE
     if table > end:
-        raise malformed(rules.HCALL_HEAD, "HCALL")
+        raise malformed(rules.HCALL_HEAD, "HCALL", _cut(end - start, _HCALL_HEAD_SIZE, "its head"))
     values = _unpack_hcall_head(data, start)
     # These are the two reserved fields behind opcode, nine registers and count. A set bit has a meaning that
     # this release does not know. So the frame is refused.
     if values[11] or values[12]:
-        raise malformed(rules.HCALL_RESERVED, "HCALL")
+        raise malformed(rules.HCALL_RESERVED, "HCALL", "a reserved field is set")
     offset = table + values[10] * _SEGMENT_SIZE
     if offset > end:
-        raise malformed(rules.HCALL_SEGMENTS, "HCALL")
+        part = f"its head with {values[10]} segments"
+        raise malformed(rules.HCALL_SEGMENTS, "HCALL", _cut(end - start, offset - start, part))
     segments = []
     # The loop also finds out whether the segments ascend: then the check of overlaps needs no sort.
     previous = 0
@@ -126,40 +137,65 @@ def decode_hcall(tag: int, data: bytes, start: int, end: int) -> HCall:
         elif access == _OUT:
             segments.append((address, length, access, b""))
         else:
-            raise malformed(rules.HCALL_ACCESS, "HCALL")
+            raise malformed(rules.HCALL_ACCESS, "HCALL", _odd_access(len(segments), access))
         if address < previous:
             ordered = False
         previous = address + length
     # One comparison finds both too few bytes and too many. If the data end too early, the slices are shorter
     # than stated, but `offset` is the sum of the stated lengths.
     if offset != end:
-        raise malformed(rules.HCALL_BYTES, "HCALL")
+        part = f"its head with {values[10]} segments and their bytes"
+        raise malformed(rules.HCALL_BYTES, "HCALL", _cut(end - start, offset - start, part))
     # Usually the segments ascend. Then the loop has shown that none overlap.
     if not (ordered and previous <= ADDRESS_SPACE) and overlapping([piece[:2] for piece in segments]):
-        raise malformed(rules.HCALL_OVERLAP, "HCALL")
+        raise malformed(rules.HCALL_OVERLAP, "HCALL", _overlap(segments))
     return new_tuple(HCall, (tag, values[0], values[1:10], tuple(segments)))
+
+
+def _odd_access(number: int, access: int) -> str:
+    """Return the finding for the access of a segment; the first segment has the number 0."""
+    # If the table lies elsewhere than its reader believes, the field may hold bytes of a password.  So only
+    # a value that a mistaken constant has is shown.
+    return f"segment {number} has the access {access if access <= _SHOWN else f'above {_SHOWN}'}"
+
+
+def _overlap(segments: list[Piece]) -> str:
+    """Return the finding for segments that overlap, or that end beyond 64-bit addresses."""
+    end, last = 0, 0
+    # Sorted as in `overlapping`: a comparison of each with each would take minutes for 65535 segments.
+    for number in sorted(range(len(segments)), key=lambda at: segments[at][0]):
+        address, length, *_ = segments[number]
+        if length and address < end:
+            return f"segments {last} and {number} overlap"
+        if length:
+            end, last = address + length, number
+    return f"segment {last} ends beyond 64-bit addresses"
 
 
 def decode_hreturn(tag: int, data: bytes, start: int, end: int) -> HReturn:
     """Return the HRETURN in `data[start:end]`; ProtocolError if the bytes break its definition."""
     table = start + _HRETURN_HEAD.size
     if table > end:
-        raise malformed(rules.HRETURN_HEAD, "HRETURN")
+        raise malformed(rules.HRETURN_HEAD, "HRETURN", _cut(end - start, _HRETURN_HEAD.size, "its head"))
     values = _HRETURN_HEAD.unpack_raw(data, start)
     count = values[10]
     if values[11] or values[12]:
-        raise malformed(rules.HRETURN_RESERVED, "HRETURN")
+        raise malformed(rules.HRETURN_RESERVED, "HRETURN", "a reserved field is set")
     offset = table + count * _WRITE.size
     if offset > end:
-        raise malformed(rules.HRETURN_WRITES, "HRETURN")
-    writes = []
+        part = f"its head with {count} writes"
+        raise malformed(rules.HRETURN_WRITES, "HRETURN", _cut(end - start, offset - start, part))
+    writes: list[Write] = []
     for address, length, reserved in _WRITE.iterate(data[table:offset]):
         if reserved:
-            raise malformed(rules.HRETURN_RESERVED, "HRETURN")
+            raise malformed(
+                rules.HRETURN_RESERVED, "HRETURN", f"a reserved field of write {len(writes)} is set"
+            )
         writes.append(Write(address, data[offset : offset + length]))
         offset += length
     if offset != end:
-        raise malformed(rules.HRETURN_BYTES, "HRETURN")
+        part = f"its head with {count} writes and their bytes"
+        raise malformed(rules.HRETURN_BYTES, "HRETURN", _cut(end - start, offset - start, part))
     return HReturn(tag, values[0], values[1:10], tuple(writes))
 
 
@@ -197,7 +233,7 @@ def decode_by_definition(kind: int, tag: int, body: bytes) -> Frame:
         return _READERS[kind](tag, BODIES[FrameType(kind)].parse(body))
     except (ConstructError, UnicodeDecodeError) as error:
         # Construct's own texts hold bytes of the frame: neither they nor the cause may be shown.
-        raise ProtocolError(*breach(FrameType(kind), error)) from None
+        raise ProtocolError(*breach(FrameType(kind), error, body)) from None
 
 
 def _framed(kind: FrameType, tag: int, body: bytes) -> bytes:

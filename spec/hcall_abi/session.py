@@ -80,6 +80,10 @@ class LocalProtocolError(Exception):
         self.rule = rule
 
 
+_BEFORE_CALLS = (SessionState.START, SessionState.GREETED, SessionState.OPENING)
+"""The states in which no frame has guest memory."""
+
+
 def complaint(error: SwpksError) -> Goodbye:
     """Return the GOODBYE for a peer that broke the protocol: reason 1, and the rule in its text."""
     text = f"{error.rule.id}: {error.message}; {error.rule.sentence}"
@@ -255,7 +259,7 @@ class Session:
     def _check_header(self, magic: bytes, version: int, kind: int, flags: int, tag: int) -> None:
         """Refuse a frame by its header alone, before its body has come."""
         if magic != MAGIC:
-            raise ProtocolError(rules.FRAME_MAGIC, "bad magic")
+            raise ProtocolError(rules.FRAME_MAGIC, self._bad_magic(magic))
         # The version is checked before flags and type: only magic, version and length mean the same in every
         # version.
         if version != VERSION:
@@ -267,6 +271,14 @@ class Session:
         if kind not in _KNOWN_TYPES:
             raise ProtocolError(rules.FRAME_TYPE, f"frame type {kind}")
         self._exchange.admit(self.peer, kind, tag)
+
+    def _bad_magic(self, magic: bytes) -> str:
+        """Return the finding for a wrong magic; its bytes only if they can't be of a secret."""
+        # In a session they may be object data, behind a frame whose length is wrong.
+        if self.state not in _BEFORE_CALLS:
+            return "bad magic where the frame before it ends"
+        text = magic.decode("ascii", "replace")
+        return f"bad magic {magic.hex(' ')}{f' ({text!r})' if text.isprintable() else ''}"
 
     def _follow(self, event: Event) -> None:
         """Take the exchange's step for a whole frame of the peer."""

@@ -13,28 +13,50 @@ from hcall_abi.rules.console import CONSOLE_SERVED
 def no_server(path: Path) -> OperatorError:
     """Return the error of a command that found no server listening at the socket `path`.
 
-    If the socket is in a folder `run`, that folder belongs to a state or to a console's store. For a state,
-    the remedy is to start its server. For a console's store, it is to name the right target.
+    If the socket is in a folder `run`, the error names the remedy.  If that folder belongs to a state, the
+    remedy is the start of its server.  If it belongs to a console's store, or to no state, the remedy is
+    another option.
     """
-    from swpks.hmc.store_folder import DATABASE  # most commands reach their server, and need no error
-
     run = path.parent
-    in_state, state = run.name == "run", run.parent
-    advice = f"start one: swpks serve --state {shlex.quote(str(state))}"
-    if not in_state:
-        advice = "see the ready line of the server"
-    elif (state / DATABASE).is_file():
-        of_system = path.name == "control.sock"  # the other commands have no --store
-        right = f"use --store {shlex.quote(str(state))}" if of_system else "name the state of a system"
-        advice = f"{state} is a console's store: {right}"
-    others = _sockets(run)
+    advice = _advice(run.parent, path) if run.name == "run" else "; see the ready line of the server"
+    others = _entries(run)
     found = f"; the sockets there are {', '.join(others)}" if others else ""
-    missing = f" (there is no folder {state})" if in_state and not state.is_dir() else ""
-    message = f"no server runs here: nothing listens at {path}{missing}{found}; {advice}"
+    message = f"no server runs here: nothing listens at {path}{found}{advice}"
     return OperatorError(CONSOLE_SERVED, message, advised=True)
 
 
-def _sockets(folder: Path) -> Sequence[str]:
+def _advice(state: Path, path: Path) -> str:
+    """Return the remedy for a socket of a folder that is or is not a state."""
+    from hcall_server.folders import FolderKind, kind_of, question_of  # most commands reach their server
+
+    quoted = shlex.quote(str(state))
+    if (kind := kind_of(state)) is FolderKind.STORE:
+        of_system = path.name == "control.sock"  # the other commands have no --store
+        right = f"use --store {quoted}" if of_system else "name the state of a system"
+        return f"; {state} is a console's store: {right}"
+    start = f"start one: swpks serve --state {quoted}"
+    if kind is FolderKind.STATE:
+        return f"; {start}"
+    question = question_of(state)
+    if not state.exists():
+        return f" (there is no folder {state}){question}; {'or ' if question else ''}{start}"
+    if state.is_file():
+        return f"; {state} is a file and no folder{question}"
+    # A server is started in a new folder only.  With other content, such an advice would lead to a refusal.
+    if _is_new(state) and not question:
+        return f"; {start}"
+    return f"; {state} is no state of a system{question or ': name the folder of --state of the server'}"
+
+
+def _is_new(folder: Path) -> bool:
+    """Return whether a server makes a new state here: in an empty folder, or beside passed sockets."""
+    try:
+        return {each.name for each in folder.iterdir()} <= {"run"}
+    except OSError:
+        return False
+
+
+def _entries(folder: Path) -> Sequence[str]:
     try:
         return sorted(each.name for each in folder.iterdir() if each.is_socket())
     except OSError:

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 5.0
 """Longest wait for the control channel in seconds: it only adds a reason to an error."""
-_GONE = (FileNotFoundError, ConnectionRefusedError)
-"""Errors of a socket without a listener."""
+_GONE = (FileNotFoundError, NotADirectoryError, ConnectionRefusedError)
+"""Errors of a socket without a listener; the second one if the state is a file."""
 _UNSERVED = (OpenStatus.NOT_ACTIVATED, OpenStatus.NO_SUCH_PARTITION)
 """Refusals of OPEN whose reason may be the state of the partition."""
 

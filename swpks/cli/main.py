@@ -192,13 +192,15 @@ def _unrecognized(
 ) -> WrongWords:
     """Return the error for unknown words.
 
-    It names the command and a similar option; argparse would name neither.
+    It names the command, and a similar option or the commands that have this option; argparse would name none.
     """
-    from swpks.cli.words import option_names  # only an error needs it
+    from swpks.cli.words import of_other_commands, option_names  # only an error needs it
 
     words, known = _words(options), option_names(parser, options)
-    near = (near_question(each.partition("=")[0], known) for each in unknown if each.startswith("--"))
-    told = f"unrecognized arguments: {' '.join(unknown)}{next(filter(None, near), '')}"
+    wrong = [each.partition("=")[0] for each in unknown if each.startswith("--")]
+    near = next(filter(None, (near_question(each, known) for each in wrong)), "")
+    other = "" if near or not wrong else of_other_commands(whole_parser(), wrong[0])
+    told = f"unrecognized arguments: {' '.join(unknown)}{near or other}"
     return WrongWords(words, f"{told}; for the usage: swpks {words} --help")
 
 

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hcall_abi.calls import Opcode
-from hcall_abi.near import near_question
 from hcall_abi.statuses import status_name
 from swpks.cli import streams
 from swpks.cli.parser import CommandParser
@@ -71,19 +70,17 @@ class QemuParser(CommandParser):
         cut = words.index("--") if "--" in words else len(words)
         single = [word for word in words[:cut] if _is_for_qemu(word)]
         if single:
-            self._refuse(single)
+            self._refuse(words[words.index(single[0]) : cut])
         found, unknown = super().parse_known_args(words[:cut], namespace)
-        if unknown or found.options:
-            self._refuse(unknown or found.options)
+        if wrong := unknown or found.options:
+            self._refuse(words[words.index(wrong[0]) : cut] if wrong[0] in words else wrong)
         found.options = words[cut + 1 :]
         return found, []
 
     def _refuse(self, words: list[str]) -> None:
-        # Only a word with two dashes can be a misspelt option of ours: QEMU's options have one dash.
-        own = words[0].partition("=")[0] if words[0].startswith("--") else ""
-        near = near_question(own, self._option_string_actions) if own else ""
-        hint = f"options of qemu-system-ppc64 go behind --, such as: -- {' '.join(words)}"
-        self.error(f"{words[0]} is no option of swpks qemu{near}; {hint}")
+        from swpks.cli.qemu_words import refusal  # only this error needs it
+
+        self.error(refusal(words, self._option_string_actions))
 
 
 def _is_for_qemu(word: str) -> bool:

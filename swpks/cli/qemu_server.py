@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import subprocess
 import tempfile
@@ -13,14 +14,16 @@ from typing import NamedTuple
 
 from hcall_abi.attributes import attribute_number
 from hcall_abi.console import is_partition_name
-from hcall_abi.errors import OperatorError
+from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.rules import service as rules
 from hcall_abi.rules.console import NAME_FORM
-from swpks.cli import streams
+from swpks.cli import refusals, streams
 from swpks.qemu.cleanup import Cleanup
 from swpks.testing import ServerFailed, ServerProcess, short_path
 
 DEFAULT_KBYTES = 64
+LONGEST = 500
+"""Characters of a line of the log that an error repeats."""
 
 
 class Wanted(NamedTuple):
@@ -66,14 +69,7 @@ def server_on(state: Path, wanted: Wanted, cleanup: Cleanup) -> Iterator[None]:
         return
     server = _KeptServer(state, [_partition(state, wanted)], cleanup)
     server.check_state()
-    try:
-        state.parent.mkdir(parents=True, exist_ok=True)  # the log is beside the state folder
-        server.start()
-    except (ServerFailed, ValueError) as error:
-        raise OperatorError(rules.SERVER_STARTS, str(error)) from None
-    except OSError as error:
-        message = f"{error.filename or server.log_path}: {error.strerror or error}; choose another --state"
-        raise OperatorError(rules.SERVER_STARTS, message) from None
+    server.begin()
     try:
         yield
     finally:
@@ -96,6 +92,44 @@ class _KeptServer(ServerProcess):
         except ValueError:
             message = f"{self.state}: its sockets would have too long a path; choose a shorter --state"
             raise OperatorError(rules.SOCKET_PATH, message) from None
+
+    def begin(self) -> None:
+        """Start the server; raise its own error if it refuses to start.
+
+        A log that the start has made is removed with the refusal, which has all of its content.
+        """
+        before = self._log_size()
+        try:
+            self.state.parent.mkdir(parents=True, exist_ok=True)  # the log is beside the state folder
+            self.start()
+        except (ServerFailed, ValueError) as error:
+            raise self._failure(str(error), before) from None
+        except OSError as error:
+            reason = "it is a file, not a folder" if isinstance(error, FileExistsError) else error.strerror
+            message = f"{error.filename or self.log_path}: {reason or error}; choose another --state"
+            raise OperatorError(rules.SERVER_STARTS, message) from None
+        finally:
+            if before is None and self._log_size() == 0:
+                self.log_path.unlink()
+
+    def _failure(self, reason: str, before: int | None) -> SwpksError:
+        """Return the error of a server that is not ready: its refusal, or the last line of its log."""
+        lines = self.log_path.read_bytes()[before or 0 :].decode("utf-8", "replace").splitlines()
+        refusal = next(filter(None, map(refusals.read, reversed(lines))), None)
+        if refusal is None:
+            last = f"; the last line of its log {self.log_path}: {lines[-1][:LONGEST]}" if lines else ""
+            return OperatorError(rules.SERVER_STARTS, f"{reason.splitlines()[0]}{last}")
+        if before is None and len(lines) == 1:
+            self.log_path.unlink()
+        place = f"swpks serve --state {shlex.quote(str(self.state))}"
+        return SwpksError(refusal.rule, f"`{place}` does not start: {refusal.message}")
+
+    def _log_size(self) -> int | None:
+        """Return the bytes of the log, None if there is no log."""
+        try:
+            return self.log_path.stat().st_size
+        except OSError:
+            return None
 
     def _started(self, ready_fd: int) -> subprocess.Popen[bytes]:
         process = super()._started(ready_fd)

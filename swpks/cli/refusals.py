@@ -14,14 +14,31 @@ The contract is spec/service.md#commands.
 from __future__ import annotations
 
 import json
+import re
 
 from hcall_abi.errors import SwpksError
 from swpks.cli import streams
+
+_LINE = re.compile(r"swpks[^:]*: (?P<message>.*) \[[a-z]+ fault; rule (?P<id>[^:]+): .*; see [^ ]+\]")
 
 
 def refuse(words: str, error: SwpksError, *, as_json: bool = False) -> None:
     """Print the error of a command; `words` are the command with its verb, such as "hmc power"."""
     streams.complain(json.dumps(fields(error)) if as_json else f"{command(words)}: {error}")
+
+
+def read(line: str) -> SwpksError | None:
+    """Return the error that `refuse` has printed as this line of text; None for another line.
+
+    A command that runs another one passes its error on with the same rule, so that one error stays one line.
+    """
+    from hcall_abi.rules.catalogue import RULES  # loads all rules, and few commands run another one
+
+    found = _LINE.fullmatch(line)
+    rule = RULES.get(found["id"]) if found else None
+    if not found or not rule:
+        return None
+    return SwpksError(rule, found["message"].removeprefix(f"{rule.code}: "))
 
 
 def command(words: str) -> str:

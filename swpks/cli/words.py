@@ -78,6 +78,27 @@ def option_names(parser: argparse.ArgumentParser, chosen: argparse.Namespace) ->
     return list(dict.fromkeys(names))
 
 
+MOST_COMMANDS = 3
+"""Most commands that an error names."""
+
+
+def of_other_commands(parser: argparse.ArgumentParser, option: str) -> str:
+    """Return "; it is an option of `X`" with the commands below `parser` that have it, "" for none."""
+    found = _commands_with(parser, option)
+    more = " and others" if len(found) > MOST_COMMANDS else ""
+    named = ", ".join(f"`{each}`" for each in found[:MOST_COMMANDS])
+    return named and f"; it is an option of {named}{more}"
+
+
+def _commands_with(parser: argparse.ArgumentParser, option: str) -> list[str]:
+    """Return the commands that have an option; a command with it stands for its verbs too."""
+    found = list[str]()
+    for action in parser._actions:
+        for sub in action.choices.values() if isinstance(action, argparse._SubParsersAction) else ():
+            found += [sub.prog] if option in sub._option_string_actions else _commands_with(sub, option)
+    return list(dict.fromkeys(found))
+
+
 def _command(path: tuple[str, ...], about: str, parser: argparse.ArgumentParser) -> Command:
     options, operands, commands = list[Argument](), list[Argument](), list[Command]()
     for action in parser._actions:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.rules import hmc as rules
+from hcall_server.folders import FolderKind
 from hcall_server.process.folder import STORE_DATABASE, LockedFolder, trouble
 from swpks.hmc.line_client import OF_A_SYSTEM
 from swpks.hmc.names import SOCKET, WHERE
@@ -24,7 +26,9 @@ class StoreFolder:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._held = LockedFolder(folder, DATABASE)  # the lock file may be missing from a backup of the store
+        self._held = LockedFolder(
+            folder, DATABASE, kind=FolderKind.STORE
+        )  # the lock file may be missing from a backup of the store
         self.path = self._held.path
         self.database = self.path / DATABASE
         self.socket = self.path / SOCKET
@@ -53,7 +57,8 @@ class StoreFolder:
     def _open(self) -> None:
         # This check comes before the first file is made, so the folder of a system stays as it is.
         if any((self.path / name).exists() for name in OF_A_SYSTEM):
-            message = f"{self.path} is the state folder of a system; choose another --store"
+            system = f"--system {shlex.quote(str(self.path / 'run' / 'control.sock'))}"
+            message = f"{self.path} is the state folder of a system, which a console takes by {system}"
             raise OperatorError(rules.HMC_STORE_FOLDER, message, advised=True)
         self._held.make()
         if owner := self._held.try_lock():

@@ -59,7 +59,7 @@ from swpks.qemu.bridge import (
 )
 from swpks.qemu.callsites import HYPERVISOR_CALL
 from swpks.qemu.elf import KernelImage
-from swpks.qemu.errors import FirmwareUnsuitable, OtherKernel
+from swpks.qemu.errors import FirmwareUnsuitable, LoaderUnsuitable, OtherKernel
 from swpks.qemu.firmware import forth
 from swpks.qemu.firmware.client_interface import CallCut, ClientInterface, status_of
 from swpks.qemu.partition import ServedPartition
@@ -85,11 +85,19 @@ class ChainBridge(Bridge):
     ) -> None:
         super().__init__(stub, qmp, image, partition, on_call)
         self._boot = boot
+        self._demand_free(boot.loader.entry)
         self._loader = BreakpointGroup(stub, [boot.loader.entry])
         self._firmware = BreakpointGroup(stub, [])
         self._start = BreakpointGroup(stub, self._entries())
         self._kernel = BreakpointGroup(stub, [])
         self._calling = False
+
+    def _demand_free(self, entry: int) -> None:
+        """Raise LoaderUnsuitable for a loader at an address that has an action of its own."""
+        taken = "the reset vector" if entry == RESET_VECTOR else "watched for the kernel"
+        if entry == RESET_VECTOR or entry in self._places:
+            reason = f"the boot loader's entry 0x{entry:X} is {taken}: link it to another address"
+            raise LoaderUnsuitable(f"{self._boot.disk}: {reason}")
 
     async def _begin(self) -> None:
         points = self._kernel_points().addresses

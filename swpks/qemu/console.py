@@ -5,6 +5,7 @@ A reset of the machine is an IPL of the partition; the end of the machine is a p
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,9 +73,18 @@ class PatientConsole:
         if view.refused:
             raise PartitionUnusable(f"{self.name} is refused: {view.refused.detail}", POWER_OPENED)
         if kbytes not in (None, view.keystore_kbytes):
-            message = f"the keystore of {self.name} has {view.keystore_kbytes} KiB, not {kbytes}"
-            raise PartitionUnusable(message, rules.PARTITION_SIZE)
+            raise PartitionUnusable(self._other_size(view.keystore_kbytes, kbytes), rules.PARTITION_SIZE)
         return view.keystore_kbytes
+
+    def _other_size(self, present: int, kbytes: int | None) -> str:
+        """Return the message for a keystore of another size, with the remedies."""
+        change = "; no command makes it smaller"
+        if not kbytes or kbytes > present:
+            socket = shlex.quote(str(self._console.target))
+            command = f"swpks hmc set {self.name} keystore_kbytes={kbytes} --socket {socket}"
+            change = f", or set it while the partition is powered off: {command}"
+        found = f"the keystore of {self.name} has {present} KiB, not {kbytes}"
+        return f"{found}; leave :{kbytes} out to use it as it is{change}"
 
     async def ipl(self) -> None:
         """Restart the partition, or start it if it is off."""

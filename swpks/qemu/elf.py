@@ -86,6 +86,7 @@ class KernelImage:
             raise KernelUnsuitable(f"the kernel has no {name}") from None
 
 
+_ELF = b"\x7fELF"
 _GZIP = b"\x1f\x8b"
 """The first bytes of a vmlinuz, as distributions compress it."""
 
@@ -118,14 +119,20 @@ def _load(stream: Any) -> KernelImage:
             raise KernelUnsuitable("a gzip file: unpack it first, such as zcat FILE > vmlinux")
         # For a pipe, this raises OSError.
         size = stream.seek(0, os.SEEK_END)
+        if not size:
+            raise KernelUnsuitable("the file is empty: it has 0 bytes")
+        stream.seek(0)
+        if (first := stream.read(len(_ELF))) != _ELF:
+            raise KernelUnsuitable(f"no ELF file: it begins with {first.hex(' ')}, not with {_ELF.hex(' ')}")
         elf = ELFFile(stream)
         if elf.elfclass != 64 or not elf.little_endian or elf["e_machine"] != "EM_PPC64":
             raise KernelUnsuitable("an ELF file, but not for ppc64le")
         return _image(elf, size)
-    except (ELFError, struct.error, ValueError, OverflowError, RecursionError, OSError) as error:
-        raise KernelUnsuitable(
-            f"not an ELF file that can be read ({type(error).__name__}: {error})"
-        ) from None
+    except OSError as error:
+        raise KernelUnsuitable(f"not a file that can be read ({error.strerror or error})") from None
+    except (ELFError, struct.error, ValueError, OverflowError, RecursionError):
+        # Without the words of the library: they are about its own names of the fields.
+        raise KernelUnsuitable("a damaged ELF file: its headers or sections have no sense") from None
 
 
 def _image(elf: Any, size: int) -> KernelImage:

@@ -10,14 +10,18 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import trio
 
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules.service import COMMAND_FILE
+from hcall_abi.scarcity import scarcity_of
 from swpks.qemu.cleanup import Cleanup
 from swpks.qemu.errors import MachineFailed
 from swpks.qemu.warnings import passed_on
@@ -124,12 +128,14 @@ def _escaped(path: str) -> str:
 
 
 def check(machine: QemuMachine) -> None:
-    """Raise MachineFailed if QEMU is not installed, or a file is missing."""
+    """Raise MachineFailed if QEMU is not installed, and OperatorError if a file cannot be read."""
     if shutil.which(machine.program) is None:
         raise MachineFailed(f"{machine.program} is not installed (Debian: apt-get install qemu-system-ppc)")
     for needed in filter(None, (machine.kernel, machine.initrd, machine.disk)):
         if not needed.is_file():
-            raise MachineFailed(f"{needed} is no file")
+            raise OperatorError(COMMAND_FILE, f"{needed} is no file")
+        if not os.access(needed, os.R_OK):
+            raise OperatorError(COMMAND_FILE, f"{needed} may not be read by this user")
 
 
 @asynccontextmanager
@@ -149,9 +155,11 @@ async def start(machine: QemuMachine, cleanup: Cleanup | None = None, **streams:
     (ours_stub, theirs_stub), (ours_monitor, theirs_monitor) = socket.socketpair(), socket.socketpair()
     # After the start, this process closes its copies of QEMU's descriptors.  Otherwise the streams would stay
     # open when QEMU has ended.
-    with theirs_stub, theirs_monitor, _copied_console(machine) as (console, theirs_console):
+    with theirs_stub, theirs_monitor, _copied_console(machine) as (ours_console, theirs_console):
         fds = (theirs_stub.fileno(), theirs_monitor.fileno(), *theirs_console)
-        process = await trio.lowlevel.open_process(command_line(machine, *fds), pass_fds=fds, **streams)
+        with _closed_at_failure(ours_stub.close, ours_monitor.close):
+            process = await _started(command_line(machine, *fds), pass_fds=fds, **streams)
+    console = None if ours_console is None else trio.lowlevel.FdStream(ours_console)
     async with passed_on(process.stderr if filtered else None, machine.program), _ended(process):
         if cleanup:
             # QEMU is registered before anything else.  From here on, a SIGKILL of this process does not leave
@@ -162,19 +170,42 @@ async def start(machine: QemuMachine, cleanup: Cleanup | None = None, **streams:
 
 
 @contextmanager
-def _copied_console(machine: QemuMachine) -> Iterator[tuple[trio.abc.ReceiveStream | None, tuple[int, ...]]]:
+def _copied_console(machine: QemuMachine) -> Iterator[tuple[int | None, tuple[int, ...]]]:
     """Yield both ends of a pipe for a copy of the console: ours, and QEMU's.
 
-    A machine without a disk has no such pipe.  At the end of the block, this process closes QEMU's end.
+    A machine without a disk has no such pipe.  QEMU's end is closed at the end of the block; our end is closed
+    only if the block fails.
     """
     if machine.disk is None:
         yield None, ()
         return
     ours, theirs = os.pipe()
     try:
-        yield trio.lowlevel.FdStream(ours), (theirs,)
+        with _closed_at_failure(partial(os.close, ours)):
+            yield ours, (theirs,)
     finally:
         os.close(theirs)
+
+
+@contextmanager
+def _closed_at_failure(*closes: Callable[[], None]) -> Iterator[None]:
+    """Call these functions if the block fails."""
+    try:
+        yield
+    except BaseException:
+        for close in closes:
+            close()
+        raise
+
+
+async def _started(words: list[str], **options: Any) -> trio.Process:
+    """Start QEMU; MachineFailed if the system refuses its file."""
+    try:
+        return await trio.lowlevel.open_process(words, **options)
+    except OSError as error:
+        if scarcity_of(error):
+            raise
+        raise MachineFailed(f"{words[0]} cannot be started: {error.strerror or error}") from None
 
 
 @asynccontextmanager

@@ -79,3 +79,45 @@ def test_segments_that_overlap_break_their_own_rule() -> None:
     """For segments that overlap, both decoders name the rule of overlaps."""
     call = HCall(1, 0x434, ZEROS, (Segment.read(0, b"abcdefgh"), Segment.written(4, 8)))
     assert both(FrameType.HCALL, encode(call)[HEADER:]) is rules.HCALL_OVERLAP
+
+
+SMALL = Segment.read(0, b"ab")
+
+
+@pytest.mark.parametrize(
+    "body,message",
+    [
+        (encode(CALL)[HEADER : HEADER + 80], "a body of 80 bytes, its head needs 88"),
+        (encode(CALL)[HEADER : HEADER + 100], "a body of 100 bytes, its head with 2 segments needs 120"),
+        (encode(CALL)[HEADER:-1], "a body of 121 bytes, its head with 2 segments and their bytes needs 122"),
+        (
+            encode(CALL)[HEADER:] + b"x",
+            "a body of 123 bytes, its head with 2 segments and their bytes needs 122",
+        ),
+        (encode(CALL)[HEADER:].replace(b"\0\0\0\2" + b"ab", b"\0\0\0\7ab"), "segment 1 has the access 7"),
+        (encode(CALL)[HEADER:].replace(b"\0\0\0\2" + b"ab", b"seceab"), "segment 1 has the access above 255"),
+    ],
+)
+def test_a_malformed_call_has_its_numbers(body: bytes, message: str) -> None:
+    """The message has the number of the segment and the sizes; no bytes that may be of a secret."""
+    with pytest.raises(ProtocolError) as caught:
+        decode(FrameType.HCALL, 7, body, 0, len(body))
+    assert caught.value.message == f"malformed HCALL: {message}"
+
+
+@pytest.mark.parametrize(
+    "segments,message",
+    [
+        (
+            (SMALL, Segment.written(9, 4), Segment.written(1, 0), Segment.written(1, 9)),
+            "segments 0 and 3 overlap",
+        ),
+        ((Segment.written((1 << 64) - 1, 4), SMALL), "segment 0 ends beyond 64-bit addresses"),
+    ],
+)
+def test_overlaps_have_their_numbers(segments: tuple[Segment, ...], message: str) -> None:
+    """The message has the numbers of two segments that overlap, or of the one that ends too far."""
+    body = encode(HCall(1, 0x434, ZEROS, segments))[HEADER:]
+    with pytest.raises(ProtocolError) as caught:
+        decode(FrameType.HCALL, 7, body, 0, len(body))
+    assert caught.value.message == f"malformed HCALL: {message}"

@@ -266,6 +266,20 @@ def test_garbage_is_named_by_its_magic() -> None:
         list(server.events())
 
 
+@pytest.mark.parametrize(
+    "magic,shown", [(b"GET ", "bad magic 47 45 54 20 ('GET ')"), (b"\x16\3\1\2", "bad magic 16 03 01 02")]
+)
+def test_the_first_magic_is_shown(magic: bytes, shown: str) -> None:
+    """The message has the bytes before a session alone: later they may be object data."""
+    for state in (SessionState.GREETED, SessionState.OPENING, SessionState.OPEN):
+        server = at(Role.SERVER, state)
+        server.receive_data(magic + bytes(12))
+        with pytest.raises(ProtocolError) as caught:
+            list(server.events())
+        inside = state is SessionState.OPEN
+        assert caught.value.message == ("bad magic where the frame before it ends" if inside else shown)
+
+
 @pytest.mark.parametrize("kind", [0, 7, 255])
 def test_unknown_frame_types(kind: int) -> None:
     """A header with an unknown frame type is refused."""

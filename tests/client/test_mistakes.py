@@ -18,7 +18,7 @@ from hcall_abi.frames import GoodbyeReason
 from hcall_abi.mistakes import WrongLoop
 from hcall_abi.statuses import Status
 from hcall_client.console import ipl
-from hcall_client.errors import NotReached
+from hcall_client.errors import NotReached, WrongSocket
 from hcall_client.events import watch_events
 from hcall_client.request import build, nothing
 from hcall_client.where import NotLocated
@@ -260,6 +260,14 @@ def test_a_where_socket_without_a_console(tmp_path):
         assert caught.value.filename == str(path)
         with pytest.raises(NotReached, match=remedy):
             FOLLOW(swpks.locate_at(path, "lpar1"), timeout=0.001)
+
+
+def test_a_where_socket_in_the_folder_of_a_system(tmp_path):
+    """A console cannot be started there, so the error names the folder's kind and no start."""
+    (tmp_path / "service-processor").mkdir()
+    says = f"^{tmp_path} is the state folder of a system; needed is the where socket of a management console"
+    with pytest.raises(WrongSocket, match=says):
+        swpks.locate_at(tmp_path / "run" / "where.sock", "lpar1")()
 
 
 def test_a_partition_that_is_nowhere(tmp_path):

@@ -183,7 +183,10 @@ async def test_answers_due_leave_before_the_goodbye(service: Service) -> None:
     await peer.stream.send_all(peer.session.send(peer.frames([write(b"a")])[0]) + BAD["magic"][0])
     assert (await peer.expect(HReturn)).status == 0
     goodbye = await peer.expect(Goodbye)
-    assert goodbye == (PROTOCOL_ERROR, "frame.magic: bad magic; a frame begins with HCAL")
+    assert goodbye == (
+        PROTOCOL_ERROR,
+        "frame.magic: bad magic where the frame before it ends; a frame begins with HCAL",
+    )
 
 
 @pytest.mark.parametrize("count", [10, 2 * CALLS, 2 * CALLS + 10])

@@ -142,7 +142,10 @@ def test_answers_that_are_due_come_before_the_goodbye() -> None:
     end = opened()
     events = end.heard(answers(end.conversation, end.calls(write(b"a"), write(b"b")) + b"HCAX" + bytes(12)))
     assert [type(event) for event in events] == [HReturn] * 2
-    assert stopped(end) == (GoodbyeReason.PROTOCOL_ERROR, "frame.magic: bad magic; a frame begins with HCAL")
+    assert stopped(end) == (
+        GoodbyeReason.PROTOCOL_ERROR,
+        "frame.magic: bad magic where the frame before it ends; a frame begins with HCAL",
+    )
 
 
 def test_an_end_by_the_machine_counts_before_a_protocol_error() -> None:
@@ -260,7 +263,7 @@ MALFORMED = {
     "open.reserved: malformed OPEN: a reserved field; the reserved field of OPEN is 0": BODY[:3]
     + b"\1"
     + BODY[4:],
-    "open.proof-kind: malformed OPEN: proof_kind; the proof kind of OPEN is 0 or 1": BODY[:2]
+    "open.proof-kind: malformed OPEN: proof_kind 2; the proof kind of OPEN is 0 or 1": BODY[:2]
     + b"\2"
     + BODY[3:],
     "open.proof-zero: malformed OPEN: proof; with proof kind 0 the proof of OPEN is all zero": BODY[:67]
@@ -273,7 +276,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("text", MALFORMED, ids=[text.partition(":")[0] for text in MALFORMED])
 def test_a_malformed_open_names_its_rule_and_its_field(text: str) -> None:
-    """After a malformed OPEN, GOODBYE names the rule and the field, and contains no byte of the frame."""
+    """After a malformed OPEN, GOODBYE has the rule and the field. Of the bytes it has only the proof kind."""
     end = End()
     frame = wire.framed(FrameType.OPEN, MALFORMED[text], 7)
     assert list(answers(end.conversation, frame)) == []

@@ -100,6 +100,19 @@ def test_the_log_is_told_the_figures_of_a_wrong_argument(
 
 
 @pytest.mark.parametrize("damage", [each for each in DAMAGES if each.strict], ids=str)
+def test_a_wrong_place_has_one_of_two_reasons(damage: Damage) -> None:
+    """R-76: the message has the address, and says whether alignment or the end of a page is the reason."""
+    found, layout = guest(), good(damage.opcode)
+    damage.hurt(layout)
+    found.send(layout.frame())
+    aligned, crossed = (
+        r"the address 0x[0-9A-F]+ is no multiple of \d+$",
+        r"its \d+ bytes at 0x[0-9A-F]+ cross the ",
+    )
+    assert re.search(crossed if "page" in damage.what else aligned, found.refusals[-1].message), damage.what
+
+
+@pytest.mark.parametrize("damage", [each for each in DAMAGES if each.strict], ids=str)
 def test_relaxed_memory_forgives_places(damage: Damage) -> None:
     """R-76: In relaxed memory, a wrong alignment or a crossed page is accepted."""
     layout = good(damage.opcode)

@@ -121,6 +121,21 @@ def test_a_truncated_file_is_refused(tmp_path: Path, history: list[Records], len
         loaded(path)
 
 
+def test_a_damaged_file_has_a_way_out(tmp_path: Path, history: list[Records]) -> None:
+    """The error names the backup, the option for an older one, and the way without a backup."""
+    path = tmp_path / "live" / "nvram.db"
+    path.write_bytes(path.read_bytes()[: PAGE + 5])
+    with pytest.raises(NvramError) as caught:
+        loaded(path)
+    assert caught.value.rule.id == "nvram.file"
+    for words in (
+        f"put a backup of {path.parent} back",
+        "--accept-older",
+        f"replace live --state {tmp_path}",
+    ):
+        assert words in caught.value.message
+
+
 def test_a_missing_file_is_not_a_new_system(tmp_path: Path, history: list[Records]) -> None:
     """R-22, R-48: if the file is missing, the mark shows that commits existed, and the start is refused.
 

@@ -19,10 +19,11 @@ from hcall_client.errors import HcallError
 from hcall_client.guests.labels import SB_VERSION
 from hcall_client.request import Request
 from swpks.qemu.boot import BootStage, DiskBoot
-from swpks.qemu.chain import ChainBridge
+from swpks.qemu.bridge import KERNEL_ENTRY, real
+from swpks.qemu.chain import RESET_VECTOR, ChainBridge
 from swpks.qemu.devicetree import string_list
 from swpks.qemu.elf import load
-from swpks.qemu.errors import FirmwareUnsuitable, OtherKernel
+from swpks.qemu.errors import FirmwareUnsuitable, LoaderUnsuitable, OtherKernel
 from swpks.qemu.firmware import forth
 from swpks.qemu.qmp import Qmp
 from swpks.qemu.stub import Ended, Stub
@@ -141,6 +142,17 @@ async def test_three_consumers_in_their_order(tmp_path: Path) -> None:
     assert rig.partition.ipls == 1
     assert rig.boot.stage is BootStage.KERNEL
     assert rig.machine.foreign == []
+
+
+@pytest.mark.parametrize("place", ["the reset vector", "watched for the kernel"])
+async def test_a_loader_at_an_address_of_the_bridge(tmp_path: Path, place: str) -> None:
+    """R-77: a loader whose entry would replace an action of the bridge is refused."""
+    rig = ChainRig(tmp_path)
+    entry = RESET_VECTOR if "reset" in place else real(rig.image.find(KERNEL_ENTRY).address)
+    rig.boot.loader = rig.boot.loader._replace(entry=entry)
+    with pytest.RaisesGroup(LoaderUnsuitable) as caught:
+        await rig.run()
+    assert f"entry 0x{entry:X} is {place}" in str(caught.value.exceptions[0])
 
 
 async def test_while_the_kernel_runs(tmp_path: Path) -> None:

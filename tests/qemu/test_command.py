@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from swpks.cli import qemu
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules.console import SIZE_IN_USE
+from hcall_abi.rules.rule import Rule
+from hcall_abi.rules.storage import STATE_EMPTY
+from swpks.cli import qemu, refusals
 from swpks.cli.main import main
 from swpks.qemu.boot import DiskBoot
 from swpks.qemu.bootdisk import loader_of
 from swpks.qemu.run import MachineEnd
+from swpks.testing import own_process
 from swpks.testing.grub_disk import disk_image
 from swpks.testing.own_process import OwnProcess, ServerFailed
 from tests.qemu.running import fake_kernel, fake_qemu
@@ -21,7 +26,7 @@ OURS = ("qemu", "--partition", "lpar1", "--kernel", "vmlinux")
 
 
 @pytest.mark.parametrize(
-    "words", ["-smp 2", "-hda disk", "initrd.img", "--smp 2", "--trace initrd.img -- -m 2G"]
+    "words", ["-smp 2", "-hda disk", "--smp 2", "-option-of-a-later-qemu", "--trace -hda disk -- -m 2G"]
 )
 def test_a_forgotten_separator(capsys: pytest.CaptureFixture[str], words: str) -> None:
     """An unknown word is refused; the error says that options of QEMU follow after `--`."""
@@ -29,7 +34,36 @@ def test_a_forgotten_separator(capsys: pytest.CaptureFixture[str], words: str) -
     said = capsys.readouterr().err
     word = words.removeprefix("--trace ").split()[0]
     assert f"{word} is no option of swpks qemu; options of qemu-system-ppc64 go behind --" in said
-    assert f"such as: -- {word}" in said
+    given = words.removeprefix("--trace ").partition(" -- ")[0]
+    assert f"such as: -- {given}; for the usage" in said
+
+
+@pytest.mark.parametrize(
+    "words,advice",
+    [
+        ("--firmware FW950", "; it is an option of `swpks serve`; for the usage"),
+        ("--tls-ca=ca.pem", "; it is an option of `swpks serve`, `swpks hmc serve`; for"),
+        (
+            "--name a",
+            "; it is an option of `swpks serve`, `swpks hmc serve`; options of qemu-system-ppc64 go",
+        ),
+        ("--apend quiet", "--apend is no option of swpks qemu; did you mean --append?; for the usage"),
+        ("--nonsense", "--nonsense is no option of swpks qemu; for the usage"),
+        ("initrd.img", "; a value needs its option before it, such as --initrd initrd.img; for the usage"),
+        ("--trace initrd.img -- -m 2G", "; a value needs its option before it, such as --initrd initrd.img;"),
+        (
+            "-append quiet",
+            "; did you mean --append?; options of qemu-system-ppc64 go behind --, such as",
+        ),
+        ("-patience 5", "-patience is no option of swpks qemu; did you mean --patience?; for the usage"),
+    ],
+)
+def test_only_options_of_qemu_go_behind_the_separator(
+    capsys: pytest.CaptureFixture[str], words: str, advice: str
+) -> None:
+    """An option of another command, a misspelt one and a value without an option have other advice."""
+    assert main([*OURS, *words.split()]) == 2
+    assert advice in capsys.readouterr().err
 
 
 def test_what_is_behind_the_separator_is_for_qemu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,6 +146,57 @@ def test_a_state_that_cannot_be_made(
     assert f"swpks qemu: {state.parent}: " in said
     assert "; choose another --state [operator fault; rule server.starts" in said
     assert main(["qemu", "--partition", "lpar1", "--kernel", "vmlinux", "--state"]) == 2
+
+
+@pytest.mark.process
+@pytest.mark.usefixtures("not_measured")
+def test_a_server_that_refuses_to_start(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refusal of the server is one line with its own rule; a log that has nothing else is not kept."""
+    monkeypatch.setenv("PATH", fake_qemu(tmp_path))
+    state, log = tmp_path / "state", tmp_path / "state.log"
+    state.mkdir(mode=0o700)
+    (state / "letter").touch()
+    words = ("--partition", "lpar1:8", "--kernel", str(fake_kernel(tmp_path)), "--state", str(state))
+    assert main(["qemu", *words]) == 2
+    (said,) = capfd.readouterr().err.splitlines()
+    assert said.startswith(f"swpks qemu: `swpks serve --state {state}` does not start: {state} holds ")
+    assert said.count("rule ") == 1
+    assert "rule state.empty: " in said
+    assert not log.exists()
+    log.write_text("before\n")
+    assert main(["qemu", *words]) == 2
+    assert log.read_text().startswith("before\nswpks serve: ")
+
+
+@pytest.mark.process
+@pytest.mark.usefixtures("not_measured")
+@pytest.mark.parametrize("words", ["", "last words"])
+def test_a_server_that_ends_without_a_refusal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    """The error has the last line of the log, and the log is kept; an empty one is removed."""
+    monkeypatch.setenv("PATH", fake_qemu(tmp_path))
+    monkeypatch.setattr(own_process, "COMMAND", ("sh", "-c", f"printf '{words}'; exit 1"))
+    log = tmp_path / "state.log"
+    kernel = str(fake_kernel(tmp_path))
+    assert main(["qemu", "--partition", "a:8", "--kernel", kernel, "--state", str(tmp_path / "state")]) == 2
+    (said,) = capfd.readouterr().err.splitlines()
+    last = f"; the last line of its log {log}: last words" if words else ""
+    assert f": the server ended before it was ready{last} [operator fault; rule server.starts: " in said
+    assert log.exists() == bool(words)
+
+
+@pytest.mark.parametrize("rule", [STATE_EMPTY, SIZE_IN_USE], ids=["plain", "with a message number"])
+def test_the_error_of_another_command_is_read(rule: Rule) -> None:
+    """An error that a command has printed is read back with its rule."""
+    error = OperatorError(rule, "lpar1: a message [with brackets]; rule of thumb: none")
+    found = refusals.read(f"swpks serve: {error}")
+    assert found is not None
+    assert (found.rule, found.message, str(found)) == (rule, error.message, str(error))
+    assert refusals.read(f"swpks serve: {error}".replace(rule.id, "no.rule")) is None
+    assert refusals.read(str(error)) is None
 
 
 def test_a_state_with_a_path_that_is_too_long(

@@ -91,6 +91,25 @@ def test_what_is_no_elf_file(tmp_path: Path, content: bytes) -> None:
         load(path)
 
 
+@pytest.mark.parametrize(
+    "content,says",
+    [
+        (b"", "vmlinux: the file is empty: it has 0 bytes"),
+        (bytes(100), "vmlinux: no ELF file: it begins with 00 00 00 00, not with 7f 45 4c 46"),
+        (b"\x7fELF" + bytes(200), "vmlinux: a damaged ELF file: its headers or sections have no sense"),
+        (b"\x7fELF", "vmlinux: a damaged ELF file: its headers or sections have no sense"),
+    ],
+    ids=repr,
+)
+def test_no_words_of_a_library(tmp_path: Path, content: bytes, says: str) -> None:
+    """The message is about the file; the words of the library for ELF files are not in it."""
+    path = tmp_path / "vmlinux"
+    path.write_bytes(content)
+    with pytest.raises(KernelUnsuitable) as caught:
+        load(path)
+    assert caught.value.message == f"{path.parent}/{says}"
+
+
 def test_a_compressed_kernel(tmp_path: Path) -> None:
     """A compressed kernel (vmlinuz) is refused, and the message names the remedy."""
     path = tmp_path / "vmlinuz"

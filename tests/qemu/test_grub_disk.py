@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import struct
 import subprocess
@@ -156,5 +157,17 @@ def test_the_tool_writes_a_signed_kernel(
     ):
         assert main([*words, *wrong], "help") == 1
         assert said in capsys.readouterr().err
+
+    def fails(path: Path, data: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(data[:100])
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as full:
+        full.setattr(Path, "write_bytes", fails)
+        assert main(words, "help") == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert Path("boot.img").read_bytes() == disk, "the old disk stays whole"
+    assert not list(Path().glob(".*")), "no half disk is left"
     assert main(["vmlinux", *words[1:]], "help") == 1
     assert Path("vmlinux").read_bytes() == b"kernel", "the kernel is not replaced by a disk"

@@ -9,7 +9,9 @@ import trio
 import trio.testing
 
 from hcall_abi.calls import Opcode
+from hcall_abi.errors import OperatorError
 from hcall_abi.frames import HReturn
+from hcall_abi.rules.service import COMMAND_FILE
 from hcall_abi.statuses import Status
 from hcall_abi.structures import build_auth
 from hcall_client.calls import raw_call
@@ -155,9 +157,23 @@ async def test_qemu_is_ended_with_the_block(tmp_path: Path) -> None:
 
 async def test_a_missing_initrd(tmp_path: Path) -> None:
     (tmp_path / "kernel").touch()
-    with pytest.raises(MachineFailed, match="initrd is no file"):
+    with pytest.raises(OperatorError, match="initrd is no file") as caught:
         async with start(QemuMachine(tmp_path / "kernel", tmp_path / "initrd", program="sh")):
             pass
+    assert caught.value.rule is COMMAND_FILE
+
+
+async def test_a_qemu_that_cannot_be_started(tmp_path: Path) -> None:
+    """The error names the program and the reason; no descriptor of stub, monitor and console is left."""
+    program, disk = tmp_path / "qemu", tmp_path / "disk"
+    program.write_bytes(b"\x7fELF and no program")
+    program.chmod(0o700)
+    disk.touch()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(MachineFailed, match=f"{program} cannot be started: Exec format error"):
+        async with start(QemuMachine(disk, disk=disk, program=str(program))):
+            pass
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 async def test_no_server_in_time(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
@@ -305,7 +321,12 @@ def test_a_running_server_is_used_and_stays(
 @pytest.mark.process
 @pytest.mark.usefixtures("broken_qemu")
 @pytest.mark.parametrize(
-    "partition,says", [("nosuch", "no partition 'nosuch'"), ("lpar1:32", "has 64 KiB, not 32")]
+    "partition,says",
+    [
+        ("nosuch", "no partition 'nosuch'"),
+        ("lpar1:32", "has 64 KiB, not 32; leave :32 out to use it as it is; no command makes it smaller ["),
+        ("lpar1:128", "off: swpks hmc set lpar1 keystore_kbytes=128 --socket "),
+    ],
 )
 def test_a_running_server_is_asked_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], swpks_server: ServerProcess, partition: str, says: str

@@ -33,13 +33,12 @@ def _bootable(folder: Path) -> Path:
 
 
 def _started(folder: Path, kernel: Path, *, installed: bool = True) -> Rule:
-    """Break a rule: `swpks qemu` starts with a state folder that has a foreign file."""
-    (folder / "state").mkdir()
-    (folder / "state" / "letter").touch()
+    """Break a rule: `swpks qemu` starts with a state below a file."""
+    (folder / "letter").touch()
     if installed:
         (folder / "qemu-system-ppc64").touch(mode=0o700)
     with mock.patch.dict(os.environ, PATH=str(folder)):
-        return command("qemu", "--partition", "a", "--kernel", kernel, "--state", folder / "state")
+        return command("qemu", "--partition", "a", "--kernel", kernel, "--state", folder / "letter" / "state")
 
 
 async def _no_server(folder: Path) -> Rule:

@@ -78,6 +78,9 @@ def test_level_2_is_held_against_the_newest_genuine_slot(
         with pytest.raises(NvramError) as caught:
             AgeCheck(nvram, accept_older=False).of_level_2(AUTHORITY, last, promised=True)
         assert caught.value.rule.id == rule
+        assert "put the newest copy of service-processor/ back, or start with --accept-older" in str(
+            caught.value
+        )
     assert AgeCheck(nvram, accept_older=bool(rule)).of_level_2(AUTHORITY, last, promised=True) == age
 
 

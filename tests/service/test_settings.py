@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import trio
 
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import console
@@ -15,6 +16,7 @@ from hcall_server.machine.limits import Limits
 from hcall_server.service.config import read_config
 from hcall_server.service.settings import PartitionSettings, Settings, parse_listen, parse_partition
 from swpks.cli import serve
+from tests.service.folder import assembled
 
 
 def parsed(*arguments: str) -> Settings:
@@ -266,3 +268,15 @@ def test_nonsense_on_the_command_line_is_an_operators_error() -> None:
     ):
         with refusal(rule):
             parsed(*wrong)
+
+
+def test_a_size_that_a_start_refuses_has_a_remedy(tmp_path: Path) -> None:
+    """A stored size can be kept, also by `swpks qemu --partition NAME`; a new partition takes another one."""
+    with assembled(tmp_path, Settings(partition=(PartitionSettings.of("a", 16),))) as machine:
+        assert trio.run(machine.encryptor.flush)
+    kept = "; `--partition a` without a size keeps its 16 KiB"
+    for name, kbytes, remedy in (("a", 8, kept), ("a", 60000, kept), ("b", 60000, "; choose ")):
+        wish = PartitionSettings.of(name, kbytes)
+        with pytest.raises(OperatorError) as caught, assembled(tmp_path, Settings(partition=(wish,))):
+            pass
+        assert remedy in caught.value.message, wish

@@ -348,3 +348,18 @@ def test_no_message_shows_none_for_an_error_without_words() -> None:
         path.name for path in files if path.parent.name != "qemu" and bare.search(path.read_text("utf-8"))
     ]
     assert (found, len(files) > 100) == ([], True)
+
+
+@pytest.mark.parametrize(
+    "words,advice",
+    [
+        ("lpar lpar1 ls --firmware FW950", "; it is an option of `swpks serve`; for the usage"),
+        ("serve --password-file F", "; it is an option of `swpks lpar`, `swpks bench`; for the usage"),
+        ("bench --json-lines", "; did you mean --json?; for the usage"),
+        ("demo --nonsense", "unrecognized arguments: --nonsense; for the usage"),
+    ],
+)
+def test_an_option_of_another_command(capsys: pytest.CaptureFixture[str], words: str, advice: str) -> None:
+    """The error names the commands that have the option; a near option of this command comes first."""
+    assert main(words.split()) == 2
+    assert advice in capsys.readouterr().err

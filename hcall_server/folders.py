@@ -1,0 +1,82 @@
+"""Recognises the folder of a system and that of a console, and finds the one that a wrong path meant.
+
+A state has the parts of its system (spec/service.md#state), a store the console's database
+(spec/console.md#store).  This module needs only the standard library.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from itertools import islice
+from pathlib import Path
+
+PARTS = ("service-processor", "anchor-card", "nvram.sqlite")
+"""A state has one or more of these; the last one at its top, in the layout of an older release."""
+DATABASE = "console.sqlite"
+"""The file by which a folder is the store of a management console."""
+
+ABOVE = 2
+"""Folders above a wrong path that are searched: DIR/removed/tpm.1 is the deepest folder of a part."""
+SEARCHED = 1000
+"""Entries of a folder that are searched at most: the search only improves a message."""
+NEAREST = 3
+"""Most folders that a message names."""
+
+
+class FolderKind(Enum):
+    """The kinds of folders; the value is the option that takes one."""
+
+    STATE = "--state"
+    STORE = "--store"
+
+
+def kind_of(folder: Path) -> FolderKind | None:
+    """Return the kind of a folder; None for all else, and for a folder that cannot be read."""
+    try:
+        if (folder / DATABASE).is_file():
+            return FolderKind.STORE
+        return FolderKind.STATE if any((folder / name).exists() for name in PARTS) else None
+    except (OSError, ValueError):
+        return None
+
+
+def near_folders(wrong: Path, kind: FolderKind) -> list[Path]:
+    """Return the folders of this kind that a wrong path probably meant.
+
+    They are above it, or in it, or beside it with a similar name.
+    """
+    path = wrong.absolute()
+    if above := [each for each in path.parents[:ABOVE] if kind_of(each) is kind]:
+        return above[:1]
+    if inside := [each for each in _entries(path) if kind_of(each) is kind]:
+        return inside[:NEAREST]
+    from hcall_abi.near import near_names
+
+    beside = {each.name: each for each in _entries(path.parent) if kind_of(each) is kind}
+    return [beside[name] for name in near_names(path.name, beside, NEAREST)]
+
+
+def question_of(wrong: Path, kind: FolderKind = FolderKind.STATE) -> str:
+    """Return "; did you mean --state PATH?" with the folders that were probably meant, "" for none."""
+    import shlex  # here, because only a refusal needs both
+
+    from hcall_abi.near import did_you_mean
+
+    near = (f"{kind.value} {shlex.quote(_shown(each))}" for each in near_folders(wrong, kind))
+    question = did_you_mean(near)
+    return question and f"; {question}"
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(islice(folder.iterdir(), SEARCHED))
+    except OSError:
+        return []
+
+
+def _shown(path: Path) -> str:
+    """Return a path as a user in the working directory writes it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (OSError, ValueError):
+        return str(path)
