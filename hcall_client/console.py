@@ -295,7 +295,9 @@ def _other_end(found: OtherEnd, path: str) -> str:
     """
     match found:
         case OtherEnd.FOLDER | OtherEnd.STATE | OtherEnd.STORE:
-            return f"it is {found.value}; the socket of a system is {Path(path, _CONTROL)}"
+            in_run = Path(path, "control.sock")  # it is there in a folder `run`
+            right = in_run if in_run.is_socket() else Path(path, _CONTROL)
+            return f"it is {found.value}; the socket of a system is {right}"
         case OtherEnd.DATA | OtherEnd.MOBILITY:
             return f"this is {found.value}; the control channel is {Path(path).with_name('control.sock')}"
         case OtherEnd.CONSOLE | OtherEnd.WHERE | OtherEnd.FILE:

@@ -107,7 +107,7 @@ class RestorePlan(msgspec.Struct):
             raise OperatorError(console.SIZE_TOTAL, self.room)
         if self.running:
             message = f"running: {', '.join(self.running)}; power off each of them first"
-            raise OperatorError(rules.HMC_PROFILE_IDLE, message, advised=True)
+            raise OperatorError(rules.HMC_PROFILE_IDLE, message)
         if self.forced and not force:
             raise OperatorError(
                 rules.HMC_PROFILE_FORCED, f"this would be lost: {'; '.join(self.forced)}; nothing was changed"

@@ -58,6 +58,7 @@ from hcall_abi.requests import begin_recovery, end_recovery, restore_copy, set_s
 from hcall_abi.rules import backup as copy_rules
 from hcall_abi.rules import console
 from hcall_abi.rules import hmc as rules
+from hcall_abi.standstills import not_operating
 from hcall_server.console.advice import to_accept_loss
 from hcall_server.console.copies import CopyFacts, by_store, origin_text
 from hcall_server.console.jobs import JobRun
@@ -156,9 +157,10 @@ class SystemRecovery:
             return
         # `begin_recovery` would refuse this system too, but only after its key was changed in vain.
         if view.state != "Operating" or view.partitions:
-            message = (
-                f"{view.name} is in the state {view.state}, with {counted(len(view.partitions), 'partition')}"
-            )
+            if view.state != "Operating":
+                raise OperatorError(rules.HMC_RECOVERY_EMPTY, not_operating(view.state), advised=True)
+            partitions = counted(len(view.partitions), "partition")
+            message = f"nothing to recover: {view.name} is in the state Operating, with {partitions}"
             raise OperatorError(rules.HMC_RECOVERY_EMPTY, message)
         await self._demand_key()
         try:

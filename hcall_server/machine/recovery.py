@@ -48,6 +48,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from hcall_abi.counts import counted
 from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.rules import console
+from hcall_abi.standstills import not_operating
 from hcall_server.machine import logs
 from hcall_server.machine.patience import flushed
 from hcall_server.nvram.names import SYSTEM
@@ -122,10 +123,7 @@ class Recovery:
         """
         system = self._system
         if system.state is not SystemState.OPERATING or system.partitions:
-            message = (
-                f"the state is {system.state.value}, with {counted(len(system.partitions), 'partition')}"
-            )
-            raise OperatorError(console.RECOVERY_STATE, message)
+            raise self._not_here(f", with {counted(len(system.partitions), 'partition')}")
         system.begin_recovery()
         self._encryptor.record_changed(SYSTEM, lambda _: None)
         self._log.info("recovery.began")
@@ -159,9 +157,7 @@ class Recovery:
         """End the state Recovery in memory, and apply the settings that were postponed."""
         system, lost = self._system, self.lost
         if system.state is not SystemState.RECOVERY:
-            operating = system.state is SystemState.OPERATING
-            nothing = "there is nothing to recover: " if operating else ""
-            raise OperatorError(console.RECOVERY_STATE, f"{nothing}the state is {system.state.value}")
+            raise self._not_here()
         if not give_up:
             self._demand_complete(lost)
         system.end_recovery()
@@ -169,6 +165,14 @@ class Recovery:
         self._encryptor.system_changed(system)
         self._apply_settings()
         return done
+
+    def _not_here(self, partitions: str = "") -> OperatorError:
+        """Return the refusal of a step that does not go with the state of the system."""
+        state = self._system.state
+        if state is SystemState.OPERATING:
+            message = f"there is nothing to recover: the state is {state.value}{partitions}"
+            return OperatorError(console.RECOVERY_STATE, message)
+        return OperatorError(console.RECOVERY_STATE, not_operating(state.value), advised=True)
 
     def _demand_complete(self, lost: list[str]) -> None:
         if lost:

@@ -8,7 +8,7 @@ h-call; NVRAM faults count commits.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
@@ -16,7 +16,7 @@ from hcall_abi.bounds import MAX_COUNT, MAX_FAULTS, MAX_SECONDS
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.errors import OperatorError
 from hcall_abi.mistakes import check_text, of_caller
-from hcall_abi.near import near_question
+from hcall_abi.near import near_names, near_question
 from hcall_abi.rules import console as rules
 from hcall_abi.statuses import Status
 
@@ -139,7 +139,8 @@ def parse_fault(text: str) -> BusyFault:
     check_text("a fault", text)
     match = _TEXT.fullmatch(text)
     if match is None:
-        raise OperatorError(rules.FAULT_FORM, f"{text!r} is no fault{_near_field(text)}")
+        reason = _near_field(text) or f" ({_wrong_part(text)})"
+        raise OperatorError(rules.FAULT_FORM, f"{text!r} is no fault{reason}")
     times, seconds = match["times"], match["seconds"]
     return busy_fault(
         match["hcall"],
@@ -152,8 +153,31 @@ def parse_fault(text: str) -> BusyFault:
 
 def _near_field(text: str) -> str:
     """Return "; did you mean X?" for a wrong field name in a fault, "" if all names are right."""
-    names = (each.partition("=")[0] for each in text.split(",")[1:5])
+    names = (each.partition("=")[0].strip() for each in text.split(",")[1:5])
     return next((near_question(name, _FIELDS) for name in names if name not in _FIELDS), "")
+
+
+def _wrong_part(text: str) -> str:
+    """Return the wrong part of a text that is no fault, and the right form of this part."""
+    head, *fields = text.split(",")[:5]
+    hcall, _, status = head.partition("=")
+    if not status:
+        known = near_names(hcall.removeprefix("H_PKS_"), Opcode.__members__, 1)
+        return f"a status follows the h-call, such as {known[0] if known else 'WRITE_OBJECT'}=H_BUSY"
+    if any(each.isspace() for each in text):
+        return "it has no blanks, such as WRITE_OBJECT=H_BUSY,nth=2"
+    names = [each.partition("=")[0] for each in fields]
+    unknown = next((name for name in names if name not in _FIELDS), None)
+    return _wrong_fields(names) if unknown is None else f"it has no field {unknown[:20]!r}"
+
+
+def _wrong_fields(names: Sequence[str]) -> str:
+    """Return the reason why fields with known names make no fault."""
+    if {"times", "seconds"} <= set(names):
+        return "times and seconds exclude each other"
+    if list(names) != [name for name in _FIELDS if name in names]:
+        return "each field stands once, and nth comes first, such as WRITE_OBJECT=H_BUSY,nth=2,times=3"
+    return f"nth and times are 1 to {MAX_COUNT}, and seconds is above 0, up to {MAX_SECONDS:g}"
 
 
 def checked_plan(faults: Iterable[BusyFault]) -> tuple[BusyFault, ...]:

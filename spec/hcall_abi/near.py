@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 LONGEST = 256
 """Characters of a word that is compared: the search takes time by the product of the lengths."""
+SHORTEST = 3
+"""Characters of a word that may be the beginning of a name."""
 NEAREST = 3
 """Most near names in a refusal."""
 
@@ -27,7 +29,9 @@ def near_names(word: str, known: Iterable[str], most: int) -> list[str]:
     # A name that differs only by its case is the one that was meant.
     if word.lower() in spelled:
         return spelled[word.lower()][:most]
-    close = difflib.get_close_matches(word.lower(), spelled, most)
+    # A beginning, such as WRITE for WRITE_OBJECT, may be too short to be similar.
+    begun = [name for name in spelled if len(word) >= SHORTEST and name.startswith(word.lower())]
+    close = list(dict.fromkeys([*difflib.get_close_matches(word.lower(), spelled, most), *begun]))
     return [name for each in close for name in spelled[each]][:most]
 
 

@@ -50,7 +50,10 @@ _SYSTEMS = {
     "console.answer": "see that a server of swpks, and no other program, listens at the place of the system",
     "console.timeout": "choose a --timeout in this range",
     "system.operating": "see `swpks hmc status -m SYSTEM`; in Recovery: `swpks hmc recover -m SYSTEM`",
-    "recovery.state": "see the state and the partitions: `swpks hmc status -m SYSTEM`",
+    "recovery.state": (
+        "`swpks hmc status -m SYSTEM` shows the partitions; one store is put back by "
+        "`swpks hmc restore FILE -m SYSTEM`"
+    ),
     "recovery.complete": (
         "restore the others (`swpks hmc recover -m SYSTEM`), or accept their loss "
         "(`swpks hmc recover -m SYSTEM --give-up`)"
@@ -68,7 +71,10 @@ _SYSTEMS = {
     "hmc.store-written": _SPACE,
     "hmc.job-known": "`swpks hmc jobs` lists the jobs",
     "hmc.job-alone": "wait for the end of the running job: `swpks hmc jobs` lists the jobs",
-    "hmc.recovery-empty": "delete its partitions, or restore one copy: `swpks hmc restore FILE -m SYSTEM`",
+    "hmc.recovery-empty": (
+        "`swpks hmc health -m SYSTEM` shows whether it works; one store is put back by "
+        "`swpks hmc restore FILE -m SYSTEM`; all stores are put back after its partitions are deleted"
+    ),
     "hmc.recovery-copies": "or bring the missing copies or their key back, and repeat the recovery",
     "hmc.profile-file": "name a file that `bkprofdata -m SYSTEM -f FILE` has written",
     "hmc.profile-level": "use the release of swpks that has written the backup, or a later one",

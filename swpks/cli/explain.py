@@ -3,7 +3,7 @@
     swpks explain object.exists               a rule, as errors and the log name it
     swpks explain SWPK0701                    a message number of the management console
     swpks explain H_AUTHORITY                 a status: the h-calls and the rules that it answers
-    swpks explain -10                         the same by its number; also as r3 has it: 0xFFFFFFFFFFFFFFF6
+    swpks explain -10                         its number; also as an unsigned one of 64 or 32 bits: 0xFFFFFFF6
     swpks explain H_PKS_READ_OBJECT           an h-call; also READ_OBJECT, and its opcode 0x434 or 1076
     swpks explain WORLDREADABLE               a policy; also its bit 0x08000000, or a word of 8 digits
     swpks explain GOODBYE                     a frame, a status of OPEN (NOT_AUTHORISED), a reason of GOODBYE
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
 
 def explained(name: str, width: int) -> str:
     """Return the text about a name or a number, or a page, or the section of a page."""
-    if found := subjects.found(name) or policy_words.bits_of(name):
+    if found := subjects.found(name) or subjects.of_32_bits(name) or policy_words.bits_of(name):
         return _about(found, width)
     page, hash_, anchor = name.partition("#")
     whole = _page_of(page)
@@ -106,9 +106,11 @@ def _text(place: str, width: int) -> str:
 
 def _page_of(name: str) -> str | None:
     """Return the whole name of a page, such as spec/protocol.md; None if no page has this name."""
-    stem = name.lower().removeprefix(pages.PREFIX).removesuffix(".md")
+    stem = name.lower().removeprefix(pages.PREFIX).removesuffix(".md").rstrip("/")
     for whole in pages.names():
-        if stem in (known := whole.removeprefix(pages.PREFIX).removesuffix(".md").lower(), _last(known)):
+        known = whole.removeprefix(pages.PREFIX).removesuffix(".md").lower()
+        # A folder, such as spec/hcalls, means its index.
+        if stem in (known, _last(known), known.removesuffix("/index")):
             return whole
     return None
 
@@ -129,6 +131,9 @@ def _section(page: str, anchor: str, width: int) -> str:
 
 def _unknown(name: str, nearest: Sequence[str]) -> OperatorError:
     """Return the error for an unknown name, with the nearest known names."""
+    if name.startswith("docs/"):
+        advice = "the package has the pages of spec/ alone, and those of docs/ are in the source folder"
+        return OperatorError(rules.EXPLAIN_KNOWN, f"{name!r} is no page of the package: {advice}")
     advice = f"the nearest are {', '.join(nearest)}" if nearest else "swpks explain lists the pages"
     return OperatorError(
         rules.EXPLAIN_KNOWN,

@@ -163,7 +163,7 @@ def _answered(args: argparse.Namespace, target: Target) -> int:
     except hmc_console.FollowedJobFailed as error:
         return _fail(args, target, error, REFUSED)
     except ConsoleUnreachable as error:
-        return _fail(args, target, _unreached(error, target), UNREACHABLE)
+        return _fail(args, target, _unreached(error, target, args.timeout), UNREACHABLE)
     except ConsoleMisspoken as error:
         return _fail(args, target, error, UNREACHABLE)
     except OperatorError as error:
@@ -174,11 +174,8 @@ def _answered(args: argparse.Namespace, target: Target) -> int:
         return _fail(args, target, error, REFUSED)
 
 
-def _unreached(error: ConsoleUnreachable, target: Target) -> SwpksError:
-    """Return the error of a command that reached no server.
-
-    Its message is the one that all commands use.
-    """
+def _unreached(error: ConsoleUnreachable, target: Target, timeout: float) -> SwpksError:
+    """Return the error of a command that reached no server, with the message that all commands use."""
     if target.socket is None:
         return error
     if error.found:
@@ -188,8 +185,9 @@ def _unreached(error: ConsoleUnreachable, target: Target) -> SwpksError:
     if not error.absent:
         return error
     from swpks.cli.absent import no_server
+    from swpks.cli.wrong_socket import without_listener
 
-    return no_server(target.socket)
+    return without_listener(target.socket, timeout) or no_server(target.socket)
 
 
 def _every_verb() -> dict[str, Any]:
@@ -233,6 +231,8 @@ def _carried_out(args: argparse.Namespace, end: End) -> int:
         return found.status
     ask = ask_of(args)
     answer = _asked(end, ask)
+    for doubt in ask.doubts(answer, end):
+        streams.complain(f"{refusals.command(f'hmc {args.verb}')}: warning: {doubt}")
     # Standard output has the bytes of the file now; text after them would damage them.
     if ask.saving and str(ask.saving.path) == "-":
         return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +19,15 @@ class Saving(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """One request, the function that makes text of its answer, and the file to write, if any."""
+    """One request, the function that makes text of its answer, and the file to write, if any.
+
+    `doubts` yields warnings about the answer; it may ask the same end further questions.
+    """
 
     request: ConsoleRequest[Any]
     shown: Callable[[Any], str] = output.partition
     saving: Saving | None = None
+    doubts: Callable[[Any, Any], Iterable[str]] = lambda *_: ()
 
 
 class ConsoleVerb(NamedTuple):

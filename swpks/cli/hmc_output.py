@@ -191,7 +191,7 @@ def partition(answer: PartitionView) -> str:
     # The loop is over the contract's table, so a new attribute is shown without a change here.
     others = [name for name in ATTRIBUTES if name not in _IN_TABLE]
     lines = table([_HEAD, _row(answer)]) + [f"{name}={getattr(answer, name)}" for name in others]
-    lines += map(_fault, answer.faults)
+    lines += map(fault, answer.faults)
     if kept := answer.copy:
         lines.append(f"copy on the console: generation {kept.generation}, {_copy_age(answer)} old")
     if moves := _moves(answer):
@@ -226,7 +226,8 @@ def writeback(answer: WritebackView) -> str:
     )
 
 
-def _fault(answer: FaultView) -> str:
+def fault(answer: FaultView) -> str:
+    """Return one fault of a plan, with its progress."""
     lasting = f"for {answer.seconds:g} s" if answer.times is None else f"{answer.times} times"
     state = "spent" if answer.spent else f"{answer.answered} so far"
     what = f"{answer.hcall} answers {answer.status}"

@@ -10,12 +10,13 @@ from hcall_abi.attributes import attribute_number, parse_attributes
 from hcall_abi.bounds import MAX_COUNT
 from hcall_abi.console import ATTRIBUTES, LARGEST_PARTITION_ID
 from hcall_abi.errors import OperatorError
-from hcall_abi.faults import ConsoleTrouble, parse_fault
+from hcall_abi.faults import ConsoleTrouble
 from hcall_abi.rules import console as rules
 from hcall_client import console
 from swpks.cli import hmc_output as output
 from swpks.cli.hmc_ask import Ask, ConsoleVerb
-from swpks.cli.hmc_target import given_options
+from swpks.cli.hmc_faults import faults
+from swpks.cli.hmc_target import check_name_first, given_options
 
 
 def _kbytes(text: str) -> int:
@@ -42,6 +43,7 @@ def _status(args: argparse.Namespace) -> Ask:
 
 
 def _create(args: argparse.Namespace) -> Ask:
+    check_name_first(args, args.operands)
     # The size may be left out: then the first operand is an attribute, which has an `=`.
     sized = bool(args.operands) and "=" not in args.operands[0]
     request = console.create_partition(
@@ -98,11 +100,8 @@ def _after_the_name(args: argparse.Namespace, attribute: str, value: str) -> int
 
 
 def _set(args: argparse.Namespace) -> Ask:
+    check_name_first(args, args.attributes)
     return Ask(console.set_attributes(args.name, parse_attributes(args.attributes)))
-
-
-def _faults(args: argparse.Namespace) -> Ask:
-    return Ask(console.set_faults(args.name, map(parse_fault, args.faults)))
 
 
 def _nvram(args: argparse.Namespace) -> Ask:
@@ -126,6 +125,7 @@ _ATTRIBUTES: dict[str, Any] = {
 _FIRST: dict[str, Any] = {
     "metavar": "KBYTES|ATTRIBUTE=VALUE",
     "nargs": "*",
+    "default": [],
     "help": f"the size in KiB, 0 for off, if it comes first; {_ATTRIBUTES['help']}",
 }
 _ID = {"dest": "number", "metavar": "N", "help": "the partition id (default: the lowest free one)"}
@@ -136,7 +136,8 @@ _DESTROY = {
 _FAULTS: dict[str, Any] = {
     "metavar": "FAULT",
     "nargs": "*",
-    "help": "HCALL=STATUS[,nth=N][,times=K|,seconds=S], such as WRITE_OBJECT=H_BUSY,nth=2",
+    "default": [],  # else argparse names FAULT as a missing operand if NAME is missing
+    "help": "none, or HCALL=STATUS[,nth=N][,times=K|,seconds=S], such as WRITE_OBJECT=H_BUSY,nth=2",
 }
 _COMMITS: dict[str, Any] = {
     "nargs": "?",
@@ -184,9 +185,9 @@ PARTITION_VERBS = {
         _set,
     ),
     "faults": ConsoleVerb(
-        "set the busy answers of a partition's h-calls; without FAULT, remove all of them",
+        "set the busy answers of a partition's h-calls; none removes all of them, no FAULT shows them",
         {"name": _NAME, "faults": _FAULTS},
-        _faults,
+        faults,
     ),
     "nvram": ConsoleVerb(
         "begin a fault of NVRAM: it refuses its next commits, or the next one hangs until the fault is ended",

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import hmc as rules
+from hcall_abi.rules.console import NAME_FORM
 from swpks.cli.where import state_folder
 
 OPTIONS = ("--store", "--state", "--socket")
@@ -54,6 +55,19 @@ def given_options(args: argparse.Namespace) -> str:
     """
     values = {"--store": args.store, "--state": args.state, "--socket": args.socket, "-m": args.system}
     return " ".join(f"{name} {shlex.quote(str(value))}" for name, value in values.items() if value)
+
+
+def check_name_first(args: argparse.Namespace, others: Sequence[str]) -> None:
+    """Raise OperatorError with the right order if NAME is an assignment; `others` are the words behind it."""
+    if "=" not in args.name:
+        return
+    names = [each for each in others if "=" not in each]
+    name = names[0] if len(names) == 1 else "NAME"
+    rest = [args.name, *(each for each in others if each != name)]
+    parts = ("swpks hmc", given_options(args), args.verb, *map(shlex.quote, (name, *rest)))
+    right = " ".join(filter(None, parts))
+    message = f"{args.name[:80]!r} is no name; the name comes first: `{right}`"
+    raise OperatorError(NAME_FORM, message, advised=True)
 
 
 def refuse_two(given: list[str]) -> None:

@@ -27,7 +27,7 @@ from swpks.cli import lpar_values as values
 from swpks.cli import refusals
 from swpks.cli.inputs import EmptyInput
 from swpks.cli.lpar_keys import KEY_VERBS
-from swpks.cli.lpar_target import LparTarget, add_target_options, target_of
+from swpks.cli.lpar_target import LparTarget, add_target_options, check_named, target_of
 from swpks.cli.lpar_update import UPDATE_FLAGS, update
 from swpks.cli.lpar_values import UsageError
 from swpks.cli.lpar_verbs import REFUSED, VERBS, NotFlushed
@@ -123,6 +123,7 @@ def _carried_out(target: LparTarget, args: argparse.Namespace) -> int:
         name="swpks lpar",
         timeout=args.timeout,
     ) as channel:
+        check_named(args, channel.partition)
         return _VERBS[args.verb](channel, args)
 
 

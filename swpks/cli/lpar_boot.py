@@ -12,7 +12,7 @@ from hcall_client.channel import open_channel
 from hcall_client.guests.boot import BootedChain
 from hcall_client.guests.boot import boot as run_boot
 from swpks.cli.lpar_commands import ipl_command
-from swpks.cli.lpar_target import LparTarget
+from swpks.cli.lpar_target import LparTarget, check_named
 from swpks.cli.lpar_values import opened_output
 from swpks.cli.lpar_verbs import OK, show
 
@@ -29,10 +29,10 @@ def boot(target: LparTarget, args: argparse.Namespace) -> int:
         # The file is opened before the passwords are set. If the kernel's password were lost, the kernel
         # would be locked out until the next IPL.
         with opened_output(args.output, LONGEST_PASSWORD) as put:
-            chain, fields = _run(target, args.timeout)
+            chain, fields = _run(target, args)
             put(chain.kernel.password)
     else:
-        chain, fields = _run(target, args.timeout)
+        chain, fields = _run(target, args)
     lines = [
         f"partition {fields['partition']} ({fields['firmware']}), IPL {fields['ipl_count']}",
         "firmware     SB_VERSION is published; its objects are locked",
@@ -49,22 +49,23 @@ def _after(args: argparse.Namespace) -> str:
     return f"passwords    set until the next IPL, and {kept}; to unset them: {ipl_command(args)}"
 
 
-def _run(target: LparTarget, seconds: float) -> tuple[BootedChain, dict[str, Any]]:
+def _run(target: LparTarget, args: argparse.Namespace) -> tuple[BootedChain, dict[str, Any]]:
     try:
-        return trio.run(_boot, target, seconds)
+        return trio.run(_boot, target, args)
     except trio.TooSlowError:
         raise TimeoutError("the server did not answer in time") from None
 
 
-async def _boot(target: LparTarget, seconds: float) -> tuple[BootedChain, dict[str, Any]]:
-    with trio.fail_after(seconds):
+async def _boot(target: LparTarget, args: argparse.Namespace) -> tuple[BootedChain, dict[str, Any]]:
+    with trio.fail_after(args.timeout):
         async with open_channel(
             target.address,
             partition=target.partition,
             access_key=target.access_key,
             name="swpks lpar",
-            patience=seconds,
+            patience=args.timeout,
         ) as channel:
+            check_named(args, channel.partition)  # it may block: no other task runs here
             chain = await run_boot(channel)
             fields = {
                 "partition": channel.partition,

@@ -74,7 +74,7 @@ def ipl_command(args: argparse.Namespace) -> str:
 
 
 def partition_name(args: argparse.Namespace) -> str:
-    """Return the name of the partition at its system; with --socket, NAME may be any word."""
+    """Return the name of the partition at its system; with --socket, NAME may be another one."""
     return str(args.socket.stem if args.socket and state_of(args) else args.name)
 
 

@@ -59,7 +59,7 @@ def _of_key(sought: Sought, system: SystemView | None) -> str:
     if sought.key_file is None and folder:
         return _of_state(sought, system, folder)
     right = KEY_PLACE if folder is None else str(folder / f"{_wanted(sought, system)}.key")
-    owner = _owner(sought.key_file, folder) if sought.key_file and folder else ""
+    owner = key_owner(sought.key_file, folder) if sought.key_file and folder else ""
     if owner and owner != _wanted(sought, system):
         return f"{sought.key_file} is the access key of {owner}: --access-key-file {shlex.quote(right)}"
     whose = f"partition {sought.number}" if sought.number else "the partition"
@@ -100,7 +100,7 @@ def _named(system: SystemView | None, number: int) -> str:
     return next(found, "")
 
 
-def _owner(file: Path, folder: Path) -> str:
+def key_owner(file: Path, folder: Path) -> str:
     """Return the partition whose access key is in `file`, "" if no key in the folder is equal."""
     with suppress(OSError):
         given = file.read_text("ascii", "replace").strip().lower()

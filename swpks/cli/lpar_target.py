@@ -51,6 +51,15 @@ def target_of(args: argparse.Namespace) -> LparTarget:
     return LparTarget(args.state / "run" / f"{args.name}.sock", number)
 
 
+def check_named(args: argparse.Namespace, number: int) -> None:
+    """Raise UsageError if the session of the partition id `number` is not with NAME, and NAME is known."""
+    # With --state alone, NAME has chosen the socket or the access key.
+    if args.socket or args.access_key_file:
+        from swpks.cli.lpar_named import check_partition
+
+        check_partition(args, number)
+
+
 def _number(args: argparse.Namespace) -> int:
     """Return the partition id of NAME, for a TCP listener that serves several; 0 if it is not known.
 

@@ -28,11 +28,11 @@ import gc
 import importlib
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hcall_abi.errors import OperatorError, SwpksError
-from hcall_abi.near import near_question
+from hcall_abi.near import NEAREST, did_you_mean, near_names
 from hcall_abi.rules import service as rules
 from hcall_abi.rules.rule import Fault
 from hcall_abi.scarcity import scarcity_of
@@ -192,16 +192,25 @@ def _unrecognized(
 ) -> WrongWords:
     """Return the error for unknown words.
 
-    It names the command, and a similar option or the commands that have this option; argparse would name none.
+    It names the command, and a similar option or the commands that have this option.  argparse would name
+    none of them.
     """
     from swpks.cli.words import of_other_commands, option_names  # only an error needs it
 
     words, known = _words(options), option_names(parser, options)
     wrong = [each.partition("=")[0] for each in unknown if each.startswith("--")]
-    near = next(filter(None, (near_question(each, known) for each in wrong)), "")
+    near = next(filter(None, (_near_option(each, known) for each in wrong)), "")
     other = "" if near or not wrong else of_other_commands(whole_parser(), wrong[0])
     told = f"unrecognized arguments: {' '.join(unknown)}{near or other}"
     return WrongWords(words, f"{told}; for the usage: swpks {words} --help")
+
+
+def _near_option(word: str, known: Iterable[str]) -> str:
+    """Return the question after a similar option, "" if there is none."""
+    # The dashes are not compared: `--as` and `--json` would have half of their characters in common.
+    bare = {name.lstrip("-"): name for name in known if name.startswith("--")}
+    question = did_you_mean(bare[each] for each in near_names(word.lstrip("-"), bare, NEAREST))
+    return question and f"; {question}"
 
 
 def whole_parser() -> argparse.ArgumentParser:

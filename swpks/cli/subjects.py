@@ -43,6 +43,7 @@ _CLOSE = 0.4
 _SPELLINGS = 4
 """The spellings that one subject has, at most."""
 _WORD = 1 << 64
+_HALF_WORD = 1 << 32
 _BIT = "bit "
 _LINES_PAGE = "spec/console.md"
 _CITED = (
@@ -96,6 +97,17 @@ def found(name: str) -> list[Subject]:
     """Return the subjects that have this name or this number."""
     number = number_of(name)
     return list(_index().get(name.lower() if number is None else number, ()))
+
+
+def of_32_bits(name: str) -> list[Subject]:
+    """Return the status that a number of 32 bits means, as a C program prints an int; [] for all others.
+
+    No policy word has such a number: it would have undefined bits.
+    """
+    number = number_of(name)
+    if number is None or not _HALF_WORD // 2 <= number < _HALF_WORD:
+        return []
+    return [each for each in _index().get(number - _HALF_WORD, ()) if each.kind == "status"]
 
 
 def number_of(text: str) -> int | None:

@@ -80,6 +80,29 @@ def no_control_channel(path: Path, error: ConsoleUnreachable) -> SwpksError:
     return wrong_socket(path, error.found, OtherEnd.CONTROL)
 
 
+def without_listener(path: Path, timeout: float) -> OperatorError | None:
+    """Return the error for a control socket without a listener, if a server runs in its folder.
+
+    This is a wrong path: often the socket of a partition that is powered off.  Returns None if no server
+    answers at the control channel beside the path.
+    """
+    from swpks.cli.lpar_reach import PATIENCE, system_at
+
+    control = path.with_name("control.sock")
+    if path.name == control.name or not control.is_socket():
+        return None
+    system = system_at(control, min(timeout, PATIENCE))
+    if system is None:
+        return None
+    found = next((each for each in system.partitions if f"{each.name}.sock" == path.name), None)
+    place = f"is the place of {OtherEnd.DATA.value} ({found.name}, power {found.power})" if found else ""
+    message = (
+        f"{path} {place or 'has no listener'}; the server of {system.name} runs; this command needs "
+        f"{OtherEnd.CONTROL.value}: {SOCKET}{shlex.quote(str(control))}"
+    )
+    return OperatorError(COMMAND_SOCKET, message)
+
+
 def wrong_socket(
     path: Path, found: OtherEnd, needed: OtherEnd, name: str = "NAME", option: str = SOCKET
 ) -> OperatorError:

@@ -14,6 +14,8 @@ from hcall_abi.messages import message
 from hcall_abi.requests import ConsoleRequest
 from hcall_abi.rules import console as control
 from hcall_abi.rules import hmc as rules
+from hcall_client.console import ConsoleUnreachable
+from hcall_server.console.advice import TO_NAME, at_store, to_connect, to_start
 from hcall_server.console.console import ManagementConsole
 from hcall_server.console.copies import CopyFacts, by_store
 from hcall_server.console.jobs import Job
@@ -132,7 +134,20 @@ class ConsoleHandler:
         return [f"{name} waits: {why}" for name, why in waits if why]
 
     async def _add_system(self, order: wire.Order, _caller: WireCaller) -> KnownSystemView:
-        return self._system_view(await self._console.add_system(order.where, order.name))
+        try:
+            return self._system_view(await self._console.add_system(order.where, order.name))
+        except ConsoleUnreachable as error:
+            raise self._not_added(error, order.where) from None
+
+    def _not_added(self, error: ConsoleUnreachable, where: str) -> OperatorError:
+        """Return the error of add-system for a place that is not reached, with its remedy."""
+        remedy = to_connect(error, where, "")
+        if error.found and remedy.startswith("start "):  # another program listens there
+            remedy = TO_NAME
+        elif remedy == to_start(where) and remedy.startswith("start it"):
+            remedy += ", or correct its place"
+        remedy = at_store(remedy, self._console.store.folder)
+        return OperatorError(error.rule, f"{error.message}; {remedy}", advised=True)
 
     async def _remove_system(self, order: wire.Order, _caller: WireCaller) -> RemovedSystemView:
         system = self._console.find(order.name)

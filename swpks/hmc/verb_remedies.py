@@ -14,7 +14,7 @@ from typing import NamedTuple
 from hcall_abi.errors import SwpksError
 from hcall_abi.remedies import OF_ONE_SYSTEM, REMEDIES
 from hcall_client.errors import with_message
-from hcall_server.console.advice import at_store, put_words
+from hcall_server.console.advice import at_store, names_in, put_words
 from swpks.hmc.names import ALSO_VERBS, LINES
 
 _AT_SYSTEM = {
@@ -29,6 +29,20 @@ _OTHER_RULES = {
     "console.served": "see that its server runs (`swpks serve --state DIR`), and that you may use its socket"
 }
 """Remedies for a system by the id of the rule, where that for a console does not help there."""
+_OF_REAL_NUMBERS = {
+    "power.running": "`swpks hmc power NAME on -m SYSTEM` starts it",
+    "power.stopped": (
+        "`swpks hmc ipl NAME -m SYSTEM` restarts it, `swpks hmc power NAME off -m SYSTEM` stops it"
+    ),
+}
+"""Remedies for verbs, of rules with a number of the real console: its lines print that number alone."""
+_OF_ONE = OF_ONE_SYSTEM | {
+    *("hmc.recovery-empty", "recovery.state", "recovery.complete", "system.operating"),
+    *_OF_REAL_NUMBERS,
+}
+"""Rules whose remedy is about the system of the command."""
+_STATE = re.compile(r"cannot reach the server at (/.+)/run/control\.sock: ")
+"""The state folder in an error of a system that is away."""
 _LINE = re.compile(f"(?<=`)(?=(?:{'|'.join(LINES)})[ `])")
 _ONLY_CONSOLE = re.compile(
     rf"`(?:swpks\shmc\s(?:systems|add-system|remove-system|jobs|copies|links)|(?!{'|'.join(ALSO_VERBS)})"
@@ -58,16 +72,19 @@ def with_remedy_for(error: SwpksError, asked: Asked) -> SwpksError:
 
     An error that has a remedy, or whose rule has none, is returned unchanged.
     """
-    if error.advised or error.rule.id not in REMEDIES:
+    if error.advised or not _remedy_of(error.rule.id):
         return error
     # If a system was asked, the remedy is for that system, unless only a console can carry it out.
     at_console = bool(asked.store) or not (remedy := _at_system(error.rule.id))
     if at_console:
-        remedy = REMEDIES[error.rule.id]
-    if error.rule.id in OF_ONE_SYSTEM:
+        remedy = _remedy_of(error.rule.id)
+    if error.rule.id in _OF_ONE:
         # Without -m the console has only one system, so the next command needs no -m either.
         remedy = remedy if asked.system or not asked.store else remedy.replace(" -m SYSTEM", "")
-        remedy = put_words(remedy, {"SYSTEM": asked.system, "NAME": asked.partition})
+        names = () if asked.partition else names_in(error)
+        remedy = put_words(remedy, {"SYSTEM": asked.system, "NAME": asked.partition}, names)
+    if place := _STATE.search(error.message):
+        remedy = put_words(remedy, {"DIR": place[1]})
     remedy = at_store(_LINE.sub("swpks hmc ", remedy), asked.store)
     if at_console:
         remedy = remedy if asked.store else f"at its console: {remedy}"
@@ -92,12 +109,14 @@ def completed(text: str, end: str, partition: str) -> str:
     return at_end(put_words(text, {"NAME": partition}), end)
 
 
-def _at_system(rule_id: str) -> str:
-    """Return the remedy of a rule, with commands for a system.
+def _remedy_of(rule_id: str) -> str:
+    """Return the remedy of a rule at a console, "" if it has none."""
+    return REMEDIES.get(rule_id) or _OF_REAL_NUMBERS.get(rule_id, "")
 
-    Return "" if only a console has these commands.
-    """
-    remedy = _OTHER_RULES.get(rule_id) or REMEDIES[rule_id]
+
+def _at_system(rule_id: str) -> str:
+    """Return the remedy of a rule, with commands for a system; "" if only a console has these commands."""
+    remedy = _OTHER_RULES.get(rule_id) or _remedy_of(rule_id)
     for words, own in _AT_SYSTEM.items():
         remedy = remedy.replace(words, own)
     return "" if _ONLY_CONSOLE.search(remedy) else remedy

@@ -17,3 +17,10 @@ def test_a_question_or_nothing() -> None:
     assert near_question("pwst", ["pwset", "transient"]) == "; did you mean pwset?"
     assert near_question("zzzz", ["pwset", "transient"]) == ""
     assert near_question("a" * (LONGEST + 1), ["a" * LONGEST]) == ""
+
+
+def test_the_beginning_of_a_name() -> None:
+    """A word of three characters or more may be the beginning of a name; the similar names come first."""
+    assert near_names("WRITE", ["WRITE_OBJECT", "READ_OBJECT"], 3) == ["WRITE_OBJECT"]
+    assert near_names("read", ["READ_OBJECT", "READY"], 3) == ["READY", "READ_OBJECT"]
+    assert near_names("RE", ["READ_OBJECT"], 3) == []

@@ -269,8 +269,8 @@ async def test_a_partition_that_is_off_is_3(command):
     await command.emulated.power_off()
     await command("config", status=3)
     assert "NOT_ACTIVATED" in command.err
-    # If --socket is given, the command uses the system of that socket and ignores SWPKS_STATE. NAME may then
-    # be any word.
+    # If --socket is given, the command uses the system of that socket and ignores SWPKS_STATE. NAME is no
+    # partition there.
     run = command.state / "run"
     with socket.socket(socket.AF_UNIX) as control:
         control.bind(str(run / "control.sock"))

@@ -178,7 +178,7 @@ def test_the_command_asks_what_the_page_says(command, request_line, tmp_path: Pa
     """Each command of the page parses, and sends a verb of the table with a body of its struct."""
     example = command.replace("ATTRIBUTE=VALUE ...", "keystore_signed_updates=1 secure_boot=audit")
     example = example.replace("--id N", "--id 5")
-    example = example.replace("[FAULT ...]", "READ_OBJECT=H_BUSY WRAP_OBJECT=H_BUSY,seconds=2")
+    example = example.replace("FAULT ...", "READ_OBJECT=H_BUSY WRAP_OBJECT=H_BUSY,seconds=2")
     words = re.sub(r"[\[\]]", "", example).replace("\\|", "|").split()[2:]
     (tmp_path / "key").write_bytes(bytes(32))
     values = {"KBYTES": "8", "COMMITS": "3", "FILE": str(tmp_path / "key")}

@@ -24,6 +24,7 @@ from hcall_client import console
 from hcall_client.console import Console, ConsoleRefused
 from hcall_server.control_channel.app import make_app
 from hcall_server.platform.custody import Custody
+from hcall_server.platform.system_state import SystemState
 from swpks.cli.main import main
 from swpks.hmc.verb_remedies import Asked, with_remedy_for
 from tests.control_channel.rig import make_machine
@@ -239,3 +240,66 @@ def test_an_error_before_any_request_has_one_as_well(
     assert "has 5 bytes, not 32; name a file of exactly 32 bytes, such as" in capfd.readouterr().err
     assert main(["hmc", "jobs", "--state", str(tmp_path)]) == 2
     assert "only a console does this: --store DIR (or SWPKS_HMC) [" in capfd.readouterr().err
+
+
+IDLE = {
+    "copy.idle": ("partition lpar2 runs: power it off first", ["lpar2"]),
+    "trusted-key.idle": ("running, with a keystore: a, b; power off each of them first", ["a", "b"]),
+    "partition.off": ("b is running", ["b"]),
+}
+
+
+@pytest.mark.parametrize("rule_id", IDLE)
+def test_a_refusal_names_the_partitions_of_its_remedy(rule_id: str) -> None:
+    """If the command has no partition, the remedy has those of the refusal, a command for each."""
+    finding, names = IDLE[rule_id]
+    refused = travelled(OperatorError(RULES[rule_id], finding))
+    at_system = with_remedy_for(refused, Asked(end="--state s1")).message
+    assert QUOTED.findall(at_system) == [f"swpks hmc --state s1 power {each} off" for each in names]
+    at_console = with_remedy_for(refused, Asked("/c", "sys1")).message
+    off = [f"swpks hmc --store /c chsysstate -r lpar -m sys1 -n {each} -o shutdown --immed" for each in names]
+    assert QUOTED.findall(at_console) == off
+
+
+@pytest.mark.parametrize(
+    "rule_id, finding, commands",
+    [
+        ("power.running", "lpar1 is powered off", ["power lpar1 on -m sys1"]),
+        ("power.stopped", "lpar1 is running", ["ipl lpar1 -m sys1", "power lpar1 off -m sys1"]),
+        ("hmc.recovery-empty", "nothing to recover", ["health -m sys1", "restore FILE -m sys1"]),
+        ("recovery.state", "nothing to recover", ["status -m sys1", "restore FILE -m sys1"]),
+        ("system.operating", "in the state Recovery", ["status -m sys1", "recover -m sys1"]),
+    ],
+)
+def test_a_power_state_or_a_healthy_system(rule_id: str, finding: str, commands: list[str]) -> None:
+    """A refusal because of the present state has the command that changes it, for each end."""
+    refused = travelled(OperatorError(RULES[rule_id], finding))
+    told = with_remedy_for(refused, ENDS["a console"]).message
+    assert QUOTED.findall(told) == [f"swpks hmc --store '/a b' {each}" for each in commands]
+    told = with_remedy_for(refused, ENDS["a system"]).message
+    assert QUOTED.findall(told) == [
+        f"swpks hmc --state s1 {each.removesuffix(' -m sys1')}" for each in commands
+    ]
+    told = with_remedy_for(refused, ENDS["a console of one system"]).message
+    assert "SYSTEM" not in told
+
+
+def test_a_system_that_is_away_has_its_folder() -> None:
+    """The start of a system that is away names the state folder of its place."""
+    away = OperatorError(rules.CONSOLE_SERVED, "sys1: cannot reach the server at /a/run/control.sock: gone")
+    assert "(`swpks serve --state /a`)" in with_remedy_for(travelled(away), ENDS["a console"]).message
+
+
+async def test_a_recovery_in_another_state() -> None:
+    """In the state Reset pending, the beginning and the end of a recovery are refused with the way out."""
+    machine = make_machine()
+    system = Console(httpx.ASGITransport(make_app(machine)))
+    with pytest.raises(ConsoleRefused, match="there is nothing to recover: the state is Operating") as caught:
+        await system.call(console.end_recovery())
+    assert not caught.value.advised
+    machine.system.state = SystemState.RESET_PENDING
+    requests: list[console.ConsoleRequest[Any]] = [console.end_recovery(), console.begin_recovery()]
+    for request in requests:
+        with pytest.raises(ConsoleRefused, match="state Reset pending: swpks hmc stop, and then") as caught:
+            await system.call(request)
+        assert caught.value.advised

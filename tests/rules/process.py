@@ -27,6 +27,7 @@ from hcall_server.machine import logs
 from hcall_server.service.settings import parse_partition
 from hcall_server.service.state import State
 from swpks.cli import lpar_update, lpar_verbs, streams
+from swpks.cli.lpar_named import check_partition
 from swpks.cli.main import main
 from swpks.conformance.server.connection import ServerPlace
 from swpks.conformance.server.plan import facts_of
@@ -201,6 +202,14 @@ def _no_auth_file(folder: Path) -> Rule:
     return refused(lpar_update.update, mock.Mock(), given)
 
 
+def _another_partition(folder: Path) -> Rule:
+    folder = folder / "access-keys"
+    folder.mkdir()
+    (folder / "b.key").write_text("bb" * 32)
+    args = argparse.Namespace(name="a", socket=None, state=None, access_key_file=folder / "b.key")
+    return refused(check_partition, args, 2)
+
+
 def _not_durable(_: Path) -> Rule:
     channel = mock.Mock()
     channel.call.return_value = Confirmation(flushed=False, present=True)
@@ -226,6 +235,7 @@ BREAKS: Breaks = {
     "command.input": _empty_password,
     "command.auth-file": _no_auth_file,
     "command.socket": lambda folder: command("lpar", "a", "config", "--socket", folder),
+    "command.partition": _another_partition,
     "command.answered": _silent,
     "conformance.client": lambda _: command("conformance", "client", "--exec", "true"),
     "command.durable": _not_durable,

@@ -332,3 +332,18 @@ def test_an_id_that_pages_cite() -> None:
     assert text.startswith("choice C-17\n  r5 of READ with H_AUTHORITY")
     assert text.endswith("page: spec/choices.md")
     assert explained("r-08", WIDTH).startswith("requirement R-08\n  built\n  A write never overwrites")
+
+
+@pytest.mark.parametrize("status", [each for each in Status if each < 0])
+def test_a_status_as_a_c_program_prints_it(status: Status) -> None:
+    """A negative status is found by its 32 bits too, in hexadecimal or decimal; it is no policy word."""
+    for text in (hex(status & 0xFFFFFFFF), str(status & 0xFFFFFFFF)):
+        assert explained(text, WIDTH).startswith(f"status {status.name} ({status.value})\n")
+
+
+def test_a_folder_and_a_page_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder of pages is its index.  A page of docs/ is in the source folder, and the error says so."""
+    for name in ("spec/hcalls", "hcalls/"):
+        assert explained(name, WIDTH) == explained("spec/hcalls/index.md", WIDTH)
+    assert main(["explain", "docs/kernel.md"]) == 2
+    assert "pages of spec/ alone, and those of docs/ are in the source folder" in capsys.readouterr().err

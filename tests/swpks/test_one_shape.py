@@ -206,7 +206,13 @@ def test_a_word_that_is_near_another(line: str, near: str, capsys: pytest.Captur
 
 def test_a_word_that_is_near_no_other(capsys: pytest.CaptureFixture[str]) -> None:
     """If no name is similar, the error proposes nothing."""
-    for line in ("hmc zzzz", "lpar a raw zzzz", "hmc faults a x --state s", "serve --zzzz --state s"):
+    for line in (
+        "hmc zzzz",
+        "lpar a raw zzzz",
+        "hmc faults a x --state s",
+        "serve --zzzz --state s",
+        "lpar a ls --as os",
+    ):
         assert main(line.split()) == 2
         assert "did you mean" not in capsys.readouterr().err
 

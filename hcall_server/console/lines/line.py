@@ -15,7 +15,7 @@ from hcall_abi.remedies import OF_ONE_SYSTEM
 from hcall_abi.requests import show_system
 from hcall_abi.rules import console as system_rules
 from hcall_abi.rules import hmc as rules
-from hcall_server.console.advice import at_store, put_words
+from hcall_server.console.advice import at_store, names_in, put_words
 from hcall_server.console.grammar import (
     NO_RESULTS,
     Pair,
@@ -66,8 +66,9 @@ class Line:
         text = refusal(self.console, error)
         # Only remedies of the catalogue contain words in capitals.  If the error is `advised`, its advice has
         # real names already.
-        if error.rule.id in OF_ONE_SYSTEM and not error.advised:
-            text = put_words(text, {"SYSTEM": self._system_name(), "NAME": self.options.value("-n")})
+        if error.rule.id in (*OF_ONE_SYSTEM, rules.HMC_PROFILE_IDLE.id) and not error.advised:
+            words = {"SYSTEM": self._system_name(), "NAME": self.options.value("-n")}
+            text = put_words(text, words, () if words["NAME"] else names_in(error))
         await self.caller.say(text)
 
     def _system_name(self) -> str:

@@ -130,6 +130,12 @@ COMMAND_SOCKET = Rule(
     _COMMANDS,
     _OPERATOR,
 )
+COMMAND_PARTITION = Rule(
+    "command.partition",
+    "the socket or the access key of a command is that of the partition NAME, if a state has both",
+    _COMMANDS,
+    _OPERATOR,
+)
 COMMAND_ANSWERED = Rule(
     "command.answered", "a server answers a command within its --timeout", _COMMANDS, _PEER
 )
