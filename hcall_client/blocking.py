@@ -27,13 +27,13 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 from hcall_abi.errors import PeerError
 from hcall_abi.frames import Opened
-from hcall_abi.mistakes import check_seconds, of_caller
+from hcall_abi.mistakes import WrongType, check_seconds, of_caller
 from hcall_abi.structures import Config
 from hcall_client.calls import get_config
 from hcall_client.conversation import HIGH_WATER, RECEIVE_SIZE, Conversation, OpenRequest, Pending, ticket_of
@@ -42,7 +42,7 @@ from hcall_client.mistakes import check_place, several
 from hcall_client.patience import Attempts, Patience, milliseconds
 from hcall_client.request import Request
 from hcall_client.results import result_of, results_of
-from hcall_client.unix import connect_unix
+from hcall_client.right_socket import Place, check_silent, connect_data, silence
 
 T = TypeVar("T")
 
@@ -94,7 +94,8 @@ class BlockingChannel:
 
         `partition` 0 means the only partition of the listener.  With `access_key` both ends prove that they
         hold the key.  Raises OpenRefused with the server's status, another PeerError for a server that
-        breaks the protocol, and OSError (TimeoutError too) if there is no server.
+        breaks the protocol, and OSError (NotReached or TimeoutError too) if there is no server.  WrongSocket
+        if another kind of thing is at the place.
 
         If the server has no free place for a session, the client repeats the attempt within `timeout`.
         After that it raises the last refusal (spec/protocol.md#waiting).  Without a timeout, the client
@@ -108,7 +109,12 @@ class BlockingChannel:
         # A connected socket can be used once. A second attempt would need a new connection.
         if isinstance(target, socket.socket):
             return cls._open(target, opening, timeout, patience)
-        return cls.reach(lambda: target, opening, timeout, Attempts(patience))
+        try:
+            return cls.reach(lambda: target, opening, timeout, Attempts(patience))
+        except (OSError, PeerError, OpenRefused) as error:
+            from hcall_client.unreached import not_reached  # here, because only a failure needs it
+
+            raise not_reached(error, target) from None
 
     @classmethod
     def reach(
@@ -150,6 +156,12 @@ class BlockingChannel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __aenter__(self) -> NoReturn:
+        self.close()
+        raise WrongType("a BlockingChannel is not asynchronous: write `with`, or take open_channel(...)")
+
+    __aexit__ = __aenter__
 
     @property
     def partition(self) -> int:
@@ -240,6 +252,10 @@ class BlockingChannel:
             raise conversation.ended or ConnectionLost()
         return conversation.opened
 
+    def advise(self, remedies: Mapping[int | None, str]) -> None:
+        """Add remedies to the ends of the session, by the reason of GOODBYE; None is an end without one."""
+        self._conversation.remedies = remedies
+
     def complain(self, error: PeerError) -> None:
         """End the session because an answer breaks a rule."""
         self._conversation.complain(error)
@@ -322,9 +338,21 @@ def _connect(target: Target, patience: Patience) -> socket.socket:
     check_place(target, socket.socket, _EXAMPLE)  # `locate` may have returned anything
     if isinstance(target, socket.socket):
         return target
-    if isinstance(target, tuple):
-        return _connect_tcp(*target, patience)
-    return connect_unix(target)
+    sock = _connect_tcp(*target, patience) if isinstance(target, tuple) else connect_data(target)
+    try:
+        _await_greeting(sock, target, patience)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _await_greeting(sock: socket.socket, place: Place, patience: Patience) -> None:
+    """Wait a short time for the first bytes; if there are none, raise WrongSocket for another kind."""
+    seconds, poll = silence(patience), select.poll()
+    poll.register(sock, select.POLLIN)
+    if not poll.poll(milliseconds(seconds)):
+        check_silent(place, seconds)
 
 
 def _connect_tcp(host: str, port: int, patience: Patience) -> socket.socket:

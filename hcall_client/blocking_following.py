@@ -38,7 +38,7 @@ from hcall_abi.structures import Config
 from hcall_client.blocking import BlockingChannel, Target
 from hcall_client.calls import get_config
 from hcall_client.conversation import Pending, ticket_of
-from hcall_client.errors import HcallError, has_moved, not_reached
+from hcall_client.errors import HcallError, has_moved
 from hcall_client.mistakes import several
 from hcall_client.moving import Moving, not_found_again
 from hcall_client.patience import (
@@ -164,6 +164,8 @@ class FollowingBlockingChannel(Moving[BlockingChannel]):
         try:
             return BlockingChannel.reach(self._locate, self._ticket, self._timeout, attempts)
         except (OSError, SwpksError, LookupError) as error:
+            from hcall_client.unreached import not_reached  # here, because only a failure needs it
+
             raise not_reached(error, attempts.place) from error
 
     def _complain(self, error: PeerError) -> None:

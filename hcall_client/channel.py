@@ -25,8 +25,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 import trio
@@ -36,13 +36,14 @@ from hcall_abi.frames import Opened
 from hcall_abi.mistakes import check_seconds, of_caller
 from hcall_abi.structures import Config
 from hcall_client.calls import get_config
+from hcall_client.connecting import connected, within
 from hcall_client.conversation import HIGH_WATER, RECEIVE_SIZE, Conversation, OpenRequest, Pending, ticket_of
 from hcall_client.errors import ConnectionLost, HcallError, OpenRefused
 from hcall_client.mistakes import check_loop, check_place, several
-from hcall_client.patience import TOO_LATE, Attempts, Patience
+from hcall_client.opening import opening
+from hcall_client.patience import Attempts, Patience
 from hcall_client.request import Request
 from hcall_client.results import result_of, results_of
-from hcall_client.unix import connect_unix
 
 T = TypeVar("T")
 
@@ -153,6 +154,10 @@ class Channel:
         while len(self._conversation.outgoing) > HIGH_WATER and not self._conversation.ended:
             await self._taken.wait()
 
+    def advise(self, remedies: Mapping[int | None, str]) -> None:
+        """Add remedies to the ends of the session, by the reason of GOODBYE; None is an end without one."""
+        self._conversation.remedies = remedies
+
     def complain(self, error: PeerError) -> None:
         """End the session because an answer breaks a rule."""
         self._conversation.complain(error)
@@ -230,29 +235,6 @@ async def settled(pending: Pending) -> None:
     await done.wait()
 
 
-async def _connect(target: Target, patience: Patience) -> trio.abc.Stream:
-    check_place(target, trio.abc.Stream, _EXAMPLE)  # `locate` may have returned anything
-    if isinstance(target, trio.abc.Stream):
-        return target
-    if isinstance(target, tuple):
-        # Trio resolves the name in a thread and tries the addresses itself. This function can't look at the
-        # clock meanwhile, so it announces one long wait.
-        with _within(patience.rest()):
-            return await trio.open_tcp_stream(*target)
-    # `connect_unix` does not wait. So this line is the checkpoint that each async function needs.
-    await trio.lowlevel.checkpoint()
-    return trio.SocketStream(trio.socket.from_stdlib_socket(connect_unix(target)))
-
-
-@contextmanager
-def _within(seconds: float | None) -> Iterator[None]:
-    """Raise TimeoutError if the block takes more than `seconds`; None means no limit."""
-    with trio.move_on_after(math.inf if seconds is None else seconds) as scope:
-        yield
-    if scope.cancelled_caught:
-        raise TimeoutError(TOO_LATE)
-
-
 async def _receive(stream: trio.abc.Stream, patience: Patience) -> bytes:
     """Return the next bytes; TimeoutError if none come in time.
 
@@ -281,10 +263,20 @@ async def reach(locate: Locate, opening: OpenRequest, attempts: Attempts) -> Cha
             attempts.ask()
             place = await place_of(locate)
             attempts.go_to(place)
-            stream = await _connect(place, attempts.patience)
+            stream = await connected(place, attempts.patience, _EXAMPLE)
             return await _attempt(stream, opening, attempts.patience)
         except (OSError, OpenRefused, PeerError, LookupError) as error:
             await trio.sleep(attempts.pause_after(error))
+
+
+async def _reached(target: Target, opening: OpenRequest, patience: Patience) -> Channel:
+    """Return a channel as `reach` does; an error names the place and the remedy."""
+    try:
+        return await reach(lambda: target, opening, Attempts(patience))
+    except (OSError, PeerError, OpenRefused) as error:
+        from hcall_client.unreached import not_reached  # here, because only a failure needs it
+
+        raise not_reached(error, target) from None
 
 
 async def _attempt(stream: trio.abc.Stream, opening: OpenRequest, patience: Patience) -> Channel:
@@ -313,7 +305,7 @@ async def _greet(stream: trio.abc.Stream, conversation: Conversation, patience: 
         try:
             conversation.receive(await _receive(stream, patience))
             if outgoing := conversation.take_outgoing():
-                with _within(patience.rest()):
+                with within(patience.rest()):
                     await stream.send_all(outgoing)
         # TimeoutError is an OSError. The next clause would take it for a broken connection.
         except TimeoutError:
@@ -325,7 +317,7 @@ async def _greet(stream: trio.abc.Stream, conversation: Conversation, patience: 
     return conversation.opened
 
 
-@asynccontextmanager
+@opening
 async def open_channel(
     target: Target,
     *,
@@ -338,8 +330,9 @@ async def open_channel(
 
     `partition` 0 means the only partition of the listener.  With `access_key` the client proves that it
     holds the key, and refuses a server that cannot prove the same (ServerNotProven).  Raises OpenRefused
-    with the server's status, another PeerError for a server that breaks the protocol, and OSError where
-    there is no server.
+    with the server's status, another PeerError for a server that breaks the protocol, and OSError
+    (NotReached or TimeoutError too) where there is no server.  WrongSocket if another kind of thing is at
+    the place.
 
     `patience` is the time limit of the opening in seconds; TimeoutError is raised after it.  Within the
     limit, the client repeats an attempt if the server has no free place for a session.  At the limit it
@@ -356,7 +349,7 @@ async def open_channel(
     if isinstance(target, trio.abc.Stream):
         channel = await _attempt(target, opening, patient)
     else:
-        channel = await reach(lambda: target, opening, Attempts(patient))
+        channel = await _reached(target, opening, patient)
     async with serving(channel):
         yield channel
 

@@ -20,6 +20,7 @@ import trio
 
 from hcall_abi.addresses import is_host
 from hcall_abi.errors import OperatorError
+from hcall_abi.mistakes import WrongType, kind_of
 from hcall_abi.rules import console as rules
 from hcall_abi.tls_files import check_mode, no_passphrase, unreadable
 from hcall_client.patience import FIRST_PAUSE, LAST_PAUSE
@@ -43,6 +44,10 @@ def transport_to(where: str | os.PathLike[str], tls: TlsFiles | None = None) -> 
     The server's certificate has to be for HOST, a name or an address.  Files are read here, once.
     Raises OperatorError for any other place, and for files that can't be read or do not fit.
     """
+    given: object = where
+    if not isinstance(given, str | os.PathLike):
+        right = f'not {kind_of(given)}: write "state/run/control.sock"'
+        raise WrongType(f"a control channel is at a path, or at https://HOST:PORT, {right}")
     place = os.fsdecode(where)
     if "://" not in place:
         if not place or "\0" in place:

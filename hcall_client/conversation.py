@@ -39,7 +39,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from hcall_abi.errors import PeerError, SwpksError
@@ -68,6 +68,7 @@ from hcall_client.errors import (
     ServerNotProven,
     SessionEnded,
     in_flight,
+    with_remedy,
 )
 from hcall_client.mistakes import no_request
 from hcall_client.request import Request
@@ -142,7 +143,8 @@ class Conversation:
     """One session from the client's side: greeting, proof, calls and their answers.
 
     `opened` is the server's OPENED once the session is open.  `ended` is the error that ended the
-    session: from then on every call raises it.  `process` is the process that has the session.
+    session: from then on every call raises it.  `process` is the process that has the session.  `remedies`
+    end the message of an end by a GOODBYE, by its reason; None is the end of a connection without one.
     """
 
     def __init__(self, opening: OpenRequest) -> None:
@@ -161,6 +163,7 @@ class Conversation:
         self.outgoing = bytearray()
         self.opened: Opened | None = None
         self.ended: SwpksError | None = None
+        self.remedies: Mapping[int | None, str] = {}
         self._session = Session(Role.CLIENT)
         self._hello: Hello | None = None
         self._nonce = secrets.token_bytes(NONCE_SIZE)
@@ -223,15 +226,20 @@ class Conversation:
     def goodbye(self) -> None:
         """End the session with GOODBYE 0, because this end has no more calls."""
         self._say(Goodbye(GoodbyeReason.DONE, ""))
-        self.end(SessionEnded(GoodbyeReason.DONE, "closed by this end"))
+        self.end(SessionEnded(GoodbyeReason.DONE, "closed by this end; open another channel"))
 
     def end(self, error: SwpksError) -> None:
         """End the session: every call that waits, and every later one, raises `error` (see `in_flight`)."""
         if self.ended is None:
-            self.ended = error
+            self.ended = error = self._advised(error)
             while self._pending:
                 pending = self._pending.popleft()
                 pending.finish(None, in_flight(error, pending.opcode))
+
+    def _advised(self, error: SwpksError) -> SwpksError:
+        reason = error.reason if isinstance(error, SessionEnded) else None
+        remedy = self.remedies.get(reason) if isinstance(error, SessionEnded | ConnectionLost) else None
+        return with_remedy(error, remedy) if remedy else error
 
     def _say(self, goodbye: Goodbye) -> None:
         # A forked copy must not end the session of its parent. It also drops waiting bytes: the parent has

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -109,42 +108,6 @@ def in_flight(error: SwpksError, opcode: int) -> SwpksError:
     return changed
 
 
-def not_reached(error: Exception, place: object) -> Exception:
-    """Return the error of a search for a partition, with the place of the last attempt.
-
-    A refusal and the end of a session keep their types.  NotReached is raised if the place is unknown, or if
-    no server listens there.  A timeout stays a TimeoutError.
-    """
-    where = f" (at {_place_text(place)})" if place is not None else ""
-    # The type stays, because callers catch OpenRefused and look at its status.
-    if isinstance(error, SwpksError):
-        return with_message(error, error.message + where)
-    if isinstance(error, TimeoutError):
-        changed: Exception = TimeoutError(f"{error}{where}")
-    else:
-        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-        path = getattr(error, "filename", None)
-        changed = NotReached(f"{reason}{where or (path and f' (at {path})') or ''}{_advice(error, place)}")
-    changed.__cause__ = error
-    return changed
-
-
-def _advice(error: Exception, place: object) -> str:
-    """Return the remedy for a partition that was not found; "" if the error already has a remedy."""
-    if isinstance(error, LookupError):
-        line = "lssyscfg -r lpar -m SYSTEM -F name,state"
-        return f"; at the console, {line} lists the partitions, and those that run"
-    if place is not None and isinstance(error, FileNotFoundError | ConnectionRefusedError):
-        return "; no server listens there: start that of its system, such as swpks serve --state DIR"
-    return ""
-
-
-def _place_text(place: object) -> str:
-    if isinstance(place, str | os.PathLike):
-        return printable(os.fspath(place))
-    return f"{place[0]}:{place[1]}" if isinstance(place, tuple) else type(place).__name__
-
-
 _E = TypeVar("_E", bound=SwpksError)
 
 
@@ -155,6 +118,13 @@ def with_message(error: _E, message: str) -> _E:
     changed = type(error).__new__(type(error))
     changed.__dict__.update(error.__dict__)
     changed.message, changed.args, changed.__cause__ = message, (message,), error
+    return changed
+
+
+def with_remedy(error: _E, remedy: str) -> _E:
+    """Return an error of the same type and fields whose message ends with a remedy; `advised` is true."""
+    changed = with_message(error, f"{error.message}; {remedy}")
+    changed.advised, changed.__cause__ = True, error.__cause__
     return changed
 
 

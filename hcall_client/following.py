@@ -56,7 +56,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -74,10 +73,10 @@ from hcall_client.errors import (
     HcallError,
     SessionEnded,
     has_moved,
-    not_reached,
 )
 from hcall_client.mistakes import check_loop, no_request, several
 from hcall_client.moving import Moving, not_found_again
+from hcall_client.opening import opening
 from hcall_client.patience import (
     MOVE_PATIENCE,
     ON_THE_WAY,
@@ -223,7 +222,7 @@ class FollowingChannel(Moving[Channel]):
 
         Any other end of a session ends the channel.
         """
-        error: SwpksError = SessionEnded(GoodbyeReason.DONE, "closed by this end")
+        error: SwpksError = SessionEnded(GoodbyeReason.DONE, "closed by this end; open another channel")
         try:
             first = Patience(self._patience, trio.current_time)
             self._channel = await self._open(FirstAttempts(first, trio.current_time))
@@ -246,6 +245,8 @@ class FollowingChannel(Moving[Channel]):
         try:
             return await reach(self._locate, self._opening, attempts)
         except (OSError, SwpksError, LookupError) as error:
+            from hcall_client.unreached import not_reached  # here, because only a failure needs it
+
             raise not_reached(error, attempts.place) from error
 
     async def _stay(self, task_status: trio.TaskStatus[None]) -> SwpksError | None:
@@ -283,7 +284,7 @@ def locate_at_async(path: str | os.PathLike[str], name: str) -> Callable[[], Awa
     return partial(trio.to_thread.run_sync, locate_at(path, name), abandon_on_cancel=True)
 
 
-@asynccontextmanager
+@opening
 async def open_following(
     locate: Locate,
     *,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from hcall_abi import mistakes
-from hcall_abi.mistakes import WrongLoop, WrongType, of_caller
+from hcall_abi.mistakes import WrongLoop, WrongType, WrongValue, of_caller
 from hcall_abi.mistakes import kind_of as _kind
 
 __tracebackhide__ = of_caller
@@ -37,16 +37,29 @@ def no_request(given: object, example: str) -> WrongType:
 
 def check_place(given: object, connected: type, example: str) -> None:
     """Raise WrongType for a value that is no address of a data channel, and no open connection."""
-    if isinstance(given, connected | str | os.PathLike):
+    if isinstance(given, connected):
+        return
+    if isinstance(given, str | os.PathLike):
+        _check_path(os.fspath(given), example)
         return
     if isinstance(given, tuple) and len(given) == 2:
         host, port = given
         if isinstance(host, str) and isinstance(port, int):
+            # Python would cut the number: 65537 is port 1.
+            if not 0 < port < 1 << 16:
+                raise WrongValue(f"the port of a data channel is 1 to 65535, not {port}")
             return
     raise WrongType(
         f"the place of a data channel is a path, or a tuple of host and port number, not {_kind(given)}: "
         f"write {example}"
     )
+
+
+def _check_path(path: str | bytes, example: str) -> None:
+    """Raise WrongValue for a text that is no path of a socket; some systems have sockets without a file."""
+    if not path or (b"\0" if isinstance(path, bytes) else "\0") in path:  # type: ignore[operator]
+        fault = "is empty" if not path else "has a zero byte"
+        raise WrongValue(f"the path of a data channel {fault}: write {example}")
 
 
 def check_loop(asked: str, without: str = "") -> None:

@@ -48,6 +48,8 @@ class OtherEnd(Enum):
     FILE = "a file and no socket"
 
 
+_OTHERS = {"control", "mobility", "console", "where"}
+"""Names of sockets in a folder `run` that are no data channels."""
 _FIRST_BYTES = {
     b"HCAL": OtherEnd.DATA,
     b"HTTP/": OtherEnd.WEB,
@@ -77,6 +79,32 @@ def end_at(path: str | os.PathLike[str], seconds: float) -> OtherEnd | None:
             sock.sendall(_REQUEST)
         answer = _received(sock)
     return None if answer is None else end_of_answer(answer, path)
+
+
+def asked_end(place: str | os.PathLike[str] | tuple[str, int], seconds: float) -> OtherEnd | None:
+    """Return the kind of the server at a place that has sent no HELLO; None if it does not answer.
+
+    Waits `seconds` at most: for the answer to a request on a new connection.
+    """
+    try:
+        sock = socket.create_connection(place, seconds) if isinstance(place, tuple) else connect_unix(place)
+    except OSError:
+        return None
+    with sock:
+        sock.settimeout(seconds)
+        with suppress(OSError):
+            sock.sendall(_REQUEST)
+        answer = _received(sock)
+    return None if answer is None else end_of_answer(answer, "" if isinstance(place, tuple) else place)
+
+
+def data_sockets(run: Path) -> list[Path]:
+    """Return the sockets of partitions in the folder `run` of a system; none for another folder."""
+    try:
+        found = sorted(run.glob("*.sock")) if (run / "control.sock").is_socket() else []
+        return [each for each in found if each.stem not in _OTHERS and each.is_socket()]
+    except OSError:
+        return []
 
 
 def _received(sock: socket.socket) -> bytes | None:

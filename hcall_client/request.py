@@ -193,7 +193,7 @@ def _place(place: Place, arg: Arg, value: Value, memory: _Memory) -> int:
     """Return the value of the argument's register; a buffer is first placed into memory."""
     if arg.kind.is_number:
         return _unsigned(place, value)
-    if isinstance(value, Authorization):
+    if isinstance(value, Authorization) and arg.kind is Kind.AUTHORIZATION:
         value = _auth_block(value)
     elif arg.kind is Kind.AUTHORIZATION and not isinstance(value, bytes):
         raise no_authorization(place, value)

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from hcall_abi.errors import PeerError
+from hcall_abi.mistakes import of_caller
 from hcall_client.conversation import Pending
 from hcall_client.errors import HcallError
 from hcall_client.request import Request
 
+__tracebackhide__ = of_caller
 T = TypeVar("T")
 
 Complain = Callable[[PeerError], None]

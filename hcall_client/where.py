@@ -50,6 +50,7 @@ def locate_at(path: str | os.PathLike[str], name: str, seconds: float = SECONDS)
     The function blocks for `seconds` at most. It raises NotLocated for an answer without an address, and
     OSError if the console can't be asked. If another kind of thing is at the path, it raises WrongSocket.
     """
+    _check_asked(path, seconds)
     if not isinstance(name, str):
         raise TypeError(f"the name of a partition is text, not {type(name).__name__}")
     # A newline would end the question in the middle of the name.
@@ -76,6 +77,19 @@ def locate_at(path: str | os.PathLike[str], name: str, seconds: float = SECONDS)
                 raise _not_asked(error, asked) from None
 
     return locate
+
+
+def _check_asked(path: object, seconds: object) -> None:
+    """Raise TypeError or ValueError for a path or a time that no question can have."""
+    if not isinstance(path, str | os.PathLike):
+        given = type(path).__name__
+        raise TypeError(
+            f'a where socket is at a path, not {given}: write locate_at("store/run/where.sock", "lpar1")'
+        )
+    if not os.fspath(path) or "\0" in os.fsdecode(path):
+        raise ValueError("the path of a where socket is empty, or has a zero byte")
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        raise TypeError(f"seconds is a number of seconds, not {type(seconds).__name__}")
 
 
 def _not_asked(error: OSError, path: str) -> OSError:

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
-from hcall_abi.mistakes import WrongType, kind_of, of_caller
+from hcall_abi.mistakes import of_caller
 from hcall_client.guests.boot_loader import BootLoader
-from hcall_client.guests.common import Caller
+from hcall_client.guests.common import Caller, check_channel
 from hcall_client.guests.firmware import PartitionFirmware
 from hcall_client.guests.kernel import LinuxKernel
 from hcall_client.guests.linux import LINUX_7_0, Driver
@@ -46,9 +46,7 @@ async def boot(
     SB_VERSION and the boot loader reads it.  Raises HcallError if a stage is refused, for instance with
     H_IN_USE if there was no IPL.  Raises LinuxError if the kernel's driver does not start.
     """
-    if not hasattr(channel, "limits"):
-        given = kind_of(channel)
-        raise WrongType(f"boot takes a channel, not {given}: write boot(channel), or boot(partition.channel)")
+    check_channel("boot", channel)
     # The order is the protection: each stage locks before the next one runs, so no later stage can make
     # the password of an earlier one.
     first = PartitionFirmware(channel)

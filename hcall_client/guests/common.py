@@ -6,12 +6,13 @@ stage. Later stages can't use its objects without the password (R-03, R-04). The
 
 from __future__ import annotations
 
+import inspect
 import secrets
 from collections.abc import Callable
 from typing import ClassVar, Protocol, TypeVar
 
 from hcall_abi.consumers import Consumer
-from hcall_abi.mistakes import check_bytes, check_number, of_caller
+from hcall_abi.mistakes import WrongType, check_bytes, check_number, kind_of, of_caller
 from hcall_abi.policies import Policy
 from hcall_abi.statuses import Status
 from hcall_abi.structures import Config
@@ -45,6 +46,19 @@ class Caller(Protocol):
         """Return the answer of the channel's first GET_CONFIG."""
 
 
+def check_channel(taker: str, channel: object) -> None:
+    """Raise WrongType for a value that is no asynchronous channel; `taker` is the function that needs one."""
+    limits = getattr(channel, "limits", None)
+    if inspect.iscoroutinefunction(limits):
+        return
+    write = f"write {taker}(channel), or {taker}(partition.channel)"
+    if limits is not None:
+        write = f"write {taker}(pks_partition.channel) in an async test, or use open_channel for a server"
+    raise WrongType(
+        f"{taker} takes {'an asynchronous' if limits else 'a'} channel, not {kind_of(channel)}: {write}"
+    )
+
+
 class Stage:
     """One stage of the boot acting as its consumer.
 
@@ -55,6 +69,7 @@ class Stage:
     consumer: ClassVar[Consumer]
 
     def __init__(self, channel: Caller, entropy: Callable[[int], bytes] = secrets.token_bytes) -> None:
+        check_channel(type(self).__name__, channel)
         self._channel = channel
         self._entropy = entropy
         self._authorization = Authorization(self.consumer)

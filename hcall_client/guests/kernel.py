@@ -36,7 +36,7 @@ from hcall_client.calls import (
     remove_object,
     write_object,
 )
-from hcall_client.guests.common import Caller
+from hcall_client.guests.common import Caller, check_channel
 from hcall_client.guests.labels import SB_VERSION, os_label
 from hcall_client.guests.linux import (
     LINUX_7_0,
@@ -100,6 +100,7 @@ class LinuxKernel:
     """
 
     def __init__(self, channel: Caller, driver: Driver = LINUX_7_0) -> None:
+        check_channel("LinuxKernel", channel)
         self.driver = driver
         self.messages: list[str] = []
         self.config: Config | None = None

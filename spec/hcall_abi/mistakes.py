@@ -36,11 +36,11 @@ class WrongLoop(Mistake, RuntimeError):
 def of_caller(found: Any) -> bool:
     """Return whether pytest leaves the frames of a module out of a traceback.
 
-    The answer is yes only for a `Mistake`.  A module uses this function as its `__tracebackhide__`.  pytest
-    calls it with its ExceptionInfo.
+    The answer is yes for a `Mistake`, and for an error whose message has a remedy (`advised`).  A module uses
+    this function as its `__tracebackhide__`.  pytest calls it with its ExceptionInfo.
     """
     # Errors of other kinds keep their frames: they are bugs here, and the frames show where.
-    hidden: bool = found.errisinstance(Mistake)
+    hidden: bool = found.errisinstance(Mistake) or getattr(found.value, "advised", False) is True
     return hidden
 
 
@@ -100,6 +100,12 @@ def check_seconds(place: str, given: object) -> None:
     """Raise WrongType for a value that is no number of seconds; None is allowed, and means for ever."""
     if given is not None and (not isinstance(given, int | float) or isinstance(given, bool)):
         raise WrongType(f"{place} is a number of seconds or None, not {kind_of(given)}")
+
+
+def check_number_of_seconds(place: str, given: object) -> None:
+    """Raise WrongType for a value that is no number of seconds; `math.inf` means for ever."""
+    if not isinstance(given, int | float) or isinstance(given, bool):
+        raise WrongType(f"{place} is a number of seconds, or math.inf, not {kind_of(given)}")
 
 
 def check_function(place: str, given: object, example: str) -> None:

@@ -73,12 +73,12 @@ def run(options: argparse.Namespace) -> int:
         return _fail(error, USAGE)
     except OpenRefused as error:
         return _fail(refused_open(_sought(options), error, numbered=False), UNREACHABLE)
+    except OSError as error:  # first: the error of a place without a server is a SwpksError too
+        return _fail(unreached(_sought(options), error), UNREACHABLE)
     except SwpksError as error:
         if error.rule is STREAM_OUTPUT:
             raise  # the server has answered; the command's own output failed
         return _fail(error, UNREACHABLE)
-    except OSError as error:
-        return _fail(unreached(_sought(options), error), UNREACHABLE)
 
 
 def _sought(options: argparse.Namespace) -> Sought:

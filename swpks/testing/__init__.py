@@ -11,8 +11,9 @@ from swpks._lazy import lazily
 
 if TYPE_CHECKING:
     from swpks.testing.blocking import BlockingPartition, blocking_partition
-    from swpks.testing.console import EmulatedConsole, JobFailed, emulated_console
+    from swpks.testing.console import EmulatedConsole, emulated_console
     from swpks.testing.console_caller import LineAnswer
+    from swpks.testing.console_mistakes import JobFailed
     from swpks.testing.console_process import ConsoleProcess
     from swpks.testing.options import WrongOption, fresh_partition
     from swpks.testing.partition import EmulatedPartition, emulated_partition
@@ -27,8 +28,9 @@ else:
         __name__,
         {
             "swpks.testing.blocking": "BlockingPartition blocking_partition",
-            "swpks.testing.console": "EmulatedConsole JobFailed emulated_console",
+            "swpks.testing.console": "EmulatedConsole emulated_console",
             "swpks.testing.console_caller": "LineAnswer",
+            "swpks.testing.console_mistakes": "JobFailed",
             "swpks.testing.console_process": "ConsoleProcess",
             "swpks.testing.options": "WrongOption fresh_partition",
             "swpks.testing.partition": "EmulatedPartition emulated_partition",

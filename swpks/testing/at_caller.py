@@ -19,10 +19,10 @@ from contextlib import (
 )
 from functools import wraps
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, cast
 
 from hcall_abi.errors import SwpksError
-from hcall_abi.mistakes import Mistake
+from hcall_abi.mistakes import Mistake, WrongType
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -74,7 +74,7 @@ def block(function: Callable[P, Iterator[T]]) -> Callable[P, AbstractContextMana
 
     @wraps(function)
     def begin(*given: P.args, **options: P.kwargs) -> AbstractContextManager[T]:
-        return _EnteredBlock(lambda: make(*given, **options))
+        return _EnteredBlock(lambda: make(*given, **options), function.__name__.removeprefix("_"))
 
     return begin
 
@@ -88,7 +88,7 @@ def async_block(function: Callable[P, AsyncIterator[T]]) -> Callable[P, Abstract
 
     @wraps(function)
     def begin(*given: P.args, **options: P.kwargs) -> AbstractAsyncContextManager[T]:
-        return _EnteredAsyncBlock(lambda: make(*given, **options))
+        return _EnteredAsyncBlock(lambda: make(*given, **options), function.__name__.removeprefix("_"))
 
     return begin
 
@@ -96,8 +96,17 @@ def async_block(function: Callable[P, AsyncIterator[T]]) -> Callable[P, Abstract
 class _EnteredBlock(AbstractContextManager[T], ContextDecorator, Generic[T]):
     """A context manager that is made only when its `with` statement begins."""
 
-    def __init__(self, make: Callable[[], AbstractContextManager[T]]) -> None:
+    def __init__(self, make: Callable[[], AbstractContextManager[T]], name: str) -> None:
         self._make = make
+        self._right = f"write `with {name}(...) as it:`"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"there is no {name} outside of the block: {self._right}")
+
+    def __aenter__(self) -> NoReturn:
+        raise WrongType(f"this block is not asynchronous: {self._right}")
+
+    __aexit__ = __aenter__
 
     @at_caller
     def __enter__(self) -> T:
@@ -113,8 +122,21 @@ class _EnteredBlock(AbstractContextManager[T], ContextDecorator, Generic[T]):
 class _EnteredAsyncBlock(AbstractAsyncContextManager[T], AsyncContextDecorator, Generic[T]):
     """An asynchronous context manager that is made only when its `async with` statement begins."""
 
-    def __init__(self, make: Callable[[], AbstractAsyncContextManager[T]]) -> None:
+    def __init__(self, make: Callable[[], AbstractAsyncContextManager[T]], name: str) -> None:
         self._make = make
+        self._right = f"write `async with {name}(...) as it:`"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"there is no {name} outside of the block: {self._right}")
+
+    def __enter__(self) -> NoReturn:
+        raise WrongType(f"this block is asynchronous: {self._right}")
+
+    def __exit__(self, *_: object) -> None:
+        """Exist, because Python looks for both functions before it enters a block."""
+
+    def __await__(self) -> NoReturn:
+        raise WrongType(f"this is a block, and no awaitable: {self._right}")
 
     @at_caller
     async def __aenter__(self) -> T:

@@ -17,17 +17,22 @@ from typing import TypeVar, Unpack
 
 from hcall_abi.attributes import attribute_number
 from hcall_abi.consumers import SecureBoot
+from hcall_abi.errors import OperatorError
 from hcall_abi.mistakes import WrongType, check_function, check_seconds
 from hcall_client.blocking import BlockingChannel
 from swpks.testing.at_caller import at_caller, block
 from swpks.testing.block import tasks_around
 from swpks.testing.loop_thread import LoopThread
 from swpks.testing.options import FreshPartition, PartitionOptions, check_known, faults_of, fresh_partition
+from swpks.testing.remedies import of_session, off_already, off_told
 
 T = TypeVar("T")
 
 TIMEOUT = 20.0
 """Most seconds of each call of a channel, so that a test fails and does not hang."""
+
+
+_ENDS = of_session("channel = ipl(), or take the member `channel` of the newest IPL", "channel = connect()")
 
 
 class BlockingPartition:
@@ -57,6 +62,7 @@ class BlockingPartition:
             raise WrongType("run takes a plain function, not an asynchronous one: write run(lambda: ...)")
         return self._loop.run_sync(function)
 
+    @at_caller
     def locate(self) -> socket.socket:
         """Return a new connection to the partition, for `FollowingBlockingChannel`."""
         from hcall_server.data_channel.stream import SocketStream
@@ -76,7 +82,9 @@ class BlockingPartition:
     def connect(self, timeout: float | None = TIMEOUT) -> BlockingChannel:
         """Open one more session with the partition; the end of the block closes it if the test has not."""
         check_seconds("timeout", timeout)
-        channel = BlockingChannel.connect(self.locate(), name="test", timeout=timeout)
+        with off_told(self.partition.name, "channel = ipl()"):
+            channel = BlockingChannel.connect(self.locate(), name="test", timeout=timeout)
+        channel.advise(_ENDS)
         self._channels.append(channel)
         return channel
 
@@ -104,10 +112,15 @@ class BlockingPartition:
         plan = faults_of(faults)
         self.run(lambda: self.machine.set_faults(self.partition.name, plan))
 
+    @at_caller
     def power_off(self) -> None:
         """Stop the partition; its sessions end with GOODBYE 2."""
-        self.run(lambda: self.machine.power_off(self.partition.name))
+        try:
+            self.run(lambda: self.machine.power_off(self.partition.name))
+        except OperatorError as error:
+            raise off_already(error, "ipl()") from None
 
+    @at_caller
     def flush(self) -> bool:
         """Flush all changes now; return False if NVRAM refused."""
         return self._loop.run(self.encryptor.flush)

@@ -24,14 +24,21 @@ from typing import TYPE_CHECKING, Any, cast
 import trio
 
 from hcall_abi.errors import OperatorError, SwpksError
-from hcall_abi.mistakes import UnknownName, check_kind, check_text, listed
+from hcall_abi.mistakes import UnknownName, check_kind, listed
 from hcall_client.mistakes import check_loop
 from hcall_client.where import NotLocated
-from swpks.testing.at_caller import Explained, async_block, at_caller
+from swpks.testing.at_caller import async_block, at_caller
 from swpks.testing.block import tasks_around
-from swpks.testing.console_caller import ConsoleLog, LineAnswer, LineFiles, LoggedEvent
-from swpks.testing.console_mistakes import ConsoleOff, Systems, check_whose, told_of_the_mark, words_of
-from swpks.testing.options import check_console, numbers_of
+from swpks.testing.console_caller import ConsoleLog, LineAnswer, LineFiles, LoggedEvent, unwatched
+from swpks.testing.console_mistakes import (
+    ConsoleOff,
+    JobFailed,
+    Systems,
+    check_whose,
+    told_of_the_mark,
+    words_of,
+)
+from swpks.testing.options import check_console, numbers_of, options_named
 from swpks.testing.peers import MemoryNetwork
 from swpks.testing.system import EmulatedSystem, SystemPower, settings_of
 
@@ -52,14 +59,6 @@ COPY_INTERVAL = 60.0
 """Seconds by the trio clock after which a changed store is copied; `backup` does not wait for them."""
 
 
-class JobFailed(Explained):
-    """A job of the console has failed; `job` has the lines of the job, and the text is the last line."""
-
-    def __init__(self, job: Job) -> None:
-        super().__init__(f"{job.kind} of {job.system}: {job.lines[-1] if job.lines else 'no reason'}")
-        self.job = job
-
-
 class EmulatedConsole:
     """A running management console with its systems.
 
@@ -77,7 +76,7 @@ class EmulatedConsole:
         date: Callable[[], float],
         **settings: Any,
     ) -> None:
-        self.systems: Mapping[str, EmulatedSystem] = Systems(systems)
+        self.systems = Systems(systems)
         self.files: dict[str, bytes] = {}
         self.log = ConsoleLog()
         self._store = store
@@ -110,13 +109,13 @@ class EmulatedConsole:
     @at_caller
     async def backup(self, system: str) -> Job:
         """Copy all stores of a system to the console now; return the job, or raise JobFailed."""
-        known = self.known(system)
-        return await self.finish(self.management.back_up(known))
+        return await self.finish(self.management.back_up(self.known(system)))
 
     @at_caller
     async def recover(self, system: str, *, give_up: bool = False) -> Job:
         """Restore all stores of a system; return the job, or raise JobFailed."""
         known = self.known(system)
+        self.systems[system].demand_on()  # otherwise the job would wait for the system
         return await self.finish(self.management.recover(known, give_up=give_up))
 
     @at_caller
@@ -127,7 +126,7 @@ class EmulatedConsole:
         check_kind(Job, "the argument of finish", job, 'await finish(await backup("a"))')
         if job.state == "running":  # while the console is off, the job never ends
             self._demand_on()
-        await self.management.jobs.follow(job, _unwatched)
+        await self.management.jobs.follow(job, unwatched)
         if job.state == "failed":
             raise JobFailed(job)
         return job
@@ -149,7 +148,7 @@ class EmulatedConsole:
         return await self._moved(self.management.migrations.restart, name, source, target)
 
     async def _moved(self, move: Move, name: str, source: str, target: str) -> Job:
-        check_text("the name of a partition", name)
+        self.systems.check_order(name, source)
         systems = self.known(source), self.known(target)
         try:
             return await self.finish(await move(*systems, name))
@@ -166,7 +165,7 @@ class EmulatedConsole:
         """
         from hcall_server.console.whereabouts import place_of
 
-        check_text("the name of a partition", name)
+        self.systems.check_order(name, system)
         check_whose(name, system, self.systems)
 
         def connect() -> trio.abc.Stream:
@@ -192,6 +191,7 @@ class EmulatedConsole:
         The session ends with its machine, so call this again after a power cut.  After a start, a system
         may serve only when the console allows it.  OperatorError if the console is off then.
         """
+        self.systems.check_order(name, system)
         owner = self.systems[system]
         if owner.running:
             owner.check_name(name)
@@ -334,11 +334,6 @@ class EmulatedConsole:
         return None
 
 
-async def _unwatched(_: Job) -> None:
-    """Ignore the progress of a job."""
-    await trio.lowlevel.checkpoint()
-
-
 @async_block
 async def emulated_console(
     partitions: Mapping[str, Sequence[str]] = PARTITIONS,
@@ -374,18 +369,18 @@ async def emulated_console(
     with closing(ConsoleStore()) as store:  # closed after the nursery: then no task uses it
         async with tasks_around() as nursery:
             network = MemoryNetwork()
+            with options_named(kbytes=kbytes, copy_interval=copy_interval):
+                interval: dict[str, Any] = {"firmware": level, "copy_interval_s": copy_interval}
+                settings = {
+                    each: settings_of(each, partitions[each], numbers, **interval) for each in partitions
+                }
             systems = {
-                name: EmulatedSystem(
-                    name,
-                    settings_of(name, names, numbers, firmware=level, copy_interval_s=copy_interval),
-                    date=date,
-                    nursery=nursery,
-                    network=network,
-                )
-                for name, names in partitions.items()
+                name: EmulatedSystem(name, found, date=date, nursery=nursery, network=network)
+                for name, found in settings.items()
             }
             own = {"keep": keep, "manual_recovery": manual_recovery}
-            await _begin(console := EmulatedConsole(store, systems, nursery, date, **own))
+            with options_named(kbytes=kbytes):
+                await _begin(console := EmulatedConsole(store, systems, nursery, date, **own))
             yield console
             if console.log.bugs:
                 raise console.log.bugs[0]

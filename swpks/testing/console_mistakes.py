@@ -9,10 +9,22 @@ from typing import TYPE_CHECKING, NoReturn
 from hcall_abi.errors import OperatorError
 from hcall_abi.mistakes import Mistake, UnknownName, WrongValue, all_of, check_text, listed
 from hcall_abi.rules import migration
-from swpks.testing.at_caller import at_caller
+from hcall_abi.rules.console import CONSOLE_SERVED
+from hcall_client.errors import with_remedy
+from swpks.testing.at_caller import Explained, at_caller
+from swpks.testing.remedies import of_job, of_restart
 
 if TYPE_CHECKING:
+    from hcall_server.console.jobs import Job
     from swpks.testing.system import EmulatedSystem
+
+
+class JobFailed(Explained):
+    """A job of the console has failed; `job` has the lines of the job, and the text is the last line."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"{job.kind} of {job.system}: {of_job(job)}")
+        self.job = job
 
 
 class ConsoleOff(Mistake, RuntimeError):
@@ -29,6 +41,16 @@ class Systems(dict[str, "EmulatedSystem"]):
     def __getitem__(self, name: str) -> EmulatedSystem:
         check_text("the name of a system", name)
         return super().__getitem__(name)
+
+    def check_order(self, name: str, system: object) -> None:
+        """Raise WrongValue if the names of a partition and of a system are in the wrong order."""
+        check_text("the name of a partition", name)
+        if name not in self or system in self or not isinstance(system, str):
+            return
+        if any(each.has(system) for each in self.values()):
+            raise WrongValue(
+                f"{name!r} is a system, and {system!r} a partition: write {system!r} first, and then {name!r}"
+            )
 
     def __missing__(self, name: object) -> NoReturn:
         partitions = {each: list(system.wished) for each, system in self.items()} | {name: ["lpar1"]}
@@ -78,6 +100,10 @@ def told_of_the_mark(
         message = f"{target} has a partition {name} of its own: leave it out by {mark}"
     elif not systems[source].has(name) and systems[source].running:
         message = f"{source} has no partition {name!r}; it has {listed(systems[source].names)}"
+    elif off := [
+        each for each in (source, target) if not systems[each].running and error.rule is CONSOLE_SERVED
+    ]:
+        return with_remedy(error, f"{off[0]} is off: write await start_system({off[0]!r}) first")
     else:
-        return error
+        return of_restart(error, name, source, target)
     return OperatorError(error.rule, message)

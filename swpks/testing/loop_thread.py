@@ -14,6 +14,8 @@ from typing import Any, Generic, TypeVar
 
 import trio
 
+from swpks.testing.remedies import PartitionGone
+
 T = TypeVar("T")
 V = TypeVar("V")
 
@@ -116,4 +118,4 @@ class LoopThread(Generic[V]):
 
 
 def _over() -> RuntimeError:
-    return RuntimeError("the partition is not served any more")
+    return PartitionGone()

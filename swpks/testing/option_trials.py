@@ -13,7 +13,7 @@ from typing import Any
 
 from hcall_abi.errors import OperatorError
 from swpks.testing.console import COPY_INTERVAL, PARTITIONS, emulated_console
-from swpks.testing.options import WrongOption, check_console, fresh_partition
+from swpks.testing.options import WrongOption, check_console, fresh_partition, options_named
 from swpks.testing.process import ServerProcess
 
 
@@ -45,12 +45,34 @@ def _try_console(partitions: Mapping[str, Sequence[str]] = PARTITIONS, **options
     interval = {"copy_interval_s": options.get("copy_interval", COPY_INTERVAL)}
     numbers = {"keystore_kbytes": options.get("kbytes", 64)}
     for system, names in partitions.items():
-        settings = settings_of(system, names, numbers, firmware=options.get("level", "FW1110"), **interval)
+        with options_named(copy_interval=options.get("copy_interval")):
+            settings = settings_of(
+                system, names, numbers, firmware=options.get("level", "FW1110"), **interval
+            )
         assemble(simulated_seams(), settings)
 
 
 def _try_server(**options: Any) -> None:
-    ServerProcess(Path("state"), **options)
+    from hcall_server.service.settings import parse_partition
+
+    server = ServerProcess(Path("state"), **options)
+    given = f"partitions={server.partitions}"
+    for each in server.partitions:
+        name, _, size = each.partition(":")
+        if name.startswith("-"):
+            raise WrongOption(f"{given}: {each!r} is an option: write options=[{each!r}]")
+        if name.isdecimal() and size and not size.isdecimal():
+            raise WrongOption(f"{given}: {each!r} is KBYTES:NAME; write {f'{size}:{name}'!r}")
+        try:
+            parse_partition(each)
+        except OperatorError as error:
+            finding = error.message.replace("keystore_kbytes", "KBYTES")
+            raise OperatorError(
+                error.rule, f"{given}: {finding}; write NAME:KBYTES, as in 'lpar1:64'"
+            ) from None
+    for each in server.options:
+        if each.startswith("-") and " " in each and "=" not in each:
+            raise WrongOption(f"options={server.options}: {each!r} is several words: write {each.split()}")
 
 
 def _names(maker: Callable[..., object], *others: str) -> list[str]:

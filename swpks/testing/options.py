@@ -7,15 +7,19 @@ before anything runs, and the error names the option.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from hcall_abi.attributes import attribute_number
 from hcall_abi.consumers import SecureBoot
+from hcall_abi.errors import OperatorError
 from hcall_abi.faults import BusyFault, parse_fault
 from hcall_abi.levels import LEVELS
 from hcall_abi.mistakes import Mistake, WrongType, kind_of
+from hcall_abi.rules import console, service
+from hcall_abi.rules.rule import Rule
 from swpks.testing.seams import simulated_seams
 
 if TYPE_CHECKING:
@@ -29,6 +33,7 @@ FLUSH_DELAY = 0.0
 
 _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "name": ((str,), "text"),
+    "secure_boot": ((object, bool), "a mode"),  # the server checks it, because it knows the modes
     "level": ((str,), "the name of a firmware level"),
     "kbytes": ((int,), "a number of KiB"),
     "strict_memory": ((bool,), "True or False"),
@@ -40,6 +45,18 @@ _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "attributes": ((Mapping,), 'a dictionary such as {"keystore_signed_updates": 1}'),
 }
 """The type of each option, and its description for an error."""
+
+
+_SIZE = "keystore_kbytes"
+"""The size of a keystore among the attributes."""
+_OF_RULES: Mapping[Rule, tuple[str, str]] = {
+    service.FLUSH_DELAY_RANGE: ("flush_delay", "it is 0 to 60 seconds"),
+    service.CONFIRM_WAIT_RANGE: ("confirm_wait", "it is 0 to 1 second"),
+    service.COPY_INTERVAL_RANGE: ("copy_interval", "it is 0.01 to 86400 seconds"),
+    console.SIZE_RANGE: ("kbytes", ""),
+    console.NAME_FORM: ("name", ""),
+}
+"""The option behind each rule, and its range in the unit of the option; "" keeps the server's message."""
 
 
 class WrongOption(Mistake, ValueError):
@@ -74,7 +91,7 @@ def check_options(**options: object) -> None:
         kinds, words = _KINDS[name]
         # A bool is an int in Python. Without the second part, kbytes=True would be 1 KiB.
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise WrongOption(f"{name}={value!r}: it is {words}")
+            raise WrongOption(f"{name}={value!r}: it is {words}{_exchanged(name, options)}")
     keep = options.get("keep", 1)
     if isinstance(keep, int) and keep < 1:
         raise WrongOption(f"keep={keep}: a console keeps 1 copy of each store or more")
@@ -82,9 +99,36 @@ def check_options(**options: object) -> None:
     if isinstance(attributes, Mapping) and "keystore_kbytes" in attributes:
         message = f"the size is an option of its own: write kbytes={attributes['keystore_kbytes']!r}"
         raise WrongOption(f"attributes={attributes!r}: {message}")
+    for each in attributes if isinstance(attributes, Mapping) else ():
+        if not isinstance(each, str):
+            raise WrongOption(f"attributes={attributes!r}: the name of an attribute is text, not {each!r}")
     level = options.get("level", "FW1110")
     if level not in LEVELS:
-        raise WrongOption(f"level={level!r}: the levels are {', '.join(LEVELS)}")
+        raise WrongOption(
+            f"level={level!r}: the levels are {', '.join(LEVELS)}{_exchanged('level', options)}"
+        )
+
+
+def _exchanged(name: str, options: Mapping[str, object]) -> str:
+    """Return the end of an error if another option has the value of a wrong `level`; otherwise ""."""
+    for other, value in options.items() if name == "level" else ():
+        if other != "level" and isinstance(value, str) and value in LEVELS:
+            return f"; {other}={value!r} is a level: write level={value!r}"
+    return ""
+
+
+@contextmanager
+def options_named(**given: object) -> Iterator[None]:
+    """Name the option of the test in an error of the server, which names its own settings."""
+    try:
+        yield
+    except OperatorError as error:
+        option, words = _OF_RULES.get(error.rule, ("kbytes" if _SIZE in error.message else "", ""))
+        if option not in given:
+            raise
+        _, _, finding = error.message.rpartition(": ") if _SIZE in error.message else ("", "", error.message)
+        text = words or finding.replace(_SIZE, "it")
+        raise OperatorError(error.rule, f"{option}={given[option]!r}: {text}") from None
 
 
 def check_words(name: str, value: object, example: str) -> tuple[str, ...]:
@@ -156,8 +200,8 @@ def fresh_partition(
     WrongOption for a value of the wrong type, OperatorError for a value that breaks a rule.
     """
     check_options(
-        name=name, level=level, kbytes=kbytes, strict_memory=strict_memory, flush_delay=flush_delay,
-        confirm_wait=confirm_wait, attributes=attributes,
+        name=name, level=level, kbytes=kbytes, secure_boot=secure_boot, strict_memory=strict_memory,
+        flush_delay=flush_delay, confirm_wait=confirm_wait, attributes=attributes,
     )  # fmt: skip
     plan = check_words("faults", faults, '["READ_OBJECT=H_BUSY,times=2"]')
     changes = numbers_of({"secure_boot": secure_boot, **attributes})
@@ -168,14 +212,15 @@ def fresh_partition(
     from hcall_server.service.settings import PartitionSettings, Settings
 
     transport, nvram = MemoryTransport(), MemoryNvram()
-    settings = Settings(
-        firmware=level,
-        strict_memory=strict_memory,
-        flush_delay_ms=flush_delay * 1000,
-        confirm_wait_ms=confirm_wait * 1000,
-        partition=(PartitionSettings.of(name, kbytes, faults=plan),),
-    )
-    machine = assemble(simulated_seams(nvram=nvram, transport=transport), settings)
+    with options_named(name=name, kbytes=kbytes, flush_delay=flush_delay, confirm_wait=confirm_wait):
+        settings = Settings(
+            firmware=level,
+            strict_memory=strict_memory,
+            flush_delay_ms=flush_delay * 1000,
+            confirm_wait_ms=confirm_wait * 1000,
+            partition=(PartitionSettings.of(name, kbytes, faults=plan),),
+        )
+        machine = assemble(simulated_seams(nvram=nvram, transport=transport), settings)
     # The verb of the console sets the attributes: it refuses a wrong value with the OperatorError of the
     # rule.
     machine.set_attributes(name, changes)

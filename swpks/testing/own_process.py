@@ -11,11 +11,23 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hcall_abi.bounds import LONGEST_SOCKET_PATH
-from hcall_abi.mistakes import Mistake, WrongValue, all_of, check_bytes, check_kind, check_number, check_text
+from hcall_abi.mistakes import (
+    Mistake,
+    WrongType,
+    WrongValue,
+    all_of,
+    check_bytes,
+    check_kind,
+    check_mapping,
+    check_number,
+    check_text,
+    kind_of,
+)
 from swpks.testing.at_caller import Explained, at_caller
 
 START_SECONDS = 20.0
@@ -34,6 +46,10 @@ class ServerFailed(Explained):
 
 class NotRunning(Mistake, ServerFailed):
     """A test uses a server that the test has not started."""
+
+
+class RunsAlready(Mistake, ServerFailed):
+    """A test starts a server that runs."""
 
 
 class OwnProcess:
@@ -74,6 +90,21 @@ class OwnProcess:
                 raise WrongValue(
                     f"the socket {path} has a path of {size} bytes, and {LONGEST_SOCKET_PATH} are permitted: "
                     f"take a shorter folder, or a link to it by swpks.testing.short_path: {advice}"
+                )
+
+    def _check_environment(self) -> None:
+        """Raise WrongType or WrongValue for a variable that no process can have."""
+        check_mapping("environment", self.environment, 'environment["TZ"] = "UTC"')
+        given: Sequence[tuple[object, object]] = list(self.environment.items())
+        for name, value in given:
+            if not isinstance(name, str):
+                raise WrongType(f"the name of a variable in environment is text, not {kind_of(name)}")
+            if not isinstance(value, str):
+                message = f"the value of {name} in environment is text, not {kind_of(value)}"
+                raise WrongType(f'{message}: write environment["{name}"] = "..."')
+            if not name or "=" in name or "\0" in name + value:
+                raise WrongValue(
+                    f"{name!r} in environment: a name has no =, is not empty, and no part has a zero byte"
                 )
 
     @property
@@ -117,7 +148,7 @@ class OwnProcess:
     def stop(self) -> int:
         """End the process with SIGTERM, and return its exit status; ServerFailed after STOP_SECONDS."""
         if not self._process:
-            raise ServerFailed("the server was never started")
+            raise NotRunning("the server was never started: write start() first")
         self._process.send_signal(signal.SIGTERM)
         return self.wait()
 
@@ -125,7 +156,7 @@ class OwnProcess:
     def wait(self) -> int:
         """Wait for the end of the process, and return its exit status; ServerFailed after STOP_SECONDS."""
         if not self._process:
-            raise ServerFailed("the server was never started")
+            raise NotRunning("the server was never started: write start() first")
         try:
             return self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -135,7 +166,8 @@ class OwnProcess:
     def spawn(self) -> None:
         """Start the process and wait until it is ready; ServerFailed if it ends, or after START_SECONDS."""
         if self.pid is not None:
-            raise ServerFailed("the server runs already")
+            raise RunsAlready("the server runs already: write restart(), or kill() or stop() before")
+        self._check_environment()
         self._check_sockets()
         reader, writer = _pipe()
         # This process closes its copy of the writing end. So the pipe ends when the new process ends early.
@@ -184,9 +216,14 @@ class OwnProcess:
         return self.log[-4000:]
 
 
+def check_command(words: Sequence[object]) -> None:
+    """Raise WrongType for a word of a command that is no text."""
+    all_of(str, "the words of a command", words, 'run("lpar", "lpar1", "ls")')
+
+
 def run_swpks(words: list[str], data: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
     """Run a `swpks` command with `data` as its standard input; return the completed process."""
-    all_of(str, "the words of a command", words, 'run("lpar", "lpar1", "ls")')
+    check_command(words)
     check_bytes("data", data)
     return subprocess.run(  # noqa: S603 - our own interpreter and program
         [*COMMAND, *words],

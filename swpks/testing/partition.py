@@ -6,19 +6,21 @@ thread are replaced, so a partition starts in a few milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Unpack
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 import trio
 
 from hcall_abi.attributes import attribute_number
 from hcall_abi.consumers import SecureBoot
+from hcall_abi.errors import OperatorError
 from hcall_client.channel import Channel, open_channel
 from hcall_client.mistakes import check_loop
 from swpks.testing.at_caller import async_block, at_caller
 from swpks.testing.block import tasks_around
 from swpks.testing.options import PartitionOptions, check_known, faults_of, fresh_partition
+from swpks.testing.remedies import PartitionGone, of_session, off_already, off_told
 
 if TYPE_CHECKING:
     from hcall_server.data_channel.memory import MemoryTransport
@@ -26,6 +28,21 @@ if TYPE_CHECKING:
     from hcall_server.nvram.memory import MemoryNvram
     from hcall_server.platform.partition import Partition
     from hcall_server.writeback.encryptor import Encryptor
+
+
+_ENDS = of_session(
+    "channel = await ipl(), or take the member `channel` of the newest IPL", "async with connect() as channel"
+)
+
+
+class Home(NamedTuple):
+    """The owner of a partition: `demand` raises a Mistake if it does not run any more.
+
+    `remedies` are those for the end of a session (`swpks.testing.remedies.of_session`).
+    """
+
+    demand: Callable[[], None] = lambda: None
+    remedies: Mapping[int | None, str] = _ENDS
 
 
 class EmulatedPartition:
@@ -44,6 +61,7 @@ class EmulatedPartition:
         transport: MemoryTransport,
         nvram: MemoryNvram,
         nursery: trio.Nursery | None = None,
+        home: Home | None = None,
     ) -> None:
         self.machine = machine
         self.partition = partition
@@ -51,17 +69,36 @@ class EmulatedPartition:
         self.nvram = nvram
         self._transport = transport
         self._nursery = nursery
+        self._home = home or Home()
 
     def __repr__(self) -> str:
         return f"EmulatedPartition({self.partition!r})"
 
+    @at_caller
     def locate(self) -> trio.abc.Stream:
         """Return a new connection to the partition, for `open_following`."""
+        self._demand_served()
         return self._transport.connect(self.partition.name)
 
+    @at_caller
     def connect(self) -> AbstractAsyncContextManager[Channel]:
         """Open one more session with the partition, for the length of a block."""
-        return open_channel(self.locate(), name="test")
+        self._demand_served()
+        return self._connect()
+
+    @async_block
+    async def _connect(self) -> AsyncIterator[Channel]:
+        async with AsyncExitStack() as stack:
+            with off_told(self.partition.name, "channel = await ipl()"):
+                channel = await stack.enter_async_context(open_channel(self.locate(), name="test"))
+            channel.advise(self._home.remedies)
+            yield channel
+
+    def _demand_served(self) -> trio.Nursery:
+        self._home.demand()
+        if self._nursery is None:
+            raise PartitionGone
+        return self._nursery
 
     @at_caller
     async def ipl(self, secure_boot: SecureBoot | str | None = None) -> Channel:
@@ -69,6 +106,7 @@ class EmulatedPartition:
 
         Every session ends with GOODBYE 2.  A new session is opened, stored as `channel`, and returned.
         """
+        self._demand_served()
         name = self.partition.name
         if secure_boot is not None:
             mode = attribute_number("secure_boot", secure_boot)
@@ -76,6 +114,7 @@ class EmulatedPartition:
         (self.machine.ipl if self.partition.running else self.machine.power_on)(name)
         return await self._open()
 
+    @at_caller
     async def open(self) -> Channel:
         """Open the session `channel` and return it; a partition that is off is powered on first."""
         return await (self._open() if self.partition.running else self.ipl())
@@ -87,25 +126,31 @@ class EmulatedPartition:
         A fault is "HCALL=STATUS[,nth=N][,times=K|,seconds=S]", such as "WRITE_OBJECT=H_BUSY,times=2"
         (spec/faults.md).  Seconds are those of the trio clock, which may be a MockClock.
         """
+        self._demand_served()
         self.machine.set_faults(self.partition.name, faults_of(faults))
         await trio.lowlevel.checkpoint()
 
+    @at_caller
     async def power_off(self) -> None:
         """Stop the partition; its sessions end with GOODBYE 2."""
-        self.machine.power_off(self.partition.name)
+        self._demand_served()
+        try:
+            self.machine.power_off(self.partition.name)
+        except OperatorError as error:
+            raise off_already(error, "await ipl()") from None
         await trio.lowlevel.checkpoint()
 
+    @at_caller
     async def flush(self) -> bool:
         """Flush all changes now; return False if NVRAM refused."""
+        self._demand_served()
         return await self.encryptor.flush()
 
     async def _open(self) -> Channel:
         """Open a session in a background task, and return its channel; the task ends with the session."""
         # A channel is open only within an `async with` block. A test that calls `ipl` has no such block. So a
         # task of the background nursery has it.
-        if self._nursery is None:
-            raise RuntimeError("the partition is not served any more")
-        self.channel = await self._nursery.start(self._hold)
+        self.channel = await self._demand_served().start(self._hold)
         return self.channel
 
     async def _hold(self, *, task_status: trio.TaskStatus[Channel]) -> None:

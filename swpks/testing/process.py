@@ -9,16 +9,18 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hcall_abi.errors import SwpksError
+from hcall_abi.frames import GoodbyeReason
 from hcall_abi.mistakes import UnknownName, check_text, listed
-from swpks.testing.at_caller import at_caller
+from hcall_abi.rules.console import POWER_RUNNING
+from swpks.testing.at_caller import async_block, at_caller
 from swpks.testing.options import check_words, faults_of
-from swpks.testing.own_process import NotRunning, OwnProcess, ServerFailed, run_swpks
+from swpks.testing.own_process import NotRunning, OwnProcess, ServerFailed, check_command, run_swpks
 
 if TYPE_CHECKING:
     from hcall_abi.control_views import PartitionView
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from hcall_client.console import BlockingConsole, ConsoleRequest
 
 __all__ = ["ServerFailed", "ServerProcess"]
+
+
+_AGAIN = "write start(), and open another session"
 
 
 class NoSuchPartition(UnknownName, FileNotFoundError):
@@ -41,6 +46,14 @@ class ServerDown(NotRunning, ConnectionRefusedError):
 
     It is a ConnectionRefusedError too: programs that wait for a server catch that.
     """
+
+
+_ENDS: dict[int | None, str] = {
+    GoodbyeReason.IPL_OR_POWER_OFF: "each IPL and each power-off ends all sessions: open another one by "
+    "connect() or connect_blocking()",
+    GoodbyeReason.SERVER_STOPPING: _AGAIN,
+    None: f"if the test has killed the server: {_AGAIN}",
+}
 
 
 class ServerProcess(OwnProcess):
@@ -89,7 +102,10 @@ class ServerProcess(OwnProcess):
     def access_key(self, name: str = "lpar1") -> bytes:
         """Return the access key of a partition, which its clients need over TCP."""
         keys = self.state / "access-keys"
-        self._check_name(name, sorted(path.stem for path in keys.glob("*.key")))
+        known = sorted(path.stem for path in keys.glob("*.key"))
+        self._check_name(name, known)
+        if name not in known:
+            raise NoSuchPartition(f"the server has no key of {name!r}; it has those of {listed(known)}")
         return bytes.fromhex((keys / f"{name}.key").read_text("ascii"))
 
     @at_caller
@@ -108,10 +124,16 @@ class ServerProcess(OwnProcess):
     @at_caller
     def connect(self, name: str = "lpar1") -> AbstractAsyncContextManager[Channel]:
         """Open an asynchronous session with a partition, for the length of a block."""
+        self._check_served(name)
+        return self._connect(name)
+
+    @async_block
+    async def _connect(self, name: str) -> AsyncIterator[Channel]:
         from hcall_client.channel import open_channel
 
-        self._check_served(name)
-        return open_channel(self.socket(name), name="test")
+        async with open_channel(self.socket(name), name="test") as channel:
+            channel.advise(_ENDS)
+            yield channel
 
     @at_caller
     def connect_blocking(self, name: str = "lpar1", timeout: float = 20.0) -> BlockingChannel:
@@ -119,7 +141,9 @@ class ServerProcess(OwnProcess):
         from hcall_client.blocking import BlockingChannel
 
         self._check_served(name)
-        return BlockingChannel.connect(self.socket(name), name="test", timeout=timeout)
+        channel = BlockingChannel.connect(self.socket(name), name="test", timeout=timeout)
+        channel.advise(_ENDS)
+        return channel
 
     @at_caller
     def run(self, *arguments: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -133,18 +157,22 @@ class ServerProcess(OwnProcess):
     def hmc(self, *arguments: str) -> str:
         """Run `swpks hmc` with these words, such as ``hmc("power", "lpar1", "off")``; return its output.
 
-        ServerFailed if the command fails.
+        ServerFailed if the command fails, ServerDown if the server has ended.
         """
+        check_command(arguments)
+        self._check_running()
         done = self.run("hmc", *arguments)
         if done.returncode:
-            raise ServerFailed(f"swpks hmc {' '.join(arguments)}: {done.stderr.decode()}")
+            raise ServerFailed(f"swpks hmc {' '.join(arguments)}: {done.stderr.decode().strip()}")
         return done.stdout.decode()
 
     @property
+    @at_caller
     def console(self) -> BlockingConsole:
         """A client of the server's control socket, such as ``console.call(power_off("lpar1"))``."""
         from hcall_client.console import BlockingConsole
 
+        self._check_running()
         return BlockingConsole(self.control_socket)
 
     @at_caller
@@ -166,12 +194,19 @@ class ServerProcess(OwnProcess):
 
     def _ask(self, request: ConsoleRequest[PartitionView]) -> None:
         """Make a request on the control socket; ServerFailed if the server refuses it."""
+        self._check_running()
         try:
             self.console.call(request)
         except SwpksError as error:
-            message = f"{request.verb.operation} {request.name}: {error}"
-            known = "" if request.name in self._names() else f"; the partitions are {listed(self._names())}"
+            message, known = f"{request.verb.operation} {request.name}: {error}", ""
+            if error.rule is POWER_RUNNING:
+                known = f"; {self._on(request.name)}"
+            elif request.name not in self._names():
+                known = f"; the partitions are {listed(self._names())}"
             raise ServerFailed(message + known) from None
+
+    def _on(self, name: str) -> str:
+        return f'{name} is powered off: write hmc("power", "{name}", "on") first'
 
     def _names(self) -> list[str]:
         """Return the names of the partitions that have a socket."""
@@ -182,7 +217,14 @@ class ServerProcess(OwnProcess):
 
     def _check_served(self, name: str) -> None:
         """Raise the errors of `_check_name` if the name has no socket, ServerDown if the server has ended."""
+        check_text("the name of a partition", name)
+        self._check_running()
         self._check_name(name, self._names())
+
+    def _check_running(self) -> None:
+        """Raise ServerDown if the server has ended, NotRunning if it was never started."""
+        if self._process is None and not self._names():
+            raise NotRunning("the server was never started: write start() first")
         ended = self._process is not None and self.pid is None
         if ended and self._starter == os.getpid():  # a forked process can't know whether the server runs
             raise ServerDown("the server does not run: write start() first")
@@ -197,6 +239,8 @@ class ServerProcess(OwnProcess):
         if self._process is None and not known:
             raise NotRunning("the server was never started: write start() first")
         if self.pid is not None and name not in known:
+            if name in self.ready.get("partitions", ()):  # it has no socket while it is off
+                raise NoSuchPartition(self._on(name))
             mark = f"@pytest.mark.swpks_server(partitions={[*self.partitions, f'{name}:64']})"
             message = f"the server has no partition {name!r}; it has {listed(known)}"
             raise NoSuchPartition(f"{message}: name one of them, or write {mark}")

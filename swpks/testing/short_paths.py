@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hcall_abi.bounds import LONGEST_SOCKET_PATH
+from hcall_abi.mistakes import check_kind
 
 _BEHIND = len("/state/run/.sock") + 31
 """Most bytes of a socket's path after the folder; a name has 31 at most (spec/control.md#names)."""
@@ -24,6 +25,7 @@ def short_path(folder: Path) -> Iterator[Path]:
     folder, which is removed at the end of the block.  The files stay in `folder`, where pytest may remove
     them later.  OSError if no folder for the link can be written.
     """
+    check_kind(os.PathLike, "the argument of short_path", folder, "short_path(tmp_path)")
     if len(os.fsencode(folder)) + _BEHIND <= LONGEST_SOCKET_PATH:
         yield folder
         return

@@ -7,6 +7,7 @@ assembled from the parts.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -14,8 +15,9 @@ import trio
 from hcall_abi.mistakes import Mistake, UnknownName, check_text, listed
 from swpks.testing.at_caller import at_caller
 from swpks.testing.console_link import MachineLink
-from swpks.testing.partition import EmulatedPartition
+from swpks.testing.partition import EmulatedPartition, Home
 from swpks.testing.peers import MemoryNetwork
+from swpks.testing.remedies import of_system
 from swpks.testing.seams import simulated_seams
 
 if TYPE_CHECKING:
@@ -98,7 +100,7 @@ class EmulatedSystem:
     def check_name(self, name: str) -> None:
         """Raise UnknownName if the system has no partition with this name; RuntimeError while it is off."""
         check_text("the name of a partition", name)
-        self._demand_on()
+        self.demand_on()
         if not self.has(name):
             message = f"the system {self.name} has no partition {name!r}; it has {listed(self.names)}"
             raise UnknownName(f"{message}: {self._remedy_for(name)}")
@@ -159,13 +161,14 @@ class EmulatedSystem:
 
         The session ends with the machine, so call this again after a power cut.
         """
-        if self._transport is None:
-            raise RuntimeError(f"the system {self.name} was never started")
         self.check_name(name)
         machine = self.machine
+        if self._transport is None:
+            raise self._off()
         found = EmulatedPartition(
-            machine, machine.system.find(name), self._transport, self.nvram, self._nursery
-        )
+            machine, machine.system.find(name), self._transport, self.nvram, self._nursery,
+            Home(partial(self._demand_machine, machine, name), of_system(self.name, name)),
+        )  # fmt: skip
         await found.open()
         return found
 
@@ -200,7 +203,14 @@ class EmulatedSystem:
         finally:
             self._ended.set()
 
-    def _demand_on(self) -> None:
+    def _demand_machine(self, machine: Machine, name: str) -> None:
+        if machine is not self.link.machine:
+            start = "" if self.running else f"await start_system({self.name!r}), and then "
+            again = f"{start}await partition({name!r}, {self.name!r})"
+            raise SystemPower(f"the system {self.name} has lost its power since: write {again}")
+
+    def demand_on(self) -> None:
+        """Raise SystemPower while the system is off."""
         if not self.running:
             raise self._off()
 

@@ -228,6 +228,6 @@ async def test_unix_and_tcp_targets(tmp_path):
             async with open_channel(target) as channel:
                 assert channel.partition == 7
         nursery.cancel_scope.cancel()
-    with pytest.raises(OSError, match="No such file"):
+    with pytest.raises(FileNotFoundError, match="no socket is there"):
         async with open_channel(tmp_path / "y.sock"):
             pass

@@ -88,6 +88,15 @@ MISTAKES = [
     (lambda: FOLLOW(lambda: "x", timeout="5"), "timeout is a number of seconds"),
     (lambda: FOLLOW(lambda: "x", move_patience="5"), "move_patience is a number of seconds"),
     (lambda: FOLLOW(lambda: None), "the place of a data channel is a path"),
+    (
+        lambda: WRONG.read_object(b"x", OS),
+        "label of H_PKS_READ_OBJECT is bytes, not Authorization",
+    ),
+    (lambda: WRONG.write_object(OS, OS, b""), "label of H_PKS_WRITE_OBJECT is bytes, not Authorization"),
+    (lambda: WRONG.locate_at(None, "x"), "a where socket is at a path, not NoneType: write locate_at"),
+    (lambda: WRONG.locate_at("", "x"), "the path of a where socket is empty, or has a zero byte"),
+    (lambda: WRONG.locate_at("a\0", "x"), "the path of a where socket is empty, or has a zero byte"),
+    (lambda: WRONG.locate_at("x", "x", "5"), "seconds is a number of seconds, not str"),
     (lambda: WRONG.locate_at("x", 5), "the name of a partition is text, not int"),
     (lambda: WRONG.locate_at("x", "a\nb"), "the name of a partition has no newline"),
     (lambda: WRONG.Name(5, "key").label, "the component of a label is text or bytes, not int"),
@@ -278,7 +287,7 @@ def test_a_partition_that_is_nowhere(tmp_path):
 
     with pytest.raises(NotReached, match="no system has it; at the console, lssyscfg -r lpar -m SYSTEM"):
         FOLLOW(nowhere, timeout=0.001)
-    with pytest.raises(NotReached, match="no server listens there: start that of its system, such as sw"):
+    with pytest.raises(NotReached, match=r"no socket is there .*; start the server of its system, such as"):
         FOLLOW(lambda: str(tmp_path / "lpar1.sock"), timeout=0.001)
 
 
@@ -345,3 +354,31 @@ def test_another_event_loop(use, message):
     with pytest.raises(WrongLoop, match=f"^{message}") as caught:
         asyncio.run(main())
     assert "needs Trio: begin the program by trio.run(main)" in str(caught.value)
+
+
+async def test_a_block_that_is_used_in_another_way(pks_partition_sync):
+    """Each wrong use of `open_channel` and `open_following` names the right form."""
+    locate: Any = lambda: "x"  # noqa: E731
+    for name, argument in (("open_channel", "x"), ("open_following", locate)):
+        right = rf"write `async with {name}\(\.\.\.\) as channel:`"
+        made = getattr(WRONG, name)
+        with pytest.raises(AttributeError, match=f"there is no call outside of the block: {right}"):
+            made(argument).call(swpks.get_config())
+        with pytest.raises(TypeError, match=f"no awaitable: {right}"):
+            await made(argument)
+        with pytest.raises(TypeError, match=f"this block is asynchronous: {right}"), made(argument):
+            pass
+    with pytest.raises(TypeError, match="not asynchronous: write `with`, or take open_channel"):
+        async with pks_partition_sync.connect():
+            pass
+
+
+async def test_a_control_channel_at_no_path():
+    with pytest.raises(TypeError, match="at a path, or at https://HOST:PORT, not int: write"):
+        async with watch_events(5):  # type: ignore[arg-type]
+            pass
+
+
+def test_an_address_as_a_text():
+    with pytest.raises(NotReached, match=r"for a TCP listener, write the tuple \('localhost', 1234\)"):
+        swpks.BlockingChannel.connect("localhost:1234")

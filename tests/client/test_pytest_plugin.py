@@ -109,7 +109,7 @@ TOLD = {
     "test_list": 'partitions=[\'a\']: it is a dictionary, such as {"a": ["lpar1"], "b": []}',
     "test_keep": "keep=0: a console keeps 1 copy",
     "test_size": "64 KiB is no size for a keystore: 0 alone on FW940",
-    "test_interval": "copy_interval_s = 0",
+    "test_interval": "copy_interval=0: it is 0.01 to 86400 seconds",
     "test_mark_of_another": "no fixture of the test reads it: take pks_console, or remove the mark"
     "; pks_partition_sync reads pks_partition",
     "test_mark_of_none": "no fixture of the test reads it: take swpks_server, or remove the mark",

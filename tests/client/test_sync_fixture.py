@@ -153,7 +153,7 @@ def test_a_failure_of_the_server_leaves_the_block():
         ({"name": "a/b"}, "'a/b' is no name for a partition"),
         ({"strict_memory": "no"}, "strict_memory='no': it is True or False"),
         ({"flush_delay": "1"}, "flush_delay='1': it is a number of seconds"),
-        ({"confirm_wait": 60}, "confirm_wait_ms = 60000"),
+        ({"confirm_wait": 60}, "confirm_wait=60: it is 0 to 1 second"),
         ({"attributes": ["x"]}, "attributes=.* it is a dictionary such as"),
         ({"attributes": {"nothing": 1}}, "no attribute 'nothing'; the attributes are"),
         ({"faults": "READ_OBJECT=H_BUSY"}, r'it is a list, such as faults=\["READ_OBJECT=H_BUSY,times=2"\]'),

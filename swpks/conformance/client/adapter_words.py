@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hcall_abi.errors import PeerError, SwpksError
-from hcall_client.errors import CallTooLarge, ConnectionLost, OpenRefused, SessionEnded, has_moved
+from hcall_client.errors import CallTooLarge, ConnectionLost, NotReached, OpenRefused, SessionEnded, has_moved
 
 READY = "ready hcall_client"
 
@@ -34,7 +34,7 @@ def error_line(error: Exception) -> str:
             return f"ended {int(error.reason)}{outcome}"
         case ConnectionLost():
             return f"lost{outcome}"
-        case SwpksError():
+        case SwpksError() if not isinstance(error, NotReached):
             return f"broken {error.rule.id}"
         case _:
             return f"unreachable {error}"
