@@ -1,4 +1,4 @@
-"""Files that a build adds to the wheel: pages, vectors, and the completion scripts of shells.
+"""Files that a build adds to the wheel: pages, vectors, completion scripts of shells, and manual pages.
 
 An editable install has the pages already: they are beside its package.
 """
@@ -17,11 +17,11 @@ GUIDES = ("docs/testing.md",)
 """The same as in swpks/cli/pages.py, which is not importable here before the path is set."""
 
 
-class PagesAndCompletion(BuildHookInterface[Any]):
+class AddedFiles(BuildHookInterface[Any]):
     """Adds files to a wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Add the pages, the vectors and the completion scripts to the wheel."""
+        """Add the pages, the vectors, the completion scripts and the manual to the wheel."""
         root = Path(self.root)
         # An editable install reads the pages in spec/, and a copy would not follow their changes.
         if version == "standard":
@@ -35,27 +35,31 @@ class PagesAndCompletion(BuildHookInterface[Any]):
                 for vector in sorted((root / "spec/vectors/frames").glob("*.json"))
             }
             build_data["force_include"] |= {str(root / guide): f"swpks/{guide}" for guide in GUIDES}
-        build_data["shared_data"] |= self._completion(root)
+        build_data["shared_data"] |= self._made(root)
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        """Remove the temporary completion scripts: the wheel has them now."""
+        """Remove the temporary files: the wheel has them now."""
         shutil.rmtree(self._folder)
 
-    def _completion(self, root: Path) -> dict[str, str]:
-        """Return the place in the wheel for each completion script.
+    def _made(self, root: Path) -> dict[str, str]:
+        """Return the place in the wheel for each completion script and manual page.
 
-        The scripts are made in a temporary folder: the tree may be read-only. The parser loads the module
-        of each command. So the tree is in `sys.path` until the scripts are made.
+        They are made in a temporary folder: the tree may be read-only. The parser loads the module of each
+        command. So the tree is in `sys.path` until they are made.
         """
-        self._folder = Path(tempfile.mkdtemp(prefix="swpks-completion-"))
-        placed = {}
+        self._folder = Path(tempfile.mkdtemp(prefix="swpks-build-"))
         sys.path[:0] = [str(root), str(root / "spec")]
         try:
             from swpks.cli.completion import SHELLS, script_of
+            from swpks.cli.manual.collected import manual
 
-            for shell, (place, _) in SHELLS.items():
-                (self._folder / shell).write_text(script_of(shell), "utf-8")
-                placed[str(self._folder / shell)] = place
+            texts = {place: script_of(shell) for shell, (place, _) in SHELLS.items()} | manual()
         finally:
             del sys.path[:2]
+        placed = {}
+        for place, text in texts.items():
+            made = self._folder / place
+            made.parent.mkdir(parents=True, exist_ok=True)
+            made.write_text(text, "utf-8")
+            placed[str(made)] = place
         return placed

@@ -46,6 +46,9 @@ CONTROL = "control"
 CONTROL_TCP = "control tcp"
 """The source of the lines of clients that reach the control channel by TCP and show no certificate."""
 
+METRICS = "metrics tcp"
+"""The source of the lines of clients of the metrics listener."""
+
 MOBILITY = "mobility"
 """The source of the lines of connections of other systems, or strangers: no partition can have this name."""
 

@@ -21,6 +21,8 @@ def check_places(run_folder: Path, settings: Settings, *, passed: bool) -> None:
     wanted += [
         parse_listen(each) for each in (settings.control, settings.mobility) if each not in (None, UNIX)
     ]
+    if metrics := settings.metrics_over_tcp():
+        wanted.append(metrics)
     with ExitStack() as trials:  # open all of them together, so that two listeners with one address are found
         for host, port in wanted:
             trials.callback(listen_tcp(host, port).close)

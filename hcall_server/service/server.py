@@ -23,7 +23,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import time
@@ -38,8 +37,7 @@ import trio
 from hcall_abi.errors import StorageError, SwpksError
 from hcall_abi.frames import GoodbyeReason
 from hcall_abi.rules import service as rules
-from hcall_server import __version__
-from hcall_server.data_channel.listeners import Listeners, assign
+from hcall_server.data_channel.listeners import assign
 from hcall_server.data_channel.sockets import (
     SocketFile,
     check_place,
@@ -58,14 +56,13 @@ from hcall_server.service import peers
 from hcall_server.service.assembly import assemble
 from hcall_server.service.notify import notify
 from hcall_server.service.places import check_places
+from hcall_server.service.ready_fields import ready_fields
 from hcall_server.service.settings import Settings, parse_listen
 from hcall_server.service.state import State
 from hcall_server.writeback.encryptor import Encryptor
 
 if TYPE_CHECKING:
     import ssl
-
-    from hcall_server.platform.system import ManagedSystem
 
 Announce = Callable[[dict[str, Any]], None]
 """Called once, when every socket listens, with the fields of the ready line (spec/service.md#ready)."""
@@ -147,6 +144,7 @@ class Server:
         self._passed = list(passed)
         self._tls = tls
         self._over_tcp: socket.socket | None = None
+        self._metrics: socket.socket | None = None
         self._peers: peers.SocketPeers | None = None
         self._control = trio.CancelScope()
         self._control_ended = trio.Event()
@@ -170,8 +168,7 @@ class Server:
                 finally:
                     self._close()
                 nursery.cancel_scope.cancel()
-        if self._over_tcp:
-            self._over_tcp.close()
+        self._close_tcp()
         if failure is not None:  # raised outside of the nursery, which would wrap it into a group
             raise failure
 
@@ -188,6 +185,8 @@ class Server:
         common += [listen_tcp(*parse_listen(address)) for address in self._settings.listen]
         if self._settings.control:
             self._over_tcp = listen_tcp(*parse_listen(self._settings.control))
+        if place := self._settings.metrics_over_tcp():
+            self._metrics = listen_tcp(*place)
         for listener in common:
             listeners.share(listener)
         taken = peers.NAME in machine.system.places
@@ -205,9 +204,14 @@ class Server:
         if machine.waiting:
             _log.warning("partition.waiting", partitions=[each.name for each in machine.waiting])
             nursery.start_soon(machine.start_waiting)
-        return _ready(
-            machine, listeners, self._peers.address, [*common, *private.values()], control, self._over_tcp
-        )
+        others, reach = [*common, *private.values()], self._peers.address
+        return ready_fields(machine, listeners, reach, others, control, self._over_tcp, self._metrics)
+
+    def _close_tcp(self) -> None:
+        """Close the sockets of the control channel over TCP and of the metrics."""
+        for each in (self._over_tcp, self._metrics):
+            if each:
+                each.close()
 
     def _close(self) -> None:
         """Accept no more connections of clients and of other systems."""
@@ -250,13 +254,16 @@ class Server:
                     if self._over_tcp:
                         by_tls = partial(serve_control, tls=self._tls)
                         await listeners.start(by_tls, self.machine, self._over_tcp)
+                    if self._metrics:
+                        from hcall_server.control_channel.metrics_listener import serve_metrics
+
+                        await listeners.start(serve_metrics, self.machine, self._metrics)
                     task_status.started()
         finally:
             if made:
                 made.remove()
             control.close()
-            if self._over_tcp:
-                self._over_tcp.close()
+            self._close_tcp()
             self._control_ended.set()
 
     async def _asked(self, signals: AsyncIterator[int]) -> str:
@@ -335,65 +342,3 @@ def _tls_of(settings: Settings) -> ssl.SSLContext | None:
     from hcall_server.control_channel import tls
 
     return tls.server_context(tls.ServerFiles(*map(Path, found[2:])))
-
-
-def _address(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _ready(
-    machine: Machine,
-    listeners: Listeners,
-    others_reach: str,
-    others: list[socket.socket],
-    control: socket.socket,
-    control_tcp: socket.socket | None,
-) -> dict[str, Any]:
-    system = machine.system
-    tcp = [each for each in others if each.family != socket.AF_UNIX]
-    return {
-        "version": __version__,
-        "pid": os.getpid(),
-        "name": system.name,
-        "state": system.state.value,
-        "firmware": system.level.name,
-        "sockets": listeners.paths,
-        "control": control.getsockname(),
-        "control_tcp": _address(control_tcp) if control_tcp else None,
-        "mobility": others_reach or None,
-        "tcp": [_address(each) for each in tcp],
-        "tcp_port": tcp[0].getsockname()[1] if tcp else None,
-        "partitions": list(system.partitions),
-        "running": [each.name for each in system.partitions.values() if each.running],
-        "refused": {each.name: each.refused.message for each in system.partitions.values() if each.refused},
-        "keystore_off": _without_keystore(system),
-        "unserved": _unserved(machine),
-    }
-
-
-def _unserved(machine: Machine) -> dict[str, dict[str, Any]]:
-    """Return custody and console of each partition that this system may not serve now."""
-    stands = {each.name for each in machine.system.partitions.values() if not each.may_serve}
-    if not stands:  # do not load attachment and custodian without need
-        return {}
-    link = machine.attachment.link
-    console = {"name": link.name, "id": link.id} if link else None
-    facts = {each.name: each for each in machine.custody_facts() if each.name in stands}
-    return {
-        name: {
-            "custody": each.custody.name.lower(),
-            "mode": each.mode.value,
-            "epoch": each.epoch,
-            "peer_id": each.peer.hex(),
-            "console": console,
-        }
-        for name, each in facts.items()
-    }
-
-
-def _without_keystore(system: ManagedSystem) -> list[str]:
-    """Return the names of partitions whose keystore is switched off, on a level that has keystores."""
-    if not system.level.has_keystore:
-        return []
-    return [each.name for each in system.partitions.values() if not each.kbytes and not each.refused]

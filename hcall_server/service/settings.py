@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from hcall_abi.addresses import is_host
+from hcall_abi.addresses import is_host, is_loopback
 from hcall_abi.attributes import attribute_number, parse_attributes
 from hcall_abi.bounds import (
     MAX_CONFIRM_WAIT_MS,
@@ -108,6 +108,8 @@ class Settings:
     console is asked for copies of changed stores (seconds).  `listen`: TCP listeners, "tcp:HOST:PORT".
     `control`: "tcp:HOST:PORT" of a second listener of the control channel, by mutual TLS with the files
     `tls_cert`, `tls_key` and `tls_ca`.
+    `metrics`: "tcp:HOST:PORT" of a listener for the metrics alone, on loopback; `insecure_listen`: at any
+    address.
     `mobility`: where other systems find this one, "unix" for a socket in the state, or "tcp:HOST:PORT".
     `without_console`: partitions that may be restarted remotely start without the console's agreement.
     `debuggable`: permit core dumps and debuggers of the server process.
@@ -130,6 +132,8 @@ class Settings:
     tls_cert: str | None = None
     tls_key: str | None = None
     tls_ca: str | None = None
+    metrics: str | None = None
+    insecure_listen: bool = False
     mobility: str = UNIX
     without_console: bool = False
     debuggable: bool = False
@@ -167,6 +171,21 @@ class Settings:
             raise OperatorError(rules.TLS_COMPLETE, f"there is no {', '.join(missing)}")
         return None
 
+    def metrics_over_tcp(self) -> tuple[str, int] | None:
+        """Return host and port of the metrics listener; None without it.
+
+        OperatorError for a host beyond loopback without `insecure_listen`: a file may have the one and the
+        command line the other.
+        """
+        if self.metrics is None:
+            return None
+        host, port = parse_listen(self.metrics, "metrics")
+        if not self.insecure_listen and not is_loopback(host):
+            message = f"metrics {self.metrics!r}: every host that reaches {host} could read them"
+            advice = "take 127.0.0.1, or permit it by --insecure-listen"
+            raise OperatorError(rules.METRICS_LOOPBACK, f"{message}; {advice}")
+        return host, port
+
 
 def _check_tpms(words: tuple[str, ...]) -> None:
     if len(words) > MAX_TPMS:
@@ -198,6 +217,8 @@ def _check_addresses(settings: Settings) -> None:
         parse_listen(address)
     if settings.control is not None:
         parse_listen(settings.control, "control")
+    if settings.metrics is not None:
+        parse_listen(settings.metrics, "metrics")
     if settings.mobility != UNIX:
         parse_listen(settings.mobility, "mobility")
 

@@ -29,3 +29,18 @@ def is_place(text: str) -> bool:
     if found is None or "\0" in text:
         return False
     return bool(found[1]) or (is_host(found[2] or found[3]) and 1 <= int(found[4]) <= 0xFFFF)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine alone: an address of loopback, or the name ``localhost``.
+
+    Another name is not: it may get another address at any time.
+    """
+    if host.lower() == "localhost":
+        return True
+    import ipaddress  # most starts check no address
+
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -118,6 +118,7 @@ def _back_ends() -> dict[str, dict[str, bool]]:
         "nvram": {"sqlite": True},
         "data_channel": {"unix": True, "tcp": True},
         "control_channel": {"unix": True, "tls": True},
+        "metrics": {"tcp": True},
         "mobility_channel": {"unix": True, "tcp": True},
     }
 

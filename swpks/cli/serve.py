@@ -90,12 +90,18 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def _add_channels(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the control channel over TCP, and of the mobility channel."""
+    """Add the options of the control channel over TCP, of the metrics and of the mobility channel."""
     add = parser.add_argument
     add("--control", metavar="tcp:HOST:PORT", help="serve the console on TCP too, by mutual TLS")
     add("--tls-cert", metavar="FILE", help="with --control: this server's certificate, in PEM")
     add("--tls-key", metavar="FILE", help="with --control: its private key, of mode 0600")
     add("--tls-ca", metavar="FILE", help="with --control: the authority of the console's certificates")
+    add("--metrics", metavar="tcp:HOST:PORT", help="serve GET /metrics for Prometheus here, on loopback")
+    add(
+        "--insecure-listen",
+        action="store_true",
+        help="permit --metrics at another address: every host that reaches it can read them",
+    )
     add(
         "--mobility",
         metavar="unix|tcp:HOST:PORT",
@@ -199,6 +205,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         changes["listen"] = (*settings.listen, *options.listen)
     if options.debuggable:
         changes["debuggable"] = True
+    if options.insecure_listen:
+        changes["insecure_listen"] = True
     if options.without_console:
         changes["without_console"] = True
     if options.log_calls:
@@ -222,6 +230,7 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
         "tls_cert": options.tls_cert,
         "tls_key": options.tls_key,
         "tls_ca": options.tls_ca,
+        "metrics": options.metrics,
         "mobility": options.mobility,
         "flush_delay_ms": options.flush_delay,
         "confirm_wait_ms": options.confirm_wait,
@@ -273,6 +282,7 @@ def sentence(ready: dict[str, Any], unsized: list[str]) -> str:
     places += [f"{name} on tcp" for name in running if name not in sockets]
     tcp = "".join(f"; tcp {address}" for address in ready["tcp"])
     tcp += f"; console at https://{ready['control_tcp']}" if ready["control_tcp"] else ""
+    tcp += f"; metrics at http://{ready['metrics']}/metrics" if ready["metrics"] else ""
     refused = "".join(f"; {name} is REFUSED" for name in ready["refused"])
     off = [name for name in ready["keystore_off"] if name in unsized]
     refused += "".join(f"; {name} has no keystore: --partition {name}:KBYTES gives it one" for name in off)

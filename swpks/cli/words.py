@@ -25,12 +25,15 @@ from swpks.hmc.names import LINES
 
 _FOLDERS, _FILES = ("DIR",), ("F", "FILE", "PATH", "SOCK")
 
+_MANY, _NONE = ("*", "+", argparse.REMAINDER), ("*", "?", argparse.REMAINDER)
+"""Numbers of values in a parser: more than one, and none at all."""
+
 
 class Argument(NamedTuple):
     """An option or an operand: its names (none for an operand), its value, and the possible values.
 
     `value` is "" for an option without a value; `kind` is "folder", "file" or "".  `of_line` marks options of
-    the console's lines: they do not accept --option=value.
+    the console's lines: they do not accept --option=value.  `needed` and `repeated` are for the manual.
     """
 
     names: tuple[str, ...]
@@ -39,6 +42,8 @@ class Argument(NamedTuple):
     kind: str
     about: str
     of_line: bool = False
+    needed: bool = False
+    repeated: bool = False
 
 
 class Command(NamedTuple):
@@ -52,6 +57,7 @@ class Command(NamedTuple):
     options: tuple[Argument, ...]
     operands: tuple[Argument, ...]
     commands: tuple[Command, ...]
+    description: str = ""
 
     def all(self) -> Iterator[Command]:
         """Yield this command and all below it."""
@@ -109,14 +115,18 @@ def _command(path: tuple[str, ...], about: str, parser: argparse.ArgumentParser)
             ]
         else:
             (options if action.option_strings else operands).append(_argument(action))
-    return Command(path, about, tuple(options), tuple(operands), tuple(commands))
+    described = (tuple(options), tuple(operands), tuple(commands), parser.description or "")
+    return Command(path, about, *described)
 
 
 def _argument(action: argparse.Action) -> Argument:
     value = "" if action.nargs == 0 else _metavar(action)
     choices = offered() if action.type is asked else tuple(map(str, action.choices or ()))
     about = (action.help or "") % {**vars(action), "prog": "swpks"} if action.help else ""
-    return Argument(tuple(action.option_strings), value, choices, _kind(action, value), about)
+    many = isinstance(action, argparse._AppendAction) or action.nargs in _MANY
+    needed = action.required and action.nargs not in _NONE
+    kind = _kind(action, value)
+    return Argument(tuple(action.option_strings), value, choices, kind, about, needed=needed, repeated=many)
 
 
 def _metavar(action: argparse.Action) -> str:

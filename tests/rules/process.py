@@ -224,6 +224,7 @@ BREAKS: Breaks = {
     "flush-delay.range": serve("--flush-delay", 60001),
     "confirm-wait.range": serve("--confirm-wait", 1001),
     "copy-interval.range": serve("--copy-interval", 0.001),
+    "metrics.loopback": serve("--metrics", "tcp:0.0.0.0:0"),
     "listen.form": serve("--listen", "udp:host:1"),
     "limit.range": configured("[limits]\nmax_sessions = 0"),
     "command.folder": _without_a_folder,

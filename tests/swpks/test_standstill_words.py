@@ -120,7 +120,7 @@ def test_the_ready_line_tells_partitions_with_one_reason_together() -> None:
         "sockets": {},
         "running": [],
     }
-    ready |= {"tcp": [], "control_tcp": None, "refused": {}, "keystore_off": []}
+    ready |= {"tcp": [], "control_tcp": None, "metrics": None, "refused": {}, "keystore_off": []}
     ready["unserved"] = {"a": asks, "b": asks, "c": frozen, "d": served}
     line = serve.sentence(ready, [])
     assert line.startswith(

@@ -17,6 +17,7 @@ from hatchling.builders.wheel import WheelBuilder
 from hcall_server import __version__
 from swpks.cli import pages
 from swpks.cli.completion import SHELLS, script_of
+from swpks.cli.manual.collected import manual
 from tests.spec.markdown import ROOT, SPEC
 
 pytestmark = pytest.mark.usefixtures("not_measured")
@@ -60,6 +61,12 @@ def test_every_page_is_in_the_wheel(wheel: zipfile.Path) -> None:
 def test_completion_is_in_the_wheel(shell: str, wheel: zipfile.Path) -> None:
     """The wheel has each completion script in the shell's own folder, as this checkout makes it."""
     assert (wheel / DATA / SHELLS[shell][0]).read_text("utf-8") == script_of(shell)
+
+
+def test_the_manual_is_in_the_wheel(wheel: zipfile.Path) -> None:
+    """The wheel has each manual page in the folder of its section, as this checkout makes it."""
+    for place, text in manual().items():
+        assert (wheel / DATA / place).read_text("utf-8") == text
 
 
 def test_addresses_of_the_project(wheel: zipfile.Path) -> None:

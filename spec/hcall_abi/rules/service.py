@@ -19,6 +19,7 @@ _CONFIGURATION = "spec/service.md#configuration"
 _COMMANDS = "spec/service.md#commands"
 _SOCKETS = "spec/service.md#sockets"
 _OVER_TCP = "spec/control.md#over-tcp"
+_METRICS_TCP = "spec/control.md#metrics-over-tcp"
 _STREAMS = "spec/service.md#streams"
 _STOPPING = "spec/service.md#stopping"
 _SCARCITY = "spec/service.md#scarcity"
@@ -229,6 +230,12 @@ TLS_HANDSHAKE = Rule(
     "a client over TCP shows a certificate of the CA, by TLS 1.3 and in time",
     _OVER_TCP,
     _PEER,
+)
+METRICS_LOOPBACK = Rule(
+    "metrics.loopback",
+    "metrics are served at an address of loopback, or at another one with --insecure-listen",
+    _METRICS_TCP,
+    _OPERATOR,
 )
 
 # Start and stop
