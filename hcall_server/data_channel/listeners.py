@@ -56,8 +56,8 @@ class KeyFiles(Protocol):
 class Listeners:
     """The listening sockets of a server; the `Transport` of its machine.
 
-    `folder` is the folder of private sockets, `keys` the store of access keys for clients.  Sockets that
-    exist before `run` are served as soon as `run` begins.
+    `folder` is the folder of private sockets, `keys` the store of access keys for clients.  A private socket
+    that exists before `run` is served as soon as `run` begins; all others as soon as `begin` is called.
     """
 
     def __init__(self, folder: Path, keys: KeyFiles) -> None:
@@ -68,6 +68,7 @@ class Listeners:
         self._passed: dict[str, Path | None] = {}
         self._common: list[_Listener] = []
         self._reserved: dict[str, socket.socket] = {}
+        self._begun = False
         self._closed = False
 
     def publish_key(self, partition: Partition) -> None:
@@ -115,7 +116,7 @@ class Listeners:
     async def _run(self, machine: Machine, lane: Lane, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
             self._serving = nursery, machine, lane
-            for listener in [*self._own.values(), *self._common]:
+            for listener in [*self._own.values(), *(self._common if self._begun else ())]:
                 self._start(listener)
             nursery.start_soon(reap, machine)
             nursery.start_soon(machine.turns.run)
@@ -124,6 +125,16 @@ class Listeners:
                 await trio.sleep_forever()
             finally:
                 self._serving = None
+
+    def begin(self) -> None:
+        """Serve the passed sockets and those of all partitions; until then their connections wait.
+
+        The caller has activated the partitions that start by themselves.  A service manager starts a server
+        at the first connection: its OPEN would otherwise be refused, because the partition is still off.
+        """
+        self._begun = True
+        for listener in self._common:
+            self._start(listener)
 
     def path(self, name: str) -> Path:
         """Return the path of a partition's private socket."""
@@ -202,7 +213,8 @@ class Listeners:
 
     def _share(self, listener: _Listener) -> None:
         self._common.append(listener)
-        self._start(listener)
+        if self._begun:
+            self._start(listener)
 
     def _start(self, listener: _Listener) -> None:
         if self._serving:

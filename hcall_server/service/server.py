@@ -201,6 +201,7 @@ class Server:
         await nursery.start(self._serve_control, control, made)
         with trio.move_on_after(ANNOUNCE_PATIENCE):  # a slow or failed NVRAM must not delay the announcement
             await machine.counted_start()
+        listeners.begin()
         if machine.waiting:
             _log.warning("partition.waiting", partitions=[each.name for each in machine.waiting])
             nursery.start_soon(machine.start_waiting)

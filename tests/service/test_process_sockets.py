@@ -1,12 +1,10 @@
 """The sockets of a server process: over TCP, from a service manager, and at addresses that can't be used."""
 
 import os
-import re
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from configparser import ConfigParser
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,7 +21,6 @@ from swpks.testing import ServerFailed, ServerProcess
 from tests.data_channel.support import read, write
 from tests.service.processes import serve
 
-ROOT = Path(__file__).resolve().parents[2]
 PASS_ON = """
 import os, sys
 for n, fd in enumerate(sys.argv[1].split(",")):
@@ -192,39 +189,23 @@ def test_a_passed_socket_at_the_place_of_another_is_left_alone(tmp_path: Path) -
         assert (run / "alpha.sock").is_socket()
 
 
-def units() -> dict[str, ConfigParser]:
-    """Return the units of spec/service.md by name."""
-    page = (ROOT / "spec" / "service.md").read_text("utf-8")
-    found = {}
-    for name, text in re.findall(r"```ini\n# /etc/systemd/system/(\S+)\n(.*?)```", page, re.DOTALL):
-        found[name] = ConfigParser(interpolation=None)
-        found[name].optionxform = str  # type: ignore[assignment,method-assign]  # systemd's keys have capitals
-        found[name].read_string(text)
-    return found
+def test_passed_sockets_in_the_state(tmp_path: Path) -> None:
+    """A service manager may make the sockets where the server would, in a state that is otherwise empty.
 
-
-def test_the_units_of_the_page(tmp_path: Path) -> None:
-    """The systemd units of the page work: their folders, sockets and names.
-
-    The sockets outlive the server and serve the next one.
+    They have the names of units.  They outlive the server and serve the next one.
     """
-    found = units()
-    service = found.pop("swpks.service")["Service"]
-    state = tmp_path / service["StateDirectory"]
-    assert service["Sockets"].split() == list(found)
+    state, found = tmp_path / "state", ["swpks-lpar1.socket", "swpks-control.socket"]
     with ExitStack() as stack:
         sockets = []
-        for unit in found.values():
-            assert unit["Socket"]["Service"] == "swpks.service"
-            path = tmp_path / Path(unit["Socket"]["ListenStream"]).relative_to("/var/lib")
-            for folder in (state, path.parent):
-                folder.mkdir(mode=int(unit["Socket"]["DirectoryMode"], 8), exist_ok=True)
+        for folder in (state, state / "run"):
+            folder.mkdir(mode=0o700)
+        for name in ("lpar1", "control"):
+            path = state / "run" / f"{name}.sock"
             sockets.append(stack.enter_context(listening(path)))
-            path.chmod(int(unit["Socket"]["SocketMode"], 8))
-        program, *words = service["ExecStart"].replace("/var/lib/swpks", str(state)).split()
-        assert program == "/usr/bin/swpks"
+            path.chmod(0o600)
         for label in (b"first", b"second"):
-            managed = stack.enter_context(Managed(tmp_path, list(found), sockets, words))
+            words = ["serve", "--partition", "lpar1:64"]
+            managed = stack.enter_context(Managed(tmp_path, found, sockets, words))
             assert managed.notices.recv(100) == b"READY=1"
             with BlockingChannel.connect(state / "run" / "lpar1.sock", timeout=20) as channel:
                 channel.call(write(label))
