@@ -1,4 +1,4 @@
-"""Files that a build adds to the wheel: pages, vectors, completion scripts of shells, and manual pages.
+"""Files that a build adds to the wheel: pages, vectors, C examples, completion scripts, and manual pages.
 
 An editable install has the pages already: they are beside its package.
 """
@@ -13,6 +13,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PAGES = "swpks/spec"
 VECTORS = ("frames", "wrapped")
+EXAMPLES = "docs/examples/c"
+"""`swpks c-header --examples` prints this folder."""
 GUIDES = ("docs/testing.md",)
 """The same as in swpks/cli/pages.py, which is not importable here before the path is set."""
 
@@ -21,7 +23,7 @@ class AddedFiles(BuildHookInterface[Any]):
     """Adds files to a wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Add the pages, the vectors, the completion scripts and the manual to the wheel."""
+        """Add the pages, the vectors, the examples, the completion scripts and the manual to the wheel."""
         root = Path(self.root)
         # An editable install reads the pages in spec/, and a copy would not follow their changes.
         if version == "standard":
@@ -35,6 +37,10 @@ class AddedFiles(BuildHookInterface[Any]):
                 for vector in sorted((root / "spec/vectors/frames").glob("*.json"))
             }
             build_data["force_include"] |= {str(root / guide): f"swpks/{guide}" for guide in GUIDES}
+            build_data["force_include"] |= {
+                str(example): f"swpks/{EXAMPLES}/{example.name}"
+                for example in sorted((root / EXAMPLES).glob("*.c"))
+            }
         build_data["shared_data"] |= self._made(root)
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:

@@ -16,7 +16,7 @@ from hcall_abi.policies import Policy
 from hcall_abi.statuses import REGISTERS, Status, blamed_register, status_name
 from hcall_abi.wrapping import WrapFlag
 from swpks.cli.main import main
-from tests.export.compilers import INCLUDE, MACHINES, Machine, Programs, compile_c, output
+from tests.export.compilers import EXAMPLES, INCLUDE, MACHINES, Machine, Programs, compile_c, output
 from tools import exports
 
 HEADER = INCLUDE / "swpks" / "pks.h"
@@ -33,11 +33,13 @@ def test_the_header_is_that_of_the_tables() -> None:
 
 
 def test_the_command_prints_where_the_header_is(capsys: pytest.CaptureFixture[str]) -> None:
-    """`swpks c-header` prints the path of the header, and with --include the folder for -I."""
+    """`swpks c-header` prints the path of the header, and the folders for -I and of the examples."""
     assert main(["c-header"]) == 0
     assert capsys.readouterr().out == f"{HEADER}\n"
     assert main(["c-header", "--include"]) == 0
     assert capsys.readouterr().out == f"{INCLUDE}\n"
+    assert main(["c-header", "--examples"]) == 0
+    assert capsys.readouterr().out == f"{EXAMPLES}\n"
 
 
 @pytest.mark.parametrize("words", [

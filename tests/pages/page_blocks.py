@@ -37,9 +37,9 @@ class PageBlocks:
             *([each for part in parts for each in getattr(part, field)] for field in Session._fields)
         )
 
-    def programs(self) -> list[str]:
-        """Return the Python blocks."""
-        return [each.code for each in self._take("python")]
+    def programs(self, language: str = "python") -> list[str]:
+        """Return the blocks of Python, or of another language."""
+        return [each.code for each in self._take(language)]
 
     def lines(self) -> list[str]:
         """Return the lines of the indented blocks."""

@@ -12,8 +12,8 @@ from tests.spec.markdown import Block
 class Whole(NamedTuple):
     """A page whose sessions are run in one shell, in the order of the page.
 
-    If the paragraph before a Python block names a file, such as `program.py`, the folder has that file from
-    the start.
+    If the paragraph before a block of Python or C names a file, such as `program.py`, the folder has that
+    file from the start.
     """
 
     page: str
@@ -33,7 +33,7 @@ class Elsewhere(NamedTuple):
     page: str
     heading: str
     kind: str
-    """`python`, `indented`, or nothing for a session."""
+    """`python`, `c`, `indented`, or nothing for a session."""
     test: str
     """FILE::FUNCTION. The function takes the blocks by the fixture `page_blocks`."""
     has: str = ""
@@ -70,9 +70,11 @@ which removes both."""
 
 WHOLE = (
     Whole("README.md", 35, "python program.py; python program.py", "b'secret'\nb'secret'"),
+    Whole("docs/backup.md", 35, measured=False),
     Whole("docs/clients.md", 10, measured=False),
     Whole("docs/bench.md", 8, "test -s figures.json && grep -o '^<svg ' figures.svg", "<svg"),
     Whole("docs/conformance.md", 10, measured=False),
+    Whole("docs/firmware.md", 35, measured=False),
     Whole("docs/console.md", 50, OP_TEST.strip(), "...keystore_kbytes=0..."),
     Whole("docs/migration.md", 40),
     Whole("docs/recipes.md", 50, measured=False),
@@ -110,6 +112,10 @@ ELSEWHERE = (
     Elsewhere(_LOADER, "A partition that enforces", "", _CHAIN),
     Elsewhere(_LOADER, "A good boot", "", _CHAIN),
     Elsewhere(_LOADER, "A wrong key", "", _CHAIN),
+    Elsewhere(
+        "docs/firmware.md", "Five minutes: a server and a program", "c",
+        "tests/pages/test_firmware_page.py::test_the_excerpt_is_of_the_example",
+    ),
     Elsewhere(_KERNEL, "Keys of your own", "", "tests/pages/test_kernel_page.py::test_the_keys_of_the_page"),
     Elsewhere(
         "docs/testing.md", "*", "python", "tests/pages/test_testing_page.py::test_every_program_is_collected"

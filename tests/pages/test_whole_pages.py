@@ -41,7 +41,7 @@ def test_every_command_of_the_page(
     monkeypatch.setenv("TMPDIR", str(work))
     place = repository(work / "r")
     for name, program in programs(ROOT / row.page).items():
-        begun = re.compile(rf"(python|pytest\b.*) {re.escape(name)}\b")
+        begun = re.compile(rf"(python|pytest\b.*|\S*g?cc\b.*) {re.escape(name)}\b")
         assert any(map(begun.match, steps.commands)), name
         (place / name).write_text(program)
         # The reader saves the file in the folder of the page, so it is copied there.

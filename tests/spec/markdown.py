@@ -129,8 +129,9 @@ def blocks(path: Path, heading: str, language: str = "") -> list[str]:
 
 
 def programs(path: Path) -> dict[str, str]:
-    """Return the Python blocks before which a paragraph names a file, such as `program.py`."""
-    found = re.findall(r"`(\w+\.py)`[^`\n]*\n\n```python\n(.*?)^```$", path.read_text("utf-8"), _LONG)
+    """Return the blocks of Python and C before which a paragraph names a file, such as `program.py`."""
+    named = re.compile(r"`(\w+\.(?:py|c))`[^\n]*\n\n```(?:python|c)\n(.*?)^```$", _LONG)
+    found = named.findall(path.read_text("utf-8"))
     return dict(found)
 
 

@@ -22,6 +22,7 @@ from tests.spec.markdown import ROOT, SPEC
 
 pytestmark = pytest.mark.usefixtures("not_measured")
 OTHERS = ("tools/build_hook.py", "README.md", *pages.GUIDES)
+EXAMPLES = "docs/examples/c"
 DATA = f"swpks-{__version__}.data/data"
 
 
@@ -57,6 +58,13 @@ def test_every_page_is_in_the_wheel(wheel: zipfile.Path) -> None:
         assert (wheel / "swpks" / name).read_bytes() == (ROOT / name).read_bytes()
 
 
+def test_the_examples_in_c_are_in_the_wheel(wheel: zipfile.Path) -> None:
+    """The wheel has each C example in the folder that `swpks c-header --examples` prints."""
+    examples = {path.name: path.read_bytes() for path in (ROOT / EXAMPLES).glob("*.c")}
+    assert "firmware.c" in examples
+    assert {each.name: each.read_bytes() for each in (wheel / "swpks" / EXAMPLES).iterdir()} == examples
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 def test_completion_is_in_the_wheel(shell: str, wheel: zipfile.Path) -> None:
     """The wheel has each completion script in the shell's own folder, as this checkout makes it."""
@@ -86,7 +94,8 @@ def test_an_installed_swpks_shows_its_pages(wheel: zipfile.Path, tmp_path: Path)
         f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); import swpks; print(swpks.__file__); "
     )
     code += "from swpks.cli.main import main; "
-    code += "sys.exit(main(['explain', 'object.exists']) or main(['explain', 'docs/testing.md#options']))"
+    code += "sys.exit(main(['explain', 'object.exists']) or main(['explain', 'docs/testing.md#options'])"
+    code += " or main(['c-header', '--examples']))"
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -100,3 +109,4 @@ def test_an_installed_swpks_shows_its_pages(wheel: zipfile.Path, tmp_path: Path)
     assert done.stdout.startswith(str(tmp_path))
     assert "Order of checks (spec/hcalls/index.md#order-of-checks)" in done.stdout
     assert "Options (docs/testing.md#options)" in done.stdout
+    assert done.stdout.endswith(f"{tmp_path / 'site' / 'swpks' / EXAMPLES}\n")

@@ -1,0 +1,14 @@
+"""docs/firmware.md shows its example as it is. `test_whole_pages.py` runs the programs of the page."""
+
+from tests.export.compilers import EXAMPLES
+from tests.pages.page_blocks import PageBlocks
+from tests.spec.markdown import ROOT
+
+
+def test_the_excerpt_is_of_the_example(page_blocks: PageBlocks) -> None:
+    """The lines of a call stand so in firmware.c, and the page has the number of its lines."""
+    source = (EXAMPLES / "firmware.c").read_text("utf-8")
+    (excerpt,) = page_blocks.programs("c")
+    assert excerpt in source
+    page = (ROOT / "docs" / "firmware.md").read_text("utf-8")
+    assert f"has {len(source.splitlines())} lines" in page
