@@ -28,19 +28,19 @@ def p50_ratio(ours: list[Measured], other: list[Measured]) -> float:
 
 
 def work_ratio(ours: list[Measured], ceiling: list[Measured]) -> float:
-    """Return the ceiling's CPU time divided by ours: the median of the ratios of all rounds.
+    """Return the ceiling's CPU time of one operation divided by ours: the median of the ratios of all rounds.
 
-    The time is that of one operation, server and client together.  On a core without other processes this
-    is the ratio of the rates, but other processes don't change it.
+    The CPU time is that of server and client together.  On a core without other processes, the result is
+    the ratio of the rates.  Unlike that ratio, it does not change if other processes run.
     """
     pairs = zip(ours, ceiling, strict=True)
     return statistics.median((b.server_cpu + b.load_cpu) / (a.server_cpu + a.load_cpu) for a, b in pairs)
 
 
 def cpu_ratio(ours: list[Measured], ceiling: list[Measured]) -> float:
-    """Return our server's CPU time divided by the ceiling's: the median of the ratios of all rounds.
+    """Return our server's CPU time of one operation divided by that of the ceiling.
 
-    The time is that of one operation.
+    The result is the median of the ratios of all rounds.
     """
     return statistics.median(a.server_cpu / b.server_cpu for a, b in zip(ours, ceiling, strict=True))
 

@@ -1,4 +1,4 @@
-"""Growth: the rate of a call, and the server's memory, with more and more partitions or connections.
+"""Growth: the rate of calls and the server's memory for different numbers of partitions or connections.
 
 The servers of all sizes run at the same time, and each round measures all of them.  So a ratio compares
 measurements of the same round.

@@ -180,7 +180,8 @@ def _result(probe: subprocess.Popen[str]) -> Measured:
 def neighbour_rows(bench: Bench) -> list[Row]:
     """Return the rows of a neighbour under each flood.
 
-    They have p50 and p99 of the neighbour and of its control, and the waits of the console.
+    The rows have the p50 and p99 of the neighbour's READ and of the control's READ, and the waits of the
+    console.
     """
     keys: list[Key] = [(name, sessions) for name in FLOODS for sessions in bench.effort.floods]
     ours: dict[Key, list[Measured]] = defaultdict(list)

@@ -1,4 +1,8 @@
-"""The results as pictures: ratios as bars, growth as lines, the neighbour's p99 beside the control's p99."""
+"""Draws the results: ratios as bars, growth as lines, and the p99 of a READ under a flood.
+
+The last picture shows two bars for each flood: one if the flood hits the server of the READ (the neighbour),
+one if it hits another server on the same core (the control).
+"""
 
 from __future__ import annotations
 
@@ -109,7 +113,10 @@ def _growth(figure: Any, rows: list[Row]) -> bool:
 
 
 def _neighbour(figure: Any, rows: list[Row]) -> bool:
-    """Draw the neighbour's p99 under each flood beside the control, logarithmic; False if there are none."""
+    """Draw the p99 of the neighbour and of the control for each flood.
+
+    The scale is logarithmic. False if there are no such rows.
+    """
     floods = [row for row in rows if row.key.startswith("neighbour-") and row.ceiling and row.value]
     if not floods:
         return False

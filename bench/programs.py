@@ -1,7 +1,8 @@
-"""The programs of the load generator: frames that are computed before a run, with their answers.
+"""The programs of the load generator: the frames that it sends, and the answers that it expects.
 
-The client library makes the calls.  The engine answers them in this process, so the echo server sends frames
-of exactly the sizes that swpks sends.
+Both are computed before a measurement starts.  The client library encodes the calls, and the engine of this
+process answers them.  The echo server (`bench.echo`) sends these answers, so its frames have the same sizes
+as those of swpks.
 """
 
 # Why the frames are computed before

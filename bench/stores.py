@@ -1,4 +1,4 @@
-"""Growth of one store: the same calls, and a flush, with more and more objects in a partition."""
+"""Growth of one store: the same calls and a flush, with different numbers of objects in the partition."""
 
 from __future__ import annotations
 

@@ -313,7 +313,10 @@ class BlockingChannel:
         del outgoing[:sent]
 
     def _lose(self, error: OSError) -> None:
-        """Read a GOODBYE that may precede the break, then end the conversation."""
+        """End the conversation after a broken connection.
+
+        If the server has sent a GOODBYE before the break, it is read first.
+        """
         self._conversation.outgoing.clear()
         # If the server closes while unread bytes of ours remain, its kernel resets the connection. The send
         # then fails. But the server's GOODBYE is already in our socket, and can still be read.

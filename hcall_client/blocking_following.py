@@ -104,7 +104,7 @@ class FollowingBlockingChannel(Moving[BlockingChannel]):
 
     @property
     def ended(self) -> Exception | None:
-        """The error that ended the channel, or None while it lasts; GOODBYE 3 does not end it."""
+        """The error that ended the channel, None before its end.  GOODBYE 3 does not end the channel."""
         return self._lost or (None if has_moved(self._channel.ended) else self._channel.ended)
 
     def call(self, request: Request[T]) -> T:

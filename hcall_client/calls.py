@@ -132,7 +132,11 @@ def gen_password(consumer: int, length: int) -> Request[Authorization]:
 def get_object_labels(
     authorization: Authorization, token: int = 0, size: int = LABEL_LIST_SIZE
 ) -> Request[Labels]:
-    """List a consumer's labels, as many as fit into `size` bytes; a list begins with token 0."""
+    """List a consumer's labels.
+
+    An answer has as many labels as fit into `size` bytes.  Token 0 begins a list, and the token of an answer
+    continues it.
+    """
     return build(
         Opcode.GET_OBJECTLABELS,
         _read_labels,

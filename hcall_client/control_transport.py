@@ -132,7 +132,10 @@ class _QueueIsFull(Exception):
 
 
 async def _check_connected(stream: Any) -> None:
-    """Raise _QueueIsFull for a socket without a peer: Trio's `open_unix_socket` returns one then."""
+    """Raise _QueueIsFull if the socket has no peer.
+
+    If the queue of the server is full, Trio's `open_unix_socket` returns such a socket.
+    """
     await trio.lowlevel.checkpoint()
     sock = stream.get_extra_info("socket")
     try:

@@ -1,4 +1,4 @@
-"""The client's end of one data channel without I/O: greeting, proof, calls and their answers.
+"""The client's side of one data channel without I/O: greeting, proof, calls and their answers.
 
 Both channels (`hcall_client.channel` and `hcall_client.blocking`) add a stream: they pass received bytes to
 `receive` and send the bytes of `outgoing`.  Answers come in the order of the calls, so the waiting calls are
@@ -8,7 +8,7 @@ A forked process has a copy of the conversation and of its socket. If the copy s
 process could lose its session or an answer. So the copy sends nothing.
 """
 
-# The client's end: one queue, one end
+# The client's side of a session: one queue of calls, one reason for the end
 #
 # Two channels use this module, one with an event loop and one without. Both must treat a bad answer, a lost
 # connection and a GOODBYE alike. So everything but the stream is here, and every test of it needs no
@@ -16,7 +16,7 @@ process could lose its session or an answer. So the copy sends nothing.
 #
 #   1. Each submitted call is finished exactly once: with its answer, or with the error that ended the
 #      session.
-#   2. The session has one end, the first one. A later one changes nothing.
+#   2. A session ends once, with the first reason. A later reason changes nothing.
 #   3. `receive` never raises. In the Trio channel it runs in a task of its own, which has no caller. Errors
 #      reach the callers through their calls.
 #
@@ -219,7 +219,10 @@ class Conversation:
         return data
 
     def complain(self, error: SwpksError) -> None:
-        """End the session because the server broke a rule, with a GOODBYE that names the rule."""
+        """End the session because the server broke a rule.
+
+        The client sends a GOODBYE that names the rule.
+        """
         self._say(complaint(error))
         self.end(error)
 

@@ -67,9 +67,9 @@ async def watch_events(
     With `console_id` it is the stream of that attached console; without it, the stream of a spectator.
     Raises ConsoleRefused if the system refuses the stream, and ConsoleUnreachable if it is not reached.
 
-    The stream may end or break, or send nothing, not even a comment, for `SILENCE_SECONDS`.  Then `receive`
-    first returns the received events, and afterwards raises ConsoleUnreachable.  If bytes are no event, it
-    raises ConsoleMisspoken.
+    If the stream ends, breaks, or sends nothing for `SILENCE_SECONDS`, `receive` first returns the received
+    events.  After the last event it raises ConsoleUnreachable.  A comment counts as sent.  If bytes are no
+    event, it raises ConsoleMisspoken.
     """
     check_loop("watch_events")
     transport = target if isinstance(target, httpx.AsyncBaseTransport) else transport_to(target)
@@ -133,7 +133,7 @@ async def _short_body(response: httpx.Response) -> bytes:
 
 
 class _Events(trio.abc.ReceiveChannel[EventView]):
-    """The received events in their order, and then the error that ended the stream."""
+    """Delivers the received events in their order; after the last one, raises the error of the stream."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         self._transport = transport

@@ -278,7 +278,7 @@ class FollowingChannel(Moving[Channel]):
 
 
 def locate_at_async(path: str | os.PathLike[str], name: str) -> Callable[[], Awaitable[Address]]:
-    """Return the function of `locate_at` as an asynchronous one: it asks the console in a worker thread."""
+    """Return an asynchronous form of `locate_at`: the function asks the console in a worker thread."""
     # `abandon_on_cancel`: the function ends by its own timeout, and a cancelled caller must not wait
     # for it.
     return partial(trio.to_thread.run_sync, locate_at(path, name), abandon_on_cancel=True)

@@ -117,7 +117,10 @@ def _change_use(opcode: Opcode, authorization: Authorization, label: bytes, flag
 
 
 def _with_register(call: Request[None], name: str, value: int, *, without: str) -> Request[None]:
-    """Return a copy of `call` with argument `name` set to `value`, and without the buffer `without`."""
+    """Return a copy of `call` in which argument `name` is `value`.
+
+    The parameter `without` names a buffer that the copy leaves out.
+    """
     spec = CALLS[Opcode(call.opcode)]
     registers = list(call.registers)
     registers[spec.arg(name).place] = value

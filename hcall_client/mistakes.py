@@ -63,7 +63,10 @@ def _check_path(path: str | bytes, example: str) -> None:
 
 
 def check_loop(asked: str, without: str = "") -> None:
-    """Raise WrongLoop if Trio does not run; the message names `without`, which does the same without Trio."""
+    """Raise WrongLoop if Trio does not run.
+
+    The message shows the code in the parameter `without`: it does the same, and needs no Trio.
+    """
     import trio  # not at the top: a blocking client does not load it
 
     # Without this check, Trio would raise an error that does not name the mistake.

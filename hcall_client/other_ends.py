@@ -60,7 +60,9 @@ _FIRST_BYTES = {
 
 
 def end_at(path: str | os.PathLike[str], seconds: float) -> OtherEnd | None:
-    """Return the kind of the thing at a path; None if nothing is there, or it does not answer.
+    """Return the kind of the file or socket at a path.
+
+    None if the path does not exist, or the socket does not answer.
 
     Waits twice `seconds` at most: for a HELLO, and for the answer to a request.
     """

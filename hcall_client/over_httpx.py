@@ -13,7 +13,9 @@ BASE = "http://swpks"
 
 
 def client_of(transport: httpx.AsyncBaseTransport, timeout: float | None) -> httpx.AsyncClient:
-    """Return a client for one request, with a timeout in seconds for each of its steps; None is for ever.
+    """Return a client for one request.
+
+    `timeout` is in seconds for each step of the request, None for no limit.
 
     The transport stays open: it belongs to the caller, and closing it would end the requests of other tasks.
     """

@@ -134,7 +134,7 @@ class Patience:
     def expect_wait(self) -> None:
         """Announce a wait of unknown length.
 
-        All of its time counts: no part of it is taken for a pause of this process.
+        All of the time of this wait counts.  No part of it is taken for a pause of this process.
         """
         self.left()
         self._expected = math.inf

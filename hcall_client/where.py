@@ -128,8 +128,8 @@ def parse_address(text: str) -> Address:
 def _line(asking: socket.socket, path: str, deadline: float, step: float) -> str:
     """Return the next line without its newline; "" if the stream ends before it.
 
-    The first bytes may be no answer of a console, or none may come within `step` seconds. Then this
-    function finds out the kind of the socket, and raises WrongSocket if it is no where socket.
+    If no answer of a console comes within `step` seconds, this function finds out the kind of the socket.  It
+    raises WrongSocket if the socket is no where socket.
     """
     asking.settimeout(step)
     try:

@@ -1,7 +1,7 @@
 """Private files and folders that survive a power cut, and the check that they stay in place.
 
-Only this module writes such files.  It follows no symbolic link in the last component of a path.  The
-target of a link may belong to another program, which a changed mode would harm.
+Only this module writes such files.  It follows no symbolic link in the last component of a path.  Such a link
+may lead to a file of another program, and a change of that file's mode would harm the program.
 """
 
 from __future__ import annotations

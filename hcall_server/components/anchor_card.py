@@ -82,7 +82,7 @@ class AnchorCard:
         self._hold(card)
 
     def moved(self) -> str | None:
-        """Return why the next start would not find the content of this card, None if it would find it.
+        """Return the reason why the next start could not use the content of this card, None if it could.
 
         A call costs one stat.  If the file was replaced or its time has changed, the card is read.  A card
         with equal content is accepted.

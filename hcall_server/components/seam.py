@@ -1,7 +1,7 @@
 """The seams of the replaceable parts: the anchor card, and the TPMs that wrap the PKS root key (R-40).
 
-    anchor card          holds system id and root key in clear
-    TPM                  holds no copy; it wraps a copy, which service-processor NVRAM stores
+The anchor card stores the system id, and the root key in clear.  A TPM stores no copy of the root key.  It
+wraps a copy, and the NVRAM of the service processor stores the wrapped copy.
 
 spec/components.md has the guarantees of each part, and the effect of its replacement.
 """

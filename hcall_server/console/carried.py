@@ -75,8 +75,8 @@ def left(entry: Entry, here: CustodyView) -> Carried:
 def serves_elsewhere(entry: Entry, system: str, here: CustodyView, facts: Facts) -> bool:
     """Return whether a view shows that another system owns the partition.
 
-    An entry without an owner means that the partition was deleted after its last move.  Then the number of
-    that move decides: a store of an earlier attempt never serves again.
+    If the entry has no owner, the partition was deleted after its last move.  A store of an earlier attempt
+    than that move never serves again.
     """
     if not entry.owner:
         return entry.moved >= here.epoch

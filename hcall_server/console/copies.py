@@ -23,8 +23,9 @@ from hcall_server.sealing.copies import read_copy
 class CopyFacts(NamedTuple):
     """The clear facts of a stored copy; `number` is its key in the store.
 
-    `name` is the partition's name when the copy was taken.  `time` is the time of the copy by the clock of
-    the system, `received` its arrival by the clock of the console; both in seconds since 1970.
+    `name` is the partition's name when the copy was taken.  Both times are in seconds since 1970.  `time` is
+    when the system made the copy, by the system's clock.  `received` is when the copy arrived, by the
+    console's clock.
     """
 
     number: int

@@ -117,8 +117,8 @@ class Courier:
         """Bring register and systems up to date after a new view of a system.
 
         The courier stores the facts of the view, and sends this system the words and answers that follow.
-        Then it wakes the other systems that need a word.  SwpksError if the system does not answer, or the
-        store of the console can't be written.
+        After that, it wakes the other systems that need a custody word.  SwpksError if the system does not
+        answer, or the store of the console can't be written.
         """
         sent = set[Carried]()
         self._hear(system)
@@ -253,8 +253,8 @@ class Courier:
 def _heard_by_others(fact: CustodyView) -> object:
     """Return the parts of a fact that can lead to words for other systems.
 
-    The generation of a prepared copy is such a part.  The generation of a served store is set to 0: it
-    changes with each write, and must not wake the other systems.
+    The generation of a prepared copy is such a part.  The generation of a served store is none, because it
+    changes with each write.  So it is replaced by 0.
     """
     prepared = fact.custody == "prepared"
     return msgspec.structs.replace(fact, generation=fact.generation if prepared else 0)

@@ -286,7 +286,7 @@ def _make_schema(connection: sqlite3.Connection) -> None:
 
 
 def _add_register(connection: sqlite3.Connection) -> None:
-    """Convert a store from level 1 to level 2, which has the register of owners.
+    """Convert the console's store from its level 1 to its level 2, which has the register of owners.
 
     Older releases refuse level 2.  Without the register they would restore stores that have moved.
     """

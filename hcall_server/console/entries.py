@@ -220,7 +220,10 @@ def _moved(known: Entry, epoch: int, *, source: str, owner: str) -> Entry:
 
 
 def _ended(known: Entry, system: str, at: Custody, epoch: int) -> Entry:
-    """Return the entry after a record of a system, which may prove that attempts are over."""
+    """Return the entry after the console has seen a system's custody record.
+
+    If the record proves that open attempts are over, the entry says so.
+    """
     # A record of an earlier attempt says nothing about the present one.  Messages of the present attempt may
     # still arrive.
     if known.over or epoch < known.epoch:
@@ -375,8 +378,7 @@ def _agreed(
 ) -> tuple[Entry | None, Carried] | None:
     """Return the answer to a system that has started (R-54): only the owner serves.
 
-    There is no answer if another system has a later copy of this store.  Then the asking system has lost its
-    later records.
+    If another system has a later copy of this store, the asking system has lost records, and gets no answer.
 
     A deleted partition has no owner.  The first system that asks about it becomes the owner.  A system whose
     epoch is before the last move gets FENCED instead.

@@ -175,9 +175,9 @@ class JobRun:
     async def persist(
         self, attempt: Callable[[], Awaitable[T]], *also: Rule, system: KnownSystem | None = None
     ) -> T:
-        """Await an attempt, and repeat it while the system is away, or its disk takes no write.
+        """Call `attempt`, and repeat the call while the system is away, or can't write to its disk.
 
-        Errors of the rules `also` repeat the attempt as well.  A failed attempt may have been performed, if
+        Errors of the rules `also` lead to a repetition too.  The system may have performed a failed call, if
         only its answer was lost.
         """
         asked = system or self.system

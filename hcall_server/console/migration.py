@@ -196,8 +196,8 @@ class MigrationJob:
     async def _ordered(self, order: MigrationOrder) -> None:
         """Order the migration at its source, unless the attempt was stopped.
 
-        If the source refuses the order but shows the attempt, the order counts as done.  Then the answer to
-        an earlier order was lost.
+        If the source refuses the order but shows the attempt, an earlier order has begun the attempt, and
+        only its answer was lost.  The order counts as done.
         """
         if self._tools.entry(order.uuid).decision is Decision.DONE:
             return  # an earlier order has moved the partition already

@@ -169,7 +169,7 @@ def _row(at: Custody, *, kind: str, mode: str) -> int:
 def row_text(entry: Entry, fact: CustodyView, system: str) -> str:
     """Return the row that a system has reached, such as ``row 6: RELEASED(7) at a``.
 
-    A system forgets its row at a restart.  Then the result has the row that usually leads to the record.
+    After a restart a system does not know its row.  The result has the row that usually leads to the record.
     """
     at = record(fact)
     row = fact.row or _row(at, kind=entry.kind, mode=fact.mode)
@@ -189,8 +189,9 @@ class End(NamedTuple):
 def live_rows(entry: Entry, source: End, target: End, *, forced: bool) -> list[str]:
     """Return the rows that a live attempt has reached, in their order.
 
-    Views are samples, and can miss a row.  So a later row in a view proves the rows before it.  With
-    `forced`, a later row does not always prove RELEASED: the target did not wait for it.
+    The console sees views only from time to time, so it may miss a row.  A later row in a view proves that
+    the earlier rows were reached.  There is one exception.  If `forced` is true, the target did not wait for
+    RELEASED, so a later row does not always prove RELEASED.
     """
     ends = [
         each for each in (target, source) if each.fact and record(each.fact) in (Custody.OWN, Custody.NONE)

@@ -113,10 +113,10 @@ async def demand_key(target: KnownSystem, key_id: str, name: str, *, lost: bool 
 
 
 async def barred(tools: MigrationTools, entry: Entry) -> Entry:
-    """Bar the targets of all open attempts (row 19); return the entry, whose attempts are over then.
+    """Bar the targets of all open attempts (row 19); return the new entry, which has no open attempt.
 
-    OperatorError if a target can't be reached.  A target may serve already.  So the caller must check the
-    owner in the entry.
+    OperatorError if a target can't be reached.  A target may have become the owner already.  So the caller
+    must check the owner in the new entry.
     """
     if _has_ended(entry):
         return entry
@@ -178,9 +178,10 @@ async def _barred(tools: MigrationTools, entry: Entry) -> Entry:
 
 
 async def _bar(tools: MigrationTools, entry: Entry, system: KnownSystem, epoch: int) -> None:
-    """Have a system drop its copy of an attempt; it also refuses this copy from then on.
+    """Order a system to drop its copy of an attempt, and wait until its view shows that.
 
-    If the system owns the partition already, this returns too.
+    From then on the system refuses this copy.  If the system already owns the partition, the function returns
+    without an effect.
     """
     trouble = "its answer shows the copy still"
     for _ in range(_BAR_TRIES):

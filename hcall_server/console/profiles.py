@@ -216,9 +216,10 @@ class ProfileRestore:
             raise OperatorError(error.rule, message, advised=True) from None
 
     async def _do(self, step: RestoreStep) -> str:
-        """Perform a step; return the line about it.
+        """Perform a step; return the line about it for the operator.
 
-        The step may have been done already, if only its answer was lost.  So the present view is read first.
+        The system may have done this step before, but the console did not get the answer.  So the console
+        reads the present view of the partition first.
         """
         partition, saved = await self._find(step.uuid), step.saved
         if step.kind == "delete":

@@ -204,7 +204,7 @@ class SystemRecovery:
     async def _restore(self, store: StoreToRestore) -> None:
         """Restore a store from its newest copy that opens, and report the time of this copy.
 
-        A store that has moved to another system stays there.
+        A store that has moved to another system is not restored.
         """
         system = self._run.system
         # The unfinished attempt is ended before the search for another owner.  The attempt may have moved the

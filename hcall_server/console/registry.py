@@ -99,7 +99,7 @@ class Registry:
         return True
 
     def owner_of(self, entry: Entry) -> KnownSystem | None:
-        """Return the owner of a partition; None if there is none, or the console has removed it."""
+        """Return the owner of a partition; None if there is none, or if it was removed from the console."""
         return self.system(entry.owner) if entry.owner else None
 
     # Systems
@@ -170,10 +170,11 @@ class Registry:
         return self.name_of(entry.owner)
 
     def claimed(self, system: KnownSystem, uuid: str) -> str:
-        """Return the name of another system that may have a store of a partition without an owner.
+        """Return the name of another system than `system` that may have a store of the partition `uuid`.
 
-        The result is "" if there is no such system, or if the partition has moved: then the register decides.
-        A store counts if a view shows it.  The copies of a system that is away count too.
+        The result is "" if there is no such system.  It is also "" if the register knows an owner or a move
+        of the partition, because the register decides in these cases.  A connected system has the stores that
+        its view shows.  A system that is away may also have the stores of its copies on this console.
         """
         entry = self.of(uuid)
         if entry and (entry.moved or self.owner_of(entry)):

@@ -155,7 +155,7 @@ class Restarter(NamedTuple):
     async def _decide(self, run: JobRun, plan: RestartPlan) -> None:
         """Make the target the owner, durably (row 20); OperatorError if that is not allowed.
 
-        A newer copy may arrive while targets are barred.  Then the checks begin again with the newer copy.
+        If a newer copy arrives while targets are barred, the checks begin again with the newer copy.
         """
         while not await self._is_decided_with(run, plan, await self._checked(run, plan)):
             pass

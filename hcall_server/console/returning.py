@@ -62,7 +62,7 @@ async def demand_takes(tools: MigrationTools, entry: Entry) -> None:
 
 
 async def give_back(tools: MigrationTools, entry: Entry) -> None:
-    """Bar the target of an attempt, then decide that its source gets the copy.
+    """Bar the target of an attempt, and decide that the source of the attempt gets the partition's copy back.
 
     The decision is a new attempt.  OperatorError if the target can't be barred, or owns the partition.
     """

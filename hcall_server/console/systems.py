@@ -46,8 +46,8 @@ class NoLog:
 def _away_since(link: LinkRow | None) -> float:
     """Return the time since which a system counts as away, at a start of the console.
 
-    0.0 if the time is unknown.  A connected system may have gone while the console was off.  Then the result
-    is the time of its last contact.
+    0.0 if the time is unknown.  If the system has gone while the console was off, the result is the time of
+    the last contact.
     """
     if link is None:
         return 0.0

@@ -26,9 +26,9 @@ The event `custody.unanswered` in the log has the same reasons.
 #      store of the system is old.
 #
 # `_asking` checks `claimed` first, as the courier does.  If the owner is known, `claimed` is "", so only one
-# of the first two facts holds.  If the owner was removed, both may hold.  Then `_asking` names the system
-# that shows the store, because the operator can act there.  A mistake in `_asking` gives a wrong text only,
-# and never two owners.
+# of the first two facts holds.  If the owner was removed, both may be true.  In this case `_asking` names the
+# system that shows the store, because the operator can act there.  A mistake in `_asking` gives a wrong text
+# only, and never two owners.
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _BETWEEN = (Mode.WAITING.value, Mode.IN_DOUBT.value)
 
 
 def reason(registry: Registry, system: KnownSystem, uuid: str) -> str:
-    """Return why a partition of a system is not served, with the remedy; "" if it waits for nothing."""
+    """Return what a partition waits for before its system serves it, with the remedy; "" for nothing."""
     fact = next((each for each in registry.facts_of(system) if each.uuid == uuid), None)
     if fact is None:
         return ""

@@ -98,7 +98,8 @@ class StreamKeeper:
 
     async def _hold(self, system: KnownSystem) -> str:
         """Attach to a system, and answer its events; return why the stream has ended."""
-        # This does not use `system.call`, which names the expected system.  A replacement would refuse it.
+        # `system.call` would send the id of the system that the console expects here.  A system that has
+        # replaced it would refuse such a request.
         view = await system.link.call(show_system())
         self._identify(system, view)
         system.note(view)
@@ -209,8 +210,8 @@ class StreamKeeper:
     async def _greet(self, system: KnownSystem) -> list[EventView]:
         """Begin a stream; return events that the console answers on its own.
 
-        One event is about the custody of the partitions.  The others are about missing copies: the system
-        counts them as stored, but the console's store does not have them.
+        One event is about the custody of the partitions.  The others are about missing copies: by the
+        system's record the console has stored them, but the console has not.
         """
         system.note_connected()
         self._log.info("system.connected", system=system.name)

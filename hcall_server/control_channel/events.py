@@ -62,7 +62,8 @@ class EventStream(Response):
 
 
 async def _begin(scope: Any, send: Any) -> None:
-    # On HTTP/1 no request can follow an answer without an end.  So the connection closes with the answer.
+    # A stream of events may never end, so on HTTP/1 no further request can use its connection.  This header
+    # announces that the connection closes after the stream.
     closing = [(b"connection", b"close")] if scope["http_version"] in _HTTP_1 else []
     await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, *closing]})
 

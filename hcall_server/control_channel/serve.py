@@ -179,7 +179,10 @@ class _ControlListener:
         self._deadline = math.inf
 
     async def run(self) -> None:
-        """Accept until cancelled, then let the requests that have begun end."""
+        """Accept connections until this task is cancelled.
+
+        After that, requests that have begun get GRACE_SECONDS to end.
+        """
         async with trio.open_nursery() as connections:
             try:
                 while True:

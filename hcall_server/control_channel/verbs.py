@@ -284,7 +284,10 @@ def load_metrics(_: Machine) -> None:
 
 
 def load_backups(_: Machine) -> None:
-    """Import the formats of copies and keys; runs in a thread, because a start does not need them."""
+    """Import the formats of copies and keys, before the first request that needs them.
+
+    Runs in a thread, so that the data channel goes on meanwhile.
+    """
     import hcall_server.machine.recovery  # noqa: F401
 
 

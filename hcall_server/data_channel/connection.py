@@ -38,9 +38,10 @@ async def serve_stream(
 ) -> None:
     """Serve one connection to its end; no input of the peer raises.
 
-    `partition` is that of the private listener of the connection, None for a listener of all partitions.
-    `demand_proof` is for listeners that other users can reach.  This connection does not count against the
-    places of a listener.  The caller has to run the turns of the machine (`Turns.run`).
+    If the connection came to the private listener of a partition, `partition` is this partition.  None means
+    a listener of all partitions.  `demand_proof` is for listeners that other users can reach.  This
+    connection does not count against the places of a listener.  The caller has to run the turns of the
+    machine (`Turns.run`).
     """
     await Connection(machine, stream, ListenerFacts(partition, demand_proof)).run()
 
@@ -112,9 +113,9 @@ class Connection:
             await self._answer()
 
     async def _ride(self, lane: Lane) -> bool:
-        """Let the lane serve the connection, then send the answers that the lane has not sent.
+        """Let the lane serve this connection; return False at once if the lane has no place.
 
-        False if the lane has no place.
+        When the connection leaves the lane, this method sends the answers that the lane has not sent.
         """
         # A memory stream has no descriptor, so an epoll set can't contain it.
         if not isinstance(self._stream, SocketStream):

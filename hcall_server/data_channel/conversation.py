@@ -1,17 +1,17 @@
-"""The server's end of one data channel without I/O: HELLO, OPEN, then calls until a GOODBYE.
+"""The server's side of one data channel without I/O: HELLO, OPEN, then calls until a GOODBYE.
 
 A `Connection`, or its seat in the lane, has the stream.  It gives the received bytes to `take`.  It calls
 `turn` in the turns of the partition, and sends the answers that `turn` returns.  Nothing in this module
 waits.
 """
 
-# The server's end of a session
+# The server's side of a session
 #
-# `hcall_abi.exchange` has the rules of frames, and both ends run it. This module adds the duties that only
-# the server has:
+# `hcall_abi.exchange` has the rules of frames, and client and server both run it. This module adds the
+# duties that only the server has:
 #
 #   1. No call runs after the machine has ended the session, or after a new IPL.  A call that was sent before
-#      an IPL must not act on the system after it.  So each turn checks this again, after every wait.
+#      an IPL must not act on the partition after that IPL.  So each turn checks this again, after every wait.
 #   2. Answers are sent in the order of the calls.  The answers of one turn are sent together.
 #   3. Before an answer is sent, its change is reported to the encryptor (`end_batch`).
 #   4. The memory of a connection is bounded, even if its peer floods the server or does not read.

@@ -9,7 +9,8 @@
 #
 # The lane never waits for a single socket.  While the lane serves a connection, the connection's own task
 # sleeps.  Four things end that, and the task goes on: the socket does not take all of a send, the stream
-# ends, either end sends GOODBYE, or an error occurs.  So the task alone has the rules of ending a connection.
+# ends, client or server sends GOODBYE, or an error occurs.  So only the task has the rules for the end of a
+# connection.
 #
 #     state     meaning                              next state
 #     idle      no bytes wait in the socket          asking: epoll reports bytes

@@ -351,8 +351,8 @@ def _owner(name: str, partitions: set[str], alone: str | None) -> str | None:
     The name is tried as it is, then without the suffix ".socket" of a unit, then without the prefix "swpks-"
     too.
 
-    `alone` is the only partition, if there is one partition and one socket.  Then an empty name means this
-    partition, and so does the unit of the service itself (`swpks.socket`).
+    If there is one partition and one socket, `alone` is the name of the partition.  In this case an empty
+    name, or the unit of the service itself (`swpks.socket`), means the partition.
     """
     unit = name.removesuffix(".socket")
     for each in (name, unit, unit.removeprefix("swpks-")):

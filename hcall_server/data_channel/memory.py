@@ -92,7 +92,7 @@ class MemoryTransport:
         return ""
 
     def publish_key(self, partition: Partition) -> None:
-        """Store the key of a partition; clients in this process read it there."""
+        """Store the key of a partition; clients in this process read the stored key."""
         if self._kept_keys is not None:
             self._kept_keys[partition.name] = partition.access_key
 

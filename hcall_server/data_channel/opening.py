@@ -59,9 +59,9 @@ def admit(
 ) -> Admitted | Rule:
     """Return the partition of an OPEN, or the rule that the OPEN breaks.
 
-    `nonce` is that of the HELLO.  `held` returns whether the calls of a partition are held, because it is
-    about to move.  While they are held, the partition counts as present, even if it has left: the record of
-    that may not be durable yet.
+    `nonce` is that of the HELLO. `held` returns whether the calls of a partition are held back, because the
+    partition is about to move.  While they are held back, an OPEN is accepted even if the partition has left.
+    The record that it has left may not be durable yet.
     """
     partition = _wanted(frame.partition, facts, system)
     if partition is None or (partition.profile.custody in _LEFT and not held(partition)):

@@ -213,7 +213,7 @@ def bound_path(listener: socket.socket) -> Path | None:
 def remove_stale_sockets(folder: Path, passed: Iterable[socket.socket]) -> None:
     """Remove the sockets in a folder that a killed server left; passed sockets stay.
 
-    The caller holds the lock of the state, so no other server listens there.
+    The caller has the lock of the state, so no other server listens at these sockets.
     """
     kept = [path for each in passed if (path := bound_path(each))]
     for path in folder.iterdir():

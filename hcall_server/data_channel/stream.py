@@ -29,9 +29,9 @@ class CountedStream(Stream):
 class SocketStream(CountedStream):
     """A connected stream socket, Unix or TCP, used by one task.
 
-    `receive_some` always lets other tasks run.  `send_all` lets them run only when it has to wait; the task
-    receives between its sends.  If the peer is gone, `trio.BrokenResourceError` is raised, as by any Trio
-    stream.
+    `receive_some` always lets other tasks run.  `send_all` lets other tasks run only when it has to wait.
+    That is enough, because the task calls `receive_some` between two sends.  If the peer is gone,
+    `trio.BrokenResourceError` is raised, as by any Trio stream.
     """
 
     def __init__(self, sock: socket.socket) -> None:

@@ -66,8 +66,9 @@ class BusyCalls:
         call = decode_hcall(tag, data, start, end)
         if self._planned(call) is None:
             return self._inner.answer(tag, data, start, end, hold)
-        # A held CONFIRM counts only when it is answered, and only the inner call shows whether it is held.
-        # So the plan is asked before that call, and counts after it.
+        # The plan must not count a CONFIRM that is held; it counts the CONFIRM when that is answered.  Only
+        # the inner call shows whether a CONFIRM is held.  So `would_meet` asks the plan without a count, and
+        # `met_by` counts after the inner call.
         now = self._clock()
         if self._plan.would_meet(call.opcode, now):
             answer = self.execute(call)

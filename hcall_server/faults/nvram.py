@@ -38,7 +38,7 @@ class FaultyNvram:
 
     @property
     def old_number(self) -> int:
-        """The inner NVRAM's number of the last commit at level 1."""
+        """The inner NVRAM's number of the last commit at sealed level 1."""
         return self.inner.old_number
 
     def set_faults(self, *faults: NvramFault) -> None:
@@ -74,7 +74,11 @@ class FaultyNvram:
         self.inner.close()
 
     def _begin(self, operation: NvramOperation) -> NvramFault | None:
-        """Count the operation, perform a fault that comes before it, and return the fault."""
+        """Count an operation; return its planned fault, None if there is none.
+
+        A stall waits here.  A planned error from before the operation is raised here.  `_fail_after` raises
+        an error from after the operation.
+        """
         with self._lock:
             self.counts[operation] += 1
             fault = self._plan.met_by(operation)

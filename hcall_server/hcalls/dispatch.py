@@ -1,8 +1,8 @@
 """An h-call from a frame to its answer: one order of checks for all calls.
 
-    keystore on and call served -> partition runs -> arguments in register order   (here)
-    -> password -> existence -> policy -> space                                    (hcall_server.keystore)
-
+This module makes the first checks, in this order: the keystore is on and the call is served, the partition
+runs, each argument is right (in register order).  `hcall_server.keystore` makes the later checks: password,
+existence of the object, policy, space.
 A call waits for nothing and runs to its end, so every h-call is atomic.  No call of a guest raises: a
 refusal becomes a status, and `on_refusal` gets the reason.  Only a body that is no h-call raises.
 """

@@ -1,6 +1,6 @@
-"""One straight function for each frequent h-call, which turns a frame of the plain shape into arguments."""
+"""Functions for frequent h-calls: each turns a frame of the plain shape into the arguments of the call."""
 
-# The express way of a call
+# The express way: one function decodes and checks a frequent call
 #
 # A call costs the engine about 5 us: decode the frame, run the checks of `hcalls.arguments`, run the
 # handler, encode the answer.  More than half of that goes to the objects between the steps: a tuple for
@@ -26,11 +26,11 @@
 #   - Every buffer is placed as strict memory demands.
 #   - Every argument passes its check.  A token of a list is 0.
 #
-# The functions are written as source text, from the rows of `hcall_abi.calls` that make the checks too.
-# `source_of` returns this text.  No size is a literal: sizes come from the layouts of the frame.
+# `source_of` makes each function as source text from a row of `hcall_abi.calls`.  The checks of the ordinary
+# way come from the same rows.  No size is a literal: sizes come from the layouts of the frame.
 #
-# We dropped plans that are cached by the bytes of registers and segment table.  They are faster by a third,
-# but they are state, need a bound, and help only a guest that repeats its calls.
+# We dropped a cache of decoded frames, with the bytes of registers and segment table as its key.  It was
+# faster by a third.  But a cache is state, needs a bound, and helps only a guest that repeats its calls.
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The handler of each h-call, and the named tuple of its arguments.
 
-To add an h-call, add its row in `hcall_abi.calls`, and its row here.  Its tuple and its handler belong into
-the module of its family.  The tuple has a field for each argument, under the argument's name.  Lengths have
-no field.
+To add an h-call, add a row to `hcall_abi.calls`, and a row to the table of this module.  Its tuple and its
+handler belong into the module of its family.  The tuple has a field for each argument, under the argument's
+name.  Lengths have no field.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ _RETURNS_POLICY = frozenset(
 
 
 def refusal_of(call: Opcode, error: KeystoreRefusal) -> Refusal:
-    """Return the refusal of `call` for a refusal of its keystore."""
+    """Return the answer of `call` for an error of the keystore: rule, status, argument and outputs."""
     if isinstance(error, Forbidden):
         return _forbidden(call, error)
     kind = type(error)

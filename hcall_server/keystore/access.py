@@ -113,7 +113,10 @@ class AccessControl:
         return state
 
     def demand(self, call: Opcode, state: PasswordState, policy: int | None) -> None:
-        """Raise Forbidden unless `call` may go on; `policy` is the word of the object, None without one."""
+        """Raise Forbidden if the password or the policy forbids `call`.
+
+        `policy` is the policy word of the object, None if the call is about no existing object.
+        """
         verdict = authorise(call, policy, state, self.secure_boot)
         if verdict is not _ALLOWED:
             raise Forbidden(verdict, policy)

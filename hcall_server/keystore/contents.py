@@ -57,8 +57,8 @@ class KeystoreObject:
 class Contents:
     """The objects of one partition.
 
-    `image`, if given, is the stored image; it counts as flushed.  Without one the store is empty.  Then
-    `replaces` is the generation of the partition's previous store (0: none).  Until the empty store is
+    `image`, if given, is the stored image; it counts as flushed.  If there is no image, the store is empty,
+    and `replaces` is the generation of the partition's previous store (0: none).  Until the empty store is
     durable, a crash may bring the old objects back.  So the absence of every label is pending.
 
     `awaited` is the newest generation for which CONFIRM was answered "not yet".

@@ -50,6 +50,9 @@ class KeyIds:
         return self._ids[owner, label]
 
     def label_of(self, owner: int, key_id: bytes) -> bytes | None:
-        """Return the label of an owner's key with this id, the oldest of several, or None."""
+        """Return the label of the owner's key with this id, None if there is none.
+
+        If several keys have this id, it is the label of the oldest one.
+        """
         labels = self._labels.get((owner, key_id))
         return labels[0] if labels else None

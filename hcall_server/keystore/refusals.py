@@ -14,7 +14,10 @@ class KeystoreRefusal(Exception):
 
 
 class Forbidden(KeystoreRefusal):
-    """The password or a policy forbids the call; `policy` is the word of the object, if there is one."""
+    """The password or a policy forbids the call.
+
+    `policy` is the policy word of the object, None if the call is about no existing object.
+    """
 
     def __init__(self, verdict: Verdict, policy: int | None) -> None:
         by_password = verdict is Verdict.PASSWORD

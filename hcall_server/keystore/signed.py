@@ -36,8 +36,8 @@ class LatchUse(Enum):
 class UpdateLatch(Protocol):
     """The console's one-shot permission to update PK without verification (R-36).
 
-    It is an attribute of the partition.  The keystore gets it because a change of PK and the end of the
-    permission are one change.
+    The permission is an attribute of the partition.  The keystore ends it, because the first update of PK and
+    the end of the permission must be one change.
     """
 
     @property
@@ -109,8 +109,8 @@ class SignedObjects:
 
         The hypervisor needs PK and KEK to verify an update, also if their policy denies the guest a READ.
         """
-        # Only an object with SIGNEDUPDATE counts.  WRITE can make any other object named PK.  Then the
-        # writer's key would be trusted.
+        # Only an object with SIGNEDUPDATE counts.  WRITE can make any other object named PK. If that object
+        # counted as PK, the writer's key would be trusted.
         held = self._contents.find((consumer, label))
         return held.data if held is not None and held.policy & _SIGNED else None
 

@@ -279,7 +279,7 @@ class Backups:
     def _mode(self, partition: Partition, before: Partition | None) -> Mode:
         """Return the mode of a restored partition: whether it is served, or has to ask the console first.
 
-        If the store is absent or refused here, this system may have lost it.  Then another system may have
+        If the store is absent or refused here, this system may have lost it, and another system may have
         restarted the partition meanwhile.
         """
         if before is not None and not before.refused:

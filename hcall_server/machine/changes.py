@@ -3,7 +3,7 @@
 Pages: spec/control.md#partitions.  A start does not load this module.
 """
 
-# Files and records of a partition that goes or gets another name
+# Files and records of a partition that is deleted or renamed
 #
 # A partition has data in three places: in NVRAM (its record and the system record), in the file of its access
 # key, and in its sockets.  One commit changes the records.  A file cannot be part of it, so a kill may come
@@ -134,8 +134,8 @@ class Changes:
         """Delete a partition that is powered off, durably.  Its name and number are then free.
 
         OperatorError if the partition runs.  OperatorError if it holds objects or its record was refused,
-        unless `destroy` is true.  StorageError if NVRAM does not remove the record in time.  Then the
-        encryptor still tries.
+        unless `destroy` is true.  StorageError if NVRAM does not remove the record in time.  The encryptor
+        goes on trying after this error.
         """
         partition = self._system.demand_deletable(name, destroy=destroy)
         with self._without_key(partition):
@@ -158,8 +158,8 @@ class Changes:
     ) -> Partition:
         """Make all changes of a partition or none, durably; return the partition.
 
-        A new name needs power-off.  StorageError if NVRAM does not store the changes in time.  Then the
-        encryptor still tries.
+        A new name needs power-off.  StorageError if NVRAM does not store the changes in time.  The encryptor
+        goes on trying after this error.
         """
         partition = self._system.find(name)
         before = partition.profile

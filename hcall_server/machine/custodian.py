@@ -78,8 +78,8 @@ class CustodyFacts(NamedTuple):
     none.
 
     Three fields begin anew with each start.  `tried` is the last attempt that began here, 0 for none.
-    `trouble` is the reason why that attempt ended here.  `row` is the table row of the last step, 0 for
-    none.
+    `trouble` is the reason why that attempt ended at this system.  `row` is the table row of the last step, 0
+    for none.
     """
 
     uuid: UUID
@@ -132,7 +132,7 @@ class Custodian:
         return Standing(departed.custody, epoch=departed.epoch) if departed else Standing()
 
     def partition(self, uuid: UUID) -> Partition | None:
-        """Return the partition of a UUID, None if there is no store of it here."""
+        """Return the partition with a UUID, None if this system has no store of it."""
         return self._system.by_uuid(uuid)
 
     def facts(self) -> list[CustodyFacts]:
@@ -143,7 +143,7 @@ class Custodian:
         return [each for each in facts if each and _is_shown(each)]
 
     def facts_of(self, uuid: UUID) -> CustodyFacts | None:
-        """Return the durable custody of a partition, None if it has none here."""
+        """Return the durable custody of a partition, None if this system has no custody of it."""
         return self._shown(uuid, self._system.by_uuid(uuid))
 
     def shown(self, partition: Partition) -> tuple[Custody, Mode]:
@@ -241,7 +241,10 @@ class Custodian:
         self._steps.deleted(partition)
 
     def failed(self, uuid: UUID, trouble: str) -> None:
-        """Note the reason why the last attempt of a partition ended here; views show it."""
+        """Store why the last migration attempt of a partition ended at this system; "" clears the reason.
+
+        The views of the partition show the reason.
+        """
         self._tried[uuid] = self._tried.get(uuid, (0, ""))[0], trouble
         self._report_change(self._system.by_uuid(uuid))
 

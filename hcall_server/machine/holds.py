@@ -179,7 +179,7 @@ class HeldCalls:
         self._counts = counts
 
     def begin(self) -> None:
-        """Do nothing: no call reads the partition."""
+        """Do nothing.  The usual calls read the partition's state here, but held calls do not need it."""
 
     def answer(self, tag: int, data: bytes, start: int, end: int, hold: bool = False) -> Parts | None:
         """Return None, so that the call waits; or H_R_STATE for a modifying call after a long hold."""

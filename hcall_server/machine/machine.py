@@ -263,12 +263,18 @@ class Machine:
         return calls_behind(before, partition, on_refusal)
 
     def renew_calls(self, partition: Partition) -> None:
-        """Make the calls of all sessions of a partition anew, for the next call of each session."""
+        """Replace the objects that answer the h-calls of a partition's sessions.
+
+        Each session uses the new object from its next call on.
+        """
         for link in self.sessions.of(partition.number):
             link.calls = self.calls_of(partition, link.on_refusal)
 
     def run_beside(self, work: Callable[[], Awaitable[object]]) -> None:
-        """Run a task beside the connections, until it or the machine ends; no effect before `run`."""
+        """Start a task beside the connections; the end of the machine cancels the task.
+
+        If `run` has not begun, no task starts.
+        """
         if self._nursery:
             self._nursery.start_soon(work)
 
@@ -285,7 +291,10 @@ class Machine:
     # For the console
 
     def power_on(self, name: str) -> Partition:
-        """Activate a partition and listen for it; any error leaves it off, and without a socket."""
+        """Activate a partition and open its socket.
+
+        After an error the partition is off, and has no socket.
+        """
         partition = self.system.find(name)
         partition.next_power(PowerEvent.POWER_ON)
         before = partition.profile
@@ -299,7 +308,10 @@ class Machine:
         return partition
 
     def arrive(self, partition: Partition, traveller: Traveller) -> None:
-        """Activate a partition in the state that it had on another system; any error leaves it off."""
+        """Activate a partition in the state that it had on another system.
+
+        After an error the partition is off.
+        """
         before = partition.profile
         with ExitStack() as undo:
             self.transport.open(partition)

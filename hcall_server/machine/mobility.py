@@ -35,7 +35,10 @@ class Mobility(Protocol):
         """
 
     async def expect(self, expected: ExpectedPartition) -> str:
-        """Permit another system to send a partition; return the address for that system."""
+        """Permit another system to send a partition.
+
+        Return this system's address, to which the other system connects.
+        """
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve a connection of another system."""

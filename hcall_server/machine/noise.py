@@ -56,7 +56,10 @@ Clock = Callable[[], float]
 
 
 class LinePace(NamedTuple):
-    """The pace of a source after the first lines of each kind: `burst` lines at once, then `per_second`."""
+    """How many lines a source may write after the first lines of each kind.
+
+    The source may write `burst` lines at once, and `per_second` lines a second on average.
+    """
 
     burst: int = BURST
     per_second: float = PER_SECOND

@@ -64,7 +64,10 @@ class Outlet:
         return f"Outlet({self._descriptor}, {self._size} bytes wait, {self.dropped} lines dropped)"
 
     def write(self, line: bytes) -> None:
-        """Queue a line, which ends with a newline; drop and count it if there is no room.  Never blocks."""
+        """Queue a line that ends with a newline.
+
+        If the queue has no room, the line is dropped and counted.  Never blocks.
+        """
         with self._changed:
             if self._size + len(line) > self._room or not self._has_thread():
                 self._gap_at_end()

@@ -134,7 +134,7 @@ class Recovery:
 
         OperatorError in another state.  If `give_up` is false: OperatorError if a known store was not
         restored, or if no store was restored.  StorageError if NVRAM does not store the system record in
-        time.  Then the encryptor still tries to store it, and the caller may repeat the request.
+        time.  After this error the encryptor goes on trying, and the caller may repeat the request.
         """
         done = self._unsaved or self._ended(give_up=give_up)
         self._unsaved = done

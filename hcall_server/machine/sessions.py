@@ -115,14 +115,15 @@ class Link:
     send.  `cancel` wakes the connection's task.  Times are seconds of the machine's clock.
 
     The reaper uses four fields.  `accepted_at` is the time of the accept.  `since` and `mark` are the time
-    and the value of the last progress.  `forgiven` is whether the deadlines started again after a pause of
-    the server.
+    and the value of the last progress.  `forgiven` is true if the server paused, and the deadlines of this
+    connection began again after the pause.
 
     A session has three more fields.  `partition` is its partition.  `calls` answer its h-calls.
     `on_refusal` is called for each refusal.
 
-    `entrance` has the place of a connection without a session.  Once the connection has left it, it is
-    None.  `hold` waits for a change of the partition's hold.  It is None while the calls are not held.
+    `entrance` counts the connections without a session.  After this connection has left the entrance, the
+    field is None.  `hold` is set while a migration holds the calls of the partition back.  It is a function
+    that waits until this state changes.
     """
 
     calls: Calls

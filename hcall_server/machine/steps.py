@@ -113,9 +113,11 @@ class Steps:
     # Before the commit
 
     def marked(self, row: Row, partition: Partition | None, order: StepOrder) -> Partition | None:
-        """Make a row's changes in memory and mark its records dirty; return the partition, None for none.
+        """Make the changes of a row in memory, and mark the changed records dirty for the next commit.
 
-        OperatorError if the step is refused.  Then nothing has changed.
+        Return the partition after the change, None if this system has none.
+
+        OperatorError if the step is refused; a refused step changes nothing.
         """
         self._demand_power(row, partition)
         if row.to is None:

@@ -31,8 +31,8 @@ class EventReader:
     async def next(self) -> list[EventView] | None:
         """Return the next events, an empty list for a heartbeat, None at the end of the stream.
 
-        A heartbeat comes after HEARTBEAT_SECONDS without an event.  A check of the stores may become due
-        while the caller sends events.  Then the next call makes this check first.
+        A heartbeat comes after HEARTBEAT_SECONDS without an event.  If a check of the stores becomes due
+        while the caller sends events, the next call makes this check first.
         """
         watcher = self._watcher
         self._beat = trio.current_time() + HEARTBEAT_SECONDS

@@ -24,7 +24,8 @@ _log = Log()
 class LiveMigrations:
     """Both ends of live migrations on one system.
 
-    Tokens are in memory only, each for one attempt, and are forgotten when it ends here.
+    Tokens are in memory only.  Each token is for one attempt, and is forgotten when the attempt ends at this
+    system.
     """
 
     def __init__(self, own: OwnSystem) -> None:
@@ -68,9 +69,10 @@ class LiveMigrations:
             raise source.refused
 
     async def expect(self, expected: ExpectedPartition) -> str:
-        """Expect a partition of another system; return the address for its source.
+        """Permit another system, the source, to send a partition.
 
-        OperatorError if this system does not listen, or if the attempt can't lead to anything here.
+        Return this system's address, to which the source connects.  OperatorError if this system does not
+        listen, or if it can't take the partition in this attempt.
         """
         peers = self._own.peers()
         await trio.lowlevel.checkpoint()

@@ -34,7 +34,10 @@ def demand_needs(system: ManagedSystem, facts: ArrivalCheck) -> None:
 
 
 def demand_traveller(system: ManagedSystem, traveller: Traveller, epoch: int) -> None:
-    """OperatorError if an arrived partition does not fit; it may have changed since its needs were sent."""
+    """Raise OperatorError if an arrived partition does not fit this system.
+
+    The partition may have changed since the source sent its needs.
+    """
     (profile, image), used = traveller.record, traveller.used
     stored = [object_of(each) for each in image.entries] if image else []
     more = [each.object for each in used.objects] if used else []

@@ -43,13 +43,17 @@ class Keeper(Protocol):
         traveller: Traveller | None = None,
         on_mark: Callable[[], None] = ...,
     ) -> Standing | None:
-        """Perform the step of a word, and return when it is durable; None if the word has no effect.
+        """Perform the custody step for a word; return the new standing, None if the word has no effect.
 
-        `on_mark` is called when the commit of the step begins.  Memory has the new record then.
+        The call returns when the step is durable.  `on_mark` is called before the commit of the step, when
+        the partition in memory already has its new record.
         """
 
     def failed(self, uuid: UUID, trouble: str) -> None:
-        """Store the reason why the last attempt of a partition ended here, for views; "" clears it."""
+        """Store why the last migration attempt of a partition ended at this system; "" clears the reason.
+
+        The views of the partition show the reason.
+        """
 
 
 class Named(NamedTuple):
@@ -91,11 +95,11 @@ class OwnSystem(NamedTuple):
     """The bound on log lines that peers without a proof can cause."""
 
     def name_of(self, uuid: UUID) -> str:
-        """Return the name of a partition, "" for a partition that was never here."""
+        """Return the name of a partition, "" for a partition that was never on this system."""
         found = self.keeper.facts_of(uuid)
         return found.name if found else ""
 
     def durable(self, uuid: UUID) -> Standing:
-        """Return the durable state of a partition here."""
+        """Return the durable state of a partition on this system."""
         found = self.keeper.facts_of(uuid)
         return Standing(found.custody, found.mode, found.epoch, found.generation) if found else Standing()

@@ -10,8 +10,9 @@ of custody and on each new connection.  It passes AGREED, ABORT and the received
 # and the partition is served on.  A broken connection is dialled again.
 #
 # From FROZEN on the custody decides.  The driver ends when the target serves (GONE), or when the console has
-# answered RESUME (OWN).  Then it sends ABORTED once: the console carries it too.  While the source is in
-# doubt, the driver goes on to listen, because PREPARED may still come.
+# answered RESUME (OWN).  At its end the driver sends ABORTED once.  The console carries this word too, so the
+# driver need not repeat it.  While the source is in doubt, the driver goes on to listen, because PREPARED may
+# still come.
 #
 # ABORTED is never sent about an attempt that did not freeze.  After a crash, the source does not know that it
 # has tried this attempt.  If its BEGIN is repeated then, a second try begins.  An old ABORTED could reach the
@@ -181,7 +182,10 @@ class MigrationSource:
 
     @property
     def ended(self) -> bool:
-        """Whether the attempt has ended here; its driver may still try to send ABORTED."""
+        """Whether the attempt has ended at this system.
+
+        The driver may still try to send ABORTED.
+        """
         return self.begun and self.phase not in _LIVE
 
     async def _while(self, *phases: Phase) -> None:

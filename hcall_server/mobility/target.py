@@ -68,7 +68,8 @@ def has_ended(at: Standing, epoch: int) -> bool:
 class Targets:
     """The partitions that a system expects, by UUID: the last attempt of each, with its token.
 
-    The epoch of a forgotten token stays, so that no delayed order makes the attempt valid again.
+    When a token is forgotten, its epoch is still remembered.  So a delayed order can't make the attempt valid
+    again.
     """
 
     def __init__(self, own: OwnSystem) -> None:

@@ -25,8 +25,8 @@ Page: spec/sealed.md#high-water-mark.
 # check value instead of the MAC.  It finds torn writes too, but every program can compute it.
 #
 # This module reads and writes the slots of a file.  To make and check their contents, a key of the system is
-# needed (`sealing/commits.py`).  Level 1 of the mark, written before sealed level 2, was a single slot at the
-# place of the first one.  It is read once, before the conversion (`service/age.py`).
+# needed (`sealing/commits.py`).  At sealed level 1 the mark was a single slot, at the place of the present
+# first slot.  It is read once, before the conversion (`service/age.py`).
 
 from __future__ import annotations
 
@@ -86,10 +86,11 @@ class FileMark:
         return tuple(self._read(at) for at in SLOTS)
 
     def make_durable(self, content: bytes, keep: int | None) -> None:
-        """Make a mark durable in the slot other than `keep`; each later `note` writes to `keep`.
+        """Make a mark durable in one slot, and leave the slot `keep` as it is.
 
-        If no slot is genuine, `keep` is None, and the second slot is written.  A mark of level 1 is at the
-        place of the first slot.  So it stays readable until the new mark is durable.
+        Later calls of `note` write to the slot `keep`.  If no slot is genuine, `keep` is None, and the mark
+        is written to the second slot.  A mark of sealed level 1 is in the first slot.  So that mark stays
+        readable until the new mark is durable.
         """
         self._next = keep or 0
         # A killed server may have written the slot `keep` without a sync.  This slot must be durable before

@@ -73,7 +73,7 @@ class Nvram(Protocol):
 
     @property
     def old_number(self) -> int:
-        """The number of the last commit, in NVRAM of level 1; 0 in later levels."""
+        """The number of the last commit in NVRAM of sealed level 1; 0 at later levels."""
 
     def load(self) -> dict[str, bytes]:
         """Return every record."""

@@ -165,7 +165,7 @@ class SqliteNvram:
         self._renewal, self.old_number = (), 0
 
     def _check_place(self) -> None:
-        """Raise NvramError unless a later start will find the files that are open here."""
+        """Raise NvramError if a later start would not find the files that this process has open."""
         if moved := self._place.trouble():
             # The commits in the lost log were confirmed.  Only this process can still read them, so they are
             # saved now.
@@ -265,7 +265,7 @@ class SqliteNvram:
             raise self._corrupt(str(verdict).replace("\n", " "))
 
     def _number_of_level_1(self) -> int:
-        """Return the number of the last commit in a file of level 1."""
+        """Return the number of the last commit in a file of sealed level 1."""
         rows = self._connection.execute("SELECT number FROM commits").fetchall()
         if len(rows) != 1 or not isinstance(rows[0][0], int):
             raise self._corrupt("it has no commit number")

@@ -20,7 +20,7 @@ _LONGEST = 64
 def no_partition(name: str, partitions: Mapping[str, Partition]) -> str:
     """Return the message for an unknown partition name.
 
-    An operator may have given the id of a partition, not its name.  Then the message has the name.
+    If the operator has given the id of a partition, the message has the name of this partition.
     """
     told = f"there is no partition {name!r}"
     owner = next((each.name for each in partitions.values() if str(each.number) == name), "")

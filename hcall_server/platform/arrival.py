@@ -160,7 +160,7 @@ class Candidate(NamedTuple):
 
     @property
     def largest(self) -> int:
-        """The largest object that a keystore of this size holds here."""
+        """The largest object that a keystore of this size holds on this system."""
         level = self.level
         return level.max_large_object_size or min(level.max_object_size, self.needs.kbytes * KIB)
 

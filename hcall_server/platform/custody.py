@@ -235,7 +235,7 @@ class Standing(NamedTuple):
 def step(
     at: Standing, on: Word, epoch: int = 0, generation: int = 0, rows: Iterable[Row] = SYSTEM
 ) -> Row | None:
-    """Return the row of a message in a state, None if it has no effect there."""
+    """Return the row for a message in a state, None if the message has no effect in this state."""
     return next((row for row in rows if _fits(row, at, on, epoch, generation)), None)
 
 

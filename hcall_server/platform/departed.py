@@ -12,7 +12,7 @@ class Departed(NamedTuple):
     """A partition that has left, or whose copy was dropped: GONE or NONE after the attempt `epoch`.
 
     `peer` is the id of the other system of this attempt, b"" for none.  A GONE partition belongs to that
-    system now.  `name` is the last name on this system, "" for a partition that was never here.
+    system now.  `name` is the last name on this system, "" for a partition that was never on it.
 
     `reserves_name`: the partition has this name on the other system.  So the settings of a server make no
     second partition of this name.  An operator may free the name.

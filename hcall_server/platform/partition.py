@@ -38,13 +38,13 @@ DYNAMIC_KEYS = b"\x01"
 class Partition:
     """One partition of a managed system.
 
-    `firmware` is the level of its system.  `level` is the level of the partition: without SIGNED_UPDATE
-    while the console has signed updates off.  `image` is the stored image, None for an empty store.
-    `state` is OFF, or `power.refused(...)` if the records could not be opened.  Only an event of power
-    leads to RUNNING.
+    The parameter `firmware` is the firmware level of the system.  `image` is the stored image, None for an
+    empty store.  The parameter `state` is OFF, or `power.refused(...)` if the records could not be opened.
+    Later a power event may change the attribute `state`, also to RUNNING.
 
-    `keystore` is None while the keystore is off (0 KiB, R-35) or refused.  `secure_boot` is the mode of
-    this IPL, or of the last one.
+    `level` is the firmware level for this partition.  It lacks SIGNED_UPDATE while the console has signed
+    updates switched off.  `keystore` is None if the keystore is off (0 KiB, R-35), or if the records could
+    not be opened.  `secure_boot` is the mode of this IPL; while the partition is off, of the last IPL.
     """
 
     def __init__(

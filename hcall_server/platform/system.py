@@ -150,7 +150,10 @@ class ManagedSystem:
             raise OperatorError(migration.CUSTODY_OWNED, message)
 
     def by_uuid(self, uuid: UUID) -> Partition | None:
-        """Return the partition with a UUID, in the state Recovery the restored one; None if there is none."""
+        """Return the partition with a UUID, None if there is none.
+
+        In the state Recovery, restored partitions are found too.
+        """
         return next((each for each in self.places.values() if each.profile.uuid == uuid), None)
 
     def by_number(self, number: int) -> Partition | None:

@@ -4,12 +4,10 @@
 system record into them.  `CommitAuthority` makes and checks the list of the records of one commit.
 `level_1` reads the records of older releases.  Pure, except for the entropy that the caller passes.
 
-A start needs all of these.  Modules that few starts need are imported by their own names:
-
-    trusted_key, console_record, copies, restoring      the console and its copies
-    custody_record                                      partitions that have left
-    traveller                                           partitions in a live migration
-    wrapped_key                                         the wrapped copies of the root key
+Every start of the server needs these names.  Few starts need the other modules, so this package does not
+import them.  `trusted_key`, `console_record`, `copies` and `restoring` serve the console and its copies.
+`custody_record` is about partitions that have left, and `traveller` about partitions in a live migration.
+`wrapped_key` has the wrapped copies of the root key.
 """
 
 from hcall_server.sealing.commits import NO_COMMIT, CommitAuthority, CommitRecord

@@ -1,6 +1,7 @@
-"""The console's attributes in a sealed record.  Each has a field of the header, or is a bit of its switches.
+"""How a sealed record stores the attributes that the console sets.
 
-Profiles of sealed level 1 and partition records have the same fields and bits.
+An attribute with a number has a field of the record's header.  A switch is a bit of the header's field
+`attributes`.  The profiles of sealed level 1 (`level_1`) use the same fields and bits as partition records.
 """
 
 from __future__ import annotations

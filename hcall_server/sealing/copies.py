@@ -74,7 +74,7 @@ class CopyHeader(NamedTuple):
 
     @property
     def age(self) -> tuple[int, int]:
-        """The sort key of the copies of one partition: the restores, then the generation."""
+        """The sort key of the copies of one partition: (restores, generation)."""
         # The generation alone does not order copies.  A restore may not know the largest generation, for
         # example after the service processor was lost.  Then the new generations are smaller than those of
         # earlier copies.

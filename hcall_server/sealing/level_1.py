@@ -114,17 +114,18 @@ def open_system(sealer: OldSealer, blob: bytes) -> SystemRecord:
 
 
 def decode_profile(plaintext: bytes) -> OldProfile:
-    """Return the profile that `plaintext` holds, of level 1 or 2; raises PlaintextError for anything else.
+    """Return the profile in `plaintext`; raises PlaintextError for anything else.
 
-    A profile of level 1 had no switches: each of them gets its first value.
+    Sealed level 1 had two layouts of profiles, PROFILE_1 and PROFILE_2.  PROFILE_1 has no switches, so each
+    switch gets its first value.
     """
     oldest = plaintext.startswith(_PROFILE_1_START)
     found = _parsed(PROFILE_1 if oldest else PROFILE_2, plaintext, rules.PROFILE_LAYOUT)
     header = found.header
     switches = 0 if oldest else header.attributes
     numbers = numbers_of(header, switches)
-    # A release of level 1 knew only these switches.  Any other bit in such a profile is damage, even if
-    # this release has an attribute for it.
+    # Releases of sealed level 1 knew only these switches.  Any other bit in such a profile is damage, even
+    # if this release has an attribute for that bit.
     if header.auto_start not in SWITCH or not found.name or switches & ~_SWITCHES:
         raise out_of_range()
     return OldProfile(
@@ -138,13 +139,13 @@ def decode_profile(plaintext: bytes) -> OldProfile:
 
 
 def old_marked(slot: bytes) -> int | None:
-    """Return the number in the high-water mark of level 1, None for anything else."""
+    """Return the number in a high-water mark of sealed level 1, None for anything else."""
     try:
         number, check = _MARK.unpack(slot)
     except LayoutMismatch:
         return None
-    # A mark of level 1 is a whole file, so a longer file is damaged.  The codec does not check that: it
-    # accepts bytes behind the mark, because level 2 has them.
+    # At sealed level 1 the file contains the mark alone, so a longer file is damaged.  The codec does not
+    # check that: at level 2 the file has bytes after the mark.
     whole = len(slot) == _MARK.size and zlib.crc32(slot[:-_CHECK_SIZE]) == check
     return int(number) if whole else None
 

@@ -63,7 +63,10 @@ class SystemRecord(NamedTuple):
 
     @classmethod
     def of(cls, system: ManagedSystem) -> SystemRecord:
-        """Return the record of a system as it is now; partitions without a UUID (level 1) are not in it."""
+        """Return the record of the present system.
+
+        Partitions that were not converted from sealed level 1 have no UUID, and are left out.
+        """
         profiles = (each.profile for each in system.partitions.values() if not each.name_unknown)
         known = (each for each in profiles if each.uuid.version is not None)
         roster = sorted((Listed(each.uuid, each.number, each.name) for each in known), key=_number)

@@ -82,7 +82,10 @@ def _usable(der: bytes | None) -> _Usable | None:
 
 
 def _judged(der: bytes | None) -> _Usable | str:
-    """Return a certificate that counts, or why it does not; the reason quotes nothing of its contents."""
+    """Return a usable certificate, or the reason why a certificate is not usable.
+
+    The reason quotes nothing of the certificate's contents.
+    """
     if der is None:
         return "a signature is in a list of another type than X.509"
     try:

@@ -15,7 +15,7 @@ _PLATFORM_KEY = LABEL_HEADER.build({"prefix": _NO_PREFIX, "os": OS_LINUX}) + PK
 
 
 def broken_by_label(label: bytes) -> Rule | None:
-    """Return the rule that a label breaks as the label of a variable, or None."""
+    """Return the rule that a label breaks, None if it is a right label of a variable."""
     try:
         header = LABEL_HEADER.parse(label)
     except ConstructError:
@@ -31,7 +31,7 @@ def broken_by_label(label: bytes) -> Rule | None:
 
 
 def broken_by_flags(flags: int, label: bytes) -> Rule | None:
-    """Return the rule that the flags of an update break for the variable of this label, or None."""
+    """Return the rule that the flags of an update break, None if the variable `label` permits these flags."""
     if flags & ~FLAG_APPEND:
         return rules.UPDATE_FLAGS
     # PK holds exactly one certificate, so nothing can be added to it.

@@ -111,9 +111,9 @@ class ContentInfo:
 class Signature(NamedTuple):
     """A signature by one signer.
 
-    Without signed attributes, the signature is over the SHA-256 digest of the update.  With them, it is
-    over the digest of these attributes: `attributes`.  Then the attributes contain a digest of the update:
-    `stated`.
+    Without signed attributes, the signature is over the SHA-256 digest of the update.  With signed
+    attributes, it is over the digest of these attributes: `attributes`.  The attributes contain a digest of
+    the update: `stated`.
     """
 
     value: bytes
@@ -265,6 +265,6 @@ def _signature(signer: SignerInfo, content_type: ObjectIdentifier) -> Signature:
 
 
 def _single(attributes: list[Attribute], kind: ObjectIdentifier) -> asn1.TLV:
-    """Return the only value of the only attribute of a type; ValueError if there are none or several."""
+    """Return the value of the attribute of type `kind`; ValueError unless there is exactly one such value."""
     (value,) = [tlv for each in attributes if each.type == kind for tlv in each.values.as_list()]
     return value

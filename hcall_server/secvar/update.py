@@ -3,16 +3,18 @@
 `decide` is pure: it takes the payload and the stored variables, and returns the change to make.
 Its rules are `hcall_abi.rules.updates`, checked in this order; the first broken rule is returned.
 
-    payload      the header, its fixed fields, the length of its certificate part
-    authority    PK's holder may sign every variable, holders of KEK's keys all but PK and KEK;
-                 while the latch is armed, an update of PK is not verified, its PKCS#7 not even read
-    time         later than that of the variable; not asked of the first update, of an append,
-                 nor of an update of PK without verification
-    contents     append adds lists: to the databases without duplicates, to the rest at the end;
-                 "delete everything" needs the armed latch; PK and KEK hold usable certificates,
-                 trustedcadb takes only those of authorities
-    result       no contents: PK's holder deletes the variable, KEK's leave it empty; an append
-                 keeps the later of both times; all must fit into an object
+1. Payload.  The header, its fixed fields and the length of its certificate part must be right.
+2. Authority.  A key in PK may sign an update of every variable.  A key in KEK may sign an update of every
+   variable except PK and KEK.  While the latch is armed, an update of PK is not verified, and its PKCS#7 is
+   not read.
+3. Time.  The update must be later than the stored variable.  This rule does not apply to the first update of
+   a variable, to an append, and to an update of PK that is not verified.
+4. Contents.  PK and KEK need usable certificates.  trustedcadb accepts only certificates of authorities.
+   "Delete everything" needs the armed latch.  An append to a signature database leaves out duplicates.  An
+   append to another variable adds the lists at the end.
+5. Result.  If an update has no contents, and PK signed it, the variable is deleted.  If KEK signed it, the
+   variable becomes empty.  After an append the variable has the later of both times.  The variable must fit
+   into an object.
 
 Cryptography is loaded at the first update that has to be verified.
 """
@@ -111,7 +113,7 @@ Decision = Replace | Delete | DeleteEverything | Refused
 
 
 def doubts_of(payload: bytes) -> tuple[str, ...]:
-    """Return the reasons why real firmware may refuse an update that is accepted here.
+    """Return the reasons why real firmware may refuse an update that this engine accepts.
 
     They depend on the form of the signatures alone.  Returns none for a payload that cannot be read.
     """

@@ -57,9 +57,9 @@ class AgeCheck:
         self._accepted = accept_older
 
     def demand_new(self) -> None:
-        """Raise if NVRAM is empty and its mark has a commit: the records are lost, the system is not new.
+        """Raise if NVRAM is empty, but its mark has a commit: the records are lost, the system is not new.
 
-        A first start of level 1 that was cut short leaves a mark with the number 0.  That mark is accepted.
+        If a first start of sealed level 1 was killed, the mark has the number 0.  That mark is accepted.
         """
         written = [slot for slot in self._nvram.mark.slots() if slot]
         if not written:
@@ -72,10 +72,10 @@ class AgeCheck:
             _refuse(rules.NVRAM_AGE, f"{reason}: put NVRAM and its mark back together, {way}")
 
     def of_level_1(self) -> int:
-        """Return how many IPL counts records of level 1 may lack; 0 if they are not older than the mark.
+        """Return how many IPL counts the records of sealed level 1 may lack.
 
-        Level 1 did not promise a mark, so a missing mark is accepted.  Level 1 did not commit each IPL, so
-        more IPLs than commits may be missing.
+        The result is 0 if the records are not older than the mark.  Sealed level 1 did not promise a mark, so
+        a missing mark is accepted.  It did not commit each IPL, so more IPLs than commits may be missing.
         """
         first, second = self._nvram.mark.slots()
         # A mark of level 2 proves that the records were converted once.  So these records are an older
@@ -95,7 +95,7 @@ class AgeCheck:
     def of_level_2(self, authority: CommitAuthority, last: CommitRecord, *, promised: bool) -> Age:
         """Compare the last commit with the mark.  If `promised`, a missing mark means older records.
 
-        A conversion may be killed before it writes its mark.  Then no mark is promised.
+        No mark is promised after a conversion that was killed before it wrote its mark.
         """
         slots = enumerate(self._nvram.mark.slots())
         marked = {slot: number for slot, each in slots if (number := authority.marked(each)) is not None}

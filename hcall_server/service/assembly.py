@@ -140,7 +140,7 @@ def assemble(seams: Seams, settings: Settings, *, accept_older: bool = False) ->
 
 
 def _show_left_over(system: ManagedSystem, stored: Stored, roster: Sequence[Listed]) -> None:
-    """Show partitions whose records of level 1 could not be converted.  Loads modules of level 1."""
+    """Add the partitions whose records of sealed level 1 could not be converted, as refused partitions."""
     from hcall_server.sealing.level_1 import OldSealer
     from hcall_server.writeback.convert import recover_left_over
 
@@ -370,9 +370,9 @@ def _fulfil(machine: Machine, wish: PartitionSettings) -> None:
 def _provide(system: ManagedSystem, wish: PartitionSettings) -> Partition | None:
     """Make or change a partition as the settings say; None if nothing was to be changed.
 
-    A partition whose store was refused stays as it is; `Machine.start` logs it.  If the name of a refused
-    partition cannot be read, no partition is made: the refused one may have that name.  If another system
-    owns the partition, it is neither changed nor made again.
+    A partition whose store was refused is not changed; `Machine.start` logs it.  If the name of any refused
+    partition cannot be read, no partition is made, because the refused one may have the wanted name.  If
+    another system owns the wanted partition, nothing is changed or made.
     """
     if is_elsewhere(system, wish.name):
         return None

@@ -75,9 +75,9 @@ def publish_keys(machine: Machine) -> None:
 
     A frozen partition gets its file.  The system serves it again if the attempt is aborted.
     """
-    # The commit of a step has no key files, so a kill may come between the two.  Then a file is missing, or
-    # there is one too many.  Each start repairs that.  In a later state Recovery, one file too many would
-    # look like a lost store.
+    # The commit of a step can't include key files.  A kill between the commit and the change of a key file
+    # leaves a file missing, or one file too many.  Each start repairs that.  In a later state Recovery, one
+    # file too many would look like a lost store.
     system, transport = machine.system, machine.transport
     left = {each.name for each in system.departed.values() if each.name}
     for partition in system.places.values():

@@ -33,8 +33,8 @@ _log = Log()
 class SocketPeers:
     """The connections of a server to other systems, and from them.  It listens as soon as it is made.
 
-    `wanted` is "unix" for a socket in `folder`, or "tcp:HOST:PORT".  OperatorError or ScarcityError if it
-    cannot listen there.
+    `wanted` is "unix" for a socket in `folder`, or "tcp:HOST:PORT".  OperatorError or ScarcityError if this
+    system cannot listen at the address.
 
     It does not listen on a Unix socket if the path is too long.  It does not listen either if the path is
     `taken` by a partition of an older release.  It still reaches other systems then.

@@ -18,8 +18,8 @@
 #   - The last flush, for the changes since the first one.  Both share `drain_seconds`.
 #   - The worker ends, NVRAM is closed, and the lock is released last: the next server finds closed files.
 #
-# If the last flush fails, the worker may still be in a commit.  Then the process closes nothing and ends
-# with status 3.  A second signal of `HURRY_SIGNALS` skips all waits; `pending` decides the status then too.
+# If the worker is still in a commit after a failed last flush, the process closes nothing, and ends with
+# status 3.  A second signal of `HURRY_SIGNALS` skips all waits; `pending` decides the status then too.
 
 from __future__ import annotations
 

@@ -97,9 +97,9 @@ class PartitionSettings:
 class Settings:
     """A whole server.  None means the stored value, or the default at the first start.
 
-    `name` is the name of the managed system, and `first_name` the one that a new system gets without it.
-    `tpm` are the words of its TPMs, one or two ("embedded", "swtpm:PATH", "tcti:STRING"); without them the
-    remembered ones count.
+    `name` is the name of the managed system.  If `name` is None, a new system gets the name `first_name`.
+    `tpm` has one or two words for the TPMs ("embedded", "swtpm:PATH", "tcti:STRING").  If `tpm` is empty, the
+    system has the TPMs of its last start.
     `strict_wrapping`: with strict memory, wrap buffers start at a page.  `strict_updates`: refuse signed
     updates that real firmware may refuse.
     `system_total_kbytes`: PKS total of the system in KiB.  `flush_delay_ms`: how long a change may

@@ -2,14 +2,14 @@
 
 `platform/root_key.py` has the decision about the copies of the root key.  This module carries it out:
 
-    new system       one commit with wrapped copies, system record and commit record; then mark; then card
-    go on            records not older than the mark; then missing copies are restored
-    Recovery         the same, without a system record
-    Reset pending    wrapped copies of the card's key; no record is read
+- New system: one commit has the wrapped copies, the system record and the commit record.  The mark is written
+  after this commit, and the card last.
+- Usual start: the records must not be older than the mark.  Missing copies of the root key are restored.
+- Recovery: as in a usual start, but NVRAM has no system record.
+- Reset pending: copies of the card's key are wrapped.  No record is read.
 
-The first commit of a new system has its wrapped copies.  Its card is written last.  A start that is killed
-before that commit leaves nothing behind.  A start that is killed after it leaves all but the card.  If the
-system record is missing, the system was cleared.
+A start that is killed before the first commit leaves nothing.  A start that is killed after the first commit
+leaves everything but the card.  If the system record is missing, the system was cleared.
 
 Records of sealed level 1 are converted in one commit.  They must not be older than the mark.
 """
@@ -253,7 +253,11 @@ class Opening:
         ready: _Ready,
         kept: Records | None,
     ) -> Stored:
-        """Return the result.  `kept` are the records, or None if this start has changed them."""
+        """Return what this start has found: the state, the identity, the records and the report about access.
+
+        `kept` are the records that were read before.  If this start has changed records, `kept` is None, and
+        NVRAM is read again.
+        """
         card, *tpms = reports
         stored = self._nvram.load() if kept is None else kept
         # After Clear All the card has a new key, which opens no record.

@@ -1,6 +1,6 @@
 """The TPMs of a state folder: one or two.
 
-There is a second one if the settings named it, or if it has a folder.
+There is a second TPM if the settings name it, or if the state has its folder.
 """
 
 from __future__ import annotations

@@ -61,8 +61,8 @@ class Batch(NamedTuple):
     def sealed(self, sealer: Sealer) -> dict[str, bytes | None]:
         """Return the sealed records by their names in NVRAM; None removes a record."""
         records = {name: seal(sealer) for name, seal in self.own.items()}
-        # Partitions come last, because their records have priority.  A partition may be deleted, and
-        # restored before its removal is flushed.  Then `records` has the removal under the same name.
+        # Partitions come last, because their records have priority.  If a partition is deleted, and restored
+        # before the flush, `records` still has the removal under the same name.
         for each in self.snapshots.values():
             records[partition_name(each.profile.uuid)] = each.sealed(sealer)
         return records

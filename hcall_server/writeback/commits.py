@@ -68,10 +68,12 @@ class Commits:
         return f"Commits({self.last})"
 
     def prepared(self, changes: Records) -> Commit:
-        """Return a commit of these records and of the commit record that lists them; None removes a record.
+        """Return a commit of these changes and of a commit record that lists the changed records.
 
-        A conversion removes the records of sealed level 1.  The commit has these removals.  The list never
-        has these records.
+        A change to None removes the record.
+
+        A conversion removes the records of sealed level 1.  These removals are in the commit, but not in the
+        list of the commit record.
         """
         listed = {record_id(name): blob for name, blob in changes.items() if not parse_old_name(name)}
         following = self.last.after(listed)

@@ -37,11 +37,10 @@ def converted(
     known_key: KnownKey,
     missing: int = 0,
 ) -> Changes:
-    """Return the changes that convert a state of level 1 to level 2, all of them for one commit.
+    """Return the changes that convert a state of sealed level 1 to level 2.
 
-    `missing` is the number of IPL counts that each partition leaves out if older records were accepted.
-
-    SealingError when the system record does not open.
+    The caller must make all changes in one commit.  If older records were accepted, `missing` is added to the
+    IPL count of each partition.  SealingError if the system record does not open.
     """
     if SYSTEM not in records:
         raise loss_of("the system record", records)
@@ -70,10 +69,10 @@ def converted(
 def recover_left_over(
     system: ManagedSystem, records: Records, old: OldSealer, roster: Iterable[Listed]
 ) -> None:
-    """Show the partitions whose records of level 1 could not be converted, each refused with its reason.
+    """Add the partitions whose records of sealed level 1 could not be converted, each refused with a reason.
 
-    Call it when all other partitions are in the system.  `roster` lists those partitions.  With it, the
-    reason can name the partition whose record was put in the place of a refused one.
+    Call this function when all other partitions are in the system.  `roster` lists those other partitions.
+    If the record of one of them was put in the place of a refused partition's record, the reason names it.
     """
     reader = _Reader(records, old, [each.number for each in roster])
     for number in reader.numbers:
@@ -91,9 +90,9 @@ def recover_left_over(
 
 
 def _refuse(system: ManagedSystem, number: int, name: str | None, reason: StorageError) -> None:
-    """List an unreadable partition of level 1 as refused, under its name or under a placeholder."""
-    # A partition of level 1 gets its UUID by the conversion.  Until then it has this substitute, which has
-    # no UUID version.  So `records_of` knows that the records of the partition are those of level 1.
+    """Add an unreadable partition of sealed level 1 as refused, under its name or under a placeholder."""
+    # Such a partition gets a UUID by the conversion.  Until then it has this substitute, which has no UUID
+    # version.  By that, `records_of` knows that the records of the partition are those of sealed level 1.
     no_uuid = UUID(int=number)
     taken = system.by_number(number) is not None
     if name is None or taken or name in system.partitions:
@@ -105,7 +104,7 @@ def _refuse(system: ManagedSystem, number: int, name: str | None, reason: Storag
 
 
 class _Reader:
-    """Reads the records of level 1: two for each partition."""
+    """Reads the records of sealed level 1: two for each partition."""
 
     def __init__(self, records: Records, sealer: OldSealer, others: Iterable[int] = ()) -> None:
         self._records = records

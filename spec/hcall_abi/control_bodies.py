@@ -2,8 +2,8 @@
 
 Validation and JSON schema come from one definition.  The bodies of answers are in `hcall_abi.control_views`.
 Sizes of keystores are in KiB (`kbytes`), sizes of their contents in bytes.  Attribute names are those of the
-real console where it has them (`keystore_kbytes`, `secure_boot`, `curr_secure_boot`).  The repr of a body
-hides its keys.
+real console where it has them (`keystore_kbytes`, `secure_boot`, `curr_secure_boot`).  `repr` of a body shows
+no secret: no key, no token and no bytes of a copy.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class WrongValue(Mistake, ValueError):
 
 
 class UnknownName(Mistake, LookupError):
-    """An argument names a thing that is not there."""
+    """An argument names a thing that does not exist."""
 
 
 class WrongLoop(Mistake, RuntimeError):

@@ -73,7 +73,7 @@ Span = tuple[int, int, int]
 
 
 class LocalProtocolError(Exception):
-    """This end tried to send a frame that the protocol does not allow now: a bug here, not in the peer."""
+    """This side has a bug: it tried to send a frame that the protocol does not allow now."""
 
     def __init__(self, rule: Rule, message: str) -> None:
         super().__init__(f"{message} [rule {rule.id}: {rule.sentence}; see {rule.page}]")

@@ -297,7 +297,7 @@ def _json(answer: Any, indent: int | None = 2) -> str:
 
 def _refused(args: argparse.Namespace, target: Target, error: ConsoleRefused) -> int:
     status = PRESENCE if error.problem.rule_id.startswith("presence.") else REFUSED
-    if args.json:  # unchanged: a newer server may have sent further fields
+    if args.json:  # the problem of the system alone: `_fail` would add the advice of this command
         streams.complain(_json(error.problem, indent=None))
         return status
     return _fail(args, target, error, status)

@@ -97,7 +97,10 @@ def _system(sought: Sought) -> SystemView | None:
 
 
 def _standstill(sought: Sought) -> SwpksError | None:
-    """Return why the system does not serve a partition, None if it serves it or does not answer."""
+    """Return why the system does not serve a partition.
+
+    None if the system serves the partition, or does not answer.
+    """
     system = _system(sought)
     if system is None:
         return None

@@ -61,9 +61,10 @@ def check_named(args: argparse.Namespace, number: int) -> None:
 
 
 def _number(args: argparse.Namespace) -> int:
-    """Return the partition id of NAME, for a TCP listener that serves several; 0 if it is not known.
+    """Return the partition id to open over TCP.
 
-    0 means the only partition of the listener.
+    The id is that of --partition, else that of NAME on the server of the state folder.  If there is neither
+    an option nor a server to ask, the result is 0.  A listener takes 0 only if it serves one partition.
     """
     if args.partition is not None:
         return int(args.partition)

@@ -88,7 +88,10 @@ def consumer_word(number: int) -> str:
 
 
 def opcode(text: str) -> int:
-    """Return an opcode by the name of its h-call, with or without H_PKS_, or any number."""
+    """Return the opcode for the name of an h-call, or for a number.
+
+    The name may omit H_PKS_.  Any number is permitted, so that a test can send a wrong one.
+    """
     name = text.upper().removeprefix("H_PKS_")
     if name in Opcode.__members__:
         return Opcode[name]
@@ -191,7 +194,10 @@ def segment(text: str) -> Segment:
 
 
 def chosen_label(args: argparse.Namespace) -> bytes:
-    """Return the label that the command names: LABEL, or the label with a header that --os-label names."""
+    """Return the label that the command is about: LABEL, or the one built from --os-label.
+
+    --os-label has a component and a name.  Only such a label is built with a header.
+    """
     if (args.label is None) == (args.os_label is None):
         raise UsageError("give either LABEL or --os-label COMPONENT:NAME")
     if args.os_label is None:
@@ -232,8 +238,8 @@ def _reading(path: Path | None) -> Iterator[None]:
 def opened_output(path: Path | None, size: int = 0) -> Iterator[Callable[[bytes], None]]:
     """Yield a function that writes the result of a call.
 
-    UsageError, before the call, if the result could not be written.  `size` is the largest result in bytes,
-    if the call cannot be repeated; 0 if it can.
+    UsageError, before the call, if the result could not be written.  If the call cannot be repeated, `size`
+    is the largest result in bytes.  If it can be repeated, `size` is 0.
     """
     with ExitStack() as stack:
         with _writing(path):

@@ -230,7 +230,7 @@ def status_of(end: MachineEnd, options: argparse.Namespace, boot: DiskBoot | Non
 
     if boot and end is MachineEnd.NOT_BOOTED:
         if boot.tail.in_line:
-            streams.complain("")  # the message begins on a line of its own, behind the console's text
+            streams.complain("")  # so the message begins on a line of its own, after the guest's text
         _say(failed_boot(boot))
         return NOT_BOOTED
 
@@ -252,6 +252,5 @@ def _trace(opcode: int, answer: HReturn) -> None:
     """Print an h-call: its name and status, never its data."""
     name = Opcode(opcode).name
     with suppress(OSError):  # a trace without a reader must not stop the guest
-        # The guest's console has the terminal in raw mode: without \r the next line would begin in the
-        # middle.
+        # QEMU has put the terminal into raw mode: without \r the next line would begin in the middle.
         print(f"swpks qemu: H_PKS_{name} -> {status_name(answer.status)}\r", file=sys.stderr, flush=True)

@@ -87,7 +87,10 @@ def _serve(play: Play) -> subprocess.CompletedProcess[bytes]:
 
 
 def _erase(play: Play, action: str) -> None:
-    """Run an erase without its word, then with it; only the presence file gets the printed word."""
+    """Run an erase twice: the first run prints a word, and the second run erases.
+
+    Between the runs, the word is written to the presence file.
+    """
     play.stage.say(f"swpks asmi --state ... {action}")
     before = _files(play, *_PARTS)
     first = _asmi(play, action)

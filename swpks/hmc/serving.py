@@ -86,7 +86,10 @@ class WireCaller:
         self._following = False
 
     async def read(self, path: str, limit: int) -> bytes:
-        """Return the content of a file that the command's words name; OperatorError if none comes."""
+        """Ask the command for a file that its command line names; return the content.
+
+        OperatorError if the command sends no content, or more than `limit` bytes.
+        """
         reply = await self._ask(path, wire.read(path, limit))
         content = reply.content
         if content is None or len(content) > limit:
@@ -96,7 +99,10 @@ class WireCaller:
         return content
 
     async def write(self, path: str, content: bytes, *, replace: bool) -> None:
-        """Ask the command to write a file that its words name; OperatorError if it does not."""
+        """Ask the command to write a file that its command line names.
+
+        OperatorError if the command does not write the file.
+        """
         reply = await self._ask(path, wire.write(path, content, replace=replace))
         if not reply.written:
             raise OperatorError(rules.HMC_FILE, f"{path}: the command did not write it")

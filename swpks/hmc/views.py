@@ -66,8 +66,9 @@ class StoredCopyView(View):
 class JobView(View):
     """A job of the console.
 
-    `waiting` is the reason why it waits, `rule_id` the rule by which it failed; both may be "".  The last
-    line of a failed job is the error message; `advised`: this line has the remedy already.
+    `waiting` is the reason why the job waits, "" if it does not wait.  `rule_id` is the rule of its failure,
+    "" if it has not failed.  The last line of a failed job is the error message; `advised`: this line has the
+    remedy already.
     """
 
     number: int

@@ -25,7 +25,10 @@ MOST_WORDS = 4096
 
 
 class Forwarded(msgspec.Struct, forbid_unknown_fields=True):
-    """A verb of the control channel for one system; `name` is the name in its path, `body` its body."""
+    """A verb of the control channel for one system.
+
+    `name` is the name in the path of the request, and `body` is the body of the request.
+    """
 
     operation: str
     system: str | None = None

@@ -1,4 +1,4 @@
-"""A boot from a disk: how far it is, what its console prints, and when it counts as failed.
+"""A boot from a disk: how far it is, what the guest prints on its serial line, and when the boot has failed.
 
 A loader that refuses a kernel ends at a prompt, in a menu, or in a power-off.  A prompt waits for a user for
 ever.  So the command ends a boot that has failed (spec/qemu.md#a-boot-that-fails), and prints the loader's
@@ -25,7 +25,7 @@ BOOT_LIMIT = 120.0
 KERNEL_LIMIT = 30.0
 """Seconds from the hand-over to `early_setup`.  The kernel only copies itself, which takes 0.1 s."""
 LAST_LINES = 12
-"""Lines of the console that are kept for a report."""
+"""Lines of the serial line that are kept for a report."""
 LONGEST_LINE = 512
 """Characters of a line that are kept; a loader may print without an end of line."""
 
@@ -44,14 +44,14 @@ class BootStage(IntEnum):
 
 
 class ConsoleTail:
-    """The last lines of a console, from its bytes as they come."""
+    """The last lines that a guest has printed on its serial line."""
 
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=LAST_LINES)
         self._line = ""
 
     def feed(self, data: bytes) -> None:
-        """Add the next bytes of the console."""
+        """Add the next bytes of the serial line."""
         *ended, rest = (self._line + data.decode("latin-1")).split("\n")
         self._lines.extend(filter(None, map(_plain, ended)))
         self._line = rest[-LONGEST_LINE:]
@@ -69,12 +69,12 @@ class ConsoleTail:
 
     @property
     def in_line(self) -> bool:
-        """Whether the console has printed text behind its last end of line."""
+        """Whether the guest has printed text after its last end of line."""
         return bool(_plain(self._line))
 
     @property
     def prompts(self) -> bool:
-        """Whether the console ends with a prompt of SLOF or GRUB."""
+        """Whether the last text of the guest is a prompt of SLOF or GRUB."""
         return bool(_PROMPT.fullmatch(_plain(self._line)))
 
 
@@ -119,7 +119,7 @@ class DiskBoot:
         self._wake()
 
     async def read(self, console: trio.abc.ReceiveStream) -> None:
-        """Read the copy of the console up to its end.
+        """Read a copy of the guest's serial output, until QEMU closes it.
 
         The caller must read all the time.  If the pipe is full, QEMU stops the guest and waits.
         """

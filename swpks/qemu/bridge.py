@@ -1,8 +1,9 @@
 """The bridge between a guest in QEMU and its partition: the action at each stop of the guest.
 
-The kernel starts          a reset of the machine is an IPL; the bridge completes the device tree
-The driver calls a gate    the bridge sets breakpoints at the gate's ``sc 1``, and lets the call go on
-A hypervisor call          the partition answers an H_PKS call; QEMU carries out any other
+- At the start of the kernel, the bridge completes the device tree.  After a reset of the machine it also
+  makes an IPL of the partition.
+- When the driver calls a gate, the bridge sets breakpoints at the gate's ``sc 1``.  Then the call continues.
+- At a hypervisor call, the partition answers an H_PKS call.  QEMU carries out any other call.
 """
 
 # How the h-calls of a kernel reach the partition
@@ -216,8 +217,8 @@ class Bridge:
     async def _demand_no_reset(self) -> None:
         """Raise ResetMeanwhile if the machine was reset since `_was_reset`.
 
-        The guest is stopped while the bridge waits for the partition, but another program may reset it.
-        Then the registers are those of the new boot, and must not be written.
+        The guest is stopped while the bridge waits for the partition, but another program may reset the guest
+        meanwhile.  After a reset the registers are those of the new boot, and must not be written.
         """
         if self._resets not in (None, await self.monitor.resets()):
             raise ResetMeanwhile

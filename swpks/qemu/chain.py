@@ -1,9 +1,9 @@
 """The bridge of a machine that boots from a disk: firmware, boot loader, kernel.
 
-The reset vector            an IPL of the partition
-The boot loader's entry     firmware gets the keystore's services, and its objects are locked
-Firmware's `sc 1`           an H_PKS call goes to the partition
-The hand-over               the breakpoints of the kernel are set, those of firmware are cleared
+- At the reset vector, the bridge makes an IPL of the partition.
+- At the boot loader's entry, it gives firmware the keystore's services, and locks firmware's objects.
+- At firmware's `sc 1`, it sends an H_PKS call to the partition.
+- At the hand-over, it sets the breakpoints of the kernel, and clears those of firmware.
 """
 
 # How firmware and boot loader take their keys from the partition

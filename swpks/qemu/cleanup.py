@@ -38,7 +38,10 @@ _PROCESS, _FOLDER = b"p", b"f"
 
 
 class Cleanup:
-    """Starts the cleanup process; at the end of the `with` block, has it clean up, and waits for it."""
+    """The cleanup process, from the constructor to the end of the `with` block.
+
+    At the end of the block, the process cleans up.  The block waits for its end.
+    """
 
     def __init__(self) -> None:
         # Each message is one packet, so that a descriptor arrives with its message.

@@ -42,7 +42,9 @@ def drop_notice(_sentence: str) -> None:
 
 
 class PatientConsole:
-    """The console of one partition; raises PartitionUnusable with the message of its system.
+    """The management console's requests about one partition; they wait for a server that is away.
+
+    If the system refuses a request, PartitionUnusable has the message of the system.
 
     `notify` is called before a request waits for a server.
     """

@@ -171,7 +171,7 @@ async def start(machine: QemuMachine, cleanup: Cleanup | None = None, **streams:
 
 @contextmanager
 def _copied_console(machine: QemuMachine) -> Iterator[tuple[int | None, tuple[int, ...]]]:
-    """Yield both ends of a pipe for a copy of the console: ours, and QEMU's.
+    """Yield both ends of a pipe for a copy of the guest's serial output: ours, and QEMU's.
 
     A machine without a disk has no such pipe.  QEMU's end is closed at the end of the block.  Our end is
     closed only if the block fails.

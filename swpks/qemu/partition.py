@@ -1,4 +1,4 @@
-"""The partition of a machine: its session, which is opened again after each end, and its console.
+"""The partition of a machine: its session, which is opened again after each end, and its power.
 
 The server may end and start again while the guest runs: the next call reconnects.  If the connection breaks
 during a call, the call may or may not have run.  Then the guest gets H_ABORTED, the status for an error

@@ -75,16 +75,16 @@ async def run_kernel(
     `image` is the result of `elf.load` for the machine's kernel.  `target` is the address of the
     partition's data channel, or a function that returns the present one.  `patience` is the time in seconds
     that a server may be away.  `cleanup` and `streams` are those of `machine.start`.  A machine with a disk
-    needs `boot`.  If its boot fails, `boot` has the reason and the last lines.
+    needs `boot`.  If the machine fails to boot, `boot` has the reason and the last lines of the guest.
 
-    If the partition was started, it is stopped also after an error or a cancellation.  A power-off by the
-    console ends the machine.
+    If this function has started the partition, it stops the partition, also after an error or a cancellation.
+    If the management console powers the partition off, the machine ends.
 
-    Raises MachineFailed with QEMU's exit status if that is not 0.  If the guest can't be served, raises an
-    error of `swpks.qemu.errors`.
+    Raises MachineFailed if QEMU ends with another exit status than 0.  If the guest can't be served, raises
+    an error of `swpks.qemu.errors`.
     """
-    # The console is asked before QEMU starts: an unknown partition is an error of the command line, not of
-    # the guest.
+    # The management console is asked before QEMU starts: an unknown partition is an error of the command
+    # line, not of the guest.
     await console.check()
     # The blocks end in reverse order: QEMU ends first, then the partition is stopped, then session and claim
     # end.
@@ -108,7 +108,7 @@ async def _served(
     prepare: Prepare | None,
     boot: DiskBoot | None,
 ) -> MachineEnd:
-    """Serve the guest until the machine ends or the console powers the partition off."""
+    """Serve the guest until the machine ends, or the management console powers the partition off."""
 
     async def serve() -> MachineEnd:
         return await of_boot(await _guest(wires, bridge, prepare))
@@ -134,7 +134,7 @@ async def _served(
 def _boot_tasks(
     boot: DiskBoot, console: trio.abc.ReceiveStream
 ) -> tuple[Callable[[], Awaitable[MachineEnd]], ...]:
-    """Return the tasks of a machine that boots from a disk: the watch of the boot, and its console."""
+    """Return the two tasks of a boot from a disk: one waits for a failure, one reads the serial output."""
 
     async def failed() -> MachineEnd:
         await boot.wait_failed()

@@ -33,7 +33,10 @@ def reason_against(mark: str, given: Sequence[object], options: Mapping[str, Any
 
 
 def _try_console(partitions: Mapping[str, Sequence[str]] = PARTITIONS, **options: Any) -> None:
-    """Make the settings of each system and each partition of a console, as its fixture does."""
+    """Try the options of the mark `pks_console`: a wrong one raises the error that the fixture would raise.
+
+    The partitions and systems that this makes are thrown away.
+    """
     from hcall_server.service.assembly import assemble
     from swpks.testing.seams import simulated_seams
     from swpks.testing.system import settings_of

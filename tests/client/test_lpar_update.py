@@ -202,7 +202,10 @@ def test_strict_updates_and_the_log_without_them(swpks_server):
 
 @pytest.mark.process
 def test_keys_survive_a_kill(swpks_server):
-    """R-21, R-36, R-70: after SIGKILL confirmed keys are there, and the latch is still used up."""
+    """R-21, R-36, R-70: A kill loses no confirmed key, and does not arm the latch again.
+
+    After SIGKILL and a start, an unsigned update of PK is refused.
+    """
     for request in (power_off("lpar1"), set_attributes("lpar1", ARMED), power_on("lpar1")):
         swpks_server.console.call(request)
     with swpks_server.connect_blocking() as channel:

@@ -8,10 +8,9 @@ from hcall_client.patience import Patience
 
 
 def test_a_rest_that_no_clock_shows_is_no_rest() -> None:
-    """A remainder that comes from the rounding of floats counts as no time left.
+    """If the time left is only a rounding error of floats, `look` raises TimeoutError.
 
-    `look` then raises TimeoutError.  Seed 501202 of the simulation found the fault: in virtual time the
-    client never stopped.
+    Seed 501202 of the simulation found the fault: in virtual time the client never stopped.
     """
     now = [0.0]
     patience = Patience(0.4, lambda: now[0])

@@ -120,9 +120,10 @@ def test_a_partition_of_another_system_is_skipped_by_name(level: RestoreLevel) -
 
 
 def test_a_partition_that_is_skipped_is_not_deleted() -> None:
-    """A partition of the backup may be at another system now. The restore skips it.
+    """The restore skips a partition of the backup that is at another system now.
 
-    If this system has it too, level 1 does not delete it here.
+    A full restore (RestoreLevel 1) deletes the partitions that the backup does not have. The skipped
+    partition is in the backup, so its remains on this system are not deleted.
     """
     plan = planned(1, BOTH, partition("b", objects=3), elsewhere={B: "other"})
     assert steps(plan) == ["restore a"]

@@ -219,7 +219,10 @@ async def test_a_place_that_leads_to_another_known_system_is_refused(autojump_cl
 
 
 async def test_a_bug_that_one_system_brings_out_does_not_reach_another(autojump_clock) -> None:
-    """If one system triggers a bug, in a question or at the connect, the streams of the others go on."""
+    """If the console meets a bug at one system, it stays connected to the other system.
+
+    Each call to the first system raises ValueError. The console copies that system again after the repair.
+    """
     lab, other = Site("lab"), Site("other", "c")
     async with running(lab, other) as rig:
         known = rig.console.find("lab")

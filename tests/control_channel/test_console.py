@@ -62,9 +62,10 @@ async def keep(client: httpx.AsyncClient, name: str = "a", **changes: Any) -> ht
 
 
 class Asked:
-    """Shows which questions the system asks its attached console. The console's stream has no transport.
+    """Shows which questions the system asks its attached console.
 
-    `look` lets the system check once, and returns the questions.
+    The events come from the watcher of the machine, without HTTP. `look` makes the system check once whether
+    it has to ask, and returns the questions.
     """
 
     def __init__(self, machine: Machine, watcher: Watcher) -> None:

@@ -125,7 +125,7 @@ async def test_it_sees_two_flushes_end_at_most(held: Held, clock: MockClock) -> 
 
 
 async def test_a_change_behind_the_flight_waits_for_the_next_one(held: Held, clock: MockClock) -> None:
-    """A CONFIRM of a change that came after the start of a commit waits for the next commit."""
+    """If a WRITE arrives during a commit, its CONFIRM waits for the next commit."""
     peer, other = await held.session(), await held.session()
     await other.call(write(b"old"))
     await other.send(*other.frames([confirm(b"old")]))

@@ -118,7 +118,11 @@ class Plant:
         until(self._started)
 
     def _started(self) -> bool:
-        """Return whether the partitions with automatic start run. Each first asks the console (R-54)."""
+        """Return whether all automatic starts are over: the partitions run, or are refused.
+
+        The system asks the console before it starts a partition (R-54).  A system that is not Operating
+        starts none.
+        """
         view = self.view()
         ran = (each.power == "running" or each.refused or not each.auto_start for each in view.partitions)
         return view.state != "Operating" or all(ran)

@@ -81,7 +81,7 @@ def test_one_console_uses_a_store(console) -> None:
 
 
 def test_a_folder_of_other_things_is_no_store(console) -> None:
-    """A folder with other files is refused as a store with status 2 and the rule."""
+    """The console accepts no folder with foreign files as its store: it names the rule, and exits with 2."""
     console.store.mkdir(0o755)
     (console.store / "letter").touch()
     reported = failed(console)

@@ -69,7 +69,7 @@ def test_an_image_comes_back_and_has_the_documented_layout(image: StoreImage) ->
 
 @given(images, st.data())
 def test_damaged_plaintext_is_judged_as_construct_judges_it(image: StoreImage, data: st.DataObject) -> None:
-    """R-02: Of damaged bytes, both decoders accept the same and refuse the same."""
+    """R-02: If bytes are damaged, the decoder accepts them exactly if the Construct definition does."""
     plaintext = bytearray(encode_image(image))
     at = data.draw(st.integers(0, len(plaintext)))
     junk = data.draw(st.binary(max_size=6))

@@ -62,7 +62,9 @@ KINDS = (EMBEDDED.kind, *_OWN_KINDS)
 
 
 def open_tpm(folder: Path, name: str, wanted: TpmKind | None, entropy: Callable[[int], bytes]) -> Tpm:
-    """Return the TPM whose folder this is; `wanted` is the value of `--tpm`, None for the remembered kind.
+    """Return the TPM of a folder.
+
+    `wanted` is the value of `--tpm`.  If it is None, the TPM has the kind that the folder remembers.
 
     Another place of the same kind is accepted and remembered.  Nothing is sent to the TPM yet.  Raises
     OperatorError for another kind than the remembered one, StorageError if `external` is damaged.

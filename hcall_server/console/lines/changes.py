@@ -126,8 +126,8 @@ _CHANGED = Vocabulary(
 _PROFILE = Vocabulary(
     ("lpar_name", "lpar_id", "auto_start"),
     ("lpar_name", "lpar_id"),
-    # `name` is the name of a profile here.  Scripts use any name for it, and each partition has one profile
-    # only.  So the name is ignored.
+    # In these records `name` is the name of a profile.  Scripts use any name for it, and each partition has
+    # one profile only.  So the name is ignored.
     ignored.OF_PARTITIONS | ignored.OF_PROFILES | {"name"},
     tuple(ATTRIBUTES),
 )

@@ -90,8 +90,8 @@ class Line:
     async def last_view(self) -> tuple[SystemView, bool]:
         """Return the view of the system of -m, and whether the system is away.
 
-        If it is away, the view is its last one.  SwpksError if it is away, and the console has seen no
-        partition of it since the console's own start.
+        If the system is away, the result is its last view.  SwpksError if this console process has seen no
+        partition in any view of the system.
         """
         try:
             return await self.system(), False

@@ -44,9 +44,10 @@ NOT_AVAILABLE = "Not Available"
 
 @dataclass(frozen=True)
 class ListedPartition:
-    """A partition and its system, from which a list takes its attributes.
+    """A partition and its system: a list takes the attributes of a line from both.
 
-    `state` and `restart`, the remote restart status, are in the console's words.
+    `state` is the state of the partition, and `restart` its remote restart status.  Both are words of the
+    real console.
     """
 
     system: SystemView

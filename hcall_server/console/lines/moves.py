@@ -40,17 +40,17 @@ class ListedMove:
 
     @property
     def name(self) -> str:
-        """Its name on this system, or the name in the console's record if it is not here."""
+        """The partition's name on this system; if it is on another one, the name in the console's record."""
         return self.partition.name if self.partition else self.move.name if self.move else ""
 
     @property
     def number(self) -> str | None:
-        """Its partition id, None if it is not on this system."""
+        """The partition id, None if the partition is not on this system."""
         return str(self.partition.number) if self.partition else None
 
 
 def _known_by_record(text: str) -> str | None:
-    """Return a text of the record; None for "", because the attribute does not apply then."""
+    """Return a text of the console's record; None for "", which means that the attribute does not apply."""
     return text or None
 
 

@@ -110,7 +110,7 @@ def _fixed_part(con: Any) -> Struct:
 
 
 def _unchecked(part: Any) -> Any:
-    """Return a field without the check of its value, which has no bytes of its own."""
+    """Return a field without the check of its value; a check has no bytes of its own."""
     if isinstance(part, Renamed) and isinstance(part.subcon, Validator):
         return part.name / part.subcon.subcon
     return part

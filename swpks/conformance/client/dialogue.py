@@ -1,4 +1,4 @@
-"""The judge's end of the line protocol: it sends a command, then waits for its line with a deadline."""
+"""The judge's side of the line protocol: send a command, and wait for the client's line with a deadline."""
 
 from __future__ import annotations
 

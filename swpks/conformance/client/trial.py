@@ -138,7 +138,10 @@ class Trial:
         self.report("broken")
 
     def close(self, connection: ServedConnection) -> None:
-        """Ask the client to close the session; demand GOODBYE 0, the end of the stream and `closed`."""
+        """Ask the client to close the session.
+
+        The client must send GOODBYE 0, end the stream, and print `closed`.
+        """
         self.client.command("close")
         connection.goodbye(GoodbyeReason.DONE)
         self.report("closed")

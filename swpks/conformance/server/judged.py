@@ -275,7 +275,8 @@ class Judged:
 
     def used(self) -> int:
         """Return the used space that GET_CONFIG reports."""
-        # The offset is from the page: the parser of `hcall_abi` would share its mistakes with the server.
+        # The offset is copied from spec/structures.md.  The server uses the parser of `hcall_abi`, so
+        # with that parser this check could not notice a wrong offset.
         block = self.do(Opcode.GET_CONFIG, config=24).expect(Status.H_SUCCESS).written
         return int.from_bytes(block[16:20], "big")
 

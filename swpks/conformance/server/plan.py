@@ -166,7 +166,10 @@ def _mode(judged: Judged) -> int:
 
 
 class Run:
-    """A run of the cases; `ipl` makes an IPL of the partition, None if the operator gave no command."""
+    """A run of the cases.
+
+    `ipl` makes an IPL of the partition.  It is None if the operator gave no command for an IPL.
+    """
 
     def __init__(self, judged: Judged, ipl: Callable[[], None] | None = None) -> None:
         self._judged = judged
@@ -178,7 +181,7 @@ class Run:
     def findings(self, cases: Cases) -> Iterator[Finding]:
         """Try the cases in the order of their stages; yield a finding for each.
 
-        A caller may stop early.  Then the connections are closed, and the objects of the case stay.
+        If the caller stops early, the connections are closed, and the objects of the case stay.
         """
         try:
             for stage in RunStage:

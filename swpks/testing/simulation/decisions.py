@@ -134,7 +134,11 @@ class DecisionWatch:
             self._trace.fail(f"{site.name} hears {said}, and the console has stored nothing like it")
 
     def _may_serve(self, site: Site, uuid: UUID, stored: Sequence[Entry]) -> bool:
-        """Whether a system may serve: the last entry names it; without an entry, it is the only owner."""
+        """Whether the console may let a system serve a partition.
+
+        `stored` are the console's entries about the partition.  The last entry must name the system as the
+        owner.  If there is no entry, the system must be the only owner by the records of all systems.
+        """
         if stored:
             return stored[-1].owner == site.system_id
         owners = [name for name in self._sites if self._records.at(name, uuid).custody in OWNING]

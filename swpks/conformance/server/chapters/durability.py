@@ -70,8 +70,8 @@ def _stays_flushed(judged: Judged) -> None:
     label = judged.label()
     judged.write(label).expect(Status.H_SUCCESS)
     flushed(judged, label)
-    # The first answer decides: a server that counts the changes of the whole partition would return
-    # "pending".
+    # This CONFIRM is not repeated.  A server that counts the changes of the whole partition would answer it
+    # with "pending".
     judged.write(judged.label()).expect(Status.H_SUCCESS)
     judged.about(_CONFIRM, label).expect(Status.H_SUCCESS, flushed=1)
 
