@@ -68,6 +68,7 @@ from hcall_abi.requests import (
 )
 from hcall_abi.rules import console as rules
 from hcall_abi.rules.rule import Fault, Rule
+from hcall_abi.trace_requests import set_trace
 from hcall_client.errors import printable
 from hcall_client.other_ends import OtherEnd, end_of_answer, end_of_file
 from hcall_client.patience import Patience
@@ -114,6 +115,7 @@ __all__ = [
     "set_faults",
     "set_nvram_fault",
     "set_system",
+    "set_trace",
     "set_trusted_key",
     "show_components",
     "show_copy",

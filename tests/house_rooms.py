@@ -38,6 +38,7 @@ ROOMS: dict[str, set[str]] = {
     ),
     "hcall_server.mobility": _server("failpoints", "keystore", "platform", "sealing", "machine"),
     "hcall_server.process": _server("files", "folders", "machine"),
+    "hcall_server.trace": _server("hcalls", "platform", "writeback", "machine"),
     "hcall_server.data_channel": _server("hcalls", "platform", "machine") | _VERSION,
     "hcall_server.control_channel": _server("keystore", "platform", "faults", "writeback", "machine")
     | _VERSION,
@@ -56,6 +57,7 @@ ROOMS: dict[str, set[str]] = {
         "process",
         "data_channel",
         "control_channel",
+        "trace",
     )
     | _VERSION,
     "hcall_client": _ABI,

@@ -37,11 +37,12 @@ PURE = (
     "hcall_abi",
     *(f"hcall_server.{room}" for room in ("keystore", "secvar", "wrapping", "platform", "hcalls", "sealing")),
 )
-# Plain functions of bytes in the bridge to QEMU, in the TPMs and in the console's lines.
+# Plain functions of bytes in the bridge to QEMU, in the TPMs, in the console's lines and in traces.
 BYTES_ONLY = (
     *(f"swpks.qemu.{name}" for name in ("rsp", "registers", "callsites", "devicetree")),
     *(f"hcall_server.components.tpm.{name}" for name in ("blobs", "bounds", "codes", "commands")),
     *(f"hcall_server.console.{name}" for name in ("grammar", "options")),
+    *(f"hcall_server.trace.{name}" for name in ("blanking", "cutting", "pcapng")),
     *(f"swpks.cli.manual.{name}" for name in ("book", "commands", "formats", "inline", "markdown", "mdoc")),
     *(f"swpks.cli.manual.{name}" for name in ("overview", "prose", "references", "tables")),
 )
@@ -90,7 +91,7 @@ NEVER_LOADED = [
     ("hcall_server.service.server", {"hcall_server.mobility", "*.custodian", "*.arrival", "*.x25519"}),
     ("swpks.cli.serve", {"hcall_server.console", "swpks.hmc"}),
     ("swpks.cli.serve", {"*.call_log", "hcall_server.hcalls.call_fields"}),
-    ("hcall_server.service.server", {"*.call_log", "hcall_server.hcalls.call_fields"}),
+    ("hcall_server.service.server", {"*.call_log", "hcall_server.hcalls.call_fields", "hcall_server.trace"}),
     (
         "hcall_server.service.assembly",
         {

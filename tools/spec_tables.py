@@ -26,6 +26,7 @@ import custody_tables
 import root_key_tables
 import rule_tables
 import state_tables
+import trace_tables
 
 from hcall_abi.arguments import Arg, Kind
 from hcall_abi.calls import CALLS, HCallSpec, Opcode
@@ -331,6 +332,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "tags": lambda: rows("frame | tag", state_tables.tags()),
     "variables": variables,
     "update-rules": lambda: rows("status | rule | sentence", rule_tables.of_updates()),
+    "trace": lambda: rows("h-call | shown | blanked", trace_tables.of_calls()),
     "rules": lambda chapter: rows("rule | sentence | broken | page", rule_tables.of_chapter(chapter)),
     "errno": errnos,
     "root-key": root_key,

@@ -70,7 +70,8 @@ class MachineCollector(Collector):
         yield family
 
     def _connections(self) -> Iterator[Metric]:
-        counters = self._machine.counters
+        counters, traces = self._machine.counters, self._machine.traces
+        traced, untraced = traces.counts() if traces else (0, 0)
         for name, text, value in (
             ("swpks_connections", "accepted connections", counters.connections),
             ("swpks_connections_lost", "connections that ended without a GOODBYE", counters.lost),
@@ -78,6 +79,8 @@ class MachineCollector(Collector):
             ("swpks_batches", "reads that brought at least one frame", counters.batches),
             ("swpks_received_bytes", "bytes received on data channels", counters.bytes_received),
             ("swpks_sent_bytes", "bytes sent on data channels", counters.bytes_sent),
+            ("swpks_trace_frames", "frames in the files of traces", traced),
+            ("swpks_trace_frames_lost", "frames that traces have lost", untraced),
         ):
             yield CounterMetricFamily(name, text, value=value)
         yield _by_number("swpks_opens", "answers to OPEN", "status", OpenStatus, counters.opens)

@@ -25,6 +25,7 @@ from hcall_abi.control_bodies import (
     PartitionDeletion,
     RecoveryEnd,
     SystemChanges,
+    TraceSetting,
     TrustedKeySetting,
 )
 from hcall_abi.control_views import (
@@ -34,10 +35,13 @@ from hcall_abi.control_views import (
     PartitionView,
     RecoveredView,
     SystemView,
+    TraceView,
     TrustedKeyView,
     WritebackView,
 )
+from hcall_abi.errors import StorageError
 from hcall_abi.faults import NvramFault, busy_fault
+from hcall_abi.rules import service
 from hcall_server.control_channel.migration_verbs import MIGRATION
 from hcall_server.control_channel.performing import Call, Performed, Reply, StreamAnswer, Text
 from hcall_server.control_channel.views import (
@@ -46,6 +50,7 @@ from hcall_server.control_channel.views import (
     health_view,
     partition_view,
     system_view,
+    trace_view,
     trusted_key_view,
     writeback_view,
 )
@@ -150,6 +155,24 @@ def set_faults(call: Call) -> PartitionView:
     faults = [busy_fault(each.hcall, each.status, each.nth, each.times, each.seconds) for each in body.faults]
     call.machine.set_faults(call.name, faults)
     return _shown(call.machine, call.name)
+
+
+async def set_trace(call: Call) -> TraceView:
+    """Begin or end the trace of a partition."""
+    body: TraceSetting = call.body
+    machine, partition = call.machine, call.machine.system.find(call.name)
+    if machine.traces is None:
+        raise StorageError(service.TRACE_STORED, "this system has no state folder")
+    if body.trace == "off":
+        return trace_view(partition, await machine.traces.end(partition), on=False)
+    secrets = body.trace == "secrets"
+    return trace_view(partition, await machine.traces.begin(partition, secrets=secrets), on=True)
+
+
+def load_traces(machine: Machine) -> None:
+    """Import the traces, in a thread as well."""
+    if machine.traces:
+        machine.traces.load()
 
 
 def set_nvram_fault(call: Call) -> WritebackView:
@@ -345,6 +368,7 @@ PERFORMED: Mapping[str, Performed] = {
     "rotateKey": Performed(rotate_key, load_changes),
     "setAttributes": Performed(set_attributes),
     "setFaults": Performed(set_faults),
+    "setTrace": Performed(set_trace, load_traces),
     "showCopy": Performed(show_copy, load_backups),
     "keepCopy": Performed(keep_copy),
     "forgetCopies": Performed(forget_copies),

@@ -20,6 +20,7 @@ from hcall_abi.control_views import (
     KeystoreView,
     PartitionView,
     SystemView,
+    TraceView,
     Trouble,
     TrustedKeyView,
     WritebackView,
@@ -33,6 +34,7 @@ from hcall_server.faults.plan import FaultProgress
 from hcall_server.keystore.store import Keystore
 from hcall_server.machine.attachment import ConsoleLink
 from hcall_server.machine.backups import StoreCopy
+from hcall_server.machine.tracing import TraceFacts
 from hcall_server.platform.custody import Custody, Mode
 from hcall_server.platform.identity import machine_type_serial
 from hcall_server.platform.partition import Partition
@@ -223,6 +225,21 @@ def _trouble(error: SwpksError | None) -> Trouble | None:
         return None
     rule = error.rule
     return Trouble(detail=error.message, rule_id=rule.id, rule=rule.sentence, section=rule.page)
+
+
+def trace_view(partition: Partition, facts: TraceFacts, *, on: bool) -> TraceView:
+    """Return the trace of a partition; `on`: it was begun by this request."""
+    return TraceView(
+        partition=partition.name,
+        running=partition.running,
+        on=on and not facts.ended,
+        file=facts.file,
+        secrets=facts.secrets,
+        frames=facts.frames,
+        lost=facts.lost,
+        bytes=facts.size,
+        ended=facts.ended or None,
+    )
 
 
 def writeback_view(machine: Machine) -> WritebackView:

@@ -67,7 +67,8 @@ class Connection:
         self._counters.connections += 1
         self._stream = stream
         self._lane = lane
-        log = logs.Log(connection=self._counters.connections)
+        self.link.number = self._counters.connections
+        log = logs.Log(connection=self.link.number)
         self._conversation = ServerConversation(machine, self.link, facts, log)
         machine.sessions.admit(self.link)
 

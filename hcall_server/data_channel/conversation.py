@@ -58,6 +58,7 @@ from hcall_server.data_channel.opening import ListenerFacts, accepted, admit, re
 from hcall_server.data_channel.refusals import log_refusal
 from hcall_server.machine import logs
 from hcall_server.machine.noise import PeerLog
+from hcall_server.machine.tracing import Backlog
 
 if TYPE_CHECKING:
     from hcall_server.hcalls.refusals import Refusal
@@ -108,6 +109,7 @@ class ServerConversation:
         self._landings = 0  # flushes since the first run of the held CONFIRM
         self._flush_awaited = False
         self._deadline = 0.0
+        link.backlog = self._backlog
 
     def __repr__(self) -> str:
         return f"ServerConversation({self._link.partition}, {self._session.state.value})"
@@ -131,9 +133,12 @@ class ServerConversation:
 
         The caller must not call this while the conversation is `ready`, `held` or `over`.
         """
-        self._link.progress += 1
+        link = self._link
+        link.progress += 1
         self._machine.counters.bytes_received += len(data)
         if data:
+            for tap in link.taps:
+                tap.received(data)
             self._session.receive_data(data)
             self.ready = True
         elif self._alive():
@@ -173,7 +178,10 @@ class ServerConversation:
         """Return the bytes of a GOODBYE, and end the session."""
         reason = GoodbyeReason(goodbye.reason).name.lower()
         self.log.info("session.ended", kind=reason, reason=reason, text=goodbye.text)
-        return self._session.send(goodbye)
+        data = self._session.send(goodbye)
+        for tap in self._link.taps:
+            tap.sent(data)
+        return data
 
     def end_batch(self) -> None:
         """Report the changes of the calls to the machine.
@@ -186,11 +194,17 @@ class ServerConversation:
 
     def _to_send(self, data: bytes) -> bytes:
         """Count the bytes that the connection will send next, and return them."""
-        counters = self._machine.counters
+        counters, link = self._machine.counters, self._link
         counters.batches += 1
         counters.bytes_sent += len(data)
-        self._link.progress += 1
+        link.progress += 1
+        for tap in link.taps:
+            tap.sent(data)
         return data
+
+    def _backlog(self) -> Backlog:
+        """Return the place in the stream, for a tap that begins now."""
+        return Backlog(self._session.unread, len(self._spans))
 
     def _alive(self) -> bool:
         """Return whether calls may run and be answered.

@@ -81,17 +81,43 @@ def _identity(
     spec: HCallSpec, call: HCall, passwords: Iterable[bytes]
 ) -> dict[str, str | int | Mapping[str, str | int]]:
     """Return the consumer, the length of the password, and the label, as far as the call has them."""
-    authorization = _of_kind(spec, (Kind.AUTHORIZATION,))
-    block = _block(call, authorization) if authorization else None
+    block = _authorization(spec, call)
     found: dict[str, str | int | Mapping[str, str | int]] = {}
     if block:
         found = {"consumer": _consumer(block.consumer), "password_length": len(block.password)}
-    arg = _of_kind(spec, _LABELS)
-    data = _bytes_at(call, arg.register, spec.length_of(arg).register) if arg else None
-    if arg and data is not None:
-        shown = _harmless(spec, call, arg, data, block, passwords)
+    data = _label(spec, call)
+    if data is not None:
+        shown = shown_label(spec, call, passwords) is not None
         found["label"] = label_text(data) if shown else _hidden(data)
     return found
+
+
+def shown_block(spec: HCallSpec, call: HCall) -> int | None:
+    """Return the address of a call's authorization block; None unless the block is well formed."""
+    arg = _of_kind(spec, (Kind.AUTHORIZATION,))
+    return call.registers[arg.place] if arg and _block(call, arg) else None
+
+
+def shown_label(spec: HCallSpec, call: HCall, passwords: Iterable[bytes] = ()) -> bytes | None:
+    """Return the label of a call if it may be shown, None otherwise (see the essay above).
+
+    `passwords` are those that are set.
+    """
+    arg, data = _of_kind(spec, _LABELS), _label(spec, call)
+    if arg is None or data is None:
+        return None
+    harmless = _harmless(spec, call, arg, data, _authorization(spec, call), passwords)
+    return data if harmless else None
+
+
+def _authorization(spec: HCallSpec, call: HCall) -> _Block | None:
+    arg = _of_kind(spec, (Kind.AUTHORIZATION,))
+    return _block(call, arg) if arg else None
+
+
+def _label(spec: HCallSpec, call: HCall) -> bytes | None:
+    arg = _of_kind(spec, _LABELS)
+    return _bytes_at(call, arg.register, spec.length_of(arg).register) if arg else None
 
 
 def _of_kind(spec: HCallSpec, kinds: tuple[Kind, ...]) -> Arg | None:
@@ -144,10 +170,11 @@ def _harmless(
     # Addresses are compared, not bytes: a part of the data may have any content.
     if any(start < end and begin < start + len(label) for begin, end in _others(spec, call, arg, block)):
         return False
-    return not any(_has_part(label, password) for password in (block.password, *passwords))
+    return not any(has_part(label, password) for password in (block.password, *passwords))
 
 
-def _has_part(label: bytes, password: bytes) -> bool:
+def has_part(label: bytes, password: bytes) -> bool:
+    """Return whether a label, or a list of them, has a part of a password."""
     # A password of fewer than four bytes is one run.  An empty password has no run.
     runs = (password[n : n + _RUN] for n in range(max(len(password) - _RUN + 1, 1)))
     return any(run and run in label for run in runs)

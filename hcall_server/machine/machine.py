@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from hcall_server.machine.events import Events
     from hcall_server.machine.mobility import Mobility, Peers
     from hcall_server.machine.recovery import Recovery
+    from hcall_server.machine.tracing import Traces
     from hcall_server.sealing.traveller import Traveller
     from hcall_server.writeback.encryptor import Encryptor
     from hcall_server.writeback.schedule import Clock
@@ -84,6 +85,8 @@ class Machine:
     """The connections to other systems; None: this system takes part in no live migration."""
     call_log: CallLog | None = None
     """The log of all h-calls; None: they are not logged."""
+    traces: Traces | None = None
+    """The traces of the data channels; None: the system has no folder for them."""
     unconfirmed: tuple[str, ...] = ()
     """Names of partitions that start without the agreement of their console (R-54)."""
 
@@ -388,6 +391,8 @@ class Machine:
         self.faults.pop(partition.number, None)
         self.counters.calls.pop(partition.number, None)
         self.starts.ipls.forget(partition)
+        if self.traces:
+            self.traces.forget(partition)
 
     def _deleted(self, partition: Partition) -> None:
         self.forget(partition)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from hcall_abi.frames import Goodbye, GoodbyeReason
+from hcall_server.machine.tracing import Backlog
 
 if TYPE_CHECKING:
     from hcall_server.hcalls.answers import Calls
     from hcall_server.hcalls.refusals import OnRefusal
     from hcall_server.machine.limits import Limits
+    from hcall_server.machine.tracing import WireTap
     from hcall_server.platform.partition import Partition
 
 # Places (spec/protocol.md#sessions)
@@ -66,6 +68,9 @@ if TYPE_CHECKING:
 #
 # A link has the `calls` of its session.  So one assignment puts a fault plan or a hold in front of the calls
 # of an open session.  If there is neither, a call costs nothing more.
+#
+# A trace taps the bytes of a connection in the same way, by `taps`.  A connection without taps pays one test
+# for each piece that it receives or sends, and none for a call.
 
 Wait = Callable[[Callable[[], None]], Callable[[], None]]
 """Calls its argument once, when a held call may run.  Returns a function that cancels the wait."""
@@ -124,6 +129,9 @@ class Link:
     `entrance` counts the connections without a session.  After this connection has left the entrance, the
     field is None.  `hold` is set while a migration holds the calls of the partition back.  It is a function
     that waits until this state changes.
+
+    `number` is that of the connection in the log.  `taps` see its bytes, from the place in its stream that
+    `backlog` returns.
     """
 
     calls: Calls
@@ -142,6 +150,9 @@ class Link:
         self.partition: Partition | None = None
         self.hold: Wait | None = None
         self.on_refusal: OnRefusal = _ignore
+        self.number = 0
+        self.taps: tuple[WireTap, ...] = ()
+        self.backlog: Callable[[], Backlog] = Backlog
         self._cancel = cancel
 
     def __repr__(self) -> str:
@@ -171,6 +182,8 @@ class Sessions:
         self.limits = limits
         self.unopened: dict[Link, None] = {}
         self.opened: dict[int, dict[Link, None]] = {}
+        self.tap: Callable[[Link], None] | None = None
+        """Gives a new connection its taps; None while no trace runs."""
         self._empty = trio.Event()
         self._empty.set()
 
@@ -212,10 +225,14 @@ class Sessions:
         self.unopened[link] = None
         if self._empty.is_set():
             self._empty = trio.Event()
+        if self.tap is not None:
+            self.tap(link)
 
     def open(self, link: Link, partition: Partition) -> None:
         """Turn a connection into a session of a partition; its place at the entrance is free again."""
         link.partition = partition
+        for tap in link.taps:
+            tap.opened(partition)
         self._leave_entrance(link)
         self.opened.setdefault(partition.number, {})[link] = None
 
@@ -230,6 +247,10 @@ class Sessions:
 
     def remove(self, link: Link) -> None:
         """Remove a connection that has ended."""
+        for tap in link.taps:
+            tap.ended()
+        # Without these two references the memory of the connection is free at once.
+        link.taps, link.backlog = (), Backlog
         self._leave_entrance(link)
         if link.partition is not None:
             number = link.partition.number

@@ -56,6 +56,7 @@ from hcall_server.service.layout import (
     ANCHOR_CARD,
     REMOVED,
     SERVICE_PROCESSOR,
+    TRACES,
     finish_wipe,
     make_service_processor,
     nvram_path,
@@ -91,6 +92,7 @@ def losses(folder: Path, action: str) -> list[str]:
         "the trusted system key: copies on the console open only with an operator's file of that key",
         "the seeds of embedded TPMs",
         removed,
+        *([f"the traces in {folder / TRACES}"] if (folder / TRACES).exists() else []),
     ]
 
 
@@ -130,6 +132,7 @@ def _clear_all(folder: Path, entropy: Entropy) -> str:
     _destroy_seeds(folder, tpms)
     notes = _replace_wrapped(folder, tpms, identity)
     _destroy_removed(folder)
+    _destroy_traces(folder)
     if known is None:
         notes.append("No part held the system id: the system has a new one, and a new serial number.")
     done = ["The old root key is destroyed, and a new one is made.", *_no_way_back(folder), *notes]
@@ -245,6 +248,12 @@ def _destroy_removed(folder: Path) -> None:
     """Destroy the parts that a technician took out: they may hold the old key."""
     if (folder / REMOVED).exists():
         destroy(folder / REMOVED)
+
+
+def _destroy_traces(folder: Path) -> None:
+    """Destroy the traces: they may hold objects and passwords as they were sent."""
+    if (folder / TRACES).exists():
+        destroy(folder / TRACES)
 
 
 def _wipe_access_keys(folder: Path) -> None:

@@ -22,6 +22,8 @@ PARTS = (ANCHOR_CARD, SERVICE_PROCESSOR, *TPMS)
 NVRAM = "nvram.sqlite"
 REMOVED = "removed"
 """The folder of parts that a technician took out (`swpks hmc replace`)."""
+TRACES = "traces"
+"""The folder in the state with the files of `swpks hmc trace`."""
 _WIPED = Path("asmi") / "wiped"
 """The folder of parts that an erase has taken away and not destroyed yet."""
 

@@ -59,6 +59,7 @@ from hcall_server.service.places import check_places
 from hcall_server.service.ready_fields import ready_fields
 from hcall_server.service.settings import Settings, parse_listen
 from hcall_server.service.state import State
+from hcall_server.service.tracing import SystemTraces
 from hcall_server.writeback.encryptor import Encryptor
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ def run(
         seams = state.seams(clock.now, settings.tpm)
         undo.callback(seams.nvram.close)
         machine = assemble(seams, settings, accept_older=accept_older)
+        traces = machine.traces = SystemTraces(machine.sessions, folder.absolute(), settings, seams.date)
+        traces.begin_all()
         undo.pop_all()
     log_access(machine.access)
     allow_many_descriptors()
@@ -107,6 +110,7 @@ def run(
     try:
         trio.run(server.serve, announce, clock=clock)
     except BaseException:
+        traces.discard()
         if state.idle(_LAST_COMMIT):  # if not, a commit still uses NVRAM
             seams.nvram.close()
             state.close()
@@ -296,6 +300,8 @@ class Server:
             await self._control_ended.wait()  # the control channel bounds the time of running requests
             with trio.CancelScope(deadline=deadline):
                 await drain(encryptor)
+            if self.machine.traces:
+                await self.machine.traces.close()
             nursery.cancel_scope.cancel()
         self.flushed = not encryptor.pending
         self.trouble = encryptor.health.last_error

@@ -18,7 +18,9 @@ from hcall_abi.bounds import (
     MAX_COPY_INTERVAL_S,
     MAX_FLUSH_DELAY_MS,
     MAX_TOTAL_KBYTES,
+    MAX_TRACE_MB,
     MIN_COPY_INTERVAL_S,
+    MIN_TRACE_MB,
 )
 from hcall_abi.console import is_system_name
 from hcall_abi.errors import OperatorError
@@ -35,12 +37,13 @@ MAX_TPMS = 2
 UNIX = "unix"
 """The setting `mobility` of a system that expects partitions at a socket in its state folder."""
 
-_TIMES = {
+_RANGES = {
     "flush_delay_ms": (0, MAX_FLUSH_DELAY_MS, rules.FLUSH_DELAY_RANGE),
     "confirm_wait_ms": (0, MAX_CONFIRM_WAIT_MS, rules.CONFIRM_WAIT_RANGE),
     "copy_interval_s": (MIN_COPY_INTERVAL_S, MAX_COPY_INTERVAL_S, rules.COPY_INTERVAL_RANGE),
+    "trace_limit_mb": (MIN_TRACE_MB, MAX_TRACE_MB, rules.TRACE_LIMIT),
 }
-"""The range of each time in the settings, and the rule that a value out of range breaks."""
+"""The range of each number in the settings, and the rule that a value out of range breaks."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,8 @@ class Settings:
     `without_console`: partitions that may be restarted remotely start without the console's agreement.
     `debuggable`: permit core dumps and debuggers of the server process.
     `log_calls`: log each h-call with its registers and its answer, without secrets.
+    `trace`: a new file for all frames of the data channels; `trace_secrets`: nothing is blanked there.
+    `trace_limit_mb`: largest size of a file of frames, in MB of a million bytes; then that trace ends.
     """
 
     name: str | None = None
@@ -138,6 +143,9 @@ class Settings:
     without_console: bool = False
     debuggable: bool = False
     log_calls: bool = False
+    trace: str | None = None
+    trace_limit_mb: float = 64.0
+    trace_secrets: bool = False
     limits: Limits = field(default_factory=Limits)
     partition: tuple[PartitionSettings, ...] = ()
 
@@ -148,7 +156,7 @@ class Settings:
         if self.firmware is not None and self.firmware not in LEVELS:
             message = f"firmware = {self.firmware!r}; the levels are {', '.join(LEVELS)}"
             raise OperatorError(rules.FIRMWARE_KNOWN, message)
-        for name, (least, most, rule) in _TIMES.items():
+        for name, (least, most, rule) in _RANGES.items():
             if not least <= getattr(self, name) <= most:
                 raise OperatorError(rule, f"{name} = {getattr(self, name)}")
         total = self.system_total_kbytes

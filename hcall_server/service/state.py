@@ -7,6 +7,7 @@
       tpm/  tpm-2/        parts: the seed of an embedded TPM, or the name of an external one
       access-keys/        0700, NAME.key: a partition's access key for TCP, hex, 0600
       run/                0700, the sockets
+      traces/             0700, the files of `swpks hmc trace`, 0600
       asmi/request        0700/0600, the word that `swpks asmi` has asked for
       presence            the same word, written by a person; neither file is there in normal use
 

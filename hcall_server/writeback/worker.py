@@ -72,9 +72,14 @@ class _Errand(NamedTuple):
 
 
 class ThreadWorker:
-    """Runs jobs in one daemon thread, started by `started`, or with the first job."""
+    """Runs jobs in one daemon thread, started by `started`, or with the first job.
 
-    def __init__(self) -> None:
+    `name` is that of the thread, `jobs` are its jobs in words.
+    """
+
+    def __init__(self, name: str = "swpks-nvram", jobs: str = "NVRAM commits") -> None:
+        self._name = name
+        self._jobs = jobs
         self._errands: queue.SimpleQueue[_Errand | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -84,11 +89,11 @@ class ThreadWorker:
         A server calls this before it serves.  Then a later shortage of threads cannot stop its flushes.
         """
         if self._thread is None:
-            thread = threading.Thread(target=self._work, name="swpks-nvram", daemon=True)
+            thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             try:
                 thread.start()
             except (RuntimeError, MemoryError) as error:
-                raise scarcity_of(error, "the thread of NVRAM commits") or error from None
+                raise scarcity_of(error, f"the thread of {self._jobs}") or error from None
             # set after the start: a job for a thread that did not start would wait for ever
             self._thread = thread
         return self

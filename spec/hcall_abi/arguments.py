@@ -141,6 +141,8 @@ class Arg(NamedTuple):
 
     `one_page` and `alignment` count only if memory is strict (R-76).  With `one_page`, the buffer must not
     cross a 4 KiB page.  Its address must be a multiple of `alignment`.
+
+    `public` means that the bytes of the buffer are no secret: a trace shows them (R-82).
     """
 
     name: str
@@ -156,6 +158,8 @@ class Arg(NamedTuple):
     words: Words | None = None
     one_page: bool = False
     alignment: int = 1
+    # False for a new buffer: its bytes are secret until a row of the table says otherwise.
+    public: bool = False
 
     @property
     def place(self) -> int:

@@ -77,3 +77,8 @@ MAX_EPOCH = 1 << 62
 """The largest number of an attempt: the console stores numbers of 63 bits, and never reaches it."""
 MAX_BARRED = 4096
 """Most bars that a system stores for partitions that were never here."""
+
+MIN_TRACE_MB = 0.01
+"""Smallest limit of the file of a trace, in MB (a million bytes): some dozen frames."""
+MAX_TRACE_MB = 1_000_000
+"""Largest limit of the file of a trace, in MB."""

@@ -120,15 +120,16 @@ def _buffer(
     *,
     one_page: bool = False,
     alignment: int = 1,
+    public: bool = False,
 ) -> tuple[Arg, Arg]:
     length = f"{name}_length"
-    address = Arg(name, kind, length=length, one_page=one_page, alignment=alignment)
+    address = Arg(name, kind, length=length, one_page=one_page, alignment=alignment, public=public)
     return address, Arg(length, Kind.LENGTH, bounds=bounds)
 
 
 # Alignment and page rules follow from fixes of the Linux driver (spec/hcalls/index.md#strict-memory).
 _AUTH = Arg("authorization", Kind.AUTHORIZATION, one_page=True, alignment=16)
-_LABEL = _buffer("label", Kind.LABEL, _LABEL_BOUNDS, one_page=True)
+_LABEL = _buffer("label", Kind.LABEL, _LABEL_BOUNDS, one_page=True, public=True)
 _PLAIN = Words(rules.POLICY_PLAIN, refused=int(Policy.SIGNEDUPDATE | Policy.WRAPPINGKEY))
 _KEY = Words(rules.POLICY_KEY, refused=int(Policy.SIGNEDUPDATE))
 _SIGNED = Words(rules.POLICY_SIGNED, refused=int(Policy.WRAPPINGKEY), demanded=int(Policy.SIGNEDUPDATE))
@@ -172,7 +173,13 @@ def _spec(
 _ROWS = (
     _spec(
         Opcode.GET_CONFIG,
-        *_buffer("config", Kind.OUTPUT, Bounds(rules.CONFIG_LENGTH, CONFIG_MIN_SIZE), one_page=True),
+        *_buffer(
+            "config",
+            Kind.OUTPUT,
+            Bounds(rules.CONFIG_LENGTH, CONFIG_MIN_SIZE),
+            one_page=True,
+            public=True,
+        ),
     ),
     _spec(
         # The arguments are our choice (C-1), because no public program makes this call. They are modelled on
@@ -203,7 +210,7 @@ _ROWS = (
         Arg("token", Kind.LIST_TOKEN),
         # The count is in r4 and the token in r5: both drivers read them so. papr_hcalls.rst lists the token
         # first.
-        *_buffer("labels", Kind.OUTPUT),
+        *_buffer("labels", Kind.OUTPUT, public=True),
         outputs=("count", "token"),
         also={Status.H_AUTHORITY, Status.H_CONTINUE},
     ),
@@ -253,7 +260,7 @@ _ROWS = (
     _spec(
         Opcode.SIGNED_UPDATE,
         _AUTH,
-        *_buffer("label", Kind.VARIABLE_LABEL, _LABEL_BOUNDS, one_page=True),
+        *_buffer("label", Kind.VARIABLE_LABEL, _LABEL_BOUNDS, one_page=True, public=True),
         _policy(_SIGNED),
         Arg("flags", Kind.UPDATE_FLAGS),
         *_buffer("data", Kind.INPUT, Bounds(rules.UPDATE_LENGTH, 1, Limit.PLAIN_OBJECT)),

@@ -32,6 +32,7 @@ from hcall_abi.control_bodies import (
     PartitionRelease,
     RecoveryEnd,
     SystemChanges,
+    TraceSetting,
     TrustedKeySetting,
 )
 from hcall_abi.control_views import (
@@ -45,6 +46,7 @@ from hcall_abi.control_views import (
     PartitionView,
     RecoveredView,
     SystemView,
+    TraceView,
     TrustedKeyView,
     WritebackView,
 )
@@ -166,6 +168,8 @@ VERBS: tuple[Verb, ...] = (
          _SHOWN, AttributeChanges, _CHANGE),
     Verb("PUT", "/v1/partitions/{name}/faults", "setFaults", "set a fault plan, or end it with no faults",
          _SHOWN, FaultPlanSetting, _CHANGE),
+    Verb("PUT", "/v1/partitions/{name}/trace", "setTrace", "begin or end the trace of a partition",
+         {200: TraceView}, TraceSetting, _CHANGE),
     Verb("GET", "/v1/partitions/{name}/copy", "showCopy", "make a copy of a store, sealed for the console",
          {200: CopyView}, None, _CHANGE),
     Verb("PUT", "/v1/partitions/{name}/copy", "keepCopy", "note that the console holds a copy durably",

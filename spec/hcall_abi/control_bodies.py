@@ -181,6 +181,15 @@ class NvramFaultSetting(Body):
             raise ValueError(f"{self.trouble} takes no number of commits")
 
 
+class TraceSetting(Body):
+    """The trace of a partition: `off` ends it, `blanked` and `secrets` begin one.
+
+    `blanked` writes zeros for passwords, keys and object data; `secrets` writes all bytes.
+    """
+
+    trace: Literal["off", "blanked", "secrets"]
+
+
 class TrustedKeySetting(Body):
     """A trusted system key to set.
 

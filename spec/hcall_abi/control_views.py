@@ -268,6 +268,25 @@ class RecoveredView(View):
     given_up: list[str]
 
 
+class TraceView(View):
+    """The trace of a partition after a request: its file, in the folder `traces` of the state.
+
+    `on` is false once the trace has ended, and its file is complete; `ended` is the reason if it has ended
+    by itself.  `secrets`: nothing is blanked.  `frames` are in the file, of `bytes` bytes; `lost` frames are
+    missing.  `running` is false while the partition is powered off.
+    """
+
+    partition: str
+    running: bool
+    on: bool
+    file: str
+    secrets: bool
+    frames: int
+    lost: int
+    bytes: int
+    ended: str | None
+
+
 class WritebackView(View):
     """The state of write-behind: partitions that are not durable yet, commits, failures, oldest change.
 

@@ -64,7 +64,8 @@ from hcall_abi.rules import console as rules
 T = TypeVar("T")
 __tracebackhide__ = of_caller
 _FAULTS = 'set_faults("lpar1", [parse_fault("READ_OBJECT=H_BUSY")])'
-_VERBS = {verb.operation: verb for verb in VERBS}
+VERB_OF = {verb.operation: verb for verb in VERBS}
+"""Each verb by its operation."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class ConsoleRequest(Generic[T]):
 
 def show_system() -> ConsoleRequest[SystemView]:
     """Show the system and its partitions."""
-    return ConsoleRequest(_VERBS["showSystem"], SystemView)
+    return ConsoleRequest(VERB_OF["showSystem"], SystemView)
 
 
 def show_partition(name: str) -> ConsoleRequest[PartitionView]:
@@ -128,13 +129,13 @@ def create_partition(
     if number is not None:
         check_number("number of create_partition", number)
     body = NewPartition(
-        name=_checked(name),
+        name=checked_name(name),
         keystore_kbytes=kbytes,
         auto_start=auto_start,
         number=msgspec.UNSET if number is None else number,
         attributes=_numbers(attributes or {}),
     )
-    return ConsoleRequest(_VERBS["createPartition"], PartitionView, body=body)
+    return ConsoleRequest(VERB_OF["createPartition"], PartitionView, body=body)
 
 
 def power_on(name: str) -> ConsoleRequest[PartitionView]:
@@ -198,17 +199,17 @@ def set_nvram_fault(
         body = NvramFaultSetting(trouble=trouble, commits=msgspec.UNSET if commits is None else commits)
     except ValueError as error:
         raise OperatorError(rules.TROUBLE_COMMITS, str(error)) from None
-    return ConsoleRequest(_VERBS["setNvramFault"], WritebackView, body=body)
+    return ConsoleRequest(VERB_OF["setNvramFault"], WritebackView, body=body)
 
 
 def show_components() -> ConsoleRequest[ComponentsView]:
     """Show the replaceable parts, and how the last start got access to the stores."""
-    return ConsoleRequest(_VERBS["showComponents"], ComponentsView)
+    return ConsoleRequest(VERB_OF["showComponents"], ComponentsView)
 
 
 def show_trusted_key() -> ConsoleRequest[TrustedKeyView]:
     """Show the id of the trusted system key."""
-    return ConsoleRequest(_VERBS["showTrustedKey"], TrustedKeyView)
+    return ConsoleRequest(VERB_OF["showTrustedKey"], TrustedKeyView)
 
 
 def set_trusted_key(
@@ -228,12 +229,12 @@ def set_trusted_key(
         body = TrustedKeySetting(operation=operation, key=key, old_key=old_key, sealed=sealed)
     except ValueError as error:
         raise OperatorError(backup.TRUSTED_KEY_OPERATION, str(error)) from None
-    return ConsoleRequest(_VERBS["setTrustedKey"], TrustedKeyView, body=body)
+    return ConsoleRequest(VERB_OF["setTrustedKey"], TrustedKeyView, body=body)
 
 
 def show_copy(name: str) -> ConsoleRequest[CopyView]:
     """Make a copy of a partition's store, sealed under the trusted system key."""
-    return ConsoleRequest(_VERBS["showCopy"], CopyView, _checked(name))
+    return ConsoleRequest(VERB_OF["showCopy"], CopyView, checked_name(name))
 
 
 def restore_copy(copy: bytes, *, older: bool = True, check: bool = False) -> ConsoleRequest[PartitionView]:
@@ -244,30 +245,30 @@ def restore_copy(copy: bytes, *, older: bool = True, check: bool = False) -> Con
     """
     check_bytes("copy of restore_copy", copy)
     body = CopyToRestore(copy=copy, older=older, check=check)
-    return ConsoleRequest(_VERBS["restoreCopy"], PartitionView, body=body)
+    return ConsoleRequest(VERB_OF["restoreCopy"], PartitionView, body=body)
 
 
 def begin_recovery() -> ConsoleRequest[SystemView]:
     """Put an empty system into the state Recovery."""
-    return ConsoleRequest(_VERBS["beginRecovery"], SystemView)
+    return ConsoleRequest(VERB_OF["beginRecovery"], SystemView)
 
 
 def end_recovery(*, give_up: bool = False) -> ConsoleRequest[RecoveredView]:
     """End the state Recovery.  With `give_up`, the system gives up the stores that were not restored."""
-    return ConsoleRequest(_VERBS["endRecovery"], RecoveredView, body=RecoveryEnd(give_up=give_up))
+    return ConsoleRequest(VERB_OF["endRecovery"], RecoveredView, body=RecoveryEnd(give_up=give_up))
 
 
 def attach_console(console_id: str, name: str) -> ConsoleRequest[SystemView]:
     """Attach a management console: its id (32 hex digits) is written to the system's NVRAM."""
     return ConsoleRequest(
-        _VERBS["attachConsole"], SystemView, body=ConsoleAttachment(id=console_id, name=name)
+        VERB_OF["attachConsole"], SystemView, body=ConsoleAttachment(id=console_id, name=name)
     )
 
 
 def detach_console(console_id: str, name: str) -> ConsoleRequest[SystemView]:
     """Take a console's id out of the system's NVRAM."""
     return ConsoleRequest(
-        _VERBS["detachConsole"], SystemView, body=ConsoleAttachment(id=console_id, name=name)
+        VERB_OF["detachConsole"], SystemView, body=ConsoleAttachment(id=console_id, name=name)
     )
 
 
@@ -278,18 +279,18 @@ def keep_copy(name: str, kept: KeptCopy) -> ConsoleRequest[PartitionView]:
 
 def forget_copies(uuids: Iterable[str]) -> ConsoleRequest[SystemView]:
     """Answer the event "forget-copies": the console has recorded that these partitions were deleted."""
-    return ConsoleRequest(_VERBS["forgetCopies"], SystemView, body=ForgottenCopies(uuids=list(uuids)))
+    return ConsoleRequest(VERB_OF["forgetCopies"], SystemView, body=ForgottenCopies(uuids=list(uuids)))
 
 
 def set_system(name: str) -> ConsoleRequest[SystemView]:
     """Rename the managed system."""
     check_text("the name of a system", name)
-    return ConsoleRequest(_VERBS["setSystem"], SystemView, body=SystemChanges(name=name))
+    return ConsoleRequest(VERB_OF["setSystem"], SystemView, body=SystemChanges(name=name))
 
 
 def stop_system() -> ConsoleRequest[SystemView]:
     """Power the managed system off: its server stops in good order after the answer."""
-    return ConsoleRequest(_VERBS["stopSystem"], SystemView)
+    return ConsoleRequest(VERB_OF["stopSystem"], SystemView)
 
 
 def change_partition(
@@ -311,7 +312,7 @@ def change_partition(
 def delete_partition(name: str, *, destroy: bool = False) -> ConsoleRequest[SystemView]:
     """Delete a powered-off partition.  With `destroy`, the partition's keystore may still hold objects."""
     body = PartitionDeletion(destroy=destroy)
-    return ConsoleRequest(_VERBS["deletePartition"], SystemView, _checked(name), body)
+    return ConsoleRequest(VERB_OF["deletePartition"], SystemView, checked_name(name), body)
 
 
 # Migration
@@ -319,19 +320,19 @@ def delete_partition(name: str, *, destroy: bool = False) -> ConsoleRequest[Syst
 
 def show_needs(name: str) -> ConsoleRequest[NeedsView]:
     """Show the needs of a partition at another system."""
-    return ConsoleRequest(_VERBS["showNeeds"], NeedsView, _checked(name))
+    return ConsoleRequest(VERB_OF["showNeeds"], NeedsView, checked_name(name))
 
 
 def check_arrival(needs: NeedsView) -> ConsoleRequest[ArrivalView]:
     """Check whether a partition fits on this system; a refusal names the rule."""
     body = msgspec.convert(msgspec.to_builtins(needs), ArrivalCheck)
-    return ConsoleRequest(_VERBS["checkArrival"], ArrivalView, body=body)
+    return ConsoleRequest(VERB_OF["checkArrival"], ArrivalView, body=body)
 
 
 def expect_partition(uuid: str, epoch: int, source_id: str, token: bytes) -> ConsoleRequest[ExpectationView]:
     """Order a target to expect a partition; the answer has the address for its source."""
     body = ExpectedPartition(uuid=uuid, epoch=epoch, source_id=source_id, token=token)
-    return ConsoleRequest(_VERBS["expectPartition"], ExpectationView, body=body)
+    return ConsoleRequest(VERB_OF["expectPartition"], ExpectationView, body=body)
 
 
 def begin_migration(name: str, order: MigrationOrder) -> ConsoleRequest[PartitionView]:
@@ -342,7 +343,7 @@ def begin_migration(name: str, order: MigrationOrder) -> ConsoleRequest[Partitio
 def release_partition(name: str, uuid: str, epoch: int, target_id: str) -> ConsoleRequest[CopyView]:
     """Release a powered-off partition to a target; the answer is its copy."""
     body = PartitionRelease(uuid=uuid, epoch=epoch, target_id=target_id)
-    return ConsoleRequest(_VERBS["releasePartition"], CopyView, _checked(name), body)
+    return ConsoleRequest(VERB_OF["releasePartition"], CopyView, checked_name(name), body)
 
 
 def take_partition(
@@ -350,7 +351,7 @@ def take_partition(
 ) -> ConsoleRequest[PartitionView]:
     """Order a system to take over a partition from its console copy."""
     body = ArrivingCopy(copy=copy, epoch=epoch, source_id=source_id, check=check)
-    return ConsoleRequest(_VERBS["takePartition"], PartitionView, body=body)
+    return ConsoleRequest(VERB_OF["takePartition"], PartitionView, body=body)
 
 
 def tell_custody(
@@ -359,17 +360,17 @@ def tell_custody(
     """Send a message of the migration protocol to a system.  A message that changes nothing is no error."""
     peer = peer_id or msgspec.UNSET
     body = CustodyMessage(uuid=uuid, epoch=epoch, word=word, generation=generation, peer_id=peer)
-    return ConsoleRequest(_VERBS["tellCustody"], SystemView, body=body)
+    return ConsoleRequest(VERB_OF["tellCustody"], SystemView, body=body)
 
 
 def show_health() -> ConsoleRequest[HealthView]:
     """Show the health.  A bad health is a normal answer, and no error."""
-    return ConsoleRequest(_VERBS["showHealth"], HealthView)
+    return ConsoleRequest(VERB_OF["showHealth"], HealthView)
 
 
 def show_metrics() -> ConsoleRequest[str]:
     """Show the figures for Prometheus, in its text format."""
-    return ConsoleRequest(_VERBS["showMetrics"], str)
+    return ConsoleRequest(VERB_OF["showMetrics"], str)
 
 
 def _numbers(changes: Mapping[str, int]) -> Body:
@@ -380,10 +381,10 @@ def _numbers(changes: Mapping[str, int]) -> Body:
 
 def _about(operation: str, name: str, body: Body | None = None) -> ConsoleRequest[PartitionView]:
     """Return a request about one partition; the answer is the partition's view."""
-    return ConsoleRequest(_VERBS[operation], PartitionView, _checked(name), body)
+    return ConsoleRequest(VERB_OF[operation], PartitionView, checked_name(name), body)
 
 
-def _checked(name: str) -> str:
+def checked_name(name: str) -> str:
     """Return a name that can stand in a path; OperatorError for any other.
 
     The system itself checks whether such a partition exists, and whether it can exist.

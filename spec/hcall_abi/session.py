@@ -128,6 +128,11 @@ class Session:
         return len(self._partial) + len(self.data) - self._position
 
     @property
+    def unread(self) -> bytes:
+        """The received bytes that wait (`buffered`)."""
+        return bytes(self._partial) + self.data[self._position :]
+
+    @property
     def pending(self) -> int:
         """How many calls have been sent and not yet answered."""
         return self._exchange.pending

@@ -21,6 +21,7 @@ from hcall_abi.control_views import (
     PartitionView,
     RecoveredView,
     SystemView,
+    TraceView,
     TrustedKeyView,
     WritebackView,
 )
@@ -215,6 +216,19 @@ def health(answer: HealthView) -> str:
         lines.append(console(answer.console))
     lines.append(writeback(answer.writeback))
     return "\n".join(lines)
+
+
+def trace(answer: TraceView) -> str:
+    """Return where a trace is, or how it ended."""
+    place = f"traces/{answer.file} of the state"
+    if answer.on:
+        kind = "with all SECRETS" if answer.secrets else "without secrets"
+        note = "" if answer.running else "; it is powered off: the trace begins with its first session"
+        return f"{answer.partition} is traced to {place}, {kind}{note}"
+    lost = f", {counted(answer.lost, 'frame')} lost" if answer.lost else ""
+    ended = f"; it had ended before: {answer.ended}" if answer.ended else ""
+    frames = f"{counted(answer.frames, 'frame')}{lost}, {answer.bytes} bytes"
+    return f"the trace of {answer.partition} is in {place}: {frames}{ended}"
 
 
 def writeback(answer: WritebackView) -> str:

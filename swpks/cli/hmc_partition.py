@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from hcall_abi.attributes import attribute_number, parse_attributes
 from hcall_abi.bounds import MAX_COUNT
@@ -12,6 +12,7 @@ from hcall_abi.console import ATTRIBUTES, LARGEST_PARTITION_ID
 from hcall_abi.errors import OperatorError
 from hcall_abi.faults import ConsoleTrouble
 from hcall_abi.rules import console as rules
+from hcall_abi.rules import service
 from hcall_client import console
 from swpks.cli import hmc_output as output
 from swpks.cli.hmc_ask import Ask, ConsoleVerb
@@ -104,6 +105,13 @@ def _set(args: argparse.Namespace) -> Ask:
     return Ask(console.set_attributes(args.name, parse_attributes(args.attributes)))
 
 
+def _trace(args: argparse.Namespace) -> Ask:
+    if args.trace == "off" and args.secrets:
+        raise OperatorError(service.COMMAND_USAGE, "--secrets begins a trace; `off` ends it")
+    content: Literal["blanked", "secrets"] = "secrets" if args.secrets else "blanked"
+    return Ask(console.set_trace(args.name, "off" if args.trace == "off" else content), output.trace)
+
+
 def _nvram(args: argparse.Namespace) -> Ask:
     commits = None if args.commits is None else _commits(args.commits)
     return Ask(console.set_nvram_fault(args.trouble, commits), output.writeback)
@@ -139,6 +147,7 @@ _FAULTS: dict[str, Any] = {
     "default": [],  # else argparse names FAULT as a missing operand if NAME is missing
     "help": "none, or HCALL=STATUS[,nth=N][,times=K|,seconds=S], such as WRITE_OBJECT=H_BUSY,nth=2",
 }
+_SECRETS = {"action": "store_true", "help": "blank no passwords, no keys and no object data"}
 _COMMITS: dict[str, Any] = {
     "nargs": "?",
     "metavar": "COMMITS",
@@ -188,6 +197,11 @@ PARTITION_VERBS = {
         "set the busy answers of a partition's h-calls; none removes all of them, no FAULT shows them",
         {"name": _NAME, "faults": _FAULTS},
         faults,
+    ),
+    "trace": ConsoleVerb(
+        "write the frames of a partition to a new file in the folder traces of the state, or end that",
+        {"name": _NAME, "trace": {"choices": ("on", "off"), "help": "on or off"}, "--secrets": _SECRETS},
+        _trace,
     ),
     "nvram": ConsoleVerb(
         "begin a fault of NVRAM: it refuses its next commits, or the next one hangs until the fault is ended",

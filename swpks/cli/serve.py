@@ -137,6 +137,9 @@ def _add_ways(parser: argparse.ArgumentParser) -> None:
         help="least level that is logged (default: info)",
     )
     add("--log-calls", action="store_true", help="log each h-call with registers and answer, without secrets")
+    add("--trace", metavar="FILE", help="write all frames to this new pcapng file, without secrets")
+    add("--trace-limit", type=float, metavar="MB", help="a trace ends at this size (default: 64 MB)")
+    add("--trace-secrets", action="store_true", help="with --trace: blank no passwords and no object data")
     add("--log-format", choices=logs.FORMATS, help="default: console on a terminal, json elsewhere")
     add(
         "--debuggable",
@@ -203,21 +206,17 @@ def _settings(options: argparse.Namespace) -> Settings:
     if options.listen:
         # The listeners of the command line are added to those of the file: both can be true at the same time.
         changes["listen"] = (*settings.listen, *options.listen)
-    if options.debuggable:
-        changes["debuggable"] = True
-    if options.insecure_listen:
-        changes["insecure_listen"] = True
-    if options.without_console:
-        changes["without_console"] = True
-    if options.log_calls:
-        changes["log_calls"] = True
-    if options.relaxed_memory:
-        changes["strict_memory"] = False
-    if options.relaxed_wrapping:
-        changes["strict_wrapping"] = False
-    if options.strict_updates:
-        changes["strict_updates"] = True
+    changes |= {field: True for field in _SWITCHES if getattr(options, field)}
+    changes |= {field: False for option, field in _RELAXED.items() if getattr(options, option)}
     return dataclasses.replace(settings, **changes)
+
+
+_SWITCHES = (
+    "debuggable", "insecure_listen", "without_console", "log_calls", "trace_secrets", "strict_updates"
+)  # fmt: skip
+"""Options without a value that turn the setting of the same name on."""
+_RELAXED = {"relaxed_memory": "strict_memory", "relaxed_wrapping": "strict_wrapping"}
+"""Options without a value that turn a setting off."""
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:
@@ -235,6 +234,8 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
         "flush_delay_ms": options.flush_delay,
         "confirm_wait_ms": options.confirm_wait,
         "copy_interval_s": options.copy_interval,
+        "trace": options.trace,
+        "trace_limit_mb": options.trace_limit,
     }
 
 

@@ -290,11 +290,11 @@ async def test_answers_are_as_described() -> None:
             "setTrustedKey": {"operation": "change", "key": b64encode(bytes(32)).decode()},
         }
         order = ("setTrustedKey", "createPartition", "powerOn", "ipl", "powerOff")
-        # Other tests have the answers of these verbs: tests/parts, test_console and tests/custody, in this
-        # order.
+        # Other tests have the answers of these verbs: tests/parts, test_console, tests/custody, tests/trace,
+        # in this order.
         other = {"restoreCopy", "beginRecovery", "endRecovery"}
         other |= {"watchEvents", "attachConsole", "detachConsole", "keepCopy", "forgetCopies"}
-        other |= set(MIGRATION)
+        other |= {*MIGRATION, "setTrace"}
         verbs = [verb for verb in VERBS if verb.operation not in other]
         for verb in sorted(verbs, key=lambda v: order.index(v.operation) if v.operation in order else 50):
             path = verb.path.replace("{name}", "a")

@@ -17,6 +17,7 @@ from hcall_client import console
 from hcall_client.console import BlockingConsole, Console
 from tests.control_channel.rig import in_process, make_machine, over_socket, served
 from tests.rules.breaking import Break, Breaks, breaks, refused, refused_late, row_of, run
+from tests.trace.rig import traced
 
 READ = parse_fault("READ_OBJECT=H_BUSY")
 ATTRIBUTES = "/v1/partitions/a/attributes"
@@ -84,7 +85,30 @@ def _another_server(_: Path) -> Rule:
     return run(talk)
 
 
+def _traced(folder: Path, request: str, *, before: str | None = None) -> Rule:
+    """Send a request about the trace of a partition; return the rule that refuses it."""
+
+    async def talk() -> Rule:
+        machine = traced(folder)
+        async with in_process(machine) as client:
+            if before:
+                await client.put("/v1/partitions/alpha/trace", json={"trace": before})
+            answer = await client.put("/v1/partitions/alpha/trace", json={"trace": request})
+        return row_of(answer.json())
+
+    return run(talk)
+
+
+def _no_folder_for_traces(folder: Path) -> Rule:
+    (folder / "traces").touch()
+    return _traced(folder, "blanked")
+
+
 BREAKS: Breaks = {
+    "trace.word": breaks(console.set_trace, "a", "everything"),
+    "trace.once": lambda folder: _traced(folder, "secrets", before="blanked"),
+    "trace.begun": lambda folder: _traced(folder, "off"),
+    "trace.stored": _no_folder_for_traces,
     "system.identity": asked("GET", "/v1/system", headers={"swpks-system": "0" * 32}),
     "request.form": asked("PATCH", ATTRIBUTES, json={"colour": 1}),
     "request.path": asked("GET", "/v1/nothing"),

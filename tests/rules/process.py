@@ -210,6 +210,12 @@ def _another_partition(folder: Path) -> Rule:
     return refused(check_partition, args, 2)
 
 
+def _trace_over_a_file(folder: Path) -> Rule:
+    file = folder / "kept.pcapng"
+    file.touch()
+    return command("serve", "--state", folder / "state", "--trace", file)
+
+
 def _not_durable(_: Path) -> Rule:
     channel = mock.Mock()
     channel.call.return_value = Confirmation(flushed=False, present=True)
@@ -225,6 +231,8 @@ BREAKS: Breaks = {
     "confirm-wait.range": serve("--confirm-wait", 1001),
     "copy-interval.range": serve("--copy-interval", 0.001),
     "metrics.loopback": serve("--metrics", "tcp:0.0.0.0:0"),
+    "trace.limit": serve("--trace-limit", 0.001),
+    "trace.file": _trace_over_a_file,
     "listen.form": serve("--listen", "udp:host:1"),
     "limit.range": configured("[limits]\nmax_sessions = 0"),
     "command.folder": _without_a_folder,

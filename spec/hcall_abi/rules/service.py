@@ -9,7 +9,9 @@ from hcall_abi.bounds import (
     MAX_FLUSH_DELAY_MS,
     MAX_LIMIT,
     MAX_TOTAL_KBYTES,
+    MAX_TRACE_MB,
     MIN_COPY_INTERVAL_S,
+    MIN_TRACE_MB,
 )
 from hcall_abi.rules.rule import Fault, Rule
 
@@ -21,6 +23,7 @@ _SOCKETS = "spec/service.md#sockets"
 _OVER_TCP = "spec/control.md#over-tcp"
 _METRICS_TCP = "spec/control.md#metrics-over-tcp"
 _STREAMS = "spec/service.md#streams"
+_TRACE = "spec/service.md#trace"
 _STOPPING = "spec/service.md#stopping"
 _SCARCITY = "spec/service.md#scarcity"
 _PRESENCE = "spec/erase.md#physical-presence"
@@ -75,6 +78,38 @@ COPY_INTERVAL_RANGE = Rule(
     f"changed stores are looked for every {MIN_COPY_INTERVAL_S:g} to {MAX_COPY_INTERVAL_S} seconds",
     _CONFIGURATION,
     _OPERATOR,
+)
+TRACE_LIMIT = Rule(
+    "trace.limit",
+    f"the file of a trace has {MIN_TRACE_MB:g} to {MAX_TRACE_MB} MB at most",
+    _TRACE,
+    _OPERATOR,
+)
+# A file that is there may be the trace of yesterday, or anything else: --trace is often in a script.
+TRACE_FILE = Rule(
+    "trace.file",
+    "--trace names a new file, in a folder that the server can write",
+    _TRACE,
+    _OPERATOR,
+)
+TRACE_WORD = Rule("trace.word", "a trace is off, blanked or secrets", _TRACE, _OPERATOR)
+TRACE_ONCE = Rule(
+    "trace.once",
+    "a partition has one trace at a time",
+    _TRACE,
+    _OPERATOR,
+)
+TRACE_BEGUN = Rule(
+    "trace.begun",
+    "a trace that is ended was begun before",
+    _TRACE,
+    _OPERATOR,
+)
+TRACE_STORED = Rule(
+    "trace.stored",
+    "the folder `traces` of the state takes the file of a trace",
+    _TRACE,
+    Fault.STORAGE,
 )
 LISTEN_FORM = Rule(
     "listen.form",
