@@ -34,6 +34,7 @@ from hcall_server.service.assembly import Seams
 from hcall_server.service.layout import (
     ANCHOR_CARD,
     SERVICE_PROCESSOR,
+    TRACES,
     finish_wipe,
     make_service_processor,
     nvram_path,
@@ -67,6 +68,9 @@ class State:
                 refuse_link(inner)
                 make_folder(inner)
                 check_private(inner)
+            refuse_link(self.folder / TRACES)
+            if (self.folder / TRACES).is_dir():
+                check_private(self.folder / TRACES)
             self._in_place = InPlace(self.folder), InPlace(self._held.lock_path)
         except OSError as error:
             self._refused()

@@ -21,6 +21,16 @@ from tests.parts.systems import contents
 pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
 
 
+TRACE = "traces/alpha-1-1.pcapng"
+
+
+def leave_trace(life: Life) -> None:
+    """Leave the file of a trace that was made with secrets."""
+    path = life.system.state / TRACE
+    path.parent.mkdir(mode=0o700)
+    path.write_bytes(life.secrets["root key"])
+
+
 def test_a_whole_life(tmp_path: Path) -> None:
     """R-40, R-42, R-53, R-60, R-61, R-62: after an erase no secret can be read.
 
@@ -43,8 +53,9 @@ def test_a_whole_life(tmp_path: Path) -> None:
         "access-keys/alpha.key": {"access key"},
     }
 
+    leave_trace(life)
     life.secrets["encrypted store"] = system.record(f"partition/{life.before.uuid}")[-64:]
-    assert set(life.search.below(system.state)) - before.keys() == {"service-processor/nvram.sqlite"}
+    assert set(life.search.below(system.state)) - before.keys() == {"service-processor/nvram.sqlite", TRACE}
     output = life.asmi("clear-all")
     assert "swpks hmc chtskey -o restore --newkey FILE" in output
     assert not system.part("removed").exists()

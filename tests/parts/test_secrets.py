@@ -101,6 +101,7 @@ class Scenario:
             "setFaults": {"faults": [{"hcall": "READ_OBJECT", "status": "H_BUSY"}]},
             "restoreCopy": {"copy": copy},
             "setTrustedKey": {"operation": "change", "key": base64.b64encode(SECOND_KEY).decode()},
+            "setTrace": {"trace": "blanked"},
             "setNvramFault": {"trouble": "none"},
         }
         first = ["powerOff", "setAttributes", "restoreCopy", "powerOn", "attachConsole", "keepCopy"]

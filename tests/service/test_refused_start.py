@@ -64,6 +64,8 @@ REFUSED = {
     "--flush-delay": [["--flush-delay", "-1"], ["--flush-delay", "nan"]],
     "--confirm-wait": [["--confirm-wait", "1e9"]],
     "--copy-interval": [["--copy-interval", "0"]],
+    "--trace": [["--trace", "/dev/null"], ["--trace", "/dev/null/a.pcapng"]],
+    "--trace-limit": [["--trace-limit", "0"], ["--trace", "all.pcapng", "--trace-limit", "nan"]],
     "--log-level": [["--log-level", "x"]],
     "--log-format": [["--log-format", "x"]],
 }

@@ -148,6 +148,16 @@ def test_a_link_in_the_state_is_refused(tmp_path: Path, name: str) -> None:
     assert look(target) == before
 
 
+def test_a_link_in_the_place_of_the_traces_is_refused(tmp_path: Path) -> None:
+    """R-02: The folder of traces may be missing at a start, but it may not be a link."""
+    folder, target = tmp_path / "state", tmp_path / "elsewhere"
+    with assembled(folder, SETTINGS):
+        pass
+    (folder / "traces").symlink_to(target)
+    assert refused(folder) == f"{folder / 'traces'} is a symbolic link to {target}"
+    assert not target.exists()
+
+
 @pytest.mark.parametrize("content", ["nothing", "state", "other things", "no folder"])
 def test_a_state_that_is_a_link_is_refused(tmp_path: Path, content: str) -> None:
     """R-02: A state that is a link is refused. Nothing is made in the target, and its mode stays."""
