@@ -1,11 +1,13 @@
 """The transport seam: sockets and memory streams give the same behaviour, in any order of use."""
 
+import select
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from hcall_abi.errors import OperatorError
 from hcall_abi.frames import Hello
@@ -131,3 +133,21 @@ def test_a_partition_that_arrives_has_its_address(tmp_path: Path) -> None:
         assert listeners.address("beta") == f"unix:{tmp_path}/passed"
         listeners.close_all()
         assert listeners.address("alpha") == ""
+
+
+@pytest.mark.parametrize("begun_first", [True, False], ids=["before the run", "while it runs"])
+async def test_a_passed_socket_waits_for_the_partitions(tmp_path: Path, *, begun_first: bool) -> None:
+    """A connection at a passed socket waits until the start has activated the partitions."""
+    reached = Reached("sockets", tmp_path)
+    listeners = reached.transport
+    assert isinstance(listeners, Listeners)
+    listeners.adopt(listen_unix(tmp_path / "passed"), reached.machine.system.find("alpha"))
+    if begun_first:
+        listeners.begin()
+    async with await trio.open_unix_socket(tmp_path / "passed") as stream, reached.running():
+        if not begun_first:
+            await wait_all_tasks_blocked()
+            assert select.select([stream.socket.fileno()], [], [], 0)[0] == []
+            listeners.begin()
+        assert isinstance(await Peer(stream).event(), Hello)
+    listeners.close_all()

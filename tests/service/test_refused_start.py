@@ -60,6 +60,11 @@ REFUSED = {
     "--tls-key": [["--tls-key", FILE]],
     "--tls-ca": [["--tls-ca", FILE]],
     "--mobility": [["--mobility", "x"], ["--mobility", TAKEN, "--partition", "b:8"]],
+    "--metrics": [
+        ["--metrics", "x"],
+        ["--metrics", "tcp:0.0.0.0:0"],
+        ["--metrics", TAKEN, "--partition", "b:8"],
+    ],
     "--ready-fd": [["--ready-fd", "x"], ["--ready-fd", "9999"], ["--ready-fd", "-1"]],
     "--flush-delay": [["--flush-delay", "-1"], ["--flush-delay", "nan"]],
     "--confirm-wait": [["--confirm-wait", "1e9"]],

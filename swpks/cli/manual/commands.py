@@ -29,7 +29,7 @@ def command_page(
     `usage` returns the usage of a line of the console; `more` are further sections, as headings and mdoc.
     """
     name = "-".join(command.path)
-    facts = FACTS[command.path[-1]]
+    facts = FACTS.get(command.path[-1], CommandFacts())
     text = _Described(command, facts)
     parts = chain(
         head(name, 1, command.about, EDITION, version),

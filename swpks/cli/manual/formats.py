@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable
 from itertools import chain
 
+from swpks.cli.manual.fields import field_lists
 from swpks.cli.manual.markdown import section_of, shown
-from swpks.cli.manual.mdoc import filled, head
+from swpks.cli.manual.mdoc import filled, head, literal
 from swpks.cli.manual.prose import EDITION
 from swpks.cli.manual.references import see_also
 
@@ -16,8 +17,20 @@ Pages = Callable[[str], str]
 
 _INTRODUCTION = (
     "`swpks serve --config FILE` reads a file of this form, which is TOML. It has no usual place and no usual"
-    " name. The example has every field, with its first value or with one that shows its form."
+    " name."
 )
+_FIELDS = "Each field is shown with its first value, or with one that shows its form."
+_EXAMPLE = """
+[[partition]]
+name = "lpar1"
+keystore_kbytes = 64
+secure_boot = "enforce"
+
+[[partition]]
+name = "lpar2"
+keystore_kbytes = 16
+keystore_signed_updates = 1
+"""
 
 
 def configuration(pages: Pages, version: str) -> str:
@@ -31,12 +44,14 @@ def configuration(pages: Pages, version: str) -> str:
         shown(_INTRODUCTION),
         [".Pp"],
         shown(text.replace(example, "")),
+        [".Sh FIELDS"],
+        filled(_FIELDS),
+        field_lists(example.partition("\n")[2].rpartition("```")[0]),
         [".Sh LIMITS"],
         shown(limits),
-        [".Sh FILES"],
-        filled(r"\fBFILE\fR is a plain file of at most 1 MiB."),
         [".Sh EXAMPLES"],
-        shown(example),
+        ["Two partitions:"],
+        literal(_EXAMPLE.strip().splitlines()),
         see_also(("swpks(7)", "swpks-serve(1)"), ("service#configuration", "control#attributes")),
     )
     return "\n".join(parts) + "\n"

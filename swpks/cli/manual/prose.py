@@ -13,6 +13,14 @@ Rows = Mapping[str, str]
 """Names with their texts, in Markdown."""
 
 
+_STATUS = MappingProxyType(
+    {
+        "0": "done",
+        "2": "a wrong command line, or a file that cannot be used",
+    }
+)
+
+
 class CommandFacts(NamedTuple):
     """The sections of a command's page that are written by hand; the texts are Markdown."""
 
@@ -20,7 +28,7 @@ class CommandFacts(NamedTuple):
     """Paragraphs behind the description of the parser."""
     environment: Rows = MappingProxyType({})
     files: Rows = MappingProxyType({})
-    status: Rows = MappingProxyType({})
+    status: Rows = _STATUS
     """Exit statuses, if the description of the parser has none."""
     examples: tuple[tuple[str, str], ...] = ()
     """Sentences with a command line each."""
@@ -31,10 +39,6 @@ class CommandFacts(NamedTuple):
 
 
 _STATE = "the state folder, if a command has no `--state`"
-_STATUS = {
-    "0": "done",
-    "2": "a wrong command line, or a file that cannot be used",
-}
 
 FACTS: Mapping[str, CommandFacts] = MappingProxyType(
     {
@@ -104,9 +108,8 @@ FACTS: Mapping[str, CommandFacts] = MappingProxyType(
             pages=("qemu", "linux"),
         ),
         "explain": CommandFacts(pages=("rules",)),
-        "capabilities": CommandFacts(status=_STATUS, pages=("capabilities",)),
+        "capabilities": CommandFacts(pages=("capabilities",)),
         "completion": CommandFacts(
-            status=_STATUS,
             files={
                 "share/bash-completion/completions/swpks": "the script for bash, below the installation",
                 "share/zsh/site-functions/_swpks": "the script for zsh",
@@ -135,7 +138,7 @@ FACTS: Mapping[str, CommandFacts] = MappingProxyType(
         ),
     }
 )
-"""The facts of each command."""
+"""The facts of the commands that have some."""
 
 EVERY_ERROR = (
     "An error is one line on standard error: the message, whose fault it is, the rule that was broken, and"
