@@ -1,11 +1,9 @@
 """The Wireshark dissector, run by Debian's tshark over the golden vectors and over TCP (R-81)."""
 
-import json
 import re
 from collections import defaultdict
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,14 +15,13 @@ from hcall_abi.statuses import REGISTERS, Status
 from swpks.cli.main import main
 from tests.export import captures
 from tests.export.captures import Shown
+from tests.export.vectors import VECTORS, Vector, frames_of, load
 
-VECTORS = Path(__file__).resolve().parents[2] / "spec" / "vectors" / "frames"
 SESSIONS = ("session", "session-2")
 NUMBERS = ("u8", "u16", "u32", "u64", "s32", "s64")
 NUMBER = re.compile(r"-?(0x[0-9a-f]+|[0-9]+)")
 REGISTER_VALUES = tuple(0x1004 + n for n in range(REGISTERS))
 
-Vector = dict[str, Any]
 pytestmark = pytest.mark.usefixtures("not_measured")
 
 
@@ -34,18 +31,6 @@ def lua(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("lua") / "swpks.lua"
     path.write_text(dissector(), "utf-8")
     return path
-
-
-def load(name: str) -> list[Vector]:
-    """Return the vectors in one file."""
-    found: list[Vector] = json.loads((VECTORS / f"{name}.json").read_text("utf-8"))
-    return found
-
-
-def frames_of(vectors: list[Vector]) -> list[tuple[str, bytes]]:
-    """Return the sender and the bytes of each vector."""
-    other = {"server": "client", "client": "server"}
-    return [(v.get("from") or other[v["to"]], bytes.fromhex(v["hex"])) for v in vectors]
 
 
 def vectors_of_all() -> list[Vector]:

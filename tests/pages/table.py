@@ -100,6 +100,8 @@ ELSEWHERE = (
         "README.md", "The whole chain: firmware, GRUB and Linux", "",
         f"{_README}::test_the_chain_is_that_of_its_page",
     ),
+    Elsewhere("README.md", "The wire in Wireshark", "", f"{_README}::test_a_capture_in_words"),
+    Elsewhere("README.md", "Another server or client", "", f"{_README}::test_the_verdict_is_that_of_a_run"),
     Elsewhere(_COMPATIBILITY, "An upgrade", "", _UPGRADE),
     Elsewhere(_COMPATIBILITY, "A step back", "", _UPGRADE),
     Elsewhere(

@@ -65,6 +65,14 @@ def test_the_examples_in_c_are_in_the_wheel(wheel: zipfile.Path) -> None:
     assert {each.name: each.read_bytes() for each in (wheel / "swpks" / EXAMPLES).iterdir()} == examples
 
 
+def test_the_headers_are_in_the_wheel(wheel: zipfile.Path) -> None:
+    """The wheel has each C header below the folder that `swpks c-header --include` prints."""
+    headers = sorted((ROOT / "swpks/include").rglob("*.h"))
+    assert len(headers) == 3
+    for header in headers:
+        assert (wheel / str(header.relative_to(ROOT))).read_bytes() == header.read_bytes()
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 def test_completion_is_in_the_wheel(shell: str, wheel: zipfile.Path) -> None:
     """The wheel has each completion script in the shell's own folder, as this checkout makes it."""
