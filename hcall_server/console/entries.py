@@ -48,8 +48,7 @@ anything that follows from it (`hcall_server.console.registry`).
 # may still arrive, so `others` has the target of the first attempt.  A remote restart bars all these targets.
 #
 # A console without an entry, or with an older store, takes the facts of its systems.  An earlier console may
-# have forced the target of an attempt.  So this console answers a source in doubt only after a view of the
-# target.
+# have forced the target of an attempt.  So a source in doubt gets an answer only after a view of the target.
 #
 # Dropped, because the search finds two owners or none (spec/migration.md#proof):
 #

@@ -73,12 +73,10 @@ class Machine:
     """A managed system that runs.
 
     `nvram` is the NVRAM behind the encryptor, with the faults that the console may ask for.  `entropy`
-    makes nonces.  `clock` measures the age of connections and the time of timed faults.  `confirm_wait` is
-    how many seconds a CONFIRM waits for its flush; 0: it is answered at once.  `make_backups`,
-    `make_attachment` and `make_migrations` make parts that a start does not need.
-
-    Every `copy_interval` seconds the machine asks a connected console to take copies.  `access` is the
-    account of how this start got the root key.
+    makes nonces.  `clock` measures the age of connections and the time of timed faults.  A CONFIRM waits
+    `confirm_wait` seconds for its flush; 0: it is answered at once.  `make_backups`, `make_attachment` and
+    `make_migrations` make parts that a start does not need.  Every `copy_interval` seconds the machine asks
+    a connected console to take copies.  `access` is the account of how this start got the root key.
     """
 
     peers: Peers | None = None
@@ -266,18 +264,12 @@ class Machine:
         return calls_behind(before, partition, on_refusal)
 
     def renew_calls(self, partition: Partition) -> None:
-        """Replace the objects that answer the h-calls of a partition's sessions.
-
-        Each session uses the new object from its next call on.
-        """
+        """Replace the objects that answer the h-calls of a partition's sessions, from the next call on."""
         for link in self.sessions.of(partition.number):
             link.calls = self.calls_of(partition, link.on_refusal)
 
     def run_beside(self, work: Callable[[], Awaitable[object]]) -> None:
-        """Start a task beside the connections; the end of the machine cancels the task.
-
-        If `run` has not begun, no task starts.
-        """
+        """Start a task that the end of the machine cancels.  Before `run` has begun, no task starts."""
         if self._nursery:
             self._nursery.start_soon(work)
 
@@ -294,10 +286,7 @@ class Machine:
     # For the console
 
     def power_on(self, name: str) -> Partition:
-        """Activate a partition and open its socket.
-
-        After an error the partition is off, and has no socket.
-        """
+        """Activate a partition and open its socket.  After an error it is off, and has no socket."""
         partition = self.system.find(name)
         partition.next_power(PowerEvent.POWER_ON)
         before = partition.profile
@@ -311,10 +300,7 @@ class Machine:
         return partition
 
     def arrive(self, partition: Partition, traveller: Traveller) -> None:
-        """Activate a partition in the state that it had on another system.
-
-        After an error the partition is off.
-        """
+        """Activate a partition in its state of another system.  After an error it is off."""
         before = partition.profile
         with ExitStack() as undo:
             self.transport.open(partition)

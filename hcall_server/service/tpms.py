@@ -11,17 +11,26 @@ from pathlib import Path
 from hcall_server.components.seam import Tpm
 from hcall_server.components.tpm.kinds import TpmKind, open_tpm
 from hcall_server.keystore.store import Entropy
+from hcall_server.process.folder import trouble
 from hcall_server.service.layout import TPMS
 
 
 def open_tpms(state: Path, entropy: Entropy, words: Sequence[str] = ()) -> tuple[Tpm, ...]:
     """Return the TPMs; `words` are those of `--tpm`.  Without a word the remembered kind is used.
 
-    Raises the errors of `TpmKind.parse` and `open_tpm`.
+    Raises the errors of `TpmKind.parse` and `open_tpm`, and StorageError if the disk fails.
     """
     found = []
     for slot, name in enumerate(TPMS):
-        if slot < max(1, len(words)) or (state / name).is_dir():
+        if slot < max(1, len(words)) or _has(state, name):
             wanted = TpmKind.parse(words[slot]) if slot < len(words) else None
             found.append(open_tpm(state / name, name, wanted, entropy))
     return tuple(found)
+
+
+def _has(state: Path, name: str) -> bool:
+    """Return whether the state has the folder of a TPM."""
+    try:
+        return (state / name).is_dir()
+    except OSError as error:
+        raise trouble(error, state) from None

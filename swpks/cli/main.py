@@ -208,8 +208,9 @@ def _unrecognized(
 def _near_option(word: str, known: Iterable[str]) -> str:
     """Return the question after a similar option, "" if there is none."""
     # The dashes are not compared: `--as` and `--json` would have half of their characters in common.
-    bare = {name.lstrip("-"): name for name in known if name.startswith("--")}
-    question = did_you_mean(bare[each] for each in near_names(word.lstrip("-"), bare, NEAREST))
+    bare, given = {name.lstrip("-"): name for name in known if name.startswith("--")}, word.lstrip("-")
+    near = near_names(given, bare, NEAREST) or [each for each in bare if given.startswith(f"{each}-")]
+    question = did_you_mean(bare[each] for each in near)
     return question and f"; {question}"
 
 

@@ -103,7 +103,7 @@ async def test_it_grows_while_off_and_never_shrinks(lpar1: Stand) -> None:
     await lpar1.done("chsysstate -r lpar -m S -n lpar1 -o on -f normal -b norm")
     output = await lpar1.refused("chsyscfg -r lpar -m S -i name=lpar1,keystore_kbytes=128")
     assert output.startswith("SWPK0309 ")
-    assert output.endswith("; `chsysstate -r lpar -m S -n NAME -o shutdown --immed` powers it off")
+    assert output.endswith("; `chsysstate -r lpar -m S -n lpar1 -o shutdown --immed` powers it off")
     assert await shown(lpar1) == "100"
 
 

@@ -264,10 +264,7 @@ async def test_a_copy_without_a_header_is_refused_on_arrival(autojump_clock) -> 
 
 
 async def test_systems_are_added_found_and_removed(autojump_clock) -> None:
-    """A system is found by its name, or by its type and serial number.
-
-    If there is only one system, neither is needed.
-    """
+    """A system is found by its name, or by type and serial number; a single system needs neither."""
     lab, other = Site("lab"), Site("other", "c")
     async with running(lab, other) as rig:
         console = rig.console

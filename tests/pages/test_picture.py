@@ -28,9 +28,9 @@ SHOWN = {
 """The label of each room of ARCHITECTURE.md's picture that a user meets."""
 HIDDEN = {
     "swpks", "hcall_server", "hcall_client", "hcall_abi", "testing", "bench", "demo", "events", "blocking",
-    "process", "files", "failpoints", "calls", "keys", "request",
+    "process", "files", "folders", "failpoints", "trace", "calls", "keys", "request",
 }  # fmt: skip
-"""Rooms that are no part of a running system: packages, test tools, and parts of a client or of a process."""
+"""Rooms without a label: packages, test tools, and parts of a client, a process or the data channel."""
 
 
 def crossings(picture: Picture) -> list[str]:

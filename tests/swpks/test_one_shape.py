@@ -47,7 +47,8 @@ def subcommands() -> Iterator[list[str]]:
     """Return every command with each of its verbs; `lpar` has the name of a partition before the verb."""
     for command in COMMANDS:
         parser = CommandParser(prog="swpks")
-        made = importlib.import_module(f"swpks.cli.{command}").add_parser(parser.add_subparsers())
+        module = importlib.import_module(f"swpks.cli.{command.replace('-', '_')}")
+        made = module.add_parser(parser.add_subparsers())
         yield [command]
         name = ["lpar1"] if command == "lpar" else []
         for action in made._actions:
