@@ -131,3 +131,52 @@ def test_the_client_header_compiles(words: str, tmp_path: Path) -> None:
 def test_the_firmware_example_is_short() -> None:
     """The example of a firmware has at most 120 lines."""
     assert len((EXAMPLES / "firmware.c").read_text("utf-8").splitlines()) <= MOST_LINES
+
+
+MISUSE = """
+#include <swpks/pks_client.h>
+
+static struct pks_client client;
+
+static void show(int result)
+{
+	printf("%d %s\\n", result == PKS_MISUSED, client.error);
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t r[PKS_REGISTERS] = { 0 };
+	int64_t status;
+	char name[300];
+
+	pks_close(&client);
+	printf("%d\\n", fcntl(0, F_GETFD));
+	show(pks_open(&client, 0, NULL, "early"));
+	show(pks_call(&client, PKS_OPCODE_GET_CONFIG, r, NULL, 0, &status));
+	memset(name, 'a', sizeof(name));
+	name[254] = (char)0xc3;
+	name[255] = (char)0xa9;
+	name[299] = 0;
+	if (argc != 2 || pks_connect_unix(&client, argv[1]))
+		return 1;
+	show(pks_call(&client, PKS_OPCODE_GET_CONFIG, r, NULL, 0, &status));
+	printf("%d\\n", pks_open(&client, 0, NULL, name));
+	show(pks_open(&client, 0, NULL, "again"));
+	pks_close(&client);
+	return 0;
+}
+"""
+MISUSED = """\
+0
+1 pks_open: connect first, by pks_connect_unix or pks_connect_tcp
+1 pks_call: connect first, by pks_connect_unix or pks_connect_tcp
+1 pks_call: open the session first, by pks_open
+0
+1 pks_open: the session is open already
+"""
+
+
+def test_a_function_at_the_wrong_time(programs: Programs, server: ServerProcess) -> None:
+    """A client that is not connected touches no descriptor; a missing step is named; a long name is cut."""
+    misuse = programs.of_text(MACHINES[0], "misuse", MISUSE)
+    assert output(misuse, str(server.socket())) == MISUSED

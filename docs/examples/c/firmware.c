@@ -1,9 +1,10 @@
 /*
  * Partition firmware and its keystore, against a running swpks:
  *
- *	swpks serve --state lab --partition lpar1:64
+ *	swpks serve --state lab --partition lpar1:64 &
  *	cc -I"$(swpks c-header --include)" -o firmware firmware.c
  *	./firmware lab/run/lpar1.sock
+ *	swpks hmc --state lab ipl lpar1		before a second run: a password is set once in an IPL
  *
  * On the machine the same registers and the same memory go into an h-call: replace call() by your own.
  */

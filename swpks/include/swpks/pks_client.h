@@ -2,7 +2,7 @@
 /*
  * A client of the data channel in one header: connect, open with a proof, make h-calls, read their answers.
  *
- * C99 with POSIX.  It allocates nothing and starts no thread.  A `struct pks_client` has 512 KiB of buffers, so
+ * C99 with POSIX 2008: with -std=c99 also -D_POSIX_C_SOURCE=200809L.  It allocates nothing and starts no thread.  A `struct pks_client` has 512 KiB of buffers, so
  * make it static or allocate it.  One thread at a time may use one client.
  *
  *	static struct pks_client client;
@@ -19,7 +19,7 @@
  *	pks_close(&client);
  *
  * Every function that can fail returns 0, or a value of enum pks_end, and `client.error` has a sentence for people.
- * After an end the connection is closed, and every later call returns the same end.  Only PKS_TOO_LARGE is no end.
+ * After an end the connection is closed, and every later call returns the same end.  PKS_TOO_LARGE and PKS_MISUSED are no ends.
  * PKS_LOST, PKS_GOODBYE and PKS_TIMEOUT say nothing about calls without an answer: they may have run.  After reason
  * PKS_GOODBYE_MIGRATED they have not run.  The client repeats no call.  Facts: spec/protocol.md.
  */
@@ -53,7 +53,8 @@ enum pks_end {
 	PKS_LOST,		/* the stream ended without GOODBYE, or failed */
 	PKS_BROKEN,		/* the server broke the protocol, or has not the access key */
 	PKS_TIMEOUT,		/* no answer in time */
-	PKS_TOO_LARGE		/* not sent: the call is larger than the server accepts */
+	PKS_TOO_LARGE,		/* not sent: the call is larger than the server accepts */
+	PKS_MISUSED		/* not sent: the caller has left out pks_connect or pks_open, or opened twice */
 };
 
 /* A piece of guest memory that a call may touch: an address, and the bytes that stand for it in this program. */
@@ -79,7 +80,8 @@ struct pks_exchange {
 	struct pks_exchange *next;
 };
 
-enum pks_state { PKS_STATE_START, PKS_STATE_GREETED, PKS_STATE_OPENING, PKS_STATE_OPEN, PKS_STATE_ENDED };
+/* NEW is 0: a static client has it before it is connected. */
+enum pks_state { PKS_STATE_NEW, PKS_STATE_START, PKS_STATE_GREETED, PKS_STATE_OPENING, PKS_STATE_OPEN, PKS_STATE_ENDED };
 
 struct pks_client {
 	int fd;
@@ -160,6 +162,18 @@ static inline int pksi_system(struct pks_client *client, int end, const char *wh
 	return pksi_ended(client, end);
 }
 
+/* The answer to a function that comes at the wrong time: the end, or the function that is missing or done. */
+static inline int pksi_misused(struct pks_client *client, const char *function)
+{
+	if (client->state == PKS_STATE_ENDED)
+		return client->end;
+	snprintf(client->error, sizeof(client->error), "pks_%s: %s", function,
+		 client->state == PKS_STATE_NEW	  ? "connect first, by pks_connect_unix or pks_connect_tcp" :
+		 client->state == PKS_STATE_START ? "open the session first, by pks_open" :
+						    "the session is open already");
+	return PKS_MISUSED;
+}
+
 /* Sending */
 
 static inline int pksi_receive(struct pks_client *client, int timeout);
@@ -208,24 +222,33 @@ static inline int pksi_send(struct pks_client *client, size_t length)
 	return 0;
 }
 
+/* Append a text with its length, cut after the last whole character of its first 255 bytes. */
+static inline size_t pksi_put_text(uint8_t *at, const char *text)
+{
+	size_t size = strlen(text);
+
+	if (size > PKS_MAX_TEXT)
+		for (size = PKS_MAX_TEXT; size && ((uint8_t)text[size] & 0xc0) == 0x80; size--)
+			;
+	at[0] = (uint8_t)size;
+	memcpy(at + 1, text, size);
+	return size + 1;
+}
+
 /* Send GOODBYE and close.  Only a try: the session ends in any case. */
 static inline int pksi_goodbye(struct pks_client *client, uint32_t reason, int end)
 {
 	struct pks_goodbye_values goodbye;
 	uint8_t *body = client->out + sizeof(struct pks_frame_header);
-	size_t size = strlen(client->error), length = sizeof(struct pks_goodbye);
+	size_t length = sizeof(struct pks_goodbye);
 	ssize_t ignored;
 
 	/* Behind a frame that is half sent, the server would read GOODBYE as the rest of that frame. */
 	if (client->sending)
 		return pksi_ended(client, end);
-	if (reason == PKS_GOODBYE_DONE)
-		size = 0;
 	goodbye.reason = reason;
 	pks_pack_goodbye((struct pks_goodbye *)body, &goodbye);
-	body[length++] = (uint8_t)(size > PKS_MAX_TEXT ? PKS_MAX_TEXT : size);
-	memcpy(body + length, client->error, body[length - 1]);
-	length += body[length - 1];
+	length += pksi_put_text(body + length, reason == PKS_GOODBYE_DONE ? "" : client->error);
 	pksi_frame(client, PKS_FRAME_GOODBYE, 0, length);
 	ignored = send(client->fd, client->out, sizeof(struct pks_frame_header) + length, MSG_DONTWAIT | MSG_NOSIGNAL);
 	(void)ignored;
@@ -532,6 +555,7 @@ static inline void pksi_fresh(struct pks_client *client)
 	memset(client, 0, offsetof(struct pks_client, in));
 	client->fd = -1;
 	client->timeout = -1;
+	client->state = PKS_STATE_START;
 }
 
 /* Connect to the Unix socket of a partition, such as DIR/run/lpar1.sock. */
@@ -590,7 +614,7 @@ static inline int pksi_send_open(struct pks_client *client, const char *name)
 {
 	struct pks_open_values open;
 	uint8_t *body = client->out + sizeof(struct pks_frame_header);
-	size_t length = sizeof(struct pks_open), size = strlen(name);
+	size_t length = sizeof(struct pks_open);
 
 	memset(&open, 0, sizeof(open));
 	open.partition = client->asked;
@@ -601,9 +625,7 @@ static inline int pksi_send_open(struct pks_client *client, const char *name)
 	if (client->key)
 		pksi_proof(client, "swpks open 1", open.proof);
 	pks_pack_open((struct pks_open *)body, &open);
-	body[length++] = (uint8_t)(size > PKS_MAX_TEXT ? PKS_MAX_TEXT : size);
-	memcpy(body + length, name, body[length - 1]);
-	length += body[length - 1];
+	length += pksi_put_text(body + length, name);
 	pksi_frame(client, PKS_FRAME_OPEN, ++client->tag, length);
 	client->state = PKS_STATE_OPENING;
 	return pksi_send(client, length);
@@ -617,6 +639,8 @@ static inline int pks_open(struct pks_client *client, uint16_t partition, const 
 {
 	int result = 0;
 
+	if (client->state != PKS_STATE_START)
+		return pksi_misused(client, "open");
 	client->asked = partition;
 	client->key = key;
 	while (!result && client->state == PKS_STATE_START)
@@ -670,7 +694,7 @@ static inline int pks_begin(struct pks_client *client, struct pks_exchange *call
 	size_t length;
 
 	if (client->state != PKS_STATE_OPEN)
-		return client->state == PKS_STATE_ENDED ? client->end : PKS_DONE;
+		return pksi_misused(client, "call");
 	length = pksi_hcall(client, call);
 	if (!length) {
 		snprintf(client->error, sizeof(client->error), "the call is larger than the %u bytes of the server",
@@ -723,7 +747,7 @@ static inline int pks_call(struct pks_client *client, uint64_t opcode, uint64_t 
 /* Say GOODBYE and close; harmless on a client that has ended. */
 static inline void pks_close(struct pks_client *client)
 {
-	if (client->state == PKS_STATE_ENDED || client->fd < 0)
+	if (client->state == PKS_STATE_ENDED || client->state == PKS_STATE_NEW)
 		return;
 	pksi_goodbye(client, PKS_GOODBYE_DONE, PKS_DONE);
 	snprintf(client->error, sizeof(client->error), "the session is closed");
