@@ -25,14 +25,6 @@ REGISTER_VALUES = tuple(0x1004 + n for n in range(REGISTERS))
 pytestmark = pytest.mark.usefixtures("not_measured")
 
 
-@pytest.fixture(scope="module")
-def lua(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the file of the dissector."""
-    path = tmp_path_factory.mktemp("lua") / "swpks.lua"
-    path.write_text(dissector(), "utf-8")
-    return path
-
-
 def vectors_of_all() -> list[Vector]:
     """Return every published frame."""
     names = sorted(path.stem for path in VECTORS.glob("*.json") if path.stem != "keys")
